@@ -1,0 +1,1 @@
+//! One running kvgossip replica: engine, storage, transport and HTTP API.

@@ -1,0 +1,1 @@
+//! The HTTP API's types, shared by agent and client.

@@ -1,0 +1,1 @@
+//! Divergence recovery and micro-benchmarks.

@@ -1,0 +1,2 @@
+//! kvgossip: a signed, gossiped key/value tree for configuration.
+fn main() {}

@@ -1,0 +1,1 @@
+//! One kvgossip replica without I/O: merge, Merkle prefix tree, sync sessions and their scheduler.

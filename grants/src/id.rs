@@ -1,0 +1,89 @@
+//! Fixed-size identifiers, all shown as lower-case hexadecimal.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+
+/// Why a text is not an identifier.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("an id is 64 lower-case hexadecimal digits")]
+pub struct ParseIdError;
+
+macro_rules! id_type {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub struct $name(pub [u8; 32]);
+
+        impl $name {
+            /// The 32 bytes.
+            pub const fn as_bytes(&self) -> &[u8; 32] {
+                &self.0
+            }
+
+            /// The first eight hexadecimal digits, for people.
+            pub fn short(&self) -> String {
+                hex::encode(&self.0[..4])
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&hex::encode(self.0))
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}({})", stringify!($name), self.short())
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = ParseIdError;
+            fn from_str(text: &str) -> Result<Self, ParseIdError> {
+                if text.bytes().any(|b| b.is_ascii_uppercase()) {
+                    return Err(ParseIdError);
+                }
+                let mut bytes = [0; 32];
+                hex::decode_to_slice(text, &mut bytes).map_err(|_| ParseIdError)?;
+                Ok(Self(bytes))
+            }
+        }
+    };
+}
+
+id_type!(
+    /// A BLAKE3 hash: of a value, a tree node, a root.
+    Digest
+);
+id_type!(
+    /// Who signs: BLAKE3 of a tag and the canonical public key.
+    EntityId
+);
+id_type!(
+    /// A signed fact: BLAKE3 of what its signature covers.
+    FactId
+);
+id_type!(
+    /// A cluster: BLAKE3 of a tag, the format version and the root's canonical public key.
+    ClusterId
+);
+
+/// A fact that is a grant.
+pub type GrantId = FactId;
+/// A fact that is an entry.
+pub type EntryId = FactId;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_round_trips_and_has_one_spelling() {
+        let id = Digest([0xab; 32]);
+        assert_eq!(id.to_string().parse(), Ok(id));
+        assert_eq!(id.to_string().to_uppercase().parse::<Digest>(), Err(ParseIdError));
+        assert_eq!("ab".parse::<Digest>(), Err(ParseIdError));
+    }
+}

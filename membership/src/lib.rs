@@ -1,0 +1,1 @@
+//! Serf-compatible SWIM membership: foca inside, Serf's bytes outside.

@@ -1,0 +1,1 @@
+//! QUIC between replicas with raw public keys: admission, limits, accounting.
