@@ -1,0 +1,125 @@
+//! Key globs: the patterns of grants, floors and filters.
+//!
+//! ```text
+//! glob      = 1*( "/" globseg )                      at most 256 bytes, at most 8 of "*" and "**"
+//! globseg   = deep / 1*( plain / triplet / "*" / "?" )
+//! deep      = "**"
+//! ```
+//!
+//! `plain` and `triplet` are those of a key (see `Key`). Beyond the productions:
+//!
+//! - `**` is only ever a whole segment and never stands beside another `**`; in other segments two `*` never touch.
+//! - A segment without wildcards is one that a key may have: not empty, not `.`, not `..`.
+//! - A glob asks for at most 32 segments, counting `**` as none, and as one at the end.
+//! - Classes, braces, escapes and negation do not exist; `[ ] { } \ !` are refused.
+//!
+//! So every glob matches at least one key. What it means is fixed over the *bytes of the spelling*, nothing is decoded:
+//!
+//! - a plain character or a triplet matches exactly its own bytes;
+//! - `?` matches one byte other than `/`;
+//! - `*` matches any number of bytes other than `/`, also none;
+//! - `**` matches any number of whole segments: also none, but at least one when it ends the glob.
+//!
+//! `/a/**` therefore matches `/a/b` and `/a/b/c` but neither `/a` nor `/ab`. As `?` is one byte of the spelling, the one
+//! encoded byte `%20` takes three of them, and `/?20` matches both `/%20` and `/x20`; `/*0` matches `/%20`. A `%` that is
+//! written in a glob always begins a full triplet, so no glob can name half of an encoded byte by accident.
+//! `%2F`, an encoded slash, is not a separator: `/a/*` matches `/a/b%2Fc`, and `/a/b/c` does not match it.
+//!
+//! Only keys are matched. A text that is not the spelling of a key is outside every glob.
+
+mod matcher;
+mod parse;
+
+#[cfg(test)]
+mod tests;
+
+use crate::key::{self, Key, checked_text};
+use std::sync::Arc;
+
+pub use parse::{GlobError, GlobErrorKind};
+
+/// Longest glob, in bytes.
+pub const MAX_GLOB_BYTES: usize = 256;
+/// Most `*` and `**` of a glob, together.
+pub const MAX_WILDCARDS: usize = 8;
+
+/// A checked pattern over keys, such as `/my/**/sta*`. Cloning shares it. Order and equality are those of the text:
+/// two globs that match the same keys may differ.
+#[derive(Clone)]
+pub struct KeyGlob(Arc<Parsed>);
+
+checked_text!(KeyGlob, GlobError, "a key glob");
+
+/// A glob's text and where its parts are.
+struct Parsed {
+    text: Box<str>,
+    segments: Box<[Segment]>,
+    /// Bytes before the first wildcard.
+    literal_bytes: usize,
+    /// Segments that a match has at least.
+    least_segments: usize,
+}
+
+/// One segment of a glob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Segment {
+    kind: SegmentKind,
+    /// Place of the first byte after the slash.
+    start: usize,
+    /// Place after the last byte.
+    end: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SegmentKind {
+    /// No wildcards.
+    Literal,
+    /// Some `*` or `?`.
+    Wild,
+    /// `**`.
+    Deep,
+}
+
+impl KeyGlob {
+    /// Checks `text` against the grammar at the top of this module.
+    ///
+    /// # Errors
+    /// The first fault from the left, with its column.
+    pub fn parse(text: &str) -> Result<Self, GlobError> {
+        parse::parse(text).map(|parsed| Self(Arc::new(parsed)))
+    }
+
+    /// The text as it was written: globs are not normalised.
+    pub fn as_str(&self) -> &str {
+        &self.0.text
+    }
+
+    /// Whether `key` is one of the keys that this glob stands for. Takes at most about `|key| · |glob|` byte comparisons,
+    /// allocates nothing.
+    pub fn matches(&self, key: &Key) -> bool {
+        matcher::matches(&self.0, key.as_bytes(), &mut ())
+    }
+
+    /// Whether `text` is the spelling of a key that [`KeyGlob::matches`]. A text that is no key never matches.
+    pub fn matches_str(&self, text: &str) -> bool {
+        key::check(text).is_ok() && matcher::matches(&self.0, text.as_bytes(), &mut ())
+    }
+
+    /// The longest run of bytes that the glob itself shows every match to begin with: all before the first wildcard. It
+    /// may end inside a segment (`/my/sta*` gives `/my/sta`), never inside a triplet. Scanning the keys that begin with it
+    /// finds all matches.
+    pub fn literal_prefix(&self) -> &str {
+        &self.0.text[..self.0.literal_bytes]
+    }
+
+    /// Whether the glob has no wildcards, so that it matches the one key it spells.
+    pub fn is_literal(&self) -> bool {
+        self.0.literal_bytes == self.0.text.len()
+    }
+}
+
+impl Parsed {
+    fn bytes(&self, segment: Segment) -> &[u8] {
+        &self.text.as_bytes()[segment.start..segment.end]
+    }
+}
