@@ -1,11 +1,43 @@
 //! Keys, key globs, signed facts and the grant verifier of kvgossip.
+//!
+//! This crate is the meaning of the data. It does no I/O, knows no clock (times are passed in) and makes no
+//! randomness (key generation is handed a source). Start with [`Authority`]: it judges facts and explains its
+//! judgement.
 
+mod authority;
+mod codec;
+mod fact;
 mod glob;
 mod id;
 mod key;
+#[cfg(feature = "mock")]
+mod mock;
+mod public_key;
+mod record;
+mod signed;
+mod signing_key;
 mod time;
+mod verdict;
+mod verifier;
 
+pub use authority::{
+    Authority, AuthorityChange, Explanation, Link, LiveGrant, MAX_AHEAD_MICROS, MAX_REJECTED, Rejected,
+    Unverified, Verified,
+};
+pub use codec::{Body, MAX_BODY_BYTES};
+pub use fact::{
+    By, Entry, Floor, Grant, MAX_DEPTH, MAX_FLOOR_PATTERNS, MAX_VALUE_BYTES, Op, Revocation, ShapeError,
+    value_hash,
+};
 pub use glob::{GlobError, GlobErrorKind, KeyGlob, MAX_GLOB_BYTES, MAX_WILDCARDS};
 pub use id::{ClusterId, Digest, EntityId, EntryId, FactId, GrantId, ParseIdError};
 pub use key::{Key, KeyError, KeyErrorKind, MAX_KEY_BYTES, MAX_SEGMENT_BYTES, MAX_SEGMENTS, PathPrefix};
+#[cfg(feature = "mock")]
+pub use mock::{MockKey, MockVerifier};
+pub use public_key::{FORMAT_VERSION, KEY_BITS, MAX_SPKI_BYTES, PUBLIC_EXPONENT, PublicKey, PublicKeyError};
+pub use record::{EntryFact, Fact, MAX_RECORD_BYTES};
+pub use signed::{MAX_SIGNATURE_BYTES, Signed};
+pub use signing_key::{Signer, SigningKey, SigningKeyError};
 pub use time::{TimeOutOfRange, Timestamp};
+pub use verdict::{Code, Verdict};
+pub use verifier::{RsaVerifier, Verifier};

@@ -1,0 +1,226 @@
+//! Canonical bytes of fact bodies: a version byte, then postcard.
+//!
+//! Decoding demands that all bytes are used and that encoding the result gives back the same bytes, so that a
+//! fact has one spelling and one id. Every length is bounded by the input before anything is allocated.
+
+use crate::fact::{By, Entry, Floor, Grant, MAX_FLOOR_PATTERNS, Op, Revocation};
+use crate::glob::KeyGlob;
+use crate::id::{ClusterId, Digest, EntityId, FactId};
+use crate::key::Key;
+use crate::public_key::{FORMAT_VERSION, PublicKey};
+use crate::signed::Signed;
+use crate::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// The largest body of any fact, in bytes: a floor with 64 patterns of 256 bytes fits.
+pub const MAX_BODY_BYTES: usize = 20 * 1024;
+
+/// A kind of fact body: its tag and its canonical bytes.
+pub trait Body: Sized + Clone {
+    /// Stands in front of everything that a signature of this kind covers.
+    const TAG: [u8; 16];
+
+    /// The canonical bytes.
+    fn encode(&self) -> Vec<u8>;
+
+    /// Reads canonical bytes; `None` for any others, also for bodies that break a rule of their own.
+    /// The cluster is needed for the id of a grant inside a revocation.
+    fn decode(cluster: ClusterId, bytes: &[u8]) -> Option<Self>;
+}
+
+#[derive(Serialize, Deserialize)]
+struct GrantFields<'a> {
+    issuer: EntityId,
+    grantee: &'a [u8],
+    pattern: &'a str,
+    subgrant: bool,
+    parent: Option<FactId>,
+    issued_at: Timestamp,
+    expires_at: Option<Timestamp>,
+    nonce: [u8; 16],
+}
+
+#[derive(Serialize, Deserialize)]
+struct RevocationFields<'a> {
+    grant_body: &'a [u8],
+    grant_signature: &'a [u8],
+    by: ByField,
+    revoked_at: Timestamp,
+}
+
+#[derive(Serialize, Deserialize)]
+enum ByField {
+    Root,
+    Issuer,
+    Grantee,
+}
+
+#[derive(Serialize, Deserialize)]
+struct EntryFields<'a> {
+    key: &'a str,
+    timestamp: Timestamp,
+    op: OpField,
+    signer: EntityId,
+    grant: Option<FactId>,
+}
+
+#[derive(Serialize, Deserialize)]
+enum OpField {
+    Set { len: u32, hash: Digest },
+    Delete,
+}
+
+#[derive(Serialize)]
+struct FloorFields<'a> {
+    patterns: Vec<&'a str>,
+    before: Timestamp,
+    nonce: [u8; 16],
+}
+
+fn write<T: Serialize>(fields: &T) -> Vec<u8> {
+    // Serialising plain data into a growing vector has no way to fail; an empty body decodes nowhere.
+    postcard::to_extend(fields, vec![FORMAT_VERSION]).unwrap_or_default()
+}
+
+fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Option<(T, &'a [u8])> {
+    if bytes.len() > MAX_BODY_BYTES {
+        return None;
+    }
+    let (version, fields) = bytes.split_first()?;
+    if *version != FORMAT_VERSION {
+        return None;
+    }
+    postcard::take_from_bytes(fields).ok()
+}
+
+/// The end of every decoder: nothing left over, and the same bytes when written again.
+fn canonical<B: Body>(body: B, rest: &[u8], bytes: &[u8]) -> Option<B> {
+    (rest.is_empty() && body.encode() == bytes).then_some(body)
+}
+
+impl Body for Grant {
+    const TAG: [u8; 16] = *b"kvgossip/grant\0\0";
+
+    fn encode(&self) -> Vec<u8> {
+        write(&GrantFields {
+            issuer: self.issuer,
+            grantee: self.grantee.spki_der(),
+            pattern: self.pattern.as_str(),
+            subgrant: self.subgrant,
+            parent: self.parent,
+            issued_at: self.issued_at,
+            expires_at: self.expires_at,
+            nonce: self.nonce,
+        })
+    }
+
+    fn decode(_cluster: ClusterId, bytes: &[u8]) -> Option<Self> {
+        let (fields, rest) = read::<GrantFields>(bytes)?;
+        let grant = Self {
+            issuer: fields.issuer,
+            grantee: PublicKey::from_spki_der(fields.grantee).ok()?,
+            pattern: KeyGlob::parse(fields.pattern).ok()?,
+            subgrant: fields.subgrant,
+            parent: fields.parent,
+            issued_at: fields.issued_at,
+            expires_at: fields.expires_at,
+            nonce: fields.nonce,
+        };
+        canonical(grant, rest, bytes)
+    }
+}
+
+impl Body for Revocation {
+    const TAG: [u8; 16] = *b"kvgossip/revoke\0";
+
+    fn encode(&self) -> Vec<u8> {
+        write(&RevocationFields {
+            grant_body: self.grant.bytes(),
+            grant_signature: self.grant.signature(),
+            by: match self.by {
+                By::Root => ByField::Root,
+                By::Issuer => ByField::Issuer,
+                By::Grantee => ByField::Grantee,
+            },
+            revoked_at: self.revoked_at,
+        })
+    }
+
+    fn decode(cluster: ClusterId, bytes: &[u8]) -> Option<Self> {
+        let (fields, rest) = read::<RevocationFields>(bytes)?;
+        let revocation = Self {
+            grant: Signed::parse(cluster, fields.grant_body, fields.grant_signature)?,
+            by: match fields.by {
+                ByField::Root => By::Root,
+                ByField::Issuer => By::Issuer,
+                ByField::Grantee => By::Grantee,
+            },
+            revoked_at: fields.revoked_at,
+        };
+        revocation.check().ok()?;
+        canonical(revocation, rest, bytes)
+    }
+}
+
+impl Body for Entry {
+    const TAG: [u8; 16] = *b"kvgossip/entry\0\0";
+
+    fn encode(&self) -> Vec<u8> {
+        write(&EntryFields {
+            key: self.key.as_str(),
+            timestamp: self.timestamp,
+            op: match self.op {
+                Op::Set { len, hash } => OpField::Set { len, hash },
+                Op::Delete => OpField::Delete,
+            },
+            signer: self.signer,
+            grant: self.grant,
+        })
+    }
+
+    fn decode(_cluster: ClusterId, bytes: &[u8]) -> Option<Self> {
+        let (fields, rest) = read::<EntryFields>(bytes)?;
+        let entry = Self {
+            key: Key::parse(fields.key).ok()?,
+            timestamp: fields.timestamp,
+            op: match fields.op {
+                OpField::Set { len, hash } => Op::Set { len, hash },
+                OpField::Delete => Op::Delete,
+            },
+            signer: fields.signer,
+            grant: fields.grant,
+        };
+        entry.check().ok()?;
+        canonical(entry, rest, bytes)
+    }
+}
+
+impl Body for Floor {
+    const TAG: [u8; 16] = *b"kvgossip/floor\0\0";
+
+    fn encode(&self) -> Vec<u8> {
+        write(&FloorFields {
+            patterns: self.patterns.iter().map(KeyGlob::as_str).collect(),
+            before: self.before,
+            nonce: self.nonce,
+        })
+    }
+
+    fn decode(_cluster: ClusterId, bytes: &[u8]) -> Option<Self> {
+        // The list is read by hand, so that its length is checked before anything is allocated for it.
+        let (count, mut rest) = read::<u64>(bytes)?;
+        if count == 0 || count > MAX_FLOOR_PATTERNS as u64 {
+            return None;
+        }
+        let mut patterns = Vec::new();
+        for _ in 0..count {
+            let (pattern, after) = postcard::take_from_bytes::<&str>(rest).ok()?;
+            patterns.push(KeyGlob::parse(pattern).ok()?);
+            rest = after;
+        }
+        let ((before, nonce), rest) = postcard::take_from_bytes(rest).ok()?;
+        let floor = Self { patterns, before, nonce };
+        floor.check().ok()?;
+        canonical(floor, rest, bytes)
+    }
+}

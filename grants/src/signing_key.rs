@@ -1,0 +1,136 @@
+//! RSA private keys: made and read with `rsa`, used with `aws-lc-rs`.
+
+use crate::public_key::{KEY_BITS, PublicKey, PublicKeyError};
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::KeyPair;
+use aws_lc_rs::signature::RSA_PKCS1_SHA256;
+use rsa::pkcs1::DecodeRsaPrivateKey;
+use rsa::pkcs8::{DecodePrivateKey, EncodePrivateKey, LineEnding};
+use std::fmt;
+
+/// Why a text is not a usable private key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SigningKeyError {
+    /// Not PEM of a private key.
+    #[error("this is not a PEM private key: expected a block that begins with -----BEGIN PRIVATE KEY-----")]
+    NotPem,
+    /// The key is protected by a pass phrase.
+    #[error("the private key is encrypted; decrypt it first, for example with `openssl pkey`")]
+    Encrypted,
+    /// A public key where a private one is needed.
+    #[error("this is a public key; a private key is needed here")]
+    IsPublic,
+    /// Not an RSA key, or damaged.
+    #[error("this is not a valid RSA private key")]
+    NotRsa,
+    /// The public half is not acceptable.
+    #[error(transparent)]
+    Public(#[from] PublicKeyError),
+    /// A size nobody may ask for.
+    #[error("an RSA key of {0} bits is not offered; choose 2048, 3072 or 4096")]
+    Bits(usize),
+    /// The cryptographic library refused.
+    #[error("the RSA operation failed")]
+    Failed,
+}
+
+/// Whoever can sign: a real key, or a mock one in tests.
+pub trait Signer {
+    /// The public half.
+    fn public(&self) -> &PublicKey;
+    /// Signs `message`; fails only if the cryptographic library does.
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SigningKeyError>;
+}
+
+/// An RSA private key. Its `Debug` shows the public half alone.
+pub struct SigningKey {
+    public: PublicKey,
+    pair: KeyPair,
+}
+
+impl SigningKey {
+    /// Makes a key of `bits` bits (2048, 3072 or 4096) and returns it with its PKCS#8 PEM. `random` fills a
+    /// buffer with bytes of a cryptographic generator.
+    pub fn generate(
+        bits: usize,
+        random: &mut dyn FnMut(&mut [u8]),
+    ) -> Result<(Self, String), SigningKeyError> {
+        if !KEY_BITS.contains(&bits) {
+            return Err(SigningKeyError::Bits(bits));
+        }
+        let key = rsa::RsaPrivateKey::new(&mut Random(random), bits).map_err(|_| SigningKeyError::Failed)?;
+        let pem = key.to_pkcs8_pem(LineEnding::LF).map_err(|_| SigningKeyError::Failed)?;
+        Ok((Self::from_rsa(&key)?, pem.to_string()))
+    }
+
+    /// Reads PKCS#8 (`PRIVATE KEY`) or PKCS#1 (`RSA PRIVATE KEY`) PEM.
+    pub fn from_pem(text: &str) -> Result<Self, SigningKeyError> {
+        let pem = text.trim();
+        let key = if pem.starts_with("-----BEGIN PRIVATE KEY-----") {
+            rsa::RsaPrivateKey::from_pkcs8_pem(pem).map_err(|_| SigningKeyError::NotRsa)?
+        } else if pem.starts_with("-----BEGIN RSA PRIVATE KEY-----") {
+            rsa::RsaPrivateKey::from_pkcs1_pem(pem).map_err(|_| SigningKeyError::NotRsa)?
+        } else if pem.starts_with("-----BEGIN ENCRYPTED PRIVATE KEY-----") {
+            return Err(SigningKeyError::Encrypted);
+        } else if pem.starts_with("-----BEGIN PUBLIC KEY-----") {
+            return Err(SigningKeyError::IsPublic);
+        } else {
+            return Err(SigningKeyError::NotPem);
+        };
+        Self::from_rsa(&key)
+    }
+
+    fn from_rsa(key: &rsa::RsaPrivateKey) -> Result<Self, SigningKeyError> {
+        let public = PublicKey::from_rsa(&key.to_public_key())?;
+        let der = key.to_pkcs8_der().map_err(|_| SigningKeyError::Failed)?;
+        let pair = KeyPair::from_pkcs8(der.as_bytes()).map_err(|_| SigningKeyError::NotRsa)?;
+        Ok(Self { public, pair })
+    }
+}
+
+impl Signer for SigningKey {
+    fn public(&self) -> &PublicKey {
+        &self.public
+    }
+
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SigningKeyError> {
+        // PKCS#1 v1.5 signatures are deterministic; the generator only serves the library's interface.
+        let mut signature = vec![0; self.pair.public_modulus_len()];
+        self.pair
+            .sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message, &mut signature)
+            .map_err(|_| SigningKeyError::Failed)?;
+        Ok(signature)
+    }
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SigningKey({:?})", self.public)
+    }
+}
+
+/// Adapts a filling function to the generator that `rsa` asks for.
+struct Random<'a>(&'a mut dyn FnMut(&mut [u8]));
+
+impl rsa::rand_core::RngCore for Random<'_> {
+    fn next_u32(&mut self) -> u32 {
+        let mut bytes = [0; 4];
+        (self.0)(&mut bytes);
+        u32::from_le_bytes(bytes)
+    }
+    fn next_u64(&mut self) -> u64 {
+        let mut bytes = [0; 8];
+        (self.0)(&mut bytes);
+        u64::from_le_bytes(bytes)
+    }
+    fn fill_bytes(&mut self, dest: &mut [u8]) {
+        (self.0)(dest);
+    }
+    fn try_fill_bytes(&mut self, dest: &mut [u8]) -> Result<(), rsa::rand_core::Error> {
+        (self.0)(dest);
+        Ok(())
+    }
+}
+
+impl rsa::rand_core::CryptoRng for Random<'_> {}

@@ -1,0 +1,19 @@
+//! The seam between signatures and the rest: real RSA, or a mock for tests that need a million entries.
+
+use crate::public_key::PublicKey;
+
+/// Checks signatures.
+pub trait Verifier: Send + Sync {
+    /// Whether `signature` is `key`'s over `message`.
+    fn verify(&self, key: &PublicKey, message: &[u8], signature: &[u8]) -> bool;
+}
+
+/// RSASSA-PKCS1-v1_5 with SHA-256: the only verifier of production.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RsaVerifier;
+
+impl Verifier for RsaVerifier {
+    fn verify(&self, key: &PublicKey, message: &[u8], signature: &[u8]) -> bool {
+        key.verify(message, signature)
+    }
+}
