@@ -1,0 +1,142 @@
+//! The Merkle prefix tree: a sorted map from keys to leaves, with a digest for every key prefix.
+//!
+//! The digest `T` of a set `S` of keys with their leaf digests is a function of the set alone, whatever
+//! insertions and removals led to it:
+//!
+//! - of no key: `BLAKE3(empty tag)`;
+//! - of up to [`BUCKET_MAX`] keys: `BLAKE3(bucket tag ‖ |S| ‖ leaf digests in key order)`;
+//! - of more, `P` being the longest common prefix of the keys: `BLAKE3(inner tag ‖ len(P) ‖ P ‖ own ‖ number
+//!   of children ‖ for each next byte b, ascending: b ‖ T({k ∈ S: k starts with P ‖ b}))`, where `own` is
+//!   `0x01 ‖ leaf digest` when P itself is a key and `0x00` otherwise.
+//!
+//! Tags and integers are laid out as `hash.rs` says. In memory the same cases are the nodes of a
+//! path-compressed radix tree: buckets, and inner nodes above them.
+//!
+//! [`Tree::clone`] is a snapshot of constant cost. Writers copy a node only while a snapshot shares it.
+//! Digests are computed when asked for and kept in the nodes, so a batch of writes pays for each touched node
+//! once. No operation recurses, so deep trees are safe on small stacks.
+
+mod build;
+mod cut;
+mod digests;
+mod hash;
+mod iter;
+mod node;
+mod region;
+mod suffixes;
+mod update;
+
+pub use build::NotAscending;
+pub use cut::{Gaps, Part};
+pub use hash::{FORMAT_VERSION, leaf_digest, root_digest};
+pub use iter::Iter;
+pub use region::{PartsError, Region};
+
+use kvgossip_grants::Digest;
+use node::Child;
+use std::fmt;
+use std::ops::{Bound, RangeBounds};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A subtree of up to this many keys is one bucket. Part of the protocol.
+pub const BUCKET_MAX: usize = 16;
+
+/// What the tree keeps for a key.
+pub trait Leaf: Clone {
+    /// What the leaf contributes to the tree's digests; see [`leaf_digest`]. Must be cheap: it is asked for
+    /// whenever a neighbour changes.
+    fn digest(&self) -> Digest;
+}
+
+/// A tree of digests alone.
+impl Leaf for Digest {
+    fn digest(&self) -> Digest {
+        *self
+    }
+}
+
+/// A sorted map from keys to leaves with Merkle digests. See the [module](self).
+pub struct Tree<L> {
+    root: Option<Child<L>>,
+    hashed: Arc<AtomicU64>,
+}
+
+/// A snapshot, in constant time. Later writes to either are not seen by the other.
+impl<L> Clone for Tree<L> {
+    fn clone(&self) -> Self {
+        Self { root: self.root.clone(), hashed: self.hashed.clone() }
+    }
+}
+
+impl<L> Default for Tree<L> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<L> fmt::Debug for Tree<L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tree").field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
+impl<L> Tree<L> {
+    /// The empty tree.
+    pub fn new() -> Self {
+        Self { root: None, hashed: Arc::default() }
+    }
+
+    /// Number of keys.
+    pub fn len(&self) -> usize {
+        self.root.as_ref().map_or(0, Child::count)
+    }
+
+    /// Whether there is no key.
+    pub fn is_empty(&self) -> bool {
+        self.root.is_none()
+    }
+
+    /// Number of nodes hashed so far by this tree and all its snapshots together.
+    pub fn nodes_hashed(&self) -> u64 {
+        self.hashed.load(Ordering::Relaxed)
+    }
+
+    /// The leaf of a key.
+    pub fn get(&self, key: &[u8]) -> Option<&L> {
+        let mut child = self.root.as_ref()?;
+        let mut rest = key;
+        loop {
+            match child {
+                Child::Bucket(bucket) => return bucket.get(rest),
+                Child::Inner(inner) => match rest.strip_prefix(inner.label.as_slice())?.split_first() {
+                    None => return inner.own.as_deref(),
+                    Some((&byte, tail)) => {
+                        child = inner.child(byte)?;
+                        rest = tail;
+                    }
+                },
+            }
+        }
+    }
+
+    /// All keys in ascending order.
+    pub fn iter(&self) -> Iter<'_, L> {
+        self.between(Bound::Unbounded, Bound::Unbounded)
+    }
+
+    /// The keys in a range, in ascending order. Finding the first costs the depth of the tree.
+    pub fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Iter<'_, L> {
+        self.between(range.start_bound().map(AsRef::as_ref), range.end_bound().map(AsRef::as_ref))
+    }
+
+    /// The keys of a region, in ascending order.
+    pub fn iter_region(&self, region: &Region) -> Iter<'_, L> {
+        let (start, end) = region.bounds();
+        self.between(start, end.as_ref().map(Vec::as_slice))
+    }
+
+    fn between(&self, start: Bound<&[u8]>, end: Bound<&[u8]>) -> Iter<'_, L> {
+        Iter::of_range(self.root.as_ref(), start, end)
+    }
+}

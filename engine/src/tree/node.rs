@@ -1,0 +1,203 @@
+//! The tree's nodes: buckets of few keys, inner nodes above them.
+//!
+//! Keys are cut at the nodes: an edge eats the label of the inner node it leads to, then the byte that picks
+//! the child. A bucket holds what is left of its keys.
+
+use super::BUCKET_MAX;
+use super::Leaf;
+use super::suffixes::{Slot, Suffixes};
+use kvgossip_grants::Digest;
+use smallvec::SmallVec;
+use std::sync::{Arc, OnceLock};
+
+/// 23 bytes fit into a `SmallVec` at no cost beside its heap form: most labels and fan-outs do.
+pub(super) type Bytes = SmallVec<[u8; 23]>;
+
+/// A subtree of at least one key.
+pub(super) enum Child<L> {
+    Bucket(Arc<Bucket<L>>),
+    Inner(Arc<Inner<L>>),
+}
+
+/// 1 to [`BUCKET_MAX`] keys. Holds one more for the moment between an insertion and the split.
+#[derive(Clone)]
+pub(super) struct Bucket<L> {
+    pub(super) suffixes: Suffixes,
+    pub(super) leaves: Vec<L>,
+    pub(super) digest: OnceLock<Digest>,
+}
+
+/// More than [`BUCKET_MAX`] keys: own leaf and one child, or at least two children.
+#[derive(Clone)]
+pub(super) struct Inner<L> {
+    /// Bytes that all keys share, after the byte that led here.
+    pub(super) label: Bytes,
+    /// The leaf of the key that ends here. Boxed: few nodes have one, and leaves may be large.
+    pub(super) own: Option<Box<L>>,
+    /// Next bytes, ascending.
+    pub(super) bytes: Bytes,
+    /// The child for each of `bytes`.
+    pub(super) children: Vec<Child<L>>,
+    /// Keys in this subtree.
+    pub(super) count: usize,
+    pub(super) digest: OnceLock<Digest>,
+}
+
+impl<L> Clone for Child<L> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Bucket(bucket) => Self::Bucket(bucket.clone()),
+            Self::Inner(inner) => Self::Inner(inner.clone()),
+        }
+    }
+}
+
+impl<L> Child<L> {
+    pub(super) fn bucket(bucket: Bucket<L>) -> Self {
+        Self::Bucket(Arc::new(bucket))
+    }
+
+    pub(super) fn single(suffix: &[u8], leaf: L) -> Self {
+        let mut bucket = Bucket::default();
+        bucket.push(suffix, leaf);
+        Self::bucket(bucket)
+    }
+
+    pub(super) fn count(&self) -> usize {
+        match self {
+            Self::Bucket(bucket) => bucket.leaves.len(),
+            Self::Inner(inner) => inner.count,
+        }
+    }
+}
+
+impl<L> Default for Bucket<L> {
+    fn default() -> Self {
+        Self { suffixes: Suffixes::default(), leaves: Vec::new(), digest: OnceLock::new() }
+    }
+}
+
+impl<L> Bucket<L> {
+    /// Appends a key greater than all others.
+    pub(super) fn push(&mut self, suffix: &[u8], leaf: L) {
+        self.suffixes.push(suffix);
+        self.leaves.reserve_exact(1);
+        self.leaves.push(leaf);
+    }
+
+    pub(super) fn get(&self, suffix: &[u8]) -> Option<&L> {
+        self.leaves.get(self.suffixes.search(suffix).ok()?.index)
+    }
+
+    /// Sets a leaf and gives back the one it replaces.
+    pub(super) fn insert(&mut self, suffix: &[u8], leaf: L) -> Option<L> {
+        self.digest.take();
+        match self.suffixes.search(suffix) {
+            Ok(slot) => self.leaves.get_mut(slot.index).map(|old| std::mem::replace(old, leaf)),
+            Err(slot) => {
+                self.suffixes.insert(slot, suffix);
+                self.leaves.reserve_exact(1);
+                self.leaves.insert(slot.index, leaf);
+                None
+            }
+        }
+    }
+
+    pub(super) fn remove(&mut self, suffix: &[u8]) -> Option<L> {
+        let slot: Slot = self.suffixes.search(suffix).ok()?;
+        self.digest.take();
+        self.suffixes.remove(slot);
+        Some(self.leaves.remove(slot.index))
+    }
+
+    /// The inner node for these keys, which are too many for a bucket.
+    pub(super) fn split(&mut self) -> Inner<L> {
+        let suffixes = std::mem::take(&mut self.suffixes);
+        let first = suffixes.iter().next().unwrap_or_default();
+        let last = suffixes.iter().last().unwrap_or_default();
+        let common = common_prefix(first, last);
+        let mut inner = Inner::new(&first[..common]);
+        inner.count = self.leaves.len();
+        let mut group = Self::default();
+        for (suffix, leaf) in suffixes.iter().zip(std::mem::take(&mut self.leaves)) {
+            let Some((&byte, rest)) = suffix.get(common..).and_then(<[u8]>::split_first) else {
+                inner.own = Some(Box::new(leaf));
+                continue;
+            };
+            if inner.bytes.last() != Some(&byte) {
+                inner.close_group(&mut group);
+                inner.bytes.push(byte);
+            }
+            group.push(rest, leaf);
+        }
+        inner.close_group(&mut group);
+        inner
+    }
+}
+
+impl<L> Inner<L> {
+    pub(super) fn new(label: &[u8]) -> Self {
+        Self {
+            label: Bytes::from_slice(label),
+            own: None,
+            bytes: Bytes::new(),
+            children: Vec::new(),
+            count: 0,
+            digest: OnceLock::new(),
+        }
+    }
+
+    pub(super) fn child(&self, byte: u8) -> Option<&Child<L>> {
+        self.children.get(self.bytes.binary_search(&byte).ok()?)
+    }
+
+    /// Adds a child in its place. Its byte must be new.
+    pub(super) fn add_child(&mut self, byte: u8, child: Child<L>) {
+        let index = self.bytes.partition_point(|&other| other < byte);
+        self.bytes.insert(index, byte);
+        self.children.insert(index, child);
+    }
+
+    pub(super) fn edges(&self) -> impl ExactSizeIterator<Item = (u8, &Child<L>)> {
+        self.bytes.iter().copied().zip(&self.children)
+    }
+
+    /// How many parts the node falls into: its own key and its children.
+    pub(super) fn fan_out(&self) -> usize {
+        self.children.len() + usize::from(self.own.is_some())
+    }
+
+    fn close_group(&mut self, group: &mut Bucket<L>) {
+        if !group.leaves.is_empty() {
+            self.children.push(Child::bucket(std::mem::take(group)));
+        }
+    }
+}
+
+impl<L: Leaf> Bucket<L> {
+    pub(super) fn is_over_full(&self) -> bool {
+        self.leaves.len() > BUCKET_MAX
+    }
+}
+
+impl<L> Drop for Inner<L> {
+    /// Takes a deep subtree apart in a loop: nested drops could use up the stack.
+    fn drop(&mut self) {
+        if !self.children.iter().any(|child| matches!(child, Child::Inner(_))) {
+            return;
+        }
+        let mut pending = std::mem::take(&mut self.children);
+        while let Some(child) = pending.pop() {
+            if let Child::Inner(inner) = child
+                && let Some(mut inner) = Arc::into_inner(inner)
+            {
+                pending.append(&mut inner.children);
+            }
+        }
+    }
+}
+
+/// How many leading bytes two strings share.
+pub(super) fn common_prefix(a: &[u8], b: &[u8]) -> usize {
+    a.iter().zip(b).take_while(|(x, y)| x == y).count()
+}

@@ -1,0 +1,134 @@
+//! A few sorted byte strings packed into one allocation.
+
+/// Sorted, distinct byte strings, each stored as its LEB128 length and its bytes.
+///
+/// A bucket holds at most 17 of them, so a search that walks them all is cheaper than an index, and one
+/// allocation costs less memory than one per string.
+#[derive(Clone, Default)]
+pub(super) struct Suffixes(Vec<u8>);
+
+/// Where a string stands, or would stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Slot {
+    /// How many strings are before it.
+    pub(super) index: usize,
+    /// How many packed bytes are before it.
+    offset: usize,
+}
+
+impl Suffixes {
+    pub(super) fn iter(&self) -> Iter<'_> {
+        Iter(&self.0)
+    }
+
+    /// The slot of `suffix`, or the slot where it belongs.
+    pub(super) fn search(&self, suffix: &[u8]) -> Result<Slot, Slot> {
+        let mut iter = self.iter();
+        let mut index = 0;
+        loop {
+            let slot = Slot { index, offset: self.0.len() - iter.0.len() };
+            match iter.next().map(|found| found.cmp(suffix)) {
+                Some(std::cmp::Ordering::Less) => index += 1,
+                Some(std::cmp::Ordering::Equal) => return Ok(slot),
+                Some(std::cmp::Ordering::Greater) | None => return Err(slot),
+            }
+        }
+    }
+
+    /// Puts `suffix` into the slot that [`Suffixes::search`] named.
+    pub(super) fn insert(&mut self, slot: Slot, suffix: &[u8]) {
+        let (prefix, prefix_len) = encode_len(suffix.len());
+        let prefix = &prefix[..prefix_len];
+        // Exactly: buckets are many and small, and slack would be most of their memory.
+        self.0.reserve_exact(prefix_len + suffix.len());
+        self.0.splice(slot.offset..slot.offset, prefix.iter().chain(suffix).copied());
+    }
+
+    /// Takes out the string in `slot`, which [`Suffixes::search`] found.
+    pub(super) fn remove(&mut self, slot: Slot) {
+        let mut rest = Iter(self.0.get(slot.offset..).unwrap_or_default());
+        if rest.next().is_some() {
+            let end = self.0.len() - rest.0.len();
+            self.0.drain(slot.offset..end);
+        }
+    }
+
+    /// Appends a string greater than all others.
+    pub(super) fn push(&mut self, suffix: &[u8]) {
+        let (prefix, prefix_len) = encode_len(suffix.len());
+        self.0.reserve_exact(prefix_len + suffix.len());
+        self.0.extend_from_slice(&prefix[..prefix_len]);
+        self.0.extend_from_slice(suffix);
+    }
+}
+
+/// Walks the strings in ascending order.
+#[derive(Clone)]
+pub(super) struct Iter<'a>(&'a [u8]);
+
+impl<'a> Iterator for Iter<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let mut len = 0;
+        for shift in (0..usize::BITS).step_by(7) {
+            let (byte, rest) = self.0.split_first()?;
+            self.0 = rest;
+            len |= usize::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                break;
+            }
+        }
+        let (suffix, rest) = self.0.split_at_checked(len)?;
+        self.0 = rest;
+        Some(suffix)
+    }
+}
+
+/// The LEB128 form of a length: the buffer and how much of it is used.
+fn encode_len(mut len: usize) -> ([u8; 10], usize) {
+    let mut bytes = [0; 10];
+    let mut used = 0;
+    for byte in &mut bytes {
+        used += 1;
+        *byte = (len & 0x7f) as u8;
+        len >>= 7;
+        if len == 0 {
+            break;
+        }
+        *byte |= 0x80;
+    }
+    (bytes, used)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_around_every_seven_bits_round_trip() {
+        let mut packed = Suffixes::default();
+        let mut expected = Vec::new();
+        for (letter, len) in (b'a'..).zip([0, 1, 127, 128, 129, 16_383, 16_384, 70_000]) {
+            let text = vec![letter; len];
+            packed.push(&text);
+            expected.push(text);
+        }
+        assert!(packed.iter().eq(expected.iter().map(Vec::as_slice)));
+    }
+
+    #[test]
+    fn search_insert_and_remove_keep_the_order() {
+        let mut packed = Suffixes::default();
+        for text in ["m", "", "zz", "ma", "a"] {
+            let slot = packed.search(text.as_bytes()).unwrap_err();
+            packed.insert(slot, text.as_bytes());
+        }
+        assert!(packed.iter().eq(["", "a", "m", "ma", "zz"].map(str::as_bytes)));
+        let slot = packed.search(b"m").unwrap();
+        assert_eq!(slot.index, 2);
+        packed.remove(slot);
+        assert_eq!(packed.search(b"m"), Err(slot));
+        assert!(packed.iter().eq(["", "a", "ma", "zz"].map(str::as_bytes)));
+    }
+}

@@ -1,0 +1,135 @@
+//! Insertion and removal, in loops from the root down: no depth of the tree uses up the stack.
+
+use super::node::{Bucket, Child, Inner, common_prefix};
+use super::{BUCKET_MAX, Leaf, Tree, iter};
+use std::sync::Arc;
+
+impl<L: Leaf> Tree<L> {
+    /// Sets the leaf of a key and gives back the one it replaces.
+    pub fn insert(&mut self, key: &[u8], leaf: L) -> Option<L> {
+        let added = usize::from(self.get(key).is_none());
+        let Some(mut slot) = self.root.as_mut() else {
+            self.root = Some(Child::single(key, leaf));
+            return None;
+        };
+        let mut rest = key;
+        loop {
+            match slot {
+                Child::Bucket(bucket) => {
+                    let bucket = Arc::make_mut(bucket);
+                    let old = bucket.insert(rest, leaf);
+                    if bucket.is_over_full() {
+                        let inner = bucket.split();
+                        *slot = Child::Inner(Arc::new(inner));
+                    }
+                    return old;
+                }
+                Child::Inner(inner) => {
+                    let common = common_prefix(&inner.label, rest);
+                    if common < inner.label.len() {
+                        fork(inner, common, &rest[common..], leaf);
+                        return None;
+                    }
+                    let inner = Arc::make_mut(inner);
+                    inner.digest.take();
+                    inner.count += added;
+                    let Some((&byte, tail)) = rest[common..].split_first() else {
+                        return inner.own.replace(Box::new(leaf)).map(|old| *old);
+                    };
+                    let Ok(index) = inner.bytes.binary_search(&byte) else {
+                        inner.add_child(byte, Child::single(tail, leaf));
+                        return None;
+                    };
+                    slot = &mut inner.children[index];
+                    rest = tail;
+                }
+            }
+        }
+    }
+
+    /// Takes a key out and gives back its leaf.
+    pub fn remove(&mut self, key: &[u8]) -> Option<L> {
+        let removed = self.get(key)?.clone();
+        if self.len() == 1 {
+            self.root = None;
+            return Some(removed);
+        }
+        let mut slot = self.root.as_mut()?;
+        let mut rest = key;
+        loop {
+            match slot {
+                Child::Bucket(bucket) => return Arc::make_mut(bucket).remove(rest),
+                Child::Inner(inner) if inner.count - 1 <= BUCKET_MAX => {
+                    *slot = Child::bucket(gather_without(slot, rest));
+                    return Some(removed);
+                }
+                Child::Inner(inner) => {
+                    let node = Arc::make_mut(inner);
+                    node.digest.take();
+                    node.count -= 1;
+                    let Some((&byte, tail)) = rest[node.label.len()..].split_first() else {
+                        node.own = None;
+                        lift_only_child(inner);
+                        return Some(removed);
+                    };
+                    let index = node.bytes.binary_search(&byte).ok()?;
+                    if node.children[index].count() == 1 {
+                        node.bytes.remove(index);
+                        node.children.remove(index);
+                        lift_only_child(inner);
+                        return Some(removed);
+                    }
+                    // Borrowed anew: the arm above may still replace the node itself.
+                    slot = &mut Arc::make_mut(inner).children[index];
+                    rest = tail;
+                }
+            }
+        }
+    }
+}
+
+/// Cuts the edge to `node` after `common` bytes of its label, where a new key leaves it.
+///
+/// `rest` is what remains of that key. The digest of `node` stays valid: it covers absolute prefixes.
+fn fork<L: Leaf>(node: &mut Arc<Inner<L>>, common: usize, rest: &[u8], leaf: L) {
+    let mut above = Inner::new(&node.label[..common]);
+    above.count = node.count + 1;
+    let byte = node.label[common];
+    let below = Arc::make_mut(node);
+    below.label.drain(..=common);
+    above.add_child(byte, Child::Inner(node.clone()));
+    match rest.split_first() {
+        None => above.own = Some(Box::new(leaf)),
+        Some((&other, tail)) => above.add_child(other, Child::single(tail, leaf)),
+    }
+    *node = Arc::new(above);
+}
+
+/// An inner node of one child and no leaf has no place in the canonical shape: the child takes it over.
+fn lift_only_child<L: Leaf>(node: &mut Arc<Inner<L>>) {
+    if node.own.is_some() || node.children.len() != 1 {
+        return;
+    }
+    // The node holds more than a bucket's keys, so its only child is an inner node.
+    if let Some(Child::Inner(child)) = node.children.first() {
+        let mut child = child.clone();
+        let mut label = node.label.clone();
+        label.extend_from_slice(&node.bytes);
+        label.extend_from_slice(&child.label);
+        // Let go of the parent's hold on the child before writing to it: no copy is needed then.
+        *node = Arc::new(Inner::new(&[]));
+        Arc::make_mut(&mut child).label = label;
+        *node = child;
+    }
+}
+
+/// All keys of a subtree but `without`, as one bucket.
+fn gather_without<L: Leaf>(child: &Child<L>, without: &[u8]) -> Bucket<L> {
+    let mut bucket = Bucket::default();
+    for (suffix, leaf) in iter::Iter::of_child(child) {
+        if suffix != without {
+            bucket.push(&suffix, leaf.clone());
+        }
+    }
+    bucket
+}
