@@ -1,0 +1,232 @@
+//! Structs as msgpack maps: one declaration gives a struct, its encoder and its tolerant decoder.
+
+use std::collections::BTreeMap;
+
+use super::msgpack::{self, DecodeError, Reader};
+
+/// A value that can stand in a field of a message. A nil reads as the type's default, as Go does it.
+pub trait Field: Sized {
+    /// Reads the value.
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError>;
+    /// Appends the value.
+    fn encode(&self, out: &mut Vec<u8>);
+    /// Whether a field that may be left out is left out.
+    fn is_empty(&self) -> bool {
+        false
+    }
+}
+
+macro_rules! int_field {
+    ($($ty:ty),*) => {$(
+        impl Field for $ty {
+            fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+                Self::try_from(reader.int()?).map_err(|_| DecodeError::OutOfRange)
+            }
+            fn encode(&self, out: &mut Vec<u8>) {
+                msgpack::write_uint(out, u64::from(*self));
+            }
+            fn is_empty(&self) -> bool {
+                *self == 0
+            }
+        }
+    )*};
+}
+int_field!(u8, u16, u32, u64);
+
+impl Field for bool {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        reader.bool()
+    }
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.push(if *self { 0xc3 } else { 0xc2 });
+    }
+}
+
+impl Field for String {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Self::from_utf8(reader.bytes()?.unwrap_or_default()).map_err(|_| DecodeError::NotUtf8)
+    }
+    fn encode(&self, out: &mut Vec<u8>) {
+        msgpack::write_raw(out, self.as_bytes());
+    }
+    fn is_empty(&self) -> bool {
+        self.is_empty()
+    }
+}
+
+/// Bytes that can be nil. Agents tell nil and empty apart when they write, never when they read.
+impl Field for Option<Vec<u8>> {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        reader.bytes()
+    }
+    fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Some(bytes) => msgpack::write_raw(out, bytes),
+            None => msgpack::write_nil(out),
+        }
+    }
+    fn is_empty(&self) -> bool {
+        self.as_ref().is_none_or(Vec::is_empty)
+    }
+}
+
+impl Field for Vec<u8> {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(reader.bytes()?.unwrap_or_default())
+    }
+    fn encode(&self, out: &mut Vec<u8>) {
+        msgpack::write_raw(out, self);
+    }
+}
+
+/// A list of values that are not bytes themselves; nil is [`List::default`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct List<T>(pub Option<Vec<T>>);
+
+impl<T> Default for List<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<T> From<Vec<T>> for List<T> {
+    fn from(list: Vec<T>) -> Self {
+        Self(Some(list))
+    }
+}
+
+impl<T> List<T> {
+    /// The elements; none for nil.
+    pub fn as_slice(&self) -> &[T] {
+        self.0.as_deref().unwrap_or_default()
+    }
+}
+
+impl<T: Field> Field for List<T> {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let Some(len) = reader.array()? else { return Ok(Self(None)) };
+        // Every element takes at least one byte, so the loop and the list are bounded by the input.
+        let mut list = Vec::with_capacity(len.min(reader.rest().len()).min(1024));
+        for _ in 0..len {
+            list.push(T::decode(reader)?);
+        }
+        Ok(Self(Some(list)))
+    }
+    fn encode(&self, out: &mut Vec<u8>) {
+        let Some(list) = &self.0 else { return msgpack::write_nil(out) };
+        msgpack::write_array(out, list.len());
+        list.iter().for_each(|element| element.encode(out));
+    }
+}
+
+impl Field for BTreeMap<String, u64> {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut map = Self::new();
+        for _ in 0..reader.map()? {
+            map.insert(String::decode(reader)?, u64::decode(reader)?);
+        }
+        Ok(map)
+    }
+    fn encode(&self, out: &mut Vec<u8>) {
+        msgpack::write_map(out, self.len());
+        for (name, value) in self {
+            name.encode(out);
+            value.encode(out);
+        }
+    }
+}
+
+impl Field for BTreeMap<String, String> {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let text = |bytes: Option<Vec<u8>>| String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned();
+        let mut map = Self::new();
+        for _ in 0..reader.map()? {
+            map.insert(text(reader.bytes()?), text(reader.bytes()?));
+        }
+        Ok(map)
+    }
+    fn encode(&self, out: &mut Vec<u8>) {
+        msgpack::write_map(out, self.len());
+        for (name, value) in self {
+            name.encode(out);
+            value.encode(out);
+        }
+    }
+}
+
+/// Declares a message: fields in the order in which agents write them (sorted by name). `optional` fields
+/// are left out when empty.
+macro_rules! messages {
+    ($($(#[$meta:meta])* $name:ident {
+        $($(#[$field_meta:meta])* $key:literal $($optional:ident)? => $field:ident: $ty:ty,)*
+    })*) => {$(
+        $(#[$meta])*
+        #[derive(Debug, Clone, Default, PartialEq, Eq)]
+        pub struct $name {
+            $(#[doc = concat!("The field `", $key, "`.")] $(#[$field_meta])* pub $field: $ty,)*
+        }
+
+        impl $name {
+            /// The fields' names, in the order in which they are written.
+            pub const FIELDS: &'static [&'static str] = &[$($key),*];
+
+            /// Reads the message from the start of `bytes`; what follows is ignored.
+            pub fn decode(bytes: &[u8]) -> Result<Self, $crate::wire::msgpack::DecodeError> {
+                $crate::wire::field::Field::decode(&mut $crate::wire::msgpack::Reader::new(bytes))
+            }
+
+            /// The message's bytes, without a type byte.
+            pub fn encode(&self) -> Vec<u8> {
+                let mut out = Vec::new();
+                $crate::wire::field::Field::encode(self, &mut out);
+                out
+            }
+        }
+
+        impl $crate::wire::field::Field for $name {
+            fn decode(
+                reader: &mut $crate::wire::msgpack::Reader<'_>,
+            ) -> Result<Self, $crate::wire::msgpack::DecodeError> {
+                let mut message = Self::default();
+                for _ in 0..reader.map()? {
+                    let key = reader.bytes()?.unwrap_or_default();
+                    $(if key == $key.as_bytes() {
+                        message.$field = $crate::wire::field::Field::decode(reader)?;
+                        continue;
+                    })*
+                    reader.skip()?;
+                }
+                Ok(message)
+            }
+
+            fn encode(&self, out: &mut Vec<u8>) {
+                let present = [$($crate::wire::field::messages!(@present self.$field $($optional)?)),*];
+                $crate::wire::msgpack::write_map(out, present.iter().filter(|p| **p).count());
+                $(if $crate::wire::field::messages!(@present self.$field $($optional)?) {
+                    $crate::wire::msgpack::write_raw(out, $key.as_bytes());
+                    $crate::wire::field::Field::encode(&self.$field, out);
+                })*
+            }
+        }
+    )*};
+    (@present $self:ident.$field:ident optional) => {
+        !$crate::wire::field::Field::is_empty(&$self.$field)
+    };
+    (@present $self:ident.$field:ident) => {
+        true
+    };
+}
+pub(crate) use messages;
+
+/// A slot of a list that may be nil.
+impl<T: Field> Field for Option<Box<T>> {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        if reader.nil()? { Ok(None) } else { Ok(Some(Box::new(T::decode(reader)?))) }
+    }
+    fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Some(value) => value.encode(out),
+            None => msgpack::write_nil(out),
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! The messages of memberlist, the layer under Serf.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use super::{
+    field::messages,
+    msgpack::{DecodeError, Reader},
+};
+
+/// Longest name of a member that is accepted, in bytes. Serf itself allows 128.
+pub const MAX_NAME_LEN: usize = 255;
+/// Longest metadata of a member, in bytes: memberlist's own limit.
+pub const MAX_META_LEN: usize = 512;
+/// What this implementation speaks: least, greatest and current protocol, then the same of the delegate.
+pub const VSN: [u8; 6] = [1, 5, 2, 2, 5, 5];
+
+/// The first byte of each message.
+pub mod kind {
+    #![allow(missing_docs, reason = "the names are those of the message structs")]
+    pub const PING: u8 = 0;
+    pub const INDIRECT_PING: u8 = 1;
+    pub const ACK: u8 = 2;
+    pub const SUSPECT: u8 = 3;
+    pub const ALIVE: u8 = 4;
+    pub const DEAD: u8 = 5;
+    pub const PUSH_PULL: u8 = 6;
+    pub const COMPOUND: u8 = 7;
+    pub const USER: u8 = 8;
+    pub const COMPRESS: u8 = 9;
+    pub const ENCRYPT: u8 = 10;
+    pub const NACK: u8 = 11;
+    pub const HAS_CRC: u8 = 12;
+    pub const ERR: u8 = 13;
+    pub const LABEL: u8 = 244;
+}
+
+/// The states of [`NodeState::state`].
+pub mod state {
+    #![allow(missing_docs, reason = "the names are memberlist's")]
+    pub const ALIVE: u8 = 0;
+    pub const SUSPECT: u8 = 1;
+    pub const DEAD: u8 = 2;
+    pub const LEFT: u8 = 3;
+}
+
+messages! {
+    /// Asks `node` for an [`Ack`]. The reply goes to the source fields when they are set.
+    Ping {
+        "Node" => node: String,
+        "SeqNo" => seq_no: u32,
+        "SourceAddr" optional => source_addr: Option<Vec<u8>>,
+        "SourceNode" optional => source_node: String,
+        "SourcePort" optional => source_port: u16,
+    }
+    /// Asks the receiver to ping `node` and to pass the ack on under this sequence number.
+    IndirectPing {
+        /// Whether a [`Nack`] is wanted when the target does not answer.
+        "Nack" => nack: bool,
+        "Node" => node: String,
+        "Port" => port: u16,
+        "SeqNo" => seq_no: u32,
+        "SourceAddr" optional => source_addr: Option<Vec<u8>>,
+        "SourceNode" optional => source_node: String,
+        "SourcePort" optional => source_port: u16,
+        "Target" => target: Vec<u8>,
+    }
+    /// Answers a [`Ping`].
+    Ack {
+        /// 0x01 and a Vivaldi coordinate, or nil.
+        "Payload" => payload: Option<Vec<u8>>,
+        "SeqNo" => seq_no: u32,
+    }
+    /// Answers an [`IndirectPing`] whose target stays silent.
+    Nack {
+        "SeqNo" => seq_no: u32,
+    }
+    /// Tells a peer on a stream why it is refused.
+    ErrMessage {
+        "Error" => error: String,
+    }
+    /// `from` got no answer from `node`.
+    Suspect {
+        "From" => from: String,
+        "Incarnation" => incarnation: u32,
+        "Node" => node: String,
+    }
+    /// `node` is dead, or has left when `from` is `node` itself.
+    Dead {
+        "From" => from: String,
+        "Incarnation" => incarnation: u32,
+        "Node" => node: String,
+    }
+    /// `node` lives at this address.
+    Alive {
+        "Addr" => addr: Vec<u8>,
+        "Incarnation" => incarnation: u32,
+        "Meta" => meta: Option<Vec<u8>>,
+        "Node" => node: String,
+        "Port" => port: u16,
+        "Vsn" => vsn: Option<Vec<u8>>,
+    }
+    /// Precedes the node states of a push/pull.
+    PushPullHeader {
+        "Join" => join: bool,
+        "Nodes" => nodes: u64,
+        "UserStateLen" => user_state_len: u64,
+    }
+    /// One member in a push/pull.
+    NodeState {
+        "Addr" => addr: Vec<u8>,
+        "Incarnation" => incarnation: u32,
+        "Meta" => meta: Option<Vec<u8>>,
+        "Name" => name: String,
+        "Port" => port: u16,
+        /// One of [`state`].
+        "State" => state: u8,
+        "Vsn" => vsn: Option<Vec<u8>>,
+    }
+    /// Precedes a user message on a stream.
+    UserHeader {
+        "UserMsgLen" => user_msg_len: u64,
+    }
+    /// A compressed message.
+    Compress {
+        "Algo" => algo: u8,
+        "Buf" => buf: Vec<u8>,
+    }
+}
+
+/// A whole push/pull: what a member knows of all members, and its user state.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PushPull {
+    /// Whether the sender is joining, rather than comparing as usual.
+    pub join: bool,
+    /// The members.
+    pub nodes: Vec<NodeState>,
+    /// The Serf layer's bytes.
+    pub user_state: Vec<u8>,
+}
+
+impl PushPull {
+    /// The message with its type byte.
+    pub fn encode(&self) -> Vec<u8> {
+        use super::field::Field;
+        let mut out = vec![kind::PUSH_PULL];
+        let header = PushPullHeader {
+            join: self.join,
+            nodes: self.nodes.len() as u64,
+            user_state_len: self.user_state.len() as u64,
+        };
+        Field::encode(&header, &mut out);
+        self.nodes.iter().for_each(|node| Field::encode(node, &mut out));
+        out.extend_from_slice(&self.user_state);
+        out
+    }
+}
+
+/// A message that travels in packets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each variant is named for the message it holds")]
+pub enum Message {
+    Ping(Ping),
+    IndirectPing(IndirectPing),
+    Ack(Ack),
+    Nack(Nack),
+    Suspect(Suspect),
+    Dead(Dead),
+    Alive(Alive),
+    /// Bytes of the layer above.
+    User(Vec<u8>),
+}
+
+impl Message {
+    /// Parses one message with its type byte; the framing kinds (compound, compress, …) are not messages.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let (kind, body) = bytes.split_first().ok_or(DecodeError::Truncated { needed: 1 })?;
+        let message = match *kind {
+            kind::PING => Self::Ping(Ping::decode(body)?),
+            kind::INDIRECT_PING => Self::IndirectPing(IndirectPing::decode(body)?),
+            kind::ACK => Self::Ack(Ack::decode(body)?),
+            kind::NACK => Self::Nack(Nack::decode(body)?),
+            kind::SUSPECT => Self::Suspect(Suspect::decode(body)?),
+            kind::DEAD => Self::Dead(Dead::decode(body)?),
+            kind::ALIVE => Self::Alive(Alive::decode(body)?),
+            kind::USER => Self::User(body.to_vec()),
+            other => return Err(DecodeError::UnknownType(other)),
+        };
+        message.check_limits()?;
+        Ok(message)
+    }
+
+    fn check_limits(&self) -> Result<(), DecodeError> {
+        let (name, meta) = match self {
+            Self::Ping(m) => (&m.node, None),
+            Self::IndirectPing(m) => (&m.node, None),
+            Self::Suspect(m) => (&m.node, None),
+            Self::Dead(m) => (&m.node, None),
+            Self::Alive(m) => (&m.node, m.meta.as_ref()),
+            Self::Ack(_) | Self::Nack(_) | Self::User(_) => return Ok(()),
+        };
+        check_member(name, meta)
+    }
+
+    /// The message with its type byte.
+    pub fn encode(&self) -> Vec<u8> {
+        let (kind, body) = match self {
+            Self::Ping(m) => (kind::PING, m.encode()),
+            Self::IndirectPing(m) => (kind::INDIRECT_PING, m.encode()),
+            Self::Ack(m) => (kind::ACK, m.encode()),
+            Self::Nack(m) => (kind::NACK, m.encode()),
+            Self::Suspect(m) => (kind::SUSPECT, m.encode()),
+            Self::Dead(m) => (kind::DEAD, m.encode()),
+            Self::Alive(m) => (kind::ALIVE, m.encode()),
+            Self::User(bytes) => (kind::USER, bytes.clone()),
+        };
+        let mut out = Vec::with_capacity(body.len() + 1);
+        out.push(kind);
+        out.extend_from_slice(&body);
+        out
+    }
+}
+
+impl NodeState {
+    /// Reads one node state and checks its limits.
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let node = <Self as super::field::Field>::decode(reader)?;
+        check_member(&node.name, node.meta.as_ref())?;
+        Ok(node)
+    }
+}
+
+fn check_member(name: &str, meta: Option<&Vec<u8>>) -> Result<(), DecodeError> {
+    if name.len() > MAX_NAME_LEN {
+        return Err(DecodeError::TooLarge("a member's name"));
+    }
+    if meta.is_some_and(|meta| meta.len() > MAX_META_LEN) {
+        return Err(DecodeError::TooLarge("a member's metadata"));
+    }
+    Ok(())
+}
+
+/// The address in 4 or 16 bytes; an IPv4 address mapped into IPv6 is taken as IPv4.
+pub fn parse_ip(bytes: &[u8]) -> Option<IpAddr> {
+    match bytes.len() {
+        4 => <[u8; 4]>::try_from(bytes).ok().map(|octets| IpAddr::V4(Ipv4Addr::from(octets))),
+        16 => <[u8; 16]>::try_from(bytes).ok().map(|octets| IpAddr::from(octets).to_canonical()),
+        _ => None,
+    }
+}
+
+/// [`parse_ip`] with a port that is not zero, and an address that one can send to.
+pub fn parse_addr(bytes: &[u8], port: u16) -> Option<SocketAddr> {
+    parse_ip(bytes)
+        .filter(|ip| port != 0 && !ip.is_unspecified() && !ip.is_multicast())
+        .map(|ip| SocketAddr::new(ip, port))
+}
+
+/// The address as the wire has it: 4 bytes for IPv4, 16 for IPv6.
+pub fn ip_bytes(ip: IpAddr) -> Vec<u8> {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.octets().to_vec(),
+        IpAddr::V6(ip) => ip.octets().to_vec(),
+    }
+}

@@ -1,0 +1,78 @@
+//! The bytes of memberlist and Serf: codecs without I/O.
+//!
+//! Layers, from the outside: label, encryption, CRC, compression, compound, message; see [`packet`] for
+//! datagrams and [`stream`] for TCP.
+
+pub mod compress;
+pub mod crypto;
+pub mod field;
+pub mod memberlist;
+pub mod msgpack;
+pub mod packet;
+pub mod serf;
+pub mod stream;
+
+#[cfg(test)]
+mod fixture_tests;
+#[cfg(test)]
+mod fuzz_tests;
+
+use crypto::Keyring;
+
+/// Longest label, in bytes: memberlist's own limit.
+pub const MAX_LABEL_LEN: usize = 255;
+
+/// Why bytes from the network are refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WireError {
+    /// The bytes are not what the protocol has at this place.
+    #[error(transparent)]
+    Decode(#[from] msgpack::DecodeError),
+    /// The sender belongs to another cluster, or to none.
+    #[error("the label is not this cluster's")]
+    Label,
+    /// No key of the keyring opens it, or it is in clear although a keyring is set.
+    #[error("not encrypted with a key of the keyring")]
+    Decrypt,
+    /// The checksum does not match.
+    #[error("checksum mismatch")]
+    Checksum,
+    /// The compressed bytes are damaged, or of an unknown algorithm.
+    #[error("cannot be decompressed")]
+    Decompress,
+    /// A named limit is exceeded.
+    #[error("{0} is over its limit")]
+    TooLarge(&'static str),
+    /// The stream ended in the middle of a message.
+    #[error("the stream ended too early")]
+    Ended,
+}
+
+/// How packets and streams are framed in this cluster.
+#[derive(Debug, Clone, Default)]
+pub struct Framing {
+    /// A name in clear in front of everything, which keeps clusters apart; empty for none.
+    pub label: String,
+    /// Keys for encryption; without, everything is in clear.
+    pub keyring: Option<Keyring>,
+    /// Whether what is sent is compressed when that makes it smaller.
+    pub compress: bool,
+}
+
+impl Framing {
+    /// The label's bytes as they stand in front of a packet or stream.
+    fn label_header(&self) -> Vec<u8> {
+        let label = self.label.as_bytes();
+        match u8::try_from(label.len()) {
+            Ok(len) if len > 0 => [&[memberlist::kind::LABEL, len], label].concat(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Bytes that framing adds to the messages of a packet, at most.
+    pub fn overhead(&self) -> usize {
+        let crypto = if self.keyring.is_some() { crypto::OVERHEAD } else { 0 };
+        self.label_header().len() + crypto + packet::CRC_OVERHEAD + packet::COMPOUND_OVERHEAD
+    }
+}

@@ -1,0 +1,270 @@
+//! The dialect of msgpack that Serf agents speak.
+//!
+//! Agents write the first edition of the specification: one `raw` type for strings and bytes, no `str8`,
+//! no `bin`. Newer ones write the second edition with signed integers. What is written here is always the
+//! first edition; what is read is either. Every length is checked against the bytes that are really there
+//! before anything is allocated, and nesting is bounded by [`MAX_DEPTH`].
+
+use rmp::Marker;
+
+/// Deepest nesting of arrays and maps that is followed when an unknown value is skipped.
+pub const MAX_DEPTH: usize = 16;
+
+/// Why bytes are not the expected msgpack value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// The value goes on behind the end of the input. More input may help.
+    #[error("truncated: at least {needed} bytes are needed")]
+    Truncated {
+        /// Least total length of the input with which another attempt makes sense.
+        needed: usize,
+    },
+    /// Another type of value stands where this one was expected.
+    #[error("unexpected msgpack marker 0x{0:02x}")]
+    UnexpectedMarker(u8),
+    /// The number does not fit its field.
+    #[error("integer out of range")]
+    OutOfRange,
+    /// A name that must be text is not UTF-8.
+    #[error("text is not UTF-8")]
+    NotUtf8,
+    /// The value is nested deeper than [`MAX_DEPTH`].
+    #[error("nested too deep")]
+    TooDeep,
+    /// The message type byte is missing or unknown.
+    #[error("unknown message type {0}")]
+    UnknownType(u8),
+    /// A named limit is exceeded.
+    #[error("{0} is over its limit")]
+    TooLarge(&'static str),
+}
+
+/// A cursor over msgpack bytes.
+#[derive(Debug, Clone)]
+pub struct Reader<'a> {
+    buf: &'a [u8],
+    pos: usize,
+}
+
+impl<'a> Reader<'a> {
+    /// Starts at the beginning of `buf`.
+    pub fn new(buf: &'a [u8]) -> Self {
+        Self { buf, pos: 0 }
+    }
+
+    /// How many bytes were read so far.
+    pub fn position(&self) -> usize {
+        self.pos
+    }
+
+    /// What is left.
+    pub fn rest(&self) -> &'a [u8] {
+        self.buf.get(self.pos..).unwrap_or_default()
+    }
+
+    /// Takes `len` raw bytes.
+    pub fn take(&mut self, len: usize) -> Result<&'a [u8], DecodeError> {
+        let end = self.pos.saturating_add(len);
+        let taken = self.buf.get(self.pos..end).ok_or(DecodeError::Truncated { needed: end })?;
+        self.pos = end;
+        Ok(taken)
+    }
+
+    fn byte(&mut self) -> Result<u8, DecodeError> {
+        Ok(self.take(1)?[0])
+    }
+
+    /// A big-endian number of `width` bytes, at most eight.
+    fn be(&mut self, width: usize) -> Result<u64, DecodeError> {
+        Ok(self.take(width)?.iter().fold(0, |n, b| n << 8 | u64::from(*b)))
+    }
+
+    fn be_len(&mut self, width: usize) -> Result<usize, DecodeError> {
+        usize::try_from(self.be(width)?).map_err(|_| DecodeError::OutOfRange)
+    }
+
+    fn marker(&mut self) -> Result<Marker, DecodeError> {
+        Ok(Marker::from_u8(self.byte()?))
+    }
+
+    /// Consumes a nil if one stands here.
+    pub fn nil(&mut self) -> Result<bool, DecodeError> {
+        match self.buf.get(self.pos) {
+            None => Err(DecodeError::Truncated { needed: self.pos.saturating_add(1) }),
+            Some(0xc0) => {
+                self.pos += 1;
+                Ok(true)
+            }
+            Some(_) => Ok(false),
+        }
+    }
+
+    /// Any integer, signed or not; nil reads as zero, as Go does it.
+    pub fn int(&mut self) -> Result<i128, DecodeError> {
+        let signed = |n: u64, bits: u32| i128::from(((n << (64 - bits)) as i64) >> (64 - bits));
+        Ok(match self.marker()? {
+            Marker::Null => 0,
+            Marker::FixPos(n) => i128::from(n),
+            Marker::FixNeg(n) => i128::from(n),
+            Marker::U8 => i128::from(self.be(1)?),
+            Marker::U16 => i128::from(self.be(2)?),
+            Marker::U32 => i128::from(self.be(4)?),
+            Marker::U64 => i128::from(self.be(8)?),
+            Marker::I8 => signed(self.be(1)?, 8),
+            Marker::I16 => signed(self.be(2)?, 16),
+            Marker::I32 => signed(self.be(4)?, 32),
+            Marker::I64 => signed(self.be(8)?, 64),
+            other => return Err(DecodeError::UnexpectedMarker(other.to_u8())),
+        })
+    }
+
+    /// A boolean; nil reads as false.
+    pub fn bool(&mut self) -> Result<bool, DecodeError> {
+        match self.marker()? {
+            Marker::True => Ok(true),
+            Marker::False | Marker::Null => Ok(false),
+            other => Err(DecodeError::UnexpectedMarker(other.to_u8())),
+        }
+    }
+
+    /// Bytes or text in any spelling (raw, str8, bin), or an array of small integers; `None` for nil.
+    pub fn bytes(&mut self) -> Result<Option<Vec<u8>>, DecodeError> {
+        let len = match self.marker()? {
+            Marker::Null => return Ok(None),
+            Marker::FixStr(n) => usize::from(n),
+            Marker::Str8 | Marker::Bin8 => self.be_len(1)?,
+            Marker::Str16 | Marker::Bin16 => self.be_len(2)?,
+            Marker::Str32 | Marker::Bin32 => self.be_len(4)?,
+            Marker::FixArray(n) => return self.byte_array(usize::from(n)).map(Some),
+            Marker::Array16 => {
+                let len = self.be_len(2)?;
+                return self.byte_array(len).map(Some);
+            }
+            other => return Err(DecodeError::UnexpectedMarker(other.to_u8())),
+        };
+        Ok(Some(self.take(len)?.to_vec()))
+    }
+
+    fn byte_array(&mut self, len: usize) -> Result<Vec<u8>, DecodeError> {
+        let mut out = Vec::with_capacity(len.min(self.rest().len()));
+        for _ in 0..len {
+            out.push(u8::try_from(self.int()?).map_err(|_| DecodeError::OutOfRange)?);
+        }
+        Ok(out)
+    }
+
+    /// The number of elements of the array that starts here; `None` for nil.
+    pub fn array(&mut self) -> Result<Option<usize>, DecodeError> {
+        Ok(Some(match self.marker()? {
+            Marker::Null => return Ok(None),
+            Marker::FixArray(n) => usize::from(n),
+            Marker::Array16 => self.be_len(2)?,
+            Marker::Array32 => self.be_len(4)?,
+            other => return Err(DecodeError::UnexpectedMarker(other.to_u8())),
+        }))
+    }
+
+    /// The number of pairs of the map that starts here; nil reads as an empty map.
+    pub fn map(&mut self) -> Result<usize, DecodeError> {
+        Ok(match self.marker()? {
+            Marker::Null => 0,
+            Marker::FixMap(n) => usize::from(n),
+            Marker::Map16 => self.be_len(2)?,
+            Marker::Map32 => self.be_len(4)?,
+            other => return Err(DecodeError::UnexpectedMarker(other.to_u8())),
+        })
+    }
+
+    /// Steps over one value of any type.
+    pub fn skip(&mut self) -> Result<(), DecodeError> {
+        self.skip_within(MAX_DEPTH)
+    }
+
+    fn skip_within(&mut self, depth: usize) -> Result<(), DecodeError> {
+        let (bytes, values) = match self.marker()? {
+            Marker::Null | Marker::True | Marker::False | Marker::FixPos(_) | Marker::FixNeg(_) => (0, 0),
+            Marker::U8 | Marker::I8 => (1, 0),
+            Marker::U16 | Marker::I16 => (2, 0),
+            Marker::U32 | Marker::I32 | Marker::F32 => (4, 0),
+            Marker::U64 | Marker::I64 | Marker::F64 => (8, 0),
+            Marker::FixStr(n) => (usize::from(n), 0),
+            Marker::Str8 | Marker::Bin8 => (self.be_len(1)?, 0),
+            Marker::Str16 | Marker::Bin16 => (self.be_len(2)?, 0),
+            Marker::Str32 | Marker::Bin32 => (self.be_len(4)?, 0),
+            Marker::FixExt1 => (2, 0),
+            Marker::FixExt2 => (3, 0),
+            Marker::FixExt4 => (5, 0),
+            Marker::FixExt8 => (9, 0),
+            Marker::FixExt16 => (17, 0),
+            Marker::Ext8 => (self.be_len(1)?.saturating_add(1), 0),
+            Marker::Ext16 => (self.be_len(2)?.saturating_add(1), 0),
+            Marker::Ext32 => (self.be_len(4)?.saturating_add(1), 0),
+            Marker::FixArray(n) => (0, usize::from(n)),
+            Marker::Array16 => (0, self.be_len(2)?),
+            Marker::Array32 => (0, self.be_len(4)?),
+            Marker::FixMap(n) => (0, usize::from(n) * 2),
+            Marker::Map16 => (0, self.be_len(2)?.saturating_mul(2)),
+            Marker::Map32 => (0, self.be_len(4)?.saturating_mul(2)),
+            Marker::Reserved => return Err(DecodeError::UnexpectedMarker(Marker::Reserved.to_u8())),
+        };
+        self.take(bytes)?;
+        if values > 0 && depth == 0 {
+            return Err(DecodeError::TooDeep);
+        }
+        // Every value is at least a byte: the loop ends with the input, whatever length was claimed.
+        for _ in 0..values {
+            self.skip_within(depth - 1)?;
+        }
+        Ok(())
+    }
+}
+
+/// Appends the header of a map of `len` pairs.
+pub fn write_map(out: &mut Vec<u8>, len: usize) {
+    write_sized(out, len, 0x80, 15, 0xde);
+}
+
+/// Appends the header of an array of `len` elements.
+pub fn write_array(out: &mut Vec<u8>, len: usize) {
+    write_sized(out, len, 0x90, 15, 0xdc);
+}
+
+/// Appends bytes or text as `raw`.
+pub fn write_raw(out: &mut Vec<u8>, bytes: &[u8]) {
+    write_sized(out, bytes.len(), 0xa0, 31, 0xda);
+    out.extend_from_slice(bytes);
+}
+
+/// Appends nil.
+pub fn write_nil(out: &mut Vec<u8>) {
+    out.push(Marker::Null.to_u8());
+}
+
+/// Appends an unsigned integer in its shortest form.
+pub fn write_uint(out: &mut Vec<u8>, value: u64) {
+    let bytes = value.to_be_bytes();
+    let (marker, width) = match value {
+        0..=0x7f => return out.push(bytes[7]),
+        0x80..=0xff => (Marker::U8, 1),
+        0x100..=0xffff => (Marker::U16, 2),
+        0x1_0000..=0xffff_ffff => (Marker::U32, 4),
+        _ => (Marker::U64, 8),
+    };
+    out.push(marker.to_u8());
+    out.extend_from_slice(&bytes[8 - width..]);
+}
+
+/// One length in the three widths that the first edition has: in the marker, 16 bits, 32 bits. Nothing
+/// that is sent is near 4 GiB; a length that were would be cut, not panic.
+fn write_sized(out: &mut Vec<u8>, len: usize, fix: u8, fix_max: usize, marker16: u8) {
+    if len <= fix_max {
+        out.push(fix | len as u8);
+    } else if let Ok(len) = u16::try_from(len) {
+        out.push(marker16);
+        out.extend_from_slice(&len.to_be_bytes());
+    } else {
+        out.push(marker16 + 1);
+        out.extend_from_slice(&u32::try_from(len).unwrap_or(u32::MAX).to_be_bytes());
+    }
+}

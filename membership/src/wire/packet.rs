@@ -1,0 +1,206 @@
+//! Datagrams: many messages in one, checked, compressed, encrypted, labelled.
+
+use rand::Rng;
+
+use super::{
+    Framing, WireError, compress,
+    memberlist::{Compress, Message, kind},
+    msgpack::DecodeError,
+};
+
+/// Most bytes that a compressed packet may unfold to. A packet holds what fits 1,400 bytes before it is
+/// compressed; the limit is that of the largest datagram.
+pub const MAX_DECOMPRESSED: usize = 64 * 1024;
+/// Deepest nesting of compound, compressed and checked packets. Agents use three levels.
+pub const MAX_NESTING: usize = 6;
+/// Most messages taken from one packet.
+pub const MAX_MESSAGES: usize = 1024;
+/// Bytes of a checksum in front of a packet.
+pub const CRC_OVERHEAD: usize = 5;
+/// Bytes in front of a compound's messages; each message takes two more.
+pub const COMPOUND_OVERHEAD: usize = 2;
+/// Most messages in one compound: the count is a byte.
+pub const MAX_COMPOUND: usize = 255;
+
+/// What was found in a packet.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Decoded {
+    /// The messages that could be read.
+    pub messages: Vec<Message>,
+    /// How many parts could not be read.
+    pub malformed: usize,
+}
+
+/// Takes a packet apart. A part that cannot be read does not spoil the others; an `Err` means that the
+/// packet as a whole is not of this cluster or broken.
+pub fn decode(framing: &Framing, packet: &[u8]) -> Result<Decoded, WireError> {
+    let body = strip_label(framing, packet)?;
+    let mut decoded = Decoded::default();
+    match &framing.keyring {
+        Some(ring) => unfold(&ring.open(body, framing.label.as_bytes())?, MAX_NESTING, &mut decoded)?,
+        None => unfold(body, MAX_NESTING, &mut decoded)?,
+    }
+    Ok(decoded)
+}
+
+fn strip_label<'a>(framing: &Framing, packet: &'a [u8]) -> Result<&'a [u8], WireError> {
+    let header = framing.label_header();
+    match packet.first() {
+        Some(&kind::LABEL) if header.is_empty() => Err(WireError::Label),
+        _ => packet.strip_prefix(header.as_slice()).ok_or(WireError::Label),
+    }
+}
+
+fn unfold(bytes: &[u8], depth: usize, decoded: &mut Decoded) -> Result<(), WireError> {
+    if depth == 0 || decoded.messages.len() >= MAX_MESSAGES {
+        return Err(WireError::TooLarge("the nesting of a packet"));
+    }
+    let (first, body) = bytes.split_first().ok_or(DecodeError::Truncated { needed: 1 })?;
+    match *first {
+        kind::HAS_CRC => {
+            let (sum, body) = body.split_at_checked(4).ok_or(WireError::Checksum)?;
+            if crc32fast::hash(body).to_be_bytes() != *sum {
+                return Err(WireError::Checksum);
+            }
+            unfold(body, depth - 1, decoded)
+        }
+        kind::COMPRESS => {
+            let inner = compress::decompress(&Compress::decode(body)?, MAX_DECOMPRESSED)?;
+            unfold(&inner, depth - 1, decoded)
+        }
+        kind::COMPOUND => unfold_compound(body, depth - 1, decoded),
+        _ => {
+            decoded.messages.push(Message::decode(bytes)?);
+            Ok(())
+        }
+    }
+}
+
+fn unfold_compound(body: &[u8], depth: usize, decoded: &mut Decoded) -> Result<(), WireError> {
+    let (count, rest) = body.split_first().ok_or(DecodeError::Truncated { needed: 1 })?;
+    let header = usize::from(*count) * 2;
+    let (lengths, mut rest) =
+        rest.split_at_checked(header).ok_or(DecodeError::Truncated { needed: header })?;
+    for length in lengths.chunks_exact(2) {
+        let length = usize::from(u16::from_be_bytes([length[0], length[1]]));
+        let Some((part, tail)) = rest.split_at_checked(length) else {
+            // A datagram cut short: what came before it counts.
+            decoded.malformed += 1;
+            return Ok(());
+        };
+        rest = tail;
+        if unfold(part, depth, decoded).is_err() {
+            decoded.malformed += 1;
+        }
+    }
+    Ok(())
+}
+
+/// Puts messages, each with its type byte, into one packet. At most [`MAX_COMPOUND`] messages of at most
+/// 65,535 bytes: more are left out, so the caller splits.
+pub fn encode(
+    framing: &Framing,
+    messages: &[Vec<u8>],
+    crc: bool,
+    rng: &mut impl Rng,
+) -> Result<Vec<u8>, WireError> {
+    let mut body = match messages {
+        [one] => one.clone(),
+        many => compound(many),
+    };
+    if framing.compress
+        && let Some(smaller) = compress::compress(&body)
+    {
+        body = smaller;
+    }
+    // Encryption authenticates: agents leave the checksum out then, except to say so costs nothing.
+    if crc && framing.keyring.is_none() {
+        let sum = crc32fast::hash(&body).to_be_bytes();
+        body = [&[kind::HAS_CRC], &sum[..], &body].concat();
+    }
+    if let Some(ring) = &framing.keyring {
+        body = ring.seal(&body, framing.label.as_bytes(), rng)?;
+    }
+    Ok([framing.label_header(), body].concat())
+}
+
+fn compound(messages: &[Vec<u8>]) -> Vec<u8> {
+    let fitting: Vec<_> =
+        messages.iter().filter(|m| m.len() <= usize::from(u16::MAX)).take(MAX_COMPOUND).collect();
+    let mut out = vec![kind::COMPOUND, fitting.len() as u8];
+    fitting.iter().for_each(|m| out.extend_from_slice(&(m.len() as u16).to_be_bytes()));
+    fitting.iter().for_each(|m| out.extend_from_slice(m));
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::{SeedableRng, rngs::StdRng};
+
+    use super::*;
+    use crate::wire::{
+        crypto::{Key, Keyring},
+        memberlist::{Nack, Suspect},
+    };
+
+    fn framings() -> Vec<Framing> {
+        let ring = Keyring::new(Key::new(&[5; 32]).expect("a key"));
+        let mut all = Vec::new();
+        for label in ["", "blue"] {
+            for keyring in [None, Some(ring.clone())] {
+                for compress in [false, true] {
+                    all.push(Framing { label: label.to_owned(), keyring: keyring.clone(), compress });
+                }
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn round_trip_in_every_framing_and_refused_by_others() {
+        let mut rng = StdRng::seed_from_u64(2);
+        let suspect = Suspect { from: "a".repeat(60), incarnation: 70_000, node: "b".repeat(60) };
+        let messages = vec![Message::Suspect(suspect), Message::Nack(Nack { seq_no: 3 })];
+        let encoded: Vec<_> = messages.iter().map(Message::encode).collect();
+        for framing in framings() {
+            for crc in [false, true] {
+                let packet = encode(&framing, &encoded, crc, &mut rng).expect("encodes");
+                assert!(packet.len() <= 2 + encoded.concat().len() + 4 + framing.overhead());
+                let decoded = decode(&framing, &packet).expect("decodes");
+                assert_eq!(decoded, Decoded { messages: messages.clone(), malformed: 0 });
+                for other in framings() {
+                    if (&other.label, &other.keyring) != (&framing.label, &framing.keyring) {
+                        let foreign = decode(&other, &packet);
+                        assert!(foreign.is_err(), "{other:?} read a packet of {framing:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn damage_is_noticed_and_contained() {
+        let framing = Framing::default();
+        let mut rng = StdRng::seed_from_u64(3);
+        let nack = Message::Nack(Nack { seq_no: 3 });
+        let mut packet = encode(&framing, &[nack.encode()], true, &mut rng).expect("encodes");
+        *packet.last_mut().expect("bytes") ^= 1;
+        assert_eq!(decode(&framing, &packet), Err(WireError::Checksum));
+
+        let packet = compound(&[nack.encode(), vec![99, 1, 2], nack.encode()]);
+        let decoded = decode(&framing, &packet).expect("decodes");
+        assert_eq!(decoded, Decoded { messages: vec![nack.clone(), nack.clone()], malformed: 1 });
+        let cut = decode(&framing, &packet[..packet.len() - 1]).expect("decodes");
+        assert_eq!(cut, Decoded { messages: vec![nack], malformed: 2 });
+    }
+
+    #[test]
+    fn nesting_is_bounded() {
+        let mut packet = Message::Nack(Nack { seq_no: 3 }).encode();
+        for _ in 0..MAX_NESTING {
+            packet = compound(&[packet.clone()]);
+        }
+        let decoded = decode(&Framing::default(), &packet).expect("the outer levels are fine");
+        assert_eq!(decoded, Decoded { messages: Vec::new(), malformed: 1 });
+    }
+}

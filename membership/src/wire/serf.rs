@@ -1,0 +1,283 @@
+//! The messages of Serf, which travel as memberlist's user messages and user state.
+
+use std::{collections::BTreeMap, net::SocketAddr};
+
+use super::{
+    field::{Field, List, messages},
+    memberlist::{ip_bytes, parse_addr},
+    msgpack::{self, DecodeError, Reader},
+};
+
+/// Greatest number of event slots in a push/pull that are looked at; agents send 512.
+pub const MAX_EVENT_SLOTS: usize = 4096;
+/// Most filters in a query.
+pub const MAX_FILTERS: usize = 64;
+/// The byte in front of a member's tags.
+pub const TAG_MAGIC: u8 = 255;
+
+/// The first byte of each message.
+pub mod kind {
+    #![allow(missing_docs, reason = "the names are those of the message structs")]
+    pub const LEAVE: u8 = 0;
+    pub const JOIN: u8 = 1;
+    pub const PUSH_PULL: u8 = 2;
+    pub const USER_EVENT: u8 = 3;
+    pub const QUERY: u8 = 4;
+    pub const QUERY_RESPONSE: u8 = 5;
+    pub const CONFLICT_RESPONSE: u8 = 6;
+    pub const KEY_REQUEST: u8 = 7;
+    pub const KEY_RESPONSE: u8 = 8;
+    pub const RELAY: u8 = 9;
+}
+
+/// [`Query::flags`] and [`QueryResponse::flags`]: an acknowledgement is wanted, or is this.
+pub const FLAG_ACK: u32 = 1;
+/// [`Query::flags`]: the receiver does not pass the query on.
+pub const FLAG_NO_BROADCAST: u32 = 2;
+
+messages! {
+    /// A member means to leave.
+    Leave {
+        "LTime" => ltime: u64,
+        "Node" => node: String,
+        /// Whether the member is to be forgotten at once.
+        "Prune" => prune: bool,
+    }
+    /// A member has joined.
+    Join {
+        "LTime" => ltime: u64,
+        "Node" => node: String,
+    }
+    /// The Serf layer's part of a push/pull.
+    PushPull {
+        "EventLTime" => event_ltime: u64,
+        "Events" => events: List<Option<Box<EventSlot>>>,
+        "LTime" => ltime: u64,
+        "LeftMembers" => left_members: List<String>,
+        "QueryLTime" => query_ltime: u64,
+        "StatusLTimes" => status_ltimes: BTreeMap<String, u64>,
+    }
+    /// The events of one Lamport time.
+    EventSlot {
+        "Events" => events: List<BufferedEvent>,
+        "LTime" => ltime: u64,
+    }
+    /// An event inside an [`EventSlot`].
+    BufferedEvent {
+        "Name" => name: String,
+        "Payload" => payload: Option<Vec<u8>>,
+    }
+    /// An event that reaches every member.
+    UserEvent {
+        /// Whether a receiver may merge it with its like.
+        "CC" => coalesce: bool,
+        "LTime" => ltime: u64,
+        "Name" => name: String,
+        "Payload" => payload: Option<Vec<u8>>,
+    }
+    /// A question to all members that its filters match.
+    Query {
+        "Addr" => addr: Vec<u8>,
+        "Filters" => filters: List<Vec<u8>>,
+        "Flags" => flags: u32,
+        "ID" => id: u32,
+        "LTime" => ltime: u64,
+        "Name" => name: String,
+        "Payload" => payload: Option<Vec<u8>>,
+        "Port" => port: u16,
+        "RelayFactor" => relay_factor: u8,
+        "SourceNode" => source_node: String,
+        "Timeout" => timeout_ns: u64,
+    }
+    /// An answer or acknowledgement, sent straight to the asker.
+    QueryResponse {
+        "Flags" => flags: u32,
+        "From" => from: String,
+        "ID" => id: u32,
+        "LTime" => ltime: u64,
+        "Payload" => payload: Option<Vec<u8>>,
+    }
+    /// What a member knows of a name, as answer to the query `_serf_conflict`.
+    ConflictResponse {
+        "Addr" => addr: Vec<u8>,
+        "DelegateCur" => delegate_cur: u8,
+        "DelegateMax" => delegate_max: u8,
+        "DelegateMin" => delegate_min: u8,
+        "Name" => name: String,
+        "Port" => port: u16,
+        "ProtocolCur" => protocol_cur: u8,
+        "ProtocolMax" => protocol_max: u8,
+        "ProtocolMin" => protocol_min: u8,
+        /// 1 alive, 2 leaving, 3 left, 4 failed.
+        "Status" => status: u8,
+        "Tags" => tags: BTreeMap<String, String>,
+    }
+    /// The payload of the key queries.
+    KeyRequest {
+        "Key" => key: Option<Vec<u8>>,
+    }
+    /// The answer to a key query.
+    KeyResponse {
+        "Keys" => keys: List<String>,
+        "Message" => message: String,
+        "PrimaryKey" => primary_key: String,
+        "Result" => result: bool,
+    }
+    /// A UDP address as Go writes it.
+    RelayAddr {
+        "IP" => ip: Vec<u8>,
+        "Port" => port: u16,
+        "Zone" => zone: String,
+    }
+    /// Precedes a message that is to be passed on.
+    RelayHeader {
+        "DestAddr" => addr: RelayAddr,
+        "DestName" => name: String,
+    }
+    /// A regular expression over the value of one tag.
+    TagFilter {
+        "Expr" => expr: String,
+        "Tag" => tag: String,
+    }
+}
+
+/// A message that travels as a user message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each variant is named for the message it holds")]
+pub enum Message {
+    Leave(Leave),
+    Join(Join),
+    UserEvent(UserEvent),
+    Query(Query),
+    QueryResponse(QueryResponse),
+    /// A message to pass on: whither, and its bytes with their type byte.
+    Relay(RelayHeader, Vec<u8>),
+}
+
+impl Message {
+    /// Parses a message with its type byte.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let (kind, body) = bytes.split_first().ok_or(DecodeError::Truncated { needed: 1 })?;
+        Ok(match *kind {
+            kind::LEAVE => Self::Leave(Leave::decode(body)?),
+            kind::JOIN => Self::Join(Join::decode(body)?),
+            kind::USER_EVENT => Self::UserEvent(UserEvent::decode(body)?),
+            kind::QUERY => Self::Query(Query::decode(body)?),
+            kind::QUERY_RESPONSE => Self::QueryResponse(QueryResponse::decode(body)?),
+            kind::RELAY => {
+                let mut reader = Reader::new(body);
+                let header = <RelayHeader as Field>::decode(&mut reader)?;
+                Self::Relay(header, reader.rest().to_vec())
+            }
+            other => return Err(DecodeError::UnknownType(other)),
+        })
+    }
+
+    /// The message with its type byte.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        match self {
+            Self::Leave(m) => tagged(&mut out, kind::LEAVE, m),
+            Self::Join(m) => tagged(&mut out, kind::JOIN, m),
+            Self::UserEvent(m) => tagged(&mut out, kind::USER_EVENT, m),
+            Self::Query(m) => tagged(&mut out, kind::QUERY, m),
+            Self::QueryResponse(m) => tagged(&mut out, kind::QUERY_RESPONSE, m),
+            Self::Relay(header, message) => {
+                tagged(&mut out, kind::RELAY, header);
+                out.extend_from_slice(message);
+            }
+        }
+        out
+    }
+}
+
+fn tagged(out: &mut Vec<u8>, kind: u8, message: &impl Field) {
+    out.push(kind);
+    message.encode(out);
+}
+
+/// One of the payloads that carry their own type byte: conflict and key messages, the push/pull.
+pub fn encode_tagged(kind: u8, message: &impl Field) -> Vec<u8> {
+    let mut out = Vec::new();
+    tagged(&mut out, kind, message);
+    out
+}
+
+/// The counterpart of [`encode_tagged`].
+pub fn decode_tagged<T: Field>(kind: u8, bytes: &[u8]) -> Result<T, DecodeError> {
+    match bytes.split_first() {
+        Some((first, body)) if *first == kind => T::decode(&mut Reader::new(body)),
+        Some((other, _)) => Err(DecodeError::UnknownType(*other)),
+        None => Err(DecodeError::Truncated { needed: 1 }),
+    }
+}
+
+impl RelayHeader {
+    /// Where the message goes, if one can send there.
+    pub fn addr(&self) -> Option<SocketAddr> {
+        parse_addr(&self.addr.ip, self.addr.port)
+    }
+
+    /// A header for a member.
+    pub fn new(name: &str, addr: SocketAddr) -> Self {
+        let addr = RelayAddr { ip: ip_bytes(addr.ip()), port: addr.port(), zone: String::new() };
+        Self { addr, name: name.to_owned() }
+    }
+}
+
+/// Restricts who answers a query.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Filter {
+    /// Only these members.
+    Nodes(Vec<String>),
+    /// Only members whose tag matches the regular expression somewhere.
+    Tag(TagFilter),
+}
+
+impl Filter {
+    /// Parses a filter with its type byte.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        match bytes.split_first() {
+            Some((0, body)) => {
+                let nodes = List::<String>::decode(&mut Reader::new(body))?;
+                Ok(Self::Nodes(nodes.0.unwrap_or_default()))
+            }
+            Some((1, body)) => Ok(Self::Tag(TagFilter::decode(body)?)),
+            Some((other, _)) => Err(DecodeError::UnknownType(*other)),
+            None => Err(DecodeError::Truncated { needed: 1 }),
+        }
+    }
+
+    /// The filter with its type byte.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        match self {
+            Self::Nodes(nodes) => {
+                out.push(0);
+                msgpack::write_array(&mut out, nodes.len());
+                nodes.iter().for_each(|node| Field::encode(node, &mut out));
+            }
+            Self::Tag(filter) => tagged(&mut out, 1, filter),
+        }
+        out
+    }
+}
+
+/// A member's tags, as they stand in its metadata.
+pub type Tags = BTreeMap<String, String>;
+
+/// The metadata that announces `tags`; nothing for no tags at all would mean "role" to old agents, so an
+/// empty map is written.
+pub fn encode_tags(tags: &Tags) -> Vec<u8> {
+    encode_tagged(TAG_MAGIC, tags)
+}
+
+/// Parses metadata. Without [`TAG_MAGIC`] it is the role of a very old agent; what cannot be read gives
+/// no tags.
+pub fn decode_tags(meta: &[u8]) -> Tags {
+    match meta.split_first() {
+        None => Tags::new(),
+        Some((&TAG_MAGIC, body)) => Field::decode(&mut Reader::new(body)).unwrap_or_default(),
+        Some(_) => Tags::from([("role".to_owned(), String::from_utf8_lossy(meta).into_owned())]),
+    }
+}
