@@ -1,0 +1,101 @@
+//! A store that forgets when it is dropped: for tests, simulators, fuzzers and demonstrations.
+
+use crate::storage::{Batch, IndexRow, Reader, Storage, StorageError, Summary, Write};
+use bytes::Bytes;
+use kvgossip_grants::{EntryId, FactId, GrantId, Key};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Keeps everything in memory.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryStorage(Arc<Mutex<Tables>>);
+
+#[derive(Debug, Default)]
+struct Tables {
+    authority: BTreeMap<FactId, Bytes>,
+    entries: BTreeMap<(Key, EntryId), Bytes>,
+    index: BTreeMap<Key, IndexRow>,
+    citations: BTreeMap<GrantId, BTreeSet<Key>>,
+    summary: Option<Summary>,
+}
+
+impl MemoryStorage {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn tables(&self) -> MutexGuard<'_, Tables> {
+        // Tables are changed by plain inserts and removals alone, so a panic elsewhere leaves them whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Reader for MemoryStorage {
+    fn entry(&self, key: &Key, id: &EntryId) -> Result<Option<Bytes>, StorageError> {
+        Ok(self.tables().entries.get(&(key.clone(), *id)).cloned())
+    }
+
+    fn keys_citing(&self, grant: &GrantId, each: &mut dyn FnMut(Key)) -> Result<(), StorageError> {
+        // Copied, so that the lock is not held while the caller works.
+        let keys = self.tables().citations.get(grant).cloned().unwrap_or_default();
+        keys.into_iter().for_each(each);
+        Ok(())
+    }
+}
+
+impl Storage for MemoryStorage {
+    fn reader(&self) -> Arc<dyn Reader> {
+        Arc::new(self.clone())
+    }
+
+    fn summary(&self) -> Result<Option<Summary>, StorageError> {
+        Ok(self.tables().summary)
+    }
+
+    fn load_authority(&self, each: &mut dyn FnMut(Bytes)) -> Result<(), StorageError> {
+        self.tables().authority.values().cloned().for_each(each);
+        Ok(())
+    }
+
+    fn load_index(&self, each: &mut dyn FnMut(Key, IndexRow)) -> Result<(), StorageError> {
+        self.tables().index.iter().for_each(|(key, row)| each(key.clone(), row.clone()));
+        Ok(())
+    }
+
+    fn commit(&mut self, batch: &Batch) -> Result<(), StorageError> {
+        let mut tables = self.tables();
+        for write in batch.writes.iter().cloned() {
+            match write {
+                Write::PutAuthority(id, record) => {
+                    tables.authority.insert(id, record);
+                }
+                Write::RemoveAuthority(id) => {
+                    tables.authority.remove(&id);
+                }
+                Write::PutEntry(key, id, grant, record) => {
+                    if let Some(grant) = grant {
+                        tables.citations.entry(grant).or_default().insert(key.clone());
+                    }
+                    tables.entries.insert((key, id), record);
+                }
+                Write::RemoveEntry(key, id) => {
+                    tables.entries.remove(&(key, id));
+                }
+                Write::PutIndex(key, row) => {
+                    tables.index.insert(key, row);
+                }
+                Write::RemoveIndex(key) => {
+                    tables.index.remove(&key);
+                }
+                Write::RemoveCitation(grant, key) => {
+                    if let Some(keys) = tables.citations.get_mut(&grant) {
+                        keys.remove(&key);
+                    }
+                }
+            }
+        }
+        tables.summary = Some(batch.summary);
+        Ok(())
+    }
+}

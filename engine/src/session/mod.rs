@@ -1,0 +1,251 @@
+//! A sync session between two replicas, as a state machine without I/O.
+//!
+//! The two sides take turns: a *flight* is everything that one side sends until the other may speak. The
+//! initiator's first flight is a [`Hello`]; the responder's is its own, and the first questions of the walk if
+//! the roots differ. The last frame of each later flight says whether it asks for anything. See
+//! `docs/protocol.md` for the bytes.
+//!
+//! # Driving a session
+//! - [`Session::poll_frame`] gives the next frame to send, as long as it is this side's turn.
+//! - [`Session::handle_frame`] takes a received frame.
+//! - [`Session::poll_offer`] gives received facts, to be checked, verified and merged in any order;
+//!   [`Session::handle_verdict`] takes what came of each. The session goes on once all are answered.
+//! - [`Session::outcome`] says how it ended; then send what [`Session::poll_frame`] still has, and close.
+//!
+//! Whoever drives it bounds the time; the session bounds memory and rounds.
+
+mod forest;
+mod frame;
+mod intake;
+mod salt;
+mod tally;
+#[cfg(test)]
+mod tests;
+mod walk;
+mod wire;
+
+pub use frame::{
+    Hello, MAX_CODE_BYTES, MAX_EXTENSION_BYTES, MAX_EXTENSIONS, MAX_LIST_IDS, MAX_TELLS, PROTOCOL_VERSION,
+};
+pub use intake::{MAX_CHARGES, Ticket};
+pub use tally::{Tally, Traffic};
+pub use walk::MAX_FLIGHT_BYTES;
+
+use crate::storage::{Reader, StorageError};
+use crate::view::View;
+use bytes::Bytes;
+use forest::{Leaf, Phase};
+use frame::{Final, kind};
+use intake::Intake;
+use kvgossip_grants::{ClusterId, Code, Digest, Fact, MAX_RECORD_BYTES, PathPrefix, Verdict};
+use salt::Salt;
+use walk::Walk;
+use wire::{BadFrame, Input, varint_len};
+
+/// The largest frame, in bytes: the largest fact and its kind byte.
+pub const MAX_FRAME_BYTES: usize = MAX_RECORD_BYTES + 1;
+/// How often a session walks at most.
+pub const MAX_ROUNDS: u8 = 3;
+
+/// Who began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Sends the first hello, and decides the scope.
+    Initiator,
+    /// Answers it.
+    Responder,
+}
+
+/// How a session is to be run.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Which side this is.
+    pub role: Role,
+    /// Confines the entries to a path prefix; only the initiator's counts.
+    pub scope: PathPrefix,
+    /// Eight bytes of a cryptographic generator.
+    pub nonce: [u8; 8],
+    /// Whether this side takes facts in; one that only hands out says no.
+    pub takes_facts: bool,
+}
+
+/// Why a session could not go on. What was taken in before stays.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum SessionError {
+    /// The peer sent what no correct implementation sends.
+    #[error("the peer broke the protocol: {0}")]
+    Protocol(&'static str),
+    /// The peer speaks another version.
+    #[error("the peer speaks version {0} of the session protocol, this replica version {PROTOCOL_VERSION}")]
+    Version(u8),
+    /// The peer belongs to another cluster.
+    #[error("the peer belongs to cluster {0}; check the root key on both sides")]
+    ForeignCluster(ClusterId),
+    /// The peer sent too many facts that can never be accepted.
+    #[error("the peer sent {MAX_CHARGES} facts that can never be accepted, the last one for {0}")]
+    Misbehaved(Code),
+    /// The peer ended the session.
+    #[error("the peer ended the session: {0}")]
+    Bye(String),
+    /// This replica's own store failed.
+    #[error("this replica's store failed: {0}")]
+    Storage(#[from] StorageError),
+}
+
+impl SessionError {
+    /// A stable code, also sent to the peer.
+    pub fn code(&self) -> &str {
+        match self {
+            Self::Protocol(_) => "session.protocol",
+            Self::Version(_) => "session.version",
+            Self::ForeignCluster(_) => "peer.foreign_cluster",
+            Self::Misbehaved(_) => "peer.misbehaved",
+            Self::Bye(code) => code,
+            Self::Storage(_) => "store.failed",
+        }
+    }
+
+    /// Whether the peer is to blame.
+    pub fn blames_peer(&self) -> bool {
+        matches!(self, Self::Protocol(_) | Self::Misbehaved(_))
+    }
+}
+
+impl From<BadFrame> for SessionError {
+    fn from(_: BadFrame) -> Self {
+        Self::Protocol("a frame does not decode")
+    }
+}
+
+/// What kept two sides from becoming equal; both sides' together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Obstacles {
+    /// Entries from the future: they are accepted when their time comes.
+    pub not_yet: bool,
+    /// Facts that one side refuses for good.
+    pub refused: bool,
+    /// Facts whose chain is not live on one side.
+    pub unjustified: bool,
+    /// There was more than a flight may carry.
+    pub truncated: bool,
+    /// One side takes no facts.
+    pub read_only: bool,
+}
+
+impl Obstacles {
+    fn bits(self) -> u8 {
+        let flags = [self.not_yet, self.refused, self.unjustified, self.truncated, self.read_only];
+        (0..).zip(flags).map(|(at, flag)| u8::from(flag) << at).sum()
+    }
+
+    fn with_bits(self, bits: u8) -> Self {
+        Self {
+            not_yet: self.not_yet || bits & 1 != 0,
+            refused: self.refused || bits & 2 != 0,
+            unjustified: self.unjustified || bits & 4 != 0,
+            truncated: self.truncated || bits & 8 != 0,
+            read_only: self.read_only || bits & 16 != 0,
+        }
+    }
+}
+
+/// How a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Both sides hold the same.
+    Equal,
+    /// They still differ. Without any obstacle, something was written meanwhile.
+    Unsettled(Obstacles),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    /// This side makes its flight.
+    Send,
+    /// The other side's flight is being read.
+    Receive,
+    /// The other side's flight is read; facts of it are still being judged.
+    Settle,
+    /// Nothing more comes from either side.
+    Done,
+}
+
+/// The two roots that are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Roots {
+    authority: Digest,
+    entries: Digest,
+}
+
+/// One side of a session. See the [module](self).
+#[derive(Debug)]
+pub struct Session {
+    config: Config,
+    turn: Turn,
+    hello_sent: bool,
+    their_hello: Option<Hello>,
+    our_hello_roots: Option<Roots>,
+    round: u8,
+    walk: Option<Walk>,
+    /// Walk frames of the flight being read, answered when it is settled.
+    received: Vec<Bytes>,
+    received_bytes: usize,
+    their_final: Option<Final>,
+    our_final: Option<Final>,
+    /// Authority facts to send, kept until the walk of the phase is over.
+    held: Vec<(u8, Leaf)>,
+    intake: Intake,
+    changed: bool,
+    obstacles: Obstacles,
+    /// Frames that are ready to go.
+    ready: std::collections::VecDeque<Bytes>,
+    /// What is left to do in this side's flight.
+    making: Making,
+    tally: Tally,
+    outcome: Option<Outcome>,
+    last_received: bool,
+}
+
+/// Steps of making a flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Making {
+    /// Facts, then the end of the flight.
+    Facts,
+    /// Nothing: the flight is complete.
+    Nothing,
+}
+
+impl Session {
+    /// A new session. A responder waits for the initiator's hello.
+    pub fn new(config: Config, view: &View) -> Self {
+        let turn = if config.role == Role::Initiator { Turn::Send } else { Turn::Receive };
+        let mut session = Self {
+            config,
+            turn,
+            hello_sent: false,
+            their_hello: None,
+            our_hello_roots: None,
+            round: 0,
+            walk: None,
+            received: Vec::new(),
+            received_bytes: 0,
+            their_final: None,
+            our_final: None,
+            held: Vec::new(),
+            intake: Intake::default(),
+            changed: false,
+            obstacles: Obstacles::default(),
+            ready: std::collections::VecDeque::new(),
+            making: Making::Nothing,
+            tally: Tally::default(),
+            outcome: None,
+            last_received: false,
+        };
+        if session.config.role == Role::Initiator {
+            session.send_hello(view);
+            session.turn = Turn::Receive;
+        }
+        session
+    }
+}

@@ -1,0 +1,109 @@
+//! Reading and writing the few primitives that session frames are made of.
+
+/// Bytes that are no frame of this protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct BadFrame;
+
+/// Appends a LEB128 varint.
+pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push((value & 0x7f) as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+/// How many bytes a varint takes.
+pub(super) fn varint_len(value: u64) -> usize {
+    (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
+}
+
+/// Reads primitives from the front of a frame.
+pub(super) struct Input<'a>(&'a [u8]);
+
+impl<'a> Input<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn finish(&self) -> Result<(), BadFrame> {
+        if self.0.is_empty() { Ok(()) } else { Err(BadFrame) }
+    }
+
+    pub(super) fn bytes(&mut self, len: usize) -> Result<&'a [u8], BadFrame> {
+        let (head, tail) = self.0.split_at_checked(len).ok_or(BadFrame)?;
+        self.0 = tail;
+        Ok(head)
+    }
+
+    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], BadFrame> {
+        self.bytes(N)?.try_into().map_err(|_| BadFrame)
+    }
+
+    pub(super) fn byte(&mut self) -> Result<u8, BadFrame> {
+        Ok(self.array::<1>()?[0])
+    }
+
+    pub(super) fn u32(&mut self) -> Result<u32, BadFrame> {
+        Ok(u32::from_le_bytes(self.array()?))
+    }
+
+    pub(super) fn u64(&mut self) -> Result<u64, BadFrame> {
+        Ok(u64::from_le_bytes(self.array()?))
+    }
+
+    /// A varint in its shortest spelling.
+    pub(super) fn varint(&mut self) -> Result<u64, BadFrame> {
+        let mut value = 0u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            let bits = u64::from(byte & 0x7f);
+            if shift == 63 && bits > 1 {
+                return Err(BadFrame);
+            }
+            value |= bits << shift;
+            if byte & 0x80 == 0 {
+                return if byte == 0 && shift > 0 { Err(BadFrame) } else { Ok(value) };
+            }
+        }
+        Err(BadFrame)
+    }
+
+    /// A count of things that take at least `each` bytes: more than can follow is refused before anything is
+    /// allocated for it.
+    pub(super) fn count(&mut self, each: usize, limit: usize) -> Result<usize, BadFrame> {
+        let count = usize::try_from(self.varint()?).map_err(|_| BadFrame)?;
+        if count > limit || count.saturating_mul(each) > self.0.len() { Err(BadFrame) } else { Ok(count) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn varints_round_trip_in_one_spelling() {
+        for value in [0, 1, 127, 128, 16_383, 16_384, u64::from(u32::MAX), u64::MAX - 1, u64::MAX] {
+            let mut out = Vec::new();
+            put_varint(&mut out, value);
+            assert_eq!(out.len(), varint_len(value));
+            let mut input = Input::new(&out);
+            assert_eq!(input.varint(), Ok(value));
+            assert_eq!(input.finish(), Ok(()));
+        }
+        assert_eq!(Input::new(&[0x80, 0x00]).varint(), Err(BadFrame), "not the shortest");
+        assert_eq!(Input::new(&[0xff; 11]).varint(), Err(BadFrame), "too long");
+        assert_eq!(Input::new(&[0x80]).varint(), Err(BadFrame), "cut off");
+    }
+
+    #[test]
+    fn counts_are_bounded_by_what_follows() {
+        assert_eq!(Input::new(&[3, 0, 0]).count(1, 10), Err(BadFrame));
+        assert_eq!(Input::new(&[2, 0, 0]).count(1, 10), Ok(2));
+        assert_eq!(Input::new(&[2, 0, 0]).count(1, 1), Err(BadFrame));
+    }
+}

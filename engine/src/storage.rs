@@ -1,0 +1,138 @@
+//! What a replica asks of the store behind it: atomic batches that are durable when acknowledged, and few reads.
+//!
+//! One committer owns the [`Storage`]; any number of threads hold its [`Reader`].
+
+use bytes::Bytes;
+use kvgossip_grants::{Digest, EntryId, FactId, GrantId, Key, Timestamp};
+use std::sync::Arc;
+
+/// Why a store failed. Nothing that was acknowledged is affected by a failed call.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum StorageError {
+    /// No room is left.
+    #[error("the disk is full: free some room and restart the agent; reading goes on")]
+    Full,
+    /// The store refuses to go on after an earlier failure.
+    #[error("the store stopped after an earlier failure: {0}")]
+    Stopped(String),
+    /// Stored bytes are not what was written.
+    #[error("the store is damaged: {0}")]
+    Damaged(String),
+    /// The store lost its last batches.
+    #[error("the store went back from batch {expected} to batch {found}: its tail is lost; sync from peers")]
+    RolledBack {
+        /// The last batch that was acknowledged.
+        expected: u64,
+        /// The last batch that is there.
+        found: u64,
+    },
+    /// Another process has the store open.
+    #[error("the data directory is in use by another process; stop that agent, or talk to it")]
+    InUse,
+    /// The format is newer than this program.
+    #[error("the store has format {found}; this program reads format {supported}")]
+    Format {
+        /// What the store says.
+        found: u32,
+        /// What this program knows.
+        supported: u32,
+    },
+    /// The store belongs to another cluster.
+    #[error("the data directory belongs to cluster {0}; give the root key of that cluster, or another directory")]
+    ForeignCluster(String),
+    /// Any other failure of the system.
+    #[error("input or output failed: {0}")]
+    Io(String),
+}
+
+/// One row of the compact index: what stands of a key, without values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IndexRow {
+    /// The leaf digest over the entries' ids.
+    pub digest: Digest,
+    /// The entries, by id.
+    pub entries: Vec<IndexEntry>,
+}
+
+/// An entry in an [`IndexRow`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IndexEntry {
+    /// The entry.
+    pub id: EntryId,
+    /// When it was written.
+    pub timestamp: Timestamp,
+    /// The grant it cites; `None` for root.
+    pub grant: Option<GrantId>,
+    /// Whether it unsets the key.
+    pub is_delete: bool,
+}
+
+/// One change of a [`Batch`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// Stores a grant, revocation or floor.
+    PutAuthority(FactId, Bytes),
+    /// Forgets one.
+    RemoveAuthority(FactId),
+    /// Stores an entry, and that it cites the grant.
+    PutEntry(Key, EntryId, Option<GrantId>, Bytes),
+    /// Forgets one.
+    RemoveEntry(Key, EntryId),
+    /// Stores what stands of a key.
+    PutIndex(Key, IndexRow),
+    /// Nothing stands of the key any more.
+    RemoveIndex(Key),
+    /// Nothing of the key stands on the grant any more.
+    RemoveCitation(GrantId, Key),
+}
+
+/// The state that a batch leads to; stored with it, and compared at opening.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// Counts batches from 1.
+    pub batch: u64,
+    /// How many grants, revocations and floors stand.
+    pub authority_facts: u64,
+    /// How many keys have entries.
+    pub keys: u64,
+    /// Digest over both trees.
+    pub root: Digest,
+}
+
+/// Changes that become visible and durable together or not at all. Later writes win over earlier ones.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// The changes, in order.
+    pub writes: Vec<Write>,
+    /// The state they lead to.
+    pub summary: Summary,
+}
+
+/// Reads of a committed state; callable from any thread.
+pub trait Reader: Send + Sync {
+    /// The record of an entry, if it is stored.
+    fn entry(&self, key: &Key, id: &EntryId) -> Result<Option<Bytes>, StorageError>;
+
+    /// Hands every key with an entry that cites `grant` to `each`, in ascending order. There may be keys whose
+    /// entries have changed since; never is one left out.
+    fn keys_citing(&self, grant: &GrantId, each: &mut dyn FnMut(Key)) -> Result<(), StorageError>;
+}
+
+/// A store, owned by its one committer.
+pub trait Storage: Send {
+    /// A handle for readers.
+    fn reader(&self) -> Arc<dyn Reader>;
+
+    /// The state of the last batch; `None` for an empty store.
+    fn summary(&self) -> Result<Option<Summary>, StorageError>;
+
+    /// Hands out every authority record, in any order.
+    fn load_authority(&self, each: &mut dyn FnMut(Bytes)) -> Result<(), StorageError>;
+
+    /// Hands out every index row, in ascending order of the keys.
+    fn load_index(&self, each: &mut dyn FnMut(Key, IndexRow)) -> Result<(), StorageError>;
+
+    /// Applies a batch: atomic, and durable on return.
+    fn commit(&mut self, batch: &Batch) -> Result<(), StorageError>;
+}
