@@ -136,7 +136,8 @@ impl Replica {
     /// # Errors
     /// When reading the store fails; then the replica must be loaded again.
     pub fn apply(&mut self, facts: Vec<Verified>, reader: &dyn Reader) -> Result<Applied, StorageError> {
-        let mut merge = Merge { replica: self, reader, writes: Vec::new(), changes: Vec::new(), fresh: BTreeMap::new() };
+        let mut merge =
+            Merge { replica: self, reader, writes: Vec::new(), changes: Vec::new(), fresh: BTreeMap::new() };
         let mut verdicts = Vec::with_capacity(facts.len());
         for fact in facts {
             verdicts.push(merge.take(fact)?);
@@ -203,7 +204,7 @@ impl Merge<'_> {
         if standing.iter().any(|other| other.dominates(&meta)) {
             return Verdict::Moot(Code::Dominated);
         }
-        let (gone, mut kept): (Vec<_>, SmallVec<[EntryMeta; 1]>) =
+        let (gone, mut kept): (Vec<_>, Vec<_>) =
             standing.iter().cloned().partition(|other| meta.dominates(other));
         if let Some(grant) = meta.grant_id() {
             self.fresh.entry(grant).or_default().insert(entry.key.clone());
@@ -221,7 +222,8 @@ impl Merge<'_> {
             Fact::Floor(floor) => Some(floor.clone()),
             _ => None,
         };
-        let AuthorityChange { verdict, dropped, dead } = Arc::make_mut(&mut self.replica.view.authority).merge(fact);
+        let AuthorityChange { verdict, dropped, dead } =
+            Arc::make_mut(&mut self.replica.view.authority).merge(fact);
         if verdict != Verdict::Merged {
             return Ok(verdict);
         }
@@ -250,7 +252,7 @@ impl Merge<'_> {
         })?;
         for key in keys {
             let standing = self.replica.view.frontier(&key).map_or(&[][..], Frontier::entries);
-            let (gone, kept): (Vec<_>, SmallVec<_>) =
+            let (gone, kept): (Vec<_>, Vec<_>) =
                 standing.iter().cloned().partition(|entry| entry.grant_id() == Some(grant));
             if !gone.is_empty() {
                 self.replace(&key, &gone, kept, Cause::Revoked(grant));
@@ -275,13 +277,13 @@ impl Merge<'_> {
             .map(|(key, frontier)| (key, frontier.clone()))
             .collect();
         for (key, frontier) in hit {
-            let (gone, kept): (Vec<_>, SmallVec<_>) = frontier.entries().iter().cloned().partition(is_old);
+            let (gone, kept): (Vec<_>, Vec<_>) = frontier.entries().iter().cloned().partition(is_old);
             self.replace(&key, &gone, kept, Cause::Floored(floor));
         }
     }
 
     /// Puts `kept` in the place of what stood of `key`, of which `gone` leaves.
-    fn replace(&mut self, key: &Key, gone: &[EntryMeta], kept: SmallVec<[EntryMeta; 1]>, cause: Cause) {
+    fn replace(&mut self, key: &Key, gone: &[EntryMeta], kept: Vec<EntryMeta>, cause: Cause) {
         for entry in gone {
             self.writes.push(Write::RemoveEntry(key.clone(), entry.id));
             let Some(grant) = entry.grant_id() else { continue };
@@ -289,7 +291,7 @@ impl Merge<'_> {
                 self.writes.push(Write::RemoveCitation(grant, key.clone()));
             }
         }
-        let frontier = Frontier::new(key, kept);
+        let frontier = Frontier::new(key, kept.into());
         let new = frontier.as_ref().and_then(Frontier::newest).map(|entry| entry.id);
         let entries = &mut self.replica.view.entries;
         let before = match frontier {

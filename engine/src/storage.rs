@@ -39,7 +39,9 @@ pub enum StorageError {
         supported: u32,
     },
     /// The store belongs to another cluster.
-    #[error("the data directory belongs to cluster {0}; give the root key of that cluster, or another directory")]
+    #[error(
+        "the data directory belongs to cluster {0}; give the root key of that cluster, or another directory"
+    )]
     ForeignCluster(String),
     /// Any other failure of the system.
     #[error("input or output failed: {0}")]

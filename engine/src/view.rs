@@ -3,7 +3,8 @@
 use crate::frontier::{EntryMeta, Frontier};
 use crate::tree::{Region, Tree, root_digest};
 use kvgossip_grants::{
-    Authority, Digest, Fact, FactId, GrantId, Key, KeyGlob, PathPrefix, PublicKey, Timestamp, Unverified, Verdict,
+    Authority, Digest, Fact, FactId, GrantId, Key, KeyGlob, PathPrefix, PublicKey, Timestamp, Unverified,
+    Verdict,
 };
 use std::sync::Arc;
 
@@ -64,12 +65,20 @@ impl View {
 
     /// Digest over the entries under a path prefix.
     pub fn digest(&self, prefix: &PathPrefix) -> Digest {
-        if prefix.is_root() { self.entries_root() } else { self.entries.digest_path(prefix.as_str().as_bytes()) }
+        if prefix.is_root() {
+            self.entries_root()
+        } else {
+            self.entries.digest_path(prefix.as_str().as_bytes())
+        }
     }
 
     /// How many keys with entries lie under a path prefix.
     pub fn count(&self, prefix: &PathPrefix) -> usize {
-        if prefix.is_root() { self.entries.len() } else { self.entries.count_path(prefix.as_str().as_bytes()) }
+        if prefix.is_root() {
+            self.entries.len()
+        } else {
+            self.entries.count_path(prefix.as_str().as_bytes())
+        }
     }
 
     /// What stands of a key.
@@ -116,9 +125,8 @@ impl View {
     pub fn stamp(&self, key: &Key, grant: Option<&GrantId>, now: Timestamp) -> Timestamp {
         let newest = self.frontier(key).and_then(Frontier::newest);
         let after_newest = newest.map_or(Timestamp::ZERO, |entry| entry.timestamp.saturating_add(1));
-        let issued = grant
-            .and_then(|id| self.authority.grant(id))
-            .map_or(Timestamp::ZERO, |grant| grant.valid_from());
+        let issued =
+            grant.and_then(|id| self.authority.grant(id)).map_or(Timestamp::ZERO, |grant| grant.valid_from());
         let floor = self.authority.floor_of(key).unwrap_or(Timestamp::ZERO);
         now.max(after_newest).max(issued).max(floor)
     }

@@ -35,7 +35,7 @@ pub use key::{Key, KeyError, KeyErrorKind, MAX_KEY_BYTES, MAX_SEGMENT_BYTES, MAX
 #[cfg(feature = "mock")]
 pub use mock::{MockKey, MockVerifier};
 pub use public_key::{FORMAT_VERSION, KEY_BITS, MAX_SPKI_BYTES, PUBLIC_EXPONENT, PublicKey, PublicKeyError};
-pub use record::{EntryFact, Fact, MAX_RECORD_BYTES};
+pub use record::{EntryFact, Fact, MAX_RECORD_BYTES, record_payload_len};
 pub use signed::{MAX_SIGNATURE_BYTES, Signed};
 pub use signing_key::{Signer, SigningKey, SigningKeyError};
 pub use time::{TimeOutOfRange, Timestamp};

@@ -144,6 +144,11 @@ impl Fact {
     }
 }
 
+/// Bytes of body, signature and value in a record, without reading them.
+pub fn record_payload_len(record: &[u8]) -> Option<usize> {
+    split(record).map(|parts| parts.body.len() + parts.signature.len() + parts.value.len())
+}
+
 fn write<B: Body>(kind: u8, signed: &Signed<B>, value: &[u8]) -> Vec<u8> {
     let (body, signature) = (signed.bytes(), signed.signature());
     let mut record = Vec::with_capacity(8 + body.len() + signature.len() + value.len());

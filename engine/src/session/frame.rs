@@ -204,7 +204,8 @@ fn put_region(out: &mut Vec<u8>, region: &Region, base: &[u8], before: &[u8]) {
         Region::Subtree(bytes) => (bytes, 0),
         Region::Exact(bytes) => (bytes, 1),
     };
-    let (own, before) = (bytes.get(base.len()..).unwrap_or_default(), before.get(base.len()..).unwrap_or_default());
+    let (own, before) =
+        (bytes.get(base.len()..).unwrap_or_default(), before.get(base.len()..).unwrap_or_default());
     let shared = own.iter().zip(before).take_while(|(a, b)| a == b).count();
     put_varint(out, shared as u64);
     put_varint(out, ((own.len() - shared) as u64) << 1 | is_exact);

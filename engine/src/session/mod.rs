@@ -14,38 +14,39 @@
 //!
 //! Whoever drives it bounds the time; the session bounds memory and rounds.
 
+mod flow;
 mod forest;
 mod frame;
 mod intake;
 mod salt;
 mod tally;
-#[cfg(test)]
-mod tests;
 mod walk;
 mod wire;
 
 pub use frame::{
-    Hello, MAX_CODE_BYTES, MAX_EXTENSION_BYTES, MAX_EXTENSIONS, MAX_LIST_IDS, MAX_TELLS, PROTOCOL_VERSION,
+    Hello, MAX_CODE_BYTES, MAX_EXTENSION_BYTES, MAX_EXTENSIONS, MAX_LIST_IDS, MAX_PARTS, MAX_REGION_BYTES, MAX_TELLS, PROTOCOL_VERSION,
 };
 pub use intake::{MAX_CHARGES, Ticket};
 pub use tally::{Tally, Traffic};
 pub use walk::MAX_FLIGHT_BYTES;
 
-use crate::storage::{Reader, StorageError};
-use crate::view::View;
+use crate::storage::StorageError;
 use bytes::Bytes;
-use forest::{Leaf, Phase};
-use frame::{Final, kind};
+use forest::Leaf;
+use frame::Final;
 use intake::Intake;
-use kvgossip_grants::{ClusterId, Code, Digest, Fact, MAX_RECORD_BYTES, PathPrefix, Verdict};
-use salt::Salt;
+use kvgossip_grants::{ClusterId, Code, MAX_RECORD_BYTES, PathPrefix};
+use std::collections::VecDeque;
 use walk::Walk;
-use wire::{BadFrame, Input, varint_len};
+use wire::BadFrame;
 
 /// The largest frame, in bytes: the largest fact and its kind byte.
 pub const MAX_FRAME_BYTES: usize = MAX_RECORD_BYTES + 1;
 /// How often a session walks at most.
 pub const MAX_ROUNDS: u8 = 3;
+/// How many flights one side makes in a round at most. Each goes down the tree by fifteen branchings or more, and
+/// a key has at most 1,024 bytes.
+pub const MAX_FLIGHTS: u32 = 256;
 
 /// Who began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,7 +162,7 @@ pub enum Outcome {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Turn {
-    /// This side makes its flight.
+    /// This side's flight is under way.
     Send,
     /// The other side's flight is being read.
     Receive,
@@ -171,11 +172,14 @@ enum Turn {
     Done,
 }
 
-/// The two roots that are compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Roots {
-    authority: Digest,
-    entries: Digest,
+/// What is left to send of this side's flight.
+#[derive(Debug)]
+enum Step {
+    Frame(Vec<u8>),
+    /// A fact that was held back until the walk of its phase was over.
+    Held(Leaf),
+    /// Everything that the walk found to be lacking on the other side.
+    Sends,
 }
 
 /// One side of a session. See the [module](self).
@@ -183,69 +187,29 @@ struct Roots {
 pub struct Session {
     config: Config,
     turn: Turn,
-    hello_sent: bool,
+    our_hello: Option<Hello>,
     their_hello: Option<Hello>,
-    our_hello_roots: Option<Roots>,
     round: u8,
     walk: Option<Walk>,
+    /// Our last flight asked for nothing, so theirs ends the phase.
+    closed: bool,
+    /// Whether their flight, now read, asks for anything.
+    their_open: bool,
+    /// Whether a frame of their current flight has arrived.
+    flight_begun: bool,
+    flights_in_round: u32,
     /// Walk frames of the flight being read, answered when it is settled.
     received: Vec<Bytes>,
     received_bytes: usize,
-    their_final: Option<Final>,
     our_final: Option<Final>,
+    their_final: Option<Final>,
     /// Authority facts to send, kept until the walk of the phase is over.
-    held: Vec<(u8, Leaf)>,
+    held: Vec<Leaf>,
     intake: Intake,
-    changed: bool,
+    steps: VecDeque<Step>,
+    /// What the turn becomes when the flight is sent.
+    after_flight: Turn,
     obstacles: Obstacles,
-    /// Frames that are ready to go.
-    ready: std::collections::VecDeque<Bytes>,
-    /// What is left to do in this side's flight.
-    making: Making,
     tally: Tally,
     outcome: Option<Outcome>,
-    last_received: bool,
-}
-
-/// Steps of making a flight.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Making {
-    /// Facts, then the end of the flight.
-    Facts,
-    /// Nothing: the flight is complete.
-    Nothing,
-}
-
-impl Session {
-    /// A new session. A responder waits for the initiator's hello.
-    pub fn new(config: Config, view: &View) -> Self {
-        let turn = if config.role == Role::Initiator { Turn::Send } else { Turn::Receive };
-        let mut session = Self {
-            config,
-            turn,
-            hello_sent: false,
-            their_hello: None,
-            our_hello_roots: None,
-            round: 0,
-            walk: None,
-            received: Vec::new(),
-            received_bytes: 0,
-            their_final: None,
-            our_final: None,
-            held: Vec::new(),
-            intake: Intake::default(),
-            changed: false,
-            obstacles: Obstacles::default(),
-            ready: std::collections::VecDeque::new(),
-            making: Making::Nothing,
-            tally: Tally::default(),
-            outcome: None,
-            last_received: false,
-        };
-        if session.config.role == Role::Initiator {
-            session.send_hello(view);
-            session.turn = Turn::Receive;
-        }
-        session
-    }
 }

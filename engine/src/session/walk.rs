@@ -178,7 +178,8 @@ impl Walk {
                 }
             }
         }
-        let wants: Vec<u32> = (0..).zip(&ids).filter(|(_, id)| !here.contains(id)).map(|(at, _)| at).collect();
+        let wants: Vec<u32> =
+            (0..).zip(&ids).filter(|(_, id)| !here.contains(id)).map(|(at, _)| at).collect();
         // Where all of theirs is known here, none of it supersedes what is extra. Otherwise the other side is
         // told first, so that neither sends what the other has something newer for.
         let told = if wants.is_empty() || self.phase == Phase::Authority || extra_count > MAX_TELLS {

@@ -73,8 +73,18 @@ impl Region {
         (Bound::Included(self.bytes()), end)
     }
 
+    /// Where the region starts.
+    pub(crate) fn start(&self) -> Bound<Vec<u8>> {
+        Bound::Included(self.bytes().to_vec())
+    }
+
+    /// Where the region ends.
+    pub(crate) fn end(&self) -> Bound<Vec<u8>> {
+        self.bounds().1
+    }
+
     /// The first bound that lies after the region; none when nothing does.
-    pub(super) fn start_after(&self) -> Option<Bound<Vec<u8>>> {
+    pub(crate) fn start_after(&self) -> Option<Bound<Vec<u8>>> {
         match self {
             Self::Exact(key) => Some(Bound::Excluded(key.clone())),
             Self::Subtree(prefix) => after_prefix(prefix).map(Bound::Included),

@@ -1,0 +1,144 @@
+//! Two replicas and the wire between them.
+
+use crate::replica::SimReplica;
+use bytes::Bytes;
+use kvgossip_engine::session::{Config, Outcome, Role, Session, SessionError, Tally};
+use kvgossip_grants::PathPrefix;
+
+/// Where the wire breaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// After this many frames of both sides together.
+    AfterFrames(usize),
+}
+
+/// How two replicas are connected.
+#[derive(Clone, Debug)]
+pub struct Link {
+    /// Confines the session.
+    pub scope: PathPrefix,
+    /// Makes the salts differ.
+    pub seed: u64,
+    /// Breaks the wire.
+    pub cut: Option<Cut>,
+    /// Whether the initiator, and the responder, take facts in.
+    pub takes_facts: (bool, bool),
+    /// How many received facts are merged in one batch.
+    pub batch: usize,
+}
+
+impl Default for Link {
+    fn default() -> Self {
+        Self { scope: PathPrefix::root(), seed: 0, cut: None, takes_facts: (true, true), batch: 100 }
+    }
+}
+
+/// How a session went, as the initiator and the responder saw it.
+#[derive(Debug)]
+pub struct Ended {
+    /// How it ended for the initiator; `None` if it was cut or failed.
+    pub outcome: Option<Outcome>,
+    /// The same for the responder.
+    pub responder_outcome: Option<Outcome>,
+    /// The initiator's count.
+    pub tally: Tally,
+    /// The responder's count.
+    pub responder_tally: Tally,
+    /// Frames of both sides.
+    pub frames: usize,
+    /// What went wrong on either side.
+    pub error: Option<SessionError>,
+}
+
+impl Ended {
+    /// Bytes both ways beyond the bodies, signatures and values of the facts moved.
+    pub fn overhead(&self) -> u64 {
+        self.tally.sent.overhead + self.tally.received.overhead
+    }
+}
+
+struct Side<'a> {
+    replica: &'a mut SimReplica,
+    session: Session,
+}
+
+impl Side<'_> {
+    /// Judges everything received so far, then makes the next frame.
+    fn step(&mut self, batch: usize) -> Result<Option<Bytes>, SessionError> {
+        self.judge(batch)?;
+        let reader = self.replica.reader();
+        let frame = self.session.poll_frame(self.replica.view(), reader.as_ref())?;
+        if frame.is_none() && self.session.outstanding() > 0 {
+            return self.step(batch);
+        }
+        Ok(frame)
+    }
+
+    fn judge(&mut self, batch: usize) -> Result<(), SessionError> {
+        loop {
+            let mut tickets = Vec::new();
+            let mut facts = Vec::new();
+            while tickets.len() < batch {
+                let Some((ticket, fact)) = self.session.poll_offer() else { break };
+                match self.replica.check(fact) {
+                    Ok(verified) => {
+                        tickets.push(ticket);
+                        facts.push(verified);
+                    }
+                    Err(verdict) => self.session.handle_verdict(ticket, verdict)?,
+                }
+            }
+            if facts.is_empty() {
+                return Ok(());
+            }
+            for (ticket, verdict) in tickets.into_iter().zip(self.replica.apply(facts)) {
+                self.session.handle_verdict(ticket, verdict)?;
+            }
+        }
+    }
+}
+
+/// Runs one session from `a` to `b`.
+pub fn sync(a: &mut SimReplica, b: &mut SimReplica, link: &Link) -> Ended {
+    let config = |role, nonce: u64, takes_facts| Config {
+        role,
+        scope: link.scope.clone(),
+        nonce: nonce.to_le_bytes(),
+        takes_facts,
+    };
+    let one = Session::new(config(Role::Initiator, link.seed, link.takes_facts.0), a.view());
+    let two = Session::new(config(Role::Responder, !link.seed, link.takes_facts.1), b.view());
+    let mut sides = [Side { replica: a, session: one }, Side { replica: b, session: two }];
+    let mut frames = 0;
+    let error = run(&mut sides, link, &mut frames).err();
+    let [one, two] = sides;
+    Ended {
+        outcome: one.session.outcome().filter(|_| one.session.is_finished()),
+        responder_outcome: two.session.outcome().filter(|_| two.session.is_finished()),
+        tally: one.session.tally(),
+        responder_tally: two.session.tally(),
+        frames,
+        error,
+    }
+}
+
+fn run(sides: &mut [Side<'_>; 2], link: &Link, frames: &mut usize) -> Result<(), SessionError> {
+    loop {
+        let mut idle = true;
+        for from in [0, 1] {
+            while let Some(frame) = sides[from].step(link.batch)? {
+                idle = false;
+                if link.cut == Some(Cut::AfterFrames(*frames)) {
+                    sides[0].judge(link.batch)?;
+                    return sides[1].judge(link.batch);
+                }
+                *frames += 1;
+                let to = &mut sides[1 - from];
+                to.session.handle_frame(frame, to.replica.view())?;
+            }
+        }
+        if idle {
+            return Ok(());
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Makes signed facts without ceremony, with mock keys.
+
+use bytes::Bytes;
+use kvgossip_grants::{
+    Body, By, ClusterId, Entry, EntryFact, Fact, Floor, Grant, GrantId, Key, KeyGlob, MockKey, Op, PublicKey,
+    Revocation, Signed, Signer, Timestamp,
+};
+
+/// A cluster's entities: number 0 is root.
+#[derive(Clone, Debug)]
+pub struct Scribe {
+    keys: Vec<MockKey>,
+    nonce: u64,
+}
+
+/// Terms of a grant beyond who, to whom and what.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// Whether it may be passed on.
+    pub subgrant: bool,
+    /// From when on it holds.
+    pub issued_at: u64,
+    /// Until when it holds.
+    pub expires_at: Option<u64>,
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        Self { subgrant: true, issued_at: 0, expires_at: None }
+    }
+}
+
+/// A time in microseconds; the simulator's are small.
+pub fn at(micros: u64) -> Timestamp {
+    Timestamp::ZERO.saturating_add(micros)
+}
+
+impl Scribe {
+    /// A cluster with this many entities, root among them.
+    pub fn new(entities: usize) -> Self {
+        Self { keys: (0..entities as u64).map(MockKey::new).collect(), nonce: 0 }
+    }
+
+    /// Root's public key.
+    pub fn root(&self) -> &PublicKey {
+        self.keys[0].public()
+    }
+
+    /// The cluster.
+    pub fn cluster(&self) -> ClusterId {
+        self.root().cluster()
+    }
+
+    /// An entity's key.
+    pub fn key(&self, who: usize) -> &MockKey {
+        &self.keys[who]
+    }
+
+    fn sign<B: Body>(&self, who: usize, body: B) -> Signed<B> {
+        match Signed::sign(self.cluster(), body, &self.keys[who]) {
+            Ok(signed) => signed,
+            Err(error) => panic!("mock keys always sign: {error}"),
+        }
+    }
+
+    fn next_nonce(&mut self) -> [u8; 16] {
+        self.nonce += 1;
+        u128::from(self.nonce).to_le_bytes()
+    }
+
+    /// A grant, different from every other one.
+    pub fn grant(
+        &mut self,
+        by: usize,
+        to: usize,
+        pattern: &str,
+        parent: Option<GrantId>,
+        terms: Terms,
+    ) -> Signed<Grant> {
+        let nonce = self.next_nonce();
+        let grant = Grant {
+            issuer: self.keys[by].public().entity(),
+            grantee: self.keys[to].public().clone(),
+            pattern: glob(pattern),
+            subgrant: terms.subgrant,
+            parent,
+            issued_at: at(terms.issued_at),
+            expires_at: terms.expires_at.map(at),
+            nonce,
+        };
+        self.sign(by, grant)
+    }
+
+    /// A revocation, signed by `who`.
+    pub fn revoke(&self, grant: &Signed<Grant>, by: By, who: usize, revoked_at: u64) -> Fact {
+        Fact::Revocation(self.sign(who, Revocation { grant: grant.clone(), by, revoked_at: at(revoked_at) }))
+    }
+
+    /// A floor.
+    pub fn floor(&mut self, patterns: &[&str], before: u64) -> Fact {
+        let nonce = self.next_nonce();
+        let mut patterns: Vec<KeyGlob> = patterns.iter().map(|pattern| glob(pattern)).collect();
+        patterns.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+        patterns.dedup();
+        Fact::Floor(self.sign(0, Floor { patterns, before: at(before), nonce }))
+    }
+
+    /// An entry that sets.
+    pub fn set(&self, who: usize, key: &str, value: &[u8], time: u64, grant: Option<GrantId>) -> Fact {
+        self.entry(who, key, Some(value), time, grant)
+    }
+
+    /// An entry that deletes.
+    pub fn delete(&self, who: usize, key: &str, time: u64, grant: Option<GrantId>) -> Fact {
+        self.entry(who, key, None, time, grant)
+    }
+
+    fn entry(&self, who: usize, key: &str, value: Option<&[u8]>, time: u64, grant: Option<GrantId>) -> Fact {
+        let key = match Key::parse(key) {
+            Ok(key) => key,
+            Err(error) => panic!("{key}: {error}"),
+        };
+        let signer = self.keys[who].public().entity();
+        let op = value.map_or(Op::Delete, Op::set);
+        let signed = self.sign(who, Entry { key, timestamp: at(time), op, signer, grant });
+        match EntryFact::new(signed, Bytes::copy_from_slice(value.unwrap_or_default())) {
+            Ok(fact) => Fact::Entry(fact),
+            Err(code) => panic!("the value is the signed one: {code}"),
+        }
+    }
+}
+
+fn glob(text: &str) -> KeyGlob {
+    match KeyGlob::parse(text) {
+        Ok(glob) => glob,
+        Err(error) => panic!("{text}: {error}"),
+    }
+}

@@ -1,0 +1,138 @@
+//! Sessions between two replicas: what they cost, and that they end.
+
+use kvgossip_engine::session::Outcome;
+use kvgossip_grants::{By, Fact, GrantId};
+use kvgossip_sim::scribe::{Terms, at};
+use kvgossip_sim::{Cut, Ended, Link, Scribe, SimReplica, sync};
+
+const NOW: u64 = 1_000_000;
+
+fn key(number: usize) -> String {
+    format!("/dc{}/host{}/cpu/core{}/user", number % 7, number / 80, number % 80)
+}
+
+/// Two replicas that both hold the same `keys` keys under one grant.
+fn twins(keys: usize) -> (Scribe, GrantId, SimReplica, SimReplica) {
+    let mut scribe = Scribe::new(4);
+    let grant = scribe.grant(0, 1, "/**", None, Terms::default());
+    let id = grant.id();
+    let mut facts = vec![Fact::Grant(grant)];
+    facts.extend((0..keys).map(|n| scribe.set(1, &key(n), format!("value {n}").as_bytes(), 100, Some(id))));
+    let fill = || {
+        let mut replica = SimReplica::new(scribe.root().clone(), at(NOW));
+        facts.iter().for_each(|fact| assert!(replica.offer(fact.clone()).is_taken_in()));
+        replica
+    };
+    let (a, b) = (fill(), fill());
+    assert_eq!(a.view().root(), b.view().root());
+    (scribe, id, a, b)
+}
+
+fn assert_equal(ended: &Ended, a: &SimReplica, b: &SimReplica) {
+    assert!(ended.error.is_none(), "{:?}", ended.error);
+    assert_eq!(ended.outcome, Some(Outcome::Equal), "{ended:?}");
+    assert_eq!(ended.responder_outcome, Some(Outcome::Equal));
+    assert_eq!(a.view().root(), b.view().root());
+}
+
+#[test]
+fn equal_replicas_take_one_round_trip_and_little() {
+    let (_, _, mut a, mut b) = twins(1_000);
+    let ended = sync(&mut a, &mut b, &Link::default());
+    assert_equal(&ended, &a, &b);
+    assert_eq!(ended.tally.flights, 2);
+    assert!(ended.tally.sent.total() <= 128, "{:?}", ended.tally);
+    assert!(ended.tally.received.total() <= 128, "{:?}", ended.tally);
+}
+
+#[test]
+fn a_hundred_updates_of_ten_thousand_are_repaired_in_one_session() {
+    let (scribe, grant, mut a, mut b) = twins(10_000);
+    for n in 0..100 {
+        let number = (n * 7919) % 10_000;
+        let fact = scribe.set(1, &key(number), b"changed", 200 + n as u64, Some(grant));
+        let side = if n % 2 == 0 { &mut a } else { &mut b };
+        assert!(side.offer(fact).is_taken_in());
+    }
+    let ended = sync(&mut a, &mut b, &Link::default());
+    assert_equal(&ended, &a, &b);
+    println!("{ended:#?} overhead {}", ended.overhead());
+    assert!(ended.overhead() <= 40_000, "{}", ended.overhead());
+    assert!(ended.tally.flights <= 12, "{}", ended.tally.flights);
+    assert_eq!(ended.tally.rounds, 1);
+    assert_eq!(ended.tally.waste + ended.responder_tally.waste, 0, "nothing superseded is moved");
+    assert_eq!(ended.tally.received.entry_facts + ended.tally.sent.entry_facts, 100);
+}
+
+#[test]
+fn a_fresh_replica_gets_everything() {
+    let (scribe, _, mut a, _) = twins(3_000);
+    for reversed in [false, true] {
+        let mut fresh = SimReplica::new(scribe.root().clone(), at(NOW));
+        let ended = if reversed {
+            sync(&mut fresh, &mut a, &Link::default())
+        } else {
+            sync(&mut a, &mut fresh, &Link::default())
+        };
+        assert_equal(&ended, &a, &fresh);
+        println!(
+            "{reversed} {:?} overhead {} flights {}",
+            ended.tally,
+            ended.overhead(),
+            ended.tally.flights
+        );
+        assert_eq!(
+            fresh.get(&"/dc0/host0/cpu/core0/user".parse().expect("a key")),
+            Some(b"value 0".to_vec())
+        );
+    }
+}
+
+#[test]
+fn revocations_spread_and_take_their_entries_along() {
+    let (mut scribe, grant, mut a, mut b) = twins(500);
+    let sub = scribe.grant(1, 2, "/dc1/**", Some(grant), Terms::default());
+    a.offer(Fact::Grant(sub.clone()));
+    a.offer(scribe.set(2, "/dc1/x", b"by two", 300, Some(sub.id())));
+    assert_equal(&sync(&mut a, &mut b, &Link::default()), &a, &b);
+    b.offer(scribe.set(2, "/dc1/y", b"by two", 300, Some(sub.id())));
+    a.offer(scribe.revoke(&sub, By::Issuer, 1, 400));
+    let ended = sync(&mut b, &mut a, &Link::default());
+    assert_equal(&ended, &a, &b);
+    for name in ["/dc1/x", "/dc1/y"] {
+        assert_eq!(b.get(&name.parse().expect("a key")), None);
+    }
+}
+
+#[test]
+fn a_session_cut_after_each_frame_leaves_both_whole_and_the_next_moves_only_the_rest() {
+    let build = || {
+        let (mut scribe, grant, mut a, mut b) = twins(300);
+        let sub = scribe.grant(1, 2, "/dc1/**", Some(grant), Terms::default());
+        a.offer(Fact::Grant(sub.clone()));
+        for n in 0..30u64 {
+            a.offer(scribe.set(1, &key(n as usize * 9), b"a", 500 + n, Some(grant)));
+            b.offer(scribe.set(1, &format!("/only/b/{n}"), b"b", 500 + n, Some(grant)));
+            a.offer(scribe.set(2, &format!("/dc1/new/{n}"), b"c", 500 + n, Some(sub.id())));
+        }
+        (a, b)
+    };
+    let (mut a, mut b) = build();
+    let whole = sync(&mut a, &mut b, &Link::default());
+    assert_equal(&whole, &a, &b);
+    let moved = |ended: &Ended| {
+        let (sent, received) = (ended.tally.sent, ended.tally.received);
+        sent.entry_facts + sent.authority_facts + received.entry_facts + received.authority_facts
+    };
+    for cut in 0..whole.frames {
+        let (mut a, mut b) = build();
+        let first =
+            sync(&mut a, &mut b, &Link { cut: Some(Cut::AfterFrames(cut)), seed: 3, ..Link::default() });
+        a.restart().expect("the store is whole");
+        b.restart().expect("the store is whole");
+        let taken = first.tally.merged + first.responder_tally.merged;
+        let second = sync(&mut a, &mut b, &Link { seed: 4, ..Link::default() });
+        assert_equal(&second, &a, &b);
+        assert_eq!(taken + moved(&second), moved(&whole), "cut after {cut} frames");
+    }
+}
