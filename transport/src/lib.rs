@@ -1,1 +1,40 @@
 //! QUIC between replicas with raw public keys: admission, limits, accounting.
+
+mod acceptor;
+mod admission;
+mod allow_list;
+mod backoff;
+mod code;
+mod config;
+mod connection;
+mod dialer;
+mod endpoint;
+mod error;
+mod frame;
+mod id;
+mod key;
+pub mod limits;
+mod log_limit;
+mod pending;
+mod progress;
+mod slot;
+mod stream;
+mod table;
+mod verifier;
+mod welcome;
+
+pub use admission::{Access, Admission, Direction, Policy, Verdict, Vouch};
+pub use allow_list::{AllowList, AllowListError, MAX_ALLOW_LIST_LEN, MAX_ALLOWED_PEERS};
+pub use backoff::{Backoff, FIRST_RETRY, MAX_RETRY};
+pub use code::Code;
+pub use config::ALPN;
+pub use connection::{Connection, HandshakeCost};
+pub use dialer::{Target, keep_connected};
+pub use endpoint::{Endpoint, EndpointStats};
+pub use error::TransportError;
+pub use frame::{FrameDecoder, FrameError, frame_header};
+pub use id::{ParseReplicaIdError, ReplicaId};
+pub use key::{KeyError, MAX_KEY_FILE_LEN, ReplicaKey};
+pub use limits::Limits;
+pub use stream::{FrameReader, FrameWriter, SessionStream, StreamBytes};
+pub use table::ConnectionTable;

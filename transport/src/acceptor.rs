@@ -1,0 +1,103 @@
+//! Peers that dial in: their handshakes run side by side, each bounded, none of them trusted.
+
+use crate::admission::{Access, Direction};
+use crate::code::Code;
+use crate::connection::{Connection, Established};
+use crate::endpoint::{Shared, admitted, explain};
+use crate::error::TransportError;
+use crate::pending::{Entry, Place};
+use crate::welcome;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::time::{Instant, timeout};
+
+/// Runs until the endpoint is closed.
+pub(crate) async fn run(shared: Arc<Shared>, ready: mpsc::Sender<Connection>) {
+    while let Some(incoming) = shared.quic.accept().await {
+        let address = incoming.remote_address();
+        match shared.pending.enter(address.ip(), incoming.remote_address_validated()) {
+            Entry::Start(place) => {
+                tokio::spawn(serve(Arc::clone(&shared), incoming, place, ready.clone()));
+            }
+            Entry::Validate => {
+                count(&shared.counters.retried);
+                // quinn promises that an unvalidated address may be told to retry.
+                let _ = incoming.retry();
+            }
+            Entry::Refuse => {
+                count(&shared.counters.turned_away);
+                if let Some(suppressed) = shared.log.allow() {
+                    tracing::warn!(%address, code = %Code::Full, suppressed, "too many handshakes are pending");
+                }
+                incoming.refuse();
+            }
+        }
+    }
+}
+
+/// One handshake.
+async fn serve(
+    shared: Arc<Shared>,
+    incoming: quinn::Incoming,
+    place: Place,
+    ready: mpsc::Sender<Connection>,
+) {
+    let address = incoming.remote_address();
+    let result = handshake(&shared, incoming, address).await;
+    drop(place);
+    match result.and_then(|connection| queue(&ready, connection)) {
+        Ok(()) => count(&shared.counters.accepted),
+        Err(error) => {
+            count(&shared.counters.failed);
+            report(&shared, address, &error);
+        }
+    }
+}
+
+/// A peer that does not finish is dropped with the future, and its connection state with it.
+async fn handshake(
+    shared: &Shared,
+    incoming: quinn::Incoming,
+    address: SocketAddr,
+) -> Result<Connection, TransportError> {
+    let began = Instant::now();
+    let (config, outcome) = shared.configs.server()?;
+    let connecting = incoming.accept_with(config)?;
+    let limit = shared.limits.handshake_timeout;
+    let quic = match timeout(limit, connecting).await {
+        Ok(done) => done.map_err(|error| explain(error.into(), &outcome, address))?,
+        Err(_) => return Err(TransportError::HandshakeTimeout { address, limit }),
+    };
+    let (peer, access) = admitted(&outcome, address)?;
+    let welcome = timeout(limit, welcome::send(&quic, access)).await;
+    welcome.map_err(|_| TransportError::HandshakeTimeout { address, limit })??;
+    let local = shared.configs.key().id();
+    let direction = Direction::Inbound;
+    let facts = Established { local, peer, direction, access, granted: Access::Full, began };
+    Ok(Connection::new(quic, facts, shared.limits.clone()))
+}
+
+/// A replica that does not take its connections keeps nobody waiting.
+fn queue(ready: &mpsc::Sender<Connection>, connection: Connection) -> Result<(), TransportError> {
+    ready.try_send(connection).map_err(|error| match error {
+        TrySendError::Full(connection) => {
+            connection.close(Code::Full, "too many connections wait to be taken");
+            TransportError::Full { limit: ready.max_capacity() }
+        }
+        TrySendError::Closed(_) => TransportError::ClosedHere,
+    })
+}
+
+/// One line for the operator, never a flood.
+fn report(shared: &Shared, address: SocketAddr, error: &TransportError) {
+    if let Some(suppressed) = shared.log.allow() {
+        tracing::warn!(%address, code = %error.code(), suppressed, "a peer that dialled in failed: {error}");
+    }
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}

@@ -1,0 +1,153 @@
+//! The file of admitted replica ids.
+
+use crate::id::ReplicaId;
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+/// Most ids in one list.
+pub const MAX_ALLOWED_PEERS: usize = 65_536;
+/// Largest file that is read, in bytes: every id with a comment of the same length.
+pub const MAX_ALLOW_LIST_LEN: u64 = 16 << 20;
+
+/// Why a text is not a list of replica ids.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AllowListError {
+    /// The file could not be read, or is not UTF-8.
+    #[error("cannot read the list of peers: {0}")]
+    Read(#[from] io::Error),
+    /// The file is larger than [`MAX_ALLOW_LIST_LEN`].
+    #[error("the list of peers is over {MAX_ALLOW_LIST_LEN} bytes")]
+    TooLong,
+    /// The list has more than [`MAX_ALLOWED_PEERS`] ids.
+    #[error("line {line}: the list of peers has more than {MAX_ALLOWED_PEERS} ids")]
+    TooMany {
+        /// The line of the first id too many, from 1.
+        line: usize,
+    },
+    /// A line that is neither empty, nor a comment, nor an id.
+    #[error(
+        "line {line}: {text:?} is not a replica id (64 lower-case hexadecimal digits; # begins a comment)"
+    )]
+    NotAnId {
+        /// The line, from 1.
+        line: usize,
+        /// The beginning of what stands there.
+        text: String,
+    },
+}
+
+/// The replicas that are admitted by name: one id a line, `#` begins a comment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AllowList {
+    ids: BTreeSet<ReplicaId>,
+}
+
+impl AllowList {
+    /// Reads a list; one wrong line refuses the whole of it, because half a list is a wrong list.
+    pub fn parse(text: &str) -> Result<Self, AllowListError> {
+        let mut ids = BTreeSet::new();
+        for (index, full) in text.lines().enumerate() {
+            let line = index + 1;
+            let word = full.split('#').next().unwrap_or_default().trim();
+            if word.is_empty() {
+                continue;
+            }
+            let id = word
+                .parse()
+                .map_err(|_| AllowListError::NotAnId { line, text: word.chars().take(80).collect() })?;
+            ids.insert(id);
+            if ids.len() > MAX_ALLOWED_PEERS {
+                return Err(AllowListError::TooMany { line });
+            }
+        }
+        Ok(Self { ids })
+    }
+
+    /// Reads a list from a file.
+    pub fn read(path: &Path) -> Result<Self, AllowListError> {
+        let mut text = String::new();
+        File::open(path)?.take(MAX_ALLOW_LIST_LEN + 1).read_to_string(&mut text)?;
+        if text.len() as u64 > MAX_ALLOW_LIST_LEN {
+            return Err(AllowListError::TooLong);
+        }
+        Self::parse(&text)
+    }
+
+    /// Whether the replica is listed.
+    pub fn contains(&self, id: &ReplicaId) -> bool {
+        self.ids.contains(id)
+    }
+
+    /// How many replicas are listed.
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Whether nobody is listed.
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+}
+
+impl FromIterator<ReplicaId> for AllowList {
+    fn from_iter<I: IntoIterator<Item = ReplicaId>>(ids: I) -> Self {
+        Self { ids: ids.into_iter().collect() }
+    }
+}
+
+impl Extend<ReplicaId> for AllowList {
+    fn extend<I: IntoIterator<Item = ReplicaId>>(&mut self, ids: I) {
+        self.ids.extend(ids);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(byte: u8) -> ReplicaId {
+        ReplicaId::from_bytes([byte; 32])
+    }
+
+    #[test]
+    fn ids_comments_and_blank_lines() {
+        let text = format!("# peers\n\n{}\r\n  {}\t# the second\n{}\n", id(1), id(2), id(1));
+        let list = AllowList::parse(&text).unwrap();
+        assert_eq!(list, [id(1), id(2)].into_iter().collect());
+        assert!(list.contains(&id(1)) && !list.contains(&id(3)));
+    }
+
+    #[test]
+    fn an_error_names_the_line() {
+        for bad in ["zz", &id(1).to_string()[..63], &id(0xab).to_string().to_uppercase(), "a b"] {
+            let error = AllowList::parse(&format!("{}\n# fine\n{bad}\n", id(1))).unwrap_err();
+            assert!(matches!(&error, AllowListError::NotAnId { line: 3, text } if text == bad), "{error}");
+            assert!(error.to_string().starts_with("line 3: "));
+        }
+    }
+
+    #[test]
+    fn the_number_of_ids_is_bounded() {
+        use std::fmt::Write;
+        let mut text = String::new();
+        for n in 0..=MAX_ALLOWED_PEERS {
+            writeln!(text, "{n:064x}").unwrap();
+        }
+        let line = MAX_ALLOWED_PEERS + 1;
+        assert!(matches!(AllowList::parse(&text), Err(AllowListError::TooMany { line: l }) if l == line));
+    }
+
+    #[test]
+    fn files_are_read_and_failures_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("peers");
+        assert!(matches!(AllowList::read(&path), Err(AllowListError::Read(_))));
+        std::fs::write(&path, format!("{}\n", id(7))).unwrap();
+        assert!(AllowList::read(&path).unwrap().contains(&id(7)));
+        std::fs::write(&path, b"\xff\xfe").unwrap();
+        assert!(matches!(AllowList::read(&path), Err(AllowListError::Read(_))));
+    }
+}

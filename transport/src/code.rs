@@ -1,0 +1,159 @@
+//! The stable codes of this crate: one number for QUIC, one name for people, JSON and metrics.
+
+use std::fmt;
+
+/// TLS alerts (RFC 8446 section 6) travel in QUIC as `0x100 + alert` (RFC 9001 section 4.8).
+mod alert {
+    pub(super) const HANDSHAKE_FAILURE: u8 = 40;
+    pub(super) const BAD_CERTIFICATE: u8 = 42;
+    pub(super) const UNSUPPORTED_CERTIFICATE: u8 = 43;
+    pub(super) const CERTIFICATE_UNKNOWN: u8 = 46;
+    pub(super) const ACCESS_DENIED: u8 = 49;
+    pub(super) const DECRYPT_ERROR: u8 = 51;
+    pub(super) const PROTOCOL_VERSION: u8 = 70;
+    pub(super) const CERTIFICATE_REQUIRED: u8 = 116;
+    pub(super) const NO_APPLICATION_PROTOCOL: u8 = 120;
+}
+
+macro_rules! codes {
+    ($($variant:ident = $number:literal, $name:literal, $meaning:literal;)*) => {
+        /// Why a connection or a session stream ended, or never began.
+        ///
+        /// The numbers are QUIC application error codes, in CONNECTION_CLOSE, RESET_STREAM and
+        /// STOP_SENDING alike. Numbers and names are never given another meaning.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[non_exhaustive]
+        pub enum Code {
+            $(#[doc = $meaning] $variant,)*
+        }
+
+        impl Code {
+            /// Every code, in the order of the numbers.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+
+            /// The number that travels.
+            pub const fn number(self) -> u32 {
+                match self { $(Self::$variant => $number,)* }
+            }
+
+            /// The name in logs, JSON, metrics and `docs/errors.md`.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            /// One sentence for people.
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$variant => $meaning,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    Closed = 0x00, "connection.closed", "The connection or stream was no longer needed.";
+    Shutdown = 0x01, "shutdown", "The replica is shutting down.";
+    Internal = 0x02, "internal", "The replica failed for a reason of its own, such as its disk.";
+    Unknown = 0x03, "connection.unknown_code", "The peer gave a code that this version does not know.";
+
+    NotAdmitted = 0x10, "peer.not_admitted", "The peer's replica key is not admitted.";
+    WrongId = 0x11, "peer.wrong_id", "Another replica answered at the address than the one that was expected.";
+    ForeignCluster = 0x12, "peer.foreign_cluster", "The peer belongs to a cluster with another root key.";
+    BadKey = 0x13, "peer.bad_key", "The peer showed no acceptable RSA key, or could not prove that it has it.";
+    Incompatible = 0x14, "peer.incompatible", "The peer speaks another protocol or another version of it.";
+    OwnKey = 0x15, "peer.own_key", "The peer has this replica's own key: it is this replica, or a copy of its key file.";
+    Duplicate = 0x16, "peer.duplicate", "Another connection between the same two replicas stays.";
+    Misbehaved = 0x17, "peer.misbehaved", "The peer sent too much that had to be refused.";
+    Full = 0x18, "peer.full", "The replica has no room for another connection.";
+    HandshakeTimeout = 0x19, "peer.handshake_timeout", "The peer did not finish the handshake in time, or nothing answers at the address.";
+    Lost = 0x1a, "connection.lost", "The peer was not heard any more, or has restarted.";
+    CannotDial = 0x1b, "peer.cannot_dial", "No connection to the address can be attempted.";
+
+    Busy = 0x20, "session.busy", "Another session between the same two replicas is under way.";
+    Protocol = 0x21, "session.protocol", "The peer broke the session's protocol.";
+    TooSlow = 0x22, "session.too_slow", "The peer stalled, or sent or took less than the minimum rate.";
+    FrameTooLarge = 0x23, "session.frame_too_large", "The peer announced a frame over the limit.";
+    PullOnly = 0x24, "session.pull_only", "The peer may read from this replica but not write to it.";
+    Cancelled = 0x25, "session.cancelled", "One side gave the session up before it was done.";
+}
+
+impl Code {
+    /// The code of an application error number, as a peer sent it.
+    pub fn from_number(number: u64) -> Self {
+        Self::ALL.iter().copied().find(|code| u64::from(code.number()) == number).unwrap_or(Self::Unknown)
+    }
+
+    /// The code for a QUIC transport error number (RFC 9000 section 20.1), as a peer sent it.
+    pub(crate) fn from_transport_error(number: u64) -> Self {
+        let Some(alert) = number.checked_sub(0x100).and_then(|n| u8::try_from(n).ok()) else {
+            // 2 is CONNECTION_REFUSED: the peer has too many handshakes pending.
+            return if number == 2 { Self::Full } else { Self::Incompatible };
+        };
+        match alert {
+            alert::ACCESS_DENIED => Self::NotAdmitted,
+            alert::BAD_CERTIFICATE
+            | alert::UNSUPPORTED_CERTIFICATE
+            | alert::CERTIFICATE_UNKNOWN
+            | alert::CERTIFICATE_REQUIRED
+            | alert::DECRYPT_ERROR => Self::BadKey,
+            alert::HANDSHAKE_FAILURE | alert::PROTOCOL_VERSION | alert::NO_APPLICATION_PROTOCOL => {
+                Self::Incompatible
+            }
+            _ => Self::Incompatible,
+        }
+    }
+
+    /// The number in the form that quinn takes.
+    pub(crate) fn var_int(self) -> quinn::VarInt {
+        quinn::VarInt::from_u32(self.number())
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn numbers_and_names_are_unique_and_numbers_come_back() {
+        let numbers: BTreeSet<_> = Code::ALL.iter().map(|c| c.number()).collect();
+        let names: BTreeSet<_> = Code::ALL.iter().map(|c| c.name()).collect();
+        assert_eq!(numbers.len(), Code::ALL.len());
+        assert_eq!(names.len(), Code::ALL.len());
+        for &code in Code::ALL {
+            assert_eq!(Code::from_number(code.number().into()), code);
+        }
+        assert_eq!(Code::from_number(0xffff), Code::Unknown);
+    }
+
+    /// Other programs match on these: a change here breaks them.
+    #[test]
+    fn the_numbers_and_names_of_the_design_stay() {
+        for (code, number, name) in [
+            (Code::NotAdmitted, 0x10, "peer.not_admitted"),
+            (Code::WrongId, 0x11, "peer.wrong_id"),
+            (Code::ForeignCluster, 0x12, "peer.foreign_cluster"),
+            (Code::Busy, 0x20, "session.busy"),
+            (Code::Protocol, 0x21, "session.protocol"),
+            (Code::TooSlow, 0x22, "session.too_slow"),
+            (Code::FrameTooLarge, 0x23, "session.frame_too_large"),
+            (Code::Shutdown, 0x01, "shutdown"),
+        ] {
+            assert_eq!((code.number(), code.name()), (number, name));
+        }
+    }
+
+    #[test]
+    fn a_refusal_by_tls_alert_has_a_name() {
+        assert_eq!(Code::from_transport_error(0x131), Code::NotAdmitted);
+        assert_eq!(Code::from_transport_error(0x178), Code::Incompatible);
+        assert_eq!(Code::from_transport_error(0x174), Code::BadKey);
+        assert_eq!(Code::from_transport_error(2), Code::Full);
+        assert_eq!(Code::from_transport_error(u64::MAX), Code::Incompatible);
+    }
+}

@@ -1,0 +1,98 @@
+//! Keeps a replica connected with a peer, however often one of them goes away.
+
+use crate::backoff::Backoff;
+use crate::code::Code;
+use crate::connection::Connection;
+use crate::endpoint::Endpoint;
+use crate::error::TransportError;
+use crate::id::ReplicaId;
+use crate::table::ConnectionTable;
+use rand::Rng;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep};
+
+/// The end of a connection that lasted so long is no sign of trouble: the next dial follows at once.
+const SETTLED: Duration = Duration::from_secs(5);
+
+/// Whom to stay connected with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Who has to be there; any admitted replica if nobody is named.
+    pub expected: Option<ReplicaId>,
+}
+
+/// Dials a target whenever the table has no connection with it, and backs off while that fails.
+///
+/// Every connection that it makes and the table keeps goes to `up`. Runs until the endpoint is closed or
+/// the receiver of `up` is dropped; dropping the future stops it, and leaves connections in the table.
+pub async fn keep_connected(
+    endpoint: Endpoint,
+    table: ConnectionTable,
+    target: Target,
+    mut rng: impl Rng,
+    up: mpsc::Sender<Connection>,
+) {
+    let mut backoff = Backoff::default();
+    let mut peer = target.expected;
+    let mut last_failure = None;
+    loop {
+        // The peer may have dialled us meanwhile, or another address may lead to it.
+        let result = match peer.and_then(|peer| table.get(&peer)) {
+            Some(connection) => Ok((connection, false)),
+            None => dial(&endpoint, &table, target).await.map(|connection| (connection, true)),
+        };
+        match result {
+            Ok((connection, ours)) => {
+                peer = Some(connection.peer());
+                last_failure = None;
+                if ours {
+                    tracing::info!(peer = %connection.peer(), address = %target.address, "connected");
+                    if up.send(connection.clone()).await.is_err() {
+                        return;
+                    }
+                }
+                if wait_for_end(connection).await >= SETTLED {
+                    backoff.reset();
+                }
+            }
+            // Only the endpoint itself closes a dial that is under way.
+            Err(TransportError::ClosedHere) => return,
+            Err(TransportError::Duplicate { peer: found }) => peer = Some(found),
+            Err(error) => report(target, &error, &mut last_failure),
+        }
+        sleep(backoff.next(&mut rng)).await;
+    }
+}
+
+async fn dial(
+    endpoint: &Endpoint,
+    table: &ConnectionTable,
+    target: Target,
+) -> Result<Connection, TransportError> {
+    let connection = endpoint.connect(target.address, target.expected).await?;
+    table.insert(connection.clone())?;
+    Ok(connection)
+}
+
+/// How long it had lasted.
+async fn wait_for_end(connection: Connection) -> Duration {
+    let quic = connection.quic().clone();
+    let began = Instant::now() - connection.age();
+    drop(connection); // the table alone decides how long it is held
+    quic.closed().await;
+    began.elapsed()
+}
+
+/// Once for each new kind of failure; a peer that stays away is no news.
+fn report(target: Target, error: &TransportError, last: &mut Option<Code>) {
+    let code = error.code();
+    if last.replace(code) == Some(code) {
+        tracing::debug!(address = %target.address, %code, "still not connected: {error}");
+    } else {
+        tracing::warn!(address = %target.address, %code, "not connected: {error}");
+    }
+}

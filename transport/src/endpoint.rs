@@ -1,0 +1,208 @@
+//! The UDP socket of a replica: dials peers and is dialled by them.
+
+use crate::acceptor;
+use crate::admission::{Access, Admission, Direction};
+use crate::code::Code;
+use crate::config::{Configs, SERVER_NAME, endpoint_config};
+use crate::connection::{Connection, Established};
+use crate::error::TransportError;
+use crate::id::ReplicaId;
+use crate::key::ReplicaKey;
+use crate::limits::{ACCEPT_QUEUE, Limits};
+use crate::log_limit::LogLimit;
+use crate::pending::Pending;
+use crate::verifier::Outcome;
+use crate::welcome;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use tokio::sync::{Mutex, mpsc};
+use tokio::time::{Instant, timeout};
+
+/// What happened at an endpoint since it was bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EndpointStats {
+    /// Handshakes of peers under way now.
+    pub pending: usize,
+    /// Peers that dialled in and were admitted.
+    pub accepted: u64,
+    /// Peers that dialled in and failed: refused, too slow, or not speaking the protocol.
+    pub failed: u64,
+    /// First packets that were answered with a Retry, to validate the address.
+    pub retried: u64,
+    /// First packets that were turned away because too many handshakes were under way.
+    pub turned_away: u64,
+}
+
+/// A bound UDP socket with a replica's key behind it. Clones share it; it closes when the last is dropped.
+#[derive(Clone)]
+pub struct Endpoint {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    ready: Mutex<mpsc::Receiver<Connection>>,
+}
+
+/// What dialling and being dialled have in common.
+pub(crate) struct Shared {
+    pub(crate) quic: quinn::Endpoint,
+    pub(crate) configs: Configs,
+    pub(crate) limits: Limits,
+    pub(crate) pending: Arc<Pending>,
+    pub(crate) counters: Counters,
+    pub(crate) log: LogLimit,
+}
+
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub(crate) accepted: AtomicU64,
+    pub(crate) failed: AtomicU64,
+    pub(crate) retried: AtomicU64,
+    pub(crate) turned_away: AtomicU64,
+}
+
+impl Endpoint {
+    /// Listens on `address` as the replica of `key`. Port 0 takes a free one. Needs a tokio runtime.
+    pub fn bind(
+        address: SocketAddr,
+        key: ReplicaKey,
+        admission: Arc<dyn Admission>,
+        limits: Limits,
+    ) -> Result<Self, TransportError> {
+        let bind = |source| TransportError::Bind { address, source };
+        let socket = UdpSocket::bind(address).map_err(bind)?;
+        let configs = Configs::new(key, admission, &limits)?;
+        let quic = quinn::Endpoint::new(
+            endpoint_config(configs.key()),
+            Some(configs.default_server()),
+            socket,
+            Arc::new(quinn::TokioRuntime),
+        )
+        .map_err(bind)?;
+        let shared = Arc::new(Shared {
+            quic,
+            configs,
+            pending: Pending::new(&limits),
+            limits,
+            counters: Counters::default(),
+            log: LogLimit::new(),
+        });
+        let (sender, ready) = mpsc::channel(ACCEPT_QUEUE);
+        tokio::spawn(acceptor::run(Arc::clone(&shared), sender));
+        Ok(Self { inner: Arc::new(Inner { shared, ready: Mutex::new(ready) }) })
+    }
+
+    /// This replica.
+    pub fn id(&self) -> ReplicaId {
+        self.inner.shared.configs.key().id()
+    }
+
+    /// The address in use.
+    pub fn local_addr(&self) -> Result<SocketAddr, TransportError> {
+        let address = self.inner.shared.quic.local_addr();
+        address.map_err(|error| TransportError::Setup(format!("the socket has no address: {error}")))
+    }
+
+    /// Dials a replica: exactly `expected`, or any that is admitted.
+    ///
+    /// Returns when the peer has confirmed that it admits us, which takes a round trip more than QUIC's
+    /// handshake, or within [`Limits::handshake_timeout`] with the reason why not.
+    pub async fn connect(
+        &self,
+        address: SocketAddr,
+        expected: Option<ReplicaId>,
+    ) -> Result<Connection, TransportError> {
+        let shared = &self.inner.shared;
+        let direction = Direction::Outbound { expected };
+        let (config, outcome) = shared.configs.client(direction)?;
+        let began = Instant::now();
+        let connecting =
+            shared.quic.connect_with(config, address, SERVER_NAME).map_err(|error| match error {
+                quinn::ConnectError::EndpointStopping => TransportError::ClosedHere,
+                error => TransportError::CannotDial { address, reason: error.to_string() },
+            })?;
+        let dial = async {
+            let quic = connecting.await?;
+            let granted = welcome::receive(&quic).await?;
+            Ok((quic, granted))
+        };
+        let limit = shared.limits.handshake_timeout;
+        let (quic, granted) = match timeout(limit, dial).await {
+            Ok(done) => done.map_err(|error| explain(error, &outcome, address))?,
+            Err(_) => return Err(TransportError::HandshakeTimeout { address, limit }),
+        };
+        let (peer, access) = admitted(&outcome, address)?;
+        let local = self.id();
+        let facts = Established { local, peer, direction, access, granted, began };
+        Ok(Connection::new(quic, facts, shared.limits.clone()))
+    }
+
+    /// The next peer that dialled in and is admitted; `None` when the endpoint is closed.
+    pub async fn accept(&self) -> Option<Connection> {
+        self.inner.ready.lock().await.recv().await
+    }
+
+    /// What happened so far.
+    pub fn stats(&self) -> EndpointStats {
+        let Shared { pending, counters, .. } = &*self.inner.shared;
+        EndpointStats {
+            pending: pending.len(),
+            accepted: counters.accepted.load(Ordering::Relaxed),
+            failed: counters.failed.load(Ordering::Relaxed),
+            retried: counters.retried.load(Ordering::Relaxed),
+            turned_away: counters.turned_away.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Closes every connection, and waits until the peers were told.
+    pub async fn close(&self, code: Code, reason: &str) {
+        self.inner.shared.quic.close(code.var_int(), reason.as_bytes());
+        self.inner.shared.quic.wait_idle().await;
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // The accepting task holds a handle of its own: it ends with this.
+        self.shared.quic.close(Code::Shutdown.var_int(), b"");
+    }
+}
+
+impl std::fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Endpoint").field("id", &self.id()).field("stats", &self.stats()).finish()
+    }
+}
+
+/// Puts our own reason in the place of the alert that TLS made of it.
+pub(crate) fn explain(
+    error: TransportError,
+    outcome: &OnceLock<Outcome>,
+    address: SocketAddr,
+) -> TransportError {
+    match outcome.get() {
+        Some(Outcome::Refused { peer, code, reason }) => {
+            TransportError::Refused { peer: *peer, address, code: *code, reason: reason.clone() }
+        }
+        _ => error,
+    }
+}
+
+/// The peer of a finished handshake. TLS does not finish one without asking the verifier.
+pub(crate) fn admitted(
+    outcome: &OnceLock<Outcome>,
+    address: SocketAddr,
+) -> Result<(ReplicaId, Access), TransportError> {
+    match outcome.get() {
+        Some(Outcome::Admitted { peer, access }) => Ok((*peer, *access)),
+        other => Err(TransportError::Refused {
+            peer: None,
+            address,
+            code: Code::BadKey,
+            reason: format!("the handshake ended without a verified key: {other:?}"),
+        }),
+    }
+}

@@ -1,0 +1,239 @@
+//! Length-framed messages on a byte stream: unsigned LEB128 of the length, then so many bytes.
+//!
+//! The length is at least 1 (a message begins with its kind), at most [`MAX_FRAME_LEN`], and written in
+//! its shortest form, so that equal messages are equal bytes. Nothing here does I/O.
+
+use crate::limits::{MAX_FRAME_LEN, READ_CHUNK};
+use bytes::{Buf, Bytes};
+
+/// Bytes of the longest header that is read; [`MAX_FRAME_LEN`] needs three.
+const MAX_HEADER_LEN: usize = 4;
+
+/// What is wrong with the frames of a peer, or with one that was to be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FrameError {
+    /// The length is over the limit.
+    #[error("a frame of {len} bytes is over the limit of {MAX_FRAME_LEN}")]
+    TooLarge {
+        /// The announced length in bytes, as far as its header was read.
+        len: u64,
+    },
+    /// A frame without even a kind.
+    #[error("a frame is empty")]
+    Empty,
+    /// A length with superfluous bytes.
+    #[error("a frame's length is not in its shortest form")]
+    NotShortest,
+    /// The stream ended inside a frame.
+    #[error("the stream ended inside a frame")]
+    Truncated,
+}
+
+/// The header of a frame with `len` bytes.
+pub fn frame_header(len: usize) -> Result<Bytes, FrameError> {
+    if len == 0 {
+        return Err(FrameError::Empty);
+    }
+    if len > MAX_FRAME_LEN {
+        return Err(FrameError::TooLarge { len: len as u64 });
+    }
+    let mut header = Vec::with_capacity(MAX_HEADER_LEN);
+    let mut rest = len;
+    while rest >= 0x80 {
+        header.push((rest & 0x7f) as u8 | 0x80);
+        rest >>= 7;
+    }
+    header.push(rest as u8);
+    Ok(header.into())
+}
+
+/// Cuts a stream into frames, however it is chopped up.
+///
+/// Memory: what has arrived of one frame and at most [`READ_CHUNK`] more. After an error the stream has
+/// no meaning any more; the decoder then repeats that error.
+#[derive(Debug, Default)]
+pub struct FrameDecoder {
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Header { len: u64, bytes: usize },
+    Body { len: usize, body: Vec<u8> },
+    Failed(FrameError),
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self::Header { len: 0, bytes: 0 }
+    }
+}
+
+impl FrameDecoder {
+    /// Takes bytes from the front of `input` until a frame is complete or `input` is empty.
+    pub fn feed(&mut self, input: &mut Bytes) -> Result<Option<Bytes>, FrameError> {
+        self.step(input).inspect_err(|&error| self.state = State::Failed(error))
+    }
+
+    /// Whether the stream may end here.
+    pub fn at_boundary(&self) -> bool {
+        matches!(self.state, State::Header { bytes: 0, .. })
+    }
+
+    fn step(&mut self, input: &mut Bytes) -> Result<Option<Bytes>, FrameError> {
+        loop {
+            match &mut self.state {
+                State::Header { len, bytes } => {
+                    if !input.has_remaining() {
+                        return Ok(None);
+                    }
+                    if let Some(len) = header_byte(len, bytes, input.get_u8())? {
+                        self.state = State::Body { len, body: Vec::new() };
+                    }
+                }
+                State::Body { len, body } => {
+                    let part = input.split_to(input.len().min(*len - body.len()));
+                    append(body, &part, *len);
+                    if body.len() < *len {
+                        return Ok(None);
+                    }
+                    let frame = std::mem::take(body);
+                    self.state = State::default();
+                    return Ok(Some(frame.into()));
+                }
+                State::Failed(error) => return Err(*error),
+            }
+        }
+    }
+}
+
+/// Adds one header byte; gives the length once the header is complete.
+fn header_byte(len: &mut u64, bytes: &mut usize, byte: u8) -> Result<Option<usize>, FrameError> {
+    *len |= u64::from(byte & 0x7f) << (7 * *bytes);
+    *bytes += 1;
+    if byte & 0x80 != 0 {
+        return if *bytes == MAX_HEADER_LEN { Err(FrameError::TooLarge { len: *len }) } else { Ok(None) };
+    }
+    match *len {
+        0 if *bytes == 1 => Err(FrameError::Empty),
+        _ if *bytes > 1 && byte == 0 => Err(FrameError::NotShortest),
+        len => match usize::try_from(len) {
+            Ok(len) if len <= MAX_FRAME_LEN => Ok(Some(len)),
+            _ => Err(FrameError::TooLarge { len }),
+        },
+    }
+}
+
+/// Appends without ever reserving more than a chunk beyond what has arrived.
+fn append(body: &mut Vec<u8>, part: &[u8], len: usize) {
+    if body.capacity() - body.len() < part.len() {
+        let missing = len - body.len();
+        body.reserve_exact(missing.min(part.len() + READ_CHUNK));
+    }
+    body.extend_from_slice(part);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn frame(body: &[u8]) -> Vec<u8> {
+        [frame_header(body.len()).unwrap().as_ref(), body].concat()
+    }
+
+    fn decode(decoder: &mut FrameDecoder, bytes: &[u8]) -> Result<Vec<Bytes>, FrameError> {
+        let mut input = Bytes::copy_from_slice(bytes);
+        let mut frames = Vec::new();
+        while let Some(frame) = decoder.feed(&mut input)? {
+            frames.push(frame);
+        }
+        assert!(input.is_empty());
+        Ok(frames)
+    }
+
+    #[test]
+    fn headers_are_the_shortest_leb128() {
+        for (len, header) in [
+            (1, &[0x01][..]),
+            (127, &[0x7f]),
+            (128, &[0x80, 0x01]),
+            (16_384, &[0x80, 0x80, 0x01]),
+            (MAX_FRAME_LEN, &[0x80, 0xa0, 0x40]),
+        ] {
+            assert_eq!(frame_header(len).unwrap(), header, "{len}");
+        }
+        assert_eq!(frame_header(0), Err(FrameError::Empty));
+        assert!(matches!(frame_header(MAX_FRAME_LEN + 1), Err(FrameError::TooLarge { .. })));
+    }
+
+    #[test]
+    fn bad_headers_are_refused_and_stay_refused() {
+        for (bytes, error) in [
+            (&[0x00][..], FrameError::Empty),
+            (&[0x81, 0x00], FrameError::NotShortest),
+            (&[0x80, 0x00], FrameError::NotShortest),
+            (&[0x81, 0xa0, 0x40], FrameError::TooLarge { len: MAX_FRAME_LEN as u64 + 1 }),
+            (&[0xff, 0xff, 0xff, 0x7f], FrameError::TooLarge { len: (1 << 28) - 1 }),
+            (&[0xff, 0xff, 0xff, 0xff], FrameError::TooLarge { len: (1 << 28) - 1 }),
+        ] {
+            let mut decoder = FrameDecoder::default();
+            assert_eq!(decoder.feed(&mut Bytes::from_static(bytes)), Err(error));
+            assert_eq!(decoder.feed(&mut Bytes::from_static(&[1, 1])), Err(error));
+            assert!(!decoder.at_boundary());
+        }
+    }
+
+    #[test]
+    fn the_largest_frame_passes() {
+        let body = vec![7; MAX_FRAME_LEN];
+        assert_eq!(decode(&mut FrameDecoder::default(), &frame(&body)), Ok(vec![body.into()]));
+    }
+
+    /// A peer that announces much and sends little must not cost much.
+    #[test]
+    fn memory_follows_what_has_arrived() {
+        let mut decoder = FrameDecoder::default();
+        assert_eq!(decoder.feed(&mut frame_header(MAX_FRAME_LEN).unwrap()), Ok(None));
+        for arrived in 1..=3 * READ_CHUNK {
+            assert_eq!(decoder.feed(&mut Bytes::from_static(&[9])), Ok(None));
+            let State::Body { body, .. } = &decoder.state else { panic!("inside a frame") };
+            assert_eq!(body.len(), arrived);
+            assert!(body.capacity() <= arrived + READ_CHUNK, "{} for {arrived}", body.capacity());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_chopping_gives_the_same_frames(
+            bodies in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..400), 0..12),
+            cuts in prop::collection::vec(1usize..200, 1..40),
+        ) {
+            let stream: Vec<u8> = bodies.iter().flat_map(|body| frame(body)).collect();
+            let mut decoder = FrameDecoder::default();
+            let mut frames = Vec::new();
+            let mut rest = stream.as_slice();
+            for cut in cuts.into_iter().cycle() {
+                if rest.is_empty() { break }
+                let (part, tail) = rest.split_at(cut.min(rest.len()));
+                frames.extend(decode(&mut decoder, part).unwrap());
+                rest = tail;
+            }
+            prop_assert_eq!(frames, bodies.into_iter().map(Bytes::from).collect::<Vec<_>>());
+            prop_assert!(decoder.at_boundary());
+        }
+
+        #[test]
+        fn any_bytes_are_frames_or_one_error(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let mut decoder = FrameDecoder::default();
+            let mut input = Bytes::from(bytes.clone());
+            let mut seen = Vec::new();
+            while let Ok(Some(body)) = decoder.feed(&mut input) {
+                seen.extend(frame(&body));
+            }
+            // What was decoded is exactly a prefix of the input: the encoding is the only one.
+            prop_assert!(bytes.starts_with(&seen));
+        }
+    }
+}

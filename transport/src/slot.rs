@@ -1,0 +1,139 @@
+//! One session per pair of replicas at a time, whoever begins it.
+
+use crate::id::ReplicaId;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Whose stream the session runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// We opened it, and the peer has not answered on it yet.
+    OursUnanswered,
+    /// We opened it and the peer answered, or the peer opened it.
+    Settled,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    holder: Option<(u64, Origin)>,
+    next: u64,
+}
+
+/// The place for the one session of a connection.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    /// When both open a stream at once, the stream of the smaller id is the session.
+    peer_wins: bool,
+    state: Mutex<State>,
+}
+
+/// Holds the place until it is dropped.
+#[derive(Debug)]
+pub(crate) struct SlotGuard {
+    slot: Arc<Slot>,
+    ticket: u64,
+}
+
+impl Slot {
+    pub(crate) fn new(local: ReplicaId, peer: ReplicaId) -> Arc<Self> {
+        Arc::new(Self { peer_wins: peer < local, state: Mutex::default() })
+    }
+
+    /// Takes the place for a stream that we open.
+    pub(crate) fn open(self: &Arc<Self>) -> Option<SlotGuard> {
+        self.take(Origin::OursUnanswered, |holder| holder.is_none())
+    }
+
+    /// Takes the place for a stream that the peer opened. Where both opened one and the peer's wins, ours
+    /// is about to be answered `busy`: it loses the place without waiting for that.
+    pub(crate) fn accept(self: &Arc<Self>) -> Option<SlotGuard> {
+        self.take(Origin::Settled, |holder| match holder {
+            None => true,
+            Some((_, Origin::OursUnanswered)) => self.peer_wins,
+            Some((_, Origin::Settled)) => false,
+        })
+    }
+
+    fn take(
+        self: &Arc<Self>,
+        origin: Origin,
+        free: impl Fn(Option<(u64, Origin)>) -> bool,
+    ) -> Option<SlotGuard> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if !free(state.holder) {
+            return None;
+        }
+        let ticket = state.next;
+        state.next += 1;
+        state.holder = Some((ticket, origin));
+        Some(SlotGuard { slot: Arc::clone(self), ticket })
+    }
+
+    /// Whether a session is under way.
+    pub(crate) fn is_taken(&self) -> bool {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).holder.is_some()
+    }
+}
+
+impl SlotGuard {
+    /// The peer has answered on our stream: from now on it is the session.
+    pub(crate) fn settle(&self) {
+        let mut state = self.slot.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((ticket, origin)) = &mut state.holder
+            && *ticket == self.ticket
+        {
+            *origin = Origin::Settled;
+        }
+    }
+}
+
+impl Drop for SlotGuard {
+    fn drop(&mut self) {
+        let mut state = self.slot.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.holder.is_some_and(|(ticket, _)| ticket == self.ticket) {
+            state.holder = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMALL: ReplicaId = ReplicaId::from_bytes([1; 32]);
+    const LARGE: ReplicaId = ReplicaId::from_bytes([2; 32]);
+
+    #[test]
+    fn one_at_a_time() {
+        let slot = Slot::new(SMALL, LARGE);
+        let first = slot.accept().unwrap();
+        assert!(slot.open().is_none() && slot.accept().is_none());
+        drop(first);
+        assert!(!slot.is_taken());
+        let ours = slot.open().unwrap();
+        assert!(slot.open().is_none());
+        drop(ours);
+        assert!(slot.accept().is_some());
+    }
+
+    #[test]
+    fn when_both_open_at_once_exactly_one_stream_is_the_session() {
+        let (small, large) = (Slot::new(SMALL, LARGE), Slot::new(LARGE, SMALL));
+        let small_opened = small.open().unwrap();
+        let large_opened = large.open().unwrap();
+        let accepted = large.accept().expect("the smaller id's stream wins");
+        assert!(small.accept().is_none(), "the larger id's stream is answered busy");
+        // The stream that lost goes; the place stays with the one that won.
+        drop(large_opened);
+        assert!(large.is_taken() && small.is_taken());
+        drop((small_opened, accepted));
+        assert!(!large.is_taken() && !small.is_taken());
+    }
+
+    #[test]
+    fn a_session_under_way_is_not_interrupted() {
+        let large = Slot::new(LARGE, SMALL);
+        let opened = large.open().unwrap();
+        opened.settle();
+        assert!(large.accept().is_none());
+    }
+}

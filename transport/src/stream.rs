@@ -1,0 +1,250 @@
+//! The stream of one session: frames both ways, counted, with a bound on how long the peer may take.
+
+use crate::code::Code;
+use crate::error::TransportError;
+use crate::frame::{FrameDecoder, FrameError, frame_header};
+use crate::limits::{Limits, READ_CHUNK};
+use crate::progress::{Clock, OutOfTime};
+use crate::slot::SlotGuard;
+use bytes::{Buf, Bytes};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::time::Duration;
+
+/// Buffers that are handed to QUIC at once.
+const MAX_WRITE_BATCH: usize = 16;
+
+/// Exact stream bytes of a session, headers of frames included, QUIC's own overhead not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StreamBytes {
+    /// Bytes that QUIC has taken for sending.
+    pub sent: u64,
+    /// Bytes that were read.
+    pub received: u64,
+}
+
+/// A framed stream with a peer, the only one of its pair.
+///
+/// Reading and writing go on side by side through [`SessionStream::halves`]. A peer that breaks a rule
+/// (too slow, a frame too large, no frame at all) loses its connection at once; the error says why.
+/// Dropping the stream before [`SessionStream::finish`] tells the peer `session.cancelled`.
+#[derive(Debug)]
+pub struct SessionStream {
+    reader: FrameReader,
+    writer: FrameWriter,
+    clock: Clock,
+    finished: bool,
+}
+
+impl SessionStream {
+    pub(crate) fn new(
+        quic: &quinn::Connection,
+        (send, recv): (quinn::SendStream, quinn::RecvStream),
+        slot: SlotGuard,
+        limits: &Limits,
+    ) -> Self {
+        let clock = Clock::new(limits);
+        let side = Side { quic: quic.clone(), clock: clock.clone(), limit: limits.no_progress_timeout };
+        let reader = FrameReader {
+            side: side.clone(),
+            recv,
+            decoder: FrameDecoder::default(),
+            unread: Bytes::new(),
+            received: 0,
+            slot,
+        };
+        let writer = FrameWriter { side, send, queue: VecDeque::new(), queued: 0, sent: 0 };
+        Self { reader, writer, clock, finished: false }
+    }
+
+    /// Both directions, to be used at the same time by one task.
+    pub fn halves(&mut self) -> (&mut FrameReader, &mut FrameWriter) {
+        (&mut self.reader, &mut self.writer)
+    }
+
+    /// The next frame; `None` when the peer has finished. Cancel-safe.
+    pub async fn recv(&mut self) -> Result<Option<Bytes>, TransportError> {
+        self.reader.recv().await
+    }
+
+    /// Sends one frame and what was queued before it.
+    pub async fn send(&mut self, frame: Bytes) -> Result<(), TransportError> {
+        self.writer.queue(frame)?;
+        self.writer.flush().await
+    }
+
+    /// Stops the peer's clock while this side works and expects nothing from the peer, and lets it run
+    /// again. It runs only while a call of this stream waits, so this matters to a caller that waits for
+    /// frames and for its own work at once.
+    pub fn pause_clock(&self, paused: bool) {
+        self.clock.pause(paused);
+    }
+
+    /// Bytes so far.
+    pub fn bytes(&self) -> StreamBytes {
+        StreamBytes { sent: self.writer.sent, received: self.reader.received }
+    }
+
+    /// Sends what is queued, ends this direction, waits for the peer to end its own, and for its
+    /// acknowledgement of everything. A frame that comes meanwhile breaks the protocol.
+    pub async fn finish(mut self) -> Result<StreamBytes, TransportError> {
+        self.writer.flush().await?;
+        // It fails only if the stream was finished or reset before, which this type does not allow.
+        let _ = self.writer.send.finish();
+        if let Some(frame) = self.reader.recv().await? {
+            let error = TransportError::Protocol(format!("{} bytes after the end", frame.len()));
+            return Err(self.reader.side.offence(error));
+        }
+        self.finished = true;
+        match self.writer.acknowledged().await {
+            // The peer had finished, and did not wait for its acknowledgement to arrive.
+            Ok(()) | Err(TransportError::ByPeer { code: Code::Closed, .. }) => Ok(self.bytes()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Ends both directions at once and tells the peer why; the connection stays.
+    pub fn abort(mut self, code: Code) {
+        self.reset(code);
+    }
+
+    fn reset(&mut self, code: Code) {
+        self.finished = true;
+        // Errors mean that the direction has ended already.
+        let _ = self.writer.send.reset(code.var_int());
+        let _ = self.reader.recv.stop(code.var_int());
+    }
+}
+
+impl Drop for SessionStream {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.reset(Code::Cancelled);
+        }
+    }
+}
+
+/// What both directions need to hold a peer to the rules.
+#[derive(Clone, Debug)]
+struct Side {
+    quic: quinn::Connection,
+    clock: Clock,
+    limit: Duration,
+}
+
+impl Side {
+    async fn wait<T>(&self, work: impl Future<Output = T>) -> Result<T, TransportError> {
+        let waited = self.clock.wait(work).await;
+        waited.map_err(|OutOfTime| self.offence(TransportError::TooSlow { limit: self.limit }))
+    }
+
+    /// Closes the connection of a peer that broke a rule.
+    fn offence(&self, error: TransportError) -> TransportError {
+        if error.is_offence() {
+            self.quic.close(error.code().var_int(), error.to_string().as_bytes());
+        }
+        error
+    }
+}
+
+/// The receiving direction of a [`SessionStream`].
+#[derive(Debug)]
+pub struct FrameReader {
+    side: Side,
+    recv: quinn::RecvStream,
+    decoder: FrameDecoder,
+    /// Read from the stream, not yet decoded: at most [`READ_CHUNK`].
+    unread: Bytes,
+    received: u64,
+    /// Frees the pair for its next session when the stream is gone.
+    slot: SlotGuard,
+}
+
+impl FrameReader {
+    /// The next frame; `None` when the peer has finished. Cancel-safe.
+    pub async fn recv(&mut self) -> Result<Option<Bytes>, TransportError> {
+        loop {
+            let decoded = self.decoder.feed(&mut self.unread);
+            if let Some(frame) = decoded.map_err(|error| self.side.offence(error.into()))? {
+                self.side.clock.frame_arrived();
+                return Ok(Some(frame));
+            }
+            match self.side.wait(self.recv.read_chunk(READ_CHUNK, true)).await?? {
+                Some(chunk) => self.arrived(chunk.bytes),
+                None if self.decoder.at_boundary() => return Ok(None),
+                None => return Err(self.side.offence(FrameError::Truncated.into())),
+            }
+        }
+    }
+
+    fn arrived(&mut self, bytes: Bytes) {
+        if self.received == 0 {
+            self.slot.settle();
+        }
+        self.received += bytes.len() as u64;
+        self.side.clock.bytes_moved(bytes.len());
+        self.unread = bytes;
+    }
+}
+
+/// The sending direction of a [`SessionStream`].
+#[derive(Debug)]
+pub struct FrameWriter {
+    side: Side,
+    send: quinn::SendStream,
+    queue: VecDeque<Bytes>,
+    queued: usize,
+    sent: u64,
+}
+
+impl FrameWriter {
+    /// Puts a frame behind those that wait. The caller keeps [`FrameWriter::queued`] near
+    /// [`crate::limits::WRITE_AHEAD`] by flushing.
+    pub fn queue(&mut self, frame: Bytes) -> Result<(), FrameError> {
+        let header = frame_header(frame.len())?;
+        self.queued += header.len() + frame.len();
+        self.queue.push_back(header);
+        self.queue.push_back(frame);
+        Ok(())
+    }
+
+    /// Bytes that wait for [`FrameWriter::flush`].
+    pub fn queued(&self) -> usize {
+        self.queued
+    }
+
+    /// Hands everything that is queued to QUIC. Cancel-safe: what was not handed over stays queued.
+    pub async fn flush(&mut self) -> Result<(), TransportError> {
+        while !self.queue.is_empty() {
+            let mut batch: Vec<Bytes> = self.queue.iter().take(MAX_WRITE_BATCH).cloned().collect();
+            let written = self.side.wait(self.send.write_chunks(&mut batch)).await??.bytes;
+            self.handed_over(written);
+        }
+        Ok(())
+    }
+
+    fn handed_over(&mut self, mut bytes: usize) {
+        self.sent += bytes as u64;
+        self.queued -= bytes;
+        self.side.clock.bytes_moved(bytes);
+        while let Some(front) = self.queue.front_mut() {
+            if bytes < front.len() {
+                front.advance(bytes);
+                return;
+            }
+            bytes -= front.len();
+            self.queue.pop_front();
+        }
+    }
+
+    /// Waits until the peer has everything up to the end of the stream.
+    async fn acknowledged(&mut self) -> Result<(), TransportError> {
+        use quinn::StoppedError;
+        match self.side.wait(self.send.stopped()).await? {
+            Ok(None) => Ok(()),
+            Ok(Some(code)) => Err(crate::error::by_stream_code(code)),
+            Err(StoppedError::ConnectionLost(error)) => Err(error.into()),
+            Err(other) => Err(TransportError::Lost(other.to_string())),
+        }
+    }
+}
