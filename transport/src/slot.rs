@@ -10,6 +10,8 @@ enum Origin {
     OursUnanswered,
     /// We opened it and the peer answered, or the peer opened it.
     Settled,
+    /// We have ended our direction. The peer may be done before we see that it is, and begin the next.
+    Finishing,
 }
 
 #[derive(Debug, Default)]
@@ -44,12 +46,14 @@ impl Slot {
     }
 
     /// Takes the place for a stream that the peer opened. Where both opened one and the peer's wins, ours
-    /// is about to be answered `busy`: it loses the place without waiting for that.
+    /// is about to be answered `busy`: it loses the place without waiting for that. So does a session that
+    /// only waits for its end to be seen.
     pub(crate) fn accept(self: &Arc<Self>) -> Option<SlotGuard> {
         self.take(Origin::Settled, |holder| match holder {
             None => true,
             Some((_, Origin::OursUnanswered)) => self.peer_wins,
             Some((_, Origin::Settled)) => false,
+            Some((_, Origin::Finishing)) => true,
         })
     }
 
@@ -77,11 +81,20 @@ impl Slot {
 impl SlotGuard {
     /// The peer has answered on our stream: from now on it is the session.
     pub(crate) fn settle(&self) {
+        self.advance(Origin::Settled);
+    }
+
+    /// Our direction has ended.
+    pub(crate) fn finishing(&self) {
+        self.advance(Origin::Finishing);
+    }
+
+    fn advance(&self, to: Origin) {
         let mut state = self.slot.state.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((ticket, origin)) = &mut state.holder
             && *ticket == self.ticket
         {
-            *origin = Origin::Settled;
+            *origin = to;
         }
     }
 }
@@ -127,6 +140,20 @@ mod tests {
         assert!(large.is_taken() && small.is_taken());
         drop((small_opened, accepted));
         assert!(!large.is_taken() && !small.is_taken());
+    }
+
+    #[test]
+    fn the_peer_may_begin_the_next_session_before_we_saw_the_end_of_this_one() {
+        let slot = Slot::new(SMALL, LARGE);
+        let first = slot.accept().unwrap();
+        first.finishing();
+        assert!(slot.open().is_none());
+        let next = slot.accept().unwrap();
+        assert!(slot.accept().is_none());
+        drop(first);
+        assert!(slot.is_taken());
+        drop(next);
+        assert!(!slot.is_taken());
     }
 
     #[test]

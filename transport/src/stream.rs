@@ -91,6 +91,7 @@ impl SessionStream {
         self.writer.flush().await?;
         // It fails only if the stream was finished or reset before, which this type does not allow.
         let _ = self.writer.send.finish();
+        self.reader.slot.finishing();
         if let Some(frame) = self.reader.recv().await? {
             let error = TransportError::Protocol(format!("{} bytes after the end", frame.len()));
             return Err(self.reader.side.offence(error));

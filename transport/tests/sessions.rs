@@ -107,6 +107,34 @@ async fn sessions_follow_each_other_on_one_connection() {
     }
 }
 
+/// Each side is done when it has seen the other's end: the next session must not meet the last one.
+#[tokio::test]
+async fn sessions_back_to_back_are_never_busy() {
+    let pair = pair().await;
+    let answering = tokio::spawn(async move {
+        for n in 0.. {
+            let Ok(mut stream) = pair.inward.accept_session().await else { return n };
+            // In turn, one side or the other ends first.
+            if n % 2 == 0 {
+                assert_eq!(stream.recv().await.unwrap().unwrap(), "hello");
+                assert!(stream.recv().await.unwrap().is_none());
+            } else {
+                assert_eq!(stream.recv().await.unwrap().unwrap(), "hello");
+            }
+            stream.finish().await.unwrap();
+        }
+        0
+    });
+    const SESSIONS: usize = 500;
+    for _ in 0..SESSIONS {
+        let mut stream = pair.out.open_session().await.unwrap();
+        soon(stream.send("hello".into())).await.unwrap();
+        soon(stream.finish()).await.unwrap();
+    }
+    pair.out.close(Code::Closed, "");
+    assert_eq!(soon(answering).await.unwrap(), SESSIONS);
+}
+
 #[tokio::test]
 async fn a_second_session_is_busy_here_and_answered_busy_there() {
     let (_endpoint, inward, raw) = raw_peer(Limits::default()).await;

@@ -10,8 +10,9 @@ use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::AlwaysResolvesServerRawPublicKeys;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::sign::{CertifiedKey, Signer, SigningKey};
-use rustls::{DigitallySignedStruct, Error, SignatureAlgorithm, SignatureScheme};
+use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureAlgorithm, SignatureScheme};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -60,13 +61,13 @@ pub fn honest(pem: &str) -> Arc<CertifiedKey> {
     certified(spki, key)
 }
 
-/// Takes any server.
+/// Takes any server and any client.
 #[derive(Debug)]
-struct AnyServer {
+struct AnyPeer {
     raw_keys: bool,
 }
 
-impl ServerCertVerifier for AnyServer {
+impl ServerCertVerifier for AnyPeer {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,
@@ -76,6 +77,47 @@ impl ServerCertVerifier for AnyServer {
         _: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        provider().signature_verification_algorithms.supported_schemes()
+    }
+
+    fn requires_raw_public_keys(&self) -> bool {
+        self.raw_keys
+    }
+}
+
+impl ClientCertVerifier for AnyPeer {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        Ok(ClientCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -121,7 +163,7 @@ pub fn client_config(auth: ClientAuth, alpn: &[&[u8]]) -> quinn::ClientConfig {
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AnyServer { raw_keys }));
+        .with_custom_certificate_verifier(Arc::new(AnyPeer { raw_keys }));
     let mut tls = match auth {
         ClientAuth::Nothing => builder.with_no_client_auth(),
         ClientAuth::RawKey(key) => {
@@ -154,12 +196,12 @@ pub async fn dial(
     .await
 }
 
-/// A QUIC server with a raw key, or with what stands for one, that asks for no client key.
+/// A QUIC server with a raw key, or with what stands for one, that takes any client and says nothing.
 pub fn server(key: Arc<CertifiedKey>) -> quinn::Endpoint {
     let mut tls = rustls::ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
-        .with_no_client_auth()
+        .with_client_cert_verifier(Arc::new(AnyPeer { raw_keys: true }))
         .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(key)));
     tls.alpn_protocols = vec![ALPN.to_vec()];
     let config = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).unwrap()));
