@@ -109,21 +109,21 @@ fn the_greatest_bytes_end_the_gaps() {
 
 #[test]
 fn the_biggest_part_is_cut_first() {
-    // 10 hosts under /a have 100 keys each, 3 under /b have 8 each.
-    let small = (0..24).map(|n| format!("/b{}/k{n:02}", n / 8));
+    // 10 hosts under /a have 100 keys each, 3 under /b have 30 each.
+    let small = (0..90).map(|n| format!("/b{}/k{n:02}", n / 30));
     let keys = (0..1000).map(|n| format!("/a{}/k{n:03}", n / 100)).chain(small);
     let tree = Tree::from_sorted(keys.map(|key| (key, Digest([1; 32])))).unwrap();
     let names = |target| -> Vec<String> {
         let parts = tree.frontier(&Region::all(), target);
         parts.iter().map(|part| String::from_utf8_lossy(part.region.bytes()).into_owned()).collect()
     };
+    let hosts = || (0..10).map(|n| format!("/a{n}"));
     assert_eq!(names(1), ["/a", "/b"]);
-    assert_eq!(names(10), ["/a", "/b0", "/b1", "/b2"]);
-    let cut: Vec<String> = (0..10).map(|n| format!("/a{n}")).chain(["/b".into()]).collect();
-    assert_eq!(names(11), cut);
-    let cut: Vec<String> =
-        (0..10).map(|n| format!("/a{n}")).chain((0..3).map(|n| format!("/b{n}"))).collect();
-    assert_eq!(names(16), cut);
+    assert_eq!(names(10), ["/a", "/b"], "/b would fit, but /a has more keys");
+    assert_eq!(names(11), hosts().chain(["/b".into()]).collect::<Vec<_>>());
+    assert_eq!(names(19), names(11));
+    assert_eq!(names(20).len(), 20);
+    assert_eq!(names(20)[..2], ["/a0/k00", "/a0/k01"], "of equals the first is cut");
 }
 
 #[test]

@@ -61,10 +61,10 @@ impl<L> Ord for Candidate<'_, L> {
 impl<L: Leaf> Tree<L> {
     /// Cuts a region into disjoint parts, in key order, that cover all its keys.
     ///
-    /// The part with the most keys gives way to one part per next byte, its own key first, as long as no more
-    /// than `target` parts result; where it has too many next bytes, the next smaller part is tried. The first
-    /// cut is always made: up to 257 parts. A part of up to [`BUCKET_MAX`](super::BUCKET_MAX) keys is never cut. A region without
-    /// keys has no parts. The result is a function of the keys and the leaves alone.
+    /// The part with the most keys gives way to one part per next byte, its own key first, until that would make
+    /// more than `target` parts; the first cut is always made, so there may be up to 257. A part of up to
+    /// [`BUCKET_MAX`](super::BUCKET_MAX) keys is never cut. A region without keys has no parts. The result is a
+    /// function of the keys and their leaves alone.
     pub fn frontier(&self, region: &Region, target: usize) -> Vec<Part> {
         let (child, path) = match self.find(region) {
             Found::Leaves([]) => return Vec::new(),
@@ -75,27 +75,25 @@ impl<L: Leaf> Tree<L> {
             Found::Node(child, path) => (child, path),
         };
         let mut parts = Vec::new();
-        let mut whole = Vec::new();
         let mut heap = BinaryHeap::from([Candidate::new(region.clone(), child, path)]);
-        while let Some(candidate) = heap.pop() {
-            let others = heap.len() + whole.len() + parts.len();
-            match candidate.child {
-                Child::Inner(node) if others == 0 || others + node.fan_out() <= target => {
-                    let mut prefix = candidate.path;
-                    prefix.extend_from_slice(&node.label);
-                    parts.extend(node.own.as_deref().map(|own| self.own_part(&prefix, own)));
-                    heap.extend(node.edges().map(|(byte, child)| {
-                        let path = [prefix.as_slice(), &[byte]].concat();
-                        Candidate::new(Region::Subtree(path.clone()), child, path)
-                    }));
-                }
-                _ => whole.push(candidate),
+        // Any bucket has fewer keys than any inner node, so when the greatest cannot be cut, none should be.
+        while let Some(top) = heap.peek() {
+            let Child::Inner(node) = top.child else { break };
+            let others = heap.len() - 1 + parts.len();
+            if others > 0 && others + node.fan_out() > target {
+                break;
             }
+            let prefix = [&top.path, node.label.as_slice()].concat();
+            heap.pop();
+            parts.extend(node.own.as_deref().map(|own| self.own_part(&prefix, own)));
+            heap.extend(node.edges().map(|(byte, child)| {
+                let path = [prefix.as_slice(), &[byte]].concat();
+                Candidate::new(Region::Subtree(path.clone()), child, path)
+            }));
         }
-        parts.extend(whole.into_iter().map(|Candidate { count, region, child, path }| Part {
-            region,
-            count,
-            digest: self.digest_child(child, path),
+        parts.extend(heap.into_iter().map(|Candidate { count, region, child, path }| {
+            let digest = self.digest_child(child, path);
+            Part { region, count, digest }
         }));
         parts.sort_unstable_by(|a, b| a.region.bytes().cmp(b.region.bytes()));
         parts

@@ -37,11 +37,11 @@ impl Suffixes {
 
     /// Puts `suffix` into the slot that [`Suffixes::search`] named.
     pub(super) fn insert(&mut self, slot: Slot, suffix: &[u8]) {
-        let (prefix, prefix_len) = encode_len(suffix.len());
-        let prefix = &prefix[..prefix_len];
-        // Exactly: buckets are many and small, and slack would be most of their memory.
-        self.0.reserve_exact(prefix_len + suffix.len());
-        self.0.splice(slot.offset..slot.offset, prefix.iter().chain(suffix).copied());
+        let old_len = self.0.len();
+        self.push(suffix);
+        if let Some(tail) = self.0.get_mut(slot.offset..) {
+            tail.rotate_right(tail.len() - (old_len - slot.offset));
+        }
     }
 
     /// Takes out the string in `slot`, which [`Suffixes::search`] found.
@@ -54,6 +54,8 @@ impl Suffixes {
     }
 
     /// Appends a string greater than all others.
+    ///
+    /// The room is exact: buckets are many and small, and slack would be most of their memory.
     pub(super) fn push(&mut self, suffix: &[u8]) {
         let (prefix, prefix_len) = encode_len(suffix.len());
         self.0.reserve_exact(prefix_len + suffix.len());
