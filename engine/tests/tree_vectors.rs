@@ -49,8 +49,10 @@ fn numbered(prefix: &str, range: std::ops::Range<u8>) -> Vec<Vec<u8>> {
     range.map(|n| format!("{prefix}{n:02}").into_bytes()).collect()
 }
 
-/// Sets of keys, each with the prefixes whose regions are asked for.
-fn sets() -> Vec<(&'static str, Vec<Vec<u8>>, Vec<&'static str>)> {
+/// A name, keys, and the prefixes whose regions are asked for.
+type Set = (&'static str, Vec<Vec<u8>>, Vec<&'static str>);
+
+fn sets() -> Vec<Set> {
     let own_key = [vec!["/a".into(), "/ab".into()], numbered("/a/host", 0..18)].concat();
     let two_levels = [numbered("/dc1/host", 0..20), numbered("/dc2/host", 0..16), vec!["/x".into()]].concat();
     let binary =
