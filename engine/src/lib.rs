@@ -3,7 +3,8 @@
 //! - [`Replica`] is the state and the one way to change it; [`View`] is a snapshot of it.
 //! - [`Storage`] is what it asks of a store; [`MemoryStorage`] is one, and there is a durable one behind the
 //!   feature `fjall`.
-//! - [`session`] makes two replicas equal, [`tree`] is what lets them find where they differ.
+//! - [`session`] makes two replicas equal, [`tree`] is what lets them find where they differ, [`scheduler`] says
+//!   whom to sync with and when.
 //!
 //! Nothing here reads a clock, draws a random number or opens a socket.
 
@@ -11,6 +12,7 @@ mod change;
 mod frontier;
 mod memory;
 mod replica;
+pub mod scheduler;
 pub mod session;
 mod storage;
 pub mod tree;
