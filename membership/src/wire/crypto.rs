@@ -70,6 +70,11 @@ impl Key {
         STANDARD.encode(&self.0)
     }
 
+    /// The key's bytes, for key queries. They are a secret.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     fn cipher(&self) -> Result<LessSafeKey, WireError> {
         let algorithm = match self.0.len() {
             16 => &AES_128_GCM,

@@ -1,0 +1,179 @@
+//! What the caller can have done, and see.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use super::{
+    CommandError, Core, Event, Member, Snapshot, Stats, Status, StreamId, config::check_tags, glue::Info,
+    sync::Purpose, timers::Due,
+};
+use crate::wire::{
+    Framing,
+    memberlist::{Dead, Message},
+    serf::{self, Leave, Tags, decode_tags},
+};
+
+/// How far leaving has got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LeavePhase {
+    Staying,
+    /// Serf's intent is on its way, until then at the latest.
+    Intent(Duration),
+    /// memberlist's own death is on its way, until then at the latest.
+    Dead(Duration),
+    /// Everything is said; others may still ask.
+    Lingering(Duration),
+    Left,
+}
+
+impl Core {
+    /// Contacts a member, to learn of all others. Ends with [`Event::JoinFinished`]. With `ignore_old`,
+    /// events from before the join are not reported.
+    pub fn join(
+        &mut self,
+        now: Duration,
+        addr: SocketAddr,
+        ignore_old: bool,
+    ) -> Result<StreamId, CommandError> {
+        self.check_staying()?;
+        self.push_pull(now, addr, Purpose::Join { ignore_old }).ok_or(CommandError::Busy("TCP exchanges"))
+    }
+
+    /// Leaves the cluster, so that the others know that it is no failure. Ends with
+    /// [`Event::LeaveFinished`]; the core keeps answering until it is dropped.
+    pub fn leave(&mut self, now: Duration) {
+        if self.leave != LeavePhase::Staying {
+            return;
+        }
+        self.leave = LeavePhase::Intent(now + self.config.timing.broadcast_timeout);
+        let ltime = self.clocks.member.tick();
+        self.own.status_ltime = ltime;
+        let leave = Leave { ltime, node: self.own.info.name.to_string(), prune: false };
+        self.broadcast_user(&serf::Message::Leave(leave).encode());
+        self.gossip_now(now);
+        self.leave_due(now);
+    }
+
+    pub(super) fn leave_due(&mut self, now: Duration) {
+        // Nobody to tell, or everything told as often as it is told.
+        let told = self.table.active == 0 || self.foca.custom_broadcast_backlog() == 0;
+        match self.leave {
+            LeavePhase::Staying | LeavePhase::Left => return,
+            LeavePhase::Intent(until) => {
+                if told || now >= until {
+                    self.leave = LeavePhase::Dead(now + self.config.timing.broadcast_timeout);
+                    let name = self.own.info.name.to_string();
+                    let incarnation = self.own.incarnation;
+                    let dead = Dead { from: name.clone(), incarnation, node: name };
+                    self.broadcast(&Message::Dead(dead).encode());
+                    self.gossip_now(now);
+                }
+            }
+            LeavePhase::Dead(until) => {
+                if told || now >= until {
+                    let delay = self.config.timing.leave_propagate_delay;
+                    let until = if self.table.active == 0 { now } else { now + delay };
+                    self.leave = LeavePhase::Lingering(until);
+                }
+            }
+            LeavePhase::Lingering(until) => {
+                if now >= until {
+                    self.leave = LeavePhase::Left;
+                    return self.emit(Event::LeaveFinished);
+                }
+            }
+        }
+        self.timers.add(now + self.config.timing.gossip_interval, Due::Leave);
+    }
+
+    fn gossip_now(&mut self, now: Duration) {
+        self.drive(now, |foca, outbox| foca.gossip(outbox));
+    }
+
+    /// Declares that a failed member has left, so that nobody tries it again. With `prune` it is forgotten
+    /// at once, here and everywhere. A member that is alive refutes it.
+    pub fn force_leave(&mut self, now: Duration, name: &str, prune: bool) -> Result<(), CommandError> {
+        self.check_staying()?;
+        if self.table.by_name(name).is_none() {
+            return Err(CommandError::UnknownMember(name.to_owned()));
+        }
+        let leave = Leave { ltime: self.clocks.member.tick(), node: name.to_owned(), prune };
+        self.on_leave(now, &leave);
+        self.broadcast_user(&serf::Message::Leave(leave).encode());
+        self.flush_updates(now);
+        Ok(())
+    }
+
+    /// Replaces this member's tags.
+    pub fn set_tags(&mut self, tags: Tags) -> Result<(), CommandError> {
+        self.check_staying()?;
+        let meta = check_tags(&tags)?;
+        self.own.info = Arc::new(Info { meta, ..Info::clone(&self.own.info) });
+        self.own.tags = tags;
+        self.own.incarnation = self.own.incarnation.saturating_add(1);
+        self.announce_self();
+        Ok(())
+    }
+
+    /// This member, as others see it.
+    pub fn local_member(&self) -> Member {
+        Member {
+            name: self.own.info.name.to_string(),
+            addr: self.own.info.addr,
+            tags: decode_tags(&self.own.info.meta),
+            status: match self.leave {
+                LeavePhase::Staying => Status::Alive,
+                LeavePhase::Left => Status::Left,
+                _ => Status::Leaving,
+            },
+            suspect: false,
+            incarnation: self.own.incarnation,
+            versions: self.own.info.vsn,
+            rtt: None,
+        }
+    }
+
+    /// All other members that are known, in no particular order.
+    pub fn members(&self) -> impl Iterator<Item = Member> + '_ {
+        self.table.iter().map(|(_, peer)| peer.to_member())
+    }
+
+    /// What is known of another member.
+    pub fn member(&self, name: &str) -> Option<Member> {
+        self.table.by_name(name).map(super::table::Peer::to_member)
+    }
+
+    /// The number of members that are alive or suspected, this one included.
+    pub fn alive_count(&self) -> usize {
+        self.cluster_size()
+    }
+
+    /// Counters since the start.
+    pub fn stats(&self) -> Stats {
+        Stats { lookups: self.table.lookups, ..self.stats.clone() }
+    }
+
+    /// Label, keys and compression, with the changes that key queries made.
+    pub fn framing(&self) -> &Framing {
+        &self.config.framing
+    }
+
+    /// What a later life of this member should know.
+    pub fn snapshot(&self) -> Snapshot {
+        let alive = self.table.iter().map(|(_, peer)| peer).filter(|peer| peer.health.is_active());
+        Snapshot {
+            alive: alive.map(|peer| (peer.info.name.to_string(), peer.info.addr)).collect(),
+            clock: self.clocks.member.time() - 1,
+            event_clock: self.clocks.event.time() - 1,
+            query_clock: self.clocks.query.time() - 1,
+            left: self.is_leaving(),
+        }
+    }
+
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leave != LeavePhase::Staying
+    }
+
+    pub(super) fn check_staying(&self) -> Result<(), CommandError> {
+        if self.is_leaving() { Err(CommandError::Leaving) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,188 @@
+//! What a member is told at its start.
+
+use std::{net::SocketAddr, time::Duration};
+
+use super::snapshot::Snapshot;
+use crate::wire::{
+    Framing, MAX_LABEL_LEN,
+    memberlist::{MAX_META_LEN, MAX_NAME_LEN},
+    serf::{Tags, encode_tags},
+};
+
+/// Largest packet that is sent, in bytes: memberlist's default, for networks with an ordinary MTU.
+pub const PACKET_SIZE: usize = 1400;
+
+/// What a member is told at its start.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The member's name, unique in the cluster. At most 128 characters of `[A-Za-z0-9.-_]` keep every
+    /// Serf agent content; here at most 255 bytes are enforced.
+    pub name: String,
+    /// The address that others are told to send to, UDP and TCP alike. Not the unspecified address.
+    pub advertise: SocketAddr,
+    /// What others can see of this member. 512 bytes with all names, values and lengths.
+    pub tags: Tags,
+    /// Label, keys and compression.
+    pub framing: Framing,
+    /// How fast everything goes.
+    pub timing: Timing,
+    /// Most members that are remembered; more are ignored.
+    pub max_members: usize,
+    /// What an earlier life of this member knew.
+    pub restore: Option<Snapshot>,
+}
+
+impl Config {
+    /// The default configuration of a Serf agent in a local network.
+    pub fn new(name: impl Into<String>, advertise: SocketAddr) -> Self {
+        Self {
+            name: name.into(),
+            advertise,
+            tags: Tags::new(),
+            framing: Framing { compress: true, ..Framing::default() },
+            timing: Timing::lan(),
+            max_members: 128 * 1024,
+            restore: None,
+        }
+    }
+
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        if self.name.is_empty() || self.name.len() > MAX_NAME_LEN {
+            return Err(ConfigError::Name);
+        }
+        let ip = self.advertise.ip();
+        if self.advertise.port() == 0 || ip.is_unspecified() || ip.is_multicast() {
+            return Err(ConfigError::Advertise(self.advertise));
+        }
+        if self.framing.label.len() > MAX_LABEL_LEN {
+            return Err(ConfigError::Label);
+        }
+        let timing = &self.timing;
+        if timing.probe_timeout >= timing.probe_interval || timing.probe_timeout.is_zero() {
+            return Err(ConfigError::ProbeTimeout);
+        }
+        check_tags(&self.tags).map(|_| ())
+    }
+}
+
+/// The metadata for `tags`, if it is small enough.
+pub(super) fn check_tags(tags: &Tags) -> Result<Vec<u8>, ConfigError> {
+    let meta = encode_tags(tags);
+    if meta.len() > MAX_META_LEN { Err(ConfigError::Tags(meta.len())) } else { Ok(meta) }
+}
+
+/// Why a configuration is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// Empty or longer than 255 bytes.
+    #[error("a member's name has 1 to 255 bytes")]
+    Name,
+    /// Nobody could send there.
+    #[error("cannot advertise {0}: an address and a port that others can send to are needed")]
+    Advertise(SocketAddr),
+    /// Longer than 255 bytes.
+    #[error("a label has at most 255 bytes")]
+    Label,
+    /// The timeout must leave room for indirect probes.
+    #[error("the probe timeout must be shorter than the probe interval, and not zero")]
+    ProbeTimeout,
+    /// The tags do not fit a member's metadata.
+    #[error("the tags take {0} bytes, 512 are allowed")]
+    Tags(usize),
+}
+
+/// How fast everything goes. The figures are those of memberlist and Serf.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timing {
+    /// A member is probed this often.
+    pub probe_interval: Duration,
+    /// After this long without an ack, others and TCP are asked for help.
+    pub probe_timeout: Duration,
+    /// How many members are asked for help.
+    pub indirect_checks: usize,
+    /// Broadcasts go out this often…
+    pub gossip_interval: Duration,
+    /// …to this many members.
+    pub gossip_fanout: usize,
+    /// Multiplies log10 of the cluster's size: how often a broadcast is sent.
+    pub retransmit_mult: u32,
+    /// Multiplies log10 of the cluster's size and the probe interval: how long a suspect has, at least.
+    pub suspicion_mult: u32,
+    /// How much longer it has while nobody else suspects it.
+    pub suspicion_max_mult: u32,
+    /// States are compared with a random member this often; less often above 32 members.
+    pub push_pull_interval: Duration,
+    /// A TCP exchange takes at most this long.
+    pub stream_timeout: Duration,
+    /// A failed member is tried again this often.
+    pub reconnect_interval: Duration,
+    /// A failed member is forgotten after this long.
+    pub reconnect_timeout: Duration,
+    /// A member that left is forgotten after this long.
+    pub tombstone_timeout: Duration,
+    /// Members to be forgotten are looked for this often.
+    pub reap_interval: Duration,
+    /// After this long, a dead member may return with any incarnation, and with another address.
+    pub dead_reclaim: Duration,
+    /// Each step of leaving waits at most this long for its broadcast to be sent.
+    pub broadcast_timeout: Duration,
+    /// How long a member that has left still answers, so that all hear of it.
+    pub leave_propagate_delay: Duration,
+}
+
+impl Timing {
+    /// For a local network; what agents use unless told otherwise.
+    pub fn lan() -> Self {
+        Self {
+            probe_interval: Duration::from_secs(1),
+            probe_timeout: Duration::from_millis(500),
+            indirect_checks: 3,
+            gossip_interval: Duration::from_millis(200),
+            gossip_fanout: 3,
+            retransmit_mult: 4,
+            suspicion_mult: 4,
+            suspicion_max_mult: 6,
+            push_pull_interval: Duration::from_secs(30),
+            stream_timeout: Duration::from_secs(10),
+            reconnect_interval: Duration::from_secs(30),
+            reconnect_timeout: Duration::from_secs(24 * 3600),
+            tombstone_timeout: Duration::from_secs(24 * 3600),
+            reap_interval: Duration::from_secs(15),
+            dead_reclaim: Duration::from_secs(30),
+            broadcast_timeout: Duration::from_secs(5),
+            leave_propagate_delay: Duration::from_secs(1),
+        }
+    }
+
+    /// For links with round trips of hundreds of milliseconds.
+    pub fn wan() -> Self {
+        Self {
+            probe_interval: Duration::from_secs(5),
+            probe_timeout: Duration::from_secs(3),
+            gossip_interval: Duration::from_millis(500),
+            gossip_fanout: 4,
+            suspicion_mult: 6,
+            push_pull_interval: Duration::from_secs(60),
+            stream_timeout: Duration::from_secs(30),
+            dead_reclaim: Duration::from_secs(60),
+            leave_propagate_delay: Duration::from_secs(3),
+            ..Self::lan()
+        }
+    }
+
+    /// For members on one machine, and for tests.
+    pub fn local() -> Self {
+        Self {
+            probe_timeout: Duration::from_millis(200),
+            indirect_checks: 1,
+            gossip_interval: Duration::from_millis(100),
+            retransmit_mult: 2,
+            suspicion_mult: 3,
+            push_pull_interval: Duration::from_secs(15),
+            stream_timeout: Duration::from_secs(1),
+            dead_reclaim: Duration::from_secs(15),
+            ..Self::lan()
+        }
+    }
+}

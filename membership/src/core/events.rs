@@ -1,0 +1,133 @@
+//! User events: each member hears each event once.
+
+use super::{CommandError, Core, Event};
+use crate::wire::{
+    field::List,
+    serf::{BufferedEvent, EventSlot, Message, UserEvent},
+};
+
+/// Longest name and payload of an event together, in bytes, as Serf has it.
+pub const USER_EVENT_LIMIT: usize = 512;
+/// How many Lamport times of events are remembered; older events are not taken.
+pub(super) const EVENT_BUFFER: u64 = 512;
+/// Most events of one Lamport time.
+pub(super) const MAX_EVENTS_PER_TIME: usize = 64;
+
+/// The events of the latest Lamport times, to tell new ones from repetitions.
+#[derive(Debug)]
+pub(super) struct EventBuffer {
+    slots: Vec<Option<(u64, Vec<BufferedEvent>)>>,
+    min_time: u64,
+}
+
+impl Default for EventBuffer {
+    fn default() -> Self {
+        Self { slots: vec![None; EVENT_BUFFER as usize], min_time: 0 }
+    }
+}
+
+impl EventBuffer {
+    /// Events of earlier times are old.
+    pub(super) fn ignore_before(&mut self, ltime: u64) {
+        self.min_time = self.min_time.max(ltime);
+    }
+
+    /// True when the event is new. `clock` is the time of the next event.
+    fn insert(&mut self, clock: u64, event: &UserEvent) -> bool {
+        if event.ltime < self.min_time || event.ltime.saturating_add(EVENT_BUFFER) < clock {
+            return false;
+        }
+        let entry = BufferedEvent { name: event.name.clone(), payload: event.payload.clone() };
+        let Some(slot) = self.slots.get_mut((event.ltime % EVENT_BUFFER) as usize) else { return false };
+        match slot {
+            Some((ltime, events)) if *ltime == event.ltime => {
+                if events.len() >= MAX_EVENTS_PER_TIME || events.iter().any(|known| same(known, &entry)) {
+                    return false;
+                }
+                events.push(entry);
+            }
+            _ => *slot = Some((event.ltime, vec![entry])),
+        }
+        true
+    }
+
+    pub(super) fn to_wire(&self) -> List<Option<Box<EventSlot>>> {
+        let slot = |(ltime, events): &(u64, Vec<BufferedEvent>)| {
+            Box::new(EventSlot { events: events.clone().into(), ltime: *ltime })
+        };
+        self.slots.iter().map(|s| s.as_ref().map(slot)).collect::<Vec<_>>().into()
+    }
+}
+
+/// A payload that is nil and one that is empty are the same.
+fn same(a: &BufferedEvent, b: &BufferedEvent) -> bool {
+    let payload = |event: &BufferedEvent| event.payload.clone().unwrap_or_default();
+    a.name == b.name && payload(a) == payload(b)
+}
+
+impl Core {
+    /// Sends an event to all members, this one included. Name and payload together have at most
+    /// [`USER_EVENT_LIMIT`] bytes.
+    pub fn user_event(&mut self, name: &str, payload: &[u8], coalesce: bool) -> Result<(), CommandError> {
+        self.check_staying()?;
+        let len = name.len() + payload.len();
+        if len > USER_EVENT_LIMIT {
+            return Err(CommandError::TooLarge { what: "the event", len, limit: USER_EVENT_LIMIT });
+        }
+        if self.foca.custom_broadcast_backlog() >= super::MAX_BROADCASTS {
+            return Err(CommandError::Busy("broadcasts"));
+        }
+        let event = UserEvent {
+            coalesce,
+            ltime: self.clocks.event.tick(),
+            name: name.to_owned(),
+            payload: Some(payload.to_vec()),
+        };
+        let bytes = Message::UserEvent(event.clone()).encode();
+        self.on_user_event(event);
+        self.broadcast_user(&bytes);
+        Ok(())
+    }
+
+    /// True when others are to hear of it, too.
+    pub(super) fn on_user_event(&mut self, event: UserEvent) -> bool {
+        if !self.clocks.event.witness(event.ltime) {
+            self.stats.rejected += 1;
+            return false;
+        }
+        if !self.user_events.insert(self.clocks.event.time(), &event) {
+            return false;
+        }
+        let UserEvent { coalesce, ltime, name, payload } = event;
+        self.emit(Event::UserEvent { ltime, name, payload: payload.unwrap_or_default(), coalesce });
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(ltime: u64, name: &str) -> UserEvent {
+        UserEvent { coalesce: false, ltime, name: name.into(), payload: None }
+    }
+
+    #[test]
+    fn each_event_once() {
+        let mut buffer = EventBuffer::default();
+        assert!(buffer.insert(6, &event(5, "a")));
+        assert!(!buffer.insert(6, &event(5, "a")));
+        assert!(!buffer.insert(6, &UserEvent { payload: Some(Vec::new()), ..event(5, "a") }));
+        assert!(buffer.insert(6, &event(5, "b")));
+        assert!(buffer.insert(6, &event(4, "a")), "another time is another event");
+        assert!(buffer.insert(518, &event(517, "c")), "takes the slot of 5");
+        assert!(!buffer.insert(518, &event(5, "a")), "too old");
+        buffer.ignore_before(600);
+        assert!(!buffer.insert(601, &event(599, "d")));
+        assert_eq!(buffer.to_wire().as_slice().iter().flatten().count(), 2);
+        assert_eq!(buffer.to_wire().as_slice().len(), 512);
+        for n in 0..100 {
+            assert_eq!(buffer.insert(701, &event(700, &n.to_string())), n < MAX_EVENTS_PER_TIME as u64);
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! Serf's view of who is there: Lamport clocks, joins and leaves that members announce.
+
+use std::{collections::HashMap, time::Duration};
+
+use rand::RngExt;
+
+use super::{
+    Core, Event,
+    query::ANCIENT,
+    sync::Purpose,
+    table::{Health, Peer},
+    timers::Due,
+    types::Status,
+};
+use crate::wire::serf::{self, Join, Leave, Message, PushPull};
+
+/// Most intents that are remembered about members that are not known yet.
+pub(super) const MAX_RECENT_INTENTS: usize = 4096;
+/// How long they are remembered.
+const RECENT_INTENT_TIMEOUT: Duration = Duration::from_secs(300);
+/// A clock is never moved further than this by one message: a forged time near the end of the range would
+/// stop it for ever.
+const MAX_CLOCK_JUMP: u64 = 1 << 40;
+
+/// A Lamport clock.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Clock(u64);
+
+impl Clock {
+    pub(super) fn at(time: u64) -> Self {
+        Self(time)
+    }
+
+    /// The time of the next message.
+    pub(super) fn time(self) -> u64 {
+        self.0
+    }
+
+    /// The time of a message that is made now.
+    pub(super) fn tick(&mut self) -> u64 {
+        let time = self.0;
+        self.0 += 1;
+        time
+    }
+
+    /// Takes note of a message of that time; false when the time is absurd.
+    pub(super) fn witness(&mut self, time: u64) -> bool {
+        if time.saturating_sub(self.0) > MAX_CLOCK_JUMP || time > u64::MAX / 2 {
+            return false;
+        }
+        self.0 = self.0.max(time + 1);
+        true
+    }
+}
+
+/// Serf's three clocks. All start at one: zero means "never".
+#[derive(Debug)]
+pub(super) struct Clocks {
+    pub(super) member: Clock,
+    pub(super) event: Clock,
+    pub(super) query: Clock,
+}
+
+impl Default for Clocks {
+    fn default() -> Self {
+        Self { member: Clock::at(1), event: Clock::at(1), query: Clock::at(1) }
+    }
+}
+
+/// What was announced about a member that is not known yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Intent {
+    pub(super) leave: bool,
+    pub(super) ltime: u64,
+    at: Duration,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct RecentIntents(HashMap<String, Intent>);
+
+impl RecentIntents {
+    pub(super) fn take(&mut self, name: &str) -> Option<Intent> {
+        self.0.remove(name)
+    }
+
+    /// True when it is news.
+    fn put(&mut self, now: Duration, name: &str, leave: bool, ltime: u64) -> bool {
+        let full = self.0.len() >= MAX_RECENT_INTENTS;
+        match self.0.get_mut(name) {
+            Some(known) if known.ltime >= ltime => false,
+            Some(known) => {
+                *known = Intent { leave, ltime, at: now };
+                true
+            }
+            None if full => false,
+            None => {
+                self.0.insert(name.to_owned(), Intent { leave, ltime, at: now });
+                true
+            }
+        }
+    }
+
+    fn expire(&mut self, now: Duration) {
+        self.0.retain(|_, intent| now.saturating_sub(intent.at) < RECENT_INTENT_TIMEOUT);
+    }
+}
+
+impl Core {
+    /// Takes what an earlier life knew.
+    pub(super) fn restore(&mut self) {
+        let Some(snapshot) = &self.config.restore else { return };
+        // Whatever was sent up to then is old.
+        let [member, event, query] =
+            [snapshot.clock, snapshot.event_clock, snapshot.query_clock].map(|time| time.min(u64::MAX / 4));
+        self.clocks.member = Clock::at(member + 1);
+        self.clocks.event = Clock::at(event + 1);
+        self.clocks.query = Clock::at(query + 1);
+        self.user_events.ignore_before(event + 1);
+        self.queries.ignore_before(query + 1);
+    }
+
+    /// A user message: something of Serf's.
+    pub(super) fn on_user(&mut self, now: Duration, bytes: &[u8]) {
+        let Ok(message) = Message::decode(bytes) else {
+            self.stats.malformed += 1;
+            return;
+        };
+        let pass_on = match message {
+            Message::Leave(leave) => self.on_leave(now, &leave),
+            Message::Join(join) => self.on_join(now, &join),
+            Message::UserEvent(event) => self.on_user_event(event),
+            Message::Query(query) => self.on_query(now, query),
+            Message::QueryResponse(response) => {
+                self.on_query_response(now, response);
+                false
+            }
+            Message::Relay(header, inner) => {
+                self.on_relay(&header, inner);
+                false
+            }
+        };
+        if pass_on {
+            self.broadcast_user(bytes);
+        }
+    }
+
+    /// True when others are to hear of it, too.
+    pub(super) fn on_leave(&mut self, now: Duration, leave: &Leave) -> bool {
+        if !self.clocks.member.witness(leave.ltime) {
+            self.stats.rejected += 1;
+            return false;
+        }
+        if *leave.node == *self.own.info.name {
+            return self.on_own_leave(leave);
+        }
+        let Some(slot) = self.table.slot(&leave.node) else {
+            return self.intents.put(now, &leave.node, true, leave.ltime);
+        };
+        let Some(peer) = self.table.get_mut(slot).filter(|peer| leave.ltime > peer.status_ltime) else {
+            return false;
+        };
+        peer.status_ltime = leave.ltime;
+        let before = peer.status;
+        peer.status = match before {
+            Status::Alive | Status::Leaving => Status::Leaving,
+            Status::Failed | Status::Left => Status::Left,
+        };
+        let member = peer.to_member();
+        if before == Status::Failed {
+            self.emit(Event::MemberLeft(member));
+        }
+        if leave.prune && matches!(before, Status::Failed | Status::Left) {
+            self.forget(now, slot);
+        }
+        true
+    }
+
+    fn on_own_leave(&mut self, leave: &Leave) -> bool {
+        if leave.ltime <= self.own.status_ltime {
+            return false;
+        }
+        if self.is_leaving() {
+            self.own.status_ltime = leave.ltime;
+            return true;
+        }
+        // Somebody says that this member leaves. It does not.
+        self.broadcast_join();
+        false
+    }
+
+    pub(super) fn on_join(&mut self, now: Duration, join: &Join) -> bool {
+        if !self.clocks.member.witness(join.ltime) {
+            self.stats.rejected += 1;
+            return false;
+        }
+        if *join.node == *self.own.info.name {
+            let news = join.ltime > self.own.status_ltime;
+            self.own.status_ltime = self.own.status_ltime.max(join.ltime);
+            return news;
+        }
+        let Some(slot) = self.table.slot(&join.node) else {
+            return self.intents.put(now, &join.node, false, join.ltime);
+        };
+        let Some(peer) = self.table.get_mut(slot).filter(|peer| join.ltime > peer.status_ltime) else {
+            return false;
+        };
+        peer.status_ltime = join.ltime;
+        if peer.status == Status::Leaving {
+            peer.status = Status::Alive;
+        }
+        true
+    }
+
+    /// Announces this member under the current time.
+    pub(super) fn broadcast_join(&mut self) {
+        let ltime = self.clocks.member.tick();
+        self.own.status_ltime = ltime;
+        let join = Message::Join(Join { ltime, node: self.own.info.name.to_string() });
+        self.broadcast_user(&join.encode());
+    }
+
+    /// Serf's part of the state.
+    pub(super) fn serf_state(&self) -> PushPull {
+        let mut state = PushPull {
+            event_ltime: self.clocks.event.time(),
+            events: self.user_events.to_wire(),
+            ltime: self.clocks.member.time(),
+            left_members: Vec::new().into(),
+            query_ltime: self.clocks.query.time(),
+            ..PushPull::default()
+        };
+        state.status_ltimes.insert(self.own.info.name.to_string(), self.own.status_ltime);
+        let mut left = Vec::new();
+        for (_, peer) in self.table.iter() {
+            state.status_ltimes.insert(peer.info.name.to_string(), peer.status_ltime);
+            if peer.status == Status::Left {
+                left.push(peer.info.name.to_string());
+            }
+        }
+        state.left_members = left.into();
+        state
+    }
+
+    pub(super) fn merge_serf(&mut self, now: Duration, state: &PushPull, ignore_old: bool) {
+        // No message of these times was sent yet, hence one less.
+        let times = [state.ltime, state.event_ltime, state.query_ltime].map(|time| time.saturating_sub(1));
+        let clocks = [&mut self.clocks.member, &mut self.clocks.event, &mut self.clocks.query];
+        let sane = clocks.into_iter().zip(times).all(|(clock, time)| time == 0 || clock.witness(time));
+        if !sane {
+            self.stats.rejected += 1;
+            return;
+        }
+        let left: std::collections::HashSet<&str> =
+            state.left_members.as_slice().iter().map(String::as_str).collect();
+        for name in state.left_members.as_slice() {
+            // The leave itself is not told, only the time of the join: it was the next, at the least.
+            let ltime = state.status_ltimes.get(name).copied().unwrap_or_default().saturating_add(1);
+            self.on_leave(now, &Leave { ltime, node: name.clone(), prune: false });
+        }
+        for (name, ltime) in state.status_ltimes.iter().filter(|(name, _)| !left.contains(name.as_str())) {
+            self.on_join(now, &Join { ltime: *ltime, node: name.clone() });
+        }
+        if ignore_old {
+            self.user_events.ignore_before(state.event_ltime);
+        }
+        for slot in state.events.as_slice().iter().take(serf::MAX_EVENT_SLOTS).flatten() {
+            for event in slot.events.as_slice() {
+                self.on_user_event(serf::UserEvent {
+                    coalesce: false,
+                    ltime: slot.ltime,
+                    name: event.name.clone(),
+                    payload: event.payload.clone(),
+                });
+            }
+        }
+    }
+
+    /// Tries a failed member again: so partitions heal.
+    pub(super) fn reconnect_due(&mut self, now: Duration) {
+        self.timers.add(now + self.config.timing.reconnect_interval, Due::Reconnect);
+        if self.is_leaving() {
+            return;
+        }
+        let failed: Vec<_> =
+            self.table.iter().filter(|(_, p)| p.status == Status::Failed).map(|(_, p)| p.info.addr).collect();
+        if failed.is_empty() {
+            return;
+        }
+        // All members together try each failed one about once per interval.
+        let odds = failed.len() as f64 / self.table.active.max(1) as f64;
+        if self.rng.random::<f64>() > odds {
+            return;
+        }
+        let addr = failed[self.rng.random_range(0..failed.len())];
+        self.push_pull(now, addr, Purpose::Reconnect);
+    }
+
+    /// Forgets who has been gone for long.
+    pub(super) fn reap_due(&mut self, now: Duration) {
+        self.timers.add(now + self.config.timing.reap_interval, Due::Reap);
+        self.intents.expire(now);
+        let timing = &self.config.timing;
+        let over = |peer: &Peer| {
+            let timeout = match peer.status {
+                Status::Failed => timing.reconnect_timeout,
+                Status::Left => timing.tombstone_timeout,
+                Status::Alive | Status::Leaving => ANCIENT,
+            };
+            now.saturating_sub(peer.changed_at) >= timeout
+        };
+        let gone: Vec<_> = self.table.iter().filter(|(_, peer)| over(peer)).map(|(slot, _)| slot).collect();
+        for slot in gone {
+            self.forget(now, slot);
+        }
+    }
+
+    /// Removes a member that is down.
+    pub(super) fn forget(&mut self, now: Duration, slot: u32) {
+        // foca must know that it is down before it can forget it.
+        self.flush_updates(now);
+        if self.table.get(slot).is_none_or(|peer| !matches!(peer.health, Health::Dead | Health::Left)) {
+            return;
+        }
+        let Some(peer) = self.table.remove(slot) else { return };
+        let id = peer.id(slot);
+        self.drive(now, |foca, outbox| foca.handle_timer(foca::Timer::RemoveDown(id), outbox));
+        self.emit(Event::MemberReaped(peer.to_member()));
+    }
+}

@@ -1,0 +1,182 @@
+//! The queries that members answer by themselves: reachability, contested names, keys.
+
+use std::time::Duration;
+
+use super::{Core, Event, Query, QueryParams, Status, types::CommandError};
+use crate::wire::{
+    crypto::{Key, KeyError},
+    memberlist::{ip_bytes, parse_addr},
+    msgpack,
+    serf::{self, ConflictResponse, KeyRequest, KeyResponse, decode_tags},
+};
+
+/// Queries of these names never reach the layer above.
+pub(super) const PREFIX: &str = "_serf_";
+const CONFLICT: &str = "_serf_conflict";
+const INSTALL_KEY: &str = "_serf_install-key";
+const USE_KEY: &str = "_serf_use-key";
+const REMOVE_KEY: &str = "_serf_remove-key";
+const LIST_KEYS: &str = "_serf_list-keys";
+
+/// A query that this member asks for its own sake: who else knows it at another address?
+#[derive(Debug)]
+pub(super) struct InternalQuery {
+    own_addr: std::net::SocketAddr,
+    answers: usize,
+    matching: usize,
+}
+
+impl InternalQuery {
+    pub(super) fn count(&mut self, payload: &[u8]) {
+        let Ok(member) = serf::decode_tagged::<ConflictResponse>(serf::kind::CONFLICT_RESPONSE, payload)
+        else {
+            return;
+        };
+        self.answers += 1;
+        self.matching += usize::from(parse_addr(&member.addr, member.port) == Some(self.own_addr));
+    }
+}
+
+impl Core {
+    /// Lets the others say whose this member's name is.
+    pub(super) fn start_conflict_vote(&mut self) {
+        // Asked at the end of this call, when the packet is dealt with.
+        self.conflict_wanted = true;
+    }
+
+    pub(super) fn conflict_vote(&mut self, now: Duration) {
+        if !std::mem::take(&mut self.conflict_wanted) || self.conflict_vote_until.is_some_and(|at| now < at) {
+            return;
+        }
+        let own_addr = self.own.info.addr;
+        let internal = InternalQuery { own_addr, answers: 0, matching: 0 };
+        let name = self.own.info.name.to_string();
+        // A refusal means that much is under way; the next conflict asks again.
+        if self.ask(now, CONFLICT, name.as_bytes(), &QueryParams::default(), Some(internal)).is_ok() {
+            self.conflict_vote_until = Some(now + VOTE_INTERVAL);
+        }
+    }
+
+    pub(super) fn internal_query_done(&mut self, _now: Duration, vote: InternalQuery) {
+        if vote.answers > 0 && vote.matching < vote.answers / 2 + 1 {
+            self.emit(Event::NameLost);
+        }
+    }
+
+    pub(super) fn answer_internal(&mut self, now: Duration, query: &Query) {
+        let answer = match query.name.as_str() {
+            CONFLICT => self.conflict_answer(&query.payload),
+            INSTALL_KEY | USE_KEY | REMOVE_KEY => Some(self.change_keys(&query.name, &query.payload)),
+            LIST_KEYS => Some(self.list_keys()),
+            // `_serf_ping` only wants the ack.
+            _ => None,
+        };
+        if let Some(answer) = answer
+            && self.respond(now, query, &answer).is_err()
+        {
+            self.stats.rejected += 1;
+        }
+    }
+
+    fn conflict_answer(&self, payload: &[u8]) -> Option<Vec<u8>> {
+        let name = std::str::from_utf8(payload).ok()?;
+        if *name == *self.own.info.name {
+            // Both sides would say so.
+            return None;
+        }
+        let Some(peer) = self.table.by_name(name) else {
+            let mut nobody = vec![serf::kind::CONFLICT_RESPONSE];
+            msgpack::write_nil(&mut nobody);
+            return Some(nobody);
+        };
+        let [protocol_min, protocol_max, protocol_cur, delegate_min, delegate_max, delegate_cur] =
+            peer.info.vsn;
+        let member = ConflictResponse {
+            addr: ip_bytes(peer.info.addr.ip()),
+            delegate_cur,
+            delegate_max,
+            delegate_min,
+            name: name.to_owned(),
+            port: peer.info.addr.port(),
+            protocol_cur,
+            protocol_max,
+            protocol_min,
+            status: match peer.status {
+                Status::Alive => 1,
+                Status::Leaving => 2,
+                Status::Left => 3,
+                Status::Failed => 4,
+            },
+            tags: decode_tags(&peer.info.meta),
+        };
+        Some(serf::encode_tagged(serf::kind::CONFLICT_RESPONSE, &member))
+    }
+
+    fn change_keys(&mut self, name: &str, payload: &[u8]) -> Vec<u8> {
+        let result = self.try_change_keys(name, payload);
+        if result.is_ok() {
+            self.emit(Event::KeyringChanged);
+        }
+        let message = result.err().unwrap_or_default();
+        let response = KeyResponse { result: message.is_empty(), message, ..KeyResponse::default() };
+        serf::encode_tagged(serf::kind::KEY_RESPONSE, &response)
+    }
+
+    fn try_change_keys(&mut self, name: &str, payload: &[u8]) -> Result<(), String> {
+        let request = serf::decode_tagged::<KeyRequest>(serf::kind::KEY_REQUEST, payload)
+            .map_err(|error| format!("cannot read the request: {error}"))?;
+        let key = Key::new(&request.key.unwrap_or_default()).map_err(|error| error.to_string())?;
+        let ring = self.config.framing.keyring.as_mut().ok_or("encryption is off: the keyring is empty")?;
+        let changed: Result<(), KeyError> = match name {
+            INSTALL_KEY => ring.install(key),
+            USE_KEY => ring.use_key(&key),
+            _ => ring.remove(&key),
+        };
+        changed.map_err(|error| error.to_string())
+    }
+
+    fn list_keys(&self) -> Vec<u8> {
+        let response = match &self.config.framing.keyring {
+            Some(ring) => KeyResponse {
+                keys: ring.keys().iter().map(Key::to_base64).collect::<Vec<_>>().into(),
+                message: String::new(),
+                primary_key: ring.primary().to_base64(),
+                result: true,
+            },
+            None => KeyResponse {
+                message: "encryption is off: the keyring is empty".to_owned(),
+                ..KeyResponse::default()
+            },
+        };
+        serf::encode_tagged(serf::kind::KEY_RESPONSE, &response)
+    }
+
+    /// Asks all members to change their keyrings, this one included. Their [`KeyResponse`]s come as
+    /// answers; most users watch only for [`Event::QueryDone`] and list the keys then.
+    pub fn key_query(&mut self, now: Duration, change: KeyChange) -> Result<super::QueryId, CommandError> {
+        self.check_staying()?;
+        let (name, key) = match change {
+            KeyChange::Install(key) => (INSTALL_KEY, key),
+            KeyChange::Use(key) => (USE_KEY, key),
+            KeyChange::Remove(key) => (REMOVE_KEY, key),
+        };
+        let request = KeyRequest { key: Some(key.as_bytes().to_vec()) };
+        let payload = serf::encode_tagged(serf::kind::KEY_REQUEST, &request);
+        let params = QueryParams { request_ack: true, ..QueryParams::default() };
+        self.ask(now, name, &payload, &params, None)
+    }
+}
+
+/// How all keyrings are to change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyChange {
+    /// Another key decrypts.
+    Install(Key),
+    /// This key encrypts.
+    Use(Key),
+    /// This key no longer decrypts.
+    Remove(Key),
+}
+
+/// A contested name is put to the vote at most this often.
+const VOTE_INTERVAL: Duration = Duration::from_secs(10);

@@ -1,0 +1,361 @@
+//! The member as a state machine: no sockets, no clock, no randomness of its own.
+//!
+//! # Driving it
+//!
+//! Time is a [`Duration`] since any epoch that the caller keeps; it must not run backwards. After every
+//! call that takes `now`, and after every `poll_*` that returned something, the caller
+//!
+//! 1. sends what [`Core::poll_transmit`] gives until it gives nothing,
+//! 2. takes what [`Core::poll_event`] gives until it gives nothing,
+//! 3. calls [`Core::handle_timeout`] no later than [`Core::poll_timeout`] says.
+//!
+//! Datagrams go to [`Core::handle_udp`]. TCP connections are exchanges with an id: the core opens one with
+//! [`Transmit::Connect`], the caller announces an accepted one with [`Core::accept`]; bytes that are read go
+//! to [`Core::handle_stream`], the end of a connection to [`Core::handle_stream_closed`].
+
+mod commands;
+mod config;
+mod events;
+mod glue;
+mod intents;
+mod internal;
+mod probe;
+mod query;
+mod snapshot;
+mod suspicion;
+mod swim;
+mod sync;
+mod table;
+mod timers;
+mod types;
+
+#[cfg(test)]
+mod sim;
+#[cfg(test)]
+mod sim_tests;
+
+use std::{collections::VecDeque, net::SocketAddr, num::NonZero, sync::Arc, time::Duration};
+
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+
+pub use config::{Config, ConfigError, PACKET_SIZE, Timing};
+pub use events::USER_EVENT_LIMIT;
+pub use internal::KeyChange;
+pub use query::{QUERY_LIMIT, RESPONSE_LIMIT};
+pub use snapshot::Snapshot;
+pub use types::{
+    CommandError, Event, Member, Query, QueryId, QueryParams, Stats, Status, StreamId, Transmit,
+};
+
+use crate::wire::{
+    memberlist::{self, Message, VSN},
+    packet,
+};
+use commands::LeavePhase;
+use config::check_tags;
+use glue::{Broadcasts, Codec, Foca, Id, Info, Outbox, SELF_SLOT};
+use timers::{Due, Timers};
+
+/// Most transmissions that wait for the caller.
+pub const MAX_TRANSMITS: usize = 16 * 1024;
+/// Most events that wait for the caller.
+pub const MAX_EVENTS: usize = 256 * 1024;
+/// Most user broadcasts that wait to be sent, as Serf has it.
+pub const MAX_BROADCASTS: usize = 4096;
+
+/// This member, as it tells others.
+#[derive(Debug)]
+struct Own {
+    info: Arc<Info>,
+    tags: crate::wire::serf::Tags,
+    incarnation: u32,
+    status_ltime: u64,
+}
+
+/// One member of a cluster. See the [module](self) for how to drive it.
+pub struct Core {
+    config: Config,
+    rng: StdRng,
+    foca: Foca,
+    outbox: Outbox,
+    table: table::Table,
+    own: Own,
+    timers: Timers,
+    /// Changes on their way to foca.
+    updates: Vec<foca::Member<Id>>,
+    generation: u64,
+    /// The number of members that foca is tuned for.
+    tuned_for: usize,
+    probes: probe::Probes,
+    streams: sync::Streams,
+    clocks: intents::Clocks,
+    intents: intents::RecentIntents,
+    user_events: events::EventBuffer,
+    queries: query::Queries,
+    leave: LeavePhase,
+    conflict_wanted: bool,
+    conflict_vote_until: Option<Duration>,
+    transmits: VecDeque<Transmit>,
+    events: VecDeque<Event>,
+    stats: Stats,
+}
+
+impl std::fmt::Debug for Core {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Core")
+            .field("own", &self.own)
+            .field("members", &self.table.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Core {
+    /// A member that is alone. `seed` must be random and secret when packets are encrypted: nonces come
+    /// from it.
+    pub fn new(config: Config, now: Duration, seed: [u8; 32]) -> Result<Self, ConfigError> {
+        config.check()?;
+        let mut rng = StdRng::from_seed(seed);
+        let info = Arc::new(Info {
+            name: config.name.as_str().into(),
+            addr: config.advertise,
+            meta: check_tags(&config.tags)?,
+            vsn: VSN,
+            base: 0,
+        });
+        let own_id = Id { slot: SELF_SLOT, generation: 0, info: info.clone(), from: None };
+        let codec = Codec::new(&info, rng.random());
+        let foca_rng = StdRng::from_rng(&mut rng);
+        let foca_config = foca_config(&config, 1);
+        let mut core = Self {
+            foca: Foca::with_custom_broadcast(own_id, foca_config, foca_rng, codec, Broadcasts),
+            outbox: Outbox::default(),
+            table: table::Table::default(),
+            own: Own { info, tags: config.tags.clone(), incarnation: 1, status_ltime: 0 },
+            timers: Timers::default(),
+            updates: Vec::new(),
+            generation: 0,
+            tuned_for: 1,
+            probes: probe::Probes::new(rng.random()),
+            streams: sync::Streams::default(),
+            clocks: intents::Clocks::default(),
+            intents: intents::RecentIntents::default(),
+            user_events: events::EventBuffer::default(),
+            queries: query::Queries::default(),
+            leave: LeavePhase::Staying,
+            conflict_wanted: false,
+            conflict_vote_until: None,
+            transmits: VecDeque::new(),
+            events: VecDeque::new(),
+            stats: Stats::default(),
+            rng,
+            config,
+        };
+        core.restore();
+        core.timers.add(now + core.config.timing.reconnect_interval, Due::Reconnect);
+        core.timers.add(now + core.config.timing.reap_interval, Due::Reap);
+        Ok(core)
+    }
+
+    /// The next thing to send, if any.
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.transmits.pop_front()
+    }
+
+    /// The next thing that happened, if any.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// When [`Core::handle_timeout`] is due.
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        self.timers.next()
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Duration) {
+        while let Some(due) = self.timers.pop(now) {
+            match due {
+                Due::Foca(timer) => self.foca_timer(now, timer),
+                Due::Suspicion { slot, generation, incarnation } => {
+                    self.suspicion_due(now, slot, generation, incarnation);
+                }
+                Due::Relay(seq_no) => self.relay_due(seq_no),
+                Due::Stream(stream) => self.stream_due(now, stream),
+                Due::Query(query) => self.query_due(now, query),
+                Due::Reconnect => self.reconnect_due(now),
+                Due::Reap => self.reap_due(now),
+                Due::Leave => self.leave_due(now),
+            }
+            self.flush_updates(now);
+        }
+    }
+
+    /// Takes a datagram.
+    pub fn handle_udp(&mut self, now: Duration, from: SocketAddr, payload: &[u8]) {
+        match packet::decode(&self.config.framing, payload) {
+            Ok(decoded) => {
+                self.stats.malformed += decoded.malformed as u64;
+                for message in decoded.messages {
+                    self.handle_message(now, from, message);
+                }
+            }
+            Err(_) => self.stats.packets_refused += 1,
+        }
+        self.flush_updates(now);
+    }
+
+    fn handle_message(&mut self, now: Duration, from: SocketAddr, message: Message) {
+        match message {
+            Message::Ping(ping) => self.on_ping(now, from, &ping),
+            Message::IndirectPing(request) => self.on_indirect_ping(now, from, &request),
+            Message::Ack(ack) => self.on_ack(now, ack.seq_no, probe::AckPath::Udp(from)),
+            Message::Nack(nack) => self.probes.on_nack(nack.seq_no),
+            Message::Suspect(suspect) => self.on_suspect(now, Some(from), &suspect),
+            Message::Dead(dead) => self.on_dead(now, Some(from), &dead),
+            Message::Alive(alive) => self.on_alive(now, alive),
+            Message::User(bytes) => self.on_user(now, &bytes),
+        }
+    }
+
+    /// Runs foca and does what it wants done.
+    fn drive(&mut self, now: Duration, act: impl FnOnce(&mut Foca, &mut Outbox) -> Result<(), foca::Error>) {
+        if act(&mut self.foca, &mut self.outbox).is_err() {
+            self.stats.internal += 1;
+        }
+        for (number, id) in std::mem::take(&mut self.outbox.failed_probes) {
+            self.probe_failed(now, number, &id);
+        }
+        for (to, data, header) in std::mem::take(&mut self.outbox.sent) {
+            self.foca_sent(now, &to, &data, &header);
+        }
+        for (after, timer) in std::mem::take(&mut self.outbox.timers) {
+            let after = self.probes.stretch(&timer, after);
+            self.timers.add(now + after, Due::Foca(timer));
+        }
+    }
+
+    fn foca_timer(&mut self, now: Duration, timer: foca::Timer<Id>) {
+        if let foca::Timer::SendIndirectProbe { probed_id, .. } = &timer {
+            self.tcp_fallback(now, &probed_id.clone());
+        }
+        self.drive(now, |foca, outbox| foca.handle_timer(timer, outbox));
+    }
+
+    fn foca_sent(&mut self, now: Duration, to: &Id, data: &[u8], header: &foca::Message<Id>) {
+        let messages = glue::split_data(header, data);
+        match header {
+            foca::Message::Announce => {
+                return self.start_push_pull(now, to.info.addr, sync::Purpose::Compare);
+            }
+            foca::Message::Ping(number) => self.probes.started(now, to, *number, messages.first()),
+            foca::Message::PingReq { .. } => self.probes.expect_nack(to),
+            _ => {}
+        }
+        self.send_messages(to.info.addr, &messages);
+    }
+
+    /// Hands the collected changes to foca, and tunes it to the size of the cluster.
+    fn flush_updates(&mut self, now: Duration) {
+        if !self.updates.is_empty() {
+            let updates = std::mem::take(&mut self.updates);
+            self.stats.updates += updates.len() as u64;
+            // The others of a big merge know it all already, or will compare states themselves.
+            let spread = updates.len() <= sync::MAX_MERGE_BROADCASTS;
+            self.drive(now, |foca, outbox| foca.apply_many(updates.into_iter(), spread, outbox));
+        }
+        self.conflict_vote(now);
+        let members = self.cluster_size();
+        if members != self.tuned_for {
+            self.tuned_for = members;
+            let config = foca_config(&self.config, members);
+            if self.foca.set_config(config).is_err() {
+                self.stats.internal += 1;
+            }
+        }
+    }
+
+    /// Sends messages, each with its type byte, in one packet.
+    fn send_messages(&mut self, to: SocketAddr, messages: &[Vec<u8>]) {
+        if messages.is_empty() {
+            return;
+        }
+        let crc = self
+            .table
+            .slot_at(to)
+            .and_then(|slot| self.table.get(slot))
+            .is_some_and(|peer| peer.info.vsn[1] >= CRC_SINCE);
+        match packet::encode(&self.config.framing, messages, crc, &mut self.rng) {
+            Ok(payload) => self.transmit(Transmit::Udp { to, payload }),
+            Err(_) => self.stats.internal += 1,
+        }
+    }
+
+    fn send_message(&mut self, to: SocketAddr, message: &Message) {
+        self.send_messages(to, &[message.encode()]);
+    }
+
+    /// Sends a message to all, in time.
+    fn broadcast(&mut self, message: &[u8]) -> bool {
+        if self.foca.custom_broadcast_backlog() >= MAX_BROADCASTS {
+            self.stats.dropped += 1;
+            return false;
+        }
+        self.foca.add_broadcast(message).unwrap_or_else(|_| {
+            self.stats.internal += 1;
+            false
+        })
+    }
+
+    fn broadcast_user(&mut self, serf_message: &[u8]) -> bool {
+        self.broadcast(&[&[memberlist::kind::USER], serf_message].concat())
+    }
+
+    fn transmit(&mut self, transmit: Transmit) {
+        if self.transmits.len() >= MAX_TRANSMITS {
+            self.stats.dropped += 1;
+        } else {
+            self.transmits.push_back(transmit);
+        }
+    }
+
+    fn emit(&mut self, event: Event) {
+        if self.events.len() >= MAX_EVENTS {
+            self.stats.dropped += 1;
+        } else {
+            self.events.push_back(event);
+        }
+    }
+
+    /// All members that are not down, this one included.
+    fn cluster_size(&self) -> usize {
+        self.table.active + 1
+    }
+}
+
+/// Receivers of this protocol version understand checksums.
+const CRC_SINCE: u8 = 5;
+
+fn foca_config(config: &Config, members: usize) -> foca::Config {
+    let timing = &config.timing;
+    let at_least_one = |n: usize| NonZero::new(n).unwrap_or(NonZero::<usize>::MIN);
+    foca::Config {
+        probe_period: timing.probe_interval,
+        probe_rtt: timing.probe_timeout,
+        num_indirect_probes: at_least_one(timing.indirect_checks),
+        max_transmissions: NonZero::new(suspicion::transmissions(timing, members))
+            .unwrap_or(NonZero::<u8>::MIN),
+        suspect_to_down_after: suspicion::min_timeout(timing, members),
+        remove_down_after: None,
+        max_packet_size: at_least_one(PACKET_SIZE.saturating_sub(config.framing.overhead())),
+        notify_down_members: false,
+        periodic_announce: Some(foca::PeriodicParams {
+            frequency: suspicion::push_pull_interval(timing, members),
+            num_members: NonZero::<usize>::MIN,
+        }),
+        periodic_announce_to_down_members: None,
+        periodic_gossip: Some(foca::PeriodicParams {
+            frequency: timing.gossip_interval,
+            num_members: at_least_one(timing.gossip_fanout),
+        }),
+    }
+}

@@ -1,0 +1,238 @@
+//! Probing: foca decides whom and when; here pings get their answers, and others get help with theirs.
+
+use std::{collections::HashMap, net::SocketAddr, time::Duration};
+
+use foca::ProbeNumber;
+
+use super::{
+    Core, Transmit,
+    glue::{self, Id},
+    swim::foca_incarnation,
+    sync::Purpose,
+    table::Health,
+    timers::Due,
+};
+use crate::wire::memberlist::{Ack, IndirectPing, Message, Nack, Ping, ip_bytes, parse_addr};
+
+/// Most pings on behalf of others at a time.
+pub(super) const MAX_RELAYS: usize = 1024;
+/// Lifeguard's health score stays below this; everything takes at most this many times as long.
+const MAX_SCORE: u32 = 8;
+/// Receivers of this protocol version answer pings over TCP.
+const TCP_PING_SINCE: u8 = 3;
+/// Receivers of this protocol version say when the target of an indirect ping stays silent.
+const NACK_SINCE: u8 = 4;
+
+/// The probe that is under way; foca makes one at a time.
+#[derive(Debug)]
+struct Current {
+    id: Id,
+    number: ProbeNumber,
+    seq_no: u32,
+    sent_at: Duration,
+    acked: bool,
+    nacks_expected: u32,
+    nacks: u32,
+}
+
+/// A ping on behalf of another member.
+#[derive(Debug)]
+struct Relay {
+    to: SocketAddr,
+    seq_no: u32,
+    nack: bool,
+}
+
+/// Which way an ack came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AckPath {
+    Udp(SocketAddr),
+    Tcp,
+}
+
+#[derive(Debug)]
+pub(super) struct Probes {
+    current: Option<Current>,
+    relays: HashMap<u32, Relay>,
+    next_relay: u32,
+    /// Lifeguard's local health: how much this member doubts itself.
+    score: u32,
+}
+
+impl Probes {
+    pub(super) fn new(first_relay: u32) -> Self {
+        Self { current: None, relays: HashMap::new(), next_relay: first_relay, score: 0 }
+    }
+
+    /// A member that does badly itself gives others more time.
+    pub(super) fn stretch(&self, timer: &foca::Timer<Id>, after: Duration) -> Duration {
+        match timer {
+            foca::Timer::ProbeRandomMember(_) | foca::Timer::SendIndirectProbe { .. } => {
+                after * (self.score + 1)
+            }
+            _ => after,
+        }
+    }
+
+    pub(super) fn worse(&mut self, by: u32) {
+        self.score = (self.score + by).min(MAX_SCORE - 1);
+    }
+
+    /// foca has sent a ping.
+    pub(super) fn started(&mut self, now: Duration, id: &Id, number: ProbeNumber, ping: Option<&Vec<u8>>) {
+        let Some(Ok(Message::Ping(ping))) = ping.map(|bytes| Message::decode(bytes)) else { return };
+        self.current = Some(Current {
+            id: id.clone(),
+            number,
+            seq_no: ping.seq_no,
+            sent_at: now,
+            acked: false,
+            nacks_expected: 0,
+            nacks: 0,
+        });
+    }
+
+    /// foca has asked `helper` to ping.
+    pub(super) fn expect_nack(&mut self, helper: &Id) {
+        if let Some(current) = &mut self.current {
+            current.nacks_expected += u32::from(helper.info.vsn[1] >= NACK_SINCE);
+        }
+    }
+
+    pub(super) fn on_nack(&mut self, seq_no: u32) {
+        if let Some(current) = self.current.as_mut().filter(|current| current.seq_no == seq_no) {
+            current.nacks += 1;
+        }
+    }
+}
+
+impl Core {
+    /// Every ping is answered here, whoever sends it: foca would not answer strangers.
+    pub(super) fn on_ping(&mut self, now: Duration, from: SocketAddr, ping: &Ping) {
+        if !ping.node.is_empty() && *ping.node != *self.own.info.name {
+            return;
+        }
+        let source = ping.source_addr.as_deref().and_then(|addr| parse_addr(addr, ping.source_port));
+        let ack = Ack { payload: None, seq_no: ping.seq_no };
+        self.send_message(source.unwrap_or(from), &Message::Ack(ack));
+        // A member that is held for dead and does not know it pings all the same.
+        let slot = match ping.source_node.as_str() {
+            "" => self.table.slot_at(from),
+            name => self.table.slot(name),
+        };
+        if let Some(slot) = slot {
+            self.tell_dead(now, slot, source.unwrap_or(from));
+        }
+    }
+
+    pub(super) fn on_indirect_ping(&mut self, now: Duration, from: SocketAddr, request: &IndirectPing) {
+        let Some(target) = parse_addr(&request.target, request.port) else { return };
+        // Only members are pinged: this is no service for scanning other machines.
+        if self.table.slot_at(target).is_none() || self.probes.relays.len() >= MAX_RELAYS {
+            self.stats.rejected += 1;
+            return;
+        }
+        let source = request.source_addr.as_deref().and_then(|addr| parse_addr(addr, request.source_port));
+        let relay = Relay { to: source.unwrap_or(from), seq_no: request.seq_no, nack: request.nack };
+        self.probes.next_relay = self.probes.next_relay.wrapping_add(1);
+        let seq_no = self.probes.next_relay;
+        self.probes.relays.insert(seq_no, relay);
+        self.timers.add(now + self.config.timing.probe_timeout, Due::Relay(seq_no));
+        let ping = self.ping(request.node.clone(), seq_no);
+        self.send_message(target, &Message::Ping(ping));
+    }
+
+    fn ping(&self, node: String, seq_no: u32) -> Ping {
+        let own = &self.own.info;
+        Ping {
+            node,
+            seq_no,
+            source_addr: Some(ip_bytes(own.addr.ip())),
+            source_node: own.name.to_string(),
+            source_port: own.addr.port(),
+        }
+    }
+
+    pub(super) fn relay_due(&mut self, seq_no: u32) {
+        if let Some(relay) = self.probes.relays.remove(&seq_no)
+            && relay.nack
+        {
+            self.send_message(relay.to, &Message::Nack(Nack { seq_no: relay.seq_no }));
+        }
+    }
+
+    pub(super) fn on_ack(&mut self, now: Duration, seq_no: u32, path: AckPath) {
+        if let Some(current) = self.probes.current.as_mut().filter(|c| c.seq_no == seq_no && !c.acked) {
+            current.acked = true;
+            let (id, number, sent_at) = (current.id.clone(), current.number, current.sent_at);
+            self.probes.score = self.probes.score.saturating_sub(1);
+            self.stats.tcp_acks += u64::from(path == AckPath::Tcp);
+            self.measure(&id, path, now.saturating_sub(sent_at));
+            let Some(peer) = self.current(&id) else { return };
+            let data = glue::ack_data(&id, foca_incarnation(peer), number);
+            self.drive(now, |foca, outbox| foca.handle_data(&data, outbox));
+        } else if path != AckPath::Tcp
+            && let Some(relay) = self.probes.relays.remove(&seq_no)
+        {
+            self.send_message(relay.to, &Message::Ack(Ack { payload: None, seq_no: relay.seq_no }));
+        }
+    }
+
+    fn measure(&mut self, id: &Id, path: AckPath, rtt: Duration) {
+        // What came through helpers measures them, too.
+        if path != AckPath::Udp(id.info.addr) {
+            return;
+        }
+        if let Some(peer) = self.table.get_mut(id.slot).filter(|peer| peer.generation == id.generation) {
+            peer.rtt = Some(peer.rtt.map_or(rtt, |smooth| (smooth * 7 + rtt) / 8));
+        }
+    }
+
+    /// When the direct ping stays unanswered: UDP may be lost or filtered where TCP is not. foca's
+    /// indirect probes alone would miss it in a cluster of two.
+    pub(super) fn tcp_fallback(&mut self, now: Duration, id: &Id) {
+        let Some(current) = self.probes.current.as_ref().filter(|c| c.id == *id && !c.acked) else { return };
+        let seq_no = current.seq_no;
+        let wanted = self
+            .current(id)
+            .is_some_and(|peer| peer.health.is_active() && peer.info.vsn[1] >= TCP_PING_SINCE);
+        if wanted {
+            let ping = self.ping(id.info.name.to_string(), seq_no);
+            self.start_stream(now, id.info.addr, Purpose::Ping(seq_no), ping.into());
+        }
+    }
+
+    /// foca's probe of a member failed, and foca suspects it now.
+    pub(super) fn probe_failed(&mut self, now: Duration, number: ProbeNumber, id: &Id) {
+        if let Some(current) = self.probes.current.take_if(|c| c.number == number && c.id == *id) {
+            // Helpers that said nothing either are a sign that the fault is on this side.
+            let missing = current.nacks_expected.saturating_sub(current.nacks);
+            self.probes.worse(if current.nacks_expected > 0 { missing } else { 1 });
+        }
+        let own = self.own.info.name.clone();
+        let Some(peer) = self.table.get_mut(id.slot).filter(|p| p.generation == id.generation) else {
+            return;
+        };
+        match peer.health {
+            Health::Alive => {
+                peer.from = None;
+                self.start_suspicion(now, id.slot, own);
+            }
+            // This member's own doubt confirms that of others.
+            Health::Suspect => {
+                let suspect = crate::wire::memberlist::Suspect {
+                    from: own.to_string(),
+                    incarnation: peer.incarnation,
+                    node: peer.info.name.to_string(),
+                };
+                self.on_suspect(now, None, &suspect);
+            }
+            Health::Dead | Health::Left => {}
+        }
+    }
+
+    /// Gives up an exchange that the core opened.
+    pub(super) fn close(&mut self, stream: super::StreamId) {
+        self.transmit(Transmit::Close { stream });
+    }
+}

@@ -1,0 +1,330 @@
+//! Queries: a question to some or all members, and the answers that come back over UDP.
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::SocketAddr,
+    time::Duration,
+};
+
+use rand::{RngExt, seq::IteratorRandom};
+use regex::RegexBuilder;
+
+use super::{
+    CommandError, Core, Event, Query, QueryId, QueryParams, Status, internal::InternalQuery, timers::Due,
+};
+use crate::wire::{
+    memberlist::{Message as Packet, ip_bytes, parse_addr},
+    serf::{
+        self, FLAG_ACK, FLAG_NO_BROADCAST, Filter, MAX_FILTERS, Message, QueryResponse, RelayHeader,
+        TagFilter, Tags,
+    },
+};
+
+/// Longest query, encoded, in bytes, as Serf has it.
+pub const QUERY_LIMIT: usize = 1024;
+/// Longest answer, encoded, in bytes, as Serf has it.
+pub const RESPONSE_LIMIT: usize = 1024;
+/// How many Lamport times of queries are remembered.
+pub(super) const QUERY_BUFFER: u64 = 512;
+/// Most queries of one Lamport time.
+pub(super) const MAX_QUERIES_PER_TIME: usize = 256;
+/// Most queries of this member's that wait for answers at a time.
+pub(super) const MAX_PENDING: usize = 1024;
+/// Most members that a query is relayed through, as Serf has it.
+pub(super) const MAX_RELAY_FACTOR: u8 = 5;
+/// Longest time that anybody's query is taken to run.
+const MAX_TIMEOUT: Duration = Duration::from_secs(3600);
+/// Longer than anything.
+pub(super) const ANCIENT: Duration = Duration::MAX;
+/// Most memory of a compiled filter, in bytes.
+const REGEX_SIZE_LIMIT: usize = 1 << 20;
+
+/// A query that waits for answers.
+#[derive(Debug)]
+struct Pending {
+    internal: Option<InternalQuery>,
+    acks: HashSet<String>,
+    responses: HashSet<String>,
+}
+
+#[derive(Debug)]
+pub(super) struct Queries {
+    pending: HashMap<QueryId, Pending>,
+    seen: Vec<(u64, Vec<u32>)>,
+    min_time: u64,
+}
+
+impl Default for Queries {
+    fn default() -> Self {
+        Self { pending: HashMap::new(), seen: vec![(0, Vec::new()); QUERY_BUFFER as usize], min_time: 0 }
+    }
+}
+
+impl Queries {
+    pub(super) fn ignore_before(&mut self, ltime: u64) {
+        self.min_time = self.min_time.max(ltime);
+    }
+
+    /// True when the query is new. `clock` is the time of the next query.
+    fn insert(&mut self, clock: u64, id: QueryId) -> bool {
+        if id.ltime < self.min_time || id.ltime.saturating_add(QUERY_BUFFER) < clock {
+            return false;
+        }
+        let Some((ltime, ids)) = self.seen.get_mut((id.ltime % QUERY_BUFFER) as usize) else { return false };
+        if *ltime != id.ltime {
+            (*ltime, *ids) = (id.ltime, Vec::new());
+        }
+        if ids.len() >= MAX_QUERIES_PER_TIME || ids.contains(&id.id) {
+            return false;
+        }
+        ids.push(id.id);
+        true
+    }
+}
+
+impl Core {
+    /// Asks. Answers come as events until [`Event::QueryDone`].
+    pub fn query(
+        &mut self,
+        now: Duration,
+        name: &str,
+        payload: &[u8],
+        params: &QueryParams,
+    ) -> Result<QueryId, CommandError> {
+        self.check_staying()?;
+        self.ask(now, name, payload, params, None)
+    }
+
+    pub(super) fn ask(
+        &mut self,
+        now: Duration,
+        name: &str,
+        payload: &[u8],
+        params: &QueryParams,
+        internal: Option<InternalQuery>,
+    ) -> Result<QueryId, CommandError> {
+        let filters = encode_filters(params)?;
+        if self.queries.pending.len() >= MAX_PENDING {
+            return Err(CommandError::Busy("queries"));
+        }
+        let timeout = params.timeout.unwrap_or_else(|| self.default_query_timeout()).min(MAX_TIMEOUT);
+        let query = serf::Query {
+            addr: ip_bytes(self.own.info.addr.ip()),
+            filters: filters.into(),
+            flags: if params.request_ack { FLAG_ACK } else { 0 },
+            id: self.rng.random(),
+            ltime: self.clocks.query.time(),
+            name: name.to_owned(),
+            payload: Some(payload.to_vec()),
+            port: self.own.info.addr.port(),
+            relay_factor: params.relay_factor.min(MAX_RELAY_FACTOR),
+            source_node: self.own.info.name.to_string(),
+            timeout_ns: u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX),
+        };
+        let bytes = Message::Query(query.clone()).encode();
+        if bytes.len() > QUERY_LIMIT {
+            return Err(CommandError::TooLarge { what: "the query", len: bytes.len(), limit: QUERY_LIMIT });
+        }
+        let id = QueryId { ltime: self.clocks.query.tick(), id: query.id };
+        let pending = Pending { internal, acks: HashSet::new(), responses: HashSet::new() };
+        self.queries.pending.insert(id, pending);
+        self.timers.add(now + timeout, Due::Query(id));
+        self.on_query(now, query);
+        self.broadcast_user(&bytes);
+        Ok(id)
+    }
+
+    /// Serf's: enough rounds of gossip to reach everybody, many times over.
+    fn default_query_timeout(&self) -> Duration {
+        let scale = (self.cluster_size() as f64 + 1.0).log10().ceil().max(1.0) as u32;
+        self.config.timing.gossip_interval * 16 * scale
+    }
+
+    pub(super) fn query_due(&mut self, now: Duration, id: QueryId) {
+        if let Some(pending) = self.queries.pending.remove(&id) {
+            match pending.internal {
+                Some(internal) => self.internal_query_done(now, internal),
+                None => self.emit(Event::QueryDone { query: id }),
+            }
+        }
+    }
+
+    /// Answers a query.
+    pub fn respond(&mut self, now: Duration, query: &Query, payload: &[u8]) -> Result<(), CommandError> {
+        if now > query.deadline {
+            return Err(CommandError::QueryEnded);
+        }
+        let response = self.response(query.id, 0, Some(payload.to_vec()));
+        let len = Message::QueryResponse(response.clone()).encode().len();
+        if len > RESPONSE_LIMIT {
+            return Err(CommandError::TooLarge { what: "the answer", len, limit: RESPONSE_LIMIT });
+        }
+        self.send_response(now, query, response);
+        Ok(())
+    }
+
+    fn response(&self, id: QueryId, flags: u32, payload: Option<Vec<u8>>) -> QueryResponse {
+        QueryResponse { flags, from: self.own.info.name.to_string(), id: id.id, ltime: id.ltime, payload }
+    }
+
+    fn send_response(&mut self, now: Duration, query: &Query, response: QueryResponse) {
+        if *query.source == *self.own.info.name && query.addr == self.own.info.addr {
+            return self.on_query_response(now, response);
+        }
+        let bytes = Message::QueryResponse(response).encode();
+        self.send_message(query.addr, &Packet::User(bytes.clone()));
+        for relay in self.relays(query) {
+            let header = RelayHeader::new(&query.source, query.addr);
+            let wrapped = Message::Relay(header, bytes.clone()).encode();
+            self.send_message(relay, &Packet::User(wrapped));
+        }
+    }
+
+    /// Members to send an answer through, in addition.
+    fn relays(&mut self, query: &Query) -> Vec<SocketAddr> {
+        let wanted = usize::from(query.relay_factor.min(MAX_RELAY_FACTOR));
+        // In a cluster this small the detour is not worth it.
+        if wanted == 0 || self.cluster_size() < wanted + 1 {
+            return Vec::new();
+        }
+        let able = self.table.iter().map(|(_, peer)| peer).filter(|peer| {
+            peer.status == Status::Alive
+                && peer.info.vsn[1] >= super::CRC_SINCE
+                && *peer.info.name != *query.source
+        });
+        able.map(|peer| peer.info.addr).sample(&mut self.rng, wanted)
+    }
+
+    /// True when others are to hear of it, too.
+    pub(super) fn on_query(&mut self, now: Duration, query: serf::Query) -> bool {
+        if !self.clocks.query.witness(query.ltime) {
+            self.stats.rejected += 1;
+            return false;
+        }
+        let id = QueryId { ltime: query.ltime, id: query.id };
+        if !self.queries.insert(self.clocks.query.time(), id) {
+            return false;
+        }
+        let pass_on = query.flags & FLAG_NO_BROADCAST == 0;
+        let Some(addr) = parse_addr(&query.addr, query.port) else {
+            self.stats.malformed += 1;
+            return pass_on;
+        };
+        if !matches_filters(query.filters.as_slice(), &self.own.info.name, &self.own.tags) {
+            return pass_on;
+        }
+        let asked = Query {
+            id,
+            name: query.name,
+            payload: query.payload.unwrap_or_default(),
+            source: query.source_node,
+            addr,
+            relay_factor: query.relay_factor,
+            deadline: now + Duration::from_nanos(query.timeout_ns).min(MAX_TIMEOUT),
+        };
+        if query.flags & FLAG_ACK != 0 {
+            let ack = self.response(id, FLAG_ACK, None);
+            self.send_response(now, &asked, ack);
+        }
+        if asked.name.starts_with(super::internal::PREFIX) {
+            self.answer_internal(now, &asked);
+        } else {
+            self.emit(Event::Query(asked));
+        }
+        pass_on
+    }
+
+    pub(super) fn on_query_response(&mut self, _now: Duration, response: QueryResponse) {
+        let query = QueryId { ltime: response.ltime, id: response.id };
+        let members = self.config.max_members;
+        let Some(pending) = self.queries.pending.get_mut(&query) else { return };
+        let is_ack = response.flags & FLAG_ACK != 0;
+        let heard = if is_ack { &mut pending.acks } else { &mut pending.responses };
+        // Relayed answers come more than once.
+        if heard.len() > members || !heard.insert(response.from.clone()) {
+            return;
+        }
+        let payload = response.payload.unwrap_or_default();
+        match (&mut pending.internal, is_ack) {
+            (Some(internal), false) => internal.count(&payload),
+            (Some(_), true) => {}
+            (None, true) => self.emit(Event::QueryAck { query, from: response.from }),
+            (None, false) => self.emit(Event::QueryResponse { query, from: response.from, payload }),
+        }
+    }
+
+    /// Passes an answer on, to a member: this is no relay for anybody else.
+    pub(super) fn on_relay(&mut self, header: &RelayHeader, inner: Vec<u8>) {
+        match header.addr().filter(|addr| self.table.slot_at(*addr).is_some()) {
+            Some(addr) => self.send_message(addr, &Packet::User(inner)),
+            None => self.stats.rejected += 1,
+        }
+    }
+}
+
+fn encode_filters(params: &QueryParams) -> Result<Vec<Vec<u8>>, CommandError> {
+    let mut filters = Vec::new();
+    if !params.nodes.is_empty() {
+        filters.push(Filter::Nodes(params.nodes.clone()).encode());
+    }
+    for (tag, expr) in &params.tags {
+        if compile(expr).is_none() {
+            return Err(CommandError::Filter(expr.clone()));
+        }
+        filters.push(Filter::Tag(TagFilter { expr: expr.clone(), tag: tag.clone() }).encode());
+    }
+    Ok(filters)
+}
+
+fn compile(expr: &str) -> Option<regex::Regex> {
+    RegexBuilder::new(expr).size_limit(REGEX_SIZE_LIMIT).dfa_size_limit(REGEX_SIZE_LIMIT).build().ok()
+}
+
+/// Whether all filters match. What cannot be understood matches nobody.
+fn matches_filters(filters: &[Vec<u8>], name: &str, tags: &Tags) -> bool {
+    filters.len() <= MAX_FILTERS
+        && filters.iter().all(|filter| match Filter::decode(filter) {
+            Ok(Filter::Nodes(nodes)) => nodes.iter().any(|node| node == name),
+            Ok(Filter::Tag(TagFilter { expr, tag })) => {
+                expr.len() <= QUERY_LIMIT
+                    && compile(&expr)
+                        .is_some_and(|regex| regex.is_match(tags.get(&tag).map_or("", String::as_str)))
+            }
+            Err(_) => false,
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters() {
+        let tags = Tags::from([("role".to_owned(), "web-1".to_owned())]);
+        let nodes = |names: &[&str]| Filter::Nodes(names.iter().map(|n| (*n).to_owned()).collect()).encode();
+        let tag =
+            |tag: &str, expr: &str| Filter::Tag(TagFilter { expr: expr.into(), tag: tag.into() }).encode();
+        let matches = |filters: &[Vec<u8>]| matches_filters(filters, "me", &tags);
+        assert!(matches(&[]));
+        assert!(matches(&[nodes(&["you", "me"]), tag("role", "^web-[0-9]$")]));
+        assert!(!matches(&[nodes(&["you"])]));
+        assert!(!matches(&[nodes(&["me"]), tag("role", "db")]));
+        assert!(matches(&[tag("none", "^$")]), "a tag that is not there is empty");
+        assert!(!matches(&[tag("role", "(")]), "no expression matches nobody");
+        assert!(!matches(&[tag("role", "(((w{900}){900}){900})?")]), "nor one that is too big");
+        assert!(!matches(&[vec![7]]) && !matches(&[vec![]]));
+    }
+
+    #[test]
+    fn each_query_once() {
+        let mut queries = Queries::default();
+        let id = |ltime, id| QueryId { ltime, id };
+        assert!(queries.insert(2, id(1, 7)));
+        assert!(!queries.insert(2, id(1, 7)));
+        assert!(queries.insert(2, id(1, 8)));
+        assert!(queries.insert(514, id(513, 7)));
+        assert!(!queries.insert(514, id(1, 9)), "too old");
+        queries.ignore_before(600);
+        assert!(!queries.insert(601, id(599, 1)));
+    }
+}

@@ -1,0 +1,246 @@
+//! A network of cores under virtual time.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+
+use super::{Config, Core, Event, Status, StreamId, Transmit};
+
+const LATENCY: Duration = Duration::from_millis(1);
+
+enum Delivery {
+    Udp { from: usize, to: usize, payload: Vec<u8> },
+    Connect { from: usize, stream: StreamId, to: usize, payload: Vec<u8> },
+    Bytes { to: usize, stream: StreamId, payload: Vec<u8> },
+    Closed { to: usize, stream: StreamId },
+}
+
+/// Decides whether `from` reaches `to`; `true` for TCP.
+type Filter = Box<dyn Fn(usize, usize, bool) -> bool>;
+
+pub(super) struct Sim {
+    pub(super) now: Duration,
+    /// `None`: killed, or not started.
+    pub(super) cores: Vec<Option<Core>>,
+    /// What each member had to tell, since the last [`Sim::take_events`].
+    pub(super) events: Vec<Vec<Event>>,
+    /// Which other end each end of a connection has.
+    ends: HashMap<(usize, StreamId), (usize, StreamId)>,
+    queue: BTreeMap<(Duration, u64), Delivery>,
+    seq: u64,
+    rng: StdRng,
+    /// Share of datagrams that are lost.
+    pub(super) loss: f64,
+    pub(super) reaches: Filter,
+    /// Applied to every new member's configuration.
+    pub(super) configure: fn(&mut Config),
+}
+
+pub(super) fn addr(index: usize) -> SocketAddr {
+    let [.., high, low] = (index as u32).to_be_bytes();
+    SocketAddr::from((Ipv4Addr::new(10, 0, high, low), 7946))
+}
+
+pub(super) fn name(index: usize) -> String {
+    format!("m{index}")
+}
+
+fn index(addr: SocketAddr) -> usize {
+    let SocketAddr::V4(v4) = addr else { return usize::MAX };
+    let [_, _, high, low] = v4.ip().octets();
+    usize::from(u16::from_be_bytes([high, low]))
+}
+
+impl Sim {
+    pub(super) fn new(seed: u64) -> Self {
+        Self {
+            now: Duration::ZERO,
+            cores: Vec::new(),
+            events: Vec::new(),
+            ends: HashMap::new(),
+            queue: BTreeMap::new(),
+            seq: 0,
+            rng: StdRng::seed_from_u64(seed),
+            loss: 0.0,
+            reaches: Box::new(|_, _, _| true),
+            configure: |_| {},
+        }
+    }
+
+    /// Adds a member, and lets it join the first.
+    pub(super) fn add(&mut self) -> usize {
+        let index = self.cores.len();
+        self.cores.push(None);
+        self.events.push(Vec::new());
+        self.start(index, |_| {});
+        index
+    }
+
+    /// Starts the member of that index (again), and lets it join the first that is not itself.
+    pub(super) fn start(&mut self, index: usize, adapt: impl FnOnce(&mut Config)) {
+        let mut config = Config::new(name(index), addr(index));
+        config.framing.compress = false;
+        (self.configure)(&mut config);
+        adapt(&mut config);
+        let mut core = Core::new(config, self.now, self.rng.random()).expect("a valid configuration");
+        let first = (0..self.cores.len()).find(|i| *i != index && self.cores[*i].is_some());
+        if let Some(first) = first {
+            core.join(self.now, addr(first), true).expect("nothing is under way");
+        }
+        self.cores[index] = Some(core);
+        self.collect(index);
+    }
+
+    pub(super) fn with_members(seed: u64, count: usize) -> Self {
+        let mut sim = Self::new(seed);
+        for _ in 0..count {
+            sim.add();
+            sim.run(Duration::from_millis(20));
+        }
+        sim
+    }
+
+    pub(super) fn core(&mut self, index: usize) -> &mut Core {
+        self.cores[index].as_mut().expect("it lives")
+    }
+
+    /// Does something with a member, and with what comes of it.
+    pub(super) fn act<T>(&mut self, index: usize, act: impl FnOnce(&mut Core, Duration) -> T) -> T {
+        let now = self.now;
+        let result = act(self.core(index), now);
+        self.collect(index);
+        result
+    }
+
+    pub(super) fn kill(&mut self, index: usize) {
+        self.cores[index] = None;
+    }
+
+    pub(super) fn take_events(&mut self, index: usize) -> Vec<Event> {
+        std::mem::take(&mut self.events[index])
+    }
+
+    /// How `of` looks to `viewer`.
+    pub(super) fn status(&mut self, viewer: usize, of: usize) -> Option<Status> {
+        self.core(viewer).member(&name(of)).map(|member| member.status)
+    }
+
+    pub(super) fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.step(end) {}
+        self.now = end;
+    }
+
+    /// Runs until `done`; panics when that takes longer than `limit`. Returns how long it took.
+    pub(super) fn run_until(&mut self, limit: Duration, mut done: impl FnMut(&mut Self) -> bool) -> Duration {
+        let start = self.now;
+        while !done(self) {
+            assert!(self.now < start + limit, "not reached within {limit:?}");
+            self.run(Duration::from_millis(50));
+        }
+        self.now - start
+    }
+
+    fn step(&mut self, end: Duration) -> bool {
+        let timers = self.cores.iter().enumerate();
+        let timer = timers.filter_map(|(i, core)| Some((core.as_ref()?.poll_timeout()?, i))).min();
+        let delivery = self.queue.first_key_value().map(|((at, _), _)| *at);
+        match (timer, delivery) {
+            (Some((at, index)), delivery) if at <= end && delivery.is_none_or(|other| at <= other) => {
+                self.now = self.now.max(at);
+                self.act(index, Core::handle_timeout);
+            }
+            (_, Some(at)) if at <= end => {
+                self.now = self.now.max(at);
+                if let Some((_, delivery)) = self.queue.pop_first() {
+                    self.deliver(delivery);
+                }
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    fn deliver(&mut self, delivery: Delivery) {
+        match delivery {
+            Delivery::Udp { from, to, payload } => {
+                if self.cores.get(to).is_some_and(Option::is_some) {
+                    self.act(to, |core, now| core.handle_udp(now, addr(from), &payload));
+                }
+            }
+            Delivery::Connect { from, stream, to, payload } => self.connect(from, stream, to, &payload),
+            Delivery::Bytes { to, stream, payload } => {
+                if self.cores[to].is_some() {
+                    self.act(to, |core, now| core.handle_stream(now, stream, &payload));
+                }
+            }
+            Delivery::Closed { to, stream } => {
+                if self.cores[to].is_some() {
+                    self.act(to, |core, now| core.handle_stream_closed(now, stream, None));
+                }
+            }
+        }
+    }
+
+    fn connect(&mut self, from: usize, stream: StreamId, to: usize, payload: &[u8]) {
+        let accepted = match self.cores.get(to) {
+            Some(Some(_)) => self.act(to, |core, now| core.accept(now, addr(from))),
+            _ => None,
+        };
+        let Some(other) = accepted else { return self.later(Delivery::Closed { to: from, stream }) };
+        self.ends.insert((from, stream), (to, other));
+        self.ends.insert((to, other), (from, stream));
+        // In two parts: a message is not always whole.
+        let (head, tail) = payload.split_at(payload.len() / 2);
+        self.act(to, |core, now| core.handle_stream(now, other, head));
+        self.act(to, |core, now| core.handle_stream(now, other, tail));
+    }
+
+    fn later(&mut self, delivery: Delivery) {
+        self.seq += 1;
+        self.queue.insert((self.now + LATENCY, self.seq), delivery);
+    }
+
+    /// Takes everything that the core wants done.
+    fn collect(&mut self, from: usize) {
+        let Some(core) = self.cores[from].as_mut() else { return };
+        let transmits: VecDeque<_> = std::iter::from_fn(|| core.poll_transmit()).collect();
+        self.events[from].extend(std::iter::from_fn(|| core.poll_event()));
+        for transmit in transmits {
+            self.send(from, transmit);
+        }
+    }
+
+    fn send(&mut self, from: usize, transmit: Transmit) {
+        match transmit {
+            Transmit::Udp { to, payload } => {
+                let to = index(to);
+                assert!(payload.len() <= super::PACKET_SIZE, "a packet of {} bytes", payload.len());
+                if (self.reaches)(from, to, false) && self.rng.random::<f64>() >= self.loss {
+                    self.later(Delivery::Udp { from, to, payload });
+                }
+            }
+            Transmit::Connect { stream, to, payload } => {
+                let to = index(to);
+                if (self.reaches)(from, to, true) {
+                    self.later(Delivery::Connect { from, stream, to, payload });
+                }
+            }
+            Transmit::Reply { stream, payload } => {
+                if let Some((to, other)) = self.ends.remove(&(from, stream)) {
+                    self.later(Delivery::Bytes { to, stream: other, payload });
+                    self.later(Delivery::Closed { to, stream: other });
+                }
+            }
+            Transmit::Close { stream } => {
+                if let Some((to, other)) = self.ends.remove(&(from, stream)) {
+                    self.later(Delivery::Closed { to, stream: other });
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! Clusters under virtual time.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use super::{
+    Config, Core, Event, Status,
+    sim::{Sim, addr, name},
+};
+use crate::wire::memberlist::{NodeState, PushPull, VSN, ip_bytes};
+
+fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+fn complete(sim: &mut Sim) -> bool {
+    let count = sim.cores.iter().flatten().count();
+    sim.cores.iter().flatten().all(|core| core.alive_count() == count)
+}
+
+fn failures(sim: &Sim) -> BTreeSet<String> {
+    let failed = sim.events.iter().flatten().filter_map(|event| match event {
+        Event::MemberFailed(member) => Some(member.name.clone()),
+        _ => None,
+    });
+    failed.collect()
+}
+
+#[test]
+fn sixty_members_events_and_twenty_deaths() {
+    let mut sim = Sim::with_members(1, 60);
+    let took = sim.run_until(secs(30), complete);
+    assert!(took <= secs(10), "complete views took {took:?}");
+
+    sim.act(7, |core, _| core.user_event("deploy", b"1.2.3", false)).expect("is sent");
+    let heard = |sim: &Sim| {
+        let times = |events: &Vec<Event>| {
+            events.iter().filter(|e| matches!(e, Event::UserEvent { name, .. } if name == "deploy")).count()
+        };
+        sim.events.iter().map(times).collect::<Vec<_>>()
+    };
+    let took = sim.run_until(secs(10), |sim| heard(sim).iter().all(|n| *n == 1));
+    assert!(took <= secs(3), "an event took {took:?}");
+    sim.run(secs(20));
+    assert!(heard(&sim).iter().all(|n| *n == 1), "an event is reported once");
+    assert_eq!(failures(&sim), BTreeSet::new(), "nobody failed");
+
+    let dead: Vec<_> = (0..60).filter(|i| i % 3 == 1).collect();
+    dead.iter().for_each(|i| sim.kill(*i));
+    let took = sim.run_until(secs(60), |sim| {
+        let living: Vec<_> = (0..60).filter(|i| sim.cores[*i].is_some()).collect();
+        living.iter().all(|viewer| dead.iter().all(|of| sim.status(*viewer, *of) == Some(Status::Failed)))
+    });
+    assert!(took <= secs(30), "20 deaths took {took:?}");
+    sim.run(secs(30));
+    let expected: BTreeSet<_> = dead.iter().map(|i| name(*i)).collect();
+    assert_eq!(failures(&sim), expected, "exactly the dead failed");
+    assert!(complete(&mut sim));
+}
+
+#[test]
+fn loss_costs_nobody_its_life() {
+    let mut sim = Sim::with_members(2, 12);
+    sim.loss = 0.2;
+    sim.run(secs(120));
+    assert_eq!(failures(&sim), BTreeSet::new());
+    assert!(complete(&mut sim));
+}
+
+#[test]
+fn tcp_saves_a_pair_that_udp_does_not_connect() {
+    let mut sim = Sim::with_members(3, 2);
+    sim.run_until(secs(5), complete);
+    sim.reaches = Box::new(|_, _, tcp| tcp);
+    sim.run(secs(60));
+    assert_eq!(failures(&sim), BTreeSet::new());
+    assert!(sim.core(0).stats().tcp_acks > 10);
+    sim.reaches = Box::new(|_, _, _| false);
+    sim.run_until(secs(60), |sim| sim.status(0, 1) == Some(Status::Failed));
+}
+
+#[test]
+fn indirect_probes_save_a_member_that_one_cannot_reach() {
+    let mut sim = Sim::with_members(4, 5);
+    sim.run_until(secs(10), complete);
+    sim.reaches = Box::new(|from, to, _| !matches!((from, to), (0, 1) | (1, 0)));
+    sim.run(secs(60));
+    assert_eq!(failures(&sim), BTreeSet::new());
+}
+
+#[test]
+fn a_partition_is_noticed_and_heals() {
+    let mut sim = Sim::with_members(5, 10);
+    sim.run_until(secs(10), complete);
+    sim.reaches = Box::new(|from, to, _| (from < 4) == (to < 4));
+    sim.run_until(secs(90), |sim| (0..10).all(|i| sim.core(i).alive_count() == if i < 4 { 4 } else { 6 }));
+    sim.events.iter_mut().for_each(Vec::clear);
+    sim.reaches = Box::new(|_, _, _| true);
+    let took = sim.run_until(secs(180), complete);
+    println!("healed after {took:?}");
+    assert!(sim.events[0].iter().any(|e| matches!(e, Event::MemberJoined(m) if m.name == name(9))));
+
+    // A short one: what each side thinks of the other is still fresh.
+    sim.reaches = Box::new(|from, to, _| (from < 4) == (to < 4));
+    sim.run_until(secs(90), |sim| sim.core(0).alive_count() < 8);
+    sim.reaches = Box::new(|_, _, _| true);
+    sim.run_until(secs(180), complete);
+}
+
+#[test]
+fn a_crash_and_a_restart_under_the_same_name() {
+    let mut sim = Sim::with_members(6, 4);
+    sim.run_until(secs(10), complete);
+    // A restart so quick that nobody noticed the crash, with other tags.
+    sim.act(3, |core, _| core.set_tags([("v".to_owned(), "1".to_owned())].into())).expect("fits");
+    sim.run(secs(3));
+    sim.kill(3);
+    sim.start(3, |config| config.tags = [("v".to_owned(), "2".to_owned())].into());
+    let version = |sim: &mut Sim| sim.core(1).member(&name(3)).and_then(|m| m.tags.get("v").cloned());
+    sim.run_until(secs(10), |sim| version(sim).as_deref() == Some("2"));
+    // One after it was declared dead.
+    sim.kill(3);
+    sim.run_until(secs(60), |sim| (0..3).all(|i| sim.status(i, 3) == Some(Status::Failed)));
+    sim.start(3, |_| {});
+    sim.run_until(secs(10), complete);
+    assert!((0..3).all(|i| sim.status(i, 3) == Some(Status::Alive)));
+}
+
+#[test]
+fn leaving_is_not_failing() {
+    let mut sim = Sim::with_members(7, 6);
+    sim.run_until(secs(10), complete);
+    sim.act(2, Core::leave);
+    assert!(sim.act(2, |core, _| core.user_event("x", b"", false)).is_err());
+    let finished = |sim: &mut Sim| sim.events[2].contains(&Event::LeaveFinished);
+    let took = sim.run_until(secs(12), finished);
+    println!("left after {took:?}");
+    sim.kill(2);
+    sim.run(secs(30));
+    assert!([0, 1, 3, 4, 5].iter().all(|i| sim.status(*i, 2) == Some(Status::Left)));
+    assert_eq!(failures(&sim), BTreeSet::new());
+    // It may return at once, even elsewhere; a newcomer learns of nobody who is gone.
+    sim.start(2, |_| {});
+    sim.run_until(secs(10), complete);
+    assert_eq!(sim.status(5, 2), Some(Status::Alive));
+}
+
+#[test]
+fn force_leave_and_prune_and_reaping() {
+    let mut sim = Sim::with_members(8, 5);
+    sim.run_until(secs(10), complete);
+    sim.act(0, |core, now| core.force_leave(now, &name(1), false)).expect("is known");
+    sim.run(secs(10));
+    assert!((0..5).filter(|i| *i != 1).all(|i| sim.status(i, 1) == Some(Status::Alive)), "it refutes");
+
+    for gone in [3, 4] {
+        sim.kill(gone);
+    }
+    sim.run_until(secs(60), |sim| (0..3).all(|i| sim.core(i).alive_count() == 3));
+    sim.act(0, |core, now| core.force_leave(now, &name(3), false)).expect("is known");
+    sim.act(0, |core, now| core.force_leave(now, &name(4), true)).expect("is known");
+    sim.run(secs(5));
+    assert!((0..3).all(|i| sim.status(i, 3) == Some(Status::Left)));
+    assert!((0..3).all(|i| sim.status(i, 4).is_none()), "pruned");
+    assert!(sim.act(0, |core, now| core.force_leave(now, "nobody", false)).is_err());
+
+    sim.run(secs(24 * 3600 + 60));
+    assert!((0..3).all(|i| sim.status(i, 3).is_none()), "reaped");
+    assert!(sim.events[1].iter().any(|e| matches!(e, Event::MemberReaped(m) if m.name == name(3))));
+    assert!(complete(&mut sim));
+}
+
+#[test]
+fn snapshots_bring_back_clocks_and_addresses() {
+    let mut sim = Sim::with_members(9, 3);
+    sim.run_until(secs(10), complete);
+    sim.act(0, |core, _| core.user_event("old", b"", false)).expect("is sent");
+    sim.run(secs(3));
+    let bytes = sim.core(2).snapshot().encode();
+    let snapshot = super::Snapshot::parse(&bytes);
+    assert_eq!(snapshot.alive.iter().map(|(_, a)| *a).collect::<BTreeSet<_>>(), [addr(0), addr(1)].into());
+    sim.kill(2);
+    sim.take_events(2);
+    // Joins without ignoring old events: the restored clock does that.
+    let config = Config { restore: Some(snapshot), ..Config::new(name(2), addr(2)) };
+    let mut core = Core::new(config, sim.now, [1; 32]).expect("valid");
+    core.join(sim.now, addr(0), false).expect("is begun");
+    sim.cores[2] = Some(core);
+    sim.run_until(secs(10), complete);
+    sim.act(0, |core, _| core.user_event("new", b"", false)).expect("is sent");
+    sim.run(secs(3));
+    let events = sim.take_events(2).into_iter();
+    let names: Vec<_> = events
+        .filter_map(|e| match e {
+            Event::UserEvent { name, .. } => Some(name),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(names, ["new"]);
+}
+
+/// A state of that many members.
+fn big_state(count: usize) -> PushPull {
+    let nodes = (0..count).map(|n| NodeState {
+        addr: ip_bytes(addr(n).ip()),
+        incarnation: 1,
+        meta: Some(vec![255, 0x80]),
+        name: name(n),
+        port: 7946,
+        state: 0,
+        vsn: Some(VSN.to_vec()),
+    });
+    PushPull { join: false, nodes: nodes.collect(), user_state: Vec::new() }
+}
+
+#[test]
+fn merging_ten_thousand_members_is_linear() {
+    let config = Config::new("viewer", "10.9.9.9:7946".parse().expect("an address"));
+    let mut core = Core::new(config, Duration::ZERO, [2; 32]).expect("valid");
+    let mut merge = |count| {
+        let before = core.stats();
+        let id = core.accept(Duration::ZERO, addr(0)).expect("room");
+        core.handle_stream(Duration::ZERO, id, &big_state(count).encode());
+        while core.poll_transmit().is_some() || core.poll_event().is_some() {}
+        let after = core.stats();
+        assert_eq!(core.alive_count(), 10_001);
+        (after.lookups - before.lookups, after.updates - before.updates)
+    };
+    assert_eq!(merge(10_000), (10_000, 10_000));
+    assert_eq!(merge(10_000), (10_000, 0), "what is known is filtered before foca sees it");
+    assert_eq!(merge(100), (100, 0));
+}

@@ -1,0 +1,313 @@
+//! What the wire says of members, translated for foca: memberlist's rules of who overrides whom.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use foca::State;
+
+use super::{
+    Core, Event,
+    glue::{Id, Info, alive_message},
+    suspicion::Suspicion,
+    table::{Health, Peer},
+    timers::Due,
+    types::Status,
+};
+use crate::wire::memberlist::{Alive, Dead, Message, Suspect, VSN, parse_addr};
+
+/// An incarnation may be this much higher than the one that is known. Members raise theirs by one; a
+/// forged message with the greatest number would otherwise make the name unusable for ever.
+pub(super) const MAX_INCARNATION_JUMP: u32 = 1 << 20;
+/// foca counts in 16 bits: before they run out, the member gets a new generation.
+const REBASE_AFTER: u32 = 60_000;
+/// A member is told at most this often that it is held for dead.
+const TELL_INTERVAL: Duration = Duration::from_secs(1);
+
+impl Core {
+    /// An `alive` message, or the like from a push/pull.
+    pub(super) fn on_alive(&mut self, now: Duration, alive: Alive) {
+        let Some(info) = parse_alive(&alive) else {
+            self.stats.malformed += 1;
+            return;
+        };
+        if *info.name == *self.own.info.name {
+            return self.on_own_alive(&info, alive.incarnation);
+        }
+        let Some(slot) = self.table.slot(&info.name) else {
+            return self.insert_peer(now, info, alive.incarnation);
+        };
+        let Some(peer) = self.table.get(slot) else { return };
+        let gone_for = now.saturating_sub(peer.changed_at);
+        let reclaimable = !peer.health.is_active() && gone_for >= self.config.timing.dead_reclaim;
+        if peer.info.addr != info.addr && !(peer.health == Health::Left || reclaimable) {
+            let name = info.name.to_string();
+            return self.emit(Event::NameConflict { name, other: info.addr });
+        }
+        let moved = peer.info.addr != info.addr;
+        if alive.incarnation <= peer.incarnation && !reclaimable && !moved {
+            if !peer.health.is_active() {
+                // It does not know yet what is said of it: telling lets it refute at once.
+                self.tell_dead(now, slot, info.addr);
+            }
+            return;
+        }
+        if self.jumps(alive.incarnation, peer.incarnation) {
+            return;
+        }
+        self.revive_or_update(now, slot, info, alive.incarnation);
+    }
+
+    fn on_own_alive(&mut self, info: &Info, incarnation: u32) {
+        if self.is_leaving() || incarnation < self.own.incarnation {
+            return;
+        }
+        if info.addr != self.own.info.addr {
+            let name = info.name.to_string();
+            self.emit(Event::NameConflict { name, other: info.addr });
+            return self.start_conflict_vote();
+        }
+        let same = info.meta == self.own.info.meta && info.vsn == self.own.info.vsn;
+        if incarnation > self.own.incarnation || !same {
+            self.refute(incarnation, None);
+        }
+    }
+
+    fn insert_peer(&mut self, now: Duration, info: Info, incarnation: u32) {
+        if self.table.len() >= self.config.max_members || incarnation >= u32::MAX - MAX_INCARNATION_JUMP {
+            self.stats.rejected += 1;
+            return;
+        }
+        let intent = self.intents.take(&info.name);
+        let peer = Peer {
+            info: Arc::new(Info { base: incarnation, ..info }),
+            generation: self.next_generation(),
+            incarnation,
+            health: Health::Alive,
+            changed_at: now,
+            from: None,
+            status: if intent.is_some_and(|i| i.leave) { Status::Leaving } else { Status::Alive },
+            status_ltime: intent.map_or(0, |i| i.ltime),
+            suspicion: None,
+            told_at: None,
+            rtt: None,
+        };
+        let member = peer.to_member();
+        let slot = self.table.insert(peer);
+        self.queue_update(slot, State::Alive);
+        self.emit(Event::MemberJoined(member));
+    }
+
+    fn revive_or_update(&mut self, now: Duration, slot: u32, info: Info, incarnation: u32) {
+        let generation = self.next_generation();
+        let Some(peer) = self.table.get_mut(slot) else { return };
+        let was_active = peer.health.is_active();
+        let changed = peer.info.meta != info.meta;
+        let base = peer.info.base;
+        if !was_active {
+            // foca never takes a member back: a new generation is a new member to it.
+            peer.generation = generation;
+            peer.status = Status::Alive;
+            peer.rtt = None;
+        }
+        peer.incarnation = incarnation;
+        (peer.suspicion, peer.from, peer.told_at) = (None, None, None);
+        let base = if was_active { base } else { incarnation };
+        self.table.set_info(slot, Info { base, ..info });
+        self.table.set_health(slot, Health::Alive, now);
+        self.queue_update(slot, State::Alive);
+        let Some(member) = self.table.get(slot).map(Peer::to_member) else { return };
+        if !was_active {
+            self.emit(Event::MemberJoined(member));
+        } else if changed {
+            self.emit(Event::MemberUpdated(member));
+        }
+    }
+
+    /// A `suspect` message; `source` is where it came from, when that can be answered.
+    pub(super) fn on_suspect(&mut self, now: Duration, source: Option<SocketAddr>, suspect: &Suspect) {
+        if *suspect.node == *self.own.info.name {
+            return self.on_own_doubt(suspect.incarnation, source);
+        }
+        let Some(slot) = self.table.slot(&suspect.node) else { return };
+        let Some(peer) = self.table.get_mut(slot) else { return };
+        if suspect.incarnation < peer.incarnation {
+            return;
+        }
+        if let Some(suspicion) = &mut peer.suspicion {
+            if suspicion.confirm(&suspect.from) {
+                self.schedule_suspicion(slot);
+                // foca does not pass on what it knows already.
+                self.broadcast(&Message::Suspect(suspect.clone()).encode());
+            }
+            return;
+        }
+        let known = peer.incarnation;
+        if peer.health != Health::Alive || self.jumps(suspect.incarnation, known) {
+            return;
+        }
+        if let Some(peer) = self.table.get_mut(slot) {
+            peer.incarnation = suspect.incarnation;
+            peer.from = Some(suspect.from.as_str().into());
+        }
+        self.start_suspicion(now, slot, suspect.from.as_str().into());
+        self.queue_update(slot, State::Suspect);
+    }
+
+    pub(super) fn start_suspicion(&mut self, now: Duration, slot: u32, from: Arc<str>) {
+        let suspicion = Suspicion::new(&self.config.timing, self.cluster_size(), now, from);
+        if let Some(peer) = self.table.get_mut(slot) {
+            peer.suspicion = Some(suspicion);
+        }
+        self.table.set_health(slot, Health::Suspect, now);
+        self.schedule_suspicion(slot);
+    }
+
+    fn schedule_suspicion(&mut self, slot: u32) {
+        let Some(peer) = self.table.get(slot) else { return };
+        let Some(suspicion) = &peer.suspicion else { return };
+        let due = Due::Suspicion { slot, generation: peer.generation, incarnation: peer.incarnation };
+        self.timers.add(suspicion.deadline(), due);
+    }
+
+    pub(super) fn suspicion_due(&mut self, now: Duration, slot: u32, generation: u64, incarnation: u32) {
+        let Some(peer) = self.table.get(slot) else { return };
+        if (peer.generation, peer.incarnation) != (generation, incarnation)
+            || peer.suspicion.as_ref().is_none_or(|suspicion| suspicion.deadline() > now)
+        {
+            return;
+        }
+        let addr = peer.info.addr;
+        self.bury(now, slot, incarnation, None);
+        // If it lives after all, it hears of it and refutes.
+        self.tell_dead(now, slot, addr);
+    }
+
+    /// A `dead` message.
+    pub(super) fn on_dead(&mut self, now: Duration, source: Option<SocketAddr>, dead: &Dead) {
+        if *dead.node == *self.own.info.name {
+            return self.on_own_doubt(dead.incarnation, source);
+        }
+        let Some(slot) = self.table.slot(&dead.node) else { return };
+        let Some(peer) = self.table.get(slot) else { return };
+        // foca would take a death at any incarnation: what is stale must not reach it.
+        if dead.incarnation < peer.incarnation
+            || !peer.health.is_active()
+            || self.jumps(dead.incarnation, peer.incarnation)
+        {
+            return;
+        }
+        self.bury(now, slot, dead.incarnation, Some(dead.from.as_str().into()));
+    }
+
+    fn bury(&mut self, now: Duration, slot: u32, incarnation: u32, from: Option<Arc<str>>) {
+        let Some(peer) = self.table.get_mut(slot) else { return };
+        let left = from.as_deref() == Some(&*peer.info.name);
+        peer.incarnation = incarnation;
+        peer.suspicion = None;
+        peer.from = from;
+        peer.status = if left || peer.status == Status::Leaving { Status::Left } else { Status::Failed };
+        let gone = peer.status;
+        self.table.set_health(slot, if left { Health::Left } else { Health::Dead }, now);
+        self.queue_update(slot, State::Down);
+        let Some(member) = self.table.get(slot).map(Peer::to_member) else { return };
+        self.emit(if gone == Status::Left { Event::MemberLeft(member) } else { Event::MemberFailed(member) });
+    }
+
+    /// Somebody doubts that this member lives.
+    fn on_own_doubt(&mut self, incarnation: u32, source: Option<SocketAddr>) {
+        if self.is_leaving() || incarnation < self.own.incarnation {
+            return;
+        }
+        self.refute(incarnation, source);
+    }
+
+    /// Says louder than `incarnation` that this member is alive; at once to `source`, if that is a member.
+    pub(super) fn refute(&mut self, incarnation: u32, source: Option<SocketAddr>) {
+        if self.jumps(incarnation, self.own.incarnation) {
+            return;
+        }
+        self.own.incarnation = self.own.incarnation.max(incarnation).saturating_add(1);
+        self.stats.refutations += 1;
+        self.probes.worse(1);
+        self.announce_self();
+        if let Some(source) = source.filter(|addr| self.table.slot_at(*addr).is_some()) {
+            let alive = alive_message(&self.own.info, self.own.incarnation);
+            self.send_message(source, &Message::Alive(alive));
+        }
+    }
+
+    /// Broadcasts that this member is alive; foca only ever speaks of others.
+    pub(super) fn announce_self(&mut self) {
+        let alive = alive_message(&self.own.info, self.own.incarnation);
+        self.broadcast(&Message::Alive(alive).encode());
+    }
+
+    /// Tells a member that it is held for dead, so that it can refute.
+    pub(super) fn tell_dead(&mut self, now: Duration, slot: u32, to: SocketAddr) {
+        let own = self.own.info.name.clone();
+        let Some(peer) = self.table.get_mut(slot) else { return };
+        if peer.health.is_active() || peer.told_at.is_some_and(|at| now < at + TELL_INTERVAL) {
+            return;
+        }
+        peer.told_at = Some(now);
+        let dead = Dead {
+            from: peer.from.as_ref().unwrap_or(&own).to_string(),
+            incarnation: peer.incarnation,
+            node: peer.info.name.to_string(),
+        };
+        self.send_message(to, &Message::Dead(dead));
+    }
+
+    /// Whether an incarnation is further ahead of the known one than honest members get.
+    fn jumps(&mut self, incarnation: u32, known: u32) -> bool {
+        let jumps = incarnation.saturating_sub(known) > MAX_INCARNATION_JUMP;
+        self.stats.rejected += u64::from(jumps);
+        jumps
+    }
+
+    fn next_generation(&mut self) -> u64 {
+        self.generation += 1;
+        self.generation
+    }
+
+    /// Lets foca know of a change at the end of this call.
+    fn queue_update(&mut self, slot: u32, state: State) {
+        let generation = self.generation + 1;
+        let Some(peer) = self.table.get_mut(slot) else { return };
+        if peer.incarnation.saturating_sub(peer.info.base) > REBASE_AFTER || peer.incarnation < peer.info.base
+        {
+            self.generation = generation;
+            peer.generation = generation;
+            peer.info = Arc::new(Info { base: peer.incarnation, ..Info::clone(&peer.info) });
+        }
+        let incarnation = foca_incarnation(peer);
+        let id = peer.id(slot);
+        self.updates.push(foca::Member::new(id, incarnation, state));
+    }
+
+    /// The member's identity in foca, if it still is that generation.
+    pub(super) fn current(&self, id: &Id) -> Option<&Peer> {
+        self.table.get(id.slot).filter(|peer| peer.generation == id.generation)
+    }
+}
+
+/// The incarnation as foca counts it.
+pub(super) fn foca_incarnation(peer: &Peer) -> u16 {
+    u16::try_from(peer.incarnation.saturating_sub(peer.info.base)).unwrap_or(u16::MAX)
+}
+
+fn parse_alive(alive: &Alive) -> Option<Info> {
+    let addr = parse_addr(&alive.addr, alive.port)?;
+    // Very old agents say nothing about versions.
+    let vsn = match &alive.vsn {
+        Some(vsn) if vsn.len() >= VSN.len() => <[u8; 6]>::try_from(&vsn[..6]).ok()?,
+        _ => [1, 1, 1, 1, 1, 1],
+    };
+    let valid = !alive.node.is_empty() && vsn[0] != 0 && vsn[0] <= vsn[1];
+    valid.then(|| Info {
+        name: alive.node.as_str().into(),
+        addr,
+        meta: alive.meta.clone().unwrap_or_default(),
+        vsn,
+        base: 0,
+    })
+}

@@ -1,0 +1,287 @@
+//! TCP exchanges: joining, comparing states, pings that UDP lost.
+
+use std::{collections::HashMap, net::SocketAddr, time::Duration};
+
+use super::{Core, Event, StreamId, Transmit, probe::AckPath, table::Health, timers::Due};
+use crate::wire::{
+    memberlist::{Ack, Alive, Dead, NodeState, Ping, PushPull, Suspect, ip_bytes, state},
+    serf,
+    stream::{self, StreamDecoder, StreamMessage},
+};
+
+/// Most exchanges at a time that others began.
+pub(super) const MAX_INBOUND: usize = 64;
+/// Most exchanges at a time that this member began.
+pub(super) const MAX_OUTBOUND: usize = 64;
+/// When a merge changes more members than this, they are not broadcast one by one.
+pub(super) const MAX_MERGE_BROADCASTS: usize = 1024;
+
+/// Why an exchange was begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// The caller wants to join.
+    Join { ignore_old: bool },
+    /// A failed member is tried again.
+    Reconnect,
+    /// States are compared now and then.
+    Compare,
+    /// A ping with this sequence number.
+    Ping(u32),
+    /// Somebody else knows.
+    Inbound,
+}
+
+#[derive(Debug)]
+struct Stream {
+    purpose: Purpose,
+    addr: SocketAddr,
+    decoder: StreamDecoder,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Streams {
+    open: HashMap<StreamId, Stream>,
+    inbound: usize,
+    next: u64,
+}
+
+impl Streams {
+    fn insert(&mut self, stream: Stream) -> Option<StreamId> {
+        let inbound = stream.purpose == Purpose::Inbound;
+        let outbound = self.open.len() - self.inbound;
+        if (inbound && self.inbound >= MAX_INBOUND) || (!inbound && outbound >= MAX_OUTBOUND) {
+            return None;
+        }
+        self.inbound += usize::from(inbound);
+        self.next += 1;
+        let id = StreamId(self.next);
+        self.open.insert(id, stream);
+        Some(id)
+    }
+
+    fn remove(&mut self, id: StreamId) -> Option<Stream> {
+        let stream = self.open.remove(&id)?;
+        self.inbound -= usize::from(stream.purpose == Purpose::Inbound);
+        Some(stream)
+    }
+}
+
+impl From<Ping> for StreamMessage {
+    fn from(ping: Ping) -> Self {
+        Self::Ping(ping)
+    }
+}
+
+impl Core {
+    /// Announces an accepted connection. `None`: there are too many, close it.
+    pub fn accept(&mut self, now: Duration, from: SocketAddr) -> Option<StreamId> {
+        let decoder = StreamDecoder::new(self.config.framing.clone());
+        let id = self.streams.insert(Stream { purpose: Purpose::Inbound, addr: from, decoder });
+        match id {
+            Some(id) => self.timers.add(now + self.config.timing.stream_timeout, Due::Stream(id)),
+            None => self.stats.rejected += 1,
+        }
+        id
+    }
+
+    /// Takes bytes that were read from a connection.
+    pub fn handle_stream(&mut self, now: Duration, id: StreamId, bytes: &[u8]) {
+        let Some(stream) = self.streams.open.get_mut(&id) else { return };
+        match stream.decoder.push(bytes) {
+            Ok(None) => {}
+            Ok(Some(message)) => {
+                if let Some(stream) = self.streams.remove(id) {
+                    self.stream_message(now, id, &stream, message);
+                }
+            }
+            Err(error) => {
+                self.stats.malformed += 1;
+                self.close(id);
+                self.end_stream(id, Some(error.to_string()));
+            }
+        }
+        self.flush_updates(now);
+    }
+
+    /// Takes note that a connection could not be opened, or has ended.
+    pub fn handle_stream_closed(&mut self, now: Duration, id: StreamId, error: Option<&str>) {
+        let error = error.unwrap_or("the connection was closed");
+        self.end_stream(id, Some(error.to_owned()));
+        self.flush_updates(now);
+    }
+
+    pub(super) fn stream_due(&mut self, _now: Duration, id: StreamId) {
+        if self.streams.open.contains_key(&id) {
+            self.close(id);
+            self.end_stream(id, Some("timed out".to_owned()));
+        }
+    }
+
+    fn end_stream(&mut self, id: StreamId, error: Option<String>) {
+        if let Some(stream) = self.streams.remove(id)
+            && let Purpose::Join { .. } = stream.purpose
+        {
+            self.emit(Event::JoinFinished { join: id, addr: stream.addr, error });
+        }
+    }
+
+    pub(super) fn start_stream(
+        &mut self,
+        now: Duration,
+        to: SocketAddr,
+        purpose: Purpose,
+        message: StreamMessage,
+    ) -> Option<StreamId> {
+        let decoder = StreamDecoder::new(self.config.framing.clone());
+        let Ok(payload) = stream::encode(&self.config.framing, &message, &mut self.rng) else {
+            self.stats.internal += 1;
+            return None;
+        };
+        let Some(stream) = self.streams.insert(Stream { purpose, addr: to, decoder }) else {
+            self.stats.rejected += 1;
+            return None;
+        };
+        let timeout = match purpose {
+            // Later than the probe's end nobody waits for it.
+            Purpose::Ping(_) => self.config.timing.probe_interval.min(self.config.timing.stream_timeout),
+            _ => self.config.timing.stream_timeout,
+        };
+        self.timers.add(now + timeout, Due::Stream(stream));
+        self.transmit(Transmit::Connect { stream, to, payload });
+        Some(stream)
+    }
+
+    pub(super) fn start_push_pull(&mut self, now: Duration, to: SocketAddr, purpose: Purpose) {
+        self.push_pull(now, to, purpose);
+    }
+
+    pub(super) fn push_pull(&mut self, now: Duration, to: SocketAddr, purpose: Purpose) -> Option<StreamId> {
+        let join = matches!(purpose, Purpose::Join { .. } | Purpose::Reconnect);
+        let state = self.local_state(now, join);
+        self.start_stream(now, to, purpose, StreamMessage::PushPull(state))
+    }
+
+    fn stream_message(&mut self, now: Duration, id: StreamId, stream: &Stream, message: StreamMessage) {
+        match (stream.purpose, message) {
+            (Purpose::Inbound, StreamMessage::PushPull(remote)) => {
+                let reply = self.local_state(now, false);
+                self.reply(id, StreamMessage::PushPull(reply));
+                self.merge(now, remote, None, false);
+            }
+            (Purpose::Inbound, StreamMessage::Ping(ping)) => {
+                if ping.node.is_empty() || *ping.node == *self.own.info.name {
+                    self.reply(id, StreamMessage::Ack(Ack { payload: None, seq_no: ping.seq_no }));
+                } else {
+                    self.close(id);
+                }
+            }
+            (Purpose::Inbound, StreamMessage::User(bytes)) => {
+                self.close(id);
+                self.on_user(now, &bytes);
+            }
+            (Purpose::Ping(seq_no), StreamMessage::Ack(ack)) if ack.seq_no == seq_no => {
+                self.close(id);
+                self.on_ack(now, seq_no, AckPath::Tcp);
+            }
+            (Purpose::Join { ignore_old }, StreamMessage::PushPull(remote)) => {
+                self.close(id);
+                self.merge(now, remote, Some(stream.addr), ignore_old);
+                self.flush_updates(now);
+                self.broadcast_join();
+                self.emit(Event::JoinFinished { join: id, addr: stream.addr, error: None });
+            }
+            (Purpose::Compare | Purpose::Reconnect, StreamMessage::PushPull(remote)) => {
+                self.close(id);
+                self.merge(now, remote, Some(stream.addr), false);
+            }
+            (purpose, message) => {
+                self.stats.malformed += 1;
+                self.close(id);
+                if let Purpose::Join { .. } = purpose {
+                    let error = match message {
+                        StreamMessage::Err(refusal) => format!("refused: {}", refusal.error),
+                        _ => "answered with something else".to_owned(),
+                    };
+                    self.emit(Event::JoinFinished { join: id, addr: stream.addr, error: Some(error) });
+                }
+            }
+        }
+    }
+
+    fn reply(&mut self, stream: StreamId, message: StreamMessage) {
+        match stream::encode(&self.config.framing, &message, &mut self.rng) {
+            Ok(payload) => self.transmit(Transmit::Reply { stream, payload }),
+            Err(_) => {
+                self.stats.internal += 1;
+                self.close(stream);
+            }
+        }
+    }
+
+    /// All that this member knows.
+    pub(super) fn local_state(&self, now: Duration, join: bool) -> PushPull {
+        let own = &self.own;
+        let own_state = if self.is_leaving() { state::LEFT } else { state::ALIVE };
+        let mut nodes = vec![node_state(&own.info, own.incarnation, own_state)];
+        for (_, peer) in self.table.iter() {
+            let state = match peer.health {
+                Health::Alive => state::ALIVE,
+                Health::Suspect => state::SUSPECT,
+                Health::Dead => state::DEAD,
+                Health::Left => state::LEFT,
+            };
+            // Old deaths are no news, and their incarnations no longer bind anybody.
+            let fresh = now.saturating_sub(peer.changed_at) < self.config.timing.dead_reclaim;
+            if peer.health.is_active() || fresh {
+                nodes.push(node_state(&peer.info, peer.incarnation, state));
+            }
+        }
+        let user_state = serf::encode_tagged(serf::kind::PUSH_PULL, &self.serf_state());
+        PushPull { join, nodes, user_state }
+    }
+
+    /// `source` is the other side's address, when it is certain.
+    fn merge(&mut self, now: Duration, remote: PushPull, source: Option<SocketAddr>, ignore_old: bool) {
+        self.stats.merges += 1;
+        for node in remote.nodes {
+            self.merge_node(now, source, node);
+        }
+        match serf::decode_tagged::<serf::PushPull>(serf::kind::PUSH_PULL, &remote.user_state) {
+            Ok(state) => self.merge_serf(now, &state, ignore_old),
+            // Plain memberlist has no user state.
+            Err(_) if remote.user_state.is_empty() => {}
+            Err(_) => self.stats.malformed += 1,
+        }
+    }
+
+    fn merge_node(&mut self, now: Duration, source: Option<SocketAddr>, node: NodeState) {
+        let incarnation = node.incarnation;
+        match node.state {
+            state::ALIVE => {
+                let NodeState { name, addr, port, meta, vsn, .. } = node;
+                self.on_alive(now, Alive { addr, incarnation, meta, node: name, port, vsn });
+            }
+            state::LEFT => {
+                self.on_dead(now, source, &Dead { from: node.name.clone(), incarnation, node: node.name });
+            }
+            // A second-hand death is only a suspicion: the member gets its chance to refute.
+            state::SUSPECT | state::DEAD => {
+                let from = self.own.info.name.to_string();
+                self.on_suspect(now, source, &Suspect { from, incarnation, node: node.name });
+            }
+            _ => self.stats.malformed += 1,
+        }
+    }
+}
+
+fn node_state(info: &super::glue::Info, incarnation: u32, state: u8) -> NodeState {
+    NodeState {
+        addr: ip_bytes(info.addr.ip()),
+        incarnation,
+        meta: Some(info.meta.clone()),
+        name: info.name.to_string(),
+        port: info.addr.port(),
+        state,
+        vsn: Some(info.vsn.to_vec()),
+    }
+}

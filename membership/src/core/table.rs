@@ -1,0 +1,151 @@
+//! The members that are known, by slot and by name.
+
+use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
+
+use super::{
+    glue::{Id, Info},
+    suspicion::Suspicion,
+    types::{Member, Status},
+};
+use crate::wire::serf::decode_tags;
+
+/// memberlist's view of a member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Health {
+    Alive,
+    Suspect,
+    Dead,
+    Left,
+}
+
+impl Health {
+    pub(super) fn is_active(self) -> bool {
+        matches!(self, Self::Alive | Self::Suspect)
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) info: Arc<Info>,
+    pub(super) generation: u64,
+    /// As the wire has it.
+    pub(super) incarnation: u32,
+    pub(super) health: Health,
+    /// When `health` last changed.
+    pub(super) changed_at: Duration,
+    /// Who declared it dead.
+    pub(super) from: Option<Arc<str>>,
+    pub(super) status: Status,
+    pub(super) status_ltime: u64,
+    pub(super) suspicion: Option<Suspicion>,
+    /// When it was last told that it is held for dead.
+    pub(super) told_at: Option<Duration>,
+    pub(super) rtt: Option<Duration>,
+}
+
+impl Peer {
+    pub(super) fn id(&self, slot: u32) -> Id {
+        Id { slot, generation: self.generation, info: self.info.clone(), from: self.from.clone() }
+    }
+
+    pub(super) fn to_member(&self) -> Member {
+        Member {
+            name: self.info.name.to_string(),
+            addr: self.info.addr,
+            tags: decode_tags(&self.info.meta),
+            status: self.status,
+            suspect: self.health == Health::Suspect,
+            incarnation: self.incarnation,
+            versions: self.info.vsn,
+            rtt: self.rtt,
+        }
+    }
+}
+
+/// All members but this one. Slots are reused; generations tell their owners apart.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    peers: Vec<Option<Peer>>,
+    free: Vec<u32>,
+    by_name: HashMap<Arc<str>, u32>,
+    by_addr: HashMap<SocketAddr, u32>,
+    pub(super) lookups: u64,
+    pub(super) active: usize,
+}
+
+impl Table {
+    pub(super) fn len(&self) -> usize {
+        self.by_name.len()
+    }
+
+    pub(super) fn slot(&mut self, name: &str) -> Option<u32> {
+        self.lookups += 1;
+        self.by_name.get(name).copied()
+    }
+
+    pub(super) fn slot_at(&self, addr: SocketAddr) -> Option<u32> {
+        self.by_addr.get(&addr).copied()
+    }
+
+    pub(super) fn get(&self, slot: u32) -> Option<&Peer> {
+        self.peers.get(slot as usize)?.as_ref()
+    }
+
+    pub(super) fn get_mut(&mut self, slot: u32) -> Option<&mut Peer> {
+        self.peers.get_mut(slot as usize)?.as_mut()
+    }
+
+    pub(super) fn by_name(&self, name: &str) -> Option<&Peer> {
+        self.get(*self.by_name.get(name)?)
+    }
+
+    /// All members, in the order of their slots: the same for the same history.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Peer)> {
+        (0u32..).zip(&self.peers).filter_map(|(slot, peer)| Some((slot, peer.as_ref()?)))
+    }
+
+    pub(super) fn insert(&mut self, peer: Peer) -> u32 {
+        let slot = self.free.pop().unwrap_or(self.peers.len() as u32);
+        self.by_name.insert(peer.info.name.clone(), slot);
+        self.by_addr.insert(peer.info.addr, slot);
+        self.active += usize::from(peer.health.is_active());
+        match self.peers.get_mut(slot as usize) {
+            Some(place) => *place = Some(peer),
+            None => self.peers.push(Some(peer)),
+        }
+        slot
+    }
+
+    /// Replaces what the wire says of a member.
+    pub(super) fn set_info(&mut self, slot: u32, info: Info) {
+        let Some(peer) = self.peers.get_mut(slot as usize).and_then(Option::as_mut) else { return };
+        if peer.info.addr != info.addr {
+            if self.by_addr.get(&peer.info.addr) == Some(&slot) {
+                self.by_addr.remove(&peer.info.addr);
+            }
+            self.by_addr.insert(info.addr, slot);
+        }
+        peer.info = Arc::new(info);
+    }
+
+    pub(super) fn set_health(&mut self, slot: u32, health: Health, now: Duration) {
+        let Some(peer) = self.peers.get_mut(slot as usize).and_then(Option::as_mut) else { return };
+        self.active -= usize::from(peer.health.is_active());
+        self.active += usize::from(health.is_active());
+        if peer.health != health {
+            peer.health = health;
+            peer.changed_at = now;
+        }
+    }
+
+    pub(super) fn remove(&mut self, slot: u32) -> Option<Peer> {
+        let peer = self.peers.get_mut(slot as usize)?.take()?;
+        self.by_name.remove(&peer.info.name);
+        if self.by_addr.get(&peer.info.addr) == Some(&slot) {
+            self.by_addr.remove(&peer.info.addr);
+        }
+        self.active -= usize::from(peer.health.is_active());
+        self.free.push(slot);
+        Some(peer)
+    }
+}

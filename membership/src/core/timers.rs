@@ -1,0 +1,74 @@
+//! What is due when.
+
+use std::{cmp::Ordering, collections::BinaryHeap, time::Duration};
+
+use super::{
+    glue::Id,
+    types::{QueryId, StreamId},
+};
+
+/// Something that is due at a time. Entries are never taken back: who handles one checks that it still
+/// holds.
+#[derive(Debug)]
+pub(super) enum Due {
+    Foca(foca::Timer<Id>),
+    Suspicion { slot: u32, generation: u64, incarnation: u32 },
+    Relay(u32),
+    Stream(StreamId),
+    Query(QueryId),
+    Reconnect,
+    Reap,
+    Leave,
+}
+
+#[derive(Debug)]
+struct Entry {
+    at: Duration,
+    seq: u64,
+    due: Due,
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Entry {}
+
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Entry {
+    /// The earliest is the greatest, because the heap gives the greatest; first come, first served.
+    fn cmp(&self, other: &Self) -> Ordering {
+        (other.at, other.seq).cmp(&(self.at, self.seq))
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Timers {
+    heap: BinaryHeap<Entry>,
+    seq: u64,
+}
+
+impl Timers {
+    pub(super) fn add(&mut self, at: Duration, due: Due) {
+        self.seq += 1;
+        self.heap.push(Entry { at, seq: self.seq, due });
+    }
+
+    pub(super) fn next(&self) -> Option<Duration> {
+        self.heap.peek().map(|entry| entry.at)
+    }
+
+    pub(super) fn pop(&mut self, now: Duration) -> Option<Due> {
+        if self.next()? > now {
+            return None;
+        }
+        self.heap.pop().map(|entry| entry.due)
+    }
+}
