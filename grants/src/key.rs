@@ -1,17 +1,4 @@
-//! Keys and path prefixes: the names of what the tree holds.
-//!
-//! ```text
-//! key       = 1*32( "/" segment )                    at most 1024 bytes
-//! segment   = 1*( plain / triplet )                  at most 255 bytes; neither "." nor ".."
-//! plain     = ALPHA / DIGIT / "." / "_" / "~" / "@" / ":" / "+" / "=" / "," / "-"
-//! triplet   = "%" HEX HEX                            only for a byte that is not a plain character
-//! HEX       = DIGIT / "A" / "B" / "C" / "D" / "E" / "F"
-//! prefix    = "/" / key
-//! ```
-//!
-//! Every name has one spelling: `%41` is refused because `A` needs no triplet, `%2f` because digits are upper case.
-//! Nothing is ever decoded on the way to a comparison: equality, order, globs and limits all speak of the bytes of
-//! the spelling. `%2F` is therefore an ordinary part of a segment and never separates two.
+//! Keys and path prefixes: the names of what the tree holds. The grammar stands at [`Key`].
 
 use std::sync::Arc;
 
@@ -179,13 +166,26 @@ macro_rules! checked_text {
 pub(crate) use checked_text;
 
 /// The name of an entry, such as `/my/key/state`. Cloning shares the text. Order is the order of the bytes.
+///
+/// ```ebnf
+/// key     ::= ( "/" segment )+                /* at most 32 segments, 1024 bytes */
+/// segment ::= ( plain | triplet )+            /* at most 255 bytes; neither "." nor ".." */
+/// plain   ::= [A-Za-z0-9] | "." | "_" | "~" | "@" | ":" | "+" | "=" | "," | "-"
+/// triplet ::= "%" hex hex                     /* only for a byte that is not a plain character */
+/// hex     ::= [0-9A-F]
+/// prefix  ::= "/" | key                       /* see PathPrefix */
+/// ```
+///
+/// Every name has one spelling: `%41` is refused because `A` needs no triplet, `%2f` because digits are upper case.
+/// Nothing is ever decoded on the way to a comparison: equality, order, globs and limits all speak of the bytes of the
+/// spelling. `%2F` is therefore an ordinary part of a segment and never separates two.
 #[derive(Clone)]
 pub struct Key(Arc<str>);
 
 checked_text!(Key, KeyError, "a key");
 
 impl Key {
-    /// Checks `text` against the grammar at the top of this module.
+    /// Checks `text` against the grammar.
     ///
     /// # Errors
     /// The first fault from the left, with its column.

@@ -7,8 +7,10 @@
 mod authority;
 mod codec;
 mod fact;
+mod filter;
 mod glob;
 mod id;
+mod inclusion;
 mod key;
 #[cfg(feature = "mock")]
 mod mock;
@@ -29,8 +31,10 @@ pub use fact::{
     By, Entry, Floor, Grant, MAX_DEPTH, MAX_FLOOR_PATTERNS, MAX_VALUE_BYTES, Op, Revocation, ShapeError,
     value_hash,
 };
+pub use filter::{Filter, FilterError, FilterRule, MAX_FILTER_GLOBS};
 pub use glob::{GlobError, GlobErrorKind, KeyGlob, MAX_GLOB_BYTES, MAX_WILDCARDS};
 pub use id::{ClusterId, Digest, EntityId, EntryId, FactId, GrantId, ParseIdError};
+pub use inclusion::{INCLUSION_BUDGET, INCLUSION_WORK_PER_NODE, Inclusion, included, included_with_budget};
 pub use key::{Key, KeyError, KeyErrorKind, MAX_KEY_BYTES, MAX_SEGMENT_BYTES, MAX_SEGMENTS, PathPrefix};
 #[cfg(feature = "mock")]
 pub use mock::{MockKey, MockVerifier};

@@ -1,31 +1,7 @@
-//! Key globs: the patterns of grants, floors and filters.
+//! Key globs: the patterns of grants, floors and filters. The grammar and the meaning stand at [`KeyGlob`].
 //!
-//! ```text
-//! glob      = 1*( "/" globseg )                      at most 256 bytes, at most 8 of "*" and "**"
-//! globseg   = deep / 1*( plain / triplet / "*" / "?" )
-//! deep      = "**"
-//! ```
-//!
-//! `plain` and `triplet` are those of a key (see `Key`). Beyond the productions:
-//!
-//! - `**` is only ever a whole segment and never stands beside another `**`; in other segments two `*` never touch.
-//! - A segment without wildcards is one that a key may have: not empty, not `.`, not `..`.
-//! - A glob asks for at most 32 segments, counting `**` as none, and as one at the end.
-//! - Classes, braces, escapes and negation do not exist; `[ ] { } \ !` are refused.
-//!
-//! So every glob matches at least one key. What it means is fixed over the *bytes of the spelling*, nothing is decoded:
-//!
-//! - a plain character or a triplet matches exactly its own bytes;
-//! - `?` matches one byte other than `/`;
-//! - `*` matches any number of bytes other than `/`, also none;
-//! - `**` matches any number of whole segments: also none, but at least one when it ends the glob.
-//!
-//! `/a/**` therefore matches `/a/b` and `/a/b/c` but neither `/a` nor `/ab`. As `?` is one byte of the spelling, the one
-//! encoded byte `%20` takes three of them, and `/?20` matches both `/%20` and `/x20`; `/*0` matches `/%20`. A `%` that is
-//! written in a glob always begins a full triplet, so no glob can name half of an encoded byte by accident.
-//! `%2F`, an encoded slash, is not a separator: `/a/*` matches `/a/b%2Fc`, and `/a/b/c` does not match it.
-//!
-//! Only keys are matched. A text that is not the spelling of a key is outside every glob.
+//! What a grant reaches must not depend on the version of a crate, so both are this crate's own; `globset` judges them in
+//! differential tests.
 
 mod matcher;
 mod parse;
@@ -43,8 +19,35 @@ pub const MAX_GLOB_BYTES: usize = 256;
 /// Most `*` and `**` of a glob, together.
 pub const MAX_WILDCARDS: usize = 8;
 
-/// A checked pattern over keys, such as `/my/**/sta*`. Cloning shares it. Order and equality are those of the text:
-/// two globs that match the same keys may differ.
+/// A checked pattern over keys, such as `/my/**/sta*`. Cloning shares it. Order and equality are those of the text: two
+/// globs that match the same keys may differ.
+///
+/// ```ebnf
+/// glob    ::= ( "/" globseg )+                /* at most 256 bytes, at most 8 of "*" and "**" */
+/// globseg ::= deep | ( plain | triplet | "*" | "?" )+
+/// deep    ::= "**"
+/// ```
+///
+/// `plain` and `triplet` are those of a [`Key`]. Beyond the productions:
+///
+/// - `**` is only ever a whole segment and never stands beside another `**`; in other segments two `*` never touch.
+/// - A segment without wildcards is one that a key may have: not `.`, not `..`.
+/// - A glob asks for at most 32 segments, counting `**` as none, but as one at the end.
+/// - Classes, braces, escapes and negation do not exist: `[ ] { } \ !` are refused.
+///
+/// So every glob matches at least one key. The meaning is fixed over the *bytes of the spelling*, nothing is decoded:
+///
+/// - a plain character or a triplet matches exactly its own bytes;
+/// - `?` matches one byte other than `/`;
+/// - `*` matches any number of bytes other than `/`, also none;
+/// - `**` matches any number of whole segments: also none, but at least one where it ends the glob.
+///
+/// `/a/**` therefore matches `/a/b` and `/a/b/c`, but neither `/a` nor `/ab`. As `?` is one byte of the spelling, an encoded
+/// byte such as `%20` takes three of them; `/?20` matches both `/%20` and `/x20`, and `/*0` matches `/%20`. A `%` that is
+/// written in a glob always begins a full triplet, so a literal part never ends inside one. `%2F`, an encoded slash, does
+/// not separate: `/a/*` matches `/a/b%2Fc`.
+///
+/// Only keys are matched: a text that is not the spelling of a key is outside every glob.
 #[derive(Clone)]
 pub struct KeyGlob(Arc<Parsed>);
 
@@ -71,7 +74,7 @@ struct Segment {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum SegmentKind {
+pub(crate) enum SegmentKind {
     /// No wildcards.
     Literal,
     /// Some `*` or `?`.
@@ -81,7 +84,7 @@ enum SegmentKind {
 }
 
 impl KeyGlob {
-    /// Checks `text` against the grammar at the top of this module.
+    /// Checks `text` against the grammar.
     ///
     /// # Errors
     /// The first fault from the left, with its column.
@@ -115,6 +118,11 @@ impl KeyGlob {
     /// Whether the glob has no wildcards, so that it matches the one key it spells.
     pub fn is_literal(&self) -> bool {
         self.0.literal_bytes == self.0.text.len()
+    }
+
+    /// The segments with their bytes, slashes left out.
+    pub(crate) fn segments(&self) -> impl Iterator<Item = (SegmentKind, &[u8])> {
+        self.0.segments.iter().map(|segment| (segment.kind, self.0.bytes(*segment)))
     }
 }
 

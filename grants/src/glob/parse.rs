@@ -140,7 +140,7 @@ impl Reader<'_> {
             1 => SegmentKind::Wild,
             2 if whole => SegmentKind::Deep,
             2 => return Err(GlobError::at(first, GlobErrorKind::PartialDoubleStar)),
-            _ => return Err(GlobError::at(first + 2, GlobErrorKind::TripleStar)),
+            _ => return Err(GlobError::at(first, GlobErrorKind::TripleStar)),
         };
         self.wildcards += 1;
         if self.wildcards > MAX_WILDCARDS {

@@ -1,0 +1,208 @@
+//! Ordered filters: globs that include and globs that exclude, the last one that matches decides.
+
+use crate::glob::{GlobError, KeyGlob};
+use crate::key::Key;
+use globset::{Candidate, GlobBuilder, GlobSet, GlobSetBuilder};
+use std::fmt;
+use std::sync::Arc;
+
+/// Most globs of one filter.
+pub const MAX_FILTER_GLOBS: usize = 64;
+
+/// From this many globs on a filter asks `globset`; below, matching one glob after the other is faster.
+const GLOBSET_FROM: usize = 8;
+
+/// Why texts are not a filter.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FilterError {
+    /// One of them is not a glob.
+    #[error("filter {position}, {error}")]
+    Glob {
+        /// Which text: 1 is the first.
+        position: usize,
+        /// What is wrong; its column does not count a `!` in front.
+        #[source]
+        error: GlobError,
+    },
+    /// More than [`MAX_FILTER_GLOBS`].
+    #[error("a filter has at most {MAX_FILTER_GLOBS} globs: use fewer or wider ones")]
+    TooMany,
+}
+
+/// Which keys somebody wants to see: globs in order, each with `!` in front if it excludes. The last one that matches a
+/// key decides; a key that none matches is included only if the first glob excludes. A filter of no globs includes all.
+#[derive(Clone)]
+pub struct Filter(Arc<Inner>);
+
+struct Inner {
+    rules: Vec<FilterRule>,
+    /// The same globs, where there are enough of them to pay for it.
+    set: Option<GlobSet>,
+}
+
+/// One glob of a filter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FilterRule {
+    /// Whether keys that match are left out (`!` in front).
+    pub excludes: bool,
+    /// The keys it decides about.
+    pub glob: KeyGlob,
+}
+
+impl Filter {
+    /// Reads globs in order, such as `/my/**` and `!/my/tmp/**`.
+    ///
+    /// # Errors
+    /// The first text that is not a glob, or more than [`MAX_FILTER_GLOBS`] of them.
+    pub fn parse<I>(texts: I) -> Result<Self, FilterError>
+    where
+        I: IntoIterator,
+        I::Item: AsRef<str>,
+    {
+        let mut rules = Vec::new();
+        for text in texts {
+            let text = text.as_ref();
+            if rules.len() == MAX_FILTER_GLOBS {
+                return Err(FilterError::TooMany);
+            }
+            let (excludes, pattern) = text.strip_prefix('!').map_or((false, text), |rest| (true, rest));
+            let glob = KeyGlob::parse(pattern)
+                .map_err(|error| FilterError::Glob { position: rules.len() + 1, error })?;
+            rules.push(FilterRule { excludes, glob });
+        }
+        let set = if rules.len() >= GLOBSET_FROM { glob_set(&rules) } else { None };
+        Ok(Self(Arc::new(Inner { rules, set })))
+    }
+
+    /// The filter that includes every key.
+    pub fn everything() -> Self {
+        Self(Arc::new(Inner { rules: Vec::new(), set: None }))
+    }
+
+    /// Whether `key` is included.
+    pub fn includes(&self, key: &Key) -> bool {
+        let rules = &self.0.rules;
+        let deciding = match &self.0.set {
+            Some(set) => last_match(set, key).and_then(|last| rules.get(last)),
+            None => rules.iter().rev().find(|rule| rule.glob.matches(key)),
+        };
+        deciding.map_or(self.includes_the_rest(), |rule| !rule.excludes)
+    }
+
+    /// What becomes of a key that no glob matches.
+    fn includes_the_rest(&self) -> bool {
+        self.0.rules.first().is_none_or(|first| first.excludes)
+    }
+
+    /// The globs in order.
+    pub fn rules(&self) -> &[FilterRule] {
+        &self.0.rules
+    }
+
+    /// Where the included keys are: each of them begins with one of these byte strings. They are in ascending order and
+    /// none begins with another, so that scanning them one after the other meets every key at most once, in key order.
+    pub fn literal_prefixes(&self) -> Vec<&str> {
+        if self.includes_the_rest() {
+            return vec!["/"];
+        }
+        let including = self.0.rules.iter().filter(|rule| !rule.excludes);
+        let mut prefixes: Vec<&str> = including.map(|rule| rule.glob.literal_prefix()).collect();
+        prefixes.sort_unstable();
+        // After sorting, what begins with a string stands behind it, with only the like between.
+        prefixes.dedup_by(|later, earlier| later.starts_with(*earlier));
+        prefixes
+    }
+}
+
+/// The globs as one automaton. None if `globset` finds them too large: then the filter matches them one by one.
+fn glob_set(rules: &[FilterRule]) -> Option<GlobSet> {
+    let mut builder = GlobSetBuilder::new();
+    for rule in rules {
+        builder.add(GlobBuilder::new(rule.glob.as_str()).literal_separator(true).build().ok()?);
+    }
+    builder.build().ok()
+}
+
+fn last_match(set: &GlobSet, key: &Key) -> Option<usize> {
+    set.matches_candidate(&Candidate::from_bytes(key.as_bytes())).into_iter().max()
+}
+
+impl fmt::Display for FilterRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", if self.excludes { "!" } else { "" }, self.glob)
+    }
+}
+
+impl fmt::Debug for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.rules.iter().map(FilterRule::to_string)).finish()
+    }
+}
+
+impl PartialEq for Filter {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.rules == other.0.rules
+    }
+}
+
+impl Eq for Filter {}
+
+impl Default for Filter {
+    fn default() -> Self {
+        Self::everything()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filter(texts: &[&str]) -> Filter {
+        Filter::parse(texts).unwrap()
+    }
+
+    fn includes(texts: &[&str], key: &str) -> bool {
+        filter(texts).includes(&Key::parse(key).unwrap())
+    }
+
+    #[test]
+    fn the_last_match_decides() {
+        let texts = &["/my/**", "!/my/tmp/**", "/my/tmp/keep"];
+        assert!(includes(texts, "/my/a"));
+        assert!(!includes(texts, "/my/tmp/a"));
+        assert!(includes(texts, "/my/tmp/keep"));
+        assert!(!includes(texts, "/other"));
+        assert!(!includes(&["/a", "!/**"], "/a"));
+    }
+
+    #[test]
+    fn the_first_glob_decides_about_the_rest() {
+        assert!(includes(&[], "/a"));
+        assert!(includes(&["!/b"], "/a"));
+        assert!(!includes(&["!/b"], "/b"));
+        assert!(!includes(&["/b"], "/a"));
+        assert!(!includes(&["/b", "!/c"], "/a"));
+        assert_eq!(Filter::everything(), filter(&[]));
+    }
+
+    #[test]
+    fn literal_prefixes_cover_what_is_included_once() {
+        assert_eq!(filter(&[]).literal_prefixes(), ["/"]);
+        assert_eq!(filter(&["!/a", "/b"]).literal_prefixes(), ["/"]);
+        assert_eq!(
+            filter(&["/b/x", "/a/b*", "/a/**", "!/c", "/b/**/x", "/b"]).literal_prefixes(),
+            ["/a/", "/b"]
+        );
+        assert_eq!(filter(&["/a-", "/a/b", "/a"]).literal_prefixes(), ["/a"]);
+    }
+
+    #[test]
+    fn refusals_name_the_text() {
+        let error = Filter::parse(["/a", "!/b/**c"]).unwrap_err();
+        assert!(error.to_string().starts_with("filter 2, column 4: "), "{error}");
+        assert!(Filter::parse(["!!/a"]).is_err());
+        assert!(Filter::parse(vec!["/a"; MAX_FILTER_GLOBS]).is_ok());
+        assert_eq!(Filter::parse(vec!["/a"; MAX_FILTER_GLOBS + 1]), Err(FilterError::TooMany));
+    }
+}
