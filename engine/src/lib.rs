@@ -9,6 +9,8 @@
 //! Nothing here reads a clock, draws a random number or opens a socket.
 
 mod change;
+#[cfg(feature = "fjall")]
+mod fjall;
 mod frontier;
 mod memory;
 mod replica;
@@ -19,6 +21,8 @@ pub mod tree;
 mod view;
 
 pub use change::{Cause, Change};
+#[cfg(feature = "fjall")]
+pub use self::fjall::FjallStorage;
 pub use frontier::{EntryMeta, Frontier};
 pub use memory::MemoryStorage;
 pub use replica::{Applied, Replica};

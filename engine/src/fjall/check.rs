@@ -1,0 +1,86 @@
+//! Compares everything in a store with everything else in it.
+
+use super::error::engine_error;
+use super::rows;
+use super::tables::Tables;
+use crate::storage::{IndexRow, StorageError, Summary};
+use crate::view::parse_key;
+use fjall::{Readable, Snapshot};
+use kvgossip_grants::{ClusterId, Fact, FactId, Key};
+
+/// Reads every row. Entries and index must name the same entries, records must be the facts that their rows are
+/// named for, citations must not miss one, and the counts must be those of the summary.
+///
+/// Whether the index gives the summary's root is for whoever loads it.
+pub(super) fn check(
+    tables: &Tables,
+    cluster: ClusterId,
+    summary: Option<&Summary>,
+) -> Result<(), StorageError> {
+    let snapshot = tables.db.snapshot();
+    let authority_facts = check_authority(tables, &snapshot, cluster)?;
+    let keys = check_entries(tables, &snapshot, cluster)?;
+    let (said_facts, said_keys) = summary.map_or((0, 0), |summary| (summary.authority_facts, summary.keys));
+    if (authority_facts, keys) != (said_facts, said_keys) {
+        return Err(StorageError::Damaged(format!(
+            "it has {authority_facts} authority facts and {keys} keys, and says {said_facts} and {said_keys}"
+        )));
+    }
+    Ok(())
+}
+
+fn check_authority(tables: &Tables, snapshot: &Snapshot, cluster: ClusterId) -> Result<u64, StorageError> {
+    let mut count = 0;
+    for row in snapshot.iter(&tables.authority) {
+        let (id, record) = row.into_inner().map_err(engine_error)?;
+        let id = <[u8; 32]>::try_from(id.as_ref()).ok().map(FactId);
+        if id.is_none_or(|id| !is_record_of(cluster, &record, &id)) {
+            return Err(StorageError::Damaged("an authority record is not the fact it is stored as".into()));
+        }
+        count += 1;
+    }
+    Ok(count)
+}
+
+fn check_entries(tables: &Tables, snapshot: &Snapshot, cluster: ClusterId) -> Result<u64, StorageError> {
+    let mut entries = snapshot.iter(&tables.entries);
+    let mut keys = 0;
+    for row in snapshot.iter(&tables.digests) {
+        let (key, row) = row.into_inner().map_err(engine_error)?;
+        let (key, row) = read_index(&key, &row)?;
+        for entry in &row.entries {
+            // Both lie in the order of (key, id), so that they meet unless one of them misses something.
+            let next = entries.next().map(|next| next.into_inner().map_err(engine_error)).transpose()?;
+            let Some((_, record)) = next.filter(|(at, _)| **at == *rows::entry_row(&key, &entry.id)) else {
+                return Err(StorageError::Damaged(format!("entries and index differ at {key}")));
+            };
+            if !is_record_of(cluster, &record, &entry.id) {
+                return Err(StorageError::Damaged(format!("a record of {key} is not the entry it is stored as")));
+            }
+            if let Some(grant) = &entry.grant {
+                let cited = snapshot.contains_key(&tables.by_grant, rows::citation_row(grant, &key));
+                if !cited.map_err(engine_error)? {
+                    return Err(StorageError::Damaged(format!("the citation of a grant by {key} is missing")));
+                }
+            }
+        }
+        keys += 1;
+    }
+    if entries.next().is_some() {
+        return Err(StorageError::Damaged("there are entries after the last that the index names".into()));
+    }
+    Ok(keys)
+}
+
+/// A row of `digests`.
+pub(super) fn read_index(key: &[u8], row: &[u8]) -> Result<(Key, IndexRow), StorageError> {
+    let key = parse_key(key).ok_or_else(|| StorageError::Damaged("an index row has no key".into()))?;
+    match rows::decode_index(row) {
+        Some(row) => Ok((key, row)),
+        None => Err(StorageError::Damaged(format!("the index row of {key} does not read"))),
+    }
+}
+
+fn is_record_of(cluster: ClusterId, record: &[u8], id: &FactId) -> bool {
+    Fact::from_record(cluster, record).is_ok_and(|fact| fact.id() == *id)
+}

@@ -1,0 +1,129 @@
+//! The data directory around a store: who may use it, how a store comes to be, and where a damaged one goes.
+//!
+//! ```text
+//! store.lock       held while a store is open, made, or moved aside
+//! store/           the engine's files
+//! last-batch       the number of the last batch
+//! store.new/       a store that was being made when the process ended; removed at the next opening
+//! store.damaged-1/ a store that was moved aside
+//! ```
+
+use super::error::at;
+use super::last_batch;
+use super::tables::Tables;
+use crate::storage::StorageError;
+use kvgossip_grants::ClusterId;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+const STORE: &str = "store";
+const STORE_NEW: &str = "store.new";
+const LOCK: &str = "store.lock";
+const PROBE: &str = "room.probe";
+/// Most damaged stores kept side by side.
+const MAX_MOVED_ASIDE: u32 = 1_000;
+/// What [`probe_room`] writes: enough for the engine to write out its largest memtable.
+const PROBE_BYTES: usize = 32 * 1024 * 1024;
+
+/// A data directory that nobody else uses while this value lives.
+#[derive(Debug)]
+pub(super) struct Directory {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Directory {
+    /// Makes the directory if it is missing, and takes it.
+    pub(super) fn take(path: &Path) -> Result<Self, StorageError> {
+        // Absolute, so that a later change of the working directory does not matter.
+        let path = std::path::absolute(path).map_err(at(path))?;
+        if !path.is_dir() {
+            fs::create_dir_all(&path).map_err(at(&path))?;
+            sync_directory(path.parent().unwrap_or(&path))?;
+        }
+        let lock_path = path.join(LOCK);
+        let lock = OpenOptions::new().write(true).create(true).truncate(false).open(&lock_path);
+        let lock = lock.map_err(at(&lock_path))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { path, _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(StorageError::InUse),
+            Err(TryLockError::Error(error)) => Err(at(&lock_path)(error)),
+        }
+    }
+
+    /// The directory.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens the store; makes it first if there is none. A store is made under another name, so that one that is
+    /// there is whole.
+    pub(super) fn open_tables(&self, cluster: &ClusterId) -> Result<Tables, StorageError> {
+        let store = self.path.join(STORE);
+        if !store.try_exists().map_err(at(&store))? {
+            let fresh = self.path.join(STORE_NEW);
+            remove_leftover(&fresh)?;
+            Tables::create(&fresh, cluster)?;
+            fs::rename(&fresh, &store).map_err(at(&store))?;
+            sync_directory(&self.path)?;
+        }
+        Tables::open(&store, cluster)
+    }
+
+    /// Gives the store another name. Returns the new path, or `None` if there is no store.
+    pub(super) fn move_store_aside(&self) -> Result<Option<PathBuf>, StorageError> {
+        let store = self.path.join(STORE);
+        let moved = if store.try_exists().map_err(at(&store))? {
+            let aside = self.free_name()?;
+            fs::rename(&store, &aside).map_err(at(&store))?;
+            Some(aside)
+        } else {
+            None
+        };
+        // After the store: between the two, an empty store that should not be empty is noticed.
+        let last = self.path.join(last_batch::FILE_NAME);
+        match fs::remove_file(&last) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(at(&last)(error)),
+            _ => {}
+        }
+        sync_directory(&self.path)?;
+        Ok(moved)
+    }
+
+    fn free_name(&self) -> Result<PathBuf, StorageError> {
+        for number in 1..=MAX_MOVED_ASIDE {
+            let aside = self.path.join(format!("{STORE}.damaged-{number}"));
+            if !aside.try_exists().map_err(at(&aside))? {
+                return Ok(aside);
+            }
+        }
+        Err(StorageError::Io(format!("{}: remove some {STORE}.damaged-* first", self.path.display())))
+    }
+}
+
+/// Writes, flushes and removes as much as the engine needs at once.
+pub(super) fn probe_room(dir: &Path) -> Result<(), StorageError> {
+    let path = dir.join(PROBE);
+    let written = File::create(&path).and_then(|mut file| {
+        let chunk = [0x5a; 64 * 1024];
+        for _ in 0..PROBE_BYTES / chunk.len() {
+            file.write_all(&chunk)?;
+        }
+        file.sync_all()
+    });
+    let removed = fs::remove_file(&path);
+    written.and(removed).map_err(at(&path))
+}
+
+fn remove_leftover(path: &Path) -> Result<(), StorageError> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(at(path)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Makes names in a directory durable. Only Unix can and must.
+pub(super) fn sync_directory(path: &Path) -> Result<(), StorageError> {
+    if cfg!(unix) { File::open(path).and_then(|dir| dir.sync_all()).map_err(at(path)) } else { Ok(()) }
+}

@@ -1,0 +1,79 @@
+//! fjall's errors as a store's.
+
+use crate::storage::StorageError;
+use std::io::{self, ErrorKind};
+use std::path::Path;
+
+/// What an error of the engine means to whoever runs the replica.
+pub(super) fn engine_error(error: fjall::Error) -> StorageError {
+    use fjall::Error;
+    match error {
+        Error::Io(error) => io_error(&error),
+        Error::Storage(error) => table_error(&error),
+        Error::JournalRecovery(error) => StorageError::Damaged(format!("a journal does not read: {error:?}")),
+        Error::InvalidVersion(found) => {
+            let found = found.map_or_else(|| "no known version".to_owned(), |version| format!("version {version}"));
+            StorageError::Damaged(format!("its engine's version marker says {found}"))
+        }
+        Error::Locked => StorageError::InUse,
+        // The engine forgets the cause of what failed in its background threads.
+        Error::Poisoned => StorageError::Stopped(
+            "writing failed in the background, most often because the disk is full".to_owned(),
+        ),
+        Error::Decompress(_) | Error::InvalidTrailer | Error::InvalidTag(_) | Error::Unrecoverable => {
+            StorageError::Damaged(format!("{error:?}"))
+        }
+        other => StorageError::Io(format!("{other:?}")),
+    }
+}
+
+fn table_error(error: &fjall::LsmError) -> StorageError {
+    match error {
+        fjall::LsmError::Io(error) => io_error(error),
+        other => StorageError::Damaged(format!("a table does not read: {other:?}")),
+    }
+}
+
+/// What an error of the system means.
+pub(super) fn io_error(error: &io::Error) -> StorageError {
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => StorageError::Full,
+        ErrorKind::UnexpectedEof | ErrorKind::InvalidData => {
+            StorageError::Damaged(format!("a file is shorter or other than it was written: {error}"))
+        }
+        _ => StorageError::Io(error.to_string()),
+    }
+}
+
+/// Says which path failed, where that is what helps.
+pub(super) fn at(path: &Path) -> impl FnOnce(io::Error) -> StorageError + use<'_> {
+    move |error| match io_error(&error) {
+        StorageError::Io(text) => StorageError::Io(format!("{}: {text}", path.display())),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_operator_must_tell_apart_is_told_apart() {
+        let full = || io::Error::from(ErrorKind::StorageFull);
+        assert!(matches!(engine_error(fjall::Error::Io(full())), StorageError::Full));
+        let in_table = fjall::Error::Storage(fjall::LsmError::Io(full()));
+        assert!(matches!(engine_error(in_table), StorageError::Full));
+        assert!(matches!(engine_error(fjall::Error::Poisoned), StorageError::Stopped(_)));
+        assert!(matches!(engine_error(fjall::Error::Locked), StorageError::InUse));
+        let checksum = fjall::Error::JournalRecovery(fjall::JournalRecoveryError::ChecksumMismatch);
+        assert!(matches!(engine_error(checksum), StorageError::Damaged(_)));
+        let short = fjall::Error::Io(io::Error::from(ErrorKind::UnexpectedEof));
+        assert!(matches!(engine_error(short), StorageError::Damaged(_)));
+        let table = fjall::Error::Storage(fjall::LsmError::InvalidTrailer);
+        assert!(matches!(engine_error(table), StorageError::Damaged(_)));
+        let denied = engine_error(fjall::Error::Io(io::Error::from(ErrorKind::PermissionDenied)));
+        assert!(matches!(denied, StorageError::Io(_)));
+        let named = at(Path::new("there"))(io::Error::from(ErrorKind::PermissionDenied));
+        assert!(named.to_string().contains("there"), "{named}");
+    }
+}

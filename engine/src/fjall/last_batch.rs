@@ -1,0 +1,129 @@
+//! The number of the last batch, in a file of its own: what shows that a store has lost its tail.
+//!
+//! A damaged length in the middle of a journal ends its replay early and without an error. Every batch after it
+//! is gone then, and nothing inside the store says so.
+//!
+//! The file is written over in place after every commit and *not* flushed to the disk with it: that would double
+//! the flushes of a commit. So it outlives the process at once, and a failure of the whole machine after the
+//! system's own write-back (half a minute, as a rule). It never runs ahead of the store, because a batch is durable
+//! before its number is written here; a machine that fails leaves at most an older number, which detects less and
+//! accuses nobody. It is flushed when a store is opened and when it is closed.
+
+use super::error::at;
+use crate::storage::StorageError;
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+/// Its name, beside the store's directory: what replaces the one does not replace the other.
+pub(super) const FILE_NAME: &str = "last-batch";
+const MAGIC: [u8; 8] = *b"kvg-last";
+const CHECKED_BYTES: usize = 20;
+const CHECK_BYTES: usize = 8;
+const FILE_BYTES: usize = CHECKED_BYTES + CHECK_BYTES;
+
+/// What the file says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Seen {
+    /// The format of the store.
+    pub(super) format: u32,
+    /// The last batch that was acknowledged.
+    pub(super) batch: u64,
+}
+
+/// The open file.
+#[derive(Debug)]
+pub(super) struct LastBatch {
+    file: File,
+    path: PathBuf,
+}
+
+impl LastBatch {
+    /// Opens the file in `dir`, or makes it. `None` if it is new, or if what it holds was not written whole: a
+    /// machine that failed may leave it so, and then it has nothing to say.
+    pub(super) fn open(dir: &Path) -> Result<(Self, Option<Seen>), StorageError> {
+        let path = dir.join(FILE_NAME);
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        let mut this = Self { file: file.map_err(at(&path))?, path };
+        let mut bytes = [0; FILE_BYTES];
+        let seen = match this.file.read_exact(&mut bytes) {
+            Ok(()) => parse(&bytes),
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => None,
+            Err(error) => return Err(at(&this.path)(error)),
+        };
+        Ok((this, seen))
+    }
+
+    /// Notes an acknowledged batch.
+    pub(super) fn write(&mut self, seen: Seen) -> Result<(), StorageError> {
+        let written = self.file.rewind().and_then(|()| self.file.write_all(&encode(seen)));
+        written.map_err(at(&self.path))
+    }
+
+    /// Flushes the file to the disk.
+    pub(super) fn sync(&self) -> Result<(), StorageError> {
+        self.file.sync_all().map_err(at(&self.path))
+    }
+}
+
+fn encode(seen: Seen) -> [u8; FILE_BYTES] {
+    let mut bytes = [0; FILE_BYTES];
+    bytes[..8].copy_from_slice(&MAGIC);
+    bytes[8..12].copy_from_slice(&seen.format.to_le_bytes());
+    bytes[12..CHECKED_BYTES].copy_from_slice(&seen.batch.to_le_bytes());
+    let check = check(&bytes[..CHECKED_BYTES]);
+    bytes[CHECKED_BYTES..].copy_from_slice(&check);
+    bytes
+}
+
+fn parse(bytes: &[u8; FILE_BYTES]) -> Option<Seen> {
+    let (checked, stored) = bytes.split_at(CHECKED_BYTES);
+    if stored != check(checked) {
+        return None;
+    }
+    let rest = checked.strip_prefix(&MAGIC)?;
+    let (format, rest) = rest.split_first_chunk()?;
+    let (batch, _) = rest.split_first_chunk()?;
+    Some(Seen { format: u32::from_le_bytes(*format), batch: u64::from_le_bytes(*batch) })
+}
+
+fn check(bytes: &[u8]) -> [u8; CHECK_BYTES] {
+    let mut check = [0; CHECK_BYTES];
+    check.copy_from_slice(&blake3::hash(bytes).as_bytes()[..CHECK_BYTES]);
+    check
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn says_what_was_written_last() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut file, seen) = LastBatch::open(dir.path()).unwrap();
+        assert_eq!(seen, None);
+        for batch in [u64::MAX, 7] {
+            file.write(Seen { format: 1, batch }).unwrap();
+        }
+        file.sync().unwrap();
+        let (_, seen) = LastBatch::open(dir.path()).unwrap();
+        assert_eq!(seen, Some(Seen { format: 1, batch: 7 }));
+    }
+
+    #[test]
+    fn what_was_not_written_whole_says_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE_NAME);
+        let whole = encode(Seen { format: 1, batch: 7 });
+        for len in 0..FILE_BYTES {
+            std::fs::write(&path, &whole[..len]).unwrap();
+            assert_eq!(LastBatch::open(dir.path()).unwrap().1, None, "{len} bytes");
+        }
+        for at in 0..FILE_BYTES {
+            let mut other = whole;
+            other[at] ^= 0x10;
+            std::fs::write(&path, other).unwrap();
+            assert_eq!(LastBatch::open(dir.path()).unwrap().1, None, "byte {at}");
+        }
+    }
+}

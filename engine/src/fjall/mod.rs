@@ -1,0 +1,241 @@
+//! A durable store on the LSM engine fjall.
+//!
+//! Every batch goes into one journal entry with its flush, so that it is durable before any of it can be seen.
+//! `docs/storage.md` describes the files and rows.
+//!
+//! **Closing.** Whoever drops the [`FjallStorage`] closes the store; readers do not keep it open and say
+//! [`StorageError::Stopped`] from then on. Only a read that is under way at that moment delays the release of the
+//! directory until it ends.
+//!
+//! **Waiting.** A commit waits while the engine has more to write out than it keeps in memory, and the engine does
+//! not notice a failed disk there: whoever commits should watch how long it takes.
+
+mod check;
+mod directory;
+mod error;
+mod last_batch;
+mod rows;
+mod tables;
+
+use crate::storage::{Batch, IndexRow, Reader, Storage, StorageError, Summary, Write};
+use bytes::Bytes;
+use directory::Directory;
+use error::engine_error;
+use fjall::{OwnedWriteBatch, PersistMode, Readable};
+use kvgossip_grants::{ClusterId, EntryId, GrantId, Key};
+use last_batch::{LastBatch, Seen};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
+use tables::Tables;
+
+/// A store in a directory, for one process at a time.
+pub struct FjallStorage {
+    shared: Arc<Shared>,
+    cluster: ClusterId,
+    last_batch: LastBatch,
+    /// Why nothing is written any more.
+    failed: Option<String>,
+}
+
+/// What readers use too. The directory is released last.
+struct Shared {
+    tables: Tables,
+    directory: Directory,
+}
+
+/// Reads of a store while it is open.
+struct FjallReader(Weak<Shared>);
+
+impl FjallStorage {
+    /// Opens the store in the data directory `dir`, or makes an empty one there.
+    ///
+    /// # Errors
+    /// - [`StorageError::InUse`]: another process, or another value in this one, has it open.
+    /// - [`StorageError::RolledBack`]: acknowledged batches are gone. The operator decides between
+    ///   [`FjallStorage::open_accepting_rollback`] and [`FjallStorage::move_aside`]; peers have the rest.
+    /// - [`StorageError::Damaged`]: see [`FjallStorage::move_aside`]. A damaged table may show only when it is read.
+    /// - [`StorageError::Format`], [`StorageError::ForeignCluster`]: not a store for this program or cluster.
+    /// - [`StorageError::Full`], [`StorageError::Io`]: the system refused.
+    pub fn open(dir: &Path, cluster: ClusterId) -> Result<Self, StorageError> {
+        Self::open_with(dir, cluster, false)
+    }
+
+    /// Like [`FjallStorage::open`], but goes on from an earlier batch if the last ones are gone.
+    ///
+    /// What is left of a journal and the tables written from it need not be of one batch. So everything is read and
+    /// compared first, which takes seconds per million entries.
+    ///
+    /// # Errors
+    /// Those of [`FjallStorage::open`] but `RolledBack`; `Damaged` if what is left is not of one batch.
+    pub fn open_accepting_rollback(dir: &Path, cluster: ClusterId) -> Result<Self, StorageError> {
+        Self::open_with(dir, cluster, true)
+    }
+
+    fn open_with(dir: &Path, cluster: ClusterId, accept_rollback: bool) -> Result<Self, StorageError> {
+        let directory = Directory::take(dir)?;
+        let (last_batch, seen) = LastBatch::open(directory.path())?;
+        // Before the engine looks at files that it may not understand.
+        if let Some(Seen { format: found, .. }) = seen
+            && found > rows::FORMAT
+        {
+            return Err(StorageError::Format { found, supported: rows::FORMAT });
+        }
+        let tables = directory.open_tables(&cluster)?;
+        let shared = Arc::new(Shared { tables, directory });
+        let mut storage = Self { shared, cluster, last_batch, failed: None };
+        let found = storage.summary()?.map_or(0, |summary| summary.batch);
+        let expected = seen.map_or(0, |seen| seen.batch);
+        if found < expected {
+            if !accept_rollback {
+                return Err(StorageError::RolledBack { expected, found });
+            }
+            storage.check()?;
+        }
+        storage.last_batch.write(Seen { format: rows::FORMAT, batch: found })?;
+        storage.last_batch.sync()?;
+        directory::sync_directory(storage.shared.directory.path())?;
+        Ok(storage)
+    }
+
+    /// Renames the store in `dir` out of the way, so that the next opening makes an empty one, to be filled by
+    /// peers. Returns where the old one is now, or `None` if there was none.
+    ///
+    /// # Errors
+    /// `InUse` while a store is open there; `Io` if the system refuses.
+    pub fn move_aside(dir: &Path) -> Result<Option<PathBuf>, StorageError> {
+        Directory::take(dir)?.move_store_aside()
+    }
+
+    /// Reads everything, and compares records with their ids, the index with the entries, and the counts. Takes
+    /// seconds per million entries, and holds back the engine's clearing up meanwhile.
+    ///
+    /// # Errors
+    /// `Damaged`, with what does not fit.
+    pub fn check(&self) -> Result<(), StorageError> {
+        check::check(&self.shared.tables, self.cluster, self.summary()?.as_ref())
+    }
+
+    /// Whether the disk takes what the engine may have to write at once (32 MiB, written and removed again).
+    ///
+    /// A store on a full disk opens and reads, and stops at some later write: ask before saying "ready".
+    ///
+    /// # Errors
+    /// `Full`, or `Io` if the system refuses.
+    pub fn probe_room(&self) -> Result<(), StorageError> {
+        directory::probe_room(self.shared.directory.path())
+    }
+
+    fn try_commit(&mut self, batch: &Batch) -> Result<(), StorageError> {
+        let tables = &self.shared.tables;
+        // With the flush inside: committing first and flushing then would show what is not durable yet.
+        let mut writes = OwnedWriteBatch::with_capacity(tables.db.clone(), batch.writes.len() + 1)
+            .durability(Some(PersistMode::SyncAll));
+        for write in &batch.writes {
+            stage(tables, &mut writes, write);
+        }
+        writes.insert(&tables.meta, rows::META_SUMMARY, rows::encode_summary(&batch.summary));
+        writes.commit().map_err(engine_error)?;
+        self.last_batch.write(Seen { format: rows::FORMAT, batch: batch.summary.batch })
+    }
+}
+
+/// Of several writes to one row in a batch the engine keeps the last, as [`Batch`] wants it.
+fn stage(tables: &Tables, writes: &mut OwnedWriteBatch, write: &Write) {
+    match write {
+        Write::PutAuthority(id, record) => writes.insert(&tables.authority, *id.as_bytes(), record.as_ref()),
+        Write::RemoveAuthority(id) => writes.remove(&tables.authority, *id.as_bytes()),
+        Write::PutEntry(key, id, grant, record) => {
+            writes.insert(&tables.entries, rows::entry_row(key, id), record.as_ref());
+            if let Some(grant) = grant {
+                writes.insert(&tables.by_grant, rows::citation_row(grant, key), []);
+            }
+        }
+        Write::RemoveEntry(key, id) => writes.remove(&tables.entries, rows::entry_row(key, id)),
+        Write::PutIndex(key, row) => writes.insert(&tables.digests, key.as_bytes(), rows::encode_index(row)),
+        Write::RemoveIndex(key) => writes.remove(&tables.digests, key.as_bytes()),
+        Write::RemoveCitation(grant, key) => writes.remove(&tables.by_grant, rows::citation_row(grant, key)),
+    }
+}
+
+impl Storage for FjallStorage {
+    fn reader(&self) -> Arc<dyn Reader> {
+        Arc::new(FjallReader(Arc::downgrade(&self.shared)))
+    }
+
+    fn summary(&self) -> Result<Option<Summary>, StorageError> {
+        let Some(bytes) = self.shared.tables.meta.get(rows::META_SUMMARY).map_err(engine_error)? else {
+            return Ok(None);
+        };
+        let damaged = || StorageError::Damaged("the summary does not read".into());
+        rows::decode_summary(&bytes).ok_or_else(damaged).map(Some)
+    }
+
+    fn load_authority(&self, each: &mut dyn FnMut(Bytes)) -> Result<(), StorageError> {
+        let tables = &self.shared.tables;
+        for row in tables.db.snapshot().iter(&tables.authority) {
+            each(Bytes::copy_from_slice(&row.value().map_err(engine_error)?));
+        }
+        Ok(())
+    }
+
+    fn load_index(&self, each: &mut dyn FnMut(Key, IndexRow)) -> Result<(), StorageError> {
+        let tables = &self.shared.tables;
+        for row in tables.db.snapshot().iter(&tables.digests) {
+            let (key, row) = row.into_inner().map_err(engine_error)?;
+            let (key, row) = check::read_index(&key, &row)?;
+            each(key, row);
+        }
+        Ok(())
+    }
+
+    /// After a failure nothing is written any more until the store is opened again.
+    fn commit(&mut self, batch: &Batch) -> Result<(), StorageError> {
+        if let Some(cause) = &self.failed {
+            return Err(StorageError::Stopped(cause.clone()));
+        }
+        let done = self.try_commit(batch);
+        if let Err(error) = &done {
+            self.failed = Some(error.to_string());
+        }
+        done
+    }
+}
+
+impl Drop for FjallStorage {
+    fn drop(&mut self) {
+        // Best effort: what is not flushed here the system writes back by itself.
+        let _ = self.last_batch.sync();
+    }
+}
+
+impl fmt::Debug for FjallStorage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FjallStorage").field("dir", &self.shared.directory.path()).finish_non_exhaustive()
+    }
+}
+
+impl FjallReader {
+    fn shared(&self) -> Result<Arc<Shared>, StorageError> {
+        self.0.upgrade().ok_or_else(|| StorageError::Stopped("the store was closed".into()))
+    }
+}
+
+impl Reader for FjallReader {
+    fn entry(&self, key: &Key, id: &EntryId) -> Result<Option<Bytes>, StorageError> {
+        // Half a batch can be seen without a snapshot, but not half a row.
+        let record = self.shared()?.tables.entries.get(rows::entry_row(key, id)).map_err(engine_error)?;
+        Ok(record.map(|record| Bytes::copy_from_slice(&record)))
+    }
+
+    fn keys_citing(&self, grant: &GrantId, each: &mut dyn FnMut(Key)) -> Result<(), StorageError> {
+        let shared = self.shared()?;
+        let rows = shared.tables.db.snapshot().prefix(&shared.tables.by_grant, grant.as_bytes());
+        for row in rows {
+            let row = row.key().map_err(engine_error)?;
+            let damaged = || StorageError::Damaged(format!("a citation of grant {grant} does not read"));
+            each(rows::cited_key(&row).ok_or_else(damaged)?);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,163 @@
+//! How rows lie in the store: keys and values of each keyspace, byte by byte. `docs/storage.md` has the same for people.
+//!
+//! Integers are little-endian. Reading is exact: a row that this module would not have written is refused.
+
+use crate::storage::{IndexEntry, IndexRow, Summary};
+use crate::view::parse_key;
+use kvgossip_grants::{Digest, EntryId, FactId, GrantId, Key, Timestamp};
+
+/// The format of the store; a store with a greater one is refused.
+pub(super) const FORMAT: u32 = 1;
+
+/// Row of `meta`: [`FORMAT`], 4 bytes.
+pub(super) const META_FORMAT: &[u8] = b"format";
+/// Row of `meta`: the cluster's id, 32 bytes.
+pub(super) const META_CLUSTER: &[u8] = b"cluster";
+/// Row of `meta`: the [`Summary`] of the last batch; missing before the first.
+pub(super) const META_SUMMARY: &[u8] = b"summary";
+
+/// Ends the key in a row of `entries`. It stands below every byte of a key, so that rows lie in the order of keys.
+const END_OF_KEY: u8 = 0;
+const ID_BYTES: usize = 32;
+const SUMMARY_BYTES: usize = 3 * 8 + ID_BYTES;
+
+const FLAG_DELETE: u8 = 1;
+const FLAG_GRANT: u8 = 2;
+
+/// Key in `entries`: `key ‖ 0x00 ‖ id`.
+pub(super) fn entry_row(key: &Key, id: &EntryId) -> Vec<u8> {
+    let mut row = Vec::with_capacity(key.as_bytes().len() + 1 + ID_BYTES);
+    row.extend_from_slice(key.as_bytes());
+    row.push(END_OF_KEY);
+    row.extend_from_slice(id.as_bytes());
+    row
+}
+
+/// Key in `by_grant`: `grant id ‖ key`.
+pub(super) fn citation_row(grant: &GrantId, key: &Key) -> Vec<u8> {
+    let mut row = Vec::with_capacity(ID_BYTES + key.as_bytes().len());
+    row.extend_from_slice(grant.as_bytes());
+    row.extend_from_slice(key.as_bytes());
+    row
+}
+
+/// The key in a row of `by_grant`.
+pub(super) fn cited_key(row: &[u8]) -> Option<Key> {
+    parse_key(row.get(ID_BYTES..)?)
+}
+
+/// Value in `digests`: the digest, then each entry by id as `flags ‖ id ‖ timestamp ‖ grant id if flagged`.
+pub(super) fn encode_index(row: &IndexRow) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(ID_BYTES + row.entries.len() * (1 + ID_BYTES + 8 + ID_BYTES));
+    bytes.extend_from_slice(row.digest.as_bytes());
+    for entry in &row.entries {
+        let delete = if entry.is_delete { FLAG_DELETE } else { 0 };
+        let grant = if entry.grant.is_some() { FLAG_GRANT } else { 0 };
+        bytes.push(delete | grant);
+        bytes.extend_from_slice(entry.id.as_bytes());
+        bytes.extend_from_slice(&entry.timestamp.as_micros().to_le_bytes());
+        if let Some(grant) = &entry.grant {
+            bytes.extend_from_slice(grant.as_bytes());
+        }
+    }
+    bytes
+}
+
+/// Reads [`encode_index`].
+pub(super) fn decode_index(mut bytes: &[u8]) -> Option<IndexRow> {
+    let digest = Digest(take(&mut bytes)?);
+    let mut entries = Vec::with_capacity(1);
+    while !bytes.is_empty() {
+        let [flags] = take(&mut bytes)?;
+        if flags & !(FLAG_DELETE | FLAG_GRANT) != 0 {
+            return None;
+        }
+        let id = FactId(take(&mut bytes)?);
+        let timestamp = Timestamp::from_micros(u64::from_le_bytes(take(&mut bytes)?)).ok()?;
+        let grant = if flags & FLAG_GRANT == 0 { None } else { Some(FactId(take(&mut bytes)?)) };
+        entries.push(IndexEntry { id, timestamp, grant, is_delete: flags & FLAG_DELETE != 0 });
+    }
+    Some(IndexRow { digest, entries })
+}
+
+/// The summary as `batch ‖ authority facts ‖ keys ‖ root`.
+pub(super) fn encode_summary(summary: &Summary) -> [u8; SUMMARY_BYTES] {
+    let mut bytes = [0; SUMMARY_BYTES];
+    bytes[..8].copy_from_slice(&summary.batch.to_le_bytes());
+    bytes[8..16].copy_from_slice(&summary.authority_facts.to_le_bytes());
+    bytes[16..24].copy_from_slice(&summary.keys.to_le_bytes());
+    bytes[24..].copy_from_slice(summary.root.as_bytes());
+    bytes
+}
+
+/// Reads [`encode_summary`].
+pub(super) fn decode_summary(mut bytes: &[u8]) -> Option<Summary> {
+    let batch = u64::from_le_bytes(take(&mut bytes)?);
+    let authority_facts = u64::from_le_bytes(take(&mut bytes)?);
+    let keys = u64::from_le_bytes(take(&mut bytes)?);
+    let root = Digest(take(&mut bytes)?);
+    bytes.is_empty().then_some(Summary { batch, authority_facts, keys, root })
+}
+
+fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
+    let (chunk, rest) = bytes.split_first_chunk()?;
+    *bytes = rest;
+    Some(*chunk)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn index_entry() -> impl Strategy<Value = IndexEntry> {
+        let id = any::<[u8; 32]>().prop_map(FactId);
+        let grant = proptest::option::of(any::<[u8; 32]>().prop_map(FactId));
+        (id, 0..=Timestamp::MAX.as_micros(), grant, any::<bool>()).prop_map(|(id, micros, grant, is_delete)| {
+            IndexEntry { id, timestamp: Timestamp::from_micros(micros).unwrap(), grant, is_delete }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn an_index_row_comes_back(digest: [u8; 32], entries in prop::collection::vec(index_entry(), 0..5)) {
+            let row = IndexRow { digest: Digest(digest), entries };
+            let bytes = encode_index(&row);
+            prop_assert_eq!(decode_index(&bytes), Some(row));
+        }
+
+        #[test]
+        fn any_bytes_read_as_what_was_written_or_not_at_all(bytes in prop::collection::vec(0u8..4, 0..200)) {
+            if let Some(row) = decode_index(&bytes) {
+                prop_assert_eq!(encode_index(&row), bytes);
+            }
+        }
+
+        #[test]
+        fn a_summary_comes_back(batch: u64, authority_facts: u64, keys: u64, root: [u8; 32]) {
+            let summary = Summary { batch, authority_facts, keys, root: Digest(root) };
+            let bytes = encode_summary(&summary);
+            prop_assert_eq!(decode_summary(&bytes), Some(summary));
+            prop_assert_eq!(decode_summary(&bytes[1..]), None);
+            prop_assert_eq!(decode_summary(&[&bytes[..], &[0]].concat()), None);
+        }
+
+        /// What a check of the store by merging two ordered scans stands on.
+        #[test]
+        fn entries_lie_in_the_order_of_keys_then_ids(
+            a in "(/[A-Za-z%25.,=~-]{1,3}){1,3}", b in "(/[A-Za-z%25.,=~-]{1,3}){1,3}", ids: ([u8; 32], [u8; 32]),
+        ) {
+            let (Ok(a), Ok(b)) = (Key::parse(&a), Key::parse(&b)) else { return Ok(()) };
+            let ids = (FactId(ids.0), FactId(ids.1));
+            prop_assert_eq!(entry_row(&a, &ids.0).cmp(&entry_row(&b, &ids.1)), (&a, ids.0).cmp(&(&b, ids.1)));
+        }
+    }
+
+    #[test]
+    fn a_citation_gives_its_key_back() {
+        let key = Key::parse("/a/b").unwrap();
+        assert_eq!(cited_key(&citation_row(&FactId([7; 32]), &key)), Some(key));
+        assert_eq!(cited_key(&[7; 31]), None);
+        assert_eq!(cited_key(&[7; 32]), None);
+    }
+}
