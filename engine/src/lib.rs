@@ -20,9 +20,9 @@ mod storage;
 pub mod tree;
 mod view;
 
-pub use change::{Cause, Change};
 #[cfg(feature = "fjall")]
 pub use self::fjall::FjallStorage;
+pub use change::{Cause, Change};
 pub use frontier::{EntryMeta, Frontier};
 pub use memory::MemoryStorage;
 pub use replica::{Applied, Replica};

@@ -55,12 +55,16 @@ fn check_entries(tables: &Tables, snapshot: &Snapshot, cluster: ClusterId) -> Re
                 return Err(StorageError::Damaged(format!("entries and index differ at {key}")));
             };
             if !is_record_of(cluster, &record, &entry.id) {
-                return Err(StorageError::Damaged(format!("a record of {key} is not the entry it is stored as")));
+                return Err(StorageError::Damaged(format!(
+                    "a record of {key} is not the entry it is stored as"
+                )));
             }
             if let Some(grant) = &entry.grant {
                 let cited = snapshot.contains_key(&tables.by_grant, rows::citation_row(grant, &key));
                 if !cited.map_err(engine_error)? {
-                    return Err(StorageError::Damaged(format!("the citation of a grant by {key} is missing")));
+                    return Err(StorageError::Damaged(format!(
+                        "the citation of a grant by {key} is missing"
+                    )));
                 }
             }
         }

@@ -12,7 +12,8 @@ pub(super) fn engine_error(error: fjall::Error) -> StorageError {
         Error::Storage(error) => table_error(&error),
         Error::JournalRecovery(error) => StorageError::Damaged(format!("a journal does not read: {error:?}")),
         Error::InvalidVersion(found) => {
-            let found = found.map_or_else(|| "no known version".to_owned(), |version| format!("version {version}"));
+            let found =
+                found.map_or_else(|| "no known version".to_owned(), |version| format!("version {version}"));
             StorageError::Damaged(format!("its engine's version marker says {found}"))
         }
         Error::Locked => StorageError::InUse,

@@ -113,9 +113,14 @@ mod tests {
     fn index_entry() -> impl Strategy<Value = IndexEntry> {
         let id = any::<[u8; 32]>().prop_map(FactId);
         let grant = proptest::option::of(any::<[u8; 32]>().prop_map(FactId));
-        (id, 0..=Timestamp::MAX.as_micros(), grant, any::<bool>()).prop_map(|(id, micros, grant, is_delete)| {
-            IndexEntry { id, timestamp: Timestamp::from_micros(micros).unwrap(), grant, is_delete }
-        })
+        (id, 0..=Timestamp::MAX.as_micros(), grant, any::<bool>()).prop_map(
+            |(id, micros, grant, is_delete)| IndexEntry {
+                id,
+                timestamp: Timestamp::from_micros(micros).unwrap(),
+                grant,
+                is_delete,
+            },
+        )
     }
 
     proptest! {

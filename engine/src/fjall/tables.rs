@@ -43,7 +43,8 @@ impl Tables {
     /// Makes an empty store in `path`, which must not exist, and closes it again.
     pub(super) fn create(path: &Path, cluster: &ClusterId) -> Result<(), StorageError> {
         let db = open_database(path)?;
-        let tables = Self::with(db, &|db, name, options| db.keyspace(name, || options).map_err(engine_error))?;
+        let tables =
+            Self::with(db, &|db, name, options| db.keyspace(name, || options).map_err(engine_error))?;
         let mut batch = tables.db.batch().durability(Some(PersistMode::SyncAll));
         batch.insert(&tables.meta, rows::META_FORMAT, rows::FORMAT.to_le_bytes());
         batch.insert(&tables.meta, rows::META_CLUSTER, *cluster.as_bytes());
