@@ -1,6 +1,7 @@
 //! A writer is killed at random moments; whatever it acknowledged must be there, whole.
 
 #![cfg(feature = "fjall")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod fjall_support;
 
