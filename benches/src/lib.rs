@@ -1,1 +1,4 @@
-//! Divergence recovery and micro-benchmarks.
+//! Divergence recovery and micro-benchmarks. See `docs/benchmarks.md`.
+
+pub mod divergence;
+pub mod workload;
