@@ -61,15 +61,15 @@ fn workloads(args: &Args) -> Vec<Workload> {
     all
 }
 
-const HEADER: &str =
-    "| N | d | spread | mix | B/difference | out | in | payload | waste | flights | rounds | nodes hashed | ms |";
+const HEADER: &str = "| N | d | spread | mix | B/difference | out | in | payload | waste | flights | rounds | nodes hashed | ms |";
 const RULE: &str = "|--:|--:|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|";
 
 fn write_row(out: &mut impl Write, report: &Report) -> Result<()> {
     let Workload { keys, differences, spread, mix, .. } = report.workload;
     let (spread, mix) = (format!("{spread:?}").to_lowercase(), format!("{mix:?}").to_lowercase());
     let per_difference = report.per_difference();
-    let Report { overhead_out, overhead_in, payload, waste, flights, rounds, nodes_hashed, micros, .. } = report;
+    let Report { overhead_out, overhead_in, payload, waste, flights, rounds, nodes_hashed, micros, .. } =
+        report;
     let ms = *micros as f64 / 1000.0;
     writeln!(
         out,
