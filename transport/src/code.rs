@@ -72,8 +72,9 @@ codes! {
     Protocol = 0x21, "session.protocol", "The peer broke the session's protocol.";
     TooSlow = 0x22, "session.too_slow", "The peer stalled, or sent or took less than the minimum rate.";
     FrameTooLarge = 0x23, "session.frame_too_large", "The peer announced a frame over the limit.";
-    PullOnly = 0x24, "session.pull_only", "The peer may read from this replica but not write to it.";
-    Cancelled = 0x25, "session.cancelled", "One side gave the session up before it was done.";
+    Cancelled = 0x24, "session.cancelled", "One side gave the session up before it was done.";
+    Version = 0x25, "session.version", "The peer speaks another version of the session protocol.";
+    Store = 0x26, "store.failed", "The replica's store failed; nothing that it acknowledged is lost.";
 }
 
 impl Code {

@@ -6,7 +6,7 @@ use crate::error::TransportError;
 use crate::id::ReplicaId;
 use crate::limits::Limits;
 use crate::slot::{Slot, SlotGuard};
-use crate::stream::SessionStream;
+use crate::stream::{Context, SessionStream};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -154,17 +154,19 @@ impl Connection {
         // It waits only for a peer that has not yet ended earlier streams of ours.
         let opened = tokio::time::timeout(limit, self.inner.quic.open_bi()).await;
         let streams = opened.map_err(|_| TransportError::TooSlow { limit })??;
-        Ok(SessionStream::new(&self.inner.quic, streams, slot, &self.inner.limits))
+        Ok(SessionStream::new(streams, slot, self.context(true)))
     }
 
     /// Waits for the peer to open a session stream. One task should do this for each connection.
     pub async fn accept_session(&self) -> Result<SessionStream, TransportError> {
         match self.inner.opened_by_peer.lock().await.recv().await {
-            Some((streams, slot)) => {
-                Ok(SessionStream::new(&self.inner.quic, streams, slot, &self.inner.limits))
-            }
+            Some((streams, slot)) => Ok(SessionStream::new(streams, slot, self.context(false))),
             None => Err(self.closed().await),
         }
+    }
+
+    fn context(&self, opened_here: bool) -> Context<'_> {
+        Context { quic: &self.inner.quic, limits: &self.inner.limits, access: self.inner.access, opened_here }
     }
 
     /// Whether a session is under way, so that another would be answered `busy`.

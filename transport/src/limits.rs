@@ -9,6 +9,13 @@ pub const READ_CHUNK: usize = 64 << 10;
 /// Bytes that a session may queue for sending before it should wait for [`crate::FrameWriter::flush`].
 pub const WRITE_AHEAD: usize = 256 << 10;
 
+/// Facts of one peer that may be with the verifier at once: its verification budget.
+pub const MAX_JUDGED_FACTS: usize = 4_096;
+/// Bytes of frames whose facts may be with the verifier at once.
+pub const MAX_JUDGED_BYTES: usize = 8 << 20;
+/// Facts that are handed to the verifier together.
+pub const JUDGE_BATCH: usize = 256;
+
 /// Bidirectional streams a peer may have open at once.
 pub const MAX_BIDI_STREAMS: u32 = 8;
 /// Unidirectional streams a peer may have open at once.

@@ -1,5 +1,6 @@
 //! The stream of one session: frames both ways, counted, with a bound on how long the peer may take.
 
+use crate::admission::Access;
 use crate::code::Code;
 use crate::error::TransportError;
 use crate::frame::{FrameDecoder, FrameError, frame_header};
@@ -33,16 +34,28 @@ pub struct SessionStream {
     reader: FrameReader,
     writer: FrameWriter,
     clock: Clock,
+    opened_here: bool,
+    access: Access,
     finished: bool,
+}
+
+/// What a stream knows of its connection.
+pub(crate) struct Context<'a> {
+    pub(crate) quic: &'a quinn::Connection,
+    pub(crate) limits: &'a Limits,
+    /// What the peer may do here.
+    pub(crate) access: Access,
+    /// Whether this side opened the stream.
+    pub(crate) opened_here: bool,
 }
 
 impl SessionStream {
     pub(crate) fn new(
-        quic: &quinn::Connection,
         (send, recv): (quinn::SendStream, quinn::RecvStream),
         slot: SlotGuard,
-        limits: &Limits,
+        context: Context<'_>,
     ) -> Self {
+        let Context { quic, limits, access, opened_here } = context;
         let clock = Clock::new(limits);
         let side = Side { quic: quic.clone(), clock: clock.clone(), limit: limits.no_progress_timeout };
         let reader = FrameReader {
@@ -54,7 +67,17 @@ impl SessionStream {
             slot,
         };
         let writer = FrameWriter { side, send, queue: VecDeque::new(), queued: 0, sent: 0 };
-        Self { reader, writer, clock, finished: false }
+        Self { reader, writer, clock, opened_here, access, finished: false }
+    }
+
+    /// Whether this side opened the stream, and so begins the session.
+    pub fn opened_here(&self) -> bool {
+        self.opened_here
+    }
+
+    /// What the peer may do here.
+    pub fn access(&self) -> Access {
+        self.access
     }
 
     /// Both directions, to be used at the same time by one task.
@@ -107,6 +130,12 @@ impl SessionStream {
     /// Ends both directions at once and tells the peer why; the connection stays.
     pub fn abort(mut self, code: Code) {
         self.reset(code);
+    }
+
+    /// Closes the whole connection and tells the peer why.
+    pub fn drop_peer(mut self, code: Code, reason: &str) {
+        self.finished = true;
+        self.reader.side.quic.close(code.var_int(), reason.as_bytes());
     }
 
     fn reset(&mut self, code: Code) {
@@ -165,9 +194,7 @@ impl FrameReader {
     /// The next frame; `None` when the peer has finished. Cancel-safe.
     pub async fn recv(&mut self) -> Result<Option<Bytes>, TransportError> {
         loop {
-            let decoded = self.decoder.feed(&mut self.unread);
-            if let Some(frame) = decoded.map_err(|error| self.side.offence(error.into()))? {
-                self.side.clock.frame_arrived();
+            if let Some(frame) = self.buffered()? {
                 return Ok(Some(frame));
             }
             match self.side.wait(self.recv.read_chunk(READ_CHUNK, true)).await?? {
@@ -176,6 +203,16 @@ impl FrameReader {
                 None => return Err(self.side.offence(FrameError::Truncated.into())),
             }
         }
+    }
+
+    /// The next frame, if all of it has been read from the stream already.
+    pub fn buffered(&mut self) -> Result<Option<Bytes>, TransportError> {
+        let decoded = self.decoder.feed(&mut self.unread);
+        let frame = decoded.map_err(|error| self.side.offence(error.into()))?;
+        if frame.is_some() {
+            self.side.clock.frame_arrived();
+        }
+        Ok(frame)
     }
 
     fn arrived(&mut self, bytes: Bytes) {
