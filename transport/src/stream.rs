@@ -7,13 +7,15 @@ use crate::frame::{FrameDecoder, FrameError, frame_header};
 use crate::limits::{Limits, READ_CHUNK};
 use crate::progress::{Clock, OutOfTime};
 use crate::slot::SlotGuard;
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::time::Duration;
 
 /// Buffers that are handed to QUIC at once.
 const MAX_WRITE_BATCH: usize = 16;
+/// Frames up to this many bytes are copied together into buffers of about this size.
+const COALESCE_LEN: usize = 16 << 10;
 
 /// Exact stream bytes of a session, headers of frames included, QUIC's own overhead not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,7 +68,8 @@ impl SessionStream {
             received: 0,
             slot,
         };
-        let writer = FrameWriter { side, send, queue: VecDeque::new(), queued: 0, sent: 0 };
+        let writer =
+            FrameWriter { side, send, queue: VecDeque::new(), tail: BytesMut::new(), queued: 0, sent: 0 };
         Self { reader, writer, clock, opened_here, access, finished: false }
     }
 
@@ -231,6 +234,8 @@ pub struct FrameWriter {
     side: Side,
     send: quinn::SendStream,
     queue: VecDeque<Bytes>,
+    /// Short frames behind the queue that go out as one buffer: QUIC's bookkeeping is by buffer.
+    tail: BytesMut,
     queued: usize,
     sent: u64,
 }
@@ -241,9 +246,23 @@ impl FrameWriter {
     pub fn queue(&mut self, frame: Bytes) -> Result<(), FrameError> {
         let header = frame_header(frame.len())?;
         self.queued += header.len() + frame.len();
-        self.queue.push_back(header);
-        self.queue.push_back(frame);
+        self.tail.extend_from_slice(&header);
+        if frame.len() <= COALESCE_LEN {
+            self.tail.extend_from_slice(&frame);
+            if self.tail.len() >= COALESCE_LEN {
+                self.close_tail();
+            }
+        } else {
+            self.close_tail();
+            self.queue.push_back(frame);
+        }
         Ok(())
+    }
+
+    fn close_tail(&mut self) {
+        if !self.tail.is_empty() {
+            self.queue.push_back(self.tail.split().freeze());
+        }
     }
 
     /// Bytes that wait for [`FrameWriter::flush`].
@@ -253,6 +272,7 @@ impl FrameWriter {
 
     /// Hands everything that is queued to QUIC. Cancel-safe: what was not handed over stays queued.
     pub async fn flush(&mut self) -> Result<(), TransportError> {
+        self.close_tail();
         while !self.queue.is_empty() {
             let mut batch: Vec<Bytes> = self.queue.iter().take(MAX_WRITE_BATCH).cloned().collect();
             let written = self.side.wait(self.send.write_chunks(&mut batch)).await??.bytes;
