@@ -1,1 +1,19 @@
-//! One running kvgossip replica: engine, storage, transport and HTTP API.
+//! One running kvgossip replica, embeddable: engine, storage, transport and HTTP API.
+//!
+//! [`Agent::start`] takes a [`Config`] and a store and runs until [`Agent::stop`]. The way of a fact, from wherever
+//! it comes, is [`intake`]: judged, verified, merged and durable, then seen by readers and passed on by [`peers`].
+
+mod agent;
+mod clock;
+pub mod committer;
+mod config;
+pub mod http;
+pub mod intake;
+pub mod peers;
+mod refusals;
+mod report;
+
+pub use agent::{Agent, StartError, WriteError};
+pub use clock::now;
+pub use config::{Config, ParsePeerError, PeerTarget};
+pub use refusals::{MAX_REFUSALS, Refusals};

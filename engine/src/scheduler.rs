@@ -134,6 +134,11 @@ impl Scheduler {
         state.earliest_us = now_us + wait;
     }
 
+    /// Whether the peer is known to hold what gives this root.
+    pub fn is_equal(&self, peer: &PeerId, root: &Digest) -> bool {
+        self.peers.get(peer).is_some_and(|peer| peer.equal == Some(*root))
+    }
+
     /// The next peer to begin a session with, if one is due.
     pub fn poll(&mut self, now_us: u64) -> Option<PeerId> {
         if now_us >= self.compare_at_us {

@@ -48,6 +48,22 @@ pub enum StorageError {
     Io(String),
 }
 
+impl StorageError {
+    /// The stable code.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Full => "store.full",
+            Self::Stopped(_) => "store.stopped",
+            Self::Damaged(_) => "store.damaged",
+            Self::RolledBack { .. } => "store.rolled_back",
+            Self::InUse => "store.in_use",
+            Self::Format { .. } => "store.format",
+            Self::ForeignCluster(_) => "store.foreign_cluster",
+            Self::Io(_) => "store.io",
+        }
+    }
+}
+
 /// One row of the compact index: what stands of a key, without values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IndexRow {

@@ -12,9 +12,10 @@ use super::{
     Role, Session, SessionError, Step, Turn,
 };
 use crate::storage::Reader;
+use crate::tree::root_digest;
 use crate::view::View;
 use bytes::Bytes;
-use kvgossip_grants::{Fact, Verdict};
+use kvgossip_grants::{Digest, Fact, Verdict};
 use std::collections::VecDeque;
 
 impl Session {
@@ -54,6 +55,17 @@ impl Session {
     /// How the session ended, once it has.
     pub fn outcome(&self) -> Option<Outcome> {
         self.outcome
+    }
+
+    /// The root over everything that both sides hold, once they have found themselves equal. A session confined
+    /// to a prefix finds out nothing of the kind.
+    pub fn agreed_root(&self) -> Option<Digest> {
+        if self.outcome != Some(Outcome::Equal) || !self.config.scope.is_root() {
+            return None;
+        }
+        let hello = self.our_hello.as_ref().map(|hello| (hello.authority_root, hello.entries_root));
+        let last = self.our_final.map(|ours| (ours.authority_root, ours.entries_root));
+        last.or(hello).map(|(authority, entries)| root_digest(&authority, &entries))
     }
 
     /// Whether nothing is left to send, and nothing more will come.

@@ -104,7 +104,7 @@ impl SessionError {
             Self::ForeignCluster(_) => "peer.foreign_cluster",
             Self::Misbehaved(_) => "peer.misbehaved",
             Self::Bye(code) => code,
-            Self::Storage(_) => "store.failed",
+            Self::Storage(error) => error.code(),
         }
     }
 

@@ -1,0 +1,346 @@
+//! The agent as a whole.
+
+use crate::clock;
+use crate::committer::{self, Store};
+use crate::config::Config;
+use crate::http::{Listener, bind_tcp, bind_unix};
+use crate::intake::Intake;
+use crate::peers::Peers;
+use axum::http::StatusCode;
+use bytes::Bytes;
+use kvgossip_api::{ApiError, Counts, Digests, StatusResponse, SyncReport};
+use kvgossip_engine::{Replica, Storage, StorageError};
+use kvgossip_grants::{
+    Code, Entry, EntryFact, Explanation, Fact, Key, Op, PathPrefix, Signer, SigningKey, Timestamp, Verdict,
+};
+use kvgossip_transport::TransportError;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How often a write under the agent's identity is stamped anew when another one came in between.
+const MAX_STAMPS: usize = 8;
+
+/// Why an agent could not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The store.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The QUIC socket.
+    #[error("sessions cannot be taken: {0}; is another agent running, or give another --sync address")]
+    Transport(#[from] TransportError),
+    /// The HTTP address.
+    #[error("HTTP cannot be served on {0}: {1}; give another --http address")]
+    Http(SocketAddr, io::Error),
+    /// The Unix socket.
+    #[error("the socket {} cannot be made: {1}", .0.display())]
+    Socket(PathBuf, io::Error),
+    /// The system refuses a thread.
+    #[error("the committer thread cannot be started: {0}")]
+    Thread(io::Error),
+}
+
+/// Why a write under the agent's own identity failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WriteError {
+    /// The agent has no identity.
+    #[error("this agent has no identity to sign with: start it with --identity, or sign in the command with --identity")]
+    NoIdentity,
+    /// No grant covers the key.
+    #[error("{message}")]
+    NotAuthorised {
+        /// The first reason.
+        code: Code,
+        /// The same for people.
+        message: String,
+    },
+    /// What came of the fact.
+    #[error("the entry was not taken in: {}", .0.code().map_or("", Code::help))]
+    Verdict(Verdict),
+    /// The store failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The cryptographic library failed.
+    #[error("signing failed")]
+    Signing,
+}
+
+/// A running agent. Clones share it.
+#[derive(Clone)]
+pub struct Agent {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    intake: Intake,
+    peers: Peers,
+    identity: Option<Arc<SigningKey>>,
+    token: Option<String>,
+    max_value_bytes: usize,
+    http: Option<SocketAddr>,
+    socket: Option<PathBuf>,
+    started_at: Timestamp,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    committer: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Agent {
+    /// Starts an agent on a store. It serves as soon as this returns.
+    pub async fn start(config: Config, storage: Box<dyn Storage>) -> Result<Self, StartError> {
+        let replica = Replica::load(config.root.clone(), storage.as_ref())?;
+        let listeners = Listeners::bind(&config).await?;
+        let (store, committer) = committer::start(replica, storage).map_err(StartError::Thread)?;
+        let intake = Intake::new(store);
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let peers = Peers::start(&config, intake.clone(), &stop, &tasks)?;
+        let inner = Inner {
+            intake,
+            peers,
+            identity: config.identity.map(Arc::new),
+            token: config.token,
+            max_value_bytes: config.max_value_bytes,
+            http: listeners.http,
+            socket: config.socket,
+            started_at: clock::now(),
+            stop: stop.clone(),
+            tasks: tasks.clone(),
+            committer: Mutex::new(Some(committer)),
+        };
+        let agent = Self { inner: Arc::new(inner) };
+        for listener in listeners.all {
+            tasks.spawn(listener.serve(agent.clone(), stop.clone()));
+        }
+        Ok(agent)
+    }
+
+    /// Stops: no new work, what is under way ends, the store is closed, the socket removed.
+    pub async fn stop(self) {
+        self.inner.stop.cancel();
+        self.inner.peers.close().await;
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+        if let Some(socket) = &self.inner.socket {
+            // It may have been taken away already.
+            let _ = std::fs::remove_file(socket);
+        }
+        let committer = self.inner.committer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(self);
+        if let Some(committer) = committer {
+            // It ends when the last handle is dropped; a handle kept elsewhere keeps the store open.
+            let _ = tokio::time::timeout(
+                std::time::Duration::from_secs(10),
+                tokio::task::spawn_blocking(move || committer.join()),
+            )
+            .await;
+        }
+    }
+
+    /// The state and its feeds.
+    pub fn store(&self) -> &Store {
+        self.inner.intake.store()
+    }
+
+    /// The way in for facts.
+    pub fn intake(&self) -> &Intake {
+        &self.inner.intake
+    }
+
+    /// The other replicas.
+    pub fn peers(&self) -> &Peers {
+        &self.inner.peers
+    }
+
+    /// Where HTTP is served on TCP.
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.inner.http
+    }
+
+    /// Whether a token lets a request over TCP do what the Unix socket may.
+    pub(crate) fn accepts_token(&self, given: &str) -> bool {
+        // Hashes of equal length are compared, so that the time tells nothing of the token.
+        let own = self.inner.token.as_deref();
+        own.is_some_and(|own| kvgossip_grants::value_hash(own.as_bytes()) == kvgossip_grants::value_hash(given.as_bytes()))
+    }
+
+    /// The entry that a reader of `key` sees now, with its value.
+    pub async fn read(&self, key: &Key) -> Result<Option<EntryFact>, StorageError> {
+        let (key, store) = (key.clone(), self.store().clone());
+        let read = move || {
+            // An entry that is replaced between the two reads is looked up again.
+            for _ in 0..MAX_STAMPS {
+                let view = store.view();
+                let Some(shown) = view.shown(&key, clock::now()) else { return Ok(None) };
+                let Some(record) = store.reader().entry(&key, &shown.id)? else { continue };
+                return match Fact::from_record(view.authority().cluster(), &record) {
+                    Ok(Fact::Entry(entry)) => Ok(Some(entry)),
+                    _ => Err(StorageError::Damaged(format!("the entry of {key} does not read"))),
+                };
+            }
+            Err(StorageError::Damaged(format!("the value of {key} is missing")))
+        };
+        let done = tokio::task::spawn_blocking(read).await;
+        done.unwrap_or_else(|_| Err(StorageError::Stopped("the agent is shutting down".into())))
+    }
+
+    /// Sets (or, without a value, unsets) a key under the agent's own identity.
+    pub async fn write(&self, key: Key, value: Option<Bytes>) -> Result<EntryFact, WriteError> {
+        let identity = self.inner.identity.clone().ok_or(WriteError::NoIdentity)?;
+        for _ in 0..MAX_STAMPS {
+            let fact = self.sign(&identity, &key, value.clone()).await?;
+            let verdicts = self.put_facts(&[Ok(Fact::Entry(fact.clone()))]).await?;
+            match verdicts.first().copied() {
+                Some(Verdict::Merged) | None => return Ok(fact),
+                // Another write came in between and took the same stamp, or a later one.
+                Some(Verdict::Moot(Code::Dominated)) => {}
+                Some(verdict) => return Err(WriteError::Verdict(verdict)),
+            }
+        }
+        Err(WriteError::Verdict(Verdict::Moot(Code::Dominated)))
+    }
+
+    async fn sign(
+        &self,
+        identity: &Arc<SigningKey>,
+        key: &Key,
+        value: Option<Bytes>,
+    ) -> Result<EntryFact, WriteError> {
+        let (view, now) = (self.store().view(), clock::now());
+        let signer = identity.public().entity();
+        let grant = match view.authority().explain(key, signer, now) {
+            Explanation::Root => None,
+            Explanation::Accepted(chain) => chain.last().map(|link| link.grant),
+            Explanation::Rejected(chains) => {
+                let code = chains.first().map_or(Code::GrantUnknown, |chain| chain.code);
+                let message = format!(
+                    "{} may not write {key}: {}",
+                    signer.short(),
+                    if chains.is_empty() { "no grant to it is known here" } else { code.help() }
+                );
+                return Err(WriteError::NotAuthorised { code, message });
+            }
+        };
+        let op = value.as_deref().map_or(Op::Delete, Op::set);
+        let timestamp = view.stamp(key, grant.as_ref(), now);
+        let entry = Entry { key: key.clone(), timestamp, op, signer, grant };
+        let (identity, cluster) = (identity.clone(), view.authority().cluster());
+        let sign = move || EntryFact::sign(cluster, entry, value.unwrap_or_default(), identity.as_ref());
+        let signed = tokio::task::spawn_blocking(sign).await;
+        signed.ok().and_then(Result::ok).ok_or(WriteError::Signing)
+    }
+
+    /// Takes in what is put here directly: facts, or the code of what could not be read as one. A verdict each.
+    pub async fn put_facts(&self, facts: &[Result<Fact, Code>]) -> Result<Vec<Verdict>, StorageError> {
+        let (view, now) = (self.store().view(), clock::now());
+        let mut verdicts = vec![Verdict::Merged; facts.len()];
+        let (mut places, mut offered) = (Vec::new(), Vec::new());
+        for (place, fact) in facts.iter().enumerate() {
+            match fact {
+                Err(code) => {
+                    self.inner.intake.refusals().note_bytes("put", *code, now);
+                    verdicts[place] = Verdict::Refused(*code);
+                }
+                Ok(fact) => match view.authority().check_direct(fact, now, self.inner.max_value_bytes) {
+                    Err(code) => {
+                        verdicts[place] = Verdict::Refused(code);
+                        self.inner.intake.refusals().note("put", fact, verdicts[place], now);
+                    }
+                    Ok(()) => {
+                        places.push(place);
+                        offered.push(fact.clone());
+                    }
+                },
+            }
+        }
+        for (place, verdict) in places.into_iter().zip(self.inner.intake.offer_all(offered, "put").await?) {
+            verdicts[place] = verdict;
+        }
+        Ok(verdicts)
+    }
+
+    /// Syncs with a peer now: `[ID@]ADDR:PORT`, or the beginning of a connected peer's id.
+    pub async fn sync_with(&self, peer: &str, prefix: PathPrefix) -> Result<SyncReport, ApiError> {
+        self.inner.peers.sync_with(peer, prefix).await
+    }
+
+    /// Why the agent is not ready; nothing if it is.
+    pub fn unready(&self) -> Vec<String> {
+        self.store().failure().map(|error| format!("{}: {error}", error.code())).into_iter().collect()
+    }
+
+    /// What the agent says of itself.
+    pub fn status(&self) -> StatusResponse {
+        let view = self.store().view();
+        let authority = view.authority();
+        let reasons = self.unready();
+        StatusResponse {
+            version: env!("CARGO_PKG_VERSION").into(),
+            cluster: authority.cluster().to_string(),
+            root: authority.root().entity().to_string(),
+            root_pem: authority.root().to_pem(),
+            replica: self.inner.peers.id().to_string(),
+            identity: self.inner.identity.as_ref().map(|key| key.public().entity().to_string()),
+            now_us: clock::now().as_micros(),
+            started_at_us: self.inner.started_at.as_micros(),
+            sync_address: self.inner.peers.address().to_string(),
+            http_address: self.inner.http.map(|address| address.to_string()),
+            digests: Digests {
+                root: view.root().to_string(),
+                authority: view.authority_root().to_string(),
+                entries: view.entries_root().to_string(),
+            },
+            counts: Counts {
+                keys: view.entries().len() as u64,
+                grants: authority.grants().count() as u64,
+                revocations: authority.revocations().count() as u64,
+                floors: authority.floors().count() as u64,
+            },
+            peers: self.inner.peers.rows(),
+            ready: reasons.is_empty(),
+            reasons,
+        }
+    }
+}
+
+impl WriteError {
+    /// The HTTP status and the stable code.
+    pub(crate) fn status_and_code(&self) -> (StatusCode, &'static str) {
+        match self {
+            Self::NoIdentity => (StatusCode::CONFLICT, "agent.no_identity"),
+            Self::NotAuthorised { code, .. } => (StatusCode::FORBIDDEN, code.as_str()),
+            Self::Verdict(_) => (StatusCode::FORBIDDEN, "fact.malformed"),
+            Self::Storage(error) => (StatusCode::SERVICE_UNAVAILABLE, error.code()),
+            Self::Signing => (StatusCode::INTERNAL_SERVER_ERROR, "agent.signing"),
+        }
+    }
+}
+
+/// The doors, bound before anything else runs, so that a taken port is noticed first.
+struct Listeners {
+    all: Vec<Listener>,
+    http: Option<SocketAddr>,
+}
+
+impl Listeners {
+    async fn bind(config: &Config) -> Result<Self, StartError> {
+        let mut listeners = Self { all: Vec::new(), http: None };
+        if let Some(address) = config.http {
+            let bound = bind_tcp(address).await;
+            let (listener, address) = bound.map_err(|error| StartError::Http(address, error))?;
+            listeners.all.push(listener);
+            listeners.http = Some(address);
+        }
+        if let Some(path) = &config.socket {
+            let bound = bind_unix(path).await;
+            listeners.all.push(bound.map_err(|error| StartError::Socket(path.clone(), error))?);
+        }
+        Ok(listeners)
+    }
+}

@@ -1,0 +1,92 @@
+//! What an agent is told at its start.
+
+use kvgossip_grants::{MAX_VALUE_BYTES, PublicKey, SigningKey};
+use kvgossip_transport::{AllowList, ReplicaId, ReplicaKey};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// How an agent is to run.
+pub struct Config {
+    /// The cluster's root.
+    pub root: PublicKey,
+    /// What this replica proves to its peers.
+    pub replica_key: ReplicaKey,
+    /// What `PUT` and `DELETE` sign with.
+    pub identity: Option<SigningKey>,
+    /// Where sessions are taken; port 0 takes a free one.
+    pub sync: SocketAddr,
+    /// Where HTTP is served on TCP.
+    pub http: Option<SocketAddr>,
+    /// Where the Unix socket of the HTTP API lies.
+    pub socket: Option<PathBuf>,
+    /// Lets requests over TCP do what the Unix socket may.
+    pub token: Option<String>,
+    /// Whom to stay connected with.
+    pub peers: Vec<PeerTarget>,
+    /// Whose replica keys are admitted.
+    pub allowed: AllowList,
+    /// Whether strangers may pull.
+    pub open_read: bool,
+    /// The largest value that this agent takes in a direct put, in bytes; peers' facts are bound by the protocol's
+    /// limit alone.
+    pub max_value_bytes: usize,
+}
+
+impl Config {
+    /// An agent on free ports of the loopback, without peers or identity.
+    pub fn new(root: PublicKey, replica_key: ReplicaKey) -> Self {
+        let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self {
+            root,
+            replica_key,
+            identity: None,
+            sync: loopback,
+            http: Some(loopback),
+            socket: None,
+            token: None,
+            peers: Vec::new(),
+            allowed: std::iter::empty().collect(),
+            open_read: false,
+            max_value_bytes: MAX_VALUE_BYTES,
+        }
+    }
+}
+
+/// `[ID@]ADDR:PORT`: with an id exactly that replica, without one any that is admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerTarget {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Who has to answer.
+    pub id: Option<ReplicaId>,
+}
+
+/// Why a text names no peer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ParsePeerError {
+    /// The part before `@`.
+    #[error("{0:?} is not a replica id: 64 hexadecimal digits stand before the @")]
+    Id(String),
+    /// The part after it.
+    #[error("{0:?} is not an address: give HOST:PORT, such as 10.0.0.2:7947")]
+    Address(String),
+}
+
+impl FromStr for PeerTarget {
+    type Err = ParsePeerError;
+
+    /// Resolves a host name once.
+    fn from_str(text: &str) -> Result<Self, ParsePeerError> {
+        let (id, address) = match text.split_once('@') {
+            Some((id, address)) => {
+                (Some(id.parse().map_err(|_| ParsePeerError::Id(id.into()))?), address)
+            }
+            None => (None, text),
+        };
+        let resolved = address.to_socket_addrs().ok().and_then(|mut found| found.next());
+        let address = resolved.ok_or_else(|| ParsePeerError::Address(address.into()))?;
+        Ok(Self { address, id })
+    }
+}

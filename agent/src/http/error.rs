@@ -1,0 +1,71 @@
+//! Saying no, with a status, a stable code and advice.
+
+use crate::agent::WriteError;
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use kvgossip_api::ApiError;
+use kvgossip_engine::StorageError;
+use kvgossip_grants::{Code, GlobError, KeyError, Verdict};
+
+/// An answer that is not a success.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    status: StatusCode,
+    error: ApiError,
+}
+
+impl Refusal {
+    pub(crate) fn new(status: StatusCode, code: &str, message: &str) -> Self {
+        Self { status, error: ApiError { code: code.into(), message: message.into() } }
+    }
+
+    pub(crate) fn bad_request(code: &str, message: impl ToString) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code, &message.to_string())
+    }
+
+    /// For a fact that was not taken in.
+    pub(crate) fn from_verdict(verdict: Verdict) -> Self {
+        let code = verdict.code().unwrap_or(Code::Known);
+        let status = match (verdict, code) {
+            (_, Code::TooLarge | Code::OverAgentLimit) => StatusCode::PAYLOAD_TOO_LARGE,
+            (Verdict::NotYet { .. } | Verdict::Moot(_), _) => StatusCode::CONFLICT,
+            _ => StatusCode::FORBIDDEN,
+        };
+        Self::new(status, code.as_str(), code.help())
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        (self.status, Json(self.error)).into_response()
+    }
+}
+
+impl From<KeyError> for Refusal {
+    fn from(error: KeyError) -> Self {
+        Self::bad_request("key.malformed", error)
+    }
+}
+
+impl From<GlobError> for Refusal {
+    fn from(error: GlobError) -> Self {
+        Self::bad_request("glob.malformed", error)
+    }
+}
+
+impl From<StorageError> for Refusal {
+    fn from(error: StorageError) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, error.code(), &error.to_string())
+    }
+}
+
+impl From<WriteError> for Refusal {
+    fn from(error: WriteError) -> Self {
+        if let WriteError::Verdict(verdict) = error {
+            return Self::from_verdict(verdict);
+        }
+        let (status, code) = error.status_and_code();
+        Self::new(status, code, &error.to_string())
+    }
+}

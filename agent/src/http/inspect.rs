@@ -1,0 +1,66 @@
+//! What the replica says of itself.
+
+use super::error::Refusal;
+use super::kv::query_pairs;
+use super::{Privileged, Shared};
+use axum::Json;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{RawQuery, State};
+use axum::http::StatusCode;
+use kvgossip_api::{DigestResponse, RefusalsResponse, StatusResponse, SyncReport, SyncRequest};
+use kvgossip_grants::PathPrefix;
+
+/// The last facts that were not taken in.
+pub(super) async fn refusals(State(shared): State<Shared>) -> Json<RefusalsResponse> {
+    Json(RefusalsResponse { refusals: shared.agent.intake().refusals().list() })
+}
+
+/// Is it well, and if not why.
+pub(super) async fn status(State(shared): State<Shared>) -> Json<StatusResponse> {
+    Json(shared.agent.status())
+}
+
+/// For load balancers and supervisors.
+pub(super) async fn ready(State(shared): State<Shared>) -> (StatusCode, String) {
+    let reasons = shared.agent.unready();
+    if reasons.is_empty() {
+        (StatusCode::OK, "ready\n".into())
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, reasons.join("\n") + "\n")
+    }
+}
+
+/// The digest over a path prefix.
+pub(super) async fn digest(
+    State(shared): State<Shared>,
+    query: RawQuery,
+) -> Result<Json<DigestResponse>, Refusal> {
+    let mut prefix = PathPrefix::root();
+    for (name, value) in query_pairs(&query)? {
+        if name != "prefix" {
+            return Err(Refusal::bad_request("http.query", format!("{name} is no parameter of this route")));
+        }
+        prefix = PathPrefix::parse(&value)?;
+    }
+    let view = shared.agent.store().view();
+    Ok(Json(DigestResponse {
+        prefix: prefix.to_string(),
+        entries: view.digest(&prefix).to_string(),
+        keys: view.count(&prefix) as u64,
+        authority: view.authority_root().to_string(),
+        root: prefix.is_root().then(|| view.root().to_string()),
+    }))
+}
+
+/// Syncs with a peer now.
+pub(super) async fn sync(
+    _: Privileged,
+    State(shared): State<Shared>,
+    json: Result<Json<SyncRequest>, JsonRejection>,
+) -> Result<Json<SyncReport>, Refusal> {
+    let Json(request) =
+        json.map_err(|error| Refusal::new(error.status(), "http.body", &error.body_text()))?;
+    let prefix = request.prefix.as_deref().map(PathPrefix::parse).transpose()?;
+    let report = shared.agent.sync_with(&request.peer, prefix.unwrap_or_else(PathPrefix::root)).await;
+    report.map(Json).map_err(|error| Refusal::new(StatusCode::BAD_GATEWAY, &error.code, &error.message))
+}

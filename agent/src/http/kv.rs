@@ -1,0 +1,175 @@
+//! `/v1/kv{key}` and `/v1/keys`.
+
+use super::error::Refusal;
+use super::{Privileged, Shared};
+use crate::clock;
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{RawQuery, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use kvgossip_api::{DEFAULT_PAGE_ROWS, KeyRow, KeysPage, MAX_PAGE_ROWS, header};
+use kvgossip_grants::{Filter, Key};
+
+/// The key as it stands in the request, never decoded.
+fn key_of(uri: &Uri) -> Result<Key, Refusal> {
+    Ok(Key::parse(uri.path().strip_prefix("/v1/kv").unwrap_or_default())?)
+}
+
+fn not_found(key: &Key) -> Refusal {
+    Refusal::new(StatusCode::NOT_FOUND, "key.unset", &format!("{key} has no value"))
+}
+
+/// The raw value, with the entry in headers.
+pub(super) async fn get(State(shared): State<Shared>, uri: Uri) -> Result<Response, Refusal> {
+    let key = key_of(&uri)?;
+    let fact = shared.agent.read(&key).await?.ok_or_else(|| not_found(&key))?;
+    let value = fact.value().cloned().unwrap_or_default();
+    Ok((entry_headers(&fact), value).into_response())
+}
+
+fn entry_headers(fact: &kvgossip_grants::EntryFact) -> HeaderMap {
+    let entry = fact.entry();
+    let grant = entry.grant.map_or_else(|| "root".into(), |grant| grant.to_string());
+    let fields = [
+        (header::ENTRY, fact.id().to_string()),
+        (header::TIMESTAMP, entry.timestamp.as_micros().to_string()),
+        (header::GRANT, grant),
+    ];
+    let named = fields.into_iter().filter_map(|(name, value)| Some((name, HeaderValue::from_str(&value).ok()?)));
+    let mut headers: HeaderMap =
+        named.map(|(name, value)| (axum::http::HeaderName::from_static(name), value)).collect();
+    headers.insert(
+        axum::http::header::CONTENT_TYPE,
+        HeaderValue::from_static("application/octet-stream"),
+    );
+    headers
+}
+
+/// Sets a key, signed as the agent.
+pub(super) async fn put(
+    _: Privileged,
+    State(shared): State<Shared>,
+    uri: Uri,
+    body: Bytes,
+) -> Result<Response, Refusal> {
+    write(&shared, &uri, Some(body)).await
+}
+
+/// Unsets a key, signed as the agent.
+pub(super) async fn delete(
+    _: Privileged,
+    State(shared): State<Shared>,
+    uri: Uri,
+) -> Result<Response, Refusal> {
+    write(&shared, &uri, None).await
+}
+
+async fn write(shared: &Shared, uri: &Uri, value: Option<Bytes>) -> Result<Response, Refusal> {
+    let key = key_of(uri)?;
+    let fact = shared.agent.write(key, value).await?;
+    Ok((StatusCode::NO_CONTENT, entry_headers(&fact)).into_response())
+}
+
+/// Query parameters, in order; `+` is itself, as keys and globs may hold it.
+pub(super) fn query_pairs(query: &RawQuery) -> Result<Vec<(String, String)>, Refusal> {
+    let query = query.0.as_deref().unwrap_or_default();
+    query
+        .split('&')
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            Ok((name.to_owned(), decode(value)?))
+        })
+        .collect()
+}
+
+/// Undoes the percent-encoding of a query value, once.
+fn decode(text: &str) -> Result<String, Refusal> {
+    let bad = || Refusal::bad_request("http.query", format!("{text:?} is not percent-encoded UTF-8"));
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, tail)) = rest.split_first() {
+        if byte == b'%' {
+            let digits = tail.get(..2).and_then(|digits| std::str::from_utf8(digits).ok()).ok_or_else(bad)?;
+            bytes.push(u8::from_str_radix(digits, 16).map_err(|_| bad())?);
+            rest = &tail[2..];
+        } else {
+            bytes.push(byte);
+            rest = tail;
+        }
+    }
+    String::from_utf8(bytes).map_err(|_| bad())
+}
+
+/// What every list takes: where to go on, and how many rows.
+pub(super) struct Page {
+    pub(super) filter: Filter,
+    pub(super) after: Option<String>,
+    pub(super) limit: usize,
+    pub(super) kind: Option<String>,
+}
+
+impl Page {
+    pub(super) fn parse(query: &RawQuery) -> Result<Self, Refusal> {
+        let (mut globs, mut after, mut limit, mut kind) = (Vec::new(), None, DEFAULT_PAGE_ROWS, None);
+        for (name, value) in query_pairs(query)? {
+            match name.as_str() {
+                "match" => globs.push(value),
+                "after" => after = Some(value),
+                "kind" => kind = Some(value),
+                "limit" => {
+                    let asked: usize = value.parse().map_err(|_| {
+                        Refusal::bad_request("http.query", format!("limit={value} is not a number"))
+                    })?;
+                    limit = asked.clamp(1, MAX_PAGE_ROWS);
+                }
+                _ => return Err(Refusal::bad_request("http.query", format!("{name} is no parameter of this route"))),
+            }
+        }
+        let filter =
+            Filter::parse(globs).map_err(|error| Refusal::bad_request("glob.malformed", error))?;
+        Ok(Self { filter, after, limit, kind })
+    }
+}
+
+/// Set keys, by key.
+pub(super) async fn list(State(shared): State<Shared>, query: RawQuery) -> Result<Json<KeysPage>, Refusal> {
+    let page = Page::parse(&query)?;
+    let after = page.after.as_deref().map(Key::parse).transpose()?;
+    let (view, now) = (shared.agent.store().view(), clock::now());
+    let mut keys = Vec::new();
+    let mut next = None;
+    for (key, frontier) in view.keys("", after.as_ref()) {
+        if !page.filter.includes(&key) {
+            continue;
+        }
+        let Some(entry) = frontier.shown(now).filter(|entry| !entry.is_delete) else { continue };
+        if keys.len() == page.limit {
+            next = keys.last().map(|row: &KeyRow| row.key.clone());
+            break;
+        }
+        keys.push(KeyRow {
+            key: key.to_string(),
+            entry: entry.id.to_string(),
+            timestamp_us: entry.timestamp.as_micros(),
+            grant: entry.grant_id().map(|grant| grant.to_string()),
+        });
+    }
+    Ok(Json(KeysPage { keys, next }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queries_are_decoded_once_and_keep_their_order() {
+        let query = RawQuery(Some("match=/a/**&match=!/a/%252F&limit=3&after=/a+b".into()));
+        let pairs = query_pairs(&query).expect("well-formed");
+        let expected = [("match", "/a/**"), ("match", "!/a/%2F"), ("limit", "3"), ("after", "/a+b")];
+        assert_eq!(pairs, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        assert!(query_pairs(&RawQuery(Some("match=%4".into()))).is_err());
+        assert!(query_pairs(&RawQuery(Some("match=%ff".into()))).is_err());
+    }
+}

@@ -1,0 +1,141 @@
+//! The two doors of the HTTP API: a Unix socket and TCP.
+
+use super::{Door, router};
+use crate::agent::Agent;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How many requests are served at a time; more wait to be accepted.
+pub const MAX_CONNECTIONS: usize = 512;
+/// A client has this long to send the head of a request.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest path of a Unix socket that the system takes, in bytes, with its ending zero.
+const MAX_SOCKET_PATH: usize = 108;
+
+/// A bound door.
+#[derive(Debug)]
+pub enum Listener {
+    /// The Unix socket.
+    Socket(UnixListener),
+    /// TCP.
+    Tcp(TcpListener),
+}
+
+/// Binds the Unix socket, for this user alone. A socket that a dead agent left behind is taken over.
+pub async fn bind_unix(path: &Path) -> io::Result<Listener> {
+    use std::os::unix::ffi::OsStrExt;
+    let len = path.as_os_str().as_bytes().len();
+    if len >= MAX_SOCKET_PATH {
+        let message = format!(
+            "the path of the socket has {len} bytes, and the system takes {}: give a shorter one with --socket",
+            MAX_SOCKET_PATH - 1
+        );
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    }
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => {
+            let message = "something other than a socket is in its place: move it away, or give --socket";
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
+        }
+        Ok(_) if UnixStream::connect(path).await.is_ok() => {
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, "another agent answers there"));
+        }
+        Ok(_) => std::fs::remove_file(path)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(Listener::Socket(listener))
+}
+
+/// Binds TCP.
+pub async fn bind_tcp(address: SocketAddr) -> io::Result<(Listener, SocketAddr)> {
+    let listener = TcpListener::bind(address).await?;
+    let address = listener.local_addr()?;
+    Ok((Listener::Tcp(listener), address))
+}
+
+impl Listener {
+    /// Serves until `stop`; requests under way are finished.
+    pub async fn serve(self, agent: Agent, stop: CancellationToken) {
+        let door = match &self {
+            Self::Socket(_) => Door::Socket,
+            Self::Tcp(_) => Door::Tcp,
+        };
+        let service = TowerToHyperService::new(router(agent, door));
+        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let tasks = TaskTracker::new();
+        loop {
+            let place = places.clone().acquire_owned();
+            let accepted = async {
+                let place = place.await;
+                (place, self.accept().await)
+            };
+            let (place, stream) = tokio::select! {
+                () = stop.cancelled() => break,
+                accepted = accepted => accepted,
+            };
+            let stream = match stream {
+                Ok(stream) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "accepting an HTTP connection failed");
+                    // Most likely no descriptor is free: one will be.
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            let (service, stop) = (service.clone(), stop.clone());
+            tasks.spawn(async move {
+                serve_one(stream, service, stop).await;
+                drop(place);
+            });
+        }
+        tasks.close();
+        tasks.wait().await;
+    }
+
+    async fn accept(&self) -> io::Result<Box<dyn Stream>> {
+        match self {
+            Self::Socket(listener) => Ok(Box::new(listener.accept().await?.0)),
+            Self::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                Ok(Box::new(stream))
+            }
+        }
+    }
+}
+
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+async fn serve_one(stream: Box<dyn Stream>, service: TowerToHyperService<axum::Router>, stop: CancellationToken) {
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    let served = tokio::select! {
+        served = &mut connection => served,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = served {
+        tracing::debug!(%error, "an HTTP connection broke");
+    }
+}

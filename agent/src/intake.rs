@@ -1,0 +1,108 @@
+//! The one way in for facts, whoever brings them: judged, verified in parallel, merged, made durable.
+
+use crate::clock;
+use crate::committer::Store;
+use crate::refusals::Refusals;
+use kvgossip_engine::StorageError;
+use kvgossip_grants::{Fact, RsaVerifier, Timestamp, Verdict, Verified};
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+
+/// Facts verified by one job of the pool.
+const JOB_FACTS: usize = 64;
+
+/// Takes facts in. Clones share it.
+#[derive(Clone)]
+pub struct Intake {
+    store: Store,
+    refusals: Arc<Refusals>,
+    /// One permit for each core: verification never takes more.
+    cores: Arc<Semaphore>,
+}
+
+impl Intake {
+    /// An intake in front of a store.
+    pub fn new(store: Store) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { store, refusals: Arc::default(), cores: Arc::new(Semaphore::new(cores)) }
+    }
+
+    /// The store behind it.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// What was refused lately.
+    pub fn refusals(&self) -> &Refusals {
+        &self.refusals
+    }
+
+    /// Offers facts once, in order. `from` is who brings them, for the list of refusals.
+    pub async fn offer(&self, facts: Vec<Fact>, from: &str) -> Result<Vec<Verdict>, StorageError> {
+        let now = clock::now();
+        let offered = facts.clone();
+        let checked = self.verify(facts, now).await?;
+        let (mut verdicts, mut places, mut verified) = (Vec::new(), Vec::new(), Vec::new());
+        for (place, result) in checked.into_iter().enumerate() {
+            verdicts.push(result.as_ref().err().copied().unwrap_or(Verdict::Merged));
+            if let Ok(fact) = result {
+                places.push(place);
+                verified.push(fact);
+            }
+        }
+        for (place, verdict) in places.into_iter().zip(self.store.commit(verified).await?) {
+            verdicts[place] = verdict;
+        }
+        for (fact, verdict) in offered.iter().zip(&verdicts) {
+            self.refusals.note(from, fact, *verdict, now);
+        }
+        Ok(verdicts)
+    }
+
+    /// Offers facts in any order: what lacks its chain is offered again as long as others are merged.
+    pub async fn offer_all(&self, facts: Vec<Fact>, from: &str) -> Result<Vec<Verdict>, StorageError> {
+        let mut verdicts = vec![None; facts.len()];
+        let mut open: Vec<usize> = (0..facts.len()).collect();
+        // Authority first spares most second offers.
+        open.sort_by_key(|place| !facts[*place].is_authority());
+        loop {
+            let batch = open.iter().map(|place| facts[*place].clone()).collect();
+            let results = self.offer(batch, from).await?;
+            let helped = results.contains(&Verdict::Merged);
+            for (place, verdict) in open.iter().zip(&results) {
+                verdicts[*place] = Some(*verdict);
+            }
+            let lacking = |(_, verdict): &(usize, Verdict)| matches!(verdict, Verdict::Unjustified(_));
+            open = open.into_iter().zip(results).filter(lacking).map(|(place, _)| place).collect();
+            if open.is_empty() || !helped {
+                return Ok(verdicts.into_iter().flatten().collect());
+            }
+        }
+    }
+
+    /// Judges and verifies, a job of the pool at a time; the results are in the order of the facts.
+    async fn verify(&self, facts: Vec<Fact>, now: Timestamp) -> Result<Vec<Result<Verified, Verdict>>, StorageError> {
+        let view = self.store.view();
+        let mut jobs = Vec::new();
+        let mut facts = facts.into_iter();
+        loop {
+            let job: Vec<Fact> = facts.by_ref().take(JOB_FACTS).collect();
+            if job.is_empty() {
+                break;
+            }
+            let (view, permit) = (view.clone(), self.cores.clone().acquire_owned().await);
+            jobs.push(tokio::task::spawn_blocking(move || {
+                let verify = |fact| view.check(fact, now)?.verify(&RsaVerifier);
+                let done: Vec<Result<Verified, Verdict>> = job.into_iter().map(verify).collect();
+                drop(permit);
+                done
+            }));
+        }
+        let mut results = Vec::new();
+        for job in jobs {
+            let done = job.await.map_err(|_| StorageError::Stopped("the agent is shutting down".into()))?;
+            results.extend(done);
+        }
+        Ok(results)
+    }
+}

@@ -1,0 +1,279 @@
+//! The other replicas: staying connected with them, and syncing when the scheduler says so.
+
+mod book;
+mod sessions;
+
+use crate::clock::Monotonic;
+use crate::committer::Store;
+use crate::config::{Config, PeerTarget};
+use crate::intake::Intake;
+use crate::report::transport_error;
+use book::Book;
+use kvgossip_api::{ApiError, PeerRow, SyncReport};
+use kvgossip_engine::scheduler::Scheduler;
+use kvgossip_grants::PathPrefix;
+use kvgossip_transport::{
+    Access, Code, Connection, ConnectionTable, Endpoint, Limits, Policy, ReplicaId, Target, TransportError,
+    keep_connected,
+};
+use sessions::Host;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How many sessions run at a time; a peer that asks for one more hears `busy`.
+pub const MAX_SESSIONS: usize = 32;
+/// How long a sync that a person asked for waits for a session under way with the same peer to end.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The other replicas. Clones share it.
+#[derive(Clone)]
+pub struct Peers {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    endpoint: Endpoint,
+    address: SocketAddr,
+    table: ConnectionTable,
+    host: Arc<Host>,
+    scheduler: Mutex<Scheduler>,
+    clock: Monotonic,
+    /// Wakes the scheduler's task.
+    wake: Notify,
+    places: Arc<Semaphore>,
+    book: Book,
+    targets: Vec<PeerTarget>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Peers {
+    /// Binds the QUIC socket and starts dialling, serving and scheduling.
+    pub fn start(
+        config: &Config,
+        intake: Intake,
+        stop: &CancellationToken,
+        tasks: &TaskTracker,
+    ) -> Result<Self, TransportError> {
+        let policy = Arc::new(Policy::new(config.allowed.clone()).open_read(config.open_read));
+        let limits = Limits::default();
+        let endpoint = Endpoint::bind(config.sync, config.replica_key.clone(), policy, limits.clone())?;
+        let clock = Monotonic::start();
+        let root = intake.store().view().root();
+        let inner = Inner {
+            address: endpoint.local_addr()?,
+            table: ConnectionTable::new(limits),
+            host: Arc::new(Host::new(intake)),
+            scheduler: Mutex::new(Scheduler::new(root, random(), clock.now_us())),
+            clock,
+            wake: Notify::new(),
+            places: Arc::new(Semaphore::new(MAX_SESSIONS)),
+            book: Book::default(),
+            targets: config.peers.clone(),
+            tasks: tasks.clone(),
+            stop: stop.clone(),
+            endpoint,
+        };
+        let peers = Self { inner: Arc::new(inner) };
+        peers.spawn_dialers();
+        peers.spawn(Self::accept);
+        peers.spawn(Self::schedule);
+        Ok(peers)
+    }
+
+    /// Runs a task until the agent stops.
+    fn spawn<F>(&self, task: impl FnOnce(Self) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let stop = self.inner.stop.clone();
+        let future = task(self.clone());
+        self.inner.tasks.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = future => {}
+            }
+        });
+    }
+
+    fn spawn_dialers(&self) {
+        let (up, mut connected) = mpsc::channel::<Connection>(self.inner.targets.len().max(1));
+        for target in self.inner.targets.clone() {
+            let up = up.clone();
+            self.spawn(|peers| async move {
+                let target = Target { address: target.address, expected: target.id };
+                let rng = rand::rng();
+                let (endpoint, table) = (peers.inner.endpoint.clone(), peers.inner.table.clone());
+                keep_connected(endpoint, table, target, rng, up).await;
+            });
+        }
+        self.spawn(|peers| async move {
+            while let Some(connection) = connected.recv().await {
+                peers.serve(connection, true);
+            }
+        });
+    }
+
+    async fn accept(self) {
+        while let Some(connection) = self.inner.endpoint.accept().await {
+            let (peer, address) = (connection.peer(), connection.address());
+            match self.inner.table.insert(connection.clone()) {
+                Ok(()) => {
+                    tracing::info!(%peer, %address, "a peer connected");
+                    self.serve(connection, false);
+                }
+                Err(error) => tracing::debug!(%peer, %address, code = %error.code(), "not kept: {error}"),
+            }
+        }
+    }
+
+    /// Serves the sessions that the peer opens, for as long as the connection stands.
+    fn serve(&self, connection: Connection, we_dialled: bool) {
+        let peer = connection.peer();
+        if connection.access() == Access::Full {
+            self.scheduler().peer_up(*peer.as_bytes(), we_dialled, self.inner.clock.now_us());
+            self.inner.wake.notify_one();
+        }
+        self.spawn(move |peers| async move {
+            let ended = peers.serve_sessions(&connection).await;
+            if peers.inner.table.get(&peer).is_none_or(|now| now.is_same(&connection)) {
+                peers.scheduler().peer_down(peer.as_bytes());
+                tracing::info!(%peer, code = %ended.code(), "a peer is gone: {ended}");
+                peers.inner.book.note_error(peer, transport_error(&ended));
+            }
+        });
+    }
+
+    /// Begins sessions when they are due.
+    async fn schedule(self) {
+        let mut batches = self.inner.host.store().batches();
+        loop {
+            let root = self.inner.host.store().view().root();
+            let due = {
+                let mut scheduler = self.scheduler();
+                let now = self.inner.clock.now_us();
+                scheduler.root_changed(root, now);
+                let mut due = Vec::new();
+                while let Some(peer) = scheduler.poll(now) {
+                    scheduler.session_started(&peer);
+                    due.push(ReplicaId::from_bytes(peer));
+                }
+                due
+            };
+            for peer in due {
+                self.begin(peer);
+            }
+            let next = self.inner.clock.instant(self.scheduler().poll_timeout());
+            tokio::select! {
+                () = tokio::time::sleep_until(next.into()) => {}
+                () = self.inner.wake.notified() => {}
+                changed = batches.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
+    fn begin(&self, peer: ReplicaId) {
+        let connection = self.inner.table.get(&peer);
+        self.spawn(move |peers| async move {
+            match connection {
+                Some(connection) => drop(peers.initiate(&connection, PathPrefix::root()).await),
+                None => peers.scheduler().peer_down(peer.as_bytes()),
+            }
+        });
+    }
+
+    /// Syncs with a peer now: `[ID@]ADDR:PORT`, or the beginning (8 digits or more) of a connected peer's id.
+    pub async fn sync_with(&self, peer: &str, prefix: PathPrefix) -> Result<SyncReport, ApiError> {
+        let connection = self.find(peer).await?;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let report = self.initiate(&connection, prefix.clone()).await.map_err(|error| transport_error(&error))?;
+            let busy = report.reasons.iter().any(|code| code == Code::Busy.name());
+            if !busy || Instant::now() >= deadline {
+                return Ok(report);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    async fn find(&self, peer: &str) -> Result<Connection, ApiError> {
+        let table = &self.inner.table;
+        let is_id = peer.len() >= 8 && peer.bytes().all(|b| b.is_ascii_hexdigit());
+        if is_id {
+            let begins = |connection: &Connection| connection.peer().to_string().starts_with(peer);
+            let mut found = table.list().into_iter().filter(begins);
+            return match (found.next(), found.next()) {
+                (Some(connection), None) => Ok(connection),
+                (Some(_), Some(_)) => Err(error("peer.ambiguous", format!("several peers' ids begin with {peer}"))),
+                (None, _) => Err(error("peer.not_connected", format!("no connected peer's id begins with {peer}"))),
+            };
+        }
+        let target: PeerTarget = peer.parse().map_err(|why| error("peer.malformed", format!("{why}")))?;
+        let fits = |connection: &Connection| {
+            connection.address() == target.address && target.id.is_none_or(|id| id == connection.peer())
+        };
+        if let Some(connection) = table.list().into_iter().find(fits) {
+            return Ok(connection);
+        }
+        let dialled = self.inner.endpoint.connect(target.address, target.id).await;
+        let connection = dialled.map_err(|why| transport_error(&why))?;
+        match table.insert(connection.clone()) {
+            Ok(()) => {
+                self.serve(connection.clone(), true);
+                Ok(connection)
+            }
+            Err(TransportError::Duplicate { peer }) => {
+                table.get(&peer).ok_or_else(|| error("connection.lost", format!("{peer} is gone again")))
+            }
+            Err(why) => Err(transport_error(&why)),
+        }
+    }
+
+    /// This replica's id.
+    pub fn id(&self) -> ReplicaId {
+        self.inner.endpoint.id()
+    }
+
+    /// Where sessions are taken.
+    pub fn address(&self) -> SocketAddr {
+        self.inner.address
+    }
+
+    /// Every listed or connected peer.
+    pub fn rows(&self) -> Vec<PeerRow> {
+        let equal = |peer: &ReplicaId| {
+            let root = self.inner.host.store().view().root();
+            self.scheduler().is_equal(peer.as_bytes(), &root)
+        };
+        self.inner.book.rows(&self.inner.targets, &self.inner.table.list(), equal)
+    }
+
+    /// Tells all peers that this replica goes.
+    pub async fn close(&self) {
+        self.inner.table.close_all(Code::Shutdown, "the agent stops");
+        self.inner.endpoint.close(Code::Shutdown, "the agent stops").await;
+    }
+
+    fn scheduler(&self) -> MutexGuard<'_, Scheduler> {
+        // Every method leaves the scheduler whole, so a panic elsewhere does no harm.
+        self.inner.scheduler.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn error(code: &str, message: String) -> ApiError {
+    ApiError { code: code.into(), message }
+}
+
+/// Eight random bytes of the system.
+pub(crate) fn random() -> u64 {
+    let mut bytes = [0; 8];
+    // Without the system's generator nothing secret could be made either; TLS would have failed before.
+    if getrandom::fill(&mut bytes).is_err() {
+        tracing::error!("the system gives no random bytes");
+    }
+    u64::from_le_bytes(bytes)
+}

@@ -1,0 +1,99 @@
+//! What is remembered of each peer, for people.
+
+use kvgossip_api::{ApiError, PeerRow, SyncReport};
+use kvgossip_transport::{Access, Connection, Direction, ReplicaId};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::config::PeerTarget;
+
+/// How many peers are remembered; beyond that those that are gone are forgotten.
+const MAX_REMEMBERED: usize = 4096;
+
+#[derive(Clone, Debug, Default)]
+struct Memory {
+    last_sync: Option<SyncReport>,
+    last_error: Option<ApiError>,
+}
+
+/// What is remembered of each peer.
+#[derive(Debug, Default)]
+pub(super) struct Book(Mutex<BTreeMap<ReplicaId, Memory>>);
+
+impl Book {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ReplicaId, Memory>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn with(&self, peer: ReplicaId, note: impl FnOnce(&mut Memory)) {
+        let mut book = self.lock();
+        if book.len() >= MAX_REMEMBERED && !book.contains_key(&peer) {
+            book.pop_first();
+        }
+        note(book.entry(peer).or_default());
+    }
+
+    pub(super) fn note_error(&self, peer: ReplicaId, error: ApiError) {
+        self.with(peer, |memory| memory.last_error = Some(error));
+    }
+
+    pub(super) fn note_sync(&self, peer: ReplicaId, report: SyncReport, error: Option<ApiError>) {
+        self.with(peer, |memory| {
+            memory.last_sync = Some(report);
+            memory.last_error = error;
+        });
+    }
+
+    /// Listed peers first, then those that dialled this replica.
+    pub(super) fn rows(
+        &self,
+        targets: &[PeerTarget],
+        connections: &[Connection],
+        equal: impl Fn(&ReplicaId) -> bool,
+    ) -> Vec<PeerRow> {
+        let book = self.lock();
+        let mut shown = Vec::new();
+        let mut rows = Vec::new();
+        for target in targets {
+            let fits = |connection: &&Connection| {
+                target.id.map_or(connection.address() == target.address, |id| id == connection.peer())
+            };
+            let connection = connections.iter().find(fits);
+            let id = connection.map(Connection::peer).or(target.id);
+            shown.extend(id);
+            rows.push(row(Some(target.address.to_string()), id, connection, &book, &equal));
+        }
+        for connection in connections {
+            if !shown.contains(&connection.peer()) {
+                let dialled = !matches!(connection.direction(), Direction::Inbound);
+                let address = dialled.then(|| connection.address().to_string());
+                rows.push(row(address, Some(connection.peer()), Some(connection), &book, &equal));
+            }
+        }
+        rows
+    }
+}
+
+fn row(
+    address: Option<String>,
+    id: Option<ReplicaId>,
+    connection: Option<&Connection>,
+    book: &BTreeMap<ReplicaId, Memory>,
+    equal: &impl Fn(&ReplicaId) -> bool,
+) -> PeerRow {
+    let memory = id.and_then(|id| book.get(&id)).cloned().unwrap_or_default();
+    let access = connection.map(|connection| match connection.access() {
+        Access::Full => "full".to_owned(),
+        Access::PullOnly => "pull_only".to_owned(),
+    });
+    PeerRow {
+        address,
+        id: id.map(|id| id.to_string()),
+        connected: connection.is_some(),
+        rtt_us: connection.map(|connection| u64::try_from(connection.rtt().as_micros()).unwrap_or(u64::MAX)),
+        access,
+        equal: connection.is_some() && id.as_ref().is_some_and(equal),
+        last_sync: memory.last_sync,
+        last_error: memory.last_error,
+    }
+}

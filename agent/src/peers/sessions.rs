@@ -1,0 +1,129 @@
+//! Sessions with connected peers, whoever begins them.
+
+use super::{Peers, random};
+use crate::committer::Store;
+use crate::intake::Intake;
+use crate::report::{error_of, session_end, sync_report};
+use kvgossip_api::SyncReport;
+use kvgossip_engine::{Reader, StorageError, View};
+use kvgossip_grants::{Fact, PathPrefix, Verdict};
+use kvgossip_transport::{
+    Code, Connection, ReplicaId, SessionHost, SessionOptions, SessionReport, SessionStream, TransportError, run_session,
+};
+use std::sync::Arc;
+
+/// What a session works on: the agent's state, and its one way in for facts.
+pub(super) struct Host {
+    intake: Intake,
+}
+
+impl Host {
+    pub(super) fn new(intake: Intake) -> Self {
+        Self { intake }
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        self.intake.store()
+    }
+}
+
+/// The host for one peer, so that refusals name it.
+struct PeerHost {
+    host: Arc<Host>,
+    peer: String,
+}
+
+impl SessionHost for PeerHost {
+    fn view(&self) -> View {
+        self.host.store().view().as_ref().clone()
+    }
+
+    fn reader(&self) -> Arc<dyn Reader> {
+        self.host.store().reader()
+    }
+
+    async fn judge(&self, facts: Vec<Fact>) -> Result<Vec<Verdict>, StorageError> {
+        self.host.intake.offer(facts, &self.peer).await
+    }
+}
+
+impl Peers {
+    /// Runs the sessions that the peer opens; returns why the connection ended.
+    pub(super) async fn serve_sessions(&self, connection: &Connection) -> TransportError {
+        loop {
+            let stream = match connection.accept_session().await {
+                Ok(stream) => stream,
+                Err(TransportError::Busy) => continue,
+                Err(error) => {
+                    if connection.is_closed() {
+                        return error;
+                    }
+                    tracing::debug!(peer = %connection.peer(), "a session did not begin: {error}");
+                    continue;
+                }
+            };
+            let Ok(place) = self.inner.places.clone().try_acquire_owned() else {
+                stream.abort(Code::Busy);
+                continue;
+            };
+            self.scheduler().session_started(connection.peer().as_bytes());
+            self.run(connection.peer(), stream, PathPrefix::root(), false).await;
+            drop(place);
+        }
+    }
+
+    /// Begins a session.
+    pub(super) async fn initiate(
+        &self,
+        connection: &Connection,
+        prefix: PathPrefix,
+    ) -> Result<SyncReport, TransportError> {
+        let peer = connection.peer();
+        match connection.open_session().await {
+            Ok(stream) => {
+                self.scheduler().session_started(peer.as_bytes());
+                Ok(self.run(peer, stream, prefix, true).await)
+            }
+            Err(error) => {
+                use kvgossip_engine::scheduler::SessionEnd;
+                let busy = error.code() == Code::Busy;
+                let end = if busy { SessionEnd::Busy } else { SessionEnd::Failed };
+                self.scheduler().session_ended(peer.as_bytes(), end, self.inner.clock.now_us());
+                self.inner.wake.notify_one();
+                Err(error)
+            }
+        }
+    }
+
+    async fn run(
+        &self,
+        peer: ReplicaId,
+        stream: SessionStream,
+        scope: PathPrefix,
+        initiated: bool,
+    ) -> SyncReport {
+        let host = Arc::new(PeerHost { host: self.inner.host.clone(), peer: peer.to_string() });
+        let options = SessionOptions { scope, nonce: random().to_le_bytes(), takes_facts: true };
+        let report = run_session(stream, options, host).await;
+        log(peer, &report);
+        let end = session_end(&report);
+        self.scheduler().session_ended(peer.as_bytes(), end, self.inner.clock.now_us());
+        self.inner.wake.notify_one();
+        let row = sync_report(peer, initiated, &report);
+        self.inner.book.note_sync(peer, row.clone(), error_of(&report));
+        row
+    }
+}
+
+fn log(peer: ReplicaId, report: &SessionReport) {
+    let tally = &report.tally;
+    match &report.result {
+        Ok(outcome) => tracing::debug!(
+            %peer, ?outcome, flights = tally.flights, merged = tally.merged,
+            sent = report.bytes.sent, received = report.bytes.received, "session ended"
+        ),
+        Err(failure) => {
+            tracing::warn!(%peer, code = failure.code(), "session failed: {failure}");
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Session reports in the API's form, and what they mean for the next session.
+
+use crate::clock;
+use kvgossip_api::{ApiError, SyncReport, TrafficRow};
+use kvgossip_engine::scheduler::SessionEnd;
+use kvgossip_engine::session::{Obstacles, Outcome, Traffic};
+use kvgossip_transport::{Code, ReplicaId, SessionFailure, SessionReport, TransportError};
+
+fn traffic(traffic: Traffic) -> TrafficRow {
+    TrafficRow {
+        overhead: traffic.overhead,
+        authority: traffic.authority,
+        entries: traffic.entries,
+        authority_facts: traffic.authority_facts,
+        entry_facts: traffic.entry_facts,
+    }
+}
+
+fn reasons(obstacles: Obstacles) -> Vec<String> {
+    let named = [
+        (obstacles.not_yet, "not_yet"),
+        (obstacles.refused, "refused"),
+        (obstacles.unjustified, "unjustified"),
+        (obstacles.truncated, "truncated"),
+        (obstacles.read_only, "read_only"),
+    ];
+    named.into_iter().filter(|(stands, _)| *stands).map(|(_, name)| name.to_owned()).collect()
+}
+
+/// The report in the API's form.
+pub(crate) fn sync_report(peer: ReplicaId, initiated: bool, report: &SessionReport) -> SyncReport {
+    let (outcome, reasons) = match &report.result {
+        Ok(Outcome::Equal) => ("equal", Vec::new()),
+        Ok(Outcome::Unsettled(obstacles)) => ("unsettled", reasons(*obstacles)),
+        Err(failure) => ("failed", vec![failure.code().to_owned()]),
+    };
+    let tally = &report.tally;
+    SyncReport {
+        peer: peer.to_string(),
+        ended_at_us: clock::now().as_micros(),
+        took_us: u64::try_from(report.time.as_micros()).unwrap_or(u64::MAX),
+        outcome: outcome.into(),
+        reasons,
+        sent: traffic(tally.sent),
+        received: traffic(tally.received),
+        waste: tally.waste,
+        flights: tally.flights,
+        rounds: tally.rounds,
+        merged: tally.merged,
+        initiated,
+    }
+}
+
+/// What the scheduler makes of it.
+pub(crate) fn session_end(report: &SessionReport) -> SessionEnd {
+    match &report.result {
+        Ok(Outcome::Equal) => report.agreed.map_or(SessionEnd::Unfinished, SessionEnd::Equal),
+        Ok(Outcome::Unsettled(Obstacles { not_yet, refused, unjustified, read_only, .. })) => {
+            let stuck = *not_yet || *refused || *unjustified || *read_only;
+            if stuck { SessionEnd::Stuck } else { SessionEnd::Unfinished }
+        }
+        Err(failure) if is_busy(failure) => SessionEnd::Busy,
+        Err(_) => SessionEnd::Failed,
+    }
+}
+
+fn is_busy(failure: &SessionFailure) -> bool {
+    matches!(failure, SessionFailure::Transport(error) if error.code() == Code::Busy)
+}
+
+/// A failure in the API's form; none after a success.
+pub(crate) fn error_of(report: &SessionReport) -> Option<ApiError> {
+    let failure = report.result.as_ref().err()?;
+    Some(ApiError { code: failure.code().to_owned(), message: failure.to_string() })
+}
+
+/// A transport error in the API's form.
+pub(crate) fn transport_error(error: &TransportError) -> ApiError {
+    ApiError { code: error.code().name().to_owned(), message: error.to_string() }
+}
