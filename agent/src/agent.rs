@@ -51,7 +51,9 @@ pub enum StartError {
 #[non_exhaustive]
 pub enum WriteError {
     /// The agent has no identity.
-    #[error("this agent has no identity to sign with: start it with --identity, or sign in the command with --identity")]
+    #[error(
+        "this agent has no identity to sign with: start it with --identity, or sign in the command with --identity"
+    )]
     NoIdentity,
     /// No grant covers the key.
     #[error("{message}")]
@@ -167,7 +169,9 @@ impl Agent {
     pub(crate) fn accepts_token(&self, given: &str) -> bool {
         // Hashes of equal length are compared, so that the time tells nothing of the token.
         let own = self.inner.token.as_deref();
-        own.is_some_and(|own| kvgossip_grants::value_hash(own.as_bytes()) == kvgossip_grants::value_hash(given.as_bytes()))
+        own.is_some_and(|own| {
+            kvgossip_grants::value_hash(own.as_bytes()) == kvgossip_grants::value_hash(given.as_bytes())
+        })
     }
 
     /// The entry that a reader of `key` sees now, with its value.

@@ -134,9 +134,8 @@ impl Committer {
 
     /// Everything that waits, up to a batch.
     fn gather(&self, first: Request) -> Vec<Request> {
-        let weight = |request: &Request| -> usize {
-            request.facts.iter().map(|fact| fact.fact().payload_len()).sum()
-        };
+        let weight =
+            |request: &Request| -> usize { request.facts.iter().map(|fact| fact.fact().payload_len()).sum() };
         let (mut facts, mut bytes) = (first.facts.len(), weight(&first));
         let mut requests = vec![first];
         while facts < MAX_BATCH_FACTS && bytes < MAX_BATCH_BYTES {

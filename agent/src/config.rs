@@ -80,9 +80,7 @@ impl FromStr for PeerTarget {
     /// Resolves a host name once.
     fn from_str(text: &str) -> Result<Self, ParsePeerError> {
         let (id, address) = match text.split_once('@') {
-            Some((id, address)) => {
-                (Some(id.parse().map_err(|_| ParsePeerError::Id(id.into()))?), address)
-            }
+            Some((id, address)) => (Some(id.parse().map_err(|_| ParsePeerError::Id(id.into()))?), address),
             None => (None, text),
         };
         let resolved = address.to_socket_addrs().ok().and_then(|mut found| found.next());

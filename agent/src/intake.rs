@@ -81,7 +81,11 @@ impl Intake {
     }
 
     /// Judges and verifies, a job of the pool at a time; the results are in the order of the facts.
-    async fn verify(&self, facts: Vec<Fact>, now: Timestamp) -> Result<Vec<Result<Verified, Verdict>>, StorageError> {
+    async fn verify(
+        &self,
+        facts: Vec<Fact>,
+        now: Timestamp,
+    ) -> Result<Vec<Result<Verified, Verdict>>, StorageError> {
         let view = self.store.view();
         let mut jobs = Vec::new();
         let mut facts = facts.into_iter();

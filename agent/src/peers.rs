@@ -191,7 +191,8 @@ impl Peers {
         let connection = self.find(peer).await?;
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let report = self.initiate(&connection, prefix.clone()).await.map_err(|error| transport_error(&error))?;
+            let report =
+                self.initiate(&connection, prefix.clone()).await.map_err(|error| transport_error(&error))?;
             let busy = report.reasons.iter().any(|code| code == Code::Busy.name());
             if !busy || Instant::now() >= deadline {
                 return Ok(report);
@@ -208,8 +209,12 @@ impl Peers {
             let mut found = table.list().into_iter().filter(begins);
             return match (found.next(), found.next()) {
                 (Some(connection), None) => Ok(connection),
-                (Some(_), Some(_)) => Err(error("peer.ambiguous", format!("several peers' ids begin with {peer}"))),
-                (None, _) => Err(error("peer.not_connected", format!("no connected peer's id begins with {peer}"))),
+                (Some(_), Some(_)) => {
+                    Err(error("peer.ambiguous", format!("several peers' ids begin with {peer}")))
+                }
+                (None, _) => {
+                    Err(error("peer.not_connected", format!("no connected peer's id begins with {peer}")))
+                }
             };
         }
         let target: PeerTarget = peer.parse().map_err(|why| error("peer.malformed", format!("{why}")))?;

@@ -23,8 +23,8 @@ mod verdict;
 mod verifier;
 
 pub use authority::{
-    Authority, AuthorityChange, Explanation, Link, LiveGrant, MAX_AHEAD_MICROS, MAX_REJECTED, Rejected,
-    Unverified, Verified,
+    Authority, AuthorityChange, Explanation, Link, LiveGrant, MAX_AHEAD_MICROS, MAX_COMBINATIONS,
+    MAX_PARENTS, MAX_REJECTED, ParentPlan, PlanError, Rejected, Unverified, Verified,
 };
 pub use codec::{Body, MAX_BODY_BYTES};
 pub use fact::{

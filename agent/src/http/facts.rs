@@ -11,8 +11,9 @@ use axum::http::StatusCode;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use kvgossip_api::{
-    ApiError, ExplainRequest, ExplainResponse, FactRow, FactsPage, GrantRow, GrantsResponse, LinkRow, MAX_POST_FACTS,
-    PlanRequest, PlanResponse, PostFacts, RejectedRow, RevocationRow, VerdictRow, VerdictsResponse,
+    ApiError, ExplainRequest, ExplainResponse, FactRow, FactsPage, GrantRow, GrantsResponse, LinkRow,
+    MAX_POST_FACTS, PlanRequest, PlanResponse, PostFacts, RejectedRow, RevocationRow, VerdictRow,
+    VerdictsResponse,
 };
 use kvgossip_engine::View;
 use kvgossip_grants::{
@@ -37,9 +38,13 @@ pub(super) async fn page(State(shared): State<Shared>, query: RawQuery) -> Resul
             // Reading values may wait for the disk.
             let reader = shared.agent.store().reader();
             let read = tokio::task::spawn_blocking(move || entries_page(&view, reader.as_ref(), &page));
-            read.await.map_err(|_| Refusal::bad_request("http.shutdown", "the agent is shutting down"))?.map(Json)
+            read.await
+                .map_err(|_| Refusal::bad_request("http.shutdown", "the agent is shutting down"))?
+                .map(Json)
         }
-        Some(kind) => Err(Refusal::bad_request("http.query", format!("kind={kind} is not authority or entries"))),
+        Some(kind) => {
+            Err(Refusal::bad_request("http.query", format!("kind={kind} is not authority or entries")))
+        }
     }
 }
 
@@ -62,14 +67,19 @@ fn authority_page(view: &View, page: &Page) -> Result<FactsPage, Refusal> {
             let id: FactId = after.parse().map_err(|error| Refusal::bad_request("http.query", error))?;
             let place = ids.iter().position(|(_, other)| *other == id);
             // A fact that has gone meanwhile leaves no place to go on from.
-            let gone = || Refusal::new(StatusCode::CONFLICT, "http.page_gone", "the list has changed: begin again");
+            let gone =
+                || Refusal::new(StatusCode::CONFLICT, "http.page_gone", "the list has changed: begin again");
             place.ok_or_else(gone)? + 1
         }
         None => 0,
     };
     let rest = &ids[start..];
-    let facts: Vec<FactRow> =
-        rest.iter().take(page.limit).filter_map(|(_, id)| authority.fact(id)).map(|fact| row(&fact)).collect();
+    let facts: Vec<FactRow> = rest
+        .iter()
+        .take(page.limit)
+        .filter_map(|(_, id)| authority.fact(id))
+        .map(|fact| row(&fact))
+        .collect();
     let next = (rest.len() > page.limit).then(|| facts.last().map(|row| row.id.clone())).flatten();
     Ok(FactsPage { facts, next })
 }
@@ -205,7 +215,9 @@ pub(super) async fn explain(
     let (accepted, is_root, chain, rejected) = match &explanation {
         Explanation::Root => (true, true, Vec::new(), Vec::new()),
         Explanation::Accepted(chain) => (true, false, chain.iter().map(link_row).collect(), Vec::new()),
-        Explanation::Rejected(chains) => (false, false, Vec::new(), chains.iter().map(rejected_row).collect()),
+        Explanation::Rejected(chains) => {
+            (false, false, Vec::new(), chains.iter().map(rejected_row).collect())
+        }
     };
     let cited = match &explanation {
         Explanation::Accepted(chain) => chain.last().map(|link| link.grant),

@@ -36,13 +36,11 @@ fn entry_headers(fact: &kvgossip_grants::EntryFact) -> HeaderMap {
         (header::TIMESTAMP, entry.timestamp.as_micros().to_string()),
         (header::GRANT, grant),
     ];
-    let named = fields.into_iter().filter_map(|(name, value)| Some((name, HeaderValue::from_str(&value).ok()?)));
+    let named =
+        fields.into_iter().filter_map(|(name, value)| Some((name, HeaderValue::from_str(&value).ok()?)));
     let mut headers: HeaderMap =
         named.map(|(name, value)| (axum::http::HeaderName::from_static(name), value)).collect();
-    headers.insert(
-        axum::http::header::CONTENT_TYPE,
-        HeaderValue::from_static("application/octet-stream"),
-    );
+    headers.insert(axum::http::header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     headers
 }
 
@@ -124,11 +122,15 @@ impl Page {
                     })?;
                     limit = asked.clamp(1, MAX_PAGE_ROWS);
                 }
-                _ => return Err(Refusal::bad_request("http.query", format!("{name} is no parameter of this route"))),
+                _ => {
+                    return Err(Refusal::bad_request(
+                        "http.query",
+                        format!("{name} is no parameter of this route"),
+                    ));
+                }
             }
         }
-        let filter =
-            Filter::parse(globs).map_err(|error| Refusal::bad_request("glob.malformed", error))?;
+        let filter = Filter::parse(globs).map_err(|error| Refusal::bad_request("glob.malformed", error))?;
         Ok(Self { filter, after, limit, kind })
     }
 }

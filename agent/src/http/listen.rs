@@ -122,7 +122,11 @@ trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
-async fn serve_one(stream: Box<dyn Stream>, service: TowerToHyperService<axum::Router>, stop: CancellationToken) {
+async fn serve_one(
+    stream: Box<dyn Stream>,
+    service: TowerToHyperService<axum::Router>,
+    stop: CancellationToken,
+) {
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)

@@ -53,7 +53,11 @@ pub fn router(agent: Agent, door: Door) -> Router {
         .route("/readyz", get(inspect::ready))
         .fallback(|| async { Refusal::new(StatusCode::NOT_FOUND, "http.no_route", "there is no such route") })
         .method_not_allowed_fallback(|| async {
-            Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "http.method", "this route does not take that method")
+            Refusal::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "http.method",
+                "this route does not take that method",
+            )
         })
         .layer(middleware::from_fn_with_state(shared.clone(), check_host))
         .layer(DefaultBodyLimit::max(kvgossip_api::MAX_BODY_BYTES))
@@ -92,7 +96,8 @@ impl FromRequestParts<Shared> for Privileged {
         if shared.door == Door::Socket || token.is_some_and(|token| shared.agent.accepts_token(token)) {
             return Ok(Self);
         }
-        let message = "over TCP this needs the agent's token (--token-file on both sides); its Unix socket needs none";
+        let message =
+            "over TCP this needs the agent's token (--token-file on both sides); its Unix socket needs none";
         Err(Refusal::new(StatusCode::UNAUTHORIZED, "http.token", message))
     }
 }

@@ -8,7 +8,8 @@ use kvgossip_api::SyncReport;
 use kvgossip_engine::{Reader, StorageError, View};
 use kvgossip_grants::{Fact, PathPrefix, Verdict};
 use kvgossip_transport::{
-    Code, Connection, ReplicaId, SessionHost, SessionOptions, SessionReport, SessionStream, TransportError, run_session,
+    Code, Connection, ReplicaId, SessionHost, SessionOptions, SessionReport, SessionStream, TransportError,
+    run_session,
 };
 use std::sync::Arc;
 

@@ -1,0 +1,158 @@
+//! Finding the grants under which an issuer can give a pattern away.
+
+use super::{Authority, LiveGrant};
+use crate::fact::MAX_DEPTH;
+use crate::glob::KeyGlob;
+use crate::id::{EntityId, GrantId};
+use crate::inclusion::{Inclusion, included};
+use crate::key::Key;
+use crate::time::Timestamp;
+use crate::verdict::Code;
+use std::sync::Arc;
+
+/// The most combinations of patterns that a plan over a union of parents looks at.
+pub const MAX_COMBINATIONS: usize = 256;
+/// The most parents that a plan over a union considers.
+pub const MAX_PARENTS: usize = 32;
+
+/// Under what to issue a grant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ParentPlan {
+    /// The issuer is root: no parent.
+    Root,
+    /// One grant for each of these parents, all with the same pattern. A single parent if one covers it.
+    Parents(Vec<GrantId>),
+}
+
+/// Why an issuer cannot give a pattern away.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlanError {
+    /// Some key of the pattern is out of the issuer's own reach.
+    #[error("the key {counterexample} matches the pattern, but no grant of the issuer's reaches it")]
+    OutOfReach {
+        /// Such a key.
+        counterexample: Key,
+    },
+    /// The issuer holds no grant that may be passed on.
+    #[error("{}", .0.help())]
+    NoGrant(Code),
+    /// The question is too hard for the budget.
+    #[error("not proven that the issuer's grants cover the pattern: split the grant into simpler patterns")]
+    NotProven,
+}
+
+impl PlanError {
+    /// The stable code.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::OutOfReach { .. } => "grant.out_of_reach",
+            Self::NoGrant(code) => code.as_str(),
+            Self::NotProven => "grant.not_proven",
+        }
+    }
+}
+
+impl Authority {
+    /// Finds the parents under which `issuer` can give `pattern` away at `now`: the best single one, else as
+    /// few as are needed for their union to cover it.
+    pub fn plan_grant(
+        &self,
+        issuer: EntityId,
+        pattern: &KeyGlob,
+        now: Timestamp,
+    ) -> Result<ParentPlan, PlanError> {
+        if issuer == self.root().entity() {
+            return Ok(ParentPlan::Root);
+        }
+        let parents = self.possible_parents(issuer, now)?;
+        let single = parents.iter().find(|parent| covers(&[parent], pattern) == Inclusion::Included);
+        if let Some(parent) = single {
+            return Ok(ParentPlan::Parents(vec![parent.id()]));
+        }
+        let mut chosen: Vec<&Arc<LiveGrant>> = parents.iter().take(MAX_PARENTS).copied().collect();
+        match covers(&chosen, pattern) {
+            Inclusion::Included => {}
+            Inclusion::NotIncluded { counterexample } => {
+                return Err(PlanError::OutOfReach { counterexample });
+            }
+            Inclusion::NotProven { .. } => return Err(PlanError::NotProven),
+        }
+        for index in (0..chosen.len()).rev() {
+            let mut fewer = chosen.clone();
+            fewer.remove(index);
+            if covers(&fewer, pattern) == Inclusion::Included {
+                chosen = fewer;
+            }
+        }
+        Ok(ParentPlan::Parents(chosen.iter().map(|parent| parent.id()).collect()))
+    }
+
+    /// Grants of the issuer's that can be passed on now, the longest-lasting and shallowest first.
+    fn possible_parents(&self, issuer: EntityId, now: Timestamp) -> Result<Vec<&Arc<LiveGrant>>, PlanError> {
+        let held: Vec<_> = self.grants_of(issuer).collect();
+        let current: Vec<_> = held.iter().filter(|grant| grant.covers_time(now)).copied().collect();
+        let mut usable: Vec<_> = current
+            .iter()
+            .filter(|grant| grant.body().subgrant && grant.depth() < MAX_DEPTH)
+            .copied()
+            .collect();
+        if usable.is_empty() {
+            let code = if held.is_empty() {
+                Code::GrantUnknown
+            } else if current.is_empty() {
+                Code::GrantExpired
+            } else if current.iter().any(|grant| grant.body().subgrant) {
+                Code::TooDeep
+            } else {
+                Code::NoSubgrant
+            };
+            return Err(PlanError::NoGrant(code));
+        }
+        usable.sort_by_key(|grant| {
+            let lasting = std::cmp::Reverse(grant.valid_until().unwrap_or(Timestamp::MAX));
+            (lasting, grant.depth(), grant.id())
+        });
+        Ok(usable)
+    }
+}
+
+/// Whether the union of what the parents reach covers the pattern.
+///
+/// A parent reaches the *intersection* of its chain's patterns, and the question is decided for unions: a union
+/// of intersections covers the pattern exactly if every choice of one pattern from each chain does.
+fn covers(parents: &[&Arc<LiveGrant>], pattern: &KeyGlob) -> Inclusion {
+    let chains: Vec<Vec<KeyGlob>> = parents.iter().map(|parent| narrowest(parent)).collect();
+    let combinations = chains.iter().try_fold(1usize, |all, chain| all.checked_mul(chain.len()));
+    if combinations.is_none_or(|count| count > MAX_COMBINATIONS) {
+        return Inclusion::NotProven { explored: 0 };
+    }
+    let mut unproven = None;
+    for combination in 0..combinations.unwrap_or(0) {
+        let mut rest = combination;
+        let mut union = Vec::with_capacity(chains.len());
+        for chain in &chains {
+            union.push(chain[rest % chain.len()].clone());
+            rest /= chain.len();
+        }
+        match included(pattern, &union) {
+            Inclusion::Included => {}
+            outside @ Inclusion::NotIncluded { .. } => return outside,
+            open @ Inclusion::NotProven { .. } => unproven = Some(open),
+        }
+    }
+    unproven.unwrap_or(Inclusion::Included)
+}
+
+/// The patterns of a chain without those that another of them lies within: mostly one.
+fn narrowest(grant: &LiveGrant) -> Vec<KeyGlob> {
+    let mut patterns: Vec<KeyGlob> = Vec::new();
+    for link in grant.chain() {
+        let pattern = &link.body().pattern;
+        let within = |inner: &KeyGlob| included(inner, std::slice::from_ref(pattern)) == Inclusion::Included;
+        if !patterns.iter().any(within) {
+            patterns.push(pattern.clone());
+        }
+    }
+    patterns
+}
