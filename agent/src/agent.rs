@@ -39,8 +39,13 @@ pub enum StartError {
     #[error("HTTP cannot be served on {0}: {1}; give another --http address")]
     Http(SocketAddr, io::Error),
     /// The Unix socket.
-    #[error("the socket {} cannot be made: {1}", .0.display())]
-    Socket(PathBuf, io::Error),
+    #[error("the socket {} cannot be made: {error}", path.display())]
+    Socket {
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        error: io::Error,
+    },
     /// The system refuses a thread.
     #[error("the committer thread cannot be started: {0}")]
     Thread(io::Error),
@@ -343,7 +348,7 @@ impl Listeners {
         }
         if let Some(path) = &config.socket {
             let bound = bind_unix(path).await;
-            listeners.all.push(bound.map_err(|error| StartError::Socket(path.clone(), error))?);
+            listeners.all.push(bound.map_err(|error| StartError::Socket { path: path.clone(), error })?);
         }
         Ok(listeners)
     }

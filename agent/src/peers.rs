@@ -4,7 +4,6 @@ mod book;
 mod sessions;
 
 use crate::clock::Monotonic;
-use crate::committer::Store;
 use crate::config::{Config, PeerTarget};
 use crate::intake::Intake;
 use crate::report::transport_error;
@@ -16,6 +15,7 @@ use kvgossip_transport::{
     Access, Code, Connection, ConnectionTable, Endpoint, Limits, Policy, ReplicaId, Target, TransportError,
     keep_connected,
 };
+use rand::SeedableRng;
 use sessions::Host;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -106,7 +106,7 @@ impl Peers {
             let up = up.clone();
             self.spawn(|peers| async move {
                 let target = Target { address: target.address, expected: target.id };
-                let rng = rand::rng();
+                let rng = rand::rngs::StdRng::seed_from_u64(random());
                 let (endpoint, table) = (peers.inner.endpoint.clone(), peers.inner.table.clone());
                 keep_connected(endpoint, table, target, rng, up).await;
             });

@@ -11,7 +11,7 @@ use crate::stream::{SessionStream, StreamBytes};
 use bytes::Bytes;
 use kvgossip_engine::session::{Config, Outcome, Role, Session, SessionError, Tally, Ticket};
 use kvgossip_engine::{Reader, StorageError, View};
-use kvgossip_grants::{Fact, PathPrefix, Verdict};
+use kvgossip_grants::{Digest, Fact, PathPrefix, Verdict};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,6 +49,8 @@ pub struct SessionOptions {
 pub struct SessionReport {
     /// How it ended. After a failure, what was merged before stays.
     pub result: Result<Outcome, SessionFailure>,
+    /// The root over everything that both sides hold, where they found themselves equal.
+    pub agreed: Option<Digest>,
     /// What it cost and did, by kind.
     pub tally: Tally,
     /// Exact bytes of the stream.
@@ -99,9 +101,9 @@ pub async fn run_session<H: SessionHost>(
     let jobs = JoinSet::new();
     let mut driver = Driver { stream, session, host, jobs, judged_facts: 0, judged_bytes: 0, greeted: false };
     let result = driver.run().await;
-    let tally = driver.session.tally();
+    let (tally, agreed) = (driver.session.tally(), driver.session.agreed_root());
     let (result, bytes) = end(driver.stream, result).await;
-    SessionReport { result, tally, bytes, time: began.elapsed() }
+    SessionReport { result, agreed, tally, bytes, time: began.elapsed() }
 }
 
 /// Facts on their way through the host.
