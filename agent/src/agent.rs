@@ -1,7 +1,7 @@
 //! The agent as a whole.
 
 use crate::clock;
-use crate::committer::{self, Store};
+use crate::committer::{self, CommitError, Condition, Store};
 use crate::config::Config;
 use crate::http::{Listener, bind_tcp, bind_unix};
 use crate::intake::Intake;
@@ -11,7 +11,8 @@ use bytes::Bytes;
 use kvgossip_api::{ApiError, Counts, Digests, StatusResponse, SyncReport};
 use kvgossip_engine::{Replica, Storage, StorageError};
 use kvgossip_grants::{
-    Code, Entry, EntryFact, Explanation, Fact, Key, Op, PathPrefix, Signer, SigningKey, Timestamp, Verdict,
+    Code, Entry, EntryFact, EntryId, Explanation, Fact, Key, Op, PathPrefix, Signer, SigningKey, Timestamp,
+    Verdict,
 };
 use kvgossip_transport::TransportError;
 use std::io;
@@ -71,9 +72,9 @@ pub enum WriteError {
     /// What came of the fact.
     #[error("the entry was not taken in: {}", .0.code().map_or("", Code::help))]
     Verdict(Verdict),
-    /// The store failed.
+    /// The store failed, or the key does not hold what was expected.
     #[error(transparent)]
-    Storage(#[from] StorageError),
+    Commit(#[from] CommitError),
     /// The cryptographic library failed.
     #[error("signing failed")]
     Signing,
@@ -200,11 +201,25 @@ impl Agent {
     }
 
     /// Sets (or, without a value, unsets) a key under the agent's own identity.
-    pub async fn write(&self, key: Key, value: Option<Bytes>) -> Result<EntryFact, WriteError> {
+    ///
+    /// With `only_if` the given entry must be the one that is shown at this agent (`Some(None)`: the key must be
+    /// unset) at the moment of writing.
+    pub async fn write(
+        &self,
+        key: Key,
+        value: Option<Bytes>,
+        only_if: Option<Option<EntryId>>,
+    ) -> Result<EntryFact, WriteError> {
         let identity = self.inner.identity.clone().ok_or(WriteError::NoIdentity)?;
         for _ in 0..MAX_STAMPS {
             let fact = self.sign(&identity, &key, value.clone()).await?;
-            let verdicts = self.put_facts(&[Ok(Fact::Entry(fact.clone()))]).await?;
+            let offered = Fact::Entry(fact.clone());
+            let limit = self.inner.max_value_bytes;
+            if let Err(code) = self.store().view().authority().check_direct(&offered, clock::now(), limit) {
+                return Err(WriteError::Verdict(Verdict::Refused(code)));
+            }
+            let condition = only_if.map(|shown| Condition { key: key.clone(), shown });
+            let verdicts = self.inner.intake.offer_if(vec![offered], "put", condition).await?;
             match verdicts.first().copied() {
                 Some(Verdict::Merged) | None => return Ok(fact),
                 // Another write came in between and took the same stamp, or a later one.
@@ -325,7 +340,8 @@ impl WriteError {
             Self::NoIdentity => (StatusCode::CONFLICT, "agent.no_identity"),
             Self::NotAuthorised { code, .. } => (StatusCode::FORBIDDEN, code.as_str()),
             Self::Verdict(_) => (StatusCode::FORBIDDEN, "fact.malformed"),
-            Self::Storage(error) => (StatusCode::SERVICE_UNAVAILABLE, error.code()),
+            Self::Commit(CommitError::Storage(error)) => (StatusCode::SERVICE_UNAVAILABLE, error.code()),
+            Self::Commit(CommitError::Conflict { .. }) => (StatusCode::PRECONDITION_FAILED, "key.conflict"),
             Self::Signing => (StatusCode::INTERNAL_SERVER_ERROR, "agent.signing"),
         }
     }

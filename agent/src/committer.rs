@@ -3,10 +3,11 @@
 //! It gathers what waits, merges it as one batch, makes the batch durable, and only then lets readers see the new
 //! state and answers whoever offered the facts.
 
+use crate::clock;
 use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use kvgossip_engine::{Change, Reader, Replica, Storage, StorageError, View};
-use kvgossip_grants::{Verdict, Verified};
+use kvgossip_grants::{EntryId, Key, Verdict, Verified};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use tokio::sync::{broadcast, oneshot, watch};
@@ -22,7 +23,34 @@ pub const CHANGE_BUFFER: usize = 8192;
 
 struct Request {
     facts: Vec<Verified>,
-    reply: oneshot::Sender<Result<Vec<Verdict>, StorageError>>,
+    only_if: Option<Condition>,
+    reply: oneshot::Sender<Result<Vec<Verdict>, CommitError>>,
+}
+
+/// What must hold when facts are merged.
+#[derive(Clone, Debug)]
+pub struct Condition {
+    /// Of this key
+    pub key: Key,
+    /// this entry must be the one that is shown; `None`: the key must be unset.
+    pub shown: Option<EntryId>,
+}
+
+/// Why facts were not merged.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CommitError {
+    /// The store failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The condition does not hold.
+    #[error("{} {}, not what was expected", .key, .shown.map_or("is unset".into(), |id| format!("holds entry {id}")))]
+    Conflict {
+        /// Of this key
+        key: Key,
+        /// this entry is shown.
+        shown: Option<EntryId>,
+    },
 }
 
 /// A handle to the committer and to the state that it publishes. Clones share it.
@@ -95,12 +123,25 @@ impl Store {
 
     /// Merges verified facts; answers when they are durable, with a verdict for each.
     pub async fn commit(&self, facts: Vec<Verified>) -> Result<Vec<Verdict>, StorageError> {
+        match self.commit_if(facts, None).await {
+            Ok(verdicts) => Ok(verdicts),
+            Err(CommitError::Storage(error)) => Err(error),
+            Err(conflict) => Err(StorageError::Stopped(conflict.to_string())),
+        }
+    }
+
+    /// The same, provided that the condition holds at that very moment.
+    pub async fn commit_if(
+        &self,
+        facts: Vec<Verified>,
+        only_if: Option<Condition>,
+    ) -> Result<Vec<Verdict>, CommitError> {
         if facts.is_empty() {
             return Ok(Vec::new());
         }
         let (reply, answer) = oneshot::channel();
-        self.send(Request { facts, reply }).await?;
-        answer.await.unwrap_or_else(|_| Err(self.stopped()))
+        self.send(Request { facts, only_if, reply }).await?;
+        answer.await.unwrap_or_else(|_| Err(self.stopped().into()))
     }
 
     async fn send(&self, request: Request) -> Result<(), StorageError> {
@@ -122,34 +163,59 @@ impl Store {
 
 impl Committer {
     fn run(mut self) {
-        while let Ok(first) = self.requests.recv() {
-            let requests = self.gather(first);
+        let mut next = None;
+        while let Some(first) = next.take().or_else(|| self.requests.recv().ok()) {
+            let requests = if first.only_if.is_some() {
+                vec![first]
+            } else {
+                let (requests, conditional) = self.gather(first);
+                next = conditional;
+                requests
+            };
             if let Err(error) = self.commit(requests) {
                 tracing::error!(%error, "the store failed: nothing is taken in any more, reading goes on");
                 self.failed.send_replace(Some(error));
-                return self.refuse_all();
+                return self.refuse_all(next);
             }
         }
     }
 
-    /// Everything that waits, up to a batch.
-    fn gather(&self, first: Request) -> Vec<Request> {
+    /// Everything that waits, up to a batch; and a request with a condition, which is looked at when what came
+    /// before it is committed.
+    fn gather(&self, first: Request) -> (Vec<Request>, Option<Request>) {
         let weight =
             |request: &Request| -> usize { request.facts.iter().map(|fact| fact.fact().payload_len()).sum() };
         let (mut facts, mut bytes) = (first.facts.len(), weight(&first));
         let mut requests = vec![first];
         while facts < MAX_BATCH_FACTS && bytes < MAX_BATCH_BYTES {
             let Ok(next) = self.requests.try_recv() else { break };
+            if next.only_if.is_some() {
+                return (requests, Some(next));
+            }
             facts += next.facts.len();
             bytes += weight(&next);
             requests.push(next);
         }
-        requests
+        (requests, None)
+    }
+
+    fn check(&self, condition: &Condition) -> Result<(), CommitError> {
+        let shown = self.replica.view().shown(&condition.key, clock::now()).map(|entry| entry.id);
+        if shown == condition.shown {
+            Ok(())
+        } else {
+            Err(CommitError::Conflict { key: condition.key.clone(), shown })
+        }
     }
 
     fn commit(&mut self, requests: Vec<Request>) -> Result<(), StorageError> {
         let (mut facts, mut replies) = (Vec::new(), Vec::new());
         for request in requests {
+            if let Some(Err(conflict)) = request.only_if.as_ref().map(|condition| self.check(condition)) {
+                // Whoever asked may have gone.
+                let _ = request.reply.send(Err(conflict));
+                continue;
+            }
             replies.push((request.facts.len(), request.reply));
             facts.extend(request.facts);
         }
@@ -164,8 +230,7 @@ impl Committer {
             Ok(applied) => applied,
             Err(error) => {
                 for (_, reply) in replies {
-                    // Whoever asked may have gone.
-                    let _ = reply.send(Err(error.clone()));
+                    let _ = reply.send(Err(error.clone().into()));
                 }
                 return Err(error);
             }
@@ -186,11 +251,11 @@ impl Committer {
     }
 
     /// After a failure: answers instead of leaving anybody waiting.
-    fn refuse_all(&self) {
-        while let Ok(request) = self.requests.recv() {
+    fn refuse_all(&self, mut next: Option<Request>) {
+        while let Some(request) = next.take().or_else(|| self.requests.recv().ok()) {
             let error = self.failed.borrow().clone();
             let error = error.unwrap_or_else(|| StorageError::Stopped("the store failed".into()));
-            let _ = request.reply.send(Err(error));
+            let _ = request.reply.send(Err(error.into()));
         }
     }
 }

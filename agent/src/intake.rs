@@ -1,7 +1,7 @@
 //! The one way in for facts, whoever brings them: judged, verified in parallel, merged, made durable.
 
 use crate::clock;
-use crate::committer::Store;
+use crate::committer::{CommitError, Condition, Store};
 use crate::refusals::Refusals;
 use kvgossip_engine::StorageError;
 use kvgossip_grants::{Fact, RsaVerifier, Timestamp, Verdict, Verified};
@@ -39,6 +39,20 @@ impl Intake {
 
     /// Offers facts once, in order. `from` is who brings them, for the list of refusals.
     pub async fn offer(&self, facts: Vec<Fact>, from: &str) -> Result<Vec<Verdict>, StorageError> {
+        match self.offer_if(facts, from, None).await {
+            Ok(verdicts) => Ok(verdicts),
+            Err(CommitError::Storage(error)) => Err(error),
+            Err(conflict) => Err(StorageError::Stopped(conflict.to_string())),
+        }
+    }
+
+    /// The same, provided that a condition holds at the moment of merging.
+    pub async fn offer_if(
+        &self,
+        facts: Vec<Fact>,
+        from: &str,
+        only_if: Option<Condition>,
+    ) -> Result<Vec<Verdict>, CommitError> {
         let now = clock::now();
         let offered = facts.clone();
         let checked = self.verify(facts, now).await?;
@@ -50,7 +64,7 @@ impl Intake {
                 verified.push(fact);
             }
         }
-        for (place, verdict) in places.into_iter().zip(self.store.commit(verified).await?) {
+        for (place, verdict) in places.into_iter().zip(self.store.commit_if(verified, only_if).await?) {
             verdicts[place] = verdict;
         }
         for (fact, verdict) in offered.iter().zip(&verdicts) {

@@ -38,4 +38,6 @@ pub mod header {
     pub const TIMESTAMP: &str = "kvgossip-timestamp-us";
     /// The grant it cites, or `root`.
     pub const GRANT: &str = "kvgossip-grant";
+    /// On `PUT` and `DELETE`: the entry that must be the current one at this agent (`none`: the key must be unset).
+    pub const IF_ENTRY: &str = "kvgossip-if-entry";
 }

@@ -9,7 +9,7 @@ use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use kvgossip_api::{DEFAULT_PAGE_ROWS, KeyRow, KeysPage, MAX_PAGE_ROWS, header};
-use kvgossip_grants::{Filter, Key};
+use kvgossip_grants::{EntryId, Filter, Key};
 
 /// The key as it stands in the request, never decoded.
 fn key_of(uri: &Uri) -> Result<Key, Refusal> {
@@ -49,9 +49,10 @@ pub(super) async fn put(
     _: Privileged,
     State(shared): State<Shared>,
     uri: Uri,
+    headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Refusal> {
-    write(&shared, &uri, Some(body)).await
+    write(&shared, &uri, &headers, Some(body)).await
 }
 
 /// Unsets a key, signed as the agent.
@@ -59,14 +60,32 @@ pub(super) async fn delete(
     _: Privileged,
     State(shared): State<Shared>,
     uri: Uri,
+    headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    write(&shared, &uri, None).await
+    write(&shared, &uri, &headers, None).await
 }
 
-async fn write(shared: &Shared, uri: &Uri, value: Option<Bytes>) -> Result<Response, Refusal> {
+async fn write(
+    shared: &Shared,
+    uri: &Uri,
+    headers: &HeaderMap,
+    value: Option<Bytes>,
+) -> Result<Response, Refusal> {
     let key = key_of(uri)?;
-    let fact = shared.agent.write(key, value).await?;
+    let fact = shared.agent.write(key, value, expected_entry(headers)?).await?;
     Ok((StatusCode::NO_CONTENT, entry_headers(&fact)).into_response())
+}
+
+/// What the request expects the key to hold, if anything.
+fn expected_entry(headers: &HeaderMap) -> Result<Option<Option<EntryId>>, Refusal> {
+    let Some(value) = headers.get(header::IF_ENTRY) else { return Ok(None) };
+    match value.to_str().unwrap_or_default() {
+        "none" => Ok(Some(None)),
+        id => {
+            let message = format!("{}: an entry's id, or none", header::IF_ENTRY);
+            id.parse().map(|id| Some(Some(id))).map_err(|_| Refusal::bad_request("http.header", message))
+        }
+    }
 }
 
 /// Query parameters, in order; `+` is itself, as keys and globs may hold it.
