@@ -186,6 +186,11 @@ pub enum Event {
     NameLost,
     /// The keyring was changed by a query; store it.
     KeyringChanged,
+    /// Events were thrown away because the application did not take them; only the driver says so.
+    Lagged {
+        /// How many.
+        dropped: u64,
+    },
 }
 
 /// Why a command is refused. Nothing was changed.

@@ -1,0 +1,276 @@
+//! The task that owns the core.
+
+use std::{collections::HashMap, net::SocketAddr, path::PathBuf, time::Duration};
+
+use tokio::{
+    net::{TcpListener, TcpStream, UdpSocket},
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
+
+use super::{
+    Answer, Answers, Link, LinkFilter, Options, QUERY_CAPACITY, snapshot,
+    stream::{self, Input, Limits, Output},
+};
+use crate::core::{CommandError, Core, Event, QueryId, Snapshot, StreamId, Transmit};
+
+/// Something to do in the actor's task.
+pub(super) type Command = Box<dyn FnOnce(&mut Actor) + Send>;
+
+/// Chunks from TCP connections that wait for the core.
+const INPUT_CAPACITY: usize = 64;
+/// Largest datagram.
+const MAX_DATAGRAM: usize = 64 * 1024;
+/// How many members of a snapshot are tried at once.
+const REJOIN_LIMIT: usize = 8;
+/// How often the snapshot is written.
+const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(5);
+/// After an error of the sockets themselves, so that the task does not spin.
+const ERROR_PAUSE: Duration = Duration::from_millis(20);
+
+pub(super) struct Actor {
+    core: Core,
+    started: Instant,
+    udp: UdpSocket,
+    events: mpsc::Sender<Event>,
+    /// Events thrown away since the application was last told.
+    lagged: u64,
+    filter: Option<LinkFilter>,
+    streams: HashMap<StreamId, Output>,
+    inputs: (mpsc::Sender<Input>, mpsc::Receiver<Input>),
+    limits: Limits,
+    joins: HashMap<StreamId, oneshot::Sender<Option<String>>>,
+    leaves: Vec<oneshot::Sender<()>>,
+    queries: HashMap<QueryId, mpsc::Sender<Answer>>,
+    snapshot: Option<(PathBuf, Vec<u8>)>,
+}
+
+impl Actor {
+    pub(super) fn new(core: Core, udp: UdpSocket, events: mpsc::Sender<Event>, options: &Options) -> Self {
+        Self {
+            core,
+            started: Instant::now(),
+            udp,
+            events,
+            lagged: 0,
+            filter: options.link_filter.clone(),
+            streams: HashMap::new(),
+            inputs: mpsc::channel(INPUT_CAPACITY),
+            limits: Limits { timeout: options.timing.stream_timeout },
+            joins: HashMap::new(),
+            leaves: Vec::new(),
+            queries: HashMap::new(),
+            snapshot: options.snapshot.clone().map(|path| (path, Vec::new())),
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    pub(super) fn with_core<T>(&mut self, act: impl FnOnce(&mut Core, Duration) -> T) -> T {
+        let now = self.now();
+        act(&mut self.core, now)
+    }
+
+    pub(super) fn join(
+        &mut self,
+        addr: SocketAddr,
+        ignore_old: bool,
+    ) -> Result<oneshot::Receiver<Option<String>>, CommandError> {
+        let id = self.with_core(|core, now| core.join(now, addr, ignore_old))?;
+        let (sender, receiver) = oneshot::channel();
+        self.joins.insert(id, sender);
+        Ok(receiver)
+    }
+
+    /// Contacts members of an earlier life.
+    pub(super) fn rejoin(&mut self, snapshot: &Snapshot) {
+        if snapshot.left {
+            return;
+        }
+        for (_, addr) in snapshot.alive.iter().take(REJOIN_LIMIT) {
+            if self.with_core(|core, now| core.join(now, *addr, true)).is_err() {
+                return;
+            }
+        }
+    }
+
+    pub(super) fn leave(&mut self) -> oneshot::Receiver<()> {
+        let (sender, receiver) = oneshot::channel();
+        self.leaves.push(sender);
+        self.with_core(|core, now| core.leave(now));
+        receiver
+    }
+
+    pub(super) fn query(
+        &mut self,
+        ask: impl FnOnce(&mut Core, Duration) -> Result<QueryId, CommandError>,
+    ) -> Result<Answers, CommandError> {
+        let id = self.with_core(ask)?;
+        let (sender, receiver) = mpsc::channel(QUERY_CAPACITY);
+        self.queries.insert(id, sender);
+        Ok(Answers { id, receiver })
+    }
+
+    /// Runs until the last handle is dropped.
+    pub(super) async fn run(mut self, tcp: TcpListener, mut commands: mpsc::Receiver<Command>) {
+        let mut datagram = vec![0; MAX_DATAGRAM];
+        let mut snapshots = tokio::time::interval(SNAPSHOT_INTERVAL);
+        snapshots.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            self.settle().await;
+            let due = self.core.poll_timeout().map(|at| self.started + at);
+            let due = tokio::time::sleep_until(due.unwrap_or_else(|| Instant::now() + SNAPSHOT_INTERVAL));
+            tokio::select! {
+                received = self.udp.recv_from(&mut datagram) => match received {
+                    Ok((len, from)) => self.datagram(from, datagram.get(..len).unwrap_or_default()),
+                    Err(error) => self.pause("receive", &error).await,
+                },
+                accepted = tcp.accept() => match accepted {
+                    Ok((socket, from)) => self.accepted(socket, from),
+                    Err(error) => self.pause("accept", &error).await,
+                },
+                Some(input) = self.inputs.1.recv() => self.input(input),
+                command = commands.recv() => match command {
+                    Some(command) => command(&mut self),
+                    None => break,
+                },
+                () = due => self.with_core(Core::handle_timeout),
+                _ = snapshots.tick() => self.write_snapshot().await,
+            }
+        }
+        self.write_snapshot().await;
+    }
+
+    async fn pause(&self, what: &str, error: &std::io::Error) {
+        tracing::debug!(%error, "cannot {what}");
+        tokio::time::sleep(ERROR_PAUSE).await;
+    }
+
+    fn passes(&self, link: Link) -> bool {
+        self.filter.as_ref().is_none_or(|filter| filter(link))
+    }
+
+    fn datagram(&mut self, from: SocketAddr, payload: &[u8]) {
+        if self.passes(Link::Udp(from)) {
+            self.with_core(|core, now| core.handle_udp(now, from, payload));
+        }
+    }
+
+    fn accepted(&mut self, socket: TcpStream, from: SocketAddr) {
+        if !self.passes(Link::Tcp(from)) {
+            return;
+        }
+        // Without an id there are too many: dropping the socket closes it.
+        if let Some(id) = self.with_core(|core, now| core.accept(now, from)) {
+            let output = stream::serve(socket, id, self.inputs.0.clone(), self.limits);
+            self.streams.insert(id, output);
+        }
+    }
+
+    fn input(&mut self, input: Input) {
+        match input {
+            Input::Bytes(id, bytes) => self.with_core(|core, now| core.handle_stream(now, id, &bytes)),
+            Input::Closed(id, error) => {
+                self.streams.remove(&id);
+                self.with_core(|core, now| core.handle_stream_closed(now, id, error.as_deref()));
+            }
+        }
+    }
+
+    /// Does what the core wants done, and reports what it has to tell.
+    async fn settle(&mut self) {
+        while let Some(transmit) = self.core.poll_transmit() {
+            self.transmit(transmit).await;
+        }
+        while let Some(event) = self.core.poll_event() {
+            self.report(event);
+        }
+    }
+
+    async fn transmit(&mut self, transmit: Transmit) {
+        match transmit {
+            Transmit::Udp { to, payload } => {
+                // Datagrams may get lost here as anywhere else.
+                if self.passes(Link::Udp(to))
+                    && let Err(error) = self.udp.send_to(&payload, to).await
+                {
+                    tracing::debug!(%error, %to, "cannot send");
+                }
+            }
+            Transmit::Connect { stream, to, payload } => {
+                let to = Some(to).filter(|to| self.passes(Link::Tcp(*to)));
+                let output = stream::connect(to, payload, stream, self.inputs.0.clone(), self.limits);
+                self.streams.insert(stream, output);
+            }
+            Transmit::Reply { stream, payload } => {
+                if let Some(output) = self.streams.remove(&stream) {
+                    output.reply(payload);
+                }
+            }
+            Transmit::Close { stream } => {
+                self.streams.remove(&stream);
+            }
+        }
+    }
+
+    fn report(&mut self, event: Event) {
+        match event {
+            Event::JoinFinished { join, ref error, .. } => {
+                if let Some(waiting) = self.joins.remove(&join) {
+                    let _ = waiting.send(error.clone());
+                }
+                self.emit(event);
+            }
+            Event::LeaveFinished => {
+                self.leaves.drain(..).for_each(|waiting| {
+                    let _ = waiting.send(());
+                });
+                self.emit(event);
+            }
+            Event::QueryAck { query, from } => self.answer(query, Answer::Ack(from)),
+            Event::QueryResponse { query, from, payload } => {
+                self.answer(query, Answer::Response { from, payload });
+            }
+            Event::QueryDone { query } => {
+                self.queries.remove(&query);
+            }
+            event => self.emit(event),
+        }
+    }
+
+    fn answer(&mut self, query: QueryId, answer: Answer) {
+        if let Some(sender) = self.queries.get(&query)
+            && sender.try_send(answer).is_err()
+        {
+            tracing::debug!("an answer to a query is not awaited");
+        }
+    }
+
+    fn emit(&mut self, event: Event) {
+        if self.lagged > 0 {
+            if self.events.try_send(Event::Lagged { dropped: self.lagged }).is_err() {
+                self.lagged += 1;
+                return;
+            }
+            self.lagged = 0;
+        }
+        // A receiver that was dropped wants no events.
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.events.try_send(event) {
+            self.lagged += 1;
+        }
+    }
+
+    async fn write_snapshot(&mut self) {
+        let Some((path, written)) = &mut self.snapshot else { return };
+        let bytes = self.core.snapshot().encode();
+        if bytes == *written {
+            return;
+        }
+        match snapshot::write(path, &bytes).await {
+            Ok(()) => *written = bytes,
+            Err(error) => tracing::warn!(%error, ?path, "cannot write the snapshot"),
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! One task for each TCP connection.
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::{mpsc, oneshot},
+    task::AbortHandle,
+};
+
+use crate::core::StreamId;
+
+const CHUNK: usize = 64 * 1024;
+
+/// What a connection tells the core.
+pub(super) enum Input {
+    Bytes(StreamId, Vec<u8>),
+    Closed(StreamId, Option<String>),
+}
+
+/// How long a connection may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    pub(super) timeout: Duration,
+}
+
+/// A connection as the actor holds it. Dropping it closes the connection, unless a reply is on its way.
+pub(super) struct Output {
+    reply: Option<oneshot::Sender<Vec<u8>>>,
+    task: AbortHandle,
+}
+
+impl Output {
+    /// Writes the reply and closes the connection, in the connection's own task.
+    pub(super) fn reply(mut self, payload: Vec<u8>) {
+        if let Some(sender) = self.reply.take() {
+            // A connection that ended meanwhile needs no reply.
+            let _ = sender.send(payload);
+        }
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        // With the reply handed over, the task ends by itself, or by its timeout.
+        if self.reply.is_some() {
+            self.task.abort();
+        }
+    }
+}
+
+/// Serves a connection that was accepted.
+pub(super) fn serve(socket: TcpStream, id: StreamId, inputs: mpsc::Sender<Input>, limits: Limits) -> Output {
+    let (reply, reply_receiver) = oneshot::channel();
+    let task = tokio::spawn(async move {
+        let result = exchange(socket, id, &inputs, reply_receiver, limits).await;
+        let _ = inputs.send(Input::Closed(id, result.err().map(|e| e.to_string()))).await;
+    });
+    Output { reply: Some(reply), task: task.abort_handle() }
+}
+
+/// Opens a connection, writes the payload and reads. Without an address it never gets anywhere, like one
+/// whose packets are lost.
+pub(super) fn connect(
+    to: Option<SocketAddr>,
+    payload: Vec<u8>,
+    id: StreamId,
+    inputs: mpsc::Sender<Input>,
+    limits: Limits,
+) -> Output {
+    let (reply, reply_receiver) = oneshot::channel();
+    let task = tokio::spawn(async move {
+        let result = async {
+            let Some(to) = to else { return std::future::pending().await };
+            let mut socket = TcpStream::connect(to).await?;
+            socket.write_all(&payload).await?;
+            exchange(socket, id, &inputs, reply_receiver, limits).await
+        };
+        let result: io::Result<()> = result.await;
+        let _ = inputs.send(Input::Closed(id, result.err().map(|e| e.to_string()))).await;
+    });
+    Output { reply: Some(reply), task: task.abort_handle() }
+}
+
+/// Reads until the other side ends or a reply is to be written; that is the last thing then.
+async fn exchange(
+    mut socket: TcpStream,
+    id: StreamId,
+    inputs: &mpsc::Sender<Input>,
+    mut reply: oneshot::Receiver<Vec<u8>>,
+    limits: Limits,
+) -> io::Result<()> {
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        tokio::select! {
+            biased;
+            payload = &mut reply => {
+                let Ok(payload) = payload else { return Ok(()) };
+                let write = async {
+                    socket.write_all(&payload).await?;
+                    socket.shutdown().await
+                };
+                return tokio::time::timeout(limits.timeout, write).await?;
+            }
+            len = socket.read(&mut chunk) => {
+                let len = len?;
+                if len == 0 {
+                    return Ok(());
+                }
+                let bytes = chunk.get(..len).unwrap_or_default().to_vec();
+                if inputs.send(Input::Bytes(id, bytes)).await.is_err() {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! Real Serf agents as child processes, each on a loopback address of its own.
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    net::{Ipv4Addr, SocketAddr},
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU8, Ordering},
+    time::{Duration, Instant},
+};
+
+use kvgossip_membership::{Event, Membership, Options, Status};
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+
+const GOSSIP_PORT: u16 = 7946;
+const RPC_PORT: u16 = 7373;
+/// Everything is waited for this long at most; a slow machine must not fail a test.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A loopback address that no other test uses: the process in the middle, a counter at the end.
+pub fn fresh_ip() -> Ipv4Addr {
+    static NEXT: AtomicU8 = AtomicU8::new(1);
+    let pid = std::process::id();
+    let last = NEXT.fetch_add(1, Ordering::Relaxed);
+    assert!(last < 255, "more agents than addresses");
+    Ipv4Addr::new(127, 64 + (pid >> 8 & 0x7f) as u8, pid as u8, last)
+}
+
+/// Waits until `condition` gives something.
+pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut condition: impl FnMut() -> F) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = condition().await {
+            return value;
+        }
+        assert!(start.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// A `serf agent`; killed when dropped.
+pub struct Agent {
+    pub name: String,
+    pub addr: SocketAddr,
+    rpc: String,
+    args: Vec<String>,
+    child: Child,
+    pub dir: TempDir,
+}
+
+impl Agent {
+    /// Starts an agent and waits until it answers.
+    pub async fn start(name: &str, args: &[&str]) -> Self {
+        let ip = fresh_ip();
+        let args = args.iter().map(|arg| (*arg).to_owned()).collect();
+        Self::start_at(name, ip, args, TempDir::new().expect("a temporary directory")).await
+    }
+
+    async fn start_at(name: &str, ip: Ipv4Addr, args: Vec<String>, dir: TempDir) -> Self {
+        let rpc = format!("{ip}:{RPC_PORT}");
+        let log = std::fs::File::create(dir.path().join("log")).expect("a log file");
+        let child = Command::new("serf")
+            .args(["agent", "-log-level=debug"])
+            .args([format!("-node={name}"), format!("-bind={ip}:{GOSSIP_PORT}"), format!("-rpc-addr={rpc}")])
+            .args(&args)
+            .current_dir(dir.path())
+            .stdout(log.try_clone().expect("a second handle"))
+            .stderr(log)
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("the program `serf` must be on the PATH: install Debian's package `serf`, or a release");
+        let addr = SocketAddr::from((ip, GOSSIP_PORT));
+        let agent = Self { name: name.to_owned(), addr, rpc, args, child, dir };
+        eventually("the agent answers", async || agent.try_serf("info", &[]).await).await;
+        agent
+    }
+
+    /// Kills the agent, as a crash does, and starts it anew at the same address.
+    pub async fn restart(mut self) -> Self {
+        self.kill();
+        let SocketAddr::V4(addr) = self.addr else { unreachable!("agents have IPv4 addresses") };
+        let dir = TempDir::new().expect("a temporary directory");
+        Self::start_at(&self.name, *addr.ip(), self.args.clone(), dir).await
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Sends a signal by its name.
+    pub fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        let status = Command::new("kill").args(["-s", signal, &pid]).status().expect("`kill` runs");
+        assert!(status.success());
+    }
+
+    /// Runs a `serf` command against the agent.
+    pub async fn serf(&self, command: &str, args: &[&str]) -> String {
+        let output = self.output(command, args).await;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "serf {command} {args:?}: {text}{:?}", output.stderr);
+        text
+    }
+
+    async fn try_serf(&self, command: &str, args: &[&str]) -> Option<String> {
+        let output = self.output(command, args).await;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    async fn output(&self, command: &str, args: &[&str]) -> std::process::Output {
+        let rpc = format!("-rpc-addr={}", self.rpc);
+        let mut process = tokio::process::Command::new("serf");
+        process.arg(command).arg(rpc).args(args).kill_on_drop(true);
+        process.output().await.expect("the program `serf` must be on the PATH")
+    }
+
+    /// What the agent thinks of all members: name to status and tags.
+    pub async fn members(&self) -> BTreeMap<String, (String, String)> {
+        let text = self.serf("members", &[]).await;
+        let member = |line: &str| {
+            let mut words = line.split_whitespace();
+            let name = words.next()?.to_owned();
+            let (_addr, status) = (words.next()?, words.next()?.to_owned());
+            Some((name, (status, words.collect())))
+        };
+        text.lines().filter_map(member).collect()
+    }
+
+    /// Waits until the agent gives a member that status.
+    pub async fn sees(&self, name: &str, status: &str) {
+        let what = format!("{} sees {name} as {status}", self.name);
+        eventually(&what, async || {
+            let members = self.members().await;
+            members.get(name).is_some_and(|(actual, _)| actual == status).then_some(())
+        })
+        .await;
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            let log = std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
+            eprintln!("--- log of {} ---\n{log}", self.name);
+        }
+    }
+}
+
+/// A member of this crate, with the events it has heard.
+pub struct Ours {
+    pub member: Membership,
+    events: mpsc::Receiver<Event>,
+}
+
+impl Ours {
+    /// Starts a member on an address of its own.
+    pub async fn start(name: &str, adapt: impl FnOnce(&mut Options)) -> Self {
+        let mut options = Options::new(name, SocketAddr::from((fresh_ip(), GOSSIP_PORT)));
+        adapt(&mut options);
+        let (member, events) = Membership::start(options).await.expect("starts");
+        Self { member, events }
+    }
+
+    pub async fn join(&self, agent: &Agent) {
+        assert_eq!(self.member.join(&[agent.addr], false).await.expect("joins"), 1);
+    }
+
+    pub async fn status(&self, name: &str) -> Option<Status> {
+        self.member.member(name).await.expect("runs").map(|member| member.status)
+    }
+
+    /// Waits until this member gives another that status.
+    pub async fn sees(&self, name: &str, status: Status) {
+        let what = format!("ours sees {name} as {status:?}");
+        eventually(&what, async || (self.status(name).await == Some(status)).then_some(())).await;
+    }
+
+    /// The next event that `pick` takes; others are passed over.
+    pub async fn event<T>(&mut self, what: &str, mut pick: impl FnMut(Event) -> Option<T>) -> T {
+        let next = async {
+            loop {
+                let event = self.events.recv().await.expect("the member runs");
+                if let Some(value) = pick(event) {
+                    return value;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, next).await.unwrap_or_else(|_| panic!("no event within {PATIENCE:?}: {what}"))
+    }
+
+    /// All events that wait.
+    pub fn drain(&mut self) -> Vec<Event> {
+        std::iter::from_fn(|| self.events.try_recv().ok()).collect()
+    }
+}
