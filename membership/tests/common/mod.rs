@@ -190,7 +190,9 @@ impl Ours {
                 }
             }
         };
-        tokio::time::timeout(PATIENCE, next).await.unwrap_or_else(|_| panic!("no event within {PATIENCE:?}: {what}"))
+        tokio::time::timeout(PATIENCE, next)
+            .await
+            .unwrap_or_else(|_| panic!("no event within {PATIENCE:?}: {what}"))
     }
 
     /// All events that wait.
