@@ -1,8 +1,8 @@
 //! The queries that members answer by themselves: reachability, contested names, keys.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
-use super::{Core, Event, Query, QueryParams, Status, types::CommandError};
+use super::{Core, Event, Query, QueryParams, Status, swim::CONFLICT_INTERVAL, types::CommandError};
 use crate::wire::{
     crypto::{Key, KeyError},
     memberlist::{ip_bytes, parse_addr},
@@ -21,7 +21,7 @@ const LIST_KEYS: &str = "_serf_list-keys";
 /// A query that this member asks for its own sake: who else knows it at another address?
 #[derive(Debug)]
 pub(super) struct InternalQuery {
-    own_addr: std::net::SocketAddr,
+    own_addr: SocketAddr,
     answers: usize,
     matching: usize,
 }
@@ -38,22 +38,18 @@ impl InternalQuery {
 }
 
 impl Core {
-    /// Lets the others say whose this member's name is.
-    pub(super) fn start_conflict_vote(&mut self) {
-        // Asked at the end of this call, when the packet is dealt with.
-        self.conflict_wanted = true;
-    }
-
-    pub(super) fn conflict_vote(&mut self, now: Duration) {
-        if !std::mem::take(&mut self.conflict_wanted) || self.conflict_vote_until.is_some_and(|at| now < at) {
+    /// Another member uses this one's name: the others say whose it is.
+    pub(super) fn own_name_conflict(&mut self, now: Duration, other: SocketAddr) {
+        if self.conflict_at.is_some_and(|at| now < at + CONFLICT_INTERVAL) {
             return;
         }
-        let own_addr = self.own.info.addr;
-        let internal = InternalQuery { own_addr, answers: 0, matching: 0 };
+        self.conflict_at = Some(now);
         let name = self.own.info.name.to_string();
-        // A refusal means that much is under way; the next conflict asks again.
-        if self.ask(now, CONFLICT, name.as_bytes(), &QueryParams::default(), Some(internal)).is_ok() {
-            self.conflict_vote_until = Some(now + VOTE_INTERVAL);
+        self.emit(Event::NameConflict { name: name.clone(), other });
+        let vote = InternalQuery { own_addr: self.own.info.addr, answers: 0, matching: 0 };
+        // Refused when too much is under way; the next conflict asks again.
+        if self.ask(now, CONFLICT, name.as_bytes(), &QueryParams::default(), Some(vote)).is_err() {
+            self.stats.rejected += 1;
         }
     }
 
@@ -177,6 +173,3 @@ pub enum KeyChange {
     /// This key no longer decrypts.
     Remove(Key),
 }
-
-/// A contested name is put to the vote at most this often.
-const VOTE_INTERVAL: Duration = Duration::from_secs(10);

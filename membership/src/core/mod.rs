@@ -33,6 +33,8 @@ mod types;
 mod sim;
 #[cfg(test)]
 mod sim_tests;
+#[cfg(test)]
+mod tests;
 
 use std::{collections::VecDeque, net::SocketAddr, num::NonZero, sync::Arc, time::Duration};
 
@@ -93,8 +95,8 @@ pub struct Core {
     user_events: events::EventBuffer,
     queries: query::Queries,
     leave: LeavePhase,
-    conflict_wanted: bool,
-    conflict_vote_until: Option<Duration>,
+    /// When another member last claimed this one's name.
+    conflict_at: Option<Duration>,
     transmits: VecDeque<Transmit>,
     events: VecDeque<Event>,
     stats: Stats,
@@ -142,8 +144,7 @@ impl Core {
             user_events: events::EventBuffer::default(),
             queries: query::Queries::default(),
             leave: LeavePhase::Staying,
-            conflict_wanted: false,
-            conflict_vote_until: None,
+            conflict_at: None,
             transmits: VecDeque::new(),
             events: VecDeque::new(),
             stats: Stats::default(),
@@ -263,7 +264,6 @@ impl Core {
             let spread = updates.len() <= sync::MAX_MERGE_BROADCASTS;
             self.drive(now, |foca, outbox| foca.apply_many(updates.into_iter(), spread, outbox));
         }
-        self.conflict_vote(now);
         let members = self.cluster_size();
         if members != self.tuned_for {
             self.tuned_for = members;

@@ -21,6 +21,8 @@ pub(super) const MAX_INCARNATION_JUMP: u32 = 1 << 20;
 const REBASE_AFTER: u32 = 60_000;
 /// A member is told at most this often that it is held for dead.
 const TELL_INTERVAL: Duration = Duration::from_secs(1);
+/// A contested name is reported at most this often.
+pub(super) const CONFLICT_INTERVAL: Duration = Duration::from_secs(10);
 
 impl Core {
     /// An `alive` message, or the like from a push/pull.
@@ -30,7 +32,7 @@ impl Core {
             return;
         };
         if *info.name == *self.own.info.name {
-            return self.on_own_alive(&info, alive.incarnation);
+            return self.on_own_alive(now, &info, alive.incarnation);
         }
         let Some(slot) = self.table.slot(&info.name) else {
             return self.insert_peer(now, info, alive.incarnation);
@@ -39,8 +41,7 @@ impl Core {
         let gone_for = now.saturating_sub(peer.changed_at);
         let reclaimable = !peer.health.is_active() && gone_for >= self.config.timing.dead_reclaim;
         if peer.info.addr != info.addr && !(peer.health == Health::Left || reclaimable) {
-            let name = info.name.to_string();
-            return self.emit(Event::NameConflict { name, other: info.addr });
+            return self.report_conflict(now, slot, info.addr);
         }
         let moved = peer.info.addr != info.addr;
         if alive.incarnation <= peer.incarnation && !reclaimable && !moved {
@@ -56,14 +57,25 @@ impl Core {
         self.revive_or_update(now, slot, info, alive.incarnation);
     }
 
-    fn on_own_alive(&mut self, info: &Info, incarnation: u32) {
-        if self.is_leaving() || incarnation < self.own.incarnation {
+    /// Two members use a name; the one that was known first keeps it.
+    fn report_conflict(&mut self, now: Duration, slot: u32, other: SocketAddr) {
+        let Some(peer) = self.table.get_mut(slot) else { return };
+        if peer.conflict_at.is_none_or(|at| now >= at + CONFLICT_INTERVAL) {
+            peer.conflict_at = Some(now);
+            let name = peer.info.name.to_string();
+            self.emit(Event::NameConflict { name, other });
+        }
+    }
+
+    fn on_own_alive(&mut self, now: Duration, info: &Info, incarnation: u32) {
+        if self.is_leaving() {
             return;
         }
         if info.addr != self.own.info.addr {
-            let name = info.name.to_string();
-            self.emit(Event::NameConflict { name, other: info.addr });
-            return self.start_conflict_vote();
+            return self.own_name_conflict(now, info.addr);
+        }
+        if incarnation < self.own.incarnation {
+            return;
         }
         let same = info.meta == self.own.info.meta && info.vsn == self.own.info.vsn;
         if incarnation > self.own.incarnation || !same {
@@ -88,6 +100,7 @@ impl Core {
             status_ltime: intent.map_or(0, |i| i.ltime),
             suspicion: None,
             told_at: None,
+            conflict_at: None,
             rtt: None,
         };
         let member = peer.to_member();
@@ -148,8 +161,9 @@ impl Core {
             peer.incarnation = suspect.incarnation;
             peer.from = Some(suspect.from.as_str().into());
         }
-        self.start_suspicion(now, slot, suspect.from.as_str().into());
+        // First the update: it may give the member a new generation, which the suspicion is bound to.
         self.queue_update(slot, State::Suspect);
+        self.start_suspicion(now, slot, suspect.from.as_str().into());
     }
 
     pub(super) fn start_suspicion(&mut self, now: Duration, slot: u32, from: Arc<str>) {

@@ -40,6 +40,8 @@ pub(super) struct Peer {
     pub(super) suspicion: Option<Suspicion>,
     /// When it was last told that it is held for dead.
     pub(super) told_at: Option<Duration>,
+    /// When its name was last reported as contested.
+    pub(super) conflict_at: Option<Duration>,
     pub(super) rtt: Option<Duration>,
 }
 

@@ -16,10 +16,10 @@ use tokio::sync::mpsc;
 const GOSSIP_PORT: u16 = 7946;
 const RPC_PORT: u16 = 7373;
 /// Everything is waited for this long at most; a slow machine must not fail a test.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A loopback address that no other test uses: the process in the middle, a counter at the end.
-pub fn fresh_ip() -> Ipv4Addr {
+pub(crate) fn fresh_ip() -> Ipv4Addr {
     static NEXT: AtomicU8 = AtomicU8::new(1);
     let pid = std::process::id();
     let last = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -28,7 +28,10 @@ pub fn fresh_ip() -> Ipv4Addr {
 }
 
 /// Waits until `condition` gives something.
-pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut condition: impl FnMut() -> F) -> T {
+pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    mut condition: impl FnMut() -> F,
+) -> T {
     let start = Instant::now();
     loop {
         if let Some(value) = condition().await {
@@ -40,18 +43,18 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut condit
 }
 
 /// A `serf agent`; killed when dropped.
-pub struct Agent {
-    pub name: String,
-    pub addr: SocketAddr,
+pub(crate) struct Agent {
+    pub(crate) name: String,
+    pub(crate) addr: SocketAddr,
     rpc: String,
     args: Vec<String>,
     child: Child,
-    pub dir: TempDir,
+    pub(crate) dir: TempDir,
 }
 
 impl Agent {
     /// Starts an agent and waits until it answers.
-    pub async fn start(name: &str, args: &[&str]) -> Self {
+    pub(crate) async fn start(name: &str, args: &[&str]) -> Self {
         let ip = fresh_ip();
         let args = args.iter().map(|arg| (*arg).to_owned()).collect();
         Self::start_at(name, ip, args, TempDir::new().expect("a temporary directory")).await
@@ -77,7 +80,7 @@ impl Agent {
     }
 
     /// Kills the agent, as a crash does, and starts it anew at the same address.
-    pub async fn restart(mut self) -> Self {
+    pub(crate) async fn restart(mut self) -> Self {
         self.kill();
         let SocketAddr::V4(addr) = self.addr else { unreachable!("agents have IPv4 addresses") };
         let dir = TempDir::new().expect("a temporary directory");
@@ -85,21 +88,21 @@ impl Agent {
     }
 
     /// SIGKILL.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         // It may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
     /// Sends a signal by its name.
-    pub fn signal(&self, signal: &str) {
+    pub(crate) fn signal(&self, signal: &str) {
         let pid = self.child.id().to_string();
         let status = Command::new("kill").args(["-s", signal, &pid]).status().expect("`kill` runs");
         assert!(status.success());
     }
 
     /// Runs a `serf` command against the agent.
-    pub async fn serf(&self, command: &str, args: &[&str]) -> String {
+    pub(crate) async fn serf(&self, command: &str, args: &[&str]) -> String {
         let output = self.output(command, args).await;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success(), "serf {command} {args:?}: {text}{:?}", output.stderr);
@@ -119,7 +122,7 @@ impl Agent {
     }
 
     /// What the agent thinks of all members: name to status and tags.
-    pub async fn members(&self) -> BTreeMap<String, (String, String)> {
+    pub(crate) async fn members(&self) -> BTreeMap<String, (String, String)> {
         let text = self.serf("members", &[]).await;
         let member = |line: &str| {
             let mut words = line.split_whitespace();
@@ -131,7 +134,7 @@ impl Agent {
     }
 
     /// Waits until the agent gives a member that status.
-    pub async fn sees(&self, name: &str, status: &str) {
+    pub(crate) async fn sees(&self, name: &str, status: &str) {
         let what = format!("{} sees {name} as {status}", self.name);
         eventually(&what, async || {
             let members = self.members().await;
@@ -152,36 +155,36 @@ impl Drop for Agent {
 }
 
 /// A member of this crate, with the events it has heard.
-pub struct Ours {
-    pub member: Membership,
+pub(crate) struct Ours {
+    pub(crate) member: Membership,
     events: mpsc::Receiver<Event>,
 }
 
 impl Ours {
     /// Starts a member on an address of its own.
-    pub async fn start(name: &str, adapt: impl FnOnce(&mut Options)) -> Self {
+    pub(crate) async fn start(name: &str, adapt: impl FnOnce(&mut Options)) -> Self {
         let mut options = Options::new(name, SocketAddr::from((fresh_ip(), GOSSIP_PORT)));
         adapt(&mut options);
         let (member, events) = Membership::start(options).await.expect("starts");
         Self { member, events }
     }
 
-    pub async fn join(&self, agent: &Agent) {
+    pub(crate) async fn join(&self, agent: &Agent) {
         assert_eq!(self.member.join(&[agent.addr], false).await.expect("joins"), 1);
     }
 
-    pub async fn status(&self, name: &str) -> Option<Status> {
+    pub(crate) async fn status(&self, name: &str) -> Option<Status> {
         self.member.member(name).await.expect("runs").map(|member| member.status)
     }
 
     /// Waits until this member gives another that status.
-    pub async fn sees(&self, name: &str, status: Status) {
+    pub(crate) async fn sees(&self, name: &str, status: Status) {
         let what = format!("ours sees {name} as {status:?}");
         eventually(&what, async || (self.status(name).await == Some(status)).then_some(())).await;
     }
 
     /// The next event that `pick` takes; others are passed over.
-    pub async fn event<T>(&mut self, what: &str, mut pick: impl FnMut(Event) -> Option<T>) -> T {
+    pub(crate) async fn event<T>(&mut self, what: &str, mut pick: impl FnMut(Event) -> Option<T>) -> T {
         let next = async {
             loop {
                 let event = self.events.recv().await.expect("the member runs");
@@ -196,7 +199,7 @@ impl Ours {
     }
 
     /// All events that wait.
-    pub fn drain(&mut self) -> Vec<Event> {
+    pub(crate) fn drain(&mut self) -> Vec<Event> {
         std::iter::from_fn(|| self.events.try_recv().ok()).collect()
     }
 }

@@ -1,0 +1,350 @@
+//! Single members, fed with hand-made messages.
+
+use std::{net::SocketAddr, time::Duration};
+
+use super::{
+    CommandError, Config, Core, Event, KeyChange, QueryParams, Status, Transmit,
+    sim::{Sim, addr, name},
+    swim::MAX_INCARNATION_JUMP,
+    sync::MAX_INBOUND,
+};
+use crate::wire::{
+    Framing,
+    crypto::{Key, Keyring},
+    memberlist::{Ack, Alive, Dead, IndirectPing, Message, Ping, Suspect, VSN, ip_bytes},
+    packet,
+    serf::{self, RelayHeader},
+};
+
+const NOW: Duration = Duration::from_secs(100);
+
+fn viewer() -> Core {
+    let mut config = Config::new("viewer", "10.9.9.9:7946".parse().expect("an address"));
+    config.framing = Framing::default();
+    Core::new(config, NOW, [3; 32]).expect("valid")
+}
+
+fn alive(index: usize, incarnation: u32) -> Message {
+    Message::Alive(Alive {
+        addr: ip_bytes(addr(index).ip()),
+        incarnation,
+        meta: None,
+        node: name(index),
+        port: 7946,
+        vsn: Some(VSN.to_vec()),
+    })
+}
+
+fn dead(node: &str, incarnation: u32) -> Message {
+    Message::Dead(Dead { from: "accuser".into(), incarnation, node: node.into() })
+}
+
+fn suspect(node: &str, incarnation: u32, from: &str) -> Message {
+    Message::Suspect(Suspect { from: from.into(), incarnation, node: node.into() })
+}
+
+fn feed(core: &mut Core, now: Duration, from: SocketAddr, message: &Message) {
+    core.handle_udp(now, from, &message.encode());
+}
+
+/// What the core sent over UDP.
+fn sent(core: &mut Core) -> Vec<(SocketAddr, Message)> {
+    let mut all = Vec::new();
+    while let Some(transmit) = core.poll_transmit() {
+        if let Transmit::Udp { to, payload } = transmit {
+            let decoded = packet::decode(core.framing(), &payload).expect("its own packets");
+            assert_eq!(decoded.malformed, 0);
+            all.extend(decoded.messages.into_iter().map(|message| (to, message)));
+        }
+    }
+    all
+}
+
+fn run(core: &mut Core, from: Duration, to: Duration) -> Vec<(SocketAddr, Message)> {
+    let mut all = Vec::new();
+    let mut now = from;
+    while let Some(due) = core.poll_timeout().filter(|due| *due <= to) {
+        now = now.max(due);
+        core.handle_timeout(now);
+        all.extend(sent(core));
+    }
+    all
+}
+
+#[test]
+fn forged_incarnations_do_no_lasting_harm() {
+    let mut core = viewer();
+    feed(&mut core, NOW, addr(1), &alive(1, 1));
+    for forged in [dead("viewer", u32::MAX), suspect("viewer", u32::MAX, "x"), dead(&name(1), u32::MAX)] {
+        feed(&mut core, NOW, addr(1), &forged);
+    }
+    feed(&mut core, NOW, addr(1), &alive(1, u32::MAX));
+    feed(&mut core, NOW, addr(2), &alive(2, u32::MAX));
+    assert_eq!(core.stats().rejected, 5);
+    assert_eq!(core.local_member().incarnation, 1);
+    assert_eq!(core.member(&name(1)).map(|m| (m.status, m.incarnation)), Some((Status::Alive, 1)));
+    assert_eq!(core.member(&name(2)), None);
+    // What may be honest is refuted.
+    feed(&mut core, NOW, addr(1), &dead("viewer", MAX_INCARNATION_JUMP));
+    assert_eq!(core.local_member().incarnation, MAX_INCARNATION_JUMP + 1);
+    let answer = sent(&mut core);
+    assert!(
+        matches!(&answer[..], [(to, Message::Alive(a))] if *to == addr(1) && a.incarnation == MAX_INCARNATION_JUMP + 1)
+    );
+}
+
+#[test]
+fn stale_news_is_no_news_and_the_dead_are_told() {
+    let mut core = viewer();
+    feed(&mut core, NOW, addr(1), &alive(1, 7));
+    feed(&mut core, NOW, addr(2), &dead(&name(1), 6));
+    feed(&mut core, NOW, addr(2), &suspect(&name(1), 6, "x"));
+    assert_eq!(core.member(&name(1)).map(|m| (m.status, m.suspect)), Some((Status::Alive, false)));
+    feed(&mut core, NOW, addr(2), &dead(&name(1), 7));
+    assert_eq!(core.member(&name(1)).map(|m| m.status), Some(Status::Failed));
+    sent(&mut core);
+    // It does not know: it is told, once a second at most.
+    let told =
+        |core: &mut Core| sent(core).into_iter().filter(|(_, m)| matches!(m, Message::Dead(_))).count();
+    feed(&mut core, NOW, addr(1), &alive(1, 7));
+    feed(&mut core, NOW, addr(1), &alive(1, 7));
+    assert_eq!(told(&mut core), 1);
+    let ping = Ping { node: "viewer".into(), seq_no: 5, source_node: name(1), ..Ping::default() };
+    feed(&mut core, NOW + Duration::from_secs(2), addr(1), &Message::Ping(ping));
+    assert_eq!(told(&mut core), 1);
+    assert_eq!(core.member(&name(1)).map(|m| m.status), Some(Status::Failed));
+    // Half a minute later nobody remembers which incarnation it had.
+    feed(&mut core, NOW + Duration::from_secs(31), addr(1), &alive(1, 1));
+    assert_eq!(core.member(&name(1)).map(|m| (m.status, m.incarnation)), Some((Status::Alive, 1)));
+}
+
+/// foca counts incarnations in 16 bits; the wire must never show it.
+#[test]
+fn incarnations_are_the_wires_own_in_all_that_is_sent() {
+    let mut core = viewer();
+    let mut incarnation = 5;
+    feed(&mut core, NOW, addr(2), &alive(2, 1));
+    feed(&mut core, NOW, addr(1), &alive(1, incarnation));
+    for step in [1, 50_000, 50_000, 1, 500_000, 30_000, 29_999] {
+        incarnation += step;
+        feed(&mut core, NOW, addr(1), &alive(1, incarnation));
+        assert_eq!(core.member(&name(1)).map(|m| m.incarnation), Some(incarnation));
+    }
+    feed(&mut core, NOW, addr(2), &suspect(&name(1), incarnation + 70_000, "x"));
+    let all = run(&mut core, NOW, NOW + Duration::from_secs(60));
+    let about = |pick: fn(&Message) -> Option<(&str, u32)>| {
+        let found = all.iter().filter_map(|(_, m)| pick(m)).filter(|(node, _)| *node == name(1));
+        found.map(|(_, incarnation)| incarnation).collect::<std::collections::BTreeSet<_>>()
+    };
+    let suspects = about(|m| match m {
+        Message::Suspect(s) => Some((&s.node, s.incarnation)),
+        _ => None,
+    });
+    let deaths = about(|m| match m {
+        Message::Dead(d) => Some((&d.node, d.incarnation)),
+        _ => None,
+    });
+    assert_eq!(suspects, [incarnation + 70_000].into());
+    assert_eq!(deaths, [incarnation + 70_000].into());
+    assert_eq!(core.stats().internal, 0);
+}
+
+#[test]
+fn pings_are_answered_wherever_they_come_from() {
+    let mut core = viewer();
+    let stranger = addr(77);
+    let ping = Ping { node: "viewer".into(), seq_no: 5, ..Ping::default() };
+    feed(&mut core, NOW, stranger, &Message::Ping(ping.clone()));
+    let ack = Message::Ack(Ack { payload: None, seq_no: 5 });
+    assert_eq!(sent(&mut core), [(stranger, ack.clone())]);
+    let elsewhere = Ping { source_addr: Some(ip_bytes(addr(78).ip())), source_port: 99, ..ping.clone() };
+    feed(&mut core, NOW, stranger, &Message::Ping(elsewhere));
+    assert_eq!(sent(&mut core), [(SocketAddr::new(addr(78).ip(), 99), ack)]);
+    feed(&mut core, NOW, stranger, &Message::Ping(Ping { node: "other".into(), ..ping }));
+    assert_eq!(sent(&mut core), [], "a ping for another name is not answered");
+}
+
+#[test]
+fn indirect_pings_are_relayed_to_members_only() {
+    let mut core = viewer();
+    feed(&mut core, NOW, addr(1), &alive(1, 1));
+    feed(&mut core, NOW, addr(2), &alive(2, 1));
+    let request = |index: usize| {
+        Message::IndirectPing(IndirectPing {
+            nack: true,
+            node: name(index),
+            port: 7946,
+            seq_no: 900,
+            target: ip_bytes(addr(index).ip()),
+            ..IndirectPing::default()
+        })
+    };
+    feed(&mut core, NOW, addr(1), &request(5));
+    assert_eq!((sent(&mut core), core.stats().rejected), (Vec::new(), 1), "a stranger is not pinged");
+
+    feed(&mut core, NOW, addr(1), &request(2));
+    let [(to, Message::Ping(ping))] = &sent(&mut core)[..] else { panic!("one ping") };
+    assert_eq!((*to, ping.node.clone()), (addr(2), name(2)));
+    feed(&mut core, NOW, addr(2), &Message::Ack(Ack { payload: None, seq_no: ping.seq_no }));
+    assert_eq!(sent(&mut core), [(addr(1), Message::Ack(Ack { payload: None, seq_no: 900 }))]);
+
+    feed(&mut core, NOW, addr(1), &request(2));
+    sent(&mut core);
+    let late = run(&mut core, NOW, NOW + Duration::from_millis(500));
+    assert!(late.iter().any(|(to, m)| *to == addr(1) && matches!(m, Message::Nack(n) if n.seq_no == 900)));
+}
+
+#[test]
+fn answers_are_relayed_to_members_only() {
+    let mut core = viewer();
+    feed(&mut core, NOW, addr(1), &alive(1, 1));
+    let inner = vec![serf::kind::QUERY_RESPONSE, 0x80];
+    let relay = |index| {
+        Message::User(
+            serf::Message::Relay(RelayHeader::new(&name(index), addr(index)), inner.clone()).encode(),
+        )
+    };
+    feed(&mut core, NOW, addr(3), &relay(1));
+    assert_eq!(sent(&mut core), [(addr(1), Message::User(inner.clone()))]);
+    feed(&mut core, NOW, addr(3), &relay(9));
+    assert_eq!((sent(&mut core), core.stats().rejected), (Vec::new(), 1));
+}
+
+#[test]
+fn confirmed_suspicions_are_passed_on_and_end_sooner() {
+    let dies_after = |confirmations: usize| {
+        let mut core = viewer();
+        for index in 1..=20 {
+            feed(&mut core, NOW, addr(index), &alive(index, 1));
+        }
+        run(&mut core, NOW, NOW + Duration::from_millis(1));
+        for n in 0..=confirmations {
+            feed(&mut core, NOW, addr(2), &suspect(&name(1), 1, &name(n + 2)));
+        }
+        let mut now = NOW;
+        while core.member(&name(1)).map(|m| m.status) == Some(Status::Alive) {
+            now = core.poll_timeout().expect("a suspicion is running");
+            core.handle_timeout(now);
+        }
+        let passed_on = sent(&mut core).into_iter().filter_map(|(_, m)| match m {
+            Message::Suspect(s) if s.node == name(1) => Some(s.from),
+            _ => None,
+        });
+        let from: std::collections::BTreeSet<_> = passed_on.collect();
+        (now - NOW, from.len())
+    };
+    let (alone, _) = dies_after(0);
+    let (confirmed, passed_on) = dies_after(2);
+    let (_, capped) = dies_after(6);
+    // 4 · log10(21) seconds at the least, six times that at the most; this member's own probes may
+    // confirm in the meantime.
+    assert!(confirmed < Duration::from_secs(6) && alone > Duration::from_secs(6), "{confirmed:?} {alone:?}");
+    assert_eq!(passed_on, 3, "the suspicion and two confirmations");
+    assert_eq!(capped, 3, "no more are passed on than count");
+}
+
+#[test]
+fn a_contested_name_is_put_to_the_vote() {
+    let mut sim = Sim::with_members(11, 6);
+    sim.run(Duration::from_secs(5));
+    sim.events.iter_mut().for_each(Vec::clear);
+    sim.cores.push(None);
+    sim.events.push(Vec::new());
+    sim.start(6, |config| config.name = name(3));
+    sim.run(Duration::from_secs(20));
+    let told = |index: usize, event: &Event| sim.events[index].iter().filter(|e| *e == event).count();
+    assert_eq!(told(6, &Event::NameLost), 1, "{:?}", sim.events[6]);
+    assert_eq!(told(3, &Event::NameLost), 0);
+    let conflict = Event::NameConflict { name: name(3), other: addr(6) };
+    assert!(told(0, &conflict) >= 1 && told(0, &conflict) <= 3);
+    assert_eq!(sim.core(0).member(&name(3)).map(|m| m.addr), Some(addr(3)));
+}
+
+#[test]
+fn queries_reach_whom_they_name() {
+    let mut sim = Sim::with_members(12, 8);
+    sim.run(Duration::from_secs(5));
+    sim.events.iter_mut().for_each(Vec::clear);
+    let params = QueryParams {
+        nodes: vec![name(2), name(5)],
+        request_ack: true,
+        relay_factor: 3,
+        ..QueryParams::default()
+    };
+    let id = sim.act(0, |core, now| core.query(now, "how", b"?", &params)).expect("is sent");
+    sim.run(Duration::from_secs(1));
+    for asked in [2, 5] {
+        let events = sim.take_events(asked);
+        let [Event::Query(query)] = &events[..] else { panic!("{asked} heard {events:?}") };
+        assert_eq!((query.id, query.source.clone(), query.payload.clone()), (id, name(0), b"?".to_vec()));
+        sim.act(asked, |core, now| core.respond(now, query, b"fine")).expect("in time");
+        let late = query.deadline + Duration::from_secs(1);
+        assert_eq!(sim.core(asked).respond(late, query, b"late"), Err(CommandError::QueryEnded));
+        let long = sim.core(asked).respond(NOW.min(query.deadline), query, &[0; 1100]);
+        assert!(matches!(long, Err(CommandError::TooLarge { .. })));
+    }
+    sim.run(Duration::from_secs(10));
+    let mut heard = sim.take_events(0);
+    assert_eq!(heard.pop(), Some(Event::QueryDone { query: id }));
+    heard.sort_by_key(|event| format!("{event:?}"));
+    let response = |n| Event::QueryResponse { query: id, from: name(n), payload: b"fine".to_vec() };
+    let ack = |n| Event::QueryAck { query: id, from: name(n) };
+    assert_eq!(heard, [ack(2), ack(5), response(2), response(5)], "each once, although relayed");
+    assert!([1, 3, 4, 6, 7].iter().all(|i| sim.events[*i].is_empty()), "the others heard nothing");
+}
+
+#[test]
+fn an_intent_may_come_before_its_member() {
+    let mut core = viewer();
+    let leave = serf::Leave { ltime: 9, node: name(1), prune: false };
+    feed(&mut core, NOW, addr(2), &Message::User(serf::Message::Leave(leave).encode()));
+    feed(&mut core, NOW, addr(1), &alive(1, 1));
+    assert_eq!(core.member(&name(1)).map(|m| m.status), Some(Status::Leaving));
+    feed(&mut core, NOW, addr(2), &dead(&name(1), 1));
+    assert_eq!(core.member(&name(1)).map(|m| m.status), Some(Status::Left));
+}
+
+#[test]
+fn limits_of_commands_and_connections() {
+    let mut core = viewer();
+    assert!(matches!(core.user_event("e", &[0; 512], false), Err(CommandError::TooLarge { len: 513, .. })));
+    core.user_event("e", &[0; 511], false).expect("fits");
+    let long = core.query(NOW, "q", &[0; 1000], &QueryParams::default());
+    assert!(matches!(long, Err(CommandError::TooLarge { .. })));
+    let broken = QueryParams { tags: vec![("role".into(), "(".into())], ..QueryParams::default() };
+    assert_eq!(core.query(NOW, "q", b"", &broken), Err(CommandError::Filter("(".into())));
+    let tags = [("k".to_owned(), "v".repeat(600))].into();
+    assert!(core.set_tags(tags).is_err());
+    assert_eq!(core.local_member().incarnation, 1, "a refused command changes nothing");
+
+    let ids: Vec<_> = (0..MAX_INBOUND).map(|n| core.accept(NOW, addr(n)).expect("room")).collect();
+    assert_eq!(core.accept(NOW, addr(0)), None);
+    core.handle_stream(NOW, ids[0], &[99]);
+    assert_eq!(core.poll_transmit(), Some(Transmit::Close { stream: ids[0] }), "nonsense is hung up on");
+    assert!(core.accept(NOW, addr(0)).is_some());
+    run(&mut core, NOW, NOW + Duration::from_secs(11));
+    assert!((0..MAX_INBOUND).all(|n| core.accept(NOW, addr(n)).is_some()), "idle ones time out");
+}
+
+#[test]
+fn keys_change_by_query() {
+    let key = |b| Key::new(&[b; 32]).expect("a key");
+    let mut sim = Sim::new(13);
+    sim.configure = |config| {
+        config.framing.keyring = Key::new(&[1; 32]).ok().map(Keyring::new);
+    };
+    for _ in 0..4 {
+        sim.add();
+        sim.run(Duration::from_secs(1));
+    }
+    for change in [KeyChange::Install(key(2)), KeyChange::Use(key(2)), KeyChange::Remove(key(1))] {
+        sim.act(1, |core, now| core.key_query(now, change)).expect("is sent");
+        sim.run(Duration::from_secs(5));
+    }
+    for index in 0..4 {
+        let ring = sim.core(index).framing().keyring.clone().expect("set");
+        assert_eq!(ring.keys(), [key(2)]);
+        assert_eq!(sim.events[index].iter().filter(|e| **e == Event::KeyringChanged).count(), 3);
+        assert_eq!(sim.core(index).alive_count(), 4);
+    }
+}
