@@ -13,16 +13,22 @@ pub(super) const EVENT_BUFFER: u64 = 512;
 /// Most events of one Lamport time.
 pub(super) const MAX_EVENTS_PER_TIME: usize = 64;
 
+/// Longest name and payload of an event that is taken from others, in bytes: Serf's hard limit.
+const HARD_LIMIT: usize = 9 * 1024;
+/// Most bytes of all events that are remembered; beyond, the oldest are forgotten.
+const MAX_BUFFER_BYTES: usize = 4 * 1024 * 1024;
+
 /// The events of the latest Lamport times, to tell new ones from repetitions.
 #[derive(Debug)]
 pub(super) struct EventBuffer {
     slots: Vec<Option<(u64, Vec<BufferedEvent>)>>,
     min_time: u64,
+    bytes: usize,
 }
 
 impl Default for EventBuffer {
     fn default() -> Self {
-        Self { slots: vec![None; EVENT_BUFFER as usize], min_time: 0 }
+        Self { slots: vec![None; EVENT_BUFFER as usize], min_time: 0, bytes: 0 }
     }
 }
 
@@ -38,6 +44,10 @@ impl EventBuffer {
             return false;
         }
         let entry = BufferedEvent { name: event.name.clone(), payload: event.payload.clone() };
+        let len = size(&entry);
+        if len > HARD_LIMIT {
+            return false;
+        }
         let Some(slot) = self.slots.get_mut((event.ltime % EVENT_BUFFER) as usize) else { return false };
         match slot {
             Some((ltime, events)) if *ltime == event.ltime => {
@@ -46,9 +56,25 @@ impl EventBuffer {
                 }
                 events.push(entry);
             }
-            _ => *slot = Some((event.ltime, vec![entry])),
+            _ => {
+                let old = slot.replace((event.ltime, vec![entry]));
+                self.bytes -= old.iter().flat_map(|(_, events)| events).map(size).sum::<usize>();
+            }
         }
+        self.bytes += len;
+        self.shrink();
         true
+    }
+
+    /// Forgets the oldest events when all together are too big. They must not be taken for new ones then.
+    fn shrink(&mut self) {
+        while self.bytes > MAX_BUFFER_BYTES {
+            let times = self.slots.iter().enumerate().filter_map(|(at, slot)| Some((slot.as_ref()?.0, at)));
+            let Some((ltime, at)) = times.min() else { return };
+            let old = self.slots.get_mut(at).and_then(Option::take);
+            self.bytes -= old.iter().flat_map(|(_, events)| events).map(size).sum::<usize>();
+            self.ignore_before(ltime + 1);
+        }
     }
 
     pub(super) fn to_wire(&self) -> List<Option<Box<EventSlot>>> {
@@ -57,6 +83,10 @@ impl EventBuffer {
         };
         self.slots.iter().map(|s| s.as_ref().map(slot)).collect::<Vec<_>>().into()
     }
+}
+
+fn size(event: &BufferedEvent) -> usize {
+    event.name.len() + event.payload.as_ref().map_or(0, Vec::len)
 }
 
 /// A payload that is nil and one that is empty are the same.
@@ -126,6 +156,18 @@ mod tests {
         assert!(!buffer.insert(601, &event(599, "d")));
         assert_eq!(buffer.to_wire().as_slice().iter().flatten().count(), 2);
         assert_eq!(buffer.to_wire().as_slice().len(), 512);
+        let mut big = EventBuffer::default();
+        for ltime in 1..=600 {
+            for n in 0..3 {
+                let payload = Some(vec![n; 9000]);
+                assert!(big.insert(ltime + 1, &UserEvent { payload, ..event(ltime, "big") }));
+                assert!(big.bytes <= MAX_BUFFER_BYTES);
+            }
+        }
+        let kept: usize = big.slots.iter().flatten().flat_map(|(_, events)| events).map(size).sum();
+        assert_eq!(kept, big.bytes);
+        assert!(big.min_time > 400 && !big.insert(601, &event(big.min_time - 1, "forgotten")));
+        assert!(!big.insert(601, &UserEvent { payload: Some(vec![0; 9217]), ..event(600, "too big") }));
         for n in 0..100 {
             assert_eq!(buffer.insert(701, &event(700, &n.to_string())), n < MAX_EVENTS_PER_TIME as u64);
         }

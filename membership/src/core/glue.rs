@@ -13,6 +13,10 @@ use crate::wire::memberlist::{self, Alive, Dead, IndirectPing, Message, Ping, Su
 
 pub(super) type Foca = foca::Foca<Id, Codec, StdRng, Broadcasts>;
 
+/// What a packet of foca's takes beside a lone broadcast: an empty header, the count of updates, and the
+/// broadcast's length.
+pub(super) const PACKET_OVERHEAD: usize = 2 + 2 + 2;
+
 /// The slot of the member itself.
 pub(super) const SELF_SLOT: u32 = u32::MAX;
 

@@ -12,7 +12,10 @@ use super::{
     timers::Due,
     types::Status,
 };
-use crate::wire::serf::{self, Join, Leave, Message, PushPull};
+use crate::wire::{
+    memberlist::MAX_NAME_LEN,
+    serf::{self, Join, Leave, Message, PushPull},
+};
 
 /// Most intents that are remembered about members that are not known yet.
 pub(super) const MAX_RECENT_INTENTS: usize = 4096;
@@ -146,7 +149,7 @@ impl Core {
 
     /// True when others are to hear of it, too.
     pub(super) fn on_leave(&mut self, now: Duration, leave: &Leave) -> bool {
-        if !self.clocks.member.witness(leave.ltime) {
+        if leave.node.len() > MAX_NAME_LEN || !self.clocks.member.witness(leave.ltime) {
             self.stats.rejected += 1;
             return false;
         }
@@ -189,7 +192,7 @@ impl Core {
     }
 
     pub(super) fn on_join(&mut self, now: Duration, join: &Join) -> bool {
-        if !self.clocks.member.witness(join.ltime) {
+        if join.node.len() > MAX_NAME_LEN || !self.clocks.member.witness(join.ltime) {
             self.stats.rejected += 1;
             return false;
         }

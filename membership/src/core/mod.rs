@@ -296,7 +296,9 @@ impl Core {
 
     /// Sends a message to all, in time.
     fn broadcast(&mut self, message: &[u8]) -> bool {
-        if self.foca.custom_broadcast_backlog() >= MAX_BROADCASTS {
+        // A message that never fits a packet would wait for ever.
+        let room = packet_budget(&self.config).saturating_sub(glue::PACKET_OVERHEAD);
+        if self.foca.custom_broadcast_backlog() >= MAX_BROADCASTS || message.len() > room {
             self.stats.dropped += 1;
             return false;
         }
@@ -332,6 +334,11 @@ impl Core {
     }
 }
 
+/// Bytes of a packet that are left for messages and their lengths.
+fn packet_budget(config: &Config) -> usize {
+    PACKET_SIZE.saturating_sub(config.framing.overhead())
+}
+
 /// Receivers of this protocol version understand checksums.
 const CRC_SINCE: u8 = 5;
 
@@ -346,7 +353,7 @@ fn foca_config(config: &Config, members: usize) -> foca::Config {
             .unwrap_or(NonZero::<u8>::MIN),
         suspect_to_down_after: suspicion::min_timeout(timing, members),
         remove_down_after: None,
-        max_packet_size: at_least_one(PACKET_SIZE.saturating_sub(config.framing.overhead())),
+        max_packet_size: at_least_one(packet_budget(config)),
         notify_down_members: false,
         periodic_announce: Some(foca::PeriodicParams {
             frequency: suspicion::push_pull_interval(timing, members),

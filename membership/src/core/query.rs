@@ -13,7 +13,7 @@ use super::{
     CommandError, Core, Event, Query, QueryId, QueryParams, Status, internal::InternalQuery, timers::Due,
 };
 use crate::wire::{
-    memberlist::{Message as Packet, ip_bytes, parse_addr},
+    memberlist::{MAX_NAME_LEN, Message as Packet, ip_bytes, parse_addr},
     serf::{
         self, FLAG_ACK, FLAG_NO_BROADCAST, Filter, MAX_FILTERS, Message, QueryResponse, RelayHeader,
         TagFilter, Tags,
@@ -37,7 +37,7 @@ const MAX_TIMEOUT: Duration = Duration::from_secs(3600);
 /// Longer than anything.
 pub(super) const ANCIENT: Duration = Duration::MAX;
 /// Most memory of a compiled filter, in bytes.
-const REGEX_SIZE_LIMIT: usize = 1 << 20;
+const REGEX_SIZE_LIMIT: usize = 256 * 1024;
 
 /// A query that waits for answers.
 #[derive(Debug)]
@@ -241,7 +241,8 @@ impl Core {
         let is_ack = response.flags & FLAG_ACK != 0;
         let heard = if is_ack { &mut pending.acks } else { &mut pending.responses };
         // Relayed answers come more than once.
-        if heard.len() > members || !heard.insert(response.from.clone()) {
+        if response.from.len() > MAX_NAME_LEN || heard.len() > members || !heard.insert(response.from.clone())
+        {
             return;
         }
         let payload = response.payload.unwrap_or_default();
@@ -255,7 +256,8 @@ impl Core {
 
     /// Passes an answer on, to a member: this is no relay for anybody else.
     pub(super) fn on_relay(&mut self, header: &RelayHeader, inner: Vec<u8>) {
-        match header.addr().filter(|addr| self.table.slot_at(*addr).is_some()) {
+        let known = header.addr().filter(|addr| self.table.slot_at(*addr).is_some());
+        match known.filter(|_| inner.len() <= RESPONSE_LIMIT) {
             Some(addr) => self.send_message(addr, &Packet::User(inner)),
             None => self.stats.rejected += 1,
         }

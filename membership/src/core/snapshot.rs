@@ -60,7 +60,9 @@ impl Snapshot {
     pub fn encode(&self) -> Vec<u8> {
         let mut text = String::new();
         // Writing to a string cannot fail.
-        for (name, addr) in self.alive.iter().take(MAX_MEMBERS) {
+        // A name comes from the network: it must not be able to write lines of its own.
+        let clean = self.alive.iter().filter(|(name, _)| !name.chars().any(char::is_control));
+        for (name, addr) in clean.take(MAX_MEMBERS) {
             let _ = writeln!(text, "alive: {name} {addr}");
         }
         let _ = writeln!(text, "clock: {}", self.clock);
@@ -100,5 +102,7 @@ mod tests {
         assert_eq!(left, Snapshot { clock: 9, left: true, ..Snapshot::default() });
         assert_eq!(Snapshot::parse(&left.encode()), left);
         assert_eq!(Snapshot::parse(&[0xff, 0xfe]), Snapshot::default());
+        let nasty = Snapshot { alive: vec![("x\nclock: 99\nalive: y".into(), addr)], ..Snapshot::default() };
+        assert_eq!(Snapshot::parse(&nasty.encode()), Snapshot::default());
     }
 }

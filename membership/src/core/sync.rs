@@ -4,6 +4,7 @@ use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
 use super::{Core, Event, StreamId, Transmit, probe::AckPath, table::Health, timers::Due};
 use crate::wire::{
+    WireError,
     memberlist::{Ack, Alive, Dead, NodeState, Ping, PushPull, Suspect, ip_bytes, state},
     serf,
     stream::{self, StreamDecoder, StreamMessage},
@@ -13,6 +14,8 @@ use crate::wire::{
 pub(super) const MAX_INBOUND: usize = 64;
 /// Most exchanges at a time that this member began.
 pub(super) const MAX_OUTBOUND: usize = 64;
+/// Most bytes of unfinished messages on all exchanges together. Whoever sends the byte too many is cut off.
+pub(super) const MAX_BUFFERED: usize = 64 * 1024 * 1024;
 /// When a merge changes more members than this, they are not broadcast one by one.
 pub(super) const MAX_MERGE_BROADCASTS: usize = 1024;
 
@@ -36,12 +39,15 @@ struct Stream {
     purpose: Purpose,
     addr: SocketAddr,
     decoder: StreamDecoder,
+    /// Counted in [`Streams::buffered`].
+    buffered: usize,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Streams {
     open: HashMap<StreamId, Stream>,
     inbound: usize,
+    buffered: usize,
     next: u64,
 }
 
@@ -59,9 +65,22 @@ impl Streams {
         Some(id)
     }
 
+    /// Hands bytes to an exchange, unless all together have too many.
+    fn push(&mut self, id: StreamId, bytes: &[u8]) -> Result<Option<StreamMessage>, WireError> {
+        let Some(stream) = self.open.get_mut(&id) else { return Ok(None) };
+        if self.buffered + bytes.len() > MAX_BUFFERED {
+            return Err(WireError::TooLarge("the sum of all messages on streams"));
+        }
+        let result = stream.decoder.push(bytes);
+        self.buffered = self.buffered - stream.buffered + stream.decoder.buffered();
+        stream.buffered = stream.decoder.buffered();
+        result
+    }
+
     fn remove(&mut self, id: StreamId) -> Option<Stream> {
         let stream = self.open.remove(&id)?;
         self.inbound -= usize::from(stream.purpose == Purpose::Inbound);
+        self.buffered -= stream.buffered;
         Some(stream)
     }
 }
@@ -76,7 +95,7 @@ impl Core {
     /// Announces an accepted connection. `None`: there are too many, close it.
     pub fn accept(&mut self, now: Duration, from: SocketAddr) -> Option<StreamId> {
         let decoder = StreamDecoder::new(self.config.framing.clone());
-        let id = self.streams.insert(Stream { purpose: Purpose::Inbound, addr: from, decoder });
+        let id = self.streams.insert(Stream { purpose: Purpose::Inbound, addr: from, decoder, buffered: 0 });
         match id {
             Some(id) => self.timers.add(now + self.config.timing.stream_timeout, Due::Stream(id)),
             None => self.stats.rejected += 1,
@@ -86,8 +105,7 @@ impl Core {
 
     /// Takes bytes that were read from a connection.
     pub fn handle_stream(&mut self, now: Duration, id: StreamId, bytes: &[u8]) {
-        let Some(stream) = self.streams.open.get_mut(&id) else { return };
-        match stream.decoder.push(bytes) {
+        match self.streams.push(id, bytes) {
             Ok(None) => {}
             Ok(Some(message)) => {
                 if let Some(stream) = self.streams.remove(id) {
@@ -137,7 +155,7 @@ impl Core {
             self.stats.internal += 1;
             return None;
         };
-        let Some(stream) = self.streams.insert(Stream { purpose, addr: to, decoder }) else {
+        let Some(stream) = self.streams.insert(Stream { purpose, addr: to, decoder, buffered: 0 }) else {
             self.stats.rejected += 1;
             return None;
         };

@@ -327,6 +327,54 @@ fn limits_of_commands_and_connections() {
 }
 
 #[test]
+fn unfinished_messages_share_one_budget() {
+    let mut core = viewer();
+    let mut claim = vec![crate::wire::memberlist::kind::USER];
+    let header = crate::wire::memberlist::UserHeader { user_msg_len: 19 << 20 };
+    crate::wire::field::Field::encode(&header, &mut claim);
+    let chunk = vec![0; 1 << 20];
+    let mut taken = 0;
+    for n in 0..5 {
+        let id = core.accept(NOW, addr(n)).expect("room");
+        core.handle_stream(NOW, id, &claim);
+        for _ in 0..18 {
+            core.handle_stream(NOW, id, &chunk);
+            if core.poll_transmit().is_some() {
+                break;
+            }
+            taken += 1;
+        }
+    }
+    // Each that is cut off makes room for the next, but never for more than the budget.
+    assert_eq!(taken, 3 * 18 + 9 + 9, "54 of 64 MiB are kept, two exchanges share the rest in turn");
+    run(&mut core, NOW, NOW + Duration::from_secs(11));
+    let id = core.accept(NOW, addr(1)).expect("room");
+    core.handle_stream(NOW, id, &claim);
+    (0..18).for_each(|_| core.handle_stream(NOW, id, &chunk));
+    assert_eq!(core.poll_transmit(), None, "after the timeouts there is room");
+}
+
+#[test]
+fn what_never_fits_a_packet_is_not_queued() {
+    let passed_on = |len: usize| {
+        let mut core = viewer();
+        feed(&mut core, NOW, addr(1), &alive(1, 1));
+        let event =
+            serf::UserEvent { coalesce: false, ltime: 3, name: "big".into(), payload: Some(vec![7; len]) };
+        let message = Message::User(serf::Message::UserEvent(event).encode());
+        feed(&mut core, NOW, addr(1), &message);
+        let heard = std::iter::from_fn(|| core.poll_event()).any(|e| matches!(e, Event::UserEvent { .. }));
+        assert!(heard, "it is heard all the same");
+        let sent = run(&mut core, NOW, NOW + Duration::from_secs(2));
+        assert_eq!(core.foca.custom_broadcast_backlog(), 0, "an event of {len} bytes waits for ever");
+        sent.iter().any(|(_, m)| *m == message)
+    };
+    assert!(passed_on(1300) && !passed_on(1400));
+    let limit = (1300..1400).find(|len| !passed_on(*len)).expect("between");
+    assert!((1300..1400).all(|len| passed_on(len) == (len < limit)), "{limit}");
+}
+
+#[test]
 fn keys_change_by_query() {
     let key = |b| Key::new(&[b; 32]).expect("a key");
     let mut sim = Sim::new(13);

@@ -10,8 +10,8 @@ use super::{
 
 /// Greatest number of event slots in a push/pull that are looked at; agents send 512.
 pub const MAX_EVENT_SLOTS: usize = 4096;
-/// Most filters in a query.
-pub const MAX_FILTERS: usize = 64;
+/// Most filters in a query that are looked at; a query with more matches nobody.
+pub const MAX_FILTERS: usize = 16;
 /// The byte in front of a member's tags.
 pub const TAG_MAGIC: u8 = 255;
 

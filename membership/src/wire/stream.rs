@@ -92,6 +92,11 @@ impl StreamDecoder {
         Self { framing, buf: Vec::new(), needed: 1, label_done: false, plain: PlainParser::default() }
     }
 
+    /// How many bytes wait for the rest of their message.
+    pub fn buffered(&self) -> usize {
+        self.buf.len()
+    }
+
     /// Takes bytes from the stream; `Some` when the message is complete. After that, or after an error,
     /// the decoder is spent.
     pub fn push(&mut self, bytes: &[u8]) -> Result<Option<StreamMessage>, WireError> {
