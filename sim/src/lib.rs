@@ -2,10 +2,30 @@
 //!
 //! Nothing here is random but by a seed, so that whatever fails can be replayed.
 
+pub mod dice;
+mod expected;
+pub mod fault;
+pub mod judge;
+pub mod ledger;
+mod maker;
+pub mod model;
+pub mod naive;
+pub mod naive_tree;
 pub mod pair;
 pub mod replica;
+pub mod report;
 pub mod scribe;
+pub mod subject;
+pub mod world;
 
+pub use dice::Dice;
+pub use fault::{Fault, Tampering};
+pub use judge::{Judge, check_state};
+pub use ledger::Ledger;
+pub use model::{Flaw, Model};
 pub use pair::{Cut, Ended, Link, sync};
 pub use replica::SimReplica;
+pub use report::{Failure, Stats};
 pub use scribe::Scribe;
+pub use subject::{Complaint, Subject};
+pub use world::World;

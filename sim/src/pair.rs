@@ -1,9 +1,13 @@
 //! Two replicas and the wire between them.
 
+use crate::fault::{Tampering, tamper};
 use crate::replica::SimReplica;
 use bytes::Bytes;
 use kvgossip_engine::session::{Config, Outcome, Role, Session, SessionError, Tally};
 use kvgossip_grants::PathPrefix;
+
+/// More frames than any session of a simulation has.
+const MAX_FRAMES: usize = 10_000_000;
 
 /// Where the wire breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,11 +29,20 @@ pub struct Link {
     pub takes_facts: (bool, bool),
     /// How many received facts are merged in one batch.
     pub batch: usize,
+    /// What happens to the frames underway.
+    pub tampering: Vec<Tampering>,
 }
 
 impl Default for Link {
     fn default() -> Self {
-        Self { scope: PathPrefix::root(), seed: 0, cut: None, takes_facts: (true, true), batch: 100 }
+        Self {
+            scope: PathPrefix::root(),
+            seed: 0,
+            cut: None,
+            takes_facts: (true, true),
+            batch: 100,
+            tampering: Vec::new(),
+        }
     }
 }
 
@@ -133,8 +146,11 @@ fn run(sides: &mut [Side<'_>; 2], link: &Link, frames: &mut usize) -> Result<(),
                     return sides[1].judge(link.batch);
                 }
                 *frames += 1;
+                assert!(*frames < MAX_FRAMES, "a session without end");
                 let to = &mut sides[1 - from];
-                to.session.handle_frame(frame, to.replica.view())?;
+                for frame in tamper(frame, *frames - 1, &link.tampering) {
+                    to.session.handle_frame(frame, to.replica.view())?;
+                }
             }
         }
         if idle {

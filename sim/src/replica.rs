@@ -1,6 +1,8 @@
 //! A replica with everything around it that production has, but mock signatures and a store in memory.
 
-use kvgossip_engine::{Applied, Change, MemoryStorage, Reader, Replica, Storage, StorageError, View};
+use crate::ledger::Ledger;
+use crate::naive::Facts;
+use kvgossip_engine::{Applied, Change, Reader, Replica, Storage, StorageError, View};
 use kvgossip_grants::{Fact, Key, MockVerifier, PublicKey, Timestamp, Verdict, Verified};
 use std::sync::Arc;
 
@@ -8,17 +10,36 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct SimReplica {
     replica: Replica,
-    storage: MemoryStorage,
+    storage: Ledger,
     /// Its own clock.
     pub now: Timestamp,
     /// Everything that its readers were told.
     pub changes: Vec<Change>,
+    /// Everything that it took in, if anybody wants to know.
+    taken: Option<Facts>,
 }
 
 impl SimReplica {
     /// An empty replica.
     pub fn new(root: PublicKey, now: Timestamp) -> Self {
-        Self { replica: Replica::new(root), storage: MemoryStorage::new(), now, changes: Vec::new() }
+        let storage = Ledger::default();
+        Self { replica: Replica::new(root), storage, now, changes: Vec::new(), taken: None }
+    }
+
+    /// From now on remembers every fact that is merged or found moot, wherever it comes from.
+    pub fn with_journal(mut self) -> Self {
+        self.taken = Some(Facts::new());
+        self
+    }
+
+    /// What was taken in since [`with_journal`](Self::with_journal).
+    pub fn taken(&self) -> Option<&Facts> {
+        self.taken.as_ref()
+    }
+
+    /// The store.
+    pub fn storage(&self) -> &Ledger {
+        &self.storage
     }
 
     /// The current state.
@@ -53,7 +74,16 @@ impl SimReplica {
     }
 
     fn try_apply(&mut self, facts: Vec<Verified>) -> Result<Vec<Verdict>, StorageError> {
-        let Applied { verdicts, batch, changes } = self.replica.apply(facts, &self.storage)?;
+        let noted: Vec<Fact> = match self.taken {
+            Some(_) => facts.iter().map(|fact| fact.fact().clone()).collect(),
+            None => Vec::new(),
+        };
+        let reader = self.storage.reader();
+        let Applied { verdicts, batch, changes } = self.replica.apply(facts, reader.as_ref())?;
+        if let Some(taken) = &mut self.taken {
+            let noted = noted.into_iter().zip(&verdicts).filter(|(_, verdict)| verdict.is_taken_in());
+            taken.extend(noted.map(|(fact, _)| (fact.id(), fact)));
+        }
         if let Some(batch) = batch {
             self.storage.commit(&batch)?;
         }
@@ -72,7 +102,7 @@ impl SimReplica {
     }
 
     fn stored(&self, key: &Key, id: &kvgossip_grants::EntryId) -> Option<Fact> {
-        let record = self.storage.entry(key, id).ok().flatten()?;
+        let record = self.storage.reader().entry(key, id).ok().flatten()?;
         Fact::from_record(self.view().authority().cluster(), &record).ok()
     }
 

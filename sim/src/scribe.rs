@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use kvgossip_grants::{
-    Body, By, ClusterId, Entry, EntryFact, Fact, Floor, Grant, GrantId, Key, KeyGlob, MockKey, Op, PublicKey,
-    Revocation, Signed, Signer, Timestamp,
+    Body, By, ClusterId, EntityId, Entry, EntryFact, Fact, Floor, Grant, GrantId, Key, KeyGlob, MockKey, Op,
+    PublicKey, Revocation, Signed, Signer, Timestamp,
 };
 
 /// A cluster's entities: number 0 is root.
@@ -103,6 +103,47 @@ impl Scribe {
         patterns.sort_by(|a, b| a.as_str().cmp(b.as_str()));
         patterns.dedup();
         Fact::Floor(self.sign(0, Floor { patterns, before: at(before), nonce }))
+    }
+
+    /// The same body, signed by `who` instead of whoever it names.
+    pub fn forge(&self, fact: &Fact, who: usize) -> Fact {
+        match fact {
+            Fact::Grant(signed) => Fact::Grant(self.resign(signed, who)),
+            Fact::Revocation(signed) => Fact::Revocation(self.resign(signed, who)),
+            Fact::Floor(signed) => Fact::Floor(self.resign(signed, who)),
+            Fact::Entry(entry) => {
+                let value = entry.value().cloned().unwrap_or_default();
+                match EntryFact::new(self.resign(entry.signed(), who), value) {
+                    Ok(forged) => Fact::Entry(forged),
+                    Err(code) => panic!("the value is the signed one: {code}"),
+                }
+            }
+        }
+    }
+
+    /// The same body, signed by `who` instead of whoever it names.
+    pub fn resign<B: Body>(&self, signed: &Signed<B>, who: usize) -> Signed<B> {
+        let signature = self.keys[who].sign(&signed.preimage(self.cluster()));
+        let signature = signature.unwrap_or_default();
+        match Signed::parse(self.cluster(), signed.bytes(), &signature) {
+            Some(signed) => signed,
+            None => panic!("canonical bytes stay canonical"),
+        }
+    }
+
+    /// How many entities there are.
+    pub fn entities(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Which entity has this key.
+    pub fn who(&self, key: &PublicKey) -> Option<usize> {
+        self.keys.iter().position(|mine| mine.public() == key)
+    }
+
+    /// Which entity has this id.
+    pub fn who_is(&self, id: EntityId) -> Option<usize> {
+        self.keys.iter().position(|mine| mine.public().entity() == id)
     }
 
     /// An entry that sets.

@@ -1,0 +1,54 @@
+//! A store in memory that keeps its own account of the records in it, so that tests see what is really stored.
+
+use bytes::Bytes;
+use kvgossip_engine::{Batch, IndexRow, MemoryStorage, Reader, Storage, StorageError, Summary, Write};
+use kvgossip_grants::{FactId, Key};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A [`MemoryStorage`] and a list of all records that were put there and not removed.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    inner: MemoryStorage,
+    records: BTreeMap<FactId, Bytes>,
+}
+
+impl Ledger {
+    /// Every stored record by its fact's id.
+    pub fn records(&self) -> &BTreeMap<FactId, Bytes> {
+        &self.records
+    }
+}
+
+impl Storage for Ledger {
+    fn reader(&self) -> Arc<dyn Reader> {
+        self.inner.reader()
+    }
+
+    fn summary(&self) -> Result<Option<Summary>, StorageError> {
+        self.inner.summary()
+    }
+
+    fn load_authority(&self, each: &mut dyn FnMut(Bytes)) -> Result<(), StorageError> {
+        self.inner.load_authority(each)
+    }
+
+    fn load_index(&self, each: &mut dyn FnMut(Key, IndexRow)) -> Result<(), StorageError> {
+        self.inner.load_index(each)
+    }
+
+    fn commit(&mut self, batch: &Batch) -> Result<(), StorageError> {
+        for write in &batch.writes {
+            match write {
+                Write::PutAuthority(id, record) | Write::PutEntry(_, id, _, record) => {
+                    self.records.insert(*id, record.clone());
+                }
+                Write::RemoveAuthority(id) | Write::RemoveEntry(_, id) => {
+                    self.records.remove(id);
+                }
+                Write::PutIndex(..) | Write::RemoveIndex(_) | Write::RemoveCitation(..) => {}
+            }
+        }
+        self.inner.commit(batch)
+    }
+}

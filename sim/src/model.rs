@@ -1,0 +1,232 @@
+//! A replica in the plainest way: a set of facts that is brought into normal form after each offer. On wish with
+//! one rule broken, to show that the judge would notice.
+
+use crate::naive::{Answer, Cluster, Facts};
+use crate::naive_tree::roots;
+use crate::pair::Link;
+use crate::subject::{Complaint, Met, Subject};
+use crate::world::World;
+use bytes::Bytes;
+use kvgossip_grants::{Digest, EntryId, Fact, FactId, GrantId, Key, KeyGlob, Timestamp};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How often a peer hands over everything, at most. A pass in order of ids may lack one link of a chain after the
+/// other.
+const MAX_PASSES: usize = 32;
+
+/// A rule that is broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flaw {
+    /// Of each key only the newest valid entry is kept.
+    OneWinnerPerKey,
+    /// Of equally good revocations, and of better ones that come later, the first is kept.
+    FirstRevocationKept,
+    /// A revocation stays although a grant above the revoked one has ended.
+    RevocationsKeptBelowDeadGrants,
+    /// What has expired by the replica's own clock is not stored.
+    ExpiryDecidesStorage,
+    /// A floor goes when one of its patterns is bettered.
+    FloorsDroppedOnceOnePatternIsBettered,
+    /// An entry that is older than the newest of its key is refused.
+    OlderPutsRefused,
+    /// Of each key the two newest valid entries are kept.
+    FrontierCapped,
+    /// Of entries of one grant with equal timestamps the first is kept.
+    FirstOfEqualTimesKept,
+    /// What cites an unknown grant is dropped, as if that were the end of it.
+    UnknownChainsAreMoot,
+}
+
+impl Flaw {
+    /// Every one.
+    pub const ALL: [Self; 9] = [
+        Self::OneWinnerPerKey,
+        Self::FirstRevocationKept,
+        Self::RevocationsKeptBelowDeadGrants,
+        Self::ExpiryDecidesStorage,
+        Self::FloorsDroppedOnceOnePatternIsBettered,
+        Self::OlderPutsRefused,
+        Self::FrontierCapped,
+        Self::FirstOfEqualTimesKept,
+        Self::UnknownChainsAreMoot,
+    ];
+}
+
+/// The replica.
+#[derive(Clone, Debug)]
+pub struct Model {
+    cluster: Cluster,
+    flaw: Option<Flaw>,
+    now: Timestamp,
+    stored: Facts,
+    taken: Facts,
+}
+
+impl Model {
+    /// An empty one.
+    pub fn new(world: &World, now: Timestamp, flaw: Option<Flaw>) -> Self {
+        Self { cluster: world.cluster.clone(), flaw, now, stored: Facts::new(), taken: Facts::new() }
+    }
+
+    fn take(&mut self, fact: &Fact) -> Answer {
+        let answer = match self.spoilt_answer(fact) {
+            Some(answer) => answer,
+            None => self.cluster.answer(&self.stored, fact, self.now),
+        };
+        if self.flaw == Some(Flaw::UnknownChainsAreMoot) && answer == Answer::Unjustified {
+            return Answer::Moot;
+        }
+        if answer == Answer::Merged {
+            self.stored.insert(fact.id(), fact.clone());
+            self.tidy();
+        }
+        if matches!(answer, Answer::Merged | Answer::Moot) {
+            self.taken.insert(fact.id(), fact.clone());
+        }
+        answer
+    }
+
+    /// Brings what is stored into normal form, or what the flaw takes for it.
+    fn tidy(&mut self) {
+        let mut normal = self.cluster.normal_form(&self.stored);
+        match self.flaw {
+            Some(Flaw::OneWinnerPerKey) => keep_newest(&mut normal, 1),
+            Some(Flaw::FrontierCapped) => keep_newest(&mut normal, 2),
+            Some(Flaw::RevocationsKeptBelowDeadGrants) => {
+                let is_judged =
+                    |revoked, normal: &Facts| revocations(normal).any(|(_, grant)| grant == revoked);
+                let kept: Vec<FactId> = revocations(&self.stored)
+                    .filter(|(_, revoked)| !is_judged(*revoked, &normal))
+                    .map(|(id, _)| id)
+                    .collect();
+                normal.extend(kept.into_iter().filter_map(|id| self.stored.remove_entry(&id)));
+            }
+            Some(Flaw::ExpiryDecidesStorage) => {
+                let all = normal.clone();
+                let law = self.cluster.law(&all);
+                normal.retain(|_, fact| !matches!(fact, Fact::Entry(it) if law.is_masked(it, self.now)));
+            }
+            Some(Flaw::FloorsDroppedOnceOnePatternIsBettered) => drop_bettered(&mut normal),
+            _ => {}
+        }
+        self.stored = normal;
+    }
+
+    /// What a flaw answers without asking the law.
+    fn spoilt_answer(&self, fact: &Fact) -> Option<Answer> {
+        let law = self.cluster.law(&self.stored);
+        match (self.flaw?, fact) {
+            (Flaw::FirstRevocationKept, Fact::Revocation(revocation)) => {
+                let revoked = revocation.body().grant.id();
+                let stands = revocations(&self.stored).any(|(_, grant)| grant == revoked);
+                stands.then_some(Answer::Moot)
+            }
+            (Flaw::OlderPutsRefused, Fact::Entry(entry)) => {
+                let standing = law.newest().remove(&entry.entry().key)?;
+                let Some(Fact::Entry(standing)) = self.stored.get(&standing) else { return None };
+                (entry.entry().timestamp < standing.entry().timestamp).then_some(Answer::Refused)
+            }
+            (Flaw::FirstOfEqualTimesKept, Fact::Entry(entry)) => {
+                let rank = |it: &kvgossip_grants::Entry| (it.key.clone(), it.timestamp, it.grant);
+                let mut standing = law.frontiers().into_values().flatten();
+                let same = standing.any(|other| rank(other.entry()) == rank(entry.entry()));
+                same.then_some(Answer::Moot)
+            }
+            _ => None,
+        }
+    }
+
+    /// Hands over all that is stored, until that changes nothing more.
+    fn send_all(&self, other: &mut Self) {
+        // What is broken may never come to rest.
+        for _ in 0..MAX_PASSES {
+            let answers: Vec<Answer> = self.stored.values().map(|fact| other.take(fact)).collect();
+            if !answers.contains(&Answer::Merged) {
+                return;
+            }
+        }
+    }
+}
+
+fn revocations(facts: &Facts) -> impl Iterator<Item = (FactId, GrantId)> {
+    facts.iter().filter_map(|(id, fact)| match fact {
+        Fact::Revocation(it) => Some((*id, it.body().grant.id())),
+        _ => None,
+    })
+}
+
+fn keep_newest(facts: &mut Facts, count: usize) {
+    let mut by_key: BTreeMap<Key, BTreeSet<(Timestamp, EntryId)>> = BTreeMap::new();
+    for fact in facts.values() {
+        if let Fact::Entry(entry) = fact {
+            let rank = (entry.entry().timestamp, entry.id());
+            by_key.entry(entry.entry().key.clone()).or_default().insert(rank);
+        }
+    }
+    let kept = by_key.values().flat_map(|ranks| ranks.iter().rev().take(count).map(|(_, id)| *id));
+    let kept: BTreeSet<EntryId> = kept.collect();
+    facts.retain(|id, fact| fact.is_authority() || kept.contains(id));
+}
+
+fn drop_bettered(facts: &mut Facts) {
+    let mut highest = BTreeMap::new();
+    for fact in facts.values() {
+        if let Fact::Floor(floor) = fact {
+            for pattern in &floor.body().patterns {
+                let rank = (floor.body().before, floor.id());
+                let best = highest.entry(pattern.clone()).or_insert(rank);
+                *best = rank.max(*best);
+            }
+        }
+    }
+    let is_best = |id: &FactId, pattern: &KeyGlob| highest.get(pattern).is_some_and(|(_, best)| best == id);
+    facts.retain(|id, fact| match fact {
+        Fact::Floor(floor) => floor.body().patterns.iter().all(|pattern| is_best(id, pattern)),
+        _ => true,
+    });
+}
+
+impl Subject for Model {
+    fn clock(&self) -> Timestamp {
+        self.now
+    }
+
+    fn set_clock(&mut self, now: Timestamp) {
+        self.now = now;
+        self.tidy();
+    }
+
+    fn offer(&mut self, batch: &[Fact]) -> Vec<Answer> {
+        batch.iter().map(|fact| self.take(fact)).collect()
+    }
+
+    fn meet(&mut self, other: &mut Self, _: &Link) -> Result<Met, Complaint> {
+        self.send_all(other);
+        other.send_all(self);
+        Ok(Met { equal: Some(self.root() == other.root()), ..Met::default() })
+    }
+
+    fn restart(&mut self) -> Result<(), Complaint> {
+        Ok(())
+    }
+
+    fn taken(&self) -> &Facts {
+        &self.taken
+    }
+
+    fn stored(&self) -> BTreeMap<FactId, Bytes> {
+        self.stored.iter().map(|(id, fact)| (*id, fact.to_record().into())).collect()
+    }
+
+    fn root(&self) -> Digest {
+        roots(&self.stored).whole
+    }
+
+    fn shown(&self, key: &Key, now: Timestamp) -> Option<EntryId> {
+        self.cluster.law(&self.stored).values(now).remove(key)
+    }
+
+    fn audit(&self, _: &World, _: &Facts) -> Result<(), Complaint> {
+        Ok(())
+    }
+}

@@ -1,0 +1,348 @@
+//! The meaning of signed facts, written down a second time: the definitions of the design over plain sets, as
+//! literally as they stand there and without any of the code that they judge. Slow, and only ever compared with.
+//!
+//! ```text
+//! live(A)    = least set L ⊆ grants of A: no revocation of g in A, depth(g) ≤ 16, and
+//!              (g.parent = None and g.issuer = root, or p = g.parent ∈ L with p.subgrant and p.grantee = g.issuer)
+//! valid(e)   = not floored, and (signer = root, or g = e.grant ∈ L, g.grantee = e.signer, reach(g, e.key), and
+//!              issued_at ≤ e.timestamp ≤ expires_at for each grant of the chain)
+//! N(A ∪ E)   = live(A) ∪ the least (by, id) of the revocations of each grant that would be live but for them
+//!              ∪ floors with the greatest (before, id) for one of their patterns
+//!              ∪ valid entries that no valid entry dominates
+//! ```
+//!
+//! All of it speaks of facts that are *sound*: well-formed, and signed by whom they name ([`Cluster::is_sound`]).
+
+use kvgossip_grants::{
+    Body, By, ClusterId, EntityId, Entry, EntryFact, Fact, FactId, Floor, Grant, GrantId, Key, MAX_DEPTH,
+    MockVerifier, PublicKey, Revocation, Signed, Timestamp, Verifier,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A set of facts, by id.
+pub type Facts = BTreeMap<FactId, Fact>;
+
+/// How far ahead of a replica's clock an entry may be: two minutes.
+const AHEAD_MICROS: u64 = 120_000_000;
+
+/// What a judge of signatures has to know: who is who.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    id: ClusterId,
+    root: EntityId,
+    keys: BTreeMap<EntityId, PublicKey>,
+}
+
+/// What comes of offering a fact, without the reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Never acceptable.
+    Refused,
+    /// From the future.
+    NotYet,
+    /// No live chain here.
+    Unjustified,
+    /// The normal form stays as it is.
+    Moot,
+    /// The normal form changes.
+    Merged,
+}
+
+impl Cluster {
+    /// The cluster of `root`, in which all these have keys.
+    pub fn new<'a>(root: &PublicKey, entities: impl IntoIterator<Item = &'a PublicKey>) -> Self {
+        let keys = entities.into_iter().map(|key| (key.entity(), key.clone())).collect();
+        Self { id: root.cluster(), root: root.entity(), keys }
+    }
+
+    /// Whether the fact keeps the rules of its body, and whoever it names as signer signed it.
+    pub fn is_sound(&self, fact: &Fact) -> bool {
+        self.is_well_formed(fact) && self.is_authentic(fact)
+    }
+
+    /// `parent None ⇔ issuer is root`, `grant None ⇔ signer is root`; what bytes alone can break never decodes.
+    fn is_well_formed(&self, fact: &Fact) -> bool {
+        let grant = |grant: &Grant| grant.parent.is_none() == (grant.issuer == self.root);
+        match fact {
+            Fact::Grant(signed) => grant(signed.body()),
+            Fact::Revocation(signed) => grant(signed.body().grant.body()),
+            Fact::Floor(_) => true,
+            Fact::Entry(entry) => entry.entry().grant.is_none() == (entry.entry().signer == self.root),
+        }
+    }
+
+    fn is_authentic(&self, fact: &Fact) -> bool {
+        match fact {
+            Fact::Grant(grant) => self.signed_by(grant, grant.body().issuer),
+            Fact::Revocation(revocation) => {
+                let grant = &revocation.body().grant;
+                let signer = match revocation.body().by {
+                    By::Root => self.root,
+                    By::Issuer => grant.body().issuer,
+                    By::Grantee => grant.body().grantee.entity(),
+                };
+                self.signed_by(grant, grant.body().issuer) && self.signed_by(revocation, signer)
+            }
+            Fact::Floor(floor) => self.signed_by(floor, self.root),
+            Fact::Entry(entry) => self.signed_by(entry.signed(), entry.entry().signer),
+        }
+    }
+
+    fn signed_by<B: Body>(&self, signed: &Signed<B>, who: EntityId) -> bool {
+        let holds = |key| MockVerifier.verify(key, &signed.preimage(self.id), signed.signature());
+        self.keys.get(&who).is_some_and(holds)
+    }
+
+    /// The normal form of a set of sound facts.
+    pub fn normal_form(&self, facts: &Facts) -> Facts {
+        let law = Law::new(self.root, facts);
+        let ids: BTreeSet<FactId> = law.authority().chain(law.entries()).collect();
+        facts.iter().filter(|(id, _)| ids.contains(id)).map(|(id, fact)| (*id, fact.clone())).collect()
+    }
+
+    /// What has to come of offering `fact` at the time `now`, where `taken` was taken in before.
+    pub fn answer(&self, taken: &Facts, fact: &Fact, now: Timestamp) -> Answer {
+        let law = Law::new(self.root, taken);
+        if matches!(fact, Fact::Entry(entry) if entry.entry().timestamp > now.saturating_add(AHEAD_MICROS)) {
+            return Answer::NotYet;
+        }
+        // That root cites nothing and nobody else cites nothing is no matter of the chain.
+        if !self.is_well_formed(fact) {
+            return Answer::Refused;
+        }
+        let cited = match fact {
+            Fact::Grant(grant) => grant.body().parent,
+            Fact::Revocation(revocation) => revocation.body().grant.body().parent,
+            Fact::Floor(_) => None,
+            Fact::Entry(entry) => entry.entry().grant,
+        };
+        if cited.is_some_and(|grant| !law.live.contains(&grant)) {
+            return Answer::Unjustified;
+        }
+        let fits = match fact {
+            Fact::Grant(grant) => law.is_linked(grant.body(), &law.live),
+            Fact::Revocation(revocation) => law.is_linked(revocation.body().grant.body(), &law.live),
+            Fact::Floor(_) => true,
+            Fact::Entry(entry) => law.is_justified(entry.entry()),
+        };
+        if !fits || !self.is_authentic(fact) {
+            return Answer::Refused;
+        }
+        let mut after = taken.clone();
+        after.insert(fact.id(), fact.clone());
+        let is_moot = self.normal_form(taken).keys().eq(self.normal_form(&after).keys());
+        if is_moot { Answer::Moot } else { Answer::Merged }
+    }
+
+    /// The definitions over a set of facts.
+    pub fn law<'a>(&self, facts: &'a Facts) -> Law<'a> {
+        Law::new(self.root, facts)
+    }
+}
+
+/// The definitions over one set of sound facts.
+#[derive(Debug)]
+pub struct Law<'a> {
+    root: EntityId,
+    facts: &'a Facts,
+    live: BTreeSet<GrantId>,
+}
+
+impl<'a> Law<'a> {
+    fn new(root: EntityId, facts: &'a Facts) -> Self {
+        let mut law = Self { root, facts, live: BTreeSet::new() };
+        law.live = law.least_fixed_point();
+        law
+    }
+
+    fn grants(&self) -> impl Iterator<Item = &'a Signed<Grant>> {
+        self.facts.values().filter_map(|fact| if let Fact::Grant(grant) = fact { Some(grant) } else { None })
+    }
+
+    fn revocations(&self) -> impl Iterator<Item = &'a Signed<Revocation>> {
+        self.facts.values().filter_map(|fact| if let Fact::Revocation(it) = fact { Some(it) } else { None })
+    }
+
+    fn floors(&self) -> impl Iterator<Item = &'a Signed<Floor>> {
+        self.facts.values().filter_map(|fact| if let Fact::Floor(floor) = fact { Some(floor) } else { None })
+    }
+
+    fn all_entries(&self) -> impl Iterator<Item = &'a EntryFact> {
+        self.facts.values().filter_map(|fact| if let Fact::Entry(entry) = fact { Some(entry) } else { None })
+    }
+
+    fn grant(&self, id: &GrantId) -> Option<&'a Grant> {
+        if let Some(Fact::Grant(grant)) = self.facts.get(id) { Some(grant.body()) } else { None }
+    }
+
+    /// Grants whose whole chain stands.
+    pub fn live(&self) -> &BTreeSet<GrantId> {
+        &self.live
+    }
+
+    fn least_fixed_point(&self) -> BTreeSet<GrantId> {
+        let revoked: BTreeSet<GrantId> = self.revocations().map(|it| it.body().grant.id()).collect();
+        let mut live = BTreeSet::new();
+        loop {
+            let more: Vec<GrantId> = self
+                .grants()
+                .filter(|grant| !live.contains(&grant.id()) && !revoked.contains(&grant.id()))
+                .filter(|grant| self.is_linked(grant.body(), &live))
+                .map(Signed::id)
+                .collect();
+            if more.is_empty() {
+                return live;
+            }
+            live.extend(more);
+        }
+    }
+
+    /// What a grant must keep to be live, over live parents, but for not being revoked.
+    fn is_linked(&self, grant: &Grant, live: &BTreeSet<GrantId>) -> bool {
+        let Some(parent_id) = grant.parent else { return grant.issuer == self.root };
+        let Some(parent) = self.grant(&parent_id).filter(|_| live.contains(&parent_id)) else { return false };
+        parent.subgrant
+            && parent.grantee.entity() == grant.issuer
+            && self.depth(grant) <= usize::from(MAX_DEPTH)
+    }
+
+    /// How long the chain up to this grant is.
+    pub fn depth_of(&self, id: GrantId) -> usize {
+        self.chain(id).len()
+    }
+
+    fn depth(&self, grant: &Grant) -> usize {
+        match grant.parent.and_then(|parent| self.grant(&parent)) {
+            None => 1,
+            Some(parent) => 1 + self.depth(parent),
+        }
+    }
+
+    /// The grant and all above it.
+    fn chain(&self, id: GrantId) -> Vec<(GrantId, &'a Grant)> {
+        let link = |id: GrantId| self.grant(&id).map(|grant| (id, grant));
+        std::iter::successors(link(id), |(_, grant)| grant.parent.and_then(link)).collect()
+    }
+
+    fn is_floored(&self, entry: &Entry) -> bool {
+        self.floors().any(|floor| {
+            let floor = floor.body();
+            entry.timestamp < floor.before && floor.patterns.iter().any(|pattern| pattern.matches(&entry.key))
+        })
+    }
+
+    /// Whether root signed, or a live chain that reaches the key at that time.
+    fn is_justified(&self, entry: &Entry) -> bool {
+        let Some(id) = entry.grant else { return entry.signer == self.root };
+        let Some(grant) = self.grant(&id).filter(|_| self.live.contains(&id)) else { return false };
+        let chain = self.chain(id);
+        grant.grantee.entity() == entry.signer
+            && chain.iter().all(|(_, grant)| grant.pattern.matches(&entry.key))
+            && chain.iter().all(|(_, grant)| grant.issued_at <= entry.timestamp)
+            && chain.iter().all(|(_, grant)| grant.expires_at.is_none_or(|end| entry.timestamp <= end))
+    }
+
+    fn is_valid(&self, entry: &Entry) -> bool {
+        !self.is_floored(entry) && self.is_justified(entry)
+    }
+
+    fn dominates(&self, b: &EntryFact, a: &EntryFact) -> bool {
+        let (above, below) = (b.entry(), a.entry());
+        let outranks = match (above.grant, below.grant) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(above), Some(below)) => self.chain(below).iter().any(|(id, _)| *id == above),
+        };
+        above.key == below.key && is_newer(b, a) && outranks
+    }
+
+    fn authority(&self) -> impl Iterator<Item = FactId> {
+        let mut kept = self.live.clone();
+        let mut best: BTreeMap<GrantId, (By, FactId)> = BTreeMap::new();
+        for revocation in self.revocations().filter(|it| self.is_linked(it.body().grant.body(), &self.live)) {
+            let rank = (revocation.body().by, revocation.id());
+            let best = best.entry(revocation.body().grant.id()).or_insert(rank);
+            *best = rank.min(*best);
+        }
+        kept.extend(best.into_values().map(|(_, id)| id));
+        for floor in self.floors() {
+            let rank = (floor.body().before, floor.id());
+            let is_greatest = |pattern| {
+                let mut rivals = self.floors().filter(|rival| rival.body().patterns.contains(pattern));
+                rivals.all(|rival| (rival.body().before, rival.id()) <= rank)
+            };
+            if floor.body().patterns.iter().any(is_greatest) {
+                kept.insert(floor.id());
+            }
+        }
+        kept.into_iter()
+    }
+
+    /// What stands of each key.
+    pub fn frontiers(&self) -> BTreeMap<&'a Key, Vec<&'a EntryFact>> {
+        let mut valid: BTreeMap<&Key, Vec<&EntryFact>> = BTreeMap::new();
+        for entry in self.all_entries().filter(|entry| self.is_valid(entry.entry())) {
+            valid.entry(&entry.entry().key).or_default().push(entry);
+        }
+        for entries in valid.values_mut() {
+            let all = entries.clone();
+            entries.retain(|a| !all.iter().any(|b| self.dominates(b, a)));
+        }
+        valid
+    }
+
+    fn entries(&self) -> impl Iterator<Item = FactId> {
+        self.frontiers().into_values().flatten().map(EntryFact::id)
+    }
+
+    /// The newest entry of each key, whether a reader sees it or not.
+    pub fn newest(&self) -> BTreeMap<Key, FactId> {
+        let newest =
+            |entries: Vec<&EntryFact>| entries.into_iter().max_by_key(|entry| age(entry)).map(EntryFact::id);
+        self.frontiers().into_iter().filter_map(|(key, them)| Some((key.clone(), newest(them)?))).collect()
+    }
+
+    /// The entry of each key that a reader sees at `now`, deletes left out.
+    pub fn values(&self, now: Timestamp) -> BTreeMap<Key, FactId> {
+        let mut values = BTreeMap::new();
+        for (key, entries) in self.frontiers() {
+            let visible = entries.into_iter().filter(|entry| !self.is_masked(entry, now));
+            if let Some(newest) = visible.max_by_key(|entry| age(entry)).filter(|it| it.value().is_some()) {
+                values.insert(key.clone(), newest.id());
+            }
+        }
+        values
+    }
+
+    /// Whether a grant of the entry's chain has expired.
+    pub fn is_masked(&self, entry: &EntryFact, now: Timestamp) -> bool {
+        let chain = entry.entry().grant.map(|id| self.chain(id)).unwrap_or_default();
+        chain.iter().any(|(_, grant)| grant.expires_at.is_some_and(|end| end < now))
+    }
+
+    /// The first `expires_at` of a live grant from `now` on.
+    pub fn next_expiry(&self, now: Timestamp) -> Option<Timestamp> {
+        let ends = self.live.iter().filter_map(|id| self.grant(id)?.expires_at);
+        ends.filter(|end| *end >= now).min()
+    }
+
+    /// The greatest `before` of a floor that names the key.
+    pub fn floor_of(&self, key: &Key) -> Option<Timestamp> {
+        let names = |floor: &&Signed<Floor>| floor.body().patterns.iter().any(|pattern| pattern.matches(key));
+        self.floors().filter(names).map(|floor| floor.body().before).max()
+    }
+
+    /// Live grants that an entity holds.
+    pub fn held_by(&self, who: EntityId) -> BTreeSet<GrantId> {
+        let holds = |id: &&GrantId| self.grant(id).is_some_and(|grant| grant.grantee.entity() == who);
+        self.live.iter().filter(holds).copied().collect()
+    }
+}
+
+fn age(entry: &EntryFact) -> (Timestamp, FactId) {
+    (entry.entry().timestamp, entry.id())
+}
+
+fn is_newer(b: &EntryFact, a: &EntryFact) -> bool {
+    age(b) > age(a)
+}

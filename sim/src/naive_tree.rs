@@ -1,0 +1,85 @@
+//! The digests of the tree over plain maps: the definition written down a second time.
+
+use crate::naive::Facts;
+use kvgossip_grants::{Digest, Fact, FactId};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Up to this many keys are hashed flat.
+const BUCKET: usize = 16;
+
+/// Keys with their leaf digests.
+type Leaves = BTreeMap<Vec<u8>, Digest>;
+
+/// Digests of a set of facts in normal form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Roots {
+    /// Over grants, revocations and floors.
+    pub authority: Digest,
+    /// Over entries.
+    pub entries: Digest,
+    /// Over both.
+    pub whole: Digest,
+}
+
+/// Computes all three.
+pub fn roots(facts: &Facts) -> Roots {
+    let authority = facts.values().filter(|fact| fact.is_authority());
+    let authority: Leaves = authority
+        .map(|fact| {
+            let key = fact.id().to_string().into_bytes();
+            let digest = leaf(&key, &BTreeSet::from([fact.id()]));
+            (key, digest)
+        })
+        .collect();
+    let mut frontiers: BTreeMap<Vec<u8>, BTreeSet<FactId>> = BTreeMap::new();
+    for fact in facts.values() {
+        if let Fact::Entry(entry) = fact {
+            frontiers.entry(entry.entry().key.as_bytes().to_vec()).or_default().insert(entry.id());
+        }
+    }
+    let entries = frontiers.into_iter().map(|(key, ids)| {
+        let digest = leaf(&key, &ids);
+        (key, digest)
+    });
+    let (authority, entries) = (tree(&authority), tree(&entries.collect()));
+    let whole = hash("kvgossip/root", &[&number(1), &authority.0, &entries.0]);
+    Roots { authority, entries, whole }
+}
+
+/// The digest of a set of keys.
+fn tree(leaves: &Leaves) -> Digest {
+    let Some(first) = leaves.keys().next() else { return hash("kvgossip/empty", &[]) };
+    if leaves.len() <= BUCKET {
+        let flat: Vec<u8> = leaves.values().flat_map(|leaf| leaf.0).collect();
+        return hash("kvgossip/bucket", &[&number(leaves.len()), &flat]);
+    }
+    let is_common = |n: &usize| leaves.keys().all(|key| key.starts_with(&first[..*n]));
+    let common = (0..=first.len()).rev().find(is_common).unwrap_or(0);
+    let prefix = &first[..common];
+    let own = leaves.get(prefix).map_or(vec![0], |leaf| [&[1], &leaf.0[..]].concat());
+    let mut below: BTreeMap<u8, Leaves> = BTreeMap::new();
+    for (key, leaf) in leaves {
+        if let Some(next) = key.get(common) {
+            below.entry(*next).or_default().insert(key.clone(), *leaf);
+        }
+    }
+    let children: Vec<u8> =
+        below.iter().flat_map(|(byte, leaves)| [&[*byte], &tree(leaves).0[..]].concat()).collect();
+    hash("kvgossip/inner", &[&number(prefix.len()), prefix, &own, &number(below.len()), &children])
+}
+
+fn leaf(key: &[u8], ids: &BTreeSet<FactId>) -> Digest {
+    let flat: Vec<u8> = ids.iter().flat_map(|id| id.0).collect();
+    hash("kvgossip/leaf", &[&number(key.len()), key, &number(ids.len()), &flat])
+}
+
+fn hash(tag: &str, parts: &[&[u8]]) -> Digest {
+    let mut bytes = tag.as_bytes().to_vec();
+    bytes.resize(16, 0);
+    bytes.extend(parts.concat());
+    Digest(*blake3::hash(&bytes).as_bytes())
+}
+
+fn number(n: usize) -> [u8; 4] {
+    u32::try_from(n).unwrap_or(u32::MAX).to_le_bytes()
+}

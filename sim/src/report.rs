@@ -1,0 +1,72 @@
+//! What a judge did, and how it says that a law was broken.
+
+use crate::subject::{Complaint, Met};
+use std::fmt;
+
+/// What was done.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stats {
+    /// Runs of any kind.
+    pub runs: u64,
+    /// Runs with several replicas.
+    pub spread: u64,
+    /// Offers of single facts, by whoever holds them.
+    pub offers: u64,
+    /// Sessions between two replicas.
+    pub sessions: u64,
+    /// Sessions that were cut.
+    pub cut: u64,
+    /// Restarts from the store.
+    pub restarts: u64,
+    /// The most rounds of a session.
+    pub most_rounds: u32,
+    /// The most flights of a session.
+    pub most_flights: u32,
+    /// The most times that all had to meet until they were equal.
+    pub most_settling: usize,
+}
+
+impl Stats {
+    /// Adds what somebody else did.
+    pub fn add(&mut self, other: &Self) {
+        self.runs += other.runs;
+        self.spread += other.spread;
+        self.offers += other.offers;
+        self.sessions += other.sessions;
+        self.cut += other.cut;
+        self.restarts += other.restarts;
+        self.most_rounds = self.most_rounds.max(other.most_rounds);
+        self.most_flights = self.most_flights.max(other.most_flights);
+        self.most_settling = self.most_settling.max(other.most_settling);
+    }
+
+    /// Counts a session.
+    pub(crate) fn met(&mut self, met: &Met) {
+        self.sessions += 1;
+        self.cut += u64::from(met.equal.is_none());
+        self.most_rounds = self.most_rounds.max(met.rounds);
+        self.most_flights = self.most_flights.max(met.flights);
+    }
+}
+
+/// A run that broke a law.
+#[derive(Clone, Debug, thiserror::Error)]
+pub struct Failure {
+    /// The world.
+    pub seed: u64,
+    /// The run of it.
+    pub order: u64,
+    /// What was broken.
+    pub complaint: Complaint,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { seed, order, complaint } = self;
+        writeln!(f, "seed {seed}, order {order}: {complaint}")?;
+        write!(
+            f,
+            "replay: cargo run -p kvgossip-sim --release --example worlds -- --seed {seed} --order {order} --show"
+        )
+    }
+}

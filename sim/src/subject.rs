@@ -1,0 +1,316 @@
+//! What is judged: anything that takes facts in, and the real replica as one such thing.
+
+use crate::ledger::Ledger;
+use crate::naive::{Answer, Facts, Law};
+use crate::naive_tree::{Roots, roots};
+use crate::pair::{Ended, Link, sync};
+use crate::replica::SimReplica;
+use crate::scribe::at;
+use crate::world::{LOOKS, World};
+use bytes::Bytes;
+use kvgossip_engine::session::{MAX_ROUNDS, Outcome};
+use kvgossip_engine::{IndexEntry, Storage};
+use kvgossip_grants::{Digest, EntryId, Fact, FactId, Key, Signer, Timestamp, Verdict};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Which law was broken, and how.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Complaint {
+    /// Other facts are stored than those of the normal form, or other bytes.
+    #[error("what is stored is not the normal form of what was taken in: {0}")]
+    Stored(String),
+    /// A digest is not that of the normal form.
+    #[error("a digest is not that of the normal form: {0}")]
+    Digest(String),
+    /// A reader is shown something else.
+    #[error("a reader sees something else: {0}")]
+    Shown(String),
+    /// An offer was answered otherwise than the law says.
+    #[error("an offer was answered wrongly: {0}")]
+    Answer(String),
+    /// A session did not end, not as it must, or took too long.
+    #[error("a session went wrong: {0}")]
+    Session(String),
+    /// Replicas do not become equal.
+    #[error("replicas stay different: {0}")]
+    Unequal(String),
+    /// The changes that readers were told do not add up to the state.
+    #[error("the change feed is wrong: {0}")]
+    Feed(String),
+    /// An index does not agree with the facts.
+    #[error("an index is wrong: {0}")]
+    Index(String),
+    /// A restart changed something.
+    #[error("a restart changed something: {0}")]
+    Restart(String),
+}
+
+/// What a session came to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Met {
+    /// Whether both sides hold the same within the session's scope; `None` if the wire was cut.
+    pub equal: Option<bool>,
+    /// Rounds that were begun.
+    pub rounds: u32,
+    /// Changes of direction.
+    pub flights: u32,
+    /// Facts that went over the wire and changed nothing.
+    pub moot: u64,
+}
+
+/// Something that takes facts in.
+pub trait Subject: Sized {
+    /// Its clock.
+    fn clock(&self) -> Timestamp;
+    /// Sets its clock.
+    fn set_clock(&mut self, now: Timestamp);
+    /// Judges all facts at one moment, then takes in those that can be, together.
+    fn offer(&mut self, batch: &[Fact]) -> Vec<Answer>;
+    /// Runs a session with another one, and complains if it does not go as a session must.
+    fn meet(&mut self, other: &mut Self, link: &Link) -> Result<Met, Complaint>;
+    /// Starts again from what is stored.
+    fn restart(&mut self) -> Result<(), Complaint>;
+    /// Everything that was taken in so far.
+    fn taken(&self) -> &Facts;
+    /// Everything that is stored.
+    fn stored(&self) -> BTreeMap<FactId, Bytes>;
+    /// The digest over everything.
+    fn root(&self) -> Digest;
+    /// The entry that a reader sees.
+    fn shown(&self, key: &Key, now: Timestamp) -> Option<EntryId>;
+    /// Looks at everything else that must agree with the normal form.
+    fn audit(&self, world: &World, normal: &Facts) -> Result<(), Complaint>;
+}
+
+/// A verdict without its reason.
+pub fn answer(verdict: Verdict) -> Answer {
+    match verdict {
+        Verdict::Merged => Answer::Merged,
+        Verdict::Moot(_) => Answer::Moot,
+        Verdict::NotYet { .. } => Answer::NotYet,
+        Verdict::Unjustified(_) => Answer::Unjustified,
+        Verdict::Refused(_) => Answer::Refused,
+    }
+}
+
+/// A session in one of these small worlds takes at most so many flights a round: measured, with some room.
+const MAX_FLIGHTS: u32 = 16;
+
+impl Subject for SimReplica {
+    fn clock(&self) -> Timestamp {
+        self.now
+    }
+
+    fn set_clock(&mut self, now: Timestamp) {
+        self.now = now;
+    }
+
+    fn offer(&mut self, batch: &[Fact]) -> Vec<Answer> {
+        let checked: Vec<_> = batch.iter().map(|fact| self.check(fact.clone())).collect();
+        let good = checked.iter().filter_map(|checked| checked.clone().ok()).collect();
+        let mut applied = self.apply(good).into_iter();
+        let verdict = |checked: Result<_, Verdict>| match checked {
+            Ok(_) => applied.next().unwrap_or(Verdict::Merged),
+            Err(verdict) => verdict,
+        };
+        checked.into_iter().map(verdict).map(answer).collect()
+    }
+
+    fn meet(&mut self, other: &mut Self, link: &Link) -> Result<Met, Complaint> {
+        let ended = sync(self, other, link);
+        check_session(&ended, link, self, other)
+            .map_err(|what| Complaint::Session(format!("{what}: {ended:?}")))?;
+        let tally = ended.tally;
+        let equal = ended.outcome.map(|outcome| outcome == Outcome::Equal);
+        Ok(Met {
+            equal,
+            rounds: tally.rounds,
+            flights: tally.flights,
+            moot: tally.moot + ended.responder_tally.moot,
+        })
+    }
+
+    fn restart(&mut self) -> Result<(), Complaint> {
+        let before = (self.view().root(), self.view().batch());
+        SimReplica::restart(self).map_err(|error| Complaint::Restart(error.to_string()))?;
+        let after = (self.view().root(), self.view().batch());
+        if before == after { Ok(()) } else { Err(Complaint::Restart(format!("{before:?} became {after:?}"))) }
+    }
+
+    fn taken(&self) -> &Facts {
+        static NOTHING: Facts = Facts::new();
+        SimReplica::taken(self).unwrap_or(&NOTHING)
+    }
+
+    fn stored(&self) -> BTreeMap<FactId, Bytes> {
+        self.storage().records().clone()
+    }
+
+    fn root(&self) -> Digest {
+        self.view().root()
+    }
+
+    fn shown(&self, key: &Key, now: Timestamp) -> Option<EntryId> {
+        self.view().shown(key, now).map(|entry| entry.id)
+    }
+
+    fn audit(&self, world: &World, normal: &Facts) -> Result<(), Complaint> {
+        let law = world.cluster.law(normal);
+        check_trees(self, normal, &law)?;
+        check_feed(self, &law)?;
+        check_index(self, &law).map_err(Complaint::Index)?;
+        check_authority(self, world, &law).map_err(Complaint::Index)
+    }
+}
+
+/// What any session between two honest replicas keeps.
+fn check_session(ended: &Ended, link: &Link, a: &SimReplica, b: &SimReplica) -> Result<(), &'static str> {
+    if ended.error.is_some() {
+        return Err("an error between honest replicas");
+    }
+    if ended.tally.rounds > u32::from(MAX_ROUNDS)
+        || ended.tally.flights > 2 + MAX_FLIGHTS * ended.tally.rounds.max(1)
+    {
+        return Err("too many rounds or flights");
+    }
+    if ended.tally.refused + ended.responder_tally.refused > 0 {
+        return Err("an honest replica sent what can never be accepted");
+    }
+    if link.cut.is_some() && (ended.outcome.is_none() || ended.responder_outcome.is_none()) {
+        return Ok(());
+    }
+    let (Some(outcome), Some(theirs)) = (ended.outcome, ended.responder_outcome) else {
+        return Err("it did not end");
+    };
+    if outcome != theirs {
+        return Err("the two sides disagree about how it ended");
+    }
+    let same_authority = a.view().authority_root() == b.view().authority_root();
+    let same = same_authority && a.view().digest(&link.scope) == b.view().digest(&link.scope);
+    if same != (outcome == Outcome::Equal) {
+        return Err("it ended otherwise than the two sides stand");
+    }
+    if let Outcome::Unsettled(why) = outcome {
+        let read_only = !(link.takes_facts.0 && link.takes_facts.1);
+        if why.read_only != read_only || !(why.not_yet || why.read_only) || why.truncated {
+            return Err("unsettled for no good reason");
+        }
+    }
+    Ok(())
+}
+
+fn check_trees(replica: &SimReplica, normal: &Facts, law: &Law<'_>) -> Result<(), Complaint> {
+    let view = replica.view();
+    let Roots { authority, entries, whole } = roots(normal);
+    let found = (view.authority_root(), view.entries_root(), view.root());
+    if found != (authority, entries, whole) {
+        return Err(Complaint::Digest(format!("{found:?}, not {:?}", (authority, entries, whole))));
+    }
+    let listed: BTreeMap<Key, BTreeSet<EntryId>> = view
+        .keys("", None)
+        .map(|(key, frontier)| (key, frontier.entries().iter().map(|entry| entry.id).collect()))
+        .collect();
+    let wanted: BTreeMap<Key, BTreeSet<EntryId>> = law
+        .frontiers()
+        .into_iter()
+        .map(|(key, entries)| (key.clone(), entries.iter().map(|entry| entry.id()).collect()))
+        .collect();
+    let is_sorted = view.entries().iter().map(|(key, _)| key).is_sorted();
+    if listed == wanted && is_sorted && view.entries().len() == wanted.len() {
+        Ok(())
+    } else {
+        Err(Complaint::Stored(format!("the tree lists {listed:?}, not {wanted:?}")))
+    }
+}
+
+/// Each change starts from what the one before it left, and all together lead to the state.
+fn check_feed(replica: &SimReplica, law: &Law<'_>) -> Result<(), Complaint> {
+    let mut newest: BTreeMap<Key, EntryId> = BTreeMap::new();
+    let mut seq = 0;
+    for change in &replica.changes {
+        if newest.get(&change.key) != change.old.as_ref() {
+            return Err(Complaint::Feed(format!("{change:?} does not follow what was told before")));
+        }
+        // Counted anew after a restart.
+        if change.seq != seq + 1 && change.seq != 1 {
+            return Err(Complaint::Feed(format!("{change:?} comes after number {seq}")));
+        }
+        seq = change.seq;
+        match change.new {
+            Some(id) => newest.insert(change.key.clone(), id),
+            None => newest.remove(&change.key),
+        };
+    }
+    let wanted = law.newest();
+    if newest == wanted {
+        Ok(())
+    } else {
+        Err(Complaint::Feed(format!("it adds up to {newest:?}, not {wanted:?}")))
+    }
+}
+
+fn check_index(replica: &SimReplica, law: &Law<'_>) -> Result<(), String> {
+    let (view, storage) = (replica.view(), replica.storage());
+    let mut rows = BTreeMap::new();
+    let read = storage.load_index(&mut |key, row| {
+        rows.insert(key, row.entries);
+    });
+    read.map_err(|error| error.to_string())?;
+    let mut wanted = BTreeMap::new();
+    for (key, entries) in law.frontiers() {
+        let mut row = Vec::new();
+        for fact in entries {
+            let (timestamp, grant) = (fact.entry().timestamp, fact.entry().grant);
+            row.push(IndexEntry { id: fact.id(), timestamp, grant, is_delete: fact.value().is_none() });
+            if !is_cited(storage, grant, key)? {
+                return Err(format!("nothing says that {key} cites {grant:?}"));
+            }
+        }
+        row.sort_by_key(|entry| entry.id);
+        wanted.insert(key.clone(), row);
+    }
+    if rows != wanted {
+        return Err(format!("the rows are {rows:?}, not {wanted:?}"));
+    }
+    match storage.summary() {
+        Ok(None) if view.batch() == 0 => Ok(()),
+        Ok(Some(summary)) if summary.root == view.root() && summary.batch == view.batch() => Ok(()),
+        other => Err(format!("the summary is {other:?}")),
+    }
+}
+
+/// Whether the store says that an entry of the key cites the grant.
+fn is_cited(storage: &Ledger, grant: Option<FactId>, key: &Key) -> Result<bool, String> {
+    let Some(grant) = grant else { return Ok(true) };
+    let mut found = false;
+    let each = &mut |citing: Key| found |= citing == *key;
+    storage.reader().keys_citing(&grant, each).map_err(|error| error.to_string())?;
+    Ok(found)
+}
+
+fn check_authority(replica: &SimReplica, world: &World, law: &Law<'_>) -> Result<(), String> {
+    let authority = replica.view().authority();
+    for look in LOOKS.map(at) {
+        let (found, wanted) = (authority.next_expiry(look), law.next_expiry(look));
+        if found != wanted {
+            return Err(format!("the next expiry at {look} is {found:?}, not {wanted:?}"));
+        }
+    }
+    for key in &world.keys {
+        let (found, wanted) = (authority.floor_of(key), law.floor_of(key));
+        if found != wanted {
+            return Err(format!("the floor of {key} is {found:?}, not {wanted:?}"));
+        }
+    }
+    for who in 0..world.scribe.entities() {
+        let id = world.scribe.key(who).public().entity();
+        let found: BTreeSet<FactId> = authority.grants_of(id).map(|grant| grant.id()).collect();
+        let wanted = law.held_by(id);
+        if found != wanted {
+            return Err(format!("entity {who} holds {found:?}, not {wanted:?}"));
+        }
+    }
+    let live: BTreeSet<FactId> = authority.grants().map(|grant| grant.id()).collect();
+    if live == *law.live() { Ok(()) } else { Err(format!("live are {live:?}, not {:?}", law.live())) }
+}
