@@ -1,7 +1,7 @@
 //! What an agent is told at its start.
 
 use kvgossip_grants::{MAX_VALUE_BYTES, PublicKey, SigningKey};
-use kvgossip_transport::{AllowList, ReplicaId, ReplicaKey};
+use kvgossip_transport::{AllowList, Limits, ReplicaId, ReplicaKey};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -31,6 +31,8 @@ pub struct Config {
     /// The largest value that this agent takes in a direct put, in bytes; peers' facts are bound by the protocol's
     /// limit alone.
     pub max_value_bytes: usize,
+    /// What peers may take in time and number.
+    pub limits: Limits,
 }
 
 impl Config {
@@ -49,6 +51,7 @@ impl Config {
             allowed: std::iter::empty().collect(),
             open_read: false,
             max_value_bytes: MAX_VALUE_BYTES,
+            limits: Limits::default(),
         }
     }
 }

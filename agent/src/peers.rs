@@ -12,7 +12,7 @@ use kvgossip_api::{ApiError, PeerRow, SyncReport};
 use kvgossip_engine::scheduler::Scheduler;
 use kvgossip_grants::PathPrefix;
 use kvgossip_transport::{
-    Access, Code, Connection, ConnectionTable, Endpoint, Limits, Policy, ReplicaId, Target, TransportError,
+    Access, Code, Connection, ConnectionTable, Endpoint, Policy, ReplicaId, Target, TransportError,
     keep_connected,
 };
 use rand::SeedableRng;
@@ -20,12 +20,14 @@ use sessions::Host;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::{Notify, Semaphore, broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// How many sessions run at a time; a peer that asks for one more hears `busy`.
 pub const MAX_SESSIONS: usize = 32;
+/// How many reports a listener may be behind before it misses some.
+const REPORT_BUFFER: usize = 1024;
 /// How long a sync that a person asked for waits for a session under way with the same peer to end.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -46,6 +48,7 @@ struct Inner {
     wake: Notify,
     places: Arc<Semaphore>,
     book: Book,
+    reports: broadcast::Sender<SyncReport>,
     targets: Vec<PeerTarget>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -60,7 +63,7 @@ impl Peers {
         tasks: &TaskTracker,
     ) -> Result<Self, TransportError> {
         let policy = Arc::new(Policy::new(config.allowed.clone()).open_read(config.open_read));
-        let limits = Limits::default();
+        let limits = config.limits.clone();
         let endpoint = Endpoint::bind(config.sync, config.replica_key.clone(), policy, limits.clone())?;
         let clock = Monotonic::start();
         let root = intake.store().view().root();
@@ -73,6 +76,7 @@ impl Peers {
             wake: Notify::new(),
             places: Arc::new(Semaphore::new(MAX_SESSIONS)),
             book: Book::default(),
+            reports: broadcast::Sender::new(REPORT_BUFFER),
             targets: config.peers.clone(),
             tasks: tasks.clone(),
             stop: stop.clone(),
@@ -255,6 +259,11 @@ impl Peers {
             self.scheduler().is_equal(peer.as_bytes(), &root)
         };
         self.inner.book.rows(&self.inner.targets, &self.inner.table.list(), equal)
+    }
+
+    /// A report of each session that ends from now on, whoever began it.
+    pub fn reports(&self) -> broadcast::Receiver<SyncReport> {
+        self.inner.reports.subscribe()
     }
 
     /// Tells all peers that this replica goes.

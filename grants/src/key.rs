@@ -210,6 +210,22 @@ impl Key {
     }
 }
 
+/// Spells any bytes, such as a file's name, as part of a segment: bytes outside the alphabet become triplets. Every
+/// name has this one spelling; `.`, `..` and the empty name have none that a key may hold alone.
+pub fn spell(name: &[u8]) -> String {
+    use std::fmt::Write;
+    let mut spelled = String::with_capacity(name.len());
+    for &byte in name {
+        if is_plain(byte) {
+            spelled.push(byte.into());
+        } else {
+            // Writing into a string cannot fail.
+            let _ = write!(spelled, "%{byte:02X}");
+        }
+    }
+    spelled
+}
+
 /// A place in the tree: `/a` means the key `/a` and every key under `/a/`, not `/ab`; `/` means the whole tree.
 #[derive(Clone)]
 pub struct PathPrefix(Arc<str>);

@@ -146,3 +146,14 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn any_name_can_be_spelled_as_a_segment() {
+    assert_eq!(spell(b"plain-1.conf"), "plain-1.conf");
+    assert_eq!(spell("a b/\u{e9}%".as_bytes()), "a%20b%2F%C3%A9%25");
+    let every: Vec<u8> = (0..=255).collect();
+    for part in every.chunks(64) {
+        let key = format!("/{}", spell(part));
+        assert!(Key::parse(&key).is_ok(), "{key}");
+    }
+}

@@ -35,7 +35,9 @@ pub use filter::{Filter, FilterError, FilterRule, MAX_FILTER_GLOBS};
 pub use glob::{GlobError, GlobErrorKind, KeyGlob, MAX_GLOB_BYTES, MAX_WILDCARDS};
 pub use id::{ClusterId, Digest, EntityId, EntryId, FactId, GrantId, ParseIdError};
 pub use inclusion::{INCLUSION_BUDGET, INCLUSION_WORK_PER_NODE, Inclusion, included, included_with_budget};
-pub use key::{Key, KeyError, KeyErrorKind, MAX_KEY_BYTES, MAX_SEGMENT_BYTES, MAX_SEGMENTS, PathPrefix};
+pub use key::{
+    Key, KeyError, KeyErrorKind, MAX_KEY_BYTES, MAX_SEGMENT_BYTES, MAX_SEGMENTS, PathPrefix, spell,
+};
 #[cfg(feature = "mock")]
 pub use mock::{MockKey, MockVerifier};
 pub use public_key::{FORMAT_VERSION, KEY_BITS, MAX_SPKI_BYTES, PUBLIC_EXPONENT, PublicKey, PublicKeyError};

@@ -112,6 +112,8 @@ impl Peers {
         self.inner.wake.notify_one();
         let row = sync_report(peer, initiated, &report);
         self.inner.book.note_sync(peer, row.clone(), error_of(&report));
+        // Nobody listening is fine.
+        let _ = self.inner.reports.send(row.clone());
         row
     }
 }

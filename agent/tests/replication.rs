@@ -1,0 +1,105 @@
+//! Agents with listed peers: writes spread, revocations take back, strangers stay out.
+
+mod common;
+
+use common::*;
+use kvgossip_agent::now;
+use kvgossip_grants::{By, Code, Fact, Revocation, Signer, Verdict};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_reaches_a_peer_and_a_revocation_takes_it_back() {
+    let a = start(config(0)).await;
+    let mut second = config(1);
+    second.peers = vec![peer(&a)];
+    let b = start(second).await;
+
+    let writer = identity(1);
+    let grant = grant(writer.public(), "/app/**", root(), None);
+    assert_eq!(put(&a, Fact::Grant(grant.clone())).await, Verdict::Merged);
+    let first = entry("/app/x", b"one", now(), &writer, Some(grant.id()));
+    assert_eq!(put(&a, first).await, Verdict::Merged);
+    eventually("the write reaches the other", async || value(&b, "/app/x").await.is_some()).await;
+    let second = entry("/app/y", b"two", now(), &writer, Some(grant.id()));
+    assert_eq!(put(&b, second).await, Verdict::Merged);
+    eventually("and back", async || value(&a, "/app/y").await.is_some()).await;
+
+    let revocation = Revocation { grant: grant.clone(), by: By::Root, revoked_at: now() };
+    assert_eq!(put(&b, Fact::Revocation(sign(revocation, root()))).await, Verdict::Merged);
+    eventually("both fall everywhere", async || {
+        value(&a, "/app/x").await.is_none() && value(&a, "/app/y").await.is_none() && same_root(&[&a, &b])
+    })
+    .await;
+    let late = entry("/app/z", b"late", now(), &writer, Some(grant.id()));
+    assert_eq!(put(&a, late).await, Verdict::Unjustified(Code::GrantRevoked));
+    a.stop().await;
+    b.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn defect_12_a_restarted_peer_is_caught_up_without_any_further_write() {
+    let a = start(config(0)).await;
+    let mut second = config(1);
+    second.peers = vec![peer(&a)];
+    second.sync = "127.0.0.1:0".parse().expect("an address");
+    let b = start(second).await;
+    eventually("connected", async || a.peers().rows().iter().any(|row| row.connected)).await;
+    b.stop().await;
+    for number in 0..20 {
+        let fact = entry(&format!("/n/{number}"), b"while away", now(), root(), None);
+        assert_eq!(put(&a, fact).await, Verdict::Merged);
+    }
+    let mut again = config(1);
+    again.peers = vec![peer(&a)];
+    let b = start(again).await;
+    eventually("caught up", async || value(&b, "/n/19").await.is_some() && same_root(&[&a, &b])).await;
+    a.stop().await;
+    b.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_third_replica_hears_through_the_second() {
+    let a = start(config(0)).await;
+    let mut second = config(1);
+    second.peers = vec![peer(&a)];
+    let b = start(second).await;
+    let mut third = config(2);
+    third.peers = vec![peer(&b)];
+    let c = start(third).await;
+    assert_eq!(put(&a, entry("/k", b"v", now(), root(), None)).await, Verdict::Merged);
+    eventually("two hops", async || value(&c, "/k").await.is_some()).await;
+    assert_eq!(put(&c, entry("/l", b"v", now(), root(), None)).await, Verdict::Merged);
+    eventually("and back", async || value(&a, "/l").await.is_some() && same_root(&[&a, &b, &c])).await;
+    for agent in [a, b, c] {
+        agent.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn defect_14_a_stranger_gets_nothing_unless_reading_is_open_and_never_writes() {
+    for open_read in [false, true] {
+        let mut first = config(0);
+        first.allowed = std::iter::empty().collect();
+        first.open_read = open_read;
+        let a = start(first).await;
+        assert!(a.peers().address().ip().is_loopback(), "nothing listens elsewhere unless told");
+        assert_eq!(put(&a, entry("/k", b"v", now(), root(), None)).await, Verdict::Merged);
+        let mut stranger = config(3);
+        stranger.peers = vec![peer(&a)];
+        let b = start(stranger).await;
+        assert_eq!(put(&b, entry("/pushed", b"v", now(), root(), None)).await, Verdict::Merged);
+        if open_read {
+            eventually("the stranger pulls", async || value(&b, "/k").await.is_some()).await;
+        } else {
+            eventually("the refusal shows", async || {
+                let report =
+                    b.sync_with(&peer(&a).address.to_string(), kvgossip_grants::PathPrefix::root()).await;
+                report.is_err_and(|error| error.code == "peer.not_admitted")
+            })
+            .await;
+            assert_eq!(value(&b, "/k").await, None);
+        }
+        assert_eq!(value(&a, "/pushed").await, None);
+        a.stop().await;
+        b.stop().await;
+    }
+}

@@ -1,0 +1,111 @@
+//! Who plays in the demonstration: keys, facts and agents.
+
+use anyhow::Context;
+use bytes::Bytes;
+use kvgossip_agent::{Agent, Config, PeerTarget, now};
+use kvgossip_engine::FjallStorage;
+use kvgossip_grants::{
+    By, ClusterId, Entry, EntryFact, Fact, Grant, GrantId, Key, KeyGlob, Op, PublicKey, Revocation, Signed,
+    Signer, SigningKey, Timestamp,
+};
+use kvgossip_transport::{Limits, ReplicaId, ReplicaKey};
+use std::path::Path;
+use std::time::Duration;
+
+/// The keys of everybody: made anew each time.
+pub(super) struct Cast {
+    pub(super) root: SigningKey,
+    pub(super) team: SigningKey,
+    pub(super) deployer: SigningKey,
+    pub(super) stranger: SigningKey,
+    pub(super) replicas: Vec<ReplicaKey>,
+}
+
+fn make_key() -> anyhow::Result<(SigningKey, String)> {
+    let mut failed = false;
+    let made = SigningKey::generate(2048, &mut |bytes| failed |= getrandom::fill(bytes).is_err());
+    anyhow::ensure!(!failed, "the system gives no random bytes");
+    Ok(made?)
+}
+
+impl Cast {
+    /// Makes seven RSA keys, two at a time.
+    pub(super) fn make() -> anyhow::Result<Self> {
+        let half = |count: usize| move || (0..count).map(|_| make_key()).collect::<anyhow::Result<Vec<_>>>();
+        let (entities, replicas) = (std::thread::spawn(half(4)), half(3)());
+        let entities = entities.join().map_err(|_| anyhow::anyhow!("making keys failed"))??;
+        let mut entities = entities.into_iter().map(|(key, _)| key);
+        let mut next = || entities.next().context("too few keys");
+        let (root, team, deployer, stranger) = (next()?, next()?, next()?, next()?);
+        let read = |(_, pem): (SigningKey, String)| Ok(ReplicaKey::from_pem(pem.as_bytes())?);
+        let replicas = replicas?.into_iter().map(read).collect::<anyhow::Result<_>>()?;
+        Ok(Self { root, team, deployer, stranger, replicas })
+    }
+
+    pub(super) fn cluster(&self) -> ClusterId {
+        self.root.public().cluster()
+    }
+
+    /// A grant that may be passed on.
+    pub(super) fn grant(
+        &self,
+        issuer: &SigningKey,
+        to: &PublicKey,
+        pattern: &str,
+        parent: Option<GrantId>,
+    ) -> anyhow::Result<Signed<Grant>> {
+        let mut nonce = [0; 16];
+        getrandom::fill(&mut nonce).map_err(|_| anyhow::anyhow!("the system gives no random bytes"))?;
+        let grant = Grant {
+            issuer: issuer.public().entity(),
+            grantee: to.clone(),
+            pattern: KeyGlob::parse(pattern)?,
+            subgrant: true,
+            parent,
+            issued_at: now(),
+            expires_at: None,
+            nonce,
+        };
+        Ok(Signed::sign(self.cluster(), grant, issuer)?)
+    }
+
+    pub(super) fn revoke(&self, grant: &Signed<Grant>, by: By, signer: &SigningKey) -> anyhow::Result<Fact> {
+        let revocation = Revocation { grant: grant.clone(), by, revoked_at: now() };
+        Ok(Fact::Revocation(Signed::sign(self.cluster(), revocation, signer)?))
+    }
+
+    pub(super) fn entry(
+        &self,
+        signer: &SigningKey,
+        key: &Key,
+        value: &Bytes,
+        timestamp: Timestamp,
+        grant: GrantId,
+    ) -> anyhow::Result<Fact> {
+        let (signer_id, op) = (signer.public().entity(), Op::set(value));
+        let entry = Entry { key: key.clone(), timestamp, op, signer: signer_id, grant: Some(grant) };
+        Ok(Fact::Entry(EntryFact::sign(self.cluster(), entry, value.clone(), signer)?))
+    }
+
+    /// Starts an agent in a directory of its own, with a durable store.
+    pub(super) async fn start(
+        &self,
+        number: usize,
+        dir: &Path,
+        peers: Vec<PeerTarget>,
+    ) -> anyhow::Result<Agent> {
+        let dir = dir.join(format!("replica-{}", number + 1));
+        std::fs::create_dir_all(&dir)?;
+        let mut config = Config::new(self.root.public().clone(), self.replicas[number].clone());
+        config.peers = peers;
+        config.allowed =
+            self.replicas.iter().map(ReplicaKey::id).collect::<Vec<ReplicaId>>().into_iter().collect();
+        config.socket = Some(dir.join("agent.sock"));
+        // A cut is noticed after two seconds here, so that nobody has to wait for the usual forty.
+        config.limits = Limits::default();
+        config.limits.idle_timeout = Duration::from_secs(2);
+        config.limits.keep_alive = Duration::from_millis(500);
+        let store = FjallStorage::open(&dir.join("store"), self.cluster())?;
+        Ok(Agent::start(config, Box::new(store)).await?)
+    }
+}

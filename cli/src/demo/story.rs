@@ -1,0 +1,342 @@
+//! The demonstration, step by step.
+
+use super::cast::Cast;
+use super::fill::Item;
+use super::relay::Relay;
+use super::tell::{bytes, eventually, line, step, verified, verify};
+use anyhow::Context;
+use bytes::Bytes;
+use kvgossip_agent::{Agent, PeerTarget, now};
+use kvgossip_api::SyncReport;
+use kvgossip_grants::{By, Code, Fact, Grant, Key, Signed, Signer, Verdict};
+use std::time::{Duration, Instant};
+use tokio::sync::broadcast::Receiver;
+
+/// How long any step may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Keys that are written on each side while the network is cut.
+const WRITES: usize = 20;
+
+/// Three agents: 1 and 2 side by side, 3 behind the relay.
+struct Stage {
+    agents: Vec<Agent>,
+    relay: Relay,
+}
+
+impl Stage {
+    fn root(&self, agent: usize) -> kvgossip_grants::Digest {
+        self.agents[agent].store().view().root()
+    }
+
+    fn all_equal(&self) -> bool {
+        self.root(0) == self.root(1) && self.root(1) == self.root(2)
+    }
+
+    /// How many keys have a value at each.
+    fn set_keys(&self) -> Vec<usize> {
+        let count = |agent: &Agent| {
+            let (view, now) = (agent.store().view(), now());
+            view.keys("", None)
+                .filter(|(_, found)| found.shown(now).is_some_and(|entry| !entry.is_delete))
+                .count()
+        };
+        self.agents.iter().map(count).collect()
+    }
+
+    fn is_connected(&self, from: usize, to: usize) -> bool {
+        let id = self.agents[to].peers().id().to_string();
+        self.agents[from].peers().rows().iter().any(|row| row.connected && row.id.as_ref() == Some(&id))
+    }
+}
+
+/// Tells the whole story; fails at the first step that does not hold.
+pub(super) async fn tell(items: Vec<Item>) -> anyhow::Result<()> {
+    let began = Instant::now();
+    println!("kvgossip demo: three replicas of one signed tree, on 127.0.0.1, in a temporary directory");
+    let dir = tempfile::tempdir().context("no temporary directory")?;
+    let cast = Cast::make()?;
+    let stage = set_up(&cast, dir.path()).await?;
+    let (team, deployer) = delegate(&cast, &stage).await?;
+    fill(&cast, &stage, &team, &items).await?;
+    repair(&cast, &stage, (&team, &deployer), &items).await?;
+    refuse_forgeries(&cast, &stage, &deployer).await?;
+    revoke(&cast, &stage, &deployer).await?;
+    for agent in stage.agents {
+        agent.stop().await;
+    }
+    println!("\nEvery step was verified, in {:.1} s.", began.elapsed().as_secs_f64());
+    println!(
+        "Next: the README's tour runs three agents in three terminals; `kvgossip help` lists the commands."
+    );
+    Ok(())
+}
+
+async fn set_up(cast: &Cast, dir: &std::path::Path) -> anyhow::Result<Stage> {
+    step(1, "A root key makes a cluster, and three agents join it");
+    let first = cast.start(0, dir, vec![]).await?;
+    let target = |agent: &Agent, address| PeerTarget { address, id: Some(agent.peers().id()) };
+    let second = cast.start(1, dir, vec![target(&first, first.peers().address())]).await?;
+    let relay = Relay::start(first.peers().address()).await?;
+    let third = cast.start(2, dir, vec![target(&first, relay.address)]).await?;
+    line(format!("cluster {} is named by its root's public key", cast.cluster().short()));
+    for (number, agent) in (1..).zip([&first, &second, &third]) {
+        line(format!("replica {number} is {} on {}", agent.peers().id().short(), agent.peers().address()));
+    }
+    let stage = Stage { agents: vec![first, second, third], relay };
+    eventually("the agents are connected", PATIENCE, || stage.is_connected(1, 0) && stage.is_connected(2, 0))
+        .await?;
+    verified(
+        "replicas 2 and 3 are connected with 1 (3 through a relay that can be cut), over QUIC with raw public keys",
+    );
+    Ok(stage)
+}
+
+/// Offers a fact at an agent, as an operator's command does.
+async fn put(stage: &Stage, agent: usize, fact: Fact) -> anyhow::Result<Verdict> {
+    let verdicts = stage.agents[agent].put_facts(&[Ok(fact)]).await?;
+    verdicts.first().copied().context("no verdict")
+}
+
+async fn delegate(cast: &Cast, stage: &Stage) -> anyhow::Result<(Signed<Grant>, Signed<Grant>)> {
+    step(2, "Authority is delegated by signed grants");
+    let team = cast.grant(&cast.root, cast.team.public(), "/app/**", None)?;
+    let deployer = cast.grant(&cast.team, cast.deployer.public(), "/app/web/**", Some(team.id()))?;
+    line(format!("root gives the team     /app/**       grant {}, may be passed on", team.id().short()));
+    line(format!(
+        "the team gives deployer /app/web/**   grant {}, under {}",
+        deployer.id().short(),
+        team.id().short()
+    ));
+    // At different replicas, and the lower one first: order does not matter in the end.
+    verify(
+        put(stage, 0, Fact::Grant(team.clone())).await? == Verdict::Merged,
+        "replica 1 took the team's grant",
+    )?;
+    eventually("the grant is everywhere", PATIENCE, || stage.all_equal()).await?;
+    verify(
+        put(stage, 2, Fact::Grant(deployer.clone())).await? == Verdict::Merged,
+        "replica 3 took the deployer's",
+    )?;
+    let took = eventually("both grants are everywhere", PATIENCE, || stage.all_equal()).await?;
+    verified(format!("all three hold both grants ({} ms later)", took.as_millis()));
+    Ok((team, deployer))
+}
+
+async fn fill(cast: &Cast, stage: &Stage, team: &Signed<Grant>, items: &[Item]) -> anyhow::Result<()> {
+    step(3, "One replica is filled, the others converge");
+    let signing = Instant::now();
+    let facts = sign_all(cast, team, items)?;
+    let weight: usize = facts.iter().map(Fact::payload_len).sum();
+    line(format!(
+        "{} entries signed by the team ({} with values and signatures) in {:.1} s",
+        facts.len(),
+        bytes(weight as u64),
+        signing.elapsed().as_secs_f64()
+    ));
+    let mut reports = listen(stage);
+    let began = Instant::now();
+    for chunk in facts.chunks(500) {
+        let offered: Vec<_> = chunk.iter().cloned().map(Ok).collect();
+        let verdicts = stage.agents[0].put_facts(&offered).await?;
+        anyhow::ensure!(
+            verdicts.iter().all(|verdict| *verdict == Verdict::Merged),
+            "an entry was refused: {verdicts:?}"
+        );
+    }
+    eventually("all three are equal", PATIENCE, || stage.all_equal()).await?;
+    let took = began.elapsed();
+    let counts = stage.set_keys();
+    verify(
+        counts.iter().all(|count| *count == items.len()),
+        format!("each replica holds all {} keys", items.len()),
+    )?;
+    verified(format!(
+        "all three have root digest {} ({:.2} s after the first put)",
+        stage.root(0).short(),
+        took.as_secs_f64()
+    ));
+    let cost = Cost::of(&mut reports);
+    line(format!(
+        "replica 3 received {} and sent {}, in {} sessions",
+        bytes(cost.received),
+        bytes(cost.sent),
+        cost.sessions
+    ));
+    Ok(())
+}
+
+/// Signs on two threads.
+fn sign_all(cast: &Cast, team: &Signed<Grant>, items: &[Item]) -> anyhow::Result<Vec<Fact>> {
+    let time = now();
+    let sign = |part: &[Item]| -> anyhow::Result<Vec<Fact>> {
+        part.iter().map(|(key, value)| cast.entry(&cast.team, key, value, time, team.id())).collect()
+    };
+    let (left, right) = items.split_at(items.len() / 2);
+    std::thread::scope(|scope| {
+        let right = scope.spawn(|| sign(right));
+        let mut facts = sign(left)?;
+        facts.extend(right.join().map_err(|_| anyhow::anyhow!("signing failed"))??);
+        Ok(facts)
+    })
+}
+
+/// Reports of the sessions of replica 3, which has one peer alone.
+fn listen(stage: &Stage) -> Receiver<SyncReport> {
+    stage.agents[2].peers().reports()
+}
+
+/// What sessions cost together.
+#[derive(Default)]
+struct Cost {
+    sessions: usize,
+    sent: u64,
+    received: u64,
+    overhead: u64,
+    entries: u64,
+    entry_facts: u64,
+    waste: u64,
+    flights: u32,
+}
+
+impl Cost {
+    fn of(reports: &mut Receiver<SyncReport>) -> Self {
+        let mut cost = Self::default();
+        while let Ok(report) = reports.try_recv() {
+            let (sent, received) = (report.sent, report.received);
+            // A session that found both sides equal, or failed to reach the peer, is no repair.
+            if sent.entry_facts + sent.authority_facts + received.entry_facts + received.authority_facts == 0
+            {
+                continue;
+            }
+            cost.sessions += 1;
+            cost.sent += sent.overhead + sent.authority + sent.entries;
+            cost.received += received.overhead + received.authority + received.entries;
+            cost.overhead += sent.overhead + received.overhead;
+            cost.entries += sent.entries + received.entries;
+            cost.entry_facts += sent.entry_facts + received.entry_facts;
+            cost.waste += report.waste;
+            cost.flights = cost.flights.max(report.flights);
+        }
+        cost
+    }
+}
+
+async fn repair(
+    cast: &Cast,
+    stage: &Stage,
+    (team, deployer): (&Signed<Grant>, &Signed<Grant>),
+    items: &[Item],
+) -> anyhow::Result<()> {
+    step(4, "The network is cut, both sides go on writing, the cut heals");
+    stage.relay.set_cut(true);
+    line("the relay now drops every datagram between replica 3 and the others");
+    eventually("the cut is noticed", PATIENCE, || !stage.is_connected(2, 0) && !stage.is_connected(0, 2))
+        .await?;
+    let update = |number: usize, who: &str| {
+        Bytes::from(format!("second version, written by {who} during the cut, {number}"))
+    };
+    let pick = |number: usize| items[number * items.len() / (2 * WRITES)].0.clone();
+    for number in 0..WRITES {
+        let fact =
+            cast.entry(&cast.team, &pick(2 * number), &update(number, "the team"), now(), team.id())?;
+        put(stage, 0, fact).await?;
+        let key = Key::parse(&format!("/app/web/cut/{number}"))?;
+        let fact = cast.entry(&cast.deployer, &key, &update(number, "the deployer"), now(), deployer.id())?;
+        put(stage, 2, fact).await?;
+    }
+    eventually("1 and 2 are equal", PATIENCE, || stage.root(0) == stage.root(1)).await?;
+    verify(
+        stage.root(0) != stage.root(2),
+        format!(
+            "replicas 1 and 2 have root {}, replica 3 has {} ({} datagrams were dropped)",
+            stage.root(0).short(),
+            stage.root(2).short(),
+            stage.relay.dropped()
+        ),
+    )?;
+    let mut reports = listen(stage);
+    let healed = Instant::now();
+    stage.relay.set_cut(false);
+    eventually("replica 3 is connected again", PATIENCE, || stage.is_connected(2, 0)).await?;
+    let connected = healed.elapsed();
+    eventually("all three are equal again", PATIENCE, || stage.all_equal()).await?;
+    verified(format!(
+        "healed: connected after {} ms, all three equal at {} after {} ms",
+        connected.as_millis(),
+        stage.root(0).short(),
+        healed.elapsed().as_millis()
+    ));
+    report_repair(&mut reports, items.len()).await
+}
+
+async fn report_repair(reports: &mut Receiver<SyncReport>, keys: usize) -> anyhow::Result<()> {
+    // The last report comes just after both sides are equal.
+    let mut cost = Cost::default();
+    for _ in 0..500 {
+        let more = Cost::of(reports);
+        if more.sessions > 0 {
+            cost = more;
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let differing = cost.entry_facts;
+    line(format!("{differing} of {} entries differed; they weigh {}", keys + WRITES, bytes(cost.entries)));
+    line(format!(
+        "finding and moving them took {} beyond that ({} an entry), {:.1} round trips, {} session(s); wasted: {}",
+        bytes(cost.overhead),
+        bytes(cost.overhead / differing.max(1)),
+        f64::from(cost.flights) / 2.0,
+        cost.sessions,
+        bytes(cost.waste)
+    ));
+    verify(
+        differing > 0 && cost.overhead < 40_000 && cost.flights <= 14,
+        "only what differs was moved, and finding it was cheap",
+    )
+}
+
+async fn refuse_forgeries(cast: &Cast, stage: &Stage, deployer: &Signed<Grant>) -> anyhow::Result<()> {
+    step(5, "Forged and unauthorised writes are refused, with the reason");
+    let before = stage.root(1);
+    let key = Key::parse("/app/web/cut/0")?;
+    let forged = cast.entry(&cast.stranger, &key, &Bytes::from_static(b"mine now"), now(), deployer.id())?;
+    expect_refusal(stage, forged, Code::WrongSigner, "a stranger cites the deployer's grant").await?;
+    let outside = Key::parse("/app/mail/relay")?;
+    let reach = cast.entry(&cast.deployer, &outside, &Bytes::from_static(b"x"), now(), deployer.id())?;
+    expect_refusal(stage, reach, Code::OutOfReach, "the deployer writes outside /app/web/**").await?;
+    verify(before == stage.root(1), "nothing changed")
+}
+
+async fn expect_refusal(stage: &Stage, fact: Fact, code: Code, what: &str) -> anyhow::Result<()> {
+    let verdict = put(stage, 1, fact).await?;
+    verify(verdict.code() == Some(code) && !verdict.is_taken_in(), format!("{what}: {code}"))?;
+    line(format!("    {}", code.help()));
+    Ok(())
+}
+
+async fn revoke(cast: &Cast, stage: &Stage, deployer: &Signed<Grant>) -> anyhow::Result<()> {
+    step(6, "A revocation takes back what it authorised, everywhere");
+    let before = stage.set_keys();
+    let revocation = cast.revoke(deployer, By::Issuer, &cast.team)?;
+    let began = Instant::now();
+    verify(
+        put(stage, 1, revocation).await? == Verdict::Merged,
+        "replica 2 took the team's revocation of the deployer's grant",
+    )?;
+    eventually("all three are equal", PATIENCE, || stage.all_equal()).await?;
+    let took = began.elapsed();
+    let after = stage.set_keys();
+    verify(
+        before.iter().zip(&after).all(|(before, after)| *before == after + WRITES),
+        format!(
+            "the deployer's {WRITES} entries fell on all three replicas: {} keys were set, {} are ({} ms)",
+            before[0],
+            after[0],
+            took.as_millis()
+        ),
+    )?;
+    let key = Key::parse("/app/web/cut/0")?;
+    let late = cast.entry(&cast.deployer, &key, &Bytes::from_static(b"once more"), now(), deployer.id())?;
+    expect_refusal(stage, late, Code::GrantRevoked, "the deployer writes again").await
+}

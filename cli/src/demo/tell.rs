@@ -1,0 +1,53 @@
+//! How the demonstration speaks, and how it makes sure.
+
+use anyhow::bail;
+use std::time::{Duration, Instant};
+
+/// A heading.
+pub(super) fn step(number: usize, title: &str) {
+    println!("\n{number}. {title}");
+}
+
+/// A line of a step.
+pub(super) fn line(text: impl AsRef<str>) {
+    println!("   {}", text.as_ref());
+}
+
+/// Something that was looked at and holds.
+pub(super) fn verified(text: impl AsRef<str>) {
+    println!("   ok: {}", text.as_ref());
+}
+
+/// Fails the demonstration unless `holds`.
+pub(super) fn verify(holds: bool, text: impl AsRef<str>) -> anyhow::Result<()> {
+    if !holds {
+        bail!("this did not hold: {}", text.as_ref());
+    }
+    verified(text);
+    Ok(())
+}
+
+/// Waits until `holds`, and gives the time it took.
+pub(super) async fn eventually(
+    what: &str,
+    limit: Duration,
+    mut holds: impl FnMut() -> bool,
+) -> anyhow::Result<Duration> {
+    let began = Instant::now();
+    while !holds() {
+        if began.elapsed() > limit {
+            bail!("after {} s still not: {what}", limit.as_secs());
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    Ok(began.elapsed())
+}
+
+/// Bytes for people.
+pub(super) fn bytes(count: u64) -> String {
+    match count {
+        0..10_000 => format!("{count} B"),
+        10_000..10_000_000 => format!("{:.1} kB", count as f64 / 1e3),
+        _ => format!("{:.1} MB", count as f64 / 1e6),
+    }
+}
