@@ -27,20 +27,20 @@ fn check(keys: usize, spread: Spread, mix: Mix, cases: &[(usize, f64, u32)]) {
 
 #[test]
 fn uniform_differences_of_a_thousand_keys() {
-    let cases = [(1, 760.0, 8), (10, 190.0, 9), (100, 70.0, 10), (1_000, 32.0, 10)];
+    let cases = [(1, 740.0, 8), (10, 180.0, 9), (100, 58.0, 10), (1_000, 22.0, 10)];
     check(1_000, Spread::Uniform, Mix::Mixed, &cases);
 }
 
 #[test]
 fn uniform_differences_of_ten_thousand_keys() {
-    let cases = [(1, 960.0, 10), (10, 330.0, 10), (100, 160.0, 11), (1_000, 65.0, 11)];
+    let cases = [(1, 960.0, 10), (10, 290.0, 10), (100, 136.0, 11), (1_000, 51.0, 11)];
     check(10_000, Spread::Uniform, Mix::Mixed, &cases);
 }
 
 #[test]
 fn clustered_differences_of_ten_thousand_keys() {
-    check(10_000, Spread::Clustered, Mix::Mixed, &[(10, 130.0, 11), (100, 42.0, 11), (1_000, 33.0, 11)]);
-    check(10_000, Spread::Clustered, Mix::Adds, &[(100, 33.0, 11), (1_000, 23.0, 11)]);
+    check(10_000, Spread::Clustered, Mix::Mixed, &[(10, 108.0, 11), (100, 29.0, 11), (1_000, 22.0, 11)]);
+    check(10_000, Spread::Clustered, Mix::Adds, &[(100, 24.0, 11), (1_000, 17.0, 11)]);
 }
 
 #[test]

@@ -142,7 +142,7 @@ impl Session {
             let is_code = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_');
             return Err(SessionError::Bye(code.chars().filter(|c| is_code(*c)).collect()));
         }
-        if kind != kind::FACT {
+        if kind > kind::LAST_FACT {
             count_frame(&mut self.tally.received, frame.len());
         }
         if (kind == kind::HELLO) != self.their_hello.is_none() {
@@ -151,7 +151,7 @@ impl Session {
         match kind {
             kind::HELLO => self.handle_hello(content, view),
             kind::PARTS..=kind::CLAIMS => self.keep_for_answer(frame),
-            kind::FACT => self.handle_fact(content),
+            ..=kind::LAST_FACT => self.handle_fact(&frame),
             kind::FINAL => self.handle_final(content, view),
             kind::END => self.handle_end(content),
             _ => Err(SessionError::Protocol("a frame of unknown kind")),
@@ -211,19 +211,19 @@ impl Session {
     fn handle_fact(&mut self, record: &[u8]) -> Result<(), SessionError> {
         let traffic = &mut self.tally.received;
         if !self.config.takes_facts {
-            count_frame(traffic, record.len() + 1);
+            count_frame(traffic, record.len());
             return Err(SessionError::Protocol("a fact came although this side takes none"));
         }
         let cluster = self.our_hello.as_ref().map(|hello| hello.cluster);
         let cluster = cluster.ok_or(SessionError::Protocol("a fact came before the hellos"))?;
         match Fact::from_record(cluster, record) {
             Ok(fact) => {
-                count_fact(traffic, &fact, record.len() + 1);
+                count_fact(traffic, &fact, record.len());
                 self.intake.push(fact);
                 Ok(())
             }
             Err(code) => {
-                count_frame(traffic, record.len() + 1);
+                count_frame(traffic, record.len());
                 self.intake.charge(code)
             }
         }
@@ -487,10 +487,9 @@ impl Session {
             }
         };
         let Some(record) = record else { return Ok(None) };
-        let frame: Bytes = [&[kind::FACT], &record[..]].concat().into();
         let payload = kvgossip_grants::record_payload_len(&record).unwrap_or(record.len());
-        count_payload(&mut self.tally.sent, matches!(leaf, Leaf::Authority(_)), payload, frame.len());
-        Ok(Some(frame))
+        count_payload(&mut self.tally.sent, matches!(leaf, Leaf::Authority(_)), payload, record.len());
+        Ok(Some(record))
     }
 }
 

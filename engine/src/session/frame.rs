@@ -1,7 +1,12 @@
 //! The frames of a session and their bytes. A frame is a kind byte and its content; the transport puts the
-//! length in front.
+//! length in front. The frame of a fact is the fact's record, whose first byte is the kind of fact.
+//!
+//! A walk frame is a run of items of one kind. Each begins with its *subject*, a number that counts from 0 what
+//! the receiver put into its last flight: parts for [`kind::PARTS`] and [`kind::LISTS`], lists for
+//! [`kind::REPLIES`], replies for [`kind::CLAIMS`]. Subjects ascend strictly within a flight and are written as
+//! the number of those left out since the one before.
 
-use super::wire::{BadFrame, Input, put_varint};
+use super::wire::{BadFrame, Input, put_packed, put_varint};
 use crate::tree::Region;
 use kvgossip_grants::{ClusterId, Digest, PathPrefix};
 
@@ -24,15 +29,20 @@ pub const MAX_REGION_BYTES: usize = 1026;
 
 /// Kind bytes.
 pub(super) mod kind {
-    pub(crate) const HELLO: u8 = 1;
-    pub(crate) const PARTS: u8 = 2;
-    pub(crate) const LISTS: u8 = 3;
-    pub(crate) const REPLIES: u8 = 4;
-    pub(crate) const CLAIMS: u8 = 5;
-    pub(crate) const FACT: u8 = 6;
-    pub(crate) const END: u8 = 7;
-    pub(crate) const FINAL: u8 = 8;
-    pub(crate) const BYE: u8 = 9;
+    /// First bytes up to this one belong to the record of a fact.
+    pub(crate) const LAST_FACT: u8 = 0x0f;
+    pub(crate) const HELLO: u8 = 0x10;
+    /// A region cut into parts, each with its salted digest.
+    pub(crate) const PARTS: u8 = 0x11;
+    /// All salted ids of a region.
+    pub(crate) const LISTS: u8 = 0x12;
+    /// Which ids of a list are wanted, and entries that the list lacks.
+    pub(crate) const REPLIES: u8 = 0x13;
+    /// Which of those entries are wanted.
+    pub(crate) const CLAIMS: u8 = 0x14;
+    pub(crate) const END: u8 = 0x15;
+    pub(crate) const FINAL: u8 = 0x16;
+    pub(crate) const BYE: u8 = 0x17;
 }
 
 /// The first frame of either side.
@@ -138,63 +148,58 @@ impl Final {
 
 /// An entry that the sender of a reply has and does not push before it knows that the other side lacks it: the
 /// other may have a newer one of the same key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tell {
-    /// Salted hash of the key.
+    /// Salted hash of the key, 24 bits. It is only ever compared with the few keys of one region.
     pub(super) key: u32,
     pub(super) timestamp: u64,
     /// Salted hash of the cited grant's id; 0 for root.
     pub(super) grant: u32,
 }
 
-/// One item of a walk frame. Subjects count from 0 what the receiver put into its last flight: parts for
-/// `Parts` and `List`, lists for `Reply`, replies for `Claim`; they ascend strictly within a flight.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Item {
-    /// The subject, cut into parts, each with its salted digest.
-    Parts { subject: u64, parts: Vec<(Region, u32)> },
-    /// All salted ids of the subject.
-    List { subject: u64, ids: Vec<u32> },
-    /// Positions in the list that are wanted, and what the list lacks.
-    Reply { subject: u64, wants: Vec<u32>, tells: Vec<Tell> },
-    /// Positions of the reply's tells that are wanted.
-    Claim { subject: u64, wants: Vec<u32> },
+/// How many low bits of a packed pair each item gives to its second number; what is usual then fits in a byte.
+const COUNT_BITS: u32 = 5;
+const TELLS_BITS: u32 = 4;
+const REGION_BITS: u32 = 3;
+
+/// The subject of the next item, and the count that is packed with it (0 where there is none). `next` is the
+/// least subject that it may have.
+pub(super) fn get_subject(kind: u8, input: &mut Input<'_>, next: u64) -> Result<(u64, u64), BadFrame> {
+    let (skipped, count) = match kind {
+        kind::PARTS | kind::LISTS => input.packed(COUNT_BITS)?,
+        kind::REPLIES => input.packed(TELLS_BITS)?,
+        _ => (input.varint()?, 0),
+    };
+    // Far below where adding 1 to it overflows.
+    let subject = next.checked_add(skipped).filter(|subject| *subject <= u64::from(u32::MAX));
+    Ok((subject.ok_or(BadFrame)?, count))
 }
 
-/// Appends an item; `previous` is the subject of the item of this kind before it in the flight, or -1.
-pub(super) fn put_item(out: &mut Vec<u8>, item: &Item, previous: i64, base: &[u8]) {
-    let subject_delta = |subject: u64| (subject as i64 - previous - 1) as u64;
-    match item {
-        Item::Parts { subject, parts } => {
-            put_varint(out, subject_delta(*subject));
-            put_varint(out, parts.len() as u64);
-            let mut before: &[u8] = base;
-            for (region, hash) in parts {
-                put_region(out, region, base, before);
-                out.extend_from_slice(&hash.to_le_bytes());
-                before = region.bytes();
-            }
-        }
-        Item::List { subject, ids } => {
-            put_varint(out, subject_delta(*subject));
-            put_varint(out, ids.len() as u64);
-            ids.iter().for_each(|id| out.extend_from_slice(&id.to_le_bytes()));
-        }
-        Item::Reply { subject, wants, tells } => {
-            put_varint(out, subject_delta(*subject));
-            put_positions(out, wants);
-            put_varint(out, tells.len() as u64);
-            for tell in tells {
-                out.extend_from_slice(&tell.key.to_le_bytes());
-                out.extend_from_slice(&tell.timestamp.to_le_bytes());
-                out.extend_from_slice(&tell.grant.to_le_bytes());
-            }
-        }
-        Item::Claim { subject, wants } => {
-            put_varint(out, subject_delta(*subject));
-            put_positions(out, wants);
-        }
+/// The subject and the parts of a region `base`.
+pub(super) fn put_parts(out: &mut Vec<u8>, skipped: u64, base: &[u8], parts: &[(Region, u32)]) {
+    put_packed(out, skipped, parts.len() as u64, COUNT_BITS);
+    let mut before: &[u8] = base;
+    for (region, hash) in parts {
+        put_region(out, region, base, before);
+        out.extend_from_slice(&hash.to_le_bytes());
+        before = region.bytes();
     }
+}
+
+/// What follows the subject of parts.
+pub(super) fn get_parts(
+    input: &mut Input<'_>,
+    count: u64,
+    base: &[u8],
+) -> Result<Vec<(Region, u32)>, BadFrame> {
+    let count = input.check_count(count, 6, MAX_PARTS)?;
+    let mut parts: Vec<(Region, u32)> = Vec::new();
+    for _ in 0..count {
+        let before = parts.last().map_or(base, |(region, _)| region.bytes());
+        let region = get_region(input, base, before)?;
+        parts.push((region, input.u32()?));
+    }
+    Ok(parts)
 }
 
 /// A region relative to `base`, the region that is cut: how many bytes it shares with the part before it, how
@@ -207,14 +212,13 @@ fn put_region(out: &mut Vec<u8>, region: &Region, base: &[u8], before: &[u8]) {
     let (own, before) =
         (bytes.get(base.len()..).unwrap_or_default(), before.get(base.len()..).unwrap_or_default());
     let shared = own.iter().zip(before).take_while(|(a, b)| a == b).count();
-    put_varint(out, shared as u64);
-    put_varint(out, ((own.len() - shared) as u64) << 1 | is_exact);
+    put_packed(out, shared as u64, ((own.len() - shared) as u64) << 1 | is_exact, REGION_BITS);
     out.extend_from_slice(&own[shared..]);
 }
 
 fn get_region(input: &mut Input<'_>, base: &[u8], before: &[u8]) -> Result<Region, BadFrame> {
-    let shared = usize::try_from(input.varint()?).map_err(|_| BadFrame)?;
-    let packed = input.varint()?;
+    let (shared, packed) = input.packed(REGION_BITS)?;
+    let shared = usize::try_from(shared).map_err(|_| BadFrame)?;
     let more = usize::try_from(packed >> 1).map_err(|_| BadFrame)?;
     let kept = before.get(base.len()..).and_then(|own| own.get(..shared)).ok_or(BadFrame)?;
     let mut bytes = [base, kept].concat();
@@ -225,64 +229,144 @@ fn get_region(input: &mut Input<'_>, base: &[u8], before: &[u8]) -> Result<Regio
     Ok(if packed & 1 == 1 { Region::Exact(bytes) } else { Region::Subtree(bytes) })
 }
 
-fn put_positions(out: &mut Vec<u8>, positions: &[u32]) {
-    put_varint(out, positions.len() as u64);
-    let mut next = 0;
-    for position in positions {
-        put_varint(out, u64::from(position - next));
-        next = position + 1;
+/// The subject and the ids of a list.
+pub(super) fn put_list(out: &mut Vec<u8>, skipped: u64, ids: &[u32]) {
+    put_packed(out, skipped, ids.len() as u64, COUNT_BITS);
+    ids.iter().for_each(|id| out.extend_from_slice(&id.to_le_bytes()));
+}
+
+/// What follows the subject of a list.
+pub(super) fn get_list(input: &mut Input<'_>, count: u64) -> Result<Vec<u32>, BadFrame> {
+    let count = input.check_count(count, 4, MAX_LIST_IDS)?;
+    (0..count).map(|_| input.u32()).collect()
+}
+
+/// The subject of a reply, which of `listed` ids are wanted, and what is told. `previous` is what was told last
+/// in the flight.
+pub(super) fn put_reply(
+    out: &mut Vec<u8>,
+    skipped: u64,
+    listed: usize,
+    wants: &[usize],
+    tells: &[Tell],
+    previous: &mut Tell,
+) {
+    put_packed(out, skipped, tells.len() as u64, TELLS_BITS);
+    put_chosen(out, listed, wants);
+    for tell in tells {
+        out.extend_from_slice(&tell.key.to_le_bytes()[..3]);
+        let change = tell.timestamp.wrapping_sub(previous.timestamp) as i64;
+        let zigzag = (change << 1 ^ change >> 63) as u64;
+        put_varint(out, zigzag << 1 | u64::from(tell.grant != previous.grant));
+        if tell.grant != previous.grant {
+            out.extend_from_slice(&tell.grant.to_le_bytes());
+        }
+        *previous = *tell;
     }
 }
 
-fn get_positions(input: &mut Input<'_>) -> Result<Vec<u32>, BadFrame> {
-    let count = input.count(1, MAX_LIST_IDS)?;
-    let mut positions = Vec::new();
-    let mut next = 0u64;
-    for _ in 0..count {
-        let position = next.checked_add(input.varint()?).ok_or(BadFrame)?;
-        positions.push(u32::try_from(position).map_err(|_| BadFrame)?);
-        next = position + 1;
-    }
-    Ok(positions)
-}
-
-/// Reads the next item of a walk frame. `previous` is the subject before it, or -1; `base` gives the bytes of
-/// the region that a subject names.
-pub(super) fn get_item<'a>(
-    kind: u8,
+/// What follows the subject of a reply.
+pub(super) fn get_reply(
     input: &mut Input<'_>,
-    previous: i64,
-    base: impl FnOnce(u64) -> Option<&'a Region>,
-) -> Result<Item, BadFrame> {
-    let subject = u64::try_from(previous + 1).ok().and_then(|next| next.checked_add(input.varint().ok()?));
-    let subject = subject.filter(|subject| *subject < i64::MAX as u64).ok_or(BadFrame)?;
-    match kind {
-        kind::PARTS => {
-            let base = base(subject).ok_or(BadFrame)?.bytes();
-            let count = input.count(6, MAX_PARTS)?;
-            let mut parts: Vec<(Region, u32)> = Vec::new();
-            for _ in 0..count {
-                let before = parts.last().map_or(base, |(region, _)| region.bytes());
-                let region = get_region(input, base, before)?;
-                parts.push((region, input.u32()?));
-            }
-            Ok(Item::Parts { subject, parts })
+    tells: u64,
+    listed: usize,
+    previous: &mut Tell,
+) -> Result<(Vec<usize>, Vec<Tell>), BadFrame> {
+    let wants = get_chosen(input, listed)?;
+    let count = input.check_count(tells, 4, MAX_TELLS)?;
+    let mut tells = Vec::new();
+    for _ in 0..count {
+        let [a, b, c] = input.array()?;
+        let packed = input.varint()?;
+        let (zigzag, other_grant) = (packed >> 1, packed & 1 == 1);
+        let change = (zigzag >> 1) as i64 ^ -((zigzag & 1) as i64);
+        previous.key = u32::from_le_bytes([a, b, c, 0]);
+        previous.timestamp = previous.timestamp.wrapping_add(change as u64);
+        if other_grant {
+            previous.grant = input.u32()?;
         }
-        kind::LISTS => {
-            let count = input.count(4, MAX_LIST_IDS)?;
-            let ids = (0..count).map(|_| input.u32()).collect::<Result<_, _>>()?;
-            Ok(Item::List { subject, ids })
+        tells.push(*previous);
+    }
+    Ok((wants, tells))
+}
+
+/// One bit for each of `count` places, ascending from the lowest bit of the first byte.
+pub(super) fn put_chosen(out: &mut Vec<u8>, count: usize, chosen: &[usize]) {
+    let start = out.len();
+    out.resize(start + count.div_ceil(8), 0);
+    for place in chosen.iter().filter(|place| **place < count) {
+        out[start + place / 8] |= 1 << (place % 8);
+    }
+}
+
+pub(super) fn get_chosen(input: &mut Input<'_>, count: usize) -> Result<Vec<usize>, BadFrame> {
+    let bits = input.bytes(count.div_ceil(8))?;
+    let chosen: Vec<usize> =
+        (0..bits.len() * 8).filter(|place| bits[place / 8] >> (place % 8) & 1 == 1).collect();
+    if chosen.last().is_some_and(|last| *last >= count) { Err(BadFrame) } else { Ok(chosen) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_name_regions_relative_to_their_base() {
+        let regions = [
+            Region::Exact(b"/a".into()),
+            Region::Subtree(b"/a/b".into()),
+            Region::Subtree(b"/a/c".into()),
+            Region::Exact(b"/a/c/d/e/f".into()),
+        ];
+        let parts: Vec<(Region, u32)> = regions.into_iter().zip([1, 2, 3, u32::MAX]).collect();
+        let mut out = Vec::new();
+        put_parts(&mut out, 40, b"/a", &parts);
+        let mut input = Input::new(&out);
+        let (subject, count) = get_subject(kind::PARTS, &mut input, 2).expect("a subject");
+        assert_eq!(subject, 42);
+        assert_eq!(get_parts(&mut input, count, b"/a"), Ok(parts));
+        assert_eq!(input.finish(), Ok(()));
+        let far = Region::Subtree([b'x'; MAX_REGION_BYTES + 1].into());
+        let mut out = Vec::new();
+        put_region(&mut out, &far, b"", b"");
+        assert_eq!(get_region(&mut Input::new(&out), b"", b""), Err(BadFrame), "longer than a key");
+    }
+
+    #[test]
+    fn replies_carry_times_and_grants_as_changes() {
+        let told = |key, timestamp, grant| Tell { key, timestamp, grant };
+        let max = kvgossip_grants::Timestamp::MAX.as_micros();
+        let replies = [
+            (vec![0, 15], vec![told(1, max, 7), told(0xff_ffff, 0, 7), told(2, 1, 0)]),
+            (vec![], vec![told(3, 1, 0); MAX_TELLS]),
+            (vec![7, 8], vec![]),
+        ];
+        let (mut out, mut previous) = (Vec::new(), Tell::default());
+        for (wants, tells) in &replies {
+            put_reply(&mut out, 0, 16, wants, tells, &mut previous);
         }
-        kind::REPLIES => {
-            let wants = get_positions(input)?;
-            let count = input.count(16, MAX_TELLS)?;
-            let mut tells = Vec::new();
-            for _ in 0..count {
-                tells.push(Tell { key: input.u32()?, timestamp: input.u64()?, grant: input.u32()? });
-            }
-            Ok(Item::Reply { subject, wants, tells })
+        let (mut input, mut previous) = (Input::new(&out), Tell::default());
+        for (subject, (wants, tells)) in (0..).zip(replies) {
+            let (read, count) = get_subject(kind::REPLIES, &mut input, subject).expect("a subject");
+            assert_eq!(read, subject);
+            assert_eq!(get_reply(&mut input, count, 16, &mut previous), Ok((wants, tells)));
         }
-        kind::CLAIMS => Ok(Item::Claim { subject, wants: get_positions(input)? }),
-        _ => Err(BadFrame),
+        assert_eq!(input.finish(), Ok(()));
+        let mut out = Vec::new();
+        put_reply(&mut out, 0, 1, &[], &[Tell::default(); MAX_TELLS + 1], &mut Tell::default());
+        let mut input = Input::new(&out);
+        let (_, count) = get_subject(kind::REPLIES, &mut input, 0).expect("a subject");
+        assert_eq!(get_reply(&mut input, count, 1, &mut Tell::default()), Err(BadFrame), "too many tells");
+    }
+
+    #[test]
+    fn places_beyond_the_list_cannot_be_chosen() {
+        let mut out = Vec::new();
+        put_chosen(&mut out, 10, &[0, 7, 8, 9]);
+        assert_eq!(out, [0b1000_0001, 0b11]);
+        assert_eq!(get_chosen(&mut Input::new(&out), 10), Ok(vec![0, 7, 8, 9]));
+        assert_eq!(get_chosen(&mut Input::new(&out), 9), Err(BadFrame));
+        assert_eq!(get_chosen(&mut Input::new(&[]), 1), Err(BadFrame));
+        assert_eq!(get_chosen(&mut Input::new(&[]), 0), Ok(vec![]));
     }
 }

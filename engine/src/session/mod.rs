@@ -41,8 +41,8 @@ use std::collections::VecDeque;
 use walk::Walk;
 use wire::BadFrame;
 
-/// The largest frame, in bytes: the largest fact and its kind byte.
-pub const MAX_FRAME_BYTES: usize = MAX_RECORD_BYTES + 1;
+/// The largest frame, in bytes: the largest fact.
+pub const MAX_FRAME_BYTES: usize = MAX_RECORD_BYTES;
 /// How often a session walks at most.
 pub const MAX_ROUNDS: u8 = 3;
 /// How many flights one side makes in a round at most. Each goes down the tree by fifteen branchings or more, and

@@ -2,9 +2,12 @@
 //! other lacks.
 
 use super::forest::{Forest, Leaf, Phase, Span};
-use super::frame::{Item, MAX_LIST_IDS, MAX_TELLS, Tell, get_item, kind, put_item};
+use super::frame::{
+    MAX_LIST_IDS, MAX_TELLS, Tell, get_chosen, get_list, get_parts, get_reply, get_subject, kind, put_chosen,
+    put_list, put_parts, put_reply,
+};
 use super::salt::Salt;
-use super::wire::{BadFrame, Input};
+use super::wire::{BadFrame, Input, put_varint};
 use crate::tree::{BUCKET_MAX, Region};
 use crate::view::View;
 use kvgossip_grants::PathPrefix;
@@ -30,25 +33,30 @@ pub(super) enum Send {
 #[derive(Debug, Default)]
 struct Asked {
     parts: Vec<Region>,
-    lists: Vec<Region>,
+    /// Each with the number of ids listed.
+    lists: Vec<(Region, usize)>,
     /// For each reply sent, what it told of.
     tells: Vec<Vec<Leaf>>,
     claims: usize,
 }
 
-/// The last subject of each kind of item in a flight, to check that they ascend.
-#[derive(Debug)]
-struct Subjects([i64; 4]);
+/// Where the coding of a flight has come to, the same for who writes it and who reads it.
+#[derive(Debug, Default)]
+struct Coding {
+    /// The least subject that the next item of each kind may have.
+    next: [u64; 4],
+    told: Tell,
+}
 
-impl Subjects {
-    fn new() -> Self {
-        Self([-1; 4])
+impl Coding {
+    fn next(&mut self, kind: u8) -> &mut u64 {
+        &mut self.next[slot(kind)]
     }
+}
 
-    fn of(&mut self, kind: u8) -> &mut i64 {
-        // Kinds of walk frames are PARTS to CLAIMS, which follow one another.
-        &mut self.0[usize::from(kind - kind::PARTS) & 3]
-    }
+/// Kinds of walk frames are PARTS to CLAIMS, which follow one another.
+fn slot(kind: u8) -> usize {
+    usize::from(kind.wrapping_sub(kind::PARTS)) & 3
 }
 
 /// One phase of a round.
@@ -61,7 +69,7 @@ pub(super) struct Walk {
     /// The flight that is being made: closed frames, and one open frame of each kind.
     frames: VecDeque<Vec<u8>>,
     open: [Vec<u8>; 4],
-    written: Subjects,
+    coding: Coding,
     bytes: usize,
     /// Numbers of the other side's parts, lists and replies in the flight being answered.
     seen: (u64, u64, u64),
@@ -81,7 +89,7 @@ impl Walk {
             asked,
             frames: VecDeque::new(),
             open: Default::default(),
-            written: Subjects::new(),
+            coding: Coding::default(),
             bytes: 0,
             seen: (0, 0, 0),
             sends: VecDeque::new(),
@@ -100,43 +108,53 @@ impl Walk {
     /// Answers all walk frames of the other side's flight.
     pub(super) fn answer(&mut self, frames: &[bytes::Bytes]) -> Result<(), BadFrame> {
         let asked = std::mem::take(&mut self.asked);
-        let mut read = Subjects::new();
+        let mut coding = Coding::default();
         self.seen = (0, 0, 0);
         for frame in frames {
             let (&kind, content) = frame.split_first().ok_or(BadFrame)?;
             let mut input = Input::new(content);
             while !input.is_empty() {
-                let previous = read.of(kind);
-                let base = |subject: u64| asked.parts.get(usize::try_from(subject).ok()?);
-                let item = get_item(kind, &mut input, *previous, base)?;
-                *previous = self.answer_item(&asked, item)? as i64;
+                self.answer_item(kind, &mut input, &asked, &mut coding)?;
             }
         }
         Ok(())
     }
 
-    fn answer_item(&mut self, asked: &Asked, item: Item) -> Result<u64, BadFrame> {
-        match item {
-            Item::Parts { subject, parts } => {
-                self.answer_parts(get(&asked.parts, subject)?, parts)?;
-                Ok(subject)
+    fn answer_item(
+        &mut self,
+        kind: u8,
+        input: &mut Input<'_>,
+        asked: &Asked,
+        coding: &mut Coding,
+    ) -> Result<(), BadFrame> {
+        let next = coding.next(kind);
+        let (subject, count) = get_subject(kind, input, *next)?;
+        *next = subject + 1;
+        match kind {
+            kind::PARTS => {
+                let region = get(&asked.parts, subject)?;
+                let parts = get_parts(input, count, region.bytes())?;
+                self.answer_parts(region, parts)
             }
-            Item::List { subject, ids } => {
-                self.answer_list(get(&asked.parts, subject)?, ids);
-                Ok(subject)
+            kind::LISTS => {
+                let region = get(&asked.parts, subject)?;
+                self.answer_list(region, get_list(input, count)?);
+                Ok(())
             }
-            Item::Reply { subject, wants, tells } => {
-                self.answer_reply(get(&asked.lists, subject)?, &wants, &tells);
-                Ok(subject)
+            kind::REPLIES => {
+                let (region, listed) = get(&asked.lists, subject)?;
+                let (wants, tells) = get_reply(input, count, *listed, &mut coding.told)?;
+                self.answer_reply(region, &wants, &tells);
+                Ok(())
             }
-            Item::Claim { subject, wants } => {
+            kind::CLAIMS => {
                 let told = get(&asked.tells, subject)?;
-                for position in wants {
-                    let leaf = told.get(position as usize).ok_or(BadFrame)?;
-                    self.sends.push_back(Send::One(leaf.clone()));
-                }
-                Ok(subject)
+                let claimed = get_chosen(input, told.len())?;
+                let claimed = claimed.into_iter().filter_map(|place| told.get(place));
+                self.sends.extend(claimed.cloned().map(Send::One));
+                Ok(())
             }
+            _ => Err(BadFrame),
         }
     }
 
@@ -178,8 +196,8 @@ impl Walk {
                 }
             }
         }
-        let wants: Vec<u32> =
-            (0..).zip(&ids).filter(|(_, id)| !here.contains(id)).map(|(at, _)| at).collect();
+        let wants: Vec<usize> =
+            ids.iter().enumerate().filter(|(_, id)| !here.contains(id)).map(|(place, _)| place).collect();
         // Where all of theirs is known here, none of it supersedes what is extra. Otherwise the other side is
         // told first, so that neither sends what the other has something newer for.
         let told = if wants.is_empty() || self.phase == Phase::Authority || extra_count > MAX_TELLS {
@@ -194,40 +212,56 @@ impl Walk {
             extra
         };
         if !wants.is_empty() {
-            let tells = told.iter().map(|leaf| self.tell(leaf)).collect();
-            if self.put(kind::REPLIES, &Item::Reply { subject, wants, tells }, &[]) {
+            let tells: Vec<Tell> = told.iter().map(|leaf| self.tell(leaf)).collect();
+            let write = |out: &mut Vec<u8>, skipped, previous: &mut Tell| {
+                put_reply(out, skipped, ids.len(), &wants, &tells, previous);
+            };
+            if self.put(kind::REPLIES, subject, write) {
                 self.asked.tells.push(told);
             }
         }
     }
 
     fn tell(&self, leaf: &Leaf) -> Tell {
-        let Leaf::Entry(key, meta) = leaf else { return Tell { key: 0, timestamp: 0, grant: 0 } };
+        let Leaf::Entry(key, meta) = leaf else { return Tell::default() };
         let grant = meta.grant_id().map_or(0, |id| self.salt.short(&id.0));
-        Tell { key: self.salt.short(key.as_bytes()), timestamp: meta.timestamp.as_micros(), grant }
+        Tell {
+            key: self.salt.short(key.as_bytes()) & 0xff_ffff,
+            timestamp: meta.timestamp.as_micros(),
+            grant,
+        }
     }
 
     /// Sends what is wanted and claims what was told of, leaving out on either side what the other's supersedes.
-    fn answer_reply(&mut self, region: &Region, wants: &[u32], tells: &[Tell]) {
+    fn answer_reply(&mut self, region: &Region, wants: &[usize], tells: &[Tell]) {
         let subject = self.seen.2;
         self.seen.2 += 1;
         let wanted: Vec<Leaf> = {
             let mut wants = wants.iter().peekable();
-            let listed = (0..).zip(self.forest.leaves(region)).take(MAX_LIST_IDS);
-            listed.filter(|(at, _)| wants.next_if_eq(&at).is_some()).map(|(_, leaf)| leaf).collect()
+            let listed = self.forest.leaves(region).take(MAX_LIST_IDS).enumerate();
+            listed.filter(|(place, _)| wants.next_if_eq(&place).is_some()).map(|(_, leaf)| leaf).collect()
         };
         let mine: Vec<Tell> = wanted.iter().map(|leaf| self.tell(leaf)).collect();
-        let claims: Vec<u32> = (0..)
-            .zip(tells)
-            .filter(|(_, told)| !mine.iter().any(|own| own.supersedes(told)))
-            .map(|(at, _)| at)
+        let is_superseded = |told: &Tell| mine.iter().any(|own| own.supersedes(told));
+        let claims: Vec<usize> = tells
+            .iter()
+            .enumerate()
+            .filter(|(_, told)| !is_superseded(told))
+            .map(|(place, _)| place)
             .collect();
         for (leaf, own) in wanted.into_iter().zip(mine) {
             if !tells.iter().any(|told| self.told_supersedes(told, &own, &leaf)) {
                 self.sends.push_back(Send::One(leaf));
             }
         }
-        if !claims.is_empty() && self.put(kind::CLAIMS, &Item::Claim { subject, wants: claims }, &[]) {
+        if claims.is_empty() {
+            return;
+        }
+        let write = |out: &mut Vec<u8>, skipped, _: &mut Tell| {
+            put_varint(out, skipped);
+            put_chosen(out, tells.len(), &claims);
+        };
+        if self.put(kind::CLAIMS, subject, write) {
             self.asked.claims += 1;
         }
     }
@@ -247,41 +281,36 @@ impl Walk {
     fn ask(&mut self, subject: u64, region: Region) {
         if self.forest.count(&region) <= BUCKET_MAX {
             let leaves = self.forest.leaves(&region).take(MAX_LIST_IDS);
-            let ids = leaves.map(|leaf| leaf.short(&self.salt)).collect();
-            if self.put(kind::LISTS, &Item::List { subject, ids }, &[]) {
-                self.asked.lists.push(region);
+            let ids: Vec<u32> = leaves.map(|leaf| leaf.short(&self.salt)).collect();
+            if self.put(kind::LISTS, subject, |out, skipped, _| put_list(out, skipped, &ids)) {
+                self.asked.lists.push((region, ids.len()));
             }
             return;
         }
         let cut = self.forest.cut(&region, PARTS_TARGET);
         let parts: Vec<(Region, u32)> =
             cut.into_iter().map(|part| (part.region, self.salt.short(&part.digest.0))).collect();
-        let regions: Vec<Region> = parts.iter().map(|(region, _)| region.clone()).collect();
-        if self.put(kind::PARTS, &Item::Parts { subject, parts }, region.bytes()) {
-            self.asked.parts.extend(regions);
+        if self.put(kind::PARTS, subject, |out, skipped, _| put_parts(out, skipped, region.bytes(), &parts)) {
+            self.asked.parts.extend(parts.into_iter().map(|(region, _)| region));
         }
     }
 
-    /// Writes an item into the open frame of its kind; false if the flight has no room for it.
-    fn put(&mut self, kind: u8, item: &Item, base: &[u8]) -> bool {
+    /// Writes an item into the open frame of its kind; false if the flight has no room for it. `write` is given
+    /// the number of subjects left out before this one, and what was told last.
+    fn put(&mut self, kind: u8, subject: u64, write: impl FnOnce(&mut Vec<u8>, u64, &mut Tell)) -> bool {
         if self.bytes >= MAX_FLIGHT_BYTES {
             self.truncated = true;
             return false;
         }
-        let slot = usize::from(kind - kind::PARTS) & 3;
-        let previous = self.written.of(kind);
-        let frame = &mut self.open[slot];
+        let next = self.coding.next(kind);
+        let skipped = subject - *next;
+        *next = subject + 1;
+        let frame = &mut self.open[slot(kind)];
         let before = frame.len();
         if frame.is_empty() {
             frame.push(kind);
         }
-        put_item(frame, item, *previous, base);
-        *previous = match item {
-            Item::Parts { subject, .. }
-            | Item::List { subject, .. }
-            | Item::Reply { subject, .. }
-            | Item::Claim { subject, .. } => *subject as i64,
-        };
+        write(frame, skipped, &mut self.coding.told);
         self.bytes += frame.len() - before;
         if frame.len() >= FRAME_BYTES {
             let full = std::mem::take(frame);
@@ -307,7 +336,7 @@ impl Walk {
 
     /// Forgets what the finished flight wrote, so that the next one starts afresh.
     pub(super) fn end_flight(&mut self) {
-        self.written = Subjects::new();
+        self.coding = Coding::default();
         self.bytes = 0;
     }
 

@@ -13,6 +13,16 @@ pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
+/// Appends two numbers as one varint: `low` in its lowest `bits`, or the greatest number these can hold and the
+/// rest of `low` as a varint of its own. `high` must leave that many bits free.
+pub(super) fn put_packed(out: &mut Vec<u8>, high: u64, low: u64, bits: u32) {
+    let most = (1 << bits) - 1;
+    put_varint(out, high << bits | low.min(most));
+    if low >= most {
+        put_varint(out, low - most);
+    }
+}
+
 /// How many bytes a varint takes.
 pub(super) fn varint_len(value: u64) -> usize {
     (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
@@ -52,10 +62,6 @@ impl<'a> Input<'a> {
         Ok(u32::from_le_bytes(self.array()?))
     }
 
-    pub(super) fn u64(&mut self) -> Result<u64, BadFrame> {
-        Ok(u64::from_le_bytes(self.array()?))
-    }
-
     /// A varint in its shortest spelling.
     pub(super) fn varint(&mut self) -> Result<u64, BadFrame> {
         let mut value = 0u64;
@@ -73,10 +79,26 @@ impl<'a> Input<'a> {
         Err(BadFrame)
     }
 
+    /// What [`put_packed`] wrote.
+    pub(super) fn packed(&mut self, bits: u32) -> Result<(u64, u64), BadFrame> {
+        let (packed, most) = (self.varint()?, (1 << bits) - 1);
+        let mut low = packed & most;
+        if low == most {
+            low = low.checked_add(self.varint()?).ok_or(BadFrame)?;
+        }
+        Ok((packed >> bits, low))
+    }
+
     /// A count of things that take at least `each` bytes: more than can follow is refused before anything is
     /// allocated for it.
     pub(super) fn count(&mut self, each: usize, limit: usize) -> Result<usize, BadFrame> {
-        let count = usize::try_from(self.varint()?).map_err(|_| BadFrame)?;
+        let count = self.varint()?;
+        self.check_count(count, each, limit)
+    }
+
+    /// The same for a count that was read already.
+    pub(super) fn check_count(&self, count: u64, each: usize, limit: usize) -> Result<usize, BadFrame> {
+        let count = usize::try_from(count).map_err(|_| BadFrame)?;
         if count > limit || count.saturating_mul(each) > self.0.len() { Err(BadFrame) } else { Ok(count) }
     }
 }
@@ -98,6 +120,21 @@ mod tests {
         assert_eq!(Input::new(&[0x80, 0x00]).varint(), Err(BadFrame), "not the shortest");
         assert_eq!(Input::new(&[0xff; 11]).varint(), Err(BadFrame), "too long");
         assert_eq!(Input::new(&[0x80]).varint(), Err(BadFrame), "cut off");
+    }
+
+    #[test]
+    fn packed_pairs_round_trip_and_are_small_when_the_numbers_are() {
+        for (high, low, len) in
+            [(0, 0, 1), (3, 30, 1), (3, 31, 2), (4, 0, 2), (9, 400, 4), (1 << 58, u64::MAX, 20)]
+        {
+            let mut out = Vec::new();
+            put_packed(&mut out, high, low, 5);
+            assert_eq!(out.len(), len);
+            let mut input = Input::new(&out);
+            assert_eq!(input.packed(5), Ok((high, low)));
+            assert_eq!(input.finish(), Ok(()));
+        }
+        assert_eq!(Input::new(&[31]).packed(5), Err(BadFrame), "the rest is missing");
     }
 
     #[test]
