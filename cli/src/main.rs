@@ -1,2 +1,28 @@
 //! kvgossip: a signed, gossiped key/value tree for configuration.
-fn main() {}
+
+mod args;
+mod codes;
+mod commands;
+mod connect;
+mod entity;
+mod error;
+mod files;
+mod ids;
+mod output;
+mod progress;
+mod sign;
+mod text;
+mod time;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let outcome = args::parse().and_then(|cli| {
+        let format = cli.output;
+        commands::run(cli).map_err(|failure| failure.in_format(format))
+    });
+    match outcome {
+        Ok(exit) => exit.into(),
+        Err(failure) => failure.report(),
+    }
+}

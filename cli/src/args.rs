@@ -1,0 +1,105 @@
+//! The command line's grammar.
+
+use crate::codes;
+use crate::commands::entry::{DelArgs, GetArgs, LsArgs, SetArgs};
+use crate::commands::grant::GrantArgs;
+use crate::commands::inspect::{DigestArgs, ExplainArgs, RefusalsArgs, StatusArgs, SyncArgs};
+use crate::commands::key::KeygenArgs;
+use crate::commands::revoke::FloorArgs;
+use crate::error::{Exit, Failure, Result};
+use crate::output::Format;
+use crate::text::TextFault;
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+use std::error::Error;
+use std::process;
+
+/// A signed, gossiped key/value tree for configuration.
+#[derive(Debug, Parser)]
+#[command(
+    name = "kvgossip",
+    version,
+    max_term_width = 100,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+pub(crate) struct Cli {
+    /// How answers and errors are written.
+    #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value = "text")]
+    pub(crate) output: Format,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// One verb each.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Keygen(KeygenArgs),
+    Get(GetArgs),
+    Set(SetArgs),
+    Del(DelArgs),
+    Ls(LsArgs),
+    Grant(GrantArgs),
+    Explain(ExplainArgs),
+    Floor(FloorArgs),
+    Status(StatusArgs),
+    Digest(DigestArgs),
+    Sync(SyncArgs),
+    Refusals(RefusalsArgs),
+}
+
+/// Reads the process's arguments. Help and version are answered here.
+pub(crate) fn parse() -> Result<Cli> {
+    Cli::try_parse().map_err(|error| {
+        if !error.use_stderr() {
+            let _ = error.print();
+            process::exit(Exit::Ok as i32);
+        }
+        usage(&error).in_format(format_of(std::env::args_os().skip(1)))
+    })
+}
+
+/// A usage error in the same form as every other error.
+fn usage(error: &clap::Error) -> Failure {
+    if let Some(fault) = error.source().and_then(|source| source.downcast_ref::<TextFault>()) {
+        return fault.into();
+    }
+    let text = error.render().to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    let mut lines = text.lines().map(str::trim_end).filter(|line| !line.is_empty());
+    let first = match error.kind() {
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "a command is missing",
+        _ => lines.next().unwrap_or("the command line is wrong"),
+    };
+    lines.fold(Failure::new(codes::USAGE, first), Failure::note)
+}
+
+/// The format that was asked for on a command line that is wrong elsewhere.
+fn format_of(args: impl Iterator<Item = std::ffi::OsString>) -> Format {
+    let args: Vec<_> = args.take_while(|arg| arg != "--").collect();
+    let joined = args.iter().any(|arg| arg == "--output=json");
+    let apart = args.windows(2).any(|pair| pair[0] == "--output" && pair[1] == "json");
+    if joined || apart { Format::Json } else { Format::Text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_grammar_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_format_is_found_on_a_broken_line() {
+        let of = |line: &str| format_of(line.split(' ').map(Into::into));
+        assert_eq!(of("get --output json"), Format::Json);
+        assert_eq!(of("--output=json get"), Format::Json);
+        assert_eq!(of("get -- --output json"), Format::Text);
+        assert_eq!(of("--output"), Format::Text);
+    }
+}

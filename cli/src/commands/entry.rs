@@ -1,0 +1,326 @@
+//! `get`, `set`, `del` and `ls`: entries.
+
+use crate::codes;
+use crate::connect::{AgentArgs, converse};
+use crate::error::{Exit, Failure, Result};
+use crate::files;
+use crate::ids::{IdPrefix, id_prefix};
+use crate::output::{self, Format, short, short_or};
+use crate::sign::{Identity, SignArgs, agent_time, unexpected};
+use crate::{text, time};
+use base64::prelude::{BASE64_STANDARD, Engine};
+use bytes::Bytes;
+use clap::Args;
+use kvgossip_api::{DEFAULT_PAGE_ROWS, KeyRow};
+use kvgossip_client::{AgentClient, Filter, IfEntry, KeysQuery, Stored, Written};
+use kvgossip_grants::{Code, Entry, EntryFact, Fact, Key, MAX_VALUE_BYTES, Op};
+use serde_json::json;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+/// Print a key's value.
+///
+/// The bytes go to standard output as they are; a newline is added only for a terminal.
+#[derive(Debug, Args)]
+pub(crate) struct GetArgs {
+    /// The key, such as /my/key.
+    #[arg(value_parser = text::key)]
+    key: Key,
+    #[command(flatten)]
+    agent: AgentArgs,
+}
+
+/// Set a key's value.
+///
+/// With --identity the entry is signed here; without it the agent signs with its own identity, if it has one.
+#[derive(Debug, Args)]
+pub(crate) struct SetArgs {
+    /// The key, such as /my/key.
+    #[arg(value_parser = text::key)]
+    key: Key,
+    /// The value; `-` is standard input.
+    #[arg(required_unless_present = "file", conflicts_with = "file", allow_negative_numbers = true)]
+    value: Option<OsString>,
+    /// Take the value from a file; `-` is standard input.
+    #[arg(long, value_name = "F")]
+    file: Option<PathBuf>,
+    #[command(flatten)]
+    only_if: IfArgs,
+    #[command(flatten)]
+    sign: SignArgs,
+    #[command(flatten)]
+    agent: AgentArgs,
+}
+
+/// Unset a key.
+///
+/// With --identity the entry is signed here; without it the agent signs with its own identity, if it has one.
+#[derive(Debug, Args)]
+pub(crate) struct DelArgs {
+    /// The key, such as /my/key.
+    #[arg(value_parser = text::key)]
+    key: Key,
+    #[command(flatten)]
+    only_if: IfArgs,
+    #[command(flatten)]
+    sign: SignArgs,
+    #[command(flatten)]
+    agent: AgentArgs,
+}
+
+/// The condition of a write.
+#[derive(Debug, Args)]
+struct IfArgs {
+    /// Write only if this entry is the current one at the agent, or if the key is unset (`none`). Only where the agent
+    /// signs: it alone can compare and write in one step.
+    #[arg(long, value_name = "ID", value_parser = condition)]
+    if_id: Option<Condition>,
+}
+
+#[derive(Clone, Debug)]
+enum Condition {
+    Unset,
+    Entry(IdPrefix),
+}
+
+fn condition(text: &str) -> Result<Condition, text::TextFault> {
+    if text == "none" { Ok(Condition::Unset) } else { id_prefix(text).map(Condition::Entry) }
+}
+
+/// List keys.
+///
+/// Globs are taken in order and the last one that matches decides; `!GLOB` leaves keys out. A key that matches none is
+/// listed only if the first begins with `!`.
+#[derive(Debug, Args)]
+pub(crate) struct LsArgs {
+    /// Which keys, such as /my/**/sta* or !/my/tmp/**; all keys if there is none.
+    #[arg(value_name = "GLOB", value_parser = text::filter)]
+    globs: Vec<Filter>,
+    /// Stop after so many keys.
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    /// Show when each was written, its entry and the grant that the entry cites.
+    #[arg(short)]
+    long: bool,
+    #[command(flatten)]
+    agent: AgentArgs,
+}
+
+/// Runs `get`.
+pub(crate) fn get(args: &GetArgs, format: Format) -> Result<Exit> {
+    let client = args.agent.client()?;
+    let found = converse(&client, async { Ok(client.get(&args.key).await?) })?;
+    let found = found.ok_or_else(|| unset(&args.key))?;
+    match format {
+        Format::Text => output::raw(&found.value)?,
+        Format::Json => output::json(&value_object(&args.key, &found))?,
+    }
+    Ok(Exit::Ok)
+}
+
+fn unset(key: &Key) -> Failure {
+    Failure::new(codes::KEY_UNSET, format!("{key} is not set"))
+}
+
+fn value_object(key: &Key, found: &Stored) -> serde_json::Value {
+    let mut object = written_object(key, &found.written);
+    if let Ok(text) = str::from_utf8(&found.value) {
+        object["value"] = text.into();
+    }
+    object["value_b64"] = BASE64_STANDARD.encode(&found.value).into();
+    object
+}
+
+fn written_object(key: &Key, written: &Written) -> serde_json::Value {
+    json!({
+        "key": key.as_str(),
+        "entry": written.entry.to_string(),
+        "timestamp_us": written.timestamp.as_micros(),
+        "grant": written.grant.map(|grant| grant.to_string()),
+    })
+}
+
+/// Runs `set`.
+pub(crate) fn set(args: &SetArgs, format: Format) -> Result<Exit> {
+    let from_stdin = args.value.as_deref() == Some(OsStr::new("-"));
+    let file = args.file.as_deref().or(from_stdin.then_some(Path::new("-")));
+    if file.is_some_and(files::is_dash) && args.sign.takes_stdin() {
+        return Err(Failure::new(
+            codes::USAGE,
+            "the value and the identity cannot both come from standard input",
+        ));
+    }
+    let value: Bytes = match (file, &args.value) {
+        (Some(path), _) => files::read(path, MAX_VALUE_BYTES)?.ok_or_else(|| too_large(&args.key))?.into(),
+        (None, value) => value.clone().unwrap_or_default().into_encoded_bytes().into(),
+    };
+    if value.len() > MAX_VALUE_BYTES {
+        return Err(too_large(&args.key));
+    }
+    Write { key: &args.key, value: Some(value), only_if: &args.only_if, sign: &args.sign, agent: &args.agent }
+        .run(format)
+}
+
+fn too_large(key: &Key) -> Failure {
+    let text =
+        format!("the value for {key} has more than {MAX_VALUE_BYTES} bytes; store it in parts or elsewhere");
+    Failure::new(Code::TooLarge.as_str(), text)
+}
+
+/// Runs `del`.
+pub(crate) fn del(args: &DelArgs, format: Format) -> Result<Exit> {
+    Write { key: &args.key, value: None, only_if: &args.only_if, sign: &args.sign, agent: &args.agent }
+        .run(format)
+}
+
+/// One write to one key.
+struct Write<'a> {
+    key: &'a Key,
+    /// `None` unsets.
+    value: Option<Bytes>,
+    only_if: &'a IfArgs,
+    sign: &'a SignArgs,
+    agent: &'a AgentArgs,
+}
+
+impl Write<'_> {
+    fn run(self, format: Format) -> Result<Exit> {
+        let client = self.agent.client()?;
+        let written = if self.sign.signs() {
+            if self.only_if.if_id.is_some() {
+                let text =
+                    "--if-id only works where the agent signs: leave --identity (KVGOSSIP_IDENTITY) out";
+                return Err(Failure::new(codes::USAGE, text));
+            }
+            let identity = self.sign.identity("set")?;
+            converse(&client, self.sign_here(&client, &identity))?
+        } else {
+            self.sign.check_unsigned()?;
+            converse(&client, self.sign_there(&client))?
+        };
+        if format == Format::Json && self.sign.out.is_none() {
+            output::json(&written_object(self.key, &written))?;
+        }
+        Ok(Exit::Ok)
+    }
+
+    /// The agent signs.
+    async fn sign_there(&self, client: &AgentClient) -> Result<Written> {
+        let only_if = match &self.only_if.if_id {
+            None => None,
+            Some(Condition::Unset) => Some(IfEntry::None),
+            Some(Condition::Entry(wanted)) => Some(IfEntry::Is(self.current(client, wanted).await?)),
+        };
+        Ok(match &self.value {
+            Some(value) => client.put(self.key, value.clone(), only_if).await?,
+            None => client.delete(self.key, only_if).await?,
+        })
+    }
+
+    /// The whole id of the current entry, if it is the one that is wanted.
+    async fn current(&self, client: &AgentClient, wanted: &IdPrefix) -> Result<kvgossip_grants::EntryId> {
+        if let Ok(id) = wanted.as_str().parse() {
+            return Ok(id);
+        }
+        let found = client.get(self.key).await?.map(|found| found.written.entry);
+        found.filter(|id| id.to_string().starts_with(wanted.as_str())).ok_or_else(|| {
+            let is = found.map_or("unset".to_owned(), |id| format!("at entry {}", id.short()));
+            Failure::new(
+                codes::ENTRY_CHANGED,
+                format!("{} is {is}, not at {wanted}: nothing was written", self.key),
+            )
+        })
+    }
+
+    /// This process signs.
+    async fn sign_here(&self, client: &AgentClient, identity: &Identity) -> Result<Written> {
+        let answer = client.explain(identity.entity(), self.key).await?;
+        let cluster = identity.check_cluster(&answer.cluster)?;
+        if !answer.accepted {
+            return Err(super::inspect::not_allowed(identity.entity(), self.key, &answer));
+        }
+        if self.value.is_none() && answer.current.is_none() {
+            return Err(unset(self.key));
+        }
+        let grant = match answer.chain.last() {
+            Some(link) => Some(link.grant.parse().map_err(|_| unexpected("a grant's id that is none"))?),
+            None => None,
+        };
+        let timestamp = agent_time(answer.stamp_us)?;
+        let value = self.value.clone().unwrap_or_default();
+        let op = if self.value.is_some() { Op::set(&value) } else { Op::Delete };
+        let entry = Entry { key: self.key.clone(), timestamp, op, signer: identity.entity(), grant };
+        let fact = EntryFact::new(identity.sign(cluster, entry)?, value)
+            .map_err(|code| Failure::new(codes::INTERNAL, code.help()))?;
+        let written = Written { entry: fact.id(), timestamp, grant };
+        self.sign.deliver(client, &[Fact::Entry(fact)]).await?;
+        Ok(written)
+    }
+}
+
+/// Runs `ls`.
+pub(crate) fn ls(args: &LsArgs, format: Format) -> Result<Exit> {
+    let client = args.agent.client()?;
+    converse(&client, async {
+        let mut left = args.limit.unwrap_or(usize::MAX);
+        let mut pages = Pages::new(&client, args.globs.clone());
+        let mut first = true;
+        while left > 0
+            && let Some(mut rows) = pages.next(left.min(DEFAULT_PAGE_ROWS)).await?
+        {
+            rows.truncate(left);
+            left -= rows.len();
+            show_keys(&rows, args.long, first, format)?;
+            first = false;
+        }
+        Ok(Exit::Ok)
+    })
+}
+
+fn show_keys(rows: &[KeyRow], long: bool, first: bool, format: Format) -> Result<()> {
+    match format {
+        Format::Json => rows.iter().try_for_each(output::json),
+        Format::Text if long => {
+            let head = if first { ["WRITTEN", "ENTRY", "GRANT", "KEY"] } else { [""; 4] };
+            let cells = rows.iter().map(|row| {
+                let (entry, grant) = (short(&row.entry).to_owned(), short_or(row.grant.as_ref(), "root"));
+                // Columns keep their width from page to page: each of the first three has one.
+                [time::show(row.timestamp_us), entry, format!("{grant:8}"), row.key.clone()]
+            });
+            output::text(&output::table(head, &cells.collect::<Vec<_>>()))
+        }
+        Format::Text => {
+            let lines: String = rows.iter().map(|row| output::printable(&row.key) + "\n").collect();
+            output::text(&lines)
+        }
+    }
+}
+
+/// The keys of a filter, page by page.
+pub(crate) struct Pages<'a> {
+    client: &'a AgentClient,
+    query: KeysQuery,
+    ended: bool,
+}
+
+impl<'a> Pages<'a> {
+    pub(crate) fn new(client: &'a AgentClient, filters: Vec<Filter>) -> Self {
+        Self { client, query: KeysQuery { filters, ..KeysQuery::default() }, ended: false }
+    }
+
+    /// The next page, of about `limit` rows; `None` after the last one.
+    pub(crate) async fn next(&mut self, limit: usize) -> Result<Option<Vec<KeyRow>>> {
+        if self.ended {
+            return Ok(None);
+        }
+        self.query.limit = Some(limit);
+        let page = self.client.keys(&self.query).await?;
+        // An agent that gave the same place twice would keep the command going for ever.
+        if page.next.is_some() && page.next == self.query.after {
+            return Err(unexpected("pages that do not advance"));
+        }
+        self.ended = page.next.is_none();
+        self.query.after = page.next;
+        Ok(Some(page.keys))
+    }
+}

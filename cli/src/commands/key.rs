@@ -1,0 +1,119 @@
+//! `keygen`: RSA keys.
+
+use crate::codes;
+use crate::error::{Exit, Failure, Result};
+use crate::files::{self, Readers};
+use crate::output::{self, Format, say};
+use crate::progress;
+use clap::Args;
+use kvgossip_grants::{KEY_BITS, PublicKey, Signer, SigningKey, SigningKeyError};
+use rand::{Rng, SeedableRng};
+use serde_json::json;
+use std::path::PathBuf;
+
+/// Make an RSA key, or show the public half of one.
+///
+/// The private key is written as PKCS#8 PEM to FILE, which only its owner may read and which is never overwritten, or to
+/// standard output. The id of the entity that the key stands for goes to standard error.
+#[derive(Debug, Args)]
+pub(crate) struct KeygenArgs {
+    /// Where the new private key goes; `-` (the default) is standard output.
+    #[arg(short, value_name = "FILE", conflicts_with = "public_of")]
+    out: Option<PathBuf>,
+    /// Size of the new key in bits: 2048, 3072 or 4096.
+    #[arg(long, value_name = "N", default_value = "2048", value_parser = bits, conflicts_with = "public_of")]
+    bits: usize,
+    /// Print the public key (PEM) of the private or public key in FILE; `-` is standard input.
+    #[arg(short = 'y', value_name = "FILE")]
+    public_of: Option<PathBuf>,
+}
+
+fn bits(text: &str) -> Result<usize, String> {
+    let found = KEY_BITS.into_iter().find(|bits| bits.to_string() == text);
+    found.ok_or_else(|| "an RSA key has 2048, 3072 or 4096 bits here".to_owned())
+}
+
+/// Runs `keygen`.
+pub(crate) fn keygen(args: &KeygenArgs, format: Format) -> Result<Exit> {
+    match &args.public_of {
+        Some(file) => show_public(&files::public_key(file)?, format)?,
+        None => make(args, format)?,
+    }
+    Ok(Exit::Ok)
+}
+
+fn show_public(key: &PublicKey, format: Format) -> Result<()> {
+    let entity = key.entity().to_string();
+    match format {
+        Format::Text => {
+            output::text(&key.to_pem())?;
+            say(&format!("entity {entity}"));
+            Ok(())
+        }
+        Format::Json => {
+            output::json(&json!({ "entity": entity, "bits": key.bits(), "public_pem": key.to_pem() }))
+        }
+    }
+}
+
+fn make(args: &KeygenArgs, format: Format) -> Result<()> {
+    let file = args.out.as_deref().filter(|path| !files::is_dash(path));
+    // Found out before the work; that nothing is overwritten is made sure of when the file is made.
+    if let Some(path) = file.filter(|path| path.symlink_metadata().is_ok()) {
+        return Err(files::exists(path));
+    }
+    let waiting = format!("making an RSA key of {} bits…", args.bits);
+    let (key, pem) = progress::while_working(&waiting, || generate(args.bits))?;
+    let entity = key.public().entity().to_string();
+    match (file, format) {
+        (Some(path), _) => files::create(path, Readers::Owner, pem.as_bytes())?,
+        (None, Format::Text) => output::text(&pem)?,
+        (None, Format::Json) => {}
+    }
+    match format {
+        Format::Text => say(&format!("entity {entity}")),
+        Format::Json => {
+            let mut answer = json!({ "entity": entity, "bits": args.bits });
+            match file {
+                Some(path) => answer["file"] = path.display().to_string().into(),
+                None => answer["private_pem"] = pem.into(),
+            }
+            output::json(&answer)?;
+        }
+    }
+    Ok(())
+}
+
+/// A key from a cryptographic generator that the system seeds once: so there is one place only at which randomness can be
+/// missing.
+fn generate(bits: usize) -> Result<(SigningKey, String)> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed)
+        .map_err(|error| Failure::new(codes::INTERNAL, format!("the system gives no randomness: {error}")))?;
+    let mut generator = rand::rngs::StdRng::from_seed(seed);
+    SigningKey::generate(bits, &mut |buffer| generator.fill_bytes(buffer)).map_err(|error| match error {
+        SigningKeyError::Bits(_) => Failure::new(codes::RSA_UNSUPPORTED, error.to_string()),
+        _ => Failure::new(codes::INTERNAL, error.to_string()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_sizes_of_the_format_are_offered() {
+        assert_eq!(bits("3072"), Ok(3072));
+        for text in ["1024", "0", "", "+2048", "02048", "18446744073709553664"] {
+            assert!(bits(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn two_keys_differ() {
+        let (one, pem) = generate(2048).unwrap();
+        let (two, _) = generate(2048).unwrap();
+        assert_ne!(one.public().entity(), two.public().entity());
+        assert_eq!(SigningKey::from_pem(&pem).unwrap().public(), one.public());
+    }
+}

@@ -1,0 +1,29 @@
+//! What each verb does, one file for each group.
+
+pub(crate) mod entry;
+pub(crate) mod grant;
+pub(crate) mod inspect;
+pub(crate) mod key;
+pub(crate) mod revoke;
+
+use crate::args::{Cli, Command};
+use crate::error::{Exit, Result};
+
+/// Runs one command.
+pub(crate) fn run(cli: Cli) -> Result<Exit> {
+    let format = cli.output;
+    match cli.command {
+        Command::Keygen(args) => key::keygen(&args, format),
+        Command::Get(args) => entry::get(&args, format),
+        Command::Set(args) => entry::set(&args, format),
+        Command::Del(args) => entry::del(&args, format),
+        Command::Ls(args) => entry::ls(&args, format),
+        Command::Grant(args) => grant::grant(&args, format),
+        Command::Explain(args) => inspect::explain(&args, format),
+        Command::Floor(args) => revoke::floor(&args, format),
+        Command::Status(args) => inspect::status(&args, format),
+        Command::Digest(args) => inspect::digest(&args, format),
+        Command::Sync(args) => inspect::sync(&args, format),
+        Command::Refusals(args) => inspect::refusals(&args, format),
+    }
+}

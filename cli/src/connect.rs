@@ -1,0 +1,115 @@
+//! Finding the agent, asking it, and what its refusals make the process end with.
+
+use crate::codes;
+use crate::error::{Exit, Failure, Result};
+use crate::files;
+use crate::output::say;
+use crate::progress::SILENCE;
+use crate::{text, time};
+use clap::Args;
+use kvgossip_api::{DEFAULT_HTTP, SOCKET_NAME};
+use kvgossip_client::{AgentClient, ClientError, DEFAULT_TIMEOUT, Endpoint};
+use std::env;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Which agent to talk to.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct AgentArgs {
+    /// The agent: unix:PATH or http://HOST:PORT [env: KVGOSSIP_AGENT; else the socket in the data directory, else
+    /// http://127.0.0.1:7948].
+    #[arg(long, value_name = "URL", value_parser = endpoint, help_heading = "Agent")]
+    agent: Option<Endpoint>,
+    /// The agent's data directory, where its socket is [env: KVGOSSIP_DATA_DIR].
+    #[arg(long, value_name = "DIR", help_heading = "Agent", conflicts_with = "agent")]
+    data_dir: Option<PathBuf>,
+    /// A file with the bearer token that the agent asks for on TCP [env: KVGOSSIP_TOKEN_FILE].
+    #[arg(long, value_name = "FILE", help_heading = "Agent")]
+    token_file: Option<PathBuf>,
+    /// How long to wait for each answer [default: 30s; `sync`: 1h].
+    #[arg(long, value_name = "DURATION", value_parser = time::duration, help_heading = "Agent")]
+    timeout: Option<Duration>,
+}
+
+fn endpoint(text: &str) -> Result<Endpoint, text::TextFault> {
+    text.parse().map_err(|error: kvgossip_client::EndpointError| {
+        text::TextFault::whole(codes::URL_MALFORMED, "an agent's URL", &error.to_string(), text)
+    })
+}
+
+impl AgentArgs {
+    /// The agent that is meant. Options count before the environment.
+    pub(crate) fn client(&self) -> Result<AgentClient> {
+        let mut client = AgentClient::new(self.endpoint()?);
+        if let Some(path) = self.token_file.clone().or_else(|| files::from_env("KVGOSSIP_TOKEN_FILE")) {
+            client = client.with_token(files::token(&path)?);
+        }
+        Ok(client.with_timeout(self.timeout.unwrap_or(DEFAULT_TIMEOUT)))
+    }
+
+    /// The limit of time that was asked for.
+    pub(crate) fn timeout_or(&self, default: Duration) -> Duration {
+        self.timeout.unwrap_or(default)
+    }
+
+    fn endpoint(&self) -> Result<Endpoint> {
+        let socket = |dir: PathBuf| Endpoint::Unix(dir.join(SOCKET_NAME));
+        if let Some(endpoint) = &self.agent {
+            return Ok(endpoint.clone());
+        }
+        if let Some(dir) = &self.data_dir {
+            return Ok(socket(dir.clone()));
+        }
+        if let Some(url) = env::var_os("KVGOSSIP_AGENT").filter(|url| !url.is_empty()) {
+            let parsed = endpoint(&url.to_string_lossy());
+            return parsed.map_err(|fault| Failure::from(&fault).note("  (from KVGOSSIP_AGENT)"));
+        }
+        if let Some(dir) = files::from_env("KVGOSSIP_DATA_DIR") {
+            return Ok(socket(dir));
+        }
+        endpoint(&format!("http://{DEFAULT_HTTP}")).map_err(|fault| Failure::from(&fault))
+    }
+}
+
+/// Runs a command's conversation with an agent; says so if it takes more than a second.
+pub(crate) fn converse<T>(client: &AgentClient, talk: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::new(codes::INTERNAL, format!("cannot start: {error}")))?;
+    runtime.block_on(async {
+        tokio::pin!(talk);
+        match tokio::time::timeout(SILENCE, &mut talk).await {
+            Ok(done) => done,
+            Err(_) => {
+                say(&format!("waiting for the agent at {}…", client.endpoint()));
+                talk.await
+            }
+        }
+    })
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        let exit = match &error {
+            ClientError::Refused { code, status, .. } => codes::exit(code).unwrap_or(of_status(*status)),
+            error => codes::exit(error.code()).unwrap_or(Exit::Error),
+        };
+        let message = match error.advice() {
+            Some(advice) => format!("{error}; {advice}"),
+            None => error.to_string(),
+        };
+        // A refusal is an error, whatever its code means where it is no refusal.
+        let exit = if exit == Exit::Ok { Exit::Error } else { exit };
+        Self::with_exit(error.code(), message, exit)
+    }
+}
+
+/// The exit code for an HTTP status whose stable code this program does not know.
+fn of_status(status: u16) -> Exit {
+    match status {
+        401 | 403 => Exit::NotAuthorised,
+        404 => Exit::NotFound,
+        409 | 412 => Exit::Conflict,
+        408 | 503 | 504 => Exit::TimedOut,
+        _ => Exit::Error,
+    }
+}

@@ -1,0 +1,147 @@
+//! Files that commands read and make. `-` is standard input or standard output.
+
+use crate::codes;
+use crate::error::{Failure, Result};
+use crate::output::say;
+use kvgossip_client::{MAX_TOKEN_BYTES, Token, TokenError};
+use kvgossip_grants::{PublicKey, PublicKeyError, Signer, SigningKey, SigningKeyError};
+use std::env;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+/// The largest PEM file that is read, in bytes: a key of 4096 bits has 3.3 kB.
+const MAX_PEM_BYTES: usize = 64 << 10;
+
+/// Whether a path stands for standard input or output.
+pub(crate) fn is_dash(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}
+
+/// A path from the environment; an empty one counts as none.
+pub(crate) fn from_env(variable: &str) -> Option<PathBuf> {
+    env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+/// A path for messages.
+pub(crate) fn name(path: &Path) -> String {
+    if is_dash(path) { "standard input".to_owned() } else { path.display().to_string() }
+}
+
+/// Reads a whole file; `None` if it has more than `limit` bytes.
+pub(crate) fn read(path: &Path, limit: usize) -> Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    let limit_bytes = limit as u64 + 1;
+    let read = if is_dash(path) {
+        io::stdin().lock().take(limit_bytes).read_to_end(&mut bytes)
+    } else {
+        File::open(path).and_then(|file| file.take(limit_bytes).read_to_end(&mut bytes))
+    };
+    read.map_err(|error| Failure::new(codes::FILE_READ, format!("cannot read {}: {error}", name(path))))?;
+    Ok(if bytes.len() > limit { None } else { Some(bytes) })
+}
+
+fn read_pem(path: &Path) -> Result<String> {
+    let fault = |why: &str| {
+        Failure::new(codes::PEM_INVALID, format!("{}: this is not a PEM file: {why}", name(path)))
+    };
+    let bytes = read(path, MAX_PEM_BYTES)?.ok_or_else(|| fault("it has more than 64 KiB"))?;
+    String::from_utf8(bytes).map_err(|_| fault("it is not text"))
+}
+
+/// Reads a private key and warns if others can read it, too.
+pub(crate) fn signing_key(path: &Path) -> Result<SigningKey> {
+    let text = read_pem(path)?;
+    let key = SigningKey::from_pem(&text).map_err(|error| signing_key_fault(path, &error))?;
+    warn_if_shared(path);
+    Ok(key)
+}
+
+/// Reads a public key, or the public half of a private one.
+pub(crate) fn public_key(path: &Path) -> Result<PublicKey> {
+    let text = read_pem(path)?;
+    match PublicKey::from_pem(&text) {
+        Ok(key) => Ok(key),
+        Err(PublicKeyError::NotPem) if text.contains("PRIVATE KEY-----") => {
+            let key = SigningKey::from_pem(&text).map_err(|error| signing_key_fault(path, &error))?;
+            warn_if_shared(path);
+            Ok(key.public().clone())
+        }
+        Err(error) => Err(public_key_fault(path, &error)),
+    }
+}
+
+fn signing_key_fault(path: &Path, error: &SigningKeyError) -> Failure {
+    match error {
+        SigningKeyError::Public(error) => public_key_fault(path, error),
+        error => Failure::new(codes::PEM_INVALID, format!("{}: {error}", name(path))),
+    }
+}
+
+fn public_key_fault(path: &Path, error: &PublicKeyError) -> Failure {
+    let code = match error {
+        PublicKeyError::Bits(_) | PublicKeyError::Exponent => codes::RSA_UNSUPPORTED,
+        _ => codes::PEM_INVALID,
+    };
+    Failure::new(code, format!("{}: {error}", name(path)))
+}
+
+#[cfg(unix)]
+fn warn_if_shared(path: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    let Ok(found) = fs::metadata(path) else { return };
+    let mode = found.permissions().mode() & 0o777;
+    if !is_dash(path) && found.is_file() && mode & 0o077 != 0 {
+        say(&format!(
+            "warning: {0}: others may read or change this private key (mode {mode:04o}); run `chmod 600 {0}`",
+            name(path)
+        ));
+    }
+}
+
+#[cfg(not(unix))]
+fn warn_if_shared(_path: &Path) {}
+
+/// Reads a bearer token.
+pub(crate) fn token(path: &Path) -> Result<Token> {
+    let fault = || Failure::new(codes::TOKEN_MALFORMED, format!("{}: {TokenError}", name(path)));
+    let bytes = read(path, MAX_TOKEN_BYTES + 2)?.ok_or_else(fault)?;
+    String::from_utf8(bytes).ok().and_then(|text| text.parse().ok()).ok_or_else(fault)
+}
+
+/// Who may read a file that is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Readers {
+    /// Its owner alone.
+    Owner,
+    /// Whom the umask allows.
+    Umask,
+}
+
+/// The refusal to replace a file.
+pub(crate) fn exists(path: &Path) -> Failure {
+    let text = format!("{}: the file exists and is left as it is; name another", path.display());
+    Failure::new(codes::FILE_EXISTS, text)
+}
+
+/// Makes a file; never replaces one. What could not be written whole is removed.
+pub(crate) fn create(path: &Path, readers: Readers, bytes: &[u8]) -> Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    if readers == Readers::Owner {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.mode(0o600);
+    }
+    let mut file = options.open(path).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => exists(path),
+        _ => Failure::new(codes::FILE_WRITE, format!("cannot make {}: {error}", path.display())),
+    })?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    written.map_err(|error| {
+        drop(file);
+        // The file is this command's own: a half-written key or fact would only mislead.
+        let _ = fs::remove_file(path);
+        Failure::new(codes::FILE_WRITE, format!("cannot write {}: {error}", path.display()))
+    })
+}

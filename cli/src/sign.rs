@@ -1,0 +1,274 @@
+//! Signing in the command, and handing the signed facts to an agent or to a file.
+
+use crate::codes;
+use crate::error::{Exit, Failure, Result};
+use crate::files::{self, Readers};
+use crate::output::{self, short};
+use crate::time;
+use base64::prelude::{BASE64_STANDARD, Engine};
+use clap::Args;
+use kvgossip_api::{FactRow, VerdictRow};
+use kvgossip_client::AgentClient;
+use kvgossip_grants::{
+    Body, ClusterId, EntityId, Fact, Signed, Signer, SigningKey, SigningKeyError, Timestamp, Verdict,
+};
+use std::path::PathBuf;
+
+/// How far an agent's clock may be ahead of this machine's before nothing is signed, in microseconds. A time from the far
+/// future would win over every later write.
+const MAX_AGENT_AHEAD_US: u64 = 10 * 60 * 1_000_000;
+
+/// With which key to sign, for which cluster, and where to.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SignArgs {
+    /// Sign with the RSA private key in this PEM file; it stays in this process [env: KVGOSSIP_IDENTITY].
+    #[arg(long, value_name = "K.pem", help_heading = "Signing")]
+    identity: Option<PathBuf>,
+    /// Write the signed facts to a new file, one JSON object a line, and send nothing; `-` is standard output.
+    #[arg(long, value_name = "FILE", help_heading = "Signing")]
+    pub(crate) out: Option<PathBuf>,
+    /// Sign only for the cluster of this root key. With --out, root itself then needs no agent.
+    #[arg(long, value_name = "PUB.pem", help_heading = "Signing")]
+    root: Option<PathBuf>,
+    /// Sign only for the cluster of this id; as --root.
+    #[arg(long, value_name = "ID", value_parser = cluster_id, help_heading = "Signing")]
+    cluster: Option<ClusterId>,
+}
+
+fn cluster_id(text: &str) -> Result<ClusterId, crate::text::TextFault> {
+    text.parse().map_err(|_| {
+        let reason = "write all 64 digits, 0-9 and a-f, of the cluster's id";
+        crate::text::TextFault::whole(codes::ID_MALFORMED, "a cluster's id", reason, text)
+    })
+}
+
+impl SignArgs {
+    /// Whether the command itself signs.
+    pub(crate) fn signs(&self) -> bool {
+        self.identity_file().is_some()
+    }
+
+    fn identity_file(&self) -> Option<PathBuf> {
+        self.identity.clone().or_else(|| files::from_env("KVGOSSIP_IDENTITY"))
+    }
+
+    /// Whether the key comes from standard input.
+    pub(crate) fn takes_stdin(&self) -> bool {
+        self.identity_file().is_some_and(|path| files::is_dash(&path))
+    }
+
+    /// Refuses what only makes sense together with a key.
+    pub(crate) fn check_unsigned(&self) -> Result<()> {
+        if self.out.is_none() {
+            return Ok(());
+        }
+        Err(Failure::new(
+            codes::USAGE,
+            "--out needs --identity: the agent hands out no signed fact of its own",
+        ))
+    }
+
+    /// The signer; `verb` is the command that asks for it.
+    pub(crate) fn identity(&self, verb: &str) -> Result<Identity> {
+        let Some(path) = self.identity_file() else {
+            let text = format!("`{verb}` signs: name your private key with --identity or KVGOSSIP_IDENTITY");
+            return Err(Failure::new(codes::USAGE, text));
+        };
+        let expected = match &self.root {
+            Some(path) => Some(files::public_key(path)?.cluster()),
+            None => None,
+        };
+        if let (Some(root), Some(cluster)) = (expected, self.cluster)
+            && root != cluster
+        {
+            return Err(Failure::new(
+                codes::CLUSTER_MISMATCH,
+                "--root and --cluster name different clusters",
+            ));
+        }
+        Ok(Identity { key: files::signing_key(&path)?, expected: expected.or(self.cluster) })
+    }
+
+    /// Hands facts to the agent, or writes them to the file that `--out` names.
+    pub(crate) async fn deliver(&self, client: &AgentClient, facts: &[Fact]) -> Result<()> {
+        match &self.out {
+            Some(_) => self.write_out(facts),
+            None => send(client, facts).await,
+        }
+    }
+
+    /// Writes facts to the file that `--out` names.
+    pub(crate) fn write_out(&self, facts: &[Fact]) -> Result<()> {
+        let lines: String = facts.iter().map(line_of).collect::<Result<_>>()?;
+        match self.out.as_deref() {
+            Some(path) if !files::is_dash(path) => files::create(path, Readers::Umask, lines.as_bytes()),
+            _ => output::text(&lines),
+        }
+    }
+}
+
+/// Whoever signs in this process.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    key: SigningKey,
+    /// The cluster that the command line names.
+    expected: Option<ClusterId>,
+}
+
+impl Identity {
+    /// Who this is.
+    pub(crate) fn entity(&self) -> EntityId {
+        self.key.public().entity()
+    }
+
+    /// Whether this is the root of `cluster`.
+    pub(crate) fn is_root_of(&self, cluster: ClusterId) -> bool {
+        self.key.public().cluster() == cluster
+    }
+
+    /// The cluster that the command line names, if this is its root: then no agent is needed to sign.
+    pub(crate) fn known_root(&self) -> Option<ClusterId> {
+        self.expected.filter(|cluster| self.is_root_of(*cluster))
+    }
+
+    /// Reads the id of the agent's cluster and refuses it if the command line names another one.
+    pub(crate) fn check_cluster(&self, text: &str) -> Result<ClusterId> {
+        let cluster: ClusterId = text.parse().map_err(|_| unexpected("a cluster id that is none"))?;
+        match self.expected {
+            Some(expected) if expected != cluster => Err(Failure::new(
+                codes::CLUSTER_MISMATCH,
+                format!(
+                    "the agent belongs to cluster {}, not to {}: nothing was signed; check --agent, --root and --cluster",
+                    cluster.short(),
+                    expected.short()
+                ),
+            )),
+            _ => Ok(cluster),
+        }
+    }
+
+    /// Signs a body.
+    pub(crate) fn sign<B: Body>(&self, cluster: ClusterId, body: B) -> Result<Signed<B>> {
+        Signed::sign(cluster, body, &self.key).map_err(|error| signing_failed(&error))
+    }
+}
+
+fn signing_failed(error: &SigningKeyError) -> Failure {
+    Failure::new(codes::INTERNAL, format!("cannot sign: {error}"))
+}
+
+/// What an agent of this version does not answer.
+pub(crate) fn unexpected(what: &str) -> Failure {
+    Failure::new(
+        "agent.unexpected",
+        format!("the agent's answer has {what}; check --agent and the agent's version"),
+    )
+}
+
+/// Takes a time from the agent unless it lies far ahead of this machine's clock.
+pub(crate) fn agent_time(micros: u64) -> Result<Timestamp> {
+    let limit = time::now().saturating_add(MAX_AGENT_AHEAD_US);
+    match Timestamp::from_micros(micros) {
+        Ok(time) if time <= limit => Ok(time),
+        _ => Err(Failure::new(
+            codes::CLOCK_SKEW,
+            format!(
+                "the agent would have {} signed, more than 10 minutes ahead of this machine's clock: nothing was signed; \
+                 set the clocks",
+                time::show(micros)
+            ),
+        )),
+    }
+}
+
+/// Sixteen random bytes.
+pub(crate) fn nonce() -> Result<[u8; 16]> {
+    let mut nonce = [0; 16];
+    getrandom::fill(&mut nonce)
+        .map_err(|error| Failure::new(codes::INTERNAL, format!("the system gives no randomness: {error}")))?;
+    Ok(nonce)
+}
+
+fn line_of(fact: &Fact) -> Result<String> {
+    let key = match fact {
+        Fact::Entry(entry) => Some(entry.entry().key.to_string()),
+        _ => None,
+    };
+    let row = FactRow {
+        id: fact.id().to_string(),
+        kind: fact.kind().to_owned(),
+        key,
+        record_b64: BASE64_STANDARD.encode(fact.to_record()),
+    };
+    let line = serde_json::to_string(&row);
+    line.map(|line| line + "\n")
+        .map_err(|error| Failure::new(codes::INTERNAL, format!("cannot write JSON: {error}")))
+}
+
+/// Offers facts to the agent; the first that is not taken in is the failure.
+async fn send(client: &AgentClient, facts: &[Fact]) -> Result<()> {
+    let verdicts = client.post_facts(facts).await?;
+    let failed = facts.iter().zip(&verdicts).find_map(|(fact, row)| Some((fact, refusal(row)?)));
+    let Some((fact, (code, exit, message))) = failed else {
+        return Ok(());
+    };
+    let text =
+        format!("the agent did not take the {} {}: {message}", fact.kind(), short(&fact.id().to_string()));
+    let mut failure = Failure::with_exit(code, text, exit);
+    for (fact, row) in facts.iter().zip(&verdicts).filter(|_| facts.len() > 1) {
+        failure = failure.note(format!("  {} {} {}", row.verdict, fact.kind(), fact.id()));
+    }
+    Err(failure)
+}
+
+/// Why a fact was not taken in; `None` if it was, or if there was nothing to do.
+fn refusal(row: &VerdictRow) -> Option<(String, Exit, String)> {
+    if row.verdict == Verdict::Merged.as_str() {
+        return None;
+    }
+    let code = row.code.clone().unwrap_or_else(|| row.verdict.clone());
+    let by_verdict = if matches!(row.verdict.as_str(), "refused" | "unjustified") {
+        Exit::NotAuthorised
+    } else {
+        Exit::Error
+    };
+    let exit = codes::exit(&code).unwrap_or(by_verdict);
+    let message = row.message.clone().unwrap_or_else(|| row.verdict.clone());
+    (exit != Exit::Ok).then_some((code, exit, message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kvgossip_grants::Code;
+
+    fn exit_of(verdict: &str, code: &str) -> Option<Exit> {
+        let row = VerdictRow { id: None, verdict: verdict.into(), code: Some(code.into()), message: None };
+        refusal(&row).map(|(_, exit, _)| exit)
+    }
+
+    #[test]
+    fn a_verdict_decides_the_exit_code() {
+        assert_eq!(exit_of("merged", ""), None);
+        assert_eq!(exit_of("moot", Code::Known.as_str()), None);
+        assert_eq!(exit_of("moot", Code::RevocationBettered.as_str()), None);
+        assert_eq!(exit_of("moot", Code::Dominated.as_str()), Some(Exit::Conflict));
+        assert_eq!(exit_of("moot", Code::GrantRevoked.as_str()), Some(Exit::NotAuthorised));
+        assert_eq!(exit_of("not_yet", Code::NotYet.as_str()), Some(Exit::Error));
+        assert_eq!(exit_of("unjustified", Code::GrantUnknown.as_str()), Some(Exit::NotAuthorised));
+        assert_eq!(exit_of("refused", Code::BadSignature.as_str()), Some(Exit::Integrity));
+        assert_eq!(exit_of("refused", "grant.of_a_later_version"), Some(Exit::NotAuthorised));
+        assert_eq!(exit_of("later", "code.of_a_later_version"), Some(Exit::Error));
+    }
+
+    #[test]
+    fn times_from_the_far_future_are_not_signed() {
+        let now = time::now();
+        assert_eq!(agent_time(now.as_micros()).unwrap(), now);
+        assert_eq!(
+            agent_time(now.saturating_add(2 * MAX_AGENT_AHEAD_US).as_micros()).unwrap_err().code(),
+            codes::CLOCK_SKEW
+        );
+        assert_eq!(agent_time(u64::MAX).unwrap_err().code(), codes::CLOCK_SKEW);
+    }
+}

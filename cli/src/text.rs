@@ -1,0 +1,123 @@
+//! Reading keys, globs, prefixes and ids from the command line, with the faulty place marked like compilers do.
+
+use crate::codes;
+use crate::error::Failure;
+use crate::output::printable;
+use kvgossip_client::{Filter, FilterError};
+use kvgossip_grants::{GlobError, Key, KeyError, KeyGlob, PathPrefix};
+
+/// How much of a text is shown on either side of its fault, in characters.
+const SHOWN: usize = 60;
+
+/// A text that is not what it should be, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TextFault {
+    code: &'static str,
+    what: &'static str,
+    reason: String,
+    text: String,
+    /// 1 is the first character; `None`: the text as a whole.
+    column: Option<usize>,
+}
+
+impl TextFault {
+    /// A fault of the text as a whole.
+    pub(crate) fn whole(code: &'static str, what: &'static str, reason: &str, text: &str) -> Self {
+        Self { code, what, reason: reason.to_owned(), text: text.to_owned(), column: None }
+    }
+}
+
+impl std::error::Error for TextFault {}
+
+impl std::fmt::Display for TextFault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "not {}: {}", self.what, self.reason)
+    }
+}
+
+impl From<&TextFault> for Failure {
+    fn from(fault: &TextFault) -> Self {
+        let failure = Self::new(fault.code, fault.to_string());
+        let Some(column) = fault.column else {
+            let (shown, _) = excerpt(&fault.text, 1);
+            return failure.note(format!("  {shown}"));
+        };
+        let (shown, at) = excerpt(&fault.text, column);
+        failure.note(format!("  {shown}")).note(format!("  {:>at$} column {column}", "^"))
+    }
+}
+
+/// The part of `text` around `column`, and the column of the fault in that part.
+fn excerpt(text: &str, column: usize) -> (String, usize) {
+    let skipped = column.saturating_sub(SHOWN + 1);
+    let mut shown: String = text.chars().skip(skipped).take(2 * SHOWN + 1).collect();
+    if text.chars().nth(skipped + 2 * SHOWN + 1).is_some() {
+        shown.push('…');
+    }
+    let mut at = column - skipped;
+    if skipped > 0 {
+        shown.insert(0, '…');
+        at += 1;
+    }
+    (printable(&shown), at)
+}
+
+fn key_fault(what: &'static str, text: &str, error: &KeyError) -> TextFault {
+    let (reason, column) = (error.kind().to_string(), Some(error.column()));
+    TextFault { code: codes::KEY_MALFORMED, what, reason, text: text.into(), column }
+}
+
+fn glob_fault(text: &str, error: &GlobError, column: usize) -> TextFault {
+    let (reason, column) = (error.kind().to_string(), Some(column));
+    TextFault { code: codes::GLOB_MALFORMED, what: "a key glob", reason, text: text.into(), column }
+}
+
+/// Reads a key.
+pub(crate) fn key(text: &str) -> Result<Key, TextFault> {
+    Key::parse(text).map_err(|error| key_fault("a key", text, &error))
+}
+
+/// Reads a path prefix.
+pub(crate) fn prefix(text: &str) -> Result<PathPrefix, TextFault> {
+    PathPrefix::parse(text).map_err(|error| key_fault("a path prefix", text, &error))
+}
+
+/// Reads a key glob.
+pub(crate) fn glob(text: &str) -> Result<KeyGlob, TextFault> {
+    KeyGlob::parse(text).map_err(|error| glob_fault(text, &error, error.column()))
+}
+
+/// Reads a key glob, or `!` and a key glob.
+pub(crate) fn filter(text: &str) -> Result<Filter, TextFault> {
+    text.parse().map_err(|error: FilterError| glob_fault(text, &error.glob, error.column))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn marked(fault: &TextFault) -> (usize, Option<char>) {
+        let column = fault.column.unwrap();
+        let (shown, at) = excerpt(&fault.text, column);
+        (column, shown.chars().nth(at - 1))
+    }
+
+    #[test]
+    fn the_mark_stands_under_the_fault() {
+        assert_eq!(marked(&key("/a//b").unwrap_err()), (4, Some('/')));
+        assert_eq!(marked(&glob("/a/[bc]").unwrap_err()), (4, Some('[')));
+        assert_eq!(marked(&filter("!/a/[bc]").unwrap_err()), (5, Some('[')));
+        assert_eq!(marked(&prefix("a").unwrap_err()), (1, Some('a')));
+    }
+
+    #[test]
+    fn long_and_foreign_texts_are_shown_in_part() {
+        let fault = key(&format!("/{}{}", "a/".repeat(10), "b".repeat(5000))).unwrap_err();
+        let (shown, at) = excerpt(&fault.text, fault.column.unwrap());
+        assert!(shown.chars().count() <= 2 * SHOWN + 3, "{shown}");
+        assert_eq!(shown.chars().nth(at - 1), Some('b'));
+        let fault = key("/a\u{1b}b").unwrap_err();
+        assert_eq!(excerpt(&fault.text, fault.column.unwrap()), ("/a\u{fffd}b".to_owned(), 3));
+        assert_eq!(excerpt("", 1), (String::new(), 1));
+    }
+}

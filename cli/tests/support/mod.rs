@@ -1,0 +1,120 @@
+//! Running the command in a directory of its own.
+#![allow(dead_code, reason = "each test program uses a part of this")]
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use tempfile::TempDir;
+
+/// A directory with test keys, in which commands run without anything of the caller's environment that concerns them.
+pub(crate) struct Desk {
+    dir: TempDir,
+}
+
+/// What a command did.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) code: i32,
+    pub(crate) out: Vec<u8>,
+    pub(crate) err: String,
+}
+
+impl Ran {
+    pub(crate) fn text(&self) -> &str {
+        str::from_utf8(&self.out).expect("text")
+    }
+
+    /// The objects of `--output json`, one a line.
+    pub(crate) fn json(&self) -> Vec<serde_json::Value> {
+        self.text().lines().map(|line| serde_json::from_str(line).expect("a JSON line")).collect()
+    }
+
+    /// Demands an exit code.
+    #[track_caller]
+    pub(crate) fn exits(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "{self:#?}");
+        self
+    }
+
+    /// Demands an exit code and a stable code in brackets.
+    #[track_caller]
+    pub(crate) fn fails(self, exit: i32, code: &str) -> Self {
+        let told = self.err.contains(&format!("[{code}]\n"));
+        assert!(told && self.code == exit && self.err.contains("error: "), "wanted {exit} {code}: {self:#?}");
+        self
+    }
+}
+
+impl Desk {
+    pub(crate) fn new() -> Self {
+        let desk = Self { dir: tempfile::tempdir().expect("a temporary directory") };
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+        for entry in fs::read_dir(fixtures).expect("fixtures") {
+            let path = entry.expect("a fixture").path();
+            let copy = desk.path(path.file_name().expect("a name"));
+            fs::copy(&path, &copy).expect("a copy");
+            // git keeps no more of a file's mode than whether it is executable.
+            private(&copy);
+        }
+        desk
+    }
+
+    pub(crate) fn path(&self, name: impl AsRef<OsStr>) -> PathBuf {
+        self.dir.path().join(name.as_ref())
+    }
+
+    pub(crate) fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).expect(name)
+    }
+
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kvgossip"));
+        command.args(args).current_dir(self.dir.path()).stdin(Stdio::null());
+        for name in ["AGENT", "DATA_DIR", "IDENTITY", "TOKEN_FILE"] {
+            command.env_remove(format!("KVGOSSIP_{name}"));
+        }
+        command
+    }
+
+    pub(crate) fn run(&self, args: &[&str]) -> Ran {
+        ran(self.command(args).output().expect("the command starts"))
+    }
+
+    pub(crate) fn run_with_input(&self, args: &[&str], input: &[u8]) -> Ran {
+        let mut command = self.command(args);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the command starts");
+        let mut stdin = child.stdin.take().expect("standard input");
+        // A command that fails early does not read it all.
+        let _ = stdin.write_all(input);
+        drop(stdin);
+        ran(child.wait_with_output().expect("the command ends"))
+    }
+}
+
+fn ran(output: Output) -> Ran {
+    let err = String::from_utf8(output.stderr).expect("errors are text");
+    assert!(!err.contains("panicked"), "{err}");
+    Ran { code: output.status.code().expect("no signal"), out: output.stdout, err }
+}
+
+#[cfg(unix)]
+pub(crate) fn mode(path: &Path) -> u32 {
+    use std::os::unix::fs::PermissionsExt;
+    fs::metadata(path).expect("a file").permissions().mode() & 0o777
+}
+
+#[cfg(unix)]
+pub(crate) fn set_mode(path: &Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("a file of ours");
+}
+
+fn private(path: &Path) {
+    #[cfg(unix)]
+    set_mode(path, 0o600);
+    #[cfg(not(unix))]
+    let _ = path;
+}

@@ -1,0 +1,255 @@
+//! One agent's HTTP API as functions.
+
+use crate::endpoint::Endpoint;
+use crate::error::ClientError;
+use crate::http::{Answer, Ask, Http};
+use crate::query::{FactsQuery, KeysQuery, pair};
+use crate::token::Token;
+use bytes::Bytes;
+use hyper::{HeaderMap, Method};
+use kvgossip_api::{
+    DigestResponse, ExplainRequest, ExplainResponse, FactsPage, GrantsResponse, KeysPage, MAX_BODY_BYTES,
+    MAX_POST_FACTS, PlanRequest, PlanResponse, PostFacts, RefusalsResponse, StatusResponse, SyncReport,
+    SyncRequest, VerdictRow, VerdictsResponse, header,
+};
+use kvgossip_grants::{EntityId, EntryId, Fact, GrantId, Key, KeyGlob, PathPrefix, Timestamp};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+const JSON: &str = "application/json";
+const RAW: &str = "application/octet-stream";
+/// Bytes of JSON around the facts of one request, generously.
+const POST_FRAME_BYTES: usize = 64;
+
+/// One agent. Cloning shares its connections. Every function may fail with any [`ClientError`].
+#[derive(Clone, Debug)]
+pub struct AgentClient(Arc<Http>);
+
+/// An entry's place in history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// The entry.
+    pub entry: EntryId,
+    /// When it was written.
+    pub timestamp: Timestamp,
+    /// The grant that it cites; none for root.
+    pub grant: Option<GrantId>,
+}
+
+/// A value as an agent holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// The bytes.
+    pub value: Bytes,
+    /// The entry that set it.
+    pub written: Written,
+}
+
+/// What must be current for a write to happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IfEntry {
+    /// The key is unset.
+    None,
+    /// This entry is shown.
+    Is(EntryId),
+}
+
+impl AgentClient {
+    /// A client of the agent at `endpoint`. Nothing is connected before the first request.
+    pub fn new(endpoint: Endpoint) -> Self {
+        Self(Arc::new(Http::new(endpoint)))
+    }
+
+    /// With a bearer token, which TCP needs for what changes the agent.
+    #[must_use]
+    pub fn with_token(&self, token: Token) -> Self {
+        Self(Arc::new(self.0.with(|http| http.token = Some(token))))
+    }
+
+    /// With another limit of time for each answer.
+    #[must_use]
+    pub fn with_timeout(&self, limit: Duration) -> Self {
+        Self(Arc::new(self.0.with(|http| http.timeout = limit)))
+    }
+
+    /// Where the agent is.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.0.endpoint
+    }
+
+    /// The value that is shown; `None` if the key is unset.
+    pub async fn get(&self, key: &Key) -> Result<Option<Stored>, ClientError> {
+        match self.0.ask(Ask::new(Method::GET, path_of(key))).await {
+            Ok(answer) => Ok(Some(Stored { written: self.written(&answer.headers)?, value: answer.body })),
+            Err(ClientError::Refused { status: 404, .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Sets a value, signed with the agent's own identity.
+    pub async fn put(
+        &self,
+        key: &Key,
+        value: Bytes,
+        only_if: Option<IfEntry>,
+    ) -> Result<Written, ClientError> {
+        let mut ask = Ask::new(Method::PUT, path_of(key));
+        ask.body = Some((RAW, value));
+        self.write(ask, only_if).await
+    }
+
+    /// Unsets a key, signed with the agent's own identity.
+    pub async fn delete(&self, key: &Key, only_if: Option<IfEntry>) -> Result<Written, ClientError> {
+        self.write(Ask::new(Method::DELETE, path_of(key)), only_if).await
+    }
+
+    async fn write(&self, mut ask: Ask, only_if: Option<IfEntry>) -> Result<Written, ClientError> {
+        if let Some(only_if) = only_if {
+            let text = match only_if {
+                IfEntry::None => "none".to_owned(),
+                IfEntry::Is(id) => id.to_string(),
+            };
+            ask.headers.push((header::IF_ENTRY, text));
+        }
+        self.written(&self.0.ask(ask).await?.headers)
+    }
+
+    /// A page of keys.
+    pub async fn keys(&self, query: &KeysQuery) -> Result<KeysPage, ClientError> {
+        self.read(format!("/v1/keys?{}", query.to_query())).await
+    }
+
+    /// A page of signed facts.
+    pub async fn facts(&self, query: &FactsQuery) -> Result<FactsPage, ClientError> {
+        self.read(format!("/v1/facts?{}", query.to_query())).await
+    }
+
+    /// Offers facts, in as few requests as their sizes allow. One verdict each, in order. If a later request fails, what
+    /// the earlier ones brought stays.
+    pub async fn post_facts(&self, facts: &[Fact]) -> Result<Vec<VerdictRow>, ClientError> {
+        use base64::prelude::{BASE64_STANDARD, Engine};
+        let mut verdicts = Vec::with_capacity(facts.len());
+        let mut batch = PostFacts { records_b64: Vec::new() };
+        let mut bytes = POST_FRAME_BYTES;
+        for fact in facts {
+            let record = BASE64_STANDARD.encode(fact.to_record());
+            let more = record.len() + 3;
+            if batch.records_b64.len() == MAX_POST_FACTS || bytes + more > MAX_BODY_BYTES {
+                verdicts.extend(self.post_batch(&batch).await?);
+                batch.records_b64.clear();
+                bytes = POST_FRAME_BYTES;
+            }
+            bytes += more;
+            batch.records_b64.push(record);
+        }
+        if !batch.records_b64.is_empty() {
+            verdicts.extend(self.post_batch(&batch).await?);
+        }
+        Ok(verdicts)
+    }
+
+    async fn post_batch(&self, batch: &PostFacts) -> Result<Vec<VerdictRow>, ClientError> {
+        let answer: VerdictsResponse = self.post("/v1/facts", batch, None).await?;
+        let (asked, got) = (batch.records_b64.len(), answer.verdicts.len());
+        if asked == got {
+            Ok(answer.verdicts)
+        } else {
+            Err(self.0.unexpected(format!("{got} verdicts on {asked} facts")))
+        }
+    }
+
+    /// Live grants and the revocations that stand.
+    pub async fn grants(&self) -> Result<GrantsResponse, ClientError> {
+        self.read("/v1/grants").await
+    }
+
+    /// Whether and why `entity` may write `key`.
+    pub async fn explain(&self, entity: EntityId, key: &Key) -> Result<ExplainResponse, ClientError> {
+        let request = ExplainRequest { entity: entity.to_string(), key: key.to_string() };
+        self.post("/v1/explain", &request, None).await
+    }
+
+    /// Under which grants `issuer` could give `pattern` away.
+    pub async fn plan(&self, issuer: EntityId, pattern: &KeyGlob) -> Result<PlanResponse, ClientError> {
+        let request = PlanRequest { issuer: issuer.to_string(), pattern: pattern.to_string() };
+        self.post("/v1/plan", &request, None).await
+    }
+
+    /// What the agent says of itself.
+    pub async fn status(&self) -> Result<StatusResponse, ClientError> {
+        self.read("/v1/status").await
+    }
+
+    /// The digest over what lies under `prefix`.
+    pub async fn digest(&self, prefix: &PathPrefix) -> Result<DigestResponse, ClientError> {
+        self.read(format!("/v1/digest?{}", pair("prefix", prefix.as_str()))).await
+    }
+
+    /// Facts that were refused lately, newest first.
+    pub async fn refusals(&self) -> Result<RefusalsResponse, ClientError> {
+        self.read("/v1/refusals").await
+    }
+
+    /// Has the agent run a sync session with a peer (`[ID@]ADDR:PORT`, or the beginning of a connected peer's id) and
+    /// waits for its end, at most `limit`.
+    pub async fn sync(
+        &self,
+        peer: &str,
+        prefix: Option<&PathPrefix>,
+        limit: Duration,
+    ) -> Result<SyncReport, ClientError> {
+        let request = SyncRequest { peer: peer.to_owned(), prefix: prefix.map(ToString::to_string) };
+        self.post("/v1/sync", &request, Some(limit)).await
+    }
+
+    async fn read<T: DeserializeOwned>(&self, target: impl Into<String>) -> Result<T, ClientError> {
+        self.json(&self.0.ask(Ask::new(Method::GET, target)).await?)
+    }
+
+    async fn post<T: DeserializeOwned>(
+        &self,
+        target: &str,
+        body: &impl Serialize,
+        limit: Option<Duration>,
+    ) -> Result<T, ClientError> {
+        let body = serde_json::to_vec(body)
+            .map_err(|error| self.0.unexpected(format!("the question is no JSON: {error}")))?;
+        let mut ask = Ask::new(Method::POST, target);
+        ask.body = Some((JSON, body.into()));
+        ask.timeout = limit;
+        self.json(&self.0.ask(ask).await?)
+    }
+
+    fn json<T: DeserializeOwned>(&self, answer: &Answer) -> Result<T, ClientError> {
+        serde_json::from_slice(&answer.body).map_err(|error| self.0.unexpected(format!("its JSON: {error}")))
+    }
+
+    fn written(&self, headers: &HeaderMap) -> Result<Written, ClientError> {
+        let grant = self.header(headers, header::GRANT)?;
+        let micros: u64 = self.parse(header::TIMESTAMP, self.header(headers, header::TIMESTAMP)?)?;
+        let timestamp = Timestamp::from_micros(micros)
+            .map_err(|error| self.0.unexpected(format!("header {}: {error}", header::TIMESTAMP)))?;
+        Ok(Written {
+            entry: self.parse(header::ENTRY, self.header(headers, header::ENTRY)?)?,
+            timestamp,
+            grant: if grant == "root" { None } else { Some(self.parse(header::GRANT, grant)?) },
+        })
+    }
+
+    fn header<'a>(&self, headers: &'a HeaderMap, name: &str) -> Result<&'a str, ClientError> {
+        let value = headers.get(name).and_then(|value| value.to_str().ok());
+        value.ok_or_else(|| self.0.unexpected(format!("no header {name}")))
+    }
+
+    fn parse<T: FromStr<Err: std::fmt::Display>>(&self, name: &str, text: &str) -> Result<T, ClientError> {
+        text.parse().map_err(|error| self.0.unexpected(format!("header {name}: {error}")))
+    }
+}
+
+/// The key goes as it is spelled: nothing is encoded or decoded on the way.
+fn path_of(key: &Key) -> String {
+    format!("/v1/kv{key}")
+}

@@ -1,0 +1,128 @@
+//! Where an agent is reached.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// The port when an `http://` URL names none.
+const HTTP_PORT: u16 = 80;
+
+/// Where an agent is reached: `unix:PATH` or `http://HOST[:PORT]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Endpoint {
+    /// A Unix socket.
+    Unix(PathBuf),
+    /// TCP without TLS.
+    Http {
+        /// A name or an address; IPv6 in brackets.
+        host: String,
+        /// The TCP port.
+        port: u16,
+    },
+}
+
+/// Why a text is not an [`Endpoint`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EndpointError {
+    /// No scheme, or an unknown one.
+    #[error("an agent is named unix:PATH or http://HOST:PORT")]
+    Scheme,
+    /// `https://`.
+    #[error("https is not supported here: use the agent's Unix socket, or http:// to a loopback address")]
+    Https,
+    /// `unix:` and nothing.
+    #[error("unix: needs the path of the agent's socket behind it")]
+    NoPath,
+    /// Something other than a host and a port.
+    #[error("http:// takes a host and a port and nothing else, such as http://127.0.0.1:7948")]
+    Authority,
+}
+
+impl FromStr for Endpoint {
+    type Err = EndpointError;
+
+    fn from_str(text: &str) -> Result<Self, EndpointError> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return if path.is_empty() { Err(EndpointError::NoPath) } else { Ok(Self::Unix(path.into())) };
+        }
+        if text.starts_with("https:") {
+            return Err(EndpointError::Https);
+        }
+        let rest = text.strip_prefix("http://").ok_or(EndpointError::Scheme)?;
+        let authority = rest.strip_suffix('/').unwrap_or(rest);
+        let parsed: hyper::http::uri::Authority = authority.parse().map_err(|_| EndpointError::Authority)?;
+        let (host, port) = (parsed.host().to_owned(), parsed.port_u16());
+        // Only these two spellings are meant; user names, empty ports and whatever else a URL may have are not.
+        let plain = host == authority || port.is_some_and(|port| authority == format!("{host}:{port}"));
+        if host.is_empty() || !plain {
+            return Err(EndpointError::Authority);
+        }
+        Ok(Self::Http { host, port: port.unwrap_or(HTTP_PORT) })
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Http { host, port } => write!(f, "http://{host}:{port}"),
+        }
+    }
+}
+
+impl Endpoint {
+    /// What stands in the `Host` header.
+    pub(crate) fn host_header(&self) -> String {
+        match self {
+            Self::Unix(_) => "localhost".to_owned(),
+            Self::Http { host, port } => format!("{host}:{port}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_spellings_of_an_endpoint() {
+        let http = |host: &str, port| Endpoint::Http { host: host.into(), port };
+        assert_eq!("unix:/run/a.sock".parse(), Ok(Endpoint::Unix("/run/a.sock".into())));
+        assert_eq!("unix:a b".parse(), Ok(Endpoint::Unix("a b".into())));
+        assert_eq!("http://127.0.0.1:7948".parse(), Ok(http("127.0.0.1", 7948)));
+        assert_eq!("http://localhost:7948/".parse(), Ok(http("localhost", 7948)));
+        assert_eq!("http://[::1]:7948".parse(), Ok(http("[::1]", 7948)));
+        assert_eq!("http://host".parse(), Ok(http("host", 80)));
+    }
+
+    #[test]
+    fn what_is_no_endpoint() {
+        use EndpointError as E;
+        for (text, error) in [
+            ("", E::Scheme),
+            ("127.0.0.1:7948", E::Scheme),
+            ("/run/agent.sock", E::Scheme),
+            ("https://host:1", E::Https),
+            ("unix:", E::NoPath),
+            ("http://", E::Authority),
+            ("http://:7948", E::Authority),
+            ("http://host:", E::Authority),
+            ("http://host:99999", E::Authority),
+            ("http://user@host:1", E::Authority),
+            ("http://host:1/v1", E::Authority),
+            ("http://host:1?x", E::Authority),
+            ("http://ho st", E::Authority),
+        ] {
+            assert_eq!(text.parse::<Endpoint>(), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn text_round_trips() {
+        for text in ["unix:/run/a.sock", "http://127.0.0.1:7948", "http://[::1]:1"] {
+            assert_eq!(text.parse::<Endpoint>().unwrap().to_string(), text);
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! HTTP/1.1 to one agent over a few kept connections.
+
+use crate::endpoint::Endpoint;
+use crate::error::{ClientError, MAX_MESSAGE_CHARS};
+use crate::token::Token;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use hyper::{HeaderMap, Method, Request, StatusCode, body::Incoming};
+use hyper_util::rt::TokioIo;
+use kvgossip_api::ApiError;
+use std::io;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// How long connecting may take.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long an answer may take unless told otherwise.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+/// The largest answer that is read, in bytes.
+pub const MAX_ANSWER_BYTES: usize = 64 << 20;
+/// The most connections that are kept for the next request.
+pub const MAX_IDLE_CONNECTIONS: usize = 8;
+
+type Body = Full<Bytes>;
+type Sender = SendRequest<Body>;
+
+/// One agent.
+#[derive(Debug)]
+pub(crate) struct Http {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) token: Option<Token>,
+    pub(crate) timeout: Duration,
+    idle: Mutex<Vec<Sender>>,
+}
+
+/// A question to an agent.
+#[derive(Clone, Debug)]
+pub(crate) struct Ask {
+    pub(crate) method: Method,
+    /// Path and query, verbatim.
+    pub(crate) target: String,
+    pub(crate) headers: Vec<(&'static str, String)>,
+    pub(crate) body: Option<(&'static str, Bytes)>,
+    /// `None`: the agent's usual limit.
+    pub(crate) timeout: Option<Duration>,
+}
+
+impl Ask {
+    pub(crate) fn new(method: Method, target: impl Into<String>) -> Self {
+        Self { method, target: target.into(), headers: Vec::new(), body: None, timeout: None }
+    }
+}
+
+/// A successful answer.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Http {
+    pub(crate) fn new(endpoint: Endpoint) -> Self {
+        Self { endpoint, token: None, timeout: DEFAULT_TIMEOUT, idle: Mutex::default() }
+    }
+
+    /// The same agent with other settings; connections are not shared.
+    pub(crate) fn with(&self, change: impl FnOnce(&mut Self)) -> Self {
+        let mut new = Self::new(self.endpoint.clone());
+        new.token.clone_from(&self.token);
+        new.timeout = self.timeout;
+        change(&mut new);
+        new
+    }
+
+    /// Asks once and reads the whole answer. An answer that is not a success is an error.
+    pub(crate) async fn ask(&self, ask: Ask) -> Result<Answer, ClientError> {
+        let after = ask.timeout.unwrap_or(self.timeout);
+        let request = self.request(ask)?;
+        let whole = async {
+            let (response, sender) = self.send(request).await?;
+            let (head, body) = response.into_parts();
+            let body = self.read(body).await?;
+            self.keep(sender);
+            Ok((head, body))
+        };
+        let out_of_time = |_| ClientError::Timeout { endpoint: self.endpoint.clone(), after };
+        let (head, body) = timeout(after, whole).await.map_err(out_of_time)??;
+        if head.status.is_success() {
+            Ok(Answer { headers: head.headers, body })
+        } else {
+            Err(self.refusal(head.status, &body))
+        }
+    }
+
+    fn request(&self, ask: Ask) -> Result<Request<Body>, ClientError> {
+        let mut builder =
+            Request::builder().method(ask.method).uri(ask.target).header(HOST, self.endpoint.host_header());
+        if let Some(token) = &self.token {
+            builder = builder.header(AUTHORIZATION, token.header());
+        }
+        for (name, value) in ask.headers {
+            builder = builder.header(name, value);
+        }
+        let bytes = match ask.body {
+            Some((content_type, bytes)) => {
+                builder = builder.header(CONTENT_TYPE, content_type);
+                bytes
+            }
+            None => Bytes::new(),
+        };
+        builder.body(Full::new(bytes)).map_err(|error| self.unexpected(format!("no request: {error}")))
+    }
+
+    /// Sends over a kept connection, or over a new one if those are closed. A request is sent a second time only if
+    /// nothing of it was sent the first time.
+    async fn send(
+        &self,
+        mut request: Request<Body>,
+    ) -> Result<(hyper::Response<Incoming>, Sender), ClientError> {
+        while let Some(mut sender) = self.take() {
+            if sender.ready().await.is_err() {
+                continue;
+            }
+            match sender.try_send_request(request).await {
+                Ok(response) => return Ok((response, sender)),
+                Err(mut error) => match error.take_message() {
+                    Some(unsent) => request = unsent,
+                    None => return Err(self.broken(&error.into_error())),
+                },
+            }
+        }
+        let mut sender = self.connect().await?;
+        let response = sender.send_request(request).await.map_err(|error| self.broken(&error))?;
+        Ok((response, sender))
+    }
+
+    async fn connect(&self) -> Result<Sender, ClientError> {
+        let unreachable = |source| ClientError::Unreachable { endpoint: self.endpoint.clone(), source };
+        let connecting = async {
+            match &self.endpoint {
+                Endpoint::Http { host, port } => {
+                    let host = host.trim_start_matches('[').trim_end_matches(']');
+                    let stream = TcpStream::connect((host, *port)).await.map_err(unreachable)?;
+                    // Only a matter of delay.
+                    let _ = stream.set_nodelay(true);
+                    self.handshake(stream).await
+                }
+                #[cfg(unix)]
+                Endpoint::Unix(path) => {
+                    let stream = tokio::net::UnixStream::connect(path).await.map_err(unreachable)?;
+                    self.handshake(stream).await
+                }
+                #[cfg(not(unix))]
+                Endpoint::Unix(_) => Err(unreachable(io::ErrorKind::Unsupported.into())),
+            }
+        };
+        let in_time = timeout(CONNECT_TIMEOUT, connecting).await;
+        in_time.unwrap_or_else(|_| Err(unreachable(io::ErrorKind::TimedOut.into())))
+    }
+
+    async fn handshake<S>(&self, stream: S) -> Result<Sender, ClientError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let made = http1::handshake(TokioIo::new(stream)).await;
+        let (sender, connection) = made.map_err(|error| self.broken(&error))?;
+        // Ends with the sender; what goes wrong is told to whoever waits for an answer.
+        tokio::spawn(async move { drop(connection.await) });
+        Ok(sender)
+    }
+
+    async fn read(&self, body: Incoming) -> Result<Bytes, ClientError> {
+        match Limited::new(body, MAX_ANSWER_BYTES).collect().await {
+            Ok(whole) => Ok(whole.to_bytes()),
+            Err(error) if error.is::<LengthLimitError>() => {
+                Err(self.unexpected(format!("the answer has more than {MAX_ANSWER_BYTES} bytes")))
+            }
+            Err(error) => Err(self.broken(&*error)),
+        }
+    }
+
+    fn take(&self) -> Option<Sender> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
+    fn keep(&self, sender: Sender) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < MAX_IDLE_CONNECTIONS && !sender.is_closed() {
+            idle.push(sender);
+        }
+    }
+
+    fn refusal(&self, status: StatusCode, body: &[u8]) -> ClientError {
+        match serde_json::from_slice::<ApiError>(body) {
+            Ok(error) => ClientError::Refused {
+                status: status.as_u16(),
+                code: error.code.chars().take(MAX_MESSAGE_CHARS).collect(),
+                message: error.message.chars().take(MAX_MESSAGE_CHARS).collect(),
+            },
+            Err(_) => self.unexpected(format!("HTTP status {status} without an explanation")),
+        }
+    }
+
+    pub(crate) fn unexpected(&self, reason: String) -> ClientError {
+        ClientError::NotAnAgent { endpoint: self.endpoint.clone(), reason }
+    }
+
+    fn broken(&self, error: &(dyn std::error::Error + 'static)) -> ClientError {
+        let mut reason = error.to_string();
+        if let Some(cause) = error.source() {
+            reason = format!("{reason}: {cause}");
+        }
+        if let Some(error) = error.downcast_ref::<hyper::Error>()
+            && error.is_parse()
+        {
+            return self.unexpected(reason);
+        }
+        ClientError::Broken { endpoint: self.endpoint.clone(), reason }
+    }
+}
