@@ -1,6 +1,9 @@
 //! Bodies of fuzz targets: one function per kind of input. None may panic, hang or grow without bounds,
-//! whatever the bytes are. The first byte chooses the framing, the rest is the input.
+//! whatever the bytes are.
 
+use std::{net::SocketAddr, time::Duration};
+
+use crate::core::{Config, Core, Event, PACKET_SIZE, Query, QueryParams, StreamId, Transmit};
 use crate::wire::{
     Framing,
     crypto::{Key, Keyring},
@@ -17,7 +20,7 @@ fn framing(selector: u8) -> Framing {
     }
 }
 
-/// A datagram: everything in it is decoded down to Serf's messages and filters.
+/// A datagram, its framing chosen by the first byte: everything in it is decoded down to Serf's messages and filters.
 pub fn fuzz_udp(data: &[u8]) {
     let Some((selector, data)) = data.split_first() else { return };
     let Ok(decoded) = packet::decode(&framing(*selector), data) else { return };
@@ -45,7 +48,7 @@ pub fn fuzz_serf(data: &[u8]) {
     }
 }
 
-/// A TCP stream, in chunks whose size the second byte gives.
+/// A TCP stream, its framing chosen by the first byte, in chunks whose size the second byte gives.
 pub fn fuzz_tcp(data: &[u8]) {
     let [selector, chunk, data @ ..] = data else { return };
     let mut decoder = StreamDecoder::new(framing(*selector));
@@ -64,5 +67,99 @@ fn fuzz_stream_message(message: StreamMessage) {
             serf::decode_tags(node.meta.as_deref().unwrap_or_default());
         }
         let _ = serf::decode_tagged::<serf::PushPull>(serf::kind::PUSH_PULL, &state.user_state);
+    }
+}
+
+/// Most members of the fuzzed member's table.
+const FUZZ_MEMBERS: usize = 32;
+
+/// A whole member under a row of operations, each `[operation][length, two bytes][payload]`. The member is
+/// named "fake" and lives at 127.77.0.9:7946, as in the captured fixtures.
+pub fn fuzz_member(data: &[u8]) {
+    let mut config = Config::new("fake", SocketAddr::from(([127, 77, 0, 9], 7946)));
+    config.framing.compress = false;
+    config.max_members = FUZZ_MEMBERS;
+    let Ok(core) = Core::new(config, Duration::ZERO, [0; 32]) else { return };
+    let mut world = World { core, now: Duration::ZERO, streams: Vec::new(), query: None };
+    let mut rest = data;
+    while let [operation, high, low, tail @ ..] = rest {
+        let len = usize::from(u16::from_be_bytes([*high, *low])).min(tail.len());
+        let (payload, tail) = tail.split_at(len);
+        world.operate(*operation, payload);
+        world.settle();
+        rest = tail;
+    }
+}
+
+/// The fuzzed member and what surrounds it.
+struct World {
+    core: Core,
+    now: Duration,
+    streams: Vec<StreamId>,
+    query: Option<Query>,
+}
+
+impl World {
+    fn operate(&mut self, operation: u8, payload: &[u8]) {
+        let now = self.now;
+        let from = SocketAddr::from(([127, 77, 0, 1 + operation % 4], 7946));
+        let text = || String::from_utf8_lossy(payload.get(..20).unwrap_or(payload)).into_owned();
+        // Refusals are fine: what counts is that the member stays whole.
+        match operation / 4 % 16 {
+            0..=4 => self.core.handle_udp(now, from, payload),
+            5 => self.streams.extend(self.core.accept(now, from)),
+            6 | 7 => {
+                if let Some(stream) = self.streams.last() {
+                    self.core.handle_stream(now, *stream, payload);
+                }
+            }
+            8 => {
+                if let Some(stream) = self.streams.pop() {
+                    self.core.handle_stream_closed(now, stream, None);
+                }
+            }
+            9 | 10 => {
+                self.now += Duration::from_millis(payload.len() as u64 * 40);
+                self.core.handle_timeout(self.now);
+            }
+            11 => {
+                let _ = self.core.join(now, from, operation & 1 == 0);
+            }
+            12 => {
+                let _ = self.core.user_event(&text(), payload, false);
+            }
+            13 => {
+                let params = QueryParams { relay_factor: 2, request_ack: true, ..QueryParams::default() };
+                let _ = self.core.query(now, &text(), payload, &params);
+            }
+            14 => match &self.query {
+                Some(query) => {
+                    let _ = self.core.respond(now, query, payload);
+                }
+                None => {
+                    let _ = self.core.force_leave(now, &text(), operation & 1 == 0);
+                }
+            },
+            _ => self.core.leave(now),
+        }
+    }
+
+    fn settle(&mut self) {
+        while let Some(transmit) = self.core.poll_transmit() {
+            match transmit {
+                Transmit::Udp { payload, .. } => assert!(payload.len() <= PACKET_SIZE),
+                Transmit::Connect { stream, .. } => self.streams.push(stream),
+                Transmit::Reply { stream, .. } | Transmit::Close { stream } => {
+                    self.streams.retain(|open| *open != stream);
+                }
+            }
+        }
+        while let Some(event) = self.core.poll_event() {
+            if let Event::Query(query) = event {
+                self.query = Some(query);
+            }
+        }
+        assert!(self.core.members().count() <= FUZZ_MEMBERS);
+        self.core.assert_consistent();
     }
 }

@@ -328,6 +328,13 @@ impl Core {
         }
     }
 
+    /// For fuzzers and tests: panics when foca and the table disagree about who is there.
+    pub(crate) fn assert_consistent(&self) {
+        assert_eq!(self.foca.num_members(), self.table.active, "foca and the table disagree");
+        assert_eq!(self.stats.internal, 0, "foca reported an error");
+        assert!(self.updates.is_empty(), "changes were not handed over");
+    }
+
     /// All members that are not down, this one included.
     fn cluster_size(&self) -> usize {
         self.table.active + 1

@@ -112,6 +112,7 @@ impl Sim {
     pub(super) fn act<T>(&mut self, index: usize, act: impl FnOnce(&mut Core, Duration) -> T) -> T {
         let now = self.now;
         let result = act(self.core(index), now);
+        self.core(index).assert_consistent();
         self.collect(index);
         result
     }

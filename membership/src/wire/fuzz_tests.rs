@@ -3,7 +3,7 @@
 use proptest::{collection::vec, prelude::*};
 
 use super::fixture_tests::fixtures;
-use crate::fuzz::{fuzz_serf, fuzz_tcp, fuzz_udp};
+use crate::fuzz::{fuzz_member, fuzz_serf, fuzz_tcp, fuzz_udp};
 
 /// A real message with some bytes changed, cut or doubled.
 fn mutated() -> impl Strategy<Value = Vec<u8>> {
@@ -24,6 +24,25 @@ fn mutated() -> impl Strategy<Value = Vec<u8>> {
         }
         bytes
     })
+}
+
+/// A row of operations for a member, in the form that `fuzz_member` reads.
+fn operations() -> impl Strategy<Value = Vec<u8>> {
+    let payload = prop_oneof![4 => mutated(), 1 => vec(any::<u8>(), 0..120)];
+    let operation = (any::<u8>(), payload).prop_map(|(operation, payload)| {
+        let len = u16::try_from(payload.len()).unwrap_or(u16::MAX).to_be_bytes();
+        [&[operation], &len[..], &payload].concat()
+    });
+    vec(operation, 1..60).prop_map(|operations| operations.concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    #[test]
+    fn members_stay_whole(data in operations()) {
+        fuzz_member(&data);
+    }
 }
 
 proptest! {
