@@ -3,10 +3,13 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use super::{
-    Config, Core, Event, Status,
+    CommandError, Config, Core, Event, KeyChange, QueryParams, Status,
     sim::{Sim, addr, name},
 };
-use crate::wire::memberlist::{NodeState, PushPull, VSN, ip_bytes};
+use crate::wire::{
+    crypto::{Key, Keyring},
+    memberlist::{NodeState, PushPull, VSN, ip_bytes},
+};
 
 fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
@@ -96,7 +99,7 @@ fn a_partition_is_noticed_and_heals() {
     sim.events.iter_mut().for_each(Vec::clear);
     sim.reaches = Box::new(|_, _, _| true);
     let took = sim.run_until(secs(180), complete);
-    println!("healed after {took:?}");
+    assert!(took <= secs(90), "healing took {took:?}");
     assert!(sim.events[0].iter().any(|e| matches!(e, Event::MemberJoined(m) if m.name == name(9))));
 
     // A short one: what each side thinks of the other is still fresh.
@@ -133,7 +136,7 @@ fn leaving_is_not_failing() {
     assert!(sim.act(2, |core, _| core.user_event("x", b"", false)).is_err());
     let finished = |sim: &mut Sim| sim.events[2].contains(&Event::LeaveFinished);
     let took = sim.run_until(secs(12), finished);
-    println!("left after {took:?}");
+    assert!(took >= secs(1), "it stays until all have heard, not only {took:?}");
     sim.kill(2);
     sim.run(secs(30));
     assert!([0, 1, 3, 4, 5].iter().all(|i| sim.status(*i, 2) == Some(Status::Left)));
@@ -161,6 +164,11 @@ fn force_leave_and_prune_and_reaping() {
     sim.run(secs(5));
     assert!((0..3).all(|i| sim.status(i, 3) == Some(Status::Left)));
     assert!((0..3).all(|i| sim.status(i, 4).is_none()), "pruned");
+    for events in &sim.events[..3] {
+        let left = events.iter().filter(|e| matches!(e, Event::MemberLeft(m) if m.name == name(3)));
+        assert_eq!(left.count(), 1);
+        assert!(events.iter().any(|e| matches!(e, Event::MemberReaped(m) if m.name == name(4))));
+    }
     assert!(sim.act(0, |core, now| core.force_leave(now, "nobody", false)).is_err());
 
     sim.run(secs(24 * 3600 + 60));
@@ -228,4 +236,77 @@ fn merging_ten_thousand_members_is_linear() {
     assert_eq!(merge(10_000), (10_000, 10_000));
     assert_eq!(merge(10_000), (10_000, 0), "what is known is filtered before foca sees it");
     assert_eq!(merge(100), (100, 0));
+}
+
+#[test]
+fn a_contested_name_is_put_to_the_vote() {
+    let mut sim = Sim::with_members(11, 6);
+    sim.run(Duration::from_secs(5));
+    sim.events.iter_mut().for_each(Vec::clear);
+    sim.cores.push(None);
+    sim.events.push(Vec::new());
+    sim.start(6, |config| config.name = name(3));
+    sim.run(Duration::from_secs(20));
+    let told = |index: usize, event: &Event| sim.events[index].iter().filter(|e| *e == event).count();
+    assert_eq!(told(6, &Event::NameLost), 1, "{:?}", sim.events[6]);
+    assert_eq!(told(3, &Event::NameLost), 0);
+    let conflict = Event::NameConflict { name: name(3), other: addr(6) };
+    assert!(told(0, &conflict) >= 1 && told(0, &conflict) <= 3);
+    assert_eq!(sim.core(0).member(&name(3)).map(|m| m.addr), Some(addr(3)));
+}
+
+#[test]
+fn queries_reach_whom_they_name() {
+    let mut sim = Sim::with_members(12, 8);
+    sim.run(Duration::from_secs(5));
+    sim.events.iter_mut().for_each(Vec::clear);
+    let params = QueryParams {
+        nodes: vec![name(2), name(5)],
+        request_ack: true,
+        relay_factor: 3,
+        ..QueryParams::default()
+    };
+    let id = sim.act(0, |core, now| core.query(now, "how", b"?", &params)).expect("is sent");
+    sim.run(Duration::from_secs(1));
+    for asked in [2, 5] {
+        let events = sim.take_events(asked);
+        let [Event::Query(query)] = &events[..] else { panic!("{asked} heard {events:?}") };
+        assert_eq!((query.id, query.source.clone(), query.payload.clone()), (id, name(0), b"?".to_vec()));
+        sim.act(asked, |core, now| core.respond(now, query, b"fine")).expect("in time");
+        let late = query.deadline + Duration::from_secs(1);
+        assert_eq!(sim.core(asked).respond(late, query, b"late"), Err(CommandError::QueryEnded));
+        let long = sim.core(asked).respond(query.deadline, query, &[0; 1100]);
+        assert!(matches!(long, Err(CommandError::TooLarge { .. })));
+    }
+    sim.run(Duration::from_secs(10));
+    let mut heard = sim.take_events(0);
+    assert_eq!(heard.pop(), Some(Event::QueryDone { query: id }));
+    heard.sort_by_key(|event| format!("{event:?}"));
+    let response = |n| Event::QueryResponse { query: id, from: name(n), payload: b"fine".to_vec() };
+    let ack = |n| Event::QueryAck { query: id, from: name(n) };
+    assert_eq!(heard, [ack(2), ack(5), response(2), response(5)], "each once, although relayed");
+    assert!([1, 3, 4, 6, 7].iter().all(|i| sim.events[*i].is_empty()), "the others heard nothing");
+}
+
+#[test]
+fn keys_change_by_query() {
+    let key = |b| Key::new(&[b; 32]).expect("a key");
+    let mut sim = Sim::new(13);
+    sim.configure = |config| {
+        config.framing.keyring = Key::new(&[1; 32]).ok().map(Keyring::new);
+    };
+    for _ in 0..4 {
+        sim.add();
+        sim.run(Duration::from_secs(1));
+    }
+    for change in [KeyChange::Install(key(2)), KeyChange::Use(key(2)), KeyChange::Remove(key(1))] {
+        sim.act(1, |core, now| core.key_query(now, change)).expect("is sent");
+        sim.run(Duration::from_secs(5));
+    }
+    for index in 0..4 {
+        let ring = sim.core(index).framing().keyring.clone().expect("set");
+        assert_eq!(ring.keys(), [key(2)]);
+        assert_eq!(sim.events[index].iter().filter(|e| **e == Event::KeyringChanged).count(), 3);
+        assert_eq!(sim.core(index).alive_count(), 4);
+    }
 }

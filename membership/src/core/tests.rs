@@ -3,17 +3,19 @@
 use std::{net::SocketAddr, time::Duration};
 
 use super::{
-    CommandError, Config, Core, Event, KeyChange, QueryParams, Status, Transmit,
-    sim::{Sim, addr, name},
+    CommandError, Config, Core, Event, QueryParams, Status, Transmit,
+    sim::{addr, name},
     swim::MAX_INCARNATION_JUMP,
     sync::MAX_INBOUND,
 };
 use crate::wire::{
     Framing,
-    crypto::{Key, Keyring},
-    memberlist::{Ack, Alive, Dead, IndirectPing, Message, Ping, Suspect, VSN, ip_bytes},
+    memberlist::{
+        Ack, Alive, Dead, IndirectPing, Message, NodeState, Ping, PushPull, Suspect, VSN, ip_bytes, state,
+    },
     packet,
     serf::{self, RelayHeader},
+    stream::{StreamDecoder, StreamMessage},
 };
 
 const NOW: Duration = Duration::from_secs(100);
@@ -244,56 +246,6 @@ fn confirmed_suspicions_are_passed_on_and_end_sooner() {
 }
 
 #[test]
-fn a_contested_name_is_put_to_the_vote() {
-    let mut sim = Sim::with_members(11, 6);
-    sim.run(Duration::from_secs(5));
-    sim.events.iter_mut().for_each(Vec::clear);
-    sim.cores.push(None);
-    sim.events.push(Vec::new());
-    sim.start(6, |config| config.name = name(3));
-    sim.run(Duration::from_secs(20));
-    let told = |index: usize, event: &Event| sim.events[index].iter().filter(|e| *e == event).count();
-    assert_eq!(told(6, &Event::NameLost), 1, "{:?}", sim.events[6]);
-    assert_eq!(told(3, &Event::NameLost), 0);
-    let conflict = Event::NameConflict { name: name(3), other: addr(6) };
-    assert!(told(0, &conflict) >= 1 && told(0, &conflict) <= 3);
-    assert_eq!(sim.core(0).member(&name(3)).map(|m| m.addr), Some(addr(3)));
-}
-
-#[test]
-fn queries_reach_whom_they_name() {
-    let mut sim = Sim::with_members(12, 8);
-    sim.run(Duration::from_secs(5));
-    sim.events.iter_mut().for_each(Vec::clear);
-    let params = QueryParams {
-        nodes: vec![name(2), name(5)],
-        request_ack: true,
-        relay_factor: 3,
-        ..QueryParams::default()
-    };
-    let id = sim.act(0, |core, now| core.query(now, "how", b"?", &params)).expect("is sent");
-    sim.run(Duration::from_secs(1));
-    for asked in [2, 5] {
-        let events = sim.take_events(asked);
-        let [Event::Query(query)] = &events[..] else { panic!("{asked} heard {events:?}") };
-        assert_eq!((query.id, query.source.clone(), query.payload.clone()), (id, name(0), b"?".to_vec()));
-        sim.act(asked, |core, now| core.respond(now, query, b"fine")).expect("in time");
-        let late = query.deadline + Duration::from_secs(1);
-        assert_eq!(sim.core(asked).respond(late, query, b"late"), Err(CommandError::QueryEnded));
-        let long = sim.core(asked).respond(NOW.min(query.deadline), query, &[0; 1100]);
-        assert!(matches!(long, Err(CommandError::TooLarge { .. })));
-    }
-    sim.run(Duration::from_secs(10));
-    let mut heard = sim.take_events(0);
-    assert_eq!(heard.pop(), Some(Event::QueryDone { query: id }));
-    heard.sort_by_key(|event| format!("{event:?}"));
-    let response = |n| Event::QueryResponse { query: id, from: name(n), payload: b"fine".to_vec() };
-    let ack = |n| Event::QueryAck { query: id, from: name(n) };
-    assert_eq!(heard, [ack(2), ack(5), response(2), response(5)], "each once, although relayed");
-    assert!([1, 3, 4, 6, 7].iter().all(|i| sim.events[*i].is_empty()), "the others heard nothing");
-}
-
-#[test]
 fn an_intent_may_come_before_its_member() {
     let mut core = viewer();
     let leave = serf::Leave { ltime: 9, node: name(1), prune: false };
@@ -324,6 +276,70 @@ fn limits_of_commands_and_connections() {
     assert!(core.accept(NOW, addr(0)).is_some());
     run(&mut core, NOW, NOW + Duration::from_secs(11));
     assert!((0..MAX_INBOUND).all(|n| core.accept(NOW, addr(n)).is_some()), "idle ones time out");
+}
+
+/// What a push/pull with these states makes of members that are known at incarnation 3.
+fn merged(states: &[(&str, u8, u32)]) -> Core {
+    let mut core = viewer();
+    for index in 1..=3 {
+        feed(&mut core, NOW, addr(index), &alive(index, 3));
+    }
+    let node = |(name, state, incarnation): &(&str, u8, u32)| NodeState {
+        addr: ip_bytes(addr(7).ip()),
+        incarnation: *incarnation,
+        name: (*name).to_owned(),
+        port: 7946,
+        state: *state,
+        ..NodeState::default()
+    };
+    let remote = PushPull { join: false, nodes: states.iter().map(node).collect(), user_state: Vec::new() };
+    let id = core.accept(NOW, addr(1)).expect("room");
+    core.handle_stream(NOW, id, &remote.encode());
+    core
+}
+
+#[test]
+fn second_hand_deaths_are_suspicions() {
+    let core = merged(&[("m1", state::DEAD, 3), ("m2", state::LEFT, 3), ("m3", state::SUSPECT, 2)]);
+    let seen = |name: &str| core.member(name).map(|m| (m.status, m.suspect));
+    assert_eq!(seen("m1"), Some((Status::Alive, true)), "it gets its chance to refute");
+    assert_eq!(seen("m2"), Some((Status::Left, false)), "it said so itself");
+    assert_eq!(seen("m3"), Some((Status::Alive, false)), "stale");
+    let mut core = merged(&[("m9", state::DEAD, 3), ("viewer", state::DEAD, 4), ("m1", 77, 4)]);
+    assert_eq!(core.member("m9"), None, "of strangers only the living are news");
+    assert_eq!(core.local_member().incarnation, 5, "refuted");
+    assert_eq!(core.stats().malformed, 1);
+    // The reply to the push/pull is followed by the refutation in gossip.
+    let all = run(&mut core, NOW, NOW + Duration::from_secs(1));
+    assert!(
+        all.iter().any(|(_, m)| matches!(m, Message::Alive(a) if a.node == "viewer" && a.incarnation == 5))
+    );
+}
+
+#[test]
+fn a_push_pull_is_answered_with_all_that_is_known() {
+    let mut core = viewer();
+    feed(&mut core, NOW, addr(1), &alive(1, 3));
+    feed(&mut core, NOW, addr(2), &alive(2, 4));
+    feed(&mut core, NOW, addr(1), &dead(&name(2), 4));
+    let mut states = |now| {
+        let id = core.accept(now, addr(1)).expect("room");
+        core.handle_stream(now, id, &PushPull { join: true, ..PushPull::default() }.encode());
+        let reply = std::iter::from_fn(|| core.poll_transmit()).find_map(|transmit| match transmit {
+            Transmit::Reply { stream, payload } if stream == id => Some(payload),
+            _ => None,
+        });
+        let decoded = StreamDecoder::new(core.framing().clone()).push(&reply.expect("a reply"));
+        let Ok(Some(StreamMessage::PushPull(state))) = decoded else { panic!("a push/pull") };
+        let serf: serf::PushPull =
+            serf::decode_tagged(serf::kind::PUSH_PULL, &state.user_state).expect("a Serf state");
+        assert_eq!(serf.status_ltimes.len(), 3);
+        state.nodes.into_iter().map(|n| (n.name, n.incarnation, n.state)).collect::<Vec<_>>()
+    };
+    let own = ("viewer".to_owned(), 1, state::ALIVE);
+    let one = (name(1), 3, state::ALIVE);
+    assert_eq!(states(NOW), [own.clone(), one.clone(), (name(2), 4, state::DEAD)]);
+    assert_eq!(states(NOW + Duration::from_secs(31)), [own, one], "old deaths are no news");
 }
 
 #[test]
@@ -372,27 +388,4 @@ fn what_never_fits_a_packet_is_not_queued() {
     assert!(passed_on(1300) && !passed_on(1400));
     let limit = (1300..1400).find(|len| !passed_on(*len)).expect("between");
     assert!((1300..1400).all(|len| passed_on(len) == (len < limit)), "{limit}");
-}
-
-#[test]
-fn keys_change_by_query() {
-    let key = |b| Key::new(&[b; 32]).expect("a key");
-    let mut sim = Sim::new(13);
-    sim.configure = |config| {
-        config.framing.keyring = Key::new(&[1; 32]).ok().map(Keyring::new);
-    };
-    for _ in 0..4 {
-        sim.add();
-        sim.run(Duration::from_secs(1));
-    }
-    for change in [KeyChange::Install(key(2)), KeyChange::Use(key(2)), KeyChange::Remove(key(1))] {
-        sim.act(1, |core, now| core.key_query(now, change)).expect("is sent");
-        sim.run(Duration::from_secs(5));
-    }
-    for index in 0..4 {
-        let ring = sim.core(index).framing().keyring.clone().expect("set");
-        assert_eq!(ring.keys(), [key(2)]);
-        assert_eq!(sim.events[index].iter().filter(|e| **e == Event::KeyringChanged).count(), 3);
-        assert_eq!(sim.core(index).alive_count(), 4);
-    }
 }

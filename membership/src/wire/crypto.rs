@@ -190,6 +190,11 @@ mod tests {
             let ring = Keyring::new(Key::new(&vec![7; len]).expect("a key"));
             let sealed = ring.seal(b"hello", b"label", &mut rng).expect("seals");
             assert_eq!(sealed.len(), 5 + OVERHEAD);
+            assert_ne!(
+                ring.seal(b"hello", b"label", &mut rng).expect("seals"),
+                sealed,
+                "a nonce is used once"
+            );
             assert_eq!(ring.open(&sealed, b"label").as_deref(), Ok(&b"hello"[..]));
             assert_eq!(ring.open(&sealed, b"other"), Err(WireError::Decrypt));
             let mut other = Keyring::new(Key::new(&[8; 16]).expect("a key"));
