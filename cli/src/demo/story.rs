@@ -155,9 +155,9 @@ async fn fill(cast: &Cast, stage: &Stage, team: &Signed<Grant>, items: &[Item]) 
         stage.root(0).short(),
         took.as_secs_f64()
     ));
-    let cost = Cost::of(&mut reports);
+    let cost = Cost::gather(&mut reports, |cost| cost.entry_facts >= items.len() as u64).await;
     line(format!(
-        "replica 3 received {} and sent {}, in {} sessions",
+        "replica 3 received {} and sent {}, in {} session(s)",
         bytes(cost.received),
         bytes(cost.sent),
         cost.sessions
@@ -199,9 +199,12 @@ struct Cost {
 }
 
 impl Cost {
-    fn of(reports: &mut Receiver<SyncReport>) -> Self {
+    /// Sums reports until they are enough. The last one comes just after both sides are equal.
+    async fn gather(reports: &mut Receiver<SyncReport>, enough: impl Fn(&Self) -> bool) -> Self {
         let mut cost = Self::default();
-        while let Ok(report) = reports.try_recv() {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(1);
+        while !enough(&cost) {
+            let Ok(Ok(report)) = tokio::time::timeout_at(deadline, reports.recv()).await else { break };
             let (sent, received) = (report.sent, report.received);
             // A session that found both sides equal, or failed to reach the peer, is no repair.
             if sent.entry_facts + sent.authority_facts + received.entry_facts + received.authority_facts == 0
@@ -270,16 +273,7 @@ async fn repair(
 }
 
 async fn report_repair(reports: &mut Receiver<SyncReport>, keys: usize) -> anyhow::Result<()> {
-    // The last report comes just after both sides are equal.
-    let mut cost = Cost::default();
-    for _ in 0..500 {
-        let more = Cost::of(reports);
-        if more.sessions > 0 {
-            cost = more;
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    let cost = Cost::gather(reports, |cost| cost.entry_facts > 0).await;
     let differing = cost.entry_facts;
     line(format!("{differing} of {} entries differed; they weigh {}", keys + WRITES, bytes(cost.entries)));
     line(format!(
