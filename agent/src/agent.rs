@@ -34,10 +34,14 @@ pub enum StartError {
     #[error(transparent)]
     Storage(#[from] StorageError),
     /// The QUIC socket.
-    #[error("sessions cannot be taken: {0}; is another agent running, or give another --sync address")]
+    #[error(
+        "sessions cannot be taken: {0}; if another agent runs there, stop it or give another --sync address"
+    )]
     Transport(#[from] TransportError),
     /// The HTTP address.
-    #[error("HTTP cannot be served on {0}: {1}; give another --http address")]
+    #[error(
+        "HTTP cannot be served on {0}: {1}; if another agent runs there, stop it or give another --http address"
+    )]
     Http(SocketAddr, io::Error),
     /// The Unix socket.
     #[error("the socket {} cannot be made: {error}", path.display())]
@@ -50,6 +54,18 @@ pub enum StartError {
     /// The system refuses a thread.
     #[error("the committer thread cannot be started: {0}")]
     Thread(io::Error),
+}
+
+impl StartError {
+    /// The stable code.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Storage(error) => error.code(),
+            Self::Transport(_) | Self::Http(..) => "agent.address",
+            Self::Socket { .. } => "agent.socket",
+            Self::Thread(_) => "internal",
+        }
+    }
 }
 
 /// Why a write under the agent's own identity failed.

@@ -12,8 +12,8 @@ use kvgossip_api::{ApiError, PeerRow, SyncReport};
 use kvgossip_engine::scheduler::Scheduler;
 use kvgossip_grants::PathPrefix;
 use kvgossip_transport::{
-    Access, Code, Connection, ConnectionTable, Endpoint, Policy, ReplicaId, Target, TransportError,
-    keep_connected,
+    Access, AllowList, Code, Connection, ConnectionTable, Endpoint, Policy, ReplicaId, Target,
+    TransportError, keep_connected,
 };
 use rand::SeedableRng;
 use sessions::Host;
@@ -41,6 +41,7 @@ struct Inner {
     endpoint: Endpoint,
     address: SocketAddr,
     table: ConnectionTable,
+    policy: Arc<Policy>,
     host: Arc<Host>,
     scheduler: Mutex<Scheduler>,
     clock: Monotonic,
@@ -64,12 +65,14 @@ impl Peers {
     ) -> Result<Self, TransportError> {
         let policy = Arc::new(Policy::new(config.allowed.clone()).open_read(config.open_read));
         let limits = config.limits.clone();
-        let endpoint = Endpoint::bind(config.sync, config.replica_key.clone(), policy, limits.clone())?;
+        let endpoint =
+            Endpoint::bind(config.sync, config.replica_key.clone(), policy.clone(), limits.clone())?;
         let clock = Monotonic::start();
         let root = intake.store().view().root();
         let inner = Inner {
             address: endpoint.local_addr()?,
             table: ConnectionTable::new(limits),
+            policy,
             host: Arc::new(Host::new(intake)),
             scheduler: Mutex::new(Scheduler::new(root, random(), clock.now_us())),
             clock,
@@ -264,6 +267,12 @@ impl Peers {
     /// A report of each session that ends from now on, whoever began it.
     pub fn reports(&self) -> broadcast::Receiver<SyncReport> {
         self.inner.reports.subscribe()
+    }
+
+    /// Exchanges the list of admitted replicas; connections that it no longer admits are closed.
+    pub fn set_allowed(&self, allowed: AllowList) {
+        self.inner.policy.set_allowed(allowed);
+        self.inner.table.enforce(self.inner.policy.as_ref());
     }
 
     /// Tells all peers that this replica goes.

@@ -1,11 +1,13 @@
 //! The command line's grammar.
 
 use crate::codes;
+use crate::commands::agent::AgentArgs;
 use crate::commands::entry::{DelArgs, GetArgs, LsArgs, SetArgs};
 use crate::commands::grant::GrantArgs;
 use crate::commands::inspect::{DigestArgs, ExplainArgs, RefusalsArgs, StatusArgs, SyncArgs};
 use crate::commands::key::KeygenArgs;
 use crate::commands::revoke::FloorArgs;
+use crate::demo::DemoArgs;
 use crate::error::{Exit, Failure, Result};
 use crate::output::Format;
 use crate::text::TextFault;
@@ -36,7 +38,9 @@ pub(crate) struct Cli {
 /// One verb each.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Demo(DemoArgs),
     Keygen(KeygenArgs),
+    Agent(AgentArgs),
     Get(GetArgs),
     Set(SetArgs),
     Del(DelArgs),

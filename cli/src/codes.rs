@@ -51,6 +51,13 @@ own_codes! {
     REVOCATION_STRANGER = "revocation.stranger", NotAuthorised, "only root, its issuer and its grantee can revoke a grant";
     CLUSTER_MISMATCH = "cluster.mismatch", Integrity, "the agent belongs to another cluster than the one that was named; nothing was signed";
     CLOCK_SKEW = "clock.skew", Error, "the agent's clock is far ahead of this machine's; set the clocks";
+    PEER_MALFORMED = "peer.malformed", Usage, "a peer is written [ID@]HOST:PORT, with a replica id of 64 hexadecimal digits";
+    ALLOW_LIST = "peer.allow_list", Error, "the file of --allow-peers does not hold one replica id a line";
+    AGENT_ADDRESS = "agent.address", Error, "an address cannot be listened on; another process may have it";
+    AGENT_SOCKET = "agent.socket", Error, "the Unix socket cannot be made; give another place with --socket";
+    HTTP_NOT_LOOPBACK = "agent.http_not_loopback", Usage, "plain HTTP is served on loopback addresses only";
+    ALLOWED_NOBODY = "agent.admits_nobody", Usage, "a peer without an id needs --allow-peers, or no answer could be admitted";
+    DEMO_FAILED = "demo.failed", Error, "a step of the demonstration did not hold";
     INTERNAL = "internal", Error, "an operation that does not fail has failed; please report it";
 }
 

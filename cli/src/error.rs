@@ -77,6 +77,14 @@ impl Failure {
         Self { kind: Kind::Told(told), format: Format::Text }
     }
 
+    /// What happened, in one line.
+    pub(crate) fn message(&self) -> &str {
+        match &self.kind {
+            Kind::Told(told) => &told.message,
+            Kind::ClosedPipe => "standard output was closed",
+        }
+    }
+
     /// A further line.
     pub(crate) fn note(mut self, line: impl Into<String>) -> Self {
         if let Kind::Told(told) = &mut self.kind {

@@ -4,6 +4,7 @@ mod args;
 mod codes;
 mod commands;
 mod connect;
+mod demo;
 mod entity;
 mod error;
 mod files;

@@ -15,6 +15,13 @@ pub struct Token(String);
 #[error("a token is one line of 1 to {MAX_TOKEN_BYTES} visible ASCII characters")]
 pub struct TokenError;
 
+impl Token {
+    /// The token itself, for a server that compares it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 impl FromStr for Token {
     type Err = TokenError;
 

@@ -1,5 +1,6 @@
 //! What each verb does, one file for each group.
 
+pub(crate) mod agent;
 pub(crate) mod entry;
 pub(crate) mod grant;
 pub(crate) mod inspect;
@@ -7,13 +8,16 @@ pub(crate) mod key;
 pub(crate) mod revoke;
 
 use crate::args::{Cli, Command};
+use crate::demo;
 use crate::error::{Exit, Result};
 
 /// Runs one command.
 pub(crate) fn run(cli: Cli) -> Result<Exit> {
     let format = cli.output;
     match cli.command {
+        Command::Demo(args) => demo::demo(&args),
         Command::Keygen(args) => key::keygen(&args, format),
+        Command::Agent(args) => agent::agent(&args),
         Command::Get(args) => entry::get(&args, format),
         Command::Set(args) => entry::set(&args, format),
         Command::Del(args) => entry::del(&args, format),

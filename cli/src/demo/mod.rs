@@ -6,6 +6,8 @@ mod relay;
 mod story;
 mod tell;
 
+use crate::codes;
+use crate::error::{Exit, Failure, Result};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -25,7 +27,12 @@ pub(crate) struct DemoArgs {
 }
 
 /// Runs the demonstration.
-pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<()> {
+pub(crate) fn demo(args: &DemoArgs) -> Result<Exit> {
+    run(args).map_err(|error| Failure::new(codes::DEMO_FAILED, format!("{error:#}")))?;
+    Ok(Exit::Ok)
+}
+
+fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let items = match &args.dir {
         Some(dir) => fill::from_directory(dir)?,
         None => fill::generated(args.keys),

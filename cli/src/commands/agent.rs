@@ -1,0 +1,238 @@
+//! `kvgossip agent`: one replica, until it is told to stop.
+
+use crate::codes;
+use crate::error::{Exit, Failure, Result};
+use crate::files;
+use clap::{Args, ValueEnum};
+use kvgossip_agent::{Agent, Config, PeerTarget};
+use kvgossip_api::{DEFAULT_HTTP, SOCKET_NAME};
+use kvgossip_engine::{FjallStorage, StorageError};
+use kvgossip_grants::{Signer, SigningKey};
+use kvgossip_transport::{AllowList, ReplicaKey};
+use std::io::{self, IsTerminal};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// Bits of the replica key that is made at the first start.
+const REPLICA_KEY_BITS: usize = 2048;
+
+/// Run one replica of a cluster until Ctrl-C.
+///
+/// The data directory keeps the store, the replica's key and the socket that the other commands use; it is made
+/// at the first start. The agent's log goes to standard error; KVGOSSIP_LOG says how much of it (error, warn, info,
+/// debug, or a filter by module).
+#[derive(Debug, Args)]
+pub(crate) struct AgentArgs {
+    /// Where the replica keeps everything.
+    #[arg(long, value_name = "DIR", env = "KVGOSSIP_DATA_DIR")]
+    data_dir: PathBuf,
+    /// The public key of the cluster's root.
+    #[arg(long, value_name = "PUB.pem")]
+    root: PathBuf,
+    /// The private key that the replica proves to its peers [default: replica.pem in the data directory, made at the
+    /// first start].
+    #[arg(long, value_name = "K.pem")]
+    replica_key: Option<PathBuf>,
+    /// A private key that `set` and `del` may sign with over the socket.
+    #[arg(long, value_name = "K.pem", env = "KVGOSSIP_IDENTITY")]
+    identity: Option<PathBuf>,
+    /// Where sessions with peers are taken (UDP).
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:7947")]
+    sync: SocketAddr,
+    /// Where HTTP is served (TCP, loopback only).
+    #[arg(long, value_name = "ADDR:PORT", default_value = DEFAULT_HTTP)]
+    http: SocketAddr,
+    /// The Unix socket of the HTTP API [default: agent.sock in the data directory].
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// A file with a token that lets requests over TCP do what the socket may.
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// A replica to stay connected with: with an id exactly that one, without one any that is admitted. Repeatable.
+    #[arg(long = "peer", value_name = "[ID@]ADDR:PORT", value_parser = peer)]
+    peers: Vec<PeerTarget>,
+    /// A file with the ids of the replicas that are admitted, one a line; read again on SIGHUP.
+    #[arg(long, value_name = "FILE")]
+    allow_peers: Option<PathBuf>,
+    /// Let strangers pull everything. They never push.
+    #[arg(long)]
+    open_read: bool,
+    /// How the log is written.
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
+    log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+fn peer(text: &str) -> std::result::Result<PeerTarget, String> {
+    text.parse().map_err(|error: kvgossip_agent::ParsePeerError| error.to_string())
+}
+
+/// Runs the agent.
+pub(crate) fn agent(args: &AgentArgs) -> Result<Exit> {
+    log_to_stderr(args.log_format);
+    let config = config(args)?;
+    let storage = open_store(&args.data_dir, &config)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::new(codes::INTERNAL, format!("no runtime: {error}")))?;
+    runtime.block_on(run(args, config, storage))?;
+    // What still blocks a thread has nothing to lose: everything acknowledged is durable.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    Ok(Exit::Ok)
+}
+
+async fn run(args: &AgentArgs, config: Config, storage: FjallStorage) -> Result<()> {
+    let root = config.root.clone();
+    let agent = Agent::start(config, Box::new(storage)).await;
+    let agent = agent.map_err(|error| Failure::new(error.code(), error.to_string()))?;
+    let signals = |error: io::Error| Failure::new(codes::INTERNAL, format!("no signals: {error}"));
+    let mut hangup = signal(SignalKind::hangup()).map_err(signals)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(signals)?;
+    let view = agent.store().view();
+    tracing::info!(
+        cluster = %root.cluster(), keys = view.entries().len(), root = %view.root(),
+        "replica {} takes sessions on {}", agent.peers().id(), agent.peers().address()
+    );
+    if let Some(http) = agent.http_address() {
+        tracing::info!("HTTP on http://{http} and in {}", socket(args).display());
+    }
+    loop {
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => break,
+            _ = terminate.recv() => break,
+            _ = hangup.recv() => reload(args, &agent),
+        }
+    }
+    tracing::info!("stopping");
+    agent.stop().await;
+    Ok(())
+}
+
+/// Reads the list of admitted replicas again. A bad file changes nothing.
+fn reload(args: &AgentArgs, agent: &Agent) {
+    match allow_list(args) {
+        Ok(allowed) => {
+            tracing::info!(admitted = allowed.len(), "the list of admitted replicas was read again");
+            agent.peers().set_allowed(allowed);
+        }
+        Err(failure) => {
+            tracing::error!("the list of admitted replicas stays as it was: {}", failure.message())
+        }
+    }
+}
+
+fn socket(args: &AgentArgs) -> PathBuf {
+    args.socket.clone().unwrap_or_else(|| args.data_dir.join(SOCKET_NAME))
+}
+
+fn allow_list(args: &AgentArgs) -> Result<AllowList> {
+    let Some(path) = &args.allow_peers else { return Ok(std::iter::empty().collect()) };
+    AllowList::read(path)
+        .map_err(|error| Failure::new(codes::ALLOW_LIST, format!("{}: {error}", files::name(path))))
+}
+
+fn config(args: &AgentArgs) -> Result<Config> {
+    if !args.http.ip().is_loopback() {
+        let message = format!("HTTP on {} would be open to the network in clear", args.http);
+        return Err(Failure::new(codes::HTTP_NOT_LOOPBACK, message)
+            .note("give a loopback address, and put a TLS proxy in front of it if others must reach it"));
+    }
+    let root = files::public_key(&args.root)?;
+    let identity = args.identity.as_deref().map(files::signing_key).transpose()?;
+    let token = args.token_file.as_deref().map(files::token).transpose()?;
+    let allowed = allow_list(args)?;
+    if allowed.is_empty() {
+        if let Some(open) = args.peers.iter().find(|peer| peer.id.is_none()) {
+            let message = format!("no replica may answer at {}: none is admitted", open.address);
+            return Err(Failure::new(codes::ALLOWED_NOBODY, message)
+                .note("write --peer ID@ADDR, or list the ids of your replicas in a file for --allow-peers"));
+        }
+    }
+    make_dir(&args.data_dir)?;
+    let mut config = Config::new(root, replica_key(args)?);
+    config.identity = identity;
+    config.sync = args.sync;
+    config.http = Some(args.http);
+    config.socket = Some(socket(args));
+    config.token = token.map(|token| token.as_str().to_owned());
+    config.peers = args.peers.clone();
+    config.allowed = allowed;
+    config.open_read = args.open_read;
+    Ok(config)
+}
+
+/// Made for this user alone: it holds the replica's private key.
+fn make_dir(dir: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.map_err(|error| {
+        Failure::new(
+            codes::FILE_WRITE,
+            format!("the data directory {} cannot be made: {error}", files::name(dir)),
+        )
+    })
+}
+
+/// The replica's key: the given one, or the one in the data directory, made if it is not there.
+fn replica_key(args: &AgentArgs) -> Result<ReplicaKey> {
+    let path = match &args.replica_key {
+        Some(path) => path.clone(),
+        None => {
+            let path = args.data_dir.join("replica.pem");
+            if !path.exists() {
+                tracing::info!("making the replica's key, {}", path.display());
+                let random = |error: SigningFault| Failure::new(codes::INTERNAL, error.0);
+                let pem = new_key().map_err(random)?;
+                files::create(&path, files::Readers::Owner, pem.as_bytes())?;
+            }
+            path
+        }
+    };
+    // Read as a signing key first, for its clear errors.
+    let key = files::signing_key(&path)?;
+    tracing::debug!(bits = key.public().bits(), "replica key {}", path.display());
+    let pem = std::fs::read(&path)
+        .map_err(|error| Failure::new(codes::FILE_READ, format!("{}: {error}", files::name(&path))))?;
+    ReplicaKey::from_pem(&pem)
+        .map_err(|error| Failure::new(codes::PEM_INVALID, format!("{}: {error}", files::name(&path))))
+}
+
+struct SigningFault(String);
+
+fn new_key() -> std::result::Result<String, SigningFault> {
+    let mut failed = false;
+    let made = SigningKey::generate(REPLICA_KEY_BITS, &mut |bytes| failed |= getrandom::fill(bytes).is_err());
+    if failed {
+        return Err(SigningFault("the system gives no random bytes".into()));
+    }
+    made.map(|(_, pem)| pem).map_err(|error| SigningFault(error.to_string()))
+}
+
+fn open_store(dir: &Path, config: &Config) -> Result<FjallStorage> {
+    let dir = dir.join("store");
+    FjallStorage::open(&dir, config.root.cluster()).map_err(|error| {
+        let failure = Failure::new(error.code(), format!("{}: {error}", files::name(&dir)));
+        match error {
+            StorageError::Damaged(_) | StorageError::RolledBack { .. } => failure.note(
+                "peers hold everything: move that directory away and start again, and the replica fills itself from them",
+            ),
+            _ => failure,
+        }
+    })
+}
+
+fn log_to_stderr(format: LogFormat) {
+    let filter = EnvFilter::try_from_env("KVGOSSIP_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let log = log.with_ansi(io::stderr().is_terminal());
+    match format {
+        LogFormat::Text => log.with_target(false).init(),
+        LogFormat::Json => log.json().init(),
+    }
+}
