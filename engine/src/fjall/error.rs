@@ -8,8 +8,9 @@ use std::path::Path;
 pub(super) fn engine_error(error: fjall::Error) -> StorageError {
     use fjall::Error;
     match error {
-        Error::Io(error) => io_error(&error),
-        Error::Storage(error) => table_error(&error),
+        Error::Io(error) => engine_io_error(&error),
+        Error::Storage(fjall::LsmError::Io(error)) => engine_io_error(&error),
+        Error::Storage(error) => StorageError::Damaged(format!("a table does not read: {error:?}")),
         Error::JournalRecovery(error) => StorageError::Damaged(format!("a journal does not read: {error:?}")),
         Error::InvalidVersion(found) => {
             let found =
@@ -28,10 +29,13 @@ pub(super) fn engine_error(error: fjall::Error) -> StorageError {
     }
 }
 
-fn table_error(error: &fjall::LsmError) -> StorageError {
-    match error {
-        fjall::LsmError::Io(error) => io_error(error),
-        other => StorageError::Damaged(format!("a table does not read: {other:?}")),
+/// The engine asks for files, and for places in them, that its other files name.
+fn engine_io_error(error: &io::Error) -> StorageError {
+    match error.kind() {
+        ErrorKind::NotFound | ErrorKind::InvalidInput => {
+            StorageError::Damaged(format!("a file of its engine is missing or wrong: {error}"))
+        }
+        _ => io_error(error),
     }
 }
 
@@ -72,6 +76,8 @@ mod tests {
         assert!(matches!(engine_error(short), StorageError::Damaged(_)));
         let table = fjall::Error::Storage(fjall::LsmError::InvalidTrailer);
         assert!(matches!(engine_error(table), StorageError::Damaged(_)));
+        let missing = fjall::Error::Storage(fjall::LsmError::Io(io::Error::from(ErrorKind::NotFound)));
+        assert!(matches!(engine_error(missing), StorageError::Damaged(_)));
         let denied = engine_error(fjall::Error::Io(io::Error::from(ErrorKind::PermissionDenied)));
         assert!(matches!(denied, StorageError::Io(_)));
         let named = at(Path::new("there"))(io::Error::from(ErrorKind::PermissionDenied));

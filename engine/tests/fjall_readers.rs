@@ -1,0 +1,88 @@
+//! Readers beside a committer.
+
+#![cfg(feature = "fjall")]
+#![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
+
+mod fjall_support;
+
+use bytes::Bytes;
+use kvgossip_engine::{Batch, FjallStorage, Storage, StorageError, Summary, Write};
+use kvgossip_grants::{ClusterId, Digest, FactId, GrantId, Key};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+const CLUSTER: ClusterId = ClusterId([3; 32]);
+const GRANT: GrantId = FactId([1; 32]);
+const KEYS: usize = 300;
+const BATCHES: u64 = 200;
+
+fn keys() -> Vec<Key> {
+    let mut keys: Vec<Key> = (0..KEYS).map(|n| Key::parse(&format!("/k/{n}")).unwrap()).collect();
+    keys.sort();
+    keys
+}
+
+/// All keys cite the grant after an odd batch, and none after an even one.
+fn batch(number: u64) -> Batch {
+    let change = |key: Key| match number % 2 {
+        1 => Write::PutEntry(key, FactId([2; 32]), Some(GRANT), Bytes::from_static(b"record")),
+        _ => Write::RemoveCitation(GRANT, key),
+    };
+    let summary = Summary { batch: number, authority_facts: 0, keys: 0, root: Digest([0; 32]) };
+    Batch { writes: keys().into_iter().map(change).collect(), summary }
+}
+
+#[test]
+fn nobody_sees_half_a_batch() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut storage = FjallStorage::open(dir.path(), CLUSTER).unwrap();
+    let (reader, done) = (storage.reader(), AtomicBool::new(false));
+    let all = keys();
+    std::thread::scope(|scope| {
+        let readers: Vec<_> = (0..2)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut seen = [0u32; 2];
+                    while !done.load(Ordering::Relaxed) {
+                        let mut keys = Vec::with_capacity(KEYS);
+                        reader.keys_citing(&GRANT, &mut |key| keys.push(key)).unwrap();
+                        assert!(keys.is_empty() || keys == all, "{} of {KEYS}", keys.len());
+                        seen[usize::from(!keys.is_empty())] += 1;
+                    }
+                    seen
+                })
+            })
+            .collect();
+        for number in 1..=BATCHES {
+            storage.commit(&batch(number)).unwrap();
+        }
+        done.store(true, Ordering::Relaxed);
+        for reader in readers {
+            let [none, all] = reader.join().unwrap();
+            assert!(none > 0 && all > 0, "the readers read while batches came: {none}, {all}");
+        }
+    });
+}
+
+#[test]
+fn a_reader_outlives_its_store_and_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut storage = FjallStorage::open(dir.path(), CLUSTER).unwrap();
+    storage.commit(&batch(1)).unwrap();
+    let reader = storage.reader();
+    let key = &keys()[0];
+    assert_eq!(reader.entry(key, &FactId([2; 32])).unwrap().as_deref(), Some(&b"record"[..]));
+    assert_eq!(reader.entry(key, &FactId([9; 32])).unwrap(), None);
+    // Closed from inside a scan, which still ends as it began.
+    let mut storage = Some(storage);
+    let mut count = 0;
+    reader
+        .keys_citing(&GRANT, &mut |_| {
+            storage = None;
+            count += 1;
+        })
+        .unwrap();
+    assert_eq!(count, KEYS);
+    assert!(matches!(reader.entry(key, &FactId([2; 32])), Err(StorageError::Stopped(_))));
+    assert!(matches!(reader.keys_citing(&GRANT, &mut |_| ()), Err(StorageError::Stopped(_))));
+    FjallStorage::open(dir.path(), CLUSTER).unwrap();
+}
