@@ -24,8 +24,11 @@ struct Original {
 impl Original {
     /// Everything still in one journal.
     fn in_journal() -> Self {
-        let (dir, world) = (tempfile::tempdir().unwrap(), World::new(MAX_VALUE_BYTES));
-        let summary = world.fill(dir.path(), 1..=25);
+        let (sparse, world) = (tempfile::tempdir().unwrap(), World::new(MAX_VALUE_BYTES));
+        let summary = world.fill(sparse.path(), 1..=25);
+        // The engine gives a new journal 64 MiB, which every later copy would read.
+        let dir = tempfile::tempdir().unwrap();
+        copy_directory(sparse.path(), dir.path());
         Self { dir, world, summary }
     }
 
