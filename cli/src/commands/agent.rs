@@ -147,12 +147,11 @@ fn config(args: &AgentArgs) -> Result<Config> {
     let identity = args.identity.as_deref().map(files::signing_key).transpose()?;
     let token = args.token_file.as_deref().map(files::token).transpose()?;
     let allowed = allow_list(args)?;
-    if allowed.is_empty() {
-        if let Some(open) = args.peers.iter().find(|peer| peer.id.is_none()) {
-            let message = format!("no replica may answer at {}: none is admitted", open.address);
-            return Err(Failure::new(codes::ALLOWED_NOBODY, message)
-                .note("write --peer ID@ADDR, or list the ids of your replicas in a file for --allow-peers"));
-        }
+    let open_target = args.peers.iter().find(|peer| peer.id.is_none());
+    if let Some(open) = open_target.filter(|_| allowed.is_empty()) {
+        let message = format!("no replica may answer at {}: none is admitted", open.address);
+        return Err(Failure::new(codes::ALLOWED_NOBODY, message)
+            .note("write --peer ID@ADDR, or list the ids of your replicas in a file for --allow-peers"));
     }
     make_dir(&args.data_dir)?;
     let mut config = Config::new(root, replica_key(args)?);
