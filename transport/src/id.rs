@@ -27,6 +27,11 @@ impl ReplicaId {
         Self(hasher.finalize().into())
     }
 
+    /// The id of the replica that holds the private half of a key.
+    pub fn of(key: &kvgossip_grants::PublicKey) -> Self {
+        Self::of_spki(key.spki_der())
+    }
+
     /// From the 32 bytes.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)

@@ -1,13 +1,14 @@
 //! `kvgossip agent`: one replica, until it is told to stop.
 
 use crate::codes;
+use crate::commands::key;
 use crate::error::{Exit, Failure, Result};
 use crate::files;
 use clap::{Args, ValueEnum};
 use kvgossip_agent::{Agent, Config, PeerTarget};
 use kvgossip_api::{DEFAULT_HTTP, SOCKET_NAME};
 use kvgossip_engine::{FjallStorage, StorageError};
-use kvgossip_grants::{Signer, SigningKey};
+use kvgossip_grants::Signer;
 use kvgossip_transport::{AllowList, ReplicaKey};
 use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
@@ -186,31 +187,19 @@ fn replica_key(args: &AgentArgs) -> Result<ReplicaKey> {
             let path = args.data_dir.join("replica.pem");
             if !path.exists() {
                 tracing::info!("making the replica's key, {}", path.display());
-                let random = |error: SigningFault| Failure::new(codes::INTERNAL, error.0);
-                let pem = new_key().map_err(random)?;
+                let (_, pem) = key::generate(REPLICA_KEY_BITS)?;
                 files::create(&path, files::Readers::Owner, pem.as_bytes())?;
             }
             path
         }
     };
     // Read as a signing key first, for its clear errors.
-    let key = files::signing_key(&path)?;
-    tracing::debug!(bits = key.public().bits(), "replica key {}", path.display());
+    let signing = files::signing_key(&path)?;
+    tracing::debug!(bits = signing.public().bits(), "replica key {}", path.display());
     let pem = std::fs::read(&path)
         .map_err(|error| Failure::new(codes::FILE_READ, format!("{}: {error}", files::name(&path))))?;
     ReplicaKey::from_pem(&pem)
         .map_err(|error| Failure::new(codes::PEM_INVALID, format!("{}: {error}", files::name(&path))))
-}
-
-struct SigningFault(String);
-
-fn new_key() -> std::result::Result<String, SigningFault> {
-    let mut failed = false;
-    let made = SigningKey::generate(REPLICA_KEY_BITS, &mut |bytes| failed |= getrandom::fill(bytes).is_err());
-    if failed {
-        return Err(SigningFault("the system gives no random bytes".into()));
-    }
-    made.map(|(_, pem)| pem).map_err(|error| SigningFault(error.to_string()))
 }
 
 fn open_store(dir: &Path, config: &Config) -> Result<FjallStorage> {

@@ -7,6 +7,7 @@ use crate::output::{self, Format, say};
 use crate::progress;
 use clap::Args;
 use kvgossip_grants::{KEY_BITS, PublicKey, Signer, SigningKey, SigningKeyError};
+use kvgossip_transport::ReplicaId;
 use rand::{Rng, SeedableRng};
 use serde_json::json;
 use std::path::PathBuf;
@@ -26,6 +27,9 @@ pub(crate) struct KeygenArgs {
     /// Print the public key (PEM) of the private or public key in FILE; `-` is standard input.
     #[arg(short = 'y', value_name = "FILE")]
     public_of: Option<PathBuf>,
+    /// With -y: print the id of the replica that has this key (for --peer and --allow-peers) instead.
+    #[arg(long, requires = "public_of")]
+    replica_id: bool,
 }
 
 fn bits(text: &str) -> Result<usize, String> {
@@ -36,6 +40,7 @@ fn bits(text: &str) -> Result<usize, String> {
 /// Runs `keygen`.
 pub(crate) fn keygen(args: &KeygenArgs, format: Format) -> Result<Exit> {
     match &args.public_of {
+        Some(file) if args.replica_id => show_replica(&files::public_key(file)?, format)?,
         Some(file) => show_public(&files::public_key(file)?, format)?,
         None => make(args, format)?,
     }
@@ -53,6 +58,14 @@ fn show_public(key: &PublicKey, format: Format) -> Result<()> {
         Format::Json => {
             output::json(&json!({ "entity": entity, "bits": key.bits(), "public_pem": key.to_pem() }))
         }
+    }
+}
+
+fn show_replica(key: &PublicKey, format: Format) -> Result<()> {
+    let id = ReplicaId::of(key).to_string();
+    match format {
+        Format::Text => output::text(&format!("{id}\n")),
+        Format::Json => output::json(&json!({ "replica": id })),
     }
 }
 
@@ -86,7 +99,7 @@ fn make(args: &KeygenArgs, format: Format) -> Result<()> {
 
 /// A key from a cryptographic generator that the system seeds once: so there is one place only at which randomness can be
 /// missing.
-fn generate(bits: usize) -> Result<(SigningKey, String)> {
+pub(crate) fn generate(bits: usize) -> Result<(SigningKey, String)> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed)
         .map_err(|error| Failure::new(codes::INTERNAL, format!("the system gives no randomness: {error}")))?;

@@ -1,5 +1,6 @@
 //! Who plays in the demonstration: keys, facts and agents.
 
+use crate::commands::key::generate;
 use anyhow::Context;
 use bytes::Bytes;
 use kvgossip_agent::{Agent, Config, PeerTarget, now};
@@ -22,10 +23,7 @@ pub(super) struct Cast {
 }
 
 fn make_key() -> anyhow::Result<(SigningKey, String)> {
-    let mut failed = false;
-    let made = SigningKey::generate(2048, &mut |bytes| failed |= getrandom::fill(bytes).is_err());
-    anyhow::ensure!(!failed, "the system gives no random bytes");
-    Ok(made?)
+    generate(2048).map_err(|failure| anyhow::anyhow!("{}", failure.message()))
 }
 
 impl Cast {
