@@ -55,6 +55,17 @@ async fn joins_in_both_directions_with_tags() {
     let seen = first.member.member("agent").await.expect("runs").expect("known");
     assert_eq!((seen.addr, seen.tags), (agent.addr, tags(&[("role", "web")])));
 
+    // Each side knows how far the other is, once it has probed it.
+    eventually("ours knows the agent's place", async || {
+        first.member.estimated_rtt("agent").await.expect("runs").filter(|rtt| *rtt < Duration::from_secs(1))
+    })
+    .await;
+    eventually("the agent knows our place", async || {
+        let rtt = agent.try_serf("rtt", &["agent", "first"]).await?;
+        rtt.contains("Estimated agent <-> first rtt").then_some(())
+    })
+    .await;
+
     // Changes, in both directions.
     first.member.set_tags(tags(&[("kind", "changed")])).await.expect("fits");
     eventually("the agent sees the new tag", async || {

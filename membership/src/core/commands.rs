@@ -3,8 +3,8 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use super::{
-    CommandError, Core, Event, Member, Snapshot, Stats, Status, StreamId, config::check_tags, glue::Info,
-    sync::Purpose, timers::Due,
+    CommandError, Coordinate, Core, Event, Member, Snapshot, Stats, Status, StreamId, config::check_tags,
+    glue::Info, sync::Purpose, timers::Due,
 };
 use crate::wire::{
     Framing,
@@ -140,6 +140,18 @@ impl Core {
     /// What is known of another member.
     pub fn member(&self, name: &str) -> Option<Member> {
         self.table.by_name(name).map(super::table::Peer::to_member)
+    }
+
+    /// This member's place in the network.
+    pub fn coordinate(&self) -> Coordinate {
+        self.vivaldi.own
+    }
+
+    /// The round trip to another member, estimated from both places; known as soon as it has answered a
+    /// probe of this member's.
+    pub fn estimated_rtt(&self, name: &str) -> Option<Duration> {
+        let remote = self.table.by_name(name)?.remote.as_ref()?;
+        Some(self.vivaldi.own.distance(&remote.place))
     }
 
     /// The number of members that are alive or suspected, this one included.

@@ -15,6 +15,7 @@
 
 mod commands;
 mod config;
+mod coordinate;
 mod events;
 mod glue;
 mod intents;
@@ -41,6 +42,7 @@ use std::{collections::VecDeque, net::SocketAddr, num::NonZero, sync::Arc, time:
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 pub use config::{Config, ConfigError, PACKET_SIZE, Timing};
+pub use coordinate::Coordinate;
 pub use events::USER_EVENT_LIMIT;
 pub use internal::KeyChange;
 pub use query::{QUERY_LIMIT, RESPONSE_LIMIT};
@@ -89,6 +91,7 @@ pub struct Core {
     /// The number of members that foca is tuned for.
     tuned_for: usize,
     probes: probe::Probes,
+    vivaldi: coordinate::Vivaldi,
     streams: sync::Streams,
     clocks: intents::Clocks,
     intents: intents::RecentIntents,
@@ -138,6 +141,7 @@ impl Core {
             generation: 0,
             tuned_for: 1,
             probes: probe::Probes::new(rng.random()),
+            vivaldi: coordinate::Vivaldi::default(),
             streams: sync::Streams::default(),
             clocks: intents::Clocks::default(),
             intents: intents::RecentIntents::default(),
@@ -209,7 +213,7 @@ impl Core {
         match message {
             Message::Ping(ping) => self.on_ping(now, from, &ping),
             Message::IndirectPing(request) => self.on_indirect_ping(now, from, &request),
-            Message::Ack(ack) => self.on_ack(now, ack.seq_no, probe::AckPath::Udp(from)),
+            Message::Ack(ack) => self.on_ack(now, &ack, probe::AckPath::Udp(from)),
             Message::Nack(nack) => self.probes.on_nack(nack.seq_no),
             Message::Suspect(suspect) => self.on_suspect(now, Some(from), &suspect),
             Message::Dead(dead) => self.on_dead(now, Some(from), &dead),

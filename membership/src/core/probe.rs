@@ -5,7 +5,7 @@ use std::{collections::HashMap, net::SocketAddr, time::Duration};
 use foca::ProbeNumber;
 
 use super::{
-    Core, Transmit,
+    Coordinate, Core, Transmit,
     glue::{self, Id},
     swim::foca_incarnation,
     sync::Purpose,
@@ -113,7 +113,7 @@ impl Core {
             return;
         }
         let source = ping.source_addr.as_deref().and_then(|addr| parse_addr(addr, ping.source_port));
-        let ack = Ack { payload: None, seq_no: ping.seq_no };
+        let ack = Ack { payload: Some(self.vivaldi.own.to_payload()), seq_no: ping.seq_no };
         self.send_message(source.unwrap_or(from), &Message::Ack(ack));
         // A member that is held for dead and does not know it pings all the same.
         let slot = match ping.source_node.as_str() {
@@ -161,13 +161,14 @@ impl Core {
         }
     }
 
-    pub(super) fn on_ack(&mut self, now: Duration, seq_no: u32, path: AckPath) {
+    pub(super) fn on_ack(&mut self, now: Duration, ack: &Ack, path: AckPath) {
+        let seq_no = ack.seq_no;
         if let Some(current) = self.probes.current.as_mut().filter(|c| c.seq_no == seq_no && !c.acked) {
             current.acked = true;
             let (id, number, sent_at) = (current.id.clone(), current.number, current.sent_at);
             self.probes.score = self.probes.score.saturating_sub(1);
             self.stats.tcp_acks += u64::from(path == AckPath::Tcp);
-            self.measure(&id, path, now.saturating_sub(sent_at));
+            self.measure(&id, path, now.saturating_sub(sent_at), ack.payload.as_deref());
             let Some(peer) = self.current(&id) else { return };
             let data = glue::ack_data(&id, foca_incarnation(peer), number);
             self.drive(now, |foca, outbox| foca.handle_data(&data, outbox));
@@ -178,13 +179,22 @@ impl Core {
         }
     }
 
-    fn measure(&mut self, id: &Id, path: AckPath, rtt: Duration) {
+    fn measure(&mut self, id: &Id, path: AckPath, rtt: Duration, payload: Option<&[u8]>) {
         // What came through helpers measures them, too.
         if path != AckPath::Udp(id.info.addr) {
             return;
         }
-        if let Some(peer) = self.table.get_mut(id.slot).filter(|peer| peer.generation == id.generation) {
-            peer.rtt = Some(peer.rtt.map_or(rtt, |smooth| (smooth * 7 + rtt) / 8));
+        let Some(peer) = self.table.get_mut(id.slot).filter(|peer| peer.generation == id.generation) else {
+            return;
+        };
+        peer.rtt = Some(peer.rtt.map_or(rtt, |smooth| (smooth * 7 + rtt) / 8));
+        match payload.filter(|payload| !payload.is_empty()).map(Coordinate::from_payload) {
+            Some(Ok(place)) => {
+                let remote = peer.remote.get_or_insert_default();
+                self.vivaldi.observe(remote, place, rtt, &mut self.rng);
+            }
+            Some(Err(_)) => self.stats.malformed += 1,
+            None => {}
         }
     }
 

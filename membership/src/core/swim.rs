@@ -102,6 +102,7 @@ impl Core {
             told_at: None,
             conflict_at: None,
             rtt: None,
+            remote: None,
         };
         let member = peer.to_member();
         let slot = self.table.insert(peer);
@@ -119,7 +120,7 @@ impl Core {
             // foca never takes a member back: a new generation is a new member to it.
             peer.generation = generation;
             peer.status = Status::Alive;
-            peer.rtt = None;
+            (peer.rtt, peer.remote) = (None, None);
         }
         peer.incarnation = incarnation;
         (peer.suspicion, peer.from, peer.told_at) = (None, None, None);

@@ -199,7 +199,7 @@ impl Core {
             }
             (Purpose::Ping(seq_no), StreamMessage::Ack(ack)) if ack.seq_no == seq_no => {
                 self.close(id);
-                self.on_ack(now, seq_no, AckPath::Tcp);
+                self.on_ack(now, &ack, AckPath::Tcp);
             }
             (Purpose::Join { ignore_old }, StreamMessage::PushPull(remote)) => {
                 self.close(id);

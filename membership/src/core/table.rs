@@ -3,6 +3,7 @@
 use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use super::{
+    coordinate::Remote,
     glue::{Id, Info},
     suspicion::Suspicion,
     types::{Member, Status},
@@ -43,6 +44,8 @@ pub(super) struct Peer {
     /// When its name was last reported as contested.
     pub(super) conflict_at: Option<Duration>,
     pub(super) rtt: Option<Duration>,
+    /// Its place, when it told one.
+    pub(super) remote: Option<Remote>,
 }
 
 impl Peer {

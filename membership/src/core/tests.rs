@@ -157,7 +157,8 @@ fn pings_are_answered_wherever_they_come_from() {
     let stranger = addr(77);
     let ping = Ping { node: "viewer".into(), seq_no: 5, ..Ping::default() };
     feed(&mut core, NOW, stranger, &Message::Ping(ping.clone()));
-    let ack = Message::Ack(Ack { payload: None, seq_no: 5 });
+    let payload = Some(core.coordinate().to_payload());
+    let ack = Message::Ack(Ack { payload, seq_no: 5 });
     assert_eq!(sent(&mut core), [(stranger, ack.clone())]);
     let elsewhere = Ping { source_addr: Some(ip_bytes(addr(78).ip())), source_port: 99, ..ping.clone() };
     feed(&mut core, NOW, stranger, &Message::Ping(elsewhere));

@@ -270,6 +270,12 @@ impl Membership {
         self.with(move |actor| actor.with_core(|core, _| core.member(&name))).await
     }
 
+    /// The round trip to another member, estimated from both members' places in the network.
+    pub async fn estimated_rtt(&self, name: &str) -> Result<Option<Duration>, Error> {
+        let name = name.to_owned();
+        self.with(move |actor| actor.with_core(|core, _| core.estimated_rtt(&name))).await
+    }
+
     /// This member, as others see it.
     pub async fn local_member(&self) -> Result<Member, Error> {
         self.with(|actor| actor.with_core(|core, _| core.local_member())).await

@@ -42,6 +42,31 @@ impl Field for bool {
     }
 }
 
+/// A floating point number by its bits, so that messages can be compared.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Float(u64);
+
+impl From<f64> for Float {
+    fn from(value: f64) -> Self {
+        Self(value.to_bits())
+    }
+}
+
+impl From<Float> for f64 {
+    fn from(value: Float) -> Self {
+        Self::from_bits(value.0)
+    }
+}
+
+impl Field for Float {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(reader.float()?.into())
+    }
+    fn encode(&self, out: &mut Vec<u8>) {
+        msgpack::write_float(out, (*self).into());
+    }
+}
+
 impl Field for String {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Self::from_utf8(reader.bytes()?.unwrap_or_default()).map_err(|_| DecodeError::NotUtf8)

@@ -232,6 +232,7 @@ fn fields_are_declared_in_the_order_of_their_names() {
         serf::RelayAddr::FIELDS,
         serf::RelayHeader::FIELDS,
         serf::TagFilter::FIELDS,
+        serf::Coordinate::FIELDS,
     ] {
         assert!(fields.is_sorted(), "{fields:?}");
     }

@@ -119,6 +119,22 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// A floating point number, or an integer that stands for one.
+    pub fn float(&mut self) -> Result<f64, DecodeError> {
+        let bits = |n: u64| u32::try_from(n).unwrap_or_default();
+        match self.buf.get(self.pos).copied().map(Marker::from_u8) {
+            Some(Marker::F64) => {
+                self.pos += 1;
+                Ok(f64::from_bits(self.be(8)?))
+            }
+            Some(Marker::F32) => {
+                self.pos += 1;
+                Ok(f64::from(f32::from_bits(bits(self.be(4)?))))
+            }
+            _ => Ok(self.int()? as f64),
+        }
+    }
+
     /// A boolean; nil reads as false.
     pub fn bool(&mut self) -> Result<bool, DecodeError> {
         match self.marker()? {
@@ -253,6 +269,12 @@ pub fn write_uint(out: &mut Vec<u8>, value: u64) {
     };
     out.push(marker.to_u8());
     out.extend_from_slice(&bytes[8 - width..]);
+}
+
+/// Appends a floating point number of 64 bits.
+pub fn write_float(out: &mut Vec<u8>, value: f64) {
+    out.push(Marker::F64.to_u8());
+    out.extend_from_slice(&value.to_bits().to_be_bytes());
 }
 
 /// One length in the three widths that the first edition has: in the marker, 16 bits, 32 bits. Nothing

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::SocketAddr};
 
 use super::{
-    field::{Field, List, messages},
+    field::{Field, Float, List, messages},
     memberlist::{ip_bytes, parse_addr},
     msgpack::{self, DecodeError, Reader},
 };
@@ -133,6 +133,13 @@ messages! {
     RelayHeader {
         "DestAddr" => addr: RelayAddr,
         "DestName" => name: String,
+    }
+    /// A place in the network; follows a version byte in the payload of memberlist's ack.
+    Coordinate {
+        "Adjustment" => adjustment: Float,
+        "Error" => error: Float,
+        "Height" => height: Float,
+        "Vec" => vec: List<Float>,
     }
     /// A regular expression over the value of one tag.
     TagFilter {

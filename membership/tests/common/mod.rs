@@ -109,7 +109,8 @@ impl Agent {
         text
     }
 
-    async fn try_serf(&self, command: &str, args: &[&str]) -> Option<String> {
+    /// Like [`Agent::serf`]; `None` when the command fails.
+    pub(crate) async fn try_serf(&self, command: &str, args: &[&str]) -> Option<String> {
         let output = self.output(command, args).await;
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
     }
