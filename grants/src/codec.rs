@@ -1,7 +1,7 @@
 //! Canonical bytes of fact bodies: a version byte, then postcard.
 //!
-//! Decoding demands that all bytes are used and that encoding the result gives back the same bytes, so that a
-//! fact has one spelling and one id. Every length is bounded by the input before anything is allocated.
+//! Decoding demands that encoding the result gives back the same bytes, so that a fact has one spelling and one
+//! id. A body says itself where it ends. Every length is bounded by the input before anything is allocated.
 
 use crate::fact::{By, Entry, Floor, Grant, MAX_FLOOR_PATTERNS, Op, Revocation};
 use crate::glob::KeyGlob;
@@ -23,9 +23,14 @@ pub trait Body: Sized + Clone {
     /// The canonical bytes.
     fn encode(&self) -> Vec<u8>;
 
-    /// Reads canonical bytes; `None` for any others, also for bodies that break a rule of their own.
-    /// The cluster is needed for the id of a grant inside a revocation.
-    fn decode(cluster: ClusterId, bytes: &[u8]) -> Option<Self>;
+    /// Reads canonical bytes from the front and gives what follows them; `None` for any others, also for bodies
+    /// that break a rule of their own. The cluster is needed for the id of a grant inside a revocation.
+    fn decode_front(cluster: ClusterId, bytes: &[u8]) -> Option<(Self, &[u8])>;
+
+    /// Reads canonical bytes that nothing follows.
+    fn decode(cluster: ClusterId, bytes: &[u8]) -> Option<Self> {
+        Self::decode_front(cluster, bytes).filter(|(_, rest)| rest.is_empty()).map(|(body, _)| body)
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -83,9 +88,6 @@ fn write<T: Serialize>(fields: &T) -> Vec<u8> {
 }
 
 fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Option<(T, &'a [u8])> {
-    if bytes.len() > MAX_BODY_BYTES {
-        return None;
-    }
     let (version, fields) = bytes.split_first()?;
     if *version != FORMAT_VERSION {
         return None;
@@ -93,9 +95,10 @@ fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Option<(T, &'a [u8])> {
     postcard::take_from_bytes(fields).ok()
 }
 
-/// The end of every decoder: nothing left over, and the same bytes when written again.
-fn canonical<B: Body>(body: B, rest: &[u8], bytes: &[u8]) -> Option<B> {
-    (rest.is_empty() && body.encode() == bytes).then_some(body)
+/// The end of every decoder: what was read, all before `rest`, is not too long and the same when written again.
+fn canonical<'a, B: Body>(body: B, rest: &'a [u8], bytes: &[u8]) -> Option<(B, &'a [u8])> {
+    let read = bytes.get(..bytes.len() - rest.len())?;
+    (read.len() <= MAX_BODY_BYTES && body.encode() == read).then_some((body, rest))
 }
 
 impl Body for Grant {
@@ -114,7 +117,7 @@ impl Body for Grant {
         })
     }
 
-    fn decode(_cluster: ClusterId, bytes: &[u8]) -> Option<Self> {
+    fn decode_front(_cluster: ClusterId, bytes: &[u8]) -> Option<(Self, &[u8])> {
         let (fields, rest) = read::<GrantFields>(bytes)?;
         let grant = Self {
             issuer: fields.issuer,
@@ -146,7 +149,7 @@ impl Body for Revocation {
         })
     }
 
-    fn decode(cluster: ClusterId, bytes: &[u8]) -> Option<Self> {
+    fn decode_front(cluster: ClusterId, bytes: &[u8]) -> Option<(Self, &[u8])> {
         let (fields, rest) = read::<RevocationFields>(bytes)?;
         let revocation = Self {
             grant: Signed::parse(cluster, fields.grant_body, fields.grant_signature)?,
@@ -178,7 +181,7 @@ impl Body for Entry {
         })
     }
 
-    fn decode(_cluster: ClusterId, bytes: &[u8]) -> Option<Self> {
+    fn decode_front(_cluster: ClusterId, bytes: &[u8]) -> Option<(Self, &[u8])> {
         let (fields, rest) = read::<EntryFields>(bytes)?;
         let entry = Self {
             key: Key::parse(fields.key).ok()?,
@@ -206,7 +209,7 @@ impl Body for Floor {
         })
     }
 
-    fn decode(_cluster: ClusterId, bytes: &[u8]) -> Option<Self> {
+    fn decode_front(_cluster: ClusterId, bytes: &[u8]) -> Option<(Self, &[u8])> {
         // The list is read by hand, so that its length is checked before anything is allocated for it.
         let (count, mut rest) = read::<u64>(bytes)?;
         if count == 0 || count > MAX_FLOOR_PATTERNS as u64 {

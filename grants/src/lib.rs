@@ -41,7 +41,7 @@ pub use key::{
 #[cfg(feature = "mock")]
 pub use mock::{MockKey, MockVerifier};
 pub use public_key::{FORMAT_VERSION, KEY_BITS, MAX_SPKI_BYTES, PUBLIC_EXPONENT, PublicKey, PublicKeyError};
-pub use record::{EntryFact, Fact, MAX_RECORD_BYTES, record_payload_len};
+pub use record::{EntryFact, Fact, MAX_RECORD_BYTES, RECORD_HEAD_BYTES};
 pub use signed::{MAX_SIGNATURE_BYTES, Signed};
 pub use signing_key::{Signer, SigningKey, SigningKeyError};
 pub use time::{TimeOutOfRange, Timestamp};

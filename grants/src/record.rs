@@ -1,9 +1,12 @@
 //! A whole fact as bytes: how facts lie in a store, in an export and in a session.
 //!
 //! ```text
-//! kind u8 (1 grant, 2 revocation, 3 floor, 4 entry) ‖ varint body length ‖ body
-//!   ‖ signature length / 128 (u8: 2, 3 or 4) ‖ signature ‖ value (entries that set; to the end)
+//! head u8: kind (1 grant, 2 revocation, 3 floor, 4 entry) + 16 · signature length / 128 (2, 3 or 4)
+//!   ‖ signature ‖ body ‖ value (entries that set)
 //! ```
+//!
+//! A record says itself where it ends, so that records can stand one after the other: a body is read from its
+//! front, and an entry's body has the length of the value.
 
 use crate::codec::{Body, MAX_BODY_BYTES};
 use crate::fact::{Entry, Floor, Grant, MAX_VALUE_BYTES, Op, Revocation, value_hash};
@@ -13,8 +16,13 @@ use crate::signing_key::{Signer, SigningKeyError};
 use crate::verdict::Code;
 use bytes::Bytes;
 
+/// Bytes of a record beside body, signature and value.
+pub const RECORD_HEAD_BYTES: usize = 1;
 /// The largest fact as bytes.
-pub const MAX_RECORD_BYTES: usize = 8 + MAX_BODY_BYTES + MAX_SIGNATURE_BYTES + MAX_VALUE_BYTES;
+pub const MAX_RECORD_BYTES: usize =
+    RECORD_HEAD_BYTES + MAX_BODY_BYTES + MAX_SIGNATURE_BYTES + MAX_VALUE_BYTES;
+/// Signatures come in steps of this many bytes.
+const SIGNATURE_UNIT_BYTES: usize = 128;
 
 /// A signed entry together with its value (empty for a delete).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,77 +137,61 @@ impl Fact {
     /// Reads [`Fact::to_record`] bytes. Signatures stay unchecked; everything else that a fact must keep by
     /// itself is checked.
     pub fn from_record(cluster: ClusterId, record: &[u8]) -> Result<Self, Code> {
-        let parts = split(record).ok_or(Code::Malformed)?;
-        if parts.value.len() > MAX_VALUE_BYTES {
+        if record.len() > MAX_RECORD_BYTES {
             return Err(Code::TooLarge);
         }
-        let fact = match parts.kind {
-            1 => Self::Grant(parts.read(cluster)?),
-            2 => Self::Revocation(parts.read(cluster)?),
-            3 => Self::Floor(parts.read(cluster)?),
-            4 => Self::Entry(EntryFact::new(parts.read(cluster)?, Bytes::copy_from_slice(parts.value))?),
-            _ => return Err(Code::Malformed),
-        };
-        if fact.is_authority() && !parts.value.is_empty() { Err(Code::Malformed) } else { Ok(fact) }
+        let mut rest = record;
+        let fact = Self::take_record(cluster, &mut rest)?;
+        if rest.is_empty() { Ok(fact) } else { Err(Code::Malformed) }
+    }
+
+    /// The same for the first of several records; takes it off `records`. Where an unreadable record ends cannot
+    /// be known: then all are taken off.
+    pub fn take_record(cluster: ClusterId, records: &mut &[u8]) -> Result<Self, Code> {
+        let (fact, rest) = read(cluster, std::mem::take(records)).ok_or(Code::Malformed)?;
+        *records = rest;
+        fact
     }
 }
 
-/// Bytes of body, signature and value in a record, without reading them.
-pub fn record_payload_len(record: &[u8]) -> Option<usize> {
-    split(record).map(|parts| parts.body.len() + parts.signature.len() + parts.value.len())
+/// Reads a record and gives what follows it. The fact is an error if the value is not the signed one.
+fn read(cluster: ClusterId, record: &[u8]) -> Option<(Result<Fact, Code>, &[u8])> {
+    let (&head, rest) = record.split_first()?;
+    let (signature, rest) = rest.split_at_checked(usize::from(head >> 4) * SIGNATURE_UNIT_BYTES)?;
+    match head & 0xf {
+        1 => authority(cluster, rest, signature, Fact::Grant),
+        2 => authority(cluster, rest, signature, Fact::Revocation),
+        3 => authority(cluster, rest, signature, Fact::Floor),
+        4 => {
+            let (signed, rest) = Signed::<Entry>::parse_front(cluster, rest, signature)?;
+            let len = match signed.body().op {
+                Op::Set { len, .. } => usize::try_from(len).ok()?,
+                Op::Delete => 0,
+            };
+            let (value, rest) = rest.split_at_checked(len)?;
+            Some((EntryFact::new(signed, Bytes::copy_from_slice(value)).map(Fact::Entry), rest))
+        }
+        _ => None,
+    }
+}
+
+fn authority<'a, B: Body>(
+    cluster: ClusterId,
+    bytes: &'a [u8],
+    signature: &[u8],
+    wrap: impl FnOnce(Signed<B>) -> Fact,
+) -> Option<(Result<Fact, Code>, &'a [u8])> {
+    let (signed, rest) = Signed::parse_front(cluster, bytes, signature)?;
+    Some((Ok(wrap(signed)), rest))
 }
 
 fn write<B: Body>(kind: u8, signed: &Signed<B>, value: &[u8]) -> Vec<u8> {
     let (body, signature) = (signed.bytes(), signed.signature());
-    let mut record = Vec::with_capacity(8 + body.len() + signature.len() + value.len());
-    record.push(kind);
-    let mut rest = body.len();
-    while rest >= 0x80 {
-        record.push((rest & 0x7f) as u8 | 0x80);
-        rest >>= 7;
-    }
-    record.push(rest as u8);
-    record.extend_from_slice(body);
-    record.push((signature.len() / 128) as u8);
+    let mut record = Vec::with_capacity(RECORD_HEAD_BYTES + body.len() + signature.len() + value.len());
+    // At most 4 units: keys have at most 4096 bits.
+    record.push((signature.len() / SIGNATURE_UNIT_BYTES) as u8 * 16 + kind);
     record.extend_from_slice(signature);
+    record.extend_from_slice(body);
     record.extend_from_slice(value);
     record
-}
-
-struct Parts<'a> {
-    kind: u8,
-    body: &'a [u8],
-    signature: &'a [u8],
-    value: &'a [u8],
-}
-
-impl Parts<'_> {
-    fn read<B: Body>(&self, cluster: ClusterId) -> Result<Signed<B>, Code> {
-        Signed::parse(cluster, self.body, self.signature).ok_or(Code::Malformed)
-    }
-}
-
-fn split(record: &[u8]) -> Option<Parts<'_>> {
-    let (&kind, rest) = record.split_first()?;
-    let (body_len, rest) = read_varint(rest)?;
-    if body_len > MAX_BODY_BYTES {
-        return None;
-    }
-    let (body, rest) = rest.split_at_checked(body_len)?;
-    let (&units, rest) = rest.split_first()?;
-    let (signature, value) = rest.split_at_checked(usize::from(units) * 128)?;
-    Some(Parts { kind, body, signature, value })
-}
-
-/// At most three bytes, and the shortest spelling only.
-fn read_varint(bytes: &[u8]) -> Option<(usize, &[u8])> {
-    let mut value = 0usize;
-    for (index, &byte) in bytes.iter().enumerate().take(3) {
-        value |= usize::from(byte & 0x7f) << (7 * index);
-        if byte & 0x80 == 0 {
-            let shortest = index == 0 || byte != 0;
-            return shortest.then_some((value, &bytes[index + 1..]));
-        }
-    }
-    None
 }

@@ -28,13 +28,23 @@ impl<B: Body> Signed<B> {
 
     /// Reads canonical bytes and a signature of a possible length; checks no signature.
     pub fn parse(cluster: ClusterId, bytes: &[u8], signature: &[u8]) -> Option<Self> {
+        Self::parse_front(cluster, bytes, signature).filter(|(_, rest)| rest.is_empty()).map(|(this, _)| this)
+    }
+
+    /// The same for canonical bytes that others follow; gives those, too.
+    pub fn parse_front<'a>(
+        cluster: ClusterId,
+        bytes: &'a [u8],
+        signature: &[u8],
+    ) -> Option<(Self, &'a [u8])> {
         if !matches!(signature.len(), 256 | 384 | 512) {
             return None;
         }
-        let body = B::decode(cluster, bytes)?;
+        let (body, rest) = B::decode_front(cluster, bytes)?;
+        let bytes = bytes.get(..bytes.len() - rest.len())?;
         let id = fact_id(B::TAG, cluster, bytes);
         let (bytes, signature) = (Bytes::copy_from_slice(bytes), Bytes::copy_from_slice(signature));
-        Some(Self { body, bytes, signature, id })
+        Some((Self { body, bytes, signature, id }, rest))
     }
 
     /// What it says.

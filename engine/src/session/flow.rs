@@ -1,12 +1,13 @@
 //! The course of a session: whose turn it is, which phase, which round.
 
-use super::forest::{Leaf, Phase};
+use super::facts::count_frame;
+use super::forest::Phase;
 use super::frame::{Final, Hello, kind};
 use super::intake::{Intake, Ticket};
 use super::salt::Salt;
-use super::tally::{Tally, Traffic};
+use super::tally::Tally;
 use super::walk::{MAX_FLIGHT_BYTES, Walk};
-use super::wire::{Input, varint_len};
+use super::wire::Input;
 use super::{
     Config, MAX_CODE_BYTES, MAX_FLIGHTS, MAX_FRAME_BYTES, MAX_ROUNDS, Obstacles, Outcome, PROTOCOL_VERSION,
     Role, Session, SessionError, Step, Turn,
@@ -142,7 +143,7 @@ impl Session {
             let is_code = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_');
             return Err(SessionError::Bye(code.chars().filter(|c| is_code(*c)).collect()));
         }
-        if kind > kind::LAST_FACT {
+        if kind != kind::FACTS {
             count_frame(&mut self.tally.received, frame.len());
         }
         if (kind == kind::HELLO) != self.their_hello.is_none() {
@@ -151,7 +152,7 @@ impl Session {
         match kind {
             kind::HELLO => self.handle_hello(content, view),
             kind::PARTS..=kind::CLAIMS => self.keep_for_answer(frame),
-            ..=kind::LAST_FACT => self.handle_fact(&frame),
+            kind::FACTS => self.handle_facts(content),
             kind::FINAL => self.handle_final(content, view),
             kind::END => self.handle_end(content),
             _ => Err(SessionError::Protocol("a frame of unknown kind")),
@@ -208,27 +209,6 @@ impl Session {
         Ok(())
     }
 
-    fn handle_fact(&mut self, record: &[u8]) -> Result<(), SessionError> {
-        let traffic = &mut self.tally.received;
-        if !self.config.takes_facts {
-            count_frame(traffic, record.len());
-            return Err(SessionError::Protocol("a fact came although this side takes none"));
-        }
-        let cluster = self.our_hello.as_ref().map(|hello| hello.cluster);
-        let cluster = cluster.ok_or(SessionError::Protocol("a fact came before the hellos"))?;
-        match Fact::from_record(cluster, record) {
-            Ok(fact) => {
-                count_fact(traffic, &fact, record.len());
-                self.intake.push(fact);
-                Ok(())
-            }
-            Err(code) => {
-                count_frame(traffic, record.len());
-                self.intake.charge(code)
-            }
-        }
-    }
-
     fn handle_end(&mut self, content: &[u8]) -> Result<(), SessionError> {
         let mut input = Input::new(content);
         self.their_open = input.byte()? & 1 == 1;
@@ -265,22 +245,12 @@ impl Session {
         if self.turn != Turn::Send {
             return Ok(None);
         }
-        while let Some(step) = self.steps.pop_front() {
-            let leaf = match step {
-                Step::Frame(frame) => {
-                    count_frame(&mut self.tally.sent, frame.len());
-                    return Ok(Some(frame.into()));
-                }
-                Step::Held(leaf) => leaf,
-                Step::Sends => {
-                    let Some(leaf) = self.walk.as_mut().and_then(Walk::next_send) else { continue };
-                    self.steps.push_front(Step::Sends);
-                    leaf
-                }
-            };
-            if let Some(frame) = self.fact_frame(&leaf, view, reader)? {
-                return Ok(Some(frame));
-            }
+        if let Some(frame) = self.facts_frame(view, reader)? {
+            return Ok(Some(frame));
+        }
+        if let Some(Step::Frame(frame)) = self.steps.pop_front() {
+            count_frame(&mut self.tally.sent, frame.len());
+            return Ok(Some(frame.into()));
         }
         self.turn = self.after_flight;
         Ok(None)
@@ -468,55 +438,9 @@ impl Session {
         };
         Walk::new(phase, view, &self.config.scope, salt)
     }
-
-    /// The frame of a fact, unless it no longer stands or the other side takes none.
-    fn fact_frame(
-        &mut self,
-        leaf: &Leaf,
-        view: &View,
-        reader: &dyn Reader,
-    ) -> Result<Option<Bytes>, SessionError> {
-        if !self.their_hello.as_ref().is_some_and(|hello| hello.takes_facts) {
-            return Ok(None);
-        }
-        let record = match leaf {
-            Leaf::Authority(id) => view.authority().fact(id).map(|fact| fact.to_record().into()),
-            Leaf::Entry(key, meta) => {
-                let stands = view.frontier(key).is_some_and(|frontier| frontier.contains(&meta.id));
-                if stands { reader.entry(key, &meta.id)? } else { None }
-            }
-        };
-        let Some(record) = record else { return Ok(None) };
-        let payload = kvgossip_grants::record_payload_len(&record).unwrap_or(record.len());
-        count_payload(&mut self.tally.sent, matches!(leaf, Leaf::Authority(_)), payload, record.len());
-        Ok(Some(record))
-    }
 }
 
 /// Which phase a further round begins with.
 fn phase_for(ours: &Final, theirs: &Final) -> Phase {
     if ours.authority_root == theirs.authority_root { Phase::Entries } else { Phase::Authority }
-}
-
-fn framed(len: usize) -> u64 {
-    (len + varint_len(len as u64)) as u64
-}
-
-fn count_frame(traffic: &mut Traffic, len: usize) {
-    traffic.overhead += framed(len);
-}
-
-fn count_fact(traffic: &mut Traffic, fact: &Fact, len: usize) {
-    count_payload(traffic, fact.is_authority(), fact.payload_len(), len);
-}
-
-fn count_payload(traffic: &mut Traffic, is_authority: bool, payload: usize, len: usize) {
-    let (bytes, facts) = if is_authority {
-        (&mut traffic.authority, &mut traffic.authority_facts)
-    } else {
-        (&mut traffic.entries, &mut traffic.entry_facts)
-    };
-    *bytes += payload as u64;
-    *facts += 1;
-    traffic.overhead += framed(len) - payload as u64;
 }

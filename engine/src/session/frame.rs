@@ -1,11 +1,12 @@
 //! The frames of a session and their bytes. A frame is a kind byte and its content; the transport puts the
-//! length in front. The frame of a fact is the fact's record, whose first byte is the kind of fact.
+//! length in front.
 //!
 //! A walk frame is a run of items of one kind. Each begins with its *subject*, a number that counts from 0 what
 //! the receiver put into its last flight: parts for [`kind::PARTS`] and [`kind::LISTS`], lists for
 //! [`kind::REPLIES`], replies for [`kind::CLAIMS`]. Subjects ascend strictly within a flight and are written as
 //! the number of those left out since the one before.
 
+use super::tell::{MIN_TELL_BYTES, Tell, TellCoding};
 use super::wire::{BadFrame, Input, put_packed, put_varint};
 use crate::tree::Region;
 use kvgossip_grants::{ClusterId, Digest, PathPrefix};
@@ -29,20 +30,20 @@ pub const MAX_REGION_BYTES: usize = 1026;
 
 /// Kind bytes.
 pub(super) mod kind {
-    /// First bytes up to this one belong to the record of a fact.
-    pub(crate) const LAST_FACT: u8 = 0x0f;
-    pub(crate) const HELLO: u8 = 0x10;
+    pub(crate) const HELLO: u8 = 1;
     /// A region cut into parts, each with its salted digest.
-    pub(crate) const PARTS: u8 = 0x11;
+    pub(crate) const PARTS: u8 = 2;
     /// All salted ids of a region.
-    pub(crate) const LISTS: u8 = 0x12;
+    pub(crate) const LISTS: u8 = 3;
     /// Which ids of a list are wanted, and entries that the list lacks.
-    pub(crate) const REPLIES: u8 = 0x13;
+    pub(crate) const REPLIES: u8 = 4;
     /// Which of those entries are wanted.
-    pub(crate) const CLAIMS: u8 = 0x14;
-    pub(crate) const END: u8 = 0x15;
-    pub(crate) const FINAL: u8 = 0x16;
-    pub(crate) const BYE: u8 = 0x17;
+    pub(crate) const CLAIMS: u8 = 5;
+    /// Records of facts, one after the other.
+    pub(crate) const FACTS: u8 = 6;
+    pub(crate) const END: u8 = 7;
+    pub(crate) const FINAL: u8 = 8;
+    pub(crate) const BYE: u8 = 9;
 }
 
 /// The first frame of either side.
@@ -146,17 +147,6 @@ impl Final {
     }
 }
 
-/// An entry that the sender of a reply has and does not push before it knows that the other side lacks it: the
-/// other may have a newer one of the same key.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Tell {
-    /// Salted hash of the key, 24 bits. It is only ever compared with the few keys of one region.
-    pub(super) key: u32,
-    pub(super) timestamp: u64,
-    /// Salted hash of the cited grant's id; 0 for root.
-    pub(super) grant: u32,
-}
-
 /// How many low bits of a packed pair each item gives to its second number; what is usual then fits in a byte.
 const COUNT_BITS: u32 = 5;
 const TELLS_BITS: u32 = 4;
@@ -241,28 +231,18 @@ pub(super) fn get_list(input: &mut Input<'_>, count: u64) -> Result<Vec<u32>, Ba
     (0..count).map(|_| input.u32()).collect()
 }
 
-/// The subject of a reply, which of `listed` ids are wanted, and what is told. `previous` is what was told last
-/// in the flight.
+/// The subject of a reply, which of `listed` ids are wanted, and what is told.
 pub(super) fn put_reply(
     out: &mut Vec<u8>,
     skipped: u64,
     listed: usize,
     wants: &[usize],
     tells: &[Tell],
-    previous: &mut Tell,
+    coding: &mut TellCoding,
 ) {
     put_packed(out, skipped, tells.len() as u64, TELLS_BITS);
     put_chosen(out, listed, wants);
-    for tell in tells {
-        out.extend_from_slice(&tell.key.to_le_bytes()[..3]);
-        let change = tell.timestamp.wrapping_sub(previous.timestamp) as i64;
-        let zigzag = (change << 1 ^ change >> 63) as u64;
-        put_varint(out, zigzag << 1 | u64::from(tell.grant != previous.grant));
-        if tell.grant != previous.grant {
-            out.extend_from_slice(&tell.grant.to_le_bytes());
-        }
-        *previous = *tell;
-    }
+    tells.iter().for_each(|tell| coding.put(out, tell));
 }
 
 /// What follows the subject of a reply.
@@ -270,23 +250,11 @@ pub(super) fn get_reply(
     input: &mut Input<'_>,
     tells: u64,
     listed: usize,
-    previous: &mut Tell,
+    coding: &mut TellCoding,
 ) -> Result<(Vec<usize>, Vec<Tell>), BadFrame> {
     let wants = get_chosen(input, listed)?;
-    let count = input.check_count(tells, 4, MAX_TELLS)?;
-    let mut tells = Vec::new();
-    for _ in 0..count {
-        let [a, b, c] = input.array()?;
-        let packed = input.varint()?;
-        let (zigzag, other_grant) = (packed >> 1, packed & 1 == 1);
-        let change = (zigzag >> 1) as i64 ^ -((zigzag & 1) as i64);
-        previous.key = u32::from_le_bytes([a, b, c, 0]);
-        previous.timestamp = previous.timestamp.wrapping_add(change as u64);
-        if other_grant {
-            previous.grant = input.u32()?;
-        }
-        tells.push(*previous);
-    }
+    let count = input.check_count(tells, MIN_TELL_BYTES, MAX_TELLS)?;
+    let tells = (0..count).map(|_| coding.get(input)).collect::<Result<_, _>>()?;
     Ok((wants, tells))
 }
 
@@ -333,30 +301,25 @@ mod tests {
     }
 
     #[test]
-    fn replies_carry_times_and_grants_as_changes() {
-        let told = |key, timestamp, grant| Tell { key, timestamp, grant };
-        let max = kvgossip_grants::Timestamp::MAX.as_micros();
-        let replies = [
-            (vec![0, 15], vec![told(1, max, 7), told(0xff_ffff, 0, 7), told(2, 1, 0)]),
-            (vec![], vec![told(3, 1, 0); MAX_TELLS]),
-            (vec![7, 8], vec![]),
-        ];
-        let (mut out, mut previous) = (Vec::new(), Tell::default());
+    fn replies_round_trip() {
+        let tell = Tell { key: 3, earliest: 1, latest: 1, grant: 0 };
+        let replies = [(vec![0, 15], vec![tell; 3]), (vec![], vec![tell; MAX_TELLS]), (vec![7, 8], vec![])];
+        let (mut out, mut coding) = (Vec::new(), TellCoding::default());
         for (wants, tells) in &replies {
-            put_reply(&mut out, 0, 16, wants, tells, &mut previous);
+            put_reply(&mut out, 0, 16, wants, tells, &mut coding);
         }
-        let (mut input, mut previous) = (Input::new(&out), Tell::default());
+        let (mut input, mut coding) = (Input::new(&out), TellCoding::default());
         for (subject, (wants, tells)) in (0..).zip(replies) {
             let (read, count) = get_subject(kind::REPLIES, &mut input, subject).expect("a subject");
             assert_eq!(read, subject);
-            assert_eq!(get_reply(&mut input, count, 16, &mut previous), Ok((wants, tells)));
+            assert_eq!(get_reply(&mut input, count, 16, &mut coding), Ok((wants, tells)));
         }
         assert_eq!(input.finish(), Ok(()));
         let mut out = Vec::new();
-        put_reply(&mut out, 0, 1, &[], &[Tell::default(); MAX_TELLS + 1], &mut Tell::default());
+        put_reply(&mut out, 0, 1, &[], &[tell; MAX_TELLS + 1], &mut TellCoding::default());
         let mut input = Input::new(&out);
         let (_, count) = get_subject(kind::REPLIES, &mut input, 0).expect("a subject");
-        assert_eq!(get_reply(&mut input, count, 1, &mut Tell::default()), Err(BadFrame), "too many tells");
+        assert_eq!(get_reply(&mut input, count, 1, &mut TellCoding::default()), Err(BadFrame), "too many");
     }
 
     #[test]

@@ -14,12 +14,14 @@
 //!
 //! Whoever drives it bounds the time; the session bounds memory and rounds.
 
+mod facts;
 mod flow;
 mod forest;
 mod frame;
 mod intake;
 mod salt;
 mod tally;
+mod tell;
 mod walk;
 mod wire;
 
@@ -33,16 +35,17 @@ pub use walk::MAX_FLIGHT_BYTES;
 
 use crate::storage::StorageError;
 use bytes::Bytes;
+use facts::Record;
 use forest::Leaf;
 use frame::Final;
 use intake::Intake;
-use kvgossip_grants::{ClusterId, Code, MAX_RECORD_BYTES, PathPrefix};
+use kvgossip_grants::{ClusterId, Code, PathPrefix};
 use std::collections::VecDeque;
 use walk::Walk;
 use wire::BadFrame;
 
-/// The largest frame, in bytes: the largest fact.
-pub const MAX_FRAME_BYTES: usize = MAX_RECORD_BYTES;
+/// The largest frame, in bytes: the largest fact has room.
+pub const MAX_FRAME_BYTES: usize = (1 << 20) + (4 << 10);
 /// How often a session walks at most.
 pub const MAX_ROUNDS: u8 = 3;
 /// How many flights one side makes in a round at most. Each goes down the tree by fifteen branchings or more, and
@@ -179,6 +182,8 @@ enum Step {
     Frame(Vec<u8>),
     /// A fact that was held back until the walk of its phase was over.
     Held(Leaf),
+    /// A fact that had no room in the frame before.
+    Record(Record),
     /// Everything that the walk found to be lacking on the other side.
     Sends,
 }

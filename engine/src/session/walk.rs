@@ -3,10 +3,11 @@
 
 use super::forest::{Forest, Leaf, Phase, Span};
 use super::frame::{
-    MAX_LIST_IDS, MAX_TELLS, Tell, get_chosen, get_list, get_parts, get_reply, get_subject, kind, put_chosen,
+    MAX_LIST_IDS, MAX_TELLS, get_chosen, get_list, get_parts, get_reply, get_subject, kind, put_chosen,
     put_list, put_parts, put_reply,
 };
 use super::salt::Salt;
+use super::tell::{Tell, TellCoding};
 use super::wire::{BadFrame, Input, put_varint};
 use crate::tree::{BUCKET_MAX, Region};
 use crate::view::View;
@@ -45,7 +46,7 @@ struct Asked {
 struct Coding {
     /// The least subject that the next item of each kind may have.
     next: [u64; 4],
-    told: Tell,
+    tells: TellCoding,
 }
 
 impl Coding {
@@ -143,7 +144,7 @@ impl Walk {
             }
             kind::REPLIES => {
                 let (region, listed) = get(&asked.lists, subject)?;
-                let (wants, tells) = get_reply(input, count, *listed, &mut coding.told)?;
+                let (wants, tells) = get_reply(input, count, *listed, &mut coding.tells)?;
                 self.answer_reply(region, &wants, &tells);
                 Ok(())
             }
@@ -213,8 +214,8 @@ impl Walk {
         };
         if !wants.is_empty() {
             let tells: Vec<Tell> = told.iter().map(|leaf| self.tell(leaf)).collect();
-            let write = |out: &mut Vec<u8>, skipped, previous: &mut Tell| {
-                put_reply(out, skipped, ids.len(), &wants, &tells, previous);
+            let write = |out: &mut Vec<u8>, skipped, coding: &mut TellCoding| {
+                put_reply(out, skipped, ids.len(), &wants, &tells, coding);
             };
             if self.put(kind::REPLIES, subject, write) {
                 self.asked.tells.push(told);
@@ -225,11 +226,8 @@ impl Walk {
     fn tell(&self, leaf: &Leaf) -> Tell {
         let Leaf::Entry(key, meta) = leaf else { return Tell::default() };
         let grant = meta.grant_id().map_or(0, |id| self.salt.short(&id.0));
-        Tell {
-            key: self.salt.short(key.as_bytes()) & 0xff_ffff,
-            timestamp: meta.timestamp.as_micros(),
-            grant,
-        }
+        let time = meta.timestamp.as_micros();
+        Tell { key: self.salt.short(key.as_bytes()) & 0xff_ffff, earliest: time, latest: time, grant }
     }
 
     /// Sends what is wanted and claims what was told of, leaving out on either side what the other's supersedes.
@@ -257,7 +255,7 @@ impl Walk {
         if claims.is_empty() {
             return;
         }
-        let write = |out: &mut Vec<u8>, skipped, _: &mut Tell| {
+        let write = |out: &mut Vec<u8>, skipped, _: &mut TellCoding| {
             put_varint(out, skipped);
             put_chosen(out, tells.len(), &claims);
         };
@@ -274,7 +272,7 @@ impl Walk {
         let Leaf::Entry(_, meta) = leaf else { return false };
         let above = meta.grant.iter().flat_map(|grant| grant.chain());
         let ranks = above.map(|grant| self.salt.short(&grant.id().0)).any(|short| short == told.grant);
-        told.key == own.key && told.timestamp > own.timestamp && ranks
+        told.is_newer_than(own) && ranks
     }
 
     /// Asks about a region where the two sides differ: a list of what is here if that is little, else a cut.
@@ -296,8 +294,13 @@ impl Walk {
     }
 
     /// Writes an item into the open frame of its kind; false if the flight has no room for it. `write` is given
-    /// the number of subjects left out before this one, and what was told last.
-    fn put(&mut self, kind: u8, subject: u64, write: impl FnOnce(&mut Vec<u8>, u64, &mut Tell)) -> bool {
+    /// the number of subjects left out before this one, and the coding of tells.
+    fn put(
+        &mut self,
+        kind: u8,
+        subject: u64,
+        write: impl FnOnce(&mut Vec<u8>, u64, &mut TellCoding),
+    ) -> bool {
         if self.bytes >= MAX_FLIGHT_BYTES {
             self.truncated = true;
             return false;
@@ -310,7 +313,7 @@ impl Walk {
         if frame.is_empty() {
             frame.push(kind);
         }
-        write(frame, skipped, &mut self.coding.told);
+        write(frame, skipped, &mut self.coding.tells);
         self.bytes += frame.len() - before;
         if frame.len() >= FRAME_BYTES {
             let full = std::mem::take(frame);
@@ -364,15 +367,6 @@ impl Walk {
             self.sends.push_front(rest);
         }
         leaves.into_iter().rev().for_each(|leaf| self.sends.push_front(Send::One(leaf)));
-    }
-}
-
-impl Tell {
-    /// Whether the entry told of is newer than `other` of the same key, and root's or of the same grant. A newer
-    /// one of a grant above is not seen here; then both are sent, and the merge decides.
-    fn supersedes(&self, other: &Self) -> bool {
-        let outranks = self.grant == 0 || self.grant == other.grant;
-        self.key == other.key && self.timestamp > other.timestamp && outranks
     }
 }
 

@@ -271,5 +271,24 @@ fn records_round_trip_and_have_one_spelling() {
             }
         }
         assert!(Fact::from_record(world.authority.cluster(), &record[..record.len() - 1]).is_err());
+        assert!(Fact::from_record(world.authority.cluster(), &[&record[..], &[0]].concat()).is_err());
     }
+}
+
+#[test]
+fn records_follow_one_another_and_a_wrong_value_spoils_only_its_own() {
+    let world = World::new();
+    let cluster = world.authority.cluster();
+    let grant = world.grant(0, 1, "/a/**", None);
+    let (first, last) = (world.entry(0, "/a/b", 200, None), world.revoke(&grant, By::Grantee, 1));
+    let (first_record, last_record) = (first.to_record(), last.to_record());
+    let mut spoiled = first_record.clone();
+    *spoiled.last_mut().expect("a value") ^= 1;
+    let all = [&first_record[..], &spoiled, &last_record, b"no record", &first_record].concat();
+    let mut rest = &all[..];
+    assert_eq!(Fact::take_record(cluster, &mut rest), Ok(first));
+    assert_eq!(Fact::take_record(cluster, &mut rest), Err(Code::ValueMismatch));
+    assert_eq!(Fact::take_record(cluster, &mut rest), Ok(last));
+    assert_eq!(Fact::take_record(cluster, &mut rest), Err(Code::Malformed));
+    assert!(rest.is_empty(), "where the next one begins cannot be known");
 }

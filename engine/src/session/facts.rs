@@ -1,0 +1,140 @@
+//! Facts on their way into frames and out of them, and the count of the bytes that go with them.
+
+use super::forest::Leaf;
+use super::frame::kind;
+use super::tally::Traffic;
+use super::walk::Walk;
+use super::wire::varint_len;
+use super::{Session, SessionError, Step};
+use crate::storage::Reader;
+use crate::view::View;
+use bytes::Bytes;
+use kvgossip_grants::{Fact, RECORD_HEAD_BYTES};
+
+/// Records join a frame up to this many bytes; a larger record has a frame of its own.
+const FACTS_FRAME_BYTES: usize = 16 * 1024;
+
+/// A fact that is ready to be sent.
+#[derive(Debug)]
+pub(super) struct Record {
+    bytes: Bytes,
+    is_authority: bool,
+}
+
+impl Session {
+    /// The next frame of facts, if facts are what comes next.
+    pub(super) fn facts_frame(
+        &mut self,
+        view: &View,
+        reader: &dyn Reader,
+    ) -> Result<Option<Bytes>, SessionError> {
+        let mut frame = Vec::new();
+        let mut payload = 0;
+        while let Some(record) = self.next_record(view, reader)? {
+            if !frame.is_empty() && frame.len() + record.bytes.len() > FACTS_FRAME_BYTES {
+                self.steps.push_front(Step::Record(record));
+                break;
+            }
+            if frame.is_empty() {
+                frame.push(kind::FACTS);
+            }
+            frame.extend_from_slice(&record.bytes);
+            let weight = record.bytes.len() - RECORD_HEAD_BYTES;
+            count_payload(&mut self.tally.sent, record.is_authority, weight);
+            payload += weight;
+        }
+        if frame.is_empty() {
+            return Ok(None);
+        }
+        count_facts_frame(&mut self.tally.sent, frame.len(), payload);
+        Ok(Some(frame.into()))
+    }
+
+    /// The next fact of the flight that still stands, unless another frame comes first.
+    fn next_record(&mut self, view: &View, reader: &dyn Reader) -> Result<Option<Record>, SessionError> {
+        loop {
+            let leaf = match self.steps.pop_front() {
+                None => return Ok(None),
+                Some(Step::Record(record)) => return Ok(Some(record)),
+                Some(Step::Frame(frame)) => {
+                    self.steps.push_front(Step::Frame(frame));
+                    return Ok(None);
+                }
+                Some(Step::Held(leaf)) => leaf,
+                Some(Step::Sends) => {
+                    let Some(leaf) = self.walk.as_mut().and_then(Walk::next_send) else { continue };
+                    self.steps.push_front(Step::Sends);
+                    leaf
+                }
+            };
+            if let Some(bytes) = self.record(&leaf, view, reader)? {
+                let is_authority = matches!(leaf, Leaf::Authority(_));
+                return Ok(Some(Record { bytes, is_authority }));
+            }
+        }
+    }
+
+    /// The record of a fact, unless it no longer stands or the other side takes none.
+    fn record(&self, leaf: &Leaf, view: &View, reader: &dyn Reader) -> Result<Option<Bytes>, SessionError> {
+        if !self.their_hello.as_ref().is_some_and(|hello| hello.takes_facts) {
+            return Ok(None);
+        }
+        Ok(match leaf {
+            Leaf::Authority(id) => view.authority().fact(id).map(|fact| fact.to_record().into()),
+            Leaf::Entry(key, meta) => {
+                let stands = view.frontier(key).is_some_and(|frontier| frontier.contains(&meta.id));
+                if stands { reader.entry(key, &meta.id)? } else { None }
+            }
+        })
+    }
+
+    /// Takes the facts of a received frame.
+    pub(super) fn handle_facts(&mut self, mut records: &[u8]) -> Result<(), SessionError> {
+        let traffic = &mut self.tally.received;
+        let frame_len = records.len() + 1;
+        if !self.config.takes_facts {
+            count_frame(traffic, frame_len);
+            return Err(SessionError::Protocol("a fact came although this side takes none"));
+        }
+        let cluster = self.our_hello.as_ref().map(|hello| hello.cluster);
+        let cluster = cluster.ok_or(SessionError::Protocol("a fact came before the hellos"))?;
+        let mut payload = 0;
+        let mut charged = Ok(());
+        while !records.is_empty() && charged.is_ok() {
+            match Fact::take_record(cluster, &mut records) {
+                Ok(fact) => {
+                    count_payload(traffic, fact.is_authority(), fact.payload_len());
+                    payload += fact.payload_len();
+                    self.intake.push(fact);
+                }
+                Err(code) => charged = self.intake.charge(code),
+            }
+        }
+        count_facts_frame(traffic, frame_len, payload);
+        charged
+    }
+}
+
+/// The bytes of a frame and of the length in front of it.
+fn framed(len: usize) -> u64 {
+    (len + varint_len(len as u64)) as u64
+}
+
+/// Counts a frame without facts.
+pub(super) fn count_frame(traffic: &mut Traffic, len: usize) {
+    traffic.overhead += framed(len);
+}
+
+fn count_facts_frame(traffic: &mut Traffic, len: usize, payload: usize) {
+    traffic.overhead += framed(len) - payload as u64;
+}
+
+fn count_payload(traffic: &mut Traffic, is_authority: bool, payload: usize) {
+    let (bytes, facts) = if is_authority {
+        (&mut traffic.authority, &mut traffic.authority_facts)
+    } else {
+        (&mut traffic.entries, &mut traffic.entry_facts)
+    };
+    *bytes += payload as u64;
+    *facts += 1;
+}
