@@ -22,7 +22,8 @@ fn sign_all(root: &Arc<SigningKey>, numbers: Vec<usize>, value: &'static str, ti
         .map(|part| {
             let (root, part) = (root.clone(), part.to_vec());
             std::thread::spawn(move || {
-                let sign = |number| entry(&key(number), format!("{value} {number}").as_bytes(), time, &root, None);
+                let sign =
+                    |number| entry(&key(number), format!("{value} {number}").as_bytes(), time, &root, None);
                 part.into_iter().map(sign).collect::<Vec<_>>()
             })
         })
@@ -110,7 +111,10 @@ async fn a_foreign_cluster_is_refused_with_its_code() {
     foreign.root = identity(2).public().clone();
     let b = start(foreign).await;
     let report = sync(&b, &a).await;
-    assert_eq!((report.outcome.as_str(), report.reasons), ("failed", vec!["peer.foreign_cluster".to_owned()]));
+    assert_eq!(
+        (report.outcome.as_str(), report.reasons),
+        ("failed", vec!["peer.foreign_cluster".to_owned()])
+    );
     assert_eq!(report.received.entry_facts + report.sent.entry_facts, 0);
     a.stop().await;
     b.stop().await;

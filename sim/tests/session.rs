@@ -136,3 +136,19 @@ fn a_session_cut_after_each_frame_leaves_both_whole_and_the_next_moves_only_the_
         assert_eq!(taken + moved(&second), moved(&whole), "cut after {cut} frames");
     }
 }
+
+#[test]
+fn a_key_that_is_the_beginning_of_others_is_a_part_of_its_own() {
+    // The part that names `/k/7` inside the region `/k/7` has no bytes of its own on the wire.
+    let scribe = Scribe::new(1);
+    let fill = |numbers: std::ops::Range<usize>| {
+        let mut replica = SimReplica::new(scribe.root().clone(), at(NOW));
+        for n in numbers {
+            assert!(replica.offer(scribe.set(0, &format!("/k/{n}"), b"v", 100, None)).is_taken_in());
+        }
+        replica
+    };
+    let (mut a, mut b) = (fill(0..2_000), fill(1_700..3_500));
+    let ended = sync(&mut a, &mut b, &Link::default());
+    assert_equal(&ended, &a, &b);
+}

@@ -182,7 +182,8 @@ pub(super) fn get_parts(
     count: u64,
     base: &[u8],
 ) -> Result<Vec<(Region, u32)>, BadFrame> {
-    let count = input.check_count(count, 6, MAX_PARTS)?;
+    // A part takes at least a packed byte and its hash: the key that is the region itself has no bytes of its own.
+    let count = input.check_count(count, 5, MAX_PARTS)?;
     let mut parts: Vec<(Region, u32)> = Vec::new();
     for _ in 0..count {
         let before = parts.last().map_or(base, |(region, _)| region.bytes());
