@@ -1,30 +1,33 @@
-//! The stable codes that the command line itself gives, and what each code makes the process end with.
+//! Every stable code, what it means, and what it makes the process end with.
+//!
+//! `docs/errors.md` is this catalogue; a test keeps the two equal and looks for codes that are missing here.
 
 use crate::error::Exit;
 use kvgossip_client::ClientError;
 use kvgossip_grants::Code;
+use kvgossip_transport::Code as PeerCode;
+use std::borrow::Cow;
 
 /// What a code means to the command line.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct CodeInfo {
     /// The stable text.
     pub(crate) code: &'static str,
     /// What the process ends with.
     pub(crate) exit: Exit,
     /// What happened and what to do.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "printed in docs/errors.md, which a test keeps complete")
-    )]
-    pub(crate) help: &'static str,
+    pub(crate) help: Cow<'static, str>,
 }
+
+/// `code, exit, help` each.
+type Table = &'static [(&'static str, Exit, &'static str)];
 
 macro_rules! own_codes {
     ($($name:ident = $code:literal, $exit:ident, $help:literal;)*) => {
         $(#[doc = $help] pub(crate) const $name: &str = $code;)*
 
         /// Codes of the command line itself.
-        pub(crate) const OWN: &[CodeInfo] = &[$(CodeInfo { code: $name, exit: Exit::$exit, help: $help },)*];
+        const OWN: Table = &[$(($name, Exit::$exit, $help),)*];
     };
 }
 
@@ -46,34 +49,176 @@ own_codes! {
     ID_UNKNOWN = "id.unknown", NotFound, "nothing that is known here has such an id; list what there is, or sync first";
     ID_AMBIGUOUS = "id.ambiguous", Usage, "several ids begin with these digits; write more of them";
     KEY_UNSET = "key.unset", NotFound, "the key has no value";
-    ENTRY_CHANGED = "entry.changed", Conflict, "the key is not at the expected entry; read it again";
-    GRANT_NONE = "grant.none", NotAuthorised, "no grant to the entity is known here; ask for one, or sync";
+    KEY_CONFLICT = "key.conflict", Conflict, "the key does not hold the expected entry; read it again";
     REVOCATION_STRANGER = "revocation.stranger", NotAuthorised, "only root, its issuer and its grantee can revoke a grant";
     CLUSTER_MISMATCH = "cluster.mismatch", Integrity, "the agent belongs to another cluster than the one that was named; nothing was signed";
     CLOCK_SKEW = "clock.skew", Error, "the agent's clock is far ahead of this machine's; set the clocks";
-    PEER_MALFORMED = "peer.malformed", Usage, "a peer is written [ID@]HOST:PORT, with a replica id of 64 hexadecimal digits";
     ALLOW_LIST = "peer.allow_list", Error, "the file of --allow-peers does not hold one replica id a line";
     AGENT_ADDRESS = "agent.address", Error, "an address cannot be listened on; another process may have it";
     AGENT_SOCKET = "agent.socket", Error, "the Unix socket cannot be made; give another place with --socket";
     HTTP_NOT_LOOPBACK = "agent.http_not_loopback", Usage, "plain HTTP is served on loopback addresses only";
     ALLOWED_NOBODY = "agent.admits_nobody", Usage, "a peer without an id needs --allow-peers, or no answer could be admitted";
     DEMO_FAILED = "demo.failed", Error, "a step of the demonstration did not hold";
-    INTERNAL = "internal", Error, "an operation that does not fail has failed; please report it";
+}
+
+/// An operation that does not fail has failed. Replicas tell each other the same.
+pub(crate) const INTERNAL: &str = "internal";
+
+/// Codes of planning grants.
+const PLANS: Table = &[
+    (
+        "grant.out_of_reach",
+        Exit::NotAuthorised,
+        "a key of the pattern is beyond what the issuer holds with --subgrant; give a narrower pattern, or ask for a wider grant",
+    ),
+    (
+        "grant.not_proven",
+        Exit::NotAuthorised,
+        "it could not be shown in time that the issuer's grants cover the pattern; split it into simpler patterns",
+    ),
+];
+
+/// Codes of the HTTP API.
+const HTTP: Table = &[
+    (
+        "http.token",
+        Exit::NotAuthorised,
+        "over TCP this needs the agent's token; give --token-file, or use the agent's Unix socket",
+    ),
+    (
+        "http.host",
+        Exit::NotAuthorised,
+        "the Host header is neither an address nor localhost; reach the agent by its address",
+    ),
+    ("http.no_route", Exit::Error, "the agent has no such route; compare the versions"),
+    ("http.method", Exit::Error, "the route does not take that method"),
+    ("http.query", Exit::Error, "a parameter of the query is unknown or malformed"),
+    ("http.header", Exit::Error, "a header is malformed"),
+    ("http.body", Exit::Error, "the body is too large, or not the JSON that the route takes"),
+    ("http.too_many_facts", Exit::Error, "too many facts in one request; send them in parts"),
+    ("http.page_gone", Exit::Conflict, "the list changed while it was read in pages; begin again"),
+    ("http.shutdown", Exit::Unreachable, "the agent is shutting down; ask another, or again later"),
+    ("entity.malformed", Exit::Error, "the text is not an entity's id"),
+    (
+        "agent.no_identity",
+        Exit::NotAuthorised,
+        "the agent has no identity to sign with; start it with --identity, or sign in the command with --identity",
+    ),
+    ("agent.signing", Exit::Error, "the agent could not sign; see its log"),
+];
+
+/// Codes between replicas that are not of the transport.
+const SESSIONS: Table = &[
+    (
+        "peer.malformed",
+        Exit::Usage,
+        "The text does not name a peer; write [ID@]ADDR:PORT, or 8 digits or more of a connected peer's id.",
+    ),
+    (
+        "peer.ambiguous",
+        Exit::Usage,
+        "Several connected peers' ids begin with these digits; write more of them.",
+    ),
+    (
+        "peer.not_connected",
+        Exit::NotFound,
+        "No connected peer's id begins with these digits; write its address.",
+    ),
+];
+
+/// Codes of the store.
+const STORE: Table = &[
+    (
+        "store.full",
+        Exit::Error,
+        "the disk is full; make room: the agent goes on by itself or after a restart",
+    ),
+    (
+        "store.stopped",
+        Exit::Error,
+        "the store does not take anything any more; see the agent's log for the first error",
+    ),
+    (
+        "store.damaged",
+        Exit::Integrity,
+        "the store is damaged; move the data directory away and let the replica sync anew",
+    ),
+    (
+        "store.rolled_back",
+        Exit::Integrity,
+        "the store is older than what it acknowledged; it was copied or restored: let the replica sync anew",
+    ),
+    ("store.in_use", Exit::Conflict, "another process has the data directory open"),
+    ("store.format", Exit::Error, "the store was written by another version"),
+    (
+        "store.foreign_cluster",
+        Exit::Error,
+        "the data directory belongs to another cluster; check --root and --data-dir",
+    ),
+    ("store.io", Exit::Error, "the disk gave an error; see the agent's log"),
+];
+
+fn table(table: Table) -> Vec<CodeInfo> {
+    table.iter().map(|(code, exit, help)| CodeInfo { code, exit: *exit, help: (*help).into() }).collect()
+}
+
+/// The whole catalogue, by whom the codes come from.
+pub(crate) fn sections() -> [(&'static str, Vec<CodeInfo>); 6] {
+    let facts = Code::ALL.iter().map(|code| CodeInfo {
+        code: code.as_str(),
+        exit: of_fact(*code),
+        help: code.help().into(),
+    });
+    let peers = PeerCode::ALL.iter().map(|code| CodeInfo {
+        code: code.name(),
+        exit: of_peer(*code),
+        help: code.meaning().into(),
+    });
+    let client = ClientError::CODES.iter().map(|info| CodeInfo {
+        code: info.code,
+        exit: of_client(info.code),
+        help: format!("{}; {}", info.meaning, info.advice).into(),
+    });
+    [
+        ("Facts and authority", facts.chain(table(PLANS)).collect()),
+        ("The command line", table(OWN)),
+        ("Reaching an agent", client.collect()),
+        ("The HTTP API", table(HTTP)),
+        ("Between replicas", peers.chain(table(SESSIONS)).collect()),
+        ("The store", table(STORE)),
+    ]
+}
+
+/// What is known of a code.
+pub(crate) fn find(code: &str) -> Option<CodeInfo> {
+    sections().into_iter().flat_map(|(_, codes)| codes).find(|info| info.code == code)
 }
 
 /// The exit code of a stable code that this program knows.
 pub(crate) fn exit(code: &str) -> Option<Exit> {
-    let own = OWN.iter().find(|info| info.code == code).map(|info| info.exit);
-    let fact = || Code::ALL.iter().find(|known| known.as_str() == code).map(|known| of_fact(*known));
-    own.or_else(fact).or_else(|| of_connection(code))
+    find(code).map(|info| info.exit)
 }
 
-/// The exit code of what went wrong between this program and an agent.
-fn of_connection(code: &str) -> Option<Exit> {
+fn of_client(code: &str) -> Exit {
     match code {
-        "agent.denied" => Some(Exit::NotAuthorised),
-        "agent.timeout" => Some(Exit::TimedOut),
-        _ => ClientError::CODES.iter().any(|info| info.code == code).then_some(Exit::Unreachable),
+        "agent.denied" => Exit::NotAuthorised,
+        "agent.timeout" => Exit::TimedOut,
+        _ => Exit::Unreachable,
+    }
+}
+
+fn of_peer(code: PeerCode) -> Exit {
+    match code {
+        PeerCode::NotAdmitted => Exit::NotAuthorised,
+        PeerCode::WrongId => Exit::Integrity,
+        PeerCode::HandshakeTimeout
+        | PeerCode::Lost
+        | PeerCode::Busy
+        | PeerCode::Full
+        | PeerCode::TooSlow
+        | PeerCode::Cancelled
+        | PeerCode::Shutdown => Exit::TimedOut,
+        _ => Exit::Error,
     }
 }
 

@@ -233,7 +233,8 @@ fn refusal(row: &VerdictRow) -> Option<(String, Exit, String)> {
         Exit::Error
     };
     let exit = codes::exit(&code).unwrap_or(by_verdict);
-    let message = row.message.clone().unwrap_or_else(|| row.verdict.clone());
+    let help = || codes::find(&code).map_or(row.verdict.clone(), |info| info.help.into_owned());
+    let message = row.message.clone().unwrap_or_else(help);
     (exit != Exit::Ok).then_some((code, exit, message))
 }
 
@@ -257,8 +258,8 @@ mod tests {
         assert_eq!(exit_of("not_yet", Code::NotYet.as_str()), Some(Exit::Error));
         assert_eq!(exit_of("unjustified", Code::GrantUnknown.as_str()), Some(Exit::NotAuthorised));
         assert_eq!(exit_of("refused", Code::BadSignature.as_str()), Some(Exit::Integrity));
-        assert_eq!(exit_of("refused", "grant.of_a_later_version"), Some(Exit::NotAuthorised));
-        assert_eq!(exit_of("later", "code.of_a_later_version"), Some(Exit::Error));
+        assert_eq!(exit_of("refused", "unheard_of.reason"), Some(Exit::NotAuthorised));
+        assert_eq!(exit_of("later", "unheard_of.reason"), Some(Exit::Error));
     }
 
     #[test]

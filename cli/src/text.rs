@@ -3,8 +3,7 @@
 use crate::codes;
 use crate::error::Failure;
 use crate::output::printable;
-use kvgossip_client::{Filter, FilterError};
-use kvgossip_grants::{GlobError, Key, KeyError, KeyGlob, PathPrefix};
+use kvgossip_grants::{FilterRule, GlobError, Key, KeyError, KeyGlob, PathPrefix};
 
 /// How much of a text is shown on either side of its fault, in characters.
 const SHOWN: usize = 60;
@@ -88,8 +87,11 @@ pub(crate) fn glob(text: &str) -> Result<KeyGlob, TextFault> {
 }
 
 /// Reads a key glob, or `!` and a key glob.
-pub(crate) fn filter(text: &str) -> Result<Filter, TextFault> {
-    text.parse().map_err(|error: FilterError| glob_fault(text, &error.glob, error.column))
+pub(crate) fn filter_rule(text: &str) -> Result<FilterRule, TextFault> {
+    let (excludes, glob) = text.strip_prefix('!').map_or((false, text), |glob| (true, glob));
+    let parsed = KeyGlob::parse(glob);
+    let glob = parsed.map_err(|error| glob_fault(text, &error, error.column() + usize::from(excludes)))?;
+    Ok(FilterRule { excludes, glob })
 }
 
 #[cfg(test)]
@@ -106,7 +108,7 @@ mod tests {
     fn the_mark_stands_under_the_fault() {
         assert_eq!(marked(&key("/a//b").unwrap_err()), (4, Some('/')));
         assert_eq!(marked(&glob("/a/[bc]").unwrap_err()), (4, Some('[')));
-        assert_eq!(marked(&filter("!/a/[bc]").unwrap_err()), (5, Some('[')));
+        assert_eq!(marked(&filter_rule("!/a/[bc]").unwrap_err()), (5, Some('[')));
         assert_eq!(marked(&prefix("a").unwrap_err()), (1, Some('a')));
     }
 

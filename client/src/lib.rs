@@ -14,5 +14,5 @@ pub use agent::{AgentClient, IfEntry, Stored, Written};
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::{ClientError, CodeInfo, MAX_MESSAGE_CHARS};
 pub use http::{CONNECT_TIMEOUT, DEFAULT_TIMEOUT, MAX_ANSWER_BYTES, MAX_IDLE_CONNECTIONS};
-pub use query::{FactKind, FactsQuery, Filter, FilterError, KeysQuery};
+pub use query::{FactKind, FactsQuery, KeysQuery};
 pub use token::{MAX_TOKEN_BYTES, Token, TokenError};

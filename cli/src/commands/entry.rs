@@ -12,8 +12,8 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use bytes::Bytes;
 use clap::Args;
 use kvgossip_api::{DEFAULT_PAGE_ROWS, KeyRow};
-use kvgossip_client::{AgentClient, Filter, IfEntry, KeysQuery, Stored, Written};
-use kvgossip_grants::{Code, Entry, EntryFact, Fact, Key, MAX_VALUE_BYTES, Op};
+use kvgossip_client::{AgentClient, IfEntry, KeysQuery, Stored, Written};
+use kvgossip_grants::{Code, Entry, EntryFact, Fact, FilterRule, Key, MAX_FILTER_GLOBS, MAX_VALUE_BYTES, Op};
 use serde_json::json;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -94,8 +94,8 @@ fn condition(text: &str) -> Result<Condition, text::TextFault> {
 #[derive(Debug, Args)]
 pub(crate) struct LsArgs {
     /// Which keys, such as /my/**/sta* or !/my/tmp/**; all keys if there is none.
-    #[arg(value_name = "GLOB", value_parser = text::filter)]
-    globs: Vec<Filter>,
+    #[arg(value_name = "GLOB", value_parser = text::filter_rule)]
+    globs: Vec<FilterRule>,
     /// Stop after so many keys.
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
@@ -226,7 +226,7 @@ impl Write<'_> {
         found.filter(|id| id.to_string().starts_with(wanted.as_str())).ok_or_else(|| {
             let is = found.map_or("unset".to_owned(), |id| format!("at entry {}", id.short()));
             Failure::new(
-                codes::ENTRY_CHANGED,
+                codes::KEY_CONFLICT,
                 format!("{} is {is}, not at {wanted}: nothing was written", self.key),
             )
         })
@@ -260,6 +260,11 @@ impl Write<'_> {
 
 /// Runs `ls`.
 pub(crate) fn ls(args: &LsArgs, format: Format) -> Result<Exit> {
+    if args.globs.len() > MAX_FILTER_GLOBS {
+        let text =
+            format!("at most {MAX_FILTER_GLOBS} globs, not {}: use fewer or wider ones", args.globs.len());
+        return Err(Failure::new(codes::USAGE, text));
+    }
     let client = args.agent.client()?;
     converse(&client, async {
         let mut left = args.limit.unwrap_or(usize::MAX);
@@ -304,8 +309,8 @@ pub(crate) struct Pages<'a> {
 }
 
 impl<'a> Pages<'a> {
-    pub(crate) fn new(client: &'a AgentClient, filters: Vec<Filter>) -> Self {
-        Self { client, query: KeysQuery { filters, ..KeysQuery::default() }, ended: false }
+    pub(crate) fn new(client: &'a AgentClient, filter: Vec<FilterRule>) -> Self {
+        Self { client, query: KeysQuery { filter, ..KeysQuery::default() }, ended: false }
     }
 
     /// The next page, of about `limit` rows; `None` after the last one.

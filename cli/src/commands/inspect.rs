@@ -8,7 +8,7 @@ use crate::output::{self, Format, printable, short, short_or, table};
 use crate::{text, time};
 use clap::Args;
 use kvgossip_api::{ExplainResponse, LinkRow, PeerRow, RefusalRow, StatusResponse, SyncReport};
-use kvgossip_grants::{EntityId, Key, PathPrefix};
+use kvgossip_grants::{Code, EntityId, Key, PathPrefix};
 use std::time::Duration;
 
 /// How long `sync` waits unless told otherwise.
@@ -135,7 +135,7 @@ fn draw_chain(chain: &[LinkRow], fault: Option<(usize, &str)>) -> String {
 pub(crate) fn not_allowed(entity: EntityId, key: &Key, answer: &ExplainResponse) -> Failure {
     let (code, why) = match answer.rejected.first() {
         Some(nearest) => (nearest.code.as_str(), nearest.message.as_str()),
-        None => (codes::GRANT_NONE, "no grant to it is known here; ask for one"),
+        None => (Code::GrantUnknown.as_str(), "no grant to it is known here; ask for one, or sync first"),
     };
     let text = format!("{} may not write {key}: {why}", entity.short());
     let hint = format!("  see `kvgossip explain {key} --as {}`", entity.short());
@@ -267,7 +267,11 @@ fn report_text(report: &SyncReport) -> String {
             format!("still different from {peer}: something was written meanwhile")
         }
         "unsettled" => format!("still different from {peer}: {reasons}"),
-        other => format!("{other} with {peer}: {reasons}"),
+        other => {
+            let help = report.reasons.first().and_then(|code| codes::find(code));
+            let help = help.map_or(String::new(), |info| format!("{} ", info.help));
+            format!("{other} with {peer}: {help}[{reasons}]")
+        }
     };
     let mut text = printable(&outcome) + "\n";
     let way = |name: &str, traffic: &kvgossip_api::TrafficRow| {

@@ -13,10 +13,10 @@ use crate::{text, time};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use clap::Args;
 use kvgossip_api::{DEFAULT_PAGE_ROWS, GrantRow, KeyRow};
-use kvgossip_client::{AgentClient, Filter};
+use kvgossip_client::AgentClient;
 use kvgossip_grants::{
-    By, ClusterId, Code, EntityId, Fact, Floor, Grant, KeyGlob, MAX_FLOOR_PATTERNS, Revocation, Signed,
-    Timestamp,
+    By, ClusterId, Code, EntityId, Fact, FilterRule, Floor, Grant, KeyGlob, MAX_FLOOR_PATTERNS, Revocation,
+    Signed, Timestamp,
 };
 use serde::Deserialize;
 use serde_json::json;
@@ -197,9 +197,8 @@ fn rehearse_revoke(args: &RevokeArgs, format: Format) -> Result<Exit> {
         let answer = client.grants().await?;
         let whole = args.id.find("live grant", answer.grants.iter().map(|row| row.id.as_str()))?;
         let ended = with_descendants(&answer.grants, whole);
-        let filters = Vec::new();
         let cites = |row: &KeyRow| row.grant.as_deref().is_some_and(|grant| ended.contains(grant));
-        show_rehearsal(&client, filters, cites, &ended, format).await
+        show_rehearsal(&client, Vec::new(), cites, &ended, format).await
     })
 }
 
@@ -217,7 +216,7 @@ fn with_descendants<'a>(rows: &'a [GrantRow], id: &'a str) -> BTreeSet<&'a str> 
 /// Lists the grants and keys that would go.
 async fn show_rehearsal(
     client: &AgentClient,
-    filters: Vec<Filter>,
+    filter: Vec<FilterRule>,
     falls: impl Fn(&KeyRow) -> bool,
     grants: &BTreeSet<&str>,
     format: Format,
@@ -228,7 +227,7 @@ async fn show_rehearsal(
             Format::Json => output::json(&json!({ "kind": "grant", "id": grant }))?,
         }
     }
-    let mut pages = Pages::new(client, filters);
+    let mut pages = Pages::new(client, filter);
     let mut keys = 0u64;
     while let Some(rows) = pages.next(DEFAULT_PAGE_ROWS).await? {
         for row in rows.iter().filter(|row| falls(row)) {
@@ -289,9 +288,9 @@ pub(crate) fn floor(args: &FloorArgs, format: Format) -> Result<Exit> {
 
 fn rehearse_floor(args: &FloorArgs, patterns: &[KeyGlob], before: Timestamp, format: Format) -> Result<Exit> {
     let client = args.agent.client()?;
-    let filters = patterns.iter().cloned().map(Filter::Include).collect();
+    let filter = patterns.iter().cloned().map(|glob| FilterRule { excludes: false, glob }).collect();
     let falls = |row: &KeyRow| row.timestamp_us < before.as_micros();
-    converse(&client, show_rehearsal(&client, filters, falls, &BTreeSet::new(), format))
+    converse(&client, show_rehearsal(&client, filter, falls, &BTreeSet::new(), format))
 }
 
 #[cfg(test)]

@@ -1,9 +1,12 @@
 //! Running the command in a directory of its own.
 #![allow(dead_code, reason = "each test program uses a part of this")]
 
+pub(crate) mod agent;
+
 use std::ffi::OsStr;
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use tempfile::TempDir;
@@ -117,4 +120,18 @@ fn private(path: &Path) {
     set_mode(path, 0o600);
     #[cfg(not(unix))]
     let _ = path;
+}
+
+/// Takes one connection, reads one request without a body, answers and closes.
+pub(crate) fn answer_once(listener: &TcpListener, answer: &[u8]) {
+    let (mut stream, _) = listener.accept().expect("a connection");
+    let mut head = Vec::new();
+    let mut buffer = [0; 1024];
+    while !head.windows(4).any(|end| end == b"\r\n\r\n") {
+        match stream.read(&mut buffer).expect("a request") {
+            0 => return,
+            read => head.extend_from_slice(&buffer[..read]),
+        }
+    }
+    stream.write_all(answer).expect("an answer");
 }

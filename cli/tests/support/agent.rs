@@ -1,0 +1,118 @@
+//! An agent inside the test, and commands that talk to it.
+
+use super::{Desk, Ran};
+use kvgossip_agent::{Agent, Config};
+use kvgossip_engine::MemoryStorage;
+use kvgossip_grants::{Entry, EntryFact, Fact, Key, Op, Signer, SigningKey};
+use kvgossip_transport::{ReplicaId, ReplicaKey};
+use std::path::PathBuf;
+use tokio::runtime::Runtime;
+
+/// How an agent is to be started.
+pub(crate) struct Setup {
+    pub(crate) identity: Option<&'static str>,
+    pub(crate) token: Option<&'static str>,
+    pub(crate) replica: &'static str,
+    /// Whom it admits.
+    pub(crate) knows: Vec<ReplicaId>,
+    pub(crate) open_read: bool,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self { identity: None, token: None, replica: "replica-a.pem", knows: Vec::new(), open_read: true }
+    }
+}
+
+/// A running agent of the cluster of `root.pem`, with its socket in the desk's directory.
+pub(crate) struct Served {
+    pub(crate) desk: Desk,
+    /// Taken when it is stopped: a handle that is left keeps the store open.
+    agent: Option<Agent>,
+    root: SigningKey,
+    runtime: Runtime,
+}
+
+impl Served {
+    pub(crate) fn start(setup: Setup) -> Self {
+        let desk = Desk::new();
+        let signer = |name: &str| SigningKey::from_pem(&desk.read(name)).expect("a private key");
+        let root = signer("root.pem");
+        let replica = ReplicaKey::from_pem(desk.read(setup.replica).as_bytes()).expect("a replica key");
+        let mut config = Config::new(root.public().clone(), replica);
+        config.identity = setup.identity.map(signer);
+        config.token = setup.token.map(Into::into);
+        config.socket = Some(desk.path("agent.sock"));
+        config.allowed = setup.knows.into_iter().collect();
+        config.open_read = setup.open_read;
+        let runtime = Runtime::new().expect("a runtime");
+        let agent = runtime.block_on(Agent::start(config, Box::new(MemoryStorage::new()))).expect("an agent");
+        Self { desk, agent: Some(agent), root, runtime }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.desk.path(name)
+    }
+
+    /// Runs a command that talks to this agent over its socket.
+    pub(crate) fn run(&self, args: &[&str]) -> Ran {
+        self.desk.run(&[args, &["--data-dir", "."]].concat())
+    }
+
+    pub(crate) fn run_with_input(&self, args: &[&str], input: &[u8]) -> Ran {
+        self.desk.run_with_input(&[args, &["--data-dir", "."]].concat(), input)
+    }
+
+    fn agent(&self) -> &Agent {
+        self.agent.as_ref().expect("running")
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.agent().http_address().expect("TCP"))
+    }
+
+    pub(crate) fn replica(&self) -> ReplicaId {
+        self.agent().peers().id()
+    }
+
+    pub(crate) fn sync_address(&self) -> String {
+        self.agent().peers().address().to_string()
+    }
+
+    fn put(&self, facts: Vec<Fact>) {
+        let facts: Vec<_> = facts.into_iter().map(Ok).collect();
+        self.runtime.block_on(self.agent().put_facts(&facts)).expect("a store");
+    }
+
+    fn entry(&self, key: &str, signer: &SigningKey) -> Fact {
+        let value = bytes::Bytes::from_static(b"value");
+        let (key, op) = (Key::parse(key).expect("a key"), Op::set(&value));
+        let entry = Entry {
+            key,
+            timestamp: kvgossip_agent::now(),
+            op,
+            signer: signer.public().entity(),
+            grant: None,
+        };
+        Fact::Entry(EntryFact::sign(self.root.public().cluster(), entry, value, signer).expect("a signature"))
+    }
+
+    /// Writes `/fill/0000` and so on.
+    pub(crate) fn fill(&self, count: usize) {
+        self.put((0..count).map(|number| self.entry(&format!("/fill/{number:04}"), &self.root)).collect());
+    }
+
+    /// Offers a fact that can never be taken in.
+    pub(crate) fn refuse_one(&self) {
+        let stranger = SigningKey::from_pem(&self.desk.read("team.pem")).expect("a private key");
+        self.put(vec![self.entry("/stranger", &stranger)]);
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        if let Some(agent) = self.agent.take() {
+            self.runtime.block_on(agent.stop());
+        }
+    }
+}
