@@ -9,6 +9,8 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// A directory with test keys, in which commands run without anything of the caller's environment that concerns them.
@@ -94,6 +96,18 @@ impl Desk {
         let _ = stdin.write_all(input);
         drop(stdin);
         ran(child.wait_with_output().expect("the command ends"))
+    }
+}
+
+/// Runs a command again until it did what is waited for; gives the last one after a minute.
+pub(crate) fn until(run: impl Fn() -> Ran, done: impl Fn(&Ran) -> bool) -> Ran {
+    let began = Instant::now();
+    loop {
+        let ran = run();
+        if done(&ran) || began.elapsed() > Duration::from_secs(60) {
+            return ran;
+        }
+        thread::sleep(Duration::from_millis(20));
     }
 }
 
