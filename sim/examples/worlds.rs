@@ -1,11 +1,13 @@
 //! Judges the merge laws over many random worlds: see the module `judge`.
 //!
 //! ```text
-//! worlds [--worlds N] [--orders N] [--seed S] [--order K] [--show] [--minutes M]
+//! worlds [--worlds N] [--orders N] [--seed S] [--order K] [--minutes M] [--show] [--shrink]
 //! ```
-//! World i has the seed S + i. `--order` makes one run alone, `--show` lists the facts of the world.
+//! World i has the seed S + i. `--order` makes one run alone, `--show` lists the facts of the world, `--shrink`
+//! leaves out facts of a world that fails as long as some run still fails.
 
-use kvgossip_sim::{Judge, SimReplica, Stats, World};
+use kvgossip_sim::{Failure, Judge, SimReplica, Stats, World};
+use std::ops::Range;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -15,36 +17,64 @@ struct Args {
     seed: u64,
     order: Option<u64>,
     show: bool,
+    shrink: bool,
     limit: Option<Duration>,
 }
 
 fn args() -> Result<Args, String> {
-    let mut args = Args { worlds: 1, orders: 100, seed: 1, order: None, show: false, limit: None };
+    let mut args =
+        Args { worlds: 1, orders: 100, seed: 1, order: None, show: false, shrink: false, limit: None };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
-        if word == "--show" {
-            args.show = true;
-            continue;
-        }
-        let number = words.next().and_then(|number| number.parse::<u64>().ok());
-        let number = number.ok_or(format!("{word} needs a number"))?;
         match word.as_str() {
-            "--worlds" => args.worlds = number,
-            "--orders" => args.orders = number,
-            "--seed" => args.seed = number,
-            "--order" => args.order = Some(number),
-            "--minutes" => args.limit = Some(Duration::from_secs(60 * number)),
-            _ => return Err(format!("{word} is unknown")),
+            "--show" => args.show = true,
+            "--shrink" => args.shrink = true,
+            _ => with_number(&mut args, &word, words.next())?,
         }
     }
     Ok(args)
+}
+
+fn with_number(args: &mut Args, word: &str, number: Option<String>) -> Result<(), String> {
+    let number = number.and_then(|number| number.parse::<u64>().ok());
+    let number = number.ok_or(format!("{word} needs a number"))?;
+    match word {
+        "--worlds" => args.worlds = number,
+        "--orders" => args.orders = number,
+        "--seed" => args.seed = number,
+        "--order" => args.order = Some(number),
+        "--minutes" => args.limit = Some(Duration::from_secs(60 * number)),
+        _ => return Err(format!("{word} is unknown")),
+    }
+    Ok(())
+}
+
+/// The first of some runs that breaks a law.
+fn judge(world: &World, orders: Range<u64>, stats: &mut Stats) -> Result<(), Failure> {
+    let judge = Judge::new(world);
+    let make = |now| SimReplica::new(world.root.clone(), now).with_journal();
+    orders.into_iter().try_for_each(|order| judge.run(order, &make, stats))
+}
+
+/// Leaves out one fact after the other, as long as some run still fails.
+fn shrink(mut world: World, mut failure: Failure) -> (World, Failure) {
+    for index in (0..world.facts.len()).rev() {
+        let fact = world.facts.remove(index);
+        match judge(&world, 0..200, &mut Stats::default()) {
+            Ok(()) => world.facts.insert(index, fact),
+            Err(smaller) => failure = smaller,
+        }
+    }
+    (world, failure)
 }
 
 fn main() -> ExitCode {
     let args = match args() {
         Ok(args) => args,
         Err(error) => {
-            eprintln!("{error}; known are --worlds, --orders, --seed, --order, --minutes and --show");
+            eprintln!(
+                "{error}; known are --worlds, --orders, --seed, --order, --minutes, --show and --shrink"
+            );
             return ExitCode::from(2);
         }
     };
@@ -59,14 +89,14 @@ fn main() -> ExitCode {
         if args.show {
             print!("{world}");
         }
-        let judge = Judge::new(&world);
-        let make = |now| SimReplica::new(world.root.clone(), now).with_journal();
         let orders = args.order.map_or(0..args.orders, |order| order..order + 1);
-        for order in orders {
-            if let Err(failure) = judge.run(order, &make, &mut stats) {
-                println!("{failure}");
-                return ExitCode::FAILURE;
+        if let Err(failure) = judge(&world, orders, &mut stats) {
+            println!("{failure}");
+            if args.shrink {
+                let (world, failure) = shrink(world, failure);
+                println!("with less:\n{world}order {}: {}", failure.order, failure.complaint);
             }
+            return ExitCode::FAILURE;
         }
         worlds += 1;
         if worlds % 500 == 0 {

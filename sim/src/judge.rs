@@ -32,7 +32,7 @@
 use crate::dice::Dice;
 use crate::expected::Expected;
 use crate::naive::Answer;
-use crate::pair::{Cut, Link};
+use crate::pair::{Cut, Link, Meanwhile};
 use crate::report::{Failure, Stats};
 use crate::scribe::at;
 use crate::subject::{Complaint, Met, Subject};
@@ -94,6 +94,13 @@ pub fn check_state<S: Subject>(world: &World, subject: &S) -> Result<(), Complai
     let expected = Expected::new(world, subject.taken());
     expected.check(world, subject)?;
     subject.audit(world, &expected.normal)
+}
+
+/// Replicas, what each could not take in yet, and what is still to come to whom.
+struct Field<'w, S> {
+    replicas: Vec<S>,
+    left: Vec<Vec<&'w Fact>>,
+    events: Vec<(usize, &'w Fact)>,
 }
 
 /// One run under way.
@@ -192,26 +199,18 @@ impl<'w> Run<'_, 'w> {
     /// Everything, spread over several replicas that meet now and then.
     fn spread<S: Subject>(&mut self, make: &dyn Fn(Timestamp) -> S) -> Result<(), Complaint> {
         self.stats.spread += 1;
-        let count = self.dice.within(2, 5);
-        let mut replicas: Vec<S> = (0..count).map(|_| make(at(*self.dice.pick(&CLOCKS)))).collect();
-        let mut left: Vec<Vec<&Fact>> = vec![Vec::new(); count];
-        let mut events: Vec<(usize, &Fact)> = Vec::new();
-        for fact in &self.world.facts {
-            for _ in 0..if self.dice.chance(15) { 2 } else { 1 } {
-                events.push((self.dice.within(0, count - 1), fact));
-            }
-        }
-        self.dice.shuffle(&mut events);
+        let mut field = self.field(make);
         let pause = self.dice.within(3, 30);
-        for (at, (who, fact)) in events.into_iter().enumerate() {
-            let (rest, _) = self.offer(&mut replicas[who], vec![fact], 1, false)?;
-            left[who].extend(rest);
-            if at % pause == 0 {
-                self.meet_somehow(&mut replicas)?;
+        while let Some((who, fact)) = field.events.pop() {
+            let (rest, _) = self.offer(&mut field.replicas[who], vec![fact], 1, false)?;
+            field.left[who].extend(rest);
+            if field.events.len().is_multiple_of(pause) {
+                self.meet_somehow(&mut field)?;
             }
         }
-        (0..count).try_for_each(|_| self.meet_somehow(&mut replicas))?;
-        let looked_at = self.dice.within(0, count - 1);
+        (0..field.replicas.len()).try_for_each(|_| self.meet_somehow(&mut field))?;
+        let Field { mut replicas, left, .. } = field;
+        let looked_at = self.dice.within(0, replicas.len() - 1);
         check_state(self.world, &replicas[looked_at])?;
         replicas.iter_mut().for_each(|replica| replica.set_clock(at(LATE)));
         self.settle(&mut replicas, left)?;
@@ -219,23 +218,52 @@ impl<'w> Run<'_, 'w> {
         replicas[looked_at].audit(self.world, &self.judge.expected[&at(LATE)].normal)
     }
 
+    /// Several replicas, and each fact for one of them, some for two.
+    fn field<S: Subject>(&mut self, make: &dyn Fn(Timestamp) -> S) -> Field<'w, S> {
+        let count = self.dice.within(2, 5);
+        let replicas = (0..count).map(|_| make(at(*self.dice.pick(&CLOCKS)))).collect();
+        let mut events: Vec<(usize, &Fact)> = Vec::new();
+        for fact in &self.world.facts {
+            for _ in 0..if self.dice.chance(15) { 2 } else { 1 } {
+                events.push((self.dice.within(0, count - 1), fact));
+            }
+        }
+        self.dice.shuffle(&mut events);
+        Field { replicas, left: vec![Vec::new(); count], events }
+    }
+
     /// A session of any kind between any two, or a restart.
-    fn meet_somehow<S: Subject>(&mut self, replicas: &mut [S]) -> Result<(), Complaint> {
-        let last = replicas.len() - 1;
+    fn meet_somehow<S: Subject>(&mut self, field: &mut Field<'w, S>) -> Result<(), Complaint> {
+        let last = field.replicas.len() - 1;
         let one = self.dice.within(0, last);
         if self.dice.chance(10) {
-            self.restart(&mut replicas[one])?;
+            self.restart(&mut field.replicas[one])?;
         }
-        let two = (one + self.dice.within(1, last)) % replicas.len();
+        let two = (one + self.dice.within(1, last)) % field.replicas.len();
         let link = Link {
             scope: if self.dice.chance(30) { self.scope() } else { PathPrefix::root() },
             seed: self.dice.number(),
             cut: self.dice.chance(25).then(|| Cut::AfterFrames(self.dice.within(0, 14))),
             takes_facts: (!self.dice.chance(5), !self.dice.chance(5)),
             batch: self.dice.within(1, 20),
+            meanwhile: if self.dice.chance(20) { self.meanwhile(field, one, two) } else { Vec::new() },
             ..Link::default()
         };
-        self.meet(replicas, one, two, &link).map(|_| ())
+        self.meet(&mut field.replicas, one, two, &link)?;
+        if self.dice.chance(5) { check_state(self.world, &field.replicas[two]) } else { Ok(()) }
+    }
+
+    /// Facts that come from elsewhere during a session.
+    fn meanwhile<S>(&mut self, field: &mut Field<'w, S>, one: usize, two: usize) -> Vec<Meanwhile> {
+        let mut meanwhile = Vec::new();
+        for _ in 0..self.dice.within(1, 6) {
+            let Some((_, fact)) = field.events.pop() else { break };
+            let to_initiator = self.dice.chance(50);
+            // Whether it arrives before the session ends is not known; whoever holds it offers it again anyway.
+            field.left[if to_initiator { one } else { two }].push(fact);
+            meanwhile.push(Meanwhile { at: self.dice.within(0, 12), to_initiator, fact: fact.clone() });
+        }
+        meanwhile
     }
 
     /// Any place above a key.

@@ -23,7 +23,7 @@ pub use fault::{Fault, Tampering};
 pub use judge::{Judge, check_state};
 pub use ledger::Ledger;
 pub use model::{Flaw, Model};
-pub use pair::{Cut, Ended, Link, sync};
+pub use pair::{Cut, Ended, Link, Meanwhile, sync};
 pub use replica::SimReplica;
 pub use report::{Failure, Stats};
 pub use scribe::Scribe;

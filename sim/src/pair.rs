@@ -4,7 +4,7 @@ use crate::fault::{Tampering, tamper};
 use crate::replica::SimReplica;
 use bytes::Bytes;
 use kvgossip_engine::session::{Config, Outcome, Role, Session, SessionError, Tally};
-use kvgossip_grants::PathPrefix;
+use kvgossip_grants::{Fact, PathPrefix};
 
 /// More frames than any session of a simulation has.
 const MAX_FRAMES: usize = 10_000_000;
@@ -31,6 +31,19 @@ pub struct Link {
     pub batch: usize,
     /// What happens to the frames underway.
     pub tampering: Vec<Tampering>,
+    /// What is offered to either side by others, while the session is under way.
+    pub meanwhile: Vec<Meanwhile>,
+}
+
+/// A fact that comes from elsewhere during a session.
+#[derive(Clone, Debug)]
+pub struct Meanwhile {
+    /// Before so many frames of both sides together.
+    pub at: usize,
+    /// Whether the initiator is offered it, or the responder.
+    pub to_initiator: bool,
+    /// The fact.
+    pub fact: Fact,
 }
 
 impl Default for Link {
@@ -42,6 +55,7 @@ impl Default for Link {
             takes_facts: (true, true),
             batch: 100,
             tampering: Vec::new(),
+            meanwhile: Vec::new(),
         }
     }
 }
@@ -144,6 +158,9 @@ fn run(sides: &mut [Side<'_>; 2], link: &Link, frames: &mut usize) -> Result<(),
                 if link.cut == Some(Cut::AfterFrames(*frames)) {
                     sides[0].judge(link.batch)?;
                     return sides[1].judge(link.batch);
+                }
+                for it in link.meanwhile.iter().filter(|it| it.at == *frames) {
+                    sides[usize::from(!it.to_initiator)].replica.offer(it.fact.clone());
                 }
                 *frames += 1;
                 assert!(*frames < MAX_FRAMES, "a session without end");
