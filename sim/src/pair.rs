@@ -60,6 +60,14 @@ impl Default for Link {
     }
 }
 
+impl Link {
+    /// Whether the session runs as between two honest replicas that nobody disturbs.
+    pub fn is_plain(&self) -> bool {
+        let untouched = self.cut.is_none() && self.tampering.is_empty() && self.meanwhile.is_empty();
+        untouched && self.takes_facts == (true, true)
+    }
+}
+
 /// How a session went, as the initiator and the responder saw it.
 #[derive(Debug)]
 pub struct Ended {

@@ -16,6 +16,13 @@ pub struct Stats {
     pub sessions: u64,
     /// Sessions that were cut.
     pub cut: u64,
+    /// Sessions that took another round for no reason that is known: two short hashes were alike, or should not
+    /// have been.
+    pub needless_rounds: u64,
+    /// Facts that went over the wire.
+    pub moved: u64,
+    /// Facts among them that were fine and changed nothing.
+    pub moot: u64,
     /// Restarts from the store.
     pub restarts: u64,
     /// The most rounds of a session.
@@ -34,6 +41,9 @@ impl Stats {
         self.offers += other.offers;
         self.sessions += other.sessions;
         self.cut += other.cut;
+        self.needless_rounds += other.needless_rounds;
+        self.moved += other.moved;
+        self.moot += other.moot;
         self.restarts += other.restarts;
         self.most_rounds = self.most_rounds.max(other.most_rounds);
         self.most_flights = self.most_flights.max(other.most_flights);
@@ -44,6 +54,9 @@ impl Stats {
     pub(crate) fn met(&mut self, met: &Met) {
         self.sessions += 1;
         self.cut += u64::from(met.equal.is_none());
+        self.needless_rounds += u64::from(met.needless_round);
+        self.moved += met.moved;
+        self.moot += met.moot;
         self.most_rounds = self.most_rounds.max(met.rounds);
         self.most_flights = self.most_flights.max(met.flights);
     }

@@ -55,7 +55,11 @@ pub struct Met {
     pub rounds: u32,
     /// Changes of direction.
     pub flights: u32,
-    /// Facts that went over the wire and changed nothing.
+    /// Whether it took another round although nothing was cut, nothing came meanwhile, and all could be taken in.
+    pub needless_round: bool,
+    /// Facts that went over the wire.
+    pub moved: u64,
+    /// Facts among them that were fine and changed nothing.
     pub moot: u64,
 }
 
@@ -121,13 +125,15 @@ impl Subject for SimReplica {
         let ended = sync(self, other, link);
         check_session(&ended, link, self, other)
             .map_err(|what| Complaint::Session(format!("{what}: {ended:?}")))?;
-        let tally = ended.tally;
-        let equal = ended.outcome.map(|outcome| outcome == Outcome::Equal);
+        let (ours, theirs) = (ended.tally, ended.responder_tally);
+        let moved = [ours, theirs].map(|tally| tally.received.authority_facts + tally.received.entry_facts);
         Ok(Met {
-            equal,
-            rounds: tally.rounds,
-            flights: tally.flights,
-            moot: tally.moot + ended.responder_tally.moot,
+            equal: ended.outcome.map(|outcome| outcome == Outcome::Equal),
+            rounds: ours.rounds,
+            flights: ours.flights,
+            needless_round: ours.rounds > 1 && link.is_plain() && ours.not_yet + theirs.not_yet == 0,
+            moved: moved.iter().sum(),
+            moot: ours.moot + theirs.moot,
         })
     }
 
