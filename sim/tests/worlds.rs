@@ -2,7 +2,7 @@
 
 use kvgossip_sim::{Judge, SimReplica, Stats, World};
 
-const WORLDS: u64 = 160;
+const WORLDS: u64 = 100;
 const ORDERS: u64 = 16;
 
 #[test]
