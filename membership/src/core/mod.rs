@@ -1,5 +1,19 @@
 //! The member as a state machine: no sockets, no clock, no randomness of its own.
 //!
+//! # Who does what
+//!
+//! foca decides who is probed when, who helps, and what travels in which packet. The translator around it
+//! keeps to memberlist's rules where foca's are others:
+//!
+//! * Incarnations on the wire have 32 bits, and the dead return at a higher one. To foca a member that
+//!   returns is a new generation of the same slot; stale news never reaches it.
+//! * This member's own incarnation and its refutations; foca never speaks of itself.
+//! * Suspicions end here, by Lifeguard's rule, whoever raised them; foca's own timers for them are dropped.
+//! * Every ping is answered here, also those of strangers and of the dead, who are told so.
+//! * Pings on behalf of others, and over TCP when UDP fails, are made here.
+//! * Members join and compare states over TCP; foca's announcements begin such an exchange.
+//! * Serf's layer: Lamport clocks, intents, events, queries.
+//!
 //! # Driving it
 //!
 //! Time is a [`Duration`] since any epoch that the caller keeps; it must not run backwards. After every
@@ -188,6 +202,7 @@ impl Core {
                 Due::Stream(stream) => self.stream_due(now, stream),
                 Due::Query(query) => self.query_due(now, query),
                 Due::Reconnect => self.reconnect_due(now),
+                Due::SecondLook => self.second_look(now),
                 Due::Reap => self.reap_due(now),
                 Due::Leave => self.leave_due(now),
             }
@@ -259,15 +274,9 @@ impl Core {
         self.send_messages(to.info.addr, &messages);
     }
 
-    /// Hands the collected changes to foca, and tunes it to the size of the cluster.
+    /// Tunes foca to the size of the cluster, and hands the collected changes to it.
     fn flush_updates(&mut self, now: Duration) {
-        if !self.updates.is_empty() {
-            let updates = std::mem::take(&mut self.updates);
-            self.stats.updates += updates.len() as u64;
-            // The others of a big merge know it all already, or will compare states themselves.
-            let spread = updates.len() <= sync::MAX_MERGE_BROADCASTS;
-            self.drive(now, |foca, outbox| foca.apply_many(updates.into_iter(), spread, outbox));
-        }
+        // First the tuning: how often a change is sent is decided when it is handed over.
         let members = self.cluster_size();
         if members != self.tuned_for {
             self.tuned_for = members;
@@ -275,6 +284,13 @@ impl Core {
             if self.foca.set_config(config).is_err() {
                 self.stats.internal += 1;
             }
+        }
+        if !self.updates.is_empty() {
+            let updates = std::mem::take(&mut self.updates);
+            self.stats.updates += updates.len() as u64;
+            // The others of a big merge know it all already, or will compare states themselves.
+            let spread = updates.len() <= sync::MAX_MERGE_BROADCASTS;
+            self.drive(now, |foca, outbox| foca.apply_many(updates.into_iter(), spread, outbox));
         }
     }
 

@@ -60,6 +60,23 @@ fn sixty_members_events_and_twenty_deaths() {
     assert!(complete(&mut sim));
 }
 
+/// All start at the same moment, and know one of three others.
+#[test]
+fn a_crowd_that_joins_at_once_knows_itself_soon() {
+    for seed in 1..=6 {
+        let mut sim = Sim::with_members(seed, 3);
+        sim.run_until(secs(5), complete);
+        for index in 3..63 {
+            sim.cores.push(None);
+            sim.events.push(Vec::new());
+            sim.start(index, |_| {});
+        }
+        let took = sim.run_until(secs(60), complete);
+        assert!(took <= secs(10), "seed {seed}: complete views took {took:?}");
+        assert_eq!(failures(&sim), BTreeSet::new());
+    }
+}
+
 #[test]
 fn loss_costs_nobody_its_life() {
     let mut sim = Sim::with_members(2, 12);

@@ -2,6 +2,8 @@
 
 use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
+use rand::seq::IteratorRandom;
+
 use super::{Core, Event, StreamId, Transmit, probe::AckPath, table::Health, timers::Due};
 use crate::wire::{
     WireError,
@@ -16,6 +18,8 @@ pub(super) const MAX_INBOUND: usize = 64;
 pub(super) const MAX_OUTBOUND: usize = 64;
 /// Most bytes of unfinished messages on all exchanges together. Whoever sends the byte too many is cut off.
 pub(super) const MAX_BUFFERED: usize = 64 * 1024 * 1024;
+/// Rounds of gossip between a join and a second look at somebody's state.
+const SECOND_LOOK_ROUNDS: u32 = 10;
 /// When a merge changes more members than this, they are not broadcast one by one.
 pub(super) const MAX_MERGE_BROADCASTS: usize = 1024;
 
@@ -179,6 +183,16 @@ impl Core {
         self.start_stream(now, to, purpose, StreamMessage::PushPull(state))
     }
 
+    /// Compares states once more soon after a join: when many join at once, gossip alone leaves out one
+    /// pair or another, and the next regular comparison is half a minute away.
+    pub(super) fn second_look(&mut self, now: Duration) {
+        let living = self.table.iter().filter(|(_, peer)| peer.health.is_active());
+        let chosen = living.map(|(_, peer)| peer.info.addr).choose(&mut self.rng);
+        if let Some(addr) = chosen.filter(|_| !self.is_leaving()) {
+            self.start_push_pull(now, addr, Purpose::Compare);
+        }
+    }
+
     fn stream_message(&mut self, now: Duration, id: StreamId, stream: &Stream, message: StreamMessage) {
         match (stream.purpose, message) {
             (Purpose::Inbound, StreamMessage::PushPull(remote)) => {
@@ -205,7 +219,10 @@ impl Core {
                 self.close(id);
                 self.merge(now, remote, Some(stream.addr), ignore_old);
                 self.flush_updates(now);
+                self.announce_self();
                 self.broadcast_join();
+                let soon = self.config.timing.gossip_interval * SECOND_LOOK_ROUNDS;
+                self.timers.add(now + soon, Due::SecondLook);
                 self.emit(Event::JoinFinished { join: id, addr: stream.addr, error: None });
             }
             (Purpose::Compare | Purpose::Reconnect, StreamMessage::PushPull(remote)) => {

@@ -279,6 +279,26 @@ fn limits_of_commands_and_connections() {
     assert!((0..MAX_INBOUND).all(|n| core.accept(NOW, addr(n)).is_some()), "idle ones time out");
 }
 
+/// Lifeguard: a member that hears from nobody doubts itself, and gives the others more time.
+#[test]
+fn a_member_in_trouble_probes_more_slowly() {
+    let mut core = viewer();
+    feed(&mut core, NOW, addr(1), &alive(1, 1));
+    let pings = |core: &mut Core, from, to| {
+        run(core, from, to).iter().filter(|(_, m)| matches!(m, Message::Ping(p) if p.node == name(1))).count()
+    };
+    let mut now = NOW;
+    let mut probes = 0;
+    for incarnation in 2..29 {
+        // Its refutations keep the other alive, but say nothing about this member's own health.
+        feed(&mut core, now, addr(1), &alive(1, incarnation));
+        probes += pings(&mut core, now, now + Duration::from_secs(2));
+        now += Duration::from_secs(2);
+    }
+    // At first every second, in the end every eighth.
+    assert!((8..=15).contains(&probes), "{probes} probes in 54 seconds without an answer");
+}
+
 /// What a push/pull with these states makes of members that are known at incarnation 3.
 fn merged(states: &[(&str, u8, u32)]) -> Core {
     let mut core = viewer();

@@ -17,6 +17,7 @@ pub(super) enum Due {
     Stream(StreamId),
     Query(QueryId),
     Reconnect,
+    SecondLook,
     Reap,
     Leave,
 }

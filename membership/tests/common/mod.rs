@@ -47,7 +47,6 @@ pub(crate) struct Agent {
     pub(crate) name: String,
     pub(crate) addr: SocketAddr,
     rpc: String,
-    args: Vec<String>,
     child: Child,
     pub(crate) dir: TempDir,
 }
@@ -55,26 +54,25 @@ pub(crate) struct Agent {
 impl Agent {
     /// Starts an agent and waits until it answers.
     pub(crate) async fn start(name: &str, args: &[&str]) -> Self {
-        let ip = fresh_ip();
-        let args = args.iter().map(|arg| (*arg).to_owned()).collect();
-        Self::start_at(name, ip, args, TempDir::new().expect("a temporary directory")).await
+        Self::start_at(name, SocketAddr::from((fresh_ip(), GOSSIP_PORT)), args).await
     }
 
-    async fn start_at(name: &str, ip: Ipv4Addr, args: Vec<String>, dir: TempDir) -> Self {
-        let rpc = format!("{ip}:{RPC_PORT}");
+    /// Starts an agent at that address.
+    pub(crate) async fn start_at(name: &str, addr: SocketAddr, args: &[&str]) -> Self {
+        let dir = TempDir::new().expect("a temporary directory");
+        let rpc = format!("{}:{RPC_PORT}", fresh_ip());
         let log = std::fs::File::create(dir.path().join("log")).expect("a log file");
         let child = Command::new("serf")
             .args(["agent", "-log-level=debug"])
-            .args([format!("-node={name}"), format!("-bind={ip}:{GOSSIP_PORT}"), format!("-rpc-addr={rpc}")])
-            .args(&args)
+            .args([format!("-node={name}"), format!("-bind={addr}"), format!("-rpc-addr={rpc}")])
+            .args(args)
             .current_dir(dir.path())
             .stdout(log.try_clone().expect("a second handle"))
             .stderr(log)
             .stdin(Stdio::null())
             .spawn()
             .expect("the program `serf` must be on the PATH: install Debian's package `serf`, or a release");
-        let addr = SocketAddr::from((ip, GOSSIP_PORT));
-        let agent = Self { name: name.to_owned(), addr, rpc, args, child, dir };
+        let agent = Self { name: name.to_owned(), addr, rpc, child, dir };
         eventually("the agent answers", async || agent.try_serf("info", &[]).await).await;
         agent
     }
@@ -82,9 +80,17 @@ impl Agent {
     /// Kills the agent, as a crash does, and starts it anew at the same address.
     pub(crate) async fn restart(mut self) -> Self {
         self.kill();
-        let SocketAddr::V4(addr) = self.addr else { unreachable!("agents have IPv4 addresses") };
-        let dir = TempDir::new().expect("a temporary directory");
-        Self::start_at(&self.name, *addr.ip(), self.args.clone(), dir).await
+        Self::start_at(&self.name, self.addr, &[]).await
+    }
+
+    /// Whether the agent has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("a child").is_some()
+    }
+
+    /// What the agent has logged.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 
     /// SIGKILL.
@@ -149,8 +155,7 @@ impl Drop for Agent {
     fn drop(&mut self) {
         self.kill();
         if std::thread::panicking() {
-            let log = std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
-            eprintln!("--- log of {} ---\n{log}", self.name);
+            eprintln!("--- log of {} ---\n{}", self.name, self.log());
         }
     }
 }
