@@ -230,6 +230,7 @@ impl Reader for FjallReader {
 
     fn keys_citing(&self, grant: &GrantId, each: &mut dyn FnMut(Key)) -> Result<(), StorageError> {
         let shared = self.shared()?;
+        // The scan keeps what is overwritten meanwhile on the disk, so `each` should not wait for anything.
         let rows = shared.tables.db.snapshot().prefix(&shared.tables.by_grant, grant.as_bytes());
         for row in rows {
             let row = row.key().map_err(engine_error)?;

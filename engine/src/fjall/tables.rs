@@ -12,8 +12,8 @@ use std::path::Path;
 const KIB: u32 = 1024;
 const MIB: u64 = 1024 * 1024;
 
-/// Bytes of journals above which the engine writes out the keyspace that holds the oldest of them back. At most
-/// this much is read again at opening.
+/// Bytes of full journals above which the engine writes out the keyspaces that hold the oldest of them back. This
+/// much, and the journal in use (64 to 70 MiB), is read again at opening at worst.
 const MAX_JOURNAL_BYTES: u64 = 128 * MIB;
 /// Open table files; twice as many and a thousand sockets reach the usual limit of 1,024 descriptors.
 const MAX_CACHED_FILES: usize = 256;

@@ -1,0 +1,67 @@
+//! A disk without room. Needs a small file system, which a test cannot make for itself:
+//!
+//! ```text
+//! unshare --mount --map-root-user sh -c 'mount -t tmpfs -o size=160m none /mnt &&
+//!     KVGOSSIP_TEST_SMALL_DISK=/mnt cargo test -p kvgossip-engine --features fjall --test fjall_full -- --ignored'
+//! ```
+
+#![cfg(feature = "fjall")]
+#![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
+
+mod fjall_support;
+
+use bytes::Bytes;
+use kvgossip_engine::{Batch, FjallStorage, Storage, StorageError, Summary, Write};
+use kvgossip_grants::{ClusterId, Digest, FactId, Key};
+
+const CLUSTER: ClusterId = ClusterId([3; 32]);
+const ID: FactId = FactId([2; 32]);
+const RECORD_BYTES: usize = 1 << 20;
+/// More batches than the small disk has room for.
+const MAX_BATCHES: u64 = 1_000;
+
+fn batch(number: u64) -> Batch {
+    let mut record = vec![0; RECORD_BYTES];
+    blake3::Hasher::new().update(&number.to_le_bytes()).finalize_xof().fill(&mut record);
+    let writes = vec![Write::PutEntry(key(number), ID, None, Bytes::from(record))];
+    Batch { writes, summary: Summary { batch: number, authority_facts: 0, keys: 0, root: Digest([0; 32]) } }
+}
+
+fn key(number: u64) -> Key {
+    Key::parse(&format!("/k/{number}")).unwrap()
+}
+
+#[test]
+#[ignore = "needs a small disk"]
+fn a_full_disk_stops_writing_and_nothing_else() {
+    let place = std::env::var_os("KVGOSSIP_TEST_SMALL_DISK").expect("KVGOSSIP_TEST_SMALL_DISK names it");
+    let dir = tempfile::tempdir_in(place).unwrap();
+    let mut storage = FjallStorage::open(dir.path(), CLUSTER).unwrap();
+    storage.probe_room().unwrap();
+    let mut acknowledged = 0;
+    let error = loop {
+        assert!(acknowledged < MAX_BATCHES, "the disk is not small");
+        match storage.commit(&batch(acknowledged + 1)) {
+            Ok(()) => acknowledged += 1,
+            Err(error) => break error,
+        }
+    };
+    println!("after {acknowledged}: {error}");
+    assert!(matches!(error, StorageError::Full | StorageError::Stopped(_)), "{error}");
+    assert!(error.to_string().contains("disk is full"), "{error}");
+    let again = storage.commit(&batch(acknowledged + 1)).unwrap_err();
+    println!("again: {again}");
+    assert!(matches!(again, StorageError::Stopped(_)), "{again}");
+    let check = |storage: &FjallStorage| {
+        let reader = storage.reader();
+        for number in 1..=acknowledged {
+            assert_eq!(reader.entry(&key(number), &ID).unwrap().unwrap().len(), RECORD_BYTES, "{number}");
+        }
+    };
+    check(&storage);
+    drop(storage);
+    // A full disk opens; only the question says that it will not go on.
+    let storage = FjallStorage::open(dir.path(), CLUSTER).unwrap();
+    check(&storage);
+    assert!(matches!(storage.probe_room(), Err(StorageError::Full)));
+}
