@@ -14,12 +14,12 @@ use kvgossip_grants::{ClusterId, Fact, FactId, Key};
 /// Whether the index gives the summary's root is for whoever loads it.
 pub(super) fn check(
     tables: &Tables,
+    snapshot: &Snapshot,
     cluster: ClusterId,
     summary: Option<&Summary>,
 ) -> Result<(), StorageError> {
-    let snapshot = tables.db.snapshot();
-    let authority_facts = check_authority(tables, &snapshot, cluster)?;
-    let keys = check_entries(tables, &snapshot, cluster)?;
+    let authority_facts = check_authority(tables, snapshot, cluster)?;
+    let keys = check_entries(tables, snapshot, cluster)?;
     let (said_facts, said_keys) = summary.map_or((0, 0), |summary| (summary.authority_facts, summary.keys));
     if (authority_facts, keys) != (said_facts, said_keys) {
         return Err(StorageError::Damaged(format!(

@@ -21,12 +21,12 @@ use crate::storage::{Batch, IndexRow, Reader, Storage, StorageError, Summary, Wr
 use bytes::Bytes;
 use directory::Directory;
 use error::engine_error;
-use fjall::{OwnedWriteBatch, PersistMode, Readable};
+use fjall::{OwnedWriteBatch, PersistMode, Readable, Snapshot};
 use kvgossip_grants::{ClusterId, EntryId, GrantId, Key};
 use last_batch::{LastBatch, Seen};
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
 use tables::Tables;
 
 /// A store in a directory, for one process at a time.
@@ -41,7 +41,20 @@ pub struct FjallStorage {
 /// What readers use too. The directory is released last.
 struct Shared {
     tables: Tables,
+    /// Held for writing while a batch is under way, and for reading while a snapshot is taken.
+    ///
+    /// The engine's own snapshots are not enough: writing out a table, in the background, takes a number after that of
+    /// the batch under way and makes everything up to it visible.
+    batch_gate: RwLock<()>,
     directory: Directory,
+}
+
+impl Shared {
+    /// What stands between two batches. Waits for the one that is under way.
+    fn snapshot(&self) -> Snapshot {
+        let _gate = self.batch_gate.read().unwrap_or_else(PoisonError::into_inner);
+        self.tables.db.snapshot()
+    }
 }
 
 /// Reads of a store while it is open.
@@ -82,7 +95,7 @@ impl FjallStorage {
             return Err(StorageError::Format { found, supported: rows::FORMAT });
         }
         let tables = directory.open_tables(&cluster)?;
-        let shared = Arc::new(Shared { tables, directory });
+        let shared = Arc::new(Shared { tables, batch_gate: RwLock::default(), directory });
         let mut storage = Self { shared, cluster, last_batch, failed: None };
         let found = storage.summary()?.map_or(0, |summary| summary.batch);
         let expected = seen.map_or(0, |seen| seen.batch);
@@ -113,7 +126,7 @@ impl FjallStorage {
     /// # Errors
     /// `Damaged`, with what does not fit.
     pub fn check(&self) -> Result<(), StorageError> {
-        check::check(&self.shared.tables, self.cluster, self.summary()?.as_ref())
+        check::check(&self.shared.tables, &self.shared.snapshot(), self.cluster, self.summary()?.as_ref())
     }
 
     /// Whether the disk takes what the engine may have to write at once (32 MiB, written and removed again).
@@ -135,7 +148,10 @@ impl FjallStorage {
             stage(tables, &mut writes, write);
         }
         writes.insert(&tables.meta, rows::META_SUMMARY, rows::encode_summary(&batch.summary));
-        writes.commit().map_err(engine_error)?;
+        {
+            let _gate = self.shared.batch_gate.write().unwrap_or_else(PoisonError::into_inner);
+            writes.commit().map_err(engine_error)?;
+        }
         self.last_batch.write(Seen { format: rows::FORMAT, batch: batch.summary.batch })
     }
 }
@@ -172,16 +188,14 @@ impl Storage for FjallStorage {
     }
 
     fn load_authority(&self, each: &mut dyn FnMut(Bytes)) -> Result<(), StorageError> {
-        let tables = &self.shared.tables;
-        for row in tables.db.snapshot().iter(&tables.authority) {
+        for row in self.shared.snapshot().iter(&self.shared.tables.authority) {
             each(Bytes::copy_from_slice(&row.value().map_err(engine_error)?));
         }
         Ok(())
     }
 
     fn load_index(&self, each: &mut dyn FnMut(Key, IndexRow)) -> Result<(), StorageError> {
-        let tables = &self.shared.tables;
-        for row in tables.db.snapshot().iter(&tables.digests) {
+        for row in self.shared.snapshot().iter(&self.shared.tables.digests) {
             let (key, row) = row.into_inner().map_err(engine_error)?;
             let (key, row) = check::read_index(&key, &row)?;
             each(key, row);
@@ -231,7 +245,7 @@ impl Reader for FjallReader {
     fn keys_citing(&self, grant: &GrantId, each: &mut dyn FnMut(Key)) -> Result<(), StorageError> {
         let shared = self.shared()?;
         // The scan keeps what is overwritten meanwhile on the disk, so `each` should not wait for anything.
-        let rows = shared.tables.db.snapshot().prefix(&shared.tables.by_grant, grant.as_bytes());
+        let rows = shared.snapshot().prefix(&shared.tables.by_grant, grant.as_bytes());
         for row in rows {
             let row = row.key().map_err(engine_error)?;
             let damaged = || StorageError::Damaged(format!("a citation of grant {grant} does not read"));
