@@ -42,6 +42,8 @@ use std::collections::BTreeMap;
 
 /// One in so many runs to a single replica is watched offer by offer.
 const WATCHED: u64 = 16;
+/// Worlds with more facts are not watched: the definitions take their time over each offer.
+const WATCHED_FACTS: usize = 100;
 /// Three in ten runs are of several replicas.
 const SPREAD_PERCENT: u32 = 30;
 /// Rounds of whole sessions and renewed offers until all must be equal. Each link of a chain may need one.
@@ -74,7 +76,8 @@ impl<'w> Judge<'w> {
         let spread = dice.chance(SPREAD_PERCENT);
         let mut run = Run { judge: self, world: self.world, dice, stats };
         run.stats.runs += 1;
-        let result = if spread { run.spread(make) } else { run.alone(make, order.is_multiple_of(WATCHED)) };
+        let watched = order.is_multiple_of(WATCHED) && self.world.facts.len() <= WATCHED_FACTS;
+        let result = if spread { run.spread(make) } else { run.alone(make, watched) };
         result.map_err(|complaint| Failure { seed: self.world.seed, order, complaint })
     }
 
@@ -131,7 +134,10 @@ impl<'w> Run<'_, 'w> {
         subject.set_clock(at(LATE));
         self.offer_until_nothing_merges(&mut subject, rest, most, watched)?;
         self.judge.check_all_offered(&subject)?;
-        if watched { subject.audit(self.world, &self.judge.expected[&at(LATE)].normal) } else { Ok(()) }
+        if watched || self.dice.chance(5) {
+            subject.audit(self.world, &self.judge.expected[&at(LATE)].normal)?;
+        }
+        Ok(())
     }
 
     /// Offers in batches of up to `most`, and gives back what was not taken in.
@@ -268,10 +274,8 @@ impl<'w> Run<'_, 'w> {
 
     /// Any place above a key.
     fn scope(&mut self) -> PathPrefix {
-        let key = self.dice.pick(&self.world.keys);
-        let depth = self.dice.within(1, key.segments().count());
-        let text: String = key.segments().take(depth).flat_map(|segment| ["/", segment]).collect();
-        PathPrefix::parse(&text).unwrap_or(PathPrefix::root())
+        let places: Vec<PathPrefix> = self.world.prefixes().into_iter().collect();
+        self.dice.pick(&places).clone()
     }
 
     fn meet<S: Subject>(

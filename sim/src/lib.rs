@@ -2,6 +2,7 @@
 //!
 //! Nothing here is random but by a seed, so that whatever fails can be replayed.
 
+mod audit;
 pub mod dice;
 mod expected;
 pub mod fault;

@@ -25,6 +25,8 @@ enum Profile {
     Wide,
     /// Many grants, revocations and floors.
     Contested,
+    /// A hundred entries of one key, none of which dominates another.
+    Crowded,
 }
 
 /// What a world is made of.
@@ -39,7 +41,8 @@ pub(crate) fn make(mut dice: Dice) -> Made {
     let profile = match dice.within(0, 99) {
         0..60 => Profile::Small,
         60..72 => Profile::Deep,
-        72..78 => Profile::Wide,
+        72..77 => Profile::Wide,
+        77..79 => Profile::Crowded,
         _ => Profile::Contested,
     };
     let mut maker = Maker::new(dice, profile);
@@ -72,10 +75,11 @@ impl Maker {
         } else {
             let mut keys = KEYS.to_vec();
             dice.shuffle(&mut keys);
-            keys.truncate(dice.within(1, 4));
+            keys.truncate(dice.within(1, if profile == Profile::Crowded { 1 } else { 4 }));
             keys.into_iter().map(str::to_owned).collect()
         };
-        let (by_root, ahead) = (*dice.pick(&[0, 0, 4, 15]), *dice.pick(&[0, 0, 5, 25]));
+        let by_root = if profile == Profile::Crowded { 0 } else { *dice.pick(&[0, 0, 4, 15]) };
+        let ahead = *dice.pick(&[0, 0, 5, 25]);
         let scribe = Scribe::new(entities);
         Self { dice, scribe, keys, grants: Vec::new(), facts: Vec::new(), by_root, ahead }
     }
@@ -85,12 +89,18 @@ impl Maker {
             Profile::Small => ((1, 8), (4, 22), (0, 2), (0, 2), (0, 3)),
             Profile::Deep => ((1, 3), (8, 24), (0, 2), (0, 1), (0, 2)),
             Profile::Wide => ((3, 8), (80, 200), (0, 3), (0, 2), (0, 4)),
+            Profile::Crowded => ((80, 160), (200, 350), (0, 6), (0, 1), (0, 2)),
             Profile::Contested => ((8, 24), (6, 20), (3, 14), (1, 7), (0, 4)),
         };
         let mut times = |(low, high)| self.dice.within(low, high);
         let counts = [times(grants), times(entries), times(revocations), times(floors), times(forgeries)];
         let chain = if profile == Profile::Deep { self.dice.within(13, 18) } else { 0 };
-        (0..counts[0]).for_each(|_| self.grant());
+        if profile == Profile::Crowded {
+            // Side by side, so that nobody's entries dominate another's.
+            (0..counts[0]).for_each(|_| self.grant_below(None, "/**", Terms::default(), 1));
+        } else {
+            (0..counts[0]).for_each(|_| self.grant());
+        }
         (0..chain).for_each(|_| self.lengthen());
         (0..counts[1]).for_each(|_| self.entry());
         (0..counts[2]).for_each(|_| self.revocation());

@@ -235,11 +235,15 @@ impl<'a> Law<'a> {
     fn is_justified(&self, entry: &Entry) -> bool {
         let Some(id) = entry.grant else { return entry.signer == self.root };
         let Some(grant) = self.grant(&id).filter(|_| self.live.contains(&id)) else { return false };
+        grant.grantee.entity() == entry.signer && self.carries(id, &entry.key, entry.timestamp)
+    }
+
+    /// Whether all patterns and times of the chain fit.
+    fn carries(&self, id: GrantId, key: &Key, time: Timestamp) -> bool {
         let chain = self.chain(id);
-        grant.grantee.entity() == entry.signer
-            && chain.iter().all(|(_, grant)| grant.pattern.matches(&entry.key))
-            && chain.iter().all(|(_, grant)| grant.issued_at <= entry.timestamp)
-            && chain.iter().all(|(_, grant)| grant.expires_at.is_none_or(|end| entry.timestamp <= end))
+        chain.iter().all(|(_, grant)| grant.pattern.matches(key))
+            && chain.iter().all(|(_, grant)| grant.issued_at <= time)
+            && chain.iter().all(|(_, grant)| grant.expires_at.is_none_or(|end| time <= end))
     }
 
     fn is_valid(&self, entry: &Entry) -> bool {
@@ -248,12 +252,12 @@ impl<'a> Law<'a> {
 
     fn dominates(&self, b: &EntryFact, a: &EntryFact) -> bool {
         let (above, below) = (b.entry(), a.entry());
-        let outranks = match (above.grant, below.grant) {
+        let outranks = || match (above.grant, below.grant) {
             (None, _) => true,
             (Some(_), None) => false,
             (Some(above), Some(below)) => self.chain(below).iter().any(|(id, _)| *id == above),
         };
-        above.key == below.key && is_newer(b, a) && outranks
+        above.key == below.key && is_newer(b, a) && outranks()
     }
 
     fn authority(&self) -> impl Iterator<Item = FactId> {
@@ -330,6 +334,20 @@ impl<'a> Law<'a> {
     pub fn floor_of(&self, key: &Key) -> Option<Timestamp> {
         let names = |floor: &&Signed<Floor>| floor.body().patterns.iter().any(|pattern| pattern.matches(key));
         self.floors().filter(names).map(|floor| floor.body().before).max()
+    }
+
+    /// Whether some chain to `who` carries the key at that time.
+    pub fn may_write(&self, who: EntityId, key: &Key, time: Timestamp) -> bool {
+        self.held_by(who).into_iter().any(|id| self.carries(id, key, time))
+    }
+
+    /// max(now, newest known + 1, each issued_at of the chain, floors on the key).
+    pub fn stamp(&self, key: &Key, grant: Option<&GrantId>, now: Timestamp) -> Timestamp {
+        let chain = grant.map(|id| self.chain(*id)).unwrap_or_default();
+        let newest = self.frontiers().remove(key).unwrap_or_default();
+        let after_newest = newest.iter().map(|entry| entry.entry().timestamp.saturating_add(1));
+        let issued = chain.iter().map(|(_, grant)| grant.issued_at);
+        after_newest.chain(issued).chain(self.floor_of(key)).chain([now]).max().unwrap_or(now)
     }
 
     /// Live grants that an entity holds.

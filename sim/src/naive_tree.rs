@@ -1,7 +1,7 @@
 //! The digests of the tree over plain maps: the definition written down a second time.
 
 use crate::naive::Facts;
-use kvgossip_grants::{Digest, Fact, FactId};
+use kvgossip_grants::{Digest, Fact, FactId, PathPrefix};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Up to this many keys are hashed flat.
@@ -31,19 +31,30 @@ pub fn roots(facts: &Facts) -> Roots {
             (key, digest)
         })
         .collect();
+    let (authority, entries) = (tree(&authority), tree(&entry_leaves(facts, &PathPrefix::root())));
+    let whole = hash("kvgossip/root", &[&number(1), &authority.0, &entries.0]);
+    Roots { authority, entries, whole }
+}
+
+/// The digest over the entries under a path prefix.
+pub fn entries_under(facts: &Facts, prefix: &PathPrefix) -> Digest {
+    tree(&entry_leaves(facts, prefix))
+}
+
+fn entry_leaves(facts: &Facts, prefix: &PathPrefix) -> Leaves {
     let mut frontiers: BTreeMap<Vec<u8>, BTreeSet<FactId>> = BTreeMap::new();
     for fact in facts.values() {
-        if let Fact::Entry(entry) = fact {
+        if let Fact::Entry(entry) = fact
+            && prefix.contains(&entry.entry().key)
+        {
             frontiers.entry(entry.entry().key.as_bytes().to_vec()).or_default().insert(entry.id());
         }
     }
-    let entries = frontiers.into_iter().map(|(key, ids)| {
+    let leaves = frontiers.into_iter().map(|(key, ids)| {
         let digest = leaf(&key, &ids);
         (key, digest)
     });
-    let (authority, entries) = (tree(&authority), tree(&entries.collect()));
-    let whole = hash("kvgossip/root", &[&number(1), &authority.0, &entries.0]);
-    Roots { authority, entries, whole }
+    leaves.collect()
 }
 
 /// The digest of a set of keys.

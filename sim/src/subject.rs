@@ -1,17 +1,14 @@
 //! What is judged: anything that takes facts in, and the real replica as one such thing.
 
-use crate::ledger::Ledger;
-use crate::naive::{Answer, Facts, Law};
-use crate::naive_tree::{Roots, roots};
+use crate::audit::audit;
+use crate::naive::{Answer, Facts};
 use crate::pair::{Ended, Link, sync};
 use crate::replica::SimReplica;
-use crate::scribe::at;
-use crate::world::{LOOKS, World};
+use crate::world::World;
 use bytes::Bytes;
 use kvgossip_engine::session::{MAX_ROUNDS, Outcome};
-use kvgossip_engine::{IndexEntry, Storage};
-use kvgossip_grants::{Digest, EntryId, Fact, FactId, Key, Signer, Timestamp, Verdict};
-use std::collections::{BTreeMap, BTreeSet};
+use kvgossip_grants::{Digest, EntryId, Fact, FactId, Key, Timestamp, Verdict};
+use std::collections::BTreeMap;
 
 /// Which law was broken, and how.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -162,11 +159,7 @@ impl Subject for SimReplica {
     }
 
     fn audit(&self, world: &World, normal: &Facts) -> Result<(), Complaint> {
-        let law = world.cluster.law(normal);
-        check_trees(self, normal, &law)?;
-        check_feed(self, &law)?;
-        check_index(self, &law).map_err(Complaint::Index)?;
-        check_authority(self, world, &law).map_err(Complaint::Index)
+        audit(self, world, normal)
     }
 }
 
@@ -208,119 +201,4 @@ fn check_session(ended: &Ended, link: &Link, a: &SimReplica, b: &SimReplica) -> 
         }
     }
     Ok(())
-}
-
-fn check_trees(replica: &SimReplica, normal: &Facts, law: &Law<'_>) -> Result<(), Complaint> {
-    let view = replica.view();
-    let Roots { authority, entries, whole } = roots(normal);
-    let found = (view.authority_root(), view.entries_root(), view.root());
-    if found != (authority, entries, whole) {
-        return Err(Complaint::Digest(format!("{found:?}, not {:?}", (authority, entries, whole))));
-    }
-    let listed: BTreeMap<Key, BTreeSet<EntryId>> = view
-        .keys("", None)
-        .map(|(key, frontier)| (key, frontier.entries().iter().map(|entry| entry.id).collect()))
-        .collect();
-    let wanted: BTreeMap<Key, BTreeSet<EntryId>> = law
-        .frontiers()
-        .into_iter()
-        .map(|(key, entries)| (key.clone(), entries.iter().map(|entry| entry.id()).collect()))
-        .collect();
-    let is_sorted = view.entries().iter().map(|(key, _)| key).is_sorted();
-    if listed == wanted && is_sorted && view.entries().len() == wanted.len() {
-        Ok(())
-    } else {
-        Err(Complaint::Stored(format!("the tree lists {listed:?}, not {wanted:?}")))
-    }
-}
-
-/// Each change starts from what the one before it left, and all together lead to the state.
-fn check_feed(replica: &SimReplica, law: &Law<'_>) -> Result<(), Complaint> {
-    let mut newest: BTreeMap<Key, EntryId> = BTreeMap::new();
-    let mut seq = 0;
-    for change in &replica.changes {
-        if newest.get(&change.key) != change.old.as_ref() {
-            return Err(Complaint::Feed(format!("{change:?} does not follow what was told before")));
-        }
-        // Counted anew after a restart.
-        if change.seq != seq + 1 && change.seq != 1 {
-            return Err(Complaint::Feed(format!("{change:?} comes after number {seq}")));
-        }
-        seq = change.seq;
-        match change.new {
-            Some(id) => newest.insert(change.key.clone(), id),
-            None => newest.remove(&change.key),
-        };
-    }
-    let wanted = law.newest();
-    if newest == wanted {
-        Ok(())
-    } else {
-        Err(Complaint::Feed(format!("it adds up to {newest:?}, not {wanted:?}")))
-    }
-}
-
-fn check_index(replica: &SimReplica, law: &Law<'_>) -> Result<(), String> {
-    let (view, storage) = (replica.view(), replica.storage());
-    let mut rows = BTreeMap::new();
-    let read = storage.load_index(&mut |key, row| {
-        rows.insert(key, row.entries);
-    });
-    read.map_err(|error| error.to_string())?;
-    let mut wanted = BTreeMap::new();
-    for (key, entries) in law.frontiers() {
-        let mut row = Vec::new();
-        for fact in entries {
-            let (timestamp, grant) = (fact.entry().timestamp, fact.entry().grant);
-            row.push(IndexEntry { id: fact.id(), timestamp, grant, is_delete: fact.value().is_none() });
-            if !is_cited(storage, grant, key)? {
-                return Err(format!("nothing says that {key} cites {grant:?}"));
-            }
-        }
-        row.sort_by_key(|entry| entry.id);
-        wanted.insert(key.clone(), row);
-    }
-    if rows != wanted {
-        return Err(format!("the rows are {rows:?}, not {wanted:?}"));
-    }
-    match storage.summary() {
-        Ok(None) if view.batch() == 0 => Ok(()),
-        Ok(Some(summary)) if summary.root == view.root() && summary.batch == view.batch() => Ok(()),
-        other => Err(format!("the summary is {other:?}")),
-    }
-}
-
-/// Whether the store says that an entry of the key cites the grant.
-fn is_cited(storage: &Ledger, grant: Option<FactId>, key: &Key) -> Result<bool, String> {
-    let Some(grant) = grant else { return Ok(true) };
-    let mut found = false;
-    let each = &mut |citing: Key| found |= citing == *key;
-    storage.reader().keys_citing(&grant, each).map_err(|error| error.to_string())?;
-    Ok(found)
-}
-
-fn check_authority(replica: &SimReplica, world: &World, law: &Law<'_>) -> Result<(), String> {
-    let authority = replica.view().authority();
-    for look in LOOKS.map(at) {
-        let (found, wanted) = (authority.next_expiry(look), law.next_expiry(look));
-        if found != wanted {
-            return Err(format!("the next expiry at {look} is {found:?}, not {wanted:?}"));
-        }
-    }
-    for key in &world.keys {
-        let (found, wanted) = (authority.floor_of(key), law.floor_of(key));
-        if found != wanted {
-            return Err(format!("the floor of {key} is {found:?}, not {wanted:?}"));
-        }
-    }
-    for who in 0..world.scribe.entities() {
-        let id = world.scribe.key(who).public().entity();
-        let found: BTreeSet<FactId> = authority.grants_of(id).map(|grant| grant.id()).collect();
-        let wanted = law.held_by(id);
-        if found != wanted {
-            return Err(format!("entity {who} holds {found:?}, not {wanted:?}"));
-        }
-    }
-    let live: BTreeSet<FactId> = authority.grants().map(|grant| grant.id()).collect();
-    if live == *law.live() { Ok(()) } else { Err(format!("live are {live:?}, not {:?}", law.live())) }
 }

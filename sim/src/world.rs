@@ -4,7 +4,8 @@ use crate::dice::Dice;
 use crate::maker::{Made, make};
 use crate::naive::{Cluster, Facts};
 use crate::scribe::Scribe;
-use kvgossip_grants::{Fact, FactId, Key, PublicKey, Signer, Timestamp};
+use kvgossip_grants::{Fact, FactId, Key, PathPrefix, PublicKey, Signer, Timestamp};
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// One second, in microseconds.
@@ -49,6 +50,16 @@ impl World {
     pub fn sound(&self) -> Facts {
         let sound = self.facts.iter().filter(|fact| self.cluster.is_sound(fact));
         sound.map(|fact| (fact.id(), fact.clone())).collect()
+    }
+
+    /// Every place above a key, and the keys themselves.
+    pub fn prefixes(&self) -> BTreeSet<PathPrefix> {
+        let mut prefixes = BTreeSet::from([PathPrefix::root()]);
+        for key in &self.keys {
+            let ends = key.as_str().match_indices('/').skip(1).map(|(at, _)| at).chain([key.as_str().len()]);
+            prefixes.extend(ends.filter_map(|end| PathPrefix::parse(&key.as_str()[..end]).ok()));
+        }
+        prefixes
     }
 
     /// The sound facts but for entries that a clock takes to be from the future.

@@ -62,7 +62,7 @@ fn assert_repaired(world: &World, pair: &mut [SimReplica; 2], what: &str) {
 #[test]
 fn damaged_frames_end_a_session_and_harm_nobody() {
     let mut count = Count::default();
-    for seed in 0..400 {
+    for seed in 0..250 {
         let world = World::new(seed);
         let mut dice = Dice::new(seed, 1 << 32);
         for _ in 0..4 {
@@ -87,7 +87,7 @@ fn damaged_frames_end_a_session_and_harm_nobody() {
 #[test]
 fn unsound_facts_inside_a_session_are_refused_one_by_one() {
     let mut refused = 0;
-    for seed in 0..400 {
+    for seed in 0..250 {
         let world = World::new(seed);
         let mut dice = Dice::new(seed, 2 << 32);
         let unsound = |fact: &&Fact| !world.cluster.is_sound(fact);
