@@ -1,5 +1,6 @@
 //! One agent's HTTP API as functions.
 
+use crate::batch::batches;
 use crate::endpoint::Endpoint;
 use crate::error::ClientError;
 use crate::http::{Answer, Ask, Http};
@@ -8,9 +9,9 @@ use crate::token::Token;
 use bytes::Bytes;
 use hyper::{HeaderMap, Method};
 use kvgossip_api::{
-    DigestResponse, ExplainRequest, ExplainResponse, FactsPage, GrantsResponse, KeysPage, MAX_BODY_BYTES,
-    MAX_POST_FACTS, PlanRequest, PlanResponse, PostFacts, RefusalsResponse, StatusResponse, SyncReport,
-    SyncRequest, VerdictRow, VerdictsResponse, header,
+    DigestResponse, ExplainRequest, ExplainResponse, FactsPage, GrantsResponse, KeysPage, PlanRequest,
+    PlanResponse, PostFacts, RefusalsResponse, StatusResponse, SyncReport, SyncRequest, VerdictRow,
+    VerdictsResponse, header,
 };
 use kvgossip_grants::{EntityId, EntryId, Fact, GrantId, Key, KeyGlob, PathPrefix, Timestamp};
 use serde::Serialize;
@@ -21,8 +22,6 @@ use std::time::Duration;
 
 const JSON: &str = "application/json";
 const RAW: &str = "application/octet-stream";
-/// Bytes of JSON around the facts of one request, generously.
-const POST_FRAME_BYTES: usize = 64;
 
 /// One agent. Cloning shares its connections. Every function may fail with any [`ClientError`].
 #[derive(Clone, Debug)]
@@ -84,7 +83,7 @@ impl AgentClient {
     pub async fn get(&self, key: &Key) -> Result<Option<Stored>, ClientError> {
         match self.0.ask(Ask::new(Method::GET, path_of(key))).await {
             Ok(answer) => Ok(Some(Stored { written: self.written(&answer.headers)?, value: answer.body })),
-            Err(ClientError::Refused { status: 404, .. }) => Ok(None),
+            Err(ClientError::Refused { code, .. }) if code == "key.unset" => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -131,21 +130,9 @@ impl AgentClient {
     /// the earlier ones brought stays.
     pub async fn post_facts(&self, facts: &[Fact]) -> Result<Vec<VerdictRow>, ClientError> {
         use base64::prelude::{BASE64_STANDARD, Engine};
+        let records = facts.iter().map(|fact| BASE64_STANDARD.encode(fact.to_record()));
         let mut verdicts = Vec::with_capacity(facts.len());
-        let mut batch = PostFacts { records_b64: Vec::new() };
-        let mut bytes = POST_FRAME_BYTES;
-        for fact in facts {
-            let record = BASE64_STANDARD.encode(fact.to_record());
-            let more = record.len() + 3;
-            if batch.records_b64.len() == MAX_POST_FACTS || bytes + more > MAX_BODY_BYTES {
-                verdicts.extend(self.post_batch(&batch).await?);
-                batch.records_b64.clear();
-                bytes = POST_FRAME_BYTES;
-            }
-            bytes += more;
-            batch.records_b64.push(record);
-        }
-        if !batch.records_b64.is_empty() {
+        for batch in batches(records) {
             verdicts.extend(self.post_batch(&batch).await?);
         }
         Ok(verdicts)

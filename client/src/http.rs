@@ -116,19 +116,21 @@ impl Http {
         builder.body(Full::new(bytes)).map_err(|error| self.unexpected(format!("no request: {error}")))
     }
 
-    /// Sends over a kept connection, or over a new one if those are closed. A request is sent a second time only if
-    /// nothing of it was sent the first time.
+    /// Sends over a kept connection, or over a new one if those are closed. What may change something is sent a second
+    /// time only if nothing of it was sent the first time; what only reads may be.
     async fn send(
         &self,
         mut request: Request<Body>,
     ) -> Result<(hyper::Response<Incoming>, Sender), ClientError> {
+        let reads = request.method() == Method::GET;
         while let Some(mut sender) = self.take() {
             if sender.ready().await.is_err() {
                 continue;
             }
+            let spare = reads.then(|| request.clone());
             match sender.try_send_request(request).await {
                 Ok(response) => return Ok((response, sender)),
-                Err(mut error) => match error.take_message() {
+                Err(mut error) => match error.take_message().or(spare) {
                     Some(unsent) => request = unsent,
                     None => return Err(self.broken(&error.into_error())),
                 },

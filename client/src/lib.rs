@@ -4,6 +4,7 @@
 //! the agent's answers; whoever does not, verifies the facts that [`AgentClient::facts`] gives.
 
 mod agent;
+mod batch;
 mod endpoint;
 mod error;
 mod http;
