@@ -39,7 +39,7 @@ impl IdPrefix {
         match (found.first(), found.len()) {
             (Some(id), 1) => Ok(id),
             (None, _) => {
-                let text = format!("no {what} that is known to the agent begins with {}", self.0);
+                let text = format!("no known {what} has an id that begins with {}", self.0);
                 Err(Failure::new(codes::ID_UNKNOWN, text))
             }
             (_, many) => {

@@ -152,10 +152,16 @@ fn plan_refusal(issuer: EntityId, pattern: &KeyGlob, plan: &PlanResponse) -> Opt
     let why = plan.refusal.as_ref()?;
     let text = format!("{} cannot give {pattern} away: {}", issuer.short(), why.message);
     let failure = Failure::with_exit(why.code.clone(), text, Exit::NotAuthorised);
-    Some(match &plan.counterexample {
+    Some(match example(plan) {
         Some(key) => failure.note(format!("  for example, it does not reach {key}")),
         None => failure,
     })
+}
+
+/// The counterexample, unless the agent's message names it already.
+fn example(plan: &PlanResponse) -> Option<&str> {
+    let named = |key: &&str| plan.refusal.as_ref().is_some_and(|why| why.message.contains(*key));
+    plan.counterexample.as_deref().filter(|key| !named(key))
 }
 
 fn mint(
@@ -208,7 +214,7 @@ fn check_text(entity: EntityId, pattern: &KeyGlob, plan: &PlanResponse) -> Strin
             printable(&why.message),
             printable(&why.code)
         );
-        if let Some(key) = &plan.counterexample {
+        if let Some(key) = example(plan) {
             text.push_str(&format!("  for example, it does not reach {}\n", printable(key)));
         }
         return text;

@@ -53,7 +53,7 @@ pub(crate) struct DigestArgs {
 /// Ends with 7 if the two still differ afterwards.
 #[derive(Debug, Args)]
 pub(crate) struct SyncArgs {
-    /// [ID@]ADDR:PORT, or the beginning of a connected peer's id.
+    /// ADDR:PORT or ID@ADDR:PORT, or the beginning of a connected peer's id.
     peer: String,
     /// Sync only what lies under this path prefix, and all grants.
     #[arg(value_parser = text::prefix)]
