@@ -1,0 +1,134 @@
+//! Who and what the vectors are about: four entities and the facts they sign.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use super::support::key;
+use bytes::Bytes;
+use kvgossip_grants::{
+    Body, By, ClusterId, Entry, EntryFact, Fact, Floor, Grant, GrantId, Key, KeyGlob, Op, Revocation, Signed,
+    Signer, SigningKey, Timestamp,
+};
+
+/// 2026-01-01T00:00:00Z, in microseconds.
+pub(crate) const JANUARY: u64 = 1_767_225_600_000_000;
+pub(crate) const HOUR: u64 = 3_600_000_000;
+
+pub(crate) fn at(micros: u64) -> Timestamp {
+    Timestamp::from_micros(micros).unwrap()
+}
+
+/// 16 bytes that count up from `first`.
+pub(crate) fn nonce(first: u8) -> [u8; 16] {
+    std::array::from_fn(|at| first + at as u8)
+}
+
+/// The entities of the vectors.
+pub(crate) struct Cast {
+    pub(crate) root: SigningKey,
+    pub(crate) ops: SigningKey,
+    pub(crate) web: SigningKey,
+    pub(crate) guest: SigningKey,
+}
+
+impl Cast {
+    pub(crate) fn new() -> Self {
+        Self { root: key("root"), ops: key("ops"), web: key("web"), guest: key("guest") }
+    }
+
+    pub(crate) fn cluster(&self) -> ClusterId {
+        self.root.public().cluster()
+    }
+
+    fn sign<B: Body>(&self, by: &SigningKey, body: B) -> Signed<B> {
+        Signed::sign(self.cluster(), body, by).unwrap()
+    }
+
+    /// A grant of root's without subgrants or end, but for what `change` makes of it.
+    fn grant(
+        &self,
+        by: &SigningKey,
+        to: &SigningKey,
+        pattern: &str,
+        change: impl FnOnce(&mut Grant),
+    ) -> Signed<Grant> {
+        let mut grant = Grant {
+            issuer: by.public().entity(),
+            grantee: to.public().clone(),
+            pattern: KeyGlob::parse(pattern).unwrap(),
+            subgrant: false,
+            parent: None,
+            issued_at: at(JANUARY),
+            expires_at: None,
+            nonce: nonce(0),
+        };
+        change(&mut grant);
+        self.sign(by, grant)
+    }
+
+    fn revocation(&self, grant: &Signed<Grant>, by: By, signer: &SigningKey) -> Fact {
+        let body = Revocation { grant: grant.clone(), by, revoked_at: at(JANUARY + HOUR) };
+        Fact::Revocation(self.sign(signer, body))
+    }
+
+    fn floor(&self, patterns: &[&str], before: u64) -> Fact {
+        let patterns = patterns.iter().map(|pattern| KeyGlob::parse(pattern).unwrap()).collect();
+        Fact::Floor(self.sign(&self.root, Floor { patterns, before: at(before), nonce: nonce(0x30) }))
+    }
+
+    /// An entry that sets `key`, or deletes it.
+    pub(crate) fn entry(
+        &self,
+        by: &SigningKey,
+        grant: Option<GrantId>,
+        key: &str,
+        micros: u64,
+        value: Option<&[u8]>,
+    ) -> Fact {
+        let op = value.map_or(Op::Delete, Op::set);
+        let (key, signer) = (Key::parse(key).unwrap(), by.public().entity());
+        let body = Entry { key, timestamp: at(micros), op, signer, grant };
+        let value = Bytes::copy_from_slice(value.unwrap_or_default());
+        Fact::Entry(EntryFact::new(self.sign(by, body), value).unwrap())
+    }
+}
+
+/// A fact with its name in the vectors, and who signs it.
+pub(crate) type Named<'a> = (&'static str, &'a SigningKey, Fact);
+
+/// The facts, in an order in which they can be offered.
+pub(crate) fn facts(cast: &Cast) -> Vec<Named<'_>> {
+    let Cast { root, ops, web, guest } = cast;
+    let to_ops = cast.grant(root, ops, "/app/**", |grant| grant.subgrant = true);
+    let to_web = cast.grant(ops, web, "/app/web/**", |grant| {
+        grant.parent = Some(to_ops.id());
+        grant.expires_at = Some(at(JANUARY + 24 * HOUR));
+        grant.nonce = nonce(0x10);
+    });
+    let to_guest = cast.grant(root, guest, "/tmp/*/guest-?", |grant| grant.nonce = nonce(0x20));
+    let (hour, title) = (JANUARY + HOUR, "/app/web/title");
+    let by_web = |micros, value| cast.entry(web, Some(to_web.id()), title, micros, value);
+    let by_guest = |key, micros| cast.entry(guest, Some(to_guest.id()), key, micros, Some(&[0, 0xff]));
+    vec![
+        ("grant-to-ops", root, Fact::Grant(to_ops.clone())),
+        ("grant-to-web", ops, Fact::Grant(to_web.clone())),
+        ("grant-to-guest", root, Fact::Grant(to_guest.clone())),
+        ("entry-set", web, by_web(hour, Some(b"hello\n"))),
+        ("entry-delete", web, by_web(hour + 1, None)),
+        ("entry-of-root", root, cast.entry(root, None, "/a%20b/motd", 0, Some(b""))),
+        ("entry-of-guest", guest, by_guest("/tmp/x/guest-1", hour)),
+        ("entry-below-floor", guest, by_guest("/tmp/y/guest-2", hour - 1)),
+        ("floor", root, cast.floor(&["/**/cache", "/tmp/**"], hour)),
+        ("revocation-by-grantee", web, cast.revocation(&to_web, By::Grantee, web)),
+        ("revocation-by-issuer", ops, cast.revocation(&to_web, By::Issuer, ops)),
+        ("revocation-by-root", root, cast.revocation(&to_web, By::Root, root)),
+        ("revocation-of-guest", guest, cast.revocation(&to_guest, By::Grantee, guest)),
+        ("revocation-of-ops", root, cast.revocation(&to_ops, By::Root, root)),
+    ]
+}
+
+/// One of [`facts`].
+pub(crate) fn fact(facts: &[Named<'_>], name: &str) -> Fact {
+    let found = facts.iter().find(|(known, ..)| *known == name);
+    found.unwrap_or_else(|| panic!("no fact is called {name}")).2.clone()
+}
