@@ -2,7 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
-use super::support::shown;
+use super::support::{key, shown};
+use kvgossip_grants::{Fact, Signer};
 use std::fmt::Write;
 
 /// A region: its bytes, and whether it is a single key.
@@ -33,7 +34,9 @@ pub(crate) struct Transcript {
     /// The flight that is being read.
     asking: Asked,
     next: [u64; 4],
-    told: (u64, u32),
+    /// Of the flight's tells: the first one's time, and the last one's grant.
+    reference: Option<u64>,
+    grant: u32,
     authority: bool,
     roots: Option<Vec<u8>>,
     scope: Vec<Region>,
@@ -42,6 +45,19 @@ pub(crate) struct Transcript {
     /// Every salted id of a list, and every salted digest of a part.
     pub(crate) ids: Vec<u32>,
     pub(crate) digests: Vec<u32>,
+}
+
+/// The records of a frame. Where one ends only its body knows, so they are cut with the help of the crate.
+fn facts(input: Input<'_>) -> Vec<String> {
+    let mut records = input.0;
+    let mut words = Vec::new();
+    while !records.is_empty() {
+        let (head, before) = (records[0], records.len());
+        let name = ["grant", "revocation", "floor", "entry"][usize::from(head & 15) - 1];
+        Fact::take_record(key("root").public().cluster(), &mut records).unwrap();
+        words.push(format!("{name}, a record of {} bytes", before - records.len()));
+    }
+    words
 }
 
 /// Reads primitives from the front.
@@ -92,20 +108,17 @@ impl Transcript {
     pub(crate) fn frame(&mut self, side: usize, frame: &[u8]) -> Vec<String> {
         let mut input = Input(&frame[1..]);
         match frame[0] {
-            kind @ 1..=4 => {
-                let name = ["grant", "revocation", "floor", "entry"][usize::from(kind) - 1];
-                vec![format!("{name}, a record of {} bytes", frame.len())]
-            }
-            0x10 => vec![self.hello(side, input)],
-            0x11..=0x14 => {
+            1 => vec![self.hello(side, input)],
+            2..=5 => {
                 let mut words = Vec::new();
                 while !input.0.is_empty() {
                     words.push(self.item(side, frame[0], &mut input));
                 }
                 words
             }
-            0x15 => vec![self.end(side, input.byte())],
-            0x16 => vec![self.last(side, input)],
+            6 => facts(input),
+            7 => vec![self.end(side, input.byte())],
+            8 => vec![self.last(side, input)],
             other => panic!("kind {other}"),
         }
     }
@@ -150,18 +163,18 @@ impl Transcript {
 
     fn item(&mut self, side: usize, kind: u8, input: &mut Input<'_>) -> String {
         let (skipped, count) = match kind {
-            0x11 | 0x12 => input.packed(5),
-            0x13 => input.packed(4),
+            2 | 3 => input.packed(5),
+            4 => input.packed(4),
             _ => (input.varint(), 0),
         };
-        let next = &mut self.next[usize::from(kind - 0x11)];
+        let next = &mut self.next[usize::from(kind - 2)];
         let subject = *next + skipped;
         *next = subject + 1;
         let (at, count) = (subject as usize, count as usize);
         match kind {
-            0x11 => self.parts(side, at, count, input),
-            0x12 => self.list(side, at, count, input),
-            0x13 => self.reply(side, at, count, input),
+            2 => self.parts(side, at, count, input),
+            3 => self.list(side, at, count, input),
+            4 => self.reply(side, at, count, input),
             _ => {
                 let claimed = input.bits(self.asked[1 - side].replies[at]);
                 format!("claim of what reply {at} told: {claimed:?}")
@@ -191,7 +204,8 @@ impl Transcript {
         let region = self.asked[1 - side].parts[at].clone();
         let ids: Vec<u32> = (0..count).map(|_| input.u32()).collect();
         let words: Vec<String> = ids.iter().map(|id| format!("{id:08x}")).collect();
-        let words = format!("list of {at}, {}: {}", region.words(), words.join(" "));
+        let words = if ids.is_empty() { "no ids".into() } else { words.join(" ") };
+        let words = format!("list of {at}, {}: {words}", region.words());
         self.ids.extend(ids);
         self.asking.lists.push((region, count));
         words
@@ -201,26 +215,39 @@ impl Transcript {
         let (region, listed) = &self.asked[1 - side].lists[at];
         let mut words = format!("reply to list {at}, {}: wants {:?}", region.words(), input.bits(*listed));
         for _ in 0..tells {
-            let key = input.take(3);
-            let key = u32::from_le_bytes([key[0], key[1], key[2], 0]);
-            let packed = input.varint();
-            let zigzag = packed >> 1;
-            let change = (zigzag >> 1) as i64 ^ -((zigzag & 1) as i64);
-            self.told.0 = self.told.0.wrapping_add_signed(change);
-            if packed & 1 == 1 {
-                self.told.1 = input.u32();
-            }
-            let (time, grant) = self.told;
-            write!(words, ", tells of key {key:06x} at {time} under {grant:08x}").unwrap();
+            write!(words, ", tells of {}", self.tell(input)).unwrap();
         }
         self.asking.replies.push(tells);
         words
     }
 
+    fn tell(&mut self, input: &mut Input<'_>) -> String {
+        let reference = *self.reference.get_or_insert_with(|| input.varint());
+        let key = input.take(3);
+        let key = u32::from_le_bytes([key[0], key[1], key[2], 0]);
+        let bits = u16::from_le_bytes(input.take(2).try_into().unwrap());
+        let (earlier, exponent, mantissa) =
+            (bits >> 15 == 1, u32::from(bits >> 9 & 63), u64::from(bits >> 1 & 255));
+        let (least, most) = match exponent {
+            0 => (mantissa, mantissa),
+            _ => ((256 + mantissa) << (exponent - 1), ((257 + mantissa) << (exponent - 1)) - 1),
+        };
+        let (first, last) = if earlier {
+            (reference - most, reference - least)
+        } else {
+            (reference + least, reference + most)
+        };
+        if bits & 1 == 1 {
+            self.grant = input.u32();
+        }
+        let until = if first == last { String::new() } else { format!(" to {last}") };
+        format!("key {key:06x} at {first}{until} under {:08x}", self.grant)
+    }
+
     fn end(&mut self, side: usize, flags: u8) -> String {
         self.asked[side] = std::mem::take(&mut self.asking);
         self.next = [0; 4];
-        self.told = (0, 0);
+        (self.reference, self.grant) = (None, 0);
         if flags & 1 == 0 && self.authority {
             self.authority = false;
             self.begin_phase(side);

@@ -88,15 +88,18 @@ pub(crate) fn entry_by_hand(entry: &Entry) -> Vec<u8> {
     .concat()
 }
 
-/// `kind` is the tag's second half.
-pub(crate) fn preimage_by_hand(kind: &str, cluster: &ClusterId, body: &[u8]) -> Vec<u8> {
-    let mut tag = format!("kvgossip/{kind}").into_bytes();
+pub(crate) fn tag(name: &str) -> Vec<u8> {
+    let mut tag = format!("kvgossip/{name}").into_bytes();
     tag.resize(16, 0);
-    [&tag, &cluster.0[..], body].concat()
+    tag
+}
+
+pub(crate) fn preimage_by_hand(kind: &str, cluster: &ClusterId, body: &[u8]) -> Vec<u8> {
+    [&tag(kind), &cluster.0[..], body].concat()
 }
 
 pub(crate) fn record_by_hand(kind: u8, body: &[u8], signature: &[u8], value: &[u8]) -> Vec<u8> {
-    [&[kind], &bytes(body)[..], &[(signature.len() / 128) as u8], signature, value].concat()
+    [&[(signature.len() / 128) as u8 * 16 + kind], signature, body, value].concat()
 }
 
 /// The one encoding of a public key.
