@@ -14,14 +14,14 @@
 //!    fact.
 //! 3. **When everything was offered** to a replica until a pass merges nothing, its state is `N(V)`, less
 //!    entries that its clock takes to be from the future. (What was never taken in cites a chain that is not
-//!    live in `T`, hence not in `V` either: whoever ends a grant is taken in as soon as the grant above lives.)
+//!    live in `T`, hence not in `V` either: what ends a grant is taken in wherever the grant above it lives.)
 //! 4. **When facts are spread** over replicas in any way, sessions between any two, whole or cut, of everything
 //!    or of a path prefix, with restarts between them, lead to the same: once every clock has passed every
-//!    timestamp, whole sessions along any spanning tree, there and back, with what is left offered again, make
-//!    all replicas `N(V)`.
+//!    timestamp, whole sessions along any line of all replicas, there and back, with what is left offered again,
+//!    make all of them `N(V)`, which is also `N` of all that was taken in anywhere.
 //! 5. **Every session ends**, in at most three rounds, and both sides agree on how. It ends `equal` exactly if
 //!    both hold the same; between honest replicas nothing keeps them apart but entries from the future and a
-//!    side that takes nothing.
+//!    side that takes nothing. Where there is nothing of that kind, one round is enough.
 //! 6. **The change feed adds up**: each change starts at what the one before left, and together they give the
 //!    newest entry of each key.
 //!
@@ -221,6 +221,10 @@ impl<'w> Run<'_, 'w> {
         replicas.iter_mut().for_each(|replica| replica.set_clock(at(LATE)));
         self.settle(&mut replicas, left)?;
         replicas.iter().try_for_each(|replica| self.judge.check_all_offered(replica))?;
+        if self.dice.chance(20) {
+            let anywhere = replicas.iter().flat_map(|replica| replica.taken().clone()).collect();
+            Expected::new(self.world, &anywhere).check(self.world, &replicas[looked_at])?;
+        }
         replicas[looked_at].audit(self.world, &self.judge.expected[&at(LATE)].normal)
     }
 
