@@ -3,6 +3,7 @@
 //! Nothing here is random but by a seed, so that whatever fails can be replayed.
 
 mod audit;
+pub mod crossing;
 pub mod dice;
 mod expected;
 pub mod fault;
