@@ -114,6 +114,7 @@ impl Wire {
             responder_tally: two.session.tally(),
             frames: self.frames,
             error: self.error,
+            early: 0,
         }
     }
 }

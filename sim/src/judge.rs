@@ -255,7 +255,7 @@ impl<'w> Run<'_, 'w> {
             seed: self.dice.number(),
             cut: self.dice.chance(25).then(|| Cut::AfterFrames(self.dice.within(0, 14))),
             takes_facts: (!self.dice.chance(5), !self.dice.chance(5)),
-            batch: self.dice.within(1, 20),
+            batch: self.dice.within(1, 20).saturating_sub(6).max(1),
             meanwhile: if self.dice.chance(20) { self.meanwhile(field, one, two) } else { Vec::new() },
             ..Link::default()
         };

@@ -4,7 +4,8 @@ use crate::fault::{Tampering, tamper};
 use crate::replica::SimReplica;
 use bytes::Bytes;
 use kvgossip_engine::session::{Config, Outcome, Role, Session, SessionError, Tally};
-use kvgossip_grants::{Fact, PathPrefix};
+use kvgossip_grants::{Fact, FactId, PathPrefix, Verdict};
+use std::collections::BTreeSet;
 
 /// More frames than any session of a simulation has.
 const MAX_FRAMES: usize = 10_000_000;
@@ -83,6 +84,9 @@ pub struct Ended {
     pub frames: usize,
     /// What went wrong on either side.
     pub error: Option<SessionError>,
+    /// Facts that came before what they stand on: unjustified at first, merged in the end. Facts of one batch
+    /// count too, as they are judged together.
+    pub early: u64,
 }
 
 impl Ended {
@@ -95,6 +99,8 @@ impl Ended {
 struct Side<'a> {
     replica: &'a mut SimReplica,
     session: Session,
+    unjustified: BTreeSet<FactId>,
+    early: u64,
 }
 
 impl Side<'_> {
@@ -115,18 +121,25 @@ impl Side<'_> {
             let mut facts = Vec::new();
             while tickets.len() < batch {
                 let Some((ticket, fact)) = self.session.poll_offer() else { break };
+                let id = fact.id();
                 match self.replica.check(fact) {
                     Ok(verified) => {
-                        tickets.push(ticket);
+                        tickets.push((ticket, id));
                         facts.push(verified);
                     }
-                    Err(verdict) => self.session.handle_verdict(ticket, verdict)?,
+                    Err(verdict) => {
+                        if matches!(verdict, Verdict::Unjustified(_)) {
+                            self.unjustified.insert(id);
+                        }
+                        self.session.handle_verdict(ticket, verdict)?;
+                    }
                 }
             }
             if facts.is_empty() {
                 return Ok(());
             }
-            for (ticket, verdict) in tickets.into_iter().zip(self.replica.apply(facts)) {
+            for ((ticket, id), verdict) in tickets.into_iter().zip(self.replica.apply(facts)) {
+                self.early += u64::from(verdict == Verdict::Merged && self.unjustified.remove(&id));
                 self.session.handle_verdict(ticket, verdict)?;
             }
         }
@@ -143,7 +156,8 @@ pub fn sync(a: &mut SimReplica, b: &mut SimReplica, link: &Link) -> Ended {
     };
     let one = Session::new(config(Role::Initiator, link.seed, link.takes_facts.0), a.view());
     let two = Session::new(config(Role::Responder, !link.seed, link.takes_facts.1), b.view());
-    let mut sides = [Side { replica: a, session: one }, Side { replica: b, session: two }];
+    let side = |replica, session| Side { replica, session, unjustified: BTreeSet::new(), early: 0 };
+    let mut sides = [side(a, one), side(b, two)];
     let mut frames = 0;
     let error = run(&mut sides, link, &mut frames).err();
     let [one, two] = sides;
@@ -154,6 +168,7 @@ pub fn sync(a: &mut SimReplica, b: &mut SimReplica, link: &Link) -> Ended {
         responder_tally: two.session.tally(),
         frames,
         error,
+        early: one.early + two.early,
     }
 }
 

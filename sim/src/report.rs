@@ -19,6 +19,8 @@ pub struct Stats {
     /// Sessions that took another round for no reason that is known: two short hashes were alike, or should not
     /// have been.
     pub needless_rounds: u64,
+    /// Facts that were sent before what they stand on.
+    pub early: u64,
     /// Facts that went over the wire.
     pub moved: u64,
     /// Facts among them that were fine and changed nothing.
@@ -42,6 +44,7 @@ impl Stats {
         self.sessions += other.sessions;
         self.cut += other.cut;
         self.needless_rounds += other.needless_rounds;
+        self.early += other.early;
         self.moved += other.moved;
         self.moot += other.moot;
         self.restarts += other.restarts;
@@ -55,6 +58,7 @@ impl Stats {
         self.sessions += 1;
         self.cut += u64::from(met.equal.is_none());
         self.needless_rounds += u64::from(met.needless_round);
+        self.early += met.early;
         self.moved += met.moved;
         self.moot += met.moot;
         self.most_rounds = self.most_rounds.max(met.rounds);

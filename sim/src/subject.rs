@@ -54,6 +54,8 @@ pub struct Met {
     pub flights: u32,
     /// Whether it took another round although nothing was cut, nothing came meanwhile, and all could be taken in.
     pub needless_round: bool,
+    /// Facts that were sent before what they stand on, as far as that can be seen.
+    pub early: u64,
     /// Facts that went over the wire.
     pub moved: u64,
     /// Facts among them that were fine and changed nothing.
@@ -129,6 +131,7 @@ impl Subject for SimReplica {
             rounds: ours.rounds,
             flights: ours.flights,
             needless_round: ours.rounds > 1 && link.is_plain() && ours.not_yet + theirs.not_yet == 0,
+            early: if link.is_plain() && link.batch == 1 { ended.early } else { 0 },
             moved: moved.iter().sum(),
             moot: ours.moot + theirs.moot,
         })
