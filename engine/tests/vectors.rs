@@ -11,8 +11,8 @@ mod support;
 
 use cast::{Cast, HOUR, JANUARY, Named, at, fact, facts};
 use frames::Transcript;
-use kvgossip_engine::session::{Config, Outcome, Role, Session};
-use kvgossip_engine::tree::{Tree, leaf_digest, root_digest};
+use kvgossip_engine::session::{self, Config, Outcome, Role, Session};
+use kvgossip_engine::tree::{BUCKET_MAX, Tree, leaf_digest, root_digest};
 use kvgossip_engine::{Applied, MemoryStorage, Replica, Storage};
 use kvgossip_grants::{Fact, FactId, Key, PathPrefix, RsaVerifier, Signer, Timestamp, Verdict};
 use siphasher::sip::SipHasher24;
@@ -26,6 +26,7 @@ const HEADER: &str = "\
 Vectors of replicas and sessions; docs/protocol.md explains them. Bytes are hexadecimal, times are microseconds. Facts
 that are called by a name stand in grants/tests/fixtures/fact-vectors.txt.
 
+[limits]      constants of the protocol, by their names in the code
 [offer-N]     one fact after the other is offered to one replica: its clock, the verdict, and the digests after it
 [shown-N]     what a reader sees of a key at a time, after offers
 [replica-X]   what the initiator `a` and the responder `b` hold before the first session: named facts, then records
@@ -313,9 +314,27 @@ fn check_hashes(transcript: &Transcript, facts: impl Iterator<Item = Fact>, peer
     assert!(transcript.digests.contains(&short(&unchanged.0)));
 }
 
+fn write_limits(out: &mut Vectors) {
+    out.section("limits");
+    out.field("BUCKET_MAX", BUCKET_MAX);
+    out.field("MAX_FRAME_BYTES", session::MAX_FRAME_BYTES);
+    out.field("MAX_EXTENSIONS", session::MAX_EXTENSIONS);
+    out.field("MAX_EXTENSION_BYTES", session::MAX_EXTENSION_BYTES);
+    out.field("MAX_PARTS", session::MAX_PARTS);
+    out.field("MAX_REGION_BYTES", session::MAX_REGION_BYTES);
+    out.field("MAX_LIST_IDS", session::MAX_LIST_IDS);
+    out.field("MAX_TELLS", session::MAX_TELLS);
+    out.field("MAX_FLIGHT_BYTES", session::MAX_FLIGHT_BYTES);
+    out.field("MAX_ROUNDS", session::MAX_ROUNDS);
+    out.field("MAX_FLIGHTS", session::MAX_FLIGHTS);
+    out.field("MAX_CHARGES", session::MAX_CHARGES);
+    out.field("MAX_CODE_BYTES", session::MAX_CODE_BYTES);
+}
+
 fn vectors() -> Vectors {
     let cast = Cast::new();
     let mut out = Vectors::new(FILE, HEADER);
+    write_limits(&mut out);
     write_offers(&mut out, &cast);
     write_sessions(&mut out, &cast);
     out
@@ -328,5 +347,5 @@ fn the_fixture_is_what_the_code_says() {
 
 #[test]
 fn the_document_quotes_the_vectors() {
-    vectors().check_quotes("sessions", 5);
+    vectors().check_quotes("sessions", 6);
 }

@@ -15,8 +15,10 @@ use by_hand::{
 };
 use cast::{Cast, HOUR, JANUARY, Named, at, fact, facts, nonce};
 use kvgossip_grants::{
-    Authority, Body, Code, Fact, FactId, Floor, KeyGlob, MAX_VALUE_BYTES, Op, PublicKey, PublicKeyError,
-    RsaVerifier, Signed, Signer, Timestamp, Verdict,
+    Authority, Body, Code, Fact, FactId, Floor, KeyGlob, MAX_AHEAD_MICROS, MAX_BODY_BYTES, MAX_DEPTH,
+    MAX_FILTER_GLOBS, MAX_FLOOR_PATTERNS, MAX_GLOB_BYTES, MAX_KEY_BYTES, MAX_SEGMENT_BYTES, MAX_SEGMENTS,
+    MAX_VALUE_BYTES, MAX_WILDCARDS, Op, PublicKey, PublicKeyError, RsaVerifier, Signed, Signer, Timestamp,
+    Verdict,
 };
 use std::fmt::Display;
 use support::{Vectors, key};
@@ -28,6 +30,7 @@ Vectors of keys, ids and signed facts; docs/protocol.md explains them. Bytes are
 microseconds, `none` is an absent option. The private keys are in test-only-keys.
 
 [tags]          what every hash and signature begins with
+[limits]        constants of the protocol, by their names in the code
 [key-NAME]      a public key and the entity it makes
 [cluster]       the cluster of key-root
 [FACT]          what the fact says, then its bytes
@@ -149,6 +152,7 @@ fn vectors() -> Vectors {
     for name in TAGS {
         out.hex(name, &by_hand::tag(name));
     }
+    write_limits(&mut out);
     for (name, key) in [("root", &cast.root), ("ops", &cast.ops), ("web", &cast.web), ("guest", &cast.guest)]
     {
         out.section(&format!("key-{name}"));
@@ -178,6 +182,22 @@ fn vectors() -> Vectors {
         out.hex("der", &der);
     }
     out
+}
+
+fn write_limits(out: &mut Vectors) {
+    out.section("limits");
+    out.field("MAX_KEY_BYTES", MAX_KEY_BYTES);
+    out.field("MAX_SEGMENTS", MAX_SEGMENTS);
+    out.field("MAX_SEGMENT_BYTES", MAX_SEGMENT_BYTES);
+    out.field("MAX_GLOB_BYTES", MAX_GLOB_BYTES);
+    out.field("MAX_WILDCARDS", MAX_WILDCARDS);
+    out.field("MAX_FILTER_GLOBS", MAX_FILTER_GLOBS);
+    out.field("MAX_VALUE_BYTES", MAX_VALUE_BYTES);
+    out.field("MAX_BODY_BYTES", MAX_BODY_BYTES);
+    out.field("MAX_FLOOR_PATTERNS", MAX_FLOOR_PATTERNS);
+    out.field("MAX_DEPTH", MAX_DEPTH);
+    out.field("MAX_AHEAD_MICROS", MAX_AHEAD_MICROS);
+    out.field("MAX_TIME", Timestamp::MAX.as_micros());
 }
 
 fn write_meaning(out: &mut Vectors, fact: &Fact) {
@@ -229,7 +249,7 @@ fn the_fixture_is_what_the_code_says() {
 
 #[test]
 fn the_document_quotes_the_vectors() {
-    vectors().check_quotes("facts", 6);
+    vectors().check_quotes("facts", 7);
 }
 
 #[test]
