@@ -1,1 +1,41 @@
-//! Fuzz targets as functions; their corpora run as plain tests.
+//! Fuzz targets as functions, and the inputs that they start from. See `docs/fuzzing.md`.
+//!
+//! Each target is a function of bytes that panics when something is wrong. `fuzz_targets/` hands them to libFuzzer;
+//! `tests/corpora.rs` runs them on the committed corpora and on mutations of those, with any compiler.
+
+pub mod facts;
+pub mod globs;
+pub mod gossip;
+pub mod inclusion;
+mod input;
+pub mod merge;
+mod names;
+pub mod session_frames;
+pub mod session_pair;
+
+/// A named input.
+pub type Seed = (String, Vec<u8>);
+
+/// A fuzz target.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// The name of its binary and of its corpus.
+    pub name: &'static str,
+    /// Panics if the input shows a fault.
+    pub run: fn(&[u8]),
+    /// Inputs that reach its parts, by name.
+    pub seeds: fn() -> Vec<Seed>,
+}
+
+/// All targets.
+pub const TARGETS: [Target; 9] = [
+    Target { name: "facts", run: facts::run, seeds: facts::seeds },
+    Target { name: "globs", run: globs::run, seeds: globs::seeds },
+    Target { name: "inclusion", run: inclusion::run, seeds: inclusion::seeds },
+    Target { name: "session_frames", run: session_frames::run, seeds: session_frames::seeds },
+    Target { name: "session_pair", run: session_pair::run, seeds: session_pair::seeds },
+    Target { name: "merge", run: merge::run, seeds: merge::seeds },
+    Target { name: "gossip_udp", run: gossip::udp, seeds: gossip::udp_seeds },
+    Target { name: "gossip_tcp", run: gossip::tcp, seeds: gossip::tcp_seeds },
+    Target { name: "gossip_member", run: gossip::member, seeds: gossip::member_seeds },
+];

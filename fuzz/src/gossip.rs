@@ -1,0 +1,70 @@
+//! Gossip packets, streams and a whole member under attack: the bodies are the membership crate's own.
+
+use crate::Seed;
+use kvgossip_membership::fuzz;
+
+/// Packets and streams of real agents, one a line: `udp` or `tcp` and hexadecimal digits.
+const CAPTURED: &str = include_str!("../../membership/tests/fixtures/plain.hex");
+
+/// See [`fuzz::fuzz_udp`].
+pub fn udp(data: &[u8]) {
+    fuzz::fuzz_udp(data);
+    fuzz::fuzz_serf(data);
+}
+
+/// See [`fuzz::fuzz_tcp`].
+pub fn tcp(data: &[u8]) {
+    fuzz::fuzz_tcp(data);
+}
+
+/// See [`fuzz::fuzz_member`].
+pub fn member(data: &[u8]) {
+    fuzz::fuzz_member(data);
+}
+
+fn captured(wanted: &str) -> Vec<Vec<u8>> {
+    let lines = CAPTURED.lines().filter_map(|line| line.split_once(' '));
+    let bytes = lines.filter(|(kind, _)| *kind == wanted).map(|(_, digits)| unhex(digits));
+    let mut seen = std::collections::BTreeSet::new();
+    // Enough to have every kind of message; one of each length.
+    bytes.filter(|bytes| seen.insert(bytes.len())).take(24).collect()
+}
+
+fn unhex(digits: &str) -> Vec<u8> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).unwrap_or_default() as u8;
+    digits.as_bytes().chunks_exact(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect()
+}
+
+/// Captured packets, in clear.
+pub fn udp_seeds() -> Vec<Seed> {
+    let packets = captured("udp").into_iter().enumerate();
+    packets.map(|(number, bytes)| (format!("captured_{number:02}"), [&[0], &bytes[..]].concat())).collect()
+}
+
+/// Captured streams, in clear, in chunks of 7 bytes.
+pub fn tcp_seeds() -> Vec<Seed> {
+    let streams = captured("tcp").into_iter().enumerate();
+    streams.map(|(number, bytes)| (format!("captured_{number:02}"), [&[0, 7], &bytes[..]].concat())).collect()
+}
+
+/// Members that meet captured packets and streams, with time passing between.
+pub fn member_seeds() -> Vec<Seed> {
+    let operation = |number: u8, payload: &[u8]| {
+        let len = u16::try_from(payload.len()).unwrap_or(u16::MAX).to_be_bytes();
+        [&[number * 4], &len[..], payload].concat()
+    };
+    let (packets, streams) = (captured("udp"), captured("tcp"));
+    let mut seeds = Vec::new();
+    for (number, packets) in packets.chunks(4).enumerate() {
+        let mut bytes: Vec<u8> = packets.iter().flat_map(|packet| operation(0, packet)).collect();
+        bytes.extend(operation(9, &[0; 20]));
+        bytes.extend(operation(13, b"uptime"));
+        seeds.push((format!("packets_{number:02}"), bytes));
+    }
+    for (number, stream) in streams.iter().enumerate() {
+        let bytes =
+            [operation(5, &[]), operation(6, stream), operation(9, &[0; 10]), operation(12, b"deploy")];
+        seeds.push((format!("stream_{number:02}"), bytes.concat()));
+    }
+    seeds
+}

@@ -1,0 +1,189 @@
+//! Two replicas of a random world, and somebody on the wire who changes, drops, doubles and reorders frames: a
+//! session ends, or waits for a frame that was dropped; each replica is in the normal form of what it took in; and an
+//! honest session afterwards makes both equal.
+//!
+//! ```text
+//! world (u16) ‖ who has which facts (length ‖ bits) ‖ scope (u8) ‖ for each frame: what becomes of it (u8) ‖ operands
+//! ```
+//!
+//! After the end of the input, frames arrive as they were sent.
+
+use crate::Seed;
+use crate::input::Input;
+use bytes::Bytes;
+use kvgossip_engine::session::{Config, MAX_FRAME_BYTES, MAX_ROUNDS, Outcome, Role, Session, SessionError};
+use kvgossip_grants::PathPrefix;
+use kvgossip_sim::scribe::at;
+use kvgossip_sim::world::NOW;
+use kvgossip_sim::{Link, SimReplica, World, check_state, sync};
+
+/// Worlds that inputs choose from.
+const WORLDS: u16 = 512;
+const SCOPES: [&str; 4] = ["/", "/", "/a", "/a/x"];
+/// No session between such small replicas has more frames of both sides.
+const MAX_FRAMES: usize = 4_096;
+/// Honest sessions that follow. One is enough unless the first ends with something not yet due or unjustified.
+const SETTLING: usize = 3;
+
+/// See the [module](self).
+pub fn run(data: &[u8]) {
+    let mut input = Input::new(data);
+    let world = World::new(u64::from(input.u16() % WORLDS));
+    let mut pair = populate(&world, input.chunk());
+    let scope = PathPrefix::parse(SCOPES[input.below(SCOPES.len())]);
+    let scope = scope.unwrap_or_else(|error| panic!("a prefix: {error}"));
+    let untouched = input.is_empty();
+    let ended = Wire::new(&pair, &scope).run(&mut pair, &mut input);
+    if let Err(error) = &ended {
+        assert!(!untouched, "honest sides: {error}");
+    }
+    for replica in &pair {
+        if let Err(complaint) = check_state(&world, replica) {
+            panic!("{complaint}\n{world}");
+        }
+    }
+    settle(&mut pair);
+}
+
+/// Gives each replica the facts that its bits choose, as far as they are acceptable.
+fn populate(world: &World, chosen: &[u8]) -> [SimReplica; 2] {
+    let mut pair = [0, 1].map(|_| SimReplica::new(world.root.clone(), at(NOW)).with_journal());
+    for (number, fact) in world.facts.iter().enumerate() {
+        // Two bits a fact; without any, both have it.
+        let bits = chosen.get(number / 4).map_or(0, |byte| byte >> (2 * (number % 4)));
+        for (side, replica) in pair.iter_mut().enumerate() {
+            if bits >> side & 1 == 0 {
+                replica.offer(fact.clone());
+            }
+        }
+    }
+    pair
+}
+
+/// Whatever the damage was, replicas that are left alone become equal.
+fn settle(pair: &mut [SimReplica; 2]) {
+    let [a, b] = pair;
+    let mut last = None;
+    for seed in 0..SETTLING as u64 {
+        let ended = sync(a, b, &Link { seed, ..Link::default() });
+        assert!(ended.error.is_none(), "honest sides: {:?}", ended.error);
+        if ended.outcome == Some(Outcome::Equal) {
+            assert_eq!(a.view().root(), b.view().root());
+            return;
+        }
+        last = ended.outcome;
+    }
+    panic!("not equal: {last:?}");
+}
+
+/// A session with somebody in the middle.
+struct Wire {
+    sessions: [Session; 2],
+    frames: usize,
+    /// Held back, for the other side of the one who sent it.
+    held: Option<(usize, Bytes)>,
+    /// Seen so far: they may come again.
+    seen: Vec<Bytes>,
+}
+
+impl Wire {
+    fn new(pair: &[SimReplica; 2], scope: &PathPrefix) -> Self {
+        let session = |side: usize, role| {
+            let config = Config { role, scope: scope.clone(), nonce: [side as u8; 8], takes_facts: true };
+            Session::new(config, pair[side].view())
+        };
+        let sessions = [session(0, Role::Initiator), session(1, Role::Responder)];
+        Self { sessions, frames: 0, held: None, seen: Vec::new() }
+    }
+
+    fn run(&mut self, pair: &mut [SimReplica; 2], input: &mut Input<'_>) -> Result<(), SessionError> {
+        loop {
+            let mut idle = true;
+            for from in [0, 1] {
+                while let Some(frame) = self.poll(from, &mut pair[from])? {
+                    idle = false;
+                    self.frames += 1;
+                    assert!(self.frames < MAX_FRAMES, "a session without end");
+                    for frame in self.tamper(from, frame, input) {
+                        self.sessions[1 - from].handle_frame(frame, pair[1 - from].view())?;
+                    }
+                }
+            }
+            if idle {
+                let tallies = self.sessions.each_ref().map(Session::tally);
+                assert!(tallies.iter().all(|tally| tally.rounds <= u32::from(MAX_ROUNDS)));
+                return Ok(());
+            }
+        }
+    }
+
+    fn poll(&mut self, side: usize, replica: &mut SimReplica) -> Result<Option<Bytes>, SessionError> {
+        let session = &mut self.sessions[side];
+        loop {
+            while let Some((ticket, fact)) = session.poll_offer() {
+                let verdict = replica.offer(fact);
+                session.handle_verdict(ticket, verdict)?;
+            }
+            let frame = session.poll_frame(replica.view(), replica.reader().as_ref())?;
+            if let Some(frame) = &frame {
+                assert!(frame.len() <= MAX_FRAME_BYTES);
+            }
+            if frame.is_some() || session.outstanding() == 0 {
+                return Ok(frame);
+            }
+        }
+    }
+
+    /// What arrives in the place of a frame.
+    fn tamper(&mut self, from: usize, frame: Bytes, input: &mut Input<'_>) -> Vec<Bytes> {
+        self.seen.push(frame.clone());
+        let mut arriving = match input.byte() % 16 {
+            1 => Vec::new(),
+            2 => vec![frame.clone(), frame],
+            3 => {
+                self.held = Some((from, frame));
+                return Vec::new();
+            }
+            4 => vec![frame.slice(..usize::from(input.u16()) % (frame.len() + 1))],
+            5 => {
+                let mut bytes = frame.to_vec();
+                let place = usize::from(input.u16()) % bytes.len();
+                bytes[place] ^= input.byte();
+                vec![bytes.into()]
+            }
+            6 => vec![[&frame[..], input.chunk()].concat().into()],
+            7 => vec![Bytes::copy_from_slice(input.chunk()), frame],
+            8 => vec![self.seen[input.below(self.seen.len())].clone()],
+            9 => vec![frame, self.seen[input.below(self.seen.len())].clone()],
+            _ => vec![frame],
+        };
+        if let Some((_, held)) = self.held.take_if(|(side, _)| *side == from) {
+            arriving.push(held);
+        }
+        arriving
+    }
+}
+
+/// Whole sessions of several worlds, and one damage of each kind early and late.
+pub fn seeds() -> Vec<Seed> {
+    let start = |world: u16, chosen: &[u8], scope: u8| {
+        [&world.to_le_bytes()[..], &(chosen.len() as u16).to_le_bytes(), chosen, &[scope]].concat()
+    };
+    // Facts in turns: here, there, both, here, …
+    let split = [0b01_00_10_01_u8, 0b10_01_00_10, 0b00_10_01_00].repeat(30);
+    let mut seeds = Vec::new();
+    for world in (0..WORLDS).step_by(37) {
+        seeds.push((format!("whole_{world:03}"), start(world, &split, 0)));
+    }
+    seeds.push(("scoped".into(), start(6, &split, 2)));
+    seeds.push(("one_has_all".into(), start(9, &[0xaa; 80], 0)));
+    for damage in 1..10 {
+        for place in [0, 3, 6] {
+            let mut bytes = start(100 + u16::from(damage), &split, 0);
+            bytes.extend(vec![0; place]);
+            bytes.extend([damage, 3, 0, 1, 7, 9]);
+            seeds.push((format!("damage_{damage}_{place}"), bytes));
+        }
+    }
+    seeds
+}
