@@ -16,9 +16,14 @@ use kvgossip_grants::PathPrefix;
 use kvgossip_sim::scribe::at;
 use kvgossip_sim::world::NOW;
 use kvgossip_sim::{Link, SimReplica, World, check_state, sync};
+use std::sync::OnceLock;
 
 /// Worlds that inputs choose from.
 const WORLDS: u16 = 512;
+/// The first so many worlds of many keys, so that trees have inner nodes; above [`WORLDS`].
+const WIDE_WORLDS: u16 = 32;
+/// From this many keys on a world is wide.
+const WIDE_KEYS: usize = 60;
 const SCOPES: [&str; 4] = ["/", "/", "/a", "/a/x"];
 /// No session between such small replicas has more frames of both sides.
 const MAX_FRAMES: usize = 4_096;
@@ -28,7 +33,7 @@ const SETTLING: usize = 3;
 /// See the [module](self).
 pub fn run(data: &[u8]) {
     let mut input = Input::new(data);
-    let world = World::new(u64::from(input.u16() % WORLDS));
+    let world = world(input.u16() % (WORLDS + WIDE_WORLDS));
     let mut pair = populate(&world, input.chunk());
     let scope = PathPrefix::parse(SCOPES[input.below(SCOPES.len())]);
     let scope = scope.unwrap_or_else(|error| panic!("a prefix: {error}"));
@@ -43,6 +48,16 @@ pub fn run(data: &[u8]) {
         }
     }
     settle(&mut pair);
+}
+
+fn world(number: u16) -> World {
+    static WIDE: OnceLock<Vec<u64>> = OnceLock::new();
+    let wide = WIDE.get_or_init(|| {
+        let is_wide = |seed: &u64| World::new(*seed).keys.len() >= WIDE_KEYS;
+        (0..).filter(is_wide).take(usize::from(WIDE_WORLDS)).collect()
+    });
+    let seed = number.checked_sub(WORLDS).map_or(u64::from(number), |place| wide[usize::from(place)]);
+    World::new(seed)
 }
 
 /// Gives each replica the facts that its bits choose, as far as they are acceptable.
@@ -175,11 +190,14 @@ pub fn seeds() -> Vec<Seed> {
     for world in (0..WORLDS).step_by(37) {
         seeds.push((format!("whole_{world:03}"), start(world, &split, 0)));
     }
+    for world in 0..8 {
+        seeds.push((format!("wide_{world}"), start(WORLDS + 4 * world, &split, 0)));
+    }
     seeds.push(("scoped".into(), start(6, &split, 2)));
     seeds.push(("one_has_all".into(), start(9, &[0xaa; 80], 0)));
     for damage in 1..10 {
         for place in [0, 3, 6] {
-            let mut bytes = start(100 + u16::from(damage), &split, 0);
+            let mut bytes = start(WORLDS + u16::from(damage), &split, 0);
             bytes.extend(vec![0; place]);
             bytes.extend([damage, 3, 0, 1, 7, 9]);
             seeds.push((format!("damage_{damage}_{place}"), bytes));

@@ -68,39 +68,39 @@ fn check(name: &str, mutations: u64) {
 
 #[test]
 fn facts() {
-    check("facts", 6_000);
+    check("facts", 20_000);
 }
 
 #[test]
 fn globs() {
-    check("globs", 3_000);
+    check("globs", 8_000);
 }
 
 #[test]
 fn inclusion() {
-    check("inclusion", 1_500);
+    check("inclusion", 4_000);
 }
 
 #[test]
 fn session_frames() {
-    check("session_frames", 4_000);
+    check("session_frames", 8_000);
 }
 
 #[test]
 fn session_pair() {
-    check("session_pair", 600);
+    check("session_pair", 1_500);
 }
 
 #[test]
 fn merge() {
-    check("merge", 1_500);
+    check("merge", 4_000);
 }
 
 #[test]
 fn gossip() {
-    check("gossip_udp", 5_000);
-    check("gossip_tcp", 3_000);
-    check("gossip_member", 1_000);
+    check("gossip_udp", 10_000);
+    check("gossip_tcp", 5_000);
+    check("gossip_member", 2_000);
 }
 
 /// A format that changed makes seeds that test nothing: `cargo run -p kvgossip-fuzz --example seed_corpora`.

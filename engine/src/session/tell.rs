@@ -158,5 +158,6 @@ mod tests {
         assert!(!tell(5, 6, 2).supersedes(&tell(3, 5, 2)), "perhaps of the same time");
         assert!(!tell(5, 6, 2).supersedes(&tell(3, 4, 3)), "another grant's");
         assert!(!tell(5, 6, 2).supersedes(&tell(3, 4, 0)), "root's is not superseded");
+        assert!(!tell(5, 6, 0).supersedes(&Tell { key: 2, ..tell(3, 4, 2) }), "another key's");
     }
 }
