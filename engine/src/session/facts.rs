@@ -39,7 +39,7 @@ impl Session {
                 frame.push(kind::FACTS);
             }
             frame.extend_from_slice(&record.bytes);
-            let weight = record.bytes.len() - RECORD_HEAD_BYTES;
+            let weight = record.bytes.len().saturating_sub(RECORD_HEAD_BYTES);
             count_payload(&mut self.tally.sent, record.is_authority, weight);
             payload += weight;
         }
