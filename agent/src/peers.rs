@@ -198,11 +198,16 @@ impl Peers {
         let connection = self.find(peer).await?;
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let report =
-                self.initiate(&connection, prefix.clone()).await.map_err(|error| transport_error(&error))?;
-            let busy = report.reasons.iter().any(|code| code == Code::Busy.name());
-            if !busy || Instant::now() >= deadline {
-                return Ok(report);
+            let busy = match self.initiate(&connection, prefix.clone()).await {
+                Ok(report) if !report.reasons.iter().any(|code| code == Code::Busy.name()) => {
+                    return Ok(report);
+                }
+                Ok(report) => Ok(report),
+                Err(error) if error.code() == Code::Busy => Err(transport_error(&error)),
+                Err(error) => return Err(transport_error(&error)),
+            };
+            if Instant::now() >= deadline {
+                return busy;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }

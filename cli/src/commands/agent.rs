@@ -26,9 +26,9 @@ const REPLICA_KEY_BITS: usize = 2048;
 /// debug, or a filter by module).
 #[derive(Debug, Args)]
 pub(crate) struct AgentArgs {
-    /// Where the replica keeps everything.
-    #[arg(long, value_name = "DIR", env = "KVGOSSIP_DATA_DIR")]
-    data_dir: PathBuf,
+    /// Where the replica keeps everything [env: KVGOSSIP_DATA_DIR].
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
     /// The public key of the cluster's root.
     #[arg(long, value_name = "PUB.pem")]
     root: PathBuf,
@@ -36,8 +36,8 @@ pub(crate) struct AgentArgs {
     /// first start].
     #[arg(long, value_name = "K.pem")]
     replica_key: Option<PathBuf>,
-    /// A private key that `set` and `del` may sign with over the socket.
-    #[arg(long, value_name = "K.pem", env = "KVGOSSIP_IDENTITY")]
+    /// A private key that `set` and `del` may sign with over the socket [env: KVGOSSIP_IDENTITY].
+    #[arg(long, value_name = "K.pem")]
     identity: Option<PathBuf>,
     /// Where sessions with peers are taken (UDP).
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:7947")]
@@ -78,8 +78,9 @@ fn peer(text: &str) -> std::result::Result<PeerTarget, String> {
 /// Runs the agent.
 pub(crate) fn agent(args: &AgentArgs) -> Result<Exit> {
     log_to_stderr(args.log_format);
-    let config = config(args)?;
-    let storage = open_store(&args.data_dir, &config)?;
+    let dir = data_dir(args)?;
+    let config = config(args, &dir)?;
+    let storage = open_store(&dir, &config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::new(codes::INTERNAL, format!("no runtime: {error}")))?;
     runtime.block_on(run(args, config, storage))?;
@@ -89,7 +90,7 @@ pub(crate) fn agent(args: &AgentArgs) -> Result<Exit> {
 }
 
 async fn run(args: &AgentArgs, config: Config, storage: FjallStorage) -> Result<()> {
-    let root = config.root.clone();
+    let (root, socket) = (config.root.clone(), config.socket.clone().unwrap_or_default());
     let agent = Agent::start(config, Box::new(storage)).await;
     let agent = agent.map_err(|error| Failure::new(error.code(), error.to_string()))?;
     let signals = |error: io::Error| Failure::new(codes::INTERNAL, format!("no signals: {error}"));
@@ -101,7 +102,7 @@ async fn run(args: &AgentArgs, config: Config, storage: FjallStorage) -> Result<
         "replica {} takes sessions on {}", agent.peers().id(), agent.peers().address()
     );
     if let Some(http) = agent.http_address() {
-        tracing::info!("HTTP on http://{http} and in {}", socket(args).display());
+        tracing::info!("HTTP on http://{http} and in {}", socket.display());
     }
     loop {
         tokio::select! {
@@ -128,8 +129,12 @@ fn reload(args: &AgentArgs, agent: &Agent) {
     }
 }
 
-fn socket(args: &AgentArgs) -> PathBuf {
-    args.socket.clone().unwrap_or_else(|| args.data_dir.join(SOCKET_NAME))
+fn data_dir(args: &AgentArgs) -> Result<PathBuf> {
+    let dir = args.data_dir.clone().or_else(|| files::from_env("KVGOSSIP_DATA_DIR"));
+    dir.ok_or_else(|| {
+        Failure::new(codes::USAGE, "no data directory is given")
+            .note("write --data-dir DIR, or set KVGOSSIP_DATA_DIR")
+    })
 }
 
 fn allow_list(args: &AgentArgs) -> Result<AllowList> {
@@ -138,14 +143,15 @@ fn allow_list(args: &AgentArgs) -> Result<AllowList> {
         .map_err(|error| Failure::new(codes::ALLOW_LIST, format!("{}: {error}", files::name(path))))
 }
 
-fn config(args: &AgentArgs) -> Result<Config> {
+fn config(args: &AgentArgs, dir: &Path) -> Result<Config> {
     if !args.http.ip().is_loopback() {
         let message = format!("HTTP on {} would be open to the network in clear", args.http);
         return Err(Failure::new(codes::HTTP_NOT_LOOPBACK, message)
             .note("give a loopback address, and put a TLS proxy in front of it if others must reach it"));
     }
     let root = files::public_key(&args.root)?;
-    let identity = args.identity.as_deref().map(files::signing_key).transpose()?;
+    let identity = args.identity.clone().or_else(|| files::from_env("KVGOSSIP_IDENTITY"));
+    let identity = identity.as_deref().map(files::signing_key).transpose()?;
     let token = args.token_file.as_deref().map(files::token).transpose()?;
     let allowed = allow_list(args)?;
     let open_target = args.peers.iter().find(|peer| peer.id.is_none());
@@ -154,12 +160,12 @@ fn config(args: &AgentArgs) -> Result<Config> {
         return Err(Failure::new(codes::ALLOWED_NOBODY, message)
             .note("write --peer ID@ADDR, or list the ids of your replicas in a file for --allow-peers"));
     }
-    make_dir(&args.data_dir)?;
-    let mut config = Config::new(root, replica_key(args)?);
+    make_dir(dir)?;
+    let mut config = Config::new(root, replica_key(args, dir)?);
     config.identity = identity;
     config.sync = args.sync;
     config.http = Some(args.http);
-    config.socket = Some(socket(args));
+    config.socket = Some(args.socket.clone().unwrap_or_else(|| dir.join(SOCKET_NAME)));
     config.token = token.map(|token| token.as_str().to_owned());
     config.peers = args.peers.clone();
     config.allowed = allowed;
@@ -180,11 +186,11 @@ fn make_dir(dir: &Path) -> Result<()> {
 }
 
 /// The replica's key: the given one, or the one in the data directory, made if it is not there.
-fn replica_key(args: &AgentArgs) -> Result<ReplicaKey> {
+fn replica_key(args: &AgentArgs, dir: &Path) -> Result<ReplicaKey> {
     let path = match &args.replica_key {
         Some(path) => path.clone(),
         None => {
-            let path = args.data_dir.join("replica.pem");
+            let path = dir.join("replica.pem");
             if !path.exists() {
                 tracing::info!("making the replica's key, {}", path.display());
                 let (_, pem) = key::generate(REPLICA_KEY_BITS)?;

@@ -3,7 +3,7 @@
 use super::cast::Cast;
 use super::fill::Item;
 use super::relay::Relay;
-use super::tell::{bytes, eventually, line, step, verified, verify};
+use super::tell::{bytes, eventually, line, say, step, verified, verify};
 use anyhow::Context;
 use bytes::Bytes;
 use kvgossip_agent::{Agent, PeerTarget, now};
@@ -52,7 +52,7 @@ impl Stage {
 /// Tells the whole story; fails at the first step that does not hold.
 pub(super) async fn tell(items: Vec<Item>) -> anyhow::Result<()> {
     let began = Instant::now();
-    println!("kvgossip demo: three replicas of one signed tree, on 127.0.0.1, in a temporary directory");
+    say("kvgossip demo: three replicas of one signed tree, on 127.0.0.1, in a temporary directory");
     let dir = tempfile::tempdir().context("no temporary directory")?;
     let cast = Cast::make()?;
     let stage = set_up(&cast, dir.path()).await?;
@@ -64,10 +64,8 @@ pub(super) async fn tell(items: Vec<Item>) -> anyhow::Result<()> {
     for agent in stage.agents {
         agent.stop().await;
     }
-    println!("\nEvery step was verified, in {:.1} s.", began.elapsed().as_secs_f64());
-    println!(
-        "Next: the README's tour runs three agents in three terminals; `kvgossip help` lists the commands."
-    );
+    say(&format!("\nEvery step was verified, in {:.1} s.", began.elapsed().as_secs_f64()));
+    say("Next: the README's tour runs three agents in three terminals; `kvgossip help` lists the commands.");
     Ok(())
 }
 

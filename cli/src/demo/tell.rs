@@ -1,21 +1,27 @@
 //! How the demonstration speaks, and how it makes sure.
 
+use crate::output;
 use anyhow::bail;
 use std::time::{Duration, Instant};
 
+/// A line without indent. When nobody reads any more, the demonstration still goes on and verifies.
+pub(super) fn say(text: &str) {
+    let _ = output::text(&format!("{text}\n"));
+}
+
 /// A heading.
 pub(super) fn step(number: usize, title: &str) {
-    println!("\n{number}. {title}");
+    say(&format!("\n{number}. {title}"));
 }
 
 /// A line of a step.
 pub(super) fn line(text: impl AsRef<str>) {
-    println!("   {}", text.as_ref());
+    say(&format!("   {}", text.as_ref()));
 }
 
 /// Something that was looked at and holds.
 pub(super) fn verified(text: impl AsRef<str>) {
-    println!("   ok: {}", text.as_ref());
+    say(&format!("   ok: {}", text.as_ref()));
 }
 
 /// Fails the demonstration unless `holds`.
