@@ -195,7 +195,13 @@ impl Peers {
 
     /// Syncs with a peer now: `[ID@]ADDR:PORT`, or the beginning (8 digits or more) of a connected peer's id.
     pub async fn sync_with(&self, peer: &str, prefix: PathPrefix) -> Result<SyncReport, ApiError> {
-        let connection = self.find(peer).await?;
+        let (connection, is_new) = self.find(peer).await?;
+        if is_new {
+            // The report is of the session that was asked for: the scheduler hears of the peer only afterwards.
+            let report = self.initiate(&connection, prefix).await;
+            self.serve(connection, true);
+            return report.map_err(|error| transport_error(&error));
+        }
         let deadline = Instant::now() + PATIENCE;
         loop {
             let busy = match self.initiate(&connection, prefix.clone()).await {
@@ -213,14 +219,15 @@ impl Peers {
         }
     }
 
-    async fn find(&self, peer: &str) -> Result<Connection, ApiError> {
+    /// A connection with the peer, and whether it was made for this.
+    async fn find(&self, peer: &str) -> Result<(Connection, bool), ApiError> {
         let table = &self.inner.table;
         let is_id = peer.len() >= 8 && peer.bytes().all(|b| b.is_ascii_hexdigit());
         if is_id {
             let begins = |connection: &Connection| connection.peer().to_string().starts_with(peer);
             let mut found = table.list().into_iter().filter(begins);
             return match (found.next(), found.next()) {
-                (Some(connection), None) => Ok(connection),
+                (Some(connection), None) => Ok((connection, false)),
                 (Some(_), Some(_)) => {
                     Err(error("peer.ambiguous", format!("several peers' ids begin with {peer}")))
                 }
@@ -234,17 +241,15 @@ impl Peers {
             connection.address() == target.address && target.id.is_none_or(|id| id == connection.peer())
         };
         if let Some(connection) = table.list().into_iter().find(fits) {
-            return Ok(connection);
+            return Ok((connection, false));
         }
         let dialled = self.inner.endpoint.connect(target.address, target.id).await;
         let connection = dialled.map_err(|why| transport_error(&why))?;
         match table.insert(connection.clone()) {
-            Ok(()) => {
-                self.serve(connection.clone(), true);
-                Ok(connection)
-            }
+            Ok(()) => Ok((connection, true)),
             Err(TransportError::Duplicate { peer }) => {
-                table.get(&peer).ok_or_else(|| error("connection.lost", format!("{peer} is gone again")))
+                let found = table.get(&peer).map(|connection| (connection, false));
+                found.ok_or_else(|| error("connection.lost", format!("{peer} is gone again")))
             }
             Err(why) => Err(transport_error(&why)),
         }

@@ -15,6 +15,9 @@ const MAX_FRAMES: usize = 10_000_000;
 pub enum Cut {
     /// After this many frames of both sides together.
     AfterFrames(usize),
+    /// After this many bytes of both sides together, lengths in front of the frames included. A frame that is cut
+    /// does not arrive.
+    AfterBytes(usize),
 }
 
 /// How two replicas are connected.
@@ -146,6 +149,11 @@ impl Side<'_> {
     }
 }
 
+/// A frame's bytes and those of the varint in front of it.
+fn framed_len(len: usize) -> usize {
+    len + (usize::BITS - (len | 1).leading_zeros()).div_ceil(7) as usize
+}
+
 /// Runs one session from `a` to `b`.
 pub fn sync(a: &mut SimReplica, b: &mut SimReplica, link: &Link) -> Ended {
     let config = |role, nonce: u64, takes_facts| Config {
@@ -173,12 +181,19 @@ pub fn sync(a: &mut SimReplica, b: &mut SimReplica, link: &Link) -> Ended {
 }
 
 fn run(sides: &mut [Side<'_>; 2], link: &Link, frames: &mut usize) -> Result<(), SessionError> {
+    let mut bytes = 0;
     loop {
         let mut idle = true;
         for from in [0, 1] {
             while let Some(frame) = sides[from].step(link.batch)? {
                 idle = false;
-                if link.cut == Some(Cut::AfterFrames(*frames)) {
+                bytes += framed_len(frame.len());
+                let is_cut = match link.cut {
+                    Some(Cut::AfterFrames(limit)) => *frames >= limit,
+                    Some(Cut::AfterBytes(limit)) => bytes > limit,
+                    None => false,
+                };
+                if is_cut {
                     sides[0].judge(link.batch)?;
                     return sides[1].judge(link.batch);
                 }

@@ -104,36 +104,49 @@ fn revocations_spread_and_take_their_entries_along() {
     }
 }
 
+/// Two replicas that differ in everything that can differ.
+fn divergent() -> (SimReplica, SimReplica) {
+    let (mut scribe, grant, mut a, mut b) = twins(300);
+    let sub = scribe.grant(1, 2, "/dc1/**", Some(grant), Terms::default());
+    a.offer(Fact::Grant(sub.clone()));
+    for n in 0..30u64 {
+        a.offer(scribe.set(1, &key(n as usize * 9), b"a", 500 + n, Some(grant)));
+        b.offer(scribe.set(1, &format!("/only/b/{n}"), b"b", 500 + n, Some(grant)));
+        a.offer(scribe.set(2, &format!("/dc1/new/{n}"), b"c", 500 + n, Some(sub.id())));
+    }
+    (a, b)
+}
+
+fn moved(ended: &Ended) -> u64 {
+    let (sent, received) = (ended.tally.sent, ended.tally.received);
+    sent.entry_facts + sent.authority_facts + received.entry_facts + received.authority_facts
+}
+
+/// Cuts a session, restarts both sides and lets them sync again: only the rest is moved.
+fn cut_and_resume(cut: Cut, whole: &Ended) {
+    let (mut a, mut b) = divergent();
+    let first = sync(&mut a, &mut b, &Link { cut: Some(cut), seed: 3, ..Link::default() });
+    a.restart().expect("the store is whole");
+    b.restart().expect("the store is whole");
+    let taken = first.tally.merged + first.responder_tally.merged;
+    let second = sync(&mut a, &mut b, &Link { seed: 4, ..Link::default() });
+    assert_equal(&second, &a, &b);
+    assert_eq!(taken + moved(&second), moved(whole), "{cut:?}");
+}
+
 #[test]
-fn a_session_cut_after_each_frame_leaves_both_whole_and_the_next_moves_only_the_rest() {
-    let build = || {
-        let (mut scribe, grant, mut a, mut b) = twins(300);
-        let sub = scribe.grant(1, 2, "/dc1/**", Some(grant), Terms::default());
-        a.offer(Fact::Grant(sub.clone()));
-        for n in 0..30u64 {
-            a.offer(scribe.set(1, &key(n as usize * 9), b"a", 500 + n, Some(grant)));
-            b.offer(scribe.set(1, &format!("/only/b/{n}"), b"b", 500 + n, Some(grant)));
-            a.offer(scribe.set(2, &format!("/dc1/new/{n}"), b"c", 500 + n, Some(sub.id())));
-        }
-        (a, b)
-    };
-    let (mut a, mut b) = build();
+fn a_session_cut_after_each_frame_or_at_any_byte_is_finished_by_the_next_one() {
+    let (mut a, mut b) = divergent();
     let whole = sync(&mut a, &mut b, &Link::default());
     assert_equal(&whole, &a, &b);
-    let moved = |ended: &Ended| {
-        let (sent, received) = (ended.tally.sent, ended.tally.received);
-        sent.entry_facts + sent.authority_facts + received.entry_facts + received.authority_facts
-    };
-    for cut in 0..whole.frames {
-        let (mut a, mut b) = build();
-        let first =
-            sync(&mut a, &mut b, &Link { cut: Some(Cut::AfterFrames(cut)), seed: 3, ..Link::default() });
-        a.restart().expect("the store is whole");
-        b.restart().expect("the store is whole");
-        let taken = first.tally.merged + first.responder_tally.merged;
-        let second = sync(&mut a, &mut b, &Link { seed: 4, ..Link::default() });
-        assert_equal(&second, &a, &b);
-        assert_eq!(taken + moved(&second), moved(&whole), "cut after {cut} frames");
+    for frames in 0..whole.frames {
+        cut_and_resume(Cut::AfterFrames(frames), &whole);
+    }
+    let bytes = whole.tally.sent.total() + whole.tally.received.total();
+    for number in 0..100u64 {
+        // Spread over the stream without any pattern of its own.
+        let byte = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) % bytes;
+        cut_and_resume(Cut::AfterBytes(byte as usize), &whole);
     }
 }
 
