@@ -165,3 +165,47 @@ fn a_key_that_is_the_beginning_of_others_is_a_part_of_its_own() {
     let ended = sync(&mut a, &mut b, &Link::default());
     assert_equal(&ended, &a, &b);
 }
+
+#[test]
+fn a_tree_that_branches_widely_all_the_way_down_is_walked_to_the_bottom() {
+    // 17 siblings at each of 990 levels: every flight goes down a single level.
+    let scribe = Scribe::new(1);
+    let mut levels: Vec<String> = Vec::new();
+    let mut spine = String::from("/a");
+    while spine.len() < 1_000 {
+        // A slash now and then: a segment has at most 255 bytes, a key at most 32 segments.
+        spine.push_str(if spine.len() % 100 == 99 { "/a" } else { "a" });
+        levels.push(spine.clone());
+    }
+    let siblings = "bcdefghijklmnopqr";
+    let mut facts = Vec::new();
+    for level in &levels {
+        facts.extend(siblings.chars().map(|next| scribe.set(0, &format!("{level}{next}"), b"v", 100, None)));
+    }
+    let fill = || {
+        let mut replica = SimReplica::new(scribe.root().clone(), at(NOW));
+        let verified = facts.iter().map(|fact| replica.check(fact.clone()).expect("acceptable")).collect();
+        replica.apply(verified);
+        replica
+    };
+    let (mut a, mut b) = (fill(), fill());
+    let deepest = levels.last().map(|level| format!("{level}a")).expect("a level");
+    a.offer(scribe.set(0, &deepest, b"only here", 200, None));
+    let ended = sync(&mut a, &mut b, &Link::default());
+    assert_equal(&ended, &a, &b);
+    println!("{} flights", ended.tally.flights);
+}
+
+#[test]
+fn authority_that_waits_for_its_chain_is_not_counted_as_waste() {
+    let (mut scribe, grant, mut a, mut b) = twins(20);
+    let mut parent = grant;
+    for _ in 0..10 {
+        let child = scribe.grant(1, 1, "/**", Some(parent), Terms::default());
+        parent = child.id();
+        assert!(a.offer(Fact::Grant(child)).is_taken_in());
+    }
+    let ended = sync(&mut a, &mut b, &Link::default());
+    assert_equal(&ended, &a, &b);
+    assert_eq!((ended.responder_tally.waste, ended.responder_tally.merged), (0, 10));
+}

@@ -50,7 +50,9 @@ impl Intake {
 
     pub(super) fn handle_verdict(&mut self, ticket: Ticket, verdict: Verdict) -> Result<(), SessionError> {
         let Some((weight, again)) = self.offered.remove(&ticket) else { return Ok(()) };
-        if verdict != Verdict::Merged {
+        // An authority fact that is offered again is not wasted yet.
+        let is_offered_again = matches!((verdict, &again), (Verdict::Unjustified(_), Some(_)));
+        if verdict != Verdict::Merged && !is_offered_again {
             self.waste += weight;
         }
         match (verdict, again) {
@@ -91,6 +93,7 @@ impl Intake {
             return false;
         }
         self.unjustified_total += unjustified.len() as u64;
+        self.waste += unjustified.iter().map(|fact| fact.payload_len() as u64).sum::<u64>();
         true
     }
 }

@@ -48,9 +48,9 @@ use wire::BadFrame;
 pub const MAX_FRAME_BYTES: usize = (1 << 20) + (4 << 10);
 /// How often a session walks at most.
 pub const MAX_ROUNDS: u8 = 3;
-/// How many flights one side makes in a round at most. Each goes down the tree by fifteen branchings or more, and
-/// a key has at most 1,024 bytes.
-pub const MAX_FLIGHTS: u32 = 256;
+/// How many flights one side makes in a round at most. Where every node has more than 16 children, the two sides go
+/// down one level a flight, in turns; a key has at most 1,024 bytes.
+pub const MAX_FLIGHTS: u32 = 1024;
 
 /// Who began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
