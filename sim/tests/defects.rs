@@ -210,8 +210,11 @@ fn defect_10_a_clock_that_is_ahead_stops_no_other() {
     let Some(Outcome::Unsettled(why)) = ended.outcome else { panic!("{ended:?}") };
     assert!(why.not_yet && !why.refused && !why.unjustified, "{why:?}");
     assert_eq!(b.get(&key("/k5/ahead")), None);
-    // Its time comes: the same session again makes them equal.
-    b.now = at(NOW + 600 * SECOND);
+    // Its time comes, no sooner and no later: then the same session again makes them equal.
+    let due = at(NOW + 480 * SECOND);
+    b.now = due.saturating_sub(1);
+    assert_eq!(b.offer(ahead(600)), Verdict::NotYet { due });
+    b.now = due;
     assert_equal(&mut a, &mut b);
     assert_eq!(b.get(&key("/k5/ahead")), Some(b"ahead".to_vec()));
 }
