@@ -1,4 +1,23 @@
 //! QUIC between replicas with raw public keys: admission, limits, accounting.
+//!
+//! # From a packet to a session
+//! 1. A first packet arrives. When many handshakes are pending, its sender must first show that its address
+//!    is its own; when too many are, it is turned away (`pending`, `acceptor`).
+//! 2. TLS 1.3 with a raw RSA key on both sides (RFC 7250), ALPN `kvgossip/1`; no X.509, tickets or 0-RTT.
+//!    Each side checks the other's key, then its proof of having it, then asks its [`Admission`]: a stranger
+//!    never finishes a handshake, unless strangers may pull (`verifier`, `config`).
+//! 3. The dialled side sends the welcome, the first application message. Until then a dialler that was
+//!    refused may believe that it is connected; [`Endpoint::connect`] waits for it (`welcome`).
+//! 4. [`ConnectionTable`] keeps one [`Connection`] for each peer, [`keep_connected`] dials again.
+//! 5. A bidirectional stream is a session, one at a time for each pair of replicas; others are answered
+//!    `session.busy` (`slot`). Frames are LEB128 lengths and bytes (`frame`).
+//! 6. [`run_session`] lets the engine's session use it, and hands received facts to a [`SessionHost`].
+//!
+//! # What holds throughout
+//! - Every number that bounds a peer stands in [`limits`]; every reason for an end in [`Code`].
+//! - A peer's clock runs only while this side waits for that peer (`progress`).
+//! - Nothing here judges a fact, and integrity never depends on who connects.
+//! - Randomness for back-off and session nonces is passed in; QUIC and TLS draw their own.
 
 mod acceptor;
 mod admission;

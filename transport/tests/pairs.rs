@@ -189,7 +189,9 @@ async fn a_replica_that_crashed_can_dial_in_again_at_once() {
     let relay = Relay::to(before.endpoint.local_addr().unwrap()).await;
     let a = Replica::new(bind(&small, allow([&large])));
     let connection = soon(a.endpoint.connect(relay.address, None)).await.unwrap();
-    a.table.insert(connection).unwrap();
+    a.table.insert(connection.clone()).unwrap();
+    quiet(&connection).await;
+    drop(connection);
 
     let after = Replica::new(bind(&large, allow([&small])));
     relay.redirect(after.endpoint.local_addr().unwrap());
@@ -197,6 +199,18 @@ async fn a_replica_that_crashed_can_dial_in_again_at_once() {
     after.keep_connected(a.endpoint.local_addr().unwrap(), None, 1);
     settled(&a, &after).await;
     assert!(began.elapsed() < Duration::from_secs(9), "it took {:?}", began.elapsed());
+}
+
+/// Waits until a connection has nothing more to say of itself, such as probes for larger packets.
+async fn quiet(connection: &Connection) {
+    soon(async {
+        let mut before = (0, 0);
+        while connection.udp_bytes() != before {
+            before = connection.udp_bytes();
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    })
+    .await
 }
 
 #[tokio::test]

@@ -348,12 +348,12 @@ async fn a_failing_store_ends_the_session_and_not_the_connection() {
 async fn our_own_slowness_is_not_the_peers() {
     let [a, b, ..] = keys();
     let mut impatient = Limits::default();
-    impatient.no_progress_timeout = Duration::from_millis(300);
+    impatient.no_progress_timeout = Duration::from_secs(1);
     let dialler = bind_with(&a, allow([&b]), impatient);
     let dialled = bind(&b, allow([&a]));
     let (out, inward) = connect(&dialler, &dialled, None).await;
     let (scribe, facts, _) = world(1, 50);
-    let slow = Host::with(&scribe, &[], Trouble::Slow(Duration::from_millis(900)));
+    let slow = Host::with(&scribe, &[], Trouble::Slow(Duration::from_millis(2_500)));
     let (began, _) = sync((&out, &inward), (&slow, &Host::new(&scribe, &facts)), 1).await;
     assert!(matches!(began.result, Ok(Outcome::Equal)), "{:?}", began.result);
 }

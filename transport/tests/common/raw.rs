@@ -172,6 +172,8 @@ pub fn client_config(auth: ClientAuth, alpn: &[&[u8]]) -> quinn::ClientConfig {
         ClientAuth::X509(resolver) => builder.with_client_cert_resolver(resolver),
     };
     tls.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+    // It would take any shortcut that it is offered.
+    tls.enable_early_data = true;
     quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()))
 }
 
