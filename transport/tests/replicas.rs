@@ -4,10 +4,10 @@
 mod common;
 
 use bytes::Bytes;
+use common::host::{Host, Trouble, replica};
 use common::{Pair, allow, bind, bind_with, connect, keys, pair, pair_with, soon};
 use kvgossip_engine::session::{Config, Outcome, Role, Session};
-use kvgossip_engine::{Reader, StorageError, View};
-use kvgossip_grants::{Fact, Key, MAX_VALUE_BYTES, PathPrefix, Verdict};
+use kvgossip_grants::{Fact, Key, MAX_VALUE_BYTES, PathPrefix};
 use kvgossip_sim::scribe::{Terms, at};
 use kvgossip_sim::{Link, Scribe, SimReplica};
 use kvgossip_transport::limits::MAX_FRAME_LEN;
@@ -16,73 +16,8 @@ use kvgossip_transport::{
 };
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-
-/// A replica as a session sees it.
-struct Host {
-    replica: Mutex<SimReplica>,
-    trouble: Trouble,
-    judged: AtomicUsize,
-}
-
-/// What is wrong with a host.
-#[derive(Clone, Copy, PartialEq)]
-enum Trouble {
-    Nothing,
-    /// Its store fails.
-    Store,
-    /// Its verifier panics.
-    Panic,
-    /// Every batch takes so long.
-    Slow(Duration),
-}
-
-impl Host {
-    fn new(scribe: &Scribe, facts: &[Fact]) -> Arc<Self> {
-        Self::with(scribe, facts, Trouble::Nothing)
-    }
-
-    fn with(scribe: &Scribe, facts: &[Fact], trouble: Trouble) -> Arc<Self> {
-        let replica = Mutex::new(replica(scribe, facts));
-        Arc::new(Self { replica, trouble, judged: AtomicUsize::new(0) })
-    }
-
-    fn len(&self) -> usize {
-        self.replica.lock().unwrap().view().entries().len()
-    }
-}
-
-fn replica(scribe: &Scribe, facts: &[Fact]) -> SimReplica {
-    let mut replica = SimReplica::new(scribe.root().clone(), at(1_000_000));
-    for fact in facts {
-        replica.offer(fact.clone());
-    }
-    replica
-}
-
-impl SessionHost for Host {
-    fn view(&self) -> View {
-        self.replica.lock().unwrap().view().clone()
-    }
-
-    fn reader(&self) -> Arc<dyn Reader> {
-        self.replica.lock().unwrap().reader()
-    }
-
-    async fn judge(&self, facts: Vec<Fact>) -> Result<Vec<Verdict>, StorageError> {
-        match self.trouble {
-            Trouble::Nothing => {}
-            Trouble::Store => return Err(StorageError::Full),
-            Trouble::Panic => panic!("planted"),
-            Trouble::Slow(time) => tokio::time::sleep(time).await,
-        }
-        self.judged.fetch_add(facts.len(), Ordering::SeqCst);
-        let mut replica = self.replica.lock().unwrap();
-        Ok(facts.into_iter().map(|fact| replica.offer(fact)).collect())
-    }
-}
 
 fn options(nonce: u64) -> SessionOptions {
     SessionOptions { scope: PathPrefix::root(), nonce: nonce.to_le_bytes(), takes_facts: true }
@@ -324,7 +259,6 @@ async fn another_cluster_is_told_apart() {
     let foreign = Host {
         replica: Mutex::new(SimReplica::new(kvgossip_grants::Signer::public(&stranger).clone(), at(1))),
         trouble: Trouble::Nothing,
-        judged: AtomicUsize::new(0),
     };
     let (began, answered) =
         sync((&pair.out, &pair.inward), (&Arc::new(foreign), &Host::new(&scribe, &facts)), 1).await;

@@ -1,6 +1,7 @@
 //! Replicas on loopback for the tests of this crate.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)] // every test file uses a part of it
 
+pub mod host;
 pub mod raw;
 pub mod relay;
 
