@@ -166,7 +166,7 @@ impl Peers {
                 scheduler.root_changed(root, now);
                 let mut due = Vec::new();
                 while let Some(peer) = scheduler.poll(now) {
-                    scheduler.session_started(&peer);
+                    scheduler.session_started(&peer, now);
                     due.push(ReplicaId::from_bytes(peer));
                 }
                 due
@@ -174,7 +174,7 @@ impl Peers {
             for peer in due {
                 self.begin(peer);
             }
-            let next = self.inner.clock.instant(self.scheduler().poll_timeout());
+            let next = self.inner.clock.instant(self.scheduler().poll_timeout(self.inner.clock.now_us()));
             tokio::select! {
                 () = tokio::time::sleep_until(next.into()) => {}
                 () = self.inner.wake.notified() => {}

@@ -136,12 +136,19 @@ impl Replica {
     /// # Errors
     /// When reading the store fails; then the replica must be loaded again.
     pub fn apply(&mut self, facts: Vec<Verified>, reader: &dyn Reader) -> Result<Applied, StorageError> {
-        let mut merge =
-            Merge { replica: self, reader, writes: Vec::new(), changes: Vec::new(), fresh: BTreeMap::new() };
+        let mut merge = Merge {
+            replica: self,
+            reader,
+            writes: Vec::new(),
+            changes: Vec::new(),
+            fresh: BTreeMap::new(),
+            touched: BTreeSet::new(),
+        };
         let mut verdicts = Vec::with_capacity(facts.len());
         for fact in facts {
             verdicts.push(merge.take(fact)?);
         }
+        merge.write_index();
         let Merge { writes, changes, .. } = merge;
         if writes.is_empty() {
             return Ok(Applied { verdicts, batch: None, changes });
@@ -174,6 +181,8 @@ struct Merge<'a> {
     changes: Vec<Change>,
     /// Citations of this very batch, which the reader cannot know yet.
     fresh: BTreeMap<GrantId, BTreeSet<Key>>,
+    /// Keys whose index rows are to be written, each once: a row is as long as the key's frontier.
+    touched: BTreeSet<Key>,
 }
 
 impl Merge<'_> {
@@ -218,6 +227,10 @@ impl Merge<'_> {
 
     fn take_authority(&mut self, fact: Verified) -> Result<Verdict, StorageError> {
         let (id, record) = (fact.fact().id(), Bytes::from(fact.fact().to_record()));
+        // Looked at first: changing the set copies its indexes when a view of it is held.
+        if self.replica.view.authority.contains(&id) {
+            return Ok(Verdict::Moot(Code::Known));
+        }
         let floor = match fact.fact() {
             Fact::Floor(floor) => Some(floor.clone()),
             _ => None,
@@ -295,18 +308,25 @@ impl Merge<'_> {
         let new = frontier.as_ref().and_then(Frontier::newest).map(|entry| entry.id);
         let entries = &mut self.replica.view.entries;
         let before = match frontier {
-            Some(frontier) => {
-                self.writes.push(Write::PutIndex(key.clone(), index_row(&frontier)));
-                entries.insert(key.as_bytes(), frontier)
-            }
-            None => {
-                self.writes.push(Write::RemoveIndex(key.clone()));
-                entries.remove(key.as_bytes())
-            }
+            Some(frontier) => entries.insert(key.as_bytes(), frontier),
+            None => entries.remove(key.as_bytes()),
         };
+        self.touched.insert(key.clone());
         let old = before.as_ref().and_then(Frontier::newest).map(|entry| entry.id);
         self.replica.seq += 1;
         self.changes.push(Change { seq: self.replica.seq, key: key.clone(), old, new, cause });
+    }
+}
+
+impl Merge<'_> {
+    /// Writes what stands now of every key that was touched.
+    fn write_index(&mut self) {
+        for key in std::mem::take(&mut self.touched) {
+            self.writes.push(match self.replica.view.frontier(&key) {
+                Some(frontier) => Write::PutIndex(key, index_row(frontier)),
+                None => Write::RemoveIndex(key),
+            });
+        }
     }
 }
 

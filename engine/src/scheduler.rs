@@ -15,6 +15,8 @@ pub const COMPARE_US: u64 = 30_000_000;
 pub const YIELD_US: u64 = 300_000;
 /// The first retry after a failure comes within twice this time.
 pub const FIRST_RETRY_US: u64 = 100_000;
+/// A session that goes on for longer is not counted as passing a change on.
+pub const PASSING_ON_US: u64 = 1_000_000;
 /// Retries come no more rarely than this, jitter apart.
 pub const MAX_RETRY_US: u64 = 30_000_000;
 
@@ -40,12 +42,15 @@ pub enum SessionEnd {
 struct Peer {
     /// The root that both sides were last known to hold.
     equal: Option<Digest>,
-    in_session: bool,
+    /// When the session that is under way began.
+    in_session: Option<u64>,
     /// Not before this time.
     earliest_us: u64,
     /// Whether a session is due even if the roots are known to be equal.
     forced: bool,
     failures: u32,
+    /// Sessions in a row after which both sides still differed.
+    unfinished: u32,
 }
 
 /// Decides whom to sync with next.
@@ -74,8 +79,14 @@ impl Scheduler {
     /// A connection stands. The side that was dialled waits a little for the other one's session.
     pub fn peer_up(&mut self, peer: PeerId, we_dialled: bool, now_us: u64) {
         let wait = if we_dialled { 0 } else { YIELD_US };
-        let state =
-            Peer { equal: None, in_session: false, earliest_us: now_us + wait, forced: true, failures: 0 };
+        let state = Peer {
+            equal: None,
+            in_session: None,
+            earliest_us: now_us + wait,
+            forced: true,
+            failures: 0,
+            unfinished: 0,
+        };
         self.peers.insert(peer, state);
     }
 
@@ -94,9 +105,9 @@ impl Scheduler {
     }
 
     /// A session with the peer began, whoever began it.
-    pub fn session_started(&mut self, peer: &PeerId) {
+    pub fn session_started(&mut self, peer: &PeerId, now_us: u64) {
         if let Some(peer) = self.peers.get_mut(peer) {
-            peer.in_session = true;
+            peer.in_session = Some(now_us);
             peer.forced = false;
         }
     }
@@ -105,17 +116,20 @@ impl Scheduler {
     pub fn session_ended(&mut self, peer: &PeerId, end: SessionEnd, now_us: u64) {
         let jitter = self.jitter(FIRST_RETRY_US);
         let Some(state) = self.peers.get_mut(peer) else { return };
-        state.in_session = false;
+        state.in_session = None;
         let doublings = match end {
             SessionEnd::Equal(root) => {
                 state.equal = Some(root);
                 state.failures = 0;
+                state.unfinished = 0;
                 state.earliest_us = now_us;
                 return;
             }
+            // Going on at once helps where much is written; a peer that never comes to an end is not waited on.
             SessionEnd::Unfinished => {
                 state.failures = 0;
-                0
+                state.unfinished = (state.unfinished + 1).min(13);
+                state.unfinished.saturating_sub(3)
             }
             // A busy peer is asked again soon; it costs a frame.
             SessionEnd::Busy => {
@@ -163,14 +177,13 @@ impl Scheduler {
     fn spread(&mut self, now_us: u64) -> Option<PeerId> {
         let root = self.root;
         let known = self.peers.values().filter(|peer| peer.equal == Some(root)).count();
-        let under_way = self.peers.values().filter(|peer| peer.in_session).count();
         let lacking: Vec<PeerId> =
             self.peers.iter().filter(|(_, peer)| peer.equal != Some(root)).map(|(id, _)| *id).collect();
         if lacking.is_empty() || known >= FANOUT {
             self.spread_at_us = None;
             return None;
         }
-        if known + under_way >= FANOUT {
+        if known + self.passing_on(now_us) >= FANOUT {
             return None;
         }
         let free: Vec<PeerId> = lacking.into_iter().filter(|id| self.peers[id].is_free(now_us)).collect();
@@ -178,14 +191,28 @@ impl Scheduler {
         free.get(random as usize % free.len().max(1)).copied()
     }
 
-    /// When to ask [`Scheduler::poll`] again if nothing else happens before.
-    pub fn poll_timeout(&self) -> u64 {
+    /// How many sessions may be passing the change on. One that began before the change, or goes on for long, is about
+    /// something else.
+    fn passing_on(&self, now_us: u64) -> usize {
+        let changed = self.spread_at_us.map_or(now_us, |at| at.saturating_sub(GATHER_US));
+        let since = changed.max(now_us.saturating_sub(PASSING_ON_US));
+        let recent = |peer: &&Peer| peer.in_session.is_some_and(|began_us| began_us >= since);
+        self.peers.values().filter(recent).count()
+    }
+
+    /// When to ask [`Scheduler::poll`] again if nothing else happens before; ask it until it names nobody first.
+    pub fn poll_timeout(&self, now_us: u64) -> u64 {
+        let lacking = self.peers.values().filter(|peer| peer.equal != Some(self.root));
+        let known = self.peers.len() - lacking.clone().count();
+        let quota_is_left = known + self.passing_on(now_us) < FANOUT;
         let spread = self.spread_at_us.into_iter().flat_map(|at| {
-            // Peers in a session are looked at again when it ends.
-            self.peers.values().filter(|peer| !peer.in_session).map(move |peer| peer.earliest_us.max(at))
+            // With the quota used up, it is looked at again when a session ends or has gone on for long.
+            let wait = if quota_is_left { at } else { at.max(now_us + PASSING_ON_US) };
+            let free = lacking.clone().filter(|peer| peer.in_session.is_none());
+            free.map(move |peer| peer.earliest_us.max(wait))
         });
-        let forced =
-            self.peers.values().filter(|peer| peer.forced && !peer.in_session).map(|peer| peer.earliest_us);
+        let waiting = self.peers.values().filter(|peer| peer.forced && peer.in_session.is_none());
+        let forced = waiting.map(|peer| peer.earliest_us);
         spread.chain(forced).min().unwrap_or(u64::MAX).min(self.compare_at_us)
     }
 
@@ -205,7 +232,7 @@ impl Scheduler {
 
 impl Peer {
     fn is_free(&self, now_us: u64) -> bool {
-        !self.in_session && now_us >= self.earliest_us
+        self.in_session.is_none() && now_us >= self.earliest_us
     }
 }
 
@@ -224,7 +251,7 @@ mod tests {
     fn drain(scheduler: &mut Scheduler, now_us: u64) -> Vec<PeerId> {
         let mut all = Vec::new();
         while let Some(peer) = scheduler.poll(now_us) {
-            scheduler.session_started(&peer);
+            scheduler.session_started(&peer, now_us);
             all.push(peer);
             assert!(all.len() <= 100, "the scheduler does not come to rest");
         }
@@ -249,7 +276,7 @@ mod tests {
         let mut scheduler = connected(10);
         scheduler.root_changed(OTHER, 10);
         assert_eq!(scheduler.poll(10), None);
-        assert_eq!(scheduler.poll_timeout(), 10 + GATHER_US);
+        assert_eq!(scheduler.poll_timeout(10), 10 + GATHER_US);
         let chosen = drain(&mut scheduler, 10 + GATHER_US);
         assert_eq!(chosen.len(), FANOUT);
         for id in &chosen {
@@ -265,12 +292,12 @@ mod tests {
         let mut waits = Vec::new();
         for _ in 0..14 {
             scheduler.session_ended(&peer(0), SessionEnd::Failed, now);
-            let next = scheduler.poll_timeout();
+            let next = scheduler.poll_timeout(now);
             waits.push(next - now);
             now = next;
             // The comparison now and then may come first.
             while drain(&mut scheduler, now).is_empty() {
-                now = scheduler.poll_timeout();
+                now = scheduler.poll_timeout(now);
             }
         }
         assert!(waits[0] <= 1_000_000, "{waits:?}");
@@ -282,14 +309,14 @@ mod tests {
         let mut scheduler = Scheduler::new(ROOT, 7, 0);
         scheduler.peer_up(peer(1), false, 0);
         assert_eq!(scheduler.poll(0), None);
-        assert_eq!(scheduler.poll_timeout(), YIELD_US);
+        assert_eq!(scheduler.poll_timeout(0), YIELD_US);
         assert_eq!(scheduler.poll(YIELD_US), Some(peer(1)));
     }
 
     #[test]
     fn now_and_then_an_equal_peer_is_compared_with() {
         let mut scheduler = connected(3);
-        let next = scheduler.poll_timeout();
+        let next = scheduler.poll_timeout(1);
         assert!((COMPARE_US / 2..=2 * COMPARE_US).contains(&next));
         assert_eq!(drain(&mut scheduler, next).len(), 1);
     }
@@ -302,5 +329,48 @@ mod tests {
         scheduler.root_changed(Digest([3; 32]), 30_000);
         scheduler.session_ended(&peer(0), SessionEnd::Equal(OTHER), 40_000);
         assert_eq!(drain(&mut scheduler, 60_000), [peer(0)]);
+    }
+
+    #[test]
+    fn while_nobody_can_be_asked_there_is_a_time_to_wait_until() {
+        // One peer is equal, one is in a long session, one backs off.
+        let mut scheduler = connected(3);
+        scheduler.session_started(&peer(1), 5);
+        scheduler.session_ended(&peer(2), SessionEnd::Failed, 5);
+        scheduler.root_changed(OTHER, 10);
+        scheduler.session_started(&peer(0), 10);
+        scheduler.session_ended(&peer(0), SessionEnd::Equal(OTHER), 11);
+        for now in (10..5_000_000).step_by(1_000) {
+            let asked = drain(&mut scheduler, now);
+            for id in asked {
+                scheduler.session_ended(&id, SessionEnd::Failed, now);
+            }
+            assert!(scheduler.poll_timeout(now) > now, "it would spin at {now}");
+        }
+    }
+
+    #[test]
+    fn three_long_sessions_do_not_keep_a_change_from_the_others() {
+        let mut scheduler = connected(5);
+        for number in 0..3 {
+            scheduler.session_started(&peer(number), 5);
+        }
+        scheduler.root_changed(OTHER, 10);
+        let chosen = drain(&mut scheduler, 10 + GATHER_US);
+        assert_eq!(chosen.len(), 2, "both that are free hear of it");
+    }
+
+    #[test]
+    fn a_peer_that_never_comes_to_an_end_is_asked_more_and_more_rarely() {
+        let mut scheduler = connected(1);
+        let mut now = 10;
+        let mut waits = Vec::new();
+        for _ in 0..16 {
+            scheduler.session_ended(&peer(0), SessionEnd::Unfinished, now);
+            let due = scheduler.peers[&peer(0)].earliest_us;
+            waits.push(due - now);
+            now = due;
+        }
+        assert!(waits[0] < 200_000 && waits[15] > 5_000_000, "{waits:?}");
     }
 }

@@ -121,7 +121,8 @@ impl View {
     }
 
     /// The time that a writer stamps on a new entry of `key` under `grant`: not before now, after every entry
-    /// that stands, inside the chain's times, and not below a floor.
+    /// that stands, not before a grant of the chain was issued, and not below a floor. It may lie after the chain's end;
+    /// then the entry is refused.
     pub fn stamp(&self, key: &Key, grant: Option<&GrantId>, now: Timestamp) -> Timestamp {
         let newest = self.frontier(key).and_then(Frontier::newest);
         let after_newest = newest.map_or(Timestamp::ZERO, |entry| entry.timestamp.saturating_add(1));

@@ -67,7 +67,7 @@ impl Peers {
                 stream.abort(Code::Busy);
                 continue;
             };
-            self.scheduler().session_started(connection.peer().as_bytes());
+            self.scheduler().session_started(connection.peer().as_bytes(), self.inner.clock.now_us());
             self.run(connection.peer(), stream, PathPrefix::root(), false).await;
             drop(place);
         }
@@ -82,7 +82,7 @@ impl Peers {
         let peer = connection.peer();
         match connection.open_session().await {
             Ok(stream) => {
-                self.scheduler().session_started(peer.as_bytes());
+                self.scheduler().session_started(peer.as_bytes(), self.inner.clock.now_us());
                 Ok(self.run(peer, stream, prefix, true).await)
             }
             Err(error) => {

@@ -98,6 +98,9 @@ impl Session {
         }
         let cluster = self.our_hello.as_ref().map(|hello| hello.cluster);
         let cluster = cluster.ok_or(SessionError::Protocol("a fact came before the hellos"))?;
+        if records.is_empty() {
+            return Err(SessionError::Protocol("a frame is empty"));
+        }
         let mut payload = 0;
         let mut charged = Ok(());
         while !records.is_empty() && charged.is_ok() {

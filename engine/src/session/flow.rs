@@ -19,6 +19,9 @@ use bytes::Bytes;
 use kvgossip_grants::{Digest, Fact, Verdict};
 use std::collections::VecDeque;
 
+/// What keeping a received frame costs beside its bytes, about.
+const FRAME_COST_BYTES: usize = 64;
+
 impl Session {
     /// A new session. A responder waits for the initiator's hello.
     pub fn new(config: Config, view: &View) -> Self {
@@ -200,8 +203,12 @@ impl Session {
     }
 
     fn keep_for_answer(&mut self, frame: Bytes) -> Result<(), SessionError> {
-        // A frame past the sender's own limit may be underway when the limit is reached; twice is no accident.
-        self.received_bytes += frame.len();
+        if frame.len() < 2 {
+            return Err(SessionError::Protocol("a frame is empty"));
+        }
+        // A frame costs memory beside its bytes. A frame past the sender's own limit may be underway when the limit is
+        // reached; twice is no accident.
+        self.received_bytes += frame.len() + FRAME_COST_BYTES;
         if self.received_bytes > 2 * MAX_FLIGHT_BYTES {
             return Err(SessionError::Protocol("a flight is too large"));
         }
@@ -313,7 +320,8 @@ impl Session {
                 }
                 if !open {
                     let mut held = std::mem::take(&mut self.held);
-                    held.sort_by_key(|leaf| (view.authority().depth(&leaf.id()), leaf.id()));
+                    held.sort_by_cached_key(|leaf| (view.authority().depth(&leaf.id()), leaf.id()));
+                    held.dedup_by_key(|leaf| leaf.id());
                     self.steps.extend(held.into_iter().map(Step::Held));
                 }
             }

@@ -6,6 +6,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 /// After this many facts that can never be accepted, the peer is dropped.
 pub const MAX_CHARGES: u32 = 8;
+/// Authority facts of a flight that wait for their chain are kept up to this many bytes; beyond that they are left to
+/// the next round.
+pub const MAX_WAITING_BYTES: u64 = 32 << 20;
 
 /// Names an offered fact until its verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -20,6 +23,7 @@ pub(super) struct Intake {
     offered: BTreeMap<Ticket, (u64, Option<Fact>)>,
     /// Authority facts without a live chain: offered again when others of the flight were merged.
     unjustified: Vec<Fact>,
+    unjustified_bytes: u64,
     merged_in_pass: bool,
     changed: bool,
     charges: u32,
@@ -63,8 +67,11 @@ impl Intake {
             }
             (Verdict::Moot(_), _) => self.moot += 1,
             (Verdict::NotYet { .. }, _) => self.not_yet += 1,
-            (Verdict::Unjustified(_), Some(fact)) => self.unjustified.push(fact),
-            (Verdict::Unjustified(_), None) => self.unjustified_total += 1,
+            (Verdict::Unjustified(_), Some(fact)) if self.unjustified_bytes < MAX_WAITING_BYTES => {
+                self.unjustified_bytes += weight;
+                self.unjustified.push(fact);
+            }
+            (Verdict::Unjustified(_), _) => self.unjustified_total += 1,
             (Verdict::Refused(code), _) => return self.charge(code),
         }
         Ok(())
@@ -88,6 +95,7 @@ impl Intake {
             return false;
         }
         let unjustified = std::mem::take(&mut self.unjustified);
+        self.unjustified_bytes = 0;
         if std::mem::take(&mut self.merged_in_pass) && !unjustified.is_empty() {
             unjustified.into_iter().for_each(|fact| self.push(fact));
             return false;

@@ -29,9 +29,9 @@ pub use frame::{
     Hello, MAX_CODE_BYTES, MAX_EXTENSION_BYTES, MAX_EXTENSIONS, MAX_LIST_IDS, MAX_PARTS, MAX_REGION_BYTES,
     MAX_TELLS, PROTOCOL_VERSION,
 };
-pub use intake::{MAX_CHARGES, Ticket};
+pub use intake::{MAX_CHARGES, MAX_WAITING_BYTES, Ticket};
 pub use tally::{Tally, Traffic};
-pub use walk::MAX_FLIGHT_BYTES;
+pub use walk::{MAX_ASKED_BYTES, MAX_FLIGHT_BYTES};
 
 use crate::storage::StorageError;
 use bytes::Bytes;

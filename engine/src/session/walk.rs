@@ -21,6 +21,9 @@ const FRAME_BYTES: usize = 32 * 1024;
 /// The most bytes of walk frames in one flight; what does not fit is left to the next round.
 pub const MAX_FLIGHT_BYTES: usize = 32 << 20;
 
+/// The most bytes of names of regions that one flight asks about; the rest is left to the next round.
+pub const MAX_ASKED_BYTES: usize = 64 << 20;
+
 /// A fact or a run of facts to be sent.
 #[derive(Debug)]
 pub(super) enum Send {
@@ -72,6 +75,8 @@ pub(super) struct Walk {
     open: [Vec<u8>; 4],
     coding: Coding,
     bytes: usize,
+    /// Names of the regions that the flight asks about: the other side's may be long, and are kept until its answer.
+    asked_bytes: usize,
     /// Numbers of the other side's parts, lists and replies in the flight being answered.
     seen: (u64, u64, u64),
     pub(super) sends: VecDeque<Send>,
@@ -92,6 +97,7 @@ impl Walk {
             open: Default::default(),
             coding: Coding::default(),
             bytes: 0,
+            asked_bytes: 0,
             seen: (0, 0, 0),
             sends: VecDeque::new(),
             truncated: false,
@@ -270,16 +276,20 @@ impl Walk {
             return true;
         }
         let Leaf::Entry(_, meta) = leaf else { return false };
-        let above = meta.grant.iter().flat_map(|grant| grant.chain());
-        let ranks = above.map(|grant| self.salt.short(&grant.id().0)).any(|short| short == told.grant);
-        told.is_newer_than(own) && ranks
+        let mut above = meta.grant.iter().flat_map(|grant| grant.chain());
+        told.is_newer_than(own) && above.any(|grant| self.salt.short(&grant.id().0) == told.grant)
     }
 
     /// Asks about a region where the two sides differ: a list of what is here if that is little, else a cut.
     fn ask(&mut self, subject: u64, region: Region) {
         if self.forest.count(&region) <= BUCKET_MAX {
-            let leaves = self.forest.leaves(&region).take(MAX_LIST_IDS);
-            let ids: Vec<u32> = leaves.map(|leaf| leaf.short(&self.salt)).collect();
+            let mut leaves = self.forest.leaves(&region);
+            let ids: Vec<u32> =
+                leaves.by_ref().take(MAX_LIST_IDS).map(|leaf| leaf.short(&self.salt)).collect();
+            let is_whole = leaves.next().is_none();
+            drop(leaves);
+            self.truncated |= !is_whole;
+            self.asked_bytes += region.bytes().len();
             if self.put(kind::LISTS, subject, |out, skipped, _| put_list(out, skipped, &ids)) {
                 self.asked.lists.push((region, ids.len()));
             }
@@ -288,6 +298,7 @@ impl Walk {
         let cut = self.forest.cut(&region, PARTS_TARGET);
         let parts: Vec<(Region, u32)> =
             cut.into_iter().map(|part| (part.region, self.salt.short(&part.digest.0))).collect();
+        self.asked_bytes += parts.iter().map(|(region, _)| region.bytes().len()).sum::<usize>();
         if self.put(kind::PARTS, subject, |out, skipped, _| put_parts(out, skipped, region.bytes(), &parts)) {
             self.asked.parts.extend(parts.into_iter().map(|(region, _)| region));
         }
@@ -301,7 +312,7 @@ impl Walk {
         subject: u64,
         write: impl FnOnce(&mut Vec<u8>, u64, &mut TellCoding),
     ) -> bool {
-        if self.bytes >= MAX_FLIGHT_BYTES {
+        if self.bytes >= MAX_FLIGHT_BYTES || self.asked_bytes >= MAX_ASKED_BYTES {
             self.truncated = true;
             return false;
         }
@@ -341,6 +352,7 @@ impl Walk {
     pub(super) fn end_flight(&mut self) {
         self.coding = Coding::default();
         self.bytes = 0;
+        self.asked_bytes = 0;
     }
 
     /// The next fact to send.

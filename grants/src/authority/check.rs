@@ -163,6 +163,7 @@ impl Authority {
     }
 
     fn entry_proof(&self, entry: &Signed<Entry>, now: Timestamp) -> Result<Proof, Verdict> {
+        self.check_citation(entry.body())?;
         let time = entry.body().timestamp;
         if time > now.saturating_add(MAX_AHEAD_MICROS) {
             return Err(Verdict::NotYet { due: time.saturating_sub(MAX_AHEAD_MICROS) });
@@ -171,15 +172,20 @@ impl Authority {
         Ok(self.proof(grant.map_or(&self.root, |grant| &grant.body().grantee), entry))
     }
 
+    /// No grant is cited exactly if root signs.
+    fn check_citation(&self, entry: &Entry) -> Result<(), Verdict> {
+        let by_root = entry.signer == self.root.entity();
+        match (by_root, entry.grant.is_some()) {
+            (true, true) => Err(Verdict::Refused(Code::RootCites)),
+            (false, false) => Err(Verdict::Refused(Code::NotRoot)),
+            _ => Ok(()),
+        }
+    }
+
     /// The live grant that an entry stands on (`None`: it is root's), if the entry keeps within it.
     pub fn entry_grant(&self, entry: &Entry) -> Result<Option<&Arc<LiveGrant>>, Verdict> {
-        let Some(id) = &entry.grant else {
-            let by_root = entry.signer == self.root.entity();
-            return if by_root { Ok(None) } else { Err(Verdict::Refused(Code::NotRoot)) };
-        };
-        if entry.signer == self.root.entity() {
-            return Err(Verdict::Refused(Code::RootCites));
-        }
+        self.check_citation(entry)?;
+        let Some(id) = &entry.grant else { return Ok(None) };
         let grant = self.cited(id)?;
         if grant.body().grantee.entity() != entry.signer {
             Err(Verdict::Refused(Code::WrongSigner))

@@ -69,7 +69,7 @@ impl Authority {
         let mut rejected: Vec<Rejected> = self
             .grants_of(entity)
             .filter_map(|grant| self.rejection(grant, key, now))
-            .chain(self.revoked_chains(entity))
+            .chain(self.revoked_chains(entity, key, now))
             .collect();
         rejected.sort_by_key(|chain| std::cmp::Reverse((chain.failing, chain.code != Code::GrantRevoked)));
         rejected.truncate(MAX_REJECTED);
@@ -88,23 +88,12 @@ impl Authority {
 
     fn rejection(&self, grant: &LiveGrant, key: &Key, now: Timestamp) -> Option<Rejected> {
         let chain = links(grant);
-        let fault = |link: &Link| {
-            if !link.pattern.matches(key) {
-                Some(Code::OutOfReach)
-            } else if link.expires_at.is_some_and(|expiry| expiry < now) {
-                Some(Code::GrantExpired)
-            } else if link.issued_at > now {
-                Some(Code::OutsideWindow)
-            } else {
-                None
-            }
-        };
-        let found = chain.iter().enumerate().find_map(|(index, link)| Some((index, fault(link)?)));
-        found.map(|(failing, code)| Rejected { chain, failing, code, revocation: None })
+        let (failing, code) = first_fault(&chain, key, now)?;
+        Some(Rejected { chain, failing, code, revocation: None })
     }
 
     /// Chains that ended with a revoked grant to the entity.
-    fn revoked_chains(&self, entity: EntityId) -> impl Iterator<Item = Rejected> {
+    fn revoked_chains(&self, entity: EntityId, key: &Key, now: Timestamp) -> impl Iterator<Item = Rejected> {
         self.revocations().filter_map(move |revocation| {
             let (body, grant) = (revocation.body(), &revocation.body().grant);
             if grant.body().grantee.entity() != entity {
@@ -113,11 +102,30 @@ impl Authority {
             let parent = grant.body().parent.and_then(|id| self.grant(&id));
             let mut chain = parent.map(|parent| links(parent)).unwrap_or_default();
             chain.push(link(grant.id(), grant.body()));
+            if let Some((failing, code)) = first_fault(&chain, key, now) {
+                return Some(Rejected { chain, failing, code, revocation: None });
+            }
             let failing = chain.len() - 1;
             let revocation = Some((revocation.id(), body.by));
             Some(Rejected { chain, failing, code: Code::GrantRevoked, revocation })
         })
     }
+}
+
+/// The first link that does not carry the key at a time, revocations aside.
+fn first_fault(chain: &[Link], key: &Key, now: Timestamp) -> Option<(usize, Code)> {
+    let fault = |link: &Link| {
+        if !link.pattern.matches(key) {
+            Some(Code::OutOfReach)
+        } else if link.expires_at.is_some_and(|expiry| expiry < now) {
+            Some(Code::GrantExpired)
+        } else if link.issued_at > now {
+            Some(Code::OutsideWindow)
+        } else {
+            None
+        }
+    };
+    chain.iter().enumerate().find_map(|(index, link)| Some((index, fault(link)?)))
 }
 
 fn links(grant: &LiveGrant) -> Vec<Link> {

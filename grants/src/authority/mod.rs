@@ -189,6 +189,11 @@ impl Authority {
         self.floors.values()
     }
 
+    /// Whether a grant, revocation or floor stands.
+    pub fn contains(&self, id: &FactId) -> bool {
+        self.grants.contains_key(id) || self.revocation_ids.contains_key(id) || self.floors.contains_key(id)
+    }
+
     /// Any authority fact by its id.
     pub fn fact(&self, id: &FactId) -> Option<Fact> {
         if let Some(grant) = self.grants.get(id) {
@@ -248,7 +253,7 @@ impl Authority {
     /// stands under these and below them.
     pub fn expiring(&self, from: Timestamp, to: Timestamp) -> impl Iterator<Item = GrantId> {
         let none = FactId([0; 32]);
-        self.expiries.range((from, none)..(to, none)).map(|(_, id)| *id)
+        self.expiries.range((from, none)..(to.max(from), none)).map(|(_, id)| *id)
     }
 
     /// Whether an entry of `newer_grant` (`None`: by root) supersedes an older one of `older_grant` of the same

@@ -74,7 +74,11 @@ impl Authority {
         match covers(&chosen, pattern) {
             Inclusion::Included => {}
             Inclusion::NotIncluded { counterexample } => {
-                return Err(PlanError::OutOfReach { counterexample });
+                let mut left_out = parents.iter().skip(MAX_PARENTS);
+                let reached = left_out.any(|parent| parent.reaches(&counterexample));
+                let error =
+                    if reached { PlanError::NotProven } else { PlanError::OutOfReach { counterexample } };
+                return Err(error);
             }
             Inclusion::NotProven { .. } => return Err(PlanError::NotProven),
         }
