@@ -124,7 +124,12 @@ impl Agent {
         let (store, committer) = committer::start(replica, storage).map_err(StartError::Thread)?;
         let intake = Intake::new(store);
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let peers = Peers::start(&config, intake.clone(), &stop, &tasks)?;
+        let peers = Peers::start(&config, intake.clone(), &stop, &tasks).inspect_err(|_| {
+            if let Some(socket) = &config.socket {
+                // Nobody would answer there.
+                let _ = std::fs::remove_file(socket);
+            }
+        })?;
         let inner = Inner {
             intake,
             peers,
@@ -237,7 +242,8 @@ impl Agent {
             let condition = only_if.map(|shown| Condition { key: key.clone(), shown });
             let verdicts = self.inner.intake.offer_if(vec![offered], "put", condition).await?;
             match verdicts.first().copied() {
-                Some(Verdict::Merged) | None => return Ok(fact),
+                // The same entry made twice at the same time is one entry.
+                Some(Verdict::Merged | Verdict::Moot(Code::Known)) | None => return Ok(fact),
                 // Another write came in between and took the same stamp, or a later one.
                 Some(Verdict::Moot(Code::Dominated)) => {}
                 Some(verdict) => return Err(WriteError::Verdict(verdict)),
@@ -312,7 +318,11 @@ impl Agent {
 
     /// Why the agent is not ready; nothing if it is.
     pub fn unready(&self) -> Vec<String> {
-        self.store().failure().map(|error| format!("{}: {error}", error.code())).into_iter().collect()
+        let error = self.store().failure().or_else(|| {
+            let stopped = !self.store().is_running() && !self.inner.stop.is_cancelled();
+            stopped.then(|| StorageError::Stopped("its thread ended unexpectedly; restart the agent".into()))
+        });
+        error.map(|error| format!("{}: {error}", error.code())).into_iter().collect()
     }
 
     /// What the agent says of itself.
@@ -355,7 +365,9 @@ impl WriteError {
         match self {
             Self::NoIdentity => (StatusCode::CONFLICT, "agent.no_identity"),
             Self::NotAuthorised { code, .. } => (StatusCode::FORBIDDEN, code.as_str()),
-            Self::Verdict(_) => (StatusCode::FORBIDDEN, "fact.malformed"),
+            Self::Verdict(verdict) => {
+                (StatusCode::FORBIDDEN, verdict.code().unwrap_or(Code::Malformed).as_str())
+            }
             Self::Commit(CommitError::Storage(error)) => (StatusCode::SERVICE_UNAVAILABLE, error.code()),
             Self::Commit(CommitError::Conflict { .. }) => (StatusCode::PRECONDITION_FAILED, "key.conflict"),
             Self::Signing => (StatusCode::INTERNAL_SERVER_ERROR, "agent.signing"),

@@ -116,6 +116,11 @@ impl Store {
         self.failed.borrow().clone()
     }
 
+    /// Whether the committer takes anything in.
+    pub fn is_running(&self) -> bool {
+        self.batches.has_changed().is_ok()
+    }
+
     /// What changes from now on, in batches.
     pub fn changes(&self) -> broadcast::Receiver<Arc<Vec<Change>>> {
         self.changes.subscribe()

@@ -120,6 +120,7 @@ impl Scheduler {
         let doublings = match end {
             SessionEnd::Equal(root) => {
                 state.equal = Some(root);
+                state.forced = false;
                 state.failures = 0;
                 state.unfinished = 0;
                 state.earliest_us = now_us;

@@ -59,6 +59,11 @@ pub async fn keep_connected(
                     backoff.reset();
                 }
             }
+            // A list of peers that is the same for all replicas names this one too.
+            Err(error) if error.code() == Code::OwnKey => {
+                tracing::info!(address = %target.address, "this replica itself answers there: it is not dialled again");
+                return;
+            }
             // Only the endpoint itself closes a dial that is under way.
             Err(TransportError::ClosedHere) => return,
             Err(TransportError::Duplicate { peer: found }) => peer = Some(found),

@@ -24,6 +24,11 @@ impl Refusal {
         Self::new(StatusCode::BAD_REQUEST, code, &message.to_string())
     }
 
+    /// The agent stops while the request is under way.
+    pub(crate) fn shutdown() -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "http.shutdown", "the agent is shutting down")
+    }
+
     /// For a fact that was not taken in.
     pub(crate) fn from_verdict(verdict: Verdict) -> Self {
         let code = verdict.code().unwrap_or(Code::Known);

@@ -38,9 +38,7 @@ pub(super) async fn page(State(shared): State<Shared>, query: RawQuery) -> Resul
             // Reading values may wait for the disk.
             let reader = shared.agent.store().reader();
             let read = tokio::task::spawn_blocking(move || entries_page(&view, reader.as_ref(), &page));
-            read.await
-                .map_err(|_| Refusal::bad_request("http.shutdown", "the agent is shutting down"))?
-                .map(Json)
+            read.await.map_err(|_| Refusal::shutdown())?.map(Json)
         }
         Some(kind) => {
             Err(Refusal::bad_request("http.query", format!("kind={kind} is not authority or entries")))
@@ -246,7 +244,7 @@ pub(super) async fn plan(
         // Deciding inclusion may take milliseconds of computing.
         let view = view.clone();
         let planned = tokio::task::spawn_blocking(move || view.authority().plan_grant(issuer, &pattern, now));
-        planned.await.map_err(|_| Refusal::bad_request("http.shutdown", "the agent is shutting down"))?
+        planned.await.map_err(|_| Refusal::shutdown())?
     };
     let mut response = PlanResponse {
         cluster: view.authority().cluster().to_string(),

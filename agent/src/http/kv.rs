@@ -5,6 +5,7 @@ use super::{Privileged, Shared};
 use crate::clock;
 use axum::Json;
 use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
@@ -50,8 +51,9 @@ pub(super) async fn put(
     State(shared): State<Shared>,
     uri: Uri,
     headers: HeaderMap,
-    body: Bytes,
+    body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Refusal> {
+    let body = body.map_err(|error| Refusal::new(error.status(), "http.body", &error.body_text()))?;
     write(&shared, &uri, &headers, Some(body)).await
 }
 

@@ -20,6 +20,8 @@ use tokio_util::task::TaskTracker;
 pub const MAX_CONNECTIONS: usize = 512;
 /// A client has this long to send the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Requests under way when the agent stops have this long to end.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest path of a Unix socket that the system takes, in bytes, with its ending zero.
 const MAX_SOCKET_PATH: usize = 108;
 
@@ -136,7 +138,8 @@ async fn serve_one(
         served = &mut connection => served,
         () = stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            // A client that stalls does not keep the agent.
+            tokio::time::timeout(STOP_TIMEOUT, connection).await.unwrap_or(Ok(()))
         }
     };
     if let Err(error) = served {

@@ -5,6 +5,7 @@ use crate::committer::Store;
 use crate::intake::Intake;
 use crate::report::{error_of, session_end, sync_report};
 use kvgossip_api::SyncReport;
+use kvgossip_engine::scheduler::SessionEnd;
 use kvgossip_engine::{Reader, StorageError, View};
 use kvgossip_grants::{Fact, PathPrefix, Verdict};
 use kvgossip_transport::{
@@ -83,13 +84,16 @@ impl Peers {
         match connection.open_session().await {
             Ok(stream) => {
                 self.scheduler().session_started(peer.as_bytes(), self.inner.clock.now_us());
-                Ok(self.run(peer, stream, prefix, true).await)
+                // In a task of its own: whoever asked may go, and the session still ends as it should.
+                let peers = self.clone();
+                let run = async move { peers.run(peer, stream, prefix, true).await };
+                self.inner.tasks.spawn(run).await.map_err(|_| TransportError::ClosedHere)
             }
+            // The session that is under way will end, and says so.
+            Err(error) if matches!(error, TransportError::Busy) => Err(error),
             Err(error) => {
-                use kvgossip_engine::scheduler::SessionEnd;
-                let busy = error.code() == Code::Busy;
-                let end = if busy { SessionEnd::Busy } else { SessionEnd::Failed };
-                self.scheduler().session_ended(peer.as_bytes(), end, self.inner.clock.now_us());
+                let now = self.inner.clock.now_us();
+                self.scheduler().session_ended(peer.as_bytes(), SessionEnd::Failed, now);
                 self.inner.wake.notify_one();
                 Err(error)
             }

@@ -90,12 +90,13 @@ pub(crate) fn agent(args: &AgentArgs) -> Result<Exit> {
 }
 
 async fn run(args: &AgentArgs, config: Config, storage: FjallStorage) -> Result<()> {
-    let (root, socket) = (config.root.clone(), config.socket.clone().unwrap_or_default());
-    let agent = Agent::start(config, Box::new(storage)).await;
-    let agent = agent.map_err(|error| Failure::new(error.code(), error.to_string()))?;
     let signals = |error: io::Error| Failure::new(codes::INTERNAL, format!("no signals: {error}"));
     let mut hangup = signal(SignalKind::hangup()).map_err(signals)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(signals)?;
+    let (root, socket) = (config.root.clone(), config.socket.clone().unwrap_or_default());
+    let agent = Agent::start(config, Box::new(storage)).await;
+    let agent = agent.map_err(|error| Failure::new(error.code(), error.to_string()))?;
     let view = agent.store().view();
     tracing::info!(
         cluster = %root.cluster(), keys = view.entries().len(), root = %view.root(),
@@ -106,13 +107,17 @@ async fn run(args: &AgentArgs, config: Config, storage: FjallStorage) -> Result<
     }
     loop {
         tokio::select! {
-            _ = tokio::signal::ctrl_c() => break,
+            _ = interrupt.recv() => break,
             _ = terminate.recv() => break,
             _ = hangup.recv() => reload(args, &agent),
         }
     }
     tracing::info!("stopping");
-    agent.stop().await;
+    tokio::select! {
+        () = agent.stop() => {}
+        _ = interrupt.recv() => tracing::warn!("stopped at once; everything acknowledged is durable"),
+        _ = terminate.recv() => tracing::warn!("stopped at once; everything acknowledged is durable"),
+    }
     Ok(())
 }
 
@@ -223,7 +228,9 @@ fn open_store(dir: &Path, config: &Config) -> Result<FjallStorage> {
 
 fn log_to_stderr(format: LogFormat) {
     let filter = EnvFilter::try_from_env("KVGOSSIP_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    // A log that nobody takes any more is no reason to stop: the default would panic.
+    let log =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).log_internal_errors(false);
     let log = log.with_ansi(io::stderr().is_terminal());
     match format {
         LogFormat::Text => log.with_target(false).init(),
