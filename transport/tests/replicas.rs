@@ -196,7 +196,7 @@ async fn a_stranger_that_pushes_all_the_same_is_dropped() {
     let (out, inward) = connect(&stranger, &dialled, Some(b.id())).await;
     let scribe = Scribe::new(1);
     let fact = scribe.set(0, "/k", b"v", 1, None);
-    let report = push(&out, &inward, &scribe, vec![fact.to_record().into()]).await;
+    let report = push(&out, &inward, &scribe, vec![[&[6], &fact.to_record()[..]].concat().into()]).await;
     assert_eq!(report.result.unwrap_err().code(), "session.protocol");
     let end = soon(out.closed()).await;
     assert!(matches!(end, TransportError::ByPeer { code: Code::Protocol, .. }), "{end}");
@@ -206,7 +206,7 @@ async fn a_stranger_that_pushes_all_the_same_is_dropped() {
 async fn facts_that_can_never_be_accepted_cost_the_connection() {
     let pair = pair().await;
     let scribe = Scribe::new(1);
-    let report = push(&pair.out, &pair.inward, &scribe, vec![Bytes::from_static(b"\x04junk"); 8]).await;
+    let report = push(&pair.out, &pair.inward, &scribe, vec![Bytes::from_static(b"\x06junk"); 8]).await;
     assert_eq!(report.result.unwrap_err().code(), "peer.misbehaved");
     assert_eq!(report.tally.refused, 8);
     let end = soon(pair.out.closed()).await;
@@ -232,6 +232,7 @@ const PARTS: u8 = 0x11;
 const END: u8 = 0x15;
 
 /// Sends a good hello and then these frames, whatever comes back; gives the report of the other side.
+/// Sends frames out of a liar's hello; frames of facts begin with 6.
 async fn push(from: &Connection, to: &Connection, scribe: &Scribe, frames: Vec<Bytes>) -> SessionReport {
     let mut stream = from.open_session().await.unwrap();
     let liar = replica(scribe, &[scribe.set(0, "/of/the/liar", b"v", 1, None)]);
