@@ -4,13 +4,14 @@ use super::facts::count_frame;
 use super::forest::Phase;
 use super::frame::{Final, Hello, kind};
 use super::intake::{Intake, Ticket};
+use super::rounds::phase_for;
 use super::salt::Salt;
 use super::tally::Tally;
 use super::walk::{MAX_FLIGHT_BYTES, Walk};
 use super::wire::Input;
 use super::{
-    Config, MAX_CODE_BYTES, MAX_FLIGHTS, MAX_FRAME_BYTES, MAX_ROUNDS, Obstacles, Outcome, PROTOCOL_VERSION,
-    Role, Session, SessionError, Step, Turn,
+    Config, MAX_CODE_BYTES, MAX_FLIGHTS, MAX_FRAME_BYTES, Obstacles, Outcome, PROTOCOL_VERSION, Role,
+    Session, SessionError, Step, Turn,
 };
 use crate::storage::Reader;
 use crate::tree::root_digest;
@@ -328,7 +329,7 @@ impl Session {
         }
     }
 
-    fn open_walk(&mut self, view: &View) {
+    pub(super) fn open_walk(&mut self, view: &View) {
         if let Some(walk) = &mut self.walk {
             walk.open();
         }
@@ -342,57 +343,7 @@ impl Session {
         self.open_walk(view);
     }
 
-    fn write_final(&mut self, view: &View) {
-        let ours = Final {
-            authority_root: view.authority_root(),
-            entries_root: view.digest(&self.config.scope),
-            changed: self.intake.take_changed(),
-            obstacles: self.current_obstacles().bits(),
-        };
-        self.steps.push_back(Step::Frame(ours.encode()));
-        self.our_final = Some(ours);
-        let Some(theirs) = self.their_final else { return self.end_flight(false) };
-        match self.compare(&ours, &theirs) {
-            Some(outcome) => self.finish(outcome),
-            None => {
-                self.next_round();
-                self.walk = Some(self.new_walk(phase_for(&ours, &theirs), view));
-                self.open_walk(view);
-                self.end_flight(true);
-            }
-        }
-    }
-
-    /// Both sides come to the same conclusion from the same two finals; `None`: another round.
-    fn compare(&mut self, ours: &Final, theirs: &Final) -> Option<Outcome> {
-        if (ours.authority_root, ours.entries_root) == (theirs.authority_root, theirs.entries_root) {
-            return Some(Outcome::Equal);
-        }
-        if (ours.changed || theirs.changed) && self.round < MAX_ROUNDS {
-            return None;
-        }
-        let obstacles = self.current_obstacles().with_bits(theirs.obstacles);
-        Some(Outcome::Unsettled(obstacles))
-    }
-
-    fn current_obstacles(&self) -> Obstacles {
-        Obstacles {
-            not_yet: self.intake.not_yet > 0,
-            refused: self.intake.refused > 0,
-            unjustified: self.intake.unjustified_total > 0,
-            ..self.obstacles
-        }
-    }
-
-    fn next_round(&mut self) {
-        self.round += 1;
-        self.our_final = None;
-        self.their_final = None;
-        self.closed = false;
-        self.flights_in_round = 0;
-    }
-
-    fn finish(&mut self, outcome: Outcome) {
+    pub(super) fn finish(&mut self, outcome: Outcome) {
         self.outcome = Some(outcome);
         self.after_flight = Turn::Done;
         if self.steps.is_empty() {
@@ -407,7 +358,7 @@ impl Session {
         self.flight_begun = false;
     }
 
-    fn end_flight(&mut self, open: bool) {
+    pub(super) fn end_flight(&mut self, open: bool) {
         self.closed = !open;
         self.steps.push_back(Step::Frame(vec![kind::END, u8::from(open)]));
     }
@@ -437,7 +388,7 @@ impl Session {
         if root(&self.our_hello) == root(&self.their_hello) { Phase::Entries } else { Phase::Authority }
     }
 
-    fn new_walk(&self, phase: Phase, view: &View) -> Walk {
+    pub(super) fn new_walk(&self, phase: Phase, view: &View) -> Walk {
         let nonce = |hello: &Option<Hello>| hello.as_ref().map_or([0; 8], |hello| hello.nonce);
         let (ours, theirs) = (nonce(&self.our_hello), nonce(&self.their_hello));
         let salt = match self.config.role {
@@ -446,9 +397,4 @@ impl Session {
         };
         Walk::new(phase, view, &self.config.scope, salt)
     }
-}
-
-/// Which phase a further round begins with.
-fn phase_for(ours: &Final, theirs: &Final) -> Phase {
-    if ours.authority_root == theirs.authority_root { Phase::Entries } else { Phase::Authority }
 }

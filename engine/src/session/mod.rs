@@ -19,6 +19,7 @@ mod flow;
 mod forest;
 mod frame;
 mod intake;
+mod rounds;
 mod salt;
 mod tally;
 mod tell;
