@@ -7,6 +7,7 @@ pub mod crossing;
 pub mod dice;
 mod expected;
 pub mod fault;
+pub mod hint;
 pub mod judge;
 pub mod ledger;
 mod maker;

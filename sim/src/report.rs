@@ -19,6 +19,8 @@ pub struct Stats {
     /// Sessions that took another round for no reason that is known: two short hashes were alike, or should not
     /// have been.
     pub needless_rounds: u64,
+    /// Sessions that found less than there was, for two short hashes that were alike.
+    pub misled: u64,
     /// Facts that were sent before what they stand on.
     pub early: u64,
     /// Facts that went over the wire.
@@ -44,6 +46,7 @@ impl Stats {
         self.sessions += other.sessions;
         self.cut += other.cut;
         self.needless_rounds += other.needless_rounds;
+        self.misled += other.misled;
         self.early += other.early;
         self.moved += other.moved;
         self.moot += other.moot;
@@ -58,6 +61,7 @@ impl Stats {
         self.sessions += 1;
         self.cut += u64::from(met.equal.is_none());
         self.needless_rounds += u64::from(met.needless_round);
+        self.misled += u64::from(met.misled);
         self.early += met.early;
         self.moved += met.moved;
         self.moot += met.moot;

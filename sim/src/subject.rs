@@ -1,6 +1,7 @@
 //! What is judged: anything that takes facts in, and the real replica as one such thing.
 
 use crate::audit::audit;
+use crate::hint::is_misled;
 use crate::naive::{Answer, Facts};
 use crate::pair::{Ended, Link, sync};
 use crate::replica::SimReplica;
@@ -54,6 +55,8 @@ pub struct Met {
     pub flights: u32,
     /// Whether it took another round although nothing was cut, nothing came meanwhile, and all could be taken in.
     pub needless_round: bool,
+    /// Whether it found less than there was, for two short hashes that were alike.
+    pub misled: bool,
     /// Facts that were sent before what they stand on, as far as that can be seen.
     pub early: u64,
     /// Facts that went over the wire.
@@ -122,8 +125,13 @@ impl Subject for SimReplica {
 
     fn meet(&mut self, other: &mut Self, link: &Link) -> Result<Met, Complaint> {
         let ended = sync(self, other, link);
-        check_session(&ended, link, self, other)
-            .map_err(|what| Complaint::Session(format!("{what}: {ended:?}")))?;
+        let mut misled = false;
+        if let Err(what) = check_session(&ended, link, self, other) {
+            misled = what == UNSETTLED && is_misled(self, other, link.seed, ended.tally.rounds);
+            if !misled {
+                return Err(Complaint::Session(format!("{what}: {ended:?}")));
+            }
+        }
         let (ours, theirs) = (ended.tally, ended.responder_tally);
         let moved = [ours, theirs].map(|tally| tally.received.authority_facts + tally.received.entry_facts);
         Ok(Met {
@@ -131,6 +139,7 @@ impl Subject for SimReplica {
             rounds: ours.rounds,
             flights: ours.flights,
             needless_round: ours.rounds > 1 && link.is_plain() && ours.not_yet + theirs.not_yet == 0,
+            misled,
             early: if link.is_plain() && link.batch == 1 { ended.early } else { 0 },
             moved: moved.iter().sum(),
             moot: ours.moot + theirs.moot,
@@ -166,6 +175,9 @@ impl Subject for SimReplica {
     }
 }
 
+/// The complaint that equal short hashes excuse.
+const UNSETTLED: &str = "unsettled for no good reason";
+
 /// What any session between two honest replicas keeps.
 fn check_session(ended: &Ended, link: &Link, a: &SimReplica, b: &SimReplica) -> Result<(), &'static str> {
     if ended.error.is_some() {
@@ -200,7 +212,7 @@ fn check_session(ended: &Ended, link: &Link, a: &SimReplica, b: &SimReplica) -> 
     if let Outcome::Unsettled(why) = outcome {
         let read_only = !(link.takes_facts.0 && link.takes_facts.1);
         if why.read_only != read_only || !(why.not_yet || why.read_only) || why.truncated {
-            return Err("unsettled for no good reason");
+            return Err(UNSETTLED);
         }
     }
     Ok(())

@@ -2,29 +2,17 @@
 //! roots tell, and another salt finds it.
 
 use kvgossip_engine::session::{Obstacles, Outcome};
-use kvgossip_grants::{Fact, FactId, GrantId, Key};
+use kvgossip_grants::{Fact, GrantId, Key};
+use kvgossip_sim::hint::short;
 use kvgossip_sim::scribe::{Terms, at};
 use kvgossip_sim::{Link, Scribe, SimReplica, sync};
-use siphasher::sip::SipHasher24;
 use std::collections::HashMap;
-use std::hash::Hasher;
 
 const SEED: u64 = 11;
 const KEY: &str = "/a";
 
-/// The short hash of a session with this seed, in its first round, as the protocol defines it.
-fn short(id: &FactId) -> u32 {
-    let mut hasher = blake3::Hasher::new();
-    hasher
-        .update(b"kvgossip/salt\0\0\0")
-        .update(&SEED.to_le_bytes())
-        .update(&(!SEED).to_le_bytes())
-        .update(&[1]);
-    let mut salt = [0; 16];
-    salt.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
-    let mut hasher = SipHasher24::new_with_key(&salt);
-    hasher.write(id.as_bytes());
-    hasher.finish() as u32
+fn first_round(fact: &Fact) -> u32 {
+    short(SEED, 1, fact.id().as_bytes())
 }
 
 /// Two entries of one key and one time with the same short hash: a birthday among a hundred thousand.
@@ -32,7 +20,7 @@ fn twins(scribe: &Scribe, grant: GrantId) -> [Fact; 2] {
     let mut seen: HashMap<u32, u32> = HashMap::new();
     let entry = |n: u32| scribe.set(1, KEY, &n.to_le_bytes(), 100, Some(grant));
     for n in 0.. {
-        if let Some(other) = seen.insert(short(&entry(n).id()), n) {
+        if let Some(other) = seen.insert(first_round(&entry(n)), n) {
             return [entry(other), entry(n)];
         }
     }
@@ -43,7 +31,7 @@ fn replicas(also: bool) -> [SimReplica; 2] {
     let mut scribe = Scribe::new(2);
     let grant = scribe.grant(0, 1, "/**", None, Terms::default());
     let twins = twins(&scribe, grant.id());
-    assert_eq!(short(&twins[0].id()), short(&twins[1].id()));
+    assert_eq!(first_round(&twins[0]), first_round(&twins[1]));
     let mut sides = twins.map(|twin| {
         let mut replica = SimReplica::new(scribe.root().clone(), at(1_000));
         assert!(replica.offer(Fact::Grant(grant.clone())).is_taken_in());
