@@ -37,11 +37,15 @@ impl Tell {
 /// bits = earlier than the reference (1) | exponent (6) | mantissa (8) | other grant (1)
 /// ```
 ///
-/// The reference is the exact time of the flight's first tell and stands in front of it as a varint. Of the
+/// The reference is a time of the sender's choice and stands in front of the flight's first tell as a varint. Of the
 /// distance to it, 9 binary digits are kept: an hour away that is a precision of 14 seconds. Two entries of a key
-/// that are closer in time than this both move, and the merge decides.
+/// that are closer in time than this both move, and the merge decides. With the newest entry told of as reference,
+/// recent entries are told precisely.
 #[derive(Debug, Default)]
 pub(super) struct TellCoding {
+    /// Where the writer wants the reference.
+    chosen: Option<u64>,
+    /// What was written or read.
     reference: Option<u64>,
     grant: u32,
 }
@@ -53,12 +57,18 @@ const MANTISSA_BITS: u32 = 8;
 const MAX_EXPONENT: u32 = 55;
 
 impl TellCoding {
+    /// Chooses the reference of the tells to come; without it, the first one's time is taken.
+    pub(super) fn refer_to(&mut self, time: Option<u64>) {
+        self.chosen = time;
+    }
+
     /// Writes a tell of an entry whose time is `tell.earliest`.
     pub(super) fn put(&mut self, out: &mut Vec<u8>, tell: &Tell) {
         let time = tell.earliest;
         let reference = *self.reference.get_or_insert_with(|| {
-            put_varint(out, time);
-            time
+            let reference = self.chosen.unwrap_or(time);
+            put_varint(out, reference);
+            reference
         });
         out.extend_from_slice(&tell.key.to_le_bytes()[..3]);
         let (exponent, mantissa) = split(time.abs_diff(reference));
@@ -135,7 +145,8 @@ mod tests {
     fn tells_round_trip() {
         let max = kvgossip_grants::Timestamp::MAX.as_micros();
         let (mut out, mut coding) = (Vec::new(), TellCoding::default());
-        let times = [1_000_000, 1_000_001, 999_000, 0, max, 1_000_000];
+        coding.refer_to(Some(1_000_000));
+        let times = [999_999, 1_000_001, 999_000, 0, max, 1_000_000];
         let told = |time, grant| Tell { key: 0xab_cdef, earliest: time, latest: time, grant };
         let tells: Vec<Tell> =
             times.iter().zip([0, 7, 7, 0, 9, 9]).map(|(time, grant)| told(*time, grant)).collect();

@@ -44,6 +44,16 @@ struct Asked {
     claims: usize,
 }
 
+/// A reply that waits until all of a flight are known.
+#[derive(Debug)]
+struct Reply {
+    subject: u64,
+    /// How many ids the list has.
+    listed: usize,
+    wants: Vec<usize>,
+    told: Vec<Leaf>,
+}
+
 /// Where the coding of a flight has come to, the same for who writes it and who reads it.
 #[derive(Debug, Default)]
 struct Coding {
@@ -75,6 +85,8 @@ pub(super) struct Walk {
     open: [Vec<u8>; 4],
     coding: Coding,
     bytes: usize,
+    /// Replies to the flight being answered.
+    replies: Vec<Reply>,
     /// Names of the regions that the flight asks about: the other side's may be long, and are kept until its answer.
     asked_bytes: usize,
     /// Numbers of the other side's parts, lists and replies in the flight being answered.
@@ -97,6 +109,7 @@ impl Walk {
             open: Default::default(),
             coding: Coding::default(),
             bytes: 0,
+            replies: Vec::new(),
             asked_bytes: 0,
             seen: (0, 0, 0),
             sends: VecDeque::new(),
@@ -124,6 +137,7 @@ impl Walk {
                 self.answer_item(kind, &mut input, &asked, &mut coding)?;
             }
         }
+        self.write_replies();
         Ok(())
     }
 
@@ -219,9 +233,19 @@ impl Walk {
             extra
         };
         if !wants.is_empty() {
+            self.replies.push(Reply { subject, listed: ids.len(), wants, told });
+        }
+    }
+
+    /// Writes all replies of the flight. Times are told by their distance to the newest of them.
+    fn write_replies(&mut self) {
+        let replies = std::mem::take(&mut self.replies);
+        let told = replies.iter().flat_map(|reply| &reply.told);
+        self.coding.tells.refer_to(told.map(|leaf| self.tell(leaf).latest).max());
+        for Reply { subject, listed, wants, told } in replies {
             let tells: Vec<Tell> = told.iter().map(|leaf| self.tell(leaf)).collect();
             let write = |out: &mut Vec<u8>, skipped, coding: &mut TellCoding| {
-                put_reply(out, skipped, ids.len(), &wants, &tells, coding);
+                put_reply(out, skipped, listed, &wants, &tells, coding);
             };
             if self.put(kind::REPLIES, subject, write) {
                 self.asked.tells.push(told);
