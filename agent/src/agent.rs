@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::http::{Listener, bind_tcp, bind_unix};
 use crate::intake::Intake;
 use crate::peers::Peers;
+use crate::watch::Hub;
 use axum::http::StatusCode;
 use bytes::Bytes;
 use kvgossip_api::{ApiError, Counts, Digests, StatusResponse, SyncReport};
@@ -105,6 +106,7 @@ pub struct Agent {
 struct Inner {
     intake: Intake,
     peers: Peers,
+    hub: Hub,
     identity: Option<Arc<SigningKey>>,
     token: Option<String>,
     max_value_bytes: usize,
@@ -130,9 +132,11 @@ impl Agent {
                 let _ = std::fs::remove_file(socket);
             }
         })?;
+        let hub = Hub::start(intake.store().clone(), &stop, &tasks);
         let inner = Inner {
             intake,
             peers,
+            hub,
             identity: config.identity.map(Arc::new),
             token: config.token,
             max_value_bytes: config.max_value_bytes,
@@ -185,6 +189,11 @@ impl Agent {
     /// The other replicas.
     pub fn peers(&self) -> &Peers {
         &self.inner.peers
+    }
+
+    /// Where keys are watched.
+    pub fn hub(&self) -> &Hub {
+        &self.inner.hub
     }
 
     /// Where HTTP is served on TCP.

@@ -6,8 +6,8 @@
 use crate::clock;
 use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, Sender, bounded};
-use kvgossip_engine::{Change, Reader, Replica, Storage, StorageError, View};
-use kvgossip_grants::{EntryId, Key, Verdict, Verified};
+use kvgossip_engine::{Change, Reader, Replica, Storage, StorageError, View, Write};
+use kvgossip_grants::{EntryId, FactId, Key, Verdict, Verified};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use tokio::sync::{broadcast, oneshot, watch};
@@ -18,8 +18,8 @@ pub const MAX_WAITING: usize = 1024;
 pub const MAX_BATCH_FACTS: usize = 4096;
 /// A batch is closed when its facts have this many bytes.
 pub const MAX_BATCH_BYTES: usize = 1 << 20;
-/// How many changes a reader of the feed may be behind before it is told that it missed some.
-pub const CHANGE_BUFFER: usize = 8192;
+/// How many batches a reader of the feed may be behind before it is told that it missed some.
+pub const CHANGE_BUFFER: usize = 1024;
 
 struct Request {
     facts: Vec<Verified>,
@@ -34,6 +34,17 @@ pub struct Condition {
     pub key: Key,
     /// this entry must be the one that is shown; `None`: the key must be unset.
     pub shown: Option<EntryId>,
+}
+
+/// A batch that is durable, for those who follow the state.
+#[derive(Debug)]
+pub struct Committed {
+    /// The state that it led to.
+    pub view: Arc<View>,
+    /// What it changed for readers, in order.
+    pub changes: Vec<Change>,
+    /// Grants, revocations and floors that it brought.
+    pub authority: Vec<FactId>,
 }
 
 /// Why facts were not merged.
@@ -61,7 +72,7 @@ pub struct Store {
     requests: Sender<Request>,
     batches: watch::Receiver<u64>,
     failed: watch::Receiver<Option<StorageError>>,
-    changes: broadcast::Sender<Arc<Vec<Change>>>,
+    changes: broadcast::Sender<Arc<Committed>>,
 }
 
 /// What the committer thread owns.
@@ -72,7 +83,7 @@ struct Committer {
     view: Arc<ArcSwap<View>>,
     batches: watch::Sender<u64>,
     failed: watch::Sender<Option<StorageError>>,
-    changes: broadcast::Sender<Arc<Vec<Change>>>,
+    changes: broadcast::Sender<Arc<Committed>>,
 }
 
 /// Starts the committer. It ends, and lets go of the store, when the last [`Store`] is dropped.
@@ -121,8 +132,8 @@ impl Store {
         self.batches.has_changed().is_ok()
     }
 
-    /// What changes from now on, in batches.
-    pub fn changes(&self) -> broadcast::Receiver<Arc<Vec<Change>>> {
+    /// What is committed from now on.
+    pub fn changes(&self) -> broadcast::Receiver<Arc<Committed>> {
         self.changes.subscribe()
     }
 
@@ -240,13 +251,14 @@ impl Committer {
                 return Err(error);
             }
         };
-        if applied.batch.is_some() {
-            self.view.store(Arc::new(self.replica.view().clone()));
-            self.batches.send_replace(self.replica.view().batch());
-        }
-        if !applied.changes.is_empty() {
+        if let Some(batch) = applied.batch {
+            let view = Arc::new(self.replica.view().clone());
+            self.view.store(view.clone());
+            self.batches.send_replace(view.batch());
+            let brought = |write| if let Write::PutAuthority(id, _) = write { Some(id) } else { None };
+            let authority = batch.writes.into_iter().filter_map(brought).collect();
             // Nobody listening is fine.
-            let _ = self.changes.send(Arc::new(applied.changes));
+            let _ = self.changes.send(Arc::new(Committed { view, changes: applied.changes, authority }));
         }
         let mut verdicts = applied.verdicts.into_iter();
         for (count, reply) in replies {

@@ -12,6 +12,7 @@ pub mod intake;
 pub mod peers;
 mod refusals;
 mod report;
+pub mod watch;
 
 pub use agent::{Agent, StartError, WriteError};
 pub use clock::now;

@@ -6,6 +6,7 @@
 mod error;
 mod facts;
 mod state;
+mod watch;
 
 pub use error::ApiError;
 pub use facts::{
@@ -15,6 +16,11 @@ pub use facts::{
 };
 pub use state::{
     Counts, DigestResponse, Digests, PeerRow, StatusResponse, SyncReport, SyncRequest, TrafficRow,
+};
+
+pub use watch::{
+    AuthorityEvent, CauseRow, GapEvent, HeldRow, KeyEvent, MAX_WATCH_FILTERS, MAX_WATCH_KEYS, SyncedEvent,
+    WatchForm, WatchRequest, event,
 };
 
 /// Where an agent listens on TCP unless told otherwise.

@@ -98,6 +98,8 @@ const HTTP: Table = &[
     ("http.too_many_facts", Exit::Error, "too many facts in one request; send them in parts"),
     ("http.page_gone", Exit::Conflict, "the list changed while it was read in pages; begin again"),
     ("http.shutdown", Exit::Unreachable, "the agent is shutting down; ask another, or again later"),
+    ("watch.limit", Exit::Error, "the agent has as many watchers as it serves; watch at another agent"),
+    ("watch.too_much", Exit::Error, "too many keys or filters for one watch; use several"),
     ("entity.malformed", Exit::Error, "the text is not an entity's id"),
     (
         "agent.no_identity",

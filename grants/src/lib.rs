@@ -9,6 +9,7 @@ mod codec;
 mod fact;
 mod filter;
 mod glob;
+mod held;
 mod id;
 mod inclusion;
 mod key;
@@ -33,6 +34,7 @@ pub use fact::{
 };
 pub use filter::{Filter, FilterError, FilterRule, MAX_FILTER_GLOBS};
 pub use glob::{GlobError, GlobErrorKind, KeyGlob, MAX_GLOB_BYTES, MAX_WILDCARDS};
+pub use held::{Held, MAX_HELD_BUCKETS, held_authority};
 pub use id::{ClusterId, Digest, EntityId, EntryId, FactId, GrantId, ParseIdError};
 pub use inclusion::{INCLUSION_BUDGET, INCLUSION_WORK_PER_NODE, Inclusion, included, included_with_budget};
 pub use key::{

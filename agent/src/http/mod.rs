@@ -5,6 +5,7 @@ mod facts;
 mod inspect;
 mod kv;
 mod listen;
+mod watch;
 
 pub use listen::{Listener, MAX_CONNECTIONS, bind_tcp, bind_unix};
 
@@ -45,6 +46,7 @@ pub fn router(agent: Agent, door: Door) -> Router {
         .route("/v1/grants", get(facts::grants))
         .route("/v1/explain", post(facts::explain))
         .route("/v1/plan", post(facts::plan))
+        .route("/v1/watch", get(watch::get).post(watch::post))
         .route("/v1/refusals", get(inspect::refusals))
         .route("/v1/status", get(inspect::status))
         .route("/v1/digest", get(inspect::digest))

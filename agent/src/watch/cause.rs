@@ -1,0 +1,46 @@
+//! Why a watcher is told of a key.
+
+use kvgossip_api::CauseRow;
+use kvgossip_engine::Cause;
+use kvgossip_grants::FactId;
+
+/// The last thing that happened to a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    /// It stood when the watcher came.
+    Current,
+    /// An entry was taken in.
+    Written(FactId),
+    /// A grant was revoked.
+    Revoked(FactId),
+    /// A floor ended entries.
+    Floored(FactId),
+    /// A grant expired.
+    Expired(FactId),
+}
+
+impl From<Cause> for Why {
+    fn from(cause: Cause) -> Self {
+        match cause {
+            Cause::Written(id) => Self::Written(id),
+            Cause::Revoked(id) => Self::Revoked(id),
+            Cause::Floored(id) => Self::Floored(id),
+            // A cause that is not known here is told without its reason.
+            _ => Self::Current,
+        }
+    }
+}
+
+impl Why {
+    /// As it is told; `is_delete`: whether the newest entry unsets the key.
+    pub(super) fn row(self, is_delete: bool) -> CauseRow {
+        let (kind, id) = match self {
+            Self::Current => ("current", None),
+            Self::Written(id) => (if is_delete { "deleted" } else { "written" }, Some(id)),
+            Self::Revoked(id) => ("revoked", Some(id)),
+            Self::Floored(id) => ("floored", Some(id)),
+            Self::Expired(id) => ("expired", Some(id)),
+        };
+        CauseRow { kind: kind.to_owned(), id: id.map(|id| id.to_string()) }
+    }
+}

@@ -1,0 +1,303 @@
+//! Follows what is committed and what expires, and tells the mailboxes of those who watch.
+
+use super::MAX_LOG_KEYS;
+use super::MAX_WATCHERS;
+use super::cause::Why;
+use super::feed::Feed;
+use super::index::{Index, WatcherId};
+use super::interest::Interest;
+use super::log::{Cursor, Log, Step};
+use super::mailbox::Mailbox;
+use crate::clock;
+use crate::committer::{Committed, Store};
+use arc_swap::ArcSwap;
+use kvgossip_engine::View;
+use kvgossip_grants::{Key, Timestamp};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// The longest sleep before the clock is looked at again: it may have been set.
+const MAX_SLEEP: Duration = Duration::from_secs(30);
+
+/// Why nothing can be watched.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WatchError {
+    /// [`MAX_WATCHERS`] are there.
+    #[error("this agent has {MAX_WATCHERS} watchers, which is its limit: watch at another agent")]
+    TooMany,
+}
+
+/// Tells watchers. Clones share it.
+#[derive(Clone)]
+pub struct Hub(Arc<Inner>);
+
+struct Inner {
+    store: Store,
+    /// The state that all mailboxes have heard of, at least.
+    view: ArcSwap<View>,
+    registry: Mutex<Registry>,
+    /// The batch of that state.
+    told: watch::Sender<u64>,
+    epoch: u64,
+    stop: CancellationToken,
+}
+
+struct Registry {
+    index: Index,
+    mailboxes: HashMap<WatcherId, Arc<Mailbox>>,
+    /// Who wants authority facts.
+    facts: BTreeSet<WatcherId>,
+    log: Log,
+    next: WatcherId,
+}
+
+/// One who watches; dropped, it is forgotten.
+pub struct Watcher {
+    hub: Hub,
+    id: WatcherId,
+    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) interest: Interest,
+}
+
+/// Where a new watcher stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Start {
+    /// Everything is told.
+    Fresh,
+    /// What happened after its cursor is in its mailbox.
+    Resumed,
+    /// It named a cursor that leads nowhere.
+    Gap,
+}
+
+impl Hub {
+    /// Starts following a store, until `stop`.
+    pub fn start(store: Store, stop: &CancellationToken, tasks: &TaskTracker) -> Self {
+        let changes = store.changes();
+        let mut epoch = [0; 8];
+        // Without randomness the time of the start has to tell runs apart.
+        if getrandom::fill(&mut epoch).is_err() {
+            epoch = clock::now().as_micros().to_be_bytes();
+        }
+        let registry = Registry {
+            index: Index::default(),
+            mailboxes: HashMap::new(),
+            facts: BTreeSet::new(),
+            log: Log::new(MAX_LOG_KEYS),
+            next: 0,
+        };
+        let view = store.view();
+        let hub = Self(Arc::new(Inner {
+            told: watch::Sender::new(view.batch()),
+            view: ArcSwap::new(view),
+            store,
+            registry: Mutex::new(registry),
+            epoch: u64::from_be_bytes(epoch),
+            stop: stop.clone(),
+        }));
+        let (follower, stop) = (hub.clone(), stop.clone());
+        tasks.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = follower.follow(changes) => {}
+            }
+        });
+        hub
+    }
+
+    /// Begins to watch. `cursor` is the id of the last event of an earlier stream.
+    pub fn watch(&self, interest: Interest, cursor: Option<&str>) -> Result<Feed, WatchError> {
+        let mut registry = self.registry();
+        if registry.mailboxes.len() >= MAX_WATCHERS {
+            return Err(WatchError::TooMany);
+        }
+        let mailbox = Arc::new(Mailbox::default());
+        let start = cursor.map_or(Start::Fresh, |text| self.resume(&registry.log, &interest, &mailbox, text));
+        let id = registry.next;
+        registry.next += 1;
+        registry.index.add(id, &interest);
+        registry.mailboxes.insert(id, mailbox.clone());
+        if interest.authority {
+            registry.facts.insert(id);
+        }
+        drop(registry);
+        Ok(Feed::new(Watcher { hub: self.clone(), id, mailbox, interest }, start))
+    }
+
+    /// How many watch.
+    pub fn watchers(&self) -> usize {
+        self.registry().mailboxes.len()
+    }
+
+    fn resume(&self, log: &Log, interest: &Interest, mailbox: &Mailbox, cursor: &str) -> Start {
+        let steps = match cursor.parse::<Cursor>() {
+            Ok(cursor) if cursor.epoch == self.0.epoch => log.since(cursor.seq),
+            _ => None,
+        };
+        let Some(steps) = steps else { return Start::Gap };
+        mailbox.change(|pending| {
+            for step in steps {
+                if interest.authority {
+                    pending.note_facts(&step.facts);
+                }
+                for (key, why) in step.keys.iter().filter(|(key, _)| interest.includes(key)) {
+                    pending.note_key(key, *why);
+                }
+            }
+        });
+        Start::Resumed
+    }
+
+    fn registry(&self) -> MutexGuard<'_, Registry> {
+        // Changed by whole insertions and removals alone, so a panic elsewhere leaves it usable.
+        self.0.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn follow(&self, mut changes: tokio::sync::broadcast::Receiver<Arc<Committed>>) {
+        // What expired before this is masked in whatever is read from now on.
+        let mut expired_until = clock::now();
+        loop {
+            let sleep = self.until_next_expiry(expired_until);
+            tokio::select! {
+                batch = changes.recv() => match batch {
+                    Ok(batch) => self.tell_batch(&batch),
+                    Err(RecvError::Lagged(_)) => self.tell_gap(),
+                    // All senders are gone, this task's own among them.
+                    Err(RecvError::Closed) => return,
+                },
+                () = tokio::time::sleep(sleep) => expired_until = self.expire(expired_until).await,
+            }
+        }
+    }
+
+    fn until_next_expiry(&self, expired_until: Timestamp) -> Duration {
+        let Some(expiry) = self.0.view.load().authority().next_expiry(expired_until) else {
+            return MAX_SLEEP;
+        };
+        // At the very time it still holds.
+        let due = expiry.saturating_add(1).as_micros();
+        Duration::from_micros(due.saturating_sub(clock::now().as_micros())).min(MAX_SLEEP)
+    }
+
+    /// Tells of all keys that stand on grants that have expired since; gives the new time.
+    async fn expire(&self, since: Timestamp) -> Timestamp {
+        let now = clock::now();
+        // The clock was set back: what expires from here on is told again.
+        if now < since {
+            return now;
+        }
+        let view = self.0.view.load_full();
+        if view.authority().expiring(since, now).next().is_none() {
+            return now;
+        }
+        let reader = self.0.store.reader();
+        let found = tokio::task::spawn_blocking(move || {
+            let authority = view.authority();
+            let mut keys: Vec<(Key, Why)> = Vec::new();
+            for expired in authority.expiring(since, now) {
+                for below in authority.grants().filter(|grant| grant.descends_from(&expired)) {
+                    let each = &mut |key| keys.push((key, Why::Expired(expired)));
+                    if let Err(error) = reader.keys_citing(&below.id(), each) {
+                        tracing::warn!(%error, "what an expired grant carried cannot be read");
+                    }
+                }
+            }
+            keys
+        });
+        let keys = found.await.unwrap_or_default();
+        self.tell(Step { keys, facts: Vec::new() }, None);
+        now
+    }
+
+    fn tell_batch(&self, batch: &Committed) {
+        let keys = batch.changes.iter().map(|change| (change.key.clone(), change.cause.into())).collect();
+        self.tell(Step { keys, facts: batch.authority.clone() }, Some(batch.view.clone()));
+    }
+
+    fn tell(&self, step: Step, view: Option<Arc<View>>) {
+        let mut registry = self.registry();
+        let Registry { index, mailboxes, facts, log, .. } = &mut *registry;
+        for (key, why) in &step.keys {
+            index.each(key, |id| {
+                if let Some(mailbox) = mailboxes.get(&id) {
+                    mailbox.change(|pending| pending.note_key(key, *why));
+                }
+            });
+        }
+        if !step.facts.is_empty() {
+            for mailbox in facts.iter().filter_map(|id| mailboxes.get(id)) {
+                mailbox.change(|pending| pending.note_facts(&step.facts));
+            }
+        }
+        log.push(step);
+        // Last: who reads this view finds everything up to it in its mailbox.
+        if let Some(view) = view {
+            self.publish(view);
+        }
+    }
+
+    /// Batches were missed, which takes more than a thousand of them while this task sleeps.
+    fn tell_gap(&self) {
+        let mut registry = self.registry();
+        registry.log.forget();
+        registry.mailboxes.values().for_each(|mailbox| mailbox.change(super::mailbox::Pending::overflow));
+        self.publish(self.0.store.view());
+    }
+
+    fn publish(&self, view: Arc<View>) {
+        let batch = view.batch();
+        self.0.view.store(view);
+        self.0.told.send_replace(batch);
+    }
+}
+
+impl Watcher {
+    /// The place that everything before is in the mailbox of.
+    pub(super) fn cursor(&self) -> Cursor {
+        Cursor { epoch: self.hub.0.epoch, seq: self.hub.registry().log.seq() }
+    }
+
+    /// Waits until what is durable now is in the view: whoever was told that it wrote something finds it here.
+    pub(super) async fn catch_up(&self) {
+        let batch = self.store().view().batch();
+        // An error means that nothing is told any more.
+        let _ = self.hub.0.told.subscribe().wait_for(|told| *told >= batch).await;
+    }
+
+    /// A state to tell from the beginning; what is in it already is taken out of the mailbox.
+    pub(super) fn begin(&self) -> Arc<View> {
+        // While the registry is held nothing is between the mailboxes and the view.
+        let _registry = self.hub.registry();
+        self.mailbox.take();
+        self.view()
+    }
+
+    /// A state, of which everything is in the mailbox that is not yet taken out.
+    pub(super) fn view(&self) -> Arc<View> {
+        self.hub.0.view.load_full()
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.hub.0.store
+    }
+
+    /// Ends when the agent does.
+    pub(super) async fn stopped(&self) {
+        self.hub.0.stop.cancelled().await;
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        let mut registry = self.hub.registry();
+        registry.index.remove(self.id, &self.interest);
+        registry.mailboxes.remove(&self.id);
+        registry.facts.remove(&self.id);
+    }
+}

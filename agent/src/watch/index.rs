@@ -1,0 +1,116 @@
+//! Who watches a key: found by the key itself, and by the literal beginnings of filters.
+
+use super::interest::Interest;
+use kvgossip_grants::{Filter, Key};
+use std::collections::{BTreeMap, HashMap};
+
+/// Names a watcher.
+pub(super) type WatcherId = u64;
+
+/// Finds watchers. Looking a key up costs one step for the key and one for each *length* of a filter's literal beginning
+/// that occurs, at most `MAX_GLOB_BYTES`; not one for each watcher.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    keys: HashMap<Key, Vec<WatcherId>>,
+    prefixes: HashMap<Box<[u8]>, Vec<(WatcherId, Filter)>>,
+    /// How many distinct beginnings have this many bytes.
+    lengths: BTreeMap<usize, usize>,
+}
+
+impl Index {
+    pub(super) fn add(&mut self, id: WatcherId, interest: &Interest) {
+        for key in &interest.keys {
+            self.keys.entry(key.clone()).or_default().push(id);
+        }
+        for filter in &interest.filters {
+            for prefix in filter.literal_prefixes() {
+                let watchers = self.prefixes.entry(prefix.as_bytes().into()).or_insert_with(|| {
+                    *self.lengths.entry(prefix.len()).or_default() += 1;
+                    Vec::new()
+                });
+                watchers.push((id, filter.clone()));
+            }
+        }
+    }
+
+    pub(super) fn remove(&mut self, id: WatcherId, interest: &Interest) {
+        for key in &interest.keys {
+            if let Some(watchers) = self.keys.get_mut(key) {
+                watchers.retain(|other| *other != id);
+                if watchers.is_empty() {
+                    self.keys.remove(key);
+                }
+            }
+        }
+        for prefix in interest.filters.iter().flat_map(Filter::literal_prefixes) {
+            let Some(watchers) = self.prefixes.get_mut(prefix.as_bytes()) else { continue };
+            watchers.retain(|(other, _)| *other != id);
+            if watchers.is_empty() {
+                self.prefixes.remove(prefix.as_bytes());
+                if let Some(count) = self.lengths.get_mut(&prefix.len()) {
+                    *count -= 1;
+                    if *count == 0 {
+                        self.lengths.remove(&prefix.len());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Names everybody who watches `key`, some perhaps twice.
+    pub(super) fn each(&self, key: &Key, mut hear: impl FnMut(WatcherId)) {
+        self.keys.get(key).into_iter().flatten().copied().for_each(&mut hear);
+        for length in self.lengths.keys() {
+            let Some(prefix) = key.as_bytes().get(..*length) else { break };
+            let watchers = self.prefixes.get(prefix).into_iter().flatten();
+            watchers.filter(|(_, filter)| filter.includes(key)).for_each(|(id, _)| hear(*id));
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.keys.is_empty() && self.prefixes.is_empty() && self.lengths.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kvgossip_api::WatchRequest;
+    use std::collections::BTreeSet;
+
+    fn interest(keys: &[&str], filters: &[&[&str]]) -> Interest {
+        let texts = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        let filters = filters.iter().map(|filter| texts(filter)).collect();
+        Interest::parse(&WatchRequest { keys: texts(keys), filters, ..Default::default() }).expect("good")
+    }
+
+    #[test]
+    fn the_index_finds_exactly_those_who_asked_and_is_empty_when_all_have_gone() {
+        let all = [
+            interest(&["/a", "/a/b"], &[]),
+            interest(&[], &[&["/a/**", "!/a/c/*"]]),
+            interest(&["/a/b"], &[&["/**"]]),
+            interest(&[], &[&["/a/b"], &["!/a"]]),
+            interest(&[], &[&["/a/b", "/z/*", "/a/?"]]),
+        ];
+        let mut index = Index::default();
+        for (id, interest) in all.iter().enumerate() {
+            index.add(id as u64, interest);
+        }
+        for key in ["/a", "/a/b", "/a/c/d", "/z/z", "/q", "/a/bb"] {
+            let key = Key::parse(key).expect("a key");
+            let mut found = BTreeSet::new();
+            index.each(&key, |id| {
+                found.insert(id);
+            });
+            let expected: BTreeSet<u64> =
+                (0..).zip(&all).filter(|(_, interest)| interest.includes(&key)).map(|(id, _)| id).collect();
+            assert_eq!(found, expected, "{key}");
+        }
+        for (id, interest) in all.iter().enumerate() {
+            index.remove(id as u64, interest);
+        }
+        assert!(index.is_empty());
+    }
+}

@@ -1,0 +1,103 @@
+//! Comparing what a watcher holds with what a replica holds: digests over keys and the entries that stand of them.
+//!
+//! Keys are spread over buckets, so that two sides that differ in little exchange little. A bucket's digest is BLAKE3 of
+//! its keys in ascending order, each as its length (u16, big-endian), its bytes, the number of its entries (u32,
+//! big-endian) and their ids in ascending order. A key is in the bucket that the first two bytes of its BLAKE3 hash give,
+//! as a big-endian number modulo the number of buckets. The watcher chooses the number.
+
+use crate::id::{Digest, EntryId, FactId};
+use crate::key::Key;
+
+/// Most buckets of a comparison.
+pub const MAX_HELD_BUCKETS: usize = 256;
+
+/// How many keys a bucket should hold.
+const KEYS_PER_BUCKET: usize = 16;
+
+/// Digests in the making.
+#[derive(Debug)]
+pub struct Held {
+    buckets: Vec<blake3::Hasher>,
+}
+
+impl Held {
+    /// As many buckets as suit a watcher of `keys` keys.
+    pub fn buckets_for(keys: usize) -> usize {
+        (keys / KEYS_PER_BUCKET).next_power_of_two().clamp(1, MAX_HELD_BUCKETS)
+    }
+
+    /// Begins with a number of buckets, which is brought between 1 and [`MAX_HELD_BUCKETS`].
+    pub fn new(buckets: usize) -> Self {
+        Self { buckets: vec![blake3::Hasher::new(); buckets.clamp(1, MAX_HELD_BUCKETS)] }
+    }
+
+    /// The bucket of a key.
+    pub fn bucket(key: &Key, buckets: usize) -> usize {
+        let hash = blake3::hash(key.as_bytes());
+        let [high, low, ..] = *hash.as_bytes();
+        usize::from(u16::from_be_bytes([high, low])) % buckets.max(1)
+    }
+
+    /// Adds a key, after all lesser ones, with the ids of its entries in any order. Keys without entries are left out.
+    pub fn add(&mut self, key: &Key, mut entries: Vec<EntryId>) {
+        if entries.is_empty() {
+            return;
+        }
+        entries.sort_unstable();
+        let bucket = Self::bucket(key, self.buckets.len());
+        let hasher = &mut self.buckets[bucket];
+        // A key has at most 1024 bytes.
+        hasher.update(&(key.as_bytes().len() as u16).to_be_bytes()).update(key.as_bytes());
+        hasher.update(&u32::try_from(entries.len()).unwrap_or(u32::MAX).to_be_bytes());
+        for id in entries {
+            hasher.update(&id.0);
+        }
+    }
+
+    /// The digest of each bucket.
+    pub fn finish(self) -> Vec<Digest> {
+        self.buckets.iter().map(|hasher| Digest(*hasher.finalize().as_bytes())).collect()
+    }
+}
+
+/// The digest over a set of authority facts: BLAKE3 of their ids, which have to be in ascending order.
+pub fn held_authority(ids: impl Iterator<Item = FactId>) -> Digest {
+    let mut hasher = blake3::Hasher::new();
+    for id in ids {
+        hasher.update(&id.0);
+    }
+    Digest(*hasher.finalize().as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digests(rows: &[(&str, &[u8])], buckets: usize) -> Vec<Digest> {
+        let mut held = Held::new(buckets);
+        for (key, ids) in rows {
+            let ids = ids.iter().map(|id| FactId([*id; 32])).collect();
+            held.add(&Key::parse(key).expect("a key"), ids);
+        }
+        held.finish()
+    }
+
+    #[test]
+    fn only_the_bucket_of_a_key_that_differs_differs() {
+        let one = digests(&[("/a", &[1]), ("/b", &[2, 3]), ("/c", &[4])], 64);
+        let same = digests(&[("/a", &[1]), ("/b", &[3, 2]), ("/c", &[4]), ("/d", &[])], 64);
+        assert_eq!(one, same);
+        let other = digests(&[("/a", &[1]), ("/b", &[2, 5]), ("/c", &[4])], 64);
+        let different: Vec<usize> = (0..64).filter(|place| one[*place] != other[*place]).collect();
+        assert_eq!(different, [Held::bucket(&Key::parse("/b").expect("a key"), 64)]);
+    }
+
+    #[test]
+    fn the_number_of_buckets_is_bounded() {
+        assert_eq!(Held::buckets_for(0), 1);
+        assert_eq!(Held::buckets_for(100), 8);
+        assert_eq!(Held::buckets_for(1 << 20), MAX_HELD_BUCKETS);
+        assert_eq!(Held::new(0).finish().len(), 1);
+        assert_eq!(Held::new(1 << 30).finish().len(), MAX_HELD_BUCKETS);
+    }
+}
