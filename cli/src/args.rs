@@ -3,10 +3,13 @@
 use crate::codes;
 use crate::commands::agent::AgentArgs;
 use crate::commands::entry::{DelArgs, GetArgs, LsArgs, SetArgs};
+use crate::commands::export::ExportArgs;
 use crate::commands::grant::GrantArgs;
+use crate::commands::import::ImportArgs;
 use crate::commands::inspect::{DigestArgs, ExplainArgs, RefusalsArgs, StatusArgs, SyncArgs};
 use crate::commands::key::KeygenArgs;
 use crate::commands::revoke::FloorArgs;
+use crate::commands::verify::VerifyArgs;
 use crate::demo::DemoArgs;
 use crate::error::{Exit, Failure, Result};
 use crate::output::Format;
@@ -52,6 +55,9 @@ pub(crate) enum Command {
     Digest(DigestArgs),
     Sync(SyncArgs),
     Refusals(RefusalsArgs),
+    Export(ExportArgs),
+    Import(ImportArgs),
+    Verify(VerifyArgs),
 }
 
 /// Reads the process's arguments. Help and version are answered here.

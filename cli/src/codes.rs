@@ -46,6 +46,11 @@ own_codes! {
     RSA_UNSUPPORTED = "rsa.unsupported", Error, "RSA keys have 2048, 3072 or 4096 bits and the exponent 65537; make one with `kvgossip keygen`";
     TOKEN_MALFORMED = "token.malformed", Error, "the token file does not hold one line of visible ASCII";
     FACTS_MALFORMED = "facts.malformed", Error, "the file does not hold one signed fact a line, as --out writes them";
+    FILE_KIND = "file.not_regular", Error, "something that is neither a file nor a directory was left out; put a file in its place";
+    FILE_NAME = "file.name", Error, "the name of a file cannot be part of a key: keys have 1024 bytes in 32 segments of 255, where a byte outside the alphabet counts 3; rename it";
+    EXPORT_UNKNOWN = "export.unknown", Error, "the file was written by another version; take one that reads it";
+    EXPORT_DAMAGED = "export.damaged", Integrity, "the file is cut off or damaged; make the export again, or take another copy";
+    INTERRUPTED = "interrupted", Error, "the command was told to stop before its end";
     ID_UNKNOWN = "id.unknown", NotFound, "nothing that is known here has such an id; list what there is, or sync first";
     ID_AMBIGUOUS = "id.ambiguous", Usage, "several ids begin with these digits; write more of them";
     KEY_UNSET = "key.unset", NotFound, "the key has no value";

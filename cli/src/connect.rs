@@ -12,6 +12,8 @@ use kvgossip_client::{AgentClient, ClientError, DEFAULT_TIMEOUT, Endpoint};
 use std::env;
 use std::path::PathBuf;
 use std::time::Duration;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Which agent to talk to.
 #[derive(Clone, Debug, Args)]
@@ -73,9 +75,7 @@ impl AgentArgs {
 
 /// Runs a command's conversation with an agent; says so if it takes more than a second.
 pub(crate) fn converse<T>(client: &AgentClient, talk: impl Future<Output = Result<T>>) -> Result<T> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::new(codes::INTERNAL, format!("cannot start: {error}")))?;
-    runtime.block_on(async {
+    runtime()?.block_on(async {
         tokio::pin!(talk);
         match tokio::time::timeout(SILENCE, &mut talk).await {
             Ok(done) => done,
@@ -85,6 +85,34 @@ pub(crate) fn converse<T>(client: &AgentClient, talk: impl Future<Output = Resul
             }
         }
     })
+}
+
+/// Runs work that tells itself how far it is, until it is done or until Ctrl-C. What the work holds is let go of either way.
+pub(crate) fn interruptible<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    runtime()?.block_on(async {
+        tokio::select! {
+            // First: work that is always ready must not hide it.
+            biased;
+            signal = told_to_stop() => Err(signal?),
+            done = work => done,
+        }
+    })
+}
+
+async fn told_to_stop() -> Result<Failure> {
+    let signals = |error| Failure::new(codes::INTERNAL, format!("no signals: {error}"));
+    let mut terminate = signal(SignalKind::terminate()).map_err(signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(signals)?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(Failure::new(codes::INTERRUPTED, "stopped before the end"))
+}
+
+fn runtime() -> Result<Runtime> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| Failure::new(codes::INTERNAL, format!("cannot start: {error}")))
 }
 
 impl From<ClientError> for Failure {

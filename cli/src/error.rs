@@ -77,12 +77,28 @@ impl Failure {
         Self { kind: Kind::Told(told), format: Format::Text }
     }
 
+    /// The stable code; empty for a closed pipe.
+    pub(crate) fn code(&self) -> &str {
+        match &self.kind {
+            Kind::Told(told) => &told.code,
+            Kind::ClosedPipe => "",
+        }
+    }
+
     /// What happened, in one line.
     pub(crate) fn message(&self) -> &str {
         match &self.kind {
             Kind::Told(told) => &told.message,
             Kind::ClosedPipe => "standard output was closed",
         }
+    }
+
+    /// With another exit code than that of its stable code.
+    pub(crate) fn ending_with(mut self, exit: Exit) -> Self {
+        if let Kind::Told(told) = &mut self.kind {
+            told.exit = exit as u8;
+        }
+        self
     }
 
     /// A further line.
@@ -130,17 +146,6 @@ impl Told {
             text.push('\n');
         }
         text
-    }
-}
-
-#[cfg(test)]
-impl Failure {
-    /// The stable code; empty for a closed pipe.
-    pub(crate) fn code(&self) -> &str {
-        match &self.kind {
-            Kind::Told(told) => &told.code,
-            Kind::ClosedPipe => "",
-        }
     }
 }
 

@@ -9,6 +9,7 @@ use std::env;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use tempfile::NamedTempFile;
 
 /// The largest PEM file that is read, in bytes: a key of 4096 bits has 3.3 kB.
 const MAX_PEM_BYTES: usize = 64 << 10;
@@ -126,22 +127,98 @@ pub(crate) fn exists(path: &Path) -> Failure {
 
 /// Makes a file; never replaces one. What could not be written whole is removed.
 pub(crate) fn create(path: &Path, readers: Readers, bytes: &[u8]) -> Result<()> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    if readers == Readers::Owner {
-        use std::os::unix::fs::OpenOptionsExt;
-        options.mode(0o600);
+    let mut new = New::begin(path, readers)?;
+    new.write(bytes)?;
+    new.finish()
+}
+
+/// A file that is made, and removed again if it is dropped before its end: a half-written key or list of facts would only
+/// mislead.
+#[derive(Debug)]
+pub(crate) struct New {
+    path: PathBuf,
+    file: File,
+    whole: bool,
+}
+
+impl New {
+    /// Makes the file; never replaces one.
+    pub(crate) fn begin(path: &Path, readers: Readers) -> Result<Self> {
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        if readers == Readers::Owner {
+            use std::os::unix::fs::OpenOptionsExt;
+            options.mode(0o600);
+        }
+        let file = options.open(path).map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => exists(path),
+            _ => Failure::new(codes::FILE_WRITE, format!("cannot make {}: {error}", path.display())),
+        })?;
+        Ok(Self { path: path.to_owned(), file, whole: false })
     }
-    let mut file = options.open(path).map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => exists(path),
-        _ => Failure::new(codes::FILE_WRITE, format!("cannot make {}: {error}", path.display())),
-    })?;
-    let written = file.write_all(bytes).and_then(|()| file.sync_all());
-    written.map_err(|error| {
-        drop(file);
-        // The file is this command's own: a half-written key or fact would only mislead.
-        let _ = fs::remove_file(path);
-        Failure::new(codes::FILE_WRITE, format!("cannot write {}: {error}", path.display()))
-    })
+
+    /// Appends bytes.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file.write_all(bytes).map_err(|error| unwritable(&self.path, &error))
+    }
+
+    /// Makes it durable.
+    pub(crate) fn finish(mut self) -> Result<()> {
+        self.file.sync_all().map_err(|error| unwritable(&self.path, &error))?;
+        self.whole = true;
+        Ok(())
+    }
+}
+
+impl Drop for New {
+    fn drop(&mut self) {
+        if !self.whole {
+            // The file is this command's own, and there is nobody to tell.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// The failure to write a file.
+pub(crate) fn unwritable(path: &Path, error: &io::Error) -> Failure {
+    Failure::new(codes::FILE_WRITE, format!("cannot write {}: {error}", path.display()))
+}
+
+/// A file that takes another's place once it is whole. Dropped before that, it leaves nothing behind.
+#[derive(Debug)]
+pub(crate) struct Replacement {
+    path: PathBuf,
+    new: NamedTempFile,
+}
+
+impl Replacement {
+    /// Begins beside `path`, where nothing or a regular file may be.
+    pub(crate) fn begin(path: &Path) -> Result<Self> {
+        if path.symlink_metadata().is_ok_and(|found| !found.is_file()) {
+            let text =
+                format!("cannot write {}: something other than a file is in its place", path.display());
+            return Err(Failure::new(codes::FILE_WRITE, text));
+        }
+        let beside = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let new = tempfile::Builder::new().prefix(".kvgossip-").tempfile_in(beside);
+        let new = new.map_err(|error| unwritable(path, &error))?;
+        Ok(Self { path: path.to_owned(), new })
+    }
+
+    /// Where the bytes go.
+    pub(crate) fn file(&self) -> io::Result<File> {
+        self.new.as_file().try_clone()
+    }
+
+    /// Puts the new file in its place, durably.
+    pub(crate) fn finish(self) -> Result<()> {
+        let Self { path, new } = self;
+        new.as_file().sync_all().map_err(|error| unwritable(&path, &error))?;
+        new.persist(&path).map_err(|error| unwritable(&path, &error.error))?;
+        let beside = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        // The name is durable, too, where the system lets a directory be synced.
+        let _ = File::open(beside).and_then(|dir| dir.sync_all());
+        Ok(())
+    }
 }

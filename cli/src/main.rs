@@ -7,13 +7,20 @@ mod connect;
 mod demo;
 mod entity;
 mod error;
+mod factfile;
+mod facts;
 mod files;
 mod ids;
+mod offer;
 mod output;
 mod progress;
 mod sign;
+mod snapshot;
+mod survey;
 mod text;
 mod time;
+mod walk;
+mod writer;
 
 use std::process::ExitCode;
 

@@ -4,15 +4,17 @@ use crate::codes;
 use crate::error::{Exit, Failure, Result};
 use crate::files::{self, Readers};
 use crate::output::{self, short};
+use crate::survey::Source;
 use crate::time;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use clap::Args;
 use kvgossip_api::{FactRow, VerdictRow};
 use kvgossip_client::AgentClient;
 use kvgossip_grants::{
-    Body, ClusterId, EntityId, Fact, Signed, Signer, SigningKey, SigningKeyError, Timestamp, Verdict,
+    Body, ClusterId, EntityId, Fact, PublicKey, Signed, Signer, SigningKey, SigningKeyError, Timestamp,
+    Verdict,
 };
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// How far an agent's clock may be ahead of this machine's before nothing is signed, in microseconds. A time from the far
 /// future would win over every later write.
@@ -27,6 +29,10 @@ pub(crate) struct SignArgs {
     /// Write the signed facts to a new file, one JSON object a line, and send nothing; `-` is standard output.
     #[arg(long, value_name = "FILE", help_heading = "Signing")]
     pub(crate) out: Option<PathBuf>,
+    /// Look grants and entries up in this file of facts, such as an export, instead of asking an agent. Needs --root, unless
+    /// root itself signs.
+    #[arg(long, value_name = "FILE", help_heading = "Signing")]
+    pub(crate) from: Option<PathBuf>,
     /// Sign only for the cluster of this root key. With --out, root itself then needs no agent.
     #[arg(long, value_name = "PUB.pem", help_heading = "Signing")]
     root: Option<PathBuf>,
@@ -57,6 +63,50 @@ impl SignArgs {
         self.identity_file().is_some_and(|path| files::is_dash(&path))
     }
 
+    /// Where facts are looked up: in the file that --from names, else at the agent. `identity` is who signs, if this process
+    /// does.
+    pub(crate) fn source<'a>(
+        &'a self,
+        identity: Option<&Identity>,
+        client: &'a AgentClient,
+    ) -> Result<Lookup<'a>> {
+        let Some(path) = &self.from else { return Ok(Lookup::Agent(client)) };
+        let root = match (&self.root, identity.filter(|identity| identity.known_root().is_some())) {
+            (Some(root), _) => files::public_key(root)?,
+            (None, Some(identity)) => identity.key.public().clone(),
+            (None, None) => {
+                let text =
+                    "--from needs --root PUB.pem: without an agent nothing else tells whose grants count";
+                return Err(Failure::new(codes::USAGE, text));
+            }
+        };
+        Ok(Lookup::File(path, root))
+    }
+
+    /// The cluster that the command line names.
+    fn expected(&self) -> Result<Option<ClusterId>> {
+        let expected = match &self.root {
+            Some(path) => Some(files::public_key(path)?.cluster()),
+            None => None,
+        };
+        match (expected, self.cluster) {
+            (Some(root), Some(cluster)) if root != cluster => {
+                Err(Failure::new(codes::CLUSTER_MISMATCH, "--root and --cluster name different clusters"))
+            }
+            _ => Ok(expected.or(self.cluster)),
+        }
+    }
+
+    /// Reads the id of the agent's cluster and refuses it if the command line names another one.
+    pub(crate) fn check_expected(&self, text: &str) -> Result<ClusterId> {
+        check_cluster(self.expected()?, text)
+    }
+
+    /// Begins the file that --out names, if there is one.
+    pub(crate) fn out_file(&self) -> Result<Option<OutFile>> {
+        self.out.as_deref().map(OutFile::begin).transpose()
+    }
+
     /// Refuses what only makes sense together with a key.
     pub(crate) fn check_unsigned(&self) -> Result<()> {
         if self.out.is_none() {
@@ -74,19 +124,7 @@ impl SignArgs {
             let text = format!("`{verb}` signs: name your private key with --identity or KVGOSSIP_IDENTITY");
             return Err(Failure::new(codes::USAGE, text));
         };
-        let expected = match &self.root {
-            Some(path) => Some(files::public_key(path)?.cluster()),
-            None => None,
-        };
-        if let (Some(root), Some(cluster)) = (expected, self.cluster)
-            && root != cluster
-        {
-            return Err(Failure::new(
-                codes::CLUSTER_MISMATCH,
-                "--root and --cluster name different clusters",
-            ));
-        }
-        Ok(Identity { key: files::signing_key(&path)?, expected: expected.or(self.cluster) })
+        Ok(Identity { expected: self.expected()?, key: files::signing_key(&path)? })
     }
 
     /// Hands facts to the agent, or writes them to the file that `--out` names.
@@ -99,10 +137,24 @@ impl SignArgs {
 
     /// Writes facts to the file that `--out` names.
     pub(crate) fn write_out(&self, facts: &[Fact]) -> Result<()> {
-        let lines: String = facts.iter().map(line_of).collect::<Result<_>>()?;
-        match self.out.as_deref() {
-            Some(path) if !files::is_dash(path) => files::create(path, Readers::Umask, lines.as_bytes()),
-            _ => output::text(&lines),
+        let mut out = OutFile::begin(self.out.as_deref().unwrap_or(Path::new("-")))?;
+        facts.iter().try_for_each(|fact| out.push(fact))?;
+        out.finish()
+    }
+}
+
+/// A [`Source`] with the key that it refers to.
+pub(crate) enum Lookup<'a> {
+    Agent(&'a AgentClient),
+    File(&'a Path, PublicKey),
+}
+
+impl Lookup<'_> {
+    /// As the survey takes it.
+    pub(crate) fn as_source(&self) -> Source<'_> {
+        match self {
+            Self::Agent(client) => Source::Agent(client),
+            Self::File(path, root) => Source::File(path, root),
         }
     }
 }
@@ -126,6 +178,11 @@ impl Identity {
         self.key.public().cluster() == cluster
     }
 
+    /// The cluster that the command line names.
+    pub(crate) fn expected(&self) -> Option<ClusterId> {
+        self.expected
+    }
+
     /// The cluster that the command line names, if this is its root: then no agent is needed to sign.
     pub(crate) fn known_root(&self) -> Option<ClusterId> {
         self.expected.filter(|cluster| self.is_root_of(*cluster))
@@ -133,23 +190,27 @@ impl Identity {
 
     /// Reads the id of the agent's cluster and refuses it if the command line names another one.
     pub(crate) fn check_cluster(&self, text: &str) -> Result<ClusterId> {
-        let cluster: ClusterId = text.parse().map_err(|_| unexpected("a cluster id that is none"))?;
-        match self.expected {
-            Some(expected) if expected != cluster => Err(Failure::new(
-                codes::CLUSTER_MISMATCH,
-                format!(
-                    "the agent belongs to cluster {}, not to {}: nothing was signed; check --agent, --root and --cluster",
-                    cluster.short(),
-                    expected.short()
-                ),
-            )),
-            _ => Ok(cluster),
-        }
+        check_cluster(self.expected, text)
     }
 
     /// Signs a body.
     pub(crate) fn sign<B: Body>(&self, cluster: ClusterId, body: B) -> Result<Signed<B>> {
         Signed::sign(cluster, body, &self.key).map_err(|error| signing_failed(&error))
+    }
+}
+
+fn check_cluster(expected: Option<ClusterId>, text: &str) -> Result<ClusterId> {
+    let cluster: ClusterId = text.parse().map_err(|_| unexpected("a cluster id that is none"))?;
+    match expected {
+        Some(expected) if expected != cluster => Err(Failure::new(
+            codes::CLUSTER_MISMATCH,
+            format!(
+                "the agent belongs to cluster {}, not to {}: nothing was signed; check --agent, --root and --cluster",
+                cluster.short(),
+                expected.short()
+            ),
+        )),
+        _ => Ok(cluster),
     }
 }
 
@@ -205,6 +266,34 @@ fn line_of(fact: &Fact) -> Result<String> {
         .map_err(|error| Failure::new(codes::INTERNAL, format!("cannot write JSON: {error}")))
 }
 
+/// A new file of signed facts, one JSON object a line. Dropped before its end, it leaves nothing behind.
+#[derive(Debug)]
+pub(crate) struct OutFile {
+    /// `None`: standard output.
+    file: Option<files::New>,
+}
+
+impl OutFile {
+    fn begin(path: &Path) -> Result<Self> {
+        let file = if files::is_dash(path) { None } else { Some(files::New::begin(path, Readers::Umask)?) };
+        Ok(Self { file })
+    }
+
+    /// Adds a fact.
+    pub(crate) fn push(&mut self, fact: &Fact) -> Result<()> {
+        let line = line_of(fact)?;
+        match &mut self.file {
+            Some(file) => file.write(line.as_bytes()),
+            None => output::text(&line),
+        }
+    }
+
+    /// Makes the file durable.
+    pub(crate) fn finish(self) -> Result<()> {
+        self.file.map_or(Ok(()), files::New::finish)
+    }
+}
+
 /// Offers facts to the agent; the first that is not taken in is the failure.
 async fn send(client: &AgentClient, facts: &[Fact]) -> Result<()> {
     let verdicts = client.post_facts(facts).await?;
@@ -222,7 +311,7 @@ async fn send(client: &AgentClient, facts: &[Fact]) -> Result<()> {
 }
 
 /// Why a fact was not taken in; `None` if it was, or if there was nothing to do.
-fn refusal(row: &VerdictRow) -> Option<(String, Exit, String)> {
+pub(crate) fn refusal(row: &VerdictRow) -> Option<(String, Exit, String)> {
     if row.verdict == Verdict::Merged.as_str() {
         return None;
     }

@@ -7,13 +7,18 @@ use crate::files;
 use crate::ids::{IdPrefix, id_prefix};
 use crate::output::{self, Format, short, short_or};
 use crate::sign::{Identity, SignArgs, agent_time, unexpected};
+use crate::survey::{Survey, under};
+use crate::writer::{Draft, plan};
 use crate::{text, time};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use bytes::Bytes;
 use clap::Args;
 use kvgossip_api::{DEFAULT_PAGE_ROWS, KeyRow};
 use kvgossip_client::{AgentClient, IfEntry, KeysQuery, Stored, Written};
-use kvgossip_grants::{Code, Entry, EntryFact, Fact, FilterRule, Key, MAX_FILTER_GLOBS, MAX_VALUE_BYTES, Op};
+use kvgossip_grants::{
+    ClusterId, Code, Entry, EntryFact, Fact, FilterRule, Key, MAX_FILTER_GLOBS, MAX_VALUE_BYTES, Op,
+    PathPrefix,
+};
 use serde_json::json;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -193,7 +198,11 @@ impl Write<'_> {
                 return Err(Failure::new(codes::USAGE, text));
             }
             let identity = self.sign.identity("set")?;
-            converse(&client, self.sign_here(&client, &identity))?
+            if self.sign.from.is_some() {
+                converse(&client, self.sign_by_file(&client, &identity))?
+            } else {
+                converse(&client, self.sign_here(&client, &identity))?
+            }
         } else {
             self.sign.check_unsigned()?;
             converse(&client, self.sign_there(&client))?
@@ -232,6 +241,40 @@ impl Write<'_> {
         })
     }
 
+    /// This process signs by what a file of facts says.
+    async fn sign_by_file(&self, client: &AgentClient, identity: &Identity) -> Result<Written> {
+        let lookup = self.sign.source(Some(identity), client)?;
+        let mut survey = Survey::begin(lookup.as_source()).await?;
+        let cluster = survey.view().authority().cluster();
+        identity.check_cluster(&cluster.to_string())?;
+        let mut entries = survey.entries(&under(&PathPrefix::from(self.key)))?;
+        while survey.next(&mut entries).await?.is_some() {}
+        if self.value.is_none() && survey.view().shown(self.key, survey.now()).is_none() {
+            return Err(unset(self.key));
+        }
+        let draft = Draft { key: self.key.clone(), value: self.value.clone() };
+        let entry = plan(identity, survey.view(), survey.now(), &draft).map_err(|refused| {
+            let text = format!("{} may not write {}: {}", identity.entity().short(), self.key, refused.why);
+            Failure::new(refused.code, text)
+        })?;
+        self.sign_and_deliver(client, identity, cluster, entry).await
+    }
+
+    async fn sign_and_deliver(
+        &self,
+        client: &AgentClient,
+        identity: &Identity,
+        cluster: ClusterId,
+        entry: Entry,
+    ) -> Result<Written> {
+        let (timestamp, grant) = (entry.timestamp, entry.grant);
+        let fact = EntryFact::new(identity.sign(cluster, entry)?, self.value.clone().unwrap_or_default())
+            .map_err(|code| Failure::new(codes::INTERNAL, code.help()))?;
+        let written = Written { entry: fact.id(), timestamp, grant };
+        self.sign.deliver(client, &[Fact::Entry(fact)]).await?;
+        Ok(written)
+    }
+
     /// This process signs.
     async fn sign_here(&self, client: &AgentClient, identity: &Identity) -> Result<Written> {
         let answer = client.explain(identity.entity(), self.key).await?;
@@ -247,14 +290,9 @@ impl Write<'_> {
             None => None,
         };
         let timestamp = agent_time(answer.stamp_us)?;
-        let value = self.value.clone().unwrap_or_default();
-        let op = if self.value.is_some() { Op::set(&value) } else { Op::Delete };
+        let op = self.value.as_deref().map_or(Op::Delete, Op::set);
         let entry = Entry { key: self.key.clone(), timestamp, op, signer: identity.entity(), grant };
-        let fact = EntryFact::new(identity.sign(cluster, entry)?, value)
-            .map_err(|code| Failure::new(codes::INTERNAL, code.help()))?;
-        let written = Written { entry: fact.id(), timestamp, grant };
-        self.sign.deliver(client, &[Fact::Entry(fact)]).await?;
-        Ok(written)
+        self.sign_and_deliver(client, identity, cluster, entry).await
     }
 }
 

@@ -8,6 +8,7 @@ use crate::error::{Exit, Failure, Result};
 use crate::files;
 use crate::output::{self, Format, printable, short, table};
 use crate::sign::{Identity, SignArgs, agent_time, nonce, unexpected};
+use crate::survey::Survey;
 use crate::time::When;
 use crate::{text, time};
 use clap::{Args, Subcommand};
@@ -130,7 +131,14 @@ async fn plan_and_mint(
     client: &AgentClient,
     grantee: &PublicKey,
 ) -> Result<Vec<Fact>> {
-    let plan = client.plan(identity.entity(), &args.pattern).await?;
+    let plan = match &args.sign.from {
+        None => client.plan(identity.entity(), &args.pattern).await?,
+        Some(_) => {
+            let lookup = args.sign.source(Some(identity), client)?;
+            let survey = Survey::begin(lookup.as_source()).await?;
+            survey.plan(identity.entity(), &args.pattern)
+        }
+    };
     let cluster = identity.check_cluster(&plan.cluster)?;
     if let Some(failure) = plan_refusal(identity.entity(), &args.pattern, &plan) {
         return Err(failure);

@@ -2,10 +2,15 @@
 
 pub(crate) mod agent;
 pub(crate) mod entry;
+pub(crate) mod export;
 pub(crate) mod grant;
+pub(crate) mod import;
+mod import_dir;
 pub(crate) mod inspect;
 pub(crate) mod key;
+mod rehearse;
 pub(crate) mod revoke;
+pub(crate) mod verify;
 
 use crate::args::{Cli, Command};
 use crate::demo;
@@ -29,5 +34,8 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
         Command::Digest(args) => inspect::digest(&args, format),
         Command::Sync(args) => inspect::sync(&args, format),
         Command::Refusals(args) => inspect::refusals(&args, format),
+        Command::Export(args) => export::export(&args, format),
+        Command::Import(args) => import::import(&args, format),
+        Command::Verify(args) => verify::verify(&args, format),
     }
 }

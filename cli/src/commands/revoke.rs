@@ -1,10 +1,10 @@
 //! `grant revoke` and `floor`: authority and entries ended.
 
-use super::entry::Pages;
+use super::rehearse;
 use crate::codes;
-use crate::connect::{AgentArgs, converse};
+use crate::connect::{AgentArgs, converse, interruptible};
 use crate::error::{Exit, Failure, Result};
-use crate::files;
+use crate::factfile::FactFile;
 use crate::ids::{IdPrefix, id_prefix};
 use crate::output::{self, Format, say};
 use crate::sign::{Identity, SignArgs, nonce};
@@ -12,19 +12,14 @@ use crate::time::When;
 use crate::{text, time};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use clap::Args;
-use kvgossip_api::{DEFAULT_PAGE_ROWS, GrantRow, KeyRow};
 use kvgossip_client::AgentClient;
 use kvgossip_grants::{
     By, ClusterId, Code, EntityId, Fact, FilterRule, Floor, Grant, KeyGlob, MAX_FLOOR_PATTERNS, Revocation,
-    Signed, Timestamp,
+    Signed,
 };
-use serde::Deserialize;
 use serde_json::json;
-use std::collections::BTreeSet;
-use std::path::PathBuf;
-
-/// The largest file that `--from` reads, in bytes.
-const MAX_FACTS_FILE_BYTES: usize = 64 << 20;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 /// Take a grant back, with all that was given under it.
 ///
@@ -35,11 +30,8 @@ pub(crate) struct RevokeArgs {
     /// The grant's id (8 digits or more).
     #[arg(value_parser = id_prefix)]
     id: IdPrefix,
-    /// Take the grant from a file (as --out or `grant ls --output json` write it) instead of asking the agent.
-    #[arg(long, value_name = "FILE")]
-    from: Option<PathBuf>,
-    /// Show which grants and keys would go, and sign nothing.
-    #[arg(long, conflicts_with_all = ["from", "out"])]
+    /// Show which grants and entries would fall, and what the keys would show then; sign nothing.
+    #[arg(long, conflicts_with = "out")]
     dry_run: bool,
     #[command(flatten)]
     sign: SignArgs,
@@ -58,7 +50,7 @@ pub(crate) struct FloorArgs {
     /// Entries written before it fall: a time such as 2030-01-31T12:00:00Z, so long ago, such as 30d, or `now`.
     #[arg(long, value_name = "T", value_parser = time::when)]
     before: When,
-    /// Show which keys would lose their current entry, and sign nothing.
+    /// Show which entries would fall, and what the keys would show then; sign nothing.
     #[arg(long, conflicts_with = "out")]
     dry_run: bool,
     #[command(flatten)]
@@ -69,20 +61,23 @@ pub(crate) struct FloorArgs {
 
 /// Runs `grant revoke`.
 pub(crate) fn revoke(args: &RevokeArgs, format: Format) -> Result<Exit> {
+    let client = args.agent.client()?;
     if args.dry_run {
-        return rehearse_revoke(args, format);
+        let lookup = args.sign.source(None, &client)?;
+        return interruptible(rehearse::revoke(lookup.as_source(), &args.id, format));
     }
     let identity = args.sign.identity("grant revoke")?;
-    if let (Some(path), Some(cluster), Some(_)) = (&args.from, identity.known_root(), &args.sign.out) {
+    // Whoever names the cluster, and the grant in a file, needs no agent to sign.
+    let known = identity.expected().filter(|_| args.sign.out.is_some());
+    if let (Some(path), Some(cluster)) = (&args.sign.from, known) {
         let grant = grant_in_file(path, cluster, &args.id)?;
         let fact = sign_revocation(&identity, cluster, grant)?;
         args.sign.write_out(&[fact])?;
         return Ok(Exit::Ok);
     }
-    let client = args.agent.client()?;
     let fact = converse(&client, async {
         let cluster = identity.check_cluster(&client.status().await?.cluster)?;
-        let grant = match &args.from {
+        let grant = match &args.sign.from {
             Some(path) => grant_in_file(path, cluster, &args.id)?,
             None => match grant_of_agent(&client, cluster, &args.id).await? {
                 Some(grant) => grant,
@@ -157,92 +152,35 @@ fn read_grant(record_b64: &str, cluster: ClusterId, id: &str) -> Result<Signed<G
     let record = BASE64_STANDARD.decode(record_b64).ok();
     match record.and_then(|record| Fact::from_record(cluster, &record).ok()) {
         Some(Fact::Grant(grant)) if grant.id().to_string() == id => Ok(grant),
-        _ => Err(Failure::new(
-            Code::Malformed.as_str(),
-            format!(
-                "what stands for grant {id} is not that grant of cluster {}: nothing was signed",
-                cluster.short()
-            ),
-        )),
+        _ => Err(not_that_grant(id, cluster)),
     }
 }
 
-/// A line of a file of facts, as far as it matters here.
-#[derive(Deserialize)]
-struct FactLine {
-    id: String,
-    kind: String,
-    #[serde(default)]
-    record_b64: String,
+fn not_that_grant(id: &str, cluster: ClusterId) -> Failure {
+    let text = format!(
+        "what stands for grant {id} is not that grant of cluster {}: nothing was signed",
+        cluster.short()
+    );
+    Failure::new(Code::Malformed.as_str(), text)
 }
 
-fn grant_in_file(path: &std::path::Path, cluster: ClusterId, id: &IdPrefix) -> Result<Signed<Grant>> {
-    let fault = |why: &str| Failure::new(codes::FACTS_MALFORMED, format!("{}: {why}", files::name(path)));
-    let bytes = files::read(path, MAX_FACTS_FILE_BYTES)?.ok_or_else(|| fault("more than 64 MiB"))?;
-    let mut lines = Vec::new();
-    for (number, line) in (1..).zip(bytes.split(|byte| *byte == b'\n')).filter(|(_, line)| !line.is_empty()) {
-        let read: FactLine = serde_json::from_slice(line)
-            .map_err(|error| fault(&format!("line {number} is not a fact as --out writes it: {error}")))?;
-        lines.push(read);
+/// A grant of a file, which need not be live there.
+fn grant_in_file(path: &Path, cluster: ClusterId, id: &IdPrefix) -> Result<Signed<Grant>> {
+    let mut file = FactFile::open(path, cluster)?;
+    let mut found: BTreeMap<String, Option<Signed<Grant>>> = BTreeMap::new();
+    while let Some(item) = file.next()? {
+        let Some(name) = item.id().filter(|name| item.kind() == "grant" && name.starts_with(id.as_str()))
+        else {
+            continue;
+        };
+        let grant = match item.fact {
+            Ok(Fact::Grant(grant)) => Some(grant),
+            _ => None,
+        };
+        found.insert(name, grant);
     }
-    let grants = || lines.iter().filter(|line| line.kind == "grant");
-    let whole = id.find("grant", grants().map(|line| line.id.as_str()))?;
-    let record = grants().find(|line| line.id == whole).map_or("", |line| line.record_b64.as_str());
-    read_grant(record, cluster, whole)
-}
-
-fn rehearse_revoke(args: &RevokeArgs, format: Format) -> Result<Exit> {
-    let client = args.agent.client()?;
-    converse(&client, async {
-        let answer = client.grants().await?;
-        let whole = args.id.find("live grant", answer.grants.iter().map(|row| row.id.as_str()))?;
-        let ended = with_descendants(&answer.grants, whole);
-        let cites = |row: &KeyRow| row.grant.as_deref().is_some_and(|grant| ended.contains(grant));
-        show_rehearsal(&client, Vec::new(), cites, &ended, format).await
-    })
-}
-
-/// A grant and all that stem from it; each stands after the one above it.
-fn with_descendants<'a>(rows: &'a [GrantRow], id: &'a str) -> BTreeSet<&'a str> {
-    let mut ended = BTreeSet::from([id]);
-    for row in rows {
-        if row.parent.as_deref().is_some_and(|parent| ended.contains(parent)) {
-            ended.insert(&row.id);
-        }
-    }
-    ended
-}
-
-/// Lists the grants and keys that would go.
-async fn show_rehearsal(
-    client: &AgentClient,
-    filter: Vec<FilterRule>,
-    falls: impl Fn(&KeyRow) -> bool,
-    grants: &BTreeSet<&str>,
-    format: Format,
-) -> Result<Exit> {
-    for grant in grants {
-        match format {
-            Format::Text => output::text(&format!("grant {grant}\n"))?,
-            Format::Json => output::json(&json!({ "kind": "grant", "id": grant }))?,
-        }
-    }
-    let mut pages = Pages::new(client, filter);
-    let mut keys = 0u64;
-    while let Some(rows) = pages.next(DEFAULT_PAGE_ROWS).await? {
-        for row in rows.iter().filter(|row| falls(row)) {
-            keys += 1;
-            match format {
-                Format::Text => output::text(&format!("key {}\n", output::printable(&row.key)))?,
-                Format::Json => output::json(&json!({ "kind": "entry", "id": row.entry, "key": row.key }))?,
-            }
-        }
-    }
-    say(&format!(
-        "nothing was signed; {} grants and the current entries of {keys} keys would go",
-        grants.len()
-    ));
-    Ok(Exit::Ok)
+    let whole = id.find("grant", found.keys().map(String::as_str))?;
+    found.get(whole).cloned().flatten().ok_or_else(|| not_that_grant(whole, cluster))
 }
 
 /// Runs `floor`.
@@ -259,8 +197,11 @@ pub(crate) fn floor(args: &FloorArgs, format: Format) -> Result<Exit> {
             format!("a floor has at most {MAX_FLOOR_PATTERNS} globs, not {}; make several", patterns.len());
         return Err(Failure::new(codes::USAGE, text));
     }
+    let client = args.agent.client()?;
     if args.dry_run {
-        return rehearse_floor(args, &patterns, before, format);
+        let filter = patterns.into_iter().map(|glob| FilterRule { excludes: false, glob }).collect();
+        let lookup = args.sign.source(None, &client)?;
+        return interruptible(rehearse::floor(lookup.as_source(), filter, before, format));
     }
     let identity = args.sign.identity("floor")?;
     let floor = Floor { patterns, before, nonce: nonce()? };
@@ -268,7 +209,6 @@ pub(crate) fn floor(args: &FloorArgs, format: Format) -> Result<Exit> {
         args.sign.write_out(&[Fact::Floor(identity.sign(cluster, floor)?)])?;
         return Ok(Exit::Ok);
     }
-    let client = args.agent.client()?;
     let fact = converse(&client, async {
         let cluster = identity.check_cluster(&client.status().await?.cluster)?;
         if !identity.is_root_of(cluster) {
@@ -284,41 +224,4 @@ pub(crate) fn floor(args: &FloorArgs, format: Format) -> Result<Exit> {
         show_id(&fact, format)?;
     }
     Ok(Exit::Ok)
-}
-
-fn rehearse_floor(args: &FloorArgs, patterns: &[KeyGlob], before: Timestamp, format: Format) -> Result<Exit> {
-    let client = args.agent.client()?;
-    let filter = patterns.iter().cloned().map(|glob| FilterRule { excludes: false, glob }).collect();
-    let falls = |row: &KeyRow| row.timestamp_us < before.as_micros();
-    converse(&client, show_rehearsal(&client, filter, falls, &BTreeSet::new(), format))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn descendants_go_with_a_grant() {
-        let row = |id: &str, parent: Option<&str>| GrantRow {
-            id: id.into(),
-            issuer: String::new(),
-            grantee: String::new(),
-            pattern: String::new(),
-            subgrant: true,
-            parent: parent.map(Into::into),
-            depth: 1,
-            issued_at_us: 0,
-            expires_at_us: None,
-            record_b64: String::new(),
-        };
-        let rows = [
-            row("a", None),
-            row("b", None),
-            row("a1", Some("a")),
-            row("b1", Some("b")),
-            row("a11", Some("a1")),
-        ];
-        assert_eq!(with_descendants(&rows, "a"), BTreeSet::from(["a", "a1", "a11"]));
-        assert_eq!(with_descendants(&rows, "b1"), BTreeSet::from(["b1"]));
-    }
 }

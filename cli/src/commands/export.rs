@@ -1,0 +1,182 @@
+//! `export`: entries with all the authority they stand on, as one file.
+
+use crate::codes;
+use crate::connect::{AgentArgs, interruptible};
+use crate::error::{Exit, Failure, Result};
+use crate::facts::{authority, next_page, read_fact};
+use crate::files;
+use crate::output::{self, Format, say};
+use crate::progress::Progress;
+use crate::sign::unexpected;
+use crate::text;
+use clap::Args;
+use kvgossip_client::{AgentClient, ExportWriter, FactKind, FactsQuery};
+use kvgossip_grants::{ClusterId, Fact, FactId, FilterRule, MAX_FILTER_GLOBS};
+use serde_json::json;
+use std::collections::BTreeSet;
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+/// Write entries, with their signatures and all that they stand on, to a file.
+///
+/// The file holds every live grant, revocation and floor, and the entries of the keys that the globs choose (of all keys
+/// if there is none), deletes included. `verify` checks it without an agent, `import` takes it in, on any replica of the
+/// cluster. Globs are taken as by `ls`.
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// Which keys, such as /my/**; all keys if there is none.
+    #[arg(value_name = "GLOB", value_parser = text::filter_rule)]
+    globs: Vec<FilterRule>,
+    /// The file; one that is there is replaced when the new one is whole, and only its owner may read it. Without it, or
+    /// with `-`, the bytes go to standard output.
+    #[arg(short, value_name = "FILE")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    agent: AgentArgs,
+}
+
+/// What an export holds.
+#[derive(Debug, Default)]
+struct Written {
+    authority: BTreeSet<FactId>,
+    entries: u64,
+    keys: u64,
+}
+
+/// Runs `export`.
+pub(crate) fn export(args: &ExportArgs, format: Format) -> Result<Exit> {
+    if args.globs.len() > MAX_FILTER_GLOBS {
+        let text =
+            format!("at most {MAX_FILTER_GLOBS} globs, not {}: use fewer or wider ones", args.globs.len());
+        return Err(Failure::new(codes::USAGE, text));
+    }
+    let client = args.agent.client()?;
+    match args.out.as_deref().filter(|path| !files::is_dash(path)) {
+        Some(path) => to_file(&client, args, path, format)?,
+        None => to_stdout(&client, args)?,
+    }
+    Ok(Exit::Ok)
+}
+
+fn to_file(client: &AgentClient, args: &ExportArgs, path: &Path, format: Format) -> Result<()> {
+    let failed = |error: io::Error| files::unwritable(path, &error);
+    let new = files::Replacement::begin(path)?;
+    let out = BufWriter::new(new.file().map_err(failed)?);
+    let mut export = Export { client, filter: &args.globs, written: Written::default(), failed: &failed };
+    interruptible(export.run(out))?;
+    new.finish()?;
+    let Written { authority, entries, keys } = export.written;
+    let facts = entries + authority.len() as u64;
+    match format {
+        Format::Json => output::json(&json!({
+            "file": path.display().to_string(),
+            "facts": facts,
+            "authority": authority.len(),
+            "entries": entries,
+            "keys": keys,
+        })),
+        Format::Text => {
+            say(&format!(
+                "{}: {entries} entries of {keys} keys, {} authority facts",
+                path.display(),
+                authority.len()
+            ));
+            Ok(())
+        }
+    }
+}
+
+fn to_stdout(client: &AgentClient, args: &ExportArgs) -> Result<()> {
+    let out = io::stdout().lock();
+    if out.is_terminal() {
+        let text = "an export is binary, and standard output is a terminal: nothing was written";
+        return Err(Failure::new(codes::USAGE, text).note("  name a file with -o FILE, or use a pipe"));
+    }
+    let mut export = Export {
+        client,
+        filter: &args.globs,
+        written: Written::default(),
+        failed: &|error| Failure::output(&error),
+    };
+    interruptible(export.run(BufWriter::new(out)))
+}
+
+/// An export under way.
+struct Export<'a> {
+    client: &'a AgentClient,
+    filter: &'a [FilterRule],
+    written: Written,
+    failed: &'a dyn Fn(io::Error) -> Failure,
+}
+
+impl Export<'_> {
+    async fn run(&mut self, out: impl Write) -> Result<()> {
+        let status = self.client.status().await?;
+        let cluster: ClusterId =
+            status.cluster.parse().map_err(|_| unexpected("a cluster id that is none"))?;
+        let mut progress = Progress::start();
+        let mut writer = ExportWriter::new(out, cluster).map_err(self.failed)?;
+        self.put_authority(&mut writer, cluster).await?;
+        let mut query =
+            FactsQuery { kind: FactKind::Entries, filter: self.filter.to_vec(), limit: None, after: None };
+        loop {
+            let page = self.client.facts(&query).await?;
+            for row in &page.facts {
+                let fact = read_fact(cluster, row)?;
+                self.put_entry(&mut writer, cluster, &fact).await?;
+            }
+            self.written.keys += distinct_keys(&page.facts);
+            let entries = self.written.entries;
+            progress.tell(|| format!("exporting: {entries} entries so far…"));
+            if !next_page(&mut query, page.next)? {
+                break;
+            }
+        }
+        // What changed meanwhile goes along, so that the file never shows what was taken back.
+        if self.client.status().await?.digests.authority != status.digests.authority {
+            self.put_authority(&mut writer, cluster).await?;
+        }
+        writer.finish().map_err(self.failed)?;
+        Ok(())
+    }
+
+    /// Writes the authority facts that are not in the file yet.
+    async fn put_authority<W: Write>(
+        &mut self,
+        writer: &mut ExportWriter<W>,
+        cluster: ClusterId,
+    ) -> Result<()> {
+        for fact in authority(self.client, cluster).await? {
+            if self.written.authority.insert(fact.id()) {
+                writer.push(&fact.to_record()).map_err(self.failed)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes an entry behind the grant that it cites, which may have come while the pages were read.
+    async fn put_entry<W: Write>(
+        &mut self,
+        writer: &mut ExportWriter<W>,
+        cluster: ClusterId,
+        fact: &Fact,
+    ) -> Result<()> {
+        let Fact::Entry(entry) = fact else { return Err(unexpected("authority among the entries")) };
+        if let Some(grant) = entry.entry().grant.filter(|grant| !self.written.authority.contains(grant)) {
+            self.put_authority(writer, cluster).await?;
+            if !self.written.authority.contains(&grant) {
+                // It was revoked since, and the entry fell with it.
+                return Ok(());
+            }
+        }
+        writer.push(&fact.to_record()).map_err(self.failed)?;
+        self.written.entries += 1;
+        Ok(())
+    }
+}
+
+/// How many keys the entries of a page have; those of a key stand side by side on one page.
+fn distinct_keys(rows: &[kvgossip_api::FactRow]) -> u64 {
+    let keys: BTreeSet<_> = rows.iter().filter_map(|row| row.key.as_deref()).collect();
+    keys.len() as u64
+}

@@ -1,0 +1,92 @@
+//! `import`: facts of a file to an agent, or the files of a directory as entries.
+
+use super::import_dir::{DirArgs, import_dir};
+use crate::connect::{AgentArgs, interruptible};
+use crate::error::{Exit, Result};
+use crate::factfile::FactFile;
+use crate::offer::{Judge, Offering, Outcome, incomplete};
+use crate::output::{self, Format};
+use crate::sign::unexpected;
+use clap::{ArgGroup, Args};
+use kvgossip_api::VerdictRow;
+use kvgossip_client::AgentClient;
+use kvgossip_grants::Fact;
+use serde_json::json;
+use std::path::PathBuf;
+
+/// Take facts of a file in, or the files of a directory as entries.
+///
+/// FILE is what `export` or --out wrote; nothing in it is signed anew, and the agent verifies every fact. What is not taken
+/// in is named with its code, and stops nothing; then it ends with the code of the gravest. What was acknowledged before
+/// Ctrl-C stays, and the same command again goes on.
+///
+/// With --dir each file becomes one entry, signed as by `set`: DIR/a/b under /my becomes /my/a/b. Bytes of a name outside
+/// A-Z a-z 0-9 . _ ~ @ : + = , - are spelled as %XX. Values that are there already are not written again, and keys without
+/// a file are left alone.
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("what").required(true).args(["file", "dir"])))]
+pub(crate) struct ImportArgs {
+    /// The file of facts; `-` is standard input.
+    file: Option<PathBuf>,
+    #[command(flatten)]
+    dir: DirArgs,
+    #[command(flatten)]
+    agent: AgentArgs,
+}
+
+/// An agent judges.
+struct There<'a>(&'a AgentClient);
+
+impl Judge for There<'_> {
+    async fn offer(&mut self, facts: Vec<Fact>) -> Result<Vec<VerdictRow>> {
+        Ok(self.0.post_facts(&facts).await?)
+    }
+}
+
+/// Runs `import`.
+pub(crate) fn import(args: &ImportArgs, format: Format) -> Result<Exit> {
+    match &args.file {
+        Some(path) => import_file(path, args, format),
+        None => import_dir(&args.dir, &args.agent, format),
+    }
+}
+
+fn import_file(path: &std::path::Path, args: &ImportArgs, format: Format) -> Result<Exit> {
+    let client = args.agent.client()?;
+    let cluster = crate::connect::converse(&client, async {
+        let status = client.status().await?;
+        args.dir.sign.check_expected(&status.cluster)
+    })?;
+    let mut file = FactFile::open(path, cluster)?;
+    let mut judge = There(&client);
+    let mut offering = Offering {
+        file: &mut file,
+        judge: &mut judge,
+        format,
+        doing: "importing",
+        outcome: Outcome::default(),
+    };
+    let offered = interruptible(offering.run());
+    let outcome = offering.outcome;
+    show(&outcome, format)?;
+    offered.map_err(|failure| {
+        failure.note(
+            "what was acknowledged stays; run the same command again to go on: what is there is passed over",
+        )
+    })?;
+    incomplete(&outcome, "were not taken in").map_or(Ok(Exit::Ok), Err)
+}
+
+fn show(outcome: &Outcome, format: Format) -> Result<()> {
+    let Outcome { facts, merged, known, superseded, refused, .. } = outcome;
+    match format {
+        Format::Json => {
+            let mut object = serde_json::to_value(outcome).map_err(|_| unexpected("no JSON"))?;
+            object["kind"] = json!("summary");
+            output::json(&object)
+        }
+        Format::Text => output::text(&format!(
+            "{facts} facts: {merged} new, {known} there already, {superseded} superseded, {refused} not taken in\n"
+        )),
+    }
+}

@@ -1,0 +1,162 @@
+//! `--dry-run` of `grant revoke` and `floor`: what would fall.
+
+use crate::error::{Exit, Result};
+use crate::output::{self, Format, printable, say};
+use crate::progress::Progress;
+use crate::survey::{Source, Survey};
+use kvgossip_engine::{EntryMeta, Frontier};
+use kvgossip_grants::{EntryId, FilterRule, GrantId, Key, LiveGrant, Timestamp};
+use serde_json::json;
+use std::collections::BTreeSet;
+
+/// How many grants, and how many keys, are listed for people.
+const MAX_LISTED: u64 = 100;
+
+/// What a key shows once entries have fallen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum After {
+    /// The same as before.
+    Same,
+    /// Nothing.
+    Unset,
+    /// An older entry.
+    Older(EntryId),
+}
+
+/// Counts of what would fall.
+#[derive(Debug, Default)]
+struct Fall {
+    grants: u64,
+    entries: u64,
+    /// Keys that show something else.
+    keys: u64,
+    unset: u64,
+}
+
+/// Shows what a revocation of `id` would end.
+pub(crate) async fn revoke(source: Source<'_>, id: &crate::ids::IdPrefix, format: Format) -> Result<Exit> {
+    let mut survey = Survey::begin(source).await?;
+    let authority = survey.view().authority();
+    let ids: Vec<String> = authority.grants().map(|grant| grant.id().to_string()).collect();
+    let whole = id.find("live grant", ids.iter().map(String::as_str))?;
+    let Some(top) = authority.grants().find(|grant| grant.id().to_string() == whole) else {
+        return Ok(Exit::NotFound);
+    };
+    let filter = vec![FilterRule { excludes: false, glob: top.body().pattern.clone() }];
+    let top = top.id();
+    let mut ended: Vec<_> = authority.grants().filter(|grant| grant.descends_from(&top)).cloned().collect();
+    ended.sort_by_key(|grant| (grant.depth(), grant.id()));
+    let mut fall = Fall::default();
+    for grant in &ended {
+        fall.grants += 1;
+        show_grant(grant, fall.grants, format)?;
+    }
+    more(fall.grants, "grants", format)?;
+    let ids: BTreeSet<GrantId> = ended.iter().map(|grant| grant.id()).collect();
+    let falls = |entry: &EntryMeta| entry.grant_id().is_some_and(|grant| ids.contains(&grant));
+    entries(&mut survey, &filter, falls, fall, format).await
+}
+
+/// Shows what a floor would end.
+pub(crate) async fn floor(
+    source: Source<'_>,
+    filter: Vec<FilterRule>,
+    before: Timestamp,
+    format: Format,
+) -> Result<Exit> {
+    let mut survey = Survey::begin(source).await?;
+    let falls = |entry: &EntryMeta| entry.timestamp < before;
+    entries(&mut survey, &filter, falls, Fall::default(), format).await
+}
+
+async fn entries(
+    survey: &mut Survey<'_>,
+    filter: &[FilterRule],
+    falls: impl Fn(&EntryMeta) -> bool,
+    mut fall: Fall,
+    format: Format,
+) -> Result<Exit> {
+    let mut progress = Progress::start();
+    let mut left = survey.entries(filter)?;
+    while let Some(read) = survey.next(&mut left).await? {
+        let keys: BTreeSet<&Key> = read.iter().map(|entry| &entry.entry().key).collect();
+        for key in keys {
+            let Some(frontier) = survey.view().frontier(key) else { continue };
+            let ending = frontier.entries().iter().filter(|entry| falls(entry)).count() as u64;
+            if ending > 0 {
+                fall.entries += ending;
+                progress.clear();
+                show_key(key, after(frontier, &falls, survey.now()), &mut fall, format)?;
+            }
+        }
+        progress.tell(|| format!("{} entries so far…", fall.entries));
+    }
+    drop(progress);
+    more(fall.keys, "keys", format)?;
+    summary(&fall, format)
+}
+
+/// What a reader sees once the entries that fall are gone.
+fn after(frontier: &Frontier, falls: impl Fn(&EntryMeta) -> bool, now: Timestamp) -> After {
+    let shown = |entry: Option<&EntryMeta>| entry.filter(|entry| !entry.is_delete).map(|entry| entry.id);
+    let left = frontier.entries().iter().filter(|entry| !entry.is_masked(now) && !falls(entry));
+    let new = shown(left.max_by_key(|entry| (entry.timestamp, entry.id)));
+    match (shown(frontier.shown(now)), new) {
+        (old, new) if old == new => After::Same,
+        (_, None) => After::Unset,
+        // Also below a delete that falls.
+        (_, Some(new)) => After::Older(new),
+    }
+}
+
+fn show_grant(grant: &LiveGrant, number: u64, format: Format) -> Result<()> {
+    let (id, grantee, pattern) = (grant.id(), grant.body().grantee.entity(), &grant.body().pattern);
+    match format {
+        Format::Json => output::json(&json!({
+            "kind": "grant", "id": id.to_string(), "grantee": grantee.to_string(), "pattern": pattern.as_str(),
+        })),
+        Format::Text if number > MAX_LISTED => Ok(()),
+        Format::Text => output::text(&format!("grant {id} to {} over {pattern}\n", grantee.short())),
+    }
+}
+
+fn show_key(key: &Key, after: After, fall: &mut Fall, format: Format) -> Result<()> {
+    let (text, older) = match after {
+        After::Same => return Ok(()),
+        After::Unset => {
+            fall.unset += 1;
+            ("unset".to_owned(), None)
+        }
+        After::Older(id) => (format!("back to entry {}", id.short()), Some(id.to_string())),
+    };
+    fall.keys += 1;
+    match format {
+        Format::Json => output::json(&json!({ "kind": "key", "key": key.as_str(), "becomes": older })),
+        Format::Text if fall.keys > MAX_LISTED => Ok(()),
+        Format::Text => output::text(&(printable(&format!("key {key}: {text}")) + "\n")),
+    }
+}
+
+fn more(count: u64, what: &str, format: Format) -> Result<()> {
+    match format {
+        Format::Text if count > MAX_LISTED => {
+            output::text(&format!("… and {} more {what}; --output json lists them all\n", count - MAX_LISTED))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn summary(fall: &Fall, format: Format) -> Result<Exit> {
+    let Fall { grants, entries, keys, unset } = fall;
+    match format {
+        Format::Json => output::json(&json!({
+            "kind": "summary", "grants": grants, "entries": entries, "keys": keys, "unset": unset,
+        }))?,
+        Format::Text => say(&format!(
+            "nothing was signed; {grants} grants and {entries} entries would fall: {unset} keys would be unset, {} go back to \
+             an older entry",
+            keys - unset
+        )),
+    }
+    Ok(Exit::Ok)
+}

@@ -1,0 +1,98 @@
+//! `verify`: a file of facts against the root's key, without an agent.
+
+use crate::connect::interruptible;
+use crate::error::{Exit, Result};
+use crate::factfile::FactFile;
+use crate::files;
+use crate::offer::{Judge, Offering, Outcome, incomplete, row_of};
+use crate::output::{self, Format, table};
+use crate::snapshot::Snapshot;
+use clap::Args;
+use kvgossip_api::VerdictRow;
+use kvgossip_grants::Fact;
+use serde_json::json;
+use std::path::PathBuf;
+
+/// Check every signature and every chain of grants in a file, without an agent.
+///
+/// Reads what `export` and --out write. What does not verify is named; then it ends with 8, as it does for a file that was
+/// cut off or damaged. The digest that is shown is that of a replica which holds just these facts: after an export of
+/// everything it is the one of `kvgossip digest`.
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// The file; `-` is standard input.
+    file: PathBuf,
+    /// The public key of the cluster's root.
+    #[arg(long, value_name = "PUB.pem")]
+    root: PathBuf,
+}
+
+/// Judges in this process.
+struct Here(Snapshot);
+
+impl Judge for Here {
+    async fn offer(&mut self, facts: Vec<Fact>) -> Result<Vec<VerdictRow>> {
+        let ids: Vec<_> = facts.iter().map(|fact| fact.id().to_string()).collect();
+        let verdicts = self.0.take(facts)?;
+        Ok(ids.into_iter().zip(verdicts).map(|(id, verdict)| row_of(Some(id), verdict)).collect())
+    }
+}
+
+/// Runs `verify`.
+pub(crate) fn verify(args: &VerifyArgs, format: Format) -> Result<Exit> {
+    let root = files::public_key(&args.root)?;
+    let mut file = FactFile::open(&args.file, root.cluster())?;
+    let mut judge = Here(Snapshot::new(root));
+    let mut offering = Offering {
+        file: &mut file,
+        judge: &mut judge,
+        format,
+        doing: "verifying",
+        outcome: Outcome::default(),
+    };
+    let read = interruptible(offering.run());
+    let outcome = offering.outcome;
+    show(&judge.0, &outcome, format)?;
+    read?;
+    match incomplete(&outcome, "do not verify") {
+        // Whatever the reason: a file with it is not what it should be.
+        Some(failure) => Err(failure.ending_with(Exit::Integrity)),
+        None => Ok(Exit::Ok),
+    }
+}
+
+fn show(snapshot: &Snapshot, outcome: &Outcome, format: Format) -> Result<()> {
+    let view = snapshot.view();
+    let authority = view.authority();
+    let counts = [
+        ("keys", view.entries().len()),
+        ("grants", authority.grants().count()),
+        ("revocations", authority.revocations().count()),
+        ("floors", authority.floors().count()),
+    ];
+    let verified = outcome.facts - outcome.refused;
+    if format == Format::Json {
+        let mut object = json!({
+            "kind": "summary",
+            "cluster": authority.cluster().to_string(),
+            "facts": outcome.facts,
+            "verified": verified,
+            "superseded": outcome.superseded,
+            "failed": outcome.refused,
+            "root": view.root().to_string(),
+        });
+        for (name, count) in counts {
+            object[name] = count.into();
+        }
+        return output::json(&object);
+    }
+    let counts = counts.map(|(name, count)| format!("{count} {name}")).join(", ");
+    let row = |name: &str, value: String| [name.to_owned(), value];
+    let rows = [
+        row("cluster", authority.cluster().to_string()),
+        row("verified", format!("{verified} of {} facts", outcome.facts)),
+        row("holds", counts),
+        row("digest", view.root().to_string()),
+    ];
+    output::text(&table(["", ""], &rows))
+}

@@ -1,0 +1,258 @@
+//! Files of signed facts: those of `export`, and the lines that `--out` and `--output json` write.
+
+use crate::codes;
+use crate::error::{Failure, Result};
+use crate::files;
+use base64::prelude::{BASE64_STANDARD, Engine};
+use kvgossip_client::{EXPORT_MAGIC, ExportError, ExportReader};
+use kvgossip_grants::{ClusterId, Code, Fact, MAX_RECORD_BYTES};
+use serde::Deserialize;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+/// The longest line that is read, in bytes: the largest fact in base64, and the rest of the object.
+const MAX_LINE_BYTES: usize = MAX_RECORD_BYTES.div_ceil(3) * 4 + 4096;
+
+/// A fact of a file, or what stands in its place.
+#[derive(Debug)]
+pub(crate) struct Item {
+    /// Counts the facts of the file from 1; in a file of lines, the line.
+    pub(crate) number: u64,
+    /// The fact, or why the bytes are none.
+    pub(crate) fact: Result<Fact, Code>,
+    /// What a line says of its fact. It is believed only where it fits.
+    said: Said,
+}
+
+/// A line of `--out`, as far as it matters here.
+#[derive(Debug, Default, Deserialize)]
+struct Said {
+    id: Option<String>,
+    kind: Option<String>,
+    #[serde(default)]
+    record_b64: String,
+}
+
+impl Item {
+    /// The id that the fact has, or is said to have.
+    pub(crate) fn id(&self) -> Option<String> {
+        self.fact.as_ref().ok().map(|fact| fact.id().to_string()).or_else(|| self.said.id.clone())
+    }
+
+    /// What kind of fact it is, or is said to be.
+    pub(crate) fn kind(&self) -> &str {
+        match &self.fact {
+            Ok(fact) => fact.kind(),
+            Err(_) => self.said.kind.as_deref().unwrap_or("fact"),
+        }
+    }
+
+    /// The key of an entry.
+    pub(crate) fn key(&self) -> Option<String> {
+        match &self.fact {
+            Ok(Fact::Entry(entry)) => Some(entry.entry().key.to_string()),
+            _ => None,
+        }
+    }
+
+    /// Whether there is nothing but a name: `grant ls` writes such lines for revocations.
+    pub(crate) fn is_bare(&self) -> bool {
+        self.fact.is_err() && self.said.record_b64.is_empty() && self.said.id.is_some()
+    }
+
+    /// For people: which fact of the file this is.
+    pub(crate) fn name(&self) -> String {
+        let id = self.id().map_or_else(String::new, |id| format!(" {}", crate::output::short(&id)));
+        let key = self.key().map_or_else(String::new, |key| format!(" {key}"));
+        format!("{}{id}{key}", self.kind())
+    }
+}
+
+/// A file of facts, read one after the other and as often as is needed.
+#[derive(Debug)]
+pub(crate) struct FactFile {
+    path: PathBuf,
+    /// A copy of what is no regular file.
+    file: File,
+    cluster: ClusterId,
+    reader: Reader,
+    number: u64,
+}
+
+#[derive(Debug)]
+enum Reader {
+    Export(Box<ExportReader<BufReader<File>>>),
+    Lines(BufReader<File>),
+}
+
+impl FactFile {
+    /// Opens a file, or standard input, with facts of `cluster`.
+    ///
+    /// # Errors
+    /// When it cannot be read, is no file of facts, or is one of another cluster.
+    pub(crate) fn open(path: &Path, cluster: ClusterId) -> Result<Self> {
+        let file = open_seekable(path)?;
+        let reader = Reader::new(path, &file, cluster)?;
+        Ok(Self { path: path.to_owned(), file, cluster, reader, number: 0 })
+    }
+
+    /// Begins again.
+    pub(crate) fn rewind(&mut self) -> Result<()> {
+        self.reader = Reader::new(&self.path, &self.file, self.cluster)?;
+        self.number = 0;
+        Ok(())
+    }
+
+    /// The next fact; `None` after the last one.
+    ///
+    /// # Errors
+    /// When nothing can be read from here on. A single bad fact is no such error.
+    pub(crate) fn next(&mut self) -> Result<Option<Item>> {
+        self.number += 1;
+        match &mut self.reader {
+            Reader::Export(reader) => {
+                let record = reader.next_record().map_err(|error| export_failure(&self.path, &error))?;
+                let Some(record) = record else { return Ok(None) };
+                let fact = Fact::from_record(self.cluster, &record);
+                Ok(Some(Item { number: self.number, fact, said: Said::default() }))
+            }
+            Reader::Lines(reader) => loop {
+                let mut line = Vec::new();
+                let limit = MAX_LINE_BYTES as u64 + 1;
+                let read = reader.by_ref().take(limit).read_until(b'\n', &mut line);
+                read.map_err(|error| unreadable(&self.path, &error))?;
+                if line.is_empty() {
+                    return Ok(None);
+                }
+                if !line.trim_ascii().is_empty() {
+                    return parse_line(&self.path, self.cluster, self.number, &line).map(Some);
+                }
+                self.number += 1;
+            },
+        }
+    }
+}
+
+impl Reader {
+    fn new(path: &Path, file: &File, cluster: ClusterId) -> Result<Self> {
+        let unreadable = |error: io::Error| unreadable(path, &error);
+        let mut file = file.try_clone().map_err(unreadable)?;
+        file.rewind().map_err(unreadable)?;
+        let mut reader = BufReader::with_capacity(1 << 16, file);
+        let begins = reader.fill_buf().map_err(unreadable)?;
+        // A short file that begins like an export is a cut export, not a line.
+        let shared = begins.len().min(EXPORT_MAGIC.len());
+        if shared == 0 || begins[..shared] != EXPORT_MAGIC[..shared] {
+            return Ok(Self::Lines(reader));
+        }
+        let export = ExportReader::new(reader).map_err(|error| export_failure(path, &error))?;
+        if export.cluster() != cluster {
+            let text = format!(
+                "{} has facts of cluster {}, not of {}: nothing was taken from it",
+                files::name(path),
+                export.cluster().short(),
+                cluster.short()
+            );
+            return Err(Failure::new(codes::CLUSTER_MISMATCH, text));
+        }
+        Ok(Self::Export(Box::new(export)))
+    }
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Failure {
+    Failure::new(codes::FILE_READ, format!("cannot read {}: {error}", files::name(path)))
+}
+
+fn export_failure(path: &Path, error: &ExportError) -> Failure {
+    let code = match error {
+        ExportError::Cut { .. } | ExportError::Damaged { .. } => codes::EXPORT_DAMAGED,
+        ExportError::Io(_) => codes::FILE_READ,
+        _ => codes::EXPORT_UNKNOWN,
+    };
+    Failure::new(code, format!("{}: {error}", files::name(path)))
+}
+
+/// What is no regular file is copied to one that has no name, so that it can be read twice.
+fn open_seekable(path: &Path) -> Result<File> {
+    let failed = |error: io::Error| unreadable(path, &error);
+    if !files::is_dash(path) {
+        let file = File::open(path).map_err(failed)?;
+        let kind = file.metadata().map_err(failed)?.file_type();
+        if kind.is_dir() {
+            let text = format!("{} is a directory; take its files in with `import --dir`", files::name(path));
+            return Err(Failure::new(codes::FILE_READ, text));
+        }
+        if kind.is_file() {
+            return Ok(file);
+        }
+        return spool(&mut { file }).map_err(failed);
+    }
+    spool(&mut io::stdin().lock()).map_err(failed)
+}
+
+fn spool(input: &mut impl Read) -> io::Result<File> {
+    let mut file = tempfile::tempfile()?;
+    io::copy(input, &mut file)?;
+    file.flush()?;
+    Ok(file)
+}
+
+/// A line that is no JSON object stands for a file that is something else altogether.
+fn parse_line(path: &Path, cluster: ClusterId, number: u64, line: &[u8]) -> Result<Item> {
+    let fault = |why: &str| {
+        let text = format!("{}: line {number} is no fact as --out writes it: {why}", files::name(path));
+        Failure::new(codes::FACTS_MALFORMED, text)
+    };
+    if line.len() > MAX_LINE_BYTES {
+        return Err(fault("it is too long"));
+    }
+    let said: Said = serde_json::from_slice(line).map_err(|error| fault(&error.to_string()))?;
+    let record = BASE64_STANDARD.decode(&said.record_b64).map_err(|_| Code::Malformed);
+    let fact = record.and_then(|record| Fact::from_record(cluster, &record));
+    // Another id than the line says: the line was changed, or the fact is another cluster's.
+    let fits = |fact: &Fact| said.id.as_deref().is_none_or(|id| id == fact.id().to_string());
+    let fact = fact.and_then(|fact| if fits(&fact) { Ok(fact) } else { Err(Code::Malformed) });
+    Ok(Item { number, fact, said })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLUSTER: ClusterId = ClusterId([1; 32]);
+
+    fn items(bytes: &[u8]) -> Result<Vec<Item>> {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(bytes).unwrap();
+        let mut facts = FactFile::open(file.path(), CLUSTER)?;
+        let mut items = Vec::new();
+        while let Some(item) = facts.next()? {
+            items.push(item);
+        }
+        Ok(items)
+    }
+
+    #[test]
+    fn lines_without_a_record_are_named_and_stop_nobody() {
+        let text = b"{\"id\":\"00\",\"kind\":\"grant\"}\n\n{\"record_b64\":\"!\"}";
+        let found = items(text).unwrap();
+        let names: Vec<_> = found.iter().map(|item| (item.number, item.name())).collect();
+        assert_eq!(names, [(1, "grant 00".to_owned()), (3, "fact".to_owned())]);
+        assert!(found.iter().all(|item| item.fact == Err(Code::Malformed)));
+    }
+
+    #[test]
+    fn what_is_no_file_of_facts_is_said_so() {
+        let code = |bytes: &[u8]| items(bytes).unwrap_err().code().to_owned();
+        assert_eq!(code(b"plain text\n"), codes::FACTS_MALFORMED);
+        assert_eq!(code(b"kvgossip"), codes::EXPORT_UNKNOWN);
+        assert_eq!(code(b"kvgossip/export\0\x02"), codes::EXPORT_UNKNOWN);
+        assert_eq!(code(b"kvgossip/export\0\x01"), codes::EXPORT_DAMAGED);
+        let foreign = [&b"kvgossip/export\0\x01"[..], &[2; 32]].concat();
+        assert_eq!(code(&foreign), codes::CLUSTER_MISMATCH);
+        assert!(items(b"").unwrap().is_empty());
+        let long = [&b"{\"id\":\""[..], &vec![b'0'; MAX_LINE_BYTES], b"\"}"].concat();
+        assert_eq!(code(&long), codes::FACTS_MALFORMED);
+    }
+}

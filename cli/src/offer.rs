@@ -1,0 +1,224 @@
+//! Offering every fact of a file to somebody who judges them: an agent, or this process.
+
+use crate::codes;
+use crate::error::{Exit, Failure, Result};
+use crate::factfile::{FactFile, Item};
+use crate::output::{self, Format, printable};
+use crate::progress::Progress;
+use kvgossip_api::VerdictRow;
+use kvgossip_grants::{Code, Fact, Verdict};
+use serde::Serialize;
+use serde_json::json;
+
+/// A portion is closed when it has this many facts.
+const PORTION_FACTS: usize = 512;
+/// A portion is closed when its facts have this many bytes.
+const PORTION_BYTES: usize = 2 << 20;
+
+/// Whoever judges facts.
+pub(crate) trait Judge {
+    /// One verdict for each fact, in order.
+    async fn offer(&mut self, facts: Vec<Fact>) -> Result<Vec<VerdictRow>>;
+}
+
+/// What came of the facts of a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Outcome {
+    /// How many facts were judged.
+    pub(crate) facts: u64,
+    /// New.
+    pub(crate) merged: u64,
+    /// There already.
+    pub(crate) known: u64,
+    /// Fine, and without effect: something newer or higher stands.
+    pub(crate) superseded: u64,
+    /// Not taken in.
+    pub(crate) refused: u64,
+    /// The gravest reason.
+    #[serde(skip)]
+    gravest: Option<(Exit, String)>,
+}
+
+impl Outcome {
+    /// The code of the gravest refusal and what the process ends with.
+    pub(crate) fn gravest(&self) -> Option<(&str, Exit)> {
+        self.gravest.as_ref().map(|(exit, code)| (code.as_str(), *exit))
+    }
+
+    fn count(&mut self, row: &VerdictRow) {
+        self.facts += 1;
+        let code = row.code.as_deref();
+        if row.verdict == Verdict::Merged.as_str() {
+            self.merged += 1;
+        } else if row.verdict == "moot" && code == Some(Code::Known.as_str()) {
+            self.known += 1;
+        } else if row.verdict == "moot" {
+            self.superseded += 1;
+        } else {
+            self.refused += 1;
+            let code = code.unwrap_or(&row.verdict).to_owned();
+            let exit = codes::exit(&code).unwrap_or(Exit::Error);
+            if self.gravest.as_ref().is_none_or(|(gravest, _)| exit > *gravest) {
+                self.gravest = Some((exit, code));
+            }
+        }
+    }
+}
+
+/// A walk over a file.
+pub(crate) struct Offering<'a, J> {
+    pub(crate) file: &'a mut FactFile,
+    pub(crate) judge: &'a mut J,
+    pub(crate) format: Format,
+    /// What is said of the work under way, such as `importing`.
+    pub(crate) doing: &'static str,
+    pub(crate) outcome: Outcome,
+}
+
+/// Whether a pass names what lacks its chain, or keeps it for another pass.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lacking {
+    Keep,
+    Name,
+}
+
+impl<J: Judge> Offering<'_, J> {
+    /// Offers everything. What lacks its chain is offered again as long as others are merged, so that the order of the
+    /// facts does not matter; what is not taken in is named on standard output, and stops nothing.
+    ///
+    /// # Errors
+    /// When the file cannot be read further, or nobody judges any more. The outcome says how far it went.
+    pub(crate) async fn run(&mut self) -> Result<()> {
+        let mut progress = Progress::start();
+        let mut lacking = self.pass(None, Lacking::Keep, &mut progress).await?;
+        while !lacking.is_empty() {
+            let before = self.outcome.merged;
+            self.file.rewind()?;
+            let left = self.pass(Some(&lacking), Lacking::Keep, &mut progress).await?;
+            if self.outcome.merged == before {
+                self.file.rewind()?;
+                self.pass(Some(&left), Lacking::Name, &mut progress).await?;
+                return Ok(());
+            }
+            lacking = left;
+        }
+        Ok(())
+    }
+
+    /// One pass over the file, or over those of its facts whose numbers (ascending) are given; gives the numbers of those
+    /// that lack their chain.
+    async fn pass(
+        &mut self,
+        only: Option<&[u64]>,
+        lacking: Lacking,
+        progress: &mut Progress,
+    ) -> Result<Vec<u64>> {
+        let mut kept = Vec::new();
+        let mut portion = Vec::new();
+        let mut bytes = 0;
+        loop {
+            let item = self.file.next();
+            // What was read before a fault is whole, and counts.
+            if !matches!(&item, Ok(Some(_))) || portion.len() >= PORTION_FACTS || bytes >= PORTION_BYTES {
+                kept.extend(self.judge(std::mem::take(&mut portion), lacking, progress).await?);
+                bytes = 0;
+            }
+            let Some(item) = item? else { return Ok(kept) };
+            if only.is_some_and(|only| only.binary_search(&item.number).is_err()) {
+                continue;
+            }
+            bytes += item.fact.as_ref().map_or(0, Fact::payload_len);
+            portion.push(item);
+        }
+    }
+
+    async fn judge(
+        &mut self,
+        items: Vec<Item>,
+        lacking: Lacking,
+        progress: &mut Progress,
+    ) -> Result<Vec<u64>> {
+        let facts: Vec<Fact> = items.iter().filter_map(|item| item.fact.clone().ok()).collect();
+        let verdicts = if facts.is_empty() { Vec::new() } else { self.judge.offer(facts).await? };
+        let mut verdicts = verdicts.into_iter();
+        let mut kept = Vec::new();
+        for item in &items {
+            let row = match item.fact {
+                Ok(_) => verdicts.next().ok_or_else(|| crate::sign::unexpected("too few verdicts"))?,
+                Err(code) => row_of(item.id(), Verdict::Refused(code)),
+            };
+            if row.verdict == "unjustified" && lacking == Lacking::Keep {
+                kept.push(item.number);
+                continue;
+            }
+            let refused = self.outcome.refused;
+            self.outcome.count(&row);
+            if self.outcome.refused > refused {
+                progress.clear();
+                name_refused(item, &row, self.format)?;
+            }
+        }
+        let (doing, facts) = (self.doing, self.outcome.facts);
+        progress.tell(|| format!("{doing}: {facts} facts so far…"));
+        // A judge in this process never waits; Ctrl-C is to be heard all the same.
+        tokio::task::yield_now().await;
+        Ok(kept)
+    }
+}
+
+/// A verdict as agents write it.
+pub(crate) fn row_of(id: Option<String>, verdict: Verdict) -> VerdictRow {
+    let code = verdict.code();
+    VerdictRow {
+        id,
+        verdict: verdict.as_str().into(),
+        code: code.map(|code| code.as_str().into()),
+        message: code.map(|code| code.help().into()),
+    }
+}
+
+fn name_refused(item: &Item, row: &VerdictRow, format: Format) -> Result<()> {
+    let code = row.code.as_deref().unwrap_or(&row.verdict);
+    match format {
+        Format::Text => {
+            let why = row.message.as_deref().unwrap_or(&row.verdict);
+            output::text(&(printable(&format!("{}: {why} [{code}]", item.name())) + "\n"))
+        }
+        Format::Json => output::json(&json!({
+            "kind": item.kind(),
+            "id": item.id(),
+            "key": item.key(),
+            "fact": item.number,
+            "verdict": row.verdict,
+            "code": code,
+            "message": row.message,
+        })),
+    }
+}
+
+/// The failure of a command that could not take everything in.
+pub(crate) fn incomplete(outcome: &Outcome, what: &str) -> Option<Failure> {
+    let (code, exit) = outcome.gravest()?;
+    let text = format!("{} of {} facts {what}; they are named above", outcome.refused, outcome.facts);
+    Some(Failure::with_exit(code, text, exit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gravest_reason_decides() {
+        let mut outcome = Outcome::default();
+        let mut count = |verdict: Verdict| outcome.count(&row_of(None, verdict));
+        count(Verdict::Merged);
+        count(Verdict::Moot(Code::Known));
+        count(Verdict::Moot(Code::Dominated));
+        count(Verdict::Unjustified(Code::GrantUnknown));
+        count(Verdict::Refused(Code::BadSignature));
+        count(Verdict::Refused(Code::TooLarge));
+        assert_eq!((outcome.facts, outcome.merged, outcome.known, outcome.superseded), (6, 1, 1, 1));
+        assert_eq!(outcome.gravest(), Some(("fact.bad_signature", Exit::Integrity)));
+        assert!(incomplete(&Outcome::default(), "").is_none());
+    }
+}

@@ -1,0 +1,113 @@
+//! A replica inside the command, without values: what facts mean together, wherever they come from.
+
+use crate::codes;
+use crate::error::{Failure, Result};
+use bytes::Bytes;
+use kvgossip_engine::{Batch, MemoryStorage, Replica, Storage, StorageError, View, Write};
+use kvgossip_grants::{Fact, PublicKey, RsaVerifier, Timestamp, Unverified, Verdict, Verified};
+use std::num::NonZero;
+use std::thread;
+
+/// Facts that one thread verifies at least: less is not worth starting one.
+const MIN_JOB_FACTS: usize = 32;
+
+/// Facts, each verified, in normal form.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    replica: Replica,
+    /// Knows which keys cite which grant; keeps no value.
+    store: MemoryStorage,
+}
+
+impl Snapshot {
+    /// Nothing yet of the cluster that `root` is the root of.
+    pub(crate) fn new(root: PublicKey) -> Self {
+        Self { replica: Replica::new(root), store: MemoryStorage::new() }
+    }
+
+    /// What the facts say together.
+    pub(crate) fn view(&self) -> &View {
+        self.replica.view()
+    }
+
+    /// Takes facts in, in order, with a verdict for each. Their times are not compared with any clock.
+    pub(crate) fn take(&mut self, facts: Vec<Fact>) -> Result<Vec<Verdict>> {
+        let mut verdicts = Vec::with_capacity(facts.len());
+        let mut entries = Vec::new();
+        for fact in facts {
+            if fact.is_authority() {
+                verdicts.extend(self.take_alike(std::mem::take(&mut entries))?);
+                verdicts.extend(self.take_alike(vec![fact])?);
+            } else {
+                entries.push(fact);
+            }
+        }
+        verdicts.extend(self.take_alike(entries)?);
+        Ok(verdicts)
+    }
+
+    /// Takes facts in of which none is needed to judge another.
+    fn take_alike(&mut self, facts: Vec<Fact>) -> Result<Vec<Verdict>> {
+        let (mut verdicts, mut places, mut verified) = (Vec::new(), Vec::new(), Vec::new());
+        for (place, checked) in verify(self.view(), facts).into_iter().enumerate() {
+            verdicts.push(checked.as_ref().err().copied().unwrap_or(Verdict::Merged));
+            if let Ok(fact) = checked {
+                places.push(place);
+                verified.push(fact);
+            }
+        }
+        let applied = self.replica.apply(verified, &self.store).map_err(|error| impossible(&error))?;
+        for (place, verdict) in places.into_iter().zip(applied.verdicts) {
+            verdicts[place] = verdict;
+        }
+        if let Some(batch) = applied.batch {
+            self.store.commit(&without_values(batch)).map_err(|error| impossible(&error))?;
+        }
+        Ok(verdicts)
+    }
+}
+
+/// A store in memory does not fail.
+fn impossible(error: &StorageError) -> Failure {
+    Failure::new(codes::INTERNAL, error.to_string())
+}
+
+/// Judges facts by everything but each other; signatures are verified on all cores.
+fn verify(view: &View, facts: Vec<Fact>) -> Vec<std::result::Result<Verified, Verdict>> {
+    let check = |fact: Fact| view.check(fact, Timestamp::MAX).and_then(|fact| judge(fact));
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    let job = facts.len().div_ceil(cores).max(MIN_JOB_FACTS);
+    if facts.len() <= job {
+        return facts.into_iter().map(check).collect();
+    }
+    thread::scope(|scope| {
+        let jobs: Vec<_> = facts
+            .chunks(job)
+            .map(|facts| scope.spawn(move || facts.iter().cloned().map(check).collect::<Vec<_>>()))
+            .collect();
+        jobs.into_iter()
+            .flat_map(|job| job.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
+    })
+}
+
+fn judge(fact: Unverified) -> std::result::Result<Verified, Verdict> {
+    fact.verify(&RsaVerifier)
+}
+
+/// What is needed to find the entries that a revocation ends, and nothing else.
+fn without_values(mut batch: Batch) -> Batch {
+    batch.writes.retain_mut(|write| match write {
+        Write::PutEntry(_, _, _, record) => {
+            *record = Bytes::new();
+            true
+        }
+        Write::PutIndex(..) | Write::RemoveIndex(..) => false,
+        Write::PutAuthority(_, record) => {
+            *record = Bytes::new();
+            true
+        }
+        _ => true,
+    });
+    batch
+}

@@ -1,0 +1,297 @@
+//! What a signer has to know, verified here: authority, and the entries of some keys. From an agent, or from a file of
+//! facts on a machine without one.
+
+use crate::codes;
+use crate::error::{Failure, Result};
+use crate::factfile::FactFile;
+use crate::facts::{authority, next_page, read_fact};
+use crate::files;
+use crate::output::say;
+use crate::sign::{agent_time, unexpected};
+use crate::snapshot::Snapshot;
+use crate::time;
+use kvgossip_api::{ApiError, PlanResponse};
+use kvgossip_client::{AgentClient, FactKind, FactsQuery};
+use kvgossip_engine::View;
+use kvgossip_grants::{
+    EntityId, EntryFact, Fact, Filter, FilterRule, Key, KeyGlob, ParentPlan, PathPrefix, PlanError,
+    PublicKey, Timestamp, Verdict,
+};
+use std::collections::BTreeMap;
+use std::collections::btree_map::IntoValues;
+use std::path::Path;
+
+/// Keys of a file that are handed out at a time.
+const PORTION_KEYS: usize = 512;
+
+/// Where facts are looked up.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Source<'a> {
+    /// At an agent.
+    Agent(&'a AgentClient),
+    /// In a file of facts of the cluster of this root.
+    File(&'a Path, &'a PublicKey),
+}
+
+/// Authority, and the entries that were asked for so far.
+#[derive(Debug)]
+pub(crate) struct Survey<'a> {
+    source: Source<'a>,
+    snapshot: Snapshot,
+    now: Timestamp,
+}
+
+impl<'a> Survey<'a> {
+    /// Reads the authority.
+    ///
+    /// # Errors
+    /// When the source cannot be read, or when the agent's clock is far ahead.
+    pub(crate) async fn begin(source: Source<'a>) -> Result<Self> {
+        match source {
+            Source::Agent(client) => {
+                let status = client.status().await?;
+                let root = PublicKey::from_pem(&status.root_pem).ok();
+                let root = root.filter(|root| root.cluster().to_string() == status.cluster);
+                let root = root.ok_or_else(|| unexpected("a root key that is not its cluster's"))?;
+                let now = agent_time(status.now_us)?;
+                let mut survey = Self { source, snapshot: Snapshot::new(root), now };
+                survey.read_agents_authority(client).await?;
+                Ok(survey)
+            }
+            Source::File(path, root) => {
+                let mut survey = Self { source, snapshot: Snapshot::new(root.clone()), now: time::now() };
+                survey.read_files_authority(path, root)?;
+                Ok(survey)
+            }
+        }
+    }
+
+    /// What is known so far.
+    pub(crate) fn view(&self) -> &View {
+        self.snapshot.view()
+    }
+
+    /// The agent's clock, or this machine's where there is no agent.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    async fn read_agents_authority(&mut self, client: &AgentClient) -> Result<()> {
+        let cluster = self.view().authority().cluster();
+        let facts = authority(client, cluster).await?;
+        let kinds: Vec<_> = facts.iter().map(|fact| (fact.kind(), fact.id())).collect();
+        for ((kind, id), verdict) in kinds.into_iter().zip(self.snapshot.take(facts)?) {
+            if let Verdict::Refused(code) = verdict {
+                let text = format!("the agent's {kind} {} does not verify: {}", id.short(), code.help());
+                return Err(Failure::new(code.as_str(), text));
+            }
+        }
+        Ok(())
+    }
+
+    /// In whatever order the file has them.
+    fn read_files_authority(&mut self, path: &Path, root: &PublicKey) -> Result<()> {
+        let mut file = FactFile::open(path, root.cluster())?;
+        let (mut facts, mut unread) = (Vec::new(), 0u64);
+        while let Some(item) = file.next()? {
+            match item.fact {
+                Ok(fact) if fact.is_authority() => facts.push(fact),
+                Ok(_) => {}
+                // The revocations of `grant ls` have no record.
+                Err(_) if item.is_bare() => {}
+                Err(_) => unread += 1,
+            }
+        }
+        loop {
+            let before = facts.len();
+            let verdicts = self.snapshot.take(facts.clone())?;
+            let lacks = |verdict: &Verdict| matches!(verdict, Verdict::Unjustified(_));
+            let refused = verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Refused(_))).count();
+            unread += refused as u64;
+            facts = facts
+                .into_iter()
+                .zip(verdicts)
+                .filter(|(_, verdict)| lacks(verdict))
+                .map(|(fact, _)| fact)
+                .collect();
+            if facts.is_empty() || facts.len() == before {
+                break;
+            }
+        }
+        warn_of(path, unread + facts.len() as u64);
+        Ok(())
+    }
+
+    /// Under which grants `issuer` could give `pattern` away, as an agent would answer.
+    pub(crate) fn plan(&self, issuer: EntityId, pattern: &KeyGlob) -> PlanResponse {
+        let authority = self.view().authority();
+        let mut plan = PlanResponse {
+            cluster: authority.cluster().to_string(),
+            is_root: false,
+            parents: Vec::new(),
+            refusal: None,
+            counterexample: None,
+            now_us: self.now.as_micros(),
+        };
+        match authority.plan_grant(issuer, pattern, self.now) {
+            Ok(ParentPlan::Root) => plan.is_root = true,
+            Ok(ParentPlan::Parents(parents)) => {
+                plan.parents = parents.iter().map(ToString::to_string).collect()
+            }
+            Err(error) => {
+                if let PlanError::OutOfReach { counterexample } = &error {
+                    plan.counterexample = Some(counterexample.to_string());
+                }
+                plan.refusal = Some(ApiError { code: error.code().into(), message: error.to_string() });
+            }
+        }
+        plan
+    }
+
+    /// The entries of the keys that a filter chooses; of all if it is empty.
+    pub(crate) fn entries(&self, filter: &[FilterRule]) -> Result<Entries> {
+        match self.source {
+            Source::Agent(_) => {
+                let query =
+                    FactsQuery { kind: FactKind::Entries, filter: filter.to_vec(), limit: None, after: None };
+                Ok(Entries::Pages { query, ended: false })
+            }
+            Source::File(path, root) => {
+                let filter = Filter::parse(filter.iter().map(ToString::to_string));
+                let filter =
+                    filter.map_err(|error| Failure::new(codes::GLOB_MALFORMED, error.to_string()))?;
+                let mut file = FactFile::open(path, root.cluster())?;
+                let mut keys: BTreeMap<Key, Vec<Fact>> = BTreeMap::new();
+                while let Some(item) = file.next()? {
+                    let Ok(fact) = item.fact else { continue };
+                    if let Fact::Entry(entry) = &fact
+                        && filter.includes(&entry.entry().key)
+                    {
+                        keys.entry(entry.entry().key.clone()).or_default().push(fact);
+                    }
+                }
+                Ok(Entries::Keys(keys.into_values()))
+            }
+        }
+    }
+
+    /// The next entries, of whole keys, by key; `None` after the last. They are verified, and known to the view.
+    pub(crate) async fn next(&mut self, entries: &mut Entries) -> Result<Option<Vec<EntryFact>>> {
+        let facts = match (entries, self.source) {
+            (Entries::Pages { query, ended }, Source::Agent(client)) => {
+                if *ended {
+                    return Ok(None);
+                }
+                let page = client.facts(query).await?;
+                let cluster = self.view().authority().cluster();
+                let facts: Vec<Fact> =
+                    page.facts.iter().map(|row| read_fact(cluster, row)).collect::<Result<_>>()?;
+                *ended = !next_page(query, page.next)?;
+                // A grant may have come while the pages were read.
+                if facts.iter().any(|fact| !self.knows_grant_of(fact)) {
+                    self.read_agents_authority(client).await?;
+                }
+                facts
+            }
+            (Entries::Keys(keys), _) => {
+                let facts: Vec<Fact> = keys.take(PORTION_KEYS).flatten().collect();
+                if facts.is_empty() {
+                    return Ok(None);
+                }
+                facts
+            }
+            (Entries::Pages { .. }, Source::File(..)) => return Ok(None),
+        };
+        self.take(facts).map(Some)
+    }
+
+    fn knows_grant_of(&self, fact: &Fact) -> bool {
+        let Fact::Entry(entry) = fact else { return true };
+        entry.entry().grant.is_none_or(|grant| self.view().authority().grant(&grant).is_some())
+    }
+
+    fn take(&mut self, facts: Vec<Fact>) -> Result<Vec<EntryFact>> {
+        let verdicts = self.snapshot.take(facts.clone())?;
+        let mut entries = Vec::with_capacity(facts.len());
+        for (fact, verdict) in facts.into_iter().zip(verdicts) {
+            let Fact::Entry(entry) = fact else { continue };
+            match (verdict, self.source) {
+                (Verdict::Refused(code), Source::Agent(_)) => {
+                    let text = format!(
+                        "the agent's entry {} of {} does not verify: {}",
+                        entry.id().short(),
+                        entry.entry().key,
+                        code.help()
+                    );
+                    return Err(Failure::new(code.as_str(), text));
+                }
+                (Verdict::Refused(_), Source::File(path, _)) => warn_of(path, 1),
+                // Fell meanwhile, with its grant.
+                (Verdict::Unjustified(_), _) => {}
+                _ => entries.push(entry),
+            }
+        }
+        Ok(entries)
+    }
+}
+
+/// Entries that are still to be read.
+#[derive(Debug)]
+pub(crate) enum Entries {
+    /// From an agent.
+    Pages {
+        /// The next page.
+        query: FactsQuery,
+        /// Whether there is none.
+        ended: bool,
+    },
+    /// From a file.
+    Keys(IntoValues<Key, Vec<Fact>>),
+}
+
+fn warn_of(path: &Path, facts: u64) {
+    if facts > 0 {
+        let name = files::name(path);
+        say(&format!(
+            "warning: {facts} facts of {name} do not verify and were passed over; see `kvgossip verify`"
+        ));
+    }
+}
+
+/// The filter for the keys under a path prefix. It may choose more keys than these, where the prefix is too long for a
+/// glob.
+pub(crate) fn under(prefix: &PathPrefix) -> Vec<FilterRule> {
+    let rule = |text: String| KeyGlob::parse(&text).ok().map(|glob| FilterRule { excludes: false, glob });
+    if prefix.is_root() {
+        return Vec::new();
+    }
+    let mut path = prefix.as_str();
+    loop {
+        if let Some(below) = rule(format!("{path}/**")) {
+            return [rule(path.to_owned()), Some(below)].into_iter().flatten().collect();
+        }
+        match path.rsplit_once('/') {
+            Some((shorter, _)) if !shorter.is_empty() => path = shorter,
+            _ => return Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_becomes_a_filter_that_holds_it() {
+        let texts = |prefix: &str| -> Vec<String> {
+            under(&prefix.parse().unwrap()).iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(texts("/"), [""; 0]);
+        assert_eq!(texts("/a/b"), ["/a/b", "/a/b/**"]);
+        let long = format!("/{}", "a".repeat(200));
+        assert_eq!(texts(&format!("{long}{long}")), [long.clone(), format!("{long}/**")]);
+        // So deep that no glob may go below.
+        let deep = "/a".repeat(32);
+        assert_eq!(texts(&deep), ["/a".repeat(31), format!("{}/**", "/a".repeat(31))]);
+    }
+}

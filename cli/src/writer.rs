@@ -1,0 +1,200 @@
+//! Writing many entries: signed here on all cores, or by the agent; sent in portions, or written to a file.
+
+use crate::codes;
+use crate::error::{Failure, Result};
+use crate::sign::{Identity, OutFile, agent_time, refusal};
+use bytes::Bytes;
+use kvgossip_client::AgentClient;
+use kvgossip_engine::View;
+use kvgossip_grants::{ClusterId, Code, Entry, EntryFact, EntryId, Explanation, Fact, Key, Op, Timestamp};
+use std::num::NonZero;
+use std::thread;
+use tokio::task::JoinSet;
+
+/// How many writes an agent is asked for at a time where it signs.
+const PUTS_AT_A_TIME: usize = 16;
+
+/// An entry that is to be written.
+#[derive(Clone, Debug)]
+pub(crate) struct Draft {
+    pub(crate) key: Key,
+    /// `None` unsets the key.
+    pub(crate) value: Option<Bytes>,
+}
+
+/// What came of a draft: the entry, or the code and the reason why there is none.
+pub(crate) type Written = Result<EntryId, Refused>;
+
+/// Why a draft was not written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refused {
+    pub(crate) code: String,
+    pub(crate) why: String,
+}
+
+impl Refused {
+    fn new(code: Code) -> Self {
+        Self { code: code.as_str().to_owned(), why: code.help().to_owned() }
+    }
+}
+
+/// Who signs, and where the entries go.
+pub(crate) enum Writer<'a> {
+    /// This process signs and sends.
+    Here(&'a Identity, &'a AgentClient),
+    /// This process signs; the facts go to a file.
+    File(&'a Identity, OutFile),
+    /// The agent signs.
+    There(&'a AgentClient),
+}
+
+impl Writer<'_> {
+    /// Writes drafts of different keys. `view` is what is known of them, `now` the time to write them at.
+    ///
+    /// # Errors
+    /// When nothing more can be written. What was written before stays.
+    pub(crate) async fn write(
+        &mut self,
+        view: &View,
+        now: Timestamp,
+        drafts: Vec<Draft>,
+    ) -> Result<Vec<Written>> {
+        match self {
+            Self::There(client) => put(client, drafts).await,
+            Self::Here(identity, client) => {
+                let signed = sign(identity, view, now, drafts)?;
+                let facts: Vec<Fact> = signed.iter().flatten().cloned().map(Fact::Entry).collect();
+                let verdicts = if facts.is_empty() { Vec::new() } else { client.post_facts(&facts).await? };
+                let mut verdicts = verdicts.iter();
+                let written = signed.into_iter().map(|fact| {
+                    let id = fact?.id();
+                    let refused = verdicts.next().and_then(refusal);
+                    refused.map_or(Ok(id), |(code, _, why)| Err(Refused { code, why }))
+                });
+                Ok(written.collect())
+            }
+            Self::File(identity, out) => {
+                let signed = sign(identity, view, now, drafts)?;
+                for fact in signed.iter().flatten() {
+                    out.push(&Fact::Entry(fact.clone()))?;
+                }
+                Ok(signed.into_iter().map(|fact| fact.map(|fact| fact.id())).collect())
+            }
+        }
+    }
+
+    /// Ends the file, where there is one.
+    pub(crate) fn finish(self) -> Result<()> {
+        match self {
+            Self::File(_, out) => out.finish(),
+            Self::Here(..) | Self::There(_) => Ok(()),
+        }
+    }
+}
+
+/// The entry that a draft becomes under `identity`, or why it may not.
+pub(crate) fn plan(
+    identity: &Identity,
+    view: &View,
+    now: Timestamp,
+    draft: &Draft,
+) -> Result<Entry, Refused> {
+    let signer = identity.entity();
+    let grant = match view.authority().explain(&draft.key, signer, now) {
+        Explanation::Root => None,
+        Explanation::Accepted(chain) => chain.last().map(|link| link.grant),
+        Explanation::Rejected(chains) => {
+            return Err(Refused::new(chains.first().map_or(Code::GrantUnknown, |chain| chain.code)));
+        }
+    };
+    let timestamp = view.stamp(&draft.key, grant.as_ref(), now);
+    let timestamp = agent_time(timestamp.as_micros())
+        .map_err(|failure| Refused { code: codes::CLOCK_SKEW.into(), why: failure.message().into() })?;
+    let op = draft.value.as_deref().map_or(Op::Delete, Op::set);
+    Ok(Entry { key: draft.key.clone(), timestamp, op, signer, grant })
+}
+
+type Signed = Result<EntryFact, Refused>;
+
+/// Signs on all cores: a signature takes half a millisecond and more.
+fn sign(identity: &Identity, view: &View, now: Timestamp, drafts: Vec<Draft>) -> Result<Vec<Signed>> {
+    let cluster = view.authority().cluster();
+    let planned: Vec<(Result<Entry, Refused>, Bytes)> = drafts
+        .into_iter()
+        .map(|draft| (plan(identity, view, now, &draft), draft.value.unwrap_or_default()))
+        .collect();
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    let job = planned.len().div_ceil(cores).max(1);
+    thread::scope(|scope| {
+        let jobs: Vec<_> = planned
+            .chunks(job)
+            .map(|part| {
+                scope.spawn(move || {
+                    part.iter()
+                        .map(|(entry, value)| sign_one(identity, cluster, entry, value))
+                        .collect::<Result<Vec<_>>>()
+                })
+            })
+            .collect();
+        let mut signed = Vec::with_capacity(planned.len());
+        for job in jobs {
+            signed.extend(job.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+        }
+        Ok(signed)
+    })
+}
+
+fn sign_one(
+    identity: &Identity,
+    cluster: ClusterId,
+    entry: &Result<Entry, Refused>,
+    value: &Bytes,
+) -> Result<Signed> {
+    let entry = match entry {
+        Ok(entry) => entry.clone(),
+        Err(refused) => return Ok(Err(refused.clone())),
+    };
+    let signed = identity.sign(cluster, entry)?;
+    let fact = EntryFact::new(signed, value.clone());
+    fact.map(Ok).map_err(|code| Failure::new(codes::INTERNAL, code.help()))
+}
+
+/// Asks the agent to sign, several at a time.
+async fn put(client: &AgentClient, drafts: Vec<Draft>) -> Result<Vec<Written>> {
+    let mut written: Vec<Option<Written>> = vec![None; drafts.len()];
+    let mut drafts = drafts.into_iter().enumerate();
+    let mut running = JoinSet::new();
+    loop {
+        while running.len() < PUTS_AT_A_TIME
+            && let Some((place, draft)) = drafts.next()
+        {
+            let client = client.clone();
+            running.spawn(async move {
+                let done = match draft.value {
+                    Some(value) => client.put(&draft.key, value, None).await,
+                    None => client.delete(&draft.key, None).await,
+                };
+                (place, done)
+            });
+        }
+        let Some(done) = running.join_next().await else { break };
+        let (place, done) = done.map_err(|error| Failure::new(codes::INTERNAL, error.to_string()))?;
+        written[place] = Some(match done {
+            Ok(written) => Ok(written.entry),
+            Err(error) => {
+                let why = error.to_string();
+                let failure = Failure::from(error);
+                if !is_about_one_key(failure.code()) {
+                    return Err(failure);
+                }
+                Err(Refused { code: failure.code().to_owned(), why })
+            }
+        });
+    }
+    Ok(written.into_iter().flatten().collect())
+}
+
+/// Whether a refusal says nothing about the next write.
+fn is_about_one_key(code: &str) -> bool {
+    ["entry.", "grant.", "fact.", "key.", "value."].iter().any(|kind| code.starts_with(kind))
+}

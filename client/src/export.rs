@@ -1,0 +1,239 @@
+//! Files of signed facts: what `kvgossip export` writes and `import` and `verify` read. The format stands in
+//! `docs/protocol.md`, section "Export files".
+//!
+//! Facts stand there as records, each with its length in front, so that one that does not read does not hide the others.
+//! The file ends with their number and a hash over everything before, so that a cut or damaged file is noticed. The hash
+//! proves nothing to anybody who distrusts the file's maker: the facts' own signatures do.
+
+use kvgossip_grants::{ClusterId, MAX_RECORD_BYTES};
+use std::io::{self, ErrorKind, Read, Write};
+
+/// The first bytes of every file, and of what its hash covers.
+pub const EXPORT_MAGIC: [u8; 16] = *b"kvgossip/export\0";
+/// The version of the format.
+pub const EXPORT_VERSION: u8 = 1;
+/// The longest spelling of a number: ten times seven bits are enough for 64.
+const MAX_VARINT_BYTES: usize = 10;
+
+/// Why a file of facts does not read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExportError {
+    /// The first bytes are others.
+    #[error("this is no file of `kvgossip export`")]
+    NotAnExport,
+    /// Written by a later program.
+    #[error("the file has format {0}; this program reads format {EXPORT_VERSION}")]
+    Version(u8),
+    /// The file ends too early. The facts before are whole.
+    #[error("the file is cut off after {facts} whole facts")]
+    Cut {
+        /// How many facts were read.
+        facts: u64,
+    },
+    /// The bytes are not what was written. The facts before may be whole: each has its signature.
+    #[error("the file is damaged behind fact {facts}: {reason}")]
+    Damaged {
+        /// How many facts were read.
+        facts: u64,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// The system cannot read.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Writes a file of facts.
+#[derive(Debug)]
+pub struct ExportWriter<W> {
+    out: W,
+    hasher: blake3::Hasher,
+    facts: u64,
+}
+
+impl<W: Write> ExportWriter<W> {
+    /// Begins a file about `cluster`.
+    ///
+    /// # Errors
+    /// When `out` fails; as everywhere here.
+    pub fn new(out: W, cluster: ClusterId) -> io::Result<Self> {
+        let mut writer = Self { out, hasher: blake3::Hasher::new(), facts: 0 };
+        writer.put(&EXPORT_MAGIC)?;
+        writer.put(&[EXPORT_VERSION])?;
+        writer.put(&cluster.0)?;
+        Ok(writer)
+    }
+
+    /// Adds a fact as [`Fact::to_record`](kvgossip_grants::Fact::to_record) gives it. A fact stands behind those that its
+    /// chain needs.
+    pub fn push(&mut self, record: &[u8]) -> io::Result<()> {
+        if record.is_empty() || record.len() > MAX_RECORD_BYTES {
+            return Err(io::Error::new(ErrorKind::InvalidInput, "no record has that many bytes"));
+        }
+        self.put_number(record.len() as u64)?;
+        self.put(record)?;
+        self.facts += 1;
+        Ok(())
+    }
+
+    /// How many facts were added.
+    pub fn facts(&self) -> u64 {
+        self.facts
+    }
+
+    /// Ends the file and flushes it. A file without this end reads as cut off.
+    pub fn finish(mut self) -> io::Result<W> {
+        self.put_number(0)?;
+        self.put_number(self.facts)?;
+        let hash = self.hasher.finalize();
+        self.out.write_all(hash.as_bytes())?;
+        self.out.flush()?;
+        Ok(self.out)
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.hasher.update(bytes);
+        self.out.write_all(bytes)
+    }
+
+    fn put_number(&mut self, mut number: u64) -> io::Result<()> {
+        let (mut spelled, mut len) = ([0; MAX_VARINT_BYTES], 0);
+        loop {
+            let byte = (number & 0x7f) as u8;
+            number >>= 7;
+            spelled[len] = if number == 0 { byte } else { byte | 0x80 };
+            len += 1;
+            if number == 0 {
+                return self.put(&spelled[..len]);
+            }
+        }
+    }
+}
+
+/// Reads a file of facts, one record after the other. Memory stays within one record.
+#[derive(Debug)]
+pub struct ExportReader<R> {
+    input: R,
+    hasher: blake3::Hasher,
+    cluster: ClusterId,
+    facts: u64,
+    ended: bool,
+}
+
+impl<R: Read> ExportReader<R> {
+    /// Reads the beginning.
+    ///
+    /// # Errors
+    /// When the file is none of this format, or of a later version.
+    pub fn new(input: R) -> Result<Self, ExportError> {
+        let mut reader = Self {
+            input,
+            hasher: blake3::Hasher::new(),
+            cluster: ClusterId([0; 32]),
+            facts: 0,
+            ended: false,
+        };
+        let mut magic = [0; EXPORT_MAGIC.len()];
+        match reader.take(&mut magic) {
+            Err(ExportError::Cut { .. }) => return Err(ExportError::NotAnExport),
+            other => other?,
+        }
+        if magic != EXPORT_MAGIC {
+            return Err(ExportError::NotAnExport);
+        }
+        let mut version = [0];
+        reader.take(&mut version)?;
+        if version[0] != EXPORT_VERSION {
+            return Err(ExportError::Version(version[0]));
+        }
+        let mut cluster = [0; 32];
+        reader.take(&mut cluster)?;
+        reader.cluster = ClusterId(cluster);
+        Ok(reader)
+    }
+
+    /// Whose facts these are said to be.
+    pub fn cluster(&self) -> ClusterId {
+        self.cluster
+    }
+
+    /// The next record; `None` after the last one, once the end was found to be whole.
+    ///
+    /// # Errors
+    /// When the file is cut off or damaged here; nothing can be read behind it.
+    pub fn next_record(&mut self) -> Result<Option<Vec<u8>>, ExportError> {
+        if self.ended {
+            return Ok(None);
+        }
+        let len = self.number()?;
+        if len == 0 {
+            self.check_end()?;
+            self.ended = true;
+            return Ok(None);
+        }
+        let len = usize::try_from(len).ok().filter(|len| *len <= MAX_RECORD_BYTES);
+        let Some(len) = len else { return Err(self.damaged("a fact is too long")) };
+        let mut record = vec![0; len];
+        self.take(&mut record)?;
+        self.facts += 1;
+        Ok(Some(record))
+    }
+
+    fn check_end(&mut self) -> Result<(), ExportError> {
+        if self.number()? != self.facts {
+            return Err(self.damaged("the number of facts is another"));
+        }
+        let expected = self.hasher.finalize();
+        let mut hash = [0; 32];
+        self.take(&mut hash)?;
+        if expected != hash {
+            return Err(self.damaged("the hash at the end is another"));
+        }
+        let mut behind = [0];
+        match self.input.read_exact(&mut behind) {
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(()),
+            Err(error) => Err(error.into()),
+            Ok(()) => Err(self.damaged("something stands behind the end")),
+        }
+    }
+
+    fn damaged(&self, reason: &'static str) -> ExportError {
+        ExportError::Damaged { facts: self.facts, reason }
+    }
+
+    fn take(&mut self, bytes: &mut [u8]) -> Result<(), ExportError> {
+        match self.input.read_exact(bytes) {
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                Err(ExportError::Cut { facts: self.facts })
+            }
+            Err(error) => Err(error.into()),
+            Ok(()) => {
+                self.hasher.update(bytes);
+                Ok(())
+            }
+        }
+    }
+
+    /// A number in its shortest spelling.
+    fn number(&mut self) -> Result<u64, ExportError> {
+        let mut number = 0u64;
+        for place in 0..MAX_VARINT_BYTES {
+            let mut byte = [0];
+            self.take(&mut byte)?;
+            let bits = u64::from(byte[0] & 0x7f);
+            let shifted = bits.checked_shl(7 * place as u32).filter(|shifted| shifted >> (7 * place) == bits);
+            let Some(shifted) = shifted else { break };
+            number |= shifted;
+            if byte[0] & 0x80 == 0 {
+                let shortest = place == 0 || bits != 0;
+                return if shortest { Ok(number) } else { Err(self.damaged("a number is misspelled")) };
+            }
+        }
+        Err(self.damaged("a number is misspelled"))
+    }
+}
+
+#[cfg(test)]
+#[path = "export_tests.rs"]
+mod tests;
