@@ -74,7 +74,7 @@ fn impossible(error: &StorageError) -> Failure {
 
 /// Judges facts by everything but each other; signatures are verified on all cores.
 fn verify(view: &View, facts: Vec<Fact>) -> Vec<std::result::Result<Verified, Verdict>> {
-    let check = |fact: Fact| view.check(fact, Timestamp::MAX).and_then(|fact| judge(fact));
+    let check = |fact: Fact| view.check(fact, Timestamp::MAX).and_then(judge);
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
     let job = facts.len().div_ceil(cores).max(MIN_JOB_FACTS);
     if facts.len() <= job {

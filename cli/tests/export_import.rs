@@ -1,5 +1,6 @@
 //! `export`, `import FILE` and `verify`: facts from one agent into a file, checked without any, and into another agent.
 #![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
 mod support;
 

@@ -1,5 +1,6 @@
 //! `import --dir`: the files of a directory as entries.
 #![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
 mod support;
 
