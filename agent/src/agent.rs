@@ -3,7 +3,7 @@
 use crate::clock;
 use crate::committer::{self, CommitError, Condition, Store};
 use crate::config::Config;
-use crate::http::{Listener, bind_tcp, bind_unix};
+use crate::http::{HttpLimits, Listener, bind_tcp, bind_unix};
 use crate::intake::Intake;
 use crate::peers::Peers;
 use crate::watch::Hub;
@@ -110,6 +110,7 @@ struct Inner {
     identity: Option<Arc<SigningKey>>,
     token: Option<String>,
     max_value_bytes: usize,
+    http_limits: HttpLimits,
     http: Option<SocketAddr>,
     socket: Option<PathBuf>,
     started_at: Timestamp,
@@ -140,6 +141,7 @@ impl Agent {
             identity: config.identity.map(Arc::new),
             token: config.token,
             max_value_bytes: config.max_value_bytes,
+            http_limits: config.http_limits,
             http: listeners.http,
             socket: config.socket,
             started_at: clock::now(),
@@ -194,6 +196,11 @@ impl Agent {
     /// Where keys are watched.
     pub fn hub(&self) -> &Hub {
         &self.inner.hub
+    }
+
+    /// What clients of the HTTP API may take.
+    pub(crate) fn http_limits(&self) -> &HttpLimits {
+        &self.inner.http_limits
     }
 
     /// Where HTTP is served on TCP.

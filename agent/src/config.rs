@@ -1,5 +1,6 @@
 //! What an agent is told at its start.
 
+use crate::http::HttpLimits;
 use kvgossip_grants::{MAX_VALUE_BYTES, PublicKey, SigningKey};
 use kvgossip_transport::{AllowList, Limits, ReplicaId, ReplicaKey};
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -33,6 +34,8 @@ pub struct Config {
     pub max_value_bytes: usize,
     /// What peers may take in time and number.
     pub limits: Limits,
+    /// What clients of the HTTP API may take in time and number.
+    pub http_limits: HttpLimits,
 }
 
 impl Config {
@@ -52,6 +55,7 @@ impl Config {
             open_read: false,
             max_value_bytes: MAX_VALUE_BYTES,
             limits: Limits::default(),
+            http_limits: HttpLimits::default(),
         }
     }
 }

@@ -117,13 +117,16 @@ pub struct RevocationRow {
     pub revoked_at_us: u64,
 }
 
-/// `GET /v1/grants`.
+/// `GET /v1/grants?limit=&after=`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GrantsResponse {
     /// Live grants, each after the one above it.
     pub grants: Vec<GrantRow>,
     /// Revocations that stand.
     pub revocations: Vec<RevocationRow>,
+    /// Give this as `after` for the next page; none after the last one.
+    #[serde(default)]
+    pub next: Option<String>,
 }
 
 /// The body of `POST /v1/explain`.

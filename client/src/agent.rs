@@ -148,9 +148,19 @@ impl AgentClient {
         }
     }
 
-    /// Live grants and the revocations that stand.
+    /// Live grants and the revocations that stand, all pages of them.
     pub async fn grants(&self) -> Result<GrantsResponse, ClientError> {
-        self.read("/v1/grants").await
+        let mut whole: GrantsResponse = self.read("/v1/grants").await?;
+        while let Some(after) = whole.next.take() {
+            let page: GrantsResponse = self.read(format!("/v1/grants?{}", pair("after", &after))).await?;
+            if page.next.as_ref() == Some(&after) {
+                return Err(self.0.unexpected("pages that do not advance".into()));
+            }
+            whole.grants.extend(page.grants);
+            whole.revocations.extend(page.revocations);
+            whole.next = page.next;
+        }
+        Ok(whole)
     }
 
     /// Whether and why `entity` may write `key`.

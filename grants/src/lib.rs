@@ -25,7 +25,7 @@ mod verifier;
 
 pub use authority::{
     Authority, AuthorityChange, Explanation, Link, LiveGrant, MAX_AHEAD_MICROS, MAX_COMBINATIONS,
-    MAX_PARENTS, MAX_REJECTED, ParentPlan, PlanError, Rejected, Unverified, Verified,
+    MAX_PARENTS, MAX_REJECTED, MAX_SINGLE_PARENTS, ParentPlan, PlanError, Rejected, Unverified, Verified,
 };
 pub use codec::{Body, MAX_BODY_BYTES};
 pub use fact::{

@@ -2,26 +2,44 @@
 
 use crate::agent::WriteError;
 use axum::Json;
-use axum::http::StatusCode;
+use axum::extract::rejection::JsonRejection;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use kvgossip_api::ApiError;
 use kvgossip_engine::StorageError;
 use kvgossip_grants::{Code, GlobError, KeyError, Verdict};
+
+/// After so many seconds somebody who heard `http.busy` may ask again.
+pub(super) const BUSY_RETRY_S: u32 = 1;
+
+/// A JSON body, or a refusal in the API's own form.
+pub(crate) fn body<T>(json: Result<Json<T>, JsonRejection>) -> Result<T, Refusal> {
+    json.map(|Json(body)| body).map_err(|error| Refusal::new(error.status(), "http.body", &error.body_text()))
+}
 
 /// An answer that is not a success.
 #[derive(Debug)]
 pub(crate) struct Refusal {
     status: StatusCode,
     error: ApiError,
+    /// After so many seconds another try makes sense.
+    retry_after_s: Option<u32>,
 }
 
 impl Refusal {
     pub(crate) fn new(status: StatusCode, code: &str, message: &str) -> Self {
-        Self { status, error: ApiError { code: code.into(), message: message.into() } }
+        Self { status, error: ApiError { code: code.into(), message: message.into() }, retry_after_s: None }
     }
 
     pub(crate) fn bad_request(code: &str, message: impl ToString) -> Self {
         Self::new(StatusCode::BAD_REQUEST, code, &message.to_string())
+    }
+
+    /// There is no room for the request now.
+    pub(crate) fn busy(why: &str) -> Self {
+        let message = format!("{why}: try again in a moment");
+        let busy = Self::new(StatusCode::SERVICE_UNAVAILABLE, "http.busy", &message);
+        Self { retry_after_s: Some(BUSY_RETRY_S), ..busy }
     }
 
     /// The agent stops while the request is under way.
@@ -43,7 +61,11 @@ impl Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        (self.status, Json(self.error)).into_response()
+        let mut response = (self.status, Json(self.error)).into_response();
+        if let Some(seconds) = self.retry_after_s {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
+        response
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the replica says of itself.
 
-use super::error::Refusal;
+use super::error::{Refusal, body};
 use super::kv::query_pairs;
 use super::{Privileged, Shared};
 use axum::Json;
@@ -43,13 +43,15 @@ pub(super) async fn digest(
         prefix = PathPrefix::parse(&value)?;
     }
     let view = shared.agent.store().view();
-    Ok(Json(DigestResponse {
+    let digests = move || DigestResponse {
         prefix: prefix.to_string(),
         entries: view.digest(&prefix).to_string(),
         keys: view.count(&prefix) as u64,
         authority: view.authority_root().to_string(),
         root: prefix.is_root().then(|| view.root().to_string()),
-    }))
+    };
+    // After a large batch it hashes whatever lies under the prefix.
+    shared.gate.walk(move || Ok(digests())).await.map(Json)
 }
 
 /// Syncs with a peer now.
@@ -58,8 +60,7 @@ pub(super) async fn sync(
     State(shared): State<Shared>,
     json: Result<Json<SyncRequest>, JsonRejection>,
 ) -> Result<Json<SyncReport>, Refusal> {
-    let Json(request) =
-        json.map_err(|error| Refusal::new(error.status(), "http.body", &error.body_text()))?;
+    let request = body(json)?;
     let prefix = request.prefix.as_deref().map(PathPrefix::parse).transpose()?;
     let report = shared.agent.sync_with(&request.peer, prefix.unwrap_or_else(PathPrefix::root)).await;
     report.map(Json).map_err(|error| Refusal::new(StatusCode::BAD_GATEWAY, &error.code, &error.message))

@@ -1,6 +1,7 @@
 //! `/v1/kv{key}` and `/v1/keys`.
 
 use super::error::Refusal;
+use super::pages::Page;
 use super::{Privileged, Shared};
 use crate::clock;
 use axum::Json;
@@ -9,8 +10,9 @@ use axum::extract::rejection::BytesRejection;
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use kvgossip_api::{DEFAULT_PAGE_ROWS, KeyRow, KeysPage, MAX_PAGE_ROWS, header};
-use kvgossip_grants::{EntryId, Filter, Key};
+use kvgossip_api::{KeyRow, KeysPage, header};
+use kvgossip_engine::View;
+use kvgossip_grants::{EntryId, Key};
 
 /// The key as it stands in the request, never decoded.
 fn key_of(uri: &Uri) -> Result<Key, Refusal> {
@@ -121,56 +123,22 @@ fn decode(text: &str) -> Result<String, Refusal> {
     String::from_utf8(bytes).map_err(|_| bad())
 }
 
-/// What every list takes: where to go on, and how many rows.
-pub(super) struct Page {
-    pub(super) filter: Filter,
-    pub(super) after: Option<String>,
-    pub(super) limit: usize,
-    pub(super) kind: Option<String>,
-}
-
-impl Page {
-    pub(super) fn parse(query: &RawQuery) -> Result<Self, Refusal> {
-        let (mut globs, mut after, mut limit, mut kind) = (Vec::new(), None, DEFAULT_PAGE_ROWS, None);
-        for (name, value) in query_pairs(query)? {
-            match name.as_str() {
-                "match" => globs.push(value),
-                "after" => after = Some(value),
-                "kind" => kind = Some(value),
-                "limit" => {
-                    let asked: usize = value.parse().map_err(|_| {
-                        Refusal::bad_request("http.query", format!("limit={value} is not a number"))
-                    })?;
-                    limit = asked.clamp(1, MAX_PAGE_ROWS);
-                }
-                _ => {
-                    return Err(Refusal::bad_request(
-                        "http.query",
-                        format!("{name} is no parameter of this route"),
-                    ));
-                }
-            }
-        }
-        let filter = Filter::parse(globs).map_err(|error| Refusal::bad_request("glob.malformed", error))?;
-        Ok(Self { filter, after, limit, kind })
-    }
-}
-
 /// Set keys, by key.
 pub(super) async fn list(State(shared): State<Shared>, query: RawQuery) -> Result<Json<KeysPage>, Refusal> {
-    let page = Page::parse(&query)?;
-    let after = page.after.as_deref().map(Key::parse).transpose()?;
-    let (view, now) = (shared.agent.store().view(), clock::now());
-    let mut keys = Vec::new();
-    let mut next = None;
-    for (key, frontier) in view.keys("", after.as_ref()) {
-        if !page.filter.includes(&key) {
-            continue;
-        }
+    let page = Page::parse(&query, &["match", "after", "limit"])?;
+    let (view, examined) = (shared.agent.store().view(), shared.gate.limits.examined_keys);
+    shared.gate.walk(move || keys_page(&view, &page, examined)).await.map(Json)
+}
+
+fn keys_page(view: &View, page: &Page, examined: usize) -> Result<KeysPage, Refusal> {
+    let now = clock::now();
+    let mut found = page.keys(view, examined)?;
+    let mut keys: Vec<KeyRow> = Vec::new();
+    for (key, frontier) in found.by_ref() {
         let Some(entry) = frontier.shown(now).filter(|entry| !entry.is_delete) else { continue };
         if keys.len() == page.limit {
-            next = keys.last().map(|row: &KeyRow| row.key.clone());
-            break;
+            let next = keys.last().map(|row| row.key.clone());
+            return Ok(KeysPage { keys, next });
         }
         keys.push(KeyRow {
             key: key.to_string(),
@@ -179,7 +147,7 @@ pub(super) async fn list(State(shared): State<Shared>, query: RawQuery) -> Resul
             grant: entry.grant_id().map(|grant| grant.to_string()),
         });
     }
-    Ok(Json(KeysPage { keys, next }))
+    Ok(KeysPage { keys, next: found.resume() })
 }
 
 #[cfg(test)]

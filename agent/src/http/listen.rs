@@ -1,5 +1,8 @@
 //! The two doors of the HTTP API: a Unix socket and TCP.
 
+use super::error::BUSY_RETRY_S;
+use super::limits::HttpLimits;
+use super::patient::Patient;
 use super::{Door, router};
 use crate::agent::Agent;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -10,18 +13,16 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// How many requests are served at a time; more wait to be accepted.
-pub const MAX_CONNECTIONS: usize = 512;
-/// A client has this long to send the head of a request.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// Requests under way when the agent stops have this long to end.
-const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// How many connections are told at a time that there is no room for them; any more are just closed.
+const MAX_TURNED_AWAY: usize = 32;
+/// So long it may take to tell one of them.
+const TURN_AWAY_TIMEOUT: Duration = Duration::from_secs(1);
 /// The longest path of a Unix socket that the system takes, in bytes, with its ending zero.
 const MAX_SOCKET_PATH: usize = 108;
 
@@ -76,21 +77,22 @@ impl Listener {
             Self::Socket(_) => Door::Socket,
             Self::Tcp(_) => Door::Tcp,
         };
+        let limits = agent.http_limits().clone();
+        let connections = match door {
+            Door::Socket => limits.socket_connections,
+            Door::Tcp => limits.tcp_connections,
+        };
         let service = TowerToHyperService::new(router(agent, door));
-        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let places = Arc::new(Semaphore::new(connections));
+        let turned_away = Arc::new(Semaphore::new(MAX_TURNED_AWAY));
         let tasks = TaskTracker::new();
         loop {
-            let place = places.clone().acquire_owned();
-            let accepted = async {
-                let place = place.await;
-                (place, self.accept().await)
-            };
-            let (place, stream) = tokio::select! {
+            let stream = tokio::select! {
                 () = stop.cancelled() => break,
-                accepted = accepted => accepted,
+                accepted = self.accept() => accepted,
             };
             let stream = match stream {
-                Ok(stream) => stream,
+                Ok(stream) => Patient::new(stream, limits.write_stall),
                 Err(error) => {
                     tracing::warn!(%error, "accepting an HTTP connection failed");
                     // Most likely no descriptor is free: one will be.
@@ -98,9 +100,18 @@ impl Listener {
                     continue;
                 }
             };
-            let (service, stop) = (service.clone(), stop.clone());
+            let Ok(place) = places.clone().try_acquire_owned() else {
+                if let Ok(turn) = turned_away.clone().try_acquire_owned() {
+                    tasks.spawn(async move {
+                        turn_away(stream).await;
+                        drop(turn);
+                    });
+                }
+                continue;
+            };
+            let (service, limits, stop) = (service.clone(), limits.clone(), stop.clone());
             tasks.spawn(async move {
-                serve_one(stream, service, stop).await;
+                serve_one(stream, service, &limits, stop).await;
                 drop(place);
             });
         }
@@ -124,14 +135,33 @@ trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
+/// Says that there is no room for a connection, without having read its request.
+async fn turn_away(mut stream: Patient<Box<dyn Stream>>) {
+    let body = r#"{"code":"http.busy","message":"the agent has as many connections as it serves: try again in a moment"}"#;
+    let answer = format!(
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: {BUSY_RETRY_S}\r\n\
+         connection: close\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let tell = async {
+        stream.write_all(answer.as_bytes()).await?;
+        stream.shutdown().await?;
+        // Closing with unread bytes would take the answer back.
+        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
+    };
+    // Nothing is owed to a client that does not listen.
+    let _ = tokio::time::timeout(TURN_AWAY_TIMEOUT, tell).await;
+}
+
 async fn serve_one(
-    stream: Box<dyn Stream>,
+    stream: Patient<Box<dyn Stream>>,
     service: TowerToHyperService<axum::Router>,
+    limits: &HttpLimits,
     stop: CancellationToken,
 ) {
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
+        .header_read_timeout(limits.head_timeout)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     let served = tokio::select! {
@@ -139,7 +169,7 @@ async fn serve_one(
         () = stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
             // A client that stalls does not keep the agent.
-            tokio::time::timeout(STOP_TIMEOUT, connection).await.unwrap_or(Ok(()))
+            tokio::time::timeout(limits.stop_timeout, connection).await.unwrap_or(Ok(()))
         }
     };
     if let Err(error) = served {

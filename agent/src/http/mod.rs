@@ -1,24 +1,32 @@
 //! The agent's HTTP API.
 
+mod authority;
 mod error;
 mod facts;
+mod gate;
 mod inspect;
 mod kv;
+mod limits;
 mod listen;
+mod own_name;
+mod pages;
+mod patient;
 mod watch;
 
-pub use listen::{Listener, MAX_CONNECTIONS, bind_tcp, bind_unix};
+pub use limits::HttpLimits;
+pub use listen::{Listener, bind_tcp, bind_unix};
 
 use crate::agent::Agent;
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, FromRequestParts, Request, State};
+use axum::extract::{DefaultBodyLimit, FromRequestParts};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
-use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
+use axum::middleware;
 use axum::routing::{get, post};
 use error::Refusal;
-use std::net::IpAddr;
+use gate::Gate;
+use pages::AuthorityOrder;
+use std::sync::Arc;
 
 /// Where a request came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,18 +42,21 @@ pub enum Door {
 pub(crate) struct Shared {
     agent: Agent,
     door: Door,
+    gate: Arc<Gate>,
+    authority_order: Arc<AuthorityOrder>,
 }
 
 /// The routes, for one door.
 pub fn router(agent: Agent, door: Door) -> Router {
-    let shared = Shared { agent, door };
+    let gate = Arc::new(Gate::new(agent.http_limits().clone()));
+    let shared = Shared { agent, door, gate, authority_order: Arc::default() };
     Router::new()
         .route("/v1/kv/{*key}", get(kv::get).put(kv::put).delete(kv::delete))
         .route("/v1/keys", get(kv::list))
         .route("/v1/facts", get(facts::page).post(facts::offer))
-        .route("/v1/grants", get(facts::grants))
-        .route("/v1/explain", post(facts::explain))
-        .route("/v1/plan", post(facts::plan))
+        .route("/v1/grants", get(authority::grants))
+        .route("/v1/explain", post(authority::explain))
+        .route("/v1/plan", post(authority::plan))
         .route("/v1/watch", get(watch::get).post(watch::post))
         .route("/v1/refusals", get(inspect::refusals))
         .route("/v1/status", get(inspect::status))
@@ -61,29 +72,10 @@ pub fn router(agent: Agent, door: Door) -> Router {
                 "this route does not take that method",
             )
         })
-        .layer(middleware::from_fn_with_state(shared.clone(), check_host))
-        .layer(DefaultBodyLimit::max(kvgossip_api::MAX_BODY_BYTES))
+        .layer(middleware::from_fn_with_state(shared.clone(), gate::pass))
+        // The gate has read the body, within its own limit.
+        .layer(DefaultBodyLimit::disable())
         .with_state(shared)
-}
-
-/// Refuses requests for other hosts: a web page that has its own name resolve to this address has the browser
-/// send that name.
-async fn check_host(State(shared): State<Shared>, request: Request, next: Next) -> Response {
-    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    if shared.door == Door::Tcp && !is_own_name(host) {
-        let message = format!("the Host header {host:?} is neither an address nor localhost");
-        return Refusal::new(StatusCode::FORBIDDEN, "http.host", &message).into_response();
-    }
-    next.run(request).await
-}
-
-fn is_own_name(host: &str) -> bool {
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => name,
-        _ => host,
-    };
-    let address = name.trim_start_matches('[').trim_end_matches(']');
-    name.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok()
 }
 
 /// Proof that a request may use the agent's identity, change the agent or make it dial.
@@ -101,20 +93,5 @@ impl FromRequestParts<Shared> for Privileged {
         let message =
             "over TCP this needs the agent's token (--token-file on both sides); its Unix socket needs none";
         Err(Refusal::new(StatusCode::UNAUTHORIZED, "http.token", message))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_own_name;
-
-    #[test]
-    fn only_addresses_and_localhost_are_own_names() {
-        for host in ["127.0.0.1:7948", "127.0.0.1", "localhost", "LOCALHOST:1", "[::1]:80", "[::1]"] {
-            assert!(is_own_name(host), "{host}");
-        }
-        for host in ["", "evil.example", "evil.example:7948", "127.0.0.1.evil.example:80"] {
-            assert!(!is_own_name(host), "{host}");
-        }
     }
 }

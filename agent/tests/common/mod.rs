@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
 
+pub mod raw;
+
 use bytes::Bytes;
 use kvgossip_agent::{Agent, Config, PeerTarget};
 use kvgossip_engine::MemoryStorage;

@@ -1,12 +1,14 @@
 //! Why an entity may or may not write a key: the accepting chain, or the first link that fails.
 
 use super::{Authority, LiveGrant};
-use crate::fact::{By, Grant};
+use crate::fact::{By, Grant, Revocation};
 use crate::glob::KeyGlob;
 use crate::id::{EntityId, FactId, GrantId};
 use crate::key::Key;
+use crate::signed::Signed;
 use crate::time::Timestamp;
 use crate::verdict::Code;
+use std::cmp::Reverse;
 
 /// How many failing chains an explanation lists at most; the most promising first.
 pub const MAX_REJECTED: usize = 64;
@@ -66,14 +68,13 @@ impl Authority {
         if let Some(grant) = self.grant_for(key, entity, now) {
             return Explanation::Accepted(links(grant));
         }
-        let mut rejected: Vec<Rejected> = self
-            .grants_of(entity)
-            .filter_map(|grant| self.rejection(grant, key, now))
-            .chain(self.revoked_chains(entity, key, now))
-            .collect();
-        rejected.sort_by_key(|chain| std::cmp::Reverse((chain.failing, chain.code != Code::GrantRevoked)));
-        rejected.truncate(MAX_REJECTED);
-        Explanation::Rejected(rejected)
+        let live = self.grants_of(entity).filter_map(|grant| Failing::of_live(grant, key, now));
+        let revoked = self.revocations().filter_map(|revocation| {
+            let is_theirs = revocation.body().grant.body().grantee.entity() == entity;
+            is_theirs.then(|| self.failing_revoked(revocation, key, now))
+        });
+        let best = best(live.chain(revoked), MAX_REJECTED);
+        Explanation::Rejected(best.iter().map(|failing| self.rejected(failing)).collect())
     }
 
     /// The grant that `entity` best cites to write `key` at `now`.
@@ -86,46 +87,101 @@ impl Authority {
         self.grants_of(entity).map(AsRef::as_ref).filter(fits).min_by_key(rank)
     }
 
-    fn rejection(&self, grant: &LiveGrant, key: &Key, now: Timestamp) -> Option<Rejected> {
-        let chain = links(grant);
-        let (failing, code) = first_fault(&chain, key, now)?;
-        Some(Rejected { chain, failing, code, revocation: None })
+    /// Why a chain that ended with a revoked grant does not carry the key.
+    fn failing_revoked<'a>(
+        &'a self,
+        revocation: &'a Signed<Revocation>,
+        key: &Key,
+        now: Timestamp,
+    ) -> Failing<'a> {
+        let grant = &revocation.body().grant;
+        let parent = grant.body().parent.and_then(|id| self.grant(&id));
+        let above = parent.map_or(0, |parent| usize::from(parent.depth()));
+        let own = || fault(grant.body(), key, now).map(|code| (above, code));
+        let fault = parent.and_then(|parent| first_fault(parent, key, now)).or_else(own);
+        let (failing, code) = fault.unwrap_or((above, Code::GrantRevoked));
+        Failing { failing, code, id: grant.id(), end: End::Revoked(revocation) }
     }
 
-    /// Chains that ended with a revoked grant to the entity.
-    fn revoked_chains(&self, entity: EntityId, key: &Key, now: Timestamp) -> impl Iterator<Item = Rejected> {
-        self.revocations().filter_map(move |revocation| {
-            let (body, grant) = (revocation.body(), &revocation.body().grant);
-            if grant.body().grantee.entity() != entity {
-                return None;
+    /// The whole of a chain, for people.
+    fn rejected(&self, failing: &Failing<'_>) -> Rejected {
+        let Failing { failing, code, ref end, .. } = *failing;
+        match end {
+            End::Live(grant) => Rejected { chain: links(grant), failing, code, revocation: None },
+            End::Revoked(revocation) => {
+                let (body, grant) = (revocation.body(), &revocation.body().grant);
+                let parent = grant.body().parent.and_then(|id| self.grant(&id));
+                let mut chain = parent.map(|parent| links(parent)).unwrap_or_default();
+                chain.push(link(grant.id(), grant.body()));
+                let revocation = (code == Code::GrantRevoked).then(|| (revocation.id(), body.by));
+                Rejected { chain, failing, code, revocation }
             }
-            let parent = grant.body().parent.and_then(|id| self.grant(&id));
-            let mut chain = parent.map(|parent| links(parent)).unwrap_or_default();
-            chain.push(link(grant.id(), grant.body()));
-            if let Some((failing, code)) = first_fault(&chain, key, now) {
-                return Some(Rejected { chain, failing, code, revocation: None });
-            }
-            let failing = chain.len() - 1;
-            let revocation = Some((revocation.id(), body.by));
-            Some(Rejected { chain, failing, code: Code::GrantRevoked, revocation })
-        })
+        }
     }
 }
 
-/// The first link that does not carry the key at a time, revocations aside.
-fn first_fault(chain: &[Link], key: &Key, now: Timestamp) -> Option<(usize, Code)> {
-    let fault = |link: &Link| {
-        if !link.pattern.matches(key) {
-            Some(Code::OutOfReach)
-        } else if link.expires_at.is_some_and(|expiry| expiry < now) {
-            Some(Code::GrantExpired)
-        } else if link.issued_at > now {
-            Some(Code::OutsideWindow)
-        } else {
-            None
-        }
+/// A chain that does not carry the key, before it is written out: an entity may have very many.
+struct Failing<'a> {
+    failing: usize,
+    code: Code,
+    /// The grant at its end; of equally promising ones the smaller comes first.
+    id: GrantId,
+    end: End<'a>,
+}
+
+/// The grant at the end of a chain.
+enum End<'a> {
+    Live(&'a LiveGrant),
+    Revoked(&'a Signed<Revocation>),
+}
+
+impl<'a> Failing<'a> {
+    fn of_live(grant: &'a LiveGrant, key: &Key, now: Timestamp) -> Option<Self> {
+        let (failing, code) = first_fault(grant, key, now)?;
+        Some(Self { failing, code, id: grant.id(), end: End::Live(grant) })
+    }
+
+    /// The most promising chain has the least.
+    fn rank(&self) -> (Reverse<(usize, bool)>, GrantId) {
+        (Reverse((self.failing, self.code != Code::GrantRevoked)), self.id)
+    }
+}
+
+/// The best `most` of any number, in order; never more than twice as many are held.
+fn best<'a>(all: impl Iterator<Item = Failing<'a>>, most: usize) -> Vec<Failing<'a>> {
+    let mut kept: Vec<Failing<'a>> = Vec::new();
+    let shorten = |kept: &mut Vec<Failing<'a>>| {
+        kept.sort_by_key(Failing::rank);
+        kept.truncate(most);
     };
-    chain.iter().enumerate().find_map(|(index, link)| Some((index, fault(link)?)))
+    for failing in all {
+        kept.push(failing);
+        if kept.len() >= 2 * most {
+            shorten(&mut kept);
+        }
+    }
+    shorten(&mut kept);
+    kept
+}
+
+/// The first link of a live chain, counted from root's, that does not carry the key at a time.
+fn first_fault(grant: &LiveGrant, key: &Key, now: Timestamp) -> Option<(usize, Code)> {
+    let faults = grant.chain().filter_map(|link| Some((link.depth(), fault(link.body(), key, now)?)));
+    // From the grant up: the last one found is the nearest to root.
+    faults.last().map(|(depth, code)| (usize::from(depth).saturating_sub(1), code))
+}
+
+/// Why a grant does not carry the key at a time, revocations aside.
+fn fault(grant: &Grant, key: &Key, now: Timestamp) -> Option<Code> {
+    if !grant.pattern.matches(key) {
+        Some(Code::OutOfReach)
+    } else if grant.expires_at.is_some_and(|expiry| expiry < now) {
+        Some(Code::GrantExpired)
+    } else if grant.issued_at > now {
+        Some(Code::OutsideWindow)
+    } else {
+        None
+    }
 }
 
 fn links(grant: &LiveGrant) -> Vec<Link> {

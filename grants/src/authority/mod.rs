@@ -14,7 +14,7 @@ mod tests;
 pub use check::{MAX_AHEAD_MICROS, Unverified, Verified};
 pub use explain::{Explanation, Link, MAX_REJECTED, Rejected};
 pub use merge::AuthorityChange;
-pub use plan::{MAX_COMBINATIONS, MAX_PARENTS, ParentPlan, PlanError};
+pub use plan::{MAX_COMBINATIONS, MAX_PARENTS, MAX_SINGLE_PARENTS, ParentPlan, PlanError};
 
 use crate::fact::{Floor, Grant, Revocation};
 use crate::glob::KeyGlob;

@@ -15,6 +15,9 @@ pub const MAX_COMBINATIONS: usize = 256;
 /// The most parents that a plan over a union considers.
 pub const MAX_PARENTS: usize = 32;
 
+/// The most parents whose chains are compared with the pattern one by one; beyond it nothing is proven.
+pub const MAX_SINGLE_PARENTS: usize = 256;
+
 /// Under what to issue a grant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ParentPlan {
@@ -66,9 +69,16 @@ impl Authority {
             return Ok(ParentPlan::Root);
         }
         let parents = self.possible_parents(issuer, now)?;
-        let single = parents.iter().find(|parent| covers(&[parent], pattern) == Inclusion::Included);
-        if let Some(parent) = single {
+        // Whoever covers the pattern reaches each of its keys: one of them tells most of the others apart cheaply.
+        let witness = witness(pattern);
+        let mut singles =
+            parents.iter().filter(|parent| witness.as_ref().is_none_or(|key| parent.reaches(key)));
+        let mut tried = singles.by_ref().take(MAX_SINGLE_PARENTS);
+        if let Some(parent) = tried.find(|parent| covers(&[parent], pattern) == Inclusion::Included) {
             return Ok(ParentPlan::Parents(vec![parent.id()]));
+        }
+        if singles.next().is_some() {
+            return Err(PlanError::NotProven);
         }
         let mut chosen: Vec<&Arc<LiveGrant>> = parents.iter().take(MAX_PARENTS).copied().collect();
         match covers(&chosen, pattern) {
@@ -113,11 +123,19 @@ impl Authority {
             };
             return Err(PlanError::NoGrant(code));
         }
-        usable.sort_by_key(|grant| {
+        usable.sort_by_cached_key(|grant| {
             let lasting = std::cmp::Reverse(grant.valid_until().unwrap_or(Timestamp::MAX));
             (lasting, grant.depth(), grant.id())
         });
         Ok(usable)
+    }
+}
+
+/// Some key of the pattern.
+fn witness(pattern: &KeyGlob) -> Option<Key> {
+    match included(pattern, &[]) {
+        Inclusion::NotIncluded { counterexample } => Some(counterexample),
+        _ => None,
     }
 }
 

@@ -239,6 +239,38 @@ fn explanations_name_the_chain_or_the_first_failing_link() {
     assert_eq!((chains[0].failing, chains[0].code), (1, Code::GrantRevoked));
 }
 
+/// An entity with more chains than are listed: the same answer as from building and sorting them all.
+#[test]
+fn explanations_of_very_many_chains_keep_the_most_promising() {
+    let mut world = World::new();
+    let top = world.grant(0, 1, "/a/**", None);
+    world.offer(Fact::Grant(top.clone()));
+    let key = Key::parse("/a/b").expect("a key");
+    for number in 0..3 * MAX_REJECTED {
+        // Every fifth is under the grant that reaches the key and fails later; half of those are revoked.
+        let parent = (number % 5 == 0).then(|| top.id());
+        let by = usize::from(parent.is_some());
+        let pattern = if number % 10 == 0 { "/a/b".into() } else { format!("/a/{number}x") };
+        let mut body = world.grant(by, 2, &pattern, parent).body().clone();
+        body.nonce = [u8::try_from(number).expect("a small number"); 16];
+        let grant = world.signed(body, by);
+        assert_eq!(world.offer(Fact::Grant(grant.clone())), Verdict::Merged);
+        if number % 10 == 0 {
+            assert_eq!(world.offer(world.revoke(&grant, By::Issuer, 1)), Verdict::Merged);
+        }
+    }
+    let Explanation::Rejected(chains) = world.authority.explain(&key, world.id(2), time(200)) else {
+        panic!("no chain carries the key")
+    };
+    assert_eq!(chains.len(), MAX_REJECTED);
+    let rank = |chain: &Rejected| (chain.failing, chain.code != Code::GrantRevoked);
+    assert!(chains.windows(2).all(|pair| rank(&pair[0]) >= rank(&pair[1])));
+    let deep = chains.iter().filter(|chain| chain.failing == 1).count();
+    assert_eq!(deep, (0..3 * MAX_REJECTED).filter(|number| number % 5 == 0).count());
+    assert!(chains.iter().all(|chain| (chain.code == Code::GrantRevoked) == chain.revocation.is_some()));
+    assert!(chains.iter().all(|chain| chain.failing < chain.chain.len()));
+}
+
 #[test]
 fn defect_13_strangers_grants_are_not_stored_and_chains_cost_their_length() {
     let mut world = World::new();

@@ -1,0 +1,173 @@
+//! `/v1/grants`, `/v1/explain` and `/v1/plan`: who may write what, and why.
+
+use super::Shared;
+use super::error::{Refusal, body};
+use super::pages::{Page, Place, place_text, places_after};
+use crate::clock;
+use axum::Json;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{RawQuery, State};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use kvgossip_api::{
+    ApiError, ExplainRequest, ExplainResponse, GrantRow, GrantsResponse, LinkRow, PlanRequest, PlanResponse,
+    RejectedRow, RevocationRow,
+};
+use kvgossip_engine::View;
+use kvgossip_grants::{
+    EntityId, Explanation, Fact, Grant, Key, KeyGlob, Link, ParentPlan, PlanError, Rejected, Revocation,
+    Signed, Timestamp,
+};
+
+/// Live grants and the revocations that stand.
+pub(super) async fn grants(
+    State(shared): State<Shared>,
+    query: RawQuery,
+) -> Result<Json<GrantsResponse>, Refusal> {
+    let page = Page::parse(&query, &["after", "limit"])?;
+    let (view, order) = (shared.agent.store().view(), shared.authority_order.clone());
+    shared.gate.walk(move || grants_page(&view, &order.of(&view), &page)).await.map(Json)
+}
+
+fn grants_page(view: &View, places: &[Place], page: &Page) -> Result<GrantsResponse, Refusal> {
+    let rest = places_after(places, page.after.as_deref())?;
+    let mut answer = GrantsResponse { grants: Vec::new(), revocations: Vec::new(), next: None };
+    for (number, place) in rest.iter().enumerate() {
+        match view.authority().fact(&place.1) {
+            Some(Fact::Grant(grant)) => answer.grants.push(grant_row(&grant, place.0)),
+            Some(Fact::Revocation(revocation)) => answer.revocations.push(revocation_row(&revocation)),
+            _ => {}
+        }
+        let rows = answer.grants.len() + answer.revocations.len();
+        if rows == page.limit && number + 1 < rest.len() {
+            answer.next = Some(place_text(place));
+            break;
+        }
+    }
+    Ok(answer)
+}
+
+fn grant_row(grant: &Signed<Grant>, depth: u8) -> GrantRow {
+    let body = grant.body();
+    GrantRow {
+        id: grant.id().to_string(),
+        issuer: body.issuer.to_string(),
+        grantee: body.grantee.entity().to_string(),
+        pattern: body.pattern.to_string(),
+        subgrant: body.subgrant,
+        parent: body.parent.map(|parent| parent.to_string()),
+        depth,
+        issued_at_us: body.issued_at.as_micros(),
+        expires_at_us: body.expires_at.map(Timestamp::as_micros),
+        record_b64: BASE64.encode(Fact::Grant(grant.clone()).to_record()),
+    }
+}
+
+fn revocation_row(revocation: &Signed<Revocation>) -> RevocationRow {
+    let (body, grant) = (revocation.body(), &revocation.body().grant);
+    RevocationRow {
+        id: revocation.id().to_string(),
+        grant: grant.id().to_string(),
+        grantee: grant.body().grantee.entity().to_string(),
+        pattern: grant.body().pattern.to_string(),
+        by: body.by.as_str().into(),
+        revoked_at_us: body.revoked_at.as_micros(),
+    }
+}
+
+fn entity(text: &str) -> Result<EntityId, Refusal> {
+    text.parse().map_err(|error| Refusal::bad_request("entity.malformed", error))
+}
+
+fn link_row(link: &Link) -> LinkRow {
+    LinkRow {
+        grant: link.grant.to_string(),
+        issuer: link.issuer.to_string(),
+        grantee: link.grantee.to_string(),
+        pattern: link.pattern.to_string(),
+        subgrant: link.subgrant,
+        issued_at_us: link.issued_at.as_micros(),
+        expires_at_us: link.expires_at.map(|time| time.as_micros()),
+    }
+}
+
+fn rejected_row(rejected: &Rejected) -> RejectedRow {
+    let mut message = rejected.code.help().to_owned();
+    if let Some((id, by)) = &rejected.revocation {
+        message = format!("{message} (revoked by {} in {})", by.as_str(), id.short());
+    }
+    let chain = rejected.chain.iter().map(link_row).collect();
+    RejectedRow { chain, failing: rejected.failing, code: rejected.code.as_str().into(), message }
+}
+
+/// Whether an entity may write a key, and why.
+pub(super) async fn explain(
+    State(shared): State<Shared>,
+    json: Result<Json<ExplainRequest>, JsonRejection>,
+) -> Result<Json<ExplainResponse>, Refusal> {
+    let request = body(json)?;
+    let (entity, key) = (entity(&request.entity)?, Key::parse(&request.key)?);
+    let view = shared.agent.store().view();
+    shared.gate.walk(move || Ok(explanation(&view, &key, entity))).await.map(Json)
+}
+
+fn explanation(view: &View, key: &Key, entity: EntityId) -> ExplainResponse {
+    let now = clock::now();
+    let explanation = view.authority().explain(key, entity, now);
+    let (accepted, is_root, chain, rejected) = match &explanation {
+        Explanation::Root => (true, true, Vec::new(), Vec::new()),
+        Explanation::Accepted(chain) => (true, false, chain.iter().map(link_row).collect(), Vec::new()),
+        Explanation::Rejected(chains) => {
+            (false, false, Vec::new(), chains.iter().map(rejected_row).collect())
+        }
+    };
+    let cited = match &explanation {
+        Explanation::Accepted(chain) => chain.last().map(|link| link.grant),
+        _ => None,
+    };
+    ExplainResponse {
+        cluster: view.authority().cluster().to_string(),
+        accepted,
+        is_root,
+        chain,
+        rejected,
+        stamp_us: view.stamp(key, cited.as_ref(), now).as_micros(),
+        current: view.shown(key, now).map(|entry| entry.id.to_string()),
+    }
+}
+
+/// Under what an issuer could give a pattern away.
+pub(super) async fn plan(
+    State(shared): State<Shared>,
+    json: Result<Json<PlanRequest>, JsonRejection>,
+) -> Result<Json<PlanResponse>, Refusal> {
+    let request = body(json)?;
+    let (issuer, pattern) = (entity(&request.issuer)?, KeyGlob::parse(&request.pattern)?);
+    let (view, now) = (shared.agent.store().view(), clock::now());
+    let plan = {
+        // Deciding inclusion may take milliseconds of computing.
+        let view = view.clone();
+        shared.gate.walk(move || Ok(view.authority().plan_grant(issuer, &pattern, now))).await?
+    };
+    let mut response = PlanResponse {
+        cluster: view.authority().cluster().to_string(),
+        is_root: false,
+        parents: Vec::new(),
+        refusal: None,
+        counterexample: None,
+        now_us: now.as_micros(),
+    };
+    match plan {
+        Ok(ParentPlan::Root) => response.is_root = true,
+        Ok(ParentPlan::Parents(parents)) => {
+            response.parents = parents.iter().map(ToString::to_string).collect();
+        }
+        Err(error) => {
+            if let PlanError::OutOfReach { counterexample } = &error {
+                response.counterexample = Some(counterexample.to_string());
+            }
+            response.refusal = Some(ApiError { code: error.code().into(), message: error.to_string() });
+        }
+    }
+    Ok(Json(response))
+}

@@ -1,0 +1,36 @@
+//! By which names the agent may be asked.
+
+use std::net::IpAddr;
+
+/// Whether a `Host` header means this agent: an address, `localhost`, or a name that `is_served` knows.
+pub(super) fn is_own_name(host: &str, is_served: impl Fn(&str) -> bool) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    name.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok() || is_served(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_own_name;
+
+    #[test]
+    fn only_addresses_and_localhost_are_own_names() {
+        for host in ["127.0.0.1:7948", "127.0.0.1", "localhost", "LOCALHOST:1", "[::1]:80", "[::1]"] {
+            assert!(is_own_name(host, |_| false), "{host}");
+        }
+        for host in ["", "evil.example", "evil.example:7948", "127.0.0.1.evil.example:80", "[127.0.0.1"] {
+            assert!(!is_own_name(host, |_| false), "{host}");
+        }
+    }
+
+    #[test]
+    fn names_of_the_certificate_are_own_names() {
+        let served = |name: &str| name.eq_ignore_ascii_case("kv.example");
+        assert!(is_own_name("kv.example:7948", served));
+        assert!(is_own_name("KV.example", served));
+        assert!(!is_own_name("other.example", served));
+    }
+}

@@ -1,0 +1,45 @@
+//! HTTP by hand: clients that stall where no library would.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// Ten times and more of what any of these tests expects.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub async fn open(address: SocketAddr) -> TcpStream {
+    TcpStream::connect(address).await.expect("the door is open")
+}
+
+/// Sends bytes as they are; the other side may have closed already.
+pub async fn send(stream: &mut TcpStream, bytes: &[u8]) {
+    let _ = stream.write_all(bytes).await;
+}
+
+/// All that comes until the agent closes.
+pub async fn until_closed(stream: &mut TcpStream) -> String {
+    let mut bytes = Vec::new();
+    let read = timeout(PATIENCE, stream.read_to_end(&mut bytes)).await;
+    // A reset is an end like another.
+    let _ = read.expect("the agent closes the connection");
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// One request on a connection of its own.
+pub async fn ask(address: SocketAddr, request: &str) -> String {
+    let mut stream = open(address).await;
+    send(&mut stream, request.as_bytes()).await;
+    until_closed(&mut stream).await
+}
+
+pub async fn get(address: SocketAddr, target: &str) -> String {
+    ask(address, &format!("GET {target} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")).await
+}
+
+/// The body of an answer as JSON.
+pub fn json(answer: &str) -> serde_json::Value {
+    let (_, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+    serde_json::from_str(body).expect("JSON")
+}
