@@ -1,5 +1,5 @@
 //! The published vectors of replicas and sessions, `fixtures/session-vectors.txt`: verdicts and digests of one replica,
-//! and every frame of three sessions. A change of the file is a change of the protocol.
+//! and every frame of four sessions. A change of the file is a change of the protocol.
 #![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
 #[path = "../../grants/tests/vectors_cast/mod.rs"]
@@ -11,7 +11,7 @@ mod support;
 
 use cast::{Cast, HOUR, JANUARY, Named, at, fact, facts};
 use frames::Transcript;
-use kvgossip_engine::session::{self, Config, Outcome, Role, Session};
+use kvgossip_engine::session::{self, Config, Obstacles, Outcome, Role, Session, SessionError};
 use kvgossip_engine::tree::{BUCKET_MAX, Tree, leaf_digest, root_digest};
 use kvgossip_engine::{Applied, MemoryStorage, Replica, Storage};
 use kvgossip_grants::{Fact, FactId, Key, PathPrefix, RsaVerifier, Signer, Timestamp, Verdict};
@@ -32,7 +32,10 @@ that are called by a name stand in grants/tests/fixtures/fact-vectors.txt.
 [replica-X]   what the initiator `a` and the responder `b` hold before the first session: named facts, then records
 [salt]        the salt of round 1 of the first session, and two short hashes
 [session-N]   every frame without its length, in order: its number, who sends it, and its bytes. The comments say the
-              same in words. Between the second and the third session `b` takes `written` in.
+              same in words. Between the second and the third session `b` takes `written` in; before the fourth `a`
+              takes `due` and `future` in, its clock an hour ahead, and `b` says not yet to `future`.
+[extended]    the hello of the first session with an extension, which the receiver skips
+[bye]         a frame that ends a session, and the code that it says
 
 Made anew with `KVGOSSIP_BLESS=1 cargo test -p kvgossip-engine --test vectors`, only for a new format version.";
 
@@ -235,7 +238,7 @@ fn run(peers: &mut [Peer; 2], scope: &str, nonces: [[u8; 8]; 2]) -> Run {
     Run { frames, outcomes: sessions.map(|session| session.outcome()) }
 }
 
-fn write_run(out: &mut Vectors, name: &str, run: &Run) -> Transcript {
+fn write_run(out: &mut Vectors, name: &str, run: &Run, expected: Outcome) -> Transcript {
     out.section(name);
     let mut transcript = Transcript::default();
     for (number, (side, frame)) in (1..).zip(&run.frames) {
@@ -244,8 +247,8 @@ fn write_run(out: &mut Vectors, name: &str, run: &Run) -> Transcript {
         }
         out.hex(&format!("{number:02}-{}", ["a", "b"][*side]), frame);
     }
-    out.field("outcome", "equal");
-    assert_eq!(run.outcomes, [Some(Outcome::Equal); 2], "{name}");
+    out.field("outcome", if expected == Outcome::Equal { "equal" } else { "unsettled" });
+    assert_eq!(run.outcomes, [Some(expected); 2], "{name}");
     transcript
 }
 
@@ -289,18 +292,75 @@ fn write_sessions(out: &mut Vectors, cast: &Cast) {
         peer.write_roots(out);
     }
     write_salt(out, &facts);
-    let transcript = write_run(out, "session-1", &run(&mut peers, "/", NONCES));
+    let transcript = write_run(out, "session-1", &run(&mut peers, "/", NONCES), Outcome::Equal);
     peers[0].write_roots(out);
     check_hashes(&transcript, holdings.iter().flat_map(|holding| holding.all(&facts)), &peers);
     let nonces = [[1; 8], [2; 8]];
-    write_run(out, "session-2", &run(&mut peers, "/", nonces));
+    write_run(out, "session-2", &run(&mut peers, "/", nonces), Outcome::Equal);
     let ops = Some(fact(&facts, "grant-to-ops").id());
     let written = cast.entry(&cast.ops, ops, "/app/db/host07", JANUARY + 2 * HOUR, Some(b"later"));
     assert_eq!(peers[1].offer(written.clone()), Verdict::Merged);
-    let run = run(&mut peers, "/app/db", nonces);
-    write_run(out, "session-3", &run);
+    let confined = run(&mut peers, "/app/db", nonces);
+    write_run(out, "session-3", &confined, Outcome::Equal);
     out.hex("written", &written.to_record());
     assert_eq!(peers[0].replica.view().root(), peers[1].replica.view().root());
+    write_unsettled(out, cast, ops, &mut peers);
+}
+
+/// A session that one fact keeps from ending equal: two rounds, because the first moved another.
+fn write_unsettled(out: &mut Vectors, cast: &Cast, ops: Option<FactId>, peers: &mut [Peer; 2]) {
+    let host = |number: u8, micros| {
+        cast.entry(&cast.ops, ops, &format!("/app/db/host{number:02}"), micros, Some(b"soon"))
+    };
+    let (due, future) = (host(8, NOON), host(9, NOON + HOUR / 2));
+    peers[0].now = at(NOON + HOUR);
+    for fact in [&due, &future] {
+        assert_eq!(peers[0].offer(fact.clone()), Verdict::Merged);
+    }
+    let unsettled = run(peers, "/", [[3; 8], [4; 8]]);
+    let finals = unsettled.frames.iter().filter(|(_, frame)| frame[0] == 8).count();
+    assert_eq!(finals, 4, "two rounds");
+    let expected = Outcome::Unsettled(Obstacles { not_yet: true, ..Obstacles::default() });
+    write_run(out, "session-4", &unsettled, expected);
+    out.hex("due", &due.to_record());
+    out.hex("future", &future.to_record());
+}
+
+/// Frames that this implementation reads and does not send.
+fn write_foreign_frames(out: &mut Vectors, cast: &Cast) {
+    let peer = Peer::new(cast);
+    let session = |role, nonce| {
+        let config = Config { role, scope: PathPrefix::root(), nonce, takes_facts: true };
+        Session::new(config, peer.replica.view())
+    };
+    let reader = peer.store.reader();
+    let hello = session(Role::Initiator, NONCES[0]).poll_frame(peer.replica.view(), reader.as_ref());
+    let hello = hello.unwrap().unwrap();
+    let (last, rest) = hello.split_last().unwrap();
+    assert_eq!(*last, 0, "no extensions");
+    let extended = [rest, &[1, 7, 5], b"later"].concat();
+    let answers = [hello.to_vec(), extended.clone()].map(|hello| {
+        let mut responder = session(Role::Responder, NONCES[1]);
+        responder.handle_frame(hello.into(), peer.replica.view()).unwrap();
+        responder.poll_frame(peer.replica.view(), reader.as_ref()).unwrap().unwrap()
+    });
+    assert_eq!(answers[0], answers[1], "the extension is skipped");
+    out.section("extended");
+    out.hex("hello", &extended);
+    out.field("number", 7);
+    out.field("content", "later");
+
+    let bye = [&[9][..], b"session.protocol"].concat();
+    let mut responder = session(Role::Responder, NONCES[1]);
+    let ended = responder.handle_frame(bye.clone().into(), peer.replica.view()).unwrap_err();
+    assert!(matches!(ended, SessionError::Bye(_)) && responder.is_finished(), "{ended}");
+    assert!(
+        responder.handle_frame(hello.into(), peer.replica.view()).is_err(),
+        "nothing is taken after the end"
+    );
+    out.section("bye");
+    out.hex("frame", &bye);
+    out.field("code", ended.code());
 }
 
 /// Every id in a list is the short hash of a fact, and a part that the session does not change has the short hash of
@@ -337,6 +397,7 @@ fn vectors() -> Vectors {
     write_limits(&mut out);
     write_offers(&mut out, &cast);
     write_sessions(&mut out, &cast);
+    write_foreign_frames(&mut out, &cast);
     out
 }
 
@@ -347,5 +408,5 @@ fn the_fixture_is_what_the_code_says() {
 
 #[test]
 fn the_document_quotes_the_vectors() {
-    vectors().check_quotes("sessions", 6);
+    vectors().check_quotes("sessions", 9);
 }

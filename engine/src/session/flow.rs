@@ -142,6 +142,7 @@ impl Session {
             return Err(SessionError::Protocol("a frame is too large"));
         }
         if kind == kind::BYE {
+            self.turn = Turn::Done;
             let code = String::from_utf8_lossy(&content[..content.len().min(MAX_CODE_BYTES)]);
             // The text goes into logs: only what codes are made of.
             let is_code = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_');
