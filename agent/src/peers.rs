@@ -1,6 +1,7 @@
 //! The other replicas: staying connected with them, and syncing when the scheduler says so.
 
 mod book;
+mod places;
 mod sessions;
 
 use crate::clock::Monotonic;
@@ -15,17 +16,16 @@ use kvgossip_transport::{
     Access, AllowList, Code, Connection, ConnectionTable, Endpoint, Policy, ReplicaId, Target,
     TransportError, keep_connected,
 };
+use places::Places;
 use rand::SeedableRng;
 use sessions::Host;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::{Notify, Semaphore, broadcast, mpsc};
+use tokio::sync::{Notify, broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// How many sessions run at a time; a peer that asks for one more hears `busy`.
-pub const MAX_SESSIONS: usize = 32;
 /// How many reports a listener may be behind before it misses some.
 const REPORT_BUFFER: usize = 1024;
 /// How long a sync that a person asked for waits for a session under way with the same peer to end.
@@ -47,7 +47,7 @@ struct Inner {
     clock: Monotonic,
     /// Wakes the scheduler's task.
     wake: Notify,
-    places: Arc<Semaphore>,
+    places: Places,
     book: Book,
     reports: broadcast::Sender<SyncReport>,
     targets: Vec<PeerTarget>,
@@ -77,7 +77,7 @@ impl Peers {
             scheduler: Mutex::new(Scheduler::new(root, random(), clock.now_us())),
             clock,
             wake: Notify::new(),
-            places: Arc::new(Semaphore::new(MAX_SESSIONS)),
+            places: Places::new(),
             book: Book::default(),
             reports: broadcast::Sender::new(REPORT_BUFFER),
             targets: config.peers.clone(),

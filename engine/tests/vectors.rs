@@ -354,10 +354,7 @@ fn write_foreign_frames(out: &mut Vectors, cast: &Cast) {
     let mut responder = session(Role::Responder, NONCES[1]);
     let ended = responder.handle_frame(bye.clone().into(), peer.replica.view()).unwrap_err();
     assert!(matches!(ended, SessionError::Bye(_)) && responder.is_finished(), "{ended}");
-    assert!(
-        responder.handle_frame(hello.into(), peer.replica.view()).is_err(),
-        "nothing is taken after the end"
-    );
+    assert!(responder.handle_frame(hello, peer.replica.view()).is_err(), "nothing is taken after the end");
     out.section("bye");
     out.hex("frame", &bye);
     out.field("code", ended.code());

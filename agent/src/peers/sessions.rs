@@ -64,7 +64,7 @@ impl Peers {
                     continue;
                 }
             };
-            let Ok(place) = self.inner.places.clone().try_acquire_owned() else {
+            let Some(place) = self.inner.places.take(connection.access()) else {
                 stream.abort(Code::Busy);
                 continue;
             };
