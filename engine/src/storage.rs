@@ -5,6 +5,7 @@
 use bytes::Bytes;
 use kvgossip_grants::{Digest, EntryId, FactId, GrantId, Key, Timestamp};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Why a store failed. Nothing that was acknowledged is affected by a failed call.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -13,6 +14,24 @@ pub enum StorageError {
     /// No room is left.
     #[error("the disk is full: free some room and restart the agent; reading goes on")]
     Full,
+    /// Less room is left than the store may need at once. Nothing has failed yet.
+    #[error(
+        "less than {} MiB are free on the disk of the store: nothing is taken in until there is more; reading goes on",
+        .needed_bytes >> 20
+    )]
+    NoRoom {
+        /// What must be free.
+        needed_bytes: u64,
+    },
+    /// A commit does not end.
+    #[error(
+        "the disk has been writing a batch for more than {} s: what was offered may be stored or not; look at the disk",
+        .after.as_secs()
+    )]
+    Stalled {
+        /// How long was waited.
+        after: Duration,
+    },
     /// The store refuses to go on after an earlier failure.
     #[error("the store stopped after an earlier failure: {0}")]
     Stopped(String),
@@ -53,6 +72,8 @@ impl StorageError {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Full => "store.full",
+            Self::NoRoom { .. } => "store.no_room",
+            Self::Stalled { .. } => "store.stalled",
             Self::Stopped(_) => "store.stopped",
             Self::Damaged(_) => "store.damaged",
             Self::RolledBack { .. } => "store.rolled_back",
@@ -150,6 +171,14 @@ pub trait Storage: Send {
 
     /// Hands out every index row, in ascending order of the keys.
     fn load_index(&self, each: &mut dyn FnMut(Key, IndexRow)) -> Result<(), StorageError>;
+
+    /// Whether the store has the room that it may need at once. Asked before anybody is told "ready".
+    ///
+    /// # Errors
+    /// [`StorageError::NoRoom`], or what the system says.
+    fn probe(&self) -> Result<(), StorageError> {
+        Ok(())
+    }
 
     /// Applies a batch: atomic, and durable on return.
     fn commit(&mut self, batch: &Batch) -> Result<(), StorageError>;

@@ -37,7 +37,7 @@ fn a_full_disk_stops_writing_and_nothing_else() {
     let place = std::env::var_os("KVGOSSIP_TEST_SMALL_DISK").expect("KVGOSSIP_TEST_SMALL_DISK names it");
     let dir = tempfile::tempdir_in(place).unwrap();
     let mut storage = FjallStorage::open(dir.path(), CLUSTER).unwrap();
-    storage.probe_room().unwrap();
+    storage.probe().unwrap();
     let mut acknowledged = 0;
     let error = loop {
         assert!(acknowledged < MAX_BATCHES, "the disk is not small");
@@ -63,5 +63,5 @@ fn a_full_disk_stops_writing_and_nothing_else() {
     // A full disk opens; only the question says that it will not go on.
     let storage = FjallStorage::open(dir.path(), CLUSTER).unwrap();
     check(&storage);
-    assert!(matches!(storage.probe_room(), Err(StorageError::Full)));
+    assert!(matches!(storage.probe(), Err(StorageError::NoRoom { .. })));
 }

@@ -133,7 +133,7 @@ fn an_open_store_can_ask_for_room() {
     let (dir, world) = (tempfile::tempdir().unwrap(), World::new(100));
     let storage = world.open(dir.path()).unwrap();
     let before = std::fs::read_dir(dir.path()).unwrap().count();
-    storage.probe_room().unwrap();
+    storage.probe().unwrap();
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), before, "nothing is left behind");
 }
 

@@ -113,7 +113,10 @@ pub(super) fn probe_room(dir: &Path) -> Result<(), StorageError> {
         file.sync_all()
     });
     let removed = fs::remove_file(&path);
-    written.and(removed).map_err(at(&path))
+    written.and(removed).map_err(|error| match at(&path)(error) {
+        StorageError::Full => StorageError::NoRoom { needed_bytes: PROBE_BYTES as u64 },
+        other => other,
+    })
 }
 
 fn remove_leftover(path: &Path) -> Result<(), StorageError> {

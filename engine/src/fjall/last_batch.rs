@@ -36,6 +36,8 @@ pub(super) struct Seen {
 pub(super) struct LastBatch {
     file: File,
     path: PathBuf,
+    /// What could not be written.
+    owed: Option<Seen>,
 }
 
 impl LastBatch {
@@ -44,7 +46,7 @@ impl LastBatch {
     pub(super) fn open(dir: &Path) -> Result<(Self, Option<Seen>), StorageError> {
         let path = dir.join(FILE_NAME);
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-        let mut this = Self { file: file.map_err(at(&path))?, path };
+        let mut this = Self { file: file.map_err(at(&path))?, path, owed: None };
         let mut bytes = [0; FILE_BYTES];
         let seen = match this.file.read_exact(&mut bytes) {
             Ok(()) => parse(&bytes),
@@ -54,15 +56,35 @@ impl LastBatch {
         Ok((this, seen))
     }
 
-    /// Notes an acknowledged batch.
-    pub(super) fn write(&mut self, seen: Seen) -> Result<(), StorageError> {
+    /// Notes a batch that is durable. A failure is told by [`LastBatch::settle`], which the next batch waits for.
+    pub(super) fn note(&mut self, seen: Seen) {
+        self.owed = self.write(seen).is_err().then_some(seen);
+    }
+
+    /// Writes what could not be written before.
+    pub(super) fn settle(&mut self) -> Result<(), StorageError> {
+        if let Some(seen) = self.owed {
+            self.write(seen)?;
+            self.owed = None;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, seen: Seen) -> Result<(), StorageError> {
         let written = self.file.rewind().and_then(|()| self.file.write_all(&encode(seen)));
         written.map_err(at(&self.path))
     }
 
     /// Flushes the file to the disk.
-    pub(super) fn sync(&self) -> Result<(), StorageError> {
+    pub(super) fn sync(&mut self) -> Result<(), StorageError> {
+        self.settle()?;
         self.file.sync_all().map_err(at(&self.path))
+    }
+
+    /// Makes every later write fail, or none.
+    #[cfg(test)]
+    pub(super) fn set_writable(&mut self, writable: bool) {
+        self.file = OpenOptions::new().read(true).write(writable).open(&self.path).expect("a file of ours");
     }
 }
 
@@ -103,7 +125,7 @@ mod tests {
         let (mut file, seen) = LastBatch::open(dir.path()).unwrap();
         assert_eq!(seen, None);
         for batch in [u64::MAX, 7] {
-            file.write(Seen { format: 1, batch }).unwrap();
+            file.note(Seen { format: 1, batch });
         }
         file.sync().unwrap();
         let (_, seen) = LastBatch::open(dir.path()).unwrap();

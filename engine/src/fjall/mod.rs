@@ -105,7 +105,7 @@ impl FjallStorage {
             }
             storage.check()?;
         }
-        storage.last_batch.write(Seen { format: rows::FORMAT, batch: found })?;
+        storage.last_batch.note(Seen { format: rows::FORMAT, batch: found });
         storage.last_batch.sync()?;
         directory::sync_directory(storage.shared.directory.path())?;
         Ok(storage)
@@ -129,17 +129,9 @@ impl FjallStorage {
         check::check(&self.shared.tables, &self.shared.snapshot(), self.cluster, self.summary()?.as_ref())
     }
 
-    /// Whether the disk takes what the engine may have to write at once (32 MiB, written and removed again).
-    ///
-    /// A store on a full disk opens and reads, and stops at some later write: ask before saying "ready".
-    ///
-    /// # Errors
-    /// `Full`, or `Io` if the system refuses.
-    pub fn probe_room(&self) -> Result<(), StorageError> {
-        directory::probe_room(self.shared.directory.path())
-    }
-
     fn try_commit(&mut self, batch: &Batch) -> Result<(), StorageError> {
+        // What cannot be noted is not written: the number is one batch behind at most.
+        self.last_batch.settle()?;
         let tables = &self.shared.tables;
         // With the flush inside: committing first and flushing then would show what is not durable yet.
         let mut writes = OwnedWriteBatch::with_capacity(tables.db.clone(), batch.writes.len() + 1)
@@ -152,7 +144,9 @@ impl FjallStorage {
             let _gate = self.shared.batch_gate.write().unwrap_or_else(PoisonError::into_inner);
             writes.commit().map_err(engine_error)?;
         }
-        self.last_batch.write(Seen { format: rows::FORMAT, batch: batch.summary.batch })
+        // The batch is durable now: a failure to note it must not be told as a failure of the batch.
+        self.last_batch.note(Seen { format: rows::FORMAT, batch: batch.summary.batch });
+        Ok(())
     }
 }
 
@@ -201,6 +195,11 @@ impl Storage for FjallStorage {
             each(key, row);
         }
         Ok(())
+    }
+
+    /// Writes 32 MiB and removes them again. A store on a full disk opens and reads, and stops at some later write.
+    fn probe(&self) -> Result<(), StorageError> {
+        directory::probe_room(self.shared.directory.path())
     }
 
     /// After a failure nothing is written any more until the store is opened again.
@@ -254,3 +253,6 @@ impl Reader for FjallReader {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
