@@ -123,8 +123,18 @@ impl Agent {
     /// Starts an agent on a store. It serves as soon as this returns.
     pub async fn start(config: Config, storage: Box<dyn Storage>) -> Result<Self, StartError> {
         let replica = Replica::load(config.root.clone(), storage.as_ref())?;
+        Self::start_loaded(config, replica, storage).await
+    }
+
+    /// The same, with what was [loaded](crate::open_store) from the store.
+    pub async fn start_loaded(
+        config: Config,
+        replica: Replica,
+        storage: Box<dyn Storage>,
+    ) -> Result<Self, StartError> {
         let listeners = Listeners::bind(&config).await?;
-        let (store, committer) = committer::start(replica, storage).map_err(StartError::Thread)?;
+        let started = committer::start(replica, storage, config.patience);
+        let (store, committer) = started.map_err(StartError::Thread)?;
         let intake = Intake::new(store);
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let peers = Peers::start(&config, intake.clone(), &stop, &tasks).inspect_err(|_| {

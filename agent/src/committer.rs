@@ -3,14 +3,19 @@
 //! It gathers what waits, merges it as one batch, makes the batch durable, and only then lets readers see the new
 //! state and answers whoever offered the facts.
 
+mod watchdog;
+
+pub use watchdog::{Patience, STALL_LIMIT};
+
 use crate::clock;
 use arc_swap::ArcSwap;
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use kvgossip_engine::{Change, Reader, Replica, Storage, StorageError, View, Write};
 use kvgossip_grants::{EntryId, FactId, Key, Verdict, Verified};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use tokio::sync::{broadcast, oneshot, watch};
+use watchdog::Watch;
 
 /// How many requests wait at most; more make whoever offers wait.
 pub const MAX_WAITING: usize = 1024;
@@ -75,19 +80,29 @@ pub struct Store {
     changes: broadcast::Sender<Arc<Committed>>,
 }
 
-/// What the committer thread owns.
+/// What the committer thread owns. Its watch ends with it.
 struct Committer {
     replica: Replica,
     storage: Box<dyn Storage>,
     requests: Receiver<Request>,
     view: Arc<ArcSwap<View>>,
     batches: watch::Sender<u64>,
-    failed: watch::Sender<Option<StorageError>>,
+    watch: Watch,
     changes: broadcast::Sender<Arc<Committed>>,
+    patience: Patience,
 }
 
 /// Starts the committer. It ends, and lets go of the store, when the last [`Store`] is dropped.
-pub fn start(replica: Replica, storage: Box<dyn Storage>) -> std::io::Result<(Store, JoinHandle<()>)> {
+///
+/// A store without the room that it may need at once is read only, until there is room.
+///
+/// # Errors
+/// When the system gives no thread, or the store cannot be asked for its room.
+pub fn start(
+    replica: Replica,
+    storage: Box<dyn Storage>,
+    patience: Patience,
+) -> std::io::Result<(Store, JoinHandle<()>)> {
     let view = Arc::new(ArcSwap::from_pointee(replica.view().clone()));
     let (sender, requests) = bounded(MAX_WAITING);
     let (batches, batches_seen) = watch::channel(replica.view().batch());
@@ -101,7 +116,10 @@ pub fn start(replica: Replica, storage: Box<dyn Storage>) -> std::io::Result<(St
         failed: failed_seen,
         changes: changes.clone(),
     };
-    let committer = Committer { replica, storage, requests, view, batches, failed, changes };
+    let watch = Watch::start(failed, patience.stall)?;
+    let committer = Committer { replica, storage, requests, view, batches, watch, changes, patience };
+    // Before anybody is told "ready".
+    committer.ask_for_room();
     let thread = std::thread::Builder::new().name("committer".into()).spawn(move || committer.run())?;
     Ok((store, thread))
 }
@@ -156,8 +174,17 @@ impl Store {
             return Ok(Vec::new());
         }
         let (reply, answer) = oneshot::channel();
-        self.send(Request { facts, only_if, reply }).await?;
-        answer.await.unwrap_or_else(|_| Err(self.stopped().into()))
+        let mut failed = self.failed.clone();
+        let stalled = failed.wait_for(|error| matches!(error, Some(StorageError::Stalled { .. })));
+        let answered = async {
+            self.send(Request { facts, only_if, reply }).await?;
+            answer.await.unwrap_or_else(|_| Err(self.stopped().into()))
+        };
+        tokio::select! {
+            biased;
+            Ok(error) = stalled => Err(error.clone().unwrap_or_else(|| self.stopped()).into()),
+            answer = answered => answer,
+        }
     }
 
     async fn send(&self, request: Request) -> Result<(), StorageError> {
@@ -180,7 +207,7 @@ impl Store {
 impl Committer {
     fn run(mut self) {
         let mut next = None;
-        while let Some(first) = next.take().or_else(|| self.requests.recv().ok()) {
+        while let Some(first) = next.take().or_else(|| self.next_request()) {
             let requests = if first.only_if.is_some() {
                 vec![first]
             } else {
@@ -188,11 +215,46 @@ impl Committer {
                 next = conditional;
                 requests
             };
-            if let Err(error) = self.commit(requests) {
-                tracing::error!(%error, "the store failed: nothing is taken in any more, reading goes on");
-                self.failed.send_replace(Some(error));
+            let committed = {
+                let _busy = self.watch.busy();
+                self.commit(requests)
+            };
+            if let Err(error) = committed {
+                tracing::error!(%error, code = error.code(), "the store failed: nothing is taken in any more, reading goes on");
+                self.watch.set_failure(Some(error));
                 return self.refuse_all(next);
             }
+        }
+    }
+
+    /// Waits for a request. While there is no room on the disk, requests are refused and the disk is asked again.
+    fn next_request(&self) -> Option<Request> {
+        while let Some(error) = self.watch.failure() {
+            match self.requests.recv_timeout(self.patience.room) {
+                Ok(request) => {
+                    // Whoever asked may have gone.
+                    let _ = request.reply.send(Err(error.into()));
+                }
+                Err(RecvTimeoutError::Timeout) => self.ask_for_room(),
+                Err(RecvTimeoutError::Disconnected) => return None,
+            }
+        }
+        self.requests.recv().ok()
+    }
+
+    fn ask_for_room(&self) {
+        let _busy = self.watch.busy();
+        match (self.storage.probe(), self.watch.failure()) {
+            (Ok(()), None) => {}
+            (Ok(()), Some(_)) => {
+                tracing::info!("the store has room again: facts are taken in");
+                self.watch.set_failure(None);
+            }
+            (Err(error), None) => {
+                tracing::error!(%error, code = error.code(), "the store is read only");
+                self.watch.set_failure(Some(error));
+            }
+            (Err(error), Some(_)) => self.watch.set_failure(Some(error)),
         }
     }
 
@@ -227,6 +289,10 @@ impl Committer {
     fn commit(&mut self, requests: Vec<Request>) -> Result<(), StorageError> {
         let (mut facts, mut replies) = (Vec::new(), Vec::new());
         for request in requests {
+            // Nobody waits for it any more, and may have been told that it failed.
+            if request.reply.is_closed() {
+                continue;
+            }
             if let Some(Err(conflict)) = request.only_if.as_ref().map(|condition| self.check(condition)) {
                 // Whoever asked may have gone.
                 let _ = request.reply.send(Err(conflict));
@@ -270,7 +336,7 @@ impl Committer {
     /// After a failure: answers instead of leaving anybody waiting.
     fn refuse_all(&self, mut next: Option<Request>) {
         while let Some(request) = next.take().or_else(|| self.requests.recv().ok()) {
-            let error = self.failed.borrow().clone();
+            let error = self.watch.failure();
             let error = error.unwrap_or_else(|| StorageError::Stopped("the store failed".into()));
             let _ = request.reply.send(Err(error.into()));
         }

@@ -1,5 +1,6 @@
 //! What an agent is told at its start.
 
+use crate::committer::Patience;
 use crate::http::HttpLimits;
 use kvgossip_grants::{MAX_VALUE_BYTES, PublicKey, SigningKey};
 use kvgossip_transport::{AllowList, Limits, ReplicaId, ReplicaKey};
@@ -36,6 +37,8 @@ pub struct Config {
     pub limits: Limits,
     /// What clients of the HTTP API may take in time and number.
     pub http_limits: HttpLimits,
+    /// How long a commit may take, and how often a disk without room is asked again.
+    pub patience: Patience,
 }
 
 impl Config {
@@ -56,6 +59,7 @@ impl Config {
             max_value_bytes: MAX_VALUE_BYTES,
             limits: Limits::default(),
             http_limits: HttpLimits::default(),
+            patience: Patience::default(),
         }
     }
 }

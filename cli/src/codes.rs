@@ -144,7 +144,17 @@ const STORE: Table = &[
     (
         "store.full",
         Exit::Error,
-        "the disk is full; make room: the agent goes on by itself or after a restart",
+        "the disk is full; make room and restart the agent: everything acknowledged is there, and reading goes on meanwhile",
+    ),
+    (
+        "store.no_room",
+        Exit::Error,
+        "the disk has less room left than the store may need at once (32 MiB); make room: the agent goes on by itself, and reading goes on meanwhile",
+    ),
+    (
+        "store.stalled",
+        Exit::TimedOut,
+        "the disk does not end a write; what was offered may be stored or not, and can be offered again: look at the disk and its file system",
     ),
     (
         "store.stopped",
@@ -154,12 +164,12 @@ const STORE: Table = &[
     (
         "store.damaged",
         Exit::Integrity,
-        "the store is damaged; move the data directory away and let the replica sync anew",
+        "the store is damaged; `kvgossip fsck` lists what is wrong, and `kvgossip agent --move-damaged-aside` keeps it under another name and fills an empty one from peers",
     ),
     (
         "store.rolled_back",
         Exit::Integrity,
-        "the store is older than what it acknowledged; it was copied or restored: let the replica sync anew",
+        "the store is older than what it acknowledged: it was copied or restored, or lost its last writes; `kvgossip agent --accept-rollback` goes on from what is left, and peers bring the rest",
     ),
     ("store.in_use", Exit::Conflict, "another process has the data directory open"),
     ("store.format", Exit::Error, "the store was written by another version"),

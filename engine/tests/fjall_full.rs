@@ -1,11 +1,6 @@
-//! A disk without room. Needs a small file system, which a test cannot make for itself:
-//!
-//! ```text
-//! unshare --mount --map-root-user sh -c 'mount -t tmpfs -o size=160m none /mnt &&
-//!     KVGOSSIP_TEST_SMALL_DISK=/mnt cargo test -p kvgossip-engine --features fjall --test fjall_full -- --ignored'
-//! ```
+//! A disk without room: a small file system, in a mount namespace of its own.
 
-#![cfg(feature = "fjall")]
+#![cfg(all(feature = "fjall", target_os = "linux"))]
 #![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
 mod fjall_support;
@@ -13,6 +8,7 @@ mod fjall_support;
 use bytes::Bytes;
 use kvgossip_engine::{Batch, FjallStorage, Storage, StorageError, Summary, Write};
 use kvgossip_grants::{ClusterId, Digest, FactId, Key};
+use std::process::Command;
 
 const CLUSTER: ClusterId = ClusterId([3; 32]);
 const ID: FactId = FactId([2; 32]);
@@ -31,11 +27,27 @@ fn key(number: u64) -> Key {
     Key::parse(&format!("/k/{number}")).unwrap()
 }
 
+const INSIDE: &str = "KVGOSSIP_TEST_INSIDE_NAMESPACE";
+
+/// Starts itself again where it may mount something.
 #[test]
-#[ignore = "needs a small disk"]
 fn a_full_disk_stops_writing_and_nothing_else() {
-    let place = std::env::var_os("KVGOSSIP_TEST_SMALL_DISK").expect("KVGOSSIP_TEST_SMALL_DISK names it");
-    let dir = tempfile::tempdir_in(place).unwrap();
+    if std::env::var_os(INSIDE).is_none() {
+        let run = Command::new("unshare")
+            .args(["--user", "--map-root-user", "--mount"])
+            .arg(std::env::current_exe().unwrap())
+            .args(["a_full_disk_stops_writing_and_nothing_else", "--exact", "--nocapture"])
+            .env(INSIDE, "1")
+            .output()
+            .expect("unshare of util-linux is needed");
+        let (out, err) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
+        assert!(run.status.success() && out.contains("1 passed"), "{out}\n{err}");
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    let mount = ["-t", "tmpfs", "-o", "size=100m", "none"];
+    assert!(Command::new("mount").args(mount).arg(place.path()).status().unwrap().success());
+    let dir = tempfile::tempdir_in(place.path()).unwrap();
     let mut storage = FjallStorage::open(dir.path(), CLUSTER).unwrap();
     storage.probe().unwrap();
     let mut acknowledged = 0;

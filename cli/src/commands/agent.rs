@@ -5,9 +5,9 @@ use crate::commands::key;
 use crate::error::{Exit, Failure, Result};
 use crate::files;
 use clap::{Args, ValueEnum};
-use kvgossip_agent::{Agent, Config, PeerTarget};
+use kvgossip_agent::{Agent, Config, Opened, PeerTarget, Recovery};
 use kvgossip_api::{DEFAULT_HTTP, SOCKET_NAME};
-use kvgossip_engine::{FjallStorage, StorageError};
+use kvgossip_engine::StorageError;
 use kvgossip_grants::Signer;
 use kvgossip_transport::{AllowList, ReplicaKey};
 use std::io::{self, IsTerminal};
@@ -18,6 +18,9 @@ use tracing_subscriber::EnvFilter;
 
 /// Bits of the replica key that is made at the first start.
 const REPLICA_KEY_BITS: usize = 2048;
+
+/// The public key of the cluster's root, in the data directory.
+pub(crate) const ROOT_NAME: &str = "root.pub.pem";
 
 /// Run one replica of a cluster until Ctrl-C.
 ///
@@ -60,6 +63,14 @@ pub(crate) struct AgentArgs {
     /// Let strangers pull everything. They never push.
     #[arg(long)]
     open_read: bool,
+    /// If the store is damaged, or older than it was: keep it as store.damaged-N, begin with an empty one and let
+    /// peers fill it. What no peer has is lost.
+    #[arg(long)]
+    move_damaged_aside: bool,
+    /// If the store is older than it was (its last writes are gone): check what is left, go on from there and let peers
+    /// bring the rest. What no peer has is lost.
+    #[arg(long)]
+    accept_rollback: bool,
     /// How the log is written.
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
     log_format: LogFormat,
@@ -80,22 +91,22 @@ pub(crate) fn agent(args: &AgentArgs) -> Result<Exit> {
     log_to_stderr(args.log_format);
     let dir = data_dir(args)?;
     let config = config(args, &dir)?;
-    let storage = open_store(&dir, &config)?;
+    let opened = open_store(args, &dir, &config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::new(codes::INTERNAL, format!("no runtime: {error}")))?;
-    runtime.block_on(run(args, config, storage))?;
+    runtime.block_on(run(args, config, opened))?;
     // What still blocks a thread has nothing to lose: everything acknowledged is durable.
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     Ok(Exit::Ok)
 }
 
-async fn run(args: &AgentArgs, config: Config, storage: FjallStorage) -> Result<()> {
+async fn run(args: &AgentArgs, config: Config, opened: Opened) -> Result<()> {
     let signals = |error: io::Error| Failure::new(codes::INTERNAL, format!("no signals: {error}"));
     let mut hangup = signal(SignalKind::hangup()).map_err(signals)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(signals)?;
     let (root, socket) = (config.root.clone(), config.socket.clone().unwrap_or_default());
-    let agent = Agent::start(config, Box::new(storage)).await;
+    let agent = Agent::start_loaded(config, opened.replica, Box::new(opened.storage)).await;
     let agent = agent.map_err(|error| Failure::new(error.code(), error.to_string()))?;
     let view = agent.store().view();
     tracing::info!(
@@ -213,17 +224,36 @@ fn replica_key(args: &AgentArgs, dir: &Path) -> Result<ReplicaKey> {
         .map_err(|error| Failure::new(codes::PEM_INVALID, format!("{}: {error}", files::name(&path))))
 }
 
-fn open_store(dir: &Path, config: &Config) -> Result<FjallStorage> {
-    let dir = dir.join("store");
-    FjallStorage::open(&dir, config.root.cluster()).map_err(|error| {
-        let failure = Failure::new(error.code(), format!("{}: {error}", files::name(&dir)));
+fn open_store(args: &AgentArgs, dir: &Path, config: &Config) -> Result<Opened> {
+    let recovery =
+        Recovery { accept_rollback: args.accept_rollback, move_damaged_aside: args.move_damaged_aside };
+    let opened = kvgossip_agent::open_store(dir, &config.root, recovery).map_err(|error| {
+        let failure = Failure::new(error.code(), format!("{}: {error}", files::name(dir)));
         match error {
-            StorageError::Damaged(_) | StorageError::RolledBack { .. } => failure.note(
-                "peers hold everything: move that directory away and start again, and the replica fills itself from them",
-            ),
+            StorageError::RolledBack { .. } => failure
+                .note("--accept-rollback goes on from what is left, and peers bring the rest")
+                .note(MOVE_ASIDE),
+            StorageError::Damaged(_) => failure.note(MOVE_ASIDE),
             _ => failure,
         }
-    })
+    })?;
+    remember_root(dir, config);
+    Ok(opened)
+}
+
+const MOVE_ASIDE: &str = "--move-damaged-aside keeps this store under another name and begins with an empty one, which \
+                          peers fill; what no peer has is lost";
+
+/// Leaves the root's public key beside the store, for commands that work on the directory. It is checked against
+/// the store's cluster by whoever reads it.
+fn remember_root(dir: &Path, config: &Config) {
+    let (path, pem) = (dir.join(ROOT_NAME), config.root.to_pem());
+    if std::fs::read(&path).is_ok_and(|there| there == pem.as_bytes()) {
+        return;
+    }
+    if let Err(error) = std::fs::write(&path, pem) {
+        tracing::warn!("{}: {error}", path.display());
+    }
 }
 
 fn log_to_stderr(format: LogFormat) {

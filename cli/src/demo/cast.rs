@@ -103,7 +103,7 @@ impl Cast {
         config.limits = Limits::default();
         config.limits.idle_timeout = Duration::from_secs(2);
         config.limits.keep_alive = Duration::from_millis(500);
-        let store = FjallStorage::open(&dir.join("store"), self.cluster())?;
+        let store = FjallStorage::open(&dir, self.cluster())?;
         Ok(Agent::start(config, Box::new(store)).await?)
     }
 }

@@ -2,6 +2,10 @@
 #![allow(dead_code, reason = "each test program uses a part of this")]
 
 pub(crate) mod agent;
+#[cfg(unix)]
+pub(crate) mod process;
+#[cfg(target_os = "linux")]
+pub(crate) mod small_disk;
 
 use std::ffi::OsStr;
 use std::fs;

@@ -129,6 +129,14 @@ impl FjallStorage {
         check::check(&self.shared.tables, &self.shared.snapshot(), self.cluster, self.summary()?.as_ref())
     }
 
+    /// The engine forgets why its background threads stopped; nearly always the disk is full.
+    fn cause_of(&self, error: StorageError) -> StorageError {
+        match (&error, self.probe()) {
+            (StorageError::Stopped(_), Err(StorageError::NoRoom { .. })) => StorageError::Full,
+            _ => error,
+        }
+    }
+
     fn try_commit(&mut self, batch: &Batch) -> Result<(), StorageError> {
         // What cannot be noted is not written: the number is one batch behind at most.
         self.last_batch.settle()?;
@@ -207,11 +215,11 @@ impl Storage for FjallStorage {
         if let Some(cause) = &self.failed {
             return Err(StorageError::Stopped(cause.clone()));
         }
-        let done = self.try_commit(batch);
-        if let Err(error) = &done {
+        self.try_commit(batch).map_err(|error| {
+            let error = self.cause_of(error);
             self.failed = Some(error.to_string());
-        }
-        done
+            error
+        })
     }
 }
 

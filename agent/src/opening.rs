@@ -1,0 +1,67 @@
+//! Opening the store of a data directory, and what an operator allows when it is not as it was left.
+
+use kvgossip_engine::{FjallStorage, Replica, StorageError};
+use kvgossip_grants::PublicKey;
+use std::path::{Path, PathBuf};
+
+/// What may be done with a store that is not as it was left. Nothing, unless an operator says so: either way,
+/// writes that had not reached a peer are lost.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Recovery {
+    /// Go on from an earlier batch if the last ones are gone and what is left passes a check.
+    pub accept_rollback: bool,
+    /// Give a damaged or older store another name, and begin with an empty one.
+    pub move_damaged_aside: bool,
+}
+
+/// A store, and the replica in it.
+#[derive(Debug)]
+pub struct Opened {
+    /// The state.
+    pub replica: Replica,
+    /// The store.
+    pub storage: FjallStorage,
+    /// Where the store is that was moved aside.
+    pub moved_aside: Option<PathBuf>,
+}
+
+/// Opens the store in a data directory, or makes one, and loads the replica. Tells the log what was done.
+///
+/// # Errors
+/// Those of [`FjallStorage::open`] and [`Replica::load`] that `recovery` does not cover.
+pub fn open_store(dir: &Path, root: &PublicKey, recovery: Recovery) -> Result<Opened, StorageError> {
+    let refused = match load(dir, root, recovery.accept_rollback) {
+        Ok((replica, storage)) => return Ok(Opened { replica, storage, moved_aside: None }),
+        Err(error) => error,
+    };
+    let may_move = matches!(refused, StorageError::Damaged(_) | StorageError::RolledBack { .. });
+    if !(may_move && recovery.move_damaged_aside) {
+        return Err(refused);
+    }
+    tracing::warn!(code = refused.code(), "{refused}");
+    let moved_aside = FjallStorage::move_aside(dir)?;
+    if let Some(path) = &moved_aside {
+        tracing::warn!("that store is now {}; beginning with an empty one, which peers fill", path.display());
+    }
+    let (replica, storage) = load(dir, root, false)?;
+    Ok(Opened { replica, storage, moved_aside })
+}
+
+fn load(
+    dir: &Path,
+    root: &PublicKey,
+    accept_rollback: bool,
+) -> Result<(Replica, FjallStorage), StorageError> {
+    let cluster = root.cluster();
+    let storage = match FjallStorage::open(dir, cluster) {
+        Err(StorageError::RolledBack { expected, found }) if accept_rollback => {
+            tracing::warn!(expected, found, "the last batches are gone; checking what is left");
+            let storage = FjallStorage::open_accepting_rollback(dir, cluster)?;
+            tracing::warn!("what is left is whole; peers bring the rest");
+            storage
+        }
+        opened => opened?,
+    };
+    let replica = Replica::load(root.clone(), &storage)?;
+    Ok((replica, storage))
+}

@@ -1,0 +1,121 @@
+//! `kvgossip agent` as a process.
+
+use super::{Desk, Ran, until};
+use kvgossip_transport::ReplicaKey;
+use std::fs::File;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// An agent of the cluster of `root.pem`, which signs as root, on free ports.
+#[derive(Clone)]
+pub(crate) struct Launch {
+    /// Its data directory.
+    pub(crate) data: String,
+    /// Its replica key.
+    key: String,
+    /// Further arguments.
+    pub(crate) extra: Vec<String>,
+}
+
+/// A running one. Killed when it is dropped.
+pub(crate) struct Process {
+    child: Child,
+    data: String,
+}
+
+impl Launch {
+    /// An agent in the directory `data`. It admits every other that is launched at the same desk with `replica-a.pem`
+    /// or `replica-b.pem`.
+    pub(crate) fn new(desk: &Desk, data: &str, key: &str) -> Self {
+        let id =
+            |name: &str| ReplicaKey::from_pem(desk.read(name).as_bytes()).expect("a key").id().to_string();
+        let ids = ["replica-a.pem", "replica-b.pem"].map(id).join("\n");
+        std::fs::write(desk.path("admitted"), ids).expect("a file");
+        Self { data: data.into(), key: key.into(), extra: Vec::new() }
+    }
+
+    pub(crate) fn with(mut self, args: &[&str]) -> Self {
+        self.extra.extend(args.iter().map(|arg| (*arg).to_owned()));
+        self
+    }
+
+    /// Stays connected with the agent in the directory `data`, which runs.
+    pub(crate) fn peer(self, desk: &Desk, data: &str) -> Self {
+        let address = status(desk, data)["sync_address"].as_str().expect("an address").to_owned();
+        self.with(&["--peer", &address])
+    }
+
+    fn args(&self) -> Vec<&str> {
+        let args = ["agent", "--data-dir", &self.data, "--root", "root.pub.pem", "--replica-key", &self.key];
+        let ports = ["--sync", "127.0.0.1:0", "--http", "127.0.0.1:0", "--identity", "root.pem"];
+        let mut args = [&args[..], &ports, &["--allow-peers", "admitted"]].concat();
+        args.extend(self.extra.iter().map(String::as_str));
+        args
+    }
+
+    /// Runs it where it should not start.
+    pub(crate) fn refused(&self, desk: &Desk) -> Ran {
+        desk.run(&self.args())
+    }
+
+    /// Starts it; it may not answer yet. Its log goes to `DATA.log`.
+    pub(crate) fn spawn(&self, desk: &Desk) -> Process {
+        let log = File::options().create(true).append(true).open(desk.path(format!("{}.log", self.data)));
+        let mut command = desk.command(&self.args());
+        command.stdout(Stdio::null()).stderr(log.expect("a log file"));
+        Process { child: command.spawn().expect("an agent"), data: self.data.clone() }
+    }
+
+    /// Starts it and waits until it answers.
+    pub(crate) fn start(&self, desk: &Desk) -> Process {
+        let process = self.spawn(desk);
+        // It may not be well, and says so with an exit code of its own.
+        let answers = until(|| ask(desk, &self.data, &["status"]), |ran| ran.code <= 1);
+        assert!(answers.code <= 1, "{answers:?}");
+        process
+    }
+}
+
+impl Process {
+    pub(crate) fn ask(&self, desk: &Desk, args: &[&str]) -> Ran {
+        ask(desk, &self.data, args)
+    }
+
+    /// Asks it to end and waits for that.
+    pub(crate) fn stop(mut self) -> ExitStatus {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill").success());
+        let began = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a child") {
+                return status;
+            }
+            assert!(began.elapsed() < Duration::from_secs(60), "the agent does not end");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Ends it at once, without a word.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("a child of ours");
+        self.child.wait().expect("it ends");
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // For a test that failed; one that has ended is left alone.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs a command for the agent in the directory `data`.
+pub(crate) fn ask(desk: &Desk, data: &str, args: &[&str]) -> Ran {
+    desk.run(&[args, &["--data-dir", data]].concat())
+}
+
+/// What the agent in the directory `data` says of itself.
+pub(crate) fn status(desk: &Desk, data: &str) -> serde_json::Value {
+    ask(desk, data, &["status", "--output", "json"]).json().remove(0)
+}
