@@ -217,6 +217,7 @@ macro_rules! messages {
                     let key = reader.bytes()?.unwrap_or_default();
                     $(if key == $key.as_bytes() {
                         message.$field = $crate::wire::field::Field::decode(reader)?;
+                        $($crate::wire::field::messages!(@absent message.$field $optional);)?
                         continue;
                     })*
                     reader.skip()?;
@@ -234,6 +235,12 @@ macro_rules! messages {
             }
         }
     )*};
+    // Bytes that are there and empty mean the same as none, and are not written.
+    (@absent $message:ident.$field:ident optional) => {
+        if $crate::wire::field::Field::is_empty(&$message.$field) {
+            $message.$field = Default::default();
+        }
+    };
     (@present $self:ident.$field:ident optional) => {
         !$crate::wire::field::Field::is_empty(&$self.$field)
     };
