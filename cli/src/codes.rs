@@ -109,6 +109,12 @@ const HTTP: Table = &[
         "the agent gave the request up after its limit of time; what it was to change may still happen: look first",
     ),
     ("http.shutdown", Exit::Unreachable, "the agent is shutting down; ask another, or again later"),
+    (
+        "client.not_ready",
+        Exit::TimedOut,
+        "no agent gave a verified answer in time; is one running, and is the root key that of its cluster?",
+    ),
+    ("client.closed", Exit::Error, "the client was dropped while it was asked"),
     ("watch.limit", Exit::Error, "the agent has as many watchers as it serves; watch at another agent"),
     ("watch.too_much", Exit::Error, "too many keys or filters for one watch; use several"),
     ("entity.malformed", Exit::Error, "the text is not an entity's id"),

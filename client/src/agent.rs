@@ -74,6 +74,10 @@ impl AgentClient {
         Self(Arc::new(self.0.with(|http| http.timeout = limit)))
     }
 
+    pub(crate) fn http(&self) -> &Arc<Http> {
+        &self.0
+    }
+
     /// Where the agent is.
     pub fn endpoint(&self) -> &Endpoint {
         &self.0.endpoint

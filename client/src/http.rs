@@ -97,6 +97,25 @@ impl Http {
         }
     }
 
+    /// Asks over a connection of its own, and gives the body of a successful answer unread. The limit of time is for the
+    /// head alone.
+    pub(crate) async fn open(&self, ask: Ask) -> Result<Incoming, ClientError> {
+        let after = ask.timeout.unwrap_or(self.timeout);
+        let request = self.request(ask)?;
+        let head = async {
+            let mut sender = self.connect().await?;
+            let response = sender.send_request(request).await.map_err(|error| self.broken(&error))?;
+            let (head, body) = response.into_parts();
+            if head.status.is_success() {
+                return Ok(body);
+            }
+            let body = self.read(body).await?;
+            Err(self.refusal(head.status, &body))
+        };
+        let out_of_time = |_| ClientError::Timeout { endpoint: self.endpoint.clone(), after };
+        timeout(after, head).await.map_err(out_of_time)?
+    }
+
     fn request(&self, ask: Ask) -> Result<Request<Body>, ClientError> {
         let mut builder =
             Request::builder().method(ask.method).uri(ask.target).header(HOST, self.endpoint.host_header());

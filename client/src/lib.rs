@@ -1,21 +1,34 @@
 //! Talks to kvgossip agents.
 //!
+//! [`Client`] is for programs: it keeps subscriptions current across several agents, verifies what they say, and signs
+//! writes. `docs/client.md` states its guarantees.
+//!
 //! [`AgentClient`] is one agent's HTTP API as functions: it reads, posts signed facts and asks the agent to act. It trusts
 //! the agent's answers; whoever does not, verifies the facts that [`AgentClient::facts`] gives.
 
 mod agent;
 mod batch;
+mod client;
+mod clock;
 mod endpoint;
 mod error;
 mod export;
 mod http;
+mod live;
 mod query;
 mod token;
 
 pub use agent::{AgentClient, IfEntry, Stored, Written};
+pub use client::{BuildError, Client, ClientBuilder, MAX_AGENT_AHEAD_US, OpError};
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::{ClientError, CodeInfo, MAX_MESSAGE_CHARS};
 pub use export::{EXPORT_MAGIC, EXPORT_VERSION, ExportError, ExportReader, ExportWriter};
 pub use http::{CONNECT_TIMEOUT, DEFAULT_TIMEOUT, MAX_ANSWER_BYTES, MAX_IDLE_CONNECTIONS};
+pub use live::handles::{Change, Closed, MatchStatus, Matching, Subscription};
+pub use live::state::{Cause, Dirty, Entry, Rejection, State, Value};
+pub use live::{
+    DEFAULT_BACKOFF, DEFAULT_GRACE, DEFAULT_MAX_BACKOFF, DEFAULT_SILENCE, MAX_EVENT_BYTES, MAX_REJECTIONS,
+    MAX_WAITING_ENTRIES, MAX_WATCHED_FILTERS, MAX_WATCHED_KEYS,
+};
 pub use query::{FactKind, FactsQuery, KeysQuery};
 pub use token::{MAX_TOKEN_BYTES, Token, TokenError};

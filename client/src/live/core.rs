@@ -1,0 +1,305 @@
+//! The state machine of a live client: a replica of what is watched.
+//!
+//! Fed with interests, with the events of streams and with the time; asked for states and for what changed. The state of
+//! a key is the normal form of every fact that was ever taken in and still covered, so it goes back to an older entry only
+//! when the facts themselves say that the newer one is dead.
+
+use super::MAX_REJECTIONS;
+use super::held::{Held, Why};
+use super::interests::{Interest, InterestId, Interests, What};
+use super::state::{Dirty, Entry, Rejection, State, Value};
+use kvgossip_api::{HeldRow, MAX_WATCH_FILTERS, MAX_WATCH_KEYS, WatchForm, WatchRequest};
+use kvgossip_grants::{
+    Authority, EntryId, FactId, Held as Digests, Key, Timestamp, Verifier, held_authority,
+};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// Names a stream.
+pub(crate) type StreamId = u64;
+
+/// A stream that is being read.
+#[derive(Debug)]
+pub(super) struct Telling {
+    /// What it was opened for.
+    pub(super) interests: BTreeSet<InterestId>,
+    /// What this client said it has, until the stream is in step.
+    pub(super) claimed: BTreeMap<Key, Vec<EntryId>>,
+    pub(super) buckets: usize,
+    /// Keys that were told before it was in step.
+    pub(super) told: BTreeSet<Key>,
+    pub(super) endpoint: String,
+}
+
+/// Whether an agent is connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Link {
+    /// It was not tried, or is being tried for the first time.
+    Opening,
+    /// A stream is being read.
+    Up,
+    /// None.
+    Down,
+}
+
+/// What changed since the last time it was asked.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    /// These keys.
+    pub(crate) keys: BTreeSet<Key>,
+    /// The dirtiness of any key.
+    pub(crate) dirt: bool,
+}
+
+pub(crate) struct Core {
+    pub(super) authority: Authority,
+    pub(super) verifier: Box<dyn Verifier>,
+    pub(super) keys: BTreeMap<Key, Held>,
+    pub(super) interests: Interests,
+    pub(super) streams: BTreeMap<StreamId, Telling>,
+    link: Link,
+    pub(super) now: Timestamp,
+    pub(super) changes: Changes,
+    rejections: VecDeque<Rejection>,
+    rejected: u64,
+}
+
+impl Core {
+    pub(crate) fn new(authority: Authority, verifier: Box<dyn Verifier>, now: Timestamp) -> Self {
+        Self {
+            authority,
+            verifier,
+            keys: BTreeMap::new(),
+            interests: Interests::default(),
+            streams: BTreeMap::new(),
+            link: Link::Opening,
+            now,
+            changes: Changes::default(),
+            rejections: VecDeque::new(),
+            rejected: 0,
+        }
+    }
+
+    /// Begins to want something.
+    pub(crate) fn add(&mut self, id: InterestId, what: What) {
+        if let What::Key(key) = &what {
+            self.keys.entry(key.clone()).or_default();
+            self.changes.keys.insert(key.clone());
+        }
+        self.interests.add(id, what);
+    }
+
+    /// Ends it, and forgets what nobody else wants.
+    pub(crate) fn remove(&mut self, id: InterestId) {
+        let Some(gone) = self.interests.remove(id) else { return };
+        for telling in self.streams.values_mut() {
+            telling.interests.remove(&id);
+        }
+        let interests = &self.interests;
+        match &gone.what {
+            What::Key(key) if interests.covering(key).next().is_none() => {
+                self.keys.remove(key);
+            }
+            What::Key(_) => {}
+            What::Matching(_) => {
+                self.keys.retain(|key, _| !gone.covers(key) || interests.covering(key).next().is_some())
+            }
+        }
+    }
+
+    /// Whether anything is wanted.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.interests.ids().next().is_none()
+    }
+
+    /// Whether every interest is part of a stream.
+    pub(crate) fn is_covered(&self) -> bool {
+        let newest = self.streams.values().next_back();
+        newest.is_some_and(|telling| self.interests.ids().all(|id| telling.interests.contains(&id)))
+    }
+
+    /// What to ask an agent for, with what is held already; the stream is `id` from now on. `fresh`: it is another
+    /// agent than before, of which nothing is known.
+    pub(crate) fn open(&mut self, id: StreamId, endpoint: String, fresh: bool) -> WatchRequest {
+        if fresh {
+            self.streams.clear();
+            for held in self.keys.values_mut() {
+                (held.told, held.unverified, held.outdated) = (None, false, false);
+            }
+            self.interests.values_mut().for_each(|interest| interest.synced = false);
+            self.changes.dirt = true;
+        }
+        let keys = self.interests.keys().take(MAX_WATCH_KEYS);
+        let filters = self.interests.filters().take(MAX_WATCH_FILTERS);
+        let (mut interests, mut request) = (BTreeSet::new(), WatchRequest::default());
+        for (key, id) in keys {
+            interests.insert(id);
+            request.keys.push(key.to_string());
+        }
+        for (filter, id) in filters {
+            interests.insert(id);
+            let rules = filter.rules().iter().map(ToString::to_string).collect();
+            request.filters.push(rules);
+        }
+        let asked = |key: &Key| {
+            self.interests.ids().any(|id| {
+                interests.contains(&id) && self.interests.get(id).is_some_and(|interest| interest.covers(key))
+            })
+        };
+        let all = self.interests.ids().count() == interests.len();
+        let claimed: BTreeMap<Key, Vec<EntryId>> = self
+            .keys
+            .iter()
+            .filter(|(key, _)| all || asked(key))
+            .map(|(key, held)| (key.clone(), held.ids()))
+            .collect();
+        let buckets = Digests::buckets_for(claimed.len());
+        let mut digests = Digests::new(buckets);
+        for (key, ids) in &claimed {
+            digests.add(key, ids.clone());
+        }
+        request.form = WatchForm::Records;
+        request.authority = true;
+        request.have = Some(HeldRow {
+            authority: held_authority(self.authority.fact_ids()).to_string(),
+            buckets: digests.finish().iter().map(ToString::to_string).collect(),
+        });
+        let telling = Telling { interests, claimed, buckets, told: BTreeSet::new(), endpoint };
+        self.streams.insert(id, telling);
+        request
+    }
+
+    /// The agent answered: events follow.
+    pub(crate) fn opened(&mut self) {
+        self.link = Link::Up;
+        self.changes.dirt = true;
+    }
+
+    /// A stream ended while others go on.
+    pub(crate) fn closed(&mut self, id: StreamId) {
+        self.streams.remove(&id);
+    }
+
+    /// No agent is connected any more.
+    pub(crate) fn disconnected(&mut self) {
+        self.streams.clear();
+        self.link = Link::Down;
+        self.interests.values_mut().for_each(|interest| interest.synced = false);
+        self.changes.dirt = true;
+    }
+
+    /// Brings the time. Entries whose grants expired meanwhile are not shown any more.
+    pub(crate) fn tick(&mut self, now: Timestamp) {
+        let before = std::mem::replace(&mut self.now, now);
+        let expired = self.authority.expiring(before, now).next().is_some();
+        for key in self.keys.keys().cloned().collect::<Vec<_>>() {
+            self.retry(&key);
+            if expired || now < before {
+                self.settle(&key, Why::Expired);
+            }
+        }
+    }
+
+    /// When a tick is due because something expires.
+    pub(crate) fn next_expiry(&self) -> Option<Timestamp> {
+        // At the very time it still holds.
+        self.authority.next_expiry(self.now).map(|time| time.saturating_add(1))
+    }
+
+    /// Looks at a key again after something happened.
+    pub(super) fn settle(&mut self, key: &Key, why: Why) {
+        let Some(held) = self.keys.get_mut(key) else { return };
+        held.settle(&self.authority, self.now, why);
+        self.changes.keys.insert(key.clone());
+    }
+
+    /// What a subscriber of one key sees.
+    pub(crate) fn state(&self, id: InterestId, key: &Key) -> State {
+        let Some((interest, held)) = self.interests.get(id).zip(self.keys.get(key)) else {
+            return State::NEW;
+        };
+        let value = held.value(&self.authority, self.now);
+        let cause = if value == Value::Unknown { None } else { held.cause };
+        State { dirty: self.dirt(interest, std::iter::once(held)), value, cause }
+    }
+
+    /// Why what a filter shows may not be the latest.
+    pub(crate) fn dirt_of(&self, id: InterestId) -> Option<Dirty> {
+        let Some(interest) = self.interests.get(id) else { return Some(Dirty::Loading) };
+        self.dirt(interest, self.keys.iter().filter(|(key, _)| interest.covers(key)).map(|(_, held)| held))
+    }
+
+    fn dirt<'a>(&self, interest: &Interest, mut held: impl Iterator<Item = &'a Held>) -> Option<Dirty> {
+        match self.link {
+            Link::Opening => Some(Dirty::Loading),
+            Link::Down => Some(Dirty::Disconnected),
+            Link::Up if !interest.synced => Some(Dirty::Loading),
+            Link::Up => held
+                .by_ref()
+                .filter_map(|held| {
+                    let behind = held.is_behind(&self.authority, self.now).then_some(Dirty::Behind);
+                    held.unverified.then_some(Dirty::Unverified).or(behind)
+                })
+                .max(),
+        }
+    }
+
+    /// Whether an interest was ever told in full.
+    pub(crate) fn is_loaded(&self, id: InterestId) -> bool {
+        self.interests.get(id).is_some_and(|interest| interest.loaded)
+    }
+
+    /// The entry that is shown of a key.
+    pub(crate) fn entry(&self, key: &Key) -> Option<Entry> {
+        self.keys.get(key)?.value(&self.authority, self.now).entry().cloned()
+    }
+
+    /// Why a key is what it is.
+    pub(crate) fn cause(&self, key: &Key) -> Option<super::state::Cause> {
+        self.keys.get(key)?.cause
+    }
+
+    /// What changed since the last time.
+    pub(crate) fn take_changes(&mut self) -> Changes {
+        std::mem::take(&mut self.changes)
+    }
+
+    pub(super) fn reject(&mut self, stream: StreamId, key: Option<Key>, id: Option<FactId>, code: &str) {
+        let endpoint = self.streams.get(&stream).map(|telling| telling.endpoint.clone()).unwrap_or_default();
+        self.rejected += 1;
+        if self.rejections.len() >= MAX_REJECTIONS {
+            self.rejections.pop_front();
+        }
+        self.rejections.push_back(Rejection { endpoint, key, id, code: code.to_owned(), at: self.now });
+    }
+
+    /// What did not verify: how many times, and the last of them, oldest first.
+    pub(crate) fn rejections(&self) -> (u64, Vec<Rejection>) {
+        (self.rejected, self.rejections.iter().cloned().collect())
+    }
+
+    /// How often something did not verify.
+    pub(crate) fn rejected(&self) -> u64 {
+        self.rejected
+    }
+
+    /// Brings the time, for the judgement of what is told next.
+    pub(crate) fn set_now(&mut self, now: Timestamp) {
+        // What expired on the way is noticed by the next tick.
+        if self.authority.expiring(self.now, now).next().is_some() {
+            return self.tick(now);
+        }
+        self.now = now;
+    }
+
+    /// The keys that an interest covers and of which something stands.
+    pub(crate) fn keys_of(&self, id: InterestId) -> Vec<Key> {
+        let Some(interest) = self.interests.get(id) else { return Vec::new() };
+        self.keys.keys().filter(|key| interest.covers(key)).cloned().collect()
+    }
+
+    /// The authority set, as far as it is known.
+    #[cfg(test)]
+    pub(crate) fn authority(&self) -> &Authority {
+        &self.authority
+    }
+}

@@ -1,0 +1,480 @@
+//! Agents as engine replicas, the facts they hold, and the streams they tell.
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use bytes::Bytes;
+use kvgossip_api::{AuthorityEvent, CauseRow, GapEvent, KeyEvent, SyncedEvent, WatchRequest, event};
+use kvgossip_engine::{Frontier, MemoryStorage, Replica, Storage};
+use kvgossip_grants::{
+    By, Entry, EntryFact, EntryId, Fact, FactId, Filter, Floor, Grant, GrantId, Held, Key, KeyGlob, MockKey,
+    MockVerifier, Op, Revocation, Signed, Signer, Timestamp, held_authority,
+};
+use std::collections::{BTreeSet, VecDeque};
+
+pub(super) const KEYS: usize = 5;
+const AGENTS: usize = 3;
+/// More than this many keys in a mailbox make a gap.
+const MAILBOX: usize = 4;
+
+pub(super) fn key(number: usize) -> Key {
+    format!("/k/{number}").parse().expect("a key")
+}
+
+/// A replica with its store, and every fact that it was given.
+struct Agent {
+    replica: Replica,
+    storage: MemoryStorage,
+    log: Vec<Fact>,
+}
+
+impl Agent {
+    fn new(root: &MockKey) -> Self {
+        Self { replica: Replica::new(root.public().clone()), storage: MemoryStorage::new(), log: Vec::new() }
+    }
+
+    /// Takes a fact in; gives keys that changed, or `None` if nothing did.
+    fn take(&mut self, fact: &Fact, now: Timestamp) -> Option<BTreeSet<Key>> {
+        let checked = self.replica.view().check(fact.clone(), now).ok()?;
+        let verified = checked.verify(&MockVerifier).ok()?;
+        let reader = self.storage.reader();
+        let applied = self.replica.apply(vec![verified], reader.as_ref()).expect("memory works");
+        self.storage.commit(&applied.batch?).expect("memory works");
+        self.log.push(fact.clone());
+        Some(applied.changes.into_iter().map(|change| change.key).collect())
+    }
+
+    fn ids(&self, key: &Key) -> Vec<EntryId> {
+        let mut ids: Vec<_> = self
+            .replica
+            .view()
+            .frontier(key)
+            .map_or(&[][..], Frontier::entries)
+            .iter()
+            .map(|entry| entry.id)
+            .collect();
+        ids.sort_unstable();
+        ids
+    }
+}
+
+/// One stream as the agent sees it.
+pub(super) struct Stream {
+    pub(super) agent: usize,
+    pub(super) id: u64,
+    keys: BTreeSet<Key>,
+    filters: Vec<Filter>,
+    /// What is told at the beginning.
+    standing: VecDeque<Key>,
+    facts: VecDeque<FactId>,
+    different: Vec<u32>,
+    synced: bool,
+    pending_facts: BTreeSet<FactId>,
+    pending_keys: BTreeSet<Key>,
+    gap: bool,
+}
+
+impl Stream {
+    pub(super) fn is_drained(&self) -> bool {
+        self.synced && self.pending_facts.is_empty() && self.pending_keys.is_empty() && !self.gap
+    }
+
+    fn wants(&self, key: &Key) -> bool {
+        self.keys.contains(key) || self.filters.iter().any(|filter| filter.includes(key))
+    }
+}
+
+pub(super) struct World {
+    random: u64,
+    pub(super) now: Timestamp,
+    people: Vec<MockKey>,
+    agents: Vec<Agent>,
+    grants: Vec<Signed<Grant>>,
+    /// Given everything that the client was told and still covers.
+    oracle: Agent,
+    told: Vec<Fact>,
+    /// Changes that streams have yet to hear of: by agent.
+    news: Vec<(usize, Option<FactId>, BTreeSet<Key>)>,
+    pub(super) lost_agent: Option<usize>,
+}
+
+impl World {
+    pub(super) fn new(seed: u64) -> Self {
+        let people: Vec<_> = (0..4).map(MockKey::new).collect();
+        Self {
+            random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
+            now: Timestamp::ZERO.saturating_add(1_000_000_000),
+            agents: (0..AGENTS).map(|_| Agent::new(&people[0])).collect(),
+            oracle: Agent::new(&people[0]),
+            people,
+            grants: Vec::new(),
+            told: Vec::new(),
+            news: Vec::new(),
+            lost_agent: None,
+        }
+    }
+
+    pub(super) fn root(&self) -> &MockKey {
+        &self.people[0]
+    }
+
+    /// A number below `sides`.
+    pub(super) fn dice(&mut self, sides: usize) -> usize {
+        // xorshift64*
+        self.random ^= self.random >> 12;
+        self.random ^= self.random << 25;
+        self.random ^= self.random >> 27;
+        (self.random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % sides
+    }
+
+    fn sign<B: kvgossip_grants::Body>(&self, body: B, by: usize) -> Signed<B> {
+        Signed::sign(self.root().public().cluster(), body, &self.people[by]).expect("a mock signature")
+    }
+
+    fn give(&mut self, agent: usize, fact: &Fact) {
+        let now = self.now;
+        if let Some(keys) = self.agents[agent].take(fact, now) {
+            self.news.push((agent, fact.is_authority().then(|| fact.id()), keys));
+        }
+    }
+
+    /// Somebody makes a fact and puts it at some agent.
+    pub(super) fn write(&mut self) {
+        let agent = self.dice(AGENTS);
+        self.now = self.now.saturating_add(1 + self.dice(3) as u64);
+        let fact = match self.dice(10) {
+            0 | 1 => self.make_grant(),
+            2 => match self.grants.is_empty() {
+                true => return,
+                false => {
+                    let pick = self.dice(self.grants.len());
+                    let revocation =
+                        Revocation { grant: self.grants[pick].clone(), by: By::Root, revoked_at: self.now };
+                    Fact::Revocation(self.sign(revocation, 0))
+                }
+            },
+            3 => {
+                let pattern: KeyGlob =
+                    if self.dice(2) == 0 { "/k/*" } else { "/k/1" }.parse().expect("a glob");
+                let before = self.now.saturating_sub(self.dice(40) as u64);
+                let nonce = [self.dice(250) as u8; 16];
+                Fact::Floor(self.sign(Floor { patterns: vec![pattern], before, nonce }, 0))
+            }
+            _ => self.make_entry(agent),
+        };
+        self.give(agent, &fact);
+    }
+
+    fn make_grant(&mut self) -> Fact {
+        let parent = if self.grants.is_empty() || self.dice(2) == 0 {
+            None
+        } else {
+            Some(self.dice(self.grants.len()))
+        };
+        let parent = parent.map(|pick| self.grants[pick].clone());
+        let by = parent.as_ref().map_or(0, |parent| self.person(&parent.body().grantee.entity()));
+        let grantee = 1 + self.dice(3);
+        let expires_at = (self.dice(3) == 0).then(|| self.now.saturating_add(10 + self.dice(60) as u64));
+        let grant = Grant {
+            issuer: self.people[by].public().entity(),
+            grantee: self.people[grantee].public().clone(),
+            pattern: if self.dice(3) == 0 { "/k/1" } else { "/k/**" }.parse().expect("a glob"),
+            subgrant: true,
+            parent: parent.map(|parent| parent.id()),
+            issued_at: self.now,
+            expires_at,
+            nonce: [self.dice(250) as u8; 16],
+        };
+        let grant = self.sign(grant, by);
+        self.grants.push(grant.clone());
+        Fact::Grant(grant)
+    }
+
+    fn person(&self, entity: &kvgossip_grants::EntityId) -> usize {
+        self.people.iter().position(|person| person.public().entity() == *entity).expect("somebody")
+    }
+
+    fn make_entry(&mut self, agent: usize) -> Fact {
+        let live: Vec<GrantId> =
+            self.agents[agent].replica.view().authority().grants().map(|grant| grant.id()).collect();
+        let cited =
+            if live.is_empty() || self.dice(3) == 0 { None } else { Some(live[self.dice(live.len())]) };
+        let by = cited.and_then(|id| self.grants.iter().find(|grant| grant.id() == id).cloned());
+        let by = by.map_or(0, |grant| self.person(&grant.body().grantee.entity()));
+        let key = key(self.dice(KEYS));
+        self.entry(key, by, cited)
+    }
+
+    fn entry(&mut self, key: Key, by: usize, grant: Option<GrantId>) -> Fact {
+        let value = Bytes::from(self.dice(1000).to_string());
+        let op = if self.dice(5) == 0 { Op::Delete } else { Op::set(&value) };
+        let value = if op == Op::Delete { Bytes::new() } else { value };
+        let timestamp = self.now.saturating_sub(self.dice(10) as u64);
+        let entry = Entry { key, timestamp, op, signer: self.people[by].public().entity(), grant };
+        Fact::Entry(EntryFact::new(self.sign(entry, by), value).expect("its value"))
+    }
+
+    /// One agent gives another everything it holds.
+    pub(super) fn gossip(&mut self) {
+        let (from, to) = (self.dice(AGENTS), self.dice(AGENTS));
+        self.copy(from, to);
+    }
+
+    pub(super) fn gossip_all(&mut self) {
+        // What agents lost and the client still knows comes back to them some day.
+        for fact in self.told.clone() {
+            self.give(0, &fact);
+        }
+        for from in 0..AGENTS {
+            (0..AGENTS).filter(|to| *to != from).for_each(|to| self.copy(from, to));
+        }
+    }
+
+    fn copy(&mut self, from: usize, to: usize) {
+        let log = self.agents[from].log.clone();
+        // What lacked its chain the first time finds it the second.
+        for fact in log.iter().chain(&log) {
+            self.give(to, fact);
+        }
+    }
+
+    /// An agent is restarted with a store that lost its last facts.
+    pub(super) fn lag(&mut self) {
+        let agent = self.dice(AGENTS);
+        let log = self.agents[agent].log.clone();
+        let kept = log.len() - self.dice(log.len().min(6) + 1);
+        let mut again = Agent::new(&self.people[0]);
+        for fact in &log[..kept] {
+            again.take(fact, self.now);
+        }
+        self.agents[agent] = again;
+        self.news.retain(|(other, ..)| *other != agent);
+        self.lost_agent = Some(agent);
+    }
+
+    pub(super) fn pass_time(&mut self) {
+        self.now = self.now.saturating_add(1 + self.dice(40) as u64);
+    }
+
+    /// Opens a stream by the rules of the agent's own.
+    pub(super) fn open(&mut self, agent: usize, id: u64, request: &WatchRequest) -> Stream {
+        // A new stream finds all of it in the state.
+        self.news.retain(|(other, ..)| *other != agent);
+        let view = self.agents[agent].replica.view();
+        let have = request.have.as_ref().expect("a client compares");
+        let keys = request.keys.iter().map(|key| key.parse().expect("a key")).collect();
+        let filters = request.filters.iter().map(|globs| Filter::parse(globs).expect("globs")).collect();
+        let mut stream = Stream {
+            agent,
+            id,
+            keys,
+            filters,
+            standing: VecDeque::new(),
+            facts: VecDeque::new(),
+            different: Vec::new(),
+            synced: false,
+            pending_facts: BTreeSet::new(),
+            pending_keys: BTreeSet::new(),
+            gap: false,
+        };
+        let mut held = Held::new(have.buckets.len());
+        let wanted: Vec<Key> = (0..KEYS).map(key).filter(|key| stream.wants(key)).collect();
+        wanted.iter().for_each(|key| held.add(key, self.agents[agent].ids(key)));
+        let differs: Vec<bool> = held
+            .finish()
+            .iter()
+            .zip(&have.buckets)
+            .map(|(mine, theirs)| mine.to_string() != *theirs)
+            .collect();
+        stream.different = (0..).zip(&differs).filter(|(_, differs)| **differs).map(|(at, _)| at).collect();
+        let told = |key: &Key| {
+            differs[Held::bucket(key, differs.len())]
+                && (stream.keys.contains(key) || view.frontier(key).is_some())
+        };
+        stream.standing = wanted.into_iter().filter(told).collect();
+        if held_authority(view.authority().fact_ids()).to_string() != have.authority {
+            let mut ids: Vec<_> =
+                view.authority().fact_ids().map(|id| (view.authority().depth(&id), id)).collect();
+            ids.sort_unstable();
+            stream.facts = ids.into_iter().map(|(_, id)| id).collect();
+        }
+        stream
+    }
+
+    /// Puts what happened into the mailbox of the stream.
+    pub(super) fn feed_stream(&mut self, stream: Option<&mut Stream>) {
+        let news = std::mem::take(&mut self.news);
+        let Some(stream) = stream else { return };
+        for (_, fact, keys) in news.into_iter().filter(|(agent, ..)| *agent == stream.agent) {
+            stream.pending_facts.extend(fact);
+            stream.pending_keys.extend(keys.into_iter().filter(|key| {
+                stream.keys.contains(key) || stream.filters.iter().any(|filter| filter.includes(key))
+            }));
+            stream.gap |= stream.pending_keys.len() > MAILBOX;
+        }
+    }
+
+    /// What the agent sends next.
+    pub(super) fn next_event(&mut self, stream: &mut Stream) -> Option<(&'static str, String)> {
+        if stream.gap {
+            return Some((event::GAP, json(&GapEvent { reason: "overflow".into() })));
+        }
+        if let Some(id) = stream.facts.pop_front() {
+            return Some(self.tell_facts(stream.agent, &[id]));
+        }
+        if !stream.pending_facts.is_empty() {
+            let ids: Vec<_> = std::mem::take(&mut stream.pending_facts).into_iter().collect();
+            return Some(self.tell_facts(stream.agent, &ids));
+        }
+        if let Some(key) = stream.pending_keys.pop_first().or_else(|| stream.standing.pop_front()) {
+            return Some(self.tell_key(stream.agent, &key));
+        }
+        if stream.synced {
+            return None;
+        }
+        stream.synced = true;
+        let synced = SyncedEvent { now_us: 0, resumed: false, different: Some(stream.different.clone()) };
+        Some((event::SYNCED, json(&synced)))
+    }
+
+    fn tell_facts(&mut self, agent: usize, ids: &[FactId]) -> (&'static str, String) {
+        let authority = self.agents[agent].replica.view().authority();
+        let mut ids: Vec<_> = ids.iter().map(|id| (authority.depth(id), *id)).collect();
+        ids.sort_unstable();
+        let facts: Vec<Fact> = ids.iter().filter_map(|(_, id)| authority.fact(id)).collect();
+        let records_b64 = facts.iter().map(record).collect();
+        facts.into_iter().for_each(|fact| self.tell_oracle(fact));
+        (event::AUTHORITY, json(&AuthorityEvent { records_b64 }))
+    }
+
+    fn tell_key(&mut self, agent: usize, key: &Key) -> (&'static str, String) {
+        let (agent, now) = (&self.agents[agent], self.now);
+        let reader = agent.storage.reader();
+        let ids = agent.ids(key);
+        let read = |id| {
+            let record = reader.entry(key, id).expect("memory works").expect("it stands");
+            Fact::from_record(agent.replica.view().authority().cluster(), &record).expect("a fact")
+        };
+        let facts: Vec<Fact> = ids.iter().map(read).collect();
+        let shown = agent.replica.view().shown(key, now).map(|entry| entry.id);
+        let row = row(key, shown, &ids, facts.iter().map(record).collect());
+        facts.into_iter().for_each(|fact| self.tell_oracle(fact));
+        (event::KEY, json(&row))
+    }
+
+    /// An entry of `key` that somebody signed who may not: another's grant, no grant, or a broken signature.
+    pub(super) fn forgery(&mut self, key: &Key) -> String {
+        let liar = 3;
+        let fact = match self.dice(3) {
+            0 => self.entry(key.clone(), liar, None),
+            1 => match self.grants.iter().find(|grant| {
+                let live = self.oracle.replica.view().authority().grant(&grant.id()).is_some();
+                live && grant.body().grantee != *self.people[liar].public()
+            }) {
+                Some(grant) => {
+                    let cited = grant.id();
+                    self.entry(key.clone(), liar, Some(cited))
+                }
+                None => self.entry(key.clone(), liar, None),
+            },
+            _ => {
+                // Root's, far newer than all, but its signature is of something else.
+                let value = Bytes::from_static(b"forged");
+                let entry = Entry {
+                    key: key.clone(),
+                    timestamp: self.now.saturating_add(1000),
+                    op: Op::set(&value),
+                    signer: self.people[0].public().entity(),
+                    grant: None,
+                };
+                let cluster = self.root().public().cluster();
+                let good = Signed::sign(cluster, entry, &self.people[0]).expect("a mock signature");
+                let bad = Signed::parse(cluster, good.bytes(), &[7; 256]).expect("well-formed");
+                Fact::Entry(EntryFact::new(bad, value).expect("its value"))
+            }
+        };
+        json(&row(key, Some(fact.id()), &[fact.id()], vec![record(&fact)]))
+    }
+
+    fn tell_oracle(&mut self, fact: Fact) {
+        self.told.push(fact.clone());
+        let now = self.now;
+        if self.oracle.take(&fact, now).is_some() && fact.is_authority() {
+            self.offer_again();
+        }
+    }
+
+    /// Some of what was told may have had to wait for its grant.
+    fn offer_again(&mut self) {
+        let now = self.now;
+        for fact in self.told.clone() {
+            self.oracle.take(&fact, now);
+        }
+    }
+
+    /// The client forgets entries of keys that it does not cover any more.
+    pub(super) fn forget(&mut self, covered: &dyn Fn(&Key) -> bool) {
+        self.told.retain(|fact| match fact {
+            Fact::Entry(entry) => covered(&entry.entry().key),
+            _ => true,
+        });
+        self.oracle = Agent::new(&self.people[0]);
+        for _ in 0..4 {
+            self.offer_again();
+        }
+    }
+
+    pub(super) fn oracle_shown(&self, key: &Key) -> Option<EntryId> {
+        self.oracle.replica.view().shown(key, self.now).map(|entry| entry.id)
+    }
+
+    pub(super) fn oracle_newest(&self, key: &Key) -> Option<EntryId> {
+        self.oracle.replica.view().frontier(key)?.shown(self.now).map(|entry| entry.id)
+    }
+
+    pub(super) fn oracle_stands(&self, key: &Key) -> bool {
+        self.oracle.replica.view().frontier(key).is_some()
+    }
+
+    pub(super) fn oracle_ids(&self, key: &Key) -> Vec<EntryId> {
+        self.oracle.ids(key)
+    }
+
+    pub(super) fn agent_ids(&self, agent: usize, key: &Key) -> Vec<EntryId> {
+        self.agents[agent].ids(key)
+    }
+
+    /// Whether an entry is revoked, floored or expired by what was told.
+    pub(super) fn is_dead(&self, key: &Key, id: &EntryId) -> bool {
+        let authority = self.oracle.replica.view().authority();
+        self.told.iter().any(|fact| match fact {
+            Fact::Entry(entry) if entry.id() == *id => {
+                authority.is_floored(key, entry.entry().timestamp)
+                    || authority.entry_grant(entry.entry()).is_err()
+                    || authority.is_masked(entry.entry().grant.as_ref(), self.now)
+            }
+            _ => false,
+        })
+    }
+}
+
+fn record(fact: &Fact) -> String {
+    BASE64_STANDARD.encode(fact.to_record())
+}
+
+fn json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).expect("plain data")
+}
+
+fn row(key: &Key, shown: Option<EntryId>, ids: &[EntryId], records_b64: Vec<String>) -> KeyEvent {
+    KeyEvent {
+        key: key.to_string(),
+        state: if shown.is_some() { "present" } else { "absent" }.into(),
+        entry: shown.map(|id| id.to_string()),
+        timestamp_us: None,
+        grant: None,
+        value: None,
+        value_b64: None,
+        cause: CauseRow { kind: "current".into(), id: None },
+        entries: ids.iter().map(ToString::to_string).collect(),
+        records_b64,
+    }
+}

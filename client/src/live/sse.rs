@@ -1,0 +1,116 @@
+//! Server-sent events off a stream of bytes, by the rules of the HTML standard as far as agents use them.
+
+use super::MAX_EVENT_BYTES;
+
+/// One event.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Event {
+    /// Its name; `message` where none is given.
+    pub(crate) name: String,
+    /// Its data.
+    pub(crate) data: String,
+    /// The last id that was given, by this event or before.
+    pub(crate) id: Option<String>,
+}
+
+/// An event is too large.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an event has more than {MAX_EVENT_BYTES} bytes")]
+pub(crate) struct TooLarge;
+
+/// Takes bytes in any pieces.
+#[derive(Debug, Default)]
+pub(crate) struct Parser {
+    line: Vec<u8>,
+    event: Event,
+    has_data: bool,
+    after_return: bool,
+}
+
+impl Parser {
+    /// Reads on; gives the events that are complete.
+    pub(crate) fn read(&mut self, bytes: &[u8]) -> Result<Vec<Event>, TooLarge> {
+        let mut events = Vec::new();
+        let mut rest = bytes;
+        while let Some(at) = rest.iter().position(|byte| matches!(byte, b'\n' | b'\r')) {
+            let follows_return = std::mem::replace(&mut self.after_return, rest[at] == b'\r');
+            let second_half = rest[at] == b'\n' && at == 0 && follows_return && self.line.is_empty();
+            if !second_half {
+                self.line.extend_from_slice(&rest[..at]);
+                let line = std::mem::take(&mut self.line);
+                events.extend(self.take_line(&String::from_utf8_lossy(&line)));
+            }
+            rest = &rest[at + 1..];
+        }
+        if !rest.is_empty() {
+            self.after_return = false;
+        }
+        self.line.extend_from_slice(rest);
+        if self.line.len() + self.event.data.len() > MAX_EVENT_BYTES { Err(TooLarge) } else { Ok(events) }
+    }
+
+    fn take_line(&mut self, line: &str) -> Option<Event> {
+        if line.is_empty() {
+            return self.finish();
+        }
+        let (name, value) = line.split_once(':').unwrap_or((line, ""));
+        let value = value.strip_prefix(' ').unwrap_or(value);
+        match name {
+            "event" => value.clone_into(&mut self.event.name),
+            "id" => self.event.id = Some(value.to_owned()),
+            "data" => {
+                if self.has_data {
+                    self.event.data.push('\n');
+                }
+                self.event.data.push_str(value);
+                self.has_data = true;
+            }
+            // Comments, and fields that are not known.
+            _ => {}
+        }
+        None
+    }
+
+    fn finish(&mut self) -> Option<Event> {
+        let id = self.event.id.clone();
+        let mut event = std::mem::replace(&mut self.event, Event { id, ..Event::default() });
+        if !std::mem::take(&mut self.has_data) {
+            return None;
+        }
+        if event.name.is_empty() {
+            "message".clone_into(&mut event.name);
+        }
+        Some(event)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = ": hello\n\nid: 7\nevent: key\ndata: {\"a\":1}\n\ndata: x\r\ndata:y\r\nnews: z\r\n\r\nevent: lost\n\ndata\n\n";
+
+    fn expected() -> Vec<Event> {
+        let event =
+            |name: &str, data: &str| Event { name: name.into(), data: data.into(), id: Some("7".into()) };
+        vec![event("key", "{\"a\":1}"), event("message", "x\ny"), event("message", "")]
+    }
+
+    #[test]
+    fn events_are_the_same_however_the_bytes_are_cut() {
+        for size in 1..=TEXT.len() {
+            let mut parser = Parser::default();
+            let pieces = TEXT.as_bytes().chunks(size);
+            let events: Vec<Event> = pieces.flat_map(|piece| parser.read(piece).expect("small")).collect();
+            assert_eq!(events, expected(), "in pieces of {size}");
+        }
+    }
+
+    #[test]
+    fn an_endless_event_is_refused() {
+        let mut parser = Parser::default();
+        let piece = vec![b'x'; 1 << 20];
+        let refused = (0..100).any(|_| parser.read(&piece).is_err());
+        assert!(refused);
+    }
+}

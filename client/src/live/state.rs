@@ -1,0 +1,154 @@
+//! What a subscriber sees.
+
+use bytes::Bytes;
+use kvgossip_grants::{EntityId, EntryFact, EntryId, FactId, GrantId, Key, Timestamp};
+
+/// An entry that sets its key. Two are equal if they have the same id.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The key.
+    pub key: Key,
+    /// The entry's id.
+    pub id: EntryId,
+    /// When it was written.
+    pub timestamp: Timestamp,
+    /// Who signed it.
+    pub signer: EntityId,
+    /// The grant that it cites; none for root.
+    pub grant: Option<GrantId>,
+    /// The value.
+    pub value: Bytes,
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+impl Eq for Entry {}
+
+impl Entry {
+    /// From a fact; `None` for a delete.
+    pub(crate) fn of(fact: &EntryFact) -> Option<Self> {
+        let (body, value) = (fact.entry(), fact.value()?.clone());
+        Some(Self {
+            key: body.key.clone(),
+            id: fact.id(),
+            timestamp: body.timestamp,
+            signer: body.signer,
+            grant: body.grant,
+            value,
+        })
+    }
+}
+
+/// What a key holds, as far as is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Value {
+    /// No agent has told it yet.
+    #[default]
+    Unknown,
+    /// The key is unset.
+    Absent,
+    /// The key is set.
+    Present(Entry),
+}
+
+impl Value {
+    /// The entry, if the key is set.
+    pub fn entry(&self) -> Option<&Entry> {
+        match self {
+            Self::Present(entry) => Some(entry),
+            Self::Unknown | Self::Absent => None,
+        }
+    }
+}
+
+/// Why a value may not be the latest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Dirty {
+    /// An agent is being asked.
+    Loading,
+    /// No agent is connected. The last known value stands.
+    Disconnected,
+    /// The agent holds something older than what is shown here; it has yet to catch up.
+    Behind,
+    /// The agent holds entries that could not be verified; the last verified value is shown.
+    Unverified,
+}
+
+impl Dirty {
+    /// A stable text: `loading`, `disconnected`, `behind` or `unverified`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Loading => "loading",
+            Self::Disconnected => "disconnected",
+            Self::Behind => "behind",
+            Self::Unverified => "unverified",
+        }
+    }
+}
+
+/// Why a value is what it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Cause {
+    /// It was told for the first time, or the key turned out to be unset.
+    Loaded,
+    /// This entry set the key.
+    Written(EntryId),
+    /// This entry unset the key.
+    Deleted(EntryId),
+    /// The entry before stood on this grant, which was revoked, or one above it.
+    Revoked(GrantId),
+    /// This floor ended the entry before.
+    Floored(FactId),
+    /// The grant of the entry before, this one, expired, or one above it.
+    Expired(GrantId),
+}
+
+impl Cause {
+    /// A stable text: `loaded`, `written`, `deleted`, `revoked`, `floored` or `expired`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Loaded => "loaded",
+            Self::Written(_) => "written",
+            Self::Deleted(_) => "deleted",
+            Self::Revoked(_) => "revoked",
+            Self::Floored(_) => "floored",
+            Self::Expired(_) => "expired",
+        }
+    }
+}
+
+/// What a subscription to a key shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    /// The value.
+    pub value: Value,
+    /// Why it may not be the latest; `None`: an agent says that it is, right now.
+    pub dirty: Option<Dirty>,
+    /// What led to this value; `None` while it is unknown.
+    pub cause: Option<Cause>,
+}
+
+impl State {
+    pub(crate) const NEW: Self = Self { value: Value::Unknown, dirty: Some(Dirty::Loading), cause: None };
+}
+
+/// Something an agent said that does not verify.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// Which agent.
+    pub endpoint: String,
+    /// The key of an entry.
+    pub key: Option<Key>,
+    /// The fact, where it could be read.
+    pub id: Option<FactId>,
+    /// A stable code, such as `fact.bad_signature`.
+    pub code: String,
+    /// When, by this machine's clock.
+    pub at: Timestamp,
+}

@@ -1,0 +1,65 @@
+//! Clients of agents in this process, with short limits.
+
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
+
+use kvgossip_agent::Agent;
+use kvgossip_client::{Client, ClientBuilder, Endpoint, State, Subscription};
+use kvgossip_grants::{Key, Signer};
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::task::JoinHandle;
+
+pub fn key(text: &str) -> Key {
+    Key::parse(text).expect("a key")
+}
+
+pub fn endpoint(address: SocketAddr) -> Endpoint {
+    format!("http://{address}").parse().expect("an endpoint")
+}
+
+pub fn builder(agents: &[&Agent]) -> ClientBuilder {
+    let addresses: Vec<_> = agents.iter().map(|agent| agent.http_address().expect("TCP")).collect();
+    at(&addresses)
+}
+
+pub fn at(addresses: &[SocketAddr]) -> ClientBuilder {
+    let builder = Client::builder()
+        .root(super::common::root().public().clone())
+        .silence(Duration::from_secs(3))
+        .backoff(Duration::from_millis(20), Duration::from_millis(200));
+    addresses.iter().fold(builder, |builder, address| builder.endpoint(endpoint(*address)))
+}
+
+pub fn client(agents: &[&Agent]) -> Client {
+    builder(agents).build().expect("a client")
+}
+
+/// The value as text; a mark where there is none.
+pub fn text(state: &State) -> String {
+    state.value.entry().map_or("(none)".into(), |entry| String::from_utf8_lossy(&entry.value).into_owned())
+}
+
+/// What should take a moment gets ten times that and more.
+pub async fn within<T>(waited_for: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(30), waited_for).await.expect("in time")
+}
+
+/// Notes every value of a subscription until its client is dropped.
+pub struct Seen(Option<JoinHandle<Vec<String>>>);
+
+pub fn record(sub: &Subscription) -> Seen {
+    let mut sub = sub.clone();
+    Seen(Some(tokio::spawn(async move {
+        let mut values = vec![text(&sub.state())];
+        while let Ok(state) = sub.changed().await {
+            values.push(text(&state));
+        }
+        values
+    })))
+}
+
+impl Seen {
+    pub async fn finish(&mut self) -> Vec<String> {
+        self.0.take().expect("once").await.expect("no panic")
+    }
+}
