@@ -1,6 +1,7 @@
 //! Random histories: several agents that learn from each other, lag, forget and lie, and a client that is moved between
 //! them. After every step the client has to show exactly what a replica would that was given the same facts.
 
+mod teller;
 mod world;
 
 use super::core::Core;
@@ -17,7 +18,7 @@ const STEPS: usize = 150;
 struct Run {
     world: World,
     core: Core,
-    stream: Option<world::Stream>,
+    stream: Option<teller::Stream>,
     next_id: u64,
     /// Interests in keys.
     named: BTreeMap<Key, u64>,
@@ -256,7 +257,7 @@ fn a_client_shows_what_a_replica_would_that_was_given_the_same_facts() {
         }
         run.connect(0, true);
         for _ in 0..2000 {
-            if run.stream.as_ref().is_some_and(world::Stream::is_drained) {
+            if run.stream.as_ref().is_some_and(teller::Stream::is_drained) {
                 break;
             }
             run.hear();

@@ -1,28 +1,26 @@
 //! Agents as engine replicas, the facts they hold, and the streams they tell.
 
-use base64::prelude::{BASE64_STANDARD, Engine};
+use super::teller::{json, record, row};
 use bytes::Bytes;
-use kvgossip_api::{AuthorityEvent, CauseRow, GapEvent, KeyEvent, SyncedEvent, WatchRequest, event};
+
 use kvgossip_engine::{Frontier, MemoryStorage, Replica, Storage};
 use kvgossip_grants::{
-    By, Entry, EntryFact, EntryId, Fact, FactId, Filter, Floor, Grant, GrantId, Held, Key, KeyGlob, MockKey,
-    MockVerifier, Op, Revocation, Signed, Signer, Timestamp, held_authority,
+    By, Entry, EntryFact, EntryId, Fact, FactId, Floor, Grant, GrantId, Key, KeyGlob, MockKey, MockVerifier,
+    Op, Revocation, Signed, Signer, Timestamp,
 };
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 
 pub(super) const KEYS: usize = 5;
 const AGENTS: usize = 3;
-/// More than this many keys in a mailbox make a gap.
-const MAILBOX: usize = 4;
 
 pub(super) fn key(number: usize) -> Key {
     format!("/k/{number}").parse().expect("a key")
 }
 
 /// A replica with its store, and every fact that it was given.
-struct Agent {
-    replica: Replica,
-    storage: MemoryStorage,
+pub(super) struct Agent {
+    pub(super) replica: Replica,
+    pub(super) storage: MemoryStorage,
     log: Vec<Fact>,
 }
 
@@ -42,7 +40,7 @@ impl Agent {
         Some(applied.changes.into_iter().map(|change| change.key).collect())
     }
 
-    fn ids(&self, key: &Key) -> Vec<EntryId> {
+    pub(super) fn ids(&self, key: &Key) -> Vec<EntryId> {
         let mut ids: Vec<_> = self
             .replica
             .view()
@@ -56,43 +54,17 @@ impl Agent {
     }
 }
 
-/// One stream as the agent sees it.
-pub(super) struct Stream {
-    pub(super) agent: usize,
-    pub(super) id: u64,
-    keys: BTreeSet<Key>,
-    filters: Vec<Filter>,
-    /// What is told at the beginning.
-    standing: VecDeque<Key>,
-    facts: VecDeque<FactId>,
-    different: Vec<u32>,
-    synced: bool,
-    pending_facts: BTreeSet<FactId>,
-    pending_keys: BTreeSet<Key>,
-    gap: bool,
-}
-
-impl Stream {
-    pub(super) fn is_drained(&self) -> bool {
-        self.synced && self.pending_facts.is_empty() && self.pending_keys.is_empty() && !self.gap
-    }
-
-    fn wants(&self, key: &Key) -> bool {
-        self.keys.contains(key) || self.filters.iter().any(|filter| filter.includes(key))
-    }
-}
-
 pub(super) struct World {
     random: u64,
     pub(super) now: Timestamp,
     people: Vec<MockKey>,
-    agents: Vec<Agent>,
+    pub(super) agents: Vec<Agent>,
     grants: Vec<Signed<Grant>>,
     /// Given everything that the client was told and still covers.
     oracle: Agent,
     told: Vec<Fact>,
     /// Changes that streams have yet to hear of: by agent.
-    news: Vec<(usize, Option<FactId>, BTreeSet<Key>)>,
+    pub(super) news: Vec<(usize, Option<FactId>, BTreeSet<Key>)>,
     pub(super) lost_agent: Option<usize>,
 }
 
@@ -254,112 +226,6 @@ impl World {
         self.now = self.now.saturating_add(1 + self.dice(40) as u64);
     }
 
-    /// Opens a stream by the rules of the agent's own.
-    pub(super) fn open(&mut self, agent: usize, id: u64, request: &WatchRequest) -> Stream {
-        // A new stream finds all of it in the state.
-        self.news.retain(|(other, ..)| *other != agent);
-        let view = self.agents[agent].replica.view();
-        let have = request.have.as_ref().expect("a client compares");
-        let keys = request.keys.iter().map(|key| key.parse().expect("a key")).collect();
-        let filters = request.filters.iter().map(|globs| Filter::parse(globs).expect("globs")).collect();
-        let mut stream = Stream {
-            agent,
-            id,
-            keys,
-            filters,
-            standing: VecDeque::new(),
-            facts: VecDeque::new(),
-            different: Vec::new(),
-            synced: false,
-            pending_facts: BTreeSet::new(),
-            pending_keys: BTreeSet::new(),
-            gap: false,
-        };
-        let mut held = Held::new(have.buckets.len());
-        let wanted: Vec<Key> = (0..KEYS).map(key).filter(|key| stream.wants(key)).collect();
-        wanted.iter().for_each(|key| held.add(key, self.agents[agent].ids(key)));
-        let differs: Vec<bool> = held
-            .finish()
-            .iter()
-            .zip(&have.buckets)
-            .map(|(mine, theirs)| mine.to_string() != *theirs)
-            .collect();
-        stream.different = (0..).zip(&differs).filter(|(_, differs)| **differs).map(|(at, _)| at).collect();
-        let told = |key: &Key| {
-            differs[Held::bucket(key, differs.len())]
-                && (stream.keys.contains(key) || view.frontier(key).is_some())
-        };
-        stream.standing = wanted.into_iter().filter(told).collect();
-        if held_authority(view.authority().fact_ids()).to_string() != have.authority {
-            let mut ids: Vec<_> =
-                view.authority().fact_ids().map(|id| (view.authority().depth(&id), id)).collect();
-            ids.sort_unstable();
-            stream.facts = ids.into_iter().map(|(_, id)| id).collect();
-        }
-        stream
-    }
-
-    /// Puts what happened into the mailbox of the stream.
-    pub(super) fn feed_stream(&mut self, stream: Option<&mut Stream>) {
-        let news = std::mem::take(&mut self.news);
-        let Some(stream) = stream else { return };
-        for (_, fact, keys) in news.into_iter().filter(|(agent, ..)| *agent == stream.agent) {
-            stream.pending_facts.extend(fact);
-            stream.pending_keys.extend(keys.into_iter().filter(|key| {
-                stream.keys.contains(key) || stream.filters.iter().any(|filter| filter.includes(key))
-            }));
-            stream.gap |= stream.pending_keys.len() > MAILBOX;
-        }
-    }
-
-    /// What the agent sends next.
-    pub(super) fn next_event(&mut self, stream: &mut Stream) -> Option<(&'static str, String)> {
-        if stream.gap {
-            return Some((event::GAP, json(&GapEvent { reason: "overflow".into() })));
-        }
-        if let Some(id) = stream.facts.pop_front() {
-            return Some(self.tell_facts(stream.agent, &[id]));
-        }
-        if !stream.pending_facts.is_empty() {
-            let ids: Vec<_> = std::mem::take(&mut stream.pending_facts).into_iter().collect();
-            return Some(self.tell_facts(stream.agent, &ids));
-        }
-        if let Some(key) = stream.pending_keys.pop_first().or_else(|| stream.standing.pop_front()) {
-            return Some(self.tell_key(stream.agent, &key));
-        }
-        if stream.synced {
-            return None;
-        }
-        stream.synced = true;
-        let synced = SyncedEvent { now_us: 0, resumed: false, different: Some(stream.different.clone()) };
-        Some((event::SYNCED, json(&synced)))
-    }
-
-    fn tell_facts(&mut self, agent: usize, ids: &[FactId]) -> (&'static str, String) {
-        let authority = self.agents[agent].replica.view().authority();
-        let mut ids: Vec<_> = ids.iter().map(|id| (authority.depth(id), *id)).collect();
-        ids.sort_unstable();
-        let facts: Vec<Fact> = ids.iter().filter_map(|(_, id)| authority.fact(id)).collect();
-        let records_b64 = facts.iter().map(record).collect();
-        facts.into_iter().for_each(|fact| self.tell_oracle(fact));
-        (event::AUTHORITY, json(&AuthorityEvent { records_b64 }))
-    }
-
-    fn tell_key(&mut self, agent: usize, key: &Key) -> (&'static str, String) {
-        let (agent, now) = (&self.agents[agent], self.now);
-        let reader = agent.storage.reader();
-        let ids = agent.ids(key);
-        let read = |id| {
-            let record = reader.entry(key, id).expect("memory works").expect("it stands");
-            Fact::from_record(agent.replica.view().authority().cluster(), &record).expect("a fact")
-        };
-        let facts: Vec<Fact> = ids.iter().map(read).collect();
-        let shown = agent.replica.view().shown(key, now).map(|entry| entry.id);
-        let row = row(key, shown, &ids, facts.iter().map(record).collect());
-        facts.into_iter().for_each(|fact| self.tell_oracle(fact));
-        (event::KEY, json(&row))
-    }
-
     /// An entry of `key` that somebody signed who may not: another's grant, no grant, or a broken signature.
     pub(super) fn forgery(&mut self, key: &Key) -> String {
         let liar = 3;
@@ -394,7 +260,7 @@ impl World {
         json(&row(key, Some(fact.id()), &[fact.id()], vec![record(&fact)]))
     }
 
-    fn tell_oracle(&mut self, fact: Fact) {
+    pub(super) fn tell_oracle(&mut self, fact: Fact) {
         self.told.push(fact.clone());
         let now = self.now;
         if self.oracle.take(&fact, now).is_some() && fact.is_authority() {
@@ -453,28 +319,5 @@ impl World {
             }
             _ => false,
         })
-    }
-}
-
-fn record(fact: &Fact) -> String {
-    BASE64_STANDARD.encode(fact.to_record())
-}
-
-fn json(value: &impl serde::Serialize) -> String {
-    serde_json::to_string(value).expect("plain data")
-}
-
-fn row(key: &Key, shown: Option<EntryId>, ids: &[EntryId], records_b64: Vec<String>) -> KeyEvent {
-    KeyEvent {
-        key: key.to_string(),
-        state: if shown.is_some() { "present" } else { "absent" }.into(),
-        entry: shown.map(|id| id.to_string()),
-        timestamp_us: None,
-        grant: None,
-        value: None,
-        value_b64: None,
-        cause: CauseRow { kind: "current".into(), id: None },
-        entries: ids.iter().map(ToString::to_string).collect(),
-        records_b64,
     }
 }
