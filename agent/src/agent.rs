@@ -1,15 +1,18 @@
 //! The agent as a whole.
 
+mod health;
+
 use crate::clock;
 use crate::committer::{self, CommitError, Condition, Store};
 use crate::config::Config;
-use crate::http::{HttpLimits, Listener, bind_tcp, bind_unix};
+use crate::http::{HttpLimits, Listener, ServerTls, bind_tcp, bind_unix};
 use crate::intake::Intake;
+use crate::metrics::Metrics;
 use crate::peers::Peers;
 use crate::watch::Hub;
 use axum::http::StatusCode;
 use bytes::Bytes;
-use kvgossip_api::{ApiError, Counts, Digests, StatusResponse, SyncReport};
+use kvgossip_api::{ApiError, SyncReport};
 use kvgossip_engine::{Replica, Storage, StorageError};
 use kvgossip_grants::{
     Code, Entry, EntryFact, EntryId, Explanation, Fact, Key, Op, PathPrefix, Signer, SigningKey, Timestamp,
@@ -111,6 +114,8 @@ struct Inner {
     token: Option<String>,
     max_value_bytes: usize,
     http_limits: HttpLimits,
+    tls: Option<ServerTls>,
+    store_dir: Option<PathBuf>,
     http: Option<SocketAddr>,
     socket: Option<PathBuf>,
     started_at: Timestamp,
@@ -133,9 +138,10 @@ impl Agent {
         storage: Box<dyn Storage>,
     ) -> Result<Self, StartError> {
         let listeners = Listeners::bind(&config).await?;
-        let started = committer::start(replica, storage, config.patience);
+        let metrics = Metrics::new();
+        let started = committer::start(replica, storage, config.patience, metrics.commit());
         let (store, committer) = started.map_err(StartError::Thread)?;
-        let intake = Intake::new(store);
+        let intake = Intake::new(store, metrics);
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let peers = Peers::start(&config, intake.clone(), &stop, &tasks).inspect_err(|_| {
             if let Some(socket) = &config.socket {
@@ -152,6 +158,8 @@ impl Agent {
             token: config.token,
             max_value_bytes: config.max_value_bytes,
             http_limits: config.http_limits,
+            tls: config.tls,
+            store_dir: config.store_dir,
             http: listeners.http,
             socket: config.socket,
             started_at: clock::now(),
@@ -211,6 +219,11 @@ impl Agent {
     /// What clients of the HTTP API may take.
     pub(crate) fn http_limits(&self) -> &HttpLimits {
         &self.inner.http_limits
+    }
+
+    /// What the HTTP API is served with on TCP, if not in clear.
+    pub fn tls(&self) -> Option<&ServerTls> {
+        self.inner.tls.as_ref()
     }
 
     /// Where HTTP is served on TCP.
@@ -318,11 +331,13 @@ impl Agent {
                 Err(code) => {
                     self.inner.intake.refusals().note_bytes("put", *code, now);
                     verdicts[place] = Verdict::Refused(*code);
+                    self.inner.intake.metrics().fact("put", verdicts[place]);
                 }
                 Ok(fact) => match view.authority().check_direct(fact, now, self.inner.max_value_bytes) {
                     Err(code) => {
                         verdicts[place] = Verdict::Refused(code);
                         self.inner.intake.refusals().note("put", fact, verdicts[place], now);
+                        self.inner.intake.metrics().fact("put", verdicts[place]);
                     }
                     Ok(()) => {
                         places.push(place);
@@ -349,39 +364,6 @@ impl Agent {
             stopped.then(|| StorageError::Stopped("its thread ended unexpectedly; restart the agent".into()))
         });
         error.map(|error| format!("{}: {error}", error.code())).into_iter().collect()
-    }
-
-    /// What the agent says of itself.
-    pub fn status(&self) -> StatusResponse {
-        let view = self.store().view();
-        let authority = view.authority();
-        let reasons = self.unready();
-        StatusResponse {
-            version: env!("CARGO_PKG_VERSION").into(),
-            cluster: authority.cluster().to_string(),
-            root: authority.root().entity().to_string(),
-            root_pem: authority.root().to_pem(),
-            replica: self.inner.peers.id().to_string(),
-            identity: self.inner.identity.as_ref().map(|key| key.public().entity().to_string()),
-            now_us: clock::now().as_micros(),
-            started_at_us: self.inner.started_at.as_micros(),
-            sync_address: self.inner.peers.address().to_string(),
-            http_address: self.inner.http.map(|address| address.to_string()),
-            digests: Digests {
-                root: view.root().to_string(),
-                authority: view.authority_root().to_string(),
-                entries: view.entries_root().to_string(),
-            },
-            counts: Counts {
-                keys: view.entries().len() as u64,
-                grants: authority.grants().count() as u64,
-                revocations: authority.revocations().count() as u64,
-                floors: authority.floors().count() as u64,
-            },
-            peers: self.inner.peers.rows(),
-            ready: reasons.is_empty(),
-            reasons,
-        }
     }
 }
 

@@ -8,6 +8,7 @@ mod watchdog;
 pub use watchdog::{Patience, STALL_LIMIT};
 
 use crate::clock;
+use crate::metrics::CommitMetrics;
 use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use kvgossip_engine::{Change, Reader, Replica, Storage, StorageError, View, Write};
@@ -90,6 +91,7 @@ struct Committer {
     watch: Watch,
     changes: broadcast::Sender<Arc<Committed>>,
     patience: Patience,
+    metrics: CommitMetrics,
 }
 
 /// Starts the committer. It ends, and lets go of the store, when the last [`Store`] is dropped.
@@ -102,6 +104,7 @@ pub fn start(
     replica: Replica,
     storage: Box<dyn Storage>,
     patience: Patience,
+    metrics: CommitMetrics,
 ) -> std::io::Result<(Store, JoinHandle<()>)> {
     let view = Arc::new(ArcSwap::from_pointee(replica.view().clone()));
     let (sender, requests) = bounded(MAX_WAITING);
@@ -117,7 +120,8 @@ pub fn start(
         changes: changes.clone(),
     };
     let watch = Watch::start(failed, patience.stall)?;
-    let committer = Committer { replica, storage, requests, view, batches, watch, changes, patience };
+    let committer =
+        Committer { replica, storage, requests, view, batches, watch, changes, patience, metrics };
     // Before anybody is told "ready".
     committer.ask_for_room();
     let thread = std::thread::Builder::new().name("committer".into()).spawn(move || committer.run())?;
@@ -143,6 +147,11 @@ impl Store {
     /// Why the store stopped, once it has.
     pub fn failure(&self) -> Option<StorageError> {
         self.failed.borrow().clone()
+    }
+
+    /// How many requests wait for the committer.
+    pub fn waiting(&self) -> usize {
+        self.requests.len()
     }
 
     /// Whether the committer takes anything in.
@@ -301,6 +310,7 @@ impl Committer {
             replies.push((request.facts.len(), request.reply));
             facts.extend(request.facts);
         }
+        let (began, count) = (std::time::Instant::now(), facts.len());
         let reader = self.storage.reader();
         let committed = self.replica.apply(facts, reader.as_ref()).and_then(|applied| {
             if let Some(batch) = &applied.batch {
@@ -318,6 +328,7 @@ impl Committer {
             }
         };
         if let Some(batch) = applied.batch {
+            self.metrics.batch(count, began.elapsed());
             let view = Arc::new(self.replica.view().clone());
             self.view.store(view.clone());
             self.batches.send_replace(view.batch());

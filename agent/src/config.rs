@@ -1,7 +1,7 @@
 //! What an agent is told at its start.
 
 use crate::committer::Patience;
-use crate::http::HttpLimits;
+use crate::http::{HttpLimits, ServerTls};
 use kvgossip_grants::{MAX_VALUE_BYTES, PublicKey, SigningKey};
 use kvgossip_transport::{AllowList, Limits, ReplicaId, ReplicaKey};
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -33,6 +33,10 @@ pub struct Config {
     /// The largest value that this agent takes in a direct put, in bytes; peers' facts are bound by the protocol's
     /// limit alone.
     pub max_value_bytes: usize,
+    /// Where the files of the store are, to tell how much they take; none for a store in memory.
+    pub store_dir: Option<PathBuf>,
+    /// What the HTTP API is served with on TCP, instead of in clear.
+    pub tls: Option<ServerTls>,
     /// What peers may take in time and number.
     pub limits: Limits,
     /// What clients of the HTTP API may take in time and number.
@@ -57,6 +61,8 @@ impl Config {
             allowed: std::iter::empty().collect(),
             open_read: false,
             max_value_bytes: MAX_VALUE_BYTES,
+            store_dir: None,
+            tls: None,
             limits: Limits::default(),
             http_limits: HttpLimits::default(),
             patience: Patience::default(),

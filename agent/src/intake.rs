@@ -2,6 +2,7 @@
 
 use crate::clock;
 use crate::committer::{CommitError, Condition, Store};
+use crate::metrics::Metrics;
 use crate::refusals::Refusals;
 use kvgossip_engine::StorageError;
 use kvgossip_grants::{Fact, RsaVerifier, Timestamp, Verdict, Verified};
@@ -16,20 +17,26 @@ const JOB_FACTS: usize = 64;
 pub struct Intake {
     store: Store,
     refusals: Arc<Refusals>,
+    metrics: Metrics,
     /// One permit for each core: verification never takes more.
     cores: Arc<Semaphore>,
 }
 
 impl Intake {
     /// An intake in front of a store.
-    pub fn new(store: Store) -> Self {
+    pub fn new(store: Store, metrics: Metrics) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { store, refusals: Arc::default(), cores: Arc::new(Semaphore::new(cores)) }
+        Self { store, refusals: Arc::default(), metrics, cores: Arc::new(Semaphore::new(cores)) }
     }
 
     /// The store behind it.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// What is counted and measured.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// What was refused lately.
@@ -69,6 +76,7 @@ impl Intake {
         }
         for (fact, verdict) in offered.iter().zip(&verdicts) {
             self.refusals.note(from, fact, *verdict, now);
+            self.metrics.fact(from, *verdict);
         }
         Ok(verdicts)
     }

@@ -76,6 +76,9 @@ pub struct SyncReport {
 pub struct PeerRow {
     /// Where it is dialled; none for one that dialled us.
     pub address: Option<String>,
+    /// Whether this replica was told to stay connected with it.
+    #[serde(default)]
+    pub listed: bool,
     /// Its replica id, once known.
     pub id: Option<String>,
     /// Whether a connection stands.

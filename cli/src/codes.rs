@@ -44,6 +44,7 @@ own_codes! {
     FILE_EXISTS = "file.exists", Error, "the file exists and is never overwritten; name another";
     PEM_INVALID = "pem.invalid", Error, "a file does not hold the PEM key that is needed; make one with `kvgossip keygen`";
     RSA_UNSUPPORTED = "rsa.unsupported", Error, "RSA keys have 2048, 3072 or 4096 bits and the exponent 65537; make one with `kvgossip keygen`";
+    CA_MALFORMED = "tls.authority", Error, "the file of --ca holds no certificate of an authority in PEM form";
     TOKEN_MALFORMED = "token.malformed", Error, "the token file does not hold one line of visible ASCII";
     FACTS_MALFORMED = "facts.malformed", Error, "the file does not hold one signed fact a line, as --out writes them";
     FILE_KIND = "file.not_regular", Error, "something that is neither a file nor a directory was left out; put a file in its place";
@@ -61,7 +62,10 @@ own_codes! {
     ALLOW_LIST = "peer.allow_list", Error, "the file of --allow-peers does not hold one replica id a line";
     AGENT_ADDRESS = "agent.address", Error, "an address cannot be listened on; another process may have it";
     AGENT_SOCKET = "agent.socket", Error, "the Unix socket cannot be made; give another place with --socket";
-    HTTP_NOT_LOOPBACK = "agent.http_not_loopback", Usage, "plain HTTP is served on loopback addresses only";
+    HTTP_NOT_LOOPBACK = "agent.http_not_loopback", Usage, "HTTP in clear is served on loopback addresses only; give --tls-cert and --tls-key";
+    TLS_CERTIFICATE = "tls.certificate", Error, "the file of --tls-cert holds no certificate that can be served";
+    TLS_KEY = "tls.key", Error, "the file of --tls-key holds no private key in PEM form";
+    TLS_MISMATCH = "tls.mismatch", Error, "the key of --tls-key is not the certificate's of --tls-cert";
     ALLOWED_NOBODY = "agent.admits_nobody", Usage, "a peer without an id needs --allow-peers, or no answer could be admitted";
     DEMO_FAILED = "demo.failed", Error, "a step of the demonstration did not hold";
 }

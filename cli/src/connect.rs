@@ -18,7 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 /// Which agent to talk to.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct AgentArgs {
-    /// The agent: unix:PATH or http://HOST:PORT [env: KVGOSSIP_AGENT; else the socket in the data directory, else
+    /// The agent: unix:PATH, http://HOST:PORT or https://HOST:PORT [env: KVGOSSIP_AGENT; else the socket in the data directory, else
     /// http://127.0.0.1:7948].
     #[arg(long, value_name = "URL", value_parser = endpoint, help_heading = "Agent")]
     agent: Option<Endpoint>,
@@ -28,6 +28,9 @@ pub(crate) struct AgentArgs {
     /// A file with the bearer token that the agent asks for on TCP [env: KVGOSSIP_TOKEN_FILE].
     #[arg(long, value_name = "FILE", help_heading = "Agent")]
     token_file: Option<PathBuf>,
+    /// A file with the certificate of the authority that signed the agent's, for https:// [env: KVGOSSIP_CA].
+    #[arg(long, value_name = "FILE", help_heading = "Agent")]
+    ca: Option<PathBuf>,
     /// How long to wait for each answer [default: 30s; `sync`: 1h].
     #[arg(long, value_name = "DURATION", value_parser = time::duration, help_heading = "Agent")]
     timeout: Option<Duration>,
@@ -45,6 +48,9 @@ impl AgentArgs {
         let mut client = AgentClient::new(self.endpoint()?);
         if let Some(path) = self.token_file.clone().or_else(|| files::from_env("KVGOSSIP_TOKEN_FILE")) {
             client = client.with_token(files::token(&path)?);
+        }
+        if let Some(path) = self.ca.clone().or_else(|| files::from_env("KVGOSSIP_CA")) {
+            client = client.with_authorities(files::authorities(&path)?);
         }
         Ok(client.with_timeout(self.timeout.unwrap_or(DEFAULT_TIMEOUT)))
     }

@@ -3,7 +3,7 @@
 use crate::codes;
 use crate::error::{Failure, Result};
 use crate::output::say;
-use kvgossip_client::{MAX_TOKEN_BYTES, Token, TokenError};
+use kvgossip_client::{Authorities, MAX_TOKEN_BYTES, Token, TokenError};
 use kvgossip_grants::{PublicKey, PublicKeyError, Signer, SigningKey, SigningKeyError};
 use std::env;
 use std::fs::{self, File, OpenOptions};
@@ -13,6 +13,8 @@ use tempfile::NamedTempFile;
 
 /// The largest PEM file that is read, in bytes: a key of 4096 bits has 3.3 kB.
 const MAX_PEM_BYTES: usize = 64 << 10;
+/// The largest file of certificates that is read, in bytes: a system's whole collection has 220 kB.
+const MAX_PEM_BUNDLE_BYTES: usize = 4 << 20;
 
 /// Whether a path stands for standard input or output.
 pub(crate) fn is_dash(path: &Path) -> bool {
@@ -108,6 +110,13 @@ pub(crate) fn token(path: &Path) -> Result<Token> {
     let fault = || Failure::new(codes::TOKEN_MALFORMED, format!("{}: {TokenError}", name(path)));
     let bytes = read(path, MAX_TOKEN_BYTES + 2)?.ok_or_else(fault)?;
     String::from_utf8(bytes).ok().and_then(|text| text.parse().ok()).ok_or_else(fault)
+}
+
+/// Reads the certificates of authorities.
+pub(crate) fn authorities(path: &Path) -> Result<Authorities> {
+    let fault = |what: &str| Failure::new(codes::CA_MALFORMED, format!("{}: {what}", name(path)));
+    let bytes = read(path, MAX_PEM_BUNDLE_BYTES)?.ok_or_else(|| fault("it is too large for certificates"))?;
+    Authorities::from_pem(&bytes).map_err(|error| fault(&error.to_string()))
 }
 
 /// Who may read a file that is made.

@@ -5,6 +5,7 @@ use crate::endpoint::Endpoint;
 use crate::error::ClientError;
 use crate::http::{Answer, Ask, Http};
 use crate::query::{FactsQuery, KeysQuery, pair};
+use crate::tls::Authorities;
 use crate::token::Token;
 use bytes::Bytes;
 use hyper::{HeaderMap, Method};
@@ -66,6 +67,12 @@ impl AgentClient {
     #[must_use]
     pub fn with_token(&self, token: Token) -> Self {
         Self(Arc::new(self.0.with(|http| http.token = Some(token))))
+    }
+
+    /// With the authorities that the agent's certificate has to lead to, for `https://`.
+    #[must_use]
+    pub fn with_authorities(&self, authorities: Authorities) -> Self {
+        Self(Arc::new(self.0.with(|http| http.authorities = Some(authorities))))
     }
 
     /// With another limit of time for each answer.

@@ -6,8 +6,10 @@ use std::str::FromStr;
 
 /// The port when an `http://` URL names none.
 const HTTP_PORT: u16 = 80;
+/// The port when an `https://` URL names none.
+const HTTPS_PORT: u16 = 443;
 
-/// Where an agent is reached: `unix:PATH` or `http://HOST[:PORT]`.
+/// Where an agent is reached: `unix:PATH`, `http://HOST[:PORT]` or `https://HOST[:PORT]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Endpoint {
@@ -20,6 +22,13 @@ pub enum Endpoint {
         /// The TCP port.
         port: u16,
     },
+    /// TCP with TLS.
+    Https {
+        /// A name or an address; IPv6 in brackets. The agent's certificate has to be for it.
+        host: String,
+        /// The TCP port.
+        port: u16,
+    },
 }
 
 /// Why a text is not an [`Endpoint`].
@@ -27,16 +36,13 @@ pub enum Endpoint {
 #[non_exhaustive]
 pub enum EndpointError {
     /// No scheme, or an unknown one.
-    #[error("an agent is named unix:PATH or http://HOST:PORT")]
+    #[error("an agent is named unix:PATH, http://HOST:PORT or https://HOST:PORT")]
     Scheme,
-    /// `https://`.
-    #[error("https is not supported here: use the agent's Unix socket, or http:// to a loopback address")]
-    Https,
     /// `unix:` and nothing.
     #[error("unix: needs the path of the agent's socket behind it")]
     NoPath,
     /// Something other than a host and a port.
-    #[error("http:// takes a host and a port and nothing else, such as http://127.0.0.1:7948")]
+    #[error("http:// and https:// take a host and a port and nothing else, such as http://127.0.0.1:7948")]
     Authority,
 }
 
@@ -47,10 +53,8 @@ impl FromStr for Endpoint {
         if let Some(path) = text.strip_prefix("unix:") {
             return if path.is_empty() { Err(EndpointError::NoPath) } else { Ok(Self::Unix(path.into())) };
         }
-        if text.starts_with("https:") {
-            return Err(EndpointError::Https);
-        }
-        let rest = text.strip_prefix("http://").ok_or(EndpointError::Scheme)?;
+        let tls = text.strip_prefix("https://");
+        let rest = tls.or_else(|| text.strip_prefix("http://")).ok_or(EndpointError::Scheme)?;
         let authority = rest.strip_suffix('/').unwrap_or(rest);
         let parsed: hyper::http::uri::Authority = authority.parse().map_err(|_| EndpointError::Authority)?;
         let (host, port) = (parsed.host().to_owned(), parsed.port_u16());
@@ -59,7 +63,10 @@ impl FromStr for Endpoint {
         if host.is_empty() || !plain {
             return Err(EndpointError::Authority);
         }
-        Ok(Self::Http { host, port: port.unwrap_or(HTTP_PORT) })
+        Ok(match tls {
+            Some(_) => Self::Https { host, port: port.unwrap_or(HTTPS_PORT) },
+            None => Self::Http { host, port: port.unwrap_or(HTTP_PORT) },
+        })
     }
 }
 
@@ -68,6 +75,7 @@ impl fmt::Display for Endpoint {
         match self {
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
             Self::Http { host, port } => write!(f, "http://{host}:{port}"),
+            Self::Https { host, port } => write!(f, "https://{host}:{port}"),
         }
     }
 }
@@ -77,7 +85,7 @@ impl Endpoint {
     pub(crate) fn host_header(&self) -> String {
         match self {
             Self::Unix(_) => "localhost".to_owned(),
-            Self::Http { host, port } => format!("{host}:{port}"),
+            Self::Http { host, port } | Self::Https { host, port } => format!("{host}:{port}"),
         }
     }
 }
@@ -95,6 +103,8 @@ mod tests {
         assert_eq!("http://localhost:7948/".parse(), Ok(http("localhost", 7948)));
         assert_eq!("http://[::1]:7948".parse(), Ok(http("[::1]", 7948)));
         assert_eq!("http://host".parse(), Ok(http("host", 80)));
+        let https = Endpoint::Https { host: "kv.example".into(), port: 443 };
+        assert_eq!("https://kv.example/".parse(), Ok(https));
     }
 
     #[test]
@@ -104,7 +114,8 @@ mod tests {
             ("", E::Scheme),
             ("127.0.0.1:7948", E::Scheme),
             ("/run/agent.sock", E::Scheme),
-            ("https://host:1", E::Https),
+            ("https:", E::Scheme),
+            ("https://", E::Authority),
             ("unix:", E::NoPath),
             ("http://", E::Authority),
             ("http://:7948", E::Authority),
@@ -121,7 +132,8 @@ mod tests {
 
     #[test]
     fn text_round_trips() {
-        for text in ["unix:/run/a.sock", "http://127.0.0.1:7948", "http://[::1]:1"] {
+        for text in ["unix:/run/a.sock", "http://127.0.0.1:7948", "http://[::1]:1", "https://kv.example:7948"]
+        {
             assert_eq!(text.parse::<Endpoint>().unwrap().to_string(), text);
         }
     }

@@ -19,6 +19,14 @@ pub enum ClientError {
         /// What the system said.
         source: io::Error,
     },
+    /// TLS did not come about: nothing was asked.
+    #[error("no TLS with {endpoint}: {reason}")]
+    Tls {
+        /// The agent.
+        endpoint: Endpoint,
+        /// What did not fit.
+        reason: String,
+    },
     /// Nothing was heard in time. The agent may have done what it was asked.
     #[error("the agent at {endpoint} did not answer within {} s", after.as_secs_f64())]
     Timeout {
@@ -63,6 +71,7 @@ impl ClientError {
                 "agent.denied"
             }
             Self::Unreachable { .. } => "agent.unreachable",
+            Self::Tls { .. } => "agent.tls",
             Self::Timeout { .. } => "agent.timeout",
             Self::Broken { .. } => "agent.broken",
             Self::Refused { code, .. } => code,
@@ -87,6 +96,11 @@ impl ClientError {
             code: "agent.denied",
             meaning: "the agent's socket may not be opened by this user",
             advice: "ask as the agent's user, or over TCP with --token-file",
+        },
+        CodeInfo {
+            code: "agent.tls",
+            meaning: "the agent's certificate is not accepted, or it does not speak TLS",
+            advice: "give the certificate of its authority with --ca, and name the agent as its certificate does",
         },
         CodeInfo {
             code: "agent.timeout",

@@ -2,6 +2,7 @@
 
 use crate::endpoint::Endpoint;
 use crate::error::{ClientError, MAX_MESSAGE_CHARS};
+use crate::tls::Authorities;
 use crate::token::Token;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -10,12 +11,15 @@ use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use hyper::{HeaderMap, Method, Request, StatusCode, body::Incoming};
 use hyper_util::rt::TokioIo;
 use kvgossip_api::ApiError;
+use rustls::pki_types::ServerName;
 use std::io;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 /// How long connecting may take.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -34,6 +38,7 @@ type Sender = SendRequest<Body>;
 pub(crate) struct Http {
     pub(crate) endpoint: Endpoint,
     pub(crate) token: Option<Token>,
+    pub(crate) authorities: Option<Authorities>,
     pub(crate) timeout: Duration,
     idle: Mutex<Vec<Sender>>,
 }
@@ -63,15 +68,28 @@ pub(crate) struct Answer {
     pub(crate) body: Bytes,
 }
 
+async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect((bare(host), port)).await?;
+    // Only a matter of delay.
+    let _ = stream.set_nodelay(true);
+    Ok(stream)
+}
+
+/// A host without the brackets of IPv6.
+fn bare(host: &str) -> &str {
+    host.trim_start_matches('[').trim_end_matches(']')
+}
+
 impl Http {
     pub(crate) fn new(endpoint: Endpoint) -> Self {
-        Self { endpoint, token: None, timeout: DEFAULT_TIMEOUT, idle: Mutex::default() }
+        Self { endpoint, token: None, authorities: None, timeout: DEFAULT_TIMEOUT, idle: Mutex::default() }
     }
 
     /// The same agent with other settings; connections are not shared.
     pub(crate) fn with(&self, change: impl FnOnce(&mut Self)) -> Self {
         let mut new = Self::new(self.endpoint.clone());
         new.token.clone_from(&self.token);
+        new.authorities.clone_from(&self.authorities);
         new.timeout = self.timeout;
         change(&mut new);
         new
@@ -165,11 +183,12 @@ impl Http {
         let connecting = async {
             match &self.endpoint {
                 Endpoint::Http { host, port } => {
-                    let host = host.trim_start_matches('[').trim_end_matches(']');
-                    let stream = TcpStream::connect((host, *port)).await.map_err(unreachable)?;
-                    // Only a matter of delay.
-                    let _ = stream.set_nodelay(true);
+                    let stream = tcp(host, *port).await.map_err(unreachable)?;
                     self.handshake(stream).await
+                }
+                Endpoint::Https { host, port } => {
+                    let stream = tcp(host, *port).await.map_err(unreachable)?;
+                    self.handshake(self.secure(host, stream).await?).await
                 }
                 #[cfg(unix)]
                 Endpoint::Unix(path) => {
@@ -182,6 +201,17 @@ impl Http {
         };
         let in_time = timeout(CONNECT_TIMEOUT, connecting).await;
         in_time.unwrap_or_else(|_| Err(unreachable(io::ErrorKind::TimedOut.into())))
+    }
+
+    /// TLS on a connection: with an agent whose certificate is for `host` and leads to one of the authorities.
+    async fn secure(&self, host: &str, stream: TcpStream) -> Result<TlsStream<TcpStream>, ClientError> {
+        let failed = |reason: String| ClientError::Tls { endpoint: self.endpoint.clone(), reason };
+        let authorities =
+            self.authorities.as_ref().ok_or_else(|| failed("no authority's certificate is given".into()))?;
+        let name = ServerName::try_from(bare(host).to_owned());
+        let name = name.map_err(|_| failed(format!("{host} is not a name that a certificate can have")))?;
+        let connector = TlsConnector::from(authorities.config());
+        connector.connect(name, stream).await.map_err(|error| failed(error.to_string()))
     }
 
     async fn handshake<S>(&self, stream: S) -> Result<Sender, ClientError>

@@ -16,6 +16,7 @@ mod export;
 mod http;
 mod live;
 mod query;
+mod tls;
 mod token;
 
 pub use agent::{AgentClient, IfEntry, Stored, Written};
@@ -31,4 +32,5 @@ pub use live::{
     MAX_WAITING_ENTRIES, MAX_WATCHED_FILTERS, MAX_WATCHED_KEYS,
 };
 pub use query::{FactKind, FactsQuery, KeysQuery};
+pub use tls::{Authorities, AuthoritiesError};
 pub use token::{MAX_TOKEN_BYTES, Token, TokenError};

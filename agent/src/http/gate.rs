@@ -4,9 +4,10 @@ use super::error::Refusal;
 use super::limits::HttpLimits;
 use super::own_name::is_own_name;
 use super::{Door, Shared};
+use crate::metrics::Http;
 use axum::body::{Body, Bytes};
-use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
@@ -61,9 +62,31 @@ impl Gate {
     }
 }
 
-/// Lets a request through, or says why not.
+/// Lets a request through, or says why not; counts it.
 pub(super) async fn pass(State(shared): State<Shared>, request: Request, next: Next) -> Response {
-    if let Err(refusal) = check_host(&shared, request.headers()) {
+    let began = Instant::now();
+    let route = request.extensions().get::<MatchedPath>().map_or("other", MatchedPath::as_str).to_owned();
+    let method = method_name(request.method());
+    let response = admit(&shared, request, next).await;
+    let (door, status) = (shared.door.name(), response.status().as_u16());
+    shared.agent.intake().metrics().request(&Http { door, route, method, status }, began.elapsed());
+    response
+}
+
+/// Methods that the API has; anybody can make up others.
+fn method_name(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::PUT => "PUT",
+        Method::POST => "POST",
+        Method::DELETE => "DELETE",
+        _ => "other",
+    }
+}
+
+async fn admit(shared: &Shared, request: Request, next: Next) -> Response {
+    if let Err(refusal) = check_host(shared, request.headers()) {
         return refusal.into_response();
     }
     let gate = &shared.gate;
@@ -91,10 +114,13 @@ pub(super) async fn pass(State(shared): State<Shared>, request: Request, next: N
 /// send that name.
 fn check_host(shared: &Shared, headers: &HeaderMap) -> Result<(), Refusal> {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    if shared.door == Door::Socket || is_own_name(host, |_| false) {
+    if shared.door == Door::Socket
+        || is_own_name(host, |name| shared.agent.tls().is_some_and(|tls| tls.serves(name)))
+    {
         return Ok(());
     }
-    let message = format!("the Host header {host:?} is neither an address nor localhost");
+    let message =
+        format!("the Host header {host:?} is neither an address, nor localhost, nor in the certificate");
     Err(Refusal::new(StatusCode::FORBIDDEN, "http.host", &message))
 }
 

@@ -6,7 +6,8 @@ use super::{Privileged, Shared};
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{RawQuery, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use kvgossip_api::{DigestResponse, RefusalsResponse, StatusResponse, SyncReport, SyncRequest};
 use kvgossip_grants::PathPrefix;
 
@@ -28,6 +29,20 @@ pub(super) async fn ready(State(shared): State<Shared>) -> (StatusCode, String) 
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, reasons.join("\n") + "\n")
     }
+}
+
+/// The content type of the OpenMetrics text format, which Prometheus reads.
+const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Everything that is counted and measured.
+pub(super) async fn metrics(State(shared): State<Shared>) -> Result<Response, Refusal> {
+    let agent = shared.agent.clone();
+    let text = shared.gate.walk(move || {
+        agent.metrics_text().map_err(|_| {
+            Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the metrics cannot be written")
+        })
+    });
+    Ok(([(header::CONTENT_TYPE, METRICS_TYPE)], text.await?).into_response())
 }
 
 /// The digest over a path prefix.

@@ -3,7 +3,7 @@
 use super::error::BUSY_RETRY_S;
 use super::limits::HttpLimits;
 use super::patient::Patient;
-use super::{Door, router};
+use super::{Door, ServerTls, router};
 use crate::agent::Agent;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -82,7 +82,8 @@ impl Listener {
             Door::Socket => limits.socket_connections,
             Door::Tcp => limits.tcp_connections,
         };
-        let service = TowerToHyperService::new(router(agent, door));
+        let tls = agent.tls().filter(|_| door == Door::Tcp).cloned();
+        let service = TowerToHyperService::new(router(agent.clone(), door));
         let places = Arc::new(Semaphore::new(connections));
         let turned_away = Arc::new(Semaphore::new(MAX_TURNED_AWAY));
         let tasks = TaskTracker::new();
@@ -100,8 +101,13 @@ impl Listener {
                     continue;
                 }
             };
+            let metrics = agent.intake().metrics().clone();
             let Ok(place) = places.clone().try_acquire_owned() else {
-                if let Ok(turn) = turned_away.clone().try_acquire_owned() {
+                metrics.turned_away(door.name());
+                // Within TLS nothing can be said before a handshake, which is what there is no room for.
+                if tls.is_none()
+                    && let Ok(turn) = turned_away.clone().try_acquire_owned()
+                {
                     tasks.spawn(async move {
                         turn_away(stream).await;
                         drop(turn);
@@ -109,9 +115,14 @@ impl Listener {
                 }
                 continue;
             };
-            let (service, limits, stop) = (service.clone(), limits.clone(), stop.clone());
+            let (service, limits, stop, tls) = (service.clone(), limits.clone(), stop.clone(), tls.clone());
             tasks.spawn(async move {
-                serve_one(stream, service, &limits, stop).await;
+                metrics.connection_opened(door.name());
+                match tls {
+                    Some(tls) => serve_tls(stream, service, &limits, stop, &tls).await,
+                    None => serve_one(stream, service, &limits, stop).await,
+                }
+                metrics.connection_closed(door.name());
                 drop(place);
             });
         }
@@ -153,8 +164,27 @@ async fn turn_away(mut stream: Patient<Box<dyn Stream>>) {
     let _ = tokio::time::timeout(TURN_AWAY_TIMEOUT, tell).await;
 }
 
-async fn serve_one(
+async fn serve_tls(
     stream: Patient<Box<dyn Stream>>,
+    service: TowerToHyperService<axum::Router>,
+    limits: &HttpLimits,
+    stop: CancellationToken,
+    tls: &ServerTls,
+) {
+    let handshake = tokio_rustls::TlsAcceptor::from(tls.config()).accept(stream);
+    let shaken = tokio::select! {
+        () = stop.cancelled() => return,
+        shaken = tokio::time::timeout(limits.tls_timeout, handshake) => shaken,
+    };
+    match shaken {
+        Ok(Ok(stream)) => serve_one(stream, service, limits, stop).await,
+        Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+        Err(_) => tracing::debug!("a TLS handshake did not end in time"),
+    }
+}
+
+async fn serve_one(
+    stream: impl Stream,
     service: TowerToHyperService<axum::Router>,
     limits: &HttpLimits,
     stop: CancellationToken,

@@ -11,10 +11,12 @@ mod listen;
 mod own_name;
 mod pages;
 mod patient;
+mod tls;
 mod watch;
 
 pub use limits::HttpLimits;
 pub use listen::{Listener, bind_tcp, bind_unix};
+pub use tls::{ServerTls, TlsError};
 
 use crate::agent::Agent;
 use axum::Router;
@@ -35,6 +37,16 @@ pub enum Door {
     Socket,
     /// TCP: what uses the agent's identity, changes the agent or makes it dial needs the token.
     Tcp,
+}
+
+impl Door {
+    /// As it stands in metrics and logs.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Socket => "socket",
+            Self::Tcp => "tcp",
+        }
+    }
 }
 
 /// What every handler has at hand.
@@ -64,6 +76,7 @@ pub fn router(agent: Agent, door: Door) -> Router {
         .route("/v1/sync", post(inspect::sync))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(inspect::ready))
+        .route("/metrics", get(inspect::metrics))
         .fallback(|| async { Refusal::new(StatusCode::NOT_FOUND, "http.no_route", "there is no such route") })
         .method_not_allowed_fallback(|| async {
             Refusal::new(

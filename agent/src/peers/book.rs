@@ -61,7 +61,8 @@ impl Book {
             let connection = connections.iter().find(fits);
             let id = connection.map(Connection::peer).or(target.id);
             shown.extend(id);
-            rows.push(row(Some(target.address.to_string()), id, connection, &book, &equal));
+            let row = row(Some(target.address.to_string()), id, connection, &book, &equal);
+            rows.push(PeerRow { listed: true, ..row });
         }
         for connection in connections {
             if !shown.contains(&connection.peer()) {
@@ -88,6 +89,7 @@ fn row(
     });
     PeerRow {
         address,
+        listed: false,
         id: id.map(|id| id.to_string()),
         connected: connection.is_some(),
         rtt_us: connection.map(|connection| u64::try_from(connection.rtt().as_micros()).unwrap_or(u64::MAX)),

@@ -115,6 +115,7 @@ impl Peers {
         self.scheduler().session_ended(peer.as_bytes(), end, self.inner.clock.now_us());
         self.inner.wake.notify_one();
         let row = sync_report(peer, initiated, &report);
+        self.inner.host.intake.metrics().session(&row);
         self.inner.book.note_sync(peer, row.clone(), error_of(&report));
         // Nobody listening is fine.
         let _ = self.inner.reports.send(row.clone());

@@ -5,6 +5,7 @@ use crate::commands::key;
 use crate::error::{Exit, Failure, Result};
 use crate::files;
 use clap::{Args, ValueEnum};
+use kvgossip_agent::http::ServerTls;
 use kvgossip_agent::{Agent, Config, Opened, PeerTarget, Recovery};
 use kvgossip_api::{DEFAULT_HTTP, SOCKET_NAME};
 use kvgossip_engine::StorageError;
@@ -16,6 +17,8 @@ use std::path::{Path, PathBuf};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
+/// The store's place in the data directory.
+const STORE_DIR: &str = "store";
 /// Bits of the replica key that is made at the first start.
 const REPLICA_KEY_BITS: usize = 2048;
 
@@ -45,7 +48,7 @@ pub(crate) struct AgentArgs {
     /// Where sessions with peers are taken (UDP).
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:7947")]
     sync: SocketAddr,
-    /// Where HTTP is served (TCP, loopback only).
+    /// Where HTTP is served (TCP); other than on a loopback address only with --tls-cert and --tls-key.
     #[arg(long, value_name = "ADDR:PORT", default_value = DEFAULT_HTTP)]
     http: SocketAddr,
     /// The Unix socket of the HTTP API [default: agent.sock in the data directory].
@@ -54,6 +57,13 @@ pub(crate) struct AgentArgs {
     /// A file with a token that lets requests over TCP do what the socket may.
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// A certificate to serve HTTPS with instead of HTTP, followed by those that lead to its authority; read again on
+    /// SIGHUP.
+    #[arg(long, value_name = "CERT.pem", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The certificate's private key.
+    #[arg(long, value_name = "KEY.pem", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
     /// A replica to stay connected with: with an id exactly that one, without one any that is admitted. Repeatable.
     #[arg(long = "peer", value_name = "[ID@]ADDR:PORT", value_parser = peer)]
     peers: Vec<PeerTarget>,
@@ -114,7 +124,8 @@ async fn run(args: &AgentArgs, config: Config, opened: Opened) -> Result<()> {
         "replica {} takes sessions on {}", agent.peers().id(), agent.peers().address()
     );
     if let Some(http) = agent.http_address() {
-        tracing::info!("HTTP on http://{http} and in {}", socket.display());
+        let scheme = if agent.tls().is_some() { "https" } else { "http" };
+        tracing::info!("HTTP on {scheme}://{http} and in {}", socket.display());
     }
     loop {
         tokio::select! {
@@ -132,8 +143,13 @@ async fn run(args: &AgentArgs, config: Config, opened: Opened) -> Result<()> {
     Ok(())
 }
 
-/// Reads the list of admitted replicas again. A bad file changes nothing.
+/// Reads the list of admitted replicas and the certificate again. A bad file changes nothing.
 fn reload(args: &AgentArgs, agent: &Agent) {
+    match agent.tls().map(ServerTls::reload) {
+        Some(Ok(())) => tracing::info!("the certificate was read again"),
+        Some(Err(error)) => tracing::error!(code = error.code(), "the certificate stays as it was: {error}"),
+        None => {}
+    }
     match allow_list(args) {
         Ok(allowed) => {
             tracing::info!(admitted = allowed.len(), "the list of admitted replicas was read again");
@@ -160,10 +176,11 @@ fn allow_list(args: &AgentArgs) -> Result<AllowList> {
 }
 
 fn config(args: &AgentArgs, dir: &Path) -> Result<Config> {
-    if !args.http.ip().is_loopback() {
+    let tls = tls(args)?;
+    if tls.is_none() && !args.http.ip().is_loopback() {
         let message = format!("HTTP on {} would be open to the network in clear", args.http);
         return Err(Failure::new(codes::HTTP_NOT_LOOPBACK, message)
-            .note("give a loopback address, and put a TLS proxy in front of it if others must reach it"));
+            .note("give --tls-cert and --tls-key, or a loopback address"));
     }
     let root = files::public_key(&args.root)?;
     let identity = args.identity.clone().or_else(|| files::from_env("KVGOSSIP_IDENTITY"));
@@ -181,12 +198,21 @@ fn config(args: &AgentArgs, dir: &Path) -> Result<Config> {
     config.identity = identity;
     config.sync = args.sync;
     config.http = Some(args.http);
+    config.tls = tls;
+    config.store_dir = Some(dir.join(STORE_DIR));
     config.socket = Some(args.socket.clone().unwrap_or_else(|| dir.join(SOCKET_NAME)));
     config.token = token.map(|token| token.as_str().to_owned());
     config.peers = args.peers.clone();
     config.allowed = allowed;
     config.open_read = args.open_read;
     Ok(config)
+}
+
+/// The certificate and its key, if HTTP is to be served with TLS.
+fn tls(args: &AgentArgs) -> Result<Option<ServerTls>> {
+    let (Some(cert), Some(key)) = (&args.tls_cert, &args.tls_key) else { return Ok(None) };
+    let loaded = ServerTls::load(cert, key).map_err(|error| Failure::new(error.code(), error.to_string()));
+    loaded.map(Some)
 }
 
 /// Made for this user alone: it holds the replica's private key.

@@ -1,6 +1,7 @@
 //! An agent inside the test, and commands that talk to it.
 
 use super::{Desk, Ran};
+use kvgossip_agent::http::ServerTls;
 use kvgossip_agent::{Agent, Config};
 use kvgossip_engine::MemoryStorage;
 use kvgossip_grants::{Entry, EntryFact, Fact, Key, Op, Signer, SigningKey};
@@ -16,11 +17,20 @@ pub(crate) struct Setup {
     /// Whom it admits.
     pub(crate) knows: Vec<ReplicaId>,
     pub(crate) open_read: bool,
+    /// Names of a certificate and its key.
+    pub(crate) tls: Option<(&'static str, &'static str)>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { identity: None, token: None, replica: "replica-a.pem", knows: Vec::new(), open_read: true }
+        Self {
+            identity: None,
+            token: None,
+            replica: "replica-a.pem",
+            knows: Vec::new(),
+            open_read: true,
+            tls: None,
+        }
     }
 }
 
@@ -45,6 +55,9 @@ impl Served {
         config.socket = Some(desk.path("agent.sock"));
         config.allowed = setup.knows.into_iter().collect();
         config.open_read = setup.open_read;
+        config.tls = setup.tls.map(|(cert, key)| {
+            ServerTls::load(&desk.path(cert), &desk.path(key)).expect("a certificate and its key")
+        });
         let runtime = Runtime::new().expect("a runtime");
         let agent = runtime.block_on(Agent::start(config, Box::new(MemoryStorage::new()))).expect("an agent");
         Self { desk, agent: Some(agent), root, runtime }

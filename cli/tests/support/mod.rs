@@ -81,7 +81,7 @@ impl Desk {
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kvgossip"));
         command.args(args).current_dir(self.dir.path()).stdin(Stdio::null());
-        for name in ["AGENT", "DATA_DIR", "IDENTITY", "TOKEN_FILE"] {
+        for name in ["AGENT", "CA", "DATA_DIR", "IDENTITY", "TOKEN_FILE"] {
             command.env_remove(format!("KVGOSSIP_{name}"));
         }
         command

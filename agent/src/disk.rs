@@ -1,0 +1,44 @@
+//! How much room files take.
+
+use std::fs;
+use std::path::Path;
+
+/// At most so many files are looked at.
+const MAX_FILES: usize = 100_000;
+
+/// Bytes that the files below a directory take on disk. What cannot be read counts nothing.
+pub(crate) fn used_bytes(dir: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    /// The unit of `st_blocks`, whatever the file system's own blocks are.
+    const BLOCK_BYTES: u64 = 512;
+    let (mut dirs, mut bytes, mut files) = (vec![dir.to_path_buf()], 0, 0);
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+            files += 1;
+            if files > MAX_FILES {
+                return bytes;
+            }
+            match entry.metadata() {
+                Ok(meta) if meta.is_dir() => dirs.push(entry.path()),
+                Ok(meta) => bytes += meta.blocks() * BLOCK_BYTES,
+                Err(_) => {}
+            }
+        }
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::used_bytes;
+
+    #[test]
+    fn files_of_all_levels_count() {
+        let dir = tempfile::tempdir().expect("a directory");
+        assert_eq!(used_bytes(&dir.path().join("none")), 0);
+        std::fs::create_dir(dir.path().join("below")).expect("a directory");
+        std::fs::write(dir.path().join("a"), [1; 10_000]).expect("written");
+        std::fs::write(dir.path().join("below/b"), [1; 10_000]).expect("written");
+        assert!(used_bytes(dir.path()) >= 20_000);
+    }
+}

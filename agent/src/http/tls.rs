@@ -1,0 +1,136 @@
+//! TLS for the HTTP API on TCP: a certificate and its key from files, TLS 1.3 alone.
+
+use arc_swap::ArcSwap;
+use rustls::client::verify_server_name;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::ParsedCertificate;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::{fmt, io};
+
+/// Why TLS cannot be served.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TlsError {
+    /// A file cannot be read.
+    #[error("{} cannot be read: {error}", path.display())]
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The file has no certificate, or a broken one.
+    #[error("{} holds no certificate: give a PEM file with the agent's own first, then those that lead to its authority", .0.display())]
+    Certificate(PathBuf),
+    /// The file has no private key.
+    #[error("{} holds no private key: give the PEM file of the certificate's key, not encrypted", .0.display())]
+    Key(PathBuf),
+    /// The two do not go together.
+    #[error("{} is not the key of the certificate in {}: give the files that were made together", key.display(), cert.display())]
+    Mismatch {
+        /// The certificate.
+        cert: PathBuf,
+        /// The key.
+        key: PathBuf,
+    },
+    /// Anything else that rustls says of them.
+    #[error("{} cannot serve TLS: {reason}", path.display())]
+    Unusable {
+        /// The certificate.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+impl TlsError {
+    /// The stable code.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Unreadable { .. } => "file.unreadable",
+            Self::Certificate(_) | Self::Unusable { .. } => "tls.certificate",
+            Self::Key(_) => "tls.key",
+            Self::Mismatch { .. } => "tls.mismatch",
+        }
+    }
+}
+
+/// A certificate and its key. Clones share it, and see when it is read again.
+#[derive(Clone)]
+pub struct ServerTls(Arc<Files>);
+
+struct Files {
+    cert: PathBuf,
+    key: PathBuf,
+    loaded: ArcSwap<Loaded>,
+}
+
+struct Loaded {
+    config: Arc<rustls::ServerConfig>,
+    certificate: CertificateDer<'static>,
+}
+
+impl ServerTls {
+    /// Reads a certificate chain and its key, both PEM.
+    ///
+    /// # Errors
+    /// Which file is wrong, and how.
+    pub fn load(cert: &Path, key: &Path) -> Result<Self, TlsError> {
+        let loaded = ArcSwap::from_pointee(load(cert, key)?);
+        Ok(Self(Arc::new(Files { cert: cert.into(), key: key.into(), loaded })))
+    }
+
+    /// Reads the files again; connections from now on use what they hold. After an error all stays as it was.
+    ///
+    /// # Errors
+    /// Which file is wrong, and how.
+    pub fn reload(&self) -> Result<(), TlsError> {
+        self.0.loaded.store(Arc::new(load(&self.0.cert, &self.0.key)?));
+        Ok(())
+    }
+
+    pub(super) fn config(&self) -> Arc<rustls::ServerConfig> {
+        self.0.loaded.load().config.clone()
+    }
+
+    /// Whether the certificate is for a name.
+    pub(super) fn serves(&self, name: &str) -> bool {
+        let loaded = self.0.loaded.load();
+        let Ok(parsed) = ParsedCertificate::try_from(&loaded.certificate) else { return false };
+        ServerName::try_from(name).is_ok_and(|name| verify_server_name(&parsed, &name).is_ok())
+    }
+}
+
+impl fmt::Debug for ServerTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerTls").field("cert", &self.0.cert).field("key", &self.0.key).finish()
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    std::fs::read(path).map_err(|error| TlsError::Unreadable { path: path.into(), error })
+}
+
+fn load(cert: &Path, key: &Path) -> Result<Loaded, TlsError> {
+    let no_certificate = || TlsError::Certificate(cert.into());
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(cert)?).collect();
+    let chain = chain.map_err(|_| no_certificate())?;
+    let certificate = chain.first().ok_or_else(no_certificate)?.clone();
+    if ParsedCertificate::try_from(&certificate).is_err() {
+        return Err(no_certificate());
+    }
+    let private = PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|_| TlsError::Key(key.into()))?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let unusable = |error: rustls::Error| TlsError::Unusable { path: cert.into(), reason: error.to_string() };
+    let builder = rustls::ServerConfig::builder_with_provider(provider);
+    let builder = builder.with_protocol_versions(&[&rustls::version::TLS13]).map_err(unusable)?;
+    let config = builder.with_no_client_auth().with_single_cert(chain, private);
+    let mut config = config.map_err(|error| match error {
+        rustls::Error::InconsistentKeys(_) => TlsError::Mismatch { cert: cert.into(), key: key.into() },
+        error => unusable(error),
+    })?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Loaded { config: Arc::new(config), certificate })
+}

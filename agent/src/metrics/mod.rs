@@ -1,0 +1,289 @@
+//! What the agent counts and measures, for `GET /metrics`. `docs/metrics.md` lists it; a test keeps the two equal.
+//!
+//! Labels take few values that nobody outside chooses: routes, codes, outcomes, never keys, peers or addresses.
+
+mod catalog;
+mod labels;
+mod process;
+
+pub use catalog::MetricInfo;
+pub(crate) use labels::{Bytes, Door, Fact, Http, Kind, Route, Session, State};
+
+use catalog::Catalog;
+use kvgossip_api::SyncReport;
+use kvgossip_grants::Verdict;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+/// Everything that is measured. Clones share it.
+#[derive(Clone)]
+pub struct Metrics(Arc<All>);
+
+struct All {
+    registry: Registry,
+    catalog: Vec<MetricInfo>,
+    facts: Family<Fact, Counter>,
+    commit: CommitMetrics,
+    queue: Gauge,
+    sessions: Family<Session, Counter>,
+    session_seconds: Histogram,
+    session_bytes: Family<Bytes, Counter>,
+    wasted: Counter,
+    peers: Family<State, Gauge>,
+    keys: Gauge,
+    authority: Family<Kind, Gauge>,
+    store_bytes: Gauge,
+    ready: Gauge,
+    http: Family<Http, Counter>,
+    http_seconds: Family<Route, Histogram, fn() -> Histogram>,
+    connections: Family<Door, Gauge>,
+    turned_away: Family<Door, Counter>,
+    process: process::Process,
+}
+
+/// What the committer measures.
+#[derive(Clone, Debug)]
+pub struct CommitMetrics {
+    facts: Histogram,
+    seconds: Histogram,
+}
+
+impl CommitMetrics {
+    /// A batch was merged and is durable.
+    pub(crate) fn batch(&self, facts: usize, took: Duration) {
+        self.facts.observe(u32::try_from(facts).map_or(f64::from(u32::MAX), f64::from));
+        self.seconds.observe(took.as_secs_f64());
+    }
+}
+
+/// What the agent holds at the moment of a scrape.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Holdings {
+    pub(crate) keys: u64,
+    /// Grants, revocations and floors.
+    pub(crate) authority: [u64; 3],
+    pub(crate) waiting: u64,
+    pub(crate) peers_listed: u64,
+    pub(crate) peers_connected: u64,
+    pub(crate) peers_equal: u64,
+    pub(crate) store_bytes: u64,
+    pub(crate) ready: bool,
+    pub(crate) started_at_us: u64,
+}
+
+/// 100 microseconds to 26 seconds.
+fn seconds() -> Histogram {
+    Histogram::new(exponential_buckets(0.0001, 4.0, 10))
+}
+
+impl Metrics {
+    /// Everything at zero.
+    pub fn new() -> Self {
+        let mut c = Catalog::default();
+        let facts = c.add(
+            ("kvgossip_facts", "counter", None, &["source", "verdict", "code"]),
+            "Facts that were offered here, by who brought them, and what came of them",
+            Family::default(),
+        );
+        let commit = CommitMetrics {
+            facts: c.add(
+                ("kvgossip_commit_facts", "histogram", None, &[]),
+                "Facts merged by one durable batch",
+                Histogram::new(exponential_buckets(1.0, 4.0, 7)),
+            ),
+            seconds: c.add(
+                ("kvgossip_commit", "histogram", Some(Unit::Seconds), &[]),
+                "From the merge of a batch to its being durable",
+                seconds(),
+            ),
+        };
+        let queue = c.add(
+            ("kvgossip_commit_queue_requests", "gauge", None, &[]),
+            "Requests that wait for the committer",
+            Gauge::default(),
+        );
+        let sessions = c.add(
+            ("kvgossip_sessions", "counter", None, &["role", "outcome", "code"]),
+            "Sync sessions that ended, by who began them; the code is of a failure",
+            Family::default(),
+        );
+        let session_seconds = c.add(
+            ("kvgossip_session", "histogram", Some(Unit::Seconds), &[]),
+            "From the opening of a session to its end",
+            seconds(),
+        );
+        let session_bytes = c.add(
+            ("kvgossip_session", "counter", Some(Unit::Bytes), &["direction", "kind"]),
+            "Bytes of session streams; overhead is what is no fact",
+            Family::default(),
+        );
+        let wasted = c.add(
+            ("kvgossip_session_wasted", "counter", Some(Unit::Bytes), &[]),
+            "Received bytes of facts that changed nothing here",
+            Counter::default(),
+        );
+        let peers = c.add(
+            ("kvgossip_peers", "gauge", None, &["state"]),
+            "Peers that are listed, that are connected, and that are known to hold the same as this replica",
+            Family::default(),
+        );
+        let keys = c.add(
+            ("kvgossip_keys", "gauge", None, &[]),
+            "Keys that have entries, deletes included",
+            Gauge::default(),
+        );
+        let authority = c.add(
+            ("kvgossip_authority_facts", "gauge", None, &["kind"]),
+            "Grants, revocations and floors that stand",
+            Family::default(),
+        );
+        let store_bytes = c.add(
+            ("kvgossip_store", "gauge", Some(Unit::Bytes), &[]),
+            "What the files of the store take on disk; 0 for one in memory",
+            Gauge::default(),
+        );
+        let ready = c.add(
+            ("kvgossip_ready", "gauge", None, &[]),
+            "1 if the agent is ready as /readyz says it, else 0",
+            Gauge::default(),
+        );
+        let http = c.add(
+            ("kvgossip_http_requests", "counter", None, &["door", "route", "method", "status"]),
+            "Requests of the HTTP API that were answered",
+            Family::default(),
+        );
+        let http_seconds = c.add(
+            ("kvgossip_http_request", "histogram", Some(Unit::Seconds), &["route"]),
+            "From the head of a request to the head of its answer",
+            Family::new_with_constructor(seconds as fn() -> Histogram),
+        );
+        let connections = c.add(
+            ("kvgossip_http_connections", "gauge", None, &["door"]),
+            "Connections of the HTTP API that are open",
+            Family::default(),
+        );
+        let turned_away = c.add(
+            ("kvgossip_http_connections_turned_away", "counter", None, &["door"]),
+            "Connections that found no room",
+            Family::default(),
+        );
+        let process = process::Process::new(&mut c);
+        let (registry, catalog) = c.finish();
+        Self(Arc::new(All {
+            registry,
+            catalog,
+            facts,
+            commit,
+            queue,
+            sessions,
+            session_seconds,
+            session_bytes,
+            wasted,
+            peers,
+            keys,
+            authority,
+            store_bytes,
+            ready,
+            http,
+            http_seconds,
+            connections,
+            turned_away,
+            process,
+        }))
+    }
+
+    /// What is measured, in the order of a scrape.
+    pub fn catalog(&self) -> &[MetricInfo] {
+        &self.0.catalog
+    }
+
+    pub(crate) fn commit(&self) -> CommitMetrics {
+        self.0.commit.clone()
+    }
+
+    pub(crate) fn fact(&self, from: &str, verdict: Verdict) {
+        let source = if from == "put" { "put" } else { "peer" };
+        let code = verdict.code().map_or("", kvgossip_grants::Code::as_str);
+        self.0.facts.get_or_create(&Fact { source, verdict: verdict.as_str(), code }).inc();
+    }
+
+    pub(crate) fn session(&self, report: &SyncReport) {
+        let all = &self.0;
+        all.sessions.get_or_create(&Session::of(report)).inc();
+        all.session_seconds.observe(Duration::from_micros(report.took_us).as_secs_f64());
+        all.wasted.inc_by(report.waste);
+        for (direction, traffic) in [("sent", &report.sent), ("received", &report.received)] {
+            let kinds = [
+                ("overhead", traffic.overhead),
+                ("authority", traffic.authority),
+                ("entries", traffic.entries),
+            ];
+            for (kind, bytes) in kinds {
+                all.session_bytes.get_or_create(&Bytes { direction, kind }).inc_by(bytes);
+            }
+        }
+    }
+
+    pub(crate) fn request(&self, request: &Http, took: Duration) {
+        self.0.http.get_or_create(request).inc();
+        let route = Route { route: request.route.clone() };
+        self.0.http_seconds.get_or_create(&route).observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn connection_opened(&self, door: &'static str) {
+        self.0.connections.get_or_create(&Door { door }).inc();
+    }
+
+    pub(crate) fn connection_closed(&self, door: &'static str) {
+        self.0.connections.get_or_create(&Door { door }).dec();
+    }
+
+    pub(crate) fn turned_away(&self, door: &'static str) {
+        self.0.turned_away.get_or_create(&Door { door }).inc();
+    }
+
+    /// Everything as Prometheus reads it.
+    pub(crate) fn text(&self, holdings: &Holdings) -> Result<String, fmt::Error> {
+        let all = &self.0;
+        set(&all.keys, holdings.keys);
+        set(&all.queue, holdings.waiting);
+        set(&all.store_bytes, holdings.store_bytes);
+        set(&all.ready, u64::from(holdings.ready));
+        for (kind, count) in ["grant", "revocation", "floor"].into_iter().zip(holdings.authority) {
+            set(&all.authority.get_or_create(&Kind { kind }), count);
+        }
+        let states = [
+            ("listed", holdings.peers_listed),
+            ("connected", holdings.peers_connected),
+            ("equal", holdings.peers_equal),
+        ];
+        for (state, count) in states {
+            set(&all.peers.get_or_create(&State { state }), count);
+        }
+        all.process.refresh(holdings.started_at_us);
+        let mut text = String::new();
+        encode(&mut text, &all.registry)?;
+        Ok(text)
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn set(gauge: &Gauge, value: u64) {
+    gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+}
+
+/// A gauge with fractions.
+type Fraction = Gauge<f64, AtomicU64>;

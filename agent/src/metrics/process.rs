@@ -1,0 +1,96 @@
+//! The process itself, as Linux tells it in `/proc`; elsewhere these stay 0.
+
+use super::Fraction;
+use super::catalog::Catalog;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Unit;
+use std::fs;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Linux counts a process's time in hundredths of a second, whatever its kernel's own tick is (`USER_HZ`).
+const TICKS_PER_SECOND: f64 = 100.0;
+
+pub(super) struct Process {
+    cpu: Counter<f64, AtomicU64>,
+    resident: Gauge,
+    open_fds: Gauge,
+    max_fds: Gauge,
+    threads: Gauge,
+    start: Fraction,
+}
+
+impl Process {
+    pub(super) fn new(catalog: &mut Catalog) -> Self {
+        Self {
+            cpu: catalog.add(
+                ("process_cpu", "counter", Some(Unit::Seconds), &[]),
+                "Time on processors, in user and system mode",
+                Counter::default(),
+            ),
+            resident: catalog.add(
+                ("process_resident_memory", "gauge", Some(Unit::Bytes), &[]),
+                "Memory that is resident",
+                Gauge::default(),
+            ),
+            open_fds: catalog.add(
+                ("process_open_fds", "gauge", None, &[]),
+                "Open file descriptors",
+                Gauge::default(),
+            ),
+            max_fds: catalog.add(
+                ("process_max_fds", "gauge", None, &[]),
+                "How many file descriptors it may have open",
+                Gauge::default(),
+            ),
+            threads: catalog.add(("process_threads", "gauge", None, &[]), "Threads", Gauge::default()),
+            start: catalog.add(
+                ("process_start_time", "gauge", Some(Unit::Seconds), &[]),
+                "When the agent was started, since 1970",
+                Fraction::default(),
+            ),
+        }
+    }
+
+    pub(super) fn refresh(&self, started_at_us: u64) {
+        self.start.set(std::time::Duration::from_micros(started_at_us).as_secs_f64());
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        self.resident.set(field(&status, "VmRSS:").saturating_mul(1024));
+        self.threads.set(field(&status, "Threads:"));
+        let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+        let seconds = cpu_seconds(&stat).unwrap_or_default();
+        self.cpu.inner().store(seconds.to_bits(), Ordering::Relaxed);
+        let open = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+        self.open_fds.set(i64::try_from(open).unwrap_or(i64::MAX));
+        let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
+        self.max_fds.set(field(&limits, "Max open files"));
+    }
+}
+
+/// The first number behind a name at the beginning of a line.
+fn field(text: &str, name: &str) -> i64 {
+    let rest = text.lines().find_map(|line| line.strip_prefix(name));
+    rest.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or_default()
+}
+
+/// Fields 14 and 15 of `/proc/self/stat`; the second field, in parentheses, may hold anything.
+fn cpu_seconds(stat: &str) -> Option<f64> {
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let mut ticks = || fields.next()?.parse::<u32>().ok();
+    Some((f64::from(ticks()?) + f64::from(ticks()?)) / TICKS_PER_SECOND)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_of_proc_are_found() {
+        let stat = "12 (a ) b) S 1 2 3 4 5 6 7 8 9 10 250 50 0 0";
+        assert_eq!(cpu_seconds(stat), Some(3.0));
+        assert_eq!(cpu_seconds("nothing"), None);
+        assert_eq!(field("Name:\tx\nVmRSS:\t  123 kB\n", "VmRSS:"), 123);
+        assert_eq!(field("Max open files            1024   4096   files", "Max open files"), 1024);
+        assert_eq!(field("", "VmRSS:"), 0);
+    }
+}

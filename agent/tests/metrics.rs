@@ -1,0 +1,106 @@
+//! `GET /metrics`: what it shows after something has happened, and that `docs/metrics.md` says the same.
+
+mod common;
+
+use common::*;
+use kvgossip_agent::metrics::Metrics;
+use kvgossip_agent::now;
+use kvgossip_grants::{Fact, Key, Signer, Verdict};
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
+
+const HEAD: &str = "\
+# Metrics
+
+`GET /metrics` shows these in the OpenMetrics text format, which Prometheus reads. It needs no token. Labels take few
+values, and none that somebody outside can choose: codes are those of [errors.md](errors.md), routes those of
+[openapi.json](openapi.json), anything else is `other`.
+
+Names of counters end in `_total` in a scrape; a histogram has `_bucket`, `_sum` and `_count`. What was never counted has
+no sample.
+
+| name | kind | labels | what it says |
+|---|---|---|---|
+";
+
+/// `UPDATE_DOCS=1 cargo test -p kvgossip-agent --test metrics` writes the page anew.
+#[test]
+fn the_page_lists_every_metric() {
+    let mut page = HEAD.to_owned();
+    for info in Metrics::new().catalog() {
+        let labels: Vec<_> = info.labels.iter().map(|label| format!("`{label}`")).collect();
+        let _ = writeln!(page, "| `{}` | {} | {} | {} |", info.name, info.kind, labels.join(" "), info.help);
+    }
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(PAGE, &page).expect("the page is written");
+    }
+    let found = std::fs::read_to_string(PAGE).unwrap_or_default();
+    assert!(found == page, "docs/metrics.md is not what is measured: UPDATE_DOCS=1 writes it anew");
+}
+
+/// The value of a sample, by its name and labels as they stand.
+fn sample(scrape: &str, name: &str) -> Option<f64> {
+    let line = scrape.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.and_then(|value| value.parse().ok())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scrape_shows_what_has_happened_and_nothing_undocumented() {
+    let a = start(config(0)).await;
+    let mut second = config(1);
+    second.peers = vec![peer(&a)];
+    let b = start(second).await;
+    for number in 0..3 {
+        let fact = entry(&format!("/m/{number}"), b"value", now(), root(), None);
+        assert_eq!(put(&a, fact).await, Verdict::Merged);
+    }
+    let stranger = entry("/m/x", b"", now(), &identity(1), None);
+    assert!(matches!(put(&a, stranger).await, Verdict::Refused(_) | Verdict::Unjustified(_)));
+    let grant = grant(Signer::public(&identity(1)), "/g/**", root(), None);
+    assert_eq!(put(&a, Fact::Grant(grant)).await, Verdict::Merged);
+    eventually("the other has it", async || same_root(&[&a, &b])).await;
+    let key = Key::parse("/m/0").expect("a key");
+    assert!(b.read(&key).await.expect("the store works").is_some());
+
+    let address = b.http_address().expect("HTTP is served");
+    raw::get(address, "/v1/status").await;
+    raw::get(address, "/any/thing").await;
+    let mut scrape = String::new();
+    eventually("the session is counted", async || {
+        scrape = raw::get(address, "/metrics").await;
+        sample(&scrape, "kvgossip_peers{state=\"equal\"}") == Some(1.0)
+    })
+    .await;
+    assert!(scrape.contains("content-type: application/openmetrics-text"), "{scrape}");
+    let is = |name: &str, value: f64| assert_eq!(sample(&scrape, name), Some(value), "{name}\n{scrape}");
+    is("kvgossip_keys", 3.0);
+    is("kvgossip_authority_facts{kind=\"grant\"}", 1.0);
+    is("kvgossip_peers{state=\"listed\"}", 1.0);
+    is("kvgossip_facts_total{source=\"peer\",verdict=\"merged\",code=\"\"}", 4.0);
+    is("kvgossip_ready", 1.0);
+    is("kvgossip_http_requests_total{door=\"tcp\",route=\"/v1/status\",method=\"GET\",status=\"200\"}", 1.0);
+    is("kvgossip_http_requests_total{door=\"tcp\",route=\"other\",method=\"GET\",status=\"404\"}", 1.0);
+    let more =
+        |name: &str| assert!(sample(&scrape, name).is_some_and(|value| value > 0.0), "{name}\n{scrape}");
+    more("kvgossip_commit_seconds_count");
+    more("kvgossip_session_seconds_count");
+    more("kvgossip_session_bytes_total{direction=\"received\",kind=\"entries\"}");
+    more("process_resident_memory_bytes");
+    more("process_open_fds");
+    let listed: BTreeSet<String> = Metrics::new().catalog().iter().map(|info| info.name.clone()).collect();
+    let shown: BTreeSet<String> = scrape
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next().map(str::to_owned))
+        .collect();
+    assert!(shown.is_subset(&listed), "{:?}", shown.difference(&listed));
+
+    let first = raw::get(a.http_address().expect("HTTP is served"), "/metrics").await;
+    let refused = first.lines().any(|line| {
+        line.starts_with("kvgossip_facts_total{source=\"put\"") && !line.contains("verdict=\"merged\"")
+    });
+    assert!(refused, "{first}");
+    a.stop().await;
+    b.stop().await;
+}
