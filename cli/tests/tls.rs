@@ -29,7 +29,10 @@ fn a_certificate_of_the_authority_is_accepted_and_nothing_else() {
     run("127.0.0.1", &["get", "/a", "--ca", "root.pem"]).fails(1, "tls.authority");
     run("127.0.0.1", &["get", "/a", "--ca", "nothing"]).fails(1, "file.unreadable");
     // In clear on the port of TLS, and the other way round.
-    served.desk.run(&["get", "/a", "--agent", &format!("http://127.0.0.1:{port}")]).fails(5, "agent.unexpected");
+    served
+        .desk
+        .run(&["get", "/a", "--agent", &format!("http://127.0.0.1:{port}")])
+        .fails(5, "agent.unexpected");
     let plain = Served::start(Setup::default());
     let url = plain.url().replace("http://", "https://");
     plain.desk.run(&["status", "--agent", &url, "--ca", "tls-ca.pem"]).fails(5, "agent.tls");
