@@ -4,6 +4,7 @@ use crate::codes;
 use crate::commands::agent::AgentArgs;
 use crate::commands::entry::{DelArgs, GetArgs, LsArgs, SetArgs};
 use crate::commands::export::ExportArgs;
+use crate::commands::fsck::FsckArgs;
 use crate::commands::grant::GrantArgs;
 use crate::commands::import::ImportArgs;
 use crate::commands::inspect::{DigestArgs, ExplainArgs, RefusalsArgs, StatusArgs, SyncArgs};
@@ -58,6 +59,7 @@ pub(crate) enum Command {
     Export(ExportArgs),
     Import(ImportArgs),
     Verify(VerifyArgs),
+    Fsck(FsckArgs),
 }
 
 /// Reads the process's arguments. Help and version are answered here.

@@ -182,6 +182,7 @@ const STORE: Table = &[
         Exit::Integrity,
         "the store is older than what it acknowledged: it was copied or restored, or lost its last writes; `kvgossip agent --accept-rollback` goes on from what is left, and peers bring the rest",
     ),
+    ("store.missing", Exit::NotFound, "the directory holds no store; name the data directory of an agent"),
     ("store.in_use", Exit::Conflict, "another process has the data directory open"),
     ("store.format", Exit::Error, "the store was written by another version"),
     (

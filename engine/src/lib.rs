@@ -21,7 +21,7 @@ pub mod tree;
 mod view;
 
 #[cfg(feature = "fjall")]
-pub use self::fjall::FjallStorage;
+pub use self::fjall::{FjallStorage, fsck};
 pub use change::{Cause, Change};
 pub use frontier::{EntryMeta, Frontier};
 pub use memory::MemoryStorage;

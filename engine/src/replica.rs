@@ -330,7 +330,7 @@ impl Merge<'_> {
     }
 }
 
-fn index_row(frontier: &Frontier) -> IndexRow {
+pub(crate) fn index_row(frontier: &Frontier) -> IndexRow {
     let entry = |meta: &EntryMeta| IndexEntry {
         id: meta.id,
         timestamp: meta.timestamp,

@@ -46,6 +46,9 @@ pub enum StorageError {
         /// The last batch that is there.
         found: u64,
     },
+    /// There is no store.
+    #[error("{0} holds no store; name the data directory of an agent")]
+    Missing(String),
     /// Another process has the store open.
     #[error("the data directory is in use by another process; stop that agent, or talk to it")]
     InUse,
@@ -77,6 +80,7 @@ impl StorageError {
             Self::Stopped(_) => "store.stopped",
             Self::Damaged(_) => "store.damaged",
             Self::RolledBack { .. } => "store.rolled_back",
+            Self::Missing(_) => "store.missing",
             Self::InUse => "store.in_use",
             Self::Format { .. } => "store.format",
             Self::ForeignCluster(_) => "store.foreign_cluster",

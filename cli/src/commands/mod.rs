@@ -3,6 +3,7 @@
 pub(crate) mod agent;
 pub(crate) mod entry;
 pub(crate) mod export;
+pub(crate) mod fsck;
 pub(crate) mod grant;
 pub(crate) mod import;
 mod import_dir;
@@ -36,6 +37,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
         Command::Refusals(args) => inspect::refusals(&args, format),
         Command::Export(args) => export::export(&args, format),
         Command::Import(args) => import::import(&args, format),
+        Command::Fsck(args) => fsck::fsck(&args, format),
         Command::Verify(args) => verify::verify(&args, format),
     }
 }

@@ -5,6 +5,7 @@
 //! store/           the engine's files
 //! last-batch       the number of the last batch
 //! store.new/       a store that was being made when the process ended; removed at the next opening
+//! store.check/     what a check looks at; removed at the next opening
 //! store.damaged-1/ a store that was moved aside
 //! ```
 
@@ -17,7 +18,10 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-const STORE: &str = "store";
+/// The store.
+pub(super) const STORE: &str = "store";
+/// What a check looks at.
+pub(super) const CHECK: &str = "store.check";
 const STORE_NEW: &str = "store.new";
 const LOCK: &str = "store.lock";
 const PROBE: &str = "room.probe";
@@ -60,6 +64,7 @@ impl Directory {
     /// Opens the store; makes it first if there is none. A store is made under another name, so that one that is
     /// there is whole.
     pub(super) fn open_tables(&self, cluster: &ClusterId) -> Result<Tables, StorageError> {
+        remove_leftover(&self.path.join(CHECK))?;
         let store = self.path.join(STORE);
         if !store.try_exists().map_err(at(&store))? {
             let fresh = self.path.join(STORE_NEW);

@@ -56,6 +56,16 @@ impl LastBatch {
         Ok((this, seen))
     }
 
+    /// What the file in `dir` says, if it is there and says something. Changes nothing.
+    pub(super) fn peek(dir: &Path) -> Result<Option<Seen>, StorageError> {
+        let path = dir.join(FILE_NAME);
+        match std::fs::read(&path) {
+            Ok(bytes) => Ok(bytes.first_chunk().and_then(parse)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(at(&path)(error)),
+        }
+    }
+
     /// Notes a batch that is durable. A failure is told by [`LastBatch::settle`], which the next batch waits for.
     pub(super) fn note(&mut self, seen: Seen) {
         self.owed = self.write(seen).is_err().then_some(seen);

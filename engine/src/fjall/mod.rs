@@ -13,6 +13,7 @@
 mod check;
 mod directory;
 mod error;
+pub mod fsck;
 mod last_batch;
 mod rows;
 mod tables;

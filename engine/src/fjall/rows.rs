@@ -33,6 +33,13 @@ pub(super) fn entry_row(key: &Key, id: &EntryId) -> Vec<u8> {
     row
 }
 
+/// Reads [`entry_row`].
+pub(super) fn parse_entry_row(row: &[u8]) -> Option<(Key, EntryId)> {
+    let (rest, id) = row.split_last_chunk::<ID_BYTES>()?;
+    let key = rest.strip_suffix(&[END_OF_KEY])?;
+    Some((parse_key(key)?, FactId(*id)))
+}
+
 /// Key in `by_grant`: `grant id ‖ key`.
 pub(super) fn citation_row(grant: &GrantId, key: &Key) -> Vec<u8> {
     let mut row = Vec::with_capacity(ID_BYTES + key.as_bytes().len());

@@ -1,0 +1,91 @@
+//! Checks what stands in `authority`: each fact by its signature and its chain, and all of them as a normal form.
+
+use super::super::error::engine_error;
+use super::super::tables::Tables;
+use super::report::{Fault, FaultKind, Report};
+use crate::tree::{Tree, leaf_digest};
+use crate::view::authority_key;
+use fjall::{Readable, Snapshot};
+use kvgossip_grants::{Authority, Digest, Fact, FactId, PublicKey, Timestamp, Verdict, Verifier};
+
+/// The authority that the stored facts make, and the digest over it; `None` if not all of them could be read.
+pub(super) fn check(
+    tables: &Tables,
+    snapshot: &Snapshot,
+    root: &PublicKey,
+    verifier: &dyn Verifier,
+    report: &mut Report,
+) -> (Authority, Option<Digest>) {
+    let (mut pending, all_read) = read(tables, snapshot, root, report);
+    let mut authority = Authority::new(root.clone());
+    // Stored in the order of their ids; a grant can be judged once its parent was.
+    loop {
+        let before = pending.len();
+        pending.retain(|fact| match take(&mut authority, fact, verifier) {
+            Ok(ended) => {
+                for id in ended {
+                    report.fault(
+                        FaultKind::Fact,
+                        id,
+                        format!("it is stored, and so is what ended it: {}", fact.id()),
+                    );
+                }
+                false
+            }
+            Err(Verdict::Unjustified(_)) => true,
+            Err(verdict) => {
+                report.add(misplaced(fact, verdict));
+                false
+            }
+        });
+        if pending.is_empty() || pending.len() == before {
+            break;
+        }
+    }
+    for fact in &pending {
+        if let Err(verdict) = take(&mut authority, fact, verifier) {
+            report.add(misplaced(fact, verdict));
+        }
+    }
+    let mut tree = Tree::<Digest>::new();
+    for id in authority.fact_ids() {
+        let key = authority_key(&id);
+        tree.insert(key.as_bytes(), leaf_digest(key.as_bytes(), &[id]));
+    }
+    let digest = all_read.then(|| tree.digest());
+    (authority, digest)
+}
+
+fn read(tables: &Tables, snapshot: &Snapshot, root: &PublicKey, report: &mut Report) -> (Vec<Fact>, bool) {
+    let mut facts = Vec::new();
+    for row in snapshot.iter(&tables.authority) {
+        let (id, record) = match row.into_inner() {
+            Ok(row) => row,
+            Err(error) => {
+                report.unreadable("authority", &engine_error(error));
+                return (facts, false);
+            }
+        };
+        report.authority_facts += 1;
+        let id = <[u8; 32]>::try_from(id.as_ref()).ok().map(FactId);
+        let place = id.map_or_else(|| "authority".into(), |id| id.to_string());
+        match Fact::from_record(root.cluster(), &record) {
+            Err(code) => report.fault(FaultKind::Fact, place, code),
+            Ok(fact) if fact.is_authority() && Some(fact.id()) == id => facts.push(fact),
+            Ok(_) => report.fault(FaultKind::Fact, place, "it is another fact than its row says"),
+        }
+    }
+    (facts, true)
+}
+
+/// Takes a fact in. Gives those that it ended, which should not have been stored beside it.
+fn take(authority: &mut Authority, fact: &Fact, verifier: &dyn Verifier) -> Result<Vec<FactId>, Verdict> {
+    let verified = authority.check(fact.clone(), Timestamp::MAX)?.verify(verifier)?;
+    let change = authority.merge(verified);
+    if change.verdict == Verdict::Merged { Ok(change.dropped) } else { Err(change.verdict) }
+}
+
+fn misplaced(fact: &Fact, verdict: Verdict) -> Fault {
+    let code = verdict.code().map_or("unknown", kvgossip_grants::Code::as_str);
+    Fault::new(FaultKind::Fact, fact.id(), format!("it may not be stored: {code}"))
+}
