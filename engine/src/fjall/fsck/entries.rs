@@ -130,7 +130,7 @@ impl Stored {
     }
 
     fn read_row(&mut self, report: &mut Report) {
-        while let Some(row) = self.index.next() {
+        for row in self.index.by_ref() {
             match row.into_inner().map_err(engine_error) {
                 Ok((key, row)) => match read_index(&key, &row) {
                     Ok(row) => {
@@ -148,7 +148,7 @@ impl Stored {
     }
 
     fn read_record(&mut self, report: &mut Report) {
-        while let Some(row) = self.entries.next() {
+        for row in self.entries.by_ref() {
             match row.into_inner().map_err(engine_error) {
                 Ok((row, record)) => match rows::parse_entry_row(&row) {
                     Some((key, id)) => {
