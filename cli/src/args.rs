@@ -9,8 +9,10 @@ use crate::commands::grant::GrantArgs;
 use crate::commands::import::ImportArgs;
 use crate::commands::inspect::{DigestArgs, ExplainArgs, RefusalsArgs, StatusArgs, SyncArgs};
 use crate::commands::key::KeygenArgs;
+use crate::commands::render::RenderArgs;
 use crate::commands::revoke::FloorArgs;
 use crate::commands::verify::VerifyArgs;
+use crate::commands::watch::WatchArgs;
 use crate::demo::DemoArgs;
 use crate::error::{Exit, Failure, Result};
 use crate::output::Format;
@@ -49,6 +51,8 @@ pub(crate) enum Command {
     Set(SetArgs),
     Del(DelArgs),
     Ls(LsArgs),
+    Watch(WatchArgs),
+    Render(RenderArgs),
     Grant(GrantArgs),
     Explain(ExplainArgs),
     Floor(FloorArgs),

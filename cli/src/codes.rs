@@ -67,6 +67,8 @@ own_codes! {
     TLS_KEY = "tls.key", Error, "the file of --tls-key holds no private key in PEM form";
     TLS_MISMATCH = "tls.mismatch", Error, "the key of --tls-key is not the certificate's of --tls-cert";
     ALLOWED_NOBODY = "agent.admits_nobody", Usage, "a peer without an id needs --allow-peers, or no answer could be admitted";
+    COMMAND_FAILED = "command.failed", Error, "a command that was run on a change did not succeed; see what it said";
+    TEMPLATE_INVALID = "template.invalid", Error, "the template cannot be rendered; the place is named";
     DEMO_FAILED = "demo.failed", Error, "a step of the demonstration did not hold";
 }
 

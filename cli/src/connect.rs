@@ -8,7 +8,7 @@ use crate::progress::SILENCE;
 use crate::{text, time};
 use clap::Args;
 use kvgossip_api::{DEFAULT_HTTP, SOCKET_NAME};
-use kvgossip_client::{AgentClient, ClientError, DEFAULT_TIMEOUT, Endpoint};
+use kvgossip_client::{AgentClient, Client, ClientBuilder, ClientError, DEFAULT_TIMEOUT, Endpoint};
 use std::env;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -36,6 +36,18 @@ pub(crate) struct AgentArgs {
     timeout: Option<Duration>,
 }
 
+/// What commands take that keep values current.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct LiveArgs {
+    /// Verify every value here against this root key [env: KVGOSSIP_ROOT]. Without it the agent's word is taken, as `get`
+    /// does.
+    #[arg(long, value_name = "PUB.pem", help_heading = "Agent")]
+    root: Option<PathBuf>,
+    /// Another agent, for when the first is lost; may be repeated.
+    #[arg(long, value_name = "URL", value_parser = endpoint, help_heading = "Agent")]
+    fallback: Vec<Endpoint>,
+}
+
 fn endpoint(text: &str) -> Result<Endpoint, text::TextFault> {
     text.parse().map_err(|error: kvgossip_client::EndpointError| {
         text::TextFault::whole(codes::URL_MALFORMED, "an agent's URL", &error.to_string(), text)
@@ -53,6 +65,22 @@ impl AgentArgs {
             client = client.with_authorities(files::authorities(&path)?);
         }
         Ok(client.with_timeout(self.timeout.unwrap_or(DEFAULT_TIMEOUT)))
+    }
+
+    /// A client that keeps subscriptions, of the agent that is meant and of others to fall back on.
+    pub(crate) fn live(&self, live: &LiveArgs) -> Result<ClientBuilder> {
+        let mut builder = Client::builder().endpoint(self.endpoint()?);
+        for endpoint in &live.fallback {
+            builder = builder.endpoint(endpoint.clone());
+        }
+        if let Some(path) = self.token_file.clone().or_else(|| files::from_env("KVGOSSIP_TOKEN_FILE")) {
+            builder = builder.token(files::token(&path)?);
+        }
+        builder = match live.root.clone().or_else(|| files::from_env("KVGOSSIP_ROOT")) {
+            Some(path) => builder.root(files::public_key(&path)?),
+            None => builder.trust_agents(),
+        };
+        Ok(builder.timeout(self.timeout.unwrap_or(DEFAULT_TIMEOUT)))
     }
 
     /// The limit of time that was asked for.
@@ -101,6 +129,17 @@ pub(crate) fn interruptible<T>(work: impl Future<Output = Result<T>>) -> Result<
             biased;
             signal = told_to_stop() => Err(signal?),
             done = work => done,
+        }
+    })
+}
+
+/// Runs work that goes on until Ctrl-C, which is its ordinary end: then `None`.
+pub(crate) fn unless_stopped<T>(work: impl Future<Output = Result<T>>) -> Result<Option<T>> {
+    runtime()?.block_on(async {
+        tokio::select! {
+            biased;
+            signal = told_to_stop() => signal.map(|_| None),
+            done = work => done.map(Some),
         }
     })
 }

@@ -162,11 +162,11 @@ async fn a_slow_reader_misses_no_latest_value_and_no_change_of_a_filter_is_lost(
     let mut seen = BTreeMap::new();
     while seen.values().filter(|value| **value == "19").count() < 20 {
         match within(all.next()).await.expect("a change") {
-            Change::Added(entry) => {
+            Change::Added { entry, .. } => {
                 let text = String::from_utf8_lossy(&entry.value).into_owned();
                 assert!(seen.insert(entry.key, text).is_none(), "added once");
             }
-            Change::Updated(entry) => {
+            Change::Updated { entry, .. } => {
                 let text = String::from_utf8_lossy(&entry.value).into_owned();
                 assert!(seen.insert(entry.key, text).is_some(), "added before");
             }

@@ -10,8 +10,12 @@ mod import_dir;
 pub(crate) mod inspect;
 pub(crate) mod key;
 mod rehearse;
+pub(crate) mod render;
 pub(crate) mod revoke;
+mod template;
 pub(crate) mod verify;
+pub(crate) mod watch;
+mod watch_command;
 
 use crate::args::{Cli, Command};
 use crate::demo;
@@ -28,6 +32,8 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
         Command::Set(args) => entry::set(&args, format),
         Command::Del(args) => entry::del(&args, format),
         Command::Ls(args) => entry::ls(&args, format),
+        Command::Watch(args) => watch::watch(&args, format),
+        Command::Render(args) => render::render(&args),
         Command::Grant(args) => grant::grant(&args, format),
         Command::Explain(args) => inspect::explain(&args, format),
         Command::Floor(args) => revoke::floor(&args, format),

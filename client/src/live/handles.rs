@@ -48,6 +48,11 @@ impl Subscription {
         self.states.borrow().clone()
     }
 
+    /// The state now, which counts as seen: [`Subscription::changed`] waits for another.
+    pub fn mark_seen(&mut self) -> State {
+        self.states.borrow_and_update().clone()
+    }
+
     /// Waits for a state other than the one that was seen last, and gives it. However slow the caller, the latest state
     /// is never missed; states in between may be.
     ///
@@ -133,9 +138,19 @@ impl MatchStatus {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// A key that was unset for this subscriber is set.
-    Added(Entry),
+    Added {
+        /// What is shown now.
+        entry: Entry,
+        /// What led to it.
+        cause: Cause,
+    },
     /// Another entry.
-    Updated(Entry),
+    Updated {
+        /// What is shown now.
+        entry: Entry,
+        /// What led to it.
+        cause: Cause,
+    },
     /// The key is unset, or purged.
     Removed {
         /// The key.
@@ -149,7 +164,7 @@ impl Change {
     /// The key.
     pub fn key(&self) -> &Key {
         match self {
-            Self::Added(entry) | Self::Updated(entry) => &entry.key,
+            Self::Added { entry, .. } | Self::Updated { entry, .. } => &entry.key,
             Self::Removed { key, .. } => key,
         }
     }
@@ -238,8 +253,11 @@ impl Matching {
                 (Some(before), Some(entry)) if before == entry.id => {}
                 (before, Some(entry)) => {
                     self.seen.insert(key, entry.id);
-                    let change = if before.is_some() { Change::Updated } else { Change::Added };
-                    return Some(change(entry));
+                    let cause = cause.unwrap_or(Cause::Written(entry.id));
+                    return Some(match before {
+                        Some(_) => Change::Updated { entry, cause },
+                        None => Change::Added { entry, cause },
+                    });
                 }
                 (Some(_), None) => {
                     self.seen.remove(&key);

@@ -1,0 +1,224 @@
+//! `render`: a file that is kept in step with the tree.
+
+use super::template::{self, Known, Wants};
+use super::watch_command;
+use crate::codes;
+use crate::connect::{AgentArgs, LiveArgs, unless_stopped};
+use crate::error::{Exit, Failure, Result};
+use crate::files::{self, Replacement};
+use crate::output::{printable, say};
+use clap::Args;
+use kvgossip_client::{Client, Matching, Subscription};
+use kvgossip_grants::{Filter, Key};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::future::Future;
+use std::io::Write;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
+
+/// The largest template, in bytes.
+const MAX_TEMPLATE_BYTES: usize = 4 << 20;
+/// How often a template may ask for more after it was given what it asked for.
+const MAX_ROUNDS: usize = 32;
+/// Changes that come within this time are rendered together.
+const GATHER: Duration = Duration::from_millis(20);
+
+/// Keep a file in step with the tree.
+///
+/// The template (Jinja syntax) asks with `get("/my/key")`, `get("/my/key", "default")` and `entries("/my/**", "!/my/tmp/**")`,
+/// whose rows have `key`, `name` and `value`. Whenever what it asked for changes, the file is replaced in one step, if
+/// its text is another. While something is not known, or the template fails, the file stays as it is.
+#[derive(Debug, Args)]
+pub(crate) struct RenderArgs {
+    /// The template.
+    template: PathBuf,
+    /// The file to write.
+    #[arg(short = 'o', long = "out", value_name = "FILE")]
+    out: PathBuf,
+    /// Write the file once, when everything is known, and end; --timeout says how long to wait for that.
+    #[arg(long)]
+    once: bool,
+    #[command(flatten)]
+    live: LiveArgs,
+    #[command(flatten)]
+    agent: AgentArgs,
+    /// Run this after the file was changed, one at a time.
+    #[arg(last = true, value_name = "CMD")]
+    command: Vec<OsString>,
+}
+
+/// Runs `render`.
+pub(crate) fn render(args: &RenderArgs) -> Result<Exit> {
+    let source = files::read(&args.template, MAX_TEMPLATE_BYTES)?;
+    let source = source.and_then(|bytes| String::from_utf8(bytes).ok()).ok_or_else(|| {
+        let text = format!(
+            "{} is no template: it has to be UTF-8 of at most {MAX_TEMPLATE_BYTES} bytes",
+            args.template.display()
+        );
+        Failure::new(codes::TEMPLATE_INVALID, text)
+    })?;
+    let builder = args.agent.live(&args.live)?;
+    let limit = args.agent.timeout_or(kvgossip_client::DEFAULT_TIMEOUT);
+    unless_stopped(async {
+        let mut job = Job { args, source, held: Held::default(), client: builder.build()?, said: None };
+        if !args.once {
+            return job.keep().await;
+        }
+        let written = tokio::time::timeout(limit, job.settle()).await.map_err(|_| {
+            let text = format!("no agent told all that {} asks for in time", args.template.display());
+            Failure::new("client.not_ready", text)
+        })?;
+        let text = written?;
+        match job.write(&text).await? {
+            Ok(()) => Ok(()),
+            Err(how) => Err(Failure::new(codes::COMMAND_FAILED, format!("the command failed: {how}"))),
+        }
+    })?;
+    Ok(Exit::Ok)
+}
+
+struct Job<'a> {
+    args: &'a RenderArgs,
+    source: String,
+    held: Held,
+    client: Client,
+    /// The last complaint, said once.
+    said: Option<String>,
+}
+
+/// What the template asks for, kept current.
+#[derive(Default)]
+struct Held {
+    wants: Wants,
+    keys: BTreeMap<Key, Subscription>,
+    filters: BTreeMap<Vec<String>, Matching>,
+}
+
+impl Job<'_> {
+    /// Writes whenever something changed, for ever.
+    async fn keep(&mut self) -> Result<()> {
+        loop {
+            match self.settle().await {
+                Ok(text) => {
+                    self.said = None;
+                    match self.write(&text).await {
+                        Ok(Ok(())) => {}
+                        Ok(Err(how)) => say(&format!("the command failed: {how}")),
+                        Err(failure) => return Err(failure),
+                    }
+                }
+                Err(failure) => self.complain(&failure),
+            }
+            self.held.changed().await?;
+            tokio::time::sleep(GATHER).await;
+        }
+    }
+
+    fn complain(&mut self, failure: &Failure) {
+        let text = format!("the file stays as it is: {}", failure.message());
+        if self.said.as_ref() != Some(&text) {
+            say(&text);
+            self.said = Some(text);
+        }
+    }
+
+    /// Renders until the template asks for nothing more, and everything that it asked for is known.
+    async fn settle(&mut self) -> Result<String> {
+        let name = self.args.template.display().to_string();
+        for _ in 0..MAX_ROUNDS {
+            self.held.known_once().await?;
+            let rendered = template::render(&name, &self.source, &self.held.snapshot());
+            if rendered.wants == self.held.wants {
+                return rendered.text;
+            }
+            self.held.want(&self.client, rendered.wants)?;
+        }
+        Err(Failure::new(codes::TEMPLATE_INVALID, "the template asks for ever more keys"))
+    }
+
+    /// Replaces the file if its text is another, and runs the command then.
+    async fn write(&self, text: &str) -> Result<Result<(), String>> {
+        let path = &self.args.out;
+        if std::fs::read(path).is_ok_and(|old| old == text.as_bytes()) {
+            return Ok(Ok(()));
+        }
+        let replacement = Replacement::begin(path)?;
+        let unwritable = |error| files::unwritable(path, &error);
+        let mut file = replacement.file().map_err(unwritable)?;
+        file.write_all(text.as_bytes()).map_err(unwritable)?;
+        if let Ok(old) = std::fs::metadata(path) {
+            file.set_permissions(old.permissions()).map_err(unwritable)?;
+        }
+        replacement.finish()?;
+        say(&format!("{} was written", printable(&path.display().to_string())));
+        watch_command::run(&self.args.command, &[], b"").await
+    }
+}
+
+impl Held {
+    fn want(&mut self, client: &Client, wants: Wants) -> Result<()> {
+        self.keys.retain(|key, _| wants.keys.contains(key));
+        self.filters.retain(|globs, _| wants.filters.contains(globs));
+        for key in &wants.keys {
+            self.keys.entry(key.clone()).or_insert_with(|| client.subscribe(key));
+        }
+        for globs in &wants.filters {
+            let filter = Filter::parse(globs)
+                .map_err(|error| Failure::new(codes::GLOB_MALFORMED, error.to_string()))?;
+            self.filters.entry(globs.clone()).or_insert_with(|| client.subscribe_filter(&filter));
+        }
+        self.wants = wants;
+        Ok(())
+    }
+
+    /// Waits until everything was told in full at least once; the last known values stand when an agent is lost.
+    async fn known_once(&mut self) -> Result<()> {
+        for sub in self.keys.values_mut() {
+            sub.wait_for(|state| state.value != kvgossip_client::Value::Unknown).await?;
+        }
+        for matching in self.filters.values_mut() {
+            while !matching.status().loaded {
+                matching.next_status().await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn snapshot(&mut self) -> Known {
+        let mut known = Known::default();
+        for (key, sub) in &mut self.keys {
+            let value = sub.mark_seen().value;
+            known.keys.insert(key.clone(), value.entry().map(|entry| entry.value.clone()));
+        }
+        for (globs, matching) in &mut self.filters {
+            // Taken before the entries: what changes in between is seen by the next round.
+            while matching.pop().is_some() {}
+            let entries = matching.entries().into_iter().map(|(key, entry)| (key, entry.value));
+            known.filters.insert(globs.clone(), entries.collect());
+        }
+        known
+    }
+
+    /// Waits for a change of any of them.
+    async fn changed(&mut self) -> Result<()> {
+        type Wait<'a> = Pin<Box<dyn Future<Output = Result<(), kvgossip_client::Closed>> + 'a>>;
+        let keys =
+            self.keys.values_mut().map(|sub| Box::pin(async { sub.changed().await.map(|_| ()) }) as Wait<'_>);
+        let filters =
+            self.filters.values_mut().map(|all| Box::pin(async { all.next().await.map(|_| ()) }) as Wait<'_>);
+        let mut waits: Vec<Wait<'_>> = keys.chain(filters).collect();
+        std::future::poll_fn(|context| {
+            for wait in &mut waits {
+                if let Poll::Ready(done) = wait.as_mut().poll(context) {
+                    return Poll::Ready(done);
+                }
+            }
+            Poll::Pending
+        })
+        .await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,273 @@
+//! `watch`: keys as they change, for people, for programs, and for a command that is run.
+
+use super::watch_command::Runner;
+use crate::connect::{AgentArgs, LiveArgs, unless_stopped};
+use crate::error::{Exit, Failure, Result};
+use crate::output::{self, Format, printable, say, short};
+use crate::text;
+use crate::{codes, time};
+use base64::prelude::{BASE64_STANDARD, Engine};
+use clap::Args;
+use kvgossip_client::{BuildError, Cause, Change, Client, Closed, Dirty, Entry, State, Value};
+use kvgossip_grants::{Filter, FilterRule, Key};
+use serde_json::json;
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+
+/// Follow keys as they change.
+///
+/// A key is followed whether it is set or not; globs are taken in order as for `ls`. First comes what stands, then every
+/// change: written, deleted, revoked, floored, expired. Changes that come faster than they are taken are told as one, to
+/// the latest. When the agent is lost it says so, keeps the last values, and goes on when an agent is back.
+#[derive(Debug, Args)]
+pub(crate) struct WatchArgs {
+    /// A key, or globs such as /my/**/sta* or !/my/tmp/**.
+    #[arg(value_name = "KEY|GLOB", required = true, value_parser = text::filter_rule)]
+    what: Vec<FilterRule>,
+    /// Stop after so many changes; what stands at first counts, too.
+    #[arg(long, value_name = "N")]
+    count: Option<u64>,
+    #[command(flatten)]
+    live: LiveArgs,
+    #[command(flatten)]
+    agent: AgentArgs,
+    /// Run this at each change, one at a time, with KVGOSSIP_KEY, KVGOSSIP_EVENT, KVGOSSIP_ENTRY and KVGOSSIP_VALUE, and
+    /// with the value on standard input. What changes meanwhile is run afterwards, once, with the latest.
+    #[arg(last = true, value_name = "CMD")]
+    command: Vec<OsString>,
+}
+
+/// A change, as it is told.
+pub(super) struct Told {
+    pub(super) key: Key,
+    pub(super) event: &'static str,
+    pub(super) entry: Option<Entry>,
+    /// The grant or floor behind it.
+    pub(super) by: Option<String>,
+}
+
+impl Told {
+    fn of(key: &Key, entry: Option<Entry>, cause: Option<Cause>, first: bool) -> Self {
+        let event = match (first, &entry) {
+            (true, Some(_)) => "current",
+            (true, None) => "absent",
+            // The key was loaded as unset while this looked away.
+            _ => {
+                cause.map_or("absent", |cause| if cause == Cause::Loaded { "absent" } else { cause.as_str() })
+            }
+        };
+        let by = match cause {
+            Some(Cause::Revoked(id) | Cause::Floored(id) | Cause::Expired(id)) if !first => {
+                Some(id.to_string())
+            }
+            _ => None,
+        };
+        Self { key: key.clone(), event, entry, by }
+    }
+
+    fn tell(&self, format: Format) -> Result<()> {
+        match format {
+            Format::Text => {
+                let value =
+                    self.entry.as_ref().map(|entry| String::from_utf8_lossy(&entry.value).into_owned());
+                let id = self
+                    .entry
+                    .as_ref()
+                    .map_or("-".to_owned(), |entry| short(&entry.id.to_string()).to_owned());
+                let value =
+                    value.map(|value| format!("  {}", printable(value.trim_end()))).unwrap_or_default();
+                output::text(&format!("{}  {}  {id}{value}\n", self.event, self.key))
+            }
+            Format::Json => output::json(&self.object()),
+        }
+    }
+
+    fn object(&self) -> serde_json::Value {
+        let mut object = json!({ "event": self.event, "key": self.key.to_string() });
+        if let Some(by) = &self.by {
+            object["by"] = by.as_str().into();
+        }
+        if let Some(entry) = &self.entry {
+            object["entry"] = entry.id.to_string().into();
+            object["timestamp_us"] = entry.timestamp.as_micros().into();
+            object["written"] = time::show(entry.timestamp.as_micros()).into();
+            object["grant"] = entry.grant.map(|grant| grant.to_string()).into();
+            if let Ok(text) = str::from_utf8(&entry.value) {
+                object["value"] = text.into();
+            }
+            object["value_b64"] = BASE64_STANDARD.encode(&entry.value).into();
+        }
+        object
+    }
+}
+
+impl From<BuildError> for Failure {
+    fn from(error: BuildError) -> Self {
+        Self::new(codes::INTERNAL, error.to_string())
+    }
+}
+
+impl From<Closed> for Failure {
+    fn from(error: Closed) -> Self {
+        Self::new("client.closed", error.to_string())
+    }
+}
+
+/// Runs `watch`.
+pub(crate) fn watch(args: &WatchArgs, format: Format) -> Result<Exit> {
+    let mut sink = Sink {
+        format,
+        left: args.count,
+        runner: (!args.command.is_empty()).then(|| Runner::new(&args.command)),
+    };
+    let builder = args.agent.live(&args.live)?;
+    let ended = unless_stopped(async {
+        let client = builder.build()?;
+        let one = match args.what.as_slice() {
+            [rule] if !rule.excludes && rule.glob.is_literal() => Key::parse(rule.glob.as_str()).ok(),
+            _ => None,
+        };
+        tokio::select! {
+            never = report_rejections(&client) => never,
+            done = async {
+                match one {
+                    Some(key) => watch_key(&client, &key, &mut sink).await,
+                    None => watch_globs(&client, &args.what, &mut sink).await,
+                }
+            } => done,
+        }
+    })?;
+    // Ctrl-C is the ordinary end.
+    ended.map_or(Ok(Exit::Ok), |()| sink.end())
+}
+
+/// Where changes go.
+struct Sink {
+    format: Format,
+    left: Option<u64>,
+    runner: Option<Runner>,
+}
+
+impl Sink {
+    /// Tells a change; whether more are wanted.
+    async fn take(&mut self, told: Told) -> Result<bool> {
+        match &mut self.runner {
+            Some(runner) => runner.run(&told).await?,
+            None => told.tell(self.format)?,
+        }
+        if let Some(left) = &mut self.left {
+            *left = left.saturating_sub(1);
+        }
+        Ok(self.left != Some(0))
+    }
+
+    fn end(self) -> Result<Exit> {
+        match self.runner.map_or(0, |runner| runner.failures()) {
+            0 => Ok(Exit::Ok),
+            failures => {
+                Err(Failure::new(codes::COMMAND_FAILED, format!("the command failed {failures} times")))
+            }
+        }
+    }
+}
+
+async fn watch_key(client: &Client, key: &Key, sink: &mut Sink) -> Result<()> {
+    if sink.left == Some(0) {
+        return Ok(());
+    }
+    let (mut values, mut dirt) = (client.subscribe(key), client.subscribe(key));
+    let mut first = true;
+    let values = async {
+        loop {
+            let State { value, cause, .. } = values.next_value().await?;
+            if value == Value::Unknown {
+                continue;
+            }
+            let told = Told::of(key, value.entry().cloned(), cause, std::mem::take(&mut first));
+            if !sink.take(told).await? {
+                return Ok(());
+            }
+        }
+    };
+    let dirt = async {
+        loop {
+            tell_dirt(dirt.next_dirtiness().await?);
+        }
+    };
+    tokio::select! {
+        biased;
+        done = values => done,
+        done = dirt => done,
+    }
+}
+
+async fn watch_globs(client: &Client, rules: &[FilterRule], sink: &mut Sink) -> Result<()> {
+    if sink.left == Some(0) {
+        return Ok(());
+    }
+    let filter = Filter::parse(rules.iter().map(ToString::to_string));
+    let filter = filter.map_err(|error| Failure::new(codes::GLOB_MALFORMED, error.to_string()))?;
+    let (mut changes, mut status) = (client.subscribe_filter(&filter), client.subscribe_filter(&filter));
+    let changes = async {
+        let mut loaded = client.subscribe_filter(&filter);
+        loaded.ready().await?;
+        // What stands when all is loaded has stood before.
+        let mut standing: BTreeSet<Key> = loaded.entries().into_keys().collect();
+        drop(loaded);
+        loop {
+            let change = changes.next().await?;
+            let told = match change {
+                Change::Added { entry, cause } | Change::Updated { entry, cause } => {
+                    let first = standing.remove(&entry.key);
+                    Told::of(&entry.key.clone(), Some(entry), Some(cause), first)
+                }
+                Change::Removed { key, cause } => Told::of(&key, None, Some(cause), false),
+            };
+            if !sink.take(told).await? {
+                return Ok(());
+            }
+        }
+    };
+    let status = async {
+        let mut last = None;
+        loop {
+            let now = status.next_status().await?.dirty;
+            if now != last {
+                tell_dirt(now);
+                last = now;
+            }
+        }
+    };
+    tokio::select! {
+        biased;
+        done = changes => done,
+        done = status => done,
+    }
+}
+
+/// Says on standard error whether the values may not be the latest.
+fn tell_dirt(dirt: Option<Dirty>) {
+    match dirt {
+        // Said by the values themselves.
+        None | Some(Dirty::Loading) => {}
+        Some(Dirty::Disconnected) => say("no agent is connected: the last known values stand"),
+        Some(Dirty::Behind) => say("the agent is behind what was seen already: the later values stand"),
+        Some(_) => say("the agent holds entries that do not verify: the last verified values stand"),
+    }
+}
+
+/// Says on standard error what did not verify.
+async fn report_rejections(client: &Client) -> Result<()> {
+    let mut rejections = client.watch_rejections();
+    let mut told = 0;
+    while rejections.changed().await.is_ok() {
+        let (count, list) = rejections.borrow_and_update().clone();
+        let new = usize::try_from(count - told).unwrap_or(list.len()).min(list.len());
+        for rejection in &list[list.len() - new..] {
+            let what = rejection.key.as_ref().map_or("a fact".to_owned(), |key| format!("an entry of {key}"));
+            say(&format!("{} told {what} that does not verify [{}]", rejection.endpoint, rejection.code));
+        }
+        told = count;
+    }
+    std::future::pending().await
+}

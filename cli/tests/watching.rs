@@ -1,0 +1,199 @@
+//! `watch` and `render` as processes.
+#![cfg(unix)]
+
+mod support;
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+use support::Desk;
+use support::agent::{Served, Setup};
+
+fn served() -> Served {
+    Served::start(Setup { identity: Some("root.pem"), ..Setup::default() })
+}
+
+/// A command that runs, with the lines that it prints.
+struct Running {
+    child: Child,
+    lines: std::sync::mpsc::Receiver<String>,
+}
+
+impl Running {
+    fn start(desk: &Desk, args: &[&str]) -> Self {
+        let mut command = desk.command(&[args, &["--agent", "unix:agent.sock"]].concat());
+        Self::of(command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts"))
+    }
+
+    /// The options of the agent stand before the command's own command.
+    fn with_command(desk: &Desk, args: &[&str], run: &[&str]) -> Self {
+        let args = [args, &["--agent", "unix:agent.sock", "--"], run].concat();
+        let mut command = desk.command(&args);
+        Self::of(command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts"))
+    }
+
+    fn of(mut child: Child) -> Self {
+        let out = BufReader::new(child.stdout.take().expect("a pipe"));
+        let (sender, lines) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            out.lines().map_while(Result::ok).for_each(|line| drop(sender.send(line)));
+        });
+        Self { child, lines }
+    }
+
+    #[track_caller]
+    fn line(&self) -> String {
+        self.lines.recv_timeout(Duration::from_secs(60)).expect("a line in time")
+    }
+
+    #[track_caller]
+    fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.line()).expect("JSON")
+    }
+
+    fn stop(mut self) -> i32 {
+        let pid = self.child.id().to_string();
+        assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().expect("kill").success());
+        self.child.wait().expect("it ends").code().unwrap_or(-1)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // For a test that failed; one that has ended is left alone.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn ask(served: &Served, args: &[&str]) {
+    served.desk.run(&[args, &["--agent", "unix:agent.sock"]].concat()).exits(0);
+}
+
+#[test]
+fn a_key_is_followed_from_before_it_exists_until_it_is_taken_back() {
+    let served = served();
+    let watch =
+        Running::start(&served.desk, &["watch", "/team/x", "--output", "json", "--root", "root.pub.pem"]);
+    let first = watch.json();
+    assert_eq!((&first["event"], &first["key"]), (&"absent".into(), &"/team/x".into()));
+    ask(&served, &["set", "/team/x", "1"]);
+    let written = watch.json();
+    assert_eq!((&written["event"], &written["value"]), (&"written".into(), &"1".into()));
+    ask(&served, &["del", "/team/x"]);
+    assert_eq!(watch.json()["event"], "deleted");
+    ask(&served, &["set", "/team/x", "2"]);
+    assert_eq!(watch.json()["value"], "2");
+    ask(&served, &["floor", "/team/*", "--before", "now", "--identity", "root.pem"]);
+    let floored = watch.json();
+    assert_eq!(floored["event"], "floored");
+    assert_eq!(floored["by"].as_str().map(str::len), Some(64));
+    assert_eq!(watch.stop(), 0, "Ctrl-C is the ordinary end");
+}
+
+#[test]
+fn globs_are_followed_as_text_and_end_after_a_count() {
+    let served = served();
+    ask(&served, &["set", "/a/1", "one"]);
+    ask(&served, &["set", "/a/no", "left out"]);
+    let watch = Running::start(&served.desk, &["watch", "/a/*", "!/a/no", "--count", "3"]);
+    assert!(watch.line().starts_with("current  /a/1  "));
+    ask(&served, &["set", "/a/2", "two"]);
+    let line = watch.line();
+    assert!(line.starts_with("written  /a/2  ") && line.ends_with("  two"), "{line}");
+    ask(&served, &["del", "/a/1"]);
+    assert_eq!(watch.line(), "deleted  /a/1  -");
+    let mut watch = watch;
+    assert!(watch.child.wait().expect("it ends").success());
+}
+
+#[test]
+fn a_command_runs_one_at_a_time_with_the_latest_and_its_failure_is_told() {
+    let served = served();
+    // Slow, and it would show if two ran together.
+    let script = "mkdir lock && echo \"$KVGOSSIP_EVENT $KVGOSSIP_KEY $KVGOSSIP_VALUE $(cat) ${#KVGOSSIP_ENTRY}\" && sleep 0.3 && rmdir lock";
+    let watch = Running::with_command(&served.desk, &["watch", "/k"], &["sh", "-c", script]);
+    assert_eq!(watch.line(), "absent /k   0");
+    for number in 0..20 {
+        ask(&served, &["set", "/k", &number.to_string()]);
+    }
+    let mut runs = 0;
+    loop {
+        runs += 1;
+        let line = watch.line();
+        assert!(line.starts_with("written /k ") && line.ends_with(" 64"), "{line}");
+        if line.contains(" 19 19 ") {
+            break;
+        }
+    }
+    assert!(runs <= 20, "{runs} runs");
+    assert_eq!(watch.stop(), 0);
+
+    let failing = ["watch", "/k", "--count", "1", "--agent", "unix:agent.sock", "--", "sh", "-c", "exit 3"];
+    let ran = served.desk.run(&failing).fails(1, "command.failed");
+    assert!(ran.err.contains("the command failed for /k (current): exit status: 3"), "{}", ran.err);
+    let missing = ["watch", "/k", "--agent", "unix:agent.sock", "--", "./no-such-program"];
+    served.desk.run(&missing).fails(1, "command.failed");
+}
+
+fn contents(desk: &Desk, name: &str) -> String {
+    fs::read_to_string(desk.path(name)).unwrap_or_default()
+}
+
+fn wait_for(what: &str, holds: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < Duration::from_secs(60), "in vain: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_file_is_kept_in_step_and_the_command_runs_only_on_change() {
+    let served = served();
+    let template = "port={{ get('/web/port', '80') }}\n{% for e in entries('/hosts/*') %}{{ e.name }} {{ e.value }}\n{% endfor %}";
+    fs::write(served.desk.path("conf.j2"), template).expect("a template");
+    let render = Running::with_command(
+        &served.desk,
+        &["render", "conf.j2", "-o", "conf", "--root", "root.pub.pem"],
+        &["sh", "-c", "cat conf | tr '\\n' ';'; echo"],
+    );
+    assert_eq!(render.line(), "port=80;");
+    ask(&served, &["set", "/hosts/b", "10.0.0.2"]);
+    assert_eq!(render.line(), "port=80;b 10.0.0.2;");
+    // The same again, and what the template does not ask for: nothing runs.
+    ask(&served, &["set", "/hosts/b", "10.0.0.2"]);
+    ask(&served, &["set", "/other", "x"]);
+    ask(&served, &["set", "/web/port", "8080"]);
+    assert_eq!(render.line(), "port=8080;b 10.0.0.2;");
+    assert_eq!(contents(&served.desk, "conf"), "port=8080\nb 10.0.0.2\n");
+    // A value that cannot be rendered leaves the file as it is; the next one is taken again.
+    let broken =
+        served.desk.run_with_input(&["set", "/web/port", "-", "--agent", "unix:agent.sock"], &[0xff]);
+    assert_eq!(broken.code, 0, "{broken:?}");
+    ask(&served, &["set", "/web/port", "81"]);
+    assert_eq!(render.line(), "port=81;b 10.0.0.2;");
+    assert_eq!(render.stop(), 0);
+    let left: Vec<_> = fs::read_dir(served.desk.path("."))
+        .expect("a directory")
+        .map(|file| file.expect("a file").file_name())
+        .collect();
+    assert!(!left.iter().any(|name| name.to_string_lossy().starts_with(".kvgossip-")), "{left:?}");
+}
+
+#[test]
+fn once_writes_and_ends_or_says_what_is_missing() {
+    let served = served();
+    fs::write(served.desk.path("t"), "{{ get('/k') }}\n").expect("a template");
+    let once = ["render", "t", "-o", "file", "--once", "--agent", "unix:agent.sock"];
+    let failed = served.desk.run(&once).fails(1, "template.invalid");
+    assert!(failed.err.contains("takes a default"), "{}", failed.err);
+    assert!(!served.desk.path("file").exists());
+    ask(&served, &["set", "/k", "v"]);
+    served.desk.run(&once).exits(0);
+    assert_eq!(contents(&served.desk, "file"), "v\n");
+    let nobody = ["render", "t", "-o", "file", "--once", "--agent", "unix:nowhere", "--timeout", "300ms"];
+    served.desk.run(&nobody).fails(7, "client.not_ready");
+    wait_for("the file is left", || contents(&served.desk, "file") == "v\n");
+}
