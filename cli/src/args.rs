@@ -15,11 +15,13 @@ use crate::commands::verify::VerifyArgs;
 use crate::commands::watch::WatchArgs;
 use crate::demo::DemoArgs;
 use crate::error::{Exit, Failure, Result};
+use crate::layers;
 use crate::output::Format;
 use crate::text::TextFault;
 use clap::error::ErrorKind;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use std::error::Error;
+use std::ffi::OsString;
 use std::process;
 
 /// A signed, gossiped key/value tree for configuration.
@@ -68,17 +70,36 @@ pub(crate) enum Command {
 
 /// Reads the process's arguments. Help and version are answered here.
 pub(crate) fn parse() -> Result<Cli> {
-    Cli::try_parse().map_err(|error| {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    let format = format_of(args.iter().skip(1).cloned());
+    let refuse = |error: clap::Error| {
         if !error.use_stderr() {
             let _ = error.print();
             process::exit(Exit::Ok as i32);
         }
-        usage(&error).in_format(format_of(std::env::args_os().skip(1)))
-    })
+        usage(&error).in_format(format)
+    };
+    let cli = Cli::try_parse_from(&args).map_err(refuse)?;
+    if !matches!(cli.command, Command::Agent(_)) {
+        return Ok(cli);
+    }
+    let args = with_settings(args).map_err(|failure| failure.in_format(format))?;
+    Cli::try_parse_from(args).map_err(refuse)
+}
+
+/// The arguments of `kvgossip agent`, and what the environment and its file say beside them.
+fn with_settings(mut args: Vec<OsString>) -> Result<Vec<OsString>> {
+    let mut grammar = Cli::command();
+    grammar.build();
+    let Some(command) = grammar.find_subcommand("agent") else { return Ok(args) };
+    let place = args.iter().position(|arg| arg == "agent").map_or(args.len(), |place| place + 1);
+    let own = args.split_off(place);
+    args.extend(layers::complete(command, &own)?);
+    Ok(args)
 }
 
 /// A usage error in the same form as every other error.
-fn usage(error: &clap::Error) -> Failure {
+pub(crate) fn usage(error: &clap::Error) -> Failure {
     if let Some(fault) = error.source().and_then(|source| source.downcast_ref::<TextFault>()) {
         return fault.into();
     }
@@ -103,7 +124,6 @@ fn format_of(args: impl Iterator<Item = std::ffi::OsString>) -> Format {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_grammar_is_consistent() {

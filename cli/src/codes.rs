@@ -45,6 +45,8 @@ own_codes! {
     PEM_INVALID = "pem.invalid", Error, "a file does not hold the PEM key that is needed; make one with `kvgossip keygen`";
     RSA_UNSUPPORTED = "rsa.unsupported", Error, "RSA keys have 2048, 3072 or 4096 bits and the exponent 65537; make one with `kvgossip keygen`";
     CA_MALFORMED = "tls.authority", Error, "the file of --ca holds no certificate of an authority in PEM form";
+    CONFIG_MALFORMED = "config.malformed", Usage, "the file of --config or a variable KVGOSSIP_* holds what is no setting; the line is named";
+    LOG_FILTER = "log.filter", Usage, "--log-level takes error, warn, info, debug, trace, off, or a filter by module";
     TOKEN_MALFORMED = "token.malformed", Error, "the token file does not hold one line of visible ASCII";
     FACTS_MALFORMED = "facts.malformed", Error, "the file does not hold one signed fact a line, as --out writes them";
     FILE_KIND = "file.not_regular", Error, "something that is neither a file nor a directory was left out; put a file in its place";

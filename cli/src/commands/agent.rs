@@ -2,8 +2,9 @@
 
 use crate::codes;
 use crate::commands::key;
+use crate::dev::Dev;
 use crate::error::{Exit, Failure, Result};
-use crate::files;
+use crate::{files, output};
 use clap::{Args, ValueEnum};
 use kvgossip_agent::http::ServerTls;
 use kvgossip_agent::{Agent, Config, Opened, PeerTarget, Recovery};
@@ -17,6 +18,10 @@ use std::path::{Path, PathBuf};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
+/// Where sessions are taken unless told otherwise.
+const DEFAULT_SYNC: &str = "127.0.0.1:7947";
+/// Some free port of the loopback.
+const FREE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 /// The store's place in the data directory.
 const STORE_DIR: &str = "store";
 /// Bits of the replica key that is made at the first start.
@@ -28,16 +33,24 @@ pub(crate) const ROOT_NAME: &str = "root.pub.pem";
 /// Run one replica of a cluster until Ctrl-C.
 ///
 /// The data directory keeps the store, the replica's key and the socket that the other commands use; it is made
-/// at the first start. The agent's log goes to standard error; KVGOSSIP_LOG says how much of it (error, warn, info,
-/// debug, or a filter by module).
-#[derive(Debug, Args)]
+/// at the first start. The agent's log goes to standard error.
+///
+/// Every option can also be set in the environment (--http as KVGOSSIP_HTTP, a list with commas) and in the file of
+/// --config (http = "127.0.0.1:7948"). Options count before the environment, and that before the file.
+#[derive(Clone, Debug, Args)]
 pub(crate) struct AgentArgs {
+    /// A file of settings in TOML: the long options without their dashes [env: KVGOSSIP_CONFIG].
+    #[arg(long, value_name = "FILE.toml")]
+    config: Option<PathBuf>,
+    /// Make a root, an identity, a data directory and free ports for trying things out, and throw all of it away at the end.
+    #[arg(long, conflicts_with_all = ["root", "identity", "data_dir", "move_damaged_aside", "accept_rollback"])]
+    dev: bool,
     /// Where the replica keeps everything [env: KVGOSSIP_DATA_DIR].
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// The public key of the cluster's root.
     #[arg(long, value_name = "PUB.pem")]
-    root: PathBuf,
+    root: Option<PathBuf>,
     /// The private key that the replica proves to its peers [default: replica.pem in the data directory, made at the
     /// first start].
     #[arg(long, value_name = "K.pem")]
@@ -45,12 +58,13 @@ pub(crate) struct AgentArgs {
     /// A private key that `set` and `del` may sign with over the socket [env: KVGOSSIP_IDENTITY].
     #[arg(long, value_name = "K.pem")]
     identity: Option<PathBuf>,
-    /// Where sessions with peers are taken (UDP).
-    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:7947")]
-    sync: SocketAddr,
-    /// Where HTTP is served (TCP); other than on a loopback address only with --tls-cert and --tls-key.
-    #[arg(long, value_name = "ADDR:PORT", default_value = DEFAULT_HTTP)]
-    http: SocketAddr,
+    /// Where sessions with peers are taken (UDP) [default: 127.0.0.1:7947].
+    #[arg(long, value_name = "ADDR:PORT")]
+    sync: Option<SocketAddr>,
+    /// Where HTTP is served (TCP); other than on a loopback address only with --tls-cert and --tls-key
+    /// [default: 127.0.0.1:7948].
+    #[arg(long, value_name = "ADDR:PORT")]
+    http: Option<SocketAddr>,
     /// The Unix socket of the HTTP API [default: agent.sock in the data directory].
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
@@ -59,10 +73,10 @@ pub(crate) struct AgentArgs {
     token_file: Option<PathBuf>,
     /// A certificate to serve HTTPS with instead of HTTP, followed by those that lead to its authority; read again on
     /// SIGHUP.
-    #[arg(long, value_name = "CERT.pem", requires = "tls_key")]
+    #[arg(long, value_name = "CERT.pem")]
     tls_cert: Option<PathBuf>,
     /// The certificate's private key.
-    #[arg(long, value_name = "KEY.pem", requires = "tls_cert")]
+    #[arg(long, value_name = "KEY.pem")]
     tls_key: Option<PathBuf>,
     /// A replica to stay connected with: with an id exactly that one, without one any that is admitted. Repeatable.
     #[arg(long = "peer", value_name = "[ID@]ADDR:PORT", value_parser = peer)]
@@ -84,6 +98,9 @@ pub(crate) struct AgentArgs {
     /// How the log is written.
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
     log_format: LogFormat,
+    /// How much is written: error, warn, info, debug, trace, off, or a filter by module [env: KVGOSSIP_LOG].
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    log_level: String,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -92,25 +109,44 @@ enum LogFormat {
     Json,
 }
 
+fn address(text: &str) -> Result<SocketAddr> {
+    text.parse().map_err(|error| Failure::new(codes::INTERNAL, format!("{text}: {error}")))
+}
+
 fn peer(text: &str) -> std::result::Result<PeerTarget, String> {
     text.parse().map_err(|error: kvgossip_agent::ParsePeerError| error.to_string())
 }
 
 /// Runs the agent.
 pub(crate) fn agent(args: &AgentArgs) -> Result<Exit> {
-    log_to_stderr(args.log_format);
+    log_to_stderr(args)?;
+    if !args.dev {
+        return serve(args, None);
+    }
+    let dev = Dev::make()?;
+    let mut args = args.clone();
+    args.data_dir = Some(dev.data_dir());
+    args.root = Some(dev.root_path());
+    args.identity = Some(dev.identity_path());
+    // Beside whatever else runs here.
+    args.sync = args.sync.or(Some(FREE));
+    args.http = args.http.or(Some(FREE));
+    serve(&args, Some(&dev))
+}
+
+fn serve(args: &AgentArgs, dev: Option<&Dev>) -> Result<Exit> {
     let dir = data_dir(args)?;
     let config = config(args, &dir)?;
     let opened = open_store(args, &dir, &config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::new(codes::INTERNAL, format!("no runtime: {error}")))?;
-    runtime.block_on(run(args, config, opened))?;
+    runtime.block_on(run(args, config, opened, dev))?;
     // What still blocks a thread has nothing to lose: everything acknowledged is durable.
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     Ok(Exit::Ok)
 }
 
-async fn run(args: &AgentArgs, config: Config, opened: Opened) -> Result<()> {
+async fn run(args: &AgentArgs, config: Config, opened: Opened, dev: Option<&Dev>) -> Result<()> {
     let signals = |error: io::Error| Failure::new(codes::INTERNAL, format!("no signals: {error}"));
     let mut hangup = signal(SignalKind::hangup()).map_err(signals)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(signals)?;
@@ -126,6 +162,10 @@ async fn run(args: &AgentArgs, config: Config, opened: Opened) -> Result<()> {
     if let Some(http) = agent.http_address() {
         let scheme = if agent.tls().is_some() { "https" } else { "http" };
         tracing::info!("HTTP on {scheme}://{http} and in {}", socket.display());
+    }
+    if let Some(dev) = dev {
+        dev.grant(&agent).await?;
+        output::text(&dev.hint())?;
     }
     loop {
         tokio::select! {
@@ -177,12 +217,17 @@ fn allow_list(args: &AgentArgs) -> Result<AllowList> {
 
 fn config(args: &AgentArgs, dir: &Path) -> Result<Config> {
     let tls = tls(args)?;
-    if tls.is_none() && !args.http.ip().is_loopback() {
-        let message = format!("HTTP on {} would be open to the network in clear", args.http);
+    let http = args.http.map_or_else(|| address(DEFAULT_HTTP), Ok)?;
+    if tls.is_none() && !http.ip().is_loopback() {
+        let message = format!("HTTP on {http} would be open to the network in clear");
         return Err(Failure::new(codes::HTTP_NOT_LOOPBACK, message)
             .note("give --tls-cert and --tls-key, or a loopback address"));
     }
-    let root = files::public_key(&args.root)?;
+    let root = args.root.as_deref().ok_or_else(|| {
+        Failure::new(codes::USAGE, "no root is given")
+            .note("write --root PUB.pem; for trying things out, --dev makes one")
+    })?;
+    let root = files::public_key(root)?;
     let identity = args.identity.clone().or_else(|| files::from_env("KVGOSSIP_IDENTITY"));
     let identity = identity.as_deref().map(files::signing_key).transpose()?;
     let token = args.token_file.as_deref().map(files::token).transpose()?;
@@ -196,8 +241,8 @@ fn config(args: &AgentArgs, dir: &Path) -> Result<Config> {
     make_dir(dir)?;
     let mut config = Config::new(root, replica_key(args, dir)?);
     config.identity = identity;
-    config.sync = args.sync;
-    config.http = Some(args.http);
+    config.sync = args.sync.map_or_else(|| address(DEFAULT_SYNC), Ok)?;
+    config.http = Some(http);
     config.tls = tls;
     config.store_dir = Some(dir.join(STORE_DIR));
     config.socket = Some(args.socket.clone().unwrap_or_else(|| dir.join(SOCKET_NAME)));
@@ -210,7 +255,11 @@ fn config(args: &AgentArgs, dir: &Path) -> Result<Config> {
 
 /// The certificate and its key, if HTTP is to be served with TLS.
 fn tls(args: &AgentArgs) -> Result<Option<ServerTls>> {
-    let (Some(cert), Some(key)) = (&args.tls_cert, &args.tls_key) else { return Ok(None) };
+    let (cert, key) = match (&args.tls_cert, &args.tls_key) {
+        (None, None) => return Ok(None),
+        (Some(cert), Some(key)) => (cert, key),
+        _ => return Err(Failure::new(codes::USAGE, "--tls-cert and --tls-key go together")),
+    };
     let loaded = ServerTls::load(cert, key).map_err(|error| Failure::new(error.code(), error.to_string()));
     loaded.map(Some)
 }
@@ -282,14 +331,19 @@ fn remember_root(dir: &Path, config: &Config) {
     }
 }
 
-fn log_to_stderr(format: LogFormat) {
-    let filter = EnvFilter::try_from_env("KVGOSSIP_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+fn log_to_stderr(args: &AgentArgs) -> Result<()> {
+    let filter = EnvFilter::try_new(&args.log_level).map_err(|error| {
+        Failure::new(codes::LOG_FILTER, format!("{:?} is no log level: {error}", args.log_level)).note(
+            "give error, warn, info, debug, trace or off; or a filter such as info,kvgossip_agent=debug",
+        )
+    })?;
     // A log that nobody takes any more is no reason to stop: the default would panic.
     let log =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).log_internal_errors(false);
     let log = log.with_ansi(io::stderr().is_terminal());
-    match format {
+    match args.log_format {
         LogFormat::Text => log.with_target(false).init(),
         LogFormat::Json => log.json().init(),
     }
+    Ok(())
 }

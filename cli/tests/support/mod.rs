@@ -81,8 +81,10 @@ impl Desk {
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kvgossip"));
         command.args(args).current_dir(self.dir.path()).stdin(Stdio::null());
-        for name in ["AGENT", "CA", "DATA_DIR", "IDENTITY", "TOKEN_FILE"] {
-            command.env_remove(format!("KVGOSSIP_{name}"));
+        for (name, _) in
+            std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("KVGOSSIP_"))
+        {
+            command.env_remove(name);
         }
         command
     }

@@ -1,0 +1,102 @@
+//! `kvgossip agent --dev`: a cluster of one that is thrown away when it stops.
+
+use crate::codes;
+use crate::commands::key;
+use crate::error::{Failure, Result};
+use crate::files::{self, Readers};
+use kvgossip_agent::{Agent, now};
+use kvgossip_grants::{Fact, Grant, KeyGlob, Signed, Signer, SigningKey};
+use std::path::PathBuf;
+use tempfile::TempDir;
+
+/// Bits of the keys that are made.
+const BITS: usize = 2048;
+
+/// A root, an identity that may write everything, and a directory for all of it, which goes when this is dropped.
+pub(crate) struct Dev {
+    dir: TempDir,
+    root: SigningKey,
+    identity: SigningKey,
+}
+
+impl Dev {
+    /// Makes the keys.
+    pub(crate) fn make() -> Result<Self> {
+        let dir = tempfile::Builder::new().prefix("kvgossip-dev-").tempdir().map_err(|error| {
+            Failure::new(codes::FILE_WRITE, format!("no temporary directory can be made: {error}"))
+        })?;
+        let make = |name: &str| -> Result<SigningKey> {
+            let (key, pem) = key::generate(BITS)?;
+            files::create(&dir.path().join(name), Readers::Owner, pem.as_bytes())?;
+            Ok(key)
+        };
+        let (root, identity) = (make("root.pem")?, make("identity.pem")?);
+        files::create(&dir.path().join("root.pub"), Readers::Umask, root.public().to_pem().as_bytes())?;
+        Ok(Self { dir, root, identity })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The directory of the agent.
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        self.path("data")
+    }
+
+    /// Root's public key.
+    pub(crate) fn root_path(&self) -> PathBuf {
+        self.path("root.pub")
+    }
+
+    /// The identity's private key.
+    pub(crate) fn identity_path(&self) -> PathBuf {
+        self.path("identity.pem")
+    }
+
+    /// Grants everything to the identity.
+    pub(crate) async fn grant(&self, agent: &Agent) -> Result<()> {
+        let fault = |what: String| Failure::new(codes::INTERNAL, what);
+        let mut nonce = [0; 16];
+        getrandom::fill(&mut nonce).map_err(|error| fault(format!("no random bytes: {error}")))?;
+        let grant = Grant {
+            issuer: self.root.public().entity(),
+            grantee: self.identity.public().clone(),
+            pattern: KeyGlob::parse("/**").map_err(|error| fault(error.to_string()))?,
+            subgrant: true,
+            parent: None,
+            issued_at: now(),
+            expires_at: None,
+            nonce,
+        };
+        let signed = Signed::sign(self.root.public().cluster(), grant, &self.root);
+        let signed = signed.map_err(|_| fault("signing failed".into()))?;
+        let verdicts = agent.put_facts(&[Ok(Fact::Grant(signed))]).await;
+        let verdicts = verdicts.map_err(|error| Failure::new(error.code(), error.to_string()))?;
+        match verdicts.first().and_then(|verdict| verdict.code()) {
+            None => Ok(()),
+            Some(code) => Err(Failure::new(code.as_str(), code.help())),
+        }
+    }
+
+    /// What to paste in another terminal.
+    pub(crate) fn hint(&self) -> String {
+        format!(
+            "\
+A throw-away cluster of one. In another terminal:
+
+    export KVGOSSIP_DATA_DIR={}
+    export KVGOSSIP_IDENTITY={}
+    kvgossip set /hello world
+    kvgossip get /hello
+    kvgossip status
+
+Root's private key is {}.
+Ctrl-C stops it, and everything is gone.
+",
+            self.data_dir().display(),
+            self.identity_path().display(),
+            self.path("root.pem").display()
+        )
+    }
+}
