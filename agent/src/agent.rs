@@ -3,14 +3,15 @@
 mod health;
 
 use crate::clock;
-use crate::committer::{self, CommitError, Condition, Store};
+use crate::committer::{self, Condition, Store};
 use crate::config::Config;
+use crate::error::{StartError, WriteError};
+use crate::gossip::{Directory, Gossip, GossipError};
 use crate::http::{HttpLimits, Listener, ServerTls, bind_tcp, bind_unix};
 use crate::intake::Intake;
 use crate::metrics::Metrics;
 use crate::peers::Peers;
 use crate::watch::Hub;
-use axum::http::StatusCode;
 use bytes::Bytes;
 use kvgossip_api::{ApiError, SyncReport};
 use kvgossip_engine::{Replica, Storage, StorageError};
@@ -18,8 +19,6 @@ use kvgossip_grants::{
     Code, Entry, EntryFact, EntryId, Explanation, Fact, Key, Op, PathPrefix, Signer, SigningKey, Timestamp,
     Verdict,
 };
-use kvgossip_transport::TransportError;
-use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,76 +29,6 @@ use tokio_util::task::TaskTracker;
 /// How often a write under the agent's identity is stamped anew when another one came in between.
 const MAX_STAMPS: usize = 8;
 
-/// Why an agent could not start.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// The store.
-    #[error(transparent)]
-    Storage(#[from] StorageError),
-    /// The QUIC socket.
-    #[error(
-        "sessions cannot be taken: {0}; if another agent runs there, stop it or give another --sync address"
-    )]
-    Transport(#[from] TransportError),
-    /// The HTTP address.
-    #[error(
-        "HTTP cannot be served on {0}: {1}; if another agent runs there, stop it or give another --http address"
-    )]
-    Http(SocketAddr, io::Error),
-    /// The Unix socket.
-    #[error("the socket {} cannot be made: {error}", path.display())]
-    Socket {
-        /// Where.
-        path: PathBuf,
-        /// Why not.
-        error: io::Error,
-    },
-    /// The system refuses a thread.
-    #[error("the committer thread cannot be started: {0}")]
-    Thread(io::Error),
-}
-
-impl StartError {
-    /// The stable code.
-    pub const fn code(&self) -> &'static str {
-        match self {
-            Self::Storage(error) => error.code(),
-            Self::Transport(_) | Self::Http(..) => "agent.address",
-            Self::Socket { .. } => "agent.socket",
-            Self::Thread(_) => "internal",
-        }
-    }
-}
-
-/// Why a write under the agent's own identity failed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum WriteError {
-    /// The agent has no identity.
-    #[error(
-        "this agent has no identity to sign with: start it with --identity, or sign in the command with --identity"
-    )]
-    NoIdentity,
-    /// No grant covers the key.
-    #[error("{message}")]
-    NotAuthorised {
-        /// The first reason.
-        code: Code,
-        /// The same for people.
-        message: String,
-    },
-    /// What came of the fact.
-    #[error("the entry was not taken in: {}", .0.code().map_or("", Code::help))]
-    Verdict(Verdict),
-    /// The store failed, or the key does not hold what was expected.
-    #[error(transparent)]
-    Commit(#[from] CommitError),
-    /// The cryptographic library failed.
-    #[error("signing failed")]
-    Signing,
-}
-
 /// A running agent. Clones share it.
 #[derive(Clone)]
 pub struct Agent {
@@ -109,6 +38,7 @@ pub struct Agent {
 struct Inner {
     intake: Intake,
     peers: Peers,
+    gossip: Option<Gossip>,
     hub: Hub,
     identity: Option<Arc<SigningKey>>,
     token: Option<String>,
@@ -143,7 +73,9 @@ impl Agent {
         let (store, committer) = started.map_err(StartError::Thread)?;
         let intake = Intake::new(store, metrics);
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let peers = Peers::start(&config, intake.clone(), &stop, &tasks).inspect_err(|_| {
+        let started = Self::start_network(&config, intake.clone(), &stop, &tasks).await;
+        let (peers, gossip) = started.inspect_err(|_| {
+            stop.cancel();
             if let Some(socket) = &config.socket {
                 // Nobody would answer there.
                 let _ = std::fs::remove_file(socket);
@@ -153,6 +85,7 @@ impl Agent {
         let inner = Inner {
             intake,
             peers,
+            gossip,
             hub,
             identity: config.identity.map(Arc::new),
             token: config.token,
@@ -172,6 +105,21 @@ impl Agent {
             tasks.spawn(listener.serve(agent.clone(), stop.clone()));
         }
         Ok(agent)
+    }
+
+    /// Sessions with others, and gossip.
+    async fn start_network(
+        config: &Config,
+        intake: Intake,
+        stop: &CancellationToken,
+        tasks: &TaskTracker,
+    ) -> Result<(Peers, Option<Gossip>), StartError> {
+        let directory = Arc::new(Directory::default());
+        let peers = Peers::start(config, intake, directory.clone(), stop, tasks)?;
+        let Some(gossip) = config.gossip.clone() else { return Ok((peers, None)) };
+        let cluster = config.root.cluster();
+        let gossip = Gossip::start(gossip, cluster, &peers, directory, stop, tasks).await?;
+        Ok((peers, Some(gossip)))
     }
 
     /// Stops: no new work, what is under way ends, the store is closed, the socket removed.
@@ -224,6 +172,11 @@ impl Agent {
     /// What the HTTP API is served with on TCP, if not in clear.
     pub fn tls(&self) -> Option<&ServerTls> {
         self.inner.tls.as_ref()
+    }
+
+    /// The agent's part in gossip.
+    pub fn gossip(&self) -> Result<&Gossip, GossipError> {
+        self.inner.gossip.as_ref().ok_or(GossipError::Off)
     }
 
     /// Where HTTP is served on TCP.
@@ -363,23 +316,9 @@ impl Agent {
             let stopped = !self.store().is_running() && !self.inner.stop.is_cancelled();
             stopped.then(|| StorageError::Stopped("its thread ended unexpectedly; restart the agent".into()))
         });
-        error.map(|error| format!("{}: {error}", error.code())).into_iter().collect()
-    }
-}
-
-impl WriteError {
-    /// The HTTP status and the stable code.
-    pub(crate) fn status_and_code(&self) -> (StatusCode, &'static str) {
-        match self {
-            Self::NoIdentity => (StatusCode::CONFLICT, "agent.no_identity"),
-            Self::NotAuthorised { code, .. } => (StatusCode::FORBIDDEN, code.as_str()),
-            Self::Verdict(verdict) => {
-                (StatusCode::FORBIDDEN, verdict.code().unwrap_or(Code::Malformed).as_str())
-            }
-            Self::Commit(CommitError::Storage(error)) => (StatusCode::SERVICE_UNAVAILABLE, error.code()),
-            Self::Commit(CommitError::Conflict { .. }) => (StatusCode::PRECONDITION_FAILED, "key.conflict"),
-            Self::Signing => (StatusCode::INTERNAL_SERVER_ERROR, "agent.signing"),
-        }
+        let gossip = self.inner.gossip.as_ref().and_then(Gossip::failure);
+        let gossip = gossip.map(|error| format!("{}: {error}", error.code()));
+        error.map(|error| format!("{}: {error}", error.code())).into_iter().chain(gossip).collect()
     }
 }
 

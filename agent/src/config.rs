@@ -1,9 +1,10 @@
 //! What an agent is told at its start.
 
 use crate::committer::Patience;
+use crate::gossip::GossipConfig;
 use crate::http::{HttpLimits, ServerTls};
 use kvgossip_grants::{MAX_VALUE_BYTES, PublicKey, SigningKey};
-use kvgossip_transport::{AllowList, Limits, ReplicaId, ReplicaKey};
+use kvgossip_transport::{AllowList, Limits, LinkFilter, ReplicaId, ReplicaKey};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -37,6 +38,10 @@ pub struct Config {
     pub store_dir: Option<PathBuf>,
     /// What the HTTP API is served with on TCP, instead of in clear.
     pub tls: Option<ServerTls>,
+    /// How the agent takes part in gossip, if it does.
+    pub gossip: Option<GossipConfig>,
+    /// For fault injection: which addresses sessions can reach and be reached from.
+    pub link_filter: Option<LinkFilter>,
     /// What peers may take in time and number.
     pub limits: Limits,
     /// What clients of the HTTP API may take in time and number.
@@ -63,6 +68,8 @@ impl Config {
             max_value_bytes: MAX_VALUE_BYTES,
             store_dir: None,
             tls: None,
+            gossip: None,
+            link_filter: None,
             limits: Limits::default(),
             http_limits: HttpLimits::default(),
             patience: Patience::default(),

@@ -1,23 +1,28 @@
 //! The other replicas: staying connected with them, and syncing when the scheduler says so.
 
 mod book;
+mod members;
 mod places;
+mod roots;
 mod sessions;
 
-use crate::clock::Monotonic;
+use crate::clock::{self, Monotonic};
 use crate::config::{Config, PeerTarget};
+use crate::gossip::Directory;
 use crate::intake::Intake;
 use crate::report::transport_error;
 use book::Book;
 use kvgossip_api::{ApiError, PeerRow, SyncReport};
-use kvgossip_engine::scheduler::Scheduler;
+use kvgossip_engine::scheduler::{ConnectionId, First, Scheduler};
 use kvgossip_grants::PathPrefix;
 use kvgossip_transport::{
     Access, AllowList, Code, Connection, ConnectionTable, Endpoint, Policy, ReplicaId, Target,
     TransportError, keep_connected,
 };
+use members::Dials;
 use places::Places;
 use rand::SeedableRng;
+use roots::Roots;
 use sessions::Host;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -42,6 +47,12 @@ struct Inner {
     address: SocketAddr,
     table: ConnectionTable,
     policy: Arc<Policy>,
+    /// Which replicas are live members of the cluster.
+    directory: Arc<Directory>,
+    /// Whom membership has this replica dial.
+    dials: Dials,
+    /// What is known of the others' roots.
+    roots: Roots,
     host: Arc<Host>,
     scheduler: Mutex<Scheduler>,
     clock: Monotonic,
@@ -57,22 +68,35 @@ struct Inner {
 
 impl Peers {
     /// Binds the QUIC socket and starts dialling, serving and scheduling.
-    pub fn start(
+    pub(crate) fn start(
         config: &Config,
         intake: Intake,
+        directory: Arc<Directory>,
         stop: &CancellationToken,
         tasks: &TaskTracker,
     ) -> Result<Self, TransportError> {
-        let policy = Arc::new(Policy::new(config.allowed.clone()).open_read(config.open_read));
+        let members = directory.clone();
+        let policy = Policy::new(config.allowed.clone())
+            .vouched_by(move |peer| members.vouches_for(peer))
+            .open_read(config.open_read);
+        let policy = Arc::new(policy);
         let limits = config.limits.clone();
-        let endpoint =
-            Endpoint::bind(config.sync, config.replica_key.clone(), policy.clone(), limits.clone())?;
+        let endpoint = Endpoint::bind_filtered(
+            config.sync,
+            config.replica_key.clone(),
+            policy.clone(),
+            limits.clone(),
+            config.link_filter.clone(),
+        )?;
         let clock = Monotonic::start();
         let root = intake.store().view().root();
         let inner = Inner {
             address: endpoint.local_addr()?,
             table: ConnectionTable::new(limits),
             policy,
+            directory,
+            dials: Dials::default(),
+            roots: Roots::new(root),
             host: Arc::new(Host::new(intake)),
             scheduler: Mutex::new(Scheduler::new(root, random(), clock.now_us())),
             clock,
@@ -108,21 +132,33 @@ impl Peers {
     }
 
     fn spawn_dialers(&self) {
-        let (up, mut connected) = mpsc::channel::<Connection>(self.inner.targets.len().max(1));
         for target in self.inner.targets.clone() {
-            let up = up.clone();
             self.spawn(|peers| async move {
                 let target = Target { address: target.address, expected: target.id };
-                let rng = rand::rngs::StdRng::seed_from_u64(random());
-                let (endpoint, table) = (peers.inner.endpoint.clone(), peers.inner.table.clone());
-                keep_connected(endpoint, table, target, rng, up).await;
+                peers.stay_connected(target, First::Session, CancellationToken::new()).await;
             });
         }
-        self.spawn(|peers| async move {
+    }
+
+    /// Dials the target whenever no connection with it stands, and serves what comes of it, until it is cancelled.
+    async fn stay_connected(&self, target: Target, first: First, cancelled: CancellationToken) {
+        let (up, mut connected) = mpsc::channel::<Connection>(1);
+        let rng = rand::rngs::StdRng::seed_from_u64(random());
+        let (endpoint, table) = (self.inner.endpoint.clone(), self.inner.table.clone());
+        let serve = async {
             while let Some(connection) = connected.recv().await {
-                peers.serve(connection, true);
+                self.serve(connection, first);
             }
-        });
+        };
+        tokio::select! {
+            () = cancelled.cancelled() => {}
+            () = keep_connected(endpoint, table, target, rng, up) => {}
+            () = serve => {}
+        }
+        // What was made in the last moment stands in the table: somebody has to serve it.
+        while let Ok(connection) = connected.try_recv() {
+            self.serve(connection, first);
+        }
     }
 
     async fn accept(self) {
@@ -131,7 +167,8 @@ impl Peers {
             match self.inner.table.insert(connection.clone()) {
                 Ok(()) => {
                     tracing::info!(%peer, %address, "a peer connected");
-                    self.serve(connection, false);
+                    let member = self.inner.directory.vouches_for(&peer);
+                    self.serve(connection, if member { First::Gossip } else { First::TheirSession });
                 }
                 Err(error) => tracing::debug!(%peer, %address, code = %error.code(), "not kept: {error}"),
             }
@@ -139,16 +176,21 @@ impl Peers {
     }
 
     /// Serves the sessions that the peer opens, for as long as the connection stands.
-    fn serve(&self, connection: Connection, we_dialled: bool) {
-        let peer = connection.peer();
+    fn serve(&self, connection: Connection, first: First) {
+        let (peer, number) = (connection.peer(), connection.number());
         if connection.access() == Access::Full {
-            self.scheduler().peer_up(*peer.as_bytes(), we_dialled, self.inner.clock.now_us());
+            let mut scheduler = self.scheduler();
+            // Another connection may have taken its place already, and that one counts.
+            if self.inner.table.get(&peer).is_some_and(|now| now.is_same(&connection)) {
+                scheduler.peer_up(*peer.as_bytes(), number, first, self.inner.clock.now_us());
+            }
+            drop(scheduler);
             self.inner.wake.notify_one();
         }
         self.spawn(move |peers| async move {
             let ended = peers.serve_sessions(&connection).await;
+            peers.scheduler().peer_down(peer.as_bytes(), number);
             if peers.inner.table.get(&peer).is_none_or(|now| now.is_same(&connection)) {
-                peers.scheduler().peer_down(peer.as_bytes());
                 tracing::info!(%peer, code = %ended.code(), "a peer is gone: {ended}");
                 peers.inner.book.note_error(peer, transport_error(&ended));
             }
@@ -160,19 +202,20 @@ impl Peers {
         let mut batches = self.inner.host.store().batches();
         loop {
             let root = self.inner.host.store().view().root();
+            self.inner.roots.own_changed(root, clock::now());
             let due = {
                 let mut scheduler = self.scheduler();
                 let now = self.inner.clock.now_us();
                 scheduler.root_changed(root, now);
                 let mut due = Vec::new();
-                while let Some(peer) = scheduler.poll(now) {
-                    scheduler.session_started(&peer, now);
-                    due.push(ReplicaId::from_bytes(peer));
+                while let Some((peer, connection)) = scheduler.poll(now) {
+                    scheduler.session_started(&peer, connection, now);
+                    due.push((ReplicaId::from_bytes(peer), connection));
                 }
                 due
             };
-            for peer in due {
-                self.begin(peer);
+            for (peer, connection) in due {
+                self.begin(peer, connection);
             }
             let next = self.inner.clock.instant(self.scheduler().poll_timeout(self.inner.clock.now_us()));
             tokio::select! {
@@ -183,12 +226,12 @@ impl Peers {
         }
     }
 
-    fn begin(&self, peer: ReplicaId) {
-        let connection = self.inner.table.get(&peer);
+    fn begin(&self, peer: ReplicaId, number: ConnectionId) {
+        let connection = self.inner.table.get(&peer).filter(|connection| connection.number() == number);
         self.spawn(move |peers| async move {
             match connection {
                 Some(connection) => drop(peers.initiate(&connection, PathPrefix::root()).await),
-                None => peers.scheduler().peer_down(peer.as_bytes()),
+                None => peers.scheduler().peer_down(peer.as_bytes(), number),
             }
         });
     }
@@ -199,7 +242,7 @@ impl Peers {
         if is_new {
             // The report is of the session that was asked for: the scheduler hears of the peer only afterwards.
             let report = self.initiate(&connection, prefix).await;
-            self.serve(connection, true);
+            self.serve(connection, First::Session);
             return report.map_err(|error| transport_error(&error));
         }
         let deadline = Instant::now() + PATIENCE;

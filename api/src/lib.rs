@@ -5,6 +5,7 @@
 
 mod error;
 mod facts;
+mod gossip;
 mod state;
 mod watch;
 
@@ -13,6 +14,10 @@ pub use facts::{
     ExplainRequest, ExplainResponse, FactRow, FactsPage, GrantRow, GrantsResponse, KeyRow, KeysPage, LinkRow,
     PlanRequest, PlanResponse, PostFacts, RefusalRow, RefusalsResponse, RejectedRow, RevocationRow,
     VerdictRow, VerdictsResponse,
+};
+pub use gossip::{
+    Done, EventRequest, GossipRow, JoinRequest, JoinResponse, MemberRow, MembersResponse, QueryRequest,
+    QueryResponse, ResponseRow,
 };
 pub use state::{
     Counts, DigestResponse, Digests, PeerRow, StatusResponse, SyncReport, SyncRequest, TrafficRow,

@@ -9,6 +9,7 @@ use crate::commands::grant::GrantArgs;
 use crate::commands::import::ImportArgs;
 use crate::commands::inspect::{DigestArgs, ExplainArgs, RefusalsArgs, StatusArgs, SyncArgs};
 use crate::commands::key::KeygenArgs;
+use crate::commands::members::{EventArgs, JoinArgs, LeaveArgs, MembersArgs, QueryArgs};
 use crate::commands::render::RenderArgs;
 use crate::commands::revoke::FloorArgs;
 use crate::commands::verify::VerifyArgs;
@@ -48,7 +49,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     Demo(DemoArgs),
     Keygen(KeygenArgs),
-    Agent(AgentArgs),
+    Agent(Box<AgentArgs>),
     Get(GetArgs),
     Set(SetArgs),
     Del(DelArgs),
@@ -62,6 +63,11 @@ pub(crate) enum Command {
     Digest(DigestArgs),
     Sync(SyncArgs),
     Refusals(RefusalsArgs),
+    Members(MembersArgs),
+    Join(JoinArgs),
+    Leave(LeaveArgs),
+    Event(EventArgs),
+    Query(QueryArgs),
     Export(ExportArgs),
     Import(ImportArgs),
     Verify(VerifyArgs),

@@ -71,6 +71,8 @@ own_codes! {
     ALLOWED_NOBODY = "agent.admits_nobody", Usage, "a peer without an id needs --allow-peers, or no answer could be admitted";
     COMMAND_FAILED = "command.failed", Error, "a command that was run on a change did not succeed; see what it said";
     TEMPLATE_INVALID = "template.invalid", Error, "the template cannot be rendered; the place is named";
+    SYNC_ELSEWHERE = "agent.sync_elsewhere", Usage, "members dial the address of gossip, and sessions are taken at another one; give the same to --sync";
+    KEYRING = "gossip.keyring", Error, "the file of --keyring cannot be read, or does not hold a JSON list of base64 keys";
     DEMO_FAILED = "demo.failed", Error, "a step of the demonstration did not hold";
 }
 
@@ -154,6 +156,38 @@ const SESSIONS: Table = &[
     ),
 ];
 
+/// Codes of gossip.
+const GOSSIP: Table = &[
+    ("gossip.off", Exit::Error, "the agent takes no part in gossip; start it with --bind"),
+    ("gossip.left", Exit::Error, "the agent has left the gossip; start it again with --join to come back"),
+    (
+        "gossip.name_lost",
+        Exit::Conflict,
+        "another member has the agent's name; start it again with another --name",
+    ),
+    (
+        "gossip.plaintext",
+        Exit::Usage,
+        "gossip on an address that is not loopback needs the cluster's key (--keyring), or --plaintext-gossip said out loud",
+    ),
+    (
+        "gossip.reserved_tag",
+        Exit::Usage,
+        "tags named kvgossip and kvg_… are the agent's own; give another name",
+    ),
+    (
+        "gossip.join_failed",
+        Exit::TimedOut,
+        "no member answered; check the addresses, the network and the keys",
+    ),
+    (
+        "gossip.refused",
+        Exit::Error,
+        "an event, a query or an answer is too long, a filter is malformed, or too much is under way",
+    ),
+    ("gossip.start", Exit::Error, "gossip cannot be started; another process may have the address"),
+];
+
 /// Codes of the store.
 const STORE: Table = &[
     (
@@ -202,7 +236,7 @@ fn table(table: Table) -> Vec<CodeInfo> {
 }
 
 /// The whole catalogue, by whom the codes come from.
-pub(crate) fn sections() -> [(&'static str, Vec<CodeInfo>); 6] {
+pub(crate) fn sections() -> [(&'static str, Vec<CodeInfo>); 7] {
     let facts = Code::ALL.iter().map(|code| CodeInfo {
         code: code.as_str(),
         exit: of_fact(*code),
@@ -224,6 +258,7 @@ pub(crate) fn sections() -> [(&'static str, Vec<CodeInfo>); 6] {
         ("Reaching an agent", client.collect()),
         ("The HTTP API", table(HTTP)),
         ("Between replicas", peers.chain(table(SESSIONS)).collect()),
+        ("Gossip", table(GOSSIP)),
         ("The store", table(STORE)),
     ]
 }

@@ -213,11 +213,14 @@ impl AgentClient {
         self.post("/v1/sync", &request, Some(limit)).await
     }
 
-    async fn read<T: DeserializeOwned>(&self, target: impl Into<String>) -> Result<T, ClientError> {
+    pub(crate) async fn read<T: DeserializeOwned>(
+        &self,
+        target: impl Into<String>,
+    ) -> Result<T, ClientError> {
         self.json(&self.0.ask(Ask::new(Method::GET, target)).await?)
     }
 
-    async fn post<T: DeserializeOwned>(
+    pub(crate) async fn post<T: DeserializeOwned>(
         &self,
         target: &str,
         body: &impl Serialize,

@@ -15,6 +15,7 @@ mod error;
 mod export;
 mod http;
 mod live;
+mod members;
 mod query;
 mod tls;
 mod token;

@@ -4,7 +4,7 @@
 //! - [`Storage`] is what it asks of a store; [`MemoryStorage`] is one, and there is a durable one behind the
 //!   feature `fjall`.
 //! - [`session`] makes two replicas equal, [`tree`] is what lets them find where they differ, [`scheduler`] says
-//!   whom to sync with and when.
+//!   with which connected peer to sync and when, and [`survey`] finds out who of a cluster differs.
 //!
 //! Nothing here reads a clock, draws a random number or opens a socket.
 
@@ -17,6 +17,7 @@ mod replica;
 pub mod scheduler;
 pub mod session;
 mod storage;
+pub mod survey;
 pub mod tree;
 mod view;
 

@@ -13,6 +13,11 @@ pub const FANOUT: usize = 3;
 pub const COMPARE_US: u64 = 30_000_000;
 /// The side that was dialled leaves the first session to the one that dialled, for this long.
 pub const YIELD_US: u64 = 300_000;
+/// A member that was connected is compared with after about this time, unless gossip has told its root before.
+pub const MEMBER_GRACE_US: u64 = 1_500_000;
+/// Members that were connected are compared with one after the other; a session that goes on for longer than this
+/// does not hold up the others.
+pub const HOLD_US: u64 = 30_000_000;
 /// The first retry after a failure comes within twice this time.
 pub const FIRST_RETRY_US: u64 = 100_000;
 /// A session that goes on for longer is not counted as passing a change on.
@@ -22,6 +27,19 @@ pub const MAX_RETRY_US: u64 = 30_000_000;
 
 /// A peer: its replica id.
 pub type PeerId = [u8; 32];
+/// A connection: a number that no other one of this process has.
+pub type ConnectionId = u64;
+
+/// What comes first on a new connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum First {
+    /// A session at once: this side dialled a peer that it was told to stay connected with.
+    Session,
+    /// The other side's session; if none comes, one of ours.
+    TheirSession,
+    /// Nothing: gossip finds out who differs. To be sure, a session follows soon, when no other is under way.
+    Gossip,
+}
 
 /// How a session ended, as far as the next one depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,16 +56,25 @@ pub enum SessionEnd {
     Failed,
 }
 
+/// Why a session is due with a peer that may be equal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wish {
+    Nothing,
+    /// A comparison that can wait until no session is under way.
+    Comparison,
+    Session,
+}
+
 #[derive(Clone, Debug)]
 struct Peer {
+    connection: ConnectionId,
     /// The root that both sides were last known to hold.
     equal: Option<Digest>,
     /// When the session that is under way began.
     in_session: Option<u64>,
     /// Not before this time.
     earliest_us: u64,
-    /// Whether a session is due even if the roots are known to be equal.
-    forced: bool,
+    wish: Wish,
     failures: u32,
     /// Sessions in a row after which both sides still differed.
     unfinished: u32,
@@ -55,8 +82,10 @@ struct Peer {
 
 /// Decides whom to sync with next.
 ///
-/// Feed it with `peer_up`, `peer_down`, `root_changed`, `session_started` and `session_ended`; ask
+/// Feed it with `peer_up`, `peer_down`, `root_changed`, `heard_root`, `session_started` and `session_ended`; ask
 /// [`Scheduler::poll`] for peers until there is none, and again at [`Scheduler::poll_timeout`].
+///
+/// What is told of a connection that another one has replaced changes nothing.
 #[derive(Clone, Debug)]
 pub struct Scheduler {
     peers: BTreeMap<PeerId, Peer>,
@@ -76,14 +105,19 @@ impl Scheduler {
         this
     }
 
-    /// A connection stands. The side that was dialled waits a little for the other one's session.
-    pub fn peer_up(&mut self, peer: PeerId, we_dialled: bool, now_us: u64) {
-        let wait = if we_dialled { 0 } else { YIELD_US };
+    /// A connection stands; it takes the place of any other with the same peer.
+    pub fn peer_up(&mut self, peer: PeerId, connection: ConnectionId, first: First, now_us: u64) {
+        let (wish, wait) = match first {
+            First::Session => (Wish::Session, 0),
+            First::TheirSession => (Wish::Session, YIELD_US),
+            First::Gossip => (Wish::Comparison, self.jitter(MEMBER_GRACE_US)),
+        };
         let state = Peer {
+            connection,
             equal: None,
             in_session: None,
             earliest_us: now_us + wait,
-            forced: true,
+            wish,
             failures: 0,
             unfinished: 0,
         };
@@ -91,8 +125,10 @@ impl Scheduler {
     }
 
     /// The connection is gone.
-    pub fn peer_down(&mut self, peer: &PeerId) {
-        self.peers.remove(peer);
+    pub fn peer_down(&mut self, peer: &PeerId, connection: ConnectionId) {
+        if self.peers.get(peer).is_some_and(|peer| peer.connection == connection) {
+            self.peers.remove(peer);
+        }
     }
 
     /// The replica's state changed.
@@ -104,23 +140,34 @@ impl Scheduler {
         }
     }
 
+    /// Somebody says that the peer holds `root`. It is a hint: it can save a comparison, and cause none.
+    pub fn heard_root(&mut self, peer: &PeerId, root: Digest) {
+        let own = self.root;
+        if let Some(peer) = self.peers.get_mut(peer).filter(|_| root == own) {
+            peer.equal = Some(root);
+            if peer.wish == Wish::Comparison {
+                peer.wish = Wish::Nothing;
+            }
+        }
+    }
+
     /// A session with the peer began, whoever began it.
-    pub fn session_started(&mut self, peer: &PeerId, now_us: u64) {
-        if let Some(peer) = self.peers.get_mut(peer) {
+    pub fn session_started(&mut self, peer: &PeerId, connection: ConnectionId, now_us: u64) {
+        if let Some(peer) = self.on(peer, connection) {
             peer.in_session = Some(now_us);
-            peer.forced = false;
+            peer.wish = Wish::Nothing;
         }
     }
 
     /// The session with the peer ended.
-    pub fn session_ended(&mut self, peer: &PeerId, end: SessionEnd, now_us: u64) {
+    pub fn session_ended(&mut self, peer: &PeerId, connection: ConnectionId, end: SessionEnd, now_us: u64) {
         let jitter = self.jitter(FIRST_RETRY_US);
-        let Some(state) = self.peers.get_mut(peer) else { return };
+        let Some(state) = self.on(peer, connection) else { return };
         state.in_session = None;
         let doublings = match end {
             SessionEnd::Equal(root) => {
                 state.equal = Some(root);
-                state.forced = false;
+                state.wish = Wish::Nothing;
                 state.failures = 0;
                 state.unfinished = 0;
                 state.earliest_us = now_us;
@@ -143,10 +190,14 @@ impl Scheduler {
             }
         };
         state.equal = None;
-        state.forced = true;
+        state.wish = Wish::Session;
         let first = FIRST_RETRY_US / 2 + jitter / 2;
         let wait = (first << doublings.saturating_sub(1)).min(MAX_RETRY_US + jitter);
         state.earliest_us = now_us + wait;
+    }
+
+    fn on(&mut self, peer: &PeerId, connection: ConnectionId) -> Option<&mut Peer> {
+        self.peers.get_mut(peer).filter(|peer| peer.connection == connection)
     }
 
     /// Whether the peer is known to hold what gives this root.
@@ -154,28 +205,41 @@ impl Scheduler {
         self.peers.get(peer).is_some_and(|peer| peer.equal == Some(*root))
     }
 
-    /// The next peer to begin a session with, if one is due.
-    pub fn poll(&mut self, now_us: u64) -> Option<PeerId> {
+    /// The next peer to begin a session with, and on which connection, if one is due.
+    pub fn poll(&mut self, now_us: u64) -> Option<(PeerId, ConnectionId)> {
         if now_us >= self.compare_at_us {
             self.compare_at_us = now_us + self.jitter(COMPARE_US);
             let random = self.next_random();
             let at = random as usize % self.peers.len().max(1);
             if let Some(peer) = self.peers.values_mut().nth(at) {
-                peer.forced = true;
+                peer.wish = Wish::Session;
             }
         }
-        let forced = self.peers.iter().filter(|(_, peer)| peer.forced);
-        if let Some(peer) = forced.filter(|(_, peer)| peer.is_free(now_us)).map(|(id, _)| *id).next() {
-            return Some(peer);
-        }
-        if self.spread_at_us.is_none_or(|at| now_us < at) {
-            return None;
-        }
-        self.spread(now_us)
+        let peer = self.wished(now_us).or_else(|| self.spread(now_us))?;
+        Some((peer, self.peers[&peer].connection))
+    }
+
+    fn wished(&self, now_us: u64) -> Option<PeerId> {
+        let quiet = now_us >= self.quiet_at_us(now_us);
+        let due = |peer: &Peer| match peer.wish {
+            Wish::Nothing => false,
+            Wish::Comparison => quiet && peer.is_free(now_us),
+            Wish::Session => peer.is_free(now_us),
+        };
+        self.peers.iter().find(|(_, peer)| due(peer)).map(|(id, _)| *id)
+    }
+
+    /// When the last of the sessions that are under way holds up nobody any more, if none ends before.
+    fn quiet_at_us(&self, now_us: u64) -> u64 {
+        let began = self.peers.values().filter_map(|peer| peer.in_session);
+        began.map(|began_us| began_us + HOLD_US).max().unwrap_or(now_us)
     }
 
     /// Passes what changed on to some peer that is not known to have it.
     fn spread(&mut self, now_us: u64) -> Option<PeerId> {
+        if self.spread_at_us.is_none_or(|at| now_us < at) {
+            return None;
+        }
         let root = self.root;
         let known = self.peers.values().filter(|peer| peer.equal == Some(root)).count();
         let lacking: Vec<PeerId> =
@@ -212,9 +276,14 @@ impl Scheduler {
             let free = lacking.clone().filter(|peer| peer.in_session.is_none());
             free.map(move |peer| peer.earliest_us.max(wait))
         });
-        let waiting = self.peers.values().filter(|peer| peer.forced && peer.in_session.is_none());
-        let forced = waiting.map(|peer| peer.earliest_us);
-        spread.chain(forced).min().unwrap_or(u64::MAX).min(self.compare_at_us)
+        let quiet_at_us = self.quiet_at_us(now_us);
+        let wished = self.peers.values().filter(|peer| peer.in_session.is_none());
+        let wished = wished.filter_map(|peer| match peer.wish {
+            Wish::Nothing => None,
+            Wish::Comparison => Some(peer.earliest_us.max(quiet_at_us)),
+            Wish::Session => Some(peer.earliest_us),
+        });
+        spread.chain(wished).min().unwrap_or(u64::MAX).min(self.compare_at_us)
     }
 
     /// From half of `around` to one and a half times it.
@@ -238,140 +307,5 @@ impl Peer {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ROOT: Digest = Digest([1; 32]);
-    const OTHER: Digest = Digest([2; 32]);
-
-    fn peer(number: u8) -> PeerId {
-        [number; 32]
-    }
-
-    /// Every peer that is asked for at a time, each session begun at once.
-    fn drain(scheduler: &mut Scheduler, now_us: u64) -> Vec<PeerId> {
-        let mut all = Vec::new();
-        while let Some(peer) = scheduler.poll(now_us) {
-            scheduler.session_started(&peer, now_us);
-            all.push(peer);
-            assert!(all.len() <= 100, "the scheduler does not come to rest");
-        }
-        all
-    }
-
-    fn connected(count: u8) -> Scheduler {
-        let mut scheduler = Scheduler::new(ROOT, 7, 0);
-        for number in 0..count {
-            scheduler.peer_up(peer(number), true, 0);
-        }
-        assert_eq!(drain(&mut scheduler, 0).len(), usize::from(count));
-        for number in 0..count {
-            scheduler.session_ended(&peer(number), SessionEnd::Equal(ROOT), 1);
-        }
-        assert!(drain(&mut scheduler, 1).is_empty());
-        scheduler
-    }
-
-    #[test]
-    fn a_change_goes_to_three_peers_after_a_pause() {
-        let mut scheduler = connected(10);
-        scheduler.root_changed(OTHER, 10);
-        assert_eq!(scheduler.poll(10), None);
-        assert_eq!(scheduler.poll_timeout(10), 10 + GATHER_US);
-        let chosen = drain(&mut scheduler, 10 + GATHER_US);
-        assert_eq!(chosen.len(), FANOUT);
-        for id in &chosen {
-            scheduler.session_ended(id, SessionEnd::Equal(OTHER), 40_000);
-        }
-        assert!(drain(&mut scheduler, 50_000).is_empty(), "three know it, and pass it on");
-    }
-
-    #[test]
-    fn a_failed_session_is_tried_again_within_a_second_and_then_more_rarely() {
-        let mut scheduler = connected(1);
-        let mut now = 10;
-        let mut waits = Vec::new();
-        for _ in 0..14 {
-            scheduler.session_ended(&peer(0), SessionEnd::Failed, now);
-            let next = scheduler.poll_timeout(now);
-            waits.push(next - now);
-            now = next;
-            // The comparison now and then may come first.
-            while drain(&mut scheduler, now).is_empty() {
-                now = scheduler.poll_timeout(now);
-            }
-        }
-        assert!(waits[0] <= 1_000_000, "{waits:?}");
-        assert!(waits[13] >= 5_000_000 && waits[13] <= 2 * MAX_RETRY_US, "{waits:?}");
-    }
-
-    #[test]
-    fn whoever_was_dialled_waits_and_then_begins() {
-        let mut scheduler = Scheduler::new(ROOT, 7, 0);
-        scheduler.peer_up(peer(1), false, 0);
-        assert_eq!(scheduler.poll(0), None);
-        assert_eq!(scheduler.poll_timeout(0), YIELD_US);
-        assert_eq!(scheduler.poll(YIELD_US), Some(peer(1)));
-    }
-
-    #[test]
-    fn now_and_then_an_equal_peer_is_compared_with() {
-        let mut scheduler = connected(3);
-        let next = scheduler.poll_timeout(1);
-        assert!((COMPARE_US / 2..=2 * COMPARE_US).contains(&next));
-        assert_eq!(drain(&mut scheduler, next).len(), 1);
-    }
-
-    #[test]
-    fn changes_during_a_session_are_passed_on_after_it() {
-        let mut scheduler = connected(1);
-        scheduler.root_changed(OTHER, 10);
-        assert_eq!(drain(&mut scheduler, 10 + GATHER_US), [peer(0)]);
-        scheduler.root_changed(Digest([3; 32]), 30_000);
-        scheduler.session_ended(&peer(0), SessionEnd::Equal(OTHER), 40_000);
-        assert_eq!(drain(&mut scheduler, 60_000), [peer(0)]);
-    }
-
-    #[test]
-    fn while_nobody_can_be_asked_there_is_a_time_to_wait_until() {
-        // One peer is equal, one is in a long session, one backs off.
-        let mut scheduler = connected(3);
-        scheduler.session_started(&peer(1), 5);
-        scheduler.session_ended(&peer(2), SessionEnd::Failed, 5);
-        scheduler.root_changed(OTHER, 10);
-        scheduler.session_started(&peer(0), 10);
-        scheduler.session_ended(&peer(0), SessionEnd::Equal(OTHER), 11);
-        for now in (10..5_000_000).step_by(1_000) {
-            let asked = drain(&mut scheduler, now);
-            for id in asked {
-                scheduler.session_ended(&id, SessionEnd::Failed, now);
-            }
-            assert!(scheduler.poll_timeout(now) > now, "it would spin at {now}");
-        }
-    }
-
-    #[test]
-    fn three_long_sessions_do_not_keep_a_change_from_the_others() {
-        let mut scheduler = connected(5);
-        for number in 0..3 {
-            scheduler.session_started(&peer(number), 5);
-        }
-        scheduler.root_changed(OTHER, 10);
-        let chosen = drain(&mut scheduler, 10 + GATHER_US);
-        assert_eq!(chosen.len(), 2, "both that are free hear of it");
-    }
-
-    #[test]
-    fn a_peer_that_never_comes_to_an_end_is_asked_more_and_more_rarely() {
-        let mut scheduler = connected(1);
-        let mut now = 10;
-        let mut waits = Vec::new();
-        for _ in 0..16 {
-            scheduler.session_ended(&peer(0), SessionEnd::Unfinished, now);
-            let due = scheduler.peers[&peer(0)].earliest_us;
-            waits.push(due - now);
-            now = due;
-        }
-        assert!(waits[0] < 200_000 && waits[15] > 5_000_000, "{waits:?}");
-    }
-}
+#[path = "scheduler_tests.rs"]
+mod tests;

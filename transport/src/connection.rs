@@ -9,9 +9,13 @@ use crate::slot::{Slot, SlotGuard};
 use crate::stream::{Context, SessionStream};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::Instant;
+
+/// The number of the next connection.
+static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
 
 /// What the handshake cost on the wire: UDP payloads up to the admission by both sides.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,6 +36,7 @@ pub struct Connection {
 
 #[derive(Debug)]
 struct Inner {
+    number: u64,
     quic: quinn::Connection,
     local: ReplicaId,
     peer: ReplicaId,
@@ -74,6 +79,7 @@ impl Connection {
         let (opened, opened_by_peer) = mpsc::channel(2);
         tokio::spawn(take_streams(quic.clone(), Arc::clone(&slot), opened));
         let inner = Inner {
+            number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),
             quic,
             local: facts.local,
             peer: facts.peer,
@@ -87,6 +93,11 @@ impl Connection {
             opened_by_peer: Mutex::new(opened_by_peer),
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// A number that no other connection of this process has.
+    pub fn number(&self) -> u64 {
+        self.inner.number
     }
 
     /// The other replica.

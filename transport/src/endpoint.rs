@@ -9,6 +9,7 @@ use crate::error::TransportError;
 use crate::id::ReplicaId;
 use crate::key::ReplicaKey;
 use crate::limits::{ACCEPT_QUEUE, Limits};
+use crate::link::{self, LinkFilter};
 use crate::log_limit::LogLimit;
 use crate::pending::Pending;
 use crate::verifier::Outcome;
@@ -72,13 +73,24 @@ impl Endpoint {
         admission: Arc<dyn Admission>,
         limits: Limits,
     ) -> Result<Self, TransportError> {
+        Self::bind_filtered(address, key, admission, limits, None)
+    }
+
+    /// The same, with a filter that loses what it does not let pass: fault injection for tests and demonstrations.
+    pub fn bind_filtered(
+        address: SocketAddr,
+        key: ReplicaKey,
+        admission: Arc<dyn Admission>,
+        limits: Limits,
+        filter: Option<LinkFilter>,
+    ) -> Result<Self, TransportError> {
         let bind = |source| TransportError::Bind { address, source };
         let socket = UdpSocket::bind(address).map_err(bind)?;
         let configs = Configs::new(key, admission, &limits)?;
-        let quic = quinn::Endpoint::new(
+        let quic = quinn::Endpoint::new_with_abstract_socket(
             endpoint_config(configs.key()),
             Some(configs.default_server()),
-            socket,
+            link::wrap(socket, filter).map_err(bind)?,
             Arc::new(quinn::TokioRuntime),
         )
         .map_err(bind)?;

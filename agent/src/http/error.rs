@@ -1,6 +1,6 @@
 //! Saying no, with a status, a stable code and advice.
 
-use crate::agent::WriteError;
+use crate::error::WriteError;
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::http::{StatusCode, header};

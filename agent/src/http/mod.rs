@@ -4,6 +4,7 @@ mod authority;
 mod error;
 mod facts;
 mod gate;
+mod gossip;
 mod inspect;
 mod kv;
 mod limits;
@@ -74,6 +75,11 @@ pub fn router(agent: Agent, door: Door) -> Router {
         .route("/v1/status", get(inspect::status))
         .route("/v1/digest", get(inspect::digest))
         .route("/v1/sync", post(inspect::sync))
+        .route("/v1/members", get(gossip::members))
+        .route("/v1/join", post(gossip::join))
+        .route("/v1/leave", post(gossip::leave))
+        .route("/v1/event", post(gossip::event))
+        .route("/v1/query", post(gossip::query))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(inspect::ready))
         .route("/metrics", get(inspect::metrics))

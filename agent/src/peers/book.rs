@@ -44,6 +44,10 @@ impl Book {
         });
     }
 
+    pub(super) fn last_sync(&self, peer: &ReplicaId) -> Option<SyncReport> {
+        self.lock().get(peer).and_then(|memory| memory.last_sync.clone())
+    }
+
     /// Listed peers first, then those that dialled this replica.
     pub(super) fn rows(
         &self,

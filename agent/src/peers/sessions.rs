@@ -1,6 +1,7 @@
 //! Sessions with connected peers, whoever begins them.
 
 use super::{Peers, random};
+use crate::clock;
 use crate::committer::Store;
 use crate::intake::Intake;
 use crate::report::{error_of, session_end, sync_report};
@@ -68,8 +69,9 @@ impl Peers {
                 stream.abort(Code::Busy);
                 continue;
             };
-            self.scheduler().session_started(connection.peer().as_bytes(), self.inner.clock.now_us());
-            self.run(connection.peer(), stream, PathPrefix::root(), false).await;
+            let now = self.inner.clock.now_us();
+            self.scheduler().session_started(connection.peer().as_bytes(), connection.number(), now);
+            self.run(connection, stream, PathPrefix::root(), false).await;
             drop(place);
         }
     }
@@ -80,20 +82,20 @@ impl Peers {
         connection: &Connection,
         prefix: PathPrefix,
     ) -> Result<SyncReport, TransportError> {
-        let peer = connection.peer();
+        let (peer, number) = (connection.peer(), connection.number());
         match connection.open_session().await {
             Ok(stream) => {
-                self.scheduler().session_started(peer.as_bytes(), self.inner.clock.now_us());
+                self.scheduler().session_started(peer.as_bytes(), number, self.inner.clock.now_us());
                 // In a task of its own: whoever asked may go, and the session still ends as it should.
-                let peers = self.clone();
-                let run = async move { peers.run(peer, stream, prefix, true).await };
+                let (peers, connection) = (self.clone(), connection.clone());
+                let run = async move { peers.run(&connection, stream, prefix, true).await };
                 self.inner.tasks.spawn(run).await.map_err(|_| TransportError::ClosedHere)
             }
             // The session that is under way will end, and says so.
             Err(error) if matches!(error, TransportError::Busy) => Err(error),
             Err(error) => {
                 let now = self.inner.clock.now_us();
-                self.scheduler().session_ended(peer.as_bytes(), SessionEnd::Failed, now);
+                self.scheduler().session_ended(peer.as_bytes(), number, SessionEnd::Failed, now);
                 self.inner.wake.notify_one();
                 Err(error)
             }
@@ -102,17 +104,21 @@ impl Peers {
 
     async fn run(
         &self,
-        peer: ReplicaId,
+        connection: &Connection,
         stream: SessionStream,
         scope: PathPrefix,
         initiated: bool,
     ) -> SyncReport {
+        let (peer, number) = (connection.peer(), connection.number());
         let host = Arc::new(PeerHost { host: self.inner.host.clone(), peer: peer.to_string() });
         let options = SessionOptions { scope, nonce: random().to_le_bytes(), takes_facts: true };
         let report = run_session(stream, options, host).await;
         log(peer, &report);
         let end = session_end(&report);
-        self.scheduler().session_ended(peer.as_bytes(), end, self.inner.clock.now_us());
+        if let SessionEnd::Equal(root) = end {
+            self.inner.roots.heard(peer, root, clock::now());
+        }
+        self.scheduler().session_ended(peer.as_bytes(), number, end, self.inner.clock.now_us());
         self.inner.wake.notify_one();
         let row = sync_report(peer, initiated, &report);
         self.inner.host.intake.metrics().session(&row);

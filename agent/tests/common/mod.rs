@@ -26,9 +26,9 @@ fn make() -> Made {
     Made { key, pem }
 }
 
-/// Root, two entities, and four replica keys.
+/// Root, two entities, and six replica keys.
 pub static KEYS: LazyLock<Vec<Made>> = LazyLock::new(|| {
-    let makers: Vec<_> = (0..7).map(|_| std::thread::spawn(make)).collect();
+    let makers: Vec<_> = (0..9).map(|_| std::thread::spawn(make)).collect();
     makers.into_iter().map(|maker| maker.join().expect("a key is made")).collect()
 });
 
@@ -54,7 +54,7 @@ pub fn cluster() -> ClusterId {
 
 pub fn config(number: usize) -> Config {
     let mut config = Config::new(root().public().clone(), replica_key(number));
-    config.allowed = (0..4).map(replica_id).collect();
+    config.allowed = (0..6).map(replica_id).collect();
     config
 }
 

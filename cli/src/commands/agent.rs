@@ -1,5 +1,6 @@
 //! `kvgossip agent`: one replica, until it is told to stop.
 
+use super::agent_gossip::GossipArgs;
 use crate::codes;
 use crate::commands::key;
 use crate::dev::Dev;
@@ -13,19 +14,19 @@ use kvgossip_engine::StorageError;
 use kvgossip_grants::Signer;
 use kvgossip_transport::{AllowList, ReplicaKey};
 use std::io::{self, IsTerminal};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-/// Where sessions are taken unless told otherwise.
-const DEFAULT_SYNC: &str = "127.0.0.1:7947";
 /// Some free port of the loopback.
 const FREE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 /// The store's place in the data directory.
 const STORE_DIR: &str = "store";
 /// Bits of the replica key that is made at the first start.
 const REPLICA_KEY_BITS: usize = 2048;
+/// Where sessions are taken unless told otherwise.
+const DEFAULT_SYNC_PORT: u16 = 7947;
 
 /// The public key of the cluster's root, in the data directory.
 pub(crate) const ROOT_NAME: &str = "root.pub.pem";
@@ -58,7 +59,8 @@ pub(crate) struct AgentArgs {
     /// A private key that `set` and `del` may sign with over the socket [env: KVGOSSIP_IDENTITY].
     #[arg(long, value_name = "K.pem")]
     identity: Option<PathBuf>,
-    /// Where sessions with peers are taken (UDP) [default: 127.0.0.1:7947].
+    /// Where sessions with peers are taken (UDP) [default: port 7947 at the address of --bind, else
+    /// 127.0.0.1:7947].
     #[arg(long, value_name = "ADDR:PORT")]
     sync: Option<SocketAddr>,
     /// Where HTTP is served (TCP); other than on a loopback address only with --tls-cert and --tls-key
@@ -95,6 +97,8 @@ pub(crate) struct AgentArgs {
     /// bring the rest. What no peer has is lost.
     #[arg(long)]
     accept_rollback: bool,
+    #[command(flatten)]
+    gossip: GossipArgs,
     /// How the log is written.
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
     log_format: LogFormat,
@@ -159,6 +163,9 @@ async fn run(args: &AgentArgs, config: Config, opened: Opened, dev: Option<&Dev>
         cluster = %root.cluster(), keys = view.entries().len(), root = %view.root(),
         "replica {} takes sessions on {}", agent.peers().id(), agent.peers().address()
     );
+    if let Ok(gossip) = agent.gossip() {
+        tracing::info!("gossip on {}", gossip.address());
+    }
     if let Some(http) = agent.http_address() {
         let scheme = if agent.tls().is_some() { "https" } else { "http" };
         tracing::info!("HTTP on {scheme}://{http} and in {}", socket.display());
@@ -232,8 +239,11 @@ fn config(args: &AgentArgs, dir: &Path) -> Result<Config> {
     let identity = identity.as_deref().map(files::signing_key).transpose()?;
     let token = args.token_file.as_deref().map(files::token).transpose()?;
     let allowed = allow_list(args)?;
+    let default_ip = args.gossip.public_address().map_or(Ipv4Addr::LOCALHOST.into(), |address| address.ip());
+    let sync = args.sync.unwrap_or(SocketAddr::new(default_ip, DEFAULT_SYNC_PORT));
+    args.gossip.check_sync(sync)?;
     let open_target = args.peers.iter().find(|peer| peer.id.is_none());
-    if let Some(open) = open_target.filter(|_| allowed.is_empty()) {
+    if let Some(open) = open_target.filter(|_| allowed.is_empty() && args.gossip.public_address().is_none()) {
         let message = format!("no replica may answer at {}: none is admitted", open.address);
         return Err(Failure::new(codes::ALLOWED_NOBODY, message)
             .note("write --peer ID@ADDR, or list the ids of your replicas in a file for --allow-peers"));
@@ -241,7 +251,8 @@ fn config(args: &AgentArgs, dir: &Path) -> Result<Config> {
     make_dir(dir)?;
     let mut config = Config::new(root, replica_key(args, dir)?);
     config.identity = identity;
-    config.sync = args.sync.map_or_else(|| address(DEFAULT_SYNC), Ok)?;
+    config.sync = sync;
+    config.gossip = args.gossip.config(dir)?;
     config.http = Some(http);
     config.tls = tls;
     config.store_dir = Some(dir.join(STORE_DIR));

@@ -1,6 +1,7 @@
 //! What each verb does, one file for each group.
 
 pub(crate) mod agent;
+mod agent_gossip;
 pub(crate) mod entry;
 pub(crate) mod export;
 pub(crate) mod fsck;
@@ -9,6 +10,7 @@ pub(crate) mod import;
 mod import_dir;
 pub(crate) mod inspect;
 pub(crate) mod key;
+pub(crate) mod members;
 mod rehearse;
 pub(crate) mod render;
 pub(crate) mod revoke;
@@ -40,6 +42,11 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
         Command::Status(args) => inspect::status(&args, format),
         Command::Digest(args) => inspect::digest(&args, format),
         Command::Sync(args) => inspect::sync(&args, format),
+        Command::Members(args) => members::members(&args, format),
+        Command::Join(args) => members::join(&args, format),
+        Command::Leave(args) => members::leave(&args, format),
+        Command::Event(args) => members::event(&args, format),
+        Command::Query(args) => members::query(&args, format),
         Command::Refusals(args) => inspect::refusals(&args, format),
         Command::Export(args) => export::export(&args, format),
         Command::Import(args) => import::import(&args, format),

@@ -2,6 +2,7 @@
 //!
 //! Needs the program `serf` (Debian's package `serf`, or a release of Serf) on the PATH.
 
+mod agent;
 mod common;
 mod departures;
 mod exchange;

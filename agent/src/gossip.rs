@@ -1,0 +1,284 @@
+//! Membership: who else is a live replica of the cluster, and who of them differs.
+//!
+//! The membership layer carries names, addresses, tags and questions; it is never trusted with more than hints. A
+//! member that announces the id of a replica of this cluster is vouched for, so that it is admitted; whom to sync with
+//! is decided by [`kvgossip_engine::survey`].
+
+mod config;
+mod directory;
+mod keyring;
+mod roots;
+mod rows;
+mod tags;
+mod task;
+
+pub use config::{DEFAULT_GOSSIP_PORT, GossipConfig, JoinTarget, ParseJoinError};
+pub use keyring::{KeyringError, read_keyring};
+
+pub(crate) use directory::Directory;
+
+use crate::peers::Peers;
+use arc_swap::ArcSwapOption;
+use kvgossip_api::{GossipRow, MemberRow, MembersResponse, QueryResponse};
+use kvgossip_grants::ClusterId;
+use kvgossip_membership::driver::Answer;
+use kvgossip_membership::{Membership, QueryParams};
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use task::Task;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How many answers one query hands back.
+pub const MAX_ANSWERS: usize = 4096;
+
+/// Why the agent does not take part in gossip, or does not do there what it is told.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum GossipError {
+    /// It was started without.
+    #[error("this agent takes no part in gossip; start it with --bind")]
+    Off,
+    /// It has left.
+    #[error("this agent has left the gossip; restart it with --join to come back")]
+    Left,
+    /// Another member has its name.
+    #[error("another member has the name {0:?}; restart this agent under another --name")]
+    NameLost(String),
+    /// An address that is not loopback, without keys.
+    #[error(
+        "gossip on {0} would be open to whoever reaches that port; give the cluster's key with --keyring, or say --plaintext-gossip"
+    )]
+    Plaintext(SocketAddr),
+    /// A tag that the agent sets itself.
+    #[error("the tag {0} is set by the agent itself")]
+    ReservedTag(String),
+    /// Nobody could be joined.
+    #[error("{0}")]
+    Join(String),
+    /// A name or an answer that does not fit, too much at a time, a filter that is none.
+    #[error("{0}")]
+    Refused(String),
+    /// The sockets, the snapshot file or the settings.
+    #[error("gossip cannot be started: {0}")]
+    Start(kvgossip_membership::Error),
+}
+
+impl GossipError {
+    /// The stable code.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Off => "gossip.off",
+            Self::Left => "gossip.left",
+            Self::NameLost(_) => "gossip.name_lost",
+            Self::Plaintext(_) => "gossip.plaintext",
+            Self::ReservedTag(_) => "gossip.reserved_tag",
+            Self::Join(_) => "gossip.join_failed",
+            Self::Refused(_) => "gossip.refused",
+            Self::Start(_) => "gossip.start",
+        }
+    }
+}
+
+impl From<kvgossip_membership::Error> for GossipError {
+    fn from(error: kvgossip_membership::Error) -> Self {
+        match error {
+            kvgossip_membership::Error::Join(_) => Self::Join(error.to_string()),
+            kvgossip_membership::Error::Stopped => Self::Left,
+            error => Self::Refused(error.to_string()),
+        }
+    }
+}
+
+/// The agent's part in gossip. Clones share it.
+#[derive(Clone)]
+pub struct Gossip {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    /// None once this agent has left.
+    member: ArcSwapOption<Membership>,
+    address: SocketAddr,
+    encrypted: bool,
+    cluster: ClusterId,
+    directory: Arc<Directory>,
+    peers: Peers,
+    /// Why it ended by itself.
+    lost: OnceLock<String>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Gossip {
+    /// Opens the gossip port, and joins.
+    pub(crate) async fn start(
+        config: GossipConfig,
+        cluster: ClusterId,
+        peers: &Peers,
+        directory: Arc<Directory>,
+        stop: &CancellationToken,
+        tasks: &TaskTracker,
+    ) -> Result<Self, GossipError> {
+        config.check()?;
+        let encrypted = config.keyring.is_some();
+        if !encrypted && !config.is_loopback() {
+            tracing::warn!(
+                address = %config.bind, "gossip is not encrypted: whoever reaches this port can forge members"
+            );
+        }
+        let options = config.options(cluster, peers);
+        let (member, events) = Membership::start(options).await.map_err(GossipError::Start)?;
+        let inner = Inner {
+            address: member.local_addr(),
+            member: ArcSwapOption::from_pointee(member),
+            encrypted,
+            cluster,
+            directory,
+            peers: peers.clone(),
+            lost: OnceLock::new(),
+            stop: stop.child_token(),
+            tasks: tasks.clone(),
+        };
+        let gossip = Self { inner: Arc::new(inner) };
+        gossip.spawn(Task::new(gossip.clone(), config.keyring_file.clone()).run(events));
+        if !config.join.is_empty() {
+            gossip.spawn(gossip.clone().keep_joining(config.join));
+        }
+        Ok(gossip)
+    }
+
+    /// Runs a task until the agent stops or leaves.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.inner.stop.clone();
+        self.inner.tasks.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = task => {}
+            }
+        });
+    }
+
+    /// Tries until somebody answers.
+    async fn keep_joining(self, targets: Vec<JoinTarget>) {
+        let mut wait = Duration::from_millis(500);
+        let mut told = false;
+        loop {
+            match self.join(&targets).await {
+                Ok(joined) => return tracing::info!(members = joined, "joined the gossip"),
+                Err(error @ (GossipError::Left | GossipError::NameLost(_))) => {
+                    return tracing::debug!("not joined: {error}");
+                }
+                Err(error) if !told => tracing::warn!("not joined yet, trying on: {error}"),
+                Err(error) => tracing::debug!("still not joined: {error}"),
+            }
+            told = true;
+            let jitter = crate::peers::random() % 500;
+            tokio::time::sleep(wait + Duration::from_millis(jitter)).await;
+            wait = (wait * 2).min(Duration::from_secs(30));
+        }
+    }
+
+    fn member(&self) -> Result<Arc<Membership>, GossipError> {
+        match (self.inner.member.load_full(), self.inner.lost.get()) {
+            (Some(member), _) => Ok(member),
+            (None, Some(name)) => Err(GossipError::NameLost(name.clone())),
+            (None, None) => Err(GossipError::Left),
+        }
+    }
+
+    /// Contacts members, to learn of all others; gives how many answered. What happened before is not reported.
+    pub async fn join(&self, targets: &[JoinTarget]) -> Result<usize, GossipError> {
+        let member = self.member()?;
+        let (mut addresses, mut errors) = (Vec::new(), Vec::new());
+        for target in targets {
+            match target.resolve().await {
+                Ok(address) => addresses.push(address),
+                Err(error) => errors.push(format!("{target}: {error}")),
+            }
+        }
+        if addresses.is_empty() {
+            return Err(GossipError::Join(format!("cannot join: {}", errors.join("; "))));
+        }
+        Ok(member.join(&addresses, true).await?)
+    }
+
+    /// Leaves, so that the others know that it is no failure. The agent goes on serving what it has; it is not
+    /// connected with members any more, except with listed peers.
+    pub async fn leave(&self) -> Result<(), GossipError> {
+        let member = self.member()?;
+        member.leave().await?;
+        drop(member);
+        self.end();
+        Ok(())
+    }
+
+    /// Stops taking part.
+    fn end(&self) {
+        self.inner.member.store(None);
+        self.inner.stop.cancel();
+        self.inner.directory.clear();
+        self.inner.peers.set_neighbours(&std::collections::BTreeMap::new());
+        self.inner.peers.enforce_admission();
+    }
+
+    /// Sends an event to all members.
+    pub async fn event(&self, name: &str, payload: &[u8], coalesce: bool) -> Result<(), GossipError> {
+        Ok(self.member()?.user_event(name, payload, coalesce).await?)
+    }
+
+    /// Asks members, and gathers the answers until the query's time is over.
+    pub async fn query(
+        &self,
+        name: &str,
+        payload: &[u8],
+        params: QueryParams,
+    ) -> Result<QueryResponse, GossipError> {
+        let mut answers = self.member()?.query(name, payload, params).await?;
+        let mut gathered = QueryResponse::default();
+        while let Some(answer) = answers.next().await {
+            if gathered.acks.len() + gathered.responses.len() >= MAX_ANSWERS {
+                break;
+            }
+            match answer {
+                Answer::Ack(from) => gathered.acks.push(from),
+                Answer::Response { from, payload } => gathered.responses.push(rows::response(from, payload)),
+            }
+        }
+        Ok(gathered)
+    }
+
+    /// All members that are known, this one first, then by name.
+    pub async fn members(&self) -> Result<MembersResponse, GossipError> {
+        let member = self.member()?;
+        let own = member.local_member().await?;
+        let mut others = member.members().await?;
+        others.sort_by(|a, b| a.name.cmp(&b.name));
+        let row = |member, local| rows::row(member, local, self.inner.cluster, &self.inner.peers);
+        let gossip = GossipRow {
+            name: own.name.clone(),
+            address: self.inner.address.to_string(),
+            encrypted: self.inner.encrypted,
+        };
+        let members: Vec<MemberRow> = std::iter::once(row(own, true))
+            .chain(others.into_iter().map(|other| row(other, false)))
+            .collect();
+        Ok(MembersResponse { gossip: Some(gossip), members })
+    }
+
+    /// Where the agent listens for gossip.
+    pub fn address(&self) -> SocketAddr {
+        self.inner.address
+    }
+
+    /// Counters of the membership layer; none once the agent has left.
+    pub async fn stats(&self) -> Option<kvgossip_membership::core::Stats> {
+        self.member().ok()?.stats().await.ok()
+    }
+
+    /// Why gossip ended by itself, if it did.
+    pub fn failure(&self) -> Option<GossipError> {
+        self.inner.lost.get().cloned().map(GossipError::NameLost)
+    }
+}

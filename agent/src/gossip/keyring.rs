@@ -1,0 +1,92 @@
+//! The file with the cluster's gossip keys: a JSON list of base64 texts, the primary first, as Serf keeps it.
+
+use kvgossip_membership::{Key, Keyring};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// Most bytes of a keyring file.
+const MAX_LEN: u64 = 16 * 1024;
+
+/// Why a keyring file does not serve.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyringError {
+    /// It cannot be read.
+    #[error("the keyring {} cannot be read: {error}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// It holds something else.
+    #[error(
+        "the keyring {} does not hold a JSON list of one or more base64 keys of 16, 24 or 32 bytes: {reason}",
+        path.display()
+    )]
+    Malformed {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// Reads a keyring file.
+pub fn read_keyring(path: &Path) -> Result<Keyring, KeyringError> {
+    let failed = |error| KeyringError::Read { path: path.to_owned(), error };
+    let mut text = String::new();
+    std::fs::File::open(path).map_err(failed)?.take(MAX_LEN).read_to_string(&mut text).map_err(failed)?;
+    let malformed =
+        |reason: &dyn ToString| KeyringError::Malformed { path: path.to_owned(), reason: reason.to_string() };
+    let keys: Vec<String> = serde_json::from_str(&text).map_err(|error| malformed(&error))?;
+    let mut ring: Option<Keyring> = None;
+    for text in keys {
+        let key = Key::from_base64(&text).map_err(|error| malformed(&error))?;
+        match &mut ring {
+            None => ring = Some(Keyring::new(key)),
+            Some(ring) => ring.install(key).map_err(|error| malformed(&error))?,
+        }
+    }
+    ring.ok_or_else(|| malformed(&"it is empty"))
+}
+
+/// Writes a keyring file, for its owner alone: as a whole or not at all.
+pub(super) fn write_keyring(path: &Path, ring: &Keyring) -> io::Result<()> {
+    let keys: Vec<String> = ring.keys().iter().map(Key::to_base64).collect();
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let new = PathBuf::from(new);
+    // A leftover of an earlier attempt may have other readers.
+    let _ = std::fs::remove_file(&new);
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+    file.write_all(serde_json::to_string_pretty(&keys)?.as_bytes())?;
+    file.write_all(b"\n")?;
+    file.sync_all()?;
+    std::fs::rename(&new, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn reads_what_it_writes_and_says_what_is_wrong() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("keyring");
+        assert!(matches!(read_keyring(&path), Err(KeyringError::Read { .. })));
+        let key = |byte| Key::new(&[byte; 32]).expect("a key");
+        let mut ring = Keyring::new(key(1));
+        ring.install(key(2)).expect("room");
+        write_keyring(&path, &ring).expect("written");
+        write_keyring(&path, &ring).expect("written again");
+        assert_eq!(read_keyring(&path).expect("a ring"), ring);
+        assert_eq!(std::fs::metadata(&path).expect("a file").permissions().mode() & 0o777, 0o600);
+        for bad in ["", "[]", "{}", "[\"x\"]", "[\"MTIz\"]", "[1]"] {
+            std::fs::write(&path, bad).expect("written");
+            assert!(matches!(read_keyring(&path), Err(KeyringError::Malformed { .. })), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! The question `kvgossip` and its answer: the root that a replica holds.
+//!
+//! Both are `01`, eight bytes of the cluster's id, the replica's id and its root digest; what follows is skipped.
+
+use super::tags::{CLUSTER_BYTES, cluster_prefix};
+use kvgossip_grants::{ClusterId, Digest};
+use kvgossip_transport::ReplicaId;
+
+/// The query's name.
+pub(super) const QUERY: &str = "kvgossip";
+const VERSION: u8 = 1;
+const LEN: usize = 1 + CLUSTER_BYTES + 32 + 32;
+
+/// What a replica holds, as it says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Roots {
+    pub(super) replica: ReplicaId,
+    pub(super) root: Digest,
+}
+
+impl Roots {
+    pub(super) fn encode(&self, cluster: ClusterId) -> Vec<u8> {
+        let mut bytes = vec![VERSION];
+        bytes.extend(cluster_prefix(cluster));
+        bytes.extend(self.replica.as_bytes());
+        bytes.extend(self.root.as_bytes());
+        bytes
+    }
+
+    /// None for other versions and clusters, and for what is too short.
+    pub(super) fn decode(bytes: &[u8], cluster: ClusterId) -> Option<Self> {
+        let bytes: &[u8; LEN] = bytes.first_chunk()?;
+        let (version, rest) = bytes.split_first()?;
+        let (prefix, rest) = rest.split_first_chunk::<CLUSTER_BYTES>()?;
+        let (replica, rest) = rest.split_first_chunk::<32>()?;
+        let (root, _) = rest.split_first_chunk::<32>()?;
+        let ours = *version == VERSION && *prefix == cluster_prefix(cluster);
+        ours.then_some(Self { replica: ReplicaId::from_bytes(*replica), root: Digest(*root) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bytes_are_these() {
+        let cluster = ClusterId([0xcc; 32]);
+        let roots = Roots { replica: ReplicaId::from_bytes([0x11; 32]), root: Digest([0x22; 32]) };
+        let mut bytes = roots.encode(cluster);
+        assert_eq!(bytes, [&[1][..], &[0xcc; 8], &[0x11; 32], &[0x22; 32]].concat());
+        assert_eq!(Roots::decode(&bytes, cluster), Some(roots));
+        assert_eq!(Roots::decode(&bytes[..72], cluster), None, "too short");
+        bytes.extend(b"later versions may say more");
+        assert_eq!(Roots::decode(&bytes, cluster), Some(roots));
+        assert_eq!(Roots::decode(&bytes, ClusterId([1; 32])), None);
+        bytes[0] = 2;
+        assert_eq!(Roots::decode(&bytes, cluster), None);
+        assert_eq!(Roots::decode(&[], cluster), None);
+    }
+}

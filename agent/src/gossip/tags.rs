@@ -1,0 +1,75 @@
+//! The tags by which replicas of a cluster find each other.
+
+use kvgossip_grants::ClusterId;
+use kvgossip_membership::Tags;
+use kvgossip_transport::ReplicaId;
+
+/// The version of what these tags and the query mean.
+const VERSION: (&str, &str) = ("kvgossip", "1");
+/// Where the replica takes sessions, at the member's address.
+const PORT: &str = "kvg_port";
+/// The first eight bytes of the cluster's id, in hexadecimal.
+pub(super) const CLUSTER: &str = "kvg_cluster";
+/// The replica's id.
+const ID: &str = "kvg_id";
+
+/// Bytes of a cluster's id that gossip carries.
+pub(super) const CLUSTER_BYTES: usize = 8;
+
+/// Whether only the agent itself sets this tag.
+pub(super) fn is_reserved(name: &str) -> bool {
+    name == VERSION.0 || name.starts_with("kvg_")
+}
+
+/// The beginning of the cluster's id.
+pub(super) fn cluster_prefix(cluster: ClusterId) -> [u8; CLUSTER_BYTES] {
+    let mut prefix = [0; CLUSTER_BYTES];
+    prefix.copy_from_slice(&cluster.as_bytes()[..CLUSTER_BYTES]);
+    prefix
+}
+
+/// The same in hexadecimal.
+pub(super) fn cluster_text(cluster: ClusterId) -> String {
+    cluster.to_string().chars().take(2 * CLUSTER_BYTES).collect()
+}
+
+/// What a replica announces.
+pub(super) fn announce(cluster: ClusterId, id: ReplicaId, port: u16) -> Tags {
+    let tags = [
+        (VERSION.0, VERSION.1.to_owned()),
+        (PORT, port.to_string()),
+        (CLUSTER, cluster_text(cluster)),
+        (ID, id.to_string()),
+    ];
+    tags.map(|(name, value)| (name.to_owned(), value)).into()
+}
+
+/// What a replica of this cluster announces: its id and port. None for members that are none.
+pub(super) fn read(tags: &Tags, cluster: ClusterId) -> Option<(ReplicaId, u16)> {
+    if tags.get(VERSION.0)? != VERSION.1 || *tags.get(CLUSTER)? != cluster_text(cluster) {
+        return None;
+    }
+    let port = tags.get(PORT)?.parse().ok().filter(|port| *port != 0)?;
+    Some((tags.get(ID)?.parse().ok()?, port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_it_announces_and_nothing_else() {
+        let (cluster, id) = (ClusterId([0xab; 32]), ReplicaId::from_bytes([7; 32]));
+        let tags = announce(cluster, id, 7947);
+        assert_eq!(tags[CLUSTER], "abababababababab");
+        assert!(tags.keys().all(|name| is_reserved(name)) && !is_reserved("role"));
+        assert_eq!(read(&tags, cluster), Some((id, 7947)));
+        assert_eq!(read(&tags, ClusterId([1; 32])), None, "another cluster");
+        for (name, value) in [("kvgossip", "2"), (PORT, "0"), (PORT, "x"), (ID, "07"), (ID, "")] {
+            let mut other = tags.clone();
+            other.insert(name.into(), value.into());
+            assert_eq!(read(&other, cluster), None, "{name}={value}");
+        }
+        assert_eq!(read(&Tags::new(), cluster), None);
+    }
+}

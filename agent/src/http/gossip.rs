@@ -1,0 +1,106 @@
+//! Membership over HTTP.
+
+use super::error::Refusal;
+use super::{Privileged, Shared};
+use crate::gossip::{GossipError, JoinTarget, ParseJoinError};
+use axum::Json;
+use axum::extract::State;
+use axum::extract::rejection::JsonRejection;
+use axum::http::StatusCode;
+use base64::prelude::{BASE64_STANDARD, Engine};
+use kvgossip_api::{
+    Done, EventRequest, JoinRequest, JoinResponse, MembersResponse, QueryRequest, QueryResponse,
+};
+use kvgossip_membership::QueryParams;
+use std::time::Duration;
+
+/// How many members one request may name.
+const MAX_JOINS: usize = 64;
+/// A query waits no longer than this for answers.
+const MAX_QUERY: Duration = Duration::from_secs(300);
+
+type Body<T> = Result<Json<T>, JsonRejection>;
+
+fn body<T>(json: Body<T>) -> Result<T, Refusal> {
+    let refusal = |error: JsonRejection| Refusal::new(error.status(), "http.body", &error.body_text());
+    json.map(|Json(value)| value).map_err(refusal)
+}
+
+fn payload(text: &str) -> Result<Vec<u8>, Refusal> {
+    let malformed = |error| Refusal::bad_request("http.body", format!("payload_b64: {error}"));
+    BASE64_STANDARD.decode(text).map_err(malformed)
+}
+
+impl From<GossipError> for Refusal {
+    fn from(error: GossipError) -> Self {
+        let status = match &error {
+            GossipError::Off | GossipError::Left | GossipError::NameLost(_) => StatusCode::CONFLICT,
+            GossipError::Join(_) => StatusCode::BAD_GATEWAY,
+            _ => StatusCode::BAD_REQUEST,
+        };
+        Self::new(status, error.code(), &error.to_string())
+    }
+}
+
+/// Who is there. An agent without gossip knows nobody, which is no error.
+pub(super) async fn members(State(shared): State<Shared>) -> Result<Json<MembersResponse>, Refusal> {
+    let Ok(gossip) = shared.agent.gossip() else { return Ok(Json(MembersResponse::default())) };
+    match gossip.members().await {
+        Err(GossipError::Left) => Ok(Json(MembersResponse::default())),
+        done => Ok(Json(done?)),
+    }
+}
+
+/// Contacts members.
+pub(super) async fn join(
+    _: Privileged,
+    State(shared): State<Shared>,
+    json: Body<JoinRequest>,
+) -> Result<Json<JoinResponse>, Refusal> {
+    let request = body(json)?;
+    if request.addresses.is_empty() || request.addresses.len() > MAX_JOINS {
+        let message = format!("addresses: 1 to {MAX_JOINS} members are named");
+        return Err(Refusal::bad_request("http.body", message));
+    }
+    let parsed = request.addresses.iter().map(|text| text.parse()).collect();
+    let malformed = |error: ParseJoinError| Refusal::bad_request("http.body", error);
+    let targets: Vec<JoinTarget> = Result::map_err(parsed, malformed)?;
+    let joined = shared.agent.gossip()?.join(&targets).await?;
+    Ok(Json(JoinResponse { joined }))
+}
+
+/// Leaves.
+pub(super) async fn leave(_: Privileged, State(shared): State<Shared>) -> Result<Json<Done>, Refusal> {
+    shared.agent.gossip()?.leave().await?;
+    Ok(Json(Done {}))
+}
+
+/// Sends an event.
+pub(super) async fn event(
+    _: Privileged,
+    State(shared): State<Shared>,
+    json: Body<EventRequest>,
+) -> Result<Json<Done>, Refusal> {
+    let request = body(json)?;
+    let payload = payload(&request.payload_b64)?;
+    shared.agent.gossip()?.event(&request.name, &payload, request.coalesce).await?;
+    Ok(Json(Done {}))
+}
+
+/// Asks, and hands back the answers when the query's time is over.
+pub(super) async fn query(
+    _: Privileged,
+    State(shared): State<Shared>,
+    json: Body<QueryRequest>,
+) -> Result<Json<QueryResponse>, Refusal> {
+    let request = body(json)?;
+    let payload = payload(&request.payload_b64)?;
+    let params = QueryParams {
+        nodes: request.nodes,
+        tags: request.tags.into_iter().collect(),
+        request_ack: request.ack,
+        relay_factor: request.relay_factor,
+        timeout: request.timeout_ms.map(|ms| Duration::from_millis(ms).min(MAX_QUERY)),
+    };
+    Ok(Json(shared.agent.gossip()?.query(&request.name, &payload, params).await?))
+}

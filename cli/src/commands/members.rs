@@ -1,0 +1,247 @@
+//! `members`, `join`, `leave`, `event` and `query`: the gossip that an agent takes part in.
+
+use crate::connect::{AgentArgs, converse};
+use crate::error::{Exit, Failure, Result};
+use crate::output::{self, Format, printable, short, short_or, table};
+use crate::{codes, files, time};
+use base64::prelude::{BASE64_STANDARD, Engine};
+use clap::Args;
+use kvgossip_agent::gossip::{JoinTarget, ParseJoinError};
+use kvgossip_api::{EventRequest, MemberRow, MembersResponse, QueryRequest, QueryResponse};
+use serde_json::json;
+use std::ffi::OsString;
+use std::path::Path;
+use std::time::Duration;
+
+/// The largest payload of an event or a query, in bytes: no packet of gossip takes more.
+const MAX_PAYLOAD: usize = 1024;
+/// How much longer than the query runs its answers may take to come back.
+const SLACK: Duration = Duration::from_secs(30);
+/// How long a query of a very large cluster may run if nobody says how long.
+const LONGEST_QUERY: Duration = Duration::from_secs(30);
+
+/// List the members of the gossip: how they are, and whether they hold the same.
+#[derive(Debug, Args)]
+pub(crate) struct MembersArgs {
+    /// Also show the members' tags.
+    #[arg(short, long)]
+    long: bool,
+    #[command(flatten)]
+    agent: AgentArgs,
+}
+
+/// Have the agent join the gossip of these members.
+#[derive(Debug, Args)]
+pub(crate) struct JoinArgs {
+    /// Any members of the cluster; the port is 7946 if none is given.
+    #[arg(required = true, value_name = "HOST[:PORT]", value_parser = join_target)]
+    addresses: Vec<JoinTarget>,
+    #[command(flatten)]
+    agent: AgentArgs,
+}
+
+/// Have the agent leave the gossip, so that the others do not take it for failed.
+///
+/// It goes on serving what it holds and stays connected with listed peers. It comes back when it is started with --join.
+#[derive(Debug, Args)]
+pub(crate) struct LeaveArgs {
+    #[command(flatten)]
+    agent: AgentArgs,
+}
+
+/// Send an event to all members; Serf agents run their handlers for it.
+#[derive(Debug, Args)]
+pub(crate) struct EventArgs {
+    /// The event's name.
+    name: String,
+    /// What it carries, at most 512 bytes with the name; `-` is standard input.
+    payload: Option<OsString>,
+    /// Handlers may take several of this name for one.
+    #[arg(long)]
+    coalesce: bool,
+    #[command(flatten)]
+    agent: AgentArgs,
+}
+
+/// Ask members, and print their answers.
+#[derive(Debug, Args)]
+pub(crate) struct QueryArgs {
+    /// The query's name.
+    name: String,
+    /// What is asked, at most 1024 bytes with all the rest; `-` is standard input.
+    payload: Option<OsString>,
+    /// Ask only this member. Repeatable.
+    #[arg(long = "node", value_name = "NAME")]
+    nodes: Vec<String>,
+    /// Ask only members whose tag matches this regular expression. Repeatable.
+    #[arg(long = "tag", value_name = "TAG=REGEX", value_parser = pair)]
+    tags: Vec<(String, String)>,
+    /// Do not have every member acknowledge.
+    #[arg(long)]
+    no_ack: bool,
+    /// Have answers sent through so many other members in addition.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=5))]
+    relay_factor: u8,
+    /// How long to wait for answers [default: grows with the cluster, some seconds].
+    #[arg(long, value_name = "DURATION", value_parser = time::duration)]
+    wait: Option<Duration>,
+    #[command(flatten)]
+    agent: AgentArgs,
+}
+
+pub(crate) fn join_target(text: &str) -> std::result::Result<JoinTarget, String> {
+    text.parse().map_err(|error: ParseJoinError| error.to_string())
+}
+
+/// `NAME=VALUE`.
+pub(crate) fn pair(text: &str) -> std::result::Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(format!("{text:?} is no NAME=VALUE")),
+    }
+}
+
+/// The payload in base64.
+fn payload(given: Option<&OsString>) -> Result<String> {
+    use std::os::unix::ffi::OsStrExt;
+    let bytes = match given {
+        None => Vec::new(),
+        Some(text) if text == "-" => {
+            let read = files::read(Path::new("-"), MAX_PAYLOAD)?;
+            read.ok_or_else(|| {
+                Failure::new(codes::USAGE, format!("standard input is over {MAX_PAYLOAD} bytes"))
+            })?
+        }
+        Some(text) => text.as_bytes().to_vec(),
+    };
+    Ok(BASE64_STANDARD.encode(bytes))
+}
+
+/// Runs `members`.
+pub(crate) fn members(args: &MembersArgs, format: Format) -> Result<Exit> {
+    let client = args.agent.client()?;
+    let answer = converse(&client, async { Ok(client.members().await?) })?;
+    match format {
+        Format::Json => answer.members.iter().try_for_each(output::json)?,
+        Format::Text => output::text(&members_text(&answer, args.long))?,
+    }
+    Ok(Exit::Ok)
+}
+
+fn members_text(answer: &MembersResponse, long: bool) -> String {
+    if answer.gossip.is_none() {
+        return "the agent takes no part in gossip: it was started without --bind, or has left\n".to_owned();
+    }
+    let rows: Vec<_> = answer.members.iter().map(member_row).collect();
+    let mut text = String::new();
+    let head = ["NAME", "ADDRESS", "STATUS", "REPLICA", "ROOT", "HOLDS", "ROUND TRIP", "LAST SYNC"];
+    let lines = table(head, &rows);
+    let mut lines = lines.lines();
+    text.extend(lines.next().into_iter().flat_map(|line| [line, "\n"]));
+    for (line, member) in lines.zip(&answer.members) {
+        text.push_str(line);
+        text.push('\n');
+        for (name, value) in member.tags.iter().filter(|_| long) {
+            text.push_str(&format!("    {}\n", printable(&format!("{name}={value}"))));
+        }
+    }
+    text
+}
+
+fn member_row(member: &MemberRow) -> [String; 8] {
+    let status = if member.suspect { "suspect" } else { &member.status };
+    let holds = match (&member.replica, member.local, &member.root, member.lag_us) {
+        (None, ..) => "-".to_owned(),
+        (_, true, ..) => "this agent".to_owned(),
+        (_, _, None, _) => "unknown".to_owned(),
+        (_, _, _, Some(0)) => "the same".to_owned(),
+        (_, _, _, Some(lag)) => format!("older, for {}", time::show_duration(lag)),
+        (_, _, _, None) => "something else".to_owned(),
+    };
+    let last = member.last_sync.as_ref();
+    [
+        member.name.clone(),
+        member.address.clone(),
+        status.to_owned(),
+        short_or(member.replica.as_ref(), "-").to_owned(),
+        member.root.as_deref().map_or("-", short).to_owned(),
+        holds,
+        member.rtt_us.map_or("-".to_owned(), time::show_duration),
+        last.map_or("-".to_owned(), |sync| format!("{} at {}", sync.outcome, time::show(sync.ended_at_us))),
+    ]
+}
+
+/// Runs `join`.
+pub(crate) fn join(args: &JoinArgs, format: Format) -> Result<Exit> {
+    let client = args.agent.client()?;
+    let addresses = args.addresses.iter().map(ToString::to_string).collect();
+    let joined = converse(&client, async { Ok(client.join(addresses).await?) })?;
+    match format {
+        Format::Json => output::json(&json!({ "joined": joined }))?,
+        Format::Text => output::text(&format!("{joined} of {} answered\n", args.addresses.len()))?,
+    }
+    Ok(Exit::Ok)
+}
+
+/// Runs `leave`.
+pub(crate) fn leave(args: &LeaveArgs, format: Format) -> Result<Exit> {
+    let client = args.agent.client()?;
+    converse(&client, async { Ok(client.leave().await?) })?;
+    match format {
+        Format::Json => output::json(&json!({}))?,
+        Format::Text => output::text("the agent has left the gossip\n")?,
+    }
+    Ok(Exit::Ok)
+}
+
+/// Runs `event`.
+pub(crate) fn event(args: &EventArgs, format: Format) -> Result<Exit> {
+    let client = args.agent.client()?;
+    let event = EventRequest {
+        name: args.name.clone(),
+        payload_b64: payload(args.payload.as_ref())?,
+        coalesce: args.coalesce,
+    };
+    converse(&client, async { Ok(client.event(&event).await?) })?;
+    if format == Format::Json {
+        output::json(&json!({}))?;
+    }
+    Ok(Exit::Ok)
+}
+
+/// Runs `query`.
+pub(crate) fn query(args: &QueryArgs, format: Format) -> Result<Exit> {
+    let client = args.agent.client()?;
+    let query = QueryRequest {
+        name: args.name.clone(),
+        payload_b64: payload(args.payload.as_ref())?,
+        nodes: args.nodes.clone(),
+        tags: args.tags.iter().cloned().collect(),
+        ack: !args.no_ack,
+        relay_factor: args.relay_factor,
+        timeout_ms: args.wait.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
+    };
+    let limit = args.agent.timeout_or(args.wait.unwrap_or(LONGEST_QUERY) + SLACK);
+    let answer = converse(&client, async { Ok(client.query(&query, limit).await?) })?;
+    match format {
+        Format::Json => output::json(&answer)?,
+        Format::Text => output::text(&answers_text(&answer))?,
+    }
+    Ok(Exit::Ok)
+}
+
+fn answers_text(answer: &QueryResponse) -> String {
+    let mut text = String::new();
+    for name in &answer.acks {
+        text.push_str(&printable(&format!("{name} has heard it")));
+        text.push('\n');
+    }
+    for response in &answer.responses {
+        let payload = response.payload.as_deref().map(str::trim_end);
+        let said = payload.map_or_else(|| format!("(base64) {}", response.payload_b64), str::to_owned);
+        text.push_str(&printable(&format!("{}: {said}", response.from)));
+        text.push('\n');
+    }
+    text.push_str(&format!("{} acknowledged, {} answered\n", answer.acks.len(), answer.responses.len()));
+    text
+}

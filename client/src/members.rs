@@ -1,0 +1,38 @@
+//! Membership: who is there, and what members tell each other.
+
+use crate::agent::AgentClient;
+use crate::error::ClientError;
+use kvgossip_api::{
+    Done, EventRequest, JoinRequest, JoinResponse, MembersResponse, QueryRequest, QueryResponse,
+};
+use std::time::Duration;
+
+impl AgentClient {
+    /// All members that the agent knows.
+    pub async fn members(&self) -> Result<MembersResponse, ClientError> {
+        self.read("/v1/members").await
+    }
+
+    /// Has the agent contact members (`HOST[:PORT]`) and learn of all others; gives how many answered.
+    pub async fn join(&self, addresses: Vec<String>) -> Result<usize, ClientError> {
+        let answer: JoinResponse = self.post("/v1/join", &JoinRequest { addresses }, None).await?;
+        Ok(answer.joined)
+    }
+
+    /// Has the agent leave the gossip, so that the others know that it is no failure.
+    pub async fn leave(&self) -> Result<(), ClientError> {
+        let Done {} = self.post("/v1/leave", &Done {}, None).await?;
+        Ok(())
+    }
+
+    /// Has the agent send an event to all members.
+    pub async fn event(&self, event: &EventRequest) -> Result<(), ClientError> {
+        let Done {} = self.post("/v1/event", event, None).await?;
+        Ok(())
+    }
+
+    /// Has the agent ask members, and waits for the answers, at most `limit`.
+    pub async fn query(&self, query: &QueryRequest, limit: Duration) -> Result<QueryResponse, ClientError> {
+        self.post("/v1/query", query, Some(limit)).await
+    }
+}

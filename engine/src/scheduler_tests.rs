@@ -1,0 +1,211 @@
+use super::*;
+
+const ROOT: Digest = Digest([1; 32]);
+const OTHER: Digest = Digest([2; 32]);
+
+fn peer(number: u8) -> PeerId {
+    [number; 32]
+}
+
+/// The connection with a peer, unless a test is about several.
+fn line(peer: &PeerId) -> ConnectionId {
+    u64::from(peer[0])
+}
+
+/// Every peer that is asked for at a time, each session begun at once.
+fn drain(scheduler: &mut Scheduler, now_us: u64) -> Vec<PeerId> {
+    let mut all = Vec::new();
+    while let Some((peer, connection)) = scheduler.poll(now_us) {
+        scheduler.session_started(&peer, connection, now_us);
+        all.push(peer);
+        assert!(all.len() <= 100, "the scheduler does not come to rest");
+    }
+    all
+}
+
+fn connected(count: u8) -> Scheduler {
+    let mut scheduler = Scheduler::new(ROOT, 7, 0);
+    for number in 0..count {
+        scheduler.peer_up(peer(number), number.into(), First::Session, 0);
+    }
+    assert_eq!(drain(&mut scheduler, 0).len(), usize::from(count));
+    for number in 0..count {
+        scheduler.session_ended(&peer(number), number.into(), SessionEnd::Equal(ROOT), 1);
+    }
+    assert!(drain(&mut scheduler, 1).is_empty());
+    scheduler
+}
+
+#[test]
+fn a_change_goes_to_three_peers_after_a_pause() {
+    let mut scheduler = connected(10);
+    scheduler.root_changed(OTHER, 10);
+    assert_eq!(scheduler.poll(10), None);
+    assert_eq!(scheduler.poll_timeout(10), 10 + GATHER_US);
+    let chosen = drain(&mut scheduler, 10 + GATHER_US);
+    assert_eq!(chosen.len(), FANOUT);
+    for id in &chosen {
+        scheduler.session_ended(id, line(id), SessionEnd::Equal(OTHER), 40_000);
+    }
+    assert!(drain(&mut scheduler, 50_000).is_empty(), "three know it, and pass it on");
+}
+
+#[test]
+fn a_failed_session_is_tried_again_within_a_second_and_then_more_rarely() {
+    let mut scheduler = connected(1);
+    let mut now = 10;
+    let mut waits = Vec::new();
+    for _ in 0..14 {
+        scheduler.session_ended(&peer(0), 0, SessionEnd::Failed, now);
+        let next = scheduler.poll_timeout(now);
+        waits.push(next - now);
+        now = next;
+        // The comparison now and then may come first.
+        while drain(&mut scheduler, now).is_empty() {
+            now = scheduler.poll_timeout(now);
+        }
+    }
+    assert!(waits[0] <= 1_000_000, "{waits:?}");
+    assert!(waits[13] >= 5_000_000 && waits[13] <= 2 * MAX_RETRY_US, "{waits:?}");
+}
+
+#[test]
+fn whoever_was_dialled_waits_and_then_begins() {
+    let mut scheduler = Scheduler::new(ROOT, 7, 0);
+    scheduler.peer_up(peer(1), 1, First::TheirSession, 0);
+    assert_eq!(scheduler.poll(0), None);
+    assert_eq!(scheduler.poll_timeout(0), YIELD_US);
+    assert_eq!(scheduler.poll(YIELD_US), Some((peer(1), 1)));
+}
+
+#[test]
+fn now_and_then_an_equal_peer_is_compared_with() {
+    let mut scheduler = connected(3);
+    let next = scheduler.poll_timeout(1);
+    assert!((COMPARE_US / 2..=2 * COMPARE_US).contains(&next));
+    assert_eq!(drain(&mut scheduler, next).len(), 1);
+}
+
+#[test]
+fn changes_during_a_session_are_passed_on_after_it() {
+    let mut scheduler = connected(1);
+    scheduler.root_changed(OTHER, 10);
+    assert_eq!(drain(&mut scheduler, 10 + GATHER_US), [peer(0)]);
+    scheduler.root_changed(Digest([3; 32]), 30_000);
+    scheduler.session_ended(&peer(0), 0, SessionEnd::Equal(OTHER), 40_000);
+    assert_eq!(drain(&mut scheduler, 60_000), [peer(0)]);
+}
+
+#[test]
+fn while_nobody_can_be_asked_there_is_a_time_to_wait_until() {
+    // One peer is equal, one is in a long session, one backs off.
+    let mut scheduler = connected(3);
+    scheduler.session_started(&peer(1), 1, 5);
+    scheduler.session_ended(&peer(2), 2, SessionEnd::Failed, 5);
+    scheduler.root_changed(OTHER, 10);
+    scheduler.session_started(&peer(0), 0, 10);
+    scheduler.session_ended(&peer(0), 0, SessionEnd::Equal(OTHER), 11);
+    for now in (10..5_000_000).step_by(1_000) {
+        let asked = drain(&mut scheduler, now);
+        for id in asked {
+            scheduler.session_ended(&id, line(&id), SessionEnd::Failed, now);
+        }
+        assert!(scheduler.poll_timeout(now) > now, "it would spin at {now}");
+    }
+}
+
+#[test]
+fn three_long_sessions_do_not_keep_a_change_from_the_others() {
+    let mut scheduler = connected(5);
+    for number in 0..3 {
+        scheduler.session_started(&peer(number), number.into(), 5);
+    }
+    scheduler.root_changed(OTHER, 10);
+    let chosen = drain(&mut scheduler, 10 + GATHER_US);
+    assert_eq!(chosen.len(), 2, "both that are free hear of it");
+}
+
+#[test]
+fn a_peer_that_never_comes_to_an_end_is_asked_more_and_more_rarely() {
+    let mut scheduler = connected(1);
+    let mut now = 10;
+    let mut waits = Vec::new();
+    for _ in 0..16 {
+        scheduler.session_ended(&peer(0), 0, SessionEnd::Unfinished, now);
+        let due = scheduler.peers[&peer(0)].earliest_us;
+        waits.push(due - now);
+        now = due;
+    }
+    assert!(waits[0] < 200_000 && waits[15] > 5_000_000, "{waits:?}");
+}
+
+#[test]
+fn members_are_compared_with_one_after_the_other_unless_gossip_has_told() {
+    let mut scheduler = Scheduler::new(ROOT, 7, 0);
+    for number in 0..10 {
+        scheduler.peer_up(peer(number), number.into(), First::Gossip, 0);
+    }
+    assert_eq!(scheduler.poll(0), None, "gossip comes first");
+    for number in 0..6 {
+        scheduler.heard_root(&peer(number), ROOT);
+    }
+    scheduler.heard_root(&peer(6), OTHER);
+    let mut now = 0;
+    let mut compared = Vec::new();
+    while now < 4 * MEMBER_GRACE_US {
+        let asked = drain(&mut scheduler, now);
+        assert!(asked.len() <= 1, "one at a time: {asked:?}");
+        for id in asked {
+            assert!(drain(&mut scheduler, now + 1).is_empty(), "while it goes on, the others wait");
+            now += 50_000;
+            scheduler.session_ended(&id, line(&id), SessionEnd::Equal(ROOT), now);
+            compared.push(id);
+        }
+        let next = scheduler.poll_timeout(now);
+        assert!(next > now || scheduler.clone().poll(now).is_some(), "it would spin at {now}");
+        now = now.max(next);
+    }
+    compared.sort_unstable();
+    assert_eq!(compared, [peer(6), peer(7), peer(8), peer(9)]);
+}
+
+#[test]
+fn a_comparison_waits_for_a_long_session_but_not_for_ever() {
+    let mut scheduler = connected(1);
+    scheduler.peer_up(peer(7), 7, First::Gossip, 2);
+    scheduler.session_started(&peer(0), 0, 2);
+    scheduler.compare_at_us = u64::MAX;
+    assert!(drain(&mut scheduler, HOLD_US).is_empty());
+    assert_eq!(scheduler.poll_timeout(HOLD_US), HOLD_US + 2);
+    assert_eq!(drain(&mut scheduler, HOLD_US + 2), [peer(7)]);
+}
+
+#[test]
+fn a_replaced_connection_changes_nothing_any_more() {
+    let mut scheduler = connected(1);
+    // Another connection with the same peer takes the place of number 0, while a session runs on that one.
+    scheduler.session_started(&peer(0), 0, 10);
+    scheduler.peer_up(peer(0), 100, First::Session, 20);
+    assert_eq!(scheduler.poll(20), Some((peer(0), 100)));
+    scheduler.session_started(&peer(0), 100, 20);
+    scheduler.session_ended(&peer(0), 0, SessionEnd::Failed, 30);
+    scheduler.peer_down(&peer(0), 0);
+    assert!(drain(&mut scheduler, 20_000_000).is_empty(), "the session on the new one goes on");
+    scheduler.session_ended(&peer(0), 100, SessionEnd::Equal(ROOT), 40);
+    assert!(scheduler.is_equal(&peer(0), &ROOT), "and counts");
+    scheduler.peer_down(&peer(0), 100);
+    assert!(!scheduler.is_equal(&peer(0), &ROOT));
+}
+
+#[test]
+fn of_a_full_peer_another_takes_the_place() {
+    let mut scheduler = connected(5);
+    scheduler.root_changed(OTHER, 10);
+    let chosen = drain(&mut scheduler, 10 + GATHER_US);
+    assert_eq!(chosen.len(), FANOUT);
+    let at = 11 + GATHER_US;
+    scheduler.session_ended(&chosen[0], line(&chosen[0]), SessionEnd::Busy, at);
+    let instead = drain(&mut scheduler, at);
+    assert_eq!(instead.len(), 1);
+    assert!(!chosen.contains(&instead[0]));
+}

@@ -1,0 +1,159 @@
+//! Real Serf agents as child processes, each on a loopback address of its own.
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    net::{Ipv4Addr, SocketAddr},
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU8, Ordering},
+    time::{Duration, Instant},
+};
+
+use tempfile::TempDir;
+
+pub(crate) const GOSSIP_PORT: u16 = 7946;
+const RPC_PORT: u16 = 7373;
+/// Everything is waited for this long at most; a slow machine must not fail a test.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A loopback address that no other test uses: the process in the middle, a counter at the end.
+pub(crate) fn fresh_ip() -> Ipv4Addr {
+    static NEXT: AtomicU8 = AtomicU8::new(1);
+    let pid = std::process::id();
+    let last = NEXT.fetch_add(1, Ordering::Relaxed);
+    assert!(last < 255, "more agents than addresses");
+    Ipv4Addr::new(127, 64 + (pid >> 8 & 0x7f) as u8, pid as u8, last)
+}
+
+/// Waits until `condition` gives something.
+pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    mut condition: impl FnMut() -> F,
+) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = condition().await {
+            return value;
+        }
+        assert!(start.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// A `serf agent`; killed when dropped.
+pub(crate) struct Agent {
+    pub(crate) name: String,
+    pub(crate) addr: SocketAddr,
+    rpc: String,
+    child: Child,
+    pub(crate) dir: TempDir,
+}
+
+impl Agent {
+    /// Starts an agent and waits until it answers.
+    pub(crate) async fn start(name: &str, args: &[&str]) -> Self {
+        Self::start_at(name, SocketAddr::from((fresh_ip(), GOSSIP_PORT)), args).await
+    }
+
+    /// Starts an agent at that address.
+    pub(crate) async fn start_at(name: &str, addr: SocketAddr, args: &[&str]) -> Self {
+        let dir = TempDir::new().expect("a temporary directory");
+        let rpc = format!("{}:{RPC_PORT}", fresh_ip());
+        let log = std::fs::File::create(dir.path().join("log")).expect("a log file");
+        let child = Command::new("serf")
+            .args(["agent", "-log-level=debug"])
+            .args([format!("-node={name}"), format!("-bind={addr}"), format!("-rpc-addr={rpc}")])
+            .args(args)
+            .current_dir(dir.path())
+            .stdout(log.try_clone().expect("a second handle"))
+            .stderr(log)
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("the program `serf` must be on the PATH: install Debian's package `serf`, or a release");
+        let agent = Self { name: name.to_owned(), addr, rpc, child, dir };
+        eventually("the agent answers", async || agent.try_serf("info", &[]).await).await;
+        agent
+    }
+
+    /// Kills the agent, as a crash does, and starts it anew at the same address.
+    pub(crate) async fn restart(mut self) -> Self {
+        self.kill();
+        Self::start_at(&self.name, self.addr, &[]).await
+    }
+
+    /// Whether the agent has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("a child").is_some()
+    }
+
+    /// What the agent has logged.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Sends a signal by its name.
+    pub(crate) fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        let status = Command::new("kill").args(["-s", signal, &pid]).status().expect("`kill` runs");
+        assert!(status.success());
+    }
+
+    /// Runs a `serf` command against the agent.
+    pub(crate) async fn serf(&self, command: &str, args: &[&str]) -> String {
+        let output = self.output(command, args).await;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "serf {command} {args:?}: {text}{:?}", output.stderr);
+        text
+    }
+
+    /// Like [`Agent::serf`]; `None` when the command fails.
+    pub(crate) async fn try_serf(&self, command: &str, args: &[&str]) -> Option<String> {
+        let output = self.output(command, args).await;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    async fn output(&self, command: &str, args: &[&str]) -> std::process::Output {
+        let rpc = format!("-rpc-addr={}", self.rpc);
+        let mut process = tokio::process::Command::new("serf");
+        process.arg(command).arg(rpc).args(args).kill_on_drop(true);
+        process.output().await.expect("the program `serf` must be on the PATH")
+    }
+
+    /// What the agent thinks of all members: name to status and tags.
+    pub(crate) async fn members(&self) -> BTreeMap<String, (String, String)> {
+        let text = self.serf("members", &[]).await;
+        let member = |line: &str| {
+            let mut words = line.split_whitespace();
+            let name = words.next()?.to_owned();
+            let (_addr, status) = (words.next()?, words.next()?.to_owned());
+            Some((name, (status, words.collect())))
+        };
+        text.lines().filter_map(member).collect()
+    }
+
+    /// Waits until the agent gives a member that status.
+    pub(crate) async fn sees(&self, name: &str, status: &str) {
+        let what = format!("{} sees {name} as {status}", self.name);
+        eventually(&what, async || {
+            let members = self.members().await;
+            members.get(name).is_some_and(|(actual, _)| actual == status).then_some(())
+        })
+        .await;
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            eprintln!("--- log of {} ---\n{}", self.name, self.log());
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! A UDP socket that loses on purpose what goes over cut links.
+
+use quinn::udp::{RecvMeta, Transmit};
+use quinn::{AsyncUdpSocket, Runtime, TokioRuntime, UdpPoller};
+use std::fmt;
+use std::io::{self, IoSliceMut};
+use std::net::{SocketAddr, UdpSocket};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+/// Decides whether datagrams to and from an address pass: `true` for yes. For fault injection.
+pub type LinkFilter = Arc<dyn Fn(SocketAddr) -> bool + Send + Sync>;
+
+/// The socket for the runtime; without a filter it is quinn's own.
+pub(crate) fn wrap(socket: UdpSocket, filter: Option<LinkFilter>) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+    let inner = TokioRuntime.wrap_udp_socket(socket)?;
+    Ok(match filter {
+        Some(passes) => Arc::new(Filtered { inner, passes }),
+        None => inner,
+    })
+}
+
+struct Filtered {
+    inner: Arc<dyn AsyncUdpSocket>,
+    passes: LinkFilter,
+}
+
+impl fmt::Debug for Filtered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Filtered").field("inner", &self.inner).finish_non_exhaustive()
+    }
+}
+
+impl AsyncUdpSocket for Filtered {
+    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
+        Arc::clone(&self.inner).create_io_poller()
+    }
+
+    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        if (self.passes)(transmit.destination) { self.inner.try_send(transmit) } else { Ok(()) }
+    }
+
+    fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        let count = ready!(self.inner.poll_recv(cx, bufs, meta))?;
+        // A datagram of no bytes is passed over.
+        meta.iter_mut().take(count).filter(|meta| !(self.passes)(meta.addr)).for_each(|meta| meta.len = 0);
+        Poll::Ready(Ok(count))
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.inner.local_addr()
+    }
+
+    fn max_transmit_segments(&self) -> usize {
+        self.inner.max_transmit_segments()
+    }
+
+    fn max_receive_segments(&self) -> usize {
+        self.inner.max_receive_segments()
+    }
+
+    fn may_fragment(&self) -> bool {
+        self.inner.may_fragment()
+    }
+}
