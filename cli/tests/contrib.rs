@@ -39,5 +39,7 @@ fn the_unit_starts_the_agent_and_leaves_hopeless_cases_alone() {
     assert!(unit.contains("\nExecStart=/usr/bin/kvgossip agent --config /etc/kvgossip/agent.toml\n"));
     // Usage and integrity, as in docs/errors.md: starting again would change nothing.
     assert!(unit.contains("\nRestartPreventExitStatus=2 8\n"));
-    assert!(unit.contains("\nUser=kvgossip\n") && shipped("sysusers.d/kvgossip.conf").starts_with("u kvgossip "));
+    assert!(
+        unit.contains("\nUser=kvgossip\n") && shipped("sysusers.d/kvgossip.conf").starts_with("u kvgossip ")
+    );
 }
