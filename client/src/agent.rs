@@ -48,6 +48,12 @@ pub struct Stored {
     pub written: Written,
 }
 
+/// A function of its own, so that the future around it can move between threads.
+fn record_b64(fact: &Fact) -> String {
+    use base64::prelude::{BASE64_STANDARD, Engine};
+    BASE64_STANDARD.encode(fact.to_record())
+}
+
 /// What must be current for a write to happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IfEntry {
@@ -140,8 +146,7 @@ impl AgentClient {
     /// Offers facts, in as few requests as their sizes allow. One verdict each, in order. If a later request fails, what
     /// the earlier ones brought stays.
     pub async fn post_facts(&self, facts: &[Fact]) -> Result<Vec<VerdictRow>, ClientError> {
-        use base64::prelude::{BASE64_STANDARD, Engine};
-        let records = facts.iter().map(|fact| BASE64_STANDARD.encode(fact.to_record()));
+        let records = facts.iter().map(record_b64);
         let mut verdicts = Vec::with_capacity(facts.len());
         for batch in batches(records) {
             verdicts.extend(self.post_batch(&batch).await?);

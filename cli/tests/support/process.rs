@@ -3,6 +3,7 @@
 use super::{Desk, Ran, until};
 use kvgossip_transport::ReplicaKey;
 use std::fs::File;
+use std::net::UdpSocket;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,8 @@ pub(crate) struct Launch {
     pub(crate) data: String,
     /// Its replica key.
     key: String,
+    /// Where it takes sessions.
+    sync: String,
     /// Further arguments.
     pub(crate) extra: Vec<String>,
 }
@@ -31,7 +34,15 @@ impl Launch {
             |name: &str| ReplicaKey::from_pem(desk.read(name).as_bytes()).expect("a key").id().to_string();
         let ids = ["replica-a.pem", "replica-b.pem"].map(id).join("\n");
         std::fs::write(desk.path("admitted"), ids).expect("a file");
-        Self { data: data.into(), key: key.into(), extra: Vec::new() }
+        Self { data: data.into(), key: key.into(), sync: "127.0.0.1:0".into(), extra: Vec::new() }
+    }
+
+    /// Takes sessions at the same address each time. Gives it, too.
+    pub(crate) fn at_a_fixed_address(mut self) -> (Self, String) {
+        let free =
+            UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port");
+        self.sync = free.to_string();
+        (self, free.to_string())
     }
 
     pub(crate) fn with(mut self, args: &[&str]) -> Self {
@@ -47,7 +58,7 @@ impl Launch {
 
     fn args(&self) -> Vec<&str> {
         let args = ["agent", "--data-dir", &self.data, "--root", "root.pub.pem", "--replica-key", &self.key];
-        let ports = ["--sync", "127.0.0.1:0", "--http", "127.0.0.1:0", "--identity", "root.pem"];
+        let ports = ["--sync", &self.sync, "--http", "127.0.0.1:0", "--identity", "root.pem"];
         let mut args = [&args[..], &ports, &["--allow-peers", "admitted"]].concat();
         args.extend(self.extra.iter().map(String::as_str));
         args
