@@ -1,0 +1,73 @@
+//! Prints rates of real agents beside those of the bare operations: see `docs/benchmarks.md`.
+
+use anyhow::Result;
+use clap::{Parser, ValueEnum};
+use kvgossip_benches::rates::{Rates, fresh, puts};
+use std::io::Write;
+use std::path::PathBuf;
+
+/// Measures agents with stores on the disk, in turns with the bare operation, and prints each turn.
+#[derive(Debug, Parser)]
+#[command(name = "rates")]
+struct Args {
+    /// What to measure.
+    #[arg(value_enum, default_values_t = [What::Puts, What::Signed, What::Fresh])]
+    what: Vec<What>,
+    /// Where the stores are made: a directory on a disk, not in memory.
+    #[arg(long, default_value = ".")]
+    dir: PathBuf,
+    /// How often each side has its turn.
+    #[arg(long, default_value_t = 5)]
+    turns: usize,
+    /// Puts in a turn.
+    #[arg(long, default_value_t = 8_000)]
+    puts: usize,
+    /// Appends with a flush in a turn.
+    #[arg(long, default_value_t = 2_000)]
+    flushes: usize,
+    /// Entries that the fresh replica takes.
+    #[arg(long, default_value_t = 100_000)]
+    entries: usize,
+    /// One JSON object for each in place of the table.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum What {
+    /// Pre-signed puts by 64 writers.
+    Puts,
+    /// Puts by 64 writers that the agent signs.
+    Signed,
+    /// A fresh replica.
+    Fresh,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    for what in &args.what {
+        let rates = match what {
+            What::Puts => puts::presigned(&args.dir, args.turns, args.puts, args.flushes)?,
+            What::Signed => puts::signed_by_the_agent(&args.dir, args.turns, args.puts)?,
+            What::Fresh => fresh::fresh(&args.dir, args.turns, args.entries)?,
+        };
+        print(&rates, args.json)?;
+    }
+    Ok(())
+}
+
+fn print(rates: &Rates, json: bool) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    if json {
+        serde_json::to_writer(&mut out, rates)?;
+        writeln!(out)?;
+        return Ok(());
+    }
+    writeln!(out, "{}\n", rates.name)?;
+    writeln!(out, "| turn | bare, 1/s | agent, 1/s | ratio |\n|--:|--:|--:|--:|")?;
+    for (number, turn) in rates.turns.iter().enumerate() {
+        writeln!(out, "| {} | {:.0} | {:.0} | {:.2} |", number + 1, turn.bare, turn.agent, turn.ratio())?;
+    }
+    writeln!(out, "\nmedian {:.2}, wanted {:.2}\n", rates.median(), rates.target)?;
+    Ok(())
+}

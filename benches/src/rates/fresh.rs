@@ -1,0 +1,83 @@
+//! A fresh replica takes everything from another, over QUIC, verified and durable.
+
+use super::rig::Rig;
+use super::{Rates, Turn, rate, timed};
+use anyhow::{Result, ensure};
+use kvgossip_agent::{Agent, PeerTarget};
+use kvgossip_grants::{Fact, Signer, Verdict};
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+use tokio::runtime::Runtime;
+
+/// With key, ids and signature an entry of 700 bytes.
+const VALUE_BYTES: usize = 330;
+/// Facts that are offered to the full replica at once.
+const FILL: usize = 4_000;
+const GIVE_UP: Duration = Duration::from_secs(300);
+
+/// Both replicas and the bare side have the machine's cores to themselves, one after the other.
+pub fn fresh(dir: &Path, turns: usize, count: usize) -> Result<Rates> {
+    let (rig, runtime) = (Rig::new()?, Runtime::new()?);
+    let full_place = tempfile::tempdir_in(dir)?;
+    let facts = rig.entries(0, count, VALUE_BYTES)?;
+    let full = runtime.block_on(async {
+        let full = rig.agent(0, full_place.path(), |_| {}).await?;
+        full.intake().offer(vec![Fact::Grant(rig.grant.clone())], "bench").await?;
+        for part in facts.chunks(FILL) {
+            let verdicts = full.intake().offer(part.to_vec(), "bench").await?;
+            ensure!(verdicts.iter().all(|verdict| *verdict == Verdict::Merged), "all are taken in");
+        }
+        anyhow::Ok(full)
+    })?;
+    let mean = facts.iter().map(|fact| fact.to_record().len()).sum::<usize>() / count;
+    eprintln!("{count} entries of {mean} bytes");
+    let mut measured = Vec::new();
+    for _ in 0..turns {
+        let bare = rate(count, verify(&rig, &facts)?);
+        let place = tempfile::tempdir_in(dir)?;
+        let took = runtime.block_on(take(&rig, &full, place.path()))?;
+        measured.push(Turn { bare, agent: rate(count, took) });
+    }
+    runtime.block_on(full.stop());
+    Ok(Rates { name: "a fresh replica / verifying on two threads", target: 0.5, turns: measured })
+}
+
+/// From the start of an empty agent to the state of the other.
+async fn take(rig: &Rig, full: &Agent, dir: &Path) -> Result<Duration> {
+    let peer = PeerTarget { address: full.peers().address(), id: Some(full.peers().id()) };
+    let began = Instant::now();
+    let fresh = rig.agent(1, dir, |config| config.peers = vec![peer]).await?;
+    let (root, mut batches) = (full.store().view().root(), fresh.store().batches());
+    while fresh.store().view().root() != root {
+        ensure!(began.elapsed() < GIVE_UP, "it does not come to an end");
+        tokio::time::timeout(GIVE_UP, batches.changed()).await??;
+    }
+    let took = began.elapsed();
+    fresh.stop().await;
+    Ok(took)
+}
+
+/// Only what cannot be left out: one signature for each, by a key that was parsed before.
+fn verify(rig: &Rig, facts: &[Fact]) -> Result<Duration> {
+    let (cluster, key) = (rig.root.public().cluster(), rig.writer.public());
+    let messages: Vec<(Vec<u8>, &[u8])> = facts
+        .iter()
+        .filter_map(|fact| match fact {
+            Fact::Entry(entry) => Some((entry.signed().preimage(cluster), entry.signed().signature())),
+            _ => None,
+        })
+        .collect();
+    let all =
+        |part: &[(Vec<u8>, &[u8])]| part.iter().all(|(message, signature)| key.verify(message, signature));
+    let (first, second) = messages.split_at(messages.len() / 2);
+    let (holds, took) = timed(|| {
+        thread::scope(|scope| {
+            let other = scope.spawn(|| all(second));
+            let first = all(first);
+            first && other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    });
+    ensure!(holds, "the signatures verify");
+    Ok(took)
+}
