@@ -204,7 +204,7 @@ impl Pair {
 #[test]
 fn what_was_acknowledged_survives_kills() {
     let kills = from_env("KVGOSSIP_TEST_KILLS").unwrap_or(KILLS);
-    let seed = from_env("KVGOSSIP_TEST_SEED").unwrap_or_else(|| rand::random());
+    let seed = from_env("KVGOSSIP_TEST_SEED").unwrap_or_else(rand::random);
     println!("KVGOSSIP_TEST_SEED={seed}, {kills} kills");
     let (mut rng, runtime) = (StdRng::seed_from_u64(seed), Runtime::new().expect("a runtime"));
     let mut pair = Pair::start();
