@@ -314,7 +314,11 @@ impl Peers {
             let root = self.inner.host.store().view().root();
             self.scheduler().is_equal(peer.as_bytes(), &root)
         };
-        self.inner.book.rows(&self.inner.targets, &self.inner.table.list(), equal)
+        let failure = |address: &SocketAddr| {
+            let (code, message) = self.inner.endpoint.last_failure(address)?;
+            Some(error(code.name(), message))
+        };
+        self.inner.book.rows(&self.inner.targets, &self.inner.table.list(), equal, failure)
     }
 
     /// A report of each session that ends from now on, whoever began it.

@@ -103,3 +103,27 @@ async fn defect_14_a_stranger_gets_nothing_unless_reading_is_open_and_never_writ
         b.stop().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn status_tells_why_a_listed_peer_is_not_connected() {
+    let mut strict = config(0);
+    strict.allowed = std::iter::empty().collect();
+    let a = start(strict).await;
+    let mut second = config(1);
+    let free = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let silent =
+        kvgossip_agent::PeerTarget { address: free.local_addr().expect("bound"), id: Some(replica_id(2)) };
+    second.peers = vec![peer(&a), silent];
+    second.limits.handshake_timeout = std::time::Duration::from_millis(500);
+    let b = start(second).await;
+    eventually("both dials have failed", async || {
+        b.peers().rows().iter().filter(|row| row.listed && row.last_error.is_some()).count() == 2
+    })
+    .await;
+    let errors: Vec<_> = b.peers().rows().into_iter().filter_map(|row| row.last_error).collect();
+    assert_eq!(errors[1].code, kvgossip_transport::Code::HandshakeTimeout.name());
+    assert_eq!(errors[0].code, kvgossip_transport::Code::NotAdmitted.name(), "{errors:?}");
+    assert!(!errors[0].message.contains("ertificate"), "{errors:?}");
+    a.stop().await;
+    b.stop().await;
+}

@@ -93,7 +93,7 @@ fn queue(ready: &mpsc::Sender<Connection>, connection: Connection) -> Result<(),
 
 /// One line for the operator, never a flood.
 fn report(shared: &Shared, address: SocketAddr, error: &TransportError) {
-    if let Some(suppressed) = shared.log.allow() {
+    if let Some(suppressed) = shared.log.allow_from(address.ip(), error.code()) {
         tracing::warn!(%address, code = %error.code(), suppressed, "a peer that dialled in failed: {error}");
     }
 }

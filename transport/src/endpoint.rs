@@ -6,6 +6,7 @@ use crate::code::Code;
 use crate::config::{Configs, SERVER_NAME, endpoint_config};
 use crate::connection::{Connection, Established};
 use crate::error::TransportError;
+use crate::failures::Failures;
 use crate::id::ReplicaId;
 use crate::key::ReplicaKey;
 use crate::limits::{ACCEPT_QUEUE, Limits};
@@ -45,6 +46,7 @@ pub struct Endpoint {
 struct Inner {
     shared: Arc<Shared>,
     ready: Mutex<mpsc::Receiver<Connection>>,
+    failures: Failures,
 }
 
 /// What dialling and being dialled have in common.
@@ -104,7 +106,9 @@ impl Endpoint {
         });
         let (sender, ready) = mpsc::channel(ACCEPT_QUEUE);
         tokio::spawn(acceptor::run(Arc::clone(&shared), sender));
-        Ok(Self { inner: Arc::new(Inner { shared, ready: Mutex::new(ready) }) })
+        Ok(Self {
+            inner: Arc::new(Inner { shared, ready: Mutex::new(ready), failures: Failures::default() }),
+        })
     }
 
     /// This replica.
@@ -123,6 +127,22 @@ impl Endpoint {
     /// Returns when the peer has confirmed that it admits us, which takes a round trip more than QUIC's
     /// handshake, or within [`Limits::handshake_timeout`] with the reason why not.
     pub async fn connect(
+        &self,
+        address: SocketAddr,
+        expected: Option<ReplicaId>,
+    ) -> Result<Connection, TransportError> {
+        let dialled = self.dial(address, expected).await;
+        let failure = dialled.as_ref().err().map(|error| (error.code(), error.to_string()));
+        self.inner.failures.note(address, failure);
+        dialled
+    }
+
+    /// Why the last dial to an address failed; none after a success.
+    pub fn last_failure(&self, address: &SocketAddr) -> Option<(Code, String)> {
+        self.inner.failures.of(address)
+    }
+
+    async fn dial(
         &self,
         address: SocketAddr,
         expected: Option<ReplicaId>,

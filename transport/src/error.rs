@@ -10,6 +10,9 @@ use std::time::Duration;
 /// Longest reason of a peer that is kept, in characters.
 const MAX_REASON_LEN: usize = 200;
 
+/// QUIC's error numbers for alerts of TLS (RFC 9001, section 4.8).
+const TLS_ALERTS: std::ops::Range<u64> = 0x100..0x200;
+
 /// Every failure of this crate. [`TransportError::code`] names it for programs.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -129,10 +132,17 @@ impl From<quinn::ConnectionError> for TransportError {
                 code: Code::from_number(close.error_code.into_inner()),
                 reason: printable(&close.reason),
             },
-            E::ConnectionClosed(close) => Self::ByPeer {
-                code: Code::from_transport_error(u64::from(close.error_code)),
-                reason: printable(&close.reason),
-            },
+            E::ConnectionClosed(close) => {
+                let number = u64::from(close.error_code);
+                let code = Code::from_transport_error(number);
+                // TLS speaks of certificates, whatever it was that the peer refused.
+                let reason = if TLS_ALERTS.contains(&number) {
+                    code.meaning().to_owned()
+                } else {
+                    printable(&close.reason)
+                };
+                Self::ByPeer { code, reason }
+            }
             E::LocallyClosed => Self::ClosedHere,
             E::TimedOut => Self::Lost("the peer was silent for too long".into()),
             E::Reset => Self::Lost("the peer does not know the connection: it has restarted".into()),

@@ -29,6 +29,7 @@ mod connection;
 mod dialer;
 mod endpoint;
 mod error;
+mod failures;
 mod frame;
 mod id;
 mod key;

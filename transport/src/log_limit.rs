@@ -1,5 +1,8 @@
 //! Log lines that strangers can cause must not become a flood of their own.
 
+use crate::code::Code;
+use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -9,11 +12,18 @@ const BURST: u32 = 20;
 /// After a burst one more line each.
 const INTERVAL: Duration = Duration::from_secs(1);
 
+/// Somebody who fails again in the same way is no news for so long.
+const QUIET: Duration = Duration::from_secs(3600);
+/// How many of them are remembered; beyond it the one heard of longest ago is news again.
+const MAX_REMEMBERED: usize = 256;
+
 #[derive(Debug)]
 struct State {
     lines: u32,
     refilled: Instant,
     suppressed: u64,
+    /// Who failed in which way, and when a line was last written of it; the oldest first.
+    told: VecDeque<(IpAddr, Code, Instant)>,
 }
 
 /// A bucket of lines.
@@ -24,7 +34,33 @@ pub(crate) struct LogLimit {
 
 impl LogLimit {
     pub(crate) fn new() -> Self {
-        Self { state: Mutex::new(State { lines: BURST, refilled: Instant::now(), suppressed: 0 }) }
+        Self {
+            state: Mutex::new(State {
+                lines: BURST,
+                refilled: Instant::now(),
+                suppressed: 0,
+                told: VecDeque::new(),
+            }),
+        }
+    }
+
+    /// Whether a line about a dialler that failed may be written now: not if the last one of its kind is young. If so,
+    /// how many lines were not written since the last one.
+    pub(crate) fn allow_from(&self, address: IpAddr, code: Code) -> Option<u64> {
+        let now = Instant::now();
+        {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            state.told.retain(|(_, _, at)| now.duration_since(*at) < QUIET);
+            if state.told.iter().any(|(who, what, _)| (*who, *what) == (address, code)) {
+                state.suppressed += 1;
+                return None;
+            }
+            if state.told.len() == MAX_REMEMBERED {
+                state.told.pop_front();
+            }
+            state.told.push_back((address, code, now));
+        }
+        self.allow()
     }
 
     /// Whether a line may be written now; if so, how many were not since the last one.
@@ -47,6 +83,22 @@ impl LogLimit {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dialler_that_keeps_failing_is_told_of_once_an_hour() {
+        let limit = LogLimit::new();
+        let who = |last: u8| IpAddr::from([10, 0, 0, last]);
+        let lines = |times: usize| {
+            (0..times).filter(|_| limit.allow_from(who(1), Code::NotAdmitted).is_some()).count()
+        };
+        assert_eq!(lines(100), 1);
+        assert_eq!(limit.allow_from(who(1), Code::Protocol), Some(99), "another failure is news");
+        assert_eq!(limit.allow_from(who(2), Code::NotAdmitted), Some(0), "and so is somebody else");
+        tokio::time::advance(QUIET).await;
+        assert_eq!(lines(100), 1);
+        let state = limit.state.lock().expect("no panic");
+        assert!(state.told.len() <= MAX_REMEMBERED);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_flood_becomes_a_trickle_that_tells_its_size() {

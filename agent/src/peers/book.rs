@@ -3,6 +3,7 @@
 use kvgossip_api::{ApiError, PeerRow, SyncReport};
 use kvgossip_transport::{Access, Connection, Direction, ReplicaId};
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::config::PeerTarget;
@@ -54,6 +55,7 @@ impl Book {
         targets: &[PeerTarget],
         connections: &[Connection],
         equal: impl Fn(&ReplicaId) -> bool,
+        failure: impl Fn(&SocketAddr) -> Option<ApiError>,
     ) -> Vec<PeerRow> {
         let book = self.lock();
         let mut shown = Vec::new();
@@ -66,7 +68,9 @@ impl Book {
             let id = connection.map(Connection::peer).or(target.id);
             shown.extend(id);
             let row = row(Some(target.address.to_string()), id, connection, &book, &equal);
-            rows.push(PeerRow { listed: true, ..row });
+            let dialled = if row.connected { None } else { failure(&target.address) };
+            let last_error = dialled.or(row.last_error);
+            rows.push(PeerRow { listed: true, last_error, ..row });
         }
         for connection in connections {
             if !shown.contains(&connection.peer()) {

@@ -198,6 +198,7 @@ fn status_text(status: &StatusResponse) -> String {
 fn peer_row(peer: &PeerRow) -> [String; 5] {
     let state = match (peer.connected, peer.equal) {
         (true, true) => "equal",
+        (true, false) if peer.last_sync.is_none() => "not compared yet",
         (true, false) => "differs",
         (false, _) => "not connected",
     };

@@ -1,0 +1,51 @@
+//! Why the last dial to an address failed, for people who wonder.
+
+use crate::code::Code;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
+
+/// How many addresses are remembered.
+const MAX_ADDRESSES: usize = 1024;
+
+/// The last failure of each address.
+#[derive(Debug, Default)]
+pub(crate) struct Failures(Mutex<BTreeMap<SocketAddr, (Code, String)>>);
+
+impl Failures {
+    /// Remembers a failure; a success forgets it.
+    pub(crate) fn note(&self, address: SocketAddr, failure: Option<(Code, String)>) {
+        let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match failure {
+            Some(failure) => {
+                if failures.len() >= MAX_ADDRESSES && !failures.contains_key(&address) {
+                    failures.pop_first();
+                }
+                failures.insert(address, failure);
+            }
+            None => drop(failures.remove(&address)),
+        }
+    }
+
+    pub(crate) fn of(&self, address: &SocketAddr) -> Option<(Code, String)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(address).cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_success_forgets_and_memory_is_bounded() {
+        let failures = Failures::default();
+        let address = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+        for port in 0..2000 {
+            failures.note(address(port), Some((Code::Lost, "gone".into())));
+        }
+        assert_eq!(failures.0.lock().expect("no panic").len(), MAX_ADDRESSES);
+        assert_eq!(failures.of(&address(1999)), Some((Code::Lost, "gone".into())));
+        failures.note(address(1999), None);
+        assert_eq!(failures.of(&address(1999)), None);
+    }
+}
