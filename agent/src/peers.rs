@@ -1,6 +1,7 @@
 //! The other replicas: staying connected with them, and syncing when the scheduler says so.
 
 mod book;
+mod diff;
 mod members;
 mod places;
 mod roots;

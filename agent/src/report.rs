@@ -54,6 +54,8 @@ pub(crate) fn sync_report(peer: ReplicaId, initiated: bool, report: &SessionRepo
 /// What the scheduler makes of it.
 pub(crate) fn session_end(report: &SessionReport) -> SessionEnd {
     match &report.result {
+        // Nothing was to move.
+        Ok(Outcome::Unsettled(_)) if report.compared => SessionEnd::Unfinished,
         Ok(Outcome::Equal) => report.agreed.map_or(SessionEnd::Unfinished, SessionEnd::Equal),
         Ok(Outcome::Unsettled(Obstacles { not_yet, refused, unjustified, read_only, .. })) => {
             let stuck = *not_yet || *refused || *unjustified || *read_only;

@@ -127,3 +127,66 @@ async fn status_tells_why_a_listed_peer_is_not_connected() {
     a.stop().await;
     b.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_diff_names_what_each_lacks_and_moves_nothing() {
+    let (a, b) = (start(config(0)).await, start(config(1)).await);
+    let both = entry("/x/both", b"same", now(), root(), None);
+    for agent in [&a, &b] {
+        assert_eq!(put(agent, both.clone()).await, Verdict::Merged);
+    }
+    let writer = identity(1);
+    let grant = grant(writer.public(), "/x/**", root(), None);
+    assert_eq!(put(&a, Fact::Grant(grant.clone())).await, Verdict::Merged);
+    let old = entry("/x/new", b"old", now(), root(), None);
+    assert_eq!(put(&b, old).await, Verdict::Merged);
+    for number in 0..40 {
+        let fact = entry(&format!("/x/a{number}"), b"of a", now(), root(), None);
+        assert_eq!(put(&a, fact).await, Verdict::Merged);
+    }
+    let newer = entry("/x/new", b"new", now(), root(), None);
+    assert_eq!(put(&a, newer.clone()).await, Verdict::Merged);
+    let theirs = entry("/x/b", b"of b", now(), root(), None);
+    assert_eq!(put(&b, theirs.clone()).await, Verdict::Merged);
+    let outside = entry("/y/b", b"of b", now(), root(), None);
+    assert_eq!(put(&b, outside.clone()).await, Verdict::Merged);
+    let roots = [a.store().view().root(), b.store().view().root()];
+
+    // The session is opened on a connection that nobody syncs over: neither lists the other.
+    let address = b.peers().address().to_string();
+    let prefix = kvgossip_grants::PathPrefix::parse("/x").expect("a prefix");
+    let found = a.peers().diff_with(&address, prefix).await.expect("a comparison");
+    assert!(!found.equal && !found.truncated);
+    let authority: Vec<_> = found.here.iter().filter(|row| row.kind == "authority").collect();
+    assert_eq!(authority.len(), 1);
+    assert_eq!(authority[0].id, grant.id().to_string());
+    assert_eq!(found.here.len(), 42, "{:?}", found.here);
+    assert!(found.here.iter().any(|row| row.id == newer.id().to_string()));
+    let there: Vec<_> = found.there.iter().map(|row| row.id.clone()).collect();
+    assert_eq!(there, [theirs.id().to_string()], "nothing of another prefix, and nothing superseded");
+    assert_eq!(found.there[0].key.as_deref(), Some("/x/b"));
+
+    // Now that they are connected they sync by themselves, and then nothing differs.
+    eventually("they are equal", async || same_root(&[&a, &b])).await;
+    assert_ne!(a.store().view().root(), roots[0]);
+    let found =
+        a.peers().diff_with(&address, kvgossip_grants::PathPrefix::root()).await.expect("a comparison");
+    assert!(found.equal && found.here.is_empty() && found.there.is_empty());
+    assert_eq!(found.flights, 2);
+    a.stop().await;
+    b.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sync_confined_to_a_prefix_brings_what_is_under_it() {
+    let (a, b) = (start(config(0)).await, start(config(1)).await);
+    for key in ["/x", "/x/1", "/xy", "/z/1"] {
+        assert_eq!(put(&a, entry(key, b"value", now(), root(), None)).await, Verdict::Merged);
+    }
+    let prefix = kvgossip_grants::PathPrefix::parse("/x").expect("a prefix");
+    let report = b.sync_with(&a.peers().address().to_string(), prefix.clone()).await.expect("a session");
+    assert_eq!((report.outcome.as_str(), report.received.entry_facts), ("equal", 2), "{report:?}");
+    assert_eq!(a.store().view().digest(&prefix), b.store().view().digest(&prefix));
+    a.stop().await;
+    b.stop().await;
+}

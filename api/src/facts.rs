@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// A row of `GET /v1/keys`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct KeyRow {
     /// The key.
     pub key: String,
@@ -17,6 +18,7 @@ pub struct KeyRow {
 
 /// `GET /v1/keys?match=GLOB&match=!GLOB&limit=&after=`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct KeysPage {
     /// In ascending order of the keys.
     pub keys: Vec<KeyRow>,
@@ -26,6 +28,7 @@ pub struct KeysPage {
 
 /// A signed fact as bytes, with what is needed to tell facts apart.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct FactRow {
     /// The fact's id.
     pub id: String,
@@ -41,6 +44,7 @@ pub struct FactRow {
 /// `GET /v1/facts?kind=authority|entries&match=GLOB&limit=&after=`: authority facts in an order in which they can be
 /// taken in, or entries by key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct FactsPage {
     /// The facts.
     pub facts: Vec<FactRow>,
@@ -50,6 +54,7 @@ pub struct FactsPage {
 
 /// The body of `POST /v1/facts`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PostFacts {
     /// Facts as base64 of their bytes, at most [`crate::MAX_POST_FACTS`]; they may be in any order.
     pub records_b64: Vec<String>,
@@ -57,6 +62,7 @@ pub struct PostFacts {
 
 /// What came of one offered fact.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct VerdictRow {
     /// The fact's id; none if the bytes are no fact.
     pub id: Option<String>,
@@ -70,6 +76,7 @@ pub struct VerdictRow {
 
 /// The answer to `POST /v1/facts`: one row for each fact, in order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct VerdictsResponse {
     /// The verdicts. Merged facts are durable.
     pub verdicts: Vec<VerdictRow>,
@@ -77,6 +84,7 @@ pub struct VerdictsResponse {
 
 /// A live grant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct GrantRow {
     /// Its id.
     pub id: String,
@@ -102,6 +110,7 @@ pub struct GrantRow {
 
 /// A revocation that stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RevocationRow {
     /// Its id.
     pub id: String,
@@ -119,6 +128,7 @@ pub struct RevocationRow {
 
 /// `GET /v1/grants?limit=&after=`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct GrantsResponse {
     /// Live grants, each after the one above it.
     pub grants: Vec<GrantRow>,
@@ -131,6 +141,7 @@ pub struct GrantsResponse {
 
 /// The body of `POST /v1/explain`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ExplainRequest {
     /// Who.
     pub entity: String,
@@ -140,6 +151,7 @@ pub struct ExplainRequest {
 
 /// A grant of a chain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LinkRow {
     /// The grant.
     pub grant: String,
@@ -159,6 +171,7 @@ pub struct LinkRow {
 
 /// A chain that does not carry the key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RejectedRow {
     /// From root's grant down.
     pub chain: Vec<LinkRow>,
@@ -172,6 +185,7 @@ pub struct RejectedRow {
 
 /// The answer to `POST /v1/explain`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ExplainResponse {
     /// The cluster.
     pub cluster: String,
@@ -191,6 +205,7 @@ pub struct ExplainResponse {
 
 /// The body of `POST /v1/plan`: under what could `issuer` give `pattern` away?
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PlanRequest {
     /// Who would issue.
     pub issuer: String,
@@ -200,6 +215,7 @@ pub struct PlanRequest {
 
 /// The answer to `POST /v1/plan`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PlanResponse {
     /// The cluster.
     pub cluster: String,
@@ -217,6 +233,7 @@ pub struct PlanResponse {
 
 /// A fact that was refused lately.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RefusalRow {
     /// When.
     pub at_us: u64,
@@ -236,6 +253,7 @@ pub struct RefusalRow {
 
 /// `GET /v1/refusals`: a bounded list, newest first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RefusalsResponse {
     /// The refusals.
     pub refusals: Vec<RefusalRow>,

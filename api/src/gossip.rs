@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 /// This agent's part in gossip.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct GossipRow {
     /// Its name.
     pub name: String,
@@ -17,6 +18,7 @@ pub struct GossipRow {
 
 /// A member of the gossip: a replica of this cluster, of another one, or something else, such as a Serf agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct MemberRow {
     /// Its name.
     pub name: String,
@@ -51,6 +53,7 @@ pub struct MemberRow {
 
 /// `GET /v1/members`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct MembersResponse {
     /// This agent's part; none if it takes none.
     pub gossip: Option<GossipRow>,
@@ -60,6 +63,7 @@ pub struct MembersResponse {
 
 /// The body of `POST /v1/join`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct JoinRequest {
     /// `HOST[:PORT]` each.
     pub addresses: Vec<String>,
@@ -67,6 +71,7 @@ pub struct JoinRequest {
 
 /// What came of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct JoinResponse {
     /// How many answered.
     pub joined: usize,
@@ -74,6 +79,7 @@ pub struct JoinResponse {
 
 /// The body of `POST /v1/event`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct EventRequest {
     /// The event's name.
     pub name: String,
@@ -87,6 +93,7 @@ pub struct EventRequest {
 
 /// The body of `POST /v1/query`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct QueryRequest {
     /// The query's name.
     pub name: String,
@@ -112,6 +119,7 @@ pub struct QueryRequest {
 
 /// One answer to a query.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ResponseRow {
     /// Who answers.
     pub from: String,
@@ -124,6 +132,7 @@ pub struct ResponseRow {
 
 /// What came of a query.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct QueryResponse {
     /// Who acknowledged.
     pub acks: Vec<String>,
@@ -133,4 +142,5 @@ pub struct QueryResponse {
 
 /// The answer to a request that has nothing to tell but that it was done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Done {}

@@ -20,7 +20,8 @@ pub use gossip::{
     QueryResponse, ResponseRow,
 };
 pub use state::{
-    Counts, DigestResponse, Digests, PeerRow, StatusResponse, SyncReport, SyncRequest, TrafficRow,
+    Counts, DiffRequest, DiffResponse, DiffRow, DigestResponse, Digests, PeerRow, StatusResponse, SyncReport,
+    SyncRequest, TrafficRow,
 };
 
 pub use watch::{

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// The three roots.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Digests {
     /// Over everything.
     pub root: String,
@@ -15,6 +16,7 @@ pub struct Digests {
 
 /// How much is stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Counts {
     /// Keys that have entries, deletes included.
     pub keys: u64,
@@ -28,6 +30,7 @@ pub struct Counts {
 
 /// Bytes of one session, one way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TrafficRow {
     /// Hashes, ids and framing.
     pub overhead: u64,
@@ -43,6 +46,7 @@ pub struct TrafficRow {
 
 /// How one session went.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SyncReport {
     /// The peer's replica id.
     pub peer: String,
@@ -73,6 +77,7 @@ pub struct SyncReport {
 
 /// A peer as this replica sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PeerRow {
     /// Where it is dialled; none for one that dialled us.
     pub address: Option<String>,
@@ -97,6 +102,7 @@ pub struct PeerRow {
 
 /// `GET /v1/status`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct StatusResponse {
     /// The program's version.
     pub version: String,
@@ -132,6 +138,7 @@ pub struct StatusResponse {
 
 /// `GET /v1/digest?prefix=`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DigestResponse {
     /// The path prefix; `/` is everything.
     pub prefix: String,
@@ -145,8 +152,61 @@ pub struct DigestResponse {
     pub root: Option<String>,
 }
 
+/// The body of `POST /v1/diff`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct DiffRequest {
+    /// `[ID@]ADDR:PORT`, or the id (or its beginning) of a connected peer.
+    pub peer: String,
+    /// Confines the comparison of entries to a path prefix; authority is always compared.
+    #[serde(default)]
+    pub prefix: Option<String>,
+}
+
+/// A fact that one of two replicas has and the other lacks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct DiffRow {
+    /// `authority` (a grant, revocation or floor) or `entry`.
+    pub kind: String,
+    /// The fact's id.
+    pub id: String,
+    /// The key of an entry.
+    pub key: Option<String>,
+    /// When an entry was written.
+    pub timestamp_us: Option<u64>,
+    /// Whether an entry unsets its key.
+    pub is_delete: bool,
+}
+
+/// The answer to `POST /v1/diff`. An entry that a newer one on the other side supersedes is not listed: a sync would not
+/// move it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct DiffResponse {
+    /// The peer's replica id.
+    pub peer: String,
+    /// The path prefix; `/` is everything.
+    pub prefix: String,
+    /// Whether both hold the same.
+    pub equal: bool,
+    /// What this replica has and a sync would send.
+    pub here: Vec<DiffRow>,
+    /// What the peer has and a sync would bring.
+    pub there: Vec<DiffRow>,
+    /// Whether there is more than is listed.
+    pub truncated: bool,
+    /// Bytes sent for the comparison.
+    pub sent_bytes: u64,
+    /// Bytes received for it.
+    pub received_bytes: u64,
+    /// Changes of direction; two are a round trip.
+    pub flights: u32,
+}
+
 /// The body of `POST /v1/sync`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SyncRequest {
     /// `[ID@]ADDR:PORT`, or the id (or its beginning) of a connected peer.
     pub peer: String,

@@ -21,6 +21,7 @@ pub mod event {
 
 /// What an event about a key carries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum WatchForm {
     /// The value, for those who trust the agent.
@@ -33,6 +34,7 @@ pub enum WatchForm {
 /// The body of `POST /v1/watch`. `GET /v1/watch?key=&match=&form=&authority=&heartbeat_ms=` asks for the same with one
 /// filter and without `have`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct WatchRequest {
     /// These keys, set or not; at most [`MAX_WATCH_KEYS`].
     #[serde(default)]
@@ -60,6 +62,7 @@ pub struct WatchRequest {
 
 /// What a watcher holds, as digests: see `grants/src/held.rs`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct HeldRow {
     /// Over the ids of its authority facts.
     pub authority: String,
@@ -69,6 +72,7 @@ pub struct HeldRow {
 
 /// Grants, revocations and floors in an order in which they can be taken in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AuthorityEvent {
     /// The facts.
     pub records_b64: Vec<String>,
@@ -76,6 +80,7 @@ pub struct AuthorityEvent {
 
 /// Why a key is told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CauseRow {
     /// `current` (it stood at the beginning), `written`, `deleted`, `revoked`, `floored` or `expired`.
     pub kind: String,
@@ -86,6 +91,7 @@ pub struct CauseRow {
 
 /// What stands of a key now. Changes that come together are told once, with the cause of the last.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct KeyEvent {
     /// The key.
     pub key: String,
@@ -119,6 +125,7 @@ pub struct KeyEvent {
 
 /// From here on the stream is live.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SyncedEvent {
     /// This replica's clock.
     pub now_us: u64,
@@ -131,6 +138,7 @@ pub struct SyncedEvent {
 
 /// The watcher has missed changes; without `have` everything is told again, and then comes `synced`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct GapEvent {
     /// `cursor` (it is of another replica, of an earlier run, or too old) or `overflow` (too slow).
     pub reason: String,

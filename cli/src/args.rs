@@ -2,6 +2,7 @@
 
 use crate::codes;
 use crate::commands::agent::AgentArgs;
+use crate::commands::diff::DiffArgs;
 use crate::commands::entry::{DelArgs, GetArgs, LsArgs, SetArgs};
 use crate::commands::export::ExportArgs;
 use crate::commands::fsck::FsckArgs;
@@ -61,6 +62,7 @@ pub(crate) enum Command {
     Floor(FloorArgs),
     Status(StatusArgs),
     Digest(DigestArgs),
+    Diff(DiffArgs),
     Sync(SyncArgs),
     Refusals(RefusalsArgs),
     Members(MembersArgs),

@@ -288,13 +288,18 @@ fn two_agents_sync_and_compare() {
         |served: &Served, prefix: &str| served.run(&["digest", prefix, "--output", "json"]).json().remove(0);
     assert_ne!(digest(&one, "/")["root"], digest(&two, "/")["root"]);
 
-    // The agents may be at it by themselves: then one that is asked to says so.
     let address = one.sync_address();
+    let differs = two.run(&["diff", &address, "/a"]).exits(7);
+    assert!(differs.text().contains("/a/x") && differs.text().starts_with('<'), "{differs:?}");
+    two.run(&["diff", "nonsense"]).fails(2, "peer.malformed");
+    // The agents may be at it by themselves: then one that is asked to says so.
     let free = |ran: &Ran| !ran.err.contains("[session.busy]");
     let synced = support::until(|| two.run(&["sync", &address]), free).exits(0);
     assert!(synced.text().starts_with("equal with "), "{synced:?}");
     assert_eq!(digest(&one, "/")["root"], digest(&two, "/")["root"]);
     assert_eq!(digest(&two, "/a")["keys"], 1);
+    let equal = support::until(|| two.run(&["diff", &address]), |ran| ran.code == 0).exits(0);
+    assert!(equal.text().starts_with("equal with "), "{equal:?}");
     assert_eq!(two.run(&["get", "/a/x"]).text(), "1");
     let text = two.run(&["digest"]).exits(0);
     assert!(text.text().contains(digest(&one, "/")["root"].as_str().unwrap()));

@@ -10,9 +10,9 @@ use crate::token::Token;
 use bytes::Bytes;
 use hyper::{HeaderMap, Method};
 use kvgossip_api::{
-    DigestResponse, ExplainRequest, ExplainResponse, FactsPage, GrantsResponse, KeysPage, PlanRequest,
-    PlanResponse, PostFacts, RefusalsResponse, StatusResponse, SyncReport, SyncRequest, VerdictRow,
-    VerdictsResponse, header,
+    DiffRequest, DiffResponse, DigestResponse, ExplainRequest, ExplainResponse, FactsPage, GrantsResponse,
+    KeysPage, PlanRequest, PlanResponse, PostFacts, RefusalsResponse, StatusResponse, SyncReport,
+    SyncRequest, VerdictRow, VerdictsResponse, header,
 };
 use kvgossip_grants::{EntityId, EntryId, Fact, GrantId, Key, KeyGlob, PathPrefix, Timestamp};
 use serde::Serialize;
@@ -204,6 +204,17 @@ impl AgentClient {
     /// Facts that were refused lately, newest first.
     pub async fn refusals(&self) -> Result<RefusalsResponse, ClientError> {
         self.read("/v1/refusals").await
+    }
+
+    /// Has the agent compare itself with a peer, as [`AgentClient::sync`] names it, and move nothing; waits at most `limit`.
+    pub async fn diff(
+        &self,
+        peer: &str,
+        prefix: Option<&PathPrefix>,
+        limit: Duration,
+    ) -> Result<DiffResponse, ClientError> {
+        let request = DiffRequest { peer: peer.to_owned(), prefix: prefix.map(ToString::to_string) };
+        self.post("/v1/diff", &request, Some(limit)).await
     }
 
     /// Has the agent run a sync session with a peer (`[ID@]ADDR:PORT`, or the beginning of a connected peer's id) and

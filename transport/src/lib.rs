@@ -59,6 +59,6 @@ pub use id::{ParseReplicaIdError, ReplicaId};
 pub use key::{KeyError, MAX_KEY_FILE_LEN, ReplicaKey};
 pub use limits::Limits;
 pub use link::LinkFilter;
-pub use session::{SessionFailure, SessionHost, SessionOptions, SessionReport, run_session};
+pub use session::{SessionFailure, SessionHost, SessionOptions, SessionReport, run_comparison, run_session};
 pub use stream::{FrameReader, FrameWriter, SessionStream, StreamBytes};
 pub use table::ConnectionTable;

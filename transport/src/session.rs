@@ -9,7 +9,7 @@ use crate::error::TransportError;
 use crate::limits::{JUDGE_BATCH, MAX_JUDGED_BYTES, MAX_JUDGED_FACTS, WRITE_AHEAD};
 use crate::stream::{SessionStream, StreamBytes};
 use bytes::Bytes;
-use kvgossip_engine::session::{Config, Outcome, Role, Session, SessionError, Tally, Ticket};
+use kvgossip_engine::session::{Config, Differences, Outcome, Role, Session, SessionError, Tally, Ticket};
 use kvgossip_engine::{Reader, StorageError, View};
 use kvgossip_grants::{Digest, Fact, PathPrefix, Verdict};
 use std::future::Future;
@@ -51,6 +51,8 @@ pub struct SessionReport {
     pub result: Result<Outcome, SessionFailure>,
     /// The root over everything that both sides hold, where they found themselves equal.
     pub agreed: Option<Digest>,
+    /// Whether it only compared, so that nothing was moved.
+    pub compared: bool,
     /// What it cost and did, by kind.
     pub tally: Tally,
     /// Exact bytes of the stream.
@@ -98,12 +100,36 @@ pub async fn run_session<H: SessionHost>(
         takes_facts: options.takes_facts && stream.access() == Access::Full,
     };
     let session = heavy(|| Session::new(config, &host.view()));
+    drive(stream, session, host, began).await.0
+}
+
+/// Compares with the peer and moves nothing: what differs, where the session came to its end.
+pub async fn run_comparison<H: SessionHost>(
+    stream: SessionStream,
+    options: SessionOptions,
+    host: Arc<H>,
+) -> (SessionReport, Option<Differences>) {
+    let began = Instant::now();
+    let config =
+        Config { role: Role::Initiator, scope: options.scope, nonce: options.nonce, takes_facts: false };
+    let session = heavy(|| Session::comparing(config, &host.view()));
+    drive(stream, session, host, began).await
+}
+
+async fn drive<H: SessionHost>(
+    stream: SessionStream,
+    session: Session,
+    host: Arc<H>,
+    began: Instant,
+) -> (SessionReport, Option<Differences>) {
     let jobs = JoinSet::new();
     let mut driver = Driver { stream, session, host, jobs, judged_facts: 0, judged_bytes: 0, greeted: false };
     let result = driver.run().await;
     let (tally, agreed) = (driver.session.tally(), driver.session.agreed_root());
+    let differences = driver.session.differences().cloned();
     let (result, bytes) = end(driver.stream, result).await;
-    SessionReport { result, agreed, tally, bytes, time: began.elapsed() }
+    let compared = differences.is_some();
+    (SessionReport { result, agreed, compared, tally, bytes, time: began.elapsed() }, differences)
 }
 
 /// Facts on their way through the host.

@@ -8,7 +8,9 @@ use axum::extract::rejection::JsonRejection;
 use axum::extract::{RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use kvgossip_api::{DigestResponse, RefusalsResponse, StatusResponse, SyncReport, SyncRequest};
+use kvgossip_api::{
+    DiffRequest, DiffResponse, DigestResponse, RefusalsResponse, StatusResponse, SyncReport, SyncRequest,
+};
 use kvgossip_grants::PathPrefix;
 
 /// The last facts that were not taken in.
@@ -79,4 +81,17 @@ pub(super) async fn sync(
     let prefix = request.prefix.as_deref().map(PathPrefix::parse).transpose()?;
     let report = shared.agent.sync_with(&request.peer, prefix.unwrap_or_else(PathPrefix::root)).await;
     report.map(Json).map_err(|error| Refusal::new(StatusCode::BAD_GATEWAY, &error.code, &error.message))
+}
+
+/// What this replica and a peer differ in; nothing is moved.
+pub(super) async fn diff(
+    _: Privileged,
+    State(shared): State<Shared>,
+    json: Result<Json<DiffRequest>, JsonRejection>,
+) -> Result<Json<DiffResponse>, Refusal> {
+    let request = body(json)?;
+    let prefix = request.prefix.as_deref().map(PathPrefix::parse).transpose()?;
+    let prefix = prefix.unwrap_or_else(PathPrefix::root);
+    let found = shared.agent.peers().diff_with(&request.peer, prefix).await;
+    found.map(Json).map_err(|error| Refusal::new(StatusCode::BAD_GATEWAY, &error.code, &error.message))
 }

@@ -80,6 +80,7 @@ pub fn router(agent: Agent, door: Door) -> Router {
         .route("/v1/leave", post(gossip::leave))
         .route("/v1/event", post(gossip::event))
         .route("/v1/query", post(gossip::query))
+        .route("/v1/diff", post(inspect::diff))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(inspect::ready))
         .route("/metrics", get(inspect::metrics))

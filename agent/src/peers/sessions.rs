@@ -25,13 +25,18 @@ impl Host {
         Self { intake }
     }
 
+    /// The host for one peer.
+    pub(super) fn for_peer(self: &Arc<Self>, peer: ReplicaId) -> PeerHost {
+        PeerHost { host: self.clone(), peer: peer.to_string() }
+    }
+
     pub(super) fn store(&self) -> &Store {
         self.intake.store()
     }
 }
 
 /// The host for one peer, so that refusals name it.
-struct PeerHost {
+pub(super) struct PeerHost {
     host: Arc<Host>,
     peer: String,
 }
@@ -110,7 +115,7 @@ impl Peers {
         initiated: bool,
     ) -> SyncReport {
         let (peer, number) = (connection.peer(), connection.number());
-        let host = Arc::new(PeerHost { host: self.inner.host.clone(), peer: peer.to_string() });
+        let host = Arc::new(self.inner.host.for_peer(peer));
         let options = SessionOptions { scope, nonce: random().to_le_bytes(), takes_facts: true };
         let report = run_session(stream, options, host).await;
         log(peer, &report);

@@ -2,6 +2,7 @@
 
 pub(crate) mod agent;
 mod agent_gossip;
+pub(crate) mod diff;
 pub(crate) mod entry;
 pub(crate) mod export;
 pub(crate) mod fsck;
@@ -41,6 +42,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
         Command::Floor(args) => revoke::floor(&args, format),
         Command::Status(args) => inspect::status(&args, format),
         Command::Digest(args) => inspect::digest(&args, format),
+        Command::Diff(args) => diff::diff(&args, format),
         Command::Sync(args) => inspect::sync(&args, format),
         Command::Members(args) => members::members(&args, format),
         Command::Join(args) => members::join(&args, format),

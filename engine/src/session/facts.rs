@@ -1,7 +1,7 @@
 //! Facts on their way into frames and out of them, and the count of the bytes that go with them.
 
+use super::compare::frame_kind;
 use super::forest::Leaf;
-use super::frame::kind;
 use super::tally::Traffic;
 use super::walk::Walk;
 use super::wire::varint_len;
@@ -36,9 +36,13 @@ impl Session {
                 break;
             }
             if frame.is_empty() {
-                frame.push(kind::FACTS);
+                frame.push(frame_kind(self.compares()));
             }
             frame.extend_from_slice(&record.bytes);
+            if self.compares() {
+                // Names are overhead: nothing moves.
+                continue;
+            }
             let weight = record.bytes.len().saturating_sub(RECORD_HEAD_BYTES);
             count_payload(&mut self.tally.sent, record.is_authority, weight);
             payload += weight;
@@ -67,6 +71,13 @@ impl Session {
                     leaf
                 }
             };
+            if self.compares() {
+                if let Some(bytes) = self.name(&leaf) {
+                    let is_authority = matches!(leaf, Leaf::Authority(_));
+                    return Ok(Some(Record { bytes: bytes.into(), is_authority }));
+                }
+                continue;
+            }
             if let Some(bytes) = self.record(&leaf, view, reader)? {
                 let is_authority = matches!(leaf, Leaf::Authority(_));
                 return Ok(Some(Record { bytes, is_authority }));
@@ -90,9 +101,10 @@ impl Session {
 
     /// Takes the facts of a received frame.
     pub(super) fn handle_facts(&mut self, mut records: &[u8]) -> Result<(), SessionError> {
+        let takes_facts = self.config.takes_facts && !self.compares();
         let traffic = &mut self.tally.received;
         let frame_len = records.len() + 1;
-        if !self.config.takes_facts {
+        if !takes_facts {
             count_frame(traffic, frame_len);
             return Err(SessionError::Protocol("a fact came although this side takes none"));
         }

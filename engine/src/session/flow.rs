@@ -26,7 +26,14 @@ const FRAME_COST_BYTES: usize = 64;
 impl Session {
     /// A new session. A responder waits for the initiator's hello.
     pub fn new(config: Config, view: &View) -> Self {
-        let mut session = Self {
+        let mut session = Self::idle(config);
+        session.start(view);
+        session
+    }
+
+    /// A session that has not begun.
+    pub(super) fn idle(config: Config) -> Self {
+        Self {
             config,
             turn: Turn::Receive,
             our_hello: None,
@@ -48,13 +55,17 @@ impl Session {
             obstacles: Obstacles::default(),
             tally: Tally::default(),
             outcome: None,
-        };
-        session.obstacles.read_only = !session.config.takes_facts;
-        if session.config.role == Role::Initiator {
-            session.begin_flight();
-            session.send_hello(view);
+            differences: None,
         }
-        session
+    }
+
+    /// Begins, if it is this side's to begin.
+    pub(super) fn start(&mut self, view: &View) {
+        self.obstacles.read_only = !self.config.takes_facts;
+        if self.config.role == Role::Initiator {
+            self.begin_flight();
+            self.send_hello(view);
+        }
     }
 
     /// How the session ended, once it has.
@@ -158,6 +169,7 @@ impl Session {
             kind::HELLO => self.handle_hello(content, view),
             kind::PARTS..=kind::CLAIMS => self.keep_for_answer(frame),
             kind::FACTS => self.handle_facts(content),
+            kind::NAMES => self.handle_names(content),
             kind::FINAL => self.handle_final(content, view),
             kind::END => self.handle_end(content),
             _ => Err(SessionError::Protocol("a frame of unknown kind")),
@@ -175,6 +187,7 @@ impl Session {
             return Err(SessionError::ForeignCluster(hello.cluster));
         }
         self.obstacles.read_only |= !hello.takes_facts;
+        self.agree_to_compare(&hello)?;
         match self.config.role {
             Role::Responder => {
                 self.config.scope = hello.scope.clone();
@@ -373,7 +386,7 @@ impl Session {
             nonce: self.config.nonce,
             takes_facts: self.config.takes_facts,
             scope: self.config.scope.clone(),
-            extensions: Vec::new(),
+            extensions: self.extensions(),
         };
         self.steps.push_back(Step::Frame(hello.encode()));
         self.our_hello = Some(hello);

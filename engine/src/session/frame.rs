@@ -44,6 +44,8 @@ pub(super) mod kind {
     pub(crate) const END: u8 = 7;
     pub(crate) const FINAL: u8 = 8;
     pub(crate) const BYE: u8 = 9;
+    /// Names of facts, in a session that moves none.
+    pub(crate) const NAMES: u8 = 10;
 }
 
 /// The first frame of either side.

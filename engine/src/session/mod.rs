@@ -14,6 +14,7 @@
 //!
 //! Whoever drives it bounds the time; the session bounds memory and rounds.
 
+mod compare;
 mod facts;
 mod flow;
 mod forest;
@@ -26,6 +27,7 @@ mod tell;
 mod walk;
 mod wire;
 
+pub use compare::{COMPARE_EXTENSION, Differences, MAX_NAMED, Named};
 pub use frame::{
     Hello, MAX_CODE_BYTES, MAX_EXTENSION_BYTES, MAX_EXTENSIONS, MAX_LIST_IDS, MAX_PARTS, MAX_REGION_BYTES,
     MAX_TELLS, PROTOCOL_VERSION,
@@ -219,4 +221,6 @@ pub struct Session {
     obstacles: Obstacles,
     tally: Tally,
     outcome: Option<Outcome>,
+    /// What was found, in a session that compares and moves nothing.
+    differences: Option<Differences>,
 }

@@ -1,0 +1,77 @@
+//! `diff`: what two replicas differ in, without moving it.
+
+use crate::connect::{AgentArgs, converse};
+use crate::error::{Exit, Result};
+use crate::output::{self, Format, short, table};
+use crate::{text, time};
+use clap::Args;
+use kvgossip_api::{DiffResponse, DiffRow};
+use kvgossip_grants::PathPrefix;
+use std::time::Duration;
+
+/// How long `diff` waits unless told otherwise.
+const DIFF_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// Show what the agent and a peer differ in, and move nothing.
+///
+/// `>` is what a sync would send to the peer, `<` what it would bring. An entry that a newer one on the other side
+/// supersedes is not shown. Ends with 7 if anything differs.
+#[derive(Debug, Args)]
+pub(crate) struct DiffArgs {
+    /// The peer: [ID@]ADDR:PORT, or 8 digits or more of a connected peer's id.
+    peer: String,
+    /// Compare only the entries under this path; grants and revocations are always compared.
+    #[arg(value_parser = text::prefix)]
+    prefix: Option<PathPrefix>,
+    #[command(flatten)]
+    agent: AgentArgs,
+}
+
+/// Runs `diff`.
+pub(crate) fn diff(args: &DiffArgs, format: Format) -> Result<Exit> {
+    let client = args.agent.client()?;
+    let limit = args.agent.timeout_or(DIFF_TIMEOUT);
+    let answer =
+        converse(&client, async { Ok(client.diff(&args.peer, args.prefix.as_ref(), limit).await?) })?;
+    match format {
+        Format::Json => output::json(&answer)?,
+        Format::Text => output::text(&shown(&answer))?,
+    }
+    Ok(if answer.equal { Exit::Ok } else { Exit::TimedOut })
+}
+
+fn shown(answer: &DiffResponse) -> String {
+    let peer = short(&answer.peer);
+    if answer.equal {
+        return format!("equal with {peer}\n");
+    }
+    let mut rows: Vec<(&DiffRow, &str)> = answer.here.iter().map(|row| (row, ">")).collect();
+    rows.extend(answer.there.iter().map(|row| (row, "<")));
+    rows.sort_by(|a, b| (&a.0.key, &a.0.id).cmp(&(&b.0.key, &b.0.id)));
+    let rows: Vec<_> = rows.into_iter().map(|(row, way)| cells(row, way)).collect();
+    let mut text = table([""; 5], &rows);
+    let more = if answer.truncated { "; there is more than is shown" } else { "" };
+    text.push_str(&format!(
+        "{} would go to {peer}, {} would come from it; {} B sent and {} B received to find out{more}\n",
+        answer.here.len(),
+        answer.there.len(),
+        answer.sent_bytes,
+        answer.received_bytes
+    ));
+    text
+}
+
+fn cells(row: &DiffRow, way: &str) -> [String; 5] {
+    let what = match (row.kind.as_str(), row.is_delete) {
+        ("entry", true) => "delete",
+        ("entry", false) => "entry",
+        _ => "authority",
+    };
+    [
+        way.to_owned(),
+        what.to_owned(),
+        short(&row.id).to_owned(),
+        row.timestamp_us.map_or("-".to_owned(), time::show),
+        row.key.clone().unwrap_or_default(),
+    ]
+}
