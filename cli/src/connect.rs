@@ -76,6 +76,9 @@ impl AgentArgs {
         if let Some(path) = self.token_file.clone().or_else(|| files::from_env("KVGOSSIP_TOKEN_FILE")) {
             builder = builder.token(files::token(&path)?);
         }
+        if let Some(path) = self.ca.clone().or_else(|| files::from_env("KVGOSSIP_CA")) {
+            builder = builder.authorities(files::authorities(&path)?);
+        }
         builder = match live.root.clone().or_else(|| files::from_env("KVGOSSIP_ROOT")) {
             Some(path) => builder.root(files::public_key(&path)?),
             None => builder.trust_agents(),

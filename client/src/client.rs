@@ -9,6 +9,7 @@ use crate::live::handles::{Closed, Matching, Subscription};
 use crate::live::registry::Shared;
 use crate::live::state::{Entry, Rejection};
 use crate::live::{DEFAULT_BACKOFF, DEFAULT_GRACE, DEFAULT_MAX_BACKOFF, DEFAULT_SILENCE};
+use crate::tls::Authorities;
 use crate::token::Token;
 use bytes::Bytes;
 use kvgossip_api::{ExplainResponse, StatusResponse, VerdictRow};
@@ -33,6 +34,7 @@ pub struct ClientBuilder {
     root: Option<PublicKey>,
     trust_agents: bool,
     token: Option<Token>,
+    authorities: Option<Authorities>,
     timeout: Duration,
     settings: Settings,
 }
@@ -143,6 +145,7 @@ impl Default for ClientBuilder {
             root: None,
             trust_agents: false,
             token: None,
+            authorities: None,
             timeout: crate::DEFAULT_TIMEOUT,
             settings: Settings {
                 grace: DEFAULT_GRACE,
@@ -180,6 +183,13 @@ impl ClientBuilder {
     #[must_use]
     pub fn token(mut self, token: Token) -> Self {
         self.token = Some(token);
+        self
+    }
+
+    /// The authorities that the certificates of `https://` agents have to lead to.
+    #[must_use]
+    pub fn authorities(mut self, authorities: Authorities) -> Self {
+        self.authorities = Some(authorities);
         self
     }
 
@@ -225,7 +235,10 @@ impl ClientBuilder {
             return Err(BuildError::NoRoot);
         }
         let agent = |endpoint| {
-            let agent = AgentClient::new(endpoint).with_timeout(self.timeout);
+            let mut agent = AgentClient::new(endpoint).with_timeout(self.timeout);
+            if let Some(authorities) = &self.authorities {
+                agent = agent.with_authorities(authorities.clone());
+            }
             self.token.clone().map_or(agent.clone(), |token| agent.with_token(token))
         };
         let agents: Vec<AgentClient> = self.endpoints.into_iter().map(agent).collect();

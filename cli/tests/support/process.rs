@@ -92,6 +92,11 @@ impl Process {
         ask(desk, &self.data, args)
     }
 
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Asks it to end and waits for that.
     pub(crate) fn stop(mut self) -> ExitStatus {
         let pid = self.child.id().to_string();
