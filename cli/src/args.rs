@@ -1,6 +1,7 @@
 //! The command line's grammar.
 
 use crate::codes;
+use crate::commands::adopt::AdoptArgs;
 use crate::commands::agent::AgentArgs;
 use crate::commands::diff::DiffArgs;
 use crate::commands::entry::{DelArgs, GetArgs, LsArgs, SetArgs};
@@ -8,11 +9,13 @@ use crate::commands::export::ExportArgs;
 use crate::commands::fsck::FsckArgs;
 use crate::commands::grant::GrantArgs;
 use crate::commands::import::ImportArgs;
-use crate::commands::inspect::{DigestArgs, ExplainArgs, RefusalsArgs, StatusArgs, SyncArgs};
+use crate::commands::inspect::{DigestArgs, ExplainArgs, RefusalsArgs, StatusArgs};
 use crate::commands::key::KeygenArgs;
 use crate::commands::members::{EventArgs, JoinArgs, LeaveArgs, MembersArgs, QueryArgs};
 use crate::commands::render::RenderArgs;
 use crate::commands::revoke::FloorArgs;
+use crate::commands::shell::{CompletionsArgs, ManArgs};
+use crate::commands::sync::SyncArgs;
 use crate::commands::verify::VerifyArgs;
 use crate::commands::watch::WatchArgs;
 use crate::demo::DemoArgs;
@@ -60,6 +63,7 @@ pub(crate) enum Command {
     Grant(GrantArgs),
     Explain(ExplainArgs),
     Floor(FloorArgs),
+    Adopt(AdoptArgs),
     Status(StatusArgs),
     Digest(DigestArgs),
     Diff(DiffArgs),
@@ -74,6 +78,8 @@ pub(crate) enum Command {
     Import(ImportArgs),
     Verify(VerifyArgs),
     Fsck(FsckArgs),
+    Completions(CompletionsArgs),
+    Man(ManArgs),
 }
 
 /// Reads the process's arguments. Help and version are answered here.

@@ -86,6 +86,15 @@ impl AgentArgs {
         Ok(builder.timeout(self.timeout.unwrap_or(DEFAULT_TIMEOUT)))
     }
 
+    /// The data directory that was named, if that is what says which agent is meant.
+    pub(crate) fn named_dir(&self) -> Option<PathBuf> {
+        let by_environment = || {
+            let other = env::var_os("KVGOSSIP_AGENT").is_some_and(|url| !url.is_empty());
+            files::from_env("KVGOSSIP_DATA_DIR").filter(|_| !other)
+        };
+        if self.agent.is_some() { None } else { self.data_dir.clone().or_else(by_environment) }
+    }
+
     /// The limit of time that was asked for.
     pub(crate) fn timeout_or(&self, default: Duration) -> Duration {
         self.timeout.unwrap_or(default)
@@ -130,7 +139,7 @@ pub(crate) fn interruptible<T>(work: impl Future<Output = Result<T>>) -> Result<
         tokio::select! {
             // First: work that is always ready must not hide it.
             biased;
-            signal = told_to_stop() => Err(signal?),
+            signal = stopped_by_signal() => Err(signal?),
             done = work => done,
         }
     })
@@ -141,13 +150,14 @@ pub(crate) fn unless_stopped<T>(work: impl Future<Output = Result<T>>) -> Result
     runtime()?.block_on(async {
         tokio::select! {
             biased;
-            signal = told_to_stop() => signal.map(|_| None),
+            signal = stopped_by_signal() => signal.map(|_| None),
             done = work => done.map(Some),
         }
     })
 }
 
-async fn told_to_stop() -> Result<Failure> {
+/// Ends on Ctrl-C, or when the process is told to terminate.
+pub(crate) async fn stopped_by_signal() -> Result<Failure> {
     let signals = |error| Failure::new(codes::INTERNAL, format!("no signals: {error}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(signals)?;

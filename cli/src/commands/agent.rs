@@ -11,7 +11,7 @@ use kvgossip_agent::http::ServerTls;
 use kvgossip_agent::{Agent, Config, Opened, PeerTarget, Recovery};
 use kvgossip_api::{DEFAULT_HTTP, SOCKET_NAME};
 use kvgossip_engine::StorageError;
-use kvgossip_grants::Signer;
+use kvgossip_grants::{PublicKey, Signer};
 use kvgossip_transport::{AllowList, ReplicaKey};
 use std::io::{self, IsTerminal};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -197,7 +197,7 @@ fn reload(args: &AgentArgs, agent: &Agent) {
         Some(Err(error)) => tracing::error!(code = error.code(), "the certificate stays as it was: {error}"),
         None => {}
     }
-    match allow_list(args) {
+    match allow_list(args.allow_peers.as_deref()) {
         Ok(allowed) => {
             tracing::info!(admitted = allowed.len(), "the list of admitted replicas was read again");
             agent.peers().set_allowed(allowed);
@@ -216,8 +216,8 @@ fn data_dir(args: &AgentArgs) -> Result<PathBuf> {
     })
 }
 
-fn allow_list(args: &AgentArgs) -> Result<AllowList> {
-    let Some(path) = &args.allow_peers else { return Ok(std::iter::empty().collect()) };
+pub(super) fn allow_list(path: Option<&Path>) -> Result<AllowList> {
+    let Some(path) = path else { return Ok(std::iter::empty().collect()) };
     AllowList::read(path)
         .map_err(|error| Failure::new(codes::ALLOW_LIST, format!("{}: {error}", files::name(path))))
 }
@@ -238,7 +238,7 @@ fn config(args: &AgentArgs, dir: &Path) -> Result<Config> {
     let identity = args.identity.clone().or_else(|| files::from_env("KVGOSSIP_IDENTITY"));
     let identity = identity.as_deref().map(files::signing_key).transpose()?;
     let token = args.token_file.as_deref().map(files::token).transpose()?;
-    let allowed = allow_list(args)?;
+    let allowed = allow_list(args.allow_peers.as_deref())?;
     let default_ip = args.gossip.public_address().map_or(Ipv4Addr::LOCALHOST.into(), |address| address.ip());
     let sync = args.sync.unwrap_or(SocketAddr::new(default_ip, DEFAULT_SYNC_PORT));
     args.gossip.check_sync(sync)?;
@@ -249,7 +249,7 @@ fn config(args: &AgentArgs, dir: &Path) -> Result<Config> {
             .note("write --peer ID@ADDR, or list the ids of your replicas in a file for --allow-peers"));
     }
     make_dir(dir)?;
-    let mut config = Config::new(root, replica_key(args, dir)?);
+    let mut config = Config::new(root, replica_key(args.replica_key.as_deref(), dir)?);
     config.identity = identity;
     config.sync = sync;
     config.gossip = args.gossip.config(dir)?;
@@ -276,7 +276,7 @@ fn tls(args: &AgentArgs) -> Result<Option<ServerTls>> {
 }
 
 /// Made for this user alone: it holds the replica's private key.
-fn make_dir(dir: &Path) -> Result<()> {
+pub(super) fn make_dir(dir: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
     made.map_err(|error| {
@@ -288,9 +288,9 @@ fn make_dir(dir: &Path) -> Result<()> {
 }
 
 /// The replica's key: the given one, or the one in the data directory, made if it is not there.
-fn replica_key(args: &AgentArgs, dir: &Path) -> Result<ReplicaKey> {
-    let path = match &args.replica_key {
-        Some(path) => path.clone(),
+pub(super) fn replica_key(given: Option<&Path>, dir: &Path) -> Result<ReplicaKey> {
+    let path = match given {
+        Some(path) => path.to_owned(),
         None => {
             let path = dir.join("replica.pem");
             if !path.exists() {
@@ -323,7 +323,7 @@ fn open_store(args: &AgentArgs, dir: &Path, config: &Config) -> Result<Opened> {
             _ => failure,
         }
     })?;
-    remember_root(dir, config);
+    remember_root(dir, &config.root);
     Ok(opened)
 }
 
@@ -332,8 +332,8 @@ const MOVE_ASIDE: &str = "--move-damaged-aside keeps this store under another na
 
 /// Leaves the root's public key beside the store, for commands that work on the directory. It is checked against
 /// the store's cluster by whoever reads it.
-fn remember_root(dir: &Path, config: &Config) {
-    let (path, pem) = (dir.join(ROOT_NAME), config.root.to_pem());
+pub(super) fn remember_root(dir: &Path, root: &PublicKey) {
+    let (path, pem) = (dir.join(ROOT_NAME), root.to_pem());
     if std::fs::read(&path).is_ok_and(|there| there == pem.as_bytes()) {
         return;
     }

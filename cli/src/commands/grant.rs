@@ -1,5 +1,6 @@
 //! `grant new`, `grant ls` and `grant check`: authority given.
 
+use super::expiring;
 use super::revoke::{RevokeArgs, revoke};
 use crate::codes;
 use crate::connect::{AgentArgs, converse};
@@ -19,6 +20,7 @@ use serde::Serialize;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Give, list, check and take back authority over keys.
 #[derive(Debug, Args)]
@@ -64,6 +66,10 @@ struct NewArgs {
 /// With --output json each line holds the signed grant, too, as `grant revoke --from` reads it.
 #[derive(Debug, Args)]
 struct LsArgs {
+    /// List only grants that end within so long, such as 30d, by themselves or with a grant above them; those that ended
+    /// already, too. The soonest comes first.
+    #[arg(long, value_name = "DURATION", value_parser = time::duration)]
+    expiring: Option<Duration>,
     #[command(flatten)]
     agent: AgentArgs,
 }
@@ -238,6 +244,9 @@ fn check_text(entity: EntityId, pattern: &KeyGlob, plan: &PlanResponse) -> Strin
 fn ls(args: &LsArgs, format: Format) -> Result<Exit> {
     let client = args.agent.client()?;
     let answer = converse(&client, async { Ok(client.grants().await?) })?;
+    if let Some(within) = args.expiring {
+        return expiring::show(&answer.grants, within, time::now(), format);
+    }
     match format {
         Format::Json => {
             answer.grants.iter().try_for_each(|row| output::json(&Kinded { kind: "grant", row }))?;

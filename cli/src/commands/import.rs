@@ -68,8 +68,14 @@ fn import_file(path: &std::path::Path, args: &ImportArgs, format: Format) -> Res
     };
     let offered = interruptible(offering.run());
     let outcome = offering.outcome;
-    show(&outcome, format)?;
+    // What never began has no summary.
+    if offered.is_ok() || outcome.facts > 0 {
+        show(&outcome, format)?;
+    }
     offered.map_err(|failure| {
+        if outcome.merged == 0 {
+            return failure;
+        }
         failure.note(
             "what was acknowledged stays; run the same command again to go on: what is there is passed over",
         )

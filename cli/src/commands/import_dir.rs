@@ -3,6 +3,7 @@
 use crate::codes;
 use crate::connect::{AgentArgs, interruptible};
 use crate::error::{Exit, Failure, Result};
+use crate::files;
 use crate::output::{self, Format, printable};
 use crate::progress::Progress;
 use crate::sign::{Identity, SignArgs};
@@ -68,8 +69,15 @@ pub(crate) fn import_dir(args: &DirArgs, agent: &AgentArgs, format: Format) -> R
     let source = source.as_source();
     let mut run = Run { args, identity: identity.as_ref(), prefix, format, tally: &mut tally };
     let done = interruptible(run.all(source, &client, files));
-    show(&tally, args.dry_run, format)?;
+    // What never began has no summary, and --out - has the facts on standard output.
+    let began = done.is_ok() || tally.written > 0;
+    if began && !args.sign.out.as_deref().is_some_and(files::is_dash) {
+        show(&tally, args.dry_run, format)?;
+    }
     done.map_err(|failure| {
+        if tally.written == 0 {
+            return failure;
+        }
         failure.note(
             "what was written stays; run the same command again to go on: unchanged files are passed over",
         )

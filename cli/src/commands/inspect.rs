@@ -1,18 +1,13 @@
-//! `explain`, `status`, `digest`, `sync` and `refusals`: what an agent knows and does.
+//! `explain`, `status`, `digest` and `refusals`: what an agent knows and does.
 
-use crate::codes;
 use crate::connect::{AgentArgs, converse};
 use crate::entity::{Who, who};
 use crate::error::{Exit, Failure, Result};
 use crate::output::{self, Format, printable, short, short_or, table};
 use crate::{text, time};
 use clap::Args;
-use kvgossip_api::{ExplainResponse, LinkRow, PeerRow, RefusalRow, StatusResponse, SyncReport};
+use kvgossip_api::{ExplainResponse, LinkRow, PeerRow, RefusalRow, StatusResponse};
 use kvgossip_grants::{Code, EntityId, Key, PathPrefix};
-use std::time::Duration;
-
-/// How long `sync` waits unless told otherwise.
-const SYNC_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// Show whether and why an entity may write a key.
 ///
@@ -44,20 +39,6 @@ pub(crate) struct DigestArgs {
     /// Path prefix of the part, such as /my; / is everything.
     #[arg(value_parser = text::prefix, default_value = "/")]
     prefix: PathPrefix,
-    #[command(flatten)]
-    agent: AgentArgs,
-}
-
-/// Have the agent sync with a peer now.
-///
-/// Ends with 7 if the two still differ afterwards.
-#[derive(Debug, Args)]
-pub(crate) struct SyncArgs {
-    /// ADDR:PORT or ID@ADDR:PORT, or the beginning of a connected peer's id.
-    peer: String,
-    /// Sync only what lies under this path prefix, and all grants.
-    #[arg(value_parser = text::prefix)]
-    prefix: Option<PathPrefix>,
     #[command(flatten)]
     agent: AgentArgs,
 }
@@ -240,56 +221,6 @@ pub(crate) fn digest(args: &DigestArgs, format: Format) -> Result<Exit> {
         }
     }
     Ok(Exit::Ok)
-}
-
-/// Runs `sync`.
-pub(crate) fn sync(args: &SyncArgs, format: Format) -> Result<Exit> {
-    let client = args.agent.client()?;
-    let limit = args.agent.timeout_or(SYNC_TIMEOUT);
-    let report =
-        converse(&client, async { Ok(client.sync(&args.peer, args.prefix.as_ref(), limit).await?) })?;
-    match format {
-        Format::Json => output::json(&report)?,
-        Format::Text => output::text(&report_text(&report))?,
-    }
-    Ok(match report.outcome.as_str() {
-        "equal" => Exit::Ok,
-        "unsettled" => Exit::TimedOut,
-        _ => report.reasons.first().and_then(|code| codes::exit(code)).unwrap_or(Exit::Error),
-    })
-}
-
-fn report_text(report: &SyncReport) -> String {
-    let peer = short(&report.peer);
-    let reasons = report.reasons.join(", ");
-    let outcome = match report.outcome.as_str() {
-        "equal" => format!("equal with {peer}"),
-        "unsettled" if report.reasons.is_empty() => {
-            format!("still different from {peer}: something was written meanwhile")
-        }
-        "unsettled" => format!("still different from {peer}: {reasons}"),
-        other => {
-            let help = report.reasons.first().and_then(|code| codes::find(code));
-            let help = help.map_or(String::new(), |info| format!("{} ", info.help));
-            format!("{other} with {peer}: {help}[{reasons}]")
-        }
-    };
-    let mut text = printable(&outcome) + "\n";
-    let way = |name: &str, traffic: &kvgossip_api::TrafficRow| {
-        [
-            name.to_owned(),
-            format!("{} entries ({} B)", traffic.entry_facts, traffic.entries),
-            format!("{} authority facts ({} B)", traffic.authority_facts, traffic.authority),
-            format!("{} B overhead", traffic.overhead),
-        ]
-    };
-    text.push_str(&table([""; 4], &[way("sent", &report.sent), way("received", &report.received)]));
-    let took = time::show_duration(report.took_us);
-    text.push_str(&format!(
-        "{} merged here, {} B received in vain; {took}, {} flights, {} rounds\n",
-        report.merged, report.waste, report.flights, report.rounds
-    ));
-    text
 }
 
 /// Runs `refusals`.

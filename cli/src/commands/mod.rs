@@ -1,9 +1,11 @@
 //! What each verb does, one file for each group.
 
+pub(crate) mod adopt;
 pub(crate) mod agent;
 mod agent_gossip;
 pub(crate) mod diff;
 pub(crate) mod entry;
+mod expiring;
 pub(crate) mod export;
 pub(crate) mod fsck;
 pub(crate) mod grant;
@@ -15,6 +17,8 @@ pub(crate) mod members;
 mod rehearse;
 pub(crate) mod render;
 pub(crate) mod revoke;
+pub(crate) mod shell;
+pub(crate) mod sync;
 mod template;
 pub(crate) mod verify;
 pub(crate) mod watch;
@@ -39,11 +43,12 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
         Command::Render(args) => render::render(&args),
         Command::Grant(args) => grant::grant(&args, format),
         Command::Explain(args) => inspect::explain(&args, format),
+        Command::Adopt(args) => adopt::adopt(&args, format),
         Command::Floor(args) => revoke::floor(&args, format),
         Command::Status(args) => inspect::status(&args, format),
         Command::Digest(args) => inspect::digest(&args, format),
         Command::Diff(args) => diff::diff(&args, format),
-        Command::Sync(args) => inspect::sync(&args, format),
+        Command::Sync(args) => sync::sync(&args, format),
         Command::Members(args) => members::members(&args, format),
         Command::Join(args) => members::join(&args, format),
         Command::Leave(args) => members::leave(&args, format),
@@ -53,6 +58,8 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
         Command::Export(args) => export::export(&args, format),
         Command::Import(args) => import::import(&args, format),
         Command::Fsck(args) => fsck::fsck(&args, format),
+        Command::Completions(args) => shell::completions(&args),
+        Command::Man(args) => shell::man(&args),
         Command::Verify(args) => verify::verify(&args, format),
     }
 }

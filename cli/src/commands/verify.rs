@@ -52,7 +52,10 @@ pub(crate) fn verify(args: &VerifyArgs, format: Format) -> Result<Exit> {
     };
     let read = interruptible(offering.run());
     let outcome = offering.outcome;
-    show(&judge.0, &outcome, format)?;
+    // What never began has no summary.
+    if read.is_ok() || outcome.facts > 0 {
+        show(&judge.0, &outcome, format)?;
+    }
     read?;
     match incomplete(&outcome, "do not verify") {
         // Whatever the reason: a file with it is not what it should be.

@@ -8,6 +8,7 @@ pub(crate) mod process;
 pub(crate) mod small_disk;
 
 use std::ffi::OsStr;
+use std::fmt;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -23,11 +24,17 @@ pub(crate) struct Desk {
 }
 
 /// What a command did.
-#[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) code: i32,
     pub(crate) out: Vec<u8>,
     pub(crate) err: String,
+}
+
+impl fmt::Debug for Ran {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let out = String::from_utf8_lossy(&self.out);
+        write!(f, "exit {}\n--- stdout\n{out}\n--- stderr\n{}", self.code, self.err)
+    }
 }
 
 impl Ran {

@@ -1,0 +1,219 @@
+//! `adopt`: entries signed again under another identity, so that they outlive the grant they stand on.
+
+use crate::codes;
+use crate::connect::{AgentArgs, interruptible};
+use crate::error::{Exit, Failure, Result};
+use crate::output::{self, Format, printable};
+use crate::progress::Progress;
+use crate::sign::{Identity, SignArgs};
+use crate::survey::{Source, Survey};
+use crate::text;
+use crate::writer::{Draft, Refused, Writer, plan};
+use bytes::Bytes;
+use clap::Args;
+use kvgossip_client::AgentClient;
+use kvgossip_engine::Frontier;
+use kvgossip_grants::{EntryFact, EntryId, FilterRule, MAX_FILTER_GLOBS, Op};
+use serde_json::json;
+
+/// Sign what keys hold again, as somebody else or under a newer grant.
+///
+/// Before a grant is revoked or ends, adopt what was written under it, or it falls with the grant. Each matching key that
+/// another entity wrote, or that cites another grant than the one that `set` would cite, gets a new entry with the same
+/// value; deletes are adopted where older entries stand below them. Every entry is verified before it is signed. What
+/// --identity may not write is named and stops nothing. Globs are taken as by `ls`.
+#[derive(Debug, Args)]
+pub(crate) struct AdoptArgs {
+    /// Which keys, such as /my/**.
+    #[arg(value_name = "GLOB", required = true, value_parser = text::filter_rule)]
+    globs: Vec<FilterRule>,
+    /// Show which entries would be signed, and sign nothing.
+    #[arg(long, conflicts_with = "out")]
+    dry_run: bool,
+    #[command(flatten)]
+    sign: SignArgs,
+    #[command(flatten)]
+    agent: AgentArgs,
+}
+
+/// What became of the keys.
+#[derive(Debug, Default)]
+struct Tally {
+    adopted: u64,
+    /// Signed by the identity under its best grant already.
+    kept: u64,
+    refused: u64,
+    gravest: Option<(Exit, String)>,
+}
+
+/// Runs `adopt`.
+pub(crate) fn adopt(args: &AdoptArgs, format: Format) -> Result<Exit> {
+    if args.globs.len() > MAX_FILTER_GLOBS {
+        let text =
+            format!("at most {MAX_FILTER_GLOBS} globs, not {}: use fewer or wider ones", args.globs.len());
+        return Err(Failure::new(codes::USAGE, text));
+    }
+    let identity = args.sign.identity("adopt")?;
+    let client = args.agent.client()?;
+    let lookup = args.sign.source(Some(&identity), &client)?;
+    let mut run = Run { args, identity: &identity, format, tally: Tally::default() };
+    let done = interruptible(run.all(lookup.as_source(), &client));
+    // What never began has no summary.
+    if done.is_ok() || run.tally.adopted + run.tally.refused > 0 {
+        run.show()?;
+    }
+    done.map_err(|failure| {
+        if run.tally.adopted == 0 {
+            return failure;
+        }
+        failure.note("what was adopted stays; run the same command again to go on: it is passed over")
+    })?;
+    match run.tally.gravest {
+        None => Ok(Exit::Ok),
+        Some((exit, code)) => {
+            let text = format!("{} keys were not adopted; they are named above", run.tally.refused);
+            Err(Failure::with_exit(code, text, exit))
+        }
+    }
+}
+
+struct Run<'a> {
+    args: &'a AdoptArgs,
+    identity: &'a Identity,
+    format: Format,
+    tally: Tally,
+}
+
+impl Run<'_> {
+    async fn all(&mut self, source: Source<'_>, client: &AgentClient) -> Result<()> {
+        let mut progress = Progress::start();
+        let mut survey = Survey::begin(source).await?;
+        self.identity.check_cluster(&survey.view().authority().cluster().to_string())?;
+        let mut writer = match (self.args.dry_run, self.args.sign.out_file()?) {
+            (true, _) => None,
+            (false, Some(out)) => Some(Writer::File(self.identity, out)),
+            (false, None) => Some(Writer::Here(self.identity, client)),
+        };
+        let mut entries = survey.entries(&self.args.globs)?;
+        while let Some(read) = survey.next(&mut entries).await? {
+            let drafts = self.drafts(&survey, &read);
+            progress.clear();
+            self.write(&mut writer, &survey, drafts).await?;
+            let keys = self.tally.adopted + self.tally.kept + self.tally.refused;
+            progress.tell(|| format!("adopting: {keys} keys so far…"));
+        }
+        writer.map_or(Ok(()), Writer::finish)
+    }
+
+    /// What is to be signed anew of a portion of entries.
+    fn drafts(&mut self, survey: &Survey<'_>, read: &[EntryFact]) -> Vec<Draft> {
+        let (view, now, signer) = (survey.view(), survey.now(), self.identity.entity());
+        let mut drafts = Vec::new();
+        for fact in read {
+            let entry = fact.entry();
+            let Some(frontier) = view.frontier(&entry.key) else { continue };
+            if frontier.shown(now).map(|shown| shown.id) != Some(fact.id())
+                || says_nothing(frontier, entry.op)
+            {
+                continue;
+            }
+            let draft = Draft { key: entry.key.clone(), value: fact.value().cloned() };
+            let cites_best =
+                || plan(self.identity, view, now, &draft).is_ok_and(|new| new.grant == entry.grant);
+            if entry.signer == signer && cites_best() {
+                self.tally.kept += 1;
+            } else {
+                drafts.push(draft);
+            }
+        }
+        drafts
+    }
+
+    async fn write(
+        &mut self,
+        writer: &mut Option<Writer<'_>>,
+        survey: &Survey<'_>,
+        drafts: Vec<Draft>,
+    ) -> Result<()> {
+        let (view, now) = (survey.view(), survey.now());
+        let done: Vec<Result<Option<EntryId>, Refused>> = match writer {
+            Some(writer) => {
+                let written = writer.write(view, now, drafts.clone()).await?;
+                written.into_iter().map(|id| id.map(Some)).collect()
+            }
+            None => drafts.iter().map(|draft| plan(self.identity, view, now, draft).map(|_| None)).collect(),
+        };
+        for (draft, done) in drafts.iter().zip(done) {
+            match done {
+                Ok(id) => {
+                    self.tally.adopted += 1;
+                    self.show_adopted(draft, id)?;
+                }
+                Err(refused) => self.refuse(draft, &refused)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn show_adopted(&self, draft: &Draft, id: Option<EntryId>) -> Result<()> {
+        let dry = self.args.dry_run;
+        match self.format {
+            // --out - puts the facts there.
+            _ if self.args.sign.out.is_some() => Ok(()),
+            Format::Json => output::json(&json!({
+                "kind": if dry { "would_adopt" } else { "adopted" },
+                "key": draft.key.as_str(),
+                "bytes": draft.value.as_ref().map(Bytes::len),
+                "entry": id.map(|id| id.to_string()),
+            })),
+            Format::Text if dry => output::text(&format!("would adopt {}\n", draft.key)),
+            Format::Text => Ok(()),
+        }
+    }
+
+    fn refuse(&mut self, draft: &Draft, refused: &Refused) -> Result<()> {
+        self.tally.refused += 1;
+        let exit = codes::exit(&refused.code).unwrap_or(Exit::Error);
+        if self.tally.gravest.as_ref().is_none_or(|(gravest, _)| exit > *gravest) {
+            self.tally.gravest = Some((exit, refused.code.clone()));
+        }
+        match self.format {
+            Format::Text => {
+                let line = format!("not adopted: {}: {} [{}]", draft.key, refused.why, refused.code);
+                output::text(&(printable(&line) + "\n"))
+            }
+            Format::Json => output::json(&json!({
+                "kind": "refused",
+                "key": draft.key.as_str(),
+                "code": refused.code,
+                "message": refused.why,
+            })),
+        }
+    }
+
+    fn show(&self) -> Result<()> {
+        let (dry, Tally { adopted, kept, refused, .. }) = (self.args.dry_run, &self.tally);
+        // --out - has the facts on standard output.
+        let to_stdout = self.args.sign.out.as_deref().is_some_and(crate::files::is_dash);
+        match self.format {
+            _ if to_stdout => Ok(()),
+            Format::Json => output::json(&json!({
+                "kind": "summary",
+                "dry_run": dry,
+                "adopted": if dry { 0 } else { *adopted },
+                "would_adopt": if dry { *adopted } else { 0 },
+                "kept": kept,
+                "refused": refused,
+            })),
+            Format::Text => {
+                let verb = if dry { "would be adopted" } else { "adopted" };
+                output::text(&format!("{adopted} {verb}, {kept} need nothing, {refused} not adopted\n"))
+            }
+        }
+    }
+}
+
+/// Whether a key stays unset without its delete.
+fn says_nothing(frontier: &Frontier, op: Op) -> bool {
+    op == Op::Delete && frontier.entries().len() == 1
+}

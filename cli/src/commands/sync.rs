@@ -1,0 +1,217 @@
+//! `sync`: a session with a peer, by a running agent, or on a data directory that no agent has open.
+
+use super::agent::{ROOT_NAME, allow_list, make_dir, remember_root, replica_key};
+use crate::codes;
+use crate::connect::{AgentArgs, converse, stopped_by_signal};
+use crate::error::{Exit, Failure, Result};
+use crate::files;
+use crate::output::{self, Format, printable, say, short, table};
+use crate::progress::SILENCE;
+use crate::{text, time};
+use clap::Args;
+use kvgossip_agent::{Agent, Config, Opened, PeerTarget, Recovery};
+use kvgossip_api::{SOCKET_NAME, SyncReport, TrafficRow};
+use kvgossip_client::{ClientError, Endpoint};
+use kvgossip_grants::{PathPrefix, PublicKey};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long `sync` waits unless told otherwise.
+const SYNC_TIMEOUT: Duration = Duration::from_secs(3600);
+/// The peer's code for a replica that it does not know.
+const NOT_ADMITTED: &str = "peer.not_admitted";
+
+/// Sync with a peer now.
+///
+/// The agent does it. Where none runs, and --data-dir says which directory is meant, this process does it itself, on that
+/// directory. Ends with 7 if the two still differ afterwards.
+#[derive(Debug, Args)]
+pub(crate) struct SyncArgs {
+    /// ADDR:PORT or ID@ADDR:PORT; while an agent runs, the beginning of a connected peer's id will do.
+    peer: String,
+    /// Sync only what lies under this path prefix, and all grants.
+    #[arg(value_parser = text::prefix)]
+    prefix: Option<PathPrefix>,
+    /// Without an agent: the public key of the cluster's root [default: root.pub.pem in the data directory].
+    #[arg(long, value_name = "PUB.pem", help_heading = "Without an agent")]
+    root: Option<PathBuf>,
+    /// Without an agent: the private key that the replica proves to its peer [default: replica.pem in the data directory,
+    /// made if it is not there].
+    #[arg(long, value_name = "K.pem", help_heading = "Without an agent")]
+    replica_key: Option<PathBuf>,
+    /// Without an agent: a file with the ids of the replicas that are admitted, one a line. Not needed for ID@ADDR:PORT.
+    #[arg(long, value_name = "FILE", help_heading = "Without an agent")]
+    allow_peers: Option<PathBuf>,
+    #[command(flatten)]
+    agent: AgentArgs,
+}
+
+/// Runs `sync`.
+pub(crate) fn sync(args: &SyncArgs, format: Format) -> Result<Exit> {
+    let limit = args.agent.timeout_or(SYNC_TIMEOUT);
+    let report = match by_agent(args, limit)? {
+        Some(report) => report,
+        None => by_ourselves(args, limit)?,
+    };
+    match format {
+        Format::Json => output::json(&report)?,
+        Format::Text => output::text(&report_text(&report))?,
+    }
+    match report.outcome.as_str() {
+        "equal" => Ok(Exit::Ok),
+        "unsettled" => Ok(Exit::TimedOut),
+        other => Err(failed(other, &report)),
+    }
+}
+
+/// The failure of a session that came to no end of its own.
+fn failed(outcome: &str, report: &SyncReport) -> Failure {
+    let code = report.reasons.first().map_or(codes::INTERNAL, String::as_str);
+    let help = codes::find(code).map_or(String::new(), |info| format!(": {}", info.help));
+    let text = format!("the session with {} {outcome}{help}", short(&report.peer));
+    Failure::with_exit(code, text, codes::exit(code).unwrap_or(Exit::Error))
+}
+
+/// `None` where no agent listens on a data directory that was named.
+fn by_agent(args: &SyncArgs, limit: Duration) -> Result<Option<SyncReport>> {
+    let client = args.agent.client()?;
+    let named =
+        args.agent.named_dir().is_some_and(|dir| *client.endpoint() == Endpoint::Unix(dir.join(SOCKET_NAME)));
+    converse(&client, async {
+        match client.sync(&args.peer, args.prefix.as_ref(), limit).await {
+            Ok(report) => Ok(Some(report)),
+            Err(ClientError::Unreachable { source, .. }) if named && is_absent(&source) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    })
+}
+
+/// Whether nobody listens, as opposed to somebody whom this user may not ask.
+fn is_absent(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused)
+}
+
+/// One session of this process on the data directory. Its lock keeps agents out meanwhile.
+fn by_ourselves(args: &SyncArgs, limit: Duration) -> Result<SyncReport> {
+    let dir = args.agent.named_dir().unwrap_or_default();
+    let root = root_of(args, &dir)?;
+    let peer: PeerTarget = args.peer.parse().map_err(|error| {
+        Failure::new("peer.malformed", format!("without an agent the peer is named by its address: {error}"))
+    })?;
+    let allowed = allow_list(args.allow_peers.as_deref())?;
+    if peer.id.is_none() && allowed.is_empty() {
+        let text = format!("no replica may answer at {}: none is admitted", peer.address);
+        return Err(Failure::new(codes::ALLOWED_NOBODY, text)
+            .note("write ID@ADDR:PORT, or list the ids of your replicas in a file for --allow-peers"));
+    }
+    if !dir.exists() {
+        say(&format!("{} is not there yet: a new replica begins in it", files::name(&dir)));
+    }
+    make_dir(&dir)?;
+    let key = replica_key(args.replica_key.as_deref(), &dir)?;
+    let id = key.id();
+    let opened = kvgossip_agent::open_store(&dir, &root, Recovery::default())
+        .map_err(|error| Failure::new(error.code(), format!("{}: {error}", files::name(&dir))))?;
+    remember_root(&dir, &root);
+    let mut config = Config::new(root, key);
+    config.sync = any_port_towards(peer.address);
+    config.http = None;
+    config.allowed = allowed;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::new(codes::INTERNAL, format!("cannot start: {error}")))?;
+    let report = runtime.block_on(session(config, opened, args, limit));
+    report.map_err(|failure| match failure.code() {
+        NOT_ADMITTED => failure.note(format!("this replica's id is {id}: list it at the peer, too")),
+        _ => failure,
+    })
+}
+
+fn root_of(args: &SyncArgs, dir: &Path) -> Result<PublicKey> {
+    if let Some(path) = &args.root {
+        return files::public_key(path);
+    }
+    let kept = dir.join(ROOT_NAME);
+    if kept.exists() {
+        return files::public_key(&kept);
+    }
+    let text =
+        format!("no agent listens in {}, and it does not say whose cluster it belongs to", files::name(dir));
+    Err(Failure::new("agent.unreachable", text).note(
+        "start the agent, or name the public key of the cluster's root with --root to sync without one",
+    ))
+}
+
+/// Where the answers of a peer arrive: nowhere else than on the loopback if that is where it is.
+fn any_port_towards(peer: SocketAddr) -> SocketAddr {
+    let ip: IpAddr = match peer.ip() {
+        IpAddr::V4(ip) if ip.is_loopback() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(ip) if ip.is_loopback() => Ipv6Addr::LOCALHOST.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    SocketAddr::new(ip, 0)
+}
+
+async fn session(config: Config, opened: Opened, args: &SyncArgs, limit: Duration) -> Result<SyncReport> {
+    let agent = Agent::start_loaded(config, opened.replica, Box::new(opened.storage)).await;
+    let agent = agent.map_err(|error| Failure::new(error.code(), error.to_string()))?;
+    let prefix = args.prefix.clone().unwrap_or_else(PathPrefix::root);
+    let done = {
+        let work = tokio::time::timeout(limit, agent.sync_with(&args.peer, prefix));
+        tokio::pin!(work);
+        let patient = async {
+            if let Ok(done) = tokio::time::timeout(SILENCE, &mut work).await {
+                return done;
+            }
+            say(&format!("syncing with {}…", args.peer));
+            work.await
+        };
+        tokio::select! {
+            biased;
+            signal = stopped_by_signal() => Err(signal?.note("what was merged stays; the next sync moves only the rest")),
+            done = patient => Ok(done),
+        }
+    };
+    agent.stop().await;
+    match done? {
+        Ok(Ok(report)) => Ok(report),
+        Ok(Err(error)) => Err(Failure::new(error.code, error.message)),
+        Err(_) => Err(Failure::new(
+            "session.cancelled",
+            format!(
+                "not done within {} s; what was merged stays; give it more time with --timeout",
+                limit.as_secs_f64()
+            ),
+        )),
+    }
+}
+
+fn report_text(report: &SyncReport) -> String {
+    let peer = short(&report.peer);
+    let reasons = report.reasons.join(", ");
+    let outcome = match report.outcome.as_str() {
+        "equal" => format!("equal with {peer}"),
+        "unsettled" if report.reasons.is_empty() => {
+            format!("still different from {peer}: something was written meanwhile")
+        }
+        "unsettled" => format!("still different from {peer}: {reasons}"),
+        other => format!("{other} with {peer}: {reasons}"),
+    };
+    let mut text = printable(&outcome) + "\n";
+    let way = |name: &str, traffic: &TrafficRow| {
+        [
+            name.to_owned(),
+            format!("{} entries ({} B)", traffic.entry_facts, traffic.entries),
+            format!("{} authority facts ({} B)", traffic.authority_facts, traffic.authority),
+            format!("{} B overhead", traffic.overhead),
+        ]
+    };
+    text.push_str(&table([""; 4], &[way("sent", &report.sent), way("received", &report.received)]));
+    let took = time::show_duration(report.took_us);
+    text.push_str(&format!(
+        "{} merged here, {} B received in vain; {took}, {} flights, {} rounds\n",
+        report.merged, report.waste, report.flights, report.rounds
+    ));
+    text
+}
