@@ -64,9 +64,23 @@ fn print(rates: &Rates, json: bool) -> Result<()> {
         return Ok(());
     }
     writeln!(out, "{}\n", rates.name)?;
-    writeln!(out, "| turn | bare, 1/s | agent, 1/s | ratio |\n|--:|--:|--:|--:|")?;
+    writeln!(
+        out,
+        "| turn | bare, 1/s | agent, 1/s | ratio | bare, µs CPU | agent, µs CPU | ratio |\n|--:|--:|--:|--:|--:|--:|--:|"
+    )?;
     for (number, turn) in rates.turns.iter().enumerate() {
-        writeln!(out, "| {} | {:.0} | {:.0} | {:.2} |", number + 1, turn.bare, turn.agent, turn.ratio())?;
+        let (bare, agent) = (turn.bare, turn.agent);
+        writeln!(
+            out,
+            "| {} | {:.0} | {:.0} | {:.2} | {:.1} | {:.1} | {:.2} |",
+            number + 1,
+            bare.rate,
+            agent.rate,
+            turn.ratio(),
+            bare.cpu_us,
+            agent.cpu_us,
+            turn.cpu_ratio()
+        )?;
     }
     writeln!(out, "\nmedian {:.2}, wanted {:.2}\n", rates.median(), rates.target)?;
     Ok(())

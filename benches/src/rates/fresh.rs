@@ -1,7 +1,7 @@
 //! A fresh replica takes everything from another, over QUIC, verified and durable.
 
 use super::rig::Rig;
-use super::{Rates, Turn, rate, timed};
+use super::{Rates, Turn, measured};
 use anyhow::{Result, ensure};
 use kvgossip_agent::{Agent, PeerTarget};
 use kvgossip_grants::{Fact, Signer, Verdict};
@@ -32,19 +32,20 @@ pub fn fresh(dir: &Path, turns: usize, count: usize) -> Result<Rates> {
     })?;
     let mean = facts.iter().map(|fact| fact.to_record().len()).sum::<usize>() / count;
     eprintln!("{count} entries of {mean} bytes");
-    let mut measured = Vec::new();
+    let mut done = Vec::new();
     for _ in 0..turns {
-        let bare = rate(count, verify(&rig, &facts)?);
+        let messages = messages(&rig, &facts);
+        let bare = measured(count, || verify(&rig, &messages))?;
         let place = tempfile::tempdir_in(dir)?;
-        let took = runtime.block_on(take(&rig, &full, place.path()))?;
-        measured.push(Turn { bare, agent: rate(count, took) });
+        let agent = measured(count, || runtime.block_on(take(&rig, &full, place.path())))?;
+        done.push(Turn { bare, agent });
     }
     runtime.block_on(full.stop());
-    Ok(Rates { name: "a fresh replica / verifying on two threads", target: 0.5, turns: measured })
+    Ok(Rates { name: "a fresh replica / verifying on two threads", target: 0.5, turns: done })
 }
 
 /// From the start of an empty agent to the state of the other.
-async fn take(rig: &Rig, full: &Agent, dir: &Path) -> Result<Duration> {
+async fn take(rig: &Rig, full: &Agent, dir: &Path) -> Result<()> {
     let peer = PeerTarget { address: full.peers().address(), id: Some(full.peers().id()) };
     let began = Instant::now();
     let fresh = rig.agent(1, dir, |config| config.peers = vec![peer]).await?;
@@ -53,31 +54,32 @@ async fn take(rig: &Rig, full: &Agent, dir: &Path) -> Result<Duration> {
         ensure!(began.elapsed() < GIVE_UP, "it does not come to an end");
         tokio::time::timeout(GIVE_UP, batches.changed()).await??;
     }
-    let took = began.elapsed();
     fresh.stop().await;
-    Ok(took)
+    Ok(())
+}
+
+/// What was signed, and the signature.
+type Message<'a> = (Vec<u8>, &'a [u8]);
+
+fn messages<'a>(rig: &Rig, facts: &'a [Fact]) -> Vec<Message<'a>> {
+    let cluster = rig.root.public().cluster();
+    let message = |fact: &'a Fact| match fact {
+        Fact::Entry(entry) => Some((entry.signed().preimage(cluster), entry.signed().signature())),
+        _ => None,
+    };
+    facts.iter().filter_map(message).collect()
 }
 
 /// Only what cannot be left out: one signature for each, by a key that was parsed before.
-fn verify(rig: &Rig, facts: &[Fact]) -> Result<Duration> {
-    let (cluster, key) = (rig.root.public().cluster(), rig.writer.public());
-    let messages: Vec<(Vec<u8>, &[u8])> = facts
-        .iter()
-        .filter_map(|fact| match fact {
-            Fact::Entry(entry) => Some((entry.signed().preimage(cluster), entry.signed().signature())),
-            _ => None,
-        })
-        .collect();
-    let all =
-        |part: &[(Vec<u8>, &[u8])]| part.iter().all(|(message, signature)| key.verify(message, signature));
+fn verify(rig: &Rig, messages: &[Message<'_>]) -> Result<()> {
+    let key = rig.writer.public();
+    let all = |part: &[Message<'_>]| part.iter().all(|(message, signature)| key.verify(message, signature));
     let (first, second) = messages.split_at(messages.len() / 2);
-    let (holds, took) = timed(|| {
-        thread::scope(|scope| {
-            let other = scope.spawn(|| all(second));
-            let first = all(first);
-            first && other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
+    let holds = thread::scope(|scope| {
+        let other = scope.spawn(|| all(second));
+        let first = all(first);
+        first && other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     });
     ensure!(holds, "the signatures verify");
-    Ok(took)
+    Ok(())
 }

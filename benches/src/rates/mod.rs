@@ -4,22 +4,37 @@ pub mod fresh;
 pub mod puts;
 mod rig;
 
+use anyhow::{Context, Result};
 use serde::Serialize;
-use std::time::{Duration, Instant};
+use std::time::Instant;
+
+/// What one side did in its turn.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Side {
+    /// Per second.
+    pub rate: f64,
+    /// Microseconds of processor time for each, of this whole process: both agents and the clients.
+    pub cpu_us: f64,
+}
 
 /// One turn of both sides.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Turn {
-    /// Of the bare operation, per second.
-    pub bare: f64,
-    /// Of the agent, per second.
-    pub agent: f64,
+    /// The bare operation.
+    pub bare: Side,
+    /// The agent.
+    pub agent: Side,
 }
 
 impl Turn {
     /// How much of the bare rate the agent reaches.
     pub fn ratio(&self) -> f64 {
-        self.agent / self.bare
+        self.agent.rate / self.bare.rate
+    }
+
+    /// How much of the agent's processor time the bare operation takes. Others on the machine change it little.
+    pub fn cpu_ratio(&self) -> f64 {
+        self.bare.cpu_us / self.agent.cpu_us
     }
 }
 
@@ -43,14 +58,19 @@ impl Rates {
     }
 }
 
-/// Times a second that something was done `count` times in.
-fn rate(count: usize, took: Duration) -> f64 {
-    count as f64 / took.as_secs_f64()
+/// Does something `count` times, and says at which cost.
+fn measured(count: usize, work: impl FnOnce() -> Result<()>) -> Result<Side> {
+    let (began, cpu) = (Instant::now(), cpu_us()?);
+    work()?;
+    let took = began.elapsed().as_secs_f64();
+    Ok(Side { rate: count as f64 / took, cpu_us: (cpu_us()? - cpu) / count as f64 })
 }
 
-/// How long something takes.
-fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
-    let began = Instant::now();
-    let done = work();
-    (done, began.elapsed())
+/// Processor time of this process, in steps of 10 ms (proc_pid_stat(5), fields 14 and 15; a tick has been 10 ms on every
+/// Linux of the last decades).
+fn cpu_us() -> Result<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let (_, fields) = stat.rsplit_once(')').context("the name ends with a bracket")?;
+    let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<u64>);
+    Ok(ticks.sum::<Result<u64, _>>()? as f64 * 10_000.0)
 }

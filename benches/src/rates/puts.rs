@@ -1,7 +1,7 @@
 //! Durable puts through the HTTP API by many writers at once.
 
 use super::rig::{Rig, key};
-use super::{Rates, Turn, rate, timed};
+use super::{Rates, Turn, measured};
 use anyhow::{Result, ensure};
 use bytes::Bytes;
 use kvgossip_client::{AgentClient, Endpoint};
@@ -28,10 +28,10 @@ pub fn presigned(dir: &Path, turns: usize, count: usize, flushes: usize) -> Resu
     let agent = runtime.block_on(rig.agent(0, place.path(), |_| {}))?;
     let client = client(place.path())?;
     runtime.block_on(client.post_facts(&[Fact::Grant(rig.grant.clone())]))?;
-    let mut measured = Vec::new();
+    let mut done = Vec::new();
     for turn in 0..turns {
         let facts = Arc::new(rig.entries(turn * count, count, VALUE_BYTES)?);
-        let bare = rate(flushes, append(place.path(), flushes)?);
+        let bare = measured(flushes, || append(place.path(), flushes))?;
         let client = client.clone();
         let put = move |number: usize| {
             let (client, facts) = (client.clone(), facts.clone());
@@ -41,12 +41,11 @@ pub fn presigned(dir: &Path, turns: usize, count: usize, flushes: usize) -> Resu
                 Ok(())
             }
         };
-        let (done, took) = timed(|| runtime.block_on(by_writers(count, put)));
-        done?;
-        measured.push(Turn { bare, agent: rate(count, took) });
+        let agent = measured(count, || runtime.block_on(by_writers(count, put)))?;
+        done.push(Turn { bare, agent });
     }
     runtime.block_on(agent.stop());
-    Ok(Rates { name: "pre-signed puts / appends with fsync", target: 2.5, turns: measured })
+    Ok(Rates { name: "pre-signed puts / appends with fsync", target: 2.5, turns: done })
 }
 
 /// Puts that the agent signs, beside signing alone on two threads.
@@ -57,11 +56,9 @@ pub fn signed_by_the_agent(dir: &Path, turns: usize, count: usize) -> Result<Rat
     let client = client(place.path())?;
     runtime.block_on(client.post_facts(&[Fact::Grant(rig.grant.clone())]))?;
     let value = Bytes::from(vec![7; VALUE_BYTES]);
-    let mut measured = Vec::new();
+    let mut done = Vec::new();
     for turn in 0..turns {
-        let (signed, took) = timed(|| sign(&rig, count));
-        signed?;
-        let bare = rate(count, took);
+        let bare = measured(count, || sign(&rig, count))?;
         let (client, value) = (client.clone(), value.clone());
         let put = move |number: usize| {
             let (client, value) = (client.clone(), value.clone());
@@ -70,12 +67,11 @@ pub fn signed_by_the_agent(dir: &Path, turns: usize, count: usize) -> Result<Rat
                 Ok(())
             }
         };
-        let (done, took) = timed(|| runtime.block_on(by_writers(count, put)));
-        done?;
-        measured.push(Turn { bare, agent: rate(count, took) });
+        let agent = measured(count, || runtime.block_on(by_writers(count, put)))?;
+        done.push(Turn { bare, agent });
     }
     runtime.block_on(agent.stop());
-    Ok(Rates { name: "puts signed by the agent / signing on two threads", target: 0.5, turns: measured })
+    Ok(Rates { name: "puts signed by the agent / signing on two threads", target: 0.5, turns: done })
 }
 
 fn client(dir: &Path) -> Result<AgentClient> {
@@ -106,17 +102,13 @@ where
     writers.join_all().await.into_iter().collect()
 }
 
-fn append(dir: &Path, flushes: usize) -> Result<std::time::Duration> {
+fn append(dir: &Path, flushes: usize) -> Result<()> {
     let mut file = File::create(dir.join("appended"))?;
-    let bytes = [7; APPEND_BYTES];
-    let (done, took) = timed(|| -> Result<()> {
-        for _ in 0..flushes {
-            file.write_all(&bytes)?;
-            file.sync_data()?;
-        }
-        Ok(())
-    });
-    done.map(|()| took)
+    for _ in 0..flushes {
+        file.write_all(&[7; APPEND_BYTES])?;
+        file.sync_data()?;
+    }
+    Ok(())
 }
 
 fn sign(rig: &Rig, count: usize) -> Result<()> {
