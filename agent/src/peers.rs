@@ -99,7 +99,7 @@ impl Peers {
             dials: Dials::default(),
             roots: Roots::new(root),
             host: Arc::new(Host::new(intake)),
-            scheduler: Mutex::new(Scheduler::new(root, random(), clock.now_us())),
+            scheduler: Mutex::new(Scheduler::new(*endpoint.id().as_bytes(), root, random(), clock.now_us())),
             clock,
             wake: Notify::new(),
             places: Places::new(),

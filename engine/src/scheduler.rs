@@ -4,10 +4,12 @@
 
 use kvgossip_grants::Digest;
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 /// Changes that come within this time are passed on together.
 pub const GATHER_US: u64 = 20_000;
-/// A change is passed on to this many peers that are not known to have it.
+/// A change is passed on until so many peers are known to have it, the next one by id among them: so it goes fast, and
+/// round the ring of all replicas, whatever chance does.
 pub const FANOUT: usize = 3;
 /// About this often, a random peer is compared with, whatever is known of it.
 pub const COMPARE_US: u64 = 30_000_000;
@@ -88,6 +90,7 @@ struct Peer {
 /// What is told of a connection that another one has replaced changes nothing.
 #[derive(Clone, Debug)]
 pub struct Scheduler {
+    own: PeerId,
     peers: BTreeMap<PeerId, Peer>,
     root: Digest,
     /// When what changed last is passed on; `None` if nothing is to be.
@@ -97,10 +100,16 @@ pub struct Scheduler {
 }
 
 impl Scheduler {
-    /// A replica that holds `root` now and knows no peer.
-    pub fn new(root: Digest, seed: u64, now_us: u64) -> Self {
-        let mut this =
-            Self { peers: BTreeMap::new(), root, spread_at_us: None, compare_at_us: 0, random: seed | 1 };
+    /// The replica `own`, which holds `root` now and knows no peer.
+    pub fn new(own: PeerId, root: Digest, seed: u64, now_us: u64) -> Self {
+        let mut this = Self {
+            own,
+            peers: BTreeMap::new(),
+            root,
+            spread_at_us: None,
+            compare_at_us: 0,
+            random: seed | 1,
+        };
         this.compare_at_us = now_us + this.jitter(COMPARE_US);
         this
     }
@@ -244,9 +253,13 @@ impl Scheduler {
         let known = self.peers.values().filter(|peer| peer.equal == Some(root)).count();
         let lacking: Vec<PeerId> =
             self.peers.iter().filter(|(_, peer)| peer.equal != Some(root)).map(|(id, _)| *id).collect();
-        if lacking.is_empty() || known >= FANOUT {
+        let next = self.next_lacking();
+        if lacking.is_empty() || (known >= FANOUT && next.is_none()) {
             self.spread_at_us = None;
             return None;
+        }
+        if let Some((id, _)) = next.filter(|(_, peer)| peer.is_free(now_us)) {
+            return Some(*id);
         }
         if known + self.passing_on(now_us) >= FANOUT {
             return None;
@@ -254,6 +267,13 @@ impl Scheduler {
         let free: Vec<PeerId> = lacking.into_iter().filter(|id| self.peers[id].is_free(now_us)).collect();
         let random = self.next_random();
         free.get(random as usize % free.len().max(1)).copied()
+    }
+
+    /// The next peer by id, round the ring, if it is not known to have what changed.
+    fn next_lacking(&self) -> Option<(&PeerId, &Peer)> {
+        let after = (Bound::Excluded(self.own), Bound::Unbounded);
+        let next = self.peers.range(after).next().or_else(|| self.peers.first_key_value());
+        next.filter(|(_, peer)| peer.equal != Some(self.root))
     }
 
     /// How many sessions may be passing the change on. One that began before the change, or goes on for long, is about
@@ -274,7 +294,9 @@ impl Scheduler {
             // With the quota used up, it is looked at again when a session ends or has gone on for long.
             let wait = if quota_is_left { at } else { at.max(now_us + PASSING_ON_US) };
             let free = lacking.clone().filter(|peer| peer.in_session.is_none());
-            free.map(move |peer| peer.earliest_us.max(wait))
+            let next = self.next_lacking().filter(|(_, peer)| peer.in_session.is_none());
+            let next = next.map(|(_, peer)| peer.earliest_us.max(at));
+            free.map(move |peer| peer.earliest_us.max(wait)).chain(next)
         });
         let quiet_at_us = self.quiet_at_us(now_us);
         let wished = self.peers.values().filter(|peer| peer.in_session.is_none());

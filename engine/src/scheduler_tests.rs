@@ -1,6 +1,8 @@
 use super::*;
 
 const ROOT: Digest = Digest([1; 32]);
+/// Its next peer by id is number 0, round the ring.
+const OWN: PeerId = [250; 32];
 const OTHER: Digest = Digest([2; 32]);
 
 fn peer(number: u8) -> PeerId {
@@ -24,7 +26,7 @@ fn drain(scheduler: &mut Scheduler, now_us: u64) -> Vec<PeerId> {
 }
 
 fn connected(count: u8) -> Scheduler {
-    let mut scheduler = Scheduler::new(ROOT, 7, 0);
+    let mut scheduler = Scheduler::new(OWN, ROOT, 7, 0);
     for number in 0..count {
         scheduler.peer_up(peer(number), number.into(), First::Session, 0);
     }
@@ -71,7 +73,7 @@ fn a_failed_session_is_tried_again_within_a_second_and_then_more_rarely() {
 
 #[test]
 fn whoever_was_dialled_waits_and_then_begins() {
-    let mut scheduler = Scheduler::new(ROOT, 7, 0);
+    let mut scheduler = Scheduler::new(OWN, ROOT, 7, 0);
     scheduler.peer_up(peer(1), 1, First::TheirSession, 0);
     assert_eq!(scheduler.poll(0), None);
     assert_eq!(scheduler.poll_timeout(0), YIELD_US);
@@ -141,7 +143,7 @@ fn a_peer_that_never_comes_to_an_end_is_asked_more_and_more_rarely() {
 
 #[test]
 fn members_are_compared_with_one_after_the_other_unless_gossip_has_told() {
-    let mut scheduler = Scheduler::new(ROOT, 7, 0);
+    let mut scheduler = Scheduler::new(OWN, ROOT, 7, 0);
     for number in 0..10 {
         scheduler.peer_up(peer(number), number.into(), First::Gossip, 0);
     }
@@ -208,4 +210,51 @@ fn of_a_full_peer_another_takes_the_place() {
     let instead = drain(&mut scheduler, at);
     assert_eq!(instead.len(), 1);
     assert!(!chosen.contains(&instead[0]));
+}
+
+#[test]
+fn a_change_reaches_everybody_without_waiting_for_a_comparison() {
+    // However chance has it: sessions are instant, and each replica is connected with all others.
+    for seed in 1..300_u64 {
+        let count = 3 + (seed % 12) as u8;
+        let mut all: Vec<Scheduler> = (0..count)
+            .map(|own| {
+                let mut one = Scheduler::new(
+                    peer(own),
+                    ROOT,
+                    seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(own) << 40,
+                    0,
+                );
+                for other in (0..count).filter(|other| *other != own) {
+                    one.peer_up(peer(other), other.into(), First::Session, 0);
+                    one.session_started(&peer(other), other.into(), 0);
+                    one.session_ended(&peer(other), other.into(), SessionEnd::Equal(ROOT), 0);
+                }
+                one
+            })
+            .collect();
+        let mut opened = vec![0; count.into()];
+        all[0].root_changed(OTHER, 0);
+        let mut now = 0;
+        for _ in 0..count {
+            now += GATHER_US;
+            for own in 0..count {
+                while let Some((id, _)) = all[usize::from(own)].poll(now) {
+                    let other = id[0];
+                    opened[usize::from(own)] += 1;
+                    for (side, with) in [(own, other), (other, own)] {
+                        let side = &mut all[usize::from(side)];
+                        side.session_started(&peer(with), with.into(), now);
+                        side.root_changed(OTHER, now);
+                        side.session_ended(&peer(with), with.into(), SessionEnd::Equal(OTHER), now);
+                    }
+                }
+            }
+        }
+        assert!(
+            all.iter().all(|one| one.root == OTHER),
+            "somebody of {count} never hears of it (seed {seed})"
+        );
+        assert!(opened.iter().all(|opened| *opened <= FANOUT), "{opened:?}");
+    }
 }

@@ -325,8 +325,8 @@ async fn next(answers: &mut Option<Answers>) -> Option<Answer> {
     }
 }
 
-/// Whom of all to stay connected with: as good as random, and the same at every look, so that few change when members
-/// come and go.
+/// Whom of all to stay connected with: the next one by id, so that together they are a ring, and others, as good as
+/// random, and the same at every look, so that few change when members come and go.
 fn neighbours(own: ReplicaId, all: impl Iterator<Item = ReplicaId>) -> Vec<ReplicaId> {
     let score = |id: &ReplicaId| {
         let mut hasher = DefaultHasher::new();
@@ -334,7 +334,8 @@ fn neighbours(own: ReplicaId, all: impl Iterator<Item = ReplicaId>) -> Vec<Repli
         hasher.finish()
     };
     let mut all: Vec<ReplicaId> = all.collect();
-    all.sort_by_cached_key(score);
+    let next = all.iter().filter(|id| **id > own).min().or(all.iter().min()).copied();
+    all.sort_by_cached_key(|id| (Some(*id) != next, score(id)));
     all.truncate(NEIGHBOURS);
     all
 }
@@ -369,7 +370,10 @@ mod tests {
         }
         assert!(hops <= 6, "{hops} hops");
         let without: Vec<ReplicaId> =
-            neighbours(id(0), (1..ALL).map(id).filter(|other| *other != chosen[0][0]));
-        assert_eq!(without[..NEIGHBOURS - 1], chosen[0][1..], "one goes, one comes");
+            neighbours(id(0), (1..ALL).map(id).filter(|other| *other != chosen[0][1]));
+        let kept: Vec<ReplicaId> = chosen[0].iter().copied().filter(|other| *other != chosen[0][1]).collect();
+        assert_eq!(without[..NEIGHBOURS - 1], kept, "one goes, one comes");
+        let of = |own: u32| neighbours(id(own), (0..ALL).filter(|n| *n != own).map(id))[0];
+        assert_eq!((of(7), of(ALL - 1)), (id(8), id(0)), "all together are a ring");
     }
 }

@@ -141,6 +141,10 @@ fn log(peer: ReplicaId, report: &SessionReport) {
             %peer, ?outcome, flights = tally.flights, merged = tally.merged,
             sent = report.bytes.sent, received = report.bytes.received, "session ended"
         ),
+        // Both began at the same moment, or one has no time: it is tried again.
+        Err(failure) if failure.code() == Code::Busy.name() => {
+            tracing::debug!(%peer, "a session did not begin: {failure}");
+        }
         Err(failure) => {
             tracing::warn!(%peer, code = failure.code(), "session failed: {failure}");
         }
