@@ -59,6 +59,8 @@ pub(crate) struct Core {
     link: Link,
     pub(super) now: Timestamp,
     pub(super) changes: Changes,
+    /// Keys that the agent is behind with, or holds something unverified of.
+    troubled: BTreeSet<Key>,
     rejections: VecDeque<Rejection>,
     rejected: u64,
 }
@@ -74,6 +76,7 @@ impl Core {
             link: Link::Opening,
             now,
             changes: Changes::default(),
+            troubled: BTreeSet::new(),
             rejections: VecDeque::new(),
             rejected: 0,
         }
@@ -114,7 +117,13 @@ impl Core {
     /// Whether every interest is part of a stream.
     pub(crate) fn is_covered(&self) -> bool {
         let newest = self.streams.values().next_back();
-        newest.is_some_and(|telling| self.interests.ids().all(|id| telling.interests.contains(&id)))
+        newest.is_some_and(|telling| self.asked().all(|id| telling.interests.contains(&id)))
+    }
+
+    /// What is asked for: all interests, within the limits of one stream.
+    fn asked(&self) -> impl Iterator<Item = InterestId> {
+        let keys = self.interests.keys().take(MAX_WATCH_KEYS).map(|(_, id)| id);
+        keys.chain(self.interests.filters().take(MAX_WATCH_FILTERS).map(|(_, id)| id))
     }
 
     /// What to ask an agent for, with what is held already; the stream is `id` from now on. `fresh`: it is another
@@ -125,6 +134,7 @@ impl Core {
             for held in self.keys.values_mut() {
                 (held.told, held.unverified, held.outdated) = (None, false, false);
             }
+            self.troubled.clear();
             self.interests.values_mut().for_each(|interest| interest.synced = false);
             self.changes.dirt = true;
         }
@@ -140,16 +150,10 @@ impl Core {
             let rules = filter.rules().iter().map(ToString::to_string).collect();
             request.filters.push(rules);
         }
-        let asked = |key: &Key| {
-            self.interests.ids().any(|id| {
-                interests.contains(&id) && self.interests.get(id).is_some_and(|interest| interest.covers(key))
-            })
-        };
-        let all = self.interests.ids().count() == interests.len();
         let claimed: BTreeMap<Key, Vec<EntryId>> = self
             .keys
             .iter()
-            .filter(|(key, _)| all || asked(key))
+            .filter(|(key, _)| self.interests.covering_ids(key).any(|id| interests.contains(&id)))
             .map(|(key, held)| (key.clone(), held.ids()))
             .collect();
         let buckets = Digests::buckets_for(claimed.len());
@@ -209,6 +213,11 @@ impl Core {
     pub(super) fn settle(&mut self, key: &Key, why: Why) {
         let Some(held) = self.keys.get_mut(key) else { return };
         held.settle(&self.authority, self.now, why);
+        if held.unverified || held.is_behind(&self.authority, self.now) {
+            self.troubled.insert(key.clone());
+        } else {
+            self.troubled.remove(key);
+        }
         self.changes.keys.insert(key.clone());
     }
 
@@ -225,7 +234,8 @@ impl Core {
     /// Why what a filter shows may not be the latest.
     pub(crate) fn dirt_of(&self, id: InterestId) -> Option<Dirty> {
         let Some(interest) = self.interests.get(id) else { return Some(Dirty::Loading) };
-        self.dirt(interest, self.keys.iter().filter(|(key, _)| interest.covers(key)).map(|(_, held)| held))
+        let troubled = self.troubled.iter().filter(|key| interest.covers(key));
+        self.dirt(interest, troubled.filter_map(|key| self.keys.get(key)))
     }
 
     fn dirt<'a>(&self, interest: &Interest, mut held: impl Iterator<Item = &'a Held>) -> Option<Dirty> {

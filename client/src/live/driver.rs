@@ -125,7 +125,7 @@ impl Driver {
                 }
                 Heard::Opened(result) => self.opened(result),
                 Heard::Events(id, Ok(events)) => self.hear(id, &events),
-                Heard::Events(id, Err(error)) => self.broke(id, &error),
+                Heard::Events(_, Err(_)) => self.lose(),
             }
         }
     }
@@ -321,17 +321,6 @@ impl Driver {
             (self.current, self.next, self.opening) = (None, None, None);
             core.disconnected();
         }
-    }
-
-    fn broke(&mut self, id: StreamId, _error: &ClientError) {
-        if self.next.as_ref().is_some_and(|next| next.id == id) {
-            self.next = None;
-            if let Some(core) = &mut self.core {
-                core.closed(id);
-            }
-            return;
-        }
-        self.lose();
     }
 
     /// The agent is given up for now, and the next one is tried.

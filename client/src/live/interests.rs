@@ -94,9 +94,13 @@ impl Interests {
 
     /// The interests that cover a key.
     pub(crate) fn covering(&self, key: &Key) -> impl Iterator<Item = &Interest> {
-        let named = self.keys.get(key).and_then(|id| self.all.get(id));
-        let key = key.clone();
-        let filters = self.filters.iter().filter_map(|id| self.all.get(id));
-        named.into_iter().chain(filters.filter(move |interest| interest.covers(&key)))
+        self.covering_ids(key).filter_map(|id| self.all.get(&id))
+    }
+
+    /// The same by their names.
+    pub(crate) fn covering_ids(&self, key: &Key) -> impl Iterator<Item = InterestId> {
+        let (named, key) = (self.keys.get(key).copied(), key.clone());
+        let covers = move |id: &InterestId| self.all.get(id).is_some_and(|interest| interest.covers(&key));
+        named.into_iter().chain(self.filters.iter().copied().filter(covers))
     }
 }

@@ -209,8 +209,7 @@ impl Core {
         };
         let mut settled = Vec::new();
         for (key, held) in &mut self.keys {
-            let asked = |id: &u64| self.interests.get(*id).is_some_and(|interest| interest.covers(key));
-            if !interests.iter().any(asked) {
+            if !self.interests.covering_ids(key).any(|id| interests.contains(&id)) {
                 continue;
             }
             held.loaded = true;
