@@ -146,9 +146,10 @@ impl AgentClient {
     /// Offers facts, in as few requests as their sizes allow. One verdict each, in order. If a later request fails, what
     /// the earlier ones brought stays.
     pub async fn post_facts(&self, facts: &[Fact]) -> Result<Vec<VerdictRow>, ClientError> {
-        let records = facts.iter().map(record_b64);
+        // Made before anything is awaited: a borrowing iterator would keep this from being spawned.
+        let records: Vec<String> = facts.iter().map(record_b64).collect();
         let mut verdicts = Vec::with_capacity(facts.len());
-        for batch in batches(records) {
+        for batch in batches(records.into_iter()) {
             verdicts.extend(self.post_batch(&batch).await?);
         }
         Ok(verdicts)

@@ -357,9 +357,14 @@ impl Client {
         for _ in 0..MAX_STAMPS {
             let fact = self.sign(key, value.clone(), signer).await?;
             let (id, timestamp, grant) = (fact.id(), fact.entry().timestamp, fact.entry().grant);
-            let facts = [Fact::Entry(fact)];
+            let facts: Arc<[Fact]> = [Fact::Entry(fact)].into();
             // The same signed entry may be posted twice, so another agent can be asked when one fails.
-            let verdicts = self.ask(async |agent| agent.post_facts(&facts).await).await?;
+            let verdicts = self
+                .ask(|agent| {
+                    let facts = facts.clone();
+                    async move { agent.post_facts(&facts).await }
+                })
+                .await?;
             match verdicts.first().map(|row| (row, row.code.as_deref())) {
                 None | Some((_, Some("fact.known"))) => return Ok(Written { entry: id, timestamp, grant }),
                 Some((row, _)) if row.verdict == "merged" => {
@@ -406,7 +411,11 @@ impl Client {
     /// # Errors
     /// When no agent can be reached.
     pub async fn explain(&self, entity: EntityId, key: &Key) -> Result<ExplainResponse, OpError> {
-        self.ask(async |agent| agent.explain(entity, key).await).await
+        self.ask(|agent| {
+            let key = key.clone();
+            async move { agent.explain(entity, &key).await }
+        })
+        .await
     }
 
     /// What the first agent that answers says of itself.
@@ -414,14 +423,14 @@ impl Client {
     /// # Errors
     /// When no agent can be reached.
     pub async fn status(&self) -> Result<StatusResponse, OpError> {
-        self.ask(async |agent| agent.status().await).await
+        self.ask(|agent| async move { agent.status().await }).await
     }
 
     /// Asks the agents in order until one answers, yes or no.
-    async fn ask<T>(
-        &self,
-        question: impl AsyncFn(AgentClient) -> Result<T, ClientError>,
-    ) -> Result<T, OpError> {
+    async fn ask<T, F>(&self, question: impl Fn(AgentClient) -> F) -> Result<T, OpError>
+    where
+        F: Future<Output = Result<T, ClientError>>,
+    {
         let mut last = None;
         for agent in &self.0.agents {
             match question(agent.clone()).await {
@@ -437,4 +446,20 @@ impl Client {
 fn not_taken(row: &VerdictRow) -> OpError {
     let code = row.code.clone().unwrap_or_else(|| row.verdict.clone());
     OpError::NotTaken { message: row.message.clone().unwrap_or_else(|| code.clone()), code }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a program awaits has to run in spawned tasks.
+    #[test]
+    fn every_operation_can_be_spawned() {
+        fn spawnable<T: Send>(_: impl Fn(&'static Client, &'static Key, &'static SigningKey) -> T) {}
+        spawnable(|client, key, _| client.get(key));
+        spawnable(|client, key, signer| client.set(key, "v", signer));
+        spawnable(|client, key, signer| client.delete(key, signer));
+        spawnable(|client, key, signer| client.explain(signer.public().entity(), key));
+        spawnable(|client, _, _| client.status());
+    }
 }
