@@ -95,3 +95,11 @@ pub(super) async fn diff(
     let found = shared.agent.peers().diff_with(&request.peer, prefix).await;
     found.map(Json).map_err(|error| Refusal::new(StatusCode::BAD_GATEWAY, &error.code, &error.message))
 }
+
+/// The description of the API.
+const OPENAPI: &str = include_str!("../../../docs/openapi.json");
+
+/// What the API is, for programs: OpenAPI 3.1.
+pub(super) async fn openapi() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], OPENAPI).into_response()
+}

@@ -81,6 +81,7 @@ pub fn router(agent: Agent, door: Door) -> Router {
         .route("/v1/event", post(gossip::event))
         .route("/v1/query", post(gossip::query))
         .route("/v1/diff", post(inspect::diff))
+        .route("/v1/openapi.json", get(inspect::openapi))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(inspect::ready))
         .route("/metrics", get(inspect::metrics))

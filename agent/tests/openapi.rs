@@ -1,0 +1,408 @@
+//! `docs/openapi.json` describes the HTTP API: it is made from the types that the agent answers with and the table
+//! below, and held against the routes and the answers of a running agent.
+
+mod common;
+
+use common::*;
+use kvgossip_agent::now;
+use kvgossip_api as api;
+use kvgossip_grants::{Fact, Signer, Verdict};
+use schemars::generate::{SchemaGenerator, SchemaSettings};
+use serde_json::{Map, Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+
+const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/openapi.json");
+const ROUTES: &str = include_str!("../src/http/mod.rs");
+
+/// Adds a type's schema and gives a reference to it.
+type Schema = fn(&mut SchemaGenerator) -> Value;
+
+fn of<T: schemars::JsonSchema>(schemas: &mut SchemaGenerator) -> Value {
+    schemas.subschema_for::<T>().to_value()
+}
+
+/// What a body is.
+enum Body {
+    None,
+    Json(Schema),
+    /// Bytes of this content type.
+    Raw(&'static str),
+}
+use Body::{Json, Raw};
+
+struct Operation {
+    method: &'static str,
+    path: &'static str,
+    summary: &'static str,
+    /// Parameters of the query.
+    query: &'static [&'static str],
+    takes: Body,
+    gives: Body,
+    /// Whether TCP needs the token.
+    token: bool,
+}
+
+const fn op(
+    method: &'static str,
+    path: &'static str,
+    summary: &'static str,
+    query: &'static [&'static str],
+    takes: Body,
+    gives: Body,
+) -> Operation {
+    Operation { method, path, summary, query, takes, gives, token: false }
+}
+
+const fn privileged(operation: Operation) -> Operation {
+    Operation { token: true, ..operation }
+}
+
+const VALUE: &str = "application/octet-stream";
+const EVENTS: &str = "text/event-stream";
+
+fn operations() -> Vec<Operation> {
+    vec![
+        op(
+            "get",
+            "/v1/kv/{key}",
+            "The value of a key; the entry stands in headers",
+            &[],
+            Body::None,
+            Raw(VALUE),
+        ),
+        privileged(op("put", "/v1/kv/{key}", "Sets a key, signed as the agent", &[], Raw(VALUE), Body::None)),
+        privileged(op(
+            "delete",
+            "/v1/kv/{key}",
+            "Unsets a key, signed as the agent",
+            &[],
+            Body::None,
+            Body::None,
+        )),
+        op(
+            "get",
+            "/v1/keys",
+            "Set keys, by key",
+            &["match", "limit", "after"],
+            Body::None,
+            Json(of::<api::KeysPage>),
+        ),
+        op(
+            "get",
+            "/v1/facts",
+            "Signed facts",
+            &["kind", "match", "limit", "after"],
+            Body::None,
+            Json(of::<api::FactsPage>),
+        ),
+        op(
+            "post",
+            "/v1/facts",
+            "Offers signed facts; one verdict each",
+            &[],
+            Json(of::<api::PostFacts>),
+            Json(of::<api::VerdictsResponse>),
+        ),
+        op(
+            "get",
+            "/v1/grants",
+            "Live grants, and the revocations that stand",
+            &["limit", "after"],
+            Body::None,
+            Json(of::<api::GrantsResponse>),
+        ),
+        op(
+            "post",
+            "/v1/explain",
+            "Whether and why an entity may write a key",
+            &[],
+            Json(of::<api::ExplainRequest>),
+            Json(of::<api::ExplainResponse>),
+        ),
+        op(
+            "post",
+            "/v1/plan",
+            "Under which grants an issuer could give a pattern away",
+            &[],
+            Json(of::<api::PlanRequest>),
+            Json(of::<api::PlanResponse>),
+        ),
+        op(
+            "get",
+            "/v1/watch",
+            "Keys as server-sent events; Last-Event-ID resumes",
+            &["key", "match", "form", "authority", "heartbeat_ms"],
+            Body::None,
+            Raw(EVENTS),
+        ),
+        op("post", "/v1/watch", "The same, for many keys", &[], Json(of::<api::WatchRequest>), Raw(EVENTS)),
+        op(
+            "get",
+            "/v1/refusals",
+            "Facts that were refused lately, newest first",
+            &[],
+            Body::None,
+            Json(of::<api::RefusalsResponse>),
+        ),
+        op(
+            "get",
+            "/v1/status",
+            "What the agent says of itself",
+            &[],
+            Body::None,
+            Json(of::<api::StatusResponse>),
+        ),
+        op(
+            "get",
+            "/v1/digest",
+            "The digest over a path prefix",
+            &["prefix"],
+            Body::None,
+            Json(of::<api::DigestResponse>),
+        ),
+        privileged(op(
+            "post",
+            "/v1/sync",
+            "Syncs with a peer now",
+            &[],
+            Json(of::<api::SyncRequest>),
+            Json(of::<api::SyncReport>),
+        )),
+        privileged(op(
+            "post",
+            "/v1/diff",
+            "What differs from a peer; nothing is moved",
+            &[],
+            Json(of::<api::DiffRequest>),
+            Json(of::<api::DiffResponse>),
+        )),
+        op(
+            "get",
+            "/v1/members",
+            "The members of the cluster",
+            &[],
+            Body::None,
+            Json(of::<api::MembersResponse>),
+        ),
+        privileged(op(
+            "post",
+            "/v1/join",
+            "Joins a cluster through its members",
+            &[],
+            Json(of::<api::JoinRequest>),
+            Json(of::<api::JoinResponse>),
+        )),
+        privileged(op("post", "/v1/leave", "Leaves the cluster", &[], Body::None, Json(of::<api::Done>))),
+        privileged(op(
+            "post",
+            "/v1/event",
+            "Sends an event to all members",
+            &[],
+            Json(of::<api::EventRequest>),
+            Json(of::<api::Done>),
+        )),
+        privileged(op(
+            "post",
+            "/v1/query",
+            "Asks members and gathers their answers",
+            &[],
+            Json(of::<api::QueryRequest>),
+            Json(of::<api::QueryResponse>),
+        )),
+        op("get", "/v1/openapi.json", "This description", &[], Body::None, Raw("application/json")),
+        op("get", "/healthz", "Whether the process answers", &[], Body::None, Raw("text/plain")),
+        op(
+            "get",
+            "/readyz",
+            "Whether the agent is ready; 503 with the reasons if not",
+            &[],
+            Body::None,
+            Raw("text/plain"),
+        ),
+        op("get", "/metrics", "Metrics for Prometheus", &[], Body::None, Raw("application/openmetrics-text")),
+    ]
+}
+
+fn content(body: &Body, schemas: &mut SchemaGenerator) -> Option<Value> {
+    match body {
+        Body::None => None,
+        Json(schema) => Some(json!({ "application/json": { "schema": schema(schemas) } })),
+        Raw(kind) => Some(json!({ *kind: {} })),
+    }
+}
+
+fn description() -> Value {
+    let mut schemas = SchemaSettings::draft2020_12()
+        .with(|settings| {
+            settings.definitions_path = "/components/schemas".into();
+            settings.contract = schemars::generate::Contract::Deserialize;
+        })
+        .into_generator();
+    let error = json!({ "application/json": { "schema": of::<api::ApiError>(&mut schemas) } });
+    let mut paths: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
+    for operation in operations() {
+        let mut parameters: Vec<Value> = Vec::new();
+        if operation.path.contains("{key}") {
+            let text = "The key without the slash in front, as it is spelled: nothing is decoded";
+            parameters.push(json!({
+                "name": "key", "in": "path", "required": true, "description": text, "schema": { "type": "string" }
+            }));
+        }
+        for name in operation.query {
+            let schema = match *name {
+                "limit" | "heartbeat_ms" => json!({ "type": "integer", "minimum": 1 }),
+                "match" | "key" => json!({ "type": "array", "items": { "type": "string" } }),
+                _ => json!({ "type": "string" }),
+            };
+            parameters.push(json!({ "name": name, "in": "query", "schema": schema }));
+        }
+        let mut success = json!({ "description": "Done" });
+        if let Some(content) = content(&operation.gives, &mut schemas) {
+            success["content"] = content;
+        }
+        let status = if matches!(operation.gives, Body::None) { "204" } else { "200" };
+        let mut entry = json!({
+            "summary": operation.summary,
+            "responses": { status: success, "default": { "description": "Why not", "content": error } },
+        });
+        if !parameters.is_empty() {
+            entry["parameters"] = parameters.into();
+        }
+        if let Some(content) = content(&operation.takes, &mut schemas) {
+            entry["requestBody"] = json!({ "required": true, "content": content });
+        }
+        if operation.token {
+            entry["security"] = json!([{ "token": [] }]);
+        }
+        paths.entry(operation.path).or_default().insert(operation.method.into(), entry);
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "kvgossip agent",
+            "version": env!("CARGO_PKG_VERSION"),
+            "license": { "name": "MIT OR Apache-2.0" },
+            "description": "Over TCP, what changes the agent, uses its identity or makes it dial needs the bearer token; \
+                the Unix socket needs none. Codes of errors are listed in docs/errors.md. Fields may be added: skip what \
+                is not known."
+        },
+        "paths": paths,
+        "components": {
+            "schemas": schemas.take_definitions(true),
+            "securitySchemes": { "token": { "type": "http", "scheme": "bearer" } }
+        }
+    })
+}
+
+/// `UPDATE_DOCS=1 cargo test -p kvgossip-agent --test openapi` writes the description anew.
+#[test]
+fn the_description_is_what_the_types_say() {
+    let text = serde_json::to_string_pretty(&description()).expect("JSON") + "\n";
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(PAGE, &text).expect("written");
+    }
+    let found = std::fs::read_to_string(PAGE).unwrap_or_default();
+    assert!(found == text, "docs/openapi.json is not what the agent answers: UPDATE_DOCS=1 writes it anew");
+}
+
+/// Every `.route(PATH, METHOD(…).METHOD(…))` of the server is described, and nothing else is.
+#[test]
+fn every_route_is_described() {
+    let mut served = BTreeSet::new();
+    for line in ROUTES.lines().filter_map(|line| line.trim().strip_prefix(".route(\"")) {
+        let (path, methods) = line.split_once('"').expect("a path");
+        for method in ["get", "put", "post", "delete"] {
+            if methods.contains(&format!(" {method}(")) || methods.contains(&format!(").{method}(")) {
+                served.insert((method, path.replace("{*key}", "{key}")));
+            }
+        }
+    }
+    let described: BTreeSet<_> = operations().iter().map(|op| (op.method, op.path.to_owned())).collect();
+    assert!(served.len() > 15, "{served:?}");
+    assert_eq!(served, described, "add to operations() in this file what the server has");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_are_what_the_description_says() {
+    let mut first = config(0);
+    first.token = Some("token".into());
+    first.identity = Some(identity(1));
+    let a = start(first).await;
+    let b = start(config(1)).await;
+    let (address, peer) = (a.http_address().expect("HTTP"), b.peers().address().to_string());
+    let team = identity(1);
+    let given = grant(team.public(), "/a/**", root(), None);
+    assert_eq!(put(&a, Fact::Grant(given)).await, Verdict::Merged);
+    assert_eq!(put(&a, entry("/a/x", b"v", now(), root(), None)).await, Verdict::Merged);
+    put(&a, entry("/b", b"v", now(), &team, None)).await;
+
+    let served = raw::json(&raw::get(address, "/v1/openapi.json").await);
+    assert!(served == description(), "what is served is not what the types say");
+    let entity = team.public().entity().to_string();
+    let asked = [
+        ("get", "/v1/keys?match=/a/**", Value::Null),
+        ("get", "/v1/facts?kind=authority", Value::Null),
+        ("get", "/v1/facts", Value::Null),
+        ("post", "/v1/facts", json!({ "records_b64": ["AAAA"] })),
+        ("get", "/v1/grants", Value::Null),
+        ("post", "/v1/explain", json!({ "entity": entity, "key": "/a/x" })),
+        ("post", "/v1/explain", json!({ "entity": entity, "key": "/b" })),
+        ("post", "/v1/plan", json!({ "issuer": entity, "pattern": "/b/**" })),
+        ("get", "/v1/refusals", Value::Null),
+        ("get", "/v1/digest?prefix=/a", Value::Null),
+        ("post", "/v1/diff", json!({ "peer": peer })),
+        ("post", "/v1/sync", json!({ "peer": peer })),
+        ("get", "/v1/status", Value::Null),
+        ("get", "/v1/members", Value::Null),
+    ];
+    for (method, target, body) in asked {
+        let path = target.split('?').next().unwrap_or(target);
+        let answer = ask(address, method, target, &body).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{method} {target}: {answer}");
+        let schema =
+            &served["paths"][path][method]["responses"]["200"]["content"]["application/json"]["schema"];
+        conforms(&served, schema, &raw::json(&answer), target);
+    }
+    // Refusals have one form, and each route that needs the token says so.
+    let refusal =
+        &served["paths"]["/v1/keys"]["get"]["responses"]["default"]["content"]["application/json"]["schema"];
+    for target in ["/v1/keys?match=a", "/v1/kv/none", "/v1/nothing"] {
+        conforms(&served, refusal, &raw::json(&raw::get(address, target).await), target);
+    }
+    for operation in operations() {
+        let path = operation.path.replace("{key}", "a/x");
+        let method = operation.method.to_uppercase();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+        );
+        if operation.token {
+            assert!(raw::ask(address, &head).await.starts_with("HTTP/1.1 401 "), "{method} {path}");
+        } else if operation.method == "get" && operation.path != "/v1/watch" {
+            assert!(raw::ask(address, &head).await.starts_with("HTTP/1.1 200 "), "{method} {path}");
+        }
+    }
+    a.stop().await;
+    b.stop().await;
+}
+
+async fn ask(address: std::net::SocketAddr, method: &str, target: &str, body: &Value) -> String {
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    let request = format!(
+        "{} {target} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer token\r\nconnection: close\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        method.to_uppercase(),
+        body.len()
+    );
+    raw::ask(address, &request).await
+}
+
+/// Demands that a value is what a schema of the description says, and has no field that it does not name.
+fn conforms(description: &Value, schema: &Value, value: &Value, what: &str) {
+    assert!(schema.is_object(), "{what}: it has no schema");
+    let mut whole = json!({ "components": description["components"] });
+    whole["allOf"] = json!([schema]);
+    whole["unevaluatedProperties"] = json!(false);
+    let validator = jsonschema::draft202012::new(&whole).expect("a schema");
+    let faults: Vec<_> = validator.iter_errors(value).map(|error| error.to_string()).collect();
+    assert!(faults.is_empty(), "{what}: {faults:?}\n{value}");
+}
