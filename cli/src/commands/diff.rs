@@ -18,7 +18,7 @@ const DIFF_TIMEOUT: Duration = Duration::from_secs(600);
 /// supersedes is not shown. Ends with 7 if anything differs.
 #[derive(Debug, Args)]
 pub(crate) struct DiffArgs {
-    /// The peer: [ID@]ADDR:PORT, or 8 digits or more of a connected peer's id.
+    /// The peer: ADDR:PORT or ID@ADDR:PORT, or 8 digits or more of a connected peer's id.
     peer: String,
     /// Compare only the entries under this path; grants and revocations are always compared.
     #[arg(value_parser = text::prefix)]
