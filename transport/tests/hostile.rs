@@ -333,7 +333,7 @@ async fn a_peer_that_falls_silent_is_lost_in_time() {
     assert_serves(&dialled, &a).await;
 }
 
-/// A flood of refusals is one clear line each, up to the limit, and then a count.
+/// However often one dialler is refused in one way, it is one clear line.
 #[test]
 fn refusals_are_logged_with_their_code_and_never_flood() {
     let log = Arc::new(Mutex::new(Vec::new()));
@@ -361,7 +361,7 @@ fn refusals_are_logged_with_their_code_and_never_flood() {
     let stranger = keys()[2].id().to_string();
     assert!(lines[0].contains("peer.not_admitted") && lines[0].contains(&stranger), "{}", lines[0]);
     assert!(lines[0].contains("127.0.0.1"), "{}", lines[0]);
-    assert!((20..60).contains(&lines.len()), "{} lines", lines.len());
+    assert_eq!(lines.len(), 1, "the same failure again is no news: {lines:?}");
 }
 
 struct Sink(Arc<Mutex<Vec<u8>>>);
