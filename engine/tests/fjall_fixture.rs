@@ -40,9 +40,10 @@ fn format_1_opens_reads_and_goes_on() {
     assert_eq!(world.examine(dir.path()).unwrap(), Some(next));
 }
 
-/// Writes a fixture of this version's format into `tests/fixtures/store-new`, and prints what a test can ask of it.
+/// Writes a fixture of this version's format into `tests/fixtures/store-new`, and prints what a test can ask of it:
+/// `cargo test -p kvgossip-engine --features fjall --test fjall_fixture -- --ignored --nocapture make_fixture`.
 #[test]
-#[ignore = "only for a new format"]
+#[ignore = "it makes a fixture and checks nothing: run it by name when the store's format has a new number"]
 fn make_fixture() {
     let (dir, world) = (tempfile::tempdir().unwrap(), World::new(60));
     world.fill(dir.path(), 1..=9);

@@ -158,8 +158,9 @@ fn the_tree_gives_the_vectors() {
     assert!(checked > 200, "{checked}");
 }
 
+/// `cargo test -p kvgossip-engine --test tree_vectors -- --ignored write_the_fixture`.
 #[test]
-#[ignore = "writes the fixture; only for a new format version"]
+#[ignore = "it overwrites the fixture that the other test reads: run it by name when the tree's hashes have a new number"]
 fn write_the_fixture() {
     std::fs::write(FILE, vectors()).unwrap();
 }
