@@ -8,6 +8,7 @@
 //!
 //! Nothing here reads a clock, draws a random number or opens a socket.
 
+mod chance;
 mod change;
 #[cfg(feature = "fjall")]
 mod fjall;

@@ -2,6 +2,7 @@
 //!
 //! Times are microseconds of any clock that never goes back. Randomness is a seed.
 
+use crate::chance::Chance;
 use kvgossip_grants::Digest;
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -96,7 +97,7 @@ pub struct Scheduler {
     /// When what changed last is passed on; `None` if nothing is to be.
     spread_at_us: Option<u64>,
     compare_at_us: u64,
-    random: u64,
+    chance: Chance,
 }
 
 impl Scheduler {
@@ -108,9 +109,9 @@ impl Scheduler {
             root,
             spread_at_us: None,
             compare_at_us: 0,
-            random: seed | 1,
+            chance: Chance::new(seed),
         };
-        this.compare_at_us = now_us + this.jitter(COMPARE_US);
+        this.compare_at_us = now_us + this.chance.jitter(COMPARE_US);
         this
     }
 
@@ -119,7 +120,7 @@ impl Scheduler {
         let (wish, wait) = match first {
             First::Session => (Wish::Session, 0),
             First::TheirSession => (Wish::Session, YIELD_US),
-            First::Gossip => (Wish::Comparison, self.jitter(MEMBER_GRACE_US)),
+            First::Gossip => (Wish::Comparison, self.chance.jitter(MEMBER_GRACE_US)),
         };
         let state = Peer {
             connection,
@@ -170,7 +171,7 @@ impl Scheduler {
 
     /// The session with the peer ended.
     pub fn session_ended(&mut self, peer: &PeerId, connection: ConnectionId, end: SessionEnd, now_us: u64) {
-        let jitter = self.jitter(FIRST_RETRY_US);
+        let jitter = self.chance.jitter(FIRST_RETRY_US);
         let Some(state) = self.on(peer, connection) else { return };
         state.in_session = None;
         let doublings = match end {
@@ -217,9 +218,8 @@ impl Scheduler {
     /// The next peer to begin a session with, and on which connection, if one is due.
     pub fn poll(&mut self, now_us: u64) -> Option<(PeerId, ConnectionId)> {
         if now_us >= self.compare_at_us {
-            self.compare_at_us = now_us + self.jitter(COMPARE_US);
-            let random = self.next_random();
-            let at = random as usize % self.peers.len().max(1);
+            self.compare_at_us = now_us + self.chance.jitter(COMPARE_US);
+            let at = self.chance.place(self.peers.len());
             if let Some(peer) = self.peers.values_mut().nth(at) {
                 peer.wish = Wish::Session;
             }
@@ -265,8 +265,7 @@ impl Scheduler {
             return None;
         }
         let free: Vec<PeerId> = lacking.into_iter().filter(|id| self.peers[id].is_free(now_us)).collect();
-        let random = self.next_random();
-        free.get(random as usize % free.len().max(1)).copied()
+        free.get(self.chance.place(free.len())).copied()
     }
 
     /// The next peer by id, round the ring, if it is not known to have what changed.
@@ -306,19 +305,6 @@ impl Scheduler {
             Wish::Session => Some(peer.earliest_us),
         });
         spread.chain(wished).min().unwrap_or(u64::MAX).min(self.compare_at_us)
-    }
-
-    /// From half of `around` to one and a half times it.
-    fn jitter(&mut self, around: u64) -> u64 {
-        around / 2 + self.next_random() % around.max(1)
-    }
-
-    /// xorshift64*: only spreads load; nothing depends on its quality.
-    fn next_random(&mut self) -> u64 {
-        self.random ^= self.random >> 12;
-        self.random ^= self.random << 25;
-        self.random ^= self.random >> 27;
-        self.random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 8
     }
 }
 

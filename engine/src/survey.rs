@@ -7,6 +7,7 @@
 //!
 //! Times are microseconds of any clock that never goes back. Randomness is a seed.
 
+use crate::chance::Chance;
 use crate::scheduler::PeerId;
 use kvgossip_grants::Digest;
 use std::collections::{BTreeMap, BTreeSet};
@@ -80,7 +81,7 @@ pub struct Survey {
     groups: BTreeMap<Digest, Group>,
     episode_ends_us: u64,
     compare_at_us: u64,
-    random: u64,
+    chance: Chance,
 }
 
 impl Survey {
@@ -97,9 +98,9 @@ impl Survey {
             groups: BTreeMap::new(),
             episode_ends_us: 0,
             compare_at_us: 0,
-            random: seed | 1,
+            chance: Chance::new(seed),
         };
-        this.compare_at_us = now_us + this.jitter(COMPARE_US);
+        this.compare_at_us = now_us + this.chance.jitter(COMPARE_US);
         this
     }
 
@@ -127,8 +128,8 @@ impl Survey {
         }
         self.episode_ends_us = now_us + EPISODE_US;
         let all = self.members.len() as u64 + 1;
-        if self.next_random() % all < ASKERS {
-            self.ask_at_us = Some(now_us + SETTLE_US + self.jitter(RETURN_US) / 2);
+        if self.chance.number() % all < ASKERS {
+            self.ask_at_us = Some(now_us + SETTLE_US + self.chance.jitter(RETURN_US) / 2);
             self.can_be_spared = true;
             self.rounds = 0;
         }
@@ -193,7 +194,7 @@ impl Survey {
             return;
         }
         if self.rounds < MAX_ROUNDS && self.ask_at_us.is_none() {
-            let wait = self.jitter(AGAIN_US << self.rounds.saturating_sub(1));
+            let wait = self.chance.jitter(AGAIN_US << self.rounds.saturating_sub(1));
             self.ask_at_us = Some(now_us + wait);
             self.can_be_spared = false;
         }
@@ -249,10 +250,9 @@ impl Survey {
         if now_us < self.compare_at_us {
             return None;
         }
-        self.compare_at_us = now_us + self.jitter(COMPARE_US);
+        self.compare_at_us = now_us + self.chance.jitter(COMPARE_US);
         let far: Vec<PeerId> = self.members.iter().filter(|peer| !is_connected(peer)).copied().collect();
-        let random = self.next_random();
-        far.get(random as usize % far.len().max(1)).copied().map(Action::Sync)
+        far.get(self.chance.place(far.len())).copied().map(Action::Sync)
     }
 
     /// Whom to ask, when not all.
@@ -262,7 +262,7 @@ impl Survey {
         }
         let mut all: Vec<PeerId> = self.members.iter().copied().collect();
         for place in 0..SAMPLE.min(all.len()) {
-            let other = place + self.next_random() as usize % (all.len() - place);
+            let other = place + self.chance.place(all.len() - place);
             all.swap(place, other);
         }
         all.truncate(SAMPLE);
@@ -276,19 +276,6 @@ impl Survey {
         let given_up = chosen.map(|(_, since)| since + GIVE_UP_US);
         let ripe = self.ripe().map(|(at, ..)| at);
         ripe.chain(given_up).chain(ask).min().unwrap_or(u64::MAX).min(self.compare_at_us)
-    }
-
-    /// From half of `around` to one and a half times it.
-    fn jitter(&mut self, around: u64) -> u64 {
-        around / 2 + self.next_random() % around.max(1)
-    }
-
-    /// xorshift64*: only spreads load; nothing depends on its quality.
-    fn next_random(&mut self) -> u64 {
-        self.random ^= self.random >> 12;
-        self.random ^= self.random << 25;
-        self.random ^= self.random >> 27;
-        self.random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 8
     }
 }
 

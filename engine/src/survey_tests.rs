@@ -114,7 +114,7 @@ fn of_a_large_cluster_a_random_sample_is_asked() {
     let mut asked = BTreeSet::new();
     for seed in 1..50 {
         let (mut survey, mut now) = (joined(1_000), 0);
-        survey.random = seed << 20;
+        survey.chance = Chance::new(seed << 20);
         let actions = next(&mut survey, &root(0), &mut now);
         let [Action::Ask(Some(sample))] = &actions[..] else { panic!("{actions:?}") };
         assert_eq!(sample.iter().collect::<BTreeSet<_>>().len(), SAMPLE);
