@@ -29,6 +29,9 @@ use std::error::Error;
 use std::ffi::OsString;
 use std::process;
 
+/// Behind a command's own options in its help.
+const LAST: usize = 900;
+
 /// A signed, gossiped key/value tree for configuration.
 #[derive(Debug, Parser)]
 #[command(
@@ -40,7 +43,7 @@ use std::process;
 )]
 pub(crate) struct Cli {
     /// How answers and errors are written.
-    #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value = "text")]
+    #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value = "text", display_order = LAST)]
     pub(crate) output: Format,
 
     /// What to do.
@@ -153,3 +156,7 @@ mod tests {
         assert_eq!(of("--output"), Format::Text);
     }
 }
+
+#[cfg(test)]
+#[path = "reference_tests.rs"]
+mod reference;

@@ -111,7 +111,6 @@ const HTTP: Table = &[
     ("http.header", Exit::Error, "a header is malformed"),
     ("http.body", Exit::Error, "the body is too large, or not the JSON that the route takes"),
     ("http.too_many_facts", Exit::Error, "too many facts in one request; send them in parts"),
-    ("http.page_gone", Exit::Conflict, "the list changed while it was read in pages; begin again"),
     ("http.busy", Exit::TimedOut, "the agent has no room for the request now; try again in a moment"),
     ("http.slow", Exit::TimedOut, "the body of the request did not come in time; send it without pauses"),
     (

@@ -28,10 +28,11 @@ pub(crate) struct AgentArgs {
     /// A file with the bearer token that the agent asks for on TCP [env: KVGOSSIP_TOKEN_FILE].
     #[arg(long, value_name = "FILE", help_heading = "Agent")]
     token_file: Option<PathBuf>,
-    /// A file with the certificate of the authority that signed the agent's, for https:// [env: KVGOSSIP_CA].
+    /// A file with the certificate of the authority that signed the agent's, for https:// [env: KVGOSSIP_CA; else the
+    /// system's authorities].
     #[arg(long, value_name = "FILE", help_heading = "Agent")]
     ca: Option<PathBuf>,
-    /// How long to wait for each answer [default: 30s; `sync`: 1h].
+    /// How long to wait for each answer [default: 30s; `sync`: 1h; `diff`: 10m].
     #[arg(long, value_name = "DURATION", value_parser = time::duration, help_heading = "Agent")]
     timeout: Option<Duration>,
 }
@@ -121,16 +122,33 @@ impl AgentArgs {
 
 /// Runs a command's conversation with an agent; says so if it takes more than a second.
 pub(crate) fn converse<T>(client: &AgentClient, talk: impl Future<Output = Result<T>>) -> Result<T> {
-    runtime()?.block_on(async {
-        tokio::pin!(talk);
-        match tokio::time::timeout(SILENCE, &mut talk).await {
-            Ok(done) => done,
-            Err(_) => {
-                say(&format!("waiting for the agent at {}…", client.endpoint()));
-                talk.await
-            }
+    runtime()?.block_on(patiently(client, talk))
+}
+
+/// Waits for one answer; says so if it takes more than a second.
+async fn patiently<T>(client: &AgentClient, answer: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::pin!(answer);
+    match tokio::time::timeout(SILENCE, &mut answer).await {
+        Ok(done) => done,
+        Err(_) => {
+            say(&format!("waiting for the agent at {}…", client.endpoint()));
+            answer.await
         }
-    })
+    }
+}
+
+/// Asks an agent for one part after the other; `next` asks for a part, `show` writes it. A reader of the output who takes
+/// their time is not the agent's slowness.
+pub(crate) fn in_parts<T>(
+    client: &AgentClient,
+    mut next: impl AsyncFnMut() -> Result<Option<T>>,
+    mut show: impl FnMut(T) -> Result<()>,
+) -> Result<()> {
+    let runtime = runtime()?;
+    while let Some(part) = runtime.block_on(patiently(client, next()))? {
+        show(part)?;
+    }
+    Ok(())
 }
 
 /// Runs work that tells itself how far it is, until it is done or until Ctrl-C. What the work holds is let go of either way.

@@ -4,12 +4,15 @@ use crate::error::{Failure, Result};
 use serde::Serialize;
 use std::io::{self, IsTerminal, Write};
 
+/// How many things of a kind a rehearsal lists for people.
+pub(crate) const MAX_LISTED: u64 = 100;
+
 /// How answers are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Format {
-    /// For people.
+    // For people. (What stands here as documentation would make the help of every command six lines longer.)
     Text,
-    /// For programs: one object a line.
+    // For programs: one object a line.
     Json,
 }
 
@@ -31,10 +34,30 @@ pub(crate) fn text(text: &str) -> Result<()> {
 
 /// Writes one JSON object and a newline.
 pub(crate) fn json(value: &impl Serialize) -> Result<()> {
-    let mut line = serde_json::to_string(value)
-        .map_err(|error| Failure::new(crate::codes::INTERNAL, format!("cannot write JSON: {error}")))?;
-    line.push('\n');
-    text(&line)
+    json_rows(std::slice::from_ref(value))
+}
+
+/// Writes JSON objects, one a line, at once.
+pub(crate) fn json_rows(rows: &[impl Serialize]) -> Result<()> {
+    let mut lines = Vec::new();
+    for row in rows {
+        serde_json::to_writer(&mut lines, row)
+            .map_err(|error| Failure::new(crate::codes::INTERNAL, format!("cannot write JSON: {error}")))?;
+        lines.push(b'\n');
+    }
+    let mut out = io::stdout().lock();
+    let written = out.write_all(&lines).and_then(|()| out.flush());
+    written.map_err(|error| Failure::output(&error))
+}
+
+/// Says how many of `count` things were not listed.
+pub(crate) fn more(count: u64, what: &str, format: Format) -> Result<()> {
+    match format {
+        Format::Text if count > MAX_LISTED => {
+            text(&format!("… and {} more {what}; --output json lists them all\n", count - MAX_LISTED))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Says something on standard error that is no failure.

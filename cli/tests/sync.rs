@@ -6,12 +6,11 @@ mod support;
 
 use kvgossip_transport::{ReplicaId, ReplicaKey};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 use support::agent::{Served, Setup};
 use support::process::{Launch, ask};
+use support::relay::Relay;
 use support::{Desk, Ran};
 
 fn replica(desk: &Desk, name: &str) -> ReplicaId {
@@ -50,7 +49,9 @@ fn a_data_directory_syncs_without_an_agent() {
     assert!(part.text().starts_with("equal with ") && part.text().contains("1 merged here"), "{part:?}");
     assert!(part.err.contains("a new replica begins in it"), "{part:?}");
     let rest = sync(&desk, &named(&one), &["--output", "json"]).exits(0).json();
-    assert_eq!((&rest[0]["outcome"], &rest[0]["merged"]), (&"equal".into(), &1.into()));
+    // The peer may have begun a session of its own meanwhile, which brought it.
+    assert_eq!(rest[0]["outcome"], "equal");
+    assert!(rest[0]["merged"].as_u64().unwrap() <= 1, "{rest:?}");
 
     // What an agent finds there, and what it writes, goes the other way.
     let agent = Launch::new(&desk, "data", "replica-a.pem").start(&desk);
@@ -118,37 +119,6 @@ fn what_is_missing_is_asked_for() {
     desk.run(&swapped).fails(1, "store.foreign_cluster");
 }
 
-/// Passes datagrams on to `listener`; of those that flow back, only so many.
-fn stalling(listener: SocketAddr, answers: usize) -> (SocketAddr, Arc<AtomicUsize>) {
-    let front = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let back = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    back.connect(listener).unwrap();
-    let address = front.local_addr().unwrap();
-    let dialler: Arc<Mutex<Option<SocketAddr>>> = Arc::default();
-    let passed = Arc::new(AtomicUsize::new(0));
-    let (front2, back2) = (front.try_clone().unwrap(), back.try_clone().unwrap());
-    let (to, count) = (dialler.clone(), passed.clone());
-    thread::spawn(move || {
-        let mut buffer = [0; 65_536];
-        while let Ok((len, from)) = front.recv_from(&mut buffer) {
-            *dialler.lock().unwrap() = Some(from);
-            let _ = back.send(&buffer[..len]);
-        }
-    });
-    thread::spawn(move || {
-        let mut buffer = [0; 65_536];
-        while let Ok(len) = back2.recv(&mut buffer) {
-            if count.load(Ordering::SeqCst) < answers
-                && let Some(dialler) = *to.lock().unwrap()
-            {
-                count.fetch_add(1, Ordering::SeqCst);
-                let _ = front2.send_to(&buffer[..len], dialler);
-            }
-        }
-    });
-    (address, passed)
-}
-
 /// Once, the whole program hung. Here every stage has its limit of time: the handshake, its confirmation, each flight of a
 /// session. What was merged before the stall stays.
 #[test]
@@ -160,18 +130,18 @@ fn defect_16_a_peer_that_stalls_at_any_stage_is_given_up_in_time() {
     let id = one.replica();
     // How many datagrams a whole session takes from the peer.
     let desk = Desk::new();
-    let (address, passed) = stalling(listener, usize::MAX);
-    pull(&desk, &format!("{id}@{address}")).exits(0);
-    let whole = passed.load(Ordering::SeqCst);
+    let relay = Relay::to(listener, usize::MAX);
+    pull(&desk, &format!("{id}@{}", relay.address)).exits(0);
+    let whole = relay.passed();
     assert!(whole > 12, "{whole}");
 
     let stages = [0, 1, 2, 3, 4, 5, 6, 8, whole / 2, whole * 3 / 4];
     let stalls = stages.map(|answers| {
         thread::spawn(move || {
             let desk = Desk::new();
-            let (address, _) = stalling(listener, answers);
+            let relay = Relay::to(listener, answers);
             let began = Instant::now();
-            let ran = pull(&desk, &format!("{id}@{address}"));
+            let ran = pull(&desk, &format!("{id}@{}", relay.address));
             (answers, desk, ran, began.elapsed())
         })
     });

@@ -1,10 +1,18 @@
 //! HTTPS: whose certificate is accepted, and what is said of each file that does not fit.
 
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
+
 mod support;
 
-use std::net::TcpListener;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::Command;
+use std::time::{Duration, Instant};
 use support::agent::{Served, Setup};
-use support::{Desk, Ran};
+use support::process::{Launch, status};
+use support::{Desk, Ran, until};
 
 const PAIR: (&str, &str) = ("tls-server.pem", "tls-server.key");
 
@@ -69,4 +77,108 @@ fn an_agent_names_the_file_that_does_not_fit() {
         ["agent", "--data-dir", "data", "--root", "root.pub.pem", "--http", "0.0.0.0:0", "--sync", &free];
     desk.run(&open).fails(2, "agent.http_not_loopback");
     assert!(!desk.path("data").exists(), "nothing was made");
+}
+
+#[test]
+fn without_a_certificate_of_its_own_the_systems_authorities_count() {
+    let served = Served::start(Setup { identity: Some("root.pem"), tls: Some(PAIR), ..Setup::default() });
+    served.run(&["set", "/a", "1"]).exits(0);
+    let url = served.url().replace("http://", "https://");
+    let ask = |authorities: &str, args: &[&str]| -> Ran {
+        let mut command = served.desk.command(&[args, &["--agent", &url]].concat());
+        command.env("SSL_CERT_FILE", authorities).env_remove("SSL_CERT_DIR");
+        support::ran(command.output().unwrap())
+    };
+    let get = ["get", "/a"];
+    assert_eq!(ask("tls-ca.pem", &get).exits(0).text(), "1");
+    // A client that keeps values current asks the same way.
+    let watched = ask("tls-ca.pem", &["watch", "/a", "--count", "1"]).exits(0);
+    assert!(watched.text().starts_with("current  /a  "), "{watched:?}");
+    let refused = ask("tls-other.pem", &get).fails(5, "agent.tls");
+    assert!(refused.err.contains("UnknownIssuer") && refused.err.contains("--ca"), "{refused:?}");
+    let none = ask("nothing.pem", &get).fails(5, "agent.tls");
+    assert!(none.err.contains("the system has no authorities' certificates: "), "{none:?}");
+    // What is given counts alone.
+    ask("tls-ca.pem", &["get", "/a", "--ca", "tls-other.pem"]).fails(5, "agent.tls");
+    assert_eq!(ask("nothing.pem", &["get", "/a", "--ca", "tls-ca.pem"]).exits(0).text(), "1");
+}
+
+#[test]
+fn a_renewed_certificate_is_taken_on_sighup_and_a_broken_one_is_not() {
+    let desk = Desk::new();
+    let copy = |from: &str, to: &str| fs::copy(desk.path(from), desk.path(to)).unwrap();
+    let install = |name: &str| {
+        copy(&format!("{name}.pem"), "cert");
+        copy(&format!("{name}.key"), "key");
+    };
+    install("tls-elsewhere");
+    let agent = Launch::new(&desk, "data", "replica-a.pem")
+        .with(&["--tls-cert", "cert", "--tls-key", "key"])
+        .start(&desk);
+    let address = status(&desk, "data")["http_address"].as_str().unwrap().to_owned();
+    let url = format!("https://{address}");
+    let ask = || desk.run(&["status", "--agent", &url, "--ca", "tls-ca.pem"]);
+    let reload = || {
+        let pid = agent.id().to_string();
+        assert!(Command::new("kill").args(["-HUP", &pid]).status().unwrap().success());
+    };
+    let told = |what: &str| support::wait_until(what, || desk.read("data.log").contains(what));
+    ask().fails(5, "agent.tls");
+    install("tls-server");
+    ask().fails(5, "agent.tls");
+    reload();
+    until(ask, |ran| ran.code == 0).exits(0);
+    told("the certificate was read again");
+    // A key that is not the certificate's: the old pair goes on being served.
+    copy("tls-elsewhere.key", "key");
+    reload();
+    told("the certificate stays as it was");
+    ask().exits(0);
+    fs::remove_file(desk.path("cert")).unwrap();
+    reload();
+    told("cannot be read");
+    ask().exits(0);
+    assert!(agent.stop().success());
+}
+
+/// Somebody who begins a handshake and goes no further loses the connection; nobody else waits for that.
+#[test]
+fn a_handshake_that_stalls_is_closed_and_keeps_nobody_out() {
+    let limit = Duration::from_secs(3);
+    let served = Served::start(Setup { tls: Some(PAIR), tls_timeout: Some(limit), ..Setup::default() });
+    let url = served.url().replace("http://", "https://");
+    let address = url.strip_prefix("https://").unwrap();
+    // Nothing; the head of a record; a hello that is announced and never comes.
+    let hello = [22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3];
+    let stalled: Vec<_> = [&hello[..0], &hello[..3], &hello]
+        .into_iter()
+        .cycle()
+        .take(30)
+        .map(|part| {
+            let mut stream = TcpStream::connect(address).unwrap();
+            stream.write_all(part).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+            stream
+        })
+        .collect();
+    // Asked while they stall.
+    served.desk.run(&["status", "--agent", &url, "--ca", "tls-ca.pem"]).exits(0);
+    for mut stream in stalled {
+        // Its end, or an alert and its end; a reset is as good.
+        let mut told = Vec::new();
+        if let Err(error) = stream.read_to_end(&mut told) {
+            assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{error}");
+        }
+    }
+}
+
+/// The same the other way round: what accepts connections and says nothing is no agent, and is given up in time.
+#[test]
+fn an_agent_that_stalls_in_the_handshake_is_given_up() {
+    let desk = Desk::new();
+    let mute = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}", mute.local_addr().unwrap());
+    let began = Instant::now();
+    let ran = desk.run(&["status", "--agent", &url, "--ca", "tls-ca.pem"]).fails(5, "agent.unreachable");
+    assert!(ran.err.contains(&url) && began.elapsed() < Duration::from_secs(50), "{ran:?}");
 }

@@ -75,7 +75,7 @@ impl AgentClient {
         Self(Arc::new(self.0.with(|http| http.token = Some(token))))
     }
 
-    /// With the authorities that the agent's certificate has to lead to, for `https://`.
+    /// With the authorities that the agent's certificate has to lead to, for `https://`; without them those of the system.
     #[must_use]
     pub fn with_authorities(&self, authorities: Authorities) -> Self {
         Self(Arc::new(self.0.with(|http| http.authorities = Some(authorities))))

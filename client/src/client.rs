@@ -186,7 +186,7 @@ impl ClientBuilder {
         self
     }
 
-    /// The authorities that the certificates of `https://` agents have to lead to.
+    /// The authorities that the certificates of `https://` agents have to lead to; without them those of the system.
     #[must_use]
     pub fn authorities(mut self, authorities: Authorities) -> Self {
         self.authorities = Some(authorities);

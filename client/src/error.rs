@@ -100,7 +100,7 @@ impl ClientError {
         CodeInfo {
             code: "agent.tls",
             meaning: "the agent's certificate is not accepted, or it does not speak TLS",
-            advice: "give the certificate of its authority with --ca, and name the agent as its certificate does",
+            advice: "give the certificate of its authority with --ca if the system does not know it, and name the agent as its certificate does",
         },
         CodeInfo {
             code: "agent.timeout",

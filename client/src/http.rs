@@ -2,7 +2,7 @@
 
 use crate::endpoint::Endpoint;
 use crate::error::{ClientError, MAX_MESSAGE_CHARS};
-use crate::tls::Authorities;
+use crate::tls::{Authorities, SystemAuthoritiesError};
 use crate::token::Token;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -13,10 +13,11 @@ use hyper_util::rt::TokioIo;
 use kvgossip_api::ApiError;
 use rustls::pki_types::ServerName;
 use std::io;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::OnceCell;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -38,7 +39,10 @@ type Sender = SendRequest<Body>;
 pub(crate) struct Http {
     pub(crate) endpoint: Endpoint,
     pub(crate) token: Option<Token>,
+    /// `None`: the system's.
     pub(crate) authorities: Option<Authorities>,
+    /// The system's, once they were needed: reading them takes tens of milliseconds.
+    of_system: Arc<OnceCell<Authorities>>,
     pub(crate) timeout: Duration,
     idle: Mutex<Vec<Sender>>,
 }
@@ -75,6 +79,11 @@ async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
+async fn of_system() -> Result<Authorities, SystemAuthoritiesError> {
+    let read = tokio::task::spawn_blocking(Authorities::of_system).await;
+    read.unwrap_or_else(|_| Err(SystemAuthoritiesError::default()))
+}
+
 /// A host without the brackets of IPv6.
 fn bare(host: &str) -> &str {
     host.trim_start_matches('[').trim_end_matches(']')
@@ -82,7 +91,14 @@ fn bare(host: &str) -> &str {
 
 impl Http {
     pub(crate) fn new(endpoint: Endpoint) -> Self {
-        Self { endpoint, token: None, authorities: None, timeout: DEFAULT_TIMEOUT, idle: Mutex::default() }
+        Self {
+            endpoint,
+            token: None,
+            authorities: None,
+            of_system: Arc::default(),
+            timeout: DEFAULT_TIMEOUT,
+            idle: Mutex::default(),
+        }
     }
 
     /// The same agent with other settings; connections are not shared.
@@ -90,6 +106,7 @@ impl Http {
         let mut new = Self::new(self.endpoint.clone());
         new.token.clone_from(&self.token);
         new.authorities.clone_from(&self.authorities);
+        new.of_system.clone_from(&self.of_system);
         new.timeout = self.timeout;
         change(&mut new);
         new
@@ -206,8 +223,12 @@ impl Http {
     /// TLS on a connection: with an agent whose certificate is for `host` and leads to one of the authorities.
     async fn secure(&self, host: &str, stream: TcpStream) -> Result<TlsStream<TcpStream>, ClientError> {
         let failed = |reason: String| ClientError::Tls { endpoint: self.endpoint.clone(), reason };
-        let authorities =
-            self.authorities.as_ref().ok_or_else(|| failed("no authority's certificate is given".into()))?;
+        let authorities = match &self.authorities {
+            Some(given) => given,
+            None => {
+                self.of_system.get_or_try_init(of_system).await.map_err(|error| failed(error.to_string()))?
+            }
+        };
         let name = ServerName::try_from(bare(host).to_owned());
         let name = name.map_err(|_| failed(format!("{host} is not a name that a certificate can have")))?;
         let connector = TlsConnector::from(authorities.config());

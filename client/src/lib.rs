@@ -33,5 +33,5 @@ pub use live::{
     MAX_WAITING_ENTRIES, MAX_WATCHED_FILTERS, MAX_WATCHED_KEYS,
 };
 pub use query::{FactKind, FactsQuery, KeysQuery};
-pub use tls::{Authorities, AuthoritiesError};
+pub use tls::{Authorities, AuthoritiesError, SystemAuthoritiesError};
 pub use token::{MAX_TOKEN_BYTES, Token, TokenError};

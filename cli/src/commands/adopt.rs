@@ -3,7 +3,7 @@
 use crate::codes;
 use crate::connect::{AgentArgs, interruptible};
 use crate::error::{Exit, Failure, Result};
-use crate::output::{self, Format, printable};
+use crate::output::{self, Format, MAX_LISTED, printable};
 use crate::progress::Progress;
 use crate::sign::{Identity, SignArgs};
 use crate::survey::{Source, Survey};
@@ -166,7 +166,9 @@ impl Run<'_> {
                 "bytes": draft.value.as_ref().map(Bytes::len),
                 "entry": id.map(|id| id.to_string()),
             })),
-            Format::Text if dry => output::text(&format!("would adopt {}\n", draft.key)),
+            Format::Text if dry && self.tally.adopted <= MAX_LISTED => {
+                output::text(&format!("would adopt {}\n", draft.key))
+            }
             Format::Text => Ok(()),
         }
     }
@@ -207,6 +209,9 @@ impl Run<'_> {
             })),
             Format::Text => {
                 let verb = if dry { "would be adopted" } else { "adopted" };
+                if dry {
+                    output::more(*adopted, "keys", self.format)?;
+                }
                 output::text(&format!("{adopted} {verb}, {kept} need nothing, {refused} not adopted\n"))
             }
         }

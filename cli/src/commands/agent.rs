@@ -97,14 +97,15 @@ pub(crate) struct AgentArgs {
     /// bring the rest. What no peer has is lost.
     #[arg(long)]
     accept_rollback: bool,
-    #[command(flatten)]
-    gossip: GossipArgs,
     /// How the log is written.
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
     log_format: LogFormat,
     /// How much is written: error, warn, info, debug, trace, off, or a filter by module [env: KVGOSSIP_LOG].
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     log_level: String,
+    // Last: its heading is for whatever follows it.
+    #[command(flatten)]
+    gossip: GossipArgs,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

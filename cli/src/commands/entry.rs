@@ -1,7 +1,7 @@
 //! `get`, `set`, `del` and `ls`: entries.
 
 use crate::codes;
-use crate::connect::{AgentArgs, converse};
+use crate::connect::{AgentArgs, converse, in_parts};
 use crate::error::{Exit, Failure, Result};
 use crate::files;
 use crate::ids::{IdPrefix, id_prefix};
@@ -304,25 +304,26 @@ pub(crate) fn ls(args: &LsArgs, format: Format) -> Result<Exit> {
         return Err(Failure::new(codes::USAGE, text));
     }
     let client = args.agent.client()?;
-    converse(&client, async {
-        let mut left = args.limit.unwrap_or(usize::MAX);
-        let mut pages = Pages::new(&client, args.globs.clone());
-        let mut first = true;
-        while left > 0
-            && let Some(mut rows) = pages.next(left.min(DEFAULT_PAGE_ROWS)).await?
-        {
+    let mut pages = Pages::new(&client, args.globs.clone());
+    let (mut left, mut first) = (args.limit.unwrap_or(usize::MAX), true);
+    let next = async || {
+        if left == 0 {
+            return Ok(None);
+        }
+        let mut rows = pages.next(left.min(DEFAULT_PAGE_ROWS)).await?;
+        if let Some(rows) = &mut rows {
             rows.truncate(left);
             left -= rows.len();
-            show_keys(&rows, args.long, first, format)?;
-            first = false;
         }
-        Ok(Exit::Ok)
-    })
+        Ok(rows)
+    };
+    in_parts(&client, next, |rows| show_keys(&rows, args.long, std::mem::take(&mut first), format))?;
+    Ok(Exit::Ok)
 }
 
 fn show_keys(rows: &[KeyRow], long: bool, first: bool, format: Format) -> Result<()> {
     match format {
-        Format::Json => rows.iter().try_for_each(output::json),
+        Format::Json => output::json_rows(rows),
         Format::Text if long => {
             let head = if first { ["WRITTEN", "ENTRY", "GRANT", "KEY"] } else { [""; 4] };
             let cells = rows.iter().map(|row| {

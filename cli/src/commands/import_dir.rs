@@ -4,7 +4,7 @@ use crate::codes;
 use crate::connect::{AgentArgs, interruptible};
 use crate::error::{Exit, Failure, Result};
 use crate::files;
-use crate::output::{self, Format, printable};
+use crate::output::{self, Format, MAX_LISTED, printable};
 use crate::progress::Progress;
 use crate::sign::{Identity, SignArgs};
 use crate::survey::{Source, Survey, under};
@@ -218,7 +218,7 @@ impl Run<'_> {
                 "bytes": bytes,
                 "entry": id.map(|id| id.to_string()),
             })),
-            Format::Text if dry => {
+            Format::Text if dry && self.tally.written <= MAX_LISTED => {
                 output::text(&(printable(&format!("would set {} to {path} ({bytes} B)", file.key)) + "\n"))
             }
             Format::Text => Ok(()),
@@ -286,6 +286,9 @@ fn show(tally: &Tally, dry_run: bool, format: Format) -> Result<()> {
         })),
         Format::Text => {
             let verb = if dry_run { "would be written" } else { "written" };
+            if dry_run {
+                output::more(*written, "files", format)?;
+            }
             output::text(&format!("{written} {verb}, {unchanged} unchanged, {left_out} left out\n"))
         }
     }

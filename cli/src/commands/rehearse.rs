@@ -1,16 +1,13 @@
 //! `--dry-run` of `grant revoke` and `floor`: what would fall.
 
 use crate::error::{Exit, Result};
-use crate::output::{self, Format, printable, say};
+use crate::output::{self, Format, MAX_LISTED, printable, say};
 use crate::progress::Progress;
 use crate::survey::{Source, Survey};
 use kvgossip_engine::{EntryMeta, Frontier};
 use kvgossip_grants::{EntryId, FilterRule, GrantId, Key, LiveGrant, Timestamp};
 use serde_json::json;
 use std::collections::BTreeSet;
-
-/// How many grants, and how many keys, are listed for people.
-const MAX_LISTED: u64 = 100;
 
 /// What a key shows once entries have fallen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +48,7 @@ pub(crate) async fn revoke(source: Source<'_>, id: &crate::ids::IdPrefix, format
         fall.grants += 1;
         show_grant(grant, fall.grants, format)?;
     }
-    more(fall.grants, "grants", format)?;
+    output::more(fall.grants, "grants", format)?;
     let ids: BTreeSet<GrantId> = ended.iter().map(|grant| grant.id()).collect();
     let falls = |entry: &EntryMeta| entry.grant_id().is_some_and(|grant| ids.contains(&grant));
     entries(&mut survey, &filter, falls, fall, format).await
@@ -92,7 +89,7 @@ async fn entries(
         progress.tell(|| format!("{} entries so far…", fall.entries));
     }
     drop(progress);
-    more(fall.keys, "keys", format)?;
+    output::more(fall.keys, "keys", format)?;
     summary(&fall, format)
 }
 
@@ -134,15 +131,6 @@ fn show_key(key: &Key, after: After, fall: &mut Fall, format: Format) -> Result<
         Format::Json => output::json(&json!({ "kind": "key", "key": key.as_str(), "becomes": older })),
         Format::Text if fall.keys > MAX_LISTED => Ok(()),
         Format::Text => output::text(&(printable(&format!("key {key}: {text}")) + "\n")),
-    }
-}
-
-fn more(count: u64, what: &str, format: Format) -> Result<()> {
-    match format {
-        Format::Text if count > MAX_LISTED => {
-            output::text(&format!("… and {} more {what}; --output json lists them all\n", count - MAX_LISTED))
-        }
-        _ => Ok(()),
     }
 }
 

@@ -4,9 +4,12 @@ use super::{Desk, Ran};
 use kvgossip_agent::http::ServerTls;
 use kvgossip_agent::{Agent, Config};
 use kvgossip_engine::MemoryStorage;
-use kvgossip_grants::{Entry, EntryFact, Fact, Key, Op, Signer, SigningKey};
+use kvgossip_grants::{
+    Entry, EntryFact, Fact, GrantId, Key, Op, PublicKey, Signer, SigningKey, SigningKeyError, Verified,
+};
 use kvgossip_transport::{ReplicaId, ReplicaKey};
 use std::path::PathBuf;
+use std::time::Duration;
 use tokio::runtime::Runtime;
 
 /// How an agent is to be started.
@@ -19,6 +22,8 @@ pub(crate) struct Setup {
     pub(crate) open_read: bool,
     /// Names of a certificate and its key.
     pub(crate) tls: Option<(&'static str, &'static str)>,
+    /// How long a TLS handshake may take.
+    pub(crate) tls_timeout: Option<Duration>,
 }
 
 impl Default for Setup {
@@ -30,7 +35,23 @@ impl Default for Setup {
             knows: Vec::new(),
             open_read: true,
             tls: None,
+            tls_timeout: None,
         }
+    }
+}
+
+const UNSIGNED_AT_A_TIME: usize = 10_000;
+
+/// Puts zeros where a signature belongs.
+struct Unsigned(PublicKey);
+
+impl Signer for Unsigned {
+    fn public(&self) -> &PublicKey {
+        &self.0
+    }
+
+    fn sign(&self, _: &[u8]) -> Result<Vec<u8>, SigningKeyError> {
+        Ok(vec![0; self.0.signature_len()])
     }
 }
 
@@ -58,6 +79,9 @@ impl Served {
         config.tls = setup.tls.map(|(cert, key)| {
             ServerTls::load(&desk.path(cert), &desk.path(key)).expect("a certificate and its key")
         });
+        if let Some(timeout) = setup.tls_timeout {
+            config.http_limits.tls_timeout = timeout;
+        }
         let runtime = Runtime::new().expect("a runtime");
         let agent = runtime.block_on(Agent::start(config, Box::new(MemoryStorage::new()))).expect("an agent");
         Self { desk, agent: Some(agent), root, runtime }
@@ -92,33 +116,68 @@ impl Served {
         self.agent().peers().address().to_string()
     }
 
+    /// What `/metrics` says.
+    pub(crate) fn scrape(&self) -> String {
+        self.agent().metrics_text().expect("a text")
+    }
+
     fn put(&self, facts: Vec<Fact>) {
         let facts: Vec<_> = facts.into_iter().map(Ok).collect();
         self.runtime.block_on(self.agent().put_facts(&facts)).expect("a store");
     }
 
-    fn entry(&self, key: &str, signer: &SigningKey) -> Fact {
+    /// Root's entries of `/fill/000000` and so on, with signatures that are none. They are put where verified facts go:
+    /// for tests of so many keys that signing them would take minutes, and that look at everything else.
+    pub(crate) fn fill_unsigned(&self, count: usize) {
+        let unsigned = Unsigned(self.root.public().clone());
+        for begin in (0..count).step_by(UNSIGNED_AT_A_TIME) {
+            let numbers = begin..count.min(begin + UNSIGNED_AT_A_TIME);
+            let facts = numbers.map(|number| self.entry(&format!("/fill/{number:06}"), &unsigned, None));
+            self.commit(facts.collect());
+        }
+    }
+
+    /// Entries of `/team/000000` and so on, signed by `team.pem` under this grant, on all cores.
+    pub(crate) fn fill_signed(&self, count: usize, grant: &str) {
+        let team = SigningKey::from_pem(&self.desk.read("team.pem")).expect("a private key");
+        let grant: GrantId = grant.parse().expect("an id");
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let part = &|first: usize| {
+            let numbers = (first..count).step_by(cores);
+            numbers.map(|number| self.entry(&format!("/team/{number:06}"), &team, Some(grant))).collect()
+        };
+        let facts: Vec<Vec<Fact>> = std::thread::scope(|scope| {
+            let jobs: Vec<_> = (0..cores).map(|first| scope.spawn(move || part(first))).collect();
+            jobs.into_iter().map(|job| job.join().expect("signed")).collect()
+        });
+        facts.into_iter().for_each(|facts| self.commit(facts));
+    }
+
+    /// Takes facts in that need no verification.
+    fn commit(&self, facts: Vec<Fact>) {
+        let facts = facts.into_iter().map(Verified::from_own_store).collect();
+        self.runtime.block_on(self.agent().store().commit(facts)).expect("a store");
+    }
+
+    fn entry(&self, key: &str, signer: &dyn Signer, grant: Option<GrantId>) -> Fact {
         let value = bytes::Bytes::from_static(b"value");
         let (key, op) = (Key::parse(key).expect("a key"), Op::set(&value));
-        let entry = Entry {
-            key,
-            timestamp: kvgossip_agent::now(),
-            op,
-            signer: signer.public().entity(),
-            grant: None,
-        };
+        let entry =
+            Entry { key, timestamp: kvgossip_agent::now(), op, signer: signer.public().entity(), grant };
         Fact::Entry(EntryFact::sign(self.root.public().cluster(), entry, value, signer).expect("a signature"))
     }
 
     /// Writes `/fill/0000` and so on.
     pub(crate) fn fill(&self, count: usize) {
-        self.put((0..count).map(|number| self.entry(&format!("/fill/{number:04}"), &self.root)).collect());
+        self.put(
+            (0..count).map(|number| self.entry(&format!("/fill/{number:04}"), &self.root, None)).collect(),
+        );
     }
 
     /// Offers a fact that can never be taken in.
     pub(crate) fn refuse_one(&self) {
         let stranger = SigningKey::from_pem(&self.desk.read("team.pem")).expect("a private key");
-        self.put(vec![self.entry("/stranger", &stranger)]);
+        self.put(vec![self.entry("/stranger", &stranger, None)]);
     }
 }
 

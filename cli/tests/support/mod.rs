@@ -4,6 +4,7 @@
 pub(crate) mod agent;
 #[cfg(unix)]
 pub(crate) mod process;
+pub(crate) mod relay;
 #[cfg(target_os = "linux")]
 pub(crate) mod small_disk;
 
@@ -124,7 +125,18 @@ pub(crate) fn until(run: impl Fn() -> Ran, done: impl Fn(&Ran) -> bool) -> Ran {
     }
 }
 
-fn ran(output: Output) -> Ran {
+/// Waits until something holds; fails after a minute.
+#[track_caller]
+pub(crate) fn wait_until(what: &str, holds: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < Duration::from_secs(60), "in vain: {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// What a command did that was started by other means.
+pub(crate) fn ran(output: Output) -> Ran {
     let err = String::from_utf8(output.stderr).expect("errors are text");
     assert!(!err.contains("panicked"), "{err}");
     Ran { code: output.status.code().expect("no signal"), out: output.stdout, err }

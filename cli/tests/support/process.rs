@@ -45,6 +45,12 @@ impl Launch {
         (self, free.to_string())
     }
 
+    /// Takes part in gossip at an address of its own.
+    pub(crate) fn gossiping_at(mut self, ip: std::net::Ipv4Addr) -> Self {
+        self.sync = format!("{ip}:0");
+        self.with(&["--bind", &ip.to_string()])
+    }
+
     pub(crate) fn with(mut self, args: &[&str]) -> Self {
         self.extra.extend(args.iter().map(|arg| (*arg).to_owned()));
         self
@@ -97,10 +103,14 @@ impl Process {
         self.child.id()
     }
 
+    /// Sends a signal by its name, such as `STOP`.
+    pub(crate) fn signal(&self, name: &str) {
+        signal(&self.child, name);
+    }
+
     /// Asks it to end and waits for that.
     pub(crate) fn stop(mut self) -> ExitStatus {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill").success());
+        self.signal("TERM");
         let began = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().expect("a child") {
@@ -124,6 +134,12 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Sends a signal to a child by its name.
+pub(crate) fn signal(child: &Child, name: &str) {
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-s", name, &pid]).status().expect("kill").success());
 }
 
 /// Runs a command for the agent in the directory `data`.
