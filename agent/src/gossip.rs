@@ -17,14 +17,16 @@ pub use keyring::{KeyringError, read_keyring};
 
 pub(crate) use directory::Directory;
 
+use crate::metrics::GossipSample;
 use crate::peers::Peers;
 use arc_swap::ArcSwapOption;
 use kvgossip_api::{GossipRow, MemberRow, MembersResponse, QueryResponse};
 use kvgossip_grants::ClusterId;
+use kvgossip_membership::core::Stats;
 use kvgossip_membership::driver::Answer;
-use kvgossip_membership::{Membership, QueryParams};
+use kvgossip_membership::{Membership, QueryParams, Status};
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use task::Task;
 use tokio_util::sync::CancellationToken;
@@ -107,6 +109,8 @@ struct Inner {
     peers: Peers,
     /// Why it ended by itself.
     lost: OnceLock<String>,
+    /// What was counted last: after leaving it is still shown.
+    stats: Mutex<Stats>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -138,6 +142,7 @@ impl Gossip {
             directory,
             peers: peers.clone(),
             lost: OnceLock::new(),
+            stats: Mutex::default(),
             stop: stop.child_token(),
             tasks: tasks.clone(),
         };
@@ -209,6 +214,7 @@ impl Gossip {
     pub async fn leave(&self) -> Result<(), GossipError> {
         let member = self.member()?;
         member.leave().await?;
+        self.stats().await;
         drop(member);
         self.end();
         Ok(())
@@ -272,9 +278,43 @@ impl Gossip {
         self.inner.address
     }
 
-    /// Counters of the membership layer; none once the agent has left.
-    pub async fn stats(&self) -> Option<kvgossip_membership::core::Stats> {
-        self.member().ok()?.stats().await.ok()
+    /// Counters of the membership layer since the start; they stand still once the agent has left.
+    pub async fn stats(&self) -> Stats {
+        if let Ok(member) = self.member()
+            && let Ok(stats) = member.stats().await
+        {
+            self.keep(stats);
+        }
+        self.kept().clone()
+    }
+
+    fn keep(&self, stats: Stats) {
+        *self.kept() = stats;
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Stats> {
+        self.inner.stats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counters, and how many members there are of each status.
+    pub(crate) async fn sample(&self) -> GossipSample {
+        let stats = self.stats().await;
+        let mut members = [0; 5];
+        if let Ok(member) = self.member()
+            && let (Ok(own), Ok(others)) = (member.local_member().await, member.members().await)
+        {
+            for member in others.iter().chain([&own]) {
+                let place = match member.status {
+                    Status::Alive if member.suspect => 1,
+                    Status::Alive => 0,
+                    Status::Leaving => 2,
+                    Status::Left => 3,
+                    Status::Failed => 4,
+                };
+                members[place] += 1;
+            }
+        }
+        GossipSample { stats, members }
     }
 
     /// Why gossip ended by itself, if it did.

@@ -11,10 +11,11 @@ use crate::clock::{self, Monotonic};
 use crate::config::{Config, PeerTarget};
 use crate::gossip::Directory;
 use crate::intake::Intake;
+use crate::metrics::SessionCause;
 use crate::report::transport_error;
 use book::Book;
 use kvgossip_api::{ApiError, PeerRow, SyncReport};
-use kvgossip_engine::scheduler::{ConnectionId, First, Scheduler};
+use kvgossip_engine::scheduler::{Due, First, Scheduler};
 use kvgossip_grants::PathPrefix;
 use kvgossip_transport::{
     Access, AllowList, Code, Connection, ConnectionTable, Endpoint, Policy, ReplicaId, Target,
@@ -209,15 +210,13 @@ impl Peers {
                 let now = self.inner.clock.now_us();
                 scheduler.root_changed(root, now);
                 let mut due = Vec::new();
-                while let Some((peer, connection)) = scheduler.poll(now) {
-                    scheduler.session_started(&peer, connection, now);
-                    due.push((ReplicaId::from_bytes(peer), connection));
+                while let Some(session) = scheduler.poll(now) {
+                    scheduler.session_started(&session.peer, session.connection, now);
+                    due.push(session);
                 }
                 due
             };
-            for (peer, connection) in due {
-                self.begin(peer, connection);
-            }
+            due.into_iter().for_each(|session| self.begin(session));
             let next = self.inner.clock.instant(self.scheduler().poll_timeout(self.inner.clock.now_us()));
             tokio::select! {
                 () = tokio::time::sleep_until(next.into()) => {}
@@ -227,12 +226,16 @@ impl Peers {
         }
     }
 
-    fn begin(&self, peer: ReplicaId, number: ConnectionId) {
-        let connection = self.inner.table.get(&peer).filter(|connection| connection.number() == number);
+    fn begin(&self, due: Due) {
+        let peer = ReplicaId::from_bytes(due.peer);
+        let fits = |connection: &Connection| connection.number() == due.connection;
+        let connection = self.inner.table.get(&peer).filter(fits);
         self.spawn(move |peers| async move {
             match connection {
-                Some(connection) => drop(peers.initiate(&connection, PathPrefix::root()).await),
-                None => peers.scheduler().peer_down(peer.as_bytes(), number),
+                Some(connection) => {
+                    drop(peers.initiate(&connection, PathPrefix::root(), due.cause.into()).await);
+                }
+                None => peers.scheduler().peer_down(&due.peer, due.connection),
             }
         });
     }
@@ -242,13 +245,13 @@ impl Peers {
         let (connection, is_new) = self.find(peer).await?;
         if is_new {
             // The report is of the session that was asked for: the scheduler hears of the peer only afterwards.
-            let report = self.initiate(&connection, prefix).await;
+            let report = self.initiate(&connection, prefix, SessionCause::Request).await;
             self.serve(connection, First::Session);
             return report.map_err(|error| transport_error(&error));
         }
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let busy = match self.initiate(&connection, prefix.clone()).await {
+            let busy = match self.initiate(&connection, prefix.clone(), SessionCause::Request).await {
                 Ok(report) if !report.reasons.iter().any(|code| code == Code::Busy.name()) => {
                     return Ok(report);
                 }

@@ -116,6 +116,7 @@ async fn five_replicas_and_two_serf_agents() {
     serfs[0].sees("kvg4", "alive").await;
     assert!(serfs[1].members().await["kvg0"].1.contains("kvgossip=1"));
     settled(&members).await;
+    metrics_tell_of_the_membership(&members[1].agent).await;
 
     a_write_reaches_the_others(&members).await;
     a_stopped_serf_agent_changes_nothing(&members, &serfs[1]).await;
@@ -179,6 +180,31 @@ async fn settled(members: &[Member]) {
         }
     }
     panic!("sessions never end");
+}
+
+/// `/metrics` after everybody has joined.
+async fn metrics_tell_of_the_membership(agent: &Agent) {
+    let scrape = raw::get(agent.http_address().expect("HTTP is served"), "/metrics").await;
+    let sample = |name: &str| {
+        let line = scrape.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.and_then(|value| value.parse::<f64>().ok())
+    };
+    assert_eq!(sample("kvgossip_members{status=\"alive\"}"), Some(7.0), "{scrape}");
+    assert_eq!(sample("kvgossip_members{status=\"failed\"}"), Some(0.0));
+    assert_eq!(sample("kvgossip_gossip_changes_total{change=\"joined\"}"), Some(6.0));
+    assert_eq!(sample("kvgossip_gossip_refused_total{reason=\"key\"}"), Some(0.0));
+    for name in [
+        "kvgossip_gossip_packets_total{direction=\"received\"}",
+        "kvgossip_gossip_bytes_total{direction=\"sent\"}",
+        "kvgossip_gossip_exchanges_total{outcome=\"merged\"}",
+        "kvgossip_gossip_queries_total",
+        "kvgossip_surveys_total",
+    ] {
+        assert!(sample(name).is_some_and(|value| value > 0.0), "{name}\n{scrape}");
+    }
+    let opened = scrape.lines().filter(|line| line.starts_with("kvgossip_sessions_opened_total{cause="));
+    let opened: f64 = opened.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum();
+    assert!(opened > 0.0, "{scrape}");
 }
 
 async fn a_write_reaches_the_others(members: &[Member]) {

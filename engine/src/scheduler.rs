@@ -59,13 +59,37 @@ pub enum SessionEnd {
     Failed,
 }
 
-/// Why a session is due with a peer that may be equal.
+/// Why a session is begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Cause {
+    /// What changed here is passed on.
+    Change,
+    /// The peer was connected just now.
+    Connection,
+    /// The last session broke, or left something open.
+    Retry,
+    /// The turn of a random peer to be compared with.
+    Comparison,
+}
+
+/// A session that is to begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Due {
+    /// With whom.
+    pub peer: PeerId,
+    /// On which connection.
+    pub connection: ConnectionId,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// What is due with a peer that may be equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wish {
     Nothing,
     /// A comparison that can wait until no session is under way.
     Comparison,
-    Session,
+    Session(Cause),
 }
 
 #[derive(Clone, Debug)]
@@ -118,8 +142,8 @@ impl Scheduler {
     /// A connection stands; it takes the place of any other with the same peer.
     pub fn peer_up(&mut self, peer: PeerId, connection: ConnectionId, first: First, now_us: u64) {
         let (wish, wait) = match first {
-            First::Session => (Wish::Session, 0),
-            First::TheirSession => (Wish::Session, YIELD_US),
+            First::Session => (Wish::Session(Cause::Connection), 0),
+            First::TheirSession => (Wish::Session(Cause::Connection), YIELD_US),
             First::Gossip => (Wish::Comparison, self.chance.jitter(MEMBER_GRACE_US)),
         };
         let state = Peer {
@@ -200,7 +224,7 @@ impl Scheduler {
             }
         };
         state.equal = None;
-        state.wish = Wish::Session;
+        state.wish = Wish::Session(Cause::Retry);
         let first = FIRST_RETRY_US / 2 + jitter / 2;
         let wait = (first << doublings.saturating_sub(1)).min(MAX_RETRY_US + jitter);
         state.earliest_us = now_us + wait;
@@ -215,27 +239,29 @@ impl Scheduler {
         self.peers.get(peer).is_some_and(|peer| peer.equal == Some(*root))
     }
 
-    /// The next peer to begin a session with, and on which connection, if one is due.
-    pub fn poll(&mut self, now_us: u64) -> Option<(PeerId, ConnectionId)> {
+    /// The next session to begin, if one is due.
+    pub fn poll(&mut self, now_us: u64) -> Option<Due> {
         if now_us >= self.compare_at_us {
             self.compare_at_us = now_us + self.chance.jitter(COMPARE_US);
             let at = self.chance.place(self.peers.len());
             if let Some(peer) = self.peers.values_mut().nth(at) {
-                peer.wish = Wish::Session;
+                peer.wish = Wish::Session(Cause::Comparison);
             }
         }
-        let peer = self.wished(now_us).or_else(|| self.spread(now_us))?;
-        Some((peer, self.peers[&peer].connection))
+        let wished = self.wished(now_us);
+        let (peer, cause) = wished.or_else(|| Some((self.spread(now_us)?, Cause::Change)))?;
+        Some(Due { peer, connection: self.peers[&peer].connection, cause })
     }
 
-    fn wished(&self, now_us: u64) -> Option<PeerId> {
+    fn wished(&self, now_us: u64) -> Option<(PeerId, Cause)> {
         let quiet = now_us >= self.quiet_at_us(now_us);
-        let due = |peer: &Peer| match peer.wish {
-            Wish::Nothing => false,
-            Wish::Comparison => quiet && peer.is_free(now_us),
-            Wish::Session => peer.is_free(now_us),
+        let cause = |peer: &Peer| match peer.wish {
+            Wish::Nothing => None,
+            Wish::Comparison => quiet.then_some(Cause::Connection),
+            Wish::Session(cause) => Some(cause),
         };
-        self.peers.iter().find(|(_, peer)| due(peer)).map(|(id, _)| *id)
+        let mut free = self.peers.iter().filter(|(_, peer)| peer.is_free(now_us));
+        free.find_map(|(id, peer)| Some((*id, cause(peer)?)))
     }
 
     /// When the last of the sessions that are under way holds up nobody any more, if none ends before.
@@ -302,7 +328,7 @@ impl Scheduler {
         let wished = wished.filter_map(|peer| match peer.wish {
             Wish::Nothing => None,
             Wish::Comparison => Some(peer.earliest_us.max(quiet_at_us)),
-            Wish::Session => Some(peer.earliest_us),
+            Wish::Session(_) => Some(peer.earliest_us),
         });
         spread.chain(wished).min().unwrap_or(u64::MAX).min(self.compare_at_us)
     }

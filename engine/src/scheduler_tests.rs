@@ -17,9 +17,9 @@ fn line(peer: &PeerId) -> ConnectionId {
 /// Every peer that is asked for at a time, each session begun at once.
 fn drain(scheduler: &mut Scheduler, now_us: u64) -> Vec<PeerId> {
     let mut all = Vec::new();
-    while let Some((peer, connection)) = scheduler.poll(now_us) {
-        scheduler.session_started(&peer, connection, now_us);
-        all.push(peer);
+    while let Some(due) = scheduler.poll(now_us) {
+        scheduler.session_started(&due.peer, due.connection, now_us);
+        all.push(due.peer);
         assert!(all.len() <= 100, "the scheduler does not come to rest");
     }
     all
@@ -77,7 +77,8 @@ fn whoever_was_dialled_waits_and_then_begins() {
     scheduler.peer_up(peer(1), 1, First::TheirSession, 0);
     assert_eq!(scheduler.poll(0), None);
     assert_eq!(scheduler.poll_timeout(0), YIELD_US);
-    assert_eq!(scheduler.poll(YIELD_US), Some((peer(1), 1)));
+    let due = Due { peer: peer(1), connection: 1, cause: Cause::Connection };
+    assert_eq!(scheduler.poll(YIELD_US), Some(due));
 }
 
 #[test]
@@ -188,7 +189,8 @@ fn a_replaced_connection_changes_nothing_any_more() {
     // Another connection with the same peer takes the place of number 0, while a session runs on that one.
     scheduler.session_started(&peer(0), 0, 10);
     scheduler.peer_up(peer(0), 100, First::Session, 20);
-    assert_eq!(scheduler.poll(20), Some((peer(0), 100)));
+    let due = Due { peer: peer(0), connection: 100, cause: Cause::Connection };
+    assert_eq!(scheduler.poll(20), Some(due));
     scheduler.session_started(&peer(0), 100, 20);
     scheduler.session_ended(&peer(0), 0, SessionEnd::Failed, 30);
     scheduler.peer_down(&peer(0), 0);
@@ -239,8 +241,9 @@ fn a_change_reaches_everybody_without_waiting_for_a_comparison() {
         for _ in 0..count {
             now += GATHER_US;
             for own in 0..count {
-                while let Some((id, _)) = all[usize::from(own)].poll(now) {
-                    let other = id[0];
+                while let Some(due) = all[usize::from(own)].poll(now) {
+                    assert_eq!(due.cause, Cause::Change);
+                    let other = due.peer[0];
                     opened[usize::from(own)] += 1;
                     for (side, with) in [(own, other), (other, own)] {
                         let side = &mut all[usize::from(side)];

@@ -3,14 +3,23 @@
 use super::Agent;
 use crate::clock;
 use crate::disk;
-use crate::metrics::Holdings;
+use crate::gossip::Gossip;
+use crate::metrics::{GossipSample, Holdings};
 use kvgossip_api::{Counts, Digests, StatusResponse};
 use kvgossip_grants::Signer;
 
 impl Agent {
+    /// What the membership says now; it is part of [`Agent::metrics_text`].
+    pub(crate) async fn sample_gossip(&self) -> GossipSample {
+        match &self.inner.gossip {
+            Some(gossip) => Gossip::sample(gossip).await,
+            None => GossipSample::default(),
+        }
+    }
+
     /// Everything that is counted and measured, as Prometheus reads it. Looks at the files of the store: call it where
     /// blocking is allowed.
-    pub fn metrics_text(&self) -> Result<String, std::fmt::Error> {
+    pub(crate) fn metrics_text(&self, gossip: GossipSample) -> Result<String, std::fmt::Error> {
         let view = self.store().view();
         let authority = view.authority();
         let rows = self.inner.peers.rows();
@@ -28,6 +37,7 @@ impl Agent {
             store_bytes: self.inner.store_dir.as_deref().map_or(0, disk::used_bytes),
             ready: self.unready().is_empty(),
             started_at_us: self.inner.started_at.as_micros(),
+            gossip,
         };
         self.inner.intake.metrics().text(&holdings)
     }

@@ -133,7 +133,8 @@ impl Task {
     async fn name_lost(&self, member: &Arc<Membership>) {
         let name = member.local_member().await.map(|own| own.name).unwrap_or_default();
         tracing::error!(name, "another member has this name: this agent takes no part in gossip any more");
-        // Others may ask why meanwhile.
+        // Others may ask why meanwhile, and what was counted.
+        self.gossip.stats().await;
         let _ = self.gossip.inner.lost.set(name);
         self.gossip.end();
     }
@@ -237,7 +238,10 @@ impl Task {
             }
         }
         match member.query(QUERY, &question, params).await {
-            Ok(answers) => self.answers = Some(answers),
+            Ok(answers) => {
+                peers.metrics().survey();
+                self.answers = Some(answers);
+            }
             Err(error) => {
                 tracing::debug!("the others cannot be asked for their roots: {error}");
                 self.survey.answers_ended(self.clock.now_us());
@@ -307,6 +311,7 @@ impl Task {
             return;
         };
         peers.heard_root(told.replica, told.root);
+        peers.metrics().survey_answer();
         let connected = peers.connection(&told.replica).map(|connection| connection.rtt());
         let rtt = match connected.or(replica.rtt) {
             Some(rtt) => Some(rtt),

@@ -81,6 +81,18 @@ pub(crate) struct Route {
     pub(crate) route: String,
 }
 
+/// Sets of one label each.
+macro_rules! labels {
+    ($($name:ident $label:ident),*) => {$(
+        #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+        pub(super) struct $name {
+            pub(super) $label: &'static str,
+        }
+    )*};
+}
+
+labels!(Cause cause, Change change, Direction direction, Outcome outcome, Reason reason, Status status);
+
 #[cfg(test)]
 mod tests {
     use super::{Code, known};

@@ -3,13 +3,16 @@
 //! Labels take few values that nobody outside chooses: routes, codes, outcomes, never keys, peers or addresses.
 
 mod catalog;
+mod gossip;
 mod labels;
 mod process;
 
 pub use catalog::MetricInfo;
+pub(crate) use gossip::{GossipSample, SessionCause};
 pub(crate) use labels::{Bytes, Door, Fact, Http, Kind, Route, Session, State};
 
 use catalog::Catalog;
+use gossip::GossipMetrics;
 use kvgossip_api::SyncReport;
 use kvgossip_grants::Verdict;
 use prometheus_client::encoding::text::encode;
@@ -46,6 +49,7 @@ struct All {
     http_seconds: Family<Route, Histogram, fn() -> Histogram>,
     connections: Family<Door, Gauge>,
     turned_away: Family<Door, Counter>,
+    gossip: GossipMetrics,
     process: process::Process,
 }
 
@@ -77,6 +81,7 @@ pub(crate) struct Holdings {
     pub(crate) store_bytes: u64,
     pub(crate) ready: bool,
     pub(crate) started_at_us: u64,
+    pub(crate) gossip: GossipSample,
 }
 
 /// 100 microseconds to 26 seconds.
@@ -175,6 +180,7 @@ impl Metrics {
             "Connections that found no room",
             Family::default(),
         );
+        let gossip = GossipMetrics::new(&mut c);
         let process = process::Process::new(&mut c);
         let (registry, catalog) = c.finish();
         Self(Arc::new(All {
@@ -196,6 +202,7 @@ impl Metrics {
             http_seconds,
             connections,
             turned_away,
+            gossip,
             process,
         }))
     }
@@ -250,6 +257,20 @@ impl Metrics {
         self.0.turned_away.get_or_create(&Door { door }).inc();
     }
 
+    pub(crate) fn session_opened(&self, cause: SessionCause) {
+        self.0.gossip.session_opened(cause);
+    }
+
+    /// This replica asks the members for their roots.
+    pub(crate) fn survey(&self) {
+        self.0.gossip.survey();
+    }
+
+    /// A member answers that it holds something else.
+    pub(crate) fn survey_answer(&self) {
+        self.0.gossip.survey_answer();
+    }
+
     /// Everything as Prometheus reads it.
     pub(crate) fn text(&self, holdings: &Holdings) -> Result<String, fmt::Error> {
         let all = &self.0;
@@ -268,6 +289,7 @@ impl Metrics {
         for (state, count) in states {
             set(&all.peers.get_or_create(&State { state }), count);
         }
+        all.gossip.refresh(&holdings.gossip);
         all.process.refresh(holdings.started_at_us);
         let mut text = String::new();
         encode(&mut text, &all.registry)?;

@@ -3,6 +3,7 @@
 use super::roots::KnownRoot;
 use super::{PATIENCE, Peers, random};
 use crate::clock;
+use crate::metrics::{Metrics, SessionCause};
 use kvgossip_api::SyncReport;
 use kvgossip_engine::scheduler::First;
 use kvgossip_grants::{Digest, PathPrefix};
@@ -105,7 +106,7 @@ impl Peers {
         let deadline = Instant::now() + PATIENCE;
         let mut busy = 0;
         while Instant::now() < deadline {
-            match self.initiate(&connection, PathPrefix::root()).await {
+            match self.initiate(&connection, PathPrefix::root(), SessionCause::Survey).await {
                 // Both may have begun at the same moment; a member that is busy twice has no time.
                 Ok(report) if is_busy(&report) => busy += 1,
                 Ok(report) => return report.outcome != "failed",
@@ -176,6 +177,11 @@ impl Peers {
                 connection.close(Code::Closed, "it has left the cluster");
             }
         }
+    }
+
+    /// Where everything is counted.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        self.inner.host.metrics()
     }
 
     /// This replica's root.

@@ -4,6 +4,7 @@ use super::{Peers, random};
 use crate::clock;
 use crate::committer::Store;
 use crate::intake::Intake;
+use crate::metrics::{Metrics, SessionCause};
 use crate::report::{error_of, session_end, sync_report};
 use kvgossip_api::SyncReport;
 use kvgossip_engine::scheduler::SessionEnd;
@@ -28,6 +29,10 @@ impl Host {
     /// The host for one peer.
     pub(super) fn for_peer(self: &Arc<Self>, peer: ReplicaId) -> PeerHost {
         PeerHost { host: self.clone(), peer: peer.to_string() }
+    }
+
+    pub(super) fn metrics(&self) -> &Metrics {
+        self.intake.metrics()
     }
 
     pub(super) fn store(&self) -> &Store {
@@ -86,10 +91,12 @@ impl Peers {
         &self,
         connection: &Connection,
         prefix: PathPrefix,
+        cause: SessionCause,
     ) -> Result<SyncReport, TransportError> {
         let (peer, number) = (connection.peer(), connection.number());
         match connection.open_session().await {
             Ok(stream) => {
+                self.inner.host.metrics().session_opened(cause);
                 self.scheduler().session_started(peer.as_bytes(), number, self.inner.clock.now_us());
                 // In a task of its own: whoever asked may go, and the session still ends as it should.
                 let (peers, connection) = (self.clone(), connection.clone());
@@ -126,7 +133,7 @@ impl Peers {
         self.scheduler().session_ended(peer.as_bytes(), number, end, self.inner.clock.now_us());
         self.inner.wake.notify_one();
         let row = sync_report(peer, initiated, &report);
-        self.inner.host.intake.metrics().session(&row);
+        self.inner.host.metrics().session(&row);
         self.inner.book.note_sync(peer, row.clone(), error_of(&report));
         // Nobody listening is fine.
         let _ = self.inner.reports.send(row.clone());

@@ -1,16 +1,21 @@
 //! Who plays in the demonstration: keys, facts and agents.
 
+use super::wire::Wire;
 use crate::commands::key::generate;
 use anyhow::Context;
 use bytes::Bytes;
-use kvgossip_agent::{Agent, Config, PeerTarget, now};
+use kvgossip_agent::gossip::{GossipConfig, JoinTarget};
+use kvgossip_agent::{Agent, Config, now};
 use kvgossip_engine::FjallStorage;
 use kvgossip_grants::{
     By, ClusterId, Entry, EntryFact, Fact, Grant, GrantId, Key, KeyGlob, Op, PublicKey, Revocation, Signed,
     Signer, SigningKey, Timestamp,
 };
-use kvgossip_transport::{Limits, ReplicaId, ReplicaKey};
+use kvgossip_membership::Timing;
+use kvgossip_transport::{Limits, ReplicaKey};
+use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The keys of everybody: made anew each time.
@@ -20,6 +25,23 @@ pub(super) struct Cast {
     pub(super) deployer: SigningKey,
     pub(super) stranger: SigningKey,
     pub(super) replicas: Vec<ReplicaKey>,
+}
+
+/// A replica's name in gossip, from 1 on.
+pub(super) fn name(number: usize) -> String {
+    format!("replica-{}", number + 1)
+}
+
+/// Faster than in a real network, where it would take some ten seconds until a silent member is given up.
+fn timing() -> Timing {
+    Timing {
+        probe_interval: Duration::from_millis(500),
+        gossip_interval: Duration::from_millis(50),
+        reconnect_interval: Duration::from_millis(500),
+        // Whom one member alone suspects is not given more time.
+        suspicion_max_mult: 1,
+        ..Timing::local()
+    }
 }
 
 fn make_key() -> anyhow::Result<(SigningKey, String)> {
@@ -85,24 +107,32 @@ impl Cast {
         Ok(Fact::Entry(EntryFact::sign(self.cluster(), entry, value.clone(), signer)?))
     }
 
-    /// Starts an agent in a directory of its own, with a durable store.
+    /// Starts an agent in a directory of its own, with a durable store. All it is told of the others is where the
+    /// gossip of one of them is.
     pub(super) async fn start(
         &self,
         number: usize,
         dir: &Path,
-        peers: Vec<PeerTarget>,
+        join: Option<SocketAddr>,
+        wire: &Wire,
     ) -> anyhow::Result<Agent> {
-        let dir = dir.join(format!("replica-{}", number + 1));
+        let dir = dir.join(name(number));
         std::fs::create_dir_all(&dir)?;
         let mut config = Config::new(self.root.public().clone(), self.replicas[number].clone());
-        config.peers = peers;
-        config.allowed =
-            self.replicas.iter().map(ReplicaKey::id).collect::<Vec<ReplicaId>>().into_iter().collect();
         config.socket = Some(dir.join("agent.sock"));
         // A cut is noticed after two seconds here, so that nobody has to wait for the usual forty.
         config.limits = Limits::default();
         config.limits.idle_timeout = Duration::from_secs(2);
         config.limits.keep_alive = Duration::from_millis(500);
+        let sessions = wire.clone();
+        config.link_filter = Some(Arc::new(move |_| sessions.passes()));
+        let mut gossip = GossipConfig::new(SocketAddr::from(([127, 0, 0, 1], 0)));
+        gossip.name = Some(name(number));
+        gossip.join = join.into_iter().map(JoinTarget::from).collect();
+        gossip.timing = timing();
+        let datagrams = wire.clone();
+        gossip.link_filter = Some(Arc::new(move |_| datagrams.passes()));
+        config.gossip = Some(gossip);
         let store = FjallStorage::open(&dir, self.cluster())?;
         Ok(Agent::start(config, Box::new(store)).await?)
     }

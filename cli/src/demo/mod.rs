@@ -2,9 +2,9 @@
 
 mod cast;
 mod fill;
-mod relay;
 mod story;
 mod tell;
+mod wire;
 
 use crate::codes;
 use crate::error::{Exit, Failure, Result};

@@ -37,10 +37,10 @@ pub(super) fn verify(holds: bool, text: impl AsRef<str>) -> anyhow::Result<()> {
 pub(super) async fn eventually(
     what: &str,
     limit: Duration,
-    mut holds: impl FnMut() -> bool,
+    mut holds: impl AsyncFnMut() -> bool,
 ) -> anyhow::Result<Duration> {
     let began = Instant::now();
-    while !holds() {
+    while !holds().await {
         if began.elapsed() > limit {
             bail!("after {} s still not: {what}", limit.as_secs());
         }

@@ -1,6 +1,6 @@
 //! User events: each member hears each event once.
 
-use super::{CommandError, Core, Event};
+use super::{CommandError, Core, Event, stats::Unwanted};
 use crate::wire::{
     field::List,
     serf::{BufferedEvent, EventSlot, Message, UserEvent},
@@ -38,21 +38,25 @@ impl EventBuffer {
         self.min_time = self.min_time.max(ltime);
     }
 
-    /// True when the event is new. `clock` is the time of the next event.
-    fn insert(&mut self, clock: u64, event: &UserEvent) -> bool {
+    /// Fails when the event is none to report. `clock` is the time of the next event.
+    fn insert(&mut self, clock: u64, event: &UserEvent) -> Result<(), Unwanted> {
         if event.ltime < self.min_time || event.ltime.saturating_add(EVENT_BUFFER) < clock {
-            return false;
+            return Err(Unwanted::Repeated);
         }
         let entry = BufferedEvent { name: event.name.clone(), payload: event.payload.clone() };
         let len = size(&entry);
         if len > HARD_LIMIT {
-            return false;
+            return Err(Unwanted::Excess);
         }
-        let Some(slot) = self.slots.get_mut((event.ltime % EVENT_BUFFER) as usize) else { return false };
+        let at = (event.ltime % EVENT_BUFFER) as usize;
+        let slot = self.slots.get_mut(at).ok_or(Unwanted::Excess)?;
         match slot {
             Some((ltime, events)) if *ltime == event.ltime => {
-                if events.len() >= MAX_EVENTS_PER_TIME || events.iter().any(|known| same(known, &entry)) {
-                    return false;
+                if events.iter().any(|known| same(known, &entry)) {
+                    return Err(Unwanted::Repeated);
+                }
+                if events.len() >= MAX_EVENTS_PER_TIME {
+                    return Err(Unwanted::Excess);
                 }
                 events.push(entry);
             }
@@ -63,7 +67,7 @@ impl EventBuffer {
         }
         self.bytes += len;
         self.shrink();
-        true
+        Ok(())
     }
 
     /// Forgets the oldest events when all together are too big. They must not be taken for new ones then.
@@ -125,7 +129,8 @@ impl Core {
             self.stats.rejected += 1;
             return false;
         }
-        if !self.user_events.insert(self.clocks.event.time(), &event) {
+        if let Err(why) = self.user_events.insert(self.clocks.event.time(), &event) {
+            self.stats.unwanted(why);
             return false;
         }
         let UserEvent { coalesce, ltime, name, payload } = event;
@@ -145,31 +150,36 @@ mod tests {
     #[test]
     fn each_event_once() {
         let mut buffer = EventBuffer::default();
-        assert!(buffer.insert(6, &event(5, "a")));
-        assert!(!buffer.insert(6, &event(5, "a")));
-        assert!(!buffer.insert(6, &UserEvent { payload: Some(Vec::new()), ..event(5, "a") }));
-        assert!(buffer.insert(6, &event(5, "b")));
-        assert!(buffer.insert(6, &event(4, "a")), "another time is another event");
-        assert!(buffer.insert(518, &event(517, "c")), "takes the slot of 5");
-        assert!(!buffer.insert(518, &event(5, "a")), "too old");
+        assert_eq!(buffer.insert(6, &event(5, "a")), Ok(()));
+        assert_eq!(buffer.insert(6, &event(5, "a")), Err(Unwanted::Repeated));
+        let nil = UserEvent { payload: Some(Vec::new()), ..event(5, "a") };
+        assert_eq!(buffer.insert(6, &nil), Err(Unwanted::Repeated));
+        assert_eq!(buffer.insert(6, &event(5, "b")), Ok(()));
+        assert_eq!(buffer.insert(6, &event(4, "a")), Ok(()), "another time is another event");
+        assert_eq!(buffer.insert(518, &event(517, "c")), Ok(()), "takes the slot of 5");
+        assert_eq!(buffer.insert(518, &event(5, "a")), Err(Unwanted::Repeated), "too old");
         buffer.ignore_before(600);
-        assert!(!buffer.insert(601, &event(599, "d")));
+        assert_eq!(buffer.insert(601, &event(599, "d")), Err(Unwanted::Repeated));
         assert_eq!(buffer.to_wire().as_slice().iter().flatten().count(), 2);
         assert_eq!(buffer.to_wire().as_slice().len(), 512);
         let mut big = EventBuffer::default();
         for ltime in 1..=600 {
             for n in 0..3 {
                 let payload = Some(vec![n; 9000]);
-                assert!(big.insert(ltime + 1, &UserEvent { payload, ..event(ltime, "big") }));
+                assert!(big.insert(ltime + 1, &UserEvent { payload, ..event(ltime, "big") }).is_ok());
                 assert!(big.bytes <= MAX_BUFFER_BYTES);
             }
         }
         let kept: usize = big.slots.iter().flatten().flat_map(|(_, events)| events).map(size).sum();
         assert_eq!(kept, big.bytes);
-        assert!(big.min_time > 400 && !big.insert(601, &event(big.min_time - 1, "forgotten")));
-        assert!(!big.insert(601, &UserEvent { payload: Some(vec![0; 9217]), ..event(600, "too big") }));
+        assert!(big.min_time > 400);
+        let forgotten = event(big.min_time - 1, "forgotten");
+        assert_eq!(big.insert(601, &forgotten), Err(Unwanted::Repeated));
+        let too_big = UserEvent { payload: Some(vec![0; 9217]), ..event(600, "too big") };
+        assert_eq!(big.insert(601, &too_big), Err(Unwanted::Excess));
         for n in 0..100 {
-            assert_eq!(buffer.insert(701, &event(700, &n.to_string())), n < MAX_EVENTS_PER_TIME as u64);
+            let taken = buffer.insert(701, &event(700, &n.to_string()));
+            assert_eq!(taken, if n < MAX_EVENTS_PER_TIME { Ok(()) } else { Err(Unwanted::Excess) });
         }
     }
 }

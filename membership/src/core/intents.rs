@@ -25,6 +25,10 @@ const RECENT_INTENT_TIMEOUT: Duration = Duration::from_secs(300);
 /// stop it for ever.
 const MAX_CLOCK_JUMP: u64 = 1 << 40;
 
+/// Longest message of Serf's that is taken from others, in bytes: the largest event that agents can be set to, 9 KiB,
+/// and what surrounds it.
+pub(super) const MAX_USER_MESSAGE: usize = 10 * 1024;
+
 /// A Lamport clock.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Clock(u64);
@@ -124,13 +128,24 @@ impl Core {
 
     /// A user message: something of Serf's.
     pub(super) fn on_user(&mut self, now: Duration, bytes: &[u8]) {
+        // Over TCP a message may have megabytes; nothing that is passed on has.
+        if bytes.len() > MAX_USER_MESSAGE {
+            self.stats.refused.too_large += 1;
+            return;
+        }
         let Ok(message) = Message::decode(bytes) else {
             self.stats.malformed += 1;
             return;
         };
         let pass_on = match message {
-            Message::Leave(leave) => self.on_leave(now, &leave),
-            Message::Join(join) => self.on_join(now, &join),
+            Message::Leave(leave) => {
+                let news = self.on_leave(now, &leave);
+                self.is_news(news)
+            }
+            Message::Join(join) => {
+                let news = self.on_join(now, &join);
+                self.is_news(news)
+            }
             Message::UserEvent(event) => self.on_user_event(event),
             Message::Query(query) => self.on_query(now, query),
             Message::QueryResponse(response) => {
@@ -145,6 +160,12 @@ impl Core {
         if pass_on {
             self.broadcast_user(bytes);
         }
+    }
+
+    /// Takes note of whether an announcement was news.
+    fn is_news(&mut self, news: bool) -> bool {
+        self.stats.repeated += u64::from(!news);
+        news
     }
 
     /// True when others are to hear of it, too.

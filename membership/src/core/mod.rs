@@ -37,6 +37,7 @@ mod internal;
 mod probe;
 mod query;
 mod snapshot;
+mod stats;
 mod suspicion;
 mod swim;
 mod sync;
@@ -61,9 +62,8 @@ pub use events::USER_EVENT_LIMIT;
 pub use internal::KeyChange;
 pub use query::{QUERY_LIMIT, RESPONSE_LIMIT};
 pub use snapshot::Snapshot;
-pub use types::{
-    CommandError, Event, Member, Query, QueryId, QueryParams, Stats, Status, StreamId, Transmit,
-};
+pub use stats::{Changes, Refused, Stats, Traffic};
+pub use types::{CommandError, Event, Member, Query, QueryId, QueryParams, Status, StreamId, Transmit};
 
 use crate::wire::{
     memberlist::{self, Message, VSN},
@@ -195,9 +195,7 @@ impl Core {
         while let Some(due) = self.timers.pop(now) {
             match due {
                 Due::Foca(timer) => self.foca_timer(now, timer),
-                Due::Suspicion { slot, generation, incarnation } => {
-                    self.suspicion_due(now, slot, generation, incarnation);
-                }
+                Due::Suspicion(slot) => self.suspicion_due(now, slot),
                 Due::Relay(seq_no) => self.relay_due(seq_no),
                 Due::Stream(stream) => self.stream_due(now, stream),
                 Due::Query(query) => self.query_due(now, query),
@@ -212,14 +210,16 @@ impl Core {
 
     /// Takes a datagram.
     pub fn handle_udp(&mut self, now: Duration, from: SocketAddr, payload: &[u8]) {
+        self.stats.received.add(payload.len());
         match packet::decode(&self.config.framing, payload) {
             Ok(decoded) => {
                 self.stats.malformed += decoded.malformed as u64;
+                self.stats.refused.too_large += decoded.too_large as u64;
                 for message in decoded.messages {
                     self.handle_message(now, from, message);
                 }
             }
-            Err(_) => self.stats.packets_refused += 1,
+            Err(error) => self.stats.refused.add(&error),
         }
         self.flush_updates(now);
     }
@@ -243,6 +243,7 @@ impl Core {
             self.stats.internal += 1;
         }
         for (number, id) in std::mem::take(&mut self.outbox.failed_probes) {
+            self.stats.failed_probes += 1;
             self.probe_failed(now, number, &id);
         }
         for (to, data, header) in std::mem::take(&mut self.outbox.sent) {
@@ -336,11 +337,15 @@ impl Core {
         if self.transmits.len() >= MAX_TRANSMITS {
             self.stats.dropped += 1;
         } else {
+            if let Transmit::Udp { payload, .. } = &transmit {
+                self.stats.sent.add(payload.len());
+            }
             self.transmits.push_back(transmit);
         }
     }
 
     fn emit(&mut self, event: Event) {
+        self.stats.count(&event);
         if self.events.len() >= MAX_EVENTS {
             self.stats.dropped += 1;
         } else {

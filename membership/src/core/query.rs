@@ -10,7 +10,8 @@ use rand::{RngExt, seq::IteratorRandom};
 use regex::RegexBuilder;
 
 use super::{
-    CommandError, Core, Event, Query, QueryId, QueryParams, Status, internal::InternalQuery, timers::Due,
+    CommandError, Core, Event, Query, QueryId, QueryParams, Status, internal::InternalQuery, stats::Unwanted,
+    timers::Due,
 };
 use crate::wire::{
     memberlist::{MAX_NAME_LEN, Message as Packet, ip_bytes, parse_addr},
@@ -65,20 +66,24 @@ impl Queries {
         self.min_time = self.min_time.max(ltime);
     }
 
-    /// True when the query is new. `clock` is the time of the next query.
-    fn insert(&mut self, clock: u64, id: QueryId) -> bool {
+    /// Fails when the query is none to answer. `clock` is the time of the next query.
+    fn insert(&mut self, clock: u64, id: QueryId) -> Result<(), Unwanted> {
         if id.ltime < self.min_time || id.ltime.saturating_add(QUERY_BUFFER) < clock {
-            return false;
+            return Err(Unwanted::Repeated);
         }
-        let Some((ltime, ids)) = self.seen.get_mut((id.ltime % QUERY_BUFFER) as usize) else { return false };
+        let at = (id.ltime % QUERY_BUFFER) as usize;
+        let (ltime, ids) = self.seen.get_mut(at).ok_or(Unwanted::Excess)?;
         if *ltime != id.ltime {
             (*ltime, *ids) = (id.ltime, Vec::new());
         }
-        if ids.len() >= MAX_QUERIES_PER_TIME || ids.contains(&id.id) {
-            return false;
+        if ids.contains(&id.id) {
+            return Err(Unwanted::Repeated);
+        }
+        if ids.len() >= MAX_QUERIES_PER_TIME {
+            return Err(Unwanted::Excess);
         }
         ids.push(id.id);
-        true
+        Ok(())
     }
 }
 
@@ -202,7 +207,8 @@ impl Core {
             return false;
         }
         let id = QueryId { ltime: query.ltime, id: query.id };
-        if !self.queries.insert(self.clocks.query.time(), id) {
+        if let Err(why) = self.queries.insert(self.clocks.query.time(), id) {
+            self.stats.unwanted(why);
             return false;
         }
         let pass_on = query.flags & FLAG_NO_BROADCAST == 0;
@@ -213,6 +219,7 @@ impl Core {
         if !matches_filters(query.filters.as_slice(), &self.own.info.name, &self.own.tags) {
             return pass_on;
         }
+        self.stats.queries += 1;
         let asked = Query {
             id,
             name: query.name,
@@ -245,6 +252,7 @@ impl Core {
         {
             return;
         }
+        self.stats.answers += 1;
         let payload = response.payload.unwrap_or_default();
         match (&mut pending.internal, is_ack) {
             (Some(internal), false) => internal.count(&payload),
@@ -321,12 +329,15 @@ mod tests {
     fn each_query_once() {
         let mut queries = Queries::default();
         let id = |ltime, id| QueryId { ltime, id };
-        assert!(queries.insert(2, id(1, 7)));
-        assert!(!queries.insert(2, id(1, 7)));
-        assert!(queries.insert(2, id(1, 8)));
-        assert!(queries.insert(514, id(513, 7)));
-        assert!(!queries.insert(514, id(1, 9)), "too old");
+        assert_eq!(queries.insert(2, id(1, 7)), Ok(()));
+        assert_eq!(queries.insert(2, id(1, 7)), Err(Unwanted::Repeated));
+        assert_eq!(queries.insert(2, id(1, 8)), Ok(()));
+        assert_eq!(queries.insert(514, id(513, 7)), Ok(()));
+        assert_eq!(queries.insert(514, id(1, 9)), Err(Unwanted::Repeated), "too old");
         queries.ignore_before(600);
-        assert!(!queries.insert(601, id(599, 1)));
+        assert_eq!(queries.insert(601, id(599, 1)), Err(Unwanted::Repeated));
+        for n in 0..300 {
+            assert_eq!(queries.insert(701, id(700, n)).is_ok(), n < MAX_QUERIES_PER_TIME as u32);
+        }
     }
 }

@@ -45,6 +45,7 @@ impl Core {
         }
         let moved = peer.info.addr != info.addr;
         if alive.incarnation <= peer.incarnation && !reclaimable && !moved {
+            self.stats.repeated += 1;
             if !peer.health.is_active() {
                 // It does not know yet what is said of it: telling lets it refute at once.
                 self.tell_dead(now, slot, info.addr);
@@ -99,6 +100,7 @@ impl Core {
             status: if intent.is_some_and(|i| i.leave) { Status::Leaving } else { Status::Alive },
             status_ltime: intent.map_or(0, |i| i.ltime),
             suspicion: None,
+            suspicion_timer: None,
             told_at: None,
             conflict_at: None,
             rtt: None,
@@ -144,6 +146,7 @@ impl Core {
         let Some(slot) = self.table.slot(&suspect.node) else { return };
         let Some(peer) = self.table.get_mut(slot) else { return };
         if suspect.incarnation < peer.incarnation {
+            self.stats.repeated += 1;
             return;
         }
         if let Some(suspicion) = &mut peer.suspicion {
@@ -151,6 +154,8 @@ impl Core {
                 self.schedule_suspicion(slot);
                 // foca does not pass on what it knows already.
                 self.broadcast(&Message::Suspect(suspect.clone()).encode());
+            } else {
+                self.stats.repeated += 1;
             }
             return;
         }
@@ -173,24 +178,33 @@ impl Core {
             peer.suspicion = Some(suspicion);
         }
         self.table.set_health(slot, Health::Suspect, now);
+        self.stats.changes.suspected += 1;
         self.schedule_suspicion(slot);
     }
 
     fn schedule_suspicion(&mut self, slot: u32) {
-        let Some(peer) = self.table.get(slot) else { return };
+        let Some(peer) = self.table.get_mut(slot) else { return };
         let Some(suspicion) = &peer.suspicion else { return };
-        let due = Due::Suspicion { slot, generation: peer.generation, incarnation: peer.incarnation };
-        self.timers.add(suspicion.deadline(), due);
+        let deadline = suspicion.deadline();
+        // Suspicions and refutations may come as fast as somebody forges them: the timer that runs is enough.
+        if peer.suspicion_timer.is_none_or(|at| deadline < at) {
+            peer.suspicion_timer = Some(deadline);
+            self.timers.add(deadline, Due::Suspicion(slot));
+        }
     }
 
-    pub(super) fn suspicion_due(&mut self, now: Duration, slot: u32, generation: u64, incarnation: u32) {
-        let Some(peer) = self.table.get(slot) else { return };
-        if (peer.generation, peer.incarnation) != (generation, incarnation)
-            || peer.suspicion.as_ref().is_none_or(|suspicion| suspicion.deadline() > now)
-        {
+    pub(super) fn suspicion_due(&mut self, now: Duration, slot: u32) {
+        let Some(peer) = self.table.get_mut(slot) else { return };
+        // An earlier one, or of a member that had the slot before: the one that counts is still to come.
+        if peer.suspicion_timer.is_none_or(|at| at > now) {
             return;
         }
-        let addr = peer.info.addr;
+        peer.suspicion_timer = None;
+        let Some(suspicion) = &peer.suspicion else { return };
+        if suspicion.deadline() > now {
+            return self.schedule_suspicion(slot);
+        }
+        let (addr, incarnation) = (peer.info.addr, peer.incarnation);
         self.bury(now, slot, incarnation, None);
         // If it lives after all, it hears of it and refutes.
         self.tell_dead(now, slot, addr);
@@ -204,10 +218,12 @@ impl Core {
         let Some(slot) = self.table.slot(&dead.node) else { return };
         let Some(peer) = self.table.get(slot) else { return };
         // foca would take a death at any incarnation: what is stale must not reach it.
-        if dead.incarnation < peer.incarnation
-            || !peer.health.is_active()
-            || self.jumps(dead.incarnation, peer.incarnation)
-        {
+        if dead.incarnation < peer.incarnation || !peer.health.is_active() {
+            self.stats.repeated += 1;
+            return;
+        }
+        let known = peer.incarnation;
+        if self.jumps(dead.incarnation, known) {
             return;
         }
         self.bury(now, slot, dead.incarnation, Some(dead.from.as_str().into()));
@@ -230,6 +246,7 @@ impl Core {
     /// Somebody doubts that this member lives.
     fn on_own_doubt(&mut self, incarnation: u32, source: Option<SocketAddr>) {
         if self.is_leaving() || incarnation < self.own.incarnation {
+            self.stats.repeated += 1;
             return;
         }
         self.refute(incarnation, source);

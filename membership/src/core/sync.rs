@@ -38,6 +38,13 @@ pub(super) enum Purpose {
     Inbound,
 }
 
+impl Purpose {
+    /// Whether this member began it, to compare states.
+    fn is_exchange(self) -> bool {
+        !matches!(self, Self::Ping(_) | Self::Inbound)
+    }
+}
+
 #[derive(Debug)]
 struct Stream {
     purpose: Purpose,
@@ -117,7 +124,7 @@ impl Core {
                 }
             }
             Err(error) => {
-                self.stats.malformed += 1;
+                self.stats.refused.add(&error);
                 self.close(id);
                 self.end_stream(id, Some(error.to_string()));
             }
@@ -140,9 +147,9 @@ impl Core {
     }
 
     fn end_stream(&mut self, id: StreamId, error: Option<String>) {
-        if let Some(stream) = self.streams.remove(id)
-            && let Purpose::Join { .. } = stream.purpose
-        {
+        let Some(stream) = self.streams.remove(id) else { return };
+        self.stats.failed_exchanges += u64::from(stream.purpose.is_exchange());
+        if let Purpose::Join { .. } = stream.purpose {
             self.emit(Event::JoinFinished { join: id, addr: stream.addr, error });
         }
     }
@@ -231,6 +238,7 @@ impl Core {
             }
             (purpose, message) => {
                 self.stats.malformed += 1;
+                self.stats.failed_exchanges += u64::from(purpose.is_exchange());
                 self.close(id);
                 if let Purpose::Join { .. } = purpose {
                     let error = match message {
@@ -278,6 +286,8 @@ impl Core {
     /// `source` is the other side's address, when it is certain.
     fn merge(&mut self, now: Duration, remote: PushPull, source: Option<SocketAddr>, ignore_old: bool) {
         self.stats.merges += 1;
+        // What both sides know is no repetition here: states are exchanged whole.
+        let repeated = self.stats.repeated;
         for node in remote.nodes {
             self.merge_node(now, source, node);
         }
@@ -287,6 +297,7 @@ impl Core {
             Err(_) if remote.user_state.is_empty() => {}
             Err(_) => self.stats.malformed += 1,
         }
+        self.stats.repeated = repeated;
     }
 
     fn merge_node(&mut self, now: Duration, source: Option<SocketAddr>, node: NodeState) {

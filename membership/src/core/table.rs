@@ -39,6 +39,8 @@ pub(super) struct Peer {
     pub(super) status: Status,
     pub(super) status_ltime: u64,
     pub(super) suspicion: Option<Suspicion>,
+    /// When the timer that runs for suspicions is due.
+    pub(super) suspicion_timer: Option<Duration>,
     /// When it was last told that it is held for dead.
     pub(super) told_at: Option<Duration>,
     /// When its name was last reported as contested.

@@ -12,7 +12,7 @@ use super::{
 #[derive(Debug)]
 pub(super) enum Due {
     Foca(foca::Timer<Id>),
-    Suspicion { slot: u32, generation: u64, incarnation: u32 },
+    Suspicion(u32),
     Relay(u32),
     Stream(StreamId),
     Query(QueryId),

@@ -229,28 +229,3 @@ pub enum CommandError {
     #[error(transparent)]
     Key(#[from] KeyError),
 }
-
-/// Counters, for metrics and tests.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Datagrams of other clusters, without the key, or damaged.
-    pub packets_refused: u64,
-    /// Messages inside datagrams or streams that could not be understood.
-    pub malformed: u64,
-    /// Messages that ask for more than is allowed: jumps of incarnations, unknown relay targets, full tables.
-    pub rejected: u64,
-    /// Look-ups of members by name.
-    pub lookups: u64,
-    /// Changes that were handed to the member state machine.
-    pub updates: u64,
-    /// Transmissions or events that were thrown away because their queue was full.
-    pub dropped: u64,
-    /// Errors that the member state machine reported.
-    pub internal: u64,
-    /// Times this member had to say that it is alive.
-    pub refutations: u64,
-    /// Probes that were answered over TCP only.
-    pub tcp_acks: u64,
-    /// Exchanges of the whole state that were merged.
-    pub merges: u64,
-}

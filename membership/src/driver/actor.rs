@@ -1,10 +1,10 @@
 //! The task that owns the core.
 
-use std::{collections::HashMap, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::HashMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{
     net::{TcpListener, TcpStream, UdpSocket},
-    sync::{mpsc, oneshot},
+    sync::{Semaphore, mpsc, oneshot},
     time::Instant,
 };
 
@@ -12,7 +12,7 @@ use super::{
     Answer, Answers, Link, LinkFilter, Options, QUERY_CAPACITY, snapshot,
     stream::{self, Input, Limits, Output},
 };
-use crate::core::{CommandError, Core, Event, QueryId, Snapshot, StreamId, Transmit};
+use crate::core::{CommandError, Core, Event, QueryId, Snapshot, Stats, StreamId, Transmit};
 
 /// Something to do in the actor's task.
 pub(super) type Command = Box<dyn FnOnce(&mut Actor) + Send>;
@@ -21,6 +21,9 @@ pub(super) type Command = Box<dyn FnOnce(&mut Actor) + Send>;
 const INPUT_CAPACITY: usize = 64;
 /// Largest datagram.
 const MAX_DATAGRAM: usize = 64 * 1024;
+/// Most replies that are being written at a time. Each may hold the state of the whole cluster, and whoever asked need
+/// not read it.
+const MAX_REPLIES: usize = 32;
 /// How many members of a snapshot are tried at once.
 const REJOIN_LIMIT: usize = 8;
 /// How often the snapshot is written.
@@ -39,6 +42,9 @@ pub(super) struct Actor {
     streams: HashMap<StreamId, Output>,
     inputs: (mpsc::Sender<Input>, mpsc::Receiver<Input>),
     limits: Limits,
+    replies: Arc<Semaphore>,
+    /// What was thrown away here.
+    dropped: u64,
     joins: HashMap<StreamId, oneshot::Sender<Option<String>>>,
     leaves: Vec<oneshot::Sender<()>>,
     queries: HashMap<QueryId, mpsc::Sender<Answer>>,
@@ -57,6 +63,8 @@ impl Actor {
             streams: HashMap::new(),
             inputs: mpsc::channel(INPUT_CAPACITY),
             limits: Limits { timeout: options.timing.stream_timeout },
+            replies: Arc::new(Semaphore::new(MAX_REPLIES)),
+            dropped: 0,
             joins: HashMap::new(),
             leaves: Vec::new(),
             queries: HashMap::new(),
@@ -71,6 +79,12 @@ impl Actor {
     pub(super) fn with_core<T>(&mut self, act: impl FnOnce(&mut Core, Duration) -> T) -> T {
         let now = self.now();
         act(&mut self.core, now)
+    }
+
+    /// Counters of the core and of this driver.
+    pub(super) fn stats(&self) -> Stats {
+        let stats = self.core.stats();
+        Stats { dropped: stats.dropped + self.dropped, ..stats }
     }
 
     pub(super) fn join(
@@ -205,8 +219,11 @@ impl Actor {
                 self.streams.insert(stream, output);
             }
             Transmit::Reply { stream, payload } => {
-                if let Some(output) = self.streams.remove(&stream) {
-                    output.reply(payload);
+                let Some(output) = self.streams.remove(&stream) else { return };
+                match self.replies.clone().try_acquire_owned() {
+                    Ok(place) => output.reply(payload, place),
+                    // Dropping it hangs up.
+                    Err(_) => self.dropped += 1,
                 }
             }
             Transmit::Close { stream } => {
@@ -244,6 +261,7 @@ impl Actor {
         if let Some(sender) = self.queries.get(&query)
             && sender.try_send(answer).is_err()
         {
+            self.dropped += 1;
             tracing::debug!("an answer to a query is not awaited");
         }
     }
@@ -252,6 +270,7 @@ impl Actor {
         if self.lagged > 0 {
             if self.events.try_send(Event::Lagged { dropped: self.lagged }).is_err() {
                 self.lagged += 1;
+                self.dropped += 1;
                 return;
             }
             self.lagged = 0;
@@ -259,6 +278,7 @@ impl Actor {
         // A receiver that was dropped wants no events.
         if let Err(mpsc::error::TrySendError::Full(_)) = self.events.try_send(event) {
             self.lagged += 1;
+            self.dropped += 1;
         }
     }
 

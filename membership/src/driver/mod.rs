@@ -283,7 +283,7 @@ impl Membership {
 
     /// Counters since the start.
     pub async fn stats(&self) -> Result<Stats, Error> {
-        self.with(|actor| actor.with_core(|core, _| core.stats())).await
+        self.with(|actor| actor.stats()).await
     }
 
     /// Label, keys and compression, with the changes that key queries made.

@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    sync::{mpsc, oneshot},
+    sync::{OwnedSemaphorePermit, mpsc, oneshot},
     task::AbortHandle,
 };
 
@@ -25,18 +25,21 @@ pub(super) struct Limits {
     pub(super) timeout: Duration,
 }
 
+/// A reply, and its place among all that are being written.
+type Reply = (Vec<u8>, OwnedSemaphorePermit);
+
 /// A connection as the actor holds it. Dropping it closes the connection, unless a reply is on its way.
 pub(super) struct Output {
-    reply: Option<oneshot::Sender<Vec<u8>>>,
+    reply: Option<oneshot::Sender<Reply>>,
     task: AbortHandle,
 }
 
 impl Output {
     /// Writes the reply and closes the connection, in the connection's own task.
-    pub(super) fn reply(mut self, payload: Vec<u8>) {
+    pub(super) fn reply(mut self, payload: Vec<u8>, place: OwnedSemaphorePermit) {
         if let Some(sender) = self.reply.take() {
             // A connection that ended meanwhile needs no reply.
-            let _ = sender.send(payload);
+            let _ = sender.send((payload, place));
         }
     }
 }
@@ -88,7 +91,7 @@ async fn exchange(
     mut socket: TcpStream,
     id: StreamId,
     inputs: &mpsc::Sender<Input>,
-    mut reply: oneshot::Receiver<Vec<u8>>,
+    mut reply: oneshot::Receiver<Reply>,
     limits: Limits,
 ) -> io::Result<()> {
     let mut chunk = vec![0; CHUNK];
@@ -96,7 +99,7 @@ async fn exchange(
         tokio::select! {
             biased;
             payload = &mut reply => {
-                let Ok(payload) = payload else { return Ok(()) };
+                let Ok((payload, _place)) = payload else { return Ok(()) };
                 let write = async {
                     socket.write_all(&payload).await?;
                     socket.shutdown().await

@@ -190,15 +190,15 @@ impl Message {
     }
 
     fn check_limits(&self) -> Result<(), DecodeError> {
-        let (name, meta) = match self {
-            Self::Ping(m) => (&m.node, None),
-            Self::IndirectPing(m) => (&m.node, None),
-            Self::Suspect(m) => (&m.node, None),
-            Self::Dead(m) => (&m.node, None),
-            Self::Alive(m) => (&m.node, m.meta.as_ref()),
-            Self::Ack(_) | Self::Nack(_) | Self::User(_) => return Ok(()),
-        };
-        check_member(name, meta)
+        match self {
+            Self::Ping(m) => check_names(&[&m.node, &m.source_node]),
+            Self::IndirectPing(m) => check_names(&[&m.node, &m.source_node]),
+            // Who says so is said on.
+            Self::Suspect(m) => check_names(&[&m.node, &m.from]),
+            Self::Dead(m) => check_names(&[&m.node, &m.from]),
+            Self::Alive(m) => check_member(&m.node, m.meta.as_ref()),
+            Self::Ack(_) | Self::Nack(_) | Self::User(_) => Ok(()),
+        }
     }
 
     /// The message with its type byte.
@@ -229,10 +229,15 @@ impl NodeState {
     }
 }
 
-fn check_member(name: &str, meta: Option<&Vec<u8>>) -> Result<(), DecodeError> {
-    if name.len() > MAX_NAME_LEN {
-        return Err(DecodeError::TooLarge("a member's name"));
+fn check_names(names: &[&str]) -> Result<(), DecodeError> {
+    match names.iter().any(|name| name.len() > MAX_NAME_LEN) {
+        true => Err(DecodeError::TooLarge("a member's name")),
+        false => Ok(()),
     }
+}
+
+fn check_member(name: &str, meta: Option<&Vec<u8>>) -> Result<(), DecodeError> {
+    check_names(&[name])?;
     if meta.is_some_and(|meta| meta.len() > MAX_META_LEN) {
         return Err(DecodeError::TooLarge("a member's metadata"));
     }

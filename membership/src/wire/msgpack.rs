@@ -9,6 +9,8 @@ use rmp::Marker;
 
 /// Deepest nesting of arrays and maps that is followed when an unknown value is skipped.
 pub const MAX_DEPTH: usize = 16;
+/// Most elements of all arrays and maps of one message together: an element of one byte may take a hundred in memory.
+pub const MAX_ELEMENTS: usize = 1024 * 1024;
 
 /// Why bytes are not the expected msgpack value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -45,12 +47,14 @@ pub enum DecodeError {
 pub struct Reader<'a> {
     buf: &'a [u8],
     pos: usize,
+    /// Elements that may still come.
+    elements: usize,
 }
 
 impl<'a> Reader<'a> {
     /// Starts at the beginning of `buf`.
     pub fn new(buf: &'a [u8]) -> Self {
-        Self { buf, pos: 0 }
+        Self { buf, pos: 0, elements: MAX_ELEMENTS }
     }
 
     /// How many bytes were read so far.
@@ -172,24 +176,33 @@ impl<'a> Reader<'a> {
 
     /// The number of elements of the array that starts here; `None` for nil.
     pub fn array(&mut self) -> Result<Option<usize>, DecodeError> {
-        Ok(Some(match self.marker()? {
+        let len = match self.marker()? {
             Marker::Null => return Ok(None),
             Marker::FixArray(n) => usize::from(n),
             Marker::Array16 => self.be_len(2)?,
             Marker::Array32 => self.be_len(4)?,
             other => return Err(DecodeError::UnexpectedMarker(other.to_u8())),
-        }))
+        };
+        self.count(len).map(Some)
+    }
+
+    /// Takes note of elements that are about to be read.
+    fn count(&mut self, len: usize) -> Result<usize, DecodeError> {
+        let left = self.elements.checked_sub(len);
+        self.elements = left.ok_or(DecodeError::TooLarge("the number of elements"))?;
+        Ok(len)
     }
 
     /// The number of pairs of the map that starts here; nil reads as an empty map.
     pub fn map(&mut self) -> Result<usize, DecodeError> {
-        Ok(match self.marker()? {
+        let len = match self.marker()? {
             Marker::Null => 0,
             Marker::FixMap(n) => usize::from(n),
             Marker::Map16 => self.be_len(2)?,
             Marker::Map32 => self.be_len(4)?,
             other => return Err(DecodeError::UnexpectedMarker(other.to_u8())),
-        })
+        };
+        self.count(len)
     }
 
     /// Steps over one value of any type.

@@ -8,8 +8,9 @@ use super::{
     msgpack::DecodeError,
 };
 
-/// Most bytes that a compressed packet may unfold to. A packet holds what fits 1,400 bytes before it is
-/// compressed; the limit is that of the largest datagram.
+/// Most bytes that all compressed parts of a packet together may unfold to. A packet holds what fits 1,400 bytes
+/// before it is compressed; the limit is that of the largest datagram. It counts for all together, because compressed
+/// parts may stand in a compressed compound: each for itself, 255 to the power of the nesting would be allowed.
 pub const MAX_DECOMPRESSED: usize = 64 * 1024;
 /// Deepest nesting of compound, compressed and checked packets. Agents use three levels.
 pub const MAX_NESTING: usize = 6;
@@ -29,18 +30,20 @@ pub struct Decoded {
     pub messages: Vec<Message>,
     /// How many parts could not be read.
     pub malformed: usize,
+    /// How many parts were over a limit.
+    pub too_large: usize,
 }
 
 /// Takes a packet apart. A part that cannot be read does not spoil the others; an `Err` means that the
 /// packet as a whole is not of this cluster or broken.
 pub fn decode(framing: &Framing, packet: &[u8]) -> Result<Decoded, WireError> {
     let body = strip_label(framing, packet)?;
-    let mut decoded = Decoded::default();
+    let mut unfolding = Unfolding { decoded: Decoded::default(), room: MAX_DECOMPRESSED };
     match &framing.keyring {
-        Some(ring) => unfold(&ring.open(body, framing.label.as_bytes())?, MAX_NESTING, &mut decoded)?,
-        None => unfold(body, MAX_NESTING, &mut decoded)?,
+        Some(ring) => unfolding.unfold(&ring.open(body, framing.label.as_bytes())?, MAX_NESTING)?,
+        None => unfolding.unfold(body, MAX_NESTING)?,
     }
-    Ok(decoded)
+    Ok(unfolding.decoded)
 }
 
 fn strip_label<'a>(framing: &Framing, packet: &'a [u8]) -> Result<&'a [u8], WireError> {
@@ -51,49 +54,69 @@ fn strip_label<'a>(framing: &Framing, packet: &'a [u8]) -> Result<&'a [u8], Wire
     }
 }
 
-fn unfold(bytes: &[u8], depth: usize, decoded: &mut Decoded) -> Result<(), WireError> {
-    if depth == 0 || decoded.messages.len() >= MAX_MESSAGES {
-        return Err(WireError::TooLarge("the nesting of a packet"));
-    }
-    let (first, body) = bytes.split_first().ok_or(DecodeError::Truncated { needed: 1 })?;
-    match *first {
-        kind::HAS_CRC => {
-            let (sum, body) = body.split_at_checked(4).ok_or(WireError::Checksum)?;
-            if crc32fast::hash(body).to_be_bytes() != *sum {
-                return Err(WireError::Checksum);
-            }
-            unfold(body, depth - 1, decoded)
-        }
-        kind::COMPRESS => {
-            let inner = compress::decompress(&Compress::decode(body)?, MAX_DECOMPRESSED)?;
-            unfold(&inner, depth - 1, decoded)
-        }
-        kind::COMPOUND => unfold_compound(body, depth - 1, decoded),
-        _ => {
-            decoded.messages.push(Message::decode(bytes)?);
-            Ok(())
-        }
-    }
+/// A packet that is being taken apart.
+struct Unfolding {
+    decoded: Decoded,
+    /// Bytes that may still come out of compressed parts.
+    room: usize,
 }
 
-fn unfold_compound(body: &[u8], depth: usize, decoded: &mut Decoded) -> Result<(), WireError> {
-    let (count, rest) = body.split_first().ok_or(DecodeError::Truncated { needed: 1 })?;
-    let header = usize::from(*count) * 2;
-    let (lengths, mut rest) =
-        rest.split_at_checked(header).ok_or(DecodeError::Truncated { needed: header })?;
-    for length in lengths.chunks_exact(2) {
-        let length = usize::from(u16::from_be_bytes([length[0], length[1]]));
-        let Some((part, tail)) = rest.split_at_checked(length) else {
-            // A datagram cut short: what came before it counts.
-            decoded.malformed += 1;
-            return Ok(());
-        };
-        rest = tail;
-        if unfold(part, depth, decoded).is_err() {
-            decoded.malformed += 1;
+impl Unfolding {
+    fn unfold(&mut self, bytes: &[u8], depth: usize) -> Result<(), WireError> {
+        if depth == 0 {
+            return Err(WireError::TooLarge("the nesting of a packet"));
+        }
+        if self.decoded.messages.len() >= MAX_MESSAGES {
+            return Err(WireError::TooLarge("the number of messages in a packet"));
+        }
+        let (first, body) = bytes.split_first().ok_or(DecodeError::Truncated { needed: 1 })?;
+        match *first {
+            kind::HAS_CRC => {
+                let (sum, body) = body.split_at_checked(4).ok_or(WireError::Checksum)?;
+                if crc32fast::hash(body).to_be_bytes() != *sum {
+                    return Err(WireError::Checksum);
+                }
+                self.unfold(body, depth - 1)
+            }
+            kind::COMPRESS => {
+                let inner = compress::decompress(&Compress::decode(body)?, self.room).inspect_err(|_| {
+                    // What was tried in vain cost as much.
+                    self.room = 0;
+                })?;
+                self.room -= inner.len();
+                self.unfold(&inner, depth - 1)
+            }
+            kind::COMPOUND => self.unfold_compound(body, depth - 1),
+            _ => {
+                self.decoded.messages.push(Message::decode(bytes)?);
+                Ok(())
+            }
         }
     }
-    Ok(())
+
+    fn unfold_compound(&mut self, body: &[u8], depth: usize) -> Result<(), WireError> {
+        let (count, rest) = body.split_first().ok_or(DecodeError::Truncated { needed: 1 })?;
+        let header = usize::from(*count) * 2;
+        let (lengths, mut rest) =
+            rest.split_at_checked(header).ok_or(DecodeError::Truncated { needed: header })?;
+        for length in lengths.chunks_exact(2) {
+            let length = usize::from(u16::from_be_bytes([length[0], length[1]]));
+            let Some((part, tail)) = rest.split_at_checked(length) else {
+                // A datagram cut short: what came before it counts.
+                self.decoded.malformed += 1;
+                return Ok(());
+            };
+            rest = tail;
+            match self.unfold(part, depth) {
+                Ok(()) => {}
+                Err(WireError::TooLarge(_) | WireError::Decode(DecodeError::TooLarge(_))) => {
+                    self.decoded.too_large += 1;
+                }
+                Err(_) => self.decoded.malformed += 1,
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Puts messages, each with its type byte, into one packet. At most [`MAX_COMPOUND`] messages of at most
@@ -167,7 +190,7 @@ mod tests {
                 let packet = encode(&framing, &encoded, crc, &mut rng).expect("encodes");
                 assert!(packet.len() <= 2 + encoded.concat().len() + 4 + framing.overhead());
                 let decoded = decode(&framing, &packet).expect("decodes");
-                assert_eq!(decoded, Decoded { messages: messages.clone(), malformed: 0 });
+                assert_eq!(decoded, Decoded { messages: messages.clone(), ..Decoded::default() });
                 for other in framings() {
                     if (&other.label, &other.keyring) != (&framing.label, &framing.keyring) {
                         let foreign = decode(&other, &packet);
@@ -189,9 +212,12 @@ mod tests {
 
         let packet = compound(&[nack.encode(), vec![99, 1, 2], nack.encode()]);
         let decoded = decode(&framing, &packet).expect("decodes");
-        assert_eq!(decoded, Decoded { messages: vec![nack.clone(), nack.clone()], malformed: 1 });
+        assert_eq!(
+            decoded,
+            Decoded { messages: vec![nack.clone(), nack.clone()], malformed: 1, too_large: 0 }
+        );
         let cut = decode(&framing, &packet[..packet.len() - 1]).expect("decodes");
-        assert_eq!(cut, Decoded { messages: vec![nack], malformed: 2 });
+        assert_eq!(cut, Decoded { messages: vec![nack], malformed: 2, too_large: 0 });
     }
 
     #[test]
@@ -201,6 +227,6 @@ mod tests {
             packet = compound(&[packet.clone()]);
         }
         let decoded = decode(&Framing::default(), &packet).expect("the outer levels are fine");
-        assert_eq!(decoded, Decoded { messages: Vec::new(), malformed: 1 });
+        assert_eq!(decoded, Decoded { messages: Vec::new(), malformed: 0, too_large: 1 });
     }
 }

@@ -18,7 +18,7 @@ pub const MAX_MESSAGE: usize = 20 * 1024 * 1024;
 /// Most bytes that a compressed message on a stream unfolds to.
 pub const MAX_DECOMPRESSED: usize = 40 * 1024 * 1024;
 /// Most members in one push/pull.
-pub const MAX_NODES: u64 = 1024 * 1024;
+pub const MAX_NODES: u64 = 256 * 1024;
 
 /// A message on a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
