@@ -26,7 +26,7 @@ use kvgossip_membership::core::Stats;
 use kvgossip_membership::driver::Answer;
 use kvgossip_membership::{Membership, QueryParams, Status};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use task::Task;
 use tokio_util::sync::CancellationToken;
@@ -110,7 +110,7 @@ struct Inner {
     /// Why it ended by itself.
     lost: OnceLock<String>,
     /// What was counted last: after leaving it is still shown.
-    stats: Mutex<Stats>,
+    sample: Mutex<GossipSample>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -142,7 +142,7 @@ impl Gossip {
             directory,
             peers: peers.clone(),
             lost: OnceLock::new(),
-            stats: Mutex::default(),
+            sample: Mutex::default(),
             stop: stop.child_token(),
             tasks: tasks.clone(),
         };
@@ -214,7 +214,7 @@ impl Gossip {
     pub async fn leave(&self) -> Result<(), GossipError> {
         let member = self.member()?;
         member.leave().await?;
-        self.stats().await;
+        self.sample().await;
         drop(member);
         self.end();
         Ok(())
@@ -280,41 +280,39 @@ impl Gossip {
 
     /// Counters of the membership layer since the start; they stand still once the agent has left.
     pub async fn stats(&self) -> Stats {
-        if let Ok(member) = self.member()
-            && let Ok(stats) = member.stats().await
-        {
-            self.keep(stats);
+        self.sample().await;
+        self.last_sample().stats
+    }
+
+    /// Takes note of the counters, and of how many members there are of each status.
+    pub(crate) async fn sample(&self) {
+        let sample = self.look().await;
+        let mut last = self.inner.sample.lock().unwrap_or_else(PoisonError::into_inner);
+        match sample {
+            Some(sample) => *last = sample,
+            None => last.members = [0; 5],
         }
-        self.kept().clone()
     }
 
-    fn keep(&self, stats: Stats) {
-        *self.kept() = stats;
+    pub(crate) fn last_sample(&self) -> GossipSample {
+        self.inner.sample.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn kept(&self) -> MutexGuard<'_, Stats> {
-        self.inner.stats.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Counters, and how many members there are of each status.
-    pub(crate) async fn sample(&self) -> GossipSample {
-        let stats = self.stats().await;
+    async fn look(&self) -> Option<GossipSample> {
+        let member = self.member().ok()?;
+        let (own, others) = (member.local_member().await.ok()?, member.members().await.ok()?);
         let mut members = [0; 5];
-        if let Ok(member) = self.member()
-            && let (Ok(own), Ok(others)) = (member.local_member().await, member.members().await)
-        {
-            for member in others.iter().chain([&own]) {
-                let place = match member.status {
-                    Status::Alive if member.suspect => 1,
-                    Status::Alive => 0,
-                    Status::Leaving => 2,
-                    Status::Left => 3,
-                    Status::Failed => 4,
-                };
-                members[place] += 1;
-            }
+        for member in others.iter().chain([&own]) {
+            let place = match member.status {
+                Status::Alive if member.suspect => 1,
+                Status::Alive => 0,
+                Status::Leaving => 2,
+                Status::Left => 3,
+                Status::Failed => 4,
+            };
+            members[place] += 1;
         }
-        GossipSample { stats, members }
+        Some(GossipSample { stats: member.stats().await.ok()?, members })
     }
 
     /// Why gossip ended by itself, if it did.

@@ -4,22 +4,21 @@ use super::Agent;
 use crate::clock;
 use crate::disk;
 use crate::gossip::Gossip;
-use crate::metrics::{GossipSample, Holdings};
+use crate::metrics::Holdings;
 use kvgossip_api::{Counts, Digests, StatusResponse};
 use kvgossip_grants::Signer;
 
 impl Agent {
-    /// What the membership says now; it is part of [`Agent::metrics_text`].
-    pub(crate) async fn sample_gossip(&self) -> GossipSample {
-        match &self.inner.gossip {
-            Some(gossip) => Gossip::sample(gossip).await,
-            None => GossipSample::default(),
+    /// Asks the membership for what [`Agent::metrics_text`] shows of it.
+    pub async fn sample_gossip(&self) {
+        if let Some(gossip) = &self.inner.gossip {
+            gossip.sample().await;
         }
     }
 
-    /// Everything that is counted and measured, as Prometheus reads it. Looks at the files of the store: call it where
-    /// blocking is allowed.
-    pub(crate) fn metrics_text(&self, gossip: GossipSample) -> Result<String, std::fmt::Error> {
+    /// Everything that is counted and measured, as Prometheus reads it; of the membership what
+    /// [`Agent::sample_gossip`] found last. Looks at the files of the store: call it where blocking is allowed.
+    pub fn metrics_text(&self) -> Result<String, std::fmt::Error> {
         let view = self.store().view();
         let authority = view.authority();
         let rows = self.inner.peers.rows();
@@ -37,7 +36,7 @@ impl Agent {
             store_bytes: self.inner.store_dir.as_deref().map_or(0, disk::used_bytes),
             ready: self.unready().is_empty(),
             started_at_us: self.inner.started_at.as_micros(),
-            gossip,
+            gossip: self.inner.gossip.as_ref().map(Gossip::last_sample).unwrap_or_default(),
         };
         self.inner.intake.metrics().text(&holdings)
     }

@@ -134,7 +134,7 @@ impl Task {
         let name = member.local_member().await.map(|own| own.name).unwrap_or_default();
         tracing::error!(name, "another member has this name: this agent takes no part in gossip any more");
         // Others may ask why meanwhile, and what was counted.
-        self.gossip.stats().await;
+        self.gossip.sample().await;
         let _ = self.gossip.inner.lost.set(name);
         self.gossip.end();
     }

@@ -39,9 +39,9 @@ const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
 /// Everything that is counted and measured.
 pub(super) async fn metrics(State(shared): State<Shared>) -> Result<Response, Refusal> {
     let agent = shared.agent.clone();
-    let gossip = agent.sample_gossip().await;
+    agent.sample_gossip().await;
     let text = shared.gate.walk(move || {
-        agent.metrics_text(gossip).map_err(|_| {
+        agent.metrics_text().map_err(|_| {
             Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the metrics cannot be written")
         })
     });
