@@ -48,8 +48,8 @@ pub struct WatchRequest {
     /// Whether grants, revocations and floors are told too, each before the first entry that stands on it.
     #[serde(default)]
     pub authority: bool,
-    /// What the watcher has already: only what differs is told. After a gap the stream then ends, so that the watcher
-    /// can compare anew.
+    /// What the watcher has already: only what differs is told. It counts where there is no `cursor`, or the cursor leads
+    /// nowhere. After an overflow the stream then ends, so that the watcher can compare anew.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub have: Option<HeldRow>,
     /// The id of the last event of an earlier stream with the same interest; the header `Last-Event-ID` counts alike.
@@ -136,10 +136,18 @@ pub struct SyncedEvent {
     pub different: Option<Vec<u32>>,
 }
 
-/// The watcher has missed changes; without `have` everything is told again, and then comes `synced`.
+/// The watcher has missed changes. Without `have` everything is told again, and then comes `synced`. With `have`, a
+/// cursor that leads nowhere has digests compared instead, and after an overflow the stream ends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct GapEvent {
     /// `cursor` (it is of another replica, of an earlier run, or too old) or `overflow` (too slow).
     pub reason: String,
+}
+
+impl GapEvent {
+    /// The cursor is of another replica, of an earlier run, or too old.
+    pub const CURSOR: &str = "cursor";
+    /// More changed than waits for one watcher.
+    pub const OVERFLOW: &str = "overflow";
 }

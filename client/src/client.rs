@@ -1,13 +1,13 @@
 //! A client of several agents: live subscriptions, reads and signed writes.
 
 use crate::agent::{AgentClient, Written};
-use crate::clock;
+use crate::clock::{self, Clock};
 use crate::endpoint::Endpoint;
 use crate::error::ClientError;
 use crate::live::driver::{Driver, Settings};
 use crate::live::handles::{Closed, Matching, Subscription};
 use crate::live::registry::Shared;
-use crate::live::state::{Entry, Rejection};
+use crate::live::state::{Entry, Rejection, Trouble};
 use crate::live::{DEFAULT_BACKOFF, DEFAULT_GRACE, DEFAULT_MAX_BACKOFF, DEFAULT_SILENCE};
 use crate::tls::Authorities;
 use crate::token::Token;
@@ -152,6 +152,7 @@ impl Default for ClientBuilder {
                 silence: DEFAULT_SILENCE,
                 backoff: DEFAULT_BACKOFF,
                 max_backoff: DEFAULT_MAX_BACKOFF,
+                clock: Clock::default(),
             },
         }
     }
@@ -219,6 +220,14 @@ impl ClientBuilder {
     #[must_use]
     pub fn backoff(mut self, first: Duration, longest: Duration) -> Self {
         (self.settings.backoff, self.settings.max_backoff) = (first, longest);
+        self
+    }
+
+    /// Another clock than the system's, by which grants expire: for tests of programs. It is looked at once a second and
+    /// at each event.
+    #[must_use]
+    pub fn clock(mut self, now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        self.settings.clock = Clock::new(now);
         self
     }
 
@@ -303,6 +312,11 @@ impl Client {
         self.0.shared.connected.subscribe()
     }
 
+    /// What went wrong with an agent last; `None` since one is in step. Signals each change.
+    pub fn watch_trouble(&self) -> tokio::sync::watch::Receiver<Option<Trouble>> {
+        self.0.shared.trouble.subscribe()
+    }
+
     /// The verified entry that sets a key now; `None`: it is unset. The key stays watched for the grace delay, so that
     /// reading it again is immediate.
     ///
@@ -315,12 +329,13 @@ impl Client {
         Ok(state.value.entry().cloned())
     }
 
-    /// The verified entries of all keys that a filter includes.
+    /// The verified entries of all keys that a filter includes. Up to 1024 of them stay watched for the grace delay; more
+    /// are told again next time.
     ///
     /// # Errors
     /// As [`Client::get`].
     pub async fn list(&self, filter: &Filter) -> Result<BTreeMap<Key, Entry>, OpError> {
-        let mut matching = self.subscribe_filter(filter);
+        let mut matching = Matching::for_a_look(self.0.shared.clone(), filter);
         let ready = tokio::time::timeout(self.0.timeout, matching.ready()).await;
         ready.map_err(|_| self.not_ready(format!("{filter:?}")))??;
         Ok(matching.entries())
@@ -394,7 +409,7 @@ impl Client {
                 message: first.map_or("no grant to it is known at the agent", |row| &row.message).to_owned(),
             });
         }
-        let limit = clock::now().saturating_add(MAX_AGENT_AHEAD_US);
+        let limit = clock::system().saturating_add(MAX_AGENT_AHEAD_US);
         let timestamp = Timestamp::from_micros(told.stamp_us).ok().filter(|time| *time <= limit);
         let timestamp = timestamp.ok_or(OpError::ClockSkew)?;
         let grant: Option<GrantId> = match told.chain.last() {

@@ -27,10 +27,11 @@ pub use error::{ClientError, CodeInfo, MAX_MESSAGE_CHARS};
 pub use export::{EXPORT_MAGIC, EXPORT_VERSION, ExportError, ExportReader, ExportWriter};
 pub use http::{CONNECT_TIMEOUT, DEFAULT_TIMEOUT, MAX_ANSWER_BYTES, MAX_IDLE_CONNECTIONS};
 pub use live::handles::{Change, Closed, MatchStatus, Matching, Subscription};
-pub use live::state::{Cause, Dirty, Entry, Rejection, State, Value};
+pub use live::state::{Cause, Dirty, Entry, Rejection, State, Trouble, Value};
 pub use live::{
-    DEFAULT_BACKOFF, DEFAULT_GRACE, DEFAULT_MAX_BACKOFF, DEFAULT_SILENCE, MAX_EVENT_BYTES, MAX_REJECTIONS,
-    MAX_WAITING_ENTRIES, MAX_WATCHED_FILTERS, MAX_WATCHED_KEYS,
+    BLAME, DEFAULT_BACKOFF, DEFAULT_GRACE, DEFAULT_MAX_BACKOFF, DEFAULT_SILENCE, MAX_EVENT_BYTES,
+    MAX_LINGERING_KEYS, MAX_REJECTIONS, MAX_UNVERIFIED_KEYS, MAX_WAITING_BYTES, MAX_WAITING_ENTRIES,
+    MAX_WATCHED_FILTERS, MAX_WATCHED_KEYS,
 };
 pub use query::{FactKind, FactsQuery, KeysQuery};
 pub use tls::{Authorities, AuthoritiesError, SystemAuthoritiesError};

@@ -74,7 +74,7 @@ impl Feed {
         let round = Round {
             watcher: watcher.clone(),
             phase: if resumed { Phase::Telling } else { Phase::Begin },
-            gap: (start == Start::Gap).then_some("cursor"),
+            gap: (start == Start::Gap).then_some(GapEvent::CURSOR),
             resumed,
             facts: VecDeque::new(),
             position: if resumed { Position::end(&watcher.interest) } else { Position::default() },
@@ -147,7 +147,7 @@ impl Round {
         }
         if !self.facts.is_empty() {
             let ids: Vec<FactId> = self.facts.drain(..FACTS_AT_ONCE.min(self.facts.len())).collect();
-            rows::append_facts(&mut out, &self.watcher.store().view(), ids.into_iter());
+            rows::append_facts(&mut out, None, &self.watcher.store().view(), ids.into_iter());
             return Ok(Outcome::Text(out));
         }
         // In this order: what leads to the cursor and to the view is in the mailbox already.
@@ -157,9 +157,12 @@ impl Round {
         if pending.overflowed {
             return Ok(self.overflow(out));
         }
-        rows::append_facts(&mut out, &self.watcher.store().view(), pending.facts.iter().copied());
         let cursor = cursor.to_string();
         let live = matches!(self.phase, Phase::Live);
+        // The last event carries the cursor.
+        let facts_end = Some(&cursor).filter(|_| live && pending.keys.is_empty());
+        let facts = pending.facts.iter().copied();
+        rows::append_facts(&mut out, facts_end.cloned(), &self.watcher.store().view(), facts);
         let rest = self.tell_changes(&mut out, &view, pending, live.then_some(&cursor))?;
         let behind = !rest.is_empty();
         if behind {
@@ -201,7 +204,7 @@ impl Round {
 
     /// After more changes than the mailbox holds: all again, or the end if the watcher can compare.
     fn overflow(&mut self, mut out: String) -> Outcome {
-        rows::append(&mut out, event::GAP, None, &GapEvent { reason: "overflow".to_owned() });
+        rows::append(&mut out, event::GAP, None, &GapEvent { reason: GapEvent::OVERFLOW.to_owned() });
         if self.watcher.interest.have.is_some() {
             return Outcome::End(out);
         }

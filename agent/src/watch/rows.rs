@@ -23,14 +23,19 @@ pub(super) fn append(out: &mut String, name: &str, id: Option<String>, data: &im
 }
 
 /// Appends authority facts, those that stand above others first. Facts that have gone meanwhile are left out.
-pub(super) fn append_facts(out: &mut String, view: &View, ids: impl Iterator<Item = FactId>) {
+pub(super) fn append_facts(
+    out: &mut String,
+    id: Option<String>,
+    view: &View,
+    ids: impl Iterator<Item = FactId>,
+) {
     let mut facts: Vec<(Option<u8>, FactId)> =
         ids.map(|id| (view.authority().depth(&id), id)).filter(|(depth, _)| depth.is_some()).collect();
     facts.sort_unstable();
     let facts = facts.iter().filter_map(|(_, id)| view.authority().fact(id));
     let records_b64: Vec<String> = facts.map(|fact| BASE64_STANDARD.encode(fact.to_record())).collect();
     if !records_b64.is_empty() {
-        append(out, event::AUTHORITY, None, &AuthorityEvent { records_b64 });
+        append(out, event::AUTHORITY, id, &AuthorityEvent { records_b64 });
     }
 }
 

@@ -4,31 +4,16 @@
 //! a key is the normal form of every fact that was ever taken in and still covered, so it goes back to an older entry only
 //! when the facts themselves say that the newer one is dead.
 
-use super::MAX_REJECTIONS;
 use super::held::{Held, Why};
 use super::interests::{Interest, InterestId, Interests, What};
-use super::state::{Dirty, Entry, Rejection, State, Value};
+use super::rejections::Rejections;
+use super::state::{Dirty, Entry, State, Value};
+use super::streams::{self, Bookmark, StreamId, Telling, Way};
 use kvgossip_api::{HeldRow, MAX_WATCH_FILTERS, MAX_WATCH_KEYS, WatchForm, WatchRequest};
 use kvgossip_grants::{
-    Authority, EntryId, FactId, Held as Digests, Key, Timestamp, Verifier, held_authority,
+    Authority, EntryId, GrantId, Held as Digests, Key, Timestamp, Verifier, held_authority,
 };
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-
-/// Names a stream.
-pub(crate) type StreamId = u64;
-
-/// A stream that is being read.
-#[derive(Debug)]
-pub(super) struct Telling {
-    /// What it was opened for.
-    pub(super) interests: BTreeSet<InterestId>,
-    /// What this client said it has, until the stream is in step.
-    pub(super) claimed: BTreeMap<Key, Vec<EntryId>>,
-    pub(super) buckets: usize,
-    /// Keys that were told before it was in step.
-    pub(super) told: BTreeSet<Key>,
-    pub(super) endpoint: String,
-}
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Whether an agent is connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,13 +41,20 @@ pub(crate) struct Core {
     pub(super) keys: BTreeMap<Key, Held>,
     pub(super) interests: Interests,
     pub(super) streams: BTreeMap<StreamId, Telling>,
+    /// Where the next stream may go on.
+    pub(super) bookmark: Option<Bookmark>,
     link: Link,
     pub(super) now: Timestamp,
     pub(super) changes: Changes,
     /// Keys that the agent is behind with, or holds something unverified of.
     troubled: BTreeSet<Key>,
-    rejections: VecDeque<Rejection>,
-    rejected: u64,
+    /// Of these, keys that nobody named and of which nothing has verified.
+    pub(super) bare_troubled: BTreeSet<Key>,
+    /// Grants that were told and hang below a revoked one.
+    pub(super) dead: BTreeSet<GrantId>,
+    /// The weight of all entries that wait, in bytes.
+    pub(super) waiting_bytes: usize,
+    pub(super) rejections: Rejections,
 }
 
 impl Core {
@@ -73,12 +65,15 @@ impl Core {
             keys: BTreeMap::new(),
             interests: Interests::default(),
             streams: BTreeMap::new(),
+            bookmark: None,
             link: Link::Opening,
             now,
             changes: Changes::default(),
             troubled: BTreeSet::new(),
-            rejections: VecDeque::new(),
-            rejected: 0,
+            bare_troubled: BTreeSet::new(),
+            dead: BTreeSet::new(),
+            waiting_bytes: 0,
+            rejections: Rejections::default(),
         }
     }
 
@@ -97,16 +92,25 @@ impl Core {
         for telling in self.streams.values_mut() {
             telling.interests.remove(&id);
         }
-        let interests = &self.interests;
-        match &gone.what {
-            What::Key(key) if interests.covering(key).next().is_none() => {
-                self.keys.remove(key);
-            }
-            What::Key(_) => {}
-            What::Matching(_) => {
-                self.keys.retain(|key, _| !gone.covers(key) || interests.covering(key).next().is_some())
-            }
+        if let What::Key(key) = &gone.what {
+            // Perhaps nothing but its name kept it.
+            self.changes.keys.insert(key.clone());
         }
+        let interests = &self.interests;
+        let unwanted = |key: &Key| gone.covers(key) && interests.covering(key).next().is_none();
+        let forgotten: Vec<Key> = match &gone.what {
+            What::Key(key) => Some(key.clone()).filter(unwanted).into_iter().collect(),
+            What::Matching(_) => self.keys.keys().filter(|key| unwanted(key)).cloned().collect(),
+        };
+        forgotten.iter().for_each(|key| self.forget(key));
+    }
+
+    /// Forgets a key.
+    pub(super) fn forget(&mut self, key: &Key) {
+        let Some(held) = self.keys.remove(key) else { return };
+        self.waiting_bytes = self.waiting_bytes.saturating_sub(held.waiting_bytes());
+        self.troubled.remove(key);
+        self.bare_troubled.remove(key);
     }
 
     /// Whether anything is wanted.
@@ -126,18 +130,8 @@ impl Core {
         keys.chain(self.interests.filters().take(MAX_WATCH_FILTERS).map(|(_, id)| id))
     }
 
-    /// What to ask an agent for, with what is held already; the stream is `id` from now on. `fresh`: it is another
-    /// agent than before, of which nothing is known.
-    pub(crate) fn open(&mut self, id: StreamId, endpoint: String, fresh: bool) -> WatchRequest {
-        if fresh {
-            self.streams.clear();
-            for held in self.keys.values_mut() {
-                (held.told, held.unverified, held.outdated) = (None, false, false);
-            }
-            self.troubled.clear();
-            self.interests.values_mut().for_each(|interest| interest.synced = false);
-            self.changes.dirt = true;
-        }
+    /// What to ask an agent for, with what is held already; the stream is `id` from now on.
+    pub(crate) fn open(&mut self, id: StreamId, endpoint: &str, way: Way) -> WatchRequest {
         let keys = self.interests.keys().take(MAX_WATCH_KEYS);
         let filters = self.interests.filters().take(MAX_WATCH_FILTERS);
         let (mut interests, mut request) = (BTreeSet::new(), WatchRequest::default());
@@ -150,32 +144,68 @@ impl Core {
             let rules = filter.rules().iter().map(ToString::to_string).collect();
             request.filters.push(rules);
         }
-        let claimed: BTreeMap<Key, Vec<EntryId>> = self
-            .keys
-            .iter()
-            .filter(|(key, _)| self.interests.covering_ids(key).any(|id| interests.contains(&id)))
-            .map(|(key, held)| (key.clone(), held.ids()))
-            .collect();
-        let buckets = Digests::buckets_for(claimed.len());
-        let mut digests = Digests::new(buckets);
-        for (key, ids) in &claimed {
-            digests.add(key, ids.clone());
-        }
         request.form = WatchForm::Records;
         request.authority = true;
-        request.have = Some(HeldRow {
-            authority: held_authority(self.authority.fact_ids()).to_string(),
-            buckets: digests.finish().iter().map(ToString::to_string).collect(),
-        });
-        let telling = Telling { interests, claimed, buckets, told: BTreeSet::new(), endpoint };
+        let mut telling = Telling::new(way, endpoint.into(), interests);
+        request.have = Some(self.claim(&mut telling));
+        // Whether the agent is the one that gave it, it finds out itself; if not it compares.
+        let place = self.bookmark.as_ref().filter(|place| place.serves(&telling.interests));
+        request.cursor = place.filter(|_| way == Way::Anew).map(|place| place.cursor.clone());
+        telling.resuming = request.cursor.is_some();
         self.streams.insert(id, telling);
         request
     }
 
-    /// The agent answered: events follow.
-    pub(crate) fn opened(&mut self) {
+    /// Says what is held of what a stream is opened for, as digests, and notes it there.
+    fn claim(&self, telling: &mut Telling) -> HeldRow {
+        let is_asked = |key: &Key| self.interests.covering_ids(key).any(|id| telling.interests.contains(&id));
+        let claimed: BTreeMap<Key, Vec<EntryId>> = self
+            .keys
+            .iter()
+            .filter(|(key, _)| is_asked(key))
+            .map(|(key, held)| (key.clone(), held.ids()))
+            .collect();
+        telling.buckets = Digests::buckets_for(claimed.len());
+        let mut digests = Digests::new(telling.buckets);
+        for (key, ids) in &claimed {
+            digests.add(key, ids.clone());
+        }
+        telling.claimed = claimed;
+        HeldRow {
+            authority: held_authority(self.authority.fact_ids()).to_string(),
+            buckets: digests.finish().iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    /// The agent answered: events of this stream follow.
+    pub(crate) fn opened(&mut self, id: StreamId) {
+        let Some((way, resuming)) = self.streams.get(&id).map(|telling| (telling.way, telling.resuming))
+        else {
+            return;
+        };
+        if way != Way::Beside {
+            self.streams.retain(|other, _| *other == id);
+            self.interests.values_mut().for_each(|interest| interest.synced = false);
+            if !resuming {
+                self.bookmark = None;
+                self.forget_told(&BTreeSet::new());
+            }
+        }
         self.link = Link::Up;
         self.changes.dirt = true;
+    }
+
+    /// Forgets what the agent said it holds, except of some keys: it is another agent, or its state is another.
+    pub(super) fn forget_told(&mut self, except: &BTreeSet<Key>) {
+        for (key, held) in self.keys.iter_mut().filter(|(key, _)| !except.contains(*key)) {
+            (held.told, held.unverified, held.outdated) = (None, false, false);
+            if held.is_empty() {
+                // Kept for its trouble alone, perhaps.
+                self.changes.keys.insert(key.clone());
+            }
+        }
+        self.troubled.retain(|key| except.contains(key));
+        self.bare_troubled.retain(|key| except.contains(key));
     }
 
     /// A stream ended while others go on.
@@ -185,6 +215,7 @@ impl Core {
 
     /// No agent is connected any more.
     pub(crate) fn disconnected(&mut self) {
+        self.bookmark = streams::bookmark(&self.streams, self.bookmark.take());
         self.streams.clear();
         self.link = Link::Down;
         self.interests.values_mut().for_each(|interest| interest.synced = false);
@@ -197,6 +228,7 @@ impl Core {
         let expired = self.authority.expiring(before, now).next().is_some();
         for key in self.keys.keys().cloned().collect::<Vec<_>>() {
             self.retry(&key);
+            self.report_waiting(&key);
             if expired || now < before {
                 self.settle(&key, Why::Expired);
             }
@@ -213,11 +245,13 @@ impl Core {
     pub(super) fn settle(&mut self, key: &Key, why: Why) {
         let Some(held) = self.keys.get_mut(key) else { return };
         held.settle(&self.authority, self.now, why);
-        if held.unverified || held.is_behind(&self.authority, self.now) {
-            self.troubled.insert(key.clone());
-        } else {
-            self.troubled.remove(key);
-        }
+        let put = |set: &mut BTreeSet<Key>, belongs: bool| match belongs {
+            true => set.insert(key.clone()),
+            false => set.remove(key),
+        };
+        let troubled = held.unverified || held.is_behind(&self.authority, self.now);
+        put(&mut self.troubled, troubled);
+        put(&mut self.bare_troubled, troubled && held.ids().is_empty() && !self.interests.names(key));
         self.changes.keys.insert(key.clone());
     }
 
@@ -273,29 +307,10 @@ impl Core {
         std::mem::take(&mut self.changes)
     }
 
-    pub(super) fn reject(&mut self, stream: StreamId, key: Option<Key>, id: Option<FactId>, code: &str) {
-        let endpoint = self.streams.get(&stream).map(|telling| telling.endpoint.clone()).unwrap_or_default();
-        self.rejected += 1;
-        if self.rejections.len() >= MAX_REJECTIONS {
-            self.rejections.pop_front();
-        }
-        self.rejections.push_back(Rejection { endpoint, key, id, code: code.to_owned(), at: self.now });
-    }
-
-    /// What did not verify: how many times, and the last of them, oldest first.
-    pub(crate) fn rejections(&self) -> (u64, Vec<Rejection>) {
-        (self.rejected, self.rejections.iter().cloned().collect())
-    }
-
-    /// How often something did not verify.
-    pub(crate) fn rejected(&self) -> u64 {
-        self.rejected
-    }
-
     /// Brings the time, for the judgement of what is told next.
     pub(crate) fn set_now(&mut self, now: Timestamp) {
-        // What expired on the way is noticed by the next tick.
-        if self.authority.expiring(self.now, now).next().is_some() {
+        // Something expired on the way; or the clock was set back, and what had expired has not.
+        if now < self.now || self.authority.expiring(self.now, now).next().is_some() {
             return self.tick(now);
         }
         self.now = now;

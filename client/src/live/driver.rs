@@ -1,13 +1,17 @@
 //! Moves bytes between the core and one agent at a time, and passes on what changed.
 
-use super::core::{Core, StreamId};
-use super::handles::MatchStatus;
+use super::core::Core;
 use super::interests::{InterestId, What};
-use super::registry::{Kept, MatchSlot, Shared};
+use super::places::Places;
+use super::publish::{publish, publish_disconnected};
+use super::registry::{Kept, Shared};
+use super::sse::Event;
+use super::state::Trouble;
 use super::stream::EventStream;
+use super::streams::{StreamId, Way};
 use super::telling::Reaction;
 use crate::agent::AgentClient;
-use crate::clock;
+use crate::clock::Clock;
 use crate::error::ClientError;
 use kvgossip_grants::{Authority, PublicKey, Verifier};
 use std::collections::BTreeSet;
@@ -22,6 +26,8 @@ const GATHER: Duration = Duration::from_millis(3);
 const TICK: Duration = Duration::from_secs(1);
 /// The share of the allowed silence after which the agent gives a sign of life.
 const HEARTBEAT_SHARE: u32 = 3;
+/// An agent that so often in a row has no room for another stream is left, if there is another agent.
+const MAX_REFUSED_STREAMS: u32 = 3;
 
 /// How a driver is to behave.
 #[derive(Clone, Debug)]
@@ -30,20 +36,7 @@ pub(crate) struct Settings {
     pub(crate) silence: Duration,
     pub(crate) backoff: Duration,
     pub(crate) max_backoff: Duration,
-}
-
-/// An agent, and when it may be tried again.
-struct Place {
-    agent: AgentClient,
-    failures: u32,
-    not_before: Instant,
-}
-
-type Opening = Pin<Box<dyn Future<Output = Result<Opened, ClientError>> + Send>>;
-
-/// What came of an attempt.
-struct Opened {
-    stream: EventStream,
+    pub(crate) clock: Clock,
 }
 
 /// A stream that is read.
@@ -52,26 +45,33 @@ struct Reading {
     stream: EventStream,
 }
 
+/// A stream that is being opened.
+struct Opening {
+    id: StreamId,
+    way: Way,
+    place: usize,
+    open: Pin<Box<dyn Future<Output = Result<EventStream, ClientError>> + Send>>,
+}
+
 pub(crate) struct Driver {
     shared: Arc<Shared>,
     settings: Settings,
     core: Option<Core>,
     root: Option<PublicKey>,
     verifier: Option<Box<dyn Verifier>>,
-    places: Vec<Place>,
-    /// The place that is or was connected last.
-    place: usize,
+    places: Places,
     known: BTreeSet<InterestId>,
     current: Option<Reading>,
     next: Option<Reading>,
-    opening: Option<(StreamId, bool, Opening)>,
+    opening: Option<Opening>,
     last_stream: StreamId,
     gather_until: Option<Instant>,
+    tick_at: Instant,
 }
 
 enum Heard {
-    Events(StreamId, Result<Vec<super::sse::Event>, ClientError>),
-    Opened(Result<Opened, ClientError>),
+    Events(StreamId, Result<Vec<Event>, ClientError>),
+    Opened(Result<EventStream, ClientError>),
     Woken,
     Time,
     Closed,
@@ -85,8 +85,7 @@ impl Driver {
         root: Option<PublicKey>,
         verifier: Box<dyn Verifier>,
     ) -> Self {
-        let now = Instant::now();
-        let places = agents.into_iter().map(|agent| Place { agent, failures: 0, not_before: now }).collect();
+        let places = Places::new(agents, settings.backoff, settings.max_backoff);
         Self {
             shared,
             settings,
@@ -94,13 +93,13 @@ impl Driver {
             root,
             verifier: Some(verifier),
             places,
-            place: 0,
             known: BTreeSet::new(),
             current: None,
             next: None,
             opening: None,
             last_stream: 0,
             gather_until: None,
+            tick_at: Instant::now() + TICK,
         }
     }
 
@@ -111,21 +110,20 @@ impl Driver {
                 return;
             }
         }
+        self.follow_registry();
         loop {
-            self.follow_registry();
             self.begin_opening();
-            self.publish();
+            if let Some(core) = &mut self.core {
+                publish(core, &self.shared);
+            }
             match self.wait().await {
                 Heard::Closed => return,
-                Heard::Woken => {}
-                Heard::Time => {
-                    if let Some(core) = &mut self.core {
-                        core.tick(clock::now());
-                    }
-                }
+                Heard::Woken => self.follow_registry(),
+                Heard::Time if Instant::now() >= self.tick_at => self.tick(),
+                Heard::Time => self.look_at_clock(),
                 Heard::Opened(result) => self.opened(result),
                 Heard::Events(id, Ok(events)) => self.hear(id, &events),
-                Heard::Events(_, Err(_)) => self.lose(),
+                Heard::Events(_, Err(error)) => self.lose(&error),
             }
         }
     }
@@ -133,49 +131,37 @@ impl Driver {
     /// Whoever trusts the agents may also learn from them who root is. Gives whether it is known now.
     async fn learn_root(&mut self) -> bool {
         let root = match self.root.clone() {
-            Some(root) => root,
-            None => {
-                let Some(place) = self.places.get(self.place) else { return false };
-                let status = tokio::select! {
-                    status = place.agent.status() => status,
-                    () = self.shared.until_closed() => return false,
-                };
-                match status.ok().and_then(|status| PublicKey::from_pem(&status.root_pem).ok()) {
-                    Some(root) => root,
-                    None => {
-                        self.failed();
-                        let pause = self.next_attempt();
-                        tokio::select! {
-                            () = tokio::time::sleep_until(pause) => {}
-                            () = self.shared.until_closed() => {}
-                        }
-                        return false;
-                    }
-                }
-            }
+            Some(root) => Some(root),
+            None => tokio::select! {
+                root = ask_root(&self.shared, &mut self.places) => root,
+                () = self.shared.until_closed() => None,
+            },
         };
-        if let Some(verifier) = self.verifier.take() {
-            self.core = Some(Core::new(Authority::new(root), verifier, clock::now()));
-        }
+        let Some((root, verifier)) = root.zip(self.verifier.take()) else { return false };
+        self.core = Some(Core::new(Authority::new(root), verifier, self.settings.clock.now()));
         true
     }
 
     async fn wait(&mut self) -> Heard {
-        let until_expiry = self.core.as_ref().and_then(Core::next_expiry).map_or(TICK, |due| {
-            Duration::from_micros(due.as_micros().saturating_sub(clock::now().as_micros())).min(TICK)
-        });
-        let mut wake_at = Instant::now() + until_expiry;
-        if let Some(gather_until) = self.gather_until {
-            wake_at = wake_at.min(gather_until);
+        let now = Instant::now();
+        let mut wake_at = self.tick_at;
+        if let Some(due) = self.core.as_ref().and_then(Core::next_expiry) {
+            let left = due.as_micros().saturating_sub(self.settings.clock.now().as_micros());
+            wake_at = wake_at.min(now + Duration::from_micros(left).min(TICK));
         }
-        if self.current.is_none() && self.opening.is_none() && !self.is_idle() {
-            wake_at = wake_at.min(self.next_attempt());
+        if self.opening.is_none() && !self.is_idle() {
+            let attempt = match &self.current {
+                None => self.places.next_at(),
+                Some(_) if self.is_covered() => self.places.better_at(now),
+                Some(_) => self.places.at_again(),
+            };
+            wake_at = attempt.map_or(wake_at, |at| wake_at.min(at.max(self.gather_until.unwrap_or(at))));
         }
         let (shared, current, next) = (&self.shared, &mut self.current, &mut self.next);
         let opening = &mut self.opening;
         tokio::select! {
             () = shared.until_closed() => Heard::Closed,
-            result = async { match opening { Some((_, _, open)) => open.await, None => std::future::pending().await } } => {
+            result = async { match opening { Some(opening) => (&mut opening.open).await, None => std::future::pending().await } } => {
                 Heard::Opened(result)
             }
             (id, events) = read(current) => Heard::Events(id, events),
@@ -185,18 +171,36 @@ impl Driver {
         }
     }
 
+    fn tick(&mut self) {
+        self.tick_at = Instant::now() + TICK;
+        self.follow_registry();
+        let Some(core) = &mut self.core else { return };
+        core.tick(self.settings.clock.now());
+        self.report();
+    }
+
+    /// Something expires, or an agent may be tried again.
+    fn look_at_clock(&mut self) {
+        if let Some(core) = &mut self.core {
+            core.set_now(self.settings.clock.now());
+        }
+    }
+
     fn is_idle(&self) -> bool {
         self.core.as_ref().is_none_or(Core::is_idle)
+    }
+
+    fn is_covered(&self) -> bool {
+        self.core.as_ref().is_some_and(Core::is_covered)
     }
 
     /// Tells the core what is wanted now, and forgets what nobody has held for the grace delay.
     fn follow_registry(&mut self) {
         let Some(core) = &mut self.core else { return };
         let (now, grace) = (Instant::now(), self.settings.grace);
-        let over = |since: Option<Instant>| since.is_some_and(|since| now.duration_since(since) >= grace);
         let mut registry = self.shared.registry();
-        registry.keys.retain(|_, kept| !over(kept.idle_since));
-        registry.filters.retain(|kept| !over(kept.idle_since));
+        registry.keys.retain(|_, kept| !kept.is_over(now, grace));
+        registry.filters.retain(|kept| !kept.is_over(now, grace));
         let mut wanted = BTreeSet::new();
         for Kept { slot, .. } in registry.keys.values() {
             wanted.insert(slot.id);
@@ -220,190 +224,186 @@ impl Driver {
         });
     }
 
-    /// Opens a stream where one is needed: there is none, or new interests are not part of it.
+    /// Opens a stream where one is needed: there is none, new interests are not part of it, or its agent is to be left.
     fn begin_opening(&mut self) {
-        let Some(core) = &mut self.core else { return };
-        if core.is_idle() {
-            if self.current.is_some() || self.next.is_some() {
-                (self.current, self.next, self.opening) = (None, None, None);
-                core.disconnected();
-                self.shared.connected.send_replace(None);
-            }
-            return;
+        if self.is_idle() {
+            return self.rest();
         }
         let now = Instant::now();
-        if self.opening.is_some() || self.current.is_some() && core.is_covered() {
+        if self.opening.is_some() {
+            return;
+        }
+        let (way, place) = if self.current.is_none() {
+            (Way::Anew, self.places.next(now))
+        } else if !self.is_covered() {
+            (Way::Beside, Some(self.places.at()).filter(|_| self.places.is_ready(now)))
+        } else {
+            (Way::Over, self.places.better(now))
+        };
+        if way == Way::Over {
             self.gather_until = None;
+        } else if now < *self.gather_until.get_or_insert(now + GATHER) {
             return;
         }
-        if now < *self.gather_until.get_or_insert(now + GATHER) {
-            return;
-        }
-        let fresh = self.current.is_none();
-        if fresh {
-            let ready = |place: &Place| place.not_before <= now;
-            let Some(place) = self
-                .places
-                .get(self.place)
-                .filter(|place| ready(place))
-                .map(|_| self.place)
-                .or_else(|| self.places.iter().position(ready))
-            else {
-                return;
-            };
-            self.place = place;
-        }
+        let Some(place) = place else { return };
         self.gather_until = None;
-        let Some(place) = self.places.get(self.place) else { return };
-        self.last_stream += 1;
-        let mut request = core.open(self.last_stream, place.agent.endpoint().to_string(), fresh);
-        let silence = self.settings.silence;
-        request.heartbeat_ms =
-            Some(u64::try_from((silence / HEARTBEAT_SHARE).as_millis()).unwrap_or(u64::MAX));
-        let http = place.agent.http().clone();
-        let open = async move { Ok(Opened { stream: EventStream::open(http, request, silence).await? }) };
-        self.next = None;
-        self.opening = Some((self.last_stream, fresh, Box::pin(open)));
+        self.open(way, place);
     }
 
-    fn opened(&mut self, result: Result<Opened, ClientError>) {
-        let (Some((id, fresh, _)), Some(core)) = (self.opening.take(), &mut self.core) else { return };
+    /// Nothing is wanted: no agent is needed.
+    fn rest(&mut self) {
+        self.gather_until = None;
+        if self.current.is_some() || self.next.is_some() || self.opening.is_some() {
+            self.disconnect();
+        }
+    }
+
+    fn open(&mut self, way: Way, place: usize) {
+        let (Some(core), Some(agent)) = (&mut self.core, self.places.agent(place)) else { return };
+        self.last_stream += 1;
+        let id = self.last_stream;
+        let mut request = core.open(id, &agent.endpoint().to_string(), way);
+        let silence = self.settings.silence;
+        let heartbeat = u64::try_from((silence / HEARTBEAT_SHARE).as_millis());
+        request.heartbeat_ms = Some(heartbeat.unwrap_or(u64::MAX));
+        let open = Box::pin(EventStream::open(agent.http().clone(), request, silence));
+        if way == Way::Anew {
+            self.places.move_to(place);
+        }
+        self.next = None;
+        self.opening = Some(Opening { id, way, place, open });
+    }
+
+    fn opened(&mut self, result: Result<EventStream, ClientError>) {
+        let (Some(Opening { id, way, place, .. }), Some(core)) = (self.opening.take(), &mut self.core) else {
+            return;
+        };
         match result {
-            Ok(Opened { stream }) if fresh => {
-                core.opened();
-                self.current = Some(Reading { id, stream });
-                let name = self.places.get(self.place).map(|place| place.agent.endpoint().to_string());
+            Ok(stream) => {
+                core.opened(id);
+                if way == Way::Beside {
+                    self.next = Some(Reading { id, stream });
+                    return;
+                }
+                self.places.move_to(place);
+                (self.current, self.next) = (Some(Reading { id, stream }), None);
+                let name = self.places.agent(place).map(|agent| agent.endpoint().to_string());
                 self.shared.connected.send_replace(name);
             }
-            Ok(Opened { stream }) => self.next = Some(Reading { id, stream }),
-            Err(_) => {
+            Err(error) => {
                 core.closed(id);
-                self.lose();
+                let refused_often = self.places.has_others() && self.places.failures() >= MAX_REFUSED_STREAMS;
+                if way == Way::Anew || way == Way::Beside && refused_often {
+                    return self.lose(&error);
+                }
+                // What is read goes on.
+                self.shared.trouble.send_replace(Some(Trouble::of(self.name(place), &error)));
+                self.places.failed(place, Instant::now());
             }
         }
     }
 
-    fn hear(&mut self, id: StreamId, events: &[super::sse::Event]) {
+    fn hear(&mut self, id: StreamId, events: &[Event]) {
         let Some(core) = &mut self.core else { return };
-        core.set_now(clock::now());
-        let before = core.rejected();
+        core.set_now(self.settings.clock.now());
         for event in events {
-            match core.hear(id, &event.name, &event.data) {
+            match core.hear(id, event.id.as_deref(), &event.name, &event.data) {
                 Ok(Reaction::Continue) => {}
                 Ok(Reaction::Synced) => {
                     if self.next.as_ref().is_some_and(|next| next.id == id) {
                         self.current = self.next.take();
                     }
-                    if let Some(place) = self.places.get_mut(self.place) {
-                        place.failures = 0;
-                    }
+                    self.places.succeeded();
+                    self.shared.trouble.send_if_modified(|trouble| trouble.take().is_some());
                 }
-                Ok(Reaction::Reopen) => return self.reopen(id),
-                Err(_) => return self.lose(),
+                Ok(Reaction::Reopen) => {
+                    self.reopen(id);
+                    break;
+                }
+                Err(error) => {
+                    let endpoint = self.places.agent(self.places.at()).map(|agent| agent.endpoint().clone());
+                    if let Some(endpoint) = endpoint {
+                        self.lose(&ClientError::NotAnAgent { endpoint, reason: error.to_string() });
+                    }
+                    break;
+                }
             }
         }
-        // An honest agent never holds what does not verify: ask another, if there is one.
-        if core.rejected() > before {
-            self.shared.rejections.send_replace(core.rejections());
-            if self.places.len() > 1 {
-                self.lose();
-            }
+        self.report();
+    }
+
+    /// Passes on what did not verify. Whoever told it is left as soon as another agent answers: an honest one never
+    /// holds such a thing. Until then its other values count.
+    fn report(&mut self) {
+        let Some(core) = &mut self.core else { return };
+        if core.rejections.count() > self.shared.rejections.borrow().0 {
+            self.shared.rejections.send_replace(core.rejections.list());
+            self.places.blame(&core.rejections.take_blamed(), Instant::now());
         }
     }
 
     /// After a gap the same agent is asked again at once, and digests are compared.
     fn reopen(&mut self, id: StreamId) {
-        let Some(core) = &mut self.core else { return };
-        core.closed(id);
         if self.next.as_ref().is_some_and(|next| next.id == id) {
             self.next = None;
+            if let Some(core) = &mut self.core {
+                core.closed(id);
+            }
         } else {
-            (self.current, self.next, self.opening) = (None, None, None);
-            core.disconnected();
+            self.disconnect();
         }
     }
 
-    /// The agent is given up for now, and the next one is tried.
-    fn lose(&mut self) {
+    fn disconnect(&mut self) {
         (self.current, self.next, self.opening) = (None, None, None);
         if let Some(core) = &mut self.core {
             core.disconnected();
         }
-        self.shared.connected.send_replace(None);
-        self.failed();
+        self.shared.connected.send_if_modified(|connected| connected.take().is_some());
     }
 
-    fn failed(&mut self) {
-        let count = self.places.len().max(1);
-        let Settings { backoff, max_backoff, .. } = self.settings;
-        if let Some(place) = self.places.get_mut(self.place) {
-            let pause = backoff.saturating_mul(1 << place.failures.min(16)).min(max_backoff);
-            place.failures = place.failures.saturating_add(1);
-            place.not_before = Instant::now() + jittered(pause);
-        }
-        self.place = (self.place + 1) % count;
+    /// The agent is given up for now, and the next one is tried.
+    fn lose(&mut self, error: &ClientError) {
+        self.disconnect();
+        self.shared.trouble.send_replace(Some(Trouble::of(self.name(self.places.at()), error)));
+        self.places.failed(self.places.at(), Instant::now());
+        self.places.advance();
     }
 
-    fn next_attempt(&self) -> Instant {
-        let first = self.places.iter().map(|place| place.not_before).min();
-        first.unwrap_or_else(Instant::now).max(self.gather_until.unwrap_or_else(Instant::now))
-    }
-
-    /// Passes on what changed.
-    fn publish(&mut self) {
-        let Some(core) = &mut self.core else { return };
-        let changes = core.take_changes();
-        if changes.keys.is_empty() && !changes.dirt {
-            return;
-        }
-        let registry = self.shared.registry();
-        let tell = |slot: &super::registry::KeySlot| {
-            let state = core.state(slot.id, &slot.key);
-            slot.state.send_if_modified(|old| std::mem::replace(old, state.clone()) != state);
-        };
-        if changes.dirt {
-            registry.keys.values().for_each(|kept| tell(&kept.slot));
-        } else {
-            changes.keys.iter().filter_map(|key| registry.keys.get(key)).for_each(|kept| tell(&kept.slot));
-        }
-        for Kept { slot, .. } in &registry.filters {
-            publish_matching(core, slot, &changes);
-        }
-        drop(registry);
-        core.forget_bare(changes.keys.iter());
+    fn name(&self, place: usize) -> String {
+        self.places.agent(place).map(|agent| agent.endpoint().to_string()).unwrap_or_default()
     }
 }
 
-fn publish_matching(core: &Core, slot: &MatchSlot, changes: &super::core::Changes) {
-    let handles = slot.live_handles();
-    let mut entries = slot.entries();
-    // A filter that came later than its keys finds them here.
-    let all: Vec<_> = if changes.dirt { core.keys_of(slot.id) } else { Vec::new() };
-    for key in changes.keys.iter().chain(&all).filter(|key| slot.filter.includes(key)) {
-        let changed = match core.entry(key) {
-            Some(entry) => entries.insert(key.clone(), entry.clone()).is_none_or(|old| old != entry),
-            None => entries.remove(key).is_some(),
-        };
-        if changed {
-            handles.iter().for_each(|handle| handle.note(key, core.cause(key)));
+/// Asks the agents in turn who root is, when somebody wants something.
+async fn ask_root(shared: &Shared, places: &mut Places) -> Option<PublicKey> {
+    loop {
+        while shared.registry().is_empty() {
+            shared.wake.notified().await;
+        }
+        let agent = places.agent(places.at())?;
+        let (asked, name) = (agent.status().await, agent.endpoint().to_string());
+        let root = asked.and_then(|status| {
+            let root = PublicKey::from_pem(&status.root_pem);
+            let unexpected = |_| agent.http().unexpected("it names no root key".to_owned());
+            root.map_err(unexpected)
+        });
+        match root {
+            Ok(root) => return Some(root),
+            Err(error) => {
+                shared.trouble.send_replace(Some(Trouble::of(name, &error)));
+                publish_disconnected(shared);
+                places.failed(places.at(), Instant::now());
+                places.advance();
+                tokio::time::sleep_until(places.next_at()?).await;
+            }
         }
     }
-    drop(entries);
-    let status = MatchStatus { loaded: core.is_loaded(slot.id), dirty: core.dirt_of(slot.id) };
-    slot.status.send_if_modified(|old| std::mem::replace(old, status) != status);
 }
 
-async fn read(reading: &mut Option<Reading>) -> (StreamId, Result<Vec<super::sse::Event>, ClientError>) {
+async fn read(reading: &mut Option<Reading>) -> (StreamId, Result<Vec<Event>, ClientError>) {
     match reading {
         Some(reading) => (reading.id, reading.stream.next().await),
         None => std::future::pending().await,
     }
-}
-
-/// Between half and all of a pause, so that many clients do not come back together.
-fn jittered(pause: Duration) -> Duration {
-    let mut byte = [0; 1];
-    // Without randomness all wait for the whole of it.
-    let share = if getrandom::fill(&mut byte).is_ok() { u32::from(byte[0]) + 256 } else { 511 };
-    pause * share / 511
 }

@@ -1,5 +1,6 @@
 //! What a program holds: subscriptions.
 
+use super::MAX_LINGERING_KEYS;
 use super::registry::{KeySlot, MatchSlot, Shared};
 use super::state::{Cause, Dirty, Entry, State, Value};
 use kvgossip_grants::{EntryId, Filter, Key};
@@ -117,7 +118,7 @@ impl Clone for Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.shared.release(self.slot.id, Some(&self.slot.key));
+        self.shared.release_key(&self.slot);
     }
 }
 
@@ -197,6 +198,8 @@ pub struct Matching {
     status: watch::Receiver<MatchStatus>,
     /// What this subscriber was told.
     seen: BTreeMap<Key, EntryId>,
+    /// Whether it is held to look once, and what it takes is not worth keeping.
+    single_look: bool,
 }
 
 impl Matching {
@@ -209,7 +212,14 @@ impl Matching {
         entries.keys().for_each(|key| handle.note(key, None));
         drop(entries);
         let status = slot.status.subscribe();
-        Self { shared, slot, handle, status, seen: BTreeMap::new() }
+        Self { shared, slot, handle, status, seen: BTreeMap::new(), single_look: false }
+    }
+
+    /// The same for somebody who looks once: many keys are forgotten at once then.
+    pub(crate) fn for_a_look(shared: Arc<Shared>, filter: &Filter) -> Self {
+        let mut matching = Self::new(shared, filter);
+        matching.single_look = true;
+        matching
     }
 
     /// The filter.
@@ -296,6 +306,7 @@ impl Clone for Matching {
 
 impl Drop for Matching {
     fn drop(&mut self) {
-        self.shared.release(self.slot.id, None);
+        let brief = self.single_look && self.slot.entries().len() > MAX_LINGERING_KEYS;
+        self.shared.release_filter(&self.slot, brief);
     }
 }

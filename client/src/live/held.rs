@@ -3,6 +3,27 @@
 use super::MAX_WAITING_ENTRIES;
 use super::state::{Cause, Entry, Value};
 use kvgossip_grants::{Authority, EntryFact, EntryId, FactId, GrantId, Timestamp};
+use std::sync::Arc;
+
+/// What an entry weighs beside its value, in bytes: at least what it takes.
+const ENTRY_WEIGHT: usize = 2048;
+
+/// An entry that waits for a grant or for its time.
+#[derive(Clone, Debug)]
+pub(crate) struct Waiting {
+    pub(crate) fact: EntryFact,
+    /// Who told it.
+    pub(crate) endpoint: Arc<str>,
+    pub(crate) since: Timestamp,
+    /// Whether it has been reported.
+    pub(crate) reported: bool,
+}
+
+impl Waiting {
+    pub(crate) fn weight(&self) -> usize {
+        ENTRY_WEIGHT + self.fact.value().map_or(0, |value| value.len())
+    }
+}
 
 /// One key.
 #[derive(Debug, Default)]
@@ -10,7 +31,7 @@ pub(crate) struct Held {
     /// Verified entries that no other dominates.
     entries: Vec<EntryFact>,
     /// Entries that wait for a grant or for their time.
-    waiting: Vec<EntryFact>,
+    waiting: Vec<Waiting>,
     /// What the agent says stands of the key; `None`: it has not said anything on this connection.
     pub(crate) told: Option<Vec<EntryId>>,
     /// Whether the agent holds something that did not verify.
@@ -72,17 +93,32 @@ impl Held {
         Merged::New
     }
 
-    /// Keeps an entry for later.
-    pub(crate) fn wait(&mut self, fact: EntryFact) {
-        let known = self.waiting.iter().any(|other| other.id() == fact.id());
-        if !known && self.waiting.len() < MAX_WAITING_ENTRIES {
-            self.waiting.push(fact);
+    /// Keeps an entry for later; whether there was room.
+    pub(crate) fn wait(&mut self, waiting: Waiting) -> bool {
+        let room = self.waiting.len() < MAX_WAITING_ENTRIES;
+        if room {
+            self.waiting.push(waiting);
         }
+        room
+    }
+
+    /// An entry that waits.
+    pub(crate) fn awaiting(&mut self, id: &EntryId) -> Option<&mut Waiting> {
+        self.waiting.iter_mut().find(|waiting| waiting.fact.id() == *id)
     }
 
     /// Gives what waits.
-    pub(crate) fn take_waiting(&mut self) -> Vec<EntryFact> {
+    pub(crate) fn take_waiting(&mut self) -> Vec<Waiting> {
         std::mem::take(&mut self.waiting)
+    }
+
+    pub(crate) fn waiting_mut(&mut self) -> &mut [Waiting] {
+        &mut self.waiting
+    }
+
+    /// What those weigh.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.waiting.iter().map(Waiting::weight).sum()
     }
 
     /// Drops entries that stand on one of these grants; whether there were any.
@@ -131,20 +167,29 @@ impl Held {
         if shown == self.shown && (self.cause.is_some() || !self.loaded && shown.is_none()) {
             return false;
         }
+        let told = |shown: Option<EntryId>| match shown {
+            Some(id) if is_delete => Cause::Deleted(id),
+            Some(id) => Cause::Written(id),
+            None => Cause::Loaded,
+        };
         let cause = match (why, shown) {
             (Why::Revoked(id), _) => Cause::Revoked(id),
             (Why::Floored(id), _) => Cause::Floored(id),
-            (Why::Expired, _) => {
-                let before = self.entries.iter().find(|entry| Some(entry.id()) == self.shown);
-                let grant = before.and_then(|entry| entry.entry().grant);
-                grant.map_or(Cause::Loaded, Cause::Expired)
-            }
-            (Why::Told, Some(id)) if is_delete => Cause::Deleted(id),
-            (Why::Told, Some(id)) => Cause::Written(id),
-            (Why::Told, None) => Cause::Loaded,
+            (Why::Expired, shown) => match self.expired(authority, now) {
+                Some(grant) => Cause::Expired(grant),
+                None => told(shown),
+            },
+            (Why::Told, shown) => told(shown),
         };
         (self.shown, self.cause) = (shown, Some(cause));
         true
+    }
+
+    /// The grant of the entry that was shown, if that has expired. (When the clock is set back, a later entry is shown
+    /// again, and nothing has.)
+    fn expired(&self, authority: &Authority, now: Timestamp) -> Option<GrantId> {
+        let before = self.entries.iter().find(|entry| Some(entry.id()) == self.shown)?;
+        before.entry().grant.filter(|grant| authority.is_masked(Some(grant), now))
     }
 }
 

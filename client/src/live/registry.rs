@@ -2,10 +2,11 @@
 
 use super::handles::{MatchHandle, MatchStatus};
 use super::interests::InterestId;
-use super::state::{Entry, Rejection, State};
+use super::state::{Entry, Rejection, State, Trouble};
 use kvgossip_grants::{Filter, Key};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
@@ -31,8 +32,36 @@ pub(crate) struct MatchSlot {
 #[derive(Debug)]
 pub(crate) struct Kept<T> {
     pub(crate) slot: Arc<T>,
-    pub(crate) holders: usize,
-    pub(crate) idle_since: Option<Instant>,
+    holders: usize,
+    idle_since: Option<Instant>,
+    /// Not worth the memory, once nobody holds it.
+    brief: bool,
+}
+
+impl<T> Kept<T> {
+    fn new(slot: Arc<T>) -> Self {
+        Self { slot, holders: 1, idle_since: None, brief: false }
+    }
+
+    fn hold(&mut self) -> Arc<T> {
+        (self.idle_since, self.brief) = (None, false);
+        self.holders += 1;
+        self.slot.clone()
+    }
+
+    /// One holder less; whether that was the last.
+    fn release(&mut self, brief: bool) -> bool {
+        self.holders = self.holders.saturating_sub(1);
+        if self.holders == 0 {
+            (self.idle_since, self.brief) = (Some(Instant::now()), brief);
+        }
+        self.holders == 0
+    }
+
+    /// Whether nobody has held it for the grace delay.
+    pub(crate) fn is_over(&self, now: Instant, grace: Duration) -> bool {
+        self.idle_since.is_some_and(|since| self.brief || now.duration_since(since) >= grace)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -40,6 +69,12 @@ pub(crate) struct Registry {
     pub(crate) keys: HashMap<Key, Kept<KeySlot>>,
     pub(crate) filters: Vec<Kept<MatchSlot>>,
     last_id: InterestId,
+}
+
+impl Registry {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.keys.is_empty() && self.filters.is_empty()
+    }
 }
 
 /// What handles and driver share.
@@ -50,6 +85,8 @@ pub(crate) struct Shared {
     pub(crate) rejections: watch::Sender<(u64, Vec<Rejection>)>,
     /// Which endpoint is connected, for diagnosis.
     pub(crate) connected: watch::Sender<Option<String>>,
+    /// What went wrong last, until an agent is in step again.
+    pub(crate) trouble: watch::Sender<Option<Trouble>>,
     /// Whether the client is gone.
     pub(crate) closed: watch::Sender<bool>,
 }
@@ -61,6 +98,7 @@ impl Shared {
             wake: Notify::new(),
             rejections: watch::Sender::new((0, Vec::new())),
             connected: watch::Sender::new(None),
+            trouble: watch::Sender::new(None),
             closed: watch::Sender::new(false),
         }
     }
@@ -80,14 +118,12 @@ impl Shared {
     pub(crate) fn hold_key(&self, key: &Key) -> Arc<KeySlot> {
         let mut registry = self.registry();
         if let Some(kept) = registry.keys.get_mut(key) {
-            kept.holders += 1;
-            kept.idle_since = None;
-            return kept.slot.clone();
+            return kept.hold();
         }
         registry.last_id += 1;
         let slot = KeySlot { id: registry.last_id, key: key.clone(), state: watch::Sender::new(State::NEW) };
         let slot = Arc::new(slot);
-        registry.keys.insert(key.clone(), Kept { slot: slot.clone(), holders: 1, idle_since: None });
+        registry.keys.insert(key.clone(), Kept::new(slot.clone()));
         drop(registry);
         self.wake.notify_one();
         slot
@@ -97,9 +133,7 @@ impl Shared {
     pub(crate) fn hold_filter(&self, filter: &Filter) -> Arc<MatchSlot> {
         let mut registry = self.registry();
         if let Some(kept) = registry.filters.iter_mut().find(|kept| kept.slot.filter == *filter) {
-            kept.holders += 1;
-            kept.idle_since = None;
-            return kept.slot.clone();
+            return kept.hold();
         }
         registry.last_id += 1;
         let slot = Arc::new(MatchSlot {
@@ -109,30 +143,30 @@ impl Shared {
             status: watch::Sender::new(MatchStatus::NEW),
             handles: Mutex::default(),
         });
-        registry.filters.push(Kept { slot: slot.clone(), holders: 1, idle_since: None });
+        registry.filters.push(Kept::new(slot.clone()));
         drop(registry);
         self.wake.notify_one();
         slot
     }
 
-    /// One holder less; the driver forgets the interest after its grace delay.
-    pub(crate) fn release(&self, id: InterestId, key: Option<&Key>) {
+    /// One holder of a key less; the driver forgets the interest after its grace delay.
+    pub(crate) fn release_key(&self, slot: &KeySlot) {
         let mut registry = self.registry();
-        let now = Instant::now();
-        let (holders, idle_since) = match key {
-            Some(key) => match registry.keys.get_mut(key).filter(|kept| kept.slot.id == id) {
-                Some(kept) => (&mut kept.holders, &mut kept.idle_since),
-                None => return,
-            },
-            None => match registry.filters.iter_mut().find(|kept| kept.slot.id == id) {
-                Some(kept) => (&mut kept.holders, &mut kept.idle_since),
-                None => return,
-            },
-        };
-        *holders = holders.saturating_sub(1);
-        if *holders == 0 {
-            *idle_since = Some(now);
-            drop(registry);
+        let kept = registry.keys.get_mut(&slot.key).filter(|kept| kept.slot.id == slot.id);
+        let last = kept.is_some_and(|kept| kept.release(false));
+        drop(registry);
+        if last {
+            self.wake.notify_one();
+        }
+    }
+
+    /// The same for a filter; `brief`: it was held for a single look, and may be forgotten at once.
+    pub(crate) fn release_filter(&self, slot: &MatchSlot, brief: bool) {
+        let mut registry = self.registry();
+        let kept = registry.filters.iter_mut().find(|kept| kept.slot.id == slot.id);
+        let last = kept.is_some_and(|kept| kept.release(brief));
+        drop(registry);
+        if last {
             self.wake.notify_one();
         }
     }

@@ -1,5 +1,6 @@
 //! What a subscriber sees.
 
+use crate::error::ClientError;
 use bytes::Bytes;
 use kvgossip_grants::{EntityId, EntryFact, EntryId, FactId, GrantId, Key, Timestamp};
 
@@ -151,4 +152,21 @@ pub struct Rejection {
     pub code: String,
     /// When, by this machine's clock.
     pub at: Timestamp,
+}
+
+/// Why an agent could not be asked, or not any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// Which agent.
+    pub endpoint: String,
+    /// A stable code, such as `agent.unreachable`.
+    pub code: String,
+    /// The same for people.
+    pub message: String,
+}
+
+impl Trouble {
+    pub(crate) fn of(endpoint: String, error: &ClientError) -> Self {
+        Self { endpoint, code: error.code().to_owned(), message: error.to_string() }
+    }
 }

@@ -1,10 +1,15 @@
 //! Taking in what a stream tells.
 
-use super::core::{Core, StreamId};
+use super::core::Core;
 use super::held::{Held, Merged, Why};
+use super::state::Rejection;
+use super::streams::StreamId;
+use super::{MAX_DEAD_GRANTS, MAX_UNVERIFIED_KEYS};
 use base64::prelude::{BASE64_STANDARD, Engine};
-use kvgossip_api::{AuthorityEvent, KeyEvent, SyncedEvent, event};
-use kvgossip_grants::{Code, EntryFact, EntryId, Fact, Held as Digests, Key, Verdict, Verified};
+use kvgossip_api::{AuthorityEvent, GapEvent, KeyEvent, SyncedEvent, event};
+use kvgossip_grants::{Code, EntryFact, EntryId, Fact, FactId, Held as Digests, Key, Verdict, Verified};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// What an event means for its stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,13 +22,19 @@ pub(crate) enum Reaction {
     Reopen,
 }
 
-/// The agent does not speak as one.
+/// The agent does not speak as one of this cluster.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("an event that cannot be read: {0}")]
-pub(crate) struct Unreadable(String);
+pub(crate) enum Unreadable {
+    /// An event is not what the API says.
+    #[error("an event that cannot be read: {0}")]
+    Event(String),
+    /// There would be no end to it.
+    #[error("nothing verifies of {MAX_UNVERIFIED_KEYS} keys and more: is it an agent of this cluster?")]
+    Nothing,
+}
 
 /// What became of an entry that the agent told.
-enum Fate {
+pub(super) enum Fate {
     /// It stands here too.
     Stands,
     /// It is dead or superseded, as far as is known here.
@@ -33,54 +44,89 @@ enum Fate {
 }
 
 fn read<T: serde::de::DeserializeOwned>(data: &str) -> Result<T, Unreadable> {
-    serde_json::from_str(data).map_err(|error| Unreadable(error.to_string()))
+    serde_json::from_str(data).map_err(|error| Unreadable::Event(error.to_string()))
+}
+
+/// Where something comes from, for what is said of it.
+#[derive(Clone, Debug)]
+pub(super) struct Source {
+    pub(super) endpoint: Arc<str>,
+    pub(super) stream: Option<StreamId>,
 }
 
 impl Core {
-    /// Takes an event in.
-    pub(crate) fn hear(&mut self, stream: StreamId, name: &str, data: &str) -> Result<Reaction, Unreadable> {
-        match name {
+    /// Takes an event in; `id` is the last that the stream gave.
+    pub(crate) fn hear(
+        &mut self,
+        stream: StreamId,
+        id: Option<&str>,
+        name: &str,
+        data: &str,
+    ) -> Result<Reaction, Unreadable> {
+        let reaction = match name {
             event::AUTHORITY => self.hear_authority(stream, &read(data)?),
             event::KEY => self.hear_key(stream, &read(data)?)?,
-            event::SYNCED => {
-                self.hear_synced(stream, &read(data)?);
-                return Ok(Reaction::Synced);
-            }
-            event::GAP => return Ok(Reaction::Reopen),
+            event::SYNCED => self.hear_synced(stream, &read(data)?),
+            event::GAP => self.hear_gap(stream, &read(data)?),
             // Later agents may tell more.
-            _ => {}
+            _ => Reaction::Continue,
+        };
+        if let Some((telling, cursor)) = self.streams.get_mut(&stream).zip(id) {
+            telling.note_cursor(cursor);
         }
-        Ok(Reaction::Continue)
+        Ok(reaction)
     }
 
-    fn parse(&mut self, stream: StreamId, key: Option<&Key>, record: &str) -> Option<Fact> {
+    fn source(&self, stream: StreamId) -> Source {
+        let endpoint = self.streams.get(&stream).map(|telling| telling.endpoint.clone());
+        Source { endpoint: endpoint.unwrap_or_else(|| "".into()), stream: Some(stream) }
+    }
+
+    /// Reports what does not verify.
+    pub(super) fn reject(&mut self, source: &Source, key: Option<&Key>, id: Option<FactId>, code: Code) {
+        let (endpoint, code) = (source.endpoint.to_string(), code.as_str().to_owned());
+        // A time in the future may be the fault of this machine's clock.
+        let blames = code != Code::NotYet.as_str();
+        let rejection = Rejection { endpoint, key: key.cloned(), id, code, at: self.now };
+        self.rejections.note(rejection, blames);
+    }
+
+    fn parse(&mut self, source: &Source, key: Option<&Key>, record: &str) -> Option<Fact> {
         let bytes = BASE64_STANDARD.decode(record).ok();
         let fact = bytes.ok_or(Code::Malformed);
         let fact = fact.and_then(|bytes| Fact::from_record(self.authority.cluster(), &bytes));
-        fact.map_err(|code| self.reject(stream, key.cloned(), None, code.as_str())).ok()
+        fact.map_err(|code| self.reject(source, key, None, code)).ok()
     }
 
     /// Judges and verifies a fact.
-    fn verify(&self, fact: Fact) -> Result<Verified, Verdict> {
+    pub(super) fn verify(&self, fact: Fact) -> Result<Verified, Verdict> {
         self.authority.check(fact, self.now)?.verify(self.verifier.as_ref())
     }
 
-    fn hear_authority(&mut self, stream: StreamId, event: &AuthorityEvent) {
+    fn hear_authority(&mut self, stream: StreamId, event: &AuthorityEvent) -> Reaction {
+        let source = self.source(stream);
         let mut helped = false;
         for record in &event.records_b64 {
-            let Some(fact) = self.parse(stream, None, record) else { continue };
+            let Some(fact) = self.parse(&source, None, record) else { continue };
             let id = fact.id();
             if !fact.is_authority() {
-                self.reject(stream, None, Some(id), Code::Malformed.as_str());
+                self.reject(&source, None, Some(id), Code::Malformed);
                 continue;
             }
             if self.authority.contains(&id) {
                 continue;
             }
+            let parent = if let Fact::Grant(grant) = &fact { grant.body().parent } else { None };
             match self.verify(fact) {
                 Ok(verified) => helped |= self.merge_authority(verified),
-                Err(Verdict::Refused(code)) => self.reject(stream, None, Some(id), code.as_str()),
-                // It hangs below what is known to be revoked, or says nothing new.
+                Err(Verdict::Refused(code)) => self.reject(&source, None, Some(id), code),
+                Err(Verdict::Unjustified(code)) => {
+                    let below_dead = parent.is_some_and(|parent| self.dead.contains(&parent));
+                    if parent.is_some() && (code == Code::GrantRevoked || below_dead) {
+                        self.note_dead(id);
+                    }
+                }
+                // It says nothing new.
                 Err(_) => {}
             }
         }
@@ -88,6 +134,14 @@ impl Core {
             for key in self.keys.keys().cloned().collect::<Vec<_>>() {
                 self.retry(&key);
             }
+        }
+        Reaction::Continue
+    }
+
+    /// What an agent that lags says of a grant below a revoked one is honest, and over.
+    fn note_dead(&mut self, grant: FactId) {
+        if self.dead.len() < MAX_DEAD_GRANTS {
+            self.dead.insert(grant);
         }
     }
 
@@ -103,6 +157,7 @@ impl Core {
             return false;
         }
         let Some(why) = why else { return true };
+        change.dead.iter().for_each(|grant| self.note_dead(*grant));
         let floored = matches!(why, Why::Floored(_));
         let mut hit = Vec::new();
         for (key, held) in &mut self.keys {
@@ -117,27 +172,36 @@ impl Core {
         true
     }
 
-    fn hear_key(&mut self, stream: StreamId, event: &KeyEvent) -> Result<(), Unreadable> {
-        let key = Key::parse(&event.key).map_err(|error| Unreadable(error.to_string()))?;
-        let ids = event.entries.iter().map(|id| id.parse::<EntryId>()).collect::<Result<Vec<_>, _>>();
-        let ids = ids.map_err(|error| Unreadable(error.to_string()))?;
+    fn hear_key(&mut self, stream: StreamId, event: &KeyEvent) -> Result<Reaction, Unreadable> {
+        let source = self.source(stream);
+        let Ok(key) = Key::parse(&event.key) else {
+            self.reject(&source, None, None, Code::Malformed);
+            return Ok(Reaction::Continue);
+        };
         if self.interests.covering(&key).next().is_none() {
             // Nobody wants it any more.
-            return Ok(());
+            return Ok(Reaction::Continue);
         }
-        let (mut over, mut accounted) = (false, Vec::new());
+        let ids = event.entries.iter().map(|id| id.parse::<EntryId>()).collect::<Result<Vec<_>, _>>();
+        let ids = ids.unwrap_or_else(|_| {
+            self.reject(&source, Some(&key), None, Code::Malformed);
+            Vec::new()
+        });
+        let (mut over, mut accounted) = (false, BTreeSet::new());
         for record in &event.records_b64 {
-            let Some(Fact::Entry(fact)) = self.parse(stream, Some(&key), record) else { continue };
+            let Some(Fact::Entry(fact)) = self.parse(&source, Some(&key), record) else { continue };
             let id = fact.id();
             if fact.entry().key != key || !ids.contains(&id) {
-                self.reject(stream, Some(key.clone()), Some(id), Code::Malformed.as_str());
+                self.reject(&source, Some(&key), Some(id), Code::Malformed);
                 continue;
             }
-            match self.take(stream, &key, fact) {
-                Fate::Stands => accounted.push(id),
+            match self.take(&source, &key, fact) {
+                Fate::Stands => {
+                    accounted.insert(id);
+                }
                 Fate::Over => {
                     over = true;
-                    accounted.push(id);
+                    accounted.insert(id);
                 }
                 Fate::Unverified => {}
             }
@@ -147,15 +211,18 @@ impl Core {
         held.unverified = !ids.iter().all(|id| accounted.contains(id) || held.contains(id));
         held.outdated = over;
         held.told = Some(ids);
-        if let Some(telling) = self.streams.get_mut(&stream) {
+        if let Some(telling) = self.streams.get_mut(&stream).filter(|telling| !telling.synced) {
             telling.told.insert(key.clone());
         }
         self.settle(&key, Why::Told);
-        Ok(())
+        if self.bare_troubled.len() > MAX_UNVERIFIED_KEYS {
+            return Err(Unreadable::Nothing);
+        }
+        Ok(Reaction::Continue)
     }
 
     /// Judges an entry that an agent told, and takes it in if it verifies.
-    fn take(&mut self, stream: StreamId, key: &Key, fact: EntryFact) -> Fate {
+    pub(super) fn take(&mut self, source: &Source, key: &Key, fact: EntryFact) -> Fate {
         if self.keys.get(key).is_some_and(|held| held.contains(&fact.id())) {
             return Fate::Stands;
         }
@@ -169,40 +236,46 @@ impl Core {
                 Merged::Dominated => Fate::Over,
             },
             Err(Verdict::Unjustified(Code::GrantRevoked) | Verdict::Moot(_)) => Fate::Over,
+            Err(Verdict::Unjustified(_)) if fact.entry().grant.is_some_and(|id| self.dead.contains(&id)) => {
+                Fate::Over
+            }
             Err(Verdict::Unjustified(_) | Verdict::NotYet { .. }) => {
-                self.keys.entry(key.clone()).or_default().wait(fact);
+                self.keep_waiting(source, key, fact);
                 Fate::Unverified
             }
             Err(verdict) => {
-                let code = verdict.code().unwrap_or(Code::Malformed);
-                self.reject(stream, Some(key.clone()), Some(id), code.as_str());
+                self.reject(source, Some(key), Some(id), verdict.code().unwrap_or(Code::Malformed));
                 Fate::Unverified
             }
         }
     }
 
-    /// Offers again what waits for a grant or for its time.
-    pub(super) fn retry(&mut self, key: &Key) {
-        let waiting = self.keys.get_mut(key).map(Held::take_waiting).unwrap_or_default();
-        if waiting.is_empty() {
-            return;
+    /// The cursor leads nowhere, and digests are compared instead; or the stream is over.
+    fn hear_gap(&mut self, stream: StreamId, event: &GapEvent) -> Reaction {
+        self.bookmark = None;
+        let Some(telling) = self.streams.get_mut(&stream) else { return Reaction::Continue };
+        if event.reason == GapEvent::CURSOR && !telling.synced {
+            telling.resuming = false;
+            telling.told.clear();
+            self.forget_told(&BTreeSet::new());
+            return Reaction::Continue;
         }
-        for fact in waiting {
-            // The stream it came from is not known any more; number 0 is never given.
-            self.take(0, key, fact);
-        }
-        if let Some(held) = self.keys.get_mut(key) {
-            let stands = |id| held.contains(id);
-            held.unverified =
-                held.told.as_ref().is_some_and(|told| held.unverified && !told.iter().all(stands));
-        }
-        self.settle(key, Why::Told);
+        // What it told last is not all that happened.
+        telling.dropped_some = true;
+        Reaction::Reopen
     }
 
-    fn hear_synced(&mut self, stream: StreamId, event: &SyncedEvent) {
-        let Some(telling) = self.streams.get_mut(&stream) else { return };
+    fn hear_synced(&mut self, stream: StreamId, event: &SyncedEvent) -> Reaction {
+        let Some(telling) = self.streams.get_mut(&stream).filter(|telling| !telling.synced) else {
+            return Reaction::Continue;
+        };
+        telling.synced = true;
         let (interests, told) = (telling.interests.clone(), std::mem::take(&mut telling.told));
         let (claimed, buckets) = (std::mem::take(&mut telling.claimed), telling.buckets);
+        if telling.resuming && !event.resumed {
+            // It does not know cursors: what another said before does not count.
+            self.forget_told(&told);
+        }
         let differs = |key: &Key| {
             let bucket = Digests::bucket(key, buckets) as u64;
             event.different.as_ref().is_none_or(|list| list.iter().any(|place| u64::from(*place) == bucket))
@@ -231,6 +304,7 @@ impl Core {
         // Whatever was opened before this one has done its work.
         self.streams.retain(|id, _| *id >= stream);
         self.changes.dirt = true;
+        Reaction::Synced
     }
 
     /// Forgets keys that nobody named and of which nothing stands: to be called when their changes have been passed on.
@@ -238,7 +312,7 @@ impl Core {
         for key in keys {
             let bare = |held: &Held| held.is_empty() && !held.unverified && !held.outdated;
             if self.keys.get(key).is_some_and(bare) && !self.interests.names(key) {
-                self.keys.remove(key);
+                self.forget(key);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! How agents tell: streams by the rules of the agent's own, with small mailboxes.
 
-use super::world::{KEYS, World, key};
+use super::world::{Agent, KEYS, Step, World, key};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use kvgossip_api::{AuthorityEvent, CauseRow, GapEvent, KeyEvent, SyncedEvent, WatchRequest, event};
 use kvgossip_engine::Storage;
@@ -9,6 +9,11 @@ use std::collections::{BTreeSet, VecDeque};
 
 /// More than this many keys in a mailbox make a gap.
 const MAILBOX: usize = 4;
+/// So many steps are remembered for cursors.
+const LOG: usize = 8;
+
+/// An event: the last id that the stream gave, its name, its data.
+pub(super) type Event = (Option<String>, &'static str, String);
 
 /// One stream as the agent sees it.
 pub(super) struct Stream {
@@ -24,6 +29,10 @@ pub(super) struct Stream {
     pending_facts: BTreeSet<FactId>,
     pending_keys: BTreeSet<Key>,
     gap: bool,
+    /// The cursor that it was opened with leads nowhere, which is yet to be told.
+    bad_cursor: bool,
+    pub(super) resumed: bool,
+    last_id: Option<String>,
 }
 
 impl Stream {
@@ -34,6 +43,21 @@ impl Stream {
     fn wants(&self, key: &Key) -> bool {
         self.keys.contains(key) || self.filters.iter().any(|filter| filter.includes(key))
     }
+
+    fn note(&mut self, (fact, keys): Step) {
+        self.pending_facts.extend(fact);
+        let wanted: Vec<Key> = keys.into_iter().filter(|key| self.wants(key)).collect();
+        self.pending_keys.extend(wanted);
+        self.gap |= self.pending_keys.len() > MAILBOX;
+    }
+}
+
+/// What happened after a cursor, if that is of this run and not too old.
+fn since(agent: &Agent, cursor: &str) -> Option<Vec<Step>> {
+    let (epoch, seq) = cursor.split_once('-')?;
+    let seq: usize = seq.parse().ok()?;
+    let known = epoch == agent.epoch.to_string() && seq + LOG >= agent.history.len();
+    known.then(|| agent.history[seq..].to_vec())
 }
 
 impl World {
@@ -57,7 +81,16 @@ impl World {
             pending_facts: BTreeSet::new(),
             pending_keys: BTreeSet::new(),
             gap: false,
+            bad_cursor: request.cursor.is_some(),
+            resumed: false,
+            last_id: None,
         };
+        let steps = request.cursor.as_ref().and_then(|cursor| since(&self.agents[agent], cursor));
+        if let Some(steps) = steps {
+            (stream.resumed, stream.bad_cursor) = (true, false);
+            steps.into_iter().for_each(|step| stream.note(step));
+            return stream;
+        }
         let mut held = Held::new(have.buckets.len());
         let wanted: Vec<Key> = (0..KEYS).map(key).filter(|key| stream.wants(key)).collect();
         wanted.iter().for_each(|key| held.add(key, self.agents[agent].ids(key)));
@@ -86,19 +119,29 @@ impl World {
     pub(super) fn feed_stream(&mut self, stream: Option<&mut Stream>) {
         let news = std::mem::take(&mut self.news);
         let Some(stream) = stream else { return };
-        for (_, fact, keys) in news.into_iter().filter(|(agent, ..)| *agent == stream.agent) {
-            stream.pending_facts.extend(fact);
-            stream.pending_keys.extend(keys.into_iter().filter(|key| {
-                stream.keys.contains(key) || stream.filters.iter().any(|filter| filter.includes(key))
-            }));
-            stream.gap |= stream.pending_keys.len() > MAILBOX;
+        for (agent, step) in news {
+            if agent == stream.agent {
+                stream.note(step);
+            }
         }
     }
 
     /// What the agent sends next.
-    pub(super) fn next_event(&mut self, stream: &mut Stream) -> Option<(&'static str, String)> {
+    pub(super) fn next_event(&mut self, stream: &mut Stream) -> Option<Event> {
+        let (name, data) = self.next_of(stream)?;
+        if stream.is_drained() {
+            let agent = &self.agents[stream.agent];
+            stream.last_id = Some(format!("{}-{}", agent.epoch, agent.history.len()));
+        }
+        Some((stream.last_id.clone(), name, data))
+    }
+
+    fn next_of(&mut self, stream: &mut Stream) -> Option<(&'static str, String)> {
+        if std::mem::take(&mut stream.bad_cursor) {
+            return Some((event::GAP, json(&GapEvent { reason: GapEvent::CURSOR.into() })));
+        }
         if stream.gap {
-            return Some((event::GAP, json(&GapEvent { reason: "overflow".into() })));
+            return Some((event::GAP, json(&GapEvent { reason: GapEvent::OVERFLOW.into() })));
         }
         if let Some(id) = stream.facts.pop_front() {
             return Some(self.tell_facts(stream.agent, &[id]));
@@ -114,8 +157,8 @@ impl World {
             return None;
         }
         stream.synced = true;
-        let synced = SyncedEvent { now_us: 0, resumed: false, different: Some(stream.different.clone()) };
-        Some((event::SYNCED, json(&synced)))
+        let different = (!stream.resumed).then(|| stream.different.clone());
+        Some((event::SYNCED, json(&SyncedEvent { now_us: 0, resumed: stream.resumed, different })))
     }
 
     fn tell_facts(&mut self, agent: usize, ids: &[FactId]) -> (&'static str, String) {

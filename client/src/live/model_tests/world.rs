@@ -22,11 +22,24 @@ pub(super) struct Agent {
     pub(super) replica: Replica,
     pub(super) storage: MemoryStorage,
     log: Vec<Fact>,
+    /// Tells runs apart.
+    pub(super) epoch: u64,
+    /// What changed with each fact of this run.
+    pub(super) history: Vec<Step>,
 }
 
+/// A fact of authority and keys that changed.
+pub(super) type Step = (Option<FactId>, BTreeSet<Key>);
+
 impl Agent {
-    fn new(root: &MockKey) -> Self {
-        Self { replica: Replica::new(root.public().clone()), storage: MemoryStorage::new(), log: Vec::new() }
+    fn new(root: &MockKey, epoch: u64) -> Self {
+        Self {
+            replica: Replica::new(root.public().clone()),
+            storage: MemoryStorage::new(),
+            log: Vec::new(),
+            epoch,
+            history: Vec::new(),
+        }
     }
 
     /// Takes a fact in; gives keys that changed, or `None` if nothing did.
@@ -64,8 +77,9 @@ pub(super) struct World {
     oracle: Agent,
     told: Vec<Fact>,
     /// Changes that streams have yet to hear of: by agent.
-    pub(super) news: Vec<(usize, Option<FactId>, BTreeSet<Key>)>,
+    pub(super) news: Vec<(usize, Step)>,
     pub(super) lost_agent: Option<usize>,
+    epochs: u64,
 }
 
 impl World {
@@ -74,13 +88,14 @@ impl World {
         Self {
             random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
             now: Timestamp::ZERO.saturating_add(1_000_000_000),
-            agents: (0..AGENTS).map(|_| Agent::new(&people[0])).collect(),
-            oracle: Agent::new(&people[0]),
+            agents: (0..AGENTS).map(|number| Agent::new(&people[0], number as u64)).collect(),
+            oracle: Agent::new(&people[0], 0),
             people,
             grants: Vec::new(),
             told: Vec::new(),
             news: Vec::new(),
             lost_agent: None,
+            epochs: AGENTS as u64,
         }
     }
 
@@ -104,7 +119,9 @@ impl World {
     fn give(&mut self, agent: usize, fact: &Fact) {
         let now = self.now;
         if let Some(keys) = self.agents[agent].take(fact, now) {
-            self.news.push((agent, fact.is_authority().then(|| fact.id()), keys));
+            let step = (fact.is_authority().then(|| fact.id()), keys);
+            self.agents[agent].history.push(step.clone());
+            self.news.push((agent, step));
         }
     }
 
@@ -176,10 +193,14 @@ impl World {
     }
 
     fn entry(&mut self, key: Key, by: usize, grant: Option<GrantId>) -> Fact {
+        let timestamp = self.now.saturating_sub(self.dice(10) as u64);
+        self.entry_at(timestamp, key, by, grant)
+    }
+
+    fn entry_at(&mut self, timestamp: Timestamp, key: Key, by: usize, grant: Option<GrantId>) -> Fact {
         let value = Bytes::from(self.dice(1000).to_string());
         let op = if self.dice(5) == 0 { Op::Delete } else { Op::set(&value) };
         let value = if op == Op::Delete { Bytes::new() } else { value };
-        let timestamp = self.now.saturating_sub(self.dice(10) as u64);
         let entry = Entry { key, timestamp, op, signer: self.people[by].public().entity(), grant };
         Fact::Entry(EntryFact::new(self.sign(entry, by), value).expect("its value"))
     }
@@ -213,7 +234,8 @@ impl World {
         let agent = self.dice(AGENTS);
         let log = self.agents[agent].log.clone();
         let kept = log.len() - self.dice(log.len().min(6) + 1);
-        let mut again = Agent::new(&self.people[0]);
+        self.epochs += 1;
+        let mut again = Agent::new(&self.people[0], self.epochs);
         for fact in &log[..kept] {
             again.take(fact, self.now);
         }
@@ -228,18 +250,19 @@ impl World {
 
     /// An entry of `key` that somebody signed who may not: another's grant, no grant, or a broken signature.
     pub(super) fn forgery(&mut self, key: &Key) -> String {
-        let liar = 3;
+        // No floor reaches it: what is over anyway is not looked at.
+        let (liar, now) = (3, self.now.saturating_add(1));
         let fact = match self.dice(3) {
-            0 => self.entry(key.clone(), liar, None),
+            0 => self.entry_at(now, key.clone(), liar, None),
             1 => match self.grants.iter().find(|grant| {
                 let live = self.oracle.replica.view().authority().grant(&grant.id()).is_some();
                 live && grant.body().grantee != *self.people[liar].public()
             }) {
                 Some(grant) => {
                     let cited = grant.id();
-                    self.entry(key.clone(), liar, Some(cited))
+                    self.entry_at(now, key.clone(), liar, Some(cited))
                 }
-                None => self.entry(key.clone(), liar, None),
+                None => self.entry_at(now, key.clone(), liar, None),
             },
             _ => {
                 // Root's, far newer than all, but its signature is of something else.
@@ -282,7 +305,7 @@ impl World {
             Fact::Entry(entry) => covered(&entry.entry().key),
             _ => true,
         });
-        self.oracle = Agent::new(&self.people[0]);
+        self.oracle = Agent::new(&self.people[0], 0);
         for _ in 0..4 {
             self.offer_again();
         }
