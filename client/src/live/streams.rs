@@ -32,7 +32,7 @@ pub(super) struct Telling {
     /// What this client said it has, until the stream is in step.
     pub(super) claimed: BTreeMap<Key, Vec<EntryId>>,
     pub(super) buckets: usize,
-    /// Keys that were told before it was in step.
+    /// Keys that were told since it was opened and before it was in step.
     pub(super) told: BTreeSet<Key>,
     /// Whether a cursor was sent and no gap was heard of.
     pub(super) resuming: bool,

@@ -211,7 +211,8 @@ impl Core {
         held.unverified = !ids.iter().all(|id| accounted.contains(id) || held.contains(id));
         held.outdated = over;
         held.told = Some(ids);
-        if let Some(telling) = self.streams.get_mut(&stream).filter(|telling| !telling.synced) {
+        // By whichever stream: it is later than what another one compared when it was opened.
+        for telling in self.streams.values_mut().filter(|telling| !telling.synced) {
             telling.told.insert(key.clone());
         }
         self.settle(&key, Why::Told);
@@ -272,10 +273,7 @@ impl Core {
         telling.synced = true;
         let (interests, told) = (telling.interests.clone(), std::mem::take(&mut telling.told));
         let (claimed, buckets) = (std::mem::take(&mut telling.claimed), telling.buckets);
-        if telling.resuming && !event.resumed {
-            // It does not know cursors: what another said before does not count.
-            self.forget_told(&told);
-        }
+        let resumed = telling.resuming && event.resumed;
         let differs = |key: &Key| {
             let bucket = Digests::bucket(key, buckets) as u64;
             event.different.as_ref().is_none_or(|list| list.iter().any(|place| u64::from(*place) == bucket))
@@ -286,10 +284,10 @@ impl Core {
                 continue;
             }
             held.loaded = true;
-            // A stream that replaces another of the same agent adds nothing to what that has told.
-            if held.told.is_none() && !told.contains(key) {
+            if !resumed && !told.contains(key) {
                 let same = || claimed.get(key).cloned().unwrap_or_default();
                 held.told = Some(if differs(key) { Vec::new() } else { same() });
+                (held.unverified, held.outdated) = (false, false);
             }
             settled.push(key.clone());
         }

@@ -2,6 +2,9 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
 
+pub mod liar;
+pub mod tap;
+
 use kvgossip_agent::Agent;
 use kvgossip_client::{Client, ClientBuilder, Endpoint, State, Subscription};
 use kvgossip_grants::{Key, Signer};

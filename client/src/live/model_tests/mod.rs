@@ -20,6 +20,8 @@ struct Run {
     world: World,
     core: Core,
     stream: Option<teller::Stream>,
+    /// The agent that is or was connected last.
+    agent: usize,
     next_id: u64,
     /// Interests in keys.
     named: BTreeMap<Key, u64>,
@@ -40,6 +42,7 @@ impl Run {
             world,
             core,
             stream: None,
+            agent: 0,
             next_id: 0,
             named: BTreeMap::new(),
             all: None,
@@ -65,7 +68,8 @@ impl Run {
             }
             8 => self.toggle(),
             9 => {
-                let agent = self.world.dice(3);
+                // As often as not the one of before.
+                let agent = if self.world.dice(2) == 0 { self.agent } else { self.world.dice(3) };
                 self.move_to(agent);
             }
             10 if self.world.dice(3) == 0 => {
@@ -139,12 +143,13 @@ impl Run {
             // The model reads one stream at a time.
             self.core.closed(old.id);
         }
-        if way != Way::Beside && request.cursor.is_none() {
+        if request.cursor.is_none() {
+            // It compares.
             self.lied.clear();
         }
         let stream = self.world.open(agent, id, &request);
         self.resumed += usize::from(stream.resumed);
-        self.stream = Some(stream);
+        (self.stream, self.agent) = (Some(stream), agent);
     }
 
     fn hear(&mut self) {
@@ -300,5 +305,5 @@ fn a_client_shows_what_a_replica_would_that_was_given_the_same_facts() {
         }
         resumed += run.resumed;
     }
-    assert!(!all || resumed > 500, "{resumed} streams went on where another had ended");
+    assert!(!all || resumed > 300, "{resumed} streams went on where another had ended");
 }

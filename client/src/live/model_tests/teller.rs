@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, VecDeque};
 /// More than this many keys in a mailbox make a gap.
 const MAILBOX: usize = 4;
 /// So many steps are remembered for cursors.
-const LOG: usize = 8;
+const LOG: usize = 16;
 
 /// An event: the last id that the stream gave, its name, its data.
 pub(super) type Event = (Option<String>, &'static str, String);
