@@ -16,12 +16,13 @@ mod export;
 mod http;
 mod live;
 mod members;
+mod op_error;
 mod query;
 mod tls;
 mod token;
 
 pub use agent::{AgentClient, IfEntry, Stored, Written};
-pub use client::{BuildError, Client, ClientBuilder, MAX_AGENT_AHEAD_US, OpError};
+pub use client::{BuildError, Client, ClientBuilder, MAX_AGENT_AHEAD_US};
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::{ClientError, CodeInfo, MAX_MESSAGE_CHARS};
 pub use export::{EXPORT_MAGIC, EXPORT_VERSION, ExportError, ExportReader, ExportWriter};
@@ -33,6 +34,7 @@ pub use live::{
     MAX_LINGERING_KEYS, MAX_REJECTIONS, MAX_UNVERIFIED_KEYS, MAX_WAITING_BYTES, MAX_WAITING_ENTRIES,
     MAX_WATCHED_FILTERS, MAX_WATCHED_KEYS,
 };
+pub use op_error::OpError;
 pub use query::{FactKind, FactsQuery, KeysQuery};
 pub use tls::{Authorities, AuthoritiesError, SystemAuthoritiesError};
 pub use token::{MAX_TOKEN_BYTES, Token, TokenError};
