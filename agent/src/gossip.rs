@@ -26,6 +26,7 @@ use kvgossip_membership::core::Stats;
 use kvgossip_membership::driver::Answer;
 use kvgossip_membership::{Membership, QueryParams, Status};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use task::Task;
@@ -109,6 +110,8 @@ struct Inner {
     peers: Peers,
     /// Why it ended by itself.
     lost: OnceLock<String>,
+    /// It is about to leave: nobody is dialled any more, for whom it has left need not admit it.
+    leaving: AtomicBool,
     /// What was counted last: after leaving it is still shown.
     sample: Mutex<GossipSample>,
     stop: CancellationToken,
@@ -142,6 +145,7 @@ impl Gossip {
             directory,
             peers: peers.clone(),
             lost: OnceLock::new(),
+            leaving: AtomicBool::new(false),
             sample: Mutex::default(),
             stop: stop.child_token(),
             tasks: tasks.clone(),
@@ -213,6 +217,8 @@ impl Gossip {
     /// connected with members any more, except with listed peers.
     pub async fn leave(&self) -> Result<(), GossipError> {
         let member = self.member()?;
+        self.inner.leaving.store(true, Ordering::Relaxed);
+        self.inner.peers.set_neighbours(&std::collections::BTreeMap::new());
         member.leave().await?;
         self.sample().await;
         drop(member);

@@ -5,6 +5,7 @@ use crate::code::Code;
 use crate::connection::{Connection, Established};
 use crate::endpoint::{Shared, admitted, explain};
 use crate::error::TransportError;
+use crate::log_limit::Line;
 use crate::pending::{Entry, Place};
 use crate::welcome;
 use std::net::SocketAddr;
@@ -93,8 +94,16 @@ fn queue(ready: &mpsc::Sender<Connection>, connection: Connection) -> Result<(),
 
 /// One line for the operator, never a flood.
 fn report(shared: &Shared, address: SocketAddr, error: &TransportError) {
-    if let Some(suppressed) = shared.log.allow_from(address.ip(), error.code()) {
-        tracing::warn!(%address, code = %error.code(), suppressed, "a peer that dialled in failed: {error}");
+    let code = error.code();
+    if code == Code::Duplicate {
+        // Both dialled: the other connection stays.
+        return tracing::debug!(%address, %code, "a peer dialled in for nothing: {error}");
+    }
+    let Some(Line { warning, suppressed }) = shared.log.allow_from(address.ip(), code) else { return };
+    if warning {
+        tracing::warn!(%address, %code, suppressed, "a peer that dialled in failed: {error}");
+    } else {
+        tracing::info!(%address, %code, suppressed, "a peer that dialled in is not admitted yet: {error}");
     }
 }
 

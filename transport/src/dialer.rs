@@ -6,6 +6,7 @@ use crate::connection::Connection;
 use crate::endpoint::Endpoint;
 use crate::error::TransportError;
 use crate::id::ReplicaId;
+use crate::log_limit::PASSING;
 use crate::table::ConnectionTable;
 use rand::Rng;
 use std::net::SocketAddr;
@@ -38,7 +39,7 @@ pub async fn keep_connected(
 ) {
     let mut backoff = Backoff::default();
     let mut peer = target.expected;
-    let mut last_failure = None;
+    let mut failures = Failures::default();
     loop {
         // The peer may have dialled us meanwhile, or another address may lead to it.
         let result = match peer.and_then(|peer| table.get(&peer)) {
@@ -48,7 +49,7 @@ pub async fn keep_connected(
         match result {
             Ok((connection, ours)) => {
                 peer = Some(connection.peer());
-                last_failure = None;
+                failures = Failures::default();
                 if ours {
                     tracing::info!(peer = %connection.peer(), address = %target.address, "connected");
                     if up.send(connection.clone()).await.is_err() {
@@ -67,7 +68,7 @@ pub async fn keep_connected(
             // Only the endpoint itself closes a dial that is under way.
             Err(TransportError::ClosedHere) => return,
             Err(TransportError::Duplicate { peer: found }) => peer = Some(found),
-            Err(error) => report(target, &error, &mut last_failure),
+            Err(error) => failures.report(target, &error),
         }
         sleep(backoff.next(&mut rng)).await;
     }
@@ -92,12 +93,32 @@ async fn wait_for_end(connection: Connection) -> Duration {
     began.elapsed()
 }
 
-/// Once for each new kind of failure; a peer that stays away is no news.
-fn report(target: Target, error: &TransportError, last: &mut Option<Code>) {
-    let code = error.code();
-    if last.replace(code) == Some(code) {
-        tracing::debug!(address = %target.address, %code, "still not connected: {error}");
-    } else {
-        tracing::warn!(address = %target.address, %code, "not connected: {error}");
+/// What went wrong since the last success.
+#[derive(Debug, Default)]
+struct Failures {
+    last: Option<Code>,
+    refused_since: Option<Instant>,
+}
+
+impl Failures {
+    /// Once for each new kind of failure; a peer that stays away is no news.
+    fn report(&mut self, target: Target, error: &TransportError) {
+        let (address, code) = (target.address, error.code());
+        match code {
+            // Both dialled: the other connection stays.
+            Code::Duplicate => {
+                return tracing::debug!(%address, %code, "the peer has dialled, too: {error}");
+            }
+            // The peer may not know yet that this replica has joined.
+            Code::NotAdmitted if self.refused_since.get_or_insert_with(Instant::now).elapsed() < PASSING => {
+                return tracing::info!(%address, %code, "not admitted yet: {error}");
+            }
+            _ => {}
+        }
+        if self.last.replace(code) == Some(code) {
+            tracing::debug!(%address, %code, "still not connected: {error}");
+        } else {
+            tracing::warn!(%address, %code, "not connected: {error}");
+        }
     }
 }

@@ -14,6 +14,9 @@ const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Somebody who fails again in the same way is no news for so long.
 const QUIET: Duration = Duration::from_secs(3600);
+/// Whoever has just joined may dial a moment before gossip announces it here: only who goes on being refused for so
+/// long is worth a warning.
+pub(crate) const PASSING: Duration = Duration::from_secs(5);
 /// How many of them are remembered; beyond it the one heard of longest ago is news again.
 const MAX_REMEMBERED: usize = 256;
 
@@ -22,8 +25,25 @@ struct State {
     lines: u32,
     refilled: Instant,
     suppressed: u64,
-    /// Who failed in which way, and when a line was last written of it; the oldest first.
-    told: VecDeque<(IpAddr, Code, Instant)>,
+    /// Who failed in which way, and when a line was first written of it; the oldest first.
+    told: VecDeque<Told>,
+}
+
+#[derive(Debug)]
+struct Told {
+    who: IpAddr,
+    code: Code,
+    at: Instant,
+    warned: bool,
+}
+
+/// A line that may be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Line {
+    /// Whether it is a warning: what may pass by itself is not, at first.
+    pub(crate) warning: bool,
+    /// How many lines were not written since the last one.
+    pub(crate) suppressed: u64,
 }
 
 /// A bucket of lines.
@@ -44,23 +64,32 @@ impl LogLimit {
         }
     }
 
-    /// Whether a line about a dialler that failed may be written now: not if the last one of its kind is young. If so,
-    /// how many lines were not written since the last one.
-    pub(crate) fn allow_from(&self, address: IpAddr, code: Code) -> Option<u64> {
+    /// Whether a line about a dialler that failed may be written now: not if the last one of its kind is young.
+    pub(crate) fn allow_from(&self, address: IpAddr, code: Code) -> Option<Line> {
         let now = Instant::now();
-        {
+        let passing = code == Code::NotAdmitted;
+        let warning = {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            state.told.retain(|(_, _, at)| now.duration_since(*at) < QUIET);
-            if state.told.iter().any(|(who, what, _)| (*who, *what) == (address, code)) {
-                state.suppressed += 1;
-                return None;
+            state.told.retain(|told| now.duration_since(told.at) < QUIET);
+            match state.told.iter_mut().find(|told| (told.who, told.code) == (address, code)) {
+                Some(told) if !told.warned && now.duration_since(told.at) >= PASSING => {
+                    told.warned = true;
+                    true
+                }
+                Some(_) => {
+                    state.suppressed += 1;
+                    return None;
+                }
+                None => {
+                    if state.told.len() == MAX_REMEMBERED {
+                        state.told.pop_front();
+                    }
+                    state.told.push_back(Told { who: address, code, at: now, warned: !passing });
+                    !passing
+                }
             }
-            if state.told.len() == MAX_REMEMBERED {
-                state.told.pop_front();
-            }
-            state.told.push_back((address, code, now));
-        }
-        self.allow()
+        };
+        Some(Line { warning, suppressed: self.allow()? })
     }
 
     /// Whether a line may be written now; if so, how many were not since the last one.
@@ -92,8 +121,15 @@ mod tests {
             (0..times).filter(|_| limit.allow_from(who(1), Code::NotAdmitted).is_some()).count()
         };
         assert_eq!(lines(100), 1);
-        assert_eq!(limit.allow_from(who(1), Code::Protocol), Some(99), "another failure is news");
-        assert_eq!(limit.allow_from(who(2), Code::NotAdmitted), Some(0), "and so is somebody else");
+        let line = |warning, suppressed| Some(Line { warning, suppressed });
+        let news = limit.allow_from(who(1), Code::Protocol);
+        assert_eq!(news, line(true, 99), "another failure is news");
+        let news = limit.allow_from(who(2), Code::NotAdmitted);
+        assert_eq!(news, line(false, 0), "and so is somebody else, who may be ahead of gossip");
+        tokio::time::advance(PASSING).await;
+        assert_eq!(limit.allow_from(who(2), Code::NotAdmitted), line(true, 0), "it goes on");
+        assert_eq!(lines(100), 1, "for the other one, too");
+        assert_eq!(lines(100), 0);
         tokio::time::advance(QUIET).await;
         assert_eq!(lines(100), 1);
         let state = limit.state.lock().expect("no panic");

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -181,7 +182,9 @@ impl Task {
         let before = std::mem::replace(&mut self.seen, seen);
         self.gossip.inner.directory.set(live);
         self.tell_survey(&before);
-        self.gossip.inner.peers.set_neighbours(&neighbours);
+        if !self.gossip.inner.leaving.load(Ordering::Relaxed) {
+            self.gossip.inner.peers.set_neighbours(&neighbours);
+        }
         self.gossip.inner.peers.close_departed(&self.departed(&before));
     }
 
@@ -216,6 +219,9 @@ impl Task {
 
     /// Does what the survey wants.
     async fn act(&mut self, member: &Arc<Membership>) {
+        if self.gossip.inner.leaving.load(Ordering::Relaxed) {
+            return;
+        }
         let peers = self.gossip.inner.peers.clone();
         let root = peers.root();
         let connected = |id: &[u8; 32]| peers.connection(&ReplicaId::from_bytes(*id)).is_some();

@@ -107,6 +107,11 @@ impl RecentIntents {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     fn expire(&mut self, now: Duration) {
         self.0.retain(|_, intent| now.saturating_sub(intent.at) < RECENT_INTENT_TIMEOUT);
     }

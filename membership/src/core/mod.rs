@@ -46,6 +46,8 @@ mod timers;
 mod types;
 
 #[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
 mod sim;
 #[cfg(test)]
 mod sim_tests;
@@ -87,6 +89,8 @@ struct Own {
     info: Arc<Info>,
     tags: crate::wire::serf::Tags,
     incarnation: u32,
+    /// How far others may raise it.
+    allowance: swim::Allowance,
     status_ltime: u64,
 }
 
@@ -149,7 +153,13 @@ impl Core {
             foca: Foca::with_custom_broadcast(own_id, foca_config, foca_rng, codec, Broadcasts),
             outbox: Outbox::default(),
             table: table::Table::default(),
-            own: Own { info, tags: config.tags.clone(), incarnation: 1, status_ltime: 0 },
+            own: Own {
+                info,
+                tags: config.tags.clone(),
+                incarnation: 1,
+                allowance: swim::Allowance::new(now),
+                status_ltime: 0,
+            },
             timers: Timers::default(),
             updates: Vec::new(),
             generation: 0,

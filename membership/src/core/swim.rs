@@ -17,12 +17,42 @@ use crate::wire::memberlist::{Alive, Dead, Message, Suspect, VSN, parse_addr};
 /// An incarnation may be this much higher than the one that is known. Members raise theirs by one; a
 /// forged message with the greatest number would otherwise make the name unusable for ever.
 pub(super) const MAX_INCARNATION_JUMP: u32 = 1 << 20;
+/// All raises together may come to this much at once…
+const ALLOWANCE: u32 = 2 * MAX_INCARNATION_JUMP;
+/// …and to so much a second in the long run: whoever forges them needs two years to come to the end of the range.
+const ALLOWANCE_PER_SECOND: u32 = 64;
 /// foca counts in 16 bits: before they run out, the member gets a new generation.
 const REBASE_AFTER: u32 = 60_000;
 /// A member is told at most this often that it is held for dead.
 const TELL_INTERVAL: Duration = Duration::from_secs(1);
 /// A contested name is reported at most this often.
 pub(super) const CONFLICT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How far an incarnation may still be raised. Many small steps would get a name to the end of the range as well.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Allowance {
+    left: u32,
+    at: Duration,
+}
+
+impl Allowance {
+    pub(super) fn new(now: Duration) -> Self {
+        Self { left: ALLOWANCE, at: now }
+    }
+
+    /// Takes `raise` from it, if there is so much.
+    fn take(&mut self, now: Duration, raise: u32) -> bool {
+        let earned = now.saturating_sub(self.at).as_secs_f64() * f64::from(ALLOWANCE_PER_SECOND);
+        // What is less than one is kept for the next time.
+        if earned >= 1.0 {
+            self.left = self.left.saturating_add(earned.min(f64::from(ALLOWANCE)) as u32).min(ALLOWANCE);
+            self.at = now;
+        }
+        let left = self.left.checked_sub(raise).filter(|_| raise <= MAX_INCARNATION_JUMP);
+        self.left = left.unwrap_or(self.left);
+        left.is_some()
+    }
+}
 
 impl Core {
     /// An `alive` message, or the like from a push/pull.
@@ -52,7 +82,7 @@ impl Core {
             }
             return;
         }
-        if self.jumps(alive.incarnation, peer.incarnation) {
+        if self.jumps(now, slot, alive.incarnation) {
             return;
         }
         self.revive_or_update(now, slot, info, alive.incarnation);
@@ -80,7 +110,7 @@ impl Core {
         }
         let same = info.meta == self.own.info.meta && info.vsn == self.own.info.vsn;
         if incarnation > self.own.incarnation || !same {
-            self.refute(incarnation, None);
+            self.refute(now, incarnation, None);
         }
     }
 
@@ -101,6 +131,7 @@ impl Core {
             status_ltime: intent.map_or(0, |i| i.ltime),
             suspicion: None,
             suspicion_timer: None,
+            allowance: Allowance::new(now),
             told_at: None,
             conflict_at: None,
             rtt: None,
@@ -141,7 +172,7 @@ impl Core {
     /// A `suspect` message; `source` is where it came from, when that can be answered.
     pub(super) fn on_suspect(&mut self, now: Duration, source: Option<SocketAddr>, suspect: &Suspect) {
         if *suspect.node == *self.own.info.name {
-            return self.on_own_doubt(suspect.incarnation, source);
+            return self.on_own_doubt(now, suspect.incarnation, source);
         }
         let Some(slot) = self.table.slot(&suspect.node) else { return };
         let Some(peer) = self.table.get_mut(slot) else { return };
@@ -159,8 +190,7 @@ impl Core {
             }
             return;
         }
-        let known = peer.incarnation;
-        if peer.health != Health::Alive || self.jumps(suspect.incarnation, known) {
+        if peer.health != Health::Alive || self.jumps(now, slot, suspect.incarnation) {
             return;
         }
         if let Some(peer) = self.table.get_mut(slot) {
@@ -213,7 +243,7 @@ impl Core {
     /// A `dead` message.
     pub(super) fn on_dead(&mut self, now: Duration, source: Option<SocketAddr>, dead: &Dead) {
         if *dead.node == *self.own.info.name {
-            return self.on_own_doubt(dead.incarnation, source);
+            return self.on_own_doubt(now, dead.incarnation, source);
         }
         let Some(slot) = self.table.slot(&dead.node) else { return };
         let Some(peer) = self.table.get(slot) else { return };
@@ -222,8 +252,7 @@ impl Core {
             self.stats.repeated += 1;
             return;
         }
-        let known = peer.incarnation;
-        if self.jumps(dead.incarnation, known) {
+        if self.jumps(now, slot, dead.incarnation) {
             return;
         }
         self.bury(now, slot, dead.incarnation, Some(dead.from.as_str().into()));
@@ -244,17 +273,18 @@ impl Core {
     }
 
     /// Somebody doubts that this member lives.
-    fn on_own_doubt(&mut self, incarnation: u32, source: Option<SocketAddr>) {
+    fn on_own_doubt(&mut self, now: Duration, incarnation: u32, source: Option<SocketAddr>) {
         if self.is_leaving() || incarnation < self.own.incarnation {
             self.stats.repeated += 1;
             return;
         }
-        self.refute(incarnation, source);
+        self.refute(now, incarnation, source);
     }
 
     /// Says louder than `incarnation` that this member is alive; at once to `source`, if that is a member.
-    pub(super) fn refute(&mut self, incarnation: u32, source: Option<SocketAddr>) {
-        if self.jumps(incarnation, self.own.incarnation) {
+    pub(super) fn refute(&mut self, now: Duration, incarnation: u32, source: Option<SocketAddr>) {
+        if !self.own.allowance.take(now, incarnation.saturating_sub(self.own.incarnation)) {
+            self.stats.rejected += 1;
             return;
         }
         self.own.incarnation = self.own.incarnation.max(incarnation).saturating_add(1);
@@ -290,8 +320,10 @@ impl Core {
     }
 
     /// Whether an incarnation is further ahead of the known one than honest members get.
-    fn jumps(&mut self, incarnation: u32, known: u32) -> bool {
-        let jumps = incarnation.saturating_sub(known) > MAX_INCARNATION_JUMP;
+    fn jumps(&mut self, now: Duration, slot: u32, incarnation: u32) -> bool {
+        let Some(peer) = self.table.get_mut(slot) else { return true };
+        let raise = incarnation.saturating_sub(peer.incarnation);
+        let jumps = !peer.allowance.take(now, raise);
         self.stats.rejected += u64::from(jumps);
         jumps
     }

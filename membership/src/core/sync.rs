@@ -161,7 +161,7 @@ impl Core {
         purpose: Purpose,
         message: StreamMessage,
     ) -> Option<StreamId> {
-        let decoder = StreamDecoder::new(self.config.framing.clone());
+        let decoder = StreamDecoder::for_reply(self.config.framing.clone());
         let Ok(payload) = stream::encode(&self.config.framing, &message, &mut self.rng) else {
             self.stats.internal += 1;
             return None;
@@ -203,7 +203,7 @@ impl Core {
     fn stream_message(&mut self, now: Duration, id: StreamId, stream: &Stream, message: StreamMessage) {
         match (stream.purpose, message) {
             (Purpose::Inbound, StreamMessage::PushPull(remote)) => {
-                let reply = self.local_state(now, false);
+                let reply = self.local_state(now, remote.join);
                 self.reply(id, StreamMessage::PushPull(reply));
                 self.merge(now, remote, None, false);
             }
@@ -252,7 +252,7 @@ impl Core {
     }
 
     fn reply(&mut self, stream: StreamId, message: StreamMessage) {
-        match stream::encode(&self.config.framing, &message, &mut self.rng) {
+        match stream::encode_reply(&self.config.framing, &message, &mut self.rng) {
             Ok(payload) => self.transmit(Transmit::Reply { stream, payload }),
             Err(_) => {
                 self.stats.internal += 1;

@@ -6,6 +6,7 @@ use super::{
     coordinate::Remote,
     glue::{Id, Info},
     suspicion::Suspicion,
+    swim::Allowance,
     types::{Member, Status},
 };
 use crate::wire::serf::decode_tags;
@@ -41,6 +42,7 @@ pub(super) struct Peer {
     pub(super) suspicion: Option<Suspicion>,
     /// When the timer that runs for suspicions is due.
     pub(super) suspicion_timer: Option<Duration>,
+    pub(super) allowance: Allowance,
     /// When it was last told that it is held for dead.
     pub(super) told_at: Option<Duration>,
     /// When its name was last reported as contested.

@@ -18,15 +18,15 @@ use crate::wire::{
     stream::{StreamDecoder, StreamMessage},
 };
 
-const NOW: Duration = Duration::from_secs(100);
+pub(super) const NOW: Duration = Duration::from_secs(100);
 
-fn viewer() -> Core {
+pub(super) fn viewer() -> Core {
     let mut config = Config::new("viewer", "10.9.9.9:7946".parse().expect("an address"));
     config.framing = Framing::default();
     Core::new(config, NOW, [3; 32]).expect("valid")
 }
 
-fn alive(index: usize, incarnation: u32) -> Message {
+pub(super) fn alive(index: usize, incarnation: u32) -> Message {
     Message::Alive(Alive {
         addr: ip_bytes(addr(index).ip()),
         incarnation,
@@ -37,20 +37,20 @@ fn alive(index: usize, incarnation: u32) -> Message {
     })
 }
 
-fn dead(node: &str, incarnation: u32) -> Message {
+pub(super) fn dead(node: &str, incarnation: u32) -> Message {
     Message::Dead(Dead { from: "accuser".into(), incarnation, node: node.into() })
 }
 
-fn suspect(node: &str, incarnation: u32, from: &str) -> Message {
+pub(super) fn suspect(node: &str, incarnation: u32, from: &str) -> Message {
     Message::Suspect(Suspect { from: from.into(), incarnation, node: node.into() })
 }
 
-fn feed(core: &mut Core, now: Duration, from: SocketAddr, message: &Message) {
+pub(super) fn feed(core: &mut Core, now: Duration, from: SocketAddr, message: &Message) {
     core.handle_udp(now, from, &message.encode());
 }
 
 /// What the core sent over UDP.
-fn sent(core: &mut Core) -> Vec<(SocketAddr, Message)> {
+pub(super) fn sent(core: &mut Core) -> Vec<(SocketAddr, Message)> {
     let mut all = Vec::new();
     while let Some(transmit) = core.poll_transmit() {
         if let Transmit::Udp { to, payload } = transmit {
@@ -62,7 +62,7 @@ fn sent(core: &mut Core) -> Vec<(SocketAddr, Message)> {
     all
 }
 
-fn run(core: &mut Core, from: Duration, to: Duration) -> Vec<(SocketAddr, Message)> {
+pub(super) fn run(core: &mut Core, from: Duration, to: Duration) -> Vec<(SocketAddr, Message)> {
     let mut all = Vec::new();
     let mut now = from;
     while let Some(due) = core.poll_timeout().filter(|due| *due <= to) {

@@ -62,6 +62,11 @@ impl Timers {
         self.heap.push(Entry { at, seq: self.seq, due });
     }
 
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.heap.len()
+    }
+
     pub(super) fn next(&self) -> Option<Duration> {
         self.heap.peek().map(|entry| entry.at)
     }

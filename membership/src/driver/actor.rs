@@ -21,9 +21,9 @@ pub(super) type Command = Box<dyn FnOnce(&mut Actor) + Send>;
 const INPUT_CAPACITY: usize = 64;
 /// Largest datagram.
 const MAX_DATAGRAM: usize = 64 * 1024;
-/// Most replies that are being written at a time. Each may hold the state of the whole cluster, and whoever asked need
-/// not read it.
-const MAX_REPLIES: usize = 32;
+/// Most KiB of replies that are being written at a time: each may hold the state of the whole cluster, and whoever asked
+/// need not read it. One reply is always allowed.
+const MAX_REPLIES_KIB: u32 = 64 * 1024;
 /// How many members of a snapshot are tried at once.
 const REJOIN_LIMIT: usize = 8;
 /// How often the snapshot is written.
@@ -63,7 +63,7 @@ impl Actor {
             streams: HashMap::new(),
             inputs: mpsc::channel(INPUT_CAPACITY),
             limits: Limits { timeout: options.timing.stream_timeout },
-            replies: Arc::new(Semaphore::new(MAX_REPLIES)),
+            replies: Arc::new(Semaphore::new(MAX_REPLIES_KIB as usize)),
             dropped: 0,
             joins: HashMap::new(),
             leaves: Vec::new(),
@@ -220,7 +220,9 @@ impl Actor {
             }
             Transmit::Reply { stream, payload } => {
                 let Some(output) = self.streams.remove(&stream) else { return };
-                match self.replies.clone().try_acquire_owned() {
+                let kib = u32::try_from(payload.len() / 1024 + 1)
+                    .map_or(MAX_REPLIES_KIB, |kib| kib.min(MAX_REPLIES_KIB));
+                match self.replies.clone().try_acquire_many_owned(kib) {
                     Ok(place) => output.reply(payload, place),
                     // Dropping it hangs up.
                     Err(_) => self.dropped += 1,

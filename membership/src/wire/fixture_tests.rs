@@ -15,11 +15,11 @@ use rand::{SeedableRng, rngs::StdRng};
 
 /// One captured packet or stream.
 pub(crate) struct Fixture {
-    tcp: bool,
+    pub(super) tcp: bool,
     pub(crate) bytes: Vec<u8>,
 }
 
-fn parse(text: &str) -> Vec<Fixture> {
+pub(super) fn parse(text: &str) -> Vec<Fixture> {
     text.lines()
         .filter(|line| !line.starts_with('#') && !line.is_empty())
         .map(|line| {

@@ -15,6 +15,8 @@ pub mod stream;
 #[cfg(test)]
 mod fixture_tests;
 #[cfg(test)]
+mod fixture_v2_tests;
+#[cfg(test)]
 mod fuzz_tests;
 
 use crypto::Keyring;

@@ -229,4 +229,18 @@ mod tests {
         let decoded = decode(&Framing::default(), &packet).expect("the outer levels are fine");
         assert_eq!(decoded, Decoded { messages: Vec::new(), malformed: 0, too_large: 1 });
     }
+
+    /// Compressed parts in a compound: each alone keeps to the limit of one, all together would unfold to megabytes, and
+    /// to a power of that with every level.
+    #[test]
+    fn nested_bombs_share_one_limit() {
+        let nonsense = compound(&vec![vec![99]; 200]);
+        let part = compress::compress(&[nonsense, vec![0; 40_000]].concat()).expect("zeros shrink");
+        let packet = compound(&vec![part; 100]);
+        assert!(packet.len() < 65_000, "{}", packet.len());
+        let decoded = decode(&Framing::default(), &packet).expect("the outermost is fine");
+        assert_eq!(decoded.messages, []);
+        // Each piece of nonsense that was unfolded is counted: those of one part were.
+        assert_eq!((decoded.malformed, decoded.too_large), (200, 99));
+    }
 }

@@ -55,8 +55,18 @@ fn tagged(out: &mut Vec<u8>, kind: u8, message: &impl Field) {
     message.encode(out);
 }
 
-/// Frames a message for a stream.
+/// Frames a message that begins a stream.
 pub fn encode(framing: &Framing, message: &StreamMessage, rng: &mut impl Rng) -> Result<Vec<u8>, WireError> {
+    Ok([framing.label_header(), encode_reply(framing, message, rng)?].concat())
+}
+
+/// Frames a message that answers on a stream: the label stands in front of what the dialling side sends, and nowhere
+/// else. Encryption covers it all the same.
+pub fn encode_reply(
+    framing: &Framing,
+    message: &StreamMessage,
+    rng: &mut impl Rng,
+) -> Result<Vec<u8>, WireError> {
     let mut body = message.encode();
     if framing.compress
         && let Some(smaller) = compress::compress(&body)
@@ -72,7 +82,7 @@ pub fn encode(framing: &Framing, message: &StreamMessage, rng: &mut impl Rng) ->
         sealed.extend(ring.seal(&body, &aad, rng)?);
         body = sealed;
     }
-    Ok([framing.label_header(), body].concat())
+    Ok(body)
 }
 
 /// Reads one message from a stream.
@@ -87,9 +97,17 @@ pub struct StreamDecoder {
 }
 
 impl StreamDecoder {
-    /// A decoder at the beginning of a stream.
+    /// A decoder for what the dialling side sends.
     pub fn new(framing: Framing) -> Self {
         Self { framing, buf: Vec::new(), needed: 1, label_done: false, plain: PlainParser::default() }
+    }
+
+    /// A decoder for what the accepting side answers.
+    pub fn for_reply(framing: Framing) -> Self {
+        let mut decoder = Self::new(framing);
+        // It carries no label.
+        decoder.label_done = true;
+        decoder
     }
 
     /// How many bytes wait for the rest of their message.
@@ -318,6 +336,10 @@ mod tests {
                             assert_eq!(read(&framing, &bytes, chunk), Ok(Some(message.clone())));
                         }
                         assert_eq!(read(&framing, &bytes[..bytes.len() - 1], 50), Ok(None), "cut short");
+                        let reply = encode_reply(&framing, message, &mut rng).expect("encodes");
+                        assert_eq!(reply.len() + framing.label_header().len(), bytes.len());
+                        let read = StreamDecoder::for_reply(framing.clone()).push(&reply);
+                        assert_eq!(read, Ok(Some(message.clone())));
                     }
                 }
             }
