@@ -284,13 +284,13 @@ impl Agent {
                 Err(code) => {
                     self.inner.intake.refusals().note_bytes("put", *code, now);
                     verdicts[place] = Verdict::Refused(*code);
-                    self.inner.intake.metrics().fact("put", verdicts[place]);
+                    self.inner.intake.metrics().facts("put", &verdicts[place..=place]);
                 }
                 Ok(fact) => match view.authority().check_direct(fact, now, self.inner.max_value_bytes) {
                     Err(code) => {
                         verdicts[place] = Verdict::Refused(code);
                         self.inner.intake.refusals().note("put", fact, verdicts[place], now);
-                        self.inner.intake.metrics().fact("put", verdicts[place]);
+                        self.inner.intake.metrics().facts("put", &verdicts[place..=place]);
                     }
                     Ok(()) => {
                         places.push(place);

@@ -5,7 +5,6 @@ use crate::frontier::{EntryMeta, Frontier};
 use crate::storage::{Batch, IndexEntry, IndexRow, Reader, Storage, StorageError, Summary, Write};
 use crate::tree::{Leaf, Tree, leaf_digest};
 use crate::view::{View, authority_key};
-use bytes::Bytes;
 use kvgossip_grants::{
     AuthorityChange, Code, EntryFact, Fact, FactId, GrantId, Key, PublicKey, Verdict, Verified,
 };
@@ -139,8 +138,9 @@ impl Replica {
         let mut merge = Merge {
             replica: self,
             reader,
-            writes: Vec::new(),
-            changes: Vec::new(),
+            // An entry takes two: itself, and its row of the index.
+            writes: Vec::with_capacity(2 * facts.len()),
+            changes: Vec::with_capacity(facts.len()),
             fresh: BTreeMap::new(),
             touched: BTreeSet::new(),
         };
@@ -188,10 +188,7 @@ struct Merge<'a> {
 impl Merge<'_> {
     fn take(&mut self, fact: Verified) -> Result<Verdict, StorageError> {
         match fact.fact() {
-            Fact::Entry(entry) => {
-                let entry = entry.clone();
-                Ok(self.take_entry(&entry))
-            }
+            Fact::Entry(entry) => Ok(self.take_entry(entry)),
             _ => self.take_authority(fact),
         }
     }
@@ -218,7 +215,7 @@ impl Merge<'_> {
         if let Some(grant) = meta.grant_id() {
             self.fresh.entry(grant).or_default().insert(entry.key.clone());
         }
-        let record = Bytes::from(Fact::Entry(fact.clone()).to_record());
+        let record = fact.record().clone();
         self.writes.push(Write::PutEntry(entry.key.clone(), id, meta.grant_id(), record));
         kept.push(meta);
         self.replace(&entry.key, &gone, kept, Cause::Written(id));
@@ -226,7 +223,7 @@ impl Merge<'_> {
     }
 
     fn take_authority(&mut self, fact: Verified) -> Result<Verdict, StorageError> {
-        let (id, record) = (fact.fact().id(), Bytes::from(fact.fact().to_record()));
+        let (id, record) = (fact.fact().id(), fact.fact().to_record());
         // Looked at first: changing the set copies its indexes when a view of it is held.
         if self.replica.view.authority.contains(&id) {
             return Ok(Verdict::Moot(Code::Known));

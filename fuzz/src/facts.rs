@@ -2,6 +2,7 @@
 //!
 //! The first byte chooses what the rest is: a record, records one after the other, or a body of each kind.
 
+use bytes::Bytes;
 use crate::Seed;
 use kvgossip_grants::{
     Authority, Body, By, ClusterId, Entry, Fact, Floor, Grant, MAX_VALUE_BYTES, RECORD_HEAD_BYTES,
@@ -31,9 +32,9 @@ fn record(cluster: ClusterId, bytes: &[u8]) {
 }
 
 fn records(cluster: ClusterId, bytes: &[u8]) {
-    let mut rest = bytes;
+    let mut rest = Bytes::copy_from_slice(bytes);
     while !rest.is_empty() {
-        let before = rest;
+        let before = rest.clone();
         let fact = Fact::take_record(cluster, &mut rest);
         let read = &before[..before.len() - rest.len()];
         assert!(!read.is_empty(), "no progress");
@@ -107,7 +108,7 @@ pub fn seeds() -> Vec<Seed> {
     let all: Vec<u8> = samples.iter().flat_map(|(_, fact)| fact.to_record()).collect();
     add("records".into(), 1, &all);
     // An entry with a wrong value spoils only itself.
-    let mut spoiled = samples[7].1.to_record();
+    let mut spoiled = samples[7].1.to_record().to_vec();
     spoiled.extend(samples[10].1.to_record());
     let at = samples[7].1.to_record().len() - 1;
     spoiled[at] ^= 1;

@@ -14,13 +14,18 @@ use crate::id::{ClusterId, FactId};
 use crate::signed::{MAX_SIGNATURE_BYTES, Signed};
 use crate::signing_key::{Signer, SigningKeyError};
 use crate::verdict::Code;
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 /// Bytes of a record beside body, signature and value.
 pub const RECORD_HEAD_BYTES: usize = 1;
 /// The largest fact as bytes.
 pub const MAX_RECORD_BYTES: usize =
     RECORD_HEAD_BYTES + MAX_BODY_BYTES + MAX_SIGNATURE_BYTES + MAX_VALUE_BYTES;
+/// Kinds of records.
+const GRANT: u8 = 1;
+const REVOCATION: u8 = 2;
+const FLOOR: u8 = 3;
+const ENTRY: u8 = 4;
 /// Signatures come in steps of this many bytes.
 const SIGNATURE_UNIT_BYTES: usize = 128;
 
@@ -29,16 +34,16 @@ const SIGNATURE_UNIT_BYTES: usize = 128;
 pub struct EntryFact {
     signed: Signed<Entry>,
     value: Bytes,
+    /// All of it as bytes. `signed` and `value` are parts of it, so that a fact is copied nowhere on its way from a
+    /// peer to the store.
+    record: Bytes,
 }
 
 impl EntryFact {
     /// Joins an entry and its value; refuses a value that is not the signed one.
     pub fn new(signed: Signed<Entry>, value: Bytes) -> Result<Self, Code> {
-        let fits = match signed.body().op {
-            Op::Set { len, hash } => len as usize == value.len() && hash == value_hash(&value),
-            Op::Delete => value.is_empty(),
-        };
-        if fits { Ok(Self { signed, value }) } else { Err(Code::ValueMismatch) }
+        let record = write(ENTRY, &signed, &value);
+        Self::of_parts(signed, value, record)
     }
 
     /// Signs `entry`, whose operation must be that of `value`.
@@ -48,7 +53,17 @@ impl EntryFact {
         value: Bytes,
         signer: &dyn Signer,
     ) -> Result<Self, SigningKeyError> {
-        Ok(Self { signed: Signed::sign(cluster, entry, signer)?, value })
+        let signed = Signed::sign(cluster, entry, signer)?;
+        let record = write(ENTRY, &signed, &value);
+        Ok(Self { signed, value, record })
+    }
+
+    fn of_parts(signed: Signed<Entry>, value: Bytes, record: Bytes) -> Result<Self, Code> {
+        let fits = match signed.body().op {
+            Op::Set { len, hash } => len as usize == value.len() && hash == value_hash(&value),
+            Op::Delete => value.is_empty(),
+        };
+        if fits { Ok(Self { signed, value, record }) } else { Err(Code::ValueMismatch) }
     }
 
     /// The signed body.
@@ -72,6 +87,11 @@ impl EntryFact {
     /// The entry's id.
     pub fn id(&self) -> FactId {
         self.signed.id()
+    }
+
+    /// All of it as bytes.
+    pub fn record(&self) -> &Bytes {
+        &self.record
     }
 }
 
@@ -115,22 +135,22 @@ impl Fact {
     }
 
     /// The whole fact as bytes.
-    pub fn to_record(&self) -> Vec<u8> {
+    pub fn to_record(&self) -> Bytes {
         match self {
-            Self::Grant(fact) => write(1, fact, &[]),
-            Self::Revocation(fact) => write(2, fact, &[]),
-            Self::Floor(fact) => write(3, fact, &[]),
-            Self::Entry(fact) => write(4, &fact.signed, &fact.value),
+            Self::Grant(fact) => write(GRANT, fact, &[]),
+            Self::Revocation(fact) => write(REVOCATION, fact, &[]),
+            Self::Floor(fact) => write(FLOOR, fact, &[]),
+            Self::Entry(fact) => fact.record().clone(),
         }
     }
 
     /// Bytes of body, signature and value together: what a fact weighs without any framing.
     pub fn payload_len(&self) -> usize {
         match self {
-            Self::Grant(fact) => fact.bytes().len() + fact.signature().len(),
-            Self::Revocation(fact) => fact.bytes().len() + fact.signature().len(),
-            Self::Floor(fact) => fact.bytes().len() + fact.signature().len(),
-            Self::Entry(fact) => fact.signed.bytes().len() + fact.signed.signature().len() + fact.value.len(),
+            Self::Grant(fact) => fact.signature_and_body().len(),
+            Self::Revocation(fact) => fact.signature_and_body().len(),
+            Self::Floor(fact) => fact.signature_and_body().len(),
+            Self::Entry(fact) => fact.record.len() - RECORD_HEAD_BYTES,
         }
     }
 
@@ -140,58 +160,64 @@ impl Fact {
         if record.len() > MAX_RECORD_BYTES {
             return Err(Code::TooLarge);
         }
-        let mut rest = record;
+        let mut rest = Bytes::copy_from_slice(record);
         let fact = Self::take_record(cluster, &mut rest)?;
         if rest.is_empty() { Ok(fact) } else { Err(Code::Malformed) }
     }
 
     /// The same for the first of several records; takes it off `records`. Where an unreadable record ends cannot
     /// be known: then all are taken off.
-    pub fn take_record(cluster: ClusterId, records: &mut &[u8]) -> Result<Self, Code> {
-        let (fact, rest) = read(cluster, std::mem::take(records)).ok_or(Code::Malformed)?;
-        *records = rest;
+    ///
+    /// An entry shares the bytes of `records`, and holds on to all of them; any other fact, which may be kept for
+    /// long, has a copy of its own.
+    pub fn take_record(cluster: ClusterId, records: &mut Bytes) -> Result<Self, Code> {
+        let (fact, len) = read(cluster, records).ok_or_else(|| {
+            records.clear();
+            Code::Malformed
+        })?;
+        records.advance(len);
         fact
     }
 }
 
-/// Reads a record and gives what follows it. The fact is an error if the value is not the signed one.
-fn read(cluster: ClusterId, record: &[u8]) -> Option<(Result<Fact, Code>, &[u8])> {
-    let (&head, rest) = record.split_first()?;
-    let (signature, rest) = rest.split_at_checked(usize::from(head >> 4) * SIGNATURE_UNIT_BYTES)?;
+/// Reads a record and gives how long it is. The fact is an error if the value is not the signed one.
+fn read(cluster: ClusterId, records: &Bytes) -> Option<(Result<Fact, Code>, usize)> {
+    let head = *records.first()?;
+    let signature_len = usize::from(head >> 4) * SIGNATURE_UNIT_BYTES;
     match head & 0xf {
-        1 => authority(cluster, rest, signature, Fact::Grant),
-        2 => authority(cluster, rest, signature, Fact::Revocation),
-        3 => authority(cluster, rest, signature, Fact::Floor),
-        4 => {
-            let (signed, rest) = Signed::<Entry>::parse_front(cluster, rest, signature)?;
+        GRANT => authority(cluster, records, signature_len, Fact::Grant),
+        REVOCATION => authority(cluster, records, signature_len, Fact::Revocation),
+        FLOOR => authority(cluster, records, signature_len, Fact::Floor),
+        ENTRY => {
+            let rest = records.slice(RECORD_HEAD_BYTES..);
+            let signed = Signed::<Entry>::parse_front(cluster, &rest, signature_len)?;
+            let value_at = RECORD_HEAD_BYTES + signed.signature_and_body().len();
             let len = match signed.body().op {
                 Op::Set { len, .. } => usize::try_from(len).ok()?,
                 Op::Delete => 0,
             };
-            let (value, rest) = rest.split_at_checked(len)?;
-            Some((EntryFact::new(signed, Bytes::copy_from_slice(value)).map(Fact::Entry), rest))
+            let end = value_at.checked_add(len).filter(|end| *end <= records.len())?;
+            let fact = EntryFact::of_parts(signed, records.slice(value_at..end), records.slice(..end));
+            Some((fact.map(Fact::Entry), end))
         }
         _ => None,
     }
 }
 
-fn authority<'a, B: Body>(
+fn authority<B: Body>(
     cluster: ClusterId,
-    bytes: &'a [u8],
-    signature: &[u8],
+    records: &Bytes,
+    signature_len: usize,
     wrap: impl FnOnce(Signed<B>) -> Fact,
-) -> Option<(Result<Fact, Code>, &'a [u8])> {
-    let (signed, rest) = Signed::parse_front(cluster, bytes, signature)?;
-    Some((Ok(wrap(signed)), rest))
+) -> Option<(Result<Fact, Code>, usize)> {
+    let rest = records.slice(RECORD_HEAD_BYTES..);
+    let signed = Signed::parse_front(cluster, &rest, signature_len)?.into_owned();
+    let len = RECORD_HEAD_BYTES + signed.signature_and_body().len();
+    Some((Ok(wrap(signed)), len))
 }
 
-fn write<B: Body>(kind: u8, signed: &Signed<B>, value: &[u8]) -> Vec<u8> {
-    let (body, signature) = (signed.bytes(), signed.signature());
-    let mut record = Vec::with_capacity(RECORD_HEAD_BYTES + body.len() + signature.len() + value.len());
+fn write<B: Body>(kind: u8, signed: &Signed<B>, value: &[u8]) -> Bytes {
     // At most 4 units: keys have at most 4096 bits.
-    record.push((signature.len() / SIGNATURE_UNIT_BYTES) as u8 * 16 + kind);
-    record.extend_from_slice(signature);
-    record.extend_from_slice(body);
-    record.extend_from_slice(value);
-    record
+    let head = (signed.signature().len() / SIGNATURE_UNIT_BYTES) as u8 * 16 + kind;
+    [&[head], &signed.signature_and_body()[..], value].concat().into()
 }

@@ -12,39 +12,49 @@ pub const MAX_SIGNATURE_BYTES: usize = 512;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signed<B> {
     body: B,
+    /// Signature and body in one piece, as in a record. Clones share it.
     bytes: Bytes,
-    signature: Bytes,
+    signature_len: usize,
     id: FactId,
 }
 
 impl<B: Body> Signed<B> {
     /// Signs `body` for `cluster`.
     pub fn sign(cluster: ClusterId, body: B, signer: &dyn Signer) -> Result<Self, SigningKeyError> {
-        let bytes = body.encode();
-        let signature = signer.sign(&preimage(B::TAG, cluster, &bytes))?;
-        let id = fact_id(B::TAG, cluster, &bytes);
-        Ok(Self { body, bytes: bytes.into(), signature: signature.into(), id })
+        let encoded = body.encode();
+        let signature = signer.sign(&preimage(B::TAG, cluster, &encoded))?;
+        let id = fact_id(B::TAG, cluster, &encoded);
+        let bytes = [&signature[..], &encoded].concat().into();
+        Ok(Self { body, bytes, signature_len: signature.len(), id })
     }
 
     /// Reads canonical bytes and a signature of a possible length; checks no signature.
     pub fn parse(cluster: ClusterId, bytes: &[u8], signature: &[u8]) -> Option<Self> {
-        Self::parse_front(cluster, bytes, signature).filter(|(_, rest)| rest.is_empty()).map(|(this, _)| this)
+        let whole = Bytes::from([signature, bytes].concat());
+        Self::parse_front(cluster, &whole, signature.len()).filter(|this| this.bytes.len() == whole.len())
     }
 
-    /// The same for canonical bytes that others follow; gives those, too.
-    pub fn parse_front<'a>(
-        cluster: ClusterId,
-        bytes: &'a [u8],
-        signature: &[u8],
-    ) -> Option<(Self, &'a [u8])> {
-        if !matches!(signature.len(), 256 | 384 | 512) {
+    /// Reads a signature of `signature_len` bytes and the canonical bytes after it from the front of `bytes`, whatever
+    /// follows them. What is read is shared with `bytes`, not copied.
+    pub(crate) fn parse_front(cluster: ClusterId, bytes: &Bytes, signature_len: usize) -> Option<Self> {
+        if !matches!(signature_len, 256 | 384 | 512) {
             return None;
         }
-        let (body, rest) = B::decode_front(cluster, bytes)?;
-        let bytes = bytes.get(..bytes.len() - rest.len())?;
-        let id = fact_id(B::TAG, cluster, bytes);
-        let (bytes, signature) = (Bytes::copy_from_slice(bytes), Bytes::copy_from_slice(signature));
-        Some((Self { body, bytes, signature, id }, rest))
+        let (_, after) = bytes.split_at_checked(signature_len)?;
+        let (body, rest) = B::decode_front(cluster, after)?;
+        let end = bytes.len() - rest.len();
+        let id = fact_id(B::TAG, cluster, bytes.get(signature_len..end)?);
+        Some(Self { body, bytes: bytes.slice(..end), signature_len, id })
+    }
+
+    /// The same in memory of its own.
+    pub(crate) fn into_owned(self) -> Self {
+        Self { bytes: Bytes::copy_from_slice(&self.bytes), ..self }
+    }
+
+    /// Signature and canonical bytes, as they stand in a record.
+    pub(crate) fn signature_and_body(&self) -> &Bytes {
+        &self.bytes
     }
 
     /// What it says.
@@ -54,12 +64,17 @@ impl<B: Body> Signed<B> {
 
     /// The canonical bytes of the body.
     pub fn bytes(&self) -> &[u8] {
-        &self.bytes
+        self.bytes.get(self.signature_len..).unwrap_or_default()
     }
 
     /// The signature, 256, 384 or 512 bytes.
     pub fn signature(&self) -> &[u8] {
-        &self.signature
+        self.bytes.get(..self.signature_len).unwrap_or_default()
+    }
+
+    /// The signature, sharing the bytes of the fact.
+    pub(crate) fn shared_signature(&self) -> Bytes {
+        self.bytes.slice(..self.signature_len)
     }
 
     /// BLAKE3 of what the signature covers.
@@ -69,7 +84,7 @@ impl<B: Body> Signed<B> {
 
     /// What the signature covers: tag ‖ cluster id ‖ body.
     pub fn preimage(&self, cluster: ClusterId) -> Vec<u8> {
-        preimage(B::TAG, cluster, &self.bytes)
+        preimage(B::TAG, cluster, self.bytes())
     }
 }
 

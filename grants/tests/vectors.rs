@@ -102,9 +102,9 @@ fn refused(cast: &Cast) -> Vec<(&'static str, Vec<u8>, Code)> {
     records.extend([
         ("kind", signed(5, "floor", &floor), Code::Malformed),
         ("short-signature", record_by_hand(3, &floor, &[0; 128], b""), Code::Malformed),
-        ("behind-a-floor", [record("floor"), vec![0]].concat(), Code::Malformed),
+        ("behind-a-floor", [&record("floor")[..], &[0]].concat(), Code::Malformed),
         ("behind-a-value", [&set[..], &[0]].concat(), Code::Malformed),
-        ("behind-a-delete", [record("entry-delete"), vec![0]].concat(), Code::Malformed),
+        ("behind-a-delete", [&record("entry-delete")[..], &[0]].concat(), Code::Malformed),
         ("cut-value", but_last.to_vec(), Code::Malformed),
         ("other-value", [but_last, &[last ^ 1]].concat(), Code::ValueMismatch),
     ]);
@@ -297,7 +297,7 @@ fn every_fact_is_read_back_and_judged() {
         let record = fact.to_record();
         assert_eq!(Fact::from_record(cast.cluster(), &record), Ok(fact.clone()), "{name}");
         for at in [record.len() / 3, record.len() - 1] {
-            let mut damaged = record.clone();
+            let mut damaged = record.to_vec();
             damaged[at] ^= 1;
             let read = Fact::from_record(cast.cluster(), &damaged);
             assert!(read.is_err() || judge(read.unwrap()).is_err(), "{name}: byte {at}");

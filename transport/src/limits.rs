@@ -14,7 +14,9 @@ pub const MAX_JUDGED_FACTS: usize = 4_096;
 /// Bytes of frames whose facts may be with the verifier at once.
 pub const MAX_JUDGED_BYTES: usize = 8 << 20;
 /// Facts that are handed to the verifier together.
-pub const JUDGE_BATCH: usize = 256;
+pub const JUDGE_BATCH: usize = 512;
+/// A batch for the verifier is closed when its facts have this many bytes.
+pub const JUDGE_BATCH_BYTES: usize = 1 << 20;
 
 /// Bidirectional streams a peer may have open at once.
 pub const MAX_BIDI_STREAMS: u32 = 8;

@@ -6,7 +6,7 @@
 use crate::admission::Access;
 use crate::code::Code;
 use crate::error::TransportError;
-use crate::limits::{JUDGE_BATCH, MAX_JUDGED_BYTES, MAX_JUDGED_FACTS, WRITE_AHEAD};
+use crate::limits::{JUDGE_BATCH, JUDGE_BATCH_BYTES, MAX_JUDGED_BYTES, MAX_JUDGED_FACTS, WRITE_AHEAD};
 use crate::stream::{SessionStream, StreamBytes};
 use bytes::Bytes;
 use kvgossip_engine::session::{Config, Differences, Outcome, Role, Session, SessionError, Tally, Ticket};
@@ -123,13 +123,29 @@ async fn drive<H: SessionHost>(
     began: Instant,
 ) -> (SessionReport, Option<Differences>) {
     let jobs = JoinSet::new();
-    let mut driver = Driver { stream, session, host, jobs, judged_facts: 0, judged_bytes: 0, greeted: false };
+    let gathered = Gathered::default();
+    let mut driver =
+        Driver { stream, session, host, jobs, gathered, judged_facts: 0, judged_bytes: 0, greeted: false };
     let result = driver.run().await;
     let (tally, agreed) = (driver.session.tally(), driver.session.agreed_root());
     let differences = driver.session.differences().cloned();
     let (result, bytes) = end(driver.stream, result).await;
     let compared = differences.is_some();
     (SessionReport { result, agreed, compared, tally, bytes, time: began.elapsed() }, differences)
+}
+
+/// Received facts that wait for company.
+#[derive(Default)]
+struct Gathered {
+    tickets: Vec<Ticket>,
+    facts: Vec<Fact>,
+    bytes: usize,
+}
+
+impl Gathered {
+    fn is_full(&self) -> bool {
+        self.facts.len() >= JUDGE_BATCH || self.bytes >= JUDGE_BATCH_BYTES
+    }
 }
 
 /// Facts on their way through the host.
@@ -144,6 +160,8 @@ struct Driver<H> {
     session: Session,
     host: Arc<H>,
     jobs: JoinSet<Judged>,
+    gathered: Gathered,
+    /// Gathered, or with the host.
     judged_facts: usize,
     judged_bytes: usize,
     /// The peer's hello has been read.
@@ -203,20 +221,23 @@ impl<H: SessionHost> Driver<H> {
         }
     }
 
-    /// Hands one batch of received facts to the host.
+    /// Hands one batch of received facts to the host. While the host has others and more arrive, a batch waits until
+    /// it is full: every batch costs the host a commit with its flush.
     fn offer(&mut self) -> bool {
-        let (mut tickets, mut facts, mut bytes) = (Vec::new(), Vec::new(), 0);
-        while tickets.len() < JUDGE_BATCH {
+        while !self.gathered.is_full() {
             let Some((ticket, fact)) = self.session.poll_offer() else { break };
-            bytes += fact.payload_len();
-            tickets.push(ticket);
-            facts.push(fact);
+            let bytes = fact.payload_len();
+            self.judged_facts += 1;
+            self.judged_bytes += bytes;
+            self.gathered.bytes += bytes;
+            self.gathered.tickets.push(ticket);
+            self.gathered.facts.push(fact);
         }
-        if facts.is_empty() {
+        let more_may_join = !self.jobs.is_empty() && self.session.is_waiting_for_peer();
+        if self.gathered.facts.is_empty() || (more_may_join && !self.gathered.is_full()) {
             return false;
         }
-        self.judged_facts += facts.len();
-        self.judged_bytes += bytes;
+        let Gathered { tickets, facts, bytes } = std::mem::take(&mut self.gathered);
         let host = Arc::clone(&self.host);
         self.jobs.spawn(async move { Judged { tickets, verdicts: host.judge(facts).await, bytes } });
         true

@@ -216,10 +216,15 @@ impl Metrics {
         self.0.commit.clone()
     }
 
-    pub(crate) fn fact(&self, from: &str, verdict: Verdict) {
+    pub(crate) fn facts(&self, from: &str, verdicts: &[Verdict]) {
         let source = if from == "put" { "put" } else { "peer" };
-        let code = verdict.code().map_or("", kvgossip_grants::Code::as_str);
-        self.0.facts.get_or_create(&Fact { source, verdict: verdict.as_str(), code }).inc();
+        // Nearly always all are of one kind.
+        for same in verdicts.chunk_by(|a, b| a == b) {
+            let (Some(verdict), count) = (same.first(), same.len()) else { continue };
+            let code = verdict.code().map_or("", kvgossip_grants::Code::as_str);
+            let fact = Fact { source, verdict: verdict.as_str(), code };
+            self.0.facts.get_or_create(&fact).inc_by(count as u64);
+        }
     }
 
     pub(crate) fn session(&self, report: &SyncReport) {

@@ -6,6 +6,10 @@ use kvgossip_benches::rates::{Rates, fresh, puts};
 use std::io::Write;
 use std::path::PathBuf;
 
+/// As in the program.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Measures agents with stores on the disk, in turns with the bare operation, and prints each turn.
 #[derive(Debug, Parser)]
 #[command(name = "rates")]

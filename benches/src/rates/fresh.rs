@@ -37,7 +37,12 @@ pub fn fresh(dir: &Path, turns: usize, count: usize) -> Result<Rates> {
         let messages = messages(&rig, &facts);
         let bare = measured(count, || verify(&rig, &messages))?;
         let place = tempfile::tempdir_in(dir)?;
-        let agent = measured(count, || runtime.block_on(take(&rig, &full, place.path())))?;
+        let mut fresh = None;
+        let agent = measured(count, || {
+            fresh = Some(runtime.block_on(take(&rig, &full, place.path()))?);
+            Ok(())
+        })?;
+        runtime.block_on(async { if let Some(fresh) = fresh { fresh.stop().await } });
         done.push(Turn { bare, agent });
     }
     runtime.block_on(full.stop());
@@ -45,7 +50,7 @@ pub fn fresh(dir: &Path, turns: usize, count: usize) -> Result<Rates> {
 }
 
 /// From the start of an empty agent to the state of the other.
-async fn take(rig: &Rig, full: &Agent, dir: &Path) -> Result<()> {
+async fn take(rig: &Rig, full: &Agent, dir: &Path) -> Result<Agent> {
     let peer = PeerTarget { address: full.peers().address(), id: Some(full.peers().id()) };
     let began = Instant::now();
     let fresh = rig.agent(1, dir, |config| config.peers = vec![peer]).await?;
@@ -54,8 +59,7 @@ async fn take(rig: &Rig, full: &Agent, dir: &Path) -> Result<()> {
         ensure!(began.elapsed() < GIVE_UP, "it does not come to an end");
         tokio::time::timeout(GIVE_UP, batches.changed()).await??;
     }
-    fresh.stop().await;
-    Ok(())
+    Ok(fresh)
 }
 
 /// What was signed, and the signature.

@@ -91,7 +91,7 @@ impl Session {
             return Ok(None);
         }
         Ok(match leaf {
-            Leaf::Authority(id) => view.authority().fact(id).map(|fact| fact.to_record().into()),
+            Leaf::Authority(id) => view.authority().fact(id).map(|fact| fact.to_record()),
             Leaf::Entry(key, meta) => {
                 let stands = view.frontier(key).is_some_and(|frontier| frontier.contains(&meta.id));
                 if stands { reader.entry(key, &meta.id)? } else { None }
@@ -100,7 +100,7 @@ impl Session {
     }
 
     /// Takes the facts of a received frame.
-    pub(super) fn handle_facts(&mut self, mut records: &[u8]) -> Result<(), SessionError> {
+    pub(super) fn handle_facts(&mut self, mut records: Bytes) -> Result<(), SessionError> {
         let takes_facts = self.config.takes_facts && !self.compares();
         let traffic = &mut self.tally.received;
         let frame_len = records.len() + 1;

@@ -168,7 +168,7 @@ impl Session {
         match kind {
             kind::HELLO => self.handle_hello(content, view),
             kind::PARTS..=kind::CLAIMS => self.keep_for_answer(frame),
-            kind::FACTS => self.handle_facts(content),
+            kind::FACTS => self.handle_facts(frame.slice(1..)),
             kind::NAMES => self.handle_names(content),
             kind::FINAL => self.handle_final(content, view),
             kind::END => self.handle_end(content),

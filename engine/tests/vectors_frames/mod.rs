@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
 use super::support::{key, shown};
+use bytes::Bytes;
 use kvgossip_grants::{Fact, Signer};
 use std::fmt::Write;
 
@@ -49,7 +50,7 @@ pub(crate) struct Transcript {
 
 /// The records of a frame. Where one ends only its body knows, so they are cut with the help of the crate.
 fn facts(input: Input<'_>) -> Vec<String> {
-    let mut records = input.0;
+    let mut records = Bytes::copy_from_slice(input.0);
     let mut words = Vec::new();
     while !records.is_empty() {
         let (head, before) = (records[0], records.len());

@@ -114,7 +114,7 @@ impl Authority {
         Proof {
             key: key.clone(),
             message: signed.preimage(self.cluster),
-            signature: bytes::Bytes::copy_from_slice(signed.signature()),
+            signature: signed.shared_signature(),
         }
     }
 

@@ -294,7 +294,7 @@ fn records_round_trip_and_have_one_spelling() {
         let record = fact.to_record();
         assert_eq!(Fact::from_record(world.authority.cluster(), &record), Ok(fact.clone()));
         for index in 0..record.len() {
-            let mut other = record.clone();
+            let mut other = record.to_vec();
             other[index] ^= 0x81;
             let read = Fact::from_record(world.authority.cluster(), &other);
             assert_ne!(read, Ok(fact.clone()));
@@ -314,10 +314,10 @@ fn records_follow_one_another_and_a_wrong_value_spoils_only_its_own() {
     let grant = world.grant(0, 1, "/a/**", None);
     let (first, last) = (world.entry(0, "/a/b", 200, None), world.revoke(&grant, By::Grantee, 1));
     let (first_record, last_record) = (first.to_record(), last.to_record());
-    let mut spoiled = first_record.clone();
+    let mut spoiled = first_record.to_vec();
     *spoiled.last_mut().expect("a value") ^= 1;
     let all = [&first_record[..], &spoiled, &last_record, b"no record", &first_record].concat();
-    let mut rest = &all[..];
+    let mut rest = Bytes::from(all);
     assert_eq!(Fact::take_record(cluster, &mut rest), Ok(first));
     assert_eq!(Fact::take_record(cluster, &mut rest), Err(Code::ValueMismatch));
     assert_eq!(Fact::take_record(cluster, &mut rest), Ok(last));
