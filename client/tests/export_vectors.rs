@@ -29,7 +29,7 @@ const WHOLE_FACTS: [&str; 6] =
 
 fn records(cast: &Cast, names: &[&str]) -> Vec<Vec<u8>> {
     let facts = facts(cast);
-    names.iter().map(|name| fact(&facts, name).to_record()).collect()
+    names.iter().map(|name| fact(&facts, name).to_record().to_vec()).collect()
 }
 
 fn written(cast: &Cast, records: &[Vec<u8>]) -> Vec<u8> {

@@ -2,8 +2,8 @@
 //!
 //! The first byte chooses what the rest is: a record, records one after the other, or a body of each kind.
 
-use bytes::Bytes;
 use crate::Seed;
+use bytes::Bytes;
 use kvgossip_grants::{
     Authority, Body, By, ClusterId, Entry, Fact, Floor, Grant, MAX_VALUE_BYTES, RECORD_HEAD_BYTES,
     Revocation, RsaVerifier, Signed, Timestamp,

@@ -18,6 +18,14 @@ pub async fn send(stream: &mut TcpStream, bytes: &[u8]) {
     let _ = stream.write_all(bytes).await;
 }
 
+/// Reads what comes up to the end of a line, which must be the first.
+pub async fn until_line(stream: &mut TcpStream, line: &str) {
+    let mut bytes = vec![0; line.len() + 2];
+    let read = timeout(PATIENCE, stream.read_exact(&mut bytes)).await;
+    read.expect("the agent answers").expect("the connection stays");
+    assert_eq!(String::from_utf8_lossy(&bytes), format!("{line}\r\n"));
+}
+
 /// All that comes until the agent closes.
 pub async fn until_closed(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();

@@ -42,7 +42,11 @@ pub fn fresh(dir: &Path, turns: usize, count: usize) -> Result<Rates> {
             fresh = Some(runtime.block_on(take(&rig, &full, place.path()))?);
             Ok(())
         })?;
-        runtime.block_on(async { if let Some(fresh) = fresh { fresh.stop().await } });
+        runtime.block_on(async {
+            if let Some(fresh) = fresh {
+                fresh.stop().await
+            }
+        });
         done.push(Turn { bare, agent });
     }
     runtime.block_on(full.stop());

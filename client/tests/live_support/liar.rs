@@ -88,7 +88,7 @@ pub fn forgeries(key: &str) -> Vec<(&'static str, String, String)> {
     let authority = authority_event(&[Fact::Grant(grant.clone())]);
     let unknown = common_grant();
     let told = |fact: &Fact, spoil: bool| {
-        let mut record = fact.to_record();
+        let mut record = fact.to_record().to_vec();
         if spoil {
             record[9] ^= 1;
         }
