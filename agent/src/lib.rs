@@ -23,5 +23,5 @@ pub use agent::Agent;
 pub use clock::now;
 pub use config::{Config, ParsePeerError, PeerTarget};
 pub use error::{StartError, WriteError};
-pub use opening::{Opened, Recovery, open_store};
+pub use opening::{Opened, Recovery, guard_engine, open_store};
 pub use refusals::{MAX_REFUSALS, Refusals};

@@ -4,6 +4,9 @@ use kvgossip_engine::{FjallStorage, Replica, StorageError};
 use kvgossip_grants::PublicKey;
 use std::path::{Path, PathBuf};
 
+/// How much of the engine's own words is repeated.
+const MAX_REASON_CHARS: usize = 200;
+
 /// What may be done with a store that is not as it was left. Nothing, unless an operator says so: either way,
 /// writes that had not reached a peer are lost.
 #[derive(Clone, Copy, Debug, Default)]
@@ -30,7 +33,7 @@ pub struct Opened {
 /// # Errors
 /// Those of [`FjallStorage::open`] and [`Replica::load`] that `recovery` does not cover.
 pub fn open_store(dir: &Path, root: &PublicKey, recovery: Recovery) -> Result<Opened, StorageError> {
-    let refused = match load(dir, root, recovery.accept_rollback) {
+    let refused = match guard_engine(|| load(dir, root, recovery.accept_rollback)) {
         Ok((replica, storage)) => return Ok(Opened { replica, storage, moved_aside: None }),
         Err(error) => error,
     };
@@ -45,6 +48,21 @@ pub fn open_store(dir: &Path, root: &PublicKey, recovery: Recovery) -> Result<Op
     }
     let (replica, storage) = load(dir, root, false)?;
     Ok(Opened { replica, storage, moved_aside })
+}
+
+/// The engine asserts what it reads in some of its files, and panics where that does not hold: such a store is damaged,
+/// and can be moved aside like any other.
+///
+/// # Errors
+/// Those of `open`, and [`StorageError::Damaged`] with the panic's words.
+pub fn guard_engine<T>(open: impl FnOnce() -> Result<T, StorageError>) -> Result<T, StorageError> {
+    // What the closure holds is dropped with it: nothing half-made is seen afterwards.
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(open)).unwrap_or_else(|panic| {
+        let why = panic.downcast_ref::<String>().map(String::as_str);
+        let why = why.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given");
+        let why: String = why.chars().take(MAX_REASON_CHARS).collect();
+        Err(StorageError::Damaged(format!("its engine cannot read it: {why}")))
+    })
 }
 
 fn load(

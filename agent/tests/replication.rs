@@ -2,9 +2,11 @@
 
 mod common;
 
+use bytes::Bytes;
 use common::*;
 use kvgossip_agent::now;
-use kvgossip_grants::{By, Code, Fact, Revocation, Signer, Verdict};
+use kvgossip_engine::session::MAX_NAMED;
+use kvgossip_grants::{By, Code, Entry, EntryFact, Fact, Op, Revocation, Signer, Verdict, Verified};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_reaches_a_peer_and_a_revocation_takes_it_back() {
@@ -175,6 +177,42 @@ async fn a_diff_names_what_each_lacks_and_moves_nothing() {
     assert_eq!(found.flights, 2);
     a.stop().await;
     b.stop().await;
+}
+
+/// Puts zeros where a signature belongs: a comparison does not look at signatures.
+struct Unsigned;
+
+impl Signer for Unsigned {
+    fn public(&self) -> &kvgossip_grants::PublicKey {
+        root().public()
+    }
+
+    fn sign(&self, _: &[u8]) -> Result<Vec<u8>, kvgossip_grants::SigningKeyError> {
+        Ok(vec![0; self.public().signature_len()])
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_diff_of_more_than_can_be_named_says_so() {
+    let unsigned = |number: usize| {
+        let (key, op) = (format!("/n/{number:05}").parse().expect("a key"), Op::set(b"value"));
+        let entry = Entry { key, timestamp: now(), op, signer: root().public().entity(), grant: None };
+        let fact = EntryFact::sign(cluster(), entry, Bytes::from_static(b"value"), &Unsigned);
+        Verified::from_own_store(Fact::Entry(fact.expect("zeros")))
+    };
+    for full_is_asked in [true, false] {
+        let (a, b) = (start(config(0)).await, start(config(1)).await);
+        let full = if full_is_asked { &a } else { &b };
+        full.store().commit((0..MAX_NAMED + 10).map(unsigned).collect()).await.expect("a store");
+        let address = b.peers().address().to_string();
+        let found =
+            a.peers().diff_with(&address, kvgossip_grants::PathPrefix::root()).await.expect("a comparison");
+        let named = if full_is_asked { (MAX_NAMED, 0) } else { (0, MAX_NAMED) };
+        assert_eq!((found.here.len(), found.there.len()), named);
+        assert!(found.truncated && !found.equal, "asked at the full one: {full_is_asked}");
+        a.stop().await;
+        b.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

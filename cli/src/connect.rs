@@ -101,7 +101,8 @@ impl AgentArgs {
         self.timeout.unwrap_or(default)
     }
 
-    fn endpoint(&self) -> Result<Endpoint> {
+    /// Where the agent that is meant is looked for first.
+    pub(crate) fn endpoint(&self) -> Result<Endpoint> {
         let socket = |dir: PathBuf| Endpoint::Unix(dir.join(SOCKET_NAME));
         if let Some(endpoint) = &self.agent {
             return Ok(endpoint.clone());
@@ -126,12 +127,17 @@ pub(crate) fn converse<T>(client: &AgentClient, talk: impl Future<Output = Resul
 }
 
 /// Waits for one answer; says so if it takes more than a second.
-async fn patiently<T>(client: &AgentClient, answer: impl Future<Output = Result<T>>) -> Result<T> {
+async fn patiently<T>(client: &AgentClient, answer: impl Future<Output = T>) -> T {
+    say_if_slow(client.endpoint(), answer).await
+}
+
+/// The same for whoever keeps asking: what an agent that does not answer looks like from outside.
+pub(crate) async fn say_if_slow<T>(endpoint: &Endpoint, answer: impl Future<Output = T>) -> T {
     tokio::pin!(answer);
     match tokio::time::timeout(SILENCE, &mut answer).await {
         Ok(done) => done,
         Err(_) => {
-            say(&format!("waiting for the agent at {}…", client.endpoint()));
+            say(&format!("waiting for the agent at {endpoint}…"));
             answer.await
         }
     }

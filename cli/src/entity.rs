@@ -5,9 +5,9 @@ use crate::files;
 use crate::ids::{IdPrefix, id_prefix};
 use crate::sign::unexpected;
 use kvgossip_client::AgentClient;
-use kvgossip_grants::EntityId;
+use kvgossip_grants::{EntityId, PublicKey};
 use std::convert::Infallible;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// An entity as the command line names it.
 #[derive(Clone, Debug)]
@@ -23,11 +23,20 @@ pub(crate) fn who(text: &str) -> Result<Who, Infallible> {
     Ok(id_prefix(text).map_or_else(|_| Who::File(text.into()), Who::Id))
 }
 
+/// The key of a file; where there is none, an id may have been meant.
+fn key_of(path: &Path) -> Result<PublicKey> {
+    files::public_key(path).map_err(|failure| match path.exists() {
+        true => failure,
+        false => failure
+            .note("an entity is named by its id, 8 digits or more of it, or by a PEM file with its key"),
+    })
+}
+
 impl Who {
     /// The whole id. A part of one is looked up among the entities that the agent knows of.
     pub(crate) async fn resolve(&self, client: &AgentClient) -> Result<EntityId> {
         let prefix = match self {
-            Self::File(path) => return Ok(files::public_key(path)?.entity()),
+            Self::File(path) => return Ok(key_of(path)?.entity()),
             Self::Id(prefix) => prefix,
         };
         if let Ok(id) = prefix.as_str().parse() {

@@ -149,6 +149,15 @@ impl Told {
     }
 }
 
+/// Runs work whose panics are caught within, and told as errors: the usual words about them would only confuse.
+pub(crate) fn without_words_on_panic<T>(work: impl FnOnce() -> T) -> T {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let done = work();
+    std::panic::set_hook(usual);
+    done
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

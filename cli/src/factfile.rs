@@ -97,6 +97,17 @@ impl FactFile {
         Ok(Self { path: path.to_owned(), file, cluster, reader, number: 0 })
     }
 
+    /// The cluster that a file says it is of: an export does. What can be read only once is left alone.
+    pub(crate) fn cluster_named(path: &Path) -> Result<Option<ClusterId>> {
+        if files::is_dash(path) || !path.metadata().is_ok_and(|found| found.is_file()) {
+            return Ok(None);
+        }
+        match Reader::begin(path, &open_seekable(path)?)? {
+            Reader::Export(export) => Ok(Some(export.cluster())),
+            Reader::Lines(_) => Ok(None),
+        }
+    }
+
     /// Begins again.
     pub(crate) fn rewind(&mut self) -> Result<()> {
         self.reader = Reader::new(&self.path, &self.file, self.cluster)?;
@@ -135,7 +146,8 @@ impl FactFile {
 }
 
 impl Reader {
-    fn new(path: &Path, file: &File, cluster: ClusterId) -> Result<Self> {
+    /// Reads from the beginning, whatever cluster it is of.
+    fn begin(path: &Path, file: &File) -> Result<Self> {
         let unreadable = |error: io::Error| unreadable(path, &error);
         let mut file = file.try_clone().map_err(unreadable)?;
         file.rewind().map_err(unreadable)?;
@@ -147,16 +159,23 @@ impl Reader {
             return Ok(Self::Lines(reader));
         }
         let export = ExportReader::new(reader).map_err(|error| export_failure(path, &error))?;
-        if export.cluster() != cluster {
-            let text = format!(
-                "{} has facts of cluster {}, not of {}: nothing was taken from it",
-                files::name(path),
-                export.cluster().short(),
-                cluster.short()
-            );
-            return Err(Failure::new(codes::CLUSTER_MISMATCH, text));
-        }
         Ok(Self::Export(Box::new(export)))
+    }
+
+    fn new(path: &Path, file: &File, cluster: ClusterId) -> Result<Self> {
+        let reader = Self::begin(path, file)?;
+        match &reader {
+            Self::Export(export) if export.cluster() != cluster => {
+                let text = format!(
+                    "{} has facts of cluster {}, not of {}: nothing was taken from it",
+                    files::name(path),
+                    export.cluster().short(),
+                    cluster.short()
+                );
+                Err(Failure::new(codes::CLUSTER_MISMATCH, text))
+            }
+            _ => Ok(reader),
+        }
     }
 }
 

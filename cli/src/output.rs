@@ -50,6 +50,11 @@ pub(crate) fn json_rows(rows: &[impl Serialize]) -> Result<()> {
     written.map_err(|error| Failure::output(&error))
 }
 
+/// A number and what it counts.
+pub(crate) fn counted(count: u64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
 /// Says how many of `count` things were not listed.
 pub(crate) fn more(count: u64, what: &str, format: Format) -> Result<()> {
     match format {

@@ -2,6 +2,7 @@
 
 use crate::codes;
 use crate::error::{Exit, Failure, Result};
+use crate::factfile::FactFile;
 use crate::files::{self, Readers};
 use crate::output::{self, short};
 use crate::survey::Source;
@@ -30,7 +31,7 @@ pub(crate) struct SignArgs {
     #[arg(long, value_name = "FILE", help_heading = "Signing")]
     pub(crate) out: Option<PathBuf>,
     /// Look grants and entries up in this file of facts, such as an export, instead of asking an agent. Needs --root, unless
-    /// root itself signs.
+    /// it is an export and root itself signs.
     #[arg(long, value_name = "FILE", help_heading = "Signing")]
     pub(crate) from: Option<PathBuf>,
     /// Sign only for the cluster of this root key. With --out, root itself then needs no agent.
@@ -107,6 +108,16 @@ impl SignArgs {
         self.out.as_deref().map(OutFile::begin).transpose()
     }
 
+    /// An option on the command line that has no meaning where nothing is signed.
+    pub(crate) fn signing_option(&self) -> Option<&'static str> {
+        let given = [
+            (self.identity.is_some(), "--identity"),
+            (self.out.is_some(), "--out"),
+            (self.from.is_some(), "--from"),
+        ];
+        given.into_iter().find(|(given, _)| *given).map(|(_, option)| option)
+    }
+
     /// Refuses what only makes sense together with a key.
     pub(crate) fn check_unsigned(&self) -> Result<()> {
         if self.out.is_none() {
@@ -124,7 +135,17 @@ impl SignArgs {
             let text = format!("`{verb}` signs: name your private key with --identity or KVGOSSIP_IDENTITY");
             return Err(Failure::new(codes::USAGE, text));
         };
-        Ok(Identity { expected: self.expected()?, key: files::signing_key(&path)? })
+        let key = files::signing_key(&path)?;
+        let expected = match self.expected()? {
+            Some(cluster) => Some(cluster),
+            None => self.cluster_of_export()?.filter(|cluster| key.public().cluster() == *cluster),
+        };
+        Ok(Identity { expected, key })
+    }
+
+    /// The cluster that an export names: whoever holds the key of its root needs no further word on what is meant.
+    fn cluster_of_export(&self) -> Result<Option<ClusterId>> {
+        self.from.as_deref().map_or(Ok(None), FactFile::cluster_named)
     }
 
     /// Hands facts to the agent, or writes them to the file that `--out` names.

@@ -80,7 +80,7 @@ fn a_renewed_grant_takes_over_its_own_entries() {
     let offline =
         ["adopt", "/**", "--identity", "root.pem", "--root", "root.pub.pem", "--from", "all", "--out", "new"];
     served.desk.run(&[&offline[..], &["--agent", "http://127.0.0.1:9"]].concat()).exits(0);
-    assert_eq!(served.run(&["import", "new"]).exits(0).text().split(',').next(), Some("1 facts: 1 new"));
+    assert_eq!(served.run(&["import", "new"]).exits(0).text().split(',').next(), Some("1 fact: 1 new"));
 }
 
 #[test]

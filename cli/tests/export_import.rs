@@ -226,6 +226,37 @@ fn facts_may_come_in_any_order_and_as_lines() {
     assert_eq!(served.run(&["get", "/team/dev/x"]).text(), "again");
 }
 
+/// As docs/operations.md has it: an export is carried to where root's key is, and what root signed is carried back. The
+/// export says which cluster is meant, and no agent is asked.
+#[test]
+fn root_signs_with_an_export_alone() {
+    let served = busy_agent();
+    served.run(&["export", "-o", "state"]).exits(0);
+    let listed = served.run(&["grant", "ls", "--output", "json"]).exits(0).json();
+    let team =
+        listed.iter().find(|row| row["pattern"] == "/team/**").unwrap()["id"].as_str().unwrap().to_owned();
+    let gone = ["--from", "state", "--identity", "root.pem", "--agent", "http://127.0.0.1:9"];
+    let sign = |args: &[&str], out: &str| {
+        served.desk.run(&[args, &gone[..], &["--out", out]].concat()).exits(0);
+    };
+    sign(&["grant", "new", "--to", "dev.pub.pem", "--pattern", "/app/**", "--subgrant"], "grant.json");
+    sign(&["grant", "revoke", &team[..8]], "revocation.json");
+    sign(&["floor", "/deleted", "--before", "now"], "floor.json");
+    sign(&["set", "/a", "2"], "set.json");
+    sign(&["del", "/a"], "del.json");
+    for file in ["grant.json", "revocation.json", "floor.json", "set.json"] {
+        let taken = served.run(&["import", file]).exits(0);
+        assert_eq!(taken.text(), "1 fact: 1 new, 0 there already, 0 superseded, 0 not taken in\n", "{file}");
+    }
+    assert_eq!(served.run(&["get", "/a"]).text(), "2");
+    served.run(&["get", "/team/x"]).fails(3, "key.unset");
+    // Who is not its root has to say whose grants count; so has root with another cluster's file.
+    let new = ["grant", "new", "--to", "dev.pub.pem", "--pattern", "/a", "--out", "x", "--from", "state"];
+    served.desk.run(&[&new[..], &["--identity", "team.pem"]].concat()).fails(2, "usage");
+    fs::write(served.path("state"), file(ClusterId([9; 32]), &[])).unwrap();
+    served.desk.run(&[&new[..], &["--identity", "root.pem"]].concat()).fails(2, "usage");
+}
+
 #[test]
 fn what_lacks_its_chain_is_named_in_the_end() {
     let served = busy_agent();

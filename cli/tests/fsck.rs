@@ -29,6 +29,7 @@ fn a_store_is_checked_with_its_signatures() {
     fs::remove_file(desk.path("data/root.pub.pem")).expect("the agent left it");
     desk.run(&["fsck", "data"]).fails(2, "usage");
     desk.run(&["fsck", "nowhere", "--root", "root.pub.pem"]).fails(3, "store.missing");
+    desk.run(&["fsck", "nowhere"]).fails(3, "store.missing");
 
     let journals =
         fs::read_dir(desk.path("data/store")).expect("a store").map(|file| file.expect("a file").path());

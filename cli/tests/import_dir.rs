@@ -146,6 +146,9 @@ fn the_line_has_to_make_sense() {
         &["import", "--under", "/a", "file"],
         &["import", "file", "--dir", ".", "--under", "/a"],
         &["import", "file", "--dry-run"],
+        &["import", "file", "--identity", "root.pem"],
+        &["import", "file", "--out", "other"],
+        &["import", "file", "--from", "other"],
     ] {
         desk.run(line).fails(2, "usage");
     }

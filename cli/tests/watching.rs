@@ -197,3 +197,19 @@ fn once_writes_and_ends_or_says_what_is_missing() {
     served.desk.run(&nobody).fails(7, "client.not_ready");
     wait_for("the file is left", || contents(&served.desk, "file") == "v\n");
 }
+
+/// Nothing stands still in silence: whoever waits for an agent is told so, once.
+#[test]
+fn a_watch_without_an_agent_says_what_it_waits_for() {
+    let desk = Desk::new();
+    fs::write(desk.path("template"), "{{ get('/a', '') }}").unwrap();
+    for args in [&["watch", "/a"][..], &["watch", "/a/**"], &["render", "template", "-o", "file"]] {
+        let mut command = desk.command(&[args, &["--agent", "http://127.0.0.1:9"]].concat());
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut told = BufReader::new(child.stderr.as_mut().unwrap()).lines().map(Result::unwrap);
+        assert!(told.any(|line| line == "waiting for the agent at http://127.0.0.1:9…"), "{args:?}");
+        let pid = child.id().to_string();
+        assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+        assert!(child.wait().unwrap().success(), "{args:?}");
+    }
+}

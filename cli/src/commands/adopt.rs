@@ -63,7 +63,7 @@ pub(crate) fn adopt(args: &AdoptArgs, format: Format) -> Result<Exit> {
         run.show()?;
     }
     done.map_err(|failure| {
-        if run.tally.adopted == 0 {
+        if run.tally.adopted == 0 || args.dry_run {
             return failure;
         }
         failure.note("what was adopted stays; run the same command again to go on: it is passed over")

@@ -4,7 +4,7 @@ use super::agent_gossip::GossipArgs;
 use crate::codes;
 use crate::commands::key;
 use crate::dev::Dev;
-use crate::error::{Exit, Failure, Result};
+use crate::error::{Exit, Failure, Result, without_words_on_panic};
 use crate::{files, output};
 use clap::{Args, ValueEnum};
 use kvgossip_agent::http::ServerTls;
@@ -314,7 +314,8 @@ pub(super) fn replica_key(given: Option<&Path>, dir: &Path) -> Result<ReplicaKey
 fn open_store(args: &AgentArgs, dir: &Path, config: &Config) -> Result<Opened> {
     let recovery =
         Recovery { accept_rollback: args.accept_rollback, move_damaged_aside: args.move_damaged_aside };
-    let opened = kvgossip_agent::open_store(dir, &config.root, recovery).map_err(|error| {
+    let opened = without_words_on_panic(|| kvgossip_agent::open_store(dir, &config.root, recovery));
+    let opened = opened.map_err(|error| {
         let failure = Failure::new(error.code(), format!("{}: {error}", files::name(dir)));
         match error {
             StorageError::RolledBack { .. } => failure

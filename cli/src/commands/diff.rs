@@ -31,8 +31,8 @@ pub(crate) struct DiffArgs {
 pub(crate) fn diff(args: &DiffArgs, format: Format) -> Result<Exit> {
     let client = args.agent.client()?;
     let limit = args.agent.timeout_or(DIFF_TIMEOUT);
-    let answer =
-        converse(&client, async { Ok(client.diff(&args.peer, args.prefix.as_ref(), limit).await?) })?;
+    let answer = converse(&client, async { Ok(client.diff(&args.peer, args.prefix.as_ref(), limit).await?) })
+        .map_err(super::sync::hint_at_lists)?;
     match format {
         Format::Json => output::json(&answer)?,
         Format::Text => output::text(&shown(&answer))?,
@@ -50,14 +50,17 @@ fn shown(answer: &DiffResponse) -> String {
     rows.sort_by(|a, b| (&a.0.key, &a.0.id).cmp(&(&b.0.key, &b.0.id)));
     let rows: Vec<_> = rows.into_iter().map(|(row, way)| cells(row, way)).collect();
     let mut text = table([""; 5], &rows);
-    let more = if answer.truncated { "; there is more than is shown" } else { "" };
+    let least = if answer.truncated { "at least " } else { "" };
     text.push_str(&format!(
-        "{} would go to {peer}, {} would come from it; {} B sent and {} B received to find out{more}\n",
+        "{least}{} would go to {peer}, {least}{} would come from it; {} B sent and {} B received to find out\n",
         answer.here.len(),
         answer.there.len(),
         answer.sent_bytes,
         answer.received_bytes
     ));
+    if answer.truncated {
+        text.push_str("there is more than one comparison names: give a longer path prefix to see the rest\n");
+    }
     text
 }
 
@@ -74,4 +77,41 @@ fn cells(row: &DiffRow, way: &str) -> [String; 5] {
         row.timestamp_us.map_or("-".to_owned(), time::show),
         row.key.clone().unwrap_or_default(),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_shown_is_said_to_be_there() {
+        let row = |id: &str, key: &str, is_delete| DiffRow {
+            kind: "entry".into(),
+            id: id.repeat(64),
+            key: Some(key.into()),
+            timestamp_us: Some(0),
+            is_delete,
+        };
+        let mut answer = DiffResponse {
+            peer: "a".repeat(64),
+            prefix: "/".into(),
+            equal: false,
+            here: vec![row("1", "/b", false)],
+            there: vec![row("2", "/a", true)],
+            truncated: false,
+            sent_bytes: 10,
+            received_bytes: 20,
+            flights: 4,
+        };
+        let whole = "\
+<  delete  22222222  1970-01-01T00:00:00Z  /a
+>  entry   11111111  1970-01-01T00:00:00Z  /b
+1 would go to aaaaaaaa, 1 would come from it; 10 B sent and 20 B received to find out
+";
+        assert_eq!(shown(&answer), whole);
+        answer.truncated = true;
+        let cut = shown(&answer);
+        assert!(cut.contains("\nat least 1 would go to aaaaaaaa, at least 1 would come from it; "), "{cut}");
+        assert!(cut.ends_with("give a longer path prefix to see the rest\n"), "{cut}");
+    }
 }

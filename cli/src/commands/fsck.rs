@@ -2,11 +2,12 @@
 
 use crate::codes;
 use crate::commands::agent::ROOT_NAME;
-use crate::error::{Exit, Failure, Result};
+use crate::error::{Exit, Failure, Result, without_words_on_panic};
 use crate::files;
 use crate::output::{self, Format, printable};
 use crate::progress::Progress;
 use clap::Args;
+use kvgossip_agent::guard_engine;
 use kvgossip_engine::fsck::{Fault, Report, fsck as check};
 use kvgossip_grants::{PublicKey, RsaVerifier};
 use serde::Serialize;
@@ -54,8 +55,12 @@ struct ShownFault<'a> {
 pub(crate) fn fsck(args: &FsckArgs, format: Format) -> Result<Exit> {
     let (dir, root) = (&args.data_dir, root(args)?);
     let mut progress = Progress::start();
-    let checked = check(dir, &root, &RsaVerifier, &mut |done, total| {
-        progress.tell(|| format!("{}: {done} of {total} keys checked", files::name(dir)));
+    let checked = without_words_on_panic(|| {
+        guard_engine(|| {
+            check(dir, &root, &RsaVerifier, &mut |done, total| {
+                progress.tell(|| format!("{}: {done} of {total} keys checked", files::name(dir)));
+            })
+        })
     });
     progress.clear();
     let report =
@@ -79,6 +84,10 @@ fn root(args: &FsckArgs) -> Result<PublicKey> {
     match &args.root {
         Some(path) => files::public_key(path),
         None if left.exists() => files::public_key(&left),
+        None if !args.data_dir.exists() => {
+            let text = format!("{} is not there", files::name(&args.data_dir));
+            Err(Failure::new("store.missing", text).note("name the data directory of an agent"))
+        }
         None => Err(Failure::new(codes::USAGE, format!("{} is not there", files::name(&left)))
             .note("write --root PUB.pem: signatures are checked from the cluster's root on")),
     }

@@ -1,8 +1,9 @@
 //! `import`: facts of a file to an agent, or the files of a directory as entries.
 
 use super::import_dir::{DirArgs, import_dir};
+use crate::codes;
 use crate::connect::{AgentArgs, interruptible};
-use crate::error::{Exit, Result};
+use crate::error::{Exit, Failure, Result};
 use crate::factfile::FactFile;
 use crate::offer::{Judge, Offering, Outcome, incomplete};
 use crate::output::{self, Format};
@@ -52,6 +53,10 @@ pub(crate) fn import(args: &ImportArgs, format: Format) -> Result<Exit> {
 }
 
 fn import_file(path: &std::path::Path, args: &ImportArgs, format: Format) -> Result<Exit> {
+    if let Some(option) = args.dir.sign.signing_option() {
+        let text = format!("{option} is for --dir: the facts of a file are signed already");
+        return Err(Failure::new(codes::USAGE, text));
+    }
     let client = args.agent.client()?;
     let cluster = crate::connect::converse(&client, async {
         let status = client.status().await?;
@@ -92,7 +97,8 @@ fn show(outcome: &Outcome, format: Format) -> Result<()> {
             output::json(&object)
         }
         Format::Text => output::text(&format!(
-            "{facts} facts: {merged} new, {known} there already, {superseded} superseded, {refused} not taken in\n"
+            "{}: {merged} new, {known} there already, {superseded} superseded, {refused} not taken in\n",
+            output::counted(*facts, "fact", "facts")
         )),
     }
 }

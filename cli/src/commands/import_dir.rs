@@ -75,7 +75,7 @@ pub(crate) fn import_dir(args: &DirArgs, agent: &AgentArgs, format: Format) -> R
         show(&tally, args.dry_run, format)?;
     }
     done.map_err(|failure| {
-        if tally.written == 0 {
+        if tally.written == 0 || args.dry_run {
             return failure;
         }
         failure.note(

@@ -1,7 +1,7 @@
 //! `--dry-run` of `grant revoke` and `floor`: what would fall.
 
 use crate::error::{Exit, Result};
-use crate::output::{self, Format, MAX_LISTED, printable, say};
+use crate::output::{self, Format, MAX_LISTED, counted, printable, say};
 use crate::progress::Progress;
 use crate::survey::{Source, Survey};
 use kvgossip_engine::{EntryMeta, Frontier};
@@ -141,8 +141,10 @@ fn summary(fall: &Fall, format: Format) -> Result<Exit> {
             "kind": "summary", "grants": grants, "entries": entries, "keys": keys, "unset": unset,
         }))?,
         Format::Text => say(&format!(
-            "nothing was signed; {grants} grants and {entries} entries would fall: {unset} keys would be unset, {} go back to \
-             an older entry",
+            "nothing was signed; {} and {} would fall: {} would be unset, {} go back to an older entry",
+            counted(*grants, "grant", "grants"),
+            counted(*entries, "entry", "entries"),
+            counted(*unset, "key", "keys"),
             keys - unset
         )),
     }

@@ -3,12 +3,12 @@
 use super::template::{self, Known, Wants};
 use super::watch_command;
 use crate::codes;
-use crate::connect::{AgentArgs, LiveArgs, unless_stopped};
+use crate::connect::{AgentArgs, LiveArgs, say_if_slow, unless_stopped};
 use crate::error::{Exit, Failure, Result};
 use crate::files::{self, Replacement};
 use crate::output::{printable, say};
 use clap::Args;
-use kvgossip_client::{Client, Matching, Subscription};
+use kvgossip_client::{Client, Endpoint, Matching, Subscription};
 use kvgossip_grants::{Filter, Key};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -60,10 +60,11 @@ pub(crate) fn render(args: &RenderArgs) -> Result<Exit> {
         );
         Failure::new(codes::TEMPLATE_INVALID, text)
     })?;
-    let builder = args.agent.live(&args.live)?;
+    let (builder, endpoint) = (args.agent.live(&args.live)?, args.agent.endpoint()?);
     let limit = args.agent.timeout_or(kvgossip_client::DEFAULT_TIMEOUT);
     unless_stopped(async {
-        let mut job = Job { args, source, held: Held::default(), client: builder.build()?, said: None };
+        let client = builder.build()?;
+        let mut job = Job { args, source, held: Held::default(), client, endpoint, said: None };
         if !args.once {
             return job.keep().await;
         }
@@ -85,6 +86,7 @@ struct Job<'a> {
     source: String,
     held: Held,
     client: Client,
+    endpoint: Endpoint,
     /// The last complaint, said once.
     said: Option<String>,
 }
@@ -129,7 +131,7 @@ impl Job<'_> {
     async fn settle(&mut self) -> Result<String> {
         let name = self.args.template.display().to_string();
         for _ in 0..MAX_ROUNDS {
-            self.held.known_once().await?;
+            say_if_slow(&self.endpoint, self.held.known_once()).await?;
             let rendered = template::render(&name, &self.source, &self.held.snapshot());
             if rendered.wants == self.held.wants {
                 return rendered.text;

@@ -3,7 +3,7 @@
 use super::agent::{ROOT_NAME, allow_list, make_dir, remember_root, replica_key};
 use crate::codes;
 use crate::connect::{AgentArgs, converse, stopped_by_signal};
-use crate::error::{Exit, Failure, Result};
+use crate::error::{Exit, Failure, Result, without_words_on_panic};
 use crate::files;
 use crate::output::{self, Format, printable, say, short, table};
 use crate::progress::SILENCE;
@@ -82,9 +82,20 @@ fn by_agent(args: &SyncArgs, limit: Duration) -> Result<Option<SyncReport>> {
         match client.sync(&args.peer, args.prefix.as_ref(), limit).await {
             Ok(report) => Ok(Some(report)),
             Err(ClientError::Unreachable { source, .. }) if named && is_absent(&source) => Ok(None),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(hint_at_lists(error.into())),
         }
     })
+}
+
+/// What helps where one of two replicas does not admit the other.
+pub(super) fn hint_at_lists(failure: Failure) -> Failure {
+    match failure.code() {
+        NOT_ADMITTED => failure.note(
+            "list each replica's id in the other's --allow-peers file, or have both take part in the same gossip (--bind, \
+             --join)",
+        ),
+        _ => failure,
+    }
 }
 
 /// Whether nobody listens, as opposed to somebody whom this user may not ask.
@@ -111,7 +122,7 @@ fn by_ourselves(args: &SyncArgs, limit: Duration) -> Result<SyncReport> {
     make_dir(&dir)?;
     let key = replica_key(args.replica_key.as_deref(), &dir)?;
     let id = key.id();
-    let opened = kvgossip_agent::open_store(&dir, &root, Recovery::default())
+    let opened = without_words_on_panic(|| kvgossip_agent::open_store(&dir, &root, Recovery::default()))
         .map_err(|error| Failure::new(error.code(), format!("{}: {error}", files::name(&dir))))?;
     remember_root(&dir, &root);
     let mut config = Config::new(root, key);
@@ -187,9 +198,22 @@ async fn session(config: Config, opened: Opened, args: &SyncArgs, limit: Duratio
     }
 }
 
+/// What stood in the way of a session, in words.
+fn why(reason: &str) -> &str {
+    match reason {
+        "not_yet" => "entries are ahead of a replica's clock, and wait there (not_yet)",
+        "refused" => "facts were refused; see `kvgossip refusals` on both sides (refused)",
+        "unjustified" => "facts lack the grants that they stand on (unjustified)",
+        "truncated" => "more differs than one session can name; sync again (truncated)",
+        "read_only" => "one side only reads, so what it has more stays there (read_only)",
+        other => other,
+    }
+}
+
 fn report_text(report: &SyncReport) -> String {
     let peer = short(&report.peer);
-    let reasons = report.reasons.join(", ");
+    let reasons: Vec<_> = report.reasons.iter().map(|reason| why(reason)).collect();
+    let reasons = reasons.join("; ");
     let outcome = match report.outcome.as_str() {
         "equal" => format!("equal with {peer}"),
         "unsettled" if report.reasons.is_empty() => {

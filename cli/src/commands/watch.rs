@@ -1,14 +1,14 @@
 //! `watch`: keys as they change, for people, for programs, and for a command that is run.
 
 use super::watch_command::Runner;
-use crate::connect::{AgentArgs, LiveArgs, unless_stopped};
+use crate::connect::{AgentArgs, LiveArgs, say_if_slow, unless_stopped};
 use crate::error::{Exit, Failure, Result};
 use crate::output::{self, Format, printable, say, short};
 use crate::text;
 use crate::{codes, time};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use clap::Args;
-use kvgossip_client::{BuildError, Cause, Change, Client, Closed, Dirty, Entry, State, Value};
+use kvgossip_client::{BuildError, Cause, Change, Client, Closed, Dirty, Endpoint, Entry, State, Value};
 use kvgossip_grants::{Filter, FilterRule, Key};
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -51,10 +51,12 @@ impl Told {
         let event = match (first, &entry) {
             (true, Some(_)) => "current",
             (true, None) => "absent",
-            // The key was loaded as unset while this looked away.
-            _ => {
-                cause.map_or("absent", |cause| if cause == Cause::Loaded { "absent" } else { cause.as_str() })
-            }
+            _ => match cause {
+                // The key was loaded while this looked away.
+                None | Some(Cause::Loaded) if entry.is_none() => "absent",
+                None | Some(Cause::Loaded) => "current",
+                Some(cause) => cause.as_str(),
+            },
         };
         let by = match cause {
             Some(Cause::Revoked(id) | Cause::Floored(id) | Cause::Expired(id)) if !first => {
@@ -120,7 +122,7 @@ pub(crate) fn watch(args: &WatchArgs, format: Format) -> Result<Exit> {
         left: args.count,
         runner: (!args.command.is_empty()).then(|| Runner::new(&args.command)),
     };
-    let builder = args.agent.live(&args.live)?;
+    let (builder, endpoint) = (args.agent.live(&args.live)?, args.agent.endpoint()?);
     let ended = unless_stopped(async {
         let client = builder.build()?;
         let one = match args.what.as_slice() {
@@ -131,8 +133,8 @@ pub(crate) fn watch(args: &WatchArgs, format: Format) -> Result<Exit> {
             never = report_rejections(&client) => never,
             done = async {
                 match one {
-                    Some(key) => watch_key(&client, &key, &mut sink).await,
-                    None => watch_globs(&client, &args.what, &mut sink).await,
+                    Some(key) => watch_key(&client, &endpoint, &key, &mut sink).await,
+                    None => watch_globs(&client, &endpoint, &args.what, &mut sink).await,
                 }
             } => done,
         }
@@ -165,19 +167,22 @@ impl Sink {
         match self.runner.map_or(0, |runner| runner.failures()) {
             0 => Ok(Exit::Ok),
             failures => {
-                Err(Failure::new(codes::COMMAND_FAILED, format!("the command failed {failures} times")))
+                let times = output::counted(failures, "time", "times");
+                Err(Failure::new(codes::COMMAND_FAILED, format!("the command failed {times}")))
             }
         }
     }
 }
 
-async fn watch_key(client: &Client, key: &Key, sink: &mut Sink) -> Result<()> {
+async fn watch_key(client: &Client, endpoint: &Endpoint, key: &Key, sink: &mut Sink) -> Result<()> {
     if sink.left == Some(0) {
         return Ok(());
     }
     let (mut values, mut dirt) = (client.subscribe(key), client.subscribe(key));
-    let mut first = true;
+    let (mut first, mut known) = (true, client.subscribe(key));
     let values = async {
+        say_if_slow(endpoint, known.wait_for(|state| state.value != Value::Unknown)).await?;
+        drop(known);
         loop {
             let State { value, cause, .. } = values.next_value().await?;
             if value == Value::Unknown {
@@ -201,7 +206,12 @@ async fn watch_key(client: &Client, key: &Key, sink: &mut Sink) -> Result<()> {
     }
 }
 
-async fn watch_globs(client: &Client, rules: &[FilterRule], sink: &mut Sink) -> Result<()> {
+async fn watch_globs(
+    client: &Client,
+    endpoint: &Endpoint,
+    rules: &[FilterRule],
+    sink: &mut Sink,
+) -> Result<()> {
     if sink.left == Some(0) {
         return Ok(());
     }
@@ -210,7 +220,7 @@ async fn watch_globs(client: &Client, rules: &[FilterRule], sink: &mut Sink) -> 
     let (mut changes, mut status) = (client.subscribe_filter(&filter), client.subscribe_filter(&filter));
     let changes = async {
         let mut loaded = client.subscribe_filter(&filter);
-        loaded.ready().await?;
+        say_if_slow(endpoint, loaded.ready()).await?;
         // What stands when all is loaded has stood before.
         let mut standing: BTreeSet<Key> = loaded.entries().into_keys().collect();
         drop(loaded);

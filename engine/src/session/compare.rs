@@ -162,3 +162,7 @@ impl Session {
 pub(super) const fn frame_kind(compares: bool) -> u8 {
     if compares { kind::NAMES } else { kind::FACTS }
 }
+
+#[cfg(test)]
+#[path = "compare_tests.rs"]
+mod tests;

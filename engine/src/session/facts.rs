@@ -60,8 +60,8 @@ impl Session {
             let leaf = match self.steps.pop_front() {
                 None => return Ok(None),
                 Some(Step::Record(record)) => return Ok(Some(record)),
-                Some(Step::Frame(frame)) => {
-                    self.steps.push_front(Step::Frame(frame));
+                Some(step @ (Step::Frame(_) | Step::Final(_))) => {
+                    self.steps.push_front(step);
                     return Ok(None);
                 }
                 Some(Step::Held(leaf)) => leaf,

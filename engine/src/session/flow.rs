@@ -270,7 +270,14 @@ impl Session {
         if let Some(frame) = self.facts_frame(view, reader)? {
             return Ok(Some(frame));
         }
-        if let Some(Step::Frame(frame)) = self.steps.pop_front() {
+        let frame = match self.steps.pop_front() {
+            Some(Step::Frame(frame)) => Some(frame),
+            Some(Step::Final(ours)) => {
+                Some(Final { obstacles: self.current_obstacles().bits(), ..ours }.encode())
+            }
+            _ => None,
+        };
+        if let Some(frame) = frame {
             count_frame(&mut self.tally.sent, frame.len());
             return Ok(Some(frame.into()));
         }

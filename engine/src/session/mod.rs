@@ -189,6 +189,9 @@ enum Step {
     Record(Record),
     /// Everything that the walk found to be lacking on the other side.
     Sends,
+    /// The end of the round. What stands in the way is written into it when it is sent: what is sent before it may
+    /// add to that.
+    Final(Final),
 }
 
 /// One side of a session. See the [module](self).

@@ -13,7 +13,7 @@ impl Session {
             changed: self.intake.take_changed(),
             obstacles: self.current_obstacles().bits(),
         };
-        self.steps.push_back(Step::Frame(ours.encode()));
+        self.steps.push_back(Step::Final(ours));
         self.our_final = Some(ours);
         let Some(theirs) = self.their_final else { return self.end_flight(false) };
         match self.compare(&ours, &theirs) {
