@@ -76,8 +76,10 @@ pub(super) async fn tell(items: Vec<Item>) -> anyhow::Result<()> {
     repair(&cast, &stage, (&team, &deployer), &items).await?;
     refuse_forgeries(&cast, &stage, &deployer).await?;
     revoke(&cast, &stage, &deployer).await?;
-    for agent in stage.agents {
-        agent.stop().await;
+    // Together: each waits for the others to take note.
+    let stops: Vec<_> = stage.agents.into_iter().map(|agent| tokio::spawn(agent.stop())).collect();
+    for stop in stops {
+        stop.await?;
     }
     say(&format!("\nEvery step was verified, in {:.1} s.", began.elapsed().as_secs_f64()));
     say("Next: the README's tour runs three agents in three terminals; `kvgossip help` lists the commands.");
