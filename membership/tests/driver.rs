@@ -134,3 +134,61 @@ async fn idle_connections_are_closed() {
     assert_eq!(other.join(&[member.local_addr()], false).await.expect("there is room again"), 1);
     assert!(member.stats().await.expect("runs").rejected >= 16, "80 are more than the member takes");
 }
+
+/// Whoever asks for the whole state and does not read it takes memory here: all of them together have a budget.
+#[tokio::test]
+async fn replies_that_nobody_reads_are_bounded() {
+    use kvgossip_membership::{
+        Framing,
+        wire::{
+            memberlist::{NodeState, PushPull, VSN, ip_bytes},
+            stream::{self, StreamMessage},
+        },
+    };
+    use rand::{SeedableRng, rngs::StdRng};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let mut big = Options { event_capacity: 128 * 1024, ..options("big") };
+    big.framing.compress = false;
+    let (member, _events) = Membership::start(big).await.expect("starts");
+    let ask = async |nodes: Vec<NodeState>| {
+        let message = StreamMessage::PushPull(PushPull { nodes, ..PushPull::default() });
+        let bytes = stream::encode(&Framing::default(), &message, &mut StdRng::seed_from_u64(1));
+        let mut socket = tokio::net::TcpStream::connect(member.local_addr()).await.expect("connects");
+        socket.write_all(&bytes.expect("encodes")).await.expect("is read");
+        socket
+    };
+    let node = |number: u16| NodeState {
+        addr: ip_bytes(std::net::Ipv4Addr::LOCALHOST.into()),
+        incarnation: 1,
+        meta: Some(vec![7; 512]),
+        name: format!("{:0200}", number),
+        port: number,
+        vsn: Some(VSN.to_vec()),
+        ..NodeState::default()
+    };
+    // A state of some 16 MB.
+    let mut first = ask((1..20_000).map(node).collect()).await;
+    first.read_to_end(&mut Vec::new()).await.expect("an answer");
+    let dropped = async || member.stats().await.expect("runs").dropped;
+    let before = dropped().await;
+    let mut silent = Vec::new();
+    for _ in 0..8 {
+        silent.push(ask(Vec::new()).await);
+    }
+    let began = std::time::Instant::now();
+    while dropped().await < before + 4 {
+        assert!(began.elapsed() < Duration::from_secs(60), "all of them are answered");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // When they are gone there is room again.
+    drop(silent);
+    let answered = async || {
+        let mut answer = Vec::new();
+        ask(Vec::new()).await.read_to_end(&mut answer).await.is_ok_and(|len| len > 10_000_000)
+    };
+    while !answered().await {
+        assert!(began.elapsed() < Duration::from_secs(90), "nobody is answered any more");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
