@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 #[derive(Parser)]
 struct Args {
-    /// Numbers of members.
-    #[arg(long, value_delimiter = ',', default_value = "1000,10000,100000")]
+    /// Numbers of members. Of 100,000 with these tags the state is longer than a message may be (20 MiB).
+    #[arg(long, value_delimiter = ',', default_value = "1000,10000,50000")]
     n: Vec<u32>,
     /// Exchanges of each kind; the fastest counts.
     #[arg(long, default_value_t = 5)]
