@@ -25,7 +25,7 @@ impl Expected {
         let normal = world.cluster.normal_form(taken);
         let law = world.cluster.law(taken);
         let values = LOOKS.iter().map(|look| law.values(at(*look))).collect();
-        let records = normal.iter().map(|(id, fact)| (*id, Bytes::from(fact.to_record()))).collect();
+        let records = normal.iter().map(|(id, fact)| (*id, fact.to_record())).collect();
         Self { roots: roots(&normal), normal, records, values }
     }
 

@@ -215,7 +215,7 @@ impl Subject for Model {
     }
 
     fn stored(&self) -> BTreeMap<FactId, Bytes> {
-        self.stored.iter().map(|(id, fact)| (*id, fact.to_record().into())).collect()
+        self.stored.iter().map(|(id, fact)| (*id, fact.to_record())).collect()
     }
 
     fn root(&self) -> Digest {
