@@ -52,7 +52,7 @@ fn wrong_files_are_named_with_what_is_wrong() {
     let desk = Desk::new();
     std::fs::write(desk.path("noise.pem"), [0xff; 100]).unwrap();
     std::fs::create_dir(desk.path("dir")).unwrap();
-    let bits = "the RSA key has 1024 bits; only 2048, 3072 and 4096 are accepted [rsa.unsupported]";
+    let bits = "the RSA key has 1024 bits; only 2048, 3072 and 4096 are accepted: make one with `kvgossip keygen` [rsa.unsupported]";
     let exponent =
         "the RSA key's public exponent is not 65537; make a new key with `kvgossip keygen` [rsa.unsupported]";
     let missing = "No such file or directory (os error 2) [file.unreadable]";
@@ -74,7 +74,7 @@ fn wrong_files_are_named_with_what_is_wrong() {
         (
             "agent --data-dir data --root elliptic.pub.pem",
             1,
-            "elliptic.pub.pem: this is not an RSA public key [pem.invalid]".into(),
+            "elliptic.pub.pem: this is not an RSA public key: `kvgossip keygen -y KEY` prints that of a private key [pem.invalid]".into(),
         ),
         (
             "agent --data-dir data --root root.pub.pem --replica-key cut.pem",

@@ -27,10 +27,12 @@ pub enum PublicKeyError {
     #[error("this is not a PEM public key: expected a block that begins with -----BEGIN PUBLIC KEY-----")]
     NotPem,
     /// Not an RSA SubjectPublicKeyInfo.
-    #[error("this is not an RSA public key")]
+    #[error("this is not an RSA public key: `kvgossip keygen -y KEY` prints that of a private key")]
     NotRsa,
     /// The modulus has another size.
-    #[error("the RSA key has {0} bits; only 2048, 3072 and 4096 are accepted")]
+    #[error(
+        "the RSA key has {0} bits; only 2048, 3072 and 4096 are accepted: make one with `kvgossip keygen`"
+    )]
     Bits(usize),
     /// The public exponent differs.
     #[error("the RSA key's public exponent is not 65537; make a new key with `kvgossip keygen`")]
