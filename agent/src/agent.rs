@@ -68,6 +68,7 @@ impl Agent {
         storage: Box<dyn Storage>,
     ) -> Result<Self, StartError> {
         let listeners = Listeners::bind(&config).await?;
+        warn_of_descriptors(&config.http_limits);
         let metrics = Metrics::new();
         let started = committer::start(replica, storage, config.patience, metrics.commit());
         let (store, committer) = started.map_err(StartError::Thread)?;
@@ -319,6 +320,17 @@ impl Agent {
         let gossip = self.inner.gossip.as_ref().and_then(Gossip::failure);
         let gossip = gossip.map(|error| format!("{}: {error}", error.code()));
         error.map(|error| format!("{}: {error}", error.code())).into_iter().chain(gossip).collect()
+    }
+}
+
+/// Connections that the system would refuse are better known of at the start.
+fn warn_of_descriptors(limits: &HttpLimits) {
+    let (needed, allowed) = (limits.descriptors(), crate::metrics::max_fds());
+    if usize::try_from(allowed).is_ok_and(|allowed| (1..needed).contains(&allowed)) {
+        tracing::warn!(
+            "{needed} file descriptors may be needed, and the system allows {allowed}: raise the limit (LimitNOFILE= of \
+             systemd, ulimit -n), or lower --max-connections"
+        );
     }
 }
 

@@ -27,8 +27,10 @@ enum Body {
     Json(Schema),
     /// Bytes of this content type.
     Raw(&'static str),
+    /// Server-sent events of a watch.
+    Events,
 }
-use Body::{Json, Raw};
+use Body::{Events, Json, Raw};
 
 struct Operation {
     method: &'static str,
@@ -59,6 +61,7 @@ const fn privileged(operation: Operation) -> Operation {
 
 const VALUE: &str = "application/octet-stream";
 const EVENTS: &str = "text/event-stream";
+const WATCH: &str = "/v1/watch";
 
 fn operations() -> Vec<Operation> {
     vec![
@@ -133,9 +136,9 @@ fn operations() -> Vec<Operation> {
             "Keys as server-sent events; Last-Event-ID resumes",
             &["key", "match", "form", "authority", "heartbeat_ms"],
             Body::None,
-            Raw(EVENTS),
+            Events,
         ),
-        op("post", "/v1/watch", "The same, for many keys", &[], Json(of::<api::WatchRequest>), Raw(EVENTS)),
+        op("post", "/v1/watch", "The same, for many keys", &[], Json(of::<api::WatchRequest>), Events),
         op(
             "get",
             "/v1/refusals",
@@ -228,7 +231,50 @@ fn content(body: &Body, schemas: &mut SchemaGenerator) -> Option<Value> {
         Body::None => None,
         Json(schema) => Some(json!({ "application/json": { "schema": schema(schemas) } })),
         Raw(kind) => Some(json!({ *kind: {} })),
+        Events => Some(json!({ EVENTS: { "schema": { "$ref": "#/components/schemas/WatchEvents" } } })),
     }
+}
+
+/// Each event of a watch: its name, and what its data are.
+fn watch_events(schemas: &mut SchemaGenerator) -> Value {
+    let kinds: [(&str, Schema, &str); 4] = [
+        (
+            api::event::KEY,
+            of::<api::KeyEvent>,
+            "What stands of a key, at the beginning and whenever it changes",
+        ),
+        (
+            api::event::AUTHORITY,
+            of::<api::AuthorityEvent>,
+            "Grants, revocations and floors, before what stands on them",
+        ),
+        (
+            api::event::SYNCED,
+            of::<api::SyncedEvent>,
+            "All that stood has been told: from here on the stream is live",
+        ),
+        (api::event::GAP, of::<api::GapEvent>, "Changes were missed"),
+    ];
+    let variants: Vec<Value> = kinds
+        .iter()
+        .map(|(name, data, text)| {
+            let data = data(schemas);
+            json!({
+                "title": name,
+                "description": text,
+                "type": "object",
+                "required": ["event", "data"],
+                "properties": {
+                    "event": { "const": name },
+                    "id": { "type": "string", "description": "A cursor, for Last-Event-ID" },
+                    "data": { "type": "string", "contentMediaType": "application/json", "contentSchema": data },
+                },
+            })
+        })
+        .collect();
+    let text = "One event of the stream by its fields; the schema is of each event, and the stream goes on until either \
+                side ends it. Comments come as signs of life.";
+    json!({ "description": text, "oneOf": variants })
 }
 
 fn description() -> Value {
@@ -256,6 +302,12 @@ fn description() -> Value {
             };
             parameters.push(json!({ "name": name, "in": "query", "schema": schema }));
         }
+        if operation.path == WATCH {
+            let text = "The id of the last event of an earlier stream with the same interest";
+            parameters.push(json!({
+                "name": "Last-Event-ID", "in": "header", "description": text, "schema": { "type": "string" }
+            }));
+        }
         let mut success = json!({ "description": "Done" });
         if let Some(content) = content(&operation.gives, &mut schemas) {
             success["content"] = content;
@@ -276,6 +328,9 @@ fn description() -> Value {
         }
         paths.entry(operation.path).or_default().insert(operation.method.into(), entry);
     }
+    let events = watch_events(&mut schemas);
+    let mut definitions = schemas.take_definitions(true);
+    definitions.insert("WatchEvents".into(), events);
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -288,7 +343,7 @@ fn description() -> Value {
         },
         "paths": paths,
         "components": {
-            "schemas": schemas.take_definitions(true),
+            "schemas": definitions,
             "securitySchemes": { "token": { "type": "http", "scheme": "bearer" } }
         }
     })
@@ -383,6 +438,81 @@ async fn answers_are_what_the_description_says() {
     }
     a.stop().await;
     b.stop().await;
+}
+
+/// Reads a watch until a text has come so often; gives its events by their fields.
+async fn watched(address: std::net::SocketAddr, request: &str, (until, times): (&str, usize)) -> Vec<Value> {
+    use tokio::io::AsyncReadExt;
+    let mut stream = raw::open(address).await;
+    // To HTTP/1.0 a body is not cut into chunks.
+    raw::send(&mut stream, request.as_bytes()).await;
+    let (mut bytes, mut piece) = (Vec::new(), vec![0; 65_536]);
+    while String::from_utf8_lossy(&bytes).matches(until).count() < times {
+        let read = tokio::time::timeout(std::time::Duration::from_secs(20), stream.read(&mut piece)).await;
+        let read = read.expect("in time").expect("a stream");
+        assert!(read > 0, "it ended: {}", String::from_utf8_lossy(&bytes));
+        bytes.extend_from_slice(&piece[..read]);
+    }
+    let text = String::from_utf8(bytes).expect("text");
+    let (head, body) = text.split_once("\r\n\r\n").expect("a head");
+    assert!(head.starts_with("HTTP/1.0 200 ") && head.contains(EVENTS), "{head}");
+    let fields = |block: &str| {
+        let lines = block.lines().filter_map(|line| line.split_once(": "));
+        lines.map(|(name, value)| (name.to_owned(), Value::from(value))).collect::<Map<_, _>>().into()
+    };
+    body.split_inclusive("\n\n")
+        .filter(|block| block.ends_with("\n\n") && !block.starts_with(':'))
+        .map(fields)
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_are_what_the_description_says() {
+    let agent = start(config(0)).await;
+    let address = agent.http_address().expect("HTTP");
+    let team = identity(1);
+    let given = grant(team.public(), "/a/**", root(), None);
+    put(&agent, Fact::Grant(given.clone())).await;
+    put(&agent, entry("/a/x", b"v", now(), &team, Some(given.id()))).await;
+    let description = description();
+    let schemas = &description["components"]["schemas"]["WatchEvents"];
+    for method in ["get", "post"] {
+        let described = &description["paths"][WATCH][method]["responses"]["200"]["content"][EVENTS]["schema"];
+        assert_eq!(described["$ref"], "#/components/schemas/WatchEvents", "{method}");
+    }
+
+    let get = format!(
+        "GET {WATCH}?key=/a/x&key=/none&authority=true HTTP/1.0\r\nhost: localhost\r\nlast-event-id: x\r\n\r\n"
+    );
+    let mut events = watched(address, &get, ("event: synced", 1)).await;
+    let body = json!({ "filters": [["/**"]], "form": "records", "authority": true }).to_string();
+    let post = format!(
+        "POST {WATCH} HTTP/1.0\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let live = tokio::spawn(async move { watched(address, &post, ("event: key", 2)).await });
+    eventually("somebody watches", async || agent.hub().watchers() > 0).await;
+    while !live.is_finished() {
+        put(&agent, entry("/b", b"v", now(), root(), None)).await;
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    events.extend(live.await.expect("no panic"));
+
+    let mut seen = BTreeSet::new();
+    for event in &events {
+        let name = event["event"].as_str().expect("a name");
+        let kinds = schemas["oneOf"].as_array().expect("kinds");
+        let kind =
+            kinds.iter().find(|kind| kind["properties"]["event"]["const"] == *name).expect("described");
+        conforms(&description, kind, event, name);
+        let data = serde_json::from_str(event["data"].as_str().expect("data")).expect("JSON");
+        conforms(&description, &kind["properties"]["data"]["contentSchema"], &data, name);
+        seen.insert((name, event.get("id").is_some()));
+    }
+    let kinds = ["key", "authority", "synced", "gap"];
+    assert!(kinds.iter().all(|kind| seen.iter().any(|(name, _)| name == kind)), "{seen:?}");
+    assert!(seen.contains(&("synced", true)) && seen.contains(&("key", true)), "cursors: {seen:?}");
+    agent.stop().await;
 }
 
 async fn ask(address: std::net::SocketAddr, method: &str, target: &str, body: &Value) -> String {

@@ -13,6 +13,7 @@ mod facts;
 mod files;
 mod ids;
 mod layers;
+mod live_report;
 mod offer;
 mod output;
 mod progress;

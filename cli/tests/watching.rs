@@ -213,3 +213,85 @@ fn a_watch_without_an_agent_says_what_it_waits_for() {
         assert!(child.wait().unwrap().success(), "{args:?}");
     }
 }
+
+#[test]
+fn a_reader_that_goes_away_ends_it_without_an_error() {
+    let served = served();
+    let mut command = served.desk.command(&["watch", "/k", "--output", "json", "--agent", "unix:agent.sock"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    let mut out = BufReader::new(child.stdout.take().expect("a pipe"));
+    let mut line = String::new();
+    out.read_line(&mut line).expect("a line");
+    assert!(line.contains("absent"), "{line}");
+    drop(out);
+    ask(&served, &["set", "/k", "v"]);
+    let ended = child.wait_with_output().expect("it ends");
+    assert_eq!((ended.status.code(), String::from_utf8_lossy(&ended.stderr).as_ref()), (Some(0), ""));
+}
+
+#[test]
+fn an_agent_that_is_not_there_yet_is_waited_for_and_it_is_said_why() {
+    let served = served();
+    ask(&served, &["set", "/k", "v"]);
+    for root in [&["--root", "root.pub.pem"][..], &[]] {
+        let args = [&["watch", "/k", "--count", "1", "--agent", "unix:later.sock"], root].concat();
+        let mut command = served.desk.command(&args);
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut child = child.expect("it starts");
+        let mut err = BufReader::new(child.stderr.take().expect("a pipe"));
+        let mut line = String::new();
+        err.read_line(&mut line).expect("a line");
+        assert!(
+            line.contains("cannot reach unix:later.sock") && line.ends_with("[agent.unreachable]\n"),
+            "{line}"
+        );
+        std::os::unix::fs::symlink("agent.sock", served.desk.path("later.sock")).expect("a link");
+        let ended = child.wait_with_output().expect("it ends");
+        assert!(
+            ended.status.success() && String::from_utf8_lossy(&ended.stdout).starts_with("current  /k  ")
+        );
+        fs::remove_file(served.desk.path("later.sock")).expect("removed");
+    }
+}
+
+#[test]
+fn a_command_hears_of_what_is_no_text_and_ends_with_the_watch() {
+    let served = served();
+    let set = |value: &[u8]| {
+        let ran = served.desk.run_with_input(&["set", "/k", "-", "--agent", "unix:agent.sock"], value);
+        assert_eq!(ran.code, 0, "{ran:?}");
+    };
+    set(b"a\0b");
+    let script =
+        "echo \"$KVGOSSIP_EVENT ${KVGOSSIP_VALUE-unset} ${KVGOSSIP_ENTRY-none} $(wc -c)\" | tr -s ' '";
+    let watch = Running::with_command(&served.desk, &["watch", "/k"], &["sh", "-c", script]);
+    let line = watch.line();
+    assert!(line.starts_with("current unset ") && line.ends_with(" 3"), "{line}");
+    set(&vec![b'x'; 200 << 10]);
+    let line = watch.line();
+    assert!(line.starts_with("written unset ") && line.ends_with(" 204800"), "{line}");
+    ask(&served, &["del", "/k"]);
+    assert_eq!(watch.line(), "deleted unset none 0");
+    assert_eq!(watch.stop(), 0);
+
+    // Whatever runs when it is stopped, does not outlive it.
+    let script = "echo $$; exec sleep 600";
+    let watch = Running::with_command(&served.desk, &["watch", "/k"], &["sh", "-c", script]);
+    let pid = watch.line();
+    assert_eq!(watch.stop(), 0);
+    let runs = || std::process::Command::new("kill").args(["-0", &pid]).stderr(Stdio::null()).status();
+    wait_for("the command is ended", || !runs().expect("kill").success());
+}
+
+#[test]
+fn a_failed_command_of_render_is_told_and_the_file_is_there() {
+    let served = served();
+    fs::write(served.desk.path("t"), "{{ get('/k', '-') }}\n").expect("a template");
+    let once =
+        ["render", "t", "-o", "file", "--once", "--agent", "unix:agent.sock", "--", "sh", "-c", "exit 4"];
+    let failed = served.desk.run(&once).fails(1, "command.failed");
+    assert!(failed.err.contains("exit status: 4"), "{}", failed.err);
+    assert_eq!(contents(&served.desk, "file"), "-\n");
+    // The same text again: nothing is written, and nothing runs.
+    served.desk.run(&once).exits(0);
+}

@@ -1,4 +1,4 @@
-//! Networks that are cut.
+//! Networks that are cut, certificates that do not fit, and agents without room.
 
 #[path = "../../agent/tests/common/mod.rs"]
 mod common;
@@ -65,4 +65,65 @@ async fn a_partition_is_noticed_by_silence_and_another_agent_takes_over() {
     let state = within(sub.wait_for(|state| state.dirty == Some(Dirty::Disconnected))).await.expect("told");
     assert_eq!(text(&state), "2");
     first.stop().await;
+}
+
+fn fixture(name: &str) -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../cli/tests/fixtures").join(name)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_tls_with_the_authority_that_was_named_and_no_other() {
+    let mut secure = config(0);
+    let (cert, key_file) = (fixture("tls-server.pem"), fixture("tls-server.key"));
+    secure.tls = Some(kvgossip_agent::http::ServerTls::load(&cert, &key_file).expect("a certificate"));
+    let agent = start(secure).await;
+    put(&agent, entry("/k", b"1", now(), root(), None)).await;
+    let port = agent.http_address().expect("TCP").port();
+    let client = |ca: &str| {
+        let ca = std::fs::read(fixture(ca)).expect("a certificate");
+        at(&[])
+            .endpoint(format!("https://127.0.0.1:{port}").parse().expect("an endpoint"))
+            .authorities(kvgossip_client::Authorities::from_pem(&ca).expect("a certificate"))
+            .build()
+            .expect("a client")
+    };
+    let good = client("tls-ca.pem");
+    let mut sub = good.subscribe(&key("/k"));
+    assert_eq!(text(&within(sub.ready()).await.expect("ready")), "1");
+    put(&agent, entry("/k", b"2", now(), root(), None)).await;
+    within(sub.wait_for(|state| text(state) == "2")).await.expect("live");
+    within(good.set(&key("/k"), "3", root())).await.expect("written");
+    within(sub.wait_for(|state| text(state) == "3")).await.expect("live");
+
+    let wary = client("tls-other.pem");
+    let mut none = wary.subscribe(&key("/k"));
+    within(none.wait_for(|state| state.dirty == Some(Dirty::Disconnected))).await.expect("refused");
+    let trouble = wary.watch_trouble().borrow().clone().expect("it says why");
+    assert_eq!(trouble.code, "agent.tls", "{}", trouble.message);
+    agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_without_room_is_named_and_another_is_taken() {
+    let mut small = config(0);
+    small.http_limits.tcp_connections = 1;
+    let (full, free) = (start(small).await, start(config(1)).await);
+    for agent in [&full, &free] {
+        put(agent, entry("/k", b"1", now(), root(), None)).await;
+    }
+    let first = client(&[&full]);
+    within(first.subscribe(&key("/k")).ready()).await.expect("ready");
+    let alone = client(&[&full]);
+    let waiting = alone.subscribe(&key("/k"));
+    let mut trouble = alone.watch_trouble();
+    let told = within(trouble.wait_for(Option::is_some)).await.expect("told").clone().expect("some");
+    assert_eq!(told.code, "http.busy", "{}", told.message);
+    let elsewhere = client(&[&full, &free]);
+    within(elsewhere.subscribe(&key("/k")).ready()).await.expect("at the other");
+    // A place is free again: it is noticed.
+    drop(first);
+    within(waiting.clone().ready()).await.expect("in time");
+    for agent in [full, free] {
+        agent.stop().await;
+    }
 }

@@ -6,7 +6,7 @@ mod live_support;
 
 use common::*;
 use kvgossip_agent::now;
-use kvgossip_client::{Cause, Change, Dirty, Value};
+use kvgossip_client::{Cause, Change, Dirty, MAX_LINGERING_KEYS, Value};
 use kvgossip_grants::{By, Fact, Floor, Revocation, Signer, Verdict};
 use live_support::*;
 use std::collections::BTreeMap;
@@ -233,6 +233,39 @@ async fn interests_are_shared_and_culled_after_the_grace_delay() {
     drop(again);
     eventually("nobody watches any more", async || agent.hub().watchers() == 0).await;
     assert_eq!(client.subscribe(&key("/k")).state().value, Value::Unknown, "and the value is forgotten");
+    agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_list_is_not_kept_and_a_short_one_is() {
+    let agent = start(config(0)).await;
+    let facts: Vec<_> = (0..=MAX_LINGERING_KEYS)
+        .map(|n| Ok(entry(&format!("/many/{n}"), b"v", now(), root(), None)))
+        .collect();
+    agent.put_facts(&facts).await.expect("the store works");
+    // Longer than this test takes.
+    let client = builder(&[&agent]).grace(Duration::from_secs(600)).build().expect("a client");
+    let list = async |glob: &str| {
+        let filter = kvgossip_grants::Filter::parse([glob]).expect("a glob");
+        within(client.list(&filter)).await.expect("a list").len()
+    };
+    assert_eq!(list("/many/**").await, MAX_LINGERING_KEYS + 1);
+    eventually("nobody watches any more", async || agent.hub().watchers() == 0).await;
+    assert_eq!(list("/many/1*").await, 136);
+    // Somebody else holds the same while it is listed: that stays.
+    let mut all = client.subscribe_matching(["/many/**"]).expect("a glob");
+    within(all.ready()).await.expect("ready");
+    assert_eq!(list("/many/**").await, MAX_LINGERING_KEYS + 1);
+    put(&agent, entry("/many/new", b"v", now(), root(), None)).await;
+    within(async {
+        while !all.entries().contains_key(&key("/many/new")) {
+            all.next().await.expect("a change");
+        }
+    })
+    .await;
+    drop(all);
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_eq!(agent.hub().watchers(), 1, "the grace delay goes on for the short list");
     agent.stop().await;
 }
 

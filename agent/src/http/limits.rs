@@ -36,6 +36,16 @@ pub struct HttpLimits {
     pub stop_timeout: Duration,
 }
 
+/// File descriptors that the rest of an agent takes: the store, peers, gossip, and what is opened for moments.
+const OTHER_DESCRIPTORS: usize = 192;
+
+impl HttpLimits {
+    /// How many file descriptors a process with these limits can need.
+    pub fn descriptors(&self) -> usize {
+        self.tcp_connections + self.socket_connections + OTHER_DESCRIPTORS
+    }
+}
+
 impl Default for HttpLimits {
     fn default() -> Self {
         Self {

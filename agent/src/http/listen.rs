@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
@@ -21,6 +21,8 @@ use tokio_util::task::TaskTracker;
 
 /// How many connections are told at a time that there is no room for them; any more are just closed.
 const MAX_TURNED_AWAY: usize = 32;
+/// That the limit is reached is said in the log this often at most.
+const LOG_PAUSE: Duration = Duration::from_secs(60);
 /// So long it may take to tell one of them.
 const TURN_AWAY_TIMEOUT: Duration = Duration::from_secs(1);
 /// The longest path of a Unix socket that the system takes, in bytes, with its ending zero.
@@ -87,6 +89,7 @@ impl Listener {
         let places = Arc::new(Semaphore::new(connections));
         let turned_away = Arc::new(Semaphore::new(MAX_TURNED_AWAY));
         let tasks = TaskTracker::new();
+        let mut said: Option<Instant> = None;
         loop {
             let stream = tokio::select! {
                 () = stop.cancelled() => break,
@@ -104,12 +107,20 @@ impl Listener {
             let metrics = agent.intake().metrics().clone();
             let Ok(place) = places.clone().try_acquire_owned() else {
                 metrics.turned_away(door.name());
+                if said.is_none_or(|at| at.elapsed() >= LOG_PAUSE) {
+                    said = Some(Instant::now());
+                    tracing::warn!(
+                        code = "http.busy",
+                        "all {connections} HTTP connections ({}) are taken: --max-connections allows more",
+                        door.name()
+                    );
+                }
                 // Within TLS nothing can be said before a handshake, which is what there is no room for.
                 if tls.is_none()
                     && let Ok(turn) = turned_away.clone().try_acquire_owned()
                 {
                     tasks.spawn(async move {
-                        turn_away(stream).await;
+                        turn_away(stream, connections).await;
                         drop(turn);
                     });
                 }
@@ -147,8 +158,12 @@ trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
 /// Says that there is no room for a connection, without having read its request.
-async fn turn_away(mut stream: Patient<Box<dyn Stream>>) {
-    let body = r#"{"code":"http.busy","message":"the agent has as many connections as it serves: try again in a moment"}"#;
+async fn turn_away(mut stream: Patient<Box<dyn Stream>>, connections: usize) {
+    let message = format!(
+        "the agent serves {connections} connections at a time, and all are taken: try again in a moment, or let it serve \
+         more with --max-connections"
+    );
+    let body = serde_json::json!({ "code": "http.busy", "message": message }).to_string();
     let answer = format!(
         "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: {BUSY_RETRY_S}\r\n\
          connection: close\r\ncontent-length: {}\r\n\r\n{body}",

@@ -10,6 +10,7 @@ mod process;
 pub use catalog::MetricInfo;
 pub(crate) use gossip::{GossipSample, SessionCause};
 pub(crate) use labels::{Bytes, Door, Fact, Http, Kind, Route, Session, State};
+pub(crate) use process::max_fds;
 
 use catalog::Catalog;
 use gossip::GossipMetrics;

@@ -62,9 +62,13 @@ impl Process {
         self.cpu.inner().store(seconds.to_bits(), Ordering::Relaxed);
         let open = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
         self.open_fds.set(i64::try_from(open).unwrap_or(i64::MAX));
-        let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
-        self.max_fds.set(field(&limits, "Max open files"));
+        self.max_fds.set(max_fds());
     }
+}
+
+/// How many file descriptors this process may have open; 0 where that is not known, or there is no limit.
+pub(crate) fn max_fds() -> i64 {
+    field(&fs::read_to_string("/proc/self/limits").unwrap_or_default(), "Max open files")
 }
 
 /// The first number behind a name at the beginning of a line.

@@ -80,6 +80,10 @@ pub(crate) struct AgentArgs {
     /// The certificate's private key.
     #[arg(long, value_name = "KEY.pem")]
     tls_key: Option<PathBuf>,
+    /// HTTP connections at a time, over TCP and over the socket each. Every watcher takes one, and every connection a file
+    /// descriptor [default: 512 over TCP and 256 over the socket].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(16..))]
+    max_connections: Option<u16>,
     /// A replica to stay connected with: with an id exactly that one, without one any that is admitted. Repeatable.
     #[arg(long = "peer", value_name = "[ID@]ADDR:PORT", value_parser = peer)]
     peers: Vec<PeerTarget>,
@@ -262,6 +266,10 @@ fn config(args: &AgentArgs, dir: &Path) -> Result<Config> {
     config.peers = args.peers.clone();
     config.allowed = allowed;
     config.open_read = args.open_read;
+    if let Some(most) = args.max_connections {
+        let most = usize::from(most);
+        (config.http_limits.tcp_connections, config.http_limits.socket_connections) = (most, most);
+    }
     Ok(config)
 }
 

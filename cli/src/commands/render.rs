@@ -6,6 +6,7 @@ use crate::codes;
 use crate::connect::{AgentArgs, LiveArgs, say_if_slow, unless_stopped};
 use crate::error::{Exit, Failure, Result};
 use crate::files::{self, Replacement};
+use crate::live_report;
 use crate::output::{printable, say};
 use clap::Args;
 use kvgossip_client::{Client, Endpoint, Matching, Subscription};
@@ -64,18 +65,18 @@ pub(crate) fn render(args: &RenderArgs) -> Result<Exit> {
     let limit = args.agent.timeout_or(kvgossip_client::DEFAULT_TIMEOUT);
     unless_stopped(async {
         let client = builder.build()?;
-        let mut job = Job { args, source, held: Held::default(), client, endpoint, said: None };
-        if !args.once {
-            return job.keep().await;
-        }
-        let written = tokio::time::timeout(limit, job.settle()).await.map_err(|_| {
-            let text = format!("no agent told all that {} asks for in time", args.template.display());
-            Failure::new("client.not_ready", text)
-        })?;
-        let text = written?;
-        match job.write(&text).await? {
-            Ok(()) => Ok(()),
-            Err(how) => Err(Failure::new(codes::COMMAND_FAILED, format!("the command failed: {how}"))),
+        let mut job =
+            Job { args, source, held: Held::default(), client: client.clone(), endpoint, said: None };
+        let work = async {
+            if !args.once {
+                return job.keep().await;
+            }
+            job.write_once(limit).await
+        };
+        tokio::select! {
+            // It never ends before.
+            () = live_report::report(&client) => Ok(()),
+            done = work => done,
         }
     })?;
     Ok(Exit::Ok)
@@ -116,6 +117,20 @@ impl Job<'_> {
             }
             self.held.changed().await?;
             tokio::time::sleep(GATHER).await;
+        }
+    }
+
+    /// Writes when everything is known, and ends.
+    async fn write_once(&mut self, limit: Duration) -> Result<()> {
+        let text = tokio::time::timeout(limit, self.settle()).await.map_err(|_| {
+            let text = format!("no agent told all that {} asks for in time", self.args.template.display());
+            let trouble = self.client.watch_trouble().borrow().clone();
+            let failure = Failure::new("client.not_ready", text);
+            trouble.map_or(failure, |trouble| failure.note(trouble.message))
+        })??;
+        match self.write(&text).await? {
+            Ok(()) => Ok(()),
+            Err(how) => Err(Failure::new(codes::COMMAND_FAILED, format!("the command failed: {how}"))),
         }
     }
 

@@ -3,6 +3,7 @@
 use super::watch_command::Runner;
 use crate::connect::{AgentArgs, LiveArgs, say_if_slow, unless_stopped};
 use crate::error::{Exit, Failure, Result};
+use crate::live_report;
 use crate::output::{self, Format, printable, say, short};
 use crate::text;
 use crate::{codes, time};
@@ -130,7 +131,8 @@ pub(crate) fn watch(args: &WatchArgs, format: Format) -> Result<Exit> {
             _ => None,
         };
         tokio::select! {
-            never = report_rejections(&client) => never,
+            // It never ends before.
+            () = live_report::report(&client) => Ok(()),
             done = async {
                 match one {
                     Some(key) => watch_key(&client, &endpoint, &key, &mut sink).await,
@@ -264,20 +266,4 @@ fn tell_dirt(dirt: Option<Dirty>) {
         Some(Dirty::Behind) => say("the agent is behind what was seen already: the later values stand"),
         Some(_) => say("the agent holds entries that do not verify: the last verified values stand"),
     }
-}
-
-/// Says on standard error what did not verify.
-async fn report_rejections(client: &Client) -> Result<()> {
-    let mut rejections = client.watch_rejections();
-    let mut told = 0;
-    while rejections.changed().await.is_ok() {
-        let (count, list) = rejections.borrow_and_update().clone();
-        let new = usize::try_from(count - told).unwrap_or(list.len()).min(list.len());
-        for rejection in &list[list.len() - new..] {
-            let what = rejection.key.as_ref().map_or("a fact".to_owned(), |key| format!("an entry of {key}"));
-            say(&format!("{} told {what} that does not verify [{}]", rejection.endpoint, rejection.code));
-        }
-        told = count;
-    }
-    std::future::pending().await
 }

@@ -1,0 +1,41 @@
+//! What a command that keeps values current says on standard error: what did not verify, and what is wrong with agents.
+
+use crate::output::say;
+use kvgossip_client::Client;
+
+/// Says it for as long as it is polled.
+pub(crate) async fn report(client: &Client) {
+    tokio::join!(report_rejections(client), report_trouble(client));
+}
+
+async fn report_rejections(client: &Client) {
+    let mut rejections = client.watch_rejections();
+    let mut told = 0;
+    while rejections.changed().await.is_ok() {
+        let (count, list) = rejections.borrow_and_update().clone();
+        let new = usize::try_from(count - told).unwrap_or(list.len()).min(list.len());
+        for rejection in &list[list.len() - new..] {
+            let what = rejection.key.as_ref().map_or("a fact".to_owned(), |key| format!("an entry of {key}"));
+            say(&format!("{} told {what} that does not verify [{}]", rejection.endpoint, rejection.code));
+        }
+        told = count;
+    }
+}
+
+/// The same trouble is told once, until an agent is in step again.
+async fn report_trouble(client: &Client) {
+    let mut trouble = client.watch_trouble();
+    let mut told = Vec::new();
+    while trouble.changed().await.is_ok() {
+        match trouble.borrow_and_update().clone() {
+            None => told.clear(),
+            Some(trouble) => {
+                let line = format!("{} [{}]", trouble.message, trouble.code);
+                if !told.contains(&line) {
+                    say(&line);
+                    told.push(line);
+                }
+            }
+        }
+    }
+}
