@@ -34,7 +34,16 @@ pub use live::{
     MAX_LINGERING_KEYS, MAX_REJECTIONS, MAX_UNVERIFIED_KEYS, MAX_WAITING_BYTES, MAX_WAITING_ENTRIES,
     MAX_WATCHED_FILTERS, MAX_WATCHED_KEYS,
 };
+// What these take and give, so that a program needs no other crate.
+pub use kvgossip_grants::{
+    EntityId, EntryId, FactId, Filter, GrantId, Key, PublicKey, SigningKey, Timestamp,
+};
 pub use op_error::OpError;
 pub use query::{FactKind, FactsQuery, KeysQuery};
 pub use tls::{Authorities, AuthoritiesError, SystemAuthoritiesError};
 pub use token::{MAX_TOKEN_BYTES, Token, TokenError};
+
+/// The programs of the page for application developers are built as they stand there.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/client.md")]
+struct Page;

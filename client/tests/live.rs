@@ -21,6 +21,7 @@ async fn a_key_can_be_watched_before_it_exists_and_a_purge_arrives_with_its_caus
     assert_eq!(sub.state().dirty, Some(Dirty::Loading));
     let state = within(sub.ready()).await.expect("ready");
     assert_eq!((state.value, state.cause), (Value::Absent, Some(Cause::Loaded)));
+    assert!(!sub.watch().has_changed().expect("open"), "what was given is seen");
     within(sub.next_value()).await.expect("absent");
 
     let writer = identity(1);

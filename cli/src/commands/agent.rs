@@ -82,7 +82,7 @@ pub(crate) struct AgentArgs {
     tls_key: Option<PathBuf>,
     /// HTTP connections at a time, over TCP and over the socket each. Every watcher takes one, and every connection a file
     /// descriptor [default: 512 over TCP and 256 over the socket].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(16..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     max_connections: Option<u16>,
     /// A replica to stay connected with: with an id exactly that one, without one any that is admitted. Repeatable.
     #[arg(long = "peer", value_name = "[ID@]ADDR:PORT", value_parser = peer)]

@@ -126,7 +126,10 @@ impl Job<'_> {
             let text = format!("no agent told all that {} asks for in time", self.args.template.display());
             let trouble = self.client.watch_trouble().borrow().clone();
             let failure = Failure::new("client.not_ready", text);
-            trouble.map_or(failure, |trouble| failure.note(trouble.message))
+            match trouble {
+                Some(trouble) => failure.note(trouble.message),
+                None => failure,
+            }
         })??;
         match self.write(&text).await? {
             Ok(()) => Ok(()),

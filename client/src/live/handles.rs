@@ -86,12 +86,14 @@ impl Subscription {
         Ok(self.dirty)
     }
 
-    /// Waits until an agent says that the value is the latest.
+    /// Waits until an agent says that the value is the latest. The state counts as seen: [`Subscription::changed`] waits for
+    /// another.
     ///
     /// # Errors
     /// When the client was dropped.
     pub async fn ready(&mut self) -> Result<State, Closed> {
-        self.wait_for(|state| state.dirty.is_none()).await
+        let clean = self.states.wait_for(|state| state.dirty.is_none());
+        Ok(unless_closed(&self.shared, clean).await?.map_err(|_| Closed)?.clone())
     }
 
     /// Waits for a state that holds something; the present one counts.

@@ -223,13 +223,12 @@ impl World {
             record.floors.insert(floor.id());
         }
         for (grant, _) in &self.grants {
-            match authority.grant(&grant.id()) {
-                Some(live) => {
-                    live.valid_until()
-                        .into_iter()
-                        .for_each(|until| drop(record.until.insert(grant.id(), until)));
-                }
-                None => drop(record.dead.entry(grant.id()).or_insert(at)),
+            let Some(live) = authority.grant(&grant.id()) else {
+                record.dead.entry(grant.id()).or_insert(at);
+                continue;
+            };
+            if let Some(until) = live.valid_until() {
+                record.until.insert(grant.id(), until);
             }
         }
         for made in record.entries.values_mut().filter(|made| made.dead_from.is_none()) {
