@@ -42,6 +42,10 @@ pub struct WatchRequest {
     /// Keys that one of these ordered filters includes; at most [`MAX_WATCH_FILTERS`].
     #[serde(default)]
     pub filters: Vec<Vec<String>>,
+    /// The cluster that the watcher verifies against, in hexadecimal: an agent of another one refuses the watch instead of
+    /// telling what cannot verify.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
     /// What the events carry.
     #[serde(default)]
     pub form: WatchForm,

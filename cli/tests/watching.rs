@@ -253,6 +253,32 @@ fn an_agent_that_is_not_there_yet_is_waited_for_and_it_is_said_why() {
 }
 
 #[test]
+fn the_root_of_another_cluster_is_told_and_no_key_is_called_absent() {
+    let served = served();
+    ask(&served, &["set", "/k", "v"]);
+    let mut command = served.desk.command(&[
+        "watch",
+        "/k",
+        "--count",
+        "1",
+        "--root",
+        "team.pub.pem",
+        "--agent",
+        "unix:agent.sock",
+    ]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut child = child.expect("it starts");
+    let mut err = BufReader::new(child.stderr.take().expect("a pipe"));
+    let mut said = String::new();
+    while !said.contains("[cluster.mismatch]\n") {
+        assert!(err.read_line(&mut said).expect("a line") > 0, "{said}");
+    }
+    child.kill().expect("still waiting");
+    let ended = child.wait_with_output().expect("it ends");
+    assert_eq!(String::from_utf8_lossy(&ended.stdout), "", "{said}");
+}
+
+#[test]
 fn a_command_hears_of_what_is_no_text_and_ends_with_the_watch() {
     let served = served();
     let set = |value: &[u8]| {

@@ -150,3 +150,16 @@ async fn an_agent_of_another_cluster_is_named_as_such_and_fills_no_memory() {
     let (count, list) = client.rejections();
     assert!(count > 4000 && list.len() == kvgossip_client::MAX_REJECTIONS, "{count}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_that_knows_itself_of_another_cluster_refuses_and_nothing_is_shown_as_absent() {
+    let agent = start(config(0)).await;
+    put(&agent, entry("/k", b"v", now(), root(), None)).await;
+    let client = at(&[address(&agent)]).root(identity(2).public().clone()).build().expect("a client");
+    let sub = client.subscribe(&key("/k"));
+    let mut trouble = client.watch_trouble();
+    let told = within(trouble.wait_for(Option::is_some)).await.expect("told").clone().expect("some");
+    assert_eq!(told.code, "cluster.mismatch", "{told:?}");
+    assert_eq!(sub.state().value, Value::Unknown, "whether it is set is not known");
+    agent.stop().await;
+}

@@ -71,6 +71,12 @@ pub(super) async fn post(
 }
 
 fn watch(shared: &Shared, request: &WatchRequest, headers: &HeaderMap) -> Result<Response, Refusal> {
+    let ours = shared.agent.store().view().authority().cluster().to_string();
+    if let Some(theirs) = request.cluster.as_ref().filter(|theirs| **theirs != ours) {
+        let message =
+            format!("this agent is of cluster {ours}, not of {theirs}: check the endpoint and the root key");
+        return Err(Refusal::bad_request("cluster.mismatch", message));
+    }
     let interest = Interest::parse(request)?;
     let header = headers.get(LAST_EVENT_ID).map(|id| id.to_str().unwrap_or_default());
     let feed = shared.agent.hub().watch(interest, header.or(request.cursor.as_deref()))?;

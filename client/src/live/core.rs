@@ -144,6 +144,7 @@ impl Core {
             let rules = filter.rules().iter().map(ToString::to_string).collect();
             request.filters.push(rules);
         }
+        request.cluster = Some(self.authority.cluster().to_string());
         request.form = WatchForm::Records;
         request.authority = true;
         let mut telling = Telling::new(way, endpoint.into(), interests);
