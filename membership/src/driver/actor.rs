@@ -154,7 +154,7 @@ impl Actor {
                 _ = snapshots.tick() => self.write_snapshot().await,
             }
         }
-        self.write_snapshot().await;
+        self.write_last_snapshot();
     }
 
     async fn pause(&self, what: &str, error: &std::io::Error) {
@@ -284,15 +284,29 @@ impl Actor {
         }
     }
 
-    async fn write_snapshot(&mut self) {
-        let Some((path, written)) = &mut self.snapshot else { return };
+    /// Where the snapshot goes, and what it says now, if that is not what is there.
+    fn due_snapshot(&self) -> Option<(PathBuf, Vec<u8>)> {
+        let (path, written) = self.snapshot.as_ref()?;
         let bytes = self.core.snapshot().encode();
-        if bytes == *written {
-            return;
+        (bytes != *written).then(|| (path.clone(), bytes))
+    }
+
+    async fn write_snapshot(&mut self) {
+        let Some((path, bytes)) = self.due_snapshot() else { return };
+        let write = move || (snapshot::write(&path, &bytes), path, bytes);
+        match tokio::task::spawn_blocking(write).await {
+            Ok((Ok(()), path, bytes)) => self.snapshot = Some((path, bytes)),
+            Ok((Err(error), path, _)) => tracing::warn!(%error, ?path, "cannot write the snapshot"),
+            // The runtime is being shut down, and this task with it.
+            Err(_) => {}
         }
-        match snapshot::write(path, &bytes).await {
-            Ok(()) => *written = bytes,
-            Err(error) => tracing::warn!(%error, ?path, "cannot write the snapshot"),
+    }
+
+    /// At the end, when the runtime may be about to stop: what is handed to another thread now might not be done.
+    fn write_last_snapshot(&self) {
+        let Some((path, bytes)) = self.due_snapshot() else { return };
+        if let Err(error) = snapshot::write(&path, &bytes) {
+            tracing::warn!(%error, ?path, "cannot write the snapshot");
         }
     }
 }

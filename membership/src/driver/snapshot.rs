@@ -1,11 +1,11 @@
 //! The snapshot file: replaced as a whole, so that a crash leaves the old one or the new one.
 
 use std::{
-    io,
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
-use tokio::{fs, io::AsyncReadExt, io::AsyncWriteExt};
+use tokio::{fs, io::AsyncReadExt};
 
 use super::Error;
 use crate::core::Snapshot;
@@ -25,12 +25,13 @@ pub(super) async fn read(path: &Path) -> Result<Option<Snapshot>, Error> {
     Ok(Some(Snapshot::parse(&bytes)))
 }
 
-pub(super) async fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+/// Blocks until the disk has it.
+pub(super) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".new");
     let temporary = PathBuf::from(temporary);
-    let mut file = fs::File::create(&temporary).await?;
-    file.write_all(bytes).await?;
-    file.sync_all().await?;
-    fs::rename(&temporary, path).await
+    let mut file = std::fs::File::create(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&temporary, path)
 }
