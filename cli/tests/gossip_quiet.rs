@@ -157,7 +157,6 @@ async fn operate(desk: &Desk, agents: &[Agent], serfs: &[serf::Agent], round: us
         }
         _ => {
             serf.serf("tags", &["-set", &format!("round={round}")]).await;
-            serf.serf("rtt", &["serf0", "serf1"]).await;
             serf.serf("info", &[]).await;
         }
     }

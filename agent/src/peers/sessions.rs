@@ -152,6 +152,10 @@ fn log(peer: ReplicaId, report: &SessionReport) {
         Err(failure) if failure.code() == Code::Busy.name() => {
             tracing::debug!(%peer, "a session did not begin: {failure}");
         }
+        // An agent that stops, here or there, ends its sessions.
+        Err(failure) if [Code::Closed.name(), Code::Shutdown.name()].contains(&failure.code()) => {
+            tracing::debug!(%peer, "a session was cut: {failure}");
+        }
         Err(failure) => {
             tracing::warn!(%peer, code = failure.code(), "session failed: {failure}");
         }
