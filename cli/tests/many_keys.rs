@@ -19,7 +19,8 @@ fn resident_kib() -> usize {
 
 fn memory_kib(process: &str, row: &str) -> usize {
     let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix(row)).unwrap();
+    // One that has ended just now, and is not waited for yet, has no memory any more.
+    let line = status.lines().find_map(|line| line.strip_prefix(row)).unwrap_or("0 kB");
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
