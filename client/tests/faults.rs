@@ -6,7 +6,7 @@ mod live_support;
 
 use common::*;
 use kvgossip_agent::now;
-use kvgossip_client::Dirty;
+use kvgossip_client::{Dirty, Trouble};
 use live_support::*;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -116,8 +116,9 @@ async fn an_agent_without_room_is_named_and_another_is_taken() {
     let alone = client(&[&full]);
     let waiting = alone.subscribe(&key("/k"));
     let mut trouble = alone.watch_trouble();
-    let told = within(trouble.wait_for(Option::is_some)).await.expect("told").clone().expect("some");
-    assert_eq!(told.code, "http.busy", "{}", told.message);
+    // The refusal may come before the question has gone out, and then is no answer to it: the next try has one.
+    let says_busy = |told: &Option<Trouble>| told.as_ref().is_some_and(|told| told.code == "http.busy");
+    within(trouble.wait_for(says_busy)).await.expect("told");
     let elsewhere = client(&[&full, &free]);
     within(elsewhere.subscribe(&key("/k")).ready()).await.expect("at the other");
     // A place is free again: it is noticed.
