@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use support::process::{Launch, Process, ask, status};
-use support::{Desk, until};
+use support::{Desk, until, wait_until};
 use tokio::runtime::Runtime;
 
 const KILLS: u64 = 8;
@@ -222,15 +222,22 @@ fn what_was_acknowledged_survives_kills() {
             })
             .collect();
         let time = Duration::from_millis(rng.random_range(20..MAX_ROUND_MS));
-        // Two of three times also revoke: early, or so that the kill falls into it.
-        let revoker = rng.random_bool(0.66).then(|| {
-            let wait = if rng.random_bool(0.5) { time.mul_f64(rng.random()) } else { time };
-            let task = revoke(client.clone(), cast.clone(), grant.clone(), book.clone());
-            runtime.spawn(async move {
-                tokio::time::sleep(wait).await;
-                task.await;
+        let task = revoke(client.clone(), cast.clone(), grant.clone(), book.clone());
+        let revoker = if kill == 0 {
+            // Chance may spare all others, and a slow machine may write nothing before a kill.
+            wait_until("something is acknowledged", || !book.lock().expect("no panic").entries.is_empty());
+            runtime.block_on(task);
+            None
+        } else {
+            // Two of three times also revoke: early, or so that the kill falls into it.
+            rng.random_bool(0.66).then(|| {
+                let wait = if rng.random_bool(0.5) { time.mul_f64(rng.random()) } else { time };
+                runtime.spawn(async move {
+                    tokio::time::sleep(wait).await;
+                    task.await;
+                })
             })
-        });
+        };
         // How long it is decides nothing; it is the moment of the kill.
         std::thread::sleep(time);
         let second_too = rng.random_bool(0.4);
@@ -257,7 +264,7 @@ fn what_was_acknowledged_survives_kills() {
     assert_eq!(roots()[0], roots()[1], "they converge");
     let book = book.lock().expect("no panic");
     book.demand(&keys(&pair.desk, DATA[1]));
-    assert!(book.entries.len() as u64 > kills && revoked > 0, "something happened");
+    assert!(revoked > 0, "the first revocation was acknowledged");
     println!("{} entries were acknowledged", book.entries.len());
 }
 

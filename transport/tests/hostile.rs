@@ -333,13 +333,14 @@ async fn a_peer_that_falls_silent_is_lost_in_time() {
     assert_serves(&dialled, &a).await;
 }
 
-/// However often one dialler is refused in one way, it is one clear line.
+/// However often one dialler is refused in one way, it is one clear line; a second one, a warning, if it goes on for
+/// more than five seconds, which sixty attempts may take on a slow machine.
 #[test]
 fn refusals_are_logged_with_their_code_and_never_flood() {
     let log = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&log);
     let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::WARN)
+        .with_max_level(tracing::Level::INFO)
         .with_ansi(false)
         .with_writer(move || Sink(Arc::clone(&sink)))
         .finish();
@@ -357,11 +358,13 @@ fn refusals_are_logged_with_their_code_and_never_flood() {
         });
     });
     let log = String::from_utf8(log.lock().unwrap().clone()).unwrap();
-    let lines: Vec<_> = log.lines().filter(|line| line.contains("kvgossip_transport")).collect();
+    let told = |line: &&str| line.contains("a peer that dialled in");
+    let lines: Vec<_> = log.lines().filter(told).collect();
     let stranger = keys()[2].id().to_string();
-    assert!(lines[0].contains("peer.not_admitted") && lines[0].contains(&stranger), "{}", lines[0]);
-    assert!(lines[0].contains("127.0.0.1"), "{}", lines[0]);
-    assert_eq!(lines.len(), 1, "the same failure again is no news: {lines:?}");
+    let parts = ["INFO", "peer.not_admitted", "127.0.0.1", &stranger];
+    assert!(parts.iter().all(|part| lines[0].contains(part)), "{}", lines[0]);
+    let rest = &lines[1..];
+    assert!(rest.len() <= 1 && rest.iter().all(|line| line.contains("WARN")), "no news: {lines:?}");
 }
 
 struct Sink(Arc<Mutex<Vec<u8>>>);
