@@ -5,6 +5,8 @@ mod common;
 use common::*;
 use kvgossip_agent::metrics::Metrics;
 use kvgossip_agent::now;
+use kvgossip_agent::watch::Interest;
+use kvgossip_api::WatchRequest;
 use kvgossip_grants::{Fact, Key, Signer, Verdict};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -64,6 +66,8 @@ async fn a_scrape_shows_what_has_happened_and_nothing_undocumented() {
     let key = Key::parse("/m/0").expect("a key");
     assert!(b.read(&key).await.expect("the store works").is_some());
 
+    let interest = Interest::parse(&WatchRequest { keys: vec!["/m/0".into()], ..Default::default() });
+    let watcher = b.hub().watch(interest.expect("a good request"), None).expect("room");
     let address = b.http_address().expect("HTTP is served");
     raw::get(address, "/v1/status").await;
     raw::get(address, "/any/thing").await;
@@ -80,6 +84,7 @@ async fn a_scrape_shows_what_has_happened_and_nothing_undocumented() {
     is("kvgossip_peers{state=\"listed\"}", 1.0);
     is("kvgossip_facts_total{source=\"peer\",verdict=\"merged\",code=\"\"}", 4.0);
     is("kvgossip_ready", 1.0);
+    is("kvgossip_watchers", 1.0);
     is("kvgossip_http_requests_total{door=\"tcp\",route=\"/v1/status\",method=\"GET\",status=\"200\"}", 1.0);
     is("kvgossip_http_requests_total{door=\"tcp\",route=\"other\",method=\"GET\",status=\"404\"}", 1.0);
     let more =
@@ -101,6 +106,8 @@ async fn a_scrape_shows_what_has_happened_and_nothing_undocumented() {
         line.starts_with("kvgossip_facts_total{source=\"put\"") && !line.contains("verdict=\"merged\"")
     });
     assert!(refused, "{first}");
+    drop(watcher);
+    assert_eq!(sample(&raw::get(address, "/metrics").await, "kvgossip_watchers"), Some(0.0));
     a.stop().await;
     b.stop().await;
 }

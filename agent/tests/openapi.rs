@@ -281,7 +281,8 @@ async fn events_are_what_the_description_says() {
         "POST {WATCH} HTTP/1.0\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     );
-    let live = tokio::spawn(async move { watched(address, &post, ("event: key", 2)).await });
+    // At most two keys stand, so the third event of a key is of a change.
+    let live = tokio::spawn(async move { watched(address, &post, ("event: key", 3)).await });
     eventually("somebody watches", async || agent.hub().watchers() > 0).await;
     while !live.is_finished() {
         put(&agent, entry("/b", b"v", now(), root(), None)).await;

@@ -68,44 +68,48 @@ impl LogLimit {
     pub(crate) fn allow_from(&self, address: IpAddr, code: Code) -> Option<Line> {
         let now = Instant::now();
         let passing = code == Code::NotAdmitted;
-        let warning = {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            state.told.retain(|told| now.duration_since(told.at) < QUIET);
-            match state.told.iter_mut().find(|told| (told.who, told.code) == (address, code)) {
-                Some(told) if !told.warned && now.duration_since(told.at) >= PASSING => {
-                    told.warned = true;
-                    true
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.told.retain(|told| now.duration_since(told.at) < QUIET);
+        let known = state.told.iter().position(|told| (told.who, told.code) == (address, code));
+        let is_old_news = |told: &Told| told.warned || now.duration_since(told.at) < PASSING;
+        if known.and_then(|at| state.told.get(at)).is_some_and(is_old_news) {
+            state.suppressed += 1;
+            return None;
+        }
+        // What finds no room among others' lines was not told: it is news the next time.
+        let suppressed = state.allow()?;
+        let warning = known.is_some() || !passing;
+        match known.and_then(|at| state.told.get_mut(at)) {
+            Some(told) => told.warned = true,
+            None => {
+                if state.told.len() == MAX_REMEMBERED {
+                    state.told.pop_front();
                 }
-                Some(_) => {
-                    state.suppressed += 1;
-                    return None;
-                }
-                None => {
-                    if state.told.len() == MAX_REMEMBERED {
-                        state.told.pop_front();
-                    }
-                    state.told.push_back(Told { who: address, code, at: now, warned: !passing });
-                    !passing
-                }
+                state.told.push_back(Told { who: address, code, at: now, warned: warning });
             }
-        };
-        Some(Line { warning, suppressed: self.allow()? })
+        }
+        Some(Line { warning, suppressed })
     }
 
     /// Whether a line may be written now; if so, how many were not since the last one.
     pub(crate) fn allow(&self) -> Option<u64> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let earned = state.refilled.elapsed().as_millis() / INTERVAL.as_millis();
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).allow()
+    }
+}
+
+impl State {
+    fn allow(&mut self) -> Option<u64> {
+        let earned = self.refilled.elapsed().as_millis() / INTERVAL.as_millis();
         if earned > 0 {
-            state.lines = BURST.min(state.lines.saturating_add(u32::try_from(earned).unwrap_or(BURST)));
-            state.refilled = Instant::now();
+            self.lines = BURST.min(self.lines.saturating_add(u32::try_from(earned).unwrap_or(BURST)));
+            self.refilled = Instant::now();
         }
-        if state.lines == 0 {
-            state.suppressed += 1;
+        if self.lines == 0 {
+            self.suppressed += 1;
             return None;
         }
-        state.lines -= 1;
-        Some(std::mem::take(&mut state.suppressed))
+        self.lines -= 1;
+        Some(std::mem::take(&mut self.suppressed))
     }
 }
 
@@ -134,6 +138,22 @@ mod tests {
         assert_eq!(lines(100), 1);
         let state = limit.state.lock().expect("no panic");
         assert!(state.told.len() <= MAX_REMEMBERED);
+    }
+
+    /// Others' flood may cost a line, but not the one warning of an hour.
+    #[tokio::test(start_paused = true)]
+    async fn what_found_no_room_is_still_news() {
+        let limit = LogLimit::new();
+        let who = IpAddr::from([10, 0, 0, 1]);
+        assert!(limit.allow_from(who, Code::NotAdmitted).is_some_and(|line| !line.warning));
+        tokio::time::advance(PASSING).await;
+        while limit.allow().is_some() {}
+        assert_eq!(limit.allow_from(who, Code::NotAdmitted), None);
+        assert_eq!(limit.allow_from(who, Code::Protocol), None);
+        tokio::time::advance(INTERVAL * 2).await;
+        let warns = |code| limit.allow_from(who, code).is_some_and(|line| line.warning);
+        assert!(warns(Code::NotAdmitted) && warns(Code::Protocol));
+        assert_eq!(limit.allow_from(who, Code::Protocol), None);
     }
 
     #[tokio::test(start_paused = true)]

@@ -35,6 +35,7 @@ impl Agent {
             peers_equal: count(|row| row.equal),
             store_bytes: self.inner.store_dir.as_deref().map_or(0, disk::used_bytes),
             ready: self.unready().is_empty(),
+            watchers: self.hub().watchers() as u64,
             started_at_us: self.inner.started_at.as_micros(),
             gossip: self.inner.gossip.as_ref().map(Gossip::last_sample).unwrap_or_default(),
         };

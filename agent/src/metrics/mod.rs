@@ -50,6 +50,7 @@ struct All {
     http_seconds: Family<Route, Histogram, fn() -> Histogram>,
     connections: Family<Door, Gauge>,
     turned_away: Family<Door, Counter>,
+    watchers: Gauge,
     gossip: GossipMetrics,
     process: process::Process,
 }
@@ -81,6 +82,7 @@ pub(crate) struct Holdings {
     pub(crate) peers_equal: u64,
     pub(crate) store_bytes: u64,
     pub(crate) ready: bool,
+    pub(crate) watchers: u64,
     pub(crate) started_at_us: u64,
     pub(crate) gossip: GossipSample,
 }
@@ -181,6 +183,11 @@ impl Metrics {
             "Connections that found no room",
             Family::default(),
         );
+        let watchers = c.add(
+            ("kvgossip_watchers", "gauge", None, &[]),
+            "Streams of /v1/watch that are open; a subscribed client holds one, for a moment two",
+            Gauge::default(),
+        );
         let gossip = GossipMetrics::new(&mut c);
         let process = process::Process::new(&mut c);
         let (registry, catalog) = c.finish();
@@ -203,6 +210,7 @@ impl Metrics {
             http_seconds,
             connections,
             turned_away,
+            watchers,
             gossip,
             process,
         }))
@@ -284,6 +292,7 @@ impl Metrics {
         set(&all.queue, holdings.waiting);
         set(&all.store_bytes, holdings.store_bytes);
         set(&all.ready, u64::from(holdings.ready));
+        set(&all.watchers, holdings.watchers);
         for (kind, count) in ["grant", "revocation", "floor"].into_iter().zip(holdings.authority) {
             set(&all.authority.get_or_create(&Kind { kind }), count);
         }

@@ -97,3 +97,26 @@ pub(super) fn bookmark(streams: &BTreeMap<StreamId, Telling>, before: Option<Boo
         None => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What an agent says too early, or at too great a length, is no place to go on at.
+    #[test]
+    fn a_cursor_is_kept_once_everything_before_it_was_told() {
+        let cursor = |telling: &Telling| telling.bookmark().map(|bookmark| bookmark.cursor);
+        let mut telling = Telling::new(Way::Anew, "http://a".into(), BTreeSet::from([1]));
+        telling.note_cursor("7-1");
+        assert_eq!(cursor(&telling), None, "not all that stood has been told");
+        telling.synced = true;
+        assert_eq!(cursor(&telling), None);
+        telling.note_cursor("7-2");
+        assert_eq!(cursor(&telling).as_deref(), Some("7-2"));
+        telling.note_cursor(&"7".repeat(MAX_CURSOR_BYTES + 1));
+        assert_eq!(cursor(&telling), None, "the place before it is not the last one");
+        telling.note_cursor("7-3");
+        telling.dropped_some = true;
+        assert_eq!(cursor(&telling), None, "something before it has to be told again");
+    }
+}
