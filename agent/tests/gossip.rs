@@ -116,7 +116,7 @@ async fn five_replicas_and_two_serf_agents() {
     serfs[0].sees("kvg4", "alive").await;
     assert!(serfs[1].members().await["kvg0"].1.contains("kvgossip=1"));
     settled(&members).await;
-    metrics_tell_of_the_membership(&members[1].agent).await;
+    metrics_tell_of_the_membership(&members).await;
 
     a_write_reaches_the_others(&members).await;
     a_stopped_serf_agent_changes_nothing(&members, &serfs[1]).await;
@@ -183,8 +183,12 @@ async fn settled(members: &[Member]) {
 }
 
 /// `/metrics` after everybody has joined.
-async fn metrics_tell_of_the_membership(agent: &Agent) {
-    let scrape = raw::get(agent.http_address().expect("HTTP is served"), "/metrics").await;
+async fn metrics_tell_of_the_membership(members: &[Member]) {
+    let mut scrapes = Vec::new();
+    for member in members {
+        scrapes.push(raw::get(member.agent.http_address().expect("HTTP is served"), "/metrics").await);
+    }
+    let scrape = &scrapes[1];
     let sample = |name: &str| {
         let line = scrape.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.and_then(|value| value.parse::<f64>().ok())
@@ -202,7 +206,9 @@ async fn metrics_tell_of_the_membership(agent: &Agent) {
     ] {
         assert!(sample(name).is_some_and(|value| value > 0.0), "{name}\n{scrape}");
     }
-    let opened = scrape.lines().filter(|line| line.starts_with("kvgossip_sessions_opened_total{cause="));
+    // One that all others have compared with opens none itself.
+    let lines = scrapes.iter().flat_map(|scrape| scrape.lines());
+    let opened = lines.filter(|line| line.starts_with("kvgossip_sessions_opened_total{cause="));
     let opened: f64 = opened.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum();
     assert!(opened > 0.0, "{scrape}");
 }
