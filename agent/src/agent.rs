@@ -3,9 +3,9 @@
 mod health;
 
 use crate::clock;
-use crate::committer::{self, Condition, Store};
+use crate::committer::{self, Condition, Store, THREAD_ENDED};
 use crate::config::Config;
-use crate::error::{StartError, WriteError};
+use crate::error::{StartError, WriteError, unfinished};
 use crate::gossip::{Directory, Gossip, GossipError};
 use crate::http::{HttpLimits, Listener, ServerTls, bind_tcp, bind_unix};
 use crate::intake::Intake;
@@ -23,6 +23,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -83,6 +84,7 @@ impl Agent {
             }
         })?;
         let hub = Hub::start(intake.store().clone(), &stop, &tasks);
+        tasks.spawn(look_again(intake.store().clone(), config.patience.room, stop.clone()));
         let inner = Inner {
             intake,
             peers,
@@ -138,7 +140,7 @@ impl Agent {
         if let Some(committer) = committer {
             // It ends when the last handle is dropped; a handle kept elsewhere keeps the store open.
             let _ = tokio::time::timeout(
-                std::time::Duration::from_secs(10),
+                Duration::from_secs(10),
                 tokio::task::spawn_blocking(move || committer.join()),
             )
             .await;
@@ -211,7 +213,7 @@ impl Agent {
             Err(StorageError::Damaged(format!("the value of {key} is missing")))
         };
         let done = tokio::task::spawn_blocking(read).await;
-        done.unwrap_or_else(|_| Err(StorageError::Stopped("the agent is shutting down".into())))
+        done.unwrap_or_else(|error| Err(unfinished(&error)))
     }
 
     /// Sets (or, without a value, unsets) a key under the agent's own identity.
@@ -315,11 +317,23 @@ impl Agent {
     pub fn unready(&self) -> Vec<String> {
         let error = self.store().failure().or_else(|| {
             let stopped = !self.store().is_running() && !self.inner.stop.is_cancelled();
-            stopped.then(|| StorageError::Stopped("its thread ended unexpectedly; restart the agent".into()))
+            stopped.then(|| StorageError::Stopped(THREAD_ENDED.into()))
         });
+        let error = error.or_else(|| self.store().unreadable());
         let gossip = self.inner.gossip.as_ref().and_then(Gossip::failure);
         let gossip = gossip.map(|error| format!("{}: {error}", error.code()));
         error.map(|error| format!("{}: {error}", error.code())).into_iter().chain(gossip).collect()
+    }
+}
+
+/// Looks from time to time whether what could not be read reads again.
+async fn look_again(store: Store, pause: Duration, stop: CancellationToken) {
+    while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
+        if store.unreadable().is_some() {
+            let store = store.clone();
+            // A fault there is told by the log.
+            let _ = tokio::task::spawn_blocking(move || store.look_again()).await;
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! It gathers what waits, merges it as one batch, makes the batch durable, and only then lets readers see the new
 //! state and answers whoever offered the facts.
 
+mod reads;
 mod watchdog;
 
 pub use watchdog::{Patience, STALL_LIMIT};
@@ -13,6 +14,8 @@ use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use kvgossip_engine::{Change, Reader, Replica, Storage, StorageError, View, Write};
 use kvgossip_grants::{EntryId, FactId, Key, Verdict, Verified};
+use reads::NotingReader;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use tokio::sync::{broadcast, oneshot, watch};
@@ -24,6 +27,9 @@ pub const MAX_WAITING: usize = 1024;
 pub const MAX_BATCH_FACTS: usize = 4096;
 /// A batch is closed when its facts have this many bytes.
 pub const MAX_BATCH_BYTES: usize = 1 << 20;
+/// What is said of a committer that is gone.
+pub(crate) const THREAD_ENDED: &str =
+    "its thread ended by a fault of the program, as the log says; restart the agent";
 /// How many batches a reader of the feed may be behind before it is told that it missed some.
 pub const CHANGE_BUFFER: usize = 1024;
 
@@ -74,7 +80,7 @@ pub enum CommitError {
 #[derive(Clone)]
 pub struct Store {
     view: Arc<ArcSwap<View>>,
-    reader: Arc<dyn Reader>,
+    reader: Arc<NotingReader>,
     requests: Sender<Request>,
     batches: watch::Receiver<u64>,
     failed: watch::Receiver<Option<StorageError>>,
@@ -85,6 +91,7 @@ pub struct Store {
 struct Committer {
     replica: Replica,
     storage: Box<dyn Storage>,
+    reader: Arc<NotingReader>,
     requests: Receiver<Request>,
     view: Arc<ArcSwap<View>>,
     batches: watch::Sender<u64>,
@@ -113,15 +120,16 @@ pub fn start(
     let (changes, _) = broadcast::channel(CHANGE_BUFFER);
     let store = Store {
         view: view.clone(),
-        reader: storage.reader(),
+        reader: Arc::new(NotingReader::new(storage.reader())),
         requests: sender,
         batches: batches_seen,
         failed: failed_seen,
         changes: changes.clone(),
     };
     let watch = Watch::start(failed, patience.stall)?;
+    let reader = store.reader.clone();
     let committer =
-        Committer { replica, storage, requests, view, batches, watch, changes, patience, metrics };
+        Committer { replica, storage, reader, requests, view, batches, watch, changes, patience, metrics };
     // Before anybody is told "ready".
     committer.ask_for_room();
     let thread = std::thread::Builder::new().name("committer".into()).spawn(move || committer.run())?;
@@ -137,6 +145,17 @@ impl Store {
     /// Reads of what is stored.
     pub fn reader(&self) -> Arc<dyn Reader> {
         self.reader.clone()
+    }
+
+    /// What could not be read lately, though it is stored; see [`Store::look_again`].
+    pub fn unreadable(&self) -> Option<StorageError> {
+        self.reader.trouble()
+    }
+
+    /// Reads once more what could not be read, and forgets what reads again or does not stand any more. Reads a disk:
+    /// call it where blocking is allowed.
+    pub fn look_again(&self) {
+        self.reader.look_again(&self.view());
     }
 
     /// Signals each new state; the value counts batches.
@@ -209,7 +228,8 @@ impl Store {
     }
 
     fn stopped(&self) -> StorageError {
-        self.failure().unwrap_or_else(|| StorageError::Stopped("the agent is shutting down".into()))
+        // While this handle lives, the committer does not end by itself.
+        self.failure().unwrap_or_else(|| StorageError::Stopped(THREAD_ENDED.into()))
     }
 }
 
@@ -226,7 +246,9 @@ impl Committer {
             };
             let committed = {
                 let _busy = self.watch.busy();
-                self.commit(requests)
+                // Nothing of a batch that ended in a panic is published, and nothing is committed after it.
+                catch_unwind(AssertUnwindSafe(|| self.commit(requests)))
+                    .unwrap_or_else(|_| Err(StorageError::Stopped(THREAD_ENDED.into())))
             };
             if let Err(error) = committed {
                 tracing::error!(%error, code = error.code(), "the store failed: nothing is taken in any more, reading goes on");
@@ -311,8 +333,7 @@ impl Committer {
             facts.extend(request.facts);
         }
         let (began, count) = (std::time::Instant::now(), facts.len());
-        let reader = self.storage.reader();
-        let committed = self.replica.apply(facts, reader.as_ref()).and_then(|applied| {
+        let committed = self.replica.apply(facts, self.reader.as_ref()).and_then(|applied| {
             if let Some(batch) = &applied.batch {
                 self.storage.commit(batch)?;
             }

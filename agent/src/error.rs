@@ -56,6 +56,16 @@ impl StartError {
     }
 }
 
+/// Why work that was handed to another thread came to no end.
+pub(crate) fn unfinished(error: &tokio::task::JoinError) -> StorageError {
+    let why = if error.is_panic() {
+        "a fault of the program, as the log says"
+    } else {
+        "the agent is shutting down"
+    };
+    StorageError::Stopped(why.into())
+}
+
 /// Why a write under the agent's own identity failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -2,6 +2,7 @@
 
 use crate::clock;
 use crate::committer::{CommitError, Condition, Store};
+use crate::error::unfinished;
 use crate::metrics::Metrics;
 use crate::refusals::Refusals;
 use kvgossip_engine::{StorageError, View};
@@ -131,7 +132,7 @@ impl Intake {
         }
         let mut results = Vec::new();
         for job in jobs {
-            let done = job.await.map_err(|_| StorageError::Stopped("the agent is shutting down".into()))?;
+            let done = job.await.map_err(|error| unfinished(&error))?;
             results.extend(done);
         }
         Ok(results)

@@ -33,7 +33,15 @@ pub struct Opened {
 /// # Errors
 /// Those of [`FjallStorage::open`] and [`Replica::load`] that `recovery` does not cover.
 pub fn open_store(dir: &Path, root: &PublicKey, recovery: Recovery) -> Result<Opened, StorageError> {
-    let refused = match guard_engine(|| load(dir, root, recovery.accept_rollback)) {
+    let loaded = guard_engine(|| {
+        let (replica, storage) = load(dir, root, recovery.accept_rollback)?;
+        if recovery.move_damaged_aside {
+            // Damage among the values does not hinder opening.
+            storage.check()?;
+        }
+        Ok((replica, storage))
+    });
+    let refused = match loaded {
         Ok((replica, storage)) => return Ok(Opened { replica, storage, moved_aside: None }),
         Err(error) => error,
     };

@@ -23,6 +23,7 @@ fn reasons(obstacles: Obstacles) -> Vec<String> {
         (obstacles.unjustified, "unjustified"),
         (obstacles.truncated, "truncated"),
         (obstacles.read_only, "read_only"),
+        (obstacles.unreadable, "unreadable"),
     ];
     named.into_iter().filter(|(stands, _)| *stands).map(|(_, name)| name.to_owned()).collect()
 }
@@ -57,8 +58,10 @@ pub(crate) fn session_end(report: &SessionReport) -> SessionEnd {
         // Nothing was to move.
         Ok(Outcome::Unsettled(_)) if report.compared => SessionEnd::Unfinished,
         Ok(Outcome::Equal) => report.agreed.map_or(SessionEnd::Unfinished, SessionEnd::Equal),
-        Ok(Outcome::Unsettled(Obstacles { not_yet, refused, unjustified, read_only, .. })) => {
-            let stuck = *not_yet || *refused || *unjustified || *read_only;
+        Ok(Outcome::Unsettled(Obstacles {
+            not_yet, refused, unjustified, read_only, unreadable, ..
+        })) => {
+            let stuck = *not_yet || *refused || *unjustified || *read_only || *unreadable;
             if stuck { SessionEnd::Stuck } else { SessionEnd::Unfinished }
         }
         Err(failure) if is_busy(failure) => SessionEnd::Busy,

@@ -56,8 +56,8 @@ pub struct SyncReport {
     pub took_us: u64,
     /// `equal`, `unsettled` or `failed`.
     pub outcome: String,
-    /// For `unsettled`: what stood in the way (`not_yet`, `refused`, `unjustified`, `truncated`, `read_only`; none:
-    /// something was written meanwhile). For `failed`: the code.
+    /// For `unsettled`: what stood in the way (`not_yet`, `refused`, `unjustified`, `truncated`, `read_only`,
+    /// `unreadable`; none: something was written meanwhile). For `failed`: the code.
     pub reasons: Vec<String>,
     /// Sent.
     pub sent: TrafficRow,

@@ -207,7 +207,7 @@ const STORE: Table = &[
     (
         "store.stopped",
         Exit::Error,
-        "the store does not take anything any more; see the agent's log for the first error",
+        "the store does not take anything any more; see the agent's log for the first error, and restart the agent: everything acknowledged is there, and reading goes on meanwhile",
     ),
     (
         "store.damaged",
@@ -227,7 +227,11 @@ const STORE: Table = &[
         Exit::Error,
         "the data directory belongs to another cluster; check --root and --data-dir",
     ),
-    ("store.io", Exit::Error, "the disk gave an error; see the agent's log"),
+    (
+        "store.io",
+        Exit::Error,
+        "the system gave an error at the store's files; see the agent's log, and restart the agent when the disk is well: everything acknowledged is there",
+    ),
 ];
 
 fn table(table: Table) -> Vec<CodeInfo> {

@@ -257,9 +257,16 @@ impl Merge<'_> {
     /// Removes every entry that stands on an ended grant; touches no other key.
     fn end_entries_of(&mut self, grant: GrantId) -> Result<(), StorageError> {
         let mut keys = self.fresh.remove(&grant).unwrap_or_default();
-        self.reader.keys_citing(&grant, &mut |key| {
+        let read = self.reader.keys_citing(&grant, &mut |key| {
             keys.insert(key);
-        })?;
+        });
+        match read {
+            // What is revoked must fall, also from a damaged disk. The index in memory knows it as well: it only takes longer.
+            Err(StorageError::Damaged(_) | StorageError::Io(_)) => {
+                keys.extend(self.replica.view.citing(&grant))
+            }
+            read => read?,
+        }
         for key in keys {
             let standing = self.replica.view.frontier(&key).map_or(&[][..], Frontier::entries);
             let (gone, kept): (Vec<_>, Vec<_>) =

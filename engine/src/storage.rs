@@ -33,7 +33,7 @@ pub enum StorageError {
         after: Duration,
     },
     /// The store refuses to go on after an earlier failure.
-    #[error("the store stopped after an earlier failure: {0}")]
+    #[error("the store takes nothing in any more: {0}")]
     Stopped(String),
     /// Stored bytes are not what was written.
     #[error("the store is damaged: {0}")]

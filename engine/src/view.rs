@@ -115,6 +115,14 @@ impl View {
         self.keys(glob.literal_prefix(), None).filter(move |(key, _)| pattern.matches(key))
     }
 
+    /// Keys with an entry that cites `grant`. Looks at every key: a store that works knows them sooner.
+    pub fn citing<'a>(&'a self, grant: &GrantId) -> impl Iterator<Item = Key> + use<'a> {
+        let grant = *grant;
+        let cites =
+            move |frontier: &Frontier| frontier.entries().iter().any(|entry| entry.grant_id() == Some(grant));
+        self.keys("/", None).filter(move |(_, frontier)| cites(frontier)).map(|(key, _)| key)
+    }
+
     /// Judges a fact by everything but its signatures; see [`Authority::check`].
     pub fn check(&self, fact: Fact, now: Timestamp) -> Result<Unverified, Verdict> {
         self.authority.check(fact, now)

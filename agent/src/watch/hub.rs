@@ -202,9 +202,11 @@ impl Hub {
             let mut keys: Vec<(Key, Why)> = Vec::new();
             for expired in authority.expiring(since, now) {
                 for below in authority.grants().filter(|grant| grant.descends_from(&expired)) {
+                    let known = keys.len();
                     let each = &mut |key| keys.push((key, Why::Expired(expired)));
-                    if let Err(error) = reader.keys_citing(&below.id(), each) {
-                        tracing::warn!(%error, "what an expired grant carried cannot be read");
+                    if reader.keys_citing(&below.id(), each).is_err() {
+                        keys.truncate(known);
+                        keys.extend(view.citing(&below.id()).map(|key| (key, Why::Expired(expired))));
                     }
                 }
             }

@@ -93,8 +93,8 @@ pub(crate) struct AgentArgs {
     /// Let strangers pull everything. They never push.
     #[arg(long)]
     open_read: bool,
-    /// If the store is damaged, or older than it was: keep it as store.damaged-N, begin with an empty one and let
-    /// peers fill it. What no peer has is lost.
+    /// Read the whole store, and if it is damaged, or older than it was: keep it as store.damaged-N, begin with an empty
+    /// one and let peers fill it. What no peer has is lost.
     #[arg(long)]
     move_damaged_aside: bool,
     /// If the store is older than it was (its last writes are gone): check what is left, go on from there and let peers

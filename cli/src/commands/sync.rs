@@ -206,6 +206,9 @@ fn why(reason: &str) -> &str {
         "unjustified" => "facts lack the grants that they stand on (unjustified)",
         "truncated" => "more differs than one session can name; sync again (truncated)",
         "read_only" => "one side only reads, so what it has more stays there (read_only)",
+        "unreadable" => {
+            "a replica cannot read all of its store; see `kvgossip status` on both sides (unreadable)"
+        }
         other => other,
     }
 }

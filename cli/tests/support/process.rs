@@ -12,8 +12,10 @@ use std::time::{Duration, Instant};
 pub(crate) struct Launch {
     /// Its data directory.
     pub(crate) data: String,
-    /// Its replica key.
-    key: String,
+    /// Its replica key; without one, that of its data directory.
+    key: Option<String>,
+    /// The file that lists whom it admits.
+    admitted: String,
     /// Where it takes sessions.
     sync: String,
     /// Further arguments.
@@ -34,7 +36,24 @@ impl Launch {
             |name: &str| ReplicaKey::from_pem(desk.read(name).as_bytes()).expect("a key").id().to_string();
         let ids = ["replica-a.pem", "replica-b.pem"].map(id).join("\n");
         std::fs::write(desk.path("admitted"), ids).expect("a file");
-        Self { data: data.into(), key: key.into(), sync: "127.0.0.1:0".into(), extra: Vec::new() }
+        Self {
+            data: data.into(),
+            key: Some(key.into()),
+            admitted: "admitted".into(),
+            sync: "127.0.0.1:0".into(),
+            extra: Vec::new(),
+        }
+    }
+
+    /// It uses the key in its data directory, and makes one if there is none. It admits those whom a file lists.
+    pub(crate) fn with_its_own_key(data: &str, admitted: &str) -> Self {
+        Self {
+            data: data.into(),
+            key: None,
+            admitted: admitted.into(),
+            sync: "127.0.0.1:0".into(),
+            extra: Vec::new(),
+        }
     }
 
     /// Takes sessions at the same address each time. Gives it, too.
@@ -63,9 +82,10 @@ impl Launch {
     }
 
     fn args(&self) -> Vec<&str> {
-        let args = ["agent", "--data-dir", &self.data, "--root", "root.pub.pem", "--replica-key", &self.key];
+        let args = ["agent", "--data-dir", &self.data, "--root", "root.pub.pem"];
         let ports = ["--sync", &self.sync, "--http", "127.0.0.1:0", "--identity", "root.pem"];
-        let mut args = [&args[..], &ports, &["--allow-peers", "admitted"]].concat();
+        let mut args = [&args[..], &ports, &["--allow-peers", &self.admitted]].concat();
+        args.extend(self.key.iter().flat_map(|key| ["--replica-key", key]));
         args.extend(self.extra.iter().map(String::as_str));
         args
     }

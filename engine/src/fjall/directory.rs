@@ -23,7 +23,8 @@ pub(super) const STORE: &str = "store";
 /// What a check looks at.
 pub(super) const CHECK: &str = "store.check";
 const STORE_NEW: &str = "store.new";
-const LOCK: &str = "store.lock";
+/// Held while it is open.
+pub(super) const LOCK: &str = "store.lock";
 const PROBE: &str = "room.probe";
 /// Most damaged stores kept side by side.
 const MAX_MOVED_ASIDE: u32 = 1_000;

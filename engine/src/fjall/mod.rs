@@ -13,6 +13,7 @@
 mod check;
 mod directory;
 mod error;
+mod files;
 pub mod fsck;
 mod last_batch;
 mod rows;
@@ -21,7 +22,8 @@ mod tables;
 use crate::storage::{Batch, IndexRow, Reader, Storage, StorageError, Summary, Write};
 use bytes::Bytes;
 use directory::Directory;
-use error::engine_error;
+use error::{engine_error, guarded};
+use files::Files;
 use fjall::{OwnedWriteBatch, PersistMode, Readable, Snapshot};
 use kvgossip_grants::{ClusterId, EntryId, GrantId, Key};
 use last_batch::{LastBatch, Seen};
@@ -35,6 +37,7 @@ pub struct FjallStorage {
     shared: Arc<Shared>,
     cluster: ClusterId,
     last_batch: LastBatch,
+    files: Files,
     /// Why nothing is written any more.
     failed: Option<String>,
 }
@@ -97,7 +100,8 @@ impl FjallStorage {
         }
         let tables = directory.open_tables(&cluster)?;
         let shared = Arc::new(Shared { tables, batch_gate: RwLock::default(), directory });
-        let mut storage = Self { shared, cluster, last_batch, failed: None };
+        let files = Files::note(shared.directory.path())?;
+        let mut storage = Self { shared, cluster, last_batch, files, failed: None };
         let found = storage.summary()?.map_or(0, |summary| summary.batch);
         let expected = seen.map_or(0, |seen| seen.batch);
         if found < expected {
@@ -139,6 +143,7 @@ impl FjallStorage {
     }
 
     fn try_commit(&mut self, batch: &Batch) -> Result<(), StorageError> {
+        self.files.check()?;
         // What cannot be noted is not written: the number is one batch behind at most.
         self.last_batch.settle()?;
         let tables = &self.shared.tables;
@@ -246,16 +251,17 @@ impl FjallReader {
 impl Reader for FjallReader {
     fn entry(&self, key: &Key, id: &EntryId) -> Result<Option<Bytes>, StorageError> {
         // Half a batch can be seen without a snapshot, but not half a row.
-        let record = self.shared()?.tables.entries.get(rows::entry_row(key, id)).map_err(engine_error)?;
+        let shared = self.shared()?;
+        let record = guarded(|| shared.tables.entries.get(rows::entry_row(key, id)).map_err(engine_error))?;
         Ok(record.map(|record| Bytes::copy_from_slice(&record)))
     }
 
     fn keys_citing(&self, grant: &GrantId, each: &mut dyn FnMut(Key)) -> Result<(), StorageError> {
         let shared = self.shared()?;
         // The scan keeps what is overwritten meanwhile on the disk, so `each` should not wait for anything.
-        let rows = shared.snapshot().prefix(&shared.tables.by_grant, grant.as_bytes());
-        for row in rows {
-            let row = row.key().map_err(engine_error)?;
+        let mut rows = shared.snapshot().prefix(&shared.tables.by_grant, grant.as_bytes());
+        while let Some(row) = guarded(|| rows.next().map(|row| row.key().map_err(engine_error)).transpose())?
+        {
             let damaged = || StorageError::Damaged(format!("a citation of grant {grant} does not read"));
             each(rows::cited_key(&row).ok_or_else(damaged)?);
         }

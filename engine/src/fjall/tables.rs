@@ -1,12 +1,11 @@
 //! The engine under a store: its keyspaces and their settings.
 
-use super::error::engine_error;
+use super::error::{engine_error, guarded};
 use super::rows;
 use crate::storage::StorageError;
 use fjall::config::{BlockSizePolicy, CompressionPolicy, FilterPolicy};
 use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use kvgossip_grants::ClusterId;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 const KIB: u32 = 1024;
@@ -81,13 +80,7 @@ fn open_database(path: &Path) -> Result<Database, StorageError> {
         .max_journaling_size(MAX_JOURNAL_BYTES)
         .max_cached_files(Some(MAX_CACHED_FILES))
         .cache_size(BLOCK_CACHE_BYTES);
-    // The engine asserts some of what it reads; nothing of ours is half changed when it does.
-    match catch_unwind(AssertUnwindSafe(|| database.open())) {
-        Ok(opened) => opened.map_err(engine_error),
-        Err(_) => {
-            Err(StorageError::Damaged("its engine gave up on a file, as said on standard error".into()))
-        }
-    }
+    guarded(|| database.open().map_err(engine_error))
 }
 
 fn open_keyspace(db: &Database, name: &str) -> Result<Keyspace, StorageError> {

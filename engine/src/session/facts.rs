@@ -6,7 +6,7 @@ use super::tally::Traffic;
 use super::walk::Walk;
 use super::wire::varint_len;
 use super::{Session, SessionError, Step};
-use crate::storage::Reader;
+use crate::storage::{Reader, StorageError};
 use crate::view::View;
 use bytes::Bytes;
 use kvgossip_grants::{Fact, RECORD_HEAD_BYTES};
@@ -78,7 +78,13 @@ impl Session {
                 }
                 continue;
             }
-            if let Some(bytes) = self.record(&leaf, view, reader)? {
+            let read = self.record(&leaf, view, reader);
+            // One that cannot be read does not stop the others. The other side hears of it at the end.
+            if matches!(read, Err(StorageError::Damaged(_) | StorageError::Io(_))) {
+                self.obstacles.unreadable = true;
+                continue;
+            }
+            if let Some(bytes) = read? {
                 let is_authority = matches!(leaf, Leaf::Authority(_));
                 return Ok(Some(Record { bytes, is_authority }));
             }
@@ -86,7 +92,7 @@ impl Session {
     }
 
     /// The record of a fact, unless it no longer stands or the other side takes none.
-    fn record(&self, leaf: &Leaf, view: &View, reader: &dyn Reader) -> Result<Option<Bytes>, SessionError> {
+    fn record(&self, leaf: &Leaf, view: &View, reader: &dyn Reader) -> Result<Option<Bytes>, StorageError> {
         if !self.their_hello.as_ref().is_some_and(|hello| hello.takes_facts) {
             return Ok(None);
         }

@@ -139,11 +139,14 @@ pub struct Obstacles {
     pub truncated: bool,
     /// One side takes no facts.
     pub read_only: bool,
+    /// One side's store cannot read a fact that the side holds.
+    pub unreadable: bool,
 }
 
 impl Obstacles {
     fn bits(self) -> u8 {
-        let flags = [self.not_yet, self.refused, self.unjustified, self.truncated, self.read_only];
+        let flags =
+            [self.not_yet, self.refused, self.unjustified, self.truncated, self.read_only, self.unreadable];
         (0..).zip(flags).map(|(at, flag)| u8::from(flag) << at).sum()
     }
 
@@ -154,6 +157,7 @@ impl Obstacles {
             unjustified: self.unjustified || bits & 4 != 0,
             truncated: self.truncated || bits & 8 != 0,
             read_only: self.read_only || bits & 16 != 0,
+            unreadable: self.unreadable || bits & 32 != 0,
         }
     }
 }

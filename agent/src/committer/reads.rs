@@ -1,0 +1,108 @@
+//! Notes what cannot be read from the store while the agent runs.
+//!
+//! A damaged place of a disk shows when it is read, weeks after it was written. Whoever asked hears of it, and the
+//! operator has to: the digests say that this replica has the fact, so no peer sends it again.
+
+use bytes::Bytes;
+use kvgossip_engine::{EntryMeta, Frontier, Reader, StorageError, View};
+use kvgossip_grants::{EntryId, GrantId, Key};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// So many are remembered, and told in the log. A disk that is gone would fill memory and log with the others.
+const MAX_NOTED: usize = 64;
+
+/// What could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum What {
+    Entry(Key, EntryId),
+    CitationsOf(GrantId),
+}
+
+/// Reads of the store; remembers those that failed.
+pub(super) struct NotingReader {
+    inner: Arc<dyn Reader>,
+    noted: Mutex<BTreeMap<What, StorageError>>,
+}
+
+impl NotingReader {
+    pub(super) fn new(inner: Arc<dyn Reader>) -> Self {
+        Self { inner, noted: Mutex::default() }
+    }
+
+    /// The first of what does not read, and how many others.
+    pub(super) fn trouble(&self) -> Option<StorageError> {
+        let noted = self.noted();
+        let error = noted.values().next()?.clone();
+        let others = match noted.len() - 1 {
+            0 => String::new(),
+            more => format!(", and {more} more"),
+        };
+        let advice = format!(
+            "{others}; everything else goes on: write the key again, or start the agent with --move-damaged-aside"
+        );
+        Some(with(error, "", &advice))
+    }
+
+    pub(super) fn look_again(&self, view: &View) {
+        let noted: Vec<What> = self.noted().keys().cloned().collect();
+        for what in noted {
+            let reads = match &what {
+                What::Entry(key, id) => {
+                    let stands = |frontier: &Frontier| {
+                        frontier.entries().iter().any(|entry: &EntryMeta| entry.id == *id)
+                    };
+                    !view.frontier(key).is_some_and(stands) || self.inner.entry(key, id).is_ok()
+                }
+                What::CitationsOf(grant) => self.inner.keys_citing(grant, &mut |_| {}).is_ok(),
+            };
+            if reads {
+                self.noted().remove(&what);
+            }
+        }
+        if self.noted().is_empty() {
+            tracing::info!("what could not be read from the store reads again, or was written anew");
+        }
+    }
+
+    fn noted(&self) -> MutexGuard<'_, BTreeMap<What, StorageError>> {
+        // Changed by plain inserts and removals alone.
+        self.noted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, what: What, error: StorageError) -> StorageError {
+        // Of a store that was closed there is nothing to say.
+        if !matches!(error, StorageError::Damaged(_) | StorageError::Io(_)) {
+            return error;
+        }
+        let name = match &what {
+            What::Entry(key, id) => format!("the entry {} of {key}: ", id.short()),
+            What::CitationsOf(grant) => format!("what stands on grant {}: ", grant.short()),
+        };
+        let error = with(error, &name, "");
+        let mut noted = self.noted();
+        if noted.len() < MAX_NOTED && noted.insert(what, error.clone()).is_none() {
+            tracing::error!(%error, code = error.code(), "the store cannot be read; everything else goes on");
+        }
+        error
+    }
+}
+
+/// The same error with words before and after its own.
+fn with(error: StorageError, before: &str, after: &str) -> StorageError {
+    match error {
+        StorageError::Damaged(why) => StorageError::Damaged(format!("{before}{why}{after}")),
+        StorageError::Io(why) => StorageError::Io(format!("{before}{why}{after}")),
+        other => other,
+    }
+}
+
+impl Reader for NotingReader {
+    fn entry(&self, key: &Key, id: &EntryId) -> Result<Option<Bytes>, StorageError> {
+        self.inner.entry(key, id).map_err(|error| self.note(What::Entry(key.clone(), *id), error))
+    }
+
+    fn keys_citing(&self, grant: &GrantId, each: &mut dyn FnMut(Key)) -> Result<(), StorageError> {
+        self.inner.keys_citing(grant, each).map_err(|error| self.note(What::CitationsOf(*grant), error))
+    }
+}
