@@ -4,6 +4,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use crate::core::{Config, Core, Event, PACKET_SIZE, Query, QueryParams, StreamId, Transmit};
+use crate::rpc::{self, AuthKey, Limits, Session, Step};
 use crate::wire::{
     Framing,
     crypto::{Key, Keyring},
@@ -67,6 +68,42 @@ fn fuzz_stream_message(message: StreamMessage) {
             serf::decode_tags(node.meta.as_deref().unwrap_or_default());
         }
         let _ = serf::decode_tagged::<serf::PushPull>(serf::kind::PUSH_PULL, &state.user_state);
+    }
+}
+
+/// A connection of Serf's RPC, with a key (`secret`) if the first byte is odd, in chunks whose size the second byte gives.
+pub fn fuzz_rpc(data: &[u8]) {
+    let [selector, chunk, data @ ..] = data else { return };
+    let limits = Limits { request_bytes: 4096, ..Limits::default() };
+    let chunk = usize::from(*chunk).max(1);
+    let mut session = Session::new(&limits, (selector & 1 == 1).then(|| AuthKey::new(b"secret")).flatten());
+    for part in data.chunks(chunk) {
+        session.push(part);
+        loop {
+            match session.poll() {
+                Ok(Some(Step::Request { seq, request })) => {
+                    assert!(session.is_open(), "nothing passes before the handshake and the key");
+                    // What was understood survives a round trip.
+                    let mut again = Session::new(&limits, None);
+                    again.push(
+                        &rpc::Request::Handshake(rpc::message::Handshake { version: rpc::VERSION }).encode(0),
+                    );
+                    assert!(matches!(again.poll(), Ok(Some(Step::Reply(_)))));
+                    again.push(&request.encode(seq));
+                    match again.poll() {
+                        Ok(Some(step)) => assert_eq!(step, Step::Request { seq, request }),
+                        // Texts that were not UTF-8 may have grown over the limit.
+                        other => assert!(other.is_err(), "{other:?}"),
+                    }
+                }
+                Ok(Some(Step::Reply(bytes) | Step::Last(bytes))) => {
+                    assert!(rpc::message::ReplyHeader::decode(&bytes).is_ok());
+                }
+                Ok(None) => break,
+                Err(_) => return assert_eq!(session.poll(), Ok(None)),
+            }
+        }
+        assert!(session.waiting() <= limits.request_bytes + chunk);
     }
 }
 

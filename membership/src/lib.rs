@@ -7,6 +7,7 @@
 //! * [`Membership`] is the member on sockets, for tokio.
 //! * [`core`] is the same member without sockets, clock or randomness, for simulators and other runtimes.
 //! * [`wire`] has the codecs of memberlist's and Serf's messages.
+//! * [`rpc`] is the protocol of Serf's command line; [`driver::rpc::Server`] serves it for a [`Membership`].
 //!
 //! ```
 //! use kvgossip_membership::{Event, Membership, Options, driver::Answer};
@@ -41,6 +42,7 @@
 pub mod core;
 pub mod driver;
 pub mod fuzz;
+pub mod rpc;
 pub mod wire;
 
 pub use crate::{

@@ -114,6 +114,14 @@ impl Core {
         Ok(())
     }
 
+    /// Changes some of this member's tags, and takes others away.
+    pub fn update_tags(&mut self, set: Tags, delete: &[String]) -> Result<(), CommandError> {
+        let mut tags = self.own.tags.clone();
+        tags.retain(|name, _| !delete.contains(name));
+        tags.extend(set);
+        self.set_tags(tags)
+    }
+
     /// This member, as others see it.
     pub fn local_member(&self) -> Member {
         Member {
@@ -145,6 +153,14 @@ impl Core {
     /// This member's place in the network.
     pub fn coordinate(&self) -> Coordinate {
         self.vivaldi.own
+    }
+
+    /// The place of a member, this one included; known as soon as it has answered a probe of this member's.
+    pub fn coordinate_of(&self, name: &str) -> Option<Coordinate> {
+        if *name == *self.own.info.name {
+            return Some(self.vivaldi.own);
+        }
+        Some(self.table.by_name(name)?.remote.as_ref()?.place)
     }
 
     /// The round trip to another member, estimated from both places; known as soon as it has answered a

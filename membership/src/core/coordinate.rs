@@ -76,15 +76,19 @@ impl Coordinate {
         }
     }
 
-    /// An ack's payload.
-    pub(super) fn to_payload(self) -> Vec<u8> {
-        let wire = serf::Coordinate {
+    /// The place as messages carry it.
+    pub fn to_wire(self) -> serf::Coordinate {
+        serf::Coordinate {
             adjustment: self.adjustment.into(),
             error: self.error.into(),
             height: self.height.into(),
             vec: self.vec.map(Float::from).to_vec().into(),
-        };
-        [&[PING_VERSION][..], &wire.encode()].concat()
+        }
+    }
+
+    /// An ack's payload.
+    pub(super) fn to_payload(self) -> Vec<u8> {
+        [&[PING_VERSION][..], &self.to_wire().encode()].concat()
     }
 
     /// Reads an ack's payload.

@@ -161,6 +161,13 @@ impl Core {
         let params = QueryParams { request_ack: true, ..QueryParams::default() };
         self.ask(now, name, &payload, &params, None)
     }
+
+    /// Asks all members which keys they have, this one included. Their [`KeyResponse`]s come as answers.
+    pub fn list_keys_query(&mut self, now: Duration) -> Result<super::QueryId, CommandError> {
+        self.check_staying()?;
+        let payload = serf::encode_tagged(serf::kind::KEY_REQUEST, &KeyRequest::default());
+        self.ask(now, LIST_KEYS, &payload, &QueryParams::default(), None)
+    }
 }
 
 /// How all keyrings are to change.

@@ -62,6 +62,7 @@ pub use config::{Config, ConfigError, PACKET_SIZE, Timing};
 pub use coordinate::Coordinate;
 pub use events::USER_EVENT_LIMIT;
 pub use internal::KeyChange;
+pub(crate) use query::compile as compile_filter;
 pub use query::{QUERY_LIMIT, RESPONSE_LIMIT};
 pub use snapshot::Snapshot;
 pub use stats::{Changes, Refused, Stats, Traffic};

@@ -286,7 +286,8 @@ fn encode_filters(params: &QueryParams) -> Result<Vec<Vec<u8>>, CommandError> {
     Ok(filters)
 }
 
-fn compile(expr: &str) -> Option<regex::Regex> {
+/// A regular expression, unless it is none or takes too much memory.
+pub(crate) fn compile(expr: &str) -> Option<regex::Regex> {
     RegexBuilder::new(expr).size_limit(REGEX_SIZE_LIMIT).dfa_size_limit(REGEX_SIZE_LIMIT).build().ok()
 }
 

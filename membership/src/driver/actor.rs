@@ -9,7 +9,9 @@ use tokio::{
 };
 
 use super::{
-    Answer, Answers, Link, LinkFilter, Options, QUERY_CAPACITY, snapshot,
+    Answer, Answers, Link, LinkFilter, MAX_SUBSCRIBERS, Options, QUERY_CAPACITY,
+    feed::{Feed, Wants},
+    snapshot,
     stream::{self, Input, Limits, Output},
 };
 use crate::core::{CommandError, Core, Event, QueryId, Snapshot, Stats, StreamId, Transmit};
@@ -31,13 +33,21 @@ const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(5);
 /// After an error of the sockets themselves, so that the task does not spin.
 const ERROR_PAUSE: Duration = Duration::from_millis(20);
 
+/// Where the answers to a query go.
+struct Asker {
+    sender: mpsc::Sender<Answer>,
+    /// Answers thrown away because nobody took them in time.
+    lost: u64,
+}
+
 pub(super) struct Actor {
     core: Core,
     started: Instant,
     udp: UdpSocket,
-    events: mpsc::Sender<Event>,
-    /// Events thrown away since the application was last told.
-    lagged: u64,
+    /// To the application.
+    events: Feed,
+    /// To whoever else listens.
+    subscribers: Vec<Feed>,
     filter: Option<LinkFilter>,
     streams: HashMap<StreamId, Output>,
     inputs: (mpsc::Sender<Input>, mpsc::Receiver<Input>),
@@ -47,7 +57,7 @@ pub(super) struct Actor {
     dropped: u64,
     joins: HashMap<StreamId, oneshot::Sender<Option<String>>>,
     leaves: Vec<oneshot::Sender<()>>,
-    queries: HashMap<QueryId, mpsc::Sender<Answer>>,
+    queries: HashMap<QueryId, Asker>,
     snapshot: Option<(PathBuf, Vec<u8>)>,
 }
 
@@ -57,8 +67,8 @@ impl Actor {
             core,
             started: Instant::now(),
             udp,
-            events,
-            lagged: 0,
+            events: Feed::new(events, None),
+            subscribers: Vec::new(),
             filter: options.link_filter.clone(),
             streams: HashMap::new(),
             inputs: mpsc::channel(INPUT_CAPACITY),
@@ -123,8 +133,22 @@ impl Actor {
     ) -> Result<Answers, CommandError> {
         let id = self.with_core(ask)?;
         let (sender, receiver) = mpsc::channel(QUERY_CAPACITY);
-        self.queries.insert(id, sender);
+        self.queries.insert(id, Asker { sender, lost: 0 });
         Ok(Answers { id, receiver })
+    }
+
+    pub(super) fn subscribe(
+        &mut self,
+        capacity: usize,
+        wants: Wants,
+    ) -> Result<mpsc::Receiver<Event>, CommandError> {
+        self.subscribers.retain(|subscriber| !subscriber.is_closed());
+        if self.subscribers.len() >= MAX_SUBSCRIBERS {
+            return Err(CommandError::Busy("subscriptions"));
+        }
+        let (sender, receiver) = mpsc::channel(capacity.max(1));
+        self.subscribers.push(Feed::new(sender, Some(wants)));
+        Ok(receiver)
     }
 
     /// Runs until the last handle is dropped.
@@ -253,35 +277,31 @@ impl Actor {
                 self.answer(query, Answer::Response { from, payload });
             }
             Event::QueryDone { query } => {
-                self.queries.remove(&query);
+                if let Some(Asker { lost: 1.., .. }) = self.queries.remove(&query) {
+                    tracing::warn!("answers to a query were thrown away: they were not taken in time");
+                }
             }
             event => self.emit(event),
         }
     }
 
     fn answer(&mut self, query: QueryId, answer: Answer) {
-        if let Some(sender) = self.queries.get(&query)
-            && sender.try_send(answer).is_err()
-        {
+        let Some(asker) = self.queries.get_mut(&query) else { return };
+        if let Err(error) = asker.sender.try_send(answer) {
             self.dropped += 1;
+            asker.lost += u64::from(matches!(error, mpsc::error::TrySendError::Full(_)));
             tracing::debug!("an answer to a query is not awaited");
         }
     }
 
     fn emit(&mut self, event: Event) {
-        if self.lagged > 0 {
-            if self.events.try_send(Event::Lagged { dropped: self.lagged }).is_err() {
-                self.lagged += 1;
-                self.dropped += 1;
-                return;
+        self.subscribers.retain(|subscriber| !subscriber.is_closed());
+        for subscriber in &mut self.subscribers {
+            if subscriber.wants(&event) {
+                self.dropped += subscriber.offer(event.clone());
             }
-            self.lagged = 0;
         }
-        // A receiver that was dropped wants no events.
-        if let Err(mpsc::error::TrySendError::Full(_)) = self.events.try_send(event) {
-            self.lagged += 1;
-            self.dropped += 1;
-        }
+        self.dropped += self.events.offer(event);
     }
 
     /// Where the snapshot goes, and what it says now, if that is not what is there.

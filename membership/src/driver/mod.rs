@@ -6,11 +6,14 @@
 //! * Events wait in a channel of [`Options::event_capacity`]. When the application does not keep up, the
 //!   newest events are thrown away; as soon as there is room again, [`Event::Lagged`] says how many. The
 //!   list of members ([`Membership::members`]) is always current.
+//! * Others may listen, too ([`Membership::subscribe`]), each with a queue of their own that works alike.
 //! * Answers to a query wait in a channel of [`QUERY_CAPACITY`]; more are thrown away.
 //! * Datagrams that the system does not take at once are waited for; TCP connections are bounded in number
 //!   and time by the core.
 
 mod actor;
+mod feed;
+pub mod rpc;
 mod snapshot;
 mod stream;
 
@@ -24,8 +27,8 @@ use tokio::{
 
 use crate::{
     core::{
-        CommandError, Config, ConfigError, Core, Event, KeyChange, Member, Query, QueryId, QueryParams,
-        Snapshot, Stats, Timing,
+        CommandError, Config, ConfigError, Coordinate, Core, Event, KeyChange, Member, Query, QueryId,
+        QueryParams, Snapshot, Stats, Timing,
     },
     wire::{Framing, serf::Tags},
 };
@@ -33,6 +36,8 @@ use actor::{Actor, Command};
 
 /// Answers to one query that wait for the application.
 pub const QUERY_CAPACITY: usize = 1024;
+/// Most receivers of events beside the application.
+pub const MAX_SUBSCRIBERS: usize = 4096;
 /// Commands that wait for the driver.
 const COMMAND_CAPACITY: usize = 256;
 /// How often a port is looked for that is free for UDP and TCP.
@@ -232,6 +237,21 @@ impl Membership {
         Ok(self.with(move |actor| actor.with_core(|core, _| core.set_tags(tags))).await??)
     }
 
+    /// Changes some of this member's tags, and takes others away.
+    pub async fn update_tags(&self, set: Tags, delete: Vec<String>) -> Result<(), Error> {
+        Ok(self.with(move |actor| actor.with_core(|core, _| core.update_tags(set, &delete))).await??)
+    }
+
+    /// The events that `wants` takes, from now on, for somebody else than the application. At most `capacity` wait; of
+    /// those that are thrown away then [`Event::Lagged`] tells. It ends when the receiver is dropped.
+    pub async fn subscribe(
+        &self,
+        capacity: usize,
+        wants: impl Fn(&Event) -> bool + Send + Sync + 'static,
+    ) -> Result<mpsc::Receiver<Event>, Error> {
+        Ok(self.with(move |actor| actor.subscribe(capacity, Box::new(wants))).await??)
+    }
+
     /// Sends an event to all members, this one included; name and payload together have at most 512 bytes.
     pub async fn user_event(&self, name: &str, payload: &[u8], coalesce: bool) -> Result<(), Error> {
         let (name, payload) = (name.to_owned(), payload.to_vec());
@@ -251,6 +271,12 @@ impl Membership {
     /// Asks all members to change their keyrings, this one included.
     pub async fn change_keys(&self, change: KeyChange) -> Result<Answers, Error> {
         Ok(self.with(move |actor| actor.query(|core, now| core.key_query(now, change))).await??)
+    }
+
+    /// Asks all members which keys they have, this one included; each answers with a
+    /// [`KeyResponse`](crate::wire::serf::KeyResponse).
+    pub async fn list_keys(&self) -> Result<Answers, Error> {
+        Ok(self.with(|actor| actor.query(Core::list_keys_query)).await??)
     }
 
     /// Answers a query that came as [`Event::Query`].
@@ -274,6 +300,17 @@ impl Membership {
     pub async fn estimated_rtt(&self, name: &str) -> Result<Option<Duration>, Error> {
         let name = name.to_owned();
         self.with(move |actor| actor.with_core(|core, _| core.estimated_rtt(&name))).await
+    }
+
+    /// The place of a member in the network, this one included, if it is known.
+    pub async fn coordinate_of(&self, name: &str) -> Result<Option<Coordinate>, Error> {
+        let name = name.to_owned();
+        self.with(move |actor| actor.with_core(|core, _| core.coordinate_of(&name))).await
+    }
+
+    /// The number of members that are alive or suspected, this one included.
+    pub async fn alive_count(&self) -> Result<usize, Error> {
+        self.with(|actor| actor.with_core(|core, _| core.alive_count())).await
     }
 
     /// This member, as others see it.

@@ -179,6 +179,23 @@ impl Field for BTreeMap<String, String> {
     }
 }
 
+impl Field for BTreeMap<String, BTreeMap<String, String>> {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut map = Self::new();
+        for _ in 0..reader.map()? {
+            map.insert(String::decode(reader)?, Field::decode(reader)?);
+        }
+        Ok(map)
+    }
+    fn encode(&self, out: &mut Vec<u8>) {
+        msgpack::write_map(out, self.len());
+        for (name, value) in self {
+            name.encode(out);
+            value.encode(out);
+        }
+    }
+}
+
 /// Declares a message: fields in the order in which agents write them (sorted by name). `optional` fields
 /// are left out when empty.
 macro_rules! messages {

@@ -54,7 +54,12 @@ pub struct Reader<'a> {
 impl<'a> Reader<'a> {
     /// Starts at the beginning of `buf`.
     pub fn new(buf: &'a [u8]) -> Self {
-        Self { buf, pos: 0, elements: MAX_ELEMENTS }
+        Self::bounded(buf, MAX_ELEMENTS)
+    }
+
+    /// The same, with a limit of one's own instead of [`MAX_ELEMENTS`].
+    pub fn bounded(buf: &'a [u8], elements: usize) -> Self {
+        Self { buf, pos: 0, elements }
     }
 
     /// How many bytes were read so far.
@@ -211,7 +216,21 @@ impl<'a> Reader<'a> {
     }
 
     fn skip_within(&mut self, depth: usize) -> Result<(), DecodeError> {
-        let (bytes, values) = match self.marker()? {
+        let (bytes, values) = self.step()?;
+        self.take(bytes)?;
+        if values > 0 && depth == 0 {
+            return Err(DecodeError::TooDeep);
+        }
+        // Every value is at least a byte: the loop ends with the input, whatever length was claimed.
+        for _ in 0..values {
+            self.skip_within(depth - 1)?;
+        }
+        Ok(())
+    }
+
+    /// Reads the marker and the length of a value: how many bytes and how many values follow that belong to it.
+    pub(crate) fn step(&mut self) -> Result<(usize, usize), DecodeError> {
+        Ok(match self.marker()? {
             Marker::Null | Marker::True | Marker::False | Marker::FixPos(_) | Marker::FixNeg(_) => (0, 0),
             Marker::U8 | Marker::I8 => (1, 0),
             Marker::U16 | Marker::I16 => (2, 0),
@@ -236,16 +255,7 @@ impl<'a> Reader<'a> {
             Marker::Map16 => (0, self.be_len(2)?.saturating_mul(2)),
             Marker::Map32 => (0, self.be_len(4)?.saturating_mul(2)),
             Marker::Reserved => return Err(DecodeError::UnexpectedMarker(Marker::Reserved.to_u8())),
-        };
-        self.take(bytes)?;
-        if values > 0 && depth == 0 {
-            return Err(DecodeError::TooDeep);
-        }
-        // Every value is at least a byte: the loop ends with the input, whatever length was claimed.
-        for _ in 0..values {
-            self.skip_within(depth - 1)?;
-        }
-        Ok(())
+        })
     }
 }
 
@@ -262,6 +272,21 @@ pub fn write_array(out: &mut Vec<u8>, len: usize) {
 /// Appends bytes or text as `raw`.
 pub fn write_raw(out: &mut Vec<u8>, bytes: &[u8]) {
     write_sized(out, bytes.len(), 0xa0, 31, 0xda);
+    out.extend_from_slice(bytes);
+}
+
+/// Appends bytes as `bin` of the second edition: what tells them from text there.
+pub fn write_bin(out: &mut Vec<u8>, bytes: &[u8]) {
+    let len = bytes.len();
+    if let Ok(len) = u8::try_from(len) {
+        out.extend_from_slice(&[Marker::Bin8.to_u8(), len]);
+    } else if let Ok(len) = u16::try_from(len) {
+        out.push(Marker::Bin16.to_u8());
+        out.extend_from_slice(&len.to_be_bytes());
+    } else {
+        out.push(Marker::Bin32.to_u8());
+        out.extend_from_slice(&u32::try_from(len).unwrap_or(u32::MAX).to_be_bytes());
+    }
     out.extend_from_slice(bytes);
 }
 

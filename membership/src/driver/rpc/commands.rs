@@ -1,0 +1,318 @@
+//! What each request makes the member do.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use super::{
+    Host, Level,
+    connection::Connection,
+    feeds::{self, EventFeed},
+    keys, section,
+};
+use crate::{
+    core::{KeyChange, QueryParams, Status},
+    driver::{Error, Membership},
+    rpc::{
+        EventFilter, MAX_JOINS, MemberFilter, Request,
+        message::{
+            Ask, CoordinateReply, ForceLeave, Join, Joined, Keys, Member, Members, MembersFiltered, Respond,
+            Stats,
+        },
+        refusal, reply, reply_with,
+    },
+    wire::field::Field,
+};
+
+/// The port of members whose address has none.
+const GOSSIP_PORT: u16 = 7946;
+/// How long a name may take to be looked up.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
+/// Queries of this kind are the members' own.
+const INTERNAL_PREFIX: &str = "_serf_";
+/// The one that anybody may ask: members acknowledge it and say nothing.
+const PING: &str = "_serf_ping";
+
+/// The reply to a request, but for its number; or the text of a refusal.
+type Answer = Result<Body, String>;
+
+/// A reply's body, if it has one, and an error beside it.
+#[derive(Default)]
+struct Body {
+    bytes: Vec<u8>,
+    error: String,
+}
+
+impl Body {
+    fn of(body: &impl Field) -> Self {
+        let mut bytes = Vec::new();
+        body.encode(&mut bytes);
+        Self { bytes, error: String::new() }
+    }
+}
+
+fn told(error: Error) -> String {
+    error.to_string()
+}
+
+impl<H: Host> Connection<H> {
+    /// Does what is asked and replies; false if the connection is at its end.
+    pub(super) async fn execute(&mut self, seq: u64, request: Request) -> io::Result<bool> {
+        let command = request.command();
+        tracing::debug!(client = %self.client, command = command.name(), "an RPC request");
+        match request {
+            Request::Leave => return self.leave(seq).await,
+            Request::Stream(stream) => self.stream(seq, &stream.kind).await?,
+            Request::Monitor(monitor) => self.monitor(seq, &monitor.log_level).await?,
+            Request::Query(ask) => self.query(seq, ask).await?,
+            Request::Stop(stop) => {
+                self.feeds.stop(stop.stop).await?;
+                self.monitor = self.monitor.filter(|monitor| *monitor != stop.stop);
+                self.writer.send(&reply(seq, "")).await?;
+            }
+            Request::Members => self.list(seq, &MembersFiltered::default()).await?,
+            Request::MembersFiltered(wanted) => self.list(seq, &wanted).await?,
+            request => {
+                let bytes = match self.answer(request).await {
+                    Ok(Body { bytes, error }) => [reply(seq, &error), bytes].concat(),
+                    Err(error) => refusal(seq, command, &error),
+                };
+                self.writer.send(&bytes).await?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Requests that one reply answers.
+    async fn answer(&self, request: Request) -> Answer {
+        let member = self.shared.host.member()?;
+        match request {
+            Request::Event(event) => {
+                let payload = event.payload.0.unwrap_or_default();
+                member.user_event(&event.name, &payload, event.coalesce).await.map_err(told)?;
+            }
+            Request::Respond(answer) => self.respond(&member, answer).await?,
+            Request::Join(wanted) => return join(&member, wanted).await.map(|joined| Body::of(&joined)),
+            Request::ForceLeave(ForceLeave { node, prune }) => {
+                member.force_leave(&node, prune).await.map_err(told)?;
+            }
+            Request::Tags(change) => {
+                let names = change.tags.keys().chain(change.delete_tags.as_slice());
+                names.map(|name| self.shared.host.check_tag(name)).collect::<Result<(), _>>()?;
+                let deleted = change.delete_tags.0.unwrap_or_default();
+                member.update_tags(change.tags, deleted).await.map_err(told)?;
+            }
+            Request::InstallKey(change) => {
+                return Ok(key_reply(keys::change(&member, &change.key, KeyChange::Install).await?));
+            }
+            Request::UseKey(change) => {
+                return Ok(key_reply(keys::change(&member, &change.key, KeyChange::Use).await?));
+            }
+            Request::RemoveKey(change) => {
+                return Ok(key_reply(keys::change(&member, &change.key, KeyChange::Remove).await?));
+            }
+            Request::ListKeys => return Ok(key_reply(keys::list(&member).await?)),
+            Request::Stats => return Ok(Body::of(&self.stats(&member).await.map_err(told)?)),
+            Request::GetCoordinate(wanted) => {
+                let place = member.coordinate_of(&wanted.node).await.map_err(told)?;
+                let known = place.is_some();
+                let place = place.map(|place| place.to_wire()).unwrap_or_default();
+                return Ok(Body::of(&CoordinateReply { place, known }));
+            }
+            // The others do not come here.
+            _ => return Err("this command is not served here".into()),
+        }
+        Ok(Body::default())
+    }
+
+    async fn list(&self, seq: u64, wanted: &MembersFiltered) -> io::Result<()> {
+        // Held until the list is written: it can be large.
+        let _place = self.shared.listings.acquire().await;
+        let bytes = match self.members(wanted).await {
+            Ok(members) => reply_with(seq, "", &members),
+            Err(error) => reply_with(seq, &error, &Members { members: Vec::new().into() }),
+        };
+        self.writer.send(&bytes).await
+    }
+
+    async fn members(&self, wanted: &MembersFiltered) -> Result<Members, String> {
+        let filter = MemberFilter::new(wanted).map_err(|error| error.to_string())?;
+        let member = self.shared.host.member()?;
+        let mut all = member.members().await.map_err(told)?;
+        all.push(member.local_member().await.map_err(told)?);
+        all.retain(|member| filter.matches(member));
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(Members { members: all.iter().map(Member::from).collect::<Vec<_>>().into() })
+    }
+
+    async fn respond(&self, member: &Membership, answer: Respond) -> Result<(), String> {
+        let query = self.asked.find(answer.id).ok_or("No pending queries matching ID")?;
+        member.respond(&query, &answer.payload.0.unwrap_or_default()).await.map_err(told)
+    }
+
+    async fn stats(&self, member: &Membership) -> Result<Stats, Error> {
+        let own = member.local_member().await?;
+        let others = member.members().await?;
+        let count = |status| others.iter().filter(|member| member.status == status).count().to_string();
+        let snapshot = member.snapshot().await?;
+        let encrypted = member.framing().await?.keyring.is_some();
+        let mut stats = self.shared.host.stats();
+        let serf = section([
+            ("members", (others.len() + 1).to_string()),
+            ("failed", count(Status::Failed)),
+            ("left", count(Status::Left)),
+            ("member_time", (snapshot.clock + 1).to_string()),
+            ("event_time", (snapshot.event_clock + 1).to_string()),
+            ("query_time", (snapshot.query_clock + 1).to_string()),
+            ("encrypted", encrypted.to_string()),
+        ]);
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        let runtime = section([
+            ("os", std::env::consts::OS.to_owned()),
+            ("arch", std::env::consts::ARCH.to_owned()),
+            ("cpu_count", cpus.to_string()),
+        ]);
+        stats.insert("agent".into(), section([("name", own.name)]));
+        stats.insert("runtime".into(), runtime);
+        stats.insert("serf".into(), serf);
+        stats.insert("tags".into(), own.tags);
+        Ok(stats)
+    }
+
+    /// Whether one more subscription may begin under that number.
+    fn room(&self, seq: u64) -> Result<(), String> {
+        let most = self.shared.limits.subscriptions;
+        if self.feeds.contains(seq) {
+            return Err("Stream with given sequence exists".into());
+        }
+        if self.feeds.len() >= most {
+            return Err(format!("too many subscriptions: a connection has at most {most}"));
+        }
+        Ok(())
+    }
+
+    async fn stream(&mut self, seq: u64, kind: &str) -> io::Result<()> {
+        let subscribed = async {
+            self.room(seq)?;
+            let filter = EventFilter::parse(kind).map_err(|error| error.to_string())?;
+            let member = self.shared.host.member()?;
+            let wants = move |event: &_| filter.matches(event);
+            member.subscribe(self.shared.limits.queue, wants).await.map_err(told)
+        };
+        let events = match subscribed.await {
+            Ok(events) => events,
+            Err(error) => return self.writer.send(&reply(seq, &error)).await,
+        };
+        self.writer.send(&reply(seq, "")).await?;
+        let (client, writer, asked) = (self.client, self.writer.clone(), self.asked.clone());
+        self.feeds.start(seq, |stopped| EventFeed { seq, client, writer, asked, events }.run(stopped));
+        Ok(())
+    }
+
+    async fn monitor(&mut self, seq: u64, level: &str) -> io::Result<()> {
+        let subscribed = || {
+            self.room(seq)?;
+            let least = Level::parse(level).ok_or_else(|| {
+                format!("Unknown log level: {}", level.chars().take(40).collect::<String>())
+            })?;
+            if self.monitor.is_some_and(|monitor| self.feeds.contains(monitor)) {
+                return Err("Monitor already exists".to_owned());
+            }
+            let logs = self.shared.host.logs().ok_or("this agent does not give its log to monitors")?;
+            Ok(logs.subscribe(least, self.shared.limits.queue))
+        };
+        let lines = match subscribed() {
+            Ok(lines) => lines,
+            Err(error) => return self.writer.send(&reply(seq, &error)).await,
+        };
+        self.writer.send(&reply(seq, "")).await?;
+        let writer = self.writer.clone();
+        self.monitor = Some(seq);
+        self.feeds.start(seq, |stopped| feeds::lines(seq, writer, lines, stopped));
+        Ok(())
+    }
+
+    async fn query(&mut self, seq: u64, ask: Ask) -> io::Result<()> {
+        let asked = async {
+            self.room(seq)?;
+            let payload = ask.payload.0.unwrap_or_default();
+            if ask.name.starts_with(INTERNAL_PREFIX) && (ask.name != PING || !payload.is_empty()) {
+                return Err(format!("Queries cannot contain the '{INTERNAL_PREFIX}' prefix"));
+            }
+            let params = QueryParams {
+                nodes: ask.filter_nodes.0.unwrap_or_default(),
+                tags: ask.filter_tags.into_iter().collect(),
+                request_ack: ask.request_ack,
+                relay_factor: ask.relay_factor,
+                timeout: (ask.timeout_ns > 0).then(|| Duration::from_nanos(ask.timeout_ns)),
+            };
+            let member = self.shared.host.member()?;
+            member.query(&ask.name, &payload, params).await.map_err(told)
+        };
+        let answers = match asked.await {
+            Ok(answers) => answers,
+            Err(error) => return self.writer.send(&reply(seq, &error)).await,
+        };
+        self.writer.send(&reply(seq, "")).await?;
+        let writer = self.writer.clone();
+        self.feeds.start(seq, |stopped| feeds::answers(seq, writer, answers, stopped));
+        Ok(())
+    }
+
+    async fn leave(&mut self, seq: u64) -> io::Result<bool> {
+        tracing::info!(client = %self.client, "an RPC client has this member leave");
+        let left = self.shared.host.leave().await;
+        let sent = self.writer.send(&reply(seq, left.as_ref().err().map_or("", String::as_str))).await;
+        if left.is_ok() {
+            // Also if nobody reads the reply any more.
+            self.shared.host.left();
+        }
+        sent.map(|()| left.is_err())
+    }
+}
+
+fn key_reply(keys: Keys) -> Body {
+    Body { error: keys::failure(&keys), ..Body::of(&keys) }
+}
+
+/// Contacts members; one that answers is enough.
+async fn join(member: &Membership, wanted: Join) -> Result<Joined, String> {
+    let names = wanted.existing.as_slice();
+    if names.is_empty() || names.len() > MAX_JOINS {
+        return Err(format!("1 to {MAX_JOINS} members are named to join"));
+    }
+    let (mut addresses, mut errors) = (Vec::new(), Vec::new());
+    for name in names {
+        match resolve(name).await {
+            Ok(address) => addresses.push(address),
+            Err(error) => errors.push(format!("{name}: {error}")),
+        }
+    }
+    if addresses.is_empty() {
+        return Err(format!("cannot join: {}", errors.join("; ")));
+    }
+    let joined = member.join(&addresses, !wanted.replay).await.map_err(told)?;
+    Ok(Joined { num: u32::try_from(joined).unwrap_or(u32::MAX) })
+}
+
+/// An address with or without a port, or a name that is looked up.
+async fn resolve(text: &str) -> io::Result<SocketAddr> {
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    if let Ok(ip) = text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
+        return Ok(SocketAddr::new(ip, GOSSIP_PORT));
+    }
+    let (host, port) = match text.split_once(':') {
+        Some((host, port)) => {
+            let port =
+                port.parse().map_err(|_| io::Error::other("this is no address: write HOST or HOST:PORT"))?;
+            (host, port)
+        }
+        None => (text, GOSSIP_PORT),
+    };
+    let mut found = tokio::time::timeout(LOOKUP_TIMEOUT, tokio::net::lookup_host((host, port))).await??;
+    found.next().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no address"))
+}

@@ -1,0 +1,161 @@
+//! One client.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::Mutex,
+    time::Instant,
+};
+
+use super::{
+    Host, Shared,
+    feeds::{Asked, Feeds},
+};
+use crate::rpc::{Session, Step};
+
+/// Bytes that are read at a time.
+const CHUNK: usize = 4096;
+
+/// Replies and records go out one at a time and whole: whoever writes waits for the others, nothing is queued here.
+#[derive(Clone)]
+pub(super) struct Writer {
+    half: Arc<Mutex<OwnedWriteHalf>>,
+    timeout: Duration,
+}
+
+impl Writer {
+    /// After an error, or if it was dropped before its end, the connection is of no use.
+    pub(super) async fn send(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut half = self.half.lock().await;
+        tokio::time::timeout(self.timeout, half.write_all(bytes)).await?
+    }
+}
+
+pub(super) struct Connection<H> {
+    pub(super) shared: Arc<Shared<H>>,
+    pub(super) client: SocketAddr,
+    pub(super) writer: Writer,
+    pub(super) feeds: Feeds,
+    pub(super) asked: Asked,
+    reader: OwnedReadHalf,
+    session: Session,
+    /// The number of the request that began the monitor, of which there is one.
+    pub(super) monitor: Option<u64>,
+    opened_at: Instant,
+    /// When the last complete request came.
+    heard_at: Instant,
+    /// When a request began that is not complete.
+    partial_since: Option<Instant>,
+}
+
+impl<H: Host> Connection<H> {
+    pub(super) fn new(shared: Arc<Shared<H>>, socket: TcpStream, client: SocketAddr) -> Self {
+        let (reader, half) = socket.into_split();
+        let limits = &shared.limits;
+        let now = Instant::now();
+        Self {
+            writer: Writer { half: Arc::new(Mutex::new(half)), timeout: limits.write_timeout },
+            feeds: Feeds::new(),
+            asked: Asked::new(limits.asked),
+            session: Session::new(limits, shared.auth.clone()),
+            shared,
+            client,
+            reader,
+            monitor: None,
+            opened_at: now,
+            heard_at: now,
+            partial_since: None,
+        }
+    }
+
+    /// Until one of both ends it.
+    pub(super) async fn serve(mut self) {
+        tracing::debug!(client = %self.client, "an RPC client is there");
+        match self.exchange().await {
+            Ok(()) => tracing::debug!(client = %self.client, "an RPC client is gone"),
+            Err(error) => tracing::debug!(client = %self.client, "an RPC connection ended: {error}"),
+        }
+    }
+
+    async fn exchange(&mut self) -> io::Result<()> {
+        let mut chunk = [0; CHUNK];
+        loop {
+            let deadline = self.deadline();
+            let len = tokio::select! {
+                len = self.reader.read(&mut chunk) => len?,
+                ended = self.feeds.ended() => {
+                    ended?;
+                    // A client that waited for it is not idle since its request.
+                    self.heard_at = Instant::now();
+                    continue;
+                }
+                () = until(deadline) => {
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, "the client was silent for too long"));
+                }
+            };
+            if len == 0 {
+                return Ok(());
+            }
+            self.session.push(chunk.get(..len).unwrap_or_default());
+            if !self.take_requests().await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Does what is complete; false if that was the end.
+    async fn take_requests(&mut self) -> io::Result<bool> {
+        let mut heard = false;
+        while let Some(step) = self.session.poll().map_err(io::Error::other)? {
+            heard = true;
+            match step {
+                Step::Reply(bytes) => self.writer.send(&bytes).await?,
+                Step::Last(bytes) => {
+                    tracing::warn!(client = %self.client, "an RPC client was refused");
+                    self.writer.send(&bytes).await?;
+                    return Ok(false);
+                }
+                Step::Request { seq, request } => {
+                    if !self.execute(seq, request).await? {
+                        return Ok(false);
+                    }
+                }
+            }
+        }
+        let now = Instant::now();
+        if heard {
+            self.heard_at = now;
+        }
+        self.partial_since = match self.partial_since {
+            _ if !self.session.is_partial() => None,
+            Some(since) if !heard => Some(since),
+            _ => Some(now),
+        };
+        Ok(true)
+    }
+
+    /// Until when something has to come.
+    fn deadline(&self) -> Option<Instant> {
+        let limits = &self.shared.limits;
+        if !self.session.is_open() {
+            return Some(self.opened_at + limits.open_timeout);
+        }
+        match self.partial_since {
+            Some(since) => Some(since + limits.request_timeout),
+            None if self.feeds.len() > 0 => None,
+            None => Some(self.heard_at + limits.idle_timeout),
+        }
+    }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,213 @@
+//! What goes on after the reply: streams of events, answers to queries, lines of the log.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    future::Future,
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+};
+
+use super::connection::Writer;
+use crate::{
+    core::{Event, Query},
+    driver::{Answer, Answers},
+    rpc::{
+        event_kind,
+        message::{LogRecord, Member, MemberEvent, QueryEvent, QueryRecord, UserEvent},
+        reply_with,
+    },
+    wire::field::Field,
+};
+
+/// Ends a feed when it is dropped or used.
+type Stopped = oneshot::Receiver<()>;
+
+/// The subscriptions of one connection. Dropping them ends them.
+pub(super) struct Feeds {
+    tasks: JoinSet<(u64, io::Result<()>)>,
+    stops: BTreeMap<u64, oneshot::Sender<()>>,
+}
+
+impl Feeds {
+    pub(super) fn new() -> Self {
+        Self { tasks: JoinSet::new(), stops: BTreeMap::new() }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.stops.len()
+    }
+
+    pub(super) fn contains(&self, seq: u64) -> bool {
+        self.stops.contains_key(&seq)
+    }
+
+    /// Runs a feed under the number of its request.
+    pub(super) fn start<F>(&mut self, seq: u64, feed: impl FnOnce(Stopped) -> F)
+    where
+        F: Future<Output = io::Result<()>> + Send + 'static,
+    {
+        let (stop, stopped) = oneshot::channel();
+        let feed = feed(stopped);
+        self.stops.insert(seq, stop);
+        self.tasks.spawn(async move { (seq, feed.await) });
+    }
+
+    /// Waits until a feed has ended; for ever while there is none. An error means that the connection is of no use.
+    pub(super) async fn ended(&mut self) -> io::Result<()> {
+        match self.tasks.join_next().await {
+            Some(Ok((seq, result))) => {
+                self.stops.remove(&seq);
+                result
+            }
+            Some(Err(_)) => Err(io::Error::other("a subscription ended unexpectedly")),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Ends a feed: nothing of it is written any more when this returns.
+    pub(super) async fn stop(&mut self, seq: u64) -> io::Result<()> {
+        if let Some(stop) = self.stops.get_mut(&seq) {
+            // Replaced, so that its number is taken until the task has ended.
+            drop(std::mem::replace(stop, oneshot::channel().0));
+            while self.contains(seq) {
+                self.ended().await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Queries that a client was streamed, for `respond`.
+#[derive(Clone)]
+pub(super) struct Asked {
+    inner: Arc<Mutex<(u64, VecDeque<(u64, Query)>)>>,
+    most: usize,
+}
+
+impl Asked {
+    pub(super) fn new(most: usize) -> Self {
+        Self { inner: Arc::default(), most: most.max(1) }
+    }
+
+    fn remember(&self, query: Query) -> u64 {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let (last, queries) = &mut *inner;
+        *last += 1;
+        if queries.len() >= self.most {
+            queries.pop_front();
+        }
+        queries.push_back((*last, query));
+        *last
+    }
+
+    pub(super) fn find(&self, id: u64) -> Option<Query> {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.1.iter().find(|(own, _)| *own == id).map(|(_, query)| query.clone())
+    }
+}
+
+/// A client's stream of events.
+pub(super) struct EventFeed {
+    pub(super) seq: u64,
+    pub(super) client: SocketAddr,
+    pub(super) writer: Writer,
+    pub(super) asked: Asked,
+    pub(super) events: mpsc::Receiver<Event>,
+}
+
+impl EventFeed {
+    pub(super) async fn run(mut self, mut stopped: Stopped) -> io::Result<()> {
+        loop {
+            let event = tokio::select! {
+                biased;
+                _ = &mut stopped => return Ok(()),
+                event = self.events.recv() => event,
+            };
+            // The member has ended: so does the connection, that the client notices.
+            let event = event.ok_or(io::ErrorKind::ConnectionAborted)?;
+            if let Event::Lagged { dropped } = event {
+                tracing::warn!(client = %self.client, dropped, "events for an RPC client were thrown away: it does not read in time");
+            } else if let Some(record) = self.record(event) {
+                self.writer.send(&record).await?;
+            }
+        }
+    }
+
+    fn record(&self, event: Event) -> Option<Vec<u8>> {
+        let kind = event_kind(&event)?.to_owned();
+        Some(match event {
+            Event::MemberJoined(member)
+            | Event::MemberUpdated(member)
+            | Event::MemberFailed(member)
+            | Event::MemberLeft(member)
+            | Event::MemberReaped(member) => {
+                self.bytes(&MemberEvent { event: kind, members: vec![Member::from(&member)].into() })
+            }
+            Event::UserEvent { ltime, name, payload, coalesce } => {
+                self.bytes(&UserEvent { coalesce, event: kind, ltime, name, payload: payload.into() })
+            }
+            Event::Query(query) => {
+                let (ltime, name, payload) = (query.id.ltime, query.name.clone(), query.payload.clone());
+                let id = self.asked.remember(query);
+                self.bytes(&QueryEvent { event: kind, id, ltime, name, payload: payload.into() })
+            }
+            _ => return None,
+        })
+    }
+
+    fn bytes(&self, record: &impl Field) -> Vec<u8> {
+        reply_with(self.seq, "", record)
+    }
+}
+
+/// Sends the answers to a query as they come, and that it has ended.
+pub(super) async fn answers(
+    seq: u64,
+    writer: Writer,
+    mut answers: Answers,
+    mut stopped: Stopped,
+) -> io::Result<()> {
+    loop {
+        let answer = tokio::select! {
+            biased;
+            _ = &mut stopped => return Ok(()),
+            answer = answers.next() => answer,
+        };
+        let is_done = answer.is_none();
+        let record = match answer {
+            Some(Answer::Ack(from)) => QueryRecord { kind: "ack".into(), from, ..QueryRecord::default() },
+            Some(Answer::Response { from, payload }) => {
+                QueryRecord { kind: "response".into(), from, payload: payload.into() }
+            }
+            None => QueryRecord { kind: "done".into(), ..QueryRecord::default() },
+        };
+        writer.send(&reply_with(seq, "", &record)).await?;
+        if is_done {
+            return Ok(());
+        }
+    }
+}
+
+/// Sends the lines of the log.
+pub(super) async fn lines(
+    seq: u64,
+    writer: Writer,
+    mut lines: mpsc::Receiver<Arc<str>>,
+    mut stopped: Stopped,
+) -> io::Result<()> {
+    loop {
+        let line = tokio::select! {
+            biased;
+            _ = &mut stopped => return Ok(()),
+            line = lines.recv() => line,
+        };
+        let Some(line) = line else { return Ok(()) };
+        writer.send(&reply_with(seq, "", &LogRecord { log: line.to_string() })).await?;
+    }
+}

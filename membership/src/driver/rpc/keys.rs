@@ -1,0 +1,97 @@
+//! Changes of the keyring, and what the members say to them.
+
+use crate::{
+    core::KeyChange,
+    driver::{Answer, Answers, Membership},
+    rpc::message::Keys,
+    wire::{
+        crypto::Key,
+        serf::{self, KeyResponse},
+    },
+};
+
+/// Another key decrypts, this one encrypts, this one goes.
+pub(super) async fn change(
+    member: &Membership,
+    text: &str,
+    change: impl FnOnce(Key) -> KeyChange,
+) -> Result<Keys, String> {
+    let key = Key::from_base64(text).map_err(|error| error.to_string())?;
+    let nodes = member.alive_count().await.map_err(|error| error.to_string())?;
+    let answers = member.change_keys(change(key)).await.map_err(|error| error.to_string())?;
+    Ok(gather(answers, nodes).await)
+}
+
+/// Who has which key.
+pub(super) async fn list(member: &Membership) -> Result<Keys, String> {
+    let nodes = member.alive_count().await.map_err(|error| error.to_string())?;
+    let answers = member.list_keys().await.map_err(|error| error.to_string())?;
+    Ok(gather(answers, nodes).await)
+}
+
+/// Waits until all have answered, or the query's time is over.
+async fn gather(mut answers: Answers, nodes: usize) -> Keys {
+    let mut keys = Keys { nodes: nodes as u64, ..Keys::default() };
+    while keys.responses < keys.nodes {
+        match answers.next().await {
+            Some(Answer::Response { from, payload }) => count(&mut keys, from, &payload),
+            Some(Answer::Ack(_)) => {}
+            None => break,
+        }
+    }
+    keys
+}
+
+fn count(keys: &mut Keys, from: String, payload: &[u8]) {
+    keys.responses += 1;
+    match serf::decode_tagged::<KeyResponse>(serf::kind::KEY_RESPONSE, payload) {
+        Ok(answer) => {
+            keys.errors += u64::from(!answer.result);
+            if !answer.message.is_empty() {
+                keys.messages.insert(from, answer.message);
+            }
+            for key in answer.keys.as_slice() {
+                *keys.keys.entry(key.clone()).or_default() += 1;
+            }
+        }
+        Err(error) => {
+            keys.errors += 1;
+            keys.messages.insert(from, format!("its answer cannot be read: {error}"));
+        }
+    }
+}
+
+/// Why a change does not count as done; nothing if all members did it.
+pub(super) fn failure(keys: &Keys) -> String {
+    if keys.errors > 0 {
+        format!("{}/{} nodes reported failure", keys.errors, keys.nodes)
+    } else if keys.responses < keys.nodes {
+        format!("{}/{} nodes reported success", keys.responses, keys.nodes)
+    } else {
+        String::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_counted() {
+        let answer = |result, message: &str, keys: &[&str]| {
+            let keys = keys.iter().map(|key| (*key).to_owned()).collect::<Vec<_>>().into();
+            let response = KeyResponse { keys, message: message.into(), primary_key: "a".into(), result };
+            serf::encode_tagged(serf::kind::KEY_RESPONSE, &response)
+        };
+        let mut keys = Keys { nodes: 4, ..Keys::default() };
+        count(&mut keys, "one".into(), &answer(true, "", &["a", "b"]));
+        count(&mut keys, "two".into(), &answer(true, "", &["a"]));
+        assert_eq!(failure(&keys), "2/4 nodes reported success");
+        count(&mut keys, "three".into(), &answer(false, "no", &[]));
+        count(&mut keys, "four".into(), b"nonsense");
+        assert_eq!(failure(&keys), "2/4 nodes reported failure");
+        assert_eq!(keys.keys, [("a".to_owned(), 2), ("b".to_owned(), 1)].into());
+        assert_eq!((keys.messages.len(), keys.messages["three"].as_str()), (2, "no"));
+        assert_eq!(failure(&Keys { nodes: 1, responses: 1, ..Keys::default() }), "");
+    }
+}

@@ -1,0 +1,202 @@
+//! Serves Serf's RPC for a running member, so that Serf's command line works with it.
+//!
+//! Off unless an application starts a [`Server`]. What the protocol cannot ask of a member alone, the application does:
+//! see [`Host`]; a [`Membership`] by itself is a host, too.
+//!
+//! All that clients can take is bounded by [`Limits`]: connections, the bytes of a request, the time for each stage of a
+//! connection, subscriptions, and what waits for each of them. Whoever does not read is cut off; what a subscriber does
+//! not take in time is thrown away and the log says how much.
+
+mod commands;
+mod connection;
+mod feeds;
+mod keys;
+mod logs;
+
+use std::{collections::BTreeMap, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    sync::Semaphore,
+    task::JoinSet,
+    time::Instant,
+};
+
+use super::Membership;
+use crate::{
+    rpc::{AuthKey, Limits, message::Stats},
+    wire::serf::Tags,
+};
+use connection::Connection;
+
+pub use logs::{Level, Logs, MAX_LINE_BYTES, RECENT_LINES};
+
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 128;
+/// After an error of the listener itself, so that the task does not spin.
+const ERROR_PAUSE: Duration = Duration::from_millis(100);
+/// That the limit of connections is reached is said in the log this often at most.
+const LOG_PAUSE: Duration = Duration::from_secs(60);
+
+/// How to serve.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where to listen; other than on a loopback address only with a key.
+    pub addr: SocketAddr,
+    /// What clients have to know.
+    pub auth: Option<AuthKey>,
+    /// What clients may take.
+    pub limits: Limits,
+}
+
+impl Options {
+    /// The defaults, without a key.
+    pub fn new(addr: SocketAddr) -> Self {
+        Self { addr, auth: None, limits: Limits::default() }
+    }
+
+    /// Refuses what would be open to the network.
+    pub fn check(&self) -> Result<(), Error> {
+        if self.auth.is_none() && !self.addr.ip().is_loopback() {
+            return Err(Error::NotLoopback(self.addr));
+        }
+        Ok(())
+    }
+}
+
+/// Why RPC is not served.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Whoever reaches the port could do anything with the member.
+    #[error("RPC on {0} would be open to the network: without a key it is served on loopback addresses only")]
+    NotLoopback(SocketAddr),
+    /// The address cannot be listened on.
+    #[error("RPC cannot be served on {addr}: {source}")]
+    Bind {
+        /// Where.
+        addr: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// What a server needs from the application. The texts of errors go to clients.
+pub trait Host: Send + Sync + 'static {
+    /// The member; or why there is none any more.
+    fn member(&self) -> Result<Membership, String>;
+
+    /// Whether clients may set or delete that tag.
+    fn check_tag(&self, _name: &str) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// Leaves the cluster gracefully.
+    fn leave(&self) -> impl Future<Output = Result<(), String>> + Send {
+        async { self.member()?.leave().await.map_err(|error| error.to_string()) }
+    }
+
+    /// A client that wanted it knows now that the member has left. Serf's agents end then.
+    fn left(&self) {}
+
+    /// Sections for `serf info`, beside the member's own.
+    fn stats(&self) -> Stats {
+        Stats::new()
+    }
+
+    /// The log, for `serf monitor`.
+    fn logs(&self) -> Option<&Logs> {
+        None
+    }
+}
+
+impl Host for Membership {
+    fn member(&self) -> Result<Membership, String> {
+        Ok(self.clone())
+    }
+}
+
+/// What all connections share.
+struct Shared<H> {
+    host: H,
+    auth: Option<AuthKey>,
+    limits: Limits,
+    listings: Semaphore,
+}
+
+/// A bound server. Dropping what [`Server::run`] returns closes all connections.
+pub struct Server<H> {
+    listener: TcpListener,
+    addr: SocketAddr,
+    shared: Arc<Shared<H>>,
+}
+
+impl<H> std::fmt::Debug for Server<H> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").field("addr", &self.addr).finish_non_exhaustive()
+    }
+}
+
+impl<H: Host> Server<H> {
+    /// Binds the address.
+    pub fn bind(options: Options, host: H) -> Result<Self, Error> {
+        options.check()?;
+        let addr = options.addr;
+        let failed = |source| Error::Bind { addr, source };
+        let listener = listen(addr).map_err(failed)?;
+        let bound = listener.local_addr().map_err(failed)?;
+        let listings = Semaphore::new(options.limits.listings.max(1));
+        let shared = Shared { host, auth: options.auth, limits: options.limits, listings };
+        Ok(Self { listener, addr: bound, shared: Arc::new(shared) })
+    }
+
+    /// Where it listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Serves until it is dropped.
+    pub async fn run(self) {
+        let mut connections = JoinSet::new();
+        let mut said: Option<Instant> = None;
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                Some(_) = connections.join_next() => continue,
+            };
+            let (socket, from) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "accepting an RPC connection failed");
+                    tokio::time::sleep(ERROR_PAUSE).await;
+                    continue;
+                }
+            };
+            if connections.len() >= self.shared.limits.connections {
+                if said.is_none_or(|at| at.elapsed() >= LOG_PAUSE) {
+                    said = Some(Instant::now());
+                    tracing::warn!(%from, "all {} RPC connections are taken", self.shared.limits.connections);
+                }
+                // Dropping the socket closes it.
+                continue;
+            }
+            // Replies are small and awaited; without this they are only later.
+            let _ = socket.set_nodelay(true);
+            connections.spawn(Connection::new(self.shared.clone(), socket, from).serve());
+        }
+    }
+}
+
+fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    // Accepted sockets inherit it: a client that vanished does not keep its place for ever.
+    socket.set_keepalive(true)?;
+    socket.bind(addr)?;
+    socket.listen(BACKLOG)
+}
+
+/// Names and values as one section of [`Host::stats`].
+pub fn section<const N: usize>(values: [(&str, String); N]) -> Tags {
+    values.into_iter().map(|(name, value)| (name.to_owned(), value)).collect::<BTreeMap<_, _>>()
+}

@@ -1,0 +1,186 @@
+//! Which members and which events a client wants.
+
+use regex::Regex;
+
+use super::{
+    MAX_FILTER_BYTES, MAX_FILTERS,
+    message::{MembersFiltered, status_text},
+};
+use crate::core::{Event, Member, compile_filter};
+
+/// Why a filter is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FilterError {
+    /// A kind of event that there is not.
+    #[error("Invalid event filter")]
+    Event,
+    /// No regular expression, or one that is too long.
+    #[error("Failed to compile regex: {0:?}")]
+    Regex(String),
+    /// More than [`MAX_FILTERS`].
+    #[error("too many filters: {MAX_FILTERS} are allowed")]
+    TooMany,
+}
+
+/// Regular expressions over members' names, statuses and tags; each has to match the whole text.
+#[derive(Debug)]
+pub struct MemberFilter {
+    name: Option<Regex>,
+    status: Option<Regex>,
+    tags: Vec<(String, Regex)>,
+}
+
+impl MemberFilter {
+    /// Prepares a filter.
+    pub fn new(wanted: &MembersFiltered) -> Result<Self, FilterError> {
+        if wanted.tags.len() > MAX_FILTERS {
+            return Err(FilterError::TooMany);
+        }
+        let some = |expr: &String| (!expr.is_empty()).then(|| whole(expr)).transpose();
+        let tags = wanted.tags.iter().map(|(tag, expr)| Ok((tag.clone(), whole(expr)?)));
+        Ok(Self {
+            name: some(&wanted.name)?,
+            status: some(&wanted.status)?,
+            tags: tags.collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Whether a member is wanted. A tag that it does not have is empty.
+    pub fn matches(&self, member: &Member) -> bool {
+        let fits =
+            |regex: &Option<Regex>, text: &str| regex.as_ref().is_none_or(|regex| regex.is_match(text));
+        let tag = |name: &String| member.tags.get(name).map_or("", String::as_str);
+        fits(&self.name, &member.name)
+            && fits(&self.status, status_text(member.status))
+            && self.tags.iter().all(|(name, regex)| regex.is_match(tag(name)))
+    }
+}
+
+fn whole(expr: &str) -> Result<Regex, FilterError> {
+    let compiled = (expr.len() <= MAX_FILTER_BYTES).then(|| compile_filter(&format!("^(?:{expr})$")));
+    compiled.flatten().ok_or_else(|| FilterError::Regex(expr.chars().take(MAX_FILTER_BYTES).collect()))
+}
+
+/// Kinds of events, with commas: `member-join`, `member-leave`, `member-failed`, `member-update`, `member-reap`,
+/// `user`, `user:NAME`, `query`, `query:NAME`, `*`. Nothing at all means all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventFilter(Vec<(String, Option<String>)>);
+
+impl EventFilter {
+    const KINDS: [&'static str; 8] = [
+        "member-join",
+        "member-leave",
+        "member-failed",
+        "member-update",
+        "member-reap",
+        "user",
+        "query",
+        "*",
+    ];
+
+    /// Reads a filter.
+    pub fn parse(text: &str) -> Result<Self, FilterError> {
+        let text = if text.is_empty() { "*" } else { text };
+        if text.split(',').count() > MAX_FILTERS {
+            return Err(FilterError::TooMany);
+        }
+        let kind = |part: &str| match part.split_once(':') {
+            Some((kind @ ("user" | "query"), name)) => Ok((kind.to_owned(), Some(name.to_owned()))),
+            None if Self::KINDS.contains(&part) => Ok((part.to_owned(), None)),
+            _ => Err(FilterError::Event),
+        };
+        text.split(',').map(kind).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Whether an event is wanted. What clients do not know of is never.
+    pub fn matches(&self, event: &Event) -> bool {
+        let name = match event {
+            Event::UserEvent { name, .. } => Some(name),
+            Event::Query(query) => Some(&query.name),
+            _ => None,
+        };
+        let wanted = |wanted: &Option<String>| {
+            wanted.as_ref().is_none_or(|wanted| wanted.is_empty() || Some(wanted) == name)
+        };
+        let Some(kind) = event_kind(event) else { return false };
+        self.0.iter().any(|(own, own_name)| own == "*" || own == kind && wanted(own_name))
+    }
+}
+
+/// What clients call an event; none for those that they are not told of.
+pub(crate) fn event_kind(event: &Event) -> Option<&'static str> {
+    Some(match event {
+        Event::MemberJoined(_) => "member-join",
+        Event::MemberUpdated(_) => "member-update",
+        Event::MemberFailed(_) => "member-failed",
+        Event::MemberLeft(_) => "member-leave",
+        Event::MemberReaped(_) => "member-reap",
+        Event::UserEvent { .. } => "user",
+        Event::Query(_) => "query",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::Status;
+
+    fn member(name: &str, status: Status, tags: &[(&str, &str)]) -> Member {
+        Member {
+            name: name.into(),
+            addr: ([127, 0, 0, 1], 7946).into(),
+            tags: tags.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(),
+            status,
+            suspect: false,
+            incarnation: 1,
+            versions: [1, 5, 2, 2, 5, 5],
+            rtt: None,
+        }
+    }
+
+    #[test]
+    fn members_match_as_a_whole() {
+        let web = member("web-1", Status::Alive, &[("role", "web")]);
+        let matches = |name: &str, status: &str, tags: &[(&str, &str)]| {
+            let tags = tags.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+            let wanted = MembersFiltered { name: name.into(), status: status.into(), tags };
+            MemberFilter::new(&wanted).expect("a filter").matches(&web)
+        };
+        assert!(matches("", "", &[]) && matches("web-.", "alive", &[("role", "w.b")]));
+        assert!(!matches("web", "", &[]) && !matches("", "aliv", &[]) && !matches("", "", &[("role", "eb")]));
+        assert!(matches("", "left|alive", &[]) && !matches("", "left|ali", &[]));
+        assert!(matches("", "", &[("zone", "")]) && !matches("", "", &[("zone", ".+")]));
+        let refused = |expr: &str| {
+            let wanted = MembersFiltered { name: expr.into(), ..Default::default() };
+            MemberFilter::new(&wanted).expect_err("no filter")
+        };
+        assert_eq!(refused("("), FilterError::Regex("(".into()));
+        assert!(matches!(refused(&"x".repeat(MAX_FILTER_BYTES + 1)), FilterError::Regex(_)));
+        assert!(matches!(refused("(((w{900}){900}){900})?"), FilterError::Regex(_)), "too much memory");
+        let tags = (0..=MAX_FILTERS).map(|n| (n.to_string(), String::new())).collect();
+        let many = MemberFilter::new(&MembersFiltered { tags, ..Default::default() });
+        assert!(matches!(many, Err(FilterError::TooMany)));
+    }
+
+    #[test]
+    fn events_match_by_kind_and_name() {
+        let left = Event::MemberLeft(member("a", Status::Left, &[]));
+        let deploy =
+            Event::UserEvent { ltime: 1, name: "deploy".into(), payload: Vec::new(), coalesce: true };
+        let matches = |filter: &str, event: &Event| EventFilter::parse(filter).expect(filter).matches(event);
+        for filter in ["", "*", "user", "user:deploy", "query,user", "user:x,user:deploy"] {
+            assert!(matches(filter, &deploy), "{filter}");
+        }
+        for filter in ["user:x", "query", "query:deploy", "member-leave"] {
+            assert!(!matches(filter, &deploy), "{filter}");
+        }
+        assert!(matches("member-leave", &left) && !matches("member-failed,user", &left));
+        assert!(!matches("*", &Event::LeaveFinished));
+        for wrong in ["x", "user,", "member-leave:a", ","] {
+            assert_eq!(EventFilter::parse(wrong), Err(FilterError::Event), "{wrong}");
+        }
+        assert_eq!(EventFilter::parse(&"user,".repeat(MAX_FILTERS)), Err(FilterError::TooMany));
+    }
+}

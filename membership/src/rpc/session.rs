@@ -1,0 +1,301 @@
+//! One connection, as the agent sees it: who is there, and what is asked.
+
+use super::{
+    AuthKey, Limits, MAX_REQUEST_VALUES, VERSION,
+    decoder::Decoder,
+    message::{Auth, Handshake, RequestHeader},
+    refusal, reply,
+    request::{Command, Request},
+};
+use crate::wire::{
+    field::Field,
+    msgpack::{DecodeError, Reader},
+};
+
+// The texts are Serf's: clients compare some of them.
+const HANDSHAKE_REQUIRED: &str = "Handshake required";
+const HANDSHAKE_AGAIN: &str = "Handshake already performed";
+const UNSUPPORTED_VERSION: &str = "Unsupported IPC version";
+const UNSUPPORTED_COMMAND: &str = "Unsupported command";
+const AUTH_REQUIRED: &str = "Authentication required";
+const AUTH_WRONG: &str = "Invalid authentication token";
+
+/// Why a connection is closed without a word: what comes is not this protocol, or too much of it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the client does not speak the protocol: {0}")]
+pub struct SessionError(#[from] DecodeError);
+
+/// What is to be done next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Send this.
+    Reply(Vec<u8>),
+    /// Send this and close the connection.
+    Last(Vec<u8>),
+    /// Do this, and reply with that number.
+    Request {
+        /// The client's number for it.
+        seq: u64,
+        /// What is asked.
+        request: Request,
+    },
+}
+
+/// How far the client has got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    New,
+    Greeted,
+    Open,
+    Closed,
+}
+
+/// One connection. Bytes that were read go to [`Session::push`], at most 64 KiB at a time; then [`Session::poll`] is
+/// asked until it gives nothing. After an error or [`Step::Last`] nothing more is taken.
+#[derive(Debug)]
+pub struct Session {
+    decoder: Decoder,
+    stage: Stage,
+    key: Option<AuthKey>,
+    /// A request whose body is awaited.
+    header: Option<(u64, Command)>,
+}
+
+impl Session {
+    /// A connection that was just opened. With a key, clients have to know it.
+    pub fn new(limits: &Limits, key: Option<AuthKey>) -> Self {
+        let decoder = Decoder::new(limits.request_bytes, MAX_REQUEST_VALUES);
+        Self { decoder, stage: Stage::New, key, header: None }
+    }
+
+    /// Takes what was read.
+    pub fn push(&mut self, bytes: &[u8]) {
+        if self.stage != Stage::Closed {
+            self.decoder.push(bytes);
+        }
+    }
+
+    /// Whether the client has done what comes before all requests.
+    pub fn is_open(&self) -> bool {
+        self.stage == Stage::Open
+    }
+
+    /// Whether a request has begun and is not complete.
+    pub fn is_partial(&self) -> bool {
+        self.stage != Stage::Closed && (self.header.is_some() || self.decoder.waiting() > 0)
+    }
+
+    /// How many bytes are kept until a request is complete.
+    pub fn waiting(&self) -> usize {
+        self.decoder.waiting()
+    }
+
+    /// The next thing to do, if a request is complete.
+    pub fn poll(&mut self) -> Result<Option<Step>, SessionError> {
+        if self.stage == Stage::Closed {
+            return Ok(None);
+        }
+        let step = self.next_step();
+        if matches!(step, Ok(Some(Step::Last(_))) | Err(_)) {
+            self.stage = Stage::Closed;
+        }
+        Ok(step?)
+    }
+
+    fn next_step(&mut self) -> Result<Option<Step>, DecodeError> {
+        let (seq, command) = match self.header {
+            Some(header) => header,
+            None => match self.next_header()? {
+                Some(Ok(header)) => header,
+                Some(Err(last)) => return Ok(Some(last)),
+                None => return Ok(None),
+            },
+        };
+        self.header = Some((seq, command));
+        let body = match command.has_body() {
+            true => match self.decoder.next()? {
+                Some(body) => body.to_vec(),
+                None => return Ok(None),
+            },
+            false => Vec::new(),
+        };
+        self.header = None;
+        Ok(Some(self.take(seq, command, &body)))
+    }
+
+    /// The number and the command of the next request; or what ends the connection. Without knowing the command nobody
+    /// knows whether a body follows.
+    fn next_header(&mut self) -> Result<Option<Result<(u64, Command), Step>>, DecodeError> {
+        let Some(bytes) = self.decoder.next()? else { return Ok(None) };
+        let reader = &mut Reader::bounded(bytes, MAX_REQUEST_VALUES);
+        let RequestHeader { command, seq } = RequestHeader::decode_from(reader)?;
+        let command = Command::parse(&command);
+        let error = match (self.stage, command) {
+            (Stage::New, Some(Command::Handshake)) => None,
+            (Stage::New, _) => Some(HANDSHAKE_REQUIRED),
+            (Stage::Greeted, None) => Some(AUTH_REQUIRED),
+            (_, None) => Some(UNSUPPORTED_COMMAND),
+            (_, Some(_)) => None,
+        };
+        Ok(Some(match (command, error) {
+            (Some(command), None) => Ok((seq, command)),
+            (_, error) => Err(Step::Last(reply(seq, error.unwrap_or(UNSUPPORTED_COMMAND)))),
+        }))
+    }
+
+    fn take(&mut self, seq: u64, command: Command, body: &[u8]) -> Step {
+        let may_ask = self.is_open() || matches!(command, Command::Handshake | Command::Auth);
+        if !may_ask {
+            // Clients know this error, and await no body with it.
+            return Step::Reply(reply(seq, AUTH_REQUIRED));
+        }
+        match Request::decode(command, body) {
+            Ok(Request::Handshake(Handshake { version })) => self.handshake(seq, version),
+            Ok(Request::Auth(Auth { auth_key })) => self.auth(seq, auth_key.as_bytes()),
+            Ok(request) => Step::Request { seq, request },
+            Err(error) => Step::Last(refusal(seq, command, &format!("the request cannot be read: {error}"))),
+        }
+    }
+
+    fn handshake(&mut self, seq: u64, version: u32) -> Step {
+        if version != VERSION {
+            return Step::Last(reply(seq, UNSUPPORTED_VERSION));
+        }
+        if self.stage != Stage::New {
+            return Step::Reply(reply(seq, HANDSHAKE_AGAIN));
+        }
+        self.stage = if self.key.is_some() { Stage::Greeted } else { Stage::Open };
+        Step::Reply(reply(seq, ""))
+    }
+
+    /// One guess for each connection. An agent without a key knows no key, as Serf's.
+    fn auth(&mut self, seq: u64, given: &[u8]) -> Step {
+        let known = match &self.key {
+            Some(key) => key.matches(given),
+            None => given.is_empty(),
+        };
+        if !known {
+            return Step::Last(reply(seq, AUTH_WRONG));
+        }
+        self.stage = Stage::Open;
+        Step::Reply(reply(seq, ""))
+    }
+}
+
+impl RequestHeader {
+    fn decode_from(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        <Self as Field>::decode(reader)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rpc::message::{ChangeKey, ReplyHeader};
+
+    fn session(secret: Option<&str>) -> Session {
+        Session::new(&Limits::default(), secret.and_then(|secret| AuthKey::new(secret.as_bytes())))
+    }
+
+    fn greet() -> Request {
+        Request::Handshake(Handshake { version: 1 })
+    }
+
+    fn auth(secret: &str) -> Request {
+        Request::Auth(Auth { auth_key: secret.to_owned() })
+    }
+
+    /// What a session says to requests, each with its number from 1: `ok`, the error, or `do` for what passes; `!` is
+    /// in front of the last.
+    fn told(session: &mut Session, requests: &[Request]) -> Vec<String> {
+        let mut told = Vec::new();
+        for (number, request) in (1..).zip(requests) {
+            session.push(&request.encode(number));
+            while let Some(step) = session.poll().expect("good requests") {
+                let of = |bytes: &[u8]| {
+                    let header = ReplyHeader::decode(bytes).expect("a reply");
+                    assert_eq!(header.seq, number);
+                    if header.error.is_empty() { "ok".to_owned() } else { header.error }
+                };
+                told.push(match step {
+                    Step::Reply(bytes) => of(&bytes),
+                    Step::Last(bytes) => format!("!{}", of(&bytes)),
+                    Step::Request { seq, request: passed } => {
+                        assert_eq!((seq, &passed), (number, request));
+                        "do".to_owned()
+                    }
+                });
+            }
+        }
+        told
+    }
+
+    #[test]
+    fn nothing_is_done_before_the_handshake() {
+        assert_eq!(told(&mut session(None), &[Request::Stats, greet()]), ["!Handshake required"]);
+        let mut old = session(None);
+        let version = Request::Handshake(Handshake { version: 2 });
+        assert_eq!(told(&mut old, &[version, greet()]), ["!Unsupported IPC version"]);
+        assert!(!old.is_open());
+        let mut good = session(None);
+        assert_eq!(told(&mut good, &[greet(), Request::Stats]), ["ok", "do"]);
+        assert_eq!(told(&mut good, &[greet()]), ["Handshake already performed"]);
+        assert!(good.is_open() && !good.is_partial());
+    }
+
+    #[test]
+    fn with_a_key_nothing_is_done_before_it_is_given() {
+        let mut asked = session(Some("secret"));
+        let key = Request::UseKey(ChangeKey { key: "x".into() });
+        let required = "Authentication required".to_owned();
+        assert_eq!(
+            told(&mut asked, &[greet(), key.clone(), Request::Stats]),
+            ["ok".into(), required.clone(), required]
+        );
+        assert!(!asked.is_open());
+        assert_eq!(told(&mut asked, &[auth("secret"), key]), ["ok", "do"]);
+        for wrong in ["", "secre", "secret2", "Secret"] {
+            let mut refused = session(Some("secret"));
+            let said = told(&mut refused, &[greet(), auth(wrong), auth("secret"), Request::Stats]);
+            assert_eq!(said, ["ok", "!Invalid authentication token"], "{wrong:?}");
+        }
+        // An agent without a key.
+        assert_eq!(told(&mut session(None), &[greet(), auth("")]), ["ok", "ok"]);
+        assert_eq!(told(&mut session(None), &[greet(), auth("x")]), ["ok", "!Invalid authentication token"]);
+    }
+
+    #[test]
+    fn unknown_commands_and_broken_bodies_end_the_connection() {
+        let unknown = [&[0x82, 0xa7][..], b"Command", &[0xa3], b"fly", &[0xa3], b"Seq", &[9]].concat();
+        let last = |bytes: &[u8], secret: Option<&str>| {
+            let mut session = session(secret);
+            assert_eq!(told(&mut session, &[greet()]), ["ok"]);
+            session.push(bytes);
+            match session.poll().expect("it reads") {
+                Some(Step::Last(bytes)) => (ReplyHeader::decode(&bytes).expect("a reply"), bytes),
+                other => panic!("{other:?}"),
+            }
+        };
+        let (header, _) = last(&unknown, None);
+        assert_eq!((header.seq, header.error.as_str()), (9, "Unsupported command"));
+        assert_eq!(last(&unknown, Some("x")).0.error, "Authentication required");
+        // A number stands where a map belongs: the reply has the body that the client waits for.
+        let mut broken = Request::InstallKey(ChangeKey::default()).encode(3);
+        broken.truncate(broken.len() - ChangeKey::default().encode().len());
+        broken.push(7);
+        let (header, bytes) = last(&broken, None);
+        assert!(header.seq == 3 && header.error.contains("cannot be read"), "{header:?}");
+        let empty = crate::rpc::message::Keys::default().encode();
+        assert!(bytes.ends_with(&empty), "{bytes:?}");
+    }
+
+    #[test]
+    fn what_is_not_the_protocol_is_refused() {
+        for garbage in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0x16, 3, 1, 0], &[0xc1], &[0x93, 1, 2, 3]] {
+            let mut session = session(None);
+            session.push(garbage);
+            assert!(session.poll().is_err(), "{garbage:?}");
+            assert_eq!(session.poll(), Ok(None), "and stays so");
+        }
+    }
+}
