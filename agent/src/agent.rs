@@ -69,7 +69,7 @@ impl Agent {
         storage: Box<dyn Storage>,
     ) -> Result<Self, StartError> {
         let listeners = Listeners::bind(&config).await?;
-        warn_of_descriptors(&config.http_limits);
+        warn_of_descriptors(&config);
         let metrics = Metrics::new();
         let started = committer::start(replica, storage, config.patience, metrics.commit());
         let (store, committer) = started.map_err(StartError::Thread)?;
@@ -180,6 +180,14 @@ impl Agent {
     /// The agent's part in gossip.
     pub fn gossip(&self) -> Result<&Gossip, GossipError> {
         self.inner.gossip.as_ref().ok_or(GossipError::Off)
+    }
+
+    /// Waits until somebody has this agent end (`serf leave`); for ever without gossip.
+    pub async fn told_to_end(&self) {
+        match &self.inner.gossip {
+            Some(gossip) => gossip.told_to_end().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Where HTTP is served on TCP.
@@ -338,8 +346,10 @@ async fn look_again(store: Store, pause: Duration, stop: CancellationToken) {
 }
 
 /// Connections that the system would refuse are better known of at the start.
-fn warn_of_descriptors(limits: &HttpLimits) {
-    let (needed, allowed) = (limits.descriptors(), crate::metrics::max_fds());
+fn warn_of_descriptors(config: &Config) {
+    let rpc = config.gossip.as_ref().and_then(|gossip| gossip.rpc.as_ref());
+    let rpc = rpc.map_or(0, |rpc| rpc.options.limits.connections);
+    let (needed, allowed) = (config.http_limits.descriptors() + rpc, crate::metrics::max_fds());
     if usize::try_from(allowed).is_ok_and(|allowed| (1..needed).contains(&allowed)) {
         tracing::warn!(
             "{needed} file descriptors may be needed, and the system allows {allowed}: raise the limit (LimitNOFILE= of \

@@ -9,11 +9,15 @@ mod directory;
 mod keyring;
 mod roots;
 mod rows;
+mod rpc;
 mod tags;
 mod task;
 
 pub use config::{DEFAULT_GOSSIP_PORT, GossipConfig, JoinTarget, ParseJoinError};
 pub use keyring::{KeyringError, read_keyring};
+pub use kvgossip_membership::driver::rpc::{Level, Logs, Options as RpcOptions};
+pub use kvgossip_membership::rpc::{AuthKey, DEFAULT_PORT as DEFAULT_RPC_PORT};
+pub use rpc::RpcConfig;
 
 pub(crate) use directory::Directory;
 
@@ -63,6 +67,14 @@ pub enum GossipError {
     /// A name or an answer that does not fit, too much at a time, a filter that is none.
     #[error("{0}")]
     Refused(String),
+    /// RPC on an address that is not loopback, without a key.
+    #[error(
+        "RPC on {0} would be open to whoever reaches that port; give a file with a key with --rpc-auth-file, or a loopback address"
+    )]
+    RpcNotLoopback(SocketAddr),
+    /// RPC cannot be served.
+    #[error("{0}; if another agent runs there, stop it or give another --rpc address")]
+    Rpc(kvgossip_membership::driver::rpc::Error),
     /// The sockets, the snapshot file or the settings.
     #[error("gossip cannot be started: {0}")]
     Start(kvgossip_membership::Error),
@@ -79,6 +91,8 @@ impl GossipError {
             Self::ReservedTag(_) => "gossip.reserved_tag",
             Self::Join(_) => "gossip.join_failed",
             Self::Refused(_) => "gossip.refused",
+            Self::RpcNotLoopback(_) => "gossip.rpc_not_loopback",
+            Self::Rpc(_) => "agent.address",
             Self::Start(_) => "gossip.start",
         }
     }
@@ -114,6 +128,10 @@ struct Inner {
     leaving: AtomicBool,
     /// What was counted last: after leaving it is still shown.
     sample: Mutex<GossipSample>,
+    /// Where Serf's RPC is served.
+    rpc: OnceLock<SocketAddr>,
+    /// An RPC client has the agent end; it has left.
+    told_to_end: CancellationToken,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -147,10 +165,15 @@ impl Gossip {
             lost: OnceLock::new(),
             leaving: AtomicBool::new(false),
             sample: Mutex::default(),
+            rpc: OnceLock::new(),
+            told_to_end: CancellationToken::new(),
             stop: stop.child_token(),
             tasks: tasks.clone(),
         };
         let gossip = Self { inner: Arc::new(inner) };
+        if let Some(rpc) = config.rpc {
+            let _ = gossip.inner.rpc.set(rpc::serve(&gossip, rpc, stop, tasks)?);
+        }
         gossip.spawn(Task::new(gossip.clone(), config.keyring_file.clone()).run(events));
         if !config.join.is_empty() {
             gossip.spawn(gossip.clone().keep_joining(config.join));
@@ -282,6 +305,16 @@ impl Gossip {
     /// Where the agent listens for gossip.
     pub fn address(&self) -> SocketAddr {
         self.inner.address
+    }
+
+    /// Where Serf's RPC is served, if it is.
+    pub fn rpc_address(&self) -> Option<SocketAddr> {
+        self.inner.rpc.get().copied()
+    }
+
+    /// Waits until an RPC client has had the agent leave (`serf leave`), which ends Serf's agents.
+    pub async fn told_to_end(&self) {
+        self.inner.told_to_end.cancelled().await;
     }
 
     /// Counters of the membership layer since the start; they stand still once the agent has left.

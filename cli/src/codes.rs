@@ -170,6 +170,11 @@ const GOSSIP: Table = &[
         "gossip on an address that is not loopback needs the cluster's key (--keyring), or --plaintext-gossip said out loud",
     ),
     (
+        "gossip.rpc_not_loopback",
+        Exit::Usage,
+        "Serf's RPC is served on loopback addresses only, or with a key (--rpc-auth-file)",
+    ),
+    (
         "gossip.reserved_tag",
         Exit::Usage,
         "tags named kvgossip and kvg_… are the agent's own; give another name",

@@ -56,7 +56,7 @@ fn read_pem(path: &Path) -> Result<String> {
 pub(crate) fn signing_key(path: &Path) -> Result<SigningKey> {
     let text = read_pem(path)?;
     let key = SigningKey::from_pem(&text).map_err(|error| signing_key_fault(path, &error))?;
-    warn_if_shared(path);
+    warn_if_shared(path, "private key");
     Ok(key)
 }
 
@@ -67,7 +67,7 @@ pub(crate) fn public_key(path: &Path) -> Result<PublicKey> {
         Ok(key) => Ok(key),
         Err(PublicKeyError::NotPem) if text.contains("PRIVATE KEY-----") => {
             let key = SigningKey::from_pem(&text).map_err(|error| signing_key_fault(path, &error))?;
-            warn_if_shared(path);
+            warn_if_shared(path, "private key");
             Ok(key.public().clone())
         }
         Err(error) => Err(public_key_fault(path, &error)),
@@ -89,21 +89,22 @@ fn public_key_fault(path: &Path, error: &PublicKeyError) -> Failure {
     Failure::new(code, format!("{}: {error}", name(path)))
 }
 
+/// Says that others can read a secret, or change it.
 #[cfg(unix)]
-fn warn_if_shared(path: &Path) {
+pub(crate) fn warn_if_shared(path: &Path, what: &str) {
     use std::os::unix::fs::PermissionsExt;
     let Ok(found) = fs::metadata(path) else { return };
     let mode = found.permissions().mode() & 0o777;
     if !is_dash(path) && found.is_file() && mode & 0o077 != 0 {
         say(&format!(
-            "warning: {0}: others may read or change this private key (mode {mode:04o}); run `chmod 600 {0}`",
+            "warning: {0}: others may read or change this {what} (mode {mode:04o}); run `chmod 600 {0}`",
             name(path)
         ));
     }
 }
 
 #[cfg(not(unix))]
-fn warn_if_shared(_path: &Path) {}
+pub(crate) fn warn_if_shared(_path: &Path, _what: &str) {}
 
 /// Reads a bearer token.
 pub(crate) fn token(path: &Path) -> Result<Token> {

@@ -14,6 +14,7 @@ mod files;
 mod ids;
 mod layers;
 mod live_report;
+mod monitor;
 mod offer;
 mod output;
 mod progress;

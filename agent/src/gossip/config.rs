@@ -1,6 +1,6 @@
 //! What the agent is told about gossip at its start.
 
-use super::{GossipError, tags};
+use super::{GossipError, RpcConfig, tags};
 use crate::peers::Peers;
 use kvgossip_grants::ClusterId;
 use kvgossip_membership::{Framing, Keyring, Options, Tags, Timing, driver::LinkFilter};
@@ -34,6 +34,8 @@ pub struct GossipConfig {
     pub plaintext: bool,
     /// Where the member remembers the others from one start to the next.
     pub snapshot: Option<PathBuf>,
+    /// How Serf's RPC is served, if it is.
+    pub rpc: Option<RpcConfig>,
     /// How fast everything goes.
     pub timing: Timing,
     /// For fault injection.
@@ -53,6 +55,7 @@ impl GossipConfig {
             keyring_file: None,
             plaintext: false,
             snapshot: None,
+            rpc: None,
             timing: Timing::lan(),
             link_filter: None,
         }
@@ -66,6 +69,7 @@ impl GossipConfig {
         if self.keyring.is_none() && !self.plaintext && !self.is_loopback() {
             return Err(GossipError::Plaintext(self.bind));
         }
+        self.rpc.as_ref().map_or(Ok(()), RpcConfig::check)?;
         match self.tags.keys().find(|name| tags::is_reserved(name)) {
             Some(name) => Err(GossipError::ReservedTag(name.clone())),
             None => Ok(()),

@@ -5,8 +5,9 @@ use crate::codes;
 use crate::commands::key;
 use crate::dev::Dev;
 use crate::error::{Exit, Failure, Result, without_words_on_panic};
-use crate::{files, output};
+use crate::{files, monitor, output};
 use clap::{Args, ValueEnum};
+use kvgossip_agent::gossip::Logs;
 use kvgossip_agent::http::ServerTls;
 use kvgossip_agent::{Agent, Config, Opened, PeerTarget, Recovery};
 use kvgossip_api::{DEFAULT_HTTP, SOCKET_NAME};
@@ -17,7 +18,9 @@ use std::io::{self, IsTerminal};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 
 /// Some free port of the loopback.
 const FREE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
@@ -128,9 +131,11 @@ fn peer(text: &str) -> std::result::Result<PeerTarget, String> {
 
 /// Runs the agent.
 pub(crate) fn agent(args: &AgentArgs) -> Result<Exit> {
-    log_to_stderr(args)?;
+    // Lines are kept for monitors only if there can be any.
+    let logs = args.gossip.serves_rpc().then(Logs::default);
+    log_to_stderr(args, logs.clone())?;
     if !args.dev {
-        return serve(args, None);
+        return serve(args, None, logs);
     }
     let dev = Dev::make()?;
     let mut args = args.clone();
@@ -140,12 +145,12 @@ pub(crate) fn agent(args: &AgentArgs) -> Result<Exit> {
     // Beside whatever else runs here.
     args.sync = args.sync.or(Some(FREE));
     args.http = args.http.or(Some(FREE));
-    serve(&args, Some(&dev))
+    serve(&args, Some(&dev), logs)
 }
 
-fn serve(args: &AgentArgs, dev: Option<&Dev>) -> Result<Exit> {
+fn serve(args: &AgentArgs, dev: Option<&Dev>, logs: Option<Logs>) -> Result<Exit> {
     let dir = data_dir(args)?;
-    let config = config(args, &dir)?;
+    let config = config(args, &dir, logs)?;
     let opened = open_store(args, &dir, &config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::new(codes::INTERNAL, format!("no runtime: {error}")))?;
@@ -170,6 +175,9 @@ async fn run(args: &AgentArgs, config: Config, opened: Opened, dev: Option<&Dev>
     );
     if let Ok(gossip) = agent.gossip() {
         tracing::info!("gossip on {}", gossip.address());
+        if let Some(rpc) = gossip.rpc_address() {
+            tracing::info!("Serf's RPC on {rpc}");
+        }
     }
     if let Some(http) = agent.http_address() {
         let scheme = if agent.tls().is_some() { "https" } else { "http" };
@@ -184,6 +192,10 @@ async fn run(args: &AgentArgs, config: Config, opened: Opened, dev: Option<&Dev>
             _ = interrupt.recv() => break,
             _ = terminate.recv() => break,
             _ = hangup.recv() => reload(args, &agent),
+            () = agent.told_to_end() => {
+                tracing::info!("an RPC client had this agent leave");
+                break;
+            }
         }
     }
     tracing::info!("stopping");
@@ -227,7 +239,7 @@ pub(super) fn allow_list(path: Option<&Path>) -> Result<AllowList> {
         .map_err(|error| Failure::new(codes::ALLOW_LIST, format!("{}: {error}", files::name(path))))
 }
 
-fn config(args: &AgentArgs, dir: &Path) -> Result<Config> {
+fn config(args: &AgentArgs, dir: &Path, logs: Option<Logs>) -> Result<Config> {
     let tls = tls(args)?;
     let http = args.http.map_or_else(|| address(DEFAULT_HTTP), Ok)?;
     if tls.is_none() && !http.ip().is_loopback() {
@@ -257,7 +269,7 @@ fn config(args: &AgentArgs, dir: &Path) -> Result<Config> {
     let mut config = Config::new(root, replica_key(args.replica_key.as_deref(), dir)?);
     config.identity = identity;
     config.sync = sync;
-    config.gossip = args.gossip.config(dir)?;
+    config.gossip = args.gossip.config(dir, logs)?;
     config.http = Some(http);
     config.tls = tls;
     config.store_dir = Some(dir.join(STORE_DIR));
@@ -352,19 +364,19 @@ pub(super) fn remember_root(dir: &Path, root: &PublicKey) {
     }
 }
 
-fn log_to_stderr(args: &AgentArgs) -> Result<()> {
+fn log_to_stderr(args: &AgentArgs, logs: Option<Logs>) -> Result<()> {
     let filter = EnvFilter::try_new(&args.log_level).map_err(|error| {
         Failure::new(codes::LOG_FILTER, format!("{:?} is no log level: {error}", args.log_level)).note(
             "give error, warn, info, debug, trace or off; or a filter such as info,kvgossip_agent=debug",
         )
     })?;
     // A log that nobody takes any more is no reason to stop: the default would panic.
-    let log =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).log_internal_errors(false);
+    let log = tracing_subscriber::fmt::layer().with_writer(io::stderr).log_internal_errors(false);
     let log = log.with_ansi(io::stderr().is_terminal());
-    match args.log_format {
-        LogFormat::Text => log.with_target(false).init(),
-        LogFormat::Json => log.json().init(),
-    }
+    let log = match args.log_format {
+        LogFormat::Text => log.with_target(false).boxed(),
+        LogFormat::Json => log.json().boxed(),
+    };
+    tracing_subscriber::registry().with(filter).with(log).with(logs.map(monitor::layer)).init();
     Ok(())
 }

@@ -3,8 +3,12 @@
 use super::members::{join_target, pair};
 use crate::codes;
 use crate::error::{Failure, Result};
+use crate::files;
 use clap::Args;
-use kvgossip_agent::gossip::{DEFAULT_GOSSIP_PORT, GossipConfig, JoinTarget, read_keyring};
+use kvgossip_agent::gossip::{
+    AuthKey, DEFAULT_GOSSIP_PORT, DEFAULT_RPC_PORT, GossipConfig, JoinTarget, Logs, RpcConfig, RpcOptions,
+    read_keyring,
+};
 use kvgossip_membership::{Key, Keyring};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -43,11 +47,27 @@ pub(crate) struct GossipArgs {
     /// admitted to read everything.
     #[arg(long)]
     plaintext_gossip: bool,
+    /// Serve Serf's RPC here (TCP), for `serf members -rpc-addr=ADDR:PORT` and its kin; other than on a loopback address
+    /// only with --rpc-auth-file [default port: 7373].
+    #[arg(long, value_name = "ADDR[:PORT]", value_parser = rpc_address)]
+    rpc: Option<SocketAddr>,
+    /// A file with the key that clients of --rpc have to give (`serf -rpc-auth=KEY`). Without it every user of this machine
+    /// may do what Serf's RPC can: list the gossip keys, change the tags, end this agent.
+    #[arg(long, value_name = "FILE")]
+    rpc_auth_file: Option<PathBuf>,
 }
 
 fn address(text: &str) -> std::result::Result<SocketAddr, String> {
-    let ip = || text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, DEFAULT_GOSSIP_PORT));
-    let malformed = |_| format!("{text:?} is no address: give ADDR or ADDR:PORT, such as 10.0.0.2:7946");
+    address_or_port(text, DEFAULT_GOSSIP_PORT)
+}
+
+fn rpc_address(text: &str) -> std::result::Result<SocketAddr, String> {
+    address_or_port(text, DEFAULT_RPC_PORT)
+}
+
+fn address_or_port(text: &str, port: u16) -> std::result::Result<SocketAddr, String> {
+    let ip = || text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, port));
+    let malformed = |_| format!("{text:?} is no address: give ADDR or ADDR:PORT, such as 10.0.0.2:{port}");
     text.parse().or_else(|_| ip()).map_err(malformed)
 }
 
@@ -84,12 +104,38 @@ impl GossipArgs {
             (self.encrypt.is_some(), "--encrypt"),
             (self.keyring.is_some(), "--keyring"),
             (self.plaintext_gossip, "--plaintext-gossip"),
+            (self.rpc.is_some(), "--rpc"),
+            (self.rpc_auth_file.is_some(), "--rpc-auth-file"),
         ];
         given.into_iter().find(|(given, _)| *given).map(|(_, option)| option)
     }
 
+    /// Whether Serf's tools may come.
+    pub(crate) fn serves_rpc(&self) -> bool {
+        self.rpc.is_some()
+    }
+
+    /// How Serf's RPC is to be served.
+    fn rpc(&self, logs: Option<Logs>) -> Result<Option<RpcConfig>> {
+        let Some(address) = self.rpc else {
+            return match &self.rpc_auth_file {
+                Some(_) => {
+                    Err(Failure::new(codes::USAGE, "--rpc-auth-file is about RPC, and RPC needs --rpc")
+                        .note("write --rpc ADDR, where Serf's tools are to reach this agent"))
+                }
+                None => Ok(None),
+            };
+        };
+        let mut options = RpcOptions::new(address);
+        if let Some(path) = &self.rpc_auth_file {
+            options.auth = AuthKey::new(files::token(path)?.as_str().as_bytes());
+            files::warn_if_shared(path, "key");
+        }
+        Ok(Some(RpcConfig { options, logs }))
+    }
+
     /// What the agent is to do.
-    pub(crate) fn config(&self, dir: &Path) -> Result<Option<GossipConfig>> {
+    pub(crate) fn config(&self, dir: &Path, logs: Option<Logs>) -> Result<Option<GossipConfig>> {
         let Some(bind) = self.bind else {
             // Settings may come from several places: what belongs together is looked at when all are known.
             return match self.without_bind() {
@@ -115,6 +161,7 @@ impl GossipArgs {
         config.tags = self.tags.iter().cloned().collect();
         config.join = self.join.clone();
         config.plaintext = self.plaintext_gossip;
+        config.rpc = self.rpc(logs)?;
         config.snapshot = Some(dir.join(SNAPSHOT_NAME));
         Ok(Some(config))
     }

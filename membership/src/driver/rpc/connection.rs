@@ -16,7 +16,7 @@ use super::{
     Host, Shared,
     feeds::{Asked, Feeds},
 };
-use crate::rpc::{Session, Step};
+use crate::rpc::{Session, Step, message::ReplyHeader};
 
 /// Bytes that are read at a time.
 const CHUNK: usize = 4096;
@@ -116,7 +116,8 @@ impl<H: Host> Connection<H> {
             match step {
                 Step::Reply(bytes) => self.writer.send(&bytes).await?,
                 Step::Last(bytes) => {
-                    tracing::warn!(client = %self.client, "an RPC client was refused");
+                    let reason = ReplyHeader::decode(&bytes).map(|header| header.error).unwrap_or_default();
+                    tracing::warn!(client = %self.client, reason, "an RPC client was refused");
                     self.writer.send(&bytes).await?;
                     return Ok(false);
                 }

@@ -1,0 +1,274 @@
+//! Serf's own command line against `kvgossip agent --rpc`.
+#![cfg(unix)]
+
+#[path = "../../membership/tests/serf_agents/agent.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod serf;
+mod support;
+
+use serde_json::Value;
+use std::fs::File;
+use std::process::{Child, Command, Stdio};
+use support::process::{Launch, Process};
+use support::{Desk, Ran, ran, until, wait_until};
+
+const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+const NEW_KEY: &str = "CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk=";
+
+/// An agent that Serf's tools can ask.
+struct Asked {
+    process: Process,
+    rpc: String,
+}
+
+impl Asked {
+    fn start(desk: &Desk, name: &str, key: &str, more: &[&str]) -> Self {
+        let launch = Launch::new(desk, name, key).with(&["--bind", "127.0.0.1:0", "--name", name]);
+        let process = launch.with(&["--rpc", "127.0.0.1:0"]).with(more).start(desk);
+        let log = desk.read(format!("{name}.log").as_str());
+        let place = log.lines().find_map(|line| line.split_once("Serf's RPC on ")).expect("it says where");
+        Self { process, rpc: format!("-rpc-addr={}", place.1) }
+    }
+
+    fn command(&self, command: &str, args: &[&str]) -> Command {
+        let mut serf = Command::new("serf");
+        serf.args([command, &self.rpc]).args(args).stdin(Stdio::null()).env_remove("SERF_RPC_AUTH");
+        serf
+    }
+
+    /// Runs a command of Serf's against the agent. It writes its errors to standard output, too.
+    fn serf(&self, command: &str, args: &[&str]) -> Ran {
+        ran(self.command(command, args).output().expect("the program `serf` must be on the PATH"))
+    }
+
+    /// The members that it lists, as `name status` each.
+    fn members(&self, args: &[&str]) -> Vec<String> {
+        let listed = self.serf("members", &[&["-format=json"], args].concat()).exits(0);
+        let json: Value = serde_json::from_str(listed.text()).expect("JSON");
+        let rows = json["members"].as_array().cloned().unwrap_or_default();
+        let text = |row: &Value, name: &str| row[name].as_str().expect("a text").to_owned();
+        rows.iter().map(|row| format!("{} {}", text(row, "name"), text(row, "status"))).collect()
+    }
+
+    #[track_caller]
+    fn sees(&self, member: &str) {
+        wait_until(member, || self.members(&[]).iter().any(|found| found == member));
+    }
+}
+
+/// `serf monitor`, writing into a file.
+struct Monitor {
+    child: Child,
+    path: std::path::PathBuf,
+}
+
+impl Monitor {
+    fn start(desk: &Desk, asked: &Asked) -> Self {
+        let path = desk.path("monitor");
+        let file = File::create(&path).expect("a file");
+        let child = asked.command("monitor", &["-log-level=info"]).stdout(file).spawn().expect("serf");
+        let monitor = Self { child, path };
+        monitor.shows("Serf's RPC on ");
+        monitor
+    }
+
+    #[track_caller]
+    fn shows(&self, text: &str) {
+        wait_until(text, || std::fs::read_to_string(&self.path).is_ok_and(|found| found.contains(text)));
+    }
+}
+
+impl Drop for Monitor {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn serfs_tools_see_and_do_with_an_agent_what_they_do_with_serfs() {
+    let handlers =
+        ["-event-handler=user:deploy=cat >> deploy", "-event-handler=query:uptime=echo three days"];
+    let other = serf::Agent::start("serf", &[&handlers[..], &["-tag=role=web"]].concat()).await;
+    let desk = Desk::new();
+    let a = Asked::start(&desk, "a", "replica-a.pem", &["--tag", "zone=east", "--tag", "role=db"]);
+    let mut b = Asked::start(&desk, "b", "replica-b.pem", &[]);
+    let at_serf = other.addr.to_string();
+    for asked in [&a, &b] {
+        let joined = asked.serf("join", &[&at_serf]).exits(0);
+        assert_eq!(joined.text(), "Successfully joined cluster by contacting 1 nodes.\n");
+    }
+    for member in ["a alive", "b alive", "serf alive"] {
+        a.sees(member);
+        b.sees(member);
+    }
+    let nowhere = a.serf("join", &["nowhere.invalid"]).exits(1);
+    assert!(nowhere.text().contains("cannot join: nowhere.invalid"), "{nowhere:?}");
+
+    lists(&a);
+    tags(&a, &other).await;
+    events_and_monitor(&desk, &a, &b, &other).await;
+    queries_and_distances(&a);
+
+    b.process.kill();
+    a.sees("b failed");
+    a.serf("force-leave", &["b"]).exits(0);
+    a.sees("b left");
+    other.sees("b", "left").await;
+    let nobody = a.serf("force-leave", &["nobody"]).exits(1);
+    assert!(nobody.text().contains("no member is named \"nobody\""), "{nobody:?}");
+
+    // Serf's agents end when they are told to leave, and so does this one.
+    let left = a.serf("leave", &[]).exits(0);
+    assert_eq!(left.text(), "Graceful leave complete\n");
+    assert!(a.process.wait().success());
+    other.sees("a", "left").await;
+}
+
+fn lists(a: &Asked) {
+    let text = a.serf("members", &[]).exits(0);
+    let line = text.text().lines().find(|line| line.starts_with("a ")).expect("a line");
+    assert!(line.contains(" alive ") && line.contains("zone=east") && line.contains("kvgossip=1"), "{line}");
+    assert_eq!(a.members(&["-tag", "role=w.b"]), ["serf alive"]);
+    assert_eq!(a.members(&["-tag", "role=(web|db)", "-name", "a|b"]), ["a alive"]);
+    assert_eq!(a.members(&["-status", "alive", "-name", "[ab]"]), ["a alive", "b alive"]);
+    assert!(a.members(&["-status", "failed|left"]).is_empty());
+    let wrong = a.serf("members", &["-name=("]).exits(1);
+    assert!(wrong.text().contains("Failed to compile regex"), "{wrong:?}");
+    let info = a.serf("info", &[]).exits(0);
+    for part in [
+        "agent:\n\tname = a\n",
+        "\tencrypted = false\n",
+        "\tmembers = 3\n",
+        "\tfailed = 0\n",
+        "\tzone = east\n",
+    ] {
+        assert!(info.text().contains(part), "{part:?}: {info:?}");
+    }
+}
+
+async fn tags(a: &Asked, other: &serf::Agent) {
+    a.serf("tags", &["-set", "rack=7", "-delete", "zone"]).exits(0);
+    let heard = async || {
+        let tags = other.members().await["a"].1.clone();
+        (tags.contains("rack=7") && !tags.contains("zone=") && tags.contains("kvg_id=")).then_some(())
+    };
+    serf::eventually("the tags are heard of", heard).await;
+    for args in [["-set", "kvg_id=1"], ["-delete", "kvgossip"]] {
+        let refused = a.serf("tags", &args).exits(1);
+        assert!(refused.text().contains("is set by the agent itself"), "{refused:?}");
+    }
+}
+
+async fn events_and_monitor(desk: &Desk, a: &Asked, b: &Asked, other: &serf::Agent) {
+    let monitor = Monitor::start(desk, b);
+    a.serf("event", &["-coalesce=false", "deploy", "1.2.3"]).exits(0);
+    let file = other.dir.path().join("deploy");
+    let told = async || std::fs::read_to_string(&file).is_ok_and(|text| text.contains("1.2.3")).then_some(());
+    serf::eventually("the agent's handler runs", told).await;
+    // A line of the log, and the event as a record: its payload is bytes, its name is text.
+    monitor.shows("[INFO] kvgossip: a user event name=\"deploy\" bytes=5\n");
+    for field in
+        ["Event: \"user\"", "Name: \"deploy\"", "Coalesce: false", "[]byte{0x31, 0x2e, 0x32, 0x2e, 0x33}"]
+    {
+        monitor.shows(field);
+    }
+    let long = a.serf("event", &["deploy", &"x".repeat(600)]).exits(1);
+    assert!(long.text().contains("512"), "{long:?}");
+}
+
+fn queries_and_distances(a: &Asked) {
+    let asked = a.serf("query", &["-timeout=3s", "uptime", "?"]).exits(0);
+    for line in [
+        "Ack from 'a'",
+        "Ack from 'b'",
+        "Ack from 'serf'",
+        "Response from 'serf': three days",
+        "Total Acks: 3",
+        "Total Responses: 1",
+    ] {
+        assert!(asked.text().lines().any(|found| found == line), "{line:?}: {asked:?}");
+    }
+    let named = a.serf("query", &["-timeout=1s", "-no-ack", "-node=serf", "-format=json", "uptime"]).exits(0);
+    let json: Value = serde_json::from_str(named.text()).expect("JSON");
+    assert_eq!((&json["Acks"], &json["Responses"]["serf"]), (&Value::Null, &"three days\n".into()));
+    let reached = a.serf("reachability", &[]).exits(0);
+    assert!(reached.text().contains("Successfully contacted all live nodes"), "{reached:?}");
+    let far = |ran: &Ran| ran.code == 0 && ran.text().starts_with("Estimated serf <-> a rtt: ");
+    let last = until(|| a.serf("rtt", &["serf"]), far);
+    assert!(far(&last), "{last:?}");
+    let unknown = a.serf("rtt", &["nobody"]).exits(1);
+    assert!(unknown.text().contains("Could not find a coordinate for node \"nobody\""), "{unknown:?}");
+}
+
+#[test]
+fn with_a_key_nothing_is_done_without_it_and_keys_are_rotated() {
+    let desk = Desk::new();
+    std::fs::write(desk.path("ring"), format!("[\"{KEY}\"]")).expect("a file");
+    std::fs::write(desk.path("rpc-key"), "let-me-in\n").expect("a file");
+    let agent =
+        Asked::start(&desk, "a", "replica-a.pem", &["--keyring", "ring", "--rpc-auth-file", "rpc-key"]);
+    let none = agent.serf("members", &[]).exits(1);
+    assert!(none.text().contains("Authentication required"), "{none:?}");
+    for wrong in ["-rpc-auth=let-me", "-rpc-auth=let-me-in-"] {
+        let refused = agent.serf("leave", &[wrong]).exits(1);
+        assert!(refused.text().contains("Invalid authentication token"), "{refused:?}");
+    }
+    let right = "-rpc-auth=let-me-in";
+    let listed = agent.serf("members", &[right]).exits(0);
+    assert!(listed.text().starts_with("a "), "{listed:?}");
+    let by_env = agent.command("members", &[]).env("SERF_RPC_AUTH", "let-me-in").output().expect("serf");
+    assert!(by_env.status.success(), "{by_env:?}");
+
+    let keys = |args: &[&str]| agent.serf("keys", &[&[right], args].concat());
+    let listed = keys(&["-list"]).exits(0);
+    assert!(listed.text().lines().any(|line| line.starts_with(KEY) && line.ends_with("[1/1]")), "{listed:?}");
+    for change in [["-install", NEW_KEY], ["-use", NEW_KEY], ["-remove", KEY]] {
+        keys(&change).exits(0);
+    }
+    let listed = keys(&["-list"]).exits(0);
+    assert!(listed.text().contains(NEW_KEY) && !listed.text().contains(KEY), "{listed:?}");
+    wait_until("the change is stored", || {
+        desk.read("ring").contains(NEW_KEY) && !desk.read("ring").contains(KEY)
+    });
+    let failed = keys(&["-remove", NEW_KEY]).exits(1);
+    assert!(failed.text().contains("1/1 nodes reported failure"), "{failed:?}");
+    assert!(failed.text().contains("the primary key cannot be removed"), "{failed:?}");
+    keys(&["-install", "no base64"]).exits(1);
+    let log = desk.read("a.log");
+    assert!(!log.contains("let-me-in") && !log.contains(NEW_KEY), "{log}");
+
+    // What is not Serf's command line does not disturb it.
+    agent.process.ask(&desk, &["leave"]).exits(0);
+    let gone = agent.serf("members", &[right]).exits(1);
+    assert!(gone.text().contains("this agent has left the gossip"), "{gone:?}");
+    assert!(agent.process.stop().success());
+}
+
+#[test]
+fn an_agent_that_would_be_open_to_the_network_does_not_start() {
+    let desk = Desk::new();
+    let launch = Launch::new(&desk, "data", "replica-a.pem");
+    let refused = |args: &[&str]| launch.clone().with(args).refused(&desk);
+    refused(&["--rpc", "127.0.0.1"]).fails(2, "usage");
+    refused(&["--bind", "127.0.0.1:0", "--rpc-auth-file", "key"]).fails(2, "usage");
+    refused(&["--bind", "127.0.0.1:0", "--rpc", "here"]).fails(2, "usage");
+    let bound = ["--bind", "127.0.0.1:0", "--rpc", "0.0.0.0:0"];
+    let open = refused(&bound).fails(2, "gossip.rpc_not_loopback");
+    assert!(open.err.contains("--rpc-auth-file") && open.err.contains("0.0.0.0:0"), "{open:?}");
+    let with_key = |key: &str| refused(&[&bound[..], &["--rpc-auth-file", key]].concat());
+    with_key("nowhere").fails(1, "file.unreadable");
+    for bad in ["", "\n", "two words"] {
+        std::fs::write(desk.path("key"), bad).expect("a file");
+        with_key("key").fails(1, "token.malformed");
+    }
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("bound").to_string();
+    let used = refused(&["--bind", "127.0.0.1:0", "--rpc", &address]).fails(1, "agent.address");
+    assert!(used.err.contains(&address), "{used:?}");
+    // With a key it is served to the network.
+    std::fs::write(desk.path("key"), "let-me-in").expect("a file");
+    let agent = launch.clone().with(&bound).with(&["--rpc-auth-file", "key"]).start(&desk);
+    assert!(desk.read("data.log").contains("Serf's RPC on 0.0.0.0:"));
+    assert!(agent.stop().success());
+}
