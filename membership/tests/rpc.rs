@@ -150,7 +150,7 @@ impl Client {
     }
 
     /// Waits until the server closes the connection.
-    async fn is_closed(mut self) {
+    async fn until_closed(mut self) {
         loop {
             let read = tokio::time::timeout(PATIENCE, self.socket.read_buf(&mut self.read)).await;
             match read.expect("it is closed in time") {
@@ -215,13 +215,13 @@ async fn whoever_is_silent_or_slow_or_loud_is_cut_off_and_whoever_listens_is_not
     assert_eq!(listening.ask(&stream("user")).await, "");
     let seq = listening.seq;
 
-    let silent = async { Client::silent(address).await.is_closed().await };
-    let idle = async { Client::new(address).await.is_closed().await };
+    let silent = async { Client::silent(address).await.until_closed().await };
+    let idle = async { Client::new(address).await.until_closed().await };
     let half = async {
         let mut half = Client::new(address).await;
         let bytes = event("never").encode(9);
         half.socket.write_all(&bytes[..bytes.len() - 1]).await.expect("connected");
-        half.is_closed().await;
+        half.until_closed().await;
     };
     // A little at a time does not help.
     let slow = async {
@@ -236,10 +236,10 @@ async fn whoever_is_silent_or_slow_or_loud_is_cut_off_and_whoever_listens_is_not
     let mut loud = Client::new(address).await;
     let payload = vec![0; Limits::default().request_bytes].into();
     loud.send(&Request::Event(SendEvent { payload, ..SendEvent::default() })).await;
-    loud.is_closed().await;
+    loud.until_closed().await;
     let mut other = Client::silent(address).await;
     other.socket.write_all(b"GET / HTTP/1.1\r\n\r\n").await.expect("connected");
-    other.is_closed().await;
+    other.until_closed().await;
 
     host.member.user_event("hello", b"", false).await.expect("is sent");
     assert_eq!(listening.record::<UserEvent>(seq).await.name, "hello");
@@ -357,7 +357,7 @@ async fn what_is_refused_is_said_and_the_connection_goes_on() {
     assert_eq!(client.value::<Keys>().await, Keys::default());
 
     assert_eq!(client.ask(&Request::Leave).await, "");
-    client.is_closed().await;
+    client.until_closed().await;
     assert_eq!(host.left.load(Ordering::Relaxed), 1);
 }
 

@@ -50,6 +50,12 @@ enum Stage {
     Closed,
 }
 
+/// What begins a request: its number and command, or what ends the connection.
+enum Header {
+    Known(u64, Command),
+    Refused(Step),
+}
+
 /// One connection. Bytes that were read go to [`Session::push`], at most 64 KiB at a time; then [`Session::poll`] is
 /// asked until it gives nothing. After an error or [`Step::Last`] nothing more is taken.
 #[derive(Debug)]
@@ -106,8 +112,8 @@ impl Session {
         let (seq, command) = match self.header {
             Some(header) => header,
             None => match self.next_header()? {
-                Some(Ok(header)) => header,
-                Some(Err(last)) => return Ok(Some(last)),
+                Some(Header::Known(seq, command)) => (seq, command),
+                Some(Header::Refused(last)) => return Ok(Some(last)),
                 None => return Ok(None),
             },
         };
@@ -123,12 +129,12 @@ impl Session {
         Ok(Some(self.take(seq, command, &body)))
     }
 
-    /// The number and the command of the next request; or what ends the connection. Without knowing the command nobody
+    /// What begins the next request. Without knowing the command nobody
     /// knows whether a body follows.
-    fn next_header(&mut self) -> Result<Option<Result<(u64, Command), Step>>, DecodeError> {
+    fn next_header(&mut self) -> Result<Option<Header>, DecodeError> {
         let Some(bytes) = self.decoder.next()? else { return Ok(None) };
         let reader = &mut Reader::bounded(bytes, MAX_REQUEST_VALUES);
-        let RequestHeader { command, seq } = RequestHeader::decode_from(reader)?;
+        let RequestHeader { command, seq } = <RequestHeader as Field>::decode(reader)?;
         let command = Command::parse(&command);
         let error = match (self.stage, command) {
             (Stage::New, Some(Command::Handshake)) => None,
@@ -138,8 +144,8 @@ impl Session {
             (_, Some(_)) => None,
         };
         Ok(Some(match (command, error) {
-            (Some(command), None) => Ok((seq, command)),
-            (_, error) => Err(Step::Last(reply(seq, error.unwrap_or(UNSUPPORTED_COMMAND)))),
+            (Some(command), None) => Header::Known(seq, command),
+            (_, error) => Header::Refused(Step::Last(reply(seq, error.unwrap_or(UNSUPPORTED_COMMAND)))),
         }))
     }
 
@@ -179,12 +185,6 @@ impl Session {
         }
         self.stage = Stage::Open;
         Step::Reply(reply(seq, ""))
-    }
-}
-
-impl RequestHeader {
-    fn decode_from(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        <Self as Field>::decode(reader)
     }
 }
 

@@ -99,8 +99,8 @@ impl<H: Host> Connection<H> {
                 member.force_leave(&node, prune).await.map_err(told)?;
             }
             Request::Tags(change) => {
-                let names = change.tags.keys().chain(change.delete_tags.as_slice());
-                names.map(|name| self.shared.host.check_tag(name)).collect::<Result<(), _>>()?;
+                let mut names = change.tags.keys().chain(change.delete_tags.as_slice());
+                names.try_for_each(|name| self.shared.host.check_tag(name))?;
                 let deleted = change.delete_tags.0.unwrap_or_default();
                 member.update_tags(change.tags, deleted).await.map_err(told)?;
             }

@@ -86,8 +86,15 @@ impl Feeds {
 /// Queries that a client was streamed, for `respond`.
 #[derive(Clone)]
 pub(super) struct Asked {
-    inner: Arc<Mutex<(u64, VecDeque<(u64, Query)>)>>,
+    inner: Arc<Mutex<Numbered>>,
     most: usize,
+}
+
+/// The last queries, each with a number of this connection's own.
+#[derive(Default)]
+struct Numbered {
+    last: u64,
+    queries: VecDeque<(u64, Query)>,
 }
 
 impl Asked {
@@ -97,18 +104,18 @@ impl Asked {
 
     fn remember(&self, query: Query) -> u64 {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        let (last, queries) = &mut *inner;
-        *last += 1;
-        if queries.len() >= self.most {
-            queries.pop_front();
+        inner.last += 1;
+        if inner.queries.len() >= self.most {
+            inner.queries.pop_front();
         }
-        queries.push_back((*last, query));
-        *last
+        let id = inner.last;
+        inner.queries.push_back((id, query));
+        id
     }
 
     pub(super) fn find(&self, id: u64) -> Option<Query> {
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.1.iter().find(|(own, _)| *own == id).map(|(_, query)| query.clone())
+        inner.queries.iter().find(|(own, _)| *own == id).map(|(_, query)| query.clone())
     }
 }
 
