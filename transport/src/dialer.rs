@@ -109,9 +109,11 @@ impl Failures {
             Code::Duplicate => {
                 return tracing::debug!(%address, %code, "the peer has dialled, too: {error}");
             }
-            // The peer may not know yet that this replica has joined.
-            Code::NotAdmitted if self.refused_since.get_or_insert_with(Instant::now).elapsed() < PASSING => {
-                return tracing::info!(%address, %code, "not admitted yet: {error}");
+            // The peer may not know yet that this replica has joined; or it is ending, which gossip is about to tell.
+            Code::NotAdmitted | Code::Full
+                if self.refused_since.get_or_insert_with(Instant::now).elapsed() < PASSING =>
+            {
+                return tracing::info!(%address, %code, "not connected yet: {error}");
             }
             _ => {}
         }
@@ -119,6 +121,56 @@ impl Failures {
             tracing::debug!(%address, %code, "still not connected: {error}");
         } else {
             tracing::warn!(%address, %code, "not connected: {error}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    #[derive(Clone, Default)]
+    struct Sink(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().expect("no panic").write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_may_pass_is_a_warning_only_if_it_goes_on() {
+        let sink = Sink::default();
+        let writer = sink.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::INFO)
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish();
+        let _guard = tracing::subscriber::set_default(subscriber);
+        let levels = || {
+            let log = std::mem::take(&mut *sink.0.lock().expect("no panic"));
+            let log = String::from_utf8(log).expect("text");
+            log.lines().map(|line| line.contains(" WARN ")).collect::<Vec<_>>()
+        };
+        let target = Target { address: ([127, 0, 0, 1], 1).into(), expected: None };
+        for code in [Code::Full, Code::NotAdmitted] {
+            let refused = TransportError::ByPeer { code, reason: String::new() };
+            let mut failures = Failures::default();
+            failures.report(target, &refused);
+            assert_eq!(levels(), [false], "{code}");
+            tokio::time::advance(PASSING).await;
+            failures.report(target, &refused);
+            failures.report(target, &refused);
+            assert_eq!(levels(), [true], "{code}: once");
+            failures.report(target, &TransportError::Lost("gone".into()));
+            assert_eq!(levels(), [true], "another failure is news");
         }
     }
 }

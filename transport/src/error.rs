@@ -138,6 +138,9 @@ impl From<quinn::ConnectionError> for TransportError {
                 // TLS speaks of certificates, whatever it was that the peer refused.
                 let reason = if TLS_ALERTS.contains(&number) {
                     code.meaning().to_owned()
+                } else if code == Code::Full {
+                    // QUIC refuses without words.
+                    "it has too many handshakes pending, or is ending".to_owned()
                 } else {
                     printable(&close.reason)
                 };
