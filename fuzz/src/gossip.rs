@@ -6,6 +6,9 @@ use kvgossip_membership::fuzz;
 /// Packets and streams of real agents, one a line: `udp` or `tcp` and hexadecimal digits.
 const CAPTURED: &str = include_str!("../../membership/tests/fixtures/plain.hex");
 
+/// What Serf's command line and an agent said to each other: `C` and hexadecimal digits for what the client wrote.
+const TALKS: &str = include_str!("../../membership/tests/fixtures/rpc.hex");
+
 /// See [`fuzz::fuzz_udp`].
 pub fn udp(data: &[u8]) {
     fuzz::fuzz_udp(data);
@@ -20,6 +23,11 @@ pub fn tcp(data: &[u8]) {
 /// See [`fuzz::fuzz_member`].
 pub fn member(data: &[u8]) {
     fuzz::fuzz_member(data);
+}
+
+/// See [`fuzz::fuzz_rpc`].
+pub fn rpc(data: &[u8]) {
+    fuzz::fuzz_rpc(data);
 }
 
 fn captured(wanted: &str) -> Vec<Vec<u8>> {
@@ -45,6 +53,12 @@ pub fn udp_seeds() -> Vec<Seed> {
 pub fn tcp_seeds() -> Vec<Seed> {
     let streams = captured("tcp").into_iter().enumerate();
     streams.map(|(number, bytes)| (format!("captured_{number:02}"), [&[0, 7], &bytes[..]].concat())).collect()
+}
+
+/// Captured clients, which give a key, in chunks of 5 bytes.
+pub fn rpc_seeds() -> Vec<Seed> {
+    let clients = TALKS.lines().filter_map(|line| line.strip_prefix("C ")).map(unhex).enumerate();
+    clients.map(|(number, bytes)| (format!("captured_{number:02}"), [&[1, 5], &bytes[..]].concat())).collect()
 }
 
 /// Members that meet captured packets and streams, with time passing between.

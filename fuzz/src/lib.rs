@@ -28,7 +28,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     Target { name: "facts", run: facts::run, seeds: facts::seeds },
     Target { name: "globs", run: globs::run, seeds: globs::seeds },
     Target { name: "inclusion", run: inclusion::run, seeds: inclusion::seeds },
@@ -38,4 +38,5 @@ pub const TARGETS: [Target; 9] = [
     Target { name: "gossip_udp", run: gossip::udp, seeds: gossip::udp_seeds },
     Target { name: "gossip_tcp", run: gossip::tcp, seeds: gossip::tcp_seeds },
     Target { name: "gossip_member", run: gossip::member, seeds: gossip::member_seeds },
+    Target { name: "gossip_rpc", run: gossip::rpc, seeds: gossip::rpc_seeds },
 ];
