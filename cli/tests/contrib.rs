@@ -26,7 +26,7 @@ fn the_configuration_file_is_understood_with_and_without_what_is_commented_out()
         std::fs::write(desk.path("agent.toml"), &text).expect("written");
         // All settings read; the first thing that is missing is the file with root's key.
         let ran = desk.run(&["agent", "--data-dir", "data", "--config", "agent.toml"]);
-        assert!(ran.err.contains("missing.pub"), "{ran:?}");
+        assert!(ran.err.contains("missing.pub") && ran.err.contains("keygen -y root.pem"), "{ran:?}");
         assert!(!ran.err.contains("agent.toml"), "{ran:?}");
     }
     std::fs::write(desk.path("agent.toml"), shipped("agent.toml") + "roof = 1\n").expect("written");
@@ -42,4 +42,10 @@ fn the_unit_starts_the_agent_and_leaves_hopeless_cases_alone() {
     assert!(
         unit.contains("\nUser=kvgossip\n") && shipped("sysusers.d/kvgossip.conf").starts_with("u kvgossip ")
     );
+    // What the agent itself writes lies where the unit lets it write.
+    let state = "/var/lib/kvgossip";
+    assert!(
+        unit.contains("\nProtectSystem=strict\n") && unit.contains(&format!("KVGOSSIP_DATA_DIR={state}\n"))
+    );
+    assert!(shipped("agent.toml").contains(&format!("\n#keyring = \"{state}/")));
 }

@@ -251,7 +251,12 @@ fn config(args: &AgentArgs, dir: &Path, logs: Option<Logs>) -> Result<Config> {
         Failure::new(codes::USAGE, "no root is given")
             .note("write --root PUB.pem; for trying things out, --dev makes one")
     })?;
-    let root = files::public_key(root)?;
+    let root = files::public_key(root).map_err(|failure| match failure.code() {
+        codes::FILE_READ => failure.note(
+            "it is the public key of the cluster's root: `kvgossip keygen -y root.pem > root.pub` where the root key is kept",
+        ),
+        _ => failure,
+    })?;
     let identity = args.identity.clone().or_else(|| files::from_env("KVGOSSIP_IDENTITY"));
     let identity = identity.as_deref().map(files::signing_key).transpose()?;
     let token = args.token_file.as_deref().map(files::token).transpose()?;
