@@ -25,9 +25,7 @@ impl Asked {
     fn start(desk: &Desk, name: &str, key: &str, more: &[&str]) -> Self {
         let launch = Launch::new(desk, name, key).with(&["--bind", "127.0.0.1:0", "--name", name]);
         let process = launch.with(&["--rpc", "127.0.0.1:0"]).with(more).start(desk);
-        let log = desk.read(format!("{name}.log").as_str());
-        let place = log.lines().find_map(|line| line.split_once("Serf's RPC on ")).expect("it says where");
-        Self { process, rpc: format!("-rpc-addr={}", place.1) }
+        Self { process, rpc: format!("-rpc-addr={}", place(desk, name)) }
     }
 
     fn command(&self, command: &str, args: &[&str]) -> Command {
@@ -54,6 +52,16 @@ impl Asked {
     fn sees(&self, member: &str) {
         wait_until(member, || self.members(&[]).iter().any(|found| found == member));
     }
+}
+
+/// Where the agent in the directory `data` says that it serves RPC. It may answer before it has said so.
+fn place(desk: &Desk, data: &str) -> String {
+    let said = || {
+        let log = desk.read(&format!("{data}.log"));
+        log.split_once("Serf's RPC on ").and_then(|(_, rest)| Some(rest.split_once('\n')?.0.to_owned()))
+    };
+    wait_until("the agent says where it serves RPC", || said().is_some());
+    said().expect("it was there")
 }
 
 /// `serf monitor`, writing into a file.
@@ -189,7 +197,7 @@ fn queries_and_distances(a: &Asked) {
     ] {
         assert!(asked.text().lines().any(|found| found == line), "{line:?}: {asked:?}");
     }
-    let named = a.serf("query", &["-timeout=1s", "-no-ack", "-node=serf", "-format=json", "uptime"]).exits(0);
+    let named = a.serf("query", &["-timeout=3s", "-no-ack", "-node=serf", "-format=json", "uptime"]).exits(0);
     let json: Value = serde_json::from_str(named.text()).expect("JSON");
     assert_eq!((&json["Acks"], &json["Responses"]["serf"]), (&Value::Null, &"three days\n".into()));
     let reached = a.serf("reachability", &[]).exits(0);
@@ -269,6 +277,6 @@ fn an_agent_that_would_be_open_to_the_network_does_not_start() {
     // With a key it is served to the network.
     std::fs::write(desk.path("key"), "let-me-in").expect("a file");
     let agent = launch.clone().with(&bound).with(&["--rpc-auth-file", "key"]).start(&desk);
-    assert!(desk.read("data.log").contains("Serf's RPC on 0.0.0.0:"));
+    assert!(place(&desk, "data").starts_with("0.0.0.0:"));
     assert!(agent.stop().success());
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use kvgossip_membership::{
-    Event, Membership, Options,
+    Event, Membership, Options, QueryParams,
     driver::{
         Answer,
         rpc::{self, Host, Level, Logs, Server},
@@ -312,7 +312,8 @@ async fn queries_of_others_are_streamed_and_answered() {
     let joined: MemberEvent = client.record(seq).await;
     assert_eq!((joined.event.as_str(), joined.members.as_slice()[0].name.as_str()), ("member-join", "asker"));
 
-    let mut answers = asker.member.query("uptime", b"?", Default::default()).await.expect("is asked");
+    let lasting = QueryParams { timeout: Some(PATIENCE), ..QueryParams::default() };
+    let mut answers = asker.member.query("uptime", b"?", lasting.clone()).await.expect("is asked");
     let asked: QueryEvent = client.record(seq).await;
     assert_eq!((asked.id, asked.name.as_str(), asked.payload.0), (1, "uptime", Some(b"?".to_vec())));
     let respond = |id| Request::Respond(Respond { id, payload: b"three days".to_vec().into() });
@@ -322,7 +323,7 @@ async fn queries_of_others_are_streamed_and_answered() {
     assert_eq!(answers.next().await, Some(answer));
     // Two are remembered.
     for id in 2..=3 {
-        asker.member.query("uptime", b"", Default::default()).await.expect("is asked");
+        asker.member.query("uptime", b"", lasting.clone()).await.expect("is asked");
         assert_eq!(client.record::<QueryEvent>(seq).await.id, id);
     }
     assert_eq!(client.ask(&respond(1)).await, "No pending queries matching ID");

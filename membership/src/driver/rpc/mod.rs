@@ -3,6 +3,20 @@
 //! Off unless an application starts a [`Server`]. What the protocol cannot ask of a member alone, the application does:
 //! see [`Host`]; a [`Membership`] by itself is a host, too.
 //!
+//! ```
+//! use kvgossip_membership::{Membership, Options, driver::rpc};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let loopback = "127.0.0.1:0".parse()?;
+//! let (member, _events) = Membership::start(Options::new("first", loopback)).await?;
+//! let server = rpc::Server::bind(rpc::Options::new(loopback), member)?;
+//! println!("serf members -rpc-addr={}", server.local_addr());
+//! tokio::spawn(server.run());
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! All that clients can take is bounded by [`Limits`]: connections, the bytes of a request, the time for each stage of a
 //! connection, subscriptions, and what waits for each of them. Whoever does not read is cut off; what a subscriber does
 //! not take in time is thrown away and the log says how much.
