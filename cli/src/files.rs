@@ -74,6 +74,11 @@ pub(crate) fn public_key(path: &Path) -> Result<PublicKey> {
     }
 }
 
+/// Whether a file that was read as a public key holds the private one. Says no of what cannot be read twice.
+pub(crate) fn holds_private_key(path: &Path) -> bool {
+    path.is_file() && fs::read_to_string(path).is_ok_and(|text| text.contains("PRIVATE KEY-----"))
+}
+
 fn signing_key_fault(path: &Path, error: &SigningKeyError) -> Failure {
     match error {
         SigningKeyError::Public(error) => public_key_fault(path, error),

@@ -166,3 +166,13 @@ fn closed_streams_are_no_reason_to_fail_or_to_panic() {
     }
     assert_eq!(served.run(&["get", "/a"]).text(), "v");
 }
+
+#[test]
+fn the_private_key_of_root_does_not_belong_to_a_replica() {
+    let desk = Desk::new();
+    for (root, warned) in [("root.pem", true), ("root.pub.pem", false)] {
+        let ran = desk.run(&["agent", "--data-dir", "data", "--root", root, "--identity", "cut.pem"]);
+        let ran = ran.fails(1, "pem.invalid");
+        assert_eq!(ran.err.contains("root.pem is a private key"), warned, "{ran:?}");
+    }
+}

@@ -111,8 +111,7 @@ impl FromRequestParts<Shared> for Privileged {
         if shared.door == Door::Socket || token.is_some_and(|token| shared.agent.accepts_token(token)) {
             return Ok(Self);
         }
-        let message =
-            "over TCP this needs the agent's token (--token-file on both sides); its Unix socket needs none";
+        let message = "over TCP this needs the agent's token (--token-file on both sides); its Unix socket (--data-dir) needs none";
         Err(Refusal::new(StatusCode::UNAUTHORIZED, "http.token", message))
     }
 }

@@ -251,12 +251,19 @@ fn config(args: &AgentArgs, dir: &Path, logs: Option<Logs>) -> Result<Config> {
         Failure::new(codes::USAGE, "no root is given")
             .note("write --root PUB.pem; for trying things out, --dev makes one")
     })?;
-    let root = files::public_key(root).map_err(|failure| match failure.code() {
+    let key = files::public_key(root).map_err(|failure| match failure.code() {
         codes::FILE_READ => failure.note(
             "it is the public key of the cluster's root: `kvgossip keygen -y root.pem > root.pub` where the root key is kept",
         ),
         _ => failure,
     })?;
+    if files::holds_private_key(root) {
+        tracing::warn!(
+            "{} is a private key, and a replica needs the public one alone: give what `kvgossip keygen -y` prints, and keep \
+             root's key elsewhere",
+            files::name(root)
+        );
+    }
     let identity = args.identity.clone().or_else(|| files::from_env("KVGOSSIP_IDENTITY"));
     let identity = identity.as_deref().map(files::signing_key).transpose()?;
     let token = args.token_file.as_deref().map(files::token).transpose()?;
@@ -271,7 +278,7 @@ fn config(args: &AgentArgs, dir: &Path, logs: Option<Logs>) -> Result<Config> {
             .note("write --peer ID@ADDR, or list the ids of your replicas in a file for --allow-peers"));
     }
     make_dir(dir)?;
-    let mut config = Config::new(root, replica_key(args.replica_key.as_deref(), dir)?);
+    let mut config = Config::new(key, replica_key(args.replica_key.as_deref(), dir)?);
     config.identity = identity;
     config.sync = sync;
     config.gossip = args.gossip.config(dir, logs)?;
