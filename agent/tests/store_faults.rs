@@ -9,6 +9,8 @@ use bytes::Bytes;
 use common::{config, entry, eventually, grant, identity, peer, put, root, same_root, sign, value};
 use kvgossip_agent::Agent;
 use kvgossip_agent::committer::Patience;
+use kvgossip_agent::watch::{Feed, Interest};
+use kvgossip_api::WatchRequest;
 use kvgossip_engine::{Batch, IndexRow, MemoryStorage, Reader, Storage, StorageError, Summary};
 use kvgossip_grants::{
     By, EntryId, Fact, Grant, GrantId, Key, Revocation, Signed, Signer, Timestamp, Verdict,
@@ -278,5 +280,39 @@ async fn what_is_revoked_falls_although_the_disk_does_not_tell_what_stands_on_it
     assert_eq!(value(&agent, "/app/a").await, None);
     assert_eq!(value(&agent, "/app/c").await.unwrap(), "x");
     assert!(agent.unready().is_empty());
+    agent.stop().await;
+}
+
+/// What a watcher is told until a text has come. Heartbeats come in between.
+async fn told_until(feed: &mut Feed, text: &str) -> String {
+    let mut told = String::new();
+    let all = async {
+        while !told.contains(text) {
+            told.push_str(std::str::from_utf8(&feed.next().await.expect("it goes on")).unwrap());
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), all).await.expect("in time");
+    told
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_expires_is_told_although_the_disk_does_not_tell_what_stands_on_it() {
+    let faults = Arc::<Faults>::default();
+    let agent = start(0, &MemoryStorage::new(), &faults, &[]).await;
+    let (writer, now) = (identity(1), kvgossip_agent::now());
+    let mut granted = grant(writer.public(), "/app/**", root(), None).body().clone();
+    granted.expires_at = Some(now.saturating_add(1_500_000));
+    let granted = sign(granted, root());
+    assert_eq!(put(&agent, Fact::Grant(granted.clone())).await, Verdict::Merged);
+    let fact = entry("/app/a", b"x", granted.body().issued_at, &writer, Some(granted.id()));
+    assert_eq!(put(&agent, fact).await, Verdict::Merged);
+    *faults.citations.lock().unwrap() = Some(damaged());
+    let request = WatchRequest { keys: vec!["/app/a".into()], ..WatchRequest::default() };
+    let mut feed = agent.hub().watch(Interest::parse(&request).unwrap(), None).unwrap();
+    let told = told_until(&mut feed, "event: synced").await;
+    assert!(told.contains("\"state\":\"present\""), "{told}");
+    let told = told_until(&mut feed, "event: key").await;
+    assert!(told.contains("\"state\":\"absent\""), "{told}");
+    drop(feed);
     agent.stop().await;
 }
