@@ -1,4 +1,4 @@
-//! Who may open which store, and what an opening says when it should not go on.
+//! Which store may be opened, and what an opening says when it should not go on.
 
 #![cfg(feature = "fjall")]
 #![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
@@ -14,36 +14,6 @@ fn refusal(opened: Result<FjallStorage, StorageError>) -> StorageError {
     match opened {
         Ok(_) => panic!("must be refused"),
         Err(error) => error,
-    }
-}
-
-#[test]
-fn a_store_is_for_one_at_a_time() {
-    let (dir, world) = (tempfile::tempdir().unwrap(), World::new(100));
-    let storage = world.open(dir.path()).unwrap();
-    assert!(matches!(refusal(world.open(dir.path())), StorageError::InUse));
-    assert!(matches!(FjallStorage::move_aside(dir.path()), Err(StorageError::InUse)));
-    let other = std::env::current_exe().unwrap();
-    let other = std::process::Command::new(other)
-        .args(["other_process", "--exact"])
-        .env(OTHER_PROCESS, dir.path())
-        .output()
-        .unwrap();
-    assert!(other.status.success(), "the other process found the store free");
-    // A reader that outlives the store does not keep it.
-    let reader = storage.reader();
-    drop(storage);
-    world.open(dir.path()).unwrap();
-    drop(reader);
-}
-
-const OTHER_PROCESS: &str = "KVGOSSIP_TEST_OTHER_PROCESS";
-
-/// Not a test by itself: the process that [`a_store_is_for_one_at_a_time`] starts.
-#[test]
-fn other_process() {
-    if let Some(dir) = std::env::var_os(OTHER_PROCESS) {
-        assert!(matches!(refusal(World::new(100).open(dir.as_ref())), StorageError::InUse));
     }
 }
 
