@@ -38,7 +38,7 @@ pub(crate) struct Held {
     pub(crate) unverified: bool,
     /// Whether the agent holds something that is known to be dead or superseded.
     pub(crate) outdated: bool,
-    /// Whether some agent has told what stands.
+    /// Whether some agent has told what stands, or something that stood.
     pub(crate) loaded: bool,
     /// What led to the value.
     pub(crate) cause: Option<Cause>,
@@ -164,6 +164,8 @@ impl Held {
         let newest = self.newest(authority, now);
         let (shown, is_delete) =
             (newest.map(EntryFact::id), newest.is_some_and(|fact| fact.value().is_none()));
+        // What was known once is never unknown again, also if it ends before its agent is in step.
+        self.loaded |= shown.is_some();
         if shown == self.shown && (self.cause.is_some() || !self.loaded && shown.is_none()) {
             return false;
         }

@@ -122,6 +122,10 @@ impl Judge {
         if let Some(before) = *last
             && self.is_back(&before, shown)
         {
+            if shown.is_none() && self.is_standing_delete(&before, now) {
+                // What came over it has ended, perhaps unseen: the key is unset again by the same delete.
+                return;
+            }
             self.tally.lock().expect("no panic").back += 1;
             assert!(self.is_over(&before, now), "{key} went back from {before}, which lives, to {shown:?}");
         }
@@ -140,6 +144,11 @@ impl Judge {
         let record = self.record.lock().expect("no panic");
         let rank = |id: &EntryId| (record.entries[id].timestamp, *id);
         shown.is_none_or(|shown| rank(&shown) < rank(before))
+    }
+
+    fn is_standing_delete(&self, id: &EntryId, now: Timestamp) -> bool {
+        let is_delete = self.record.lock().expect("no panic").entries[id].is_delete;
+        is_delete && !self.is_over(id, now)
     }
 
     fn is_over(&self, id: &EntryId, now: Timestamp) -> bool {

@@ -18,7 +18,7 @@ use kvgossip_client::{Client, Matching, Subscription};
 use live_support::*;
 use std::collections::BTreeMap;
 use std::time::Duration;
-use world::{AGENTS, KEYS, World};
+use world::{AGENTS, KEYS, LEASE_US, World};
 
 const HISTORIES: u64 = 3;
 const STEPS: usize = 1000;
@@ -106,6 +106,22 @@ impl Run {
         assert_eq!(self.client.rejections(), (0, Vec::new()), "nobody lied");
         self.witnesses.iter().for_each(Witness::is_content);
     }
+
+    /// Whatever chance brought: the witness of the first key sees one.
+    async fn see_an_expiry(&mut self) {
+        let lent = self.world.lease().await;
+        let mut sub = self.client.subscribe(&world::key(0));
+        within(sub.wait_for(|state| state.value.entry().is_some_and(|entry| entry.id == lent)))
+            .await
+            .expect("alive");
+        let before = self.judge.tally().expired;
+        self.world.clock.advance(LEASE_US + 1_000_000);
+        let began = std::time::Instant::now();
+        while self.judge.tally().expired == before {
+            assert!(began.elapsed() < Duration::from_secs(30), "in vain: {:?}", sub.state());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -121,6 +137,7 @@ async fn subscribers_of_agents_that_come_go_and_lag_see_only_what_the_guarantees
                 run.pause().await;
             }
         }
+        run.see_an_expiry().await;
         let Run { world, client, witnesses, slow, all, judge } = run;
         drop((client, slow, all));
         let mut states = 0;

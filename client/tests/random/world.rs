@@ -15,6 +15,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 pub const KEYS: usize = 6;
 pub const AGENTS: usize = 3;
+/// More than anything takes.
+pub const LEASE_US: u64 = 120_000_000;
 
 pub fn key(number: usize) -> Key {
     format!("/k/{number}").parse().expect("a key")
@@ -127,11 +129,33 @@ impl World {
             8 => self.make_floor(),
             _ => self.make_entry(),
         };
-        let number = self.facts.len();
-        self.note(&fact);
-        self.facts.push(fact);
+        let number = self.publish(fact);
         let place = self.dice(AGENTS);
         self.give(place, &[number]).await;
+    }
+
+    fn publish(&mut self, fact: Fact) -> usize {
+        self.note(&fact);
+        self.facts.push(fact);
+        self.facts.len() - 1
+    }
+
+    /// Sets the first key under a grant that lasts for [`LEASE_US`] by the client's clock; all agents hear of it.
+    pub async fn lease(&mut self) -> EntryId {
+        let (owner, tenant) = (&self.people[0], &self.people[1]);
+        let mut body = grant(tenant.public(), "/k/**", owner, None).body().clone();
+        body.expires_at = Some(self.clock.now().saturating_add(LEASE_US));
+        let grant = sign(body, owner);
+        let value = Bytes::from_static(b"lent");
+        let (signer, cited) = (tenant.public().entity(), Some(grant.id()));
+        let entry = Entry { key: key(0), timestamp: now(), op: Op::set(&value), signer, grant: cited };
+        let entry = Fact::Entry(EntryFact::new(sign(entry, tenant), value).expect("its value"));
+        let id = entry.id();
+        self.grants.push((grant.clone(), 1));
+        self.publish(Fact::Grant(grant));
+        self.publish(entry);
+        self.peace().await;
+        id
     }
 
     fn make_grant(&mut self) -> Fact {

@@ -27,6 +27,8 @@ struct Run {
     named: BTreeMap<Key, u64>,
     /// The interest in everything.
     all: Option<u64>,
+    /// Interests in keys whose value was known at some time.
+    known: BTreeSet<u64>,
     last: BTreeMap<Key, (Timestamp, EntryId)>,
     /// Keys of which something forged was told last.
     lied: BTreeSet<Key>,
@@ -46,6 +48,7 @@ impl Run {
             next_id: 0,
             named: BTreeMap::new(),
             all: None,
+            known: BTreeSet::new(),
             last: BTreeMap::new(),
             lied: BTreeSet::new(),
             resumed: 0,
@@ -250,7 +253,11 @@ impl Run {
         }
     }
 
-    fn check_state(&self, id: u64, key: &Key, state: &State) {
+    fn check_state(&mut self, id: u64, key: &Key, state: &State) {
+        if state.value != Value::Unknown {
+            self.known.insert(id);
+        }
+        assert!(state.value != Value::Unknown || !self.known.contains(&id), "{key} was known");
         // Its own interest told it, or that of a filter.
         let loaded = self.core.is_loaded(id) || self.core.keys.get(key).is_some_and(|held| held.loaded);
         let standing = self.world.oracle_stands(key);
