@@ -18,6 +18,16 @@ pub struct Tally {
     pub back: usize,
 }
 
+impl Tally {
+    pub fn add(&mut self, other: &Self) {
+        self.written += other.written;
+        self.revoked += other.revoked;
+        self.floored += other.floored;
+        self.expired += other.expired;
+        self.back += other.back;
+    }
+}
+
 #[derive(Clone)]
 pub struct Judge {
     record: Shared,

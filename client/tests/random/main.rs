@@ -13,7 +13,7 @@ mod judge;
 mod live_support;
 mod world;
 
-use judge::{Judge, Witness};
+use judge::{Judge, Tally, Witness};
 use kvgossip_client::{Client, Matching, Subscription};
 use live_support::*;
 use std::collections::BTreeMap;
@@ -127,7 +127,7 @@ impl Run {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn subscribers_of_agents_that_come_go_and_lag_see_only_what_the_guarantees_allow() {
     let one = std::env::var("KVGOSSIP_SEED").ok().and_then(|seed| seed.parse().ok());
-    let (mut resumed, alone) = (0, one.is_some());
+    let (mut resumed, mut total, alone) = (0, Tally::default(), one.is_some());
     for seed in one.map_or(0..HISTORIES, |seed| seed..seed + 1) {
         println!("KVGOSSIP_SEED={seed}");
         let mut run = Run::new(seed).await;
@@ -146,9 +146,8 @@ async fn subscribers_of_agents_that_come_go_and_lag_see_only_what_the_guarantees
         }
         let tally = judge.tally();
         println!("{states} states of the last witnesses; {tally:?}; {} restarts", world.restarts);
-        // A history in which nothing happens proves nothing.
-        let rich = tally.revoked > 0 && tally.floored > 0 && tally.expired > 0 && tally.back > 0;
-        assert!(rich && tally.written > 50 && world.restarts > 5, "{tally:?}");
+        total.add(&tally);
+        assert!(tally.written > 50 && world.restarts > 5, "{tally:?}");
         let watches: Vec<_> = world.agents.iter().flat_map(|agent| agent.tap.watches()).collect();
         let gaps = watches.iter().filter(|watch| watch.count("gap") > 0).count();
         let went_on = watches.iter().filter(|watch| watch.answer.contains("\"resumed\":true")).count();
@@ -157,5 +156,8 @@ async fn subscribers_of_agents_that_come_go_and_lag_see_only_what_the_guarantees
         resumed += went_on;
         world.end().await;
     }
+    // Histories in which nothing happens prove nothing; one of them may lack something by chance.
     assert!(alone || resumed > 0, "no stream went on from a cursor");
+    let rich = total.revoked > 0 && total.floored > 0 && total.expired > 0 && total.back > 0;
+    assert!(alone || rich, "{total:?}");
 }
