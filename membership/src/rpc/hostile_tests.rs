@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use proptest::{collection::vec, prelude::*};
 
 use super::{Command, Request, golden_tests::captured, message::*};
-use crate::{fuzz::fuzz_rpc, wire::serf::Tags};
+use crate::{
+    fuzz::fuzz_rpc,
+    wire::{fuzz_tests::mutations_of, serf::Tags},
+};
 
 fn name() -> impl Strategy<Value = String> {
     "[a-z]{0,40}"
@@ -63,26 +66,6 @@ fn request() -> impl Strategy<Value = Request> {
     ]
 }
 
-/// What a real client wrote with some bytes changed, cut or doubled.
-fn mutated() -> impl Strategy<Value = Vec<u8>> {
-    let edits = vec((any::<prop::sample::Index>(), any::<u8>(), 0u8..4), 0..6);
-    (prop::sample::select(captured()), edits).prop_map(|(mut bytes, edits)| {
-        for (at, value, edit) in edits {
-            if bytes.is_empty() {
-                break;
-            }
-            let at = at.index(bytes.len());
-            match edit {
-                0 => bytes[at] = value,
-                1 => bytes.truncate(at),
-                2 => bytes.insert(at, value),
-                _ => bytes.extend_from_within(at..),
-            }
-        }
-        bytes
-    })
-}
-
 #[test]
 fn every_command_has_a_name_of_its_own() {
     for command in Command::ALL {
@@ -112,7 +95,7 @@ proptest! {
     }
 
     #[test]
-    fn mutated_requests_neither_panic_nor_grow(data in mutated(), selector in 0u8..2, chunk: u8) {
+    fn mutated_requests_neither_panic_nor_grow(data in mutations_of(captured()), selector in 0u8..2, chunk: u8) {
         fuzz_rpc(&[&[selector, chunk][..], &data].concat());
     }
 

@@ -144,20 +144,28 @@ impl<T: Field> Field for List<T> {
     }
 }
 
+fn encode_map<V: Field>(map: &BTreeMap<String, V>, out: &mut Vec<u8>) {
+    msgpack::write_map(out, map.len());
+    for (name, value) in map {
+        name.encode(out);
+        value.encode(out);
+    }
+}
+
+fn decode_map<V: Field>(reader: &mut Reader<'_>) -> Result<BTreeMap<String, V>, DecodeError> {
+    let mut map = BTreeMap::new();
+    for _ in 0..reader.map()? {
+        map.insert(String::decode(reader)?, V::decode(reader)?);
+    }
+    Ok(map)
+}
+
 impl Field for BTreeMap<String, u64> {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut map = Self::new();
-        for _ in 0..reader.map()? {
-            map.insert(String::decode(reader)?, u64::decode(reader)?);
-        }
-        Ok(map)
+        decode_map(reader)
     }
     fn encode(&self, out: &mut Vec<u8>) {
-        msgpack::write_map(out, self.len());
-        for (name, value) in self {
-            name.encode(out);
-            value.encode(out);
-        }
+        encode_map(self, out);
     }
 }
 
@@ -171,28 +179,16 @@ impl Field for BTreeMap<String, String> {
         Ok(map)
     }
     fn encode(&self, out: &mut Vec<u8>) {
-        msgpack::write_map(out, self.len());
-        for (name, value) in self {
-            name.encode(out);
-            value.encode(out);
-        }
+        encode_map(self, out);
     }
 }
 
 impl Field for BTreeMap<String, BTreeMap<String, String>> {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut map = Self::new();
-        for _ in 0..reader.map()? {
-            map.insert(String::decode(reader)?, Field::decode(reader)?);
-        }
-        Ok(map)
+        decode_map(reader)
     }
     fn encode(&self, out: &mut Vec<u8>) {
-        msgpack::write_map(out, self.len());
-        for (name, value) in self {
-            name.encode(out);
-            value.encode(out);
-        }
+        encode_map(self, out);
     }
 }
 

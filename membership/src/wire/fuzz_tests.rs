@@ -5,9 +5,12 @@ use proptest::{collection::vec, prelude::*};
 use super::fixture_tests::fixtures;
 use crate::fuzz::{fuzz_member, fuzz_serf, fuzz_tcp, fuzz_udp};
 
-/// A real message with some bytes changed, cut or doubled.
 fn mutated() -> impl Strategy<Value = Vec<u8>> {
-    let samples: Vec<_> = fixtures().into_iter().map(|fixture| fixture.bytes).collect();
+    mutations_of(fixtures().into_iter().map(|fixture| fixture.bytes).collect())
+}
+
+/// One of these with some bytes changed, cut or doubled.
+pub(crate) fn mutations_of(samples: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
     let edits = vec((any::<prop::sample::Index>(), any::<u8>(), 0u8..4), 0..6);
     (prop::sample::select(samples), edits).prop_map(|(mut bytes, edits)| {
         for (at, value, edit) in edits {

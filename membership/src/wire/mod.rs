@@ -17,7 +17,7 @@ mod fixture_tests;
 #[cfg(test)]
 mod fixture_v2_tests;
 #[cfg(test)]
-mod fuzz_tests;
+pub(crate) mod fuzz_tests;
 
 use crypto::Keyring;
 
