@@ -117,7 +117,9 @@ impl<H: Host> Connection<H> {
                 Step::Reply(bytes) => self.writer.send(&bytes).await?,
                 Step::Last(bytes) => {
                     let reason = ReplyHeader::decode(&bytes).map(|header| header.error).unwrap_or_default();
-                    tracing::warn!(client = %self.client, reason, "an RPC client was refused");
+                    if let Some(suppressed) = self.shared.refusals.turn() {
+                        tracing::warn!(client = %self.client, reason, suppressed, "an RPC client was refused");
+                    }
                     self.writer.send(&bytes).await?;
                     return Ok(false);
                 }

@@ -26,6 +26,7 @@ mod connection;
 mod feeds;
 mod keys;
 mod logs;
+mod seldom;
 
 use std::{collections::BTreeMap, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -33,7 +34,6 @@ use tokio::{
     net::{TcpListener, TcpSocket},
     sync::Semaphore,
     task::JoinSet,
-    time::Instant,
 };
 
 use super::Membership;
@@ -42,6 +42,7 @@ use crate::{
     wire::serf::Tags,
 };
 use connection::Connection;
+use seldom::Seldom;
 
 pub use logs::{Level, Logs, MAX_LINE_BYTES, RECENT_LINES};
 
@@ -49,8 +50,6 @@ pub use logs::{Level, Logs, MAX_LINE_BYTES, RECENT_LINES};
 const BACKLOG: u32 = 128;
 /// After an error of the listener itself, so that the task does not spin.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
-/// That the limit of connections is reached is said in the log this often at most.
-const LOG_PAUSE: Duration = Duration::from_secs(60);
 
 /// How to serve.
 #[derive(Debug, Clone)]
@@ -136,6 +135,8 @@ struct Shared<H> {
     auth: Option<AuthKey>,
     limits: Limits,
     listings: Semaphore,
+    /// What clients do wrong is said in the log now and then.
+    refusals: Seldom,
 }
 
 /// A bound server. Dropping what [`Server::run`] returns closes all connections.
@@ -160,7 +161,13 @@ impl<H: Host> Server<H> {
         let listener = listen(addr).map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
         let listings = Semaphore::new(options.limits.listings.max(1));
-        let shared = Shared { host, auth: options.auth, limits: options.limits, listings };
+        let shared = Shared {
+            host,
+            auth: options.auth,
+            limits: options.limits,
+            listings,
+            refusals: Seldom::default(),
+        };
         Ok(Self { listener, addr: bound, shared: Arc::new(shared) })
     }
 
@@ -172,7 +179,7 @@ impl<H: Host> Server<H> {
     /// Serves until it is dropped.
     pub async fn run(self) {
         let mut connections = JoinSet::new();
-        let mut said: Option<Instant> = None;
+        let full = Seldom::default();
         loop {
             let accepted = tokio::select! {
                 accepted = self.listener.accept() => accepted,
@@ -187,9 +194,9 @@ impl<H: Host> Server<H> {
                 }
             };
             if connections.len() >= self.shared.limits.connections {
-                if said.is_none_or(|at| at.elapsed() >= LOG_PAUSE) {
-                    said = Some(Instant::now());
-                    tracing::warn!(%from, "all {} RPC connections are taken", self.shared.limits.connections);
+                if let Some(suppressed) = full.turn() {
+                    let most = self.shared.limits.connections;
+                    tracing::warn!(%from, suppressed, "all {most} RPC connections are taken");
                 }
                 // Dropping the socket closes it.
                 continue;
