@@ -28,6 +28,9 @@ pub const STREAM_WINDOW: u32 = 1 << 20;
 pub const CONNECTION_WINDOW: u32 = 4 << 20;
 /// Bytes sent on a connection that the peer has not acknowledged yet.
 pub const SEND_WINDOW: u64 = 4 << 20;
+/// Bytes that the system is asked to hold for the socket in either direction. It gives at most its own limit
+/// (`net.core.rmem_max`, `net.core.wmem_max`), and what finds no room is lost and sent again.
+pub const SOCKET_BUFFER: usize = 4 << 20;
 /// Bytes of TLS messages held while they arrive out of order.
 pub const CRYPTO_BUFFER: usize = 16 << 10;
 

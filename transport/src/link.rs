@@ -1,7 +1,9 @@
 //! A UDP socket that loses on purpose what goes over cut links.
 
+use crate::limits::SOCKET_BUFFER;
 use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, Runtime, TokioRuntime, UdpPoller};
+use socket2::SockRef;
 use std::fmt;
 use std::io::{self, IoSliceMut};
 use std::net::{SocketAddr, UdpSocket};
@@ -12,8 +14,19 @@ use std::task::{Context, Poll, ready};
 /// Decides whether datagrams to and from an address pass: `true` for yes. For fault injection.
 pub type LinkFilter = Arc<dyn Fn(SocketAddr) -> bool + Send + Sync>;
 
+/// Asks the system to hold more for the socket than the usual 208 KiB: a window of one session does not fit into that,
+/// and each datagram lost slows the sender down.
+fn widen(socket: &UdpSocket) {
+    let socket = SockRef::from(socket);
+    let asked = socket.set_recv_buffer_size(SOCKET_BUFFER).and(socket.set_send_buffer_size(SOCKET_BUFFER));
+    // It works with less.
+    let (receive, send) = (socket.recv_buffer_size().ok(), socket.send_buffer_size().ok());
+    tracing::debug!(?asked, receive, send, "buffers of the UDP socket, in bytes");
+}
+
 /// The socket for the runtime; without a filter it is quinn's own.
 pub(crate) fn wrap(socket: UdpSocket, filter: Option<LinkFilter>) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+    widen(&socket);
     let inner = TokioRuntime.wrap_udp_socket(socket)?;
     Ok(match filter {
         Some(passes) => Arc::new(Filtered { inner, passes }),
@@ -67,5 +80,26 @@ impl AsyncUdpSocket for Filtered {
 
     fn may_fragment(&self) -> bool {
         self.inner.may_fragment()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_socket_gets_what_the_system_gives_at_most() {
+        let bind = || UdpSocket::bind("127.0.0.1:0").unwrap();
+        let (most, ours) = (bind(), bind());
+        let most = SockRef::from(&most);
+        most.set_recv_buffer_size(1 << 30).unwrap();
+        most.set_send_buffer_size(1 << 30).unwrap();
+        widen(&ours);
+        let ours = SockRef::from(&ours);
+        // Linux says twice what was asked, its own bookkeeping included.
+        let wanted = |most: usize| most.min(2 * SOCKET_BUFFER);
+        assert_eq!(ours.recv_buffer_size().unwrap(), wanted(most.recv_buffer_size().unwrap()));
+        assert_eq!(ours.send_buffer_size().unwrap(), wanted(most.send_buffer_size().unwrap()));
     }
 }
