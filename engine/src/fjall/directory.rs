@@ -14,8 +14,10 @@ use super::last_batch;
 use super::tables::Tables;
 use crate::storage::StorageError;
 use kvgossip_grants::ClusterId;
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::{Errno, retry_on_intr};
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 /// The store.
@@ -28,7 +30,7 @@ pub(super) const LOCK: &str = "store.lock";
 const PROBE: &str = "room.probe";
 /// Most damaged stores kept side by side.
 const MAX_MOVED_ASIDE: u32 = 1_000;
-/// What [`probe_room`] writes: enough for the engine to write out its largest memtable.
+/// What [`probe_room`] takes: enough for the engine to write out its largest memtable.
 const PROBE_BYTES: usize = 32 * 1024 * 1024;
 
 /// A data directory that nobody else uses while this value lives.
@@ -108,21 +110,33 @@ impl Directory {
     }
 }
 
-/// Writes, flushes and removes as much as the engine needs at once.
+/// Takes as much room as the engine needs at once, and gives it back.
 pub(super) fn probe_room(dir: &Path) -> Result<(), StorageError> {
     let path = dir.join(PROBE);
-    let written = File::create(&path).and_then(|mut file| {
-        let chunk = [0x5a; 64 * 1024];
-        for _ in 0..PROBE_BYTES / chunk.len() {
-            file.write_all(&chunk)?;
-        }
-        file.sync_all()
-    });
+    let taken = File::create(&path).and_then(|mut file| take_room(&mut file));
     let removed = fs::remove_file(&path);
-    written.and(removed).map_err(|error| match at(&path)(error) {
+    taken.and(removed).map_err(|error| match at(&path)(error) {
         StorageError::Full => StorageError::NoRoom { needed_bytes: PROBE_BYTES as u64 },
         other => other,
     })
+}
+
+/// Reserves the room; where the file system cannot, writes and flushes.
+pub(super) fn take_room(file: &mut File) -> io::Result<()> {
+    match retry_on_intr(|| fallocate(&*file, FallocateFlags::empty(), 0, PROBE_BYTES as u64)) {
+        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
+        reserved => return Ok(reserved?),
+    }
+    write_room(file)
+}
+
+/// Takes room by using it.
+pub(super) fn write_room(file: &mut File) -> io::Result<()> {
+    let chunk = [0x5a; 64 * 1024];
+    for _ in 0..PROBE_BYTES / chunk.len() {
+        file.write_all(&chunk)?;
+    }
+    file.sync_all()
 }
 
 fn remove_leftover(path: &Path) -> Result<(), StorageError> {

@@ -211,7 +211,7 @@ impl Storage for FjallStorage {
         Ok(())
     }
 
-    /// Writes 32 MiB and removes them again. A store on a full disk opens and reads, and stops at some later write.
+    /// Takes 32 MiB and gives them back. A store on a full disk opens and reads, and stops at some later write.
     fn probe(&self) -> Result<(), StorageError> {
         directory::probe_room(self.shared.directory.path())
     }

@@ -46,3 +46,17 @@ fn a_number_that_can_be_noted_again_is() {
     let (_, seen) = LastBatch::open(dir.path()).unwrap();
     assert_eq!(seen, Some(Seen { format: rows::FORMAT, batch: 2 }));
 }
+
+/// Both ways of asking for room ask for the same, and leave nothing behind.
+#[test]
+fn room_is_reserved_or_written() {
+    let dir = tempfile::tempdir().unwrap();
+    for take in [directory::take_room, directory::write_room] {
+        let path = dir.path().join("room");
+        let mut file = std::fs::File::create(&path).unwrap();
+        take(&mut file).unwrap();
+        assert_eq!(file.metadata().unwrap().len(), 32 << 20);
+    }
+    directory::probe_room(dir.path()).unwrap();
+    assert!(!dir.path().join("room.probe").exists());
+}
