@@ -11,6 +11,7 @@ use crate::http::{HttpLimits, Listener, ServerTls, bind_tcp, bind_unix};
 use crate::intake::Intake;
 use crate::metrics::Metrics;
 use crate::peers::Peers;
+use crate::refusals::FactName;
 use crate::watch::Hub;
 use bytes::Bytes;
 use kvgossip_api::{ApiError, SyncReport};
@@ -300,7 +301,7 @@ impl Agent {
                 Ok(fact) => match view.authority().check_direct(fact, now, self.inner.max_value_bytes) {
                     Err(code) => {
                         verdicts[place] = Verdict::Refused(code);
-                        self.inner.intake.refusals().note("put", fact, verdicts[place], now);
+                        self.inner.intake.refusals().note("put", &FactName::of(fact), verdicts[place], now);
                         self.inner.intake.metrics().facts("put", &verdicts[place..=place]);
                     }
                     Ok(()) => {

@@ -4,7 +4,7 @@ use crate::clock;
 use crate::committer::{CommitError, Condition, Store};
 use crate::error::unfinished;
 use crate::metrics::Metrics;
-use crate::refusals::Refusals;
+use crate::refusals::{FactName, Refusals};
 use kvgossip_engine::{StorageError, View};
 use kvgossip_grants::{Fact, RsaVerifier, Timestamp, Verdict, Verified};
 use std::sync::Arc;
@@ -22,15 +22,16 @@ pub struct Intake {
     store: Store,
     refusals: Arc<Refusals>,
     metrics: Metrics,
-    /// One permit for each core: verification never takes more.
-    cores: Arc<Semaphore>,
+    /// A permit for each job of the pool: as many as there are cores, and one that is ready when another ends, so that
+    /// no core waits until the next job is handed over.
+    jobs: Arc<Semaphore>,
 }
 
 impl Intake {
     /// An intake in front of a store.
     pub fn new(store: Store, metrics: Metrics) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { store, refusals: Arc::default(), metrics, cores: Arc::new(Semaphore::new(cores)) }
+        Self { store, refusals: Arc::default(), metrics, jobs: Arc::new(Semaphore::new(cores + 1)) }
     }
 
     /// The store behind it.
@@ -65,9 +66,11 @@ impl Intake {
         only_if: Option<Condition>,
     ) -> Result<Vec<Verdict>, CommitError> {
         let now = clock::now();
-        let offered = facts.clone();
+        let names: Vec<FactName> = facts.iter().map(FactName::of).collect();
         let checked = self.verify(facts, now).await?;
-        let (mut verdicts, mut places, mut verified) = (Vec::new(), Vec::new(), Vec::new());
+        let count = checked.len();
+        let (mut verdicts, mut places) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        let mut verified = Vec::with_capacity(count);
         for (place, result) in checked.into_iter().enumerate() {
             verdicts.push(result.as_ref().err().copied().unwrap_or(Verdict::Merged));
             if let Ok(fact) = result {
@@ -78,8 +81,8 @@ impl Intake {
         for (place, verdict) in places.into_iter().zip(self.store.commit_if(verified, only_if).await?) {
             verdicts[place] = verdict;
         }
-        for (fact, verdict) in offered.iter().zip(&verdicts) {
-            self.refusals.note(from, fact, *verdict, now);
+        for (name, verdict) in names.iter().zip(&verdicts) {
+            self.refusals.note(from, name, *verdict, now);
         }
         self.metrics.facts(from, &verdicts);
         Ok(verdicts)
@@ -116,24 +119,23 @@ impl Intake {
         if facts.len() <= IN_PLACE_FACTS {
             return Ok(judge(&view, facts, now));
         }
-        let mut jobs = Vec::new();
+        let (count, mut jobs) = (facts.len(), Vec::new());
         let mut facts = facts.into_iter();
         loop {
             let job: Vec<Fact> = facts.by_ref().take(JOB_FACTS).collect();
             if job.is_empty() {
                 break;
             }
-            let (view, permit) = (view.clone(), self.cores.clone().acquire_owned().await);
+            let (view, permit) = (view.clone(), self.jobs.clone().acquire_owned().await);
             jobs.push(tokio::task::spawn_blocking(move || {
                 let done = judge(&view, job, now);
                 drop(permit);
                 done
             }));
         }
-        let mut results = Vec::new();
+        let mut results = Vec::with_capacity(count);
         for job in jobs {
-            let done = job.await.map_err(|error| unfinished(&error))?;
-            results.extend(done);
+            results.extend(job.await.map_err(|error| unfinished(&error))?);
         }
         Ok(results)
     }

@@ -1,12 +1,29 @@
 //! The last facts that were not taken in, for an operator to look at.
 
 use kvgossip_api::RefusalRow;
-use kvgossip_grants::{Code, Fact, Timestamp, Verdict};
+use kvgossip_grants::{Code, Fact, FactId, Key, Timestamp, Verdict};
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
 /// How many refusals are remembered.
 pub const MAX_REFUSALS: usize = 1024;
+
+/// What a refusal says of a fact. Kept while the fact itself is on its way.
+pub(crate) struct FactName {
+    id: FactId,
+    kind: &'static str,
+    key: Option<Key>,
+}
+
+impl FactName {
+    pub(crate) fn of(fact: &Fact) -> Self {
+        let key = match fact {
+            Fact::Entry(entry) => Some(entry.entry().key.clone()),
+            _ => None,
+        };
+        Self { id: fact.id(), kind: fact.kind(), key }
+    }
+}
 
 /// A bounded ring of refusals.
 #[derive(Debug, Default)]
@@ -14,18 +31,14 @@ pub struct Refusals(Mutex<VecDeque<RefusalRow>>);
 
 impl Refusals {
     /// Remembers a fact that was not taken in.
-    pub fn note(&self, from: &str, fact: &Fact, verdict: Verdict, now: Timestamp) {
+    pub(crate) fn note(&self, from: &str, fact: &FactName, verdict: Verdict, now: Timestamp) {
         let Some(code) = verdict.code().filter(|_| !verdict.is_taken_in()) else { return };
-        let key = match fact {
-            Fact::Entry(entry) => Some(entry.entry().key.to_string()),
-            _ => None,
-        };
         self.push(RefusalRow {
             at_us: now.as_micros(),
             from: from.into(),
-            id: Some(fact.id().to_string()),
-            kind: fact.kind().into(),
-            key,
+            id: Some(fact.id.to_string()),
+            kind: fact.kind.into(),
+            key: fact.key.as_ref().map(Key::to_string),
             verdict: verdict.as_str().into(),
             code: code.as_str().into(),
         });

@@ -9,7 +9,7 @@ use kvgossip_grants::{
     AuthorityChange, Code, EntryFact, Fact, FactId, GrantId, Key, PublicKey, Verdict, Verified,
 };
 use smallvec::SmallVec;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// The state of a replica, in memory. Its owner commits each [`Applied::batch`] to the store before anybody
@@ -141,8 +141,8 @@ impl Replica {
             // An entry takes two: itself, and its row of the index.
             writes: Vec::with_capacity(2 * facts.len()),
             changes: Vec::with_capacity(facts.len()),
-            fresh: BTreeMap::new(),
-            touched: BTreeSet::new(),
+            fresh: Vec::with_capacity(facts.len()),
+            touched: Vec::with_capacity(facts.len()),
         };
         let mut verdicts = Vec::with_capacity(facts.len());
         for fact in facts {
@@ -180,9 +180,9 @@ struct Merge<'a> {
     writes: Vec<Write>,
     changes: Vec<Change>,
     /// Citations of this very batch, which the reader cannot know yet.
-    fresh: BTreeMap<GrantId, BTreeSet<Key>>,
-    /// Keys whose index rows are to be written, each once: a row is as long as the key's frontier.
-    touched: BTreeSet<Key>,
+    fresh: Vec<(GrantId, Key)>,
+    /// Keys whose index rows are to be written, some more than once.
+    touched: Vec<Key>,
 }
 
 impl Merge<'_> {
@@ -213,7 +213,7 @@ impl Merge<'_> {
         let (gone, mut kept): (Vec<_>, Vec<_>) =
             standing.iter().cloned().partition(|other| meta.dominates(other));
         if let Some(grant) = meta.grant_id() {
-            self.fresh.entry(grant).or_default().insert(entry.key.clone());
+            self.fresh.push((grant, entry.key.clone()));
         }
         let record = fact.record().clone();
         self.writes.push(Write::PutEntry(entry.key.clone(), id, meta.grant_id(), record));
@@ -256,7 +256,8 @@ impl Merge<'_> {
 
     /// Removes every entry that stands on an ended grant; touches no other key.
     fn end_entries_of(&mut self, grant: GrantId) -> Result<(), StorageError> {
-        let mut keys = self.fresh.remove(&grant).unwrap_or_default();
+        let fresh = self.fresh.iter().filter(|(cited, _)| *cited == grant);
+        let mut keys: BTreeSet<Key> = fresh.map(|(_, key)| key.clone()).collect();
         let read = self.reader.keys_citing(&grant, &mut |key| {
             keys.insert(key);
         });
@@ -315,7 +316,7 @@ impl Merge<'_> {
             Some(frontier) => entries.insert(key.as_bytes(), frontier),
             None => entries.remove(key.as_bytes()),
         };
-        self.touched.insert(key.clone());
+        self.touched.push(key.clone());
         let old = before.as_ref().and_then(Frontier::newest).map(|entry| entry.id);
         self.replica.seq += 1;
         self.changes.push(Change { seq: self.replica.seq, key: key.clone(), old, new, cause });
@@ -323,9 +324,13 @@ impl Merge<'_> {
 }
 
 impl Merge<'_> {
-    /// Writes what stands now of every key that was touched.
+    /// Writes what stands now of every key that was touched, once: a row is as long as the key's frontier.
     fn write_index(&mut self) {
-        for key in std::mem::take(&mut self.touched) {
+        let mut touched = std::mem::take(&mut self.touched);
+        // Facts nearly always come in the order of their keys: then there is little to sort.
+        touched.sort();
+        touched.dedup();
+        for key in touched {
             self.writes.push(match self.replica.view.frontier(&key) {
                 Some(frontier) => Write::PutIndex(key, index_row(frontier)),
                 None => Write::RemoveIndex(key),

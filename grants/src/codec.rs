@@ -15,6 +15,9 @@ use serde::{Deserialize, Serialize};
 /// The largest body of any fact, in bytes: a floor with 64 patterns of 256 bytes fits.
 pub const MAX_BODY_BYTES: usize = 20 * 1024;
 
+/// Most entries take no more, in bytes: every one that is read is written again.
+const USUAL_BODY_BYTES: usize = 256;
+
 /// A kind of fact body: its tag and its canonical bytes.
 pub trait Body: Sized + Clone {
     /// Stands in front of everything that a signature of this kind covers.
@@ -84,7 +87,9 @@ struct FloorFields<'a> {
 
 fn write<T: Serialize>(fields: &T) -> Vec<u8> {
     // Serialising plain data into a growing vector has no way to fail; an empty body decodes nowhere.
-    postcard::to_extend(fields, vec![FORMAT_VERSION]).unwrap_or_default()
+    let mut bytes = Vec::with_capacity(USUAL_BODY_BYTES);
+    bytes.push(FORMAT_VERSION);
+    postcard::to_extend(fields, bytes).unwrap_or_default()
 }
 
 fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Option<(T, &'a [u8])> {

@@ -28,7 +28,7 @@ impl Session {
         view: &View,
         reader: &dyn Reader,
     ) -> Result<Option<Bytes>, SessionError> {
-        let mut frame = Vec::new();
+        let mut frame = Vec::with_capacity(FACTS_FRAME_BYTES);
         let mut payload = 0;
         while let Some(record) = self.next_record(view, reader)? {
             if !frame.is_empty() && frame.len() + record.bytes.len() > FACTS_FRAME_BYTES {

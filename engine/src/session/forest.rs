@@ -29,6 +29,22 @@ impl Leaf {
         }
     }
 
+    /// The key in its tree.
+    fn key(&self) -> Vec<u8> {
+        match self {
+            Self::Authority(id) => id.to_string().into_bytes(),
+            Self::Entry(key, _) => key.as_bytes().to_vec(),
+        }
+    }
+
+    fn is_of_key_of(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Authority(one), Self::Authority(other)) => one == other,
+            (Self::Entry(one, _), Self::Entry(other, _)) => one == other,
+            _ => false,
+        }
+    }
+
     pub(super) fn short(&self, salt: &Salt) -> u32 {
         salt.short(&self.id().0)
     }
@@ -117,17 +133,14 @@ impl Forest {
 
     /// The next facts of a span, at least one key's and about `about` of them, and what is left of it.
     pub(super) fn take(&self, span: Span, about: usize) -> (Vec<Leaf>, Option<Span>) {
-        let mut leaves = Vec::new();
-        let mut last: Option<Vec<u8>> = None;
+        let mut leaves: Vec<Leaf> = Vec::with_capacity(about);
         for leaf in self.run(span.clone()) {
-            let key = match &leaf {
-                Leaf::Authority(id) => id.to_string().into_bytes(),
-                Leaf::Entry(key, _) => key.as_bytes().to_vec(),
-            };
-            if leaves.len() >= about && last.as_ref() != Some(&key) {
-                return (leaves, last.map(|last| (Bound::Excluded(last), span.1)));
+            if leaves.len() >= about
+                && let Some(last) = leaves.last().filter(|last| !last.is_of_key_of(&leaf))
+            {
+                let rest = (Bound::Excluded(last.key()), span.1);
+                return (leaves, Some(rest));
             }
-            last = Some(key);
             leaves.push(leaf);
         }
         (leaves, None)

@@ -20,7 +20,7 @@ pub(super) struct Intake {
     next: u64,
     waiting: VecDeque<(Ticket, Fact)>,
     /// Offered, with the bytes it weighs; authority facts are kept for another try.
-    offered: BTreeMap<Ticket, (u64, Option<Fact>)>,
+    offered: BTreeMap<Ticket, (u64, Option<Box<Fact>>)>,
     /// Authority facts without a live chain: offered again when others of the flight were merged.
     unjustified: Vec<Fact>,
     unjustified_bytes: u64,
@@ -43,7 +43,7 @@ impl Intake {
 
     pub(super) fn poll(&mut self) -> Option<(Ticket, Fact)> {
         let (ticket, fact) = self.waiting.pop_front()?;
-        let again = fact.is_authority().then(|| fact.clone());
+        let again = fact.is_authority().then(|| Box::new(fact.clone()));
         self.offered.insert(ticket, (fact.payload_len() as u64, again));
         Some((ticket, fact))
     }
@@ -69,7 +69,7 @@ impl Intake {
             (Verdict::NotYet { .. }, _) => self.not_yet += 1,
             (Verdict::Unjustified(_), Some(fact)) if self.unjustified_bytes < MAX_WAITING_BYTES => {
                 self.unjustified_bytes += weight;
-                self.unjustified.push(fact);
+                self.unjustified.push(*fact);
             }
             (Verdict::Unjustified(_), _) => self.unjustified_total += 1,
             (Verdict::Refused(code), _) => return self.charge(code),
