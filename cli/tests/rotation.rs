@@ -89,6 +89,9 @@ fn a_replica_with_a_new_key_is_admitted_and_its_old_key_is_refused() {
     admit(&desk, "first.ids", &[&new_id]);
     first.signal("HUP");
     wait_until("the thief is cut off", || !is_connected(&desk, "thief"));
+    let said = desk.read("first.log");
+    let cut_off = said.lines().find(|line| line.contains("cut off: it is no longer admitted"));
+    assert!(cut_off.is_some_and(|line| line.contains(&old_id)), "{said}");
     first.ask(&desk, &["set", "/x", "3"]).exits(0);
     holds(&desk, "second", "/x", "3");
     sync_is_refused(&desk, "thief", &first_at);

@@ -113,7 +113,10 @@ impl ConnectionTable {
             match admission.decide(&connection.peer(), connection.direction()) {
                 Verdict::Admitted(access) if access == connection.access() => {}
                 Verdict::Admitted(_) => connection.close(Code::Closed, "its access has changed"),
-                Verdict::Refused(_) => connection.close(Code::NotAdmitted, "it is no longer admitted"),
+                Verdict::Refused(_) => {
+                    tracing::info!(peer = %connection.peer(), "cut off: it is no longer admitted");
+                    connection.close(Code::NotAdmitted, "it is no longer admitted");
+                }
             }
         }
     }
