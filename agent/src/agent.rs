@@ -85,7 +85,7 @@ impl Agent {
             }
         })?;
         let hub = Hub::start(intake.store().clone(), &stop, &tasks);
-        tasks.spawn(look_again(intake.store().clone(), config.patience.room, stop.clone()));
+        tasks.spawn(look_again(intake.store().clone(), hub.clone(), config.patience.room, stop.clone()));
         let inner = Inner {
             intake,
             peers,
@@ -336,12 +336,14 @@ impl Agent {
 }
 
 /// Looks from time to time whether what could not be read reads again.
-async fn look_again(store: Store, pause: Duration, stop: CancellationToken) {
+async fn look_again(store: Store, hub: Hub, pause: Duration, stop: CancellationToken) {
     while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
         if store.unreadable().is_some() {
             let store = store.clone();
             // A fault there is told by the log.
-            let _ = tokio::task::spawn_blocking(move || store.look_again()).await;
+            if let Ok(reads_again) = tokio::task::spawn_blocking(move || store.look_again()).await {
+                hub.tell_again(reads_again);
+            }
         }
     }
 }

@@ -6,6 +6,7 @@
 mod reads;
 mod watchdog;
 
+pub use reads::ReadsAgain;
 pub use watchdog::{Patience, STALL_LIMIT};
 
 use crate::clock;
@@ -154,8 +155,8 @@ impl Store {
 
     /// Reads once more what could not be read, and forgets what reads again or does not stand any more. Reads a disk:
     /// call it where blocking is allowed.
-    pub fn look_again(&self) {
-        self.reader.look_again(&self.view());
+    pub fn look_again(&self) -> ReadsAgain {
+        self.reader.look_again(&self.view())
     }
 
     /// Signals each new state; the value counts batches.

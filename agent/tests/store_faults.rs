@@ -4,125 +4,23 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
 mod common;
+mod faulty;
 
-use bytes::Bytes;
-use common::{config, entry, eventually, grant, identity, peer, put, root, same_root, sign, value};
+use common::{entry, eventually, grant, identity, put, root, same_root, sign, value};
+use faulty::{Commits, Faults, numbered, put_many_at_once, put_number, reason};
 use kvgossip_agent::Agent;
-use kvgossip_agent::committer::Patience;
 use kvgossip_agent::watch::{Feed, Interest};
-use kvgossip_api::WatchRequest;
-use kvgossip_engine::{Batch, IndexRow, MemoryStorage, Reader, Storage, StorageError, Summary};
-use kvgossip_grants::{
-    By, EntryId, Fact, Grant, GrantId, Key, Revocation, Signed, Signer, Timestamp, Verdict,
-};
-use std::sync::{Arc, Mutex};
+use kvgossip_api::{WatchForm, WatchRequest};
+use kvgossip_engine::{MemoryStorage, StorageError};
+use kvgossip_grants::{By, Fact, Grant, Key, Revocation, Signed, Signer, Timestamp, Verdict};
+use std::sync::Arc;
 use std::time::Duration;
 
-/// What a commit does.
-#[derive(Clone, Default)]
-enum Commits {
-    #[default]
-    Work,
-    Fail(StorageError),
-    Panic,
-}
-
-/// What does not read.
-#[derive(Default)]
-struct Faults {
-    commits: Mutex<Commits>,
-    entry: Mutex<Option<(EntryId, StorageError)>>,
-    citations: Mutex<Option<StorageError>>,
-}
-
-impl Faults {
-    fn set_commits(&self, commits: Commits) {
-        *self.commits.lock().unwrap() = commits;
-    }
-
-    fn set_entry(&self, fault: Option<(EntryId, StorageError)>) {
-        *self.entry.lock().unwrap() = fault;
-    }
-}
-
-/// A store in memory with such faults.
-struct Faulty {
-    memory: MemoryStorage,
-    faults: Arc<Faults>,
-}
-
-struct FaultyReader {
-    inner: Arc<dyn Reader>,
-    faults: Arc<Faults>,
-}
-
-impl Reader for FaultyReader {
-    fn entry(&self, key: &Key, id: &EntryId) -> Result<Option<Bytes>, StorageError> {
-        match &*self.faults.entry.lock().unwrap() {
-            Some((faulty, error)) if faulty == id => Err(error.clone()),
-            _ => self.inner.entry(key, id),
-        }
-    }
-
-    fn keys_citing(&self, grant: &GrantId, each: &mut dyn FnMut(Key)) -> Result<(), StorageError> {
-        match &*self.faults.citations.lock().unwrap() {
-            Some(error) => Err(error.clone()),
-            None => self.inner.keys_citing(grant, each),
-        }
-    }
-}
-
-impl Storage for Faulty {
-    fn reader(&self) -> Arc<dyn Reader> {
-        Arc::new(FaultyReader { inner: self.memory.reader(), faults: self.faults.clone() })
-    }
-
-    fn summary(&self) -> Result<Option<Summary>, StorageError> {
-        self.memory.summary()
-    }
-
-    fn load_authority(&self, each: &mut dyn FnMut(Bytes)) -> Result<(), StorageError> {
-        self.memory.load_authority(each)
-    }
-
-    fn load_index(&self, each: &mut dyn FnMut(Key, IndexRow)) -> Result<(), StorageError> {
-        self.memory.load_index(each)
-    }
-
-    fn commit(&mut self, batch: &Batch) -> Result<(), StorageError> {
-        let commits = self.faults.commits.lock().unwrap().clone();
-        match commits {
-            Commits::Work => self.memory.commit(batch),
-            Commits::Fail(error) => Err(error),
-            Commits::Panic => panic!("planted: a fault in the engine"),
-        }
-    }
-}
+/// No commit here takes so long.
+const STALL: Duration = Duration::from_secs(60);
 
 async fn start(number: usize, memory: &MemoryStorage, faults: &Arc<Faults>, peers: &[&Agent]) -> Agent {
-    let mut config = config(number);
-    config.patience = Patience { stall: Duration::from_secs(60), room: Duration::from_millis(50) };
-    config.peers = peers.iter().map(|agent| peer(agent)).collect();
-    let storage = Faulty { memory: memory.clone(), faults: faults.clone() };
-    Agent::start(config, Box::new(storage)).await.unwrap()
-}
-
-fn numbered(number: u64) -> Fact {
-    let time = Timestamp::from_micros(1_000 + number).unwrap();
-    entry(&format!("/n/{number}"), b"value", time, root(), None)
-}
-
-async fn put_number(agent: &Agent, number: u64) -> Result<Verdict, StorageError> {
-    agent.put_facts(&[Ok(numbered(number))]).await.map(|verdicts| verdicts[0])
-}
-
-/// The one reason for which the agent is not ready.
-#[track_caller]
-fn reason(agent: &Agent, code: &str) -> String {
-    let status = agent.status();
-    assert!(!status.ready && status.reasons.len() == 1, "{:?}", status.reasons);
-    assert!(status.reasons[0].starts_with(&format!("{code}: ")), "{:?}", status.reasons);
-    status.reasons[0].clone()
+    faulty::start(number, memory, faults, peers, STALL).await
 }
 
 fn damaged() -> StorageError {
@@ -141,14 +39,8 @@ async fn a_failed_commit_ends_the_writing_and_neither_reading_nor_what_was_ackno
         let agent = start(0, &memory, &faults, &[]).await;
         assert_eq!(put_number(&agent, 0).await.unwrap(), Verdict::Merged);
         faults.set_commits(Commits::Fail(fault));
-        let waiting: Vec<_> = (1..20)
-            .map(|number| {
-                let agent = agent.clone();
-                tokio::spawn(async move { put_number(&agent, number).await })
-            })
-            .collect();
-        for answer in waiting {
-            assert_eq!(answer.await.unwrap().unwrap_err().code(), code);
+        for heard in put_many_at_once(&agent).await {
+            assert_eq!(heard.unwrap_err().code(), code);
         }
         // The disk is well again, and the engine may not be: nothing is taken in before the store was opened anew.
         faults.set_commits(Commits::Work);
@@ -176,14 +68,8 @@ async fn a_committer_that_panics_is_told_to_all_who_wait_and_ask() {
     let agent = start(0, &memory, &faults, &[]).await;
     assert_eq!(put_number(&agent, 0).await.unwrap(), Verdict::Merged);
     faults.set_commits(Commits::Panic);
-    let waiting: Vec<_> = (1..20)
-        .map(|number| {
-            let agent = agent.clone();
-            tokio::spawn(async move { put_number(&agent, number).await })
-        })
-        .collect();
-    for answer in waiting {
-        let error = answer.await.unwrap().unwrap_err();
+    for heard in put_many_at_once(&agent).await {
+        let error = heard.unwrap_err();
         let told = error.code() == "store.stopped" && error.to_string().contains("restart the agent");
         assert!(told, "{error}");
     }
@@ -208,7 +94,7 @@ async fn an_entry_that_does_not_read_stops_no_other() {
         for number in 0..10 {
             assert_eq!(put_number(&agent, number).await.unwrap(), Verdict::Merged);
         }
-        faults.set_entry(Some((numbered(3).id(), fault)));
+        *faults.entry.lock().unwrap() = Some((numbered(3).id(), fault));
         let error = agent.read(&Key::parse("/n/3").unwrap()).await.unwrap_err();
         assert!(error.code() == code && error.to_string().contains("/n/3"), "{error}");
         let why = reason(&agent, code);
@@ -231,7 +117,7 @@ async fn an_entry_that_does_not_read_stops_no_other() {
 
         let expected = if code == "store.io" {
             // The disk answers again.
-            faults.set_entry(None);
+            *faults.entry.lock().unwrap() = None;
             "value"
         } else {
             // Written anew: the old record is not needed any more.
@@ -315,4 +201,35 @@ async fn what_expires_is_told_although_the_disk_does_not_tell_what_stands_on_it(
     assert!(told.contains("\"state\":\"absent\""), "{told}");
     drop(feed);
     agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watcher_is_told_all_but_what_does_not_read_and_that_when_it_reads_again() {
+    for form in [WatchForm::Values, WatchForm::Records] {
+        let faults = Arc::<Faults>::default();
+        let agent = start(0, &MemoryStorage::new(), &faults, &[]).await;
+        for number in 0..6 {
+            assert_eq!(put_number(&agent, number).await.unwrap(), Verdict::Merged);
+        }
+        *faults.entry.lock().unwrap() = Some((numbered(3).id(), io()));
+        let filters = vec![vec!["/n/**".into()]];
+        let request = WatchRequest { filters, form, ..WatchRequest::default() };
+        let mut feed = agent.hub().watch(Interest::parse(&request).unwrap(), None).unwrap();
+        let told = told_until(&mut feed, "event: synced").await;
+        for number in 0..6 {
+            let state = if number == 3 { "unreadable" } else { "present" };
+            let event = format!("{{\"key\":\"/n/{number}\",\"state\":\"{state}\",");
+            assert!(told.contains(&event), "{form:?} {number}: {told}");
+        }
+        let tells = |told: &str| told.matches("_b64\":[\"").count() + told.matches("value_b64").count();
+        assert_eq!(tells(&told), 5, "{told}");
+        // Changes of others are told, and it when the disk answers again.
+        assert_eq!(put_number(&agent, 6).await.unwrap(), Verdict::Merged);
+        told_until(&mut feed, "/n/6").await;
+        *faults.entry.lock().unwrap() = None;
+        let told = told_until(&mut feed, "{\"key\":\"/n/3\",\"state\":\"present\"").await;
+        assert_eq!(tells(&told), 1, "{told}");
+        drop(feed);
+        agent.stop().await;
+    }
 }

@@ -99,7 +99,8 @@ pub struct CauseRow {
 pub struct KeyEvent {
     /// The key.
     pub key: String,
-    /// `present` or `absent`.
+    /// `present`, `absent`, or `unreadable`: the agent cannot read from its store what stands. It tells what it can, and
+    /// the key again when it reads again.
     pub state: String,
     /// The entry that is shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -122,9 +123,18 @@ pub struct KeyEvent {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub entries: Vec<String>,
     /// In the form `records`: the same as fact records, the newest first; where there are very many, the oldest are left
-    /// out.
+    /// out, and what cannot be read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub records_b64: Vec<String>,
+}
+
+impl KeyEvent {
+    /// An entry is shown.
+    pub const PRESENT: &str = "present";
+    /// None is.
+    pub const ABSENT: &str = "absent";
+    /// The agent cannot read from its store what stands.
+    pub const UNREADABLE: &str = "unreadable";
 }
 
 /// From here on the stream is live.

@@ -125,6 +125,11 @@ const HTTP: Table = &[
         "no agent gave a verified answer in time; is one running, and is the root key that of its cluster?",
     ),
     ("client.closed", Exit::Error, "the client was dropped while it was asked"),
+    (
+        "entry.unreadable",
+        Exit::Error,
+        "an agent cannot read an entry from its store; its `status` says more, other agents have it",
+    ),
     ("watch.limit", Exit::Error, "the agent has as many watchers as it serves; watch at another agent"),
     ("watch.too_much", Exit::Error, "too many keys or filters for one watch; use several"),
     ("entity.malformed", Exit::Error, "the text is not an entity's id"),

@@ -1,7 +1,7 @@
 //! What a command that keeps values current says on standard error: what did not verify, and what is wrong with agents.
 
 use crate::output::say;
-use kvgossip_client::Client;
+use kvgossip_client::{Client, Rejection};
 
 /// Says it for as long as it is polled.
 pub(crate) async fn report(client: &Client) {
@@ -16,7 +16,11 @@ async fn report_rejections(client: &Client) {
         let new = usize::try_from(count - told).unwrap_or(list.len()).min(list.len());
         for rejection in &list[list.len() - new..] {
             let what = rejection.key.as_ref().map_or("a fact".to_owned(), |key| format!("an entry of {key}"));
-            say(&format!("{} told {what} that does not verify [{}]", rejection.endpoint, rejection.code));
+            let Rejection { endpoint, code, .. } = rejection;
+            say(&match code == Rejection::UNREADABLE {
+                true => format!("{endpoint} cannot read {what} from its store [{code}]"),
+                false => format!("{endpoint} told {what} that does not verify [{code}]"),
+            });
         }
         told = count;
     }

@@ -133,6 +133,20 @@ fn a_value_that_was_damaged_is_told_and_concerns_nothing_else() {
     tabled.is_told();
     tabled.all_but_the_victim("data");
     agent.ask(desk, &["set", "/new", "1"]).exits(0);
+    // Who watches is told of all others.
+    let others = (KEYS - 1).to_string();
+    let watched = agent.ask(desk, &["watch", "/n/*", "--count", &others]).exits(0);
+    let told: Vec<String> = watched.text().lines().map(|line| line.chars().take(13).collect()).collect();
+    let expected = (0..KEYS).filter(|number| *number != VICTIM);
+    assert_eq!(told, expected.map(|number| format!("current  {}", key(number))).collect::<Vec<_>>());
+    // No file is made as if it were unset, or of what is left of a list.
+    let why = format!("cannot read an entry of {} from its store [entry.unreadable]", key(VICTIM));
+    let render = ["render", "template", "-o", "file", "--once", "--timeout", "2s"];
+    for template in ["{{ entries('/n/*') | length }}", "{{ get('/n/3', 'unset') }}"] {
+        fs::write(desk.path("template"), template).unwrap();
+        let refused = agent.ask(desk, &render).fails(7, "client.not_ready");
+        assert!(refused.err.contains(&why) && !desk.path("file").exists(), "{refused:?}");
+    }
     // Others get all that reads, and hear why they are not equal.
     let second = tabled.second().start(desk);
     tabled.all_but_the_victim("second");
@@ -145,6 +159,8 @@ fn a_value_that_was_damaged_is_told_and_concerns_nothing_else() {
 
     // Written anew it is well again.
     agent.ask(desk, &["set", &key(VICTIM), "anew"]).exits(0);
+    agent.ask(desk, &render).exits(0);
+    assert_eq!(desk.read("file"), "anew");
     wait_until("it is well again", || agent.ask(desk, &["status"]).code == 0);
     assert!(tabled.http("/readyz").starts_with("HTTP/1.1 200 "));
     let last = until(|| second.ask(desk, &["get", &key(VICTIM)]), |ran| ran.code == 0);

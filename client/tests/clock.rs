@@ -83,7 +83,7 @@ async fn what_lies_in_the_future_waits_for_its_time_and_nobody_is_blamed() {
     let client = builder(&[&agent, &other]).clock(move || here.now()).build().expect("a client");
     let mut sub = client.subscribe(&key("/k"));
     let state = within(sub.wait_for(|state| state.dirty == Some(Dirty::Unverified))).await.expect("told");
-    assert_eq!(state.value, Value::Absent);
+    assert_eq!(state.value, Value::Unknown);
     let mut reported = client.watch_rejections();
     let (_, list) = within(reported.wait_for(|(count, _)| *count > 0)).await.expect("reported").clone();
     assert_eq!((list[0].code.as_str(), list[0].id), ("entry.not_yet", Some(fact.id())));

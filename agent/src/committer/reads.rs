@@ -4,7 +4,7 @@
 //! operator has to: the digests say that this replica has the fact, so no peer sends it again.
 
 use bytes::Bytes;
-use kvgossip_engine::{EntryMeta, Frontier, Reader, StorageError, View};
+use kvgossip_engine::{Reader, StorageError, View};
 use kvgossip_grants::{EntryId, GrantId, Key};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,6 +17,15 @@ const MAX_NOTED: usize = 64;
 enum What {
     Entry(Key, EntryId),
     CitationsOf(GrantId),
+}
+
+/// What reads again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReadsAgain {
+    /// The entries of these keys.
+    Keys(Vec<Key>),
+    /// Entries, and there were more than are remembered.
+    Others,
 }
 
 /// Reads of the store; remembers those that failed.
@@ -44,15 +53,19 @@ impl NotingReader {
         Some(with(error, "", &advice))
     }
 
-    pub(super) fn look_again(&self, view: &View) {
+    pub(super) fn look_again(&self, view: &View) -> ReadsAgain {
         let noted: Vec<What> = self.noted().keys().cloned().collect();
+        let (was_full, mut keys) = (noted.len() == MAX_NOTED, Vec::new());
         for what in noted {
             let reads = match &what {
                 What::Entry(key, id) => {
-                    let stands = |frontier: &Frontier| {
-                        frontier.entries().iter().any(|entry: &EntryMeta| entry.id == *id)
-                    };
-                    !view.frontier(key).is_some_and(stands) || self.inner.entry(key, id).is_ok()
+                    match view.frontier(key).is_some_and(|frontier| frontier.contains(id)) {
+                        true if self.inner.entry(key, id).is_ok() => {
+                            keys.push(key.clone());
+                            true
+                        }
+                        stands => !stands,
+                    }
                 }
                 What::CitationsOf(grant) => self.inner.keys_citing(grant, &mut |_| {}).is_ok(),
             };
@@ -63,6 +76,7 @@ impl NotingReader {
         if self.noted().is_empty() {
             tracing::info!("what could not be read from the store reads again, or was written anew");
         }
+        if was_full && !keys.is_empty() { ReadsAgain::Others } else { ReadsAgain::Keys(keys) }
     }
 
     fn noted(&self) -> MutexGuard<'_, BTreeMap<What, StorageError>> {

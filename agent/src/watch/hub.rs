@@ -7,9 +7,9 @@ use super::feed::Feed;
 use super::index::{Index, WatcherId};
 use super::interest::Interest;
 use super::log::{Cursor, Log, Step};
-use super::mailbox::Mailbox;
+use super::mailbox::{Mailbox, Pending};
 use crate::clock;
-use crate::committer::{Committed, Store};
+use crate::committer::{Committed, ReadsAgain, Store};
 use arc_swap::ArcSwap;
 use kvgossip_engine::View;
 use kvgossip_grants::{Key, Timestamp};
@@ -244,11 +244,22 @@ impl Hub {
         }
     }
 
+    /// Tells once more of what could not be read before.
+    pub fn tell_again(&self, reads_again: ReadsAgain) {
+        match reads_again {
+            ReadsAgain::Keys(keys) if keys.is_empty() => {}
+            ReadsAgain::Keys(keys) => {
+                let keys = keys.into_iter().map(|key| (key, Why::Current)).collect();
+                self.tell(Step { keys, facts: Vec::new() }, None);
+            }
+            ReadsAgain::Others => self.registry().overflow(),
+        }
+    }
+
     /// Batches were missed, which takes more than a thousand of them while this task sleeps.
     fn tell_gap(&self) {
         let mut registry = self.registry();
-        registry.log.forget();
-        registry.mailboxes.values().for_each(|mailbox| mailbox.change(super::mailbox::Pending::overflow));
+        registry.overflow();
         self.publish(self.0.store.view());
     }
 
@@ -256,6 +267,14 @@ impl Hub {
         let batch = view.batch();
         self.0.view.store(view);
         self.0.told.send_replace(batch);
+    }
+}
+
+impl Registry {
+    /// Everybody has missed something.
+    fn overflow(&mut self) {
+        self.log.forget();
+        self.mailboxes.values().for_each(|mailbox| mailbox.change(Pending::overflow));
     }
 }
 

@@ -3,9 +3,10 @@
 use super::cause::Why;
 use super::{MAX_EVENT_BYTES, MAX_EVENT_RECORDS};
 use base64::prelude::{BASE64_STANDARD, Engine};
+use bytes::Bytes;
 use kvgossip_api::{AuthorityEvent, KeyEvent, WatchForm, event};
 use kvgossip_engine::{EntryMeta, Frontier, Reader, StorageError, View};
-use kvgossip_grants::{Fact, FactId, Key, Timestamp};
+use kvgossip_grants::{EntryId, Fact, FactId, Key, Timestamp};
 use serde::Serialize;
 
 /// Appends an event. JSON has no raw line ends, so one `data` line holds it.
@@ -47,6 +48,15 @@ pub(super) enum Read {
     Outdated,
 }
 
+/// The record of an entry; `None` in the place of one that cannot be read, which stops no other. No answer at all if it
+/// is not stored any more.
+fn record(reader: &dyn Reader, key: &Key, id: &EntryId) -> Result<Option<Option<Bytes>>, StorageError> {
+    match reader.entry(key, id) {
+        Err(StorageError::Damaged(_) | StorageError::Io(_)) => Ok(Some(None)),
+        read => Ok(read?.map(Some)),
+    }
+}
+
 /// Reads what stands of a key.
 pub(super) fn read(
     view: &View,
@@ -60,7 +70,7 @@ pub(super) fn read(
     let shown = frontier.and_then(|frontier| frontier.shown(now)).filter(|entry| !entry.is_delete);
     let mut row = KeyEvent {
         key: key.to_string(),
-        state: if shown.is_some() { "present" } else { "absent" }.to_owned(),
+        state: if shown.is_some() { KeyEvent::PRESENT } else { KeyEvent::ABSENT }.to_owned(),
         entry: shown.map(|entry| entry.id.to_string()),
         timestamp_us: shown.map(|entry| entry.timestamp.as_micros()),
         grant: shown.and_then(EntryMeta::grant_id).map(|grant| grant.to_string()),
@@ -73,13 +83,15 @@ pub(super) fn read(
     match form {
         WatchForm::Values => {
             let Some(shown) = shown else { return Ok(Read::Event(row.into())) };
-            let Some(record) = reader.entry(key, &shown.id)? else { return Ok(Read::Outdated) };
-            let Ok(Fact::Entry(fact)) = Fact::from_record(view.authority().cluster(), &record) else {
-                return Err(StorageError::Damaged(format!("the entry of {key} does not read")));
-            };
-            let value = fact.value().map(AsRef::as_ref).unwrap_or_default();
-            row.value = str::from_utf8(value).ok().map(ToOwned::to_owned);
-            row.value_b64 = Some(BASE64_STANDARD.encode(value));
+            let Some(record) = record(reader, key, &shown.id)? else { return Ok(Read::Outdated) };
+            let fact = record.and_then(|record| Fact::from_record(view.authority().cluster(), &record).ok());
+            if let Some(Fact::Entry(fact)) = fact {
+                let value = fact.value().map(AsRef::as_ref).unwrap_or_default();
+                row.value = str::from_utf8(value).ok().map(ToOwned::to_owned);
+                row.value_b64 = Some(BASE64_STANDARD.encode(value));
+            } else {
+                row.state = KeyEvent::UNREADABLE.to_owned();
+            }
         }
         WatchForm::Records => {
             let mut entries: Vec<&EntryMeta> = frontier.map_or(&[][..], Frontier::entries).iter().collect();
@@ -89,7 +101,11 @@ pub(super) fn read(
                 if row.records_b64.len() >= MAX_EVENT_RECORDS || bytes >= MAX_EVENT_BYTES {
                     break;
                 }
-                let Some(record) = reader.entry(key, &entry.id)? else { return Ok(Read::Outdated) };
+                let Some(record) = record(reader, key, &entry.id)? else { return Ok(Read::Outdated) };
+                let Some(record) = record else {
+                    row.state = KeyEvent::UNREADABLE.to_owned();
+                    continue;
+                };
                 bytes += record.len();
                 row.records_b64.push(BASE64_STANDARD.encode(&record));
             }

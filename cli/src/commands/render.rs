@@ -9,7 +9,7 @@ use crate::files::{self, Replacement};
 use crate::live_report;
 use crate::output::{printable, say};
 use clap::Args;
-use kvgossip_client::{Client, Endpoint, Matching, Subscription};
+use kvgossip_client::{Client, Dirty, Endpoint, Matching, Subscription};
 use kvgossip_grants::{Filter, Key};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -97,7 +97,14 @@ struct Job<'a> {
 struct Held {
     wants: Wants,
     keys: BTreeMap<Key, Subscription>,
-    filters: BTreeMap<Vec<String>, Matching>,
+    filters: BTreeMap<Vec<String>, Filtered>,
+}
+
+struct Filtered {
+    matching: Matching,
+    /// Whether all of its keys were known once. A list that lacks what does not verify yet would be rendered as if that
+    /// were unset; later the last verified values stand in.
+    was_whole: bool,
 }
 
 impl Job<'_> {
@@ -188,7 +195,8 @@ impl Held {
         for globs in &wants.filters {
             let filter = Filter::parse(globs)
                 .map_err(|error| Failure::new(codes::GLOB_MALFORMED, error.to_string()))?;
-            self.filters.entry(globs.clone()).or_insert_with(|| client.subscribe_filter(&filter));
+            let subscribe = || Filtered { matching: client.subscribe_filter(&filter), was_whole: false };
+            self.filters.entry(globs.clone()).or_insert_with(subscribe);
         }
         self.wants = wants;
         Ok(())
@@ -199,9 +207,13 @@ impl Held {
         for sub in self.keys.values_mut() {
             sub.wait_for(|state| state.value != kvgossip_client::Value::Unknown).await?;
         }
-        for matching in self.filters.values_mut() {
-            while !matching.status().loaded {
-                matching.next_status().await?;
+        for Filtered { matching, was_whole } in self.filters.values_mut() {
+            while !*was_whole {
+                let status = matching.status();
+                *was_whole = status.loaded && status.dirty != Some(Dirty::Unverified);
+                if !*was_whole {
+                    matching.next_status().await?;
+                }
             }
         }
         Ok(())
@@ -213,7 +225,7 @@ impl Held {
             let value = sub.mark_seen().value;
             known.keys.insert(key.clone(), value.entry().map(|entry| entry.value.clone()));
         }
-        for (globs, matching) in &mut self.filters {
+        for (globs, Filtered { matching, .. }) in &mut self.filters {
             // Taken before the entries: what changes in between is seen by the next round.
             while matching.pop().is_some() {}
             let entries = matching.entries().into_iter().map(|(key, entry)| (key, entry.value));
@@ -227,8 +239,10 @@ impl Held {
         type Wait<'a> = Pin<Box<dyn Future<Output = Result<(), kvgossip_client::Closed>> + 'a>>;
         let keys =
             self.keys.values_mut().map(|sub| Box::pin(async { sub.changed().await.map(|_| ()) }) as Wait<'_>);
-        let filters =
-            self.filters.values_mut().map(|all| Box::pin(async { all.next().await.map(|_| ()) }) as Wait<'_>);
+        let filters = self
+            .filters
+            .values_mut()
+            .map(|all| Box::pin(async { all.matching.next().await.map(|_| ()) }) as Wait<'_>);
         let mut waits: Vec<Wait<'_>> = keys.chain(filters).collect();
         std::future::poll_fn(|context| {
             for wait in &mut waits {

@@ -289,14 +289,27 @@ impl Matching {
         Ok(*self.status.borrow_and_update())
     }
 
-    /// Waits until an agent says that everything is the latest.
+    /// Waits until an agent says that everything is the latest. One key that is `Unverified` is enough to wait for: see
+    /// [`Matching::loaded`].
     ///
     /// # Errors
     /// When the client was dropped.
     pub async fn ready(&mut self) -> Result<MatchStatus, Closed> {
+        self.wait_for(|status| status.dirty.is_none()).await
+    }
+
+    /// Waits until some agent has told everything, whether or not it is the latest and all of it verified.
+    ///
+    /// # Errors
+    /// When the client was dropped.
+    pub async fn loaded(&mut self) -> Result<MatchStatus, Closed> {
+        self.wait_for(|status| status.loaded).await
+    }
+
+    async fn wait_for(&self, wanted: impl FnMut(&MatchStatus) -> bool) -> Result<MatchStatus, Closed> {
         let mut status = self.status.clone();
-        let ready = unless_closed(&self.shared, status.wait_for(|status| status.dirty.is_none())).await?;
-        Ok(*ready.map_err(|_| Closed)?)
+        let status = unless_closed(&self.shared, status.wait_for(wanted)).await?;
+        Ok(*status.map_err(|_| Closed)?)
     }
 }
 

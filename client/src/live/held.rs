@@ -38,7 +38,7 @@ pub(crate) struct Held {
     pub(crate) unverified: bool,
     /// Whether the agent holds something that is known to be dead or superseded.
     pub(crate) outdated: bool,
-    /// Whether some agent has told what stands, or something that stood.
+    /// Whether some agent has told what stands, all of which verified, or something that stood.
     pub(crate) loaded: bool,
     /// What led to the value.
     pub(crate) cause: Option<Cause>,
@@ -149,6 +149,12 @@ impl Held {
             None if self.loaded || !self.entries.is_empty() => Value::Absent,
             None => Value::Unknown,
         }
+    }
+
+    /// An agent in step has told what stands. If something of it does not verify, the key may be set, and that is not
+    /// known.
+    pub(crate) fn told_in_step(&mut self) {
+        self.loaded |= !self.unverified;
     }
 
     /// Whether the agent lacks what is shown, or holds what is known to be over.

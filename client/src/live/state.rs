@@ -47,7 +47,7 @@ impl Entry {
 /// What a key holds, as far as is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Value {
-    /// No agent has told it yet.
+    /// No agent has told it yet, or only what does not verify: it may be set.
     #[default]
     Unknown,
     /// The key is unset.
@@ -76,7 +76,7 @@ pub enum Dirty {
     Disconnected,
     /// The agent holds something older than what is shown here; it has yet to catch up.
     Behind,
-    /// The agent holds entries that could not be verified; the last verified value is shown.
+    /// The agent holds entries that could not be verified, or that it cannot read; the last verified value is shown.
     Unverified,
 }
 
@@ -139,7 +139,7 @@ impl State {
     pub(crate) const NEW: Self = Self { value: Value::Unknown, dirty: Some(Dirty::Loading), cause: None };
 }
 
-/// Something an agent said that does not verify.
+/// Something an agent said that does not verify, or could not read from its store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
     /// Which agent.
@@ -152,6 +152,11 @@ pub struct Rejection {
     pub code: String,
     /// When, by this machine's clock.
     pub at: Timestamp,
+}
+
+impl Rejection {
+    /// The code of what an agent could not read from its store.
+    pub const UNREADABLE: &str = "entry.unreadable";
 }
 
 /// Why an agent could not be asked, or not any more.

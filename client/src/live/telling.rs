@@ -211,11 +211,21 @@ impl Core {
         held.unverified = !ids.iter().all(|id| accounted.contains(id) || held.contains(id));
         held.outdated = over;
         held.told = Some(ids);
+        // Otherwise it is when the stream is in step.
+        if self.interests.covering(&key).any(|interest| interest.synced) {
+            held.told_in_step();
+        }
+        let lacks_unreadable = held.unverified && event.state == KeyEvent::UNREADABLE;
         // By whichever stream: it is later than what another one compared when it was opened.
         for telling in self.streams.values_mut().filter(|telling| !telling.synced) {
             telling.told.insert(key.clone());
         }
         self.settle(&key, Why::Told);
+        if lacks_unreadable {
+            // Another agent may have it.
+            let (endpoint, code) = (source.endpoint.to_string(), Rejection::UNREADABLE.to_owned());
+            self.rejections.note(Rejection { endpoint, key: Some(key), id: None, code, at: self.now }, true);
+        }
         if self.bare_troubled.len() > MAX_UNVERIFIED_KEYS {
             return Err(Unreadable::Nothing);
         }
@@ -283,12 +293,12 @@ impl Core {
             if !self.interests.covering_ids(key).any(|id| interests.contains(&id)) {
                 continue;
             }
-            held.loaded = true;
             if !resumed && !told.contains(key) {
                 let same = || claimed.get(key).cloned().unwrap_or_default();
                 held.told = Some(if differs(key) { Vec::new() } else { same() });
                 (held.unverified, held.outdated) = (false, false);
             }
+            held.told_in_step();
             settled.push(key.clone());
         }
         for key in settled {

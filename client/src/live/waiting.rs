@@ -47,6 +47,9 @@ impl Core {
             let stands = |id| held.contains(id);
             held.unverified =
                 held.told.as_ref().is_some_and(|told| held.unverified && !told.iter().all(stands));
+            if held.told.is_some() && self.interests.covering(key).any(|interest| interest.synced) {
+                held.told_in_step();
+            }
         }
         self.settle(key, Why::Told);
     }

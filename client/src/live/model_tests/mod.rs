@@ -259,10 +259,10 @@ impl Run {
         }
         assert!(state.value != Value::Unknown || !self.known.contains(&id), "{key} was known");
         // Its own interest told it, or that of a filter.
-        let loaded = self.core.is_loaded(id) || self.core.keys.get(key).is_some_and(|held| held.loaded);
+        let loaded = self.core.keys.get(key).is_some_and(|held| held.loaded);
         let standing = self.world.oracle_stands(key);
         match &state.value {
-            Value::Unknown => assert!(!loaded && !standing, "{key} is known"),
+            Value::Unknown => assert!(!loaded && !standing && state.dirty.is_some(), "{key} is known"),
             Value::Absent => assert!(loaded || standing, "{key} is not known to be unset"),
             Value::Present(_) => assert!(state.cause.is_some()),
         }

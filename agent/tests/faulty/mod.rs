@@ -1,0 +1,157 @@
+//! A store in memory on a disk with faults, and an agent on it.
+
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
+
+use super::common::{config, entry, peer, root};
+use bytes::Bytes;
+use kvgossip_agent::Agent;
+use kvgossip_agent::committer::Patience;
+use kvgossip_engine::{Batch, IndexRow, MemoryStorage, Reader, Storage, StorageError, Summary};
+use kvgossip_grants::{EntryId, Fact, GrantId, Key, Timestamp, Verdict};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+/// What a commit does.
+#[derive(Clone, Default)]
+pub enum Commits {
+    #[default]
+    Work,
+    /// Wait until they do something else.
+    Hang,
+    Fail(StorageError),
+    Panic,
+}
+
+/// What the disk does.
+#[derive(Default)]
+pub struct Faults {
+    commits: Mutex<Commits>,
+    commits_changed: Condvar,
+    pub is_full: Mutex<bool>,
+    /// An entry that does not read.
+    pub entry: Mutex<Option<(EntryId, StorageError)>>,
+    pub citations: Mutex<Option<StorageError>>,
+}
+
+impl Faults {
+    pub fn set_commits(&self, commits: Commits) {
+        *self.commits.lock().unwrap() = commits;
+        self.commits_changed.notify_all();
+    }
+
+    /// What a commit does that does not hang, or not any more.
+    fn commits(&self) -> Commits {
+        let commits = self.commits.lock().unwrap();
+        let hangs = |commits: &mut Commits| matches!(commits, Commits::Hang);
+        self.commits_changed.wait_while(commits, hangs).unwrap().clone()
+    }
+}
+
+struct Faulty {
+    memory: MemoryStorage,
+    faults: Arc<Faults>,
+}
+
+struct FaultyReader {
+    inner: Arc<dyn Reader>,
+    faults: Arc<Faults>,
+}
+
+impl Reader for FaultyReader {
+    fn entry(&self, key: &Key, id: &EntryId) -> Result<Option<Bytes>, StorageError> {
+        match &*self.faults.entry.lock().unwrap() {
+            Some((faulty, error)) if faulty == id => Err(error.clone()),
+            _ => self.inner.entry(key, id),
+        }
+    }
+
+    fn keys_citing(&self, grant: &GrantId, each: &mut dyn FnMut(Key)) -> Result<(), StorageError> {
+        match &*self.faults.citations.lock().unwrap() {
+            Some(error) => Err(error.clone()),
+            None => self.inner.keys_citing(grant, each),
+        }
+    }
+}
+
+impl Storage for Faulty {
+    fn reader(&self) -> Arc<dyn Reader> {
+        Arc::new(FaultyReader { inner: self.memory.reader(), faults: self.faults.clone() })
+    }
+
+    fn summary(&self) -> Result<Option<Summary>, StorageError> {
+        self.memory.summary()
+    }
+
+    fn load_authority(&self, each: &mut dyn FnMut(Bytes)) -> Result<(), StorageError> {
+        self.memory.load_authority(each)
+    }
+
+    fn load_index(&self, each: &mut dyn FnMut(Key, IndexRow)) -> Result<(), StorageError> {
+        self.memory.load_index(each)
+    }
+
+    fn probe(&self) -> Result<(), StorageError> {
+        if *self.faults.is_full.lock().unwrap() {
+            Err(StorageError::NoRoom { needed_bytes: 1 << 25 })
+        } else {
+            Ok(())
+        }
+    }
+
+    fn commit(&mut self, batch: &Batch) -> Result<(), StorageError> {
+        match self.faults.commits() {
+            Commits::Work | Commits::Hang => self.memory.commit(batch),
+            Commits::Fail(error) => Err(error),
+            Commits::Panic => panic!("planted: a fault in the engine"),
+        }
+    }
+}
+
+/// Replica `number` on such a store; a commit that takes longer than `stall` is given up.
+pub async fn start(
+    number: usize,
+    memory: &MemoryStorage,
+    faults: &Arc<Faults>,
+    peers: &[&Agent],
+    stall: Duration,
+) -> Agent {
+    let mut config = config(number);
+    config.patience = Patience { stall, room: Duration::from_millis(50) };
+    config.peers = peers.iter().map(|agent| peer(agent)).collect();
+    let storage = Faulty { memory: memory.clone(), faults: faults.clone() };
+    Agent::start(config, Box::new(storage)).await.unwrap()
+}
+
+pub fn numbered(number: u64) -> Fact {
+    let time = Timestamp::from_micros(1_000 + number).unwrap();
+    entry(&format!("/n/{number}"), b"value", time, root(), None)
+}
+
+pub async fn put_number(agent: &Agent, number: u64) -> Result<Verdict, StorageError> {
+    agent.put_facts(&[Ok(numbered(number))]).await.map(|verdicts| verdicts[0])
+}
+
+/// Puts the numbers 1 to 19 at once, and gives what each writer hears.
+pub async fn put_many_at_once(agent: &Agent) -> Vec<Result<Verdict, StorageError>> {
+    let writers: Vec<_> = (1..20)
+        .map(|number| {
+            let agent = agent.clone();
+            tokio::spawn(async move { put_number(&agent, number).await })
+        })
+        .collect();
+    let mut heard = Vec::new();
+    for writer in writers {
+        heard.push(writer.await.unwrap());
+    }
+    heard
+}
+
+/// The one reason for which the agent is not ready.
+#[track_caller]
+pub fn reason(agent: &Agent, code: &str) -> String {
+    let (status, reasons) = (agent.status(), agent.unready());
+    assert!(!status.ready && status.reasons.len() == 1, "{:?}", status.reasons);
+    assert_eq!(status.reasons, reasons);
+    assert!(status.reasons[0].starts_with(&format!("{code}: ")), "{:?}", status.reasons);
+    status.reasons[0].clone()
+}
