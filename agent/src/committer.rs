@@ -15,7 +15,7 @@ use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use kvgossip_engine::{Change, Reader, Replica, Storage, StorageError, View, Write};
 use kvgossip_grants::{EntryId, FactId, Key, Verdict, Verified};
-use reads::NotingReader;
+use reads::{NotingReader, Published};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -94,7 +94,7 @@ struct Committer {
     storage: Box<dyn Storage>,
     reader: Arc<NotingReader>,
     requests: Receiver<Request>,
-    view: Arc<ArcSwap<View>>,
+    published: Arc<Published>,
     batches: watch::Sender<u64>,
     watch: Watch,
     changes: broadcast::Sender<Arc<Committed>>,
@@ -115,13 +115,14 @@ pub fn start(
     metrics: CommitMetrics,
 ) -> std::io::Result<(Store, JoinHandle<()>)> {
     let view = Arc::new(ArcSwap::from_pointee(replica.view().clone()));
+    let published = Arc::new(Published::new(view.clone()));
     let (sender, requests) = bounded(MAX_WAITING);
     let (batches, batches_seen) = watch::channel(replica.view().batch());
     let (failed, failed_seen) = watch::channel(None);
     let (changes, _) = broadcast::channel(CHANGE_BUFFER);
     let store = Store {
-        view: view.clone(),
-        reader: Arc::new(NotingReader::new(storage.reader())),
+        view,
+        reader: Arc::new(NotingReader::new(storage.reader(), published.clone())),
         requests: sender,
         batches: batches_seen,
         failed: failed_seen,
@@ -129,8 +130,18 @@ pub fn start(
     };
     let watch = Watch::start(failed, patience.stall)?;
     let reader = store.reader.clone();
-    let committer =
-        Committer { replica, storage, reader, requests, view, batches, watch, changes, patience, metrics };
+    let committer = Committer {
+        replica,
+        storage,
+        reader,
+        requests,
+        published,
+        batches,
+        watch,
+        changes,
+        patience,
+        metrics,
+    };
     // Before anybody is told "ready".
     committer.ask_for_room();
     let thread = std::thread::Builder::new().name("committer".into()).spawn(move || committer.run())?;
@@ -336,6 +347,7 @@ impl Committer {
         let (began, count) = (std::time::Instant::now(), facts.len());
         let committed = self.replica.apply(facts, self.reader.as_ref()).and_then(|applied| {
             if let Some(batch) = &applied.batch {
+                self.published.turn();
                 self.storage.commit(batch)?;
             }
             Ok(applied)
@@ -352,7 +364,8 @@ impl Committer {
         if let Some(batch) = applied.batch {
             self.metrics.batch(count, began.elapsed());
             let view = Arc::new(self.replica.view().clone());
-            self.view.store(view.clone());
+            self.published.view.store(view.clone());
+            self.published.turn();
             self.batches.send_replace(view.batch());
             let brought = |write| if let Write::PutAuthority(id, _) = write { Some(id) } else { None };
             let authority = batch.writes.into_iter().filter_map(brought).collect();

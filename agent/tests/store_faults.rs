@@ -14,6 +14,7 @@ use kvgossip_api::{WatchForm, WatchRequest};
 use kvgossip_engine::{MemoryStorage, StorageError};
 use kvgossip_grants::{By, Fact, Grant, Key, Revocation, Signed, Signer, Timestamp, Verdict};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// No commit here takes so long.
@@ -88,7 +89,8 @@ async fn a_committer_that_panics_is_told_to_all_who_wait_and_ask() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_entry_that_does_not_read_stops_no_other() {
-    for (fault, code) in [(damaged(), "store.damaged"), (io(), "store.io")] {
+    let faults = [(Some(damaged()), "store.damaged"), (Some(io()), "store.io"), (None, "store.damaged")];
+    for (fault, code) in faults {
         let faults = Arc::<Faults>::default();
         let agent = start(0, &MemoryStorage::new(), &faults, &[]).await;
         for number in 0..10 {
@@ -211,7 +213,7 @@ async fn a_watcher_is_told_all_but_what_does_not_read_and_that_when_it_reads_aga
         for number in 0..6 {
             assert_eq!(put_number(&agent, number).await.unwrap(), Verdict::Merged);
         }
-        *faults.entry.lock().unwrap() = Some((numbered(3).id(), io()));
+        *faults.entry.lock().unwrap() = Some((numbered(3).id(), Some(io())));
         let filters = vec![vec!["/n/**".into()]];
         let request = WatchRequest { filters, form, ..WatchRequest::default() };
         let mut feed = agent.hub().watch(Interest::parse(&request).unwrap(), None).unwrap();
@@ -232,4 +234,40 @@ async fn a_watcher_is_told_all_but_what_does_not_read_and_that_when_it_reads_aga
         drop(feed);
         agent.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_replaced_while_it_is_read_is_not_called_missing() {
+    let agent = start(0, &MemoryStorage::new(), &Arc::default(), &[]).await;
+    let key = Key::parse("/k").unwrap();
+    let write = async |number: u64| {
+        let time = Timestamp::from_micros(1_000 + number).unwrap();
+        put(&agent, entry("/k", b"value", time, root(), None)).await
+    };
+    assert_eq!(write(0).await, Verdict::Merged);
+    let done = Arc::<AtomicBool>::default();
+    let readers: Vec<_> = (0..2)
+        .map(|_| {
+            let (agent, key, done) = (agent.clone(), key.clone(), done.clone());
+            // What a session and a watcher do: the state first, then the record, while that is replaced.
+            std::thread::spawn(move || {
+                let store = agent.store();
+                while !done.load(Ordering::SeqCst) {
+                    let view = store.view();
+                    let id = view.frontier(&key).unwrap().newest().unwrap().id;
+                    // A record or none, and no error.
+                    store.reader().entry(&key, &id).unwrap();
+                }
+            })
+        })
+        .collect();
+    for number in 1..2_000 {
+        assert_eq!(write(number).await, Verdict::Merged);
+    }
+    done.store(true, Ordering::SeqCst);
+    for reader in readers {
+        reader.join().unwrap();
+    }
+    assert!(agent.unready().is_empty());
+    agent.stop().await;
 }

@@ -27,7 +27,7 @@ async fn a_value_that_an_agent_cannot_read_comes_from_another_and_stops_no_other
         put(&whole, numbered(number)).await;
     }
     let fault = StorageError::Io("a planted fault".into());
-    *faults.entry.lock().unwrap() = Some((numbered(3).id(), fault));
+    *faults.entry.lock().unwrap() = Some((numbered(3).id(), Some(fault)));
     let at_damaged = damaged.http_address().unwrap();
 
     // Where no other agent is known, all others are shown, and it says what is missing.

@@ -3,14 +3,21 @@
 //! A damaged place of a disk shows when it is read, weeks after it was written. Whoever asked hears of it, and the
 //! operator has to: the digests say that this replica has the fact, so no peer sends it again.
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use kvgossip_engine::{Reader, StorageError, View};
 use kvgossip_grants::{EntryId, GrantId, Key};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// So many are remembered, and told in the log. A disk that is gone would fill memory and log with the others.
 const MAX_NOTED: usize = 64;
+
+/// How often a record that seems to be gone is looked for while commits are under way, and the pause between.
+const MISSING_LOOKS: u32 = 50;
+const LOOK_PAUSE: Duration = Duration::from_millis(1);
 
 /// What could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,15 +35,51 @@ pub enum ReadsAgain {
     Others,
 }
 
+/// What is published, and whether the store is ahead of it.
+pub(super) struct Published {
+    pub(super) view: Arc<ArcSwap<View>>,
+    /// Odd from the beginning of a commit until its view is published.
+    commits: AtomicU64,
+}
+
+impl Published {
+    pub(super) fn new(view: Arc<ArcSwap<View>>) -> Self {
+        Self { view, commits: AtomicU64::new(0) }
+    }
+
+    /// A commit begins, or its view is published.
+    pub(super) fn turn(&self) {
+        self.commits.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
 /// Reads of the store; remembers those that failed.
 pub(super) struct NotingReader {
     inner: Arc<dyn Reader>,
+    published: Arc<Published>,
     noted: Mutex<BTreeMap<What, StorageError>>,
 }
 
 impl NotingReader {
-    pub(super) fn new(inner: Arc<dyn Reader>) -> Self {
-        Self { inner, noted: Mutex::default() }
+    pub(super) fn new(inner: Arc<dyn Reader>, published: Arc<Published>) -> Self {
+        Self { inner, published, noted: Mutex::default() }
+    }
+
+    /// Whether an entry stands and its record is gone. Between two commits nothing of the kind can be seen by chance.
+    fn is_missing(&self, key: &Key, id: &EntryId) -> bool {
+        for _ in 0..MISSING_LOOKS {
+            let before = self.published.commits.load(Ordering::SeqCst);
+            let view = self.published.view.load_full();
+            let stands = view.frontier(key).is_some_and(|frontier| frontier.contains(id));
+            if !stands || !matches!(self.inner.entry(key, id), Ok(None)) {
+                return false;
+            }
+            if before.is_multiple_of(2) && self.published.commits.load(Ordering::SeqCst) == before {
+                return true;
+            }
+            std::thread::sleep(LOOK_PAUSE);
+        }
+        false
     }
 
     /// The first of what does not read, and how many others.
@@ -60,7 +103,7 @@ impl NotingReader {
             let reads = match &what {
                 What::Entry(key, id) => {
                     match view.frontier(key).is_some_and(|frontier| frontier.contains(id)) {
-                        true if self.inner.entry(key, id).is_ok() => {
+                        true if matches!(self.inner.entry(key, id), Ok(Some(_))) => {
                             keys.push(key.clone());
                             true
                         }
@@ -113,7 +156,13 @@ fn with(error: StorageError, before: &str, after: &str) -> StorageError {
 
 impl Reader for NotingReader {
     fn entry(&self, key: &Key, id: &EntryId) -> Result<Option<Bytes>, StorageError> {
-        self.inner.entry(key, id).map_err(|error| self.note(What::Entry(key.clone(), *id), error))
+        let read = match self.inner.entry(key, id) {
+            Ok(None) if self.is_missing(key, id) => {
+                Err(StorageError::Damaged("its record is missing".into()))
+            }
+            read => read,
+        };
+        read.map_err(|error| self.note(What::Entry(key.clone(), *id), error))
     }
 
     fn keys_citing(&self, grant: &GrantId, each: &mut dyn FnMut(Key)) -> Result<(), StorageError> {

@@ -10,7 +10,7 @@ use axum::http::StatusCode;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use kvgossip_api::{FactRow, FactsPage, MAX_POST_FACTS, PostFacts, VerdictRow, VerdictsResponse};
-use kvgossip_engine::View;
+use kvgossip_engine::{StorageError, View};
 use kvgossip_grants::{ClusterId, Code, Fact, Key};
 
 /// A page of facts stops growing at this many bytes of records.
@@ -84,8 +84,8 @@ fn entries_page(
         for entry in frontier.entries() {
             let Some(record) = reader.entry(&key, &entry.id)? else { continue };
             bytes += record.len();
-            let Ok(fact) = Fact::from_record(cluster, &record) else { continue };
-            facts.push(row(&fact));
+            let damaged = |_| StorageError::Damaged(format!("an entry of {key} does not read"));
+            facts.push(row(&Fact::from_record(cluster, &record).map_err(damaged)?));
         }
         last = Some(key);
     }

@@ -28,8 +28,8 @@ pub struct Faults {
     commits: Mutex<Commits>,
     commits_changed: Condvar,
     pub is_full: Mutex<bool>,
-    /// An entry that does not read.
-    pub entry: Mutex<Option<(EntryId, StorageError)>>,
+    /// An entry that does not read, or whose record is gone.
+    pub entry: Mutex<Option<(EntryId, Option<StorageError>)>>,
     pub citations: Mutex<Option<StorageError>>,
 }
 
@@ -60,7 +60,7 @@ struct FaultyReader {
 impl Reader for FaultyReader {
     fn entry(&self, key: &Key, id: &EntryId) -> Result<Option<Bytes>, StorageError> {
         match &*self.faults.entry.lock().unwrap() {
-            Some((faulty, error)) if faulty == id => Err(error.clone()),
+            Some((faulty, error)) if faulty == id => error.clone().map_or(Ok(None), Err),
             _ => self.inner.entry(key, id),
         }
     }
