@@ -48,12 +48,19 @@ pub(super) enum Read {
     Outdated,
 }
 
-/// The record of an entry; `None` in the place of one that cannot be read, which stops no other. No answer at all if it
-/// is not stored any more.
-fn record(reader: &dyn Reader, key: &Key, id: &EntryId) -> Result<Option<Option<Bytes>>, StorageError> {
+/// What is stored of an entry.
+enum Record {
+    Bytes(Bytes),
+    /// It cannot be read, which stops no other.
+    Unreadable,
+    /// It is not stored any more.
+    Gone,
+}
+
+fn record(reader: &dyn Reader, key: &Key, id: &EntryId) -> Result<Record, StorageError> {
     match reader.entry(key, id) {
-        Err(StorageError::Damaged(_) | StorageError::Io(_)) => Ok(Some(None)),
-        read => Ok(read?.map(Some)),
+        Err(StorageError::Damaged(_) | StorageError::Io(_)) => Ok(Record::Unreadable),
+        read => Ok(read?.map_or(Record::Gone, Record::Bytes)),
     }
 }
 
@@ -83,8 +90,11 @@ pub(super) fn read(
     match form {
         WatchForm::Values => {
             let Some(shown) = shown else { return Ok(Read::Event(row.into())) };
-            let Some(record) = record(reader, key, &shown.id)? else { return Ok(Read::Outdated) };
-            let fact = record.and_then(|record| Fact::from_record(view.authority().cluster(), &record).ok());
+            let fact = match record(reader, key, &shown.id)? {
+                Record::Bytes(record) => Fact::from_record(view.authority().cluster(), &record).ok(),
+                Record::Unreadable => None,
+                Record::Gone => return Ok(Read::Outdated),
+            };
             if let Some(Fact::Entry(fact)) = fact {
                 let value = fact.value().map(AsRef::as_ref).unwrap_or_default();
                 row.value = str::from_utf8(value).ok().map(ToOwned::to_owned);
@@ -101,13 +111,14 @@ pub(super) fn read(
                 if row.records_b64.len() >= MAX_EVENT_RECORDS || bytes >= MAX_EVENT_BYTES {
                     break;
                 }
-                let Some(record) = record(reader, key, &entry.id)? else { return Ok(Read::Outdated) };
-                let Some(record) = record else {
-                    row.state = KeyEvent::UNREADABLE.to_owned();
-                    continue;
-                };
-                bytes += record.len();
-                row.records_b64.push(BASE64_STANDARD.encode(&record));
+                match record(reader, key, &entry.id)? {
+                    Record::Bytes(record) => {
+                        bytes += record.len();
+                        row.records_b64.push(BASE64_STANDARD.encode(&record));
+                    }
+                    Record::Unreadable => row.state = KeyEvent::UNREADABLE.to_owned(),
+                    Record::Gone => return Ok(Read::Outdated),
+                }
             }
             row.entries = entries.iter().map(|entry| entry.id.to_string()).collect();
         }

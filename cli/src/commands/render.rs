@@ -210,7 +210,7 @@ impl Held {
         for Filtered { matching, was_whole } in self.filters.values_mut() {
             while !*was_whole {
                 let status = matching.status();
-                *was_whole = status.loaded && status.dirty != Some(Dirty::Unverified);
+                *was_whole = matches!(status.dirty, None | Some(Dirty::Behind));
                 if !*was_whole {
                     matching.next_status().await?;
                 }
