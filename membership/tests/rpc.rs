@@ -203,6 +203,30 @@ async fn one_connection_too_many_is_closed_and_its_place_is_free_again_later() {
     assert_eq!(second.ask(&event("x")).await, "");
 }
 
+/// Serf's command line says "client closed" in place of the reason when both come at once.
+#[tokio::test]
+async fn who_is_refused_has_time_to_read_why_and_goes_first() {
+    let host = member("a").await;
+    let refused = async |client: &mut Client| {
+        client.send(&Request::Stats).await;
+        assert!(client.value::<ReplyHeader>().await.error.contains("Handshake"));
+    };
+    let limits = Limits { linger: Duration::from_millis(300), ..Limits::default() };
+    let mut client = Client::silent(serve(&host, limits.clone())).await;
+    let began = tokio::time::Instant::now();
+    refused(&mut client).await;
+    client.until_closed().await;
+    assert!(began.elapsed() >= limits.linger, "{:?}", began.elapsed());
+
+    // Whoever goes frees its place at once.
+    let address = serve(&host, Limits { connections: 1, linger: 2 * PATIENCE, ..limits });
+    let mut client = Client::silent(address).await;
+    refused(&mut client).await;
+    drop(client);
+    let place = async { while Client::silent(address).await.greet().await.is_none() {} };
+    tokio::time::timeout(PATIENCE, place).await.expect("the place is free");
+}
+
 #[tokio::test]
 async fn whoever_is_silent_or_slow_or_loud_is_cut_off_and_whoever_listens_is_not() {
     // Long enough for a handshake on a busy machine.

@@ -70,6 +70,8 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// A client may take so long to read a reply.
     pub write_timeout: Duration,
+    /// After the last reply a client may take so long to close the connection.
+    pub linger: Duration,
 }
 
 impl Default for Limits {
@@ -85,6 +87,7 @@ impl Default for Limits {
             request_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(600),
             write_timeout: Duration::from_secs(30),
+            linger: Duration::from_secs(2),
         }
     }
 }

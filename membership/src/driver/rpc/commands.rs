@@ -266,7 +266,8 @@ impl<H: Host> Connection<H> {
         let left = self.shared.host.leave().await;
         let sent = self.writer.send(&reply(seq, left.as_ref().err().map_or("", String::as_str))).await;
         if left.is_ok() {
-            // Also if nobody reads the reply any more.
+            // The process ends then: first the client reads that it worked. Also if nobody reads any more.
+            self.linger().await;
             self.shared.host.left();
         }
         sent.map(|()| left.is_err())

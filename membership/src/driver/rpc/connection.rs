@@ -103,9 +103,19 @@ impl<H: Host> Connection<H> {
             }
             self.session.push(chunk.get(..len).unwrap_or_default());
             if !self.take_requests().await? {
+                self.linger().await;
                 return Ok(());
             }
         }
+    }
+
+    /// Waits for the client to close the connection; what it still sends is thrown away. Serf's clients say that the
+    /// connection is gone, and not what they were told, when the end comes right behind it.
+    pub(super) async fn linger(&mut self) {
+        let mut chunk = [0; CHUNK];
+        let closed = async { while self.reader.read(&mut chunk).await.is_ok_and(|len| len > 0) {} };
+        // Whoever does not is cut off.
+        let _ = tokio::time::timeout(self.shared.limits.linger, closed).await;
     }
 
     /// Does what is complete; false if that was the end.
