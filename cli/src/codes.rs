@@ -128,7 +128,7 @@ const HTTP: Table = &[
     (
         "entry.unreadable",
         Exit::Error,
-        "an agent cannot read an entry from its store; its `status` says more, other agents have it",
+        "an agent cannot read an entry from its store; ask another agent, and see `status` at this one for what to do",
     ),
     ("watch.limit", Exit::Error, "the agent has as many watchers as it serves; watch at another agent"),
     ("watch.too_much", Exit::Error, "too many keys or filters for one watch; use several"),

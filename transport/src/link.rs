@@ -1,4 +1,4 @@
-//! A UDP socket that loses on purpose what goes over cut links.
+//! The UDP socket: with large buffers, and one that loses on purpose what goes over cut links.
 
 use crate::limits::SOCKET_BUFFER;
 use quinn::udp::{RecvMeta, Transmit};
