@@ -1,32 +1,45 @@
 //! The agent as a whole.
 
+mod discovery;
 mod health;
+mod listeners;
+mod long_keys;
+mod store_row;
+
+pub(crate) use health::REASON_CODES;
+use listeners::Listeners;
 
 use crate::clock;
-use crate::committer::{self, Condition, Store, THREAD_ENDED};
+use crate::committer::{self, Condition, Store};
+use crate::condition::Precondition;
 use crate::config::Config;
 use crate::error::{StartError, WriteError, unfinished};
 use crate::gossip::{Directory, Gossip, GossipError};
-use crate::http::{HttpLimits, Listener, ServerTls, bind_tcp, bind_unix};
-use crate::intake::Intake;
+use crate::http::{HttpLimits, ServerTls};
+use crate::intake::{Intake, Origin};
 use crate::metrics::Metrics;
 use crate::peers::Peers;
-use crate::refusals::FactName;
+use crate::readiness::FirstSync;
+use crate::rights::Rights;
+use crate::waiting::offer_when_due;
 use crate::watch::Hub;
 use bytes::Bytes;
 use kvgossip_api::{ApiError, SyncReport};
-use kvgossip_engine::{Replica, Storage, StorageError};
+use kvgossip_engine::{Failure, Replica, Storage, StorageError};
 use kvgossip_grants::{
-    Code, Entry, EntryFact, EntryId, Explanation, Fact, Key, Op, PathPrefix, Signer, SigningKey, Timestamp,
-    Verdict,
+    Code, EntryDraft, EntryFact, Explanation, Fact, Key, PathPrefix, Signer, SigningKey, Timestamp, Verdict,
 };
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+/// From the call of [`Agent::stop`] to its end, whatever peers, clients and the disk do.
+pub const STOP_LIMIT: Duration = Duration::from_millis(4500);
 
 /// How often a write under the agent's identity is stamped anew when another one came in between.
 const MAX_STAMPS: usize = 8;
@@ -43,11 +56,14 @@ struct Inner {
     gossip: Option<Gossip>,
     hub: Hub,
     identity: Option<Arc<SigningKey>>,
-    token: Option<String>,
+    rights: Rights,
+    http_hosts: Vec<String>,
     max_value_bytes: usize,
     http_limits: HttpLimits,
     tls: Option<ServerTls>,
     store_dir: Option<PathBuf>,
+    store_limit: Option<u64>,
+    weights: store_row::Weights,
     http: Option<SocketAddr>,
     socket: Option<PathBuf>,
     started_at: Timestamp,
@@ -65,16 +81,20 @@ impl Agent {
 
     /// The same, with what was [loaded](crate::open_store) from the store.
     pub async fn start_loaded(
-        config: Config,
+        mut config: Config,
         replica: Replica,
         storage: Box<dyn Storage>,
     ) -> Result<Self, StartError> {
         let listeners = Listeners::bind(&config).await?;
         warn_of_descriptors(&config);
         let metrics = Metrics::new();
-        let started = committer::start(replica, storage, config.patience, metrics.commit());
+        let limit = config.max_store_bytes;
+        let started = committer::start(replica, storage, config.patience, metrics.commit(), limit);
         let (store, committer) = started.map_err(StartError::Thread)?;
-        let intake = Intake::new(store, metrics);
+        let mut intake = Intake::new(store, metrics).with_clock(config.clock.clone());
+        if let Some(declined) = config.declined.take() {
+            intake = intake.with_declined(declined);
+        }
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let started = Self::start_network(&config, intake.clone(), &stop, &tasks).await;
         let (peers, gossip) = started.inspect_err(|_| {
@@ -84,19 +104,32 @@ impl Agent {
                 let _ = std::fs::remove_file(socket);
             }
         })?;
-        let hub = Hub::start(intake.store().clone(), &stop, &tasks);
-        tasks.spawn(look_again(intake.store().clone(), hub.clone(), config.patience.room, stop.clone()));
+        let hub = Hub::start(intake.store().clone(), peers.id().to_string(), &stop, &tasks);
+        tasks.spawn(long_keys::warn(intake.store().clone(), stop.clone()));
+        tasks.spawn(look_again(
+            intake.store().clone(),
+            hub.clone(),
+            peers.clone(),
+            config.patience.room,
+            stop.clone(),
+        ));
+        tasks.spawn(retry_when_there_is_room(intake.store().clone(), peers.clone(), stop.clone()));
+        tasks.spawn(offer_when_due(intake.clone(), peers.clone(), config.clock.clone(), stop.clone()));
+        let asks_certificates = config.tls.as_ref().is_some_and(ServerTls::asks_certificates);
         let inner = Inner {
             intake,
             peers,
             gossip,
             hub,
             identity: config.identity.map(Arc::new),
-            token: config.token,
+            rights: Rights::new(config.token.as_deref(), config.read_token.as_deref(), asks_certificates),
+            http_hosts: config.http_hosts,
             max_value_bytes: config.max_value_bytes,
             http_limits: config.http_limits,
             tls: config.tls,
             store_dir: config.store_dir,
+            store_limit: limit,
+            weights: store_row::Weights::default(),
             http: listeners.http,
             socket: config.socket,
             started_at: clock::now(),
@@ -122,29 +155,41 @@ impl Agent {
         let peers = Peers::start(config, intake, directory.clone(), stop, tasks)?;
         let Some(gossip) = config.gossip.clone() else { return Ok((peers, None)) };
         let cluster = config.root.cluster();
-        let gossip = Gossip::start(gossip, cluster, &peers, directory, stop, tasks).await?;
+        let known = (directory, config.resolver.clone());
+        let gossip = Gossip::start(gossip, cluster, &peers, known, stop, tasks).await?;
         Ok((peers, Some(gossip)))
     }
 
-    /// Stops: no new work, what is under way ends, the store is closed, the socket removed.
+    /// Stops the agent within [`STOP_LIMIT`]: it takes no new work, ends its work under way, closes the store and removes the
+    /// socket.
     pub async fn stop(self) {
+        self.stop_by(Instant::now() + STOP_LIMIT).await;
+    }
+
+    /// The same up to a deadline. What has not ended by then is left to the end of the process: everything acknowledged is
+    /// durable.
+    pub async fn stop_by(self, deadline: Instant) {
         self.inner.stop.cancel();
-        self.inner.peers.close().await;
         self.inner.tasks.close();
-        self.inner.tasks.wait().await;
+        let network = async { tokio::join!(self.inner.peers.close(), self.inner.tasks.wait()) };
+        if timeout_at(deadline, network).await.is_err() {
+            tracing::warn!("some work did not end in time, and is left");
+        }
         if let Some(socket) = &self.inner.socket {
             // It may have been taken away already.
             let _ = std::fs::remove_file(socket);
         }
         let committer = self.inner.committer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.inner.peers.standing().save(true);
         drop(self);
         if let Some(committer) = committer {
             // It ends when the last handle is dropped; a handle kept elsewhere keeps the store open.
-            let _ = tokio::time::timeout(
-                Duration::from_secs(10),
-                tokio::task::spawn_blocking(move || committer.join()),
-            )
-            .await;
+            let joined = timeout_at(deadline, tokio::task::spawn_blocking(move || committer.join())).await;
+            if joined.is_err() {
+                tracing::warn!(
+                    "the store is not closed yet, and is left: everything acknowledged is durable"
+                );
+            }
         }
     }
 
@@ -161,6 +206,11 @@ impl Agent {
     /// The other replicas.
     pub fn peers(&self) -> &Peers {
         &self.inner.peers
+    }
+
+    /// What the clock says that entries are stamped with.
+    pub fn now(&self) -> Timestamp {
+        self.inner.intake.now()
     }
 
     /// Where keys are watched.
@@ -196,17 +246,19 @@ impl Agent {
         self.inner.http
     }
 
-    /// Whether a token lets a request over TCP do what the Unix socket may.
-    pub(crate) fn accepts_token(&self, given: &str) -> bool {
-        // Hashes of equal length are compared, so that the time tells nothing of the token.
-        let own = self.inner.token.as_deref();
-        own.is_some_and(|own| {
-            kvgossip_grants::value_hash(own.as_bytes()) == kvgossip_grants::value_hash(given.as_bytes())
-        })
+    /// What requests over TCP may do.
+    pub(crate) fn rights(&self) -> &Rights {
+        &self.inner.rights
+    }
+
+    /// Whether HTTP is served under a name: one of the certificate's, or one that the operator named.
+    pub(crate) fn serves_name(&self, name: &str) -> bool {
+        let named = self.inner.http_hosts.iter().any(|host| host.eq_ignore_ascii_case(name));
+        named || self.inner.tls.as_ref().is_some_and(|tls| tls.serves(name))
     }
 
     /// The entry that a reader of `key` sees now, with its value.
-    pub async fn read(&self, key: &Key) -> Result<Option<EntryFact>, StorageError> {
+    pub async fn read(&self, key: &Key) -> Result<Option<EntryFact>, Failure> {
         let (key, store) = (key.clone(), self.store().clone());
         let read = move || {
             // An entry that is replaced between the two reads is looked up again.
@@ -222,29 +274,32 @@ impl Agent {
             Err(StorageError::Damaged(format!("the value of {key} is missing")))
         };
         let done = tokio::task::spawn_blocking(read).await;
-        done.unwrap_or_else(|error| Err(unfinished(&error)))
+        Ok(done.map_err(|error| unfinished(&error, "a read of the store"))??)
     }
 
     /// Sets (or, without a value, unsets) a key under the agent's own identity.
     ///
-    /// With `only_if` the given entry must be the one that is shown at this agent (`Some(None)`: the key must be
-    /// unset) at the moment of writing.
+    /// What `only_if` asks must hold of the entry that is shown at this agent at the moment of writing.
     pub async fn write(
         &self,
         key: Key,
         value: Option<Bytes>,
-        only_if: Option<Option<EntryId>>,
+        only_if: Precondition,
     ) -> Result<EntryFact, WriteError> {
         let identity = self.inner.identity.clone().ok_or(WriteError::NoIdentity)?;
+        if !only_if.is_empty() {
+            self.check_complete()?;
+        }
+        let standing = self.inner.peers.clock_standing();
+        if standing.is_contradicted() {
+            return Err(WriteError::ClockContradicted(standing));
+        }
         for _ in 0..MAX_STAMPS {
             let fact = self.sign(&identity, &key, value.clone()).await?;
-            let offered = Fact::Entry(fact.clone());
-            let limit = self.inner.max_value_bytes;
-            if let Err(code) = self.store().view().authority().check_direct(&offered, clock::now(), limit) {
-                return Err(WriteError::Verdict(Verdict::Refused(code)));
-            }
-            let condition = only_if.map(|shown| Condition { key: key.clone(), shown });
-            let verdicts = self.inner.intake.offer_if(vec![offered], "put", condition).await?;
+            let offered = vec![Fact::Entry(fact.clone())];
+            let condition = Condition { key: key.clone(), only_if: only_if.clone() };
+            let condition = Some(condition).filter(|condition| !condition.only_if.is_empty());
+            let verdicts = self.inner.intake.offer_if(offered, "put", self.direct(), condition).await?;
             match verdicts.first().copied() {
                 // The same entry made twice at the same time is one entry.
                 Some(Verdict::Merged | Verdict::Moot(Code::Known)) | None => return Ok(fact),
@@ -262,12 +317,13 @@ impl Agent {
         key: &Key,
         value: Option<Bytes>,
     ) -> Result<EntryFact, WriteError> {
-        let (view, now) = (self.store().view(), clock::now());
+        let (view, now) = (self.store().view(), self.now());
         let signer = identity.public().entity();
         let grant = match view.authority().explain(key, signer, now) {
             Explanation::Root => None,
             Explanation::Accepted(chain) => chain.last().map(|link| link.grant),
             Explanation::Rejected(chains) => {
+                self.check_complete()?;
                 let code = chains.first().map_or(Code::GrantUnknown, |chain| chain.code);
                 let message = format!(
                     "{} may not write {key}: {}",
@@ -277,41 +333,57 @@ impl Agent {
                 return Err(WriteError::NotAuthorised { code, message });
             }
         };
-        let op = value.as_deref().map_or(Op::Delete, Op::set);
         let timestamp = view.stamp(key, grant.as_ref(), now);
-        let entry = Entry { key: key.clone(), timestamp, op, signer, grant };
+        let draft = EntryDraft { key: key.clone(), value, timestamp, grant };
         let (identity, cluster) = (identity.clone(), view.authority().cluster());
-        let sign = move || EntryFact::sign(cluster, entry, value.unwrap_or_default(), identity.as_ref());
-        let signed = tokio::task::spawn_blocking(sign).await;
-        signed.ok().and_then(Result::ok).ok_or(WriteError::Signing)
+        let sign = move || EntryFact::sign(cluster, draft, identity.as_ref());
+        let signed = tokio::task::spawn_blocking(sign).await.map_err(|_| WriteError::Signing)?;
+        signed.map_err(|error| match error.code() {
+            Some(code) => WriteError::Verdict(Verdict::Refused(code)),
+            None => WriteError::Signing,
+        })
     }
 
-    /// Takes in what is put here directly: facts, or the code of what could not be read as one. A verdict each.
-    pub async fn put_facts(&self, facts: &[Result<Fact, Code>]) -> Result<Vec<Verdict>, StorageError> {
-        let (view, now) = (self.store().view(), clock::now());
+    /// Refuses what would tell ignorance as absence: before the first comparison has ended.
+    pub(crate) fn check_complete(&self) -> Result<(), FirstSync> {
+        if self.inner.peers.standing().is_newcomer() { Err(FirstSync) } else { Ok(()) }
+    }
+
+    fn direct(&self) -> Origin {
+        Origin::Direct { max_value_bytes: self.inner.max_value_bytes }
+    }
+
+    /// Takes in what its writer has just signed: facts, or the code of what could not be read as one. A verdict each.
+    /// Beyond what [`Agent::offer_facts`] refuses, these are refused: chains that have expired, floors that reach into the
+    /// future, and values over the agent's own limit.
+    pub async fn put_facts(&self, facts: &[Result<Fact, Code>]) -> Result<Vec<Verdict>, Failure> {
+        self.take_in(facts, self.direct()).await
+    }
+
+    /// Takes in facts that came whole, such as those of an export; a verdict each. They are judged like a peer's, so that a
+    /// replica takes in all that another one holds.
+    pub async fn offer_facts(&self, facts: &[Result<Fact, Code>]) -> Result<Vec<Verdict>, Failure> {
+        self.take_in(facts, Origin::Relayed).await
+    }
+
+    async fn take_in(&self, facts: &[Result<Fact, Code>], origin: Origin) -> Result<Vec<Verdict>, Failure> {
         let mut verdicts = vec![Verdict::Merged; facts.len()];
         let (mut places, mut offered) = (Vec::new(), Vec::new());
         for (place, fact) in facts.iter().enumerate() {
             match fact {
                 Err(code) => {
-                    self.inner.intake.refusals().note_bytes("put", *code, now);
+                    self.inner.intake.refusals().note_bytes("put", *code, clock::now());
                     verdicts[place] = Verdict::Refused(*code);
                     self.inner.intake.metrics().facts("put", &verdicts[place..=place]);
                 }
-                Ok(fact) => match view.authority().check_direct(fact, now, self.inner.max_value_bytes) {
-                    Err(code) => {
-                        verdicts[place] = Verdict::Refused(code);
-                        self.inner.intake.refusals().note("put", &FactName::of(fact), verdicts[place], now);
-                        self.inner.intake.metrics().facts("put", &verdicts[place..=place]);
-                    }
-                    Ok(()) => {
-                        places.push(place);
-                        offered.push(fact.clone());
-                    }
-                },
+                Ok(fact) => {
+                    places.push(place);
+                    offered.push(fact.clone());
+                }
             }
         }
-        for (place, verdict) in places.into_iter().zip(self.inner.intake.offer_all(offered, "put").await?) {
+        let taken_in = self.inner.intake.offer_all(offered, "put", origin).await?;
+        for (place, verdict) in places.into_iter().zip(taken_in) {
             verdicts[place] = verdict;
         }
         Ok(verdicts)
@@ -321,29 +393,29 @@ impl Agent {
     pub async fn sync_with(&self, peer: &str, prefix: PathPrefix) -> Result<SyncReport, ApiError> {
         self.inner.peers.sync_with(peer, prefix).await
     }
-
-    /// Why the agent is not ready; nothing if it is.
-    pub fn unready(&self) -> Vec<String> {
-        let error = self.store().failure().or_else(|| {
-            let stopped = !self.store().is_running() && !self.inner.stop.is_cancelled();
-            stopped.then(|| StorageError::Stopped(THREAD_ENDED.into()))
-        });
-        let error = error.or_else(|| self.store().unreadable());
-        let gossip = self.inner.gossip.as_ref().and_then(Gossip::failure);
-        let gossip = gossip.map(|error| format!("{}: {error}", error.code()));
-        error.map(|error| format!("{}: {error}", error.code())).into_iter().chain(gossip).collect()
-    }
 }
 
 /// Looks from time to time whether what could not be read reads again.
-async fn look_again(store: Store, hub: Hub, pause: Duration, stop: CancellationToken) {
+async fn look_again(store: Store, hub: Hub, peers: Peers, pause: Duration, stop: CancellationToken) {
     while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
         if store.unreadable().is_some() {
             let store = store.clone();
             // A fault there is told by the log.
             if let Ok(reads_again) = tokio::task::spawn_blocking(move || store.look_again()).await {
                 hub.tell_again(reads_again);
+                peers.retry_stuck();
             }
+        }
+    }
+}
+
+/// What found no room is asked for again when there is some.
+async fn retry_when_there_is_room(store: Store, peers: Peers, stop: CancellationToken) {
+    let mut fullness = store.fullness();
+    drop(store);
+    while let Some(Ok(())) = stop.run_until_cancelled(fullness.changed()).await {
+        if !*fullness.borrow_and_update() {
+            peers.retry_stuck();
         }
     }
 }
@@ -358,28 +430,5 @@ fn warn_of_descriptors(config: &Config) {
             "{needed} file descriptors may be needed, and the system allows {allowed}: raise the limit (LimitNOFILE= of \
              systemd, ulimit -n), or lower --max-connections"
         );
-    }
-}
-
-/// The doors, bound before anything else runs, so that a taken port is noticed first.
-struct Listeners {
-    all: Vec<Listener>,
-    http: Option<SocketAddr>,
-}
-
-impl Listeners {
-    async fn bind(config: &Config) -> Result<Self, StartError> {
-        let mut listeners = Self { all: Vec::new(), http: None };
-        if let Some(address) = config.http {
-            let bound = bind_tcp(address).await;
-            let (listener, address) = bound.map_err(|error| StartError::Http(address, error))?;
-            listeners.all.push(listener);
-            listeners.http = Some(address);
-        }
-        if let Some(path) = &config.socket {
-            let bound = bind_unix(path).await;
-            listeners.all.push(bound.map_err(|error| StartError::Socket { path: path.clone(), error })?);
-        }
-        Ok(listeners)
     }
 }

@@ -1,12 +1,33 @@
 //! The system's clock, as facts and the scheduler use it.
 
 use kvgossip_grants::Timestamp;
+use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Now, by the system's clock; 1970 if that is set before it.
 pub fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp::ZERO.saturating_add(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+}
+
+/// The clock that an agent holds entries against.
+#[derive(Clone)]
+pub struct Clock(Arc<dyn Fn() -> Timestamp + Send + Sync>);
+
+impl Clock {
+    /// The system's.
+    pub fn system() -> Self {
+        Self::new(now)
+    }
+
+    /// A clock that reads its time from `now`.
+    pub fn new(now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        Self(Arc::new(now))
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        (self.0)()
+    }
 }
 
 /// A clock that never goes back, in microseconds since it was made.
@@ -18,6 +39,10 @@ impl Monotonic {
         Self(Instant::now())
     }
 
+    pub(crate) fn elapsed(&self) -> std::time::Duration {
+        self.0.elapsed()
+    }
+
     pub(crate) fn now_us(&self) -> u64 {
         u64::try_from(self.0.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
@@ -26,5 +51,17 @@ impl Monotonic {
         // A time that no clock reaches is as good as a very late one.
         let day = std::time::Duration::from_secs(86_400);
         self.0 + std::time::Duration::from_micros(us).min(self.0.elapsed() + day)
+    }
+}
+
+/// A duration for people, in microseconds: with the unit that fits, rounded down.
+pub fn duration_text(micros: u64) -> String {
+    match micros {
+        0..1_000 => format!("{micros} us"),
+        1_000..1_000_000 => format!("{}.{} ms", micros / 1_000, micros / 100 % 10),
+        1_000_000..120_000_000 => format!("{}.{} s", micros / 1_000_000, micros / 100_000 % 10),
+        120_000_000..7_200_000_000 => format!("{} min", micros / 60_000_000),
+        7_200_000_000..172_800_000_000 => format!("{} h", micros / 3_600_000_000),
+        _ => format!("{} d", micros / 86_400_000_000),
     }
 }

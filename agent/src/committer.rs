@@ -3,19 +3,28 @@
 //! It gathers what waits, merges it as one batch, makes the batch durable, and only then lets readers see the new
 //! state and answers whoever offered the facts.
 
+mod condition;
+mod quota;
 mod reads;
+mod recovery;
+mod turns;
 mod watchdog;
 
+pub use condition::{CommitError, Condition};
 pub use reads::ReadsAgain;
 pub use watchdog::{Patience, STALL_LIMIT};
 
 use crate::clock;
+
+use crate::intake::Origin;
 use crate::metrics::CommitMetrics;
 use arc_swap::ArcSwap;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use kvgossip_engine::{Change, Reader, Replica, Storage, StorageError, View, Write};
-use kvgossip_grants::{EntryId, FactId, Key, Verdict, Verified};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
+use kvgossip_engine::{Change, Failure, InternalError, Reader, Replica, Storage, StorageError, View, Write};
+use kvgossip_grants::{FactId, Verdict, Verified};
+use quota::Quota;
 use reads::{NotingReader, Published};
+use recovery::Unsettled;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -28,25 +37,14 @@ pub const MAX_WAITING: usize = 1024;
 pub const MAX_BATCH_FACTS: usize = 4096;
 /// A batch is closed when its facts have this many bytes.
 pub const MAX_BATCH_BYTES: usize = 1 << 20;
-/// What is said of a committer that is gone.
-pub(crate) const THREAD_ENDED: &str =
-    "its thread ended by a fault of the program, as the log says; restart the agent";
 /// How many batches a reader of the feed may be behind before it is told that it missed some.
 pub const CHANGE_BUFFER: usize = 1024;
 
 struct Request {
     facts: Vec<Verified>,
     only_if: Option<Condition>,
+    origin: Origin,
     reply: oneshot::Sender<Result<Vec<Verdict>, CommitError>>,
-}
-
-/// What must hold when facts are merged.
-#[derive(Clone, Debug)]
-pub struct Condition {
-    /// Of this key
-    pub key: Key,
-    /// this entry must be the one that is shown; `None`: the key must be unset.
-    pub shown: Option<EntryId>,
 }
 
 /// A batch that is durable, for those who follow the state.
@@ -60,23 +58,6 @@ pub struct Committed {
     pub authority: Vec<FactId>,
 }
 
-/// Why facts were not merged.
-#[derive(Clone, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CommitError {
-    /// The store failed.
-    #[error(transparent)]
-    Storage(#[from] StorageError),
-    /// The condition does not hold.
-    #[error("{} {}, not what was expected", .key, .shown.map_or("is unset".into(), |id| format!("holds entry {id}")))]
-    Conflict {
-        /// Of this key
-        key: Key,
-        /// this entry is shown.
-        shown: Option<EntryId>,
-    },
-}
-
 /// A handle to the committer and to the state that it publishes. Clones share it.
 #[derive(Clone)]
 pub struct Store {
@@ -84,7 +65,9 @@ pub struct Store {
     reader: Arc<NotingReader>,
     requests: Sender<Request>,
     batches: watch::Receiver<u64>,
-    failed: watch::Receiver<Option<StorageError>>,
+    failed: watch::Receiver<Option<Failure>>,
+    full: watch::Receiver<bool>,
+    has_limit: bool,
     changes: broadcast::Sender<Arc<Committed>>,
 }
 
@@ -98,13 +81,18 @@ struct Committer {
     batches: watch::Sender<u64>,
     watch: Watch,
     changes: broadcast::Sender<Arc<Committed>>,
+    quota: Quota,
+    full: watch::Sender<bool>,
     patience: Patience,
     metrics: CommitMetrics,
+    /// What the last batch changed, if its commit failed and the store can be opened anew: it may be durable.
+    unsettled: Option<Unsettled>,
 }
 
 /// Starts the committer. It ends, and lets go of the store, when the last [`Store`] is dropped.
 ///
-/// A store without the room that it may need at once is read only, until there is room.
+/// A store without the room that it may need at once is read only, until there is room. One that weighs as much as
+/// `limit` takes only what may free room.
 ///
 /// # Errors
 /// When the system gives no thread, or the store cannot be asked for its room.
@@ -113,12 +101,14 @@ pub fn start(
     storage: Box<dyn Storage>,
     patience: Patience,
     metrics: CommitMetrics,
+    limit: Option<u64>,
 ) -> std::io::Result<(Store, JoinHandle<()>)> {
     let view = Arc::new(ArcSwap::from_pointee(replica.view().clone()));
     let published = Arc::new(Published::new(view.clone()));
     let (sender, requests) = bounded(MAX_WAITING);
     let (batches, batches_seen) = watch::channel(replica.view().batch());
     let (failed, failed_seen) = watch::channel(None);
+    let (full, full_seen) = watch::channel(false);
     let (changes, _) = broadcast::channel(CHANGE_BUFFER);
     let store = Store {
         view,
@@ -126,11 +116,13 @@ pub fn start(
         requests: sender,
         batches: batches_seen,
         failed: failed_seen,
+        full: full_seen,
+        has_limit: limit.is_some(),
         changes: changes.clone(),
     };
     let watch = Watch::start(failed, patience.stall)?;
     let reader = store.reader.clone();
-    let committer = Committer {
+    let mut committer = Committer {
         replica,
         storage,
         reader,
@@ -139,8 +131,11 @@ pub fn start(
         batches,
         watch,
         changes,
+        quota: Quota::new(limit),
+        full,
         patience,
         metrics,
+        unsettled: None,
     };
     // Before anybody is told "ready".
     committer.ask_for_room();
@@ -175,8 +170,8 @@ impl Store {
         self.batches.clone()
     }
 
-    /// Why the store stopped, once it has.
-    pub fn failure(&self) -> Option<StorageError> {
+    /// Why nothing is taken in, while that is so.
+    pub fn failure(&self) -> Option<Failure> {
         self.failed.borrow().clone()
     }
 
@@ -196,12 +191,8 @@ impl Store {
     }
 
     /// Merges verified facts; answers when they are durable, with a verdict for each.
-    pub async fn commit(&self, facts: Vec<Verified>) -> Result<Vec<Verdict>, StorageError> {
-        match self.commit_if(facts, None).await {
-            Ok(verdicts) => Ok(verdicts),
-            Err(CommitError::Storage(error)) => Err(error),
-            Err(conflict) => Err(StorageError::Stopped(conflict.to_string())),
-        }
+    pub async fn commit(&self, facts: Vec<Verified>) -> Result<Vec<Verdict>, Failure> {
+        self.commit_if(facts, None, Origin::Relayed).await.map_err(CommitError::unconditional)
     }
 
     /// The same, provided that the condition holds at that very moment.
@@ -209,15 +200,19 @@ impl Store {
         &self,
         facts: Vec<Verified>,
         only_if: Option<Condition>,
+        origin: Origin,
     ) -> Result<Vec<Verdict>, CommitError> {
         if facts.is_empty() {
             return Ok(Vec::new());
         }
         let (reply, answer) = oneshot::channel();
         let mut failed = self.failed.clone();
-        let stalled = failed.wait_for(|error| matches!(error, Some(StorageError::Stalled { .. })));
+        let is_stall = |failure: &Option<Failure>| {
+            matches!(failure, Some(Failure::Storage(StorageError::Stalled { .. })))
+        };
+        let stalled = failed.wait_for(is_stall);
         let answered = async {
-            self.send(Request { facts, only_if, reply }).await?;
+            self.send(Request { facts, only_if, origin, reply }).await?;
             answer.await.unwrap_or_else(|_| Err(self.stopped().into()))
         };
         tokio::select! {
@@ -227,7 +222,7 @@ impl Store {
         }
     }
 
-    async fn send(&self, request: Request) -> Result<(), StorageError> {
+    async fn send(&self, request: Request) -> Result<(), Failure> {
         let request = match self.requests.try_send(request) {
             Ok(()) => return Ok(()),
             Err(error) if error.is_disconnected() => return Err(self.stopped()),
@@ -239,16 +234,37 @@ impl Store {
         if matches!(sent, Ok(Ok(()))) { Ok(()) } else { Err(self.stopped()) }
     }
 
-    fn stopped(&self) -> StorageError {
+    fn stopped(&self) -> Failure {
         // While this handle lives, the committer does not end by itself.
-        self.failure().unwrap_or_else(|| StorageError::Stopped(THREAD_ENDED.into()))
+        self.failure().unwrap_or_else(|| InternalError::Committer.into())
     }
 }
 
 impl Committer {
     fn run(mut self) {
-        let mut next = None;
-        while let Some(first) = next.take().or_else(|| self.next_request()) {
+        let (mut next, mut turns) = (None, turns::Turns::default());
+        loop {
+            if self.replica.is_sweep_due() && self.watch.failure().is_none() {
+                if next.is_none() {
+                    next = match self.requests.try_recv() {
+                        Ok(request) => Some(request),
+                        Err(TryRecvError::Empty) => None,
+                        // The store is to be closed. The sweep goes on when it is opened again.
+                        Err(TryRecvError::Disconnected) => return,
+                    };
+                }
+                if turns.is_sweeps(next.is_some()) {
+                    if let Err(error) = self.guarded(Self::sweep)
+                        && !self.may_reopen_after(&error)
+                    {
+                        return self.give_up(error, next);
+                    }
+                    continue;
+                }
+            }
+            // While nothing is taken in, what waited is refused as well.
+            let waited = next.take().filter(|_| self.watch.failure().is_none());
+            let Some(first) = waited.or_else(|| self.next_request()) else { return };
             let requests = if first.only_if.is_some() {
                 vec![first]
             } else {
@@ -256,49 +272,44 @@ impl Committer {
                 next = conditional;
                 requests
             };
-            let committed = {
-                let _busy = self.watch.busy();
-                // Nothing of a batch that ended in a panic is published, and nothing is committed after it.
-                catch_unwind(AssertUnwindSafe(|| self.commit(requests)))
-                    .unwrap_or_else(|_| Err(StorageError::Stopped(THREAD_ENDED.into())))
-            };
-            if let Err(error) = committed {
-                tracing::error!(%error, code = error.code(), "the store failed: nothing is taken in any more, reading goes on");
-                self.watch.set_failure(Some(error));
-                return self.refuse_all(next);
+            if let Err(error) = self.guarded(|committer| committer.commit(requests))
+                && !self.may_reopen_after(&error)
+            {
+                return self.give_up(error, next);
             }
         }
     }
 
-    /// Waits for a request. While there is no room on the disk, requests are refused and the disk is asked again.
-    fn next_request(&self) -> Option<Request> {
-        while let Some(error) = self.watch.failure() {
-            match self.requests.recv_timeout(self.patience.room) {
-                Ok(request) => {
-                    // Whoever asked may have gone.
-                    let _ = request.reply.send(Err(error.into()));
-                }
-                Err(RecvTimeoutError::Timeout) => self.ask_for_room(),
-                Err(RecvTimeoutError::Disconnected) => return None,
-            }
-        }
-        self.requests.recv().ok()
-    }
-
-    fn ask_for_room(&self) {
+    /// Runs a commit under the watch. A panic counts as a failed commit: its batch is not published, and the committer
+    /// takes no other.
+    fn guarded(&mut self, commit: impl FnOnce(&mut Self) -> Result<(), StorageError>) -> Result<(), Failure> {
         let _busy = self.watch.busy();
-        match (self.storage.probe(), self.watch.failure()) {
-            (Ok(()), None) => {}
-            (Ok(()), Some(_)) => {
-                tracing::info!("the store has room again: facts are taken in");
-                self.watch.set_failure(None);
-            }
-            (Err(error), None) => {
-                tracing::error!(%error, code = error.code(), "the store is read only");
-                self.watch.set_failure(Some(error));
-            }
-            (Err(error), Some(_)) => self.watch.set_failure(Some(error)),
-        }
+        catch_unwind(AssertUnwindSafe(|| commit(self)))
+            .map_or_else(|_| Err(InternalError::Committer.into()), |done| done.map_err(Failure::from))
+    }
+
+    fn give_up(&self, error: Failure, next: Option<Request>) {
+        tracing::error!(%error, code = error.code(), "nothing is taken in any more, reading goes on");
+        self.watch.set_failure(Some(error));
+        self.refuse_all(next);
+    }
+
+    /// Removes some rows of what has ended. Readers see nothing of it.
+    fn sweep(&mut self) -> Result<(), StorageError> {
+        let Some(batch) = self.replica.next_sweep() else { return Ok(()) };
+        self.published.begin();
+        self.storage.commit(&batch)?;
+        self.publish(Vec::new(), Vec::new());
+        Ok(())
+    }
+
+    /// Lets readers see the state that is durable now.
+    fn publish(&self, changes: Vec<Change>, authority: Vec<FactId>) {
+        let view = Arc::new(self.replica.view().clone());
+        self.published.view.store(view.clone());
+        self.published.end();
+        // Nobody listening is fine.
+        let _ = self.changes.send(Arc::new(Committed { view, changes, authority }));
     }
 
     /// Everything that waits, up to a batch; and a request with a condition, which is looked at when what came
@@ -322,15 +333,14 @@ impl Committer {
 
     fn check(&self, condition: &Condition) -> Result<(), CommitError> {
         let shown = self.replica.view().shown(&condition.key, clock::now()).map(|entry| entry.id);
-        if shown == condition.shown {
-            Ok(())
-        } else {
-            Err(CommitError::Conflict { key: condition.key.clone(), shown })
-        }
+        let checked = condition.only_if.check(shown.as_ref());
+        checked.map_err(|unmet| CommitError::Conflict { key: condition.key.clone(), shown, unmet })
     }
 
     fn commit(&mut self, requests: Vec<Request>) -> Result<(), StorageError> {
         let (mut facts, mut replies) = (Vec::new(), Vec::new());
+        let mut weight = self.replica.view().weight();
+        self.quota.look(weight);
         for request in requests {
             // Nobody waits for it any more, and may have been told that it failed.
             if request.reply.is_closed() {
@@ -341,16 +351,29 @@ impl Committer {
                 let _ = request.reply.send(Err(conflict));
                 continue;
             }
+            match self.quota.admit(self.replica.view(), weight, &request.facts, request.origin) {
+                Ok(grown) => weight = grown,
+                Err(error) => {
+                    // Whoever asked may have gone.
+                    let _ = request.reply.send(Err(error.into()));
+                    continue;
+                }
+            }
             replies.push((request.facts.len(), request.reply));
             facts.extend(request.facts);
         }
         let (began, count) = (std::time::Instant::now(), facts.len());
         let committed = self.replica.apply(facts, self.reader.as_ref()).and_then(|applied| {
-            if let Some(batch) = &applied.batch {
-                self.published.turn();
-                self.storage.commit(batch)?;
+            let Some(batch) = &applied.batch else { return Ok(applied) };
+            self.published.begin();
+            match self.storage.commit(batch) {
+                Ok(()) => Ok(applied),
+                Err(error) => {
+                    let authority = batch.writes.iter().filter_map(brought).collect();
+                    self.unsettled = Some(Unsettled { changes: applied.changes, authority });
+                    Err(error)
+                }
             }
-            Ok(applied)
         });
         let applied = match committed {
             Ok(applied) => applied,
@@ -363,15 +386,10 @@ impl Committer {
         };
         if let Some(batch) = applied.batch {
             self.metrics.batch(count, began.elapsed());
-            let view = Arc::new(self.replica.view().clone());
-            self.published.view.store(view.clone());
-            self.published.turn();
-            self.batches.send_replace(view.batch());
-            let brought = |write| if let Write::PutAuthority(id, _) = write { Some(id) } else { None };
-            let authority = batch.writes.into_iter().filter_map(brought).collect();
-            // Nobody listening is fine.
-            let _ = self.changes.send(Arc::new(Committed { view, changes: applied.changes, authority }));
+            self.publish(applied.changes, batch.writes.iter().filter_map(brought).collect());
+            self.batches.send_replace(self.replica.view().batch());
         }
+        self.tell_fullness();
         let mut verdicts = applied.verdicts.into_iter();
         for (count, reply) in replies {
             let _ = reply.send(Ok(verdicts.by_ref().take(count).collect()));
@@ -383,8 +401,13 @@ impl Committer {
     fn refuse_all(&self, mut next: Option<Request>) {
         while let Some(request) = next.take().or_else(|| self.requests.recv().ok()) {
             let error = self.watch.failure();
-            let error = error.unwrap_or_else(|| StorageError::Stopped("the store failed".into()));
+            let error = error.unwrap_or_else(|| InternalError::Committer.into());
             let _ = request.reply.send(Err(error.into()));
         }
     }
+}
+
+/// The authority fact that a write brings.
+const fn brought(write: &Write) -> Option<FactId> {
+    if let Write::PutAuthority(id, _) = write { Some(*id) } else { None }
 }

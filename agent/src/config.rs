@@ -1,13 +1,21 @@
 //! What an agent is told at its start.
 
+use crate::address::{Address, ParseAddressError, Resolver};
+use crate::clock::Clock;
 use crate::committer::Patience;
 use crate::gossip::GossipConfig;
 use crate::http::{HttpLimits, ServerTls};
+use crate::readiness::DEFAULT_READY_AFTER;
+use kvgossip_engine::declined::Declined;
 use kvgossip_grants::{MAX_VALUE_BYTES, PublicKey, SigningKey};
 use kvgossip_transport::{AllowList, Limits, LinkFilter, ReplicaId, ReplicaKey};
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
+
+/// Where sessions are taken unless told otherwise.
+pub const DEFAULT_SYNC_PORT: u16 = 7947;
 
 /// How an agent is to run.
 pub struct Config {
@@ -25,6 +33,12 @@ pub struct Config {
     pub socket: Option<PathBuf>,
     /// Lets requests over TCP do what the Unix socket may.
     pub token: Option<String>,
+    /// Lets requests over TCP read. With it, or with certificates that [`ServerTls`] asks for, reading over TCP needs a
+    /// right.
+    pub read_token: Option<String>,
+    /// Names of services under which HTTP is asked for over TCP, beside addresses, `localhost` and the names of the
+    /// certificate.
+    pub http_hosts: Vec<String>,
     /// Whom to stay connected with.
     pub peers: Vec<PeerTarget>,
     /// Whose replica keys are admitted.
@@ -34,20 +48,38 @@ pub struct Config {
     /// The largest value that this agent takes in a direct put, in bytes; peers' facts are bound by the protocol's
     /// limit alone.
     pub max_value_bytes: usize,
+    /// What the facts in the store may weigh together, in bytes; see [`View::weight`](kvgossip_engine::View::weight).
+    /// `None`: whatever the disk has room for.
+    pub max_store_bytes: Option<u64>,
     /// Where the files of the store are, to tell how much they take; none for a store in memory.
     pub store_dir: Option<PathBuf>,
     /// What the HTTP API is served with on TCP, instead of in clear.
     pub tls: Option<ServerTls>,
     /// How the agent takes part in gossip, if it does.
     pub gossip: Option<GossipConfig>,
+    /// How names become addresses.
+    pub resolver: Resolver,
     /// For fault injection: which addresses sessions can reach and be reached from.
     pub link_filter: Option<LinkFilter>,
+    /// What is declined from the start: the entries that [`forget_future`](crate::forget_future) took out of the state.
+    pub declined: Option<Declined>,
+    /// The clock that entries are stamped with and held against, and that peers are told; another than the system's is for
+    /// fault injection.
+    pub clock: Clock,
     /// What peers may take in time and number.
     pub limits: Limits,
     /// What clients of the HTTP API may take in time and number.
     pub http_limits: HttpLimits,
     /// How long a commit may take, and how often a disk without room is asked again.
     pub patience: Patience,
+    /// The file that remembers whether this replica was ever compared with a peer; none for a store in memory.
+    pub sync_state: Option<PathBuf>,
+    /// Whether there are others, though none is named here: somebody will name one later.
+    pub expects_others: bool,
+    /// Whether the agent is ready without a comparison with a peer: what it holds counts as all that there is.
+    pub ready_alone: bool,
+    /// How long an agent that was compared in an earlier run waits for a comparison before it is ready.
+    pub ready_after: Duration,
 }
 
 impl Config {
@@ -62,26 +94,36 @@ impl Config {
             http: Some(loopback),
             socket: None,
             token: None,
+            read_token: None,
+            http_hosts: Vec::new(),
             peers: Vec::new(),
             allowed: std::iter::empty().collect(),
             open_read: false,
             max_value_bytes: MAX_VALUE_BYTES,
+            max_store_bytes: None,
             store_dir: None,
             tls: None,
             gossip: None,
+            resolver: Resolver::default(),
             link_filter: None,
+            declined: None,
+            clock: Clock::system(),
             limits: Limits::default(),
             http_limits: HttpLimits::default(),
             patience: Patience::default(),
+            sync_state: None,
+            expects_others: false,
+            ready_alone: false,
+            ready_after: DEFAULT_READY_AFTER,
         }
     }
 }
 
-/// `[ID@]ADDR:PORT`: with an id exactly that replica, without one any that is admitted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// `[ID@]HOST:PORT`: with an id exactly that replica, without one any that is admitted.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerTarget {
-    /// Where it listens.
-    pub address: SocketAddr,
+    /// Where it listens. A name is looked up before each round of dials, and all its addresses are tried.
+    pub address: Address,
     /// Who has to answer.
     pub id: Option<ReplicaId>,
 }
@@ -94,21 +136,18 @@ pub enum ParsePeerError {
     #[error("{0:?} is not a replica id: 64 hexadecimal digits stand before the @")]
     Id(String),
     /// The part after it.
-    #[error("{0:?} is not an address: give HOST:PORT, such as 10.0.0.2:7947")]
-    Address(String),
+    #[error(transparent)]
+    Address(#[from] ParseAddressError),
 }
 
 impl FromStr for PeerTarget {
     type Err = ParsePeerError;
 
-    /// Resolves a host name once.
     fn from_str(text: &str) -> Result<Self, ParsePeerError> {
         let (id, address) = match text.split_once('@') {
             Some((id, address)) => (Some(id.parse().map_err(|_| ParsePeerError::Id(id.into()))?), address),
             None => (None, text),
         };
-        let resolved = address.to_socket_addrs().ok().and_then(|mut found| found.next());
-        let address = resolved.ok_or_else(|| ParsePeerError::Address(address.into()))?;
-        Ok(Self { address, id })
+        Ok(Self { address: Address::parse_with_port(address, DEFAULT_SYNC_PORT)?, id })
     }
 }

@@ -2,8 +2,12 @@
 
 use crate::committer::CommitError;
 use crate::gossip::GossipError;
+use crate::peers::offset_text;
+use crate::readiness::FirstSync;
 use axum::http::StatusCode;
-use kvgossip_engine::StorageError;
+use kvgossip_api::FIRST_SYNC;
+use kvgossip_engine::clocks::Standing;
+use kvgossip_engine::{Failure, InternalError, StorageError};
 use kvgossip_grants::{Code, Verdict};
 use kvgossip_transport::TransportError;
 use std::io;
@@ -18,9 +22,7 @@ pub enum StartError {
     #[error(transparent)]
     Storage(#[from] StorageError),
     /// The QUIC socket.
-    #[error(
-        "sessions cannot be taken: {0}; if another agent runs there, stop it or give another --sync address"
-    )]
+    #[error("sessions cannot be taken: {0}; if another agent runs there, stop it or give another address")]
     Transport(#[from] TransportError),
     /// The HTTP address.
     #[error(
@@ -56,14 +58,21 @@ impl StartError {
     }
 }
 
-/// Why work that was handed to another thread came to no end.
-pub(crate) fn unfinished(error: &tokio::task::JoinError) -> StorageError {
-    let why = if error.is_panic() {
-        "a fault of the program, as the log says"
-    } else {
-        "the agent is shutting down"
-    };
-    StorageError::Stopped(why.into())
+/// Why work that was handed to another thread came to no end; `work` names it.
+pub(crate) fn unfinished(error: &tokio::task::JoinError, work: &'static str) -> Failure {
+    if error.is_cancelled() {
+        return Failure::ShuttingDown;
+    }
+    tracing::error!(%error, code = InternalError::Task(work).code(), "a task panicked: {work}");
+    InternalError::Task(work).into()
+}
+
+/// The HTTP status of a failure: another try, or another agent, may help, unless the program is at fault.
+pub(crate) const fn failure_status(failure: &Failure) -> StatusCode {
+    match failure {
+        Failure::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    }
 }
 
 /// Why a write under the agent's own identity failed.
@@ -75,6 +84,13 @@ pub enum WriteError {
         "this agent has no identity to sign with: start it with --identity, or sign in the command with --identity"
     )]
     NoIdentity,
+    /// Most peers say that this agent's clock is wrong.
+    #[error(
+        "nothing is signed: this agent's clock is {} those of most of its {} peers; set it, or write at another agent",
+        offset_text(.0.median_us.unwrap_or_default().saturating_neg()),
+        .0.peers
+    )]
+    ClockContradicted(Standing),
     /// No grant covers the key.
     #[error("{message}")]
     NotAuthorised {
@@ -86,9 +102,12 @@ pub enum WriteError {
     /// What came of the fact.
     #[error("the entry was not taken in: {}", .0.code().map_or("", Code::help))]
     Verdict(Verdict),
-    /// The store failed, or the key does not hold what was expected.
+    /// The commit failed, or its condition did not hold: the key shows another entry than the writer expected.
     #[error(transparent)]
     Commit(#[from] CommitError),
+    /// What it depends on is not known yet.
+    #[error(transparent)]
+    FirstSync(#[from] FirstSync),
     /// The cryptographic library failed.
     #[error("signing failed")]
     Signing,
@@ -99,12 +118,14 @@ impl WriteError {
     pub(crate) fn status_and_code(&self) -> (StatusCode, &'static str) {
         match self {
             Self::NoIdentity => (StatusCode::CONFLICT, "agent.no_identity"),
+            Self::ClockContradicted(_) => (StatusCode::SERVICE_UNAVAILABLE, "clock.contradicted"),
             Self::NotAuthorised { code, .. } => (StatusCode::FORBIDDEN, code.as_str()),
             Self::Verdict(verdict) => {
                 (StatusCode::FORBIDDEN, verdict.code().unwrap_or(Code::Malformed).as_str())
             }
-            Self::Commit(CommitError::Storage(error)) => (StatusCode::SERVICE_UNAVAILABLE, error.code()),
+            Self::Commit(CommitError::Failure(error)) => (failure_status(error), error.code()),
             Self::Commit(CommitError::Conflict { .. }) => (StatusCode::PRECONDITION_FAILED, "key.conflict"),
+            Self::FirstSync(_) => (StatusCode::SERVICE_UNAVAILABLE, FIRST_SYNC),
             Self::Signing => (StatusCode::INTERNAL_SERVER_ERROR, "agent.signing"),
         }
     }

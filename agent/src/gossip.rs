@@ -4,35 +4,53 @@
 //! member that announces the id of a replica of this cluster is vouched for, so that it is admitted; whom to sync with
 //! is decided by [`kvgossip_engine::survey`].
 
+mod company;
 mod config;
+mod contested;
 mod directory;
+mod double;
+mod foreign;
+mod handlers;
+mod joining;
 mod keyring;
+mod listing;
+mod manage;
+mod neighbours;
 mod roots;
 mod rows;
 mod rpc;
 mod tags;
+mod tags_file;
 mod task;
 
-pub use config::{DEFAULT_GOSSIP_PORT, GossipConfig, JoinTarget, ParseJoinError};
+pub use config::{DEFAULT_GOSSIP_PORT, GossipConfig, JoinTarget, ParseJoinError, default_name};
+pub use handlers::{EventHandler, MAX_HANDLERS, ParseHandlerError};
+pub use joining::Joined;
 pub use keyring::{KeyringError, read_keyring};
 pub use kvgossip_membership::driver::rpc::{Level, Logs, Options as RpcOptions};
 pub use kvgossip_membership::rpc::{AuthKey, DEFAULT_PORT as DEFAULT_RPC_PORT};
 pub use rpc::RpcConfig;
+pub use tags_file::{TagsFileError, read_tags};
 
 pub(crate) use directory::Directory;
 
-use crate::metrics::GossipSample;
+use crate::address::Resolver;
+use crate::metrics::{GossipSample, Metrics};
 use crate::peers::Peers;
 use arc_swap::ArcSwapOption;
+use company::Full;
+use contested::Contested;
+use double::Double;
+use foreign::Foreign;
 use kvgossip_api::{GossipRow, MemberRow, MembersResponse, QueryResponse};
 use kvgossip_grants::ClusterId;
-use kvgossip_membership::core::Stats;
+use kvgossip_membership::core::{CommandError, QueueDepths, Stats};
 use kvgossip_membership::driver::Answer;
 use kvgossip_membership::{Membership, QueryParams, Status};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
 use task::Task;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -58,15 +76,26 @@ pub enum GossipError {
         "gossip on {0} would be open to whoever reaches that port; give the cluster's key with --keyring, or say --plaintext-gossip"
     )]
     Plaintext(SocketAddr),
+    /// All addresses to listen at, and none that others could be told.
+    #[error(
+        "gossip on {0} listens at all addresses, and none is found that others could be told: name one with --advertise"
+    )]
+    NoAdvertise(SocketAddr),
     /// A tag that the agent sets itself.
     #[error("the tag {0} is set by the agent itself")]
     ReservedTag(String),
+    /// Nobody of that name is known.
+    #[error("no member is named {0:?}")]
+    UnknownMember(String),
     /// Nobody could be joined.
     #[error("{0}")]
     Join(String),
-    /// A name or an answer that does not fit, too much at a time, a filter that is none.
+    /// The request is malformed: a name or an answer that is too long, or a filter that does not parse.
     #[error("{0}")]
     Refused(String),
+    /// Too much of the kind is under way, or waits to be sent. Nothing was done.
+    #[error("{0}; try again in a moment")]
+    Busy(String),
     /// RPC on an address that is not loopback, without a key.
     #[error(
         "RPC on {0} would be open to whoever reaches that port; give a file with a key with --rpc-auth-file, or a loopback address"
@@ -75,6 +104,9 @@ pub enum GossipError {
     /// RPC cannot be served.
     #[error("{0}; if another agent runs there, stop it or give another --rpc address")]
     Rpc(kvgossip_membership::driver::rpc::Error),
+    /// More event handlers than an agent has.
+    #[error("an agent has at most {MAX_HANDLERS} event handlers")]
+    Handlers,
     /// The sockets, the snapshot file or the settings.
     #[error("gossip cannot be started: {0}")]
     Start(kvgossip_membership::Error),
@@ -88,12 +120,15 @@ impl GossipError {
             Self::Left => "gossip.left",
             Self::NameLost(_) => "gossip.name_lost",
             Self::Plaintext(_) => "gossip.plaintext",
+            Self::NoAdvertise(_) => "gossip.no_advertise",
             Self::ReservedTag(_) => "gossip.reserved_tag",
+            Self::UnknownMember(_) => "gossip.unknown_member",
             Self::Join(_) => "gossip.join_failed",
             Self::Refused(_) => "gossip.refused",
+            Self::Busy(_) => "gossip.busy",
             Self::RpcNotLoopback(_) => "gossip.rpc_not_loopback",
             Self::Rpc(_) => "agent.address",
-            Self::Start(_) => "gossip.start",
+            Self::Start(_) | Self::Handlers => "gossip.start",
         }
     }
 }
@@ -101,11 +136,41 @@ impl GossipError {
 impl From<kvgossip_membership::Error> for GossipError {
     fn from(error: kvgossip_membership::Error) -> Self {
         match error {
-            kvgossip_membership::Error::Join(_) => Self::Join(error.to_string()),
+            kvgossip_membership::Error::Join(_) => {
+                let text = error.to_string();
+                Self::Join(text.strip_prefix("cannot join: ").map(str::to_owned).unwrap_or(text))
+            }
             kvgossip_membership::Error::Stopped => Self::Left,
+            kvgossip_membership::Error::Command(CommandError::UnknownMember(name)) => {
+                Self::UnknownMember(name)
+            }
+            kvgossip_membership::Error::Command(CommandError::Busy(_)) => Self::Busy(error.to_string()),
             error => Self::Refused(error.to_string()),
         }
     }
+}
+
+/// What a member says of an attempt to join another one that closed the connection without an answer.
+const CLOSED: [&str; 2] = ["the connection was closed", "reset by peer"];
+
+/// The most members that one answer lists.
+const MAX_MEMBER_ROWS: usize = 2048;
+
+/// Why an agent finds no member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ShutOut {
+    /// Members do not understand what it sends, or it does not understand them.
+    WrongKey,
+    /// No member that was to be joined answers.
+    NotJoined(Unjoined),
+}
+
+/// An attempt to join that was in vain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Unjoined {
+    pub(crate) why: String,
+    /// Whether others were there before.
+    pub(crate) had_members: bool,
 }
 
 /// The agent's part in gossip. Clones share it.
@@ -122,10 +187,25 @@ struct Inner {
     cluster: ClusterId,
     directory: Arc<Directory>,
     peers: Peers,
+    /// Another member that announces this replica's id.
+    double: Double,
+    /// Members that share their name and their replica's id with another one.
+    contested: Contested,
+    /// Whether there is no place for another member.
+    full: Full,
+    /// Members of another cluster.
+    foreign: Foreign,
+    resolver: Resolver,
+    /// Whether user events from before this member joined are told, too.
+    replay: bool,
     /// Why it ended by itself.
     lost: OnceLock<String>,
     /// It is about to leave: nobody is dialled any more, for whom it has left need not admit it.
     leaving: AtomicBool,
+    /// Why no member that was to be joined has answered yet.
+    unjoined: Mutex<Option<String>>,
+    /// Whether this member was ever among others.
+    had_members: AtomicBool,
     /// What was counted last: after leaving it is still shown.
     sample: Mutex<GossipSample>,
     /// Where Serf's RPC is served.
@@ -142,7 +222,7 @@ impl Gossip {
         config: GossipConfig,
         cluster: ClusterId,
         peers: &Peers,
-        directory: Arc<Directory>,
+        (directory, resolver): (Arc<Directory>, Resolver),
         stop: &CancellationToken,
         tasks: &TaskTracker,
     ) -> Result<Self, GossipError> {
@@ -153,7 +233,8 @@ impl Gossip {
                 address = %config.bind, "gossip is not encrypted: whoever reaches this port can forge members"
             );
         }
-        let options = config.options(cluster, peers);
+        let advertise = config.advertised(&resolver).await?;
+        let options = config.options(cluster, peers, advertise);
         let (member, events) = Membership::start(options).await.map_err(GossipError::Start)?;
         let inner = Inner {
             address: member.local_addr(),
@@ -162,8 +243,16 @@ impl Gossip {
             cluster,
             directory,
             peers: peers.clone(),
+            double: Double::default(),
+            contested: Contested::default(),
+            full: Full::default(),
+            foreign: Foreign::default(),
+            resolver,
+            replay: config.replay,
             lost: OnceLock::new(),
             leaving: AtomicBool::new(false),
+            unjoined: Mutex::default(),
+            had_members: AtomicBool::new(false),
             sample: Mutex::default(),
             rpc: OnceLock::new(),
             told_to_end: CancellationToken::new(),
@@ -174,7 +263,11 @@ impl Gossip {
         if let Some(rpc) = config.rpc {
             let _ = gossip.inner.rpc.set(rpc::serve(&gossip, rpc, stop, tasks)?);
         }
-        gossip.spawn(Task::new(gossip.clone(), config.keyring_file.clone()).run(events));
+        let task = Task::new(gossip.clone(), config.keyring_file, config.tags_file);
+        gossip.spawn(task.run(events));
+        for handler in config.handlers {
+            gossip.spawn(handler.serve(gossip.clone()));
+        }
         if !config.join.is_empty() {
             gossip.spawn(gossip.clone().keep_joining(config.join));
         }
@@ -192,24 +285,8 @@ impl Gossip {
         });
     }
 
-    /// Tries until somebody answers.
-    async fn keep_joining(self, targets: Vec<JoinTarget>) {
-        let mut wait = Duration::from_millis(500);
-        let mut told = false;
-        loop {
-            match self.join(&targets).await {
-                Ok(joined) => return tracing::info!(members = joined, "joined the gossip"),
-                Err(error @ (GossipError::Left | GossipError::NameLost(_))) => {
-                    return tracing::debug!("not joined: {error}");
-                }
-                Err(error) if !told => tracing::warn!("not joined yet, trying on: {error}"),
-                Err(error) => tracing::debug!("still not joined: {error}"),
-            }
-            told = true;
-            let jitter = crate::peers::random() % 500;
-            tokio::time::sleep(wait + Duration::from_millis(jitter)).await;
-            wait = (wait * 2).min(Duration::from_secs(30));
-        }
+    fn metrics(&self) -> &Metrics {
+        self.inner.peers.metrics()
     }
 
     fn member(&self) -> Result<Arc<Membership>, GossipError> {
@@ -220,28 +297,12 @@ impl Gossip {
         }
     }
 
-    /// Contacts members, to learn of all others; gives how many answered. What happened before is not reported.
-    pub async fn join(&self, targets: &[JoinTarget]) -> Result<usize, GossipError> {
-        let member = self.member()?;
-        let (mut addresses, mut errors) = (Vec::new(), Vec::new());
-        for target in targets {
-            match target.resolve().await {
-                Ok(address) => addresses.push(address),
-                Err(error) => errors.push(format!("{target}: {error}")),
-            }
-        }
-        if addresses.is_empty() {
-            return Err(GossipError::Join(format!("cannot join: {}", errors.join("; "))));
-        }
-        Ok(member.join(&addresses, true).await?)
-    }
-
     /// Leaves, so that the others know that it is no failure. The agent goes on serving what it has; it is not
     /// connected with members any more, except with listed peers.
     pub async fn leave(&self) -> Result<(), GossipError> {
         let member = self.member()?;
         self.inner.leaving.store(true, Ordering::Relaxed);
-        self.inner.peers.set_neighbours(&std::collections::BTreeMap::new());
+        self.inner.peers.set_neighbours(&BTreeSet::new());
         member.leave().await?;
         self.sample().await;
         drop(member);
@@ -254,7 +315,7 @@ impl Gossip {
         self.inner.member.store(None);
         self.inner.stop.cancel();
         self.inner.directory.clear();
-        self.inner.peers.set_neighbours(&std::collections::BTreeMap::new());
+        self.inner.peers.set_neighbours(&BTreeSet::new());
         self.inner.peers.enforce_admission();
     }
 
@@ -290,7 +351,14 @@ impl Gossip {
         let own = member.local_member().await?;
         let mut others = member.members().await?;
         others.sort_by(|a, b| a.name.cmp(&b.name));
-        let row = |member, local| rows::row(member, local, self.inner.cluster, &self.inner.peers);
+        let announcers = rows::announcers(&others, self.inner.cluster);
+        let left_out = others.len().saturating_sub(MAX_MEMBER_ROWS);
+        // Those that live are worth more than those that are gone.
+        others.sort_by_key(|member| member.status != Status::Alive);
+        others.truncate(MAX_MEMBER_ROWS);
+        others.sort_by(|a, b| a.name.cmp(&b.name));
+        let row =
+            |member, local| rows::row(member, local, self.inner.cluster, &self.inner.peers, &announcers);
         let gossip = GossipRow {
             name: own.name.clone(),
             address: self.inner.address.to_string(),
@@ -299,7 +367,7 @@ impl Gossip {
         let members: Vec<MemberRow> = std::iter::once(row(own, true))
             .chain(others.into_iter().map(|other| row(other, false)))
             .collect();
-        Ok(MembersResponse { gossip: Some(gossip), members })
+        Ok(MembersResponse { gossip: Some(gossip), members, left_out: left_out as u64 })
     }
 
     /// Where the agent listens for gossip.
@@ -329,7 +397,7 @@ impl Gossip {
         let mut last = self.inner.sample.lock().unwrap_or_else(PoisonError::into_inner);
         match sample {
             Some(sample) => *last = sample,
-            None => last.members = [0; 5],
+            None => (last.members, last.queues) = ([0; 5], QueueDepths::default()),
         }
     }
 
@@ -351,7 +419,24 @@ impl Gossip {
             };
             members[place] += 1;
         }
-        Some(GossipSample { stats: member.stats().await.ok()?, members })
+        let queues = member.queue_depths().await.ok()?;
+        Some(GossipSample { stats: member.stats().await.ok()?, members, queues })
+    }
+
+    /// Why this agent finds no member; to be asked where it knows none.
+    pub(crate) fn shut_out(&self) -> Option<ShutOut> {
+        let why = self.unjoined();
+        let is_cut = why.as_ref().is_some_and(|why| CLOSED.iter().any(|words| why.contains(words)));
+        if is_cut || self.last_sample().stats.refused.key > 0 {
+            return Some(ShutOut::WrongKey);
+        }
+        let had_members = self.inner.had_members.load(Ordering::Relaxed);
+        why.map(|why| ShutOut::NotJoined(Unjoined { why, had_members }))
+    }
+
+    /// Why the last attempt to join was in vain, while this member is alone.
+    pub(crate) fn unjoined(&self) -> Option<String> {
+        self.inner.unjoined.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Why gossip ended by itself, if it did.

@@ -3,25 +3,37 @@
 //! [`Agent::start`] takes a [`Config`] and a store and runs until [`Agent::stop`]. The way of a fact, from wherever
 //! it comes, is [`intake`]: judged, verified, merged and durable, then seen by readers and passed on by [`peers`].
 
+mod address;
 mod agent;
 mod clock;
 pub mod committer;
+mod condition;
 mod config;
 mod disk;
 mod error;
+pub mod files;
+mod forgetting;
 pub mod gossip;
 pub mod http;
 pub mod intake;
 pub mod metrics;
 mod opening;
 pub mod peers;
+mod readiness;
 mod refusals;
 mod report;
+mod rights;
+mod waiting;
 pub mod watch;
 
-pub use agent::Agent;
-pub use clock::now;
-pub use config::{Config, ParsePeerError, PeerTarget};
+pub use address::{Address, MAX_ADDRESSES, ParseAddressError, Resolve, Resolver};
+pub use agent::{Agent, STOP_LIMIT};
+pub use clock::{Clock, duration_text, now};
+pub use condition::{Precondition, TagsError, Unmet, entity_tag};
+pub use config::{Config, DEFAULT_SYNC_PORT, ParsePeerError, PeerTarget};
 pub use error::{StartError, WriteError};
-pub use opening::{Opened, Recovery, guard_engine, open_store};
+pub use forgetting::{Forgotten, forget_future};
+pub use opening::{Opened, Recovery, SYNC_STATE_NAME, guard_engine, open_store};
+pub use readiness::{DEFAULT_READY_AFTER, FirstSync};
 pub use refusals::{MAX_REFUSALS, Refusals};
+pub use rights::{Rights, Shown};

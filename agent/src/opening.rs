@@ -4,6 +4,8 @@ use kvgossip_engine::{FjallStorage, Replica, StorageError};
 use kvgossip_grants::PublicKey;
 use std::path::{Path, PathBuf};
 
+/// The file in a data directory that remembers whether its store was ever compared with a peer's.
+pub const SYNC_STATE_NAME: &str = "sync-state";
 /// How much of the engine's own words is repeated.
 const MAX_REASON_CHARS: usize = 200;
 
@@ -50,12 +52,24 @@ pub fn open_store(dir: &Path, root: &PublicKey, recovery: Recovery) -> Result<Op
         return Err(refused);
     }
     tracing::warn!(code = refused.code(), "{refused}");
+    forget_sync_state(dir)?;
     let moved_aside = FjallStorage::move_aside(dir)?;
     if let Some(path) = &moved_aside {
         tracing::warn!("that store is now {}; beginning with an empty one, which peers fill", path.display());
     }
     let (replica, storage) = load(dir, root, false)?;
     Ok(Opened { replica, storage, moved_aside })
+}
+
+/// The store is not the one that was compared: where there are peers, it is as ignorant as a new one.
+fn forget_sync_state(dir: &Path) -> Result<(), StorageError> {
+    let path = dir.join(SYNC_STATE_NAME);
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(StorageError::Io(format!("{} cannot be removed: {error}", path.display())))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The engine asserts what it reads in some of its files, and panics where that does not hold: such a store is damaged,
@@ -82,6 +96,7 @@ fn load(
     let storage = match FjallStorage::open(dir, cluster) {
         Err(StorageError::RolledBack { expected, found }) if accept_rollback => {
             tracing::warn!(expected, found, "the last batches are gone; checking what is left");
+            forget_sync_state(dir)?;
             let storage = FjallStorage::open_accepting_rollback(dir, cluster)?;
             tracing::warn!("what is left is whole; peers bring the rest");
             storage

@@ -1,30 +1,44 @@
 //! The other replicas: staying connected with them, and syncing when the scheduler says so.
 
+mod allowance;
 mod book;
+mod clocks;
+mod company;
 mod diff;
+mod lines;
 mod members;
 mod places;
 mod roots;
 mod sessions;
+#[cfg(test)]
+mod sessions_tests;
+mod under_way;
+mod unmet;
+mod whereabouts;
 
+use crate::address::Resolver;
 use crate::clock::{self, Monotonic};
 use crate::config::{Config, PeerTarget};
 use crate::gossip::Directory;
 use crate::intake::Intake;
 use crate::metrics::SessionCause;
+use crate::readiness::Standing;
 use crate::report::transport_error;
 use book::Book;
-use kvgossip_api::{ApiError, PeerRow, SyncReport};
+use clocks::PeerClocks;
+pub(crate) use clocks::{ClockReason, offset_text};
+use kvgossip_api::{ApiError, Holds, PeerRow, SyncReport};
 use kvgossip_engine::scheduler::{Due, First, Scheduler};
 use kvgossip_grants::PathPrefix;
 use kvgossip_transport::{
     Access, AllowList, Code, Connection, ConnectionTable, Endpoint, Policy, ReplicaId, Target,
-    TransportError, keep_connected,
+    TransportError, Whereabouts, keep_connected,
 };
+use lines::{Lines, Whose};
 use members::Dials;
 use places::Places;
 use rand::SeedableRng;
-use roots::Roots;
+use roots::{KnownRoot, Roots};
 use sessions::Host;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -32,11 +46,15 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use under_way::UnderWay;
+use whereabouts::Listed;
 
 /// How many reports a listener may be behind before it misses some.
 const REPORT_BUFFER: usize = 1024;
 /// How long a sync that a person asked for waits for a session under way with the same peer to end.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How often peers are compared while this replica may lack what they hold.
+const GAP_PAUSE: Duration = Duration::from_secs(1);
 
 /// The other replicas. Clones share it.
 #[derive(Clone)]
@@ -55,15 +73,24 @@ struct Inner {
     dials: Dials,
     /// What is known of the others' roots.
     roots: Roots,
+    /// Whether this replica can know what they know.
+    standing: Arc<Standing>,
     host: Arc<Host>,
     scheduler: Mutex<Scheduler>,
     clock: Monotonic,
+    /// What is known of the peers' clocks.
+    clocks: PeerClocks,
     /// Wakes the scheduler's task.
     wake: Notify,
     places: Places,
     book: Book,
+    /// Which log lines peers may still cause.
+    lines: Mutex<Lines>,
     reports: broadcast::Sender<SyncReport>,
-    targets: Vec<PeerTarget>,
+    listed: Vec<Arc<Listed>>,
+    resolver: Resolver,
+    /// Whether this replica was told of members to join.
+    joins: bool,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -92,6 +119,9 @@ impl Peers {
         )?;
         let clock = Monotonic::start();
         let root = intake.store().view().root();
+        let listed =
+            config.peers.iter().map(|peer| Arc::new(Listed::new(peer.clone(), config.resolver.clone())));
+        let standing = Arc::new(Standing::new(config));
         let inner = Inner {
             address: endpoint.local_addr()?,
             table: ConnectionTable::new(limits),
@@ -100,13 +130,18 @@ impl Peers {
             dials: Dials::default(),
             roots: Roots::new(root),
             host: Arc::new(Host::new(intake)),
+            standing,
             scheduler: Mutex::new(Scheduler::new(*endpoint.id().as_bytes(), root, random(), clock.now_us())),
             clock,
+            clocks: PeerClocks::new(config.clock.clone(), clock),
             wake: Notify::new(),
-            places: Places::new(),
+            places: Places::new(config.limits.max_sessions),
             book: Book::default(),
+            lines: Mutex::default(),
             reports: broadcast::Sender::new(REPORT_BUFFER),
-            targets: config.peers.clone(),
+            listed: listed.collect(),
+            resolver: config.resolver.clone(),
+            joins: config.gossip.as_ref().is_some_and(|gossip| !gossip.join.is_empty()),
             tasks: tasks.clone(),
             stop: stop.clone(),
             endpoint,
@@ -115,6 +150,7 @@ impl Peers {
         peers.spawn_dialers();
         peers.spawn(Self::accept);
         peers.spawn(Self::schedule);
+        peers.spawn(Self::close_gap);
         Ok(peers)
     }
 
@@ -134,16 +170,22 @@ impl Peers {
     }
 
     fn spawn_dialers(&self) {
-        for target in self.inner.targets.clone() {
+        for listed in self.inner.listed.clone() {
             self.spawn(|peers| async move {
-                let target = Target { address: target.address, expected: target.id };
+                let expected = listed.target.id;
+                let target = Target { address: listed, expected };
                 peers.stay_connected(target, First::Session, CancellationToken::new()).await;
             });
         }
     }
 
     /// Dials the target whenever no connection with it stands, and serves what comes of it, until it is cancelled.
-    async fn stay_connected(&self, target: Target, first: First, cancelled: CancellationToken) {
+    async fn stay_connected<W: Whereabouts>(
+        &self,
+        target: Target<W>,
+        first: First,
+        cancelled: CancellationToken,
+    ) {
         let (up, mut connected) = mpsc::channel::<Connection>(1);
         let rng = rand::rngs::StdRng::seed_from_u64(random());
         let (endpoint, table) = (self.inner.endpoint.clone(), self.inner.table.clone());
@@ -168,8 +210,13 @@ impl Peers {
             let (peer, address) = (connection.peer(), connection.address());
             match self.inner.table.insert(connection.clone()) {
                 Ok(()) => {
-                    tracing::info!(%peer, %address, "a peer connected");
-                    let member = self.inner.directory.vouches_for(&peer);
+                    match self.lines().allow_news(Whose::Peer(peer), self.inner.clock.elapsed()) {
+                        None => tracing::debug!(%peer, %address, "a peer connected"),
+                        Some(suppressed) => {
+                            tracing::info!(%peer, %address, suppressed, "a peer connected");
+                        }
+                    }
+                    let member = self.inner.directory.is_live(&peer);
                     self.serve(connection, if member { First::Gossip } else { First::TheirSession });
                 }
                 Err(error) => tracing::debug!(%peer, %address, code = %error.code(), "not kept: {error}"),
@@ -180,6 +227,9 @@ impl Peers {
     /// Serves the sessions that the peer opens, for as long as the connection stands.
     fn serve(&self, connection: Connection, first: First) {
         let (peer, number) = (connection.peer(), connection.number());
+        // Gossip, which takes it for failed, would not find out what it holds.
+        let failed = first == First::Gossip && !self.inner.directory.is_live(&peer);
+        let first = if failed { First::Session } else { first };
         if connection.access() == Access::Full {
             let mut scheduler = self.scheduler();
             // Another connection may have taken its place already, and that one counts.
@@ -189,11 +239,16 @@ impl Peers {
             drop(scheduler);
             self.inner.wake.notify_one();
         }
+        let serving = self.serving(connection.clone());
         self.spawn(move |peers| async move {
             let ended = peers.serve_sessions(&connection).await;
-            peers.scheduler().peer_down(peer.as_bytes(), number);
+            drop(serving);
             if peers.inner.table.get(&peer).is_none_or(|now| now.is_same(&connection)) {
-                tracing::info!(%peer, code = %ended.code(), "a peer is gone: {ended}");
+                let code = ended.code();
+                match peers.lines().allow_news(Whose::Peer(peer), peers.inner.clock.elapsed()) {
+                    None => tracing::debug!(%peer, %code, "a peer is gone: {ended}"),
+                    Some(suppressed) => tracing::info!(%peer, %code, suppressed, "a peer is gone: {ended}"),
+                }
                 peers.inner.book.note_error(peer, transport_error(&ended));
             }
         });
@@ -205,18 +260,10 @@ impl Peers {
         loop {
             let root = self.inner.host.store().view().root();
             self.inner.roots.own_changed(root, clock::now());
-            let due = {
-                let mut scheduler = self.scheduler();
-                let now = self.inner.clock.now_us();
-                scheduler.root_changed(root, now);
-                let mut due = Vec::new();
-                while let Some(session) = scheduler.poll(now) {
-                    scheduler.session_started(&session.peer, session.connection, now);
-                    due.push(session);
-                }
-                due
-            };
-            due.into_iter().for_each(|session| self.begin(session));
+            self.scheduler().root_changed(root, self.inner.clock.now_us());
+            while let Some((due, under_way)) = self.next_due() {
+                self.begin_due(due, under_way);
+            }
             let next = self.inner.clock.instant(self.scheduler().poll_timeout(self.inner.clock.now_us()));
             tokio::select! {
                 () = tokio::time::sleep_until(next.into()) => {}
@@ -226,15 +273,27 @@ impl Peers {
         }
     }
 
-    fn begin(&self, due: Due) {
+    /// Has connected peers compared as long as this replica may lack what they hold, and keeps what is known of that.
+    async fn close_gap(self) {
+        loop {
+            tokio::time::sleep(GAP_PAUSE).await;
+            if self.inner.standing.gap().is_some() {
+                self.scheduler().compare_all();
+                self.inner.wake.notify_one();
+            }
+            let standing = self.inner.standing.clone();
+            // It ends with the process at the latest.
+            drop(tokio::task::spawn_blocking(move || standing.save(false)).await);
+        }
+    }
+
+    fn begin_due(&self, due: Due, under_way: UnderWay) {
         let peer = ReplicaId::from_bytes(due.peer);
         let fits = |connection: &Connection| connection.number() == due.connection;
         let connection = self.inner.table.get(&peer).filter(fits);
         self.spawn(move |peers| async move {
             match connection {
-                Some(connection) => {
-                    drop(peers.initiate(&connection, PathPrefix::root(), due.cause.into()).await);
-                }
+                Some(connection) => peers.begin(&connection, under_way, due.cause.into()).await,
                 None => peers.scheduler().peer_down(&due.peer, due.connection),
             }
         });
@@ -252,9 +311,7 @@ impl Peers {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let busy = match self.initiate(&connection, prefix.clone(), SessionCause::Request).await {
-                Ok(report) if !report.reasons.iter().any(|code| code == Code::Busy.name()) => {
-                    return Ok(report);
-                }
+                Ok(report) if report.outcome != SyncReport::BUSY => return Ok(report),
                 Ok(report) => Ok(report),
                 Err(error) if error.code() == Code::Busy => Err(transport_error(&error)),
                 Err(error) => return Err(transport_error(&error)),
@@ -284,14 +341,15 @@ impl Peers {
             };
         }
         let target: PeerTarget = peer.parse().map_err(|why| error("peer.malformed", format!("{why}")))?;
+        let found = target.address.resolve(&self.inner.resolver).await;
+        let found = found.map_err(|why| error("peer.cannot_dial", format!("{}: {why}", target.address)))?;
         let fits = |connection: &Connection| {
-            connection.address() == target.address && target.id.is_none_or(|id| id == connection.peer())
+            found.contains(&connection.address()) && target.id.is_none_or(|id| id == connection.peer())
         };
         if let Some(connection) = table.list().into_iter().find(fits) {
             return Ok((connection, false));
         }
-        let dialled = self.inner.endpoint.connect(target.address, target.id).await;
-        let connection = dialled.map_err(|why| transport_error(&why))?;
+        let connection = self.dial_any(&found, target.id).await.map_err(|why| transport_error(&why))?;
         match table.insert(connection.clone()) {
             Ok(()) => Ok((connection, true)),
             Err(TransportError::Duplicate { peer }) => {
@@ -300,6 +358,22 @@ impl Peers {
             }
             Err(why) => Err(transport_error(&why)),
         }
+    }
+
+    /// Dials one address after the other, until one answers.
+    async fn dial_any(
+        &self,
+        addresses: &[SocketAddr],
+        expected: Option<ReplicaId>,
+    ) -> Result<Connection, TransportError> {
+        let mut last = TransportError::NoAddress;
+        for address in addresses {
+            match self.inner.endpoint.connect(*address, expected).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
     }
 
     /// This replica's id.
@@ -318,16 +392,31 @@ impl Peers {
             let root = self.inner.host.store().view().root();
             self.scheduler().is_equal(peer.as_bytes(), &root)
         };
-        let failure = |address: &SocketAddr| {
-            let (code, message) = self.inner.endpoint.last_failure(address)?;
-            Some(error(code.name(), message))
+        let failure = |listed: &Listed| match listed.last_found() {
+            Ok(found) => {
+                let (code, message) = found.iter().find_map(|at| self.inner.endpoint.last_failure(at))?;
+                Some(error(code.name(), message))
+            }
+            Err(why) => Some(error("peer.cannot_dial", why)),
         };
-        self.inner.book.rows(&self.inner.targets, &self.inner.table.list(), equal, failure)
+        let mut rows = self.inner.book.rows(&self.inner.listed, &self.inner.table.list(), equal, failure);
+        for row in &mut rows {
+            let id = row.id.as_ref().and_then(|id| id.parse().ok());
+            row.clock_offset_us = id.and_then(|id| self.clock_offset_us(&id));
+            (row.holds, row.holds_since_us) = holds(id.and_then(|id| self.known_root(&id)));
+        }
+        rows
     }
 
     /// A report of each session that ends from now on, whoever began it.
     pub fn reports(&self) -> broadcast::Receiver<SyncReport> {
         self.inner.reports.subscribe()
+    }
+
+    /// What could not be taken in or sent may go now.
+    pub(crate) fn retry_stuck(&self) {
+        self.scheduler().retry_stuck(self.inner.clock.now_us());
+        self.inner.wake.notify_one();
     }
 
     /// Exchanges the list of admitted replicas; connections that it no longer admits are closed.
@@ -336,16 +425,33 @@ impl Peers {
         self.inner.table.enforce(self.inner.policy.as_ref());
     }
 
+    /// Whether this replica can know what its peers know.
+    pub(crate) fn standing(&self) -> &Standing {
+        &self.inner.standing
+    }
+
     /// Tells all peers that this replica goes.
     pub async fn close(&self) {
         self.inner.table.close_all(Code::Shutdown, "the agent stops");
         self.inner.endpoint.close(Code::Shutdown, "the agent stops").await;
     }
 
+    fn lines(&self) -> MutexGuard<'_, Lines> {
+        // Every method leaves it whole, so a panic elsewhere does no harm.
+        self.inner.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn scheduler(&self) -> MutexGuard<'_, Scheduler> {
         // Every method leaves the scheduler whole, so a panic elsewhere does no harm.
         self.inner.scheduler.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What is known of a replica's root, in the API's form.
+pub(crate) fn holds(known: Option<KnownRoot>) -> (Holds, Option<u64>) {
+    let Some(known) = known else { return (Holds::Unknown, None) };
+    let holds = if known.is_same() { Holds::Same } else { Holds::Differs };
+    (holds, Some(known.since.as_micros()))
 }
 
 fn error(code: &str, message: String) -> ApiError {

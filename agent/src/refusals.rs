@@ -2,15 +2,17 @@
 
 use kvgossip_api::RefusalRow;
 use kvgossip_grants::{Code, Fact, FactId, Key, Timestamp, Verdict};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
 /// How many refusals are remembered.
 pub const MAX_REFUSALS: usize = 1024;
+/// Of these, how many may be of facts that one source brought; the oldest of that source go first.
+pub(crate) const MAX_REFUSALS_PER_SOURCE: usize = 128;
 
 /// What a refusal says of a fact. Kept while the fact itself is on its way.
 pub(crate) struct FactName {
-    id: FactId,
+    pub(crate) id: FactId,
     kind: &'static str,
     key: Option<Key>,
 }
@@ -25,9 +27,47 @@ impl FactName {
     }
 }
 
-/// A bounded ring of refusals.
+/// Refusals of each source, oldest first, numbered in the order in which they came.
 #[derive(Debug, Default)]
-pub struct Refusals(Mutex<VecDeque<RefusalRow>>);
+struct Rings {
+    next: u64,
+    rows: usize,
+    by_source: BTreeMap<String, VecDeque<(u64, RefusalRow)>>,
+}
+
+impl Rings {
+    fn push(&mut self, row: RefusalRow) {
+        let ring = self.by_source.entry(row.from.clone()).or_default();
+        ring.push_back((self.next, row));
+        self.next += 1;
+        self.rows += 1;
+        if ring.len() > MAX_REFUSALS_PER_SOURCE {
+            ring.pop_front();
+            self.rows -= 1;
+        }
+        if self.rows > MAX_REFUSALS {
+            self.drop_one();
+        }
+    }
+
+    /// The oldest row of the source that has most.
+    fn drop_one(&mut self) {
+        let age =
+            |ring: &VecDeque<(u64, RefusalRow)>| ring.front().map_or(0, |(number, _)| u64::MAX - number);
+        let longest = self.by_source.iter_mut().max_by_key(|(_, ring)| (ring.len(), age(ring)));
+        if let Some((source, ring)) = longest {
+            self.rows -= usize::from(ring.pop_front().is_some());
+            if ring.is_empty() {
+                let source = source.clone();
+                self.by_source.remove(&source);
+            }
+        }
+    }
+}
+
+/// A bounded memory of refusals, in which no source takes the room of the others.
+#[derive(Debug, Default)]
+pub struct Refusals(Mutex<Rings>);
 
 impl Refusals {
     /// Remembers a fact that was not taken in.
@@ -58,16 +98,48 @@ impl Refusals {
     }
 
     fn push(&self, row: RefusalRow) {
-        let mut ring = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if ring.len() == MAX_REFUSALS {
-            ring.pop_front();
-        }
-        ring.push_back(row);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(row);
     }
 
     /// Newest first.
     pub fn list(&self) -> Vec<RefusalRow> {
-        let ring = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        ring.iter().rev().cloned().collect()
+        let rings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rows: Vec<_> = rings.by_source.values().flatten().collect();
+        rows.sort_unstable_by_key(|(number, _)| std::cmp::Reverse(*number));
+        rows.into_iter().map(|(_, row)| row.clone()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn note(refusals: &Refusals, from: &str) {
+        refusals.note_bytes(from, Code::Malformed, Timestamp::ZERO);
+    }
+
+    #[test]
+    fn one_source_does_not_flood_the_others_out() {
+        let refusals = Refusals::default();
+        note(&refusals, "honest");
+        (0..100_000).for_each(|_| note(&refusals, "hostile"));
+        let rows = refusals.list();
+        assert_eq!(rows.len(), 1 + MAX_REFUSALS_PER_SOURCE);
+        assert_eq!(rows.iter().filter(|row| row.from == "honest").count(), 1);
+        assert_eq!(rows.first().map(|row| row.from.as_str()), Some("hostile"), "newest first");
+    }
+
+    #[test]
+    fn all_together_are_bounded_and_the_one_with_most_gives_way() {
+        let refusals = Refusals::default();
+        note(&refusals, "honest");
+        for number in 0..50 {
+            (0..MAX_REFUSALS_PER_SOURCE).for_each(|_| note(&refusals, &format!("hostile {number}")));
+        }
+        let rows = refusals.list();
+        assert_eq!(rows.len(), MAX_REFUSALS);
+        assert_eq!(rows.last().map(|row| row.from.as_str()), Some("honest"));
+        (0..2 * MAX_REFUSALS).for_each(|number| note(&refusals, &format!("many {number}")));
+        assert_eq!(refusals.list().len(), MAX_REFUSALS);
     }
 }

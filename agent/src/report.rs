@@ -4,6 +4,7 @@ use crate::clock;
 use kvgossip_api::{ApiError, SyncReport, TrafficRow};
 use kvgossip_engine::scheduler::SessionEnd;
 use kvgossip_engine::session::{Obstacles, Outcome, Traffic};
+use kvgossip_grants::Digest;
 use kvgossip_transport::{Code, ReplicaId, SessionFailure, SessionReport, TransportError};
 
 fn traffic(traffic: Traffic) -> TrafficRow {
@@ -24,6 +25,7 @@ fn reasons(obstacles: Obstacles) -> Vec<String> {
         (obstacles.truncated, "truncated"),
         (obstacles.read_only, "read_only"),
         (obstacles.unreadable, "unreadable"),
+        (obstacles.quota, "store.quota"),
     ];
     named.into_iter().filter(|(stands, _)| *stands).map(|(_, name)| name.to_owned()).collect()
 }
@@ -31,9 +33,10 @@ fn reasons(obstacles: Obstacles) -> Vec<String> {
 /// The report in the API's form.
 pub(crate) fn sync_report(peer: ReplicaId, initiated: bool, report: &SessionReport) -> SyncReport {
     let (outcome, reasons) = match &report.result {
-        Ok(Outcome::Equal) => ("equal", Vec::new()),
-        Ok(Outcome::Unsettled(obstacles)) => ("unsettled", reasons(*obstacles)),
-        Err(failure) => ("failed", vec![failure.code().to_owned()]),
+        Ok(Outcome::Equal) => (SyncReport::EQUAL, Vec::new()),
+        Ok(Outcome::Unsettled(obstacles)) => (SyncReport::UNSETTLED, reasons(*obstacles)),
+        Err(failure) if is_busy(failure) => (SyncReport::BUSY, vec![failure.code().to_owned()]),
+        Err(failure) => (SyncReport::FAILED, vec![failure.code().to_owned()]),
     };
     let tally = &report.tally;
     SyncReport {
@@ -58,15 +61,21 @@ pub(crate) fn session_end(report: &SessionReport) -> SessionEnd {
         // Nothing was to move.
         Ok(Outcome::Unsettled(_)) if report.compared => SessionEnd::Unfinished,
         Ok(Outcome::Equal) => report.agreed.map_or(SessionEnd::Unfinished, SessionEnd::Equal),
-        Ok(Outcome::Unsettled(Obstacles {
-            not_yet, refused, unjustified, read_only, unreadable, ..
-        })) => {
-            let stuck = *not_yet || *refused || *unjustified || *read_only || *unreadable;
-            if stuck { SessionEnd::Stuck } else { SessionEnd::Unfinished }
-        }
+        Ok(Outcome::Unsettled(obstacles)) => unsettled(*obstacles, report.told),
         Err(failure) if is_busy(failure) => SessionEnd::Busy,
         Err(_) => SessionEnd::Failed,
     }
+}
+
+fn unsettled(obstacles: Obstacles, told: Option<Digest>) -> SessionEnd {
+    // Each is named, so that a new one is thought of here.
+    let Obstacles { not_yet, refused, unjustified, truncated: _, read_only, unreadable, quota } = obstacles;
+    if read_only {
+        return SessionEnd::OneSided;
+    }
+    let stuck = not_yet || refused || unjustified || unreadable || quota;
+    // Without a root there is more to be moved.
+    told.filter(|_| stuck).map_or(SessionEnd::Unfinished, SessionEnd::Stuck)
 }
 
 fn is_busy(failure: &SessionFailure) -> bool {
@@ -82,4 +91,38 @@ pub(crate) fn error_of(report: &SessionReport) -> Option<ApiError> {
 /// A transport error in the API's form.
 pub(crate) fn transport_error(error: &TransportError) -> ApiError {
     ApiError { code: error.code().name().to_owned(), message: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kvgossip_engine::session::Tally;
+    use kvgossip_transport::StreamBytes;
+    use std::time::Duration;
+
+    fn report(result: Result<Outcome, SessionFailure>) -> SyncReport {
+        let report = SessionReport {
+            result,
+            agreed: None,
+            told: None,
+            peer_root: None,
+            peer_newcomer: None,
+            compared: false,
+            tally: Tally::default(),
+            bytes: StreamBytes::default(),
+            time: Duration::ZERO,
+            their_clock: None,
+        };
+        sync_report(ReplicaId::from_bytes([1; 32]), true, &report)
+    }
+
+    #[test]
+    fn a_session_that_met_another_one_is_busy_and_no_failure() {
+        let busy = report(Err(TransportError::Busy.into()));
+        assert_eq!(
+            (busy.outcome.as_str(), busy.reasons),
+            (SyncReport::BUSY, vec!["session.busy".to_owned()])
+        );
+        assert_eq!(report(Err(TransportError::ClosedHere.into())).outcome, SyncReport::FAILED);
+    }
 }

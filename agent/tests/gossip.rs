@@ -114,7 +114,7 @@ async fn five_replicas_and_two_serf_agents() {
         .await;
     }
     serfs[0].sees("kvg4", "alive").await;
-    assert!(serfs[1].members().await["kvg0"].1.contains("kvgossip=1"));
+    assert!(serfs[1].members().await["kvg0"].1.contains("kvgossip=2"));
     settled(&members).await;
     metrics_tell_of_the_membership(&members).await;
 

@@ -10,6 +10,8 @@ use kvgossip_api::WatchRequest;
 use kvgossip_grants::{Fact, Key, Signer, Verdict};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
 
@@ -21,7 +23,8 @@ values, and none that somebody outside can choose: codes are those of [errors.md
 [openapi.json](openapi.json), anything else is `other`.
 
 Names of counters end in `_total` in a scrape; a histogram has `_bucket`, `_sum` and `_count`. What was never counted has
-no sample.
+no sample, but for what alarms look at (`contrib/prometheus/alerts.yml`), which begins at 0: the failures of sessions, the
+facts that are refused, the connections that are turned away.
 
 | name | kind | labels | what it says |
 |---|---|---|---|
@@ -74,14 +77,15 @@ async fn a_scrape_shows_what_has_happened_and_nothing_undocumented() {
     let mut scrape = String::new();
     eventually("the session is counted", async || {
         scrape = raw::get(address, "/metrics").await;
-        sample(&scrape, "kvgossip_peers{state=\"equal\"}") == Some(1.0)
+        sample(&scrape, "kvgossip_peers_equal") == Some(1.0)
     })
     .await;
     assert!(scrape.contains("content-type: application/openmetrics-text"), "{scrape}");
     let is = |name: &str, value: f64| assert_eq!(sample(&scrape, name), Some(value), "{name}\n{scrape}");
     is("kvgossip_keys", 3.0);
     is("kvgossip_authority_facts{kind=\"grant\"}", 1.0);
-    is("kvgossip_peers{state=\"listed\"}", 1.0);
+    is("kvgossip_peers_listed", 1.0);
+    is("kvgossip_peers_connected", 1.0);
     is("kvgossip_facts_total{source=\"peer\",verdict=\"merged\",code=\"\"}", 4.0);
     is("kvgossip_ready", 1.0);
     is("kvgossip_watchers", 1.0);
@@ -103,11 +107,49 @@ async fn a_scrape_shows_what_has_happened_and_nothing_undocumented() {
 
     let first = raw::get(a.http_address().expect("HTTP is served"), "/metrics").await;
     let refused = first.lines().any(|line| {
-        line.starts_with("kvgossip_facts_total{source=\"put\"") && !line.contains("verdict=\"merged\"")
+        let is_put = line.starts_with("kvgossip_facts_total{source=\"put\"");
+        is_put && !line.contains("verdict=\"merged\"") && !line.ends_with(" 0")
     });
     assert!(refused, "{first}");
     drop(watcher);
     assert_eq!(sample(&raw::get(address, "/metrics").await, "kvgossip_watchers"), Some(0.0));
+    a.stop().await;
+    b.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bytes_of_a_session_are_counted_while_it_runs() {
+    /// Sends and receptions that pass, of up to 64 KiB each, before the way is blocked in the middle of what is to be moved.
+    const PASS: usize = 150;
+    let a = start(config(0)).await;
+    for number in 0..300 {
+        let fact = entry(&format!("/large/{number}"), &[7; 40_000], now(), root(), None);
+        assert_eq!(put(&a, fact).await, Verdict::Merged);
+    }
+    let mut second = config(1);
+    second.peers = vec![peer(&a)];
+    let (passed, is_open) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let (count, open) = (passed.clone(), is_open.clone());
+    second.link_filter =
+        Some(Arc::new(move |_| open.load(Ordering::SeqCst) || count.fetch_add(1, Ordering::SeqCst) < PASS));
+    let b = start(second).await;
+    let entries = "kvgossip_session_bytes_total{direction=\"received\",kind=\"entries\"}";
+    let scrape = || b.metrics_text().expect("a text");
+    let more = |scrape: &str| sample(scrape, entries).is_some_and(|bytes| bytes > 0.0);
+    let mut shown = String::new();
+    eventually("bytes are counted", async || {
+        shown = scrape();
+        more(&shown)
+    })
+    .await;
+    assert_eq!(sample(&shown, "kvgossip_session_seconds_count"), Some(0.0), "none has ended");
+    is_open.store(true, Ordering::SeqCst);
+    eventually("all came", async || same_root(&[&a, &b])).await;
+    eventually("the session has ended", async || {
+        sample(&scrape(), "kvgossip_session_seconds_count") != Some(0.0)
+    })
+    .await;
+    assert!(sample(&scrape(), entries).is_some_and(|bytes| bytes > 12_000_000.0));
     a.stop().await;
     b.stop().await;
 }

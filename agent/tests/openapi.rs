@@ -4,12 +4,14 @@
 mod common;
 #[path = "openapi/operations.rs"]
 mod operations;
+#[path = "openapi/requests.rs"]
+mod requests;
 
 use common::*;
 use kvgossip_agent::now;
 use kvgossip_api as api;
 use kvgossip_grants::{Fact, Signer, Verdict};
-use operations::{Body, EVENTS, Events, Json, Raw, Schema, WATCH, of, operations};
+use operations::{Body, EVENTS, Events, Json, KV, Raw, Schema, WATCH, is_repeatable, of, operations};
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -68,6 +70,32 @@ fn watch_events(schemas: &mut SchemaGenerator) -> Value {
     json!({ "description": text, "oneOf": variants })
 }
 
+/// The conditions that every route of a key takes.
+const CONDITIONS: [(&str, &str); 2] = [
+    (
+        "If-Match",
+        "Only if one of these entity tags is that of the entry which is shown; *: only if the key is set",
+    ),
+    (
+        "If-None-Match",
+        "Only if none of these entity tags is that of the entry which is shown; *: only if the key is unset",
+    ),
+];
+
+/// The entry in headers.
+fn headers() -> Value {
+    let described = [
+        ("ETag", "The entry's id in quotes"),
+        (api::header::ENTRY, "The entry's id"),
+        (api::header::TIMESTAMP, "When it was written, in microseconds since 1970"),
+        (api::header::GRANT, "The grant it cites, or root"),
+    ];
+    let header = |(name, text): (&str, &str)| {
+        (name.to_owned(), json!({ "description": text, "schema": { "type": "string" } }))
+    };
+    Value::Object(described.into_iter().map(header).collect())
+}
+
 fn description() -> Value {
     let mut schemas = SchemaSettings::draft2020_12()
         .with(|settings| {
@@ -87,8 +115,12 @@ fn description() -> Value {
         }
         for name in operation.query {
             let schema = match *name {
-                "limit" | "heartbeat_ms" => json!({ "type": "integer", "minimum": 1 }),
-                "match" | "key" => json!({ "type": "array", "items": { "type": "string" } }),
+                "limit" => json!({ "type": "integer", "minimum": 1 }),
+                "heartbeat_ms" => json!({ "type": "integer", "minimum": 0 }),
+                "direct" | "authority" => json!({ "type": "boolean" }),
+                _ if is_repeatable(operation.path, name) => {
+                    json!({ "type": "array", "items": { "type": "string" } })
+                }
                 _ => json!({ "type": "string" }),
             };
             parameters.push(json!({ "name": name, "in": "query", "schema": schema }));
@@ -99,7 +131,16 @@ fn description() -> Value {
                 "name": "Last-Event-ID", "in": "header", "description": text, "schema": { "type": "string" }
             }));
         }
+        let is_kv = operation.path == KV;
+        for (name, text) in CONDITIONS.iter().filter(|_| is_kv) {
+            parameters.push(json!({
+                "name": name, "in": "header", "description": text, "schema": { "type": "string" }
+            }));
+        }
         let mut success = json!({ "description": "Done" });
+        if is_kv {
+            success["headers"] = headers();
+        }
         if let Some(content) = content(&operation.gives, &mut schemas) {
             success["content"] = content;
         }
@@ -108,15 +149,26 @@ fn description() -> Value {
             "summary": operation.summary,
             "responses": { status: success, "default": { "description": "Why not", "content": error } },
         });
+        if is_kv {
+            let text = "A condition does not hold (code key.conflict): nothing was written";
+            let tag = json!({ "ETag": headers()["ETag"] });
+            entry["responses"]["412"] = json!({ "description": text, "headers": tag, "content": error });
+        }
+        if is_kv && operation.method == "get" {
+            let text = "If-None-Match names the entry that is shown";
+            entry["responses"]["304"] = json!({ "description": text, "headers": headers() });
+        }
         if !parameters.is_empty() {
             entry["parameters"] = parameters.into();
         }
         if let Some(content) = content(&operation.takes, &mut schemas) {
             entry["requestBody"] = json!({ "required": true, "content": content });
         }
-        if operation.token {
-            entry["security"] = json!([{ "token": [] }]);
-        }
+        entry["security"] = match (operation.token, operation.is_open()) {
+            (true, _) => json!([{ "token": [] }]),
+            (false, true) => json!([]),
+            (false, false) => json!([{}, { "read": [] }, { "certificate": [] }, { "token": [] }]),
+        };
         paths.entry(operation.path).or_default().insert(operation.method.into(), entry);
     }
     let events = watch_events(&mut schemas);
@@ -128,14 +180,21 @@ fn description() -> Value {
             "title": "kvgossip agent",
             "version": env!("CARGO_PKG_VERSION"),
             "license": { "name": "MIT OR Apache-2.0" },
-            "description": "Over TCP, what changes the agent, uses its identity or makes it dial needs the bearer token; \
-                the Unix socket needs none. Codes of errors are listed in docs/errors.md. Fields may be added: skip what \
-                is not known."
+            "description": "Over TCP, what changes the agent, uses its identity or makes it dial needs the bearer token. \
+                Where the agent guards reading (--read-token-file, --tls-client-ca), everything but /healthz and /readyz \
+                needs the token for reading, a client certificate, or that token. The Unix socket needs none. Codes of \
+                errors are listed in docs/errors.md. An agent that was told of others and never compared with one answers \
+                503 and sync.first wherever it would answer by what it holds. Fields of answers may be added: skip what is not known. Parameters \
+                and fields of bodies that a route does not have are refused."
         },
         "paths": paths,
         "components": {
             "schemas": definitions,
-            "securitySchemes": { "token": { "type": "http", "scheme": "bearer" } }
+            "securitySchemes": {
+                "token": { "type": "http", "scheme": "bearer", "description": "The token of --token-file" },
+                "read": { "type": "http", "scheme": "bearer", "description": "The token of --read-token-file" },
+                "certificate": { "type": "mutualTLS", "description": "A certificate of --tls-client-ca" }
+            }
         }
     })
 }
@@ -229,6 +288,53 @@ async fn answers_are_what_the_description_says() {
     }
     a.stop().await;
     b.stop().await;
+}
+
+/// Routes that do not answer by what the replica holds.
+const OTHERS: [(&str, &str); 20] = [
+    ("put", "/v1/kv/{key}"),
+    ("delete", "/v1/kv/{key}"),
+    ("post", "/v1/facts"),
+    ("get", "/v1/refusals"),
+    ("get", "/v1/status"),
+    ("get", "/v1/digest"),
+    ("post", "/v1/sync"),
+    ("post", "/v1/diff"),
+    ("get", "/v1/members"),
+    ("post", "/v1/join"),
+    ("post", "/v1/leave"),
+    ("post", "/v1/force-leave"),
+    ("post", "/v1/tags"),
+    ("post", "/v1/gossip-keys"),
+    ("post", "/v1/gossip-keys/list"),
+    ("post", "/v1/event"),
+    ("post", "/v1/query"),
+    ("get", "/v1/openapi.json"),
+    ("get", "/healthz"),
+    ("get", "/metrics"),
+];
+
+/// Who adds a route takes `Complete`, or says here why its answer cannot be ignorance.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn before_the_first_comparison_no_route_answers_by_what_the_replica_holds() {
+    let mut fresh = config(0);
+    (fresh.ready_alone, fresh.expects_others) = (false, true);
+    (fresh.token, fresh.identity) = (Some("token".into()), Some(identity(0)));
+    let agent = start(fresh).await;
+    let address = agent.http_address().expect("HTTP");
+    // What it has is not all that there is either.
+    assert_eq!(put(&agent, entry("/a/x", b"v", now(), root(), None)).await, Verdict::Merged);
+    let waits = |answer: &str| answer.starts_with("HTTP/1.1 503 ") && answer.contains("sync.first");
+    for operation in operations() {
+        let target = operation.path.replace("{key}", "a/x");
+        let answer = ask(address, operation.method, &target, &json!({})).await;
+        let place = (operation.method, operation.path);
+        assert_eq!(waits(&answer), !OTHERS.contains(&place), "{place:?}: {answer}");
+    }
+    let conditional = "PUT /v1/kv/a/y HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer token\r\nconnection: close\r\n\
+                       if-none-match: *\r\ncontent-length: 0\r\n\r\n";
+    assert!(waits(&raw::ask(address, conditional).await), "whether it is unset is not known");
+    agent.stop().await;
 }
 
 /// Reads a watch until a text has come so often; gives its events by their fields.

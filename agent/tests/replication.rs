@@ -2,11 +2,12 @@
 
 mod common;
 
-use bytes::Bytes;
 use common::*;
 use kvgossip_agent::now;
 use kvgossip_engine::session::MAX_NAMED;
-use kvgossip_grants::{By, Code, Entry, EntryFact, Fact, Op, Revocation, Signer, Verdict, Verified};
+use kvgossip_grants::{
+    Authority, By, Code, EntryDraft, EntryFact, Fact, PublicKey, Revocation, Signer, Verdict, Verifier,
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_reaches_a_peer_and_a_revocation_takes_it_back() {
@@ -113,8 +114,10 @@ async fn status_tells_why_a_listed_peer_is_not_connected() {
     let a = start(strict).await;
     let mut second = config(1);
     let free = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
-    let silent =
-        kvgossip_agent::PeerTarget { address: free.local_addr().expect("bound"), id: Some(replica_id(2)) };
+    let silent = kvgossip_agent::PeerTarget {
+        address: free.local_addr().expect("bound").into(),
+        id: Some(replica_id(2)),
+    };
     second.peers = vec![peer(&a), silent];
     second.limits.handshake_timeout = std::time::Duration::from_millis(500);
     let b = start(second).await;
@@ -192,13 +195,20 @@ impl Signer for Unsigned {
     }
 }
 
+impl Verifier for Unsigned {
+    fn verify(&self, _: &PublicKey, _: &[u8], signature: &[u8]) -> bool {
+        signature.iter().all(|byte| *byte == 0)
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_diff_of_more_than_can_be_named_says_so() {
+    let authority = Authority::new(root().public().clone());
     let unsigned = |number: usize| {
-        let (key, op) = (format!("/n/{number:05}").parse().expect("a key"), Op::set(b"value"));
-        let entry = Entry { key, timestamp: now(), op, signer: root().public().entity(), grant: None };
-        let fact = EntryFact::sign(cluster(), entry, Bytes::from_static(b"value"), &Unsigned);
-        Verified::from_own_store(Fact::Entry(fact.expect("zeros")))
+        let (key, value) = (format!("/n/{number:05}").parse().expect("a key"), Some("value".into()));
+        let draft = EntryDraft { key, value, timestamp: now(), grant: None };
+        let fact = Fact::Entry(EntryFact::sign(cluster(), draft, &Unsigned).expect("zeros"));
+        authority.check(fact, now()).expect("root's").verify(&Unsigned).expect("zeros")
     };
     for full_is_asked in [true, false] {
         let (a, b) = (start(config(0)).await, start(config(1)).await);

@@ -11,7 +11,7 @@ use faulty::{Commits, Faults, numbered, put_many_at_once, put_number, reason};
 use kvgossip_agent::Agent;
 use kvgossip_agent::watch::{Feed, Interest};
 use kvgossip_api::{WatchForm, WatchRequest};
-use kvgossip_engine::{MemoryStorage, StorageError};
+use kvgossip_engine::{MemoryStorage, Storage, StorageError};
 use kvgossip_grants::{By, Fact, Grant, Key, Revocation, Signed, Signer, Timestamp, Verdict};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -71,13 +71,13 @@ async fn a_committer_that_panics_is_told_to_all_who_wait_and_ask() {
     faults.set_commits(Commits::Panic);
     for heard in put_many_at_once(&agent).await {
         let error = heard.unwrap_err();
-        let told = error.code() == "store.stopped" && error.to_string().contains("restart the agent");
+        let told = error.code() == "internal.committer" && error.to_string().contains("please report it");
         assert!(told, "{error}");
     }
     faults.set_commits(Commits::Work);
-    assert_eq!(put_number(&agent, 20).await.unwrap_err().code(), "store.stopped");
-    let why = reason(&agent, "store.stopped");
-    assert!(why.contains("restart the agent"), "{why}");
+    assert_eq!(put_number(&agent, 20).await.unwrap_err().code(), "internal.committer");
+    let why = reason(&agent, "internal.committer");
+    assert!(why.contains("Restart the agent") && !why.contains("store"), "{why}");
     assert_eq!(value(&agent, "/n/0").await.unwrap(), "value");
     // It ends as any other.
     tokio::time::timeout(Duration::from_secs(20), agent.stop()).await.expect("it stops");
@@ -135,6 +135,9 @@ async fn an_entry_that_does_not_read_stops_no_other() {
     }
 }
 
+/// Keys that make a replica ask its store when a grant ends.
+const MANY_KEYS: usize = 50;
+
 fn revoke(granted: &Signed<Grant>) -> Fact {
     let revocation = Revocation { grant: granted.clone(), by: By::Root, revoked_at: kvgossip_agent::now() };
     Fact::Revocation(sign(revocation, root()))
@@ -152,6 +155,11 @@ async fn what_is_revoked_falls_although_the_disk_does_not_tell_what_stands_on_it
     let now = kvgossip_agent::now();
     for (key, granted) in [("/app/a", &granted[0]), ("/app/b", &granted[0]), ("/app/c", &granted[1])] {
         let fact = entry(key, b"x", now, &writer, Some(granted.id()));
+        assert_eq!(put(&agent, fact).await, Verdict::Merged);
+    }
+    // So many that asking the store which keys stand on the grant is quicker than looking at all of them.
+    for number in 0..MANY_KEYS {
+        let fact = entry(&format!("/app/other/{number}"), b"x", now, root(), None);
         assert_eq!(put(&agent, fact).await, Verdict::Merged);
     }
     *faults.citations.lock().unwrap() = Some(damaged());
@@ -254,7 +262,7 @@ async fn what_is_replaced_while_it_is_read_is_not_called_missing() {
                 let store = agent.store();
                 while !done.load(Ordering::SeqCst) {
                     let view = store.view();
-                    let id = view.frontier(&key).unwrap().newest().unwrap().id;
+                    let id = view.frontier(&key).unwrap().newest().unwrap().meta.id;
                     // A record or none, and no error.
                     store.reader().entry(&key, &id).unwrap();
                 }
@@ -269,5 +277,47 @@ async fn what_is_replaced_while_it_is_read_is_not_called_missing() {
         reader.join().unwrap();
     }
     assert!(agent.unready().is_empty());
+    agent.stop().await;
+}
+
+/// What a revocation ended in numbers leaves the store afterwards, while others write, and after a restart as well.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_of_what_ended_leave_while_others_write() {
+    const ENTRIES: u64 = 700;
+    let (memory, faults) = (MemoryStorage::new(), Arc::<Faults>::default());
+    let agent = start(0, &memory, &faults, &[]).await;
+    let holder = identity(1);
+    let parent = grant(holder.public(), "/many", root(), None);
+    assert_eq!(put(&agent, Fact::Grant(parent.clone())).await, Verdict::Merged);
+    let children: Vec<Signed<Grant>> =
+        (0..ENTRIES).map(|_| grant(holder.public(), "/many", &holder, Some(parent.id()))).collect();
+    let time = kvgossip_agent::now();
+    let grants: Vec<_> = children.iter().cloned().map(|child| Ok(Fact::Grant(child))).collect();
+    let entries = children.iter().map(|child| Ok(entry("/many", b"value", time, &holder, Some(child.id()))));
+    for facts in [grants, entries.collect()] {
+        let verdicts = agent.put_facts(&facts).await.unwrap();
+        assert!(verdicts.iter().all(|verdict| *verdict == Verdict::Merged));
+    }
+    let key = Key::parse("/many").unwrap();
+    assert_eq!(agent.store().view().frontier(&key).unwrap().len() as u64, ENTRIES);
+    let body = Revocation { grant: parent, by: By::Root, revoked_at: time };
+    assert_eq!(put(&agent, Fact::Revocation(sign(body, root()))).await, Verdict::Merged);
+    assert_eq!(value(&agent, "/many").await, None);
+    let rows = || {
+        let mut rows = 0;
+        memory.load_index(&mut |_, _| rows += 1).unwrap();
+        memory.load_authority(&mut |_| rows += 1).unwrap();
+        rows
+    };
+    let mut number = 0;
+    eventually("everything is swept", async || {
+        number += 1;
+        assert_eq!(put_number(&agent, number).await.unwrap(), Verdict::Merged);
+        !memory.summary().unwrap().unwrap().sweep_pending
+    })
+    .await;
+    assert_eq!(rows(), number + 1, "what was written, and the revocation");
+    let summary = memory.summary().unwrap().unwrap();
+    assert_eq!((summary.root, summary.keys), (agent.store().view().root(), number));
     agent.stop().await;
 }

@@ -2,80 +2,15 @@
 
 mod common;
 
+use common::stream::{Stream, keys, matching};
 use common::*;
-use kvgossip_agent::watch::{Feed, Interest, MAX_PENDING_KEYS};
+use kvgossip_agent::watch::{MAX_PENDING_KEYS, MAX_PENDING_NAMES};
 use kvgossip_agent::{Agent, now};
-use kvgossip_api::{HeldRow, KeyEvent, SyncedEvent, WatchForm, WatchRequest};
+use kvgossip_api::{HeldRow, KeyEvent, WatchForm};
 use kvgossip_grants::{By, Fact, Floor, Held, Key, Revocation, Signer, SigningKey, Verdict, held_authority};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-/// Events as (id, name, data), read off a feed.
-struct Stream {
-    feed: Feed,
-    ready: VecDeque<(Option<String>, String, serde_json::Value)>,
-    last_id: Option<String>,
-}
-
-impl Stream {
-    fn open(agent: &Agent, request: &WatchRequest, cursor: Option<&str>) -> Self {
-        let interest = Interest::parse(request).expect("a good request");
-        let feed = agent.hub().watch(interest, cursor).expect("room");
-        Self { feed, ready: VecDeque::new(), last_id: None }
-    }
-
-    async fn next(&mut self) -> Option<(String, serde_json::Value)> {
-        while self.ready.is_empty() {
-            let chunk = tokio::time::timeout(Duration::from_secs(20), self.feed.next());
-            let chunk = chunk.await.expect("an event in time")?;
-            self.ready = events(std::str::from_utf8(&chunk).expect("text"));
-        }
-        let (id, name, data) = self.ready.pop_front()?;
-        self.last_id = id.or(self.last_id.take());
-        Some((name, data))
-    }
-
-    async fn key(&mut self) -> KeyEvent {
-        let (name, data) = self.next().await.expect("no end");
-        assert_eq!(name, "key", "{data}");
-        serde_json::from_value(data).expect("a key event")
-    }
-
-    async fn synced(&mut self) -> SyncedEvent {
-        let (name, data) = self.next().await.expect("no end");
-        assert_eq!(name, "synced", "{data}");
-        serde_json::from_value(data).expect("a synced event")
-    }
-
-    async fn expect(&mut self, name: &str) -> serde_json::Value {
-        let (got, data) = self.next().await.expect("no end");
-        assert_eq!(got, name, "{data}");
-        data
-    }
-}
-
-fn events(text: &str) -> VecDeque<(Option<String>, String, serde_json::Value)> {
-    let blocks = text.split("\n\n").filter(|block| !block.is_empty() && !block.starts_with(':'));
-    let event = |block: &str| {
-        let field = |name: &str| {
-            block.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_owned())
-        };
-        let data = serde_json::from_str(&field("data:").expect("data")).expect("JSON");
-        (field("id:"), field("event:").expect("a name"), data)
-    };
-    blocks.map(event).collect()
-}
-
-fn keys(keys: &[&str]) -> WatchRequest {
-    let keys = keys.iter().map(|key| (*key).to_owned()).collect();
-    WatchRequest { keys, heartbeat_ms: Some(200), ..Default::default() }
-}
-
-fn matching(globs: &[&str]) -> WatchRequest {
-    let globs = globs.iter().map(|glob| (*glob).to_owned()).collect();
-    WatchRequest { filters: vec![globs], heartbeat_ms: Some(200), ..Default::default() }
-}
 
 async fn put_root(agent: &Agent, key: &str, value: &[u8]) {
     assert_eq!(put(agent, entry(key, value, now(), root(), None)).await, Verdict::Merged);
@@ -328,7 +263,7 @@ async fn over_http_events_and_heartbeats_arrive_and_the_agent_stops_at_once() {
     read_until("event: synced").await;
     put_root(&agent, "/a", b"live").await;
     read_until("\"value\":\"live\"").await;
-    read_until(": still here").await;
+    read_until(": told ").await;
     for (target, code) in [
         ("/v1/watch", "http.query"),
         ("/v1/watch?key=a", "key.malformed"),
@@ -344,4 +279,36 @@ async fn over_http_events_and_heartbeats_arrive_and_the_agent_stops_at_once() {
     let began = std::time::Instant::now();
     agent.stop().await;
     assert!(began.elapsed() < Duration::from_secs(4), "a watcher does not hold up the end");
+}
+
+/// Each of these watchers may have so many keys waiting; all together may not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_for_all_watchers_together_is_bounded() {
+    const EACH: usize = MAX_PENDING_KEYS - 24;
+    let agent = start(config(0)).await;
+    let mut watchers = Vec::new();
+    // Of each key its name waits, and that of its entry.
+    for _ in 0..MAX_PENDING_NAMES / (2 * EACH) + 20 {
+        let mut watcher = Stream::open(&agent, &matching(&["/k/**"]), None);
+        watcher.synced().await;
+        watchers.push(watcher);
+    }
+    let mut last = Stream::open(&agent, &keys(&["/last"]), None);
+    last.key().await;
+    last.synced().await;
+    let facts = (0..EACH).map(|n| format!("/k/{n}")).chain(["/last".to_owned()]);
+    let facts: Vec<_> = facts.map(|key| Ok(entry(&key, b"v", now(), root(), None))).collect();
+    agent.put_facts(&facts).await.expect("the store works");
+    last.key().await;
+    let mut gaps = 0;
+    for watcher in &mut watchers {
+        let (name, _) = watcher.next().await.expect("no end");
+        gaps += usize::from(name == "gap");
+    }
+    assert!(
+        (10..60).contains(&gaps),
+        "{gaps} of {} have a gap, so that the others need none",
+        watchers.len()
+    );
+    agent.stop().await;
 }

@@ -42,19 +42,21 @@ pub struct FactRow {
 }
 
 /// `GET /v1/facts?kind=authority|entries&match=GLOB&limit=&after=`: authority facts in an order in which they can be
-/// taken in, or entries by key.
+/// taken in, or entries by key, and the newest first within each key. `GET /v1/facts?key=KEY&entry=ID`: that one entry, or
+/// none if it does not stand.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct FactsPage {
     /// The facts.
     pub facts: Vec<FactRow>,
-    /// Give this as `after` for the next page; none after the last one.
+    /// Give this as `after` for the next page; none after the last one. It has a `!` if entries of the last key follow.
     pub next: Option<String>,
 }
 
 /// The body of `POST /v1/facts`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
 pub struct PostFacts {
     /// Facts as base64 of their bytes, at most [`crate::MAX_POST_FACTS`]; they may be in any order.
     pub records_b64: Vec<String>,
@@ -80,6 +82,10 @@ pub struct VerdictRow {
 pub struct VerdictsResponse {
     /// The verdicts. Merged facts are durable.
     pub verdicts: Vec<VerdictRow>,
+    /// The commit by which they are: a stream that has told everything up to it has told what was merged. See
+    /// [`CommitMark`](super::CommitMark) for the form.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
 }
 
 /// A live grant.
@@ -142,6 +148,7 @@ pub struct GrantsResponse {
 /// The body of `POST /v1/explain`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
 pub struct ExplainRequest {
     /// Who.
     pub entity: String,
@@ -197,6 +204,8 @@ pub struct ExplainResponse {
     pub chain: Vec<LinkRow>,
     /// Where not accepted: chains that fail, the one that gets furthest first.
     pub rejected: Vec<RejectedRow>,
+    /// The clock by which that is so: the agent's.
+    pub now_us: u64,
     /// The timestamp to put on a new entry of the key.
     pub stamp_us: u64,
     /// The entry that is shown now.
@@ -206,6 +215,7 @@ pub struct ExplainResponse {
 /// The body of `POST /v1/plan`: under what could `issuer` give `pattern` away?
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
 pub struct PlanRequest {
     /// Who would issue.
     pub issuer: String,
@@ -237,7 +247,7 @@ pub struct PlanResponse {
 pub struct RefusalRow {
     /// When.
     pub at_us: u64,
-    /// Who offered it: a replica id, or `put`.
+    /// Who offered it: a replica id, `put`, or `waiting` for what had waited here until it was due.
     pub from: String,
     /// The fact's id, where it has one.
     pub id: Option<String>,

@@ -1,34 +1,43 @@
-//! The HTTP API's types, shared by agent and client; nothing else.
+//! The HTTP API's types, shared by agent and client, and how explanations of authority are told in them; nothing else.
 //!
 //! Ids are 64 hexadecimal digits. Times are microseconds since 1970 and end in `_us`. Bytes are standard base64 and
-//! end in `_b64`. Fields may be added; readers skip what they do not know.
+//! end in `_b64`. Fields may be added. Readers of answers and events skip those that they do not know; an agent refuses a
+//! request that has one (400, `http.body`), as it would do something else than what was asked for. So a client leaves out
+//! the fields that it has no use for.
 
 mod error;
+mod explain;
 mod facts;
 mod gossip;
 mod state;
 mod watch;
 
 pub use error::ApiError;
+pub use explain::Shown;
 pub use facts::{
     ExplainRequest, ExplainResponse, FactRow, FactsPage, GrantRow, GrantsResponse, KeyRow, KeysPage, LinkRow,
     PlanRequest, PlanResponse, PostFacts, RefusalRow, RefusalsResponse, RejectedRow, RevocationRow,
     VerdictRow, VerdictsResponse,
 };
 pub use gossip::{
-    Done, EventRequest, GossipRow, JoinRequest, JoinResponse, MemberRow, MembersResponse, QueryRequest,
-    QueryResponse, ResponseRow,
+    Done, EventRequest, ForceLeaveRequest, GossipKeyRequest, GossipKeysResponse, GossipRow, JoinRequest,
+    JoinResponse, KeyAction, KeyCount, MemberRow, MembersResponse, QueryRequest, QueryResponse, ResponseRow,
+    TagsRequest,
 };
 pub use state::{
-    Counts, DiffRequest, DiffResponse, DiffRow, DigestResponse, Digests, PeerRow, StatusResponse, SyncReport,
-    SyncRequest, TrafficRow,
+    Counts, DiffRequest, DiffResponse, DiffRow, DigestResponse, Digests, Grade, GrantBytesRow, HeavyGrantRow,
+    Holds, LongKeyRow, PeerRow, ReasonRow, ShutOutRow, StatusResponse, StoreRow, SyncReport, SyncRequest,
+    TrafficRow, WaitingRow,
 };
 
 pub use watch::{
-    AuthorityEvent, CauseRow, GapEvent, HeldRow, KeyEvent, MAX_WATCH_FILTERS, MAX_WATCH_KEYS, SyncedEvent,
-    WatchForm, WatchRequest, event,
+    AuthorityEvent, CauseRow, CommitMark, GapEvent, HeldRow, KeyEvent, MAX_WATCH_FILTERS, MAX_WATCH_KEYS,
+    PartRow, PlaceRow, SyncedEvent, WatchForm, WatchRequest, event,
 };
 
+/// The code of a replica that was never compared with a peer, though there are others: what it lacks says nothing, and
+/// it does not answer by it.
+pub const FIRST_SYNC: &str = "sync.first";
 /// Where an agent listens on TCP unless told otherwise.
 pub const DEFAULT_HTTP: &str = "127.0.0.1:7948";
 /// The socket's name inside the data directory.
@@ -42,7 +51,7 @@ pub const MAX_PAGE_ROWS: usize = 10_000;
 /// Rows of a page unless the request says otherwise.
 pub const DEFAULT_PAGE_ROWS: usize = 1_000;
 
-/// Headers of `GET /v1/kv{key}` and of the answers to `PUT` and `DELETE`.
+/// Headers of `GET /v1/kv{key}` and of the answers to `PUT` and `DELETE`, beside `ETag`, which has the entry's id in quotes.
 pub mod header {
     /// The entry's id.
     pub const ENTRY: &str = "kvgossip-entry";
@@ -50,6 +59,4 @@ pub mod header {
     pub const TIMESTAMP: &str = "kvgossip-timestamp-us";
     /// The grant it cites, or `root`.
     pub const GRANT: &str = "kvgossip-grant";
-    /// On `PUT` and `DELETE`: the entry that must be the current one at this agent (`none`: the key must be unset).
-    pub const IF_ENTRY: &str = "kvgossip-if-entry";
 }

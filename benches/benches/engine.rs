@@ -64,13 +64,14 @@ fn apply(criterion: &mut Criterion) {
     let mut scribe = Scribe::new(2);
     let grant = scribe.grant(0, 1, "/**", None, Terms::default());
     let id = grant.id();
-    let set = |number| Verified::from_own_store(scribe.set(1, &key(number), b"value", 1, Some(id)));
-    let batch: Vec<Verified> = (0..BATCH).map(set).collect();
     let replica = || {
         let mut replica = SimReplica::new(scribe.root().clone(), at(1));
         replica.offer(Fact::Grant(grant.clone()));
         replica
     };
+    let judge = replica();
+    let set = |number| judge.check(scribe.set(1, &key(number), b"value", 1, Some(id))).expect("acceptable");
+    let batch: Vec<Verified> = (0..BATCH).map(set).collect();
     let mut group = criterion.benchmark_group("merge");
     group.throughput(Throughput::Elements(BATCH as u64));
     group.bench_function("1,000 new entries", |b| {

@@ -2,7 +2,7 @@
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use kvgossip_grants::{
-    Authority, Entry, EntryFact, Fact, Filter, Key, KeyGlob, Op, RsaVerifier, Signer, SigningKey, Timestamp,
+    Authority, EntryDraft, EntryFact, Fact, Filter, Key, KeyGlob, RsaVerifier, Signer, SigningKey, Timestamp,
     included,
 };
 use rand::rngs::StdRng;
@@ -26,17 +26,16 @@ fn root() -> SigningKey {
     root
 }
 
-fn entry(root: &SigningKey) -> Entry {
-    let signer = root.public().entity();
+fn draft() -> EntryDraft {
     let key = key("/dc3/host1742/cpu/core7/user");
-    Entry { key, timestamp: Timestamp::ZERO, op: Op::set(VALUE), signer, grant: None }
+    EntryDraft { key, value: Some(VALUE.into()), timestamp: Timestamp::ZERO, grant: None }
 }
 
 fn facts(criterion: &mut Criterion) {
     let root = root();
     let cluster = root.public().cluster();
-    let entry = entry(&root);
-    let sign = || EntryFact::sign(cluster, entry.clone(), VALUE.into(), &root).expect("a signature");
+    let draft = draft();
+    let sign = || EntryFact::sign(cluster, draft.clone(), &root).expect("a signature");
     let fact = Fact::Entry(sign());
     let record = fact.to_record();
     let authority = Authority::new(root.public().clone());

@@ -1,6 +1,6 @@
 //! Two replicas that hold the same keys but for some differences: the same ones for the same numbers.
 
-use kvgossip_grants::{Fact, GrantId, Verified};
+use kvgossip_grants::{Fact, GrantId, Verdict, Verified};
 use kvgossip_sim::scribe::{Terms, at};
 use kvgossip_sim::{Scribe, SimReplica};
 use rand::rngs::ChaCha12Rng;
@@ -141,9 +141,11 @@ fn fill(pair: &mut [SimReplica; 2], facts: impl Iterator<Item = Fact>) {
     }
 }
 
-/// Merges without verifying: these signatures were made a moment ago.
+/// Takes facts in as one batch.
 fn apply(replica: &mut SimReplica, facts: Vec<Fact>) {
-    let verdicts = replica.apply(facts.into_iter().map(Verified::from_own_store).collect());
+    let verified: Result<Vec<Verified>, Verdict> =
+        facts.into_iter().map(|fact| replica.check(fact)).collect();
+    let verdicts = verified.map(|verified| replica.apply(verified)).unwrap_or_else(|verdict| vec![verdict]);
     assert!(verdicts.iter().all(|verdict| verdict.is_taken_in()), "every fact of a workload is acceptable");
     replica.changes.clear();
 }
@@ -168,7 +170,7 @@ mod tests {
                 let [a, b] = workload.build();
                 let ids = |replica: &SimReplica| -> BTreeSet<_> {
                     let facts = replica.view().keys("", None);
-                    facts.map(|(key, frontier)| (key, frontier.entries()[0].id)).collect()
+                    facts.map(|(key, frontier)| (key, frontier.ids().next())).collect()
                 };
                 let (a, b) = (ids(&a), ids(&b));
                 let differing: BTreeSet<_> = a.symmetric_difference(&b).map(|(key, _)| key).collect();

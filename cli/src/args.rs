@@ -7,6 +7,7 @@ use crate::commands::diff::DiffArgs;
 use crate::commands::entry::{DelArgs, GetArgs, LsArgs, SetArgs};
 use crate::commands::export::ExportArgs;
 use crate::commands::fsck::FsckArgs;
+use crate::commands::gossip_admin::{ForceLeaveArgs, GossipKeyArgs, TagsArgs};
 use crate::commands::grant::GrantArgs;
 use crate::commands::import::ImportArgs;
 use crate::commands::inspect::{DigestArgs, ExplainArgs, RefusalsArgs, StatusArgs};
@@ -75,6 +76,9 @@ pub(crate) enum Command {
     Members(MembersArgs),
     Join(JoinArgs),
     Leave(LeaveArgs),
+    ForceLeave(ForceLeaveArgs),
+    GossipKey(GossipKeyArgs),
+    Tags(TagsArgs),
     Event(EventArgs),
     Query(QueryArgs),
     Export(ExportArgs),

@@ -2,6 +2,8 @@
 //!
 //! `docs/errors.md` is this catalogue; a test keeps the two equal and looks for codes that are missing here.
 
+mod http;
+
 use crate::error::Exit;
 use kvgossip_client::ClientError;
 use kvgossip_grants::Code;
@@ -45,11 +47,12 @@ own_codes! {
     PEM_INVALID = "pem.invalid", Error, "a file does not hold the PEM key that is needed; make one with `kvgossip keygen`";
     RSA_UNSUPPORTED = "rsa.unsupported", Error, "RSA keys have 2048, 3072 or 4096 bits and the exponent 65537; make one with `kvgossip keygen`";
     CA_MALFORMED = "tls.authority", Error, "the file of --ca holds no certificate of an authority in PEM form";
+    CLIENT_CERTIFICATE = "tls.client_certificate", Error, "the files of --client-cert and --client-key hold no certificate and its private key in PEM form";
     CONFIG_MALFORMED = "config.malformed", Usage, "the file of --config or a variable KVGOSSIP_* holds what is no setting; the line is named";
     LOG_FILTER = "log.filter", Usage, "--log-level takes error, warn, info, debug, trace, off, or a filter by module";
     TOKEN_MALFORMED = "token.malformed", Error, "the token file does not hold one line of visible ASCII";
     FACTS_MALFORMED = "facts.malformed", Error, "the file does not hold one signed fact a line, as --out writes them";
-    FILE_KIND = "file.not_regular", Error, "something that is neither a file nor a directory was left out; put a file in its place";
+    FILE_KIND = "file.not_regular", Error, "something that is neither a file nor a directory, or a link that leads out of the directory, was left out; put a file in its place";
     FILE_NAME = "file.name", Error, "the name of a file cannot be part of a key: keys have 1024 bytes in 32 segments of 255, where a byte outside the alphabet counts 3; rename it";
     EXPORT_UNKNOWN = "export.unknown", Error, "the file was written by another version; take one that reads it";
     EXPORT_DAMAGED = "export.damaged", Integrity, "the file is cut off or damaged; make the export again, or take another copy";
@@ -60,11 +63,14 @@ own_codes! {
     KEY_CONFLICT = "key.conflict", Conflict, "the key does not hold the expected entry; read it again";
     REVOCATION_STRANGER = "revocation.stranger", NotAuthorised, "only root, its issuer and its grantee can revoke a grant";
     CLUSTER_MISMATCH = "cluster.mismatch", Integrity, "the agent belongs to another cluster than the one that was named; nothing was signed";
-    CLOCK_SKEW = "clock.skew", Error, "the agent's clock is far ahead of this machine's; set the clocks";
+    CLOCK_SKEW = "clock.skew", Error, "the agent's clock and this machine's differ by more than 2 minutes, so nothing was signed; set the one that is wrong, or write --ignore-clock";
+    FORGET_UNCONFIRMED = "agent.forget_alone", Usage, "--forget-future was given to an agent without peers, from which nothing comes back; look at the keys that would be unset, and write --yes";
     ALLOW_LIST = "peer.allow_list", Error, "the file of --allow-peers does not hold one replica id a line";
     AGENT_ADDRESS = "agent.address", Error, "an address cannot be listened on; another process may have it";
     AGENT_SOCKET = "agent.socket", Error, "the Unix socket cannot be made; give another place with --socket";
     HTTP_NOT_LOOPBACK = "agent.http_not_loopback", Usage, "HTTP in clear is served on loopback addresses only; give --tls-cert and --tls-key";
+    HTTP_OPEN = "agent.http_open", Usage, "beyond loopback every value would be handed to whoever reaches the port; give --read-token-file or --tls-client-ca, or say --open-http";
+    TLS_CLIENT_AUTHORITY = "tls.client_authority", Error, "the file of --tls-client-ca holds no certificate of an authority in PEM form";
     TLS_CERTIFICATE = "tls.certificate", Error, "the file of --tls-cert holds no certificate that can be served";
     TLS_KEY = "tls.key", Error, "the file of --tls-key holds no private key in PEM form";
     TLS_MISMATCH = "tls.mismatch", Error, "the key of --tls-key is not the certificate's of --tls-cert";
@@ -91,54 +97,6 @@ const PLANS: Table = &[
         Exit::NotAuthorised,
         "it could not be shown in time that the issuer's grants cover the pattern; split it into simpler patterns",
     ),
-];
-
-/// Codes of the HTTP API.
-const HTTP: Table = &[
-    (
-        "http.token",
-        Exit::NotAuthorised,
-        "over TCP this needs the agent's token; give --token-file, or use the agent's Unix socket",
-    ),
-    (
-        "http.host",
-        Exit::NotAuthorised,
-        "the Host header is neither an address nor localhost; reach the agent by its address",
-    ),
-    ("http.no_route", Exit::Error, "the agent has no such route; compare the versions"),
-    ("http.method", Exit::Error, "the route does not take that method"),
-    ("http.query", Exit::Error, "a parameter of the query is unknown or malformed"),
-    ("http.header", Exit::Error, "a header is malformed"),
-    ("http.body", Exit::Error, "the body is too large, or not the JSON that the route takes"),
-    ("http.too_many_facts", Exit::Error, "too many facts in one request; send them in parts"),
-    ("http.busy", Exit::TimedOut, "the agent has no room for the request now; try again in a moment"),
-    ("http.slow", Exit::TimedOut, "the body of the request did not come in time; send it without pauses"),
-    (
-        "http.timeout",
-        Exit::TimedOut,
-        "the agent gave the request up after its limit of time; what it was to change may still happen: look first",
-    ),
-    ("http.shutdown", Exit::Unreachable, "the agent is shutting down; ask another, or again later"),
-    (
-        "client.not_ready",
-        Exit::TimedOut,
-        "no agent gave a verified answer in time; is one running, and is the root key that of its cluster?",
-    ),
-    ("client.closed", Exit::Error, "the client was dropped while it was asked"),
-    (
-        "entry.unreadable",
-        Exit::Error,
-        "an agent cannot read an entry from its store; ask another agent, and see `status` at this one for what to do",
-    ),
-    ("watch.limit", Exit::Error, "the agent has as many watchers as it serves; watch at another agent"),
-    ("watch.too_much", Exit::Error, "too many keys or filters for one watch; use several"),
-    ("entity.malformed", Exit::Error, "the text is not an entity's id"),
-    (
-        "agent.no_identity",
-        Exit::NotAuthorised,
-        "the agent has no identity to sign with; start it with --identity, or sign in the command with --identity",
-    ),
-    ("agent.signing", Exit::Error, "the agent could not sign; see its log"),
 ];
 
 /// Codes between replicas that are not of the transport.
@@ -180,6 +138,32 @@ const GOSSIP: Table = &[
         "Serf's RPC is served on loopback addresses only, or with a key (--rpc-auth-file)",
     ),
     (
+        "gossip.no_advertise",
+        Exit::Usage,
+        "gossip listens at all addresses of the machine, and none is found that others could be told; name one with --advertise",
+    ),
+    ("gossip.unknown_member", Exit::NotFound, "no member has that name; `kvgossip members` lists them"),
+    (
+        "gossip.announced_twice",
+        Exit::Error,
+        "two members announce one replica's id; its data directory or key was copied, or somebody forges members",
+    ),
+    (
+        "gossip.name_claimed",
+        Exit::Error,
+        "another member uses this agent's name, and gives it up where most know it here; its data directory was copied, or it was given the same --name",
+    ),
+    (
+        "gossip.full",
+        Exit::Error,
+        "as many members as there may be are alive, so no others are met; if there are not so many, change the gossip keys",
+    ),
+    (
+        "gossip.other_cluster",
+        Exit::Error,
+        "members of a cluster with another root are in this gossip; nothing is synced with them: look at their --root",
+    ),
+    (
         "gossip.reserved_tag",
         Exit::Usage,
         "tags named kvgossip and kvg_… are the agent's own; give another name",
@@ -190,9 +174,15 @@ const GOSSIP: Table = &[
         "no member answered; check the addresses, the network and the keys",
     ),
     (
-        "gossip.refused",
-        Exit::Error,
-        "an event, a query or an answer is too long, a filter is malformed, or too much is under way",
+        "gossip.wrong_key",
+        Exit::NotAuthorised,
+        "members do not understand what the agent sends, or it does not understand them; compare --keyring or --encrypt with theirs",
+    ),
+    ("gossip.refused", Exit::Error, "an event, a query or an answer is too long, or a filter is malformed"),
+    (
+        "gossip.busy",
+        Exit::TimedOut,
+        "too much gossip of that kind is under way or waits to be sent; try again in a moment",
     ),
     ("gossip.start", Exit::Error, "gossip cannot be started; another process may have the address"),
 ];
@@ -202,12 +192,17 @@ const STORE: Table = &[
     (
         "store.full",
         Exit::Error,
-        "the disk is full; make room and restart the agent: everything acknowledged is there, and reading goes on meanwhile",
+        "the disk is full; make room: the store is then opened anew by itself, everything acknowledged is there, and reading goes on meanwhile",
     ),
     (
         "store.no_room",
         Exit::Error,
         "the disk has less room left than the store may need at once (32 MiB); make room: the agent goes on by itself, and reading goes on meanwhile",
+    ),
+    (
+        "store.quota",
+        Exit::Error,
+        "what is left of the limit of --max-store is too little: what fits is taken in, and what may free room, and reading goes on; `status` names the grants by bytes: delete, revoke, or give a greater limit",
     ),
     (
         "store.stalled",
@@ -217,7 +212,7 @@ const STORE: Table = &[
     (
         "store.stopped",
         Exit::Error,
-        "the store does not take anything any more; see the agent's log for the first error, and restart the agent: everything acknowledged is there, and reading goes on meanwhile",
+        "the store does not take anything any more; see the agent's log for the first error: where the disk has room, the store is opened anew by itself. If it stays so, restart the agent: everything acknowledged is there, and reading goes on meanwhile",
     ),
     (
         "store.damaged",
@@ -244,12 +239,65 @@ const STORE: Table = &[
     ),
 ];
 
+/// Codes of faults of the program itself.
+const FAULTS: Table = &[
+    (
+        "internal.session",
+        Exit::Error,
+        "a fault of the program in a session, not of the peer or the disk: please report it; the log has the detail, and the session is tried again",
+    ),
+    (
+        "internal.committer",
+        Exit::Error,
+        "a fault of the program ended the thread that takes facts in: please report it; the log has the detail. Restart the agent: everything acknowledged is there, and reading goes on meanwhile",
+    ),
+    (
+        "internal.task",
+        Exit::Error,
+        "a fault of the program in a piece of its work: please report it; the log has the detail. What was asked for may be tried again",
+    ),
+];
+
+/// Codes of what an agent says of itself, beside those of its store and of gossip.
+const HEALTH: Table = &[
+    (
+        "sync.first",
+        Exit::TimedOut,
+        "the replica has never compared itself with a peer, though it was told of others: what it lacks says nothing, so it is not ready and answers no question by it; see `kvgossip status` for why, ask another agent, or start it with --ready-alone if what it holds is all that there is",
+    ),
+    (
+        "sync.stale",
+        Exit::TimedOut,
+        "the replica has not been compared with a peer since its start, so what is read there may be old; it serves after the comparison, or after the time of --ready-after",
+    ),
+    (
+        "sync.apart",
+        Exit::TimedOut,
+        "peers are connected, and none of them was known to hold the same for minutes; `kvgossip diff PEER` and `kvgossip refusals` say what differs",
+    ),
+    (
+        "sync.refused",
+        Exit::NotAuthorised,
+        "a peer does not take this replica, or the other way round; the message says which and why: look at --allow-peers on both sides, and at the root keys",
+    ),
+    (
+        "peer.turned_away",
+        Exit::NotAuthorised,
+        "replicas dialled in and are not taken here; the message names them with the reason: list their ids in --allow-peers if they belong to the cluster",
+    ),
+    (
+        "sync.alone",
+        Exit::Unreachable,
+        "no peer is connected, so nobody can say whether the replica lacks anything; where it was told of others, look at the network and at them",
+    ),
+];
+
 fn table(table: Table) -> Vec<CodeInfo> {
     table.iter().map(|(code, exit, help)| CodeInfo { code, exit: *exit, help: (*help).into() }).collect()
 }
 
 /// The whole catalogue, by whom the codes come from.
-pub(crate) fn sections() -> [(&'static str, Vec<CodeInfo>); 7] {
+pub(crate) fn sections() -> [(&'static str, Vec<CodeInfo>); 9] {
     let facts = Code::ALL.iter().map(|code| CodeInfo {
         code: code.as_str(),
         exit: of_fact(*code),
@@ -269,10 +317,12 @@ pub(crate) fn sections() -> [(&'static str, Vec<CodeInfo>); 7] {
         ("Facts and authority", facts.chain(table(PLANS)).collect()),
         ("The command line", table(OWN)),
         ("Reaching an agent", client.collect()),
-        ("The HTTP API", table(HTTP)),
+        ("The HTTP API", table(http::HTTP)),
         ("Between replicas", peers.chain(table(SESSIONS)).collect()),
+        ("How an agent is", table(HEALTH)),
         ("Gossip", table(GOSSIP)),
         ("The store", table(STORE)),
+        ("Faults of the program", table(FAULTS)),
     ]
 }
 
@@ -288,7 +338,7 @@ pub(crate) fn exit(code: &str) -> Option<Exit> {
 
 fn of_client(code: &str) -> Exit {
     match code {
-        "agent.denied" => Exit::NotAuthorised,
+        "agent.denied" | "agent.client_certificate" => Exit::NotAuthorised,
         "agent.timeout" => Exit::TimedOut,
         _ => Exit::Unreachable,
     }
@@ -321,6 +371,7 @@ fn of_fact(code: Code) -> Exit {
         | Code::GrantUnknown
         | Code::GrantRevoked
         | Code::GrantExpired
+        | Code::GrantNotYet
         | Code::NotRoot
         | Code::RootCites
         | Code::WrongIssuer

@@ -8,7 +8,10 @@ use crate::progress::SILENCE;
 use crate::{text, time};
 use clap::Args;
 use kvgossip_api::{DEFAULT_HTTP, SOCKET_NAME};
-use kvgossip_client::{AgentClient, Client, ClientBuilder, ClientError, DEFAULT_TIMEOUT, Endpoint};
+use kvgossip_client::{
+    AgentClient, Authorities, Client, ClientBuilder, ClientCertificate, ClientError, DEFAULT_TIMEOUT,
+    Endpoint, OpError, Token,
+};
 use std::env;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,19 +22,27 @@ use tokio::signal::unix::{SignalKind, signal};
 #[derive(Clone, Debug, Args)]
 pub(crate) struct AgentArgs {
     /// The agent: unix:PATH, http://HOST:PORT or https://HOST:PORT [env: KVGOSSIP_AGENT; else the socket in the data directory, else
-    /// http://127.0.0.1:7948].
+    /// http://127.0.0.1:7948]. Commands that can ask several agents take it several times.
     #[arg(long, value_name = "URL", value_parser = endpoint, help_heading = "Agent")]
-    agent: Option<Endpoint>,
+    agent: Vec<Endpoint>,
     /// The agent's data directory, where its socket is [env: KVGOSSIP_DATA_DIR].
     #[arg(long, value_name = "DIR", help_heading = "Agent", conflicts_with = "agent")]
     data_dir: Option<PathBuf>,
-    /// A file with the bearer token that the agent asks for on TCP [env: KVGOSSIP_TOKEN_FILE].
+    /// A file with the bearer token that the agent asks for on TCP: that for everything, or that for reading
+    /// [env: KVGOSSIP_TOKEN_FILE].
     #[arg(long, value_name = "FILE", help_heading = "Agent")]
     token_file: Option<PathBuf>,
     /// A file with the certificate of the authority that signed the agent's, for https:// [env: KVGOSSIP_CA; else the
     /// system's authorities].
     #[arg(long, value_name = "FILE", help_heading = "Agent")]
     ca: Option<PathBuf>,
+    /// A file with a certificate to show to an agent that gives the right to read by them, over https:// [env:
+    /// KVGOSSIP_CLIENT_CERT].
+    #[arg(long, value_name = "CERT.pem", help_heading = "Agent")]
+    client_cert: Option<PathBuf>,
+    /// The private key of --client-cert [env: KVGOSSIP_CLIENT_KEY].
+    #[arg(long, value_name = "KEY.pem", help_heading = "Agent")]
+    client_key: Option<PathBuf>,
     /// How long to wait for each answer [default: 30s; `sync`: 1h; `diff`: 10m].
     #[arg(long, value_name = "DURATION", value_parser = time::duration, help_heading = "Agent")]
     timeout: Option<Duration>,
@@ -44,9 +55,29 @@ pub(crate) struct LiveArgs {
     /// does.
     #[arg(long, value_name = "PUB.pem", help_heading = "Agent")]
     root: Option<PathBuf>,
-    /// Another agent, for when the first is lost; may be repeated.
+    /// Another agent, as a further --agent: for when the first is lost, and asked now and then whether that one withholds
+    /// something; may be repeated.
     #[arg(long, value_name = "URL", value_parser = endpoint, help_heading = "Agent")]
     fallback: Vec<Endpoint>,
+}
+
+/// What commands take that can ask several agents once.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct UnionArgs {
+    /// Ask so many of the agents that --agent names, and take the union of what they hold: what any of them knows counts.
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u16).range(1..), help_heading = "Agent")]
+    agents: Option<u16>,
+    /// Verify here what they tell, against this root key; with --agents [env: KVGOSSIP_ROOT]. Without it the agents' word is
+    /// taken.
+    #[arg(long, value_name = "PUB.pem", help_heading = "Agent")]
+    root: Option<PathBuf>,
+}
+
+/// What an agent is shown, and whom its own certificate has to come from.
+struct Credentials {
+    token: Option<Token>,
+    authorities: Option<Authorities>,
+    certificate: Option<ClientCertificate>,
 }
 
 fn endpoint(text: &str) -> Result<Endpoint, text::TextFault> {
@@ -57,34 +88,90 @@ fn endpoint(text: &str) -> Result<Endpoint, text::TextFault> {
 
 impl AgentArgs {
     /// The agent that is meant. Options count before the environment.
+    ///
+    /// # Errors
+    /// When several are named: one of them would be passed over.
     pub(crate) fn client(&self) -> Result<AgentClient> {
-        let mut client = AgentClient::new(self.endpoint()?);
-        if let Some(path) = self.token_file.clone().or_else(|| files::from_env("KVGOSSIP_TOKEN_FILE")) {
-            client = client.with_token(files::token(&path)?);
+        if self.agent.len() > 1 {
+            let text = "several agents are named, and one is asked: give --agent once, or say how many to ask with --agents where the command takes it";
+            return Err(Failure::new(codes::USAGE, text));
         }
-        if let Some(path) = self.ca.clone().or_else(|| files::from_env("KVGOSSIP_CA")) {
-            client = client.with_authorities(files::authorities(&path)?);
+        self.first()
+    }
+
+    /// The first agent that is named.
+    pub(crate) fn first(&self) -> Result<AgentClient> {
+        let mut client = AgentClient::new(self.endpoint()?);
+        let Credentials { token, authorities, certificate } = self.credentials()?;
+        if let Some(token) = token {
+            client = client.with_token(token);
+        }
+        if let Some(authorities) = authorities {
+            client = client.with_authorities(authorities);
+        }
+        if let Some(certificate) = certificate {
+            client = client.with_certificate(certificate);
         }
         Ok(client.with_timeout(self.timeout.unwrap_or(DEFAULT_TIMEOUT)))
     }
 
     /// A client that keeps subscriptions, of the agent that is meant and of others to fall back on.
     pub(crate) fn live(&self, live: &LiveArgs) -> Result<ClientBuilder> {
+        self.verifying(&live.fallback, live.root.as_ref())
+    }
+
+    /// A client that asks several agents once, and how many; `None` if neither that nor verification is asked for.
+    pub(crate) fn union(&self, union: &UnionArgs) -> Result<Option<(ClientBuilder, usize)>> {
+        if union.agents.is_none() && union.root.is_none() {
+            return Ok(None);
+        }
+        let (wanted, named) = (union.agents.map_or(1, usize::from), self.agent.len().max(1));
+        if wanted > named {
+            let text = format!("--agents {wanted} needs as many agents to ask: --agent names {named}");
+            return Err(Failure::new(codes::USAGE, text));
+        }
+        Ok(Some((self.verifying(&[], union.root.as_ref())?, wanted)))
+    }
+
+    fn verifying(&self, others: &[Endpoint], root: Option<&PathBuf>) -> Result<ClientBuilder> {
         let mut builder = Client::builder().endpoint(self.endpoint()?);
-        for endpoint in &live.fallback {
+        for endpoint in self.agent.iter().skip(1).chain(others) {
             builder = builder.endpoint(endpoint.clone());
         }
-        if let Some(path) = self.token_file.clone().or_else(|| files::from_env("KVGOSSIP_TOKEN_FILE")) {
-            builder = builder.token(files::token(&path)?);
+        let Credentials { token, authorities, certificate } = self.credentials()?;
+        if let Some(token) = token {
+            builder = builder.token(token);
         }
-        if let Some(path) = self.ca.clone().or_else(|| files::from_env("KVGOSSIP_CA")) {
-            builder = builder.authorities(files::authorities(&path)?);
+        if let Some(authorities) = authorities {
+            builder = builder.authorities(authorities);
         }
-        builder = match live.root.clone().or_else(|| files::from_env("KVGOSSIP_ROOT")) {
+        if let Some(certificate) = certificate {
+            builder = builder.certificate(certificate);
+        }
+        builder = match root.cloned().or_else(|| files::from_env("KVGOSSIP_ROOT")) {
             Some(path) => builder.root(files::public_key(&path)?),
             None => builder.trust_agents(),
         };
         Ok(builder.timeout(self.timeout.unwrap_or(DEFAULT_TIMEOUT)))
+    }
+
+    /// What the files of the options, or else of the environment, hold.
+    fn credentials(&self) -> Result<Credentials> {
+        let named =
+            |option: &Option<PathBuf>, variable: &str| option.clone().or_else(|| files::from_env(variable));
+        let token = named(&self.token_file, "KVGOSSIP_TOKEN_FILE");
+        let authorities = named(&self.ca, "KVGOSSIP_CA");
+        let cert = named(&self.client_cert, "KVGOSSIP_CLIENT_CERT");
+        let certificate = match (cert, named(&self.client_key, "KVGOSSIP_CLIENT_KEY")) {
+            (Some(cert), Some(key)) => Some(files::client_certificate(&cert, &key)?),
+            (None, None) => None,
+            _ => return Err(Failure::new(codes::USAGE, "--client-cert and --client-key go together")),
+        };
+        Ok(Credentials {
+            token: token.as_deref().map(files::token).transpose()?,
+            authorities: authorities.as_deref().map(files::authorities).transpose()?,
+            certificate,
+        })
     }
 
     /// The data directory that was named, if that is what says which agent is meant.
@@ -93,7 +180,7 @@ impl AgentArgs {
             let other = env::var_os("KVGOSSIP_AGENT").is_some_and(|url| !url.is_empty());
             files::from_env("KVGOSSIP_DATA_DIR").filter(|_| !other)
         };
-        if self.agent.is_some() { None } else { self.data_dir.clone().or_else(by_environment) }
+        if !self.agent.is_empty() { None } else { self.data_dir.clone().or_else(by_environment) }
     }
 
     /// The limit of time that was asked for.
@@ -104,7 +191,7 @@ impl AgentArgs {
     /// Where the agent that is meant is looked for first.
     pub(crate) fn endpoint(&self) -> Result<Endpoint> {
         let socket = |dir: PathBuf| Endpoint::Unix(dir.join(SOCKET_NAME));
-        if let Some(endpoint) = &self.agent {
+        if let Some(endpoint) = self.agent.first() {
             return Ok(endpoint.clone());
         }
         if let Some(dir) = &self.data_dir {
@@ -124,6 +211,11 @@ impl AgentArgs {
 /// Runs a command's conversation with an agent; says so if it takes more than a second.
 pub(crate) fn converse<T>(client: &AgentClient, talk: impl Future<Output = Result<T>>) -> Result<T> {
     runtime()?.block_on(patiently(client, talk))
+}
+
+/// The same at an endpoint.
+pub(crate) fn converse_at<T>(endpoint: &Endpoint, talk: impl Future<Output = Result<T>>) -> Result<T> {
+    runtime()?.block_on(say_if_slow(endpoint, talk))
 }
 
 /// Waits for one answer; says so if it takes more than a second.
@@ -210,6 +302,15 @@ impl From<ClientError> for Failure {
         // A refusal is an error, whatever its code means where it is no refusal.
         let exit = if exit == Exit::Ok { Exit::Error } else { exit };
         Self::with_exit(error.code(), message, exit)
+    }
+}
+
+impl From<OpError> for Failure {
+    fn from(error: OpError) -> Self {
+        match error {
+            OpError::Agent(error) => error.into(),
+            error => Self::new(error.code().to_owned(), error.to_string()),
+        }
     }
 }
 

@@ -2,8 +2,9 @@
 
 use crate::codes;
 use crate::error::{Failure, Result};
-use crate::files;
+use crate::files::{self, unreadable};
 use base64::prelude::{BASE64_STANDARD, Engine};
+use kvgossip_agent::files::open_regular;
 use kvgossip_client::{EXPORT_MAGIC, ExportError, ExportReader};
 use kvgossip_grants::{ClusterId, Code, Fact, MAX_RECORD_BYTES};
 use serde::Deserialize;
@@ -13,6 +14,9 @@ use std::path::{Path, PathBuf};
 
 /// The longest line that is read, in bytes: the largest fact in base64, and the rest of the object.
 const MAX_LINE_BYTES: usize = MAX_RECORD_BYTES.div_ceil(3) * 4 + 4096;
+
+/// The most bytes that are copied of what can be read only once.
+const MAX_SPOOLED_BYTES: u64 = 16 << 30;
 
 /// A fact of a file, or what stands in its place.
 #[derive(Debug)]
@@ -102,7 +106,8 @@ impl FactFile {
         if files::is_dash(path) || !path.metadata().is_ok_and(|found| found.is_file()) {
             return Ok(None);
         }
-        match Reader::begin(path, &open_seekable(path)?)? {
+        let file = open_regular(path).map_err(|error| unreadable(path, &error))?;
+        match Reader::begin(path, &file)? {
             Reader::Export(export) => Ok(Some(export.cluster())),
             Reader::Lines(_) => Ok(None),
         }
@@ -179,10 +184,6 @@ impl Reader {
     }
 }
 
-fn unreadable(path: &Path, error: &io::Error) -> Failure {
-    Failure::new(codes::FILE_READ, format!("cannot read {}: {error}", files::name(path)))
-}
-
 fn export_failure(path: &Path, error: &ExportError) -> Failure {
     let code = match error {
         ExportError::Cut { .. } | ExportError::Damaged { .. } => codes::EXPORT_DAMAGED,
@@ -211,8 +212,15 @@ fn open_seekable(path: &Path) -> Result<File> {
 }
 
 fn spool(input: &mut impl Read) -> io::Result<File> {
+    spool_within(input, MAX_SPOOLED_BYTES)
+}
+
+fn spool_within(input: &mut impl Read, limit: u64) -> io::Result<File> {
     let mut file = tempfile::tempfile()?;
-    io::copy(input, &mut file)?;
+    if io::copy(&mut input.take(limit.saturating_add(1)), &mut file)? > limit {
+        let text = format!("more than {limit} bytes come out of it: put them in a file and name that");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
+    }
     file.flush()?;
     Ok(file)
 }
@@ -262,13 +270,22 @@ mod tests {
     }
 
     #[test]
+    fn an_endless_input_is_given_up() {
+        let input = || io::repeat(b'x');
+        assert_eq!(spool_within(&mut input().take(10), 10).unwrap().metadata().unwrap().len(), 10);
+        let error = spool_within(&mut input(), 10).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
+    }
+
+    #[test]
     fn what_is_no_file_of_facts_is_said_so() {
         let code = |bytes: &[u8]| items(bytes).unwrap_err().code().to_owned();
         assert_eq!(code(b"plain text\n"), codes::FACTS_MALFORMED);
         assert_eq!(code(b"kvgossip"), codes::EXPORT_UNKNOWN);
-        assert_eq!(code(b"kvgossip/export\0\x02"), codes::EXPORT_UNKNOWN);
-        assert_eq!(code(b"kvgossip/export\0\x01"), codes::EXPORT_DAMAGED);
-        let foreign = [&b"kvgossip/export\0\x01"[..], &[2; 32]].concat();
+        assert_eq!(code(b"kvgossip/export\0\x01"), codes::EXPORT_UNKNOWN);
+        assert_eq!(code(b"kvgossip/export\0\x03"), codes::EXPORT_UNKNOWN);
+        assert_eq!(code(b"kvgossip/export\0\x02"), codes::EXPORT_DAMAGED);
+        let foreign = [&b"kvgossip/export\0\x02"[..], &[2; 32]].concat();
         assert_eq!(code(&foreign), codes::CLUSTER_MISMATCH);
         assert!(items(b"").unwrap().is_empty());
         let long = [&b"{\"id\":\""[..], &vec![b'0'; MAX_LINE_BYTES], b"\"}"].concat();

@@ -1,10 +1,17 @@
 //! Files that commands read and make. `-` is standard input or standard output.
+//!
+//! What a person names and a command reads once may be a pipe, such as that of `<(command)`, and is waited for. What a
+//! program reads again later, or keeps itself, is a regular file and nothing else.
 
 use crate::codes;
 use crate::error::{Failure, Result};
 use crate::output::say;
-use kvgossip_client::{Authorities, MAX_TOKEN_BYTES, Token, TokenError};
+use kvgossip_agent::files::read_regular;
+use kvgossip_client::{
+    Authorities, ClientCertificate, ClientCertificateError, MAX_TOKEN_BYTES, Token, TokenError,
+};
 use kvgossip_grants::{PublicKey, PublicKeyError, Signer, SigningKey, SigningKeyError};
+use kvgossip_transport::ReplicaKey;
 use std::env;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -16,9 +23,17 @@ const MAX_PEM_BYTES: usize = 64 << 10;
 /// The largest file of certificates that is read, in bytes: a system's whole collection has 220 kB.
 const MAX_PEM_BUNDLE_BYTES: usize = 4 << 20;
 
+/// What the line in front of a private key of any form ends with.
+const PRIVATE_KEY_END: &str = "PRIVATE KEY-----";
+
 /// Whether a path stands for standard input or output.
 pub(crate) fn is_dash(path: &Path) -> bool {
     path.as_os_str() == "-"
+}
+
+/// Whether a path stands for what can be read only once, such as a pipe.
+pub(crate) fn reads_once(path: &Path) -> bool {
+    is_dash(path) || path.metadata().is_ok_and(|found| !found.is_file() && !found.is_dir())
 }
 
 /// A path from the environment; an empty one counts as none.
@@ -31,7 +46,7 @@ pub(crate) fn name(path: &Path) -> String {
     if is_dash(path) { "standard input".to_owned() } else { path.display().to_string() }
 }
 
-/// Reads a whole file; `None` if it has more than `limit` bytes.
+/// Reads a whole file that a person names, or a pipe; `None` if it has more than `limit` bytes.
 pub(crate) fn read(path: &Path, limit: usize) -> Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
     let limit_bytes = limit as u64 + 1;
@@ -40,43 +55,90 @@ pub(crate) fn read(path: &Path, limit: usize) -> Result<Option<Vec<u8>>> {
     } else {
         File::open(path).and_then(|file| file.take(limit_bytes).read_to_end(&mut bytes))
     };
-    read.map_err(|error| Failure::new(codes::FILE_READ, format!("cannot read {}: {error}", name(path))))?;
+    read.map_err(|error| unreadable(path, &error))?;
     Ok(if bytes.len() > limit { None } else { Some(bytes) })
 }
 
-fn read_pem(path: &Path) -> Result<String> {
+/// Reads a whole regular file; `None` if it has more than `limit` bytes. Never waits for a pipe.
+pub(crate) fn read_kept(path: &Path, limit: usize) -> Result<Option<Vec<u8>>> {
+    match read_regular(path, limit) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::FileTooLarge => Ok(None),
+        Err(error) => Err(unreadable(path, &error)),
+    }
+}
+
+/// The failure to read a file.
+pub(crate) fn unreadable(path: &Path, error: &io::Error) -> Failure {
+    Failure::new(codes::FILE_READ, format!("cannot read {}: {error}", name(path)))
+}
+
+/// Who keeps a file, and so what it may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keeper {
+    /// A person names it: a pipe will do.
+    Person,
+    /// The program finds it where it keeps its own.
+    Program,
+}
+
+fn read_pem(path: &Path, keeper: Keeper) -> Result<String> {
     let fault = |why: &str| {
         Failure::new(codes::PEM_INVALID, format!("{}: this is not a PEM file: {why}", name(path)))
     };
-    let bytes = read(path, MAX_PEM_BYTES)?.ok_or_else(|| fault("it has more than 64 KiB"))?;
-    String::from_utf8(bytes).map_err(|_| fault("it is not text"))
+    let read = match keeper {
+        Keeper::Person => read(path, MAX_PEM_BYTES)?,
+        Keeper::Program => read_kept(path, MAX_PEM_BYTES)?,
+    };
+    String::from_utf8(read.ok_or_else(|| fault("it has more than 64 KiB"))?)
+        .map_err(|_| fault("it is not text"))
 }
 
-/// Reads a private key and warns if others can read it, too.
-pub(crate) fn signing_key(path: &Path) -> Result<SigningKey> {
-    let text = read_pem(path)?;
-    let key = SigningKey::from_pem(&text).map_err(|error| signing_key_fault(path, &error))?;
+fn parse_signing_key(path: &Path, text: &str) -> Result<SigningKey> {
+    let key = SigningKey::from_pem(text).map_err(|error| signing_key_fault(path, &error))?;
     warn_if_shared(path, "private key");
     Ok(key)
 }
 
+/// Reads a private key and warns if others can read it, too.
+pub(crate) fn signing_key(path: &Path) -> Result<SigningKey> {
+    parse_signing_key(path, &read_pem(path, Keeper::Person)?)
+}
+
+/// Reads a replica's key and warns if others can read it, too.
+pub(crate) fn replica_key(path: &Path, keeper: Keeper) -> Result<ReplicaKey> {
+    let text = read_pem(path, keeper)?;
+    // Parsed as a signing key first, for its clear errors.
+    let signing = parse_signing_key(path, &text)?;
+    tracing::debug!(bits = signing.public().bits(), "replica key {}", path.display());
+    ReplicaKey::from_pem(text.as_bytes())
+        .map_err(|error| Failure::new(codes::PEM_INVALID, format!("{}: {error}", name(path))))
+}
+
 /// Reads a public key, or the public half of a private one.
 pub(crate) fn public_key(path: &Path) -> Result<PublicKey> {
-    let text = read_pem(path)?;
-    match PublicKey::from_pem(&text) {
+    parse_public_key(path, &read_pem(path, Keeper::Person)?)
+}
+
+/// The same, of a key that a program left in its directory.
+pub(crate) fn kept_public_key(path: &Path) -> Result<PublicKey> {
+    parse_public_key(path, &read_pem(path, Keeper::Program)?)
+}
+
+/// The same as [`public_key`], and whether the file holds the private key.
+pub(crate) fn public_half(path: &Path) -> Result<(PublicKey, bool)> {
+    let text = read_pem(path, Keeper::Person)?;
+    Ok((parse_public_key(path, &text)?, text.contains(PRIVATE_KEY_END)))
+}
+
+fn parse_public_key(path: &Path, text: &str) -> Result<PublicKey> {
+    match PublicKey::from_pem(text) {
         Ok(key) => Ok(key),
-        Err(PublicKeyError::NotPem) if text.contains("PRIVATE KEY-----") => {
-            let key = SigningKey::from_pem(&text).map_err(|error| signing_key_fault(path, &error))?;
-            warn_if_shared(path, "private key");
-            Ok(key.public().clone())
+        Err(PublicKeyError::NotPem) if text.contains(PRIVATE_KEY_END) => {
+            Ok(parse_signing_key(path, text)?.public().clone())
         }
         Err(error) => Err(public_key_fault(path, &error)),
     }
-}
-
-/// Whether a file that was read as a public key holds the private one. Says no of what cannot be read twice.
-pub(crate) fn holds_private_key(path: &Path) -> bool {
-    path.is_file() && fs::read_to_string(path).is_ok_and(|text| text.contains("PRIVATE KEY-----"))
 }
 
 fn signing_key_fault(path: &Path, error: &SigningKeyError) -> Failure {
@@ -123,6 +185,17 @@ pub(crate) fn authorities(path: &Path) -> Result<Authorities> {
     let fault = |what: &str| Failure::new(codes::CA_MALFORMED, format!("{}: {what}", name(path)));
     let bytes = read(path, MAX_PEM_BUNDLE_BYTES)?.ok_or_else(|| fault("it is too large for certificates"))?;
     Authorities::from_pem(&bytes).map_err(|error| fault(&error.to_string()))
+}
+
+/// Reads a certificate to show to agents, and its private key.
+pub(crate) fn client_certificate(cert: &Path, key: &Path) -> Result<ClientCertificate> {
+    let fault =
+        |path: &Path, what: &str| Failure::new(codes::CLIENT_CERTIFICATE, format!("{}: {what}", name(path)));
+    let pem = |path: &Path| read(path, MAX_PEM_BUNDLE_BYTES)?.ok_or_else(|| fault(path, "it is too large"));
+    ClientCertificate::from_pem(&pem(cert)?, &pem(key)?).map_err(|error| {
+        let wrong = if error == ClientCertificateError::Certificate { cert } else { key };
+        fault(wrong, &error.to_string())
+    })
 }
 
 /// Who may read a file that is made.

@@ -3,9 +3,12 @@
 //! There is one definition, the options' own: `--http` is KVGOSSIP_HTTP in the environment and `http` in the file. What
 //! was not given as an option is added to the command line as if it had been.
 
+mod serf;
+
 use crate::codes;
 use crate::error::{Failure, Result};
 use crate::files;
+use crate::output;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use std::env;
@@ -17,7 +20,7 @@ use toml::de::{DeTable, DeValue};
 /// The largest file of settings, in bytes.
 const MAX_FILE_BYTES: usize = 1 << 20;
 /// The options that say where settings come from; they do not stand in a file.
-const OUTSIDE: [&str; 2] = ["config", "dev"];
+const OUTSIDE: [&str; 3] = ["config", "dev", "serf-config"];
 /// What `--dev` makes anew, whatever the environment says.
 const DEV_MAKES: [&str; 3] = ["data-dir", "identity", "root"];
 
@@ -43,6 +46,19 @@ pub(crate) fn complete(command: &Command, args: &[OsString]) -> Result<Vec<OsStr
     let by_flag: Option<PathBuf> = parsed.get_one("config").cloned();
     if let Some(path) = by_flag.or_else(|| files::from_env("KVGOSSIP_CONFIG")) {
         for setting in read_file(command, &path)? {
+            let is_set = settings.iter().any(|other| other.name == setting.name);
+            if !is_set && is_open(&setting.name) {
+                settings.push(setting);
+            }
+        }
+    }
+    let by_flag: Option<PathBuf> = parsed.get_one("serf_config").cloned();
+    if let Some(path) = by_flag.or_else(|| files::from_env("KVGOSSIP_SERF_CONFIG")) {
+        let read = serf::read(&path)?;
+        for ignored in &read.ignored {
+            output::say(&format!("warning: {ignored}"));
+        }
+        for setting in read.settings {
             let is_set = settings.iter().any(|other| other.name == setting.name);
             if !is_set && is_open(&setting.name) {
                 settings.push(setting);

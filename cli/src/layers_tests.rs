@@ -22,7 +22,8 @@ fn sample(arg: &Arg, name: &str) -> Option<String> {
     if let Some(last) = possible.last() {
         return Some(last.get_name().to_owned());
     }
-    let candidates = ["127.0.0.1:1", "a=b", "7", "debug", "d/x", "AAAAAAAAAAAAAAAAAAAAAA==", "5s"];
+    let candidates =
+        ["127.0.0.1/8", "127.0.0.1:1", "a=b", "7", "debug", "d/x", "AAAAAAAAAAAAAAAAAAAAAA==", "5s", "1GiB"];
     let fits = |value: &&str| parse(&command(), &[format!("--{name}={value}").into()]).is_ok();
     let found = candidates.into_iter().find(fits);
     Some(found.unwrap_or_else(|| panic!("add a value that --{name} takes")).to_owned())

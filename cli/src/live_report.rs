@@ -1,4 +1,5 @@
-//! What a command that keeps values current says on standard error: what did not verify, and what is wrong with agents.
+//! What a command that keeps values current says on standard error: what did not verify or was withheld, and what is wrong
+//! with agents.
 
 use crate::output::say;
 use kvgossip_client::{Client, Rejection};
@@ -17,9 +18,14 @@ async fn report_rejections(client: &Client) {
         for rejection in &list[list.len() - new..] {
             let what = rejection.key.as_ref().map_or("a fact".to_owned(), |key| format!("an entry of {key}"));
             let Rejection { endpoint, code, .. } = rejection;
-            say(&match code == Rejection::UNREADABLE {
-                true => format!("{endpoint} cannot read {what} from its store [{code}]"),
-                false => format!("{endpoint} told {what} that does not verify [{code}]"),
+            say(&match code.as_str() {
+                Rejection::UNREADABLE => format!("{endpoint} cannot read {what} from its store [{code}]"),
+                Rejection::WITHHELD => {
+                    let what = rejection.key.as_ref().map_or("a revocation or a floor".to_owned(), |_| what);
+                    format!("{endpoint} withheld {what} that another agent told, and is left [{code}]")
+                }
+                Rejection::NO_VALUE => format!("no agent gives the value of {what} that stands [{code}]"),
+                _ => format!("{endpoint} told {what} that does not verify [{code}]"),
             });
         }
         told = count;

@@ -1,6 +1,8 @@
 //! kvgossip: a signed, gossiped key/value tree for configuration.
 
 mod args;
+mod beneath;
+mod clocks;
 mod codes;
 mod commands;
 mod connect;

@@ -3,17 +3,20 @@
 use crate::codes;
 use crate::error::{Exit, Failure, Result};
 use crate::factfile::{FactFile, Item};
-use crate::output::{self, Format, printable};
+use crate::output::{self, Format, counted, printable};
 use crate::progress::Progress;
 use kvgossip_api::VerdictRow;
 use kvgossip_grants::{Code, Fact, Verdict};
 use serde::Serialize;
 use serde_json::json;
+use std::collections::BTreeMap;
 
 /// A portion is closed when it has this many facts.
 const PORTION_FACTS: usize = 512;
 /// A portion is closed when its facts have this many bytes.
 const PORTION_BYTES: usize = 2 << 20;
+/// So many refusals of one code are named for people; the others are counted. As JSON all are named.
+const MAX_NAMED: u64 = 10;
 
 /// Whoever judges facts.
 pub(crate) trait Judge {
@@ -34,15 +37,31 @@ pub(crate) struct Outcome {
     pub(crate) superseded: u64,
     /// Not taken in.
     pub(crate) refused: u64,
+    /// Not taken in so far, for want of what they stand on; they were to be offered again. 0 at the end of the file.
+    pub(crate) lacking: u64,
     /// The gravest reason.
     #[serde(skip)]
     gravest: Option<(Exit, String)>,
+    /// How many were refused, by code.
+    #[serde(skip)]
+    refusals: BTreeMap<String, u64>,
 }
 
 impl Outcome {
     /// The code of the gravest refusal and what the process ends with.
     pub(crate) fn gravest(&self) -> Option<(&str, Exit)> {
         self.gravest.as_ref().map(|(exit, code)| (code.as_str(), *exit))
+    }
+
+    /// Whether so few were refused for this reason that each is named.
+    fn is_named(&self, row: &VerdictRow) -> bool {
+        self.refusals.get(row.code.as_ref().unwrap_or(&row.verdict)).is_none_or(|count| *count <= MAX_NAMED)
+    }
+
+    /// A line for each reason for which more were refused than were named.
+    fn unnamed(&self) -> String {
+        let more = self.refusals.iter().filter(|(_, count)| **count > MAX_NAMED);
+        more.map(|(code, count)| format!("and {} more [{code}]\n", count - MAX_NAMED)).collect()
     }
 
     fn count(&mut self, row: &VerdictRow) {
@@ -57,6 +76,7 @@ impl Outcome {
         } else {
             self.refused += 1;
             let code = code.unwrap_or(&row.verdict).to_owned();
+            *self.refusals.entry(code.clone()).or_default() += 1;
             let exit = codes::exit(&code).unwrap_or(Exit::Error);
             if self.gravest.as_ref().is_none_or(|(gravest, _)| exit > *gravest) {
                 self.gravest = Some((exit, code));
@@ -73,6 +93,8 @@ pub(crate) struct Offering<'a, J> {
     /// What is said of the work under way, such as `importing`.
     pub(crate) doing: &'static str,
     pub(crate) outcome: Outcome,
+    /// Why the file cannot be read beyond some place.
+    fault: Option<Failure>,
 }
 
 /// Whether a pass names what lacks its chain, or keeps it for another pass.
@@ -82,13 +104,34 @@ enum Lacking {
     Name,
 }
 
-impl<J: Judge> Offering<'_, J> {
+impl<'a, J: Judge> Offering<'a, J> {
+    pub(crate) fn new(file: &'a mut FactFile, judge: &'a mut J, doing: &'static str, format: Format) -> Self {
+        Self { file, judge, format, doing, outcome: Outcome::default(), fault: None }
+    }
+
     /// Offers everything. What lacks its chain is offered again as long as others are merged, so that the order of the
     /// facts does not matter; what is not taken in is named on standard output, and stops nothing.
     ///
     /// # Errors
-    /// When the file cannot be read further, or nobody judges any more. The outcome says how far it went.
+    /// When the file cannot be read further, after all that stands before that place was offered; or nobody judges any
+    /// more. The outcome says how far it went.
     pub(crate) async fn run(&mut self) -> Result<()> {
+        let ran = self.run_all().await.and_then(|()| self.fault.take().map_or(Ok(()), Err));
+        let Outcome { facts, refused, .. } = self.outcome;
+        let ran = ran.map_err(|failure| match refused {
+            0 => failure,
+            _ => failure.note(format!(
+                "not taken in, of {} that were judged: {refused}, as named above",
+                counted(facts, "fact", "facts")
+            )),
+        });
+        if self.format == Format::Text {
+            output::text(&self.outcome.unnamed())?;
+        }
+        ran
+    }
+
+    async fn run_all(&mut self) -> Result<()> {
         let mut progress = Progress::start();
         let mut lacking = self.pass(None, Lacking::Keep, &mut progress).await?;
         while !lacking.is_empty() {
@@ -117,13 +160,17 @@ impl<J: Judge> Offering<'_, J> {
         let mut portion = Vec::new();
         let mut bytes = 0;
         loop {
-            let item = self.file.next();
             // What was read before a fault is whole, and counts.
-            if !matches!(&item, Ok(Some(_))) || portion.len() >= PORTION_FACTS || bytes >= PORTION_BYTES {
-                kept.extend(self.judge(std::mem::take(&mut portion), lacking, progress).await?);
+            let item = self.file.next().unwrap_or_else(|fault| {
+                self.fault = Some(fault);
+                None
+            });
+            if item.is_none() || portion.len() >= PORTION_FACTS || bytes >= PORTION_BYTES {
+                let is_first = only.is_none();
+                kept.extend(self.judge(std::mem::take(&mut portion), lacking, is_first, progress).await?);
                 bytes = 0;
             }
-            let Some(item) = item? else { return Ok(kept) };
+            let Some(item) = item else { return Ok(kept) };
             if only.is_some_and(|only| only.binary_search(&item.number).is_err()) {
                 continue;
             }
@@ -136,6 +183,7 @@ impl<J: Judge> Offering<'_, J> {
         &mut self,
         items: Vec<Item>,
         lacking: Lacking,
+        is_first: bool,
         progress: &mut Progress,
     ) -> Result<Vec<u64>> {
         let facts: Vec<Fact> = items.iter().filter_map(|item| item.fact.clone().ok()).collect();
@@ -149,11 +197,14 @@ impl<J: Judge> Offering<'_, J> {
             };
             if row.verdict == "unjustified" && lacking == Lacking::Keep {
                 kept.push(item.number);
+                self.outcome.lacking += u64::from(is_first);
                 continue;
             }
+            self.outcome.lacking -= u64::from(!is_first);
             let refused = self.outcome.refused;
             self.outcome.count(&row);
-            if self.outcome.refused > refused {
+            let named = self.format == Format::Json || self.outcome.is_named(&row);
+            if self.outcome.refused > refused && named {
                 progress.clear();
                 name_refused(item, &row, self.format)?;
             }
@@ -199,7 +250,9 @@ fn name_refused(item: &Item, row: &VerdictRow, format: Format) -> Result<()> {
 /// The failure of a command that could not take everything in.
 pub(crate) fn incomplete(outcome: &Outcome, what: &str) -> Option<Failure> {
     let (code, exit) = outcome.gravest()?;
-    let text = format!("{} of {} facts {what}; they are named above", outcome.refused, outcome.facts);
+    let all = outcome.unnamed().is_empty();
+    let named = if all { "they are named above" } else { "some are named above; --output json names all" };
+    let text = format!("{} of {} {what}; {named}", outcome.refused, counted(outcome.facts, "fact", "facts"));
     Some(Failure::with_exit(code, text, exit))
 }
 
@@ -220,5 +273,12 @@ mod tests {
         assert_eq!((outcome.facts, outcome.merged, outcome.known, outcome.superseded), (6, 1, 1, 1));
         assert_eq!(outcome.gravest(), Some(("fact.bad_signature", Exit::Integrity)));
         assert!(incomplete(&Outcome::default(), "").is_none());
+        assert_eq!(outcome.unnamed(), "");
+        let row = row_of(None, Verdict::Unjustified(Code::GrantUnknown));
+        for number in 2..=MAX_NAMED + 3 {
+            outcome.count(&row);
+            assert_eq!(outcome.is_named(&row), number <= MAX_NAMED, "{number}");
+        }
+        assert_eq!(outcome.unnamed(), "and 3 more [grant.unknown]\n");
     }
 }

@@ -71,9 +71,21 @@ pub(crate) fn say(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{}", printable(line));
 }
 
-/// Replaces control characters, so that a text from elsewhere cannot drive a terminal or forge lines.
+/// Replaces control characters, so that a text from elsewhere cannot drive a terminal, forge lines or turn the order of
+/// what is read around.
 pub(crate) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+    let is_plain = |c: char| !c.is_control() && !is_separator(c) && !turns_direction(c);
+    text.chars().map(|c| if is_plain(c) { c } else { char::REPLACEMENT_CHARACTER }).collect()
+}
+
+/// Unicode's line and paragraph separators.
+fn is_separator(c: char) -> bool {
+    matches!(c, '\u{2028}' | '\u{2029}')
+}
+
+/// Unicode's marks, embeddings, overrides and isolates of the direction of writing.
+fn turns_direction(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// The first eight digits of an id, for people.
@@ -117,6 +129,8 @@ mod tests {
     fn printable_keeps_text_and_drops_control() {
         assert_eq!(printable("größe /a"), "größe /a");
         assert_eq!(printable("a\u{7}\u{9b}2J\n"), "a\u{fffd}\u{fffd}2J\u{fffd}");
+        assert_eq!(printable("/a\u{202e}fdp\u{2028}"), "/a\u{fffd}fdp\u{fffd}");
+        assert_eq!(printable("/עברית"), "/עברית");
     }
 
     #[test]

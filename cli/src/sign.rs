@@ -1,30 +1,27 @@
 //! Signing in the command, and handing the signed facts to an agent or to a file.
 
+use crate::clocks::Apart;
 use crate::codes;
 use crate::error::{Exit, Failure, Result};
 use crate::factfile::FactFile;
 use crate::files::{self, Readers};
 use crate::output::{self, short};
 use crate::survey::Source;
-use crate::time;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use clap::Args;
 use kvgossip_api::{FactRow, VerdictRow};
 use kvgossip_client::AgentClient;
 use kvgossip_grants::{
-    Body, ClusterId, EntityId, Fact, PublicKey, Signed, Signer, SigningKey, SigningKeyError, Timestamp,
-    Verdict,
+    AuthorityBody, ClusterId, EntityId, EntryDraft, EntryFact, Fact, PublicKey, SignError, Signed, Signer,
+    SigningKey, Timestamp, Verdict,
 };
 use std::path::{Path, PathBuf};
-
-/// How far an agent's clock may be ahead of this machine's before nothing is signed, in microseconds. A time from the far
-/// future would win over every later write.
-const MAX_AGENT_AHEAD_US: u64 = 10 * 60 * 1_000_000;
 
 /// With which key to sign, for which cluster, and where to.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct SignArgs {
-    /// Sign with the RSA private key in this PEM file; it stays in this process [env: KVGOSSIP_IDENTITY].
+    /// Sign with the RSA private key in this PEM file; it stays in this process [env: KVGOSSIP_IDENTITY]. The agent is asked
+    /// which grant counts, and one that was never compared with a peer does not know (sync.first): --from takes a file instead.
     #[arg(long, value_name = "K.pem", help_heading = "Signing")]
     identity: Option<PathBuf>,
     /// Write the signed facts to a new file, one JSON object a line, and send nothing; `-` is standard output.
@@ -37,6 +34,9 @@ pub(crate) struct SignArgs {
     /// Sign only for the cluster of this root key. With --out, root itself then needs no agent.
     #[arg(long, value_name = "PUB.pem", help_heading = "Signing")]
     root: Option<PathBuf>,
+    /// Sign also where the agent's clock and this machine's differ by more than 2 minutes.
+    #[arg(long, help_heading = "Signing")]
+    ignore_clock: bool,
     /// Sign only for the cluster of this id; as --root.
     #[arg(long, value_name = "ID", value_parser = cluster_id, help_heading = "Signing")]
     cluster: Option<ClusterId>,
@@ -57,6 +57,11 @@ impl SignArgs {
 
     fn identity_file(&self) -> Option<PathBuf> {
         self.identity.clone().or_else(|| files::from_env("KVGOSSIP_IDENTITY"))
+    }
+
+    /// Compares the agent's clock with this machine's before anything is signed by it.
+    pub(crate) fn check_clock(&self, apart: Apart) -> Result<()> {
+        apart.check(self.ignore_clock)
     }
 
     /// Whether the key comes from standard input.
@@ -214,9 +219,14 @@ impl Identity {
         check_cluster(self.expected, text)
     }
 
-    /// Signs a body.
-    pub(crate) fn sign<B: Body>(&self, cluster: ClusterId, body: B) -> Result<Signed<B>> {
+    /// Signs a grant, revocation or floor.
+    pub(crate) fn sign<B: AuthorityBody>(&self, cluster: ClusterId, body: B) -> Result<Signed<B>> {
         Signed::sign(cluster, body, &self.key).map_err(|error| signing_failed(&error))
+    }
+
+    /// Signs an entry.
+    pub(crate) fn sign_entry(&self, cluster: ClusterId, draft: EntryDraft) -> Result<EntryFact> {
+        EntryFact::sign(cluster, draft, &self.key).map_err(|error| signing_failed(&error))
     }
 }
 
@@ -235,7 +245,7 @@ fn check_cluster(expected: Option<ClusterId>, text: &str) -> Result<ClusterId> {
     }
 }
 
-fn signing_failed(error: &SigningKeyError) -> Failure {
+fn signing_failed(error: &SignError) -> Failure {
     Failure::new(codes::INTERNAL, format!("cannot sign: {error}"))
 }
 
@@ -247,20 +257,9 @@ pub(crate) fn unexpected(what: &str) -> Failure {
     )
 }
 
-/// Takes a time from the agent unless it lies far ahead of this machine's clock.
+/// Takes a time from the agent.
 pub(crate) fn agent_time(micros: u64) -> Result<Timestamp> {
-    let limit = time::now().saturating_add(MAX_AGENT_AHEAD_US);
-    match Timestamp::from_micros(micros) {
-        Ok(time) if time <= limit => Ok(time),
-        _ => Err(Failure::new(
-            codes::CLOCK_SKEW,
-            format!(
-                "the agent would have {} signed, more than 10 minutes ahead of this machine's clock: nothing was signed; \
-                 set the clocks",
-                time::show(micros)
-            ),
-        )),
-    }
+    Timestamp::from_micros(micros).map_err(|_| unexpected("a time that is none"))
 }
 
 /// Sixteen random bytes.
@@ -315,9 +314,9 @@ impl OutFile {
     }
 }
 
-/// Offers facts to the agent; the first that is not taken in is the failure.
+/// Puts facts that were just signed at the agent; the first that is not taken in is the failure.
 async fn send(client: &AgentClient, facts: &[Fact]) -> Result<()> {
-    let verdicts = client.post_facts(facts).await?;
+    let verdicts = client.put_facts(facts).await?;
     let failed = facts.iter().zip(&verdicts).find_map(|(fact, row)| Some((fact, refusal(row)?)));
     let Some((fact, (code, exit, message))) = failed else {
         return Ok(());
@@ -370,16 +369,5 @@ mod tests {
         assert_eq!(exit_of("refused", Code::BadSignature.as_str()), Some(Exit::Integrity));
         assert_eq!(exit_of("refused", "unheard_of.reason"), Some(Exit::NotAuthorised));
         assert_eq!(exit_of("later", "unheard_of.reason"), Some(Exit::Error));
-    }
-
-    #[test]
-    fn times_from_the_far_future_are_not_signed() {
-        let now = time::now();
-        assert_eq!(agent_time(now.as_micros()).unwrap(), now);
-        assert_eq!(
-            agent_time(now.saturating_add(2 * MAX_AGENT_AHEAD_US).as_micros()).unwrap_err().code(),
-            codes::CLOCK_SKEW
-        );
-        assert_eq!(agent_time(u64::MAX).unwrap_err().code(), codes::CLOCK_SKEW);
     }
 }

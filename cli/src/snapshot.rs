@@ -60,8 +60,10 @@ impl Snapshot {
         for (place, verdict) in places.into_iter().zip(applied.verdicts) {
             verdicts[place] = verdict;
         }
-        if let Some(batch) = applied.batch {
-            self.store.commit(&without_values(batch)).map_err(|error| impossible(&error))?;
+        let mut batch = applied.batch;
+        while let Some(done) = batch {
+            self.store.commit(&without_values(done)).map_err(|error| impossible(&error))?;
+            batch = self.replica.next_sweep();
         }
         Ok(verdicts)
     }
@@ -98,11 +100,10 @@ fn judge(fact: Unverified) -> std::result::Result<Verified, Verdict> {
 /// What is needed to find the entries that a revocation ends, and nothing else.
 fn without_values(mut batch: Batch) -> Batch {
     batch.writes.retain_mut(|write| match write {
-        Write::PutEntry(_, _, _, record) => {
+        Write::PutEntry(_, _, record) => {
             *record = Bytes::new();
             true
         }
-        Write::PutIndex(..) | Write::RemoveIndex(..) => false,
         Write::PutAuthority(_, record) => {
             *record = Bytes::new();
             true

@@ -1,12 +1,13 @@
 //! What a signer has to know, verified here: authority, and the entries of some keys. From an agent, or from a file of
 //! facts on a machine without one.
 
+use crate::clocks::{Apart, Asked};
 use crate::codes;
 use crate::error::{Failure, Result};
 use crate::factfile::FactFile;
 use crate::facts::{authority, next_page, read_fact};
 use crate::files;
-use crate::output::say;
+use crate::output::{counted, say};
 use crate::sign::{agent_time, unexpected};
 use crate::snapshot::Snapshot;
 use crate::time;
@@ -21,6 +22,8 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::IntoValues;
 use std::path::Path;
 
+/// In `next` of a page: entries of the last key follow.
+const KEY_GOES_ON: char = '!';
 /// Keys of a file that are handed out at a time.
 const PORTION_KEYS: usize = 512;
 
@@ -39,27 +42,51 @@ pub(crate) struct Survey<'a> {
     source: Source<'a>,
     snapshot: Snapshot,
     now: Timestamp,
+    apart: Apart,
+    /// The key in the middle of which the last page ended.
+    open: Option<Whole>,
+}
+
+/// A key of which all entries were read.
+#[derive(Debug)]
+pub(crate) struct Whole {
+    /// The key.
+    pub(crate) key: Key,
+    /// The entry that is shown, which may be a delete; `None` if none is.
+    pub(crate) shown: Option<EntryFact>,
+}
+
+/// Entries that were read together.
+#[derive(Debug)]
+pub(crate) struct Portion {
+    /// The entries, by key.
+    pub(crate) entries: Vec<EntryFact>,
+    /// The keys that are known wholly with these.
+    pub(crate) keys: Vec<Whole>,
 }
 
 impl<'a> Survey<'a> {
     /// Reads the authority.
     ///
     /// # Errors
-    /// When the source cannot be read, or when the agent's clock is far ahead.
+    /// When the source cannot be read.
     pub(crate) async fn begin(source: Source<'a>) -> Result<Self> {
         match source {
             Source::Agent(client) => {
+                let asked = Asked::now();
                 let status = client.status().await?;
+                let apart = asked.answered(status.now_us);
                 let root = PublicKey::from_pem(&status.root_pem).ok();
                 let root = root.filter(|root| root.cluster().to_string() == status.cluster);
                 let root = root.ok_or_else(|| unexpected("a root key that is not its cluster's"))?;
                 let now = agent_time(status.now_us)?;
-                let mut survey = Self { source, snapshot: Snapshot::new(root), now };
+                let mut survey = Self { source, snapshot: Snapshot::new(root), now, apart, open: None };
                 survey.read_agents_authority(client).await?;
                 Ok(survey)
             }
             Source::File(path, root) => {
-                let mut survey = Self { source, snapshot: Snapshot::new(root.clone()), now: time::now() };
+                let (snapshot, now) = (Snapshot::new(root.clone()), time::now());
+                let mut survey = Self { source, snapshot, now, apart: Apart::Not, open: None };
                 survey.read_files_authority(path, root)?;
                 Ok(survey)
             }
@@ -74,6 +101,11 @@ impl<'a> Survey<'a> {
     /// The agent's clock, or this machine's where there is no agent.
     pub(crate) fn now(&self) -> Timestamp {
         self.now
+    }
+
+    /// How far the agent's clock is from this machine's.
+    pub(crate) fn apart(&self) -> Apart {
+        self.apart
     }
 
     async fn read_agents_authority(&mut self, client: &AgentClient) -> Result<()> {
@@ -160,6 +192,13 @@ impl<'a> Survey<'a> {
                 let filter = Filter::parse(filter.iter().map(ToString::to_string));
                 let filter =
                     filter.map_err(|error| Failure::new(codes::GLOB_MALFORMED, error.to_string()))?;
+                if files::reads_once(path) {
+                    let text = format!(
+                        "{} is read twice here, for grants and for entries: put the facts in a file and name that",
+                        files::name(path)
+                    );
+                    return Err(Failure::new(codes::USAGE, text));
+                }
                 let mut file = FactFile::open(path, root.cluster())?;
                 let mut keys: BTreeMap<Key, Vec<Fact>> = BTreeMap::new();
                 while let Some(item) = file.next()? {
@@ -175,14 +214,17 @@ impl<'a> Survey<'a> {
         }
     }
 
-    /// The next entries, of whole keys, by key; `None` after the last. They are verified, and known to the view.
-    pub(crate) async fn next(&mut self, entries: &mut Entries) -> Result<Option<Vec<EntryFact>>> {
+    /// The next entries, by key; `None` after the last. They are verified, and known to the view. Of a key with very many
+    /// entries a part is read at a time.
+    pub(crate) async fn next(&mut self, entries: &mut Entries) -> Result<Option<Portion>> {
+        let mut is_open = false;
         let facts = match (entries, self.source) {
             (Entries::Pages { query, ended }, Source::Agent(client)) => {
                 if *ended {
                     return Ok(None);
                 }
                 let page = client.facts(query).await?;
+                is_open = page.next.as_ref().is_some_and(|next| next.contains(KEY_GOES_ON));
                 let cluster = self.view().authority().cluster();
                 let facts: Vec<Fact> =
                     page.facts.iter().map(|row| read_fact(cluster, row)).collect::<Result<_>>()?;
@@ -202,7 +244,30 @@ impl<'a> Survey<'a> {
             }
             (Entries::Pages { .. }, Source::File(..)) => return Ok(None),
         };
-        self.take(facts).map(Some)
+        let entries = self.take(facts)?;
+        let keys = self.wholes(&entries, is_open);
+        Ok(Some(Portion { entries, keys }))
+    }
+
+    /// The keys that are known wholly with these entries; `is_open`: more follow of the last one.
+    fn wholes(&mut self, entries: &[EntryFact], is_open: bool) -> Vec<Whole> {
+        let mut wholes: Vec<Whole> = self.open.take().into_iter().collect();
+        for fact in entries {
+            let key = &fact.entry().key;
+            if wholes.last().is_none_or(|whole| whole.key != *key) {
+                wholes.push(Whole { key: key.clone(), shown: None });
+            }
+            let shown = self.view().frontier(key).and_then(|frontier| frontier.shown(self.now));
+            if let Some(whole) =
+                wholes.last_mut().filter(|_| shown.is_some_and(|shown| shown.meta.id == fact.id()))
+            {
+                whole.shown = Some(fact.clone());
+            }
+        }
+        if is_open {
+            self.open = wholes.pop();
+        }
+        wholes
     }
 
     fn knows_grant_of(&self, fact: &Fact) -> bool {
@@ -253,7 +318,8 @@ fn warn_of(path: &Path, facts: u64) {
     if facts > 0 {
         let name = files::name(path);
         say(&format!(
-            "warning: {facts} facts of {name} do not verify and were passed over; see `kvgossip verify`"
+            "warning: {} of {name} passed over for want of a signature that verifies; see `kvgossip verify`",
+            counted(facts, "fact", "facts")
         ));
     }
 }

@@ -5,6 +5,31 @@ use crate::error::Failure;
 use crate::output::printable;
 use kvgossip_grants::{FilterRule, GlobError, Key, KeyError, KeyGlob, PathPrefix};
 
+/// A number of bytes: digits, and `K`, `M`, `G` or `T` for as many KiB, MiB, GiB or TiB; `MiB` and `MB` mean the same as
+/// `M`.
+pub(crate) fn parse_bytes(text: &str) -> Option<u64> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let doublings = match unit.strip_suffix("iB").or(unit.strip_suffix('B')).unwrap_or(unit) {
+        "" => 0,
+        "K" | "k" => 10,
+        "M" => 20,
+        "G" => 30,
+        "T" => 40,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(1 << doublings)
+}
+
+/// Bytes in the unit that fits, for people.
+pub(crate) fn show_bytes(bytes: u64) -> String {
+    let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
+    match units.into_iter().find(|(doublings, _)| bytes >> doublings > 0) {
+        Some((doublings, unit)) => format!("{:.1} {unit}", bytes as f64 / (1u64 << doublings) as f64),
+        None => format!("{bytes} bytes"),
+    }
+}
+
 /// How much of a text is shown on either side of its fault, in characters.
 const SHOWN: usize = 60;
 
@@ -102,6 +127,28 @@ mod tests {
         let column = fault.column.unwrap();
         let (shown, at) = excerpt(&fault.text, column);
         (column, shown.chars().nth(at - 1))
+    }
+
+    #[test]
+    fn bytes_are_read_with_their_unit_and_shown_with_it() {
+        for (text, bytes) in [
+            ("0", Some(0)),
+            ("1048576", Some(1 << 20)),
+            ("2K", Some(2 << 10)),
+            ("512M", Some(512 << 20)),
+            ("3GiB", Some(3 << 30)),
+            ("1TB", Some(1 << 40)),
+            ("", None),
+            ("G", None),
+            ("1.5G", None),
+            ("1X", None),
+            ("-1", None),
+            ("99999999T", None),
+        ] {
+            assert_eq!(parse_bytes(text), bytes, "{text:?}");
+        }
+        assert_eq!(show_bytes(999), "999 bytes");
+        assert_eq!(show_bytes(3 << 29), "1.5 GiB");
     }
 
     #[test]

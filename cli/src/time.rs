@@ -4,6 +4,7 @@ use crate::codes;
 use crate::text::TextFault;
 use jiff::civil::date;
 use jiff::{SignedDuration, Span, SpanRelativeTo};
+pub(crate) use kvgossip_agent::duration_text as show_duration;
 use kvgossip_grants::Timestamp;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -89,18 +90,6 @@ pub(crate) fn show(time_us: u64) -> String {
     let seconds = i64::try_from(time_us / 1_000_000).map(SignedDuration::from_secs).ok();
     let time = seconds.and_then(|since| date(1970, 1, 1).at(0, 0, 0, 0).checked_add(since).ok());
     time.map_or_else(|| format!("{time_us} us"), |time| format!("{time}Z"))
-}
-
-/// A duration for people, with the unit that fits.
-pub(crate) fn show_duration(micros: u64) -> String {
-    match micros {
-        0..1_000 => format!("{micros} us"),
-        1_000..1_000_000 => format!("{}.{} ms", micros / 1_000, micros / 100 % 10),
-        1_000_000..120_000_000 => format!("{}.{} s", micros / 1_000_000, micros / 100_000 % 10),
-        120_000_000..7_200_000_000 => format!("{} min", micros / 60_000_000),
-        7_200_000_000..172_800_000_000 => format!("{} h", micros / 3_600_000_000),
-        _ => format!("{} d", micros / 86_400_000_000),
-    }
 }
 
 #[cfg(test)]

@@ -1,20 +1,29 @@
 //! The files of a directory, and the keys that they become.
 
+use crate::beneath::{Beneath, DirId};
 use crate::codes;
 use crate::error::{Failure, Result};
+use kvgossip_agent::files::read_whole;
 use kvgossip_grants::{Code, Key, MAX_VALUE_BYTES, PathPrefix, spell};
-use std::fs::{self, DirEntry, File};
-use std::io::{self, Read};
+use rustix::fs::FileType;
+use rustix::io::Errno;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
-/// The most files of one directory tree.
-pub(crate) const MAX_FILES: usize = 1_000_000;
+/// The most names of one directory tree: files, directories and links, each as often as links lead to it.
+pub(crate) const MAX_NAMES: usize = 1_000_000;
+/// How names begin that are passed over. A mounted Kubernetes volume keeps its versions under such names, and no key of a
+/// ConfigMap or a Secret may begin so.
+const MACHINERY: &[u8] = b"..";
+const TO_DO: &str = "put the file itself in its place";
 
 /// A file that can become an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Found {
-    pub(crate) path: PathBuf,
+    /// Where it is, below the directory.
+    pub(crate) below: PathBuf,
     pub(crate) key: Key,
 }
 
@@ -27,146 +36,207 @@ pub(crate) struct LeftOut {
 }
 
 impl LeftOut {
-    pub(crate) fn new(path: &Path, code: &str, why: impl Into<String>) -> Self {
-        Self { path: path.to_owned(), code: code.to_owned(), why: why.into() }
+    pub(crate) fn new(path: PathBuf, code: &str, why: impl Into<String>) -> Self {
+        Self { path, code: code.to_owned(), why: why.into() }
     }
 
-    fn unreadable(path: &Path, error: &io::Error) -> Self {
-        Self::new(path, codes::FILE_READ, format!("cannot be read: {error}"))
+    fn unreadable(path: PathBuf, error: &io::Error) -> Self {
+        let link =
+            |how: &str| (codes::FILE_KIND, format!("a symbolic link in its place or above {how}: {TO_DO}"));
+        let (code, why) = match error.kind() {
+            io::ErrorKind::InvalidInput => (codes::FILE_KIND, error.to_string()),
+            _ if leads_outside(error) => link("leads outside of the directory"),
+            _ if is(error, Errno::LOOP) => link("is not followed"),
+            _ => (codes::FILE_READ, format!("cannot be read: {error}")),
+        };
+        Self::new(path, code, why)
     }
 }
 
-/// Every file under `dir`, by key. No symbolic link is followed.
+fn is(error: &io::Error, errno: Errno) -> bool {
+    Errno::from_io_error(error) == Some(errno)
+}
+
+fn leads_outside(error: &io::Error) -> bool {
+    is(error, Errno::XDEV)
+}
+
+/// What a directory holds.
+#[derive(Debug)]
+pub(crate) struct Walked {
+    /// The directory, open: its files are read through it.
+    pub(crate) tree: Beneath,
+    /// By key.
+    pub(crate) found: Vec<Found>,
+    /// By path.
+    pub(crate) left_out: Vec<LeftOut>,
+    /// How many names begin with `..`.
+    pub(crate) passed_over: usize,
+}
+
+/// Every file under `dir`. Symbolic links are followed where they stay inside of it; names that begin with `..` are passed
+/// over.
 ///
 /// # Errors
-/// When `dir` itself cannot be read, or holds more than [`MAX_FILES`].
-pub(crate) fn walk(dir: &Path, under: &PathPrefix) -> Result<(Vec<Found>, Vec<LeftOut>)> {
-    let (mut found, mut left_out) = (Vec::new(), Vec::new());
-    let top = if under.is_root() { String::new() } else { under.to_string() };
-    let mut open = vec![(dir.to_owned(), top)];
-    while let Some((path, prefix)) = open.pop() {
-        let listed = fs::read_dir(&path).and_then(Iterator::collect::<io::Result<Vec<DirEntry>>>);
-        let listed = match listed {
-            Ok(listed) => listed,
-            Err(error) if path == dir => {
-                let text = format!("cannot read the directory {}: {error}", dir.display());
-                return Err(Failure::new(codes::FILE_READ, text));
-            }
+/// When `dir` itself cannot be read, or holds more than `most` names.
+pub(crate) fn walk(dir: &Path, under: &PathPrefix, most: usize) -> Result<Walked> {
+    let unreadable = |error: &io::Error| {
+        Failure::new(codes::FILE_READ, format!("cannot read the directory {}: {error}", dir.display()))
+    };
+    let tree = Beneath::open(dir).map_err(|error| unreadable(&error))?;
+    let mut walked = Walked { tree, found: Vec::new(), left_out: Vec::new(), passed_over: 0 };
+    let prefix = if under.is_root() { String::new() } else { under.to_string() };
+    let mut open = vec![Place { below: PathBuf::new(), spelled: prefix, above: None }];
+    let mut seen = 0;
+    while let Some(place) = open.pop() {
+        match walked.list(&place, &mut open, most.saturating_sub(seen)) {
+            Ok(names) => seen += names,
+            Err(error) if place.above.is_none() => return Err(unreadable(&error)),
             Err(error) => {
-                left_out.push(LeftOut::unreadable(&path, &error));
-                continue;
-            }
-        };
-        for entry in listed {
-            let path = entry.path();
-            let spelled = format!("{prefix}/{}", spell(entry.file_name().as_bytes()));
-            match (entry.file_type(), Key::parse(&spelled)) {
-                (Err(error), _) => left_out.push(LeftOut::unreadable(&path, &error)),
-                (Ok(kind), _) if kind.is_symlink() => {
-                    let why = "a symbolic link, which is not followed: put the file itself in its place";
-                    left_out.push(LeftOut::new(&path, codes::FILE_KIND, why));
-                }
-                (Ok(kind), _) if !kind.is_dir() && !kind.is_file() => {
-                    left_out.push(LeftOut::new(&path, codes::FILE_KIND, "neither a file nor a directory"));
-                }
-                (Ok(_), Err(error)) => {
-                    let why = format!("{spelled} is no key: {}", error.kind());
-                    left_out.push(LeftOut::new(&path, codes::FILE_NAME, why));
-                }
-                (Ok(kind), Ok(_)) if kind.is_dir() => open.push((path, spelled)),
-                (Ok(_), Ok(key)) => found.push(Found { path, key }),
-            }
-            if found.len() + left_out.len() > MAX_FILES {
-                let text = format!(
-                    "{} holds more than {MAX_FILES} files; take its parts in one by one",
-                    dir.display()
-                );
-                return Err(Failure::new(codes::FILE_READ, text));
+                walked.left_out.push(LeftOut::unreadable(walked.tree.shown(&place.below), &error));
             }
         }
+        if seen > most {
+            let text =
+                format!("{} holds more than {most} files; take its parts in one by one", dir.display());
+            return Err(Failure::new(codes::FILE_READ, text));
+        }
     }
-    found.sort_unstable_by(|one, other| one.key.cmp(&other.key));
-    left_out.sort_unstable_by(|one, other| one.path.cmp(&other.path));
-    Ok((found, left_out))
+    walked.found.sort_unstable_by(|one, other| one.key.cmp(&other.key));
+    walked.left_out.sort_unstable_by(|one, other| one.path.cmp(&other.path));
+    Ok(walked)
 }
 
-/// Reads a file that fits into a value.
-pub(crate) fn read_value(path: &Path) -> Result<Vec<u8>, LeftOut> {
-    let mut value = Vec::new();
-    let limit = MAX_VALUE_BYTES as u64 + 1;
-    let read = File::open(path).and_then(|file| file.take(limit).read_to_end(&mut value));
-    read.map_err(|error| LeftOut::unreadable(path, &error))?;
-    if value.len() > MAX_VALUE_BYTES {
-        let why = "more than 1 MiB, the largest value: split it, or store it elsewhere";
-        return Err(LeftOut::new(path, Code::TooLarge.as_str(), why));
+/// A directory that is still to be listed.
+struct Place {
+    below: PathBuf,
+    /// The key that its name becomes.
+    spelled: String,
+    /// The directories that the way to it leads through; none for the first.
+    above: Option<Rc<Above>>,
+}
+
+struct Above {
+    id: DirId,
+    above: Option<Rc<Above>>,
+}
+
+impl Place {
+    fn is_below(&self, id: DirId) -> bool {
+        let mut above = self.above.as_deref();
+        while let Some(directory) = above {
+            if directory.id == id {
+                return true;
+            }
+            above = directory.above.as_deref();
+        }
+        false
     }
-    Ok(value)
+}
+
+impl Walked {
+    /// Lists one directory, and gives how many names it looked at: one more than `most` where there are too many.
+    fn list(&mut self, place: &Place, open: &mut Vec<Place>, most: usize) -> io::Result<usize> {
+        let (id, listed) = self.tree.list(&place.below)?;
+        if place.is_below(id) {
+            let why =
+                format!("a symbolic link to a directory that it lies in, which is taken in already: {TO_DO}");
+            self.left_out.push(LeftOut::new(self.tree.shown(&place.below), codes::FILE_KIND, why));
+            return Ok(0);
+        }
+        let above = Rc::new(Above { id, above: place.above.clone() });
+        let mut names = 0;
+        for entry in listed {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if name == b"." || name == b".." {
+                continue;
+            }
+            names += 1;
+            if names > most {
+                break;
+            }
+            if name.starts_with(MACHINERY) {
+                self.passed_over += 1;
+                continue;
+            }
+            let below = place.below.join(std::ffi::OsStr::from_bytes(name));
+            let spelled = format!("{}/{}", place.spelled, spell(name));
+            match (self.kind(&below, entry.file_type()), Key::parse(&spelled)) {
+                (Err(left_out), _) => self.left_out.push(left_out),
+                (Ok(_), Err(error)) => {
+                    let why = format!("{spelled} is no key: {}", error.kind());
+                    self.left_out.push(LeftOut::new(self.tree.shown(&below), codes::FILE_NAME, why));
+                }
+                (Ok(Kind::Directory), Ok(_)) => {
+                    open.push(Place { below, spelled, above: Some(above.clone()) })
+                }
+                (Ok(Kind::File), Ok(key)) => self.found.push(Found { below, key }),
+            }
+        }
+        Ok(names)
+    }
+
+    /// What a name stands for, behind links; or why it is left out.
+    fn kind(&self, below: &Path, listed: FileType) -> Result<Kind, LeftOut> {
+        let at = || self.tree.shown(below);
+        let is_link = match listed {
+            FileType::Symlink => true,
+            // Some filesystems do not say.
+            FileType::Unknown => self.tree.target(below).is_some(),
+            _ => false,
+        };
+        let kind = match listed {
+            FileType::Symlink | FileType::Unknown if is_link && !self.tree.follows() => {
+                let why = format!("a symbolic link, which this system cannot follow safely: {TO_DO}");
+                return Err(LeftOut::new(at(), codes::FILE_KIND, why));
+            }
+            FileType::Symlink | FileType::Unknown => self.tree.kind(below),
+            listed => Ok(listed),
+        };
+        match kind {
+            Ok(FileType::RegularFile) => Ok(Kind::File),
+            Ok(FileType::Directory) => Ok(Kind::Directory),
+            Ok(_) => Err(LeftOut::new(at(), codes::FILE_KIND, "neither a file nor a directory")),
+            Err(error) if is_link => Err(self.refused_link(below, &error)),
+            Err(error) => Err(LeftOut::unreadable(at(), &error)),
+        }
+    }
+
+    fn refused_link(&self, below: &Path, error: &io::Error) -> LeftOut {
+        let target = self.tree.target(below).unwrap_or_default();
+        let how = match error.kind() {
+            _ if leads_outside(error) && target.is_absolute() => {
+                "which is an absolute path: links are followed inside the directory alone".to_owned()
+            }
+            _ if leads_outside(error) => "outside of the directory, and is not followed".to_owned(),
+            io::ErrorKind::NotFound => "where nothing is".to_owned(),
+            _ if is(error, Errno::LOOP) => "which leads round in a circle".to_owned(),
+            _ => format!("which cannot be read: {error}"),
+        };
+        let why = format!("a symbolic link to {}, {how}: {TO_DO}", target.display());
+        LeftOut::new(self.tree.shown(below), codes::FILE_KIND, why)
+    }
+}
+
+enum Kind {
+    File,
+    Directory,
+}
+
+/// Reads a file that fits into a value. It is opened anew: whatever is in its place by now, nothing outside of the directory
+/// is read, and nothing that is no regular file.
+pub(crate) fn read_value(tree: &Beneath, below: &Path) -> Result<Vec<u8>, LeftOut> {
+    let read = tree.file(below).and_then(|file| read_whole(file, MAX_VALUE_BYTES));
+    read.map_err(|error| match error.kind() {
+        io::ErrorKind::FileTooLarge => {
+            let why = "more than 1 MiB, the largest value: split it, or store it elsewhere";
+            LeftOut::new(tree.shown(below), Code::TooLarge.as_str(), why)
+        }
+        _ => LeftOut::unreadable(tree.shown(below), &error),
+    })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::ffi::OsStr;
-    use std::os::unix::fs::symlink;
-
-    fn keys(dir: &Path, under: &str) -> (Vec<String>, Vec<(String, String)>) {
-        let (found, left_out) = walk(dir, &under.parse().unwrap()).unwrap();
-        let name = |out: &LeftOut| out.path.strip_prefix(dir).unwrap().to_string_lossy().into_owned();
-        (
-            found.iter().map(|file| file.key.to_string()).collect(),
-            left_out.iter().map(|out| (name(out), out.code.clone())).collect(),
-        )
-    }
-
-    #[test]
-    fn names_become_keys_and_what_cannot_is_named() {
-        let dir = tempfile::tempdir().unwrap();
-        let at = |name: &str| dir.path().join(name);
-        fs::create_dir(at("sub dir")).unwrap();
-        for name in ["plain", "100%", "%20", "sub dir/ä", ".hidden", "-"] {
-            fs::write(at(name), name).unwrap();
-        }
-        fs::write(dir.path().join(OsStr::from_bytes(b"\xff")), "").unwrap();
-        symlink("plain", at("link")).unwrap();
-        symlink("missing", at("broken")).unwrap();
-        let _socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
-        fs::write(at(&" ".repeat(86)), "").unwrap();
-        let (found, left_out) = keys(dir.path(), "/a");
-        assert_eq!(
-            found,
-            ["/a/%2520", "/a/%FF", "/a/-", "/a/.hidden", "/a/100%25", "/a/plain", "/a/sub%20dir/%C3%A4"]
-        );
-        let long = " ".repeat(86);
-        let expected = [
-            (long.as_str(), codes::FILE_NAME),
-            ("broken", codes::FILE_KIND),
-            ("link", codes::FILE_KIND),
-            ("socket", codes::FILE_KIND),
-        ];
-        assert_eq!(left_out, expected.map(|(name, code)| (name.to_owned(), code.to_owned())));
-        assert_eq!(keys(dir.path(), "/").0[0], "/%2520");
-        assert_eq!(walk(&at("missing"), &"/".parse().unwrap()).unwrap_err().code(), codes::FILE_READ);
-    }
-
-    #[test]
-    fn a_directory_too_deep_for_keys_is_named_once() {
-        let dir = tempfile::tempdir().unwrap();
-        let deep = dir.path().join(vec!["d"; 40].join("/"));
-        fs::create_dir_all(&deep).unwrap();
-        fs::write(deep.join("f"), "").unwrap();
-        let (found, left_out) = keys(dir.path(), "/a/b");
-        assert_eq!(found, [""; 0]);
-        assert_eq!(left_out, [(vec!["d"; 31].join("/"), codes::FILE_NAME.to_owned())]);
-    }
-
-    #[test]
-    fn a_value_may_have_a_mebibyte_and_no_more() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("f");
-        fs::write(&path, vec![0; MAX_VALUE_BYTES]).unwrap();
-        assert_eq!(read_value(&path).unwrap().len(), MAX_VALUE_BYTES);
-        fs::write(&path, vec![0; MAX_VALUE_BYTES + 1]).unwrap();
-        assert_eq!(read_value(&path).unwrap_err().code, "fact.too_large");
-        assert_eq!(read_value(dir.path()).unwrap_err().code, codes::FILE_READ);
-    }
-}
+#[path = "walk_tests.rs"]
+mod tests;

@@ -1,12 +1,12 @@
 //! Writing many entries: signed here on all cores, or by the agent; sent in portions, or written to a file.
 
-use crate::codes;
 use crate::error::{Failure, Result};
-use crate::sign::{Identity, OutFile, agent_time, refusal};
+use crate::sign::{Identity, OutFile, refusal};
+use crate::{clocks, codes};
 use bytes::Bytes;
 use kvgossip_client::AgentClient;
 use kvgossip_engine::View;
-use kvgossip_grants::{ClusterId, Code, Entry, EntryFact, EntryId, Explanation, Fact, Key, Op, Timestamp};
+use kvgossip_grants::{ClusterId, Code, EntryDraft, EntryFact, EntryId, Explanation, Fact, Key, Timestamp};
 use std::num::NonZero;
 use std::thread;
 use tokio::task::JoinSet;
@@ -64,7 +64,7 @@ impl Writer<'_> {
             Self::Here(identity, client) => {
                 let signed = sign(identity, view, now, drafts)?;
                 let facts: Vec<Fact> = signed.iter().flatten().cloned().map(Fact::Entry).collect();
-                let verdicts = if facts.is_empty() { Vec::new() } else { client.post_facts(&facts).await? };
+                let verdicts = if facts.is_empty() { Vec::new() } else { client.put_facts(&facts).await? };
                 let mut verdicts = verdicts.iter();
                 let written = signed.into_iter().map(|fact| {
                     let id = fact?.id();
@@ -98,7 +98,7 @@ pub(crate) fn plan(
     view: &View,
     now: Timestamp,
     draft: &Draft,
-) -> Result<Entry, Refused> {
+) -> Result<EntryDraft, Refused> {
     let signer = identity.entity();
     let grant = match view.authority().explain(&draft.key, signer, now) {
         Explanation::Root => None,
@@ -108,10 +108,9 @@ pub(crate) fn plan(
         }
     };
     let timestamp = view.stamp(&draft.key, grant.as_ref(), now);
-    let timestamp = agent_time(timestamp.as_micros())
-        .map_err(|failure| Refused { code: codes::CLOCK_SKEW.into(), why: failure.message().into() })?;
-    let op = draft.value.as_deref().map_or(Op::Delete, Op::set);
-    Ok(Entry { key: draft.key.clone(), timestamp, op, signer, grant })
+    let timestamp = clocks::stamp(timestamp.as_micros(), now.as_micros())
+        .map_err(|failure| Refused { code: failure.code().into(), why: failure.message().into() })?;
+    Ok(EntryDraft { key: draft.key.clone(), value: draft.value.clone(), timestamp, grant })
 }
 
 type Signed = Result<EntryFact, Refused>;
@@ -119,10 +118,8 @@ type Signed = Result<EntryFact, Refused>;
 /// Signs on all cores: a signature takes half a millisecond and more.
 fn sign(identity: &Identity, view: &View, now: Timestamp, drafts: Vec<Draft>) -> Result<Vec<Signed>> {
     let cluster = view.authority().cluster();
-    let planned: Vec<(Result<Entry, Refused>, Bytes)> = drafts
-        .into_iter()
-        .map(|draft| (plan(identity, view, now, &draft), draft.value.unwrap_or_default()))
-        .collect();
+    let planned: Vec<Result<EntryDraft, Refused>> =
+        drafts.iter().map(|draft| plan(identity, view, now, draft)).collect();
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
     let job = planned.len().div_ceil(cores).max(1);
     thread::scope(|scope| {
@@ -130,9 +127,7 @@ fn sign(identity: &Identity, view: &View, now: Timestamp, drafts: Vec<Draft>) ->
             .chunks(job)
             .map(|part| {
                 scope.spawn(move || {
-                    part.iter()
-                        .map(|(entry, value)| sign_one(identity, cluster, entry, value))
-                        .collect::<Result<Vec<_>>>()
+                    part.iter().map(|draft| sign_one(identity, cluster, draft)).collect::<Result<Vec<_>>>()
                 })
             })
             .collect();
@@ -144,19 +139,11 @@ fn sign(identity: &Identity, view: &View, now: Timestamp, drafts: Vec<Draft>) ->
     })
 }
 
-fn sign_one(
-    identity: &Identity,
-    cluster: ClusterId,
-    entry: &Result<Entry, Refused>,
-    value: &Bytes,
-) -> Result<Signed> {
-    let entry = match entry {
-        Ok(entry) => entry.clone(),
-        Err(refused) => return Ok(Err(refused.clone())),
-    };
-    let signed = identity.sign(cluster, entry)?;
-    let fact = EntryFact::new(signed, value.clone());
-    fact.map(Ok).map_err(|code| Failure::new(codes::INTERNAL, code.help()))
+fn sign_one(identity: &Identity, cluster: ClusterId, draft: &Result<EntryDraft, Refused>) -> Result<Signed> {
+    match draft {
+        Ok(draft) => identity.sign_entry(cluster, draft.clone()).map(Ok),
+        Err(refused) => Ok(Err(refused.clone())),
+    }
 }
 
 /// Asks the agent to sign, several at a time.

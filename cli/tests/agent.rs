@@ -66,7 +66,7 @@ fn tcp_needs_the_token_for_what_the_agent_signs() {
     let url = served.url();
     let run = |args: &[&str]| served.desk.run(&[args, &["--agent", &url]].concat());
     run(&["set", "/a", "1"]).fails(4, "http.token");
-    run(&["set", "/a", "1", "--token-file", "wrong"]).fails(4, "http.token");
+    run(&["set", "/a", "1", "--token-file", "wrong"]).fails(4, "http.wrong_token");
     run(&["sync", "127.0.0.1:9"]).fails(4, "http.token");
     run(&["set", "/a", "1", "--token-file", "token"]).exits(0);
     // Reading and what is signed here need none.
@@ -97,8 +97,10 @@ fn a_condition_is_compared_where_the_agent_signs() {
     let written =
         served.run(&["set", "/a", "1", "--if-id", "none", "--output", "json"]).exits(0).json().remove(0);
     let entry = written["entry"].as_str().unwrap();
-    served.run(&["set", "/a", "2", "--if-id", "none"]).fails(6, "key.conflict");
-    served.run(&["set", "/a", "2", "--if-id", &"0".repeat(64)]).fails(6, "key.conflict");
+    let conflict = served.run(&["set", "/a", "2", "--if-id", "none"]).fails(6, "key.conflict");
+    assert!(conflict.err.contains("--if-id none writes only where the key is unset"), "{conflict:?}");
+    let conflict = served.run(&["set", "/a", "2", "--if-id", &"0".repeat(64)]).fails(6, "key.conflict");
+    assert!(conflict.err.contains("only over the entry that it names"), "{conflict:?}");
     served.run(&["set", "/a", "2", "--if-id", &entry[..8]]).exits(0);
     served.run(&["del", "/a", "--if-id", entry]).fails(6, "key.conflict");
     assert_eq!(served.run(&["get", "/a"]).text(), "2");

@@ -56,7 +56,9 @@ async fn defect_16_writes_go_on_when_serf_becomes_unreachable() {
     wait_until("it is back", || is(" alive "));
     serf.kill();
     write("killed");
-    agent.ask(&desk, &[&["status"][..], &LIMIT].concat()).exits(0);
+    // It answers, and says that nobody is left.
+    let alone = agent.ask(&desk, &[&["status"][..], &LIMIT].concat()).exits(1);
+    assert!(alone.text().starts_with("not well:\n  sync.alone: "), "{alone:?}");
     assert!(agent.stop().success());
 }
 

@@ -173,8 +173,10 @@ fn a_cut_or_foreign_file_is_told_apart() {
     let taken = other.run(&["import", "cut"]).fails(8, "export.damaged");
     assert!(taken.text().starts_with("8 facts: 8 new"), "{taken:?}");
 
-    fs::write(desk.path("later"), [&whole[..16], &[2], &whole[17..]].concat()).unwrap();
-    verify(desk, "later").fails(1, "export.unknown");
+    for version in [1, 3] {
+        fs::write(desk.path("other"), [&whole[..16], &[version], &whole[17..]].concat()).unwrap();
+        verify(desk, "other").fails(1, "export.unknown");
+    }
     verify(desk, "root.pem").fails(1, "facts.malformed");
     verify(desk, "missing").fails(1, "file.unreadable");
     verify(desk, ".").fails(1, "file.unreadable");
@@ -272,6 +274,42 @@ fn what_lacks_its_chain_is_named_in_the_end() {
         "{taken:?}"
     );
     assert_eq!(taken.text().matches("[grant.unknown]").count(), 2, "each once: {taken:?}");
+}
+
+#[test]
+fn what_lacks_its_chain_is_counted_in_a_cut_file_too() {
+    let served = busy_agent();
+    served.run(&["export", "-o", "all"]).exits(0);
+    let good = records(&fs::read(served.path("all")).unwrap());
+    let is_grant = |record: &Vec<u8>| record[0] & 0xf == 1;
+    let (grants, others): (Vec<_>, Vec<_>) = good.iter().cloned().partition(is_grant);
+    // Chains are found behind what stands on them, but for a part: those that the cut took away.
+    let other = Served::start(Setup { replica: "replica-b.pem", ..Setup::default() });
+    for (name, records, summary) in [
+        ("ungranted", others.clone(), "6 facts: 4 new, 0 there already, 0 superseded, 2 not taken in\n"),
+        (
+            "behind",
+            [others, grants].concat(),
+            "8 facts: 4 new, 4 there already, 0 superseded, 0 not taken in\n",
+        ),
+    ] {
+        let whole = file(cluster(&other.desk), &records);
+        fs::write(other.path(name), &whole[..whole.len() - 1]).unwrap();
+        let taken = other.run(&["import", name]).fails(8, "export.damaged");
+        assert!(taken.text().ends_with(summary), "{name}: {taken:?}");
+        let lacking = taken.text().matches("[grant.unknown]").count();
+        assert_eq!(lacking, if name == "ungranted" { 2 } else { 0 }, "{name}: {taken:?}");
+        assert_eq!(
+            taken.err.contains("not taken in, of 6 facts that were judged: 2"),
+            name == "ungranted",
+            "{taken:?}"
+        );
+        let verified = other.desk.run(&["verify", name, "--root", "root.pub.pem"]).fails(8, "export.damaged");
+        assert!(
+            verified.text().contains(&format!("verified  {} of ", records.len() - lacking)),
+            "{verified:?}"
+        );
+    }
 }
 
 #[test]

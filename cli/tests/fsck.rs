@@ -21,7 +21,10 @@ fn a_store_is_checked_with_its_signatures() {
 
     // The agent has left the root's key there; another's is refused.
     let sound = desk.run(&["fsck", "data"]).exits(0);
-    assert!(sound.text().starts_with("data: sound, 2 entries of 2 keys, 1 grants"), "{sound:?}");
+    assert!(
+        sound.text().starts_with("data: sound, 2 entries of 2 keys, 1 grant, revocation or floor, "),
+        "{sound:?}"
+    );
     let sound =
         desk.run(&["fsck", "data", "--root", "root.pub.pem", "--output", "json"]).exits(0).json().remove(0);
     assert_eq!((&sound["sound"], &sound["keys"], &sound["root"]), (&true.into(), &2.into(), &digest["root"]));

@@ -34,8 +34,9 @@ fn demand_reason(desk: &Desk, code: &str) {
     let answer = readyz(desk);
     assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains(code), "{answer}");
     let status = status(desk, "data");
-    let reason = status["reasons"][0].as_str().expect("a reason");
-    assert!(reason.contains(code) && reason.contains("reading goes on"), "{status}");
+    let reason = &status["reasons"][0];
+    let message = reason["message"].as_str().expect("a reason");
+    assert!(reason["code"] == code && message.contains("reading goes on"), "{status}");
     assert_eq!(status["ready"], false);
 }
 
@@ -79,12 +80,27 @@ fn a_full_disk_is_told_and_nothing_acknowledged_is_lost() {
         assert!(acknowledged < 1_000, "the disk is not full");
     };
     let refused = refused.fails(1, "store.full");
-    assert!(refused.err.contains("free some room and restart the agent"), "{refused:?}");
+    assert!(refused.err.contains("until there is room again"), "{refused:?}");
     set(acknowledged + 1).exits(1);
     demand_reason(&desk, "store.full");
     demand_values(&agent, &desk, acknowledged, &value);
     assert!(acknowledged > 2, "some went in before: {acknowledged}");
+
+    // With room it goes on by itself.
+    let filler = desk.path("data/filler");
+    let aside = fs::metadata(&filler).expect("our file").len();
+    fs::remove_file(&filler).expect("our file");
+    let is_ready = || status(&desk, "data")["ready"] == true;
+    let ready = until(|| ask(&desk, "data", &["status"]), |_| is_ready());
+    assert!(is_ready(), "{ready:?}");
+    set(acknowledged).exits(0);
+    acknowledged += 1;
+    demand_values(&agent, &desk, acknowledged, &value);
     assert!(agent.stop().success());
+    fs::File::create(&filler).expect("a file");
+    let mut fill = fs::File::options().append(true).open(&filler).expect("our file");
+    while fill.metadata().expect("our file").len() < aside && fill.write_all(&chunk).is_ok() {}
+    drop(fill);
 
     // A full disk opens. It is asked for its room first, so that nobody is told "ready".
     let agent = launch.start(&desk);
@@ -92,8 +108,7 @@ fn a_full_disk_is_told_and_nothing_acknowledged_is_lost() {
     set(acknowledged + 1).fails(1, "store.no_room");
     demand_values(&agent, &desk, acknowledged, &value);
 
-    fs::remove_file(desk.path("data/filler")).expect("our file");
-    let is_ready = || status(&desk, "data")["ready"] == true;
+    fs::remove_file(&filler).expect("our file");
     let ready = until(|| ask(&desk, "data", &["status"]), |_| is_ready());
     assert!(is_ready(), "{ready:?}");
     set(acknowledged + 1).exits(0);

@@ -256,6 +256,85 @@ async fn keys_are_rotated_by_serfs_commands_and_outlive_a_restart() {
     serf::eventually("the agent hears it", async || serf.log().contains("hello").then_some(())).await;
 }
 
+#[test]
+fn keys_tags_and_failed_members_are_managed_by_own_commands() {
+    let desk = Desk::new();
+    let start = |name: &str, join: &[&str]| {
+        let ring = format!("ring-{name}");
+        std::fs::write(desk.path(&ring), format!("[\"{KEY}\"]")).expect("a file");
+        let key = format!("replica-{name}.pem");
+        let launch = Launch::new(&desk, name, &key).with(&["--bind", "127.0.0.1:0", "--name", name]);
+        launch.with(&["--keyring", &ring]).with(join).start(&desk)
+    };
+    let _a = start("a", &[]);
+    let b = start("b", &["--join", &address(&desk, "a")]);
+    sees(&desk, "a", "b", "alive");
+    sees(&desk, "b", "a", "alive");
+
+    ask(&desk, "a", &["tags", "set", "zone=east", "rack=7"]).exits(0);
+    ask(&desk, "a", &["tags", "delete", "rack"]).exits(0);
+    ask(&desk, "a", &["tags", "set", "kvg_id=0"]).fails(2, "gossip.reserved_tag");
+    let tags_are_seen = |ran: &Ran| {
+        let rows = ran.json();
+        let tags = rows.iter().find(|row| row["name"] == "a").map(|row| row["tags"].clone());
+        tags.is_some_and(|tags| tags["zone"] == "east" && tags["rack"].is_null())
+    };
+    let members = || ask(&desk, "b", &["members", "--output", "json"]).exits(0);
+    assert!(tags_are_seen(&until(members, tags_are_seen)), "the other sees them");
+
+    let listed = ask(&desk, "b", &["gossip-key", "list"]).exits(0);
+    assert!(listed.text().contains(&format!("{KEY}  2 of 2\n")), "{listed:?}");
+    for change in [["install", NEW_KEY], ["use", NEW_KEY], ["remove", KEY]] {
+        let done = ask(&desk, "a", &["gossip-key", change[0], change[1]]).exits(0);
+        assert!(done.text().ends_with("2 of 2 members have done it\n"), "{done:?}");
+    }
+    let listed = ask(&desk, "a", &["gossip-key", "list", "--output", "json"]).exits(0).json().remove(0);
+    assert_eq!(listed["keys"][0]["key"], NEW_KEY);
+    assert_eq!((&listed["keys"][0]["members"], &listed["keys"][1]), (&2.into(), &Value::Null));
+    let refused = ask(&desk, "a", &["gossip-key", "remove", NEW_KEY]).exits(7);
+    assert!(refused.text().contains("a: ") && refused.text().ends_with("0 of 2 members have done it\n"));
+    ask(&desk, "a", &["gossip-key", "install", "short"]).fails(2, "usage");
+
+    ask(&desk, "a", &["force-leave", "nobody"]).fails(3, "gossip.unknown_member");
+    drop(b);
+    sees(&desk, "a", "b", "failed");
+    let told = ask(&desk, "a", &["force-leave", "b"]).exits(0);
+    assert_eq!(told.text(), "b counts as having left\n");
+    sees(&desk, "a", "b", "left");
+    ask(&desk, "a", &["force-leave", "--prune", "b"]).exits(0);
+    let is_forgotten = |ran: &Ran| ran.json().iter().all(|row| row["name"] != "b");
+    let members = || ask(&desk, "a", &["members", "--output", "json"]).exits(0);
+    assert!(is_forgotten(&until(members, is_forgotten)), "it is forgotten");
+}
+
+#[test]
+fn names_serve_wherever_an_address_does_and_the_default_name_is_the_hosts() {
+    let desk = Desk::new();
+    let _a = Launch::new(&desk, "a", "replica-a.pem").with(&["--bind", "localhost:0"]).start(&desk);
+    let at_a = address(&desk, "a");
+    let port = at_a.rsplit_once(':').expect("a port").1;
+    let join = format!("localhost:{port}");
+    let b = Launch::new(&desk, "b", "replica-b.pem").with(&[
+        "--bind",
+        "0.0.0.0:0",
+        "--plaintext-gossip",
+        "--join",
+        &join,
+    ]);
+    let _b = b.start(&desk);
+    let own = rows(&desk, "b").remove(0);
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").expect("a name");
+    let name = own["name"].as_str().expect("a name");
+    let host: String = host.trim().chars().take(100).collect();
+    assert_eq!(name, format!("{host}-{}", &own["replica"].as_str().expect("an id")[..8]));
+    sees(&desk, "a", name, "alive");
+    let seen = row(&desk, "a", name).expect("a member");
+    assert!(
+        seen["address"].as_str().expect("one").starts_with("127.0.0.1:"),
+        "it leads to the member: {seen}"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_comes_second_under_a_name_is_told_so() {
     let desk = Desk::new();
@@ -271,4 +350,36 @@ async fn whoever_comes_second_under_a_name_is_told_so() {
     assert!(status.text().contains("gossip.name_lost"), "{status:?}");
     sees(&desk, "a", "serf", "alive");
     assert!(serf.members().await["a"].0 == "alive");
+}
+
+/// As Serf's agents: SIGINT leaves and SIGTERM does not, unless told otherwise.
+#[test]
+fn signals_have_an_agent_leave_as_they_do_serfs() {
+    let desk = Desk::new();
+    let stays = member(&desk, "stays", "replica-a.pem", &[]);
+    let join = address(&desk, "stays");
+    for (name, with, sent, leaves) in [
+        ("interrupted", &[][..], "INT", true),
+        ("told", &["--leave-on-terminate"], "TERM", true),
+        ("terminated", &[], "TERM", false),
+        ("skips", &["--skip-leave-on-interrupt"], "INT", false),
+    ] {
+        let process = member(&desk, name, "replica-b.pem", &[&["--join", &join], with].concat());
+        sees(&desk, "stays", name, "alive");
+        let began = std::time::Instant::now();
+        signal(&process, sent);
+        assert!(process.wait().success());
+        assert!(began.elapsed() <= std::time::Duration::from_secs(5), "{name}: {:?}", began.elapsed());
+        if leaves {
+            sees(&desk, "stays", name, "left");
+        } else {
+            let status = row(&desk, "stays", name).expect("it was there")["status"].clone();
+            assert!(status == "alive" || status == "failed", "{name}: {status}");
+        }
+        let log = std::fs::read_to_string(desk.path(format!("{name}.log"))).expect("a log");
+        assert_eq!(log.contains("left the gossip"), leaves, "{name}: {log}");
+    }
+    assert!(stays.stop().success());
+    let alone = ["agent", "--data-dir", "x", "--root", "root.pub.pem", "--leave-on-terminate"];
+    desk.run(&alone).fails(2, "usage");
 }

@@ -5,8 +5,11 @@
 mod support;
 
 use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::thread;
 use support::agent::{Served, Setup};
 use support::{Desk, Ran};
 
@@ -64,7 +67,7 @@ fn what_cannot_be_an_entry_is_named_and_stops_nothing() {
     make_dir(&served.desk);
     fs::write(served.path("conf/large"), vec![0; (1 << 20) + 1]).unwrap();
     fs::write(served.path("conf").join("ä".repeat(60)), "").unwrap();
-    symlink("a", served.path("conf/link")).unwrap();
+    symlink("../root.pem", served.path("conf/link")).unwrap();
     fs::create_dir_all(served.path("conf/closed")).unwrap();
     fs::write(served.path("conf/unreadable"), "").unwrap();
     support::set_mode(&served.path("conf/closed"), 0);
@@ -88,10 +91,81 @@ fn what_cannot_be_an_entry_is_named_and_stops_nothing() {
     }
     let (written, left_out) = if all_is_open { (5, 3) } else { (4, 5) };
     assert!(text.ends_with(&format!("{written} written, 0 unchanged, {left_out} left out\n")), "{done:?}");
-    assert!(done.err.contains(&format!("{left_out} files were left out; they are named above")), "{done:?}");
+    assert!(done.err.contains(&format!("{left_out} files were left out, as named above")), "{done:?}");
     let rows = import(&served, &["--output", "json"]).json();
     assert!(rows.iter().any(|row| row["kind"] == "left_out" && row["code"] == "file.name"), "{rows:?}");
     assert_eq!(rows.last().unwrap()["unchanged"], written);
+}
+
+/// As the kubelet lays a ConfigMap out.
+#[test]
+fn a_mounted_volume_is_imported_under_its_real_names() {
+    let served = Served::start(Setup { identity: Some("root.pem"), ..Setup::default() });
+    for (version, value) in [("..2026_11_27", "old"), ("..2026_11_28", "new")] {
+        fs::create_dir_all(served.path("conf").join(version)).unwrap();
+        fs::write(served.path("conf").join(version).join("app.conf"), value).unwrap();
+    }
+    symlink("..2026_11_27", served.path("conf/..data")).unwrap();
+    symlink("..data/app.conf", served.path("conf/app.conf")).unwrap();
+    let done = import(&served, &[]).exits(0);
+    assert_eq!(done.text(), "1 written, 0 unchanged, 0 left out\n");
+    assert!(done.err.contains("note: 3 names that begin with `..` were passed over\n"), "{done:?}");
+    assert_eq!(served.run(&["ls"]).exits(0).text().lines().collect::<Vec<_>>(), ["/my/app.conf"]);
+    assert_eq!(served.run(&["get", "/my/app.conf"]).text(), "old");
+    // The next version takes the place of the one before in one step.
+    symlink("..2026_11_28", served.path("conf/..data_tmp")).unwrap();
+    fs::rename(served.path("conf/..data_tmp"), served.path("conf/..data")).unwrap();
+    assert_eq!(import(&served, &[]).exits(0).text(), "1 written, 0 unchanged, 0 left out\n");
+    assert_eq!(served.run(&["get", "/my/app.conf"]).text(), "new");
+}
+
+/// Passes requests on to an agent, and does something before the first of them.
+fn at_the_first_request(agent: &str, first: impl FnOnce() + Send + 'static) -> String {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let agent = agent.strip_prefix("http://").unwrap().to_owned();
+    thread::spawn(move || {
+        let mut first = Some(first);
+        for stream in listener.incoming() {
+            if let Some(first) = first.take() {
+                first();
+            }
+            let mut from = stream.unwrap();
+            let mut to = TcpStream::connect(&agent).unwrap();
+            let (mut back, mut answer) = (to.try_clone().unwrap(), from.try_clone().unwrap());
+            thread::spawn(move || drop(io::copy(&mut back, &mut answer)));
+            thread::spawn(move || drop(io::copy(&mut from, &mut to)));
+        }
+    });
+    url
+}
+
+#[test]
+fn what_is_swapped_in_between_the_walk_and_the_reading_is_not_imported() {
+    let served = Served::start(Setup::default());
+    fs::create_dir(served.path("outside")).unwrap();
+    fs::write(served.path("outside/f"), "of somebody else").unwrap();
+    for dir in ["conf/linked", "conf/waiting", "conf/moved", "conf/kept"] {
+        fs::create_dir_all(served.path(dir)).unwrap();
+        fs::write(served.path(dir).join("f"), "inside").unwrap();
+    }
+    let (conf, outside) = (served.path("conf"), served.path("outside"));
+    // The command has walked the directory when it asks the agent for the first time.
+    let url = at_the_first_request(&served.url(), move || {
+        fs::remove_file(conf.join("linked/f")).unwrap();
+        symlink(outside.join("f"), conf.join("linked/f")).unwrap();
+        fs::remove_file(conf.join("waiting/f")).unwrap();
+        support::make_fifo(&conf.join("waiting/f"));
+        fs::rename(conf.join("moved"), conf.join("old")).unwrap();
+        symlink(outside, conf.join("moved")).unwrap();
+    });
+    let args = ["import", "--dir", "conf", "--under", "/my", "--identity", "root.pem", "--agent", &url];
+    let done = served.desk.run_at_once(&args).fails(1, "file.not_regular");
+    assert!(done.text().ends_with("1 written, 0 unchanged, 3 left out\n"), "{done:?}");
+    for name in ["conf/linked/f", "conf/moved/f", "conf/waiting/f"] {
+        assert!(done.text().contains(&format!("left out: {name}: ")), "{name}: {done:?}");
+    }
+    assert_eq!(served.run(&["ls"]).exits(0).text().lines().collect::<Vec<_>>(), ["/my/kept/f"]);
 }
 
 #[test]

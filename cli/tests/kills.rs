@@ -9,7 +9,7 @@ mod support;
 use bytes::Bytes;
 use kvgossip_client::AgentClient;
 use kvgossip_grants::{
-    Body, By, Entry, EntryFact, Fact, Grant, GrantId, Key, KeyGlob, Op, Revocation, Signed, Signer,
+    AuthorityBody, By, EntryDraft, EntryFact, Fact, Grant, GrantId, Key, KeyGlob, Revocation, Signed, Signer,
     SigningKey,
 };
 use rand::rngs::StdRng;
@@ -44,7 +44,7 @@ impl Cast {
         Self { root: key("root.pem"), team: key("team.pem"), number: AtomicU64::new(0) }
     }
 
-    fn sign<B: Body>(&self, body: B, signer: &SigningKey) -> Signed<B> {
+    fn sign<B: AuthorityBody>(&self, body: B, signer: &SigningKey) -> Signed<B> {
         Signed::sign(self.root.public().cluster(), body, signer).expect("a signature")
     }
 
@@ -75,15 +75,9 @@ impl Cast {
     fn entry(&self, grant: Option<GrantId>, bytes: usize) -> (Key, Fact) {
         let key = Key::parse(&format!("/n/{:08}", self.next())).expect("a key");
         let signer = if grant.is_some() { &self.team } else { &self.root };
-        let value = Bytes::from(key.as_str().as_bytes().repeat(bytes / 11 + 1));
-        let body = Entry {
-            key: key.clone(),
-            timestamp: kvgossip_agent::now(),
-            op: Op::set(&value),
-            signer: signer.public().entity(),
-            grant,
-        };
-        let fact = EntryFact::new(self.sign(body, signer), value).expect("the signed value");
+        let value = Some(Bytes::from(key.as_str().as_bytes().repeat(bytes / 11 + 1)));
+        let draft = EntryDraft { key: key.clone(), value, timestamp: kvgossip_agent::now(), grant };
+        let fact = EntryFact::sign(self.root.public().cluster(), draft, signer).expect("a signature");
         (key, Fact::Entry(fact))
     }
 }

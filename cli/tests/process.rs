@@ -1,10 +1,14 @@
-//! `kvgossip agent` as a process: started, stopped, started again.
+//! `kvgossip agent` as a process: started, stopped, started again; what a clock does to it, and what a signature costs.
 #![cfg(unix)]
 
+mod clocks;
 mod support;
 
+use std::io::Write as _;
+use std::net::{TcpStream, UdpSocket};
+use std::time::{Duration, Instant};
 use support::Desk;
-use support::process::{Launch, ask};
+use support::process::{Launch, ask, status};
 
 #[test]
 fn what_was_acknowledged_is_there_after_a_restart() {
@@ -31,4 +35,35 @@ fn two_agents_do_not_share_a_data_directory() {
     let agent = Launch::new(&desk, "data", "replica-a.pem").start(&desk);
     Launch::new(&desk, "data", "replica-b.pem").refused(&desk).fails(6, "store.in_use");
     assert!(agent.stop().success());
+}
+
+/// The limit of the unit that starts the agent is far above this.
+const STOP_LIMIT: Duration = Duration::from_secs(5);
+
+/// Whatever clients and peers do: those that never read, those that never finish a request, those that never answer.
+#[test]
+fn an_agent_that_is_told_to_terminate_ends_in_time() {
+    let desk = Desk::new();
+    let mute = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    let peer = mute.local_addr().expect("bound").to_string();
+    let agent = Launch::new(&desk, "data", "replica-a.pem").with(&["--peer", &peer]).start(&desk);
+    std::fs::write(desk.path("value"), vec![b'v'; 1 << 20]).expect("a file");
+    for number in 0..8 {
+        agent.ask(&desk, &["set", &format!("/n/{number}"), "--file", "value"]).exits(0);
+    }
+    let address = status(&desk, "data")["http_address"].as_str().expect("TCP").to_owned();
+    let clients =
+        ["GET /v1/watch?match=/** HTTP/1.1\r\nhost: localhost\r\n\r\n", "GET /v1/stat"].map(|request| {
+            let mut client = TcpStream::connect(&address).expect("the agent");
+            client.write_all(request.as_bytes()).expect("a request");
+            client
+        });
+    // A handshake with the peer is under way.
+    let mut packet = [0; 2048];
+    mute.set_read_timeout(Some(Duration::from_secs(60))).expect("a limit");
+    mute.recv(&mut packet).expect("a first packet");
+    let began = Instant::now();
+    assert!(agent.stop().success());
+    assert!(began.elapsed() <= STOP_LIMIT, "{:?}", began.elapsed());
+    drop(clients);
 }

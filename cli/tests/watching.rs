@@ -109,6 +109,31 @@ fn globs_are_followed_as_text_and_end_after_a_count() {
 }
 
 #[test]
+fn of_several_named_keys_each_is_told_first_whether_set_or_not() {
+    let served = served();
+    ask(&served, &["set", "/a", "one"]);
+    // An excluded one is not followed, and nothing is told of it.
+    let args = ["watch", "/a", "/b", "/c", "/other/*", "/out", "!/out", "--count", "5", "--output", "json"];
+    let watch = Running::start(&served.desk, &args);
+    let told = |line: serde_json::Value| {
+        (
+            line["key"].as_str().expect("a key").to_owned(),
+            line["event"].as_str().expect("an event").to_owned(),
+        )
+    };
+    let mut first: Vec<_> = (0..3).map(|_| told(watch.json())).collect();
+    first.sort();
+    let expected = [("/a", "current"), ("/b", "absent"), ("/c", "absent")];
+    assert_eq!(first, expected.map(|(key, event)| (key.to_owned(), event.to_owned())));
+    ask(&served, &["set", "/b", "two"]);
+    assert_eq!(told(watch.json()), ("/b".to_owned(), "written".to_owned()));
+    ask(&served, &["del", "/b"]);
+    assert_eq!(told(watch.json()), ("/b".to_owned(), "deleted".to_owned()));
+    let mut watch = watch;
+    assert!(watch.child.wait().expect("it ends").success());
+}
+
+#[test]
 fn a_command_runs_one_at_a_time_with_the_latest_and_its_failure_is_told() {
     let served = served();
     // Slow, and it would show if two ran together.

@@ -26,7 +26,26 @@ fn a_port_that_is_taken_is_named() {
     let refused = start(&http, "127.0.0.1:0");
     assert!(refused.err.contains(&http) && refused.err.contains("another --http address"), "{refused:?}");
     let refused = start("127.0.0.1:0", &sync);
-    assert!(refused.err.contains("another --sync address"), "{refused:?}");
+    assert!(refused.err.contains("the address is that of --sync"), "{refused:?}");
+    // The option that was given is named, not the one that takes its address from it.
+    let args = ["agent", "--data-dir", "data", "--root", "root.pub.pem", "--replica-key", "replica-a.pem"];
+    let foreign = ["--http", "127.0.0.1:0", "--plaintext-gossip", "--bind", "192.0.2.1:7946"];
+    let refused = desk.run(&[&args[..], &foreign].concat()).fails(1, "agent.address");
+    assert!(refused.err.contains("192.0.2.1") && refused.err.contains("that of --bind"), "{refused:?}");
+}
+
+#[test]
+fn what_is_no_key_of_gossip_and_no_limit_of_a_store_is_misuse() {
+    let served = Served::start(Setup::default());
+    for verb in ["install", "use", "remove"] {
+        let refused = served.run(&["gossip-key", verb, "bad-key"]).fails(2, "usage");
+        assert!(refused.err.contains("no key of gossip") && !refused.err.contains("bad-key"), "{refused:?}");
+    }
+    let input = served.run_with_input(&["gossip-key", "install", "-"], b"AAAA\n").fails(2, "usage");
+    assert!(input.err.contains("no key of gossip"), "{input:?}");
+    let agent = ["agent", "--data-dir", "data", "--root", "root.pub.pem", "--max-store", "1K"];
+    let refused = served.desk.run(&agent);
+    assert!(refused.code == 2 && refused.err.contains("the least limit is 1M"), "{refused:?}");
 }
 
 /// More keys than a pipe holds, so that the command still writes when its reader goes.

@@ -5,16 +5,19 @@ use crate::endpoint::Endpoint;
 use crate::error::ClientError;
 use crate::http::{Answer, Ask, Http};
 use crate::query::{FactsQuery, KeysQuery, pair};
-use crate::tls::Authorities;
+use crate::tls::{Authorities, ClientCertificate};
 use crate::token::Token;
+use base64::prelude::{BASE64_STANDARD, Engine};
 use bytes::Bytes;
 use hyper::{HeaderMap, Method};
 use kvgossip_api::{
-    DiffRequest, DiffResponse, DigestResponse, ExplainRequest, ExplainResponse, FactsPage, GrantsResponse,
-    KeysPage, PlanRequest, PlanResponse, PostFacts, RefusalsResponse, StatusResponse, SyncReport,
-    SyncRequest, VerdictRow, VerdictsResponse, header,
+    CommitMark, DiffRequest, DiffResponse, DigestResponse, ExplainRequest, ExplainResponse, FactsPage,
+    GrantsResponse, KeysPage, PlanRequest, PlanResponse, PostFacts, RefusalsResponse, StatusResponse,
+    SyncReport, SyncRequest, VerdictRow, VerdictsResponse, header,
 };
-use kvgossip_grants::{EntityId, EntryId, Fact, GrantId, Key, KeyGlob, PathPrefix, Timestamp};
+use kvgossip_grants::{
+    ClusterId, EntityId, EntryFact, EntryId, Fact, GrantId, Key, KeyGlob, PathPrefix, Timestamp,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::str::FromStr;
@@ -50,7 +53,6 @@ pub struct Stored {
 
 /// A function of its own, so that the future around it can move between threads.
 fn record_b64(fact: &Fact) -> String {
-    use base64::prelude::{BASE64_STANDARD, Engine};
     BASE64_STANDARD.encode(fact.to_record())
 }
 
@@ -69,7 +71,7 @@ impl AgentClient {
         Self(Arc::new(Http::new(endpoint)))
     }
 
-    /// With a bearer token, which TCP needs for what changes the agent.
+    /// With a bearer token, which TCP needs for what changes the agent, and for reading where the agent guards that.
     #[must_use]
     pub fn with_token(&self, token: Token) -> Self {
         Self(Arc::new(self.0.with(|http| http.token = Some(token))))
@@ -79,6 +81,12 @@ impl AgentClient {
     #[must_use]
     pub fn with_authorities(&self, authorities: Authorities) -> Self {
         Self(Arc::new(self.0.with(|http| http.authorities = Some(authorities))))
+    }
+
+    /// With a certificate that is shown to the agent, for `https://`, where it gives the right to read by them.
+    #[must_use]
+    pub fn with_certificate(&self, certificate: ClientCertificate) -> Self {
+        Self(Arc::new(self.0.with(|http| http.certificate = Some(certificate))))
     }
 
     /// With another limit of time for each answer.
@@ -124,11 +132,10 @@ impl AgentClient {
 
     async fn write(&self, mut ask: Ask, only_if: Option<IfEntry>) -> Result<Written, ClientError> {
         if let Some(only_if) = only_if {
-            let text = match only_if {
-                IfEntry::None => "none".to_owned(),
-                IfEntry::Is(id) => id.to_string(),
-            };
-            ask.headers.push((header::IF_ENTRY, text));
+            ask.headers.push(match only_if {
+                IfEntry::None => ("if-none-match", "*".to_owned()),
+                IfEntry::Is(id) => ("if-match", format!("\"{id}\"")),
+            });
         }
         self.written(&self.0.ask(ask).await?.headers)
     }
@@ -143,23 +150,66 @@ impl AgentClient {
         self.read(format!("/v1/facts?{}", query.to_query())).await
     }
 
-    /// Offers facts, in as few requests as their sizes allow. One verdict each, in order. If a later request fails, what
-    /// the earlier ones brought stays.
+    /// An entry with its value, as a fact that is not verified; `None` if it does not stand at the agent.
+    pub async fn entry(
+        &self,
+        cluster: ClusterId,
+        key: &Key,
+        id: &EntryId,
+    ) -> Result<Option<EntryFact>, ClientError> {
+        let query = format!("{}&{}", pair("key", key.as_str()), pair("entry", &id.to_string()));
+        let page: FactsPage = self.read(format!("/v1/facts?{query}")).await?;
+        let Some(row) = page.facts.first() else { return Ok(None) };
+        let record = BASE64_STANDARD.decode(&row.record_b64).ok();
+        match record.and_then(|record| Fact::from_record(cluster, &record).ok()) {
+            Some(Fact::Entry(fact)) => Ok(Some(fact)),
+            _ => Err(self.0.unexpected("a fact that does not read".into())),
+        }
+    }
+
+    /// Offers facts that came whole, such as those of an export: they are judged like a peer's. They go in as few requests
+    /// as their sizes allow. One verdict each, in order. If a later request fails, what the earlier ones brought stays.
     pub async fn post_facts(&self, facts: &[Fact]) -> Result<Vec<VerdictRow>, ClientError> {
+        self.post_batches("/v1/facts", facts).await
+    }
+
+    /// Offers facts that were signed just now: beyond what [`AgentClient::post_facts`] refuses, the agent refuses chains
+    /// that have expired, floors that reach into the future, and values over its own limit. Requests and verdicts are as
+    /// there.
+    pub async fn put_facts(&self, facts: &[Fact]) -> Result<Vec<VerdictRow>, ClientError> {
+        self.post_batches("/v1/facts?direct=true", facts).await
+    }
+
+    /// As [`AgentClient::post_facts`], with the agent's last commit by which all of it is durable.
+    pub(crate) async fn hand_facts(
+        &self,
+        facts: &[Fact],
+    ) -> Result<(Vec<VerdictRow>, Option<CommitMark>), ClientError> {
+        let records: Vec<String> = facts.iter().map(record_b64).collect();
+        let (mut verdicts, mut commit) = (Vec::with_capacity(facts.len()), None);
+        for batch in batches(records.into_iter()) {
+            let answer = self.post_batch("/v1/facts", &batch).await?;
+            commit = answer.commit.and_then(|text| text.parse().ok());
+            verdicts.extend(answer.verdicts);
+        }
+        Ok((verdicts, commit))
+    }
+
+    async fn post_batches(&self, target: &str, facts: &[Fact]) -> Result<Vec<VerdictRow>, ClientError> {
         // Made before anything is awaited: a borrowing iterator would keep this from being spawned.
         let records: Vec<String> = facts.iter().map(record_b64).collect();
         let mut verdicts = Vec::with_capacity(facts.len());
         for batch in batches(records.into_iter()) {
-            verdicts.extend(self.post_batch(&batch).await?);
+            verdicts.extend(self.post_batch(target, &batch).await?.verdicts);
         }
         Ok(verdicts)
     }
 
-    async fn post_batch(&self, batch: &PostFacts) -> Result<Vec<VerdictRow>, ClientError> {
-        let answer: VerdictsResponse = self.post("/v1/facts", batch, None).await?;
+    async fn post_batch(&self, target: &str, batch: &PostFacts) -> Result<VerdictsResponse, ClientError> {
+        let answer: VerdictsResponse = self.post(target, batch, None).await?;
         let (asked, got) = (batch.records_b64.len(), answer.verdicts.len());
         if asked == got {
-            Ok(answer.verdicts)
+            Ok(answer)
         } else {
             Err(self.0.unexpected(format!("{got} verdicts on {asked} facts")))
         }

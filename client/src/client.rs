@@ -1,70 +1,41 @@
 //! A client of several agents: live subscriptions, reads and signed writes.
 
 use crate::agent::{AgentClient, Written};
+use crate::builder::ClientBuilder;
 use crate::clock::{self, Clock};
-use crate::endpoint::Endpoint;
 use crate::error::ClientError;
-use crate::live::driver::{Driver, Settings};
 use crate::live::handles::{Matching, Subscription};
 use crate::live::registry::Shared;
 use crate::live::state::{Entry, Rejection, Trouble};
-use crate::live::{DEFAULT_BACKOFF, DEFAULT_GRACE, DEFAULT_MAX_BACKOFF, DEFAULT_SILENCE};
+use crate::live::union::Union;
 use crate::op_error::OpError;
-use crate::tls::Authorities;
-use crate::token::Token;
 use bytes::Bytes;
-use kvgossip_api::{ExplainResponse, StatusResponse, VerdictRow};
+use kvgossip_api::{ExplainResponse, FIRST_SYNC, StatusResponse, VerdictRow};
 use kvgossip_grants::{
-    ClusterId, EntityId, EntryFact, Fact, Filter, FilterError, GrantId, Key, Op, PublicKey, RsaVerifier,
-    Signer, SigningKey, Timestamp, Verifier,
+    ClusterId, Code, EntityId, EntryDraft, EntryFact, Fact, Filter, FilterError, GrantId, Key,
+    MAX_AHEAD_MICROS, PublicKey, Signer, SigningKey, Timestamp, Verifier,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How far an agent's clock may be ahead of this machine's before nothing is signed, in microseconds. A time from the far
-/// future would win over every later write.
-pub const MAX_AGENT_AHEAD_US: u64 = 10 * 60 * 1_000_000;
+/// How far an agent's clock may be ahead of this machine's before nothing is signed, in microseconds: so far ahead, other
+/// replicas keep an entry waiting. A time from the far future would win over every later write.
+pub const MAX_AGENT_AHEAD_US: u64 = MAX_AHEAD_MICROS;
 /// How often a write that another one overtook is stamped anew.
 const MAX_STAMPS: usize = 8;
 
-/// Makes a [`Client`].
-#[derive(Debug)]
-pub struct ClientBuilder {
-    endpoints: Vec<Endpoint>,
-    root: Option<PublicKey>,
-    trust_agents: bool,
-    token: Option<Token>,
-    authorities: Option<Authorities>,
-    timeout: Duration,
-    settings: Settings,
-}
-
-/// Why there is no client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum BuildError {
-    /// No endpoint.
-    #[error("no agent is named: give at least one endpoint")]
-    NoEndpoint,
-    /// Neither a root key nor the explicit wish to do without.
-    #[error("no root key is given to verify with: give root(), or say trust_agents()")]
-    NoRoot,
-    /// Outside of a tokio runtime.
-    #[error("a client needs a tokio runtime: build it inside one")]
-    NoRuntime,
-}
-
 /// Talks to the agents of one cluster. Clones share everything; when the last is dropped, subscriptions stop.
 #[derive(Clone, Debug)]
-pub struct Client(Arc<Inner>);
+pub struct Client(pub(crate) Arc<Inner>);
 
 #[derive(Debug)]
-struct Inner {
-    agents: Vec<AgentClient>,
-    root: Option<PublicKey>,
-    shared: Arc<Shared>,
-    timeout: Duration,
+pub(crate) struct Inner {
+    pub(crate) agents: Vec<AgentClient>,
+    pub(crate) root: Option<PublicKey>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) timeout: Duration,
+    pub(crate) clock: Clock,
 }
 
 impl Drop for Inner {
@@ -73,130 +44,8 @@ impl Drop for Inner {
     }
 }
 
-impl Default for ClientBuilder {
-    fn default() -> Self {
-        Self {
-            endpoints: Vec::new(),
-            root: None,
-            trust_agents: false,
-            token: None,
-            authorities: None,
-            timeout: crate::DEFAULT_TIMEOUT,
-            settings: Settings {
-                grace: DEFAULT_GRACE,
-                silence: DEFAULT_SILENCE,
-                backoff: DEFAULT_BACKOFF,
-                max_backoff: DEFAULT_MAX_BACKOFF,
-                clock: Clock::default(),
-            },
-        }
-    }
-}
-
-impl ClientBuilder {
-    /// One more agent. They are tried in order; all have to be of the same cluster.
-    #[must_use]
-    pub fn endpoint(mut self, endpoint: Endpoint) -> Self {
-        self.endpoints.push(endpoint);
-        self
-    }
-
-    /// The cluster's root key: whatever is shown has been verified against it.
-    #[must_use]
-    pub fn root(mut self, root: PublicKey) -> Self {
-        self.root = Some(root);
-        self
-    }
-
-    /// Does without verifying signatures: whoever controls an agent, or the way to it, controls what is shown.
-    #[must_use]
-    pub fn trust_agents(mut self) -> Self {
-        self.trust_agents = true;
-        self
-    }
-
-    /// The bearer token that agents ask for on TCP.
-    #[must_use]
-    pub fn token(mut self, token: Token) -> Self {
-        self.token = Some(token);
-        self
-    }
-
-    /// The authorities that the certificates of `https://` agents have to lead to; without them those of the system.
-    #[must_use]
-    pub fn authorities(mut self, authorities: Authorities) -> Self {
-        self.authorities = Some(authorities);
-        self
-    }
-
-    /// How long a read or a write may take; 30 s unless told otherwise.
-    #[must_use]
-    pub fn timeout(mut self, limit: Duration) -> Self {
-        self.timeout = limit;
-        self
-    }
-
-    /// How long what nobody subscribes any more is kept current; 30 s unless told otherwise.
-    #[must_use]
-    pub fn grace(mut self, grace: Duration) -> Self {
-        self.settings.grace = grace;
-        self
-    }
-
-    /// How long an agent may be silent before it counts as lost; 15 s unless told otherwise.
-    #[must_use]
-    pub fn silence(mut self, limit: Duration) -> Self {
-        self.settings.silence = limit;
-        self
-    }
-
-    /// The pause before an agent that failed is tried again: the first, and the longest of those that follow, each twice
-    /// as long as the one before and shortened at random by up to a half.
-    #[must_use]
-    pub fn backoff(mut self, first: Duration, longest: Duration) -> Self {
-        (self.settings.backoff, self.settings.max_backoff) = (first, longest);
-        self
-    }
-
-    /// Another clock than the system's, by which grants expire: for tests of programs. It is looked at once a second and
-    /// at each event.
-    #[must_use]
-    pub fn clock(mut self, now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
-        self.settings.clock = Clock::new(now);
-        self
-    }
-
-    /// Makes the client. Nothing is connected before the first question or subscription.
-    ///
-    /// # Errors
-    /// See [`BuildError`].
-    pub fn build(self) -> Result<Client, BuildError> {
-        let runtime = tokio::runtime::Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
-        if self.endpoints.is_empty() {
-            return Err(BuildError::NoEndpoint);
-        }
-        if self.root.is_none() && !self.trust_agents {
-            return Err(BuildError::NoRoot);
-        }
-        let agent = |endpoint| {
-            let mut agent = AgentClient::new(endpoint).with_timeout(self.timeout);
-            if let Some(authorities) = &self.authorities {
-                agent = agent.with_authorities(authorities.clone());
-            }
-            self.token.clone().map_or(agent.clone(), |token| agent.with_token(token))
-        };
-        let agents: Vec<AgentClient> = self.endpoints.into_iter().map(agent).collect();
-        let verifier: Box<dyn Verifier> =
-            if self.trust_agents { Box::new(Unchecked) } else { Box::new(RsaVerifier) };
-        let shared = Arc::new(Shared::new());
-        let driver = Driver::new(shared.clone(), self.settings, agents.clone(), self.root.clone(), verifier);
-        runtime.spawn(driver.run());
-        Ok(Client(Arc::new(Inner { agents, root: self.root, shared, timeout: self.timeout })))
-    }
-}
-
 /// Accepts every signature: for those who trust their agents.
-struct Unchecked;
+pub(crate) struct Unchecked;
 
 impl Verifier for Unchecked {
     fn verify(&self, _: &PublicKey, _: &[u8], _: &[u8]) -> bool {
@@ -247,7 +96,8 @@ impl Client {
         self.0.shared.connected.subscribe()
     }
 
-    /// What went wrong with an agent last; `None` since one is in step. Signals each change.
+    /// What went wrong with an agent last; `None` since one is in step. That one stayed [behind](Trouble::BEHIND) is over when
+    /// that one is. Signals each change.
     pub fn watch_trouble(&self) -> tokio::sync::watch::Receiver<Option<Trouble>> {
         self.0.shared.trouble.subscribe()
     }
@@ -256,7 +106,8 @@ impl Client {
     /// reading it again is immediate.
     ///
     /// # Errors
-    /// [`OpError::NotReady`] when no agent gives a verified answer in time.
+    /// [`OpError::NotReady`] when no agent gives a verified answer in time, [`OpError::FirstSync`] when those that
+    /// answer were never compared with a peer, [`OpError::NotAllowed`] when the client may not ask them.
     pub async fn get(&self, key: &Key) -> Result<Option<Entry>, OpError> {
         let mut subscription = self.subscribe(key);
         let ready = tokio::time::timeout(self.0.timeout, subscription.ready()).await;
@@ -276,8 +127,27 @@ impl Client {
         Ok(matching.entries())
     }
 
+    /// Single reads that ask so many of the agents, one at least, and take the union of what they hold: for those who do not
+    /// want to believe one agent that something is unset, or the latest. Nothing is kept.
+    pub fn asking(&self, agents: usize) -> Union {
+        Union {
+            agents: self.0.agents.clone(),
+            root: self.0.root.clone(),
+            clock: self.0.clock.clone(),
+            wanted: agents.max(1),
+            limit: self.0.timeout,
+        }
+    }
+
     fn not_ready(&self, what: String) -> OpError {
-        OpError::NotReady { what, after: self.0.timeout }
+        let after = self.0.timeout;
+        match self.0.shared.trouble.borrow().clone() {
+            Some(trouble) if trouble.code == FIRST_SYNC => OpError::FirstSync { what, after },
+            Some(trouble) if trouble.is_of_rights() => {
+                OpError::NotAllowed { what, after, code: trouble.code, message: trouble.message }
+            }
+            _ => OpError::NotReady { what, after },
+        }
     }
 
     /// Sets a key, signed here: the private key never leaves the process. The grant to cite is found by asking. When this
@@ -312,7 +182,7 @@ impl Client {
             let verdicts = self
                 .ask(|agent| {
                     let facts = facts.clone();
-                    async move { agent.post_facts(&facts).await }
+                    async move { agent.put_facts(&facts).await }
                 })
                 .await?;
             match verdicts.first().map(|row| (row, row.code.as_deref())) {
@@ -344,16 +214,24 @@ impl Client {
                 message: first.map_or("no grant to it is known at the agent", |row| &row.message).to_owned(),
             });
         }
-        let limit = clock::system().saturating_add(MAX_AGENT_AHEAD_US);
-        let timestamp = Timestamp::from_micros(told.stamp_us).ok().filter(|time| *time <= limit);
-        let timestamp = timestamp.ok_or(OpError::ClockSkew)?;
+        let read = |micros| Timestamp::from_micros(micros).map_err(|_| OpError::ClockSkew);
+        let (theirs, timestamp) = (read(told.now_us)?, read(told.stamp_us)?);
+        if theirs > clock::system().saturating_add(MAX_AGENT_AHEAD_US) {
+            return Err(OpError::ClockSkew);
+        }
+        if timestamp > theirs.saturating_add(MAX_AHEAD_MICROS) {
+            let (code, message) = (Code::NotYet.as_str().to_owned(), Code::NotYet.help().to_owned());
+            return Err(OpError::NotTaken { code, message });
+        }
         let grant: Option<GrantId> = match told.chain.last() {
             Some(link) => Some(link.grant.parse().map_err(|_| OpError::Signing)?),
             None => None,
         };
-        let op = value.as_deref().map_or(Op::Delete, Op::set);
-        let entry = kvgossip_grants::Entry { key: key.clone(), timestamp, op, signer: entity, grant };
-        EntryFact::sign(cluster, entry, value.unwrap_or_default(), signer).map_err(|_| OpError::Signing)
+        let draft = EntryDraft { key: key.clone(), value, timestamp, grant };
+        EntryFact::sign(cluster, draft, signer).map_err(|error| match error.code() {
+            Some(_) => OpError::ValueTooLarge,
+            None => OpError::Signing,
+        })
     }
 
     /// Whether and why `entity` may write `key`, as an agent sees it.
@@ -411,5 +289,9 @@ mod tests {
         spawnable(|client, key, signer| client.delete(key, signer));
         spawnable(|client, key, signer| client.explain(signer.public().entity(), key));
         spawnable(|client, _, _| client.status());
+        spawnable(|client, key, _| async { client.asking(2).get(key).await });
+        spawnable(|client, key, signer| async {
+            client.asking(2).explain(signer.public().entity(), key).await
+        });
     }
 }

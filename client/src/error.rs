@@ -27,6 +27,14 @@ pub enum ClientError {
         /// What did not fit.
         reason: String,
     },
+    /// The agent does not accept the certificate that was shown. Nothing was done.
+    #[error("{endpoint} refuses the certificate that was shown: {reason}")]
+    CertificateRefused {
+        /// The agent.
+        endpoint: Endpoint,
+        /// What the agent said of it.
+        reason: String,
+    },
     /// Nothing was heard in time. The agent may have done what it was asked.
     #[error("the agent at {endpoint} did not answer within {} s", after.as_secs_f64())]
     Timeout {
@@ -72,6 +80,7 @@ impl ClientError {
             }
             Self::Unreachable { .. } => "agent.unreachable",
             Self::Tls { .. } => "agent.tls",
+            Self::CertificateRefused { .. } => "agent.client_certificate",
             Self::Timeout { .. } => "agent.timeout",
             Self::Broken { .. } => "agent.broken",
             Self::Refused { code, .. } => code,
@@ -101,6 +110,11 @@ impl ClientError {
             code: "agent.tls",
             meaning: "the agent's certificate is not accepted, or it does not speak TLS",
             advice: "give the certificate of its authority with --ca if the system does not know it, and name the agent as its certificate does",
+        },
+        CodeInfo {
+            code: "agent.client_certificate",
+            meaning: "the agent does not accept the certificate of --client-cert",
+            advice: "show one that is valid and leads to the authority of the agent's --tls-client-ca",
         },
         CodeInfo {
             code: "agent.timeout",

@@ -11,7 +11,7 @@ use std::io::{self, ErrorKind, Read, Write};
 /// The first bytes of every file, and of what its hash covers.
 pub const EXPORT_MAGIC: [u8; 16] = *b"kvgossip/export\0";
 /// The version of the format.
-pub const EXPORT_VERSION: u8 = 1;
+pub const EXPORT_VERSION: u8 = 2;
 /// The longest spelling of a number: ten times seven bits are enough for 64.
 const MAX_VARINT_BYTES: usize = 10;
 
@@ -22,8 +22,10 @@ pub enum ExportError {
     /// The first bytes are others.
     #[error("this is no file of `kvgossip export`")]
     NotAnExport,
-    /// Written by a later program.
-    #[error("the file has format {0}; this program reads format {EXPORT_VERSION}")]
+    /// Written by a program of another version.
+    #[error(
+        "the file has format {0}; this program reads format {EXPORT_VERSION}: take a program of the version that wrote it"
+    )]
     Version(u8),
     /// The file ends too early. The facts before are whole.
     #[error("the file is cut off after {facts} whole facts")]

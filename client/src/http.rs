@@ -2,7 +2,7 @@
 
 use crate::endpoint::Endpoint;
 use crate::error::{ClientError, MAX_MESSAGE_CHARS};
-use crate::tls::{Authorities, SystemAuthoritiesError};
+use crate::tls::{Authorities, ClientCertificate, SystemAuthoritiesError};
 use crate::token::Token;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -12,6 +12,7 @@ use hyper::{HeaderMap, Method, Request, StatusCode, body::Incoming};
 use hyper_util::rt::TokioIo;
 use kvgossip_api::ApiError;
 use rustls::pki_types::ServerName;
+use rustls::{AlertDescription, ClientConfig};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -41,8 +42,12 @@ pub(crate) struct Http {
     pub(crate) token: Option<Token>,
     /// `None`: the system's.
     pub(crate) authorities: Option<Authorities>,
+    /// Shown to an agent that asks for one.
+    pub(crate) certificate: Option<ClientCertificate>,
     /// The system's, once they were needed: reading them takes tens of milliseconds.
     of_system: Arc<OnceCell<Authorities>>,
+    /// How TLS is spoken, once it was needed.
+    tls: OnceCell<Arc<ClientConfig>>,
     pub(crate) timeout: Duration,
     idle: Mutex<Vec<Sender>>,
 }
@@ -95,7 +100,9 @@ impl Http {
             endpoint,
             token: None,
             authorities: None,
+            certificate: None,
             of_system: Arc::default(),
+            tls: OnceCell::new(),
             timeout: DEFAULT_TIMEOUT,
             idle: Mutex::default(),
         }
@@ -106,6 +113,7 @@ impl Http {
         let mut new = Self::new(self.endpoint.clone());
         new.token.clone_from(&self.token);
         new.authorities.clone_from(&self.authorities);
+        new.certificate.clone_from(&self.certificate);
         new.of_system.clone_from(&self.of_system);
         new.timeout = self.timeout;
         change(&mut new);
@@ -223,16 +231,24 @@ impl Http {
     /// TLS on a connection: with an agent whose certificate is for `host` and leads to one of the authorities.
     async fn secure(&self, host: &str, stream: TcpStream) -> Result<TlsStream<TcpStream>, ClientError> {
         let failed = |reason: String| ClientError::Tls { endpoint: self.endpoint.clone(), reason };
-        let authorities = match &self.authorities {
-            Some(given) => given,
-            None => {
-                self.of_system.get_or_try_init(of_system).await.map_err(|error| failed(error.to_string()))?
-            }
-        };
+        let config = self.tls.get_or_try_init(|| self.tls_config()).await.map_err(failed)?;
         let name = ServerName::try_from(bare(host).to_owned());
         let name = name.map_err(|_| failed(format!("{host} is not a name that a certificate can have")))?;
-        let connector = TlsConnector::from(authorities.config());
-        connector.connect(name, stream).await.map_err(|error| failed(error.to_string()))
+        let connector = TlsConnector::from(config.clone());
+        connector.connect(name, stream).await.map_err(|error| match tls_error(&error) {
+            Some(rustls::Error::InvalidMessage(_)) => failed(format!(
+                "what answers there does not speak TLS, as an agent at http:// does not ({error})"
+            )),
+            _ => failed(error.to_string()),
+        })
+    }
+
+    async fn tls_config(&self) -> Result<Arc<ClientConfig>, String> {
+        let authorities = match &self.authorities {
+            Some(given) => given,
+            None => self.of_system.get_or_try_init(of_system).await.map_err(|error| error.to_string())?,
+        };
+        authorities.config(self.certificate.as_ref()).map_err(|error| error.to_string())
     }
 
     async fn handshake<S>(&self, stream: S) -> Result<Sender, ClientError>
@@ -282,16 +298,54 @@ impl Http {
         ClientError::NotAnAgent { endpoint: self.endpoint.clone(), reason }
     }
 
+    /// An agent looks at the client's certificate after the client's own handshake has ended.
+    fn refused_by_alert(&self, alert: AlertDescription) -> ClientError {
+        use AlertDescription as Alert;
+        let (endpoint, reason) = (self.endpoint.clone(), format!("{alert:?}"));
+        let is_of_certificate = matches!(
+            alert,
+            Alert::BadCertificate
+                | Alert::UnsupportedCertificate
+                | Alert::CertificateRevoked
+                | Alert::CertificateExpired
+                | Alert::CertificateUnknown
+                | Alert::UnknownCA
+                | Alert::AccessDenied
+                | Alert::DecryptError
+        );
+        if is_of_certificate && self.certificate.is_some() {
+            return ClientError::CertificateRefused { endpoint, reason };
+        }
+        ClientError::Tls { endpoint, reason: format!("the agent ended it: {reason}") }
+    }
+
     fn broken(&self, error: &(dyn std::error::Error + 'static)) -> ClientError {
         let mut reason = error.to_string();
         if let Some(cause) = error.source() {
             reason = format!("{reason}: {cause}");
         }
+        if let Some(rustls::Error::AlertReceived(alert)) = tls_error(error) {
+            return self.refused_by_alert(*alert);
+        }
         if let Some(error) = error.downcast_ref::<hyper::Error>()
             && error.is_parse()
         {
-            return self.unexpected(reason);
+            let hint = match self.endpoint {
+                Endpoint::Http { .. } => "; if it speaks TLS there, write https://",
+                _ => "",
+            };
+            return self.unexpected(format!("{reason}{hint}"));
         }
         ClientError::Broken { endpoint: self.endpoint.clone(), reason }
     }
+}
+
+/// What rustls said, if that is the cause of an error.
+fn tls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    causes.find_map(|cause| {
+        // What an I/O error holds is not its source.
+        let held = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        held.and_then(|held| held.downcast_ref()).or_else(|| cause.downcast_ref())
+    })
 }

@@ -8,6 +8,7 @@
 
 mod agent;
 mod batch;
+mod builder;
 mod client;
 mod clock;
 mod endpoint;
@@ -22,15 +23,19 @@ mod tls;
 mod token;
 
 pub use agent::{AgentClient, IfEntry, Stored, Written};
-pub use client::{BuildError, Client, ClientBuilder, MAX_AGENT_AHEAD_US};
+pub use builder::{BuildError, ClientBuilder};
+pub use client::{Client, MAX_AGENT_AHEAD_US};
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::{ClientError, CodeInfo, MAX_MESSAGE_CHARS};
 pub use export::{EXPORT_MAGIC, EXPORT_VERSION, ExportError, ExportReader, ExportWriter};
 pub use http::{CONNECT_TIMEOUT, DEFAULT_TIMEOUT, MAX_ANSWER_BYTES, MAX_IDLE_CONNECTIONS};
 pub use live::handles::{Change, Closed, MatchStatus, Matching, Subscription};
 pub use live::state::{Cause, Dirty, Entry, Rejection, State, Trouble, Value};
+pub use live::union::Union;
 pub use live::{
-    BLAME, DEFAULT_BACKOFF, DEFAULT_GRACE, DEFAULT_MAX_BACKOFF, DEFAULT_SILENCE, MAX_EVENT_BYTES,
+    AVOIDANCE, BLAME, DEFAULT_AUDIT_INTERVAL, DEFAULT_AUDIT_PATIENCE, DEFAULT_BACKOFF, DEFAULT_GRACE,
+    DEFAULT_MAX_BACKOFF, DEFAULT_SILENCE, MAX_ANSWER_EVENTS_BYTES, MAX_ANSWER_REJECTIONS, MAX_ANSWER_TIME,
+    MAX_EVENT_BYTES, MAX_HANDED_BYTES, MAX_HANDED_FACTS, MAX_HELD_ENTRIES, MAX_HELD_VALUE_BYTES, MAX_LEARNED,
     MAX_LINGERING_KEYS, MAX_REJECTIONS, MAX_UNVERIFIED_KEYS, MAX_WAITING_BYTES, MAX_WAITING_ENTRIES,
     MAX_WATCHED_FILTERS, MAX_WATCHED_KEYS,
 };
@@ -40,7 +45,9 @@ pub use kvgossip_grants::{
 };
 pub use op_error::OpError;
 pub use query::{FactKind, FactsQuery, KeysQuery};
-pub use tls::{Authorities, AuthoritiesError, SystemAuthoritiesError};
+pub use tls::{
+    Authorities, AuthoritiesError, ClientCertificate, ClientCertificateError, SystemAuthoritiesError,
+};
 pub use token::{MAX_TOKEN_BYTES, Token, TokenError};
 
 /// The programs of the page for application developers are built as they stand there.

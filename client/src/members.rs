@@ -3,7 +3,8 @@
 use crate::agent::AgentClient;
 use crate::error::ClientError;
 use kvgossip_api::{
-    Done, EventRequest, JoinRequest, JoinResponse, MembersResponse, QueryRequest, QueryResponse,
+    Done, EventRequest, ForceLeaveRequest, GossipKeyRequest, GossipKeysResponse, JoinRequest, JoinResponse,
+    MembersResponse, QueryRequest, QueryResponse, TagsRequest,
 };
 use std::time::Duration;
 
@@ -23,6 +24,32 @@ impl AgentClient {
     pub async fn leave(&self) -> Result<(), ClientError> {
         let Done {} = self.post("/v1/leave", &Done {}, None).await?;
         Ok(())
+    }
+
+    /// Has the agent declare that a failed member has left.
+    pub async fn force_leave(&self, request: &ForceLeaveRequest) -> Result<(), ClientError> {
+        let Done {} = self.post("/v1/force-leave", request, None).await?;
+        Ok(())
+    }
+
+    /// Changes the agent's own tags.
+    pub async fn change_tags(&self, request: &TagsRequest) -> Result<(), ClientError> {
+        let Done {} = self.post("/v1/tags", request, None).await?;
+        Ok(())
+    }
+
+    /// Which gossip keys the members have; waits for their answers, at most `limit`.
+    pub async fn gossip_keys(&self, limit: Duration) -> Result<GossipKeysResponse, ClientError> {
+        self.post("/v1/gossip-keys/list", &Done {}, Some(limit)).await
+    }
+
+    /// Has the agent change the gossip keys of all members; waits for their answers, at most `limit`.
+    pub async fn change_gossip_keys(
+        &self,
+        request: &GossipKeyRequest,
+        limit: Duration,
+    ) -> Result<GossipKeysResponse, ClientError> {
+        self.post("/v1/gossip-keys", request, Some(limit)).await
     }
 
     /// Has the agent send an event to all members.

@@ -2,7 +2,8 @@
 
 use crate::error::ClientError;
 use crate::live::handles::Closed;
-use kvgossip_grants::{EntityId, Key};
+use kvgossip_api::FIRST_SYNC;
+use kvgossip_grants::{Code, EntityId, Key, MAX_VALUE_BYTES};
 use std::time::Duration;
 
 /// Why a read or a write failed.
@@ -19,6 +20,38 @@ pub enum OpError {
         what: String,
         /// The limit.
         after: Duration,
+    },
+    /// No agent that was ever compared with a peer answered in time.
+    #[error("no agent told {what} within {} s: those that answer were never compared with a peer, so what they lack says nothing", after.as_secs_f64())]
+    FirstSync {
+        /// What was asked for.
+        what: String,
+        /// The limit.
+        after: Duration,
+    },
+    /// No agent answered in time that this client may ask.
+    #[error("no agent told {what} within {} s; {message}", after.as_secs_f64())]
+    NotAllowed {
+        /// What was asked for.
+        what: String,
+        /// The limit.
+        after: Duration,
+        /// The stable code of the agent that was asked last.
+        code: String,
+        /// The same for people.
+        message: String,
+    },
+    /// Fewer agents than were to be asked gave an answer that verifies.
+    #[error("{answered} of {known} agents gave an answer that verifies, and {wanted} were to{}", last.as_ref().map(|last| format!("; {last}")).unwrap_or_default())]
+    TooFew {
+        /// How many were to answer.
+        wanted: usize,
+        /// How many the client knows.
+        known: usize,
+        /// How many did.
+        answered: usize,
+        /// What went wrong last.
+        last: Option<String>,
     },
     /// The signer may not write the key.
     #[error("{entity} may not write {key}: {message}")]
@@ -40,9 +73,12 @@ pub enum OpError {
         /// What that means.
         message: String,
     },
+    /// The value is longer than any entry's may be.
+    #[error("the value has more than {MAX_VALUE_BYTES} bytes: store it in parts or elsewhere")]
+    ValueTooLarge,
     /// The agent's clock is far ahead.
     #[error(
-        "the agent's clock is more than 10 minutes ahead of this machine's: nothing was signed; set the clocks"
+        "the agent's clock is more than 2 minutes ahead of this machine's: nothing was signed; set the one that is wrong"
     )]
     ClockSkew,
     /// The agent is of another cluster.
@@ -62,7 +98,12 @@ impl OpError {
         match self {
             Self::Agent(error) => error.code(),
             Self::NotReady { .. } => "client.not_ready",
-            Self::NotAuthorised { code, .. } | Self::NotTaken { code, .. } => code,
+            Self::FirstSync { .. } => FIRST_SYNC,
+            Self::TooFew { .. } => "client.too_few",
+            Self::NotAllowed { code, .. }
+            | Self::NotAuthorised { code, .. }
+            | Self::NotTaken { code, .. } => code,
+            Self::ValueTooLarge => Code::TooLarge.as_str(),
             Self::ClockSkew => "clock.skew",
             Self::ForeignCluster => "cluster.mismatch",
             Self::Signing => "internal",

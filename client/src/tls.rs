@@ -1,16 +1,18 @@
-//! TLS to an agent: whom its certificate has to come from.
+//! TLS to an agent: whom its certificate has to come from, and which one it is shown.
 
 use rustls::ClientConfig;
 use rustls::RootCertStore;
-use rustls::pki_types::CertificateDer;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use std::fmt;
 use std::sync::Arc;
 
 /// The certificates that an agent's own has to lead to: those that are given, and nothing else; or those of the system,
 /// where none are given.
 #[derive(Clone)]
-pub struct Authorities(Arc<ClientConfig>);
+pub struct Authorities(Arc<RootCertStore>);
 
 /// Why bytes are no [`Authorities`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,7 +37,7 @@ impl Authorities {
         if count == 0 {
             return Err(SystemAuthoritiesError(found.errors.first().map(ToString::to_string)));
         }
-        Self::of(roots).map_err(|error| SystemAuthoritiesError(Some(error.to_string())))
+        Ok(Self(Arc::new(roots)))
     }
 
     /// Reads one certificate or several, PEM.
@@ -50,20 +52,74 @@ impl Authorities {
         if roots.is_empty() {
             return Err(AuthoritiesError);
         }
-        Self::of(roots).map_err(|_| AuthoritiesError)
+        Ok(Self(Arc::new(roots)))
     }
 
-    fn of(roots: RootCertStore) -> Result<Self, rustls::Error> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider);
+    /// How to speak TLS with an agent whose certificate leads here.
+    pub(crate) fn config(
+        &self,
+        shown: Option<&ClientCertificate>,
+    ) -> Result<Arc<ClientConfig>, rustls::Error> {
+        let builder = ClientConfig::builder_with_provider(provider());
         let builder = builder.with_protocol_versions(&[&rustls::version::TLS13])?;
-        let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+        let builder = builder.with_root_certificates(self.0.clone());
+        let mut config = match shown {
+            None => builder.with_no_client_auth(),
+            Some(shown) => {
+                builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(shown.0.clone())))
+            }
+        };
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self(Arc::new(config)))
+        Ok(Arc::new(config))
     }
+}
 
-    pub(crate) fn config(&self) -> Arc<ClientConfig> {
-        self.0.clone()
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+/// A certificate, with those that lead to its authority, and its private key: shown to an agent that gives the right to read by
+/// them. Its `Debug` does not show the key.
+#[derive(Clone)]
+pub struct ClientCertificate(Arc<CertifiedKey>);
+
+/// Why bytes are no [`ClientCertificate`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClientCertificateError {
+    /// The first bytes hold no certificate.
+    #[error("no certificate in PEM form is in it")]
+    Certificate,
+    /// The second bytes hold no private key.
+    #[error("no private key in PEM form, not encrypted, is in it")]
+    Key,
+    /// The two do not go together.
+    #[error("the key is not that of the certificate")]
+    Mismatch,
+}
+
+impl ClientCertificate {
+    /// Reads a certificate and its key, both PEM; they may stand in one file.
+    ///
+    /// # Errors
+    /// Which of them is wrong, and how.
+    pub fn from_pem(certificate: &[u8], key: &[u8]) -> Result<Self, ClientCertificateError> {
+        use ClientCertificateError as Error;
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate).collect();
+        let chain = chain.ok().filter(|chain| !chain.is_empty()).ok_or(Error::Certificate)?;
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| Error::Key)?;
+        let certified = CertifiedKey::from_der(chain, key, &provider()).map_err(|error| match error {
+            rustls::Error::InconsistentKeys(_) => Error::Mismatch,
+            rustls::Error::InvalidCertificate(_) => Error::Certificate,
+            _ => Error::Key,
+        })?;
+        Ok(Self(Arc::new(certified)))
+    }
+}
+
+impl fmt::Debug for ClientCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClientCertificate")
     }
 }
 

@@ -5,8 +5,8 @@ mod common;
 mod live_support;
 
 use common::*;
-use kvgossip_agent::now;
-use kvgossip_client::{Cause, Change, Client, Dirty, Value};
+use kvgossip_agent::{Clock, now};
+use kvgossip_client::{Cause, Change, Client, Dirty, OpError, Value};
 use kvgossip_grants::{Fact, Signer, Timestamp};
 use live_support::*;
 use std::sync::Arc;
@@ -94,4 +94,52 @@ async fn what_lies_in_the_future_waits_for_its_time_and_nobody_is_blamed() {
     for agent in [agent, other] {
         agent.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_signed_by_the_clock_of_an_agent_that_is_minutes_ahead() {
+    let (ahead, clock) = (Wrong::default(), Wrong::default());
+    let shown = clock.clone();
+    let mut config = config(0);
+    config.clock = Clock::new(move || shown.now());
+    let agent = start(config).await;
+    let client = client_by(&ahead, &agent);
+    clock.by(3);
+    let refused = client.set(&key("/k"), "v", root()).await;
+    assert!(
+        matches!(refused, Err(OpError::ClockSkew)),
+        "it would wait elsewhere without a word: {refused:?}"
+    );
+    clock.by(1);
+    client.set(&key("/k"), "v", root()).await.expect("near enough");
+    agent.stop().await;
+}
+
+/// An agent whose clock is ahead holds an entry that is not valid yet, and lost what that had superseded.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_entry_whose_time_has_not_come_is_neither_shown_nor_counted_as_an_answer() {
+    let ahead = Wrong::default();
+    ahead.by(10);
+    let mut fast = config(1);
+    fast.clock = Clock::new({
+        let ahead = ahead.clone();
+        move || ahead.now()
+    });
+    let (right, fast) = (start(config(0)).await, start(fast).await);
+    let old = entry("/k", b"old", now(), root(), None);
+    put(&right, old.clone()).await;
+    put(&fast, old).await;
+    put(&fast, entry("/k", b"early", ahead.now(), root(), None)).await;
+    let client = builder(&[&right, &fast]).build().expect("a client");
+    assert_eq!(
+        within(client.asking(1).get(&key("/k"))).await.expect("one answers").expect("set").value,
+        "old"
+    );
+    let refused = within(client.asking(2).get(&key("/k"))).await.expect_err("one of two answers");
+    assert!(matches!(refused, OpError::TooFew { wanted: 2, answered: 1, .. }), "{refused}");
+    assert!(refused.to_string().contains("ahead of this machine's clock"), "{refused}");
+    // Of other keys it says all that is asked for.
+    assert_eq!(within(client.asking(2).get(&key("/none"))).await.expect("both answer"), None);
+    right.stop().await;
+    fast.stop().await;
 }

@@ -1,4 +1,4 @@
-//! The published vectors of export files, `fixtures/export-vectors.txt`, and `fixtures/export-v1.kvgossip`, a whole file
+//! The published vectors of export files, `fixtures/export-vectors.txt`, and `fixtures/export-v2.kvgossip`, a whole file
 //! that is kept for ever: what this version writes, every later one reads. The bytes are put together a second time here,
 //! as `docs/protocol.md` says.
 #![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
@@ -9,17 +9,17 @@ mod cast;
 mod support;
 
 use cast::{Cast, fact, facts};
-use kvgossip_client::{ExportReader, ExportWriter};
+use kvgossip_client::{ExportError, ExportReader, ExportWriter};
 use kvgossip_grants::Fact;
 use std::path::Path;
 use support::Vectors;
 
 const FILE: &str = "client/tests/fixtures/export-vectors.txt";
-const WHOLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/export-v1.kvgossip");
+const WHOLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/export-v2.kvgossip");
 
 const HEADER: &str = "\
 Vectors of export files; docs/protocol.md explains them. Bytes are hexadecimal. The facts stand by their names in
-grants/tests/fixtures/fact-vectors.txt; export-v1.kvgossip is the file [whole], as it lies on a disk.
+grants/tests/fixtures/fact-vectors.txt; export-v2.kvgossip is the file [whole], as it lies on a disk.
 
 Made anew with `KVGOSSIP_BLESS=1 cargo test -p kvgossip-client --test export_vectors`, only for a new format version.";
 
@@ -50,7 +50,7 @@ fn varint(mut number: usize) -> Vec<u8> {
 
 /// Head, frames and end, from the definition.
 fn by_hand(cast: &Cast, records: &[Vec<u8>]) -> [Vec<u8>; 3] {
-    let head = [&b"kvgossip/export\0\x01"[..], &cast.cluster().0].concat();
+    let head = [&b"kvgossip/export\0\x02"[..], &cast.cluster().0].concat();
     let frames: Vec<u8> =
         records.iter().flat_map(|record| [varint(record.len()), record.clone()].concat()).collect();
     let count = [vec![0], varint(records.len())].concat();
@@ -85,7 +85,7 @@ fn the_document_quotes_the_vectors() {
 }
 
 #[test]
-fn the_file_of_version_1_is_written_and_read() {
+fn the_file_of_version_2_is_written_and_read() {
     let cast = Cast::new();
     let records = records(&cast, &WHOLE_FACTS);
     if std::env::var_os("KVGOSSIP_BLESS").is_some_and(|value| value == "1") {
@@ -103,4 +103,13 @@ fn the_file_of_version_1_is_written_and_read() {
         assert_eq!(read, fact(&facts(&cast), names.next().unwrap()));
     }
     assert_eq!(names.next(), None);
+}
+
+/// Its facts are those of another cluster: nothing of it is called damaged.
+#[test]
+fn a_file_of_version_1_is_refused_as_such() {
+    let old = std::fs::read(WHOLE.replace("-v2.", "-v1.")).unwrap();
+    let refused = ExportReader::new(&old[..]).unwrap_err();
+    assert!(matches!(refused, ExportError::Version(1)), "{refused}");
+    assert!(refused.to_string().contains("take a program of the version that wrote it"));
 }

@@ -6,7 +6,8 @@ mod live_support;
 
 use common::*;
 use kvgossip_agent::now;
-use kvgossip_client::{Dirty, Trouble};
+use kvgossip_client::{Dirty, OpError, Trouble, Value};
+use kvgossip_grants::Signer;
 use live_support::*;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -75,7 +76,7 @@ fn fixture(name: &str) -> std::path::PathBuf {
 async fn over_tls_with_the_authority_that_was_named_and_no_other() {
     let mut secure = config(0);
     let (cert, key_file) = (fixture("tls-server.pem"), fixture("tls-server.key"));
-    secure.tls = Some(kvgossip_agent::http::ServerTls::load(&cert, &key_file).expect("a certificate"));
+    secure.tls = Some(kvgossip_agent::http::ServerTls::load(&cert, &key_file, None).expect("a certificate"));
     let agent = start(secure).await;
     put(&agent, entry("/k", b"1", now(), root(), None)).await;
     let port = agent.http_address().expect("TCP").port();
@@ -127,4 +128,57 @@ async fn an_agent_without_room_is_named_and_another_is_taken() {
     for agent in [full, free] {
         agent.stop().await;
     }
+}
+
+/// An agent that was told of others and was never compared with one.
+async fn newcomer() -> kvgossip_agent::Agent {
+    let mut config = config(1);
+    (config.ready_alone, config.expects_others) = (false, true);
+    start(config).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_that_was_never_compared_is_believed_no_absence() {
+    let (full, fresh) = (start(config(0)).await, newcomer().await);
+    put(&full, entry("/k", b"1", now(), root(), None)).await;
+    // With another agent, that one is asked, whatever stands first.
+    let both = client(&[&fresh, &full]);
+    assert_eq!(within(both.get(&key("/k"))).await.expect("an answer").expect("set").value, "1");
+    let union = within(both.asking(1).get(&key("/k"))).await.expect("an answer");
+    assert_eq!(union.expect("set").value, "1");
+    let explained = within(both.explain(root().public().entity(), &key("/k"))).await.expect("an answer");
+    assert!(explained.accepted);
+
+    // Without one, nothing is known, and it is told why.
+    let short = builder(&[&fresh]).timeout(Duration::from_millis(500)).build().expect("a client");
+    let told = within(short.get(&key("/k"))).await.expect_err("ignorance");
+    assert!(matches!(told, OpError::FirstSync { .. }) && told.code() == "sync.first", "{told}");
+    let alone = client(&[&fresh]);
+    let (mut sub, mut missing) = (alone.subscribe(&key("/k")), alone.subscribe(&key("/missing")));
+    let mut seen = sub.clone();
+    let seen = tokio::spawn(async move {
+        let mut absent = false;
+        while let Ok(state) = seen.changed().await {
+            absent |= state.value == Value::Absent;
+        }
+        absent
+    });
+    let waits =
+        within(sub.wait_for(|state| state.dirty == Some(Dirty::Unsynced))).await.expect("the client lives");
+    assert_eq!(waits.value, Value::Unknown);
+    let trouble = alone.watch_trouble().borrow().clone().expect("said");
+    assert_eq!(trouble.code, "sync.first");
+
+    // Compared, it is as good as any.
+    let peer = format!("{}@{}", full.peers().id(), full.peers().address());
+    let report = fresh.sync_with(&peer, kvgossip_grants::PathPrefix::root()).await.expect("a session");
+    assert_eq!(report.outcome, "equal");
+    let state = within(sub.wait_for(|state| state.dirty.is_none())).await.expect("the client lives");
+    assert_eq!(text(&state), "1");
+    let state = within(missing.wait_for(|state| state.dirty.is_none())).await.expect("the client lives");
+    assert_eq!(state.value, Value::Absent, "now it is known");
+    drop((sub, missing, alone));
+    assert!(!seen.await.expect("it ends with the client"), "it never was absent");
+    fresh.stop().await;
+    full.stop().await;
 }

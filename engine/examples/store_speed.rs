@@ -8,7 +8,7 @@
 
 use bytes::Bytes;
 use kvgossip_engine::tree::{Tree, leaf_digest};
-use kvgossip_engine::{Batch, FjallStorage, IndexEntry, IndexRow, Storage, Summary, Write};
+use kvgossip_engine::{Batch, FjallStorage, IndexEntry, Storage, Summary, Write};
 use kvgossip_grants::{ClusterId, Digest, FactId, Key, Timestamp};
 use std::fs::File;
 use std::io::Write as _;
@@ -90,10 +90,14 @@ fn fill_and_load(dir: &Path, rows: usize) -> Result<(), Box<dyn std::error::Erro
     println!("open: {}", start.read()?);
     let scan = Stopwatch::start()?;
     let mut index = Vec::new();
-    storage.load_index(&mut |key, row| index.push((key.to_string(), row.digest)))?;
+    storage.load_index(&mut |key, row| index.push((key, row.id)))?;
     println!("scan the index: {}", scan.read()?);
     let rebuild = Stopwatch::start()?;
-    let tree = Tree::from_sorted(index)?;
+    let leaves = index.into_iter().map(|(key, id)| {
+        let digest = leaf_digest(key.as_str().as_bytes(), &[id]);
+        (key.to_string(), digest)
+    });
+    let tree = Tree::from_sorted(leaves)?;
     tree.digest();
     println!("rebuild its tree of {} keys: {}", tree.len(), rebuild.read()?);
     println!("together: {}", start.read()?);
@@ -126,7 +130,8 @@ fn on_cpu() -> Result<Duration, Box<dyn std::error::Error>> {
 /// Batch `number` of `size` puts, each of a key of its own, in no order.
 fn puts(number: u64, size: usize) -> Batch {
     let writes = (0..size).flat_map(|index| put(number * size as u64 + index as u64)).collect();
-    let summary = Summary { batch: number, authority_facts: 0, keys: 0, root: Digest([0; 32]) };
+    let summary =
+        Summary { batch: number, authority_facts: 0, keys: 0, root: Digest([0; 32]), sweep_pending: false };
     Batch { writes, summary }
 }
 
@@ -136,12 +141,17 @@ fn put(number: u64) -> Vec<Write> {
     let text = format!("/site/{a}/host-{b}/service-{c}{d}/setting-{number}");
     let Ok(key) = Key::parse(&text) else { return Vec::new() };
     let (id, grant) = (FactId(hash), FactId([a % 8; 32]));
-    let entry = IndexEntry { id, timestamp: Timestamp::ZERO, grant: Some(grant), is_delete: false };
-    let row = IndexRow { digest: leaf_digest(key.as_bytes(), &[id]), entries: vec![entry] };
+    let entry = IndexEntry {
+        id,
+        timestamp: Timestamp::ZERO,
+        grant: Some(grant),
+        is_delete: false,
+        value_bytes: None,
+    };
     // Signatures and hashes make up most of a record; neither compresses.
     let mut record = vec![0; RECORD_BYTES];
     blake3::Hasher::new().update(&hash).finalize_xof().fill(&mut record);
-    vec![Write::PutEntry(key.clone(), id, Some(grant), Bytes::from(record)), Write::PutIndex(key, row)]
+    vec![Write::PutEntry(key, entry, Bytes::from(record))]
 }
 
 /// What a directory takes on the disk; journals are sparse.

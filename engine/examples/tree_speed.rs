@@ -67,14 +67,14 @@ fn measure(filling: &str, count: usize) -> Result<(), Box<dyn std::error::Error>
     let per_key = |bytes: usize| bytes as f64 / count as f64;
     println!(
         "{filling:20} {:5.2} s, {:8.0} keys/s, {:6.1} B per key beside {:.1} B of key and leaf; \
-         {} nodes hashed in {:.2} s; a cut in {:.1} µs",
+         {} nodes hashed in {:.2} s; a split in {:.1} µs",
         filled.as_secs_f64(),
         count as f64 / filled.as_secs_f64(),
         per_key(memory) - per_key(payload),
         per_key(payload),
         tree.nodes_hashed(),
         hashed.as_secs_f64(),
-        cut_time_us(&tree),
+        split_time_us(&tree),
     );
     Ok(())
 }
@@ -100,12 +100,12 @@ fn leaf(key: &[u8]) -> Digest {
     Digest(*blake3::hash(key).as_bytes())
 }
 
-fn cut_time_us(tree: &Tree<Digest>) -> f64 {
+fn split_time_us(tree: &Tree<Digest>) -> f64 {
     const ROUNDS: usize = 100;
     tree.digest();
     let start = Instant::now();
     for _ in 0..ROUNDS {
-        std::hint::black_box(tree.frontier(&Region::all(), 16));
+        std::hint::black_box(tree.split(&Region::all()));
     }
     start.elapsed().as_secs_f64() * 1e6 / ROUNDS as f64
 }

@@ -8,9 +8,9 @@ use kvgossip_grants::{EntryId, FactId, GrantId, Key};
 pub enum Cause {
     /// An entry was taken in.
     Written(EntryId),
-    /// This grant ended, by its own revocation or by that of a grant above it.
+    /// This grant was revoked; the entries that ended cited it or a grant below it.
     Revoked(GrantId),
-    /// This floor ended an entry.
+    /// This floor ended entries.
     Floored(FactId),
 }
 

@@ -5,28 +5,47 @@
 //!   feature `fjall`.
 //! - [`session`] makes two replicas equal, [`tree`] is what lets them find where they differ, [`scheduler`] says
 //!   with which connected peer to sync and when, and [`survey`] finds out who of a cluster differs.
+//! - [`clocks`] compares this replica's clock with those of its peers.
+//! - [`declined`] is what a replica will not take in now, or ever; early facts among it wait in a [`waiting_room`].
 //!
 //! Nothing here reads a clock, draws a random number or opens a socket.
 
 mod chance;
 mod change;
+pub mod clocks;
+pub mod declined;
 #[cfg(feature = "fjall")]
 mod fjall;
-mod frontier;
+mod internal;
+mod judging;
+mod leaf;
+mod long;
 mod memory;
 mod replica;
 pub mod scheduler;
 pub mod session;
 mod storage;
 pub mod survey;
+mod sweep;
 pub mod tree;
 mod view;
+pub mod waiting_room;
+mod weight;
 
 #[cfg(feature = "fjall")]
 pub use self::fjall::{FjallStorage, fsck};
 pub use change::{Cause, Change};
-pub use frontier::{EntryMeta, Frontier};
+pub use internal::{Failure, InternalError};
+pub use judging::{Checked, Judging, Pass};
+pub use kvgossip_grants::EntryMeta;
+pub use leaf::KeyLeaf;
+pub use long::{LONG_FRONTIER, LongFrontier, MAX_HEAVY_GRANTS, MAX_LONG_FRONTIERS};
 pub use memory::MemoryStorage;
 pub use replica::{Applied, Replica};
-pub use storage::{Batch, IndexEntry, IndexRow, Reader, Storage, StorageError, Summary, Write};
+pub use storage::{Batch, IndexEntry, Reader, Storage, StorageError, Summary, Write};
+pub use sweep::{MAX_REMOVED_AT_ONCE, MAX_SWEEP_ROWS, MAX_UNSWEPT};
 pub use view::View;
+pub use weight::{AUTHORITY_WEIGHT, ENTRY_WEIGHT, GrantWeight};
+
+/// What stands of a key, without values.
+pub type Frontier = kvgossip_grants::Frontier<()>;

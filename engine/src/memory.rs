@@ -1,6 +1,6 @@
 //! A store that forgets when it is dropped: for tests, simulators, fuzzers and demonstrations.
 
-use crate::storage::{Batch, IndexRow, Reader, Storage, StorageError, Summary, Write};
+use crate::storage::{Batch, IndexEntry, Reader, Storage, StorageError, Summary, Write};
 use bytes::Bytes;
 use kvgossip_grants::{EntryId, FactId, GrantId, Key};
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +14,7 @@ pub struct MemoryStorage(Arc<Mutex<Tables>>);
 struct Tables {
     authority: BTreeMap<FactId, Bytes>,
     entries: BTreeMap<(Key, EntryId), Bytes>,
-    index: BTreeMap<Key, IndexRow>,
+    index: BTreeMap<(Key, EntryId), IndexEntry>,
     citations: BTreeMap<GrantId, BTreeSet<Key>>,
     summary: Option<Summary>,
 }
@@ -54,12 +54,15 @@ impl Storage for MemoryStorage {
     }
 
     fn load_authority(&self, each: &mut dyn FnMut(Bytes)) -> Result<(), StorageError> {
-        self.tables().authority.values().cloned().for_each(each);
+        // As above: a callee that reads an entry would wait for this very lock.
+        let records: Vec<Bytes> = self.tables().authority.values().cloned().collect();
+        records.into_iter().for_each(each);
         Ok(())
     }
 
-    fn load_index(&self, each: &mut dyn FnMut(Key, IndexRow)) -> Result<(), StorageError> {
-        self.tables().index.iter().for_each(|(key, row)| each(key.clone(), row.clone()));
+    fn load_index(&self, each: &mut dyn FnMut(Key, IndexEntry)) -> Result<(), StorageError> {
+        let rows = self.tables().index.iter().map(|((key, _), row)| (key.clone(), *row)).collect::<Vec<_>>();
+        rows.into_iter().for_each(|(key, row)| each(key, row));
         Ok(())
     }
 
@@ -73,20 +76,17 @@ impl Storage for MemoryStorage {
                 Write::RemoveAuthority(id) => {
                     tables.authority.remove(&id);
                 }
-                Write::PutEntry(key, id, grant, record) => {
-                    if let Some(grant) = grant {
+                Write::PutEntry(key, row, record) => {
+                    if let Some(grant) = row.grant {
                         tables.citations.entry(grant).or_default().insert(key.clone());
                     }
-                    tables.entries.insert((key, id), record);
+                    tables.index.insert((key.clone(), row.id), row);
+                    tables.entries.insert((key, row.id), record);
                 }
                 Write::RemoveEntry(key, id) => {
-                    tables.entries.remove(&(key, id));
-                }
-                Write::PutIndex(key, row) => {
-                    tables.index.insert(key, row);
-                }
-                Write::RemoveIndex(key) => {
-                    tables.index.remove(&key);
+                    let row = (key, id);
+                    tables.entries.remove(&row);
+                    tables.index.remove(&row);
                 }
                 Write::RemoveCitation(grant, key) => {
                     if let Some(keys) = tables.citations.get_mut(&grant) {

@@ -16,7 +16,7 @@ pub const FANOUT: usize = 3;
 pub const COMPARE_US: u64 = 30_000_000;
 /// The side that was dialled leaves the first session to the one that dialled, for this long.
 pub const YIELD_US: u64 = 300_000;
-/// A member that was connected is compared with after about this time, unless gossip has told its root before.
+/// A member that was connected is compared with after about this time; gossip finds out before who differs.
 pub const MEMBER_GRACE_US: u64 = 1_500_000;
 /// Members that were connected are compared with one after the other; a session that goes on for longer than this
 /// does not hold up the others.
@@ -25,6 +25,8 @@ pub const HOLD_US: u64 = 30_000_000;
 pub const FIRST_RETRY_US: u64 = 100_000;
 /// A session that goes on for longer is not counted as passing a change on.
 pub const PASSING_ON_US: u64 = 1_000_000;
+/// Waits double so many times at most.
+const MAX_DOUBLINGS: u32 = 10;
 /// Retries come no more rarely than this, jitter apart.
 pub const MAX_RETRY_US: u64 = 30_000_000;
 
@@ -40,7 +42,8 @@ pub enum First {
     Session,
     /// The other side's session; if none comes, one of ours.
     TheirSession,
-    /// Nothing: gossip finds out who differs. To be sure, a session follows soon, when no other is under way.
+    /// Nothing: gossip finds out who differs. A session follows soon, when no other is under way: what gossip says proves
+    /// nothing.
     Gossip,
 }
 
@@ -51,8 +54,12 @@ pub enum SessionEnd {
     Equal(Digest),
     /// They differ, and something was moved, or written meanwhile: go on soon.
     Unfinished,
-    /// They differ, and nothing helps now: entries from the future, or refusals.
-    Stuck,
+    /// They differ in facts that nothing helps now: early ones, refused ones, or such as cannot be read. The root is over
+    /// what this side had when all the rest was exchanged. Only another try for these facts is put off: what changes is
+    /// passed on as ever.
+    Stuck(Digest),
+    /// They differ, and one of the two takes no facts.
+    OneSided,
     /// The peer has no time now.
     Busy,
     /// It broke.
@@ -97,8 +104,15 @@ struct Peer {
     connection: ConnectionId,
     /// The root that both sides were last known to hold.
     equal: Option<Digest>,
-    /// When the session that is under way began.
+    /// The root of which the peer has all that it takes, though the two sides differ.
+    told: Option<Digest>,
+    /// When facts that nothing helped are tried again.
+    retry_at_us: Option<u64>,
+    /// When the last session of those that are under way began.
     in_session: Option<u64>,
+    /// How many are under way. Both sides may have begun one, of which one will be `busy`; and the next may begin before
+    /// the end of the last was seen.
+    sessions: u32,
     /// Not before this time.
     earliest_us: u64,
     wish: Wish,
@@ -109,10 +123,11 @@ struct Peer {
 
 /// Decides whom to sync with next.
 ///
-/// Feed it with `peer_up`, `peer_down`, `root_changed`, `heard_root`, `session_started` and `session_ended`; ask
+/// Feed it with `peer_up`, `peer_down`, `root_changed`, `session_started` and `session_ended`; ask
 /// [`Scheduler::poll`] for peers until there is none, and again at [`Scheduler::poll_timeout`].
 ///
-/// What is told of a connection that another one has replaced changes nothing.
+/// What is told of a connection that another one has replaced changes nothing. Only a session's end makes a peer equal:
+/// what others say of its root is not asked for here.
 #[derive(Clone, Debug)]
 pub struct Scheduler {
     own: PeerId,
@@ -149,7 +164,10 @@ impl Scheduler {
         let state = Peer {
             connection,
             equal: None,
+            told: None,
+            retry_at_us: None,
             in_session: None,
+            sessions: 0,
             earliest_us: now_us + wait,
             wish,
             failures: 0,
@@ -174,22 +192,13 @@ impl Scheduler {
         }
     }
 
-    /// Somebody says that the peer holds `root`. It is a hint: it can save a comparison, and cause none.
-    pub fn heard_root(&mut self, peer: &PeerId, root: Digest) {
-        let own = self.root;
-        if let Some(peer) = self.peers.get_mut(peer).filter(|_| root == own) {
-            peer.equal = Some(root);
-            if peer.wish == Wish::Comparison {
-                peer.wish = Wish::Nothing;
-            }
-        }
-    }
-
-    /// A session with the peer began, whoever began it.
+    /// A session with the peer began, whoever began it. Its end must be told, once.
     pub fn session_started(&mut self, peer: &PeerId, connection: ConnectionId, now_us: u64) {
         if let Some(peer) = self.on(peer, connection) {
             peer.in_session = Some(now_us);
+            peer.sessions += 1;
             peer.wish = Wish::Nothing;
+            peer.retry_at_us = None;
         }
     }
 
@@ -197,7 +206,17 @@ impl Scheduler {
     pub fn session_ended(&mut self, peer: &PeerId, connection: ConnectionId, end: SessionEnd, now_us: u64) {
         let jitter = self.chance.jitter(FIRST_RETRY_US);
         let Some(state) = self.on(peer, connection) else { return };
-        state.in_session = None;
+        state.sessions = state.sessions.saturating_sub(1);
+        if state.sessions == 0 {
+            state.in_session = None;
+        } else if end == SessionEnd::Busy {
+            // The one that goes on says what comes next.
+            return;
+        }
+        state.equal = None;
+        state.told = None;
+        // There is one if it was asked for while the session was under way.
+        let sooner = state.retry_at_us.take();
         let doublings = match end {
             SessionEnd::Equal(root) => {
                 state.equal = Some(root);
@@ -207,10 +226,20 @@ impl Scheduler {
                 state.earliest_us = now_us;
                 return;
             }
+            SessionEnd::Stuck(root) => {
+                state.told = Some(root);
+                state.wish = Wish::Nothing;
+                state.unfinished = 0;
+                state.failures = (state.failures + 1).min(MAX_DOUBLINGS);
+                state.earliest_us = now_us;
+                let at = now_us + wait(jitter, state.failures);
+                state.retry_at_us = Some(sooner.map_or(at, |sooner| sooner.min(at)));
+                return;
+            }
             // Going on at once helps where much is written; a peer that never comes to an end is not waited on.
             SessionEnd::Unfinished => {
                 state.failures = 0;
-                state.unfinished = (state.unfinished + 1).min(13);
+                state.unfinished = (state.unfinished + 1).min(MAX_DOUBLINGS + 3);
                 state.unfinished.saturating_sub(3)
             }
             // A busy peer is asked again soon; it costs a frame.
@@ -218,16 +247,29 @@ impl Scheduler {
                 state.failures = (state.failures + 1).min(3);
                 state.failures
             }
-            SessionEnd::Stuck | SessionEnd::Failed => {
-                state.failures = (state.failures + 1).min(10);
+            SessionEnd::OneSided | SessionEnd::Failed => {
+                state.failures = (state.failures + 1).min(MAX_DOUBLINGS);
                 state.failures
             }
         };
-        state.equal = None;
         state.wish = Wish::Session(Cause::Retry);
-        let first = FIRST_RETRY_US / 2 + jitter / 2;
-        let wait = (first << doublings.saturating_sub(1)).min(MAX_RETRY_US + jitter);
-        state.earliest_us = now_us + wait;
+        state.earliest_us = now_us + wait(jitter, doublings);
+    }
+
+    /// Facts that were early are due now, or what could not be read reads again: with whom there was nothing to be done
+    /// about them, or is not when the session under way ends, it is tried at once.
+    pub fn retry_stuck(&mut self, now_us: u64) {
+        let stuck = |peer: &&mut Peer| peer.in_session.is_some() || peer.retry_at_us.is_some();
+        self.peers.values_mut().filter(stuck).for_each(|peer| peer.retry_at_us = Some(now_us));
+    }
+
+    /// This replica may lack what others hold: all are compared as soon as they are free, whatever is known of them.
+    pub fn compare_all(&mut self) {
+        for peer in self.peers.values_mut().filter(|peer| peer.in_session.is_none()) {
+            if !matches!(peer.wish, Wish::Session(_)) {
+                peer.wish = Wish::Session(Cause::Comparison);
+            }
+        }
     }
 
     fn on(&mut self, peer: &PeerId, connection: ConnectionId) -> Option<&mut Peer> {
@@ -246,6 +288,12 @@ impl Scheduler {
             let at = self.chance.place(self.peers.len());
             if let Some(peer) = self.peers.values_mut().nth(at) {
                 peer.wish = Wish::Session(Cause::Comparison);
+            }
+        }
+        for peer in self.peers.values_mut() {
+            if peer.in_session.is_none() && peer.retry_at_us.is_some_and(|at| now_us >= at) {
+                peer.retry_at_us = None;
+                peer.wish = Wish::Session(Cause::Retry);
             }
         }
         let wished = self.wished(now_us);
@@ -276,9 +324,9 @@ impl Scheduler {
             return None;
         }
         let root = self.root;
-        let known = self.peers.values().filter(|peer| peer.equal == Some(root)).count();
+        let known = self.peers.values().filter(|peer| peer.has(root)).count();
         let lacking: Vec<PeerId> =
-            self.peers.iter().filter(|(_, peer)| peer.equal != Some(root)).map(|(id, _)| *id).collect();
+            self.peers.iter().filter(|(_, peer)| !peer.has(root)).map(|(id, _)| *id).collect();
         let next = self.next_lacking();
         if lacking.is_empty() || (known >= FANOUT && next.is_none()) {
             self.spread_at_us = None;
@@ -298,7 +346,7 @@ impl Scheduler {
     fn next_lacking(&self) -> Option<(&PeerId, &Peer)> {
         let after = (Bound::Excluded(self.own), Bound::Unbounded);
         let next = self.peers.range(after).next().or_else(|| self.peers.first_key_value());
-        next.filter(|(_, peer)| peer.equal != Some(self.root))
+        next.filter(|(_, peer)| !peer.has(self.root))
     }
 
     /// How many sessions may be passing the change on. One that began before the change, or goes on for long, is about
@@ -312,7 +360,7 @@ impl Scheduler {
 
     /// When to ask [`Scheduler::poll`] again if nothing else happens before; ask it until it names nobody first.
     pub fn poll_timeout(&self, now_us: u64) -> u64 {
-        let lacking = self.peers.values().filter(|peer| peer.equal != Some(self.root));
+        let lacking = self.peers.values().filter(|peer| !peer.has(self.root));
         let known = self.peers.len() - lacking.clone().count();
         let quota_is_left = known + self.passing_on(now_us) < FANOUT;
         let spread = self.spread_at_us.into_iter().flat_map(|at| {
@@ -330,11 +378,24 @@ impl Scheduler {
             Wish::Comparison => Some(peer.earliest_us.max(quiet_at_us)),
             Wish::Session(_) => Some(peer.earliest_us),
         });
-        spread.chain(wished).min().unwrap_or(u64::MAX).min(self.compare_at_us)
+        let idle = self.peers.values().filter(|peer| peer.in_session.is_none());
+        let retries = idle.filter_map(|peer| Some(peer.retry_at_us?.max(peer.earliest_us)));
+        spread.chain(wished).chain(retries).min().unwrap_or(u64::MAX).min(self.compare_at_us)
     }
 }
 
+/// How long to wait for the next try: about twice as long after each that helped nothing.
+fn wait(jitter: u64, doublings: u32) -> u64 {
+    let first = FIRST_RETRY_US / 2 + jitter / 2;
+    (first << doublings.saturating_sub(1)).min(MAX_RETRY_US + jitter)
+}
+
 impl Peer {
+    /// Whether the peer has of what gives this root all that it takes.
+    fn has(&self, root: Digest) -> bool {
+        self.equal == Some(root) || self.told == Some(root)
+    }
+
     fn is_free(&self, now_us: u64) -> bool {
         self.in_session.is_none() && now_us >= self.earliest_us
     }

@@ -72,6 +72,92 @@ fn a_failed_session_is_tried_again_within_a_second_and_then_more_rarely() {
 }
 
 #[test]
+fn a_fact_that_nothing_helps_delays_no_change() {
+    let mut scheduler = connected(2);
+    scheduler.compare_at_us = u64::MAX;
+    let mut now = 10;
+    let mut waits = Vec::new();
+    scheduler.session_started(&peer(0), 0, now);
+    for _ in 0..14 {
+        scheduler.session_ended(&peer(0), 0, SessionEnd::Stuck(ROOT), now);
+        assert_eq!(scheduler.poll(now), None, "the same fact is not tried at once");
+        let next = scheduler.poll_timeout(now);
+        waits.push(next - now);
+        now = next;
+        let due = Due { peer: peer(0), connection: 0, cause: Cause::Retry };
+        assert_eq!(scheduler.poll(now), Some(due));
+        scheduler.session_started(&peer(0), 0, now);
+    }
+    assert!(waits[0] <= 2 * FIRST_RETRY_US && waits[13] >= MAX_RETRY_US / 2, "{waits:?}");
+    assert!(waits[13] <= 2 * MAX_RETRY_US, "{waits:?}");
+    scheduler.session_ended(&peer(0), 0, SessionEnd::Stuck(ROOT), now);
+    let retry_at = scheduler.poll_timeout(now);
+
+    // Fifty writes are each passed on as among equals, to both.
+    for number in 0..50 {
+        let root = Digest([100 + number; 32]);
+        now += 1;
+        scheduler.root_changed(root, now);
+        assert_eq!(scheduler.poll_timeout(now), now + GATHER_US);
+        now += GATHER_US;
+        assert_eq!(drain(&mut scheduler, now), [peer(0), peer(1)], "write {number}");
+        now += 1_000;
+        scheduler.session_ended(&peer(0), 0, SessionEnd::Stuck(root), now);
+        scheduler.session_ended(&peer(1), 1, SessionEnd::Equal(root), now);
+        assert!(drain(&mut scheduler, now).is_empty(), "it has what it takes of it");
+        assert!(!scheduler.is_equal(&peer(0), &root));
+    }
+    assert!(now < retry_at, "the retry alone would have come later");
+    // What is written while a session goes on is passed on by the next.
+    scheduler.session_started(&peer(0), 0, now);
+    scheduler.root_changed(OTHER, now);
+    scheduler.session_ended(&peer(0), 0, SessionEnd::Stuck(Digest([149; 32])), now + 5);
+    assert_eq!(drain(&mut scheduler, now + GATHER_US), [peer(0), peer(1)]);
+}
+
+#[test]
+fn what_is_due_is_tried_at_once_also_after_a_session_that_is_under_way() {
+    let mut scheduler = connected(3);
+    scheduler.compare_at_us = u64::MAX;
+    for number in [0, 1] {
+        for now in 2..12 {
+            scheduler.session_started(&peer(number), number.into(), now);
+            scheduler.session_ended(&peer(number), number.into(), SessionEnd::Stuck(ROOT), now);
+        }
+    }
+    scheduler.session_started(&peer(1), 1, 20);
+    assert!(scheduler.poll_timeout(20) > MAX_RETRY_US / 4);
+    scheduler.retry_stuck(30);
+    assert_eq!(scheduler.poll_timeout(30), 30);
+    assert_eq!(drain(&mut scheduler, 30), [peer(0)], "the third is equal");
+    scheduler.session_ended(&peer(1), 1, SessionEnd::Stuck(ROOT), 40);
+    assert_eq!(drain(&mut scheduler, 40), [peer(1)]);
+    // Once is enough.
+    for number in [0, 1] {
+        scheduler.session_ended(&peer(number), number.into(), SessionEnd::Stuck(ROOT), 50);
+    }
+    assert!(drain(&mut scheduler, 1_000_000).is_empty());
+    // Who is found equal is not tried again.
+    for number in [0, 1] {
+        scheduler.session_started(&peer(number), number.into(), 1_000_000);
+        scheduler.session_ended(&peer(number), number.into(), SessionEnd::Equal(ROOT), 1_000_000);
+    }
+    assert_eq!(scheduler.poll_timeout(1_000_000), u64::MAX);
+}
+
+#[test]
+fn a_peer_that_takes_nothing_is_asked_now_and_then() {
+    let mut scheduler = connected(1);
+    scheduler.compare_at_us = u64::MAX;
+    for now in 2..12 {
+        scheduler.session_ended(&peer(0), 0, SessionEnd::OneSided, now);
+    }
+    scheduler.root_changed(OTHER, 20);
+    assert!(drain(&mut scheduler, 1_000_000).is_empty(), "a change is nothing to it");
+    assert_eq!(drain(&mut scheduler, 2 * MAX_RETRY_US), [peer(0)]);
+}
+
+#[test]
 fn whoever_was_dialled_waits_and_then_begins() {
     let mut scheduler = Scheduler::new(OWN, ROOT, 7, 0);
     scheduler.peer_up(peer(1), 1, First::TheirSession, 0);
@@ -143,19 +229,15 @@ fn a_peer_that_never_comes_to_an_end_is_asked_more_and_more_rarely() {
 }
 
 #[test]
-fn members_are_compared_with_one_after_the_other_unless_gossip_has_told() {
+fn members_are_all_compared_with_one_after_the_other_whatever_gossip_says() {
     let mut scheduler = Scheduler::new(OWN, ROOT, 7, 0);
     for number in 0..10 {
         scheduler.peer_up(peer(number), number.into(), First::Gossip, 0);
     }
     assert_eq!(scheduler.poll(0), None, "gossip comes first");
-    for number in 0..6 {
-        scheduler.heard_root(&peer(number), ROOT);
-    }
-    scheduler.heard_root(&peer(6), OTHER);
     let mut now = 0;
     let mut compared = Vec::new();
-    while now < 4 * MEMBER_GRACE_US {
+    while now < 6 * MEMBER_GRACE_US {
         let asked = drain(&mut scheduler, now);
         assert!(asked.len() <= 1, "one at a time: {asked:?}");
         for id in asked {
@@ -169,7 +251,7 @@ fn members_are_compared_with_one_after_the_other_unless_gossip_has_told() {
         now = now.max(next);
     }
     compared.sort_unstable();
-    assert_eq!(compared, [peer(6), peer(7), peer(8), peer(9)]);
+    assert_eq!(compared, (0..10).map(peer).collect::<Vec<_>>());
 }
 
 #[test]
@@ -260,4 +342,46 @@ fn a_change_reaches_everybody_without_waiting_for_a_comparison() {
         );
         assert!(opened.iter().all(|opened| *opened <= FANOUT), "{opened:?}");
     }
+}
+
+#[test]
+fn a_session_is_under_way_until_each_that_began_has_ended() {
+    let mut scheduler = connected(1);
+    scheduler.compare_at_us = u64::MAX;
+    scheduler.root_changed(OTHER, 10);
+    let at = 10 + GATHER_US;
+    // Ours begins, and so does theirs, which wins.
+    assert_eq!(drain(&mut scheduler, at), [peer(0)]);
+    scheduler.session_started(&peer(0), 0, at + 1);
+    scheduler.session_ended(&peer(0), 0, SessionEnd::Busy, at + 2);
+    assert!(drain(&mut scheduler, at + PASSING_ON_US).is_empty(), "theirs goes on");
+    scheduler.session_ended(&peer(0), 0, SessionEnd::Equal(OTHER), at + 3);
+    assert!(drain(&mut scheduler, at + PASSING_ON_US).is_empty(), "and has brought what changed");
+    assert!(scheduler.is_equal(&peer(0), &OTHER));
+}
+
+#[test]
+fn a_session_that_found_no_room_on_either_side_is_tried_again() {
+    let mut scheduler = connected(1);
+    scheduler.root_changed(OTHER, 10);
+    assert_eq!(drain(&mut scheduler, 10 + GATHER_US), [peer(0)]);
+    scheduler.session_started(&peer(0), 0, 40_000);
+    scheduler.session_ended(&peer(0), 0, SessionEnd::Busy, 50_000);
+    scheduler.session_ended(&peer(0), 0, SessionEnd::Busy, 60_000);
+    assert_eq!(drain(&mut scheduler, 60_000 + 2 * FIRST_RETRY_US), [peer(0)]);
+}
+
+#[test]
+fn a_replica_that_may_lack_something_compares_with_everybody_whatever_is_known_of_them() {
+    let mut scheduler = Scheduler::new(OWN, ROOT, 7, 0);
+    for number in 0..3 {
+        scheduler.peer_up(peer(number), number.into(), First::Gossip, 0);
+        scheduler.session_started(&peer(number), number.into(), 0);
+        scheduler.session_ended(&peer(number), number.into(), SessionEnd::Equal(ROOT), 0);
+    }
+    assert_eq!(scheduler.poll(MEMBER_GRACE_US), None, "all are known to be equal");
+    let at = 2 * MEMBER_GRACE_US;
+    scheduler.session_started(&peer(1), 1, at);
+    scheduler.compare_all();
+    assert_eq!(drain(&mut scheduler, at), [peer(0), peer(2)], "with one a session is under way");
 }

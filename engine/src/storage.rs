@@ -12,7 +12,7 @@ use std::time::Duration;
 #[non_exhaustive]
 pub enum StorageError {
     /// No room is left.
-    #[error("the disk is full: free some room and restart the agent; reading goes on")]
+    #[error("the disk is full: nothing is taken in until there is room again; reading goes on")]
     Full,
     /// Less room is left than the store may need at once. Nothing has failed yet.
     #[error(
@@ -22,6 +22,17 @@ pub enum StorageError {
     NoRoom {
         /// What must be free.
         needed_bytes: u64,
+    },
+    /// What is stored has reached the limit that the operator set.
+    #[error(
+        "{left_bytes} bytes are left of the store's limit of {limit_bytes}, and this needs more: what fits is taken in, and what \
+         frees room; reading goes on. `status` names the grants by bytes: revoke or delete, or give a greater --max-store"
+    )]
+    Quota {
+        /// The limit.
+        limit_bytes: u64,
+        /// What is left of it.
+        left_bytes: u64,
     },
     /// A commit does not end.
     #[error(
@@ -52,8 +63,11 @@ pub enum StorageError {
     /// Another process has the store open.
     #[error("the data directory is in use by another process; stop that agent, or talk to it")]
     InUse,
-    /// The format is newer than this program.
-    #[error("the store has format {found}; this program reads format {supported}")]
+    /// The format is another one than this program's, older or newer.
+    #[error(
+        "the store has format {found}, and this program reads format {supported}: start a program of the version that wrote \
+         it, or name an empty data directory"
+    )]
     Format {
         /// What the store says.
         found: u32,
@@ -76,6 +90,7 @@ impl StorageError {
         match self {
             Self::Full => "store.full",
             Self::NoRoom { .. } => "store.no_room",
+            Self::Quota { .. } => "store.quota",
             Self::Stalled { .. } => "store.stalled",
             Self::Stopped(_) => "store.stopped",
             Self::Damaged(_) => "store.damaged",
@@ -89,17 +104,8 @@ impl StorageError {
     }
 }
 
-/// One row of the compact index: what stands of a key, without values.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IndexRow {
-    /// The leaf digest over the entries' ids.
-    pub digest: Digest,
-    /// The entries, by id.
-    pub entries: Vec<IndexEntry>,
-}
-
-/// An entry in an [`IndexRow`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One row of the compact index: an entry that stands, without its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IndexEntry {
     /// The entry.
     pub id: EntryId,
@@ -109,6 +115,8 @@ pub struct IndexEntry {
     pub grant: Option<GrantId>,
     /// Whether it unsets the key.
     pub is_delete: bool,
+    /// Bytes of its value. None for a delete, and in rows of programs that did not note it.
+    pub value_bytes: Option<u32>,
 }
 
 /// One change of a [`Batch`].
@@ -118,19 +126,15 @@ pub enum Write {
     PutAuthority(FactId, Bytes),
     /// Forgets one.
     RemoveAuthority(FactId),
-    /// Stores an entry, and that it cites the grant.
-    PutEntry(Key, EntryId, Option<GrantId>, Bytes),
-    /// Forgets one.
+    /// Stores an entry: its record, its row of the index, and that it cites its grant.
+    PutEntry(Key, IndexEntry, Bytes),
+    /// Forgets its record and its row of the index.
     RemoveEntry(Key, EntryId),
-    /// Stores what stands of a key.
-    PutIndex(Key, IndexRow),
-    /// Nothing stands of the key any more.
-    RemoveIndex(Key),
     /// Nothing of the key stands on the grant any more.
     RemoveCitation(GrantId, Key),
 }
 
-/// The state that a batch leads to; stored with it, and compared at opening.
+/// The state that a batch leads to; stored with it, and compared at opening. What is still to be swept is not counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Summary {
     /// Counts batches from 1.
@@ -141,6 +145,8 @@ pub struct Summary {
     pub keys: u64,
     /// Digest over both trees.
     pub root: Digest,
+    /// Whether rows of what ended may still be stored; see [`Replica::next_sweep`](crate::Replica::next_sweep).
+    pub sweep_pending: bool,
 }
 
 /// Changes that become visible and durable together or not at all. Later writes win over earlier ones.
@@ -173,8 +179,8 @@ pub trait Storage: Send {
     /// Hands out every authority record, in any order.
     fn load_authority(&self, each: &mut dyn FnMut(Bytes)) -> Result<(), StorageError>;
 
-    /// Hands out every index row, in ascending order of the keys.
-    fn load_index(&self, each: &mut dyn FnMut(Key, IndexRow)) -> Result<(), StorageError>;
+    /// Hands out every index row, in ascending order of the keys; those of one key in any order.
+    fn load_index(&self, each: &mut dyn FnMut(Key, IndexEntry)) -> Result<(), StorageError>;
 
     /// Whether the store has the room that it may need at once. Asked before anybody is told "ready".
     ///
@@ -182,6 +188,15 @@ pub trait Storage: Send {
     /// [`StorageError::NoRoom`], or what the system says.
     fn probe(&self) -> Result<(), StorageError> {
         Ok(())
+    }
+
+    /// Opens the store anew in place of one that has failed, with what is durable. Readers wait for it. The last batch,
+    /// whose commit failed, is there or not: whoever commits loads the replica again.
+    ///
+    /// # Errors
+    /// Those of the first opening. [`StorageError::Stopped`] where a store cannot do that.
+    fn reopen(&mut self) -> Result<(), StorageError> {
+        Err(StorageError::Stopped("it can be opened anew only with the agent".into()))
     }
 
     /// Applies a batch: atomic, and durable on return.

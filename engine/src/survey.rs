@@ -45,7 +45,7 @@ pub const COMPARE_US: u64 = 30_000_000;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Ask for roots: these members, or all. Then report each [`Survey::answered`], and at the end
-    /// [`Survey::answers_ended`].
+    /// [`Survey::answers_ended`]; or [`Survey::not_asked`].
     Ask(Option<Vec<PeerId>>),
     /// Connect with this member if need be, run a session, then report [`Survey::synced`].
     Sync(PeerId),
@@ -172,6 +172,14 @@ impl Survey {
     pub fn answers_ended(&mut self, now_us: u64) {
         self.asking = false;
         self.settle(now_us);
+    }
+
+    /// The question could not be sent: it is due again in about a second, and was none of the rounds.
+    pub fn not_asked(&mut self, now_us: u64) {
+        self.asking = false;
+        self.rounds = self.rounds.saturating_sub(1);
+        let at = now_us + self.chance.jitter(AGAIN_US);
+        self.ask_at_us = Some(self.ask_at_us.map_or(at, |before| before.min(at)));
     }
 
     /// The session with a member that was wanted has ended: they have talked, or it was not to be reached, full or

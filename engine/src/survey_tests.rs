@@ -45,6 +45,18 @@ fn next(survey: &mut Survey, own: &Digest, now: &mut u64) -> Vec<Action> {
 }
 
 #[test]
+fn a_question_that_could_not_be_sent_is_asked_again_and_again() {
+    let (mut survey, mut now, own) = (joined(3), 0, root(0));
+    for _ in 0..2 * MAX_ROUNDS {
+        let before = now;
+        assert_eq!(next(&mut survey, &own, &mut now), [Action::Ask(None)]);
+        assert!(now - before <= 2 * AGAIN_US, "{} us", now - before);
+        survey.not_asked(now);
+        assert!(survey.poll_timeout() > now, "but not at once");
+    }
+}
+
+#[test]
 fn whoever_joins_syncs_once_however_many_hold_the_same() {
     let (mut survey, mut now, own) = (joined(60), 0, root(0));
     assert_eq!(next(&mut survey, &own, &mut now), [Action::Ask(None)]);

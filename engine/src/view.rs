@@ -1,10 +1,12 @@
 //! One state of a replica: an immutable snapshot that is cheap to take, to hold and to ask.
 
-use crate::frontier::{EntryMeta, Frontier};
-use crate::tree::{Region, Tree, root_digest};
+use crate::Frontier;
+use crate::leaf::KeyLeaf;
+use crate::long::LongKeys;
+use crate::tree::{Tree, root_digest};
 use kvgossip_grants::{
-    Authority, Digest, Fact, FactId, GrantId, Key, KeyGlob, PathPrefix, PublicKey, Timestamp, Unverified,
-    Verdict,
+    Authority, Code, Digest, EntryMeta, Fact, GrantId, Key, KeyGlob, LiveGrant, PathPrefix, PublicKey,
+    Timestamp, Unverified, Verdict,
 };
 use std::sync::Arc;
 
@@ -14,8 +16,11 @@ pub struct View {
     pub(crate) authority: Arc<Authority>,
     /// Keys are the ids of the facts in hexadecimal, so that no node has more than 16 children.
     pub(crate) authority_tree: Tree<Digest>,
-    pub(crate) entries: Tree<Frontier>,
+    pub(crate) entries: Tree<KeyLeaf>,
     pub(crate) batch: u64,
+    pub(crate) long: LongKeys,
+    /// What the entries weigh together.
+    pub(crate) entries_weight: u64,
 }
 
 impl View {
@@ -25,6 +30,8 @@ impl View {
             authority_tree: Tree::new(),
             entries: Tree::new(),
             batch: 0,
+            long: LongKeys::default(),
+            entries_weight: 0,
         }
     }
 
@@ -34,7 +41,7 @@ impl View {
     }
 
     /// What stands of each key.
-    pub fn entries(&self) -> &Tree<Frontier> {
+    pub fn entries(&self) -> &Tree<KeyLeaf> {
         &self.entries
     }
 
@@ -83,12 +90,12 @@ impl View {
 
     /// What stands of a key.
     pub fn frontier(&self, key: &Key) -> Option<&Frontier> {
-        self.entries.get(key.as_bytes())
+        self.entries.get(key.as_bytes()).map(KeyLeaf::frontier)
     }
 
     /// The entry that a reader sees at `now`; `None` when the key is unset.
     pub fn shown(&self, key: &Key, now: Timestamp) -> Option<&EntryMeta> {
-        self.frontier(key)?.shown(now).filter(|entry| !entry.is_delete)
+        self.frontier(key)?.shown(now).map(|entry| &entry.meta).filter(|entry| !entry.is_delete)
     }
 
     /// Keys that start with `prefix` (bytes), after `after` if given, with what stands of them.
@@ -106,7 +113,7 @@ impl View {
         self.entries
             .range::<Vec<u8>>((start, Unbounded))
             .take_while(move |(key, _)| key.starts_with(&prefix))
-            .filter_map(|(key, frontier)| Some((parse_key(&key)?, frontier)))
+            .filter_map(|(key, leaf)| Some((parse_key(&key)?, leaf.frontier())))
     }
 
     /// Keys that a glob matches, with what stands of them.
@@ -115,12 +122,30 @@ impl View {
         self.keys(glob.literal_prefix(), None).filter(move |(key, _)| pattern.matches(key))
     }
 
-    /// Keys with an entry that cites `grant`. Looks at every key: a store that works knows them sooner.
-    pub fn citing<'a>(&'a self, grant: &GrantId) -> impl Iterator<Item = Key> + use<'a> {
-        let grant = *grant;
-        let cites =
-            move |frontier: &Frontier| frontier.entries().iter().any(|entry| entry.grant_id() == Some(grant));
-        self.keys("/", None).filter(move |(_, frontier)| cites(frontier)).map(|(key, _)| key)
+    /// Keys with an entry that stands on `grant` or on one below it. Looks at every key under the pattern's literal prefix:
+    /// a store that works knows them sooner.
+    pub fn keys_below<'a>(&'a self, grant: &'a Arc<LiveGrant>) -> impl Iterator<Item = Key> + use<'a> {
+        let matching = self.matching(&grant.body().pattern);
+        matching.filter(|(_, frontier)| frontier.has_below(grant)).map(|(key, _)| key)
+    }
+
+    /// What comes of a fact of this cluster that changes nothing here, whatever its signature says: it is part of the
+    /// state, or what is makes it moot. `None` for all that has to be looked at more closely.
+    pub(crate) fn recognise(&self, fact: &Fact) -> Option<Verdict> {
+        let Fact::Entry(fact) = fact else {
+            return self.authority.contains(&fact.id()).then_some(Verdict::Moot(Code::Known));
+        };
+        let (entry, id) = (fact.entry(), fact.id());
+        let frontier = self.frontier(&entry.key)?;
+        if frontier.contains(&id) {
+            return Some(Verdict::Moot(Code::Known));
+        }
+        let grant = self.authority.entry_grant(fact.signed()).ok()?;
+        if self.authority.is_floored(&entry.key, entry.timestamp) {
+            return Some(Verdict::Moot(Code::Floored));
+        }
+        let is_dominated = frontier.dominates(&EntryMeta::new(id, entry, grant.cloned()));
+        is_dominated.then_some(Verdict::Moot(Code::Dominated))
     }
 
     /// Judges a fact by everything but its signatures; see [`Authority::check`].
@@ -132,26 +157,12 @@ impl View {
     /// that stands, not before a grant of the chain was issued, and not below a floor. It may lie after the chain's end;
     /// then the entry is refused.
     pub fn stamp(&self, key: &Key, grant: Option<&GrantId>, now: Timestamp) -> Timestamp {
-        let newest = self.frontier(key).and_then(Frontier::newest);
-        let after_newest = newest.map_or(Timestamp::ZERO, |entry| entry.timestamp.saturating_add(1));
-        let issued =
-            grant.and_then(|id| self.authority.grant(id)).map_or(Timestamp::ZERO, |grant| grant.valid_from());
-        let floor = self.authority.floor_of(key).unwrap_or(Timestamp::ZERO);
-        now.max(after_newest).max(issued).max(floor)
+        let newest = self.frontier(key).and_then(Frontier::newest).map(|entry| entry.meta.timestamp);
+        self.authority.stamp(key, grant, newest, now)
     }
-}
-
-/// The place of an authority fact in its tree.
-pub(crate) fn authority_key(id: &FactId) -> String {
-    id.to_string()
 }
 
 /// Keys of the tree were `Key`s when they were put there.
 pub(crate) fn parse_key(bytes: &[u8]) -> Option<Key> {
     Key::parse(std::str::from_utf8(bytes).ok()?).ok()
-}
-
-/// The regions of the entries' tree that a session confined to `prefix` walks.
-pub(crate) fn scope_regions(prefix: &PathPrefix) -> Vec<Region> {
-    if prefix.is_root() { vec![Region::all()] } else { Region::of_path(prefix.as_str().as_bytes()).to_vec() }
 }

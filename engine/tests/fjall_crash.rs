@@ -41,7 +41,8 @@ fn writer_process() {
 fn count(replica: &Replica, storage: &dyn Storage) -> u64 {
     let key = kvgossip_grants::Key::parse("/count").unwrap();
     let Some(entry) = replica.view().frontier(&key).and_then(|frontier| frontier.newest()) else { return 0 };
-    let record = storage.reader().entry(&key, &entry.id).unwrap().expect("what the index names is stored");
+    let record =
+        storage.reader().entry(&key, &entry.meta.id).unwrap().expect("what the index names is stored");
     u64::from_le_bytes(record[record.len() - 8..].try_into().unwrap())
 }
 

@@ -119,7 +119,7 @@ fn a_changed_value_in_a_journal_is_damage() {
     let (reader, view) = (storage.reader(), replica.view());
     let records: Vec<_> = view
         .keys("/conf", None)
-        .map(|(key, frontier)| reader.entry(&key, &frontier.entries()[0].id).unwrap().unwrap())
+        .map(|(key, frontier)| reader.entry(&key, &frontier.ids().next().unwrap()).unwrap().unwrap())
         .filter(|record| record.len() > 500)
         .collect();
     drop(storage);

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use fjall_support::{World, copy_directory, flush_tables};
 use kvgossip_engine::fsck::{Fault, FaultKind, MAX_FAULTS, Report, fsck};
 use kvgossip_engine::{FjallStorage, StorageError};
-use kvgossip_grants::{Entry, EntryFact, Fact, Key, MockKey, MockVerifier, Op, Signed, Signer, Timestamp};
+use kvgossip_grants::{EntryDraft, EntryFact, Fact, Key, MockKey, MockVerifier, Signer, Timestamp};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -147,8 +147,8 @@ fn what_keeps_a_check_from_being_made_is_told() {
     let stranger = MockKey::new(7);
     let foreign = fsck(original.dir.path(), stranger.public(), &MockVerifier, &mut |_, _| {});
     assert!(matches!(foreign, Err(StorageError::ForeignCluster(_))));
-    let newer = original.check(|dir| write(dir, "meta", b"format", Some(&2u32.to_le_bytes())));
-    assert!(matches!(newer, Err(StorageError::Format { found: 2, .. })));
+    let newer = original.check(|dir| write(dir, "meta", b"format", Some(&3u32.to_le_bytes())));
+    assert!(matches!(newer, Err(StorageError::Format { found: 3, .. })));
 }
 
 #[test]
@@ -257,24 +257,25 @@ fn what_a_store_says_of_itself_is_compared() {
 fn index_and_citations_are_compared_with_the_entries() {
     let original = Original::in_tables();
     let dir = original.dir.path();
-    let (key, index) = row(dir, "digests", b"/count");
-    let told = String::from_utf8(key.clone()).unwrap();
-    let faults = original.faults(|dir| write(dir, "digests", &key, None));
-    demand(&faults, FaultKind::Index, &told);
-    for at in [0, 33, 65, 70] {
+    let (key, index) = row(dir, "index", b"/count");
+    let told = "/count";
+    let faults = original.faults(|dir| write(dir, "index", &key, None));
+    demand(&faults, FaultKind::Index, told);
+    for at in 0..index.len() {
         let mut other = index.clone();
         other[at] ^= 1;
-        let faults = original.faults(|dir| write(dir, "digests", &key, Some(&other)));
+        let faults = original.faults(|dir| write(dir, "index", &key, Some(&other)));
         assert!(
-            has(&faults, FaultKind::Index, &told) || has(&faults, FaultKind::Unreadable, &told),
-            "{faults:?}"
+            has(&faults, FaultKind::Index, told) || has(&faults, FaultKind::Unreadable, told),
+            "{at}: {faults:?}"
         );
     }
     let (entry, _) = row(dir, "entries", b"/count");
     let faults = original.faults(|dir| write(dir, "entries", &entry, None));
-    demand(&faults, FaultKind::Index, &told);
+    demand(&faults, FaultKind::Index, told);
     demand(&faults, FaultKind::Summary, "root");
-    let faults = original.faults(|dir| write(dir, "digests", b"/not-there", Some(&index)));
+    let not_there = [&b"/not-there\0"[..], &[7; 32]].concat();
+    let faults = original.faults(|dir| write(dir, "index", &not_there, Some(&index)));
     demand(&faults, FaultKind::Index, "/not-there");
     let (citation, _) = row(dir, "by_grant", b"");
     let faults = original.faults(|dir| write(dir, "by_grant", &citation, None));
@@ -308,15 +309,14 @@ fn facts_are_judged_anew() {
     demand(&faults, FaultKind::Fact, "another fact");
 
     // Older than what stands, and of the same authority.
-    let body = Entry {
+    let draft = EntryDraft {
         key: Key::parse("/count").unwrap(),
+        value: Some(Bytes::from_static(b"old")),
         timestamp: Timestamp::from_micros(1).unwrap(),
-        op: Op::set(b"old"),
-        signer: original.world.root.public().entity(),
         grant: None,
     };
-    let signed = Signed::sign(original.world.cluster(), body, &original.world.root).unwrap();
-    let old = Fact::Entry(EntryFact::new(signed, Bytes::from_static(b"old")).unwrap());
+    let old = EntryFact::sign(original.world.cluster(), draft, &original.world.root).unwrap();
+    let old = Fact::Entry(old);
     let at = [&b"/count\0"[..], old.id().as_bytes()].concat();
     let faults = original.faults(|dir| write(dir, "entries", &at, Some(&old.to_record())));
     demand(&faults, FaultKind::Fact, &old.id().to_string());
@@ -344,11 +344,11 @@ fn faults_are_counted_beyond_those_that_are_told() {
     let (dir, world) = (tempfile::tempdir().unwrap(), World::new(10));
     world.fill(dir.path(), 1..=150);
     let db = fjall::Database::builder(dir.path().join("store")).open().unwrap();
-    let digests = db.keyspace("digests", fjall::KeyspaceCreateOptions::default).unwrap();
-    let keys: Vec<_> = digests.iter().map(|row| row.key().unwrap()).collect();
-    keys.iter().for_each(|key| digests.remove(&**key).unwrap());
+    let index = db.keyspace("index", fjall::KeyspaceCreateOptions::default).unwrap();
+    let keys: Vec<_> = index.iter().map(|row| row.key().unwrap()).collect();
+    keys.iter().for_each(|key| index.remove(&**key).unwrap());
     db.persist(fjall::PersistMode::SyncAll).unwrap();
-    drop((digests, db));
+    drop((index, db));
     let report = check(dir.path(), &world).unwrap();
     assert_eq!(report.faults.len(), MAX_FAULTS);
     assert_eq!(report.fault_count, keys.len() as u64);

@@ -6,12 +6,14 @@
 mod fjall_support;
 
 use bytes::Bytes;
-use kvgossip_engine::{Batch, FjallStorage, Storage, StorageError, Summary, Write};
-use kvgossip_grants::{ClusterId, Digest, FactId, Key};
+use kvgossip_engine::{Batch, FjallStorage, IndexEntry, Storage, StorageError, Summary, Write};
+use kvgossip_grants::{ClusterId, Digest, FactId, Key, Timestamp};
 use std::process::Command;
 
 const CLUSTER: ClusterId = ClusterId([3; 32]);
 const ID: FactId = FactId([2; 32]);
+const ENTRY: IndexEntry =
+    IndexEntry { id: ID, timestamp: Timestamp::ZERO, grant: None, is_delete: false, value_bytes: None };
 const RECORD_BYTES: usize = 1 << 20;
 /// More batches than the small disk has room for.
 const MAX_BATCHES: u64 = 1_000;
@@ -19,8 +21,10 @@ const MAX_BATCHES: u64 = 1_000;
 fn batch(number: u64) -> Batch {
     let mut record = vec![0; RECORD_BYTES];
     blake3::Hasher::new().update(&number.to_le_bytes()).finalize_xof().fill(&mut record);
-    let writes = vec![Write::PutEntry(key(number), ID, None, Bytes::from(record))];
-    Batch { writes, summary: Summary { batch: number, authority_facts: 0, keys: 0, root: Digest([0; 32]) } }
+    let writes = vec![Write::PutEntry(key(number), ENTRY, Bytes::from(record))];
+    let summary =
+        Summary { batch: number, authority_facts: 0, keys: 0, root: Digest([0; 32]), sweep_pending: false };
+    Batch { writes, summary }
 }
 
 fn key(number: u64) -> Key {
@@ -70,6 +74,30 @@ fn a_full_disk_stops_writing_and_nothing_else() {
             assert_eq!(reader.entry(&key(number), &ID).unwrap().unwrap().len(), RECORD_BYTES, "{number}");
         }
     };
+    check(&storage);
+    // With room again it is opened anew in its place; readers that were there before go on.
+    let reader = storage.reader();
+    assert!(matches!(storage.probe(), Err(StorageError::NoRoom { .. })));
+    let room = ["-o", "remount,size=300m"];
+    assert!(Command::new("mount").args(room).arg(place.path()).status().unwrap().success());
+    storage.probe().unwrap();
+    storage.reopen().unwrap();
+    let found = storage.summary().unwrap().unwrap().batch;
+    assert!(found == acknowledged || found == acknowledged + 1, "{found} of {acknowledged}");
+    storage.commit(&batch(found + 1)).unwrap();
+    assert!(reader.entry(&key(found + 1), &ID).unwrap().is_some());
+    check(&storage);
+    // Full once more: it ends as the first time.
+    let filler = place.path().join("filler");
+    let mut number = found + 1;
+    let taken = std::fs::File::create(&filler).unwrap();
+    let chunk = vec![1; 1 << 20];
+    while std::io::Write::write_all(&mut &taken, &chunk).is_ok() {}
+    while storage.commit(&batch(number + 1)).is_ok() {
+        number += 1;
+        assert!(number < MAX_BATCHES);
+    }
+    drop(taken);
     check(&storage);
     drop(storage);
     // A full disk opens; only the question says that it will not go on.

@@ -8,7 +8,7 @@ mod fjall_support;
 
 use bytes::Bytes;
 use kvgossip_engine::{
-    Batch, FjallStorage, IndexEntry, IndexRow, MemoryStorage, Storage, StorageError, Summary, Write,
+    Batch, FjallStorage, IndexEntry, MemoryStorage, Storage, StorageError, Summary, Write,
 };
 use kvgossip_grants::{ClusterId, Digest, FactId, Key, Timestamp};
 use proptest::prelude::*;
@@ -40,27 +40,23 @@ fn record() -> impl Strategy<Value = Bytes> {
         .prop_flat_map(|len| any::<u8>().prop_map(move |byte| Bytes::from(vec![byte; len])))
 }
 
-fn index_row() -> impl Strategy<Value = IndexRow> {
-    let entry = (id(), 0..1000u64, proptest::option::of(id()), any::<bool>());
-    let entry = entry.prop_map(|(id, time, grant, is_delete)| IndexEntry {
+fn index_entry() -> impl Strategy<Value = IndexEntry> {
+    let entry = (id(), 0..1000u64, proptest::option::of(id()), any::<bool>(), any::<Option<u32>>());
+    entry.prop_map(|(id, time, grant, is_delete, value_bytes)| IndexEntry {
         id,
         timestamp: Timestamp::from_micros(time).unwrap(),
         grant,
         is_delete,
-    });
-    let entries = prop::collection::vec(entry, 1..4);
-    (any::<[u8; 32]>(), entries).prop_map(|(digest, entries)| IndexRow { digest: Digest(digest), entries })
+        value_bytes,
+    })
 }
 
 fn write() -> impl Strategy<Value = Write> {
     prop_oneof![
         (id(), record()).prop_map(|(id, record)| Write::PutAuthority(id, record)),
         id().prop_map(Write::RemoveAuthority),
-        (key(), id(), proptest::option::of(id()), record())
-            .prop_map(|(key, id, grant, record)| Write::PutEntry(key, id, grant, record)),
+        (key(), index_entry(), record()).prop_map(|(key, row, record)| Write::PutEntry(key, row, record)),
         (key(), id()).prop_map(|(key, id)| Write::RemoveEntry(key, id)),
-        (key(), index_row()).prop_map(|(key, row)| Write::PutIndex(key, row)),
-        key().prop_map(Write::RemoveIndex),
         (id(), key()).prop_map(|(grant, key)| Write::RemoveCitation(grant, key)),
     ]
 }
@@ -88,7 +84,13 @@ proptest! {
                 Step::Commit(writes) => {
                     batch += 1;
                     let root = Digest([batch as u8; 32]);
-                    let summary = Summary { batch, authority_facts: batch * 3, keys: batch * 7, root };
+                    let summary = Summary {
+                        batch,
+                        authority_facts: batch * 3,
+                        keys: batch * 7,
+                        root,
+                        sweep_pending: batch.is_multiple_of(2),
+                    };
                     let batch = Batch { writes, summary };
                     memory.commit(&batch).unwrap();
                     disk.commit(&batch).unwrap();
@@ -118,7 +120,7 @@ struct All {
     /// Sorted, as a store may hand them out in any order.
     authority: Vec<Bytes>,
     /// As they come.
-    index: Vec<(Key, IndexRow)>,
+    index: Vec<(Key, IndexEntry)>,
     entries: Vec<(Key, FactId, Bytes)>,
     citations: Vec<(FactId, Vec<Key>)>,
 }
@@ -152,24 +154,21 @@ fn the_last_write_to_a_row_in_a_batch_wins() {
     let dir = tempfile::tempdir().unwrap();
     let (gone, kept) = (Key::parse("/gone").unwrap(), Key::parse("/kept").unwrap());
     let (id, grant) = (FactId([1; 32]), FactId([2; 32]));
-    let row = |byte| IndexRow { digest: Digest([byte; 32]), entries: vec![] };
-    let put =
-        |key: &Key, text: &'static str| Write::PutEntry(key.clone(), id, Some(grant), Bytes::from(text));
+    let timestamp = |micros| Timestamp::from_micros(micros).unwrap();
+    let (grant_of, is_delete, value_bytes) = (Some(grant), false, None);
+    let row =
+        |micros| IndexEntry { id, timestamp: timestamp(micros), grant: grant_of, is_delete, value_bytes };
+    let put = |key: &Key, text: &'static str, at| Write::PutEntry(key.clone(), row(at), Bytes::from(text));
     let writes = vec![
-        put(&gone, "first"),
-        Write::PutIndex(gone.clone(), row(1)),
+        put(&gone, "first", 1),
         Write::PutAuthority(id, Bytes::from("gone")),
         Write::RemoveEntry(gone.clone(), id),
         Write::RemoveCitation(grant, gone.clone()),
-        Write::RemoveIndex(gone.clone()),
         Write::RemoveAuthority(id),
         Write::RemoveEntry(kept.clone(), id),
-        Write::RemoveIndex(kept.clone()),
         Write::RemoveCitation(grant, kept.clone()),
-        put(&kept, "first"),
-        put(&kept, "last"),
-        Write::PutIndex(kept.clone(), row(2)),
-        Write::PutIndex(kept.clone(), row(3)),
+        put(&kept, "first", 2),
+        put(&kept, "last", 3),
     ];
     let check = |storage: &FjallStorage, place: &str| {
         let all = all_of(storage);
@@ -183,7 +182,8 @@ fn the_last_write_to_a_row_in_a_batch_wins() {
         assert_eq!(keys, std::slice::from_ref(&kept), "{place}");
     };
     let mut storage = FjallStorage::open(dir.path(), CLUSTER).unwrap();
-    let summary = Summary { batch: 1, authority_facts: 0, keys: 1, root: Digest([9; 32]) };
+    let summary =
+        Summary { batch: 1, authority_facts: 0, keys: 1, root: Digest([9; 32]), sweep_pending: false };
     storage.commit(&Batch { writes, summary }).unwrap();
     check(&storage, "in memory");
     drop(storage);

@@ -32,8 +32,16 @@ fn a_store_of_another_cluster_is_refused_and_left_alone() {
 fn a_newer_format_is_refused_by_what_the_store_says() {
     let (dir, world) = (tempfile::tempdir().unwrap(), World::new(100));
     world.fill(dir.path(), 1..=3);
-    set_meta(dir.path(), "format", &2u32.to_le_bytes());
-    assert!(matches!(refusal(world.open(dir.path())), StorageError::Format { found: 2, supported: 1 }));
+    set_meta(dir.path(), "format", &3u32.to_le_bytes());
+    assert!(matches!(refusal(world.open(dir.path())), StorageError::Format { found: 3, supported: 2 }));
+}
+
+#[test]
+fn a_store_of_an_earlier_format_is_refused_and_named() {
+    let (dir, world) = (tempfile::tempdir().unwrap(), World::new(100));
+    world.fill(dir.path(), 1..=3);
+    set_meta(dir.path(), "format", &1u32.to_le_bytes());
+    assert!(matches!(refusal(world.open(dir.path())), StorageError::Format { found: 1, supported: 2 }));
 }
 
 #[test]
@@ -43,13 +51,13 @@ fn a_newer_format_is_refused_before_the_engine_looks_at_it() {
     std::fs::write(dir.path().join("store").join("version"), "another engine").unwrap();
     assert!(matches!(refusal(world.open(dir.path())), StorageError::Damaged(_)));
     let mut last_batch = b"kvg-last".to_vec();
-    last_batch.extend_from_slice(&2u32.to_le_bytes());
+    last_batch.extend_from_slice(&3u32.to_le_bytes());
     last_batch.extend_from_slice(&9u64.to_le_bytes());
     let check = blake3::hash(&last_batch);
     last_batch.extend_from_slice(&check.as_bytes()[..8]);
     last_batch.extend_from_slice(b"what a later format may add");
     std::fs::write(dir.path().join("last-batch"), last_batch).unwrap();
-    assert!(matches!(refusal(world.open(dir.path())), StorageError::Format { found: 2, supported: 1 }));
+    assert!(matches!(refusal(world.open(dir.path())), StorageError::Format { found: 3, supported: 2 }));
 }
 
 #[test]

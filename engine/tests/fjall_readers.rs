@@ -6,12 +6,19 @@
 mod fjall_support;
 
 use bytes::Bytes;
-use kvgossip_engine::{Batch, FjallStorage, Storage, StorageError, Summary, Write};
-use kvgossip_grants::{ClusterId, Digest, FactId, GrantId, Key};
+use kvgossip_engine::{Batch, FjallStorage, IndexEntry, Storage, StorageError, Summary, Write};
+use kvgossip_grants::{ClusterId, Digest, FactId, GrantId, Key, Timestamp};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 const CLUSTER: ClusterId = ClusterId([3; 32]);
 const GRANT: GrantId = FactId([1; 32]);
+const ENTRY: IndexEntry = IndexEntry {
+    id: FactId([2; 32]),
+    timestamp: Timestamp::ZERO,
+    grant: Some(GRANT),
+    is_delete: false,
+    value_bytes: None,
+};
 const KEYS: usize = 300;
 const BATCHES: u64 = 400;
 
@@ -24,10 +31,11 @@ fn keys() -> Vec<Key> {
 /// All keys cite the grant after an odd batch, and none after an even one.
 fn batch(number: u64) -> Batch {
     let change = |key: Key| match number % 2 {
-        1 => Write::PutEntry(key, FactId([2; 32]), Some(GRANT), Bytes::from_static(b"record")),
+        1 => Write::PutEntry(key, ENTRY, Bytes::from_static(b"record")),
         _ => Write::RemoveCitation(GRANT, key),
     };
-    let summary = Summary { batch: number, authority_facts: 0, keys: 0, root: Digest([0; 32]) };
+    let summary =
+        Summary { batch: number, authority_facts: 0, keys: 0, root: Digest([0; 32]), sweep_pending: false };
     Batch { writes: keys().into_iter().map(change).collect(), summary }
 }
 

@@ -5,8 +5,8 @@
 use bytes::Bytes;
 use kvgossip_engine::{Batch, MemoryStorage, Reader, Replica, Storage, StorageError, Write};
 use kvgossip_grants::{
-    Body, By, Entry, EntryFact, EntryId, Fact, Floor, Grant, GrantId, Key, KeyGlob, MockKey, MockVerifier,
-    Op, Revocation, Signed, Signer, Timestamp, Verdict,
+    AuthorityBody, By, EntryDraft, EntryFact, EntryId, Fact, Floor, Grant, GrantId, Key, KeyGlob, MockKey,
+    MockVerifier, Revocation, Signed, Signer, Timestamp, Verdict,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -48,7 +48,6 @@ struct Cost {
     records_read: usize,
     citations_read: usize,
     entries_removed: usize,
-    index_rows: usize,
     citations_removed: usize,
     authority_rows: usize,
     others: usize,
@@ -65,7 +64,7 @@ impl World {
         Self { root, writer: MockKey::new(1), replica, storage: MemoryStorage::new() }
     }
 
-    fn sign<B: Body>(&self, body: B, signer: &MockKey) -> Signed<B> {
+    fn sign<B: AuthorityBody>(&self, body: B, signer: &MockKey) -> Signed<B> {
         Signed::sign(self.root.public().cluster(), body, signer).unwrap()
     }
 
@@ -85,9 +84,9 @@ impl World {
 
     fn entry(&self, number: usize, grant: &Signed<Grant>) -> Fact {
         let key = Key::parse(&format!("/service-{}/{number}", number / 50)).unwrap();
-        let (signer, grant) = (self.writer.public().entity(), Some(grant.id()));
-        let entry = Entry { key, timestamp: at(1_000 + number as u64), op: Op::set(b"v"), signer, grant };
-        Fact::Entry(EntryFact::new(self.sign(entry, &self.writer), Bytes::from_static(b"v")).unwrap())
+        let (value, grant) = (Some(Bytes::from_static(b"v")), Some(grant.id()));
+        let draft = EntryDraft { key, value, timestamp: at(1_000 + number as u64), grant };
+        Fact::Entry(EntryFact::sign(self.root.public().cluster(), draft, &self.writer).unwrap())
     }
 
     /// Takes facts in as one batch.
@@ -127,12 +126,11 @@ fn cost(batch: &Batch, reader: &Counting) -> Cost {
         records_read: reader.records.load(Ordering::Relaxed),
         citations_read: reader.citations.load(Ordering::Relaxed),
         entries_removed: count(&|write| matches!(write, Write::RemoveEntry(..))),
-        index_rows: count(&|write| matches!(write, Write::RemoveIndex(_) | Write::PutIndex(..))),
         citations_removed: count(&|write| matches!(write, Write::RemoveCitation(..))),
         authority_rows: count(&|write| matches!(write, Write::PutAuthority(..) | Write::RemoveAuthority(_))),
         others: 0,
     };
-    let known = cost.entries_removed + cost.index_rows + cost.citations_removed + cost.authority_rows;
+    let known = cost.entries_removed + cost.citations_removed + cost.authority_rows;
     cost.others = batch.writes.len() - known;
     cost
 }
@@ -152,7 +150,6 @@ fn a_revocation_touches_the_entries_of_its_grant_alone() {
             records_read: 0,
             citations_read: DOOMED,
             entries_removed: DOOMED,
-            index_rows: DOOMED,
             citations_removed: DOOMED,
             // The revocation comes, the grant goes.
             authority_rows: 2,
@@ -175,10 +172,10 @@ fn a_floor_touches_what_it_ends_and_a_put_its_key() {
         let floor = Floor { patterns, before: at(1_000_000), nonce: [0; 16] };
         let cost = world.take(vec![Fact::Floor(world.sign(floor, &world.root))]);
         assert_eq!((cost.records_read, cost.citations_read, cost.others), (0, 0, 0), "of {count}");
-        assert_eq!((cost.entries_removed, cost.index_rows, cost.authority_rows), (50, 50, 1), "of {count}");
+        assert_eq!((cost.entries_removed, cost.authority_rows), (50, 1), "of {count}");
 
         let entry = world.entry(count, &doomed);
         let cost = world.take(vec![entry]);
-        assert_eq!((cost.records_read, cost.citations_read, cost.index_rows, cost.others), (0, 0, 1, 1));
+        assert_eq!((cost.records_read, cost.citations_read, cost.others), (0, 0, 1));
     }
 }

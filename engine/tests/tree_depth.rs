@@ -29,7 +29,7 @@ fn a_chain_of_the_longest_keys_needs_no_stack() {
         let mut tree = Tree::from_sorted(model.clone()).unwrap();
         assert_eq!(Some(&tree.digest()), EXPECTED.get());
         assert_eq!(tree.iter().count(), model.len());
-        assert!(tree.frontier(&Region::all(), 64).len() <= 64);
+        assert_eq!(tree.split(&Region::all()).len(), 2);
         let snapshot = tree.clone();
         for key in model.keys().rev() {
             assert!(tree.remove(key).is_some());

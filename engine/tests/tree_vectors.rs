@@ -14,7 +14,7 @@ const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tree-vec
 
 const HEADER: &str = r#"# Vectors of the Merkle prefix tree. Digests and ids are hexadecimal, BYTES are "text" or 0xhex.
 #
-# leaf BYTES DIGEST ID...            the leaf digest of a key with these entries
+# leaf BYTES DIGEST ID...            the leaf digest of a key with these entries; above 16 that of a tree over them
 # root DIGEST AUTHORITY ENTRIES      the root digest of a replica
 # set NAME                           begins a set of keys; what follows is about it
 # key BYTES DIGEST                   a key of the set and its leaf digest
@@ -25,6 +25,13 @@ const HEADER: &str = r#"# Vectors of the Merkle prefix tree. Digests and ids are
 
 fn id(n: u8) -> EntryId {
     FactId([n; 32])
+}
+
+/// Ids as they are in practice: without any pattern.
+fn spread(count: u8) -> Vec<EntryId> {
+    let mut ids: Vec<EntryId> = (0..count).map(|n| FactId(*blake3::hash(&[n]).as_bytes())).collect();
+    ids.sort();
+    ids
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -74,7 +81,9 @@ fn sets() -> Vec<Set> {
 
 fn vectors() -> String {
     let mut out = HEADER.to_owned();
-    for (key, ids) in [("/a", vec![]), ("/a", vec![id(1)]), ("/dc1/host2", vec![id(1), id(2), id(0xff)])] {
+    let few = [("/a", vec![]), ("/a", vec![id(1)]), ("/dc1/host2", vec![id(1), id(2), id(0xff)])];
+    let many = [("/a", spread(16)), ("/a", spread(17)), ("/b", spread(17)), ("/a", spread(40))];
+    for (key, ids) in few.into_iter().chain(many) {
         let digest = leaf(key.as_bytes(), &ids.iter().copied().collect());
         let ids: Vec<String> = ids.iter().map(EntryId::to_string).collect();
         writeln!(out, "leaf {} {digest} {}", text(key.as_bytes()), ids.join(" ")).unwrap();

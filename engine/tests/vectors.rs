@@ -1,16 +1,25 @@
 //! The published vectors of replicas and sessions, `fixtures/session-vectors.txt`: verdicts and digests of one replica,
-//! and every frame of four sessions. A change of the file is a change of the protocol.
+//! and every frame of six sessions. A change of the file is a change of the protocol.
 #![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
 #[path = "../../grants/tests/vectors_cast/mod.rs"]
 mod cast;
+#[path = "vectors_clock/mod.rs"]
+mod clock;
+#[path = "vectors_declined/mod.rs"]
+mod declined;
 #[path = "vectors_frames/mod.rs"]
 mod frames;
+#[path = "vectors_long/mod.rs"]
+mod long;
+#[path = "vectors_newcomer/mod.rs"]
+mod newcomer;
 #[path = "../../grants/tests/vectors_support/mod.rs"]
 mod support;
 
 use cast::{Cast, HOUR, JANUARY, Named, at, fact, facts};
 use frames::Transcript;
+use kvgossip_engine::declined::Reason;
 use kvgossip_engine::session::{self, Config, Obstacles, Outcome, Role, Session, SessionError};
 use kvgossip_engine::tree::{BUCKET_MAX, Tree, leaf_digest, root_digest};
 use kvgossip_engine::{Applied, MemoryStorage, Replica, Storage};
@@ -29,11 +38,16 @@ that are called by a name stand in grants/tests/fixtures/fact-vectors.txt.
 [limits]      constants of the protocol, by their names in the code
 [offer-N]     one fact after the other is offered to one replica: its clock, the verdict, and the digests after it
 [shown-N]     what a reader sees of a key at a time, after offers
-[replica-X]   what the initiator `a` and the responder `b` hold before the first session: named facts, then records
+[long-leaf]   the digest of a key with 17 ids, and that of the tree over these
+[replica-X]   what the initiator `a` and the responder `b` hold before the first session, and `c` and `d` before the
+              sixth, in which `a` and `b` stand for them: named facts, then records
 [salt]        the salt of round 1 of the first session, and two short hashes
 [session-N]   every frame without its length, in order: its number, who sends it, and its bytes. The comments say the
               same in words. Between the second and the third session `b` takes `written` in; before the fourth `a`
-              takes `due` and `future` in, its clock an hour ahead, and `b` says not yet to `future`.
+              takes `due` and `future` in, its clock an hour ahead, and `b` says not yet to `future`. In the fifth `b`
+              declines it, and another that it once refused.
+[clock]       the hello of the first session with the sender's time
+[newcomer]    the hello of the first session from a newcomer that was told of two others
 [extended]    the hello of the first session with an extension, which the receiver skips
 [bye]         a frame that ends a session, and the code that it says
 
@@ -153,7 +167,7 @@ fn tree_by_hand(peer: &Peer) -> kvgossip_grants::Digest {
     }
     let mut entries = Tree::new();
     for (key, frontier) in view.keys("", None) {
-        let ids: Vec<FactId> = frontier.entries().iter().map(|entry| entry.id).collect();
+        let ids: Vec<FactId> = frontier.ids().collect();
         entries.insert(key.as_bytes(), leaf_digest(key.as_bytes(), &ids));
     }
     root_digest(&authority.digest(), &entries.digest())
@@ -207,15 +221,26 @@ struct Run {
 }
 
 fn run(peers: &mut [Peer; 2], scope: &str, nonces: [[u8; 8]; 2]) -> Run {
+    run_declining(peers, scope, nonces, Vec::new())
+}
+
+/// The same, where the responder declines facts.
+fn run_declining(
+    peers: &mut [Peer; 2],
+    scope: &str,
+    nonces: [[u8; 8]; 2],
+    declined: Vec<(FactId, Reason)>,
+) -> Run {
     let config = |role, nonce| {
         let scope =
             if role == Role::Initiator { PathPrefix::parse(scope).unwrap() } else { PathPrefix::root() };
-        Config { role, scope, nonce, takes_facts: true }
+        Config { role, scope, nonce, takes_facts: true, newcomer: None }
     };
     let mut sessions = [
         Session::new(config(Role::Initiator, nonces[0]), peers[0].replica.view()),
         Session::new(config(Role::Responder, nonces[1]), peers[1].replica.view()),
     ];
+    sessions[1].decline(declined);
     let mut frames = Vec::new();
     while !sessions.iter().all(Session::is_finished) {
         let before = frames.len();
@@ -324,13 +349,14 @@ fn write_unsettled(out: &mut Vectors, cast: &Cast, ops: Option<FactId>, peers: &
     write_run(out, "session-4", &unsettled, expected);
     out.hex("due", &due.to_record());
     out.hex("future", &future.to_record());
+    declined::write_session(out, peers, future.id());
 }
 
 /// Frames that this implementation reads and does not send.
 fn write_foreign_frames(out: &mut Vectors, cast: &Cast) {
     let peer = Peer::new(cast);
     let session = |role, nonce| {
-        let config = Config { role, scope: PathPrefix::root(), nonce, takes_facts: true };
+        let config = Config { role, scope: PathPrefix::root(), nonce, takes_facts: true, newcomer: None };
         Session::new(config, peer.replica.view())
     };
     let reader = peer.store.reader();
@@ -345,6 +371,15 @@ fn write_foreign_frames(out: &mut Vectors, cast: &Cast) {
         responder.poll_frame(peer.replica.view(), reader.as_ref()).unwrap().unwrap()
     });
     assert_eq!(answers[0], answers[1], "the extension is skipped");
+    for (role, version) in [(Role::Initiator, 1), (Role::Responder, 1), (Role::Responder, 3)] {
+        // Whatever another version may say behind its number.
+        let other = [&[1, version][..], b"whatever"].concat();
+        let mut session = session(role, NONCES[1]);
+        while session.poll_frame(peer.replica.view(), reader.as_ref()).unwrap().is_some() {}
+        let refused = session.handle_frame(other.into(), peer.replica.view()).unwrap_err();
+        assert!(matches!(refused, SessionError::Version(found) if found == version), "{refused}");
+        assert!(refused.code() == "session.version" && !refused.blames_peer());
+    }
     out.section("extended");
     out.hex("hello", &extended);
     out.field("number", 7);
@@ -381,6 +416,7 @@ fn write_limits(out: &mut Vectors) {
     out.field("MAX_REGION_BYTES", session::MAX_REGION_BYTES);
     out.field("MAX_LIST_IDS", session::MAX_LIST_IDS);
     out.field("MAX_TELLS", session::MAX_TELLS);
+    out.field("MAX_DECLINES", session::MAX_DECLINES);
     out.field("MAX_FLIGHT_BYTES", session::MAX_FLIGHT_BYTES);
     out.field("MAX_ROUNDS", session::MAX_ROUNDS);
     out.field("MAX_FLIGHTS", session::MAX_FLIGHTS);
@@ -393,7 +429,11 @@ fn vectors() -> Vectors {
     let mut out = Vectors::new(FILE, HEADER);
     write_limits(&mut out);
     write_offers(&mut out, &cast);
+    long::write_leaf(&mut out);
     write_sessions(&mut out, &cast);
+    long::write_session(&mut out, &cast, &facts(&cast));
+    clock::write(&mut out, &cast);
+    newcomer::write(&mut out, &cast);
     write_foreign_frames(&mut out, &cast);
     out
 }
@@ -405,5 +445,5 @@ fn the_fixture_is_what_the_code_says() {
 
 #[test]
 fn the_document_quotes_the_vectors() {
-    vectors().check_quotes("sessions", 9);
+    vectors().check_quotes("sessions", 14);
 }

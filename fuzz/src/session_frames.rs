@@ -89,7 +89,7 @@ fn replicas() -> [SimReplica; 2] {
 
 fn config(role: Role, scope: &str, takes_facts: bool) -> Config {
     let scope = PathPrefix::parse(scope).unwrap_or_else(|error| panic!("{scope}: {error}"));
-    Config { role, scope, nonce: [role as u8; 8], takes_facts }
+    Config { role, scope, nonce: [role as u8; 8], takes_facts, newcomer: None }
 }
 
 /// What `there` sends in an undisturbed session.

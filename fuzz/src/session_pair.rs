@@ -1,4 +1,4 @@
-//! Two replicas of a random world, and somebody on the wire who changes, drops, doubles and reorders frames: a
+//! Two replicas of a random world whose sessions run through the driver of production, and somebody on the wire who changes, drops, doubles and reorders frames: a
 //! session ends, or waits for a frame that was dropped; each replica is in the normal form of what it took in; and an
 //! honest session afterwards makes both equal.
 //!
@@ -11,12 +11,14 @@
 use crate::Seed;
 use crate::input::Input;
 use bytes::Bytes;
-use kvgossip_engine::session::{Config, MAX_FRAME_BYTES, MAX_ROUNDS, Outcome, Role, Session, SessionError};
+use kvgossip_engine::session::{
+    Action, Config, MAX_FRAME_BYTES, MAX_ROUNDS, Outcome, Role, Session, SessionError,
+};
 use kvgossip_grants::PathPrefix;
 use kvgossip_sim::naive_tree::roots;
 use kvgossip_sim::scribe::at;
 use kvgossip_sim::world::NOW;
-use kvgossip_sim::{Link, SimReplica, World, sync};
+use kvgossip_sim::{Carrier, Drive, Link, SimReplica, World, sync};
 use std::sync::OnceLock;
 
 /// Worlds that inputs choose from.
@@ -101,7 +103,7 @@ fn settle(pair: &mut [SimReplica; 2]) {
 
 /// A session with somebody in the middle.
 struct Wire {
-    sessions: [Session; 2],
+    sides: [Carrier; 2],
     frames: usize,
     /// Held back, for the other side of the one who sent it.
     held: Option<(usize, Bytes)>,
@@ -111,12 +113,20 @@ struct Wire {
 
 impl Wire {
     fn new(pair: &[SimReplica; 2], scope: &PathPrefix) -> Self {
-        let session = |side: usize, role| {
-            let config = Config { role, scope: scope.clone(), nonce: [side as u8; 8], takes_facts: true };
-            Session::new(config, pair[side].view())
+        let side = |side: usize, role| {
+            let config = Config {
+                role,
+                scope: scope.clone(),
+                nonce: [side as u8; 8],
+                takes_facts: true,
+                newcomer: None,
+            };
+            // Small batches and little room, so that facts wait and answers come out of order.
+            let drive = Drive::random(side as u64 + u64::from(pair[0].view().root().0[0]));
+            Carrier::new(Session::new(config, pair[side].view()), &drive)
         };
-        let sessions = [session(0, Role::Initiator), session(1, Role::Responder)];
-        Self { sessions, frames: 0, held: None, seen: Vec::new() }
+        let sides = [side(0, Role::Initiator), side(1, Role::Responder)];
+        Self { sides, frames: 0, held: None, seen: Vec::new() }
     }
 
     fn run(&mut self, pair: &mut [SimReplica; 2], input: &mut Input<'_>) -> Result<(), SessionError> {
@@ -128,31 +138,31 @@ impl Wire {
                     self.frames += 1;
                     assert!(self.frames < MAX_FRAMES, "a session without end");
                     for frame in self.tamper(from, frame, input) {
-                        self.sessions[1 - from].handle_frame(frame, pair[1 - from].view())?;
+                        self.sides[1 - from].receive(frame, &pair[1 - from])?;
                     }
                 }
             }
             if idle {
-                let tallies = self.sessions.each_ref().map(Session::tally);
+                let tallies = self.sides.each_ref().map(|side| side.session().tally());
                 assert!(tallies.iter().all(|tally| tally.rounds <= u32::from(MAX_ROUNDS)));
                 return Ok(());
             }
         }
     }
 
+    /// Carries out what the side's driver wants until a frame is due; none while it waits for the other side.
     fn poll(&mut self, side: usize, replica: &mut SimReplica) -> Result<Option<Bytes>, SessionError> {
-        let session = &mut self.sessions[side];
+        let side = &mut self.sides[side];
         loop {
-            while let Some((ticket, fact)) = session.poll_offer() {
-                let verdict = replica.offer(fact);
-                session.handle_verdict(ticket, verdict)?;
-            }
-            let frame = session.poll_frame(replica.view(), replica.reader().as_ref())?;
-            if let Some(frame) = &frame {
+            if let Some(frame) = side.send() {
                 assert!(frame.len() <= MAX_FRAME_BYTES);
+                return Ok(Some(frame));
             }
-            if frame.is_some() || session.outstanding() == 0 {
-                return Ok(frame);
+            match side.advance(replica)? {
+                None => {}
+                // The last job first.
+                Some(Action::Wait(wait)) if wait.for_jobs => side.answer(side.running() - 1, replica)?,
+                Some(_) => return Ok(None),
             }
         }
     }

@@ -3,7 +3,7 @@
 //! Decoding demands that encoding the result gives back the same bytes, so that a fact has one spelling and one
 //! id. A body says itself where it ends. Every length is bounded by the input before anything is allocated.
 
-use crate::fact::{By, Entry, Floor, Grant, MAX_FLOOR_PATTERNS, Op, Revocation};
+use crate::fact::{By, Entry, Floor, Grant, MAX_FLOOR_PATTERNS, MAX_VALUE_BYTES, Op, Revocation, ShapeError};
 use crate::glob::KeyGlob;
 use crate::id::{ClusterId, Digest, EntityId, FactId};
 use crate::key::Key;
@@ -18,13 +18,25 @@ pub const MAX_BODY_BYTES: usize = 20 * 1024;
 /// Most entries take no more, in bytes: every one that is read is written again.
 const USUAL_BODY_BYTES: usize = 256;
 
-/// A kind of fact body: its tag and its canonical bytes.
-pub trait Body: Sized + Clone {
+mod sealed {
+    /// Keeps the kinds of bodies to those of this crate.
+    pub trait Sealed {}
+    impl Sealed for super::Grant {}
+    impl Sealed for super::Revocation {}
+    impl Sealed for super::Floor {}
+    impl Sealed for super::Entry {}
+}
+
+/// A kind of fact body: its tag and its canonical bytes. There are four, all of this crate.
+pub trait Body: Sized + Clone + sealed::Sealed {
     /// Stands in front of everything that a signature of this kind covers.
     const TAG: [u8; 16];
 
     /// The canonical bytes.
     fn encode(&self) -> Vec<u8>;
+
+    /// Checks what the body must keep by itself in `cluster`. What breaks it is neither signed nor read.
+    fn check_rules(&self, cluster: ClusterId) -> Result<(), ShapeError>;
 
     /// Reads canonical bytes from the front and gives what follows them; `None` for any others, also for bodies
     /// that break a rule of their own. The cluster is needed for the id of a grant inside a revocation.
@@ -35,6 +47,13 @@ pub trait Body: Sized + Clone {
         Self::decode_front(cluster, bytes).filter(|(_, rest)| rest.is_empty()).map(|(body, _)| body)
     }
 }
+
+/// A body that is signed as it is: any but an [`Entry`], which is signed together with its value.
+pub trait AuthorityBody: Body {}
+
+impl AuthorityBody for Grant {}
+impl AuthorityBody for Revocation {}
+impl AuthorityBody for Floor {}
 
 #[derive(Serialize, Deserialize)]
 struct GrantFields<'a> {
@@ -100,8 +119,15 @@ fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Option<(T, &'a [u8])> {
     postcard::take_from_bytes(fields).ok()
 }
 
-/// The end of every decoder: what was read, all before `rest`, is not too long and the same when written again.
-fn canonical<'a, B: Body>(body: B, rest: &'a [u8], bytes: &[u8]) -> Option<(B, &'a [u8])> {
+/// The end of every decoder: what was read, all before `rest`, keeps the rules of its kind, is not too long and the same
+/// when written again.
+fn canonical<'a, B: Body>(
+    cluster: ClusterId,
+    body: B,
+    rest: &'a [u8],
+    bytes: &[u8],
+) -> Option<(B, &'a [u8])> {
+    body.check_rules(cluster).ok()?;
     let read = bytes.get(..bytes.len() - rest.len())?;
     (read.len() <= MAX_BODY_BYTES && body.encode() == read).then_some((body, rest))
 }
@@ -122,7 +148,11 @@ impl Body for Grant {
         })
     }
 
-    fn decode_front(_cluster: ClusterId, bytes: &[u8]) -> Option<(Self, &[u8])> {
+    fn check_rules(&self, _cluster: ClusterId) -> Result<(), ShapeError> {
+        Ok(())
+    }
+
+    fn decode_front(cluster: ClusterId, bytes: &[u8]) -> Option<(Self, &[u8])> {
         let (fields, rest) = read::<GrantFields>(bytes)?;
         let grant = Self {
             issuer: fields.issuer,
@@ -134,7 +164,7 @@ impl Body for Grant {
             expires_at: fields.expires_at,
             nonce: fields.nonce,
         };
-        canonical(grant, rest, bytes)
+        canonical(cluster, grant, rest, bytes)
     }
 }
 
@@ -154,6 +184,10 @@ impl Body for Revocation {
         })
     }
 
+    fn check_rules(&self, cluster: ClusterId) -> Result<(), ShapeError> {
+        self.check(cluster)
+    }
+
     fn decode_front(cluster: ClusterId, bytes: &[u8]) -> Option<(Self, &[u8])> {
         let (fields, rest) = read::<RevocationFields>(bytes)?;
         let revocation = Self {
@@ -165,8 +199,7 @@ impl Body for Revocation {
             },
             revoked_at: fields.revoked_at,
         };
-        revocation.check().ok()?;
-        canonical(revocation, rest, bytes)
+        canonical(cluster, revocation, rest, bytes)
     }
 }
 
@@ -186,7 +219,11 @@ impl Body for Entry {
         })
     }
 
-    fn decode_front(_cluster: ClusterId, bytes: &[u8]) -> Option<(Self, &[u8])> {
+    fn check_rules(&self, _cluster: ClusterId) -> Result<(), ShapeError> {
+        self.check()
+    }
+
+    fn decode_front(cluster: ClusterId, bytes: &[u8]) -> Option<(Self, &[u8])> {
         let (fields, rest) = read::<EntryFields>(bytes)?;
         let entry = Self {
             key: Key::parse(fields.key).ok()?,
@@ -198,9 +235,14 @@ impl Body for Entry {
             signer: fields.signer,
             grant: fields.grant,
         };
-        entry.check().ok()?;
-        canonical(entry, rest, bytes)
+        canonical(cluster, entry, rest, bytes)
     }
+}
+
+/// Whether bytes that do not read as an entry are one but for the length of its value.
+pub(crate) fn has_oversized_value(bytes: &[u8]) -> bool {
+    let fields = read::<EntryFields>(bytes);
+    matches!(fields, Some((EntryFields { op: OpField::Set { len, .. }, .. }, _)) if len as usize > MAX_VALUE_BYTES)
 }
 
 impl Body for Floor {
@@ -214,7 +256,11 @@ impl Body for Floor {
         })
     }
 
-    fn decode_front(_cluster: ClusterId, bytes: &[u8]) -> Option<(Self, &[u8])> {
+    fn check_rules(&self, _cluster: ClusterId) -> Result<(), ShapeError> {
+        self.check()
+    }
+
+    fn decode_front(cluster: ClusterId, bytes: &[u8]) -> Option<(Self, &[u8])> {
         // The list is read by hand, so that its length is checked before anything is allocated for it.
         let (count, mut rest) = read::<u64>(bytes)?;
         if count == 0 || count > MAX_FLOOR_PATTERNS as u64 {
@@ -228,7 +274,6 @@ impl Body for Floor {
         }
         let ((before, nonce), rest) = postcard::take_from_bytes(rest).ok()?;
         let floor = Self { patterns, before, nonce };
-        floor.check().ok()?;
-        canonical(floor, rest, bytes)
+        canonical(cluster, floor, rest, bytes)
     }
 }

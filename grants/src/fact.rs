@@ -1,7 +1,7 @@
 //! The four kinds of signed fact, their bodies and the rules a body must keep by itself.
 
 use crate::glob::KeyGlob;
-use crate::id::{Digest, EntityId, GrantId};
+use crate::id::{ClusterId, Digest, EntityId, GrantId};
 use crate::key::Key;
 use crate::public_key::PublicKey;
 use crate::signed::Signed;
@@ -136,6 +136,9 @@ pub enum ShapeError {
     /// `by: Issuer` on a grant of root's.
     #[error("a revocation of root's own grant is signed as root, not as issuer")]
     IssuerIsRoot,
+    /// A grant of another cluster.
+    #[error("a revocation names a grant of its own cluster")]
+    ForeignGrant,
 }
 
 impl Entry {
@@ -161,8 +164,11 @@ impl Floor {
 }
 
 impl Revocation {
-    /// Checks what the revocation must keep by itself.
-    pub fn check(&self) -> Result<(), ShapeError> {
+    /// Checks what a revocation in `cluster` must keep by itself.
+    pub fn check(&self, cluster: ClusterId) -> Result<(), ShapeError> {
+        if self.grant.cluster() != cluster {
+            return Err(ShapeError::ForeignGrant);
+        }
         if self.by == By::Issuer && self.grant.body().parent.is_none() {
             return Err(ShapeError::IssuerIsRoot);
         }

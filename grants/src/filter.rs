@@ -1,16 +1,12 @@
 //! Ordered filters: globs that include and globs that exclude, the last one that matches decides.
 
-use crate::glob::{GlobError, KeyGlob};
+use crate::glob::{GlobError, KeyGlob, Split};
 use crate::key::Key;
-use globset::{Candidate, GlobBuilder, GlobSet, GlobSetBuilder};
 use std::fmt;
 use std::sync::Arc;
 
 /// Most globs of one filter.
 pub const MAX_FILTER_GLOBS: usize = 64;
-
-/// From this many globs on a filter asks `globset`; below, matching one glob after the other is faster.
-const GLOBSET_FROM: usize = 8;
 
 /// Why texts are not a filter.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -36,9 +32,9 @@ pub enum FilterError {
 pub struct Filter(Arc<Inner>);
 
 struct Inner {
-    rules: Vec<FilterRule>,
-    /// The same globs, where there are enough of them to pay for it.
-    set: Option<GlobSet>,
+    /// Matched one by one: an automaton of all of them would take a thousand times their text
+    /// (docs/decisions/0024-what-clients-hold.md).
+    rules: Box<[FilterRule]>,
 }
 
 /// One glob of a filter.
@@ -71,22 +67,18 @@ impl Filter {
                 .map_err(|error| FilterError::Glob { position: rules.len() + 1, error })?;
             rules.push(FilterRule { excludes, glob });
         }
-        let set = if rules.len() >= GLOBSET_FROM { glob_set(&rules) } else { None };
-        Ok(Self(Arc::new(Inner { rules, set })))
+        Ok(Self(Arc::new(Inner { rules: rules.into() })))
     }
 
     /// The filter that includes every key.
     pub fn everything() -> Self {
-        Self(Arc::new(Inner { rules: Vec::new(), set: None }))
+        Self(Arc::new(Inner { rules: Box::default() }))
     }
 
     /// Whether `key` is included.
     pub fn includes(&self, key: &Key) -> bool {
-        let rules = &self.0.rules;
-        let deciding = match &self.0.set {
-            Some(set) => last_match(set, key).and_then(|last| rules.get(last)),
-            None => rules.iter().rev().find(|rule| rule.glob.matches(key)),
-        };
+        let split = Split::of(key);
+        let deciding = self.0.rules.iter().rev().find(|rule| rule.glob.matches_split(&split));
         deciding.map_or(self.includes_the_rest(), |rule| !rule.excludes)
     }
 
@@ -98,6 +90,20 @@ impl Filter {
     /// The globs in order.
     pub fn rules(&self) -> &[FilterRule] {
         &self.0.rules
+    }
+
+    /// Bytes of memory that the filter takes: a few hundred for each glob at most. Clones share them.
+    pub fn held_bytes(&self) -> usize {
+        let rules = self.0.rules.iter();
+        let globs: usize = rules.map(|rule| size_of::<FilterRule>() + rule.glob.held_bytes()).sum();
+        size_of::<Inner>() + globs
+    }
+
+    /// How many byte comparisons deciding about `key` takes at most.
+    pub fn most_steps(&self, key: &Key) -> usize {
+        let globs = self.0.rules.iter().filter(|rule| !rule.glob.is_literal());
+        let pattern_bytes: usize = globs.map(|rule| rule.glob.as_str().len()).sum();
+        2 * pattern_bytes * key.as_str().len()
     }
 
     /// Where the included keys are: each of them begins with one of these byte strings. They are in ascending order and
@@ -113,19 +119,6 @@ impl Filter {
         prefixes.dedup_by(|later, earlier| later.starts_with(*earlier));
         prefixes
     }
-}
-
-/// The globs as one automaton. None if `globset` finds them too large: then the filter matches them one by one.
-fn glob_set(rules: &[FilterRule]) -> Option<GlobSet> {
-    let mut builder = GlobSetBuilder::new();
-    for rule in rules {
-        builder.add(GlobBuilder::new(rule.glob.as_str()).literal_separator(true).build().ok()?);
-    }
-    builder.build().ok()
-}
-
-fn last_match(set: &GlobSet, key: &Key) -> Option<usize> {
-    set.matches_candidate(&Candidate::from_bytes(key.as_bytes())).into_iter().max()
 }
 
 impl fmt::Display for FilterRule {
@@ -195,6 +188,17 @@ mod tests {
             ["/a/", "/b"]
         );
         assert_eq!(filter(&["/a-", "/a/b", "/a"]).literal_prefixes(), ["/a"]);
+    }
+
+    #[test]
+    fn a_filter_takes_no_more_than_a_few_times_its_text() {
+        let wild = format!("/**/{}", "?".repeat(crate::glob::MAX_GLOB_BYTES - 4));
+        let many_segments = format!("{}/**", "/?".repeat(crate::key::MAX_SEGMENTS - 1));
+        for text in [wild, many_segments] {
+            let filter = Filter::parse(vec![text; MAX_FILTER_GLOBS]).unwrap();
+            let held = filter.held_bytes();
+            assert!(held > MAX_FILTER_GLOBS * 128 && held < MAX_FILTER_GLOBS * 640, "{held}");
+        }
     }
 
     #[test]

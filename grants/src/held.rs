@@ -40,16 +40,21 @@ impl Held {
 
     /// Adds a key, after all lesser ones, with the ids of its entries in any order. Keys without entries are left out.
     pub fn add(&mut self, key: &Key, mut entries: Vec<EntryId>) {
-        if entries.is_empty() {
+        entries.sort_unstable();
+        self.add_ascending(key, entries.len(), entries.into_iter());
+    }
+
+    /// The same with the number of the ids, and the ids in ascending order.
+    pub fn add_ascending(&mut self, key: &Key, count: usize, ids: impl Iterator<Item = EntryId>) {
+        if count == 0 {
             return;
         }
-        entries.sort_unstable();
         let bucket = Self::bucket(key, self.buckets.len());
         let hasher = &mut self.buckets[bucket];
         // A key has at most 1024 bytes.
         hasher.update(&(key.as_bytes().len() as u16).to_be_bytes()).update(key.as_bytes());
-        hasher.update(&u32::try_from(entries.len()).unwrap_or(u32::MAX).to_be_bytes());
-        for id in entries {
+        hasher.update(&u32::try_from(count).unwrap_or(u32::MAX).to_be_bytes());
+        for id in ids {
             hasher.update(&id.0);
         }
     }

@@ -4,10 +4,16 @@
 //! randomness (key generation is handed a source). Start with [`Authority`]: it judges facts and explains its
 //! judgement.
 
+/// Runs the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod authority;
 mod codec;
 mod fact;
 mod filter;
+mod frontier;
 mod glob;
 mod held;
 mod id;
@@ -23,16 +29,19 @@ mod time;
 mod verdict;
 mod verifier;
 
+#[cfg(feature = "own-store")]
+pub use authority::StoredError;
 pub use authority::{
     Authority, AuthorityChange, Explanation, Link, LiveGrant, MAX_AHEAD_MICROS, MAX_COMBINATIONS,
     MAX_PARENTS, MAX_REJECTED, MAX_SINGLE_PARENTS, ParentPlan, PlanError, Rejected, Unverified, Verified,
 };
-pub use codec::{Body, MAX_BODY_BYTES};
+pub use codec::{AuthorityBody, Body, MAX_BODY_BYTES};
 pub use fact::{
     By, Entry, Floor, Grant, MAX_DEPTH, MAX_FLOOR_PATTERNS, MAX_VALUE_BYTES, Op, Revocation, ShapeError,
     value_hash,
 };
 pub use filter::{Filter, FilterError, FilterRule, MAX_FILTER_GLOBS};
+pub use frontier::{ById, EntryMeta, Frontier, MAX_FRONTIER_LIST, NewestFirst, Offer, Rank, StandingEntry};
 pub use glob::{GlobError, GlobErrorKind, KeyGlob, MAX_GLOB_BYTES, MAX_WILDCARDS};
 pub use held::{Held, MAX_HELD_BUCKETS, held_authority};
 pub use id::{ClusterId, Digest, EntityId, EntryId, FactId, GrantId, ParseIdError};
@@ -43,8 +52,8 @@ pub use key::{
 #[cfg(feature = "mock")]
 pub use mock::{MockKey, MockVerifier};
 pub use public_key::{FORMAT_VERSION, KEY_BITS, MAX_SPKI_BYTES, PUBLIC_EXPONENT, PublicKey, PublicKeyError};
-pub use record::{EntryFact, Fact, MAX_RECORD_BYTES, RECORD_HEAD_BYTES};
-pub use signed::{MAX_SIGNATURE_BYTES, Signed};
+pub use record::{EntryDraft, EntryFact, Fact, MAX_RECORD_BYTES, RECORD_HEAD_BYTES};
+pub use signed::{MAX_SIGNATURE_BYTES, SignError, Signed};
 pub use signing_key::{Signer, SigningKey, SigningKeyError};
 pub use time::{TimeOutOfRange, Timestamp};
 pub use verdict::{Code, Verdict};

@@ -14,7 +14,7 @@ pub const PUBLIC_EXPONENT: u32 = 65_537;
 /// The largest canonical public key (of 4096 bits), in bytes of DER.
 pub const MAX_SPKI_BYTES: usize = 550;
 /// Version of the signed formats; part of every cluster id and every signed body.
-pub const FORMAT_VERSION: u8 = 1;
+pub const FORMAT_VERSION: u8 = 2;
 
 const TAG_ENTITY: &[u8; 16] = b"kvgossip/entity\0";
 const TAG_CLUSTER: &[u8; 16] = b"kvgossip/cluster";

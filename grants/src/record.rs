@@ -8,13 +8,17 @@
 //! A record says itself where it ends, so that records can stand one after the other: a body is read from its
 //! front, and an entry's body has the length of the value.
 
-use crate::codec::{Body, MAX_BODY_BYTES};
+use crate::codec::{Body, MAX_BODY_BYTES, has_oversized_value};
 use crate::fact::{Entry, Floor, Grant, MAX_VALUE_BYTES, Op, Revocation, value_hash};
-use crate::id::{ClusterId, FactId};
-use crate::signed::{MAX_SIGNATURE_BYTES, Signed};
-use crate::signing_key::{Signer, SigningKeyError};
+use crate::id::{ClusterId, FactId, GrantId};
+use crate::key::Key;
+use crate::public_key::FORMAT_VERSION;
+use crate::signed::{MAX_SIGNATURE_BYTES, SignError, Signed};
+use crate::signing_key::Signer;
+use crate::time::Timestamp;
 use crate::verdict::Code;
 use bytes::{Buf, Bytes};
+use std::ops::RangeInclusive;
 
 /// Bytes of a record beside body, signature and value.
 pub const RECORD_HEAD_BYTES: usize = 1;
@@ -28,6 +32,21 @@ const FLOOR: u8 = 3;
 const ENTRY: u8 = 4;
 /// Signatures come in steps of this many bytes.
 const SIGNATURE_UNIT_BYTES: usize = 128;
+/// The lengths that a signature may have.
+const SIGNATURE_BYTES: RangeInclusive<usize> = 256..=MAX_SIGNATURE_BYTES;
+
+/// What a writer says of a key. Operation and signer of the [`Entry`] follow when it is signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EntryDraft {
+    /// Which key.
+    pub key: Key,
+    /// Its value; `None` unsets the key.
+    pub value: Option<Bytes>,
+    /// When, by the writer's clock.
+    pub timestamp: Timestamp,
+    /// The grant that covers the key; `None` exactly if root signs.
+    pub grant: Option<GrantId>,
+}
 
 /// A signed entry together with its value (empty for a delete).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,14 +65,17 @@ impl EntryFact {
         Self::of_parts(signed, value, record)
     }
 
-    /// Signs `entry`, whose operation must be that of `value`.
-    pub fn sign(
-        cluster: ClusterId,
-        entry: Entry,
-        value: Bytes,
-        signer: &dyn Signer,
-    ) -> Result<Self, SigningKeyError> {
-        let signed = Signed::sign(cluster, entry, signer)?;
+    /// Signs an entry for `cluster`. The operation is made of the value here, and the signer is whoever signs, so that
+    /// neither can differ from what is signed.
+    ///
+    /// # Errors
+    /// When the value is longer than [`MAX_VALUE_BYTES`], or when the key fails.
+    pub fn sign(cluster: ClusterId, draft: EntryDraft, signer: &dyn Signer) -> Result<Self, SignError> {
+        let EntryDraft { key, value, timestamp, grant } = draft;
+        let op = value.as_deref().map_or(Op::Delete, Op::set);
+        let entry = Entry { key, timestamp, op, signer: signer.public().entity(), grant };
+        let signed = Signed::sign_body(cluster, entry, signer)?;
+        let value = value.unwrap_or_default();
         let record = write(ENTRY, &signed, &value);
         Ok(Self { signed, value, record })
     }
@@ -95,6 +117,33 @@ impl EntryFact {
     }
 }
 
+/// An entry without its value travels as its *front*: the record up to the value. It proves the entry as well as the
+/// whole record does, since the signature covers the body, which holds the value's length and hash.
+impl Signed<Entry> {
+    /// The front of the entry's record.
+    pub fn to_front(&self) -> Bytes {
+        write(ENTRY, self, &[])
+    }
+
+    /// Reads [`Signed::to_front`] bytes. The signature stays unchecked.
+    pub fn from_front(cluster: ClusterId, front: &[u8]) -> Result<Self, Code> {
+        let signed = Self::of_record(cluster, front)?;
+        let len = RECORD_HEAD_BYTES + signed.signature_and_body().len();
+        if len == front.len() { Ok(signed) } else { Err(Code::Malformed) }
+    }
+
+    /// Reads the entry at the front of a record, whatever follows it. The signature and the value stay unchecked.
+    pub fn of_record(cluster: ClusterId, record: &[u8]) -> Result<Self, Code> {
+        let (head, rest) =
+            record.split_first().filter(|(head, _)| **head & 0xf == ENTRY).ok_or(Code::Malformed)?;
+        // So that a value is not copied.
+        let front = rest.get(..MAX_SIGNATURE_BYTES + MAX_BODY_BYTES).unwrap_or(rest);
+        let signature_len = usize::from(*head >> 4) * SIGNATURE_UNIT_BYTES;
+        let signed = Self::parse_front(cluster, &Bytes::copy_from_slice(front), signature_len);
+        signed.map(Self::into_owned).ok_or(Code::Malformed)
+    }
+}
+
 /// A fact whose signature **may not have been verified yet**.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fact {
@@ -116,6 +165,16 @@ impl Fact {
             Self::Revocation(fact) => fact.id(),
             Self::Floor(fact) => fact.id(),
             Self::Entry(fact) => fact.id(),
+        }
+    }
+
+    /// The cluster that the fact was read or signed for.
+    pub fn cluster(&self) -> ClusterId {
+        match self {
+            Self::Grant(fact) => fact.cluster(),
+            Self::Revocation(fact) => fact.cluster(),
+            Self::Floor(fact) => fact.cluster(),
+            Self::Entry(fact) => fact.signed().cluster(),
         }
     }
 
@@ -172,11 +231,26 @@ impl Fact {
     /// long, has a copy of its own.
     pub fn take_record(cluster: ClusterId, records: &mut Bytes) -> Result<Self, Code> {
         let (fact, len) = read(cluster, records).ok_or_else(|| {
+            let code = unreadable(records);
             records.clear();
-            Code::Malformed
+            code
         })?;
         records.advance(len);
         fact
+    }
+}
+
+/// Why a record does not read: what another version signed is not malformed for that, nor is an entry whose value is too
+/// long.
+fn unreadable(record: &[u8]) -> Code {
+    let Some((head, rest)) = record.split_first() else { return Code::Malformed };
+    let (kind, signature_len) = (head & 0xf, usize::from(head >> 4) * SIGNATURE_UNIT_BYTES);
+    let is_record = (GRANT..=ENTRY).contains(&kind) && SIGNATURE_BYTES.contains(&signature_len);
+    let body = rest.get(signature_len..).filter(|_| is_record).unwrap_or_default();
+    match body.first() {
+        Some(&FORMAT_VERSION) if kind == ENTRY && has_oversized_value(body) => Code::TooLarge,
+        None | Some(&0 | &FORMAT_VERSION) => Code::Malformed,
+        Some(_) => Code::Version,
     }
 }
 

@@ -1,14 +1,42 @@
 //! A body with its signature and its id.
 
-use crate::codec::Body;
+use crate::codec::{AuthorityBody, Body};
+use crate::fact::ShapeError;
 use crate::id::{ClusterId, FactId};
 use crate::signing_key::{Signer, SigningKeyError};
+use crate::verdict::Code;
 use bytes::Bytes;
 
 /// The longest signature (of an RSA key of 4096 bits), in bytes.
 pub const MAX_SIGNATURE_BYTES: usize = 512;
 
-/// A canonical body with a signature that **may not have been verified yet**.
+/// Why a body was not signed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SignError {
+    /// The body breaks a rule of its own: nobody would read it.
+    #[error(transparent)]
+    Shape(#[from] ShapeError),
+    /// The key did not sign.
+    #[error(transparent)]
+    Key(#[from] SigningKeyError),
+}
+
+impl SignError {
+    /// The code of what the body breaks; `None` where the key failed.
+    pub const fn code(&self) -> Option<Code> {
+        match self {
+            Self::Shape(ShapeError::ValueTooLarge) => Some(Code::TooLarge),
+            Self::Shape(ShapeError::ForeignGrant) => Some(Code::ForeignCluster),
+            Self::Shape(ShapeError::FloorPatterns | ShapeError::IssuerIsRoot) => Some(Code::Malformed),
+            Self::Key(_) => None,
+        }
+    }
+}
+
+/// A canonical body with a signature that **may not have been verified yet**, and the cluster that it was read or
+/// signed for. The id and what the signature covers follow from that cluster, so that a fact cannot go by the id that
+/// it would have in another one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signed<B> {
     body: B,
@@ -16,16 +44,37 @@ pub struct Signed<B> {
     bytes: Bytes,
     signature_len: usize,
     id: FactId,
+    cluster: ClusterId,
+}
+
+impl<B: AuthorityBody> Signed<B> {
+    /// Signs a grant, revocation or floor for `cluster`. Entries are signed by [`EntryFact::sign`], with their value:
+    ///
+    /// ```compile_fail,E0277
+    /// use kvgossip_grants::{ClusterId, Entry, Signed, Signer};
+    ///
+    /// fn sign_without_the_value(cluster: ClusterId, entry: Entry, signer: &dyn Signer) {
+    ///     let _ = Signed::sign(cluster, entry, signer);
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// When the body breaks a rule of its own, such as a revocation of another cluster's grant; or when the key fails.
+    ///
+    /// [`EntryFact::sign`]: crate::EntryFact::sign
+    pub fn sign(cluster: ClusterId, body: B, signer: &dyn Signer) -> Result<Self, SignError> {
+        Self::sign_body(cluster, body, signer)
+    }
 }
 
 impl<B: Body> Signed<B> {
-    /// Signs `body` for `cluster`.
-    pub fn sign(cluster: ClusterId, body: B, signer: &dyn Signer) -> Result<Self, SigningKeyError> {
+    pub(crate) fn sign_body(cluster: ClusterId, body: B, signer: &dyn Signer) -> Result<Self, SignError> {
+        body.check_rules(cluster)?;
         let encoded = body.encode();
         let signature = signer.sign(&preimage(B::TAG, cluster, &encoded))?;
         let id = fact_id(B::TAG, cluster, &encoded);
         let bytes = [&signature[..], &encoded].concat().into();
-        Ok(Self { body, bytes, signature_len: signature.len(), id })
+        Ok(Self { body, bytes, signature_len: signature.len(), id, cluster })
     }
 
     /// Reads canonical bytes and a signature of a possible length; checks no signature.
@@ -44,7 +93,7 @@ impl<B: Body> Signed<B> {
         let (body, rest) = B::decode_front(cluster, after)?;
         let end = bytes.len() - rest.len();
         let id = fact_id(B::TAG, cluster, bytes.get(signature_len..end)?);
-        Some(Self { body, bytes: bytes.slice(..end), signature_len, id })
+        Some(Self { body, bytes: bytes.slice(..end), signature_len, id, cluster })
     }
 
     /// The same in memory of its own.
@@ -77,14 +126,19 @@ impl<B: Body> Signed<B> {
         self.bytes.slice(..self.signature_len)
     }
 
+    /// The cluster that it was read or signed for.
+    pub fn cluster(&self) -> ClusterId {
+        self.cluster
+    }
+
     /// BLAKE3 of what the signature covers.
     pub fn id(&self) -> FactId {
         self.id
     }
 
     /// What the signature covers: tag ‖ cluster id ‖ body.
-    pub fn preimage(&self, cluster: ClusterId) -> Vec<u8> {
-        preimage(B::TAG, cluster, self.bytes())
+    pub fn preimage(&self) -> Vec<u8> {
+        preimage(B::TAG, self.cluster, self.bytes())
     }
 }
 

@@ -30,6 +30,8 @@ macro_rules! codes {
 codes! {
     /// Bytes that are no fact.
     Malformed = "fact.malformed", "the bytes are not a canonical fact; whoever made them has to make them anew";
+    /// A fact of another version.
+    Version = "fact.version", "the fact was signed in the format of another version, for another cluster; sign it anew with a program of this version";
     /// A size above the protocol's.
     TooLarge = "fact.too_large", "the fact is over a size limit of the protocol; make it smaller or split it";
     /// The signature does not verify.
@@ -39,23 +41,25 @@ codes! {
     /// The value is not the one that was signed.
     ValueMismatch = "entry.value_mismatch", "the value's length or hash differs from what was signed; send the signed value";
     /// The entry's timestamp lies ahead of the local clock.
-    NotYet = "entry.not_yet", "the timestamp is more than 2 minutes ahead of this replica's clock; set the clocks, or offer it again later";
+    NotYet = "entry.not_yet", "the timestamp is more than 2 minutes ahead of this replica's clock: one of the clocks is wrong, or the key holds an entry that was written under a clock that was; set the clock (`kvgossip status` tells how far it is off), start the replicas that hold such entries with --forget-future once it is right, or offer it again later";
     /// The signer is not who the cited grant was given to.
     WrongSigner = "entry.wrong_signer", "the cited grant was given to another entity; cite a grant of the signer's";
     /// A pattern on the chain does not match the key.
     OutOfReach = "entry.out_of_reach", "a pattern on the cited grant's chain does not match the key; cite a grant that covers it";
     /// The timestamp lies outside the time of a grant on the chain.
-    OutsideWindow = "entry.outside_window", "the timestamp is before a grant of the chain was issued or after it expired";
+    OutsideWindow = "entry.outside_window", "the timestamp is before a grant of the chain was issued or after it expired; where the grant was given just now or holds still, the writer's clock or the issuer's is wrong: compare them";
     /// A floor took back entries this old.
     Floored = "entry.floored", "a floor set by root ended entries of this key that are this old";
     /// A newer entry of the same authority stands.
     Dominated = "entry.dominated", "a newer entry of the same or a higher authority stands";
     /// The cited grant, or one above it, has never been seen here.
-    GrantUnknown = "grant.unknown", "the cited grant, or one above it, is not known here; send it first, or sync";
+    GrantUnknown = "grant.unknown", "the cited grant, or one above it, is not known here; send it first, or sync; if one above it was revoked, it does not come back";
     /// The cited grant, or one above it, is revoked.
     GrantRevoked = "grant.revoked", "the cited grant, or one above it, is revoked; ask its issuer for a new one";
     /// A grant of the chain has expired.
-    GrantExpired = "grant.expired", "a grant of the chain has expired; ask its issuer for a new one";
+    GrantExpired = "grant.expired", "a grant of the chain has expired by this clock; ask its issuer for a new one, or set the clock if it is ahead";
+    /// A grant of the chain begins only later.
+    GrantNotYet = "grant.not_yet", "a grant of the chain begins more than 2 minutes from now by this clock; the issuer's clock is ahead, or this one behind: compare them, or wait";
     /// Only root may do this.
     NotRoot = "grant.not_root", "only the cluster's root may sign this without citing a grant";
     /// Root cites a grant, which it never does.
@@ -72,8 +76,50 @@ codes! {
     FloorBettered = "floor.bettered", "every pattern of the floor has a later floor already";
     /// A direct floor reaches into the future.
     FloorFuture = "floor.future", "the floor would end entries that are not written yet; give a time that is past";
+    /// The fact was read or signed for another cluster than it is offered to.
+    ForeignCluster = "fact.foreign_cluster", "the fact was read or signed for another cluster; read it anew with the id of this one";
+    /// An entry where only a grant, revocation or floor has a place.
+    NotAuthority = "fact.not_authority", "an entry is no part of the authority; give it to whatever keeps entries";
     /// Above the limit that this agent sets for direct puts.
     OverAgentLimit = "value.over_agent_limit", "the value is over this agent's own limit for direct puts";
+}
+
+impl Code {
+    /// Whether the body alone brings this refusal about, with the chain that it cites: every copy of the fact is then
+    /// refused, here and everywhere, for ever.
+    ///
+    /// Only such a refusal may be remembered by id. An id covers neither the signature nor the value, so anybody can
+    /// make a copy with the same id that is spoilt in these: whoever remembered that would refuse the true one.
+    pub const fn condemns_body(self) -> bool {
+        match self {
+            Self::WrongSigner
+            | Self::OutOfReach
+            | Self::OutsideWindow
+            | Self::NotRoot
+            | Self::RootCites
+            | Self::WrongIssuer
+            | Self::NoSubgrant
+            | Self::TooDeep => true,
+            // Of the copy that came, not of the fact.
+            Self::Malformed | Self::Version | Self::TooLarge | Self::BadSignature | Self::ValueMismatch => false,
+            // Of what this replica holds, of its clock or of its settings.
+            Self::Known
+            | Self::NotYet
+            | Self::Floored
+            | Self::Dominated
+            | Self::GrantUnknown
+            | Self::GrantRevoked
+            | Self::GrantExpired
+            | Self::GrantNotYet
+            | Self::RevocationBettered
+            | Self::FloorBettered
+            | Self::FloorFuture
+            // Of the call.
+            | Self::ForeignCluster
+            | Self::NotAuthority
+            | Self::OverAgentLimit => false,
+        }
+    }
 }
 
 impl fmt::Display for Code {
@@ -98,6 +144,9 @@ pub enum Verdict {
     Unjustified(Code),
     /// Never acceptable; who sent it is charged.
     Refused(Code),
+    /// Not judged: the call is wrong, such as one with a fact of another cluster. It is a fault of the program that
+    /// calls, and whoever sent the fact is not charged.
+    Misused(Code),
 }
 
 impl Verdict {
@@ -111,11 +160,13 @@ impl Verdict {
         match self {
             Self::Merged => None,
             Self::NotYet { .. } => Some(Code::NotYet),
-            Self::Moot(code) | Self::Unjustified(code) | Self::Refused(code) => Some(code),
+            Self::Moot(code) | Self::Unjustified(code) | Self::Refused(code) | Self::Misused(code) => {
+                Some(code)
+            }
         }
     }
 
-    /// `merged`, `moot`, `not_yet`, `unjustified` or `refused`.
+    /// `merged`, `moot`, `not_yet`, `unjustified`, `refused` or `misused`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Merged => "merged",
@@ -123,6 +174,7 @@ impl Verdict {
             Self::NotYet { .. } => "not_yet",
             Self::Unjustified(_) => "unjustified",
             Self::Refused(_) => "refused",
+            Self::Misused(_) => "misused",
         }
     }
 }
@@ -136,5 +188,22 @@ mod tests {
     fn codes_are_distinct() {
         let texts: BTreeSet<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
         assert_eq!(texts.len(), Code::ALL.len());
+    }
+
+    #[test]
+    fn a_copy_condemns_no_fact() {
+        let condemning = [
+            "entry.wrong_signer",
+            "entry.out_of_reach",
+            "entry.outside_window",
+            "grant.not_root",
+            "grant.root_cites",
+            "grant.wrong_issuer",
+            "grant.no_subgrant",
+            "grant.too_deep",
+        ];
+        let found: Vec<_> =
+            Code::ALL.iter().filter(|code| code.condemns_body()).map(|code| code.as_str()).collect();
+        assert_eq!(found, condemning);
     }
 }

@@ -21,7 +21,7 @@ use kvgossip_grants::{
     Verdict,
 };
 use std::fmt::Display;
-use support::{Vectors, key};
+use support::Vectors;
 
 const FILE: &str = "grants/tests/fixtures/fact-vectors.txt";
 
@@ -68,7 +68,7 @@ fn bad_bodies(facts: &[Named<'_>]) -> Vec<(&'static str, u8, &'static str, Vec<u
     let after_9999 = by_hand::varint(Timestamp::MAX.as_micros() + 1);
     let issuer = revocation.len() - 1 - by_hand::varint(JANUARY).len();
     vec![
-        ("version", 4, "entry", set_with(0, 1, &[2])),
+        ("version-0", 4, "entry", set_with(0, 1, &[0])),
         ("long-varint", 4, "entry", set_with(1, 2, &[0x8e, 0x00])),
         ("time-after-9999", 4, "entry", set_with(time, len - 1, &after_9999)),
         ("value-too-large", 4, "entry", set_with(len, len + 1, &by_hand::varint(MAX_VALUE_BYTES as u64 + 1))),
@@ -97,8 +97,25 @@ fn refused(cast: &Cast) -> Vec<(&'static str, Vec<u8>, Code)> {
     let set = record("entry-set");
     let (last, but_last) = set.split_last().unwrap();
     let bodies = bad_bodies(&facts).into_iter();
-    let mut records: Vec<_> =
-        bodies.map(|(name, kind, tag, body)| (name, signed(kind, tag, &body), Code::Malformed)).collect();
+    let mut records: Vec<_> = bodies
+        .map(|(name, kind, tag, body)| {
+            let code = if name == "value-too-large" { Code::TooLarge } else { Code::Malformed };
+            (name, signed(kind, tag, &body), code)
+        })
+        .collect();
+    let of_version = |version: u8, name: &str| [&[version], &body_of(&facts, name)[1..]].concat();
+    records.extend([
+        ("grant-of-version-1", signed(1, "grant", &of_version(1, "grant-to-ops")), Code::Version),
+        ("revocation-of-version-1", signed(2, "revoke", &of_version(1, "revocation-of-ops")), Code::Version),
+        ("floor-of-version-1", signed(3, "floor", &of_version(1, "floor")), Code::Version),
+        ("entry-of-version-1", signed(4, "entry", &of_version(1, "entry-set")), Code::Version),
+        ("entry-of-version-3", signed(4, "entry", &of_version(3, "entry-set")), Code::Version),
+        (
+            "version-1-in-a-bad-frame",
+            record_by_hand(5, &of_version(1, "floor"), &[0; 256], b""),
+            Code::Malformed,
+        ),
+    ]);
     records.extend([
         ("kind", signed(5, "floor", &floor), Code::Malformed),
         ("short-signature", record_by_hand(3, &floor, &[0; 128], b""), Code::Malformed),
@@ -118,8 +135,7 @@ fn body_of(facts: &[Named<'_>], name: &str) -> Vec<u8> {
 /// Tag, body, preimage and signature.
 fn signed_parts(fact: &Fact) -> (&'static str, Vec<u8>, Vec<u8>, Vec<u8>) {
     fn of<B: Body>(signed: &Signed<B>, tag: &'static str) -> (&'static str, Vec<u8>, Vec<u8>, Vec<u8>) {
-        let cluster = key("root").public().cluster();
-        (tag, signed.bytes().to_vec(), signed.preimage(cluster), signed.signature().to_vec())
+        (tag, signed.bytes().to_vec(), signed.preimage(), signed.signature().to_vec())
     }
     match fact {
         Fact::Grant(fact) => of(fact, "grant"),
@@ -284,7 +300,7 @@ fn ids_of_keys_are_the_tagged_hashes() {
         assert_eq!(spki, by_hand::spki(key.public().bits(), &spki[33..spki.len() - 5]));
         let entity = by_hand::hash(&[&by_hand::tag("entity"), spki]);
         assert_eq!(key.public().entity().0, entity);
-        assert_eq!(key.public().cluster().0, by_hand::hash(&[&by_hand::tag("cluster"), &[1], spki]));
+        assert_eq!(key.public().cluster().0, by_hand::hash(&[&by_hand::tag("cluster"), &[2], spki]));
     }
 }
 

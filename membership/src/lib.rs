@@ -45,6 +45,8 @@ pub mod fuzz;
 pub mod rpc;
 pub mod wire;
 
+pub use ipnet::IpNet;
+
 pub use crate::{
     core::{Event, Member, Query, QueryParams, Status, Timing},
     driver::{Error, Membership, Options},

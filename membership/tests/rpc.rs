@@ -408,3 +408,23 @@ async fn a_slow_subscriber_loses_events_alone_and_is_told() {
     assert_eq!((name(slow.recv().await), name(slow.recv().await)), ("3 dropped".into(), "last".into()));
     assert_eq!(host.member.stats().await.expect("runs").dropped, 3);
 }
+
+#[tokio::test]
+async fn a_stream_tells_the_last_of_events_that_may_be_merged() {
+    let host = member("a").await;
+    let mut client = Client::new(serve(&host, Limits::default())).await;
+    assert_eq!(client.ask(&stream("user")).await, "");
+    let seq = client.seq;
+    for n in 0..8 {
+        host.member.user_event("deploy", &[n], true).await.expect("fits");
+    }
+    host.member.user_event("now", b"", false).await.expect("fits");
+    let mut told = Vec::new();
+    while told.last() != Some(&("deploy".to_owned(), vec![7])) {
+        let event: UserEvent = client.record(seq).await;
+        told.push((event.name, event.payload.0.unwrap_or_default()));
+    }
+    // One, unless this machine was so slow that they came in more than one wave.
+    let deploys = told.iter().filter(|(name, _)| name == "deploy").count();
+    assert!(deploys <= 4 && told.len() == deploys + 1, "{told:?}");
+}

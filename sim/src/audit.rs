@@ -29,10 +29,8 @@ fn check_trees(replica: &SimReplica, world: &World, normal: &Facts, law: &Law<'_
     if found != (authority, entries, whole) {
         return Err(Complaint::Digest(format!("{found:?}, not {:?}", (authority, entries, whole))));
     }
-    let listed: BTreeMap<Key, BTreeSet<EntryId>> = view
-        .keys("", None)
-        .map(|(key, frontier)| (key, frontier.entries().iter().map(|entry| entry.id).collect()))
-        .collect();
+    let listed: BTreeMap<Key, BTreeSet<EntryId>> =
+        view.keys("", None).map(|(key, frontier)| (key, frontier.ids().collect())).collect();
     let wanted: BTreeMap<Key, BTreeSet<EntryId>> = law
         .frontiers()
         .into_iter()
@@ -80,17 +78,17 @@ fn check_feed(replica: &SimReplica, law: &Law<'_>) -> Result<(), Complaint> {
 
 fn check_index(replica: &SimReplica, law: &Law<'_>) -> Result<(), String> {
     let (view, storage) = (replica.view(), replica.storage());
-    let mut rows = BTreeMap::new();
-    let read = storage.load_index(&mut |key, row| {
-        rows.insert(key, row.entries);
-    });
+    let mut rows: BTreeMap<Key, Vec<IndexEntry>> = BTreeMap::new();
+    let read = storage.load_index(&mut |key, row| rows.entry(key).or_default().push(row));
     read.map_err(|error| error.to_string())?;
     let mut wanted = BTreeMap::new();
     for (key, entries) in law.frontiers() {
         let mut row = Vec::new();
         for fact in entries {
             let (timestamp, grant) = (fact.entry().timestamp, fact.entry().grant);
-            row.push(IndexEntry { id: fact.id(), timestamp, grant, is_delete: fact.value().is_none() });
+            let value_bytes = fact.value().and_then(|value| u32::try_from(value.len()).ok());
+            let is_delete = fact.value().is_none();
+            row.push(IndexEntry { id: fact.id(), timestamp, grant, is_delete, value_bytes });
             if !is_cited(storage, grant, key)? {
                 return Err(format!("nothing says that {key} cites {grant:?}"));
             }

@@ -28,7 +28,7 @@ impl End {
         let initiates = role == Role::Initiator;
         let nonce = if initiates { link.seed } else { !link.seed }.to_le_bytes();
         let takes_facts = if initiates { link.takes_facts.0 } else { link.takes_facts.1 };
-        let config = Config { role, scope: link.scope.clone(), nonce, takes_facts };
+        let config = Config { role, scope: link.scope.clone(), nonce, takes_facts, newcomer: None };
         let session = Session::new(config, replicas[replica].view());
         Self { replica, session, arriving: VecDeque::new(), verified: Vec::new(), batch: link.batch.max(1) }
     }
@@ -113,6 +113,7 @@ impl Wire {
             tally: one.session.tally(),
             responder_tally: two.session.tally(),
             frames: self.frames,
+            told: one.session.told_root(),
             error: self.error,
             early: 0,
         }

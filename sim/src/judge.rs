@@ -30,6 +30,7 @@
 //! `T`: which facts below an ended grant, or which entries older than one that only some clocks accept, a
 //! replica ever hears of. `N` does not see that difference.
 
+use crate::carrier::{Drive, DriveFlaw};
 use crate::dice::Dice;
 use crate::expected::Expected;
 use crate::naive::Answer;
@@ -56,6 +57,15 @@ pub struct Judge<'w> {
     world: &'w World,
     /// What a replica comes to by its clock, when everything was offered to it.
     expected: BTreeMap<Timestamp, Expected>,
+    drives: Drives,
+}
+
+/// Which sessions run through drivers.
+#[derive(Clone, Copy, Debug, Default)]
+struct Drives {
+    /// All of them, not every other one.
+    all: bool,
+    flaw: Option<DriveFlaw>,
 }
 
 impl<'w> Judge<'w> {
@@ -63,7 +73,13 @@ impl<'w> Judge<'w> {
     pub fn new(world: &'w World) -> Self {
         let clocks = CLOCKS.iter().chain([&LATE]).map(|clock| at(*clock));
         let expected = clocks.map(|clock| (clock, Expected::new(world, &world.sound_at(clock)))).collect();
-        Self { world, expected }
+        Self { world, expected, drives: Drives::default() }
+    }
+
+    /// Runs all sessions through drivers, with a planted bug or none.
+    pub fn all_driven(mut self, flaw: Option<DriveFlaw>) -> Self {
+        self.drives = Drives { all: true, flaw };
+        self
     }
 
     /// Makes the run with this number.
@@ -293,7 +309,10 @@ impl<'w> Run<'_, 'w> {
         let Ok([a, b]) = replicas.get_disjoint_mut([one, two]) else {
             return Err(Complaint::Session("a replica does not meet itself".into()));
         };
-        let met = a.meet(b, link)?;
+        let Drives { all, flaw } = self.judge.drives;
+        let is_driven = all || link.seed.is_multiple_of(2);
+        let drive = is_driven.then(|| Drive { flaw, ..Drive::random(link.seed) });
+        let met = a.meet(b, &Link { drive, ..link.clone() })?;
         self.stats.met(&met);
         Ok(met)
     }

@@ -1,7 +1,7 @@
 //! A store in memory that keeps its own account of the records in it, so that tests see what is really stored.
 
 use bytes::Bytes;
-use kvgossip_engine::{Batch, IndexRow, MemoryStorage, Reader, Storage, StorageError, Summary, Write};
+use kvgossip_engine::{Batch, IndexEntry, MemoryStorage, Reader, Storage, StorageError, Summary, Write};
 use kvgossip_grants::{FactId, Key};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,20 +33,21 @@ impl Storage for Ledger {
         self.inner.load_authority(each)
     }
 
-    fn load_index(&self, each: &mut dyn FnMut(Key, IndexRow)) -> Result<(), StorageError> {
+    fn load_index(&self, each: &mut dyn FnMut(Key, IndexEntry)) -> Result<(), StorageError> {
         self.inner.load_index(each)
     }
 
     fn commit(&mut self, batch: &Batch) -> Result<(), StorageError> {
         for write in &batch.writes {
             match write {
-                Write::PutAuthority(id, record) | Write::PutEntry(_, id, _, record) => {
+                Write::PutAuthority(id, record)
+                | Write::PutEntry(_, kvgossip_engine::IndexEntry { id, .. }, record) => {
                     self.records.insert(*id, record.clone());
                 }
                 Write::RemoveAuthority(id) | Write::RemoveEntry(_, id) => {
                     self.records.remove(id);
                 }
-                Write::PutIndex(..) | Write::RemoveIndex(_) | Write::RemoveCitation(..) => {}
+                Write::RemoveCitation(..) => {}
             }
         }
         self.inner.commit(batch)

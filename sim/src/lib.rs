@@ -3,8 +3,11 @@
 //! Nothing here is random but by a seed, so that whatever fails can be replayed.
 
 mod audit;
+pub mod carrier;
+pub mod chains;
 pub mod crossing;
 pub mod dice;
+pub mod drive;
 mod expected;
 pub mod fault;
 pub mod hint;
@@ -21,7 +24,9 @@ pub mod scribe;
 pub mod subject;
 pub mod world;
 
+pub use carrier::{Carrier, Drive, DriveFlaw, HostKind};
 pub use dice::Dice;
+pub use drive::{Driven, drive};
 pub use fault::{Fault, Tampering};
 pub use judge::{Judge, check_state};
 pub use ledger::Ledger;

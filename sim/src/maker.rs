@@ -25,7 +25,7 @@ enum Profile {
     Wide,
     /// Many grants, revocations and floors.
     Contested,
-    /// A hundred entries of one key, none of which dominates another.
+    /// Up to a hundred entries of each key, hardly any of which dominates another.
     Crowded,
 }
 
@@ -75,7 +75,7 @@ impl Maker {
         } else {
             let mut keys = KEYS.to_vec();
             dice.shuffle(&mut keys);
-            keys.truncate(dice.within(1, if profile == Profile::Crowded { 1 } else { 4 }));
+            keys.truncate(dice.within(1, if profile == Profile::Crowded { 3 } else { 4 }));
             keys.into_iter().map(str::to_owned).collect()
         };
         let by_root = if profile == Profile::Crowded { 0 } else { *dice.pick(&[0, 0, 4, 15]) };

@@ -14,8 +14,8 @@
 //! All of it speaks of facts that are *sound*: well-formed, and signed by whom they name ([`Cluster::is_sound`]).
 
 use kvgossip_grants::{
-    Body, By, ClusterId, EntityId, Entry, EntryFact, Fact, FactId, Floor, Grant, GrantId, Key, MAX_DEPTH,
-    MockVerifier, PublicKey, Revocation, Signed, Timestamp, Verifier,
+    Body, By, ClusterId, EntityId, Entry, EntryFact, Fact, FactId, Floor, Grant, GrantId, Key,
+    MAX_AHEAD_MICROS, MAX_DEPTH, MockVerifier, PublicKey, Revocation, Signed, Timestamp, Verifier,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -89,7 +89,9 @@ impl Cluster {
     }
 
     fn signed_by<B: Body>(&self, signed: &Signed<B>, who: EntityId) -> bool {
-        let holds = |key| MockVerifier.verify(key, &signed.preimage(self.id), signed.signature());
+        let holds = |key| {
+            signed.cluster() == self.id && MockVerifier.verify(key, &signed.preimage(), signed.signature())
+        };
         self.keys.get(&who).is_some_and(holds)
     }
 
@@ -337,8 +339,16 @@ impl<'a> Law<'a> {
     }
 
     /// Whether some chain to `who` carries the key at that time.
+    ///
+    /// Whose clock is behind the issuer's by no more than an entry may be early stamps the moment of the issue.
     pub fn may_write(&self, who: EntityId, key: &Key, time: Timestamp) -> bool {
-        self.held_by(who).into_iter().any(|id| self.carries(id, key, time))
+        let stamp = |id: GrantId| {
+            let begins = self.chain(id).iter().map(|(_, grant)| grant.issued_at).max();
+            begins
+                .filter(|begins| *begins <= time.saturating_add(MAX_AHEAD_MICROS))
+                .map_or(time, |at| at.max(time))
+        };
+        self.held_by(who).into_iter().any(|id| self.carries(id, key, stamp(id)))
     }
 
     /// max(now, newest known + 1, each issued_at of the chain, floors on the key).

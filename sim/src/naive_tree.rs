@@ -4,7 +4,7 @@ use crate::naive::Facts;
 use kvgossip_grants::{Digest, Fact, FactId, PathPrefix};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Up to this many keys are hashed flat.
+/// Up to this many keys, or ids of a key, are hashed flat.
 const BUCKET: usize = 16;
 
 /// Keys with their leaf digests.
@@ -24,15 +24,9 @@ pub struct Roots {
 /// Computes all three.
 pub fn roots(facts: &Facts) -> Roots {
     let authority = facts.values().filter(|fact| fact.is_authority());
-    let authority: Leaves = authority
-        .map(|fact| {
-            let key = fact.id().to_string().into_bytes();
-            let digest = leaf(&key, &BTreeSet::from([fact.id()]));
-            (key, digest)
-        })
-        .collect();
-    let (authority, entries) = (tree(&authority), tree(&entry_leaves(facts, &PathPrefix::root())));
-    let whole = hash("kvgossip/root", &[&number(1), &authority.0, &entries.0]);
+    let authority = tree(&id_leaves(authority.map(Fact::id)));
+    let entries = tree(&entry_leaves(facts, &PathPrefix::root()));
+    let whole = hash("kvgossip/root", &[&number(2), &authority.0, &entries.0]);
     Roots { authority, entries, whole }
 }
 
@@ -80,8 +74,22 @@ fn tree(leaves: &Leaves) -> Digest {
 }
 
 fn leaf(key: &[u8], ids: &BTreeSet<FactId>) -> Digest {
-    let flat: Vec<u8> = ids.iter().flat_map(|id| id.0).collect();
-    hash("kvgossip/leaf", &[&number(key.len()), key, &number(ids.len()), &flat])
+    let covered: Vec<u8> = if ids.len() <= BUCKET {
+        ids.iter().flat_map(|id| id.0).collect()
+    } else {
+        tree(&id_leaves(ids.iter().copied())).0.to_vec()
+    };
+    hash("kvgossip/leaf", &[&number(key.len()), key, &number(ids.len()), &covered])
+}
+
+/// Ids as keys of a tree.
+fn id_leaves(ids: impl Iterator<Item = FactId>) -> Leaves {
+    let leaves = ids.map(|id| {
+        let key = id.to_string().into_bytes();
+        let digest = leaf(&key, &BTreeSet::from([id]));
+        (key, digest)
+    });
+    leaves.collect()
 }
 
 fn hash(tag: &str, parts: &[&[u8]]) -> Digest {

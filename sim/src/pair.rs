@@ -1,10 +1,12 @@
 //! Two replicas and the wire between them.
 
+use crate::carrier::Drive;
 use crate::fault::{Tampering, tamper};
 use crate::replica::SimReplica;
 use bytes::Bytes;
+use kvgossip_engine::declined::Declined;
 use kvgossip_engine::session::{Config, Outcome, Role, Session, SessionError, Tally};
-use kvgossip_grants::{Fact, FactId, PathPrefix, Verdict};
+use kvgossip_grants::{Digest, Fact, FactId, PathPrefix, Verdict};
 use std::collections::BTreeSet;
 
 /// More frames than any session of a simulation has.
@@ -37,6 +39,8 @@ pub struct Link {
     pub tampering: Vec<Tampering>,
     /// What is offered to either side by others, while the session is under way.
     pub meanwhile: Vec<Meanwhile>,
+    /// Runs both sides through drivers, as in production; the batches are then the drivers'.
+    pub drive: Option<Drive>,
 }
 
 /// A fact that comes from elsewhere during a session.
@@ -60,6 +64,7 @@ impl Default for Link {
             batch: 100,
             tampering: Vec::new(),
             meanwhile: Vec::new(),
+            drive: None,
         }
     }
 }
@@ -85,6 +90,8 @@ pub struct Ended {
     pub responder_tally: Tally,
     /// Frames of both sides.
     pub frames: usize,
+    /// What the initiator had told when they still differed.
+    pub told: Option<Digest>,
     /// What went wrong on either side.
     pub error: Option<SessionError>,
     /// Facts that came before what they stand on: unjustified at first, merged in the end. Facts of one batch
@@ -106,7 +113,12 @@ struct Side<'a> {
     early: u64,
 }
 
-impl Side<'_> {
+impl<'a> Side<'a> {
+    fn new(replica: &'a mut SimReplica, mut session: Session) -> Self {
+        session.decline(replica.declined().map(Declined::list).unwrap_or_default());
+        Self { replica, session, unjustified: BTreeSet::new(), early: 0 }
+    }
+
     /// Judges everything received so far, then makes the next frame.
     fn step(&mut self, batch: usize) -> Result<Option<Bytes>, SessionError> {
         self.judge(batch)?;
@@ -125,6 +137,7 @@ impl Side<'_> {
             while tickets.len() < batch {
                 let Some((ticket, fact)) = self.session.poll_offer() else { break };
                 let id = fact.id();
+                let kept = self.replica.declined().is_some().then(|| fact.clone());
                 match self.replica.check(fact) {
                     Ok(verified) => {
                         tickets.push((ticket, id));
@@ -134,6 +147,7 @@ impl Side<'_> {
                         if matches!(verdict, Verdict::Unjustified(_)) {
                             self.unjustified.insert(id);
                         }
+                        kept.iter().for_each(|fact| self.replica.put_aside(fact, verdict));
                         self.session.handle_verdict(ticket, verdict)?;
                     }
                 }
@@ -150,7 +164,7 @@ impl Side<'_> {
 }
 
 /// A frame's bytes and those of the varint in front of it.
-fn framed_len(len: usize) -> usize {
+pub(crate) fn framed_len(len: usize) -> usize {
     len + (usize::BITS - (len | 1).leading_zeros()).div_ceil(7) as usize
 }
 
@@ -161,11 +175,11 @@ pub fn sync(a: &mut SimReplica, b: &mut SimReplica, link: &Link) -> Ended {
         scope: link.scope.clone(),
         nonce: nonce.to_le_bytes(),
         takes_facts,
+        newcomer: None,
     };
     let one = Session::new(config(Role::Initiator, link.seed, link.takes_facts.0), a.view());
     let two = Session::new(config(Role::Responder, !link.seed, link.takes_facts.1), b.view());
-    let side = |replica, session| Side { replica, session, unjustified: BTreeSet::new(), early: 0 };
-    let mut sides = [side(a, one), side(b, two)];
+    let mut sides = [Side::new(a, one), Side::new(b, two)];
     let mut frames = 0;
     let error = run(&mut sides, link, &mut frames).err();
     let [one, two] = sides;
@@ -175,6 +189,7 @@ pub fn sync(a: &mut SimReplica, b: &mut SimReplica, link: &Link) -> Ended {
         tally: one.session.tally(),
         responder_tally: two.session.tally(),
         frames,
+        told: one.session.told_root(),
         error,
         early: one.early + two.early,
     }

@@ -2,8 +2,14 @@
 
 use crate::ledger::Ledger;
 use crate::naive::Facts;
-use kvgossip_engine::{Applied, Change, Reader, Replica, Storage, StorageError, View};
-use kvgossip_grants::{Fact, Key, MockVerifier, PublicKey, Timestamp, Verdict, Verified};
+use bytes::Bytes;
+use kvgossip_engine::declined::Declined;
+use kvgossip_engine::{
+    Applied, Batch, Change, IndexEntry, Reader, Replica, Storage, StorageError, View, Write,
+};
+use kvgossip_grants::{
+    Code, EntryId, Fact, FactId, Key, MockVerifier, PublicKey, Timestamp, Verdict, Verified,
+};
 use std::sync::Arc;
 
 /// One simulated replica.
@@ -17,13 +23,61 @@ pub struct SimReplica {
     pub changes: Vec<Change>,
     /// Everything that it took in, if anybody wants to know.
     taken: Option<Facts>,
+    /// What it declines, if it remembers that.
+    declined: Option<Declined>,
+    /// What it alone refuses.
+    refuses: Option<(FactId, Code)>,
 }
 
 impl SimReplica {
     /// An empty replica.
     pub fn new(root: PublicKey, now: Timestamp) -> Self {
         let storage = Ledger::default();
-        Self { replica: Replica::new(root), storage, now, changes: Vec::new(), taken: None }
+        let (changes, taken, declined, refuses) = (Vec::new(), None, None, None);
+        Self { replica: Replica::new(root), storage, now, changes, taken, declined, refuses }
+    }
+
+    /// From now on keeps early facts until they are due, remembers what can never be taken in, and declines both.
+    pub fn with_waiting_room(mut self) -> Self {
+        self.declined = Some(Declined::new(self.view().authority().cluster()));
+        self
+    }
+
+    /// From now on refuses a fact that others take in, as a replica of another version might.
+    pub fn refusing(mut self, id: FactId, code: Code) -> Self {
+        self.refuses = Some((id, code));
+        self
+    }
+
+    /// What it declines.
+    pub fn declined(&self) -> Option<&Declined> {
+        self.declined.as_ref()
+    }
+
+    /// Keeps or remembers a fact of a peer that was not taken in.
+    pub fn put_aside(&mut self, fact: &Fact, verdict: Verdict) {
+        let now = self.now;
+        let Some(declined) = &mut self.declined else { return };
+        match verdict {
+            Verdict::NotYet { due } => declined.keep(fact, due),
+            Verdict::Refused(code) => declined.refused(fact.id(), code, now),
+            Verdict::Merged | Verdict::Moot(_) | Verdict::Unjustified(_) | Verdict::Misused(_) => {}
+        }
+    }
+
+    /// Offers what is due by now, and forgets what is to be sent again. How many facts were merged.
+    pub fn offer_due(&mut self) -> usize {
+        let mut merged = 0;
+        while let Some(declined) = &mut self.declined {
+            let due = declined.take_due(self.now);
+            if due.is_empty() {
+                declined.forget_due(self.now);
+                break;
+            }
+            merged += due.into_iter().filter(|fact| self.offer(fact.clone()) == Verdict::Merged).count();
+            self.declined.iter_mut().for_each(Declined::settle_due);
+        }
+        merged
     }
 
     /// From now on remembers every fact that is merged or found moot, wherever it comes from.
@@ -62,6 +116,9 @@ impl SimReplica {
 
     /// Judges a fact and verifies its signatures.
     pub fn check(&self, fact: Fact) -> Result<Verified, Verdict> {
+        if let Some((_, code)) = self.refuses.filter(|(id, _)| *id == fact.id()) {
+            return Err(Verdict::Refused(code));
+        }
         self.view().check(fact, self.now)?.verify(&MockVerifier)
     }
 
@@ -84,20 +141,36 @@ impl SimReplica {
             let noted = noted.into_iter().zip(&verdicts).filter(|(_, verdict)| verdict.is_taken_in());
             taken.extend(noted.map(|(fact, _)| (fact.id(), fact)));
         }
-        if let Some(batch) = batch {
+        let mut next = batch;
+        while let Some(batch) = next {
             self.storage.commit(&batch)?;
+            next = self.replica.next_sweep();
         }
         self.changes.extend(changes);
         Ok(verdicts)
+    }
+
+    /// From now on the store holds other bytes in the place of an entry: what a replica tells that lies.
+    pub fn tell_instead(&mut self, key: &Key, id: &EntryId, record: Bytes) {
+        let Some(standing) = self.view().frontier(key).and_then(|frontier| frontier.get(id)) else { return };
+        let meta = &standing.meta;
+        let (timestamp, grant, is_delete) = (meta.timestamp, meta.grant_id(), meta.is_delete);
+        let value_bytes = (!is_delete).then_some(meta.value_bytes);
+        let row = IndexEntry { id: *id, timestamp, grant, is_delete, value_bytes };
+        let writes = vec![Write::PutEntry(key.clone(), row, record)];
+        let batch = Batch { writes, summary: self.replica.summary() };
+        if let Err(error) = self.storage.commit(&batch) {
+            panic!("a store in memory does not fail: {error}");
+        }
     }
 
     /// Every fact that is stored, as the store has it.
     pub fn facts(&self) -> Vec<Fact> {
         let view = self.view();
         let authority = view.authority().fact_ids().filter_map(|id| view.authority().fact(&id));
-        let entries = view.keys("", None).flat_map(|(key, frontier)| {
-            frontier.entries().iter().map(|entry| (key.clone(), entry.id)).collect::<Vec<_>>()
-        });
+        let entries = view
+            .keys("", None)
+            .flat_map(|(key, frontier)| frontier.ids().map(|id| (key.clone(), id)).collect::<Vec<_>>());
         authority.chain(entries.filter_map(|(key, id)| self.stored(&key, &id))).collect()
     }
 

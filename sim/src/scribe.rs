@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use kvgossip_grants::{
-    Body, By, ClusterId, EntityId, Entry, EntryFact, Fact, Floor, Grant, GrantId, Key, KeyGlob, MockKey, Op,
-    PublicKey, Revocation, Signed, Signer, Timestamp,
+    AuthorityBody, Body, By, ClusterId, EntityId, EntryDraft, EntryFact, Fact, Floor, Grant, GrantId, Key,
+    KeyGlob, MockKey, PublicKey, Revocation, Signed, Signer, Timestamp,
 };
 
 /// A cluster's entities: number 0 is root.
@@ -56,7 +56,7 @@ impl Scribe {
         &self.keys[who]
     }
 
-    fn sign<B: Body>(&self, who: usize, body: B) -> Signed<B> {
+    fn sign<B: AuthorityBody>(&self, who: usize, body: B) -> Signed<B> {
         match Signed::sign(self.cluster(), body, &self.keys[who]) {
             Ok(signed) => signed,
             Err(error) => panic!("mock keys always sign: {error}"),
@@ -123,7 +123,7 @@ impl Scribe {
 
     /// The same body, signed by `who` instead of whoever it names.
     pub fn resign<B: Body>(&self, signed: &Signed<B>, who: usize) -> Signed<B> {
-        let signature = self.keys[who].sign(&signed.preimage(self.cluster()));
+        let signature = self.keys[who].sign(&signed.preimage());
         let signature = signature.unwrap_or_default();
         match Signed::parse(self.cluster(), signed.bytes(), &signature) {
             Some(signed) => signed,
@@ -161,12 +161,10 @@ impl Scribe {
             Ok(key) => key,
             Err(error) => panic!("{key}: {error}"),
         };
-        let signer = self.keys[who].public().entity();
-        let op = value.map_or(Op::Delete, Op::set);
-        let signed = self.sign(who, Entry { key, timestamp: at(time), op, signer, grant });
-        match EntryFact::new(signed, Bytes::copy_from_slice(value.unwrap_or_default())) {
+        let draft = EntryDraft { key, value: value.map(Bytes::copy_from_slice), timestamp: at(time), grant };
+        match EntryFact::sign(self.cluster(), draft, &self.keys[who]) {
             Ok(fact) => Fact::Entry(fact),
-            Err(code) => panic!("the value is the signed one: {code}"),
+            Err(error) => panic!("mock keys always sign: {error}"),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What is judged: anything that takes facts in, and the real replica as one such thing.
 
 use crate::audit::audit;
+use crate::drive::drive;
 use crate::hint::is_misled;
 use crate::naive::{Answer, Facts};
 use crate::pair::{Ended, Link, sync};
@@ -97,6 +98,7 @@ pub fn answer(verdict: Verdict) -> Answer {
         Verdict::NotYet { .. } => Answer::NotYet,
         Verdict::Unjustified(_) => Answer::Unjustified,
         Verdict::Refused(_) => Answer::Refused,
+        Verdict::Misused(code) => panic!("the simulator offers facts of one cluster alone: {code}"),
     }
 }
 
@@ -124,7 +126,18 @@ impl Subject for SimReplica {
     }
 
     fn meet(&mut self, other: &mut Self, link: &Link) -> Result<Met, Complaint> {
-        let ended = sync(self, other, link);
+        let ended = match &link.drive {
+            None => sync(self, other, link),
+            Some(how) => {
+                let driven = drive(self, other, link, how);
+                if driven.stalled.is_some() {
+                    return Err(Complaint::Session(format!(
+                        "a side waits for what does not come: {how:?} {driven:?}"
+                    )));
+                }
+                driven.ended
+            }
+        };
         let mut misled = false;
         if let Err(what) = check_session(&ended, link, self, other) {
             misled = what == UNSETTLED && is_misled(self, other, link.seed, ended.tally.rounds);

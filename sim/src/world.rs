@@ -40,6 +40,11 @@ impl World {
     /// The world of a seed.
     pub fn new(seed: u64) -> Self {
         let Made { scribe, keys, facts } = make(Dice::new(seed, 0));
+        Self::of(seed, scribe, &keys, facts)
+    }
+
+    /// A world of these facts.
+    pub fn of(seed: u64, scribe: Scribe, keys: &[String], facts: Vec<Fact>) -> Self {
         let publics: Vec<&PublicKey> = (0..scribe.entities()).map(|who| scribe.key(who).public()).collect();
         let cluster = Cluster::new(scribe.root(), publics);
         let keys = keys.iter().filter_map(|key| Key::parse(key).ok()).collect();

@@ -4,7 +4,8 @@
 use bytes::Bytes;
 use kvgossip_engine::session::Outcome;
 use kvgossip_grants::{
-    By, Code, Entry, EntryFact, Fact, GrantId, Key, MAX_VALUE_BYTES, Op, Signer, Timestamp, Verdict, Verified,
+    Body, By, Code, Entry, Fact, GrantId, Key, MAX_VALUE_BYTES, Op, PublicKey, Signer, Timestamp, Verdict,
+    Verifier,
 };
 use kvgossip_sim::scribe::{Terms, at};
 use kvgossip_sim::world::{NOW, SECOND};
@@ -53,9 +54,19 @@ fn assert_equal(a: &mut SimReplica, b: &mut SimReplica) {
     assert_eq!(a.view().root(), b.view().root());
 }
 
+/// Takes any signature, as a peer may that lies.
+struct Careless;
+
+impl Verifier for Careless {
+    fn verify(&self, _: &PublicKey, _: &[u8], _: &[u8]) -> bool {
+        true
+    }
+}
+
 /// Puts a fact into a replica that an honest one would not have taken: a peer may be anything.
 fn plant(replica: &mut SimReplica, fact: Fact) {
-    let verdicts = replica.apply(vec![Verified::from_own_store(fact)]);
+    let checked = replica.view().check(fact, Timestamp::MAX).expect("a live chain");
+    let verdicts = replica.apply(vec![checked.verify(&Careless).expect("any signature will do")]);
     assert_eq!(verdicts, [Verdict::Merged]);
 }
 
@@ -94,7 +105,7 @@ fn defect_6_equal_timestamps_converge() {
         }
         for replica in [a, b] {
             assert_eq!(replica.get(&key("/a")), Some(winner.clone()));
-            assert_eq!(replica.view().frontier(&key("/a")).expect("set").entries().len(), 1);
+            assert_eq!(replica.view().frontier(&key("/a")).expect("set").len(), 1);
         }
     }
 }
@@ -172,10 +183,19 @@ fn defect_9_revocations_spread_and_refuse_what_was_accepted_before() {
 
 /// Twenty good entries and one that cannot be taken in, and what a session makes of them.
 fn with_one_bad(cluster: &Cluster, bad: Fact, peer_clock: Timestamp) -> (Ended, SimReplica, SimReplica) {
+    with_a_liar(cluster, peer_clock, |liar| plant(liar, bad))
+}
+
+/// The same, where `lie` makes the first replica what it is.
+fn with_a_liar(
+    cluster: &Cluster,
+    peer_clock: Timestamp,
+    lie: impl FnOnce(&mut SimReplica),
+) -> (Ended, SimReplica, SimReplica) {
     let good: Vec<Fact> = (0..20).map(|n| cluster.set(&format!("/k{n}/x"), "good", 100)).collect();
     let mut a = cluster.replica(&good.iter().collect::<Vec<_>>());
     a.now = peer_clock;
-    plant(&mut a, bad);
+    lie(&mut a);
     let mut b = cluster.replica(&[&cluster.set("/only/b", "good", 100)]);
     let ended = meet(&mut a, &mut b);
     for n in 0..20 {
@@ -234,21 +254,29 @@ fn defect_10_bad_signatures_and_strangers_stop_no_other() {
     }
 }
 
+/// A record with a value that is too long by one byte: well signed, though nothing here would have signed it.
+fn oversized(cluster: &Cluster, name: &str) -> Bytes {
+    let (writer, value) = (cluster.scribe.key(1), vec![7; MAX_VALUE_BYTES + 1]);
+    let (op, signer, grant) = (Op::set(&value), writer.public().entity(), Some(cluster.grant));
+    let body = Entry { key: key(name), timestamp: at(100), op, signer, grant }.encode();
+    let message = [&Entry::TAG[..], cluster.scribe.cluster().as_bytes(), &body].concat();
+    let signature = writer.sign(&message).expect("mock keys always sign");
+    // An entry, and two times 128 bytes of signature.
+    [&[0x24], &signature[..], &body, &value].concat().into()
+}
+
 #[test]
 fn defect_10_an_oversized_value_stops_no_other() {
     let cluster = Cluster::new();
-    let sized = |len: usize| {
-        let value = Bytes::from(vec![7; len]);
-        let signer = cluster.scribe.key(1).public().entity();
-        let (op, grant) = (Op::set(&value), Some(cluster.grant));
-        let entry = Entry { key: key("/k5/big"), timestamp: at(100), op, signer, grant };
-        let signed = EntryFact::sign(cluster.scribe.cluster(), entry, value, cluster.scribe.key(1));
-        Fact::Entry(signed.expect("mock keys always sign"))
-    };
-    let (ended, _, b) = with_one_bad(&cluster, sized(MAX_VALUE_BYTES), at(NOW));
+    let largest = cluster.scribe.set(1, "/k5/big", &vec![7; MAX_VALUE_BYTES], 100, Some(cluster.grant));
+    let (ended, _, b) = with_one_bad(&cluster, largest, at(NOW));
     assert_eq!(ended.outcome, Some(Outcome::Equal), "the limit itself is allowed");
     assert_eq!(b.get(&key("/k5/big")).map(|value| value.len()), Some(MAX_VALUE_BYTES));
-    let (ended, _, b) = with_one_bad(&cluster, sized(MAX_VALUE_BYTES + 1), at(NOW));
+    let (ended, _, b) = with_a_liar(&cluster, at(NOW), |liar| {
+        let small = cluster.set("/k5/big", "small", 100);
+        plant(liar, small.clone());
+        liar.tell_instead(&key("/k5/big"), &small.id(), oversized(&cluster, "/k5/big"));
+    });
     let Some(Outcome::Unsettled(why)) = ended.outcome else { panic!("{ended:?}") };
     assert!(why.refused, "{why:?}");
     assert_eq!(b.get(&key("/k5/big")), None);

@@ -1,7 +1,8 @@
 //! Sessions between two replicas: what they cost, and that they end.
 
+use kvgossip_engine::Judging;
 use kvgossip_engine::session::Outcome;
-use kvgossip_grants::{By, Fact, GrantId};
+use kvgossip_grants::{By, Code, Fact, GrantId, Verdict};
 use kvgossip_sim::scribe::{Terms, at};
 use kvgossip_sim::{Cut, Ended, Link, Scribe, SimReplica, sync};
 
@@ -208,4 +209,32 @@ fn authority_that_waits_for_its_chain_is_not_counted_as_waste() {
     let ended = sync(&mut a, &mut b, &Link::default());
     assert_equal(&ended, &a, &b);
     assert_eq!((ended.responder_tally.waste, ended.responder_tally.merged), (0, 10));
+}
+
+/// Replays of what is known, of what is superseded, and spoilt copies of either: none has its signature verified.
+#[test]
+fn known_and_superseded_facts_are_recognised_before_their_signatures() {
+    let (mut scribe, grant, mut replica, _) = twins(3);
+    let old = scribe.set(1, &key(0), b"value 0", 100, Some(grant));
+    let new = scribe.set(1, &key(0), b"newer", 200, Some(grant));
+    assert!(replica.offer(new.clone()).is_taken_in());
+    let spoilt = |fact: &Fact| {
+        let mut record = fact.to_record().to_vec();
+        record[1] ^= 1;
+        Fact::from_record(scribe.cluster(), &record).expect("still a fact")
+    };
+    let four = [new.clone(), old.clone(), spoilt(&new), spoilt(&old)];
+    let batch: Vec<Fact> = std::iter::repeat_n(four, 200).flatten().collect();
+    let mut judging = Judging::new(replica.view(), batch.clone());
+    assert!(judging.next_pass().is_none(), "nothing is left to verify");
+    let verdicts = judging.finish().verdicts;
+    let expected = [Code::Known, Code::Dominated].map(|code| Some(Verdict::Moot(code)));
+    assert!(verdicts.chunks(2).all(|pair| pair == expected));
+
+    // What may end the newer one comes with them: then the older one is looked at more closely.
+    let floor = scribe.floor(&["/**"], 0);
+    let mut judging = Judging::new(replica.view(), [batch, vec![floor]].concat());
+    assert_eq!(judging.next_pass().map(|pass| pass.facts.len()), Some(401));
+    let mut thorough = Judging::thorough(replica.view(), vec![new]);
+    assert_eq!(thorough.next_pass().map(|pass| pass.facts.len()), Some(1));
 }

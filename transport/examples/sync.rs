@@ -3,7 +3,7 @@
 //!
 //! `cargo run --release -p kvgossip-transport --example sync -- KEY_A.pem KEY_B.pem [ENTRIES]`
 
-use kvgossip_engine::{Reader, StorageError, View};
+use kvgossip_engine::{Failure, Reader, View};
 use kvgossip_grants::{Fact, PathPrefix, Verdict};
 use kvgossip_sim::scribe::at;
 use kvgossip_sim::{Scribe, SimReplica};
@@ -55,7 +55,7 @@ impl SessionHost for Host {
         self.lock().reader()
     }
 
-    async fn judge(&self, facts: Vec<Fact>) -> Result<Vec<Verdict>, StorageError> {
+    async fn judge(&self, facts: Vec<Fact>) -> Result<Vec<Verdict>, Failure> {
         Ok(self.take(facts))
     }
 }

@@ -49,6 +49,7 @@ async fn serve(
     let address = incoming.remote_address();
     let result = handshake(&shared, incoming, address).await;
     drop(place);
+    shared.conduct.note_inbound(result.as_ref().map(Connection::peer));
     match result.and_then(|connection| queue(&ready, connection)) {
         Ok(()) => count(&shared.counters.accepted),
         Err(error) => {
@@ -65,20 +66,34 @@ async fn handshake(
     address: SocketAddr,
 ) -> Result<Connection, TransportError> {
     let began = Instant::now();
-    let (config, outcome) = shared.configs.server()?;
-    let connecting = incoming.accept_with(config)?;
+    let (config, found) = shared.configs.server()?;
+    let connecting = incoming.accept_with(config).map_err(not_begun)?;
     let limit = shared.limits.handshake_timeout;
     let quic = match timeout(limit, connecting).await {
-        Ok(done) => done.map_err(|error| explain(error.into(), &outcome, address))?,
+        Ok(done) => done.map_err(|error| explain(error.into(), &found.outcome, address))?,
         Err(_) => return Err(TransportError::HandshakeTimeout { address, limit }),
     };
-    let (peer, access) = admitted(&outcome, address)?;
-    let welcome = timeout(limit, welcome::send(&quic, access)).await;
+    let (peer, access) = admitted(&found.outcome, address)?;
+    shared.refuse_offender(&quic, &peer)?;
+    let welcome = timeout(limit, welcome::send(&quic, access, shared.configs.instance())).await;
     welcome.map_err(|_| TransportError::HandshakeTimeout { address, limit })??;
     let local = shared.configs.key().id();
     let direction = Direction::Inbound;
-    let facts = Established { local, peer, direction, access, granted: Access::Full, began };
-    Ok(Connection::new(quic, facts, shared.limits.clone()))
+    let instance = found.told.get().copied();
+    let facts = Established { local, peer, instance, direction, access, granted: Access::Full, began };
+    Ok(Connection::new(quic, facts, shared.limits.clone(), shared.conduct.clone()))
+}
+
+/// What does not authenticate is no breach of the protocol: the keys of a first packet come from the ids in it, and a
+/// packet of an earlier dial that this side has forgotten has others.
+fn not_begun(error: quinn::ConnectionError) -> TransportError {
+    match error {
+        quinn::ConnectionError::TransportError(_) => TransportError::Lost(
+            "its packet belongs to no handshake that is known here: packets were lost, or this replica has restarted"
+                .into(),
+        ),
+        error => error.into(),
+    }
 }
 
 /// A replica that does not take its connections keeps nobody waiting.
@@ -103,7 +118,7 @@ fn report(shared: &Shared, address: SocketAddr, error: &TransportError) {
     if warning {
         tracing::warn!(%address, %code, suppressed, "a peer that dialled in failed: {error}");
     } else {
-        tracing::info!(%address, %code, suppressed, "a peer that dialled in is not admitted yet: {error}");
+        tracing::info!(%address, %code, suppressed, "a peer that dialled in is not connected yet: {error}");
     }
 }
 

@@ -1,24 +1,21 @@
-//! The file of admitted replica ids.
+//! The list of admitted replica ids.
 
 use crate::id::ReplicaId;
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::Path;
 
 /// Most ids in one list.
 pub const MAX_ALLOWED_PEERS: usize = 65_536;
-/// Largest file that is read, in bytes: every id with a comment of the same length.
-pub const MAX_ALLOW_LIST_LEN: u64 = 16 << 20;
+/// Longest text of a list, in bytes: every id with a comment of the same length.
+pub const MAX_ALLOW_LIST_LEN: usize = 16 << 20;
 
 /// Why a text is not a list of replica ids.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AllowListError {
-    /// The file could not be read, or is not UTF-8.
-    #[error("cannot read the list of peers: {0}")]
-    Read(#[from] io::Error),
-    /// The file is larger than [`MAX_ALLOW_LIST_LEN`].
+    /// The text is not UTF-8.
+    #[error("the list of peers is not text in UTF-8")]
+    NotText,
+    /// The text is longer than [`MAX_ALLOW_LIST_LEN`].
     #[error("the list of peers is over {MAX_ALLOW_LIST_LEN} bytes")]
     TooLong,
     /// The list has more than [`MAX_ALLOWED_PEERS`] ids.
@@ -47,7 +44,11 @@ pub struct AllowList {
 
 impl AllowList {
     /// Reads a list; one wrong line refuses the whole of it, because half a list is a wrong list.
-    pub fn parse(text: &str) -> Result<Self, AllowListError> {
+    pub fn parse(text: &[u8]) -> Result<Self, AllowListError> {
+        if text.len() > MAX_ALLOW_LIST_LEN {
+            return Err(AllowListError::TooLong);
+        }
+        let text = std::str::from_utf8(text).map_err(|_| AllowListError::NotText)?;
         let mut ids = BTreeSet::new();
         for (index, full) in text.lines().enumerate() {
             let line = index + 1;
@@ -64,16 +65,6 @@ impl AllowList {
             }
         }
         Ok(Self { ids })
-    }
-
-    /// Reads a list from a file.
-    pub fn read(path: &Path) -> Result<Self, AllowListError> {
-        let mut text = String::new();
-        File::open(path)?.take(MAX_ALLOW_LIST_LEN + 1).read_to_string(&mut text)?;
-        if text.len() as u64 > MAX_ALLOW_LIST_LEN {
-            return Err(AllowListError::TooLong);
-        }
-        Self::parse(&text)
     }
 
     /// Whether the replica is listed.
@@ -115,7 +106,7 @@ mod tests {
     #[test]
     fn ids_comments_and_blank_lines() {
         let text = format!("# peers\n\n{}\r\n  {}\t# the second\n{}\n", id(1), id(2), id(1));
-        let list = AllowList::parse(&text).unwrap();
+        let list = AllowList::parse(text.as_bytes()).unwrap();
         assert_eq!(list, [id(1), id(2)].into_iter().collect());
         assert!(list.contains(&id(1)) && !list.contains(&id(3)));
     }
@@ -123,7 +114,7 @@ mod tests {
     #[test]
     fn an_error_names_the_line() {
         for bad in ["zz", &id(1).to_string()[..63], &id(0xab).to_string().to_uppercase(), "a b"] {
-            let error = AllowList::parse(&format!("{}\n# fine\n{bad}\n", id(1))).unwrap_err();
+            let error = AllowList::parse(format!("{}\n# fine\n{bad}\n", id(1)).as_bytes()).unwrap_err();
             assert!(matches!(&error, AllowListError::NotAnId { line: 3, text } if text == bad), "{error}");
             assert!(error.to_string().starts_with("line 3: "));
         }
@@ -137,17 +128,16 @@ mod tests {
             writeln!(text, "{n:064x}").unwrap();
         }
         let line = MAX_ALLOWED_PEERS + 1;
-        assert!(matches!(AllowList::parse(&text), Err(AllowListError::TooMany { line: l }) if l == line));
+        assert!(
+            matches!(AllowList::parse(text.as_bytes()), Err(AllowListError::TooMany { line: l }) if l == line)
+        );
     }
 
     #[test]
-    fn files_are_read_and_failures_told() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("peers");
-        assert!(matches!(AllowList::read(&path), Err(AllowListError::Read(_))));
-        std::fs::write(&path, format!("{}\n", id(7))).unwrap();
-        assert!(AllowList::read(&path).unwrap().contains(&id(7)));
-        std::fs::write(&path, b"\xff\xfe").unwrap();
-        assert!(matches!(AllowList::read(&path), Err(AllowListError::Read(_))));
+    fn what_is_no_text_or_too_long_is_refused() {
+        assert!(matches!(AllowList::parse(b"\xff\xfe"), Err(AllowListError::NotText)));
+        assert!(AllowList::parse(&vec![b'\n'; MAX_ALLOW_LIST_LEN]).unwrap().is_empty());
+        let long = vec![b'\n'; MAX_ALLOW_LIST_LEN + 1];
+        assert!(matches!(AllowList::parse(&long), Err(AllowListError::TooLong)));
     }
 }

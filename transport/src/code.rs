@@ -15,6 +15,17 @@ mod alert {
     pub(super) const NO_APPLICATION_PROTOCOL: u8 = 120;
 }
 
+/// Error numbers of QUIC itself (RFC 9000 section 20.1).
+mod quic {
+    pub(super) const NO_ERROR: u64 = 0;
+    pub(super) const INTERNAL_ERROR: u64 = 1;
+    pub(super) const CONNECTION_REFUSED: u64 = 2;
+    pub(super) const FLOW_CONTROL_ERROR: u64 = 3;
+    /// A close that is no concern of QUIC's, in a packet of the handshake: the peer has given it up.
+    pub(super) const APPLICATION_ERROR: u64 = 0xc;
+    pub(super) const NO_VIABLE_PATH: u64 = 0x10;
+}
+
 macro_rules! codes {
     ($($variant:ident = $number:literal, $name:literal, $meaning:literal;)*) => {
         /// Why a connection or a session stream ended, or never began.
@@ -52,7 +63,7 @@ macro_rules! codes {
 codes! {
     Closed = 0x00, "connection.closed", "The connection or stream was no longer needed.";
     Shutdown = 0x01, "shutdown", "The replica is shutting down.";
-    Internal = 0x02, "internal", "The replica failed for a reason of its own, such as its disk.";
+    Internal = 0x02, "internal", "A fault of the program at the replica, which its log tells of; please report it.";
     Unknown = 0x03, "connection.unknown_code", "The peer gave a code that this version does not know.";
 
     NotAdmitted = 0x10, "peer.not_admitted", "The peer's replica key is not admitted.";
@@ -67,6 +78,8 @@ codes! {
     HandshakeTimeout = 0x19, "peer.handshake_timeout", "The peer did not finish the handshake in time, or nothing answers at the address.";
     Lost = 0x1a, "connection.lost", "The peer was not heard any more, or has restarted.";
     CannotDial = 0x1b, "peer.cannot_dial", "No connection to the address can be attempted.";
+    Cloned = 0x1c, "peer.cloned", "Two running processes use one replica key, such as that of a copied data directory.";
+    ShutOut = 0x1d, "peer.shut_out", "The peer misbehaved, and is not talked with for a time that grows with each offence.";
 
     Busy = 0x20, "session.busy", "Another session between the same two replicas is under way.";
     Protocol = 0x21, "session.protocol", "The peer broke the session's protocol.";
@@ -86,8 +99,14 @@ impl Code {
     /// The code for a QUIC transport error number (RFC 9000 section 20.1), as a peer sent it.
     pub(crate) fn from_transport_error(number: u64) -> Self {
         let Some(alert) = number.checked_sub(0x100).and_then(|n| u8::try_from(n).ok()) else {
-            // 2 is CONNECTION_REFUSED: the peer has too many handshakes pending.
-            return if number == 2 { Self::Full } else { Self::Incompatible };
+            return match number {
+                quic::NO_ERROR | quic::APPLICATION_ERROR => Self::Closed,
+                quic::INTERNAL_ERROR => Self::Internal,
+                // The peer has too many handshakes pending.
+                quic::CONNECTION_REFUSED => Self::Full,
+                quic::FLOW_CONTROL_ERROR..=quic::NO_VIABLE_PATH => Self::Protocol,
+                _ => Self::Incompatible,
+            };
         };
         match alert {
             alert::ACCESS_DENIED => Self::NotAdmitted,
@@ -155,6 +174,12 @@ mod tests {
         assert_eq!(Code::from_transport_error(0x178), Code::Incompatible);
         assert_eq!(Code::from_transport_error(0x174), Code::BadKey);
         assert_eq!(Code::from_transport_error(2), Code::Full);
+        assert_eq!(
+            Code::from_transport_error(0xc),
+            Code::Closed,
+            "a dialler that gives up is not incompatible"
+        );
+        assert_eq!(Code::from_transport_error(0xa), Code::Protocol);
         assert_eq!(Code::from_transport_error(u64::MAX), Code::Incompatible);
     }
 }

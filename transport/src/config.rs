@@ -2,6 +2,7 @@
 
 use crate::admission::{Admission, Direction};
 use crate::error::TransportError;
+use crate::instance::{Instance, Told};
 use crate::key::ReplicaKey;
 use crate::limits::{
     CONNECTION_WINDOW, CRYPTO_BUFFER, INCOMING_BUFFER, Limits, MAX_BIDI_STREAMS, MAX_UNI_STREAMS,
@@ -13,17 +14,17 @@ use quinn::{IdleTimeout, TransportConfig, VarInt};
 use quinn_proto::HashedConnectionIdGenerator;
 use rustls::client::{AlwaysResolvesClientRawPublicKeys, Resumption};
 use rustls::crypto::CryptoProvider;
-use rustls::server::{AlwaysResolvesServerRawPublicKeys, NoServerSessionStorage};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// The application protocol; another version of it has another name.
-pub const ALPN: &[u8] = b"kvgossip/1";
-/// TLS wants a server name; it is not sent, and nothing depends on it.
-pub(crate) const SERVER_NAME: &str = "replica.kvgossip.invalid";
-
+pub const ALPN: &[u8] = b"kvgossip/2";
 /// What the handshakes of one endpoint have in common.
 pub(crate) struct Configs {
     key: ReplicaKey,
+    own: Arc<Own>,
     admission: Arc<dyn Admission>,
     provider: Arc<CryptoProvider>,
     transport: Arc<TransportConfig>,
@@ -39,13 +40,14 @@ impl Configs {
     ) -> Result<Self, TransportError> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let transport = Arc::new(transport_config(limits)?);
-        let (tls, _) = server_tls(&key, Arc::clone(&admission), &provider)?;
+        let own = Arc::new(Own { instance: draw(&provider)?, met: AtomicU64::new(0) });
+        let (tls, ..) = server_tls(&key, &own, Arc::clone(&admission), &provider)?;
         let mut server = quinn::ServerConfig::with_crypto(tls);
         server.transport_config(Arc::clone(&transport));
         server.max_incoming(limits.max_pending_handshakes);
         server.incoming_buffer_size(INCOMING_BUFFER / 16).incoming_buffer_size_total(INCOMING_BUFFER);
         server.validation_token.sent(0);
-        Ok(Self { key, admission, provider, transport, server })
+        Ok(Self { key, own, admission, provider, transport, server })
     }
 
     /// For the endpoint itself, which needs it before it knows a peer.
@@ -54,13 +56,11 @@ impl Configs {
     }
 
     /// For one peer that dials in.
-    pub(crate) fn server(
-        &self,
-    ) -> Result<(Arc<quinn::ServerConfig>, Arc<OnceLock<Outcome>>), TransportError> {
-        let (tls, outcome) = server_tls(&self.key, Arc::clone(&self.admission), &self.provider)?;
+    pub(crate) fn server(&self) -> Result<(Arc<quinn::ServerConfig>, Handshake), TransportError> {
+        let (tls, handshake) = server_tls(&self.key, &self.own, Arc::clone(&self.admission), &self.provider)?;
         let mut config = self.server.clone();
         config.crypto = tls;
-        Ok((Arc::new(config), outcome))
+        Ok((Arc::new(config), handshake))
     }
 
     /// For one dial.
@@ -76,6 +76,16 @@ impl Configs {
 
     pub(crate) fn key(&self) -> &ReplicaKey {
         &self.key
+    }
+
+    /// The instance of this endpoint.
+    pub(crate) fn instance(&self) -> Instance {
+        self.own.instance
+    }
+
+    /// How many handshakes with itself this endpoint has begun to serve.
+    pub(crate) fn met_itself(&self) -> u64 {
+        self.own.met.load(Ordering::Relaxed)
     }
 }
 
@@ -105,25 +115,74 @@ fn transport_config(limits: &Limits) -> Result<TransportConfig, TransportError> 
     Ok(config)
 }
 
-type ServerTls = (Arc<QuicServerConfig>, Arc<OnceLock<Outcome>>);
+/// Eight random bytes of TLS's own source.
+fn draw(provider: &CryptoProvider) -> Result<Instance, TransportError> {
+    let mut bytes = [0; 8];
+    provider.secure_random.fill(&mut bytes).map_err(|_| setup("the system gives no random bytes"))?;
+    Ok(Instance::new(u64::from_be_bytes(bytes)))
+}
+
+/// What an endpoint knows of itself.
+#[derive(Debug)]
+struct Own {
+    instance: Instance,
+    met: AtomicU64,
+}
+
+/// What one handshake of a peer that dials in finds out.
+#[derive(Clone, Debug)]
+pub(crate) struct Handshake {
+    pub(crate) outcome: Arc<OnceLock<Outcome>>,
+    pub(crate) told: Arc<Told>,
+}
+
+/// Shows the replica's raw public key, and reads which instance dials.
+#[derive(Debug)]
+struct Greeter {
+    certified: Arc<CertifiedKey>,
+    own: Arc<Own>,
+    told: Arc<Told>,
+}
+
+impl ResolvesServerCert for Greeter {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        if let Some(instance) = hello.server_name().and_then(Instance::of_server_name) {
+            let _ = self.told.set(instance);
+            if instance == self.own.instance {
+                self.own.met.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        Some(Arc::clone(&self.certified))
+    }
+
+    fn only_raw_public_keys(&self) -> bool {
+        true
+    }
+}
 
 fn server_tls(
     key: &ReplicaKey,
+    own: &Arc<Own>,
     admission: Arc<dyn Admission>,
     provider: &Arc<CryptoProvider>,
-) -> Result<ServerTls, TransportError> {
+) -> Result<(Arc<QuicServerConfig>, Handshake), TransportError> {
     let algorithms = provider.signature_verification_algorithms;
+    let told = Arc::<Told>::default();
     let (verifier, outcome) = PeerVerifier::new(key.id(), Direction::Inbound, admission, algorithms);
     let mut tls = rustls::ServerConfig::builder_with_provider(Arc::clone(provider))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(setup)?
         .with_client_cert_verifier(verifier)
-        .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(key.certified())));
+        .with_cert_resolver(Arc::new(Greeter {
+            certified: key.certified(),
+            own: Arc::clone(own),
+            told: Arc::clone(&told),
+        }));
     tls.alpn_protocols = vec![ALPN.to_vec()];
     tls.session_storage = Arc::new(NoServerSessionStorage {});
     tls.send_tls13_tickets = 0;
     tls.max_early_data_size = 0;
-    Ok((Arc::new(QuicServerConfig::try_from(tls).map_err(setup)?), outcome))
+    Ok((Arc::new(QuicServerConfig::try_from(tls).map_err(setup)?), Handshake { outcome, told }))
 }
 
 type ClientTls = (Arc<QuicClientConfig>, Arc<OnceLock<Outcome>>);
@@ -145,7 +204,8 @@ fn client_tls(
     tls.alpn_protocols = vec![ALPN.to_vec()];
     tls.resumption = Resumption::disabled();
     tls.enable_early_data = false;
-    tls.enable_sni = false;
+    // The server name tells the instance.
+    tls.enable_sni = true;
     Ok((Arc::new(QuicClientConfig::try_from(tls).map_err(setup)?), outcome))
 }
 

@@ -2,8 +2,10 @@
 
 use crate::admission::{Access, Direction};
 use crate::code::Code;
+use crate::conduct::{Blame, Conduct};
 use crate::error::TransportError;
 use crate::id::ReplicaId;
+use crate::instance::Instance;
 use crate::limits::Limits;
 use crate::slot::{Slot, SlotGuard};
 use crate::stream::{Context, SessionStream};
@@ -40,6 +42,8 @@ struct Inner {
     quic: quinn::Connection,
     local: ReplicaId,
     peer: ReplicaId,
+    instance: Option<Instance>,
+    blame: Blame,
     direction: Direction,
     access: Access,
     granted: Access,
@@ -57,6 +61,8 @@ type Opened = ((quinn::SendStream, quinn::RecvStream), SlotGuard);
 pub(crate) struct Established {
     pub(crate) local: ReplicaId,
     pub(crate) peer: ReplicaId,
+    /// Which of its processes, if it tells.
+    pub(crate) instance: Option<Instance>,
     pub(crate) direction: Direction,
     /// What the peer may do here.
     pub(crate) access: Access,
@@ -66,7 +72,12 @@ pub(crate) struct Established {
 }
 
 impl Connection {
-    pub(crate) fn new(quic: quinn::Connection, facts: Established, limits: Limits) -> Self {
+    pub(crate) fn new(
+        quic: quinn::Connection,
+        facts: Established,
+        limits: Limits,
+        conduct: Arc<Conduct>,
+    ) -> Self {
         let stats = quic.stats();
         let established = Instant::now();
         let handshake = HandshakeCost {
@@ -83,6 +94,8 @@ impl Connection {
             quic,
             local: facts.local,
             peer: facts.peer,
+            instance: facts.instance,
+            blame: Blame { conduct, peer: facts.peer },
             direction: facts.direction,
             access: facts.access,
             granted: facts.granted,
@@ -103,6 +116,11 @@ impl Connection {
     /// The other replica.
     pub fn peer(&self) -> ReplicaId {
         self.inner.peer
+    }
+
+    /// The process behind the other replica's key, if it tells.
+    pub fn instance(&self) -> Option<Instance> {
+        self.inner.instance
     }
 
     /// Where it is now; QUIC follows a peer whose address changes.
@@ -177,7 +195,8 @@ impl Connection {
     }
 
     fn context(&self, opened_here: bool) -> Context<'_> {
-        Context { quic: &self.inner.quic, limits: &self.inner.limits, access: self.inner.access, opened_here }
+        let Inner { quic, limits, blame, access, .. } = self.inner.as_ref();
+        Context { quic, limits, blame, access: *access, opened_here }
     }
 
     /// Whether a session is under way, so that another would be answered `busy`.

@@ -1,6 +1,7 @@
 //! Keeps a replica connected with a peer, however often one of them goes away.
 
 use crate::backoff::Backoff;
+use crate::candidates::Candidates;
 use crate::code::Code;
 use crate::connection::Connection;
 use crate::endpoint::Endpoint;
@@ -9,49 +10,105 @@ use crate::id::ReplicaId;
 use crate::log_limit::PASSING;
 use crate::table::ConnectionTable;
 use rand::Rng;
+use std::collections::VecDeque;
+use std::future::Future;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 /// The end of a connection that lasted so long is no sign of trouble: the next dial follows at once.
 const SETTLED: Duration = Duration::from_secs(5);
+/// While one address of a peer is silent, the next one is dialled after this time.
+pub const NEXT_DIAL: Duration = Duration::from_millis(150);
+/// The address at which the peer has proved its key before is given more time before others are dialled.
+const HEAD_START: Duration = Duration::from_secs(1);
+
+/// Where a peer may listen.
+pub trait Whereabouts: Send + Sync {
+    /// The addresses, asked for before each round of dials. They are hints: who listens there shows in the handshake.
+    fn addresses(&self) -> impl Future<Output = Vec<SocketAddr>> + Send;
+
+    /// Waits for a change that makes another round worth while at once; for ever if there is no telling.
+    fn changed(&self) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
+
+    /// The longest wait between two rounds now.
+    fn longest_wait(&self) -> Duration {
+        crate::backoff::MAX_RETRY
+    }
+}
+
+/// One address that never changes.
+impl Whereabouts for SocketAddr {
+    async fn addresses(&self) -> Vec<SocketAddr> {
+        vec![*self]
+    }
+}
+
+impl<W: Whereabouts> Whereabouts for Arc<W> {
+    fn addresses(&self) -> impl Future<Output = Vec<SocketAddr>> + Send {
+        W::addresses(self)
+    }
+
+    fn changed(&self) -> impl Future<Output = ()> + Send {
+        W::changed(self)
+    }
+
+    fn longest_wait(&self) -> Duration {
+        W::longest_wait(self)
+    }
+}
 
 /// Whom to stay connected with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Target {
-    /// Where it listens.
-    pub address: SocketAddr,
+pub struct Target<W = SocketAddr> {
+    /// Where it may listen.
+    pub address: W,
     /// Who has to be there; any admitted replica if nobody is named.
     pub expected: Option<ReplicaId>,
 }
 
 /// Dials a target whenever the table has no connection with it, and backs off while that fails.
 ///
+/// In a round all known addresses are dialled, one every [`NEXT_DIAL`], first the one at which the peer has proved its key
+/// before; the first one at which it does so again ends the round.
+///
 /// Every connection that it makes and the table keeps goes to `up`. Runs until the endpoint is closed or
 /// the receiver of `up` is dropped; dropping the future stops it, and leaves connections in the table.
-pub async fn keep_connected(
+pub async fn keep_connected<W: Whereabouts>(
     endpoint: Endpoint,
     table: ConnectionTable,
-    target: Target,
+    target: Target<W>,
     mut rng: impl Rng,
     up: mpsc::Sender<Connection>,
 ) {
     let mut backoff = Backoff::default();
     let mut peer = target.expected;
     let mut failures = Failures::default();
+    let mut candidates = Candidates::default();
     loop {
         // The peer may have dialled us meanwhile, or another address may lead to it.
         let result = match peer.and_then(|peer| table.get(&peer)) {
             Some(connection) => Ok((connection, false)),
-            None => dial(&endpoint, &table, target).await.map(|connection| (connection, true)),
+            None => {
+                let round = Round { endpoint: &endpoint, table: &table, target: &target };
+                round.dial(&mut candidates).await.map(|connection| (connection, true))
+            }
         };
         match result {
             Ok((connection, ours)) => {
                 peer = Some(connection.peer());
                 failures = Failures::default();
+                // Who dialled in did so from where it listens, unless something translates addresses.
+                if candidates.holds(connection.address()) {
+                    candidates.proved(connection.address());
+                }
                 if ours {
-                    tracing::info!(peer = %connection.peer(), address = %target.address, "connected");
+                    tracing::info!(peer = %connection.peer(), address = %connection.address(), "connected");
                     if up.send(connection.clone()).await.is_err() {
                         return;
                     }
@@ -61,27 +118,120 @@ pub async fn keep_connected(
                 }
             }
             // A list of peers that is the same for all replicas names this one too.
-            Err(error) if error.code() == Code::OwnKey => {
-                tracing::info!(address = %target.address, "this replica itself answers there: it is not dialled again");
+            Err(Failed { error, address: Some(address), all: true }) if error.code() == Code::OwnKey => {
+                tracing::info!(%address, "this replica itself answers there: it is not dialled again");
                 return;
             }
             // Only the endpoint itself closes a dial that is under way.
-            Err(TransportError::ClosedHere) => return,
-            Err(TransportError::Duplicate { peer: found }) => peer = Some(found),
-            Err(error) => failures.report(target, &error),
+            Err(Failed { error: TransportError::ClosedHere, .. }) => return,
+            Err(Failed { error: TransportError::Duplicate { peer: found }, .. }) => peer = Some(found),
+            Err(Failed { error, address, .. }) => {
+                // A peer that refuses a copy may do so before its welcome has left.
+                if let TransportError::Refused { code: Code::Cloned, .. }
+                | TransportError::ByPeer { code: Code::Cloned, .. } = &error
+                {
+                    table.note_own_clone(&error);
+                }
+                failures.report(address, &error);
+                // Before that no dial is begun.
+                if let TransportError::ShutOut(shut_out) = error {
+                    sleep(shut_out.left).await;
+                }
+            }
         }
-        sleep(backoff.next(&mut rng)).await;
+        let wait = backoff.next(&mut rng).min(target.address.longest_wait());
+        // What has changed is tried without more ado, yet never without a pause.
+        sleep(wait.min(NEXT_DIAL)).await;
+        let rest = wait.saturating_sub(NEXT_DIAL);
+        tokio::select! {
+            () = sleep(rest) => {}
+            () = target.address.changed() => {}
+        }
     }
 }
 
-async fn dial(
-    endpoint: &Endpoint,
-    table: &ConnectionTable,
-    target: Target,
-) -> Result<Connection, TransportError> {
-    let connection = endpoint.connect(target.address, target.expected).await?;
-    table.insert(connection.clone())?;
-    Ok(connection)
+/// Why a round made no connection.
+struct Failed {
+    error: TransportError,
+    /// Where that happened; none if no address is known.
+    address: Option<SocketAddr>,
+    /// Whether all addresses failed in the same way.
+    all: bool,
+}
+
+/// One round of dials.
+struct Round<'a, W> {
+    endpoint: &'a Endpoint,
+    table: &'a ConnectionTable,
+    target: &'a Target<W>,
+}
+
+impl<W: Whereabouts> Round<'_, W> {
+    async fn dial(&self, candidates: &mut Candidates) -> Result<Connection, Failed> {
+        candidates.announce(self.target.address.addresses().await);
+        let mut waiting: VecDeque<SocketAddr> = candidates.in_order().into();
+        let first = waiting.front().copied();
+        // Dropped at the end, and with it every dial that is still under way.
+        let mut dials = JoinSet::new();
+        let mut errors: Vec<(SocketAddr, TransportError)> = Vec::new();
+        let mut fresh = true;
+        let mut pause = if candidates.is_proven() { HEAD_START } else { NEXT_DIAL };
+        loop {
+            // It may have dialled this side meanwhile.
+            if let Some(peer) = self.target.expected.filter(|peer| self.table.get(peer).is_some()) {
+                let error = TransportError::Duplicate { peer };
+                return Err(Failed { error, address: None, all: false });
+            }
+            if fresh && let Some(address) = waiting.pop_front() {
+                let (endpoint, expected) = (self.endpoint.clone(), self.target.expected);
+                dials.spawn(async move { (address, endpoint.connect(address, expected).await) });
+                fresh = false;
+            }
+            if dials.is_empty() && waiting.is_empty() {
+                return Err(told(first, errors));
+            }
+            tokio::select! {
+                Some(done) = dials.join_next() => {
+                    // A dial that panicked has told of it by itself.
+                    let Ok((address, result)) = done else { continue };
+                    match result.and_then(|connection| {
+                        candidates.proved(address);
+                        self.table.insert(connection.clone()).map(|()| connection)
+                    }) {
+                        Ok(connection) => return Ok(connection),
+                        Err(error @ (TransportError::ClosedHere | TransportError::Duplicate { .. })) => {
+                            return Err(Failed { error, address: Some(address), all: false });
+                        }
+                        Err(error) => {
+                            tracing::debug!(%address, code = %error.code(), "a dial failed: {error}");
+                            candidates.failed(address);
+                            errors.push((address, error));
+                            fresh = true;
+                        }
+                    }
+                }
+                () = sleep(pause), if !waiting.is_empty() => {
+                    (fresh, pause) = (true, NEXT_DIAL);
+                }
+                () = self.target.address.changed() => {
+                    let found = candidates.announce(self.target.address.addresses().await);
+                    found.into_iter().for_each(|address| waiting.push_front(address));
+                }
+            }
+        }
+    }
+}
+
+/// What to tell of a round without success: of the address that comes first, for it is the likeliest.
+fn told(first: Option<SocketAddr>, mut errors: Vec<(SocketAddr, TransportError)>) -> Failed {
+    let all = errors.windows(2).all(|pair| pair[0].1.code() == pair[1].1.code());
+    let place = errors.iter().position(|(address, _)| Some(*address) == first).unwrap_or_default();
+    if place < errors.len() {
+        let (address, error) = errors.swap_remove(place);
+        return Failed { error, address: Some(address), all };
+    }
+    let error = TransportError::NoAddress;
+    Failed { error, address: None, all: false }
 }
 
 /// How long it had lasted.
@@ -102,8 +252,9 @@ struct Failures {
 
 impl Failures {
     /// Once for each new kind of failure; a peer that stays away is no news.
-    fn report(&mut self, target: Target, error: &TransportError) {
-        let (address, code) = (target.address, error.code());
+    fn report(&mut self, address: Option<SocketAddr>, error: &TransportError) {
+        let code = error.code();
+        let address = address.map_or_else(|| "none".to_owned(), |address| address.to_string());
         match code {
             // Both dialled: the other connection stays.
             Code::Duplicate => {
@@ -129,7 +280,7 @@ impl Failures {
 mod tests {
     use super::*;
     use std::io::Write;
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
 
     #[derive(Clone, Default)]
     struct Sink(Arc<Mutex<Vec<u8>>>);
@@ -159,7 +310,7 @@ mod tests {
             let log = String::from_utf8(log).expect("text");
             log.lines().map(|line| line.contains(" WARN ")).collect::<Vec<_>>()
         };
-        let target = Target { address: ([127, 0, 0, 1], 1).into(), expected: None };
+        let target = Some(SocketAddr::from(([127, 0, 0, 1], 1)));
         for code in [Code::Full, Code::NotAdmitted] {
             let refused = TransportError::ByPeer { code, reason: String::new() };
             let mut failures = Failures::default();

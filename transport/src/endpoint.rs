@@ -3,18 +3,23 @@
 use crate::acceptor;
 use crate::admission::{Access, Admission, Direction};
 use crate::code::Code;
-use crate::config::{Configs, SERVER_NAME, endpoint_config};
+use crate::conduct::Conduct;
+use crate::config::{Configs, endpoint_config};
 use crate::connection::{Connection, Established};
 use crate::error::TransportError;
 use crate::failures::Failures;
 use crate::id::ReplicaId;
+use crate::instance::Instance;
 use crate::key::ReplicaKey;
-use crate::limits::{ACCEPT_QUEUE, Limits};
+use crate::limits::{ACCEPT_QUEUE, CLOSE_TIMEOUT, Limits};
 use crate::link::{self, LinkFilter};
 use crate::log_limit::LogLimit;
+use crate::offenders::ShutOut;
 use crate::pending::Pending;
+use crate::refused::RefusedPeer;
 use crate::verifier::Outcome;
 use crate::welcome;
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -55,6 +60,7 @@ pub(crate) struct Shared {
     pub(crate) configs: Configs,
     pub(crate) limits: Limits,
     pub(crate) pending: Arc<Pending>,
+    pub(crate) conduct: Arc<Conduct>,
     pub(crate) counters: Counters,
     pub(crate) log: LogLimit,
 }
@@ -100,6 +106,7 @@ impl Endpoint {
             quic,
             configs,
             pending: Pending::new(&limits),
+            conduct: Conduct::new(&limits),
             limits,
             counters: Counters::default(),
             log: LogLimit::new(),
@@ -114,6 +121,11 @@ impl Endpoint {
     /// This replica.
     pub fn id(&self) -> ReplicaId {
         self.inner.shared.configs.key().id()
+    }
+
+    /// This endpoint, as opposed to others with the same key.
+    pub fn instance(&self) -> Instance {
+        self.inner.shared.configs.instance()
     }
 
     /// The address in use.
@@ -134,6 +146,9 @@ impl Endpoint {
         let dialled = self.dial(address, expected).await;
         let failure = dialled.as_ref().err().map(|error| (error.code(), error.to_string()));
         self.inner.failures.note(address, failure);
+        if let Ok(connection) = &dialled {
+            self.inner.shared.conduct.note_outbound(&connection.peer());
+        }
         dialled
     }
 
@@ -148,33 +163,54 @@ impl Endpoint {
         expected: Option<ReplicaId>,
     ) -> Result<Connection, TransportError> {
         let shared = &self.inner.shared;
+        expected.map_or(Ok(()), |peer| shared.conduct.check(&peer))?;
         let direction = Direction::Outbound { expected };
         let (config, outcome) = shared.configs.client(direction)?;
-        let began = Instant::now();
-        let connecting =
-            shared.quic.connect_with(config, address, SERVER_NAME).map_err(|error| match error {
-                quinn::ConnectError::EndpointStopping => TransportError::ClosedHere,
-                error => TransportError::CannotDial { address, reason: error.to_string() },
-            })?;
+        let (began, met) = (Instant::now(), shared.configs.met_itself());
+        let name = shared.configs.instance().server_name();
+        let connecting = shared.quic.connect_with(config, address, &name).map_err(|error| match error {
+            quinn::ConnectError::EndpointStopping => TransportError::ClosedHere,
+            error => TransportError::CannotDial { address, reason: error.to_string() },
+        })?;
         let dial = async {
             let quic = connecting.await?;
-            let granted = welcome::receive(&quic).await?;
-            Ok((quic, granted))
+            let welcome = welcome::receive(&quic).await?;
+            Ok((quic, welcome))
         };
         let limit = shared.limits.handshake_timeout;
-        let (quic, granted) = match timeout(limit, dial).await {
-            Ok(done) => done.map_err(|error| explain(error, &outcome, address))?,
+        let (quic, welcome) = match timeout(limit, dial).await {
+            Ok(done) => done.map_err(|error| {
+                let is_itself = shared.configs.met_itself() != met;
+                itself_or_a_clone(explain(error, &outcome, address), is_itself)
+            })?,
             Err(_) => return Err(TransportError::HandshakeTimeout { address, limit }),
         };
         let (peer, access) = admitted(&outcome, address)?;
+        shared.refuse_offender(&quic, &peer)?;
         let local = self.id();
-        let facts = Established { local, peer, direction, access, granted, began };
-        Ok(Connection::new(quic, facts, shared.limits.clone()))
+        let (granted, instance) = (welcome.granted, welcome.instance);
+        let facts = Established { local, peer, instance, direction, access, granted, began };
+        Ok(Connection::new(quic, facts, shared.limits.clone(), shared.conduct.clone()))
     }
 
     /// The next peer that dialled in and is admitted; `None` when the endpoint is closed.
     pub async fn accept(&self) -> Option<Connection> {
         self.inner.ready.lock().await.recv().await
+    }
+
+    /// The replicas that are not talked with for a time because they misbehaved, in the order of the ids.
+    pub fn shut_out(&self) -> Vec<ShutOut> {
+        self.inner.shared.conduct.list()
+    }
+
+    /// The replicas that dialled in lately and were not taken, though they have proved their keys: the latest first.
+    pub fn refused(&self) -> Vec<RefusedPeer> {
+        self.inner.shared.conduct.list_refused()
+    }
+
+    /// How many times a replica was shut out, by what it did.
+    pub fn offences(&self) -> BTreeMap<Code, u64> {
+        self.inner.shared.conduct.counts()
     }
 
     /// What happened so far.
@@ -189,10 +225,28 @@ impl Endpoint {
         }
     }
 
-    /// Closes every connection, and waits until the peers were told.
+    /// Closes every connection, and waits until the peers were told, [`CLOSE_TIMEOUT`] at most: a peer that does not
+    /// answer would hold the endpoint as long as it may be silent.
     pub async fn close(&self, code: Code, reason: &str) {
         self.inner.shared.quic.close(code.var_int(), reason.as_bytes());
-        self.inner.shared.quic.wait_idle().await;
+        if timeout(CLOSE_TIMEOUT, self.inner.shared.quic.wait_idle()).await.is_err() {
+            tracing::debug!(limit = ?CLOSE_TIMEOUT, "some peers did not answer that this replica closes");
+        }
+    }
+}
+
+impl Shared {
+    /// Closes a new connection with a replica that is shut out, and tells it why.
+    pub(crate) fn refuse_offender(
+        &self,
+        quic: &quinn::Connection,
+        peer: &ReplicaId,
+    ) -> Result<(), TransportError> {
+        let checked = self.conduct.check(peer);
+        if let Err(error) = &checked {
+            quic.close(Code::ShutOut.var_int(), error.to_string().as_bytes());
+        }
+        checked
     }
 }
 
@@ -220,6 +274,18 @@ pub(crate) fn explain(
             TransportError::Refused { peer: *peer, address, code: *code, reason: reason.clone() }
         }
         _ => error,
+    }
+}
+
+/// A peer with this replica's own key is this endpoint itself, if it was dialled meanwhile by itself; else another process
+/// has the key.
+fn itself_or_a_clone(error: TransportError, is_itself: bool) -> TransportError {
+    match error {
+        TransportError::Refused { peer, address, code: Code::OwnKey, .. } if !is_itself => {
+            let reason = "another process there has this replica's own key".into();
+            TransportError::Refused { peer, address, code: Code::Cloned, reason }
+        }
+        error => error,
     }
 }
 

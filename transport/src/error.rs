@@ -3,6 +3,7 @@
 use crate::code::Code;
 use crate::frame::FrameError;
 use crate::id::ReplicaId;
+use crate::offenders::ShutOut;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -79,6 +80,19 @@ pub enum TransportError {
         /// The limit that was reached.
         limit: Duration,
     },
+    /// The peer kept the session going with less than the minimum rate, seen over the whole session.
+    #[error("the peer trickled: in all its bytes left over {} s of waiting unpaid", grace.as_secs_f64())]
+    Trickled {
+        /// The limit that was reached.
+        grace: Duration,
+    },
+    /// The session ended here to give way to another one.
+    #[error("the session gave way to another peer's: it was the slowest")]
+    GaveWay,
+    /// The peer misbehaved, and is not talked with for a time.
+    #[error("replica {} is shut out for {:.1} s more after its offence number {}, {}",
+        .0.peer, .0.left.as_secs_f64(), .0.offences, .0.code)]
+    ShutOut(ShutOut),
     /// The peer's bytes are no frames, or a frame of this side's was none.
     #[error(transparent)]
     Frame(#[from] FrameError),
@@ -90,6 +104,15 @@ pub enum TransportError {
     Full {
         /// The limit that was reached.
         limit: usize,
+    },
+    /// No address of the peer is known now.
+    #[error("no address of the peer is known now")]
+    NoAddress,
+    /// Two running processes use the peer's key, and the connection with one of them stays.
+    #[error("two running processes use the key of replica {peer}")]
+    Cloned {
+        /// The replica.
+        peer: ReplicaId,
     },
     /// Another connection between the same replicas stays.
     #[error("another connection with replica {peer} stays")]
@@ -104,23 +127,30 @@ impl TransportError {
     pub fn code(&self) -> Code {
         match self {
             Self::Bind { .. } | Self::Setup(_) => Code::Internal,
-            Self::CannotDial { .. } => Code::CannotDial,
+            Self::CannotDial { .. } | Self::NoAddress => Code::CannotDial,
             Self::HandshakeTimeout { .. } => Code::HandshakeTimeout,
             Self::Refused { code, .. } | Self::ByPeer { code, .. } => *code,
             Self::ClosedHere => Code::Closed,
             Self::Lost(_) => Code::Lost,
-            Self::Busy => Code::Busy,
-            Self::TooSlow { .. } => Code::TooSlow,
+            Self::Busy | Self::GaveWay => Code::Busy,
+            Self::TooSlow { .. } | Self::Trickled { .. } => Code::TooSlow,
+            Self::ShutOut(_) => Code::ShutOut,
             Self::Frame(FrameError::TooLarge { .. }) => Code::FrameTooLarge,
             Self::Frame(_) | Self::Protocol(_) => Code::Protocol,
             Self::Full { .. } => Code::Full,
             Self::Duplicate { .. } => Code::Duplicate,
+            Self::Cloned { .. } => Code::Cloned,
         }
     }
 
     /// Whether the peer broke a rule, so that its connection must go.
     pub(crate) fn is_offence(&self) -> bool {
-        matches!(self, Self::TooSlow { .. } | Self::Frame(_) | Self::Protocol(_))
+        matches!(self, Self::TooSlow { .. }) || self.is_misbehaviour()
+    }
+
+    /// Whether no honest peer does that, so that it is shut out. Silence is none: the line may be cut.
+    pub(crate) fn is_misbehaviour(&self) -> bool {
+        matches!(self, Self::Trickled { .. } | Self::Frame(_) | Self::Protocol(_))
     }
 }
 
@@ -138,11 +168,13 @@ impl From<quinn::ConnectionError> for TransportError {
                 // TLS speaks of certificates, whatever it was that the peer refused.
                 let reason = if TLS_ALERTS.contains(&number) {
                     code.meaning().to_owned()
-                } else if code == Code::Full {
-                    // QUIC refuses without words.
-                    "it has too many handshakes pending, or is ending".to_owned()
                 } else {
-                    printable(&close.reason)
+                    match code {
+                        // QUIC refuses and gives up without words.
+                        Code::Full => "it has too many handshakes pending, or is ending".to_owned(),
+                        Code::Closed => "it gave the handshake up".to_owned(),
+                        _ => printable(&close.reason),
+                    }
                 };
                 Self::ByPeer { code, reason }
             }

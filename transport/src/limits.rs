@@ -6,17 +6,11 @@ use std::time::Duration;
 pub const MAX_FRAME_LEN: usize = (1 << 20) + (4 << 10);
 /// Most bytes that are allocated ahead of what a peer has sent.
 pub const READ_CHUNK: usize = 64 << 10;
-/// Bytes that a session may queue for sending before it should wait for [`crate::FrameWriter::flush`].
-pub const WRITE_AHEAD: usize = 256 << 10;
 
-/// Facts of one peer that may be with the verifier at once: its verification budget.
-pub const MAX_JUDGED_FACTS: usize = 4_096;
-/// Bytes of frames whose facts may be with the verifier at once.
-pub const MAX_JUDGED_BYTES: usize = 8 << 20;
-/// Facts that are handed to the verifier together.
-pub const JUDGE_BATCH: usize = 512;
-/// A batch for the verifier is closed when its facts have this many bytes.
-pub const JUDGE_BATCH_BYTES: usize = 1 << 20;
+pub use crate::offenders::FIRST_SHUT_OUT;
+pub use kvgossip_engine::session::{
+    JUDGE_BATCH, JUDGE_BATCH_BYTES, MAX_JUDGED_BYTES, MAX_JUDGED_FACTS, WRITE_AHEAD,
+};
 
 /// Bidirectional streams a peer may have open at once.
 pub const MAX_BIDI_STREAMS: u32 = 8;
@@ -50,14 +44,21 @@ pub const MAX_CONNECTIONS: usize = 1024;
 /// Of these, how many may belong to strangers that only pull.
 pub const MAX_PULL_ONLY_CONNECTIONS: usize = 64;
 
+/// Sessions that peers begin and that run at a time, in a replica that keeps count of them.
+pub const MAX_SESSIONS: usize = 32;
+
 /// From the first packet to the admission by both sides.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time that a session may wait for a peer beyond what the bytes that arrive pay for.
 pub const NO_PROGRESS_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes that pay for one second of waiting for a peer.
 pub const MIN_PROGRESS_BYTES_PER_S: u32 = 4 << 10;
+/// Time that a session may wait for a peer in all, beyond what all the bytes that it moves pay for.
+pub const SESSION_GRACE: Duration = Duration::from_secs(60);
 /// A connection without traffic sends a ping so often.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// From the closing of an endpoint to its end, whatever the peers do.
+pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// A peer that was not heard for so long is gone; two pings may get lost.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(40);
 
@@ -71,6 +72,12 @@ pub struct Limits {
     pub no_progress_timeout: Duration,
     /// See [`MIN_PROGRESS_BYTES_PER_S`]; 0 is taken as 1.
     pub min_progress_bytes_per_s: u32,
+    /// See [`SESSION_GRACE`].
+    pub session_grace: Duration,
+    /// See [`FIRST_SHUT_OUT`].
+    pub first_shut_out: Duration,
+    /// See [`MAX_SESSIONS`].
+    pub max_sessions: usize,
     /// See [`KEEP_ALIVE`].
     pub keep_alive: Duration,
     /// See [`IDLE_TIMEOUT`].
@@ -93,6 +100,9 @@ impl Default for Limits {
             handshake_timeout: HANDSHAKE_TIMEOUT,
             no_progress_timeout: NO_PROGRESS_TIMEOUT,
             min_progress_bytes_per_s: MIN_PROGRESS_BYTES_PER_S,
+            session_grace: SESSION_GRACE,
+            first_shut_out: FIRST_SHUT_OUT,
+            max_sessions: MAX_SESSIONS,
             keep_alive: KEEP_ALIVE,
             idle_timeout: IDLE_TIMEOUT,
             max_pending_handshakes: MAX_PENDING_HANDSHAKES,

@@ -67,7 +67,7 @@ impl LogLimit {
     /// Whether a line about a dialler that failed may be written now: not if the last one of its kind is young.
     pub(crate) fn allow_from(&self, address: IpAddr, code: Code) -> Option<Line> {
         let now = Instant::now();
-        let passing = code == Code::NotAdmitted;
+        let passing = matches!(code, Code::NotAdmitted | Code::Closed | Code::Lost);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.told.retain(|told| now.duration_since(told.at) < QUIET);
         let known = state.told.iter().position(|told| (told.who, told.code) == (address, code));

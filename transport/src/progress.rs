@@ -1,8 +1,12 @@
 //! How long a session puts up with a peer that stalls or trickles.
 //!
 //! Waiting runs up a debt, bytes in either direction pay it off: [`MIN_PROGRESS_BYTES_PER_S`] bytes for one
-//! second. A debt over the limit ends the session. So a peer that is silent for the limit is too slow, and
-//! so is one that sends a byte now and then; but no time is charged while this side does not wait.
+//! second. A debt over the limit ends the session. So a peer that is silent for the limit is too slow; but no time is
+//! charged while this side does not wait.
+//!
+//! A second account is kept over the whole session: all waiting, less what all bytes pay for. It ends a session whose
+//! peer sends a small frame now and then, each of which pays a second of the debt; so the time of a session is bounded
+//! by a grace and the bytes that it moves.
 //!
 //! [`MIN_PROGRESS_BYTES_PER_S`]: crate::limits::MIN_PROGRESS_BYTES_PER_S
 
@@ -10,29 +14,39 @@ use crate::limits::Limits;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-/// A complete frame pays for at least this much waiting: the small flights of a session over a long line
-/// are progress, too. How many frames a peer may send is bounded by the session's protocol.
+/// A complete frame pays for at least this much of the debt: the small flights of a session over a long line
+/// are progress, too. In the account of the whole session only bytes pay.
 const FRAME_PAYS: Duration = Duration::from_secs(1);
 
-/// The debt, as a function of the instants that are passed in.
+/// Both accounts, as functions of the instants that are passed in.
 #[derive(Debug)]
 struct Meter {
     limit: Duration,
+    grace: Duration,
     bytes_per_s: u32,
     debt: Duration,
+    /// All the waiting so far.
+    waited: Duration,
+    /// What all bytes so far pay for.
+    paid: Duration,
     /// Reads and writes that wait for the peer at the same time are one waiting.
     waiting: u32,
     /// This side is working and expects nothing: see [`Clock::pause`].
     paused: bool,
+    /// The session is to end in favour of another one.
+    gives_way: bool,
     settled: Instant,
 }
 
 impl Meter {
     fn settle(&mut self, now: Instant) {
         if self.waiting > 0 && !self.paused {
-            self.debt += now.saturating_duration_since(self.settled);
+            let waited = now.saturating_duration_since(self.settled);
+            self.debt += waited;
+            self.waited += waited;
         }
         self.settled = now;
     }
@@ -43,28 +57,52 @@ impl Meter {
     }
 
     fn pay_bytes(&mut self, now: Instant, bytes: usize) {
-        self.pay(now, Duration::from_secs_f64(bytes as f64 / f64::from(self.bytes_per_s.max(1))));
+        let amount = Duration::from_secs_f64(bytes as f64 / f64::from(self.bytes_per_s.max(1)));
+        self.pay(now, amount);
+        self.paid = self.paid.saturating_add(amount);
     }
 
-    fn expired(&mut self, now: Instant) -> bool {
+    /// The waiting of the whole session that its bytes do not pay for.
+    fn unpaid(&mut self, now: Instant) -> Duration {
         self.settle(now);
-        self.debt >= self.limit
+        self.waited.saturating_sub(self.paid)
+    }
+
+    fn stop(&mut self, now: Instant) -> Option<Stop> {
+        let unpaid = self.unpaid(now);
+        if self.debt >= self.limit {
+            Some(Stop::Silent)
+        } else if unpaid >= self.grace {
+            Some(Stop::Trickled)
+        } else {
+            None
+        }
     }
 
     /// When to look again, if nothing happens until then.
-    fn deadline(&self, now: Instant) -> Instant {
-        now + self.limit.saturating_sub(self.debt)
+    fn deadline(&mut self, now: Instant) -> Instant {
+        let unpaid = self.unpaid(now);
+        now + self.limit.saturating_sub(self.debt).min(self.grace.saturating_sub(unpaid))
     }
 }
 
-/// The peer used up its time.
+/// Why a session waits no longer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct OutOfTime;
+pub(crate) enum Stop {
+    /// The peer was silent for the limit, or nearly so.
+    Silent,
+    /// The peer used up the time of the whole session.
+    Trickled,
+    /// Another session takes the place of this one.
+    GaveWay,
+}
 
 /// One session's meter, shared by both directions of its stream.
 #[derive(Clone, Debug)]
 pub(crate) struct Clock {
     meter: Arc<Mutex<Meter>>,
+    /// Wakes whoever waits when the session is to give way.
+    gives_way: Arc<Notify>,
 }
 
 impl Clock {
@@ -72,12 +110,17 @@ impl Clock {
         Self {
             meter: Arc::new(Mutex::new(Meter {
                 limit: limits.no_progress_timeout,
+                grace: limits.session_grace,
                 bytes_per_s: limits.min_progress_bytes_per_s,
                 debt: Duration::ZERO,
+                waited: Duration::ZERO,
+                paid: Duration::ZERO,
                 waiting: 0,
                 paused: false,
+                gives_way: false,
                 settled: Instant::now(),
             })),
+            gives_way: Arc::default(),
         }
     }
 
@@ -101,18 +144,41 @@ impl Clock {
         self.lock().pay(Instant::now(), FRAME_PAYS);
     }
 
+    /// The waiting of the whole session that its bytes do not pay for.
+    pub(crate) fn unpaid(&self) -> Duration {
+        self.lock().unpaid(Instant::now())
+    }
+
+    /// Ends the session as soon as it waits for the peer.
+    pub(crate) fn give_way(&self) {
+        self.lock().gives_way = true;
+        self.gives_way.notify_waiters();
+    }
+
     /// Waits for `work`, which only the peer can complete. Dropping the future stops the clock.
-    pub(crate) async fn wait<T>(&self, work: impl Future<Output = T>) -> Result<T, OutOfTime> {
+    pub(crate) async fn wait<T>(&self, work: impl Future<Output = T>) -> Result<T, Stop> {
         let _waiting = Waiting::enter(self);
         tokio::pin!(work);
         loop {
-            let deadline = self.lock().deadline(Instant::now());
+            let notified = self.gives_way.notified();
+            tokio::pin!(notified);
+            // From here on no call of `give_way` is missed.
+            notified.as_mut().enable();
+            let (gives_way, deadline) = {
+                let mut meter = self.lock();
+                (meter.gives_way, meter.deadline(Instant::now()))
+            };
+            if gives_way {
+                return Err(Stop::GaveWay);
+            }
             tokio::select! {
                 biased;
+                // What has arrived counts, however late this side looks.
                 output = &mut work => return Ok(output),
+                () = notified => {}
                 () = sleep_until(deadline) => {
-                    if self.lock().expired(Instant::now()) {
-                        return Err(OutOfTime);
+                    if let Some(stop) = self.lock().stop(Instant::now()) {
+                        return Err(stop);
                     }
                 }
             }
@@ -154,7 +220,7 @@ mod tests {
     /// Runs `clock.wait` on something that never comes; gives the seconds until it gave up.
     async fn patience(clock: &Clock) -> f64 {
         let start = Instant::now();
-        assert_eq!(clock.wait(pending::<()>()).await, Err(OutOfTime));
+        assert_eq!(clock.wait(pending::<()>()).await, Err(Stop::Silent));
         start.elapsed().as_secs_f64()
     }
 
@@ -179,11 +245,49 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn small_flights_over_a_long_line_are_progress() {
         let clock = clock();
-        for _ in 0..100 {
+        for _ in 0..50 {
             clock.wait(sleep(SECOND)).await.unwrap();
             clock.bytes_moved(40);
             clock.frame_arrived();
         }
+    }
+
+    /// A small frame each second would go on for ever if only the debt counted.
+    #[tokio::test(start_paused = true)]
+    async fn the_time_of_a_session_is_bounded_by_what_it_moves() {
+        for (bytes, at_least, at_most) in [(0, 59, 61), (460, 66, 70), (2048, 118, 122), (4096, 600, 600)] {
+            let clock = clock();
+            let mut lasted = 0;
+            while lasted < 600 && clock.wait(sleep(SECOND)).await.is_ok() {
+                clock.bytes_moved(bytes);
+                clock.frame_arrived();
+                lasted += 1;
+            }
+            assert!((at_least..=at_most).contains(&lasted), "{bytes} B/s: {lasted} s");
+        }
+    }
+
+    /// What was moved before counts in this account: a peer that pauses after much was moved is not a trickler.
+    #[tokio::test(start_paused = true)]
+    async fn who_moved_much_may_rest_between_frames() {
+        let clock = clock();
+        clock.bytes_moved(1 << 20);
+        for _ in 0..200 {
+            clock.wait(sleep(SECOND)).await.unwrap();
+            clock.frame_arrived();
+        }
+        assert_eq!(clock.unpaid(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_to_give_way_does_so_at_once_or_when_it_waits_next() {
+        let clock = clock();
+        let waits = clock.wait(pending::<()>());
+        let (waited, ()) = tokio::join!(waits, async { clock.give_way() });
+        assert_eq!(waited, Err(Stop::GaveWay));
+        let begin = Instant::now();
+        assert_eq!(clock.wait(pending::<()>()).await, Err(Stop::GaveWay));
+        assert_eq!(begin.elapsed(), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]
@@ -205,7 +309,7 @@ mod tests {
         let clock = clock();
         let start = Instant::now();
         let (read, write) = tokio::join!(clock.wait(pending::<()>()), clock.wait(pending::<()>()));
-        assert_eq!((read, write), (Err(OutOfTime), Err(OutOfTime)));
+        assert_eq!((read, write), (Err(Stop::Silent), Err(Stop::Silent)));
         assert!((start.elapsed().as_secs_f64() - 10.0).abs() < 0.01);
     }
 

@@ -1,17 +1,19 @@
 //! Runs the engine's session over a framed stream.
 //!
-//! The engine says what to send and what received frames mean; this moves the bytes, hands facts to the
-//! replica in batches while more arrive, and holds the peer to the limits.
+//! The engine's [`Driver`] decides everything; this carries it out: it moves the bytes, runs the host's work beside
+//! them, and holds the peer to the stream's rules.
 
 use crate::admission::Access;
 use crate::code::Code;
 use crate::error::TransportError;
-use crate::limits::{JUDGE_BATCH, JUDGE_BATCH_BYTES, MAX_JUDGED_BYTES, MAX_JUDGED_FACTS, WRITE_AHEAD};
 use crate::stream::{SessionStream, StreamBytes};
 use bytes::Bytes;
-use kvgossip_engine::session::{Config, Differences, Outcome, Role, Session, SessionError, Tally, Ticket};
-use kvgossip_engine::{Reader, StorageError, View};
-use kvgossip_grants::{Digest, Fact, PathPrefix, Verdict};
+use kvgossip_engine::declined::Reason;
+use kvgossip_engine::session::{
+    Action, Config, Differences, Driver, JobId, Newcomer, Outcome, Role, Session, SessionError, Tally, Wait,
+};
+use kvgossip_engine::{Failure, InternalError, Reader, View};
+use kvgossip_grants::{Digest, Fact, FactId, PathPrefix, Timestamp, Verdict};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,10 +29,33 @@ pub trait SessionHost: Send + Sync + 'static {
     /// Reads of the store that the view belongs to. Called from where blocking is allowed.
     fn reader(&self) -> Arc<dyn Reader>;
 
+    /// What the clock says that entries are stamped with. The peer is told it; `None`: it is told nothing.
+    fn now(&self) -> Option<Timestamp> {
+        None
+    }
+
+    /// Facts that the peer is asked not to send, and why: what is early or condemned here.
+    fn declined(&self) -> Vec<(FactId, Reason)> {
+        Vec::new()
+    }
+
+    /// Whether the store has reached its limit, so that the peer is asked for nothing but what may free room.
+    fn is_full(&self) -> bool {
+        false
+    }
+
+    /// What the peer is told if this replica has yet to end its first comparison with anybody.
+    fn newcomer(&self) -> Option<Newcomer> {
+        None
+    }
+
+    /// What the session has cost and done so far. Called while it runs, whenever that has changed.
+    fn progress(&self, _: &Tally) {}
+
     /// Checks received facts, verifies their signatures, merges them and makes them durable; gives one verdict
-    /// for each, in their order. Several calls run at once. Dropping the future must be safe at any time:
-    /// what was committed stays.
-    fn judge(&self, facts: Vec<Fact>) -> impl Future<Output = Result<Vec<Verdict>, StorageError>> + Send;
+    /// for each, in their order. A grant and what stands on it come in one batch, the grant first. Several calls run
+    /// at once. Dropping the future must be safe at any time: what was committed stays.
+    fn judge(&self, facts: Vec<Fact>) -> impl Future<Output = Result<Vec<Verdict>, Failure>> + Send;
 }
 
 /// What the caller decides about a session.
@@ -51,6 +76,13 @@ pub struct SessionReport {
     pub result: Result<Outcome, SessionFailure>,
     /// The root over everything that both sides hold, where they found themselves equal.
     pub agreed: Option<Digest>,
+    /// The root over what this side had and the peer was told of, where they still differ; see
+    /// [`Session::told_root`].
+    pub told: Option<Digest>,
+    /// The root over everything that the peer held when it last said so; see [`Session::peer_root`].
+    pub peer_root: Option<Digest>,
+    /// What the peer tells if it has yet to end its first comparison with anybody; `None` if its hello did not come, too.
+    pub peer_newcomer: Option<Newcomer>,
     /// Whether it only compared, so that nothing was moved.
     pub compared: bool,
     /// What it cost and did, by kind.
@@ -59,6 +91,21 @@ pub struct SessionReport {
     pub bytes: StreamBytes,
     /// From the opening of the stream on this side to the end of it.
     pub time: Duration,
+    /// What the peer's clock said, if the peer told it.
+    pub their_clock: Option<ClockReading>,
+}
+
+/// The time in a peer's hello, and when that came.
+#[derive(Clone, Copy, Debug)]
+pub struct ClockReading {
+    /// What the peer's clock said as the hello was sent.
+    pub theirs: Timestamp,
+    /// What the clock here said as the hello came.
+    pub ours: Timestamp,
+    /// When that was.
+    pub at: std::time::Instant,
+    /// How long before this side had sent its own hello, where theirs answers it.
+    pub answered_after: Option<Duration>,
 }
 
 /// Why a session came to no outcome.
@@ -98,8 +145,13 @@ pub async fn run_session<H: SessionHost>(
         scope: options.scope,
         nonce: options.nonce,
         takes_facts: options.takes_facts && stream.access() == Access::Full,
+        newcomer: host.newcomer(),
     };
-    let session = heavy(|| Session::new(config, &host.view()));
+    let mut session = heavy(|| match host.is_full() {
+        true => Session::when_full(config, &host.view()),
+        false => Session::new(config, &host.view()),
+    });
+    session.decline(host.declined());
     drive(stream, session, host, began).await.0
 }
 
@@ -110,8 +162,13 @@ pub async fn run_comparison<H: SessionHost>(
     host: Arc<H>,
 ) -> (SessionReport, Option<Differences>) {
     let began = Instant::now();
-    let config =
-        Config { role: Role::Initiator, scope: options.scope, nonce: options.nonce, takes_facts: false };
+    let config = Config {
+        role: Role::Initiator,
+        scope: options.scope,
+        nonce: options.nonce,
+        takes_facts: false,
+        newcomer: host.newcomer(),
+    };
     let session = heavy(|| Session::comparing(config, &host.view()));
     drive(stream, session, host, began).await
 }
@@ -122,50 +179,51 @@ async fn drive<H: SessionHost>(
     host: Arc<H>,
     began: Instant,
 ) -> (SessionReport, Option<Differences>) {
-    let jobs = JoinSet::new();
-    let gathered = Gathered::default();
-    let mut driver =
-        Driver { stream, session, host, jobs, gathered, judged_facts: 0, judged_bytes: 0, greeted: false };
-    let result = driver.run().await;
-    let (tally, agreed) = (driver.session.tally(), driver.session.agreed_root());
-    let differences = driver.session.differences().cloned();
-    let (result, bytes) = end(driver.stream, result).await;
+    let tally = session.tally();
+    let (driver, jobs) = (Driver::new(session), JoinSet::new());
+    let mut carrier = Carrier { stream, driver, host, jobs, greeted_at: None, met: None, tally };
+    let result = carrier.run().await;
+    let session = carrier.driver.session();
+    let their_clock = session.their_time().zip(carrier.met).map(|(theirs, (ours, at, answered_after))| {
+        ClockReading { theirs, ours, at: at.into_std(), answered_after }
+    });
+    let (tally, agreed, differences) =
+        (session.tally(), session.agreed_root(), session.differences().cloned());
+    let (told, peer_root, peer_newcomer) =
+        (session.told_root(), session.peer_root(), session.peer_newcomer());
+    let (result, bytes) = end(carrier.stream, result).await;
     let compared = differences.is_some();
-    (SessionReport { result, agreed, compared, tally, bytes, time: began.elapsed() }, differences)
+    let time = began.elapsed();
+    let report = SessionReport {
+        result,
+        agreed,
+        told,
+        peer_root,
+        peer_newcomer,
+        compared,
+        tally,
+        bytes,
+        time,
+        their_clock,
+    };
+    (report, differences)
 }
 
-/// Received facts that wait for company.
-#[derive(Default)]
-struct Gathered {
-    tickets: Vec<Ticket>,
-    facts: Vec<Fact>,
-    bytes: usize,
-}
+/// What the host made of a job.
+type Judged = (JobId, Result<Vec<Verdict>, Failure>);
 
-impl Gathered {
-    fn is_full(&self) -> bool {
-        self.facts.len() >= JUDGE_BATCH || self.bytes >= JUDGE_BATCH_BYTES
-    }
-}
-
-/// Facts on their way through the host.
-struct Judged {
-    tickets: Vec<Ticket>,
-    verdicts: Result<Vec<Verdict>, StorageError>,
-    bytes: usize,
-}
-
-struct Driver<H> {
+/// Carries out what a driver wants.
+struct Carrier<H> {
     stream: SessionStream,
-    session: Session,
+    driver: Driver,
     host: Arc<H>,
     jobs: JoinSet<Judged>,
-    gathered: Gathered,
-    /// Gathered, or with the host.
-    judged_facts: usize,
-    judged_bytes: usize,
-    /// The peer's hello has been read.
-    greeted: bool,
+    /// When this side sent its hello, where it was the first to.
+    greeted_at: Option<Instant>,
+    /// What the clock said as the peer's hello came, when that was, and how long after this side's.
+    met: Option<(Timestamp, Instant, Option<Duration>)>,
+    /// What the host was told last.
+    tally: Tally,
 }
 
 enum Event {
@@ -174,103 +232,76 @@ enum Event {
     Frame(Option<Bytes>),
 }
 
-impl<H: SessionHost> Driver<H> {
+impl<H: SessionHost> Carrier<H> {
     async fn run(&mut self) -> Result<Outcome, SessionFailure> {
         loop {
-            self.advance()?;
-            let has_queue = self.stream.halves().1.queued() > 0;
-            if self.session.is_finished() && !has_queue {
-                let outcome = self.session.outcome();
-                return outcome.ok_or_else(|| internal("the session ended without an outcome").into());
-            }
-            match self.event(has_queue).await? {
-                Event::Judged(judged) => self.answer(judged)?,
-                Event::Flushed => {}
-                Event::Frame(Some(frame)) => self.take_frames(frame)?,
-                Event::Frame(None) => {
-                    return Err(TransportError::Protocol("the stream ended before the session".into()).into());
+            self.tell_progress();
+            let queued = self.stream.halves().1.queued();
+            match self.driver.poll(queued)? {
+                Action::Judge { job, facts } => {
+                    let host = Arc::clone(&self.host);
+                    self.jobs.spawn(async move { (job, host.judge(facts).await) });
                 }
+                Action::Fill => self.fill(queued)?,
+                Action::Finished(outcome) => return Ok(outcome),
+                Action::Wait(wait) => match self.event(wait).await? {
+                    Event::Judged(judged) => self.answer(judged)?,
+                    Event::Flushed => {}
+                    Event::Frame(Some(frame)) => self.take_frames(frame)?,
+                    Event::Frame(None) => {
+                        let ended = self.driver.handle_end_of_stream();
+                        let early =
+                            |_| TransportError::Protocol("the stream ended before the session".into());
+                        ended.map_err(early)?;
+                    }
+                },
             }
+        }
+    }
+
+    fn tell_progress(&mut self) {
+        let tally = self.driver.session().tally();
+        if tally != self.tally {
+            self.tally = tally;
+            self.host.progress(&tally);
         }
     }
 
     /// Waits for whatever the session can go on with. The peer's clock runs only while we wait for the peer.
-    async fn event(&mut self, has_queue: bool) -> Result<Event, SessionFailure> {
-        let has_jobs = !self.jobs.is_empty();
-        let may_read = self.session.is_waiting_for_peer()
-            && self.judged_facts < MAX_JUDGED_FACTS
-            && self.judged_bytes < MAX_JUDGED_BYTES;
+    async fn event(&mut self, wait: Wait) -> Result<Event, SessionFailure> {
         let (reader, writer) = self.stream.halves();
         tokio::select! {
             biased;
-            Some(judged) = self.jobs.join_next(), if has_jobs => Ok(Event::Judged(judged)),
-            flushed = writer.flush(), if has_queue => Ok(flushed.map(|()| Event::Flushed)?),
-            frame = reader.recv(), if may_read => Ok(Event::Frame(frame?)),
-            else => Err(internal("the session waits for nothing").into()),
+            Some(judged) = self.jobs.join_next(), if wait.for_jobs => Ok(Event::Judged(judged)),
+            flushed = writer.flush(), if wait.for_flush => Ok(flushed.map(|()| Event::Flushed)?),
+            frame = reader.recv(), if wait.for_peer => Ok(Event::Frame(frame?)),
+            else => Err(SessionError::from(InternalError::Session("it waits for a job that is gone")).into()),
         }
-    }
-
-    /// Hands received facts on and queues what is to be sent, as far as that goes without waiting.
-    fn advance(&mut self) -> Result<(), SessionFailure> {
-        loop {
-            let offered = self.offer();
-            self.fill()?;
-            if !offered {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Hands one batch of received facts to the host. While the host has others and more arrive, a batch waits until
-    /// it is full: every batch costs the host a commit with its flush.
-    fn offer(&mut self) -> bool {
-        while !self.gathered.is_full() {
-            let Some((ticket, fact)) = self.session.poll_offer() else { break };
-            let bytes = fact.payload_len();
-            self.judged_facts += 1;
-            self.judged_bytes += bytes;
-            self.gathered.bytes += bytes;
-            self.gathered.tickets.push(ticket);
-            self.gathered.facts.push(fact);
-        }
-        let more_may_join = !self.jobs.is_empty() && self.session.is_waiting_for_peer();
-        if self.gathered.facts.is_empty() || (more_may_join && !self.gathered.is_full()) {
-            return false;
-        }
-        let Gathered { tickets, facts, bytes } = std::mem::take(&mut self.gathered);
-        let host = Arc::clone(&self.host);
-        self.jobs.spawn(async move { Judged { tickets, verdicts: host.judge(facts).await, bytes } });
-        true
     }
 
     fn answer(&mut self, judged: Result<Judged, JoinError>) -> Result<(), SessionFailure> {
-        let Judged { tickets, verdicts, bytes } =
-            judged.map_err(|error| internal(&format!("the verifier failed: {error}")))?;
+        let (job, verdicts) = judged.map_err(|error| {
+            tracing::error!(%error, "the work that judges received facts broke off");
+            SessionError::from(InternalError::Task("the work that judges received facts"))
+        })?;
         let verdicts = verdicts.map_err(SessionError::from)?;
-        if verdicts.len() != tickets.len() {
-            return Err(internal("the verifier left facts out").into());
-        }
-        self.judged_facts -= tickets.len();
-        self.judged_bytes -= bytes;
-        for (ticket, verdict) in tickets.into_iter().zip(verdicts) {
-            self.session.handle_verdict(ticket, verdict)?;
-        }
-        Ok(())
+        Ok(self.driver.handle_judged(job, verdicts)?)
     }
 
-    /// Queues frames up to the write-ahead. Facts are read from the store here.
-    fn fill(&mut self) -> Result<(), SessionFailure> {
-        let (_, writer) = self.stream.halves();
-        let nothing_to_send = self.session.is_waiting_for_peer() || self.session.outstanding() > 0;
-        if nothing_to_send || writer.queued() >= WRITE_AHEAD {
-            return Ok(());
+    /// Queues frames. Facts are read from the store here.
+    fn fill(&mut self, queued: usize) -> Result<(), SessionFailure> {
+        if let Some(now) = self.host.now() {
+            self.driver.tell_time(now);
         }
-        let (session, host) = (&mut self.session, &self.host);
+        if self.driver.awaits_hello() && self.greeted_at.is_none() {
+            self.greeted_at = Some(Instant::now());
+        }
+        let (_, writer) = self.stream.halves();
+        let (driver, host) = (&mut self.driver, &self.host);
         heavy(|| {
-            let (view, reader) = (host.view(), host.reader());
-            while writer.queued() < WRITE_AHEAD {
-                let Some(frame) = session.poll_frame(&view, reader.as_ref())? else { break };
-                writer.queue(frame).map_err(TransportError::from)?;
+            for frame in driver.fill(&host.view(), host.reader().as_ref(), queued)? {
+                let no_frame = |_| InternalError::Session("it made a frame that is none");
+                writer.queue(frame).map_err(no_frame).map_err(SessionError::from)?;
             }
             Ok(())
         })
@@ -279,16 +310,18 @@ impl<H: SessionHost> Driver<H> {
     /// Takes a frame, and those behind it that are here already: their facts make one batch.
     fn take_frames(&mut self, first: Bytes) -> Result<(), SessionFailure> {
         let view = self.host.view();
-        // The hello makes the responder compute digests that nobody has asked for since the last batch.
-        if std::mem::replace(&mut self.greeted, true) {
-            self.session.handle_frame(first, &view)?;
+        if self.driver.awaits_hello() {
+            let at = Instant::now();
+            let since = self.greeted_at.map(|greeted| at.duration_since(greeted));
+            self.met = self.host.now().map(|now| (now, at, since));
+            heavy(|| self.driver.handle_frame(first, &view))?;
         } else {
-            heavy(|| self.session.handle_frame(first, &view))?;
+            self.driver.handle_frame(first, &view)?;
         }
         let (reader, _) = self.stream.halves();
-        while self.session.is_waiting_for_peer() {
+        while self.driver.may_read() {
             let Some(frame) = reader.buffered()? else { break };
-            self.session.handle_frame(frame, &view)?;
+            self.driver.handle_frame(frame, &view)?;
         }
         Ok(())
     }
@@ -305,10 +338,14 @@ async fn end(
         Ok(outcome) => (Ok(outcome), stream.finish().await.unwrap_or(bytes)),
         Err(failure) => {
             match &failure {
+                SessionFailure::Session(error) if error.blames_peer() => {
+                    stream.shut_out(refusal(error).0, &error.to_string());
+                }
                 SessionFailure::Session(error) => match refusal(error) {
                     (code, true) => stream.drop_peer(code, &error.to_string()),
                     (code, false) => stream.abort(code),
                 },
+                SessionFailure::Transport(TransportError::GaveWay) => stream.abort(Code::Busy),
                 // The stream has ended already, or its drop cancels it.
                 SessionFailure::Transport(_) => drop(stream),
             }
@@ -326,13 +363,9 @@ fn refusal(error: &SessionError) -> (Code, bool) {
         SessionError::Protocol(_) => (Code::Protocol, true),
         SessionError::Storage(_) => (Code::Store, false),
         SessionError::Bye(_) => (Code::Cancelled, false),
+        SessionError::ShuttingDown => (Code::Shutdown, false),
         _ => (Code::Internal, false),
     }
-}
-
-/// Failures of this side that no peer has caused.
-fn internal(what: &str) -> SessionError {
-    SessionError::Storage(StorageError::Stopped(what.into()))
 }
 
 /// Runs what computes or reads a disk for longer than a worker thread should be taken from other tasks.

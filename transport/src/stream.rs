@@ -2,10 +2,11 @@
 
 use crate::admission::Access;
 use crate::code::Code;
+use crate::conduct::Blame;
 use crate::error::TransportError;
 use crate::frame::{FrameDecoder, FrameError, frame_header};
 use crate::limits::{Limits, READ_CHUNK};
-use crate::progress::{Clock, OutOfTime};
+use crate::progress::{Clock, Stop};
 use crate::slot::SlotGuard;
 use bytes::{Buf, Bytes, BytesMut};
 use std::collections::VecDeque;
@@ -45,6 +46,7 @@ pub struct SessionStream {
 pub(crate) struct Context<'a> {
     pub(crate) quic: &'a quinn::Connection,
     pub(crate) limits: &'a Limits,
+    pub(crate) blame: &'a Blame,
     /// What the peer may do here.
     pub(crate) access: Access,
     /// Whether this side opened the stream.
@@ -57,9 +59,15 @@ impl SessionStream {
         slot: SlotGuard,
         context: Context<'_>,
     ) -> Self {
-        let Context { quic, limits, access, opened_here } = context;
+        let Context { quic, limits, blame, access, opened_here } = context;
         let clock = Clock::new(limits);
-        let side = Side { quic: quic.clone(), clock: clock.clone(), limit: limits.no_progress_timeout };
+        let side = Side {
+            quic: quic.clone(),
+            clock: clock.clone(),
+            blame: blame.clone(),
+            limit: limits.no_progress_timeout,
+            grace: limits.session_grace,
+        };
         let reader = FrameReader {
             side: side.clone(),
             recv,
@@ -86,6 +94,11 @@ impl SessionStream {
     /// Both directions, to be used at the same time by one task.
     pub fn halves(&mut self) -> (&mut FrameReader, &mut FrameWriter) {
         (&mut self.reader, &mut self.writer)
+    }
+
+    /// How the session goes, for whoever has to choose between sessions.
+    pub fn watch(&self) -> SessionWatch {
+        SessionWatch { clock: self.clock.clone() }
     }
 
     /// The next frame; `None` when the peer has finished. Cancel-safe.
@@ -135,6 +148,12 @@ impl SessionStream {
         self.reset(code);
     }
 
+    /// Closes the connection of a peer that misbehaved, and shuts it out for a time.
+    pub(crate) fn shut_out(self, code: Code, reason: &str) {
+        self.reader.side.blame.offend(code);
+        self.drop_peer(code, reason);
+    }
+
     /// Closes the whole connection and tells the peer why.
     pub fn drop_peer(mut self, code: Code, reason: &str) {
         self.finished = true;
@@ -157,22 +176,51 @@ impl Drop for SessionStream {
     }
 }
 
+/// A view of a session under way that outlives it.
+#[derive(Clone, Debug)]
+pub struct SessionWatch {
+    clock: Clock,
+}
+
+impl SessionWatch {
+    /// How long the session has waited for the peer beyond what all its bytes pay for.
+    pub fn unpaid(&self) -> Duration {
+        self.clock.unpaid()
+    }
+
+    /// Ends the session as soon as it waits for the peer, which is told `session.busy`.
+    pub fn give_way(&self) {
+        self.clock.give_way();
+    }
+}
+
 /// What both directions need to hold a peer to the rules.
 #[derive(Clone, Debug)]
 struct Side {
     quic: quinn::Connection,
     clock: Clock,
+    blame: Blame,
     limit: Duration,
+    grace: Duration,
 }
 
 impl Side {
     async fn wait<T>(&self, work: impl Future<Output = T>) -> Result<T, TransportError> {
         let waited = self.clock.wait(work).await;
-        waited.map_err(|OutOfTime| self.offence(TransportError::TooSlow { limit: self.limit }))
+        waited.map_err(|stop| {
+            self.offence(match stop {
+                Stop::Silent => TransportError::TooSlow { limit: self.limit },
+                Stop::Trickled => TransportError::Trickled { grace: self.grace },
+                Stop::GaveWay => TransportError::GaveWay,
+            })
+        })
     }
 
-    /// Closes the connection of a peer that broke a rule.
+    /// Closes the connection of a peer that broke a rule, and shuts it out if no honest one does that.
     fn offence(&self, error: TransportError) -> TransportError {
+        if error.is_misbehaviour() {
+            self.blame.offend(error.code());
+        }
         if error.is_offence() {
             self.quic.close(error.code().var_int(), error.to_string().as_bytes());
         }

@@ -1,6 +1,7 @@
 //! The open connections of a replica: one for each other replica.
 
 use crate::admission::{Access, Admission, Verdict};
+use crate::clones::{CLONE_SHOWN, Clones, Ruling};
 use crate::code::Code;
 use crate::connection::Connection;
 use crate::error::TransportError;
@@ -10,12 +11,21 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// A process that dials several addresses of one peer takes the first connection that is made, and gives up the others. Those
+/// that are made within this time all the same do not displace the first.
+const RACE: Duration = Duration::from_secs(2);
+/// What both processes hear that use one key.
+const CLONED_WORDS: &str = "another process uses the same replica key";
 
 /// The connections by peer. Clones share it.
 ///
 /// Of two connections with one replica, both ends keep the same:
 /// - Both dialled at about the same time: the one that the smaller replica id dialled.
+/// - One process dialled several addresses at about the same time: the first one.
 /// - Otherwise the newer one: a replica does not dial while it has a connection, so it has lost the older.
+/// - But where two running processes have the replica's key, the older one: they would displace each other for ever.
 #[derive(Clone, Debug)]
 pub struct ConnectionTable {
     inner: Arc<Inner>,
@@ -26,13 +36,25 @@ struct Inner {
     limits: Limits,
     connections: Mutex<BTreeMap<ReplicaId, Connection>>,
     changes: watch::Sender<u64>,
+    began: Instant,
+    clones: Mutex<Clones>,
+    /// When this replica last heard of another process with its own key.
+    own_cloned_at: Mutex<Option<Instant>>,
 }
 
 impl ConnectionTable {
     /// An empty table.
     pub fn new(limits: Limits) -> Self {
         let changes = watch::Sender::new(0);
-        Self { inner: Arc::new(Inner { limits, connections: Mutex::default(), changes }) }
+        let inner = Inner {
+            limits,
+            connections: Mutex::default(),
+            changes,
+            began: Instant::now(),
+            clones: Mutex::default(),
+            own_cloned_at: Mutex::default(),
+        };
+        Self { inner: Arc::new(inner) }
     }
 
     /// Adds a connection, whoever dialled it. When it is not to stay it is closed, and the error says why.
@@ -42,7 +64,7 @@ impl ConnectionTable {
         let old = connections.get(&new.peer()).filter(|old| !old.is_closed()).cloned();
         let kept = match &old {
             Some(old) if self.older_stays(old, &new) => Err(TransportError::Duplicate { peer: new.peer() }),
-            Some(_) => Ok(()),
+            Some(old) => self.check_clone(old, &new),
             None => self.room(&connections, new.access()),
         };
         if let Err(error) = kept {
@@ -65,8 +87,57 @@ impl ConnectionTable {
     }
 
     fn older_stays(&self, old: &Connection, new: &Connection) -> bool {
+        let raced = old.dialled_by() == new.dialled_by()
+            && old.instance().is_some()
+            && old.instance() == new.instance()
+            && old.age() < RACE;
         let crossed = old.dialled_by() != new.dialled_by() && old.age() < self.crossing_time();
-        crossed && old.dialled_by() < new.dialled_by()
+        raced || (crossed && old.dialled_by() < new.dialled_by())
+    }
+
+    /// Whether the newer connection takes the older one's place, as far as the processes behind them tell.
+    fn check_clone(&self, old: &Connection, new: &Connection) -> Result<(), TransportError> {
+        let (Some(older), Some(newer)) = (old.instance(), new.instance()) else { return Ok(()) };
+        if older == newer {
+            return Ok(());
+        }
+        let peer = new.peer();
+        let mut clones = self.inner.clones.lock().unwrap_or_else(PoisonError::into_inner);
+        match clones.meet(peer, older, newer, self.inner.began.elapsed()) {
+            Ruling::Takes => return Ok(()),
+            Ruling::OlderStays => {}
+            Ruling::NeitherStays => {
+                tracing::warn!(
+                    %peer, code = %Code::Cloned, one = %old.address(), other = %new.address(),
+                    "two running processes use one replica key: was a data directory copied? Give each its own"
+                );
+                old.close(Code::Cloned, CLONED_WORDS);
+            }
+        }
+        Err(TransportError::Cloned { peer })
+    }
+
+    /// The replicas whose key two running processes use, as their connections have shown within [`CLONE_SHOWN`].
+    pub fn clones(&self) -> Vec<ReplicaId> {
+        let clones = self.inner.clones.lock().unwrap_or_else(PoisonError::into_inner);
+        clones.list(self.inner.began.elapsed())
+    }
+
+    /// Whether a peer has told within [`CLONE_SHOWN`] that another process uses this replica's own key, or one was met.
+    pub fn own_key_is_cloned(&self) -> bool {
+        let at = *self.inner.own_cloned_at.lock().unwrap_or_else(PoisonError::into_inner);
+        at.is_some_and(|at| at.elapsed() < CLONE_SHOWN)
+    }
+
+    /// Another process uses this replica's own key.
+    pub(crate) fn note_own_clone(&self, told_by: impl std::fmt::Display) {
+        if !self.own_key_is_cloned() {
+            tracing::warn!(
+                %told_by, code = %Code::Cloned,
+                "another running process uses this replica's key: was the data directory copied? Give each its own"
+            );
+        }
+        *self.inner.own_cloned_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
     /// Dials that cross are both established within the time one may take, seen from either end.
@@ -140,8 +211,11 @@ impl Inner {
 }
 
 async fn forget_when_closed(table: Weak<Inner>, peer: ReplicaId, quic: quinn::Connection) {
-    quic.closed().await;
+    let end = TransportError::from(quic.closed().await);
     let Some(table) = table.upgrade() else { return };
+    if matches!(end, TransportError::ByPeer { code: Code::Cloned, .. }) {
+        ConnectionTable { inner: Arc::clone(&table) }.note_own_clone(peer);
+    }
     let mut connections = table.lock();
     // Another connection may stand in its place by now.
     let gone = connections.get(&peer).is_some_and(|c| c.quic().stable_id() == quic.stable_id());

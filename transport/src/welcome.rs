@@ -7,12 +7,15 @@
 //! |---|---|
 //! | 0 | kind: 1 |
 //! | 1 | what the dialler may do: 0 read and write, 1 read |
+//! | 2–9 | the dialled side's [`Instance`], big-endian |
 //!
+//! A welcome without an instance is fine: it is not told then.
 //! Bytes that follow are for later versions and skipped; the frame has at most [`MAX_WELCOME_LEN`].
 
 use crate::admission::Access;
 use crate::error::TransportError;
 use crate::frame::{FrameDecoder, frame_header};
+use crate::instance::Instance;
 use bytes::Bytes;
 
 /// Most bytes of the frame.
@@ -21,13 +24,26 @@ const KIND: u8 = 1;
 const FULL: u8 = 0;
 const PULL_ONLY: u8 = 1;
 
+/// What a dialled replica tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Welcome {
+    /// What the dialler may do.
+    pub(crate) granted: Access,
+    /// Which process answers, if it tells.
+    pub(crate) instance: Option<Instance>,
+}
+
 /// Tells the dialler.
-pub(crate) async fn send(quic: &quinn::Connection, access: Access) -> Result<(), TransportError> {
+pub(crate) async fn send(
+    quic: &quinn::Connection,
+    access: Access,
+    instance: Instance,
+) -> Result<(), TransportError> {
     let granted = match access {
         Access::Full => FULL,
         Access::PullOnly => PULL_ONLY,
     };
-    let body = [KIND, granted];
+    let body = [&[KIND, granted][..], &instance.number().to_be_bytes()].concat();
     let mut stream = quic.open_uni().await?;
     stream.write_all(&[frame_header(body.len())?.as_ref(), &body].concat()).await?;
     // It fails only for a stream that has ended before.
@@ -36,7 +52,7 @@ pub(crate) async fn send(quic: &quinn::Connection, access: Access) -> Result<(),
 }
 
 /// Waits for it; without a limit of time, which the caller has.
-pub(crate) async fn receive(quic: &quinn::Connection) -> Result<Access, TransportError> {
+pub(crate) async fn receive(quic: &quinn::Connection) -> Result<Welcome, TransportError> {
     let mut stream = quic.accept_uni().await?;
     let bytes = stream.read_to_end(MAX_WELCOME_LEN).await.map_err(|error| match error {
         quinn::ReadToEndError::Read(error) => error.into(),
@@ -45,13 +61,15 @@ pub(crate) async fn receive(quic: &quinn::Connection) -> Result<Access, Transpor
     parse(bytes.into())
 }
 
-fn parse(mut bytes: Bytes) -> Result<Access, TransportError> {
+fn parse(mut bytes: Bytes) -> Result<Welcome, TransportError> {
     let frame = FrameDecoder::default().feed(&mut bytes)?;
-    match frame.as_deref() {
-        Some([KIND, FULL, ..]) => Ok(Access::Full),
-        Some([KIND, PULL_ONLY, ..]) => Ok(Access::PullOnly),
-        _ => Err(TransportError::Protocol("its first message is no welcome".into())),
-    }
+    let (granted, rest) = match frame.as_deref() {
+        Some([KIND, FULL, rest @ ..]) => (Access::Full, rest),
+        Some([KIND, PULL_ONLY, rest @ ..]) => (Access::PullOnly, rest),
+        _ => return Err(TransportError::Protocol("its first message is no welcome".into())),
+    };
+    let instance = rest.first_chunk().map(|number| Instance::new(u64::from_be_bytes(*number)));
+    Ok(Welcome { granted, instance })
 }
 
 #[cfg(test)]
@@ -61,9 +79,15 @@ mod tests {
     #[test]
     fn only_a_welcome_is_a_welcome() {
         let parse = |bytes: &'static [u8]| parse(Bytes::from_static(bytes)).ok();
-        assert_eq!(parse(&[2, KIND, FULL]), Some(Access::Full));
-        assert_eq!(parse(&[2, KIND, PULL_ONLY]), Some(Access::PullOnly));
-        assert_eq!(parse(&[4, KIND, FULL, 9, 9]), Some(Access::Full), "a later version says more");
+        let welcome =
+            |granted, instance: Option<u64>| Some(Welcome { granted, instance: instance.map(Instance::new) });
+        assert_eq!(parse(&[2, KIND, FULL]), welcome(Access::Full, None));
+        assert_eq!(parse(&[2, KIND, PULL_ONLY]), welcome(Access::PullOnly, None));
+        assert_eq!(parse(&[4, KIND, FULL, 9, 9]), welcome(Access::Full, None), "no whole instance");
+        let told = [10, KIND, FULL, 0, 0, 0, 0, 0, 0, 1, 2];
+        assert_eq!(parse(Box::leak(Box::new(told))), welcome(Access::Full, Some(0x102)));
+        let later = [12, KIND, FULL, 0, 0, 0, 0, 0, 0, 1, 2, 9, 9];
+        assert_eq!(parse(Box::leak(Box::new(later))), welcome(Access::Full, Some(0x102)), "it says more");
         for bad in [&[][..], &[0], &[1, KIND], &[2, 7, FULL], &[2, KIND, 2], &[9, KIND, FULL]] {
             assert_eq!(parse(bad), None, "{bad:?}");
         }

@@ -112,6 +112,10 @@ async fn a_replica_does_not_talk_to_itself() {
     let endpoint = bind(&a, allow([&a]));
     let error = endpoint.connect(endpoint.local_addr().unwrap(), Some(a.id())).await.unwrap_err();
     assert_eq!(error.code(), Code::OwnKey);
+    // Another endpoint with the same key is not taken for itself.
+    let copy = bind(&a, allow([&a]));
+    let error = endpoint.connect(copy.local_addr().unwrap(), None).await.unwrap_err();
+    assert_eq!(error.code(), Code::Cloned);
 }
 
 #[tokio::test]

@@ -1,8 +1,11 @@
 //! `docs/protocol.md` says of connections what the code does: close codes, replica ids, limits.
 #![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
+use kvgossip_engine::{declined, waiting_room};
 use kvgossip_grants::{Signer, SigningKey};
-use kvgossip_transport::{Code, ReplicaId, limits};
+use kvgossip_transport::{
+    Code, FIRST_SHUT_OUT, FORGIVE_AFTER, MAX_OFFENDERS, MAX_SHUT_OUT, ReplicaId, limits,
+};
 use std::time::Duration;
 
 const DOCUMENT: &str = include_str!("../../docs/protocol.md");
@@ -52,6 +55,15 @@ fn the_limits_of_connections_are_those_of_the_document() {
             seconds(limits::NO_PROGRESS_TIMEOUT),
             thousands(limits::MIN_PROGRESS_BYTES_PER_S as usize)
         ),
+        format!("{} beyond what its bytes pay for", seconds(limits::SESSION_GRACE)),
+        format!("{}; the one that waited most for its peer gives way", limits::MAX_SESSIONS),
+        format!(
+            "{}, twice as long after each further one, {} s at most; one is forgiven after {}; {} replicas",
+            seconds(FIRST_SHUT_OUT),
+            thousands(MAX_SHUT_OUT.as_secs() as usize),
+            seconds(FORGIVE_AFTER),
+            thousands(MAX_OFFENDERS)
+        ),
         format!("{}, {}", seconds(limits::KEEP_ALIVE), seconds(limits::IDLE_TIMEOUT)),
         format!(
             "{}; {} of addresses not validated; {} of one address",
@@ -64,6 +76,14 @@ fn the_limits_of_connections_are_those_of_the_document() {
             thousands(limits::MAX_CONNECTIONS),
             limits::MAX_PULL_ONLY_CONNECTIONS
         ),
+        format!(
+            "{}, or {} with {} bytes for each; the largest falls first",
+            thousands(waiting_room::MAX_ROOM_FACTS),
+            bytes(waiting_room::MAX_ROOM_BYTES),
+            waiting_room::ROOM_COST_BYTES
+        ),
+        thousands(declined::MAX_FALLEN_IDS),
+        thousands(declined::MAX_CONDEMNED_IDS),
         format!("{}, or {}", thousands(limits::MAX_JUDGED_FACTS), bytes(limits::MAX_JUDGED_BYTES)),
     ];
     let said: Vec<&str> = rows.iter().map(|row| row[1]).collect();

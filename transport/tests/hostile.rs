@@ -67,7 +67,7 @@ async fn garbage_datagrams_are_ignored() {
 
 #[tokio::test]
 async fn another_protocol_name_is_refused() {
-    for alpn in [&[&b"h3"[..]][..], &[b"kvgossip/2"], &[]] {
+    for alpn in [&[&b"h3"[..]][..], &[b"kvgossip/1"], &[]] {
         let error = assert_refused(ClientAuth::RawKey(honest("replica-a.pem")), alpn).await;
         assert_eq!(alert(&error), 120, "no_application_protocol");
     }
@@ -337,6 +337,7 @@ async fn a_peer_that_falls_silent_is_lost_in_time() {
 /// more than five seconds, which sixty attempts may take on a slow machine.
 #[test]
 fn refusals_are_logged_with_their_code_and_never_flood() {
+    let _second = second_listener();
     let log = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&log);
     let subscriber = tracing_subscriber::fmt()
@@ -365,6 +366,39 @@ fn refusals_are_logged_with_their_code_and_never_flood() {
     assert!(parts.iter().all(|part| lines[0].contains(part)), "{}", lines[0]);
     let rest = &lines[1..];
     assert!(rest.len() <= 1 && rest.iter().all(|line| line.contains("WARN")), "no news: {lines:?}");
+}
+
+/// While a single listener stands, `tracing` asks the one of the thread that comes to a line first whether the line is of
+/// interest, and remembers that for all: a test without a listener would silence it. With two, all are asked.
+fn second_listener() -> tracing::Dispatch {
+    tracing::Dispatch::new(tracing::subscriber::NoSubscriber::new())
+}
+
+/// A dialler that gives up in the handshake speaks the protocol well, and has not been cut off by TLS.
+#[tokio::test]
+async fn a_dialler_that_gives_up_is_told_apart_from_one_that_is_incompatible() {
+    let _second = second_listener();
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let sink = Arc::clone(&log);
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::INFO)
+        .with_ansi(false)
+        .with_writer(move || Sink(Arc::clone(&sink)))
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let [a, b, ..] = keys();
+    let endpoint = bind(&b, allow([&a]));
+    let relay = Relay::to(endpoint.local_addr().unwrap()).await;
+    relay.mute(true);
+    let client = raw::client(ClientAuth::RawKey(honest("replica-a.pem")));
+    let half_open = client.connect(relay.address, "x.invalid").unwrap();
+    until(|| endpoint.stats().pending == 1).await;
+    drop(half_open);
+    until(|| endpoint.stats().failed == 1).await;
+    let log = String::from_utf8(log.lock().unwrap().clone()).unwrap();
+    let line = log.lines().find(|line| line.contains("a peer that dialled in")).expect("a line");
+    assert!(line.contains("connection.closed") && line.contains("gave the handshake up"), "{line}");
+    assert!(line.contains("INFO") && !line.contains("incompatible"), "{line}");
 }
 
 struct Sink(Arc<Mutex<Vec<u8>>>);

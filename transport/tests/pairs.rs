@@ -5,9 +5,10 @@ mod common;
 
 use common::relay::Relay;
 use common::{allow, bind, bind_with, keys, soon, until};
+use kvgossip_transport::limits::CLOSE_TIMEOUT;
 use kvgossip_transport::{
     Code, Connection, ConnectionTable, Endpoint, Limits, Policy, ReplicaId, ReplicaKey, Target,
-    TransportError, keep_connected,
+    TransportError, Whereabouts, keep_connected,
 };
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -125,6 +126,57 @@ async fn replicas_that_keep_dialling_each_other_settle_on_one_connection() {
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert!(settled(&a, &b).await.is_same(&first));
     assert_eq!((a.table.list().len(), b.table.list().len()), (1, 1));
+}
+
+/// Several addresses, as a name or several members tell them.
+struct Several(Vec<std::net::SocketAddr>);
+
+impl Whereabouts for Several {
+    async fn addresses(&self) -> Vec<std::net::SocketAddr> {
+        self.0.clone()
+    }
+}
+
+#[tokio::test]
+async fn the_one_of_many_addresses_that_proves_the_key_is_found_and_comes_first_from_then_on() {
+    let [small, large, other, _] = keys();
+    let a = Replica::new(bind(&small, allow([&large])));
+    let b = Replica::new(bind(&large, allow([&small])));
+    let silent: Vec<_> = (0..8).map(|_| std::net::UdpSocket::bind(common::ANY_PORT).unwrap()).collect();
+    let mut addresses: Vec<_> = silent.iter().map(|socket| socket.local_addr().unwrap()).collect();
+    // Another replica answers at one of them, with its own key.
+    let stranger = bind(&other, allow([&small]));
+    addresses.push(stranger.local_addr().unwrap());
+    addresses.push(b.endpoint.local_addr().unwrap());
+    let (up, mut ups) = mpsc::channel(1);
+    let target = Target { address: Several(addresses), expected: Some(large.id()) };
+    let rng = StdRng::seed_from_u64(3);
+    tokio::spawn(keep_connected(a.endpoint.clone(), a.table.clone(), target, rng, up));
+    let first = soon(ups.recv()).await.unwrap();
+    assert_eq!(first.peer(), large.id());
+    let began = std::time::Instant::now();
+    first.close(Code::Closed, "once more");
+    let again = soon(ups.recv()).await.unwrap();
+    assert_eq!(again.address(), b.endpoint.local_addr().unwrap());
+    assert!(!again.is_same(&first));
+    println!("dialled again after {:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn two_addresses_of_one_replica_give_one_connection_that_stays() {
+    let [small, large, ..] = keys();
+    let a = Replica::new(bind(&small, allow([&large])));
+    let b = Replica::new(bind(&large, allow([&small])));
+    let address = b.endpoint.local_addr().unwrap();
+    let first = soon(a.endpoint.connect(address, Some(large.id()))).await.unwrap();
+    a.table.insert(first.clone()).unwrap();
+    until(|| b.connected(small.id()).is_some()).await;
+    let stays = b.connected(small.id()).unwrap();
+    // The dial of another address was under way, and ends a moment later.
+    let second = soon(a.endpoint.connect(address, Some(large.id()))).await.unwrap();
+    let end = soon(second.closed()).await;
+    assert_eq!(end.code(), Code::Duplicate, "{end}");
+    assert!(b.connected(small.id()).unwrap().is_same(&stays) && !first.is_closed());
 }
 
 #[tokio::test]
@@ -255,4 +307,24 @@ async fn dropping_the_last_handle_closes_the_connection() {
 /// Nobody answers, but the connection is there.
 async fn ask_fails_slowly(connection: &Connection) -> bool {
     tokio::time::timeout(Duration::from_millis(200), connection.closed()).await.is_err()
+}
+
+/// Peers that never answer do not hold an endpoint that closes.
+#[tokio::test]
+async fn closing_ends_whatever_peers_do() {
+    let [own, other, ..] = keys();
+    let endpoint = bind(&own, allow([&other]));
+    let mute = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let address = mute.local_addr().unwrap();
+    let dialling = endpoint.clone();
+    let dial = tokio::spawn(async move { dialling.connect(address, None).await });
+    // Once its first packet is there, the handshake is under way.
+    let mut packet = [0; 2048];
+    tokio::time::timeout(Duration::from_secs(20), mute.recv(&mut packet)).await.unwrap().unwrap();
+    let began = tokio::time::Instant::now();
+    endpoint.close(Code::Shutdown, "").await;
+    // Without a bound, three times the longest that an answer might take by what is known of the way: 3 s.
+    let took = began.elapsed();
+    assert!(took < CLOSE_TIMEOUT * 2, "{took:?}");
+    assert!(dial.await.unwrap().is_err());
 }

@@ -129,6 +129,31 @@ async fn equal_replicas_exchange_hellos_and_nothing_else() {
     }
 }
 
+/// A grant, and a grant under it, come in one flight: what was judged before its chain is judged again.
+#[tokio::test]
+async fn chains_of_grants_come_over_in_one_session_whatever_the_host_makes_of_a_batch() {
+    for depth in [2, 9, 16] {
+        for trouble in [Trouble::Nothing, Trouble::AtOnce] {
+            let pair = pair().await;
+            let mut scribe = Scribe::new(3);
+            let (mut facts, mut parent, mut holder) = (Vec::new(), None, 0);
+            for level in 0..depth {
+                let grantee = 1 + level % 2;
+                let grant = scribe.grant(holder, grantee, "/**", parent, Terms::default());
+                (parent, holder) = (Some(grant.id()), grantee);
+                facts.push(Fact::Grant(grant));
+                facts.push(scribe.set(holder, &format!("/k/{level}"), b"v", 1, parent));
+            }
+            let (full, fresh) = (Host::new(&scribe, &facts), Host::with(&scribe, &[], trouble));
+            let (began, answered) = sync((&pair.out, &pair.inward), (&fresh, &full), depth as u64).await;
+            let results = (began.result.as_ref().ok(), answered.result.as_ref().ok());
+            assert_eq!(results, (Some(&Outcome::Equal), Some(&Outcome::Equal)), "{began:?} {answered:?}");
+            assert_eq!((fresh.len(), began.tally.merged), (depth, 2 * depth as u64));
+            assert_eq!((began.tally.waste, began.tally.rounds), (0, 1));
+        }
+    }
+}
+
 /// Both runtimes: the driver blocks differently in each.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn much_flows_both_ways_on_a_multi_threaded_runtime() {
@@ -236,8 +261,13 @@ const END: u8 = 0x15;
 async fn push(from: &Connection, to: &Connection, scribe: &Scribe, frames: Vec<Bytes>) -> SessionReport {
     let mut stream = from.open_session().await.unwrap();
     let liar = replica(scribe, &[scribe.set(0, "/of/the/liar", b"v", 1, None)]);
-    let config =
-        Config { role: Role::Initiator, scope: PathPrefix::root(), nonce: [1; 8], takes_facts: true };
+    let config = Config {
+        role: Role::Initiator,
+        scope: PathPrefix::root(),
+        nonce: [1; 8],
+        takes_facts: true,
+        newcomer: None,
+    };
     let mut session = Session::new(config, liar.view());
     while let Some(frame) = session.poll_frame(liar.view(), liar.reader().as_ref()).unwrap() {
         stream.send(frame).await.unwrap();
@@ -269,14 +299,15 @@ async fn another_cluster_is_told_apart() {
 
 #[tokio::test]
 async fn a_failing_store_ends_the_session_and_not_the_connection() {
-    for (trouble, code) in [(Trouble::Store, "store.full"), (Trouble::Panic, "store.stopped")] {
+    for (trouble, code) in [(Trouble::Store, "store.full"), (Trouble::Panic, "internal.task")] {
         let pair = pair().await;
         let (scribe, facts, _) = world(1, 50);
         let (good, bad) = (Host::new(&scribe, &facts), Host::with(&scribe, &[], trouble));
         let (began, answered) = sync((&pair.out, &pair.inward), (&good, &bad), 1).await;
         assert_eq!(answered.result.unwrap_err().code(), code);
-        assert_eq!(began.result.unwrap_err().code(), "store.failed", "it is told why");
-        // The store was repaired.
+        let told = if trouble == Trouble::Store { "store.failed" } else { "internal" };
+        assert_eq!(began.result.unwrap_err().code(), told, "it is told why");
+        // The store was repaired, the program mended.
         let again = Host::new(&scribe, &[]);
         let (began, _) = sync((&pair.out, &pair.inward), (&good, &again), 2).await;
         assert!(matches!(began.result, Ok(Outcome::Equal)));

@@ -280,6 +280,54 @@ async fn a_peer_that_trickles_is_dropped() {
     assert!(stream.bytes().received < u64::from(MIN_PROGRESS_BYTES_PER_S));
 }
 
+/// Each frame pays for a second of silence, and none for the session as a whole.
+#[tokio::test]
+async fn a_peer_that_sends_a_small_frame_now_and_then_is_dropped_and_shut_out() {
+    let mut limits = Limits::default();
+    limits.session_grace = Duration::from_millis(500);
+    let (endpoint, inward, raw) = raw_peer(limits).await;
+    let (mut send, _recv) = raw.open_bi().await.unwrap();
+    send.write_all(&[1, 7]).await.unwrap();
+    let trickle = tokio::spawn(async move {
+        while send.write_all(&[1, 7]).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    let mut stream = soon(inward.accept_session()).await.unwrap();
+    let ended = soon(async {
+        loop {
+            if let Err(error) = stream.recv().await {
+                break error;
+            }
+        }
+    })
+    .await;
+    assert!(matches!(ended, TransportError::Trickled { .. }), "{ended:?}");
+    assert_eq!(close_code(&raw).await, Code::TooSlow);
+    soon(trickle).await.unwrap();
+
+    let shut_out = endpoint.shut_out();
+    assert_eq!((shut_out.len(), shut_out[0].peer, shut_out[0].code), (1, inward.peer(), Code::TooSlow));
+    let client = client(ClientAuth::RawKey(honest("replica-3072.pem")));
+    let again = dial(&client, endpoint.local_addr().unwrap()).await.unwrap_err();
+    let quinn::ConnectionError::ApplicationClosed(close) = again else { panic!("{again:?}") };
+    assert_eq!(Code::from_number(close.error_code.into_inner()), Code::ShutOut);
+    let named = soon(endpoint.connect(raw.remote_address(), Some(inward.peer()))).await.unwrap_err();
+    assert!(matches!(named, TransportError::ShutOut(_)), "nobody dials it either: {named:?}");
+}
+
+/// A line that is cut looks like this.
+#[tokio::test]
+async fn a_peer_that_falls_silent_is_not_shut_out() {
+    let (endpoint, inward, raw) = raw_peer(impatient()).await;
+    let (mut send, _recv) = raw.open_bi().await.unwrap();
+    send.write_all(&[1, 7]).await.unwrap();
+    let mut stream = soon(inward.accept_session()).await.unwrap();
+    assert!(soon(stream.recv()).await.unwrap().is_some());
+    assert!(matches!(soon(stream.recv()).await, Err(TransportError::TooSlow { .. })));
+    assert!(endpoint.shut_out().is_empty());
+}
+
 #[tokio::test]
 async fn a_peer_that_does_not_read_is_dropped() {
     let (_endpoint, inward, raw) = raw_peer(impatient()).await;

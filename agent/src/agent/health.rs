@@ -1,12 +1,17 @@
 //! Is it well, and if not why: what people and monitors ask an agent.
 
-use super::Agent;
-use crate::clock;
+use super::{Agent, long_keys};
+use crate::clock::{self, duration_text};
 use crate::disk;
-use crate::gossip::Gossip;
-use crate::metrics::Holdings;
-use kvgossip_api::{Counts, Digests, StatusResponse};
-use kvgossip_grants::Signer;
+use crate::gossip::{Gossip, GossipError, ShutOut, Unjoined};
+use crate::metrics::{Holdings, StandingSample};
+use crate::peers::ClockReason;
+use crate::readiness::{FIRST_SYNC_TEXT, Gap, LastEqual};
+use kvgossip_api::{ApiError, Counts, Digests, FIRST_SYNC, Grade, PeerRow, ReasonRow, StatusResponse};
+use kvgossip_engine::{Failure, InternalError};
+use kvgossip_grants::{Signer, Timestamp};
+use kvgossip_transport::RefusedPeer;
+use std::net::SocketAddr;
 
 impl Agent {
     /// Asks the membership for what [`Agent::metrics_text`] shows of it.
@@ -21,32 +26,35 @@ impl Agent {
     pub fn metrics_text(&self) -> Result<String, std::fmt::Error> {
         let view = self.store().view();
         let authority = view.authority();
-        let rows = self.inner.peers.rows();
-        let count =
-            |holds: fn(&kvgossip_api::PeerRow) -> bool| rows.iter().filter(|row| holds(row)).count() as u64;
         let counts =
             [authority.grants().count(), authority.revocations().count(), authority.floors().count()];
+        let long: Vec<usize> = view.long_frontiers().iter().map(|long| long.entries).collect();
         let holdings = Holdings {
+            long_keys: long.len() as u64,
+            longest_key: long.into_iter().max().unwrap_or_default() as u64,
             keys: view.entries().len() as u64,
             authority: counts.map(|count| count as u64),
             waiting: self.store().waiting() as u64,
-            peers_listed: count(|row| row.listed),
-            peers_connected: count(|row| row.connected),
-            peers_equal: count(|row| row.equal),
+            early: self.inner.intake.waiting().row(),
+            cloned_keys: self.cloned_keys(),
+            store_counted: view.weight(),
+            store_limit: self.inner.store_limit.unwrap_or_default(),
+            shut_out: self.inner.peers.shut_out_sample(),
+            standing: self.standing_sample(),
             store_bytes: self.inner.store_dir.as_deref().map_or(0, disk::used_bytes),
-            ready: self.unready().is_empty(),
             watchers: self.hub().watchers() as u64,
             started_at_us: self.inner.started_at.as_micros(),
             gossip: self.inner.gossip.as_ref().map(Gossip::last_sample).unwrap_or_default(),
+            clocks: self.inner.peers.clock_standing(),
         };
         self.inner.intake.metrics().text(&holdings)
     }
 
-    /// What the agent says of itself.
+    /// What the agent says of itself. Counts the entries of keys that have very many: call it where blocking is allowed.
     pub fn status(&self) -> StatusResponse {
         let view = self.store().view();
         let authority = view.authority();
-        let reasons = self.unready();
+        let reasons = self.reasons();
         StatusResponse {
             version: env!("CARGO_PKG_VERSION").into(),
             cluster: authority.cluster().to_string(),
@@ -54,7 +62,7 @@ impl Agent {
             root_pem: authority.root().to_pem(),
             replica: self.inner.peers.id().to_string(),
             identity: self.inner.identity.as_ref().map(|key| key.public().entity().to_string()),
-            now_us: clock::now().as_micros(),
+            now_us: self.now().as_micros(),
             started_at_us: self.inner.started_at.as_micros(),
             sync_address: self.inner.peers.address().to_string(),
             http_address: self.inner.http.map(|address| address.to_string()),
@@ -69,9 +77,335 @@ impl Agent {
                 revocations: authority.revocations().count() as u64,
                 floors: authority.floors().count() as u64,
             },
+            long_keys: long_keys::rows(&view),
+            store: self.inner.weights.row(&view, self.inner.store_limit, self.store().is_full()),
+            shut_out: self.inner.peers.shut_out(),
+            waiting: self.inner.intake.waiting().row(),
             peers: self.inner.peers.rows(),
-            ready: reasons.is_empty(),
+            last_equal_us: self.inner.peers.standing().last_equal().map(|last| last.at.as_micros()),
+            last_equal_unsure: self.inner.peers.standing().last_equal().is_some_and(|last| last.is_unsure),
+            ready: reasons.iter().all(|reason| reason.grade != Grade::Unready),
             reasons,
         }
+    }
+
+    /// Why the agent is not ready, `CODE: what happened` each; nothing if it is.
+    pub fn unready(&self) -> Vec<String> {
+        let reasons = self.reasons().into_iter().filter(|reason| reason.grade == Grade::Unready);
+        reasons.map(|reason| format!("{}: {}", reason.code, reason.message)).collect()
+    }
+
+    /// Why it is not simply well, the gravest first.
+    pub fn reasons(&self) -> Vec<ReasonRow> {
+        let mut found = self.store_reasons();
+        if self.store().is_full() {
+            let limit = self.inner.store_limit.unwrap_or_default();
+            found.push(Reason::Quota { limit, left: limit.saturating_sub(self.store().view().weight()) });
+        }
+        found.extend(self.gossip_reasons());
+        found.extend(self.sync_reasons());
+        found.extend(self.inner.peers.clock_reason().map(Reason::Clock));
+        found.extend(self.discovery_reasons().into_iter().map(|(code, text)| Reason::Company(code, text)));
+        let mut rows: Vec<ReasonRow> = found.iter().map(Reason::row).collect();
+        rows.sort_by_key(|row| std::cmp::Reverse(row.grade));
+        rows
+    }
+
+    fn store_reasons(&self) -> Vec<Reason> {
+        let error = self.store().failure().or_else(|| {
+            let stopped = !self.store().is_running() && !self.inner.stop.is_cancelled();
+            stopped.then(|| InternalError::Committer.into())
+        });
+        let error = error.or_else(|| self.store().unreadable().map(Failure::from));
+        error.map(Reason::Store).into_iter().collect()
+    }
+
+    fn gossip_reasons(&self) -> Vec<Reason> {
+        let Some(gossip) = &self.inner.gossip else { return Vec::new() };
+        let lost = gossip.failure().map(Reason::NameLost);
+        let others = self.inner.peers.others().members > 0;
+        let shut_out = (!others).then(|| gossip.shut_out()).flatten().map(|shut_out| match shut_out {
+            ShutOut::WrongKey => Reason::WrongGossipKey,
+            ShutOut::NotJoined(why) => Reason::NotJoined(why),
+        });
+        lost.into_iter().chain(shut_out).collect()
+    }
+
+    fn sync_reasons(&self) -> Vec<Reason> {
+        let (peers, standing) = (&self.inner.peers, self.inner.peers.standing());
+        let (others, last_equal) = (peers.others(), standing.last_equal());
+        let ago_us = |at: Timestamp| clock::now().as_micros().saturating_sub(at.as_micros());
+        let mut found = Vec::new();
+        // A replica that has just met the first one differs for a moment.
+        let is_apart = others.connected > 0
+            && ago_us(self.inner.started_at) > APART_US
+            && last_equal.is_none_or(|last| ago_us(last.at) > APART_US);
+        match standing.gap() {
+            Some(Gap::First) => {
+                let unjoined = self.inner.gossip.as_ref().and_then(Gossip::unjoined);
+                let (unmet, more) = peers.unmet(unjoined.as_deref());
+                found.push(Reason::FirstSync { unmet, more });
+            }
+            Some(Gap::Stale { is_over }) => found.push(Reason::Stale { is_over, last_equal }),
+            None if is_apart => found.push(Reason::Apart { last_equal }),
+            None => {}
+        }
+        found.extend(peers.refused().map(|(address, error)| Reason::Refused { address, error }));
+        let refused_here = peers.refused_here();
+        if !refused_here.is_empty() {
+            found.push(Reason::RefusedHere(refused_here));
+        }
+        if others.connected == 0 {
+            let expects_others = others.expected || last_equal.is_some();
+            found.push(Reason::Alone { expects_others, last_equal });
+        }
+        found
+    }
+
+    fn standing_sample(&self) -> StandingSample {
+        let rows = self.inner.peers.rows();
+        let count = |holds: fn(&PeerRow) -> bool| rows.iter().filter(|row| holds(row)).count() as u64;
+        let reasons = self.reasons();
+        StandingSample {
+            ready: reasons.iter().all(|reason| reason.grade != Grade::Unready),
+            reasons,
+            last_equal_us: self.inner.peers.standing().last_equal().map(|last| last.at.as_micros()),
+            listed: count(|row| row.listed),
+            connected: count(|row| row.connected),
+            equal: count(|row| row.equal),
+        }
+    }
+}
+
+/// Connected replicas that differ for longer than this are a reason, in microseconds. Repair takes seconds, and each
+/// connected peer is compared with now and then.
+const APART_US: u64 = 300_000_000;
+
+/// The codes of all reasons, for `/metrics`.
+pub(crate) const REASON_CODES: &[&str] = &[
+    "store.no_room",
+    "store.full",
+    "store.stalled",
+    "store.io",
+    "store.damaged",
+    "store.stopped",
+    "internal.committer",
+    "gossip.name_lost",
+    "gossip.wrong_key",
+    "gossip.join_failed",
+    "sync.first",
+    "sync.stale",
+    "sync.apart",
+    "sync.refused",
+    "sync.alone",
+    "store.quota",
+    "clock.differs",
+    "clock.contradicted",
+    "peer.cloned",
+    "gossip.announced_twice",
+    "gossip.full",
+    "gossip.name_claimed",
+    "gossip.other_cluster",
+    "gossip.announced_twice",
+    "peer.turned_away",
+];
+
+/// Why an agent is not simply well. A new reason is a variant here, with its code, its grade and its text, and a code of
+/// [`REASON_CODES`].
+#[derive(Debug)]
+enum Reason {
+    /// The store takes nothing in, or does not read.
+    Store(Failure),
+    /// Something had no room in the store.
+    Quota { limit: u64, left: u64 },
+    /// Another member has the agent's name.
+    NameLost(GossipError),
+    /// Members do not understand what this agent sends.
+    WrongGossipKey,
+    /// No member of those to be joined has answered.
+    NotJoined(Unjoined),
+    /// It has never compared itself with anybody, though it was told of others.
+    FirstSync { unmet: Vec<String>, more: usize },
+    /// It was not compared since the start.
+    Stale { is_over: bool, last_equal: Option<LastEqual> },
+    /// It has differed from all others for long.
+    Apart { last_equal: Option<LastEqual> },
+    /// A peer does not take it.
+    Refused { address: SocketAddr, error: ApiError },
+    /// It does not take replicas that dial in.
+    RefusedHere(Vec<RefusedPeer>),
+    /// Nobody is connected.
+    Alone { expects_others: bool, last_equal: Option<LastEqual> },
+    /// Its clock and those of peers differ.
+    Clock(ClockReason),
+    /// Replicas or members are not what they should be: a stable code and what happened.
+    Company(&'static str, String),
+}
+
+impl Reason {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Store(failure) => failure.code(),
+            Self::Quota { .. } => "store.quota",
+            Self::NameLost(error) => error.code(),
+            Self::WrongGossipKey => "gossip.wrong_key",
+            Self::NotJoined(_) => "gossip.join_failed",
+            Self::FirstSync { .. } => FIRST_SYNC,
+            Self::Stale { .. } => "sync.stale",
+            Self::Apart { .. } => "sync.apart",
+            Self::Refused { .. } => "sync.refused",
+            Self::RefusedHere(_) => "peer.turned_away",
+            Self::Alone { .. } => "sync.alone",
+            Self::Clock(reason) => reason.code,
+            Self::Company(code, _) => code,
+        }
+    }
+
+    fn grade(&self) -> Grade {
+        match self {
+            Self::Store(_)
+            | Self::NameLost(_)
+            | Self::FirstSync { .. }
+            | Self::Stale { is_over: false, .. } => Grade::Unready,
+            Self::WrongGossipKey
+            | Self::NotJoined(_)
+            | Self::Stale { is_over: true, .. }
+            | Self::Apart { .. }
+            | Self::Refused { .. }
+            | Self::Quota { .. }
+            | Self::Clock(_)
+            | Self::Company(..)
+            | Self::Alone { expects_others: true, .. } => Grade::Unwell,
+            // Anybody can dial in: it is no fault of this replica.
+            Self::Alone { expects_others: false, .. } | Self::RefusedHere(_) => Grade::Note,
+        }
+    }
+
+    fn message(&self) -> String {
+        match self {
+            Self::Store(failure) => failure.to_string(),
+            Self::Quota { limit, left } => format!(
+                "{left} bytes are left of the store's limit of {limit} (--max-store), and something had no room: only what \
+                 fits is taken in, peers are asked for nothing more, and it may lack what they hold"
+            ),
+            Self::NameLost(error) => error.to_string(),
+            Self::WrongGossipKey => {
+                "gossip with the others does not get through, as when the keys differ: compare \
+                                     --keyring or --encrypt with theirs"
+                    .to_owned()
+            }
+            Self::NotJoined(Unjoined { why, had_members: false }) => {
+                format!("no member has answered yet: {why}")
+            }
+            Self::NotJoined(Unjoined { why, had_members: true }) => {
+                format!("the members that were there are gone, and none answers: {why}")
+            }
+            Self::FirstSync { unmet, .. } if unmet.is_empty() => FIRST_SYNC_TEXT.to_owned(),
+            Self::FirstSync { unmet, more } => {
+                let more = if *more > 0 { format!(", and {more} more") } else { String::new() };
+                format!("{FIRST_SYNC_TEXT}; it waits for {}{more}", unmet.join(", "))
+            }
+            Self::Stale { last_equal, .. } => format!(
+                "no peer was compared since the start; what is read may be old: {}",
+                equal_text(*last_equal)
+            ),
+            Self::Apart { last_equal } => format!(
+                "no connected peer is known to hold the same: {}; `kvgossip diff PEER` and `kvgossip refusals` say what differs",
+                equal_text(*last_equal)
+            ),
+            Self::Refused { address, error } => format!("{address}: {} [{}]", error.message, error.code),
+            Self::RefusedHere(refused) => refused_text(refused),
+            Self::Alone { expects_others: true, last_equal } => {
+                format!("no peer is connected: {}", equal_text(*last_equal))
+            }
+            Self::Clock(reason) => reason.message.clone(),
+            Self::Company(_, text) => text.clone(),
+            Self::Alone { expects_others: false, .. } => {
+                "no peer is connected, and none was named: nobody can say \
+                                                          whether this replica lacks anything"
+                    .to_owned()
+            }
+        }
+    }
+
+    fn row(&self) -> ReasonRow {
+        let code = self.code();
+        debug_assert!(REASON_CODES.contains(&code), "{code} is no code of a reason");
+        ReasonRow { code: code.to_owned(), message: self.message(), grade: self.grade() }
+    }
+}
+
+/// How many replicas that are not taken are named.
+const MAX_NAMED: usize = 3;
+
+fn refused_text(refused: &[RefusedPeer]) -> String {
+    let named = refused.iter().take(MAX_NAMED);
+    let named = named.map(|it| format!("{} at {}: {} [{}]", it.peer, it.address, it.reason, it.code.name()));
+    let more = match refused.len().saturating_sub(MAX_NAMED) {
+        0 => String::new(),
+        more => format!("; and {more} more"),
+    };
+    format!("not taken here, though they dial in: {}{more}", named.collect::<Vec<_>>().join("; "))
+}
+
+fn equal_text(last_equal: Option<LastEqual>) -> String {
+    let known = "it was last known to hold the same as another";
+    match last_equal {
+        None => "it was never known to hold the same as another".to_owned(),
+        Some(LastEqual { at, is_unsure: true }) => {
+            format!(
+                "{known} before {}; the clock was set back then, and how long before is not known",
+                ago(at)
+            )
+        }
+        Some(LastEqual { at, .. }) => format!("{known} {}", ago(at)),
+    }
+}
+
+/// How long ago a time is.
+fn ago(at: Timestamp) -> String {
+    format!("{} ago", duration_text(clock::now().as_micros().saturating_sub(at.as_micros())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operations.md");
+
+    #[test]
+    fn the_page_for_operators_has_every_reason_and_no_other() {
+        let page = std::fs::read_to_string(PAGE).expect("the page");
+        let (_, table) = page.split_once("| code | what happened | until |\n").expect("the table of reasons");
+        let rows = table.lines().take_while(|line| line.starts_with('|')).skip(1);
+        let cells = rows.filter_map(|row| row.split('|').nth(1));
+        let codes: BTreeSet<&str> = cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
+        let reasons: BTreeSet<&str> = REASON_CODES.iter().copied().collect();
+        assert_eq!(codes, reasons);
+    }
+
+    #[test]
+    fn whoever_is_not_taken_is_named_up_to_a_number() {
+        let refused = |number: u8| RefusedPeer {
+            peer: kvgossip_transport::ReplicaId::from_bytes([number; 32]),
+            address: SocketAddr::from(([127, 0, 0, 1], number.into())),
+            code: kvgossip_transport::Code::NotAdmitted,
+            reason: "not listed".into(),
+        };
+        let all: Vec<RefusedPeer> = (1..=5).map(refused).collect();
+        let text = refused_text(&all);
+        assert!(
+            text.contains(&"03".repeat(32)) && text.contains("127.0.0.1:3: not listed [peer.not_admitted]")
+        );
+        assert!(!text.contains(&"04".repeat(32)) && text.ends_with("; and 2 more"), "{text}");
+        assert!(!refused_text(&all[..3]).contains("more"));
+    }
+
+    #[test]
+    fn since_when_is_not_told_where_it_is_not_known() {
+        let at = clock::now();
+        assert!(equal_text(Some(LastEqual { at, is_unsure: false })).ends_with(" ago"));
+        assert!(equal_text(Some(LastEqual { at, is_unsure: true })).contains("how long before is not known"));
     }
 }

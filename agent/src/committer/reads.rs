@@ -38,7 +38,7 @@ pub enum ReadsAgain {
 /// What is published, and whether the store is ahead of it.
 pub(super) struct Published {
     pub(super) view: Arc<ArcSwap<View>>,
-    /// Odd from the beginning of a commit until its view is published.
+    /// Odd from the beginning of a commit until its view is published. Only the committer changes it.
     commits: AtomicU64,
 }
 
@@ -47,8 +47,13 @@ impl Published {
         Self { view, commits: AtomicU64::new(0) }
     }
 
-    /// A commit begins, or its view is published.
-    pub(super) fn turn(&self) {
+    /// A commit begins: from now on the store may be ahead. So it stays after a commit that failed.
+    pub(super) fn begin(&self) {
+        self.commits.fetch_or(1, Ordering::SeqCst);
+    }
+
+    /// The view of the commit that has begun is published.
+    pub(super) fn end(&self) {
         self.commits.fetch_add(1, Ordering::SeqCst);
     }
 }

@@ -4,7 +4,7 @@
 //! and so must whoever asks whether the agent is well.
 
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
-use kvgossip_engine::StorageError;
+use kvgossip_engine::{Failure, StorageError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -41,14 +41,14 @@ pub(super) struct Watch {
 struct Shared {
     limit: Duration,
     state: Mutex<State>,
-    failed: watch::Sender<Option<StorageError>>,
+    failed: watch::Sender<Option<Failure>>,
 }
 
 #[derive(Default)]
 struct State {
     busy_since: Option<Instant>,
     /// What the watchdog has not said; a stall hides it only from others.
-    failure: Option<StorageError>,
+    failure: Option<Failure>,
     is_stalled: bool,
 }
 
@@ -57,10 +57,7 @@ pub(super) struct Busy(Arc<Shared>);
 
 impl Watch {
     /// Starts the watchdog. What is told to others goes to `failed`.
-    pub(super) fn start(
-        failed: watch::Sender<Option<StorageError>>,
-        limit: Duration,
-    ) -> std::io::Result<Self> {
+    pub(super) fn start(failed: watch::Sender<Option<Failure>>, limit: Duration) -> std::io::Result<Self> {
         let shared = Arc::new(Shared { limit, state: Mutex::default(), failed });
         let (alive, ended) = bounded::<()>(0);
         let watched = shared.clone();
@@ -80,11 +77,11 @@ impl Watch {
     }
 
     /// Why nothing is taken in, but for a stall.
-    pub(super) fn failure(&self) -> Option<StorageError> {
+    pub(super) fn failure(&self) -> Option<Failure> {
         self.shared.state().failure.clone()
     }
 
-    pub(super) fn set_failure(&self, failure: Option<StorageError>) {
+    pub(super) fn set_failure(&self, failure: Option<Failure>) {
         let mut state = self.shared.state();
         state.failure = failure;
         self.shared.tell(&state);
@@ -109,7 +106,8 @@ impl Shared {
 
     /// Tells others, under the lock, so that what is told last is what holds.
     fn tell(&self, state: &State) {
-        let stalled = state.is_stalled.then_some(StorageError::Stalled { after: self.limit });
+        let stall = || StorageError::Stalled { after: self.limit }.into();
+        let stalled = state.is_stalled.then(stall);
         self.failed.send_replace(stalled.or_else(|| state.failure.clone()));
     }
 }

@@ -1,26 +1,32 @@
 //! What the agent is told about gossip at its start.
 
-use super::{GossipError, RpcConfig, tags};
+use super::handlers::MAX_HANDLERS;
+use super::{EventHandler, GossipError, RpcConfig, tags};
+use crate::address::{Address, ParseAddressError, Resolver, towards};
 use crate::peers::Peers;
 use kvgossip_grants::ClusterId;
-use kvgossip_membership::{Framing, Keyring, Options, Tags, Timing, driver::LinkFilter};
+use kvgossip_membership::{Framing, IpNet, Keyring, Options, Tags, Timing, driver::LinkFilter};
+use kvgossip_transport::ReplicaId;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
 /// Where members listen unless told otherwise.
 pub const DEFAULT_GOSSIP_PORT: u16 = 7946;
+/// Most characters of the host's name in a member's: with the digits it stays within what Serf's agents take, 128.
+const MAX_HOST_LEN: usize = 100;
 
 /// How the agent is to take part in gossip.
 #[derive(Clone)]
 pub struct GossipConfig {
-    /// The member's name, unique in the cluster; `kvgossip-` and eight digits of the replica id if there is none.
+    /// The member's name, unique in the cluster; that of [`default_name`] if there is none.
     pub name: Option<String>,
     /// Where to listen, UDP and TCP. Port 0 takes a free one.
     pub bind: SocketAddr,
-    /// What others are told to send to, when it is not the address to listen at.
+    /// What others are told to send to, when it is not the address to listen at. Where it listens at all addresses of the
+    /// machine and none is told, it is the one from which packets to the members to join leave, or else to the world.
     pub advertise: Option<SocketAddr>,
     /// What others can see of this member, beside what the agent itself announces.
     pub tags: Tags,
@@ -32,8 +38,20 @@ pub struct GossipConfig {
     pub keyring_file: Option<PathBuf>,
     /// Whether gossip in clear is fine on an address that is not loopback.
     pub plaintext: bool,
+    /// Where changes of this member's tags are written.
+    pub tags_file: Option<PathBuf>,
+    /// A name in clear in front of all packets, which keeps clusters apart; empty for none.
+    pub label: String,
+    /// Networks that members' addresses must belong to. Empty: any address is allowed.
+    pub allowed: Vec<IpNet>,
+    /// Whether user events from before this member joined are told, too.
+    pub replay: bool,
+    /// Commands that are run for what gossip tells.
+    pub handlers: Vec<EventHandler>,
     /// Where the member remembers the others from one start to the next.
     pub snapshot: Option<PathBuf>,
+    /// Whether the member rejoins although it left before it ended.
+    pub rejoin_after_leave: bool,
     /// How Serf's RPC is served, if it is.
     pub rpc: Option<RpcConfig>,
     /// How fast everything goes.
@@ -54,7 +72,13 @@ impl GossipConfig {
             keyring: None,
             keyring_file: None,
             plaintext: false,
+            tags_file: None,
+            label: String::new(),
+            allowed: Vec::new(),
+            replay: false,
+            handlers: Vec::new(),
             snapshot: None,
+            rejoin_after_leave: false,
             rpc: None,
             timing: Timing::lan(),
             link_filter: None,
@@ -70,86 +94,108 @@ impl GossipConfig {
             return Err(GossipError::Plaintext(self.bind));
         }
         self.rpc.as_ref().map_or(Ok(()), RpcConfig::check)?;
+        if self.handlers.len() > MAX_HANDLERS {
+            return Err(GossipError::Handlers);
+        }
         match self.tags.keys().find(|name| tags::is_reserved(name)) {
             Some(name) => Err(GossipError::ReservedTag(name.clone())),
             None => Ok(()),
         }
     }
 
-    pub(super) fn options(&self, cluster: ClusterId, peers: &Peers) -> Options {
-        let name = self.name.clone().unwrap_or_else(|| format!("kvgossip-{}", peers.id().short()));
+    /// What others are told to send to.
+    pub(super) async fn advertised(&self, resolver: &Resolver) -> Result<Option<SocketAddr>, GossipError> {
+        if self.advertise.is_some() || !self.bind.ip().is_unspecified() {
+            return Ok(self.advertise);
+        }
+        let mut targets = Vec::new();
+        for target in &self.join {
+            targets.extend(target.resolve(resolver).await.unwrap_or_default());
+        }
+        // Addresses for documents: nobody's, and reached by the way to everywhere.
+        let world: IpAddr = match self.bind {
+            SocketAddr::V4(_) => Ipv4Addr::new(192, 0, 2, 1).into(),
+            SocketAddr::V6(_) => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),
+        };
+        targets.retain(|target| target.is_ipv4() == self.bind.is_ipv4());
+        targets.push(SocketAddr::new(world, self.bind.port().max(1)));
+        let mut own = targets.into_iter().filter_map(|target| towards(target).ok());
+        let own = own.find(|ip| !ip.is_unspecified());
+        let own = own.ok_or(GossipError::NoAdvertise(self.bind))?;
+        Ok(Some(SocketAddr::new(own, self.bind.port())))
+    }
+
+    pub(super) fn options(
+        &self,
+        cluster: ClusterId,
+        peers: &Peers,
+        advertise: Option<SocketAddr>,
+    ) -> Options {
+        let name = self.name.clone().unwrap_or_else(|| default_name(peers.id()));
         let mut tags = self.tags.clone();
         tags.extend(tags::announce(cluster, peers.id(), peers.address().port()));
         let mut options = Options::new(name, self.bind);
-        options.framing = Framing { keyring: self.keyring.clone(), ..options.framing };
+        options.framing =
+            Framing { keyring: self.keyring.clone(), label: self.label.clone(), ..options.framing };
         Options {
-            advertise: self.advertise,
+            advertise,
             tags,
             timing: self.timing.clone(),
+            allowed: self.allowed.clone(),
             snapshot: self.snapshot.clone(),
+            rejoin_after_leave: self.rejoin_after_leave,
             link_filter: self.link_filter.clone(),
             ..options
         }
     }
 }
 
-/// `HOST[:PORT]`: a member to join. A name is looked up whenever it is tried.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JoinTarget {
-    host: String,
-    port: u16,
+/// The host's name, `-` and eight digits of the replica id: so people know it again, and two agents of one host differ.
+pub fn default_name(id: ReplicaId) -> String {
+    let read = |path| std::fs::read_to_string(path).ok();
+    let host = read("/proc/sys/kernel/hostname").or_else(|| read("/etc/hostname"));
+    named_after(&host.unwrap_or_default(), id)
 }
 
+/// Characters that Serf's agents refuse in names are left out.
+fn named_after(host: &str, id: ReplicaId) -> String {
+    let fits = |c: &char| c.is_ascii_alphanumeric() || "-._".contains(*c);
+    let host: String = host.chars().filter(fits).take(MAX_HOST_LEN).collect();
+    let host = if host.is_empty() { "kvgossip" } else { &host };
+    format!("{host}-{}", id.short())
+}
+
+/// `HOST[:PORT]`: a member to join. A name is looked up whenever it is tried, and all its addresses are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JoinTarget(Address);
+
 /// Why a text names no member to join.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no address: give HOST or HOST:PORT, such as 10.0.0.2:7946")]
-pub struct ParseJoinError(String);
+pub type ParseJoinError = ParseAddressError;
 
 impl FromStr for JoinTarget {
     type Err = ParseJoinError;
 
     fn from_str(text: &str) -> Result<Self, ParseJoinError> {
-        let error = || ParseJoinError(text.to_owned());
-        let default = DEFAULT_GOSSIP_PORT;
-        if let Ok(address) = text.parse::<SocketAddr>() {
-            return Ok(Self { host: address.ip().to_string(), port: address.port() });
-        }
-        if let Ok(ip) = text.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>() {
-            return Ok(Self { host: ip.to_string(), port: default });
-        }
-        let (host, port) = match text.split_once(':') {
-            Some((host, port)) => (host, port.parse().map_err(|_| error())?),
-            None => (text, default),
-        };
-        let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.' || c == '_';
-        if host.is_empty() || host.len() > 253 || !host.chars().all(fits) {
-            return Err(error());
-        }
-        Ok(Self { host: host.to_owned(), port })
+        Address::parse(text, DEFAULT_GOSSIP_PORT).map(Self)
     }
 }
 
 impl fmt::Display for JoinTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
-        }
+        self.0.fmt(f)
     }
 }
 
 impl JoinTarget {
-    /// The address, looked up now.
-    pub(super) async fn resolve(&self) -> io::Result<SocketAddr> {
-        let mut found = tokio::net::lookup_host((self.host.as_str(), self.port)).await?;
-        found.next().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no address"))
+    /// The addresses, looked up now.
+    pub(super) async fn resolve(&self, resolver: &Resolver) -> io::Result<Vec<SocketAddr>> {
+        self.0.resolve(resolver).await
     }
 }
 
 impl From<SocketAddr> for JoinTarget {
     fn from(address: SocketAddr) -> Self {
-        Self { host: address.ip().to_string(), port: address.port() }
+        Self(address.into())
     }
 }
 
@@ -158,21 +204,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn join_targets_have_a_default_port() {
-        let show = |text: &str| text.parse::<JoinTarget>().map(|target| target.to_string());
-        for (text, shown) in [
-            ("10.0.0.2", "10.0.0.2:7946"),
-            ("10.0.0.2:1", "10.0.0.2:1"),
-            ("host-1.example", "host-1.example:7946"),
-            ("host:80", "host:80"),
-            ("::1", "[::1]:7946"),
-            ("[::1]", "[::1]:7946"),
-            ("[::1]:5", "[::1]:5"),
-        ] {
-            assert_eq!(show(text).as_deref(), Ok(shown), "{text}");
-        }
-        for bad in ["", ":1", "host:", "host:99999", "a b", "host:1:2", "http://host"] {
-            assert!(show(bad).is_err(), "{bad:?}");
-        }
+    fn the_default_name_is_the_hosts_name_and_eight_digits_of_the_replica_id() {
+        let id = ReplicaId::from_bytes([0xab; 32]);
+        assert_eq!(named_after("db-1.example", id), "db-1.example-abababab");
+        assert_eq!(named_after("b\u{e4}h n\n", id), "bhn-abababab");
+        assert_eq!(named_after("", id), "kvgossip-abababab");
+        assert_eq!(named_after(&"x".repeat(300), id).len(), MAX_HOST_LEN + 9);
+        assert!(default_name(id).ends_with("-abababab"));
+    }
+
+    #[tokio::test]
+    async fn all_addresses_of_the_machine_are_told_as_the_one_that_leads_to_the_members() {
+        let any = SocketAddr::from(([0, 0, 0, 0], 7946));
+        let mut config = GossipConfig::new(any);
+        config.join = vec!["127.0.0.1:9".parse().expect("an address")];
+        let told = config.advertised(&Resolver::default()).await.expect("there is a way");
+        assert_eq!(told, Some(([127, 0, 0, 1], 7946).into()));
+        config.advertise = Some(([10, 0, 0, 1], 1).into());
+        assert_eq!(config.advertised(&Resolver::default()).await.expect("given"), config.advertise);
+        let one = GossipConfig::new(([127, 0, 0, 1], 1).into());
+        assert_eq!(one.advertised(&Resolver::default()).await.expect("none needed"), None);
+        let refused = GossipError::NoAdvertise(any).to_string();
+        assert!(refused.contains("--advertise"), "{refused}");
     }
 }

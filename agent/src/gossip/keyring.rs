@@ -1,12 +1,13 @@
 //! The file with the cluster's gossip keys: a JSON list of base64 texts, the primary first, as Serf keeps it.
 
+use crate::files::read_regular;
 use kvgossip_membership::{Key, Keyring};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// Most bytes of a keyring file.
-const MAX_LEN: u64 = 16 * 1024;
+const MAX_LEN: usize = 16 * 1024;
 
 /// Why a keyring file does not serve.
 #[derive(Debug, thiserror::Error)]
@@ -15,7 +16,7 @@ pub enum KeyringError {
     /// It cannot be read.
     #[error("the keyring {} cannot be read: {error}", path.display())]
     Read {
-        /// Which.
+        /// The file.
         path: PathBuf,
         /// Why.
         error: io::Error,
@@ -26,7 +27,7 @@ pub enum KeyringError {
         path.display()
     )]
     Malformed {
-        /// Which.
+        /// The file.
         path: PathBuf,
         /// What is wrong.
         reason: String,
@@ -36,11 +37,11 @@ pub enum KeyringError {
 /// Reads a keyring file.
 pub fn read_keyring(path: &Path) -> Result<Keyring, KeyringError> {
     let failed = |error| KeyringError::Read { path: path.to_owned(), error };
-    let mut text = String::new();
-    std::fs::File::open(path).map_err(failed)?.take(MAX_LEN).read_to_string(&mut text).map_err(failed)?;
+    // Keys that are installed later are written to the same file: a pipe would not do.
+    let bytes = read_regular(path, MAX_LEN).map_err(failed)?;
     let malformed =
         |reason: &dyn ToString| KeyringError::Malformed { path: path.to_owned(), reason: reason.to_string() };
-    let keys: Vec<String> = serde_json::from_str(&text).map_err(|error| malformed(&error))?;
+    let keys: Vec<String> = serde_json::from_slice(&bytes).map_err(|error| malformed(&error))?;
     let mut ring: Option<Keyring> = None;
     for text in keys {
         let key = Key::from_base64(&text).map_err(|error| malformed(&error))?;
@@ -55,14 +56,20 @@ pub fn read_keyring(path: &Path) -> Result<Keyring, KeyringError> {
 /// Writes a keyring file, for its owner alone: as a whole or not at all.
 pub(super) fn write_keyring(path: &Path, ring: &Keyring) -> io::Result<()> {
     let keys: Vec<String> = ring.keys().iter().map(Key::to_base64).collect();
+    let mut text = serde_json::to_string_pretty(&keys)?;
+    text.push('\n');
+    write_private(path, text.as_bytes())
+}
+
+/// Writes a file for its owner alone, as a whole or not at all.
+pub(super) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut new = path.as_os_str().to_owned();
     new.push(".new");
     let new = PathBuf::from(new);
     // A leftover of an earlier attempt may have other readers.
     let _ = std::fs::remove_file(&new);
     let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-    file.write_all(serde_json::to_string_pretty(&keys)?.as_bytes())?;
-    file.write_all(b"\n")?;
+    file.write_all(bytes)?;
     file.sync_all()?;
     std::fs::rename(&new, path)
 }

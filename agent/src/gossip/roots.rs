@@ -1,6 +1,6 @@
 //! The question `kvgossip` and its answer: the root that a replica holds.
 //!
-//! Both are `01`, eight bytes of the cluster's id, the replica's id and its root digest; what follows is skipped.
+//! Both are `02`, eight bytes of the cluster's id, the replica's id and its root digest; what follows is skipped.
 
 use super::tags::{CLUSTER_BYTES, cluster_prefix};
 use kvgossip_grants::{ClusterId, Digest};
@@ -8,7 +8,7 @@ use kvgossip_transport::ReplicaId;
 
 /// The query's name.
 pub(super) const QUERY: &str = "kvgossip";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const LEN: usize = 1 + CLUSTER_BYTES + 32 + 32;
 
 /// What a replica holds, as it says.
@@ -48,13 +48,13 @@ mod tests {
         let cluster = ClusterId([0xcc; 32]);
         let roots = Roots { replica: ReplicaId::from_bytes([0x11; 32]), root: Digest([0x22; 32]) };
         let mut bytes = roots.encode(cluster);
-        assert_eq!(bytes, [&[1][..], &[0xcc; 8], &[0x11; 32], &[0x22; 32]].concat());
+        assert_eq!(bytes, [&[2][..], &[0xcc; 8], &[0x11; 32], &[0x22; 32]].concat());
         assert_eq!(Roots::decode(&bytes, cluster), Some(roots));
         assert_eq!(Roots::decode(&bytes[..72], cluster), None, "too short");
         bytes.extend(b"later versions may say more");
         assert_eq!(Roots::decode(&bytes, cluster), Some(roots));
         assert_eq!(Roots::decode(&bytes, ClusterId([1; 32])), None);
-        bytes[0] = 2;
+        bytes[0] = 1;
         assert_eq!(Roots::decode(&bytes, cluster), None);
         assert_eq!(Roots::decode(&[], cluster), None);
     }

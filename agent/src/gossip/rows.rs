@@ -1,11 +1,13 @@
 //! Members in the API's form.
 
 use super::tags;
-use crate::peers::Peers;
+use crate::peers::{Peers, holds};
 use base64::prelude::{BASE64_STANDARD, Engine};
-use kvgossip_api::{MemberRow, ResponseRow};
+use kvgossip_api::{Holds, MemberRow, ResponseRow};
 use kvgossip_grants::ClusterId;
 use kvgossip_membership::{Member, Status};
+use kvgossip_transport::ReplicaId;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -28,14 +30,42 @@ pub(super) fn response(from: String, payload: Vec<u8>) -> ResponseRow {
     ResponseRow { from, payload: String::from_utf8(payload).ok(), payload_b64 }
 }
 
+/// How many members announce each replica.
+pub(super) type Announcers = BTreeMap<ReplicaId, usize>;
+
+pub(super) fn announcers(members: &[Member], cluster: ClusterId) -> Announcers {
+    let mut announcers = Announcers::new();
+    for member in members.iter().filter(|member| member.status == Status::Alive) {
+        if let Some((id, _)) = tags::read(&member.tags, cluster) {
+            *announcers.entry(id).or_default() += 1;
+        }
+    }
+    announcers
+}
+
 /// One member; `local` is this agent itself.
-pub(super) fn row(member: Member, local: bool, cluster: ClusterId, peers: &Peers) -> MemberRow {
+///
+/// Where several members announce one replica, what is known of it is shown at the one whose address has proved the key.
+pub(super) fn row(
+    member: Member,
+    local: bool,
+    cluster: ClusterId,
+    peers: &Peers,
+    announcers: &Announcers,
+) -> MemberRow {
     let announced = tags::read(&member.tags, cluster);
     let id = announced.map(|(id, _)| id);
-    let known = id.filter(|_| !local).and_then(|id| peers.known_root(&id));
+    let contested = !local && id.and_then(|id| announcers.get(&id)).is_some_and(|count| *count > 1);
     let connection = id.filter(|_| !local).and_then(|id| peers.connection(&id));
+    let is_there = connection.as_ref().zip(announced).is_some_and(|(connection, (_, port))| {
+        connection.address() == SocketAddr::new(member.addr.ip(), port)
+    });
+    let id_shown = id.filter(|_| !local && (!contested || is_there));
+    let connection = connection.filter(|_| id_shown.is_some());
+    let known = id_shown.and_then(|id| peers.known_root(&id));
     let rtt = connection.as_ref().map(|connection| connection.rtt()).or(member.rtt);
     let own_root = local.then(|| peers.root());
+    let (holds, holds_since_us) = if local { (Holds::Same, None) } else { holds(known) };
     MemberRow {
         status: status(&member).to_owned(),
         suspect: member.suspect,
@@ -45,10 +75,16 @@ pub(super) fn row(member: Member, local: bool, cluster: ClusterId, peers: &Peers
         sync_address: announced.map(|(_, port)| SocketAddr::new(member.addr.ip(), port).to_string()),
         connected: connection.is_some(),
         rtt_us: rtt.map(micros),
+        clock_offset_us: id.filter(|_| !local).and_then(|id| peers.clock_offset_us(&id)),
         root: own_root.or(known.map(|known| known.root)).map(|root| root.to_string()),
         root_at_us: known.map(|known| known.at.as_micros()),
         lag_us: if local { Some(0) } else { known.and_then(|known| known.lag_us) },
-        last_sync: id.filter(|_| !local).and_then(|id| peers.last_sync(&id)),
+        holds,
+        holds_since_us,
+        shut_out: id_shown.and_then(|id| peers.shut_out_of(&id)),
+        last_sync: id_shown.and_then(|id| peers.last_sync(&id)),
+        contested: contested && !is_there,
+        other_cluster: tags::other_cluster(&member.tags, cluster),
         name: member.name,
         tags: member.tags,
     }

@@ -5,7 +5,7 @@ use kvgossip_membership::Tags;
 use kvgossip_transport::ReplicaId;
 
 /// The version of what these tags and the query mean.
-const VERSION: (&str, &str) = ("kvgossip", "1");
+const VERSION: (&str, &str) = ("kvgossip", "2");
 /// Where the replica takes sessions, at the member's address.
 const PORT: &str = "kvg_port";
 /// The first eight bytes of the cluster's id, in hexadecimal.
@@ -53,6 +53,15 @@ pub(super) fn read(tags: &Tags, cluster: ClusterId) -> Option<(ReplicaId, u16)> 
     Some((tags.get(ID)?.parse().ok()?, port))
 }
 
+/// The beginning of another cluster's id that a replica of it announces, as it may be shown. None for replicas of this
+/// cluster, and for members that are no replicas.
+pub(super) fn other_cluster(tags: &Tags, cluster: ClusterId) -> Option<String> {
+    tags.get(VERSION.0)?;
+    let other = tags.get(CLUSTER).filter(|other| **other != cluster_text(cluster))?;
+    let is_id = other.len() == 2 * CLUSTER_BYTES && other.bytes().all(|b| b.is_ascii_hexdigit());
+    Some(if is_id { other.clone() } else { "unknown".to_owned() })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,11 +74,19 @@ mod tests {
         assert!(tags.keys().all(|name| is_reserved(name)) && !is_reserved("role"));
         assert_eq!(read(&tags, cluster), Some((id, 7947)));
         assert_eq!(read(&tags, ClusterId([1; 32])), None, "another cluster");
-        for (name, value) in [("kvgossip", "2"), (PORT, "0"), (PORT, "x"), (ID, "07"), (ID, "")] {
+        for (name, value) in
+            [("kvgossip", "1"), ("kvgossip", "3"), (PORT, "0"), (PORT, "x"), (ID, "07"), (ID, "")]
+        {
             let mut other = tags.clone();
             other.insert(name.into(), value.into());
             assert_eq!(read(&other, cluster), None, "{name}={value}");
         }
         assert_eq!(read(&Tags::new(), cluster), None);
+        assert_eq!(other_cluster(&tags, cluster), None);
+        assert_eq!(other_cluster(&Tags::new(), cluster), None);
+        assert_eq!(other_cluster(&tags, ClusterId([1; 32])).as_deref(), Some("abababababababab"));
+        let mut odd = tags.clone();
+        odd.insert(CLUSTER.into(), "\u{1b}[31m".into());
+        assert_eq!(other_cluster(&odd, cluster).as_deref(), Some("unknown"));
     }
 }

@@ -1,17 +1,19 @@
 //! The task that listens to gossip and does what the survey wants.
 
-use super::directory::Replica;
 use super::keyring::write_keyring;
+use super::listing::{Listing, Looks};
+use super::neighbours::neighbours;
 use super::roots::{QUERY, Roots};
+use super::tags_file::write_tags;
 use super::{Gossip, tags};
 use crate::clock::Monotonic;
 use crate::peers::random;
 use kvgossip_engine::survey::{Action, Survey};
 use kvgossip_membership::driver::{Answer, Answers};
-use kvgossip_membership::{Event, Membership, Query, QueryParams, Status};
+use kvgossip_membership::{Event, Membership, Query, QueryParams, Status, Tags};
 use kvgossip_transport::ReplicaId;
-use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,8 +21,6 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-/// How many members a replica stays connected with by dialling them; others dial it.
-pub(super) const NEIGHBOURS: usize = 8;
 /// Changes of the membership that come within this time are looked at together.
 const GATHER: Duration = Duration::from_millis(50);
 /// The list of members is looked at this often even if nothing was heard.
@@ -30,36 +30,33 @@ const MAX_NAME_BYTES: usize = 600;
 /// How many sessions may report their end at a time.
 const SYNCED_BUFFER: usize = 64;
 
-/// What is remembered of each member from one look to the next.
-type Seen = BTreeMap<String, (Status, ReplicaId)>;
-
 /// With whom a session that the survey wanted has ended, and whether they have talked.
 type Synced = (ReplicaId, bool);
 
 pub(super) struct Task {
     gossip: Gossip,
     keyring_file: Option<PathBuf>,
+    tags_file: Option<PathBuf>,
     survey: Survey,
     clock: Monotonic,
-    seen: Seen,
+    looks: Looks,
     /// The answers to the question that is under way.
     answers: Option<Answers>,
     synced: (mpsc::Sender<Synced>, mpsc::Receiver<Synced>),
-    warned: bool,
 }
 
 impl Task {
-    pub(super) fn new(gossip: Gossip, keyring_file: Option<PathBuf>) -> Self {
+    pub(super) fn new(gossip: Gossip, keyring_file: Option<PathBuf>, tags_file: Option<PathBuf>) -> Self {
         let clock = Monotonic::start();
         Self {
             gossip,
             keyring_file,
+            tags_file,
             survey: Survey::new(random(), clock.now_us()),
             clock,
-            seen: Seen::new(),
+            looks: Looks::new(),
             answers: None,
             synced: mpsc::channel(SYNCED_BUFFER),
-            warned: false,
         }
     }
 
@@ -100,15 +97,17 @@ impl Task {
                 | Event::MemberFailed(_)
                 | Event::MemberLeft(_)
                 | Event::MemberReaped(_)
+                | Event::KeyringChanged
                 | Event::Lagged { .. }
-                | Event::JoinFinished { .. }
+                | Event::JoinFinished { error: None, .. }
         )
     }
 
     async fn on_event(&mut self, event: Event, member: &Arc<Membership>) {
         match event {
             Event::MemberJoined(other) => {
-                tracing::info!(name = other.name, address = %other.addr, "a member is there")
+                tracing::info!(name = other.name, address = %other.addr, "a member is there");
+                self.gossip.note_members();
             }
             Event::MemberFailed(other) => {
                 tracing::warn!(name = other.name, address = %other.addr, "a member has failed")
@@ -117,18 +116,50 @@ impl Task {
                 tracing::info!(name = other.name, address = %other.addr, "a member has left")
             }
             Event::JoinFinished { error: None, .. } => self.survey.joined(self.clock.now_us()),
+            Event::RejoinFailed { tried, rounds } => self.rejoin_failed(tried, rounds),
             Event::Query(query) if query.name == QUERY => self.on_question(&query, member).await,
             Event::UserEvent { name, payload, .. } => {
                 tracing::info!(name, bytes = payload.len(), "a user event");
             }
-            Event::NameConflict { name, other } => {
+            Event::NameConflict { name, other, tags } => {
                 tracing::warn!(name, %other, "another member uses a name that is taken");
+                self.name_contested(&name, other, &tags, member).await;
             }
+            Event::NameClaimed { other } => self.name_claimed(other, member).await,
             Event::NameLost => self.name_lost(member).await,
             Event::KeyringChanged => self.store_keyring(member).await,
+            Event::TagsChanged => self.store_tags(member).await,
             Event::Lagged { dropped } => tracing::debug!(dropped, "events of the membership were lost"),
             _ => {}
         }
+    }
+
+    /// Says so once, then now and then.
+    fn rejoin_failed(&self, tried: usize, rounds: u32) {
+        if rounds.is_power_of_two() {
+            tracing::warn!(tried, rounds, "none of the members that this agent remembers answers, trying on");
+        }
+        self.gossip.note_unremembered(tried);
+    }
+
+    /// Two members use a name of others.
+    async fn name_contested(&self, name: &str, other: SocketAddr, tags: &Tags, member: &Membership) {
+        let Ok(Some(known)) = member.member(name).await else { return };
+        let cluster = self.gossip.inner.cluster;
+        let [first, second] = [&known.tags, tags].map(|tags| tags::read(tags, cluster).map(|(id, _)| id));
+        if let Some(id) = first.filter(|id| Some(*id) == second) {
+            self.gossip.inner.contested.claimed(id, name, known.addr, other, self.now());
+        }
+    }
+
+    /// Another running member uses the name of this one.
+    async fn name_claimed(&self, other: SocketAddr, member: &Membership) {
+        let Ok(own) = member.local_member().await else { return };
+        self.gossip.inner.contested.claimed_own(self.gossip.inner.peers.id(), &own.name, other, self.now());
+    }
+
+    fn now(&self) -> Duration {
+        Duration::from_micros(self.clock.now_us())
     }
 
     async fn name_lost(&self, member: &Arc<Membership>) {
@@ -158,61 +189,58 @@ impl Task {
         }
     }
 
+    async fn store_tags(&self, member: &Membership) {
+        let (Some(path), Ok(own)) = (self.tags_file.clone(), member.local_member().await) else { return };
+        let shown = path.clone();
+        match tokio::task::spawn_blocking(move || write_tags(&path, own.tags)).await {
+            Ok(Ok(())) => tracing::info!(path = %shown.display(), "the tags were changed and stored"),
+            Ok(Err(error)) => {
+                tracing::error!(path = %shown.display(), %error, "the changed tags cannot be stored")
+            }
+            Err(_) => {}
+        }
+    }
+
     /// Looks at all members, and tells the others what is new.
     async fn refresh(&mut self, member: &Membership) {
         let Ok(members) = member.members().await else { return };
         let (own, cluster) = (self.gossip.inner.peers.id(), self.gossip.inner.cluster);
-        let (mut seen, mut live) = (Seen::new(), BTreeMap::new());
-        for other in members {
-            let Some((id, port)) = tags::read(&other.tags, cluster) else { continue };
-            if id == own {
-                if !std::mem::replace(&mut self.warned, true) {
-                    tracing::warn!(name = other.name, address = %other.addr, "a member announces the id of this replica: was its key copied?");
-                }
-                continue;
-            }
-            if other.status == Status::Alive {
-                let address = std::net::SocketAddr::new(other.addr.ip(), port);
-                live.insert(id, Replica { name: other.name.clone(), address, rtt: other.rtt });
-            }
-            seen.insert(other.name, (other.status, id));
+        if let Ok(stats) = member.stats().await {
+            self.gossip.inner.full.look(stats.full);
         }
-        let neighbours = neighbours(own, live.keys().copied());
-        let neighbours = neighbours.into_iter().filter_map(|id| Some((id, live.get(&id)?.address))).collect();
-        let before = std::mem::replace(&mut self.seen, seen);
-        self.gossip.inner.directory.set(live);
+        let now = self.now();
+        self.gossip.inner.contested.look(&members, now);
+        let listing = Listing::of(members, own, cluster, &self.looks, now);
+        let departed = listing.departed(&self.looks);
+        self.gossip.inner.double.look(listing.double, now);
+        self.gossip.inner.foreign.look(listing.foreign);
+        let before = std::mem::replace(&mut self.looks, listing.looks);
+        let live = listing.replicas.iter().filter(|(_, replica)| replica.live).map(|(id, _)| *id);
+        let neighbours: BTreeSet<ReplicaId> = neighbours(own, live).into_iter().collect();
+        self.gossip.inner.directory.set(listing.replicas);
         self.tell_survey(&before);
         if !self.gossip.inner.leaving.load(Ordering::Relaxed) {
             self.gossip.inner.peers.set_neighbours(&neighbours);
         }
-        self.gossip.inner.peers.close_departed(&self.departed(&before));
+        self.gossip.inner.peers.close_departed(&departed);
     }
 
-    /// Members that have left since the last look.
-    fn departed(&self, before: &Seen) -> Vec<ReplicaId> {
-        let gone = self.seen.iter().filter(|(name, (status, _))| {
-            *status == Status::Left && before.get(*name).is_some_and(|(before, _)| *before != Status::Left)
-        });
-        gone.map(|(_, (_, id))| *id).collect()
-    }
-
-    fn tell_survey(&mut self, before: &Seen) {
+    fn tell_survey(&mut self, before: &Looks) {
         let now = self.clock.now_us();
-        let live = self.gossip.inner.directory.replicas();
-        for (name, (status, id)) in &self.seen {
-            let earlier = before.get(name).filter(|(_, before)| before == id).map(|(status, _)| *status);
-            match (earlier, status) {
+        for (name, look) in &self.looks {
+            let earlier = before.get(name).filter(|before| before.id == look.id).map(|before| before.status);
+            match (earlier, look.status) {
                 (Some(Status::Alive), Status::Alive) => {}
                 (Some(Status::Failed | Status::Left), Status::Alive) => {
-                    self.survey.member_returned(*id.as_bytes(), now);
+                    self.survey.member_returned(*look.id.as_bytes(), now);
                 }
-                (_, Status::Alive) => self.survey.member_up(*id.as_bytes(), now),
+                (_, Status::Alive) => self.survey.member_up(*look.id.as_bytes(), now),
                 _ => {}
             }
         }
-        for (_, id) in before.values().filter(|(status, _)| *status == Status::Alive) {
-            if !live.contains_key(id) {
-                self.survey.member_down(id.as_bytes(), now);
+        for look in before.values().filter(|look| look.status == Status::Alive) {
+            if !self.gossip.inner.directory.is_live(&look.id) {
+                self.survey.member_down(look.id.as_bytes(), now);
             }
         }
     }
@@ -249,18 +277,19 @@ impl Task {
                 self.answers = Some(answers);
             }
             Err(error) => {
-                tracing::debug!("the others cannot be asked for their roots: {error}");
-                self.survey.answers_ended(self.clock.now_us());
+                tracing::debug!("the others cannot be asked for their roots, it is tried again: {error}");
+                self.survey.not_asked(self.clock.now_us());
             }
         }
     }
 
     /// As many names of these replicas as fit a query.
     fn names(&self, sample: &[[u8; 32]]) -> Vec<String> {
-        let live = self.gossip.inner.directory.replicas();
+        let replicas = self.gossip.inner.directory.replicas();
         let mut room = MAX_NAME_BYTES;
-        let names =
-            sample.iter().filter_map(|id| live.get(&ReplicaId::from_bytes(*id))).map(|replica| &replica.name);
+        // Whoever announces one of them is asked, for it is not known here who of them is right.
+        let sampled = sample.iter().filter_map(|id| replicas.get(&ReplicaId::from_bytes(*id)));
+        let names = sampled.flat_map(|replica| &replica.announced).map(|announced| &announced.name);
         let fits = names.take_while(|name| {
             // Up to three bytes say how long it is.
             let fits = name.len() + 3 <= room;
@@ -272,13 +301,9 @@ impl Task {
 
     fn sync(&self, id: ReplicaId) {
         let peers = self.gossip.inner.peers.clone();
-        let address = self.gossip.inner.directory.replicas().get(&id).map(|replica| replica.address);
         let synced = self.synced.0.clone();
         self.gossip.spawn(async move {
-            let talked = match address {
-                Some(address) => peers.sync_member(id, address).await,
-                None => false,
-            };
+            let talked = peers.sync_member(id).await;
             // The receiver goes when the agent leaves.
             let _ = synced.send((id, talked)).await;
         });
@@ -292,7 +317,7 @@ impl Task {
             return;
         }
         let own = peers.root();
-        peers.heard_root(asked.replica, asked.root);
+        peers.heard_root(asked.replica, &query.source, asked.root);
         self.survey.heard_question(&asked.root, &own);
         if asked.root != own {
             let answer = Roots { replica: peers.id(), root: own }.encode(cluster);
@@ -311,15 +336,14 @@ impl Task {
         let (peers, cluster) = (&self.gossip.inner.peers, self.gossip.inner.cluster);
         let Answer::Response { from, payload } = answer else { return };
         let Some(told) = Roots::decode(&payload, cluster) else { return };
-        let replicas = self.gossip.inner.directory.replicas();
-        // A member speaks for the replica that it announces.
-        let Some(replica) = replicas.get(&told.replica).filter(|replica| replica.name == from) else {
+        // A member speaks for the replica that it announces. It is a hint all the same: others may announce it, too.
+        let Some(announced) = self.gossip.inner.directory.announcement(&told.replica, &from) else {
             return;
         };
-        peers.heard_root(told.replica, told.root);
+        peers.heard_root(told.replica, &from, told.root);
         peers.metrics().survey_answer();
         let connected = peers.connection(&told.replica).map(|connection| connection.rtt());
-        let rtt = match connected.or(replica.rtt) {
+        let rtt = match connected.or(announced.rtt) {
             Some(rtt) => Some(rtt),
             None => member.estimated_rtt(&from).await.ok().flatten(),
         };
@@ -333,58 +357,5 @@ async fn next(answers: &mut Option<Answers>) -> Option<Answer> {
     match answers {
         Some(answers) => answers.next().await,
         None => std::future::pending().await,
-    }
-}
-
-/// Whom of all to stay connected with: the next one by id, so that together they are a ring, and others, as good as
-/// random, and the same at every look, so that few change when members come and go.
-fn neighbours(own: ReplicaId, all: impl Iterator<Item = ReplicaId>) -> Vec<ReplicaId> {
-    let score = |id: &ReplicaId| {
-        let mut hasher = DefaultHasher::new();
-        (own.as_bytes(), id.as_bytes()).hash(&mut hasher);
-        hasher.finish()
-    };
-    let mut all: Vec<ReplicaId> = all.collect();
-    let next = all.iter().filter(|id| **id > own).min().or(all.iter().min()).copied();
-    all.sort_by_cached_key(|id| (Some(*id) != next, score(id)));
-    all.truncate(NEIGHBOURS);
-    all
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::BTreeSet;
-
-    fn id(number: u32) -> ReplicaId {
-        let mut bytes = [0; 32];
-        bytes[..4].copy_from_slice(&number.to_be_bytes());
-        ReplicaId::from_bytes(bytes)
-    }
-
-    #[test]
-    fn neighbours_connect_a_large_cluster_and_hardly_change() {
-        const ALL: u32 = 500;
-        let chosen: Vec<Vec<ReplicaId>> =
-            (0..ALL).map(|own| neighbours(id(own), (0..ALL).filter(|n| *n != own).map(id))).collect();
-        let mut reached = BTreeSet::from([id(0)]);
-        let mut hops = 0;
-        while reached.len() < ALL as usize {
-            let next: Vec<ReplicaId> = (0..ALL)
-                .filter(|n| reached.contains(&id(*n)))
-                .flat_map(|n| chosen[n as usize].clone())
-                .collect();
-            let before = reached.len();
-            reached.extend(next);
-            assert!(reached.len() > before, "{before} of {ALL} are an island");
-            hops += 1;
-        }
-        assert!(hops <= 6, "{hops} hops");
-        let without: Vec<ReplicaId> =
-            neighbours(id(0), (1..ALL).map(id).filter(|other| *other != chosen[0][1]));
-        let kept: Vec<ReplicaId> = chosen[0].iter().copied().filter(|other| *other != chosen[0][1]).collect();
-        assert_eq!(without[..NEIGHBOURS - 1], kept, "one goes, one comes");
-        let of = |own: u32| neighbours(id(own), (0..ALL).filter(|n| *n != own).map(id))[0];
-        assert_eq!((of(7), of(ALL - 1)), (id(8), id(0)), "all together are a ring");
     }
 }

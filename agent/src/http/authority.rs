@@ -1,35 +1,37 @@
 //! `/v1/grants`, `/v1/explain` and `/v1/plan`: who may write what, and why.
 
-use super::Shared;
 use super::error::{Refusal, body};
-use super::pages::{Page, Place, place_text, places_after};
-use crate::clock;
+use super::pages::{PAGE_BYTES, Place, Rows, place_text, places_after};
+use super::query::Query;
+use super::{Complete, Shared};
 use axum::Json;
+use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{RawQuery, State};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use kvgossip_api::{
-    ApiError, ExplainRequest, ExplainResponse, GrantRow, GrantsResponse, LinkRow, PlanRequest, PlanResponse,
-    RejectedRow, RevocationRow,
+    ApiError, ExplainRequest, ExplainResponse, GrantRow, GrantsResponse, PlanRequest, PlanResponse,
+    RevocationRow, Shown,
 };
 use kvgossip_engine::View;
 use kvgossip_grants::{
-    EntityId, Explanation, Fact, Grant, Key, KeyGlob, Link, ParentPlan, PlanError, Rejected, Revocation,
-    Signed, Timestamp,
+    EntityId, Fact, Frontier, Grant, Key, KeyGlob, ParentPlan, PlanError, Revocation, Signed, Timestamp,
 };
+
+/// The most bytes of a row of a page of grants.
+const GRANT_ROW_BYTES: usize = 1024;
 
 /// Live grants and the revocations that stand.
 pub(super) async fn grants(
+    _: Complete,
     State(shared): State<Shared>,
-    query: RawQuery,
+    Query(page): Query<Rows>,
 ) -> Result<Json<GrantsResponse>, Refusal> {
-    let page = Page::parse(&query, &["after", "limit"])?;
     let (view, order) = (shared.agent.store().view(), shared.authority_order.clone());
     shared.gate.walk(move || grants_page(&view, &order.of(&view), &page)).await.map(Json)
 }
 
-fn grants_page(view: &View, places: &[Place], page: &Page) -> Result<GrantsResponse, Refusal> {
+fn grants_page(view: &View, places: &[Place], page: &Rows) -> Result<GrantsResponse, Refusal> {
     let rest = places_after(places, page.after.as_deref())?;
     let mut answer = GrantsResponse { grants: Vec::new(), revocations: Vec::new(), next: None };
     for (number, place) in rest.iter().enumerate() {
@@ -39,7 +41,7 @@ fn grants_page(view: &View, places: &[Place], page: &Page) -> Result<GrantsRespo
             _ => {}
         }
         let rows = answer.grants.len() + answer.revocations.len();
-        if rows == page.limit && number + 1 < rest.len() {
+        if (rows == page.limit || rows * GRANT_ROW_BYTES >= PAGE_BYTES) && number + 1 < rest.len() {
             answer.next = Some(place_text(place));
             break;
         }
@@ -79,71 +81,35 @@ fn entity(text: &str) -> Result<EntityId, Refusal> {
     text.parse().map_err(|error| Refusal::bad_request("entity.malformed", error))
 }
 
-fn link_row(link: &Link) -> LinkRow {
-    LinkRow {
-        grant: link.grant.to_string(),
-        issuer: link.issuer.to_string(),
-        grantee: link.grantee.to_string(),
-        pattern: link.pattern.to_string(),
-        subgrant: link.subgrant,
-        issued_at_us: link.issued_at.as_micros(),
-        expires_at_us: link.expires_at.map(|time| time.as_micros()),
-    }
-}
-
-fn rejected_row(rejected: &Rejected) -> RejectedRow {
-    let mut message = rejected.code.help().to_owned();
-    if let Some((id, by)) = &rejected.revocation {
-        message = format!("{message} (revoked by {} in {})", by.as_str(), id.short());
-    }
-    let chain = rejected.chain.iter().map(link_row).collect();
-    RejectedRow { chain, failing: rejected.failing, code: rejected.code.as_str().into(), message }
-}
-
 /// Whether an entity may write a key, and why.
 pub(super) async fn explain(
+    _: Complete,
     State(shared): State<Shared>,
+    _: Query<()>,
     json: Result<Json<ExplainRequest>, JsonRejection>,
 ) -> Result<Json<ExplainResponse>, Refusal> {
     let request = body(json)?;
     let (entity, key) = (entity(&request.entity)?, Key::parse(&request.key)?);
-    let view = shared.agent.store().view();
-    shared.gate.walk(move || Ok(explanation(&view, &key, entity))).await.map(Json)
+    let (view, now) = (shared.agent.store().view(), shared.agent.now());
+    shared.gate.walk(move || Ok(explanation(&view, &key, entity, now))).await.map(Json)
 }
 
-fn explanation(view: &View, key: &Key, entity: EntityId) -> ExplainResponse {
-    let now = clock::now();
-    let explanation = view.authority().explain(key, entity, now);
-    let (accepted, is_root, chain, rejected) = match &explanation {
-        Explanation::Root => (true, true, Vec::new(), Vec::new()),
-        Explanation::Accepted(chain) => (true, false, chain.iter().map(link_row).collect(), Vec::new()),
-        Explanation::Rejected(chains) => {
-            (false, false, Vec::new(), chains.iter().map(rejected_row).collect())
-        }
-    };
-    let cited = match &explanation {
-        Explanation::Accepted(chain) => chain.last().map(|link| link.grant),
-        _ => None,
-    };
-    ExplainResponse {
-        cluster: view.authority().cluster().to_string(),
-        accepted,
-        is_root,
-        chain,
-        rejected,
-        stamp_us: view.stamp(key, cited.as_ref(), now).as_micros(),
-        current: view.shown(key, now).map(|entry| entry.id.to_string()),
-    }
+fn explanation(view: &View, key: &Key, entity: EntityId, now: Timestamp) -> ExplainResponse {
+    let newest = view.frontier(key).and_then(Frontier::newest).map(|entry| entry.meta.timestamp);
+    let shown = Shown { current: view.shown(key, now).map(|entry| entry.id), newest };
+    ExplainResponse::explain(view.authority(), entity, key, shown, now)
 }
 
 /// Under what an issuer could give a pattern away.
 pub(super) async fn plan(
+    _: Complete,
     State(shared): State<Shared>,
+    _: Query<()>,
     json: Result<Json<PlanRequest>, JsonRejection>,
 ) -> Result<Json<PlanResponse>, Refusal> {
     let request = body(json)?;
     let (issuer, pattern) = (entity(&request.issuer)?, KeyGlob::parse(&request.pattern)?);
-    let (view, now) = (shared.agent.store().view(), clock::now());
+    let (view, now) = (shared.agent.store().view(), shared.agent.now());
     let plan = {
         // Deciding inclusion may take milliseconds of computing.
         let view = view.clone();

@@ -1,20 +1,30 @@
 //! Saying no, with a status, a stable code and advice.
 
-use crate::error::WriteError;
+use crate::committer::CommitError;
+use crate::condition::entity_tag;
+use crate::error::{WriteError, failure_status};
+use crate::readiness::FirstSync;
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use kvgossip_api::ApiError;
-use kvgossip_engine::StorageError;
-use kvgossip_grants::{Code, GlobError, KeyError, Verdict};
+use kvgossip_api::{ApiError, FIRST_SYNC};
+use kvgossip_engine::{Failure, StorageError};
+use kvgossip_grants::{Code, EntryId, GlobError, KeyError, Verdict};
 
 /// After so many seconds somebody who heard `http.busy` may ask again.
-pub(super) const BUSY_RETRY_S: u32 = 1;
+const BUSY_RETRY_S: u32 = 1;
 
 /// A JSON body, or a refusal in the API's own form.
 pub(crate) fn body<T>(json: Result<Json<T>, JsonRejection>) -> Result<T, Refusal> {
-    json.map(|Json(body)| body).map_err(|error| Refusal::new(error.status(), "http.body", &error.body_text()))
+    json.map(|Json(body)| body).map_err(|error| {
+        // Which of the two ways JSON does not fit is no matter to the client.
+        let status = match &error {
+            JsonRejection::JsonDataError(_) => StatusCode::BAD_REQUEST,
+            error => error.status(),
+        };
+        Refusal::new(status, "http.body", &error.body_text())
+    })
 }
 
 /// An answer that is not a success.
@@ -24,11 +34,18 @@ pub(crate) struct Refusal {
     error: ApiError,
     /// After so many seconds another try makes sense.
     retry_after_s: Option<u32>,
+    /// The entry that a key shows, where that is why not.
+    shown: Option<EntryId>,
 }
 
 impl Refusal {
     pub(crate) fn new(status: StatusCode, code: &str, message: &str) -> Self {
-        Self { status, error: ApiError { code: code.into(), message: message.into() }, retry_after_s: None }
+        Self {
+            status,
+            error: ApiError { code: code.into(), message: message.into() },
+            retry_after_s: None,
+            shown: None,
+        }
     }
 
     pub(crate) fn bad_request(code: &str, message: impl ToString) -> Self {
@@ -53,6 +70,7 @@ impl Refusal {
         let status = match (verdict, code) {
             (_, Code::TooLarge | Code::OverAgentLimit) => StatusCode::PAYLOAD_TOO_LARGE,
             (Verdict::NotYet { .. } | Verdict::Moot(_), _) => StatusCode::CONFLICT,
+            (Verdict::Misused(_), _) => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::FORBIDDEN,
         };
         Self::new(status, code.as_str(), code.help())
@@ -65,7 +83,21 @@ impl IntoResponse for Refusal {
         if let Some(seconds) = self.retry_after_s {
             response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }
+        let tag = self.shown.and_then(|entry| HeaderValue::from_str(&entity_tag(&entry)).ok());
+        if let Some(tag) = tag {
+            response.headers_mut().insert(header::ETAG, tag);
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         response
+    }
+}
+
+impl From<FirstSync> for Refusal {
+    fn from(error: FirstSync) -> Self {
+        let refusal = Self::new(StatusCode::SERVICE_UNAVAILABLE, FIRST_SYNC, &error.to_string());
+        Self { retry_after_s: Some(BUSY_RETRY_S), ..refusal }
     }
 }
 
@@ -83,7 +115,17 @@ impl From<GlobError> for Refusal {
 
 impl From<StorageError> for Refusal {
     fn from(error: StorageError) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, error.code(), &error.to_string())
+        Failure::from(error).into()
+    }
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            // As everywhere in this API.
+            Failure::ShuttingDown => Self::shutdown(),
+            _ => Self::new(failure_status(&failure), failure.code(), &failure.to_string()),
+        }
     }
 }
 
@@ -93,6 +135,10 @@ impl From<WriteError> for Refusal {
             return Self::from_verdict(verdict);
         }
         let (status, code) = error.status_and_code();
-        Self::new(status, code, &error.to_string())
+        let shown = match &error {
+            WriteError::Commit(CommitError::Conflict { shown, .. }) => *shown,
+            _ => None,
+        };
+        Self { shown, ..Self::new(status, code, &error.to_string()) }
     }
 }

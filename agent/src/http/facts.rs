@@ -1,42 +1,67 @@
 //! `/v1/facts`: signed facts out and in.
 
-use super::Shared;
 use super::error::{Refusal, body};
-use super::pages::{Page, Place, place_text, places_after};
+use super::pages::{EntryPlace, PAGE_BYTES, Page, Place, place_text, places_after};
+use super::query::{Given, Parameters, Query, malformed};
+use super::{Complete, Shared};
+use crate::error::unfinished;
 use axum::Json;
+use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use kvgossip_api::{FactRow, FactsPage, MAX_POST_FACTS, PostFacts, VerdictRow, VerdictsResponse};
-use kvgossip_engine::{StorageError, View};
-use kvgossip_grants::{ClusterId, Code, Fact, Key};
+use kvgossip_engine::{Reader, StorageError, View};
+use kvgossip_grants::{ClusterId, Code, EntryId, EntryMeta, Fact, Key};
 
-/// A page of facts stops growing at this many bytes of records.
-const PAGE_BYTES: usize = 4 << 20;
 /// Records in base64 up to this many bytes are parsed where they arrive: that takes less time than waking a thread for
 /// it, which megabytes of base64 and hashes of values need.
 const PARSED_IN_PLACE_BYTES: usize = 16 << 10;
 
+/// Which facts a query asks for.
+pub(super) enum Wanted {
+    /// One entry.
+    One(Key, EntryId),
+    /// Grants, revocations and floors.
+    Authority(Page),
+    /// Entries.
+    Entries(Page),
+}
+
+impl Parameters for Wanted {
+    fn take(given: &mut Given) -> Result<Self, Refusal> {
+        match (given.once("key")?, given.once_as("entry", "an id")?) {
+            (Some(key), Some(entry)) => return Ok(Self::One(Key::parse(&key)?, entry)),
+            (None, None) => {}
+            _ => return Err(malformed("one entry is asked for with key=KEY&entry=ID and nothing else")),
+        }
+        let (kind, page) = (given.once("kind")?, Page::take(given)?);
+        match kind.as_deref() {
+            Some("authority") => Ok(Self::Authority(page)),
+            None | Some("entries") => Ok(Self::Entries(page)),
+            Some(kind) => Err(malformed(format!("kind={kind} is not authority or entries"))),
+        }
+    }
+}
+
 /// Signed facts, for whoever wants to verify or keep them.
-pub(super) async fn page(State(shared): State<Shared>, query: RawQuery) -> Result<Json<FactsPage>, Refusal> {
-    let page = Page::parse(&query, &["kind", "match", "after", "limit"])?;
-    let (view, gate) = (shared.agent.store().view(), shared.gate.clone());
-    let walked = match page.kind.as_deref() {
-        Some("authority") => {
+pub(super) async fn page(
+    _: Complete,
+    State(shared): State<Shared>,
+    Query(wanted): Query<Wanted>,
+) -> Result<Json<FactsPage>, Refusal> {
+    let (store, gate) = (shared.agent.store(), shared.gate.clone());
+    let (view, reader) = (store.view(), store.reader());
+    let walked = match wanted {
+        Wanted::One(key, id) => gate.walk(move || entry_page(&view, reader.as_ref(), &key, &id)).await,
+        Wanted::Authority(page) => {
             let order = shared.authority_order.clone();
             gate.walk(move || authority_page(&view, &order.of(&view), &page)).await
         }
-        None | Some("entries") => {
-            let (reader, examined) = (shared.agent.store().reader(), gate.limits.examined_keys);
+        Wanted::Entries(page) => {
+            let examined = gate.limits.examined_keys;
             gate.walk(move || entries_page(&view, reader.as_ref(), &page, examined)).await
-        }
-        Some(kind) => {
-            return Err(Refusal::bad_request(
-                "http.query",
-                format!("kind={kind} is not authority or entries"),
-            ));
         }
     };
     walked.map(Json)
@@ -66,35 +91,106 @@ fn authority_page(view: &View, places: &[Place], page: &Page) -> Result<FactsPag
     Ok(FactsPage { facts, next: None })
 }
 
+fn entry_page(view: &View, reader: &dyn Reader, key: &Key, id: &EntryId) -> Result<FactsPage, Refusal> {
+    let stands = view.frontier(key).is_some_and(|frontier| frontier.contains(id));
+    let mut list = Entries { view, reader, facts: Vec::new(), bytes: 0 };
+    if stands {
+        list.push(key, id)?;
+    }
+    Ok(FactsPage { facts: list.facts, next: None })
+}
+
 fn entries_page(
     view: &View,
-    reader: &dyn kvgossip_engine::Reader,
+    reader: &dyn Reader,
     page: &Page,
     examined: usize,
 ) -> Result<FactsPage, Refusal> {
-    let cluster = view.authority().cluster();
-    let (mut facts, mut bytes) = (Vec::new(), 0);
-    let mut last: Option<Key> = None;
-    let mut found = page.keys(view, examined)?;
-    for (key, frontier) in found.by_ref() {
-        // A key's entries stay on one page, so that `after` can name the key.
-        if facts.len() >= page.limit || bytes >= PAGE_BYTES {
-            return Ok(FactsPage { facts, next: last.map(|key| key.to_string()) });
+    let after = page.after.as_deref().map(EntryPlace::parse).transpose()?;
+    let mut list = Entries { view, reader, facts: Vec::new(), bytes: 0 };
+    if let Some(EntryPlace { key, down_to: Some(rank) }) = &after
+        && page.filter.includes(key)
+        && let Some(frontier) = view.frontier(key)
+    {
+        let older = frontier.newest_first_after(*rank).map(|entry| &entry.meta);
+        if let Some(next) = list.push_all(key, older, page.limit)? {
+            return Ok(list.page(Some(next)));
         }
-        for entry in frontier.entries() {
-            let Some(record) = reader.entry(&key, &entry.id)? else { continue };
-            bytes += record.len();
-            let damaged = |_| StorageError::Damaged(format!("an entry of {key} does not read"));
-            facts.push(row(&Fact::from_record(cluster, &record).map_err(damaged)?));
+    }
+    let mut last = after.as_ref().map(|place| place.key.clone());
+    let mut found = page.keys_after(view, last.clone(), examined);
+    for (key, frontier) in found.by_ref() {
+        if list.is_full(page.limit) {
+            return Ok(list.page(last.map(|key| EntryPlace { key, down_to: None })));
+        }
+        let entries = frontier.newest_first().map(|entry| &entry.meta);
+        if let Some(next) = list.push_all(&key, entries, page.limit)? {
+            return Ok(list.page(Some(next)));
         }
         last = Some(key);
     }
-    Ok(FactsPage { facts, next: found.resume() })
+    Ok(FactsPage { facts: list.facts, next: found.resume() })
+}
+
+/// Entries of a page.
+struct Entries<'a> {
+    view: &'a View,
+    reader: &'a dyn Reader,
+    facts: Vec<FactRow>,
+    bytes: usize,
+}
+
+impl Entries<'_> {
+    fn is_full(&self, limit: usize) -> bool {
+        self.facts.len() >= limit || self.bytes >= PAGE_BYTES
+    }
+
+    /// Adds entries of a key, in order; gives where to go on if the page is full before the last.
+    fn push_all<'e>(
+        &mut self,
+        key: &Key,
+        entries: impl Iterator<Item = &'e EntryMeta>,
+        limit: usize,
+    ) -> Result<Option<EntryPlace>, Refusal> {
+        let mut last = None;
+        for meta in entries {
+            if last.is_some() && self.is_full(limit) {
+                return Ok(Some(EntryPlace { key: key.clone(), down_to: last }));
+            }
+            self.push(key, &meta.id)?;
+            last = Some(meta.rank());
+        }
+        Ok(None)
+    }
+
+    /// Adds an entry, unless it is gone meanwhile.
+    fn push(&mut self, key: &Key, id: &EntryId) -> Result<(), Refusal> {
+        let Some(record) = self.reader.entry(key, id)? else { return Ok(()) };
+        self.bytes += record.len();
+        let damaged = |_| StorageError::Damaged(format!("an entry of {key} does not read"));
+        let fact = Fact::from_record(self.view.authority().cluster(), &record).map_err(damaged)?;
+        self.facts.push(row(&fact));
+        Ok(())
+    }
+
+    fn page(self, next: Option<EntryPlace>) -> FactsPage {
+        FactsPage { facts: self.facts, next: next.map(|place| place.text()) }
+    }
+}
+
+/// Whether the request says that its writer has just signed the facts.
+pub(super) struct Direct(bool);
+
+impl Parameters for Direct {
+    fn take(given: &mut Given) -> Result<Self, Refusal> {
+        Ok(Self(given.once_as("direct", "true or false")?.unwrap_or_default()))
+    }
 }
 
 /// Takes signed facts in, in any order; one verdict each.
 pub(super) async fn offer(
     State(shared): State<Shared>,
+    Query(Direct(direct)): Query<Direct>,
     json: Result<Json<PostFacts>, JsonRejection>,
 ) -> Result<Json<VerdictsResponse>, Refusal> {
     let records = body(json)?.records_b64;
@@ -109,9 +205,11 @@ pub(super) async fn offer(
     let parsed = if is_small {
         parse()
     } else {
-        tokio::task::spawn_blocking(parse).await.map_err(|_| Refusal::shutdown())?
+        let parsed = tokio::task::spawn_blocking(parse).await;
+        parsed.map_err(|error| unfinished(&error, "the reading of facts"))?
     };
-    let verdicts = shared.agent.put_facts(&parsed).await?;
+    let agent = &shared.agent;
+    let verdicts = if direct { agent.put_facts(&parsed).await? } else { agent.offer_facts(&parsed).await? };
     let rows = parsed.iter().zip(verdicts).map(|(fact, verdict)| {
         let code = verdict.code();
         VerdictRow {
@@ -121,7 +219,7 @@ pub(super) async fn offer(
             message: code.map(|code| code.help().into()),
         }
     });
-    Ok(Json(VerdictsResponse { verdicts: rows.collect() }))
+    Ok(Json(VerdictsResponse { verdicts: rows.collect(), commit: Some(agent.hub().commit().to_string()) }))
 }
 
 fn parse(cluster: ClusterId, record: &str) -> Result<Fact, Code> {

@@ -1,35 +1,51 @@
 //! What every request passes: whom it is addressed to, whether there is room for it, and the time it may take.
 
 use super::error::Refusal;
+use super::ledger::Pool;
 use super::limits::HttpLimits;
 use super::own_name::is_own_name;
-use super::{Door, Shared};
+use super::pages::MAX_PAGE_BYTES;
+use super::rights::check_read;
+use super::{Charged, Client, Door, Held, Shared};
+use crate::error::unfinished;
 use crate::metrics::Http;
-use axum::body::{Body, Bytes};
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{MatchedPath, Request, State};
+use axum::http::request::Parts;
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
 use kvgossip_api::MAX_BODY_BYTES;
+use kvgossip_grants::MAX_VALUE_BYTES;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
-/// Bodies are accounted in units of so many bytes.
-const BODY_UNIT: usize = 1024;
+/// The least room that is made for a body, in bytes, unless it is announced to be smaller.
+const LEAST_BODY: usize = 4096;
+/// A body waits so long for others to make room.
+const BODY_PATIENCE: Duration = Duration::from_secs(1);
+/// An answer waits so long for others to make room.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
+/// Answers up to this many bytes belong to what a connection takes anyway.
+pub(crate) const SMALL_ANSWER: usize = 16 << 10;
 /// A walk waits so long for its turn.
 const WALK_PATIENCE: Duration = Duration::from_secs(5);
 /// Routes that wait for other replicas.
 const LONG_ROUTES: [&str; 2] = ["/v1/sync", "/v1/diff"];
+/// Routes that answer however many requests are under way.
+const HEALTH_ROUTES: [&str; 2] = ["/healthz", "/readyz"];
+/// The route whose answers do not end.
+const WATCH_ROUTE: &str = "/v1/watch";
 
 /// The places of one door.
 #[derive(Debug)]
 pub(super) struct Gate {
     pub(super) limits: HttpLimits,
     requests: Semaphore,
-    bodies: Semaphore,
     walks: Arc<Semaphore>,
 }
 
@@ -37,7 +53,6 @@ impl Gate {
     pub(super) fn new(limits: HttpLimits) -> Self {
         Self {
             requests: Semaphore::new(limits.requests),
-            bodies: Semaphore::new(limits.body_bytes / BODY_UNIT),
             walks: Arc::new(Semaphore::new(limits.walks)),
             limits,
         }
@@ -58,7 +73,7 @@ impl Gate {
             drop(turn);
             done
         });
-        walked.await.map_err(|_| Refusal::shutdown())?
+        walked.await.map_err(|error| unfinished(&error, "the answer to a request"))?
     }
 }
 
@@ -86,22 +101,86 @@ fn method_name(method: &Method) -> &'static str {
 }
 
 async fn admit(shared: &Shared, request: Request, next: Next) -> Response {
-    if let Err(refusal) = check_host(shared, request.headers()) {
-        return refusal.into_response();
+    let Some(client) = request.extensions().get::<Arc<Client>>().cloned() else {
+        return Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "a request of no connection")
+            .into_response();
+    };
+    client.is_worked_for();
+    let response = match judged(shared, &client, request, next).await {
+        Ok(response) => response,
+        Err(refusal) => closing(refusal.into_response()),
+    };
+    let response = if client.is_in_reserve() { closing(response) } else { response };
+    match response.body().size_hint().exact() {
+        Some(_) => client.waits(Duration::ZERO),
+        None => client.streams(),
     }
+    response
+}
+
+/// Refuses conditions where a route has none: passed over, they would let through what they are to prevent. A reader that
+/// says what it has already (`If-None-Match`, `If-Modified-Since`) gets the whole answer.
+fn check_conditions(request: &Request) -> Result<(), Refusal> {
+    let changes = !matches!(*request.method(), Method::GET | Method::HEAD);
+    let has_conditions = request.uri().path().starts_with("/v1/kv/");
+    let has = |name: &header::HeaderName| request.headers().contains_key(name);
+    let refused = [
+        (header::IF_MATCH, !has_conditions),
+        (header::IF_NONE_MATCH, !has_conditions && changes),
+        (header::IF_UNMODIFIED_SINCE, true),
+        (header::CONTENT_RANGE, has_conditions),
+    ];
+    match refused.into_iter().find(|(name, is_refused)| *is_refused && has(name)) {
+        None => Ok(()),
+        Some((name, _)) => {
+            let conditions =
+                if has_conditions { ": If-Match and If-None-Match take entity tags" } else { "" };
+            Err(Refusal::bad_request("http.header", format!("{name} means nothing here{conditions}")))
+        }
+    }
+}
+
+async fn judged(
+    shared: &Shared,
+    client: &Arc<Client>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Refusal> {
+    if let Err(refusal) = check_host(shared, &request) {
+        return Ok(refusal.into_response());
+    }
+    check_read(shared, &request)?;
+    check_conditions(&request)?;
     let gate = &shared.gate;
-    let Ok(_place) = gate.requests.try_acquire() else {
-        return Refusal::busy("many requests are under way").into_response();
-    };
     let (head, body) = request.into_parts();
-    let (body, _held) = match read_body(gate, &head.headers, body).await {
-        Ok(read) => read,
-        Err(refusal) => return closing(refusal.into_response()),
-    };
-    let is_long = LONG_ROUTES.contains(&head.uri.path());
+    let path = head.uri.path();
+    let is_long = LONG_ROUTES.contains(&path);
     let limit = if is_long { gate.limits.long_request_timeout } else { gate.limits.request_timeout };
-    let answered = timeout(limit, next.run(Request::from_parts(head, Body::from(body)))).await;
-    answered.unwrap_or_else(|_| {
+    if HEALTH_ROUTES.contains(&path) {
+        let is_bare = body.is_end_stream();
+        let response = in_time(limit, next, Request::from_parts(head, Body::empty())).await;
+        return Ok(if is_bare { response } else { closing(response) });
+    }
+    if client.is_in_reserve() && (is_long || path == WATCH_ROUTE) {
+        shared.agent.intake().metrics().turned_away(shared.door.name());
+        return Err(Refusal::busy("all connections are taken (--max-connections allows more)"));
+    }
+    let (body, held) = read_body(gate, client, &head.headers, body).await?;
+    client.is_worked_for();
+    let room = match most_answer(&head) {
+        0 => None,
+        most => Some(answer_room(client, most).await?),
+    };
+    let Ok(place) = gate.requests.try_acquire() else {
+        return Err(Refusal::busy("many requests are under way"));
+    };
+    let response = in_time(limit, next, Request::from_parts(head, Body::from(body))).await;
+    drop((place, held));
+    charged(client, response, room).await
+}
+
+async fn in_time(limit: Duration, next: Next, request: Request) -> Response {
+    timeout(limit, next.run(request)).await.unwrap_or_else(|_| {
         let message = format!(
             "the request was given up after {} s; what it was to change may still happen",
             limit.as_secs_f64()
@@ -110,55 +189,110 @@ async fn admit(shared: &Shared, request: Request, next: Next) -> Response {
     })
 }
 
+/// The most bytes that the answer of a request may have, where that is more than [`SMALL_ANSWER`] often enough. What is
+/// not known before is counted afterwards.
+fn most_answer(head: &Parts) -> usize {
+    let route = head.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    match (&head.method, route) {
+        (&Method::GET | &Method::HEAD, "/v1/kv/{*key}") => MAX_VALUE_BYTES,
+        (&Method::GET | &Method::HEAD, "/v1/keys" | "/v1/facts" | "/v1/grants" | "/v1/members") => {
+            MAX_PAGE_BYTES
+        }
+        _ => 0,
+    }
+}
+
+async fn answer_room(client: &Arc<Client>, bytes: usize) -> Result<Held, Refusal> {
+    if let Some(held) = client.answer_now(bytes) {
+        return Ok(held);
+    }
+    let held = client.answer(bytes, Some(Instant::now() + ANSWER_PATIENCE)).await;
+    held.ok_or_else(|| Refusal::busy("many large answers wait to be read"))
+}
+
+/// Charges a large answer to its client until it is sent. Streams do that themselves.
+async fn charged(client: &Arc<Client>, response: Response, room: Option<Held>) -> Result<Response, Refusal> {
+    let (head, body) = response.into_parts();
+    let bytes = match body.size_hint().exact().and_then(|bytes| usize::try_from(bytes).ok()) {
+        Some(bytes) if bytes > SMALL_ANSWER => bytes,
+        _ => return Ok(Response::from_parts(head, body)),
+    };
+    let room = match room {
+        Some(mut room) if bytes <= room.amount() => {
+            room.keep(bytes);
+            room
+        }
+        room => {
+            drop(room);
+            answer_room(client, bytes).await?
+        }
+    };
+    let whole = body.collect().await.map_err(|error| {
+        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", &format!("the answer broke: {error}"))
+    })?;
+    let bytes = Bytes::from_owner(Charged { bytes: whole.to_bytes(), _room: room });
+    Ok(Response::from_parts(head, Body::from(bytes)))
+}
+
 /// Refuses requests for other hosts: a web page that has its own name resolve to this address has the browser
-/// send that name.
-fn check_host(shared: &Shared, headers: &HeaderMap) -> Result<(), Refusal> {
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    if shared.door == Door::Socket
-        || is_own_name(host, |name| shared.agent.tls().is_some_and(|tls| tls.serves(name)))
-    {
+/// send that name. The host of an absolute target counts as well as that of the header.
+fn check_host(shared: &Shared, request: &Request) -> Result<(), Refusal> {
+    let mut hosts = request.headers().get_all(header::HOST).into_iter();
+    let host = hosts.next().and_then(|host| host.to_str().ok()).unwrap_or_default();
+    if hosts.next().is_some() {
+        return Err(Refusal::bad_request("http.host", "a request has one Host header"));
+    }
+    if shared.door == Door::Socket {
         return Ok(());
     }
-    let message =
-        format!("the Host header {host:?} is neither an address, nor localhost, nor in the certificate");
+    let target = request.uri().authority().map(Authority::as_str);
+    let is_foreign = |host: &&str| !is_own_name(host, |name| shared.agent.serves_name(name));
+    let Some(foreign) = [Some(host), target].into_iter().flatten().find(is_foreign) else { return Ok(()) };
+    let message = format!(
+        "the host {foreign:?} is neither an address, nor localhost, nor in the certificate, nor named with --http-host"
+    );
     Err(Refusal::new(StatusCode::FORBIDDEN, "http.host", &message))
 }
 
-/// Reads a body as a whole, and the place in memory that it holds.
-async fn read_body<'a>(
-    gate: &'a Gate,
+/// Reads a body as a whole, and the room that it takes.
+async fn read_body(
+    gate: &Gate,
+    client: &Arc<Client>,
     headers: &HeaderMap,
-    body: Body,
-) -> Result<(Bytes, Option<tokio::sync::SemaphorePermit<'a>>), Refusal> {
-    use axum::body::HttpBody;
+    mut body: Body,
+) -> Result<(Bytes, Held), Refusal> {
+    let (limits, mut held) = (&gate.limits, client.nothing(Pool::Bodies));
     if body.is_end_stream() {
-        return Ok((Bytes::new(), None));
+        return Ok((Bytes::new(), held));
     }
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    let weight: usize = announced.unwrap_or(MAX_BODY_BYTES);
-    if weight > MAX_BODY_BYTES {
+    let most: usize = announced.unwrap_or(MAX_BODY_BYTES);
+    if most > MAX_BODY_BYTES {
         return Err(too_large());
     }
-    let units = u32::try_from(weight.div_ceil(BODY_UNIT)).unwrap_or(u32::MAX);
-    let Ok(held) = gate.bodies.try_acquire_many(units) else {
-        return Err(Refusal::busy("many large requests are under way"));
-    };
-    Ok((collect(body, weight, &gate.limits).await?, Some(held)))
-}
-
-async fn collect(mut body: Body, most: usize, limits: &HttpLimits) -> Result<Bytes, Refusal> {
-    let deadline = Instant::now() + limits.body_timeout;
+    let began = Instant::now();
     let mut whole: Vec<u8> = Vec::new();
     loop {
-        let until = deadline.min(Instant::now() + limits.body_stall);
+        // Who has sent most in its time gives way last.
+        client.waits(limits.credit(whole.len()).saturating_sub(began.elapsed()));
+        let until = began + limits.body_allowance(whole.len());
         let frame = timeout_at(until, body.frame()).await.map_err(|_| slow(limits))?;
-        let Some(frame) = frame else { return Ok(whole.into()) };
+        let Some(frame) = frame else { return Ok((whole.into(), held)) };
         let frame =
             frame.map_err(|error| Refusal::bad_request("http.body", format!("the body broke: {error}")))?;
         // Trailers mean nothing here.
         let Ok(data) = frame.into_data() else { continue };
-        if whole.len() + data.len() > most {
+        let len = whole.len() + data.len();
+        if len > most {
             return Err(too_large());
+        }
+        if len > whole.capacity() {
+            let capacity = len.max(most.min(whole.capacity() * 2)).max(most.min(LEAST_BODY));
+            let more = capacity - whole.capacity();
+            if !held.more(more, Some(Instant::now() + BODY_PATIENCE)).await {
+                return Err(Refusal::busy("many large requests are under way"));
+            }
+            whole.reserve_exact(capacity - whole.len());
         }
         whole.extend_from_slice(&data);
     }
@@ -171,8 +305,9 @@ fn too_large() -> Refusal {
 
 fn slow(limits: &HttpLimits) -> Refusal {
     let message = format!(
-        "the body did not come in time: it may pause {} s and take {} s",
-        limits.body_stall.as_secs_f64(),
+        "the body did not come in time: it has {} s, a second more for every {} bytes, and {} s at most",
+        limits.body_grace.as_secs_f64(),
+        limits.body_bytes_per_s,
         limits.body_timeout.as_secs_f64()
     );
     Refusal::new(StatusCode::REQUEST_TIMEOUT, "http.slow", &message)

@@ -1,6 +1,7 @@
 //! Membership over HTTP.
 
-use super::error::Refusal;
+use super::error::{Refusal, body};
+use super::query::Query;
 use super::{Privileged, Shared};
 use crate::gossip::{GossipError, JoinTarget, ParseJoinError};
 use axum::Json;
@@ -9,9 +10,12 @@ use axum::extract::rejection::JsonRejection;
 use axum::http::StatusCode;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use kvgossip_api::{
-    Done, EventRequest, JoinRequest, JoinResponse, MembersResponse, QueryRequest, QueryResponse,
+    Done, EventRequest, ForceLeaveRequest, GossipKeyRequest, GossipKeysResponse, JoinRequest, JoinResponse,
+    KeyAction, MembersResponse, QueryRequest, QueryResponse, TagsRequest,
 };
+use kvgossip_membership::Key;
 use kvgossip_membership::QueryParams;
+use kvgossip_membership::core::KeyChange;
 use std::time::Duration;
 
 /// How many members one request may name.
@@ -20,11 +24,6 @@ const MAX_JOINS: usize = 64;
 const MAX_QUERY: Duration = Duration::from_secs(300);
 
 type Body<T> = Result<Json<T>, JsonRejection>;
-
-fn body<T>(json: Body<T>) -> Result<T, Refusal> {
-    let refusal = |error: JsonRejection| Refusal::new(error.status(), "http.body", &error.body_text());
-    json.map(|Json(value)| value).map_err(refusal)
-}
 
 fn payload(text: &str) -> Result<Vec<u8>, Refusal> {
     let malformed = |error| Refusal::bad_request("http.body", format!("payload_b64: {error}"));
@@ -35,7 +34,9 @@ impl From<GossipError> for Refusal {
     fn from(error: GossipError) -> Self {
         let status = match &error {
             GossipError::Off | GossipError::Left | GossipError::NameLost(_) => StatusCode::CONFLICT,
+            GossipError::UnknownMember(_) => StatusCode::NOT_FOUND,
             GossipError::Join(_) => StatusCode::BAD_GATEWAY,
+            GossipError::Busy(_) => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::BAD_REQUEST,
         };
         Self::new(status, error.code(), &error.to_string())
@@ -43,7 +44,10 @@ impl From<GossipError> for Refusal {
 }
 
 /// Who is there. An agent without gossip knows nobody, which is no error.
-pub(super) async fn members(State(shared): State<Shared>) -> Result<Json<MembersResponse>, Refusal> {
+pub(super) async fn members(
+    State(shared): State<Shared>,
+    _: Query<()>,
+) -> Result<Json<MembersResponse>, Refusal> {
     let Ok(gossip) = shared.agent.gossip() else { return Ok(Json(MembersResponse::default())) };
     match gossip.members().await {
         Err(GossipError::Left) => Ok(Json(MembersResponse::default())),
@@ -55,6 +59,7 @@ pub(super) async fn members(State(shared): State<Shared>) -> Result<Json<Members
 pub(super) async fn join(
     _: Privileged,
     State(shared): State<Shared>,
+    _: Query<()>,
     json: Body<JoinRequest>,
 ) -> Result<Json<JoinResponse>, Refusal> {
     let request = body(json)?;
@@ -65,20 +70,77 @@ pub(super) async fn join(
     let parsed = request.addresses.iter().map(|text| text.parse()).collect();
     let malformed = |error: ParseJoinError| Refusal::bad_request("http.body", error);
     let targets: Vec<JoinTarget> = Result::map_err(parsed, malformed)?;
-    let joined = shared.agent.gossip()?.join(&targets).await?;
+    let joined = shared.agent.gossip()?.join(&targets).await?.answered;
     Ok(Json(JoinResponse { joined }))
 }
 
 /// Leaves.
-pub(super) async fn leave(_: Privileged, State(shared): State<Shared>) -> Result<Json<Done>, Refusal> {
+pub(super) async fn leave(
+    _: Privileged,
+    State(shared): State<Shared>,
+    _: Query<()>,
+) -> Result<Json<Done>, Refusal> {
     shared.agent.gossip()?.leave().await?;
     Ok(Json(Done {}))
+}
+
+/// Declares that a failed member has left.
+pub(super) async fn force_leave(
+    _: Privileged,
+    State(shared): State<Shared>,
+    _: Query<()>,
+    json: Body<ForceLeaveRequest>,
+) -> Result<Json<Done>, Refusal> {
+    let request = body(json)?;
+    shared.agent.gossip()?.force_leave(&request.name, request.prune).await?;
+    Ok(Json(Done {}))
+}
+
+/// Changes this member's tags.
+pub(super) async fn tags(
+    _: Privileged,
+    State(shared): State<Shared>,
+    _: Query<()>,
+    json: Body<TagsRequest>,
+) -> Result<Json<Done>, Refusal> {
+    let request = body(json)?;
+    shared.agent.gossip()?.update_tags(request.set, request.delete).await?;
+    Ok(Json(Done {}))
+}
+
+/// Asks the members which keys they have. The answer holds secrets: whoever may read it may join.
+pub(super) async fn list_keys(
+    _: Privileged,
+    State(shared): State<Shared>,
+    _: Query<()>,
+) -> Result<Json<GossipKeysResponse>, Refusal> {
+    Ok(Json(shared.agent.gossip()?.keys(None).await?))
+}
+
+/// Has the members change their keys.
+pub(super) async fn change_keys(
+    _: Privileged,
+    State(shared): State<Shared>,
+    _: Query<()>,
+    json: Body<GossipKeyRequest>,
+) -> Result<Json<GossipKeysResponse>, Refusal> {
+    let request = body(json)?;
+    // The key itself is not repeated.
+    let malformed = |error| Refusal::bad_request("http.body", format!("key: {error}"));
+    let key = Key::from_base64(&request.key).map_err(malformed)?;
+    let change = match request.action {
+        KeyAction::Install => KeyChange::Install(key),
+        KeyAction::Use => KeyChange::Use(key),
+        KeyAction::Remove => KeyChange::Remove(key),
+    };
+    Ok(Json(shared.agent.gossip()?.keys(Some(change)).await?))
 }
 
 /// Sends an event.
 pub(super) async fn event(
     _: Privileged,
     State(shared): State<Shared>,
+    _: Query<()>,
     json: Body<EventRequest>,
 ) -> Result<Json<Done>, Refusal> {
     let request = body(json)?;
@@ -91,6 +153,7 @@ pub(super) async fn event(
 pub(super) async fn query(
     _: Privileged,
     State(shared): State<Shared>,
+    _: Query<()>,
     json: Body<QueryRequest>,
 ) -> Result<Json<QueryResponse>, Refusal> {
     let request = body(json)?;

@@ -1,11 +1,11 @@
 //! What the replica says of itself.
 
 use super::error::{Refusal, body};
-use super::kv::query_pairs;
+use super::query::{Given, Parameters, Query};
 use super::{Privileged, Shared};
 use axum::Json;
+use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use kvgossip_api::{
@@ -14,17 +14,22 @@ use kvgossip_api::{
 use kvgossip_grants::PathPrefix;
 
 /// The last facts that were not taken in.
-pub(super) async fn refusals(State(shared): State<Shared>) -> Json<RefusalsResponse> {
+pub(super) async fn refusals(State(shared): State<Shared>, _: Query<()>) -> Json<RefusalsResponse> {
     Json(RefusalsResponse { refusals: shared.agent.intake().refusals().list() })
 }
 
 /// Is it well, and if not why.
-pub(super) async fn status(State(shared): State<Shared>) -> Json<StatusResponse> {
-    Json(shared.agent.status())
+pub(super) async fn status(
+    State(shared): State<Shared>,
+    _: Query<()>,
+) -> Result<Json<StatusResponse>, Refusal> {
+    shared.agent.sample_gossip().await;
+    let asked = tokio::task::spawn_blocking(move || shared.agent.status());
+    asked.await.map(Json).map_err(|_| Refusal::shutdown())
 }
 
 /// For load balancers and supervisors.
-pub(super) async fn ready(State(shared): State<Shared>) -> (StatusCode, String) {
+pub(super) async fn ready(State(shared): State<Shared>, _: Query<()>) -> (StatusCode, String) {
     let reasons = shared.agent.unready();
     if reasons.is_empty() {
         (StatusCode::OK, "ready\n".into())
@@ -37,7 +42,7 @@ pub(super) async fn ready(State(shared): State<Shared>) -> (StatusCode, String) 
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Everything that is counted and measured.
-pub(super) async fn metrics(State(shared): State<Shared>) -> Result<Response, Refusal> {
+pub(super) async fn metrics(State(shared): State<Shared>, _: Query<()>) -> Result<Response, Refusal> {
     let agent = shared.agent.clone();
     agent.sample_gossip().await;
     let text = shared.gate.walk(move || {
@@ -48,18 +53,21 @@ pub(super) async fn metrics(State(shared): State<Shared>) -> Result<Response, Re
     Ok(([(header::CONTENT_TYPE, METRICS_TYPE)], text.await?).into_response())
 }
 
+/// What a digest is over.
+pub(super) struct Under(PathPrefix);
+
+impl Parameters for Under {
+    fn take(given: &mut Given) -> Result<Self, Refusal> {
+        let prefix = given.once("prefix")?.as_deref().map(PathPrefix::parse).transpose()?;
+        Ok(Self(prefix.unwrap_or_else(PathPrefix::root)))
+    }
+}
+
 /// The digest over a path prefix.
 pub(super) async fn digest(
     State(shared): State<Shared>,
-    query: RawQuery,
+    Query(Under(prefix)): Query<Under>,
 ) -> Result<Json<DigestResponse>, Refusal> {
-    let mut prefix = PathPrefix::root();
-    for (name, value) in query_pairs(&query)? {
-        if name != "prefix" {
-            return Err(Refusal::bad_request("http.query", format!("{name} is no parameter of this route")));
-        }
-        prefix = PathPrefix::parse(&value)?;
-    }
     let view = shared.agent.store().view();
     let digests = move || DigestResponse {
         prefix: prefix.to_string(),
@@ -76,6 +84,7 @@ pub(super) async fn digest(
 pub(super) async fn sync(
     _: Privileged,
     State(shared): State<Shared>,
+    _: Query<()>,
     json: Result<Json<SyncRequest>, JsonRejection>,
 ) -> Result<Json<SyncReport>, Refusal> {
     let request = body(json)?;
@@ -88,6 +97,7 @@ pub(super) async fn sync(
 pub(super) async fn diff(
     _: Privileged,
     State(shared): State<Shared>,
+    _: Query<()>,
     json: Result<Json<DiffRequest>, JsonRejection>,
 ) -> Result<Json<DiffResponse>, Refusal> {
     let request = body(json)?;
@@ -101,6 +111,6 @@ pub(super) async fn diff(
 const OPENAPI: &str = include_str!("../../../docs/openapi.json");
 
 /// What the API is, for programs: OpenAPI 3.1.
-pub(super) async fn openapi() -> Response {
+pub(super) async fn openapi(_: Query<()>) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], OPENAPI).into_response()
 }

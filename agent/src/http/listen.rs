@@ -1,10 +1,16 @@
 //! The two doors of the HTTP API: a Unix socket and TCP.
 
-use super::error::BUSY_RETRY_S;
+use super::clients::{Client, Clients};
+use super::handshake::{Shaken, shake, showed_certificate};
+use super::ledger::Source;
 use super::limits::HttpLimits;
 use super::patient::Patient;
+use super::rights::Certified;
 use super::{Door, ServerTls, router};
 use crate::agent::Agent;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use std::io;
@@ -13,18 +19,22 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// How many connections are told at a time that there is no room for them; any more are just closed.
-const MAX_TURNED_AWAY: usize = 32;
+/// The most bytes of a request's head, and so what is read of a connection before anybody looks at it. A filter of 64 long
+/// globs fits, with every byte percent-encoded.
+const MAX_HEAD_BYTES: usize = 64 << 10;
+/// What the system is asked to hold of answers on their way to one client, in bytes; Linux takes twice that.
+const SEND_BUFFER_BYTES: u32 = 256 << 10;
+/// Connections that the system keeps until they are taken.
+const BACKLOG: u32 = 1024;
+/// Accepting pauses for so long when it has failed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// That the limit is reached is said in the log this often at most.
 const LOG_PAUSE: Duration = Duration::from_secs(60);
-/// So long it may take to tell one of them.
-const TURN_AWAY_TIMEOUT: Duration = Duration::from_secs(1);
 /// The longest path of a Unix socket that the system takes, in bytes, with its ending zero.
 const MAX_SOCKET_PATH: usize = 108;
 
@@ -67,7 +77,16 @@ pub async fn bind_unix(path: &Path) -> io::Result<Listener> {
 
 /// Binds TCP.
 pub async fn bind_tcp(address: SocketAddr) -> io::Result<(Listener, SocketAddr)> {
-    let listener = TcpListener::bind(address).await?;
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    // As tokio's own listener.
+    socket.set_reuseaddr(true)?;
+    // Connections inherit it. What waits in the system is held in no ledger, and the system would take megabytes for each.
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+    socket.bind(address)?;
+    let listener = socket.listen(BACKLOG)?;
     let address = listener.local_addr()?;
     Ok((Listener::Tcp(listener), address))
 }
@@ -80,74 +99,55 @@ impl Listener {
             Self::Tcp(_) => Door::Tcp,
         };
         let limits = agent.http_limits().clone();
-        let connections = match door {
-            Door::Socket => limits.socket_connections,
-            Door::Tcp => limits.tcp_connections,
-        };
         let tls = agent.tls().filter(|_| door == Door::Tcp).cloned();
-        let service = TowerToHyperService::new(router(agent.clone(), door));
-        let places = Arc::new(Semaphore::new(connections));
-        let turned_away = Arc::new(Semaphore::new(MAX_TURNED_AWAY));
+        let metrics = agent.intake().metrics().clone();
+        let service = TowerToHyperService::new(router(agent, door));
+        let clients = Arc::new(Clients::new(door, &limits, metrics));
         let tasks = TaskTracker::new();
         let mut said: Option<Instant> = None;
         loop {
-            let stream = tokio::select! {
+            let accepted = tokio::select! {
                 () = stop.cancelled() => break,
                 accepted = self.accept() => accepted,
             };
-            let stream = match stream {
-                Ok(stream) => Patient::new(stream, limits.write_stall),
+            let (stream, source) = match accepted {
+                Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "accepting an HTTP connection failed");
                     // Most likely no descriptor is free: one will be.
-                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
             };
-            let metrics = agent.intake().metrics().clone();
-            let Ok(place) = places.clone().try_acquire_owned() else {
-                metrics.turned_away(door.name());
-                if said.is_none_or(|at| at.elapsed() >= LOG_PAUSE) {
-                    said = Some(Instant::now());
-                    tracing::warn!(
-                        code = "http.busy",
-                        "all {connections} HTTP connections ({}) are taken: --max-connections allows more",
-                        door.name()
-                    );
-                }
-                // Within TLS nothing can be said before a handshake, which is what there is no room for.
-                if tls.is_none()
-                    && let Ok(turn) = turned_away.clone().try_acquire_owned()
-                {
-                    tasks.spawn(async move {
-                        turn_away(stream, connections).await;
-                        drop(turn);
-                    });
-                }
-                continue;
-            };
-            let (service, limits, stop, tls) = (service.clone(), limits.clone(), stop.clone(), tls.clone());
-            tasks.spawn(async move {
-                metrics.connection_opened(door.name());
-                match tls {
-                    Some(tls) => serve_tls(stream, service, &limits, stop, &tls).await,
-                    None => serve_one(stream, service, &limits, stop).await,
-                }
-                metrics.connection_closed(door.name());
-                drop(place);
-            });
+            let client = clients.open(source);
+            if client.is_in_reserve() && said.is_none_or(|at| at.elapsed() >= LOG_PAUSE) {
+                said = Some(Instant::now());
+                tracing::warn!(
+                    code = "http.busy",
+                    "all HTTP connections ({}) are taken: --max-connections allows more",
+                    door.name()
+                );
+            }
+            // It is served when whoever gives way to it has ended, so that no more is held than is counted.
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = clients.settled() => {}
+            }
+            let stream = Patient::new(stream, limits.write_stall, Some(client.clone()));
+            let (service, limits) = (service.clone(), limits.clone());
+            tasks.spawn(serve_client(client, stream, service, limits, stop.clone(), tls.clone()));
         }
         tasks.close();
         tasks.wait().await;
     }
 
-    async fn accept(&self) -> io::Result<Box<dyn Stream>> {
+    async fn accept(&self) -> io::Result<(Box<dyn Stream>, Source)> {
         match self {
-            Self::Socket(listener) => Ok(Box::new(listener.accept().await?.0)),
+            Self::Socket(listener) => Ok((Box::new(listener.accept().await?.0), Source::Socket)),
             Self::Tcp(listener) => {
-                let (stream, _) = listener.accept().await?;
+                let (stream, address) = listener.accept().await?;
                 stream.set_nodelay(true)?;
-                Ok(Box::new(stream))
+                Ok((Box::new(stream), Source::of(address.ip())))
             }
         }
     }
@@ -157,56 +157,76 @@ trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
-/// Says that there is no room for a connection, without having read its request.
-async fn turn_away(mut stream: Patient<Box<dyn Stream>>, connections: usize) {
-    let message = format!(
-        "the agent serves {connections} connections at a time, and all are taken: try again in a moment, or let it serve \
-         more with --max-connections"
-    );
-    let body = serde_json::json!({ "code": "http.busy", "message": message }).to_string();
-    let answer = format!(
-        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: {BUSY_RETRY_S}\r\n\
-         connection: close\r\ncontent-length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    let tell = async {
-        stream.write_all(answer.as_bytes()).await?;
-        stream.shutdown().await?;
-        // Closing with unread bytes would take the answer back.
-        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
+async fn serve_client(
+    client: Arc<Client>,
+    stream: Patient<Box<dyn Stream>>,
+    router: TowerToHyperService<axum::Router>,
+    limits: HttpLimits,
+    stop: CancellationToken,
+    tls: Option<ServerTls>,
+) {
+    let service = Routes { router, client: client.clone(), certified: None };
+    let served = async {
+        match tls {
+            Some(tls) => serve_tls(stream, service, &limits, stop, &tls).await,
+            None => serve_one(stream, service, &limits, stop).await,
+        }
     };
-    // Nothing is owed to a client that does not listen.
-    let _ = tokio::time::timeout(TURN_AWAY_TIMEOUT, tell).await;
+    tokio::select! {
+        // What it holds is needed now.
+        () = client.felled() => tracing::debug!("an HTTP connection gives way to others"),
+        () = served => {}
+    }
+}
+
+/// Answers the requests of one connection.
+struct Routes {
+    router: TowerToHyperService<axum::Router>,
+    client: Arc<Client>,
+    /// Whether the client showed a certificate of the clients' authority.
+    certified: Option<Certified>,
+}
+
+impl Service<Request<Incoming>> for Routes {
+    type Response = <TowerToHyperService<axum::Router> as Service<Request<Incoming>>>::Response;
+    type Error = <TowerToHyperService<axum::Router> as Service<Request<Incoming>>>::Error;
+    type Future = <TowerToHyperService<axum::Router> as Service<Request<Incoming>>>::Future;
+
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        request.extensions_mut().insert(self.client.clone());
+        if let Some(certified) = self.certified {
+            request.extensions_mut().insert(certified);
+        }
+        self.router.call(request)
+    }
 }
 
 async fn serve_tls(
     stream: Patient<Box<dyn Stream>>,
-    service: TowerToHyperService<axum::Router>,
+    service: Routes,
     limits: &HttpLimits,
     stop: CancellationToken,
     tls: &ServerTls,
 ) {
-    let handshake = tokio_rustls::TlsAcceptor::from(tls.config()).accept(stream);
     let shaken = tokio::select! {
         () = stop.cancelled() => return,
-        shaken = tokio::time::timeout(limits.tls_timeout, handshake) => shaken,
+        shaken = tokio::time::timeout(limits.tls_timeout, shake(stream, tls)) => shaken,
     };
     match shaken {
-        Ok(Ok(stream)) => serve_one(stream, service, limits, stop).await,
-        Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+        Ok(Shaken::Secure(stream)) => {
+            let certified = showed_certificate(&stream).then_some(Certified);
+            serve_one(stream, Routes { certified, ..service }, limits, stop).await;
+        }
+        Ok(Shaken::Over(error)) => tracing::debug!(%error, "a TLS handshake failed"),
         Err(_) => tracing::debug!("a TLS handshake did not end in time"),
     }
 }
 
-async fn serve_one(
-    stream: impl Stream,
-    service: TowerToHyperService<axum::Router>,
-    limits: &HttpLimits,
-    stop: CancellationToken,
-) {
+async fn serve_one(stream: impl Stream, service: Routes, limits: &HttpLimits, stop: CancellationToken) {
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head_timeout)
+        .max_buf_size(MAX_HEAD_BYTES)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     let served = tokio::select! {

@@ -1,34 +1,46 @@
 //! The agent's HTTP API.
 
 mod authority;
+mod clients;
+mod complete;
 mod error;
 mod facts;
 mod gate;
 mod gossip;
+mod handshake;
 mod inspect;
 mod kv;
+mod ledger;
 mod limits;
 mod listen;
 mod own_name;
 mod pages;
 mod patient;
+mod query;
+mod rights;
 mod tls;
 mod watch;
 
+pub(crate) use clients::{Charged, Client, Held};
+pub(crate) use ledger::Pool;
 pub use limits::HttpLimits;
 pub use listen::{Listener, bind_tcp, bind_unix};
+pub use own_name::is_host_name;
+pub(crate) use pages::{AuthorityOrder, Place};
 pub use tls::{ServerTls, TlsError};
+
+pub(crate) use rights::Privileged;
 
 use crate::agent::Agent;
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, FromRequestParts};
-use axum::http::request::Parts;
-use axum::http::{StatusCode, header};
+use axum::extract::DefaultBodyLimit;
+use axum::http::StatusCode;
 use axum::middleware;
 use axum::routing::{get, post};
+use complete::Complete;
 use error::Refusal;
 use gate::Gate;
-use pages::AuthorityOrder;
+use query::Query;
 use std::sync::Arc;
 
 /// Where a request came in.
@@ -36,7 +48,8 @@ use std::sync::Arc;
 pub enum Door {
     /// The Unix socket, which only this user can open.
     Socket,
-    /// TCP: what uses the agent's identity, changes the agent or makes it dial needs the token.
+    /// TCP: what uses the agent's identity, changes the agent or makes it dial needs the token, and reading what the
+    /// agent's [`Rights`](crate::Rights) say.
     Tcp,
 }
 
@@ -60,7 +73,7 @@ pub(crate) struct Shared {
 }
 
 /// The routes, for one door.
-pub fn router(agent: Agent, door: Door) -> Router {
+fn router(agent: Agent, door: Door) -> Router {
     let gate = Arc::new(Gate::new(agent.http_limits().clone()));
     let shared = Shared { agent, door, gate, authority_order: Arc::default() };
     Router::new()
@@ -78,11 +91,15 @@ pub fn router(agent: Agent, door: Door) -> Router {
         .route("/v1/members", get(gossip::members))
         .route("/v1/join", post(gossip::join))
         .route("/v1/leave", post(gossip::leave))
+        .route("/v1/force-leave", post(gossip::force_leave))
+        .route("/v1/tags", post(gossip::tags))
+        .route("/v1/gossip-keys", post(gossip::change_keys))
+        .route("/v1/gossip-keys/list", post(gossip::list_keys))
         .route("/v1/event", post(gossip::event))
         .route("/v1/query", post(gossip::query))
         .route("/v1/diff", post(inspect::diff))
         .route("/v1/openapi.json", get(inspect::openapi))
-        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/healthz", get(|_: Query<()>| async { "ok\n" }))
         .route("/readyz", get(inspect::ready))
         .route("/metrics", get(inspect::metrics))
         .fallback(|| async { Refusal::new(StatusCode::NOT_FOUND, "http.no_route", "there is no such route") })
@@ -97,21 +114,4 @@ pub fn router(agent: Agent, door: Door) -> Router {
         // The gate has read the body, within its own limit.
         .layer(DefaultBodyLimit::disable())
         .with_state(shared)
-}
-
-/// Proof that a request may use the agent's identity, change the agent or make it dial.
-pub(crate) struct Privileged;
-
-impl FromRequestParts<Shared> for Privileged {
-    type Rejection = Refusal;
-
-    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, Refusal> {
-        let given = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let token = given.and_then(|value| value.strip_prefix("Bearer "));
-        if shared.door == Door::Socket || token.is_some_and(|token| shared.agent.accepts_token(token)) {
-            return Ok(Self);
-        }
-        let message = "over TCP this needs the agent's token (--token-file on both sides); its Unix socket (--data-dir) needs none";
-        Err(Refusal::new(StatusCode::UNAUTHORIZED, "http.token", message))
-    }
 }

@@ -1,5 +1,6 @@
 //! By which names the agent may be asked.
 
+use rustls::pki_types::ServerName;
 use std::net::IpAddr;
 
 /// Whether a `Host` header means this agent: an address, `localhost`, or a name that `is_served` knows.
@@ -12,9 +13,15 @@ pub(super) fn is_own_name(host: &str, is_served: impl Fn(&str) -> bool) -> bool 
     name.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok() || is_served(name)
 }
 
+/// Whether a text is a name of a host, as it stands in a `Host` header before the port.
+pub fn is_host_name(text: &str) -> bool {
+    let is_name = matches!(ServerName::try_from(text), Ok(ServerName::DnsName(_)));
+    is_name && text.parse::<IpAddr>().is_err()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::is_own_name;
+    use super::{is_host_name, is_own_name};
 
     #[test]
     fn only_addresses_and_localhost_are_own_names() {
@@ -23,6 +30,16 @@ mod tests {
         }
         for host in ["", "evil.example", "evil.example:7948", "127.0.0.1.evil.example:80", "[127.0.0.1"] {
             assert!(!is_own_name(host, |_| false), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_named_without_scheme_and_port() {
+        for name in ["kv.example", "kv", "KV.Example", "kv-1.svc.cluster.local"] {
+            assert!(is_host_name(name), "{name}");
+        }
+        for text in ["", "kv:7948", "https://kv", "127.0.0.1", "::1", "kv example", "*.example", "kv/"] {
+            assert!(!is_host_name(text), "{text}");
         }
     }
 

@@ -1,54 +1,104 @@
 //! Lists in pages: what they take, how far one request goes, and where the next one goes on.
 
 use super::error::Refusal;
-use super::kv::query_pairs;
-use axum::extract::RawQuery;
+use super::query::{Given, Parameters, malformed};
+use crate::watch::STEPS_OF_A_KEY;
 use axum::http::StatusCode;
 use kvgossip_api::{DEFAULT_PAGE_ROWS, MAX_PAGE_ROWS};
 use kvgossip_engine::{Frontier, View};
-use kvgossip_grants::{Authority, Digest, FactId, Filter, Key};
+use kvgossip_grants::{Authority, Digest, EntryId, FactId, Filter, Key, Rank, Timestamp};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// What every list takes: what it is of, where to go on, and how many rows.
+/// A page ends when what it lists has this many bytes, as keys, rows or records.
+pub(super) const PAGE_BYTES: usize = 1 << 20;
+/// What a row takes beside its key or glob: ids, times, names.
+pub(super) const ROW_BYTES: usize = 256;
+/// The most bytes of a page as it is sent, after one record that goes beyond [`PAGE_BYTES`], and in base64 and JSON.
+pub(super) const MAX_PAGE_BYTES: usize = 4 << 20;
+
+/// What lists of keys take: what they are of, where to go on, and how many rows.
 pub(super) struct Page {
     pub(super) filter: Filter,
     pub(super) after: Option<String>,
     pub(super) limit: usize,
-    pub(super) kind: Option<String>,
+}
+
+/// Where to go on, and how many rows: what every list takes.
+pub(super) struct Rows {
+    pub(super) after: Option<String>,
+    pub(super) limit: usize,
+}
+
+impl Parameters for Rows {
+    fn take(given: &mut Given) -> Result<Self, Refusal> {
+        let limit = given.once_as("limit", "a number of rows")?.unwrap_or(DEFAULT_PAGE_ROWS);
+        if limit == 0 {
+            return Err(malformed("limit=0 asks for nothing: a page has one row at least"));
+        }
+        Ok(Self { after: given.once("after")?, limit: limit.min(MAX_PAGE_ROWS) })
+    }
+}
+
+impl Parameters for Page {
+    fn take(given: &mut Given) -> Result<Self, Refusal> {
+        let Rows { after, limit } = Rows::take(given)?;
+        let filter = Filter::parse(given.all("match"));
+        let filter = filter.map_err(|error| Refusal::bad_request("glob.malformed", error))?;
+        Ok(Self { filter, after, limit })
+    }
 }
 
 impl Page {
-    /// Reads the parameters of a query; `takes` names those that the route has.
-    pub(super) fn parse(query: &RawQuery, takes: &[&str]) -> Result<Self, Refusal> {
-        let (mut globs, mut after, mut limit, mut kind) = (Vec::new(), None, DEFAULT_PAGE_ROWS, None);
-        for (name, value) in query_pairs(query)? {
-            match name.as_str() {
-                unknown if !takes.contains(&unknown) => {
-                    let message = format!("{name} is no parameter of this route");
-                    return Err(Refusal::bad_request("http.query", message));
-                }
-                "match" => globs.push(value),
-                "after" => after = Some(value),
-                "kind" => kind = Some(value),
-                _ => {
-                    let asked: usize = value.parse().map_err(|_| {
-                        Refusal::bad_request("http.query", format!("limit={value} is not a number"))
-                    })?;
-                    limit = asked.clamp(1, MAX_PAGE_ROWS);
-                }
-            }
-        }
-        let filter = Filter::parse(globs).map_err(|error| Refusal::bad_request("glob.malformed", error))?;
-        Ok(Self { filter, after, limit, kind })
-    }
-
     /// The keys that the page may speak of: those behind `after` that the filter includes. Looks at `examined` keys at
     /// most.
     pub(super) fn keys<'a>(&'a self, view: &'a View, examined: usize) -> Result<Keys<'a>, Refusal> {
         let after = self.after.as_deref().map(Key::parse).transpose()?;
+        Ok(self.keys_after(view, after, examined))
+    }
+
+    /// The same behind a key.
+    pub(super) fn keys_after<'a>(&'a self, view: &'a View, after: Option<Key>, examined: usize) -> Keys<'a> {
         let prefixes = self.filter.literal_prefixes();
         let found = prefixes.into_iter().flat_map(move |prefix| view.keys(prefix, after.as_ref()));
-        Ok(Keys { found: Box::new(found), filter: &self.filter, left: examined, last: None, cut: false })
+        Keys { found: Box::new(found), filter: &self.filter, left: examined, last: None, cut: false }
+    }
+}
+
+/// Between a key and a rank in the text of a place; no key has it.
+const PLACE_SEPARATOR: char = '!';
+
+/// A place in the list of entries by key, and the newest first within each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct EntryPlace {
+    /// Everything before the end of this key came before;
+    pub(super) key: Key,
+    /// or, of its entries, only those that are not older than this.
+    pub(super) down_to: Option<Rank>,
+}
+
+impl EntryPlace {
+    /// Reads what [`EntryPlace::text`] wrote.
+    pub(super) fn parse(text: &str) -> Result<Self, Refusal> {
+        let Some((key, rank)) = text.split_once(PLACE_SEPARATOR) else {
+            return Ok(Self { key: Key::parse(text)?, down_to: None });
+        };
+        let rank = rank.split_once('-').and_then(|(time, id)| {
+            let time = Timestamp::from_micros(time.parse().ok()?).ok()?;
+            Some((time, id.parse::<EntryId>().ok()?))
+        });
+        let malformed = || {
+            let message = format!("after={text} is not what an answer gave as next");
+            Refusal::new(StatusCode::BAD_REQUEST, "http.query", &message)
+        };
+        Ok(Self { key: Key::parse(key)?, down_to: Some(rank.ok_or_else(malformed)?) })
+    }
+
+    /// As a text, for `next`.
+    pub(super) fn text(&self) -> String {
+        match &self.down_to {
+            None => self.key.to_string(),
+            Some((time, id)) => format!("{}{PLACE_SEPARATOR}{}-{id}", self.key, time.as_micros()),
+        }
     }
 }
 
@@ -79,7 +129,8 @@ impl<'a> Iterator for Keys<'a> {
                 self.cut = true;
                 return None;
             }
-            self.left -= 1;
+            // One that takes many comparisons counts for several.
+            self.left = self.left.saturating_sub(1 + self.filter.most_steps(&key) / STEPS_OF_A_KEY);
             self.last = Some(key.clone());
             if self.filter.includes(&key) {
                 return Some((key, frontier));
@@ -90,14 +141,14 @@ impl<'a> Iterator for Keys<'a> {
 
 /// A place in the list of authority facts: its depth, then its id. A fact never changes its place, so a list that is
 /// read in pages while others come and go has each fact that stood all the time exactly once.
-pub(super) type Place = (u8, FactId);
+pub(crate) type Place = (u8, FactId);
 
 /// Authority facts in an order in which they can be taken in, sorted once for each state.
 #[derive(Debug, Default)]
-pub(super) struct AuthorityOrder(Mutex<Option<(Digest, Arc<Vec<Place>>)>>);
+pub(crate) struct AuthorityOrder(Mutex<Option<(Digest, Arc<Vec<Place>>)>>);
 
 impl AuthorityOrder {
-    pub(super) fn of(&self, view: &View) -> Arc<Vec<Place>> {
+    pub(crate) fn of(&self, view: &View) -> Arc<Vec<Place>> {
         let root = view.authority_root();
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((of, places)) = kept.as_ref()
@@ -138,6 +189,19 @@ pub(super) fn place_text((depth, id): &Place) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_place_among_entries_reads_as_it_is_written() {
+        let key = Key::parse("/a/b-1:2").expect("a key");
+        let rank = (Timestamp::from_micros(7).expect("small"), FactId([9; 32]));
+        for down_to in [None, Some(rank)] {
+            let place = EntryPlace { key: key.clone(), down_to };
+            assert_eq!(EntryPlace::parse(&place.text()).expect("a place"), place);
+        }
+        for text in ["", "!", "/a!", "/a!7", "/a!7-9", "/a!x-00", "a!7-00"] {
+            assert!(EntryPlace::parse(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn a_place_that_is_gone_still_tells_where_to_go_on() {

@@ -1,33 +1,45 @@
 //! A stream that gives up on a client that does not read its answer.
 
+use super::clients::Client;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
 /// Fails a write that makes no progress for a time. Reading waits for as long as it takes: others bound that.
-#[derive(Debug)]
 pub(super) struct Patient<S> {
     stream: S,
     limit: Duration,
+    /// Whose stream it is: others may need to know that it waits.
+    client: Option<Arc<Client>>,
     /// Runs while a write waits.
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Patient<S> {
-    pub(super) fn new(stream: S, limit: Duration) -> Self {
-        Self { stream, limit, waiting: None }
+    pub(super) fn new(stream: S, limit: Duration, client: Option<Arc<Client>>) -> Self {
+        Self { stream, limit, client, waiting: None }
     }
 
     fn bound<T>(&mut self, cx: &mut Context<'_>, progress: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if progress.is_ready() {
-            self.waiting = None;
+            if self.waiting.take().is_some()
+                && let Some(client) = &self.client
+            {
+                client.stalls(false);
+            }
             return progress;
         }
-        let limit = self.limit;
-        let waiting = self.waiting.get_or_insert_with(|| Box::pin(sleep(limit)));
+        let (limit, client) = (self.limit, &self.client);
+        let waiting = self.waiting.get_or_insert_with(|| {
+            if let Some(client) = client {
+                client.stalls(true);
+            }
+            Box::pin(sleep(limit))
+        });
         waiting.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 }
@@ -81,7 +93,7 @@ mod tests {
     async fn a_reader_that_stalls_ends_the_stream_and_a_slow_one_does_not() {
         let limit = Duration::from_millis(1500);
         let (mut reader, stream) = tokio::io::duplex(16);
-        let mut stream = Patient::new(stream, limit);
+        let mut stream = Patient::new(stream, limit, None);
         let writing = tokio::spawn(async move { (stream.write_all(&[7; 64]).await, stream) });
         let mut taken = [0; 16];
         for _ in 0..3 {

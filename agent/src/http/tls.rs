@@ -1,13 +1,21 @@
-//! TLS for the HTTP API on TCP: a certificate and its key from files, TLS 1.3 alone.
+//! TLS for the HTTP API on TCP: a certificate and its key from files, and the authority of the certificates that clients
+//! may show; TLS 1.3 alone.
 
+use crate::files::read_regular;
 use arc_swap::ArcSwap;
+use rustls::RootCertStore;
 use rustls::client::verify_server_name;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::server::ParsedCertificate;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fmt, io};
+
+/// The largest file that is read, in bytes: a certificate with those above it has some 10 kB.
+const MAX_PEM_BYTES: usize = 1 << 20;
 
 /// Why TLS cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +43,9 @@ pub enum TlsError {
         /// The key.
         key: PathBuf,
     },
+    /// The file has no certificate of an authority, or a broken one.
+    #[error("{} holds no certificate of an authority: give the PEM file of the authority that signs the clients' certificates", .0.display())]
+    ClientAuthority(PathBuf),
     /// Anything else that rustls says of them.
     #[error("{} cannot serve TLS: {reason}", path.display())]
     Unusable {
@@ -53,6 +64,7 @@ impl TlsError {
             Self::Certificate(_) | Self::Unusable { .. } => "tls.certificate",
             Self::Key(_) => "tls.key",
             Self::Mismatch { .. } => "tls.mismatch",
+            Self::ClientAuthority(_) => "tls.client_authority",
         }
     }
 }
@@ -64,6 +76,7 @@ pub struct ServerTls(Arc<Files>);
 struct Files {
     cert: PathBuf,
     key: PathBuf,
+    client_ca: Option<PathBuf>,
     loaded: ArcSwap<Loaded>,
 }
 
@@ -73,13 +86,23 @@ struct Loaded {
 }
 
 impl ServerTls {
-    /// Reads a certificate chain and its key, both PEM.
+    /// Reads a certificate chain and its key, both PEM; and the certificates of the authorities by which clients may show
+    /// who they are, if they are to be asked.
+    ///
+    /// A client without a certificate is served as well: what it may do, its requests decide. One whose certificate does not
+    /// lead to an authority is refused by the handshake.
     ///
     /// # Errors
     /// Which file is wrong, and how.
-    pub fn load(cert: &Path, key: &Path) -> Result<Self, TlsError> {
-        let loaded = ArcSwap::from_pointee(load(cert, key)?);
-        Ok(Self(Arc::new(Files { cert: cert.into(), key: key.into(), loaded })))
+    pub fn load(cert: &Path, key: &Path, client_ca: Option<&Path>) -> Result<Self, TlsError> {
+        let loaded = ArcSwap::from_pointee(load(cert, key, client_ca)?);
+        let client_ca = client_ca.map(Path::to_path_buf);
+        Ok(Self(Arc::new(Files { cert: cert.into(), key: key.into(), client_ca, loaded })))
+    }
+
+    /// Whether clients are asked for certificates.
+    pub fn asks_certificates(&self) -> bool {
+        self.0.client_ca.is_some()
     }
 
     /// Reads the files again; connections from now on use what they hold. After an error all stays as it was.
@@ -87,7 +110,8 @@ impl ServerTls {
     /// # Errors
     /// Which file is wrong, and how.
     pub fn reload(&self) -> Result<(), TlsError> {
-        self.0.loaded.store(Arc::new(load(&self.0.cert, &self.0.key)?));
+        let Files { cert, key, client_ca, .. } = &*self.0;
+        self.0.loaded.store(Arc::new(load(cert, key, client_ca.as_deref())?));
         Ok(())
     }
 
@@ -96,7 +120,7 @@ impl ServerTls {
     }
 
     /// Whether the certificate is for a name.
-    pub(super) fn serves(&self, name: &str) -> bool {
+    pub(crate) fn serves(&self, name: &str) -> bool {
         let loaded = self.0.loaded.load();
         let Ok(parsed) = ParsedCertificate::try_from(&loaded.certificate) else { return false };
         ServerName::try_from(name).is_ok_and(|name| verify_server_name(&parsed, &name).is_ok())
@@ -109,11 +133,12 @@ impl fmt::Debug for ServerTls {
     }
 }
 
+/// The files are read again when they are renewed: a pipe would not do.
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
-    std::fs::read(path).map_err(|error| TlsError::Unreadable { path: path.into(), error })
+    read_regular(path, MAX_PEM_BYTES).map_err(|error| TlsError::Unreadable { path: path.into(), error })
 }
 
-fn load(cert: &Path, key: &Path) -> Result<Loaded, TlsError> {
+fn load(cert: &Path, key: &Path, client_ca: Option<&Path>) -> Result<Loaded, TlsError> {
     let no_certificate = || TlsError::Certificate(cert.into());
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(cert)?).collect();
     let chain = chain.map_err(|_| no_certificate())?;
@@ -123,14 +148,31 @@ fn load(cert: &Path, key: &Path) -> Result<Loaded, TlsError> {
     }
     let private = PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|_| TlsError::Key(key.into()))?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let clients = match client_ca {
+        Some(path) => clients(path, &provider)?,
+        None => WebPkiClientVerifier::no_client_auth(),
+    };
     let unusable = |error: rustls::Error| TlsError::Unusable { path: cert.into(), reason: error.to_string() };
     let builder = rustls::ServerConfig::builder_with_provider(provider);
     let builder = builder.with_protocol_versions(&[&rustls::version::TLS13]).map_err(unusable)?;
-    let config = builder.with_no_client_auth().with_single_cert(chain, private);
+    let config = builder.with_client_cert_verifier(clients).with_single_cert(chain, private);
     let mut config = config.map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => TlsError::Mismatch { cert: cert.into(), key: key.into() },
         error => unusable(error),
     })?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Loaded { config: Arc::new(config), certificate })
+}
+
+/// Takes the certificates that lead to an authority of a file, and clients without any.
+fn clients(path: &Path, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let no_authority = || TlsError::ClientAuthority(path.into());
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&read(path)?) {
+        let added = certificate.ok().and_then(|certificate| roots.add(certificate).ok());
+        added.ok_or_else(no_authority)?;
+    }
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+    // Without any authority there is nothing to build.
+    builder.allow_unauthenticated().build().map_err(|_| no_authority())
 }

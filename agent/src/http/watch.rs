@@ -1,94 +1,129 @@
 //! `/v1/watch`: keys as server-sent events.
 
-use super::Shared;
-use super::error::Refusal;
-use super::kv::query_pairs;
-use crate::watch::{Feed, Interest, InterestError, WatchError};
-use axum::Json;
-use axum::body::Body;
-use axum::extract::rejection::JsonRejection;
-use axum::extract::{RawQuery, State};
+use super::error::{Refusal, body};
+use super::query::{Given, Parameters, Query, malformed};
+use super::{Client, Complete, Held, Pool, Shared};
+use crate::watch::{Feed, Interest, InterestError, SMALL_INTEREST_BYTES, WatchError};
+use axum::body::{Body, Bytes};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use futures_util::stream;
 use kvgossip_api::{WatchForm, WatchRequest};
 use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// A large interest waits so long for others to make room.
+const INTEREST_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What a browser's `EventSource` sends when it comes back.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
+impl Parameters for WatchRequest {
+    fn take(given: &mut Given) -> Result<Self, Refusal> {
+        let form = match given.once("form")?.as_deref() {
+            None | Some("values") => WatchForm::Values,
+            Some("records") => WatchForm::Records,
+            Some(other) => return Err(malformed(format!("form={other} is not values or records"))),
+        };
+        let globs = given.all("match");
+        Ok(Self {
+            keys: given.all("key"),
+            filters: if globs.is_empty() { Vec::new() } else { vec![globs] },
+            form,
+            authority: given.once_as("authority", "true or false")?.unwrap_or_default(),
+            heartbeat_ms: given.once_as("heartbeat_ms", "a number")?,
+            ..Self::default()
+        })
+    }
+}
+
 /// `GET /v1/watch?key=|match=`: one filter, and keys.
 pub(super) async fn get(
+    _: Complete,
     State(shared): State<Shared>,
-    query: RawQuery,
+    Query(request): Query<WatchRequest>,
+    Extension(client): Extension<Arc<Client>>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    let mut request = WatchRequest::default();
-    let mut globs = Vec::new();
-    let bad = |name: &str, value: &str, what: &str| {
-        Refusal::bad_request("http.query", format!("{name}={value} is not {what}"))
-    };
-    for (name, value) in query_pairs(&query)? {
-        match name.as_str() {
-            "key" => request.keys.push(value),
-            "match" => globs.push(value),
-            "form" => {
-                request.form = match value.as_str() {
-                    "values" => WatchForm::Values,
-                    "records" => WatchForm::Records,
-                    _ => return Err(bad(&name, &value, "values or records")),
-                }
-            }
-            "authority" => {
-                request.authority = value.parse().map_err(|_| bad(&name, &value, "true or false"))?;
-            }
-            "heartbeat_ms" => {
-                request.heartbeat_ms = Some(value.parse().map_err(|_| bad(&name, &value, "a number"))?);
-            }
-            _ => {
-                return Err(Refusal::bad_request(
-                    "http.query",
-                    format!("{name} is no parameter of this route"),
-                ));
-            }
-        }
-    }
-    if !globs.is_empty() {
-        request.filters.push(globs);
-    }
-    watch(&shared, &request, &headers)
+    watch(&shared, &client, || Ok(request.clone()), &headers).await
 }
 
 /// `POST /v1/watch`: many interests on one stream, and what the watcher has.
 pub(super) async fn post(
+    _: Complete,
     State(shared): State<Shared>,
+    _: Query<()>,
+    Extension(client): Extension<Arc<Client>>,
     headers: HeaderMap,
-    json: Result<Json<WatchRequest>, JsonRejection>,
+    body: Bytes,
 ) -> Result<Response, Refusal> {
-    let Json(request) =
-        json.map_err(|error| Refusal::new(error.status(), "http.body", &error.body_text()))?;
-    watch(&shared, &request, &headers)
+    if !is_json(&headers) {
+        return Err(Refusal::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "http.body",
+            "the body is to be JSON, and said to be so: content-type: application/json",
+        ));
+    }
+    watch(&shared, &client, || read(&body), &headers).await
 }
 
-fn watch(shared: &Shared, request: &WatchRequest, headers: &HeaderMap) -> Result<Response, Refusal> {
-    let ours = shared.agent.store().view().authority().cluster().to_string();
-    if let Some(theirs) = request.cluster.as_ref().filter(|theirs| **theirs != ours) {
-        let message =
-            format!("this agent is of cluster {ours}, not of {theirs}: check the endpoint and the root key");
-        return Err(Refusal::bad_request("cluster.mismatch", message));
+/// Whether the body is said to be JSON.
+fn is_json(headers: &HeaderMap) -> bool {
+    let given = headers.get(header::CONTENT_TYPE).and_then(|given| given.to_str().ok()).unwrap_or_default();
+    let essence = given.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
+}
+
+fn read(text: &[u8]) -> Result<WatchRequest, Refusal> {
+    body(Json::from_bytes(text))
+}
+
+/// What is asked for takes several times its text: while it waits for room, there is the text alone, and it is read again.
+async fn watch(
+    shared: &Shared,
+    client: &Arc<Client>,
+    read: impl Fn() -> Result<WatchRequest, Refusal>,
+    headers: &HeaderMap,
+) -> Result<Response, Refusal> {
+    let bytes = {
+        let request = read()?;
+        check_cluster(shared, &request)?;
+        Interest::parse(&request)?.held_bytes()
+    };
+    let mut held = client.nothing(Pool::Interests);
+    if bytes > SMALL_INTEREST_BYTES && !held.more(bytes, Some(Instant::now() + INTEREST_PATIENCE)).await {
+        return Err(too_many(format!(
+            "{bytes} bytes of keys and filters find no room beside those of others"
+        )));
     }
-    let interest = Interest::parse(request)?;
+    let request = read()?;
     let header = headers.get(LAST_EVENT_ID).map(|id| id.to_str().unwrap_or_default());
+    let interest = Interest::parse(&request)?;
     let feed = shared.agent.hub().watch(interest, header.or(request.cursor.as_deref()))?;
-    let chunks = stream::unfold(feed, async |mut feed: Feed| {
+    let feed = feed.charged_to(client.clone());
+    let chunks = stream::unfold((feed, held), async |(mut feed, held): (Feed, Held)| {
         let chunk = feed.next().await?;
-        Some((Ok::<_, Infallible>(chunk), feed))
+        Some((Ok::<_, Infallible>(chunk), (feed, held)))
     });
     let fields = [
         (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
     ];
     Ok((fields, Body::from_stream(chunks)).into_response())
+}
+
+fn check_cluster(shared: &Shared, request: &WatchRequest) -> Result<(), Refusal> {
+    let ours = shared.agent.store().view().authority().cluster().to_string();
+    if let Some(theirs) = request.cluster.as_ref().filter(|theirs| **theirs != ours) {
+        let message =
+            format!("this agent is of cluster {ours}, not of {theirs}: check the endpoint and the root key");
+        return Err(Refusal::bad_request("cluster.mismatch", message));
+    }
+    Ok(())
 }
 
 impl From<InterestError> for Refusal {
@@ -99,6 +134,10 @@ impl From<InterestError> for Refusal {
 
 impl From<WatchError> for Refusal {
     fn from(error: WatchError) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "watch.limit", &error.to_string())
+        too_many(error)
     }
+}
+
+fn too_many(why: impl ToString) -> Refusal {
+    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "watch.limit", &why.to_string())
 }

@@ -1,9 +1,9 @@
 //! What the membership counts.
 
 use super::Catalog;
-use super::labels::{Cause, Change, Direction, Outcome, Reason, Status};
+use super::labels::{Cause, Change, Direction, Outcome, Queue, Reason, Status};
 use kvgossip_engine::scheduler;
-use kvgossip_membership::core::Stats;
+use kvgossip_membership::core::{QueueDepths, Stats};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -57,6 +57,7 @@ pub(crate) struct GossipSample {
     pub(crate) stats: Stats,
     /// Alive, suspected, leaving, left and failed members, this one included; none without gossip.
     pub(crate) members: [u64; 5],
+    pub(crate) queues: QueueDepths,
 }
 
 pub(super) struct GossipMetrics {
@@ -66,6 +67,7 @@ pub(super) struct GossipMetrics {
     bytes: Family<Direction, Counter>,
     refused: Family<Reason, Counter>,
     ignored: Family<Reason, Counter>,
+    queues: Family<Queue, Gauge>,
     dropped: Counter,
     probes: Family<Outcome, Counter>,
     refutations: Counter,
@@ -76,6 +78,7 @@ pub(super) struct GossipMetrics {
     surveys: Counter,
     differing: Counter,
     opened: Family<Cause, Counter>,
+    handlers: Family<Outcome, Counter>,
 }
 
 impl GossipMetrics {
@@ -108,12 +111,17 @@ impl GossipMetrics {
             ),
             ignored: c.add(
                 ("kvgossip_gossip_ignored", "counter", None, &["reason"]),
-                "Messages that changed nothing: not understood (malformed), asking for more than is allowed (excessive), known already or out of date (repeated; gossip repeats itself, and replays are among them)",
+                "Messages that changed nothing: not understood (malformed), asking for more than is allowed (excessive), naming a member for which there is no place (full) or one outside the networks that are allowed (not_allowed), known already or out of date (repeated; gossip repeats itself, and replays are among them)",
+                Family::default(),
+            ),
+            queues: c.add(
+                ("kvgossip_gossip_queue_messages", "gauge", None, &["queue"]),
+                "Broadcasts that wait to be sent, in the order of sending: membership (this member's state, suspicions), intents (joins, leaves), queries (key changes among them), events; the last three hold 4,096 each, then the oldest falls",
                 Family::default(),
             ),
             dropped: c.add(
                 ("kvgossip_gossip_dropped", "counter", None, &[]),
-                "Transmissions, broadcasts, answers and events that were thrown away because their queue was full",
+                "Transmissions, broadcasts, answers and events that were thrown away because their queue was full, or gave way to newer ones",
                 Counter::default(),
             ),
             probes: c.add(
@@ -161,7 +169,16 @@ impl GossipMetrics {
                 "Sync sessions begun here: a change is passed on, a connection is new, a retry, a comparison with a random connected peer, a survey of the members (or its comparison), somebody's request",
                 Family::default(),
             ),
+            handlers: c.add(
+                ("kvgossip_event_handlers", "counter", None, &["outcome"]),
+                "Runs of event handlers that ended well (ok) or not (failed), and events that no handler was run for because too many waited (dropped)",
+                Family::default(),
+            ),
         }
+    }
+
+    pub(super) fn handlers(&self, outcome: &'static str, count: u64) {
+        self.handlers.get_or_create(&Outcome { outcome }).inc_by(count);
     }
 
     pub(super) fn session_opened(&self, cause: SessionCause) {
@@ -177,7 +194,7 @@ impl GossipMetrics {
     }
 
     pub(super) fn refresh(&self, sample: &GossipSample) {
-        let GossipSample { stats, members } = sample;
+        let GossipSample { stats, members, queues } = sample;
         for (status, count) in ["alive", "suspect", "leaving", "left", "failed"].into_iter().zip(members) {
             super::set(&self.members.get_or_create(&Status { status }), *count);
         }
@@ -207,9 +224,13 @@ impl GossipMetrics {
         ] {
             store(&self.refused.get_or_create(&Reason { reason }), count);
         }
-        for (reason, count) in
-            [("malformed", stats.malformed), ("excessive", stats.rejected), ("repeated", stats.repeated)]
-        {
+        for (reason, count) in [
+            ("malformed", stats.malformed),
+            ("excessive", stats.rejected),
+            ("full", stats.full),
+            ("not_allowed", stats.not_allowed),
+            ("repeated", stats.repeated),
+        ] {
             store(&self.ignored.get_or_create(&Reason { reason }), count);
         }
         for (outcome, count) in [("failed", stats.failed_probes), ("tcp", stats.tcp_acks)] {
@@ -217,6 +238,14 @@ impl GossipMetrics {
         }
         for (outcome, count) in [("merged", stats.merges), ("failed", stats.failed_exchanges)] {
             store(&self.exchanges.get_or_create(&Outcome { outcome }), count);
+        }
+        for (queue, depth) in [
+            ("membership", queues.membership),
+            ("intents", queues.intents),
+            ("queries", queues.queries),
+            ("events", queues.events),
+        ] {
+            super::set(&self.queues.get_or_create(&Queue { queue }), depth);
         }
         store(&self.dropped, stats.dropped);
         store(&self.refutations, stats.refutations);

@@ -1,17 +1,23 @@
 //! Sets of labels. Every value is one of few that this program knows.
 
 use kvgossip_api::SyncReport;
+use kvgossip_grants::Verdict;
 use kvgossip_transport::Code;
 use prometheus_client::encoding::EncodeLabelSet;
 
 /// Failures of sessions that are not the transport's.
-const SESSION_CODES: [&str; 6] = [
+const SESSION_CODES: [&str; 11] = [
     "session.protocol",
     "session.version",
     "peer.foreign_cluster",
     "peer.misbehaved",
     "store.stopped",
     "store.full",
+    "store.no_room",
+    "store.quota",
+    "internal.session",
+    "internal.committer",
+    "internal.task",
 ];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -32,18 +38,45 @@ impl Session {
     pub(super) fn of(report: &SyncReport) -> Self {
         let role = if report.initiated { "initiator" } else { "responder" };
         let (outcome, code) = match report.outcome.as_str() {
-            "equal" => ("equal", ""),
-            "unsettled" => ("unsettled", ""),
-            _ => ("failed", known(report.reasons.first().map_or("", String::as_str))),
+            SyncReport::EQUAL => (SyncReport::EQUAL, ""),
+            SyncReport::UNSETTLED => (SyncReport::UNSETTLED, ""),
+            SyncReport::BUSY => (SyncReport::BUSY, ""),
+            _ => (SyncReport::FAILED, known(report.reasons.first().map_or("", String::as_str))),
         };
         Self { role, outcome, code }
     }
 }
 
+impl Session {
+    /// All that a failure can be counted as.
+    pub(super) fn failures() -> impl Iterator<Item = Self> {
+        let codes = || Code::ALL.iter().map(|code| code.name()).chain(SESSION_CODES).chain([OTHER]);
+        let of = move |role| codes().map(move |code| Self { role, outcome: SyncReport::FAILED, code });
+        of("initiator").chain(of("responder"))
+    }
+}
+
+impl Fact {
+    /// All that a refused fact can be counted as.
+    pub(super) fn refusals() -> impl Iterator<Item = Self> {
+        let codes = || kvgossip_grants::Code::ALL.iter();
+        let of = move |source| {
+            codes().map(move |code| {
+                let verdict = Verdict::Refused(*code);
+                Self { source, verdict: verdict.as_str(), code: code.as_str() }
+            })
+        };
+        of("put").chain(of("peer"))
+    }
+}
+
+/// A code that this program does not know.
+const OTHER: &str = "other";
+
 /// A code that this program knows: the peer may have ended the session with any text.
 fn known(code: &str) -> &'static str {
     let transport = Code::ALL.iter().map(|code| code.name());
-    transport.chain(SESSION_CODES).find(|known| *known == code).unwrap_or("other")
+    transport.chain(SESSION_CODES).find(|known| *known == code).unwrap_or(OTHER)
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -53,13 +86,25 @@ pub(crate) struct Bytes {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(crate) struct State {
-    pub(crate) state: &'static str,
+pub(crate) struct OffenceCode {
+    pub(crate) code: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct WhyNotWell {
+    pub(crate) code: &'static str,
+    pub(crate) grade: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct Kind {
     pub(crate) kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct HeldAtDoor {
+    pub(crate) door: &'static str,
+    pub(crate) what: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -91,11 +136,36 @@ macro_rules! labels {
     )*};
 }
 
-labels!(Cause cause, Change change, Direction direction, Outcome outcome, Reason reason, Status status);
+labels!(Cause cause, Change change, Direction direction, Of of, Outcome outcome, Queue queue, Reason reason, Status status);
 
 #[cfg(test)]
 mod tests {
-    use super::{Code, known};
+    use super::*;
+    use kvgossip_api::TrafficRow;
+
+    #[test]
+    fn whatever_a_failure_is_counted_as_is_there_from_the_beginning() {
+        let report = |outcome: &str, code: &str| SyncReport {
+            peer: String::new(),
+            ended_at_us: 0,
+            took_us: 0,
+            outcome: outcome.into(),
+            reasons: vec![code.into()],
+            sent: TrafficRow::default(),
+            received: TrafficRow::default(),
+            waste: 0,
+            flights: 0,
+            rounds: 0,
+            merged: 0,
+            initiated: true,
+        };
+        for code in ["peer.not_admitted", "session.protocol", "store.full", "made.up"] {
+            let label = Session::of(&report(SyncReport::FAILED, code));
+            assert!(Session::failures().any(|known| known == label), "{label:?}");
+        }
+        let busy = Session::of(&report(SyncReport::BUSY, "session.busy"));
+        assert_eq!((busy.outcome, busy.code), ("busy", ""));
+    }
 
     #[test]
     fn codes_that_a_peer_made_up_are_one() {

@@ -3,18 +3,30 @@
 //! Labels take few values that nobody outside chooses: routes, codes, outcomes, never keys, peers or addresses.
 
 mod catalog;
+mod clocks;
+mod doors;
 mod gossip;
+mod guards;
 mod labels;
 mod process;
+mod standing;
+mod waiting;
 
 pub use catalog::MetricInfo;
 pub(crate) use gossip::{GossipSample, SessionCause};
-pub(crate) use labels::{Bytes, Door, Fact, Http, Kind, Route, Session, State};
+pub(crate) use guards::ShutOutSample;
+pub(crate) use labels::{Bytes, Door, Fact, Http, Kind, Route, Session};
 pub(crate) use process::max_fds;
 
+use crate::http::Pool;
 use catalog::Catalog;
+use clocks::ClockMetrics;
+use doors::Doors;
 use gossip::GossipMetrics;
-use kvgossip_api::SyncReport;
+use guards::Guards;
+use kvgossip_api::{SyncReport, WaitingRow};
+use kvgossip_engine::clocks::Standing;
+use kvgossip_engine::session::Tally;
 use kvgossip_grants::Verdict;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -22,10 +34,13 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
+use standing::StandingMetrics;
+pub(crate) use standing::StandingSample;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
+use waiting::Waiting;
 
 /// Everything that is measured. Clones share it.
 #[derive(Clone)]
@@ -41,15 +56,21 @@ struct All {
     session_seconds: Histogram,
     session_bytes: Family<Bytes, Counter>,
     wasted: Counter,
-    peers: Family<State, Gauge>,
+    cloned_keys: Gauge,
+    standing: StandingMetrics,
     keys: Gauge,
+    long_keys: Gauge,
+    longest_key: Gauge,
+    waiting: Waiting,
+    clocks: ClockMetrics,
+    guards: Guards,
     authority: Family<Kind, Gauge>,
     store_bytes: Gauge,
-    ready: Gauge,
     http: Family<Http, Counter>,
     http_seconds: Family<Route, Histogram, fn() -> Histogram>,
     connections: Family<Door, Gauge>,
     turned_away: Family<Door, Counter>,
+    doors: Doors,
     watchers: Gauge,
     gossip: GossipMetrics,
     process: process::Process,
@@ -74,17 +95,23 @@ impl CommitMetrics {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Holdings {
     pub(crate) keys: u64,
+    pub(crate) long_keys: u64,
+    /// How many entries the longest of these has.
+    pub(crate) longest_key: u64,
     /// Grants, revocations and floors.
     pub(crate) authority: [u64; 3],
     pub(crate) waiting: u64,
-    pub(crate) peers_listed: u64,
-    pub(crate) peers_connected: u64,
-    pub(crate) peers_equal: u64,
+    pub(crate) early: WaitingRow,
+    pub(crate) standing: StandingSample,
+    pub(crate) cloned_keys: u64,
     pub(crate) store_bytes: u64,
-    pub(crate) ready: bool,
+    pub(crate) store_counted: u64,
+    pub(crate) store_limit: u64,
+    pub(crate) shut_out: ShutOutSample,
     pub(crate) watchers: u64,
     pub(crate) started_at_us: u64,
     pub(crate) gossip: GossipSample,
+    pub(crate) clocks: Standing,
 }
 
 /// 100 microseconds to 26 seconds.
@@ -120,7 +147,7 @@ impl Metrics {
         );
         let sessions = c.add(
             ("kvgossip_sessions", "counter", None, &["role", "outcome", "code"]),
-            "Sync sessions that ended, by who began them; the code is of a failure",
+            "Sync sessions that ended, by who began them: equal, unsettled (they still differ), busy (it did not begin, as another one was under way or there was no room), failed; the code is of a failure",
             Family::default(),
         );
         let session_seconds = c.add(
@@ -130,24 +157,38 @@ impl Metrics {
         );
         let session_bytes = c.add(
             ("kvgossip_session", "counter", Some(Unit::Bytes), &["direction", "kind"]),
-            "Bytes of session streams; overhead is what is no fact",
+            "Bytes of session streams, also of those that run; overhead is what is no fact",
             Family::default(),
         );
         let wasted = c.add(
             ("kvgossip_session_wasted", "counter", Some(Unit::Bytes), &[]),
-            "Received bytes of facts that changed nothing here",
+            "Received bytes of facts that changed nothing here, also of sessions that run",
             Counter::default(),
         );
-        let peers = c.add(
-            ("kvgossip_peers", "gauge", None, &["state"]),
-            "Peers that are listed, that are connected, and that are known to hold the same as this replica",
-            Family::default(),
+        let cloned_keys = c.add(
+            ("kvgossip_cloned_replica_keys", "gauge", None, &[]),
+            "Replica keys that two running processes use, this replica's own among them: a data directory was copied",
+            Gauge::default(),
         );
+        let standing = StandingMetrics::new(&mut c);
         let keys = c.add(
             ("kvgossip_keys", "gauge", None, &[]),
             "Keys that have entries, deletes included",
             Gauge::default(),
         );
+        let long_keys = c.add(
+            ("kvgossip_long_keys", "gauge", None, &[]),
+            "Keys with more than 64 entries, up to 64 of them; `status` names them with the grant to revoke",
+            Gauge::default(),
+        );
+        let longest_key = c.add(
+            ("kvgossip_longest_key_entries", "gauge", None, &[]),
+            "How many entries the longest of these keys has; 0 without any",
+            Gauge::default(),
+        );
+        let waiting = Waiting::new(&mut c);
+        let clocks = ClockMetrics::new(&mut c);
+        let guards = Guards::new(&mut c);
         let authority = c.add(
             ("kvgossip_authority_facts", "gauge", None, &["kind"]),
             "Grants, revocations and floors that stand",
@@ -156,11 +197,6 @@ impl Metrics {
         let store_bytes = c.add(
             ("kvgossip_store", "gauge", Some(Unit::Bytes), &[]),
             "What the files of the store take on disk; 0 for one in memory",
-            Gauge::default(),
-        );
-        let ready = c.add(
-            ("kvgossip_ready", "gauge", None, &[]),
-            "1 if the agent is ready as /readyz says it, else 0",
             Gauge::default(),
         );
         let http = c.add(
@@ -183,6 +219,7 @@ impl Metrics {
             "Connections that found no room",
             Family::default(),
         );
+        let doors = Doors::new(&mut c);
         let watchers = c.add(
             ("kvgossip_watchers", "gauge", None, &[]),
             "Streams of /v1/watch that are open; a subscribed client holds one, for a moment two",
@@ -190,6 +227,16 @@ impl Metrics {
         );
         let gossip = GossipMetrics::new(&mut c);
         let process = process::Process::new(&mut c);
+        // An alarm on what grows does not see a counter appear: what alarms look at is there from the beginning.
+        for door in ["tcp", "socket"] {
+            drop(turned_away.get_or_create(&Door { door }));
+        }
+        for labels in Session::failures() {
+            drop(sessions.get_or_create(&labels));
+        }
+        for labels in Fact::refusals() {
+            drop(facts.get_or_create(&labels));
+        }
         let (registry, catalog) = c.finish();
         Self(Arc::new(All {
             registry,
@@ -201,15 +248,21 @@ impl Metrics {
             session_seconds,
             session_bytes,
             wasted,
-            peers,
+            cloned_keys,
+            standing,
             keys,
+            long_keys,
+            longest_key,
+            waiting,
+            clocks,
+            guards,
             authority,
             store_bytes,
-            ready,
             http,
             http_seconds,
             connections,
             turned_away,
+            doors,
             watchers,
             gossip,
             process,
@@ -240,15 +293,22 @@ impl Metrics {
         let all = &self.0;
         all.sessions.get_or_create(&Session::of(report)).inc();
         all.session_seconds.observe(Duration::from_micros(report.took_us).as_secs_f64());
-        all.wasted.inc_by(report.waste);
-        for (direction, traffic) in [("sent", &report.sent), ("received", &report.received)] {
+    }
+
+    /// A session has moved more bytes than were counted before.
+    pub(crate) fn session_bytes(&self, before: &Tally, now: &Tally) {
+        let all = &self.0;
+        all.wasted.inc_by(now.waste.saturating_sub(before.waste));
+        let directions = [("sent", &before.sent, &now.sent), ("received", &before.received, &now.received)];
+        for (direction, before, now) in directions {
             let kinds = [
-                ("overhead", traffic.overhead),
-                ("authority", traffic.authority),
-                ("entries", traffic.entries),
+                ("overhead", before.overhead, now.overhead),
+                ("authority", before.authority, now.authority),
+                ("entries", before.entries, now.entries),
             ];
-            for (kind, bytes) in kinds {
-                all.session_bytes.get_or_create(&Bytes { direction, kind }).inc_by(bytes);
+            for (kind, before, now) in kinds {
+                let more = now.saturating_sub(before);
+                all.session_bytes.get_or_create(&Bytes { direction, kind }).inc_by(more);
             }
         }
     }
@@ -271,8 +331,29 @@ impl Metrics {
         self.0.turned_away.get_or_create(&Door { door }).inc();
     }
 
+    pub(crate) fn connection_felled(&self, door: &'static str) {
+        self.0.doors.felled(door);
+    }
+
+    /// How much of a pool the clients of a door hold; connections are counted apart.
+    pub(crate) fn http_held(&self, door: &'static str, pool: Pool, amount: usize) {
+        if pool != Pool::Connections {
+            self.0.doors.held(door, pool.name(), amount);
+        }
+    }
+
     pub(crate) fn session_opened(&self, cause: SessionCause) {
         self.0.gossip.session_opened(cause);
+    }
+
+    /// An event handler was run.
+    pub(crate) fn handler_ran(&self, ok: bool) {
+        self.0.gossip.handlers(if ok { "ok" } else { "failed" }, 1);
+    }
+
+    /// Events were lost because a handler is too slow.
+    pub(crate) fn handlers_dropped(&self, count: u64) {
+        self.0.gossip.handlers("dropped", count);
     }
 
     /// This replica asks the members for their roots.
@@ -289,21 +370,19 @@ impl Metrics {
     pub(crate) fn text(&self, holdings: &Holdings) -> Result<String, fmt::Error> {
         let all = &self.0;
         set(&all.keys, holdings.keys);
+        set(&all.long_keys, holdings.long_keys);
+        set(&all.longest_key, holdings.longest_key);
         set(&all.queue, holdings.waiting);
         set(&all.store_bytes, holdings.store_bytes);
-        set(&all.ready, u64::from(holdings.ready));
         set(&all.watchers, holdings.watchers);
         for (kind, count) in ["grant", "revocation", "floor"].into_iter().zip(holdings.authority) {
             set(&all.authority.get_or_create(&Kind { kind }), count);
         }
-        let states = [
-            ("listed", holdings.peers_listed),
-            ("connected", holdings.peers_connected),
-            ("equal", holdings.peers_equal),
-        ];
-        for (state, count) in states {
-            set(&all.peers.get_or_create(&State { state }), count);
-        }
+        set(&all.cloned_keys, holdings.cloned_keys);
+        all.standing.refresh(&holdings.standing);
+        all.waiting.refresh(&holdings.early);
+        all.clocks.refresh(&holdings.clocks);
+        all.guards.refresh(holdings);
         all.gossip.refresh(&holdings.gossip);
         all.process.refresh(holdings.started_at_us);
         let mut text = String::new();

@@ -1,12 +1,11 @@
 //! What is remembered of each peer, for people.
 
-use kvgossip_api::{ApiError, PeerRow, SyncReport};
+use kvgossip_api::{ApiError, Holds, PeerRow, SyncReport};
 use kvgossip_transport::{Access, Connection, Direction, ReplicaId};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::config::PeerTarget;
+use super::whereabouts::Listed;
 
 /// How many peers are remembered; beyond that those that are gone are forgotten.
 const MAX_REMEMBERED: usize = 4096;
@@ -52,23 +51,20 @@ impl Book {
     /// Listed peers first, then those that dialled this replica.
     pub(super) fn rows(
         &self,
-        targets: &[PeerTarget],
+        listed: &[Arc<Listed>],
         connections: &[Connection],
         equal: impl Fn(&ReplicaId) -> bool,
-        failure: impl Fn(&SocketAddr) -> Option<ApiError>,
+        failure: impl Fn(&Listed) -> Option<ApiError>,
     ) -> Vec<PeerRow> {
         let book = self.lock();
         let mut shown = Vec::new();
         let mut rows = Vec::new();
-        for target in targets {
-            let fits = |connection: &&Connection| {
-                target.id.map_or(connection.address() == target.address, |id| id == connection.peer())
-            };
-            let connection = connections.iter().find(fits);
-            let id = connection.map(Connection::peer).or(target.id);
+        for peer in listed {
+            let connection = connections.iter().find(|connection| peer.is(connection));
+            let id = connection.map(Connection::peer).or(peer.target.id);
             shown.extend(id);
-            let row = row(Some(target.address.to_string()), id, connection, &book, &equal);
-            let dialled = if row.connected { None } else { failure(&target.address) };
+            let row = row(Some(peer.target.address.to_string()), id, connection, &book, &equal);
+            let dialled = if row.connected { None } else { failure(peer) };
             let last_error = dialled.or(row.last_error);
             rows.push(PeerRow { listed: true, last_error, ..row });
         }
@@ -102,7 +98,11 @@ fn row(
         connected: connection.is_some(),
         rtt_us: connection.map(|connection| u64::try_from(connection.rtt().as_micros()).unwrap_or(u64::MAX)),
         access,
+        // Known elsewhere.
+        clock_offset_us: None,
         equal: connection.is_some() && id.as_ref().is_some_and(equal),
+        holds: Holds::Unknown,
+        holds_since_us: None,
         last_sync: memory.last_sync,
         last_error: memory.last_error,
     }

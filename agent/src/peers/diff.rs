@@ -3,6 +3,7 @@
 use super::{PATIENCE, Peers, random};
 use crate::report::{error_of, session_end, transport_error};
 use kvgossip_api::{ApiError, DiffResponse, DiffRow};
+use kvgossip_engine::InternalError;
 use kvgossip_engine::session::Differences;
 use kvgossip_engine::session::Named;
 use kvgossip_grants::PathPrefix;
@@ -33,7 +34,10 @@ impl Peers {
         match (error_of(&report), differences) {
             (None, Some(differences)) => Ok(response(id, &prefix, &report, differences)),
             (Some(error), _) => Err(error),
-            (None, None) => Err(ApiError { code: "internal".into(), message: "nothing was compared".into() }),
+            (None, None) => {
+                let fault = InternalError::Task("a comparison");
+                Err(ApiError { code: fault.code().into(), message: fault.to_string() })
+            }
         }
     }
 
@@ -42,18 +46,15 @@ impl Peers {
         connection: &Connection,
         scope: PathPrefix,
     ) -> Result<(SessionReport, Option<Differences>), TransportError> {
-        let (peer, number, inner) = (connection.peer(), connection.number(), &self.inner);
+        let (peer, inner) = (connection.peer(), &self.inner);
         let stream = connection.open_session().await?;
-        self.scheduler().session_started(peer.as_bytes(), number, inner.clock.now_us());
-        let host = Arc::new(inner.host.for_peer(peer));
+        let under_way = self.under_way(connection);
+        let host = Arc::new(inner.host.for_peer(peer, self.newcomer()));
         let options = SessionOptions { scope, nonce: random().to_le_bytes(), takes_facts: false };
-        let peers = self.clone();
         // In a task of its own: whoever asked may go, and the session still ends as it should.
         let run = async move {
             let (report, differences) = run_comparison(stream, options, host).await;
-            let end = session_end(&report);
-            peers.scheduler().session_ended(peer.as_bytes(), number, end, peers.inner.clock.now_us());
-            peers.inner.wake.notify_one();
+            under_way.ended(session_end(&report));
             (report, differences)
         };
         inner.tasks.spawn(run).await.map_err(|_| TransportError::ClosedHere)

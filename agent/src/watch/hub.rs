@@ -1,23 +1,24 @@
 //! Follows what is committed and what expires, and tells the mailboxes of those who watch.
 
-use super::MAX_LOG_KEYS;
-use super::MAX_WATCHERS;
 use super::cause::Why;
 use super::feed::Feed;
 use super::index::{Index, WatcherId};
 use super::interest::Interest;
 use super::log::{Cursor, Log, Step};
 use super::mailbox::{Mailbox, Pending};
+use super::{MAX_LOG_KEYS, MAX_PENDING_NAMES, MAX_TURNS, MAX_WATCHERS};
 use crate::clock;
 use crate::committer::{Committed, ReadsAgain, Store};
+use crate::http::{AuthorityOrder, Place};
 use arc_swap::ArcSwap;
+use kvgossip_api::CommitMark;
 use kvgossip_engine::View;
-use kvgossip_grants::{Key, Timestamp};
-use std::collections::{BTreeSet, HashMap};
+use kvgossip_grants::{GrantId, Key, LiveGrant, Timestamp};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -45,7 +46,12 @@ struct Inner {
     /// The batch of that state.
     told: watch::Sender<u64>,
     epoch: u64,
+    /// The replica's id.
+    replica: String,
     stop: CancellationToken,
+    /// Turns to make a chunk where there is room for large events, and where there is none: these are done soon.
+    turns: [Arc<Semaphore>; 2],
+    order: AuthorityOrder,
 }
 
 struct Registry {
@@ -77,8 +83,8 @@ pub(super) enum Start {
 }
 
 impl Hub {
-    /// Starts following a store, until `stop`.
-    pub fn start(store: Store, stop: &CancellationToken, tasks: &TaskTracker) -> Self {
+    /// Starts following the store of a replica, until `stop`.
+    pub fn start(store: Store, replica: String, stop: &CancellationToken, tasks: &TaskTracker) -> Self {
         let changes = store.changes();
         let mut epoch = [0; 8];
         // Without randomness the time of the start has to tell runs apart.
@@ -99,7 +105,10 @@ impl Hub {
             store,
             registry: Mutex::new(registry),
             epoch: u64::from_be_bytes(epoch),
+            replica,
             stop: stop.clone(),
+            turns: [MAX_TURNS; 2].map(|most| Arc::new(Semaphore::new(most))),
+            order: AuthorityOrder::default(),
         }));
         let (follower, stop) = (hub.clone(), stop.clone());
         tasks.spawn(async move {
@@ -128,6 +137,11 @@ impl Hub {
         }
         drop(registry);
         Ok(Feed::new(Watcher { hub: self.clone(), id, mailbox, interest }, start))
+    }
+
+    /// The last commit, for those who want to know whether a stream has told it.
+    pub fn commit(&self) -> CommitMark {
+        CommitMark { run: self.0.epoch, commit: self.0.store.view().batch() }
     }
 
     /// How many watch.
@@ -199,21 +213,22 @@ impl Hub {
         let reader = self.0.store.reader();
         let found = tokio::task::spawn_blocking(move || {
             let authority = view.authority();
-            let mut keys: Vec<(Key, Why)> = Vec::new();
-            for expired in authority.expiring(since, now) {
-                for below in authority.grants().filter(|grant| grant.descends_from(&expired)) {
-                    let known = keys.len();
-                    let each = &mut |key| keys.push((key, Why::Expired(expired)));
-                    if reader.keys_citing(&below.id(), each).is_err() {
-                        keys.truncate(known);
-                        keys.extend(view.citing(&below.id()).map(|key| (key, Why::Expired(expired))));
-                    }
+            let expired: BTreeSet<GrantId> = authority.expiring(since, now).collect();
+            let mut keys: BTreeMap<Key, Why> = BTreeMap::new();
+            // One look at each grant, however many expire together; and each key once.
+            for below in authority.grants() {
+                let above = |id: &GrantId| expired.contains(id);
+                let Some(expired) = below.chain().map(LiveGrant::id).find(above) else { continue };
+                let mut found = Vec::new();
+                if reader.keys_citing(&below.id(), &mut |key| found.push(key)).is_err() {
+                    found = view.keys_below(below).collect();
                 }
+                keys.extend(found.into_iter().map(|key| (key, Why::Expired(expired))));
             }
             keys
         });
         let keys = found.await.unwrap_or_default();
-        self.tell(Step { keys, facts: Vec::new() }, None);
+        self.tell(Step { keys: keys.into_iter().collect(), facts: Vec::new() }, None);
         now
     }
 
@@ -238,6 +253,7 @@ impl Hub {
             }
         }
         log.push(step);
+        overflow_the_fullest(mailboxes, MAX_PENDING_NAMES);
         // Last: who reads this view finds everything up to it in its mailbox.
         if let Some(view) = view {
             self.publish(view);
@@ -270,6 +286,24 @@ impl Hub {
     }
 }
 
+/// Has the mailboxes that hold most overflow, until all together hold no more than `most`.
+fn overflow_the_fullest(mailboxes: &HashMap<WatcherId, Arc<Mailbox>>, most: usize) {
+    // Few enough to look at all of them at each batch: a watcher is a connection.
+    let mut held: usize = mailboxes.values().map(|mailbox| mailbox.len()).sum();
+    if held <= most {
+        return;
+    }
+    let mut by_size: Vec<_> = mailboxes.values().map(|mailbox| (mailbox.len(), mailbox)).collect();
+    by_size.sort_unstable_by_key(|(len, _)| std::cmp::Reverse(*len));
+    for (len, mailbox) in by_size {
+        if held <= most {
+            break;
+        }
+        mailbox.change(Pending::overflow);
+        held -= len;
+    }
+}
+
 impl Registry {
     /// Everybody has missed something.
     fn overflow(&mut self) {
@@ -279,16 +313,23 @@ impl Registry {
 }
 
 impl Watcher {
+    /// The id of the replica that is watched.
+    pub(super) fn replica(&self) -> &str {
+        &self.hub.0.replica
+    }
+
     /// The place that everything before is in the mailbox of.
     pub(super) fn cursor(&self) -> Cursor {
         Cursor { epoch: self.hub.0.epoch, seq: self.hub.registry().log.seq() }
     }
 
-    /// Waits until what is durable now is in the view: whoever was told that it wrote something finds it here.
-    pub(super) async fn catch_up(&self) {
-        let batch = self.store().view().batch();
+    /// Waits until what is durable now is in the view: whoever was told that it wrote something finds it here. Gives the
+    /// commit that was waited for.
+    pub(super) async fn catch_up(&self) -> CommitMark {
+        let mark = self.hub.commit();
         // An error means that nothing is told any more.
-        let _ = self.hub.0.told.subscribe().wait_for(|told| *told >= batch).await;
+        let _ = self.hub.0.told.subscribe().wait_for(|told| *told >= mark.commit).await;
+        mark
     }
 
     /// A state to tell from the beginning; what is in it already is taken out of the mailbox.
@@ -302,6 +343,18 @@ impl Watcher {
     /// A state, of which everything is in the mailbox that is not yet taken out.
     pub(super) fn view(&self) -> Arc<View> {
         self.hub.0.view.load_full()
+    }
+
+    /// Waits for a turn to make a chunk; none at the end.
+    pub(super) async fn turn(&self, is_roomy: bool) -> Option<OwnedSemaphorePermit> {
+        let [roomy, small] = &self.hub.0.turns;
+        let turns = if is_roomy { roomy } else { small };
+        turns.clone().acquire_owned().await.ok()
+    }
+
+    /// The authority facts of a state in order, which watchers that begin share.
+    pub(super) fn authority_order(&self, view: &View) -> Arc<Vec<Place>> {
+        self.hub.0.order.of(view)
     }
 
     pub(super) fn store(&self) -> &Store {
@@ -320,5 +373,29 @@ impl Drop for Watcher {
         registry.index.remove(self.id, &self.interest);
         registry.mailboxes.remove(&self.id);
         registry.facts.remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fullest_mailboxes_overflow_when_all_together_hold_too_much() {
+        let mailboxes: HashMap<WatcherId, Arc<Mailbox>> = (0..4).map(|id| (id, Arc::default())).collect();
+        for (id, names) in [(0, 10), (1, 50), (2, 40), (3, 5)] {
+            for number in 0..names {
+                let key = Key::parse(&format!("/{number}")).expect("a key");
+                mailboxes[&id].change(|pending| pending.note_key(&key, Why::Current));
+            }
+        }
+        overflow_the_fullest(&mailboxes, 105);
+        assert_eq!(mailboxes[&1].len(), 50);
+        overflow_the_fullest(&mailboxes, 100);
+        assert!(mailboxes[&1].take().overflowed, "the fullest");
+        assert_eq!([0, 2, 3].map(|id| mailboxes[&id].len()), [10, 40, 5]);
+        overflow_the_fullest(&mailboxes, 10);
+        assert!(mailboxes[&2].take().overflowed && mailboxes[&0].take().overflowed);
+        assert_eq!(mailboxes[&3].len(), 5);
     }
 }

@@ -4,6 +4,9 @@ use kvgossip_api::{HeldRow, MAX_WATCH_FILTERS, MAX_WATCH_KEYS, WatchForm, WatchR
 use kvgossip_grants::{Digest, Filter, FilterError, Key, KeyError, MAX_HELD_BUCKETS};
 use std::time::Duration;
 
+/// What a key or the beginning of a filter takes beside its text: its handles, and its place in the index.
+const INDEXED_BYTES: usize = 192;
+
 /// A request that was read.
 #[derive(Clone, Debug)]
 pub struct Interest {
@@ -19,6 +22,8 @@ pub struct Interest {
     pub have: Option<Have>,
     /// How long the stream may be silent.
     pub heartbeat: Duration,
+    /// Bytes of all globs.
+    globs_bytes: usize,
 }
 
 /// What a watcher has, as digests.
@@ -44,7 +49,12 @@ pub enum InterestError {
     #[error("nothing is asked for: give key=KEY or match=GLOB")]
     Nothing,
     /// Too much.
-    #[error("a watch takes at most {MAX_WATCH_KEYS} keys and {MAX_WATCH_FILTERS} filters: use several")]
+    #[error(
+        "a watch takes at most {MAX_WATCH_KEYS} keys and {MAX_WATCH_FILTERS} filters, {} KiB of globs, and {} MiB in all: \
+         use several",
+        super::MAX_GLOBS_BYTES >> 10,
+        super::MAX_INTEREST_BYTES >> 20
+    )]
     TooMuch,
     /// `have` is not digests.
     #[error("have: 1 to {MAX_HELD_BUCKETS} digests of 64 hexadecimal digits")]
@@ -77,14 +87,37 @@ impl Interest {
         keys.dedup();
         let filters = request.filters.iter().map(Filter::parse).collect::<Result<Vec<_>, _>>()?;
         let heartbeat = request.heartbeat_ms.map_or(super::HEARTBEAT, Duration::from_millis);
-        Ok(Self {
+        let rules = filters.iter().flat_map(Filter::rules);
+        let globs_bytes = rules.map(|rule| rule.glob.as_str().len()).sum();
+        let interest = Self {
             keys: keys.into(),
             filters: filters.into(),
             form: request.form,
             authority: request.authority,
             have: request.have.as_ref().map(Have::parse).transpose()?,
             heartbeat: heartbeat.clamp(super::MIN_HEARTBEAT, super::MAX_HEARTBEAT),
-        })
+            globs_bytes,
+        };
+        if globs_bytes > super::MAX_GLOBS_BYTES || interest.held_bytes() > super::MAX_INTEREST_BYTES {
+            return Err(InterestError::TooMuch);
+        }
+        Ok(interest)
+    }
+
+    /// Bytes of memory that the watcher's keys and filters take, in the index, too.
+    pub fn held_bytes(&self) -> usize {
+        let keys = self.keys.iter().map(|key| key.as_bytes().len() + INDEXED_BYTES);
+        let filters = self.filters.iter().map(|filter| {
+            let prefixes = filter.literal_prefixes().into_iter().map(|prefix| prefix.len() + INDEXED_BYTES);
+            filter.held_bytes() + prefixes.sum::<usize>()
+        });
+        let have = self.have.as_ref().map_or(0, |have| size_of_val(&*have.buckets));
+        keys.sum::<usize>() + filters.sum::<usize>() + have
+    }
+
+    /// As how many looks at keys it counts to find out whether the watcher wants to hear of one.
+    pub(super) fn looks(&self, key: &Key) -> usize {
+        1 + 2 * self.globs_bytes * key.as_bytes().len() / super::STEPS_OF_A_KEY
     }
 
     /// Whether the watcher asked for this very key.
@@ -126,7 +159,23 @@ mod tests {
         let includes = |key: &str| interest.includes(&Key::parse(key).expect("a key"));
         assert!(includes("/a") && includes("/x/z") && !includes("/x/y") && !includes("/c"));
 
+        let most = super::super::MAX_GLOBS_BYTES / kvgossip_grants::MAX_GLOB_BYTES;
+        let long = format!("/**/{}", "?".repeat(kvgossip_grants::MAX_GLOB_BYTES - 4));
+        request.filters = vec![vec![long.clone(); 64]; most / 64];
+        let interest = Interest::parse(&request).expect("so many globs are taken");
+        assert!((most * 300..most * 600).contains(&interest.held_bytes()), "{}", interest.held_bytes());
+        request.filters.push(vec![long]);
+        assert!(matches!(Interest::parse(&request), Err(InterestError::TooMuch)));
+        request.filters.clear();
+        let key =
+            |number: usize| format!("/{}/{}/{}/{number}", "k".repeat(250), "k".repeat(250), "k".repeat(250));
+        request.keys = (0..MAX_WATCH_KEYS / 2).map(key).collect();
+        assert!(Interest::parse(&request).is_ok());
+        request.keys = (0..MAX_WATCH_KEYS).map(key).collect();
+        assert!(matches!(Interest::parse(&request), Err(InterestError::TooMuch)));
+
         request.have = Some(HeldRow { authority: "0".repeat(64), buckets: Vec::new() });
+        request.keys = vec!["/a".into()];
         assert!(matches!(Interest::parse(&request), Err(InterestError::Have)));
         request.keys = vec!["/a".into(); MAX_WATCH_KEYS + 1];
         assert!(matches!(Interest::parse(&request), Err(InterestError::TooMuch)));

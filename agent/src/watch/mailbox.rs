@@ -1,8 +1,8 @@
 //! What one watcher has still to be told: names alone, in bounded number.
 
 use super::cause::Why;
-use super::{MAX_PENDING_FACTS, MAX_PENDING_KEYS};
-use kvgossip_grants::{FactId, Key};
+use super::{MAX_PENDING_ENTRIES, MAX_PENDING_FACTS, MAX_PENDING_KEYS};
+use kvgossip_grants::{EntryId, FactId, Key};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 use tokio::sync::Notify;
@@ -14,11 +14,30 @@ pub(super) struct Mailbox {
     arrived: Notify,
 }
 
+/// What happened to a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Note {
+    /// The last thing.
+    pub(super) why: Why,
+    /// Entries that were taken in, the oldest first. A key with very many entries is told by these alone.
+    pub(super) written: Vec<EntryId>,
+    /// Whether these are not all that happened, apart from expiries.
+    pub(super) retell: bool,
+}
+
+impl Note {
+    fn new(why: Why) -> Self {
+        Self { why, written: Vec::new(), retell: false }
+    }
+}
+
 /// The contents.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
-    /// Changed keys, each once, with the last cause.
-    pub(super) keys: BTreeMap<Key, Why>,
+    /// Changed keys, each once.
+    pub(super) keys: BTreeMap<Key, Note>,
+    /// How many entries are named with them.
+    entries: usize,
     /// New authority facts.
     pub(super) facts: BTreeSet<FactId>,
     /// There were more than fit, and all were dropped.
@@ -34,7 +53,48 @@ impl Pending {
         if self.overflowed {
             return;
         }
-        self.keys.insert(key.clone(), why);
+        let note = self.keys.entry(key.clone()).or_insert_with(|| Note::new(why));
+        note.why = why;
+        match why {
+            Why::Written(id) if !note.retell && self.entries < MAX_PENDING_ENTRIES => {
+                note.written.push(id);
+                self.entries += 1;
+            }
+            // What is shown is told whenever it may have changed.
+            Why::Expired(_) => {}
+            Why::Written(_) | Why::Current | Why::Revoked(_) | Why::Floored(_) => {
+                note.retell = true;
+                self.entries -= note.written.len();
+                note.written.clear();
+            }
+        }
+        if self.keys.len() > MAX_PENDING_KEYS {
+            self.overflow();
+        }
+    }
+
+    /// Puts back a note that was taken out and could not be told. Of a note that arrived for the key since then, the cause
+    /// counts, and its entries are added.
+    pub(super) fn note_again(&mut self, key: Key, earlier: Note) {
+        let later = self.keys.remove(&key);
+        let (why, mut retell) = (earlier.why, earlier.retell);
+        self.entries -= later.as_ref().map_or(0, |later| later.written.len());
+        let mut written = earlier.written;
+        let mut why_now = why;
+        if let Some(later) = later {
+            written.extend(later.written);
+            retell |= later.retell;
+            why_now = later.why;
+        }
+        retell |= self.entries + written.len() > MAX_PENDING_ENTRIES;
+        if retell {
+            written.clear();
+        }
+        if self.overflowed {
+            return;
+        }
+        self.entries += written.len();
+        self.keys.insert(key, Note { why: why_now, written, retell });
         if self.keys.len() > MAX_PENDING_KEYS {
             self.overflow();
         }
@@ -79,10 +139,10 @@ impl Mailbox {
         self.arrived.notified().await;
     }
 
-    #[cfg(test)]
+    /// How many keys, entries and facts it names.
     pub(super) fn len(&self) -> usize {
         let pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        pending.keys.len() + pending.facts.len()
+        pending.keys.len() + pending.entries + pending.facts.len()
     }
 }
 
@@ -100,10 +160,11 @@ mod tests {
         for _ in 0..10 {
             (0..MAX_PENDING_KEYS).for_each(|n| mailbox.change(|p| p.note_key(&key(n), Why::Written(id))));
         }
-        assert_eq!(mailbox.len(), MAX_PENDING_KEYS);
+        assert!(mailbox.len() <= MAX_PENDING_KEYS + MAX_PENDING_ENTRIES);
         mailbox.change(|p| p.note_key(&key(0), Why::Revoked(id)));
         let taken = mailbox.take();
-        assert_eq!((taken.keys[&key(0)], taken.overflowed), (Why::Revoked(id), false));
+        assert_eq!(taken.keys.len(), MAX_PENDING_KEYS);
+        assert_eq!((taken.keys[&key(0)].why, taken.overflowed), (Why::Revoked(id), false));
         (0..=MAX_PENDING_KEYS).for_each(|n| mailbox.change(|p| p.note_key(&key(n), Why::Current)));
         mailbox.change(|p| p.note_key(&key(7), Why::Current));
         mailbox.change(|p| p.note_facts(&[id]));
@@ -118,5 +179,38 @@ mod tests {
             .collect();
         mailbox.change(|p| p.note_facts(&facts));
         assert!(mailbox.take().overflowed);
+    }
+
+    #[test]
+    fn the_entries_that_were_written_are_named_up_to_a_limit_and_then_the_key_is_told_anew() {
+        let id = |number: usize| {
+            let mut id = [0; 32];
+            id[..8].copy_from_slice(&number.to_be_bytes());
+            FactId(id)
+        };
+        let mut pending = Pending::default();
+        (0..3).for_each(|n| pending.note_key(&key(0), Why::Written(id(n))));
+        pending.note_key(&key(0), Why::Expired(id(9)));
+        let note = pending.keys[&key(0)].clone();
+        assert_eq!((note.written.as_slice(), note.retell), (&[id(0), id(1), id(2)][..], false));
+        // It could not be told, and something else came.
+        let mut pending = Pending::default();
+        pending.note_key(&key(0), Why::Written(id(3)));
+        pending.note_again(key(0), note);
+        assert_eq!(pending.keys[&key(0)].written, [id(0), id(1), id(2), id(3)]);
+        assert_eq!(pending.entries, 4);
+        pending.note_key(&key(0), Why::Revoked(id(9)));
+        assert!(pending.keys[&key(0)].retell && pending.keys[&key(0)].written.is_empty());
+        assert_eq!(pending.entries, 0);
+        for n in 0..=MAX_PENDING_ENTRIES {
+            pending.note_key(&key(1), Why::Written(id(n)));
+        }
+        assert!(pending.keys[&key(1)].retell && pending.entries == 0, "one more than is named");
+        (0..MAX_PENDING_ENTRIES).for_each(|n| pending.note_key(&key(2), Why::Written(id(n))));
+        pending.note_key(&key(3), Why::Written(id(0)));
+        assert!(pending.keys[&key(3)].retell && !pending.keys[&key(2)].retell);
+        let full = pending.keys[&key(2)].clone();
+        pending.note_again(key(2), Note { written: vec![id(0)], ..full });
+        assert!(pending.keys[&key(2)].retell && pending.entries == 0);
     }
 }

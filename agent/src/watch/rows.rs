@@ -1,42 +1,68 @@
 //! Events as bytes: server-sent events whose data are JSON.
 
 use super::cause::Why;
-use super::{MAX_EVENT_BYTES, MAX_EVENT_RECORDS};
+use super::{MAX_EVENT_BYTES, MAX_EVENT_RECORDS, SMALL_CHUNK_BYTES};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use bytes::Bytes;
-use kvgossip_api::{AuthorityEvent, KeyEvent, WatchForm, event};
-use kvgossip_engine::{EntryMeta, Frontier, Reader, StorageError, View};
-use kvgossip_grants::{EntryId, Fact, FactId, Key, Timestamp};
+use kvgossip_api::{AuthorityEvent, KeyEvent, PartRow, PlaceRow, event};
+use kvgossip_engine::{Reader, StorageError, View};
+use kvgossip_grants::{Entry, EntryId, EntryMeta, Fact, FactId, Key, Rank, Signed, StandingEntry, Timestamp};
 use serde::Serialize;
 
-/// Appends an event. JSON has no raw line ends, so one `data` line holds it.
-pub(super) fn append(out: &mut String, name: &str, id: Option<String>, data: &impl Serialize) {
-    // Plain structures of texts and numbers always serialize.
-    let Ok(json) = serde_json::to_string(data) else { return };
-    if let Some(id) = id {
-        out.push_str("id: ");
-        out.push_str(&id);
-        out.push('\n');
-    }
-    for part in ["event: ", name, "\ndata: ", &json, "\n\n"] {
-        out.push_str(part);
-    }
+/// Events that are sent together.
+#[derive(Debug, Default)]
+pub(super) struct Events {
+    text: Vec<u8>,
+    /// Where the last one begins.
+    last_at: usize,
 }
 
-/// Appends authority facts, those that stand above others first. Facts that have gone meanwhile are left out.
-pub(super) fn append_facts(
-    out: &mut String,
-    id: Option<String>,
-    view: &View,
-    ids: impl Iterator<Item = FactId>,
-) {
-    let mut facts: Vec<(Option<u8>, FactId)> =
-        ids.map(|id| (view.authority().depth(&id), id)).filter(|(depth, _)| depth.is_some()).collect();
-    facts.sort_unstable();
-    let facts = facts.iter().filter_map(|(_, id)| view.authority().fact(id));
-    let records_b64: Vec<String> = facts.map(|fact| BASE64_STANDARD.encode(fact.to_record())).collect();
-    if !records_b64.is_empty() {
-        append(out, event::AUTHORITY, id, &AuthorityEvent { records_b64 });
+impl Events {
+    /// Appends an event. JSON has no raw line ends, so one `data` line holds it.
+    pub(super) fn append(&mut self, name: &str, data: &impl Serialize) {
+        let begin = self.text.len();
+        for part in ["event: ", name, "\ndata: "] {
+            self.text.extend_from_slice(part.as_bytes());
+        }
+        // Plain structures of texts and numbers always serialize.
+        if serde_json::to_writer(&mut self.text, data).is_err() {
+            return self.text.truncate(begin);
+        }
+        self.text.extend_from_slice(b"\n\n");
+        self.last_at = begin;
+    }
+
+    /// Gives the last event an id, if there is one.
+    pub(super) fn name_last(&mut self, id: &str) {
+        if !self.text.is_empty() {
+            self.text.splice(self.last_at..self.last_at, format!("id: {id}\n").into_bytes());
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.text.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.text.is_empty()
+    }
+
+    /// The events, in no more memory than they need.
+    pub(super) fn into_text(mut self) -> Vec<u8> {
+        self.text.shrink_to_fit();
+        self.text
+    }
+
+    /// Appends authority facts, those that stand above others first. Facts that have gone meanwhile are left out.
+    pub(super) fn append_facts(&mut self, view: &View, ids: impl Iterator<Item = FactId>) {
+        let mut facts: Vec<(Option<u8>, FactId)> =
+            ids.map(|id| (view.authority().depth(&id), id)).filter(|(depth, _)| depth.is_some()).collect();
+        facts.sort_unstable();
+        let facts = facts.iter().filter_map(|(_, id)| view.authority().fact(id));
+        let records_b64: Vec<String> = facts.map(|fact| BASE64_STANDARD.encode(fact.to_record())).collect();
+        if !records_b64.is_empty() {
+            self.append(event::AUTHORITY, &AuthorityEvent { records_b64 });
+        }
     }
 }
 
@@ -44,8 +70,12 @@ pub(super) fn append_facts(
 pub(super) enum Read {
     /// To be told.
     Event(Box<KeyEvent>),
+    /// To be told, and what is older than this follows.
+    Page(Box<KeyEvent>, Rank),
     /// The store is ahead of the view: the key changes again presently.
     Outdated,
+    /// It is large, and there is no room for what is large now.
+    NoRoom,
 }
 
 /// What is stored of an entry.
@@ -64,64 +94,183 @@ fn record(reader: &dyn Reader, key: &Key, id: &EntryId) -> Result<Record, Storag
     }
 }
 
-/// Reads what stands of a key.
-pub(super) fn read(
-    view: &View,
-    reader: &dyn Reader,
-    (key, why): (&Key, Why),
-    form: WatchForm,
-    now: Timestamp,
-) -> Result<Read, StorageError> {
-    let frontier = view.frontier(key);
-    let newest_is_delete = frontier.and_then(Frontier::newest).is_some_and(|entry| entry.is_delete);
-    let shown = frontier.and_then(|frontier| frontier.shown(now)).filter(|entry| !entry.is_delete);
-    let mut row = KeyEvent {
-        key: key.to_string(),
-        state: if shown.is_some() { KeyEvent::PRESENT } else { KeyEvent::ABSENT }.to_owned(),
-        entry: shown.map(|entry| entry.id.to_string()),
-        timestamp_us: shown.map(|entry| entry.timestamp.as_micros()),
-        grant: shown.and_then(EntryMeta::grant_id).map(|grant| grant.to_string()),
-        value: None,
-        value_b64: None,
-        cause: why.row(newest_is_delete),
-        entries: Vec::new(),
-        records_b64: Vec::new(),
-    };
-    match form {
-        WatchForm::Values => {
-            let Some(shown) = shown else { return Ok(Read::Event(row.into())) };
-            let fact = match record(reader, key, &shown.id)? {
-                Record::Bytes(record) => Fact::from_record(view.authority().cluster(), &record).ok(),
-                Record::Unreadable => None,
-                Record::Gone => return Ok(Read::Outdated),
-            };
-            if let Some(Fact::Entry(fact)) = fact {
-                let value = fact.value().map(AsRef::as_ref).unwrap_or_default();
-                row.value = str::from_utf8(value).ok().map(ToOwned::to_owned);
-                row.value_b64 = Some(BASE64_STANDARD.encode(value));
-            } else {
-                row.state = KeyEvent::UNREADABLE.to_owned();
-            }
-        }
-        WatchForm::Records => {
-            let mut entries: Vec<&EntryMeta> = frontier.map_or(&[][..], Frontier::entries).iter().collect();
-            entries.sort_unstable_by_key(|entry| std::cmp::Reverse((entry.timestamp, entry.id)));
-            let mut bytes = 0;
-            for entry in &entries {
-                if row.records_b64.len() >= MAX_EVENT_RECORDS || bytes >= MAX_EVENT_BYTES {
-                    break;
-                }
-                match record(reader, key, &entry.id)? {
-                    Record::Bytes(record) => {
-                        bytes += record.len();
-                        row.records_b64.push(BASE64_STANDARD.encode(&record));
-                    }
-                    Record::Unreadable => row.state = KeyEvent::UNREADABLE.to_owned(),
-                    Record::Gone => return Ok(Read::Outdated),
-                }
-            }
-            row.entries = entries.iter().map(|entry| entry.id.to_string()).collect();
+/// How many bytes an event carries beside its few fixed fields.
+pub(super) fn weight(row: &KeyEvent) -> usize {
+    let records = row.records_b64.iter().chain(&row.fronts_b64).chain(&row.value).chain(&row.value_b64);
+    row.key.len() + records.map(String::len).sum::<usize>()
+}
+
+/// Reads one key for a watcher.
+pub(super) struct KeyReader<'a> {
+    pub(super) view: &'a View,
+    pub(super) reader: &'a dyn Reader,
+    pub(super) key: &'a Key,
+    pub(super) why: Why,
+    pub(super) now: Timestamp,
+    /// Whether there is room for large events.
+    pub(super) is_roomy: bool,
+}
+
+impl<'a> KeyReader<'a> {
+    /// The entry that is shown; it may be a delete.
+    fn shown(&self) -> Option<&'a EntryMeta> {
+        let frontier = self.view.frontier(self.key)?;
+        frontier.shown(self.now).map(|entry| &entry.meta)
+    }
+
+    /// An event that says what is shown, without the entries themselves.
+    fn event(&self) -> KeyEvent {
+        let newest = self.view.frontier(self.key).and_then(|frontier| frontier.newest());
+        let newest_is_delete = newest.is_some_and(|entry| entry.meta.is_delete);
+        let shown = self.shown().filter(|entry| !entry.is_delete);
+        KeyEvent {
+            key: self.key.to_string(),
+            state: if shown.is_some() { KeyEvent::PRESENT } else { KeyEvent::ABSENT }.to_owned(),
+            entry: shown.map(|entry| entry.id.to_string()),
+            timestamp_us: shown.map(|entry| entry.timestamp.as_micros()),
+            grant: shown.and_then(EntryMeta::grant_id).map(|grant| grant.to_string()),
+            value: None,
+            value_b64: None,
+            cause: self.why.row(newest_is_delete),
+            part: None,
+            entries: Vec::new(),
+            records_b64: Vec::new(),
+            fronts_b64: Vec::new(),
         }
     }
-    Ok(Read::Event(row.into()))
+
+    /// The value that is shown, for those who trust the agent.
+    pub(super) fn value(&self) -> Result<Read, StorageError> {
+        let mut row = self.event();
+        let Some(shown) = self.shown().filter(|entry| !entry.is_delete) else {
+            return Ok(Read::Event(row.into()));
+        };
+        let fact = match record(self.reader, self.key, &shown.id)? {
+            Record::Bytes(record) if !self.is_roomy && record.len() > SMALL_CHUNK_BYTES => {
+                return Ok(Read::NoRoom);
+            }
+            Record::Bytes(record) => Fact::from_record(self.view.authority().cluster(), &record).ok(),
+            Record::Unreadable => None,
+            Record::Gone => return Ok(Read::Outdated),
+        };
+        if let Some(Fact::Entry(fact)) = fact {
+            let value = fact.value().map(AsRef::as_ref).unwrap_or_default();
+            row.value = str::from_utf8(value).ok().map(ToOwned::to_owned);
+            row.value_b64 = Some(BASE64_STANDARD.encode(value));
+        } else {
+            row.state = KeyEvent::UNREADABLE.to_owned();
+        }
+        Ok(Read::Event(row.into()))
+    }
+
+    /// The entry that is shown with its value, and the newest without theirs. `telling` names what follows, if not all
+    /// fit.
+    pub(super) fn first(&self, telling: u64) -> Result<Read, StorageError> {
+        let mut row = self.event();
+        let mut bytes = 0;
+        if let Some(shown) = self.shown()
+            && !self.put_shown(&mut row, &shown.id, &mut bytes)?
+        {
+            return Ok(Read::Outdated);
+        }
+        let entries = self.view.frontier(self.key).into_iter().flat_map(|frontier| frontier.newest_first());
+        self.page(row, entries, bytes, |down_to| {
+            down_to.map(|rank| part(PartRow::FIRST, telling, Some(rank)))
+        })
+    }
+
+    /// The entries that are older than `after`, without their values.
+    pub(super) fn next(&self, telling: u64, after: Rank) -> Result<Read, StorageError> {
+        let frontier = self.view.frontier(self.key);
+        let entries = frontier.into_iter().flat_map(|frontier| frontier.newest_first_after(after));
+        self.page(self.event(), entries, 0, |down_to| {
+            let kind = if down_to.is_some() { PartRow::NEXT } else { PartRow::LAST };
+            Some(part(kind, telling, down_to))
+        })
+    }
+
+    /// Entries that were taken in since the last event about the key; and the one that is shown, if it is one of them or
+    /// `shown_again`.
+    pub(super) fn news(&self, written: &[EntryId], shown_again: bool) -> Result<Read, StorageError> {
+        let (mut row, mut bytes) = (self.event(), 0);
+        row.part = Some(part(PartRow::NEWS, 0, None));
+        let shown = self.shown().map(|shown| shown.id);
+        if let Some(shown) = shown.filter(|shown| shown_again || written.contains(shown))
+            && !self.put_shown(&mut row, &shown, &mut bytes)?
+        {
+            return Ok(Read::Outdated);
+        }
+        for id in written.iter().filter(|id| Some(**id) != shown) {
+            // What has ended since was ended by something that is told as well.
+            let _ = self.put_front(&mut row, id, &mut bytes)?;
+        }
+        Ok(Read::Event(row.into()))
+    }
+
+    /// Appends entries until the event is full. `part` gives what that makes of it: down to where, unless that is all.
+    fn page<'e>(
+        &self,
+        mut row: KeyEvent,
+        mut entries: impl Iterator<Item = &'e StandingEntry<()>>,
+        mut bytes: usize,
+        part: impl FnOnce(Option<Rank>) -> Option<PartRow>,
+    ) -> Result<Read, StorageError> {
+        let (mut told, mut last) = (0, None);
+        let mut more = false;
+        for StandingEntry { meta, .. } in entries.by_ref() {
+            if told > 0 && (told >= MAX_EVENT_RECORDS || bytes >= MAX_EVENT_BYTES) {
+                more = true;
+                break;
+            }
+            (told, last) = (told + 1, Some(meta.rank()));
+            if !row.entries.iter().any(|id| *id == meta.id.to_string())
+                && !self.put_front(&mut row, &meta.id, &mut bytes)?
+            {
+                return Ok(Read::Outdated);
+            }
+        }
+        let down_to = last.filter(|_| more);
+        row.part = part(down_to);
+        Ok(match down_to {
+            Some(down_to) => Read::Page(row.into(), down_to),
+            None => Read::Event(row.into()),
+        })
+    }
+
+    /// Appends the shown entry with its value; false if it is not stored any more.
+    fn put_shown(&self, row: &mut KeyEvent, id: &EntryId, bytes: &mut usize) -> Result<bool, StorageError> {
+        match record(self.reader, self.key, id)? {
+            Record::Bytes(record) => {
+                *bytes += record.len();
+                row.records_b64.push(BASE64_STANDARD.encode(&record));
+            }
+            Record::Unreadable => row.state = KeyEvent::UNREADABLE.to_owned(),
+            Record::Gone => return Ok(false),
+        }
+        row.entries.push(id.to_string());
+        Ok(true)
+    }
+
+    /// Appends an entry without its value; false if it is not stored any more. Counts what is read for it.
+    fn put_front(&self, row: &mut KeyEvent, id: &EntryId, bytes: &mut usize) -> Result<bool, StorageError> {
+        match record(self.reader, self.key, id)? {
+            Record::Bytes(record) => {
+                *bytes += record.len();
+                match Signed::<Entry>::of_record(self.view.authority().cluster(), &record) {
+                    Ok(signed) => row.fronts_b64.push(BASE64_STANDARD.encode(signed.to_front())),
+                    Err(_) => row.state = KeyEvent::UNREADABLE.to_owned(),
+                }
+            }
+            Record::Unreadable => row.state = KeyEvent::UNREADABLE.to_owned(),
+            Record::Gone => return Ok(false),
+        }
+        row.entries.push(id.to_string());
+        Ok(true)
+    }
+}
+
+fn part(kind: &str, telling: u64, down_to: Option<Rank>) -> PartRow {
+    let place =
+        |(timestamp, id): Rank| PlaceRow { timestamp_us: timestamp.as_micros(), entry: id.to_string() };
+    PartRow { kind: kind.to_owned(), telling, down_to: down_to.map(place) }
 }

@@ -1,7 +1,7 @@
 //! Telling what stands at the beginning, a piece at a time, without holding on to an old state.
 
 use super::interest::Interest;
-use kvgossip_engine::{Frontier, View};
+use kvgossip_engine::View;
 use kvgossip_grants::{Digest, Held, Key};
 use std::collections::BTreeSet;
 
@@ -31,7 +31,7 @@ impl Position {
             let prefixes = filter.literal_prefixes();
             while let Some(prefix) = prefixes.get(self.prefixes) {
                 for (key, _) in view.keys(prefix, self.after.as_ref()) {
-                    *looked += 1;
+                    *looked += interest.looks(&key);
                     let told = || {
                         let earlier = &interest.filters[..self.filters];
                         interest.names(&key) || earlier.iter().any(|filter| filter.includes(&key))
@@ -78,8 +78,9 @@ pub(super) fn digests(interest: &Interest, view: &View, buckets: usize) -> Vec<D
     }
     let mut held = Held::new(buckets);
     for key in keys {
-        let entries = view.frontier(&key).map_or(&[][..], Frontier::entries);
-        held.add(&key, entries.iter().map(|entry| entry.id).collect());
+        if let Some(frontier) = view.frontier(&key) {
+            held.add_ascending(&key, frontier.len(), frontier.ids());
+        }
     }
     held.finish()
 }

@@ -3,13 +3,14 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
 
 pub mod raw;
+pub mod stream;
 
 use bytes::Bytes;
 use kvgossip_agent::{Agent, Config, PeerTarget};
 use kvgossip_engine::MemoryStorage;
 use kvgossip_grants::{
-    Body, ClusterId, Entry, EntryFact, Fact, Grant, GrantId, Key, KeyGlob, Op, PublicKey, Signed, Signer,
-    SigningKey, Timestamp, Verdict,
+    AuthorityBody, ClusterId, EntryDraft, EntryFact, Fact, Grant, GrantId, Key, KeyGlob, PublicKey, Signed,
+    Signer, SigningKey, Timestamp, Verdict,
 };
 use kvgossip_transport::{ReplicaId, ReplicaKey};
 use std::sync::LazyLock;
@@ -55,6 +56,8 @@ pub fn cluster() -> ClusterId {
 pub fn config(number: usize) -> Config {
     let mut config = Config::new(root().public().clone(), replica_key(number));
     config.allowed = (0..6).map(replica_id).collect();
+    // Tests of anything else ask an agent before it has met the others.
+    config.ready_alone = true;
     config
 }
 
@@ -63,10 +66,10 @@ pub async fn start(config: Config) -> Agent {
 }
 
 pub fn peer(agent: &Agent) -> PeerTarget {
-    PeerTarget { address: agent.peers().address(), id: Some(agent.peers().id()) }
+    PeerTarget { address: agent.peers().address().into(), id: Some(agent.peers().id()) }
 }
 
-pub fn sign<B: Body>(body: B, signer: &SigningKey) -> Signed<B> {
+pub fn sign<B: AuthorityBody>(body: B, signer: &SigningKey) -> Signed<B> {
     Signed::sign(cluster(), body, signer).expect("a signature")
 }
 
@@ -87,15 +90,13 @@ pub fn grant(to: &PublicKey, pattern: &str, issuer: &SigningKey, parent: Option<
 }
 
 pub fn entry(key: &str, value: &[u8], time: Timestamp, signer: &SigningKey, grant: Option<GrantId>) -> Fact {
-    let entry = Entry {
+    let draft = EntryDraft {
         key: Key::parse(key).expect("a key"),
+        value: Some(Bytes::copy_from_slice(value)),
         timestamp: time,
-        op: Op::set(value),
-        signer: signer.public().entity(),
         grant,
     };
-    let fact = EntryFact::new(sign(entry, signer), Bytes::copy_from_slice(value));
-    Fact::Entry(fact.expect("the signed value"))
+    Fact::Entry(EntryFact::sign(cluster(), draft, signer).expect("a signature"))
 }
 
 pub async fn put(agent: &Agent, fact: Fact) -> Verdict {

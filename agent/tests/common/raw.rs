@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 /// Ten times and more of what any of these tests expects.
@@ -11,6 +11,23 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 pub async fn open(address: SocketAddr) -> TcpStream {
     TcpStream::connect(address).await.expect("the door is open")
+}
+
+/// The same from 127.0.0.`source`: to the agent, another address.
+pub async fn open_from(source: u8, address: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind(SocketAddr::from(([127, 0, 0, source], 0))).expect("all of 127.0.0.0/8 is here");
+    socket.connect(address).await.expect("the door is open")
+}
+
+/// One request on a connection of its own from 127.0.0.`source`, which has to be answered within a second.
+pub async fn ask_from(source: u8, address: SocketAddr, request: &str) -> String {
+    let answer = async {
+        let mut stream = open_from(source, address).await;
+        send(&mut stream, request.as_bytes()).await;
+        until_closed(&mut stream).await
+    };
+    timeout(Duration::from_secs(1), answer).await.expect("an answer within a second")
 }
 
 /// Sends bytes as they are; the other side may have closed already.
@@ -24,6 +41,22 @@ pub async fn until_line(stream: &mut TcpStream, line: &str) {
     let read = timeout(PATIENCE, stream.read_exact(&mut bytes)).await;
     read.expect("the agent answers").expect("the connection stays");
     assert_eq!(String::from_utf8_lossy(&bytes), format!("{line}\r\n"));
+}
+
+/// All that comes until it contains a text.
+pub async fn until_contains(stream: &mut TcpStream, text: &str) -> String {
+    let (mut all, mut part) = (Vec::new(), vec![0; 64 << 10]);
+    loop {
+        let read = timeout(PATIENCE, stream.read(&mut part)).await.expect("the agent answers");
+        let read = read.expect("the connection stays");
+        assert!(read > 0, "it ends before {text:?}: {}", String::from_utf8_lossy(&all));
+        // It may have begun in the part before.
+        let from = all.len().saturating_sub(text.len());
+        all.extend_from_slice(&part[..read]);
+        if all[from..].windows(text.len()).any(|window| window == text.as_bytes()) {
+            return String::from_utf8_lossy(&all).into_owned();
+        }
+    }
 }
 
 /// All that comes until the agent closes.
@@ -40,6 +73,15 @@ pub async fn ask(address: SocketAddr, request: &str) -> String {
     let mut stream = open(address).await;
     send(&mut stream, request.as_bytes()).await;
     until_closed(&mut stream).await
+}
+
+/// `POST /v1/facts` with these bytes as its body.
+pub fn post(body: &str) -> String {
+    format!(
+        "POST /v1/facts HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\nconnection: close\r\n\
+         content-length: {}\r\n\r\n{body}",
+        body.len()
+    )
 }
 
 pub async fn get(address: SocketAddr, target: &str) -> String {

@@ -6,8 +6,9 @@ use super::common::{config, entry, peer, root};
 use bytes::Bytes;
 use kvgossip_agent::Agent;
 use kvgossip_agent::committer::Patience;
-use kvgossip_engine::{Batch, IndexRow, MemoryStorage, Reader, Storage, StorageError, Summary};
+use kvgossip_engine::{Batch, Failure, IndexEntry, MemoryStorage, Reader, Storage, StorageError, Summary};
 use kvgossip_grants::{EntryId, Fact, GrantId, Key, Timestamp, Verdict};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -28,6 +29,12 @@ pub struct Faults {
     commits: Mutex<Commits>,
     commits_changed: Condvar,
     pub is_full: Mutex<bool>,
+    /// Whether the store can be opened anew, and how often it was.
+    pub reopens: Mutex<Option<u32>>,
+    /// Whether a commit that fails is durable all the same.
+    pub fails_late: Mutex<bool>,
+    /// How often the room was asked for.
+    pub probes: AtomicU32,
     /// An entry that does not read, or whose record is gone.
     pub entry: Mutex<Option<(EntryId, Option<StorageError>)>>,
     pub citations: Mutex<Option<StorageError>>,
@@ -49,6 +56,8 @@ impl Faults {
 
 struct Faulty {
     memory: MemoryStorage,
+    /// Nothing is written before it is opened anew.
+    failed: bool,
     faults: Arc<Faults>,
 }
 
@@ -86,11 +95,12 @@ impl Storage for Faulty {
         self.memory.load_authority(each)
     }
 
-    fn load_index(&self, each: &mut dyn FnMut(Key, IndexRow)) -> Result<(), StorageError> {
+    fn load_index(&self, each: &mut dyn FnMut(Key, IndexEntry)) -> Result<(), StorageError> {
         self.memory.load_index(each)
     }
 
     fn probe(&self) -> Result<(), StorageError> {
+        self.faults.probes.fetch_add(1, Ordering::SeqCst);
         if *self.faults.is_full.lock().unwrap() {
             Err(StorageError::NoRoom { needed_bytes: 1 << 25 })
         } else {
@@ -98,10 +108,27 @@ impl Storage for Faulty {
         }
     }
 
+    fn reopen(&mut self) -> Result<(), StorageError> {
+        let mut reopens = self.faults.reopens.lock().unwrap();
+        let count = reopens.as_mut().ok_or_else(|| StorageError::Stopped("not here".into()))?;
+        *count += 1;
+        self.failed = false;
+        Ok(())
+    }
+
     fn commit(&mut self, batch: &Batch) -> Result<(), StorageError> {
+        if self.failed && !matches!(*self.faults.commits.lock().unwrap(), Commits::Fail(_)) {
+            return Err(StorageError::Stopped("it was not opened anew".into()));
+        }
         match self.faults.commits() {
             Commits::Work | Commits::Hang => self.memory.commit(batch),
-            Commits::Fail(error) => Err(error),
+            Commits::Fail(error) => {
+                if *self.faults.fails_late.lock().unwrap() && !self.failed {
+                    self.memory.commit(batch)?;
+                }
+                self.failed = true;
+                Err(error)
+            }
             Commits::Panic => panic!("planted: a fault in the engine"),
         }
     }
@@ -118,7 +145,7 @@ pub async fn start(
     let mut config = config(number);
     config.patience = Patience { stall, room: Duration::from_millis(50) };
     config.peers = peers.iter().map(|agent| peer(agent)).collect();
-    let storage = Faulty { memory: memory.clone(), faults: faults.clone() };
+    let storage = Faulty { memory: memory.clone(), failed: false, faults: faults.clone() };
     Agent::start(config, Box::new(storage)).await.unwrap()
 }
 
@@ -127,12 +154,12 @@ pub fn numbered(number: u64) -> Fact {
     entry(&format!("/n/{number}"), b"value", time, root(), None)
 }
 
-pub async fn put_number(agent: &Agent, number: u64) -> Result<Verdict, StorageError> {
+pub async fn put_number(agent: &Agent, number: u64) -> Result<Verdict, Failure> {
     agent.put_facts(&[Ok(numbered(number))]).await.map(|verdicts| verdicts[0])
 }
 
 /// Puts the numbers 1 to 19 at once, and gives what each writer hears.
-pub async fn put_many_at_once(agent: &Agent) -> Vec<Result<Verdict, StorageError>> {
+pub async fn put_many_at_once(agent: &Agent) -> Vec<Result<Verdict, Failure>> {
     let writers: Vec<_> = (1..20)
         .map(|number| {
             let agent = agent.clone();
@@ -150,8 +177,8 @@ pub async fn put_many_at_once(agent: &Agent) -> Vec<Result<Verdict, StorageError
 #[track_caller]
 pub fn reason(agent: &Agent, code: &str) -> String {
     let (status, reasons) = (agent.status(), agent.unready());
-    assert!(!status.ready && status.reasons.len() == 1, "{:?}", status.reasons);
-    assert_eq!(status.reasons, reasons);
-    assert!(status.reasons[0].starts_with(&format!("{code}: ")), "{:?}", status.reasons);
-    status.reasons[0].clone()
+    assert!(!status.ready && reasons.len() == 1, "{:?}", status.reasons);
+    assert!(reasons[0].starts_with(&format!("{code}: ")), "{reasons:?}");
+    assert_eq!(status.reasons[0].code, code, "the gravest comes first");
+    reasons[0].clone()
 }

@@ -54,26 +54,25 @@ pub const fn privileged(operation: Operation) -> Operation {
 pub const VALUE: &str = "application/octet-stream";
 pub const EVENTS: &str = "text/event-stream";
 pub const WATCH: &str = "/v1/watch";
+pub const KV: &str = "/v1/kv/{key}";
+
+impl Operation {
+    /// Whether it needs no right anywhere.
+    pub fn is_open(&self) -> bool {
+        ["/healthz", "/readyz"].contains(&self.path)
+    }
+}
+
+/// Whether a parameter may stand in a query several times.
+pub fn is_repeatable(path: &str, name: &str) -> bool {
+    name == "match" || (name == "key" && path == WATCH)
+}
 
 pub fn operations() -> Vec<Operation> {
     vec![
-        op(
-            "get",
-            "/v1/kv/{key}",
-            "The value of a key; the entry stands in headers",
-            &[],
-            Body::None,
-            Raw(VALUE),
-        ),
-        privileged(op("put", "/v1/kv/{key}", "Sets a key, signed as the agent", &[], Raw(VALUE), Body::None)),
-        privileged(op(
-            "delete",
-            "/v1/kv/{key}",
-            "Unsets a key, signed as the agent",
-            &[],
-            Body::None,
-            Body::None,
-        )),
+        op("get", KV, "The value of a key; the entry stands in headers", &[], Body::None, Raw(VALUE)),
+        privileged(op("put", KV, "Sets a key, signed as the agent", &[], Raw(VALUE), Body::None)),
+        privileged(op("delete", KV, "Unsets a key, signed as the agent", &[], Body::None, Body::None)),
         op(
             "get",
             "/v1/keys",
@@ -86,15 +85,16 @@ pub fn operations() -> Vec<Operation> {
             "get",
             "/v1/facts",
             "Signed facts",
-            &["kind", "match", "limit", "after"],
+            &["kind", "match", "limit", "after", "key", "entry"],
             Body::None,
             Json(of::<api::FactsPage>),
         ),
         op(
             "post",
             "/v1/facts",
-            "Offers signed facts; one verdict each",
-            &[],
+            "Offers signed facts; one verdict each. They are judged like a peer's, unless direct says that they were signed \
+             just now: then expired chains, floors in the future and values over the agent's own limit are refused, too",
+            &["direct"],
             Json(of::<api::PostFacts>),
             Json(of::<api::VerdictsResponse>),
         ),
@@ -188,6 +188,38 @@ pub fn operations() -> Vec<Operation> {
             Json(of::<api::JoinResponse>),
         )),
         privileged(op("post", "/v1/leave", "Leaves the cluster", &[], Body::None, Json(of::<api::Done>))),
+        privileged(op(
+            "post",
+            "/v1/force-leave",
+            "Declares that a failed member has left",
+            &[],
+            Json(of::<api::ForceLeaveRequest>),
+            Json(of::<api::Done>),
+        )),
+        privileged(op(
+            "post",
+            "/v1/tags",
+            "Changes the agent's own tags",
+            &[],
+            Json(of::<api::TagsRequest>),
+            Json(of::<api::Done>),
+        )),
+        privileged(op(
+            "post",
+            "/v1/gossip-keys",
+            "Has all members install, use or remove a gossip key",
+            &[],
+            Json(of::<api::GossipKeyRequest>),
+            Json(of::<api::GossipKeysResponse>),
+        )),
+        privileged(op(
+            "post",
+            "/v1/gossip-keys/list",
+            "Which gossip keys the members have; the keys are secrets",
+            &[],
+            Body::None,
+            Json(of::<api::GossipKeysResponse>),
+        )),
         privileged(op(
             "post",
             "/v1/event",

@@ -25,7 +25,7 @@ fn member(number: u32) -> NodeState {
     let [a, b, c, d] = number.to_be_bytes();
     let id = format!("{number:08x}").repeat(8);
     let tags =
-        [("kvgossip", "1"), ("kvg_port", "7947"), ("kvg_cluster", "0123456789abcdef"), ("kvg_id", &id)];
+        [("kvgossip", "2"), ("kvg_port", "7947"), ("kvg_cluster", "0123456789abcdef"), ("kvg_id", &id)];
     let tags: Tags = tags.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     NodeState {
         addr: ip_bytes(Ipv4Addr::new(10 + a, b, c, d).into()),

@@ -14,7 +14,7 @@ use clap::{Parser, Subcommand};
 use kvgossip_agent::{Agent, Config, PeerTarget};
 use kvgossip_client::{AgentClient, Client, Endpoint};
 use kvgossip_engine::{FjallStorage, MemoryStorage, Storage};
-use kvgossip_grants::{Entry, EntryFact, EntryId, Fact, Key, Op, Signer, SigningKey};
+use kvgossip_grants::{EntryDraft, EntryFact, EntryId, Fact, Key, Signer, SigningKey};
 use kvgossip_transport::ReplicaKey;
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -101,7 +101,7 @@ async fn latency(dir: &Path, subscriptions: usize, rate: usize, seconds: usize) 
     let replicas = (0..2).map(|_| Ok(make_key()?.1)).collect::<Result<Vec<_>>>()?;
     let a = Agent::start(config(&root, &replicas, 0)?, open(&dir.path().join("a"), &root)?).await?;
     let mut second = config(&root, &replicas, 1)?;
-    second.peers = vec![PeerTarget { address: a.peers().address(), id: Some(a.peers().id()) }];
+    second.peers = vec![PeerTarget { address: a.peers().address().into(), id: Some(a.peers().id()) }];
     let b = Agent::start(second, open(&dir.path().join("b"), &root)?).await?;
 
     let keys: Vec<Key> = (0..subscriptions.div_ceil(2))
@@ -175,15 +175,13 @@ fn endpoint(agent: &Agent) -> Result<Endpoint> {
 fn sign(root: &SigningKey, keys: &[Key], count: usize) -> Result<Vec<Fact>> {
     let (cluster, now) = (root.public().cluster(), kvgossip_agent::now());
     let sign = |number: usize| {
-        let value = Bytes::from(number.to_string());
-        let entry = Entry {
+        let draft = EntryDraft {
             key: keys[number % keys.len()].clone(),
+            value: Some(Bytes::from(number.to_string())),
             timestamp: now.saturating_add(number as u64),
-            op: Op::set(&value),
-            signer: root.public().entity(),
             grant: None,
         };
-        Ok(Fact::Entry(EntryFact::sign(cluster, entry, value, root)?))
+        Ok(Fact::Entry(EntryFact::sign(cluster, draft, root)?))
     };
     (0..count).map(sign).collect()
 }

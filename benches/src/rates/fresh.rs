@@ -34,7 +34,7 @@ pub fn fresh(dir: &Path, turns: usize, count: usize) -> Result<Rates> {
     eprintln!("{count} entries of {mean} bytes");
     let mut done = Vec::new();
     for _ in 0..turns {
-        let messages = messages(&rig, &facts);
+        let messages = messages(&facts);
         let bare = measured(count, || verify(&rig, &messages))?;
         let place = tempfile::tempdir_in(dir)?;
         let mut fresh = None;
@@ -55,7 +55,7 @@ pub fn fresh(dir: &Path, turns: usize, count: usize) -> Result<Rates> {
 
 /// From the start of an empty agent to the state of the other.
 async fn take(rig: &Rig, full: &Agent, dir: &Path) -> Result<Agent> {
-    let peer = PeerTarget { address: full.peers().address(), id: Some(full.peers().id()) };
+    let peer = PeerTarget { address: full.peers().address().into(), id: Some(full.peers().id()) };
     let began = Instant::now();
     let fresh = rig.agent(1, dir, |config| config.peers = vec![peer]).await?;
     let (root, mut batches) = (full.store().view().root(), fresh.store().batches());
@@ -69,13 +69,12 @@ async fn take(rig: &Rig, full: &Agent, dir: &Path) -> Result<Agent> {
 /// What was signed, and the signature.
 type Message<'a> = (Vec<u8>, &'a [u8]);
 
-fn messages<'a>(rig: &Rig, facts: &'a [Fact]) -> Vec<Message<'a>> {
-    let cluster = rig.root.public().cluster();
-    let message = |fact: &'a Fact| match fact {
-        Fact::Entry(entry) => Some((entry.signed().preimage(cluster), entry.signed().signature())),
+fn messages(facts: &[Fact]) -> Vec<Message<'_>> {
+    let entries = facts.iter().filter_map(|fact| match fact {
+        Fact::Entry(entry) => Some(entry.signed()),
         _ => None,
-    };
-    facts.iter().filter_map(message).collect()
+    });
+    entries.map(|entry| (entry.preimage(), entry.signature())).collect()
 }
 
 /// Only what cannot be left out: one signature for each, by a key that was parsed before.

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use bytes::Bytes;
 use kvgossip_agent::{Agent, Config, Recovery, open_store};
 use kvgossip_grants::{
-    Entry, EntryFact, Fact, Grant, GrantId, Key, KeyGlob, Op, Signed, Signer, SigningKey, Timestamp,
+    EntryDraft, EntryFact, Fact, Grant, GrantId, Key, KeyGlob, Signed, Signer, SigningKey, Timestamp,
 };
 use kvgossip_transport::ReplicaKey;
 use std::path::Path;
@@ -85,15 +85,13 @@ impl Rig {
         let mut value = vec![0; value_bytes];
         // Every value is another, and none compresses.
         blake3::Hasher::new().update(&number.to_le_bytes()).finalize_xof().fill(&mut value);
-        let body = Entry {
+        let draft = EntryDraft {
             key,
+            value: Some(Bytes::from(value)),
             timestamp: Timestamp::from_micros(1_000_000 + number as u64)?,
-            op: Op::set(&value),
-            signer: self.writer.public().entity(),
             grant: Some(self.grant_id()),
         };
-        let cluster = self.root.public().cluster();
-        Ok(Fact::Entry(EntryFact::sign(cluster, body, Bytes::from(value), &self.writer)?))
+        Ok(Fact::Entry(EntryFact::sign(self.root.public().cluster(), draft, &self.writer)?))
     }
 
     pub(super) fn grant_id(&self) -> GrantId {

@@ -3,17 +3,17 @@
 use crate::codes;
 use crate::connect::{AgentArgs, interruptible};
 use crate::error::{Exit, Failure, Result};
-use crate::output::{self, Format, MAX_LISTED, printable};
+use crate::output::{self, Format, MAX_LISTED, counted, printable};
 use crate::progress::Progress;
 use crate::sign::{Identity, SignArgs};
-use crate::survey::{Source, Survey};
+use crate::survey::{Source, Survey, Whole};
 use crate::text;
 use crate::writer::{Draft, Refused, Writer, plan};
 use bytes::Bytes;
 use clap::Args;
 use kvgossip_client::AgentClient;
 use kvgossip_engine::Frontier;
-use kvgossip_grants::{EntryFact, EntryId, FilterRule, MAX_FILTER_GLOBS, Op};
+use kvgossip_grants::{EntryId, FilterRule, MAX_FILTER_GLOBS, Op};
 use serde_json::json;
 
 /// Sign what keys hold again, as somebody else or under a newer grant.
@@ -71,7 +71,8 @@ pub(crate) fn adopt(args: &AdoptArgs, format: Format) -> Result<Exit> {
     match run.tally.gravest {
         None => Ok(Exit::Ok),
         Some((exit, code)) => {
-            let text = format!("{} keys were not adopted; they are named above", run.tally.refused);
+            let text =
+                format!("{} not adopted, as named above", counted(run.tally.refused, "key was", "keys were"));
             Err(Failure::with_exit(code, text, exit))
         }
     }
@@ -89,6 +90,7 @@ impl Run<'_> {
         let mut progress = Progress::start();
         let mut survey = Survey::begin(source).await?;
         self.identity.check_cluster(&survey.view().authority().cluster().to_string())?;
+        self.args.sign.check_clock(survey.apart())?;
         let mut writer = match (self.args.dry_run, self.args.sign.out_file()?) {
             (true, _) => None,
             (false, Some(out)) => Some(Writer::File(self.identity, out)),
@@ -96,7 +98,7 @@ impl Run<'_> {
         };
         let mut entries = survey.entries(&self.args.globs)?;
         while let Some(read) = survey.next(&mut entries).await? {
-            let drafts = self.drafts(&survey, &read);
+            let drafts = self.drafts(&survey, &read.keys);
             progress.clear();
             self.write(&mut writer, &survey, drafts).await?;
             let keys = self.tally.adopted + self.tally.kept + self.tally.refused;
@@ -105,16 +107,14 @@ impl Run<'_> {
         writer.map_or(Ok(()), Writer::finish)
     }
 
-    /// What is to be signed anew of a portion of entries.
-    fn drafts(&mut self, survey: &Survey<'_>, read: &[EntryFact]) -> Vec<Draft> {
+    /// What is to be signed anew of these keys.
+    fn drafts(&mut self, survey: &Survey<'_>, keys: &[Whole]) -> Vec<Draft> {
         let (view, now, signer) = (survey.view(), survey.now(), self.identity.entity());
         let mut drafts = Vec::new();
-        for fact in read {
+        for Whole { key, shown } in keys {
+            let Some((frontier, fact)) = view.frontier(key).zip(shown.as_ref()) else { continue };
             let entry = fact.entry();
-            let Some(frontier) = view.frontier(&entry.key) else { continue };
-            if frontier.shown(now).map(|shown| shown.id) != Some(fact.id())
-                || says_nothing(frontier, entry.op)
-            {
+            if says_nothing(frontier, entry.op) {
                 continue;
             }
             let draft = Draft { key: entry.key.clone(), value: fact.value().cloned() };
@@ -220,5 +220,5 @@ impl Run<'_> {
 
 /// Whether a key stays unset without its delete.
 fn says_nothing(frontier: &Frontier, op: Op) -> bool {
-    op == Op::Delete && frontier.entries().len() == 1
+    op == Op::Delete && frontier.len() == 1
 }

@@ -1,23 +1,30 @@
 //! `kvgossip agent`: one replica, until it is told to stop.
 
-use super::agent_gossip::GossipArgs;
+use super::agent_access::AccessArgs;
+use super::agent_files::{allow_list, make_dir, remember_root, replica_key};
+use super::agent_forgetting::forget_future;
+use super::agent_gossip::{GossipArgs, listen_at};
 use crate::codes;
-use crate::commands::key;
 use crate::dev::Dev;
 use crate::error::{Exit, Failure, Result, without_words_on_panic};
-use crate::{files, monitor, output};
+use crate::files::{self, Keeper};
+use crate::text::parse_bytes;
+use crate::{monitor, output};
 use clap::{Args, ValueEnum};
 use kvgossip_agent::gossip::Logs;
 use kvgossip_agent::http::ServerTls;
-use kvgossip_agent::{Agent, Config, Opened, PeerTarget, Recovery};
+use kvgossip_agent::{
+    Address, Agent, Config, DEFAULT_SYNC_PORT, Opened, PeerTarget, Recovery, STOP_LIMIT, SYNC_STATE_NAME,
+    StartError,
+};
 use kvgossip_api::{DEFAULT_HTTP, SOCKET_NAME};
 use kvgossip_engine::StorageError;
-use kvgossip_grants::{PublicKey, Signer};
-use kvgossip_transport::{AllowList, ReplicaKey};
 use std::io::{self, IsTerminal};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{Instant, timeout};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
@@ -26,13 +33,12 @@ use tracing_subscriber::{EnvFilter, Layer};
 const FREE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 /// The store's place in the data directory.
 const STORE_DIR: &str = "store";
-/// Bits of the replica key that is made at the first start.
-const REPLICA_KEY_BITS: usize = 2048;
-/// Where sessions are taken unless told otherwise.
-const DEFAULT_SYNC_PORT: u16 = 7947;
-
-/// The public key of the cluster's root, in the data directory.
-pub(crate) const ROOT_NAME: &str = "root.pub.pem";
+/// How long leaving the gossip may take when the agent is told to end; Serf's agents take as long.
+const LEAVE_LIMIT: Duration = Duration::from_secs(3);
+/// What blocks a thread at the end has nothing to lose, as everything acknowledged is durable: it gets so long.
+const THREADS_LIMIT: Duration = Duration::from_millis(300);
+/// The port that an error about --http shows.
+const DEFAULT_HTTP_PORT: u16 = 7948;
 
 /// Run one replica of a cluster until Ctrl-C.
 ///
@@ -40,12 +46,17 @@ pub(crate) const ROOT_NAME: &str = "root.pub.pem";
 /// at the first start. The agent's log goes to standard error.
 ///
 /// Every option can also be set in the environment (--http as KVGOSSIP_HTTP, a list with commas) and in the file of
-/// --config (http = "127.0.0.1:7948"). Options count before the environment, and that before the file.
+/// --config (http = "127.0.0.1:7948"). Options count before the environment, that before the file, and that before files of Serf
+/// (--serf-config).
 #[derive(Clone, Debug, Args)]
 pub(crate) struct AgentArgs {
     /// A file of settings in TOML: the long options without their dashes [env: KVGOSSIP_CONFIG].
     #[arg(long, value_name = "FILE.toml")]
     config: Option<PathBuf>,
+    /// A configuration file of Serf, or a directory of them (*.json): what has a meaning here counts after all other settings,
+    /// what has none is named [env: KVGOSSIP_SERF_CONFIG].
+    #[arg(long, value_name = "FILE|DIR")]
+    serf_config: Option<PathBuf>,
     /// Make a root, an identity, a data directory and free ports for trying things out, and throw all of it away at the end.
     #[arg(long, conflicts_with_all = ["root", "identity", "data_dir", "move_damaged_aside", "accept_rollback"])]
     dev: bool,
@@ -64,38 +75,44 @@ pub(crate) struct AgentArgs {
     identity: Option<PathBuf>,
     /// Where sessions with peers are taken (UDP) [default: port 7947 at the address of --bind, else
     /// 127.0.0.1:7947].
-    #[arg(long, value_name = "ADDR:PORT")]
-    sync: Option<SocketAddr>,
+    #[arg(long, value_name = "HOST:PORT", value_parser = sync_address)]
+    sync: Option<Address>,
     /// Where HTTP is served (TCP); other than on a loopback address only with --tls-cert and --tls-key
     /// [default: 127.0.0.1:7948].
-    #[arg(long, value_name = "ADDR:PORT")]
-    http: Option<SocketAddr>,
+    #[arg(long, value_name = "HOST:PORT", value_parser = http_address)]
+    http: Option<Address>,
     /// The Unix socket of the HTTP API [default: agent.sock in the data directory].
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
-    /// A file with a token that lets requests over TCP do what the socket may.
-    #[arg(long, value_name = "FILE")]
-    token_file: Option<PathBuf>,
-    /// A certificate to serve HTTPS with instead of HTTP, followed by those that lead to its authority; read again on
-    /// SIGHUP.
-    #[arg(long, value_name = "CERT.pem")]
-    tls_cert: Option<PathBuf>,
-    /// The certificate's private key.
-    #[arg(long, value_name = "KEY.pem")]
-    tls_key: Option<PathBuf>,
+    #[command(flatten)]
+    access: AccessArgs,
     /// HTTP connections at a time, over TCP and over the socket each. Every watcher takes one, and every connection a file
     /// descriptor [default: 512 over TCP and 256 over the socket].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     max_connections: Option<u16>,
-    /// A replica to stay connected with: with an id exactly that one, without one any that is admitted. Repeatable.
-    #[arg(long = "peer", value_name = "[ID@]ADDR:PORT", value_parser = peer)]
+    /// A replica to stay connected with: with an id exactly that one, without one any that is admitted. A name is looked up
+    /// before each round of dials, and all its addresses are tried. Repeatable.
+    #[arg(long = "peer", value_name = "[ID@]HOST:PORT", value_parser = peer)]
     peers: Vec<PeerTarget>,
     /// A file with the ids of the replicas that are admitted, one a line; read again on SIGHUP.
     #[arg(long, value_name = "FILE")]
     allow_peers: Option<PathBuf>,
+    /// What the facts in the store may weigh: beyond it only what may free room is taken in (deletes, revocations, floors),
+    /// and reading goes on; `status` names the grants by bytes. A number of bytes, or with K, M, G or T behind it of as many
+    /// KiB, MiB, GiB or TiB; at least 1M [default: no limit].
+    #[arg(long, value_name = "BYTES", value_parser = store_limit)]
+    max_store: Option<u64>,
     /// Let strangers pull everything. They never push.
     #[arg(long)]
     open_read: bool,
+    /// Be ready without a comparison with a peer, also if this data directory was never compared: what it holds counts as all
+    /// that there is. For the first replica of a cluster that is told of others, and for a last survivor.
+    #[arg(long)]
+    ready_alone: bool,
+    /// How many seconds a data directory that was compared with a peer before waits at its start for another comparison
+    /// before the agent is ready [default: 10].
+    #[arg(long, value_name = "SECONDS")]
+    ready_after: Option<u32>,
     /// Read the whole store, and if it is damaged, or older than it was: keep it as store.damaged-N, begin with an empty
     /// one and let peers fill it. What no peer has is lost.
     #[arg(long)]
@@ -104,6 +121,14 @@ pub(crate) struct AgentArgs {
     /// bring the rest. What no peer has is lost.
     #[arg(long)]
     accept_rollback: bool,
+    /// Take entries that are more than 2 minutes ahead of the clock out of the store, now that the clock is right: they wait
+    /// until they are due, and what they had superseded comes back from peers. Without --join and --peer nothing comes back:
+    /// the agent lists the keys that would be unset and ends, unless --yes is given, too.
+    #[arg(long, conflicts_with = "dev")]
+    forget_future: bool,
+    /// With --forget-future: forget also where no peer can bring anything back.
+    #[arg(long)]
+    pub(super) yes: bool,
     /// How the log is written.
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
     log_format: LogFormat,
@@ -113,6 +138,13 @@ pub(crate) struct AgentArgs {
     // Last: its heading is for whatever follows it.
     #[command(flatten)]
     gossip: GossipArgs,
+}
+
+impl AgentArgs {
+    /// Whether the agent is told whom to get things from.
+    pub(super) fn has_peers(&self) -> bool {
+        !self.peers.is_empty() || self.gossip.joins()
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -125,8 +157,26 @@ fn address(text: &str) -> Result<SocketAddr> {
     text.parse().map_err(|error| Failure::new(codes::INTERNAL, format!("{text}: {error}")))
 }
 
+fn sync_address(text: &str) -> std::result::Result<Address, String> {
+    Address::parse_with_port(text, DEFAULT_SYNC_PORT).map_err(|error| error.to_string())
+}
+
+fn http_address(text: &str) -> std::result::Result<Address, String> {
+    Address::parse_with_port(text, DEFAULT_HTTP_PORT).map_err(|error| error.to_string())
+}
+
 fn peer(text: &str) -> std::result::Result<PeerTarget, String> {
     text.parse().map_err(|error: kvgossip_agent::ParsePeerError| error.to_string())
+}
+
+/// A limit for the store: too small a one would be full at once.
+fn store_limit(text: &str) -> std::result::Result<u64, String> {
+    const MIN: u64 = 1 << 20;
+    match parse_bytes(text) {
+        Some(bytes) if bytes >= MIN => Ok(bytes),
+        Some(_) => Err("the least limit is 1M (1 MiB)".into()),
+        None => Err("write a number of bytes, or one with K, M, G or T behind it, such as 512M".into()),
+    }
 }
 
 /// Runs the agent.
@@ -143,20 +193,22 @@ pub(crate) fn agent(args: &AgentArgs) -> Result<Exit> {
     args.root = Some(dev.root_path());
     args.identity = Some(dev.identity_path());
     // Beside whatever else runs here.
-    args.sync = args.sync.or(Some(FREE));
-    args.http = args.http.or(Some(FREE));
+    args.sync = args.sync.or(Some(FREE.into()));
+    args.http = args.http.or(Some(FREE.into()));
     serve(&args, Some(&dev), logs)
 }
 
 fn serve(args: &AgentArgs, dev: Option<&Dev>, logs: Option<Logs>) -> Result<Exit> {
     let dir = data_dir(args)?;
-    let config = config(args, &dir, logs)?;
-    let opened = open_store(args, &dir, &config)?;
+    let mut config = config(args, &dir, logs)?;
+    let mut opened = open_store(args, &dir, &config)?;
+    if args.forget_future {
+        config.declined = Some(forget_future(args, &mut opened)?);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::new(codes::INTERNAL, format!("no runtime: {error}")))?;
     runtime.block_on(run(args, config, opened, dev))?;
-    // What still blocks a thread has nothing to lose: everything acknowledged is durable.
-    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    runtime.shutdown_timeout(THREADS_LIMIT);
     Ok(Exit::Ok)
 }
 
@@ -167,7 +219,7 @@ async fn run(args: &AgentArgs, config: Config, opened: Opened, dev: Option<&Dev>
     let mut interrupt = signal(SignalKind::interrupt()).map_err(signals)?;
     let (root, socket) = (config.root.clone(), config.socket.clone().unwrap_or_default());
     let agent = Agent::start_loaded(config, opened.replica, Box::new(opened.storage)).await;
-    let agent = agent.map_err(|error| Failure::new(error.code(), error.to_string()))?;
+    let agent = agent.map_err(|error| not_started(args, &error))?;
     let view = agent.store().view();
     tracing::info!(
         cluster = %root.cluster(), keys = view.entries().len(), root = %view.root(),
@@ -187,24 +239,55 @@ async fn run(args: &AgentArgs, config: Config, opened: Opened, dev: Option<&Dev>
         dev.grant(&agent).await?;
         output::text(&dev.hint())?;
     }
-    loop {
+    let leaves = loop {
         tokio::select! {
-            _ = interrupt.recv() => break,
-            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break args.gossip.leaves_on_interrupt(),
+            _ = terminate.recv() => break args.gossip.leaves_on_terminate(),
             _ = hangup.recv() => reload(args, &agent),
             () = agent.told_to_end() => {
                 tracing::info!("an RPC client had this agent leave");
-                break;
+                break false;
             }
         }
-    }
+    };
     tracing::info!("stopping");
+    let end = async {
+        let deadline = Instant::now() + STOP_LIMIT;
+        if leaves {
+            leave(&agent).await;
+        }
+        agent.stop_by(deadline).await;
+    };
     tokio::select! {
-        () = agent.stop() => {}
+        () = end => {}
         _ = interrupt.recv() => tracing::warn!("stopped at once; everything acknowledged is durable"),
         _ = terminate.recv() => tracing::warn!("stopped at once; everything acknowledged is durable"),
     }
     Ok(())
+}
+
+fn not_started(args: &AgentArgs, error: &StartError) -> Failure {
+    let failure = Failure::new(error.code(), error.to_string());
+    match error {
+        StartError::Transport(_) => failure.note(match (&args.sync, args.gossip.binds()) {
+            (Some(_), _) => "  the address is that of --sync",
+            (None, true) => {
+                "  the address is that of --bind, with the port for sessions: --sync gives another port"
+            }
+            (None, false) => "  the address is the one without --sync: give another with it",
+        }),
+        _ => failure,
+    }
+}
+
+/// Leaves the gossip, if the agent takes part in it.
+async fn leave(agent: &Agent) {
+    let Ok(gossip) = agent.gossip() else { return };
+    match timeout(LEAVE_LIMIT, gossip.leave()).await {
+        Ok(Ok(())) => tracing::info!("left the gossip"),
+        Ok(Err(error)) => tracing::debug!("not left: {error}"),
+        Err(_) => tracing::warn!("not all members may have heard that this one leaves"),
+    }
 }
 
 /// Reads the list of admitted replicas and the certificate again. A bad file changes nothing.
@@ -214,7 +297,7 @@ fn reload(args: &AgentArgs, agent: &Agent) {
         Some(Err(error)) => tracing::error!(code = error.code(), "the certificate stays as it was: {error}"),
         None => {}
     }
-    match allow_list(args.allow_peers.as_deref()) {
+    match allow_list(args.allow_peers.as_deref(), Keeper::Program) {
         Ok(allowed) => {
             tracing::info!(admitted = allowed.len(), "the list of admitted replicas was read again");
             agent.peers().set_allowed(allowed);
@@ -233,31 +316,24 @@ fn data_dir(args: &AgentArgs) -> Result<PathBuf> {
     })
 }
 
-pub(super) fn allow_list(path: Option<&Path>) -> Result<AllowList> {
-    let Some(path) = path else { return Ok(std::iter::empty().collect()) };
-    AllowList::read(path)
-        .map_err(|error| Failure::new(codes::ALLOW_LIST, format!("{}: {error}", files::name(path))))
-}
-
 fn config(args: &AgentArgs, dir: &Path, logs: Option<Logs>) -> Result<Config> {
-    let tls = tls(args)?;
-    let http = args.http.map_or_else(|| address(DEFAULT_HTTP), Ok)?;
-    if tls.is_none() && !http.ip().is_loopback() {
-        let message = format!("HTTP on {http} would be open to the network in clear");
-        return Err(Failure::new(codes::HTTP_NOT_LOOPBACK, message)
-            .note("give --tls-cert and --tls-key, or a loopback address"));
-    }
+    let tls = args.access.tls()?;
+    let http = match &args.http {
+        Some(given) => listen_at("--http", given)?,
+        None => address(DEFAULT_HTTP)?,
+    };
+    args.access.check(http)?;
     let root = args.root.as_deref().ok_or_else(|| {
         Failure::new(codes::USAGE, "no root is given")
             .note("write --root PUB.pem; for trying things out, --dev makes one")
     })?;
-    let key = files::public_key(root).map_err(|failure| match failure.code() {
+    let (key, is_private) = files::public_half(root).map_err(|failure| match failure.code() {
         codes::FILE_READ => failure.note(
             "it is the public key of the cluster's root: `kvgossip keygen -y root.pem > root.pub` where the root key is kept",
         ),
         _ => failure,
     })?;
-    if files::holds_private_key(root) {
+    if is_private {
         tracing::warn!(
             "{} is a private key, and a replica needs the public one alone: give what `kvgossip keygen -y` prints, and keep \
              root's key elsewhere",
@@ -266,13 +342,18 @@ fn config(args: &AgentArgs, dir: &Path, logs: Option<Logs>) -> Result<Config> {
     }
     let identity = args.identity.clone().or_else(|| files::from_env("KVGOSSIP_IDENTITY"));
     let identity = identity.as_deref().map(files::signing_key).transpose()?;
-    let token = args.token_file.as_deref().map(files::token).transpose()?;
-    let allowed = allow_list(args.allow_peers.as_deref())?;
-    let default_ip = args.gossip.public_address().map_or(Ipv4Addr::LOCALHOST.into(), |address| address.ip());
-    let sync = args.sync.unwrap_or(SocketAddr::new(default_ip, DEFAULT_SYNC_PORT));
-    args.gossip.check_sync(sync)?;
+    let token = args.access.token()?;
+    let read_token = args.access.read_token()?;
+    let allowed = allow_list(args.allow_peers.as_deref(), Keeper::Program)?;
+    let places = args.gossip.places()?;
+    let default_ip = places.as_ref().map_or(Ipv4Addr::LOCALHOST.into(), |places| places.public().ip());
+    let sync = match &args.sync {
+        Some(given) => listen_at("--sync", given)?,
+        None => SocketAddr::new(default_ip, DEFAULT_SYNC_PORT),
+    };
+    GossipArgs::check_sync(places.as_ref(), sync)?;
     let open_target = args.peers.iter().find(|peer| peer.id.is_none());
-    if let Some(open) = open_target.filter(|_| allowed.is_empty() && args.gossip.public_address().is_none()) {
+    if let Some(open) = open_target.filter(|_| allowed.is_empty() && places.is_none()) {
         let message = format!("no replica may answer at {}: none is admitted", open.address);
         return Err(Failure::new(codes::ALLOWED_NOBODY, message)
             .note("write --peer ID@ADDR, or list the ids of your replicas in a file for --allow-peers"));
@@ -281,66 +362,27 @@ fn config(args: &AgentArgs, dir: &Path, logs: Option<Logs>) -> Result<Config> {
     let mut config = Config::new(key, replica_key(args.replica_key.as_deref(), dir)?);
     config.identity = identity;
     config.sync = sync;
-    config.gossip = args.gossip.config(dir, logs)?;
+    config.gossip = args.gossip.config(places, dir, logs)?;
     config.http = Some(http);
     config.tls = tls;
     config.store_dir = Some(dir.join(STORE_DIR));
     config.socket = Some(args.socket.clone().unwrap_or_else(|| dir.join(SOCKET_NAME)));
-    config.token = token.map(|token| token.as_str().to_owned());
+    (config.token, config.read_token) = (token, read_token);
+    config.http_hosts = args.access.hosts();
     config.peers = args.peers.clone();
     config.allowed = allowed;
     config.open_read = args.open_read;
+    config.max_store_bytes = args.max_store;
+    config.sync_state = Some(dir.join(SYNC_STATE_NAME));
+    config.ready_alone = args.ready_alone;
+    if let Some(seconds) = args.ready_after {
+        config.ready_after = Duration::from_secs(seconds.into());
+    }
     if let Some(most) = args.max_connections {
         let most = usize::from(most);
         (config.http_limits.tcp_connections, config.http_limits.socket_connections) = (most, most);
     }
     Ok(config)
-}
-
-/// The certificate and its key, if HTTP is to be served with TLS.
-fn tls(args: &AgentArgs) -> Result<Option<ServerTls>> {
-    let (cert, key) = match (&args.tls_cert, &args.tls_key) {
-        (None, None) => return Ok(None),
-        (Some(cert), Some(key)) => (cert, key),
-        _ => return Err(Failure::new(codes::USAGE, "--tls-cert and --tls-key go together")),
-    };
-    let loaded = ServerTls::load(cert, key).map_err(|error| Failure::new(error.code(), error.to_string()));
-    loaded.map(Some)
-}
-
-/// Made for this user alone: it holds the replica's private key.
-pub(super) fn make_dir(dir: &Path) -> Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
-    made.map_err(|error| {
-        Failure::new(
-            codes::FILE_WRITE,
-            format!("the data directory {} cannot be made: {error}", files::name(dir)),
-        )
-    })
-}
-
-/// The replica's key: the given one, or the one in the data directory, made if it is not there.
-pub(super) fn replica_key(given: Option<&Path>, dir: &Path) -> Result<ReplicaKey> {
-    let path = match given {
-        Some(path) => path.to_owned(),
-        None => {
-            let path = dir.join("replica.pem");
-            if !path.exists() {
-                tracing::info!("making the replica's key, {}", path.display());
-                let (_, pem) = key::generate(REPLICA_KEY_BITS)?;
-                files::create(&path, files::Readers::Owner, pem.as_bytes())?;
-            }
-            path
-        }
-    };
-    // Read as a signing key first, for its clear errors.
-    let signing = files::signing_key(&path)?;
-    tracing::debug!(bits = signing.public().bits(), "replica key {}", path.display());
-    let pem = std::fs::read(&path)
-        .map_err(|error| Failure::new(codes::FILE_READ, format!("{}: {error}", files::name(&path))))?;
-    ReplicaKey::from_pem(&pem)
-        .map_err(|error| Failure::new(codes::PEM_INVALID, format!("{}: {error}", files::name(&path))))
 }
 
 fn open_store(args: &AgentArgs, dir: &Path, config: &Config) -> Result<Opened> {
@@ -363,18 +405,6 @@ fn open_store(args: &AgentArgs, dir: &Path, config: &Config) -> Result<Opened> {
 
 const MOVE_ASIDE: &str = "--move-damaged-aside keeps this store under another name and begins with an empty one, which \
                           peers fill; what no peer has is lost";
-
-/// Leaves the root's public key beside the store, for commands that work on the directory. It is checked against
-/// the store's cluster by whoever reads it.
-pub(super) fn remember_root(dir: &Path, root: &PublicKey) {
-    let (path, pem) = (dir.join(ROOT_NAME), root.to_pem());
-    if std::fs::read(&path).is_ok_and(|there| there == pem.as_bytes()) {
-        return;
-    }
-    if let Err(error) = std::fs::write(&path, pem) {
-        tracing::warn!("{}: {error}", path.display());
-    }
-}
 
 fn log_to_stderr(args: &AgentArgs, logs: Option<Logs>) -> Result<()> {
     let filter = EnvFilter::try_new(&args.log_level).map_err(|error| {

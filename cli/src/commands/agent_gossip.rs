@@ -1,5 +1,6 @@
 //! What `kvgossip agent` is told about gossip.
 
+use super::agent_serf::SerfArgs;
 use super::members::{join_target, pair};
 use crate::codes;
 use crate::error::{Failure, Result};
@@ -9,8 +10,9 @@ use kvgossip_agent::gossip::{
     AuthKey, DEFAULT_GOSSIP_PORT, DEFAULT_RPC_PORT, GossipConfig, JoinTarget, Logs, RpcConfig, RpcOptions,
     read_keyring,
 };
+use kvgossip_agent::{Address, Resolver};
 use kvgossip_membership::{Key, Keyring};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 /// The file in the data directory by which a member finds the others again after a restart.
@@ -21,15 +23,16 @@ const SNAPSHOT_NAME: &str = "gossip-members";
 #[command(next_help_heading = "Gossip")]
 pub(crate) struct GossipArgs {
     /// Take part in gossip, listening here (UDP and TCP) [default port: 7946].
-    #[arg(long, value_name = "ADDR[:PORT]", value_parser = address)]
-    bind: Option<SocketAddr>,
-    /// The address that others are told, if it is another one.
-    #[arg(long, value_name = "ADDR[:PORT]", value_parser = address)]
-    advertise: Option<SocketAddr>,
-    /// A member to join; it is tried until one answers. Repeatable.
+    #[arg(long, value_name = "HOST[:PORT]", value_parser = address)]
+    bind: Option<Address>,
+    /// The address that others are told, if it is another one [default with --bind 0.0.0.0: the one that leads to the
+    /// members to join, or else to everywhere].
+    #[arg(long, value_name = "HOST[:PORT]", value_parser = address)]
+    advertise: Option<Address>,
+    /// A member to join; all addresses of a name are tried, again and again while this member is alone. Repeatable.
     #[arg(long = "join", value_name = "HOST[:PORT]", value_parser = join_target)]
     join: Vec<JoinTarget>,
-    /// The member's name, unique in the cluster [default: kvgossip- and eight digits of the replica's id].
+    /// The member's name, unique in the cluster [default: the host's name, - and eight digits of the replica's id].
     #[arg(long)]
     name: Option<String>,
     /// A tag that others can see. Repeatable.
@@ -47,28 +50,52 @@ pub(crate) struct GossipArgs {
     /// admitted to read everything.
     #[arg(long)]
     plaintext_gossip: bool,
+    /// Leave the gossip when the agent is told to terminate (SIGTERM). Without it, the others take its end for a failure until
+    /// it is back, and it is back as the same member.
+    #[arg(long)]
+    leave_on_terminate: bool,
+    /// Do not leave the gossip on Ctrl-C (SIGINT), which leaves otherwise.
+    #[arg(long)]
+    skip_leave_on_interrupt: bool,
     /// Serve Serf's RPC here (TCP), for `serf members -rpc-addr=ADDR:PORT` and its kin; other than on a loopback address
     /// only with --rpc-auth-file [default port: 7373].
-    #[arg(long, value_name = "ADDR[:PORT]", value_parser = rpc_address)]
-    rpc: Option<SocketAddr>,
+    #[arg(long, value_name = "HOST[:PORT]", value_parser = rpc_address)]
+    rpc: Option<Address>,
     /// A file with the key that clients of --rpc have to give (`serf -rpc-auth=KEY`). Without it every user of this machine
     /// may do what Serf's RPC can: list the gossip keys, change the tags, end this agent.
     #[arg(long, value_name = "FILE")]
     rpc_auth_file: Option<PathBuf>,
+    #[command(flatten)]
+    serf: SerfArgs,
 }
 
-fn address(text: &str) -> std::result::Result<SocketAddr, String> {
-    address_or_port(text, DEFAULT_GOSSIP_PORT)
+fn address(text: &str) -> std::result::Result<Address, String> {
+    Address::parse(text, DEFAULT_GOSSIP_PORT).map_err(|error| error.to_string())
 }
 
-fn rpc_address(text: &str) -> std::result::Result<SocketAddr, String> {
-    address_or_port(text, DEFAULT_RPC_PORT)
+fn rpc_address(text: &str) -> std::result::Result<Address, String> {
+    Address::parse(text, DEFAULT_RPC_PORT).map_err(|error| error.to_string())
 }
 
-fn address_or_port(text: &str, port: u16) -> std::result::Result<SocketAddr, String> {
-    let ip = || text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, port));
-    let malformed = |_| format!("{text:?} is no address: give ADDR or ADDR:PORT, such as 10.0.0.2:{port}");
-    text.parse().or_else(|_| ip()).map_err(malformed)
+/// Where an option has this agent listen: a name is looked up now.
+pub(super) fn listen_at(option: &str, address: &Address) -> Result<SocketAddr> {
+    address.local(&Resolver::default()).map_err(|error| {
+        Failure::new(codes::AGENT_ADDRESS, format!("{option} {address} is no place to listen at: {error}"))
+    })
+}
+
+/// Where gossip takes place.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Places {
+    bind: SocketAddr,
+    advertise: Option<SocketAddr>,
+}
+
+impl Places {
+    /// Where members are told to send to, as far as that is known before the start.
+    pub(super) fn public(&self) -> SocketAddr {
+        self.advertise.unwrap_or(self.bind)
+    }
 }
 
 fn key(text: &str) -> std::result::Result<Key, String> {
@@ -77,14 +104,30 @@ fn key(text: &str) -> std::result::Result<Key, String> {
 }
 
 impl GossipArgs {
-    /// Where members are told to send to; none without gossip.
-    pub(crate) fn public_address(&self) -> Option<SocketAddr> {
-        self.advertise.or(self.bind)
+    /// Whether there are members to join.
+    pub(super) fn joins(&self) -> bool {
+        !self.join.is_empty()
+    }
+
+    /// Where gossip takes place, names looked up; none without gossip.
+    pub(super) fn places(&self) -> Result<Option<Places>> {
+        let Some(bind) = &self.bind else { return Ok(None) };
+        let bind = listen_at("--bind", bind)?;
+        let advertise = self.advertise.as_ref().map(|address| {
+            let found = address.look_up(&Resolver::default());
+            let fits = |found: &Vec<SocketAddr>| {
+                found.iter().find(|found| found.is_ipv4() == bind.is_ipv4()).or(found.first()).copied()
+            };
+            found.ok().as_ref().and_then(fits).ok_or_else(|| {
+                Failure::new(codes::AGENT_ADDRESS, format!("--advertise {address} leads to no address"))
+            })
+        });
+        Ok(Some(Places { bind, advertise: advertise.transpose()? }))
     }
 
     /// Refuses a place for sessions that the members could not find.
-    pub(crate) fn check_sync(&self, sync: SocketAddr) -> Result<()> {
-        let Some(public) = self.public_address() else { return Ok(()) };
+    pub(super) fn check_sync(places: Option<&Places>, sync: SocketAddr) -> Result<()> {
+        let Some(public) = places.map(Places::public) else { return Ok(()) };
         if sync.ip().is_unspecified() || sync.ip() == public.ip() || public.ip().is_unspecified() {
             return Ok(());
         }
@@ -92,6 +135,11 @@ impl GossipArgs {
             format!("members dial the address of gossip, {}, but sessions are taken on {sync}", public.ip());
         Err(Failure::new(codes::SYNC_ELSEWHERE, message)
             .note(format!("write --sync {}, or leave it out", SocketAddr::new(public.ip(), sync.port()))))
+    }
+
+    /// Whether an address for gossip is given.
+    pub(super) fn binds(&self) -> bool {
+        self.bind.is_some()
     }
 
     /// An option that means nothing without --bind.
@@ -104,10 +152,26 @@ impl GossipArgs {
             (self.encrypt.is_some(), "--encrypt"),
             (self.keyring.is_some(), "--keyring"),
             (self.plaintext_gossip, "--plaintext-gossip"),
+            (self.leave_on_terminate, "--leave-on-terminate"),
+            (self.skip_leave_on_interrupt, "--skip-leave-on-interrupt"),
             (self.rpc.is_some(), "--rpc"),
             (self.rpc_auth_file.is_some(), "--rpc-auth-file"),
         ];
-        given.into_iter().find(|(given, _)| *given).map(|(_, option)| option)
+        given
+            .into_iter()
+            .find(|(given, _)| *given)
+            .map(|(_, option)| option)
+            .or_else(|| self.serf.without_bind())
+    }
+
+    /// Whether SIGTERM has the agent leave, by Serf's default not.
+    pub(crate) fn leaves_on_terminate(&self) -> bool {
+        self.leave_on_terminate
+    }
+
+    /// Whether SIGINT has the agent leave, by Serf's default so.
+    pub(crate) fn leaves_on_interrupt(&self) -> bool {
+        !self.skip_leave_on_interrupt
     }
 
     /// Whether Serf's tools may come.
@@ -117,7 +181,7 @@ impl GossipArgs {
 
     /// How Serf's RPC is to be served.
     fn rpc(&self, logs: Option<Logs>) -> Result<Option<RpcConfig>> {
-        let Some(address) = self.rpc else {
+        let Some(address) = &self.rpc else {
             return match &self.rpc_auth_file {
                 Some(_) => {
                     Err(Failure::new(codes::USAGE, "--rpc-auth-file is about RPC, and RPC needs --rpc")
@@ -126,7 +190,7 @@ impl GossipArgs {
                 None => Ok(None),
             };
         };
-        let mut options = RpcOptions::new(address);
+        let mut options = RpcOptions::new(listen_at("--rpc", address)?);
         if let Some(path) = &self.rpc_auth_file {
             options.auth = AuthKey::new(files::token(path)?.as_str().as_bytes());
             files::warn_if_shared(path, "key");
@@ -135,8 +199,13 @@ impl GossipArgs {
     }
 
     /// What the agent is to do.
-    pub(crate) fn config(&self, dir: &Path, logs: Option<Logs>) -> Result<Option<GossipConfig>> {
-        let Some(bind) = self.bind else {
+    pub(super) fn config(
+        &self,
+        places: Option<Places>,
+        dir: &Path,
+        logs: Option<Logs>,
+    ) -> Result<Option<GossipConfig>> {
+        let Some(places) = places else {
             // Settings may come from several places: what belongs together is looked at when all are known.
             return match self.without_bind() {
                 Some(option) => {
@@ -147,7 +216,7 @@ impl GossipArgs {
                 None => Ok(None),
             };
         };
-        let mut config = GossipConfig::new(bind);
+        let mut config = GossipConfig::new(places.bind);
         config.keyring = match (&self.encrypt, &self.keyring) {
             (Some(key), _) => Some(Keyring::new(key.clone())),
             (None, Some(path)) => {
@@ -157,12 +226,13 @@ impl GossipArgs {
         };
         config.keyring_file = self.keyring.clone();
         config.name = self.name.clone();
-        config.advertise = self.advertise;
+        config.advertise = places.advertise;
         config.tags = self.tags.iter().cloned().collect();
         config.join = self.join.clone();
         config.plaintext = self.plaintext_gossip;
         config.rpc = self.rpc(logs)?;
         config.snapshot = Some(dir.join(SNAPSHOT_NAME));
+        self.serf.apply(&mut config)?;
         Ok(Some(config))
     }
 }

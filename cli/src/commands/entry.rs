@@ -1,12 +1,13 @@
 //! `get`, `set`, `del` and `ls`: entries.
 
+use crate::clocks::{self, Asked};
 use crate::codes;
-use crate::connect::{AgentArgs, converse, in_parts};
+use crate::connect::{AgentArgs, UnionArgs, converse, converse_at, in_parts};
 use crate::error::{Exit, Failure, Result};
 use crate::files;
 use crate::ids::{IdPrefix, id_prefix};
 use crate::output::{self, Format, short, short_or};
-use crate::sign::{Identity, SignArgs, agent_time, unexpected};
+use crate::sign::{Identity, SignArgs, unexpected};
 use crate::survey::{Survey, under};
 use crate::writer::{Draft, plan};
 use crate::{text, time};
@@ -16,8 +17,7 @@ use clap::Args;
 use kvgossip_api::{DEFAULT_PAGE_ROWS, KeyRow};
 use kvgossip_client::{AgentClient, IfEntry, KeysQuery, Stored, Written};
 use kvgossip_grants::{
-    ClusterId, Code, Entry, EntryFact, Fact, FilterRule, Key, MAX_FILTER_GLOBS, MAX_VALUE_BYTES, Op,
-    PathPrefix,
+    ClusterId, Code, EntryDraft, Fact, FilterRule, Key, MAX_FILTER_GLOBS, MAX_VALUE_BYTES, PathPrefix,
 };
 use serde_json::json;
 use std::ffi::{OsStr, OsString};
@@ -25,12 +25,15 @@ use std::path::{Path, PathBuf};
 
 /// Print a key's value.
 ///
-/// The bytes go to standard output as they are; a newline is added only for a terminal.
+/// The bytes go to standard output as they are; a newline is added only for a terminal. One agent can keep silent about
+/// what it knows: --agents asks several and prints the newest valid value that any of them holds.
 #[derive(Debug, Args)]
 pub(crate) struct GetArgs {
     /// The key, such as /my/key.
     #[arg(value_parser = text::key)]
     key: Key,
+    #[command(flatten)]
+    union: UnionArgs,
     #[command(flatten)]
     agent: AgentArgs,
 }
@@ -76,7 +79,7 @@ pub(crate) struct DelArgs {
 /// The condition of a write.
 #[derive(Debug, Args)]
 struct IfArgs {
-    /// Write only if this entry is the current one at the agent, or if the key is unset (`none`). Only where the agent
+    /// Write only if this entry is the one that is shown at the agent; `none`: only if the key is unset. Only where the agent
     /// signs: it alone can compare and write in one step.
     #[arg(long, value_name = "ID", value_parser = condition)]
     if_id: Option<Condition>,
@@ -113,8 +116,19 @@ pub(crate) struct LsArgs {
 
 /// Runs `get`.
 pub(crate) fn get(args: &GetArgs, format: Format) -> Result<Exit> {
-    let client = args.agent.client()?;
-    let found = converse(&client, async { Ok(client.get(&args.key).await?) })?;
+    let found = match args.agent.union(&args.union)? {
+        None => {
+            let client = args.agent.client()?;
+            converse(&client, async { Ok(client.get(&args.key).await?) })?
+        }
+        Some((builder, agents)) => converse_at(&args.agent.endpoint()?, async {
+            let entry = builder.build()?.asking(agents).get(&args.key).await?;
+            Ok(entry.map(|entry| Stored {
+                written: Written { entry: entry.id, timestamp: entry.timestamp, grant: entry.grant },
+                value: entry.value,
+            }))
+        })?,
+    };
     let found = found.ok_or_else(|| unset(&args.key))?;
     match format {
         Format::Text => output::raw(&found.value)?,
@@ -220,9 +234,22 @@ impl Write<'_> {
             Some(Condition::Unset) => Some(IfEntry::None),
             Some(Condition::Entry(wanted)) => Some(IfEntry::Is(self.current(client, wanted).await?)),
         };
-        Ok(match &self.value {
-            Some(value) => client.put(self.key, value.clone(), only_if).await?,
-            None => client.delete(self.key, only_if).await?,
+        let written = match &self.value {
+            Some(value) => client.put(self.key, value.clone(), only_if).await,
+            None => client.delete(self.key, only_if).await,
+        };
+        written.map_err(|error| {
+            let is_conflict = error.code() == codes::KEY_CONFLICT;
+            let failure = Failure::from(error);
+            match &self.only_if.if_id {
+                Some(Condition::Unset) if is_conflict => {
+                    failure.note("  --if-id none writes only where the key is unset: nothing was written")
+                }
+                Some(Condition::Entry(_)) if is_conflict => {
+                    failure.note("  --if-id writes only over the entry that it names: nothing was written")
+                }
+                _ => failure,
+            }
         })
     }
 
@@ -253,11 +280,11 @@ impl Write<'_> {
             return Err(unset(self.key));
         }
         let draft = Draft { key: self.key.clone(), value: self.value.clone() };
-        let entry = plan(identity, survey.view(), survey.now(), &draft).map_err(|refused| {
+        let draft = plan(identity, survey.view(), survey.now(), &draft).map_err(|refused| {
             let text = format!("{} may not write {}: {}", identity.entity().short(), self.key, refused.why);
             Failure::new(refused.code, text)
         })?;
-        self.sign_and_deliver(client, identity, cluster, entry).await
+        self.sign_and_deliver(client, identity, cluster, draft).await
     }
 
     async fn sign_and_deliver(
@@ -265,11 +292,10 @@ impl Write<'_> {
         client: &AgentClient,
         identity: &Identity,
         cluster: ClusterId,
-        entry: Entry,
+        draft: EntryDraft,
     ) -> Result<Written> {
-        let (timestamp, grant) = (entry.timestamp, entry.grant);
-        let fact = EntryFact::new(identity.sign(cluster, entry)?, self.value.clone().unwrap_or_default())
-            .map_err(|code| Failure::new(codes::INTERNAL, code.help()))?;
+        let (timestamp, grant) = (draft.timestamp, draft.grant);
+        let fact = identity.sign_entry(cluster, draft)?;
         let written = Written { entry: fact.id(), timestamp, grant };
         self.sign.deliver(client, &[Fact::Entry(fact)]).await?;
         Ok(written)
@@ -277,7 +303,9 @@ impl Write<'_> {
 
     /// This process signs.
     async fn sign_here(&self, client: &AgentClient, identity: &Identity) -> Result<Written> {
+        let asked = Asked::now();
         let answer = client.explain(identity.entity(), self.key).await?;
+        let apart = asked.answered(answer.now_us);
         let cluster = identity.check_cluster(&answer.cluster)?;
         if !answer.accepted {
             return Err(super::inspect::not_allowed(identity.entity(), self.key, &answer));
@@ -289,10 +317,10 @@ impl Write<'_> {
             Some(link) => Some(link.grant.parse().map_err(|_| unexpected("a grant's id that is none"))?),
             None => None,
         };
-        let timestamp = agent_time(answer.stamp_us)?;
-        let op = self.value.as_deref().map_or(Op::Delete, Op::set);
-        let entry = Entry { key: self.key.clone(), timestamp, op, signer: identity.entity(), grant };
-        self.sign_and_deliver(client, identity, cluster, entry).await
+        self.sign.check_clock(apart)?;
+        let timestamp = clocks::stamp(answer.stamp_us, answer.now_us)?;
+        let draft = EntryDraft { key: self.key.clone(), value: self.value.clone(), timestamp, grant };
+        self.sign_and_deliver(client, identity, cluster, draft).await
     }
 }
 

@@ -5,13 +5,13 @@ use crate::connect::{AgentArgs, interruptible};
 use crate::error::{Exit, Failure, Result};
 use crate::facts::{authority, next_page, read_fact};
 use crate::files;
-use crate::output::{self, Format, say};
+use crate::output::{self, Format, counted, say};
 use crate::progress::Progress;
 use crate::sign::unexpected;
 use crate::text;
 use clap::Args;
 use kvgossip_client::{AgentClient, ExportWriter, FactKind, FactsQuery};
-use kvgossip_grants::{ClusterId, Fact, FactId, FilterRule, MAX_FILTER_GLOBS};
+use kvgossip_grants::{ClusterId, Fact, FactId, FilterRule, Key, MAX_FILTER_GLOBS};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::io::{self, BufWriter, IsTerminal, Write};
@@ -41,6 +41,8 @@ struct Written {
     authority: BTreeSet<FactId>,
     entries: u64,
     keys: u64,
+    /// The key of the last entry: a key's entries stand side by side.
+    last: Option<Key>,
 }
 
 /// Runs `export`.
@@ -65,7 +67,7 @@ fn to_file(client: &AgentClient, args: &ExportArgs, path: &Path, format: Format)
     let mut export = Export { client, filter: &args.globs, written: Written::default(), failed: &failed };
     interruptible(export.run(out))?;
     new.finish()?;
-    let Written { authority, entries, keys } = export.written;
+    let Written { authority, entries, keys, .. } = export.written;
     let facts = entries + authority.len() as u64;
     match format {
         Format::Json => output::json(&json!({
@@ -77,9 +79,11 @@ fn to_file(client: &AgentClient, args: &ExportArgs, path: &Path, format: Format)
         })),
         Format::Text => {
             say(&format!(
-                "{}: {entries} entries of {keys} keys, {} authority facts",
+                "{}: {} of {}, {}",
                 path.display(),
-                authority.len()
+                counted(entries, "entry", "entries"),
+                counted(keys, "key", "keys"),
+                counted(authority.len() as u64, "authority fact", "authority facts")
             ));
             Ok(())
         }
@@ -125,7 +129,6 @@ impl Export<'_> {
                 let fact = read_fact(cluster, row)?;
                 self.put_entry(&mut writer, cluster, &fact).await?;
             }
-            self.written.keys += distinct_keys(&page.facts);
             let entries = self.written.entries;
             progress.tell(|| format!("exporting: {entries} entries so far…"));
             if !next_page(&mut query, page.next)? {
@@ -171,12 +174,10 @@ impl Export<'_> {
         }
         writer.push(&fact.to_record()).map_err(self.failed)?;
         self.written.entries += 1;
+        if self.written.last.as_ref() != Some(&entry.entry().key) {
+            self.written.keys += 1;
+            self.written.last = Some(entry.entry().key.clone());
+        }
         Ok(())
     }
-}
-
-/// How many keys the entries of a page have; those of a key stand side by side on one page.
-fn distinct_keys(rows: &[kvgossip_api::FactRow]) -> u64 {
-    let keys: BTreeSet<_> = rows.iter().filter_map(|row| row.key.as_deref()).collect();
-    keys.len() as u64
 }

@@ -1,10 +1,10 @@
 //! `kvgossip fsck`: checks the store of an agent that does not run.
 
 use crate::codes;
-use crate::commands::agent::ROOT_NAME;
+use crate::commands::agent_files::ROOT_NAME;
 use crate::error::{Exit, Failure, Result, without_words_on_panic};
 use crate::files;
-use crate::output::{self, Format, printable};
+use crate::output::{self, Format, counted, printable};
 use crate::progress::Progress;
 use clap::Args;
 use kvgossip_agent::guard_engine;
@@ -83,7 +83,7 @@ fn root(args: &FsckArgs) -> Result<PublicKey> {
     let left = args.data_dir.join(ROOT_NAME);
     match &args.root {
         Some(path) => files::public_key(path),
-        None if left.exists() => files::public_key(&left),
+        None if left.exists() => files::kept_public_key(&left),
         None if !args.data_dir.exists() => {
             let text = format!("{} is not there", files::name(&args.data_dir));
             Err(Failure::new("store.missing", text).note("name the data directory of an agent"))
@@ -129,8 +129,11 @@ fn text(dir: &Path, report: &Report) -> String {
     let verdict = if report.is_sound() { "sound" } else { "damaged" };
     let _ = writeln!(
         text,
-        "{}: {verdict}, {entries} entries of {keys} keys, {authority_facts} grants, revocations and floors, batch {batch}",
-        printable(&files::name(dir))
+        "{}: {verdict}, {} of {}, {}, batch {batch}",
+        printable(&files::name(dir)),
+        counted(*entries, "entry", "entries"),
+        counted(*keys, "key", "keys"),
+        counted(*authority_facts, "grant, revocation or floor", "grants, revocations and floors")
     );
     if let Some(root) = report.root {
         let _ = writeln!(text, "root {root}");

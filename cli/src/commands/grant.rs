@@ -2,6 +2,7 @@
 
 use super::expiring;
 use super::revoke::{RevokeArgs, revoke};
+use crate::clocks::Asked;
 use crate::codes;
 use crate::connect::{AgentArgs, converse};
 use crate::entity::{Who, who};
@@ -137,18 +138,24 @@ async fn plan_and_mint(
     client: &AgentClient,
     grantee: &PublicKey,
 ) -> Result<Vec<Fact>> {
-    let plan = match &args.sign.from {
-        None => client.plan(identity.entity(), &args.pattern).await?,
+    let (plan, apart) = match &args.sign.from {
+        None => {
+            let asked = Asked::now();
+            let plan = client.plan(identity.entity(), &args.pattern).await?;
+            let apart = asked.answered(plan.now_us);
+            (plan, apart)
+        }
         Some(_) => {
             let lookup = args.sign.source(Some(identity), client)?;
             let survey = Survey::begin(lookup.as_source()).await?;
-            survey.plan(identity.entity(), &args.pattern)
+            (survey.plan(identity.entity(), &args.pattern), survey.apart())
         }
     };
     let cluster = identity.check_cluster(&plan.cluster)?;
     if let Some(failure) = plan_refusal(identity.entity(), &args.pattern, &plan) {
         return Err(failure);
     }
+    args.sign.check_clock(apart)?;
     let now = agent_time(plan.now_us)?;
     if identity.is_root_of(cluster) {
         return Ok(vec![mint(args, identity, cluster, grantee, None, now)?]);

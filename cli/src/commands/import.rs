@@ -17,13 +17,16 @@ use std::path::PathBuf;
 
 /// Take facts of a file in, or the files of a directory as entries.
 ///
-/// FILE is what `export` or --out wrote; nothing in it is signed anew, and the agent verifies every fact. What is not taken
+/// FILE is what `export` or --out wrote; nothing in it is signed anew, and the agent judges every fact as it would a peer's:
+/// whatever a replica of the cluster holds, another takes in, in any order and whatever is there already. What is not taken
 /// in is named with its code, and stops nothing; then it ends with the code of the gravest. What was acknowledged before
 /// Ctrl-C stays, and the same command again goes on.
 ///
 /// With --dir each file becomes one entry, signed as by `set`: DIR/a/b under /my becomes /my/a/b. Bytes of a name outside
 /// A-Z a-z 0-9 . _ ~ @ : + = , - are spelled as %XX. Values that are there already are not written again, and keys without
-/// a file are left alone.
+/// a file are left alone. A symbolic link counts as what it leads to, if its target is relative and lies in DIR, too; all
+/// others are left out. Names that begin with `..` are passed over: a mounted ConfigMap of Kubernetes keeps its versions
+/// there, and is imported under its real names.
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("what").required(true).args(["file", "dir"])))]
 pub(crate) struct ImportArgs {
@@ -64,17 +67,11 @@ fn import_file(path: &std::path::Path, args: &ImportArgs, format: Format) -> Res
     })?;
     let mut file = FactFile::open(path, cluster)?;
     let mut judge = There(&client);
-    let mut offering = Offering {
-        file: &mut file,
-        judge: &mut judge,
-        format,
-        doing: "importing",
-        outcome: Outcome::default(),
-    };
+    let mut offering = Offering::new(&mut file, &mut judge, "importing", format);
     let offered = interruptible(offering.run());
     let outcome = offering.outcome;
     // What never began has no summary.
-    if offered.is_ok() || outcome.facts > 0 {
+    if offered.is_ok() || outcome.facts + outcome.lacking > 0 {
         show(&outcome, format)?;
     }
     offered.map_err(|failure| {
@@ -89,7 +86,7 @@ fn import_file(path: &std::path::Path, args: &ImportArgs, format: Format) -> Res
 }
 
 fn show(outcome: &Outcome, format: Format) -> Result<()> {
-    let Outcome { facts, merged, known, superseded, refused, .. } = outcome;
+    let Outcome { facts, merged, known, superseded, refused, lacking, .. } = outcome;
     match format {
         Format::Json => {
             let mut object = serde_json::to_value(outcome).map_err(|_| unexpected("no JSON"))?;
@@ -97,8 +94,12 @@ fn show(outcome: &Outcome, format: Format) -> Result<()> {
             output::json(&object)
         }
         Format::Text => output::text(&format!(
-            "{}: {merged} new, {known} there already, {superseded} superseded, {refused} not taken in\n",
-            output::counted(*facts, "fact", "facts")
+            "{}: {merged} new, {known} there already, {superseded} superseded, {refused} not taken in{}\n",
+            output::counted(*facts, "fact", "facts"),
+            match lacking {
+                0 => String::new(),
+                lacking => format!(", {lacking} that lack what they stand on so far"),
+            }
         )),
     }
 }

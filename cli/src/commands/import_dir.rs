@@ -1,14 +1,15 @@
 //! `import --dir`: each file of a directory as an entry.
 
+use crate::beneath::Beneath;
 use crate::codes;
 use crate::connect::{AgentArgs, interruptible};
 use crate::error::{Exit, Failure, Result};
 use crate::files;
-use crate::output::{self, Format, MAX_LISTED, printable};
+use crate::output::{self, Format, MAX_LISTED, counted, printable};
 use crate::progress::Progress;
 use crate::sign::{Identity, SignArgs};
 use crate::survey::{Source, Survey, under};
-use crate::walk::{Found, LeftOut, read_value, walk};
+use crate::walk::{Found, LeftOut, MAX_NAMES, Walked, read_value, walk};
 use crate::writer::{Draft, Writer, plan};
 use bytes::Bytes;
 use clap::Args;
@@ -27,7 +28,7 @@ const PORTION_BYTES: usize = 2 << 20;
 /// What `import --dir` takes.
 #[derive(Debug, Args)]
 pub(crate) struct DirArgs {
-    /// A directory: each file in it becomes an entry. No symbolic link is followed.
+    /// A directory: each file in it becomes an entry. Symbolic links are followed where they stay inside of it.
     #[arg(long, value_name = "DIR", requires = "under")]
     pub(crate) dir: Option<PathBuf>,
     /// With --dir: the path prefix to put the files under, such as /my.
@@ -59,7 +60,11 @@ pub(crate) fn import_dir(args: &DirArgs, agent: &AgentArgs, format: Format) -> R
     if identity.is_none() {
         args.sign.check_unsigned()?;
     }
-    let (files, left_out) = walk(dir, prefix)?;
+    let Walked { tree, found, left_out, passed_over } = walk(dir, prefix, MAX_NAMES)?;
+    if passed_over > 0 {
+        let names = output::counted(passed_over as u64, "name", "names");
+        output::say(&format!("note: {names} that begin with `..` were passed over"));
+    }
     let mut tally = Tally::default();
     for out in &left_out {
         tally.leave_out(out, None, format)?;
@@ -67,8 +72,8 @@ pub(crate) fn import_dir(args: &DirArgs, agent: &AgentArgs, format: Format) -> R
     let client = agent.client()?;
     let source = args.sign.source(identity.as_ref(), &client)?;
     let source = source.as_source();
-    let mut run = Run { args, identity: identity.as_ref(), prefix, format, tally: &mut tally };
-    let done = interruptible(run.all(source, &client, files));
+    let mut run = Run { args, identity: identity.as_ref(), tree: &tree, prefix, format, tally: &mut tally };
+    let done = interruptible(run.all(source, &client, found));
     // What never began has no summary, and --out - has the facts on standard output.
     let began = done.is_ok() || tally.written > 0;
     if began && !args.sign.out.as_deref().is_some_and(files::is_dash) {
@@ -85,7 +90,8 @@ pub(crate) fn import_dir(args: &DirArgs, agent: &AgentArgs, format: Format) -> R
     match tally.gravest {
         None => Ok(Exit::Ok),
         Some((exit, code)) => {
-            let text = format!("{} files were left out; they are named above", tally.left_out);
+            let text =
+                format!("{} left out, as named above", counted(tally.left_out, "file was", "files were"));
             Err(Failure::with_exit(code, text, exit))
         }
     }
@@ -94,6 +100,7 @@ pub(crate) fn import_dir(args: &DirArgs, agent: &AgentArgs, format: Format) -> R
 struct Run<'a> {
     args: &'a DirArgs,
     identity: Option<&'a Identity>,
+    tree: &'a Beneath,
     prefix: &'a PathPrefix,
     format: Format,
     tally: &'a mut Tally,
@@ -112,7 +119,10 @@ impl Run<'_> {
         let mut survey = Survey::begin(source).await?;
         let cluster = survey.view().authority().cluster();
         match self.identity {
-            Some(identity) => drop(identity.check_cluster(&cluster.to_string())?),
+            Some(identity) => {
+                identity.check_cluster(&cluster.to_string())?;
+                self.args.sign.check_clock(survey.apart())?;
+            }
             None => drop(self.args.sign.check_expected(&cluster.to_string())?),
         }
         let current = self.current(&mut survey, &files, &mut progress).await?;
@@ -122,7 +132,7 @@ impl Run<'_> {
         let (mut portion, mut bytes) = (Vec::new(), 0);
         for (at, file) in files.into_iter().enumerate() {
             progress.tell(|| format!("importing: {at} of {total} files…"));
-            let value = match read_value(&file.path) {
+            let value = match read_value(self.tree, &file.below) {
                 Ok(value) => Bytes::from(value),
                 Err(out) => {
                     progress.clear();
@@ -155,7 +165,7 @@ impl Run<'_> {
         let mut current: BTreeMap<Key, Current> = BTreeMap::new();
         let mut entries = survey.entries(&under(self.prefix))?;
         while let Some(read) = survey.next(&mut entries).await? {
-            for entry in &read {
+            for entry in &read.entries {
                 let key = &entry.entry().key;
                 if files.binary_search_by(|file| file.key.cmp(key)).is_ok()
                     && let Op::Set { hash, .. } = entry.entry().op
@@ -197,7 +207,7 @@ impl Run<'_> {
                     self.show_written(file, value.len(), id)?;
                 }
                 Err(refused) => {
-                    let out = LeftOut::new(&file.path, &refused.code, refused.why);
+                    let out = LeftOut::new(self.tree.shown(&file.below), &refused.code, refused.why);
                     self.tally.leave_out(&out, Some(&file.key), self.format)?;
                 }
             }
@@ -206,7 +216,7 @@ impl Run<'_> {
     }
 
     fn show_written(&self, file: &Found, bytes: usize, id: Option<EntryId>) -> Result<()> {
-        let path = file.path.display().to_string();
+        let path = self.tree.shown(&file.below).display().to_string();
         let dry = self.args.dry_run;
         match self.format {
             // --out - puts the facts there.

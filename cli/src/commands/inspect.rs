@@ -1,17 +1,22 @@
 //! `explain`, `status`, `digest` and `refusals`: what an agent knows and does.
 
-use crate::connect::{AgentArgs, converse};
+use crate::clocks::show_offset;
+use crate::connect::{AgentArgs, UnionArgs, converse};
 use crate::entity::{Who, who};
 use crate::error::{Exit, Failure, Result};
-use crate::output::{self, Format, printable, short, short_or, table};
-use crate::{text, time};
+use crate::output::{self, Format, counted, printable, short, short_or, table};
+use crate::text::{self, show_bytes};
+use crate::time;
 use clap::Args;
-use kvgossip_api::{ExplainResponse, LinkRow, PeerRow, RefusalRow, StatusResponse};
-use kvgossip_grants::{Code, EntityId, Key, PathPrefix};
+use kvgossip_api::{
+    ExplainResponse, Grade, GrantBytesRow, Holds, LinkRow, LongKeyRow, PeerRow, RefusalRow, ShutOutRow,
+    StatusResponse,
+};
+use kvgossip_grants::{Code, EntityId, Key, MAX_REJECTED, PathPrefix};
 
 /// Show whether and why an entity may write a key.
 ///
-/// Draws the chain of grants from root down to the entity. Ends with 4 if the entity may not write the key.
+/// Draws the chain of grants from root down to the entity; --agents asks several agents for grants and revocations. Ends with 4 if the entity may not write the key.
 #[derive(Debug, Args)]
 pub(crate) struct ExplainArgs {
     /// The key, such as /my/key.
@@ -21,10 +26,14 @@ pub(crate) struct ExplainArgs {
     #[arg(long = "as", value_name = "ENTITY|PUB.pem", value_parser = who)]
     entity: Who,
     #[command(flatten)]
+    union: UnionArgs,
+    #[command(flatten)]
     agent: AgentArgs,
 }
 
-/// Show how an agent is. Ends with 1 if it is not well.
+/// Show how an agent is. Ends with 1 if it is not well or not ready.
+///
+/// It says "well" if nothing is wrong and the replica is known to hold what others hold; else why not.
 #[derive(Debug, Args)]
 pub(crate) struct StatusArgs {
     #[command(flatten)]
@@ -52,10 +61,15 @@ pub(crate) struct RefusalsArgs {
 
 /// Runs `explain`.
 pub(crate) fn explain(args: &ExplainArgs, format: Format) -> Result<Exit> {
-    let client = args.agent.client()?;
+    let union = args.agent.union(&args.union)?;
+    let client = if union.is_some() { args.agent.first()? } else { args.agent.client()? };
     let (entity, answer) = converse(&client, async {
         let entity = args.entity.resolve(&client).await?;
-        Ok((entity, client.explain(entity, &args.key).await?))
+        let answer = match union {
+            None => client.explain(entity, &args.key).await?,
+            Some((builder, agents)) => builder.build()?.asking(agents).explain(entity, &args.key).await?,
+        };
+        Ok((entity, answer))
     })?;
     match format {
         Format::Json => output::json(&answer)?,
@@ -80,6 +94,11 @@ fn explanation(entity: EntityId, key: &Key, answer: &ExplainResponse) -> String 
     for rejected in &answer.rejected {
         let why = format!("{} [{}]", rejected.message, rejected.code);
         text.push_str(&draw_chain(&rejected.chain, Some((rejected.failing, &why))));
+    }
+    if answer.rejected.len() >= MAX_REJECTED {
+        text.push_str(&format!(
+            "there may be more: at most {MAX_REJECTED} chains that fail are looked for\n"
+        ));
     }
     text
 }
@@ -131,13 +150,24 @@ pub(crate) fn status(args: &StatusArgs, format: Format) -> Result<Exit> {
         Format::Json => output::json(&answer)?,
         Format::Text => output::text(&status_text(&answer))?,
     }
-    Ok(if answer.ready { Exit::Ok } else { Exit::Error })
+    let is_well = gravest(&answer).is_none_or(|grade| grade == Grade::Note);
+    Ok(if is_well { Exit::Ok } else { Exit::Error })
+}
+
+fn gravest(status: &StatusResponse) -> Option<Grade> {
+    status.reasons.iter().map(|reason| reason.grade).max()
 }
 
 fn status_text(status: &StatusResponse) -> String {
-    let mut text = if status.ready { "well\n".to_owned() } else { "not well:\n".to_owned() };
-    for reason in status.reasons.iter().filter(|_| !status.ready) {
-        text.push_str(&format!("  {}\n", printable(reason)));
+    let head = match gravest(status) {
+        None => "well\n",
+        Some(Grade::Note) => "ready:\n",
+        Some(Grade::Unwell) => "not well:\n",
+        Some(Grade::Unready) => "not ready:\n",
+    };
+    let mut text = head.to_owned();
+    for reason in &status.reasons {
+        text.push_str(&format!("  {}\n", printable(&format!("{}: {}", reason.code, reason.message))));
     }
     let counts = &status.counts;
     let up = time::show_duration(status.now_us.saturating_sub(status.started_at_us));
@@ -149,8 +179,11 @@ fn status_text(status: &StatusResponse) -> String {
         row(
             "holds",
             format!(
-                "{} keys, {} grants, {} revocations, {} floors",
-                counts.keys, counts.grants, counts.revocations, counts.floors
+                "{}, {}, {}, {}",
+                counted(counts.keys, "key", "keys"),
+                counted(counts.grants, "grant", "grants"),
+                counted(counts.revocations, "revocation", "revocations"),
+                counted(counts.floors, "floor", "floors")
             ),
         ),
         row(
@@ -162,25 +195,108 @@ fn status_text(status: &StatusResponse) -> String {
                 short(&status.digests.entries)
             ),
         ),
+        row("equal", equal_text(status)),
+        row("waits", waiting_text(status)),
+        row("weighs", weight_text(status)),
         row("sync", status.sync_address.clone()),
         row("http", status.http_address.clone().unwrap_or_else(|| "only on the socket".to_owned())),
         row("up", format!("{up}, version {}", status.version)),
     ];
     text.push('\n');
     text.push_str(&table(["", ""], &rows));
+    if !status.long_keys.is_empty() {
+        let rows: Vec<_> = status.long_keys.iter().map(long_key_row).collect();
+        text.push('\n');
+        text.push_str(&table(["KEY WITH MANY ENTRIES", "ENTRIES", "TO END MOST, REVOKE"], &rows));
+    }
+    if !status.store.grants.is_empty() {
+        let rows: Vec<_> = status.store.grants.iter().map(grant_bytes_row).collect();
+        text.push('\n');
+        text.push_str(&table(["HEAVIEST GRANT", "OF", "PATTERN", "ENTRIES", "WEIGHS"], &rows));
+    }
+    if !status.shut_out.is_empty() {
+        let rows: Vec<_> = status.shut_out.iter().map(shut_out_row).collect();
+        text.push('\n');
+        text.push_str(&table(["SHUT OUT", "FOR", "OFFENCES", "LEFT"], &rows));
+    }
     if !status.peers.is_empty() {
         let rows: Vec<_> = status.peers.iter().map(peer_row).collect();
         text.push('\n');
-        text.push_str(&table(["PEER", "ADDRESS", "STATE", "ROUND TRIP", "LAST SYNC"], &rows));
+        text.push_str(&table(["PEER", "ADDRESS", "STATE", "ROUND TRIP", "CLOCK", "LAST SYNC"], &rows));
     }
     text
 }
 
-fn peer_row(peer: &PeerRow) -> [String; 5] {
+/// When the replica was last known to hold the same as another.
+fn equal_text(status: &StatusResponse) -> String {
+    let ago = |at: u64| time::show_duration(status.now_us.saturating_sub(at));
+    let last = status.last_equal_us.map(|at| match status.last_equal_unsure {
+        false => format!("with a peer at {}, {} ago", time::show(at), ago(at)),
+        true => format!(
+            "with a peer before {}; the clock was set back since, and how long before is not known",
+            time::show(at)
+        ),
+    });
+    last.unwrap_or_else(|| "never known to hold the same as a peer".to_owned())
+}
+
+fn long_key_row(long: &LongKeyRow) -> [String; 3] {
+    let grant = long.grants.first();
+    let revoke = grant.map(|heavy| {
+        format!("grant {} ({})", short(&heavy.grant), counted(heavy.entries, "entry", "entries"))
+    });
+    [printable(&long.key), long.entries.to_string(), revoke.unwrap_or_else(|| "-".to_owned())]
+}
+
+/// What the store weighs, and what it may.
+fn weight_text(status: &StatusResponse) -> String {
+    let store = &status.store;
+    let counted = show_bytes(store.counted_bytes);
+    match store.limit_bytes {
+        None => counted,
+        Some(limit) if store.full => {
+            format!("{counted} of {}: something had no room, only what fits is taken in", show_bytes(limit))
+        }
+        Some(limit) => format!("{counted} of {}", show_bytes(limit)),
+    }
+}
+
+fn grant_bytes_row(row: &GrantBytesRow) -> [String; 5] {
+    let (grant, entity) = (short(&row.grant).to_owned(), short(&row.entity).to_owned());
+    [grant, entity, printable(&row.pattern), row.entries.to_string(), show_bytes(row.bytes)]
+}
+
+fn shut_out_row(row: &ShutOutRow) -> [String; 4] {
+    let (replica, left) = (short(&row.replica).to_owned(), time::show_duration(row.left_us));
+    [replica, printable(&row.code), row.offences.to_string(), left]
+}
+
+/// What the replica cannot take in now.
+fn waiting_text(status: &StatusResponse) -> String {
+    let waiting = &status.waiting;
+    let early = waiting.facts + waiting.without_room;
+    let mut text = match waiting.next_due_us {
+        None => "nothing".to_owned(),
+        Some(due) => {
+            let left = time::show_duration(due.saturating_sub(status.now_us));
+            format!(
+                "{} ahead of this replica's clock, the next one for {left}: check the clocks",
+                counted(early, "entry", "entries")
+            )
+        }
+    };
+    if waiting.refused > 0 {
+        let refused = counted(waiting.refused, "fact", "facts");
+        text.push_str(&format!("; {refused} declined that can never be taken in"));
+    }
+    text
+}
+
+fn peer_row(peer: &PeerRow) -> [String; 6] {
     let state = match (peer.connected, peer.equal) {
         (true, true) => "equal",
-        (true, false) if peer.last_sync.is_none() => "not compared yet",
-        (true, false) => "differs",
+        (true, false) if peer.holds == Holds::Differs => "differs",
+        (true, false) => "not compared yet",
         (false, _) => "not connected",
     };
     let state = if peer.access.as_deref() == Some("pull_only") {
@@ -198,6 +314,7 @@ fn peer_row(peer: &PeerRow) -> [String; 5] {
         peer.address.clone().unwrap_or_else(|| "dialled us".to_owned()),
         state,
         peer.rtt_us.map_or("-".to_owned(), time::show_duration),
+        peer.clock_offset_us.map_or("-".to_owned(), show_offset),
         last,
     ]
 }

@@ -1,5 +1,6 @@
 //! `members`, `join`, `leave`, `event` and `query`: the gossip that an agent takes part in.
 
+use crate::clocks::show_offset;
 use crate::connect::{AgentArgs, converse};
 use crate::error::{Exit, Failure, Result};
 use crate::output::{self, Format, printable, short, short_or, table};
@@ -7,7 +8,7 @@ use crate::{codes, files, time};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use clap::Args;
 use kvgossip_agent::gossip::{JoinTarget, ParseJoinError};
-use kvgossip_api::{EventRequest, MemberRow, MembersResponse, QueryRequest, QueryResponse};
+use kvgossip_api::{EventRequest, Holds, MemberRow, MembersResponse, QueryRequest, QueryResponse};
 use serde_json::json;
 use std::ffi::OsString;
 use std::path::Path;
@@ -54,7 +55,7 @@ pub(crate) struct LeaveArgs {
 pub(crate) struct EventArgs {
     /// The event's name.
     name: String,
-    /// What it carries, at most 512 bytes with the name; `-` is standard input.
+    /// What it carries: at most 512 bytes with the name and their encoding, some 30 bytes; `-` is standard input.
     payload: Option<OsString>,
     /// Handlers may take several of this name for one.
     #[arg(long)]
@@ -134,13 +135,16 @@ fn members_text(answer: &MembersResponse, long: bool) -> String {
     }
     let rows: Vec<_> = answer.members.iter().map(member_row).collect();
     let mut text = String::new();
-    let head = ["NAME", "ADDRESS", "STATUS", "REPLICA", "ROOT", "HOLDS", "ROUND TRIP", "LAST SYNC"];
+    let head = ["NAME", "ADDRESS", "STATUS", "REPLICA", "ROOT", "HOLDS", "ROUND TRIP", "CLOCK", "LAST SYNC"];
     let lines = table(head, &rows);
     let mut lines = lines.lines();
     text.extend(lines.next().into_iter().flat_map(|line| [line, "\n"]));
     for (line, member) in lines.zip(&answer.members) {
         text.push_str(line);
         text.push('\n');
+        if let Some(note) = note(member) {
+            text.push_str(&format!("    {}\n", printable(&note)));
+        }
         for (name, value) in member.tags.iter().filter(|_| long) {
             text.push_str(&format!("    {}\n", printable(&format!("{name}={value}"))));
         }
@@ -148,15 +152,26 @@ fn members_text(answer: &MembersResponse, long: bool) -> String {
     text
 }
 
-fn member_row(member: &MemberRow) -> [String; 8] {
+/// What is wrong with a member.
+fn note(member: &MemberRow) -> Option<String> {
+    if let Some(cluster) = &member.other_cluster {
+        return Some(format!("a replica of another cluster, {cluster}: nothing is synced with it"));
+    }
+    member
+        .contested
+        .then(|| "another member announces this replica, too, and this one has not proved its key".to_owned())
+}
+
+fn member_row(member: &MemberRow) -> [String; 9] {
     let status = if member.suspect { "suspect" } else { &member.status };
-    let holds = match (&member.replica, member.local, &member.root, member.lag_us) {
+    let since = member.holds_since_us.map(|at| format!(" since {}", time::show(at))).unwrap_or_default();
+    let holds = match (&member.replica, member.local, member.holds, member.lag_us) {
         (None, ..) => "-".to_owned(),
         (_, true, ..) => "this agent".to_owned(),
-        (_, _, None, _) => "unknown".to_owned(),
-        (_, _, _, Some(0)) => "the same".to_owned(),
-        (_, _, _, Some(lag)) => format!("older, for {}", time::show_duration(lag)),
-        (_, _, _, None) => "something else".to_owned(),
+        (_, _, Holds::Unknown, _) => "unknown".to_owned(),
+        (_, _, Holds::Same, _) => format!("the same{since}"),
+        (_, _, Holds::Differs, Some(lag)) => format!("older, for {}", time::show_duration(lag)),
+        (_, _, Holds::Differs, None) => format!("something else{since}"),
     };
     let last = member.last_sync.as_ref();
     [
@@ -167,7 +182,14 @@ fn member_row(member: &MemberRow) -> [String; 8] {
         member.root.as_deref().map_or("-", short).to_owned(),
         holds,
         member.rtt_us.map_or("-".to_owned(), time::show_duration),
-        last.map_or("-".to_owned(), |sync| format!("{} at {}", sync.outcome, time::show(sync.ended_at_us))),
+        member.clock_offset_us.map_or("-".to_owned(), show_offset),
+        match (&member.shut_out, last) {
+            (Some(out), _) => {
+                format!("{}, shut out for {} more", printable(&out.code), time::show_duration(out.left_us))
+            }
+            (None, Some(sync)) => format!("{} at {}", sync.outcome, time::show(sync.ended_at_us)),
+            (None, None) => "-".to_owned(),
+        },
     ]
 }
 

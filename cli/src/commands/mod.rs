@@ -2,12 +2,17 @@
 
 pub(crate) mod adopt;
 pub(crate) mod agent;
+mod agent_access;
+pub(crate) mod agent_files;
+mod agent_forgetting;
 mod agent_gossip;
+mod agent_serf;
 pub(crate) mod diff;
 pub(crate) mod entry;
 mod expiring;
 pub(crate) mod export;
 pub(crate) mod fsck;
+pub(crate) mod gossip_admin;
 pub(crate) mod grant;
 pub(crate) mod import;
 mod import_dir;
@@ -52,6 +57,9 @@ pub(crate) fn run(cli: Cli) -> Result<Exit> {
         Command::Members(args) => members::members(&args, format),
         Command::Join(args) => members::join(&args, format),
         Command::Leave(args) => members::leave(&args, format),
+        Command::ForceLeave(args) => gossip_admin::force_leave(&args, format),
+        Command::GossipKey(args) => gossip_admin::gossip_key(&args, format),
+        Command::Tags(args) => gossip_admin::tags(&args, format),
         Command::Event(args) => members::event(&args, format),
         Command::Query(args) => members::query(&args, format),
         Command::Refusals(args) => inspect::refusals(&args, format),

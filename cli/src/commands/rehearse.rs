@@ -3,7 +3,7 @@
 use crate::error::{Exit, Result};
 use crate::output::{self, Format, MAX_LISTED, counted, printable, say};
 use crate::progress::Progress;
-use crate::survey::{Source, Survey};
+use crate::survey::{Source, Survey, Whole};
 use kvgossip_engine::{EntryMeta, Frontier};
 use kvgossip_grants::{EntryId, FilterRule, GrantId, Key, LiveGrant, Timestamp};
 use serde_json::json;
@@ -76,10 +76,9 @@ async fn entries(
     let mut progress = Progress::start();
     let mut left = survey.entries(filter)?;
     while let Some(read) = survey.next(&mut left).await? {
-        let keys: BTreeSet<&Key> = read.iter().map(|entry| &entry.entry().key).collect();
-        for key in keys {
+        for Whole { key, .. } in &read.keys {
             let Some(frontier) = survey.view().frontier(key) else { continue };
-            let ending = frontier.entries().iter().filter(|entry| falls(entry)).count() as u64;
+            let ending = frontier.newest_first().filter(|entry| falls(&entry.meta)).count() as u64;
             if ending > 0 {
                 fall.entries += ending;
                 progress.clear();
@@ -95,10 +94,10 @@ async fn entries(
 
 /// What a reader sees once the entries that fall are gone.
 fn after(frontier: &Frontier, falls: impl Fn(&EntryMeta) -> bool, now: Timestamp) -> After {
-    let shown = |entry: Option<&EntryMeta>| entry.filter(|entry| !entry.is_delete).map(|entry| entry.id);
-    let left = frontier.entries().iter().filter(|entry| !entry.is_masked(now) && !falls(entry));
-    let new = shown(left.max_by_key(|entry| (entry.timestamp, entry.id)));
-    match (shown(frontier.shown(now)), new) {
+    let value = |entry: Option<&EntryMeta>| entry.filter(|entry| !entry.is_delete).map(|entry| entry.id);
+    let mut left = frontier.newest_first().map(|entry| &entry.meta).filter(|entry| !entry.is_masked(now));
+    let old = value(frontier.shown(now).map(|entry| &entry.meta));
+    match (old, value(left.find(|entry| !falls(entry)))) {
         (old, new) if old == new => After::Same,
         (_, None) => After::Unset,
         // Also below a delete that falls.

@@ -9,6 +9,8 @@ use crate::files::{self, Replacement};
 use crate::live_report;
 use crate::output::{printable, say};
 use clap::Args;
+use kvgossip_agent::files::read_regular;
+use kvgossip_api::FIRST_SYNC;
 use kvgossip_client::{Client, Dirty, Endpoint, Matching, Subscription};
 use kvgossip_grants::{Filter, Key};
 use std::collections::BTreeMap;
@@ -132,7 +134,10 @@ impl Job<'_> {
         let text = tokio::time::timeout(limit, self.settle()).await.map_err(|_| {
             let text = format!("no agent told all that {} asks for in time", self.args.template.display());
             let trouble = self.client.watch_trouble().borrow().clone();
-            let failure = Failure::new("client.not_ready", text);
+            // What says more than that nothing came in time.
+            let telling = trouble.as_ref().filter(|it| it.code == FIRST_SYNC || it.is_of_rights());
+            let code = telling.map_or("client.not_ready", |trouble| &trouble.code);
+            let failure = Failure::new(code, text);
             match trouble {
                 Some(trouble) => failure.note(trouble.message),
                 None => failure,
@@ -169,7 +174,7 @@ impl Job<'_> {
     /// Replaces the file if its text is another, and runs the command then.
     async fn write(&self, text: &str) -> Result<Result<(), String>> {
         let path = &self.args.out;
-        if std::fs::read(path).is_ok_and(|old| old == text.as_bytes()) {
+        if read_regular(path, text.len()).is_ok_and(|old| old == text.as_bytes()) {
             return Ok(Ok(()));
         }
         let replacement = Replacement::begin(path)?;
@@ -202,18 +207,20 @@ impl Held {
         Ok(())
     }
 
-    /// Waits until everything was told in full at least once; the last known values stand when an agent is lost.
+    /// Waits until everything was told in full at least once, and no key is in doubt that was told; the last known values
+    /// stand when an agent is lost.
     async fn known_once(&mut self) -> Result<()> {
         for sub in self.keys.values_mut() {
             sub.wait_for(|state| state.value != kvgossip_client::Value::Unknown).await?;
         }
         for Filtered { matching, was_whole } in self.filters.values_mut() {
-            while !*was_whole {
+            loop {
                 let status = matching.status();
-                *was_whole = matches!(status.dirty, None | Some(Dirty::Behind));
-                if !*was_whole {
-                    matching.next_status().await?;
+                *was_whole |= matches!(status.dirty, None | Some(Dirty::Behind));
+                if *was_whole && status.unknown == 0 {
+                    break;
                 }
+                matching.next_status().await?;
             }
         }
         Ok(())

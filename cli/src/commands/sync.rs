@@ -1,15 +1,15 @@
 //! `sync`: a session with a peer, by a running agent, or on a data directory that no agent has open.
 
-use super::agent::{ROOT_NAME, allow_list, make_dir, remember_root, replica_key};
+use super::agent_files::{ROOT_NAME, allow_list, make_dir, remember_root, replica_key};
 use crate::codes;
 use crate::connect::{AgentArgs, converse, stopped_by_signal};
 use crate::error::{Exit, Failure, Result, without_words_on_panic};
-use crate::files;
-use crate::output::{self, Format, printable, say, short, table};
+use crate::files::{self, Keeper};
+use crate::output::{self, Format, counted, printable, say, short, table};
 use crate::progress::SILENCE;
 use crate::{text, time};
 use clap::Args;
-use kvgossip_agent::{Agent, Config, Opened, PeerTarget, Recovery};
+use kvgossip_agent::{Agent, Config, Opened, PeerTarget, Recovery, Resolver, SYNC_STATE_NAME};
 use kvgossip_api::{SOCKET_NAME, SyncReport, TrafficRow};
 use kvgossip_client::{ClientError, Endpoint};
 use kvgossip_grants::{PathPrefix, PublicKey};
@@ -110,12 +110,15 @@ fn by_ourselves(args: &SyncArgs, limit: Duration) -> Result<SyncReport> {
     let peer: PeerTarget = args.peer.parse().map_err(|error| {
         Failure::new("peer.malformed", format!("without an agent the peer is named by its address: {error}"))
     })?;
-    let allowed = allow_list(args.allow_peers.as_deref())?;
+    let allowed = allow_list(args.allow_peers.as_deref(), Keeper::Person)?;
     if peer.id.is_none() && allowed.is_empty() {
         let text = format!("no replica may answer at {}: none is admitted", peer.address);
         return Err(Failure::new(codes::ALLOWED_NOBODY, text)
             .note("write ID@ADDR:PORT, or list the ids of your replicas in a file for --allow-peers"));
     }
+    let found = peer.address.look_up(&Resolver::default()).map_err(|error| {
+        Failure::new("peer.cannot_dial", format!("{} is not found: {error}", peer.address))
+    })?;
     if !dir.exists() {
         say(&format!("{} is not there yet: a new replica begins in it", files::name(&dir)));
     }
@@ -126,8 +129,9 @@ fn by_ourselves(args: &SyncArgs, limit: Duration) -> Result<SyncReport> {
         .map_err(|error| Failure::new(error.code(), format!("{}: {error}", files::name(&dir))))?;
     remember_root(&dir, &root);
     let mut config = Config::new(root, key);
-    config.sync = any_port_towards(peer.address);
+    config.sync = any_port_towards(&found);
     config.http = None;
+    (config.sync_state, config.expects_others) = (Some(dir.join(SYNC_STATE_NAME)), true);
     config.allowed = allowed;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::new(codes::INTERNAL, format!("cannot start: {error}")))?;
@@ -144,7 +148,7 @@ fn root_of(args: &SyncArgs, dir: &Path) -> Result<PublicKey> {
     }
     let kept = dir.join(ROOT_NAME);
     if kept.exists() {
-        return files::public_key(&kept);
+        return files::kept_public_key(&kept);
     }
     let text =
         format!("no agent listens in {}, and it does not say whose cluster it belongs to", files::name(dir));
@@ -154,12 +158,21 @@ fn root_of(args: &SyncArgs, dir: &Path) -> Result<PublicKey> {
 }
 
 /// Where the answers of a peer arrive: nowhere else than on the loopback if that is where it is.
-fn any_port_towards(peer: SocketAddr) -> SocketAddr {
-    let ip: IpAddr = match peer.ip() {
-        IpAddr::V4(ip) if ip.is_loopback() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        IpAddr::V6(ip) if ip.is_loopback() => Ipv6Addr::LOCALHOST.into(),
-        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+fn any_port_towards(found: &[SocketAddr]) -> SocketAddr {
+    let v4 = || found.iter().filter(|address| address.is_ipv4());
+    let only_v4 = v4().count() == found.len();
+    let both: SocketAddr = (Ipv6Addr::UNSPECIFIED, 0).into();
+    // A socket of both families, where the system has both, reaches all addresses of a name.
+    let mixed = v4().next().is_some() && !only_v4;
+    if mixed && std::net::UdpSocket::bind(both).is_ok() {
+        return both;
+    }
+    let loopback = found.iter().all(|address| address.ip().is_loopback());
+    let ip: IpAddr = match (only_v4 || mixed, loopback) {
+        (true, true) => Ipv4Addr::LOCALHOST.into(),
+        (true, false) => Ipv4Addr::UNSPECIFIED.into(),
+        (false, true) => Ipv6Addr::LOCALHOST.into(),
+        (false, false) => Ipv6Addr::UNSPECIFIED.into(),
     };
     SocketAddr::new(ip, 0)
 }
@@ -229,16 +242,23 @@ fn report_text(report: &SyncReport) -> String {
     let way = |name: &str, traffic: &TrafficRow| {
         [
             name.to_owned(),
-            format!("{} entries ({} B)", traffic.entry_facts, traffic.entries),
-            format!("{} authority facts ({} B)", traffic.authority_facts, traffic.authority),
+            format!("{} ({} B)", counted(traffic.entry_facts, "entry", "entries"), traffic.entries),
+            format!(
+                "{} ({} B)",
+                counted(traffic.authority_facts, "authority fact", "authority facts"),
+                traffic.authority
+            ),
             format!("{} B overhead", traffic.overhead),
         ]
     };
     text.push_str(&table([""; 4], &[way("sent", &report.sent), way("received", &report.received)]));
     let took = time::show_duration(report.took_us);
     text.push_str(&format!(
-        "{} merged here, {} B received in vain; {took}, {} flights, {} rounds\n",
-        report.merged, report.waste, report.flights, report.rounds
+        "{} merged here, {} B received in vain; {took}, {}, {}\n",
+        report.merged,
+        report.waste,
+        counted(report.flights.into(), "flight", "flights"),
+        counted(report.rounds.into(), "round", "rounds")
     ));
     text
 }

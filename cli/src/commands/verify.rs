@@ -5,7 +5,7 @@ use crate::error::{Exit, Result};
 use crate::factfile::FactFile;
 use crate::files;
 use crate::offer::{Judge, Offering, Outcome, incomplete, row_of};
-use crate::output::{self, Format, table};
+use crate::output::{self, Format, counted, table};
 use crate::snapshot::Snapshot;
 use clap::Args;
 use kvgossip_api::VerdictRow;
@@ -43,17 +43,11 @@ pub(crate) fn verify(args: &VerifyArgs, format: Format) -> Result<Exit> {
     let root = files::public_key(&args.root)?;
     let mut file = FactFile::open(&args.file, root.cluster())?;
     let mut judge = Here(Snapshot::new(root));
-    let mut offering = Offering {
-        file: &mut file,
-        judge: &mut judge,
-        format,
-        doing: "verifying",
-        outcome: Outcome::default(),
-    };
+    let mut offering = Offering::new(&mut file, &mut judge, "verifying", format);
     let read = interruptible(offering.run());
     let outcome = offering.outcome;
     // What never began has no summary.
-    if read.is_ok() || outcome.facts > 0 {
+    if read.is_ok() || outcome.facts + outcome.lacking > 0 {
         show(&judge.0, &outcome, format)?;
     }
     read?;
@@ -68,10 +62,10 @@ fn show(snapshot: &Snapshot, outcome: &Outcome, format: Format) -> Result<()> {
     let view = snapshot.view();
     let authority = view.authority();
     let counts = [
-        ("keys", view.entries().len()),
-        ("grants", authority.grants().count()),
-        ("revocations", authority.revocations().count()),
-        ("floors", authority.floors().count()),
+        ("key", "keys", view.entries().len()),
+        ("grant", "grants", authority.grants().count()),
+        ("revocation", "revocations", authority.revocations().count()),
+        ("floor", "floors", authority.floors().count()),
     ];
     let verified = outcome.facts - outcome.refused;
     if format == Format::Json {
@@ -84,16 +78,16 @@ fn show(snapshot: &Snapshot, outcome: &Outcome, format: Format) -> Result<()> {
             "failed": outcome.refused,
             "root": view.root().to_string(),
         });
-        for (name, count) in counts {
+        for (_, name, count) in counts {
             object[name] = count.into();
         }
         return output::json(&object);
     }
-    let counts = counts.map(|(name, count)| format!("{count} {name}")).join(", ");
+    let counts = counts.map(|(one, many, count)| counted(count as u64, one, many)).join(", ");
     let row = |name: &str, value: String| [name.to_owned(), value];
     let rows = [
         row("cluster", authority.cluster().to_string()),
-        row("verified", format!("{verified} of {} facts", outcome.facts)),
+        row("verified", format!("{verified} of {}", counted(outcome.facts, "fact", "facts"))),
         row("holds", counts),
         row("digest", view.root().to_string()),
     ];

@@ -5,6 +5,7 @@ use crate::connect::{AgentArgs, LiveArgs, say_if_slow, unless_stopped};
 use crate::error::{Exit, Failure, Result};
 use crate::live_report;
 use crate::output::{self, Format, printable, say, short};
+use crate::sign::unexpected;
 use crate::text;
 use crate::{codes, time};
 use base64::prelude::{BASE64_STANDARD, Engine};
@@ -14,18 +15,19 @@ use kvgossip_grants::{Filter, FilterRule, Key};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
+use tokio::task::JoinSet;
 
 /// Follow keys as they change.
 ///
-/// A key is followed whether it is set or not; globs are taken in order as for `ls`. First comes what stands, then every
-/// change: written, deleted, revoked, floored, expired. Changes that come faster than they are taken are told as one, to
+/// A key is followed whether it is set or not; globs are taken in order as for `ls`. First comes what stands, and `absent` for
+/// each key that is named in full and unset; then every change: written, deleted, revoked, floored, expired. Changes that come faster than they are taken are told as one, to
 /// the latest. When the agent is lost it says so, keeps the last values, and goes on when an agent is back.
 #[derive(Debug, Args)]
 pub(crate) struct WatchArgs {
     /// A key, or globs such as /my/**/sta* or !/my/tmp/**.
     #[arg(value_name = "KEY|GLOB", required = true, value_parser = text::filter_rule)]
     what: Vec<FilterRule>,
-    /// Stop after so many changes; what stands at first counts, too.
+    /// Stop after so many lines; those of what stands at first, and of named keys that are unset, count, too.
     #[arg(long, value_name = "N")]
     count: Option<u64>,
     #[command(flatten)]
@@ -220,6 +222,21 @@ async fn watch_globs(
     let filter = Filter::parse(rules.iter().map(ToString::to_string));
     let filter = filter.map_err(|error| Failure::new(codes::GLOB_MALFORMED, error.to_string()))?;
     let (mut changes, mut status) = (client.subscribe_filter(&filter), client.subscribe_filter(&filter));
+    // The keys that are named and not yet told of.
+    let mut untold: BTreeSet<Key> = rules
+        .iter()
+        .filter(|rule| !rule.excludes && rule.glob.is_literal())
+        .filter_map(|rule| Key::parse(rule.glob.as_str()).ok())
+        .filter(|key| filter.includes(key))
+        .collect();
+    let mut unset = JoinSet::new();
+    for key in &untold {
+        let mut named = client.subscribe(key);
+        unset.spawn(async move {
+            let known = named.wait_for(|state| state.value == Value::Absent).await;
+            known.map(|_| named.key().clone())
+        });
+    }
     let changes = async {
         let mut loaded = client.subscribe_filter(&filter);
         // Not clean: one key that does not verify keeps no other from being told.
@@ -228,14 +245,24 @@ async fn watch_globs(
         let mut standing: BTreeSet<Key> = loaded.entries().into_keys().collect();
         drop(loaded);
         loop {
-            let change = changes.next().await?;
-            let told = match change {
-                Change::Added { entry, cause } | Change::Updated { entry, cause } => {
-                    let first = standing.remove(&entry.key);
-                    Told::of(&entry.key.clone(), Some(entry), Some(cause), first)
+            let told = tokio::select! {
+                Some(key) = unset.join_next() => {
+                    let key = key.map_err(|_| unexpected("a subscription broke"))??;
+                    if !untold.contains(&key) {
+                        continue;
+                    }
+                    standing.remove(&key);
+                    Told::of(&key, None, Some(Cause::Loaded), true)
                 }
-                Change::Removed { key, cause } => Told::of(&key, None, Some(cause), false),
+                change = changes.next() => match change? {
+                    Change::Added { entry, cause } | Change::Updated { entry, cause } => {
+                        let first = standing.remove(&entry.key);
+                        Told::of(&entry.key.clone(), Some(entry), Some(cause), first)
+                    }
+                    Change::Removed { key, cause } => Told::of(&key, None, Some(cause), false),
+                },
             };
+            untold.remove(&told.key);
             if !sink.take(told).await? {
                 return Ok(());
             }
@@ -264,6 +291,9 @@ fn tell_dirt(dirt: Option<Dirty>) {
         // Said by the values themselves.
         None | Some(Dirty::Loading) => {}
         Some(Dirty::Disconnected) => say("no agent is connected: the last known values stand"),
+        Some(Dirty::Unsynced) => say(
+            "the agent was never compared with a peer: what it lacks says nothing, and the last known values stand",
+        ),
         Some(Dirty::Behind) => say("the agent is behind what was seen already: the later values stand"),
         Some(_) => say("the agent holds what does not verify or read: the last verified values stand"),
     }

@@ -8,7 +8,7 @@ use kvgossip_agent::gossip::{GossipConfig, JoinTarget};
 use kvgossip_agent::{Agent, Config, now};
 use kvgossip_engine::FjallStorage;
 use kvgossip_grants::{
-    By, ClusterId, Entry, EntryFact, Fact, Grant, GrantId, Key, KeyGlob, Op, PublicKey, Revocation, Signed,
+    By, ClusterId, EntryDraft, EntryFact, Fact, Grant, GrantId, Key, KeyGlob, PublicKey, Revocation, Signed,
     Signer, SigningKey, Timestamp,
 };
 use kvgossip_membership::Timing;
@@ -23,6 +23,7 @@ pub(super) struct Cast {
     pub(super) root: SigningKey,
     pub(super) team: SigningKey,
     pub(super) deployer: SigningKey,
+    pub(super) service: SigningKey,
     pub(super) stranger: SigningKey,
     pub(super) replicas: Vec<ReplicaKey>,
 }
@@ -49,17 +50,17 @@ fn make_key() -> anyhow::Result<(SigningKey, String)> {
 }
 
 impl Cast {
-    /// Makes seven RSA keys, two at a time.
+    /// Makes nine RSA keys, two at a time.
     pub(super) fn make() -> anyhow::Result<Self> {
         let half = |count: usize| move || (0..count).map(|_| make_key()).collect::<anyhow::Result<Vec<_>>>();
-        let (entities, replicas) = (std::thread::spawn(half(4)), half(3)());
+        let (entities, replicas) = (std::thread::spawn(half(5)), half(4)());
         let entities = entities.join().map_err(|_| anyhow::anyhow!("making keys failed"))??;
         let mut entities = entities.into_iter().map(|(key, _)| key);
         let mut next = || entities.next().context("too few keys");
-        let (root, team, deployer, stranger) = (next()?, next()?, next()?, next()?);
+        let (root, team, deployer, service, stranger) = (next()?, next()?, next()?, next()?, next()?);
         let read = |(_, pem): (SigningKey, String)| Ok(ReplicaKey::from_pem(pem.as_bytes())?);
         let replicas = replicas?.into_iter().map(read).collect::<anyhow::Result<_>>()?;
-        Ok(Self { root, team, deployer, stranger, replicas })
+        Ok(Self { root, team, deployer, service, stranger, replicas })
     }
 
     pub(super) fn cluster(&self) -> ClusterId {
@@ -102,9 +103,9 @@ impl Cast {
         timestamp: Timestamp,
         grant: GrantId,
     ) -> anyhow::Result<Fact> {
-        let (signer_id, op) = (signer.public().entity(), Op::set(value));
-        let entry = Entry { key: key.clone(), timestamp, op, signer: signer_id, grant: Some(grant) };
-        Ok(Fact::Entry(EntryFact::sign(self.cluster(), entry, value.clone(), signer)?))
+        let draft =
+            EntryDraft { key: key.clone(), value: Some(value.clone()), timestamp, grant: Some(grant) };
+        Ok(Fact::Entry(EntryFact::sign(self.cluster(), draft, signer)?))
     }
 
     /// Starts an agent in a directory of its own, with a durable store. All it is told of the others is where the
@@ -133,6 +134,17 @@ impl Cast {
         let datagrams = wire.clone();
         gossip.link_filter = Some(Arc::new(move |_| datagrams.passes()));
         config.gossip = Some(gossip);
+        let store = FjallStorage::open(&dir, self.cluster())?;
+        Ok(Agent::start(config, Box::new(store)).await?)
+    }
+
+    /// Starts an agent without gossip, which admits one other and dials nobody by itself.
+    pub(super) async fn start_late(&self, number: usize, dir: &Path, peer: &Agent) -> anyhow::Result<Agent> {
+        let dir = dir.join(name(number));
+        std::fs::create_dir_all(&dir)?;
+        let mut config = Config::new(self.root.public().clone(), self.replicas[number].clone());
+        config.socket = Some(dir.join("agent.sock"));
+        config.allowed = [peer.peers().id()].into_iter().collect();
         let store = FjallStorage::open(&dir, self.cluster())?;
         Ok(Agent::start(config, Box::new(store)).await?)
     }

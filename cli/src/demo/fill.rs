@@ -1,15 +1,16 @@
 //! What the demonstration fills the tree with.
 
+use crate::output::counted;
+use crate::walk::{read_value, walk};
 use anyhow::{Context, bail};
 use bytes::Bytes;
-use kvgossip_grants::{Key, MAX_VALUE_BYTES, spell};
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use kvgossip_grants::Key;
+use std::path::Path;
 
-/// The most files that are read from a directory.
-const MAX_FILES: usize = 5_000;
-/// Files are looked for this deep.
-const MAX_DEPTH: usize = 24;
+/// The most files and directories that are taken from a directory.
+const MAX_NAMES: usize = 5_000;
+/// The most bytes of their files together: three replicas hold them in this process.
+const MAX_BYTES: usize = 256 << 20;
 
 /// A key and its value.
 pub(super) type Item = (Key, Bytes);
@@ -32,29 +33,20 @@ pub(super) fn generated(count: u32) -> Vec<Item> {
 
 /// Every file of a directory as `/app/web/…`, so that the demonstration's grants cover it.
 pub(super) fn from_directory(dir: &Path) -> anyhow::Result<Vec<Item>> {
-    let mut items = Vec::new();
-    let mut skipped = 0;
-    let mut open: Vec<(PathBuf, String, usize)> = vec![(dir.to_path_buf(), "/app/web".into(), 0)];
-    while let Some((path, key, depth)) = open.pop() {
-        let entries = std::fs::read_dir(&path)
-            .with_context(|| format!("cannot read the directory {}", path.display()))?;
-        for entry in entries {
-            let entry = entry.with_context(|| format!("cannot read the directory {}", path.display()))?;
-            let key = format!("{key}/{}", spell(entry.file_name().as_bytes()));
-            let kind = entry.file_type()?;
-            if kind.is_dir() && depth < MAX_DEPTH {
-                open.push((entry.path(), key, depth + 1));
-            } else if kind.is_file() {
-                match (Key::parse(&key), read(&entry.path())) {
-                    (Ok(key), Some(value)) => items.push((key, value)),
-                    _ => skipped += 1,
-                }
-                if items.len() > MAX_FILES {
-                    bail!("{} holds more than {MAX_FILES} files; give a smaller directory", dir.display());
-                }
-            } else {
-                skipped += 1;
+    let under = "/app/web".parse().context("the prefix is none")?;
+    let walked = walk(dir, &under, MAX_NAMES).map_err(|failure| anyhow::anyhow!("{}", failure.message()))?;
+    let mut skipped = walked.left_out.len();
+    let (mut items, mut bytes) = (Vec::with_capacity(walked.found.len()), 0);
+    for file in walked.found {
+        match read_value(&walked.tree, &file.below) {
+            Ok(value) => {
+                bytes += value.len();
+                items.push((file.key, Bytes::from(value)));
             }
+            Err(_) => skipped += 1,
+        }
+        if bytes > MAX_BYTES {
+            bail!("{} holds more than {MAX_BYTES} bytes; give a smaller directory", dir.display());
         }
     }
     if items.is_empty() {
@@ -62,17 +54,9 @@ pub(super) fn from_directory(dir: &Path) -> anyhow::Result<Vec<Item>> {
     }
     if skipped > 0 {
         eprintln!(
-            "note: {skipped} files were left out (over 1 MiB, unreadable, special, or with too long a name)"
+            "note: {} left out (over 1 MiB, unreadable, special, or with too long a name)",
+            counted(skipped as u64, "file was", "files were")
         );
     }
-    items.sort();
     Ok(items)
-}
-
-fn read(path: &Path) -> Option<Bytes> {
-    let len = std::fs::metadata(path).ok()?.len();
-    if len > MAX_VALUE_BYTES as u64 {
-        return None;
-    }
-    std::fs::read(path).ok().filter(|bytes| bytes.len() <= MAX_VALUE_BYTES).map(Bytes::from)
 }

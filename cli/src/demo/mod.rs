@@ -1,7 +1,8 @@
-//! `kvgossip demo`: the main job on three real agents, each step verified and explained.
+//! `kvgossip demo`: the main job on real agents, each step verified and explained.
 
 mod cast;
 mod fill;
+mod late;
 mod story;
 mod tell;
 mod wire;
@@ -11,7 +12,7 @@ use crate::error::{Exit, Failure, Result};
 use clap::Args;
 use std::path::PathBuf;
 
-/// Three replicas on loopback: diverge, heal, revoke, with numbers.
+/// Four replicas on loopback: diverge, heal, revoke, catch up, with numbers.
 ///
 /// Everything happens in temporary directories and on free ports of 127.0.0.1, and is gone afterwards. The exit
 /// code is 0 only if every step did what it says.

@@ -2,6 +2,7 @@
 
 use super::cast::{Cast, name};
 use super::fill::Item;
+use super::late::join_late;
 use super::tell::{bytes, eventually, line, say, step, verified, verify};
 use super::wire::Wire;
 use anyhow::Context;
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::broadcast::Receiver;
 
 /// How long any step may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// Keys that are written on each side while the network is cut.
 const WRITES: usize = 20;
 /// A session ends a moment after both sides are equal.
@@ -23,17 +24,17 @@ const LAST_REPORTS: Duration = Duration::from_secs(1);
 const STRAGGLERS: Duration = Duration::from_millis(200);
 
 /// Three agents, the third on a wire that can be cut.
-struct Stage {
-    agents: Vec<Agent>,
+pub(super) struct Stage {
+    pub(super) agents: Vec<Agent>,
     wire: Wire,
 }
 
 impl Stage {
-    fn root(&self, agent: usize) -> kvgossip_grants::Digest {
+    pub(super) fn root(&self, agent: usize) -> kvgossip_grants::Digest {
         self.agents[agent].store().view().root()
     }
 
-    fn all_equal(&self) -> bool {
+    pub(super) fn all_equal(&self) -> bool {
         self.root(0) == self.root(1) && self.root(1) == self.root(2)
     }
 
@@ -42,7 +43,7 @@ impl Stage {
         let count = |agent: &Agent| {
             let (view, now) = (agent.store().view(), now());
             view.keys("", None)
-                .filter(|(_, found)| found.shown(now).is_some_and(|entry| !entry.is_delete))
+                .filter(|(_, found)| found.shown(now).is_some_and(|entry| !entry.meta.is_delete))
                 .count()
         };
         self.agents.iter().map(count).collect()
@@ -67,7 +68,7 @@ impl Stage {
 /// Tells the whole story; fails at the first step that does not hold.
 pub(super) async fn tell(items: Vec<Item>) -> anyhow::Result<()> {
     let began = Instant::now();
-    say("kvgossip demo: three replicas of one signed tree, on 127.0.0.1, in a temporary directory");
+    say("kvgossip demo: four replicas of one signed tree, on 127.0.0.1, in a temporary directory");
     let dir = tempfile::tempdir().context("no temporary directory")?;
     let cast = Cast::make()?;
     let stage = set_up(&cast, dir.path()).await?;
@@ -76,8 +77,10 @@ pub(super) async fn tell(items: Vec<Item>) -> anyhow::Result<()> {
     repair(&cast, &stage, (&team, &deployer), &items).await?;
     refuse_forgeries(&cast, &stage, &deployer).await?;
     revoke(&cast, &stage, &deployer).await?;
+    let late = join_late(&cast, &stage, dir.path(), &team).await?;
     // Together: each waits for the others to take note.
-    let stops: Vec<_> = stage.agents.into_iter().map(|agent| tokio::spawn(agent.stop())).collect();
+    let stops: Vec<_> =
+        stage.agents.into_iter().chain([late]).map(|agent| tokio::spawn(agent.stop())).collect();
     for stop in stops {
         stop.await?;
     }
@@ -118,7 +121,7 @@ async fn set_up(cast: &Cast, dir: &std::path::Path) -> anyhow::Result<Stage> {
 }
 
 /// Offers a fact at an agent, as an operator's command does.
-async fn put(stage: &Stage, agent: usize, fact: Fact) -> anyhow::Result<Verdict> {
+pub(super) async fn put(stage: &Stage, agent: usize, fact: Fact) -> anyhow::Result<Verdict> {
     let verdicts = stage.agents[agent].put_facts(&[Ok(fact)]).await?;
     verdicts.first().copied().context("no verdict")
 }

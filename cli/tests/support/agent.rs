@@ -2,10 +2,11 @@
 
 use super::{Desk, Ran};
 use kvgossip_agent::http::ServerTls;
-use kvgossip_agent::{Agent, Config};
+use kvgossip_agent::{Agent, Clock, Config};
 use kvgossip_engine::MemoryStorage;
 use kvgossip_grants::{
-    Entry, EntryFact, Fact, GrantId, Key, Op, PublicKey, Signer, SigningKey, SigningKeyError, Verified,
+    EntryDraft, EntryFact, Fact, GrantId, Key, PublicKey, Signer, SigningKey, SigningKeyError, Timestamp,
+    Verifier,
 };
 use kvgossip_transport::{ReplicaId, ReplicaKey};
 use std::path::PathBuf;
@@ -16,14 +17,19 @@ use tokio::runtime::Runtime;
 pub(crate) struct Setup {
     pub(crate) identity: Option<&'static str>,
     pub(crate) token: Option<&'static str>,
+    pub(crate) read_token: Option<&'static str>,
     pub(crate) replica: &'static str,
     /// Whom it admits.
     pub(crate) knows: Vec<ReplicaId>,
     pub(crate) open_read: bool,
     /// Names of a certificate and its key.
     pub(crate) tls: Option<(&'static str, &'static str)>,
+    /// The name of the certificate of the clients' authority.
+    pub(crate) client_ca: Option<&'static str>,
     /// How long a TLS handshake may take.
     pub(crate) tls_timeout: Option<Duration>,
+    /// How far its clock is ahead, in seconds.
+    pub(crate) ahead_s: i64,
 }
 
 impl Default for Setup {
@@ -31,11 +37,14 @@ impl Default for Setup {
         Self {
             identity: None,
             token: None,
+            read_token: None,
             replica: "replica-a.pem",
             knows: Vec::new(),
             open_read: true,
             tls: None,
+            client_ca: None,
             tls_timeout: None,
+            ahead_s: 0,
         }
     }
 }
@@ -52,6 +61,15 @@ impl Signer for Unsigned {
 
     fn sign(&self, _: &[u8]) -> Result<Vec<u8>, SigningKeyError> {
         Ok(vec![0; self.0.signature_len()])
+    }
+}
+
+/// Takes any signature.
+struct Careless;
+
+impl Verifier for Careless {
+    fn verify(&self, _: &PublicKey, _: &[u8], _: &[u8]) -> bool {
+        true
     }
 }
 
@@ -76,9 +94,19 @@ impl Served {
         config.socket = Some(desk.path("agent.sock"));
         config.allowed = setup.knows.into_iter().collect();
         config.open_read = setup.open_read;
+        config.read_token = setup.read_token.map(Into::into);
+        let client_ca = setup.client_ca.map(|name| desk.path(name));
         config.tls = setup.tls.map(|(cert, key)| {
-            ServerTls::load(&desk.path(cert), &desk.path(key)).expect("a certificate and its key")
+            ServerTls::load(&desk.path(cert), &desk.path(key), client_ca.as_deref())
+                .expect("a certificate and its key")
         });
+        if setup.ahead_s != 0 {
+            config.clock = Clock::new(move || {
+                let micros =
+                    kvgossip_agent::now().as_micros().saturating_add_signed(setup.ahead_s * 1_000_000);
+                Timestamp::from_micros(micros).expect("a time")
+            });
+        }
         if let Some(timeout) = setup.tls_timeout {
             config.http_limits.tls_timeout = timeout;
         }
@@ -121,7 +149,8 @@ impl Served {
         self.agent().metrics_text().expect("a text")
     }
 
-    fn put(&self, facts: Vec<Fact>) {
+    /// Offers facts.
+    pub(crate) fn put(&self, facts: Vec<Fact>) {
         let facts: Vec<_> = facts.into_iter().map(Ok).collect();
         self.runtime.block_on(self.agent().put_facts(&facts)).expect("a store");
     }
@@ -153,18 +182,27 @@ impl Served {
         facts.into_iter().for_each(|facts| self.commit(facts));
     }
 
-    /// Takes facts in that need no verification.
+    /// Takes facts in whatever their signatures are.
     fn commit(&self, facts: Vec<Fact>) {
-        let facts = facts.into_iter().map(Verified::from_own_store).collect();
+        let view = self.agent().store().view();
+        let verified = facts.into_iter().map(|fact| {
+            view.check(fact, Timestamp::MAX).expect("a live chain").verify(&Careless).expect("any will do")
+        });
+        let facts = verified.collect();
         self.runtime.block_on(self.agent().store().commit(facts)).expect("a store");
     }
 
     fn entry(&self, key: &str, signer: &dyn Signer, grant: Option<GrantId>) -> Fact {
-        let value = bytes::Bytes::from_static(b"value");
-        let (key, op) = (Key::parse(key).expect("a key"), Op::set(&value));
-        let entry =
-            Entry { key, timestamp: kvgossip_agent::now(), op, signer: signer.public().entity(), grant };
-        Fact::Entry(EntryFact::sign(self.root.public().cluster(), entry, value, signer).expect("a signature"))
+        let (key, value) = (Key::parse(key).expect("a key"), Some("value".into()));
+        let draft = EntryDraft { key, value, timestamp: kvgossip_agent::now(), grant };
+        Fact::Entry(EntryFact::sign(self.root.public().cluster(), draft, signer).expect("a signature"))
+    }
+
+    /// Has the agent take facts in as from a peer.
+    pub(crate) fn relay(&self, facts: Vec<Fact>) {
+        let facts: Vec<_> = facts.into_iter().map(Ok).collect();
+        let verdicts = self.runtime.block_on(self.agent().offer_facts(&facts)).expect("a store");
+        assert!(verdicts.iter().all(|verdict| verdict.is_taken_in()), "{verdicts:?}");
     }
 
     /// Writes `/fill/0000` and so on.

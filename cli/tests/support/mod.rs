@@ -101,6 +101,21 @@ impl Desk {
         ran(self.command(args).output().expect("the command starts"))
     }
 
+    /// Runs a command that must not wait for anything; it is ended, and the test with it, when it still runs after a minute.
+    pub(crate) fn run_at_once(&self, args: &[&str]) -> Ran {
+        let mut command = self.command(args);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+        let began = Instant::now();
+        while child.try_wait().expect("a child of ours").is_none() {
+            if began.elapsed() > Duration::from_secs(60) {
+                child.kill().expect("a child of ours");
+                panic!("{args:?} waits for something: {:?}", ran(child.wait_with_output().expect("ended")));
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        ran(child.wait_with_output().expect("the command ends"))
+    }
+
     pub(crate) fn run_with_input(&self, args: &[&str], input: &[u8]) -> Ran {
         let mut command = self.command(args);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -146,6 +161,12 @@ pub(crate) fn ran(output: Output) -> Ran {
 pub(crate) fn mode(path: &Path) -> u32 {
     use std::os::unix::fs::PermissionsExt;
     fs::metadata(path).expect("a file").permissions().mode() & 0o777
+}
+
+#[cfg(unix)]
+pub(crate) fn make_fifo(path: &Path) {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    mknodat(CWD, path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).expect("a FIFO");
 }
 
 #[cfg(unix)]

@@ -18,6 +18,8 @@ pub(crate) struct Launch {
     admitted: String,
     /// Where it takes sessions.
     sync: String,
+    /// Whether it is ready before it was compared with a peer: tests of anything else ask it at once.
+    ready_alone: bool,
     /// Further arguments.
     pub(crate) extra: Vec<String>,
 }
@@ -41,6 +43,7 @@ impl Launch {
             key: Some(key.into()),
             admitted: "admitted".into(),
             sync: "127.0.0.1:0".into(),
+            ready_alone: true,
             extra: Vec::new(),
         }
     }
@@ -52,6 +55,7 @@ impl Launch {
             key: None,
             admitted: admitted.into(),
             sync: "127.0.0.1:0".into(),
+            ready_alone: true,
             extra: Vec::new(),
         }
     }
@@ -64,10 +68,21 @@ impl Launch {
         (self, free.to_string())
     }
 
+    /// It is ready when it was compared with a peer, if it is told of one.
+    pub(crate) fn ready_when_compared(mut self) -> Self {
+        self.ready_alone = false;
+        self
+    }
+
     /// Takes part in gossip at an address of its own.
-    pub(crate) fn gossiping_at(mut self, ip: std::net::Ipv4Addr) -> Self {
+    pub(crate) fn gossiping_at(self, ip: std::net::Ipv4Addr) -> Self {
+        self.syncing_at(ip).with(&["--bind", &ip.to_string()])
+    }
+
+    /// Takes sessions at an address of its own.
+    pub(crate) fn syncing_at(mut self, ip: std::net::Ipv4Addr) -> Self {
         self.sync = format!("{ip}:0");
-        self.with(&["--bind", &ip.to_string()])
+        self
     }
 
     pub(crate) fn with(mut self, args: &[&str]) -> Self {
@@ -86,6 +101,7 @@ impl Launch {
         let ports = ["--sync", &self.sync, "--http", "127.0.0.1:0", "--identity", "root.pem"];
         let mut args = [&args[..], &ports, &["--allow-peers", &self.admitted]].concat();
         args.extend(self.key.iter().flat_map(|key| ["--replica-key", key]));
+        args.extend(self.ready_alone.then_some("--ready-alone"));
         args.extend(self.extra.iter().map(String::as_str));
         args
     }

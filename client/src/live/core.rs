@@ -6,12 +6,15 @@
 
 use super::held::{Held, Why};
 use super::interests::{Interest, InterestId, Interests, What};
+use super::others::Learned;
 use super::rejections::Rejections;
 use super::state::{Dirty, Entry, State, Value};
 use super::streams::{self, Bookmark, StreamId, Telling, Way};
+use super::told::Told;
+use super::values::Valueless;
 use kvgossip_api::{HeldRow, MAX_WATCH_FILTERS, MAX_WATCH_KEYS, WatchForm, WatchRequest};
 use kvgossip_grants::{
-    Authority, EntryId, GrantId, Held as Digests, Key, Timestamp, Verifier, held_authority,
+    Authority, ClusterId, EntryId, GrantId, Held as Digests, Key, Timestamp, Verifier, held_authority,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,6 +27,8 @@ enum Link {
     Up,
     /// None.
     Down,
+    /// None: the one that answered last lacks, perhaps, what others hold.
+    Unsynced,
 }
 
 /// What changed since the last time it was asked.
@@ -46,15 +51,21 @@ pub(crate) struct Core {
     link: Link,
     pub(super) now: Timestamp,
     pub(super) changes: Changes,
-    /// Keys that the agent is behind with, or holds something unverified of.
+    /// Keys that may not be the latest, though the agent is in step.
     troubled: BTreeSet<Key>,
     /// Of these, keys that nobody named and of which nothing has verified.
     pub(super) bare_troubled: BTreeSet<Key>,
+    /// Keys whose shown entry was told without its value.
+    pub(super) valueless: BTreeMap<Key, Valueless>,
+    /// Whether all that is known of some key ended and older entries had fallen: it has to be told anew.
+    pub(super) lost_sight: bool,
     /// Grants that were told and hang below a revoked one.
     pub(super) dead: BTreeSet<GrantId>,
     /// The weight of all entries that wait, in bytes.
     pub(super) waiting_bytes: usize,
     pub(super) rejections: Rejections,
+    /// What others told and the connected agent has not.
+    pub(super) learned: Learned,
 }
 
 impl Core {
@@ -71,9 +82,12 @@ impl Core {
             changes: Changes::default(),
             troubled: BTreeSet::new(),
             bare_troubled: BTreeSet::new(),
+            valueless: BTreeMap::new(),
+            lost_sight: false,
             dead: BTreeSet::new(),
             waiting_bytes: 0,
             rejections: Rejections::default(),
+            learned: Learned::default(),
         }
     }
 
@@ -111,11 +125,18 @@ impl Core {
         self.waiting_bytes = self.waiting_bytes.saturating_sub(held.waiting_bytes());
         self.troubled.remove(key);
         self.bare_troubled.remove(key);
+        self.valueless.remove(key);
     }
 
     /// Whether anything is wanted.
     pub(crate) fn is_idle(&self) -> bool {
         self.interests.ids().next().is_none()
+    }
+
+    /// Whether the connected agent has told all that is asked for.
+    pub(crate) fn is_in_step(&self) -> bool {
+        let synced = |id| self.interests.get(id).is_some_and(|interest| interest.synced);
+        self.link == Link::Up && self.asked().all(synced)
     }
 
     /// Whether every interest is part of a stream.
@@ -132,6 +153,17 @@ impl Core {
 
     /// What to ask an agent for, with what is held already; the stream is `id` from now on.
     pub(crate) fn open(&mut self, id: StreamId, endpoint: &str, way: Way) -> WatchRequest {
+        let (mut request, mut telling) = self.request(endpoint, way);
+        // Whether the agent is the one that gave it, it finds out itself; if not it compares.
+        let place = self.bookmark.as_ref().filter(|place| place.serves(&telling.interests));
+        request.cursor = place.filter(|_| way == Way::Anew).map(|place| place.cursor.clone());
+        telling.resuming = request.cursor.is_some();
+        self.streams.insert(id, telling);
+        request
+    }
+
+    /// A request for all that is asked for, with digests of what is held of it.
+    pub(super) fn request(&self, endpoint: &str, way: Way) -> (WatchRequest, Telling) {
         let keys = self.interests.keys().take(MAX_WATCH_KEYS);
         let filters = self.interests.filters().take(MAX_WATCH_FILTERS);
         let (mut interests, mut request) = (BTreeSet::new(), WatchRequest::default());
@@ -149,12 +181,7 @@ impl Core {
         request.authority = true;
         let mut telling = Telling::new(way, endpoint.into(), interests);
         request.have = Some(self.claim(&mut telling));
-        // Whether the agent is the one that gave it, it finds out itself; if not it compares.
-        let place = self.bookmark.as_ref().filter(|place| place.serves(&telling.interests));
-        request.cursor = place.filter(|_| way == Way::Anew).map(|place| place.cursor.clone());
-        telling.resuming = request.cursor.is_some();
-        self.streams.insert(id, telling);
-        request
+        (request, telling)
     }
 
     /// Says what is held of what a stream is opened for, as digests, and notes it there.
@@ -164,7 +191,7 @@ impl Core {
             .keys
             .iter()
             .filter(|(key, _)| is_asked(key))
-            .map(|(key, held)| (key.clone(), held.ids()))
+            .map(|(key, held)| (key.clone(), held.ids().collect()))
             .collect();
         telling.buckets = Digests::buckets_for(claimed.len());
         let mut digests = Digests::new(telling.buckets);
@@ -187,6 +214,7 @@ impl Core {
         if way != Way::Beside {
             self.streams.retain(|other, _| *other == id);
             self.interests.values_mut().for_each(|interest| interest.synced = false);
+            self.learned.clear();
             if !resuming {
                 self.bookmark = None;
                 self.forget_told(&BTreeSet::new());
@@ -199,27 +227,42 @@ impl Core {
     /// Forgets what the agent said it holds, except of some keys: it is another agent, or its state is another.
     pub(super) fn forget_told(&mut self, except: &BTreeSet<Key>) {
         for (key, held) in self.keys.iter_mut().filter(|(key, _)| !except.contains(*key)) {
-            (held.told, held.unverified, held.outdated) = (None, false, false);
+            held.told = None;
             if held.is_empty() {
                 // Kept for its trouble alone, perhaps.
                 self.changes.keys.insert(key.clone());
             }
         }
-        self.troubled.retain(|key| except.contains(key));
+        let (keys, now) = (&self.keys, self.now);
+        let is_unknown = |key: &Key| keys.get(key).is_some_and(|held| held.value(now) == Value::Unknown);
+        self.troubled.retain(|key| except.contains(key) || is_unknown(key));
         self.bare_troubled.retain(|key| except.contains(key));
     }
 
     /// A stream ended while others go on.
     pub(crate) fn closed(&mut self, id: StreamId) {
         self.streams.remove(&id);
+        self.keys.values_mut().filter_map(|held| held.told.as_mut()).for_each(|told| told.forget_stream(id));
     }
 
     /// No agent is connected any more.
     pub(crate) fn disconnected(&mut self) {
         self.bookmark = streams::bookmark(&self.streams, self.bookmark.take());
+        let is_cut = |held: &Held| held.told.as_ref().is_some_and(|told| !told.is_whole());
+        if self.keys.values().any(is_cut) {
+            // What follows of a key would not be told again.
+            self.bookmark = None;
+        }
         self.streams.clear();
+        self.learned.clear();
         self.link = Link::Down;
         self.interests.values_mut().for_each(|interest| interest.synced = false);
+        self.changes.dirt = true;
+    }
+
+    /// The agent that was tried was never compared with a peer.
+    pub(crate) fn unsynced(&mut self) {
+        self.link = Link::Unsynced;
         self.changes.dirt = true;
     }
 
@@ -234,6 +277,7 @@ impl Core {
                 self.settle(&key, Why::Expired);
             }
         }
+        self.report_valueless();
     }
 
     /// When a tick is due because something expires.
@@ -250,9 +294,11 @@ impl Core {
             true => set.insert(key.clone()),
             false => set.remove(key),
         };
-        let troubled = held.unverified || held.is_behind(&self.authority, self.now);
-        put(&mut self.troubled, troubled);
-        put(&mut self.bare_troubled, troubled && held.ids().is_empty() && !self.interests.names(key));
+        let disputed = held.told.as_ref().is_some_and(Told::is_disputed);
+        put(&mut self.troubled, held.dirt(self.now).is_some());
+        put(&mut self.bare_troubled, disputed && held.is_bare() && !self.interests.names(key));
+        self.lost_sight |= held.has_lost_sight(self.now);
+        self.note_valueless(key);
         self.changes.keys.insert(key.clone());
     }
 
@@ -261,7 +307,7 @@ impl Core {
         let Some((interest, held)) = self.interests.get(id).zip(self.keys.get(key)) else {
             return State::NEW;
         };
-        let value = held.value(&self.authority, self.now);
+        let value = held.value(self.now);
         let cause = if value == Value::Unknown { None } else { held.cause };
         State { dirty: self.dirt(interest, std::iter::once(held)), value, cause }
     }
@@ -273,18 +319,22 @@ impl Core {
         self.dirt(interest, troubled.filter_map(|key| self.keys.get(key)))
     }
 
+    /// How many keys of a filter are not known, of those that were told.
+    pub(crate) fn unknown_of(&self, id: InterestId) -> usize {
+        let Some(interest) = self.interests.get(id) else { return 0 };
+        let held =
+            self.troubled.iter().filter(|key| interest.covers(key)).filter_map(|key| self.keys.get(key));
+        // A key of which nothing stands or waits is not known to exist.
+        held.filter(|held| !held.is_empty() && held.value(self.now) == Value::Unknown).count()
+    }
+
     fn dirt<'a>(&self, interest: &Interest, mut held: impl Iterator<Item = &'a Held>) -> Option<Dirty> {
         match self.link {
             Link::Opening => Some(Dirty::Loading),
             Link::Down => Some(Dirty::Disconnected),
+            Link::Unsynced => Some(Dirty::Unsynced),
             Link::Up if !interest.synced => Some(Dirty::Loading),
-            Link::Up => held
-                .by_ref()
-                .filter_map(|held| {
-                    let behind = held.is_behind(&self.authority, self.now).then_some(Dirty::Behind);
-                    held.unverified.then_some(Dirty::Unverified).or(behind)
-                })
-                .max(),
+            Link::Up => held.by_ref().filter_map(|held| held.dirt(self.now)).max(),
         }
     }
 
@@ -295,7 +345,7 @@ impl Core {
 
     /// The entry that is shown of a key.
     pub(crate) fn entry(&self, key: &Key) -> Option<Entry> {
-        self.keys.get(key)?.value(&self.authority, self.now).entry().cloned()
+        self.keys.get(key)?.value(self.now).entry().cloned()
     }
 
     /// Why a key is what it is.
@@ -323,9 +373,8 @@ impl Core {
         self.keys.keys().filter(|key| interest.covers(key)).cloned().collect()
     }
 
-    /// The authority set, as far as it is known.
-    #[cfg(test)]
-    pub(crate) fn authority(&self) -> &Authority {
-        &self.authority
+    /// The cluster that is verified against.
+    pub(crate) fn cluster(&self) -> ClusterId {
+        self.authority.cluster()
     }
 }

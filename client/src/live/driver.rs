@@ -1,10 +1,17 @@
 //! Moves bytes between the core and one agent at a time, and passes on what changed.
 
+mod fetching;
+mod loading;
+mod losing;
+
+use super::asking::{Asking, Message};
+use super::audit::{Audit, Pace, Sign};
 use super::core::Core;
 use super::interests::{InterestId, What};
 use super::places::Places;
-use super::publish::{publish, publish_disconnected};
+use super::publish::publish;
 use super::registry::{Kept, Shared};
+use super::root::ask_root;
 use super::sse::Event;
 use super::state::Trouble;
 use super::stream::EventStream;
@@ -13,7 +20,8 @@ use super::telling::Reaction;
 use crate::agent::AgentClient;
 use crate::clock::Clock;
 use crate::error::ClientError;
-use kvgossip_grants::{Authority, PublicKey, Verifier};
+use fetching::Fetching;
+use kvgossip_grants::{Authority, EntryFact, PublicKey, Verifier};
 use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -37,6 +45,7 @@ pub(crate) struct Settings {
     pub(crate) backoff: Duration,
     pub(crate) max_backoff: Duration,
     pub(crate) clock: Clock,
+    pub(crate) pace: Pace,
 }
 
 /// A stream that is read.
@@ -54,16 +63,27 @@ struct Opening {
 }
 
 pub(crate) struct Driver {
-    shared: Arc<Shared>,
-    settings: Settings,
-    core: Option<Core>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) settings: Settings,
+    pub(super) core: Option<Core>,
     root: Option<PublicKey>,
     verifier: Option<Box<dyn Verifier>>,
-    places: Places,
+    pub(super) places: Places,
+    /// The origin of the times that `audit` is given.
+    pub(super) began: Instant,
+    pub(super) audit: Audit,
+    pub(super) asking: Asking,
     known: BTreeSet<InterestId>,
     current: Option<Reading>,
     next: Option<Reading>,
     opening: Option<Opening>,
+    fetching: Option<Fetching>,
+    /// How many agents in a row did not give the value that they were asked for.
+    fetches_missed: usize,
+    /// Until when the connected agent has to have told all that is wanted, unless it has.
+    load_until: Option<Instant>,
+    /// How many agents in a row did not: each has twice the time of the one before.
+    loads_missed: u32,
     last_stream: StreamId,
     gather_until: Option<Instant>,
     tick_at: Instant,
@@ -72,6 +92,8 @@ pub(crate) struct Driver {
 enum Heard {
     Events(StreamId, Result<Vec<Event>, ClientError>),
     Opened(Result<EventStream, ClientError>),
+    Other(Message),
+    Fetched(Result<Option<EntryFact>, ClientError>),
     Woken,
     Time,
     Closed,
@@ -87,6 +109,9 @@ impl Driver {
     ) -> Self {
         let places = Places::new(agents, settings.backoff, settings.max_backoff);
         Self {
+            began: Instant::now(),
+            audit: Audit::new(places.count(), settings.pace),
+            asking: Asking::new(),
             shared,
             settings,
             core: None,
@@ -97,6 +122,10 @@ impl Driver {
             current: None,
             next: None,
             opening: None,
+            fetching: None,
+            fetches_missed: 0,
+            load_until: None,
+            loads_missed: 0,
             last_stream: 0,
             gather_until: None,
             tick_at: Instant::now() + TICK,
@@ -113,15 +142,22 @@ impl Driver {
         self.follow_registry();
         loop {
             self.begin_opening();
+            self.compare();
+            self.begin_fetching();
             if let Some(core) = &mut self.core {
                 publish(core, &self.shared);
             }
             match self.wait().await {
                 Heard::Closed => return,
                 Heard::Woken => self.follow_registry(),
+                Heard::Time if self.load_until.is_some_and(|until| Instant::now() >= until) => {
+                    self.give_up_loading();
+                }
                 Heard::Time if Instant::now() >= self.tick_at => self.tick(),
                 Heard::Time => self.look_at_clock(),
                 Heard::Opened(result) => self.opened(result),
+                Heard::Other(message) => self.hear_message(message),
+                Heard::Fetched(result) => self.fetched(result),
                 Heard::Events(id, Ok(events)) => self.hear(id, &events),
                 Heard::Events(_, Err(error)) => self.lose(&error),
             }
@@ -157,15 +193,26 @@ impl Driver {
             };
             wake_at = attempt.map_or(wake_at, |at| wake_at.min(at.max(self.gather_until.unwrap_or(at))));
         }
+        if let Some(until) = self.load_until {
+            wake_at = wake_at.min(until);
+        }
+        if let Some(due) = self.audit.next_at() {
+            wake_at = wake_at.min(self.began + due);
+        }
         let (shared, current, next) = (&self.shared, &mut self.current, &mut self.next);
-        let opening = &mut self.opening;
+        let asking = &mut self.asking;
+        let (opening, fetching) = (&mut self.opening, &mut self.fetching);
         tokio::select! {
             () = shared.until_closed() => Heard::Closed,
             result = async { match opening { Some(opening) => (&mut opening.open).await, None => std::future::pending().await } } => {
                 Heard::Opened(result)
             }
+            result = async { match fetching { Some(fetching) => (&mut fetching.answer).await, None => std::future::pending().await } } => {
+                Heard::Fetched(result)
+            }
             (id, events) = read(current) => Heard::Events(id, events),
             (id, events) = read(next) => Heard::Events(id, events),
+            message = asking.next() => Heard::Other(message),
             () = shared.wake.notified() => Heard::Woken,
             () = tokio::time::sleep_until(wake_at) => Heard::Time,
         }
@@ -253,6 +300,7 @@ impl Driver {
     /// Nothing is wanted: no agent is needed.
     fn rest(&mut self) {
         self.gather_until = None;
+        self.end_questions();
         if self.current.is_some() || self.next.is_some() || self.opening.is_some() {
             self.disconnect();
         }
@@ -286,7 +334,9 @@ impl Driver {
                     return;
                 }
                 self.places.move_to(place);
+                self.lose_first();
                 (self.current, self.next) = (Some(Reading { id, stream }), None);
+                self.begin_loading();
                 let name = self.places.agent(place).map(|agent| agent.endpoint().to_string());
                 self.shared.connected.send_replace(name);
             }
@@ -304,8 +354,15 @@ impl Driver {
     }
 
     fn hear(&mut self, id: StreamId, events: &[Event]) {
+        let now = self.since();
         let Some(core) = &mut self.core else { return };
         core.set_now(self.settings.clock.now());
+        if let Some(current) = self.current.as_ref().filter(|current| current.id == id)
+            && (!events.is_empty() || current.stream.is_between_events())
+        {
+            let up_to = current.stream.told_up_to();
+            self.audit.heard(if events.is_empty() { Sign::Idle(up_to) } else { Sign::Told }, now);
+        }
         for event in events {
             match core.hear(id, event.id.as_deref(), &event.name, &event.data) {
                 Ok(Reaction::Continue) => {}
@@ -314,7 +371,17 @@ impl Driver {
                         self.current = self.next.take();
                     }
                     self.places.succeeded();
-                    self.shared.trouble.send_if_modified(|trouble| trouble.take().is_some());
+                    if core.is_in_step() {
+                        (self.load_until, self.loads_missed) = (None, 0);
+                        self.audit.in_step(self.places.at(), now);
+                    }
+                    let name = self.places.agent(self.places.at()).map(|agent| agent.endpoint().to_string());
+                    self.shared.trouble.send_if_modified(|trouble| {
+                        let is_over = |old: &Trouble| {
+                            old.code != Trouble::BEHIND || Some(&old.endpoint) == name.as_ref()
+                        };
+                        trouble.take_if(|trouble| is_over(trouble)).is_some()
+                    });
                 }
                 Ok(Reaction::Reopen) => {
                     self.reopen(id);
@@ -334,7 +401,7 @@ impl Driver {
 
     /// Passes on what did not verify. Whoever told it is left as soon as another agent answers: an honest one never
     /// holds such a thing. Until then its other values count.
-    fn report(&mut self) {
+    pub(super) fn report(&mut self) {
         let Some(core) = &mut self.core else { return };
         if core.rejections.count() > self.shared.rejections.borrow().0 {
             self.shared.rejections.send_replace(core.rejections.list());
@@ -342,62 +409,8 @@ impl Driver {
         }
     }
 
-    /// After a gap the same agent is asked again at once, and digests are compared.
-    fn reopen(&mut self, id: StreamId) {
-        if self.next.as_ref().is_some_and(|next| next.id == id) {
-            self.next = None;
-            if let Some(core) = &mut self.core {
-                core.closed(id);
-            }
-        } else {
-            self.disconnect();
-        }
-    }
-
-    fn disconnect(&mut self) {
-        (self.current, self.next, self.opening) = (None, None, None);
-        if let Some(core) = &mut self.core {
-            core.disconnected();
-        }
-        self.shared.connected.send_if_modified(|connected| connected.take().is_some());
-    }
-
-    /// The agent is given up for now, and the next one is tried.
-    fn lose(&mut self, error: &ClientError) {
-        self.disconnect();
-        self.shared.trouble.send_replace(Some(Trouble::of(self.name(self.places.at()), error)));
-        self.places.failed(self.places.at(), Instant::now());
-        self.places.advance();
-    }
-
-    fn name(&self, place: usize) -> String {
+    pub(super) fn name(&self, place: usize) -> String {
         self.places.agent(place).map(|agent| agent.endpoint().to_string()).unwrap_or_default()
-    }
-}
-
-/// Asks the agents in turn who root is, when somebody wants something.
-async fn ask_root(shared: &Shared, places: &mut Places) -> Option<PublicKey> {
-    loop {
-        while shared.registry().is_empty() {
-            shared.wake.notified().await;
-        }
-        let agent = places.agent(places.at())?;
-        let (asked, name) = (agent.status().await, agent.endpoint().to_string());
-        let root = asked.and_then(|status| {
-            let root = PublicKey::from_pem(&status.root_pem);
-            let unexpected = |_| agent.http().unexpected("it names no root key".to_owned());
-            root.map_err(unexpected)
-        });
-        match root {
-            Ok(root) => return Some(root),
-            Err(error) => {
-                shared.trouble.send_replace(Some(Trouble::of(name, &error)));
-                publish_disconnected(shared);
-                places.failed(places.at(), Instant::now());
-                places.advance();
-                tokio::time::sleep_until(places.next_at()?).await;
-            }
-        }
     }
 }
 

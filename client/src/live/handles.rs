@@ -131,10 +131,12 @@ pub struct MatchStatus {
     pub loaded: bool,
     /// Why they may not be the latest; `None`: an agent says that they are, right now.
     pub dirty: Option<Dirty>,
+    /// How many keys were told of which it is not known whether they are set, or to what: they are not among the entries.
+    pub unknown: usize,
 }
 
 impl MatchStatus {
-    pub(crate) const NEW: Self = Self { loaded: false, dirty: Some(Dirty::Loading) };
+    pub(crate) const NEW: Self = Self { loaded: false, dirty: Some(Dirty::Loading), unknown: 0 };
 }
 
 /// A change among the keys of a filter.
@@ -154,7 +156,7 @@ pub enum Change {
         /// What led to it.
         cause: Cause,
     },
-    /// The key is unset, or purged.
+    /// The key is unset, or purged; or it is not known what it is now: see [`MatchStatus::unknown`].
     Removed {
         /// The key.
         key: Key,

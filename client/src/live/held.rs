@@ -1,17 +1,25 @@
 //! What stands of one watched key, by the same rules as at a replica.
 
-use super::MAX_WAITING_ENTRIES;
-use super::state::{Cause, Entry, Value};
-use kvgossip_grants::{Authority, EntryFact, EntryId, FactId, GrantId, Timestamp};
+use super::offered::Offered;
+use super::state::{Cause, Dirty, Entry, Value};
+use super::streams::StreamId;
+use super::told::{Part, Told};
+use super::{MAX_HELD_ENTRIES, MAX_HELD_VALUE_BYTES, MAX_WAITING_ENTRIES, VALUE_RETRY_US};
+use kvgossip_grants::{
+    Authority, EntryFact, EntryId, EntryMeta, FactId, Frontier, GrantId, Key, LiveGrant, Offer, Rank,
+    Timestamp,
+};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// What an entry weighs beside its value, in bytes: at least what it takes.
-const ENTRY_WEIGHT: usize = 2048;
+/// The part of a full list of entries that stays when some fall, as a fraction: the others fall together, so that it
+/// happens seldom.
+const KEPT_PART: (usize, usize) = (3, 4);
 
 /// An entry that waits for a grant or for its time.
 #[derive(Clone, Debug)]
 pub(crate) struct Waiting {
-    pub(crate) fact: EntryFact,
+    pub(crate) offered: Offered,
     /// Who told it.
     pub(crate) endpoint: Arc<str>,
     pub(crate) since: Timestamp,
@@ -19,78 +27,176 @@ pub(crate) struct Waiting {
     pub(crate) reported: bool,
 }
 
-impl Waiting {
-    pub(crate) fn weight(&self) -> usize {
-        ENTRY_WEIGHT + self.fact.value().map_or(0, |value| value.len())
-    }
-}
-
 /// One key.
+///
+/// Its memory is bounded: of very many entries the oldest fall first, and what is below them is not known any more; of
+/// values, those of the oldest entries fall first, and never that of the entry that is shown.
 #[derive(Debug, Default)]
 pub(crate) struct Held {
     /// Verified entries that no other dominates.
-    entries: Vec<EntryFact>,
+    standing: Frontier<()>,
+    /// Entries of these with their values: the one that is shown, and others that were told with theirs.
+    values: BTreeMap<Rank, EntryFact>,
+    /// The bytes of these values.
+    value_bytes: usize,
+    /// The newest of the entries that fell for want of room: what is not newer is not taken in.
+    fell: Option<Rank>,
+    /// Whether one of these is not masked, so that it may be what is shown once all newer ones are.
+    hides: bool,
     /// Entries that wait for a grant or for their time.
     waiting: Vec<Waiting>,
-    /// What the agent says stands of the key; `None`: it has not said anything on this connection.
-    pub(crate) told: Option<Vec<EntryId>>,
-    /// Whether the agent holds something that did not verify.
-    pub(crate) unverified: bool,
-    /// Whether the agent holds something that is known to be dead or superseded.
-    pub(crate) outdated: bool,
-    /// Whether some agent has told what stands, all of which verified, or something that stood.
-    pub(crate) loaded: bool,
+    /// What the agent says of the key; `None`: it has not said anything on this connection.
+    pub(crate) told: Option<Told>,
+    /// Whether the key was found to be unset, and nothing was shown since.
+    absent: bool,
     /// What led to the value.
     pub(crate) cause: Option<Cause>,
-    /// The value that `cause` belongs to.
-    shown: Option<EntryId>,
+    /// What `cause` belongs to.
+    seen: Seen,
+    /// Of which entry the value was asked for last, and when.
+    value_asked: Option<(EntryId, Timestamp)>,
+}
+
+/// What a key is, as far as is known, whether or not the value is there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Seen {
+    #[default]
+    Nothing,
+    Unset,
+    Entry(EntryId),
 }
 
 /// What came of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Merged {
-    /// It stands now.
-    New,
-    /// It stood already.
-    Known,
+    /// It stands.
+    Stands,
     /// Another one that stands supersedes it.
     Dominated,
-}
-
-fn rank(fact: &EntryFact) -> (Timestamp, EntryId) {
-    (fact.entry().timestamp, fact.id())
 }
 
 impl Held {
     /// Whether anything is remembered of the key.
     pub(crate) fn is_empty(&self) -> bool {
-        self.entries.is_empty() && self.waiting.is_empty()
+        self.standing.is_empty() && self.waiting.is_empty()
     }
 
-    /// The ids of what stands.
-    pub(crate) fn ids(&self) -> Vec<EntryId> {
-        self.entries.iter().map(EntryFact::id).collect()
+    /// Whether no verified entry stands.
+    pub(crate) fn is_bare(&self) -> bool {
+        self.standing.is_empty()
+    }
+
+    /// The ids of what stands, ascending.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = EntryId> {
+        self.standing.ids()
     }
 
     pub(crate) fn contains(&self, id: &EntryId) -> bool {
-        self.entries.iter().any(|entry| entry.id() == *id)
+        self.standing.contains(id)
     }
 
-    /// Takes a verified entry of this key in, whose grant is live.
-    pub(crate) fn merge(&mut self, fact: EntryFact, authority: &Authority) -> Merged {
-        if self.contains(&fact.id()) {
-            return Merged::Known;
+    /// Takes a verified entry of this key in, which stands on `grant`, live.
+    pub(crate) fn merge(
+        &mut self,
+        offered: Offered,
+        grant: Option<Arc<LiveGrant>>,
+        now: Timestamp,
+    ) -> Merged {
+        let meta = EntryMeta::new(offered.id(), offered.entry(), grant);
+        let Offer::Stands { ended } = self.standing.offer(meta, ()) else { return Merged::Dominated };
+        ended.into_iter().for_each(|entry| self.ended(&entry.meta));
+        self.keep_value(offered);
+        self.make_room(now);
+        Merged::Stands
+    }
+
+    /// Keeps the value of an entry that stands.
+    pub(crate) fn keep_value(&mut self, offered: Offered) {
+        let rank = offered.rank();
+        let Some(fact) = offered.into_fact().filter(|_| !self.values.contains_key(&rank)) else { return };
+        self.value_bytes += fact.record().len();
+        self.values.insert(rank, fact);
+    }
+
+    /// An entry that stands, if its value is kept.
+    pub(crate) fn fact(&self, id: &EntryId) -> Option<&EntryFact> {
+        self.values.get(&self.standing.get(id)?.meta.rank())
+    }
+
+    /// How many of the entries that stand the agent has told, if it has told the key and none of that is in dispute.
+    pub(crate) fn told_standing(&self) -> Option<usize> {
+        let told = self.told.as_ref().filter(|told| !told.is_disputed())?;
+        Some(self.standing.len().saturating_sub(told.lacking()))
+    }
+
+    /// Another agent told an entry, which stands now.
+    pub(crate) fn note_learned(&mut self, id: EntryId) {
+        if let Some(told) = &mut self.told {
+            told.note_lacking(id);
         }
-        let dominates = |newer: &EntryFact, older: &EntryFact| {
-            let (upper, lower) = (newer.entry().grant, older.entry().grant);
-            rank(newer) > rank(older) && authority.outranks(upper.as_ref(), lower.as_ref())
+    }
+
+    /// Whether the agent has not told an entry that is shown.
+    pub(crate) fn lacks_shown(&self, id: &EntryId, now: Timestamp) -> bool {
+        // Whoever told something that cannot be judged here may hold what supersedes it.
+        let told = self.told.as_ref().filter(|told| !told.has_unverified());
+        let is_shown = self.newest(now).is_some_and(|shown| shown.id == *id);
+        is_shown && told.is_some_and(|told| told.lacks(id))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn held_value_bytes(&self) -> usize {
+        self.value_bytes
+    }
+
+    fn drop_value(&mut self, rank: &Rank) {
+        if let Some(fact) = self.values.remove(rank) {
+            self.value_bytes -= fact.record().len();
+        }
+    }
+
+    /// An entry stands no more.
+    fn ended(&mut self, meta: &EntryMeta) {
+        self.drop_value(&meta.rank());
+        if let Some(told) = &mut self.told {
+            told.forget(&meta.id);
+        }
+    }
+
+    /// Lets the oldest entries fall, if there are too many; never the one that is shown.
+    fn make_room(&mut self, now: Timestamp) {
+        if self.standing.len() <= MAX_HELD_ENTRIES {
+            return;
+        }
+        let kept = MAX_HELD_ENTRIES * KEPT_PART.0 / KEPT_PART.1;
+        let Some(rank) = self.standing.newest_first().nth(kept).map(|entry| entry.meta.rank()) else {
+            return;
         };
-        if self.entries.iter().any(|standing| dominates(standing, &fact)) {
-            return Merged::Dominated;
+        let shown = self.newest(now).map(EntryMeta::rank);
+        self.fell = Some(rank);
+        for entry in self.standing.end_down_from(rank) {
+            if Some(entry.meta.rank()) == shown {
+                // Nothing that stands dominates it, nor the other way round.
+                self.standing.offer(entry.meta, ());
+                continue;
+            }
+            self.hides |= !entry.meta.is_masked(now);
+            self.ended(&entry.meta);
         }
-        self.entries.retain(|standing| !dominates(&fact, standing));
-        self.entries.push(fact);
-        Merged::New
+    }
+
+    /// Whether there is no room for an entry of this rank on this grant, if that is live: it is older than what fell, and
+    /// not what is shown.
+    pub(crate) fn falls(&mut self, rank: Rank, grant: Option<&LiveGrant>, now: Timestamp) -> bool {
+        if self.fell.is_none_or(|fell| rank > fell) {
+            return false;
+        }
+        if grant.and_then(LiveGrant::valid_until).is_some_and(|until| until < now) {
+            return true;
+        }
+        let falls = self.newest(now).is_some_and(|shown| shown.rank() > rank);
+        self.hides |= falls;
+        falls
     }
 
     /// Keeps an entry for later; whether there was room.
@@ -104,7 +210,7 @@ impl Held {
 
     /// An entry that waits.
     pub(crate) fn awaiting(&mut self, id: &EntryId) -> Option<&mut Waiting> {
-        self.waiting.iter_mut().find(|waiting| waiting.fact.id() == *id)
+        self.waiting.iter_mut().find(|waiting| waiting.offered.id() == *id)
     }
 
     /// Gives what waits.
@@ -118,86 +224,151 @@ impl Held {
 
     /// What those weigh.
     pub(crate) fn waiting_bytes(&self) -> usize {
-        self.waiting.iter().map(Waiting::weight).sum()
+        self.waiting.iter().map(|waiting| waiting.offered.weight()).sum()
     }
 
-    /// Drops entries that stand on one of these grants; whether there were any.
-    pub(crate) fn end_grants(&mut self, dead: &[GrantId]) -> bool {
-        let before = self.entries.len();
-        self.entries.retain(|entry| entry.entry().grant.is_none_or(|grant| !dead.contains(&grant)));
-        self.entries.len() < before
+    /// Drops entries that stand on a grant or below it; whether there were any.
+    pub(crate) fn end_below(&mut self, grant: &Arc<LiveGrant>) -> bool {
+        let ended = self.standing.end_below(grant);
+        ended.iter().for_each(|entry| self.ended(&entry.meta));
+        !ended.is_empty()
     }
 
     /// Drops entries that a floor ends; whether there were any.
-    pub(crate) fn end_floored(&mut self, authority: &Authority) -> bool {
-        let before = self.entries.len();
-        self.entries.retain(|entry| !authority.is_floored(&entry.entry().key, entry.entry().timestamp));
-        self.entries.len() < before
+    pub(crate) fn end_floored(&mut self, authority: &Authority, key: &Key) -> bool {
+        let Some(before) = authority.floor_of(key) else { return false };
+        let ended = self.standing.end_older(before);
+        ended.iter().for_each(|entry| self.ended(&entry.meta));
+        !ended.is_empty()
+    }
+
+    /// When the newest entry that stands was written, shown or not.
+    pub(crate) fn latest(&self) -> Option<Timestamp> {
+        self.standing.newest().map(|entry| entry.meta.timestamp)
     }
 
     /// What a reader sees at `now`; it may be a delete.
-    pub(crate) fn newest(&self, authority: &Authority, now: Timestamp) -> Option<&EntryFact> {
-        let visible =
-            self.entries.iter().filter(|entry| !authority.is_masked(entry.entry().grant.as_ref(), now));
-        visible.max_by_key(|entry| rank(entry))
+    pub(crate) fn newest(&self, now: Timestamp) -> Option<&EntryMeta> {
+        self.standing.shown(now).map(|entry| &entry.meta)
     }
 
-    /// The value at `now`.
-    pub(crate) fn value(&self, authority: &Authority, now: Timestamp) -> Value {
-        match self.newest(authority, now) {
-            Some(fact) => Entry::of(fact).map_or(Value::Absent, Value::Present),
-            None if self.loaded || !self.entries.is_empty() => Value::Absent,
+    /// The value at `now`. The first entry that nothing masks decides. For want of one the key is absent only if that
+    /// was found, and unknown otherwise; so it is while the value of that entry has not been told.
+    pub(crate) fn value(&self, now: Timestamp) -> Value {
+        match self.newest(now) {
+            Some(shown) if shown.is_delete => Value::Absent,
+            Some(shown) => {
+                let fact = self.values.get(&shown.rank()).and_then(Entry::of);
+                fact.map_or(Value::Unknown, Value::Present)
+            }
+            None if self.absent => Value::Absent,
             None => Value::Unknown,
         }
     }
 
-    /// An agent in step has told what stands. If something of it does not verify, the key may be set, and that is not
-    /// known.
-    pub(crate) fn told_in_step(&mut self) {
-        self.loaded |= !self.unverified;
+    /// The entry that is shown, if its value has not been told.
+    pub(crate) fn lacks_value(&self, now: Timestamp) -> Option<EntryId> {
+        let shown = self.newest(now).filter(|shown| !shown.is_delete)?;
+        (!self.values.contains_key(&shown.rank())).then_some(shown.id)
     }
 
-    /// Whether the agent lacks what is shown, or holds what is known to be over.
-    pub(crate) fn is_behind(&self, authority: &Authority, now: Timestamp) -> bool {
-        let lacks = |told: &Vec<EntryId>| {
-            self.newest(authority, now).is_some_and(|newest| !told.contains(&newest.id()))
-        };
-        self.outdated || self.told.as_ref().is_some_and(lacks)
+    /// The same, if it may be asked for; it counts as asked for then.
+    pub(crate) fn ask_value(&mut self, now: Timestamp) -> Option<EntryId> {
+        let id = self.lacks_value(now)?;
+        let is_early = self
+            .value_asked
+            .is_some_and(|(asked, at)| asked == id && at <= now && now < at.saturating_add(VALUE_RETRY_US));
+        if is_early {
+            return None;
+        }
+        self.value_asked = Some((id, now));
+        Some(id)
+    }
+
+    /// An event about the key begins.
+    pub(crate) fn begin_event(&mut self, part: Part, stream: StreamId) {
+        let anew = self.told.as_ref().is_none_or(|told| self.hides || told.is_begun_anew_by(part, stream));
+        if anew && matches!(part, Part::Whole | Part::First { .. }) {
+            (self.fell, self.hides) = (None, false);
+            self.told = Some(Told::begin(self.standing.ids()));
+        }
+        let told = self.told.get_or_insert_with(|| Told::begin(self.standing.ids()));
+        // What it holds is told again, or what it shows has changed.
+        told.outdated &= matches!(part, Part::Next { .. } | Part::Last { .. });
+    }
+
+    /// Whether nothing verified is known of what follows, or that something is: if all that is known ends now, the key
+    /// has to be told anew.
+    pub(crate) fn has_lost_sight(&self, now: Timestamp) -> bool {
+        self.hides && self.newest(now).is_none() && self.told.as_ref().is_some_and(Told::is_whole)
+    }
+
+    /// Why the value may not be the latest, where the agent is in step.
+    pub(crate) fn dirt(&self, now: Timestamp) -> Option<Dirty> {
+        let Some(told) = &self.told else { return Some(Dirty::Loading) };
+        let newest = self.newest(now);
+        if told.has_unverified() {
+            return Some(Dirty::Unverified);
+        }
+        if !told.decides(newest.map(EntryMeta::rank)) || self.value(now) == Value::Unknown {
+            return Some(Dirty::Loading);
+        }
+        let behind = told.outdated || newest.is_some_and(|newest| told.lacks(&newest.id));
+        behind.then_some(Dirty::Behind)
     }
 
     /// Notes why the value changed, if it did; whether it did. `why` is asked only where no entry came to be shown.
     pub(crate) fn settle(&mut self, authority: &Authority, now: Timestamp, why: Why) -> bool {
-        let newest = self.newest(authority, now);
-        let (shown, is_delete) =
-            (newest.map(EntryFact::id), newest.is_some_and(|fact| fact.value().is_none()));
-        // What was known once is never unknown again, also if it ends before its agent is in step.
-        self.loaded |= shown.is_some();
-        if shown == self.shown && (self.cause.is_some() || !self.loaded && shown.is_none()) {
+        let newest = self.newest(now).map(|meta| (meta.id, meta.is_delete));
+        self.absent = newest.is_none()
+            && (self.absent || !self.hides && self.told.as_ref().is_some_and(Told::is_certain));
+        self.drop_values(now);
+        let seen = match newest {
+            Some((id, _)) => Seen::Entry(id),
+            None if self.absent => Seen::Unset,
+            None => Seen::Nothing,
+        };
+        if seen == self.seen {
             return false;
         }
-        let told = |shown: Option<EntryId>| match shown {
-            Some(id) if is_delete => Cause::Deleted(id),
-            Some(id) => Cause::Written(id),
+        let told = match newest {
+            Some((id, true)) => Cause::Deleted(id),
+            Some((id, false)) => Cause::Written(id),
             None => Cause::Loaded,
         };
-        let cause = match (why, shown) {
-            (Why::Revoked(id), _) => Cause::Revoked(id),
-            (Why::Floored(id), _) => Cause::Floored(id),
-            (Why::Expired, shown) => match self.expired(authority, now) {
-                Some(grant) => Cause::Expired(grant),
-                None => told(shown),
-            },
-            (Why::Told, shown) => told(shown),
+        let ended = self.cause.filter(|_| self.seen == Seen::Nothing && seen == Seen::Unset);
+        let cause = match why {
+            Why::Revoked(id) => Cause::Revoked(id),
+            Why::Floored(id) => Cause::Floored(id),
+            Why::Expired => self.expired(authority, now).map_or(told, Cause::Expired),
+            // What ended it was noted when nobody knew yet whether something else stands.
+            Why::Told => ended.unwrap_or(told),
         };
-        (self.shown, self.cause) = (shown, Some(cause));
+        (self.seen, self.cause) = (seen, Some(cause));
         true
+    }
+
+    /// Lets values fall, if they weigh too much.
+    fn drop_values(&mut self, now: Timestamp) {
+        if self.value_bytes <= MAX_HELD_VALUE_BYTES {
+            return;
+        }
+        let shown = self.newest(now).map(EntryMeta::rank);
+        let others: Vec<Rank> = self.values.keys().copied().filter(|rank| Some(*rank) != shown).collect();
+        for rank in others {
+            if self.value_bytes <= MAX_HELD_VALUE_BYTES {
+                break;
+            }
+            self.drop_value(&rank);
+        }
     }
 
     /// The grant of the entry that was shown, if that has expired. (When the clock is set back, a later entry is shown
     /// again, and nothing has.)
     fn expired(&self, authority: &Authority, now: Timestamp) -> Option<GrantId> {
-        let before = self.entries.iter().find(|entry| Some(entry.id()) == self.shown)?;
-        before.entry().grant.filter(|grant| authority.is_masked(Some(grant), now))
+        let Seen::Entry(id) = self.seen else { return None };
+        let before = self.standing.get(&id)?;
+        before.meta.grant_id().filter(|grant| authority.is_masked(Some(grant), now))
     }
 }
 

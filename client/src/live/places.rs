@@ -11,7 +11,7 @@ struct Place {
     agent: AgentClient,
     failures: u32,
     not_before: Instant,
-    /// It told what no honest agent tells, and is asked only while no other answers.
+    /// It told what no honest agent tells, withheld something, or stayed behind: it is asked only while no other answers.
     blamed_until: Option<Instant>,
 }
 
@@ -75,6 +75,13 @@ impl Places {
         }
     }
 
+    /// One is not asked before this time, and nothing is wrong with it.
+    pub(super) fn rest(&mut self, place: usize, until: Instant) {
+        if let Some(place) = self.all.get_mut(place) {
+            place.not_before = until;
+        }
+    }
+
     /// The one after the present is next.
     pub(super) fn advance(&mut self) {
         self.at = (self.at + 1) % self.all.len().max(1);
@@ -87,6 +94,19 @@ impl Places {
         {
             place.blamed_until = Some(now + BLAME);
         }
+    }
+
+    /// One is asked only while no other answers, for a while.
+    pub(super) fn avoid(&mut self, place: usize, until: Instant) {
+        if let Some(place) = self.all.get_mut(place) {
+            // What it was blamed for counts as long as it did.
+            place.blamed_until = Some(place.blamed_until.map_or(until, |before| before.max(until)));
+        }
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.all.len()
     }
 
     /// Whether the present one may be tried now.

@@ -4,47 +4,74 @@ use super::core::{Changes, Core};
 use super::handles::MatchStatus;
 use super::registry::{Kept, KeySlot, MatchSlot, Shared};
 use super::state::{Dirty, State};
+use kvgossip_grants::Key;
 
-/// Passes on what changed since the last time.
+/// Passes on what changed since the last time. Everything is in its place before anybody is woken: who hears of a change
+/// in one way finds it in every other.
 pub(super) fn publish(core: &mut Core, shared: &Shared) {
     let changes = core.take_changes();
     if changes.keys.is_empty() && !changes.dirt {
         return;
     }
     let registry = shared.registry();
-    let tell = |slot: &KeySlot| {
-        let state = core.state(slot.id, &slot.key);
-        slot.state.send_if_modified(|old| std::mem::replace(old, state.clone()) != state);
+    let changed: Vec<(&MatchSlot, Vec<Key>)> = registry
+        .filters
+        .iter()
+        .map(|kept| (&*kept.slot, change_entries(core, &kept.slot, &changes)))
+        .collect();
+    let slots: Vec<&KeySlot> = match changes.dirt {
+        true => registry.keys.values().map(|kept| &*kept.slot).collect(),
+        false => changes.keys.iter().filter_map(|key| Some(&*registry.keys.get(key)?.slot)).collect(),
     };
-    if changes.dirt {
-        registry.keys.values().for_each(|kept| tell(&kept.slot));
-    } else {
-        changes.keys.iter().filter_map(|key| registry.keys.get(key)).for_each(|kept| tell(&kept.slot));
+    let woken: Vec<&KeySlot> = slots.into_iter().filter(|slot| change_state(core, slot)).collect();
+
+    for (slot, keys) in changed {
+        let handles = slot.live_handles();
+        keys.iter().for_each(|key| handles.iter().for_each(|handle| handle.note(key, core.cause(key))));
+        let (loaded, dirty) = (core.is_loaded(slot.id), core.dirt_of(slot.id));
+        let status = MatchStatus { loaded, dirty, unknown: core.unknown_of(slot.id) };
+        slot.status.send_if_modified(|old| std::mem::replace(old, status) != status);
     }
-    for Kept { slot, .. } in &registry.filters {
-        publish_matching(core, slot, &changes);
-    }
+    woken.into_iter().for_each(|slot| slot.state.send_modify(|_| ()));
     drop(registry);
     core.forget_bare(changes.keys.iter());
 }
 
-fn publish_matching(core: &Core, slot: &MatchSlot, changes: &Changes) {
-    let handles = slot.live_handles();
+/// Changes what the subscribers of a key see, and wakes nobody; whether it did.
+fn change_state(core: &Core, slot: &KeySlot) -> bool {
+    let new = core.state(slot.id, &slot.key);
+    let mut changed = false;
+    slot.state.send_if_modified(|old| {
+        // What was shown is kept for the moment that it takes to ask for the value in its place, and marked.
+        let new = if core.keeps_older(&slot.key) { State { dirty: new.dirty, ..old.clone() } } else { new };
+        changed = *old != new;
+        *old = new;
+        false
+    });
+    changed
+}
+
+/// Changes what a filter shows, and wakes nobody; gives the keys to tell of.
+fn change_entries(core: &Core, slot: &MatchSlot, changes: &Changes) -> Vec<Key> {
     let mut entries = slot.entries();
     // A filter that came later than its keys finds them here.
     let all: Vec<_> = if changes.dirt { core.keys_of(slot.id) } else { Vec::new() };
+    let mut to_tell = Vec::new();
     for key in changes.keys.iter().chain(&all).filter(|key| slot.filter.includes(key)) {
-        let changed = match core.entry(key) {
+        let tell = match core.entry(key) {
             Some(entry) => entries.insert(key.clone(), entry.clone()).is_none_or(|old| old != entry),
-            None => entries.remove(key).is_some(),
+            None if core.keeps_older(key) => false,
+            None => {
+                let ended = entries.remove(key).is_some();
+                // It may have ended before, untold. Who was told nothing of it is told nothing now.
+                !core.expects_value(key) && (ended || changes.keys.contains(key))
+            }
         };
-        if changed {
-            handles.iter().for_each(|handle| handle.note(key, core.cause(key)));
+        if tell {
+            to_tell.push(key.clone());
         }
     }
-    drop(entries);
-    let status = MatchStatus { loaded: core.is_loaded(slot.id), dirty: core.dirt_of(slot.id) };
-    slot.status.send_if_modified(|old| std::mem::replace(old, status) != status);
+    to_tell
 }
 
 /// Says that no agent is there, before anything is known of the cluster.

@@ -2,6 +2,9 @@
 
 use super::MAX_EVENT_BYTES;
 
+/// What is kept of a comment, in characters.
+const MAX_COMMENT_CHARS: usize = 64;
+
 /// One event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Event {
@@ -25,6 +28,8 @@ pub(crate) struct Parser {
     event: Event,
     has_data: bool,
     after_return: bool,
+    /// The last comment between two events.
+    comment: String,
 }
 
 impl Parser {
@@ -49,9 +54,23 @@ impl Parser {
         if self.line.len() + self.event.data.len() > MAX_EVENT_BYTES { Err(TooLarge) } else { Ok(events) }
     }
 
+    /// Whether nothing of a further event has been read.
+    pub(crate) fn is_between_events(&self) -> bool {
+        self.line.is_empty() && !self.has_data && self.event.name.is_empty()
+    }
+
+    /// The last comment that stood between two events, without the colon and the space.
+    pub(crate) fn comment(&self) -> &str {
+        &self.comment
+    }
+
     fn take_line(&mut self, line: &str) -> Option<Event> {
         if line.is_empty() {
             return self.finish();
+        }
+        if line.starts_with(':') && !self.has_data && self.event.name.is_empty() {
+            let comment = line[1..].strip_prefix(' ').unwrap_or(&line[1..]);
+            self.comment = comment.chars().take(MAX_COMMENT_CHARS).collect();
         }
         let (name, value) = line.split_once(':').unwrap_or((line, ""));
         let value = value.strip_prefix(' ').unwrap_or(value);
@@ -104,6 +123,25 @@ mod tests {
             let events: Vec<Event> = pieces.flat_map(|piece| parser.read(piece).expect("small")).collect();
             assert_eq!(events, expected(), "in pieces of {size}");
         }
+    }
+
+    #[test]
+    fn a_comment_is_no_part_of_an_event() {
+        let mut parser = Parser::default();
+        let mut between = |text: &str| {
+            let events = parser.read(text.as_bytes()).expect("small").len();
+            (events, parser.is_between_events())
+        };
+        assert_eq!(between(": still here\n\n"), (0, true));
+        for text in ["ev", "ent: key\n", "data: 1\n", ": still here\n"] {
+            assert_eq!(between(text), (0, false), "{text}");
+        }
+        assert_eq!(between("\n"), (1, true));
+        assert_eq!(between(": still"), (0, false));
+        assert_eq!(between(" here\n\n"), (0, true));
+        assert_eq!(parser.comment(), "still here");
+        parser.read(b": told 01-2\n\nevent: key\n: inside\n").expect("small");
+        assert_eq!(parser.comment(), "told 01-2");
     }
 
     #[test]

@@ -74,6 +74,9 @@ pub enum Dirty {
     Loading,
     /// No agent is connected. The last known value stands.
     Disconnected,
+    /// Whichever agent answered last was never compared with a peer: it may lack what others hold, and does not tell it.
+    /// The last known value stands.
+    Unsynced,
     /// The agent holds something older than what is shown here; it has yet to catch up.
     Behind,
     /// The agent holds entries that could not be verified, or that it cannot read; the last verified value is shown.
@@ -81,11 +84,12 @@ pub enum Dirty {
 }
 
 impl Dirty {
-    /// A stable text: `loading`, `disconnected`, `behind` or `unverified`.
+    /// A stable text: `loading`, `disconnected`, `unsynced`, `behind` or `unverified`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Loading => "loading",
             Self::Disconnected => "disconnected",
+            Self::Unsynced => "unsynced",
             Self::Behind => "behind",
             Self::Unverified => "unverified",
         }
@@ -139,10 +143,10 @@ impl State {
     pub(crate) const NEW: Self = Self { value: Value::Unknown, dirty: Some(Dirty::Loading), cause: None };
 }
 
-/// Something an agent said that does not verify, or could not read from its store.
+/// Something an agent said that does not verify, could not read from its store, or withheld; or a value that none gives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
-    /// Which agent.
+    /// Which agent; empty if it is all of them.
     pub endpoint: String,
     /// The key of an entry.
     pub key: Option<Key>,
@@ -157,6 +161,10 @@ pub struct Rejection {
 impl Rejection {
     /// The code of what an agent could not read from its store.
     pub const UNREADABLE: &str = "entry.unreadable";
+    /// The code of what another agent told, and this one did not although it says that it holds it.
+    pub const WITHHELD: &str = "agent.withheld";
+    /// The code of an entry that stands and is shown by no agent with its value: the key is unknown, or an older entry shown.
+    pub const NO_VALUE: &str = "entry.no_value";
 }
 
 /// Why an agent could not be asked, or not any more.
@@ -171,6 +179,17 @@ pub struct Trouble {
 }
 
 impl Trouble {
+    /// The code of an agent that lacked what another told, and did not come to tell it.
+    pub const BEHIND: &str = "agent.behind";
+    /// The codes of an agent that this client may not ask, whatever it holds.
+    const RIGHTS: [&str; 4] =
+        ["http.read_right", "http.wrong_token", "agent.client_certificate", "agent.denied"];
+
+    /// Whether the client lacks the right to ask this agent: waiting does not help.
+    pub fn is_of_rights(&self) -> bool {
+        Self::RIGHTS.contains(&self.code.as_str())
+    }
+
     pub(crate) fn of(endpoint: String, error: &ClientError) -> Self {
         Self { endpoint, code: error.code().to_owned(), message: error.to_string() }
     }

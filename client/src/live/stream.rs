@@ -6,7 +6,7 @@ use crate::http::{Ask, Http};
 use http_body_util::BodyExt;
 use hyper::Method;
 use hyper::body::Incoming;
-use kvgossip_api::WatchRequest;
+use kvgossip_api::{CommitMark, WatchRequest};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
@@ -35,6 +35,17 @@ impl EventStream {
         ask.timeout = Some(silence);
         let body = http.open(ask).await?;
         Ok(Self { http, body, parser: Parser::default(), silence, heard: Instant::now() })
+    }
+
+    /// Whether nothing of a further event has been read: after a call of [`EventStream::next`] that gave none, the agent said
+    /// that it has nothing to tell.
+    pub(crate) fn is_between_events(&self) -> bool {
+        self.parser.is_between_events()
+    }
+
+    /// The commit up to which the agent last said that everything was told.
+    pub(crate) fn told_up_to(&self) -> Option<CommitMark> {
+        CommitMark::of_heartbeat(self.parser.comment())
     }
 
     /// The next events, perhaps none after a heartbeat. May be dropped and called again at any time.

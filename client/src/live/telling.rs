@@ -2,12 +2,16 @@
 
 use super::core::Core;
 use super::held::{Held, Merged, Why};
+use super::offered::Offered;
 use super::state::Rejection;
 use super::streams::StreamId;
-use super::{MAX_DEAD_GRANTS, MAX_UNVERIFIED_KEYS};
+use super::told::{Part, Told};
+use super::{MAX_ANSWER_EVENTS_BYTES, MAX_UNVERIFIED_KEYS};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use kvgossip_api::{AuthorityEvent, GapEvent, KeyEvent, SyncedEvent, event};
-use kvgossip_grants::{Code, EntryFact, EntryId, Fact, FactId, Held as Digests, Key, Verdict, Verified};
+use kvgossip_grants::{
+    Code, Entry, EntryId, Fact, FactId, GrantId, Held as Digests, Key, LiveGrant, Signed, Verdict, Verified,
+};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -31,6 +35,9 @@ pub(crate) enum Unreadable {
     /// There would be no end to it.
     #[error("nothing verifies of {MAX_UNVERIFIED_KEYS} keys and more: is it an agent of this cluster?")]
     Nothing,
+    /// There would be no end to an answer.
+    #[error("an answer of more than {MAX_ANSWER_EVENTS_BYTES} bytes")]
+    Endless,
 }
 
 /// What became of an entry that the agent told.
@@ -39,11 +46,26 @@ pub(super) enum Fate {
     Stands,
     /// It is dead or superseded, as far as is known here.
     Over,
+    /// There is no room for entries that old.
+    Falls,
     /// It did not verify, or not yet.
     Unverified,
 }
 
-fn read<T: serde::de::DeserializeOwned>(data: &str) -> Result<T, Unreadable> {
+/// An entry that verified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Admitted {
+    /// It stands now.
+    New,
+    /// It stood already.
+    Known,
+    /// It is dead or superseded, as far as is known here.
+    Over,
+    /// There is no room for entries that old.
+    Falls,
+}
+
+pub(super) fn read<T: serde::de::DeserializeOwned>(data: &str) -> Result<T, Unreadable> {
     serde_json::from_str(data).map_err(|error| Unreadable::Event(error.to_string()))
 }
 
@@ -63,7 +85,7 @@ impl Core {
         name: &str,
         data: &str,
     ) -> Result<Reaction, Unreadable> {
-        let reaction = match name {
+        let mut reaction = match name {
             event::AUTHORITY => self.hear_authority(stream, &read(data)?),
             event::KEY => self.hear_key(stream, &read(data)?)?,
             event::SYNCED => self.hear_synced(stream, &read(data)?),
@@ -73,6 +95,13 @@ impl Core {
         };
         if let Some((telling, cursor)) = self.streams.get_mut(&stream).zip(id) {
             telling.note_cursor(cursor);
+        }
+        if std::mem::take(&mut self.lost_sight)
+            && reaction == Reaction::Continue
+            && let Some(telling) = self.streams.get_mut(&stream)
+        {
+            telling.dropped_some = true;
+            reaction = Reaction::Reopen;
         }
         Ok(reaction)
     }
@@ -84,14 +113,18 @@ impl Core {
 
     /// Reports what does not verify.
     pub(super) fn reject(&mut self, source: &Source, key: Option<&Key>, id: Option<FactId>, code: Code) {
-        let (endpoint, code) = (source.endpoint.to_string(), code.as_str().to_owned());
+        self.reject_for(source, key, id, code.as_str());
+    }
+
+    pub(super) fn reject_for(&mut self, source: &Source, key: Option<&Key>, id: Option<FactId>, code: &str) {
+        let (endpoint, code) = (source.endpoint.to_string(), code.to_owned());
         // A time in the future may be the fault of this machine's clock.
         let blames = code != Code::NotYet.as_str();
         let rejection = Rejection { endpoint, key: key.cloned(), id, code, at: self.now };
         self.rejections.note(rejection, blames);
     }
 
-    fn parse(&mut self, source: &Source, key: Option<&Key>, record: &str) -> Option<Fact> {
+    pub(super) fn parse(&mut self, source: &Source, key: Option<&Key>, record: &str) -> Option<Fact> {
         let bytes = BASE64_STANDARD.decode(record).ok();
         let fact = bytes.ok_or(Code::Malformed);
         let fact = fact.and_then(|bytes| Fact::from_record(self.authority.cluster(), &bytes));
@@ -105,71 +138,12 @@ impl Core {
 
     fn hear_authority(&mut self, stream: StreamId, event: &AuthorityEvent) -> Reaction {
         let source = self.source(stream);
-        let mut helped = false;
-        for record in &event.records_b64 {
-            let Some(fact) = self.parse(&source, None, record) else { continue };
-            let id = fact.id();
-            if !fact.is_authority() {
-                self.reject(&source, None, Some(id), Code::Malformed);
-                continue;
-            }
-            if self.authority.contains(&id) {
-                continue;
-            }
-            let parent = if let Fact::Grant(grant) = &fact { grant.body().parent } else { None };
-            match self.verify(fact) {
-                Ok(verified) => helped |= self.merge_authority(verified),
-                Err(Verdict::Refused(code)) => self.reject(&source, None, Some(id), code),
-                Err(Verdict::Unjustified(code)) => {
-                    let below_dead = parent.is_some_and(|parent| self.dead.contains(&parent));
-                    if parent.is_some() && (code == Code::GrantRevoked || below_dead) {
-                        self.note_dead(id);
-                    }
-                }
-                // It says nothing new.
-                Err(_) => {}
-            }
-        }
-        if helped {
-            for key in self.keys.keys().cloned().collect::<Vec<_>>() {
-                self.retry(&key);
-            }
+        let taken = self.take_authority(&source, event);
+        taken.told.iter().for_each(|id| self.learned.note_told(id));
+        if taken.is_new() {
+            self.retry_all();
         }
         Reaction::Continue
-    }
-
-    /// What an agent that lags says of a grant below a revoked one is honest, and over.
-    fn note_dead(&mut self, grant: FactId) {
-        if self.dead.len() < MAX_DEAD_GRANTS {
-            self.dead.insert(grant);
-        }
-    }
-
-    /// Takes a verified grant, revocation or floor in; whether it was new.
-    fn merge_authority(&mut self, verified: Verified) -> bool {
-        let why = match verified.fact() {
-            Fact::Revocation(revocation) => Some(Why::Revoked(revocation.body().grant.id())),
-            Fact::Floor(floor) => Some(Why::Floored(floor.id())),
-            Fact::Grant(_) | Fact::Entry(_) => None,
-        };
-        let change = self.authority.merge(verified);
-        if change.verdict != Verdict::Merged {
-            return false;
-        }
-        let Some(why) = why else { return true };
-        change.dead.iter().for_each(|grant| self.note_dead(*grant));
-        let floored = matches!(why, Why::Floored(_));
-        let mut hit = Vec::new();
-        for (key, held) in &mut self.keys {
-            let ended = held.end_grants(&change.dead) | (floored && held.end_floored(&self.authority));
-            if ended {
-                hit.push(key.clone());
-            }
-        }
-        for key in hit {
-            self.settle(&key, why);
-        }
-        true
     }
 
     fn hear_key(&mut self, stream: StreamId, event: &KeyEvent) -> Result<Reaction, Unreadable> {
@@ -182,21 +156,25 @@ impl Core {
             // Nobody wants it any more.
             return Ok(Reaction::Continue);
         }
-        let ids = event.entries.iter().map(|id| id.parse::<EntryId>()).collect::<Result<Vec<_>, _>>();
+        let Some(part) = Part::read(event.part.as_ref()) else {
+            self.reject(&source, Some(&key), None, Code::Malformed);
+            return Ok(Reaction::Continue);
+        };
+        let ids = event.entries.iter().map(|id| id.parse::<EntryId>()).collect::<Result<BTreeSet<_>, _>>();
         let ids = ids.unwrap_or_else(|_| {
             self.reject(&source, Some(&key), None, Code::Malformed);
-            Vec::new()
+            BTreeSet::new()
         });
+        self.keys.entry(key.clone()).or_default().begin_event(part, stream);
         let (mut over, mut accounted) = (false, BTreeSet::new());
-        for record in &event.records_b64 {
-            let Some(Fact::Entry(fact)) = self.parse(&source, Some(&key), record) else { continue };
-            let id = fact.id();
-            if fact.entry().key != key || !ids.contains(&id) {
+        for offered in self.parse_entries(&source, &key, event) {
+            let id = offered.id();
+            if offered.entry().key != key || !ids.contains(&id) {
                 self.reject(&source, Some(&key), Some(id), Code::Malformed);
                 continue;
             }
-            match self.take(&source, &key, fact) {
-                Fate::Stands => {
+            match self.take(&source, &key, offered) {
+                Fate::Stands | Fate::Falls => {
                     accounted.insert(id);
                 }
                 Fate::Over => {
@@ -206,22 +184,29 @@ impl Core {
                 Fate::Unverified => {}
             }
         }
+        let in_step = self.interests.covering(&key).any(|interest| interest.synced);
         let held = self.keys.entry(key.clone()).or_default();
+        let mut unread = false;
         // What stands here already may be listed without its record.
-        held.unverified = !ids.iter().all(|id| accounted.contains(id) || held.contains(id));
-        held.outdated = over;
-        held.told = Some(ids);
-        // Otherwise it is when the stream is in step.
-        if self.interests.covering(&key).any(|interest| interest.synced) {
-            held.told_in_step();
+        let (known, doubtful): (Vec<_>, Vec<_>) =
+            ids.into_iter().partition(|id| accounted.contains(id) || held.contains(id));
+        if let Some(told) = &mut held.told {
+            known.iter().for_each(|id| told.account(id));
+            unread = !doubtful.is_empty() && event.state == KeyEvent::UNREADABLE;
+            doubtful.into_iter().for_each(|id| told.doubt(id));
+            told.outdated |= over;
+            told.note(part, stream, event.entry.as_ref().and_then(|id| id.parse().ok()));
+            // Otherwise it is when the stream is in step.
+            if in_step {
+                told.is_in_step();
+            }
         }
-        let lacks_unreadable = held.unverified && event.state == KeyEvent::UNREADABLE;
         // By whichever stream: it is later than what another one compared when it was opened.
         for telling in self.streams.values_mut().filter(|telling| !telling.synced) {
             telling.told.insert(key.clone());
         }
         self.settle(&key, Why::Told);
-        if lacks_unreadable {
+        if unread {
             // Another agent may have it.
             let (endpoint, code) = (source.endpoint.to_string(), Rejection::UNREADABLE.to_owned());
             self.rejections.note(Rejection { endpoint, key: Some(key), id: None, code, at: self.now }, true);
@@ -232,32 +217,68 @@ impl Core {
         Ok(Reaction::Continue)
     }
 
-    /// Judges an entry that an agent told, and takes it in if it verifies.
-    pub(super) fn take(&mut self, source: &Source, key: &Key, fact: EntryFact) -> Fate {
-        if self.keys.get(key).is_some_and(|held| held.contains(&fact.id())) {
-            return Fate::Stands;
-        }
-        let id = fact.id();
-        if self.authority.is_floored(key, fact.entry().timestamp) {
-            return Fate::Over;
-        }
-        match self.verify(Fact::Entry(fact.clone())) {
-            Ok(_) => match self.keys.entry(key.clone()).or_default().merge(fact, &self.authority) {
-                Merged::New | Merged::Known => Fate::Stands,
-                Merged::Dominated => Fate::Over,
-            },
-            Err(Verdict::Unjustified(Code::GrantRevoked) | Verdict::Moot(_)) => Fate::Over,
-            Err(Verdict::Unjustified(_)) if fact.entry().grant.is_some_and(|id| self.dead.contains(&id)) => {
-                Fate::Over
+    /// Reads the entries of an event.
+    pub(super) fn parse_entries(&mut self, source: &Source, key: &Key, event: &KeyEvent) -> Vec<Offered> {
+        let mut offered = Vec::with_capacity(event.records_b64.len() + event.fronts_b64.len());
+        for record in &event.records_b64 {
+            if let Some(Fact::Entry(fact)) = self.parse(source, Some(key), record) {
+                offered.push(Offered::Whole(fact));
             }
+        }
+        let cluster = self.authority.cluster();
+        for front in &event.fronts_b64 {
+            let front = BASE64_STANDARD.decode(front).map_err(|_| Code::Malformed);
+            match front.and_then(|front| Signed::<Entry>::from_front(cluster, &front)) {
+                Ok(signed) => offered.push(Offered::Front(signed)),
+                Err(code) => self.reject(source, Some(key), None, code),
+            }
+        }
+        offered
+    }
+
+    /// Judges an entry that the connected agent told, and takes it in if it verifies.
+    pub(super) fn take(&mut self, source: &Source, key: &Key, offered: Offered) -> Fate {
+        match self.admit(key, &offered) {
+            Ok(Admitted::New | Admitted::Known) => Fate::Stands,
+            Ok(Admitted::Over) => Fate::Over,
+            Ok(Admitted::Falls) => Fate::Falls,
             Err(Verdict::Unjustified(_) | Verdict::NotYet { .. }) => {
-                self.keep_waiting(source, key, fact);
+                self.keep_waiting(source, key, offered);
                 Fate::Unverified
             }
             Err(verdict) => {
-                self.reject(source, Some(key), Some(id), verdict.code().unwrap_or(Code::Malformed));
+                let code = verdict.code().unwrap_or(Code::Malformed);
+                self.reject(source, Some(key), Some(offered.id()), code);
                 Fate::Unverified
             }
+        }
+    }
+
+    /// Judges an entry, whoever told it, and takes it in if it verifies.
+    pub(super) fn admit(&mut self, key: &Key, offered: &Offered) -> Result<Admitted, Verdict> {
+        let (now, grant) = (self.now, offered.entry().grant);
+        let held = self.keys.entry(key.clone()).or_default();
+        if held.contains(&offered.id()) {
+            held.keep_value(offered.clone());
+            return Ok(Admitted::Known);
+        }
+        if self.authority.is_floored(key, offered.entry().timestamp) {
+            return Ok(Admitted::Over);
+        }
+        let live = |id: &GrantId| self.authority.grant(id).map(AsRef::<LiveGrant>::as_ref);
+        if held.falls(offered.rank(), grant.as_ref().and_then(live), now) {
+            return Ok(Admitted::Falls);
+        }
+        match self.authority.verify_entry(offered.signed(), now, self.verifier.as_ref()) {
+            Ok(grant) => Ok(match held.merge(offered.clone(), grant.cloned(), now) {
+                Merged::Stands => Admitted::New,
+                Merged::Dominated => Admitted::Over,
+            }),
+            Err(Verdict::Unjustified(Code::GrantRevoked) | Verdict::Moot(_)) => Ok(Admitted::Over),
+            Err(Verdict::Unjustified(_)) if grant.is_some_and(|id| self.dead.contains(&id)) => {
+                Ok(Admitted::Over)
+            }
+            Err(verdict) => Err(verdict),
         }
     }
 
@@ -284,6 +305,10 @@ impl Core {
         let (interests, told) = (telling.interests.clone(), std::mem::take(&mut telling.told));
         let (claimed, buckets) = (std::mem::take(&mut telling.claimed), telling.buckets);
         let resumed = telling.resuming && event.resumed;
+        if event.same_authority != Some(false) {
+            // It holds what others told, as far as it says; else it has told all that it holds.
+            self.learned.clear_authority();
+        }
         let differs = |key: &Key| {
             let bucket = Digests::bucket(key, buckets) as u64;
             event.different.as_ref().is_none_or(|list| list.iter().any(|place| u64::from(*place) == bucket))
@@ -293,12 +318,22 @@ impl Core {
             if !self.interests.covering_ids(key).any(|id| interests.contains(&id)) {
                 continue;
             }
-            if !resumed && !told.contains(key) {
-                let same = || claimed.get(key).cloned().unwrap_or_default();
-                held.told = Some(if differs(key) { Vec::new() } else { same() });
-                (held.unverified, held.outdated) = (false, false);
+            if !resumed {
+                let same = || claimed.get(key).map_or(&[][..], Vec::as_slice);
+                let (was_told, differs) = (told.contains(key), differs(key));
+                let standing = held.ids().collect::<Vec<_>>();
+                match &mut held.told {
+                    // All that was told since came on top of what is the same on both sides.
+                    Some(told) if was_told && !told.is_whole() && !differs => told.complete(same()),
+                    Some(_) if was_told => {}
+                    other => {
+                        *other = Some(Told::exactly(standing.into_iter(), if differs { &[] } else { same() }))
+                    }
+                }
             }
-            held.told_in_step();
+            if let Some(told) = &mut held.told {
+                told.is_in_step();
+            }
             settled.push(key.clone());
         }
         for key in settled {
@@ -318,7 +353,8 @@ impl Core {
     /// Forgets keys that nobody named and of which nothing stands: to be called when their changes have been passed on.
     pub(crate) fn forget_bare<'a>(&mut self, keys: impl Iterator<Item = &'a Key>) {
         for key in keys {
-            let bare = |held: &Held| held.is_empty() && !held.unverified && !held.outdated;
+            let quiet = |told: &Told| told.is_whole() && !told.is_disputed();
+            let bare = |held: &Held| held.is_empty() && held.told.as_ref().is_none_or(quiet);
             if self.keys.get(key).is_some_and(bare) && !self.interests.names(key) {
                 self.forget(key);
             }

@@ -2,23 +2,25 @@
 
 use super::core::Core;
 use super::held::{Held, Waiting, Why};
+use super::offered::Offered;
 use super::streams::StreamId;
-use super::telling::Source;
+use super::telling::{Fate, Source};
 use super::{MAX_WAITING_BYTES, WAITING_REPORT_US};
-use kvgossip_grants::{Code, EntryFact, Fact, FactId, Key};
+use kvgossip_grants::{Code, FactId, Key};
 use std::sync::Arc;
 
 impl Core {
     /// Keeps an entry for when its grant comes, or its time.
-    pub(super) fn keep_waiting(&mut self, source: &Source, key: &Key, fact: EntryFact) {
-        let waiting = Waiting { fact, endpoint: source.endpoint.clone(), since: self.now, reported: false };
+    pub(super) fn keep_waiting(&mut self, source: &Source, key: &Key, offered: Offered) {
+        let waiting =
+            Waiting { offered, endpoint: source.endpoint.clone(), since: self.now, reported: false };
         self.put_waiting(source.stream, key, waiting);
     }
 
     fn put_waiting(&mut self, stream: Option<StreamId>, key: &Key, waiting: Waiting) {
-        let weight = waiting.weight();
+        let weight = waiting.offered.weight();
         let held = self.keys.entry(key.clone()).or_default();
-        if held.awaiting(&waiting.fact.id()).is_some() {
+        if held.awaiting(&waiting.offered.id()).is_some() {
             return;
         }
         if self.waiting_bytes + weight <= MAX_WAITING_BYTES && held.wait(waiting) {
@@ -35,20 +37,18 @@ impl Core {
             return;
         }
         for waiting in waiting {
-            self.waiting_bytes = self.waiting_bytes.saturating_sub(waiting.weight());
-            let source = Source { endpoint: waiting.endpoint.clone(), stream: None };
-            self.take(&source, key, waiting.fact.clone());
+            self.waiting_bytes = self.waiting_bytes.saturating_sub(waiting.offered.weight());
+            let (id, source) =
+                (waiting.offered.id(), Source { endpoint: waiting.endpoint.clone(), stream: None });
+            let fate = self.take(&source, key, waiting.offered.clone());
+            let Some(held) = self.keys.get_mut(key) else { continue };
             // If it has to wait on, it does so since it came.
-            if let Some(again) = self.keys.get_mut(key).and_then(|held| held.awaiting(&waiting.fact.id())) {
+            if let Some(again) = held.awaiting(&id) {
                 (again.since, again.reported) = (waiting.since, waiting.reported);
             }
-        }
-        if let Some(held) = self.keys.get_mut(key) {
-            let stands = |id| held.contains(id);
-            held.unverified =
-                held.told.as_ref().is_some_and(|told| held.unverified && !told.iter().all(stands));
-            if held.told.is_some() && self.interests.covering(key).any(|interest| interest.synced) {
-                held.told_in_step();
+            if let Some(told) = held.told.as_mut().filter(|_| !matches!(fate, Fate::Unverified)) {
+                told.outdated |= matches!(fate, Fate::Over) && told.doubts(&id);
+                told.account(&id);
             }
         }
         self.settle(key, Why::Told);
@@ -59,10 +59,10 @@ impl Core {
     pub(super) fn report_waiting(&mut self, key: &Key) {
         let now = self.now;
         let Some(held) = self.keys.get_mut(key) else { return };
-        let told = held.told.clone().unwrap_or_default();
+        let Some(told) = held.told.take() else { return };
         let late = |waiting: &&mut Waiting| {
             let due = waiting.since.saturating_add(WAITING_REPORT_US);
-            !waiting.reported && due <= now && told.contains(&waiting.fact.id())
+            !waiting.reported && due <= now && told.doubts(&waiting.offered.id())
         };
         let reported: Vec<(FactId, Arc<str>)> = held
             .waiting_mut()
@@ -70,12 +70,16 @@ impl Core {
             .filter(late)
             .map(|waiting| {
                 waiting.reported = true;
-                (waiting.fact.id(), waiting.endpoint.clone())
+                (waiting.offered.id(), waiting.endpoint.clone())
             })
             .collect();
+        held.told = Some(told);
         for (id, endpoint) in reported {
-            let found = self.keys.get_mut(key).and_then(|held| Some(held.awaiting(&id)?.fact.clone()));
-            let code = found.and_then(|fact| self.verify(Fact::Entry(fact)).err()).and_then(|v| v.code());
+            let found = self.keys.get_mut(key).and_then(|held| Some(held.awaiting(&id)?.offered.clone()));
+            let judged = found.map(|found| {
+                self.authority.verify_entry(found.signed(), self.now, self.verifier.as_ref()).err()
+            });
+            let code = judged.flatten().and_then(|verdict| verdict.code());
             let source = Source { endpoint, stream: None };
             self.reject(&source, Some(key), Some(id), code.unwrap_or(Code::GrantUnknown));
         }

@@ -4,6 +4,7 @@
 
 pub mod liar;
 pub mod tap;
+pub mod withholder;
 
 use kvgossip_agent::Agent;
 use kvgossip_client::{Client, ClientBuilder, Endpoint, State, Subscription};

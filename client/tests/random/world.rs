@@ -1,12 +1,12 @@
 //! Agents that run, everything that was ever made, and a replica that has all of it.
 
-use crate::common::{config, grant, identity, root, sign, start};
+use crate::common::{cluster, config, grant, identity, root, sign, start};
 use crate::live_support::tap::Tap;
 use bytes::Bytes;
 use kvgossip_agent::{Agent, now};
 use kvgossip_engine::{MemoryStorage, Replica, Storage};
 use kvgossip_grants::{
-    By, Entry, EntryFact, EntryId, Fact, Floor, Grant, GrantId, Key, Op, Revocation, RsaVerifier, Signed,
+    By, EntryDraft, EntryFact, EntryId, Fact, Floor, Grant, GrantId, Key, Revocation, RsaVerifier, Signed,
     Signer, SigningKey, Timestamp,
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -146,10 +146,9 @@ impl World {
         let mut body = grant(tenant.public(), "/k/**", owner, None).body().clone();
         body.expires_at = Some(self.clock.now().saturating_add(LEASE_US));
         let grant = sign(body, owner);
-        let value = Bytes::from_static(b"lent");
-        let (signer, cited) = (tenant.public().entity(), Some(grant.id()));
-        let entry = Entry { key: key(0), timestamp: now(), op: Op::set(&value), signer, grant: cited };
-        let entry = Fact::Entry(EntryFact::new(sign(entry, tenant), value).expect("its value"));
+        let value = Some(Bytes::from_static(b"lent"));
+        let draft = EntryDraft { key: key(0), value, timestamp: now(), grant: Some(grant.id()) };
+        let entry = Fact::Entry(EntryFact::sign(cluster(), draft, tenant).expect("a signature"));
         let id = entry.id();
         self.grants.push((grant.clone(), 1));
         self.publish(Fact::Grant(grant));
@@ -208,12 +207,10 @@ impl World {
         // Some are late.
         let timestamp = now().saturating_sub(self.dice(3) as u64 * 20_000).max(earliest);
         let value = Bytes::from(self.facts.len().to_string());
-        let op = if self.dice(6) == 0 { Op::Delete } else { Op::set(&value) };
-        let value = if op == Op::Delete { Bytes::new() } else { value };
-        let signer = self.people[by].public().entity();
+        let value = (self.dice(6) > 0).then_some(value);
         let key = key(self.dice(KEYS));
-        let entry = Entry { key, timestamp, op, signer, grant: cited.map(|grant| grant.id()) };
-        Fact::Entry(EntryFact::new(sign(entry, &self.people[by]), value).expect("its value"))
+        let draft = EntryDraft { key, value, timestamp, grant: cited.map(|grant| grant.id()) };
+        Fact::Entry(EntryFact::sign(cluster(), draft, &self.people[by]).expect("a signature"))
     }
 
     /// Tells the replica that has everything, and notes what died.

@@ -21,8 +21,7 @@ pub(super) fn engine_error(error: fjall::Error) -> StorageError {
         Error::Locked => StorageError::InUse,
         // The engine forgets the cause of what failed in its background threads.
         Error::Poisoned => StorageError::Stopped(
-            "writing failed in the background, most often because the disk is full; make room and restart the agent"
-                .to_owned(),
+            "writing failed in the background, most often because the disk is full; make room".to_owned(),
         ),
         Error::Decompress(_) | Error::InvalidTrailer | Error::InvalidTag(_) | Error::Unrecoverable => {
             StorageError::Damaged(format!("{error:?}"))

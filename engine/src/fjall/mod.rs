@@ -7,6 +7,9 @@
 //! [`StorageError::Stopped`] from then on. Only a read that is under way at that moment delays the release of the
 //! directory until it ends.
 //!
+//! **Failing.** After a failed commit the engine takes nothing any more. [`Storage::reopen`] closes it and opens its files
+//! anew, as a restart of the process does.
+//!
 //! **Waiting.** A commit waits while the engine has more to write out than it keeps in memory, and the engine does
 //! not notice a failed disk there: whoever commits should watch how long it takes.
 
@@ -19,7 +22,7 @@ mod last_batch;
 mod rows;
 mod tables;
 
-use crate::storage::{Batch, IndexRow, Reader, Storage, StorageError, Summary, Write};
+use crate::storage::{Batch, IndexEntry, Reader, Storage, StorageError, Summary, Write};
 use bytes::Bytes;
 use directory::Directory;
 use error::{engine_error, guarded};
@@ -30,16 +33,27 @@ use last_batch::{LastBatch, Seen};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::time::Duration;
 use tables::Tables;
+
+/// How long [`Storage::reopen`] waits for reads that are under way.
+const READS_LIMIT: Duration = Duration::from_secs(5);
+/// The pause between two looks at them.
+const READS_PAUSE: Duration = Duration::from_millis(1);
 
 /// A store in a directory, for one process at a time.
 pub struct FjallStorage {
-    shared: Arc<Shared>,
+    /// The engine; held by readers, too, while they read.
+    open: Arc<RwLock<Option<Arc<Shared>>>>,
+    /// The directory, while the engine is closed.
+    closed: Option<Directory>,
     cluster: ClusterId,
     last_batch: LastBatch,
     files: Files,
     /// Why nothing is written any more.
     failed: Option<String>,
+    /// The last batch that was acknowledged.
+    batch: u64,
 }
 
 /// What readers use too. The directory is released last.
@@ -54,6 +68,10 @@ struct Shared {
 }
 
 impl Shared {
+    fn new(tables: Tables, directory: Directory) -> Self {
+        Self { tables, batch_gate: RwLock::default(), directory }
+    }
+
     /// What stands between two batches. Waits for the one that is under way.
     fn snapshot(&self) -> Snapshot {
         let _gate = self.batch_gate.read().unwrap_or_else(PoisonError::into_inner);
@@ -62,7 +80,13 @@ impl Shared {
 }
 
 /// Reads of a store while it is open.
-struct FjallReader(Weak<Shared>);
+struct FjallReader(Weak<RwLock<Option<Arc<Shared>>>>);
+
+/// Waits while the store is being opened anew.
+fn opened(open: &RwLock<Option<Arc<Shared>>>) -> Result<Arc<Shared>, StorageError> {
+    let shared = open.read().unwrap_or_else(PoisonError::into_inner).clone();
+    shared.ok_or_else(|| StorageError::Stopped("it could not be opened anew".into()))
+}
 
 impl FjallStorage {
     /// Opens the store in the data directory `dir`, or makes an empty one there.
@@ -92,16 +116,17 @@ impl FjallStorage {
     fn open_with(dir: &Path, cluster: ClusterId, accept_rollback: bool) -> Result<Self, StorageError> {
         let directory = Directory::take(dir)?;
         let (last_batch, seen) = LastBatch::open(directory.path())?;
-        // Before the engine looks at files that it may not understand.
+        // Before the engine looks at files that it may not understand, and before anything calls them damaged.
         if let Some(Seen { format: found, .. }) = seen
-            && found > rows::FORMAT
+            && found != rows::FORMAT
         {
             return Err(StorageError::Format { found, supported: rows::FORMAT });
         }
         let tables = directory.open_tables(&cluster)?;
-        let shared = Arc::new(Shared { tables, batch_gate: RwLock::default(), directory });
-        let files = Files::note(shared.directory.path())?;
-        let mut storage = Self { shared, cluster, last_batch, files, failed: None };
+        let path = directory.path().to_path_buf();
+        let files = Files::note(&path)?;
+        let open = Arc::new(RwLock::new(Some(Arc::new(Shared::new(tables, directory)))));
+        let mut storage = Self { open, closed: None, cluster, last_batch, files, failed: None, batch: 0 };
         let found = storage.summary()?.map_or(0, |summary| summary.batch);
         let expected = seen.map_or(0, |seen| seen.batch);
         if found < expected {
@@ -110,9 +135,10 @@ impl FjallStorage {
             }
             storage.check()?;
         }
+        storage.batch = found;
         storage.last_batch.note(Seen { format: rows::FORMAT, batch: found });
         storage.last_batch.sync()?;
-        directory::sync_directory(storage.shared.directory.path())?;
+        directory::sync_directory(&path)?;
         Ok(storage)
     }
 
@@ -131,7 +157,8 @@ impl FjallStorage {
     /// # Errors
     /// `Damaged`, with what does not fit.
     pub fn check(&self) -> Result<(), StorageError> {
-        check::check(&self.shared.tables, &self.shared.snapshot(), self.cluster, self.summary()?.as_ref())
+        let shared = opened(&self.open)?;
+        check::check(&shared.tables, &shared.snapshot(), self.cluster, self.summary()?.as_ref())
     }
 
     /// The engine forgets why its background threads stopped; nearly always the disk is full.
@@ -146,7 +173,8 @@ impl FjallStorage {
         self.files.check()?;
         // What cannot be noted is not written: the number is one batch behind at most.
         self.last_batch.settle()?;
-        let tables = &self.shared.tables;
+        let shared = opened(&self.open)?;
+        let tables = &shared.tables;
         // With the flush inside: committing first and flushing then would show what is not durable yet.
         let mut writes = OwnedWriteBatch::with_capacity(tables.db.clone(), batch.writes.len() + 1)
             .durability(Some(PersistMode::SyncAll));
@@ -155,12 +183,50 @@ impl FjallStorage {
         }
         writes.insert(&tables.meta, rows::META_SUMMARY, rows::encode_summary(&batch.summary));
         {
-            let _gate = self.shared.batch_gate.write().unwrap_or_else(PoisonError::into_inner);
+            let _gate = shared.batch_gate.write().unwrap_or_else(PoisonError::into_inner);
             writes.commit().map_err(engine_error)?;
         }
         // The batch is durable now: a failure to note it must not be told as a failure of the batch.
-        self.last_batch.note(Seen { format: rows::FORMAT, batch: batch.summary.batch });
+        self.batch = batch.summary.batch;
+        self.last_batch.note(Seen { format: rows::FORMAT, batch: self.batch });
         Ok(())
+    }
+
+    /// Closes the engine, when no read holds it any more, and opens it again.
+    fn exchange_engine(&mut self, open: &mut Option<Arc<Shared>>) -> Result<(), StorageError> {
+        if let Some(shared) = open.take() {
+            match alone(shared) {
+                Ok(Shared { tables, directory, .. }) => {
+                    drop(tables);
+                    self.closed = Some(directory);
+                }
+                Err(shared) => {
+                    *open = Some(shared);
+                    return Err(StorageError::Stopped("a read of it does not end".into()));
+                }
+            }
+        }
+        let Some(directory) = &self.closed else {
+            return Err(StorageError::Stopped("its directory was let go".into()));
+        };
+        let tables = directory.open_tables(&self.cluster)?;
+        self.files = Files::note(directory.path())?;
+        *open = self.closed.take().map(|directory| Arc::new(Shared::new(tables, directory)));
+        Ok(())
+    }
+}
+
+/// Waits until nobody else holds it; gives it back if that takes too long.
+fn alone(mut shared: Arc<Shared>) -> Result<Shared, Arc<Shared>> {
+    let mut left = READS_LIMIT;
+    loop {
+        shared = match Arc::try_unwrap(shared) {
+            Ok(shared) => return Ok(shared),
+            Err(shared) if left.is_zero() => return Err(shared),
+            Err(shared) => shared,
+        };
+        std::thread::sleep(READS_PAUSE);
+        left = left.saturating_sub(READS_PAUSE);
     }
 }
 
@@ -169,26 +235,31 @@ fn stage(tables: &Tables, writes: &mut OwnedWriteBatch, write: &Write) {
     match write {
         Write::PutAuthority(id, record) => writes.insert(&tables.authority, *id.as_bytes(), record.as_ref()),
         Write::RemoveAuthority(id) => writes.remove(&tables.authority, *id.as_bytes()),
-        Write::PutEntry(key, id, grant, record) => {
-            writes.insert(&tables.entries, rows::entry_row(key, id), record.as_ref());
-            if let Some(grant) = grant {
+        Write::PutEntry(key, entry, record) => {
+            let row = rows::entry_row(key, &entry.id);
+            writes.insert(&tables.entries, row.clone(), record.as_ref());
+            writes.insert(&tables.index, row, rows::encode_index(entry));
+            if let Some(grant) = &entry.grant {
                 writes.insert(&tables.by_grant, rows::citation_row(grant, key), []);
             }
         }
-        Write::RemoveEntry(key, id) => writes.remove(&tables.entries, rows::entry_row(key, id)),
-        Write::PutIndex(key, row) => writes.insert(&tables.digests, key.as_bytes(), rows::encode_index(row)),
-        Write::RemoveIndex(key) => writes.remove(&tables.digests, key.as_bytes()),
+        Write::RemoveEntry(key, id) => {
+            let row = rows::entry_row(key, id);
+            writes.remove(&tables.entries, row.clone());
+            writes.remove(&tables.index, row);
+        }
         Write::RemoveCitation(grant, key) => writes.remove(&tables.by_grant, rows::citation_row(grant, key)),
     }
 }
 
 impl Storage for FjallStorage {
     fn reader(&self) -> Arc<dyn Reader> {
-        Arc::new(FjallReader(Arc::downgrade(&self.shared)))
+        Arc::new(FjallReader(Arc::downgrade(&self.open)))
     }
 
     fn summary(&self) -> Result<Option<Summary>, StorageError> {
-        let Some(bytes) = self.shared.tables.meta.get(rows::META_SUMMARY).map_err(engine_error)? else {
+        let shared = opened(&self.open)?;
+        let Some(bytes) = shared.tables.meta.get(rows::META_SUMMARY).map_err(engine_error)? else {
             return Ok(None);
         };
         let damaged = || StorageError::Damaged("the summary does not read".into());
@@ -196,27 +267,49 @@ impl Storage for FjallStorage {
     }
 
     fn load_authority(&self, each: &mut dyn FnMut(Bytes)) -> Result<(), StorageError> {
-        for row in self.shared.snapshot().iter(&self.shared.tables.authority) {
+        let shared = opened(&self.open)?;
+        for row in shared.snapshot().iter(&shared.tables.authority) {
             each(Bytes::copy_from_slice(&row.value().map_err(engine_error)?));
         }
         Ok(())
     }
 
-    fn load_index(&self, each: &mut dyn FnMut(Key, IndexRow)) -> Result<(), StorageError> {
-        for row in self.shared.snapshot().iter(&self.shared.tables.digests) {
-            let (key, row) = row.into_inner().map_err(engine_error)?;
-            let (key, row) = check::read_index(&key, &row)?;
-            each(key, row);
+    fn load_index(&self, each: &mut dyn FnMut(Key, IndexEntry)) -> Result<(), StorageError> {
+        let shared = opened(&self.open)?;
+        for row in shared.snapshot().iter(&shared.tables.index) {
+            let (row, value) = row.into_inner().map_err(engine_error)?;
+            let (key, entry) = check::read_index(&row, &value)?;
+            each(key, entry);
         }
         Ok(())
     }
 
     /// Takes 32 MiB and gives them back. A store on a full disk opens and reads, and stops at some later write.
     fn probe(&self) -> Result<(), StorageError> {
-        directory::probe_room(self.shared.directory.path())
+        match (opened(&self.open), &self.closed) {
+            (Ok(shared), _) => directory::probe_room(shared.directory.path()),
+            (Err(_), Some(directory)) => directory::probe_room(directory.path()),
+            (Err(error), None) => Err(error),
+        }
     }
 
-    /// After a failure nothing is written any more until the store is opened again.
+    fn reopen(&mut self) -> Result<(), StorageError> {
+        let open = self.open.clone();
+        {
+            let mut open = open.write().unwrap_or_else(PoisonError::into_inner);
+            self.exchange_engine(&mut open)?;
+        }
+        let found = self.summary()?.map_or(0, |summary| summary.batch);
+        if found < self.batch {
+            return Err(StorageError::RolledBack { expected: self.batch, found });
+        }
+        self.batch = found;
+        self.last_batch.note(Seen { format: rows::FORMAT, batch: found });
+        self.failed = None;
+        Ok(())
+    }
+
+    /// After a failure nothing is written any more until the store is opened anew.
     fn commit(&mut self, batch: &Batch) -> Result<(), StorageError> {
         if let Some(cause) = &self.failed {
             return Err(StorageError::Stopped(cause.clone()));
@@ -238,13 +331,14 @@ impl Drop for FjallStorage {
 
 impl fmt::Debug for FjallStorage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FjallStorage").field("dir", &self.shared.directory.path()).finish_non_exhaustive()
+        f.debug_struct("FjallStorage").field("batch", &self.batch).finish_non_exhaustive()
     }
 }
 
 impl FjallReader {
     fn shared(&self) -> Result<Arc<Shared>, StorageError> {
-        self.0.upgrade().ok_or_else(|| StorageError::Stopped("the store was closed".into()))
+        let open = self.0.upgrade().ok_or_else(|| StorageError::Stopped("the store was closed".into()))?;
+        opened(&open)
     }
 }
 

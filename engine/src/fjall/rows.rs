@@ -2,12 +2,12 @@
 //!
 //! Integers are little-endian. Reading is exact: a row that this module would not have written is refused.
 
-use crate::storage::{IndexEntry, IndexRow, Summary};
+use crate::storage::{IndexEntry, Summary};
 use crate::view::parse_key;
 use kvgossip_grants::{Digest, EntryId, FactId, GrantId, Key, Timestamp};
 
 /// The format of the store; a store with a greater one is refused.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 
 /// Row of `meta`: [`FORMAT`], 4 bytes.
 pub(super) const META_FORMAT: &[u8] = b"format";
@@ -16,15 +16,16 @@ pub(super) const META_CLUSTER: &[u8] = b"cluster";
 /// Row of `meta`: the [`Summary`] of the last batch; missing before the first.
 pub(super) const META_SUMMARY: &[u8] = b"summary";
 
-/// Ends the key in a row of `entries`. It stands below every byte of a key, so that rows lie in the order of keys.
+/// Ends the key in a row of `entries` and `index`. It stands below every byte of a key, so that rows lie in the order of keys.
 const END_OF_KEY: u8 = 0;
 const ID_BYTES: usize = 32;
-const SUMMARY_BYTES: usize = 3 * 8 + ID_BYTES;
+const SUMMARY_BYTES: usize = 3 * 8 + ID_BYTES + 1;
 
 const FLAG_DELETE: u8 = 1;
 const FLAG_GRANT: u8 = 2;
+const FLAG_VALUE_BYTES: u8 = 4;
 
-/// Key in `entries`: `key ‖ 0x00 ‖ id`.
+/// Key in `entries` and in `index`: `key ‖ 0x00 ‖ id`.
 pub(super) fn entry_row(key: &Key, id: &EntryId) -> Vec<u8> {
     let mut row = Vec::with_capacity(key.as_bytes().len() + 1 + ID_BYTES);
     row.extend_from_slice(key.as_bytes());
@@ -53,47 +54,45 @@ pub(super) fn cited_key(row: &[u8]) -> Option<Key> {
     parse_key(row.get(ID_BYTES..)?)
 }
 
-/// Value in `digests`: the digest, then each entry by id as `flags ‖ id ‖ timestamp ‖ grant id if flagged`.
-pub(super) fn encode_index(row: &IndexRow) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(ID_BYTES + row.entries.len() * (1 + ID_BYTES + 8 + ID_BYTES));
-    bytes.extend_from_slice(row.digest.as_bytes());
-    for entry in &row.entries {
-        let delete = if entry.is_delete { FLAG_DELETE } else { 0 };
-        let grant = if entry.grant.is_some() { FLAG_GRANT } else { 0 };
-        bytes.push(delete | grant);
-        bytes.extend_from_slice(entry.id.as_bytes());
-        bytes.extend_from_slice(&entry.timestamp.as_micros().to_le_bytes());
-        if let Some(grant) = &entry.grant {
-            bytes.extend_from_slice(grant.as_bytes());
-        }
+/// Value in `index`: `flags ‖ timestamp ‖ grant id if flagged ‖ bytes of the value if flagged`.
+pub(super) fn encode_index(entry: &IndexEntry) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(1 + 8 + ID_BYTES + 4);
+    let delete = if entry.is_delete { FLAG_DELETE } else { 0 };
+    let grant = if entry.grant.is_some() { FLAG_GRANT } else { 0 };
+    let value = if entry.value_bytes.is_some() { FLAG_VALUE_BYTES } else { 0 };
+    bytes.push(delete | grant | value);
+    bytes.extend_from_slice(&entry.timestamp.as_micros().to_le_bytes());
+    if let Some(grant) = &entry.grant {
+        bytes.extend_from_slice(grant.as_bytes());
+    }
+    if let Some(value_bytes) = entry.value_bytes {
+        bytes.extend_from_slice(&value_bytes.to_le_bytes());
     }
     bytes
 }
 
-/// Reads [`encode_index`].
-pub(super) fn decode_index(mut bytes: &[u8]) -> Option<IndexRow> {
-    let digest = Digest(take(&mut bytes)?);
-    let mut entries = Vec::with_capacity(1);
-    while !bytes.is_empty() {
-        let [flags] = take(&mut bytes)?;
-        if flags & !(FLAG_DELETE | FLAG_GRANT) != 0 {
-            return None;
-        }
-        let id = FactId(take(&mut bytes)?);
-        let timestamp = Timestamp::from_micros(u64::from_le_bytes(take(&mut bytes)?)).ok()?;
-        let grant = if flags & FLAG_GRANT == 0 { None } else { Some(FactId(take(&mut bytes)?)) };
-        entries.push(IndexEntry { id, timestamp, grant, is_delete: flags & FLAG_DELETE != 0 });
+/// Reads [`encode_index`] of the entry `id`.
+pub(super) fn decode_index(id: EntryId, mut bytes: &[u8]) -> Option<IndexEntry> {
+    let [flags] = take(&mut bytes)?;
+    if flags & !(FLAG_DELETE | FLAG_GRANT | FLAG_VALUE_BYTES) != 0 {
+        return None;
     }
-    Some(IndexRow { digest, entries })
+    let timestamp = Timestamp::from_micros(u64::from_le_bytes(take(&mut bytes)?)).ok()?;
+    let grant = if flags & FLAG_GRANT == 0 { None } else { Some(FactId(take(&mut bytes)?)) };
+    let is_valued = flags & FLAG_VALUE_BYTES != 0;
+    let value_bytes = if is_valued { Some(u32::from_le_bytes(take(&mut bytes)?)) } else { None };
+    let entry = IndexEntry { id, timestamp, grant, is_delete: flags & FLAG_DELETE != 0, value_bytes };
+    bytes.is_empty().then_some(entry)
 }
 
-/// The summary as `batch ‖ authority facts ‖ keys ‖ root`.
+/// The summary as `batch ‖ authority facts ‖ keys ‖ root ‖ 1 while a sweep is pending, else 0`.
 pub(super) fn encode_summary(summary: &Summary) -> [u8; SUMMARY_BYTES] {
     let mut bytes = [0; SUMMARY_BYTES];
     bytes[..8].copy_from_slice(&summary.batch.to_le_bytes());
     bytes[8..16].copy_from_slice(&summary.authority_facts.to_le_bytes());
     bytes[16..24].copy_from_slice(&summary.keys.to_le_bytes());
-    bytes[24..].copy_from_slice(summary.root.as_bytes());
+    bytes[24..56].copy_from_slice(summary.root.as_bytes());
+    bytes[56] = summary.sweep_pending.into();
     bytes
 }
 
@@ -103,7 +102,12 @@ pub(super) fn decode_summary(mut bytes: &[u8]) -> Option<Summary> {
     let authority_facts = u64::from_le_bytes(take(&mut bytes)?);
     let keys = u64::from_le_bytes(take(&mut bytes)?);
     let root = Digest(take(&mut bytes)?);
-    bytes.is_empty().then_some(Summary { batch, authority_facts, keys, root })
+    let sweep_pending = match take(&mut bytes)? {
+        [0] => false,
+        [1] => true,
+        _ => return None,
+    };
+    bytes.is_empty().then_some(Summary { batch, authority_facts, keys, root, sweep_pending })
 }
 
 fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
@@ -120,34 +124,35 @@ mod tests {
     fn index_entry() -> impl Strategy<Value = IndexEntry> {
         let id = any::<[u8; 32]>().prop_map(FactId);
         let grant = proptest::option::of(any::<[u8; 32]>().prop_map(FactId));
-        (id, 0..=Timestamp::MAX.as_micros(), grant, any::<bool>()).prop_map(
-            |(id, micros, grant, is_delete)| IndexEntry {
+        (id, 0..=Timestamp::MAX.as_micros(), grant, any::<bool>(), any::<Option<u32>>()).prop_map(
+            |(id, micros, grant, is_delete, value_bytes)| IndexEntry {
                 id,
                 timestamp: Timestamp::from_micros(micros).unwrap(),
                 grant,
                 is_delete,
+                value_bytes,
             },
         )
     }
 
     proptest! {
         #[test]
-        fn an_index_row_comes_back(digest: [u8; 32], entries in prop::collection::vec(index_entry(), 0..5)) {
-            let row = IndexRow { digest: Digest(digest), entries };
-            let bytes = encode_index(&row);
-            prop_assert_eq!(decode_index(&bytes), Some(row));
+        fn an_index_row_comes_back(entry in index_entry()) {
+            let bytes = encode_index(&entry);
+            prop_assert_eq!(decode_index(entry.id, &bytes), Some(entry));
         }
 
         #[test]
-        fn any_bytes_read_as_what_was_written_or_not_at_all(bytes in prop::collection::vec(0u8..4, 0..200)) {
-            if let Some(row) = decode_index(&bytes) {
-                prop_assert_eq!(encode_index(&row), bytes);
+        fn any_bytes_read_as_what_was_written_or_not_at_all(bytes in prop::collection::vec(0u8..8, 0..60)) {
+            if let Some(entry) = decode_index(FactId([7; 32]), &bytes) {
+                prop_assert_eq!(encode_index(&entry), bytes);
             }
         }
 
         #[test]
-        fn a_summary_comes_back(batch: u64, authority_facts: u64, keys: u64, root: [u8; 32]) {
-            let summary = Summary { batch, authority_facts, keys, root: Digest(root) };
+        fn a_summary_comes_back(numbers: [u64; 3], root: [u8; 32], sweep_pending: bool) {
+            let [batch, authority_facts, keys] = numbers;
+            let summary = Summary { batch, authority_facts, keys, root: Digest(root), sweep_pending };
             let bytes = encode_summary(&summary);
             prop_assert_eq!(decode_summary(&bytes), Some(summary));
             prop_assert_eq!(decode_summary(&bytes[1..]), None);

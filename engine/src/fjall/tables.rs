@@ -19,7 +19,7 @@ const MAX_CACHED_FILES: usize = 256;
 const BLOCK_CACHE_BYTES: u64 = 32 * MIB;
 
 /// Memory for rows that are not in tables yet, per keyspace. A put of 700 bytes takes about 850 bytes of `entries`,
-/// 250 of `digests` and 150 of `by_grant`: with these sizes none of them holds a journal back for long.
+/// 200 of `index` and 150 of `by_grant`: with these sizes none of them holds a journal back for long.
 const ENTRIES_MEMTABLE_BYTES: u64 = 32 * MIB;
 const INDEX_MEMTABLE_BYTES: u64 = 8 * MIB;
 const SMALL_MEMTABLE_BYTES: u64 = 4 * MIB;
@@ -28,8 +28,8 @@ const SMALL_MEMTABLE_BYTES: u64 = 4 * MIB;
 pub(super) struct Tables {
     /// `key ‖ 0x00 ‖ id` → record.
     pub(super) entries: Keyspace,
-    /// Key → index row.
-    pub(super) digests: Keyspace,
+    /// `key ‖ 0x00 ‖ id` → what the index says of the entry.
+    pub(super) index: Keyspace,
     /// Id → record.
     pub(super) authority: Keyspace,
     /// `grant id ‖ key` → nothing.
@@ -66,7 +66,7 @@ impl Tables {
     ) -> Result<Self, StorageError> {
         Ok(Self {
             entries: get(&db, "entries", point_reads(ENTRIES_MEMTABLE_BYTES))?,
-            digests: get(&db, "digests", scans(INDEX_MEMTABLE_BYTES))?,
+            index: get(&db, "index", scans(INDEX_MEMTABLE_BYTES))?,
             authority: get(&db, "authority", scans(SMALL_MEMTABLE_BYTES))?,
             by_grant: get(&db, "by_grant", scans(SMALL_MEMTABLE_BYTES))?,
             meta: get(&db, "meta", point_reads(MIB))?,

@@ -6,7 +6,8 @@ use kvgossip_grants::Digest;
 const CLUSTER: ClusterId = ClusterId([3; 32]);
 
 fn batch(number: u64) -> Batch {
-    let summary = Summary { batch: number, authority_facts: 0, keys: 0, root: Digest([0; 32]) };
+    let summary =
+        Summary { batch: number, authority_facts: 0, keys: 0, root: Digest([0; 32]), sweep_pending: false };
     Batch { writes: Vec::new(), summary }
 }
 

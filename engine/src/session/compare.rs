@@ -3,7 +3,7 @@
 use super::forest::Leaf;
 use super::frame::{Hello, kind};
 use super::wire::{BadFrame, Input, put_varint};
-use super::{Session, SessionError};
+use super::{Newcomer, Session, SessionError};
 use crate::view::View;
 use kvgossip_grants::{FactId, Key, MAX_KEY_BYTES, Timestamp};
 
@@ -107,7 +107,9 @@ impl Session {
     }
 
     pub(super) fn extensions(&self) -> Vec<(u64, Vec<u8>)> {
-        if self.compares() { vec![(COMPARE_EXTENSION, Vec::new())] } else { Vec::new() }
+        let compare = self.compares().then(|| (COMPARE_EXTENSION, Vec::new()));
+        let others = self.config.newcomer.as_ref().and_then(Newcomer::extension);
+        compare.into_iter().chain(others).collect()
     }
 
     /// Agrees to compare if the initiator asks for it; whoever asked demands the agreement.

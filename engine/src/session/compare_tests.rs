@@ -1,32 +1,41 @@
 //! What a comparison cannot name in full is told as such.
 
 use super::*;
-use crate::frontier::{EntryMeta, Frontier};
 use crate::replica::Replica;
-use crate::session::{Config, MAX_LIST_IDS, Outcome, Role};
+use crate::session::crowd::{MAX_CROWD, leaf};
+use crate::session::{Config, Outcome, Role};
 use crate::{MemoryStorage, Storage};
 use kvgossip_grants::{MockKey, PathPrefix, Signer};
-use std::ops::Range;
 
 /// A view of one key with an entry for each number. All are of one time, so that none supersedes another.
 fn view(numbers: impl Iterator<Item = u64>) -> View {
     let mut view = Replica::new(MockKey::new(1).public().clone()).view().clone();
-    let meta = |number: u64| {
+    let id = |number: u64| {
         let mut id = [7; 32];
         // Ids are compared by their salted beginnings, and listed in order.
         id[..8].copy_from_slice(&number.to_be_bytes());
-        EntryMeta { id: FactId(id), timestamp: Timestamp::MAX, grant: None, is_delete: false }
+        FactId(id)
     };
     let key: Key = "/many".parse().expect("a key");
-    let frontier = Frontier::new(&key, numbers.map(meta).collect()).expect("some entries");
-    view.entries.insert(key.as_bytes(), frontier);
+    view.entries.insert(key.as_bytes(), leaf(&key, numbers.map(id)));
     view
 }
 
 /// Runs a comparison to its end and gives what the initiator found.
 fn compare(here: &View, there: &View) -> (Differences, Outcome) {
-    let config =
-        |role| Config { role, scope: PathPrefix::root(), nonce: [role as u8; 8], takes_facts: false };
+    let (found, outcome, _) = compare_counted(here, there);
+    (found, outcome)
+}
+
+/// The same, and the bytes of the session.
+fn compare_counted(here: &View, there: &View) -> (Differences, Outcome, u64) {
+    let config = |role| Config {
+        role,
+        scope: PathPrefix::root(),
+        nonce: [role as u8; 8],
+        takes_facts: false,
+        newcomer: None,
+    };
     let mut one = Session::comparing(config(Role::Initiator), here);
     let mut other = Session::new(config(Role::Responder), there);
     let reader = MemoryStorage::new().reader();
@@ -42,7 +51,9 @@ fn compare(here: &View, there: &View) -> (Differences, Outcome) {
         }
         assert!(moved || one.is_finished(), "neither side speaks");
     }
-    (one.differences().expect("it compared").clone(), one.outcome().expect("it ended"))
+    let tally = one.tally();
+    let bytes = tally.sent.total() + tally.received.total();
+    (one.differences().expect("it compared").clone(), one.outcome().expect("it ended"), bytes)
 }
 
 fn is_truncated(outcome: Outcome) -> bool {
@@ -59,21 +70,19 @@ fn numbers(named: &[Named]) -> Vec<u64> {
     numbers
 }
 
-/// A list has 100,000 ids at most. What lies behind is not compared in that direction, and never taken for equal.
+/// A key with many entries is walked like a tree of many keys: only what differs is named.
 #[test]
-fn a_key_with_more_entries_than_a_list_may_have_is_never_called_equal() {
-    let most = MAX_LIST_IDS as u64;
-    let with = |range: Range<u64>, more: Option<u64>| view(range.chain(more));
-    // As many as a list may have: complete.
-    let (found, outcome) = compare(&with(1..most, Some(most + 5)), &with(1..most, Some(most + 6)));
-    assert_eq!((numbers(&found.here), numbers(&found.there)), (vec![most + 5], vec![most + 6]));
-    assert!(!found.is_truncated && !is_truncated(outcome), "{outcome:?}");
-    // One more, behind all others: whether it is named depends on who lists, and the answer says that it may be missing.
-    for more in [most + 5, most + 50] {
-        let (one, other) = (with(1..most + 1, Some(most + 5)), with(1..most + 1, Some(most + 50)));
-        let (here, there) = if more == most + 5 { (&one, &other) } else { (&other, &one) };
-        let (_, outcome) = compare(here, there);
-        assert!(is_truncated(outcome), "{outcome:?}");
+fn what_differs_among_many_entries_of_a_key_is_named_and_nothing_else() {
+    for count in [16, 17, 300, 5_000, MAX_CROWD as u64 - 1] {
+        // Numbers that spread over all ids, and two that one side or the other lacks.
+        let common = || (1..=count).map(|number: u64| number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let (one, other) = (view(common().chain([5])), view(common().chain([u64::MAX - 5])));
+        let (found, outcome, bytes) = compare_counted(&one, &other);
+        assert_eq!((numbers(&found.here), numbers(&found.there)), (vec![5], vec![u64::MAX - 5]), "{count}");
+        assert!(!found.is_truncated && !is_truncated(outcome), "{outcome:?}");
+        // Two hellos and finals, and a few parts on each of up to four levels, for two ways down.
+        assert!(bytes < 1_500, "{count}: {bytes}");
+        println!("{count}: {bytes} bytes");
     }
 }
 
@@ -89,5 +98,48 @@ fn more_than_one_side_may_name_is_cut_off_and_said_to_be() {
         let (found, outcome) = compare(&little, &full);
         assert_eq!((found.here.len(), found.there.len()), (0, MAX_NAMED));
         assert_eq!(is_truncated(outcome), is_cut, "{count}: {outcome:?}");
+    }
+}
+
+#[test]
+fn names_are_read_as_they_are_written() {
+    let (id, key) = (FactId([9; 32]), "/a/b".parse::<Key>().expect("a key"));
+    let entry = |is_delete| Named::Entry { id, key: key.clone(), timestamp: Timestamp::MAX, is_delete };
+    let names = [Named::Authority(id), entry(false), entry(true)];
+    let mut bytes = Vec::new();
+    names.iter().for_each(|name| name.put(&mut bytes));
+    let mut input = Input::new(&bytes);
+    for name in &names {
+        assert_eq!(Named::get(&mut input).as_ref(), Ok(name));
+    }
+    assert!(input.is_empty());
+    let mut unknown = Vec::new();
+    entry(true).put(&mut unknown);
+    unknown[0] = 3;
+    assert_eq!(Named::get(&mut Input::new(&unknown)), Err(BadFrame));
+}
+
+#[test]
+fn both_sides_compare_or_neither_does() {
+    let view = view(0..1);
+    for (asks, agrees) in [(true, true), (false, false), (true, false), (false, true)] {
+        let config = |role| Config {
+            role,
+            scope: PathPrefix::root(),
+            nonce: [0; 8],
+            takes_facts: true,
+            newcomer: None,
+        };
+        let mut one = match asks {
+            true => Session::comparing(config(Role::Initiator), &view),
+            false => Session::new(config(Role::Initiator), &view),
+        };
+        let mut hello = Hello::clone(one.our_hello.as_ref().expect("it begins"));
+        hello.extensions = if agrees { vec![(COMPARE_EXTENSION, Vec::new())] } else { Vec::new() };
+        let agreed = one.agree_to_compare(&hello);
+        assert_eq!(agreed.is_ok(), asks == agrees, "{asks} {agrees}");
+        let mut two = Session::new(config(Role::Responder), &view);
+        two.agree_to_compare(&hello).expect("who answers does what is asked");
+        assert_eq!(two.compares(), agrees);
     }
 }

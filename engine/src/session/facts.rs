@@ -1,6 +1,7 @@
 //! Facts on their way into frames and out of them, and the count of the bytes that go with them.
 
 use super::compare::frame_kind;
+use super::course::internal;
 use super::forest::Leaf;
 use super::tally::Traffic;
 use super::walk::Walk;
@@ -60,13 +61,13 @@ impl Session {
             let leaf = match self.steps.pop_front() {
                 None => return Ok(None),
                 Some(Step::Record(record)) => return Ok(Some(record)),
-                Some(step @ (Step::Frame(_) | Step::Final(_))) => {
+                Some(step @ (Step::Hello(_) | Step::Frame(_) | Step::Final(_))) => {
                     self.steps.push_front(step);
                     return Ok(None);
                 }
                 Some(Step::Held(leaf)) => leaf,
                 Some(Step::Sends) => {
-                    let Some(leaf) = self.walk.as_mut().and_then(Walk::next_send) else { continue };
+                    let Some(leaf) = self.course.walk().and_then(Walk::next_send) else { continue };
                     self.steps.push_front(Step::Sends);
                     leaf
                 }
@@ -76,6 +77,9 @@ impl Session {
                     let is_authority = matches!(leaf, Leaf::Authority(_));
                     return Ok(Some(Record { bytes: bytes.into(), is_authority }));
                 }
+                continue;
+            }
+            if self.withholds(&leaf, view) {
                 continue;
             }
             let read = self.record(&leaf, view, reader);
@@ -99,8 +103,11 @@ impl Session {
         Ok(match leaf {
             Leaf::Authority(id) => view.authority().fact(id).map(|fact| fact.to_record()),
             Leaf::Entry(key, meta) => {
-                let stands = view.frontier(key).is_some_and(|frontier| frontier.contains(&meta.id));
-                if stands { reader.entry(key, &meta.id)? } else { None }
+                if leaf.stands(view) {
+                    reader.entry(key, &meta.id)?
+                } else {
+                    None
+                }
             }
         })
     }
@@ -115,7 +122,7 @@ impl Session {
             return Err(SessionError::Protocol("a fact came although this side takes none"));
         }
         let cluster = self.our_hello.as_ref().map(|hello| hello.cluster);
-        let cluster = cluster.ok_or(SessionError::Protocol("a fact came before the hellos"))?;
+        let cluster = cluster.ok_or_else(|| internal("a fact was taken before the hellos"))?;
         if records.is_empty() {
             return Err(SessionError::Protocol("a frame is empty"));
         }

@@ -1,11 +1,12 @@
-//! The two trees that a session walks, seen alike.
+//! The two trees that a session walks, seen alike: as facts in the order of their names.
 
+use super::region::{NotParts, Region, Span, ids_of, keys_of};
 use super::salt::Salt;
-use crate::frontier::{EntryMeta, Frontier};
-use crate::tree::{Part, PartsError, Region, Tree};
-use crate::view::{View, parse_key, scope_regions};
-use kvgossip_grants::{Digest, FactId, Key, PathPrefix};
-use std::ops::Bound;
+use crate::leaf::KeyLeaf;
+use crate::tree::{self, Tree, id_key, parse_id};
+use crate::view::{View, parse_key};
+use kvgossip_grants::{Digest, EntryMeta, FactId, Key, PathPrefix};
+use std::ops::{Bound, RangeBounds};
 
 /// What a session compares: first authority, then entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,19 +30,18 @@ impl Leaf {
         }
     }
 
-    /// The key in its tree.
-    fn key(&self) -> Vec<u8> {
+    /// Whether the fact still stands.
+    pub(super) fn stands(&self, view: &View) -> bool {
         match self {
-            Self::Authority(id) => id.to_string().into_bytes(),
-            Self::Entry(key, _) => key.as_bytes().to_vec(),
+            Self::Authority(id) => view.authority().contains(id),
+            Self::Entry(key, meta) => view.frontier(key).is_some_and(|frontier| frontier.contains(&meta.id)),
         }
     }
 
-    fn is_of_key_of(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Authority(one), Self::Authority(other)) => one == other,
-            (Self::Entry(one, _), Self::Entry(other, _)) => one == other,
-            _ => false,
+    fn name(&self) -> Vec<u8> {
+        match self {
+            Self::Authority(id) => id_key(id).into_bytes(),
+            Self::Entry(key, meta) => Region::in_key(key.as_bytes(), id_key(&meta.id).as_bytes()).0,
         }
     }
 
@@ -50,15 +50,22 @@ impl Leaf {
     }
 }
 
-/// A snapshot of one of the two trees.
+/// A snapshot of one of the two trees. In that of the entries, a key with many of them is not a leaf to the walk: it
+/// goes on in the tree over their ids.
 #[derive(Clone, Debug)]
 pub(super) enum Forest {
     Authority(Tree<Digest>),
-    Entries(Tree<Frontier>),
+    Entries(Tree<KeyLeaf>),
 }
 
-/// A run of keys, from here to there.
-pub(super) type Span = (Bound<Vec<u8>>, Bound<Vec<u8>>);
+/// Where the facts of a region are looked up.
+enum Place<'a> {
+    Authority(&'a Tree<Digest>, tree::Region),
+    /// Whole keys.
+    Keys(&'a Tree<KeyLeaf>, tree::Region),
+    /// Some entries of a key: the tree over its ids, and those meant.
+    Ids(&'a [u8], Tree<Digest>, tree::Region),
+}
 
 impl Forest {
     pub(super) fn new(phase: Phase, view: &View) -> Self {
@@ -70,89 +77,115 @@ impl Forest {
 
     /// What is walked in a phase: all authority, or the entries under the scope.
     pub(super) fn scope(phase: Phase, prefix: &PathPrefix) -> Vec<Region> {
-        match phase {
-            Phase::Authority => vec![Region::all()],
-            Phase::Entries => scope_regions(prefix),
+        if phase == Phase::Authority || prefix.is_root() {
+            return vec![Region::all()];
+        }
+        let prefix = prefix.as_str().as_bytes();
+        vec![Region::of_key(prefix), Region([prefix, b"/"].concat())]
+    }
+
+    fn place<'a>(&'a self, region: &'a Region) -> Place<'a> {
+        let subtree = |bytes: &[u8]| tree::Region::Subtree(bytes.to_vec());
+        match (self, region.key()) {
+            (Self::Authority(tree), _) => Place::Authority(tree, subtree(region.bytes())),
+            (Self::Entries(tree), None) => Place::Keys(tree, subtree(region.bytes())),
+            (Self::Entries(tree), Some((key, b""))) => Place::Keys(tree, tree::Region::Exact(key.to_vec())),
+            (Self::Entries(tree), Some((key, digits))) => {
+                let ids = tree.get(key).map(KeyLeaf::ids).unwrap_or_default();
+                Place::Ids(key, ids, subtree(digits))
+            }
         }
     }
 
     pub(super) fn digest(&self, region: &Region) -> Digest {
-        match self {
-            Self::Authority(tree) => tree.digest_region(region),
-            Self::Entries(tree) => tree.digest_region(region),
+        match self.place(region) {
+            Place::Authority(tree, region) => tree.digest_region(&region),
+            Place::Keys(tree, region) => tree.digest_region(&region),
+            Place::Ids(_, ids, region) => ids.digest_region(&region),
         }
     }
 
+    /// How many facts a region has here.
     pub(super) fn count(&self, region: &Region) -> usize {
-        match self {
-            Self::Authority(tree) => tree.count_region(region),
-            Self::Entries(tree) => tree.count_region(region),
+        match self.place(region) {
+            Place::Authority(tree, region) => tree.weight_region(&region),
+            Place::Keys(tree, region) => tree.weight_region(&region),
+            Place::Ids(_, ids, region) => ids.weight_region(&region),
         }
     }
 
-    pub(super) fn cut(&self, region: &Region, target: usize) -> Vec<Part> {
-        match self {
-            Self::Authority(tree) => tree.frontier(region, target),
-            Self::Entries(tree) => tree.frontier(region, target),
-        }
+    /// The disjoint parts that a region falls into, which cover all its facts, each with their number. More than one
+    /// fact falls into more than one part in the end, a region of one key first into that key.
+    pub(super) fn split(&self, region: &Region) -> Vec<(Region, usize)> {
+        let (key, parts) = match self.place(region) {
+            Place::Authority(tree, region) => (None, tree.split(&region)),
+            Place::Keys(tree, tree::Region::Exact(key)) => {
+                let ids = tree.get(&key).map(KeyLeaf::ids).unwrap_or_default();
+                (Some(key), ids.split(&tree::Region::all()))
+            }
+            Place::Keys(tree, region) => (None, tree.split(&region)),
+            Place::Ids(key, ids, region) => (Some(key.to_vec()), ids.split(&region)),
+        };
+        let is_keys = matches!(self, Self::Entries(_));
+        let name = |region: tree::Region| match (&key, region) {
+            (Some(key), region) => Region::in_key(key, region.bytes()),
+            (None, tree::Region::Exact(key)) if is_keys => Region::of_key(&key),
+            (None, tree::Region::Exact(bytes) | tree::Region::Subtree(bytes)) => Region(bytes),
+        };
+        parts.into_iter().map(|part| (name(part.region), part.weight)).collect()
     }
 
-    /// The facts of a region, by key, then by id.
+    /// The facts of a region, by name.
     pub(super) fn leaves(&self, region: &Region) -> Box<dyn Iterator<Item = Leaf> + '_> {
-        self.run((region.start(), region.end()))
+        self.run(region.span())
     }
 
     fn run(&self, span: Span) -> Box<dyn Iterator<Item = Leaf> + '_> {
         match self {
-            Self::Authority(tree) => Box::new(tree.range::<Vec<u8>>(span).filter_map(|(key, _)| {
-                let id = std::str::from_utf8(&key).ok()?.parse().ok()?;
-                Some(Leaf::Authority(id))
-            })),
-            Self::Entries(tree) => Box::new(tree.range::<Vec<u8>>(span).flat_map(|(key, frontier)| {
-                let key = parse_key(&key);
-                let metas = frontier.entries().iter().cloned();
-                metas.filter_map(move |meta| Some(Leaf::Entry(key.clone()?, meta)))
-            })),
+            Self::Authority(tree) => {
+                let ids = tree.range::<Vec<u8>>(span).filter_map(|(key, _)| parse_id(&key));
+                Box::new(ids.map(Leaf::Authority))
+            }
+            Self::Entries(tree) => {
+                let keys = tree.range::<Vec<u8>>(keys_of(&span));
+                Box::new(keys.flat_map(move |(bytes, leaf)| {
+                    let key = parse_key(&bytes);
+                    let metas = metas_in(leaf, ids_of(&bytes, &span));
+                    metas.filter_map(move |meta| Some(Leaf::Entry(key.clone()?, meta.clone())))
+                }))
+            }
         }
     }
 
-    /// The runs of keys of a region that lie in none of a peer's parts and are not empty here.
-    pub(super) fn gaps(&self, region: &Region, parts: &[Region]) -> Result<Vec<Span>, PartsError> {
-        region.check_parts(parts)?;
-        let mut gaps = Vec::new();
-        let mut start = Some(region.start());
-        for part in parts {
-            let Some(from) = start else { return Ok(gaps) };
-            gaps.push((from, Bound::Excluded(part.bytes().to_vec())));
-            start = part.start_after();
-        }
-        gaps.extend(start.map(|from| (from, region.end())));
-        gaps.retain(|span| !is_reversed(span) && self.run(span.clone()).next().is_some());
+    /// The runs of names of a region that lie in none of a peer's parts and are not empty here.
+    pub(super) fn gaps<'a>(
+        &self,
+        region: &'a Region,
+        parts: impl IntoIterator<Item = &'a Region>,
+    ) -> Result<Vec<Span>, NotParts> {
+        let mut gaps = region.gaps(parts)?;
+        gaps.retain(|span| self.run(span.clone()).next().is_some());
         Ok(gaps)
     }
 
-    /// The next facts of a span, at least one key's and about `about` of them, and what is left of it.
-    pub(super) fn take(&self, span: Span, about: usize) -> (Vec<Leaf>, Option<Span>) {
-        let mut leaves: Vec<Leaf> = Vec::with_capacity(about);
-        for leaf in self.run(span.clone()) {
-            if leaves.len() >= about
-                && let Some(last) = leaves.last().filter(|last| !last.is_of_key_of(&leaf))
-            {
-                let rest = (Bound::Excluded(last.key()), span.1);
-                return (leaves, Some(rest));
-            }
-            leaves.push(leaf);
-        }
-        (leaves, None)
+    /// The next facts of a span, up to `most`, and what is left of it.
+    pub(super) fn take(&self, span: Span, most: usize) -> (Vec<Leaf>, Option<Span>) {
+        let leaves: Vec<Leaf> = self.run(span.clone()).take(most).collect();
+        let last = leaves.last().filter(|_| leaves.len() == most);
+        let rest = last.map(|last| (Bound::Excluded(last.name()), span.1));
+        (leaves, rest)
     }
 }
 
-/// Whether a span ends before it starts; ranges of a tree do not accept such a one.
-fn is_reversed((start, end): &Span) -> bool {
-    match (start, end) {
-        (Bound::Included(start), Bound::Excluded(end)) => start >= end,
-        (Bound::Excluded(start), Bound::Excluded(end) | Bound::Included(end)) => start >= end,
-        (Bound::Included(start), Bound::Included(end)) => start > end,
-        _ => false,
-    }
+/// The entries of a key with ids in a range, by id. Finding the first costs at most the logarithm of their number.
+fn metas_in(leaf: &KeyLeaf, ids: Span) -> impl Iterator<Item = &EntryMeta> {
+    let (frontier, long) = (leaf.frontier(), leaf.id_tree());
+    let few = long.is_none().then(|| frontier.by_id().map(|entry| &entry.meta));
+    let (bounds, is_whole) = (ids.clone(), ids == (Bound::Unbounded, Bound::Unbounded));
+    let is_in = move |meta: &&EntryMeta| is_whole || bounds.contains(&id_key(&meta.id).into_bytes());
+    let few = few.into_iter().flatten().filter(is_in);
+    let many = long.map(|tree| {
+        tree.range::<Vec<u8>>(ids).filter_map(|(key, _)| Some(&frontier.get(&parse_id(&key)?)?.meta))
+    });
+    few.chain(many.into_iter().flatten())
 }

@@ -6,27 +6,31 @@
 //! [`kind::REPLIES`], replies for [`kind::CLAIMS`]. Subjects ascend strictly within a flight and are written as
 //! the number of those left out since the one before.
 
+use super::region::Region;
 use super::tell::{MIN_TELL_BYTES, Tell, TellCoding};
 use super::wire::{BadFrame, Input, put_packed, put_varint};
-use crate::tree::Region;
-use kvgossip_grants::{ClusterId, Digest, PathPrefix};
+use crate::tree::FLAT_IDS_MAX;
+use kvgossip_grants::{ClusterId, Digest, MAX_KEY_BYTES, PathPrefix, Timestamp};
 
 /// Version of the session protocol.
-pub const PROTOCOL_VERSION: u8 = 1;
+pub const PROTOCOL_VERSION: u8 = 2;
+/// The extension of a hello that says what the sender's clock says as it sends the hello: 8 bytes, microseconds since
+/// 1970.
+pub const CLOCK_EXTENSION: u64 = 2;
 /// The most extensions that a hello may carry.
 pub const MAX_EXTENSIONS: usize = 32;
 /// The most bytes of one extension.
 pub const MAX_EXTENSION_BYTES: usize = 1024;
 /// The most parts that one region is cut into: every possible next byte, and the key that ends there.
 pub const MAX_PARTS: usize = 257;
-/// The most ids in one list. A bucket has few keys, but a key may have any number of entries.
-pub const MAX_LIST_IDS: usize = 100_000;
+/// The most ids in one list; more facts than that are cut.
+pub const MAX_LIST_IDS: usize = FLAT_IDS_MAX;
 /// The most entries told of in one reply.
 pub const MAX_TELLS: usize = 64;
 /// The longest code in a refusal, in bytes.
 pub const MAX_CODE_BYTES: usize = 64;
-/// The longest name of a region, in bytes.
-pub const MAX_REGION_BYTES: usize = 1026;
+/// The longest name of a region, in bytes: a key, a zero byte, and an id in hexadecimal.
+pub const MAX_REGION_BYTES: usize = MAX_KEY_BYTES + 1 + 64;
 
 /// Kind bytes.
 pub(super) mod kind {
@@ -46,6 +50,8 @@ pub(super) mod kind {
     pub(crate) const BYE: u8 = 9;
     /// Names of facts, in a session that moves none.
     pub(crate) const NAMES: u8 = 10;
+    /// Salted ids of facts that the sender does not want to be sent.
+    pub(crate) const DECLINES: u8 = 11;
 }
 
 /// The first frame of either side.
@@ -63,6 +69,10 @@ pub struct Hello {
     pub nonce: [u8; 8],
     /// Whether this side takes facts in; one that only hands out says no.
     pub takes_facts: bool,
+    /// Whether this side's store has reached its limit, so that it takes no entry that sets a key.
+    pub is_full: bool,
+    /// Whether this side has yet to end its first comparison with anybody: what it lacks says nothing then.
+    pub is_newcomer: bool,
     /// The path prefix that the session is confined to.
     pub scope: PathPrefix,
     /// For later versions: numbered, and skipped where the number is unknown.
@@ -70,8 +80,21 @@ pub struct Hello {
 }
 
 impl Hello {
+    pub(super) fn time_extension(now: Timestamp) -> (u64, Vec<u8>) {
+        (CLOCK_EXTENSION, now.as_micros().to_le_bytes().to_vec())
+    }
+
+    /// The sender's clock; `None` if it is not told, or is no time.
+    pub(super) fn time(&self) -> Option<Timestamp> {
+        let (_, content) = self.extensions.iter().find(|(number, _)| *number == CLOCK_EXTENSION)?;
+        let micros = u64::from_le_bytes(content.as_slice().try_into().ok()?);
+        Timestamp::from_micros(micros).ok()
+    }
+
     pub(super) fn encode(&self) -> Vec<u8> {
-        let mut out = vec![kind::HELLO, PROTOCOL_VERSION, u8::from(self.takes_facts)];
+        let flags =
+            u8::from(self.takes_facts) | u8::from(self.is_full) << 1 | u8::from(self.is_newcomer) << 2;
+        let mut out = vec![kind::HELLO, PROTOCOL_VERSION, flags];
         out.extend_from_slice(&self.cluster.0);
         out.extend_from_slice(&self.authority_root.0);
         out.extend_from_slice(&self.entries_root.0);
@@ -93,13 +116,14 @@ impl Hello {
     /// The version is looked at by the caller, before the rest is read.
     pub(super) fn decode(mut input: Input<'_>) -> Result<Self, BadFrame> {
         // Unknown flags are skipped like unknown extensions.
-        let takes_facts = input.byte()? & 1 != 0;
+        let flags = input.byte()?;
+        let (takes_facts, is_full, is_newcomer) = (flags & 1 != 0, flags & 2 != 0, flags & 4 != 0);
         let cluster = ClusterId(input.array()?);
         let authority_root = Digest(input.array()?);
         let entries_root = Digest(input.array()?);
         let counts = (input.varint()?, input.varint()?);
         let nonce = input.array()?;
-        let len = input.count(1, kvgossip_grants::MAX_KEY_BYTES)?;
+        let len = input.count(1, MAX_KEY_BYTES)?;
         let scope = match std::str::from_utf8(input.bytes(len)?).map_err(|_| BadFrame)? {
             "" => PathPrefix::root(),
             text => PathPrefix::parse(text).map_err(|_| BadFrame)?,
@@ -112,7 +136,18 @@ impl Hello {
             extensions.push((number, input.bytes(len)?.to_vec()));
         }
         input.finish()?;
-        Ok(Self { cluster, authority_root, entries_root, counts, nonce, takes_facts, scope, extensions })
+        Ok(Self {
+            cluster,
+            authority_root,
+            entries_root,
+            counts,
+            nonce,
+            takes_facts,
+            is_full,
+            is_newcomer,
+            scope,
+            extensions,
+        })
     }
 }
 
@@ -184,7 +219,7 @@ pub(super) fn get_parts(
     count: u64,
     base: &[u8],
 ) -> Result<Vec<(Region, u32)>, BadFrame> {
-    // A part takes at least a packed byte and its hash: the key that is the region itself has no bytes of its own.
+    // A part takes at least a packed byte and its hash: one that is the whole region has no bytes of its own.
     let count = input.check_count(count, 5, MAX_PARTS)?;
     let mut parts: Vec<(Region, u32)> = Vec::new();
     for _ in 0..count {
@@ -196,30 +231,26 @@ pub(super) fn get_parts(
 }
 
 /// A region relative to `base`, the region that is cut: how many bytes it shares with the part before it, how
-/// many more it has (doubled, plus 1 for a single key), and those.
+/// many more it has, and those.
 fn put_region(out: &mut Vec<u8>, region: &Region, base: &[u8], before: &[u8]) {
-    let (bytes, is_exact) = match region {
-        Region::Subtree(bytes) => (bytes, 0),
-        Region::Exact(bytes) => (bytes, 1),
-    };
-    let (own, before) =
-        (bytes.get(base.len()..).unwrap_or_default(), before.get(base.len()..).unwrap_or_default());
-    let shared = own.iter().zip(before).take_while(|(a, b)| a == b).count();
-    put_packed(out, shared as u64, ((own.len() - shared) as u64) << 1 | is_exact, REGION_BITS);
+    let own = |bytes: &[u8]| bytes.get(base.len()..).unwrap_or_default().to_vec();
+    let (own, before) = (own(region.bytes()), own(before));
+    let shared = own.iter().zip(&before).take_while(|(a, b)| a == b).count();
+    put_packed(out, shared as u64, (own.len() - shared) as u64, REGION_BITS);
     out.extend_from_slice(&own[shared..]);
 }
 
 fn get_region(input: &mut Input<'_>, base: &[u8], before: &[u8]) -> Result<Region, BadFrame> {
-    let (shared, packed) = input.packed(REGION_BITS)?;
+    let (shared, more) = input.packed(REGION_BITS)?;
     let shared = usize::try_from(shared).map_err(|_| BadFrame)?;
-    let more = usize::try_from(packed >> 1).map_err(|_| BadFrame)?;
+    let more = usize::try_from(more).map_err(|_| BadFrame)?;
     let kept = before.get(base.len()..).and_then(|own| own.get(..shared)).ok_or(BadFrame)?;
     let mut bytes = [base, kept].concat();
     bytes.extend_from_slice(input.bytes(more)?);
     if bytes.len() > MAX_REGION_BYTES {
         return Err(BadFrame);
     }
-    Ok(if packed & 1 == 1 { Region::Exact(bytes) } else { Region::Subtree(bytes) })
+    Ok(Region(bytes))
 }
 
 /// The subject and the ids of a list.
@@ -283,13 +314,9 @@ mod tests {
 
     #[test]
     fn parts_name_regions_relative_to_their_base() {
-        let regions = [
-            Region::Exact(b"/a".into()),
-            Region::Subtree(b"/a/b".into()),
-            Region::Subtree(b"/a/c".into()),
-            Region::Exact(b"/a/c/d/e/f".into()),
-        ];
-        let parts: Vec<(Region, u32)> = regions.into_iter().zip([1, 2, 3, u32::MAX]).collect();
+        let regions = ["/a", "/a\0", "/a/b", "/a/c\x00f", "/a/c\0ff00", "/a/c/d/e/f"];
+        let regions = regions.map(|bytes| Region(bytes.into()));
+        let parts: Vec<(Region, u32)> = regions.into_iter().zip([1, 2, 3, 4, 5, u32::MAX]).collect();
         let mut out = Vec::new();
         put_parts(&mut out, 40, b"/a", &parts);
         let mut input = Input::new(&out);
@@ -297,10 +324,38 @@ mod tests {
         assert_eq!(subject, 42);
         assert_eq!(get_parts(&mut input, count, b"/a"), Ok(parts));
         assert_eq!(input.finish(), Ok(()));
-        let far = Region::Subtree([b'x'; MAX_REGION_BYTES + 1].into());
+        let longest = Region([b'x'; MAX_REGION_BYTES].into());
+        let mut out = Vec::new();
+        put_region(&mut out, &longest, b"", b"");
+        assert_eq!(get_region(&mut Input::new(&out), b"", b""), Ok(longest));
+        let far = Region([b'x'; MAX_REGION_BYTES + 1].into());
         let mut out = Vec::new();
         put_region(&mut out, &far, b"", b"");
         assert_eq!(get_region(&mut Input::new(&out), b"", b""), Err(BadFrame), "longer than a key");
+    }
+
+    #[test]
+    fn the_flags_of_a_hello_are_apart_and_unknown_ones_are_skipped() {
+        for flags in 0..8u8 {
+            let hello = Hello {
+                cluster: ClusterId([1; 32]),
+                authority_root: Digest([2; 32]),
+                entries_root: Digest([3; 32]),
+                counts: (4, 5),
+                nonce: [6; 8],
+                takes_facts: flags & 1 != 0,
+                is_full: flags & 2 != 0,
+                is_newcomer: flags & 4 != 0,
+                scope: PathPrefix::root(),
+                extensions: Vec::new(),
+            };
+            // The kind and the version are taken off by then.
+            let mut bytes = hello.encode().split_off(2);
+            assert_eq!(bytes[0], flags);
+            assert_eq!(Hello::decode(Input::new(&bytes)), Ok(hello.clone()));
+            bytes[0] |= 0xf8;
+            assert_eq!(Hello::decode(Input::new(&bytes)), Ok(hello));
+        }
     }
 
     #[test]
@@ -332,6 +387,9 @@ mod tests {
         assert_eq!(out, [0b1000_0001, 0b11]);
         assert_eq!(get_chosen(&mut Input::new(&out), 10), Ok(vec![0, 7, 8, 9]));
         assert_eq!(get_chosen(&mut Input::new(&out), 9), Err(BadFrame));
+        let mut out = Vec::new();
+        put_chosen(&mut out, 8, &[0, 8, 9]);
+        assert_eq!(out, [1], "nor named");
         assert_eq!(get_chosen(&mut Input::new(&[]), 1), Err(BadFrame));
         assert_eq!(get_chosen(&mut Input::new(&[]), 0), Ok(vec![]));
     }

@@ -21,6 +21,8 @@ pub(super) struct Intake {
     waiting: VecDeque<(Ticket, Fact)>,
     /// Offered, with the bytes it weighs; authority facts are kept for another try.
     offered: BTreeMap<Ticket, (u64, Option<Box<Fact>>)>,
+    /// Bytes of what waits or is offered.
+    outstanding_bytes: u64,
     /// Authority facts without a live chain: offered again when others of the flight were merged.
     unjustified: Vec<Fact>,
     unjustified_bytes: u64,
@@ -38,7 +40,12 @@ pub(super) struct Intake {
 impl Intake {
     pub(super) fn push(&mut self, fact: Fact) {
         self.next += 1;
+        self.outstanding_bytes += fact.payload_len() as u64;
         self.waiting.push_back((Ticket(self.next), fact));
+    }
+
+    pub(super) fn peek(&self) -> Option<&Fact> {
+        self.waiting.front().map(|(_, fact)| fact)
     }
 
     pub(super) fn poll(&mut self) -> Option<(Ticket, Fact)> {
@@ -52,8 +59,13 @@ impl Intake {
         self.offered.len() + self.waiting.len()
     }
 
+    pub(super) fn outstanding_bytes(&self) -> u64 {
+        self.outstanding_bytes
+    }
+
     pub(super) fn handle_verdict(&mut self, ticket: Ticket, verdict: Verdict) -> Result<(), SessionError> {
         let Some((weight, again)) = self.offered.remove(&ticket) else { return Ok(()) };
+        self.outstanding_bytes -= weight;
         // An authority fact that is offered again is not wasted yet.
         let is_offered_again = matches!((verdict, &again), (Verdict::Unjustified(_), Some(_)));
         if verdict != Verdict::Merged && !is_offered_again {
@@ -73,6 +85,8 @@ impl Intake {
             }
             (Verdict::Unjustified(_), _) => self.unjustified_total += 1,
             (Verdict::Refused(code), _) => return self.charge(code),
+            // Not the peer's fault: what it sends is read for the cluster of this side.
+            (Verdict::Misused(_), _) => self.refused += 1,
         }
         Ok(())
     }
@@ -105,3 +119,7 @@ impl Intake {
         true
     }
 }
+
+#[cfg(test)]
+#[path = "intake_tests.rs"]
+mod tests;

@@ -12,39 +12,62 @@
 //!   [`Session::handle_verdict`] takes what came of each. The session goes on once all are answered.
 //! - [`Session::outcome`] says how it ended; then send what [`Session::poll_frame`] still has, and close.
 //!
-//! Whoever drives it bounds the time; the session bounds memory and rounds.
+//! [`Driver`] does that, with the bounds that a replica needs; whoever carries it out bounds the time. The session bounds
+//! memory and rounds.
 
 mod compare;
+mod course;
+#[cfg(test)]
+pub(crate) mod crowd;
+mod cut;
+mod declines;
+mod driver;
 mod facts;
 mod flow;
 mod forest;
 mod frame;
+mod hello;
 mod intake;
+mod newcomer;
+#[cfg(test)]
+mod pair;
+mod region;
+mod replies;
 mod rounds;
 mod salt;
+#[cfg(test)]
+mod state_tests;
 mod tally;
 mod tell;
 mod walk;
 mod wire;
 
 pub use compare::{COMPARE_EXTENSION, Differences, MAX_NAMED, Named};
+pub use declines::MAX_DECLINES;
+pub use driver::{
+    Action, Driver, DriverLimits, JUDGE_BATCH, JUDGE_BATCH_BYTES, JobId, MAX_JUDGED_BYTES, MAX_JUDGED_FACTS,
+    WRITE_AHEAD, Wait,
+};
 pub use frame::{
-    Hello, MAX_CODE_BYTES, MAX_EXTENSION_BYTES, MAX_EXTENSIONS, MAX_LIST_IDS, MAX_PARTS, MAX_REGION_BYTES,
-    MAX_TELLS, PROTOCOL_VERSION,
+    CLOCK_EXTENSION, Hello, MAX_CODE_BYTES, MAX_EXTENSION_BYTES, MAX_EXTENSIONS, MAX_LIST_IDS, MAX_PARTS,
+    MAX_REGION_BYTES, MAX_TELLS, PROTOCOL_VERSION,
 };
 pub use intake::{MAX_CHARGES, MAX_WAITING_BYTES, Ticket};
+pub use newcomer::{MAX_OTHERS, Newcomer, OTHERS_EXTENSION, SHORT_REPLICA_ID_BYTES, ShortReplicaId};
 pub use tally::{Tally, Traffic};
 pub use walk::{MAX_ASKED_BYTES, MAX_FLIGHT_BYTES};
 
+use crate::internal::{Failure, InternalError};
 use crate::storage::StorageError;
-use bytes::Bytes;
+use course::{Course, Turn};
+use declines::Declines;
 use facts::Record;
 use forest::Leaf;
 use frame::Final;
 use intake::Intake;
-use kvgossip_grants::{ClusterId, Code, PathPrefix};
+use kvgossip_grants::{ClusterId, Code, Digest, PathPrefix, Timestamp};
+use rounds::Walked;
 use std::collections::VecDeque;
-use walk::Walk;
 use wire::BadFrame;
 
 /// The largest frame, in bytes: the largest fact has room.
@@ -52,7 +75,7 @@ pub const MAX_FRAME_BYTES: usize = (1 << 20) + (4 << 10);
 /// How often a session walks at most.
 pub const MAX_ROUNDS: u8 = 3;
 /// How many flights one side makes in a round at most. Where every node has more than 16 children, the two sides go
-/// down one level a flight, in turns; a key has at most 1,024 bytes.
+/// down one level a flight, in turns; the name of an entry has at most 1,089 bytes.
 pub const MAX_FLIGHTS: u32 = 1024;
 
 /// Who began.
@@ -75,6 +98,8 @@ pub struct Config {
     pub nonce: [u8; 8],
     /// Whether this side takes facts in; one that only hands out says no.
     pub takes_facts: bool,
+    /// What the peer is told if this side has yet to end its first comparison with anybody.
+    pub newcomer: Option<Newcomer>,
 }
 
 /// Why a session could not go on. What was taken in before stays.
@@ -99,6 +124,12 @@ pub enum SessionError {
     /// This replica's own store failed.
     #[error("this replica's store failed: {0}")]
     Storage(#[from] StorageError),
+    /// This program is at fault.
+    #[error(transparent)]
+    Internal(#[from] InternalError),
+    /// This replica is being stopped.
+    #[error("this replica is shutting down")]
+    ShuttingDown,
 }
 
 impl SessionError {
@@ -111,12 +142,24 @@ impl SessionError {
             Self::Misbehaved(_) => "peer.misbehaved",
             Self::Bye(code) => code,
             Self::Storage(error) => error.code(),
+            Self::Internal(error) => error.code(),
+            Self::ShuttingDown => Failure::ShuttingDown.code(),
         }
     }
 
     /// Whether the peer is to blame.
     pub fn blames_peer(&self) -> bool {
         matches!(self, Self::Protocol(_) | Self::Misbehaved(_))
+    }
+}
+
+impl From<Failure> for SessionError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Storage(error) => Self::Storage(error),
+            Failure::Internal(error) => Self::Internal(error),
+            Failure::ShuttingDown => Self::ShuttingDown,
+        }
     }
 }
 
@@ -141,12 +184,21 @@ pub struct Obstacles {
     pub read_only: bool,
     /// One side's store cannot read a fact that the side holds.
     pub unreadable: bool,
+    /// One side's store has reached its limit.
+    pub quota: bool,
 }
 
 impl Obstacles {
     fn bits(self) -> u8 {
-        let flags =
-            [self.not_yet, self.refused, self.unjustified, self.truncated, self.read_only, self.unreadable];
+        let flags = [
+            self.not_yet,
+            self.refused,
+            self.unjustified,
+            self.truncated,
+            self.read_only,
+            self.unreadable,
+            self.quota,
+        ];
         (0..).zip(flags).map(|(at, flag)| u8::from(flag) << at).sum()
     }
 
@@ -158,6 +210,7 @@ impl Obstacles {
             truncated: self.truncated || bits & 8 != 0,
             read_only: self.read_only || bits & 16 != 0,
             unreadable: self.unreadable || bits & 32 != 0,
+            quota: self.quota || bits & 64 != 0,
         }
     }
 }
@@ -171,21 +224,11 @@ pub enum Outcome {
     Unsettled(Obstacles),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Turn {
-    /// This side's flight is under way.
-    Send,
-    /// The other side's flight is being read.
-    Receive,
-    /// The other side's flight is read; facts of it are still being judged.
-    Settle,
-    /// Nothing more comes from either side.
-    Done,
-}
-
 /// What is left to send of this side's flight.
 #[derive(Debug)]
 enum Step {
+    /// This side's hello. Its time is written into it when it is sent.
+    Hello(Box<Hello>),
     Frame(Vec<u8>),
     /// A fact that was held back until the walk of its phase was over.
     Held(Leaf),
@@ -202,32 +245,24 @@ enum Step {
 #[derive(Debug)]
 pub struct Session {
     config: Config,
+    /// Whether this side's store has reached its limit, so that it takes only what frees room.
+    is_full: bool,
     turn: Turn,
     our_hello: Option<Hello>,
     their_hello: Option<Hello>,
-    round: u8,
-    walk: Option<Walk>,
-    /// Our last flight asked for nothing, so theirs ends the phase.
-    closed: bool,
-    /// Whether their flight, now read, asks for anything.
-    their_open: bool,
-    /// Whether a frame of their current flight has arrived.
-    flight_begun: bool,
-    flights_in_round: u32,
-    /// Walk frames of the flight being read, answered when it is settled.
-    received: Vec<Bytes>,
-    received_bytes: usize,
-    our_final: Option<Final>,
-    their_final: Option<Final>,
+    /// The two roots that the peer said last.
+    their_roots: Option<(Digest, Digest)>,
+    course: Course,
     /// Authority facts to send, kept until the walk of the phase is over.
     held: Vec<Leaf>,
     intake: Intake,
     steps: VecDeque<Step>,
-    /// What the turn becomes when the flight is sent.
-    after_flight: Turn,
     obstacles: Obstacles,
     tally: Tally,
-    outcome: Option<Outcome>,
     /// What was found, in a session that compares and moves nothing.
     differences: Option<Differences>,
+    declines: Declines,
+    walked: Option<Walked>,
+    /// What this side's clock says, as far as it was told.
+    time: Option<Timestamp>,
 }

@@ -2,6 +2,7 @@
 //! other.
 
 use super::wire::{BadFrame, Input, put_varint};
+use std::collections::BTreeMap;
 
 /// An entry that the sender of a reply has and does not push before it knows that the other side lacks it: the
 /// other may have a newer one of the same key.
@@ -16,17 +17,29 @@ pub(super) struct Tell {
     pub(super) grant: u32,
 }
 
-impl Tell {
-    /// Whether the entry told of is certainly newer than `other` of the same key.
-    pub(super) fn is_newer_than(&self, other: &Self) -> bool {
-        self.key == other.key && self.earliest > other.latest
+/// The newest that is known of some entries, by the hashes of key and grant.
+#[derive(Debug, Default)]
+pub(super) struct Newest(BTreeMap<(u32, u32), u64>);
+
+impl Newest {
+    /// Takes an entry in.
+    pub(super) fn note(&mut self, tell: &Tell) {
+        let earliest = self.0.entry((tell.key, tell.grant)).or_default();
+        *earliest = tell.earliest.max(*earliest);
     }
 
-    /// Whether it is, and root's or of the same grant. A newer one of a grant above is not seen here; then both are
+    /// How many keys and grants there are.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether one of the entries certainly is newer than this one of the same key, and root's, of the same grant, or
+    /// of one of those `above` it. A newer one of a grant above that nobody names here is not seen; then both are
     /// sent, and the merge decides.
-    pub(super) fn supersedes(&self, other: &Self) -> bool {
-        let outranks = self.grant == 0 || self.grant == other.grant;
-        self.is_newer_than(other) && outranks
+    pub(super) fn supersedes(&self, tell: &Tell, above: impl IntoIterator<Item = u32>) -> bool {
+        let outranking = [0, tell.grant].into_iter().chain(above);
+        let mut newest = outranking.filter_map(|grant| self.0.get(&(tell.key, grant)));
+        newest.any(|earliest| *earliest > tell.latest)
     }
 }
 
@@ -164,11 +177,19 @@ mod tests {
     #[test]
     fn what_is_not_certainly_newer_supersedes_nothing() {
         let tell = |earliest, latest, grant| Tell { key: 1, earliest, latest, grant };
-        assert!(tell(5, 6, 2).supersedes(&tell(3, 4, 2)));
-        assert!(tell(5, 6, 0).supersedes(&tell(3, 4, 2)), "root's");
-        assert!(!tell(5, 6, 2).supersedes(&tell(3, 5, 2)), "perhaps of the same time");
-        assert!(!tell(5, 6, 2).supersedes(&tell(3, 4, 3)), "another grant's");
-        assert!(!tell(5, 6, 2).supersedes(&tell(3, 4, 0)), "root's is not superseded");
-        assert!(!tell(5, 6, 0).supersedes(&Tell { key: 2, ..tell(3, 4, 2) }), "another key's");
+        let supersedes = |one: Tell, other: Tell, above: &[u32]| {
+            let mut newest = Newest::default();
+            // An older one of the same key and grant changes nothing.
+            newest.note(&one);
+            newest.note(&Tell { earliest: 0, latest: 0, ..one });
+            newest.supersedes(&other, above.iter().copied())
+        };
+        assert!(supersedes(tell(5, 6, 2), tell(3, 4, 2), &[]));
+        assert!(supersedes(tell(5, 6, 0), tell(3, 4, 2), &[]), "root's");
+        assert!(supersedes(tell(5, 6, 2), tell(3, 4, 3), &[9, 2]), "of a grant above");
+        assert!(!supersedes(tell(5, 6, 2), tell(3, 5, 2), &[]), "perhaps of the same time");
+        assert!(!supersedes(tell(5, 6, 2), tell(3, 4, 3), &[9]), "another grant's");
+        assert!(!supersedes(tell(5, 6, 2), tell(3, 4, 0), &[]), "root's is not superseded");
+        assert!(!supersedes(tell(5, 6, 0), Tell { key: 2, ..tell(3, 4, 2) }, &[2]), "another key's");
     }
 }

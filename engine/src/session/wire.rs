@@ -120,6 +120,13 @@ mod tests {
         assert_eq!(Input::new(&[0x80, 0x00]).varint(), Err(BadFrame), "not the shortest");
         assert_eq!(Input::new(&[0xff; 11]).varint(), Err(BadFrame), "too long");
         assert_eq!(Input::new(&[0x80]).varint(), Err(BadFrame), "cut off");
+        let mut tenth = [0xff; 10];
+        for (last, read) in [(1, Ok(u64::MAX)), (0, Err(BadFrame)), (2, Err(BadFrame)), (0x7f, Err(BadFrame))]
+        {
+            tenth[9] = last;
+            assert_eq!(Input::new(&tenth).varint(), read, "64 bits and no more, in their shortest spelling");
+        }
+        assert_eq!(Input::new(&[0]).finish(), Err(BadFrame), "something is left");
     }
 
     #[test]

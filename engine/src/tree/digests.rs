@@ -1,7 +1,7 @@
 //! Digests of the tree and of any region, computed when asked for and kept in the nodes.
 
 use super::hash::{bucket_digest, inner_digest};
-use super::node::{Bucket, Child, Inner};
+use super::node::{Bucket, Child, Inner, weigh};
 use super::{BUCKET_MAX, Leaf, Region, Tree};
 use kvgossip_grants::Digest;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -49,6 +49,14 @@ impl<L: Leaf> Tree<L> {
         match self.find(region) {
             Found::Leaves(leaves) => leaves.len(),
             Found::Node(child, _) => child.count(),
+        }
+    }
+
+    /// What the leaves of a region weigh together: see [`Leaf::weight`]. Costs the depth of the tree.
+    pub fn weight_region(&self, region: &Region) -> usize {
+        match self.find(region) {
+            Found::Leaves(leaves) => weigh(leaves),
+            Found::Node(child, _) => child.weight(),
         }
     }
 

@@ -3,9 +3,10 @@
 //! All integers are 32-bit little-endian. A tag is 16 bytes of ASCII padded with zero bytes.
 
 use kvgossip_grants::{Digest, EntryId};
+use smallvec::SmallVec;
 
 /// Version of everything that is hashed here; it stands in the root digest.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 const TAG_LEAF: &[u8; 16] = b"kvgossip/leaf\0\0\0";
 const TAG_EMPTY: &[u8; 16] = b"kvgossip/empty\0\0";
@@ -13,20 +14,23 @@ const TAG_BUCKET: &[u8; 16] = b"kvgossip/bucket\0";
 const TAG_INNER: &[u8; 16] = b"kvgossip/inner\0\0";
 const TAG_ROOT: &[u8; 16] = b"kvgossip/root\0\0\0";
 
-/// Digest of one key with its frontier: `BLAKE3(leaf tag ‖ len(key) ‖ key ‖ n ‖ n ids ascending)`.
-///
-/// The ids may be given in any order.
-pub fn leaf_digest(key: &[u8], ids: &[EntryId]) -> Digest {
+/// Digest of a key with few ids, in any order: `BLAKE3(leaf tag ‖ len(key) ‖ key ‖ n ‖ n ids ascending)`.
+pub(super) fn flat_leaf(key: &[u8], ids: impl ExactSizeIterator<Item = EntryId>) -> Digest {
     let mut layout = Layout::new(TAG_LEAF);
     layout.framed(key);
     layout.number(ids.len());
-    if ids.is_sorted() {
-        ids.iter().for_each(|id| layout.bytes(id.as_bytes()));
-    } else {
-        let mut sorted = ids.to_vec();
-        sorted.sort_unstable();
-        sorted.iter().for_each(|id| layout.bytes(id.as_bytes()));
-    }
+    let mut ids: SmallVec<[EntryId; 1]> = ids.collect();
+    ids.sort_unstable();
+    ids.iter().for_each(|id| layout.bytes(id.as_bytes()));
+    layout.digest()
+}
+
+/// Digest of a key with many ids: `BLAKE3(leaf tag ‖ len(key) ‖ key ‖ n ‖ digest of the tree over the ids)`.
+pub(super) fn long_leaf(key: &[u8], count: usize, ids: &Digest) -> Digest {
+    let mut layout = Layout::new(TAG_LEAF);
+    layout.framed(key);
+    layout.number(count);
+    layout.bytes(ids.as_bytes());
     layout.digest()
 }
 

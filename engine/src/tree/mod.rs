@@ -17,20 +17,24 @@
 //! once. No operation recurses, so deep trees are safe on small stacks.
 
 mod build;
-mod cut;
 mod digests;
 mod hash;
+mod ids;
 mod iter;
 mod node;
 mod region;
+mod split;
 mod suffixes;
 mod update;
 
 pub use build::NotAscending;
-pub use cut::{Gaps, Part};
-pub use hash::{FORMAT_VERSION, leaf_digest, root_digest};
+pub use hash::{FORMAT_VERSION, root_digest};
+pub(crate) use ids::parse_id;
+pub use ids::{FLAT_IDS_MAX, IdTree, id_key, leaf_digest};
 pub use iter::Iter;
-pub use region::{PartsError, Region};
+pub use region::Region;
+pub(crate) use region::after_prefix;
+pub use split::Part;
 
 use kvgossip_grants::Digest;
 use node::Child;
@@ -47,6 +51,11 @@ pub trait Leaf: Clone {
     /// What the leaf contributes to the tree's digests; see [`leaf_digest`]. Must be cheap: it is asked for
     /// whenever a neighbour changes.
     fn digest(&self) -> Digest;
+
+    /// How much the key counts where a region's [weight](Tree::weight_region) is asked for. Must be cheap as well.
+    fn weight(&self) -> usize {
+        1
+    }
 }
 
 /// A tree of digests alone.

@@ -40,6 +40,8 @@ pub(super) struct Inner<L> {
     pub(super) children: Vec<Child<L>>,
     /// Keys in this subtree.
     pub(super) count: usize,
+    /// What their leaves weigh together.
+    pub(super) weight: usize,
     pub(super) digest: OnceLock<Digest>,
 }
 
@@ -69,6 +71,20 @@ impl<L> Child<L> {
             Self::Inner(inner) => inner.count,
         }
     }
+}
+
+impl<L: Leaf> Child<L> {
+    pub(super) fn weight(&self) -> usize {
+        match self {
+            Self::Bucket(bucket) => weigh(&bucket.leaves),
+            Self::Inner(inner) => inner.weight,
+        }
+    }
+}
+
+/// What leaves weigh together.
+pub(super) fn weigh<L: Leaf>(leaves: &[L]) -> usize {
+    leaves.iter().map(Leaf::weight).sum()
 }
 
 impl<L> Default for Bucket<L> {
@@ -109,30 +125,6 @@ impl<L> Bucket<L> {
         self.suffixes.remove(slot);
         Some(self.leaves.remove(slot.index))
     }
-
-    /// The inner node for these keys, which are too many for a bucket.
-    pub(super) fn split(&mut self) -> Inner<L> {
-        let suffixes = std::mem::take(&mut self.suffixes);
-        let first = suffixes.iter().next().unwrap_or_default();
-        let last = suffixes.iter().last().unwrap_or_default();
-        let common = common_prefix(first, last);
-        let mut inner = Inner::new(&first[..common]);
-        inner.count = self.leaves.len();
-        let mut group = Self::default();
-        for (suffix, leaf) in suffixes.iter().zip(std::mem::take(&mut self.leaves)) {
-            let Some((&byte, rest)) = suffix.get(common..).and_then(<[u8]>::split_first) else {
-                inner.own = Some(Box::new(leaf));
-                continue;
-            };
-            if inner.bytes.last() != Some(&byte) {
-                inner.close_group(&mut group);
-                inner.bytes.push(byte);
-            }
-            group.push(rest, leaf);
-        }
-        inner.close_group(&mut group);
-        inner
-    }
 }
 
 impl<L> Inner<L> {
@@ -143,6 +135,7 @@ impl<L> Inner<L> {
             bytes: Bytes::new(),
             children: Vec::new(),
             count: 0,
+            weight: 0,
             digest: OnceLock::new(),
         }
     }
@@ -162,11 +155,6 @@ impl<L> Inner<L> {
         self.bytes.iter().copied().zip(&self.children)
     }
 
-    /// How many parts the node falls into: its own key and its children.
-    pub(super) fn fan_out(&self) -> usize {
-        self.children.len() + usize::from(self.own.is_some())
-    }
-
     fn close_group(&mut self, group: &mut Bucket<L>) {
         if !group.leaves.is_empty() {
             self.children.push(Child::bucket(std::mem::take(group)));
@@ -177,6 +165,31 @@ impl<L> Inner<L> {
 impl<L: Leaf> Bucket<L> {
     pub(super) fn is_over_full(&self) -> bool {
         self.leaves.len() > BUCKET_MAX
+    }
+
+    /// The inner node for these keys, which are too many for a bucket.
+    pub(super) fn split(&mut self) -> Inner<L> {
+        let suffixes = std::mem::take(&mut self.suffixes);
+        let first = suffixes.iter().next().unwrap_or_default();
+        let last = suffixes.iter().last().unwrap_or_default();
+        let common = common_prefix(first, last);
+        let mut inner = Inner::new(&first[..common]);
+        inner.count = self.leaves.len();
+        inner.weight = weigh(&self.leaves);
+        let mut group = Self::default();
+        for (suffix, leaf) in suffixes.iter().zip(std::mem::take(&mut self.leaves)) {
+            let Some((&byte, rest)) = suffix.get(common..).and_then(<[u8]>::split_first) else {
+                inner.own = Some(Box::new(leaf));
+                continue;
+            };
+            if inner.bytes.last() != Some(&byte) {
+                inner.close_group(&mut group);
+                inner.bytes.push(byte);
+            }
+            group.push(rest, leaf);
+        }
+        inner.close_group(&mut group);
+        inner
     }
 }
 

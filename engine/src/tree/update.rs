@@ -7,7 +7,9 @@ use std::sync::Arc;
 impl<L: Leaf> Tree<L> {
     /// Sets the leaf of a key and gives back the one it replaces.
     pub fn insert(&mut self, key: &[u8], leaf: L) -> Option<L> {
-        let added = usize::from(self.get(key).is_none());
+        let old = self.get(key);
+        let added = usize::from(old.is_none());
+        let (weight, old_weight) = (leaf.weight(), old.map_or(0, Leaf::weight));
         let Some(mut slot) = self.root.as_mut() else {
             self.root = Some(Child::single(key, leaf));
             return None;
@@ -33,6 +35,7 @@ impl<L: Leaf> Tree<L> {
                     let inner = Arc::make_mut(inner);
                     inner.digest.take();
                     inner.count += added;
+                    inner.weight = inner.weight - old_weight + weight;
                     let Some((&byte, tail)) = rest[common..].split_first() else {
                         return inner.own.replace(Box::new(leaf)).map(|old| *old);
                     };
@@ -50,6 +53,7 @@ impl<L: Leaf> Tree<L> {
     /// Takes a key out and gives back its leaf.
     pub fn remove(&mut self, key: &[u8]) -> Option<L> {
         let removed = self.get(key)?.clone();
+        let weight = removed.weight();
         if self.len() == 1 {
             self.root = None;
             return Some(removed);
@@ -67,6 +71,7 @@ impl<L: Leaf> Tree<L> {
                     let node = Arc::make_mut(inner);
                     node.digest.take();
                     node.count -= 1;
+                    node.weight -= weight;
                     let Some((&byte, tail)) = rest[node.label.len()..].split_first() else {
                         node.own = None;
                         lift_only_child(inner);
@@ -94,6 +99,7 @@ impl<L: Leaf> Tree<L> {
 fn fork<L: Leaf>(node: &mut Arc<Inner<L>>, common: usize, rest: &[u8], leaf: L) {
     let mut above = Inner::new(&node.label[..common]);
     above.count = node.count + 1;
+    above.weight = node.weight + leaf.weight();
     let byte = node.label[common];
     let below = Arc::make_mut(node);
     below.label.drain(..=common);

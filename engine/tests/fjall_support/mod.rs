@@ -6,8 +6,8 @@
 use bytes::Bytes;
 use kvgossip_engine::{FjallStorage, MemoryStorage, Replica, Storage, StorageError, Summary};
 use kvgossip_grants::{
-    Body, By, ClusterId, Entry, EntryFact, Fact, Floor, Grant, Key, KeyGlob, MockKey, MockVerifier, Op,
-    Revocation, Signed, Signer, Timestamp,
+    AuthorityBody, By, ClusterId, EntryDraft, EntryFact, Fact, Floor, Grant, Key, KeyGlob, MockKey,
+    MockVerifier, Revocation, Signed, Signer, Timestamp,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -101,17 +101,16 @@ impl World {
         grant: &Signed<Grant>,
     ) -> Fact {
         let signer = if by_root { &self.root } else { &self.writer };
-        let body = Entry {
+        let draft = EntryDraft {
             key: Key::parse(key).unwrap(),
+            value: value.map(Bytes::from),
             timestamp: at(time),
-            op: value.as_deref().map_or(Op::Delete, Op::set),
-            signer: signer.public().entity(),
             grant: (!by_root).then(|| grant.id()),
         };
-        Fact::Entry(EntryFact::new(self.sign(by_root, body), Bytes::from(value.unwrap_or_default())).unwrap())
+        Fact::Entry(EntryFact::sign(self.cluster(), draft, signer).unwrap())
     }
 
-    fn sign<B: Body>(&self, by_root: bool, body: B) -> Signed<B> {
+    fn sign<B: AuthorityBody>(&self, by_root: bool, body: B) -> Signed<B> {
         let signer = if by_root { &self.root } else { &self.writer };
         Signed::sign(self.cluster(), body, signer).unwrap()
     }
@@ -192,7 +191,7 @@ fn nonce(number: u64) -> [u8; 16] {
 }
 
 /// The keyspaces of a store.
-pub(crate) const KEYSPACES: [&str; 5] = ["entries", "digests", "authority", "by_grant", "meta"];
+pub(crate) const KEYSPACES: [&str; 5] = ["entries", "index", "authority", "by_grant", "meta"];
 
 /// Makes the engine write all that it holds in memory into tables.
 pub(crate) fn flush_tables(dir: &Path) {

@@ -21,13 +21,24 @@ fn number(n: usize) -> [u8; 4] {
     u32::try_from(n).unwrap().to_le_bytes()
 }
 
+/// The digest of a key with ids: the list of up to 16, or T of the set of more.
 pub(crate) fn leaf(key: &[u8], ids: &BTreeSet<EntryId>) -> Digest {
-    let flat: Vec<u8> = ids.iter().flat_map(|id| id.0).collect();
-    hash("kvgossip/leaf", &[&number(key.len()), key, &number(ids.len()), &flat])
+    let covered: Vec<u8> = match ids.len() {
+        0..=16 => ids.iter().flat_map(|id| id.0).collect(),
+        _ => t(&id_set(ids)).0.to_vec(),
+    };
+    hash("kvgossip/leaf", &[&number(key.len()), key, &number(ids.len()), &covered])
+}
+
+/// Ids as a set of keys: 64 hexadecimal digits, each with the leaf digest of itself.
+pub(crate) fn id_set(ids: &BTreeSet<EntryId>) -> Model {
+    let digits =
+        |id: &EntryId| id.0.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into_bytes();
+    ids.iter().map(|id| (digits(id), leaf(&digits(id), &BTreeSet::from([*id])))).collect()
 }
 
 pub(crate) fn root(authority: Digest, entries: Digest) -> Digest {
-    hash("kvgossip/root", &[&number(1), &authority.0, &entries.0])
+    hash("kvgossip/root", &[&number(2), &authority.0, &entries.0])
 }
 
 /// The function T of the module's documentation.

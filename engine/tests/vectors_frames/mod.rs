@@ -7,13 +7,17 @@ use bytes::Bytes;
 use kvgossip_grants::{Fact, Signer};
 use std::fmt::Write;
 
-/// A region: its bytes, and whether it is a single key.
+/// A region: what the names of its facts begin with.
 #[derive(Clone)]
-struct Region(Vec<u8>, bool);
+struct Region(Vec<u8>);
 
 impl Region {
     fn words(&self) -> String {
-        format!("{} {}", if self.1 { "key" } else { "subtree" }, shown(&self.0))
+        let Some(end) = self.0.iter().position(|byte| *byte == 0) else {
+            return format!("begins with {}", shown(&self.0));
+        };
+        let (key, digits) = (shown(&self.0[..end]), &self.0[end + 1..]);
+        if digits.is_empty() { format!("key {key}") } else { format!("key {key} ids {}", shown(digits)) }
     }
 }
 
@@ -59,6 +63,17 @@ fn facts(input: Input<'_>) -> Vec<String> {
         words.push(format!("{name}, a record of {} bytes", before - records.len()));
     }
     words
+}
+
+/// What a side does not want to be sent.
+fn declines(mut input: Input<'_>) -> String {
+    let not_yet = input.varint() as usize;
+    let mut shorts = Vec::new();
+    while !input.0.is_empty() {
+        shorts.push(format!("{:08x}", input.u32()));
+    }
+    let refused = shorts.split_off(not_yet);
+    format!("declines: not yet [{}], refused [{}]", shorts.join(" "), refused.join(" "))
 }
 
 /// Reads primitives from the front.
@@ -120,6 +135,7 @@ impl Transcript {
             6 => facts(input),
             7 => vec![self.end(side, input.byte())],
             8 => vec![self.last(side, input)],
+            11 => vec![declines(input)],
             other => panic!("kind {other}"),
         }
     }
@@ -134,8 +150,8 @@ impl Transcript {
         assert_eq!((input.varint(), input.0), (0, &[][..]), "no extensions, and nothing behind");
         if side == 0 {
             self.scope = match scope.as_slice() {
-                b"" => vec![Region(vec![], false)],
-                prefix => vec![Region(prefix.to_vec(), true), Region([prefix, b"/"].concat(), false)],
+                b"" => vec![Region(vec![])],
+                prefix => vec![Region([prefix, b"\0"].concat()), Region([prefix, b"/"].concat())],
             };
         }
         match self.roots.replace(roots.clone()) {
@@ -158,7 +174,7 @@ impl Transcript {
 
     /// Who speaks next opens a phase: it answers as if `asker` had asked for everything.
     fn begin_phase(&mut self, asker: usize) {
-        let parts = if self.authority { vec![Region(vec![], false)] } else { self.scope.clone() };
+        let parts = if self.authority { vec![Region(vec![])] } else { self.scope.clone() };
         self.asked[asker] = Asked { parts, ..Asked::default() };
     }
 
@@ -188,10 +204,10 @@ impl Transcript {
         let mut words = format!("parts of {at}, {}:", base.words());
         let mut before: Vec<u8> = Vec::new();
         for _ in 0..count {
-            let (shared, rest) = input.packed(3);
+            let (shared, more) = input.packed(3);
             let mut own = before[..shared as usize].to_vec();
-            own.extend_from_slice(input.take((rest >> 1) as usize));
-            let region = Region([&base.0[..], &own].concat(), rest & 1 == 1);
+            own.extend_from_slice(input.take(more as usize));
+            let region = Region([&base.0[..], &own].concat());
             let hash = input.u32();
             self.digests.push(hash);
             write!(words, " [{} {hash:08x}]", region.words()).unwrap();

@@ -3,7 +3,7 @@
 use super::{Authority, LiveGrant};
 use crate::codec::Body;
 use crate::fact::{By, Entry, Floor, Grant, MAX_DEPTH, Revocation};
-use crate::id::GrantId;
+use crate::id::{ClusterId, GrantId};
 use crate::public_key::PublicKey;
 use crate::record::Fact;
 use crate::signed::Signed;
@@ -15,12 +15,34 @@ use std::sync::Arc;
 /// How far ahead of the local clock an entry may be, in microseconds.
 pub const MAX_AHEAD_MICROS: u64 = 2 * 60 * 1_000_000;
 
+impl Entry {
+    /// Until when the entry is early by a clock that says `now`, so that nobody takes it in; `None` if it is not.
+    pub fn early_until(&self, now: Timestamp) -> Option<Timestamp> {
+        early_until(self.timestamp, now)
+    }
+}
+
+pub(crate) fn early_until(timestamp: Timestamp, now: Timestamp) -> Option<Timestamp> {
+    let is_early = timestamp > now.saturating_add(MAX_AHEAD_MICROS);
+    is_early.then(|| timestamp.saturating_sub(MAX_AHEAD_MICROS))
+}
+
 /// One signature to check.
 #[derive(Clone, Debug)]
 struct Proof {
     key: PublicKey,
     message: Vec<u8>,
     signature: bytes::Bytes,
+}
+
+impl Proof {
+    fn of<B: Body>(key: &PublicKey, signed: &Signed<B>) -> Self {
+        Self { key: key.clone(), message: signed.preimage(), signature: signed.shared_signature() }
+    }
+
+    fn holds(&self, verifier: &dyn Verifier) -> bool {
+        verifier.verify(&self.key, &self.message, &self.signature)
+    }
 }
 
 /// A fact that is acceptable if its signatures verify.
@@ -40,8 +62,7 @@ impl Unverified {
 
     /// Checks the signatures. This is the slow part: 16 to 20 µs for each of RSA-2048.
     pub fn verify(self, verifier: &dyn Verifier) -> Result<Verified, Verdict> {
-        let holds = |proof: &Proof| verifier.verify(&proof.key, &proof.message, &proof.signature);
-        if holds(&self.proof) && self.inner.as_ref().is_none_or(holds) {
+        if self.proof.holds(verifier) && self.inner.as_ref().is_none_or(|inner| inner.holds(verifier)) {
             Ok(Verified(self.fact))
         } else {
             Err(Verdict::Refused(Code::BadSignature))
@@ -49,14 +70,31 @@ impl Unverified {
     }
 }
 
-/// A fact whose signatures were verified.
+/// A fact whose signatures were verified, for the cluster that the fact names. [`Unverified::verify`] is the one way to
+/// make it:
+///
+/// ```compile_fail,E0423
+/// use kvgossip_grants::{Fact, Verified};
+///
+/// fn unverified(fact: Fact) -> Verified {
+///     Verified(fact)
+/// }
+/// ```
+///
+/// ```compile_fail,E0599
+/// use kvgossip_grants::{Fact, Verified};
+///
+/// fn unverified(fact: Fact) -> Verified {
+///     Verified::from_own_store(fact)
+/// }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Verified(Fact);
 
 impl Verified {
-    /// Trusts a fact that comes back from this replica's own store, where it was put after verification.
-    pub fn from_own_store(fact: Fact) -> Self {
-        Self(fact)
+    /// The cluster it was verified for.
+    pub fn cluster(&self) -> ClusterId {
+        self.0.cluster()
     }
 
     /// The fact.
@@ -72,17 +110,35 @@ impl Verified {
 
 impl Authority {
     /// Judges `fact` by everything but its signatures. `now` is the local clock; it matters to entries alone.
+    ///
+    /// # Errors
+    /// The verdict that the fact gets; [`Verdict::Misused`] for a fact of another cluster.
     pub fn check(&self, fact: Fact, now: Timestamp) -> Result<Unverified, Verdict> {
+        self.check_cluster(fact.cluster())?;
         let (proof, inner) = match &fact {
             Fact::Grant(grant) => (self.grant_proof(grant)?, None),
             Fact::Revocation(revocation) => {
                 let inner = self.grant_proof(&revocation.body().grant)?;
                 (self.revocation_proof(revocation, &inner.key), Some(inner))
             }
-            Fact::Floor(floor) => (self.proof(&self.root, floor), None),
+            Fact::Floor(floor) => (Proof::of(&self.root, floor), None),
             Fact::Entry(entry) => (self.entry_proof(entry.signed(), now)?, None),
         };
         Ok(Unverified { fact, proof, inner })
+    }
+
+    /// Judges an entry whose value is elsewhere, and checks its signature: [`Authority::check`] and
+    /// [`Unverified::verify`] in one, for a body alone. Gives the grant that it stands on; `None` for root's.
+    pub fn verify_entry(
+        &self,
+        entry: &Signed<Entry>,
+        now: Timestamp,
+        verifier: &dyn Verifier,
+    ) -> Result<Option<&Arc<LiveGrant>>, Verdict> {
+        if !self.entry_proof(entry, now)?.holds(verifier) {
+            return Err(Verdict::Refused(Code::BadSignature));
+        }
+        self.entry_grant(entry)
     }
 
     /// Judges what a direct put may refuse beyond what a peer may: values over the agent's own limit, chains
@@ -110,12 +166,9 @@ impl Authority {
         if expired { Err(Code::GrantExpired) } else { Ok(()) }
     }
 
-    fn proof<B: Body>(&self, key: &PublicKey, signed: &Signed<B>) -> Proof {
-        Proof {
-            key: key.clone(),
-            message: signed.preimage(self.cluster),
-            signature: signed.shared_signature(),
-        }
+    /// Ids of another cluster mean nothing here, and its root has no say.
+    pub(super) fn check_cluster(&self, cluster: ClusterId) -> Result<(), Verdict> {
+        if cluster == self.cluster { Ok(()) } else { Err(Verdict::Misused(Code::ForeignCluster)) }
     }
 
     /// A grant that is cited: live, or the reason why not.
@@ -150,7 +203,7 @@ impl Authority {
     fn grant_proof(&self, grant: &Signed<Grant>) -> Result<Proof, Verdict> {
         let parent = self.parent_of(grant.body())?;
         let issuer = parent.map_or(&self.root, |parent| &parent.body().grantee);
-        Ok(self.proof(issuer, grant))
+        Ok(Proof::of(issuer, grant))
     }
 
     fn revocation_proof(&self, revocation: &Signed<Revocation>, issuer: &PublicKey) -> Proof {
@@ -159,16 +212,15 @@ impl Authority {
             By::Issuer => issuer,
             By::Grantee => &revocation.body().grant.body().grantee,
         };
-        self.proof(key, revocation)
+        Proof::of(key, revocation)
     }
 
     fn entry_proof(&self, entry: &Signed<Entry>, now: Timestamp) -> Result<Proof, Verdict> {
-        let time = entry.body().timestamp;
-        if time > now.saturating_add(MAX_AHEAD_MICROS) {
-            return Err(Verdict::NotYet { due: time.saturating_sub(MAX_AHEAD_MICROS) });
+        if let Some(due) = entry.body().early_until(now) {
+            return Err(Verdict::NotYet { due });
         }
-        let grant = self.entry_grant(entry.body())?;
-        Ok(self.proof(grant.map_or(&self.root, |grant| &grant.body().grantee), entry))
+        let grant = self.entry_grant(entry)?;
+        Ok(Proof::of(grant.map_or(&self.root, |grant| &grant.body().grantee), entry))
     }
 
     /// No grant is cited exactly if root signs.
@@ -182,7 +234,12 @@ impl Authority {
     }
 
     /// The live grant that an entry stands on (`None`: it is root's), if the entry keeps within it.
-    pub fn entry_grant(&self, entry: &Entry) -> Result<Option<&Arc<LiveGrant>>, Verdict> {
+    ///
+    /// # Errors
+    /// The verdict that the entry gets; [`Verdict::Misused`] for an entry of another cluster.
+    pub fn entry_grant(&self, entry: &Signed<Entry>) -> Result<Option<&Arc<LiveGrant>>, Verdict> {
+        self.check_cluster(entry.cluster())?;
+        let entry = entry.body();
         self.check_citation(entry)?;
         let Some(id) = &entry.grant else { return Ok(None) };
         let grant = self.cited(id)?;

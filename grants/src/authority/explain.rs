@@ -1,6 +1,6 @@
 //! Why an entity may or may not write a key: the accepting chain, or the first link that fails.
 
-use super::{Authority, LiveGrant};
+use super::{Authority, LiveGrant, begins_later};
 use crate::fact::{By, Grant, Revocation};
 use crate::glob::KeyGlob;
 use crate::id::{EntityId, FactId, GrantId};
@@ -52,11 +52,26 @@ pub enum Explanation {
     Root,
     /// This chain, from root's grant down, carries the key. Its last grant is the one to cite.
     Accepted(Vec<Link>),
-    /// No chain does; the one that got furthest comes first. Empty: no grant to the entity is known.
+    /// No chain does. Those that cover the key and are not good at that time come first, the one that got furthest before
+    /// the others. Empty: no grant to the entity is known.
     Rejected(Vec<Rejected>),
 }
 
 impl Authority {
+    /// The time that a new entry of a key gets: now, or later where something would supersede it that is known here: the
+    /// `newest` entry, the grant that it cites, or a floor.
+    pub fn stamp(
+        &self,
+        key: &Key,
+        cited: Option<&GrantId>,
+        newest: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Timestamp {
+        let after_newest = newest.map(|time| time.saturating_add(1));
+        let issued = cited.and_then(|id| self.grant(id)).map(|grant| grant.valid_from());
+        [after_newest, issued, self.floor_of(key)].into_iter().flatten().fold(now, Timestamp::max)
+    }
+
     /// Explains whether `entity` may write `key` at `now`.
     ///
     /// Among several chains that carry the key, the one that stays valid longest is chosen, then the shortest,
@@ -77,9 +92,10 @@ impl Authority {
         Explanation::Rejected(best.iter().map(|failing| self.rejected(failing)).collect())
     }
 
-    /// The grant that `entity` best cites to write `key` at `now`.
+    /// The grant that `entity` best cites to write `key` at `now`: one under which an entry stamped by that clock, or by a
+    /// [few moments](LiveGrant::first_stamp) more, is taken in.
     pub fn grant_for(&self, key: &Key, entity: EntityId, now: Timestamp) -> Option<&LiveGrant> {
-        let fits = |grant: &&LiveGrant| grant.reaches(key) && grant.covers_time(now);
+        let fits = |grant: &&LiveGrant| grant.reaches(key) && grant.first_stamp(now).is_some();
         let rank = |grant: &&LiveGrant| {
             let lasting = std::cmp::Reverse(grant.valid_until().unwrap_or(Timestamp::MAX));
             (lasting, grant.depth(), grant.id())
@@ -97,10 +113,12 @@ impl Authority {
         let grant = &revocation.body().grant;
         let parent = grant.body().parent.and_then(|id| self.grant(&id));
         let above = parent.map_or(0, |parent| usize::from(parent.depth()));
-        let own = || fault(grant.body(), key, now).map(|code| (above, code));
+        let begins = grant.body().issued_at.max(parent.map_or(Timestamp::ZERO, |parent| parent.valid_from()));
+        let own = || fault(grant.body(), key, now, stamp(begins, now)).map(|code| (above, code));
         let fault = parent.and_then(|parent| first_fault(parent, key, now)).or_else(own);
         let (failing, code) = fault.unwrap_or((above, Code::GrantRevoked));
-        Failing { failing, code, id: grant.id(), end: End::Revoked(revocation) }
+        let covers = grant.body().pattern.matches(key) && parent.is_none_or(|parent| parent.reaches(key));
+        Failing { covers, failing, code, id: grant.id(), end: End::Revoked(revocation) }
     }
 
     /// The whole of a chain, for people.
@@ -122,6 +140,8 @@ impl Authority {
 
 /// A chain that does not carry the key, before it is written out: an entity may have very many.
 struct Failing<'a> {
+    /// Whether every pattern of the chain matches the key: then it is the one that its holder means.
+    covers: bool,
     failing: usize,
     code: Code,
     /// The grant at its end; of equally promising ones the smaller comes first.
@@ -138,12 +158,12 @@ enum End<'a> {
 impl<'a> Failing<'a> {
     fn of_live(grant: &'a LiveGrant, key: &Key, now: Timestamp) -> Option<Self> {
         let (failing, code) = first_fault(grant, key, now)?;
-        Some(Self { failing, code, id: grant.id(), end: End::Live(grant) })
+        Some(Self { covers: grant.reaches(key), failing, code, id: grant.id(), end: End::Live(grant) })
     }
 
-    /// The most promising chain has the least.
-    fn rank(&self) -> (Reverse<(usize, bool)>, GrantId) {
-        (Reverse((self.failing, self.code != Code::GrantRevoked)), self.id)
+    /// The most promising chain has the least: one that covers the key before any that does not, however far that gets.
+    fn rank(&self) -> (Reverse<(bool, usize, bool)>, GrantId) {
+        (Reverse((self.covers, self.failing, self.code != Code::GrantRevoked)), self.id)
     }
 }
 
@@ -166,19 +186,25 @@ fn best<'a>(all: impl Iterator<Item = Failing<'a>>, most: usize) -> Vec<Failing<
 
 /// The first link of a live chain, counted from root's, that does not carry the key at a time.
 fn first_fault(grant: &LiveGrant, key: &Key, now: Timestamp) -> Option<(usize, Code)> {
-    let faults = grant.chain().filter_map(|link| Some((link.depth(), fault(link.body(), key, now)?)));
+    let stamp = stamp(grant.valid_from(), now);
+    let faults = grant.chain().filter_map(|link| Some((link.depth(), fault(link.body(), key, now, stamp)?)));
     // From the grant up: the last one found is the nearest to root.
     faults.last().map(|(depth, code)| (usize::from(depth).saturating_sub(1), code))
 }
 
+/// What a writer whose clock says `now` stamps at least under a chain that begins at `begins`.
+fn stamp(begins: Timestamp, now: Timestamp) -> Timestamp {
+    if begins_later(begins, now) { now } else { now.max(begins) }
+}
+
 /// Why a grant does not carry the key at a time, revocations aside.
-fn fault(grant: &Grant, key: &Key, now: Timestamp) -> Option<Code> {
+fn fault(grant: &Grant, key: &Key, now: Timestamp, stamp: Timestamp) -> Option<Code> {
     if !grant.pattern.matches(key) {
         Some(Code::OutOfReach)
-    } else if grant.expires_at.is_some_and(|expiry| expiry < now) {
+    } else if grant.expires_at.is_some_and(|expiry| expiry < stamp) {
         Some(Code::GrantExpired)
-    } else if grant.issued_at > now {
-        Some(Code::OutsideWindow)
+    } else if begins_later(grant.issued_at, now) {
+        Some(Code::GrantNotYet)
     } else {
         None
     }

@@ -26,13 +26,22 @@ impl AuthorityChange {
 }
 
 impl Authority {
-    /// Takes a verified grant, revocation or floor in. An entry is not for this set and is refused as malformed.
+    /// Takes a verified grant, revocation or floor in. An entry, or a fact that was verified for another cluster, is
+    /// [`Verdict::Misused`] and changes nothing.
     pub fn merge(&mut self, fact: Verified) -> AuthorityChange {
-        match fact.into_fact() {
+        self.take(fact.into_fact())
+    }
+
+    /// Takes in a fact whose signature is known to be good. Everything else about it is judged again.
+    pub(super) fn take(&mut self, fact: Fact) -> AuthorityChange {
+        if let Err(verdict) = self.check_cluster(fact.cluster()) {
+            return AuthorityChange::only(verdict);
+        }
+        match fact {
             Fact::Grant(grant) => AuthorityChange::only(self.merge_grant(grant)),
             Fact::Revocation(revocation) => self.merge_revocation(revocation),
             Fact::Floor(floor) => self.merge_floor(floor),
-            Fact::Entry(_) => AuthorityChange::only(Verdict::Refused(Code::Malformed)),
+            Fact::Entry(_) => AuthorityChange::only(Verdict::Misused(Code::NotAuthority)),
         }
     }
 

@@ -4,17 +4,26 @@
 //! signature, [`Authority::merge`] takes a verified grant, revocation or floor in. The three are apart so that
 //! signatures can be verified elsewhere, in parallel and in any order.
 
+#[cfg(test)]
+mod bounds_tests;
 mod check;
 mod explain;
 mod merge;
 mod plan;
 #[cfg(test)]
+mod plan_tests;
+#[cfg(feature = "own-store")]
+mod stored;
+#[cfg(test)]
 mod tests;
 
+pub(crate) use check::early_until;
 pub use check::{MAX_AHEAD_MICROS, Unverified, Verified};
 pub use explain::{Explanation, Link, MAX_REJECTED, Rejected};
 pub use merge::AuthorityChange;
 pub use plan::{MAX_COMBINATIONS, MAX_PARENTS, MAX_SINGLE_PARENTS, ParentPlan, PlanError};
+#[cfg(feature = "own-store")]
+pub use stored::StoredError;
 
 use crate::fact::{Floor, Grant, Revocation};
 use crate::glob::KeyGlob;
@@ -88,10 +97,28 @@ impl LiveGrant {
         self.valid_from <= time && self.valid_until.is_none_or(|until| time <= until)
     }
 
+    /// The earliest time that a writer whose clock says `now` may stamp under the grant: `now`, or the beginning of the
+    /// chain where that clock is behind the one which issued it by no more than [`MAX_AHEAD_MICROS`]. `None` if the chain
+    /// has ended, or begins later.
+    pub fn first_stamp(&self, now: Timestamp) -> Option<Timestamp> {
+        let stamp = now.max(self.valid_from);
+        (!self.begins_later(now) && self.covers_time(stamp)).then_some(stamp)
+    }
+
+    /// Whether the chain begins so long after `now` that an entry of its first moment would be early.
+    pub fn begins_later(&self, now: Timestamp) -> bool {
+        begins_later(self.valid_from, now)
+    }
+
     /// Whether `ancestor` is this grant or stands above it.
     pub fn descends_from(&self, ancestor: &GrantId) -> bool {
         self.chain().any(|grant| grant.id() == *ancestor)
     }
+}
+
+/// Whether a grant issued at `issued_at` begins so long after `now` that nobody who says so writes under it.
+fn begins_later(issued_at: Timestamp, now: Timestamp) -> bool {
+    issued_at > now.saturating_add(MAX_AHEAD_MICROS)
 }
 
 /// What hangs below a grant, live or revoked.
@@ -254,17 +281,5 @@ impl Authority {
     pub fn expiring(&self, from: Timestamp, to: Timestamp) -> impl Iterator<Item = GrantId> {
         let none = FactId([0; 32]);
         self.expiries.range((from, none)..(to.max(from), none)).map(|(_, id)| *id)
-    }
-
-    /// Whether an entry of `newer_grant` (`None`: by root) supersedes an older one of `older_grant` of the same
-    /// key: it is root's, or of the same grant, or of one above.
-    pub fn outranks(&self, newer_grant: Option<&GrantId>, older_grant: Option<&GrantId>) -> bool {
-        match (newer_grant, older_grant) {
-            (None, _) => true,
-            (Some(_), None) => false,
-            (Some(newer), Some(older)) => {
-                newer == older || self.grants.get(older).is_some_and(|grant| grant.descends_from(newer))
-            }
-        }
     }
 }

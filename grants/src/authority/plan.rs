@@ -105,7 +105,7 @@ impl Authority {
     /// Grants of the issuer's that can be passed on now, the longest-lasting and shallowest first.
     fn possible_parents(&self, issuer: EntityId, now: Timestamp) -> Result<Vec<&Arc<LiveGrant>>, PlanError> {
         let held: Vec<_> = self.grants_of(issuer).collect();
-        let current: Vec<_> = held.iter().filter(|grant| grant.covers_time(now)).copied().collect();
+        let current: Vec<_> = held.iter().filter(|grant| grant.first_stamp(now).is_some()).copied().collect();
         let mut usable: Vec<_> = current
             .iter()
             .filter(|grant| grant.body().subgrant && grant.depth() < MAX_DEPTH)
@@ -114,6 +114,8 @@ impl Authority {
         if usable.is_empty() {
             let code = if held.is_empty() {
                 Code::GrantUnknown
+            } else if current.is_empty() && held.iter().any(|grant| grant.begins_later(now)) {
+                Code::GrantNotYet
             } else if current.is_empty() {
                 Code::GrantExpired
             } else if current.iter().any(|grant| grant.body().subgrant) {

@@ -3,31 +3,37 @@
 use crate::*;
 use bytes::Bytes;
 
-fn time(micros: u64) -> Timestamp {
+pub(super) fn time(micros: u64) -> Timestamp {
     Timestamp::from_micros(micros).expect("a small time")
 }
 
-struct World {
-    authority: Authority,
+pub(super) struct World {
+    pub(super) authority: Authority,
     keys: Vec<MockKey>,
 }
 
 impl World {
     /// Entity 0 is root.
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let keys: Vec<MockKey> = (0..6).map(MockKey::new).collect();
         Self { authority: Authority::new(keys[0].public().clone()), keys }
     }
 
-    fn id(&self, who: usize) -> EntityId {
+    pub(super) fn id(&self, who: usize) -> EntityId {
         self.keys[who].public().entity()
     }
 
-    fn signed<B: Body>(&self, body: B, by: usize) -> Signed<B> {
+    pub(super) fn signed<B: AuthorityBody>(&self, body: B, by: usize) -> Signed<B> {
         Signed::sign(self.authority.cluster(), body, &self.keys[by]).expect("mock signatures never fail")
     }
 
-    fn grant(&self, by: usize, to: usize, pattern: &str, parent: Option<GrantId>) -> Signed<Grant> {
+    pub(super) fn grant(
+        &self,
+        by: usize,
+        to: usize,
+        pattern: &str,
+        parent: Option<GrantId>,
+    ) -> Signed<Grant> {
         let grant = Grant {
             issuer: self.id(by),
             grantee: self.keys[to].public().clone(),
@@ -41,30 +47,25 @@ impl World {
         self.signed(grant, by)
     }
 
-    fn entry(&self, by: usize, key: &str, at: u64, grant: Option<GrantId>) -> Fact {
-        let entry = Entry {
-            key: Key::parse(key).expect("a key"),
-            timestamp: time(at),
-            op: Op::set(b"v"),
-            signer: self.id(by),
-            grant,
-        };
-        let fact = EntryFact::new(self.signed(entry, by), Bytes::from_static(b"v"));
-        Fact::Entry(fact.expect("the signed value"))
+    pub(super) fn entry(&self, by: usize, key: &str, at: u64, grant: Option<GrantId>) -> Fact {
+        let (key, value) = (Key::parse(key).expect("a key"), Some(Bytes::from_static(b"v")));
+        let draft = EntryDraft { key, value, timestamp: time(at), grant };
+        let fact = EntryFact::sign(self.authority.cluster(), draft, &self.keys[by]);
+        Fact::Entry(fact.expect("mock signatures never fail"))
     }
 
-    fn judge(&self, fact: Fact) -> Result<Verified, Verdict> {
+    pub(super) fn judge(&self, fact: Fact) -> Result<Verified, Verdict> {
         self.authority.check(fact, time(1_000))?.verify(&MockVerifier)
     }
 
-    fn offer(&mut self, fact: Fact) -> Verdict {
+    pub(super) fn offer(&mut self, fact: Fact) -> Verdict {
         match self.judge(fact) {
             Ok(verified) => self.authority.merge(verified).verdict,
             Err(verdict) => verdict,
         }
     }
 
-    fn revoke(&self, grant: &Signed<Grant>, by: By, signer: usize) -> Fact {
+    pub(super) fn revoke(&self, grant: &Signed<Grant>, by: By, signer: usize) -> Fact {
         Fact::Revocation(self.signed(Revocation { grant: grant.clone(), by, revoked_at: time(5) }, signer))
     }
 }
@@ -239,6 +240,91 @@ fn explanations_name_the_chain_or_the_first_failing_link() {
     assert_eq!((chains[0].failing, chains[0].code), (1, Code::GrantRevoked));
 }
 
+/// The clock of a writer, or of its agent, is a little behind that of whoever gave the grant.
+#[test]
+fn a_grant_given_just_now_is_written_under_by_a_clock_that_is_a_little_behind() {
+    let mut world = World::new();
+    let mut body = world.grant(0, 1, "/a/**", None).body().clone();
+    (body.issued_at, body.expires_at) = (time(500_000_000), Some(time(900_000_000)));
+    let top = world.signed(body.clone(), 0);
+    world.offer(Fact::Grant(top.clone()));
+    (body.issuer, body.grantee, body.parent) = (world.id(1), world.keys[2].public().clone(), Some(top.id()));
+    body.issued_at = time(500_000_001);
+    let low = world.signed(body, 1);
+    world.offer(Fact::Grant(low.clone()));
+    let (key, two) = (Key::parse("/a/b").expect("a key"), world.id(2));
+    let pattern = KeyGlob::parse("/a/b").expect("a glob");
+    let cited = |now: u64| world.authority.grant_for(&key, two, time(now)).map(LiveGrant::id);
+    let edge = 500_000_001 - MAX_AHEAD_MICROS;
+    for now in [edge, 495_000_000, 500_000_001, 900_000_000] {
+        assert_eq!(cited(now), Some(low.id()), "at {now}");
+        let stamp = world.authority.grant(&low.id()).expect("live").first_stamp(time(now)).expect("a time");
+        assert_eq!(stamp, time(now.max(500_000_001)));
+        let entry = world.entry(2, "/a/b", stamp.as_micros(), Some(low.id()));
+        assert!(world.authority.check(entry, time(now)).is_ok(), "what is allowed is taken in, at {now}");
+        assert!(world.authority.plan_grant(two, &pattern, time(now)).is_ok(), "at {now}");
+    }
+    assert_eq!(cited(edge - 1), None);
+    assert_eq!(cited(900_000_001), None);
+    let Explanation::Rejected(chains) = world.authority.explain(&key, two, time(edge - 1)) else {
+        panic!("the entry would be early")
+    };
+    assert_eq!((chains[0].failing, chains[0].code), (1, Code::GrantNotYet));
+    let planned = world.authority.plan_grant(two, &pattern, time(edge - 1));
+    assert_eq!(planned, Err(PlanError::NoGrant(Code::GrantNotYet)));
+}
+
+#[test]
+fn a_chain_that_ends_before_its_last_grant_begins_is_named_as_expired() {
+    let mut world = World::new();
+    let mut body = world.grant(0, 1, "/a/**", None).body().clone();
+    body.expires_at = Some(time(300));
+    let top = world.signed(body.clone(), 0);
+    world.offer(Fact::Grant(top.clone()));
+    (body.issuer, body.grantee, body.parent) = (world.id(1), world.keys[2].public().clone(), Some(top.id()));
+    (body.issued_at, body.expires_at) = (time(400), None);
+    world.offer(Fact::Grant(world.signed(body, 1)));
+    let key = Key::parse("/a/b").expect("a key");
+    let Explanation::Rejected(chains) = world.authority.explain(&key, world.id(2), time(200)) else {
+        panic!("no time lies within both")
+    };
+    assert_eq!((chains[0].failing, chains[0].code), (0, Code::GrantExpired));
+}
+
+/// Whoever holds a second grant elsewhere is not told that the key is out of reach.
+#[test]
+fn a_grant_that_covers_the_key_says_why_it_is_not_good_before_one_that_lies_elsewhere() {
+    type Change = fn(&mut Grant);
+    let cases: [(Change, bool, Code); 3] = [
+        (|grant| grant.expires_at = Some(time(150)), false, Code::GrantExpired),
+        (|grant| grant.issued_at = time(900_000_000), false, Code::GrantNotYet),
+        (|_| {}, true, Code::GrantRevoked),
+    ];
+    for (change, revoked, code) in cases {
+        let mut world = World::new();
+        let elsewhere = world.grant(0, 1, "/z/**", None);
+        world.offer(Fact::Grant(elsewhere.clone()));
+        // One that goes further before it fails.
+        let top = world.grant(0, 2, "/a/**", None);
+        world.offer(Fact::Grant(top.clone()));
+        world.offer(Fact::Grant(world.grant(2, 1, "/a/other", Some(top.id()))));
+        let mut body = world.grant(0, 1, "/a/b", None).body().clone();
+        body.expires_at = None;
+        change(&mut body);
+        let covering = world.signed(body, 0);
+        world.offer(Fact::Grant(covering.clone()));
+        if revoked {
+            world.offer(world.revoke(&covering, By::Root, 0));
+        }
+        let key = Key::parse("/a/b").expect("a key");
+        let Explanation::Rejected(chains) = world.authority.explain(&key, world.id(1), time(200)) else {
+            panic!("nothing carries the key")
+        };
+        assert_eq!((chains.len(), chains[0].code), (3, code));
+        assert_eq!(chains[0].chain.last().map(|link| link.grant), Some(covering.id()));
+    }
+}
+
 /// An entity with more chains than are listed: the same answer as from building and sorting them all.
 #[test]
 fn explanations_of_very_many_chains_keep_the_most_promising() {
@@ -263,7 +349,8 @@ fn explanations_of_very_many_chains_keep_the_most_promising() {
         panic!("no chain carries the key")
     };
     assert_eq!(chains.len(), MAX_REJECTED);
-    let rank = |chain: &Rejected| (chain.failing, chain.code != Code::GrantRevoked);
+    // The revoked ones are those that cover the key.
+    let rank = |chain: &Rejected| (chain.code == Code::GrantRevoked, chain.failing);
     assert!(chains.windows(2).all(|pair| rank(&pair[0]) >= rank(&pair[1])));
     let deep = chains.iter().filter(|chain| chain.failing == 1).count();
     assert_eq!(deep, (0..3 * MAX_REJECTED).filter(|number| number % 5 == 0).count());
@@ -323,4 +410,37 @@ fn records_follow_one_another_and_a_wrong_value_spoils_only_its_own() {
     assert_eq!(Fact::take_record(cluster, &mut rest), Ok(last));
     assert_eq!(Fact::take_record(cluster, &mut rest), Err(Code::Malformed));
     assert!(rest.is_empty(), "where the next one begins cannot be known");
+}
+
+#[test]
+fn an_entry_without_its_value_is_judged_as_with_it() {
+    let mut world = World::new();
+    let cluster = world.authority.cluster();
+    let grant = world.grant(0, 1, "/a/**", None);
+    assert_eq!(world.offer(Fact::Grant(grant.clone())), Verdict::Merged);
+    let read = |fact: &Fact| {
+        let Fact::Entry(entry) = fact else { unreachable!("an entry") };
+        let front = entry.signed().to_front();
+        assert!(fact.to_record().starts_with(&front) && front.len() < fact.to_record().len());
+        assert_eq!(Signed::<Entry>::of_record(cluster, &fact.to_record()).as_ref(), Ok(entry.signed()));
+        assert!(Signed::<Entry>::from_front(cluster, &fact.to_record()).is_err(), "a value follows");
+        assert!(Signed::<Entry>::from_front(cluster, &front[..front.len() - 1]).is_err(), "cut");
+        assert!(Signed::<Entry>::from_front(cluster, &grant_record(&world)).is_err(), "no entry");
+        Signed::<Entry>::from_front(cluster, &front).expect("what was written")
+    };
+    let (now, verifier) = (Timestamp::ZERO.saturating_add(1_000), MockVerifier);
+    let stands = |entry: &Signed<Entry>| {
+        world.authority.verify_entry(entry, now, &verifier).map(|grant| grant.map(|grant| grant.id()))
+    };
+    assert_eq!(stands(&read(&world.entry(1, "/a/b", 200, Some(grant.id())))), Ok(Some(grant.id())));
+    assert_eq!(stands(&read(&world.entry(0, "/z", 200, None))), Ok(None));
+    let other = read(&world.entry(1, "/b", 200, Some(grant.id())));
+    assert_eq!(stands(&other), Err(Verdict::Refused(Code::OutOfReach)));
+    let good = read(&world.entry(0, "/z", 200, None));
+    let spoilt = Signed::<Entry>::parse(cluster, good.bytes(), &[7; 256]).expect("well-formed");
+    assert_eq!(stands(&spoilt), Err(Verdict::Refused(Code::BadSignature)));
+}
+
+fn grant_record(world: &World) -> Bytes {
+    Fact::Grant(world.grant(0, 1, "/c", None)).to_record()
 }

@@ -6,7 +6,8 @@
 //! no input makes the matcher take more than about `|key| · |glob|` steps.
 
 use super::{Parsed, Segment, SegmentKind};
-use crate::key::MAX_SEGMENTS;
+use crate::key::{Key, MAX_SEGMENTS};
+use std::cell::OnceCell;
 
 /// Counts comparisons, where a test asks for it.
 pub(super) trait Meter {
@@ -17,22 +18,54 @@ impl Meter for () {
     fn step(&mut self) {}
 }
 
-/// Whether the glob matches `key`, the bytes of a key's spelling.
-pub(super) fn matches(glob: &Parsed, key: &[u8], meter: &mut impl Meter) -> bool {
-    if !key.starts_with(&glob.text.as_bytes()[..glob.literal_bytes]) {
+/// A key's spelling, which is cut into segments once, however many globs ask for them.
+pub(crate) struct Split<'a> {
+    bytes: &'a [u8],
+    segments: OnceCell<Segments<'a>>,
+}
+
+#[derive(Clone, Copy)]
+struct Segments<'a> {
+    parts: [&'a [u8]; MAX_SEGMENTS],
+    /// More than [`MAX_SEGMENTS`] where the bytes are not a key's.
+    count: usize,
+}
+
+impl<'a> Split<'a> {
+    pub(crate) fn of(key: &'a Key) -> Self {
+        Self::new(key.as_bytes())
+    }
+
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, segments: OnceCell::new() }
+    }
+
+    fn segments(&self) -> &[&'a [u8]] {
+        let cut = self.segments.get_or_init(|| {
+            let (mut parts, mut count): ([&[u8]; MAX_SEGMENTS], _) = ([&[]; MAX_SEGMENTS], 0);
+            for part in self.bytes.split(|byte| *byte == b'/').skip(1) {
+                if let Some(slot) = parts.get_mut(count) {
+                    *slot = part;
+                }
+                count += 1;
+            }
+            Segments { parts, count }
+        });
+        cut.parts.get(..cut.count).unwrap_or_default()
+    }
+}
+
+/// Whether the glob matches a key.
+pub(super) fn matches(glob: &Parsed, key: &Split<'_>, meter: &mut impl Meter) -> bool {
+    if !key.bytes.starts_with(&glob.text.as_bytes()[..glob.literal_bytes]) {
         return false;
     }
     if glob.literal_bytes == glob.text.len() {
-        return key.len() == glob.text.len();
+        return key.bytes.len() == glob.text.len();
     }
-    let mut parts: [&[u8]; MAX_SEGMENTS] = [&[]; MAX_SEGMENTS];
-    let mut count = 0;
-    for part in key.split(|byte| *byte == b'/').skip(1) {
-        let Some(slot) = parts.get_mut(count) else { return false };
-        *slot = part;
-        count += 1;
-    }
-    count >= glob.least_segments && segments_match(glob, &parts[..count], meter)
+    // None of a text with more segments than a key has: and every glob asks for one.
+    let segments = key.segments();
+    segments.len() >= glob.least_segments && segments_match(glob, segments, meter)
 }
 
 fn segments_match(glob: &Parsed, key: &[&[u8]], meter: &mut impl Meter) -> bool {

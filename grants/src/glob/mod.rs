@@ -12,6 +12,7 @@ mod tests;
 use crate::key::{self, Key, checked_text};
 use std::sync::Arc;
 
+pub(crate) use matcher::Split;
 pub use parse::{GlobError, GlobErrorKind};
 
 /// Longest glob, in bytes.
@@ -67,11 +68,13 @@ struct Parsed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Segment {
     kind: SegmentKind,
-    /// Place of the first byte after the slash.
-    start: usize,
+    /// Place of the first byte after the slash; small, as a glob is.
+    start: u16,
     /// Place after the last byte.
-    end: usize,
+    end: u16,
 }
+
+const _: () = assert!(MAX_GLOB_BYTES <= u16::MAX as usize);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SegmentKind {
@@ -100,12 +103,23 @@ impl KeyGlob {
     /// Whether `key` is one of the keys that this glob stands for. Takes at most about `|key| · |glob|` byte comparisons,
     /// allocates nothing.
     pub fn matches(&self, key: &Key) -> bool {
-        matcher::matches(&self.0, key.as_bytes(), &mut ())
+        self.matches_split(&Split::of(key))
+    }
+
+    /// The same for a key that meets many globs.
+    pub(crate) fn matches_split(&self, key: &Split<'_>) -> bool {
+        matcher::matches(&self.0, key, &mut ())
+    }
+
+    /// Bytes of memory that the glob takes, apart from its handle.
+    pub(crate) fn held_bytes(&self) -> usize {
+        // Two counters of references, and what the parts point to.
+        2 * size_of::<usize>() + size_of::<Parsed>() + self.0.text.len() + size_of_val(&*self.0.segments)
     }
 
     /// Whether `text` is the spelling of a key that [`KeyGlob::matches`]. A text that is no key never matches.
     pub fn matches_str(&self, text: &str) -> bool {
-        key::check(text).is_ok() && matcher::matches(&self.0, text.as_bytes(), &mut ())
+        key::check(text).is_ok() && matcher::matches(&self.0, &Split::new(text.as_bytes()), &mut ())
     }
 
     /// The longest run of bytes that the glob itself shows every match to begin with: all before the first wildcard. It
@@ -128,6 +142,6 @@ impl KeyGlob {
 
 impl Parsed {
     fn bytes(&self, segment: Segment) -> &[u8] {
-        &self.text.as_bytes()[segment.start..segment.end]
+        &self.text.as_bytes()[usize::from(segment.start)..usize::from(segment.end)]
     }
 }

@@ -83,9 +83,9 @@ pub(super) fn parse(text: &str) -> Result<Parsed, GlobError> {
         let segment = reader.segment()?;
         let deep = segment.kind == SegmentKind::Deep;
         if deep && segments.last().is_some_and(|last| last.kind == SegmentKind::Deep) {
-            return Err(GlobError::at(segment.start, GlobErrorKind::AdjacentDoubleStar));
+            return Err(GlobError::at(usize::from(segment.start), GlobErrorKind::AdjacentDoubleStar));
         }
-        least_segments += usize::from(!deep || segment.end == text.len());
+        least_segments += usize::from(!deep || usize::from(segment.end) == text.len());
         if least_segments > MAX_SEGMENTS {
             return Err(GlobError::spelling((slash, KeyErrorKind::TooManySegments)));
         }
@@ -127,7 +127,8 @@ impl Reader<'_> {
         }
         // A segment can be as long as a key's: the limit of a glob leaves 255 bytes after the first slash.
         key::segment_name(self.text.as_bytes(), start, self.at).map_err(GlobError::spelling)?;
-        Ok(Segment { kind, start, end: self.at })
+        let place = |at: usize| u16::try_from(at).unwrap_or(u16::MAX);
+        Ok(Segment { kind, start: place(start), end: place(self.at) })
     }
 
     /// Reads a run of `*` in the segment that began at `start`.

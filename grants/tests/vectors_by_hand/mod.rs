@@ -33,7 +33,7 @@ fn option(value: Option<Vec<u8>>) -> Vec<u8> {
 
 pub(crate) fn grant_by_hand(grant: &Grant) -> Vec<u8> {
     [
-        vec![1],
+        vec![2],
         grant.issuer.0.to_vec(),
         bytes(grant.grantee.spki_der()),
         bytes(grant.pattern.as_str().as_bytes()),
@@ -53,7 +53,7 @@ pub(crate) fn revocation_by_hand(revocation: &Revocation) -> Vec<u8> {
         By::Grantee => 2,
     };
     [
-        vec![1],
+        vec![2],
         bytes(&grant_by_hand(revocation.grant.body())),
         bytes(revocation.grant.signature()),
         vec![by],
@@ -69,7 +69,7 @@ pub(crate) fn floor_by_hand<'a>(
 ) -> Vec<u8> {
     let count = varint(patterns.len() as u64);
     let patterns: Vec<u8> = patterns.flat_map(|pattern| bytes(pattern.as_bytes())).collect();
-    [vec![1], count, patterns, varint(before), nonce.to_vec()].concat()
+    [vec![2], count, patterns, varint(before), nonce.to_vec()].concat()
 }
 
 pub(crate) fn entry_by_hand(entry: &Entry) -> Vec<u8> {
@@ -78,7 +78,7 @@ pub(crate) fn entry_by_hand(entry: &Entry) -> Vec<u8> {
         Op::Delete => vec![1],
     };
     [
-        vec![1],
+        vec![2],
         bytes(entry.key.as_str().as_bytes()),
         varint(entry.timestamp.as_micros()),
         op,

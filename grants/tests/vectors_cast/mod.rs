@@ -6,8 +6,8 @@
 use super::support::key;
 use bytes::Bytes;
 use kvgossip_grants::{
-    Body, By, ClusterId, Entry, EntryFact, Fact, Floor, Grant, GrantId, Key, KeyGlob, Op, Revocation, Signed,
-    Signer, SigningKey, Timestamp,
+    AuthorityBody, By, ClusterId, EntryDraft, EntryFact, Fact, Floor, Grant, GrantId, Key, KeyGlob,
+    Revocation, Signed, Signer, SigningKey, Timestamp,
 };
 
 /// 2026-01-01T00:00:00Z, in microseconds.
@@ -40,12 +40,12 @@ impl Cast {
         self.root.public().cluster()
     }
 
-    fn sign<B: Body>(&self, by: &SigningKey, body: B) -> Signed<B> {
+    fn sign<B: AuthorityBody>(&self, by: &SigningKey, body: B) -> Signed<B> {
         Signed::sign(self.cluster(), body, by).unwrap()
     }
 
     /// A grant of root's without subgrants or end, but for what `change` makes of it.
-    fn grant(
+    pub(crate) fn grant(
         &self,
         by: &SigningKey,
         to: &SigningKey,
@@ -85,11 +85,9 @@ impl Cast {
         micros: u64,
         value: Option<&[u8]>,
     ) -> Fact {
-        let op = value.map_or(Op::Delete, Op::set);
-        let (key, signer) = (Key::parse(key).unwrap(), by.public().entity());
-        let body = Entry { key, timestamp: at(micros), op, signer, grant };
-        let value = Bytes::copy_from_slice(value.unwrap_or_default());
-        Fact::Entry(EntryFact::new(self.sign(by, body), value).unwrap())
+        let (key, value) = (Key::parse(key).unwrap(), value.map(Bytes::copy_from_slice));
+        let draft = EntryDraft { key, value, timestamp: at(micros), grant };
+        Fact::Entry(EntryFact::sign(self.cluster(), draft, by).unwrap())
     }
 }
 

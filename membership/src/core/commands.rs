@@ -3,8 +3,12 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use super::{
-    CommandError, Coordinate, Core, Event, Member, Snapshot, Stats, Status, StreamId, config::check_tags,
-    glue::Info, sync::Purpose, timers::Due,
+    Answered, CommandError, Coordinate, Core, Event, Member, Snapshot, Stats, Status, StreamId,
+    config::check_tags,
+    glue::Info,
+    queue::{BroadcastId, Class},
+    sync::Purpose,
+    timers::Due,
 };
 use crate::wire::{
     Framing,
@@ -17,9 +21,9 @@ use crate::wire::{
 pub(super) enum LeavePhase {
     Staying,
     /// Serf's intent is on its way, until then at the latest.
-    Intent(Duration),
+    Intent(Duration, Option<BroadcastId>),
     /// memberlist's own death is on its way, until then at the latest.
-    Dead(Duration),
+    Dead(Duration, Option<BroadcastId>),
     /// Everything is said; others may still ask.
     Lingering(Duration),
     Left,
@@ -44,32 +48,30 @@ impl Core {
         if self.leave != LeavePhase::Staying {
             return;
         }
-        self.leave = LeavePhase::Intent(now + self.config.timing.broadcast_timeout);
         let ltime = self.clocks.member.tick();
         self.own.status_ltime = ltime;
         let leave = Leave { ltime, node: self.own.info.name.to_string(), prune: false };
-        self.broadcast_user(&serf::Message::Leave(leave).encode());
+        // Without room for it, memberlist's message alone says as much.
+        let intent = self.broadcast_own(Class::Intent, &serf::Message::Leave(leave).encode()).ok();
+        self.leave = LeavePhase::Intent(now + self.config.timing.broadcast_timeout, intent);
         self.gossip_now(now);
         self.leave_due(now);
     }
 
     pub(super) fn leave_due(&mut self, now: Duration) {
-        // Nobody to tell, or everything told as often as it is told.
-        let told = self.table.active == 0 || self.foca.custom_broadcast_backlog() == 0;
         match self.leave {
             LeavePhase::Staying | LeavePhase::Left => return,
-            LeavePhase::Intent(until) => {
-                if told || now >= until {
-                    self.leave = LeavePhase::Dead(now + self.config.timing.broadcast_timeout);
+            LeavePhase::Intent(until, intent) => {
+                if self.is_told(intent) || now >= until {
                     let name = self.own.info.name.to_string();
                     let incarnation = self.own.incarnation;
-                    let dead = Dead { from: name.clone(), incarnation, node: name };
-                    self.broadcast(&Message::Dead(dead).encode());
+                    let dead = self.say(&Message::Dead(Dead { from: name.clone(), incarnation, node: name }));
+                    self.leave = LeavePhase::Dead(now + self.config.timing.broadcast_timeout, dead);
                     self.gossip_now(now);
                 }
             }
-            LeavePhase::Dead(until) => {
-                if told || now >= until {
+            LeavePhase::Dead(until, dead) => {
+                if self.is_told(dead) || now >= until {
                     let delay = self.config.timing.leave_propagate_delay;
                     let until = if self.table.active == 0 { now } else { now + delay };
                     self.leave = LeavePhase::Lingering(until);
@@ -85,8 +87,9 @@ impl Core {
         self.timers.add(now + self.config.timing.gossip_interval, Due::Leave);
     }
 
-    fn gossip_now(&mut self, now: Duration) {
-        self.drive(now, |foca, outbox| foca.gossip(outbox));
+    /// Whether there is nobody to tell, or a broadcast was sent as often as it is sent.
+    fn is_told(&self, broadcast: Option<BroadcastId>) -> bool {
+        self.table.active == 0 || !broadcast.is_some_and(|id| self.queues.holds(id))
     }
 
     /// Declares that a failed member has left, so that nobody tries it again. With `prune` it is forgotten
@@ -96,9 +99,11 @@ impl Core {
         if self.table.by_name(name).is_none() {
             return Err(CommandError::UnknownMember(name.to_owned()));
         }
-        let leave = Leave { ltime: self.clocks.member.tick(), node: name.to_owned(), prune };
+        let leave = Leave { ltime: self.clocks.member.time(), node: name.to_owned(), prune };
+        // With the message queued nothing else can fail.
+        self.broadcast_own(Class::Intent, &serf::Message::Leave(leave.clone()).encode())?;
+        self.clocks.member.tick();
         self.on_leave(now, &leave);
-        self.broadcast_user(&serf::Message::Leave(leave).encode());
         self.flush_updates(now);
         Ok(())
     }
@@ -111,6 +116,7 @@ impl Core {
         self.own.tags = tags;
         self.own.incarnation = self.own.incarnation.saturating_add(1);
         self.announce_self();
+        self.emit(Event::TagsChanged);
         Ok(())
     }
 
@@ -137,6 +143,7 @@ impl Core {
             incarnation: self.own.incarnation,
             versions: self.own.info.vsn,
             rtt: None,
+            answered: Answered::Yes,
         }
     }
 
@@ -177,7 +184,13 @@ impl Core {
 
     /// Counters since the start.
     pub fn stats(&self) -> Stats {
-        Stats { lookups: self.table.lookups, ..self.stats.clone() }
+        let coordinate_resets = self.vivaldi.resets;
+        Stats { lookups: self.table.lookups, coordinate_resets, ..self.stats.clone() }
+    }
+
+    /// How much this member doubts its own health, from 0 (not at all) to 7: Lifeguard's awareness.
+    pub fn health_score(&self) -> u32 {
+        self.probes.score()
     }
 
     /// Label, keys and compression, with the changes that key queries made.
@@ -187,9 +200,8 @@ impl Core {
 
     /// What a later life of this member should know.
     pub fn snapshot(&self) -> Snapshot {
-        let alive = self.table.iter().map(|(_, peer)| peer).filter(|peer| peer.health.is_active());
         Snapshot {
-            alive: alive.map(|peer| (peer.info.name.to_string(), peer.info.addr)).collect(),
+            alive: self.rejoinable(),
             clock: self.clocks.member.time() - 1,
             event_clock: self.clocks.event.time() - 1,
             query_clock: self.clocks.query.time() - 1,

@@ -1,6 +1,11 @@
 //! What a member is told at its start.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use ipnet::IpNet;
 
 use super::snapshot::Snapshot;
 use crate::wire::{
@@ -11,6 +16,10 @@ use crate::wire::{
 
 /// Largest packet that is sent, in bytes: memberlist's default, for networks with an ordinary MTU.
 pub const PACKET_SIZE: usize = 1400;
+
+/// How many other members are remembered unless told otherwise. Each takes up to 3 KiB: its name and tags, as they are known
+/// and as they wait to be passed on.
+pub const MAX_MEMBERS: usize = 16 * 1024;
 
 /// What a member is told at its start.
 #[derive(Debug, Clone)]
@@ -26,10 +35,15 @@ pub struct Config {
     pub framing: Framing,
     /// How fast everything goes.
     pub timing: Timing,
-    /// Most members that are remembered; more are ignored.
+    /// Networks that members' addresses must belong to. Empty: any address is allowed.
+    pub allowed: Vec<IpNet>,
+    /// Most other members that are remembered. When there are more, whoever has been gone for longest is forgotten, and
+    /// while all live, no unknown member is taken in.
     pub max_members: usize,
     /// What an earlier life of this member knew.
     pub restore: Option<Snapshot>,
+    /// Whether the members of an earlier life are tried although it ended by leaving.
+    pub rejoin_after_leave: bool,
 }
 
 impl Config {
@@ -41,9 +55,16 @@ impl Config {
             tags: Tags::new(),
             framing: Framing { compress: true, ..Framing::default() },
             timing: Timing::lan(),
-            max_members: 128 * 1024,
+            allowed: Vec::new(),
+            max_members: MAX_MEMBERS,
             restore: None,
+            rejoin_after_leave: false,
         }
+    }
+
+    /// Whether members may be at this address.
+    pub(super) fn allows(&self, ip: IpAddr) -> bool {
+        self.allowed.is_empty() || self.allowed.iter().any(|net| net.contains(&ip))
     }
 
     pub(super) fn check(&self) -> Result<(), ConfigError> {
@@ -53,6 +74,9 @@ impl Config {
         let ip = self.advertise.ip();
         if self.advertise.port() == 0 || ip.is_unspecified() || ip.is_multicast() {
             return Err(ConfigError::Advertise(self.advertise));
+        }
+        if !self.allows(ip) {
+            return Err(ConfigError::NotAllowed(ip));
         }
         if self.framing.label.len() > MAX_LABEL_LEN {
             return Err(ConfigError::Label);
@@ -81,6 +105,9 @@ pub enum ConfigError {
     /// Nobody could send there.
     #[error("cannot advertise {0}: an address and a port that others can send to are needed")]
     Advertise(SocketAddr),
+    /// This member's own address lies in none of the networks that are allowed.
+    #[error("{0} is in none of the networks in which members' addresses have to lie")]
+    NotAllowed(IpAddr),
     /// Longer than 255 bytes.
     #[error("a label has at most 255 bytes")]
     Label,

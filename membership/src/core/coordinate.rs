@@ -138,6 +138,8 @@ pub(super) struct Vivaldi {
     pub(super) own: Coordinate,
     adjustments: [f64; ADJUSTMENT_WINDOW],
     next: usize,
+    /// How often the place was absurd and was given up.
+    pub(super) resets: u64,
 }
 
 impl Vivaldi {
@@ -167,7 +169,7 @@ impl Vivaldi {
         let pull = -(origin.distance(&self.own).as_secs_f64() / GRAVITY_RHO).powi(2);
         self.own.push(pull, &origin, rng);
         if !self.own.is_valid() {
-            *self = Self::default();
+            *self = Self { resets: self.resets + 1, ..Self::default() };
         }
     }
 
@@ -247,5 +249,6 @@ mod tests {
             assert!(vivaldi.own.is_valid());
             assert!(far.distance(&vivaldi.own) > MAX_RTT);
         }
+        assert_eq!(vivaldi.resets, 10);
     }
 }

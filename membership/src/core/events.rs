@@ -1,12 +1,12 @@
 //! User events: each member hears each event once.
 
-use super::{CommandError, Core, Event, stats::Unwanted};
+use super::{CommandError, Core, Event, queue::Class, stats::Unwanted};
 use crate::wire::{
     field::List,
     serf::{BufferedEvent, EventSlot, Message, UserEvent},
 };
 
-/// Longest name and payload of an event together, in bytes, as Serf has it.
+/// Longest name and payload of an event together, and longest encoded event, in bytes, as Serf has it.
 pub const USER_EVENT_LIMIT: usize = 512;
 /// How many Lamport times of events are remembered; older events are not taken.
 pub(super) const EVENT_BUFFER: u64 = 512;
@@ -101,25 +101,28 @@ fn same(a: &BufferedEvent, b: &BufferedEvent) -> bool {
 
 impl Core {
     /// Sends an event to all members, this one included. Name and payload together have at most
-    /// [`USER_EVENT_LIMIT`] bytes.
+    /// [`USER_EVENT_LIMIT`] bytes, and so has the message that carries them. When too many wait to be sent, the
+    /// oldest is given up.
     pub fn user_event(&mut self, name: &str, payload: &[u8], coalesce: bool) -> Result<(), CommandError> {
         self.check_staying()?;
         let len = name.len() + payload.len();
         if len > USER_EVENT_LIMIT {
             return Err(CommandError::TooLarge { what: "the event", len, limit: USER_EVENT_LIMIT });
         }
-        if self.foca.custom_broadcast_backlog() >= super::MAX_BROADCASTS {
-            return Err(CommandError::Busy("broadcasts"));
-        }
         let event = UserEvent {
             coalesce,
-            ltime: self.clocks.event.tick(),
+            ltime: self.clocks.event.time(),
             name: name.to_owned(),
             payload: Some(payload.to_vec()),
         };
         let bytes = Message::UserEvent(event.clone()).encode();
+        if bytes.len() > USER_EVENT_LIMIT {
+            let what = "the event, encoded,";
+            return Err(CommandError::TooLarge { what, len: bytes.len(), limit: USER_EVENT_LIMIT });
+        }
+        self.broadcast_own(Class::Event, &bytes)?;
+        self.clocks.event.tick();
         self.on_user_event(event);
-        self.broadcast_user(&bytes);
         Ok(())
     }
 
@@ -142,6 +145,30 @@ impl Core {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::tests::viewer;
+
+    /// Serf's agents count both: name and payload, and the message that carries them.
+    #[test]
+    fn an_event_has_as_many_bytes_as_one_of_serfs() {
+        let mut core = viewer();
+        let mut send = |name: &str, len: usize| core.user_event(name, &vec![7; len], false);
+        let over = |len| Err(CommandError::TooLarge { what: "the event", len, limit: 512 });
+        assert_eq!(send("e", 512), over(513));
+        let encoded = |len| Err(CommandError::TooLarge { what: "the event, encoded,", len, limit: 512 });
+        // 1 for the kind, 1 for the map, 22 for the names of its parts, 1 + 1 for the flag and a small Lamport time,
+        // 2 for a short name, 3 for the head of the payload.
+        assert_eq!(send("e", 482), encoded(513));
+        assert_eq!(send("e", 481), Ok(()));
+        // A long name has a longer head.
+        assert_eq!(send(&"n".repeat(40), 441), encoded(513));
+        assert_eq!(send(&"n".repeat(40), 440), Ok(()));
+        assert_eq!(core.queue_depths().events, 2);
+        // The Lamport time takes its bytes, too.
+        for _ in 0..130 {
+            core.user_event("e", b"", false).expect("fits");
+        }
+        assert_eq!(core.user_event("e", &[7; 481], false), encoded(513));
+    }
 
     fn event(ltime: u64, name: &str) -> UserEvent {
         UserEvent { coalesce: false, ltime, name: name.into(), payload: None }

@@ -9,13 +9,9 @@ use bytes::{Buf, BufMut};
 use foca::{Header, Notification, OwnedNotification, ProbeNumber, State};
 use rand::rngs::StdRng;
 
-use crate::wire::memberlist::{self, Alive, Dead, IndirectPing, Message, Ping, Suspect, ip_bytes};
+use crate::wire::memberlist::{Alive, Dead, IndirectPing, Message, Ping, Suspect, ip_bytes};
 
-pub(super) type Foca = foca::Foca<Id, Codec, StdRng, Broadcasts>;
-
-/// What a packet of foca's takes beside a lone broadcast: an empty header, the count of updates, and the
-/// broadcast's length.
-pub(super) const PACKET_OVERHEAD: usize = 2 + 2 + 2;
+pub(super) type Foca = foca::Foca<Id, Codec, StdRng, foca::NoCustomBroadcast>;
 
 /// The slot of the member itself.
 pub(super) const SELF_SLOT: u32 = u32::MAX;
@@ -207,36 +203,6 @@ pub(super) fn split_data(header: &foca::Message<Id>, mut data: &[u8]) -> Vec<Vec
 
 fn has_count(header: &foca::Message<Id>) -> bool {
     !matches!(header, foca::Message::Announce | foca::Message::TurnUndead | foca::Message::Broadcast)
-}
-
-/// What replaces what among the broadcasts that are not about foca's members.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum BroadcastKey {
-    /// This member's own alive, or dead when it leaves: the newest counts.
-    Own,
-    /// Anything else.
-    Each,
-}
-
-impl foca::Invalidates for BroadcastKey {
-    fn invalidates(&self, other: &Self) -> bool {
-        (*self, *other) == (Self::Own, Self::Own)
-    }
-}
-
-/// Accepts whole memberlist messages for broadcast.
-pub(super) struct Broadcasts;
-
-impl foca::BroadcastHandler<Id> for Broadcasts {
-    type Key = BroadcastKey;
-    type Error = GlueError;
-
-    fn receive_item(&mut self, data: &[u8], _sender: Option<&Id>) -> Result<Option<BroadcastKey>, GlueError> {
-        Ok(Some(match data.first() {
-            Some(&(memberlist::kind::ALIVE | memberlist::kind::DEAD)) => BroadcastKey::Own,
-            _ => BroadcastKey::Each,
-        }))
-    }
 }
 
 /// What foca did in one call.

@@ -188,7 +188,7 @@ fn floods_fill_what_there_is_room_for_and_no_more() {
     for index in 0..60 {
         feed(&mut core, NOW, addr(1), &alive(index, 1));
     }
-    assert_eq!((core.members().count(), core.stats().rejected), (50, 10));
+    assert_eq!((core.members().count(), core.stats().full), (50, 10));
     sent(&mut core);
     // Suspicions that are refuted at once, again and again.
     let timers = core.timers.len();
@@ -204,7 +204,7 @@ fn floods_fill_what_there_is_room_for_and_no_more() {
         feed(&mut core, NOW, addr(1), &user(&serf::Message::Leave(leave)));
     }
     assert_eq!(core.intents.len(), MAX_RECENT_INTENTS);
-    assert!(core.foca.custom_broadcast_backlog() <= super::MAX_BROADCASTS);
+    assert_eq!(core.queue_depths().intents, super::MAX_QUEUED as u64);
     // Pings whose answers nobody sends.
     let dropped = core.stats().dropped;
     for seq_no in 0..2 * MAX_TRANSMITS as u32 {

@@ -7,6 +7,7 @@ use rand::RngExt;
 use super::{
     Core, Event,
     query::ANCIENT,
+    queue::Class,
     sync::Purpose,
     table::{Health, Peer},
     timers::Due,
@@ -142,28 +143,22 @@ impl Core {
             self.stats.malformed += 1;
             return;
         };
-        let pass_on = match message {
+        let (class, pass_on) = match message {
             Message::Leave(leave) => {
                 let news = self.on_leave(now, &leave);
-                self.is_news(news)
+                (Class::Intent, self.is_news(news))
             }
             Message::Join(join) => {
                 let news = self.on_join(now, &join);
-                self.is_news(news)
+                (Class::Intent, self.is_news(news))
             }
-            Message::UserEvent(event) => self.on_user_event(event),
-            Message::Query(query) => self.on_query(now, query),
-            Message::QueryResponse(response) => {
-                self.on_query_response(now, response);
-                false
-            }
-            Message::Relay(header, inner) => {
-                self.on_relay(&header, inner);
-                false
-            }
+            Message::UserEvent(event) => (Class::Event, self.on_user_event(event)),
+            Message::Query(query) => (Class::Query, self.on_query(now, query)),
+            Message::QueryResponse(response) => return self.on_query_response(now, response),
+            Message::Relay(header, inner) => return self.on_relay(&header, inner),
         };
         if pass_on {
-            self.broadcast_user(bytes);
+            self.relay(class, bytes);
         }
     }
 
@@ -245,7 +240,8 @@ impl Core {
         let ltime = self.clocks.member.tick();
         self.own.status_ltime = ltime;
         let join = Message::Join(Join { ltime, node: self.own.info.name.to_string() });
-        self.broadcast_user(&join.encode());
+        // Nobody waits for it: the next comparison of states tells it, too.
+        let _ = self.broadcast_own(Class::Intent, &join.encode());
     }
 
     /// Serf's part of the state.
@@ -343,16 +339,17 @@ impl Core {
         }
     }
 
-    /// Removes a member that is down.
-    pub(super) fn forget(&mut self, now: Duration, slot: u32) {
+    /// Removes a member that is down; whether it was.
+    pub(super) fn forget(&mut self, now: Duration, slot: u32) -> bool {
         // foca must know that it is down before it can forget it.
         self.flush_updates(now);
         if self.table.get(slot).is_none_or(|peer| !matches!(peer.health, Health::Dead | Health::Left)) {
-            return;
+            return false;
         }
-        let Some(peer) = self.table.remove(slot) else { return };
+        let Some(peer) = self.table.remove(slot) else { return false };
         let id = peer.id(slot);
         self.drive(now, |foca, outbox| foca.handle_timer(foca::Timer::RemoveDown(id), outbox));
         self.emit(Event::MemberReaped(peer.to_member()));
+        true
     }
 }

@@ -2,7 +2,10 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use super::{Core, Event, Query, QueryParams, Status, swim::CONFLICT_INTERVAL, types::CommandError};
+use super::{
+    Core, Event, Query, QueryParams, RESPONSE_LIMIT, Status, glue::Info, swim::CONFLICT_INTERVAL,
+    types::CommandError,
+};
 use crate::wire::{
     crypto::{Key, KeyError},
     memberlist::{ip_bytes, parse_addr},
@@ -22,6 +25,7 @@ const LIST_KEYS: &str = "_serf_list-keys";
 #[derive(Debug)]
 pub(super) struct InternalQuery {
     own_addr: SocketAddr,
+    other: SocketAddr,
     answers: usize,
     matching: usize,
 }
@@ -39,14 +43,15 @@ impl InternalQuery {
 
 impl Core {
     /// Another member uses this one's name: the others say whose it is.
-    pub(super) fn own_name_conflict(&mut self, now: Duration, other: SocketAddr) {
+    pub(super) fn own_name_conflict(&mut self, now: Duration, other: &Info) {
         if self.conflict_at.is_some_and(|at| now < at + CONFLICT_INTERVAL) {
             return;
         }
         self.conflict_at = Some(now);
         let name = self.own.info.name.to_string();
-        self.emit(Event::NameConflict { name: name.clone(), other });
-        let vote = InternalQuery { own_addr: self.own.info.addr, answers: 0, matching: 0 };
+        let (other, tags) = (other.addr, decode_tags(&other.meta));
+        self.emit(Event::NameConflict { name: name.clone(), other, tags });
+        let vote = InternalQuery { own_addr: self.own.info.addr, other, answers: 0, matching: 0 };
         // Refused when too much is under way; the next conflict asks again.
         if self.ask(now, CONFLICT, name.as_bytes(), &QueryParams::default(), Some(vote)).is_err() {
             self.stats.rejected += 1;
@@ -54,16 +59,21 @@ impl Core {
     }
 
     pub(super) fn internal_query_done(&mut self, _now: Duration, vote: InternalQuery) {
-        if vote.answers > 0 && vote.matching < vote.answers / 2 + 1 {
+        // Of all who are alive, and not of those who answer: a few who are quick to speak take nobody's name.
+        let (others, against) = (self.alive_count().saturating_sub(1), vote.answers - vote.matching);
+        if against > others / 2 {
             self.emit(Event::NameLost);
+        } else if others == 0 {
+            // Nobody else can have told of the other one.
+            self.emit(Event::NameClaimed { other: vote.other });
         }
     }
 
     pub(super) fn answer_internal(&mut self, now: Duration, query: &Query) {
         let answer = match query.name.as_str() {
-            CONFLICT => self.conflict_answer(&query.payload),
+            CONFLICT => self.conflict_answer(query),
             INSTALL_KEY | USE_KEY | REMOVE_KEY => Some(self.change_keys(&query.name, &query.payload)),
-            LIST_KEYS => Some(self.list_keys()),
+            LIST_KEYS => Some(self.list_keys(query.id)),
             // `_serf_ping` only wants the ack.
             _ => None,
         };
@@ -74,10 +84,13 @@ impl Core {
         }
     }
 
-    fn conflict_answer(&self, payload: &[u8]) -> Option<Vec<u8>> {
-        let name = std::str::from_utf8(payload).ok()?;
+    fn conflict_answer(&mut self, query: &Query) -> Option<Vec<u8>> {
+        let name = std::str::from_utf8(&query.payload).ok()?;
         if *name == *self.own.info.name {
-            // Both sides would say so.
+            if query.addr != self.own.info.addr {
+                self.emit(Event::NameClaimed { other: query.addr });
+            }
+            // Both sides would say that it is theirs.
             return None;
         }
         let Some(peer) = self.table.by_name(name) else {
@@ -115,7 +128,7 @@ impl Core {
         }
         let message = result.err().unwrap_or_default();
         let response = KeyResponse { result: message.is_empty(), message, ..KeyResponse::default() };
-        serf::encode_tagged(serf::kind::KEY_RESPONSE, &response)
+        key_answer(&response)
     }
 
     fn try_change_keys(&mut self, name: &str, payload: &[u8]) -> Result<(), String> {
@@ -128,23 +141,32 @@ impl Core {
             USE_KEY => ring.use_key(&key),
             _ => ring.remove(&key),
         };
-        changed.map_err(|error| error.to_string())
+        changed.map_err(|error| error.to_string())?;
+        if name == REMOVE_KEY {
+            self.table.forget_answers();
+        }
+        Ok(())
     }
 
-    fn list_keys(&self) -> Vec<u8> {
-        let response = match &self.config.framing.keyring {
-            Some(ring) => KeyResponse {
-                keys: ring.keys().iter().map(Key::to_base64).collect::<Vec<_>>().into(),
-                message: String::new(),
-                primary_key: ring.primary().to_base64(),
-                result: true,
-            },
-            None => KeyResponse {
-                message: "encryption is off: the keyring is empty".to_owned(),
-                ..KeyResponse::default()
-            },
+    /// All keys, or as many as an answer has room for; then it says how many there are, in Serf's words.
+    fn list_keys(&self, id: super::QueryId) -> Vec<u8> {
+        let Some(ring) = &self.config.framing.keyring else {
+            let message = "encryption is off: the keyring is empty".to_owned();
+            return key_answer(&KeyResponse { message, ..KeyResponse::default() });
         };
-        serf::encode_tagged(serf::kind::KEY_RESPONSE, &response)
+        let keys: Vec<String> = ring.keys().iter().map(Key::to_base64).collect();
+        let primary_key = ring.primary().to_base64();
+        let answer = |shown: usize| {
+            let message = match shown == keys.len() {
+                true => String::new(),
+                false => format!("truncated key list response, showing first {shown} of {} keys", keys.len()),
+            };
+            let keys = keys.get(..shown).unwrap_or(&keys).to_vec().into();
+            key_answer(&KeyResponse { keys, message, primary_key: primary_key.clone(), result: true })
+        };
+        let fits = |answer: &Vec<u8>| self.response_len(id, answer) <= RESPONSE_LIMIT;
+        let most = (0..=keys.len()).rev().map(answer).find(fits);
+        most.unwrap_or_else(|| key_answer(&KeyResponse::default()))
     }
 
     /// Asks all members to change their keyrings, this one included. Their [`KeyResponse`]s come as
@@ -168,6 +190,10 @@ impl Core {
         let payload = serf::encode_tagged(serf::kind::KEY_REQUEST, &KeyRequest::default());
         self.ask(now, LIST_KEYS, &payload, &QueryParams::default(), None)
     }
+}
+
+fn key_answer(response: &KeyResponse) -> Vec<u8> {
+    serf::encode_tagged(serf::kind::KEY_RESPONSE, response)
 }
 
 /// How all keyrings are to change.

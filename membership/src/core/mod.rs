@@ -31,11 +31,15 @@ mod commands;
 mod config;
 mod coordinate;
 mod events;
+mod filter;
 mod glue;
+mod gossip;
 mod intents;
 mod internal;
 mod probe;
 mod query;
+mod queue;
+mod rejoin;
 mod snapshot;
 mod stats;
 mod suspicion;
@@ -46,7 +50,19 @@ mod timers;
 mod types;
 
 #[cfg(test)]
+mod answered_tests;
+#[cfg(test)]
+mod flood_tests;
+#[cfg(test)]
+mod gossip_tests;
+#[cfg(test)]
 mod hostile_tests;
+#[cfg(test)]
+mod names_tests;
+#[cfg(test)]
+mod rejoin_tests;
+#[cfg(test)]
+mod room_tests;
 #[cfg(test)]
 mod sim;
 #[cfg(test)]
@@ -58,31 +74,33 @@ use std::{collections::VecDeque, net::SocketAddr, num::NonZero, sync::Arc, time:
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
-pub use config::{Config, ConfigError, PACKET_SIZE, Timing};
+pub use config::{Config, ConfigError, MAX_MEMBERS, PACKET_SIZE, Timing};
 pub use coordinate::Coordinate;
 pub use events::USER_EVENT_LIMIT;
+pub(crate) use filter::compile_whole;
 pub use internal::KeyChange;
-pub(crate) use query::compile as compile_filter;
 pub use query::{QUERY_LIMIT, RESPONSE_LIMIT};
+pub use queue::{MAX_QUEUED, QueueDepths};
 pub use snapshot::Snapshot;
 pub use stats::{Changes, Refused, Stats, Traffic};
-pub use types::{CommandError, Event, Member, Query, QueryId, QueryParams, Status, StreamId, Transmit};
+pub use types::{
+    Answered, CommandError, Event, Member, Query, QueryId, QueryParams, Status, StreamId, Transmit,
+};
 
 use crate::wire::{
-    memberlist::{self, Message, VSN},
+    memberlist::{Message, VSN},
     packet,
 };
 use commands::LeavePhase;
 use config::check_tags;
-use glue::{Broadcasts, Codec, Foca, Id, Info, Outbox, SELF_SLOT};
+use glue::{Codec, Foca, Id, Info, Outbox, SELF_SLOT};
+use gossip::packet_budget;
 use timers::{Due, Timers};
 
 /// Most transmissions that wait for the caller.
 pub const MAX_TRANSMITS: usize = 16 * 1024;
 /// Most events that wait for the caller.
 pub const MAX_EVENTS: usize = 256 * 1024;
-/// Most user broadcasts that wait to be sent, as Serf has it.
-pub const MAX_BROADCASTS: usize = 4096;
 
 /// This member, as it tells others.
 #[derive(Debug)]
@@ -101,6 +119,9 @@ pub struct Core {
     rng: StdRng,
     foca: Foca,
     outbox: Outbox,
+    queues: queue::Queues,
+    /// Whether foca has sent gossip in this call.
+    foca_spoke: bool,
     table: table::Table,
     own: Own,
     timers: Timers,
@@ -117,6 +138,7 @@ pub struct Core {
     user_events: events::EventBuffer,
     queries: query::Queries,
     leave: LeavePhase,
+    rejoin: rejoin::Rejoin,
     /// When another member last claimed this one's name.
     conflict_at: Option<Duration>,
     transmits: VecDeque<Transmit>,
@@ -151,8 +173,10 @@ impl Core {
         let foca_rng = StdRng::from_rng(&mut rng);
         let foca_config = foca_config(&config, 1);
         let mut core = Self {
-            foca: Foca::with_custom_broadcast(own_id, foca_config, foca_rng, codec, Broadcasts),
+            foca: Foca::new(own_id, foca_config, foca_rng, codec),
             outbox: Outbox::default(),
+            queues: queue::Queues::new(packet_budget(&config)),
+            foca_spoke: false,
             table: table::Table::default(),
             own: Own {
                 info,
@@ -173,6 +197,7 @@ impl Core {
             user_events: events::EventBuffer::default(),
             queries: query::Queries::default(),
             leave: LeavePhase::Staying,
+            rejoin: rejoin::Rejoin::default(),
             conflict_at: None,
             transmits: VecDeque::new(),
             events: VecDeque::new(),
@@ -181,6 +206,7 @@ impl Core {
             config,
         };
         core.restore();
+        core.begin_rejoining(now);
         core.timers.add(now + core.config.timing.reconnect_interval, Due::Reconnect);
         core.timers.add(now + core.config.timing.reap_interval, Due::Reap);
         Ok(core)
@@ -214,6 +240,7 @@ impl Core {
                 Due::SecondLook => self.second_look(now),
                 Due::Reap => self.reap_due(now),
                 Due::Leave => self.leave_due(now),
+                Due::Rejoin => self.rejoin_due(now),
             }
             self.flush_updates(now);
         }
@@ -270,7 +297,12 @@ impl Core {
         if let foca::Timer::SendIndirectProbe { probed_id, .. } = &timer {
             self.tcp_fallback(now, &probed_id.clone());
         }
+        let is_round = matches!(timer, foca::Timer::PeriodicGossip(_));
+        self.foca_spoke = false;
         self.drive(now, |foca, outbox| foca.handle_timer(timer, outbox));
+        if is_round {
+            self.gossip_round(self.foca_spoke);
+        }
     }
 
     fn foca_sent(&mut self, now: Duration, to: &Id, data: &[u8], header: &foca::Message<Id>) {
@@ -281,9 +313,10 @@ impl Core {
             }
             foca::Message::Ping(number) => self.probes.started(now, to, *number, messages.first()),
             foca::Message::PingReq { .. } => self.probes.expect_nack(to),
+            foca::Message::Gossip => self.foca_spoke = true,
             _ => {}
         }
-        self.send_messages(to.info.addr, &messages);
+        self.send_filled(to.info.addr, messages);
     }
 
     /// Tunes foca to the size of the cluster, and hands the collected changes to it.
@@ -304,44 +337,6 @@ impl Core {
             let spread = updates.len() <= sync::MAX_MERGE_BROADCASTS;
             self.drive(now, |foca, outbox| foca.apply_many(updates.into_iter(), spread, outbox));
         }
-    }
-
-    /// Sends messages, each with its type byte, in one packet.
-    fn send_messages(&mut self, to: SocketAddr, messages: &[Vec<u8>]) {
-        if messages.is_empty() {
-            return;
-        }
-        let crc = self
-            .table
-            .slot_at(to)
-            .and_then(|slot| self.table.get(slot))
-            .is_some_and(|peer| peer.info.vsn[1] >= CRC_SINCE);
-        match packet::encode(&self.config.framing, messages, crc, &mut self.rng) {
-            Ok(payload) => self.transmit(Transmit::Udp { to, payload }),
-            Err(_) => self.stats.internal += 1,
-        }
-    }
-
-    fn send_message(&mut self, to: SocketAddr, message: &Message) {
-        self.send_messages(to, &[message.encode()]);
-    }
-
-    /// Sends a message to all, in time.
-    fn broadcast(&mut self, message: &[u8]) -> bool {
-        // A message that never fits a packet would wait for ever.
-        let room = packet_budget(&self.config).saturating_sub(glue::PACKET_OVERHEAD);
-        if self.foca.custom_broadcast_backlog() >= MAX_BROADCASTS || message.len() > room {
-            self.stats.dropped += 1;
-            return false;
-        }
-        self.foca.add_broadcast(message).unwrap_or_else(|_| {
-            self.stats.internal += 1;
-            false
-        })
-    }
-
-    fn broadcast_user(&mut self, serf_message: &[u8]) -> bool {
-        self.broadcast(&[&[memberlist::kind::USER], serf_message].concat())
     }
 
     fn transmit(&mut self, transmit: Transmit) {
@@ -376,14 +371,6 @@ impl Core {
         self.table.active + 1
     }
 }
-
-/// Bytes of a packet that are left for messages and their lengths.
-fn packet_budget(config: &Config) -> usize {
-    PACKET_SIZE.saturating_sub(config.framing.overhead())
-}
-
-/// Receivers of this protocol version understand checksums.
-const CRC_SINCE: u8 = 5;
 
 fn foca_config(config: &Config, members: usize) -> foca::Config {
     let timing = &config.timing;

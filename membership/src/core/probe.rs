@@ -74,6 +74,16 @@ impl Probes {
         }
     }
 
+    /// Lifeguard's score: 0 is well.
+    pub(super) fn score(&self) -> u32 {
+        self.score
+    }
+
+    #[cfg(test)]
+    pub(super) fn last_relay(&self) -> u32 {
+        self.next_relay
+    }
+
     pub(super) fn worse(&mut self, by: u32) {
         self.score = (self.score + by).min(MAX_SCORE - 1);
     }
@@ -114,7 +124,7 @@ impl Core {
         }
         let source = ping.source_addr.as_deref().and_then(|addr| parse_addr(addr, ping.source_port));
         let ack = Ack { payload: Some(self.vivaldi.own.to_payload()), seq_no: ping.seq_no };
-        self.send_message(source.unwrap_or(from), &Message::Ack(ack));
+        self.send_along(source.unwrap_or(from), &Message::Ack(ack));
         // A member that is held for dead and does not know it pings all the same.
         let slot = match ping.source_node.as_str() {
             "" => self.table.slot_at(from),
@@ -139,7 +149,7 @@ impl Core {
         self.probes.relays.insert(seq_no, relay);
         self.timers.add(now + self.config.timing.probe_timeout, Due::Relay(seq_no));
         let ping = self.ping(request.node.clone(), seq_no);
-        self.send_message(target, &Message::Ping(ping));
+        self.send_along(target, &Message::Ping(ping));
     }
 
     fn ping(&self, node: String, seq_no: u32) -> Ping {
@@ -157,7 +167,7 @@ impl Core {
         if let Some(relay) = self.probes.relays.remove(&seq_no)
             && relay.nack
         {
-            self.send_message(relay.to, &Message::Nack(Nack { seq_no: relay.seq_no }));
+            self.send_along(relay.to, &Message::Nack(Nack { seq_no: relay.seq_no }));
         }
     }
 
@@ -167,15 +177,20 @@ impl Core {
             current.acked = true;
             let (id, number, sent_at) = (current.id.clone(), current.number, current.sent_at);
             self.probes.score = self.probes.score.saturating_sub(1);
+            self.stats.answered_probes += 1;
             self.stats.tcp_acks += u64::from(path == AckPath::Tcp);
             self.measure(&id, path, now.saturating_sub(sent_at), ack.payload.as_deref());
+            // Only who could read the ping knows its number, also if the answer came through helpers.
+            if let Some(peer) = self.table.get_mut(id.slot).filter(|peer| peer.generation == id.generation) {
+                peer.answered = super::Answered::Yes;
+            }
             let Some(peer) = self.current(&id) else { return };
             let data = glue::ack_data(&id, foca_incarnation(peer), number);
             self.drive(now, |foca, outbox| foca.handle_data(&data, outbox));
         } else if path != AckPath::Tcp
             && let Some(relay) = self.probes.relays.remove(&seq_no)
         {
-            self.send_message(relay.to, &Message::Ack(Ack { payload: None, seq_no: relay.seq_no }));
+            self.send_along(relay.to, &Message::Ack(Ack { payload: None, seq_no: relay.seq_no }));
         }
     }
 

@@ -7,18 +7,14 @@ use std::{
 };
 
 use rand::{RngExt, seq::IteratorRandom};
-use regex::RegexBuilder;
 
 use super::{
-    CommandError, Core, Event, Query, QueryId, QueryParams, Status, internal::InternalQuery, stats::Unwanted,
-    timers::Due,
+    CommandError, Core, Event, Query, QueryId, QueryParams, Status, filter, internal::InternalQuery,
+    queue::Class, stats::Unwanted, timers::Due,
 };
 use crate::wire::{
     memberlist::{MAX_NAME_LEN, Message as Packet, ip_bytes, parse_addr},
-    serf::{
-        self, FLAG_ACK, FLAG_NO_BROADCAST, Filter, MAX_FILTERS, Message, QueryResponse, RelayHeader,
-        TagFilter, Tags,
-    },
+    serf::{self, FLAG_ACK, FLAG_NO_BROADCAST, Message, QueryResponse, RelayHeader},
 };
 
 /// Longest query, encoded, in bytes, as Serf has it.
@@ -37,12 +33,12 @@ pub(super) const MAX_RELAY_FACTOR: u8 = 5;
 const MAX_TIMEOUT: Duration = Duration::from_secs(3600);
 /// Longer than anything.
 pub(super) const ANCIENT: Duration = Duration::MAX;
-/// Most memory of a compiled filter, in bytes.
-const REGEX_SIZE_LIMIT: usize = 256 * 1024;
+/// A filter that cannot be read is told of at most this often: anybody can send one.
+const FILTER_NOTICE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A query that waits for answers.
 #[derive(Debug)]
-struct Pending {
+pub(super) struct Pending {
     internal: Option<InternalQuery>,
     acks: HashSet<String>,
     responses: HashSet<String>,
@@ -50,14 +46,17 @@ struct Pending {
 
 #[derive(Debug)]
 pub(super) struct Queries {
-    pending: HashMap<QueryId, Pending>,
+    pub(super) pending: HashMap<QueryId, Pending>,
     seen: Vec<(u64, Vec<u32>)>,
     min_time: u64,
+    /// When it was last told that a filter cannot be read.
+    noticed_at: Option<Duration>,
 }
 
 impl Default for Queries {
     fn default() -> Self {
-        Self { pending: HashMap::new(), seen: vec![(0, Vec::new()); QUERY_BUFFER as usize], min_time: 0 }
+        let seen = vec![(0, Vec::new()); QUERY_BUFFER as usize];
+        Self { pending: HashMap::new(), seen, min_time: 0, noticed_at: None }
     }
 }
 
@@ -108,7 +107,7 @@ impl Core {
         params: &QueryParams,
         internal: Option<InternalQuery>,
     ) -> Result<QueryId, CommandError> {
-        let filters = encode_filters(params)?;
+        let filters = filter::encode(params)?;
         if self.queries.pending.len() >= MAX_PENDING {
             return Err(CommandError::Busy("queries"));
         }
@@ -130,12 +129,13 @@ impl Core {
         if bytes.len() > QUERY_LIMIT {
             return Err(CommandError::TooLarge { what: "the query", len: bytes.len(), limit: QUERY_LIMIT });
         }
+        // First the others: when they cannot be asked, nothing has happened.
+        self.broadcast_own(Class::Query, &bytes)?;
         let id = QueryId { ltime: self.clocks.query.tick(), id: query.id };
         let pending = Pending { internal, acks: HashSet::new(), responses: HashSet::new() };
         self.queries.pending.insert(id, pending);
         self.timers.add(now + timeout, Due::Query(id));
         self.on_query(now, query);
-        self.broadcast_user(&bytes);
         Ok(id)
     }
 
@@ -160,7 +160,7 @@ impl Core {
             return Err(CommandError::QueryEnded);
         }
         let response = self.response(query.id, 0, Some(payload.to_vec()));
-        let len = Message::QueryResponse(response.clone()).encode().len();
+        let len = self.response_len(query.id, payload);
         if len > RESPONSE_LIMIT {
             return Err(CommandError::TooLarge { what: "the answer", len, limit: RESPONSE_LIMIT });
         }
@@ -170,6 +170,11 @@ impl Core {
 
     fn response(&self, id: QueryId, flags: u32, payload: Option<Vec<u8>>) -> QueryResponse {
         QueryResponse { flags, from: self.own.info.name.to_string(), id: id.id, ltime: id.ltime, payload }
+    }
+
+    /// How many bytes an answer has on the wire.
+    pub(super) fn response_len(&self, id: QueryId, payload: &[u8]) -> usize {
+        Message::QueryResponse(self.response(id, 0, Some(payload.to_vec()))).encode().len()
     }
 
     fn send_response(&mut self, now: Duration, query: &Query, response: QueryResponse) {
@@ -194,7 +199,7 @@ impl Core {
         }
         let able = self.table.iter().map(|(_, peer)| peer).filter(|peer| {
             peer.status == Status::Alive
-                && peer.info.vsn[1] >= super::CRC_SINCE
+                && peer.info.vsn[1] >= super::gossip::CRC_SINCE
                 && *peer.info.name != *query.source
         });
         able.map(|peer| peer.info.addr).sample(&mut self.rng, wanted)
@@ -216,8 +221,13 @@ impl Core {
             self.stats.malformed += 1;
             return pass_on;
         };
-        if !matches_filters(query.filters.as_slice(), &self.own.info.name, &self.own.tags) {
-            return pass_on;
+        match filter::matches(query.filters.as_slice(), &self.own.info.name, &self.own.tags) {
+            Ok(true) => {}
+            Ok(false) => return pass_on,
+            Err(filter::Unreadable(filter)) => {
+                self.notice_filter(now, filter, query.source_node);
+                return pass_on;
+            }
         }
         self.stats.queries += 1;
         let asked = Query {
@@ -241,6 +251,14 @@ impl Core {
         pass_on
     }
 
+    fn notice_filter(&mut self, now: Duration, filter: String, asker: String) {
+        self.stats.malformed += 1;
+        if self.queries.noticed_at.is_none_or(|at| now >= at + FILTER_NOTICE_INTERVAL) {
+            self.queries.noticed_at = Some(now);
+            self.emit(Event::FilterUnreadable { filter, asker });
+        }
+    }
+
     pub(super) fn on_query_response(&mut self, _now: Duration, response: QueryResponse) {
         let query = QueryId { ltime: response.ltime, id: response.id };
         let members = self.config.max_members;
@@ -255,7 +273,13 @@ impl Core {
         self.stats.answers += 1;
         let payload = response.payload.unwrap_or_default();
         match (&mut pending.internal, is_ack) {
-            (Some(internal), false) => internal.count(&payload),
+            // A name that nobody has has no say.
+            (Some(internal), false)
+                if self.table.by_name(&response.from).is_some_and(|peer| peer.status == Status::Alive) =>
+            {
+                internal.count(&payload);
+            }
+            (Some(_), false) => {}
             (Some(_), true) => {}
             (None, true) => self.emit(Event::QueryAck { query, from: response.from }),
             (None, false) => self.emit(Event::QueryResponse { query, from: response.from, payload }),
@@ -272,59 +296,9 @@ impl Core {
     }
 }
 
-fn encode_filters(params: &QueryParams) -> Result<Vec<Vec<u8>>, CommandError> {
-    let mut filters = Vec::new();
-    if !params.nodes.is_empty() {
-        filters.push(Filter::Nodes(params.nodes.clone()).encode());
-    }
-    for (tag, expr) in &params.tags {
-        if compile(expr).is_none() {
-            return Err(CommandError::Filter(expr.clone()));
-        }
-        filters.push(Filter::Tag(TagFilter { expr: expr.clone(), tag: tag.clone() }).encode());
-    }
-    Ok(filters)
-}
-
-/// A regular expression, unless it is none or takes too much memory.
-pub(crate) fn compile(expr: &str) -> Option<regex::Regex> {
-    RegexBuilder::new(expr).size_limit(REGEX_SIZE_LIMIT).dfa_size_limit(REGEX_SIZE_LIMIT).build().ok()
-}
-
-/// Whether all filters match. What cannot be understood matches nobody.
-fn matches_filters(filters: &[Vec<u8>], name: &str, tags: &Tags) -> bool {
-    filters.len() <= MAX_FILTERS
-        && filters.iter().all(|filter| match Filter::decode(filter) {
-            Ok(Filter::Nodes(nodes)) => nodes.iter().any(|node| node == name),
-            Ok(Filter::Tag(TagFilter { expr, tag })) => {
-                expr.len() <= QUERY_LIMIT
-                    && compile(&expr)
-                        .is_some_and(|regex| regex.is_match(tags.get(&tag).map_or("", String::as_str)))
-            }
-            Err(_) => false,
-        })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn filters() {
-        let tags = Tags::from([("role".to_owned(), "web-1".to_owned())]);
-        let nodes = |names: &[&str]| Filter::Nodes(names.iter().map(|n| (*n).to_owned()).collect()).encode();
-        let tag =
-            |tag: &str, expr: &str| Filter::Tag(TagFilter { expr: expr.into(), tag: tag.into() }).encode();
-        let matches = |filters: &[Vec<u8>]| matches_filters(filters, "me", &tags);
-        assert!(matches(&[]));
-        assert!(matches(&[nodes(&["you", "me"]), tag("role", "^web-[0-9]$")]));
-        assert!(!matches(&[nodes(&["you"])]));
-        assert!(!matches(&[nodes(&["me"]), tag("role", "db")]));
-        assert!(matches(&[tag("none", "^$")]), "a tag that is not there is empty");
-        assert!(!matches(&[tag("role", "(")]), "no expression matches nobody");
-        assert!(!matches(&[tag("role", "(((w{900}){900}){900})?")]), "nor one that is too big");
-        assert!(!matches(&[vec![7]]) && !matches(&[vec![]]));
-    }
 
     #[test]
     fn each_query_once() {

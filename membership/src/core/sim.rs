@@ -82,15 +82,20 @@ impl Sim {
 
     /// Starts the member of that index (again), and lets it join the first that is not itself.
     pub(super) fn start(&mut self, index: usize, adapt: impl FnOnce(&mut Config)) {
+        self.start_alone(index, adapt);
+        let first = (0..self.cores.len()).find(|i| *i != index && self.cores[*i].is_some());
+        if let Some(first) = first {
+            self.act(index, |core, now| core.join(now, addr(first), true)).expect("nothing is under way");
+        }
+    }
+
+    /// Starts the member of that index (again).
+    pub(super) fn start_alone(&mut self, index: usize, adapt: impl FnOnce(&mut Config)) {
         let mut config = Config::new(name(index), addr(index));
         config.framing.compress = false;
         (self.configure)(&mut config);
         adapt(&mut config);
-        let mut core = Core::new(config, self.now, self.rng.random()).expect("a valid configuration");
-        let first = (0..self.cores.len()).find(|i| *i != index && self.cores[*i].is_some());
-        if let Some(first) = first {
-            core.join(self.now, addr(first), true).expect("nothing is under way");
-        }
+        let core = Core::new(config, self.now, self.rng.random()).expect("a valid configuration");
         self.cores[index] = Some(core);
         self.collect(index);
     }

@@ -7,8 +7,9 @@ use super::{
     sim::{Sim, addr, name},
 };
 use crate::wire::{
-    crypto::{Key, Keyring},
-    memberlist::{NodeState, PushPull, VSN, ip_bytes},
+    crypto::{Key, Keyring, MAX_KEYS},
+    memberlist::{Message, NodeState, PushPull, VSN, ip_bytes},
+    serf,
 };
 
 fn secs(n: u64) -> Duration {
@@ -264,11 +265,13 @@ fn a_contested_name_is_put_to_the_vote() {
     sim.events.push(Vec::new());
     sim.start(6, |config| config.name = name(3));
     sim.run(Duration::from_secs(20));
+    let tags = sim.core(3).local_member().tags;
     let told = |index: usize, event: &Event| sim.events[index].iter().filter(|e| *e == event).count();
     assert_eq!(told(6, &Event::NameLost), 1, "{:?}", sim.events[6]);
     assert_eq!(told(3, &Event::NameLost), 0);
-    let conflict = Event::NameConflict { name: name(3), other: addr(6) };
+    let conflict = Event::NameConflict { name: name(3), other: addr(6), tags };
     assert!(told(0, &conflict) >= 1 && told(0, &conflict) <= 3);
+    assert!(told(3, &Event::NameClaimed { other: addr(6) }) >= 1, "{:?}", sim.events[3]);
     assert_eq!(sim.core(0).member(&name(3)).map(|m| m.addr), Some(addr(3)));
 }
 
@@ -326,4 +329,64 @@ fn keys_change_by_query() {
         assert_eq!(sim.events[index].iter().filter(|e| **e == Event::KeyringChanged).count(), 3);
         assert_eq!(sim.core(index).alive_count(), 4);
     }
+}
+
+/// An answer holds some twenty keys; agents say then that there are more.
+#[test]
+fn more_keys_than_an_answer_holds_are_listed_in_part() {
+    use crate::wire::serf::KeyResponse;
+    let keys: Vec<_> = (1..=MAX_KEYS as u8).map(|b| Key::new(&[b; 32]).expect("a key")).collect();
+    let listed = |count: usize| {
+        let mut sim = Sim::new(14);
+        sim.add();
+        let mut ring = Keyring::new(keys[0].clone());
+        keys[1..count].iter().for_each(|key| ring.install(key.clone()).expect("room"));
+        sim.core(0).config.framing.keyring = Some(ring);
+        let id = sim.act(0, |core, now| core.list_keys_query(now)).expect("is asked");
+        let answers = sim.take_events(0).into_iter().filter_map(|event| match event {
+            Event::QueryResponse { query, payload, .. } if query == id => Some(payload),
+            _ => None,
+        });
+        let answers: Vec<_> = answers.collect();
+        assert_eq!(answers.len(), 1, "{count} keys");
+        serf::decode_tagged::<KeyResponse>(serf::kind::KEY_RESPONSE, &answers[0]).expect("an answer")
+    };
+    let all = |count: usize| keys[..count].iter().map(Key::to_base64).collect::<Vec<_>>();
+    let few = listed(19);
+    assert_eq!((few.keys.as_slice(), few.message.as_str(), few.result), (&all(19)[..], "", true));
+    let many = listed(MAX_KEYS);
+    let shown = many.keys.as_slice().len();
+    assert!((17..24).contains(&shown) && many.keys.as_slice() == all(shown), "{shown} keys");
+    let told = format!("truncated key list response, showing first {shown} of {MAX_KEYS} keys");
+    assert_eq!((many.message, many.result), (told, true));
+    assert_eq!(many.primary_key, keys[0].to_base64());
+}
+
+#[test]
+fn a_filter_that_cannot_be_read_is_told_of_once_and_the_query_passed_on() {
+    let mut core = super::tests::viewer();
+    let now = super::tests::NOW;
+    let ask = |core: &mut Core, now, ltime, expr: &str| {
+        let filter = serf::Filter::Tag(serf::TagFilter { expr: expr.into(), tag: "role".into() });
+        let query = serf::Query {
+            addr: ip_bytes(addr(1).ip()),
+            filters: vec![filter.encode()].into(),
+            ltime,
+            name: "q".into(),
+            port: 7946,
+            source_node: name(1),
+            timeout_ns: 1_000_000_000,
+            ..serf::Query::default()
+        };
+        let bytes = serf::Message::Query(query).encode();
+        core.handle_udp(now, addr(1), &Message::User(bytes).encode());
+        std::iter::from_fn(|| core.poll_event()).collect::<Vec<_>>()
+    };
+    let told = Event::FilterUnreadable { filter: "(".into(), asker: name(1) };
+    assert_eq!(ask(&mut core, now, 1, "("), std::slice::from_ref(&told));
+    assert_eq!(ask(&mut core, now, 2, "("), []);
+    assert_eq!(ask(&mut core, now + secs(60), 3, "("), [told]);
+    assert_eq!(ask(&mut core, now, 4, "web"), [], "it is another's");
+    assert!(matches!(&ask(&mut core, now, 5, r"^\Q\E$")[..], [Event::Query(_)]));
+    assert_eq!((core.queue_depths().queries, core.stats().malformed), (5, 3));
 }

@@ -9,7 +9,8 @@ pub(super) const MAX_MEMBERS: usize = 4096;
 /// What a member remembers from one life to the next.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Snapshot {
-    /// Members that were alive: names and addresses.
+    /// Members to try: names and addresses. Serf's file calls them alive, as it does with those that were away when its agent
+    /// ended.
     pub alive: Vec<(String, SocketAddr)>,
     /// The Lamport clock of joins and leaves.
     pub clock: u64,
@@ -17,7 +18,7 @@ pub struct Snapshot {
     pub event_clock: u64,
     /// The Lamport clock of queries.
     pub query_clock: u64,
-    /// Whether the member had left: then it does not rejoin by itself.
+    /// Whether the member had left: then it does not rejoin by itself, unless it is told to.
     pub left: bool,
 }
 
@@ -35,17 +36,18 @@ impl Snapshot {
 
     fn read_line(&mut self, line: &str) {
         let Some((key, value)) = line.split_once(": ") else {
-            if line == "leave" {
-                *self = Self { left: true, alive: Vec::new(), ..std::mem::take(self) };
-            }
+            self.left |= line == "leave";
             return;
         };
         match key {
             "alive" => {
                 if let Some((name, addr)) = parse_member(value) {
+                    if std::mem::take(&mut self.left) {
+                        // It has joined others since it left these.
+                        self.alive.clear();
+                    }
                     self.alive.retain(|(known, _)| known != name);
                     self.alive.push((name.to_owned(), addr));
-                    self.left = false;
                 }
             }
             "not-alive" => self.alive.retain(|(known, _)| known != value),
@@ -98,9 +100,12 @@ mod tests {
         let log = b"alive: x 127.0.0.1:1\nclock: 1\nalive: a b 127.0.0.1:7946\nnot-alive: x\nclock: 3\n\
             event-clock: 4\nquery-clock: 5\ncoordinate: {}\nalive: cut 127.0";
         assert_eq!(Snapshot::parse(log), snapshot);
-        let left = Snapshot::parse(b"alive: x 127.0.0.1:1\nclock: 9\nleave\n");
-        assert_eq!(left, Snapshot { clock: 9, left: true, ..Snapshot::default() });
+        let left = Snapshot::parse(b"alive: x 127.0.0.1:7946\nclock: 9\nleave\n");
+        let x = vec![("x".to_owned(), addr)];
+        assert_eq!(left, Snapshot { clock: 9, left: true, alive: x, ..Snapshot::default() });
         assert_eq!(Snapshot::parse(&left.encode()), left);
+        let back = Snapshot::parse(b"alive: x 127.0.0.1:1\nleave\nalive: y 127.0.0.1:7946\n");
+        assert_eq!(back, Snapshot { alive: vec![("y".into(), addr)], ..Snapshot::default() });
         assert_eq!(Snapshot::parse(&[0xff, 0xfe]), Snapshot::default());
         let nasty = Snapshot { alive: vec![("x\nclock: 99\nalive: y".into(), addr)], ..Snapshot::default() };
         assert_eq!(Snapshot::parse(&nasty.encode()), Snapshot::default());

@@ -86,11 +86,15 @@ pub struct Stats {
     pub sent: Traffic,
     /// Datagrams and streams that were not taken.
     pub refused: Refused,
+    /// Probes that members answered.
+    pub answered_probes: u64,
     /// Messages inside datagrams or streams that could not be understood, and answers that nobody asked for.
     pub malformed: u64,
     /// Messages that ask for more than is allowed: jumps of incarnations and clocks, unknown relay targets, full tables,
     /// events and queries that are too long or too many.
     pub rejected: u64,
+    /// Announcements of members that were not taken in, for all places are taken by members that live.
+    pub full: u64,
     /// Events, queries, intents and news of members that are known already or older than what is known. Gossip repeats
     /// itself, so there are always some; what an attacker records and sends again is among them.
     pub repeated: u64,
@@ -98,6 +102,8 @@ pub struct Stats {
     pub changes: Changes,
     /// Look-ups of members by name.
     pub lookups: u64,
+    /// News of members whose address lies in none of the networks that are allowed.
+    pub not_allowed: u64,
     /// Changes that were handed to the member state machine.
     pub updates: u64,
     /// Transmissions, events or broadcasts that were thrown away because their queue was full.
@@ -120,6 +126,8 @@ pub struct Stats {
     pub queries: u64,
     /// Answers and acknowledgements of this member's own queries.
     pub answers: u64,
+    /// Times this member gave up its place in the network, because the place had become absurd.
+    pub coordinate_resets: u64,
 }
 
 /// Why an event or a query is not taken.

@@ -12,7 +12,10 @@ use super::{
     timers::Due,
     types::Status,
 };
-use crate::wire::memberlist::{Alive, Dead, Message, Suspect, VSN, parse_addr};
+use crate::wire::{
+    memberlist::{Alive, Dead, Message, Suspect, VSN, parse_addr},
+    serf::decode_tags,
+};
 
 /// An incarnation may be this much higher than the one that is known. Members raise theirs by one; a
 /// forged message with the greatest number would otherwise make the name unusable for ever.
@@ -64,6 +67,10 @@ impl Core {
         if *info.name == *self.own.info.name {
             return self.on_own_alive(now, &info, alive.incarnation);
         }
+        if !self.config.allows(info.addr.ip()) {
+            self.stats.not_allowed += 1;
+            return;
+        }
         let Some(slot) = self.table.slot(&info.name) else {
             return self.insert_peer(now, info, alive.incarnation);
         };
@@ -71,7 +78,7 @@ impl Core {
         let gone_for = now.saturating_sub(peer.changed_at);
         let reclaimable = !peer.health.is_active() && gone_for >= self.config.timing.dead_reclaim;
         if peer.info.addr != info.addr && !(peer.health == Health::Left || reclaimable) {
-            return self.report_conflict(now, slot, info.addr);
+            return self.report_conflict(now, slot, &info);
         }
         let moved = peer.info.addr != info.addr;
         if alive.incarnation <= peer.incarnation && !reclaimable && !moved {
@@ -89,12 +96,12 @@ impl Core {
     }
 
     /// Two members use a name; the one that was known first keeps it.
-    fn report_conflict(&mut self, now: Duration, slot: u32, other: SocketAddr) {
+    fn report_conflict(&mut self, now: Duration, slot: u32, other: &Info) {
         let Some(peer) = self.table.get_mut(slot) else { return };
         if peer.conflict_at.is_none_or(|at| now >= at + CONFLICT_INTERVAL) {
             peer.conflict_at = Some(now);
             let name = peer.info.name.to_string();
-            self.emit(Event::NameConflict { name, other });
+            self.emit(Event::NameConflict { name, other: other.addr, tags: decode_tags(&other.meta) });
         }
     }
 
@@ -103,7 +110,7 @@ impl Core {
             return;
         }
         if info.addr != self.own.info.addr {
-            return self.own_name_conflict(now, info.addr);
+            return self.own_name_conflict(now, info);
         }
         if incarnation < self.own.incarnation {
             return;
@@ -114,9 +121,24 @@ impl Core {
         }
     }
 
+    /// Whether there is a place for one more member. Whoever has been gone for longest gives its place; nobody who lives does.
+    fn make_place(&mut self, now: Duration) -> bool {
+        while self.table.len() >= self.config.max_members {
+            let Some(slot) = self.table.longest_gone() else { return false };
+            if !self.forget(now, slot) {
+                return false;
+            }
+        }
+        true
+    }
+
     fn insert_peer(&mut self, now: Duration, info: Info, incarnation: u32) {
-        if self.table.len() >= self.config.max_members || incarnation >= u32::MAX - MAX_INCARNATION_JUMP {
+        if incarnation >= u32::MAX - MAX_INCARNATION_JUMP {
             self.stats.rejected += 1;
+            return;
+        }
+        if !self.make_place(now) {
+            self.stats.full += 1;
             return;
         }
         let intent = self.intents.take(&info.name);
@@ -135,6 +157,7 @@ impl Core {
             told_at: None,
             conflict_at: None,
             rtt: None,
+            answered: super::Answered::Never,
             remote: None,
         };
         let member = peer.to_member();
@@ -181,10 +204,10 @@ impl Core {
             return;
         }
         if let Some(suspicion) = &mut peer.suspicion {
+            let name = peer.info.name.clone();
             if suspicion.confirm(&suspect.from) {
                 self.schedule_suspicion(slot);
-                // foca does not pass on what it knows already.
-                self.broadcast(&Message::Suspect(suspect.clone()).encode());
+                self.confirm(&name, suspect.clone());
             } else {
                 self.stats.repeated += 1;
             }
@@ -300,7 +323,7 @@ impl Core {
     /// Broadcasts that this member is alive; foca only ever speaks of others.
     pub(super) fn announce_self(&mut self) {
         let alive = alive_message(&self.own.info, self.own.incarnation);
-        self.broadcast(&Message::Alive(alive).encode());
+        self.say(&Message::Alive(alive));
     }
 
     /// Tells a member that it is held for dead, so that it can refute.
@@ -345,6 +368,8 @@ impl Core {
         }
         let incarnation = foca_incarnation(peer);
         let id = peer.id(slot);
+        // From now on foca speaks of it.
+        self.queues.forget(&id.info.name);
         self.updates.push(foca::Member::new(id, incarnation, state));
     }
 

@@ -88,6 +88,10 @@ impl Streams {
         result
     }
 
+    pub(super) fn is_open(&self, id: StreamId) -> bool {
+        self.open.contains_key(&id)
+    }
+
     fn remove(&mut self, id: StreamId) -> Option<Stream> {
         let stream = self.open.remove(&id)?;
         self.inbound -= usize::from(stream.purpose == Purpose::Inbound);

@@ -1,13 +1,18 @@
 //! The members that are known, by slot and by name.
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use super::{
     coordinate::Remote,
     glue::{Id, Info},
     suspicion::Suspicion,
     swim::Allowance,
-    types::{Member, Status},
+    types::{Answered, Member, Status},
 };
 use crate::wire::serf::decode_tags;
 
@@ -48,6 +53,7 @@ pub(super) struct Peer {
     /// When its name was last reported as contested.
     pub(super) conflict_at: Option<Duration>,
     pub(super) rtt: Option<Duration>,
+    pub(super) answered: Answered,
     /// Its place, when it told one.
     pub(super) remote: Option<Remote>,
 }
@@ -67,6 +73,7 @@ impl Peer {
             incarnation: self.incarnation,
             versions: self.info.vsn,
             rtt: self.rtt,
+            answered: self.answered,
         }
     }
 }
@@ -78,6 +85,8 @@ pub(super) struct Table {
     free: Vec<u32>,
     by_name: HashMap<Arc<str>, u32>,
     by_addr: HashMap<SocketAddr, u32>,
+    /// Those that are dead or have left, by the time since when they are.
+    gone: BTreeSet<(Duration, u32)>,
     pub(super) lookups: u64,
     pub(super) active: usize,
 }
@@ -113,11 +122,20 @@ impl Table {
         (0u32..).zip(&self.peers).filter_map(|(slot, peer)| Some((slot, peer.as_ref()?)))
     }
 
+    /// Who has been dead, or has left, for the longest time.
+    pub(super) fn longest_gone(&self) -> Option<u32> {
+        self.gone.first().map(|(_, slot)| *slot)
+    }
+
     pub(super) fn insert(&mut self, peer: Peer) -> u32 {
         let slot = self.free.pop().unwrap_or(self.peers.len() as u32);
         self.by_name.insert(peer.info.name.clone(), slot);
         self.by_addr.insert(peer.info.addr, slot);
-        self.active += usize::from(peer.health.is_active());
+        if peer.health.is_active() {
+            self.active += 1;
+        } else {
+            self.gone.insert((peer.changed_at, slot));
+        }
         match self.peers.get_mut(slot as usize) {
             Some(place) => *place = Some(peer),
             None => self.peers.push(Some(peer)),
@@ -139,12 +157,22 @@ impl Table {
 
     pub(super) fn set_health(&mut self, slot: u32, health: Health, now: Duration) {
         let Some(peer) = self.peers.get_mut(slot as usize).and_then(Option::as_mut) else { return };
-        self.active -= usize::from(peer.health.is_active());
-        self.active += usize::from(health.is_active());
-        if peer.health != health {
-            peer.health = health;
-            peer.changed_at = now;
+        if peer.health == health {
+            return;
         }
+        self.active -= usize::from(peer.health.is_active());
+        self.gone.remove(&(peer.changed_at, slot));
+        (peer.health, peer.changed_at) = (health, now);
+        if health.is_active() {
+            self.active += 1;
+        } else {
+            self.gone.insert((now, slot));
+        }
+    }
+
+    /// A key is gone: who has another one shows by the next answer.
+    pub(super) fn forget_answers(&mut self) {
+        self.peers.iter_mut().flatten().for_each(|peer| peer.answered = Answered::NotSinceRemoval);
     }
 
     pub(super) fn remove(&mut self, slot: u32) -> Option<Peer> {
@@ -154,6 +182,7 @@ impl Table {
             self.by_addr.remove(&peer.info.addr);
         }
         self.active -= usize::from(peer.health.is_active());
+        self.gone.remove(&(peer.changed_at, slot));
         self.free.push(slot);
         Some(peer)
     }

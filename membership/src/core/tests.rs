@@ -260,8 +260,6 @@ fn an_intent_may_come_before_its_member() {
 #[test]
 fn limits_of_commands_and_connections() {
     let mut core = viewer();
-    assert!(matches!(core.user_event("e", &[0; 512], false), Err(CommandError::TooLarge { len: 513, .. })));
-    core.user_event("e", &[0; 511], false).expect("fits");
     let long = core.query(NOW, "q", &[0; 1000], &QueryParams::default());
     assert!(matches!(long, Err(CommandError::TooLarge { .. })));
     let broken = QueryParams { tags: vec![("role".into(), "(".into())], ..QueryParams::default() };
@@ -403,7 +401,7 @@ fn what_never_fits_a_packet_is_not_queued() {
         let heard = std::iter::from_fn(|| core.poll_event()).any(|e| matches!(e, Event::UserEvent { .. }));
         assert!(heard, "it is heard all the same");
         let sent = run(&mut core, NOW, NOW + Duration::from_secs(2));
-        assert_eq!(core.foca.custom_broadcast_backlog(), 0, "an event of {len} bytes waits for ever");
+        assert_eq!(core.queue_depths().events, 0, "an event of {len} bytes waits for ever");
         sent.iter().any(|(_, m)| *m == message)
     };
     assert!(passed_on(1300) && !passed_on(1400));

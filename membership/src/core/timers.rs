@@ -20,6 +20,7 @@ pub(super) enum Due {
     SecondLook,
     Reap,
     Leave,
+    Rejoin,
 }
 
 #[derive(Debug)]

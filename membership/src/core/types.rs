@@ -17,6 +17,18 @@ pub enum Status {
     Failed,
 }
 
+/// Whether a member has answered a probe of this one, and so has shown that it can read what the keyring encrypts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Answered {
+    /// It has had no occasion yet.
+    #[default]
+    Never,
+    /// It has.
+    Yes,
+    /// It has not since a key was taken from the keyring: that may have been the only one it had.
+    NotSinceRemoval,
+}
+
 /// What is known of a member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
@@ -36,6 +48,8 @@ pub struct Member {
     pub versions: [u8; 6],
     /// The smoothed round trip of direct probes.
     pub rtt: Option<Duration>,
+    /// Whether it has shown that it has a key of the cluster.
+    pub answered: Answered,
 }
 
 /// Identifies a TCP exchange; also a join, which is one.
@@ -73,7 +87,8 @@ pub struct Query {
 pub struct QueryParams {
     /// Only these members answer; all when empty.
     pub nodes: Vec<String>,
-    /// Only members whose tags match these regular expressions (Rust's `regex` syntax; agents use Go's).
+    /// Only members whose tags match these regular expressions (Rust's `regex` syntax, and Go's `\Q…\E` and
+    /// octal numbers; agents use Go's).
     pub tags: Vec<(String, String)>,
     /// Whether each member that is asked acknowledges at once.
     pub request_ack: bool,
@@ -173,6 +188,14 @@ pub enum Event {
         /// Why it failed.
         error: Option<String>,
     },
+    /// This member is alone, and nobody that it remembers has answered. All are tried again, after a wait that grows up to half
+    /// a minute.
+    RejoinFailed {
+        /// How many were tried.
+        tried: usize,
+        /// Rounds in a row in which nobody answered, this one included.
+        rounds: u32,
+    },
     /// Leaving is done; the member may be stopped.
     LeaveFinished,
     /// Another member uses this name at another address.
@@ -181,11 +204,27 @@ pub enum Event {
         name: String,
         /// The other address.
         other: SocketAddr,
+        /// What it announces there.
+        tags: Tags,
+    },
+    /// Another running member claims this member's own name. It gives it up if most others know it here.
+    NameClaimed {
+        /// Where it is.
+        other: SocketAddr,
     },
     /// A majority knows this member's name at another address: stop, or take another name.
     NameLost,
+    /// A query has a filter that this member cannot read, so it does not answer; told at most once a minute.
+    FilterUnreadable {
+        /// The regular expression, or what is wrong with the filter.
+        filter: String,
+        /// Who asks.
+        asker: String,
+    },
     /// The keyring was changed by a query; store it.
     KeyringChanged,
+    /// This member's tags were changed; store them.
+    TagsChanged,
     /// Events were thrown away because the application did not take them; only the driver says so.
     Lagged {
         /// How many.

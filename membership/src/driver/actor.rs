@@ -10,11 +10,14 @@ use tokio::{
 
 use super::{
     Answer, Answers, Link, LinkFilter, MAX_SUBSCRIBERS, Options, QUERY_CAPACITY,
-    feed::{Feed, Wants},
+    feed::{Feed, Feeds, Wants},
     snapshot,
     stream::{self, Input, Limits, Output},
 };
-use crate::core::{CommandError, Core, Event, QueryId, Snapshot, Stats, StreamId, Transmit};
+use crate::{
+    core::{CommandError, Core, Event, QueryId, Stats, StreamId, Transmit},
+    rpc::{Coalesced, Coalescer},
+};
 
 /// Something to do in the actor's task.
 pub(super) type Command = Box<dyn FnOnce(&mut Actor) + Send>;
@@ -26,8 +29,6 @@ const MAX_DATAGRAM: usize = 64 * 1024;
 /// Most KiB of replies that are being written at a time: each may hold the state of the whole cluster, and whoever asked
 /// need not read it. One reply is always allowed.
 const MAX_REPLIES_KIB: u32 = 64 * 1024;
-/// How many members of a snapshot are tried at once.
-const REJOIN_LIMIT: usize = 8;
 /// How often the snapshot is written.
 const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(5);
 /// After an error of the sockets themselves, so that the task does not spin.
@@ -45,9 +46,12 @@ pub(super) struct Actor {
     started: Instant,
     udp: UdpSocket,
     /// To the application.
-    events: Feed,
+    events: Feed<Event>,
     /// To whoever else listens.
-    subscribers: Vec<Feed>,
+    subscribers: Feeds<Event>,
+    coalescer: Coalescer,
+    /// To those who want events merged.
+    merged: Feeds<Coalesced>,
     filter: Option<LinkFilter>,
     streams: HashMap<StreamId, Output>,
     inputs: (mpsc::Sender<Input>, mpsc::Receiver<Input>),
@@ -68,7 +72,9 @@ impl Actor {
             started: Instant::now(),
             udp,
             events: Feed::new(events, None),
-            subscribers: Vec::new(),
+            subscribers: Feeds::default(),
+            coalescer: Coalescer::default(),
+            merged: Feeds::default(),
             filter: options.link_filter.clone(),
             streams: HashMap::new(),
             inputs: mpsc::channel(INPUT_CAPACITY),
@@ -108,18 +114,6 @@ impl Actor {
         Ok(receiver)
     }
 
-    /// Contacts members of an earlier life.
-    pub(super) fn rejoin(&mut self, snapshot: &Snapshot) {
-        if snapshot.left {
-            return;
-        }
-        for (_, addr) in snapshot.alive.iter().take(REJOIN_LIMIT) {
-            if self.with_core(|core, now| core.join(now, *addr, true)).is_err() {
-                return;
-            }
-        }
-    }
-
     pub(super) fn leave(&mut self) -> oneshot::Receiver<()> {
         let (sender, receiver) = oneshot::channel();
         self.leaves.push(sender);
@@ -137,18 +131,27 @@ impl Actor {
         Ok(Answers { id, receiver })
     }
 
+    fn check_subscriptions(&mut self) -> Result<(), CommandError> {
+        let listening = self.subscribers.listening() + self.merged.listening();
+        if listening >= MAX_SUBSCRIBERS { Err(CommandError::Busy("subscriptions")) } else { Ok(()) }
+    }
+
     pub(super) fn subscribe(
         &mut self,
         capacity: usize,
-        wants: Wants,
+        wants: Wants<Event>,
     ) -> Result<mpsc::Receiver<Event>, CommandError> {
-        self.subscribers.retain(|subscriber| !subscriber.is_closed());
-        if self.subscribers.len() >= MAX_SUBSCRIBERS {
-            return Err(CommandError::Busy("subscriptions"));
-        }
-        let (sender, receiver) = mpsc::channel(capacity.max(1));
-        self.subscribers.push(Feed::new(sender, Some(wants)));
-        Ok(receiver)
+        self.check_subscriptions()?;
+        Ok(self.subscribers.add(capacity, wants))
+    }
+
+    pub(super) fn subscribe_merged(
+        &mut self,
+        capacity: usize,
+        wants: Wants<Coalesced>,
+    ) -> Result<mpsc::Receiver<Coalesced>, CommandError> {
+        self.check_subscriptions()?;
+        Ok(self.merged.add(capacity, wants))
     }
 
     /// Runs until the last handle is dropped.
@@ -158,7 +161,8 @@ impl Actor {
         snapshots.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             self.settle().await;
-            let due = self.core.poll_timeout().map(|at| self.started + at);
+            let due = self.core.poll_timeout().into_iter().chain(self.coalescer.poll_timeout()).min();
+            let due = due.map(|at| self.started + at);
             let due = tokio::time::sleep_until(due.unwrap_or_else(|| Instant::now() + SNAPSHOT_INTERVAL));
             tokio::select! {
                 received = self.udp.recv_from(&mut datagram) => match received {
@@ -174,10 +178,15 @@ impl Actor {
                     Some(command) => command(&mut self),
                     None => break,
                 },
-                () = due => self.with_core(Core::handle_timeout),
+                () = due => {
+                    self.with_core(Core::handle_timeout);
+                    self.coalescer.handle_timeout(self.started.elapsed());
+                }
                 _ = snapshots.tick() => self.write_snapshot().await,
             }
         }
+        self.coalescer.flush();
+        self.tell_merged();
         self.write_last_snapshot();
     }
 
@@ -224,6 +233,13 @@ impl Actor {
         }
         while let Some(event) = self.core.poll_event() {
             self.report(event);
+        }
+        self.tell_merged();
+    }
+
+    fn tell_merged(&mut self) {
+        while let Some(record) = self.coalescer.poll() {
+            self.dropped += self.merged.offer(&record);
         }
     }
 
@@ -281,6 +297,13 @@ impl Actor {
                     tracing::warn!("answers to a query were thrown away: they were not taken in time");
                 }
             }
+            Event::FilterUnreadable { filter, asker } => {
+                tracing::warn!(
+                    ?filter,
+                    ?asker,
+                    "a query is not answered: this member cannot read its filter"
+                );
+            }
             event => self.emit(event),
         }
     }
@@ -295,11 +318,10 @@ impl Actor {
     }
 
     fn emit(&mut self, event: Event) {
-        self.subscribers.retain(|subscriber| !subscriber.is_closed());
-        for subscriber in &mut self.subscribers {
-            if subscriber.wants(&event) {
-                self.dropped += subscriber.offer(event.clone());
-            }
+        self.dropped += self.subscribers.offer(&event);
+        // What happened to members counts for those, too, who begin to listen later.
+        if self.merged.listening() > 0 || !matches!(event, Event::UserEvent { .. } | Event::Query(_)) {
+            self.coalescer.handle(self.now(), &event);
         }
         self.dropped += self.events.offer(event);
     }

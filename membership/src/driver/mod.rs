@@ -19,6 +19,7 @@ mod stream;
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+use ipnet::IpNet;
 use rand::{TryRng, rngs::SysRng};
 use tokio::{
     net::{TcpListener, UdpSocket},
@@ -28,8 +29,9 @@ use tokio::{
 use crate::{
     core::{
         CommandError, Config, ConfigError, Coordinate, Core, Event, KeyChange, Member, Query, QueryId,
-        QueryParams, Snapshot, Stats, Timing,
+        QueryParams, QueueDepths, Snapshot, Stats, Timing,
     },
+    rpc::Coalesced,
     wire::{Framing, serf::Tags},
 };
 use actor::{Actor, Command};
@@ -62,16 +64,20 @@ pub struct Options {
     pub name: String,
     /// Where to listen, UDP and TCP. Port 0 takes a free one.
     pub bind: SocketAddr,
-    /// The address that others are told, when it is not the one to listen at.
+    /// The address that others are told, when it is not the one to listen at. Port 0 is the port that is listened at.
     pub advertise: Option<SocketAddr>,
     /// What others can see of this member.
     pub tags: Tags,
     /// Label, keys and compression.
     pub framing: Framing,
+    /// Networks that members' addresses must belong to. Empty: any address is allowed.
+    pub allowed: Vec<IpNet>,
     /// How fast everything goes.
     pub timing: Timing,
     /// A file that lets the member rejoin after a restart, without hearing old events again.
     pub snapshot: Option<PathBuf>,
+    /// Whether the member rejoins although it has left before it ended.
+    pub rejoin_after_leave: bool,
     /// Events that wait for the application.
     pub event_capacity: usize,
     /// For fault injection in tests; everything passes without.
@@ -88,8 +94,10 @@ impl Options {
             advertise: None,
             tags,
             framing,
+            allowed: Vec::new(),
             timing,
             snapshot: None,
+            rejoin_after_leave: false,
             event_capacity: 4096,
             link_filter: None,
         }
@@ -117,7 +125,7 @@ pub enum Error {
     /// The snapshot file could not be read.
     #[error("cannot read the snapshot {path:?}: {source}")]
     Snapshot {
-        /// Which.
+        /// The file.
         path: PathBuf,
         /// Why.
         source: io::Error,
@@ -156,7 +164,10 @@ impl Membership {
             None => None,
         };
         let (udp, tcp, bound) = bind(options.bind).await?;
-        let advertise = options.advertise.unwrap_or(bound);
+        let advertise = options.advertise.map_or(bound, |told| {
+            // Without a port it is the one that was bound.
+            SocketAddr::new(told.ip(), if told.port() == 0 { bound.port() } else { told.port() })
+        });
         if options.framing.keyring.is_none() && !advertise.ip().is_loopback() {
             tracing::warn!(%advertise, "gossip is not encrypted: whoever reaches this port can forge members");
         }
@@ -165,17 +176,16 @@ impl Membership {
         let config = Config {
             tags: options.tags.clone(),
             framing: options.framing.clone(),
+            allowed: options.allowed.clone(),
             timing: options.timing.clone(),
-            restore: restore.clone(),
+            restore,
+            rejoin_after_leave: options.rejoin_after_leave,
             ..Config::new(options.name.clone(), advertise)
         };
         let core = Core::new(config, Duration::ZERO, seed)?;
         let (commands, command_receiver) = mpsc::channel(COMMAND_CAPACITY);
         let (events, event_receiver) = mpsc::channel(options.event_capacity.max(1));
-        let mut actor = Actor::new(core, udp, events, &options);
-        if let Some(snapshot) = &restore {
-            actor.rejoin(snapshot);
-        }
+        let actor = Actor::new(core, udp, events, &options);
         tokio::spawn(actor.run(tcp, command_receiver));
         Ok((Self { commands, addr: bound }, event_receiver))
     }
@@ -252,7 +262,17 @@ impl Membership {
         Ok(self.with(move |actor| actor.subscribe(capacity, Box::new(wants))).await??)
     }
 
-    /// Sends an event to all members, this one included; name and payload together have at most 512 bytes.
+    /// Like [`Membership::subscribe`], with events merged as Serf's agents merge them: see [`Coalesced`].
+    pub async fn subscribe_coalesced(
+        &self,
+        capacity: usize,
+        wants: impl Fn(&Coalesced) -> bool + Send + Sync + 'static,
+    ) -> Result<mpsc::Receiver<Coalesced>, Error> {
+        Ok(self.with(move |actor| actor.subscribe_merged(capacity, Box::new(wants))).await??)
+    }
+
+    /// Sends an event to all members, this one included; name and payload together have at most 512 bytes, and so has
+    /// the message that carries them.
     pub async fn user_event(&self, name: &str, payload: &[u8], coalesce: bool) -> Result<(), Error> {
         let (name, payload) = (name.to_owned(), payload.to_vec());
         let act =
@@ -321,6 +341,16 @@ impl Membership {
     /// Counters since the start.
     pub async fn stats(&self) -> Result<Stats, Error> {
         self.with(|actor| actor.stats()).await
+    }
+
+    /// How many broadcasts wait to be sent.
+    pub async fn queue_depths(&self) -> Result<QueueDepths, Error> {
+        self.with(|actor| actor.with_core(|core, _| core.queue_depths())).await
+    }
+
+    /// How much this member doubts its own health, from 0 (not at all) to 7.
+    pub async fn health_score(&self) -> Result<u32, Error> {
+        self.with(|actor| actor.with_core(|core, _| core.health_score())).await
     }
 
     /// Label, keys and compression, with the changes that key queries made.

@@ -1,11 +1,11 @@
 //! The snapshot file: replaced as a whole, so that a crash leaves the old one or the new one.
 
 use std::{
-    io::{self, Write},
+    fs::File,
+    io::{self, Read, Write},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
-
-use tokio::{fs, io::AsyncReadExt};
 
 use super::Error;
 use crate::core::Snapshot;
@@ -15,14 +15,26 @@ const MAX_LEN: u64 = 4 * 1024 * 1024;
 
 pub(super) async fn read(path: &Path) -> Result<Option<Snapshot>, Error> {
     let failed = |source| Error::Snapshot { path: path.to_owned(), source };
-    let file = match fs::File::open(path).await {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed(error)),
-    };
+    let owned = path.to_owned();
+    let read = tokio::task::spawn_blocking(move || read_regular(&owned)).await;
+    match read.unwrap_or_else(|error| Err(io::Error::other(error))) {
+        Ok(bytes) => Ok(Some(Snapshot::parse(&bytes))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// Reads a regular file. It is opened without waiting and judged by its descriptor, so that a FIFO that nobody writes to
+/// is refused at once.
+fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
+    let nonblock = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).map_err(io::Error::other)?;
+    let file = File::options().read(true).custom_flags(nonblock).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+    }
     let mut bytes = Vec::new();
-    file.take(MAX_LEN).read_to_end(&mut bytes).await.map_err(failed)?;
-    Ok(Some(Snapshot::parse(&bytes)))
+    file.take(MAX_LEN).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Blocks until the disk has it.
@@ -30,8 +42,40 @@ pub(super) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".new");
     let temporary = PathBuf::from(temporary);
-    let mut file = std::fs::File::create(&temporary)?;
+    // Whatever lies there is none of this program's: opening a FIFO would wait for a reader.
+    match std::fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = File::create_new(&temporary)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     std::fs::rename(&temporary, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fs::{FileType, Mode, mknodat};
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn a_snapshot_is_a_regular_file_and_nothing_else_is_waited_for() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("members");
+        assert!(matches!(read(&path).await, Ok(None)));
+        let snapshot = Snapshot { clock: 7, ..Snapshot::default() };
+        let (temporary, fifo) = (dir.path().join("members.new"), dir.path().join("fifo"));
+        for place in [&temporary, &fifo] {
+            mknodat(rustix::fs::CWD, place, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a FIFO");
+        }
+        let (target, bytes) = (path.clone(), snapshot.encode());
+        let soon = |work| tokio::time::timeout(Duration::from_secs(10), work);
+        let written = tokio::task::spawn_blocking(move || write(&target, &bytes));
+        soon(written).await.expect("it does not wait").expect("no panic").expect("written");
+        assert_eq!(read(&path).await.expect("read").map(|read| read.clock), Some(7));
+        let refused =
+            tokio::time::timeout(Duration::from_secs(10), read(&fifo)).await.expect("it does not wait");
+        assert!(matches!(refused, Err(Error::Snapshot { .. })), "{refused:?}");
+    }
 }

@@ -3,10 +3,10 @@
 use regex::Regex;
 
 use super::{
-    MAX_FILTER_BYTES, MAX_FILTERS,
+    Coalesced, MAX_FILTER_BYTES, MAX_FILTERS,
     message::{MembersFiltered, status_text},
 };
-use crate::core::{Event, Member, compile_filter};
+use crate::core::{Event, Member, compile_whole};
 
 /// Why a filter is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -58,7 +58,7 @@ impl MemberFilter {
 }
 
 fn whole(expr: &str) -> Result<Regex, FilterError> {
-    let compiled = (expr.len() <= MAX_FILTER_BYTES).then(|| compile_filter(&format!("^(?:{expr})$")));
+    let compiled = (expr.len() <= MAX_FILTER_BYTES).then(|| compile_whole(expr));
     compiled.flatten().ok_or_else(|| FilterError::Regex(expr.chars().take(MAX_FILTER_BYTES).collect()))
 }
 
@@ -106,6 +106,15 @@ impl EventFilter {
         let Some(kind) = event_kind(event) else { return false };
         self.0.iter().any(|(own, own_name)| own == "*" || own == kind && wanted(own_name))
     }
+
+    /// Whether a record is wanted; that some were lost is told to all.
+    pub fn takes(&self, record: &Coalesced) -> bool {
+        match record {
+            Coalesced::Members { kind, .. } => self.0.iter().any(|(own, _)| own == "*" || own == kind),
+            Coalesced::Event(event) => self.matches(event),
+            Coalesced::Lagged { .. } => true,
+        }
+    }
 }
 
 /// What clients call an event; none for those that they are not told of.
@@ -137,6 +146,7 @@ mod tests {
             incarnation: 1,
             versions: [1, 5, 2, 2, 5, 5],
             rtt: None,
+            answered: crate::core::Answered::Never,
         }
     }
 
@@ -156,6 +166,7 @@ mod tests {
             let wanted = MembersFiltered { name: expr.into(), ..Default::default() };
             MemberFilter::new(&wanted).expect_err("no filter")
         };
+        assert!(matches(r"\Qweb-1\E", r"\141live", &[("role", r"\Qweb")]) && !matches(r"\Qweb-.\E", "", &[]));
         assert_eq!(refused("("), FilterError::Regex("(".into()));
         assert!(matches!(refused(&"x".repeat(MAX_FILTER_BYTES + 1)), FilterError::Regex(_)));
         assert!(matches!(refused("(((w{900}){900}){900})?"), FilterError::Regex(_)), "too much memory");
@@ -178,6 +189,11 @@ mod tests {
         }
         assert!(matches("member-leave", &left) && !matches("member-failed,user", &left));
         assert!(!matches("*", &Event::LeaveFinished));
+        let gone = Coalesced::Members { kind: "member-leave", members: vec![member("a", Status::Left, &[])] };
+        let takes =
+            |filter: &str, record: &Coalesced| EventFilter::parse(filter).expect(filter).takes(record);
+        assert!(takes("member-leave", &gone) && takes("", &gone) && !takes("member-failed,user", &gone));
+        assert!(takes("user:deploy", &Coalesced::Event(deploy.clone())));
         for wrong in ["x", "user,", "member-leave:a", ","] {
             assert_eq!(EventFilter::parse(wrong), Err(FilterError::Event), "{wrong}");
         }

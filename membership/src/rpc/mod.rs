@@ -9,6 +9,7 @@
 //!
 //! Agents write this protocol in the second edition of msgpack, where bytes and text differ; gossip in the first.
 
+mod coalesce;
 mod decoder;
 mod filter;
 pub mod message;
@@ -27,7 +28,9 @@ use aws_lc_rs::{
     digest::{Digest, SHA256, digest},
 };
 
-pub(crate) use filter::event_kind;
+pub use coalesce::{
+    COALESCE_PERIOD, Coalesced, Coalescer, MAX_COALESCED_EVENTS, MAX_COALESCED_MEMBERS, QUIESCENT_PERIOD,
+};
 pub use filter::{EventFilter, FilterError, MemberFilter};
 pub use request::{Command, Request};
 pub use session::{Session, SessionError, Step};

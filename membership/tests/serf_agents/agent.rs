@@ -86,6 +86,11 @@ impl Agent {
         self.child.try_wait().expect("a child").is_some()
     }
 
+    /// Where the agent serves RPC.
+    pub(crate) fn rpc(&self) -> &str {
+        &self.rpc
+    }
+
     /// What the agent has logged.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()

@@ -7,6 +7,7 @@ mod common;
 mod departures;
 mod exchange;
 mod failures;
+mod flood;
 
 use std::sync::{
     Arc,

@@ -1,6 +1,6 @@
 //! A replica with mock signatures and a store in memory, for sessions to work for.
 
-use kvgossip_engine::{Reader, StorageError, View};
+use kvgossip_engine::{Failure, Reader, StorageError, View};
 use kvgossip_grants::{Fact, Verdict};
 use kvgossip_sim::scribe::at;
 use kvgossip_sim::{Scribe, SimReplica};
@@ -24,6 +24,8 @@ pub enum Trouble {
     Panic,
     /// Every batch takes so long.
     Slow(Duration),
+    /// It judges a batch at one moment: what stands on a grant of the same batch is unjustified at first.
+    AtOnce,
 }
 
 impl Host {
@@ -34,6 +36,14 @@ impl Host {
     pub fn with(scribe: &Scribe, facts: &[Fact], trouble: Trouble) -> Arc<Self> {
         let replica = Mutex::new(replica(scribe, facts));
         Arc::new(Self { replica, trouble })
+    }
+
+    fn judge_at_once(&self, facts: Vec<Fact>) -> Vec<Verdict> {
+        let mut replica = self.replica.lock().unwrap();
+        let checked: Vec<_> = facts.into_iter().map(|fact| replica.check(fact)).collect();
+        let good = checked.iter().filter_map(|checked| checked.clone().ok()).collect();
+        let mut applied = replica.apply(good).into_iter();
+        checked.into_iter().map(|checked| checked.map_or_else(|no| no, |_| applied.next().unwrap())).collect()
     }
 
     pub fn len(&self) -> usize {
@@ -59,10 +69,11 @@ impl SessionHost for Host {
         self.replica.lock().unwrap().reader()
     }
 
-    async fn judge(&self, facts: Vec<Fact>) -> Result<Vec<Verdict>, StorageError> {
+    async fn judge(&self, facts: Vec<Fact>) -> Result<Vec<Verdict>, Failure> {
         match self.trouble {
             Trouble::Nothing => {}
-            Trouble::Store => return Err(StorageError::Full),
+            Trouble::AtOnce => return Ok(self.judge_at_once(facts)),
+            Trouble::Store => return Err(StorageError::Full.into()),
             Trouble::Panic => panic!("planted"),
             Trouble::Slow(time) => tokio::time::sleep(time).await,
         }

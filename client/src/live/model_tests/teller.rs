@@ -2,15 +2,26 @@
 
 use super::world::{Agent, KEYS, Step, World, key};
 use base64::prelude::{BASE64_STANDARD, Engine};
-use kvgossip_api::{AuthorityEvent, CauseRow, GapEvent, KeyEvent, SyncedEvent, WatchRequest, event};
-use kvgossip_engine::Storage;
-use kvgossip_grants::{EntryId, Fact, FactId, Filter, Held, Key, held_authority};
-use std::collections::{BTreeSet, VecDeque};
+use kvgossip_api::{
+    AuthorityEvent, CauseRow, GapEvent, KeyEvent, PartRow, PlaceRow, SyncedEvent, WatchRequest, event,
+};
+use kvgossip_engine::Cause;
+use kvgossip_grants::{EntryFact, EntryId, EntryMeta, Fact, FactId, Filter, Held, Key, Rank, held_authority};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// More than this many keys in a mailbox make a gap.
 const MAILBOX: usize = 4;
 /// So many steps are remembered for cursors.
-const LOG: usize = 16;
+const LOG: usize = 64;
+/// More entries than this make a key long: it is told in pages.
+const PAGE: usize = 2;
+
+/// What happened to a key.
+#[derive(Debug, Default)]
+struct Note {
+    written: Vec<EntryId>,
+    retell: bool,
+}
 
 /// An event: the last id that the stream gave, its name, its data.
 pub(super) type Event = (Option<String>, &'static str, String);
@@ -25,9 +36,17 @@ pub(super) struct Stream {
     standing: VecDeque<Key>,
     facts: VecDeque<FactId>,
     different: Vec<u32>,
+    same_authority: bool,
     synced: bool,
     pending_facts: BTreeSet<FactId>,
-    pending_keys: BTreeSet<Key>,
+    pending_keys: BTreeMap<Key, Note>,
+    /// Keys of which older entries follow: the name of the telling, and down to where it has come.
+    tails: VecDeque<(Key, u64, Rank)>,
+    tellings: u64,
+    /// How far the agent's clock is ahead of the client's, in microseconds.
+    ahead_us: u64,
+    /// Keys of which everything was told that stands.
+    pub(super) whole: BTreeSet<Key>,
     gap: bool,
     /// The cursor that it was opened with leads nowhere, which is yet to be told.
     bad_cursor: bool,
@@ -37,7 +56,16 @@ pub(super) struct Stream {
 
 impl Stream {
     pub(super) fn is_drained(&self) -> bool {
-        self.synced && self.pending_facts.is_empty() && self.pending_keys.is_empty() && !self.gap
+        self.synced
+            && self.pending_facts.is_empty()
+            && self.pending_keys.is_empty()
+            && self.tails.is_empty()
+            && !self.gap
+    }
+
+    /// Whether the client may rely on what it was told.
+    pub(super) fn is_synced(&self) -> bool {
+        self.synced
     }
 
     fn wants(&self, key: &Key) -> bool {
@@ -46,8 +74,16 @@ impl Stream {
 
     fn note(&mut self, (fact, keys): Step) {
         self.pending_facts.extend(fact);
-        let wanted: Vec<Key> = keys.into_iter().filter(|key| self.wants(key)).collect();
-        self.pending_keys.extend(wanted);
+        for (key, cause) in keys {
+            if !self.wants(&key) {
+                continue;
+            }
+            let note = self.pending_keys.entry(key).or_default();
+            match cause {
+                Cause::Written(id) => note.written.push(id),
+                _ => note.retell = true,
+            }
+        }
         self.gap |= self.pending_keys.len() > MAILBOX;
     }
 }
@@ -65,7 +101,6 @@ impl World {
     pub(super) fn open(&mut self, agent: usize, id: u64, request: &WatchRequest) -> Stream {
         // A new stream finds all of it in the state.
         self.news.retain(|(other, ..)| *other != agent);
-        let view = self.agents[agent].replica.view();
         let have = request.have.as_ref().expect("a client compares");
         let keys = request.keys.iter().map(|key| key.parse().expect("a key")).collect();
         let filters = request.filters.iter().map(|globs| Filter::parse(globs).expect("globs")).collect();
@@ -77,14 +112,20 @@ impl World {
             standing: VecDeque::new(),
             facts: VecDeque::new(),
             different: Vec::new(),
+            same_authority: true,
             synced: false,
             pending_facts: BTreeSet::new(),
-            pending_keys: BTreeSet::new(),
+            pending_keys: BTreeMap::new(),
+            tails: VecDeque::new(),
+            tellings: 0,
+            ahead_us: if self.dice(2) == 0 { self.dice(60) as u64 } else { 0 },
+            whole: BTreeSet::new(),
             gap: false,
             bad_cursor: request.cursor.is_some(),
             resumed: false,
             last_id: None,
         };
+        let view = self.agents[agent].replica.view();
         let steps = request.cursor.as_ref().and_then(|cursor| since(&self.agents[agent], cursor));
         if let Some(steps) = steps {
             (stream.resumed, stream.bad_cursor) = (true, false);
@@ -100,6 +141,8 @@ impl World {
             .zip(&have.buckets)
             .map(|(mine, theirs)| mine.to_string() != *theirs)
             .collect();
+        let same = wanted.iter().filter(|key| !differs[Held::bucket(key, differs.len())]);
+        stream.whole = same.cloned().collect();
         stream.different = (0..).zip(&differs).filter(|(_, differs)| **differs).map(|(at, _)| at).collect();
         let told = |key: &Key| {
             differs[Held::bucket(key, differs.len())]
@@ -110,6 +153,7 @@ impl World {
             let mut ids: Vec<_> =
                 view.authority().fact_ids().map(|id| (view.authority().depth(&id), id)).collect();
             ids.sort_unstable();
+            stream.same_authority = false;
             stream.facts = ids.into_iter().map(|(_, id)| id).collect();
         }
         stream
@@ -150,15 +194,38 @@ impl World {
             let ids: Vec<_> = std::mem::take(&mut stream.pending_facts).into_iter().collect();
             return Some(self.tell_facts(stream.agent, &ids));
         }
-        if let Some(key) = stream.pending_keys.pop_first().or_else(|| stream.standing.pop_front()) {
-            return Some(self.tell_key(stream.agent, &key));
+        // What follows comes between everything else.
+        if stream.synced && (stream.pending_keys.is_empty() || self.dice(2) == 0) && !stream.tails.is_empty()
+        {
+            return Some(self.tell_tail(stream));
+        }
+        if let Some((key, note)) = stream.pending_keys.pop_first() {
+            return Some(self.tell_change(stream, &key, &note));
+        }
+        if let Some(key) = stream.standing.pop_front() {
+            return Some(self.tell_first(stream, &key));
         }
         if stream.synced {
             return None;
         }
         stream.synced = true;
+        // Of what differs and does not stand nothing was told.
+        let standing = (0..KEYS).map(key).filter(|key| self.agents[stream.agent].ids(key).is_empty());
+        if !stream.resumed {
+            stream.whole.extend(standing);
+        }
         let different = (!stream.resumed).then(|| stream.different.clone());
-        Some((event::SYNCED, json(&SyncedEvent { now_us: 0, resumed: stream.resumed, different })))
+        let same_authority = (!stream.resumed).then_some(stream.same_authority);
+        Some((
+            event::SYNCED,
+            json(&SyncedEvent {
+                now_us: 0,
+                replica: None,
+                resumed: stream.resumed,
+                different,
+                same_authority,
+            }),
+        ))
     }
 
     fn tell_facts(&mut self, agent: usize, ids: &[FactId]) -> (&'static str, String) {
@@ -171,20 +238,92 @@ impl World {
         (event::AUTHORITY, json(&AuthorityEvent { records_b64 }))
     }
 
-    fn tell_key(&mut self, agent: usize, key: &Key) -> (&'static str, String) {
-        let (agent, now) = (&self.agents[agent], self.now);
-        let reader = agent.storage.reader();
-        let ids = agent.ids(key);
-        let read = |id| {
-            let record = reader.entry(key, id).expect("memory works").expect("it stands");
-            Fact::from_record(agent.replica.view().authority().cluster(), &record).expect("a fact")
-        };
-        let facts: Vec<Fact> = ids.iter().map(read).collect();
-        let shown = agent.replica.view().shown(key, now).map(|entry| entry.id);
-        let row = row(key, shown, &ids, facts.iter().map(record).collect());
-        facts.into_iter().for_each(|fact| self.tell_oracle(fact));
+    fn shown(&self, stream: &Stream, key: &Key) -> Option<EntryMeta> {
+        let frontier = self.agents[stream.agent].replica.view().frontier(key)?;
+        frontier.shown(self.now.saturating_add(stream.ahead_us)).map(|entry| entry.meta.clone())
+    }
+
+    /// An event about a key with these entries: the one that is shown with its value, the others without.
+    fn event(&mut self, stream: &Stream, key: &Key, metas: &[EntryId]) -> KeyEvent {
+        let (agent, shown) = (stream.agent, self.shown(stream, key));
+        let mut row = row(key, shown.as_ref().filter(|shown| !shown.is_delete).map(|shown| shown.id));
+        for id in metas {
+            let Some(fact) = self.agents[agent].entry(key, id) else { continue };
+            row.entries.push(id.to_string());
+            if shown.as_ref().is_some_and(|shown| shown.id == *id) {
+                row.records_b64.push(record(&Fact::Entry(fact.clone())));
+            } else {
+                row.fronts_b64.push(front(&fact));
+            }
+            self.tell_oracle(Fact::Entry(fact));
+        }
+        row
+    }
+
+    fn tell_change(&mut self, stream: &mut Stream, key: &Key, note: &Note) -> (&'static str, String) {
+        let len = self.agents[stream.agent].ids(key).len();
+        if note.retell || len <= PAGE {
+            return self.tell_first(stream, key);
+        }
+        let mut row = self.event(stream, key, &note.written);
+        row.part = Some(PartRow { kind: PartRow::NEWS.into(), telling: 0, down_to: None });
         (event::KEY, json(&row))
     }
+
+    fn page(&self, agent: usize, key: &Key, after: Option<Rank>) -> (Vec<EntryMeta>, bool) {
+        let Some(frontier) = self.agents[agent].replica.view().frontier(key) else {
+            return (Vec::new(), true);
+        };
+        let entries = match after {
+            Some(rank) => frontier.newest_first_after(rank),
+            None => frontier.newest_first(),
+        };
+        let mut metas: Vec<EntryMeta> = entries.map(|entry| entry.meta.clone()).take(PAGE + 1).collect();
+        let is_last = metas.len() <= PAGE;
+        metas.truncate(PAGE);
+        (metas, is_last)
+    }
+
+    fn tell_first(&mut self, stream: &mut Stream, key: &Key) -> (&'static str, String) {
+        let (metas, is_last) = self.page(stream.agent, key, None);
+        let mut ids: Vec<EntryId> = metas.iter().map(|meta| meta.id).collect();
+        ids.extend(self.shown(stream, key).map(|shown| shown.id).filter(|shown| !ids.contains(shown)));
+        let mut row = self.event(stream, key, &ids);
+        stream.tails.retain(|(other, ..)| other != key);
+        stream.tellings += 1;
+        if is_last {
+            stream.whole.insert(key.clone());
+        } else if let Some(last) = metas.last() {
+            row.part = Some(part(PartRow::FIRST, stream.tellings, Some(last.rank())));
+            stream.tails.push_back((key.clone(), stream.tellings, last.rank()));
+        }
+        (event::KEY, json(&row))
+    }
+
+    fn tell_tail(&mut self, stream: &mut Stream) -> (&'static str, String) {
+        let (key, telling, after) = stream.tails.pop_front().expect("some");
+        let (metas, is_last) = self.page(stream.agent, &key, Some(after));
+        let ids: Vec<EntryId> = metas.iter().map(|meta| meta.id).collect();
+        let mut row = self.event(stream, &key, &ids);
+        let down_to = metas.last().map(EntryMeta::rank).filter(|_| !is_last);
+        row.part = Some(part(if is_last { PartRow::LAST } else { PartRow::NEXT }, telling, down_to));
+        match down_to {
+            Some(down_to) => stream.tails.push_back((key, telling, down_to)),
+            None => {
+                stream.whole.insert(key);
+            }
+        }
+        (event::KEY, json(&row))
+    }
+}
+
+fn part(kind: &str, telling: u64, down_to: Option<Rank>) -> PartRow {
+    let place = |(time, id): Rank| PlaceRow { timestamp_us: time.as_micros(), entry: id.to_string() };
+    PartRow { kind: kind.into(), telling, down_to: down_to.map(place) }
+}
+
+pub(super) fn front(fact: &EntryFact) -> String {
+    BASE64_STANDARD.encode(fact.signed().to_front())
 }
 
 pub(super) fn record(fact: &Fact) -> String {
@@ -195,7 +334,7 @@ pub(super) fn json(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).expect("plain data")
 }
 
-pub(super) fn row(key: &Key, shown: Option<EntryId>, ids: &[EntryId], records_b64: Vec<String>) -> KeyEvent {
+pub(super) fn row(key: &Key, shown: Option<EntryId>) -> KeyEvent {
     KeyEvent {
         key: key.to_string(),
         state: if shown.is_some() { "present" } else { "absent" }.into(),
@@ -205,7 +344,9 @@ pub(super) fn row(key: &Key, shown: Option<EntryId>, ids: &[EntryId], records_b6
         value: None,
         value_b64: None,
         cause: CauseRow { kind: "current".into(), id: None },
-        entries: ids.iter().map(ToString::to_string).collect(),
-        records_b64,
+        part: None,
+        entries: Vec::new(),
+        records_b64: Vec::new(),
+        fronts_b64: Vec::new(),
     }
 }

@@ -1,17 +1,16 @@
 //! Agents as engine replicas, the facts they hold, and the streams they tell.
 
-use super::teller::{json, record, row};
+use super::teller::{front, json, record, row};
 use bytes::Bytes;
 
-use kvgossip_engine::{Frontier, MemoryStorage, Replica, Storage};
+use kvgossip_engine::{Cause, MemoryStorage, Replica, Storage};
 use kvgossip_grants::{
-    By, Entry, EntryFact, EntryId, Fact, FactId, Floor, Grant, GrantId, Key, KeyGlob, MockKey, MockVerifier,
-    Op, Revocation, Signed, Signer, Timestamp,
+    By, EntryDraft, EntryFact, EntryId, Fact, FactId, Floor, Grant, GrantId, Key, KeyGlob, MockKey,
+    MockVerifier, Revocation, Signed, Signer, Timestamp,
 };
-use std::collections::BTreeSet;
 
 pub(super) const KEYS: usize = 5;
-const AGENTS: usize = 3;
+pub(super) const AGENTS: usize = 3;
 
 pub(super) fn key(number: usize) -> Key {
     format!("/k/{number}").parse().expect("a key")
@@ -22,14 +21,16 @@ pub(super) struct Agent {
     pub(super) replica: Replica,
     pub(super) storage: MemoryStorage,
     log: Vec<Fact>,
+    /// It leaves out facts whose id has one of these bits in its first byte.
+    pub(super) omits: u8,
     /// Tells runs apart.
     pub(super) epoch: u64,
     /// What changed with each fact of this run.
     pub(super) history: Vec<Step>,
 }
 
-/// A fact of authority and keys that changed.
-pub(super) type Step = (Option<FactId>, BTreeSet<Key>);
+/// A fact of authority and keys that changed, with why.
+pub(super) type Step = (Option<FactId>, Vec<(Key, Cause)>);
 
 impl Agent {
     fn new(root: &MockKey, epoch: u64) -> Self {
@@ -37,33 +38,38 @@ impl Agent {
             replica: Replica::new(root.public().clone()),
             storage: MemoryStorage::new(),
             log: Vec::new(),
+            omits: 0,
             epoch,
             history: Vec::new(),
         }
     }
 
     /// Takes a fact in; gives keys that changed, or `None` if nothing did.
-    fn take(&mut self, fact: &Fact, now: Timestamp) -> Option<BTreeSet<Key>> {
+    pub(super) fn take(&mut self, fact: &Fact, now: Timestamp) -> Option<Vec<(Key, Cause)>> {
+        if fact.id().0[0] & self.omits != 0 {
+            return None;
+        }
         let checked = self.replica.view().check(fact.clone(), now).ok()?;
         let verified = checked.verify(&MockVerifier).ok()?;
         let reader = self.storage.reader();
         let applied = self.replica.apply(vec![verified], reader.as_ref()).expect("memory works");
         self.storage.commit(&applied.batch?).expect("memory works");
         self.log.push(fact.clone());
-        Some(applied.changes.into_iter().map(|change| change.key).collect())
+        Some(applied.changes.into_iter().map(|change| (change.key, change.cause)).collect())
     }
 
     pub(super) fn ids(&self, key: &Key) -> Vec<EntryId> {
-        let mut ids: Vec<_> = self
-            .replica
-            .view()
-            .frontier(key)
-            .map_or(&[][..], Frontier::entries)
-            .iter()
-            .map(|entry| entry.id)
-            .collect();
-        ids.sort_unstable();
-        ids
+        self.replica.view().frontier(key).into_iter().flat_map(|frontier| frontier.ids()).collect()
+    }
+
+    /// An entry that stands, whole.
+    pub(super) fn entry(&self, key: &Key, id: &EntryId) -> Option<EntryFact> {
+        let stands = self.replica.view().frontier(key).is_some_and(|frontier| frontier.contains(id));
+        let record = self.storage.reader().entry(key, id).expect("memory works").filter(|_| stands)?;
+        match Fact::from_record(self.replica.view().authority().cluster(), &record).expect("a fact") {
+            Fact::Entry(fact) => Some(fact),
+            _ => None,
+        }
     }
 }
 
@@ -112,11 +118,11 @@ impl World {
         (self.random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % sides
     }
 
-    fn sign<B: kvgossip_grants::Body>(&self, body: B, by: usize) -> Signed<B> {
+    fn sign<B: kvgossip_grants::AuthorityBody>(&self, body: B, by: usize) -> Signed<B> {
         Signed::sign(self.root().public().cluster(), body, &self.people[by]).expect("a mock signature")
     }
 
-    fn give(&mut self, agent: usize, fact: &Fact) {
+    pub(super) fn give(&mut self, agent: usize, fact: &Fact) {
         let now = self.now;
         if let Some(keys) = self.agents[agent].take(fact, now) {
             let step = (fact.is_authority().then(|| fact.id()), keys);
@@ -129,9 +135,9 @@ impl World {
     pub(super) fn write(&mut self) {
         let agent = self.dice(AGENTS);
         self.now = self.now.saturating_add(1 + self.dice(3) as u64);
-        let fact = match self.dice(10) {
-            0 | 1 => self.make_grant(),
-            2 => match self.grants.is_empty() {
+        let fact = match self.dice(20) {
+            0..=4 => self.make_grant(),
+            5 | 6 => match self.grants.is_empty() {
                 true => return,
                 false => {
                     let pick = self.dice(self.grants.len());
@@ -140,7 +146,7 @@ impl World {
                     Fact::Revocation(self.sign(revocation, 0))
                 }
             },
-            3 => {
+            7 => {
                 let pattern: KeyGlob =
                     if self.dice(2) == 0 { "/k/*" } else { "/k/1" }.parse().expect("a glob");
                 let before = self.now.saturating_sub(self.dice(40) as u64);
@@ -161,7 +167,7 @@ impl World {
         let parent = parent.map(|pick| self.grants[pick].clone());
         let by = parent.as_ref().map_or(0, |parent| self.person(&parent.body().grantee.entity()));
         let grantee = 1 + self.dice(3);
-        let expires_at = (self.dice(3) == 0).then(|| self.now.saturating_add(10 + self.dice(60) as u64));
+        let expires_at = (self.dice(2) == 0).then(|| self.now.saturating_add(10 + self.dice(60) as u64));
         let grant = Grant {
             issuer: self.people[by].public().entity(),
             grantee: self.people[grantee].public().clone(),
@@ -185,7 +191,7 @@ impl World {
         let live: Vec<GrantId> =
             self.agents[agent].replica.view().authority().grants().map(|grant| grant.id()).collect();
         let cited =
-            if live.is_empty() || self.dice(3) == 0 { None } else { Some(live[self.dice(live.len())]) };
+            if live.is_empty() || self.dice(8) == 0 { None } else { Some(live[self.dice(live.len())]) };
         let by = cited.and_then(|id| self.grants.iter().find(|grant| grant.id() == id).cloned());
         let by = by.map_or(0, |grant| self.person(&grant.body().grantee.entity()));
         let key = key(self.dice(KEYS));
@@ -199,10 +205,20 @@ impl World {
 
     fn entry_at(&mut self, timestamp: Timestamp, key: Key, by: usize, grant: Option<GrantId>) -> Fact {
         let value = Bytes::from(self.dice(1000).to_string());
-        let op = if self.dice(5) == 0 { Op::Delete } else { Op::set(&value) };
-        let value = if op == Op::Delete { Bytes::new() } else { value };
-        let entry = Entry { key, timestamp, op, signer: self.people[by].public().entity(), grant };
-        Fact::Entry(EntryFact::new(self.sign(entry, by), value).expect("its value"))
+        let draft = EntryDraft { key, value: (self.dice(5) > 0).then_some(value), timestamp, grant };
+        let signed = EntryFact::sign(self.root().public().cluster(), draft, &self.people[by]);
+        Fact::Entry(signed.expect("a mock signature"))
+    }
+
+    /// A replica of everything that these agents hold and the client was told.
+    pub(super) fn truth(&self, agents: &[usize]) -> Agent {
+        let mut truth = Agent::new(&self.people[0], 0);
+        // What lacked its chain the first time finds it later.
+        for _ in 0..4 {
+            let held = agents.iter().flat_map(|agent| &self.agents[*agent].log);
+            held.chain(&self.told).for_each(|fact| drop(truth.take(fact, self.now)));
+        }
+        truth
     }
 
     /// One agent gives another everything it holds.
@@ -236,6 +252,7 @@ impl World {
         let kept = log.len() - self.dice(log.len().min(6) + 1);
         self.epochs += 1;
         let mut again = Agent::new(&self.people[0], self.epochs);
+        again.omits = self.agents[agent].omits;
         for fact in &log[..kept] {
             again.take(fact, self.now);
         }
@@ -267,20 +284,27 @@ impl World {
             _ => {
                 // Root's, far newer than all, but its signature is of something else.
                 let value = Bytes::from_static(b"forged");
-                let entry = Entry {
+                let draft = EntryDraft {
                     key: key.clone(),
+                    value: Some(value.clone()),
                     timestamp: self.now.saturating_add(1000),
-                    op: Op::set(&value),
-                    signer: self.people[0].public().entity(),
                     grant: None,
                 };
                 let cluster = self.root().public().cluster();
-                let good = Signed::sign(cluster, entry, &self.people[0]).expect("a mock signature");
-                let bad = Signed::parse(cluster, good.bytes(), &[7; 256]).expect("well-formed");
+                let good = EntryFact::sign(cluster, draft, &self.people[0]).expect("a mock signature");
+                let bad = Signed::parse(cluster, good.signed().bytes(), &[7; 256]).expect("well-formed");
                 Fact::Entry(EntryFact::new(bad, value).expect("its value"))
             }
         };
-        json(&row(key, Some(fact.id()), &[fact.id()], vec![record(&fact)]))
+        let mut row = row(key, Some(fact.id()));
+        row.entries = vec![fact.id().to_string()];
+        let Fact::Entry(entry) = &fact else { unreachable!("an entry") };
+        if self.dice(2) == 0 {
+            row.fronts_b64 = vec![front(entry)];
+        } else {
+            row.records_b64 = vec![record(&fact)];
+        }
+        json(&row)
     }
 
     pub(super) fn tell_oracle(&mut self, fact: Fact) {
@@ -316,11 +340,7 @@ impl World {
     }
 
     pub(super) fn oracle_newest(&self, key: &Key) -> Option<EntryId> {
-        self.oracle.replica.view().frontier(key)?.shown(self.now).map(|entry| entry.id)
-    }
-
-    pub(super) fn oracle_stands(&self, key: &Key) -> bool {
-        self.oracle.replica.view().frontier(key).is_some()
+        self.oracle.replica.view().frontier(key)?.shown(self.now).map(|entry| entry.meta.id)
     }
 
     pub(super) fn oracle_ids(&self, key: &Key) -> Vec<EntryId> {
@@ -337,7 +357,7 @@ impl World {
         self.told.iter().any(|fact| match fact {
             Fact::Entry(entry) if entry.id() == *id => {
                 authority.is_floored(key, entry.entry().timestamp)
-                    || authority.entry_grant(entry.entry()).is_err()
+                    || authority.entry_grant(entry.signed()).is_err()
                     || authority.is_masked(entry.entry().grant.as_ref(), self.now)
             }
             _ => false,

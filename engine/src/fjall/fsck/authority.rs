@@ -3,8 +3,7 @@
 use super::super::error::engine_error;
 use super::super::tables::Tables;
 use super::report::{Fault, FaultKind, Report};
-use crate::tree::{Tree, leaf_digest};
-use crate::view::authority_key;
+use crate::tree::{Tree, id_key, leaf_digest};
 use fjall::{Readable, Snapshot};
 use kvgossip_grants::{Authority, Digest, Fact, FactId, PublicKey, Timestamp, Verdict, Verifier};
 
@@ -14,6 +13,7 @@ pub(super) fn check(
     snapshot: &Snapshot,
     root: &PublicKey,
     verifier: &dyn Verifier,
+    sweep_pending: bool,
     report: &mut Report,
 ) -> (Authority, Option<Digest>) {
     let (mut pending, all_read) = read(tables, snapshot, root, report);
@@ -22,6 +22,10 @@ pub(super) fn check(
     loop {
         let before = pending.len();
         pending.retain(|fact| match take(&mut authority, fact, verifier) {
+            Ok(ended) if sweep_pending => {
+                unswept(ended.len(), report);
+                false
+            }
             Ok(ended) => {
                 for id in ended {
                     report.fault(
@@ -33,6 +37,10 @@ pub(super) fn check(
                 false
             }
             Err(Verdict::Unjustified(_)) => true,
+            Err(Verdict::Moot(_)) if sweep_pending => {
+                unswept(1, report);
+                false
+            }
             Err(verdict) => {
                 report.add(misplaced(fact, verdict));
                 false
@@ -43,13 +51,16 @@ pub(super) fn check(
         }
     }
     for fact in &pending {
-        if let Err(verdict) = take(&mut authority, fact, verifier) {
-            report.add(misplaced(fact, verdict));
+        match take(&mut authority, fact, verifier) {
+            // A revoked grant is gone, and with it the chain of whatever hung below.
+            Err(_) if sweep_pending => unswept(1, report),
+            Err(verdict) => report.add(misplaced(fact, verdict)),
+            Ok(_) => {}
         }
     }
     let mut tree = Tree::<Digest>::new();
     for id in authority.fact_ids() {
-        let key = authority_key(&id);
+        let key = id_key(&id);
         tree.insert(key.as_bytes(), leaf_digest(key.as_bytes(), &[id]));
     }
     let digest = all_read.then(|| tree.digest());
@@ -76,6 +87,12 @@ fn read(tables: &Tables, snapshot: &Snapshot, root: &PublicKey, report: &mut Rep
         }
     }
     (facts, true)
+}
+
+/// Counts facts that a sweep will remove.
+fn unswept(count: usize, report: &mut Report) {
+    report.unswept += count as u64;
+    report.authority_facts = report.authority_facts.saturating_sub(count as u64);
 }
 
 /// Takes a fact in. Gives those that it ended, which should not have been stored beside it.

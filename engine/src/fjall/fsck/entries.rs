@@ -1,16 +1,18 @@
-//! Checks `entries`, `digests` and `by_grant` against each other and against the authority.
+//! Checks `entries`, `index` and `by_grant` against each other and against the authority.
 
 use super::super::error::engine_error;
 use super::super::tables::Tables;
 use super::super::{check::read_index, rows};
 use super::report::{Fault, FaultKind, Report};
-use crate::frontier::{EntryMeta, Frontier};
-use crate::replica::index_row;
-use crate::storage::IndexRow;
+use crate::Frontier;
+use crate::leaf::KeyLeaf;
+use crate::storage::IndexEntry;
 use crate::tree::Tree;
 use bytes::Bytes;
 use fjall::{Readable, Snapshot};
-use kvgossip_grants::{Authority, Digest, EntryId, Fact, Key, Timestamp, Verdict, Verifier};
+use kvgossip_grants::{
+    Authority, Digest, EntryId, EntryMeta, Fact, Key, Offer, Timestamp, Verdict, Verifier,
+};
 use std::thread;
 
 /// Keys that are judged at a time, and how many bytes of records there may be.
@@ -24,18 +26,21 @@ pub(super) struct Court<'a> {
     pub(super) snapshot: &'a Snapshot,
     pub(super) authority: &'a Authority,
     pub(super) verifier: &'a dyn Verifier,
+    /// Whether what has ended may still be stored.
+    pub(super) sweep_pending: bool,
 }
 
 /// All that is stored of a key.
 struct Job {
     key: Key,
-    row: Option<IndexRow>,
+    rows: Vec<IndexEntry>,
     records: Vec<(EntryId, Bytes)>,
 }
 
 struct Judged {
     key: Key,
-    frontier: Option<Frontier>,
+    leaf: Option<KeyLeaf>,
+    unswept: u64,
     faults: Vec<Fault>,
 }
 
@@ -50,11 +55,12 @@ pub(super) fn check(court: Court<'_>, report: &mut Report, progress: &mut dyn Fn
             break;
         }
         for judged in judge_all(court, block) {
-            report.keys += u64::from(judged.frontier.is_some());
+            report.keys += u64::from(judged.leaf.is_some());
+            report.unswept += judged.unswept;
             judged.faults.into_iter().for_each(|fault| report.add(fault));
-            if let Some(frontier) = judged.frontier {
+            if let Some(leaf) = judged.leaf {
                 // Digests only: a tree of frontiers would be a second replica.
-                leaves.push((judged.key, crate::tree::Leaf::digest(&frontier)));
+                leaves.push((judged.key, crate::tree::Leaf::digest(&leaf)));
             }
         }
         progress(report.keys);
@@ -63,7 +69,7 @@ pub(super) fn check(court: Court<'_>, report: &mut Report, progress: &mut dyn Fn
         return None;
     }
     Tree::from_sorted(leaves.into_iter().map(|(key, digest)| (key.as_str().as_bytes().to_vec(), digest)))
-        .map_err(|_| report.fault(FaultKind::Index, "digests", "it is out of order"))
+        .map_err(|_| report.fault(FaultKind::Index, "index", "it is out of order"))
         .ok()
         .map(|tree| tree.digest())
 }
@@ -83,7 +89,7 @@ pub(super) fn check_citations(court: Court<'_>, report: &mut Report) {
 struct Stored {
     index: fjall::Iter,
     entries: fjall::Iter,
-    next_row: Option<(Key, IndexRow)>,
+    next_row: Option<(Key, IndexEntry)>,
     next_record: Option<(Key, EntryId, Bytes)>,
     has_begun: bool,
     is_broken: bool,
@@ -92,7 +98,7 @@ struct Stored {
 impl Stored {
     fn new(court: Court<'_>) -> Self {
         Self {
-            index: court.snapshot.iter(&court.tables.digests),
+            index: court.snapshot.iter(&court.tables.index),
             entries: court.snapshot.iter(&court.tables.entries),
             next_row: None,
             next_record: None,
@@ -114,9 +120,9 @@ impl Stored {
                 (Some((key, _)), None) | (None, Some((key, ..))) => key.clone(),
                 (None, None) => break,
             };
-            let mut job = Job { key, row: None, records: Vec::new() };
-            if let Some((_, row)) = self.next_row.take_if(|(key, _)| *key == job.key) {
-                job.row = Some(row);
+            let mut job = Job { key, rows: Vec::new(), records: Vec::new() };
+            while let Some((_, row)) = self.next_row.take_if(|(key, _)| *key == job.key) {
+                job.rows.push(row);
                 self.read_row(report);
             }
             while let Some((_, id, record)) = self.next_record.take_if(|(key, ..)| *key == job.key) {
@@ -137,11 +143,11 @@ impl Stored {
                         self.next_row = Some(row);
                         return;
                     }
-                    Err(error) => report.unreadable("digests", &error),
+                    Err(error) => report.unreadable("index", &error),
                 },
                 Err(error) => {
                     self.is_broken = true;
-                    return report.unreadable("digests", &error);
+                    return report.unreadable("index", &error);
                 }
             }
         }
@@ -185,45 +191,91 @@ fn judge_all(court: Court<'_>, block: Vec<Job>) -> Vec<Judged> {
 }
 
 fn judge(court: Court<'_>, job: &Job) -> Judged {
-    let (key, mut faults, mut metas) = (&job.key, Vec::new(), Vec::new());
+    let key = &job.key;
+    let mut judged = Judged { key: key.clone(), leaf: None, unswept: 0, faults: Vec::new() };
+    let mut metas = Vec::new();
     for (id, record) in &job.records {
         match read_entry(court, key, id, record) {
-            Ok(meta) => metas.push(meta),
-            Err(what) => faults.push(Fault::new(FaultKind::Fact, format!("{key} {id}"), what)),
+            Ok((row, Ok(meta))) => {
+                compare_index(job, &row, &mut judged.faults);
+                metas.push(meta);
+            }
+            Ok((row, Err(_ended))) if court.sweep_pending => {
+                compare_index(job, &row, &mut judged.faults);
+                judged.unswept += 1;
+            }
+            Ok((_, Err(what))) | Err(what) => {
+                judged.faults.push(Fault::new(FaultKind::Fact, format!("{key} {id}"), what));
+            }
         }
     }
-    let superseded = |meta: &&EntryMeta| metas.iter().any(|other| other.dominates(meta));
-    faults.extend(metas.iter().filter(superseded).map(|meta| {
-        Fault::new(FaultKind::Fact, format!("{key} {}", meta.id), "another stored entry supersedes it")
-    }));
-    for grant in metas.iter().filter_map(EntryMeta::grant_id) {
+    let is_stored = |row: &IndexEntry| job.records.binary_search_by_key(&row.id, |(id, _)| *id).is_ok();
+    // Records and rows lie in the order of ids; only where their numbers differ there is something to find.
+    if job.rows.len() != job.records.len() {
+        for row in job.rows.iter().filter(|row| !is_stored(row)) {
+            let what = format!("the index names entry {}, which is not stored", row.id);
+            judged.faults.push(Fault::new(FaultKind::Index, key, what));
+        }
+    }
+    // Newest first: then whatever dominates an entry is there before it.
+    metas.sort_unstable_by_key(|meta| std::cmp::Reverse(meta.rank()));
+    let mut frontier = Frontier::new();
+    for meta in metas {
+        let id = meta.id;
+        match frontier.offer(meta, ()) {
+            Offer::Dominated if court.sweep_pending => judged.unswept += 1,
+            Offer::Dominated => {
+                let what = "another stored entry supersedes it";
+                judged.faults.push(Fault::new(FaultKind::Fact, format!("{key} {id}"), what));
+            }
+            Offer::Known | Offer::Stands { .. } => {}
+        }
+    }
+    for grant in frontier.newest_first().filter_map(|entry| entry.meta.grant_id()) {
         let cited = court.snapshot.contains_key(&court.tables.by_grant, rows::citation_row(&grant, key));
-        match cited.map_err(engine_error) {
-            Ok(true) => {}
-            Ok(false) => faults.push(Fault::new(
-                FaultKind::Citation,
-                key,
-                format!("that it stands on grant {grant} is not noted"),
-            )),
-            Err(error) => faults.push(Fault::new(FaultKind::Unreadable, "by_grant", error)),
-        }
+        let fault = match cited.map_err(engine_error) {
+            Ok(true) => continue,
+            Ok(false) => {
+                let what = format!("that it stands on grant {grant} is not noted");
+                Fault::new(FaultKind::Citation, key, what)
+            }
+            Err(error) => Fault::new(FaultKind::Unreadable, "by_grant", error),
+        };
+        judged.faults.push(fault);
     }
-    let are_whole = faults.is_empty();
-    let frontier = Frontier::new(key, metas.into());
-    let what = match (&job.row, &frontier) {
-        (None, _) => Some("it has entries, and the index does not name it"),
-        (Some(_), None) if are_whole => Some("the index names it, and it has no entries"),
-        // A record that is no fact has been told already.
-        (Some(row), Some(frontier)) if are_whole && *row != index_row(frontier) => {
-            Some("the index says other than its entries")
-        }
-        _ => None,
-    };
-    faults.extend(what.map(|what| Fault::new(FaultKind::Index, key, what)));
-    Judged { key: key.clone(), frontier, faults }
+    if !frontier.is_empty() {
+        judged.leaf = Some(KeyLeaf::new(key, frontier));
+    }
+    judged
 }
 
-fn read_entry(court: Court<'_>, key: &Key, id: &EntryId, record: &[u8]) -> Result<EntryMeta, String> {
+/// Compares what the index says of an entry with what its record says.
+fn compare_index(job: &Job, entry: &IndexEntry, faults: &mut Vec<Fault>) {
+    let what = match job.rows.binary_search_by_key(&entry.id, |row| row.id) {
+        Err(_) => "it is stored, and the index does not name it",
+        Ok(at) if !job.rows.get(at).is_some_and(|row| says_the_same(row, entry)) => {
+            "the index says other than its record"
+        }
+        Ok(_) => return,
+    };
+    faults.push(Fault::new(FaultKind::Index, format!("{} {}", job.key, entry.id), what));
+}
+
+/// Whether a row says what the record of its entry says. Rows of older programs do not tell how long the value is.
+fn says_the_same(row: &IndexEntry, of_record: &IndexEntry) -> bool {
+    let value_bytes = row.value_bytes.and(of_record.value_bytes);
+    let is_told = row.value_bytes.is_none() || of_record.value_bytes.is_some();
+    is_told && *row == IndexEntry { value_bytes, ..*of_record }
+}
+
+/// What the index should say of an entry, and the entry if it may stand. An error where the record is not what its row
+/// says, or is not signed by whom it names.
+fn read_entry(
+    court: Court<'_>,
+    key: &Key,
+    id: &EntryId,
+    record: &[u8],
+) -> Result<(IndexEntry, Result<EntryMeta, String>), String> {
     let authority = court.authority;
     let told = |verdict: Verdict| {
         let code = verdict.code().map_or("unknown", kvgossip_grants::Code::as_str);
@@ -234,12 +286,20 @@ fn read_entry(court: Court<'_>, key: &Key, id: &EntryId, record: &[u8]) -> Resul
         Ok(Fact::Entry(entry)) if entry.id() == *id && entry.entry().key == *key => entry,
         Ok(_) => return Err("its record is another fact than its row says".into()),
     };
-    let fact = Fact::Entry(entry.clone());
-    let unverified = authority.check(fact, Timestamp::MAX).map_err(told)?;
+    let (timestamp, grant) = (entry.entry().timestamp, entry.entry().grant);
+    let value_bytes = entry.value().map(|value| u32::try_from(value.len()).unwrap_or(u32::MAX));
+    let row = IndexEntry { id: *id, timestamp, grant, is_delete: entry.value().is_none(), value_bytes };
+    let unverified = match authority.check(Fact::Entry(entry.clone()), Timestamp::MAX) {
+        Ok(unverified) => unverified,
+        Err(verdict @ Verdict::Unjustified(_)) => return Ok((row, Err(told(verdict)))),
+        Err(verdict) => return Err(told(verdict)),
+    };
     unverified.verify(court.verifier).map_err(told)?;
-    let grant = authority.entry_grant(entry.entry()).map_err(told)?.cloned();
-    if authority.is_floored(key, entry.entry().timestamp) {
-        return Err(told(Verdict::Moot(kvgossip_grants::Code::Floored)));
-    }
-    Ok(EntryMeta::new(*id, entry.entry(), grant))
+    let grant = authority.entry_grant(entry.signed()).map_err(told)?.cloned();
+    let meta = if authority.is_floored(key, timestamp) {
+        Err(told(Verdict::Moot(kvgossip_grants::Code::Floored)))
+    } else {
+        Ok(EntryMeta::new(*id, entry.entry(), grant))
+    };
+    Ok((row, meta))
 }

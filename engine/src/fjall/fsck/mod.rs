@@ -42,7 +42,7 @@ pub fn fsck(
     }
     let directory = Directory::take(dir)?;
     if let Some(Seen { format: found, .. }) = seen
-        && found > rows::FORMAT
+        && found != rows::FORMAT
     {
         return Err(StorageError::Format { found, supported: rows::FORMAT });
     }
@@ -78,10 +78,18 @@ fn check(
     compare_batch(report);
     let total = summary.map_or(0, |summary| summary.keys);
     progress(0, total);
-    let (authority, authority_root) = authority::check(tables, &snapshot, root, verifier, report);
-    let court = Court { tables, snapshot: &snapshot, authority: &authority, verifier };
+    let sweep_pending = summary.is_some_and(|summary| summary.sweep_pending);
+    let (authority, authority_root) =
+        authority::check(tables, &snapshot, root, verifier, sweep_pending, report);
+    let court = Court { tables, snapshot: &snapshot, authority: &authority, verifier, sweep_pending };
     let entries_root = entries::check(court, report, &mut |done| progress(done, total));
     entries::check_citations(court, report);
+    if report.unswept > 0 {
+        report.remarks.push(format!(
+            "entries and authority facts that have ended and are still stored: {}; the agent removes them when it runs",
+            report.unswept
+        ));
+    }
     if let (Some(authority), Some(entries)) = (authority_root, entries_root) {
         let root = root_digest(&authority, &entries);
         report.root = Some(root);

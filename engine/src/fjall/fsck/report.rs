@@ -15,14 +15,16 @@ pub struct Report {
     pub batch: u64,
     /// The last batch that was acknowledged, as far as the file beside the store knows.
     pub last_batch: Option<u64>,
-    /// Grants, revocations and floors that were read.
+    /// Grants, revocations and floors that were read; without those that wait for a sweep.
     pub authority_facts: u64,
-    /// Keys that were read.
+    /// Keys with entries that stand.
     pub keys: u64,
     /// Entries that were read.
     pub entries: u64,
     /// Citations of grants that were read.
     pub citations: u64,
+    /// Entries and authority facts that have ended and wait for a sweep, which is no fault.
+    pub unswept: u64,
     /// The root digest, computed from the signed facts. `None` if not everything could be read.
     pub root: Option<Digest>,
     /// The first [`MAX_FAULTS`] faults, in the order in which they were found.

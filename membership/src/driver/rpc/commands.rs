@@ -158,8 +158,14 @@ impl<H: Host> Connection<H> {
         let count = |status| others.iter().filter(|member| member.status == status).count().to_string();
         let snapshot = member.snapshot().await?;
         let encrypted = member.framing().await?.keyring.is_some();
+        let queues = member.queue_depths().await?;
         let mut stats = self.shared.host.stats();
         let serf = section([
+            ("health_score", member.health_score().await?.to_string()),
+            ("coordinate_resets", member.stats().await?.coordinate_resets.to_string()),
+            ("intent_queue", queues.intents.to_string()),
+            ("query_queue", queues.queries.to_string()),
+            ("event_queue", queues.events.to_string()),
             ("members", (others.len() + 1).to_string()),
             ("failed", count(Status::Failed)),
             ("left", count(Status::Left)),
@@ -175,6 +181,8 @@ impl<H: Host> Connection<H> {
             ("cpu_count", cpus.to_string()),
         ]);
         stats.insert("agent".into(), section([("name", own.name)]));
+        // Agents list the commands that events start, even if there are none.
+        stats.entry("event_handlers".into()).or_default();
         stats.insert("runtime".into(), runtime);
         stats.insert("serf".into(), serf);
         stats.insert("tags".into(), own.tags);
@@ -198,8 +206,8 @@ impl<H: Host> Connection<H> {
             self.room(seq)?;
             let filter = EventFilter::parse(kind).map_err(|error| error.to_string())?;
             let member = self.shared.host.member()?;
-            let wants = move |event: &_| filter.matches(event);
-            member.subscribe(self.shared.limits.queue, wants).await.map_err(told)
+            let wants = move |record: &_| filter.takes(record);
+            member.subscribe_coalesced(self.shared.limits.queue, wants).await.map_err(told)
         };
         let events = match subscribed.await {
             Ok(events) => events,
@@ -275,7 +283,7 @@ impl<H: Host> Connection<H> {
 }
 
 fn key_reply(keys: Keys) -> Body {
-    Body { error: keys::failure(&keys), ..Body::of(&keys) }
+    Body { error: keys.failure().unwrap_or_default(), ..Body::of(&keys) }
 }
 
 /// Contacts members; one that answers is enough.
@@ -287,10 +295,11 @@ async fn join(member: &Membership, wanted: Join) -> Result<Joined, String> {
     let (mut addresses, mut errors) = (Vec::new(), Vec::new());
     for name in names {
         match resolve(name).await {
-            Ok(address) => addresses.push(address),
+            Ok(found) => addresses.extend(found),
             Err(error) => errors.push(format!("{name}: {error}")),
         }
     }
+    addresses.truncate(MAX_JOINS);
     if addresses.is_empty() {
         return Err(format!("cannot join: {}", errors.join("; ")));
     }
@@ -298,13 +307,13 @@ async fn join(member: &Membership, wanted: Join) -> Result<Joined, String> {
     Ok(Joined { num: u32::try_from(joined).unwrap_or(u32::MAX) })
 }
 
-/// An address with or without a port, or a name that is looked up.
-async fn resolve(text: &str) -> io::Result<SocketAddr> {
+/// An address with or without a port, or all addresses of a name.
+async fn resolve(text: &str) -> io::Result<Vec<SocketAddr>> {
     if let Ok(address) = text.parse() {
-        return Ok(address);
+        return Ok(vec![address]);
     }
     if let Ok(ip) = text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
-        return Ok(SocketAddr::new(ip, GOSSIP_PORT));
+        return Ok(vec![SocketAddr::new(ip, GOSSIP_PORT)]);
     }
     let (host, port) = match text.split_once(':') {
         Some((host, port)) => {
@@ -314,6 +323,10 @@ async fn resolve(text: &str) -> io::Result<SocketAddr> {
         }
         None => (text, GOSSIP_PORT),
     };
-    let mut found = tokio::time::timeout(LOOKUP_TIMEOUT, tokio::net::lookup_host((host, port))).await??;
-    found.next().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no address"))
+    let found = tokio::time::timeout(LOOKUP_TIMEOUT, tokio::net::lookup_host((host, port))).await??;
+    let found: Vec<SocketAddr> = found.take(MAX_JOINS).collect();
+    if found.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
+    }
+    Ok(found)
 }

@@ -18,7 +18,7 @@ use crate::{
     core::{Event, Query},
     driver::{Answer, Answers},
     rpc::{
-        event_kind,
+        Coalesced,
         message::{LogRecord, Member, MemberEvent, QueryEvent, QueryRecord, UserEvent},
         reply_with,
     },
@@ -125,44 +125,41 @@ pub(super) struct EventFeed {
     pub(super) client: SocketAddr,
     pub(super) writer: Writer,
     pub(super) asked: Asked,
-    pub(super) events: mpsc::Receiver<Event>,
+    pub(super) events: mpsc::Receiver<Coalesced>,
 }
 
 impl EventFeed {
     pub(super) async fn run(mut self, mut stopped: Stopped) -> io::Result<()> {
         loop {
-            let event = tokio::select! {
+            let record = tokio::select! {
                 biased;
                 _ = &mut stopped => return Ok(()),
-                event = self.events.recv() => event,
+                record = self.events.recv() => record,
             };
             // The member has ended: so does the connection, that the client notices.
-            let event = event.ok_or(io::ErrorKind::ConnectionAborted)?;
-            if let Event::Lagged { dropped } = event {
+            let record = record.ok_or(io::ErrorKind::ConnectionAborted)?;
+            if let Coalesced::Lagged { dropped } = record {
                 tracing::warn!(client = %self.client, dropped, "events for an RPC client were thrown away: it does not read in time");
-            } else if let Some(record) = self.record(event) {
+            } else if let Some(record) = self.record(record) {
                 self.writer.send(&record).await?;
             }
         }
     }
 
-    fn record(&self, event: Event) -> Option<Vec<u8>> {
-        let kind = event_kind(&event)?.to_owned();
-        Some(match event {
-            Event::MemberJoined(member)
-            | Event::MemberUpdated(member)
-            | Event::MemberFailed(member)
-            | Event::MemberLeft(member)
-            | Event::MemberReaped(member) => {
-                self.bytes(&MemberEvent { event: kind, members: vec![Member::from(&member)].into() })
+    fn record(&self, record: Coalesced) -> Option<Vec<u8>> {
+        Some(match record {
+            Coalesced::Members { kind, members } => {
+                let members = members.iter().map(Member::from).collect::<Vec<_>>().into();
+                self.bytes(&MemberEvent { event: kind.to_owned(), members })
             }
-            Event::UserEvent { ltime, name, payload, coalesce } => {
-                self.bytes(&UserEvent { coalesce, event: kind, ltime, name, payload: payload.into() })
+            Coalesced::Event(Event::UserEvent { ltime, name, payload, coalesce }) => {
+                let event = "user".to_owned();
+                self.bytes(&UserEvent { coalesce, event, ltime, name, payload: payload.into() })
             }
-            Event::Query(query) => {
+            Coalesced::Event(Event::Query(query)) => {
                 let (ltime, name, payload) = (query.id.ltime, query.name.clone(), query.payload.clone());
-                let id = self.asked.remember(query);
-                self.bytes(&QueryEvent { event: kind, id, ltime, name, payload: payload.into() })
+                let (event, id) = ("query".to_owned(), self.asked.remember(query));
+                self.bytes(&QueryEvent { event, id, ltime, name, payload: payload.into() })
             }
             _ => return None,
         })

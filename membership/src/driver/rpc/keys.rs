@@ -2,13 +2,27 @@
 
 use crate::{
     core::KeyChange,
-    driver::{Answer, Answers, Membership},
+    driver::{Answer, Answers, Error, Membership},
     rpc::message::Keys,
     wire::{
         crypto::Key,
         serf::{self, KeyResponse},
     },
 };
+
+impl Membership {
+    /// Has all members change their keyrings, this one included; gives what they say of it.
+    pub async fn change_all_keys(&self, change: KeyChange) -> Result<Keys, Error> {
+        let nodes = self.alive_count().await?;
+        Ok(gather(self.change_keys(change).await?, nodes).await)
+    }
+
+    /// Asks all members which keys they have, this one included, and counts them.
+    pub async fn list_all_keys(&self) -> Result<Keys, Error> {
+        let nodes = self.alive_count().await?;
+        Ok(gather(self.list_keys().await?, nodes).await)
+    }
+}
 
 /// Another key decrypts, this one encrypts, this one goes.
 pub(super) async fn change(
@@ -17,16 +31,12 @@ pub(super) async fn change(
     change: impl FnOnce(Key) -> KeyChange,
 ) -> Result<Keys, String> {
     let key = Key::from_base64(text).map_err(|error| error.to_string())?;
-    let nodes = member.alive_count().await.map_err(|error| error.to_string())?;
-    let answers = member.change_keys(change(key)).await.map_err(|error| error.to_string())?;
-    Ok(gather(answers, nodes).await)
+    member.change_all_keys(change(key)).await.map_err(|error| error.to_string())
 }
 
 /// Who has which key.
 pub(super) async fn list(member: &Membership) -> Result<Keys, String> {
-    let nodes = member.alive_count().await.map_err(|error| error.to_string())?;
-    let answers = member.list_keys().await.map_err(|error| error.to_string())?;
-    Ok(gather(answers, nodes).await)
+    member.list_all_keys().await.map_err(|error| error.to_string())
 }
 
 /// Waits until all have answered, or the query's time is over.
@@ -61,14 +71,16 @@ fn count(keys: &mut Keys, from: String, payload: &[u8]) {
     }
 }
 
-/// Why a change does not count as done; nothing if all members did it.
-pub(super) fn failure(keys: &Keys) -> String {
-    if keys.errors > 0 {
-        format!("{}/{} nodes reported failure", keys.errors, keys.nodes)
-    } else if keys.responses < keys.nodes {
-        format!("{}/{} nodes reported success", keys.responses, keys.nodes)
-    } else {
-        String::new()
+impl Keys {
+    /// Why a change does not count as done; none if all members did it.
+    pub fn failure(&self) -> Option<String> {
+        if self.errors > 0 {
+            Some(format!("{}/{} nodes reported failure", self.errors, self.nodes))
+        } else if self.responses < self.nodes {
+            Some(format!("{}/{} nodes reported success", self.responses, self.nodes))
+        } else {
+            None
+        }
     }
 }
 
@@ -86,12 +98,12 @@ mod tests {
         let mut keys = Keys { nodes: 4, ..Keys::default() };
         count(&mut keys, "one".into(), &answer(true, "", &["a", "b"]));
         count(&mut keys, "two".into(), &answer(true, "", &["a"]));
-        assert_eq!(failure(&keys), "2/4 nodes reported success");
+        assert_eq!(keys.failure().as_deref(), Some("2/4 nodes reported success"));
         count(&mut keys, "three".into(), &answer(false, "no", &[]));
         count(&mut keys, "four".into(), b"nonsense");
-        assert_eq!(failure(&keys), "2/4 nodes reported failure");
+        assert_eq!(keys.failure().as_deref(), Some("2/4 nodes reported failure"));
         assert_eq!(keys.keys, [("a".to_owned(), 2), ("b".to_owned(), 1)].into());
         assert_eq!((keys.messages.len(), keys.messages["three"].as_str()), (2, "no"));
-        assert_eq!(failure(&Keys { nodes: 1, responses: 1, ..Keys::default() }), "");
+        assert_eq!(Keys { nodes: 1, responses: 1, ..Keys::default() }.failure(), None);
     }
 }

@@ -1,0 +1,35 @@
+//! What is wrong with who there is: cloned ids, and members of another cluster.
+
+use super::Agent;
+use kvgossip_transport::Code;
+
+/// How many replicas are named at a time.
+const MAX_NAMED: usize = 3;
+
+impl Agent {
+    /// What is wrong with who there is: a stable code and what happened, each. None of it makes the agent unready.
+    pub fn discovery_reasons(&self) -> Vec<(&'static str, String)> {
+        let mut found = Vec::new();
+        let (own, others) = self.inner.peers.clones();
+        if own {
+            let text = "another running process uses this replica's key: its data directory or key was copied; stop one of \
+                        them, and give it a data directory of its own";
+            found.push((Code::Cloned.name(), text.to_owned()));
+        }
+        for id in others.iter().take(MAX_NAMED) {
+            let text =
+                format!("two running processes use the key of replica {id}: its data directory was copied");
+            found.push((Code::Cloned.name(), text));
+        }
+        if let Some(gossip) = &self.inner.gossip {
+            found.extend(gossip.reasons());
+        }
+        found
+    }
+
+    /// How many replica keys two processes use, the own one among them.
+    pub(super) fn cloned_keys(&self) -> u64 {
+        let (own, others) = self.inner.peers.clones();
+        u64::from(own) + others.len() as u64
+    }
+}

@@ -1,0 +1,245 @@
+//! What must hold of a key's entry for a request to be carried out, as HTTP has it (RFC 9110, section 13).
+
+use kvgossip_grants::EntryId;
+use std::fmt;
+
+/// The most entity tags that one condition names.
+const MAX_TAGS: usize = 64;
+
+/// The conditions of a request. An entry's entity tag is its id in quotes; a key that is unset has none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Precondition {
+    if_match: Option<Tags>,
+    if_none_match: Option<Tags>,
+}
+
+/// The value of `If-Match` or `If-None-Match`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Tags {
+    /// `*`: any entry.
+    Any,
+    /// One of these.
+    These(Vec<Tag>),
+}
+
+/// An entity tag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Tag {
+    is_weak: bool,
+    /// None for a text that is no entry's id, and so the tag of nothing.
+    entry: Option<EntryId>,
+}
+
+/// Which condition does not hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unmet {
+    /// `If-Match`: another entry is shown, or none.
+    Match,
+    /// `If-None-Match`: one that is named is shown.
+    NoneMatch,
+}
+
+/// Why a text is no list of entity tags.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("entity tags stand in quotes with commas between them, {MAX_TAGS} at most, or a * stands alone")]
+pub struct TagsError;
+
+/// The entity tag of an entry.
+pub fn entity_tag(entry: &EntryId) -> String {
+    format!("\"{entry}\"")
+}
+
+impl Precondition {
+    /// That the key is unset: `If-None-Match: *`.
+    pub fn unset() -> Self {
+        Self { if_none_match: Some(Tags::Any), ..Self::default() }
+    }
+
+    /// That this entry is the one that is shown: `If-Match` with its tag.
+    pub fn shows(entry: EntryId) -> Self {
+        let tag = Tag { is_weak: false, entry: Some(entry) };
+        Self { if_match: Some(Tags::These(vec![tag])), ..Self::default() }
+    }
+
+    /// Reads the values of the headers `If-Match` and `If-None-Match`; a header may come several times.
+    ///
+    /// # Errors
+    /// When a value is neither a list of entity tags nor `*`.
+    pub fn parse<'a>(
+        if_match: impl Iterator<Item = &'a [u8]>,
+        if_none_match: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<Self, TagsError> {
+        Ok(Self { if_match: Tags::parse(if_match)?, if_none_match: Tags::parse(if_none_match)? })
+    }
+
+    /// Whether nothing is asked for.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Holds the conditions against the entry that is shown, if any, in the order of RFC 9110, section 13.2.2.
+    ///
+    /// # Errors
+    /// The first that does not hold.
+    pub fn check(&self, shown: Option<&EntryId>) -> Result<(), Unmet> {
+        if self.if_match.as_ref().is_some_and(|tags| !tags.names(shown, Comparison::Strong)) {
+            return Err(Unmet::Match);
+        }
+        if self.if_none_match.as_ref().is_some_and(|tags| tags.names(shown, Comparison::Weak)) {
+            return Err(Unmet::NoneMatch);
+        }
+        Ok(())
+    }
+}
+
+/// Whether a weak tag names anything.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Comparison {
+    Strong,
+    Weak,
+}
+
+impl Tags {
+    fn parse<'a>(values: impl Iterator<Item = &'a [u8]>) -> Result<Option<Self>, TagsError> {
+        let (mut any, mut tags, mut values) = (false, Vec::new(), values.peekable());
+        if values.peek().is_none() {
+            return Ok(None);
+        }
+        for value in values {
+            let mut rest = value.trim_ascii();
+            while let Some(first) = rest.first() {
+                match first {
+                    // Empty elements of a list count nothing.
+                    b',' => rest = rest[1..].trim_ascii_start(),
+                    b'*' => {
+                        any = true;
+                        rest = after_element(&rest[1..])?;
+                    }
+                    _ => {
+                        let (tag, after) = Tag::take(rest)?;
+                        tags.push(tag);
+                        rest = after_element(after)?;
+                    }
+                }
+                if tags.len() > MAX_TAGS || (any && !tags.is_empty()) {
+                    return Err(TagsError);
+                }
+            }
+        }
+        match (any, tags.is_empty()) {
+            (true, _) => Ok(Some(Self::Any)),
+            (false, false) => Ok(Some(Self::These(tags))),
+            (false, true) => Err(TagsError),
+        }
+    }
+
+    fn names(&self, shown: Option<&EntryId>, comparison: Comparison) -> bool {
+        let Some(shown) = shown else { return false };
+        match self {
+            Self::Any => true,
+            Self::These(tags) => tags.iter().any(|tag| {
+                tag.entry.as_ref() == Some(shown) && (comparison == Comparison::Weak || !tag.is_weak)
+            }),
+        }
+    }
+}
+
+/// What follows an element of a list: its end, or a comma.
+fn after_element(rest: &[u8]) -> Result<&[u8], TagsError> {
+    match rest.trim_ascii_start() {
+        [] => Ok(&[]),
+        [b',', rest @ ..] => Ok(rest.trim_ascii_start()),
+        _ => Err(TagsError),
+    }
+}
+
+impl Tag {
+    /// Reads a tag off the front of a text; gives what follows it.
+    fn take(text: &[u8]) -> Result<(Self, &[u8]), TagsError> {
+        let weak = text.strip_prefix(b"W/");
+        let opened = weak.unwrap_or(text).strip_prefix(b"\"").ok_or(TagsError)?;
+        let end = opened.iter().position(|byte| *byte == b'"').ok_or(TagsError)?;
+        let (opaque, rest) = (&opened[..end], &opened[end + 1..]);
+        let is_tag_char = |byte: &u8| *byte == b'!' || (*byte >= b'#' && *byte != 0x7f);
+        if !opaque.iter().all(is_tag_char) {
+            return Err(TagsError);
+        }
+        let entry = std::str::from_utf8(opaque).ok().and_then(|text| text.parse().ok());
+        Ok((Self { is_weak: weak.is_some(), entry }, rest))
+    }
+}
+
+impl fmt::Display for Unmet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Match => "If-Match",
+            Self::NoneMatch => "If-None-Match",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kvgossip_grants::FactId;
+
+    const SHOWN: EntryId = FactId([7; 32]);
+    const OTHER: EntryId = FactId([8; 32]);
+
+    fn parse(if_match: &[&str], if_none_match: &[&str]) -> Result<Precondition, TagsError> {
+        let values = |texts: &[&str]| texts.iter().map(|text| text.as_bytes().to_vec()).collect::<Vec<_>>();
+        let (if_match, if_none_match) = (values(if_match), values(if_none_match));
+        Precondition::parse(if_match.iter().map(Vec::as_slice), if_none_match.iter().map(Vec::as_slice))
+    }
+
+    #[test]
+    fn conditions_are_those_of_http() {
+        let (shown, other) = (entity_tag(&SHOWN), entity_tag(&OTHER));
+        let weak = format!("W/{shown}");
+        let list = format!(" , {other} ,\t{shown},");
+        // The values of If-Match and If-None-Match; what they say of a key that shows an entry, and of one that is unset.
+        let both = Some(Unmet::Match);
+        let none = Some(Unmet::NoneMatch);
+        for (if_match, if_none_match, with, without) in [
+            (vec![], vec![], None, None),
+            (vec!["*"], vec![], None, both),
+            (vec![&shown[..]], vec![], None, both),
+            (vec![&other], vec![], both, both),
+            (vec![&weak], vec![], both, both),
+            (vec![&list], vec![], None, both),
+            (vec![&other, &shown], vec![], None, both),
+            (vec!["\"\", \"of-another-server\""], vec![], both, both),
+            (vec![], vec!["*"], none, None),
+            (vec![], vec![&shown], none, None),
+            (vec![], vec![&weak], none, None),
+            (vec![], vec![&other], None, None),
+            (vec![], vec![&list], none, None),
+            (vec![&shown], vec![&shown], none, both),
+            (vec![&other], vec!["*"], both, both),
+        ] {
+            let condition = parse(&if_match, &if_none_match).expect("well-formed");
+            let case = format!("{if_match:?} {if_none_match:?}");
+            assert_eq!(condition.check(Some(&SHOWN)).err(), with, "{case}");
+            assert_eq!(condition.check(None).err(), without, "{case}");
+            assert_eq!(condition.is_empty(), if_match.is_empty() && if_none_match.is_empty(), "{case}");
+        }
+        assert_eq!(Precondition::unset(), parse(&[], &["*"]).expect("well-formed"));
+        assert_eq!(Precondition::shows(SHOWN), parse(&[&shown], &[]).expect("well-formed"));
+    }
+
+    #[test]
+    fn what_is_no_list_of_tags_is_refused_and_never_passed_over() {
+        let bare = SHOWN.to_string();
+        let many = vec!["\"a\""; MAX_TAGS + 1].join(",");
+        for text in
+            ["", " ", ",", "none", &bare, "\"", "\"a", "a\"", "\"a\" \"b\"", "*, \"a\"", "\"a\", *", "**"]
+                .into_iter()
+                .chain(["w/\"a\"", "W/a", "\"a b\"", &many])
+        {
+            assert_eq!(parse(&[text], &[]), Err(TagsError), "{text}");
+            assert_eq!(parse(&[], &[text]), Err(TagsError), "{text}");
+        }
+        assert_eq!(parse(&["*", "\"a\""], &[]), Err(TagsError));
+        assert!(parse(&[], &["*, *"]).is_ok(), "twice the same");
+    }
+}

@@ -1,0 +1,204 @@
+//! Names that two members use at a time which announce the same replica, such as two agents on copies of one data
+//! directory. Whoever came second gives its name up within seconds, so a sign of it is remembered.
+
+use super::double;
+use kvgossip_membership::{Member, Status};
+use kvgossip_transport::ReplicaId;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Code of the reason that another member uses this one's name.
+const CLAIMED_CODE: &str = "gossip.name_claimed";
+/// A member that has moved is seen as failed at its earlier address within this time.
+const PASSING: Duration = Duration::from_secs(30);
+/// A contested name is told of for this long after its last sign.
+const SHOWN: Duration = Duration::from_secs(600);
+/// How many replicas are remembered whose names are contested; of more nothing is said.
+const MAX_REPLICAS: usize = 64;
+/// How many of them are named at a time.
+const MAX_NAMED: usize = 3;
+
+#[derive(Debug)]
+struct Sign {
+    since: Duration,
+    last: Duration,
+    name: String,
+    /// Where the member is that had the name first; none if it is this one.
+    known: Option<SocketAddr>,
+    other: SocketAddr,
+    /// The first one lives on: this is no member that has moved.
+    is_sure: bool,
+}
+
+impl Sign {
+    /// What is said of it: its code and what happened.
+    fn reason(&self, id: &ReplicaId) -> (&'static str, String) {
+        let Self { name, other, .. } = self;
+        match self.known {
+            Some(known) => (
+                double::CODE,
+                format!(
+                    "two members announce replica {id} under the name {name:?}, at {known} and at {other}: its data directory or \
+                 key was copied, or somebody forges members"
+                ),
+            ),
+            None => (
+                CLAIMED_CODE,
+                format!(
+                    "a member at {other} uses the name {name:?} of this one, too: its data directory was copied, or it was given \
+                 the same --name"
+                ),
+            ),
+        }
+    }
+
+    fn warn(&self, id: &ReplicaId) {
+        let (code, text) = self.reason(id);
+        tracing::warn!(name = self.name, other = %self.other, code, "{text}");
+    }
+}
+
+/// The replicas whose names are contested by members that announce them, too. Times are of any clock that never goes back.
+#[derive(Debug, Default)]
+pub(super) struct Contested(Mutex<BTreeMap<ReplicaId, Sign>>);
+
+impl Contested {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ReplicaId, Sign>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The member that is known under this name at this address was met at another one, too. It may have moved.
+    pub(super) fn claimed(
+        &self,
+        id: ReplicaId,
+        name: &str,
+        known: SocketAddr,
+        other: SocketAddr,
+        now: Duration,
+    ) {
+        self.note(id, name, Some(known), other, now);
+    }
+
+    /// Another running member uses the name of this one.
+    pub(super) fn claimed_own(&self, own: ReplicaId, name: &str, other: SocketAddr, now: Duration) {
+        self.note(own, name, None, other, now);
+    }
+
+    fn note(&self, id: ReplicaId, name: &str, known: Option<SocketAddr>, other: SocketAddr, now: Duration) {
+        let mut signs = self.lock();
+        if signs.len() >= MAX_REPLICAS && !signs.contains_key(&id) {
+            return;
+        }
+        let fresh = Sign { since: now, last: now, name: name.to_owned(), known, other, is_sure: false };
+        let sign = signs.entry(id).or_insert(fresh);
+        (sign.last, sign.other) = (now, other);
+        if known.is_none() && !sign.is_sure {
+            sign.is_sure = true;
+            sign.warn(&id);
+        }
+    }
+
+    /// Looks at all members: who was contested and is still there has not moved.
+    pub(super) fn look(&self, members: &[Member], now: Duration) {
+        self.lock().retain(|id, sign| {
+            if sign.is_sure || now < sign.since + PASSING {
+                return now < sign.last + SHOWN;
+            }
+            let stays = |member: &Member| {
+                member.name == sign.name && Some(member.addr) == sign.known && member.status == Status::Alive
+            };
+            sign.is_sure = members.iter().any(stays);
+            if sign.is_sure {
+                sign.warn(id);
+            }
+            sign.is_sure
+        });
+    }
+
+    /// What to say of them.
+    pub(super) fn reasons(&self) -> Vec<(&'static str, String)> {
+        let signs = self.lock();
+        let sure = signs.iter().filter(|(_, sign)| sign.is_sure).take(MAX_NAMED);
+        sure.map(|(id, sign)| sign.reason(id)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kvgossip_membership::core::Answered;
+
+    const FIRST: ([u8; 4], u16) = ([10, 0, 0, 1], 7946);
+    const OTHER: ([u8; 4], u16) = ([10, 0, 0, 2], 7946);
+
+    fn id(number: u8) -> ReplicaId {
+        ReplicaId::from_bytes([number; 32])
+    }
+
+    fn member(addr: ([u8; 4], u16), status: Status) -> Member {
+        Member {
+            name: "host-1".into(),
+            addr: addr.into(),
+            tags: kvgossip_membership::Tags::new(),
+            status,
+            suspect: false,
+            incarnation: 1,
+            versions: [1, 5, 2, 2, 5, 4],
+            rtt: None,
+            answered: Answered::Yes,
+        }
+    }
+
+    fn at(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn two_of_one_name_and_id_are_named_when_the_first_one_lives_on() {
+        for (later, is_named) in [
+            (member(FIRST, Status::Alive), true),
+            (member(OTHER, Status::Alive), false),
+            (member(FIRST, Status::Failed), false),
+        ] {
+            let contested = Contested::default();
+            contested.claimed(id(1), "host-1", FIRST.into(), OTHER.into(), at(0));
+            contested.look(&[member(FIRST, Status::Alive)], at(29));
+            assert!(contested.reasons().is_empty(), "it may have moved");
+            contested.look(&[later], at(30));
+            let reasons = contested.reasons();
+            assert_eq!(reasons.len(), usize::from(is_named));
+            assert!(
+                reasons
+                    .iter()
+                    .all(|(_, text)| text.contains("10.0.0.1:7946") && text.contains("10.0.0.2:7946"))
+            );
+            // It is remembered, for the second one is gone at once.
+            contested.look(&[], at(599));
+            assert_eq!(contested.reasons(), reasons);
+            contested.look(&[], at(600));
+            assert!(contested.reasons().is_empty());
+        }
+    }
+
+    #[test]
+    fn who_has_a_name_that_another_one_uses_says_so_at_once() {
+        let contested = Contested::default();
+        contested.claimed_own(id(1), "host-1", OTHER.into(), at(0));
+        let (code, text) = contested.reasons().remove(0);
+        assert!(code == CLAIMED_CODE && text.contains("10.0.0.2:7946"), "{text}");
+    }
+
+    #[test]
+    fn so_many_are_remembered_and_no_more() {
+        let contested = Contested::default();
+        for number in 0..=255 {
+            contested.claimed_own(id(number), "host-1", OTHER.into(), at(0));
+        }
+        assert_eq!(contested.lock().len(), MAX_REPLICAS);
+        assert_eq!(contested.reasons().len(), MAX_NAMED);
+        contested.look(&[], at(600));
+        assert!(contested.lock().is_empty());
+    }
+}

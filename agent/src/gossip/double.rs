@@ -1,0 +1,75 @@
+//! A member that announces the id of this replica itself.
+
+use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Code of the reason that a member announces this replica's id.
+pub(super) const CODE: &str = "gossip.announced_twice";
+/// A member may be an earlier name of this one, until gossip has noticed that it is gone: only who is alive for longer than
+/// this is named.
+const PASSING: Duration = Duration::from_secs(20);
+
+#[derive(Debug, Default)]
+struct State {
+    since: Option<Duration>,
+    named: Option<String>,
+}
+
+/// Whether another member announces the id of this replica.
+#[derive(Debug, Default)]
+pub(super) struct Double(Mutex<State>);
+
+impl Double {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes note of what a look at all members has found; warns once for as long as it goes on.
+    pub(super) fn look(&self, double: Option<(String, SocketAddr)>, now: Duration) {
+        let mut state = self.lock();
+        let Some((name, address)) = double else {
+            *state = State::default();
+            return;
+        };
+        let since = *state.since.get_or_insert(now);
+        if now < since + PASSING {
+            return;
+        }
+        let text = format!(
+            "the member {name:?} at {address} announces the id of this replica, too: its data directory or key was copied, \
+             or somebody forges members"
+        );
+        if state.named.replace(text.clone()).is_none() {
+            tracing::warn!(name, %address, code = CODE, "{text}");
+        }
+    }
+
+    /// What to say of it, if it is so.
+    pub(super) fn reason(&self) -> Option<String> {
+        self.lock().named.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_with_the_own_id_is_named_once_it_is_no_earlier_name_and_until_it_is_gone() {
+        let double = Double::default();
+        let found = || Some(("copy".to_owned(), SocketAddr::from(([10, 0, 0, 1], 7946))));
+        double.look(found(), Duration::ZERO);
+        assert_eq!(double.reason(), None);
+        double.look(None, Duration::from_secs(10));
+        double.look(found(), Duration::from_secs(15));
+        double.look(found(), Duration::from_secs(34));
+        assert_eq!(double.reason(), None, "it was gone in between");
+        double.look(found(), Duration::from_secs(35));
+        assert!(
+            double.reason().is_some_and(|reason| reason.contains("copy") && reason.contains("10.0.0.1:7946"))
+        );
+        double.look(None, Duration::from_secs(40));
+        assert_eq!(double.reason(), None);
+    }
+}

@@ -1,0 +1,94 @@
+//! Members of another cluster that are in this gossip: two clusters were joined by mistake.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Code of the reason that members of another cluster are here.
+pub(super) const CODE: &str = "gossip.other_cluster";
+/// Most members that the reason names.
+const MAX_NAMED: usize = 4;
+/// Most members that the log names, each once for as long as the agent runs: whoever forges members must not fill it.
+const MAX_TOLD: usize = 64;
+
+#[derive(Debug, Default)]
+struct State {
+    present: Vec<String>,
+    told: BTreeSet<String>,
+}
+
+/// Members that announce a cluster with another root.
+#[derive(Debug, Default)]
+pub(super) struct Foreign(Mutex<State>);
+
+impl Foreign {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes note of what a look at all members has found; warns of each member once.
+    pub(super) fn look(&self, present: Vec<String>) {
+        for name in self.news(present) {
+            tracing::warn!(
+                name,
+                code = CODE,
+                "a member belongs to another cluster, its --root is another one: nothing is synced with it"
+            );
+        }
+    }
+
+    /// Those that are to be told of.
+    fn news(&self, present: Vec<String>) -> Vec<String> {
+        let mut state = self.lock();
+        let room = MAX_TOLD.saturating_sub(state.told.len());
+        let unknown = present.iter().filter(|name| !state.told.contains(*name));
+        let news: Vec<String> = unknown.take(room).cloned().collect();
+        state.told.extend(news.iter().cloned());
+        state.present = present;
+        news
+    }
+
+    /// What to say of them, while there are any.
+    pub(super) fn reason(&self) -> Option<String> {
+        let present = &self.lock().present;
+        let named: Vec<String> = present.iter().take(MAX_NAMED).map(|name| format!("{name:?}")).collect();
+        let more = present.len() - named.len();
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        (!named.is_empty()).then(|| {
+            format!(
+                "members of another cluster, whose --root is another one, are in this gossip: {}{more}; nothing is synced \
+                 with them",
+                named.join(", ")
+            )
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn each_is_told_of_once_and_named_while_it_is_there() {
+        let foreign = Foreign::default();
+        assert_eq!(foreign.reason(), None);
+        assert_eq!(foreign.news(names(&["a", "b"])), ["a", "b"]);
+        assert_eq!(foreign.news(names(&["a", "b", "c"])), ["c"]);
+        assert_eq!(foreign.news(Vec::new()), [""; 0]);
+        assert_eq!(foreign.reason(), None, "they are gone");
+        assert_eq!(foreign.news(names(&["a"])), [""; 0], "one that is back is no news");
+        assert!(foreign.reason().is_some_and(|reason| reason.contains("gossip: \"a\"; nothing")));
+    }
+
+    #[test]
+    fn forged_ones_fill_neither_the_log_nor_the_reason() {
+        let foreign = Foreign::default();
+        let many: Vec<String> = (0..1000).map(|n| n.to_string()).collect();
+        assert_eq!(foreign.news(many.clone()).len(), MAX_TOLD);
+        assert_eq!(foreign.news(many), [""; 0]);
+        assert!(foreign.reason().is_some_and(|reason| reason.contains("and 996 more")));
+    }
+}

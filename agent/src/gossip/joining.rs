@@ -1,0 +1,193 @@
+//! Joining other members: those of the start again and again while this one is alone, and whomever one is told to.
+
+use super::{Gossip, GossipError, JoinTarget};
+use crate::clock::Monotonic;
+use futures_util::future::join_all;
+use kvgossip_membership::Membership;
+use std::net::SocketAddr;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// The first wait after an attempt in vain; it doubles up to the longest.
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// While others are there, it is looked so often whether they still are.
+const LOOK: Duration = Duration::from_secs(2);
+/// Another failure than the last one is told of at the earliest after this time, the same one after the longer.
+const OTHER_AGAIN: Duration = Duration::from_secs(5);
+const SAME_AGAIN: Duration = Duration::from_secs(60);
+
+/// Which failures are told of as warnings.
+#[derive(Debug, Default)]
+struct Told(Option<(String, Duration)>);
+
+impl Told {
+    /// Whether to warn of this failure now.
+    fn warns(&mut self, failure: &str, now: Duration) -> bool {
+        let quiet = self
+            .0
+            .as_ref()
+            .is_some_and(|(last, at)| now < *at + if last == failure { SAME_AGAIN } else { OTHER_AGAIN });
+        if !quiet {
+            self.0 = Some((failure.to_owned(), now));
+        }
+        !quiet
+    }
+}
+
+/// Of the addresses of a target those that are not this agent's own.
+fn others(found: Vec<SocketAddr>, own: &[SocketAddr]) -> Vec<SocketAddr> {
+    found.into_iter().filter(|address| !own.contains(address)).collect()
+}
+
+/// What came of joining.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Joined {
+    /// How many targets answered.
+    pub answered: usize,
+    /// How many did not. Those where only this agent itself is count neither way.
+    pub failed: usize,
+}
+
+impl Gossip {
+    /// Joins the targets whenever this member is alone, and until all of them have answered: whoever was met first may not
+    /// know the others. Names are looked up at each attempt: they may lead elsewhere by then.
+    pub(super) async fn keep_joining(self, targets: Vec<JoinTarget>) {
+        let clock = Monotonic::start();
+        let (mut wait, mut told) = (FIRST_WAIT, Told::default());
+        loop {
+            let alone = match self.member() {
+                Ok(member) => member.alive_count().await.is_ok_and(|alive| alive < 2),
+                Err(error) => return tracing::debug!("not joined: {error}"),
+            };
+            if !alone {
+                self.note_members();
+            }
+            if !alone && self.inner.directory.has_joined() {
+                (wait, told) = (FIRST_WAIT, Told::default());
+                tokio::time::sleep(LOOK).await;
+                continue;
+            }
+            let joined = self.join(&targets).await;
+            self.note_joined(joined.as_ref(), alone);
+            match joined.map(|joined| joined.answered) {
+                Ok(joined) if alone => tracing::info!(members = joined, "joined the gossip"),
+                Ok(_) => {}
+                Err(error @ (GossipError::Left | GossipError::NameLost(_))) => {
+                    return tracing::debug!("not joined: {error}");
+                }
+                Err(error) => {
+                    let error = error.to_string();
+                    if told.warns(&error, Duration::from_micros(clock.now_us())) {
+                        tracing::warn!("not joined yet, trying on: {error}");
+                    } else {
+                        tracing::debug!("still not joined: {error}");
+                    }
+                }
+            }
+            let jitter = crate::peers::random() % 500;
+            tokio::time::sleep(wait + Duration::from_millis(jitter)).await;
+            wait = (wait * 2).min(LONGEST_WAIT);
+        }
+    }
+
+    /// Others are there, whoever found whom.
+    pub(super) fn note_members(&self) {
+        *self.inner.unjoined.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.inner.had_members.store(true, Ordering::Relaxed);
+    }
+
+    /// Keeps what came of joining, for [`Gossip::shut_out`]. Who has company is not shut out.
+    fn note_joined(&self, joined: Result<&Joined, &GossipError>, alone: bool) {
+        if joined.is_ok() {
+            self.note_members();
+        }
+        let why = joined.err().filter(|_| alone).map(ToString::to_string);
+        *self.inner.unjoined.lock().unwrap_or_else(PoisonError::into_inner) = why;
+        if joined.is_ok_and(|joined| joined.failed == 0) {
+            self.inner.directory.set_joined();
+        }
+    }
+
+    /// None of the members that it remembers has answered; what came of joining says more.
+    pub(super) fn note_unremembered(&self, tried: usize) {
+        let mut unjoined = self.inner.unjoined.lock().unwrap_or_else(PoisonError::into_inner);
+        unjoined.get_or_insert_with(|| match tried {
+            1 => "the one member that this agent remembers does not answer".to_owned(),
+            _ => format!("none of the {tried} members that this agent remembers answers"),
+        });
+    }
+
+    /// Contacts members, to learn of all others; gives how many of the targets answered, at any of their addresses. What
+    /// happened before is not reported.
+    pub async fn join(&self, targets: &[JoinTarget]) -> Result<Joined, GossipError> {
+        let member = self.member()?;
+        let own = [member.local_member().await?.addr, self.inner.address];
+        let attempts = targets.iter().map(|target| self.join_one(&member, target, &own));
+        let (mut answered, mut errors) = (0, Vec::new());
+        for attempt in join_all(attempts).await {
+            match attempt {
+                Ok(true) => answered += 1,
+                // A list of members that all have names this one, too.
+                Ok(false) => {}
+                Err(GossipError::Join(error)) => errors.push(error),
+                Err(error) => return Err(error),
+            }
+        }
+        if answered == 0 {
+            let why = if errors.is_empty() {
+                "only this agent itself is there".to_owned()
+            } else {
+                errors.join("; ")
+            };
+            return Err(GossipError::Join(format!("cannot join: {why}")));
+        }
+        Ok(Joined { answered, failed: errors.len() })
+    }
+}
+
+impl Gossip {
+    /// Contacts one target; false if only this agent itself is there.
+    async fn join_one(
+        &self,
+        member: &Membership,
+        target: &JoinTarget,
+        own: &[SocketAddr],
+    ) -> Result<bool, GossipError> {
+        let found = target.resolve(&self.inner.resolver).await;
+        let found = found.map_err(|error| GossipError::Join(format!("{target}: {error}")))?;
+        let others = others(found, own);
+        if others.is_empty() {
+            return Ok(false);
+        }
+        // One of its addresses is enough.
+        member.join(&others, !self.inner.replay).await?;
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn later_failures_are_told_of_too_but_not_each_of_them() {
+        let mut told = Told::default();
+        let s = Duration::from_secs;
+        assert!(told.warns("no such name", s(0)));
+        assert!(!told.warns("no such name", s(30)));
+        assert!(told.warns("connection refused", s(31)), "something else is news");
+        assert!(!told.warns("no such name", s(33)), "but not in turns");
+        assert!(told.warns("no such name", s(36)));
+        assert!(!told.warns("no such name", s(95)));
+        assert!(told.warns("no such name", s(96)), "it goes on");
+    }
+
+    #[test]
+    fn an_agent_does_not_join_itself() {
+        let at = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+        assert_eq!(others(vec![at(1), at(2)], &[at(1), at(3)]), [at(2)]);
+        assert!(others(vec![at(1)], &[at(1)]).is_empty());
+    }
+}

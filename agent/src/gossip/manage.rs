@@ -1,0 +1,44 @@
+//! What operators do to the gossip: force members out, change its keys and this member's tags.
+
+use super::{Gossip, GossipError, tags};
+use kvgossip_api::{GossipKeysResponse, KeyCount};
+use kvgossip_membership::Tags;
+use kvgossip_membership::core::KeyChange;
+use kvgossip_membership::rpc::message::Keys;
+
+impl Gossip {
+    /// Declares that a failed member has left, so that nobody tries it again; with `prune` it is forgotten at once.
+    pub async fn force_leave(&self, name: &str, prune: bool) -> Result<(), GossipError> {
+        Ok(self.member()?.force_leave(name, prune).await?)
+    }
+
+    /// Changes some of this member's tags, and takes others away.
+    pub async fn update_tags(&self, set: Tags, delete: Vec<String>) -> Result<(), GossipError> {
+        if let Some(name) = set.keys().chain(&delete).find(|name| tags::is_reserved(name)) {
+            return Err(GossipError::ReservedTag(name.clone()));
+        }
+        Ok(self.member()?.update_tags(set, delete).await?)
+    }
+
+    /// Has all members change their keyrings; `None` only asks which keys they have.
+    pub async fn keys(&self, change: Option<KeyChange>) -> Result<GossipKeysResponse, GossipError> {
+        let member = self.member()?;
+        Ok(response(match change {
+            Some(change) => member.change_all_keys(change).await?,
+            None => member.list_all_keys().await?,
+        }))
+    }
+}
+
+fn response(keys: Keys) -> GossipKeysResponse {
+    let failure = keys.failure();
+    let rows = keys.keys.into_iter().map(|(key, members)| KeyCount { key, members });
+    GossipKeysResponse {
+        members: keys.nodes,
+        answered: keys.responses,
+        failed: keys.errors,
+        keys: rows.collect(),
+        messages: keys.messages.into_iter().collect(),
+        failure,
+    }
+}

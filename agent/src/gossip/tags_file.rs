@@ -1,0 +1,73 @@
+//! The file with a member's tags: a JSON object of texts, as Serf's agents keep it with their `-tags-file`.
+
+use super::keyring::write_private;
+use super::tags::is_reserved;
+use crate::files::read_regular;
+use kvgossip_membership::Tags;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Most bytes of the file. A member's tags have 512 bytes in all.
+const MAX_LEN: usize = 16 * 1024;
+
+/// Why a file of tags does not serve.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TagsFileError {
+    /// It cannot be read.
+    #[error("the tags in {} cannot be read: {error}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// It holds something else.
+    #[error("{} does not hold a JSON object of texts: {error}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        error: serde_json::Error,
+    },
+}
+
+/// Reads a file of tags. One that does not exist yet holds none.
+pub fn read_tags(path: &Path) -> Result<Tags, TagsFileError> {
+    let bytes = match read_regular(path, MAX_LEN) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Tags::new()),
+        Err(error) => return Err(TagsFileError::Read { path: path.to_owned(), error }),
+    };
+    serde_json::from_slice(&bytes).map_err(|error| TagsFileError::Malformed { path: path.to_owned(), error })
+}
+
+/// Writes a file of tags, as a whole or not at all: without those that the agent itself announces.
+pub(super) fn write_tags(path: &Path, mut tags: Tags) -> io::Result<()> {
+    tags.retain(|name, _| !is_reserved(name));
+    let mut text = serde_json::to_string_pretty(&tags)?;
+    text.push('\n');
+    write_private(path, text.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_it_writes_and_says_what_is_wrong() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("tags.json");
+        assert_eq!(read_tags(&path).expect("none yet"), Tags::new());
+        let tags = |pairs: &[(&str, &str)]| -> Tags {
+            pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect()
+        };
+        write_tags(&path, tags(&[("role", "web"), ("kvg_id", "00"), ("kvgossip", "2")])).expect("written");
+        assert_eq!(read_tags(&path).expect("read"), tags(&[("role", "web")]));
+        for bad in ["", "[]", "{\"role\": 1}", "{\"role\""] {
+            std::fs::write(&path, bad).expect("written");
+            assert!(matches!(read_tags(&path), Err(TagsFileError::Malformed { .. })), "{bad}");
+        }
+        assert!(matches!(read_tags(dir.path()), Err(TagsFileError::Read { .. })));
+    }
+}

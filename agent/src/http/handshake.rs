@@ -1,0 +1,126 @@
+//! The beginning of a connection at the TLS door: the handshake, and a readable answer to whoever speaks HTTP in clear.
+
+use super::ServerTls;
+use rustls::ServerConnection;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+/// A connection that is refused is read for so long, so that its end does not take away what was said to it.
+const LINGER: Duration = Duration::from_secs(2);
+/// And up to so many bytes.
+const LINGER_BYTES: usize = 64 << 10;
+/// The answer to a request in clear.
+const IN_CLEAR: &str =
+    r#"{"code":"http.tls","message":"this port speaks HTTPS alone: write https:// in place of http://"}"#;
+
+/// A stream whose first byte was looked at.
+pub(super) struct Begun<S> {
+    first: Option<u8>,
+    stream: S,
+}
+
+/// What the handshake has made of a connection.
+pub(super) enum Shaken<S> {
+    /// It speaks TLS.
+    Secure(Box<TlsStream<Begun<S>>>),
+    /// It does not; whoever is there was told, and the connection is over.
+    Over(io::Error),
+}
+
+/// Shakes hands.
+pub(super) async fn shake<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, tls: &ServerTls) -> Shaken<S> {
+    let first = match stream.read_u8().await {
+        Ok(first) => first,
+        Err(error) => return Shaken::Over(error),
+    };
+    // The methods of HTTP begin with a capital letter, and no record of TLS does.
+    if first.is_ascii_uppercase() {
+        let error = io::Error::new(io::ErrorKind::InvalidData, "a request in clear");
+        let head = "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\n";
+        let answer = format!("{head}content-length: {}\r\n\r\n{IN_CLEAR}", IN_CLEAR.len());
+        if stream.write_all(answer.as_bytes()).await.is_ok() {
+            linger(stream).await;
+        }
+        return Shaken::Over(error);
+    }
+    let begun = Begun { first: Some(first), stream };
+    match TlsAcceptor::from(tls.config()).accept(begun).into_fallible().await {
+        Ok(stream) => Shaken::Secure(Box::new(stream)),
+        Err((error, stream)) => {
+            linger(stream).await;
+            Shaken::Over(error)
+        }
+    }
+}
+
+/// Whether the client of a connection showed a certificate; the handshake has verified it.
+pub(super) fn showed_certificate<S>(stream: &TlsStream<Begun<S>>) -> bool {
+    let connection: &ServerConnection = stream.get_ref().1;
+    connection.peer_certificates().is_some()
+}
+
+/// Closes a connection after its last words: closed with bytes unread, the system would reset it, and the other side might
+/// never see them.
+async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
+    let read = async {
+        stream.shutdown().await?;
+        let (mut buffer, mut left) = ([0; 4096], LINGER_BYTES);
+        while left > 0 {
+            match stream.read(&mut buffer).await? {
+                0 => break,
+                read => left = left.saturating_sub(read),
+            }
+        }
+        Ok::<_, io::Error>(())
+    };
+    // It was said; more cannot be done.
+    let _ = timeout(LINGER, read).await;
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Begun<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if buf.remaining() > 0
+            && let Some(first) = self.first.take()
+        {
+            buf.put_slice(&[first]);
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Begun<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,79 @@
+//! Whom a replica waits for that has never been compared with anybody.
+
+use super::Peers;
+use super::whereabouts::Listed;
+use crate::readiness::short;
+use kvgossip_transport::{Access, Connection, ReplicaId};
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+/// How many are named.
+const MAX_NAMED: usize = 8;
+
+impl Peers {
+    /// Those that this replica was told of and has not been compared with, and why not as far as that is known; up to
+    /// [`MAX_NAMED`] of them, and how many more there are. `unjoined`: why nobody of --join has answered.
+    pub(crate) fn unmet(&self, unjoined: Option<&str>) -> (Vec<String>, usize) {
+        let mut found = Vec::new();
+        let connections = self.inner.table.list();
+        let apart =
+            self.targets().filter(|listed| !connections.iter().any(|connection| listed.is(connection)));
+        found.extend(apart.map(|listed| self.listed_apart(listed)));
+        if self.inner.joins && !self.inner.directory.has_joined() {
+            found.push(match unjoined {
+                Some(why) => format!("members of --join ({why})"),
+                None => "members of --join (not all have answered)".to_owned(),
+            });
+        }
+        let is_connected = |id: &ReplicaId| connections.iter().any(|connection| connection.peer() == *id);
+        let members = self.inner.directory.replicas();
+        for (id, replica) in members.iter().filter(|(id, replica)| replica.live && !is_connected(id)) {
+            let name = replica.announced.first().map_or_else(|| digits(id), |told| told.name.clone());
+            let addresses: Vec<_> = replica.announced.iter().map(|told| told.address).collect();
+            found.push(format!("member {name} ({})", self.why_apart(&addresses)));
+        }
+        let full = connections.iter().filter(|connection| connection.access() == Access::Full);
+        found.extend(full.map(|connection| self.connected_and_unmet(connection)));
+        // Those that others were told of: by the ids that these know.
+        let known: BTreeSet<_> =
+            members.keys().map(short).chain(connections.iter().map(|it| short(&it.peer()))).collect();
+        let told = self.inner.standing.told_of();
+        let strangers = told.iter().filter(|id| **id != short(&self.id()) && !known.contains(*id));
+        found.extend(strangers.map(|id| {
+            let digits: String = id.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+            format!("replica {digits} (another one was told of it)")
+        }));
+        let more = found.len().saturating_sub(MAX_NAMED);
+        found.truncate(MAX_NAMED);
+        (found, more)
+    }
+
+    fn listed_apart(&self, listed: &Listed) -> String {
+        let address = &listed.target.address;
+        match listed.last_found() {
+            Ok(found) => format!("peer {address} ({})", self.why_apart(&found)),
+            Err(why) => format!("peer {address} ({why})"),
+        }
+    }
+
+    fn why_apart(&self, addresses: &[SocketAddr]) -> String {
+        let failure = addresses.iter().find_map(|address| self.inner.endpoint.last_failure(address));
+        failure
+            .map_or("not connected yet".to_owned(), |(code, message)| format!("{message} [{}]", code.name()))
+    }
+
+    fn connected_and_unmet(&self, connection: &Connection) -> String {
+        let peer = connection.peer();
+        let why = if self.inner.standing.is_known_newcomer(&peer) {
+            "it was never compared with anybody either"
+        } else {
+            "connected, and no comparison has ended yet"
+        };
+        format!("replica {} ({why})", digits(&peer))
+    }
+}
+
+/// The first eight digits of an id.
+fn digits(id: &ReplicaId) -> String {
+    id.to_string().chars().take(8).collect()
+}

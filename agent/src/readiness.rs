@@ -1,0 +1,381 @@
+//! Whether this replica can know what its peers know.
+//!
+//! A replica that was told of others and has never compared itself with one is ignorant: what it lacks says nothing.
+//! [`Readiness`] is a state machine without I/O that decides when this is over; [`Standing`] shares it and keeps what
+//! has to outlive the process in a file.
+
+mod standing;
+
+pub(crate) use standing::Standing;
+
+use kvgossip_engine::session::{Newcomer, ShortReplicaId};
+use kvgossip_grants::Timestamp;
+use kvgossip_transport::ReplicaId;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// What [`FIRST_SYNC`](kvgossip_api::FIRST_SYNC) means, and what to do.
+pub(crate) const FIRST_SYNC_TEXT: &str = "this replica has never compared itself with a peer, so what it lacks says \
+                                          nothing: see `kvgossip status` for why, ask another agent, or start it with \
+                                          --ready-alone if what it holds is all that there is";
+
+/// This replica was never compared with a peer, though there are others: what it lacks says nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{FIRST_SYNC_TEXT}")]
+pub struct FirstSync;
+
+/// How long a replica that was compared in an earlier run waits for a comparison before it serves, unless told otherwise.
+pub const DEFAULT_READY_AFTER: Duration = Duration::from_secs(10);
+/// How many newcomers are remembered to have been compared; a cluster that begins with more needs a replica that is not
+/// one.
+const MAX_NEWCOMERS: usize = 64;
+/// The time of the last equality is written to the disk when it is so much later than the one that was written last.
+const SAVE_EVERY_US: u64 = 60_000_000;
+
+/// A clock that goes back by more than this was set back, in microseconds.
+const SET_BACK_US: u64 = 2_000_000;
+
+/// What is remembered from one start to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Remembered {
+    /// Whether a first comparison has ended.
+    pub(crate) compared: bool,
+    /// When this replica was last known to hold the same as some peer.
+    pub(crate) last_equal: Option<Timestamp>,
+}
+
+/// What is known at the start.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Start {
+    pub(crate) remembered: Option<Remembered>,
+    /// Whether the replica was told of others.
+    pub(crate) has_others: bool,
+    /// Whether somebody says that it needs no comparison.
+    pub(crate) alone_is_fine: bool,
+    pub(crate) ready_after: Duration,
+    pub(crate) now_us: u64,
+}
+
+/// Why this replica may lack what others hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Gap {
+    /// It has never compared itself with anybody.
+    First,
+    /// It was not compared since the start.
+    Stale {
+        /// Whether it has waited long enough for a comparison.
+        is_over: bool,
+    },
+}
+
+/// What a session over everything has brought here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Brought {
+    /// All that the peer held and this replica takes.
+    All,
+    /// Some of it, or nothing.
+    Part,
+}
+
+/// The id by which newcomers name a replica.
+pub(crate) fn short(id: &ReplicaId) -> ShortReplicaId {
+    let [short @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = *id.as_bytes();
+    short
+}
+
+/// Decides whether what this replica lacks says anything. Times are microseconds of a clock that never goes back, but for
+/// that of the last equality, which is for people.
+#[derive(Debug)]
+pub(crate) struct Readiness {
+    has_others: bool,
+    alone_is_fine: bool,
+    /// Whether a first comparison has ended, now or in an earlier run.
+    compared: bool,
+    /// Whether one has ended since the start.
+    compared_now: bool,
+    /// When waiting for a comparison since the start is over.
+    stale_until_us: u64,
+    /// Newcomers whose comparison brought all that they hold, and whom they were told of.
+    newcomers: BTreeMap<ShortReplicaId, Newcomer>,
+    last_equal: Option<LastEqual>,
+    saved: Option<Remembered>,
+}
+
+/// When this replica was last known to hold the same as some peer, as its clock has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LastEqual {
+    /// Then, or at some time before.
+    pub(crate) at: Timestamp,
+    /// Whether the clock was set back since, so that it may have been at any time before.
+    pub(crate) is_unsure: bool,
+}
+
+impl Readiness {
+    pub(crate) fn new(start: Start) -> Self {
+        let Start { remembered, has_others, alone_is_fine, ready_after, now_us } = start;
+        // Who was told of others once, and left before it had met one, is as ignorant without them.
+        let compared = remembered.map_or(!has_others, |remembered| remembered.compared);
+        let wait_us = u64::try_from(ready_after.as_micros()).unwrap_or(u64::MAX);
+        Self {
+            has_others,
+            alone_is_fine,
+            compared,
+            compared_now: false,
+            stale_until_us: now_us.saturating_add(wait_us),
+            newcomers: BTreeMap::new(),
+            last_equal: remembered
+                .and_then(|remembered| remembered.last_equal)
+                .map(|at| LastEqual { at, is_unsure: false }),
+            saved: remembered,
+        }
+    }
+
+    /// Why this replica may lack what others hold; `None`: it was compared, or has nobody to be compared with.
+    pub(crate) fn gap(&self, now_us: u64) -> Option<Gap> {
+        if self.compared_now || self.alone_is_fine {
+            return None;
+        }
+        if !self.compared {
+            return Some(Gap::First);
+        }
+        self.has_others.then_some(Gap::Stale { is_over: now_us >= self.stale_until_us })
+    }
+
+    /// A session with a peer has brought something. What a newcomer holds says nothing of the cluster: its comparison
+    /// counts only together with those of all others that this replica was told of (`others`, if it knows them all), and
+    /// that these newcomers were told of, and so on.
+    pub(crate) fn session_ended(
+        &mut self,
+        peer: ReplicaId,
+        newcomer: Option<Newcomer>,
+        brought: Brought,
+        others: impl FnOnce() -> Option<BTreeSet<ShortReplicaId>>,
+    ) {
+        if brought == Brought::Part || self.compared_now {
+            return;
+        }
+        if let Some(newcomer) = newcomer
+            && !self.compared
+        {
+            let peer = short(&peer);
+            if self.newcomers.len() < MAX_NEWCOMERS || self.newcomers.contains_key(&peer) {
+                self.newcomers.insert(peer, newcomer);
+            }
+            if !others().is_some_and(|others| self.all_are_new(others)) {
+                return;
+            }
+        }
+        (self.compared, self.compared_now) = (true, true);
+    }
+
+    /// Whether these, those that they were told of, and so on, are all newcomers that this replica was compared with.
+    fn all_are_new(&self, others: BTreeSet<ShortReplicaId>) -> bool {
+        let (mut to_visit, mut seen) = (Vec::from_iter(others), BTreeSet::new());
+        while let Some(other) = to_visit.pop() {
+            if seen.insert(other) {
+                match self.newcomers.get(&other) {
+                    Some(Newcomer { others: Some(theirs) }) => to_visit.extend(theirs),
+                    _ => return false,
+                }
+            }
+        }
+        true
+    }
+
+    /// This replica and some peer held the same at this time; the clock says `now`.
+    pub(crate) fn note_equal(&mut self, at: Timestamp, now: Timestamp) {
+        let at = at.min(now);
+        if self.last_equal(now).is_none_or(|last| at >= last.at) {
+            self.last_equal = Some(LastEqual { at, is_unsure: false });
+        }
+    }
+
+    /// When this replica was last known to hold the same as some peer. A time that lies ahead of the clock counts as now, from
+    /// here on: the clock was set back, and how long ago it was is not known.
+    pub(crate) fn last_equal(&mut self, now: Timestamp) -> Option<LastEqual> {
+        let last = self.last_equal.as_mut()?;
+        if last.at > now {
+            // Clocks are corrected by moments all the time.
+            let is_unsure = last.is_unsure || last.at > now.saturating_add(SET_BACK_US);
+            *last = LastEqual { at: now, is_unsure };
+        }
+        Some(*last)
+    }
+
+    /// Whether a replica is a newcomer that this one was compared with.
+    pub(crate) fn knows_newcomer(&self, peer: &ReplicaId) -> bool {
+        self.newcomers.contains_key(&short(peer))
+    }
+
+    /// Whom the newcomers were told of that this replica was compared with.
+    pub(crate) fn told_of(&self) -> BTreeSet<ShortReplicaId> {
+        let told = self.newcomers.values().filter_map(|newcomer| newcomer.others.as_ref());
+        told.flatten().copied().filter(|id| !self.newcomers.contains_key(id)).collect()
+    }
+
+    /// What has to be written to the disk now. At the end of the process (`at_end`) that is any change.
+    pub(crate) fn take_unsaved(&mut self, at_end: bool) -> Option<Remembered> {
+        let now = Remembered { compared: self.compared, last_equal: self.last_equal.map(|last| last.at) };
+        let is_due = match self.saved {
+            // Who was never told of others, and met none, has nothing to remember.
+            None => self.has_others && !self.alone_is_fine || self.last_equal.is_some(),
+            Some(saved) => {
+                let time = |remembered: Remembered| remembered.last_equal.map_or(0, Timestamp::as_micros);
+                // A clock that was set back leads back.
+                let moved_us = time(now).abs_diff(time(saved));
+                now.compared != saved.compared || moved_us >= SAVE_EVERY_US || at_end && moved_us > 0
+            }
+        };
+        if is_due {
+            self.saved = Some(now);
+        }
+        is_due.then_some(now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000;
+
+    fn id(number: u8) -> ReplicaId {
+        ReplicaId::from_bytes([number; 32])
+    }
+
+    fn time(us: u64) -> Timestamp {
+        Timestamp::ZERO.saturating_add(us)
+    }
+
+    fn start(remembered: Option<Remembered>, has_others: bool) -> Start {
+        let ready_after = DEFAULT_READY_AFTER;
+        Start { remembered, has_others, alone_is_fine: false, ready_after, now_us: 5 * SECOND }
+    }
+
+    fn nobody() -> Option<BTreeSet<ShortReplicaId>> {
+        None
+    }
+
+    fn named(numbers: &[u8]) -> BTreeSet<ShortReplicaId> {
+        numbers.iter().map(|number| short(&id(*number))).collect()
+    }
+
+    /// A newcomer that was told of these, and knows them.
+    fn told_of(numbers: &[u8]) -> Option<Newcomer> {
+        Some(Newcomer { others: Some(named(numbers)) })
+    }
+
+    const COMPARED: Option<Remembered> = Some(Remembered { compared: true, last_equal: None });
+    const MET_NOBODY: Option<Remembered> = Some(Remembered { compared: false, last_equal: None });
+
+    #[test]
+    fn a_first_replica_is_ready_at_once_and_one_that_was_told_of_others_when_it_was_compared() {
+        assert_eq!(Readiness::new(start(None, false)).gap(5 * SECOND), None);
+        let mut fresh = Readiness::new(start(None, true));
+        assert_eq!(fresh.gap(u64::MAX), Some(Gap::First), "time alone teaches nothing");
+        fresh.session_ended(id(1), None, Brought::Part, nobody);
+        assert_eq!(fresh.gap(u64::MAX), Some(Gap::First), "a session that broke brought a part");
+        fresh.session_ended(id(1), None, Brought::All, nobody);
+        assert_eq!(fresh.gap(5 * SECOND), None);
+        assert_eq!(fresh.take_unsaved(false), Some(Remembered { compared: true, last_equal: None }));
+    }
+
+    #[test]
+    fn somebody_may_say_that_it_needs_no_comparison() {
+        let alone = Start { alone_is_fine: true, ..start(MET_NOBODY, true) };
+        assert_eq!(Readiness::new(alone).gap(0), None);
+    }
+
+    #[test]
+    fn who_was_told_of_others_once_and_met_none_is_not_ready_without_them_either() {
+        let mut first = Readiness::new(start(None, true));
+        let remembered = first.take_unsaved(false);
+        assert_eq!(remembered, MET_NOBODY);
+        assert_eq!(Readiness::new(start(remembered, false)).gap(u64::MAX), Some(Gap::First));
+    }
+
+    #[test]
+    fn the_last_survivor_serves_after_a_while() {
+        let mut back = Readiness::new(start(COMPARED, true));
+        assert_eq!(back.gap(14 * SECOND), Some(Gap::Stale { is_over: false }));
+        assert_eq!(back.gap(15 * SECOND), Some(Gap::Stale { is_over: true }));
+        // Whoever comes back is worth a comparison, also one that is new itself.
+        back.session_ended(id(1), told_of(&[]), Brought::All, nobody);
+        assert_eq!(back.gap(14 * SECOND), None);
+        assert_eq!(Readiness::new(start(COMPARED, false)).gap(0), None, "it was told of nobody");
+    }
+
+    #[test]
+    fn newcomers_teach_nothing_unless_there_is_nobody_else() {
+        let mut fresh = Readiness::new(start(None, true));
+        let all = || Some(named(&[1, 2]));
+        fresh.session_ended(id(1), told_of(&[2]), Brought::All, all);
+        assert_eq!(fresh.gap(u64::MAX), Some(Gap::First), "the other one may know more");
+        fresh.session_ended(id(2), told_of(&[1]), Brought::All, nobody);
+        assert_eq!(fresh.gap(u64::MAX), Some(Gap::First), "not all are known");
+        fresh.session_ended(id(2), told_of(&[1]), Brought::All, all);
+        assert_eq!(fresh.gap(u64::MAX), None, "all begin together");
+        let mut fresh = Readiness::new(start(None, true));
+        fresh.session_ended(id(1), told_of(&[2]), Brought::All, all);
+        fresh.session_ended(id(2), None, Brought::All, all);
+        assert_eq!(fresh.gap(u64::MAX), None);
+    }
+
+    #[test]
+    fn newcomers_that_were_told_of_somebody_unmet_teach_nothing() {
+        let one = || Some(named(&[1]));
+        let mut fresh = Readiness::new(start(None, true));
+        fresh.session_ended(id(1), Some(Newcomer { others: None }), Brought::All, one);
+        assert_eq!(fresh.gap(u64::MAX), Some(Gap::First), "that one does not know all others");
+        fresh.session_ended(id(1), told_of(&[2]), Brought::All, one);
+        assert_eq!(fresh.gap(u64::MAX), Some(Gap::First), "that one was told of another one");
+        fresh.session_ended(id(2), told_of(&[1, 3]), Brought::All, one);
+        assert_eq!(fresh.gap(u64::MAX), Some(Gap::First), "and that one of a third");
+        fresh.session_ended(id(3), told_of(&[]), Brought::All, one);
+        assert_eq!(fresh.gap(u64::MAX), None);
+    }
+
+    #[test]
+    fn the_time_of_the_last_equality_never_goes_back_and_is_written_now_and_then() {
+        let mut met = Readiness::new(start(None, false));
+        assert_eq!(met.take_unsaved(true), None, "there is nothing to remember");
+        let now = time(1_000 * SECOND);
+        met.note_equal(time(100 * SECOND), now);
+        met.note_equal(time(7), now);
+        assert_eq!(met.last_equal(now), Some(LastEqual { at: time(100 * SECOND), is_unsure: false }));
+        assert!(met.take_unsaved(false).is_some());
+        met.note_equal(time(101 * SECOND), now);
+        assert_eq!((met.take_unsaved(false), met.take_unsaved(true).is_some()), (None, true));
+        met.note_equal(time(161 * SECOND), now);
+        assert!(met.take_unsaved(false).is_some());
+        assert_eq!(met.take_unsaved(true), None);
+    }
+
+    #[test]
+    fn after_a_clock_was_set_back_the_last_equality_is_not_in_the_future() {
+        let remembered = Remembered { compared: true, last_equal: Some(time(1_000 * SECOND)) };
+        let mut back = Readiness::new(start(Some(remembered), true));
+        let unsure = Some(LastEqual { at: time(400 * SECOND), is_unsure: true });
+        assert_eq!(back.last_equal(time(400 * SECOND)), unsure);
+        assert_eq!(back.last_equal(time(700 * SECOND)), unsure, "it grows old from then on");
+        assert_eq!(back.take_unsaved(false).and_then(|now| now.last_equal), Some(time(400 * SECOND)));
+        back.note_equal(time(710 * SECOND), time(710 * SECOND));
+        let sure = LastEqual { at: time(710 * SECOND), is_unsure: false };
+        assert_eq!(back.last_equal(time(710 * SECOND)), Some(sure));
+        // The same while it runs.
+        back.note_equal(time(300 * SECOND), time(300 * SECOND));
+        assert_eq!(
+            back.last_equal(time(300 * SECOND)),
+            Some(LastEqual { at: time(300 * SECOND), is_unsure: false })
+        );
+    }
+
+    #[test]
+    fn whom_newcomers_were_told_of_and_nobody_has_met_is_known() {
+        let mut fresh = Readiness::new(start(None, true));
+        fresh.session_ended(id(1), told_of(&[2, 3]), Brought::All, || Some(named(&[1])));
+        fresh.session_ended(id(2), told_of(&[1]), Brought::All, || Some(named(&[1])));
+        assert_eq!(fresh.told_of(), named(&[3]));
+        assert!(fresh.knows_newcomer(&id(2)) && !fresh.knows_newcomer(&id(3)));
+    }
+}

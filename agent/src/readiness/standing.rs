@@ -1,0 +1,182 @@
+//! The readiness of a running agent, and its file.
+
+use super::{Brought, Gap, LastEqual, Readiness, Remembered, Start};
+use crate::clock::{self, Monotonic};
+use crate::config::Config;
+use crate::files::read_regular;
+use kvgossip_engine::session::{Newcomer, ShortReplicaId};
+use kvgossip_grants::Timestamp;
+use kvgossip_transport::ReplicaId;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// The most bytes that are read of the file.
+const MAX_FILE_BYTES: usize = 4096;
+/// The most bytes that are read of the file by which gossip finds its members again.
+const MAX_SNAPSHOT_BYTES: usize = 4 << 20;
+
+/// The file's content, as JSON. Fields that this version does not know are skipped.
+#[derive(Serialize, Deserialize)]
+struct Row {
+    compared: bool,
+    #[serde(default)]
+    last_equal_us: Option<u64>,
+}
+
+/// The readiness of a running agent.
+#[derive(Debug)]
+pub(crate) struct Standing {
+    readiness: Mutex<Readiness>,
+    /// Where it is remembered; also keeps two writes apart.
+    file: Option<Mutex<PathBuf>>,
+    clock: Monotonic,
+}
+
+impl Standing {
+    pub(crate) fn new(config: &Config) -> Self {
+        let clock = Monotonic::start();
+        let start = Start {
+            remembered: config.sync_state.as_deref().and_then(remembered),
+            has_others: has_others(config),
+            alone_is_fine: config.ready_alone,
+            ready_after: config.ready_after,
+            now_us: clock.now_us(),
+        };
+        let file = config.sync_state.clone().map(Mutex::new);
+        let this = Self { readiness: Mutex::new(Readiness::new(start)), file, clock };
+        this.save(false);
+        this
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Readiness> {
+        // Every method leaves it whole, so a panic elsewhere does no harm.
+        self.readiness.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why this replica may lack what others hold.
+    pub(crate) fn gap(&self) -> Option<Gap> {
+        self.lock().gap(self.clock.now_us())
+    }
+
+    /// Whether this replica has never compared itself with anybody, though there are others.
+    pub(crate) fn is_newcomer(&self) -> bool {
+        self.gap() == Some(Gap::First)
+    }
+
+    /// When this replica was last known to hold the same as some peer.
+    pub(crate) fn last_equal(&self) -> Option<LastEqual> {
+        self.lock().last_equal(clock::now())
+    }
+
+    /// See [`Readiness::knows_newcomer`].
+    pub(crate) fn is_known_newcomer(&self, peer: &ReplicaId) -> bool {
+        self.lock().knows_newcomer(peer)
+    }
+
+    /// See [`Readiness::told_of`].
+    pub(crate) fn told_of(&self) -> BTreeSet<ShortReplicaId> {
+        self.lock().told_of()
+    }
+
+    /// See [`Readiness::session_ended`].
+    pub(crate) fn session_ended(
+        &self,
+        peer: ReplicaId,
+        newcomer: Option<Newcomer>,
+        brought: Brought,
+        others: impl FnOnce() -> Option<BTreeSet<ShortReplicaId>>,
+    ) {
+        let was_newcomer = self.is_newcomer();
+        self.lock().session_ended(peer, newcomer, brought, others);
+        if was_newcomer && !self.is_newcomer() {
+            tracing::info!(%peer, "the first comparison has ended: this replica knows what the others know");
+        }
+    }
+
+    /// This replica and some peer held the same at this time.
+    pub(crate) fn note_equal(&self, at: Timestamp) {
+        self.lock().note_equal(at, clock::now());
+    }
+
+    /// Whether the disk has yet to hear of something.
+    pub(crate) fn save(&self, at_end: bool) {
+        let Some(file) = &self.file else { return };
+        let path = file.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(now) = self.lock().take_unsaved(at_end) else { return };
+        if let Err(error) = write(&path, now) {
+            tracing::warn!(path = %path.display(), %error, "what is known of comparisons cannot be kept");
+        }
+    }
+}
+
+/// Whether this replica was told of others, now or by an earlier run that met some.
+fn has_others(config: &Config) -> bool {
+    if config.expects_others || !config.peers.is_empty() {
+        return true;
+    }
+    let Some(gossip) = &config.gossip else { return false };
+    let met = |path: &Path| {
+        let bytes = read_regular(path, MAX_SNAPSHOT_BYTES).unwrap_or_default();
+        bytes.split(|byte| *byte == b'\n').any(|line| line.starts_with(b"alive: "))
+    };
+    !gossip.join.is_empty() || gossip.snapshot.as_deref().is_some_and(met)
+}
+
+/// What the file says. One that does not read says that nobody was met: then the next comparison counts as the first.
+fn remembered(path: &Path) -> Option<Remembered> {
+    let bytes = match read_regular(path, MAX_FILE_BYTES) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "it is not known whether this replica was ever compared");
+            return Some(Remembered { compared: false, last_equal: None });
+        }
+    };
+    let Ok(row) = serde_json::from_slice::<Row>(&bytes) else {
+        tracing::warn!(path = %path.display(), "the file is damaged: it is not known whether this replica was ever compared");
+        return Some(Remembered { compared: false, last_equal: None });
+    };
+    let last_equal = row.last_equal_us.and_then(|us| Timestamp::from_micros(us).ok());
+    Some(Remembered { compared: row.compared, last_equal })
+}
+
+/// Replaces the file as a whole, durably.
+fn write(path: &Path, now: Remembered) -> io::Result<()> {
+    let row = Row { compared: now.compared, last_equal_us: now.last_equal.map(Timestamp::as_micros) };
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let new = PathBuf::from(new);
+    let mut file = File::create(&new)?;
+    file.write_all(&serde_json::to_vec(&row)?)?;
+    file.write_all(b"\n")?;
+    file.sync_all()?;
+    std::fs::rename(&new, path)?;
+    match path.parent() {
+        Some(dir) => File::open(dir)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_remembered_outlives_the_process_and_damage_counts_as_ignorance() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("sync-state");
+        assert_eq!(remembered(&path), None);
+        let last_equal = Timestamp::from_micros(1_790_000_000_000_000).ok();
+        let kept = Remembered { compared: true, last_equal };
+        write(&path, kept).expect("written");
+        assert_eq!(remembered(&path), Some(kept));
+        for bytes in [&b""[..], b"{\"compared\":", b"\xff", &[b' '; MAX_FILE_BYTES + 1]] {
+            std::fs::write(&path, bytes).expect("written");
+            assert_eq!(remembered(&path), Some(Remembered { compared: false, last_equal: None }));
+        }
+    }
+}

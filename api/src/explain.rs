@@ -1,0 +1,57 @@
+//! Explanations of authority in the API's form.
+
+use crate::{ExplainResponse, LinkRow, RejectedRow};
+use kvgossip_grants::{Authority, EntityId, EntryId, Explanation, Key, Link, Rejected, Timestamp};
+
+/// What is known of a key where somebody asks who may write it.
+#[derive(Clone, Copy, Debug)]
+pub struct Shown {
+    /// The entry that is shown, unless that unsets the key.
+    pub current: Option<EntryId>,
+    /// When the newest entry that stands was written.
+    pub newest: Option<Timestamp>,
+}
+
+impl ExplainResponse {
+    /// Whether and why `entity` may write `key`, by this authority.
+    pub fn explain(authority: &Authority, entity: EntityId, key: &Key, shown: Shown, now: Timestamp) -> Self {
+        let explanation = authority.explain(key, entity, now);
+        let (chain, rejected) = match &explanation {
+            Explanation::Root => (&[][..], &[][..]),
+            Explanation::Accepted(chain) => (chain.as_slice(), &[][..]),
+            Explanation::Rejected(chains) => (&[][..], chains.as_slice()),
+        };
+        let cited = chain.last().map(|link| link.grant);
+        Self {
+            cluster: authority.cluster().to_string(),
+            accepted: !matches!(explanation, Explanation::Rejected(_)),
+            is_root: matches!(explanation, Explanation::Root),
+            chain: chain.iter().map(link_row).collect(),
+            rejected: rejected.iter().map(rejected_row).collect(),
+            now_us: now.as_micros(),
+            stamp_us: authority.stamp(key, cited.as_ref(), shown.newest, now).as_micros(),
+            current: shown.current.map(|entry| entry.to_string()),
+        }
+    }
+}
+
+fn link_row(link: &Link) -> LinkRow {
+    LinkRow {
+        grant: link.grant.to_string(),
+        issuer: link.issuer.to_string(),
+        grantee: link.grantee.to_string(),
+        pattern: link.pattern.to_string(),
+        subgrant: link.subgrant,
+        issued_at_us: link.issued_at.as_micros(),
+        expires_at_us: link.expires_at.map(Timestamp::as_micros),
+    }
+}
+
+fn rejected_row(rejected: &Rejected) -> RejectedRow {
+    let mut message = rejected.code.help().to_owned();
+    if let Some((id, by)) = &rejected.revocation {
+        message = format!("{message} (revoked by {} in {})", by.as_str(), id.short());
+    }
+    let chain = rejected.chain.iter().map(link_row).collect();
+    RejectedRow { chain, failing: rejected.failing, code: rejected.code.as_str().into(), message }
+}

@@ -1,0 +1,125 @@
+//! A directory whose files are opened through its descriptor, and never outside of it.
+
+use kvgossip_agent::files::regular;
+use rustix::fs::{Dir, FileType, Mode, OFlags, fstat, openat};
+use rustix::io::{Errno, retry_on_intr};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// How often a path is resolved anew while others rename what it passes through.
+const MAX_RACES: usize = 64;
+
+/// An open directory. What lies in it is named by paths below it.
+#[derive(Debug)]
+pub(crate) struct Beneath {
+    dir: PathBuf,
+    top: OwnedFd,
+    /// Whether the system resolves links so that they cannot lead outside. Without that none is followed.
+    follows: bool,
+}
+
+/// Which directory it is, whatever path led there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct DirId {
+    device: u64,
+    inode: u64,
+}
+
+impl Beneath {
+    /// Opens a directory that a person names; `dir` itself may be a link.
+    pub(crate) fn open(dir: &Path) -> io::Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let top = retry_on_intr(|| rustix::fs::open(dir, flags, Mode::empty()))?;
+        let follows = resolve(&top, Path::new("."), OFlags::RDONLY | OFlags::DIRECTORY).is_ok();
+        Ok(Self { dir: dir.to_owned(), top, follows })
+    }
+
+    /// As on a system that cannot resolve links safely.
+    #[cfg(test)]
+    pub(crate) fn open_plain(dir: &Path) -> io::Result<Self> {
+        Ok(Self { follows: false, ..Self::open(dir)? })
+    }
+
+    /// Whether links that stay inside are followed.
+    pub(crate) fn follows(&self) -> bool {
+        self.follows
+    }
+
+    /// A path below the directory as the person would write it.
+    pub(crate) fn shown(&self, below: &Path) -> PathBuf {
+        if below.as_os_str().is_empty() { self.dir.clone() } else { self.dir.join(below) }
+    }
+
+    /// Opens a regular file without waiting, whatever is in its place by now.
+    pub(crate) fn file(&self, below: &Path) -> io::Result<File> {
+        regular(self.at(below, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?.into())
+    }
+
+    /// Opens a directory to list it; the directory itself is the empty path.
+    pub(crate) fn list(&self, below: &Path) -> io::Result<(DirId, Dir)> {
+        let fd = self.at(below, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        let found = fstat(&fd)?;
+        Ok((DirId { device: found.st_dev, inode: found.st_ino }, Dir::new(fd)?))
+    }
+
+    /// What a path leads to. Nothing is opened for it.
+    pub(crate) fn kind(&self, below: &Path) -> io::Result<FileType> {
+        let fd = self.at(below, OFlags::PATH)?;
+        Ok(FileType::from_raw_mode(fstat(&fd)?.st_mode))
+    }
+
+    /// Where a link says that it leads; `None` if there is no link any more.
+    pub(crate) fn target(&self, below: &Path) -> Option<PathBuf> {
+        use std::os::unix::ffi::OsStringExt;
+        let link = self.at(below, OFlags::PATH | OFlags::NOFOLLOW).ok()?;
+        let target = rustix::fs::readlinkat(&link, "", Vec::new()).ok()?;
+        Some(std::ffi::OsString::from_vec(target.into_bytes()).into())
+    }
+
+    fn at(&self, below: &Path, flags: OFlags) -> io::Result<OwnedFd> {
+        let below = if below.as_os_str().is_empty() { Path::new(".") } else { below };
+        let opened =
+            if self.follows { resolve(&self.top, below, flags) } else { descend(&self.top, below, flags) };
+        Ok(opened?)
+    }
+}
+
+/// Opens a path below a directory; the kernel refuses whatever would leave it.
+#[cfg(target_os = "linux")]
+fn resolve(top: &OwnedFd, below: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+    use rustix::fs::{ResolveFlags, openat2};
+    let how = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    let mut opened = Err(Errno::AGAIN);
+    for _ in 0..MAX_RACES {
+        opened = retry_on_intr(|| openat2(top, below, flags | OFlags::CLOEXEC, Mode::empty(), how));
+        // Somebody renamed a directory just when `..` of a link was resolved.
+        if !matches!(opened, Err(Errno::AGAIN)) {
+            break;
+        }
+        std::thread::yield_now();
+    }
+    opened
+}
+
+#[cfg(not(target_os = "linux"))]
+fn resolve(_: &OwnedFd, _: &Path, _: OFlags) -> Result<OwnedFd, Errno> {
+    Err(Errno::NOSYS)
+}
+
+/// Opens a path below a directory name by name, and follows no link.
+fn descend(top: &OwnedFd, below: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+    let step = |from: &dyn AsFd, name: &Path, flags: OFlags| {
+        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        retry_on_intr(|| openat(from.as_fd(), name, flags, Mode::empty()))
+    };
+    let (parents, name) = (below.parent().unwrap_or(Path::new("")), below.file_name());
+    let mut at: Option<OwnedFd> = None;
+    for parent in parents {
+        let from: &dyn AsFd = at.as_ref().map_or(top as &dyn AsFd, |fd| fd as &dyn AsFd);
+        at = Some(step(from, Path::new(parent), OFlags::RDONLY | OFlags::DIRECTORY)?);
+    }
+    let from: &dyn AsFd = at.as_ref().map_or(top as &dyn AsFd, |fd| fd as &dyn AsFd);
+    step(from, name.map_or(Path::new("."), Path::new), flags)
+}

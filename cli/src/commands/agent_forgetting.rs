@@ -1,0 +1,63 @@
+//! `agent --forget-future`: an operator has a replica forget what a clock that was ahead has written.
+
+use super::agent::AgentArgs;
+use crate::codes;
+use crate::error::{Failure, Result};
+use crate::output::{counted, printable};
+use kvgossip_agent::{Opened, forget_future as forget, now};
+use kvgossip_engine::declined::Declined;
+use kvgossip_grants::{Key, Timestamp};
+
+/// Keys that are listed for somebody to look at; of more the number is told.
+const MAX_LISTED: usize = 1_000;
+
+/// Forgets, if the agent has somebody to get things back from, or `yes` was said.
+pub(super) fn forget_future(args: &AgentArgs, opened: &mut Opened) -> Result<Declined> {
+    let now = now();
+    if !args.has_peers() && !args.yes {
+        confirm(opened, now)?;
+    }
+    let failed = |error: kvgossip_engine::StorageError| Failure::new(error.code(), error.to_string());
+    let forgotten = forget(opened, now).map_err(failed)?;
+    match forgotten.entries {
+        0 => tracing::info!("no entry is more than 2 minutes ahead of the clock: nothing was forgotten"),
+        entries => {
+            let rest = if args.has_peers() {
+                "peers bring what they superseded"
+            } else {
+                "no peer is named that could bring back what they superseded: set these keys anew"
+            };
+            tracing::warn!(
+                entries,
+                kept = forgotten.declined.room().len(),
+                "entries ahead of the clock were forgotten; they wait until they are due, and {rest}"
+            );
+        }
+    }
+    Ok(forgotten.declined)
+}
+
+/// # Errors
+/// `agent.forget_alone`, with the keys, if there are entries to forget.
+fn confirm(opened: &Opened, now: Timestamp) -> Result<()> {
+    let view = opened.replica.view();
+    let keys = view.early_keys(now).count();
+    if keys == 0 {
+        return Ok(());
+    }
+    let unset: Vec<Key> = view.unset_without_early(now).collect();
+    let text = format!(
+        "{} would lose entries that are ahead of the clock, and no peer is named that could bring back what these had \
+         superseded (--join, --peer): {} would be unset",
+        counted(keys as u64, "key", "keys"),
+        counted(unset.len() as u64, "key", "keys")
+    );
+    let mut failure = Failure::new(codes::FORGET_UNCONFIRMED, text);
+    for key in unset.iter().take(MAX_LISTED) {
+        failure = failure.note(format!("  {}", printable(key.as_str())));
+    }
+    if let Some(more) = unset.len().checked_sub(MAX_LISTED).filter(|more| *more > 0) {
+        failure = failure.note(format!("  … and {more} more"));
+    }
+    Err(failure.note("write --yes to forget these entries all the same; the keys can be set anew then"))
+}

@@ -1,0 +1,210 @@
+//! `force-leave`, `gossip-key` and `tags`: what operators do to the gossip.
+
+use super::members::pair;
+use crate::codes;
+use crate::connect::{AgentArgs, converse};
+use crate::error::{Exit, Failure, Result};
+use crate::files;
+use crate::output::{self, Format, counted, printable, table};
+use clap::{Args, Subcommand};
+use kvgossip_api::{ForceLeaveRequest, GossipKeyRequest, GossipKeysResponse, KeyAction, TagsRequest};
+use kvgossip_membership::Key;
+use serde_json::json;
+use std::path::Path;
+use std::time::Duration;
+
+/// How long members are given to answer.
+const LIMIT: Duration = Duration::from_secs(60);
+/// Most bytes of a key as text, with spaces around it.
+const MAX_KEY_TEXT: usize = 256;
+
+/// Declare that a failed member has left, so that the others do not try it any more.
+///
+/// A member that is alive refutes it.
+#[derive(Debug, Args)]
+pub(crate) struct ForceLeaveArgs {
+    /// The member's name.
+    name: String,
+    /// Forget it at once, here and at all members.
+    #[arg(long)]
+    prune: bool,
+    #[command(flatten)]
+    agent: AgentArgs,
+}
+
+/// List and change the keys that encrypt the gossip.
+///
+/// A change of keys goes: install the new key, use it, remove the old one. All members do it, Serf agents among them; ends
+/// with 7 if some have not. Whoever was shut off meanwhile has the old key alone, and is not admitted any more.
+#[derive(Debug, Args)]
+pub(crate) struct GossipKeyArgs {
+    #[command(subcommand)]
+    verb: KeyVerb,
+}
+
+#[derive(Debug, Subcommand)]
+enum KeyVerb {
+    List(ListArgs),
+    Install(InstallArgs),
+    Use(UseArgs),
+    Remove(RemoveArgs),
+}
+
+/// List the keys, and how many members have each. The keys are printed: they are secrets.
+#[derive(Debug, Args)]
+struct ListArgs {
+    #[command(flatten)]
+    agent: AgentArgs,
+}
+
+/// Have all members take in another key, which decrypts from then on.
+#[derive(Debug, Args)]
+struct InstallArgs {
+    #[command(flatten)]
+    key: KeyArgs,
+}
+
+/// Have all members encrypt with a key that they have.
+#[derive(Debug, Args)]
+struct UseArgs {
+    #[command(flatten)]
+    key: KeyArgs,
+}
+
+/// Have all members forget a key that none encrypts with.
+#[derive(Debug, Args)]
+struct RemoveArgs {
+    #[command(flatten)]
+    key: KeyArgs,
+}
+
+#[derive(Debug, Args)]
+struct KeyArgs {
+    /// The key in base64, or `-` for standard input. Other users of this machine can see what is written here.
+    key: String,
+    #[command(flatten)]
+    agent: AgentArgs,
+}
+
+/// Change the tags of the agent, which all members see, until it is started again.
+#[derive(Debug, Args)]
+pub(crate) struct TagsArgs {
+    #[command(subcommand)]
+    verb: TagsVerb,
+}
+
+#[derive(Debug, Subcommand)]
+enum TagsVerb {
+    Set(SetArgs),
+    Delete(DeleteArgs),
+}
+
+/// Give tags a value.
+#[derive(Debug, Args)]
+struct SetArgs {
+    /// The tags.
+    #[arg(required = true, value_name = "NAME=VALUE", value_parser = pair)]
+    tags: Vec<(String, String)>,
+    #[command(flatten)]
+    agent: AgentArgs,
+}
+
+/// Take tags away.
+#[derive(Debug, Args)]
+struct DeleteArgs {
+    /// The tags' names.
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<String>,
+    #[command(flatten)]
+    agent: AgentArgs,
+}
+
+/// Runs `force-leave`.
+pub(crate) fn force_leave(args: &ForceLeaveArgs, format: Format) -> Result<Exit> {
+    let client = args.agent.client()?;
+    let request = ForceLeaveRequest { name: args.name.clone(), prune: args.prune };
+    converse(&client, async { Ok(client.force_leave(&request).await?) })?;
+    match format {
+        Format::Json => output::json(&json!({}))?,
+        Format::Text => output::text(&format!("{} counts as having left\n", printable(&args.name)))?,
+    }
+    Ok(Exit::Ok)
+}
+
+/// Runs `tags`.
+pub(crate) fn tags(args: &TagsArgs, format: Format) -> Result<Exit> {
+    let (request, agent) = match &args.verb {
+        TagsVerb::Set(args) => {
+            let set = args.tags.iter().cloned().collect();
+            (TagsRequest { set, delete: Vec::new() }, &args.agent)
+        }
+        TagsVerb::Delete(args) => {
+            (TagsRequest { delete: args.names.clone(), ..TagsRequest::default() }, &args.agent)
+        }
+    };
+    let client = agent.client()?;
+    converse(&client, async { Ok(client.change_tags(&request).await?) })?;
+    if format == Format::Json {
+        output::json(&json!({}))?;
+    }
+    Ok(Exit::Ok)
+}
+
+/// Runs `gossip-key`.
+pub(crate) fn gossip_key(args: &GossipKeyArgs, format: Format) -> Result<Exit> {
+    let answer = match &args.verb {
+        KeyVerb::List(args) => {
+            let (client, limit) = (args.agent.client()?, args.agent.timeout_or(LIMIT));
+            converse(&client, async { Ok(client.gossip_keys(limit).await?) })?
+        }
+        KeyVerb::Install(args) => change(&args.key, KeyAction::Install)?,
+        KeyVerb::Use(args) => change(&args.key, KeyAction::Use)?,
+        KeyVerb::Remove(args) => change(&args.key, KeyAction::Remove)?,
+    };
+    match format {
+        Format::Json => output::json(&answer)?,
+        Format::Text => output::text(&keys_text(&answer))?,
+    }
+    Ok(if answer.failure.is_none() { Exit::Ok } else { Exit::TimedOut })
+}
+
+fn change(args: &KeyArgs, action: KeyAction) -> Result<GossipKeysResponse> {
+    let request = GossipKeyRequest { action, key: key_text(&args.key)? };
+    let (client, limit) = (args.agent.client()?, args.agent.timeout_or(LIMIT));
+    converse(&client, async { Ok(client.change_gossip_keys(&request, limit).await?) })
+}
+
+fn key_text(given: &str) -> Result<String> {
+    let text = if given == "-" { key_from_input()? } else { given.to_owned() };
+    // The key itself is not repeated.
+    let malformed = |error| Failure::new(codes::USAGE, format!("the text is no key of gossip: {error}"));
+    Key::from_base64(&text).map_err(malformed)?;
+    Ok(text)
+}
+
+fn key_from_input() -> Result<String> {
+    let read = files::read(Path::new("-"), MAX_KEY_TEXT)?;
+    let text = read.and_then(|bytes| String::from_utf8(bytes).ok());
+    let text = text.ok_or_else(|| Failure::new(codes::USAGE, "standard input holds no key in base64"))?;
+    Ok(text.trim().to_owned())
+}
+
+fn keys_text(answer: &GossipKeysResponse) -> String {
+    let mut text = String::new();
+    if !answer.keys.is_empty() {
+        let rows: Vec<_> = answer
+            .keys
+            .iter()
+            .map(|key| [key.key.clone(), format!("{} of {}", key.members, answer.members)])
+            .collect();
+        text.push_str(&table(["KEY", "MEMBERS"], &rows));
+    }
+    for (name, message) in &answer.messages {
+        text.push_str(&printable(&format!("{name}: {message}")));
+        text.push('\n');
+    }
+    let done = answer.answered.saturating_sub(answer.failed);
+    let members = counted(answer.members, "member has", "members have");
+    text.push_str(&format!("{done} of {members} done it\n"));
+    text
+}

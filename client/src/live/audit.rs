@@ -1,0 +1,334 @@
+//! When to ask the other agents, and what follows from what the connected one does with what they told.
+//!
+//! A state machine without I/O: time is passed in as the time since the client began, randomness as numbers. It decides;
+//! the driver asks, hands over and leaves.
+//!
+//! The connected agent *withholds* a fact exactly if it said that it holds the fact, or something better, and its stream
+//! then says that nothing is left to tell (a sign of life between two events) without having told it, the patience after
+//! the former. A sign of life names the commit up to which everything was told: one that is older than the commit by which
+//! the fact is held says nothing of it, however late it arrives, nor does one of another run, whose agent stands behind the
+//! same address. An agent that lags tells what it was handed within moments; one that is frozen, or whose stream is cut
+//! or congested, gives no sign of life; one that was restarted has another stream. None of these is accused. An agent that
+//! cannot take what it is handed, or whose stream stays busy with other things, is *behind*: it is left for one that is
+//! not, and that is all.
+
+use kvgossip_api::CommitMark;
+use kvgossip_grants::FactId;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// What follows a sign of life at once, out of the same packet, is heard before it counts.
+const SETTLE: Duration = Duration::from_millis(250);
+/// An agent whose stream is busy so many times the patience, without what it was handed, is behind.
+const BUSY_PATIENCES: u32 = 6;
+
+/// How often others are asked, and how long the connected agent may take to tell what it was handed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pace {
+    pub(crate) interval: Duration,
+    pub(crate) patience: Duration,
+}
+
+/// What is to be done now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// Ask this agent.
+    Ask(usize),
+    /// Hand these facts to this agent, the connected one.
+    Hand(usize, BTreeSet<FactId>),
+    /// Leave this agent.
+    Leave(usize, Fault),
+}
+
+/// Why an agent is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// It holds this fact and does not tell it.
+    Withheld(FactId),
+    /// It lacks this fact and does not take it, or does not come to tell it.
+    Behind(FactId),
+}
+
+/// What a sign of life of the connected agent says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sign {
+    /// It told something.
+    Told,
+    /// Nothing is left to tell, up to this commit. An agent that names none counts as if everything were told.
+    Idle(Option<CommitMark>),
+}
+
+/// One endpoint.
+#[derive(Clone, Copy, Debug, Default)]
+struct Place {
+    due: Duration,
+    is_asked: bool,
+}
+
+/// A fact that was handed to the connected agent.
+#[derive(Clone, Copy, Debug)]
+struct Handed {
+    /// Since when it has it, or has refused it.
+    since: Duration,
+    /// Whether it said that it holds it.
+    is_taken: bool,
+    /// The commit by which it holds it, as it said.
+    commit: Option<CommitMark>,
+    /// When its stream first said that nothing is left to tell, the patience later, unless it told something since.
+    idle_at: Option<Duration>,
+}
+
+/// The connected agent.
+#[derive(Debug)]
+struct First {
+    place: usize,
+    handed: BTreeMap<FactId, Handed>,
+    /// Facts that are on their way to it.
+    handing: Option<BTreeSet<FactId>>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Audit {
+    pace: Pace,
+    places: Vec<Place>,
+    first: Option<First>,
+}
+
+impl Audit {
+    /// For so many endpoints.
+    pub(crate) fn new(places: usize, pace: Pace) -> Self {
+        Self { pace, places: vec![Place::default(); places], first: None }
+    }
+
+    /// This agent is connected and in step. Unless it was before, all others are asked now.
+    pub(crate) fn in_step(&mut self, place: usize, now: Duration) {
+        if self.first.as_ref().is_some_and(|first| first.place == place) {
+            return;
+        }
+        self.first = Some(First { place, handed: BTreeMap::new(), handing: None });
+        self.places.iter_mut().for_each(|place| place.due = now);
+    }
+
+    /// No agent is connected any more, or another one is.
+    pub(crate) fn lost(&mut self) {
+        self.first = None;
+    }
+
+    /// The connected agent gave a sign of life.
+    pub(crate) fn heard(&mut self, sign: Sign, now: Duration) {
+        let Some(first) = &mut self.first else { return };
+        for handed in first.handed.values_mut() {
+            let is_told = match sign {
+                Sign::Told => false,
+                Sign::Idle(up_to) => up_to.zip(handed.commit).is_none_or(|(told, held)| told.covers(&held)),
+            };
+            let counts = is_told && now >= handed.since + self.pace.patience;
+            handed.idle_at = counts.then(|| handed.idle_at.unwrap_or(now));
+        }
+    }
+
+    /// The question to an agent is over, answered or not; `random` spreads the next ones.
+    pub(crate) fn answered(&mut self, place: usize, now: Duration, random: u8) {
+        if let Some(place) = self.places.get_mut(place) {
+            let pause = self.pace.interval / 2 + self.pace.interval / 2 * u32::from(random) / 255;
+            (place.is_asked, place.due) = (false, now + pause);
+        }
+    }
+
+    /// Which of the facts of an order are on their way; the others are for the next time.
+    pub(crate) fn handing(&mut self, place: usize, facts: BTreeSet<FactId>) {
+        if let Some(first) = self.first.as_mut().filter(|first| first.place == place) {
+            first.handing = Some(facts);
+        }
+    }
+
+    /// What came of handing facts over: those that the agent says it holds, by `commit` at the latest. Nothing counts that was handed to an agent
+    /// that is not connected any more.
+    pub(crate) fn handed(
+        &mut self,
+        place: usize,
+        taken: &BTreeSet<FactId>,
+        commit: Option<CommitMark>,
+        now: Duration,
+    ) {
+        let Some(first) = self.first.as_mut().filter(|first| first.place == place) else { return };
+        for id in first.handing.take().unwrap_or_default() {
+            first
+                .handed
+                .insert(id, Handed { since: now, is_taken: taken.contains(&id), commit, idle_at: None });
+        }
+    }
+
+    /// What is to be done now; to be called until there is nothing. `lacked` is what the connected agent has not told.
+    pub(crate) fn poll(&mut self, now: Duration, lacked: &BTreeSet<FactId>) -> Option<Order> {
+        let first = self.first.as_mut()?;
+        let mut places = self.places.iter_mut().enumerate();
+        let due = |place: &Place| !place.is_asked && place.due <= now;
+        if let Some((number, place)) = places.find(|(number, place)| *number != first.place && due(place)) {
+            place.is_asked = true;
+            return Some(Order::Ask(number));
+        }
+        first.handed.retain(|id, _| lacked.contains(id));
+        if first.handing.is_none() {
+            let new: BTreeSet<FactId> =
+                lacked.iter().filter(|id| !first.handed.contains_key(id)).copied().collect();
+            if !new.is_empty() {
+                first.handing = Some(new.clone());
+                return Some(Order::Hand(first.place, new));
+            }
+        }
+        let fault = first.fault(self.pace.patience, now)?;
+        first.handed.clear();
+        Some(Order::Leave(first.place, fault))
+    }
+
+    /// When to poll next, if nothing happens.
+    pub(crate) fn next_at(&self) -> Option<Duration> {
+        let first = self.first.as_ref()?;
+        let others = self.places.iter().enumerate();
+        let others = others.filter(|(number, place)| *number != first.place && !place.is_asked);
+        let judged = first.handed.values().map(|handed| handed.judged_at(self.pace.patience));
+        others.map(|(_, place)| place.due).chain(judged).min()
+    }
+}
+
+impl Handed {
+    /// When it can be judged, as things are.
+    fn judged_at(&self, patience: Duration) -> Duration {
+        match self.idle_at {
+            _ if !self.is_taken => self.since + patience,
+            Some(idle) => idle + SETTLE,
+            None => self.since + patience * BUSY_PATIENCES,
+        }
+    }
+}
+
+impl First {
+    fn fault(&self, patience: Duration, now: Duration) -> Option<Fault> {
+        let judged = self.handed.iter().filter(|(_, handed)| handed.judged_at(patience) <= now);
+        let faults = judged.map(|(id, handed)| match handed.is_taken && handed.idle_at.is_some() {
+            true => Fault::Withheld(*id),
+            false => Fault::Behind(*id),
+        });
+        // What is proven counts before what is not.
+        faults.min_by_key(|fault| matches!(fault, Fault::Behind(_)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PACE: Pace = Pace { interval: Duration::from_secs(24), patience: Duration::from_secs(5) };
+
+    const IDLE: Sign = Sign::Idle(None);
+
+    fn asked(audit: &mut Audit, now: Duration) -> Vec<usize> {
+        let next = || audit.poll(now, &BTreeSet::new());
+        std::iter::from_fn(next)
+            .map(|order| match order {
+                Order::Ask(place) => place,
+                other => panic!("{other:?}"),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn all_others_are_asked_at_the_start_after_a_failover_and_then_within_the_interval() {
+        let (mut audit, start) = (Audit::new(3, PACE), Duration::from_secs(100));
+        assert_eq!((asked(&mut audit, start), audit.next_at()), (vec![], None), "nobody is connected");
+        audit.in_step(1, start);
+        assert_eq!(asked(&mut audit, start), [0, 2]);
+        // One answers; the other never does, and delays nobody.
+        for random in [0, 100, 255] {
+            audit.answered(0, start, random);
+            let due = audit.next_at().expect("again");
+            assert!(due >= start + PACE.interval / 2 && due <= start + PACE.interval, "{due:?}");
+            assert_eq!(asked(&mut audit, due - Duration::from_millis(1)), [0; 0]);
+            assert_eq!(asked(&mut audit, due), [0]);
+        }
+        audit.answered(0, start, 0);
+        audit.answered(2, start, 0);
+        // The same agent in step again, for a further interest, is no failover.
+        audit.in_step(1, start);
+        assert_eq!(asked(&mut audit, start), [0; 0]);
+        audit.in_step(2, start);
+        assert_eq!(asked(&mut audit, start), [0, 1]);
+        audit.lost();
+        assert_eq!((asked(&mut audit, start + PACE.interval), audit.next_at()), (vec![], None));
+    }
+
+    #[test]
+    fn a_sign_of_life_proves_something_the_patience_after_the_fact_was_taken() {
+        let (id, second) = (FactId([1; 32]), Duration::from_secs(1));
+        let lacked = BTreeSet::from([id]);
+        let begin = |taken: bool| {
+            let mut audit = Audit::new(1, PACE);
+            audit.in_step(0, Duration::ZERO);
+            assert_eq!(audit.poll(Duration::ZERO, &lacked), Some(Order::Hand(0, lacked.clone())));
+            assert_eq!(audit.poll(Duration::ZERO, &lacked), None, "it is on its way");
+            audit.handing(0, lacked.clone());
+            audit.handed(0, &if taken { lacked.clone() } else { BTreeSet::new() }, None, Duration::ZERO);
+            audit
+        };
+        let withheld = Some(Order::Leave(0, Fault::Withheld(id)));
+        let behind = Some(Order::Leave(0, Fault::Behind(id)));
+
+        let mut early = begin(true);
+        early.heard(IDLE, second * 4);
+        assert_eq!(early.poll(second * 20, &lacked), None, "it had time left");
+        let mut proven = begin(true);
+        proven.heard(IDLE, second * 6);
+        assert_eq!(proven.poll(second * 6, &lacked), None, "what came with it is heard first");
+        assert_eq!(proven.next_at(), Some(second * 6 + SETTLE));
+        assert_eq!(proven.poll(second * 7, &lacked), withheld);
+        let mut told = begin(true);
+        told.heard(IDLE, second * 6);
+        assert_eq!(told.poll(second * 7, &BTreeSet::new()), None);
+        let mut busy = begin(true);
+        busy.heard(IDLE, second * 6);
+        busy.heard(Sign::Told, second * 6);
+        assert_eq!(busy.poll(second * 29, &lacked), None);
+        assert_eq!(busy.poll(second * 30, &lacked), behind);
+        assert_eq!(
+            busy.poll(second * 30, &lacked),
+            Some(Order::Hand(0, lacked.clone())),
+            "it is offered again"
+        );
+        let mut full = begin(false);
+        full.heard(IDLE, second * 5);
+        assert_eq!(full.poll(second * 5, &lacked), behind, "to refuse proves nothing");
+        let mut again = begin(true);
+        again.lost();
+        again.in_step(0, second * 5);
+        again.heard(IDLE, second * 6);
+        assert_eq!(again.poll(second * 7, &BTreeSet::new()), None, "it may have lost it");
+    }
+
+    #[test]
+    fn a_sign_of_life_from_before_the_fact_was_taken_proves_nothing_however_late_it_arrives() {
+        let (id, second) = (FactId([1; 32]), Duration::from_secs(1));
+        let lacked = BTreeSet::from([id]);
+        let mark = |run, commit| CommitMark { run, commit };
+        let judged = |sign| {
+            let mut audit = Audit::new(1, PACE);
+            audit.in_step(0, Duration::ZERO);
+            audit.poll(Duration::ZERO, &lacked);
+            audit.handing(0, lacked.clone());
+            audit.handed(0, &lacked, Some(mark(7, 42)), Duration::ZERO);
+            for after in 6..20 {
+                audit.heard(sign, second * after);
+            }
+            (audit.poll(second * 20, &lacked), audit.poll(second * 30, &lacked))
+        };
+        let withheld = Some(Order::Leave(0, Fault::Withheld(id)));
+        let behind = Some(Order::Leave(0, Fault::Behind(id)));
+        for old in [mark(7, 41), mark(8, 43)] {
+            assert_eq!(judged(Sign::Idle(Some(old))), (None, behind.clone()), "{old}");
+        }
+        for proof in [Some(mark(7, 42)), Some(mark(7, 43)), None] {
+            assert_eq!(judged(Sign::Idle(proof)).0, withheld, "{proof:?}");
+        }
+    }
+}

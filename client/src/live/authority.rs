@@ -1,0 +1,106 @@
+//! Taking in grants, revocations and floors, whoever tells them.
+
+use super::MAX_DEAD_GRANTS;
+use super::core::Core;
+use super::held::Why;
+use super::telling::Source;
+use kvgossip_api::AuthorityEvent;
+use kvgossip_grants::{Code, Fact, FactId, Verdict, Verified};
+
+/// What came of the grants, revocations and floors of an event.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    /// All that the event named.
+    pub(super) told: Vec<FactId>,
+    /// Revocations and floors that were new.
+    pub(super) ends: Vec<FactId>,
+    /// How many grants were.
+    grants: usize,
+}
+
+impl Taken {
+    pub(super) fn is_new(&self) -> bool {
+        self.grants > 0 || !self.ends.is_empty()
+    }
+}
+
+impl Core {
+    /// Takes grants, revocations and floors in, as far as they verify.
+    pub(super) fn take_authority(&mut self, source: &Source, event: &AuthorityEvent) -> Taken {
+        let mut taken = Taken::default();
+        for record in &event.records_b64 {
+            let Some(fact) = self.parse(source, None, record) else { continue };
+            let id = fact.id();
+            if !fact.is_authority() {
+                self.reject(source, None, Some(id), Code::Malformed);
+                continue;
+            }
+            taken.told.push(id);
+            if self.authority.contains(&id) {
+                continue;
+            }
+            let parent = if let Fact::Grant(grant) = &fact { grant.body().parent } else { None };
+            let ends = matches!(fact, Fact::Revocation(_) | Fact::Floor(_));
+            match self.verify(fact) {
+                Ok(verified) => match (self.merge_authority(verified), ends) {
+                    (true, true) => taken.ends.push(id),
+                    (true, false) => taken.grants += 1,
+                    (false, _) => {}
+                },
+                Err(Verdict::Refused(code)) => self.reject(source, None, Some(id), code),
+                Err(Verdict::Unjustified(code)) => {
+                    let below_dead = parent.is_some_and(|parent| self.dead.contains(&parent));
+                    if parent.is_some() && (code == Code::GrantRevoked || below_dead) {
+                        self.note_dead(id);
+                    }
+                }
+                // It says nothing new.
+                Err(_) => {}
+            }
+        }
+        taken
+    }
+
+    /// Offers again what waits for a grant.
+    pub(super) fn retry_all(&mut self) {
+        for key in self.keys.keys().cloned().collect::<Vec<_>>() {
+            self.retry(&key);
+        }
+    }
+
+    /// What an agent that lags says of a grant below a revoked one is honest, and over.
+    fn note_dead(&mut self, grant: FactId) {
+        if self.dead.len() < MAX_DEAD_GRANTS {
+            self.dead.insert(grant);
+        }
+    }
+
+    /// Takes a verified grant, revocation or floor in; whether it was new.
+    fn merge_authority(&mut self, verified: Verified) -> bool {
+        let why = match verified.fact() {
+            Fact::Revocation(revocation) => Some(Why::Revoked(revocation.body().grant.id())),
+            Fact::Floor(floor) => Some(Why::Floored(floor.id())),
+            Fact::Grant(_) | Fact::Entry(_) => None,
+        };
+        let revoked =
+            if let Some(Why::Revoked(id)) = why { self.authority.grant(&id).cloned() } else { None };
+        let change = self.authority.merge(verified);
+        if change.verdict != Verdict::Merged {
+            return false;
+        }
+        let Some(why) = why else { return true };
+        change.dead.iter().for_each(|grant| self.note_dead(*grant));
+        let floored = matches!(why, Why::Floored(_));
+        let mut hit = Vec::new();
+        for (key, held) in &mut self.keys {
+            let ended = revoked.as_ref().is_some_and(|grant| held.end_below(grant));
+            if ended || floored && held.end_floored(&self.authority, key) {
+                hit.push(key.clone());
+            }
+        }
+        for key in hit {
+            self.settle(&key, why);
+        }
+        true
+    }
+}

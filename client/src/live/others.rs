@@ -1,0 +1,294 @@
+//! What agents other than the connected one tell: taken in like everything else, and compared with what that one told.
+//!
+//! A question is a watch that ends when its answer is whole. It carries digests of what is held, so an agent that holds
+//! the same answers with one event.
+
+use super::core::Core;
+use super::held::Why;
+use super::offered::Offered;
+use super::streams::{Telling, Way};
+use super::telling::{Admitted, Source, Unreadable, read};
+use super::told::Told;
+use super::{
+    MAX_ANSWER_EVENTS_BYTES, MAX_ANSWER_REJECTIONS, MAX_HANDED_BYTES, MAX_HANDED_FACTS, MAX_LEARNED,
+};
+use bytes::Bytes;
+use kvgossip_api::{AuthorityEvent, KeyEvent, WatchRequest, event};
+use kvgossip_grants::{Code, EntryFact, EntryId, Fact, FactId, GrantId, Key, Op, Verdict};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// A fact that is known from others alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum What {
+    /// A revocation or a floor.
+    Ends,
+    /// An entry of this key; with itself, where it unsets the key. (Those that set it are kept with what is held.)
+    Entry(Key, Option<Box<EntryFact>>),
+}
+
+/// Facts that others told and the connected agent has not, at most [`MAX_LEARNED`]. Further ones are taken in, too, but
+/// not handed on.
+#[derive(Debug, Default)]
+pub(super) struct Learned(BTreeMap<FactId, What>);
+
+impl Learned {
+    fn note(&mut self, id: FactId, what: What) {
+        if self.0.len() < MAX_LEARNED {
+            self.0.insert(id, what);
+        }
+    }
+
+    /// The connected agent told it.
+    pub(super) fn note_told(&mut self, id: &FactId) {
+        self.0.remove(id);
+    }
+
+    /// The connected agent holds the same revocations and floors.
+    pub(super) fn clear_authority(&mut self) {
+        self.0.retain(|_, what| *what != What::Ends);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+/// The entry that was told, if it unsets its key.
+fn delete(offered: Offered) -> Option<Box<EntryFact>> {
+    match offered {
+        Offered::Whole(fact) => Some(Box::new(fact)).filter(|fact| fact.value().is_none()),
+        Offered::Front(signed) if signed.body().op == Op::Delete => {
+            EntryFact::new(signed, Bytes::new()).ok().map(Box::new)
+        }
+        Offered::Front(_) => None,
+    }
+}
+
+/// A question to one agent, and what its answer said so far.
+#[derive(Debug)]
+pub(crate) struct Question {
+    source: Source,
+    /// What it was asked for.
+    telling: Telling,
+    bytes: usize,
+    rejected: usize,
+    /// Whether it told something that cannot be judged here, or could not read something.
+    is_doubtful: bool,
+    /// Whether an entry whose time has not come is among that.
+    is_early: bool,
+}
+
+impl Question {
+    /// Whether all that it told verified.
+    pub(crate) fn is_proven(&self) -> bool {
+        self.rejected == 0 && !self.is_doubtful
+    }
+
+    /// Whether it told an entry whose time has not come.
+    pub(crate) fn told_early(&self) -> bool {
+        self.is_early
+    }
+}
+
+/// How far an answer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// More follows.
+    More,
+    /// It is whole.
+    Whole,
+}
+
+impl Core {
+    /// What to ask another agent, if anything is wanted.
+    pub(crate) fn question(&self, endpoint: &str) -> (WatchRequest, Question) {
+        let (request, telling) = self.request(endpoint, Way::Anew);
+        let source = Source { endpoint: Arc::from(endpoint), stream: None };
+        (request, Question { source, telling, bytes: 0, rejected: 0, is_doubtful: false, is_early: false })
+    }
+
+    /// Takes an event of an answer in. What verifies counts, whatever comes after it.
+    pub(crate) fn hear_other(
+        &mut self,
+        question: &mut Question,
+        name: &str,
+        data: &str,
+    ) -> Result<Answer, Unreadable> {
+        question.bytes = question.bytes.saturating_add(data.len());
+        if question.bytes > MAX_ANSWER_EVENTS_BYTES {
+            return Err(Unreadable::Endless);
+        }
+        let before = self.rejections.count();
+        match name {
+            event::AUTHORITY => self.hear_others_authority(question, &read(data)?),
+            event::KEY => self.hear_others_key(question, &read(data)?),
+            event::SYNCED => return Ok(Answer::Whole),
+            // Changes came faster than they were read: the next question asks again.
+            event::GAP => return Err(Unreadable::Event("it skips changes".to_owned())),
+            // Later agents may tell more.
+            _ => {}
+        }
+        question.rejected += usize::try_from(self.rejections.count() - before).unwrap_or(usize::MAX);
+        if question.rejected > MAX_ANSWER_REJECTIONS { Err(Unreadable::Nothing) } else { Ok(Answer::More) }
+    }
+
+    fn hear_others_authority(&mut self, question: &Question, event: &AuthorityEvent) {
+        let standing = self.keys.iter().filter_map(|(key, held)| Some((key.clone(), held.told_standing()?)));
+        let standing: BTreeMap<Key, usize> = standing.collect();
+        let taken = self.take_authority(&question.source, event);
+        for id in &taken.ends {
+            self.learned.note(*id, What::Ends);
+        }
+        if taken.is_new() {
+            self.retry_all();
+        }
+        if !taken.ends.is_empty() {
+            self.note_outdated(&standing);
+        }
+    }
+
+    /// The connected agent said that entries stand which are known to be over now: until it tells these keys again it is
+    /// behind.
+    fn note_outdated(&mut self, standing: &BTreeMap<Key, usize>) {
+        let mut hit = Vec::new();
+        for (key, before) in standing {
+            let Some(held) = self.keys.get_mut(key) else { continue };
+            if held.told_standing().is_some_and(|now| now < *before)
+                && let Some(told) = &mut held.told
+            {
+                told.outdated = true;
+                hit.push(key.clone());
+            }
+        }
+        hit.iter().for_each(|key| self.settle(key, Why::Told));
+        self.changes.dirt |= !hit.is_empty();
+    }
+
+    fn hear_others_key(&mut self, question: &mut Question, event: &KeyEvent) {
+        let source = question.source.clone();
+        let Ok(key) = Key::parse(&event.key) else {
+            return self.reject(&source, None, None, Code::Malformed);
+        };
+        let asked = |id| question.telling.interests.contains(&id);
+        if !self.interests.covering_ids(&key).any(asked) {
+            // Nobody wants it any more, or nobody asked for it.
+            return;
+        }
+        question.is_doubtful |= event.state == KeyEvent::UNREADABLE;
+        for offered in self.parse_entries(&source, &key, event) {
+            let id = offered.id();
+            if offered.entry().key != key {
+                self.reject(&source, Some(&key), Some(id), Code::Malformed);
+                continue;
+            }
+            let admitted = self.admit(&key, &offered);
+            if admitted == Ok(Admitted::New)
+                && let Some(held) = self.keys.get_mut(&key)
+            {
+                held.note_learned(id);
+            }
+            match admitted {
+                Ok(Admitted::New | Admitted::Known) => {
+                    self.learned.note(id, What::Entry(key.clone(), delete(offered)));
+                }
+                Ok(Admitted::Over | Admitted::Falls) => {}
+                // Asked again before long; there is no room to keep what others tell too early.
+                Err(verdict @ (Verdict::Unjustified(_) | Verdict::NotYet { .. })) => {
+                    question.is_doubtful = true;
+                    question.is_early |= matches!(verdict, Verdict::NotYet { .. });
+                }
+                Err(verdict) => {
+                    self.reject(&source, Some(&key), Some(id), verdict.code().unwrap_or(Code::Malformed));
+                }
+            }
+        }
+        let has_newest = self.keys.get(&key).is_some_and(|held| held.newest(self.now).is_some());
+        // Of very many entries some are told later than the answer lasts, or not at all; what is shown may be among these.
+        let is_part =
+            event.part.is_some() || event.entries.len() > event.records_b64.len() + event.fronts_b64.len();
+        question.is_doubtful |= is_part && !has_newest;
+        let in_step = self.interests.covering(&key).any(|interest| interest.synced);
+        if let Some(held) = self.keys.get_mut(&key)
+            && in_step
+            && held.told.is_none()
+        {
+            // The connected agent has told all that it holds, and this was not part of it.
+            held.told = Some(Told::exactly(held.ids(), &[]));
+        }
+        self.settle(&key, Why::Told);
+    }
+
+    /// What others told that counts here and that the connected agent has not told: revocations, floors, and entries that
+    /// are shown.
+    pub(crate) fn lacked(&mut self) -> BTreeSet<FactId> {
+        let (authority, keys, now) = (&self.authority, &self.keys, self.now);
+        let is_lacked = |key: &Key, id: &EntryId| keys.get(key).is_some_and(|held| held.lacks_shown(id, now));
+        self.learned.0.retain(|id, what| match what {
+            What::Ends => authority.contains(id),
+            What::Entry(key, _) => is_lacked(key, id),
+        });
+        self.learned.0.keys().copied().collect()
+    }
+
+    /// Facts to hand to an agent, each behind the grants that it stands on. Those of them that were asked for come with
+    /// `true`. What is over the limits is left for the next time.
+    pub(crate) fn facts_to_hand(&self, ids: &BTreeSet<FactId>) -> Vec<(Fact, bool)> {
+        let (mut facts, mut seen, mut bytes) = (Vec::new(), BTreeSet::new(), 0);
+        for id in ids {
+            let fact = match self.learned.0.get(id) {
+                Some(What::Ends) => self.authority.fact(id),
+                Some(What::Entry(key, delete)) => {
+                    let kept = || self.keys.get(key).and_then(|held| held.fact(id)).cloned();
+                    delete.as_deref().cloned().or_else(kept).map(Fact::Entry)
+                }
+                None => None,
+            };
+            let Some(fact) = fact else { continue };
+            bytes += fact.to_record().len();
+            if facts.len() >= MAX_HANDED_FACTS || bytes > MAX_HANDED_BYTES && !facts.is_empty() {
+                break;
+            }
+            for grant in self.chain_of(&fact) {
+                if seen.insert(grant)
+                    && let Some(grant) = self.authority.fact(&grant)
+                {
+                    facts.push((grant, false));
+                }
+            }
+            facts.push((fact, true));
+        }
+        facts
+    }
+
+    /// The live grants that a fact stands on, from root's down.
+    fn chain_of(&self, fact: &Fact) -> Vec<GrantId> {
+        let lowest = match fact {
+            Fact::Entry(entry) => entry.entry().grant,
+            Fact::Revocation(revocation) => revocation.body().grant.body().parent,
+            Fact::Grant(grant) => grant.body().parent,
+            Fact::Floor(_) => None,
+        };
+        let lowest = lowest.and_then(|id| self.authority.grant(&id));
+        let mut chain: Vec<_> =
+            lowest.into_iter().flat_map(|grant| grant.chain()).map(|grant| grant.id()).collect();
+        chain.reverse();
+        chain
+    }
+
+    /// Reports that the connected agent withheld a fact, and blames it.
+    pub(crate) fn report_withheld(&mut self, endpoint: &str, id: FactId) {
+        let key = match self.learned.0.get(&id) {
+            Some(What::Entry(key, _)) => Some(key.clone()),
+            Some(What::Ends) | None => None,
+        };
+        let source = Source { endpoint: Arc::from(endpoint), stream: None };
+        self.reject_for(&source, key.as_ref(), Some(id), super::state::Rejection::WITHHELD);
+        self.learned.clear();
+    }
+
+    /// What is lacked is not spoken of any more.
+    pub(crate) fn drop_lacked(&mut self) {
+        self.learned.clear();
+    }
+}

@@ -1,0 +1,145 @@
+//! The leaf of a key in the Merkle tree: the entries that stand, without their values, and the digest over them.
+
+use crate::tree::{FLAT_IDS_MAX, IdTree, Leaf, Tree, leaf_digest};
+use kvgossip_grants::{
+    Digest, EntryId, EntryMeta, Frontier, Key, LiveGrant, MAX_FRONTIER_LIST, Offer, StandingEntry, Timestamp,
+};
+use smallvec::SmallVec;
+use std::sync::{Arc, OnceLock};
+
+/// What stands of one key. In a tree it is never empty.
+#[derive(Clone, Debug)]
+pub struct KeyLeaf(Repr);
+
+#[derive(Clone, Debug)]
+enum Repr {
+    /// Up to [`MAX_FRONTIER_LIST`] entries, and their digest.
+    Few(Frontier<()>, Digest),
+    Many(Arc<Many>),
+}
+
+/// What has a tree of ids has one in the digest.
+const _: () = assert!(MAX_FRONTIER_LIST == FLAT_IDS_MAX);
+
+/// A replica of a million keys holds as many leaves.
+const _: () = assert!(size_of::<KeyLeaf>() <= 88);
+
+/// More entries. Their digest is computed when it is asked for: once for all changes of a batch.
+#[derive(Clone, Debug)]
+struct Many {
+    key: Key,
+    frontier: Frontier<()>,
+    ids: IdTree,
+    digest: OnceLock<Digest>,
+}
+
+impl KeyLeaf {
+    /// What stands of `key`.
+    pub fn new(key: &Key, frontier: Frontier<()>) -> Self {
+        if frontier.len() > MAX_FRONTIER_LIST {
+            let ids = IdTree::new(frontier.ids());
+            return Self::many(key, frontier, ids);
+        }
+        let ids: SmallVec<[EntryId; 1]> = frontier.ids().collect();
+        Self(Repr::Few(frontier, leaf_digest(key.as_bytes(), &ids)))
+    }
+
+    fn many(key: &Key, frontier: Frontier<()>, ids: IdTree) -> Self {
+        Self(Repr::Many(Arc::new(Many { key: key.clone(), frontier, ids, digest: OnceLock::new() })))
+    }
+
+    /// The entries that stand.
+    pub fn frontier(&self) -> &Frontier<()> {
+        match &self.0 {
+            Repr::Few(frontier, _) => frontier,
+            Repr::Many(many) => &many.frontier,
+        }
+    }
+
+    /// The same as [`Frontier::offer`].
+    pub(crate) fn offer(&mut self, key: &Key, meta: EntryMeta) -> Offer<()> {
+        let (mut frontier, id) = (self.frontier().clone(), meta.id);
+        let offer = frontier.offer(meta, ());
+        if let Offer::Stands { ended } = &offer {
+            self.follow(key, frontier, ended, Some(id));
+        }
+        offer
+    }
+
+    /// The same as [`Frontier::end_below`].
+    pub(crate) fn end_below(&mut self, key: &Key, grant: &Arc<LiveGrant>) -> Vec<StandingEntry<()>> {
+        self.end(key, |frontier| frontier.end_below(grant))
+    }
+
+    /// The same as [`Frontier::end_older`].
+    pub(crate) fn end_older(&mut self, key: &Key, before: Timestamp) -> Vec<StandingEntry<()>> {
+        self.end(key, |frontier| frontier.end_older(before))
+    }
+
+    /// The same as [`Frontier::end_early`].
+    pub(crate) fn end_early(&mut self, key: &Key, now: Timestamp) -> Vec<StandingEntry<()>> {
+        self.end(key, |frontier| frontier.end_early(now))
+    }
+
+    fn end(
+        &mut self,
+        key: &Key,
+        end: impl FnOnce(&mut Frontier<()>) -> Vec<StandingEntry<()>>,
+    ) -> Vec<StandingEntry<()>> {
+        let mut frontier = self.frontier().clone();
+        let ended = end(&mut frontier);
+        if !ended.is_empty() {
+            self.follow(key, frontier, &ended, None);
+        }
+        ended
+    }
+
+    /// Goes over to the frontier that follows, without the entries that `ended` and with the one that is `new`. The tree
+    /// over its ids is changed where they are, not made anew.
+    fn follow(
+        &mut self,
+        key: &Key,
+        frontier: Frontier<()>,
+        ended: &[StandingEntry<()>],
+        new: Option<EntryId>,
+    ) {
+        let mut ids = match &self.0 {
+            Repr::Many(many) if frontier.len() > MAX_FRONTIER_LIST => many.ids.clone(),
+            _ => return *self = Self::new(key, frontier),
+        };
+        ended.iter().for_each(|entry| ids.remove(&entry.meta.id));
+        new.iter().for_each(|id| ids.insert(id));
+        *self = Self::many(key, frontier, ids);
+    }
+
+    /// The tree over the ids, if there are more than [`FLAT_IDS_MAX`].
+    pub(crate) fn id_tree(&self) -> Option<&Tree<Digest>> {
+        match &self.0 {
+            Repr::Few(..) => None,
+            Repr::Many(many) => Some(many.ids.tree()),
+        }
+    }
+
+    /// The tree over the ids, made if it is not kept.
+    pub(crate) fn ids(&self) -> Tree<Digest> {
+        self.id_tree().cloned().unwrap_or_else(|| IdTree::new(self.frontier().ids()).tree().clone())
+    }
+}
+
+impl Leaf for KeyLeaf {
+    fn digest(&self) -> Digest {
+        match &self.0 {
+            Repr::Few(_, digest) => *digest,
+            Repr::Many(many) => *many.digest.get_or_init(|| many.ids.leaf_digest(many.key.as_bytes())),
+        }
+    }
+
+    /// The number of entries.
+    fn weight(&self) -> usize {
+        self.frontier().len()
+    }
+}
+
+#[cfg(test)]
+#[path = "leaf_tests.rs"]
+mod tests;

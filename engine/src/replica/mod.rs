@@ -1,0 +1,138 @@
+//! A replica's state and the one way to change it.
+
+mod forget;
+mod load;
+mod merge;
+#[cfg(test)]
+mod tests;
+
+use crate::change::Change;
+use crate::leaf::KeyLeaf;
+use crate::storage::{Batch, Reader, Storage, StorageError, Summary};
+use crate::sweep::{MAX_REMOVED_AT_ONCE, Sweep};
+use crate::tree::{id_key, leaf_digest};
+use crate::view::View;
+use kvgossip_grants::{FactId, Key, PublicKey, Verdict, Verified};
+use merge::Merge;
+
+/// The state of a replica, in memory. Its owner commits each [`Applied::batch`] and each batch of
+/// [`Replica::next_sweep`] to the store before anybody sees the new [`View`], in the order in which they were made; when
+/// that fails, the replica must be loaded again.
+#[derive(Debug)]
+pub struct Replica {
+    view: View,
+    seq: u64,
+    sweep: Sweep,
+    /// Ended things whose rows a batch of facts removes itself, beside one for each fact.
+    removed_at_once: usize,
+}
+
+/// What came of a list of facts.
+#[derive(Debug)]
+pub struct Applied {
+    /// One for each fact, in order.
+    pub verdicts: Vec<Verdict>,
+    /// What to commit; `None` if nothing changed.
+    pub batch: Option<Batch>,
+    /// What changed for readers, in order.
+    pub changes: Vec<Change>,
+}
+
+impl Replica {
+    /// An empty replica of the cluster that `root` is the root of.
+    pub fn new(root: PublicKey) -> Self {
+        let view = View::new(root);
+        Self { view, seq: 0, sweep: Sweep::default(), removed_at_once: MAX_REMOVED_AT_ONCE }
+    }
+
+    /// Reads a replica from its store: authority, then the compact index; never a value.
+    ///
+    /// # Errors
+    /// When the store fails, or holds what it could not have been given.
+    pub fn load(root: PublicKey, storage: &dyn Storage) -> Result<Self, StorageError> {
+        let mut replica = Self::new(root);
+        load::load(&mut replica, storage)?;
+        Ok(replica)
+    }
+
+    /// The same with another number than [`MAX_REMOVED_AT_ONCE`]: with 0, nearly everything is left to the sweep.
+    pub fn removing_at_once(self, most: usize) -> Self {
+        Self { removed_at_once: most, ..self }
+    }
+
+    /// The current state.
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// What a batch that leads to the current state says of it.
+    pub fn summary(&self) -> Summary {
+        Summary {
+            batch: self.view.batch,
+            authority_facts: self.view.authority.len() as u64,
+            keys: self.view.entries.len() as u64,
+            root: self.view.root(),
+            sweep_pending: self.sweep.is_pending(),
+        }
+    }
+
+    /// Takes verified facts in, in order, and says what to commit. `reader` reads the committed state.
+    ///
+    /// The chains are looked at again, as they may have ended since the facts were checked.
+    ///
+    /// # Errors
+    /// When reading the store fails; then the replica must be loaded again.
+    pub fn apply(&mut self, facts: Vec<Verified>, reader: &dyn Reader) -> Result<Applied, StorageError> {
+        let mut merge = Merge::new(self, reader, facts.len());
+        let mut verdicts = Vec::with_capacity(facts.len());
+        for fact in facts {
+            verdicts.push(merge.take(fact)?);
+        }
+        let (writes, changes) = merge.finish();
+        let batch = if writes.is_empty() { None } else { Some(self.batch(writes)) };
+        Ok(Applied { verdicts, batch, changes })
+    }
+
+    /// Whether [`Replica::next_sweep`] has rows to remove.
+    pub fn is_sweep_due(&self) -> bool {
+        self.sweep.is_due()
+    }
+
+    /// Removes rows of what ended and is still stored: a batch of at most [`MAX_SWEEP_ROWS`](crate::MAX_SWEEP_ROWS) rows
+    /// that changes nothing for readers. To be asked for between batches of facts, until there is none.
+    pub fn next_sweep(&mut self) -> Option<Batch> {
+        if !self.sweep.is_due() {
+            return None;
+        }
+        let writes = self.sweep.next(&self.view);
+        Some(self.batch(writes))
+    }
+
+    fn batch(&mut self, writes: Vec<crate::Write>) -> Batch {
+        self.view.batch += 1;
+        Batch { writes, summary: self.summary() }
+    }
+
+    /// Puts what stands of a key now in the place of what stood.
+    fn put_leaf(&mut self, key: &Key, leaf: KeyLeaf) {
+        self.view.long.note(key, leaf.frontier().len());
+        match leaf.frontier().is_empty() {
+            true => self.view.entries.remove(key.as_bytes()),
+            false => self.view.entries.insert(key.as_bytes(), leaf),
+        };
+    }
+
+    fn plant_authority(&mut self, id: &FactId) {
+        let key = id_key(id);
+        self.view.authority_tree.insert(key.as_bytes(), leaf_digest(key.as_bytes(), &[*id]));
+    }
+}
+
+/// Lets the tree borrow the bytes of a key.
+struct KeyBytes(Key);
+
+impl AsRef<[u8]> for KeyBytes {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}

@@ -1,0 +1,65 @@
+//! Walks over a frontier.
+
+use super::StandingEntry;
+use super::large;
+use super::tree::Walk;
+use crate::id::EntryId;
+use std::slice;
+use std::sync::Arc;
+
+/// Entries of a frontier, newest first.
+pub struct NewestFirst<'a, P>(Walks<'a, P>);
+
+enum Walks<'a, P> {
+    List(slice::Iter<'a, StandingEntry<P>>),
+    Large(Walk<'a, large::ByRank<P>>),
+}
+
+impl<'a, P> NewestFirst<'a, P> {
+    pub(super) fn new(entries: Result<&'a [StandingEntry<P>], Walk<'a, large::ByRank<P>>>) -> Self {
+        Self(entries.map_or_else(Walks::Large, |list| Walks::List(list.iter())))
+    }
+}
+
+impl<'a, P> Iterator for NewestFirst<'a, P> {
+    type Item = &'a StandingEntry<P>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match &mut self.0 {
+            Walks::List(list) => list.next(),
+            Walks::Large(walk) => walk.next().map(Arc::as_ref),
+        }
+    }
+}
+
+/// Entries of a frontier, by id.
+pub struct ById<'a, P>(IdWalks<'a, P>);
+
+enum IdWalks<'a, P> {
+    /// In the order of their ages; with the id that was given last.
+    List(&'a [StandingEntry<P>], Option<EntryId>),
+    Large(Walk<'a, large::ById<P>>),
+}
+
+impl<'a, P> ById<'a, P> {
+    pub(super) fn new(entries: Result<&'a [StandingEntry<P>], Walk<'a, large::ById<P>>>) -> Self {
+        Self(entries.map_or_else(IdWalks::Large, |list| IdWalks::List(list, None)))
+    }
+}
+
+impl<'a, P> Iterator for ById<'a, P> {
+    type Item = &'a StandingEntry<P>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match &mut self.0 {
+            // A list is short: looking through it each time beats sorting a copy.
+            IdWalks::List(list, last) => {
+                let behind = list.iter().filter(|entry| last.is_none_or(|last| entry.meta.id > last));
+                let next = behind.min_by_key(|entry| entry.meta.id)?;
+                *last = Some(next.meta.id);
+                Some(next)
+            }
+            IdWalks::Large(walk) => walk.next().map(Arc::as_ref),
+        }
+    }
+}

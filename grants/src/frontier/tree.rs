@@ -1,0 +1,356 @@
+//! A persistent weight-balanced tree: clones share nodes, and a change copies those on its path that are shared.
+//!
+//! Weights are numbers of items plus one. Neither side of a node weighs more than [`DELTA`] times the other, so that
+//! the depth is at most 2.41 times the binary logarithm of the size, whatever the items and the order of changes: no
+//! choice of ids makes it deep. The parameters (3, 2) are those proved right for insertion and removal by Hirai and
+//! Yamamoto, "Balancing weight-balanced trees" (2011).
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+/// How many times one side of a node may weigh the other.
+const DELTA: usize = 3;
+/// From which proportion of the inner to the outer grandchild a double rotation is needed.
+const GAMMA: usize = 2;
+
+/// What a tree holds, and what it sums up of the items below each node.
+pub(super) trait Content {
+    type Item: Clone;
+    type Summary: Clone;
+
+    /// Of one item.
+    fn summary(item: &Self::Item) -> Self::Summary;
+
+    /// Of two neighbouring runs of items. Associative.
+    fn join(one: &Self::Summary, other: &Self::Summary) -> Self::Summary;
+}
+
+/// Items in ascending order. Searches take a function that says where an item lies relative to what is sought.
+pub(super) struct Tree<C: Content>(Link<C>);
+
+type Link<C> = Option<Arc<Node<C>>>;
+
+struct Node<C: Content> {
+    item: C::Item,
+    /// Over the whole subtree.
+    summary: C::Summary,
+    /// Items in the subtree.
+    size: usize,
+    left: Link<C>,
+    right: Link<C>,
+}
+
+impl<C: Content> Clone for Node<C> {
+    fn clone(&self) -> Self {
+        Self {
+            item: self.item.clone(),
+            summary: self.summary.clone(),
+            size: self.size,
+            left: self.left.clone(),
+            right: self.right.clone(),
+        }
+    }
+}
+
+/// A snapshot, in constant time.
+impl<C: Content> Clone for Tree<C> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+fn size<C: Content>(link: &Link<C>) -> usize {
+    link.as_ref().map_or(0, |node| node.size)
+}
+
+fn weight<C: Content>(link: &Link<C>) -> usize {
+    size(link) + 1
+}
+
+impl<C: Content> Tree<C> {
+    /// A tree of ascending items, balanced perfectly. Linear.
+    pub(super) fn from_sorted(items: Vec<C::Item>) -> Self {
+        let count = items.len();
+        Self(build(&mut items.into_iter(), count))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        size(&self.0)
+    }
+
+    /// The item at which `place` is `Equal`.
+    pub(super) fn get(&self, place: impl Fn(&C::Item) -> Ordering) -> Option<&C::Item> {
+        let mut link = &self.0;
+        while let Some(node) = link {
+            link = match place(&node.item) {
+                Ordering::Equal => return Some(&node.item),
+                Ordering::Less => &node.right,
+                Ordering::Greater => &node.left,
+            };
+        }
+        None
+    }
+
+    /// The last item.
+    pub(super) fn last(&self) -> Option<&C::Item> {
+        self.last_where(|_| true)
+    }
+
+    /// The first item.
+    pub(super) fn first(&self) -> Option<&C::Item> {
+        let mut node = self.0.as_ref()?;
+        while let Some(left) = &node.left {
+            node = left;
+        }
+        Some(&node.item)
+    }
+
+    /// The last item whose summary has a property that a run of items has exactly if one of them has it.
+    pub(super) fn last_where(&self, holds: impl Fn(&C::Summary) -> bool) -> Option<&C::Item> {
+        let mut link = &self.0;
+        while let Some(node) = link {
+            let has = |link: &Link<C>| link.as_ref().is_some_and(|node| holds(&node.summary));
+            link = if has(&node.right) {
+                &node.right
+            } else if holds(&C::summary(&node.item)) {
+                return Some(&node.item);
+            } else {
+                &node.left
+            };
+        }
+        None
+    }
+
+    /// Items of the run at which `place` is `Equal` whose summary has such a property, in ascending order. Costs the
+    /// depth for each, and once more.
+    pub(super) fn select(
+        &self,
+        place: impl Fn(&C::Item) -> Ordering,
+        holds: impl Fn(&C::Summary) -> bool,
+    ) -> Vec<C::Item> {
+        let mut found = Vec::new();
+        select(&self.0, &place, &holds, &mut found);
+        found
+    }
+
+    /// Adds an item at its place, in the stead of one at which `place` is `Equal`.
+    pub(super) fn insert(&mut self, item: C::Item, place: impl Fn(&C::Item) -> Ordering) {
+        insert(&mut self.0, item, &place);
+    }
+
+    /// Takes out the item at which `place` is `Equal`.
+    pub(super) fn remove(&mut self, place: impl Fn(&C::Item) -> Ordering) -> Option<C::Item> {
+        // Looked at first: what is not there must not cost a copy of the path.
+        self.get(&place)?;
+        remove(&mut self.0, &place)
+    }
+
+    /// All items in ascending order.
+    pub(super) fn iter(&self) -> Walk<'_, C> {
+        let mut walk = Walk { stack: Vec::new(), backwards: false };
+        walk.enter(&self.0);
+        walk
+    }
+
+    /// All items in descending order.
+    pub(super) fn iter_back(&self) -> Walk<'_, C> {
+        self.iter_back_from(|_| Ordering::Less)
+    }
+
+    /// Items at which `place` is `Less`, in descending order. Costs the depth to begin with.
+    pub(super) fn iter_back_from(&self, place: impl Fn(&C::Item) -> Ordering) -> Walk<'_, C> {
+        let mut walk = Walk { stack: Vec::new(), backwards: true };
+        let mut link = &self.0;
+        while let Some(node) = link {
+            link = if place(&node.item) == Ordering::Less {
+                walk.stack.push(node);
+                &node.right
+            } else {
+                &node.left
+            };
+        }
+        walk
+    }
+}
+
+#[cfg(test)]
+impl<C: Content> Tree<C> {
+    /// The places of all nodes in memory: what two trees share has one.
+    pub(super) fn nodes(&self) -> std::collections::BTreeSet<*const ()> {
+        let (mut open, mut nodes) = (vec![&self.0], std::collections::BTreeSet::new());
+        while let Some(link) = open.pop() {
+            if let Some(node) = link {
+                nodes.insert(Arc::as_ptr(node).cast());
+                open.extend([&node.left, &node.right]);
+            }
+        }
+        nodes
+    }
+}
+
+/// Items in order.
+pub(super) struct Walk<'a, C: Content> {
+    /// Nodes whose items are still to come, the next one last.
+    stack: Vec<&'a Node<C>>,
+    backwards: bool,
+}
+
+impl<'a, C: Content> Walk<'a, C> {
+    fn enter(&mut self, mut link: &'a Link<C>) {
+        while let Some(node) = link {
+            self.stack.push(node);
+            link = if self.backwards { &node.right } else { &node.left };
+        }
+    }
+}
+
+impl<'a, C: Content> Iterator for Walk<'a, C> {
+    type Item = &'a C::Item;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let node = self.stack.pop()?;
+        self.enter(if self.backwards { &node.left } else { &node.right });
+        Some(&node.item)
+    }
+}
+
+fn build<C: Content>(items: &mut impl Iterator<Item = C::Item>, count: usize) -> Link<C> {
+    if count == 0 {
+        return None;
+    }
+    let left = build(items, count / 2);
+    let item = items.next()?;
+    let right = build(items, count - count / 2 - 1);
+    let summary = C::summary(&item);
+    let mut node = Node { item, summary, size: 1, left, right };
+    node.sum_up();
+    Some(Arc::new(node))
+}
+
+fn select<C: Content>(
+    link: &Link<C>,
+    place: &impl Fn(&C::Item) -> Ordering,
+    holds: &impl Fn(&C::Summary) -> bool,
+    found: &mut Vec<C::Item>,
+) {
+    let Some(node) = link.as_ref().filter(|node| holds(&node.summary)) else { return };
+    let at = place(&node.item);
+    if at != Ordering::Less {
+        select(&node.left, place, holds, found);
+    }
+    if at == Ordering::Equal && holds(&C::summary(&node.item)) {
+        found.push(node.item.clone());
+    }
+    if at != Ordering::Greater {
+        select(&node.right, place, holds, found);
+    }
+}
+
+fn insert<C: Content>(link: &mut Link<C>, item: C::Item, place: &impl Fn(&C::Item) -> Ordering) {
+    let Some(shared) = link else {
+        let summary = C::summary(&item);
+        *link = Some(Arc::new(Node { item, summary, size: 1, left: None, right: None }));
+        return;
+    };
+    let node = Arc::make_mut(shared);
+    match place(&node.item) {
+        Ordering::Less => insert(&mut node.right, item, place),
+        Ordering::Greater => insert(&mut node.left, item, place),
+        Ordering::Equal => node.item = item,
+    }
+    node.restore();
+}
+
+fn remove<C: Content>(link: &mut Link<C>, place: &impl Fn(&C::Item) -> Ordering) -> Option<C::Item> {
+    let node = Arc::make_mut(link.as_mut()?);
+    let removed = match place(&node.item) {
+        Ordering::Less => remove(&mut node.right, place),
+        Ordering::Greater => remove(&mut node.left, place),
+        Ordering::Equal if node.left.is_none() || node.right.is_none() => {
+            let below = node.left.take().or(node.right.take());
+            return std::mem::replace(link, below).map(|node| node.item.clone());
+        }
+        Ordering::Equal => {
+            // A neighbour from the heavier side takes its place.
+            let heavier_left = size(&node.left) > size(&node.right);
+            let side = if heavier_left { &mut node.left } else { &mut node.right };
+            let neighbour = remove_end(side, !heavier_left);
+            neighbour.map(|neighbour| std::mem::replace(&mut node.item, neighbour))
+        }
+    };
+    node.restore();
+    removed
+}
+
+/// Takes out the first or the last item.
+fn remove_end<C: Content>(link: &mut Link<C>, first: bool) -> Option<C::Item> {
+    let node = Arc::make_mut(link.as_mut()?);
+    let onward = if first { &mut node.left } else { &mut node.right };
+    if onward.is_some() {
+        let removed = remove_end(onward, first);
+        node.restore();
+        return removed;
+    }
+    let below = if first { node.right.take() } else { node.left.take() };
+    std::mem::replace(link, below).map(|node| node.item.clone())
+}
+
+impl<C: Content> Node<C> {
+    /// Size and summary, from what lies below.
+    fn sum_up(&mut self) {
+        self.size = size(&self.left) + 1 + size(&self.right);
+        let own = C::summary(&self.item);
+        let with_left = self.left.as_ref().map_or_else(|| own.clone(), |left| C::join(&left.summary, &own));
+        self.summary = match &self.right {
+            Some(right) => C::join(&with_left, &right.summary),
+            None => with_left,
+        };
+    }
+
+    /// Balance, size and summary, after one item came or went below.
+    fn restore(&mut self) {
+        if weight(&self.right) > DELTA * weight(&self.left) {
+            if let Some(right) = &mut self.right
+                && weight(&right.left) >= GAMMA * weight(&right.right)
+            {
+                Arc::make_mut(right).rotate_right();
+            }
+            self.rotate_left();
+        } else if weight(&self.left) > DELTA * weight(&self.right) {
+            if let Some(left) = &mut self.left
+                && weight(&left.right) >= GAMMA * weight(&left.left)
+            {
+                Arc::make_mut(left).rotate_left();
+            }
+            self.rotate_right();
+        } else {
+            self.sum_up();
+        }
+    }
+
+    /// The right child takes this node's place, and this one becomes its left child.
+    fn rotate_left(&mut self) {
+        let Some(mut other) = self.right.take() else { return };
+        let below = Arc::make_mut(&mut other);
+        self.right = below.left.take();
+        std::mem::swap(self, below);
+        below.sum_up();
+        self.left = Some(other);
+        self.sum_up();
+    }
+
+    /// The left child takes this node's place, and this one becomes its right child.
+    fn rotate_right(&mut self) {
+        let Some(mut other) = self.left.take() else { return };
+        let below = Arc::make_mut(&mut other);
+        self.left = below.right.take();
+        std::mem::swap(self, below);
+        below.sum_up();
+        self.right = Some(other);
+        self.sum_up();
+    }
+}
+
+#[cfg(test)]
+#[path = "tree_tests.rs"]
+mod tests;

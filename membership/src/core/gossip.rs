@@ -1,0 +1,166 @@
+//! Sending: what goes to whom in which datagram, and what waits until there is room.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use rand::seq::IteratorRandom;
+
+use super::{
+    CommandError, Config, Core, PACKET_SIZE, Transmit,
+    queue::{BroadcastId, Class, Origin, Packet, QueueDepths, Unqueued},
+    suspicion,
+};
+use crate::wire::{
+    memberlist::{self, Message, Suspect},
+    packet,
+};
+
+/// Receivers of this protocol version understand checksums.
+pub(super) const CRC_SINCE: u8 = 5;
+
+/// Bytes of a packet that are left for messages and their lengths.
+pub(super) fn packet_budget(config: &Config) -> usize {
+    PACKET_SIZE.saturating_sub(config.framing.overhead())
+}
+
+/// A message of Serf's as memberlist carries it.
+fn user(serf_message: &[u8]) -> Vec<u8> {
+    [&[memberlist::kind::USER], serf_message].concat()
+}
+
+impl Class {
+    /// In the words of an error.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Membership => "changes of members",
+            Self::Intent => "joins and leaves",
+            Self::Query => "queries",
+            Self::Event => "events",
+        }
+    }
+}
+
+impl Core {
+    /// Sends messages, each with its type byte, in one packet.
+    fn send_messages(&mut self, to: SocketAddr, messages: &[Vec<u8>]) {
+        if messages.is_empty() {
+            return;
+        }
+        let crc = self
+            .table
+            .slot_at(to)
+            .and_then(|slot| self.table.get(slot))
+            .is_some_and(|peer| peer.info.vsn[1] >= CRC_SINCE);
+        match packet::encode(&self.config.framing, messages, crc, &mut self.rng) {
+            Ok(payload) => self.transmit(Transmit::Udp { to, payload }),
+            Err(_) => self.stats.internal += 1,
+        }
+    }
+
+    pub(super) fn send_message(&mut self, to: SocketAddr, message: &Message) {
+        self.send_messages(to, &[message.encode()]);
+    }
+
+    /// Sends a message, and to a member of the cluster as many broadcasts as the packet has room for.
+    pub(super) fn send_along(&mut self, to: SocketAddr, message: &Message) {
+        let slot = self.table.slot_at(to);
+        if slot.and_then(|slot| self.table.get(slot)).is_some_and(|peer| peer.health.is_active()) {
+            self.send_filled(to, vec![message.encode()]);
+        } else {
+            self.send_message(to, message);
+        }
+    }
+
+    /// Sends messages to a member, and broadcasts where the packet has room.
+    pub(super) fn send_filled(&mut self, to: SocketAddr, messages: Vec<Vec<u8>>) {
+        let mut packet = Packet::new(messages, packet_budget(&self.config), packet::MAX_COMPOUND);
+        // Serf counts all members that it knows, those that are gone included.
+        let limit = suspicion::transmissions(&self.config.timing, self.table.len() + 1);
+        self.queues.fill(&mut packet, usize::from(limit));
+        self.send_messages(to, &packet.into_messages());
+    }
+
+    /// A round of gossip. `foca_spoke`: foca has sent what it has, and broadcasts where there was room.
+    pub(super) fn gossip_round(&mut self, foca_spoke: bool) {
+        // What foca left no room for must not wait for foca: a refutation would come too late.
+        if self.queues.is_empty() || foca_spoke && !self.queues.has_unsaid() {
+            return;
+        }
+        let living = self.table.iter().filter(|(_, peer)| peer.health.is_active());
+        let fanout = self.config.timing.gossip_fanout;
+        let chosen = living.map(|(_, peer)| peer.info.addr).sample(&mut self.rng, fanout);
+        for to in chosen {
+            if self.queues.is_empty() {
+                return;
+            }
+            self.send_filled(to, Vec::new());
+        }
+    }
+
+    /// Gossips outside of the rounds.
+    pub(super) fn gossip_now(&mut self, now: Duration) {
+        self.foca_spoke = false;
+        self.drive(now, |foca, outbox| foca.gossip(outbox));
+        self.gossip_round(self.foca_spoke);
+    }
+
+    /// Sends a message of Serf's to all, in time.
+    pub(super) fn broadcast_own(
+        &mut self,
+        class: Class,
+        serf_message: &[u8],
+    ) -> Result<BroadcastId, CommandError> {
+        let bytes = user(serf_message);
+        let len = bytes.len();
+        match self.queues.push(class, Origin::Own, None, bytes) {
+            Ok((id, fallen)) => {
+                self.stats.dropped += fallen;
+                Ok(id)
+            }
+            Err(why) => {
+                self.stats.dropped += 1;
+                Err(self.unqueued(class, len, why))
+            }
+        }
+    }
+
+    fn unqueued(&self, class: Class, len: usize, why: Unqueued) -> CommandError {
+        match why {
+            Unqueued::Full => CommandError::Busy(class.name()),
+            Unqueued::TooLong => {
+                CommandError::TooLarge { what: "the message", len, limit: packet_budget(&self.config) }
+            }
+        }
+    }
+
+    /// Passes on another member's message of Serf's.
+    pub(super) fn relay(&mut self, class: Class, serf_message: &[u8]) {
+        match self.queues.push(class, Origin::Relayed, None, user(serf_message)) {
+            Ok((_, fallen)) => self.stats.dropped += fallen,
+            Err(_) => self.stats.dropped += 1,
+        }
+    }
+
+    /// Tells all of this member's own state; it replaces what was to be told of it.
+    pub(super) fn say(&mut self, message: &Message) -> Option<BroadcastId> {
+        let name = self.own.info.name.clone();
+        self.queues.forget(&name);
+        self.tell(Origin::Own, &name, message)
+    }
+
+    /// Passes on that another member suspects a third one, too: foca passes on the first suspicion only.
+    pub(super) fn confirm(&mut self, about: &Arc<str>, suspect: Suspect) {
+        self.tell(Origin::Relayed, about, &Message::Suspect(suspect));
+    }
+
+    fn tell(&mut self, origin: Origin, about: &Arc<str>, message: &Message) -> Option<BroadcastId> {
+        let queued = self.queues.push(Class::Membership, origin, Some(about), message.encode());
+        self.stats.dropped += queued.map_or(1, |(_, fallen)| fallen);
+        queued.ok().map(|(id, _)| id)
+    }
+
+    /// How many broadcasts wait to be sent.
+    pub fn queue_depths(&self) -> QueueDepths {
+        let own = self.queues.depths();
+        QueueDepths { membership: own.membership + self.foca.updates_backlog() as u64, ..own }
+    }
+}

@@ -1,0 +1,414 @@
+//! Broadcasts that wait for room in datagrams: four queues, and in each what is sent first and what falls first.
+//!
+//! The rules are memberlist's and Serf's. A datagram is filled from the queues in the order of [`Class`]. Within a queue
+//! a broadcast that was sent less often comes first, then a longer one, then a newer one. Each is sent as often as
+//! memberlist sends it in a cluster of that size, then it is done. What is newly said of a member replaces what was to be said of it.
+//!
+//! A full queue drops its oldest broadcast, in favour of a new one. What this member itself says with an intent or a query
+//! stays: others' gossip cannot push a leave or a change of keys out.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+/// Most broadcasts that wait in one queue: Serf's limit. None is longer than a datagram.
+pub const MAX_QUEUED: usize = 4096;
+
+/// Which queue a broadcast waits in; the first goes out first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Class {
+    /// What memberlist says: this member's own state, and suspicions that confirm others.
+    Membership,
+    /// Joins and leaves of Serf's layer.
+    Intent,
+    /// Queries, and with them the changes of keys.
+    Query,
+    /// User events.
+    Event,
+}
+
+impl Class {
+    const ALL: [Self; 4] = [Self::Membership, Self::Intent, Self::Query, Self::Event];
+}
+
+/// How many broadcasts wait in each queue.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct QueueDepths {
+    /// This member's own state, suspicions, and changes of other members.
+    pub membership: u64,
+    /// Joins and leaves of Serf's layer.
+    pub intents: u64,
+    /// Queries.
+    pub queries: u64,
+    /// User events.
+    pub events: u64,
+}
+
+/// A broadcast that was queued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct BroadcastId {
+    class: Class,
+    seq: u64,
+}
+
+/// Who speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// This member.
+    Own,
+    /// Another one; this member passes it on.
+    Relayed,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    bytes: Vec<u8>,
+    sent: usize,
+    own: bool,
+    about: Option<Arc<str>>,
+}
+
+/// How often it was sent, its length, its number.
+type Rank = (usize, Reverse<usize>, Reverse<u64>);
+
+impl Waiting {
+    fn rank(&self, seq: u64) -> Rank {
+        (self.sent, Reverse(self.bytes.len()), Reverse(seq))
+    }
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    /// By number: the oldest first.
+    waiting: BTreeMap<u64, Waiting>,
+    /// In the order of sending.
+    order: BTreeSet<Rank>,
+    /// Those that speak of a member, by its name.
+    about: BTreeSet<(Arc<str>, u64)>,
+    /// Those of others, in the order of their age.
+    relayed: BTreeSet<u64>,
+}
+
+impl Queue {
+    fn insert(&mut self, seq: u64, item: Waiting) {
+        if let Some(about) = &item.about {
+            self.about.insert((about.clone(), seq));
+        }
+        if !item.own {
+            self.relayed.insert(seq);
+        }
+        self.order.insert(item.rank(seq));
+        self.waiting.insert(seq, item);
+    }
+
+    fn remove(&mut self, seq: u64) -> Option<Waiting> {
+        let item = self.waiting.remove(&seq)?;
+        self.order.remove(&item.rank(seq));
+        self.relayed.remove(&seq);
+        if let Some(about) = &item.about {
+            self.about.remove(&(about.clone(), seq));
+        }
+        Some(item)
+    }
+
+    /// The oldest, which falls when there is no more room; `spares_own`: the oldest of others.
+    fn oldest(&self, spares_own: bool) -> Option<u64> {
+        if spares_own { self.relayed.first().copied() } else { self.waiting.keys().next().copied() }
+    }
+
+    /// The next to send of those that were sent `sent` times and have at most `room` bytes.
+    fn fitting(&self, sent: usize, room: usize) -> Option<u64> {
+        let first: Rank = (sent, Reverse(room), Reverse(u64::MAX));
+        let end: Rank = (sent + 1, Reverse(usize::MAX), Reverse(u64::MAX));
+        self.order.range(first..end).next().map(|(_, _, Reverse(seq))| *seq)
+    }
+
+    /// Takes what fits, the least sent first; what was sent `limit` times is done.
+    fn fill(&mut self, packet: &mut Packet, limit: usize) {
+        let mut again = Vec::new();
+        let mut sent = self.order.first().map(|(sent, ..)| *sent);
+        while let (Some(times), Some(room)) = (sent, packet.room()) {
+            let Some(seq) = self.fitting(times, room) else {
+                let next: Rank = (times + 1, Reverse(usize::MAX), Reverse(u64::MAX));
+                sent = self.order.range(next..).next().map(|(sent, ..)| *sent);
+                continue;
+            };
+            let Some(mut item) = self.remove(seq) else { break };
+            packet.push(item.bytes.clone());
+            item.sent += 1;
+            // Put back at the end: it must not go into the same datagram twice.
+            if item.sent < limit {
+                again.push((seq, item));
+            }
+        }
+        for (seq, item) in again {
+            self.insert(seq, item);
+        }
+    }
+}
+
+/// A datagram that is being filled.
+#[derive(Debug)]
+pub(super) struct Packet {
+    messages: Vec<Vec<u8>>,
+    used: usize,
+    budget: usize,
+    most: usize,
+}
+
+impl Packet {
+    /// Bytes that each message takes beside its own.
+    const OVERHEAD: usize = 2;
+
+    /// `budget` counts bytes of messages and their lengths, `most` messages.
+    pub(super) fn new(messages: Vec<Vec<u8>>, budget: usize, most: usize) -> Self {
+        let used = messages.iter().map(|message| message.len() + Self::OVERHEAD).sum();
+        Self { messages, used, budget, most }
+    }
+
+    /// The longest message that still fits.
+    fn room(&self) -> Option<usize> {
+        let room = self.budget.checked_sub(self.used + Self::OVERHEAD)?;
+        (room > 0 && self.messages.len() < self.most).then_some(room)
+    }
+
+    fn push(&mut self, message: Vec<u8>) {
+        self.used += message.len() + Self::OVERHEAD;
+        self.messages.push(message);
+    }
+
+    pub(super) fn into_messages(self) -> Vec<Vec<u8>> {
+        self.messages
+    }
+}
+
+/// Why a broadcast is not queued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unqueued {
+    /// No datagram has room for it.
+    TooLong,
+    /// The queue is full of what must not fall.
+    Full,
+}
+
+/// All queues.
+#[derive(Debug)]
+pub(super) struct Queues {
+    queues: [Queue; 4],
+    next: u64,
+    /// The longest message that a datagram has room for.
+    longest: usize,
+}
+
+impl Queues {
+    /// `budget` is that of a datagram.
+    pub(super) fn new(budget: usize) -> Self {
+        Self { queues: Default::default(), next: 0, longest: budget.saturating_sub(Packet::OVERHEAD) }
+    }
+
+    fn queue(&mut self, class: Class) -> &mut Queue {
+        &mut self.queues[class as usize]
+    }
+
+    /// Whether this member's own broadcast of that class would be queued.
+    pub(super) fn check(&mut self, class: Class, len: usize) -> Result<(), Unqueued> {
+        if len > self.longest {
+            return Err(Unqueued::TooLong);
+        }
+        let queue = self.queue(class);
+        let full = queue.waiting.len() >= MAX_QUEUED && queue.oldest(spares_own(class)).is_none();
+        if full { Err(Unqueued::Full) } else { Ok(()) }
+    }
+
+    /// Queues a broadcast; says how many others fell for it, too.
+    pub(super) fn push(
+        &mut self,
+        class: Class,
+        origin: Origin,
+        about: Option<&Arc<str>>,
+        bytes: Vec<u8>,
+    ) -> Result<(BroadcastId, u64), Unqueued> {
+        self.check(class, bytes.len())?;
+        let seq = self.next;
+        self.next += 1;
+        let queue = self.queue(class);
+        let mut fallen = 0;
+        while queue.waiting.len() >= MAX_QUEUED {
+            let Some(oldest) = queue.oldest(spares_own(class)) else { break };
+            queue.remove(oldest);
+            fallen += 1;
+        }
+        queue.insert(seq, Waiting { bytes, sent: 0, own: origin == Origin::Own, about: about.cloned() });
+        Ok((BroadcastId { class, seq }, fallen))
+    }
+
+    /// Takes back what was to be said of a member.
+    pub(super) fn forget(&mut self, about: &Arc<str>) {
+        let queue = self.queue(Class::Membership);
+        let first = (about.clone(), 0);
+        let stale: Vec<u64> =
+            queue.about.range(first..).take_while(|(of, _)| of == about).map(|(_, seq)| *seq).collect();
+        for seq in stale {
+            queue.remove(seq);
+        }
+    }
+
+    /// Whether a broadcast is still to be sent.
+    pub(super) fn holds(&self, id: BroadcastId) -> bool {
+        self.queues[id.class as usize].waiting.contains_key(&id.seq)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.queues.iter().all(|queue| queue.waiting.is_empty())
+    }
+
+    /// Whether something that memberlist says was not sent even once.
+    pub(super) fn has_unsaid(&self) -> bool {
+        self.queues[Class::Membership as usize].order.first().is_some_and(|(sent, ..)| *sent == 0)
+    }
+
+    /// Fills a datagram; each broadcast is sent `limit` times in all.
+    pub(super) fn fill(&mut self, packet: &mut Packet, limit: usize) {
+        for class in Class::ALL {
+            self.queue(class).fill(packet, limit);
+        }
+    }
+
+    /// How many wait, but for what foca has.
+    pub(super) fn depths(&self) -> QueueDepths {
+        let [membership, intents, queries, events] =
+            Class::ALL.map(|class| self.queues[class as usize].waiting.len() as u64);
+        QueueDepths { membership, intents, queries, events }
+    }
+}
+
+/// Whether what this member itself says stays in a full queue. One's own events fall as others' do: the newest count.
+fn spares_own(class: Class) -> bool {
+    class != Class::Event
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BUDGET: usize = 1000;
+
+    fn queues() -> Queues {
+        Queues::new(BUDGET)
+    }
+
+    fn push(queues: &mut Queues, class: Class, origin: Origin, text: &str) -> BroadcastId {
+        queues.push(class, origin, None, text.as_bytes().to_vec()).expect("room").0
+    }
+
+    /// What one datagram takes.
+    fn filled(queues: &mut Queues, budget: usize, limit: usize) -> Vec<String> {
+        let mut packet = Packet::new(Vec::new(), budget, 255);
+        queues.fill(&mut packet, limit);
+        let messages = packet.into_messages();
+        assert!(messages.iter().map(|m| m.len() + 2).sum::<usize>() <= budget);
+        messages.into_iter().map(|m| String::from_utf8(m).expect("text")).collect()
+    }
+
+    #[test]
+    fn classes_go_in_their_order_and_each_is_sent_so_often() {
+        let mut queues = queues();
+        for (class, text) in [
+            (Class::Event, "event"),
+            (Class::Query, "query"),
+            (Class::Intent, "intent"),
+            (Class::Membership, "alive"),
+        ] {
+            push(&mut queues, class, Origin::Relayed, text);
+        }
+        assert_eq!(filled(&mut queues, 7, 3), ["alive"]);
+        assert_eq!(filled(&mut queues, BUDGET, 3), ["alive", "intent", "query", "event"]);
+        assert_eq!(queues.depths(), QueueDepths { membership: 1, intents: 1, queries: 1, events: 1 });
+        assert_eq!(filled(&mut queues, BUDGET, 3), ["alive", "intent", "query", "event"]);
+        assert_eq!(filled(&mut queues, BUDGET, 3), ["intent", "query", "event"], "three times are enough");
+        assert!(queues.is_empty() && filled(&mut queues, BUDGET, 3).is_empty());
+    }
+
+    #[test]
+    fn the_least_sent_goes_first_then_the_longest_then_the_newest() {
+        let mut queues = queues();
+        let event = |queues: &mut Queues, text| push(queues, Class::Event, Origin::Own, text);
+        for text in ["aa", "bbbb", "cc"] {
+            event(&mut queues, text);
+        }
+        assert_eq!(filled(&mut queues, BUDGET, 9), ["bbbb", "cc", "aa"]);
+        event(&mut queues, "d");
+        assert_eq!(filled(&mut queues, BUDGET, 9), ["d", "bbbb", "cc", "aa"]);
+        event(&mut queues, "eeeeeeee");
+        assert_eq!(
+            filled(&mut queues, 8, 9),
+            ["d", "cc"],
+            "what does not fit waits, what does not yet goes along"
+        );
+        assert_eq!(filled(&mut queues, 10, 9), ["eeeeeeee"]);
+    }
+
+    #[test]
+    fn the_oldest_event_falls_for_a_new_one_and_nothing_else_does() {
+        let mut queues = queues();
+        let query = push(&mut queues, Class::Query, Origin::Relayed, "use-key");
+        let oldest = push(&mut queues, Class::Event, Origin::Own, "oldest");
+        let second = push(&mut queues, Class::Event, Origin::Relayed, "second");
+        for n in 2..MAX_QUEUED {
+            push(&mut queues, Class::Event, Origin::Relayed, &n.to_string());
+        }
+        assert!(queues.holds(oldest));
+        let (newest, fallen) =
+            queues.push(Class::Event, Origin::Relayed, None, b"newest".to_vec()).expect("room");
+        assert_eq!(fallen, 1);
+        assert!(!queues.holds(oldest) && queues.holds(second) && queues.holds(newest) && queues.holds(query));
+        assert_eq!(
+            queues.depths(),
+            QueueDepths { queries: 1, events: MAX_QUEUED as u64, ..QueueDepths::default() }
+        );
+    }
+
+    #[test]
+    fn what_this_member_asks_stays_and_is_refused_when_nothing_else_could_fall() {
+        let mut queues = queues();
+        let own = push(&mut queues, Class::Query, Origin::Own, "own");
+        let others = push(&mut queues, Class::Query, Origin::Relayed, "other");
+        for n in 0..2 * MAX_QUEUED {
+            push(&mut queues, Class::Query, Origin::Relayed, &n.to_string());
+        }
+        assert!(queues.holds(own) && !queues.holds(others));
+        while queues.check(Class::Query, 1).is_ok() {
+            push(&mut queues, Class::Query, Origin::Own, "own");
+        }
+        assert_eq!(queues.depths().queries, MAX_QUEUED as u64);
+        let refused = queues.push(Class::Query, Origin::Own, None, vec![1]);
+        assert_eq!(refused.map(|_| ()), Err(Unqueued::Full));
+        push(&mut queues, Class::Intent, Origin::Own, "leave");
+        assert_eq!(queues.check(Class::Event, BUDGET), Err(Unqueued::TooLong));
+        assert_eq!(queues.check(Class::Event, BUDGET - 2), Ok(()));
+    }
+
+    #[test]
+    fn what_is_said_of_a_member_replaces_what_was_said() {
+        let mut queues = queues();
+        let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
+        let say = |queues: &mut Queues, name: &Arc<str>, text: &str| {
+            let bytes = text.as_bytes().to_vec();
+            queues.forget(name);
+            queues.push(Class::Membership, Origin::Own, Some(name), bytes).expect("room").0
+        };
+        let first = say(&mut queues, &a, "alive 1");
+        say(&mut queues, &b, "alive b");
+        assert!(queues.has_unsaid());
+        filled(&mut queues, BUDGET, 9);
+        assert!(!queues.has_unsaid());
+        let second = say(&mut queues, &a, "dead");
+        assert!(!queues.holds(first) && queues.holds(second) && queues.has_unsaid());
+        assert_eq!(filled(&mut queues, BUDGET, 9), ["dead", "alive b"]);
+        queues.forget(&b);
+        assert_eq!(filled(&mut queues, BUDGET, 9), ["dead"]);
+    }
+}

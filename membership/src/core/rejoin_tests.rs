@@ -1,0 +1,111 @@
+//! Members that come back: whom they remember, whom they try, and for how long.
+
+use std::{net::SocketAddr, time::Duration};
+
+use super::sim::{Sim, addr, name};
+use super::{Event, Snapshot, Status};
+
+fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+fn remembering(members: impl IntoIterator<Item = usize>) -> Snapshot {
+    Snapshot { alive: members.into_iter().map(|i| (name(i), addr(i))).collect(), ..Snapshot::default() }
+}
+
+/// Starts a member anew with what it remembers, as a process does that has no list of members to join.
+fn restart(sim: &mut Sim, index: usize, snapshot: Snapshot, rejoin_after_leave: bool) {
+    sim.take_events(index);
+    sim.start_alone(index, |config| {
+        config.restore = Some(snapshot);
+        config.rejoin_after_leave = rejoin_after_leave;
+    });
+}
+
+fn sees_all(sim: &mut Sim, viewer: usize, others: &[usize]) -> bool {
+    others.iter().all(|other| sim.status(viewer, *other) == Some(Status::Alive))
+}
+
+fn remembered(sim: &mut Sim, index: usize) -> Vec<SocketAddr> {
+    let mut all: Vec<_> = sim.core(index).snapshot().alive.into_iter().map(|(_, addr)| addr).collect();
+    all.sort_unstable();
+    all
+}
+
+#[test]
+fn a_member_that_comes_back_while_nobody_is_reachable_forgets_nobody_and_tries_on() {
+    let mut sim = Sim::with_members(21, 4);
+    sim.run(secs(10));
+    let snapshot = Snapshot::parse(&sim.core(3).snapshot().encode());
+    sim.reaches = Box::new(|from, to, _| from != 3 && to != 3);
+    restart(&mut sim, 3, snapshot, false);
+    sim.run(secs(600));
+    assert_eq!(remembered(&mut sim, 3), [addr(0), addr(1), addr(2)]);
+    let rounds: Vec<_> = sim
+        .take_events(3)
+        .into_iter()
+        .filter_map(|event| match event {
+            Event::RejoinFailed { tried, rounds } => Some((tried, rounds)),
+            _ => None,
+        })
+        .collect();
+    assert!(rounds.iter().all(|(tried, _)| *tried == 3), "{rounds:?}");
+    assert!(rounds.iter().map(|(_, round)| *round).eq(1..=rounds.len() as u32), "{rounds:?}");
+    // A round lasts 10 s at the most, and the wait after it 30.
+    assert!((15..=60).contains(&rounds.len()), "{}", rounds.len());
+    sim.reaches = Box::new(|_, _, _| true);
+    sim.run_until(secs(45), |sim| sees_all(sim, 3, &[0, 1, 2]));
+}
+
+#[test]
+fn many_that_are_gone_keep_nobody_from_the_one_that_is_there() {
+    let mut sim = Sim::with_members(22, 2);
+    sim.run(secs(5));
+    restart(&mut sim, 1, remembering((2..1000).chain([0])), false);
+    sim.run_until(secs(10), |sim| sees_all(sim, 1, &[0]));
+    // As a file of Serf's keeps them until it hears that they are gone.
+    assert_eq!(remembered(&mut sim, 1).len(), 999);
+    sim.run(secs(25 * 3600));
+    assert_eq!(remembered(&mut sim, 1), [addr(0)], "nobody has named the others for a day");
+}
+
+#[test]
+fn members_that_have_failed_are_remembered_and_those_that_have_left_are_not() {
+    let mut sim = Sim::with_members(23, 4);
+    sim.run(secs(5));
+    sim.act(1, |core, now| core.leave(now));
+    sim.run(secs(10));
+    sim.kill(1);
+    sim.kill(2);
+    sim.run_until(secs(60), |sim| sim.status(0, 2) == Some(Status::Failed));
+    assert_eq!(sim.status(0, 1), Some(Status::Left));
+    assert_eq!(remembered(&mut sim, 0), [addr(2), addr(3)]);
+    sim.run(secs(25 * 3600));
+    assert_eq!(remembered(&mut sim, 0), [addr(3)], "forgotten with the member");
+}
+
+#[test]
+fn a_member_that_has_left_rejoins_only_if_it_is_told_to() {
+    for told in [false, true] {
+        let mut sim = Sim::with_members(24, 3);
+        sim.run(secs(5));
+        sim.act(2, |core, now| core.leave(now));
+        sim.run(secs(10));
+        let snapshot = Snapshot::parse(&sim.core(2).snapshot().encode());
+        assert!(snapshot.left);
+        restart(&mut sim, 2, snapshot, told);
+        sim.run(secs(60));
+        assert_eq!(sees_all(&mut sim, 2, &[0, 1]), told);
+    }
+}
+
+#[test]
+fn a_member_whose_others_have_all_failed_tries_them_in_rounds() {
+    let mut sim = Sim::with_members(25, 3);
+    sim.run(secs(5));
+    sim.reaches = Box::new(|from, to, _| from != 2 && to != 2);
+    sim.run_until(secs(120), |sim| (0..2).all(|i| sim.status(2, i) == Some(Status::Failed)));
+    sim.run(secs(300));
+    sim.reaches = Box::new(|_, _, _| true);
+    sim.run_until(secs(45), |sim| sees_all(sim, 2, &[0, 1]) && sees_all(sim, 0, &[1, 2]));
+}

@@ -1,0 +1,144 @@
+//! Finds replica ids that two running processes use: a state machine without I/O.
+//!
+//! A replica that restarts comes with another [`Instance`] and takes the place of its old connection; the old instance is
+//! never seen again. An instance whose place was taken and that comes back was alive all the time: so two processes have
+//! the same key, such as two agents on copies of one data directory. From then on the connection that stands stays, so
+//! that they do not displace each other for ever, and both are told.
+
+use crate::id::ReplicaId;
+use crate::instance::Instance;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+/// How many replica ids are remembered whose connections were displaced; the one that was so longest ago falls first.
+const MAX_IDS: usize = 1024;
+/// How many displaced instances of one id are remembered; the oldest falls first.
+const MAX_INSTANCES: usize = 8;
+/// A cloned id is told of for this long after its last sign.
+pub const CLONE_SHOWN: Duration = Duration::from_secs(600);
+
+/// What becomes of a connection of an id that has another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ruling {
+    /// It takes the place of the older one.
+    Takes,
+    /// Two processes use the id, which is news: neither connection stays, so that both hear of it.
+    NeitherStays,
+    /// Two processes use the id, as is known: the older one stays.
+    OlderStays,
+}
+
+#[derive(Debug, Default)]
+struct History {
+    displaced: VecDeque<Instance>,
+    last_at: Duration,
+    /// When the last sign of a second process was.
+    cloned_at: Option<Duration>,
+}
+
+impl History {
+    fn note(&mut self, instance: Instance) {
+        if !self.displaced.contains(&instance) {
+            self.displaced.push_back(instance);
+            if self.displaced.len() > MAX_INSTANCES {
+                self.displaced.pop_front();
+            }
+        }
+    }
+
+    fn is_shown(&self, now: Duration) -> bool {
+        self.cloned_at.is_some_and(|at| now < at + CLONE_SHOWN)
+    }
+}
+
+/// The instances that were displaced, by replica id. Times are of any clock that never goes back.
+#[derive(Debug, Default)]
+pub(crate) struct Clones(BTreeMap<ReplicaId, History>);
+
+impl Clones {
+    /// A connection of another instance than the one that has a connection.
+    pub(crate) fn meet(&mut self, id: ReplicaId, older: Instance, newer: Instance, now: Duration) -> Ruling {
+        if self.0.len() >= MAX_IDS && !self.0.contains_key(&id) {
+            let oldest = self.0.iter().min_by_key(|(_, history)| history.last_at).map(|(id, _)| *id);
+            oldest.map(|id| self.0.remove(&id));
+        }
+        let history = self.0.entry(id).or_default();
+        history.last_at = now;
+        let returned = history.displaced.contains(&newer);
+        let ruling = match (returned, history.is_shown(now)) {
+            (false, _) => Ruling::Takes,
+            (true, false) => Ruling::NeitherStays,
+            (true, true) => Ruling::OlderStays,
+        };
+        history.note(older);
+        if returned {
+            history.note(newer);
+            history.cloned_at = Some(now);
+        }
+        ruling
+    }
+
+    /// Whether two processes use this id.
+    #[cfg(test)]
+    fn is_cloned(&self, id: &ReplicaId, now: Duration) -> bool {
+        self.0.get(id).is_some_and(|history| history.is_shown(now))
+    }
+
+    /// The ids that two processes use.
+    pub(crate) fn list(&self, now: Duration) -> Vec<ReplicaId> {
+        self.0.iter().filter(|(_, history)| history.is_shown(now)).map(|(id, _)| *id).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: ReplicaId = ReplicaId::from_bytes([1; 32]);
+    const A: Instance = Instance::new(1);
+    const B: Instance = Instance::new(2);
+
+    fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_replica_that_restarts_however_often_is_no_clone() {
+        let mut clones = Clones::default();
+        for n in 0..100 {
+            let (older, newer) = (Instance::new(n), Instance::new(n + 1));
+            assert_eq!(clones.meet(ID, older, newer, s(n)), Ruling::Takes);
+        }
+        assert!(clones.list(s(100)).is_empty());
+        assert_eq!(clones.0[&ID].displaced.len(), MAX_INSTANCES);
+    }
+
+    #[test]
+    fn an_instance_that_comes_back_shows_a_clone_and_they_displace_each_other_no_longer() {
+        let mut clones = Clones::default();
+        assert_eq!(clones.meet(ID, A, B, s(1)), Ruling::Takes);
+        assert!(!clones.is_cloned(&ID, s(1)));
+        assert_eq!(clones.meet(ID, B, A, s(2)), Ruling::NeitherStays, "both hear of it");
+        assert_eq!(clones.list(s(2)), [ID]);
+        assert_eq!(clones.meet(ID, A, B, s(3)), Ruling::OlderStays, "whichever it is");
+        assert_eq!(clones.meet(ID, B, A, s(4)), Ruling::OlderStays);
+        let shown = s(4) + CLONE_SHOWN;
+        assert!(clones.is_cloned(&ID, shown - s(1)) && !clones.is_cloned(&ID, shown), "one of them is gone");
+        assert_eq!(clones.meet(ID, B, Instance::new(3), shown), Ruling::Takes, "a restart");
+    }
+
+    #[test]
+    fn memory_is_bounded_and_the_oldest_falls_first() {
+        let mut clones = Clones::default();
+        let id = |n: usize| {
+            let mut bytes = [0; 32];
+            bytes[..8].copy_from_slice(&(n as u64).to_be_bytes());
+            ReplicaId::from_bytes(bytes)
+        };
+        for n in 0..MAX_IDS + 10 {
+            clones.meet(id(n), A, B, Duration::from_secs(n as u64));
+        }
+        assert_eq!(clones.0.len(), MAX_IDS);
+        assert!(!clones.0.contains_key(&id(9)) && clones.0.contains_key(&id(10)));
+    }
+}

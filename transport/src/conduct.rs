@@ -1,0 +1,95 @@
+//! The endpoint's memory of who misbehaved, shared by its connections.
+
+use crate::code::Code;
+use crate::error::TransportError;
+use crate::id::ReplicaId;
+use crate::limits::Limits;
+use crate::offenders::{Offenders, ShutOut};
+use crate::refused::{Refused, RefusedPeer};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// The [`Offenders`] and the clock that their times are of.
+#[derive(Debug)]
+pub(crate) struct Conduct {
+    began: Instant,
+    offenders: Mutex<Offenders>,
+    refused: Mutex<Refused>,
+}
+
+impl Conduct {
+    pub(crate) fn new(limits: &Limits) -> Arc<Self> {
+        let offenders = Mutex::new(Offenders::new(limits.first_shut_out));
+        Arc::new(Self { began: Instant::now(), offenders, refused: Mutex::default() })
+    }
+
+    fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Offenders> {
+        // Every method leaves the table whole, so a panic elsewhere does no harm.
+        self.offenders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Refuses a replica that is shut out.
+    pub(crate) fn check(&self, peer: &ReplicaId) -> Result<(), TransportError> {
+        let shut_out = self.lock().shut_out(peer, self.now());
+        shut_out.map_or(Ok(()), |shut_out| Err(TransportError::ShutOut(shut_out)))
+    }
+
+    fn refused(&self) -> MutexGuard<'_, Refused> {
+        // Likewise.
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What came of a handshake that a peer began. One that has not proved its key is nobody.
+    pub(crate) fn note_inbound(&self, result: Result<ReplicaId, &TransportError>) {
+        match result {
+            Ok(peer) => self.refused().forget(&peer),
+            Err(TransportError::Refused { peer: Some(peer), address, code, reason }) => {
+                let (peer, address, code, reason) = (*peer, *address, *code, reason.clone());
+                self.refused().note(RefusedPeer { peer, address, code, reason }, self.now());
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// Connected with a replica that was dialled.
+    pub(crate) fn note_outbound(&self, peer: &ReplicaId) {
+        self.refused().forget(peer);
+    }
+
+    pub(crate) fn list_refused(&self) -> Vec<RefusedPeer> {
+        self.refused().list(self.now())
+    }
+
+    pub(crate) fn list(&self) -> Vec<ShutOut> {
+        self.lock().list(self.now())
+    }
+
+    pub(crate) fn counts(&self) -> BTreeMap<Code, u64> {
+        self.lock().counts().clone()
+    }
+
+    fn offend(&self, peer: ReplicaId, code: Code) {
+        let ShutOut { offences, left, .. } = self.lock().offend(peer, code, self.now());
+        tracing::info!(%peer, %code, offences, left_s = left.as_secs_f32(), "shut out: it misbehaved");
+    }
+}
+
+/// Whom to blame for what goes wrong on a connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Blame {
+    pub(crate) conduct: Arc<Conduct>,
+    pub(crate) peer: ReplicaId,
+}
+
+impl Blame {
+    /// The peer misbehaved: it is shut out for a time.
+    pub(crate) fn offend(&self, code: Code) {
+        self.conduct.offend(self.peer, code);
+    }
+}

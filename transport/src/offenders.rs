@@ -1,0 +1,171 @@
+//! Who misbehaved, and until when it is not talked with: a state machine without a clock of its own.
+//!
+//! Times are durations since any fixed moment; they never go back.
+
+use crate::code::Code;
+use crate::id::ReplicaId;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How long a replica is shut out after its first offence; each further one doubles that.
+pub const FIRST_SHUT_OUT: Duration = Duration::from_secs(10);
+/// The longest time for which a replica is shut out.
+pub const MAX_SHUT_OUT: Duration = Duration::from_secs(3600);
+/// Each time that a replica keeps the rules for so long after it was let in again, one offence is forgiven.
+pub const FORGIVE_AFTER: Duration = Duration::from_secs(600);
+/// The most replicas that are remembered. The one with the fewest offences falls first, of those the one that is let
+/// in soonest.
+pub const MAX_OFFENDERS: usize = 1024;
+
+/// A replica that is not talked with for a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShutOut {
+    /// The replica.
+    pub peer: ReplicaId,
+    /// What it did last.
+    pub code: Code,
+    /// How many of its offences are not forgiven.
+    pub offences: u32,
+    /// For how long it is still shut out.
+    pub left: Duration,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Offender {
+    code: Code,
+    offences: u32,
+    until: Duration,
+}
+
+/// The replicas that misbehaved. See the [module](self).
+#[derive(Debug)]
+pub(crate) struct Offenders {
+    first: Duration,
+    offenders: BTreeMap<ReplicaId, Offender>,
+    /// How many times somebody was shut out, by what was done.
+    counts: BTreeMap<Code, u64>,
+}
+
+impl Offenders {
+    /// Nobody has misbehaved yet; `first` takes the place of [`FIRST_SHUT_OUT`].
+    pub(crate) fn new(first: Duration) -> Self {
+        Self { first, offenders: BTreeMap::new(), counts: BTreeMap::new() }
+    }
+
+    /// The replica misbehaved. What else it had under way when it was shut out is part of the same offence.
+    pub(crate) fn offend(&mut self, peer: ReplicaId, code: Code, now: Duration) -> ShutOut {
+        if let Some(shut_out) = self.shut_out(&peer, now) {
+            return shut_out;
+        }
+        let before = self.offenders.get(&peer).map_or(0, |offender| offender.unforgiven(now));
+        if before == 0 && self.offenders.len() >= MAX_OFFENDERS {
+            self.make_room(now);
+        }
+        let offences = before.saturating_add(1);
+        let doublings = before.min(32);
+        let left =
+            self.first.saturating_mul(1u32.checked_shl(doublings).unwrap_or(u32::MAX)).min(MAX_SHUT_OUT);
+        self.offenders.insert(peer, Offender { code, offences, until: now.saturating_add(left) });
+        *self.counts.entry(code).or_default() += 1;
+        ShutOut { peer, code, offences, left }
+    }
+
+    fn make_room(&mut self, now: Duration) {
+        self.offenders.retain(|_, offender| offender.unforgiven(now) > 0);
+        if self.offenders.len() >= MAX_OFFENDERS {
+            let least = self.offenders.iter().min_by_key(|(_, offender)| (offender.offences, offender.until));
+            if let Some(peer) = least.map(|(peer, _)| *peer) {
+                self.offenders.remove(&peer);
+            }
+        }
+    }
+
+    /// Whether the replica is shut out, and for how long.
+    pub(crate) fn shut_out(&self, peer: &ReplicaId, now: Duration) -> Option<ShutOut> {
+        let Offender { code, offences, until } = *self.offenders.get(peer)?;
+        let left = until.checked_sub(now).filter(|left| !left.is_zero())?;
+        Some(ShutOut { peer: *peer, code, offences, left })
+    }
+
+    /// Everybody who is shut out, at most [`MAX_OFFENDERS`], in the order of the ids.
+    pub(crate) fn list(&self, now: Duration) -> Vec<ShutOut> {
+        self.offenders.keys().filter_map(|peer| self.shut_out(peer, now)).collect()
+    }
+
+    /// How many times somebody was shut out, by the code of the offence.
+    pub(crate) fn counts(&self) -> &BTreeMap<Code, u64> {
+        &self.counts
+    }
+}
+
+impl Offender {
+    /// The offences that good behaviour has not made up for.
+    fn unforgiven(&self, now: Duration) -> u32 {
+        let good = now.saturating_sub(self.until).as_secs() / FORGIVE_AFTER.as_secs();
+        self.offences.saturating_sub(u32::try_from(good).unwrap_or(u32::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(number: u32) -> ReplicaId {
+        let mut bytes = [0; 32];
+        bytes[..4].copy_from_slice(&number.to_be_bytes());
+        ReplicaId::from_bytes(bytes)
+    }
+
+    const PEER: ReplicaId = ReplicaId::from_bytes([1; 32]);
+
+    /// Offends each time that it is let in again.
+    fn offend_again(offenders: &mut Offenders, now: &mut Duration) -> Duration {
+        let left = offenders.offend(PEER, Code::Misbehaved, *now).left;
+        *now += left;
+        left
+    }
+
+    #[test]
+    fn the_time_doubles_up_to_an_hour_and_ends() {
+        let (mut offenders, mut now) = (Offenders::new(FIRST_SHUT_OUT), Duration::ZERO);
+        let times: Vec<u64> = (0..12).map(|_| offend_again(&mut offenders, &mut now).as_secs()).collect();
+        assert_eq!(times, [10, 20, 40, 80, 160, 320, 640, 1280, 2560, 3600, 3600, 3600]);
+        assert_eq!(offenders.shut_out(&PEER, now), None, "it is let in again");
+        assert!(offenders.shut_out(&PEER, now - Duration::from_millis(1)).is_some());
+        assert_eq!(offenders.counts()[&Code::Misbehaved], 12);
+    }
+
+    #[test]
+    fn what_was_under_way_is_part_of_the_same_offence() {
+        let mut offenders = Offenders::new(FIRST_SHUT_OUT);
+        offenders.offend(PEER, Code::Misbehaved, Duration::ZERO);
+        let again = offenders.offend(PEER, Code::Protocol, Duration::from_secs(3));
+        assert_eq!((again.code, again.offences, again.left.as_secs()), (Code::Misbehaved, 1, 7));
+    }
+
+    #[test]
+    fn good_behaviour_is_forgiven_an_offence_at_a_time() {
+        let (mut offenders, mut now) = (Offenders::new(FIRST_SHUT_OUT), Duration::ZERO);
+        for _ in 0..5 {
+            offend_again(&mut offenders, &mut now);
+        }
+        now += FORGIVE_AFTER * 2;
+        assert_eq!(offend_again(&mut offenders, &mut now).as_secs(), 80, "two of five are forgiven");
+        now += FORGIVE_AFTER * 9;
+        assert_eq!(offend_again(&mut offenders, &mut now), FIRST_SHUT_OUT);
+    }
+
+    #[test]
+    fn the_table_is_bounded_and_the_worst_stay() {
+        let (mut offenders, mut now) = (Offenders::new(FIRST_SHUT_OUT), Duration::ZERO);
+        for _ in 0..3 {
+            offend_again(&mut offenders, &mut now);
+        }
+        offenders.offend(PEER, Code::Protocol, now);
+        for number in 0..3 * MAX_OFFENDERS as u32 {
+            offenders.offend(id(number), Code::Protocol, now);
+        }
+        assert_eq!(offenders.list(now).len(), MAX_OFFENDERS);
+        assert!(offenders.shut_out(&PEER, now).is_some_and(|it| it.offences == 4));
+    }
+}
