@@ -1,5 +1,6 @@
 //! The agent as a whole.
 
+mod descriptors;
 mod discovery;
 mod health;
 mod listeners;
@@ -86,7 +87,7 @@ impl Agent {
         storage: Box<dyn Storage>,
     ) -> Result<Self, StartError> {
         let listeners = Listeners::bind(&config).await?;
-        warn_of_descriptors(&config);
+        descriptors::ensure(&config);
         let metrics = Metrics::new();
         let limit = config.max_store_bytes;
         let started = committer::start(replica, storage, config.patience, metrics.commit(), limit);
@@ -417,18 +418,5 @@ async fn retry_when_there_is_room(store: Store, peers: Peers, stop: Cancellation
         if !*fullness.borrow_and_update() {
             peers.retry_stuck();
         }
-    }
-}
-
-/// Connections that the system would refuse are better known of at the start.
-fn warn_of_descriptors(config: &Config) {
-    let rpc = config.gossip.as_ref().and_then(|gossip| gossip.rpc.as_ref());
-    let rpc = rpc.map_or(0, |rpc| rpc.options.limits.connections);
-    let (needed, allowed) = (config.http_limits.descriptors() + rpc, crate::metrics::max_fds());
-    if usize::try_from(allowed).is_ok_and(|allowed| (1..needed).contains(&allowed)) {
-        tracing::warn!(
-            "{needed} file descriptors may be needed, and the system allows {allowed}: raise the limit (LimitNOFILE= of \
-             systemd, ulimit -n), or lower --max-connections"
-        );
     }
 }

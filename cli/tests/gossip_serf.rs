@@ -163,10 +163,12 @@ async fn an_agent_takes_the_place_of_one_of_serf_s_with_its_snapshot() {
     let join = format!("-join={}", stays.addr);
     let mut moves = serf::Agent::start("moves", &["-snapshot=others", &join]).await;
     let file = moves.dir.path().join("others");
-    wait_until("its snapshot names the other", || {
-        std::fs::read_to_string(&file).unwrap_or_default().contains("alive: stays ")
-    });
-    moves.kill();
+    moves.sees("stays", "alive").await;
+    // It writes what it has gathered when it ends, and does not leave.
+    moves.signal("TERM");
+    wait_until("it has ended", || moves.has_ended());
+    let text = std::fs::read_to_string(&file).expect("a snapshot");
+    assert!(text.contains("alive: stays "), "{text}");
     let desk = desk();
     std::fs::copy(&file, desk.path("others")).expect("copied");
     let std::net::IpAddr::V4(ip) = moves.addr.ip() else { panic!("an IPv4 address") };

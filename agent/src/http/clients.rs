@@ -83,8 +83,18 @@ impl Clients {
         })
     }
 
-    /// Waits until no more connections are open than there may be. Who was told to end counts, with all that it holds, until
-    /// its task has ended.
+    /// How many connections a source has, those that were told to end left out.
+    pub(super) fn staying(&self, source: Source) -> usize {
+        self.change(None, |state, _| state.ledger.staying(source))
+    }
+
+    /// A connection ends that had no place yet.
+    pub(super) fn turned_away(&self) {
+        self.metrics.connection_felled(self.door.name());
+    }
+
+    /// Waits until there is room for one more connection. Who was told to end counts, with all that it holds, until its task
+    /// has ended.
     pub(super) async fn settled(&self) {
         loop {
             let freed = self.freed.notified();

@@ -273,10 +273,16 @@ impl Ledger {
         waiting.min().map(|(_, _, id)| id)
     }
 
-    /// Whether there are more connections than there may be, those that were told to end included: then one is about to.
+    /// Whether there are as many connections as there may be, those that were told to end included: then one is about to.
     pub(super) fn is_crowded(&self) -> bool {
         let limits = &self.limits;
-        self.clients.len() > limits.pools[Pool::Connections as usize] + limits.reserve + limits.ending
+        self.clients.len() >= limits.pools[Pool::Connections as usize] + limits.reserve + limits.ending
+    }
+
+    /// How many connections of a source have a place and were not told to end.
+    pub(super) fn staying(&self, source: Source) -> usize {
+        let place = Pool::Connections as usize;
+        self.sources.get(&source).map_or(0, |sums| sums.held[place] - sums.leaving[place])
     }
 
     /// How much of a pool is held in all.

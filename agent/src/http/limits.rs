@@ -1,6 +1,6 @@
 //! What clients of the HTTP API may take, in time and number.
 
-use super::clients::MAX_ENDING;
+use super::{arrivals::MAX_ARRIVALS, clients::MAX_ENDING};
 use std::time::Duration;
 
 /// Limits of the HTTP API. Each door (TCP, the Unix socket) has its own places, so that nobody on TCP keeps the
@@ -55,8 +55,7 @@ const OTHER_DESCRIPTORS: usize = 158;
 impl HttpLimits {
     /// How many file descriptors a process with these limits can need.
     pub fn descriptors(&self) -> usize {
-        // One more on each door waits while so many are about to end.
-        let beside_places = self.reserve_connections + MAX_ENDING + 1;
+        let beside_places = self.reserve_connections + MAX_ENDING + MAX_ARRIVALS;
         self.tcp_connections + self.socket_connections + 2 * beside_places + OTHER_DESCRIPTORS
     }
 

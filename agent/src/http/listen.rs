@@ -1,5 +1,6 @@
 //! The two doors of the HTTP API: a Unix socket and TCP.
 
+use super::arrivals::Arrivals;
 use super::clients::{Client, Clients};
 use super::handshake::{Shaken, shake, showed_certificate};
 use super::ledger::Source;
@@ -105,37 +106,42 @@ impl Listener {
         let clients = Arc::new(Clients::new(door, &limits, metrics));
         let tasks = TaskTracker::new();
         let mut said: Option<Instant> = None;
+        let mut arrivals = Arrivals::new();
         loop {
             let accepted = tokio::select! {
+                biased;
                 () = stop.cancelled() => break,
+                // It is served when whoever gives way to it has ended, so that no more is held than is counted.
+                () = clients.settled(), if !arrivals.is_empty() => {
+                    let Some((source, stream)) = arrivals.next(|source| clients.staying(source)) else { continue };
+                    let client = clients.open(source);
+                    if client.is_in_reserve() && said.is_none_or(|at| at.elapsed() >= LOG_PAUSE) {
+                        said = Some(Instant::now());
+                        tracing::warn!(
+                            code = "http.busy",
+                            "all HTTP connections ({}) are taken: --max-connections allows more",
+                            door.name()
+                        );
+                    }
+                    let stream = Patient::new(stream, limits.write_stall, Some(client.clone()));
+                    let (service, limits) = (service.clone(), limits.clone());
+                    tasks.spawn(serve_client(client, stream, service, limits, stop.clone(), tls.clone()));
+                    continue;
+                }
                 accepted = self.accept() => accepted,
             };
-            let (stream, source) = match accepted {
-                Ok(accepted) => accepted,
+            match accepted {
+                Ok((stream, source)) => {
+                    if arrivals.push(source, stream, |source| clients.staying(source)).is_some() {
+                        clients.turned_away();
+                    }
+                }
                 Err(error) => {
                     tracing::warn!(%error, "accepting an HTTP connection failed");
                     // Most likely no descriptor is free: one will be.
                     tokio::time::sleep(ACCEPT_PAUSE).await;
-                    continue;
                 }
-            };
-            let client = clients.open(source);
-            if client.is_in_reserve() && said.is_none_or(|at| at.elapsed() >= LOG_PAUSE) {
-                said = Some(Instant::now());
-                tracing::warn!(
-                    code = "http.busy",
-                    "all HTTP connections ({}) are taken: --max-connections allows more",
-                    door.name()
-                );
             }
-            // It is served when whoever gives way to it has ended, so that no more is held than is counted.
-            tokio::select! {
-                () = stop.cancelled() => break,
-                () = clients.settled() => {}
-            }
-            let stream = Patient::new(stream, limits.write_stall, Some(client.clone()));
-            let (service, limits) = (service.clone(), limits.clone());
-            tasks.spawn(serve_client(client, stream, service, limits, stop.clone(), tls.clone()));
         }
         tasks.close();
         tasks.wait().await;

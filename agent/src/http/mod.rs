@@ -1,5 +1,6 @@
 //! The agent's HTTP API.
 
+mod arrivals;
 mod authority;
 mod clients;
 mod complete;

@@ -16,7 +16,6 @@ pub use catalog::MetricInfo;
 pub(crate) use gossip::{GossipSample, SessionCause};
 pub(crate) use guards::ShutOutSample;
 pub(crate) use labels::{Bytes, Door, Fact, Http, Kind, Route, Session};
-pub(crate) use process::max_fds;
 
 use crate::http::Pool;
 use catalog::Catalog;

@@ -67,7 +67,7 @@ impl Process {
 }
 
 /// How many file descriptors this process may have open; 0 where that is not known, or there is no limit.
-pub(crate) fn max_fds() -> i64 {
+fn max_fds() -> i64 {
     field(&fs::read_to_string("/proc/self/limits").unwrap_or_default(), "Max open files")
 }
 

@@ -142,7 +142,7 @@ pub(crate) fn until(run: impl Fn() -> Ran, done: impl Fn(&Ran) -> bool) -> Ran {
 
 /// Waits until something holds; fails after a minute.
 #[track_caller]
-pub(crate) fn wait_until(what: &str, holds: impl Fn() -> bool) {
+pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     let began = Instant::now();
     while !holds() {
         assert!(began.elapsed() < Duration::from_secs(60), "in vain: {what}");

@@ -1,0 +1,98 @@
+//! Connections that were taken from the system and wait for a place, the lightest source first.
+//!
+//! In the system's own queue everybody waits behind whoever came before, and a few addresses that come back as soon as they
+//! are thrown out fill it.
+
+use super::ledger::Source;
+use std::collections::{HashMap, VecDeque};
+
+/// Connections of one door that wait for a place at most. Beyond them the oldest of the heaviest source ends.
+pub(super) const MAX_ARRIVALS: usize = 128;
+
+/// The connections that wait, each source's in the order of their coming.
+pub(super) struct Arrivals<S> {
+    waiting: HashMap<Source, VecDeque<S>>,
+    len: usize,
+}
+
+impl<S> Arrivals<S> {
+    pub(super) fn new() -> Self {
+        Self { waiting: HashMap::new(), len: 0 }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Adds a connection. Gives the one that ends for it, if there are too many; `held` is the number of connections that a
+    /// source has beside those that wait.
+    #[must_use]
+    pub(super) fn push(&mut self, source: Source, arrival: S, held: impl Fn(Source) -> usize) -> Option<S> {
+        self.waiting.entry(source).or_default().push_back(arrival);
+        self.len += 1;
+        if self.len <= MAX_ARRIVALS {
+            return None;
+        }
+        let weights = self.waiting.iter().map(|(source, waiting)| (held(*source) + waiting.len(), *source));
+        let (_, heaviest) = weights.max_by_key(|(weight, _)| *weight)?;
+        self.take_oldest(heaviest)
+    }
+
+    /// Takes the connection that is served next: the oldest of the source that has the fewest, those that wait included.
+    pub(super) fn next(&mut self, held: impl Fn(Source) -> usize) -> Option<(Source, S)> {
+        let weights = self.waiting.iter().map(|(source, waiting)| (held(*source) + waiting.len(), *source));
+        let (_, lightest) = weights.min_by_key(|(weight, _)| *weight)?;
+        Some((lightest, self.take_oldest(lightest)?))
+    }
+
+    fn take_oldest(&mut self, source: Source) -> Option<S> {
+        let waiting = self.waiting.get_mut(&source)?;
+        let oldest = waiting.pop_front();
+        if waiting.is_empty() {
+            self.waiting.remove(&source);
+        }
+        self.len -= usize::from(oldest.is_some());
+        oldest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{IpAddr, Ipv4Addr};
+
+    fn from(last: u8) -> Source {
+        Source::of(IpAddr::V4(Ipv4Addr::new(127, 0, 0, last)))
+    }
+
+    #[test]
+    fn who_has_the_fewest_connections_is_served_next_and_each_in_turn() {
+        let held = |source| if source == from(1) { 60 } else { 2 };
+        let mut arrivals = Arrivals::new();
+        for (source, number) in [(1, 0), (1, 1), (2, 2), (2, 3)] {
+            assert_eq!(arrivals.push(from(source), number, held), None);
+        }
+        let order: Vec<_> = std::iter::from_fn(|| arrivals.next(held)).map(|(_, number)| number).collect();
+        assert_eq!(order, [2, 3, 0, 1]);
+        assert!(arrivals.is_empty());
+    }
+
+    #[test]
+    fn when_too_many_wait_the_oldest_of_the_heaviest_source_ends() {
+        let mut arrivals = Arrivals::new();
+        assert_eq!(arrivals.push(from(1), 1000, |_| 0), None);
+        for number in 0..MAX_ARRIVALS - 1 {
+            assert_eq!(arrivals.push(from(2), number, |_| 0), None);
+        }
+        assert_eq!(arrivals.push(from(1), 1001, |_| 0), Some(0));
+        // Those that are served count as well.
+        let held = |source| if source == from(1) { 2 * MAX_ARRIVALS } else { 0 };
+        assert_eq!(arrivals.push(from(3), 2000, held), Some(1000));
+        assert_eq!(
+            arrivals.next(held),
+            Some((from(3), 2000)),
+            "whoever comes from elsewhere passes all of them"
+        );
+        assert_eq!(std::iter::from_fn(|| arrivals.next(held)).count(), MAX_ARRIVALS - 1);
+    }
+}
