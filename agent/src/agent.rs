@@ -176,12 +176,18 @@ impl Agent {
         if timeout_at(deadline, network).await.is_err() {
             tracing::warn!("some work did not end in time, and is left");
         }
-        if let Some(socket) = &self.inner.socket {
-            // It may have been taken away already.
-            let _ = std::fs::remove_file(socket);
+        let (socket, standing) = (self.inner.socket.clone(), self.inner.peers.standing().clone());
+        let files = tokio::task::spawn_blocking(move || {
+            if let Some(socket) = socket {
+                // It may have been taken away already.
+                let _ = std::fs::remove_file(socket);
+            }
+            standing.save(true);
+        });
+        if timeout_at(deadline, files).await.is_err() {
+            tracing::warn!("the disk does not answer: what was compared since the last minute is not kept");
         }
         let committer = self.inner.committer.lock().unwrap_or_else(PoisonError::into_inner).take();
-        self.inner.peers.standing().save(true);
         drop(self);
         if let Some(committer) = committer {
             // It ends when the last handle is dropped; a handle kept elsewhere keeps the store open.

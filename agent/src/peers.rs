@@ -426,7 +426,7 @@ impl Peers {
     }
 
     /// Whether this replica can know what its peers know.
-    pub(crate) fn standing(&self) -> &Standing {
+    pub(crate) fn standing(&self) -> &Arc<Standing> {
         &self.inner.standing
     }
 

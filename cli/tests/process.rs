@@ -7,8 +7,8 @@ mod support;
 use std::io::Write as _;
 use std::net::{TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
-use support::Desk;
 use support::process::{Launch, ask, status};
+use support::{Desk, make_fifo, wait_until};
 
 #[test]
 fn what_was_acknowledged_is_there_after_a_restart() {
@@ -66,4 +66,25 @@ fn an_agent_that_is_told_to_terminate_ends_in_time() {
     assert!(agent.stop().success());
     assert!(began.elapsed() <= STOP_LIMIT, "{:?}", began.elapsed());
     drop(clients);
+}
+
+/// A FIFO that nobody reads keeps whoever opens it waiting, as a disk does that does not answer.
+#[test]
+fn an_agent_whose_disk_does_not_answer_ends_in_time() {
+    let desk = Desk::new();
+    let (launch, address) = Launch::new(&desk, "a", "replica-a.pem").at_a_fixed_address();
+    let a = launch.start(&desk);
+    let b = Launch::new(&desk, "b", "replica-b.pem").with(&["--peer", &address]).start(&desk);
+    let last_equal = || status(&desk, "b")["last_equal_us"].as_u64();
+    wait_until("it is kept that both held the same", || {
+        desk.path("b/sync-state").exists() && last_equal().is_some()
+    });
+    make_fifo(&desk.path("b/sync-state.new"));
+    let before = last_equal();
+    a.ask(&desk, &["set", "/key", "value"]).exits(0);
+    wait_until("there is more to keep", || last_equal() > before);
+    let began = Instant::now();
+    assert!(b.stop().success());
+    assert!(began.elapsed() <= STOP_LIMIT, "{:?}", began.elapsed());
+    assert!(desk.read("b.log").contains("the disk does not answer"));
 }

@@ -89,7 +89,7 @@ impl Clients {
     }
 
     /// A connection ends that had no place yet.
-    pub(super) fn turned_away(&self) {
+    pub(super) fn ended_waiting(&self) {
         self.metrics.connection_felled(self.door.name());
     }
 

@@ -133,7 +133,7 @@ impl Listener {
             match accepted {
                 Ok((stream, source)) => {
                     if arrivals.push(source, stream, |source| clients.staying(source)).is_some() {
-                        clients.turned_away();
+                        clients.ended_waiting();
                     }
                 }
                 Err(error) => {
