@@ -46,7 +46,7 @@ use kvgossip_api::{GossipRow, MemberRow, MembersResponse, QueryResponse};
 use kvgossip_grants::ClusterId;
 use kvgossip_membership::core::{CommandError, QueueDepths, Stats};
 use kvgossip_membership::driver::Answer;
-use kvgossip_membership::{Membership, QueryParams, Status};
+use kvgossip_membership::{Member, Membership, QueryParams, Status};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -353,8 +353,9 @@ impl Gossip {
         others.sort_by(|a, b| a.name.cmp(&b.name));
         let announcers = rows::announcers(&others, self.inner.cluster);
         let left_out = others.len().saturating_sub(MAX_MEMBER_ROWS);
-        // Those that live are worth more than those that are gone.
-        others.sort_by_key(|member| member.status != Status::Alive);
+        // Those that live are worth more than those that are gone, and those that proved a key more than those that say so.
+        let proved = |member: &Member| rows::is_connected(member, self.inner.cluster, &self.inner.peers);
+        others.sort_by_cached_key(|member| (!proved(member), member.status != Status::Alive));
         others.truncate(MAX_MEMBER_ROWS);
         others.sort_by(|a, b| a.name.cmp(&b.name));
         let row =

@@ -5,6 +5,7 @@
 
 mod address;
 mod agent;
+mod bucket;
 mod clock;
 pub mod committer;
 mod condition;

@@ -54,12 +54,15 @@ pub struct MemberRow {
     /// If it misbehaved: until when it is not talked with, and why.
     #[serde(default)]
     pub shut_out: Option<ShutOutRow>,
-    /// What it holds beside what this replica holds, as was last heard.
+    /// What it holds beside what this replica holds, by the last session with it.
     #[serde(default)]
     pub holds: Holds,
     /// Since when.
     #[serde(default)]
     pub holds_since_us: Option<u64>,
+    /// What was said of it in gossip since the last session with it, if that is something else. Nobody has proved it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub says: Option<Holds>,
     /// The last session with it.
     pub last_sync: Option<SyncReport>,
     /// Whether other members announce the same replica id, and this one's address has not proved the replica's key.
@@ -76,7 +79,8 @@ pub struct MemberRow {
 pub struct MembersResponse {
     /// This agent's part; none if it takes none.
     pub gossip: Option<GossipRow>,
-    /// This agent first, then the others by name; at most 2,048 others, those that live first of all.
+    /// This agent first, then the others by name; at most 2,048 others: those that have proved a replica's key first of all,
+    /// then those that live.
     pub members: Vec<MemberRow>,
     /// How many more there are.
     #[serde(default)]

@@ -160,7 +160,13 @@ impl Reader {
         let begins = reader.fill_buf().map_err(unreadable)?;
         // A short file that begins like an export is a cut export, not a line.
         let shared = begins.len().min(EXPORT_MAGIC.len());
-        if shared == 0 || begins[..shared] != EXPORT_MAGIC[..shared] {
+        if shared == 0 {
+            // Even the export of an empty replica has a beginning and an end.
+            let text =
+                format!("{} is empty: there is no fact and no end of an export in it", files::name(path));
+            return Err(Failure::new(codes::EXPORT_DAMAGED, text));
+        }
+        if begins[..shared] != EXPORT_MAGIC[..shared] {
             return Ok(Self::Lines(reader));
         }
         let export = ExportReader::new(reader).map_err(|error| export_failure(path, &error))?;
@@ -287,7 +293,7 @@ mod tests {
         assert_eq!(code(b"kvgossip/export\0\x02"), codes::EXPORT_DAMAGED);
         let foreign = [&b"kvgossip/export\0\x02"[..], &[2; 32]].concat();
         assert_eq!(code(&foreign), codes::CLUSTER_MISMATCH);
-        assert!(items(b"").unwrap().is_empty());
+        assert_eq!(code(b""), codes::EXPORT_DAMAGED);
         let long = [&b"{\"id\":\""[..], &vec![b'0'; MAX_LINE_BYTES], b"\"}"].concat();
         assert_eq!(code(&long), codes::FACTS_MALFORMED);
     }

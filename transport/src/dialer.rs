@@ -7,7 +7,7 @@ use crate::connection::Connection;
 use crate::endpoint::Endpoint;
 use crate::error::TransportError;
 use crate::id::ReplicaId;
-use crate::log_limit::PASSING;
+use crate::log_limit::{LogLimit, PASSING};
 use crate::table::ConnectionTable;
 use rand::Rng;
 use std::collections::VecDeque;
@@ -132,7 +132,7 @@ pub async fn keep_connected<W: Whereabouts>(
                 {
                     table.note_own_clone(&error);
                 }
-                failures.report(address, &error);
+                failures.report(endpoint.dial_log(), address, &error);
                 // Before that no dial is begun.
                 if let TransportError::ShutOut(shut_out) = error {
                     sleep(shut_out.left).await;
@@ -251,8 +251,8 @@ struct Failures {
 }
 
 impl Failures {
-    /// Once for each new kind of failure; a peer that stays away is no news.
-    fn report(&mut self, address: Option<SocketAddr>, error: &TransportError) {
+    /// Once for each new kind of failure; a peer that stays away is no news. What finds no room in the log is news the next time.
+    fn report(&mut self, log: &LogLimit, address: Option<SocketAddr>, error: &TransportError) {
         let code = error.code();
         let address = address.map_or_else(|| "none".to_owned(), |address| address.to_string());
         match code {
@@ -268,10 +268,15 @@ impl Failures {
             }
             _ => {}
         }
-        if self.last.replace(code) == Some(code) {
-            tracing::debug!(%address, %code, "still not connected: {error}");
-        } else {
-            tracing::warn!(%address, %code, "not connected: {error}");
+        if self.last == Some(code) {
+            return tracing::debug!(%address, %code, "still not connected: {error}");
+        }
+        match log.allow() {
+            Some(suppressed) => {
+                self.last = Some(code);
+                tracing::warn!(%address, %code, suppressed, "not connected: {error}");
+            }
+            None => tracing::debug!(%address, %code, "not connected: {error}"),
         }
     }
 }
@@ -313,14 +318,14 @@ mod tests {
         let target = Some(SocketAddr::from(([127, 0, 0, 1], 1)));
         for code in [Code::Full, Code::NotAdmitted] {
             let refused = TransportError::ByPeer { code, reason: String::new() };
-            let mut failures = Failures::default();
-            failures.report(target, &refused);
+            let (mut failures, log) = (Failures::default(), LogLimit::new());
+            failures.report(&log, target, &refused);
             assert_eq!(levels(), [false], "{code}");
             tokio::time::advance(PASSING).await;
-            failures.report(target, &refused);
-            failures.report(target, &refused);
+            failures.report(&log, target, &refused);
+            failures.report(&log, target, &refused);
             assert_eq!(levels(), [true], "{code}: once");
-            failures.report(target, &TransportError::Lost("gone".into()));
+            failures.report(&log, target, &TransportError::Lost("gone".into()));
             assert_eq!(levels(), [true], "another failure is news");
         }
     }

@@ -63,6 +63,8 @@ pub(crate) struct Shared {
     pub(crate) conduct: Arc<Conduct>,
     pub(crate) counters: Counters,
     pub(crate) log: LogLimit,
+    /// Lines about dials: members that are made up are dialled, too.
+    dial_log: LogLimit,
 }
 
 #[derive(Default)]
@@ -110,6 +112,7 @@ impl Endpoint {
             limits,
             counters: Counters::default(),
             log: LogLimit::new(),
+            dial_log: LogLimit::new(),
         });
         let (sender, ready) = mpsc::channel(ACCEPT_QUEUE);
         tokio::spawn(acceptor::run(Arc::clone(&shared), sender));
@@ -126,6 +129,11 @@ impl Endpoint {
     /// This endpoint, as opposed to others with the same key.
     pub fn instance(&self) -> Instance {
         self.inner.shared.configs.instance()
+    }
+
+    /// The lines of the log about dials.
+    pub(crate) fn dial_log(&self) -> &LogLimit {
+        &self.inner.shared.dial_log
     }
 
     /// The address in use.

@@ -6,7 +6,7 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use kvgossip_api::{Holds, MemberRow, ResponseRow};
 use kvgossip_grants::ClusterId;
 use kvgossip_membership::{Member, Status};
-use kvgossip_transport::ReplicaId;
+use kvgossip_transport::{Connection, ReplicaId};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -43,6 +43,17 @@ pub(super) fn announcers(members: &[Member], cluster: ClusterId) -> Announcers {
     announcers
 }
 
+fn is_at(connection: &Connection, member: &Member, announced: Option<(ReplicaId, u16)>) -> bool {
+    announced.is_some_and(|(_, port)| connection.address() == SocketAddr::new(member.addr.ip(), port))
+}
+
+/// Whether the replica that a member announces is connected from the address that it announces: it has proved its key.
+pub(super) fn is_connected(member: &Member, cluster: ClusterId, peers: &Peers) -> bool {
+    let announced = tags::read(&member.tags, cluster);
+    let connection = announced.and_then(|(id, _)| peers.connection(&id));
+    connection.is_some_and(|connection| is_at(&connection, member, announced))
+}
+
 /// One member; `local` is this agent itself.
 ///
 /// Where several members announce one replica, what is known of it is shown at the one whose address has proved the key.
@@ -57,14 +68,13 @@ pub(super) fn row(
     let id = announced.map(|(id, _)| id);
     let contested = !local && id.and_then(|id| announcers.get(&id)).is_some_and(|count| *count > 1);
     let connection = id.filter(|_| !local).and_then(|id| peers.connection(&id));
-    let is_there = connection.as_ref().zip(announced).is_some_and(|(connection, (_, port))| {
-        connection.address() == SocketAddr::new(member.addr.ip(), port)
-    });
+    let is_there = connection.as_ref().is_some_and(|connection| is_at(connection, &member, announced));
     let id_shown = id.filter(|_| !local && (!contested || is_there));
     let connection = connection.filter(|_| id_shown.is_some());
     let known = id_shown.and_then(|id| peers.known_root(&id));
     let rtt = connection.as_ref().map(|connection| connection.rtt()).or(member.rtt);
     let own_root = local.then(|| peers.root());
+    let says = id_shown.and_then(|id| peers.says(&id));
     let (holds, holds_since_us) = if local { (Holds::Same, None) } else { holds(known) };
     MemberRow {
         status: status(&member).to_owned(),
@@ -81,6 +91,7 @@ pub(super) fn row(
         lag_us: if local { Some(0) } else { known.and_then(|known| known.lag_us) },
         holds,
         holds_since_us,
+        says,
         shut_out: id_shown.and_then(|id| peers.shut_out_of(&id)),
         last_sync: id_shown.and_then(|id| peers.last_sync(&id)),
         contested: contested && !is_there,

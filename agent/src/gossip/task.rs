@@ -6,6 +6,7 @@ use super::neighbours::neighbours;
 use super::roots::{QUERY, Roots};
 use super::tags_file::write_tags;
 use super::{Gossip, tags};
+use crate::bucket::Bucket;
 use crate::clock::Monotonic;
 use crate::peers::random;
 use kvgossip_engine::survey::{Action, Survey};
@@ -27,6 +28,10 @@ const GATHER: Duration = Duration::from_millis(50);
 const REFRESH: Duration = Duration::from_secs(5);
 /// Bytes of names that a question to a sample of members carries; a query has at most 1,024 bytes in all.
 const MAX_NAME_BYTES: usize = 600;
+/// Lines of the log about members, and about events, in a row: anybody who can send gossip can cause them.
+const LOG_BURST: u32 = 64;
+/// After a burst one more line of each kind.
+const LOG_INTERVAL: Duration = Duration::from_secs(1);
 /// How many sessions may report their end at a time.
 const SYNCED_BUFFER: usize = 64;
 
@@ -43,6 +48,8 @@ pub(super) struct Task {
     /// The answers to the question that is under way.
     answers: Option<Answers>,
     synced: (mpsc::Sender<Synced>, mpsc::Receiver<Synced>),
+    member_lines: Bucket,
+    event_lines: Bucket,
 }
 
 impl Task {
@@ -57,6 +64,8 @@ impl Task {
             looks: Looks::new(),
             answers: None,
             synced: mpsc::channel(SYNCED_BUFFER),
+            member_lines: Bucket::new(LOG_BURST, LOG_INTERVAL, Duration::ZERO),
+            event_lines: Bucket::new(LOG_BURST, LOG_INTERVAL, Duration::ZERO),
         }
     }
 
@@ -106,23 +115,33 @@ impl Task {
     async fn on_event(&mut self, event: Event, member: &Arc<Membership>) {
         match event {
             Event::MemberJoined(other) => {
-                tracing::info!(name = other.name, address = %other.addr, "a member is there");
+                if let Some(suppressed) = self.member_lines.take(self.now()) {
+                    tracing::info!(name = other.name, address = %other.addr, suppressed, "a member is there");
+                }
                 self.gossip.note_members();
             }
             Event::MemberFailed(other) => {
-                tracing::warn!(name = other.name, address = %other.addr, "a member has failed")
+                if let Some(suppressed) = self.member_lines.take(self.now()) {
+                    tracing::warn!(name = other.name, address = %other.addr, suppressed, "a member has failed");
+                }
             }
             Event::MemberLeft(other) => {
-                tracing::info!(name = other.name, address = %other.addr, "a member has left")
+                if let Some(suppressed) = self.member_lines.take(self.now()) {
+                    tracing::info!(name = other.name, address = %other.addr, suppressed, "a member has left");
+                }
             }
             Event::JoinFinished { error: None, .. } => self.survey.joined(self.clock.now_us()),
             Event::RejoinFailed { tried, rounds } => self.rejoin_failed(tried, rounds),
             Event::Query(query) if query.name == QUERY => self.on_question(&query, member).await,
             Event::UserEvent { name, payload, .. } => {
-                tracing::info!(name, bytes = payload.len(), "a user event");
+                if let Some(suppressed) = self.event_lines.take(self.now()) {
+                    tracing::info!(name, bytes = payload.len(), suppressed, "a user event");
+                }
             }
             Event::NameConflict { name, other, tags } => {
-                tracing::warn!(name, %other, "another member uses a name that is taken");
+                if let Some(suppressed) = self.member_lines.take(self.now()) {
+                    tracing::warn!(name, %other, suppressed, "another member uses a name that is taken");
+                }
                 self.name_contested(&name, other, &tags, member).await;
             }
             Event::NameClaimed { other } => self.name_claimed(other, member).await,

@@ -235,12 +235,16 @@ async fn charged(client: &Arc<Client>, response: Response, room: Option<Held>) -
 }
 
 /// Refuses requests for other hosts: a web page that has its own name resolve to this address has the browser
-/// send that name. The host of an absolute target counts as well as that of the header.
+/// send that name. The host of an absolute target counts as well as that of the header. Headers that say who asks whom come
+/// once, so that nobody in between reads another one.
 fn check_host(shared: &Shared, request: &Request) -> Result<(), Refusal> {
     let mut hosts = request.headers().get_all(header::HOST).into_iter();
     let host = hosts.next().and_then(|host| host.to_str().ok()).unwrap_or_default();
     if hosts.next().is_some() {
         return Err(Refusal::bad_request("http.host", "a request has one Host header"));
+    }
+    if request.headers().get_all(header::AUTHORIZATION).iter().nth(1).is_some() {
+        return Err(Refusal::bad_request("http.wrong_token", "a request has one Authorization header"));
     }
     if shared.door == Door::Socket {
         return Ok(());

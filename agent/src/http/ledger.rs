@@ -78,7 +78,12 @@ enum Standing {
     Stalled,
     /// It watches, and its source holds more than twice what the other one would; the youngest first.
     Outweighed,
+    /// It has only just come, from a source that has no more than others: its request may be on its way.
+    Young,
 }
+
+/// Who waits for less than this may still be sending: a handshake of TLS over a long way takes no longer.
+const YOUTH: Duration = Duration::from_secs(2);
 
 /// What came of asking for room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -382,14 +387,22 @@ impl Ledger {
                 return None;
             }
             let its = weight(&client.source);
+            let outweighs = its > 2 * (mine + amount);
             let stalled = client.stalled_since.filter(|since| *since + self.limits.stall <= now);
             let (standing, since) = match (client.phase, stalled) {
+                (Phase::Waiting, _)
+                    if pool == Pool::Connections
+                        && !outweighs
+                        && now < client.since.saturating_add(YOUTH) =>
+                {
+                    (Standing::Young, client.since)
+                }
                 (Phase::Waiting, _) if matches!(pool, Pool::Connections | Pool::Bodies) => {
                     (Standing::Waiting, client.since)
                 }
                 (_, Some(since)) => (Standing::Stalled, since),
                 (Phase::Streaming, None)
-                    if matches!(pool, Pool::Connections | Pool::Interests) && its > 2 * (mine + amount) =>
+                    if matches!(pool, Pool::Connections | Pool::Interests) && outweighs =>
                 {
                     (Standing::Outweighed, Duration::MAX.saturating_sub(client.since))
                 }

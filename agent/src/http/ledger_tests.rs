@@ -40,6 +40,36 @@ fn the_oldest_that_waits_gives_its_connection_to_a_new_one() {
     assert_eq!(ledger.held(Pool::Connections), 2);
 }
 
+/// Places that are all taken by watchers: whoever comes from elsewhere takes one of theirs, and not that of another who has
+/// come just before and whose request is on its way.
+#[test]
+fn newcomers_do_not_give_way_to_each_other_while_others_have_many() {
+    let (mut ledger, ids) = crowd(2, 4);
+    ids.iter().for_each(|id| ledger.turn(*id, Phase::Streaming, at(0)));
+    let newcomers: Vec<_> =
+        (3..=6).map(|source| ledger.open(from(source), at(u64::from(source))).0).collect();
+    let felled = ledger.take_felled();
+    assert!(felled.len() == 4 && felled.iter().all(|id| ids.contains(id)), "{felled:?}");
+    // Now nobody has more than twice as many: the oldest newcomer goes, as long as all of them are young.
+    ledger.open(from(7), at(7));
+    assert_eq!(ledger.take_felled(), [newcomers[0]]);
+    // Whoever has sent nothing for long goes first.
+    ledger.open(from(8), at(4) + YOUTH);
+    assert_eq!(ledger.take_felled(), [newcomers[1]]);
+}
+
+/// Whoever keeps opening connections and sends nothing gives way to those of others at once.
+#[test]
+fn a_source_that_has_many_is_not_young() {
+    let (mut ledger, ids) = crowd(1, 5);
+    for source in 2..=4 {
+        let (id, _) = ledger.open(from(source), at(1));
+        ledger.turn(id, Phase::Streaming, at(1));
+    }
+    ledger.open(from(9), at(6));
+    assert_eq!(ledger.take_felled(), [ids[0]]);
+}
+
 #[test]
 fn who_was_told_to_end_takes_a_place_until_it_has() {
     let (mut ledger, mut there) = crowd(4, 2);

@@ -2,6 +2,7 @@
 //!
 //! A machine without a clock: times are durations since any fixed moment.
 
+use crate::bucket::Bucket;
 use kvgossip_transport::ReplicaId;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -35,11 +36,9 @@ struct Told {
 
 #[derive(Debug)]
 struct Of {
-    left: u32,
-    refilled: Duration,
+    bucket: Bucket,
     last: Duration,
     told: VecDeque<Told>,
-    suppressed: u64,
 }
 
 /// What was told of whom. See the [module](self).
@@ -54,7 +53,7 @@ impl Lines {
 
     /// The same for a line that is news however often it comes.
     pub(super) fn allow_news(&mut self, whose: Whose, now: Duration) -> Option<u64> {
-        self.of(whose, now).take(now)
+        self.of(whose, now).bucket.take(now)
     }
 
     fn of(&mut self, whose: Whose, now: Duration) -> &mut Of {
@@ -62,7 +61,7 @@ impl Lines {
             let oldest = self.0.iter().min_by_key(|(_, of)| of.last).map(|(whose, _)| *whose);
             oldest.and_then(|whose| self.0.remove(&whose));
         }
-        let fresh = || Of { left: BURST, refilled: now, last: now, told: VecDeque::new(), suppressed: 0 };
+        let fresh = || Of { bucket: Bucket::new(BURST, INTERVAL, now), last: now, told: VecDeque::new() };
         let of = self.0.entry(whose).or_insert_with(fresh);
         of.last = now;
         of
@@ -77,28 +76,13 @@ impl Of {
             told.suppressed += 1;
             return None;
         }
-        let others = self.take(now)?;
+        let others = self.bucket.take(now)?;
         let before = self.told.iter().position(|told| told.what == what).and_then(|at| self.told.remove(at));
         if self.told.len() >= MAX_TOLD {
             self.told.pop_front();
         }
         self.told.push_back(Told { what: what.to_owned(), at: now, suppressed: 0 });
         Some(before.map_or(0, |told| told.suppressed) + others)
-    }
-
-    /// Takes a line of the bucket; gives how many found none.
-    fn take(&mut self, now: Duration) -> Option<u64> {
-        let earned = now.saturating_sub(self.refilled).as_secs() / INTERVAL.as_secs();
-        if earned > 0 {
-            self.left = self.left.saturating_add(u32::try_from(earned).unwrap_or(BURST)).min(BURST);
-            self.refilled = now;
-        }
-        if self.left == 0 {
-            self.suppressed += 1;
-            return None;
-        }
-        self.left -= 1;
-        Some(std::mem::take(&mut self.suppressed))
     }
 }
 

@@ -1,11 +1,11 @@
 //! Peers that gossip brings: whom to dial, and what their members say of themselves.
 
-use super::roots::KnownRoot;
+use super::roots::{KnownRoot, Source};
 use super::whereabouts::Announced;
-use super::{PATIENCE, Peers, random};
+use super::{PATIENCE, Peers, holds, random};
 use crate::clock;
 use crate::metrics::{Metrics, SessionCause, ShutOutSample};
-use kvgossip_api::{ShutOutRow, SyncReport};
+use kvgossip_api::{Holds, ShutOutRow, SyncReport};
 use kvgossip_engine::scheduler::First;
 use kvgossip_grants::{Digest, PathPrefix};
 use kvgossip_transport::{Admission, Code, Connection, Direction, ReplicaId, ShutOut, Target, Verdict};
@@ -159,14 +159,26 @@ impl Peers {
         }
     }
 
-    /// A member says in gossip that a replica holds this root. Anybody with the gossip key can say so: it is shown to
-    /// people if the member announces the address at which the replica has proved its key, and nothing is decided by it.
+    /// A member says in gossip that a replica holds this root. Anybody who can send gossip can say so: it is shown to people
+    /// as what is said, if the member announces the address at which the replica has proved its key, and nothing is decided
+    /// by it.
     pub(crate) fn heard_root(&self, id: ReplicaId, member: &str, root: Digest) {
         let announced = self.inner.directory.announcement(&id, member);
         let proven = self.connection(&id).map(|connection| connection.address());
         if announced.is_some_and(|announced| Some(announced.address) == proven) {
-            self.inner.roots.heard(id, root, clock::now());
+            self.inner.roots.heard(id, Source::Gossip, root, clock::now());
         }
+    }
+
+    /// What gossip has said of a replica since the last session with it, if that is something else.
+    pub(crate) fn says(&self, id: &ReplicaId) -> Option<Holds> {
+        let (proved, now) = (self.known_root(id), clock::now());
+        let said = self.inner.roots.known(id, Source::Gossip, now)?;
+        if proved.is_some_and(|proved| proved.at >= said.at) {
+            return None;
+        }
+        let says = holds(Some(said)).0;
+        (says != holds(proved).0).then_some(says)
     }
 
     /// Whether two running processes use this replica's own key, and which others' keys.
@@ -174,9 +186,9 @@ impl Peers {
         (self.inner.table.own_key_is_cloned(), self.inner.table.clones())
     }
 
-    /// What is known of a replica's root.
+    /// What is known of a replica's root by sessions with it.
     pub(crate) fn known_root(&self, id: &ReplicaId) -> Option<KnownRoot> {
-        self.inner.roots.known(id, clock::now())
+        self.inner.roots.known(id, Source::Session, clock::now())
     }
 
     /// The last session with a replica.

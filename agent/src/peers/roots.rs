@@ -8,8 +8,17 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// How many of this replica's own former roots are remembered.
 const MAX_FORMER: usize = 4096;
-/// How many replicas' roots are remembered.
-const MAX_REPLICAS: usize = 16_384;
+/// How many roots of others are remembered, of each replica one for each source.
+const MAX_HEARD: usize = 16_384;
+
+/// How a root was heard of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Source {
+    /// In a session: the replica has proved its key.
+    Session,
+    /// A member of the gossip says so, and anybody can say so who can send gossip.
+    Gossip,
+}
 
 /// A replica's root, as last heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +58,7 @@ struct State {
     own_since: Timestamp,
     /// Former roots, and until when they were held.
     former: VecDeque<(Digest, Timestamp)>,
-    heard: BTreeMap<ReplicaId, Heard>,
+    heard: BTreeMap<(ReplicaId, Source), Heard>,
 }
 
 impl State {
@@ -96,21 +105,22 @@ impl Roots {
     }
 
     /// A replica holds `root`, or so it is said.
-    pub(super) fn heard(&self, replica: ReplicaId, root: Digest, now: Timestamp) {
+    pub(super) fn heard(&self, replica: ReplicaId, source: Source, root: Digest, now: Timestamp) {
+        let whose = (replica, source);
         let mut state = self.lock();
-        if state.heard.len() >= MAX_REPLICAS && !state.heard.contains_key(&replica) {
+        if state.heard.len() >= MAX_HEARD && !state.heard.contains_key(&whose) {
             state.heard.pop_first();
         }
-        let before = state.heard.get(&replica).copied();
+        let before = state.heard.get(&whose).copied();
         let differed = before.as_ref().and_then(|before| state.differs_since(before));
         let held_since = before.filter(|before| before.root == root).map_or(now, |before| before.held_since);
         let differs_since = differed.filter(|_| root != state.own).unwrap_or(now);
-        state.heard.insert(replica, Heard { root, at: now, differs_since, held_since });
+        state.heard.insert(whose, Heard { root, at: now, differs_since, held_since });
     }
 
-    pub(super) fn known(&self, replica: &ReplicaId, now: Timestamp) -> Option<KnownRoot> {
+    pub(super) fn known(&self, replica: &ReplicaId, source: Source, now: Timestamp) -> Option<KnownRoot> {
         let state = self.lock();
-        let heard = state.heard.get(replica)?;
+        let heard = state.heard.get(&(*replica, source))?;
         let Heard { root, at, held_since, .. } = *heard;
         let (lag_us, since) = match state.differs_since(heard) {
             None => (Some(0), held_since.max(state.own_since)),
@@ -137,18 +147,18 @@ mod tests {
         let (a, b, c) = (Digest([1; 32]), Digest([2; 32]), Digest([3; 32]));
         let peer = ReplicaId::from_bytes([9; 32]);
         let roots = Roots::new(a);
-        let lag = |now| roots.known(&peer, time(now)).map(|known| known.lag_us);
+        let lag = |now| roots.known(&peer, Source::Session, time(now)).map(|known| known.lag_us);
         assert_eq!(lag(0), None);
-        roots.heard(peer, a, time(5));
+        roots.heard(peer, Source::Session, a, time(5));
         assert_eq!(lag(100), Some(Some(0)));
         roots.own_changed(b, time(150));
         roots.own_changed(b, time(160));
         assert_eq!(lag(200), Some(Some(50)));
         roots.own_changed(c, time(170));
         assert_eq!(lag(200), Some(Some(50)));
-        roots.heard(peer, b, time(200));
+        roots.heard(peer, Source::Session, b, time(200));
         assert_eq!(lag(200), Some(Some(30)));
-        roots.heard(peer, Digest([7; 32]), time(200));
+        roots.heard(peer, Source::Session, Digest([7; 32]), time(200));
         assert_eq!(lag(200), Some(None), "what was never held here is no lag of known length");
     }
 
@@ -157,20 +167,21 @@ mod tests {
         let (a, b, c, x) = (Digest([1; 32]), Digest([2; 32]), Digest([3; 32]), Digest([9; 32]));
         let peer = ReplicaId::from_bytes([9; 32]);
         let roots = Roots::new(a);
-        let known = || roots.known(&peer, time(1000)).map(|known| (known.is_same(), known.since));
+        let known =
+            || roots.known(&peer, Source::Session, time(1000)).map(|known| (known.is_same(), known.since));
         assert_eq!(known(), None, "nothing was heard");
-        roots.heard(peer, a, time(10));
-        roots.heard(peer, a, time(20));
+        roots.heard(peer, Source::Session, a, time(10));
+        roots.heard(peer, Source::Session, a, time(20));
         assert_eq!(known(), Some((true, time(10))));
         roots.own_changed(b, time(30));
         assert_eq!(known(), Some((false, time(30))), "this replica has gone on");
-        roots.heard(peer, x, time(40));
+        roots.heard(peer, Source::Session, x, time(40));
         roots.own_changed(c, time(50));
-        roots.heard(peer, x, time(60));
+        roots.heard(peer, Source::Session, x, time(60));
         assert_eq!(known(), Some((false, time(30))), "they have differed all the while");
-        roots.heard(peer, c, time(70));
+        roots.heard(peer, Source::Session, c, time(70));
         assert_eq!(known(), Some((true, time(70))));
-        roots.heard(peer, x, time(80));
+        roots.heard(peer, Source::Session, x, time(80));
         assert_eq!(known(), Some((false, time(80))), "the other one has gone on");
     }
 }

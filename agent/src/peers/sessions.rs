@@ -2,6 +2,7 @@
 
 use super::allowance::{Allowances, cost};
 use super::lines::Whose;
+use super::roots::Source;
 use super::under_way::UnderWay;
 use super::{Peers, random};
 use crate::clock;
@@ -233,8 +234,8 @@ impl Peers {
         if let Some(root) = report.agreed.or(report.peer_root) {
             // The scheduler's task tells of the own root, too, and may come later.
             roots.own_changed(self.root(), now);
-            roots.heard(peer, root, now);
-            if let Some(lag_us) = roots.known(&peer, now).and_then(|known| known.lag_us) {
+            roots.heard(peer, Source::Session, root, now);
+            if let Some(lag_us) = roots.known(&peer, Source::Session, now).and_then(|known| known.lag_us) {
                 standing.note_equal(now.saturating_sub(lag_us));
             }
         }

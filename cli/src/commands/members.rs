@@ -3,7 +3,7 @@
 use crate::clocks::show_offset;
 use crate::connect::{AgentArgs, converse};
 use crate::error::{Exit, Failure, Result};
-use crate::output::{self, Format, printable, short, short_or, table};
+use crate::output::{self, Format, counted, printable, short, short_or, table};
 use crate::{codes, files, time};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use clap::Args;
@@ -126,6 +126,10 @@ pub(crate) fn members(args: &MembersArgs, format: Format) -> Result<Exit> {
         Format::Json => answer.members.iter().try_for_each(output::json)?,
         Format::Text => output::text(&members_text(&answer, args.long))?,
     }
+    if answer.left_out > 0 {
+        let more = counted(answer.left_out, "more member is", "more members are");
+        eprintln!("{more} not listed: those that are connected come first, then those that live");
+    }
     Ok(Exit::Ok)
 }
 
@@ -173,6 +177,11 @@ fn member_row(member: &MemberRow) -> [String; 9] {
         (_, _, Holds::Differs, Some(lag)) => format!("older, for {}", time::show_duration(lag)),
         (_, _, Holds::Differs, None) => format!("something else{since}"),
     };
+    let says = match member.says {
+        Some(Holds::Same) => " (says: the same)",
+        Some(Holds::Differs) => " (says: something else)",
+        Some(Holds::Unknown) | None => "",
+    };
     let last = member.last_sync.as_ref();
     [
         member.name.clone(),
@@ -180,7 +189,7 @@ fn member_row(member: &MemberRow) -> [String; 9] {
         status.to_owned(),
         short_or(member.replica.as_ref(), "-").to_owned(),
         member.root.as_deref().map_or("-", short).to_owned(),
-        holds,
+        format!("{holds}{says}"),
         member.rtt_us.map_or("-".to_owned(), time::show_duration),
         member.clock_offset_us.map_or("-".to_owned(), show_offset),
         match (&member.shut_out, last) {

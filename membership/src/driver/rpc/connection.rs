@@ -13,8 +13,9 @@ use tokio::{
 };
 
 use super::{
-    Host, Shared,
+    Host, Place, Shared,
     feeds::{Asked, Feeds},
+    places::Standing,
 };
 use crate::rpc::{Session, Step, message::ReplyHeader};
 
@@ -42,6 +43,7 @@ pub(super) struct Connection<H> {
     pub(super) writer: Writer,
     pub(super) feeds: Feeds,
     pub(super) asked: Asked,
+    place: Place<H>,
     reader: OwnedReadHalf,
     session: Session,
     /// The number of the request that began the monitor, of which there is one.
@@ -54,8 +56,9 @@ pub(super) struct Connection<H> {
 }
 
 impl<H: Host> Connection<H> {
-    pub(super) fn new(shared: Arc<Shared<H>>, socket: TcpStream, client: SocketAddr) -> Self {
+    pub(super) fn new(place: Place<H>, socket: TcpStream, client: SocketAddr) -> Self {
         let (reader, half) = socket.into_split();
+        let shared = place.shared.clone();
         let limits = &shared.limits;
         let now = Instant::now();
         Self {
@@ -65,6 +68,7 @@ impl<H: Host> Connection<H> {
             session: Session::new(limits, shared.auth.clone()),
             shared,
             client,
+            place,
             reader,
             monitor: None,
             opened_at: now,
@@ -92,6 +96,7 @@ impl<H: Host> Connection<H> {
                     ended?;
                     // A client that waited for it is not idle since its request.
                     self.heard_at = Instant::now();
+                    self.stand();
                     continue;
                 }
                 () = until(deadline) => {
@@ -134,6 +139,7 @@ impl<H: Host> Connection<H> {
                     return Ok(false);
                 }
                 Step::Request { seq, request } => {
+                    self.place.turn(Standing::Busy);
                     if !self.execute(seq, request).await? {
                         return Ok(false);
                     }
@@ -144,12 +150,22 @@ impl<H: Host> Connection<H> {
         if heard {
             self.heard_at = now;
         }
+        self.stand();
         self.partial_since = match self.partial_since {
             _ if !self.session.is_partial() => None,
             Some(since) if !heard => Some(since),
             _ => Some(now),
         };
         Ok(true)
+    }
+
+    /// Says what the connection does, for whoever wants its place.
+    fn stand(&self) {
+        self.place.turn(match (self.session.is_open(), self.feeds.len()) {
+            (false, _) => Standing::Opening,
+            (true, 0) => Standing::Idle,
+            (true, _) => Standing::Busy,
+        });
     }
 
     /// Until when something has to come.

@@ -26,14 +26,23 @@ mod connection;
 mod feeds;
 mod keys;
 mod logs;
+mod places;
 mod seldom;
 
-use std::{collections::BTreeMap, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    future::Future,
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use tokio::{
     net::{TcpListener, TcpSocket},
     sync::Semaphore,
     task::JoinSet,
+    time::Instant,
 };
 
 use super::Membership;
@@ -42,6 +51,7 @@ use crate::{
     wire::serf::Tags,
 };
 use connection::Connection;
+use places::{Entry, PlaceId, Places, Standing};
 use seldom::Seldom;
 
 pub use logs::{Level, Logs, MAX_LINE_BYTES, RECENT_LINES};
@@ -137,6 +147,34 @@ struct Shared<H> {
     listings: Semaphore,
     /// What clients do wrong is said in the log now and then.
     refusals: Seldom,
+    places: Mutex<Places>,
+    began: Instant,
+}
+
+impl<H> Shared<H> {
+    /// Changes the places at this moment.
+    fn places<T>(&self, change: impl FnOnce(&mut Places, Duration) -> T) -> T {
+        // Changed by whole calls alone, so a panic elsewhere leaves them usable.
+        change(&mut self.places.lock().unwrap_or_else(PoisonError::into_inner), self.began.elapsed())
+    }
+}
+
+/// The place of a connection; dropped, it is free.
+struct Place<H> {
+    shared: Arc<Shared<H>>,
+    id: PlaceId,
+}
+
+impl<H> Place<H> {
+    fn turn(&self, standing: Standing) {
+        self.shared.places(|places, now| places.turn(self.id, standing, now));
+    }
+}
+
+impl<H> Drop for Place<H> {
+    fn drop(&mut self) {
+        self.shared.places(|places, _| places.leave(self.id));
+    }
 }
 
 /// A bound server. Dropping what [`Server::run`] returns closes all connections.
@@ -161,12 +199,15 @@ impl<H: Host> Server<H> {
         let listener = listen(addr).map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
         let listings = Semaphore::new(options.limits.listings.max(1));
+        let places = Mutex::new(Places::new(options.limits.connections));
         let shared = Shared {
             host,
             auth: options.auth,
             limits: options.limits,
             listings,
             refusals: Seldom::default(),
+            places,
+            began: Instant::now(),
         };
         Ok(Self { listener, addr: bound, shared: Arc::new(shared) })
     }
@@ -179,11 +220,15 @@ impl<H: Host> Server<H> {
     /// Serves until it is dropped.
     pub async fn run(self) {
         let mut connections = JoinSet::new();
+        let mut ends: HashMap<PlaceId, tokio::task::AbortHandle> = HashMap::new();
         let full = Seldom::default();
         loop {
             let accepted = tokio::select! {
                 accepted = self.listener.accept() => accepted,
-                Some(_) = connections.join_next() => continue,
+                Some(_) = connections.join_next() => {
+                    ends.retain(|_, end| !end.is_finished());
+                    continue;
+                }
             };
             let (socket, from) = match accepted {
                 Ok(accepted) => accepted,
@@ -193,17 +238,24 @@ impl<H: Host> Server<H> {
                     continue;
                 }
             };
-            if connections.len() >= self.shared.limits.connections {
-                if let Some(suppressed) = full.turn() {
-                    let most = self.shared.limits.connections;
-                    tracing::warn!(%from, suppressed, "all {most} RPC connections are taken");
+            let id = match self.shared.places(|places, now| places.enter(from.ip(), now)) {
+                Entry::Granted(id, victim) => {
+                    // Aborted, it drops its socket, which closes it.
+                    victim.and_then(|victim| ends.remove(&victim)).inspect(|end| end.abort());
+                    id
                 }
-                // Dropping the socket closes it.
-                continue;
-            }
+                Entry::Refused => {
+                    if let Some(suppressed) = full.turn() {
+                        let most = self.shared.limits.connections;
+                        tracing::warn!(%from, suppressed, "all {most} RPC connections are taken");
+                    }
+                    continue;
+                }
+            };
             // Replies are small and awaited; without this they are only later.
             let _ = socket.set_nodelay(true);
-            connections.spawn(Connection::new(self.shared.clone(), socket, from).serve());
+            let place = Place { shared: self.shared.clone(), id };
+            ends.insert(id, connections.spawn(Connection::new(place, socket, from).serve()));
         }
     }
 }
