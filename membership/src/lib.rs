@@ -54,5 +54,6 @@ pub use crate::{
         Framing,
         crypto::{Key, Keyring},
         serf::Tags,
+        text::Text,
     },
 };

@@ -10,7 +10,7 @@ use crate::clock::Monotonic;
 use crate::peers::random;
 use kvgossip_engine::survey::{Action, Survey};
 use kvgossip_membership::driver::{Answer, Answers};
-use kvgossip_membership::{Event, Membership, Query, QueryParams, Status, Tags};
+use kvgossip_membership::{Event, Membership, Query, QueryParams, Status, Tags, Text};
 use kvgossip_transport::ReplicaId;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -106,23 +106,23 @@ impl Task {
     async fn on_event(&mut self, event: Event, member: &Arc<Membership>) {
         match event {
             Event::MemberJoined(other) => {
-                tracing::info!(name = other.name, address = %other.addr, "a member is there");
+                tracing::info!(name = other.name.to_string(), address = %other.addr, "a member is there");
                 self.gossip.note_members();
             }
             Event::MemberFailed(other) => {
-                tracing::warn!(name = other.name, address = %other.addr, "a member has failed")
+                tracing::warn!(name = other.name.to_string(), address = %other.addr, "a member has failed")
             }
             Event::MemberLeft(other) => {
-                tracing::info!(name = other.name, address = %other.addr, "a member has left")
+                tracing::info!(name = other.name.to_string(), address = %other.addr, "a member has left")
             }
             Event::JoinFinished { error: None, .. } => self.survey.joined(self.clock.now_us()),
             Event::RejoinFailed { tried, rounds } => self.rejoin_failed(tried, rounds),
             Event::Query(query) if query.name == QUERY => self.on_question(&query, member).await,
             Event::UserEvent { name, payload, .. } => {
-                tracing::info!(name, bytes = payload.len(), "a user event");
+                tracing::info!(name = name.to_string(), bytes = payload.len(), "a user event");
             }
             Event::NameConflict { name, other, tags } => {
-                tracing::warn!(name, %other, "another member uses a name that is taken");
+                tracing::warn!(name = name.to_string(), %other, "another member uses a name that is taken");
                 self.name_contested(&name, other, &tags, member).await;
             }
             Event::NameClaimed { other } => self.name_claimed(other, member).await,
@@ -143,7 +143,7 @@ impl Task {
     }
 
     /// Two members use a name of others.
-    async fn name_contested(&self, name: &str, other: SocketAddr, tags: &Tags, member: &Membership) {
+    async fn name_contested(&self, name: &Text, other: SocketAddr, tags: &Tags, member: &Membership) {
         let Ok(Some(known)) = member.member(name).await else { return };
         let cluster = self.gossip.inner.cluster;
         let [first, second] = [&known.tags, tags].map(|tags| tags::read(tags, cluster).map(|(id, _)| id));
@@ -164,7 +164,10 @@ impl Task {
 
     async fn name_lost(&self, member: &Arc<Membership>) {
         let name = member.local_member().await.map(|own| own.name).unwrap_or_default();
-        tracing::error!(name, "another member has this name: this agent takes no part in gossip any more");
+        tracing::error!(
+            name = name.to_string(),
+            "another member has this name: this agent takes no part in gossip any more"
+        );
         // Others may ask why meanwhile, and what was counted.
         self.gossip.sample().await;
         let _ = self.gossip.inner.lost.set(name);
@@ -268,7 +271,8 @@ impl Task {
         match sample {
             Some(sample) => params.nodes = self.names(&sample),
             None => {
-                params.tags = vec![(tags::CLUSTER.to_owned(), format!("^{}$", tags::cluster_text(cluster)))]
+                let expr = format!("^{}$", tags::cluster_text(cluster));
+                params.tags = vec![(tags::CLUSTER.into(), expr.into())];
             }
         }
         match member.query(QUERY, &question, params).await {
@@ -284,7 +288,7 @@ impl Task {
     }
 
     /// As many names of these replicas as fit a query.
-    fn names(&self, sample: &[[u8; 32]]) -> Vec<String> {
+    fn names(&self, sample: &[[u8; 32]]) -> Vec<Text> {
         let replicas = self.gossip.inner.directory.replicas();
         let mut room = MAX_NAME_BYTES;
         // Whoever announces one of them is asked, for it is not known here who of them is right.

@@ -136,7 +136,7 @@ fn what_is_too_long_is_dropped_and_counted() {
     feed_stream(&mut core, &over_tcp.encode());
     assert_eq!(core.stats().refused.too_large, 2);
     // Names, also of those who accuse: they would be said on.
-    let from = "x".repeat(MAX_NAME_LEN + 1);
+    let from = "x".repeat(MAX_NAME_LEN + 1).into();
     let forged = Message::Suspect(Suspect { from, incarnation: 1, node: name(1) });
     feed(&mut core, NOW, addr(2), &forged);
     assert_eq!(core.stats().refused.too_large, 3);
@@ -200,7 +200,7 @@ fn floods_fill_what_there_is_room_for_and_no_more() {
     assert!(core.timers.len() <= timers + 10, "{} timers", core.timers.len());
     // Announcements about nobody.
     for number in 0..3 * MAX_RECENT_INTENTS as u64 {
-        let leave = Leave { ltime: 5 + number, node: format!("nobody-{number}"), prune: false };
+        let leave = Leave { ltime: 5 + number, node: format!("nobody-{number}").into(), prune: false };
         feed(&mut core, NOW, addr(1), &user(&serf::Message::Leave(leave)));
     }
     assert_eq!(core.intents.len(), MAX_RECENT_INTENTS);

@@ -8,6 +8,7 @@ use super::{
     tests::{NOW, alive, dead, feed},
 };
 use crate::wire::{
+    Text,
     memberlist::{Alive, Message, VSN, ip_bytes},
     serf::{self, ConflictResponse, QueryResponse},
 };
@@ -33,7 +34,7 @@ fn contested(others: usize) -> (Core, QueryId) {
 }
 
 /// The member `from` says that the name belongs to whoever is at that address.
-fn answer(core: &mut Core, query: QueryId, from: &str, at: usize) {
+fn answer(core: &mut Core, query: QueryId, from: impl Into<Text>, at: usize) {
     let told = ConflictResponse {
         addr: ip_bytes(addr(at).ip()),
         name: OWN.into(),
@@ -85,7 +86,7 @@ fn who_is_unknown_or_gone_or_speaks_twice_has_no_more_say() {
     (0..4).for_each(|index| answer(&mut core, query, &name(index), 700));
     (0..4).for_each(|index| answer(&mut core, query, &name(index), 700));
     answer(&mut core, query, &name(9), 700);
-    (0..50).for_each(|number| answer(&mut core, query, &format!("nobody-{number}"), 700));
+    (0..50).for_each(|number| answer(&mut core, query, format!("nobody-{number}"), 700));
     assert_ne!(outcome(&mut core), Some(Event::NameLost));
     let (mut core, query) = contested(10);
     feed(&mut core, NOW, addr(1), &dead(&name(9), 1));

@@ -54,12 +54,12 @@ fn forged(count: usize) -> PushPull {
         addr: ip_bytes(std::net::Ipv4Addr::from_bits(0x0b00_0000 + number as u32).into()),
         incarnation: 1,
         meta: Some(vec![7; 64]),
-        name: format!("forged-{number}"),
+        name: format!("forged-{number}").into(),
         port: 7946,
         state: state::ALIVE,
         vsn: Some(VSN.to_vec()),
     });
-    PushPull { join: false, nodes: nodes.collect(), user_state: Vec::new() }
+    PushPull { nodes: nodes.collect(), ..PushPull::default() }
 }
 
 #[test]

@@ -284,7 +284,7 @@ impl Core {
             }
         }
         let user_state = serf::encode_tagged(serf::kind::PUSH_PULL, &self.serf_state());
-        PushPull { join, nodes, user_state }
+        PushPull { join, nodes, user_state, ..PushPull::default() }
     }
 
     /// `source` is the other side's address, when it is certain.
@@ -295,8 +295,13 @@ impl Core {
         for node in remote.nodes {
             self.merge_node(now, source, node);
         }
-        match serf::decode_tagged::<serf::PushPull>(serf::kind::PUSH_PULL, &remote.user_state) {
-            Ok(state) => self.merge_serf(now, &state, ignore_old),
+        self.stats.malformed += remote.skipped.malformed as u64;
+        self.stats.refused.too_large += remote.skipped.too_large as u64;
+        match serf::PushPull::decode_state(&remote.user_state) {
+            Ok((state, left_out)) => {
+                self.stats.malformed += left_out as u64;
+                self.merge_serf(now, &state, ignore_old);
+            }
             // Plain memberlist has no user state.
             Err(_) if remote.user_state.is_empty() => {}
             Err(_) => self.stats.malformed += 1,
@@ -316,7 +321,7 @@ impl Core {
             }
             // A second-hand death is only a suspicion: the member gets its chance to refute.
             state::SUSPECT | state::DEAD => {
-                let from = self.own.info.name.to_string();
+                let from = self.own.info.name.clone();
                 self.on_suspect(now, source, &Suspect { from, incarnation, node: node.name });
             }
             _ => self.stats.malformed += 1,
@@ -329,7 +334,7 @@ fn node_state(info: &super::glue::Info, incarnation: u32, state: u8) -> NodeStat
         addr: ip_bytes(info.addr.ip()),
         incarnation,
         meta: Some(info.meta.clone()),
-        name: info.name.to_string(),
+        name: info.name.clone(),
         port: info.addr.port(),
         state,
         vsn: Some(info.vsn.to_vec()),

@@ -9,7 +9,7 @@ use super::{
     sync::MAX_INBOUND,
 };
 use crate::wire::{
-    Framing,
+    Framing, Text,
     memberlist::{
         Ack, Alive, Dead, IndirectPing, Message, NodeState, Ping, PushPull, Suspect, VSN, ip_bytes, state,
     },
@@ -37,11 +37,11 @@ pub(super) fn alive(index: usize, incarnation: u32) -> Message {
     })
 }
 
-pub(super) fn dead(node: &str, incarnation: u32) -> Message {
+pub(super) fn dead(node: impl Into<Text>, incarnation: u32) -> Message {
     Message::Dead(Dead { from: "accuser".into(), incarnation, node: node.into() })
 }
 
-pub(super) fn suspect(node: &str, incarnation: u32, from: &str) -> Message {
+pub(super) fn suspect(node: impl Into<Text>, incarnation: u32, from: impl Into<Text>) -> Message {
     Message::Suspect(Suspect { from: from.into(), incarnation, node: node.into() })
 }
 
@@ -134,8 +134,8 @@ fn incarnations_are_the_wires_own_in_all_that_is_sent() {
     }
     feed(&mut core, NOW, addr(2), &suspect(&name(1), incarnation + 70_000, "x"));
     let all = run(&mut core, NOW, NOW + Duration::from_secs(60));
-    let about = |pick: fn(&Message) -> Option<(&str, u32)>| {
-        let found = all.iter().filter_map(|(_, m)| pick(m)).filter(|(node, _)| *node == name(1));
+    let about = |pick: fn(&Message) -> Option<(&Text, u32)>| {
+        let found = all.iter().filter_map(|(_, m)| pick(m)).filter(|(node, _)| **node == name(1));
         found.map(|(_, incarnation)| incarnation).collect::<std::collections::BTreeSet<_>>()
     };
     let suspects = about(|m| match m {
@@ -204,7 +204,7 @@ fn answers_are_relayed_to_members_only() {
     let inner = vec![serf::kind::QUERY_RESPONSE, 0x80];
     let relay = |index| {
         Message::User(
-            serf::Message::Relay(RelayHeader::new(&name(index), addr(index)), inner.clone()).encode(),
+            serf::Message::Relay(RelayHeader::new(name(index), addr(index)), inner.clone()).encode(),
         )
     };
     feed(&mut core, NOW, addr(3), &relay(1));
@@ -264,7 +264,7 @@ fn limits_of_commands_and_connections() {
     assert!(matches!(long, Err(CommandError::TooLarge { .. })));
     let broken = QueryParams { tags: vec![("role".into(), "(".into())], ..QueryParams::default() };
     assert_eq!(core.query(NOW, "q", b"", &broken), Err(CommandError::Filter("(".into())));
-    let tags = [("k".to_owned(), "v".repeat(600))].into();
+    let tags = [("k".into(), "v".repeat(600).into())].into();
     assert!(core.set_tags(tags).is_err());
     assert_eq!(core.local_member().incarnation, 1, "a refused command changes nothing");
 
@@ -306,12 +306,12 @@ fn merged(states: &[(&str, u8, u32)]) -> Core {
     let node = |(name, state, incarnation): &(&str, u8, u32)| NodeState {
         addr: ip_bytes(addr(7).ip()),
         incarnation: *incarnation,
-        name: (*name).to_owned(),
+        name: (*name).into(),
         port: 7946,
         state: *state,
         ..NodeState::default()
     };
-    let remote = PushPull { join: false, nodes: states.iter().map(node).collect(), user_state: Vec::new() };
+    let remote = PushPull { nodes: states.iter().map(node).collect(), ..PushPull::default() };
     let id = core.accept(NOW, addr(1)).expect("room");
     core.handle_stream(NOW, id, &remote.encode());
     core
@@ -355,7 +355,7 @@ fn a_push_pull_is_answered_with_all_that_is_known() {
         assert_eq!(serf.status_ltimes.len(), 3);
         state.nodes.into_iter().map(|n| (n.name, n.incarnation, n.state)).collect::<Vec<_>>()
     };
-    let own = ("viewer".to_owned(), 1, state::ALIVE);
+    let own = ("viewer".into(), 1, state::ALIVE);
     let one = (name(1), 3, state::ALIVE);
     assert_eq!(states(NOW), [own.clone(), one.clone(), (name(2), 4, state::DEAD)]);
     assert_eq!(states(NOW + Duration::from_secs(31)), [own, one], "old deaths are no news");

@@ -28,7 +28,7 @@ mod keys;
 mod logs;
 mod seldom;
 
-use std::{collections::BTreeMap, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     net::{TcpListener, TcpSocket},
@@ -39,7 +39,7 @@ use tokio::{
 use super::Membership;
 use crate::{
     rpc::{AuthKey, Limits, message::Stats},
-    wire::serf::Tags,
+    wire::{Text, serf::Tags},
 };
 use connection::Connection;
 use seldom::Seldom;
@@ -100,7 +100,7 @@ pub trait Host: Send + Sync + 'static {
     fn member(&self) -> Result<Membership, String>;
 
     /// Whether clients may set or delete that tag.
-    fn check_tag(&self, _name: &str) -> Result<(), String> {
+    fn check_tag(&self, _name: &Text) -> Result<(), String> {
         Ok(())
     }
 
@@ -219,5 +219,5 @@ fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
 
 /// Names and values as one section of [`Host::stats`].
 pub fn section<const N: usize>(values: [(&str, String); N]) -> Tags {
-    values.into_iter().map(|(name, value)| (name.to_owned(), value)).collect::<BTreeMap<_, _>>()
+    values.into_iter().map(|(name, value)| (name.into(), value.into())).collect()
 }
