@@ -6,7 +6,7 @@ use rand::seq::IteratorRandom;
 
 use super::{Core, Event, StreamId, Transmit, probe::AckPath, table::Health, timers::Due};
 use crate::wire::{
-    WireError,
+    Text, WireError,
     memberlist::{Ack, Alive, Dead, NodeState, Ping, PushPull, Suspect, ip_bytes, state},
     serf,
     stream::{self, StreamDecoder, StreamMessage},
@@ -20,6 +20,8 @@ pub(super) const MAX_OUTBOUND: usize = 64;
 pub(super) const MAX_BUFFERED: usize = 64 * 1024 * 1024;
 /// Rounds of gossip between a join and a second look at somebody's state.
 const SECOND_LOOK_ROUNDS: u32 = 10;
+/// Most bytes of a refusal that are told.
+const MAX_REFUSAL: usize = 256;
 /// When a merge changes more members than this, they are not broadcast one by one.
 pub(super) const MAX_MERGE_BROADCASTS: usize = 1024;
 
@@ -246,7 +248,7 @@ impl Core {
                 self.close(id);
                 if let Purpose::Join { .. } = purpose {
                     let error = match message {
-                        StreamMessage::Err(refusal) => format!("refused: {}", refusal.error),
+                        StreamMessage::Err(refusal) => format!("refused: {}", cut(&refusal.error)),
                         _ => "answered with something else".to_owned(),
                     };
                     self.emit(Event::JoinFinished { join: id, addr: stream.addr, error: Some(error) });
@@ -327,6 +329,11 @@ impl Core {
             _ => self.stats.malformed += 1,
         }
     }
+}
+
+/// The beginning of a text that may have megabytes.
+fn cut(text: &Text) -> Text {
+    text.get(..MAX_REFUSAL).map_or_else(|| text.clone(), Text::from)
 }
 
 fn node_state(info: &super::glue::Info, incarnation: u32, state: u8) -> NodeState {
