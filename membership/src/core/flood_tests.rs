@@ -100,7 +100,7 @@ fn what_matters_gets_through_two_minutes_of_a_flood() {
         flood.sim.act(member, |core, _| core.set_tags(tags)).expect("fits");
         let seen = |sim: &mut Sim| {
             (0..MEMBERS).filter(|viewer| *viewer != member).all(|viewer| {
-                let seen = sim.core(viewer).member(&name(member)).expect("known");
+                let seen = sim.core(viewer).member(name(member)).expect("known");
                 seen.tags.get(b"v".as_slice()).is_some_and(|seen| *seen == value)
             })
         };

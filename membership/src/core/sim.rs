@@ -133,7 +133,7 @@ impl Sim {
 
     /// How `of` looks to `viewer`.
     pub(super) fn status(&mut self, viewer: usize, of: usize) -> Option<Status> {
-        self.core(viewer).member(&name(of)).map(|member| member.status)
+        self.core(viewer).member(name(of)).map(|member| member.status)
     }
 
     pub(super) fn run(&mut self, time: Duration) {

@@ -138,7 +138,7 @@ fn a_crash_and_a_restart_under_the_same_name() {
     sim.kill(3);
     sim.start(3, |config| config.tags = [("v".into(), "2".into())].into());
     let version =
-        |sim: &mut Sim| sim.core(1).member(&name(3)).and_then(|m| m.tags.get(b"v".as_slice()).cloned());
+        |sim: &mut Sim| sim.core(1).member(name(3)).and_then(|m| m.tags.get(b"v".as_slice()).cloned());
     sim.run_until(secs(10), |sim| version(sim).is_some_and(|version| version == "2"));
     // One after it was declared dead.
     sim.kill(3);
@@ -171,7 +171,7 @@ fn leaving_is_not_failing() {
 fn force_leave_and_prune_and_reaping() {
     let mut sim = Sim::with_members(8, 5);
     sim.run_until(secs(10), complete);
-    sim.act(0, |core, now| core.force_leave(now, &name(1), false)).expect("is known");
+    sim.act(0, |core, now| core.force_leave(now, name(1), false)).expect("is known");
     sim.run(secs(10));
     assert!((0..5).filter(|i| *i != 1).all(|i| sim.status(i, 1) == Some(Status::Alive)), "it refutes");
 
@@ -179,8 +179,8 @@ fn force_leave_and_prune_and_reaping() {
         sim.kill(gone);
     }
     sim.run_until(secs(60), |sim| (0..3).all(|i| sim.core(i).alive_count() == 3));
-    sim.act(0, |core, now| core.force_leave(now, &name(3), false)).expect("is known");
-    sim.act(0, |core, now| core.force_leave(now, &name(4), true)).expect("is known");
+    sim.act(0, |core, now| core.force_leave(now, name(3), false)).expect("is known");
+    sim.act(0, |core, now| core.force_leave(now, name(4), true)).expect("is known");
     sim.run(secs(5));
     assert!((0..3).all(|i| sim.status(i, 3) == Some(Status::Left)));
     assert!((0..3).all(|i| sim.status(i, 4).is_none()), "pruned");
@@ -274,7 +274,7 @@ fn a_contested_name_is_put_to_the_vote() {
     let conflict = Event::NameConflict { name: name(3), other: addr(6), tags };
     assert!(told(0, &conflict) >= 1 && told(0, &conflict) <= 3);
     assert!(told(3, &Event::NameClaimed { other: addr(6) }) >= 1, "{:?}", sim.events[3]);
-    assert_eq!(sim.core(0).member(&name(3)).map(|m| m.addr), Some(addr(3)));
+    assert_eq!(sim.core(0).member(name(3)).map(|m| m.addr), Some(addr(3)));
 }
 
 #[test]

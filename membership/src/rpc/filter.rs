@@ -207,6 +207,6 @@ mod tests {
         for wrong in ["x", "user,", "member-leave:a", ","] {
             assert_eq!(EventFilter::parse(wrong), Err(FilterError::Event), "{wrong}");
         }
-        assert_eq!(EventFilter::parse(&"user,".repeat(MAX_FILTERS)), Err(FilterError::TooMany));
+        assert_eq!(EventFilter::parse("user,".repeat(MAX_FILTERS)), Err(FilterError::TooMany));
     }
 }
