@@ -5,11 +5,14 @@
 //!
 //! One bad part does not spoil the others. Left out and counted, while all else is used, are: a message in a compound
 //! packet, a member in a push/pull, a field, a member, an event or a list of events in Serf's part of a push/pull, a tag.
-//! Names, tags and events are bytes, and none is bad for not being UTF-8: see [`text`]. A whole packet or stream is
-//! refused when its frame does not hold (label, key, checksum, compression, the lengths of a compound), and when its
-//! msgpack does not: a marker that nothing begins with, a value that goes on behind the end, nesting deeper than
-//! [`msgpack::MAX_DEPTH`] in what is skipped, more than [`msgpack::MAX_ELEMENTS`] elements, or something else than
-//! a map where a message begins. A header of a push/pull that cannot be read ends it, too: nobody knows what follows.
+//! Names, tags and events are bytes, and none is bad for not being UTF-8: see [`text`].
+//!
+//! A whole packet or stream ends with its frame: label, key, checksum, compression, the lengths of a compound, limits on
+//! all of it. A message ends with its msgpack: a marker that nothing begins with, a value that goes on behind the end,
+//! nesting deeper than [`msgpack::MAX_DEPTH`] in what is skipped, more than [`msgpack::MAX_ELEMENTS`] elements, something
+//! else than a map where it begins. In a compound that is one part; Serf's part of a push/pull is a message of its own, and
+//! the members count without it. A push/pull ends, too, with a header that cannot be read or announces more than
+//! [`stream::MAX_NODES`] members, and with a member whose msgpack does not hold: nobody knows what follows.
 
 pub mod compress;
 pub mod crypto;
