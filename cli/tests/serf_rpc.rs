@@ -7,8 +7,10 @@ mod serf;
 mod support;
 
 use serde_json::Value;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt;
 use std::process::{Child, Command, Stdio};
 use support::process::{Launch, Process};
 use support::{Desk, Ran, ran, until, wait_until};
@@ -229,7 +231,8 @@ async fn a_member_whose_name_is_no_text_is_one_like_any_other() {
     let mut other = serf::Agent::start_raw(b"caf\xe9", addr, &[b"-tag=role=\xff"]).await;
     let desk = Desk::new();
     let handler = "user=printf '%s ' \"$SERF_USER_EVENT\" > heard.new; cat >> heard.new; mv heard.new heard";
-    let a = Asked::start(&desk, "a", "replica-a.pem", &["--event-handler", handler]);
+    let a =
+        Asked::start(&desk, "a", "replica-a.pem", &["--event-handler", handler, "--tags-file", "tags.json"]);
     a.serf("join", &[&addr.to_string()]).exits(0);
     let row = |status: &str| {
         let rows = a.process.ask(&desk, &["members", "--output", "json"]).exits(0).json();
@@ -253,6 +256,22 @@ async fn a_member_whose_name_is_no_text_is_one_like_any_other() {
     assert_eq!(std::fs::read(desk.path("heard")).expect("it is there"), b"d\xe9ploy \xfe\n");
     let asked = a.process.ask(&desk, &["query", "_serf_ping", "--node", SHOWN, "--wait", "5s"]).exits(0);
     assert!(asked.text().contains(&format!("{SHOWN} has heard it\n1 acknowledged")), "{asked:?}");
+
+    // Its own tags, set by Serf's tool, and taken away by the name that is shown.
+    let set = OsStr::from_bytes(b"r\xe9gion=\xfe");
+    let done =
+        a.command("tags", &["-set"]).arg(set).output().expect("the program `serf` must be on the PATH");
+    assert!(done.status.success(), "{done:?}");
+    let own_tag = || {
+        let rows = a.process.ask(&desk, &["members", "--output", "json"]).exits(0).json();
+        rows[0]["tags"][r"r\xe9gion"].as_str().map(str::to_owned)
+    };
+    assert_eq!(own_tag().as_deref(), Some(r"\xfe"));
+    assert!(
+        std::fs::read_to_string(desk.path("tags.json")).expect("stored").contains(r#""r\\xe9gion": "\\xfe""#)
+    );
+    a.process.ask(&desk, &["tags", "delete", r"r\xe9gion"]).exits(0);
+    assert_eq!(own_tag(), None);
 
     other.kill();
     wait_until("it has failed", || row("failed").is_some());
