@@ -46,7 +46,7 @@ use kvgossip_api::{GossipRow, MemberRow, MembersResponse, QueryResponse};
 use kvgossip_grants::ClusterId;
 use kvgossip_membership::core::{CommandError, QueueDepths, Stats};
 use kvgossip_membership::driver::Answer;
-use kvgossip_membership::{Member, Membership, QueryParams, Status};
+use kvgossip_membership::{Member, Membership, QueryParams, Status, Text};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -70,7 +70,7 @@ pub enum GossipError {
     Left,
     /// Another member has its name.
     #[error("another member has the name {0:?}; restart this agent under another --name")]
-    NameLost(String),
+    NameLost(Text),
     /// An address that is not loopback, without keys.
     #[error(
         "gossip on {0} would be open to whoever reaches that port; give the cluster's key with --keyring, or say --plaintext-gossip"
@@ -83,10 +83,10 @@ pub enum GossipError {
     NoAdvertise(SocketAddr),
     /// A tag that the agent sets itself.
     #[error("the tag {0} is set by the agent itself")]
-    ReservedTag(String),
+    ReservedTag(Text),
     /// Nobody of that name is known.
     #[error("no member is named {0:?}")]
-    UnknownMember(String),
+    UnknownMember(Text),
     /// Nobody could be joined.
     #[error("{0}")]
     Join(String),
@@ -199,7 +199,7 @@ struct Inner {
     /// Whether user events from before this member joined are told, too.
     replay: bool,
     /// Why it ended by itself.
-    lost: OnceLock<String>,
+    lost: OnceLock<Text>,
     /// It is about to leave: nobody is dialled any more, for whom it has left need not admit it.
     leaving: AtomicBool,
     /// Why no member that was to be joined has answered yet.
@@ -338,8 +338,8 @@ impl Gossip {
                 break;
             }
             match answer {
-                Answer::Ack(from) => gathered.acks.push(from),
-                Answer::Response { from, payload } => gathered.responses.push(rows::response(from, payload)),
+                Answer::Ack(from) => gathered.acks.push(from.to_string()),
+                Answer::Response { from, payload } => gathered.responses.push(rows::response(&from, payload)),
             }
         }
         Ok(gathered)
@@ -361,7 +361,7 @@ impl Gossip {
         let row =
             |member, local| rows::row(member, local, self.inner.cluster, &self.inner.peers, &announcers);
         let gossip = GossipRow {
-            name: own.name.clone(),
+            name: own.name.to_string(),
             address: self.inner.address.to_string(),
             encrypted: self.inner.encrypted,
         };

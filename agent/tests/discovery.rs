@@ -81,7 +81,7 @@ async fn forger(name: &str, announced: usize, port: u16, join: SocketAddr) -> Me
         ("kvg_id", replica_id(announced).to_string()),
     ];
     let mut options = Options::new(name, SocketAddr::from(LOOPBACK));
-    options.tags = tags.map(|(name, value)| (name.to_owned(), value)).into_iter().collect::<Tags>();
+    options.tags = tags.map(|(name, value)| (name.into(), value.into())).into_iter().collect::<Tags>();
     options.timing = Timing::local();
     let (member, mut events) = Membership::start(options).await.expect("it starts");
     tokio::spawn(async move { while events.recv().await.is_some() {} });

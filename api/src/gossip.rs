@@ -9,7 +9,7 @@ use std::fmt;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct GossipRow {
-    /// Its name.
+    /// Its name, as it is shown.
     pub name: String,
     /// Where it listens.
     pub address: String,
@@ -21,7 +21,7 @@ pub struct GossipRow {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct MemberRow {
-    /// Its name.
+    /// Its name, as it is shown.
     pub name: String,
     /// Where it listens for gossip.
     pub address: String,
@@ -29,7 +29,7 @@ pub struct MemberRow {
     pub status: String,
     /// Whether it is suspected of having failed.
     pub suspect: bool,
-    /// Its tags.
+    /// Its tags, as they are shown.
     pub tags: BTreeMap<String, String>,
     /// Whether it is this agent itself.
     pub local: bool,
@@ -129,7 +129,7 @@ pub struct QueryRequest {
     /// What is asked; the whole query has at most 1024 bytes.
     #[serde(default)]
     pub payload_b64: String,
-    /// Only these members are asked; all when empty.
+    /// Only these members are asked, by their names as they are shown; all when empty.
     #[serde(default)]
     pub nodes: Vec<String>,
     /// Only members whose tags match these regular expressions.
@@ -150,7 +150,7 @@ pub struct QueryRequest {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ResponseRow {
-    /// Who answers.
+    /// Who answers, as it is shown.
     pub from: String,
     /// The answer, if it is UTF-8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -174,7 +174,7 @@ pub struct QueryResponse {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ForceLeaveRequest {
-    /// The member's name.
+    /// The member's name, as it is shown.
     pub name: String,
     /// Whether it is forgotten at once, by all members.
     #[serde(default)]
@@ -189,7 +189,7 @@ pub struct TagsRequest {
     /// Tags that are set, each to a value.
     #[serde(default)]
     pub set: BTreeMap<String, String>,
-    /// Tags that are taken away.
+    /// Tags that are taken away, by their names as they are shown.
     #[serde(default)]
     pub delete: Vec<String>,
 }

@@ -314,12 +314,12 @@ fn a_list_of_forged_members_takes_a_bounded_memory() {
         addr: ip_bytes(Ipv4Addr::from_bits(0x0b00_0000 + number).into()),
         incarnation: 1,
         meta: None,
-        name: format!("forged-{number}"),
+        name: format!("forged-{number}").into(),
         port: 7946,
         state: state::ALIVE,
         vsn: Some(VSN.to_vec()),
     });
-    let forged = PushPull { join: false, nodes: nodes.collect(), user_state: Vec::new() }.encode();
+    let forged = PushPull { nodes: nodes.collect(), ..PushPull::default() }.encode();
     fs::write(format!("/proc/{}/clear_refs", victim.process.id()), "5").unwrap();
     let before = victim.memory("VmRSS:");
     let mut stream = TcpStream::connect(gossip).unwrap();

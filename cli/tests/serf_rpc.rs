@@ -7,7 +7,10 @@ mod serf;
 mod support;
 
 use serde_json::Value;
+use std::ffi::OsStr;
 use std::fs::File;
+use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt;
 use std::process::{Child, Command, Stdio};
 use support::process::{Launch, Process};
 use support::{Desk, Ran, ran, until, wait_until};
@@ -218,6 +221,65 @@ fn queries_and_distances(a: &Asked) {
     assert!(far(&last), "{last:?}");
     let unknown = a.serf("rtt", &["nobody"]).exits(1);
     assert!(unknown.text().contains("Could not find a coordinate for node \"nobody\""), "{unknown:?}");
+}
+
+/// Serf's strings are bytes. Such a member is listed alike by Serf's command line, and named as it is shown by ours.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_whose_name_is_no_text_is_one_like_any_other() {
+    const SHOWN: &str = r"caf\xe9";
+    let addr = SocketAddr::from((serf::fresh_ip(), serf::GOSSIP_PORT));
+    let mut other = serf::Agent::start_raw(b"caf\xe9", addr, &[b"-tag=role=\xff"]).await;
+    let desk = Desk::new();
+    let handler = "user=printf '%s ' \"$SERF_USER_EVENT\" > heard.new; cat >> heard.new; mv heard.new heard";
+    let a =
+        Asked::start(&desk, "a", "replica-a.pem", &["--event-handler", handler, "--tags-file", "tags.json"]);
+    a.serf("join", &[&addr.to_string()]).exits(0);
+    let row = |status: &str| {
+        let rows = a.process.ask(&desk, &["members", "--output", "json"]).exits(0).json();
+        rows.into_iter().find(|row| row["name"] == SHOWN && row["status"] == status)
+    };
+    wait_until("it is listed", || row("alive").is_some());
+    assert_eq!(row("alive").expect("listed")["tags"]["role"], r"\xff");
+    let table = a.process.ask(&desk, &["members", "--long"]).exits(0);
+    assert!(table.text().contains(SHOWN) && table.text().contains(r"role=\xff"), "{table:?}");
+    let here = || a.command("members", &[]).output().expect("the program `serf` must be on the PATH").stdout;
+    let sorted = |text: &[u8]| {
+        let mut lines: Vec<_> = text.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
+        lines.sort();
+        lines
+    };
+    let alike = async || (sorted(&other.serf_raw("members", &[]).await) == sorted(&here())).then_some(());
+    serf::eventually("both list the same", alike).await;
+
+    other.serf_raw("event", &[b"-coalesce=false", b"d\xe9ploy", b"\xfe"]).await;
+    wait_until("the handler was given it", || std::fs::read(desk.path("heard")).is_ok());
+    assert_eq!(std::fs::read(desk.path("heard")).expect("it is there"), b"d\xe9ploy \xfe\n");
+    let asked = a.process.ask(&desk, &["query", "_serf_ping", "--node", SHOWN, "--wait", "5s"]).exits(0);
+    assert!(asked.text().contains(&format!("{SHOWN} has heard it\n1 acknowledged")), "{asked:?}");
+
+    // Its own tags, set by Serf's tool, and taken away by the name that is shown.
+    let set = OsStr::from_bytes(b"r\xe9gion=\xfe");
+    let done =
+        a.command("tags", &["-set"]).arg(set).output().expect("the program `serf` must be on the PATH");
+    assert!(done.status.success(), "{done:?}");
+    let own_tag = || {
+        let rows = a.process.ask(&desk, &["members", "--output", "json"]).exits(0).json();
+        rows[0]["tags"][r"r\xe9gion"].as_str().map(str::to_owned)
+    };
+    assert_eq!(own_tag().as_deref(), Some(r"\xfe"));
+    let stored = || std::fs::read_to_string(desk.path("tags.json")).unwrap_or_default();
+    wait_until("it is stored", || stored().contains(r#""r\\xe9gion": "\\xfe""#));
+    a.process.ask(&desk, &["tags", "delete", r"r\xe9gion"]).exits(0);
+    assert_eq!(own_tag(), None);
+
+    other.kill();
+    wait_until("it has failed", || row("failed").is_some());
+    a.process.ask(&desk, &["force-leave", SHOWN]).exits(0);
+    wait_until("it counts as having left", || row("left").is_some());
+    let unknown = a.process.ask(&desk, &["force-leave", r"caf\xe8"]).exits(3);
+    assert!(unknown.err.contains(r#"no member is named "caf\xe8""#), "{unknown:?}");
+    let log = desk.read("a.log");
+    assert!(log.contains(r#"name="caf\\xe9""#) && log.contains(r#"name="d\\xe9ploy""#), "{log}");
 }
 
 #[test]

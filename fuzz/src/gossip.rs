@@ -25,6 +25,11 @@ pub fn member(data: &[u8]) {
     fuzz::fuzz_member(data);
 }
 
+/// See [`fuzz::fuzz_names`].
+pub fn names(data: &[u8]) {
+    fuzz::fuzz_names(data);
+}
+
 /// See [`fuzz::fuzz_rpc`].
 pub fn rpc(data: &[u8]) {
     fuzz::fuzz_rpc(data);
@@ -59,6 +64,42 @@ pub fn tcp_seeds() -> Vec<Seed> {
 pub fn rpc_seeds() -> Vec<Seed> {
     let clients = TALKS.lines().filter_map(|line| line.strip_prefix("C ")).map(unhex).enumerate();
     clients.map(|(number, bytes)| (format!("captured_{number:02}"), [&[1, 5], &bytes[..]].concat())).collect()
+}
+
+/// Rows of texts, each behind its length: what is hard to keep or to show, in different orders.
+pub fn names_seeds() -> Vec<Seed> {
+    const TEXTS: [&[u8]; 16] = [
+        b"own",
+        b"caf\xe9",
+        b"caf\xc3\xa9",
+        b"a\nalive: b 10.0.0.1:1",
+        b"\x1b[31mred",
+        b"\x00",
+        b"\\x41",
+        b"\\x5c",
+        b"\xff\xfe",
+        b"\xc2\x85",
+        b"\xe2\x82",
+        b"\xed\xa0\x80",
+        b"user:a,b",
+        b"_serf_ping",
+        b"kvg_id",
+        b"",
+    ];
+    let row = |texts: &mut dyn Iterator<Item = &'static [u8]>| {
+        texts.take(200).flat_map(|text| [&[text.len() as u8][..], text].concat()).collect::<Vec<u8>>()
+    };
+    let turned = |by: usize| row(&mut TEXTS.into_iter().cycle().skip(by));
+    let mut seeds: Vec<Seed> = (0..8).map(|by| (format!("turned_{by:02}"), turned(by))).collect();
+    seeds.push(("alike".to_owned(), row(&mut std::iter::repeat(TEXTS[1]))));
+    // The highest bit of a length makes a name that is over the limit.
+    let long = |text: &[u8]| [&[0x9f][..], &text.repeat(31)[..31]].concat();
+    seeds.push((
+        "long".to_owned(),
+        TEXTS[..15].iter().cycle().take(200).flat_map(|text| long(text)).collect(),
+    ));
+    seeds.push(("nothing".to_owned(), Vec::new()));
+    seeds
 }
 
 /// Members that meet captured packets and streams, with time passing between.

@@ -28,7 +28,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     Target { name: "facts", run: facts::run, seeds: facts::seeds },
     Target { name: "globs", run: globs::run, seeds: globs::seeds },
     Target { name: "inclusion", run: inclusion::run, seeds: inclusion::seeds },
@@ -38,5 +38,6 @@ pub const TARGETS: [Target; 10] = [
     Target { name: "gossip_udp", run: gossip::udp, seeds: gossip::udp_seeds },
     Target { name: "gossip_tcp", run: gossip::tcp, seeds: gossip::tcp_seeds },
     Target { name: "gossip_member", run: gossip::member, seeds: gossip::member_seeds },
+    Target { name: "gossip_names", run: gossip::names, seeds: gossip::names_seeds },
     Target { name: "gossip_rpc", run: gossip::rpc, seeds: gossip::rpc_seeds },
 ];

@@ -102,6 +102,7 @@ fn gossip() {
     check("gossip_tcp", 5_000);
     check("gossip_member", 2_000);
     check("gossip_rpc", 5_000);
+    check("gossip_names", 1_500);
 }
 
 /// A format that changed makes seeds that test nothing: `cargo run -p kvgossip-fuzz --example seed_corpora`.

@@ -33,6 +33,9 @@
 //! # }
 //! ```
 //!
+//! Names, tags, events and queries are bytes, as in Go: [`Text`] holds them, and shows them so that nothing of them drives a
+//! terminal or writes lines into a log.
+//!
 //! # Security
 //!
 //! Without a keyring ([`wire::Framing::keyring`]) whoever reaches the port can forge members, events and
@@ -54,5 +57,6 @@ pub use crate::{
         Framing,
         crypto::{Key, Keyring},
         serf::Tags,
+        text::Text,
     },
 };

@@ -51,7 +51,7 @@ async fn a_slow_application_loses_the_newest_events_and_is_told() {
         member.user_event(&n.to_string(), b"", false).await.expect("is sent");
     }
     let name = |event| match event {
-        Event::UserEvent { name, .. } => name,
+        Event::UserEvent { name, .. } => name.to_string(),
         Event::Lagged { dropped } => format!("{dropped} dropped"),
         other => panic!("{other:?}"),
     };
@@ -77,12 +77,12 @@ async fn members_among_themselves() {
         wait(&mut first_events, |e| matches!(e, Event::MemberJoined(m) if m.name == name).then_some(()))
             .await;
     }
-    second.set_tags([("role".to_owned(), "db".to_owned())].into()).await.expect("fits");
+    second.set_tags([("role".into(), "db".into())].into()).await.expect("fits");
     let updated = |e| match e {
         Event::MemberUpdated(member) => Some(member.tags),
         _ => None,
     };
-    assert_eq!(wait(&mut first_events, updated).await["role"], "db");
+    assert_eq!(wait(&mut first_events, updated).await, [("role".into(), "db".into())].into());
 
     let params =
         QueryParams { tags: vec![("role".into(), "db".into())], request_ack: true, ..Default::default() };
@@ -107,9 +107,9 @@ async fn members_among_themselves() {
     drop(third);
     wait(&mut first_events, |e| matches!(e, Event::MemberFailed(m) if m.name == "third").then_some(())).await;
     let members = first.members().await.expect("runs");
-    let mut all: Vec<_> = members.iter().map(|m| (m.name.as_str(), m.status)).collect();
+    let mut all: Vec<_> = members.iter().map(|m| (m.name.to_string(), m.status)).collect();
     all.sort();
-    assert_eq!(all, [("second", Status::Left), ("third", Status::Failed)]);
+    assert_eq!(all, [("second".to_owned(), Status::Left), ("third".to_owned(), Status::Failed)]);
 }
 
 /// Connections that say nothing are closed, and do not keep others out for ever.
@@ -162,7 +162,7 @@ async fn replies_that_nobody_reads_are_bounded() {
         addr: ip_bytes(std::net::Ipv4Addr::LOCALHOST.into()),
         incarnation: 1,
         meta: Some(vec![7; 512]),
-        name: format!("{:0200}", number),
+        name: format!("{:0200}", number).into(),
         port: number,
         vsn: Some(VSN.to_vec()),
         ..NodeState::default()

@@ -10,7 +10,7 @@ use std::{
 };
 
 use kvgossip_membership::{
-    Event, Membership, Options, QueryParams,
+    Event, Membership, Options, QueryParams, Text,
     driver::{
         Answer,
         rpc::{self, Host, Level, Logs, Server},
@@ -49,8 +49,8 @@ impl Host for Own {
         Ok(self.member.clone())
     }
 
-    fn check_tag(&self, name: &str) -> Result<(), String> {
-        if name == "mine" { Err("the tag mine is not yours".into()) } else { Ok(()) }
+    fn check_tag(&self, name: &Text) -> Result<(), String> {
+        if *name == "mine" { Err("the tag mine is not yours".into()) } else { Ok(()) }
     }
 
     fn left(&self) {
@@ -64,7 +64,7 @@ impl Host for Own {
 
 async fn member(name: &str) -> Own {
     let mut options = Options::new(name, LOOPBACK);
-    options.tags = [("mine".to_owned(), "1".to_owned())].into();
+    options.tags = [("mine".into(), "1".into())].into();
     let (member, mut events) = Membership::start(options).await.expect("starts");
     tokio::spawn(async move { while events.recv().await.is_some() {} });
     Own { member, logs: Logs::default(), left: Arc::default() }
@@ -101,7 +101,7 @@ impl Client {
     async fn greet(&mut self) -> Option<()> {
         self.send(&Request::Handshake(Handshake { version: 1 })).await;
         let header = self.try_value::<ReplyHeader>().await?;
-        assert_eq!((header.seq, header.error.as_str()), (self.seq, ""));
+        assert_eq!((header.seq, header.error), (self.seq, Text::default()));
         Some(())
     }
 
@@ -140,12 +140,12 @@ impl Client {
         let seq = self.send(request).await;
         let header: ReplyHeader = self.value().await;
         assert_eq!(header.seq, seq);
-        header.error
+        header.error.to_string()
     }
 
     /// The next record of a stream.
     async fn record<T: Field>(&mut self, seq: u64) -> T {
-        assert_eq!(self.value::<ReplyHeader>().await, ReplyHeader { error: String::new(), seq });
+        assert_eq!(self.value::<ReplyHeader>().await, ReplyHeader { error: Text::default(), seq });
         self.value().await
     }
 
@@ -209,7 +209,7 @@ async fn who_is_refused_has_time_to_read_why_and_goes_first() {
     let host = member("a").await;
     let refused = async |client: &mut Client| {
         client.send(&Request::Stats).await;
-        assert!(client.value::<ReplyHeader>().await.error.contains("Handshake"));
+        assert!(client.value::<ReplyHeader>().await.error.to_string().contains("Handshake"));
     };
     let limits = Limits { linger: Duration::from_millis(300), ..Limits::default() };
     let mut client = Client::silent(serve(&host, limits.clone())).await;
@@ -334,12 +334,12 @@ async fn queries_of_others_are_streamed_and_answered() {
     let seq = client.seq;
     host.member.join(&[asker.member.local_addr()], true).await.expect("joins");
     let joined: MemberEvent = client.record(seq).await;
-    assert_eq!((joined.event.as_str(), joined.members.as_slice()[0].name.as_str()), ("member-join", "asker"));
+    assert!(joined.event == "member-join" && joined.members.as_slice()[0].name == "asker", "{joined:?}");
 
     let lasting = QueryParams { timeout: Some(PATIENCE), ..QueryParams::default() };
     let mut answers = asker.member.query("uptime", b"?", lasting.clone()).await.expect("is asked");
     let asked: QueryEvent = client.record(seq).await;
-    assert_eq!((asked.id, asked.name.as_str(), asked.payload.0), (1, "uptime", Some(b"?".to_vec())));
+    assert_eq!((asked.id, asked.name, asked.payload.0), (1, "uptime".into(), Some(b"?".to_vec())));
     let respond = |id| Request::Respond(Respond { id, payload: b"three days".to_vec().into() });
     assert_eq!(client.ask(&respond(9)).await, "No pending queries matching ID");
     assert_eq!(client.ask(&respond(1)).await, "");
@@ -364,8 +364,8 @@ async fn what_is_refused_is_said_and_the_connection_goes_on() {
     let query = |name: &str| Request::Query(message::Ask { name: name.into(), ..Default::default() });
     assert!(client.ask(&query("_serf_list-keys")).await.contains("'_serf_' prefix"));
     let tags = |set: &[(&str, &str)], delete: &[&str]| {
-        let delete_tags = delete.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>().into();
-        let tags = set.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let delete_tags = delete.iter().map(|name| Text::from(*name)).collect::<Vec<_>>().into();
+        let tags = set.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
         Request::Tags(message::ChangeTags { delete_tags, tags })
     };
     assert_eq!(client.ask(&tags(&[("mine", "2")], &[])).await, "the tag mine is not yours");
@@ -374,11 +374,11 @@ async fn what_is_refused_is_said_and_the_connection_goes_on() {
     assert_eq!(client.ask(&tags(&[("role", "web"), ("zone", "east")], &[])).await, "");
     assert_eq!(client.ask(&tags(&[("zone", "west")], &["role", "zone", "none"])).await, "");
     let own = host.member.local_member().await.expect("runs").tags;
-    assert_eq!(own, [("mine".to_owned(), "1".to_owned()), ("zone".into(), "west".into())].into());
+    assert_eq!(own, [("mine".into(), "1".into()), ("zone".into(), "west".into())].into());
     // Clients wait for the body of a reply, even of one that is an error.
     let seq = client.send(&Request::InstallKey(message::ChangeKey { key: "no base64".into() })).await;
     let header: ReplyHeader = client.value().await;
-    assert!(header.seq == seq && header.error.contains("base64"), "{header:?}");
+    assert!(header.seq == seq && header.error.to_string().contains("base64"), "{header:?}");
     assert_eq!(client.value::<Keys>().await, Keys::default());
 
     assert_eq!(client.ask(&Request::Leave).await, "");
@@ -396,7 +396,7 @@ async fn a_slow_subscriber_loses_events_alone_and_is_told() {
         host.member.user_event(&n.to_string(), b"", false).await.expect("is sent");
     }
     let name = |event| match event {
-        Some(Event::UserEvent { name, .. }) => name,
+        Some(Event::UserEvent { name, .. }) => name.to_string(),
         Some(Event::Lagged { dropped }) => format!("{dropped} dropped"),
         other => panic!("{other:?}"),
     };
@@ -420,11 +420,11 @@ async fn a_stream_tells_the_last_of_events_that_may_be_merged() {
     }
     host.member.user_event("now", b"", false).await.expect("fits");
     let mut told = Vec::new();
-    while told.last() != Some(&("deploy".to_owned(), vec![7])) {
+    while told.last() != Some(&(Text::from("deploy"), vec![7])) {
         let event: UserEvent = client.record(seq).await;
         told.push((event.name, event.payload.0.unwrap_or_default()));
     }
     // One, unless this machine was so slow that they came in more than one wave.
-    let deploys = told.iter().filter(|(name, _)| name == "deploy").count();
+    let deploys = told.iter().filter(|(name, _)| *name == "deploy").count();
     assert!(deploys <= 4 && told.len() == deploys + 1, "{told:?}");
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
-use kvgossip_membership::{Event, Membership, Options, Status};
+use kvgossip_membership::{Event, Membership, Options, Status, Text};
 use tokio::{sync::mpsc, time::Instant};
 
 const MEMBERS: usize = 10;
@@ -10,10 +10,10 @@ const MEMBERS: usize = 10;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 struct Running {
-    name: String,
+    name: Text,
     member: Membership,
     events: mpsc::Receiver<Event>,
-    failed: BTreeSet<String>,
+    failed: BTreeSet<Text>,
     heard: usize,
 }
 
@@ -37,7 +37,7 @@ impl Running {
 }
 
 async fn start(number: usize, join: Option<SocketAddr>) -> Running {
-    let name = format!("member-{number}");
+    let name = Text::from(format!("member-{number}"));
     let options = Options::new(&name, SocketAddr::from(([127, 0, 0, 1], 0)));
     let (member, events) = Membership::start(options).await.expect("starts");
     if let Some(first) = join {
@@ -78,7 +78,7 @@ async fn ten_members_events_and_three_deaths() {
     println!("an event was everywhere after {took:?}");
 
     // Dropping the last handle ends a member as a crash does.
-    let dead: BTreeSet<String> = [2, 5, 8].map(|number| format!("member-{number}")).into();
+    let dead: BTreeSet<Text> = [2, 5, 8].map(|number| format!("member-{number}").into()).into();
     members.retain(|member| !dead.contains(&member.name));
     // Its event may come a moment after the list says it.
     let seen = async |member: &Running| {

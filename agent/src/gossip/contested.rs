@@ -2,7 +2,7 @@
 //! directory. Whoever came second gives its name up within seconds, so a sign of it is remembered.
 
 use super::double;
-use kvgossip_membership::{Member, Status};
+use kvgossip_membership::{Member, Status, Text};
 use kvgossip_transport::ReplicaId;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -24,7 +24,7 @@ const MAX_NAMED: usize = 3;
 struct Sign {
     since: Duration,
     last: Duration,
-    name: String,
+    name: Text,
     /// Where the member is that had the name first; none if it is this one.
     known: Option<SocketAddr>,
     other: SocketAddr,
@@ -56,7 +56,7 @@ impl Sign {
 
     fn warn(&self, id: &ReplicaId) {
         let (code, text) = self.reason(id);
-        tracing::warn!(name = self.name, other = %self.other, code, "{text}");
+        tracing::warn!(name = self.name.to_string(), other = %self.other, code, "{text}");
     }
 }
 
@@ -73,7 +73,7 @@ impl Contested {
     pub(super) fn claimed(
         &self,
         id: ReplicaId,
-        name: &str,
+        name: &Text,
         known: SocketAddr,
         other: SocketAddr,
         now: Duration,
@@ -82,16 +82,16 @@ impl Contested {
     }
 
     /// Another running member uses the name of this one.
-    pub(super) fn claimed_own(&self, own: ReplicaId, name: &str, other: SocketAddr, now: Duration) {
+    pub(super) fn claimed_own(&self, own: ReplicaId, name: &Text, other: SocketAddr, now: Duration) {
         self.note(own, name, None, other, now);
     }
 
-    fn note(&self, id: ReplicaId, name: &str, known: Option<SocketAddr>, other: SocketAddr, now: Duration) {
+    fn note(&self, id: ReplicaId, name: &Text, known: Option<SocketAddr>, other: SocketAddr, now: Duration) {
         let mut signs = self.lock();
         if signs.len() >= MAX_REPLICAS && !signs.contains_key(&id) {
             return;
         }
-        let fresh = Sign { since: now, last: now, name: name.to_owned(), known, other, is_sure: false };
+        let fresh = Sign { since: now, last: now, name: name.clone(), known, other, is_sure: false };
         let sign = signs.entry(id).or_insert(fresh);
         (sign.last, sign.other) = (now, other);
         if known.is_none() && !sign.is_sure {
@@ -163,7 +163,7 @@ mod tests {
             (member(FIRST, Status::Failed), false),
         ] {
             let contested = Contested::default();
-            contested.claimed(id(1), "host-1", FIRST.into(), OTHER.into(), at(0));
+            contested.claimed(id(1), &"host-1".into(), FIRST.into(), OTHER.into(), at(0));
             contested.look(&[member(FIRST, Status::Alive)], at(29));
             assert!(contested.reasons().is_empty(), "it may have moved");
             contested.look(&[later], at(30));
@@ -185,7 +185,7 @@ mod tests {
     #[test]
     fn who_has_a_name_that_another_one_uses_says_so_at_once() {
         let contested = Contested::default();
-        contested.claimed_own(id(1), "host-1", OTHER.into(), at(0));
+        contested.claimed_own(id(1), &"host-1".into(), OTHER.into(), at(0));
         let (code, text) = contested.reasons().remove(0);
         assert!(code == CLAIMED_CODE && text.contains("10.0.0.2:7946"), "{text}");
     }
@@ -194,7 +194,7 @@ mod tests {
     fn so_many_are_remembered_and_no_more() {
         let contested = Contested::default();
         for number in 0..=255 {
-            contested.claimed_own(id(number), "host-1", OTHER.into(), at(0));
+            contested.claimed_own(id(number), &"host-1".into(), OTHER.into(), at(0));
         }
         assert_eq!(contested.lock().len(), MAX_REPLICAS);
         assert_eq!(contested.reasons().len(), MAX_NAMED);

@@ -1,6 +1,7 @@
 //! Which replicas of the cluster members announce, and where.
 
 use arc_swap::ArcSwap;
+use kvgossip_membership::Text;
 use kvgossip_transport::ReplicaId;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -14,7 +15,7 @@ use tokio::sync::watch;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Announcement {
     /// The member's name in gossip.
-    pub(crate) name: String,
+    pub(crate) name: Text,
     /// Where the replica takes sessions.
     pub(crate) address: SocketAddr,
     /// The round trip of gossip's probes, once measured.
@@ -59,9 +60,9 @@ impl Directory {
     }
 
     /// What this member announces of this replica.
-    pub(crate) fn announcement(&self, id: &ReplicaId, name: &str) -> Option<Announcement> {
+    pub(crate) fn announcement(&self, id: &ReplicaId, name: &Text) -> Option<Announcement> {
         let replicas = self.replicas.load();
-        replicas.get(id)?.announced.iter().find(|announced| announced.name == name).cloned()
+        replicas.get(id)?.announced.iter().find(|announced| announced.name == *name).cloned()
     }
 
     /// All of them.

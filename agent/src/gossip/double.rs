@@ -1,5 +1,6 @@
 //! A member that announces the id of this replica itself.
 
+use kvgossip_membership::Text;
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -26,7 +27,7 @@ impl Double {
     }
 
     /// Takes note of what a look at all members has found; warns once for as long as it goes on.
-    pub(super) fn look(&self, double: Option<(String, SocketAddr)>, now: Duration) {
+    pub(super) fn look(&self, double: Option<(Text, SocketAddr)>, now: Duration) {
         let mut state = self.lock();
         let Some((name, address)) = double else {
             *state = State::default();
@@ -41,7 +42,7 @@ impl Double {
              or somebody forges members"
         );
         if state.named.replace(text.clone()).is_none() {
-            tracing::warn!(name, %address, code = CODE, "{text}");
+            tracing::warn!(name = name.to_string(), %address, code = CODE, "{text}");
         }
     }
 
@@ -58,7 +59,7 @@ mod tests {
     #[test]
     fn a_member_with_the_own_id_is_named_once_it_is_no_earlier_name_and_until_it_is_gone() {
         let double = Double::default();
-        let found = || Some(("copy".to_owned(), SocketAddr::from(([10, 0, 0, 1], 7946))));
+        let found = || Some(("copy".into(), SocketAddr::from(([10, 0, 0, 1], 7946))));
         double.look(found(), Duration::ZERO);
         assert_eq!(double.reason(), None);
         double.look(None, Duration::from_secs(10));

@@ -1,5 +1,6 @@
 //! Members of another cluster that are in this gossip: two clusters were joined by mistake.
 
+use kvgossip_membership::Text;
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -12,8 +13,8 @@ const MAX_TOLD: usize = 64;
 
 #[derive(Debug, Default)]
 struct State {
-    present: Vec<String>,
-    told: BTreeSet<String>,
+    present: Vec<Text>,
+    told: BTreeSet<Text>,
 }
 
 /// Members that announce a cluster with another root.
@@ -26,10 +27,10 @@ impl Foreign {
     }
 
     /// Takes note of what a look at all members has found; warns of each member once.
-    pub(super) fn look(&self, present: Vec<String>) {
+    pub(super) fn look(&self, present: Vec<Text>) {
         for name in self.news(present) {
             tracing::warn!(
-                name,
+                name = name.to_string(),
                 code = CODE,
                 "a member belongs to another cluster, its --root is another one: nothing is synced with it"
             );
@@ -37,11 +38,11 @@ impl Foreign {
     }
 
     /// Those that are to be told of.
-    fn news(&self, present: Vec<String>) -> Vec<String> {
+    fn news(&self, present: Vec<Text>) -> Vec<Text> {
         let mut state = self.lock();
         let room = MAX_TOLD.saturating_sub(state.told.len());
         let unknown = present.iter().filter(|name| !state.told.contains(*name));
-        let news: Vec<String> = unknown.take(room).cloned().collect();
+        let news: Vec<Text> = unknown.take(room).cloned().collect();
         state.told.extend(news.iter().cloned());
         state.present = present;
         news
@@ -67,8 +68,8 @@ impl Foreign {
 mod tests {
     use super::*;
 
-    fn names(names: &[&str]) -> Vec<String> {
-        names.iter().map(|name| (*name).to_owned()).collect()
+    fn names(names: &[&str]) -> Vec<Text> {
+        names.iter().map(|name| (*name).into()).collect()
     }
 
     #[test]
@@ -86,7 +87,7 @@ mod tests {
     #[test]
     fn forged_ones_fill_neither_the_log_nor_the_reason() {
         let foreign = Foreign::default();
-        let many: Vec<String> = (0..1000).map(|n| n.to_string()).collect();
+        let many: Vec<Text> = (0..1000).map(|n| n.to_string().into()).collect();
         assert_eq!(foreign.news(many.clone()).len(), MAX_TOLD);
         assert_eq!(foreign.news(many), [""; 0]);
         assert!(foreign.reason().is_some_and(|reason| reason.contains("and 996 more")));

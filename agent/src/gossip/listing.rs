@@ -4,7 +4,7 @@ use super::directory::{Announcement, Replicas};
 use super::tags;
 use kvgossip_grants::ClusterId;
 use kvgossip_membership::core::Answered;
-use kvgossip_membership::{Member, Status};
+use kvgossip_membership::{Member, Status, Text};
 use kvgossip_transport::ReplicaId;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -28,7 +28,7 @@ pub(super) struct Look {
 }
 
 /// The members of this cluster by name.
-pub(super) type Looks = BTreeMap<String, Look>;
+pub(super) type Looks = BTreeMap<Text, Look>;
 
 /// What a look has found.
 #[derive(Debug, Default)]
@@ -36,9 +36,9 @@ pub(super) struct Listing {
     pub(super) looks: Looks,
     pub(super) replicas: Replicas,
     /// A member that is alive and announces the id of this replica itself.
-    pub(super) double: Option<(String, SocketAddr)>,
+    pub(super) double: Option<(Text, SocketAddr)>,
     /// Members that are alive and replicas of another cluster, in the order of their names.
-    pub(super) foreign: Vec<String>,
+    pub(super) foreign: Vec<Text>,
 }
 
 impl Listing {

@@ -2,18 +2,18 @@
 
 use super::{Gossip, GossipError, tags};
 use kvgossip_api::{GossipKeysResponse, KeyCount};
-use kvgossip_membership::Tags;
 use kvgossip_membership::core::KeyChange;
 use kvgossip_membership::rpc::message::Keys;
+use kvgossip_membership::{Tags, Text};
 
 impl Gossip {
     /// Declares that a failed member has left, so that nobody tries it again; with `prune` it is forgotten at once.
-    pub async fn force_leave(&self, name: &str, prune: bool) -> Result<(), GossipError> {
+    pub async fn force_leave(&self, name: &Text, prune: bool) -> Result<(), GossipError> {
         Ok(self.member()?.force_leave(name, prune).await?)
     }
 
     /// Changes some of this member's tags, and takes others away.
-    pub async fn update_tags(&self, set: Tags, delete: Vec<String>) -> Result<(), GossipError> {
+    pub async fn update_tags(&self, set: Tags, delete: Vec<Text>) -> Result<(), GossipError> {
         if let Some(name) = set.keys().chain(&delete).find(|name| tags::is_reserved(name)) {
             return Err(GossipError::ReservedTag(name.clone()));
         }
@@ -32,13 +32,13 @@ impl Gossip {
 
 fn response(keys: Keys) -> GossipKeysResponse {
     let failure = keys.failure();
-    let rows = keys.keys.into_iter().map(|(key, members)| KeyCount { key, members });
+    let rows = keys.keys.into_iter().map(|(key, members)| KeyCount { key: key.to_string(), members });
     GossipKeysResponse {
         members: keys.nodes,
         answered: keys.responses,
         failed: keys.errors,
         keys: rows.collect(),
-        messages: keys.messages.into_iter().collect(),
+        messages: keys.messages.iter().map(|(name, text)| (name.to_string(), text.to_string())).collect(),
         failure,
     }
 }

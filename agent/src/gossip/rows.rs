@@ -1,11 +1,11 @@
-//! Members in the API's form.
+//! Members in the API's form: names and tags as they are shown.
 
 use super::tags;
 use crate::peers::{Peers, holds};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use kvgossip_api::{Holds, MemberRow, ResponseRow};
 use kvgossip_grants::ClusterId;
-use kvgossip_membership::{Member, Status};
+use kvgossip_membership::{Member, Status, Text};
 use kvgossip_transport::{Connection, ReplicaId};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -25,9 +25,9 @@ fn status(member: &Member) -> &'static str {
 }
 
 /// One answer to a query.
-pub(super) fn response(from: String, payload: Vec<u8>) -> ResponseRow {
+pub(super) fn response(from: &Text, payload: Vec<u8>) -> ResponseRow {
     let payload_b64 = BASE64_STANDARD.encode(&payload);
-    ResponseRow { from, payload: String::from_utf8(payload).ok(), payload_b64 }
+    ResponseRow { from: from.to_string(), payload: String::from_utf8(payload).ok(), payload_b64 }
 }
 
 /// How many members announce each replica.
@@ -96,7 +96,7 @@ pub(super) fn row(
         last_sync: id_shown.and_then(|id| peers.last_sync(&id)),
         contested: contested && !is_there,
         other_cluster: tags::other_cluster(&member.tags, cluster),
-        name: member.name,
-        tags: member.tags,
+        name: member.name.to_string(),
+        tags: member.tags.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
     }
 }

@@ -1,9 +1,9 @@
 //! Serf's RPC for the agent's member: what Serf's own tools may do with it.
 
 use super::{Gossip, GossipError, tags};
-use kvgossip_membership::Membership;
 use kvgossip_membership::driver::rpc::{Error, Host, Logs, Options, Server, section};
 use kvgossip_membership::rpc::message::Stats;
+use kvgossip_membership::{Membership, Text};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -42,9 +42,9 @@ impl Host for RpcHost {
         Ok(Membership::clone(&member))
     }
 
-    fn check_tag(&self, name: &str) -> Result<(), String> {
+    fn check_tag(&self, name: &Text) -> Result<(), String> {
         if tags::is_reserved(name) {
-            return Err(GossipError::ReservedTag(name.to_owned()).to_string());
+            return Err(GossipError::ReservedTag(name.clone()).to_string());
         }
         Ok(())
     }
@@ -65,7 +65,7 @@ impl Host for RpcHost {
             ("replica", inner.peers.id().to_string()),
             ("root", inner.peers.root().to_string()),
         ]);
-        [("kvgossip".to_owned(), own)].into()
+        [("kvgossip".into(), own)].into()
     }
 
     fn logs(&self) -> Option<&Logs> {

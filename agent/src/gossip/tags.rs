@@ -1,7 +1,7 @@
 //! The tags by which replicas of a cluster find each other.
 
 use kvgossip_grants::ClusterId;
-use kvgossip_membership::Tags;
+use kvgossip_membership::{Tags, Text};
 use kvgossip_transport::ReplicaId;
 
 /// The version of what these tags and the query mean.
@@ -17,8 +17,8 @@ const ID: &str = "kvg_id";
 pub(super) const CLUSTER_BYTES: usize = 8;
 
 /// Whether only the agent itself sets this tag.
-pub(super) fn is_reserved(name: &str) -> bool {
-    name == VERSION.0 || name.starts_with("kvg_")
+pub(super) fn is_reserved(name: &Text) -> bool {
+    *name == VERSION.0 || name.starts_with(b"kvg_")
 }
 
 /// The beginning of the cluster's id.
@@ -41,25 +41,35 @@ pub(super) fn announce(cluster: ClusterId, id: ReplicaId, port: u16) -> Tags {
         (CLUSTER, cluster_text(cluster)),
         (ID, id.to_string()),
     ];
-    tags.map(|(name, value)| (name.to_owned(), value)).into()
+    tags.map(|(name, value)| (name.into(), value.into())).into()
+}
+
+/// The value of a tag.
+fn value<'a>(tags: &'a Tags, name: &str) -> Option<&'a Text> {
+    tags.get(name.as_bytes())
+}
+
+/// The same, as text.
+fn text<'a>(tags: &'a Tags, name: &str) -> Option<&'a str> {
+    value(tags, name)?.to_str()
 }
 
 /// What a replica of this cluster announces: its id and port. None for members that are none.
 pub(super) fn read(tags: &Tags, cluster: ClusterId) -> Option<(ReplicaId, u16)> {
-    if tags.get(VERSION.0)? != VERSION.1 || *tags.get(CLUSTER)? != cluster_text(cluster) {
+    if text(tags, VERSION.0)? != VERSION.1 || text(tags, CLUSTER)? != cluster_text(cluster) {
         return None;
     }
-    let port = tags.get(PORT)?.parse().ok().filter(|port| *port != 0)?;
-    Some((tags.get(ID)?.parse().ok()?, port))
+    let port = text(tags, PORT)?.parse().ok().filter(|port| *port != 0)?;
+    Some((text(tags, ID)?.parse().ok()?, port))
 }
 
 /// The beginning of another cluster's id that a replica of it announces, as it may be shown. None for replicas of this
 /// cluster, and for members that are no replicas.
 pub(super) fn other_cluster(tags: &Tags, cluster: ClusterId) -> Option<String> {
-    tags.get(VERSION.0)?;
-    let other = tags.get(CLUSTER).filter(|other| **other != cluster_text(cluster))?;
-    let is_id = other.len() == 2 * CLUSTER_BYTES && other.bytes().all(|b| b.is_ascii_hexdigit());
-    Some(if is_id { other.clone() } else { "unknown".to_owned() })
+    value(tags, VERSION.0)?;
+    let other = value(tags, CLUSTER).filter(|other| **other != cluster_text(cluster))?;
+    let is_id = other.len() == 2 * CLUSTER_BYTES && other.iter().all(u8::is_ascii_hexdigit);
+    Some(if is_id { other.to_string() } else { "unknown".to_owned() })
 }
 
 #[cfg(test)]
@@ -70,8 +80,8 @@ mod tests {
     fn reads_what_it_announces_and_nothing_else() {
         let (cluster, id) = (ClusterId([0xab; 32]), ReplicaId::from_bytes([7; 32]));
         let tags = announce(cluster, id, 7947);
-        assert_eq!(tags[CLUSTER], "abababababababab");
-        assert!(tags.keys().all(|name| is_reserved(name)) && !is_reserved("role"));
+        assert_eq!(text(&tags, CLUSTER), Some("abababababababab"));
+        assert!(tags.keys().all(is_reserved) && !is_reserved(&"role".into()));
         assert_eq!(read(&tags, cluster), Some((id, 7947)));
         assert_eq!(read(&tags, ClusterId([1; 32])), None, "another cluster");
         for (name, value) in
@@ -88,5 +98,12 @@ mod tests {
         let mut odd = tags.clone();
         odd.insert(CLUSTER.into(), "\u{1b}[31m".into());
         assert_eq!(other_cluster(&odd, cluster).as_deref(), Some("unknown"));
+        odd.insert(CLUSTER.into(), vec![0xff; 2 * CLUSTER_BYTES].into());
+        assert_eq!(other_cluster(&odd, cluster).as_deref(), Some("unknown"));
+        for name in [VERSION.0, PORT, CLUSTER, ID] {
+            let mut odd = tags.clone();
+            odd.insert(name.into(), vec![0xff].into());
+            assert_eq!(read(&odd, cluster), None, "{name}");
+        }
     }
 }

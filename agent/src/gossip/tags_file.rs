@@ -1,9 +1,11 @@
-//! The file with a member's tags: a JSON object of texts, as Serf's agents keep it with their `-tags-file`.
+//! The file with a member's tags: a JSON object of texts, as Serf's agents keep it with their `-tags-file`. JSON is UTF-8: names
+//! and values stand there as they are shown, so that a tag that Serf's tools set with other bytes is read back as it was.
 
 use super::keyring::write_private;
 use super::tags::is_reserved;
 use crate::files::read_regular;
-use kvgossip_membership::Tags;
+use kvgossip_membership::{Tags, Text};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -39,13 +41,17 @@ pub fn read_tags(path: &Path) -> Result<Tags, TagsFileError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Tags::new()),
         Err(error) => return Err(TagsFileError::Read { path: path.to_owned(), error }),
     };
-    serde_json::from_slice(&bytes).map_err(|error| TagsFileError::Malformed { path: path.to_owned(), error })
+    let shown: BTreeMap<String, String> = serde_json::from_slice(&bytes)
+        .map_err(|error| TagsFileError::Malformed { path: path.to_owned(), error })?;
+    Ok(shown.iter().map(|(name, value)| (Text::from_shown(name), Text::from_shown(value))).collect())
 }
 
 /// Writes a file of tags, as a whole or not at all: without those that the agent itself announces.
 pub(super) fn write_tags(path: &Path, mut tags: Tags) -> io::Result<()> {
     tags.retain(|name, _| !is_reserved(name));
-    let mut text = serde_json::to_string_pretty(&tags)?;
+    let shown: BTreeMap<String, String> =
+        tags.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+    let mut text = serde_json::to_string_pretty(&shown)?;
     text.push('\n');
     write_private(path, text.as_bytes())
 }
@@ -64,6 +70,9 @@ mod tests {
         };
         write_tags(&path, tags(&[("role", "web"), ("kvg_id", "00"), ("kvgossip", "2")])).expect("written");
         assert_eq!(read_tags(&path).expect("read"), tags(&[("role", "web")]));
+        let odd = Tags::from([(vec![0xe9].into(), b"a\n\\x41\xff"[..].into())]);
+        write_tags(&path, odd.clone()).expect("written");
+        assert_eq!(read_tags(&path).expect("read"), odd, "no byte is lost");
         for bad in ["", "[]", "{\"role\": 1}", "{\"role\""] {
             std::fs::write(&path, bad).expect("written");
             assert!(matches!(read_tags(&path), Err(TagsFileError::Malformed { .. })), "{bad}");

@@ -11,7 +11,7 @@ use crate::clock::Monotonic;
 use crate::peers::random;
 use kvgossip_engine::survey::{Action, Survey};
 use kvgossip_membership::driver::{Answer, Answers};
-use kvgossip_membership::{Event, Membership, Query, QueryParams, Status, Tags};
+use kvgossip_membership::{Event, Membership, Query, QueryParams, Status, Tags, Text};
 use kvgossip_transport::ReplicaId;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -116,18 +116,18 @@ impl Task {
         match event {
             Event::MemberJoined(other) => {
                 if let Some(suppressed) = self.member_lines.take(self.now()) {
-                    tracing::info!(name = other.name, address = %other.addr, suppressed, "a member is there");
+                    tracing::info!(name = other.name.to_string(), address = %other.addr, suppressed, "a member is there");
                 }
                 self.gossip.note_members();
             }
             Event::MemberFailed(other) => {
                 if let Some(suppressed) = self.member_lines.take(self.now()) {
-                    tracing::warn!(name = other.name, address = %other.addr, suppressed, "a member has failed");
+                    tracing::warn!(name = other.name.to_string(), address = %other.addr, suppressed, "a member has failed");
                 }
             }
             Event::MemberLeft(other) => {
                 if let Some(suppressed) = self.member_lines.take(self.now()) {
-                    tracing::info!(name = other.name, address = %other.addr, suppressed, "a member has left");
+                    tracing::info!(name = other.name.to_string(), address = %other.addr, suppressed, "a member has left");
                 }
             }
             Event::JoinFinished { error: None, .. } => self.survey.joined(self.clock.now_us()),
@@ -135,12 +135,12 @@ impl Task {
             Event::Query(query) if query.name == QUERY => self.on_question(&query, member).await,
             Event::UserEvent { name, payload, .. } => {
                 if let Some(suppressed) = self.event_lines.take(self.now()) {
-                    tracing::info!(name, bytes = payload.len(), suppressed, "a user event");
+                    tracing::info!(name = name.to_string(), bytes = payload.len(), suppressed, "a user event");
                 }
             }
             Event::NameConflict { name, other, tags } => {
                 if let Some(suppressed) = self.member_lines.take(self.now()) {
-                    tracing::warn!(name, %other, suppressed, "another member uses a name that is taken");
+                    tracing::warn!(name = name.to_string(), %other, suppressed, "another member uses a name that is taken");
                 }
                 self.name_contested(&name, other, &tags, member).await;
             }
@@ -162,7 +162,7 @@ impl Task {
     }
 
     /// Two members use a name of others.
-    async fn name_contested(&self, name: &str, other: SocketAddr, tags: &Tags, member: &Membership) {
+    async fn name_contested(&self, name: &Text, other: SocketAddr, tags: &Tags, member: &Membership) {
         let Ok(Some(known)) = member.member(name).await else { return };
         let cluster = self.gossip.inner.cluster;
         let [first, second] = [&known.tags, tags].map(|tags| tags::read(tags, cluster).map(|(id, _)| id));
@@ -183,7 +183,10 @@ impl Task {
 
     async fn name_lost(&self, member: &Arc<Membership>) {
         let name = member.local_member().await.map(|own| own.name).unwrap_or_default();
-        tracing::error!(name, "another member has this name: this agent takes no part in gossip any more");
+        tracing::error!(
+            name = name.to_string(),
+            "another member has this name: this agent takes no part in gossip any more"
+        );
         // Others may ask why meanwhile, and what was counted.
         self.gossip.sample().await;
         let _ = self.gossip.inner.lost.set(name);
@@ -287,7 +290,8 @@ impl Task {
         match sample {
             Some(sample) => params.nodes = self.names(&sample),
             None => {
-                params.tags = vec![(tags::CLUSTER.to_owned(), format!("^{}$", tags::cluster_text(cluster)))]
+                let expr = format!("^{}$", tags::cluster_text(cluster));
+                params.tags = vec![(tags::CLUSTER.into(), expr.into())];
             }
         }
         match member.query(QUERY, &question, params).await {
@@ -303,7 +307,7 @@ impl Task {
     }
 
     /// As many names of these replicas as fit a query.
-    fn names(&self, sample: &[[u8; 32]]) -> Vec<String> {
+    fn names(&self, sample: &[[u8; 32]]) -> Vec<Text> {
         let replicas = self.gossip.inner.directory.replicas();
         let mut room = MAX_NAME_BYTES;
         // Whoever announces one of them is asked, for it is not known here who of them is right.

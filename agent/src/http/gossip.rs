@@ -1,4 +1,5 @@
-//! Membership over HTTP.
+//! Membership over HTTP. Members are named, and tags taken away, by the names that are shown; what is set or asked is taken as
+//! it is written.
 
 use super::error::{Refusal, body};
 use super::query::Query;
@@ -13,9 +14,8 @@ use kvgossip_api::{
     Done, EventRequest, ForceLeaveRequest, GossipKeyRequest, GossipKeysResponse, JoinRequest, JoinResponse,
     KeyAction, MembersResponse, QueryRequest, QueryResponse, TagsRequest,
 };
-use kvgossip_membership::Key;
-use kvgossip_membership::QueryParams;
 use kvgossip_membership::core::KeyChange;
+use kvgossip_membership::{Key, QueryParams, Text};
 use std::time::Duration;
 
 /// How many members one request may name.
@@ -92,7 +92,8 @@ pub(super) async fn force_leave(
     json: Body<ForceLeaveRequest>,
 ) -> Result<Json<Done>, Refusal> {
     let request = body(json)?;
-    shared.agent.gossip()?.force_leave(&request.name, request.prune).await?;
+    let name = Text::from_shown(&request.name);
+    shared.agent.gossip()?.force_leave(&name, request.prune).await?;
     Ok(Json(Done {}))
 }
 
@@ -104,7 +105,9 @@ pub(super) async fn tags(
     json: Body<TagsRequest>,
 ) -> Result<Json<Done>, Refusal> {
     let request = body(json)?;
-    shared.agent.gossip()?.update_tags(request.set, request.delete).await?;
+    let set = request.set.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+    let delete = request.delete.iter().map(|name| Text::from_shown(name)).collect();
+    shared.agent.gossip()?.update_tags(set, delete).await?;
     Ok(Json(Done {}))
 }
 
@@ -159,8 +162,8 @@ pub(super) async fn query(
     let request = body(json)?;
     let payload = payload(&request.payload_b64)?;
     let params = QueryParams {
-        nodes: request.nodes,
-        tags: request.tags.into_iter().collect(),
+        nodes: request.nodes.iter().map(|name| Text::from_shown(name)).collect(),
+        tags: request.tags.into_iter().map(|(tag, expr)| (tag.into(), expr.into())).collect(),
         request_ack: request.ack,
         relay_factor: request.relay_factor,
         timeout: request.timeout_ms.map(|ms| Duration::from_millis(ms).min(MAX_QUERY)),

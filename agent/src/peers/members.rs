@@ -8,6 +8,7 @@ use crate::metrics::{Metrics, SessionCause, ShutOutSample};
 use kvgossip_api::{Holds, ShutOutRow, SyncReport};
 use kvgossip_engine::scheduler::First;
 use kvgossip_grants::{Digest, PathPrefix};
+use kvgossip_membership::Text;
 use kvgossip_transport::{Admission, Code, Connection, Direction, ReplicaId, ShutOut, Target, Verdict};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -162,7 +163,7 @@ impl Peers {
     /// A member says in gossip that a replica holds this root. Anybody who can send gossip can say so: it is shown to people
     /// as what is said, if the member announces the address at which the replica has proved its key, and nothing is decided
     /// by it.
-    pub(crate) fn heard_root(&self, id: ReplicaId, member: &str, root: Digest) {
+    pub(crate) fn heard_root(&self, id: ReplicaId, member: &Text, root: Digest) {
         let announced = self.inner.directory.announcement(&id, member);
         let proven = self.connection(&id).map(|connection| connection.address());
         if announced.is_some_and(|announced| Some(announced.address) == proven) {

@@ -28,7 +28,7 @@ impl Peers {
         let is_connected = |id: &ReplicaId| connections.iter().any(|connection| connection.peer() == *id);
         let members = self.inner.directory.replicas();
         for (id, replica) in members.iter().filter(|(id, replica)| replica.live && !is_connected(id)) {
-            let name = replica.announced.first().map_or_else(|| digits(id), |told| told.name.clone());
+            let name = replica.announced.first().map_or_else(|| digits(id), |told| told.name.to_string());
             let addresses: Vec<_> = replica.announced.iter().map(|told| told.address).collect();
             found.push(format!("member {name} ({})", self.why_apart(&addresses)));
         }

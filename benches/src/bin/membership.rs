@@ -26,12 +26,12 @@ fn member(number: u32) -> NodeState {
     let id = format!("{number:08x}").repeat(8);
     let tags =
         [("kvgossip", "2"), ("kvg_port", "7947"), ("kvg_cluster", "0123456789abcdef"), ("kvg_id", &id)];
-    let tags: Tags = tags.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    let tags: Tags = tags.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
     NodeState {
         addr: ip_bytes(Ipv4Addr::new(10 + a, b, c, d).into()),
         incarnation: 1,
         meta: Some(encode_tags(&tags)),
-        name: format!("kvgossip-{number:08x}"),
+        name: format!("kvgossip-{number:08x}").into(),
         port: 7946,
         state: 0,
         vsn: Some(VSN.to_vec()),

@@ -227,7 +227,8 @@ impl GossipArgs {
         config.keyring_file = self.keyring.clone();
         config.name = self.name.clone();
         config.advertise = places.advertise;
-        config.tags = self.tags.iter().cloned().collect();
+        config.tags =
+            self.tags.iter().map(|(name, value)| (name.as_str().into(), value.as_str().into())).collect();
         config.join = self.join.clone();
         config.plaintext = self.plaintext_gossip;
         config.rpc = self.rpc(logs)?;

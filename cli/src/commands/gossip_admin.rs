@@ -23,7 +23,7 @@ const MAX_KEY_TEXT: usize = 256;
 /// A member that is alive refutes it.
 #[derive(Debug, Args)]
 pub(crate) struct ForceLeaveArgs {
-    /// The member's name.
+    /// The member's name, as `members` shows it.
     name: String,
     /// Forget it at once, here and at all members.
     #[arg(long)]
@@ -112,7 +112,7 @@ struct SetArgs {
 /// Take tags away.
 #[derive(Debug, Args)]
 struct DeleteArgs {
-    /// The tags' names.
+    /// The tags' names, as `members --long` shows them.
     #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,
     #[command(flatten)]

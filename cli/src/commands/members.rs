@@ -71,7 +71,7 @@ pub(crate) struct QueryArgs {
     name: String,
     /// What is asked, at most 1024 bytes with all the rest; `-` is standard input.
     payload: Option<OsString>,
-    /// Ask only this member. Repeatable.
+    /// Ask only this member, by its name as `members` shows it. Repeatable.
     #[arg(long = "node", value_name = "NAME")]
     nodes: Vec<String>,
     /// Ask only members whose tag matches this regular expression. Repeatable.

@@ -27,7 +27,7 @@ fn who_has_answered_has_a_key_until_one_is_taken_away() {
         let packet = packet::encode(core.framing(), &[message.encode()], false, &mut rng).expect("small");
         core.handle_udp(now, addr(1), &packet);
     };
-    let answered = |core: &Core| core.member(&name(1)).expect("known").answered;
+    let answered = |core: &Core| core.member(name(1)).expect("known").answered;
     feed(&mut core, NOW, &alive(1, 1));
     assert_eq!(answered(&core), Answered::Never);
     let probed = loop {

@@ -11,7 +11,7 @@ use super::{
     timers::Due,
 };
 use crate::wire::{
-    Framing,
+    Framing, Text,
     memberlist::{Dead, Message},
     serf::{self, Leave, Tags, decode_tags},
 };
@@ -50,7 +50,7 @@ impl Core {
         }
         let ltime = self.clocks.member.tick();
         self.own.status_ltime = ltime;
-        let leave = Leave { ltime, node: self.own.info.name.to_string(), prune: false };
+        let leave = Leave { ltime, node: self.own.info.name.clone(), prune: false };
         // Without room for it, memberlist's message alone says as much.
         let intent = self.broadcast_own(Class::Intent, &serf::Message::Leave(leave).encode()).ok();
         self.leave = LeavePhase::Intent(now + self.config.timing.broadcast_timeout, intent);
@@ -63,7 +63,7 @@ impl Core {
             LeavePhase::Staying | LeavePhase::Left => return,
             LeavePhase::Intent(until, intent) => {
                 if self.is_told(intent) || now >= until {
-                    let name = self.own.info.name.to_string();
+                    let name = self.own.info.name.clone();
                     let incarnation = self.own.incarnation;
                     let dead = self.say(&Message::Dead(Dead { from: name.clone(), incarnation, node: name }));
                     self.leave = LeavePhase::Dead(now + self.config.timing.broadcast_timeout, dead);
@@ -94,12 +94,18 @@ impl Core {
 
     /// Declares that a failed member has left, so that nobody tries it again. With `prune` it is forgotten
     /// at once, here and everywhere. A member that is alive refutes it.
-    pub fn force_leave(&mut self, now: Duration, name: &str, prune: bool) -> Result<(), CommandError> {
+    pub fn force_leave(
+        &mut self,
+        now: Duration,
+        name: impl AsRef<[u8]>,
+        prune: bool,
+    ) -> Result<(), CommandError> {
         self.check_staying()?;
-        if self.table.by_name(name).is_none() {
-            return Err(CommandError::UnknownMember(name.to_owned()));
+        let node = Text::from(name.as_ref());
+        if self.table.by_name(&node).is_none() {
+            return Err(CommandError::UnknownMember(node));
         }
-        let leave = Leave { ltime: self.clocks.member.time(), node: name.to_owned(), prune };
+        let leave = Leave { ltime: self.clocks.member.time(), node, prune };
         // With the message queued nothing else can fail.
         self.broadcast_own(Class::Intent, &serf::Message::Leave(leave.clone()).encode())?;
         self.clocks.member.tick();
@@ -121,7 +127,7 @@ impl Core {
     }
 
     /// Changes some of this member's tags, and takes others away.
-    pub fn update_tags(&mut self, set: Tags, delete: &[String]) -> Result<(), CommandError> {
+    pub fn update_tags(&mut self, set: Tags, delete: &[Text]) -> Result<(), CommandError> {
         let mut tags = self.own.tags.clone();
         tags.retain(|name, _| !delete.contains(name));
         tags.extend(set);
@@ -131,7 +137,7 @@ impl Core {
     /// This member, as others see it.
     pub fn local_member(&self) -> Member {
         Member {
-            name: self.own.info.name.to_string(),
+            name: self.own.info.name.clone(),
             addr: self.own.info.addr,
             tags: decode_tags(&self.own.info.meta),
             status: match self.leave {
@@ -153,8 +159,8 @@ impl Core {
     }
 
     /// What is known of another member.
-    pub fn member(&self, name: &str) -> Option<Member> {
-        self.table.by_name(name).map(super::table::Peer::to_member)
+    pub fn member(&self, name: impl AsRef<[u8]>) -> Option<Member> {
+        self.table.by_name(name.as_ref()).map(super::table::Peer::to_member)
     }
 
     /// This member's place in the network.
@@ -163,17 +169,17 @@ impl Core {
     }
 
     /// The place of a member, this one included; known as soon as it has answered a probe of this member's.
-    pub fn coordinate_of(&self, name: &str) -> Option<Coordinate> {
-        if *name == *self.own.info.name {
+    pub fn coordinate_of(&self, name: impl AsRef<[u8]>) -> Option<Coordinate> {
+        if *name.as_ref() == *self.own.info.name {
             return Some(self.vivaldi.own);
         }
-        Some(self.table.by_name(name)?.remote.as_ref()?.place)
+        Some(self.table.by_name(name.as_ref())?.remote.as_ref()?.place)
     }
 
     /// The round trip to another member, estimated from both places; known as soon as it has answered a
     /// probe of this member's.
-    pub fn estimated_rtt(&self, name: &str) -> Option<Duration> {
-        let remote = self.table.by_name(name)?.remote.as_ref()?;
+    pub fn estimated_rtt(&self, name: impl AsRef<[u8]>) -> Option<Duration> {
+        let remote = self.table.by_name(name.as_ref())?.remote.as_ref()?;
         Some(self.vivaldi.own.distance(&remote.place))
     }
 

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use super::snapshot::Snapshot;
 use crate::wire::{
-    Framing, MAX_LABEL_LEN,
+    Framing, MAX_LABEL_LEN, Text,
     memberlist::{MAX_META_LEN, MAX_NAME_LEN},
     serf::{Tags, encode_tags},
 };
@@ -26,7 +26,7 @@ pub const MAX_MEMBERS: usize = 16 * 1024;
 pub struct Config {
     /// The member's name, unique in the cluster. At most 128 characters of `[A-Za-z0-9.-_]` keep every
     /// Serf agent content; here at most 255 bytes are enforced.
-    pub name: String,
+    pub name: Text,
     /// The address that others are told to send to, UDP and TCP alike. Not the unspecified address.
     pub advertise: SocketAddr,
     /// What others can see of this member. 512 bytes with all names, values and lengths.
@@ -48,7 +48,7 @@ pub struct Config {
 
 impl Config {
     /// The default configuration of a Serf agent in a local network.
-    pub fn new(name: impl Into<String>, advertise: SocketAddr) -> Self {
+    pub fn new(name: impl Into<Text>, advertise: SocketAddr) -> Self {
         Self {
             name: name.into(),
             advertise,

@@ -103,8 +103,14 @@ impl Core {
     /// Sends an event to all members, this one included. Name and payload together have at most
     /// [`USER_EVENT_LIMIT`] bytes, and so has the message that carries them. When too many wait to be sent, the
     /// oldest is given up.
-    pub fn user_event(&mut self, name: &str, payload: &[u8], coalesce: bool) -> Result<(), CommandError> {
+    pub fn user_event(
+        &mut self,
+        name: impl AsRef<[u8]>,
+        payload: &[u8],
+        coalesce: bool,
+    ) -> Result<(), CommandError> {
         self.check_staying()?;
+        let name = name.as_ref();
         let len = name.len() + payload.len();
         if len > USER_EVENT_LIMIT {
             return Err(CommandError::TooLarge { what: "the event", len, limit: USER_EVENT_LIMIT });
@@ -112,7 +118,7 @@ impl Core {
         let event = UserEvent {
             coalesce,
             ltime: self.clocks.event.time(),
-            name: name.to_owned(),
+            name: name.into(),
             payload: Some(payload.to_vec()),
         };
         let bytes = Message::UserEvent(event.clone()).encode();

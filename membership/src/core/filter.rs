@@ -2,23 +2,45 @@
 //!
 //! Serf's agents read expressions in Go's syntax, which is nearly that of the crate `regex`. Two forms of Go's are
 //! translated: `\Q…\E` quotes text, and `\101` is a character by its octal number.
+//!
+//! Expressions are UTF-8. What they are matched against need not be: Go reads each byte that is not UTF-8 as one character,
+//! U+FFFD, and so does [`readable`].
+
+use std::borrow::Cow;
 
 use regex::RegexBuilder;
 
 use super::{CommandError, QUERY_LIMIT, QueryParams};
-use crate::wire::serf::{Filter, MAX_FILTERS, TagFilter, Tags};
+use crate::wire::{
+    Text,
+    serf::{Filter, MAX_FILTERS, TagFilter, Tags},
+};
 
 /// Most memory of a compiled expression, in bytes.
 const REGEX_SIZE_LIMIT: usize = 256 * 1024;
 
 /// A regular expression, unless it is none or takes too much memory.
-pub(crate) fn compile(expr: &str) -> Option<regex::Regex> {
-    build(&translate(expr))
+pub(crate) fn compile(expr: &[u8]) -> Option<regex::Regex> {
+    build(&translate(std::str::from_utf8(expr).ok()?))
 }
 
 /// Like [`compile`]; the expression has to match the whole text.
-pub(crate) fn compile_whole(expr: &str) -> Option<regex::Regex> {
-    build(&format!("^(?:{})$", translate(expr)))
+pub(crate) fn compile_whole(expr: &[u8]) -> Option<regex::Regex> {
+    build(&format!("^(?:{})$", translate(std::str::from_utf8(expr).ok()?)))
+}
+
+/// The characters that Go's regular expressions see in these bytes. `String::from_utf8_lossy` would make one U+FFFD of
+/// several bytes.
+pub(crate) fn readable(bytes: &[u8]) -> Cow<'_, str> {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        return text.into();
+    }
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().map(|_| char::REPLACEMENT_CHARACTER));
+    }
+    text.into()
 }
 
 fn build(expr: &str) -> Option<regex::Regex> {
@@ -97,17 +119,18 @@ pub(super) fn encode(params: &QueryParams) -> Result<Vec<Vec<u8>>, CommandError>
 pub(super) struct Unreadable(pub(super) String);
 
 /// Whether all filters match.
-pub(super) fn matches(filters: &[Vec<u8>], name: &str, tags: &Tags) -> Result<bool, Unreadable> {
+pub(super) fn matches(filters: &[Vec<u8>], name: &[u8], tags: &Tags) -> Result<bool, Unreadable> {
     if filters.len() > MAX_FILTERS {
         return Err(Unreadable(format!("{} filters, {MAX_FILTERS} are read", filters.len())));
     }
     for filter in filters {
         let matches = match Filter::decode(filter) {
-            Ok(Filter::Nodes(nodes)) => nodes.iter().any(|node| node == name),
+            Ok(Filter::Nodes(nodes)) => nodes.iter().any(|node| **node == *name),
             Ok(Filter::Tag(TagFilter { expr, tag })) => {
                 let regex = compile(&expr).filter(|_| expr.len() <= QUERY_LIMIT);
-                let regex = regex.ok_or_else(|| Unreadable(expr.chars().take(MAX_SHOWN).collect()))?;
-                regex.is_match(tags.get(&tag).map_or("", String::as_str))
+                let regex =
+                    regex.ok_or_else(|| Unreadable(expr.to_string().chars().take(MAX_SHOWN).collect()))?;
+                regex.is_match(&readable(tags.get(&tag).map_or(b"", Text::as_bytes)))
             }
             Err(error) => return Err(Unreadable(error.to_string())),
         };
@@ -127,11 +150,12 @@ mod tests {
 
     #[test]
     fn filters_match_names_and_tags() {
-        let tags = Tags::from([("role".to_owned(), "web-1".to_owned())]);
-        let nodes = |names: &[&str]| Filter::Nodes(names.iter().map(|n| (*n).to_owned()).collect()).encode();
+        let tags =
+            Tags::from([("role".into(), "web-1".into()), ("odd".into(), b"caf\xe9\xe2\x82"[..].into())]);
+        let nodes = |names: &[&str]| Filter::Nodes(names.iter().map(|n| (*n).into()).collect()).encode();
         let tag =
             |tag: &str, expr: &str| Filter::Tag(TagFilter { expr: expr.into(), tag: tag.into() }).encode();
-        let matches = |filters: &[Vec<u8>]| super::matches(filters, "me", &tags);
+        let matches = |filters: &[Vec<u8>]| super::matches(filters, b"me", &tags);
         assert_eq!(matches(&[]), Ok(true));
         assert_eq!(matches(&[nodes(&["you", "me"]), tag("role", "^web-[0-9]$")]), Ok(true));
         assert_eq!(matches(&[nodes(&["you"])]), Ok(false));
@@ -143,6 +167,18 @@ mod tests {
         let huge = "(((w{900}){900}){900})?";
         assert_eq!(matches(&[tag("role", huge)]), unreadable(huge), "nor one that is too big");
         assert_eq!(matches(&[nodes(&["you"]), tag("role", "(")]), Ok(false), "as far as it is read");
+        for (expr, is_match) in [
+            ("^caf...$", true),
+            (r"^caf[^a]{3}$", true),
+            (r"^caf\x{fffd}+$", true),
+            ("^caf..$", false),
+            (r"^caf\w", false),
+            ("\u{e9}", false),
+        ] {
+            assert_eq!(matches(&[tag("odd", expr)]), Ok(is_match), "{expr}: each odd byte is one character");
+        }
+        let odd = TagFilter { expr: b"caf\xe9"[..].into(), tag: "odd".into() };
+        assert_eq!(matches(&[Filter::Tag(odd).encode()]), unreadable(r"caf\xe9"), "Go reads none of these");
         assert!(matches(&[vec![7]]).is_err() && matches(&[vec![]]).is_err());
         assert!(matches(&vec![nodes(&["me"]); MAX_FILTERS + 1]).is_err());
     }
@@ -171,14 +207,14 @@ mod tests {
             (r"^\d\.\pL\x41$", "1.äA", true),
             (r"^\x{263a}ä\Qä.\E$", "☺ää.", true),
         ] {
-            let regex = compile(go).unwrap_or_else(|| panic!("{go} becomes {}", translate(go)));
+            let regex = compile(go.as_bytes()).unwrap_or_else(|| panic!("{go} becomes {}", translate(go)));
             assert_eq!(regex.is_match(text), matches, "{go} becomes {}", translate(go));
         }
         for neither in [r"\1", r"\8", r"\E", r"[\Qa\E]", "(", "[", r"a\", r"\é"] {
-            assert!(compile(neither).is_none(), "{neither} becomes {}", translate(neither));
+            assert!(compile(neither.as_bytes()).is_none(), "{neither} becomes {}", translate(neither));
         }
-        assert!(compile_whole(r"\Qa.b").expect("one").is_match("a.b"));
-        assert!(!compile_whole(r"\Qa.b").expect("one").is_match("a.bc"));
+        assert!(compile_whole(br"\Qa.b").expect("one").is_match("a.b"));
+        assert!(!compile_whole(br"\Qa.b").expect("one").is_match("a.bc"));
     }
 
     proptest::proptest! {

@@ -6,7 +6,10 @@ use super::{
     Answered, CommandError, Event, KeyChange, QueryId, QueryParams, Status,
     sim::{Sim, name},
 };
-use crate::wire::crypto::{Key, Keyring};
+use crate::wire::{
+    Text,
+    crypto::{Key, Keyring},
+};
 
 /// Between two events of the flood: 120 a second.
 const PAUSE: Duration = Duration::from_micros(8_333);
@@ -66,7 +69,7 @@ impl Flood {
     }
 
     /// Who has answered a query, or has acknowledged it.
-    fn heard(&self, asker: usize, id: QueryId) -> BTreeSet<String> {
+    fn heard(&self, asker: usize, id: QueryId) -> BTreeSet<Text> {
         let from = |event: &Event| match event {
             Event::QueryAck { query, from } if *query == id => Some(from.clone()),
             _ => None,
@@ -93,12 +96,12 @@ fn what_matters_gets_through_two_minutes_of_a_flood() {
     let mut flood = Flood::new(31);
     flood.run(secs(60));
     for (member, value) in [(0, "1"), (2, "2"), (0, "3")] {
-        let tags = [("v".to_owned(), value.to_owned())].into();
+        let tags = [("v".into(), value.into())].into();
         flood.sim.act(member, |core, _| core.set_tags(tags)).expect("fits");
         let seen = |sim: &mut Sim| {
             (0..MEMBERS).filter(|viewer| *viewer != member).all(|viewer| {
-                let seen = sim.core(viewer).member(&name(member)).expect("known");
-                seen.tags.get("v").is_some_and(|seen| seen == value)
+                let seen = sim.core(viewer).member(name(member)).expect("known");
+                seen.tags.get(b"v".as_slice()).is_some_and(|seen| *seen == value)
             })
         };
         let took = flood.until(secs(60), seen).expect("the tag is seen");

@@ -9,7 +9,10 @@ use bytes::{Buf, BufMut};
 use foca::{Header, Notification, OwnedNotification, ProbeNumber, State};
 use rand::rngs::StdRng;
 
-use crate::wire::memberlist::{Alive, Dead, IndirectPing, Message, Ping, Suspect, ip_bytes};
+use crate::wire::{
+    Text,
+    memberlist::{Alive, Dead, IndirectPing, Message, Ping, Suspect, ip_bytes},
+};
 
 pub(super) type Foca = foca::Foca<Id, Codec, StdRng, foca::NoCustomBroadcast>;
 
@@ -19,7 +22,7 @@ pub(super) const SELF_SLOT: u32 = u32::MAX;
 /// What the wire says about a member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Info {
-    pub(super) name: Arc<str>,
+    pub(super) name: Text,
     pub(super) addr: SocketAddr,
     pub(super) meta: Vec<u8>,
     pub(super) vsn: [u8; 6],
@@ -35,7 +38,7 @@ pub(super) struct Id {
     pub(super) generation: u64,
     pub(super) info: Arc<Info>,
     /// Who suspects it or declared it dead, when that was another member.
-    pub(super) from: Option<Arc<str>>,
+    pub(super) from: Option<Text>,
 }
 
 impl PartialEq for Id {
@@ -75,7 +78,7 @@ pub(super) struct GlueError;
 
 /// Writes what foca says as memberlist messages.
 pub(super) struct Codec {
-    name: Arc<str>,
+    name: Text,
     addr: SocketAddr,
     /// The sequence number of the latest ping.
     seq_no: u32,
@@ -104,16 +107,16 @@ impl foca::Codec<Id> for Codec {
 
     fn encode_header(&mut self, header: &Header<Id>, mut buf: impl BufMut) -> Result<(), GlueError> {
         let source_addr = Some(ip_bytes(self.addr.ip()));
-        let (source_node, source_port) = (self.name.to_string(), self.addr.port());
+        let (source_node, source_port) = (self.name.clone(), self.addr.port());
         let message = match &header.message {
             foca::Message::Ping(_) => {
                 self.seq_no = self.seq_no.wrapping_add(1);
-                let node = header.dst.info.name.to_string();
+                let node = header.dst.info.name.clone();
                 Some(Message::Ping(Ping { node, seq_no: self.seq_no, source_addr, source_node, source_port }))
             }
             foca::Message::PingReq { target, .. } => Some(Message::IndirectPing(IndirectPing {
                 nack: true,
-                node: target.info.name.to_string(),
+                node: target.info.name.clone(),
                 port: target.info.addr.port(),
                 seq_no: self.seq_no,
                 source_addr,
@@ -144,8 +147,8 @@ impl foca::Codec<Id> for Codec {
     fn encode_member(&mut self, member: &foca::Member<Id>, mut buf: impl BufMut) -> Result<(), GlueError> {
         let info = &member.id().info;
         let incarnation = info.base.saturating_add(u32::from(member.incarnation()));
-        let node = info.name.to_string();
-        let from = member.id().from.as_ref().unwrap_or(&self.name).to_string();
+        let node = info.name.clone();
+        let from = member.id().from.as_ref().unwrap_or(&self.name).clone();
         let message = match member.state() {
             State::Alive => Message::Alive(alive_message(info, incarnation)),
             State::Suspect => Message::Suspect(Suspect { from, incarnation, node }),
@@ -164,7 +167,7 @@ pub(super) fn alive_message(info: &Info, incarnation: u32) -> Alive {
         addr: ip_bytes(info.addr.ip()),
         incarnation,
         meta: Some(info.meta.clone()),
-        node: info.name.to_string(),
+        node: info.name.clone(),
         port: info.addr.port(),
         vsn: Some(info.vsn.to_vec()),
     }

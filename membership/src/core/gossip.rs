@@ -1,6 +1,6 @@
 //! Sending: what goes to whom in which datagram, and what waits until there is room.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use rand::seq::IteratorRandom;
 
@@ -10,6 +10,7 @@ use super::{
     suspicion,
 };
 use crate::wire::{
+    Text,
     memberlist::{self, Message, Suspect},
     packet,
 };
@@ -148,11 +149,11 @@ impl Core {
     }
 
     /// Passes on that another member suspects a third one, too: foca passes on the first suspicion only.
-    pub(super) fn confirm(&mut self, about: &Arc<str>, suspect: Suspect) {
+    pub(super) fn confirm(&mut self, about: &Text, suspect: Suspect) {
         self.tell(Origin::Relayed, about, &Message::Suspect(suspect));
     }
 
-    fn tell(&mut self, origin: Origin, about: &Arc<str>, message: &Message) -> Option<BroadcastId> {
+    fn tell(&mut self, origin: Origin, about: &Text, message: &Message) -> Option<BroadcastId> {
         let queued = self.queues.push(Class::Membership, origin, Some(about), message.encode());
         self.stats.dropped += queued.map_or(1, |(_, fallen)| fallen);
         queued.ok().map(|(id, _)| id)

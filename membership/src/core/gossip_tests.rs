@@ -78,7 +78,7 @@ fn a_refutation_takes_back_the_suspicions_that_wait() {
         feed(&mut core, NOW, addr(index), &alive(index, 1));
     }
     for accuser in ["x", "y", "z"] {
-        feed(&mut core, NOW, addr(2), &suspect(&name(1), 1, accuser));
+        feed(&mut core, NOW, addr(2), &suspect(name(1), 1, accuser));
     }
     assert_eq!(core.queues.depths().membership, 2, "foca has the first, two confirm it");
     feed(&mut core, NOW, addr(1), &alive(1, 2));

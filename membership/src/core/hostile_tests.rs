@@ -49,13 +49,13 @@ fn a_name_cannot_be_banished_step_by_step() {
     for _ in 0..5_000 {
         let own = core.local_member().incarnation;
         feed(&mut core, NOW, addr(1), &dead("viewer", own.saturating_add(MAX_INCARNATION_JUMP)));
-        let other = core.member(&name(1)).expect("known").incarnation;
+        let other = core.member(name(1)).expect("known").incarnation;
         feed(&mut core, NOW, addr(1), &alive(1, other.saturating_add(MAX_INCARNATION_JUMP)));
         while core.poll_transmit().is_some() {}
     }
     let limit = 2 * MAX_INCARNATION_JUMP + 10;
     assert!(core.local_member().incarnation <= limit, "{:?}", core.local_member());
-    assert!(core.member(&name(1)).expect("known").incarnation <= limit);
+    assert!(core.member(name(1)).expect("known").incarnation <= limit);
     assert!(core.stats().rejected > 9_000, "{:?}", core.stats());
 
     // The honest go on: this member refutes, the other one is believed.
@@ -63,11 +63,11 @@ fn a_name_cannot_be_banished_step_by_step() {
     let own = core.local_member().incarnation;
     feed(&mut core, later, addr(1), &suspect("viewer", own, "x"));
     assert_eq!(core.local_member().incarnation, own + 1);
-    let other = core.member(&name(1)).expect("known").incarnation;
-    feed(&mut core, later, addr(2), &dead(&name(1), other));
-    assert_eq!(core.member(&name(1)).map(|m| m.status), Some(Status::Failed));
+    let other = core.member(name(1)).expect("known").incarnation;
+    feed(&mut core, later, addr(2), &dead(name(1), other));
+    assert_eq!(core.member(name(1)).map(|m| m.status), Some(Status::Failed));
     feed(&mut core, later, addr(1), &alive(1, other + 1));
-    assert_eq!(core.member(&name(1)).map(|m| m.status), Some(Status::Alive));
+    assert_eq!(core.member(name(1)).map(|m| m.status), Some(Status::Alive));
 }
 
 /// Encryption does not help against it: the packets of an hour ago are as good as new ones.
@@ -93,7 +93,7 @@ fn repeated_packets_change_nothing_and_are_counted() {
         user(&event(8, 100)),
         user(&query),
         user(&leave),
-        suspect(&name(1), 3, "x"),
+        suspect(name(1), 3, "x"),
         alive(1, 4),
     ];
     let mut rng = <rand::rngs::StdRng as rand::SeedableRng>::seed_from_u64(1);
@@ -136,11 +136,11 @@ fn what_is_too_long_is_dropped_and_counted() {
     feed_stream(&mut core, &over_tcp.encode());
     assert_eq!(core.stats().refused.too_large, 2);
     // Names, also of those who accuse: they would be said on.
-    let from = "x".repeat(MAX_NAME_LEN + 1);
+    let from = "x".repeat(MAX_NAME_LEN + 1).into();
     let forged = Message::Suspect(Suspect { from, incarnation: 1, node: name(1) });
     feed(&mut core, NOW, addr(2), &forged);
     assert_eq!(core.stats().refused.too_large, 3);
-    assert_eq!(core.member(&name(1)).map(|m| m.suspect), Some(false));
+    assert_eq!(core.member(name(1)).map(|m| m.suspect), Some(false));
     // A message on a stream that says it has more than any may have.
     let mut claim = vec![kind::USER];
     let header = crate::wire::memberlist::UserHeader { user_msg_len: MAX_MESSAGE as u64 + 1 };
@@ -193,14 +193,14 @@ fn floods_fill_what_there_is_room_for_and_no_more() {
     // Suspicions that are refuted at once, again and again.
     let timers = core.timers.len();
     for incarnation in 1..3_000 {
-        feed(&mut core, NOW, addr(2), &suspect(&name(1), incarnation, "x"));
-        feed(&mut core, NOW, addr(2), &suspect(&name(1), incarnation, "y"));
+        feed(&mut core, NOW, addr(2), &suspect(name(1), incarnation, "x"));
+        feed(&mut core, NOW, addr(2), &suspect(name(1), incarnation, "y"));
         feed(&mut core, NOW, addr(1), &alive(1, incarnation + 1));
     }
     assert!(core.timers.len() <= timers + 10, "{} timers", core.timers.len());
     // Announcements about nobody.
     for number in 0..3 * MAX_RECENT_INTENTS as u64 {
-        let leave = Leave { ltime: 5 + number, node: format!("nobody-{number}"), prune: false };
+        let leave = Leave { ltime: 5 + number, node: format!("nobody-{number}").into(), prune: false };
         feed(&mut core, NOW, addr(1), &user(&serf::Message::Leave(leave)));
     }
     assert_eq!(core.intents.len(), MAX_RECENT_INTENTS);

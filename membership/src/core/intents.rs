@@ -1,6 +1,9 @@
 //! Serf's view of who is there: Lamport clocks, joins and leaves that members announce.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use rand::RngExt;
 
@@ -14,6 +17,7 @@ use super::{
     types::Status,
 };
 use crate::wire::{
+    Text,
     memberlist::MAX_NAME_LEN,
     serf::{self, Join, Leave, Message, PushPull},
 };
@@ -84,17 +88,17 @@ pub(super) struct Intent {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct RecentIntents(HashMap<String, Intent>);
+pub(super) struct RecentIntents(HashMap<Text, Intent>);
 
 impl RecentIntents {
-    pub(super) fn take(&mut self, name: &str) -> Option<Intent> {
-        self.0.remove(name)
+    pub(super) fn take(&mut self, name: &Text) -> Option<Intent> {
+        self.0.remove(name.as_bytes())
     }
 
     /// True when it is news.
-    fn put(&mut self, now: Duration, name: &str, leave: bool, ltime: u64) -> bool {
+    fn put(&mut self, now: Duration, name: &Text, leave: bool, ltime: u64) -> bool {
         let full = self.0.len() >= MAX_RECENT_INTENTS;
-        match self.0.get_mut(name) {
+        match self.0.get_mut(name.as_bytes()) {
             Some(known) if known.ltime >= ltime => false,
             Some(known) => {
                 *known = Intent { leave, ltime, at: now };
@@ -102,7 +106,7 @@ impl RecentIntents {
             }
             None if full => false,
             None => {
-                self.0.insert(name.to_owned(), Intent { leave, ltime, at: now });
+                self.0.insert(name.clone(), Intent { leave, ltime, at: now });
                 true
             }
         }
@@ -239,7 +243,7 @@ impl Core {
     pub(super) fn broadcast_join(&mut self) {
         let ltime = self.clocks.member.tick();
         self.own.status_ltime = ltime;
-        let join = Message::Join(Join { ltime, node: self.own.info.name.to_string() });
+        let join = Message::Join(Join { ltime, node: self.own.info.name.clone() });
         // Nobody waits for it: the next comparison of states tells it, too.
         let _ = self.broadcast_own(Class::Intent, &join.encode());
     }
@@ -254,12 +258,12 @@ impl Core {
             query_ltime: self.clocks.query.time(),
             ..PushPull::default()
         };
-        state.status_ltimes.insert(self.own.info.name.to_string(), self.own.status_ltime);
+        state.status_ltimes.insert(self.own.info.name.clone(), self.own.status_ltime);
         let mut left = Vec::new();
         for (_, peer) in self.table.iter() {
-            state.status_ltimes.insert(peer.info.name.to_string(), peer.status_ltime);
+            state.status_ltimes.insert(peer.info.name.clone(), peer.status_ltime);
             if peer.status == Status::Left {
-                left.push(peer.info.name.to_string());
+                left.push(peer.info.name.clone());
             }
         }
         state.left_members = left.into();
@@ -270,22 +274,22 @@ impl Core {
         // No message of these times was sent yet, hence one less.
         let times = [state.ltime, state.event_ltime, state.query_ltime].map(|time| time.saturating_sub(1));
         let clocks = [&mut self.clocks.member, &mut self.clocks.event, &mut self.clocks.query];
-        let sane = clocks.into_iter().zip(times).all(|(clock, time)| time == 0 || clock.witness(time));
-        if !sane {
-            self.stats.rejected += 1;
-            return;
+        let mut sane = [true; 3];
+        for ((clock, time), sane) in clocks.into_iter().zip(times).zip(&mut sane) {
+            // An absurd time is passed over; it says nothing of the rest.
+            *sane = time == 0 || clock.witness(time);
+            self.stats.rejected += u64::from(!*sane);
         }
-        let left: std::collections::HashSet<&str> =
-            state.left_members.as_slice().iter().map(String::as_str).collect();
+        let left: HashSet<&Text> = state.left_members.as_slice().iter().collect();
         for name in state.left_members.as_slice() {
             // The leave itself is not told, only the time of the join: it was the next, at the least.
             let ltime = state.status_ltimes.get(name).copied().unwrap_or_default().saturating_add(1);
             self.on_leave(now, &Leave { ltime, node: name.clone(), prune: false });
         }
-        for (name, ltime) in state.status_ltimes.iter().filter(|(name, _)| !left.contains(name.as_str())) {
+        for (name, ltime) in state.status_ltimes.iter().filter(|(name, _)| !left.contains(name)) {
             self.on_join(now, &Join { ltime: *ltime, node: name.clone() });
         }
-        if ignore_old {
+        if ignore_old && sane[1] {
             self.user_events.ignore_before(state.event_ltime);
         }
         for slot in state.events.as_slice().iter().take(serf::MAX_EVENT_SLOTS).flatten() {

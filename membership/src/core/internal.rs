@@ -7,6 +7,7 @@ use super::{
     types::CommandError,
 };
 use crate::wire::{
+    Text,
     crypto::{Key, KeyError},
     memberlist::{ip_bytes, parse_addr},
     msgpack,
@@ -14,12 +15,12 @@ use crate::wire::{
 };
 
 /// Queries of these names never reach the layer above.
-pub(super) const PREFIX: &str = "_serf_";
-const CONFLICT: &str = "_serf_conflict";
-const INSTALL_KEY: &str = "_serf_install-key";
-const USE_KEY: &str = "_serf_use-key";
-const REMOVE_KEY: &str = "_serf_remove-key";
-const LIST_KEYS: &str = "_serf_list-keys";
+pub(super) const PREFIX: &[u8] = b"_serf_";
+const CONFLICT: &[u8] = b"_serf_conflict";
+const INSTALL_KEY: &[u8] = b"_serf_install-key";
+const USE_KEY: &[u8] = b"_serf_use-key";
+const REMOVE_KEY: &[u8] = b"_serf_remove-key";
+const LIST_KEYS: &[u8] = b"_serf_list-keys";
 
 /// A query that this member asks for its own sake: who else knows it at another address?
 #[derive(Debug)]
@@ -48,12 +49,12 @@ impl Core {
             return;
         }
         self.conflict_at = Some(now);
-        let name = self.own.info.name.to_string();
+        let name = self.own.info.name.clone();
         let (other, tags) = (other.addr, decode_tags(&other.meta));
         self.emit(Event::NameConflict { name: name.clone(), other, tags });
         let vote = InternalQuery { own_addr: self.own.info.addr, other, answers: 0, matching: 0 };
         // Refused when too much is under way; the next conflict asks again.
-        if self.ask(now, CONFLICT, name.as_bytes(), &QueryParams::default(), Some(vote)).is_err() {
+        if self.ask(now, CONFLICT, &name, &QueryParams::default(), Some(vote)).is_err() {
             self.stats.rejected += 1;
         }
     }
@@ -70,7 +71,7 @@ impl Core {
     }
 
     pub(super) fn answer_internal(&mut self, now: Duration, query: &Query) {
-        let answer = match query.name.as_str() {
+        let answer = match query.name.as_bytes() {
             CONFLICT => self.conflict_answer(query),
             INSTALL_KEY | USE_KEY | REMOVE_KEY => Some(self.change_keys(&query.name, &query.payload)),
             LIST_KEYS => Some(self.list_keys(query.id)),
@@ -85,7 +86,7 @@ impl Core {
     }
 
     fn conflict_answer(&mut self, query: &Query) -> Option<Vec<u8>> {
-        let name = std::str::from_utf8(&query.payload).ok()?;
+        let name = query.payload.as_slice();
         if *name == *self.own.info.name {
             if query.addr != self.own.info.addr {
                 self.emit(Event::NameClaimed { other: query.addr });
@@ -105,7 +106,7 @@ impl Core {
             delegate_cur,
             delegate_max,
             delegate_min,
-            name: name.to_owned(),
+            name: peer.info.name.clone(),
             port: peer.info.addr.port(),
             protocol_cur,
             protocol_max,
@@ -121,17 +122,17 @@ impl Core {
         Some(serf::encode_tagged(serf::kind::CONFLICT_RESPONSE, &member))
     }
 
-    fn change_keys(&mut self, name: &str, payload: &[u8]) -> Vec<u8> {
+    fn change_keys(&mut self, name: &[u8], payload: &[u8]) -> Vec<u8> {
         let result = self.try_change_keys(name, payload);
         if result.is_ok() {
             self.emit(Event::KeyringChanged);
         }
-        let message = result.err().unwrap_or_default();
+        let message = Text::from(result.err().unwrap_or_default());
         let response = KeyResponse { result: message.is_empty(), message, ..KeyResponse::default() };
         key_answer(&response)
     }
 
-    fn try_change_keys(&mut self, name: &str, payload: &[u8]) -> Result<(), String> {
+    fn try_change_keys(&mut self, name: &[u8], payload: &[u8]) -> Result<(), String> {
         let request = serf::decode_tagged::<KeyRequest>(serf::kind::KEY_REQUEST, payload)
             .map_err(|error| format!("cannot read the request: {error}"))?;
         let key = Key::new(&request.key.unwrap_or_default()).map_err(|error| error.to_string())?;
@@ -151,15 +152,16 @@ impl Core {
     /// All keys, or as many as an answer has room for; then it says how many there are, in Serf's words.
     fn list_keys(&self, id: super::QueryId) -> Vec<u8> {
         let Some(ring) = &self.config.framing.keyring else {
-            let message = "encryption is off: the keyring is empty".to_owned();
+            let message = "encryption is off: the keyring is empty".into();
             return key_answer(&KeyResponse { message, ..KeyResponse::default() });
         };
-        let keys: Vec<String> = ring.keys().iter().map(Key::to_base64).collect();
-        let primary_key = ring.primary().to_base64();
+        let keys: Vec<Text> = ring.keys().iter().map(|key| key.to_base64().into()).collect();
+        let primary_key = Text::from(ring.primary().to_base64());
         let answer = |shown: usize| {
             let message = match shown == keys.len() {
-                true => String::new(),
-                false => format!("truncated key list response, showing first {shown} of {} keys", keys.len()),
+                true => Text::default(),
+                false => format!("truncated key list response, showing first {shown} of {} keys", keys.len())
+                    .into(),
             };
             let keys = keys.get(..shown).unwrap_or(&keys).to_vec().into();
             key_answer(&KeyResponse { keys, message, primary_key: primary_key.clone(), result: true })

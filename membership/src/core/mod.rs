@@ -60,6 +60,8 @@ mod hostile_tests;
 #[cfg(test)]
 mod names_tests;
 #[cfg(test)]
+mod parts_tests;
+#[cfg(test)]
 mod rejoin_tests;
 #[cfg(test)]
 mod room_tests;
@@ -77,7 +79,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 pub use config::{Config, ConfigError, MAX_MEMBERS, PACKET_SIZE, Timing};
 pub use coordinate::Coordinate;
 pub use events::USER_EVENT_LIMIT;
-pub(crate) use filter::compile_whole;
+pub(crate) use filter::{compile_whole, readable};
 pub use internal::KeyChange;
 pub use query::{QUERY_LIMIT, RESPONSE_LIMIT};
 pub use queue::{MAX_QUEUED, QueueDepths};
@@ -162,7 +164,7 @@ impl Core {
         config.check()?;
         let mut rng = StdRng::from_seed(seed);
         let info = Arc::new(Info {
-            name: config.name.as_str().into(),
+            name: config.name.clone(),
             addr: config.advertise,
             meta: check_tags(&config.tags)?,
             vsn: VSN,

@@ -8,6 +8,7 @@ use super::{
     tests::{NOW, alive, dead, feed},
 };
 use crate::wire::{
+    Text,
     memberlist::{Alive, Message, VSN, ip_bytes},
     serf::{self, ConflictResponse, QueryResponse},
 };
@@ -33,7 +34,7 @@ fn contested(others: usize) -> (Core, QueryId) {
 }
 
 /// The member `from` says that the name belongs to whoever is at that address.
-fn answer(core: &mut Core, query: QueryId, from: &str, at: usize) {
+fn answer(core: &mut Core, query: QueryId, from: impl Into<Text>, at: usize) {
     let told = ConflictResponse {
         addr: ip_bytes(addr(at).ip()),
         name: OWN.into(),
@@ -71,7 +72,7 @@ fn a_name_is_lost_only_to_more_than_half_of_the_live_members() {
         (2, 1, false),
     ] {
         let (mut core, query) = contested(others);
-        (0..against).for_each(|index| answer(&mut core, query, &name(index), 700));
+        (0..against).for_each(|index| answer(&mut core, query, name(index), 700));
         let lost = outcome(&mut core) == Some(Event::NameLost);
         assert_eq!(lost, is_lost, "{against} of {others}");
     }
@@ -80,16 +81,16 @@ fn a_name_is_lost_only_to_more_than_half_of_the_live_members() {
 #[test]
 fn who_is_unknown_or_gone_or_speaks_twice_has_no_more_say() {
     let (mut core, query) = contested(10);
-    feed(&mut core, NOW, addr(1), &dead(&name(9), 1));
+    feed(&mut core, NOW, addr(1), &dead(name(9), 1));
     // Nine live; five of them would be enough.
-    (0..4).for_each(|index| answer(&mut core, query, &name(index), 700));
-    (0..4).for_each(|index| answer(&mut core, query, &name(index), 700));
-    answer(&mut core, query, &name(9), 700);
-    (0..50).for_each(|number| answer(&mut core, query, &format!("nobody-{number}"), 700));
+    (0..4).for_each(|index| answer(&mut core, query, name(index), 700));
+    (0..4).for_each(|index| answer(&mut core, query, name(index), 700));
+    answer(&mut core, query, name(9), 700);
+    (0..50).for_each(|number| answer(&mut core, query, format!("nobody-{number}"), 700));
     assert_ne!(outcome(&mut core), Some(Event::NameLost));
     let (mut core, query) = contested(10);
-    feed(&mut core, NOW, addr(1), &dead(&name(9), 1));
-    (0..5).for_each(|index| answer(&mut core, query, &name(index), 700));
+    feed(&mut core, NOW, addr(1), &dead(name(9), 1));
+    (0..5).for_each(|index| answer(&mut core, query, name(index), 700));
     assert_eq!(outcome(&mut core), Some(Event::NameLost), "the one that is gone is none of those who live");
 }
 

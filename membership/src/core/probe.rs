@@ -12,7 +12,10 @@ use super::{
     table::Health,
     timers::Due,
 };
-use crate::wire::memberlist::{Ack, IndirectPing, Message, Nack, Ping, ip_bytes, parse_addr};
+use crate::wire::{
+    Text,
+    memberlist::{Ack, IndirectPing, Message, Nack, Ping, ip_bytes, parse_addr},
+};
 
 /// Most pings on behalf of others at a time.
 pub(super) const MAX_RELAYS: usize = 1024;
@@ -126,8 +129,8 @@ impl Core {
         let ack = Ack { payload: Some(self.vivaldi.own.to_payload()), seq_no: ping.seq_no };
         self.send_along(source.unwrap_or(from), &Message::Ack(ack));
         // A member that is held for dead and does not know it pings all the same.
-        let slot = match ping.source_node.as_str() {
-            "" => self.table.slot_at(from),
+        let slot = match ping.source_node.as_bytes() {
+            [] => self.table.slot_at(from),
             name => self.table.slot(name),
         };
         if let Some(slot) = slot {
@@ -152,13 +155,13 @@ impl Core {
         self.send_along(target, &Message::Ping(ping));
     }
 
-    fn ping(&self, node: String, seq_no: u32) -> Ping {
+    fn ping(&self, node: Text, seq_no: u32) -> Ping {
         let own = &self.own.info;
         Ping {
             node,
             seq_no,
             source_addr: Some(ip_bytes(own.addr.ip())),
-            source_node: own.name.to_string(),
+            source_node: own.name.clone(),
             source_port: own.addr.port(),
         }
     }
@@ -222,7 +225,7 @@ impl Core {
             .current(id)
             .is_some_and(|peer| peer.health.is_active() && peer.info.vsn[1] >= TCP_PING_SINCE);
         if wanted {
-            let ping = self.ping(id.info.name.to_string(), seq_no);
+            let ping = self.ping(id.info.name.clone(), seq_no);
             self.start_stream(now, id.info.addr, Purpose::Ping(seq_no), ping.into());
         }
     }
@@ -246,9 +249,9 @@ impl Core {
             // This member's own doubt confirms that of others.
             Health::Suspect => {
                 let suspect = crate::wire::memberlist::Suspect {
-                    from: own.to_string(),
+                    from: own,
                     incarnation: peer.incarnation,
-                    node: peer.info.name.to_string(),
+                    node: peer.info.name.clone(),
                 };
                 self.on_suspect(now, None, &suspect);
             }

@@ -13,6 +13,7 @@ use super::{
     queue::Class, stats::Unwanted, timers::Due,
 };
 use crate::wire::{
+    Text,
     memberlist::{MAX_NAME_LEN, Message as Packet, ip_bytes, parse_addr},
     serf::{self, FLAG_ACK, FLAG_NO_BROADCAST, Message, QueryResponse, RelayHeader},
 };
@@ -40,8 +41,8 @@ const FILTER_NOTICE_INTERVAL: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct Pending {
     internal: Option<InternalQuery>,
-    acks: HashSet<String>,
-    responses: HashSet<String>,
+    acks: HashSet<Text>,
+    responses: HashSet<Text>,
 }
 
 #[derive(Debug)]
@@ -91,18 +92,18 @@ impl Core {
     pub fn query(
         &mut self,
         now: Duration,
-        name: &str,
+        name: impl AsRef<[u8]>,
         payload: &[u8],
         params: &QueryParams,
     ) -> Result<QueryId, CommandError> {
         self.check_staying()?;
-        self.ask(now, name, payload, params, None)
+        self.ask(now, name.as_ref(), payload, params, None)
     }
 
     pub(super) fn ask(
         &mut self,
         now: Duration,
-        name: &str,
+        name: &[u8],
         payload: &[u8],
         params: &QueryParams,
         internal: Option<InternalQuery>,
@@ -118,11 +119,11 @@ impl Core {
             flags: if params.request_ack { FLAG_ACK } else { 0 },
             id: self.rng.random(),
             ltime: self.clocks.query.time(),
-            name: name.to_owned(),
+            name: name.into(),
             payload: Some(payload.to_vec()),
             port: self.own.info.addr.port(),
             relay_factor: params.relay_factor.min(MAX_RELAY_FACTOR),
-            source_node: self.own.info.name.to_string(),
+            source_node: self.own.info.name.clone(),
             timeout_ns: u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX),
         };
         let bytes = Message::Query(query.clone()).encode();
@@ -169,7 +170,7 @@ impl Core {
     }
 
     fn response(&self, id: QueryId, flags: u32, payload: Option<Vec<u8>>) -> QueryResponse {
-        QueryResponse { flags, from: self.own.info.name.to_string(), id: id.id, ltime: id.ltime, payload }
+        QueryResponse { flags, from: self.own.info.name.clone(), id: id.id, ltime: id.ltime, payload }
     }
 
     /// How many bytes an answer has on the wire.
@@ -184,7 +185,7 @@ impl Core {
         let bytes = Message::QueryResponse(response).encode();
         self.send_message(query.addr, &Packet::User(bytes.clone()));
         for relay in self.relays(query) {
-            let header = RelayHeader::new(&query.source, query.addr);
+            let header = RelayHeader::new(query.source.clone(), query.addr);
             let wrapped = Message::Relay(header, bytes.clone()).encode();
             self.send_message(relay, &Packet::User(wrapped));
         }
@@ -251,7 +252,7 @@ impl Core {
         pass_on
     }
 
-    fn notice_filter(&mut self, now: Duration, filter: String, asker: String) {
+    fn notice_filter(&mut self, now: Duration, filter: String, asker: Text) {
         self.stats.malformed += 1;
         if self.queries.noticed_at.is_none_or(|at| now >= at + FILTER_NOTICE_INTERVAL) {
             self.queries.noticed_at = Some(now);

@@ -10,8 +10,9 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
 };
+
+use crate::wire::Text;
 
 /// Most broadcasts that wait in one queue: Serf's limit. None is longer than a datagram.
 pub const MAX_QUEUED: usize = 4096;
@@ -68,7 +69,7 @@ struct Waiting {
     bytes: Vec<u8>,
     sent: usize,
     own: bool,
-    about: Option<Arc<str>>,
+    about: Option<Text>,
 }
 
 /// How often it was sent, its length, its number.
@@ -87,7 +88,7 @@ struct Queue {
     /// In the order of sending.
     order: BTreeSet<Rank>,
     /// Those that speak of a member, by its name.
-    about: BTreeSet<(Arc<str>, u64)>,
+    about: BTreeSet<(Text, u64)>,
     /// Those of others, in the order of their age.
     relayed: BTreeSet<u64>,
 }
@@ -228,7 +229,7 @@ impl Queues {
         &mut self,
         class: Class,
         origin: Origin,
-        about: Option<&Arc<str>>,
+        about: Option<&Text>,
         bytes: Vec<u8>,
     ) -> Result<(BroadcastId, u64), Unqueued> {
         self.check(class, bytes.len())?;
@@ -246,7 +247,7 @@ impl Queues {
     }
 
     /// Takes back what was to be said of a member.
-    pub(super) fn forget(&mut self, about: &Arc<str>) {
+    pub(super) fn forget(&mut self, about: &Text) {
         let queue = self.queue(Class::Membership);
         let first = (about.clone(), 0);
         let stale: Vec<u64> =
@@ -394,8 +395,8 @@ mod tests {
     #[test]
     fn what_is_said_of_a_member_replaces_what_was_said() {
         let mut queues = queues();
-        let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
-        let say = |queues: &mut Queues, name: &Arc<str>, text: &str| {
+        let (a, b): (Text, Text) = ("a".into(), "b".into());
+        let say = |queues: &mut Queues, name: &Text, text: &str| {
             let bytes = text.as_bytes().to_vec();
             queues.forget(name);
             queues.push(Class::Membership, Origin::Own, Some(name), bytes).expect("room").0

@@ -9,6 +9,7 @@ use std::{net::SocketAddr, time::Duration};
 use rand::{RngExt, seq::SliceRandom};
 
 use super::{Core, Event, Status, StreamId, timers::Due};
+use crate::wire::Text;
 
 /// Most members that are tried at a time.
 const MAX_AT_ONCE: usize = 32;
@@ -24,7 +25,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 #[derive(Debug, Default)]
 pub(super) struct Rejoin {
     /// Members of an earlier life that this one has not met.
-    remembered: Vec<(String, SocketAddr)>,
+    remembered: Vec<(Text, SocketAddr)>,
     round: Option<Round>,
     /// Rounds in a row in which nobody answered.
     failed_rounds: u32,
@@ -117,11 +118,11 @@ impl Core {
 
     /// All that a later life should try: those that are there, those that have failed, and those that an earlier life knew
     /// and this one has not met.
-    pub(super) fn rejoinable(&self) -> Vec<(String, SocketAddr)> {
+    pub(super) fn rejoinable(&self) -> Vec<(Text, SocketAddr)> {
         let there = self.table.iter().map(|(_, peer)| peer).filter(|peer| peer.health.is_active());
         let failed = self.table.iter().map(|(_, peer)| peer).filter(|peer| peer.status == Status::Failed);
         let known = there.chain(failed.filter(|peer| !peer.health.is_active()));
-        let mut all: Vec<_> = known.map(|peer| (peer.info.name.to_string(), peer.info.addr)).collect();
+        let mut all: Vec<_> = known.map(|peer| (peer.info.name.clone(), peer.info.addr)).collect();
         let unmet = self.rejoin.remembered.iter().filter(|(name, _)| self.table.by_name(name).is_none());
         all.extend(unmet.cloned());
         all

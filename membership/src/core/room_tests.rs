@@ -23,7 +23,7 @@ fn drain(core: &mut Core) {
 }
 
 fn status(core: &Core, index: usize) -> Option<Status> {
-    core.member(&name(index)).map(|member| member.status)
+    core.member(name(index)).map(|member| member.status)
 }
 
 #[test]
@@ -31,8 +31,8 @@ fn who_is_gone_for_longest_makes_room_and_who_lives_never_does() {
     let mut core = room_for(5);
     (0..5).for_each(|index| feed(&mut core, NOW, addr(1), &alive(index, 1)));
     // Dead in another order than they came; the third has left.
-    feed(&mut core, after(1), addr(1), &dead(&name(2), 1));
-    feed(&mut core, after(2), addr(1), &dead(&name(0), 1));
+    feed(&mut core, after(1), addr(1), &dead(name(2), 1));
+    feed(&mut core, after(2), addr(1), &dead(name(0), 1));
     drain(&mut core);
     feed(&mut core, after(3), addr(1), &alive(5, 1));
     assert_eq!((status(&core, 2), status(&core, 0)), (None, Some(Status::Failed)));
@@ -40,7 +40,7 @@ fn who_is_gone_for_longest_makes_room_and_who_lives_never_does() {
     feed(&mut core, after(4), addr(1), &alive(0, 2));
     feed(&mut core, after(5), addr(1), &alive(6, 1));
     assert_eq!((status(&core, 6), core.stats().full), (None, 1));
-    feed(&mut core, after(6), addr(1), &dead(&name(0), 2));
+    feed(&mut core, after(6), addr(1), &dead(name(0), 2));
     feed(&mut core, after(7), addr(1), &alive(6, 1));
     assert_eq!((status(&core, 0), status(&core, 6)), (None, Some(Status::Alive)));
     assert_eq!(core.stats().changes.reaped, 2);
@@ -54,19 +54,19 @@ fn forged(count: usize) -> PushPull {
         addr: ip_bytes(std::net::Ipv4Addr::from_bits(0x0b00_0000 + number as u32).into()),
         incarnation: 1,
         meta: Some(vec![7; 64]),
-        name: format!("forged-{number}"),
+        name: format!("forged-{number}").into(),
         port: 7946,
         state: state::ALIVE,
         vsn: Some(VSN.to_vec()),
     });
-    PushPull { join: false, nodes: nodes.collect(), user_state: Vec::new() }
+    PushPull { nodes: nodes.collect(), ..PushPull::default() }
 }
 
 #[test]
 fn a_list_of_forged_members_fills_the_places_that_are_free_and_takes_nobody_elses() {
     let mut core = room_for(MAX_MEMBERS);
     (0..20).for_each(|index| feed(&mut core, NOW, addr(1), &alive(index, 1)));
-    (15..20).for_each(|index| feed(&mut core, NOW, addr(1), &dead(&name(index), 1)));
+    (15..20).for_each(|index| feed(&mut core, NOW, addr(1), &dead(name(index), 1)));
     drain(&mut core);
     let count = 3 * MAX_MEMBERS;
     let id = core.accept(NOW, addr(1)).expect("room");

@@ -9,6 +9,7 @@ use std::{
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use super::{Config, Core, Event, Status, StreamId, Transmit};
+use crate::wire::Text;
 
 const LATENCY: Duration = Duration::from_millis(1);
 
@@ -45,8 +46,8 @@ pub(super) fn addr(index: usize) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::new(10, 0, high, low), 7946))
 }
 
-pub(super) fn name(index: usize) -> String {
-    format!("m{index}")
+pub(super) fn name(index: usize) -> Text {
+    format!("m{index}").into()
 }
 
 fn index(addr: SocketAddr) -> usize {
@@ -132,7 +133,7 @@ impl Sim {
 
     /// How `of` looks to `viewer`.
     pub(super) fn status(&mut self, viewer: usize, of: usize) -> Option<Status> {
-        self.core(viewer).member(&name(of)).map(|member| member.status)
+        self.core(viewer).member(name(of)).map(|member| member.status)
     }
 
     pub(super) fn run(&mut self, time: Duration) {

@@ -7,6 +7,7 @@ use super::{
     sim::{Sim, addr, name},
 };
 use crate::wire::{
+    Text,
     crypto::{Key, Keyring, MAX_KEYS},
     memberlist::{Message, NodeState, PushPull, VSN, ip_bytes},
     serf,
@@ -21,7 +22,7 @@ fn complete(sim: &mut Sim) -> bool {
     sim.cores.iter().flatten().all(|core| core.alive_count() == count)
 }
 
-fn failures(sim: &Sim) -> BTreeSet<String> {
+fn failures(sim: &Sim) -> BTreeSet<Text> {
     let failed = sim.events.iter().flatten().filter_map(|event| match event {
         Event::MemberFailed(member) => Some(member.name.clone()),
         _ => None,
@@ -132,12 +133,13 @@ fn a_crash_and_a_restart_under_the_same_name() {
     let mut sim = Sim::with_members(6, 4);
     sim.run_until(secs(10), complete);
     // A restart so quick that nobody noticed the crash, with other tags.
-    sim.act(3, |core, _| core.set_tags([("v".to_owned(), "1".to_owned())].into())).expect("fits");
+    sim.act(3, |core, _| core.set_tags([("v".into(), "1".into())].into())).expect("fits");
     sim.run(secs(3));
     sim.kill(3);
-    sim.start(3, |config| config.tags = [("v".to_owned(), "2".to_owned())].into());
-    let version = |sim: &mut Sim| sim.core(1).member(&name(3)).and_then(|m| m.tags.get("v").cloned());
-    sim.run_until(secs(10), |sim| version(sim).as_deref() == Some("2"));
+    sim.start(3, |config| config.tags = [("v".into(), "2".into())].into());
+    let version =
+        |sim: &mut Sim| sim.core(1).member(name(3)).and_then(|m| m.tags.get(b"v".as_slice()).cloned());
+    sim.run_until(secs(10), |sim| version(sim).is_some_and(|version| version == "2"));
     // One after it was declared dead.
     sim.kill(3);
     sim.run_until(secs(60), |sim| (0..3).all(|i| sim.status(i, 3) == Some(Status::Failed)));
@@ -169,7 +171,7 @@ fn leaving_is_not_failing() {
 fn force_leave_and_prune_and_reaping() {
     let mut sim = Sim::with_members(8, 5);
     sim.run_until(secs(10), complete);
-    sim.act(0, |core, now| core.force_leave(now, &name(1), false)).expect("is known");
+    sim.act(0, |core, now| core.force_leave(now, name(1), false)).expect("is known");
     sim.run(secs(10));
     assert!((0..5).filter(|i| *i != 1).all(|i| sim.status(i, 1) == Some(Status::Alive)), "it refutes");
 
@@ -177,8 +179,8 @@ fn force_leave_and_prune_and_reaping() {
         sim.kill(gone);
     }
     sim.run_until(secs(60), |sim| (0..3).all(|i| sim.core(i).alive_count() == 3));
-    sim.act(0, |core, now| core.force_leave(now, &name(3), false)).expect("is known");
-    sim.act(0, |core, now| core.force_leave(now, &name(4), true)).expect("is known");
+    sim.act(0, |core, now| core.force_leave(now, name(3), false)).expect("is known");
+    sim.act(0, |core, now| core.force_leave(now, name(4), true)).expect("is known");
     sim.run(secs(5));
     assert!((0..3).all(|i| sim.status(i, 3) == Some(Status::Left)));
     assert!((0..3).all(|i| sim.status(i, 4).is_none()), "pruned");
@@ -235,7 +237,7 @@ fn big_state(count: usize) -> PushPull {
         state: 0,
         vsn: Some(VSN.to_vec()),
     });
-    PushPull { join: false, nodes: nodes.collect(), user_state: Vec::new() }
+    PushPull { nodes: nodes.collect(), ..PushPull::default() }
 }
 
 #[test]
@@ -272,7 +274,7 @@ fn a_contested_name_is_put_to_the_vote() {
     let conflict = Event::NameConflict { name: name(3), other: addr(6), tags };
     assert!(told(0, &conflict) >= 1 && told(0, &conflict) <= 3);
     assert!(told(3, &Event::NameClaimed { other: addr(6) }) >= 1, "{:?}", sim.events[3]);
-    assert_eq!(sim.core(0).member(&name(3)).map(|m| m.addr), Some(addr(3)));
+    assert_eq!(sim.core(0).member(name(3)).map(|m| m.addr), Some(addr(3)));
 }
 
 #[test]
@@ -351,14 +353,14 @@ fn more_keys_than_an_answer_holds_are_listed_in_part() {
         assert_eq!(answers.len(), 1, "{count} keys");
         serf::decode_tagged::<KeyResponse>(serf::kind::KEY_RESPONSE, &answers[0]).expect("an answer")
     };
-    let all = |count: usize| keys[..count].iter().map(Key::to_base64).collect::<Vec<_>>();
+    let all = |count: usize| keys[..count].iter().map(|key| Text::from(key.to_base64())).collect::<Vec<_>>();
     let few = listed(19);
     assert_eq!((few.keys.as_slice(), few.message.as_str(), few.result), (&all(19)[..], "", true));
     let many = listed(MAX_KEYS);
     let shown = many.keys.as_slice().len();
     assert!((17..24).contains(&shown) && many.keys.as_slice() == all(shown), "{shown} keys");
     let told = format!("truncated key list response, showing first {shown} of {MAX_KEYS} keys");
-    assert_eq!((many.message, many.result), (told, true));
+    assert_eq!((many.message, many.result), (told.into(), true));
     assert_eq!(many.primary_key, keys[0].to_base64());
 }
 

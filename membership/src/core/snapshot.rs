@@ -1,7 +1,11 @@
 //! What a member remembers from one life to the next: the clocks, so that no old event is taken for a new
-//! one, and where the others were. The text is that of Serf's snapshot file.
+//! one, and where the others were. The bytes are those of Serf's snapshot file: a line for each member, in which its name
+//! stands as it is, UTF-8 or not. Serf writes a name with a line feed as it is, too, and reads the lines that it forges;
+//! here such a member is left out, and not remembered.
 
-use std::{fmt::Write as _, net::SocketAddr};
+use std::net::SocketAddr;
+
+use crate::wire::Text;
 
 /// Most members that are taken from a snapshot.
 pub(super) const MAX_MEMBERS: usize = 4096;
@@ -11,7 +15,7 @@ pub(super) const MAX_MEMBERS: usize = 4096;
 pub struct Snapshot {
     /// Members to try: names and addresses. Serf's file calls them alive, as it does with those that were away when its agent
     /// ended.
-    pub alive: Vec<(String, SocketAddr)>,
+    pub alive: Vec<(Text, SocketAddr)>,
     /// The Lamport clock of joins and leaves.
     pub clock: u64,
     /// The Lamport clock of events.
@@ -27,63 +31,72 @@ impl Snapshot {
     /// file that was cut off still serves.
     pub fn parse(bytes: &[u8]) -> Self {
         let mut snapshot = Self::default();
-        for line in String::from_utf8_lossy(bytes).lines() {
-            snapshot.read_line(line);
+        for line in bytes.split(|byte| *byte == b'\n') {
+            snapshot.read_line(line.strip_suffix(b"\r").unwrap_or(line));
         }
         snapshot.alive.truncate(MAX_MEMBERS);
         snapshot
     }
 
-    fn read_line(&mut self, line: &str) {
-        let Some((key, value)) = line.split_once(": ") else {
-            self.left |= line == "leave";
+    fn read_line(&mut self, line: &[u8]) {
+        let Some(at) = line.windows(2).position(|pair| pair == b": ") else {
+            self.left |= line == b"leave";
             return;
         };
+        let (key, value) = (&line[..at], &line[at + 2..]);
         match key {
-            "alive" => {
+            b"alive" => {
                 if let Some((name, addr)) = parse_member(value) {
                     if std::mem::take(&mut self.left) {
                         // It has joined others since it left these.
                         self.alive.clear();
                     }
-                    self.alive.retain(|(known, _)| known != name);
-                    self.alive.push((name.to_owned(), addr));
+                    self.alive.retain(|(known, _)| **known != *name);
+                    self.alive.push((name.into(), addr));
                 }
             }
-            "not-alive" => self.alive.retain(|(known, _)| known != value),
-            "clock" => self.clock = value.parse().unwrap_or(self.clock),
-            "event-clock" => self.event_clock = value.parse().unwrap_or(self.event_clock),
-            "query-clock" => self.query_clock = value.parse().unwrap_or(self.query_clock),
+            b"not-alive" => self.alive.retain(|(known, _)| **known != *value),
+            b"clock" => self.clock = number(value).unwrap_or(self.clock),
+            b"event-clock" => self.event_clock = number(value).unwrap_or(self.event_clock),
+            b"query-clock" => self.query_clock = number(value).unwrap_or(self.query_clock),
             _ => {}
         }
     }
 
     /// The bytes to store.
     pub fn encode(&self) -> Vec<u8> {
-        let mut text = String::new();
-        // Writing to a string cannot fail.
+        let mut out = Vec::new();
         // A name comes from the network: it must not be able to write lines of its own.
-        let clean = self.alive.iter().filter(|(name, _)| !name.chars().any(char::is_control));
+        let clean = self.alive.iter().filter(|(name, _)| !name.contains(&b'\n'));
         for (name, addr) in clean.take(MAX_MEMBERS) {
-            let _ = writeln!(text, "alive: {name} {addr}");
+            out.extend_from_slice(b"alive: ");
+            out.extend_from_slice(name);
+            out.extend_from_slice(format!(" {addr}\n").as_bytes());
         }
-        let _ = writeln!(text, "clock: {}", self.clock);
-        let _ = writeln!(text, "event-clock: {}", self.event_clock);
-        let _ = writeln!(text, "query-clock: {}", self.query_clock);
+        let (clock, event, query) = (self.clock, self.event_clock, self.query_clock);
+        let clocks = format!("clock: {clock}\nevent-clock: {event}\nquery-clock: {query}\n");
+        out.extend_from_slice(clocks.as_bytes());
         if self.left {
-            text.push_str("leave\n");
+            out.extend_from_slice(b"leave\n");
         }
-        text.into_bytes()
+        out
     }
 }
 
-fn parse_member(value: &str) -> Option<(&str, SocketAddr)> {
-    let (name, addr) = value.rsplit_once(' ')?;
-    Some((name, addr.parse().ok()?)).filter(|(name, _)| !name.is_empty())
+fn number(value: &[u8]) -> Option<u64> {
+    std::str::from_utf8(value).ok()?.parse().ok()
+}
+
+fn parse_member(value: &[u8]) -> Option<(&[u8], SocketAddr)> {
+    let at = value.iter().rposition(|byte| *byte == b' ')?;
+    let addr = std::str::from_utf8(&value[at + 1..]).ok()?.parse().ok()?;
+    Some((&value[..at], addr)).filter(|(name, _)| !name.is_empty())
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*};
+
     use super::*;
 
     #[test]
@@ -101,7 +114,7 @@ mod tests {
             event-clock: 4\nquery-clock: 5\ncoordinate: {}\nalive: cut 127.0";
         assert_eq!(Snapshot::parse(log), snapshot);
         let left = Snapshot::parse(b"alive: x 127.0.0.1:7946\nclock: 9\nleave\n");
-        let x = vec![("x".to_owned(), addr)];
+        let x = vec![("x".into(), addr)];
         assert_eq!(left, Snapshot { clock: 9, left: true, alive: x, ..Snapshot::default() });
         assert_eq!(Snapshot::parse(&left.encode()), left);
         let back = Snapshot::parse(b"alive: x 127.0.0.1:1\nleave\nalive: y 127.0.0.1:7946\n");
@@ -109,5 +122,39 @@ mod tests {
         assert_eq!(Snapshot::parse(&[0xff, 0xfe]), Snapshot::default());
         let nasty = Snapshot { alive: vec![("x\nclock: 99\nalive: y".into(), addr)], ..Snapshot::default() };
         assert_eq!(Snapshot::parse(&nasty.encode()), Snapshot::default());
+    }
+
+    #[test]
+    fn names_are_bytes_and_a_line_that_is_none_spoils_no_other() {
+        let addr = "127.0.0.1:7946".parse().expect("an address");
+        let names = [&b"caf\xe9"[..], b"\xff: \x00\x1b", b"a\r"].map(|name| (name.into(), addr));
+        let snapshot = Snapshot { alive: names.to_vec(), clock: 7, ..Snapshot::default() };
+        assert_eq!(Snapshot::parse(&snapshot.encode()), snapshot);
+        let log = b"alive: caf\xe9 127.0.0.1:7946\nalive: x 127.0.0.1:\xff\n\xfe\xff: \xff\nclock: \xff\nclock: 7\r\n\
+            alive: gone\xe9 127.0.0.1:1\nnot-alive: gone\xe9\n";
+        let read = Snapshot::parse(log);
+        assert_eq!(
+            read,
+            Snapshot { alive: vec![(b"caf\xe9"[..].into(), addr)], clock: 7, ..Snapshot::default() }
+        );
+    }
+
+    /// Parts of names: any bytes, and what would be lines of their own.
+    fn part() -> impl Strategy<Value = Vec<u8>> {
+        let lines =
+            [&b"\n"[..], b"\nalive: x 10.0.0.1:1\n", b"\nnot-alive: before\n", b"\nclock: 9\n", b"\nleave\n"];
+        prop_oneof![vec(any::<u8>(), 1..8), proptest::sample::select(lines.to_vec()).prop_map(<[u8]>::to_vec)]
+    }
+
+    proptest! {
+        /// Whatever a member is called, the others are read back, and nothing else.
+        #[test]
+        fn no_name_spoils_the_file(name in vec(part(), 1..5).prop_map(|parts| parts.concat())) {
+            let addr = "127.0.0.1:7946".parse().expect("an address");
+            let members = [&b"before"[..], &name, b"behind"].map(|name| (Text::from(name), addr)).to_vec();
+            let written = Snapshot { alive: members.clone(), clock: 5, ..Snapshot::default() };
+            let kept = members.into_iter().filter(|(name, _)| !name.contains(&b'\n')).collect();
+            prop_assert_eq!(Snapshot::parse(&written.encode()), Snapshot { alive: kept, ..written });
+        }
     }
 }

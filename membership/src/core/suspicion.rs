@@ -2,9 +2,10 @@
 //! long; each further member that suspects it shortens the time, down to a minimum that grows with the
 //! cluster. Source: memberlist's `suspicion.go`, after "Lifeguard: SWIM-ing with Situational Awareness".
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use super::Timing;
+use crate::wire::Text;
 
 /// A running suspicion.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,12 +16,12 @@ pub(super) struct Suspicion {
     /// How many confirmations bring the timeout down to `min`.
     wanted: usize,
     /// Who suspects it: the first, then those that confirmed.
-    from: Vec<Arc<str>>,
+    from: Vec<Text>,
 }
 
 impl Suspicion {
     /// `members` counts all that are not down, this one and the suspect included.
-    pub(super) fn new(timing: &Timing, members: usize, now: Duration, from: Arc<str>) -> Self {
+    pub(super) fn new(timing: &Timing, members: usize, now: Duration, from: Text) -> Self {
         let wanted = timing.suspicion_mult.saturating_sub(2) as usize;
         // Too few members to expect that many confirmations: then none are waited for.
         let wanted = if members.saturating_sub(2) < wanted { 0 } else { wanted };
@@ -30,11 +31,11 @@ impl Suspicion {
     }
 
     /// Counts another member's suspicion; true when it is news worth passing on.
-    pub(super) fn confirm(&mut self, from: &str) -> bool {
-        if self.from.len() > self.wanted || self.from.iter().any(|known| **known == *from) {
+    pub(super) fn confirm(&mut self, from: &Text) -> bool {
+        if self.from.len() > self.wanted || self.from.contains(from) {
             return false;
         }
-        self.from.push(from.into());
+        self.from.push(from.clone());
         true
     }
 
@@ -83,13 +84,13 @@ mod tests {
         let min = min_timeout(&timing, 60);
         assert!((min.as_secs_f64() - 7.11).abs() < 0.01, "4 * log10(60) seconds, not {min:?}");
         assert_eq!(suspicion.deadline(), start + min * 6);
-        assert!(!suspicion.confirm("a"), "the same member again is no confirmation");
-        assert!(suspicion.confirm("b"));
+        assert!(!suspicion.confirm(&"a".into()), "the same member again is no confirmation");
+        assert!(suspicion.confirm(&"b".into()));
         let between = suspicion.deadline();
         assert!(between < start + min * 6 && between > start + min);
-        assert!(suspicion.confirm("c"));
+        assert!(suspicion.confirm(&"c".into()));
         assert!(suspicion.deadline().abs_diff(start + min) < Duration::from_millis(1));
-        assert!(!suspicion.confirm("d"), "more are not passed on");
+        assert!(!suspicion.confirm(&"d".into()), "more are not passed on");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::{
     types::Status,
 };
 use crate::wire::{
+    Text,
     memberlist::{Alive, Dead, Message, Suspect, VSN, parse_addr},
     serf::decode_tags,
 };
@@ -100,7 +101,7 @@ impl Core {
         let Some(peer) = self.table.get_mut(slot) else { return };
         if peer.conflict_at.is_none_or(|at| now >= at + CONFLICT_INTERVAL) {
             peer.conflict_at = Some(now);
-            let name = peer.info.name.to_string();
+            let name = peer.info.name.clone();
             self.emit(Event::NameConflict { name, other: other.addr, tags: decode_tags(&other.meta) });
         }
     }
@@ -218,14 +219,14 @@ impl Core {
         }
         if let Some(peer) = self.table.get_mut(slot) {
             peer.incarnation = suspect.incarnation;
-            peer.from = Some(suspect.from.as_str().into());
+            peer.from = Some(suspect.from.clone());
         }
         // First the update: it may give the member a new generation, which the suspicion is bound to.
         self.queue_update(slot, State::Suspect);
-        self.start_suspicion(now, slot, suspect.from.as_str().into());
+        self.start_suspicion(now, slot, suspect.from.clone());
     }
 
-    pub(super) fn start_suspicion(&mut self, now: Duration, slot: u32, from: Arc<str>) {
+    pub(super) fn start_suspicion(&mut self, now: Duration, slot: u32, from: Text) {
         let suspicion = Suspicion::new(&self.config.timing, self.cluster_size(), now, from);
         if let Some(peer) = self.table.get_mut(slot) {
             peer.suspicion = Some(suspicion);
@@ -278,12 +279,12 @@ impl Core {
         if self.jumps(now, slot, dead.incarnation) {
             return;
         }
-        self.bury(now, slot, dead.incarnation, Some(dead.from.as_str().into()));
+        self.bury(now, slot, dead.incarnation, Some(dead.from.clone()));
     }
 
-    fn bury(&mut self, now: Duration, slot: u32, incarnation: u32, from: Option<Arc<str>>) {
+    fn bury(&mut self, now: Duration, slot: u32, incarnation: u32, from: Option<Text>) {
         let Some(peer) = self.table.get_mut(slot) else { return };
-        let left = from.as_deref() == Some(&*peer.info.name);
+        let left = from.as_ref() == Some(&peer.info.name);
         peer.incarnation = incarnation;
         peer.suspicion = None;
         peer.from = from;
@@ -335,9 +336,9 @@ impl Core {
         }
         peer.told_at = Some(now);
         let dead = Dead {
-            from: peer.from.as_ref().unwrap_or(&own).to_string(),
+            from: peer.from.as_ref().unwrap_or(&own).clone(),
             incarnation: peer.incarnation,
-            node: peer.info.name.to_string(),
+            node: peer.info.name.clone(),
         };
         self.send_message(to, &Message::Dead(dead));
     }
@@ -393,7 +394,7 @@ fn parse_alive(alive: &Alive) -> Option<Info> {
     };
     let valid = !alive.node.is_empty() && vsn[0] != 0 && vsn[0] <= vsn[1];
     valid.then(|| Info {
-        name: alive.node.as_str().into(),
+        name: alive.node.clone(),
         addr,
         meta: alive.meta.clone().unwrap_or_default(),
         vsn,

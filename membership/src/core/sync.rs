@@ -6,7 +6,7 @@ use rand::seq::IteratorRandom;
 
 use super::{Core, Event, StreamId, Transmit, probe::AckPath, table::Health, timers::Due};
 use crate::wire::{
-    WireError,
+    Text, WireError,
     memberlist::{Ack, Alive, Dead, NodeState, Ping, PushPull, Suspect, ip_bytes, state},
     serf,
     stream::{self, StreamDecoder, StreamMessage},
@@ -20,6 +20,8 @@ pub(super) const MAX_OUTBOUND: usize = 64;
 pub(super) const MAX_BUFFERED: usize = 64 * 1024 * 1024;
 /// Rounds of gossip between a join and a second look at somebody's state.
 const SECOND_LOOK_ROUNDS: u32 = 10;
+/// Most bytes of a refusal that are told.
+const MAX_REFUSAL: usize = 256;
 /// When a merge changes more members than this, they are not broadcast one by one.
 pub(super) const MAX_MERGE_BROADCASTS: usize = 1024;
 
@@ -246,7 +248,7 @@ impl Core {
                 self.close(id);
                 if let Purpose::Join { .. } = purpose {
                     let error = match message {
-                        StreamMessage::Err(refusal) => format!("refused: {}", refusal.error),
+                        StreamMessage::Err(refusal) => format!("refused: {}", cut(&refusal.error)),
                         _ => "answered with something else".to_owned(),
                     };
                     self.emit(Event::JoinFinished { join: id, addr: stream.addr, error: Some(error) });
@@ -284,7 +286,7 @@ impl Core {
             }
         }
         let user_state = serf::encode_tagged(serf::kind::PUSH_PULL, &self.serf_state());
-        PushPull { join, nodes, user_state }
+        PushPull { join, nodes, user_state, ..PushPull::default() }
     }
 
     /// `source` is the other side's address, when it is certain.
@@ -295,8 +297,13 @@ impl Core {
         for node in remote.nodes {
             self.merge_node(now, source, node);
         }
-        match serf::decode_tagged::<serf::PushPull>(serf::kind::PUSH_PULL, &remote.user_state) {
-            Ok(state) => self.merge_serf(now, &state, ignore_old),
+        self.stats.malformed += remote.skipped.malformed as u64;
+        self.stats.refused.too_large += remote.skipped.too_large as u64;
+        match serf::PushPull::decode_state(&remote.user_state) {
+            Ok((state, left_out)) => {
+                self.stats.malformed += left_out as u64;
+                self.merge_serf(now, &state, ignore_old);
+            }
             // Plain memberlist has no user state.
             Err(_) if remote.user_state.is_empty() => {}
             Err(_) => self.stats.malformed += 1,
@@ -316,7 +323,7 @@ impl Core {
             }
             // A second-hand death is only a suspicion: the member gets its chance to refute.
             state::SUSPECT | state::DEAD => {
-                let from = self.own.info.name.to_string();
+                let from = self.own.info.name.clone();
                 self.on_suspect(now, source, &Suspect { from, incarnation, node: node.name });
             }
             _ => self.stats.malformed += 1,
@@ -324,12 +331,17 @@ impl Core {
     }
 }
 
+/// The beginning of a text that may have megabytes.
+fn cut(text: &Text) -> Text {
+    text.get(..MAX_REFUSAL).map_or_else(|| text.clone(), Text::from)
+}
+
 fn node_state(info: &super::glue::Info, incarnation: u32, state: u8) -> NodeState {
     NodeState {
         addr: ip_bytes(info.addr.ip()),
         incarnation,
         meta: Some(info.meta.clone()),
-        name: info.name.to_string(),
+        name: info.name.clone(),
         port: info.addr.port(),
         state,
         vsn: Some(info.vsn.to_vec()),

@@ -14,7 +14,7 @@ use super::{
     swim::Allowance,
     types::{Answered, Member, Status},
 };
-use crate::wire::serf::decode_tags;
+use crate::wire::{Text, serf::decode_tags};
 
 /// memberlist's view of a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub(super) struct Peer {
     /// When `health` last changed.
     pub(super) changed_at: Duration,
     /// Who declared it dead.
-    pub(super) from: Option<Arc<str>>,
+    pub(super) from: Option<Text>,
     pub(super) status: Status,
     pub(super) status_ltime: u64,
     pub(super) suspicion: Option<Suspicion>,
@@ -65,7 +65,7 @@ impl Peer {
 
     pub(super) fn to_member(&self) -> Member {
         Member {
-            name: self.info.name.to_string(),
+            name: self.info.name.clone(),
             addr: self.info.addr,
             tags: decode_tags(&self.info.meta),
             status: self.status,
@@ -83,7 +83,7 @@ impl Peer {
 pub(super) struct Table {
     peers: Vec<Option<Peer>>,
     free: Vec<u32>,
-    by_name: HashMap<Arc<str>, u32>,
+    by_name: HashMap<Text, u32>,
     by_addr: HashMap<SocketAddr, u32>,
     /// Those that are dead or have left, by the time since when they are.
     gone: BTreeSet<(Duration, u32)>,
@@ -96,7 +96,7 @@ impl Table {
         self.by_name.len()
     }
 
-    pub(super) fn slot(&mut self, name: &str) -> Option<u32> {
+    pub(super) fn slot(&mut self, name: &[u8]) -> Option<u32> {
         self.lookups += 1;
         self.by_name.get(name).copied()
     }
@@ -113,7 +113,7 @@ impl Table {
         self.peers.get_mut(slot as usize)?.as_mut()
     }
 
-    pub(super) fn by_name(&self, name: &str) -> Option<&Peer> {
+    pub(super) fn by_name(&self, name: &[u8]) -> Option<&Peer> {
         self.get(*self.by_name.get(name)?)
     }
 
@@ -177,7 +177,7 @@ impl Table {
 
     pub(super) fn remove(&mut self, slot: u32) -> Option<Peer> {
         let peer = self.peers.get_mut(slot as usize)?.take()?;
-        self.by_name.remove(&peer.info.name);
+        self.by_name.remove(peer.info.name.as_bytes());
         if self.by_addr.get(&peer.info.addr) == Some(&slot) {
             self.by_addr.remove(&peer.info.addr);
         }

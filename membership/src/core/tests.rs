@@ -9,7 +9,7 @@ use super::{
     sync::MAX_INBOUND,
 };
 use crate::wire::{
-    Framing,
+    Framing, Text,
     memberlist::{
         Ack, Alive, Dead, IndirectPing, Message, NodeState, Ping, PushPull, Suspect, VSN, ip_bytes, state,
     },
@@ -37,11 +37,11 @@ pub(super) fn alive(index: usize, incarnation: u32) -> Message {
     })
 }
 
-pub(super) fn dead(node: &str, incarnation: u32) -> Message {
+pub(super) fn dead(node: impl Into<Text>, incarnation: u32) -> Message {
     Message::Dead(Dead { from: "accuser".into(), incarnation, node: node.into() })
 }
 
-pub(super) fn suspect(node: &str, incarnation: u32, from: &str) -> Message {
+pub(super) fn suspect(node: impl Into<Text>, incarnation: u32, from: impl Into<Text>) -> Message {
     Message::Suspect(Suspect { from: from.into(), incarnation, node: node.into() })
 }
 
@@ -77,15 +77,15 @@ pub(super) fn run(core: &mut Core, from: Duration, to: Duration) -> Vec<(SocketA
 fn forged_incarnations_do_no_lasting_harm() {
     let mut core = viewer();
     feed(&mut core, NOW, addr(1), &alive(1, 1));
-    for forged in [dead("viewer", u32::MAX), suspect("viewer", u32::MAX, "x"), dead(&name(1), u32::MAX)] {
+    for forged in [dead("viewer", u32::MAX), suspect("viewer", u32::MAX, "x"), dead(name(1), u32::MAX)] {
         feed(&mut core, NOW, addr(1), &forged);
     }
     feed(&mut core, NOW, addr(1), &alive(1, u32::MAX));
     feed(&mut core, NOW, addr(2), &alive(2, u32::MAX));
     assert_eq!(core.stats().rejected, 5);
     assert_eq!(core.local_member().incarnation, 1);
-    assert_eq!(core.member(&name(1)).map(|m| (m.status, m.incarnation)), Some((Status::Alive, 1)));
-    assert_eq!(core.member(&name(2)), None);
+    assert_eq!(core.member(name(1)).map(|m| (m.status, m.incarnation)), Some((Status::Alive, 1)));
+    assert_eq!(core.member(name(2)), None);
     // What may be honest is refuted.
     feed(&mut core, NOW, addr(1), &dead("viewer", MAX_INCARNATION_JUMP));
     assert_eq!(core.local_member().incarnation, MAX_INCARNATION_JUMP + 1);
@@ -99,11 +99,11 @@ fn forged_incarnations_do_no_lasting_harm() {
 fn stale_news_is_no_news_and_the_dead_are_told() {
     let mut core = viewer();
     feed(&mut core, NOW, addr(1), &alive(1, 7));
-    feed(&mut core, NOW, addr(2), &dead(&name(1), 6));
-    feed(&mut core, NOW, addr(2), &suspect(&name(1), 6, "x"));
-    assert_eq!(core.member(&name(1)).map(|m| (m.status, m.suspect)), Some((Status::Alive, false)));
-    feed(&mut core, NOW, addr(2), &dead(&name(1), 7));
-    assert_eq!(core.member(&name(1)).map(|m| m.status), Some(Status::Failed));
+    feed(&mut core, NOW, addr(2), &dead(name(1), 6));
+    feed(&mut core, NOW, addr(2), &suspect(name(1), 6, "x"));
+    assert_eq!(core.member(name(1)).map(|m| (m.status, m.suspect)), Some((Status::Alive, false)));
+    feed(&mut core, NOW, addr(2), &dead(name(1), 7));
+    assert_eq!(core.member(name(1)).map(|m| m.status), Some(Status::Failed));
     sent(&mut core);
     // It does not know: it is told, once a second at most.
     let told =
@@ -114,10 +114,10 @@ fn stale_news_is_no_news_and_the_dead_are_told() {
     let ping = Ping { node: "viewer".into(), seq_no: 5, source_node: name(1), ..Ping::default() };
     feed(&mut core, NOW + Duration::from_secs(2), addr(1), &Message::Ping(ping));
     assert_eq!(told(&mut core), 1);
-    assert_eq!(core.member(&name(1)).map(|m| m.status), Some(Status::Failed));
+    assert_eq!(core.member(name(1)).map(|m| m.status), Some(Status::Failed));
     // Half a minute later nobody remembers which incarnation it had.
     feed(&mut core, NOW + Duration::from_secs(31), addr(1), &alive(1, 1));
-    assert_eq!(core.member(&name(1)).map(|m| (m.status, m.incarnation)), Some((Status::Alive, 1)));
+    assert_eq!(core.member(name(1)).map(|m| (m.status, m.incarnation)), Some((Status::Alive, 1)));
 }
 
 /// foca counts incarnations in 16 bits; the wire must never show it.
@@ -130,12 +130,12 @@ fn incarnations_are_the_wires_own_in_all_that_is_sent() {
     for step in [1, 50_000, 50_000, 1, 500_000, 30_000, 29_999] {
         incarnation += step;
         feed(&mut core, NOW, addr(1), &alive(1, incarnation));
-        assert_eq!(core.member(&name(1)).map(|m| m.incarnation), Some(incarnation));
+        assert_eq!(core.member(name(1)).map(|m| m.incarnation), Some(incarnation));
     }
-    feed(&mut core, NOW, addr(2), &suspect(&name(1), incarnation + 70_000, "x"));
+    feed(&mut core, NOW, addr(2), &suspect(name(1), incarnation + 70_000, "x"));
     let all = run(&mut core, NOW, NOW + Duration::from_secs(60));
-    let about = |pick: fn(&Message) -> Option<(&str, u32)>| {
-        let found = all.iter().filter_map(|(_, m)| pick(m)).filter(|(node, _)| *node == name(1));
+    let about = |pick: fn(&Message) -> Option<(&Text, u32)>| {
+        let found = all.iter().filter_map(|(_, m)| pick(m)).filter(|(node, _)| **node == name(1));
         found.map(|(_, incarnation)| incarnation).collect::<std::collections::BTreeSet<_>>()
     };
     let suspects = about(|m| match m {
@@ -204,7 +204,7 @@ fn answers_are_relayed_to_members_only() {
     let inner = vec![serf::kind::QUERY_RESPONSE, 0x80];
     let relay = |index| {
         Message::User(
-            serf::Message::Relay(RelayHeader::new(&name(index), addr(index)), inner.clone()).encode(),
+            serf::Message::Relay(RelayHeader::new(name(index), addr(index)), inner.clone()).encode(),
         )
     };
     feed(&mut core, NOW, addr(3), &relay(1));
@@ -222,10 +222,10 @@ fn confirmed_suspicions_are_passed_on_and_end_sooner() {
         }
         run(&mut core, NOW, NOW + Duration::from_millis(1));
         for n in 0..=confirmations {
-            feed(&mut core, NOW, addr(2), &suspect(&name(1), 1, &name(n + 2)));
+            feed(&mut core, NOW, addr(2), &suspect(name(1), 1, name(n + 2)));
         }
         let mut now = NOW;
-        while core.member(&name(1)).map(|m| m.status) == Some(Status::Alive) {
+        while core.member(name(1)).map(|m| m.status) == Some(Status::Alive) {
             now = core.poll_timeout().expect("a suspicion is running");
             core.handle_timeout(now);
         }
@@ -252,9 +252,9 @@ fn an_intent_may_come_before_its_member() {
     let leave = serf::Leave { ltime: 9, node: name(1), prune: false };
     feed(&mut core, NOW, addr(2), &Message::User(serf::Message::Leave(leave).encode()));
     feed(&mut core, NOW, addr(1), &alive(1, 1));
-    assert_eq!(core.member(&name(1)).map(|m| m.status), Some(Status::Leaving));
-    feed(&mut core, NOW, addr(2), &dead(&name(1), 1));
-    assert_eq!(core.member(&name(1)).map(|m| m.status), Some(Status::Left));
+    assert_eq!(core.member(name(1)).map(|m| m.status), Some(Status::Leaving));
+    feed(&mut core, NOW, addr(2), &dead(name(1), 1));
+    assert_eq!(core.member(name(1)).map(|m| m.status), Some(Status::Left));
 }
 
 #[test]
@@ -264,7 +264,7 @@ fn limits_of_commands_and_connections() {
     assert!(matches!(long, Err(CommandError::TooLarge { .. })));
     let broken = QueryParams { tags: vec![("role".into(), "(".into())], ..QueryParams::default() };
     assert_eq!(core.query(NOW, "q", b"", &broken), Err(CommandError::Filter("(".into())));
-    let tags = [("k".to_owned(), "v".repeat(600))].into();
+    let tags = [("k".into(), "v".repeat(600).into())].into();
     assert!(core.set_tags(tags).is_err());
     assert_eq!(core.local_member().incarnation, 1, "a refused command changes nothing");
 
@@ -306,12 +306,12 @@ fn merged(states: &[(&str, u8, u32)]) -> Core {
     let node = |(name, state, incarnation): &(&str, u8, u32)| NodeState {
         addr: ip_bytes(addr(7).ip()),
         incarnation: *incarnation,
-        name: (*name).to_owned(),
+        name: (*name).into(),
         port: 7946,
         state: *state,
         ..NodeState::default()
     };
-    let remote = PushPull { join: false, nodes: states.iter().map(node).collect(), user_state: Vec::new() };
+    let remote = PushPull { nodes: states.iter().map(node).collect(), ..PushPull::default() };
     let id = core.accept(NOW, addr(1)).expect("room");
     core.handle_stream(NOW, id, &remote.encode());
     core
@@ -340,7 +340,7 @@ fn a_push_pull_is_answered_with_all_that_is_known() {
     let mut core = viewer();
     feed(&mut core, NOW, addr(1), &alive(1, 3));
     feed(&mut core, NOW, addr(2), &alive(2, 4));
-    feed(&mut core, NOW, addr(1), &dead(&name(2), 4));
+    feed(&mut core, NOW, addr(1), &dead(name(2), 4));
     let mut states = |now| {
         let id = core.accept(now, addr(1)).expect("room");
         core.handle_stream(now, id, &PushPull { join: true, ..PushPull::default() }.encode());
@@ -355,7 +355,7 @@ fn a_push_pull_is_answered_with_all_that_is_known() {
         assert_eq!(serf.status_ltimes.len(), 3);
         state.nodes.into_iter().map(|n| (n.name, n.incarnation, n.state)).collect::<Vec<_>>()
     };
-    let own = ("viewer".to_owned(), 1, state::ALIVE);
+    let own = ("viewer".into(), 1, state::ALIVE);
     let one = (name(1), 3, state::ALIVE);
     assert_eq!(states(NOW), [own.clone(), one.clone(), (name(2), 4, state::DEAD)]);
     assert_eq!(states(NOW + Duration::from_secs(31)), [own, one], "old deaths are no news");

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use crate::wire::{crypto::KeyError, serf::Tags};
+use crate::wire::{Text, crypto::KeyError, serf::Tags};
 
 /// What Serf calls the status of a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,7 +33,7 @@ pub enum Answered {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
     /// Its unique name.
-    pub name: String,
+    pub name: Text,
     /// Where it listens, UDP and TCP.
     pub addr: SocketAddr,
     /// Its tags.
@@ -71,11 +71,11 @@ pub struct Query {
     /// Identifies it.
     pub id: QueryId,
     /// What is asked.
-    pub name: String,
+    pub name: Text,
     /// With what.
     pub payload: Vec<u8>,
     /// The asker's name; not known for very old agents. One's own queries come back, too.
-    pub source: String,
+    pub source: Text,
     pub(super) addr: SocketAddr,
     pub(super) relay_factor: u8,
     /// Answers after this time are useless, on the core's clock.
@@ -86,10 +86,10 @@ pub struct Query {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct QueryParams {
     /// Only these members answer; all when empty.
-    pub nodes: Vec<String>,
+    pub nodes: Vec<Text>,
     /// Only members whose tags match these regular expressions (Rust's `regex` syntax, and Go's `\Q…\E` and
-    /// octal numbers; agents use Go's).
-    pub tags: Vec<(String, String)>,
+    /// octal numbers; agents use Go's). A byte of a tag that is not UTF-8 counts as one character, U+FFFD, as in Go.
+    pub tags: Vec<(Text, Text)>,
     /// Whether each member that is asked acknowledges at once.
     pub request_ack: bool,
     /// Through how many other members answers are sent in addition. Serf allows 0 to 5.
@@ -150,7 +150,7 @@ pub enum Event {
         /// The event's Lamport time.
         ltime: u64,
         /// Its name.
-        name: String,
+        name: Text,
         /// Its payload.
         payload: Vec<u8>,
         /// Whether it may be merged with its like.
@@ -163,14 +163,14 @@ pub enum Event {
         /// The query.
         query: QueryId,
         /// The member.
-        from: String,
+        from: Text,
     },
     /// A member answers.
     QueryResponse {
         /// The query.
         query: QueryId,
         /// The member.
-        from: String,
+        from: Text,
         /// Its answer.
         payload: Vec<u8>,
     },
@@ -201,7 +201,7 @@ pub enum Event {
     /// Another member uses this name at another address.
     NameConflict {
         /// The name.
-        name: String,
+        name: Text,
         /// The other address.
         other: SocketAddr,
         /// What it announces there.
@@ -216,10 +216,10 @@ pub enum Event {
     NameLost,
     /// A query has a filter that this member cannot read, so it does not answer; told at most once a minute.
     FilterUnreadable {
-        /// The regular expression, or what is wrong with the filter.
+        /// The regular expression, as it is shown, or what is wrong with the filter.
         filter: String,
         /// Who asks.
-        asker: String,
+        asker: Text,
     },
     /// The keyring was changed by a query; store it.
     KeyringChanged,
@@ -241,7 +241,7 @@ pub enum CommandError {
     Leaving,
     /// Nobody of that name is known.
     #[error("no member is named {0:?}")]
-    UnknownMember(String),
+    UnknownMember(Text),
     /// Tags that do not fit.
     #[error(transparent)]
     Config(#[from] super::ConfigError),
@@ -263,7 +263,7 @@ pub enum CommandError {
     QueryEnded,
     /// A filter is not a regular expression.
     #[error("{0:?} is not a regular expression")]
-    Filter(String),
+    Filter(Text),
     /// A change of the keyring.
     #[error(transparent)]
     Key(#[from] KeyError),

@@ -299,8 +299,8 @@ impl Actor {
             }
             Event::FilterUnreadable { filter, asker } => {
                 tracing::warn!(
-                    ?filter,
-                    ?asker,
+                    filter,
+                    asker = asker.to_string(),
                     "a query is not answered: this member cannot read its filter"
                 );
             }

@@ -32,7 +32,7 @@ use crate::{
         QueryParams, QueueDepths, Snapshot, Stats, Timing,
     },
     rpc::Coalesced,
-    wire::{Framing, serf::Tags},
+    wire::{Framing, Text, serf::Tags},
 };
 use actor::{Actor, Command};
 
@@ -61,7 +61,7 @@ pub type LinkFilter = Arc<dyn Fn(Link) -> bool + Send + Sync>;
 #[derive(Clone)]
 pub struct Options {
     /// The member's name, unique in the cluster.
-    pub name: String,
+    pub name: Text,
     /// Where to listen, UDP and TCP. Port 0 takes a free one.
     pub bind: SocketAddr,
     /// The address that others are told, when it is not the one to listen at. Port 0 is the port that is listened at.
@@ -86,7 +86,7 @@ pub struct Options {
 
 impl Options {
     /// The defaults of a Serf agent in a local network.
-    pub fn new(name: impl Into<String>, bind: SocketAddr) -> Self {
+    pub fn new(name: impl Into<Text>, bind: SocketAddr) -> Self {
         let Config { name, tags, framing, timing, .. } = Config::new(name, bind);
         Self {
             name,
@@ -237,8 +237,8 @@ impl Membership {
     }
 
     /// Declares that a failed member has left; with `prune` it is forgotten at once.
-    pub async fn force_leave(&self, name: &str, prune: bool) -> Result<(), Error> {
-        let name = name.to_owned();
+    pub async fn force_leave(&self, name: impl AsRef<[u8]>, prune: bool) -> Result<(), Error> {
+        let name = Text::from(name.as_ref());
         Ok(self.with(move |actor| actor.with_core(|core, now| core.force_leave(now, &name, prune))).await??)
     }
 
@@ -248,7 +248,7 @@ impl Membership {
     }
 
     /// Changes some of this member's tags, and takes others away.
-    pub async fn update_tags(&self, set: Tags, delete: Vec<String>) -> Result<(), Error> {
+    pub async fn update_tags(&self, set: Tags, delete: Vec<Text>) -> Result<(), Error> {
         Ok(self.with(move |actor| actor.with_core(|core, _| core.update_tags(set, &delete))).await??)
     }
 
@@ -273,16 +273,26 @@ impl Membership {
 
     /// Sends an event to all members, this one included; name and payload together have at most 512 bytes, and so has
     /// the message that carries them.
-    pub async fn user_event(&self, name: &str, payload: &[u8], coalesce: bool) -> Result<(), Error> {
-        let (name, payload) = (name.to_owned(), payload.to_vec());
+    pub async fn user_event(
+        &self,
+        name: impl AsRef<[u8]>,
+        payload: &[u8],
+        coalesce: bool,
+    ) -> Result<(), Error> {
+        let (name, payload) = (Text::from(name.as_ref()), payload.to_vec());
         let act =
             move |actor: &mut Actor| actor.with_core(|core, _| core.user_event(&name, &payload, coalesce));
         Ok(self.with(act).await??)
     }
 
     /// Asks all members that `params` name; answers come through what is returned.
-    pub async fn query(&self, name: &str, payload: &[u8], params: QueryParams) -> Result<Answers, Error> {
-        let (name, payload) = (name.to_owned(), payload.to_vec());
+    pub async fn query(
+        &self,
+        name: impl AsRef<[u8]>,
+        payload: &[u8],
+        params: QueryParams,
+    ) -> Result<Answers, Error> {
+        let (name, payload) = (Text::from(name.as_ref()), payload.to_vec());
         Ok(self
             .with(move |actor| actor.query(|core, now| core.query(now, &name, &payload, &params)))
             .await??)
@@ -311,20 +321,20 @@ impl Membership {
     }
 
     /// What is known of another member.
-    pub async fn member(&self, name: &str) -> Result<Option<Member>, Error> {
-        let name = name.to_owned();
+    pub async fn member(&self, name: impl AsRef<[u8]>) -> Result<Option<Member>, Error> {
+        let name = Text::from(name.as_ref());
         self.with(move |actor| actor.with_core(|core, _| core.member(&name))).await
     }
 
     /// The round trip to another member, estimated from both members' places in the network.
-    pub async fn estimated_rtt(&self, name: &str) -> Result<Option<Duration>, Error> {
-        let name = name.to_owned();
+    pub async fn estimated_rtt(&self, name: impl AsRef<[u8]>) -> Result<Option<Duration>, Error> {
+        let name = Text::from(name.as_ref());
         self.with(move |actor| actor.with_core(|core, _| core.estimated_rtt(&name))).await
     }
 
     /// The place of a member in the network, this one included, if it is known.
-    pub async fn coordinate_of(&self, name: &str) -> Result<Option<Coordinate>, Error> {
-        let name = name.to_owned();
+    pub async fn coordinate_of(&self, name: impl AsRef<[u8]>) -> Result<Option<Coordinate>, Error> {
+        let name = Text::from(name.as_ref());
         self.with(move |actor| actor.with_core(|core, _| core.coordinate_of(&name))).await
     }
 
@@ -368,11 +378,11 @@ impl Membership {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     /// A member has heard the query.
-    Ack(String),
+    Ack(Text),
     /// A member answers.
     Response {
         /// The member.
-        from: String,
+        from: Text,
         /// Its answer.
         payload: Vec<u8>,
     },

@@ -11,7 +11,10 @@ use std::{
 };
 
 use super::filter::event_kind;
-use crate::core::{Event, Member};
+use crate::{
+    core::{Event, Member},
+    wire::Text,
+};
 
 /// Nothing waits longer than this.
 pub const COALESCE_PERIOD: Duration = Duration::from_secs(3);
@@ -84,11 +87,11 @@ struct Latest {
 /// Merges events. Times are of any clock that never goes back.
 #[derive(Debug, Default)]
 pub struct Coalescer {
-    changes: BTreeMap<String, (&'static str, Member)>,
+    changes: BTreeMap<Text, (&'static str, Member)>,
     changes_window: Window,
     /// What was last told of each member.
-    told: HashMap<String, &'static str>,
-    events: BTreeMap<String, Latest>,
+    told: HashMap<Text, &'static str>,
+    events: BTreeMap<Text, Latest>,
     /// How many wait in `events`.
     waiting: usize,
     events_window: Window,
@@ -116,10 +119,9 @@ impl Coalescer {
         }
     }
 
-    fn keep(&mut self, now: Duration, ltime: u64, name: &str, event: &Event) {
+    fn keep(&mut self, now: Duration, ltime: u64, name: &Text, event: &Event) {
         self.events_window.extend(now);
-        let latest =
-            self.events.entry(name.to_owned()).or_insert_with(|| Latest { ltime, events: Vec::new() });
+        let latest = self.events.entry(name.clone()).or_insert_with(|| Latest { ltime, events: Vec::new() });
         if latest.ltime < ltime {
             self.waiting -= latest.events.len();
             *latest = Latest { ltime, events: Vec::new() };

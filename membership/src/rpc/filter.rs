@@ -6,7 +6,10 @@ use super::{
     Coalesced, MAX_FILTER_BYTES, MAX_FILTERS,
     message::{MembersFiltered, status_text},
 };
-use crate::core::{Event, Member, compile_whole};
+use crate::{
+    core::{Event, Member, compile_whole, readable},
+    wire::Text,
+};
 
 /// Why a filter is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -17,7 +20,7 @@ pub enum FilterError {
     Event,
     /// No regular expression, or one that is too long.
     #[error("Failed to compile regex: {0:?}")]
-    Regex(String),
+    Regex(Text),
     /// More than [`MAX_FILTERS`].
     #[error("too many filters: {MAX_FILTERS} are allowed")]
     TooMany,
@@ -28,7 +31,7 @@ pub enum FilterError {
 pub struct MemberFilter {
     name: Option<Regex>,
     status: Option<Regex>,
-    tags: Vec<(String, Regex)>,
+    tags: Vec<(Text, Regex)>,
 }
 
 impl MemberFilter {
@@ -37,7 +40,7 @@ impl MemberFilter {
         if wanted.tags.len() > MAX_FILTERS {
             return Err(FilterError::TooMany);
         }
-        let some = |expr: &String| (!expr.is_empty()).then(|| whole(expr)).transpose();
+        let some = |expr: &Text| (!expr.is_empty()).then(|| whole(expr)).transpose();
         let tags = wanted.tags.iter().map(|(tag, expr)| Ok((tag.clone(), whole(expr)?)));
         Ok(Self {
             name: some(&wanted.name)?,
@@ -48,24 +51,26 @@ impl MemberFilter {
 
     /// Whether a member is wanted. A tag that it does not have is empty.
     pub fn matches(&self, member: &Member) -> bool {
-        let fits =
-            |regex: &Option<Regex>, text: &str| regex.as_ref().is_none_or(|regex| regex.is_match(text));
-        let tag = |name: &String| member.tags.get(name).map_or("", String::as_str);
+        let fits = |regex: &Option<Regex>, text: &[u8]| {
+            regex.as_ref().is_none_or(|regex| regex.is_match(&readable(text)))
+        };
+        let tag = |name: &Text| readable(member.tags.get(name).map_or(b"", Text::as_bytes));
         fits(&self.name, &member.name)
-            && fits(&self.status, status_text(member.status))
-            && self.tags.iter().all(|(name, regex)| regex.is_match(tag(name)))
+            && fits(&self.status, status_text(member.status).as_bytes())
+            && self.tags.iter().all(|(name, regex)| regex.is_match(&tag(name)))
     }
 }
 
-fn whole(expr: &str) -> Result<Regex, FilterError> {
+fn whole(expr: &Text) -> Result<Regex, FilterError> {
     let compiled = (expr.len() <= MAX_FILTER_BYTES).then(|| compile_whole(expr));
-    compiled.flatten().ok_or_else(|| FilterError::Regex(expr.chars().take(MAX_FILTER_BYTES).collect()))
+    let shown = || expr.get(..MAX_FILTER_BYTES).unwrap_or(expr);
+    compiled.flatten().ok_or_else(|| FilterError::Regex(shown().into()))
 }
 
 /// Kinds of events, with commas: `member-join`, `member-leave`, `member-failed`, `member-update`, `member-reap`,
 /// `user`, `user:NAME`, `query`, `query:NAME`, `*`. Nothing at all means all.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EventFilter(Vec<(String, Option<String>)>);
+pub struct EventFilter(Vec<(&'static str, Option<Text>)>);
 
 impl EventFilter {
     const KINDS: [&'static str; 8] = [
@@ -80,17 +85,22 @@ impl EventFilter {
     ];
 
     /// Reads a filter.
-    pub fn parse(text: &str) -> Result<Self, FilterError> {
-        let text = if text.is_empty() { "*" } else { text };
-        if text.split(',').count() > MAX_FILTERS {
+    pub fn parse(text: impl AsRef<[u8]>) -> Result<Self, FilterError> {
+        let text = if text.as_ref().is_empty() { b"*" } else { text.as_ref() };
+        let parts = || text.split(|byte| *byte == b',');
+        if parts().count() > MAX_FILTERS {
             return Err(FilterError::TooMany);
         }
-        let kind = |part: &str| match part.split_once(':') {
-            Some((kind @ ("user" | "query"), name)) => Ok((kind.to_owned(), Some(name.to_owned()))),
-            None if Self::KINDS.contains(&part) => Ok((part.to_owned(), None)),
-            _ => Err(FilterError::Event),
+        let named = |part: &[u8]| Self::KINDS.into_iter().find(|kind| kind.as_bytes() == part);
+        let kind = |part: &[u8]| match part.iter().position(|byte| *byte == b':') {
+            Some(at) => {
+                let kind = named(&part[..at]).filter(|kind| ["user", "query"].contains(kind));
+                kind.map(|kind| (kind, Some(part[at + 1..].into())))
+            }
+            None => named(part).map(|kind| (kind, None)),
         };
-        text.split(',').map(kind).collect::<Result<_, _>>().map(Self)
+        let all: Option<Vec<_>> = parts().map(kind).collect();
+        all.map(Self).ok_or(FilterError::Event)
     }
 
     /// Whether an event is wanted. What clients do not know of is never.
@@ -100,17 +110,17 @@ impl EventFilter {
             Event::Query(query) => Some(&query.name),
             _ => None,
         };
-        let wanted = |wanted: &Option<String>| {
+        let wanted = |wanted: &Option<Text>| {
             wanted.as_ref().is_none_or(|wanted| wanted.is_empty() || Some(wanted) == name)
         };
         let Some(kind) = event_kind(event) else { return false };
-        self.0.iter().any(|(own, own_name)| own == "*" || own == kind && wanted(own_name))
+        self.0.iter().any(|(own, own_name)| *own == "*" || *own == kind && wanted(own_name))
     }
 
     /// Whether a record is wanted; that some were lost is told to all.
     pub fn takes(&self, record: &Coalesced) -> bool {
         match record {
-            Coalesced::Members { kind, .. } => self.0.iter().any(|(own, _)| own == "*" || own == kind),
+            Coalesced::Members { kind, .. } => self.0.iter().any(|(own, _)| *own == "*" || own == kind),
             Coalesced::Event(event) => self.matches(event),
             Coalesced::Lagged { .. } => true,
         }
@@ -170,7 +180,7 @@ mod tests {
         assert_eq!(refused("("), FilterError::Regex("(".into()));
         assert!(matches!(refused(&"x".repeat(MAX_FILTER_BYTES + 1)), FilterError::Regex(_)));
         assert!(matches!(refused("(((w{900}){900}){900})?"), FilterError::Regex(_)), "too much memory");
-        let tags = (0..=MAX_FILTERS).map(|n| (n.to_string(), String::new())).collect();
+        let tags = (0..=MAX_FILTERS).map(|n| (n.to_string().into(), Text::default())).collect();
         let many = MemberFilter::new(&MembersFiltered { tags, ..Default::default() });
         assert!(matches!(many, Err(FilterError::TooMany)));
     }
@@ -197,6 +207,6 @@ mod tests {
         for wrong in ["x", "user,", "member-leave:a", ","] {
             assert_eq!(EventFilter::parse(wrong), Err(FilterError::Event), "{wrong}");
         }
-        assert_eq!(EventFilter::parse(&"user,".repeat(MAX_FILTERS)), Err(FilterError::TooMany));
+        assert_eq!(EventFilter::parse("user,".repeat(MAX_FILTERS)), Err(FilterError::TooMany));
     }
 }

@@ -8,6 +8,7 @@ use super::{
     },
 };
 use crate::wire::{
+    Text,
     field::Field,
     msgpack::{self, Reader},
 };
@@ -120,12 +121,15 @@ fn the_fields_of_requests_are_understood() {
         panic!("another request");
     };
     assert_eq!((wanted.name.as_str(), wanted.status.as_str()), ("gold.*", "alive"));
-    assert_eq!(wanted.tags["role"], "w.b");
+    assert_eq!(wanted.tags[b"role".as_slice()], "w.b");
     let Request::Query(ask) = only("query -timeout=1s uptime payload") else { panic!("another request") };
     assert_eq!((ask.name.as_str(), ask.timeout_ns, ask.request_ack), ("uptime", 1_000_000_000, true));
     assert_eq!(ask.payload.0.as_deref(), Some(&b"payload"[..]));
     let Request::Tags(tags) = only("tags -set zone=east -delete role") else { panic!("another request") };
-    assert_eq!((tags.tags["zone"].as_str(), tags.delete_tags.as_slice()), ("east", &["role".to_owned()][..]));
+    assert_eq!(
+        (tags.tags[b"zone".as_slice()].as_str(), tags.delete_tags.as_slice()),
+        ("east", &["role".into()][..])
+    );
 }
 
 /// Reads a record of an agent and demands that it is written alike.
@@ -161,7 +165,7 @@ fn replies_of_serfs_agent_are_read_and_written_alike() {
 
     let info = talk("info");
     let stats: Stats = again("info", &mut replied(&info), false);
-    assert_eq!(stats["agent"]["name"], "golden");
+    assert_eq!(stats[b"agent".as_slice()][b"name".as_slice()], "golden");
     let keys = talk("keys -list");
     let keys: Keys = again("keys", &mut replied(&keys), true);
     assert_eq!((keys.keys.values().sum::<u64>(), keys.nodes, keys.responses, keys.errors), (1, 1, 1, 0));
@@ -190,11 +194,11 @@ fn records_of_serfs_agent_are_read_and_written_alike() {
         let record: QueryRecord = again("query", &mut reader, true);
         kinds.push((record.kind, record.from, record.payload.0));
     }
-    let golden = || "golden".to_owned();
+    let golden = || Text::from("golden");
     let expected = [
-        ("ack".to_owned(), golden(), None),
-        ("response".to_owned(), golden(), Some(b"three days\n".to_vec())),
-        ("done".to_owned(), String::new(), None),
+        ("ack".into(), golden(), None),
+        ("response".into(), golden(), Some(b"three days\n".to_vec())),
+        ("done".into(), Text::default(), None),
     ];
     assert_eq!(kinds, expected);
 
@@ -203,7 +207,7 @@ fn records_of_serfs_agent_are_read_and_written_alike() {
     let _: ReplyHeader = again("monitor", &mut reader, true);
     let _: ReplyHeader = again("monitor", &mut reader, true);
     let line: LogRecord = again("monitor", &mut reader, true);
-    assert!(line.log.contains("[INFO] agent: Serf agent starting"), "{line:?}");
+    assert!(line.log.as_str().contains("[INFO] agent: Serf agent starting"), "{line:?}");
     let _: ReplyHeader = again("monitor", &mut reader, true);
     let asked: QueryEvent = again("monitor", &mut reader, true);
     assert_eq!((asked.event.as_str(), asked.id, asked.name.as_str()), ("query", 1, "hello"));

@@ -7,11 +7,11 @@ use proptest::{collection::vec, prelude::*};
 use super::{Command, Request, golden_tests::captured, message::*};
 use crate::{
     fuzz::fuzz_rpc,
-    wire::{fuzz_tests::mutations_of, serf::Tags},
+    wire::{Text, fuzz_tests::mutations_of, serf::Tags},
 };
 
-fn name() -> impl Strategy<Value = String> {
-    "[a-z]{0,40}"
+fn name() -> impl Strategy<Value = Text> {
+    prop_oneof!["[a-z]{0,40}".prop_map(Text::from), vec(any::<u8>(), 0..40).prop_map(Text::from)]
 }
 
 fn bytes() -> impl Strategy<Value = Bin> {
@@ -22,7 +22,7 @@ fn tags() -> impl Strategy<Value = Tags> {
     vec((name(), name()), 0..20).prop_map(|tags| tags.into_iter().collect::<BTreeMap<_, _>>())
 }
 
-fn names() -> impl Strategy<Value = crate::wire::field::List<String>> {
+fn names() -> impl Strategy<Value = crate::wire::field::List<Text>> {
     prop_oneof![Just(Default::default()), vec(name(), 0..20).prop_map(Into::into)]
 }
 

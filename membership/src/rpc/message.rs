@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, net::SocketAddr};
 use crate::{
     core,
     wire::{
+        Text,
         field::{Field, List, messages},
         memberlist::ip_bytes,
         msgpack::{self, DecodeError, Reader},
@@ -37,12 +38,12 @@ impl Field for Bin {
 messages! {
     /// Begins a request.
     RequestHeader {
-        "Command" => command: String,
+        "Command" => command: Text,
         "Seq" => seq: u64,
     }
     /// Begins a reply, and each record of a stream.
     ReplyHeader {
-        "Error" => error: String,
+        "Error" => error: Text,
         "Seq" => seq: u64,
     }
     /// Says which version of the protocol the client speaks.
@@ -51,13 +52,13 @@ messages! {
     }
     /// Proves that the client may ask.
     Auth {
-        "AuthKey" => auth_key: String,
+        "AuthKey" => auth_key: Text,
     }
     /// Asks for the members whose status, name and tags match these regular expressions; all for empty ones.
     MembersFiltered {
-        "Name" => name: String,
-        "Status" => status: String,
-        "Tags" => tags: BTreeMap<String, String>,
+        "Name" => name: Text,
+        "Status" => status: Text,
+        "Tags" => tags: BTreeMap<Text, Text>,
     }
     /// A member, as clients see it.
     Member {
@@ -65,13 +66,13 @@ messages! {
         "DelegateCur" => delegate_cur: u8,
         "DelegateMax" => delegate_max: u8,
         "DelegateMin" => delegate_min: u8,
-        "Name" => name: String,
+        "Name" => name: Text,
         "Port" => port: u16,
         "ProtocolCur" => protocol_cur: u8,
         "ProtocolMax" => protocol_max: u8,
         "ProtocolMin" => protocol_min: u8,
-        "Status" => status: String,
-        "Tags" => tags: BTreeMap<String, String>,
+        "Status" => status: Text,
+        "Tags" => tags: BTreeMap<Text, Text>,
     }
     /// The answer to a question for members.
     Members {
@@ -80,14 +81,14 @@ messages! {
     /// Sends an event to all members.
     SendEvent {
         "Coalesce" => coalesce: bool,
-        "Name" => name: String,
+        "Name" => name: Text,
         "Payload" => payload: Bin,
     }
     /// Asks members; records with the answers follow the reply.
     Ask {
-        "FilterNodes" => filter_nodes: List<String>,
-        "FilterTags" => filter_tags: BTreeMap<String, String>,
-        "Name" => name: String,
+        "FilterNodes" => filter_nodes: List<Text>,
+        "FilterTags" => filter_tags: BTreeMap<Text, Text>,
+        "Name" => name: Text,
         "Payload" => payload: Bin,
         "RelayFactor" => relay_factor: u8,
         "RequestAck" => request_ack: bool,
@@ -96,10 +97,10 @@ messages! {
     }
     /// One answer to a query, or its end.
     QueryRecord {
-        "From" => from: String,
+        "From" => from: Text,
         "Payload" => payload: Bin,
         /// `ack`, `response` or `done`.
-        "Type" => kind: String,
+        "Type" => kind: Text,
     }
     /// Answers a query that came in a stream.
     Respond {
@@ -110,7 +111,7 @@ messages! {
     /// Contacts members.
     Join {
         /// Their addresses, with or without a port.
-        "Existing" => existing: List<String>,
+        "Existing" => existing: List<Text>,
         /// Whether events from before the join are to be reported.
         "Replay" => replay: bool,
     }
@@ -120,50 +121,50 @@ messages! {
     }
     /// Declares that a failed member has left.
     ForceLeave {
-        "Node" => node: String,
+        "Node" => node: Text,
         /// Whether it is to be forgotten at once.
         "Prune" => prune: bool,
     }
     /// Changes the agent's own tags.
     ChangeTags {
-        "DeleteTags" => delete_tags: List<String>,
-        "Tags" => tags: BTreeMap<String, String>,
+        "DeleteTags" => delete_tags: List<Text>,
+        "Tags" => tags: BTreeMap<Text, Text>,
     }
     /// Subscribes to events.
     Stream {
         /// A list with commas; see [`EventFilter`](super::EventFilter).
-        "Type" => kind: String,
+        "Type" => kind: Text,
     }
     /// Something happened to members.
     MemberEvent {
-        "Event" => event: String,
+        "Event" => event: Text,
         "Members" => members: List<Member>,
     }
     /// Somebody sent an event.
     UserEvent {
         "Coalesce" => coalesce: bool,
-        "Event" => event: String,
+        "Event" => event: Text,
         "LTime" => ltime: u64,
-        "Name" => name: String,
+        "Name" => name: Text,
         "Payload" => payload: Bin,
     }
     /// Somebody asks.
     QueryEvent {
-        "Event" => event: String,
+        "Event" => event: Text,
         /// What [`Respond`] names; a number of this connection's own.
         "ID" => id: u64,
         "LTime" => ltime: u64,
-        "Name" => name: String,
+        "Name" => name: Text,
         "Payload" => payload: Bin,
     }
     /// Subscribes to the agent's log.
     Monitor {
         /// `TRACE`, `DEBUG`, `INFO`, `WARN` or `ERR`.
-        "LogLevel" => log_level: String,
+        "LogLevel" => log_level: Text,
     }
     /// A line of the log.
     LogRecord {
-        "Log" => log: String,
+        "Log" => log: Text,
     }
     /// Ends a stream, a monitor or a query.
     Stop {
@@ -172,14 +173,14 @@ messages! {
     }
     /// Names a key, in base64.
     ChangeKey {
-        "Key" => key: String,
+        "Key" => key: Text,
     }
     /// What the members say to a change of keys, or to the question for them.
     Keys {
         /// How many members have each key.
-        "Keys" => keys: BTreeMap<String, u64>,
+        "Keys" => keys: BTreeMap<Text, u64>,
         /// What members complained of, by their names.
-        "Messages" => messages: BTreeMap<String, String>,
+        "Messages" => messages: BTreeMap<Text, Text>,
         /// Members that failed.
         "NumErr" => errors: u64,
         /// Members that were asked.
@@ -189,7 +190,7 @@ messages! {
     }
     /// Asks for a member's place in the network.
     GetCoordinate {
-        "Node" => node: String,
+        "Node" => node: Text,
     }
     /// The place, if it is known.
     CoordinateReply {
@@ -199,7 +200,7 @@ messages! {
 }
 
 /// The answer to `stats`: sections, each with names and values.
-pub type Stats = BTreeMap<String, Tags>;
+pub type Stats = BTreeMap<Text, Tags>;
 
 /// A status in Serf's words.
 pub(crate) fn status_text(status: core::Status) -> &'static str {
@@ -226,7 +227,7 @@ impl From<&core::Member> for Member {
             protocol_cur,
             protocol_max,
             protocol_min,
-            status: status_text(member.status).to_owned(),
+            status: status_text(member.status).into(),
             tags: member.tags.clone(),
         }
     }

@@ -119,7 +119,7 @@ impl AuthKey {
 
 /// A reply without a body; the error is empty if there is none.
 pub fn reply(seq: u64, error: &str) -> Vec<u8> {
-    message::ReplyHeader { error: error.to_owned(), seq }.encode()
+    message::ReplyHeader { error: error.into(), seq }.encode()
 }
 
 /// A reply with a body.

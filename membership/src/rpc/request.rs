@@ -125,8 +125,8 @@ commands! {
 
 impl Command {
     /// The command of that name.
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|command| command.name() == name)
+    pub fn parse(name: impl AsRef<[u8]>) -> Option<Self> {
+        Self::ALL.iter().copied().find(|command| command.name().as_bytes() == name.as_ref())
     }
 }
 

@@ -157,7 +157,7 @@ impl Session {
         }
         match Request::decode(command, body) {
             Ok(Request::Handshake(Handshake { version })) => self.handshake(seq, version),
-            Ok(Request::Auth(Auth { auth_key })) => self.auth(seq, auth_key.as_bytes()),
+            Ok(Request::Auth(Auth { auth_key })) => self.auth(seq, &auth_key),
             Ok(request) => Step::Request { seq, request },
             Err(error) => Step::Last(refusal(seq, command, &format!("the request cannot be read: {error}"))),
         }
@@ -202,7 +202,7 @@ mod tests {
     }
 
     fn auth(secret: &str) -> Request {
-        Request::Auth(Auth { auth_key: secret.to_owned() })
+        Request::Auth(Auth { auth_key: secret.into() })
     }
 
     /// What a session says to requests, each with its number from 1: `ok`, the error, or `do` for what passes; `!` is
@@ -215,7 +215,7 @@ mod tests {
                 let of = |bytes: &[u8]| {
                     let header = ReplyHeader::decode(bytes).expect("a reply");
                     assert_eq!(header.seq, number);
-                    if header.error.is_empty() { "ok".to_owned() } else { header.error }
+                    if header.error.is_empty() { "ok".to_owned() } else { header.error.to_string() }
                 };
                 told.push(match step {
                     Step::Reply(bytes) => of(&bytes),
@@ -284,7 +284,7 @@ mod tests {
         broken.truncate(broken.len() - ChangeKey::default().encode().len());
         broken.push(7);
         let (header, bytes) = last(&broken, None);
-        assert!(header.seq == 3 && header.error.contains("cannot be read"), "{header:?}");
+        assert!(header.seq == 3 && header.error.as_str().contains("cannot be read"), "{header:?}");
         let empty = crate::rpc::message::Keys::default().encode();
         assert!(bytes.ends_with(&empty), "{bytes:?}");
     }

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::msgpack::{self, DecodeError, Reader};
+use super::{
+    Text,
+    msgpack::{self, DecodeError, Reader},
+};
 
 /// A value that can stand in a field of a message. A nil reads as the type's default, as Go does it.
 pub trait Field: Sized {
@@ -67,18 +70,6 @@ impl Field for Float {
     }
 }
 
-impl Field for String {
-    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Self::from_utf8(reader.bytes()?.unwrap_or_default()).map_err(|_| DecodeError::NotUtf8)
-    }
-    fn encode(&self, out: &mut Vec<u8>) {
-        msgpack::write_raw(out, self.as_bytes());
-    }
-    fn is_empty(&self) -> bool {
-        self.is_empty()
-    }
-}
-
 /// Bytes that can be nil. Agents tell nil and empty apart when they write, never when they read.
 impl Field for Option<Vec<u8>> {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -133,7 +124,7 @@ impl<T: Field> Field for List<T> {
         // Every element takes at least one byte, so the loop and the list are bounded by the input.
         let mut list = Vec::with_capacity(len.min(reader.rest().len()).min(1024));
         for _ in 0..len {
-            list.push(T::decode(reader)?);
+            list.extend(reader.part(1, T::decode)?);
         }
         Ok(Self(Some(list)))
     }
@@ -144,51 +135,20 @@ impl<T: Field> Field for List<T> {
     }
 }
 
-fn encode_map<V: Field>(map: &BTreeMap<String, V>, out: &mut Vec<u8>) {
-    msgpack::write_map(out, map.len());
-    for (name, value) in map {
-        name.encode(out);
-        value.encode(out);
-    }
-}
-
-fn decode_map<V: Field>(reader: &mut Reader<'_>) -> Result<BTreeMap<String, V>, DecodeError> {
-    let mut map = BTreeMap::new();
-    for _ in 0..reader.map()? {
-        map.insert(String::decode(reader)?, V::decode(reader)?);
-    }
-    Ok(map)
-}
-
-impl Field for BTreeMap<String, u64> {
+impl<V: Field> Field for BTreeMap<Text, V> {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        decode_map(reader)
-    }
-    fn encode(&self, out: &mut Vec<u8>) {
-        encode_map(self, out);
-    }
-}
-
-impl Field for BTreeMap<String, String> {
-    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let text = |bytes: Option<Vec<u8>>| String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned();
         let mut map = Self::new();
         for _ in 0..reader.map()? {
-            map.insert(text(reader.bytes()?), text(reader.bytes()?));
+            map.extend(reader.part(2, |reader| Ok((Text::decode(reader)?, V::decode(reader)?)))?);
         }
         Ok(map)
     }
     fn encode(&self, out: &mut Vec<u8>) {
-        encode_map(self, out);
-    }
-}
-
-impl Field for BTreeMap<String, BTreeMap<String, String>> {
-    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        decode_map(reader)
-    }
-    fn encode(&self, out: &mut Vec<u8>) {
-        encode_map(self, out);
+        msgpack::write_map(out, self.len());
+        for (name, value) in self {
+            name.encode(out);
+            value.encode(out);
+        }
     }
 }
 
@@ -211,6 +171,28 @@ macro_rules! messages {
             /// Reads the message from the start of `bytes`; what follows is ignored.
             pub fn decode(bytes: &[u8]) -> Result<Self, $crate::wire::msgpack::DecodeError> {
                 $crate::wire::field::Field::decode(&mut $crate::wire::msgpack::Reader::new(bytes))
+            }
+
+            /// Reads the message from the start of `bytes`, as far as it can be used: fields, elements of lists and
+            /// pairs of maps that cannot be read are left out and counted. Fails when it is no map, or when its
+            /// structure does not hold.
+            pub fn decode_parts(bytes: &[u8]) -> Result<(Self, usize), $crate::wire::msgpack::DecodeError> {
+                let mut reader = $crate::wire::msgpack::Reader::new(bytes).leaving_out();
+                let mut message = Self::default();
+                for _ in 0..reader.map()? {
+                    // Without its name the value is left out, too.
+                    let Some(key) = reader.part(2, |reader| reader.bytes())? else { continue };
+                    let key = key.unwrap_or_default();
+                    $(if key == $key.as_bytes() {
+                        if let Some(field) = reader.part(1, $crate::wire::field::Field::decode)? {
+                            message.$field = field;
+                        }
+                        $($crate::wire::field::messages!(@absent message.$field $optional);)?
+                        continue;
+                    })*
+                    reader.skip()?;
+                }
+                Ok((message, reader.left_out()))
             }
 
             /// The message's bytes, without a type byte.

@@ -3,7 +3,7 @@
 use proptest::{collection::vec, prelude::*};
 
 use super::fixture_tests::fixtures;
-use crate::fuzz::{fuzz_member, fuzz_serf, fuzz_tcp, fuzz_udp};
+use crate::fuzz::{fuzz_member, fuzz_names, fuzz_serf, fuzz_tcp, fuzz_udp};
 
 fn mutated() -> impl Strategy<Value = Vec<u8>> {
     mutations_of(fixtures().into_iter().map(|fixture| fixture.bytes).collect())
@@ -46,6 +46,26 @@ proptest! {
     fn members_stay_whole(data in operations()) {
         fuzz_member(&data);
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn any_bytes_are_names(data in vec(any::<u8>(), 0..3000)) {
+        fuzz_names(&data);
+    }
+
+    /// Short texts, of bytes of which each means something somewhere.
+    #[test]
+    fn awkward_bytes_are_names(data in vec(prop_oneof![0u8..6, any::<prop::sample::Index>().prop_map(awkward)], 0..3000)) {
+        fuzz_names(&data);
+    }
+}
+
+fn awkward(index: prop::sample::Index) -> u8 {
+    const AWKWARD: &[u8] = b"\\x5cfF\n\r\t\0\x1b\x7f\x80\xc2\x85\xe2\x82\xed\xff,:= _\"'";
+    AWKWARD[index.index(AWKWARD.len())]
 }
 
 proptest! {

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::{
+    Skipped, Text,
     field::messages,
     msgpack::{DecodeError, Reader},
 };
@@ -46,21 +47,21 @@ pub mod state {
 messages! {
     /// Asks `node` for an [`Ack`]. The reply goes to the source fields when they are set.
     Ping {
-        "Node" => node: String,
+        "Node" => node: Text,
         "SeqNo" => seq_no: u32,
         "SourceAddr" optional => source_addr: Option<Vec<u8>>,
-        "SourceNode" optional => source_node: String,
+        "SourceNode" optional => source_node: Text,
         "SourcePort" optional => source_port: u16,
     }
     /// Asks the receiver to ping `node` and to pass the ack on under this sequence number.
     IndirectPing {
         /// Whether a [`Nack`] is wanted when the target does not answer.
         "Nack" => nack: bool,
-        "Node" => node: String,
+        "Node" => node: Text,
         "Port" => port: u16,
         "SeqNo" => seq_no: u32,
         "SourceAddr" optional => source_addr: Option<Vec<u8>>,
-        "SourceNode" optional => source_node: String,
+        "SourceNode" optional => source_node: Text,
         "SourcePort" optional => source_port: u16,
         "Target" => target: Vec<u8>,
     }
@@ -76,26 +77,26 @@ messages! {
     }
     /// Tells a peer on a stream why it is refused.
     ErrMessage {
-        "Error" => error: String,
+        "Error" => error: Text,
     }
     /// `from` got no answer from `node`.
     Suspect {
-        "From" => from: String,
+        "From" => from: Text,
         "Incarnation" => incarnation: u32,
-        "Node" => node: String,
+        "Node" => node: Text,
     }
     /// `node` is dead, or has left when `from` is `node` itself.
     Dead {
-        "From" => from: String,
+        "From" => from: Text,
         "Incarnation" => incarnation: u32,
-        "Node" => node: String,
+        "Node" => node: Text,
     }
     /// `node` lives at this address.
     Alive {
         "Addr" => addr: Vec<u8>,
         "Incarnation" => incarnation: u32,
         "Meta" => meta: Option<Vec<u8>>,
-        "Node" => node: String,
+        "Node" => node: Text,
         "Port" => port: u16,
         "Vsn" => vsn: Option<Vec<u8>>,
     }
@@ -110,7 +111,7 @@ messages! {
         "Addr" => addr: Vec<u8>,
         "Incarnation" => incarnation: u32,
         "Meta" => meta: Option<Vec<u8>>,
-        "Name" => name: String,
+        "Name" => name: Text,
         "Port" => port: u16,
         /// One of [`state`].
         "State" => state: u8,
@@ -136,6 +137,8 @@ pub struct PushPull {
     pub nodes: Vec<NodeState>,
     /// The Serf layer's bytes.
     pub user_state: Vec<u8>,
+    /// Members that were left out when this was read.
+    pub skipped: Skipped,
 }
 
 impl PushPull {
@@ -221,22 +224,33 @@ impl Message {
 }
 
 impl NodeState {
-    /// Reads one node state and checks its limits.
-    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let node = <Self as super::field::Field>::decode(reader)?;
-        check_member(&node.name, node.meta.as_ref())?;
-        Ok(node)
+    /// Reads one node state and checks its limits. The inner error says why it is left out, the outer one that nothing can
+    /// be read behind it.
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Result<Self, DecodeError>, DecodeError> {
+        let mut ahead = reader.clone();
+        let read = <Self as super::field::Field>::decode(&mut ahead);
+        match read.and_then(|node| check_member(&node.name, node.meta.as_ref()).map(|()| node)) {
+            Err(error @ DecodeError::Truncated { .. }) => Err(error),
+            Err(error) => {
+                reader.skip()?;
+                Ok(Err(error))
+            }
+            Ok(node) => {
+                *reader = ahead;
+                Ok(Ok(node))
+            }
+        }
     }
 }
 
-fn check_names(names: &[&str]) -> Result<(), DecodeError> {
+fn check_names(names: &[&Text]) -> Result<(), DecodeError> {
     match names.iter().any(|name| name.len() > MAX_NAME_LEN) {
         true => Err(DecodeError::TooLarge("a member's name")),
         false => Ok(()),
     }
 }
 
-fn check_member(name: &str, meta: Option<&Vec<u8>>) -> Result<(), DecodeError> {
+fn check_member(name: &Text, meta: Option<&Vec<u8>>) -> Result<(), DecodeError> {
     check_names(&[name])?;
     if meta.is_some_and(|meta| meta.len() > MAX_META_LEN) {
         return Err(DecodeError::TooLarge("a member's metadata"));

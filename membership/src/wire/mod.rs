@@ -2,6 +2,17 @@
 //!
 //! Layers, from the outside: label, encryption, CRC, compression, compound, message; see [`packet`] for
 //! datagrams and [`stream`] for TCP.
+//!
+//! One bad part does not spoil the others. Left out and counted, while all else is used, are: a message in a compound
+//! packet, a member in a push/pull, a field, a member, an event or a list of events in Serf's part of a push/pull, a tag.
+//! Names, tags and events are bytes, and none is bad for not being UTF-8: see [`text`].
+//!
+//! A whole packet or stream ends with its frame: label, key, checksum, compression, the lengths of a compound, limits on
+//! all of it. A message ends with its msgpack: a marker that nothing begins with, a value that goes on behind the end,
+//! nesting deeper than [`msgpack::MAX_DEPTH`] in what is skipped, more than [`msgpack::MAX_ELEMENTS`] elements, something
+//! else than a map where it begins. In a compound that is one part; Serf's part of a push/pull is a message of its own, and
+//! the members count without it. A push/pull ends, too, with a header that cannot be read or announces more than
+//! [`stream::MAX_NODES`] members, and with a member whose msgpack does not hold: nobody knows what follows.
 
 pub mod compress;
 pub mod crypto;
@@ -11,6 +22,7 @@ pub mod msgpack;
 pub mod packet;
 pub mod serf;
 pub mod stream;
+pub mod text;
 
 #[cfg(test)]
 mod fixture_tests;
@@ -20,6 +32,8 @@ mod fixture_v2_tests;
 pub(crate) mod fuzz_tests;
 
 use crypto::Keyring;
+
+pub use text::Text;
 
 /// Longest label, in bytes: memberlist's own limit.
 pub const MAX_LABEL_LEN: usize = 255;
@@ -49,6 +63,25 @@ pub enum WireError {
     /// The stream ended in the middle of a message.
     #[error("the stream ended too early")]
     Ended,
+}
+
+/// How many parts of a message were left out because they could not be used. The other parts were used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Skipped {
+    /// Parts that could not be understood.
+    pub malformed: usize,
+    /// Parts over a limit.
+    pub too_large: usize,
+}
+
+impl Skipped {
+    pub(crate) fn note(&mut self, error: &msgpack::DecodeError) {
+        use msgpack::DecodeError::{TooDeep, TooLarge};
+        match error {
+            TooLarge(_) | TooDeep => self.too_large += 1,
+            _ => self.malformed += 1,
+        }
+    }
 }
 
 /// How packets and streams are framed in this cluster.

@@ -28,9 +28,6 @@ pub enum DecodeError {
     /// The number does not fit its field.
     #[error("integer out of range")]
     OutOfRange,
-    /// A name that must be text is not UTF-8.
-    #[error("text is not UTF-8")]
-    NotUtf8,
     /// The value is nested deeper than [`MAX_DEPTH`].
     #[error("nested too deep")]
     TooDeep,
@@ -49,6 +46,8 @@ pub struct Reader<'a> {
     pos: usize,
     /// Elements that may still come.
     elements: usize,
+    /// How many parts were left out, if parts may be.
+    left_out: Option<usize>,
 }
 
 impl<'a> Reader<'a> {
@@ -59,7 +58,42 @@ impl<'a> Reader<'a> {
 
     /// The same, with a limit of one's own instead of [`MAX_ELEMENTS`].
     pub fn bounded(buf: &'a [u8], elements: usize) -> Self {
-        Self { buf, pos: 0, elements }
+        Self { buf, pos: 0, elements, left_out: None }
+    }
+
+    /// From now on, parts that cannot be read are left out: see [`Reader::part`].
+    pub fn leaving_out(self) -> Self {
+        Self { left_out: Some(0), ..self }
+    }
+
+    /// How many parts were left out.
+    pub fn left_out(&self) -> usize {
+        self.left_out.unwrap_or_default()
+    }
+
+    /// Reads a part that consists of so many values. One that is of another type or over a limit is left out after
+    /// [`Reader::leaving_out`], and is an error else. Input that ends is always an error.
+    pub fn part<T>(
+        &mut self,
+        values: usize,
+        read: impl FnOnce(&mut Self) -> Result<T, DecodeError>,
+    ) -> Result<Option<T>, DecodeError> {
+        let Some(left_out) = self.left_out else { return read(self).map(Some) };
+        let mut ahead = self.clone();
+        match read(&mut ahead) {
+            Ok(part) => {
+                *self = ahead;
+                Ok(Some(part))
+            }
+            Err(error @ DecodeError::Truncated { .. }) => Err(error),
+            Err(_) => {
+                self.left_out = Some(left_out + 1);
+                for _ in 0..values {
+                    self.skip()?;
+                }
+                Ok(None)
+            }
+        }
     }
 
     /// How many bytes were read so far.

@@ -182,7 +182,8 @@ mod tests {
     #[test]
     fn round_trip_in_every_framing_and_refused_by_others() {
         let mut rng = StdRng::seed_from_u64(2);
-        let suspect = Suspect { from: "a".repeat(60), incarnation: 70_000, node: "b".repeat(60) };
+        let suspect =
+            Suspect { from: "a".repeat(60).into(), incarnation: 70_000, node: "b".repeat(60).into() };
         let messages = vec![Message::Suspect(suspect), Message::Nack(Nack { seq_no: 3 })];
         let encoded: Vec<_> = messages.iter().map(Message::encode).collect();
         for framing in framings() {

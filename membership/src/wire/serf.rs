@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, net::SocketAddr};
 
 use super::{
+    Text,
     field::{Field, Float, List, messages},
     memberlist::{ip_bytes, parse_addr},
     msgpack::{self, DecodeError, Reader},
@@ -39,23 +40,23 @@ messages! {
     /// A member means to leave.
     Leave {
         "LTime" => ltime: u64,
-        "Node" => node: String,
+        "Node" => node: Text,
         /// Whether the member is to be forgotten at once.
         "Prune" => prune: bool,
     }
     /// A member has joined.
     Join {
         "LTime" => ltime: u64,
-        "Node" => node: String,
+        "Node" => node: Text,
     }
     /// The Serf layer's part of a push/pull.
     PushPull {
         "EventLTime" => event_ltime: u64,
         "Events" => events: List<Option<Box<EventSlot>>>,
         "LTime" => ltime: u64,
-        "LeftMembers" => left_members: List<String>,
+        "LeftMembers" => left_members: List<Text>,
         "QueryLTime" => query_ltime: u64,
-        "StatusLTimes" => status_ltimes: BTreeMap<String, u64>,
+        "StatusLTimes" => status_ltimes: BTreeMap<Text, u64>,
     }
     /// The events of one Lamport time.
     EventSlot {
@@ -64,7 +65,7 @@ messages! {
     }
     /// An event inside an [`EventSlot`].
     BufferedEvent {
-        "Name" => name: String,
+        "Name" => name: Text,
         "Payload" => payload: Option<Vec<u8>>,
     }
     /// An event that reaches every member.
@@ -72,7 +73,7 @@ messages! {
         /// Whether a receiver may merge it with its like.
         "CC" => coalesce: bool,
         "LTime" => ltime: u64,
-        "Name" => name: String,
+        "Name" => name: Text,
         "Payload" => payload: Option<Vec<u8>>,
     }
     /// A question to all members that its filters match.
@@ -82,17 +83,17 @@ messages! {
         "Flags" => flags: u32,
         "ID" => id: u32,
         "LTime" => ltime: u64,
-        "Name" => name: String,
+        "Name" => name: Text,
         "Payload" => payload: Option<Vec<u8>>,
         "Port" => port: u16,
         "RelayFactor" => relay_factor: u8,
-        "SourceNode" => source_node: String,
+        "SourceNode" => source_node: Text,
         "Timeout" => timeout_ns: u64,
     }
     /// An answer or acknowledgement, sent straight to the asker.
     QueryResponse {
         "Flags" => flags: u32,
-        "From" => from: String,
+        "From" => from: Text,
         "ID" => id: u32,
         "LTime" => ltime: u64,
         "Payload" => payload: Option<Vec<u8>>,
@@ -103,14 +104,14 @@ messages! {
         "DelegateCur" => delegate_cur: u8,
         "DelegateMax" => delegate_max: u8,
         "DelegateMin" => delegate_min: u8,
-        "Name" => name: String,
+        "Name" => name: Text,
         "Port" => port: u16,
         "ProtocolCur" => protocol_cur: u8,
         "ProtocolMax" => protocol_max: u8,
         "ProtocolMin" => protocol_min: u8,
         /// 1 alive, 2 leaving, 3 left, 4 failed.
         "Status" => status: u8,
-        "Tags" => tags: BTreeMap<String, String>,
+        "Tags" => tags: BTreeMap<Text, Text>,
     }
     /// The payload of the key queries.
     KeyRequest {
@@ -118,21 +119,21 @@ messages! {
     }
     /// The answer to a key query.
     KeyResponse {
-        "Keys" => keys: List<String>,
-        "Message" => message: String,
-        "PrimaryKey" => primary_key: String,
+        "Keys" => keys: List<Text>,
+        "Message" => message: Text,
+        "PrimaryKey" => primary_key: Text,
         "Result" => result: bool,
     }
     /// A UDP address as Go writes it.
     RelayAddr {
         "IP" => ip: Vec<u8>,
         "Port" => port: u16,
-        "Zone" => zone: String,
+        "Zone" => zone: Text,
     }
     /// Precedes a message that is to be passed on.
     RelayHeader {
         "DestAddr" => addr: RelayAddr,
-        "DestName" => name: String,
+        "DestName" => name: Text,
     }
     /// A place in the network; follows a version byte in the payload of memberlist's ack.
     Coordinate {
@@ -143,8 +144,8 @@ messages! {
     }
     /// A regular expression over the value of one tag.
     TagFilter {
-        "Expr" => expr: String,
-        "Tag" => tag: String,
+        "Expr" => expr: Text,
+        "Tag" => tag: Text,
     }
 }
 
@@ -210,6 +211,17 @@ pub fn encode_tagged(kind: u8, message: &impl Field) -> Vec<u8> {
     out
 }
 
+impl PushPull {
+    /// Reads the Serf layer's part of a push/pull with its type byte, as far as it can be used; says how much was left out.
+    pub fn decode_state(bytes: &[u8]) -> Result<(Self, usize), DecodeError> {
+        match bytes.split_first() {
+            Some((&kind::PUSH_PULL, body)) => Self::decode_parts(body),
+            Some((other, _)) => Err(DecodeError::UnknownType(*other)),
+            None => Err(DecodeError::Truncated { needed: 1 }),
+        }
+    }
+}
+
 /// The counterpart of [`encode_tagged`].
 pub fn decode_tagged<T: Field>(kind: u8, bytes: &[u8]) -> Result<T, DecodeError> {
     match bytes.split_first() {
@@ -226,9 +238,9 @@ impl RelayHeader {
     }
 
     /// A header for a member.
-    pub fn new(name: &str, addr: SocketAddr) -> Self {
-        let addr = RelayAddr { ip: ip_bytes(addr.ip()), port: addr.port(), zone: String::new() };
-        Self { addr, name: name.to_owned() }
+    pub fn new(name: Text, addr: SocketAddr) -> Self {
+        let addr = RelayAddr { ip: ip_bytes(addr.ip()), port: addr.port(), zone: Text::default() };
+        Self { addr, name }
     }
 }
 
@@ -236,7 +248,7 @@ impl RelayHeader {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Filter {
     /// Only these members.
-    Nodes(Vec<String>),
+    Nodes(Vec<Text>),
     /// Only members whose tag matches the regular expression somewhere.
     Tag(TagFilter),
 }
@@ -246,7 +258,7 @@ impl Filter {
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         match bytes.split_first() {
             Some((0, body)) => {
-                let nodes = List::<String>::decode(&mut Reader::new(body))?;
+                let nodes = List::<Text>::decode(&mut Reader::new(body))?;
                 Ok(Self::Nodes(nodes.0.unwrap_or_default()))
             }
             Some((1, body)) => Ok(Self::Tag(TagFilter::decode(body)?)),
@@ -271,7 +283,7 @@ impl Filter {
 }
 
 /// A member's tags, as they stand in its metadata.
-pub type Tags = BTreeMap<String, String>;
+pub type Tags = BTreeMap<Text, Text>;
 
 /// The metadata that announces `tags`; nothing for no tags at all would mean "role" to old agents, so an
 /// empty map is written.
@@ -279,12 +291,22 @@ pub fn encode_tags(tags: &Tags) -> Vec<u8> {
     encode_tagged(TAG_MAGIC, tags)
 }
 
-/// Parses metadata. Without [`TAG_MAGIC`] it is the role of a very old agent; what cannot be read gives
-/// no tags.
+/// Parses metadata. Without [`TAG_MAGIC`] it is the role of a very old agent. Tags that cannot be read are left out, and
+/// those behind a place where the structure does not hold.
 pub fn decode_tags(meta: &[u8]) -> Tags {
     match meta.split_first() {
         None => Tags::new(),
-        Some((&TAG_MAGIC, body)) => Field::decode(&mut Reader::new(body)).unwrap_or_default(),
-        Some(_) => Tags::from([("role".to_owned(), String::from_utf8_lossy(meta).into_owned())]),
+        Some((&TAG_MAGIC, body)) => read_tags(&mut Reader::new(body).leaving_out()),
+        Some(_) => Tags::from([("role".into(), meta.into())]),
     }
+}
+
+fn read_tags(reader: &mut Reader<'_>) -> Tags {
+    let mut tags = Tags::new();
+    for _ in 0..reader.map().unwrap_or_default() {
+        let tag = reader.part(2, |reader| Ok((Text::decode(reader)?, Text::decode(reader)?)));
+        let Ok(tag) = tag else { break };
+        tags.extend(tag);
+    }
+    tags
 }

@@ -7,7 +7,7 @@
 use rand::Rng;
 
 use super::{
-    Framing, MAX_LABEL_LEN, WireError, compress,
+    Framing, MAX_LABEL_LEN, Skipped, WireError, compress,
     field::Field,
     memberlist::{Ack, Compress, ErrMessage, NodeState, Ping, PushPull, PushPullHeader, UserHeader, kind},
     msgpack::{DecodeError, Reader},
@@ -215,6 +215,7 @@ fn ended(error: WireError) -> WireError {
 struct PlainParser {
     header: Option<PushPullHeader>,
     nodes: Vec<NodeState>,
+    skipped: Skipped,
     /// Everything before this offset is parsed.
     done: usize,
 }
@@ -255,16 +256,24 @@ impl PlainParser {
                 self.header.insert(header).clone()
             }
         };
-        while (self.nodes.len() as u64) < header.nodes {
+        while self.taken() < header.nodes {
             let mut node = Reader::new(bytes.get(self.done..).unwrap_or_default());
-            let state = NodeState::read(&mut node).map_err(|error| shifted(error, self.done))?;
-            self.nodes.push(state);
+            match NodeState::read(&mut node).map_err(|error| shifted(error, self.done))? {
+                Ok(state) => self.nodes.push(state),
+                Err(error) => self.skipped.note(&error),
+            }
             self.done += node.position();
         }
         let len = checked_len(header.user_state_len, limit)?;
         let mut tail = Reader::new(bytes.get(self.done..).unwrap_or_default());
         let user_state = tail.take(len).map_err(|error| shifted(error, self.done))?.to_vec();
-        Ok(PushPull { join: header.join, nodes: std::mem::take(&mut self.nodes), user_state })
+        let nodes = std::mem::take(&mut self.nodes);
+        Ok(PushPull { join: header.join, nodes, user_state, skipped: self.skipped })
+    }
+
+    /// How many members were read, those that were left out included.
+    fn taken(&self) -> u64 {
+        (self.nodes.len() + self.skipped.malformed + self.skipped.too_large) as u64
     }
 }
 
@@ -295,13 +304,14 @@ mod tests {
     fn push_pull(nodes: usize) -> StreamMessage {
         let nodes = (0..nodes)
             .map(|n| NodeState {
-                name: format!("member-{n}"),
+                name: format!("member-{n}").into(),
                 addr: vec![127, 0, 0, 1],
                 port: 7946,
                 ..NodeState::default()
             })
             .collect();
-        StreamMessage::PushPull(PushPull { join: true, nodes, user_state: vec![2; 300] })
+        let skipped = Skipped::default();
+        StreamMessage::PushPull(PushPull { join: true, nodes, user_state: vec![2; 300], skipped })
     }
 
     fn read(framing: &Framing, bytes: &[u8], chunk: usize) -> Result<Option<StreamMessage>, WireError> {

@@ -2,8 +2,10 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::OsStr,
     future::Future,
     net::{Ipv4Addr, SocketAddr},
+    os::unix::ffi::OsStrExt,
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU8, Ordering},
     time::{Duration, Instant},
@@ -57,20 +59,28 @@ impl Agent {
 
     /// Starts an agent at that address.
     pub(crate) async fn start_at(name: &str, addr: SocketAddr, args: &[&str]) -> Self {
+        let args: Vec<_> = args.iter().map(|arg| arg.as_bytes()).collect();
+        Self::start_raw(name.as_bytes(), addr, &args).await
+    }
+
+    /// The same with any bytes.
+    pub(crate) async fn start_raw(name: &[u8], addr: SocketAddr, args: &[&[u8]]) -> Self {
         let dir = TempDir::new().expect("a temporary directory");
         let rpc = format!("{}:{RPC_PORT}", fresh_ip());
         let log = std::fs::File::create(dir.path().join("log")).expect("a log file");
         let child = Command::new("serf")
             .args(["agent", "-log-level=debug"])
-            .args([format!("-node={name}"), format!("-bind={addr}"), format!("-rpc-addr={rpc}")])
-            .args(args)
+            .arg(OsStr::from_bytes(&[b"-node=", name].concat()))
+            .args([format!("-bind={addr}"), format!("-rpc-addr={rpc}")])
+            .args(args.iter().map(|arg| OsStr::from_bytes(arg)))
             .current_dir(dir.path())
             .stdout(log.try_clone().expect("a second handle"))
             .stderr(log)
             .stdin(Stdio::null())
             .spawn()
             .expect("the program `serf` must be on the PATH: install Debian's package `serf`, or a release");
-        let agent = Self { name: name.to_owned(), addr, rpc, child, dir };
+        let name = String::from_utf8_lossy(name).into_owned();
+        let agent = Self { name, addr, rpc, child, dir };
         eventually("the agent answers", async || agent.try_serf("info", &[]).await).await;
         agent
     }
@@ -124,7 +134,15 @@ impl Agent {
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    async fn output(&self, command: &str, args: &[&str]) -> std::process::Output {
+    /// Runs a `serf` command whose arguments and output may be any bytes.
+    pub(crate) async fn serf_raw(&self, command: &str, args: &[&[u8]]) -> Vec<u8> {
+        let args: Vec<_> = args.iter().map(|arg| OsStr::from_bytes(arg)).collect();
+        let output = self.output(command, &args).await;
+        assert!(output.status.success(), "serf {command} {args:?}: {output:?}");
+        output.stdout
+    }
+
+    async fn output(&self, command: &str, args: &[impl AsRef<OsStr>]) -> std::process::Output {
         let rpc = format!("-rpc-addr={}", self.rpc);
         let mut process = tokio::process::Command::new("serf");
         process.arg(command).arg(rpc).args(args).kill_on_drop(true);

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use kvgossip_membership::{Event, Membership, Options, Status};
+use kvgossip_membership::{Event, Membership, Options, Status, Text};
 use tokio::sync::mpsc;
 
 use crate::agent::GOSSIP_PORT;
@@ -27,14 +27,15 @@ impl Ours {
         assert_eq!(self.member.join(&[agent.addr], false).await.expect("joins"), 1);
     }
 
-    pub(crate) async fn status(&self, name: &str) -> Option<Status> {
+    pub(crate) async fn status(&self, name: impl AsRef<[u8]>) -> Option<Status> {
         self.member.member(name).await.expect("runs").map(|member| member.status)
     }
 
     /// Waits until this member gives another that status.
-    pub(crate) async fn sees(&self, name: &str, status: Status) {
+    pub(crate) async fn sees(&self, name: impl AsRef<[u8]>, status: Status) {
+        let name = Text::from(name.as_ref());
         let what = format!("ours sees {name} as {status:?}");
-        eventually(&what, async || (self.status(name).await == Some(status)).then_some(())).await;
+        eventually(&what, async || (self.status(&name).await == Some(status)).then_some(())).await;
     }
 
     /// The next event that `pick` takes; others are passed over.

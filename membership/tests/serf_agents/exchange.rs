@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kvgossip_membership::{Event, QueryParams, Status, driver::Answer};
+use kvgossip_membership::{Event, QueryParams, Status, Text, driver::Answer};
 
 use crate::{
     common::{Agent, Ours, eventually},
@@ -61,7 +61,7 @@ async fn events_in_both_directions() {
     agent.sees("ours", "alive").await;
     agent.serf("event", &["-coalesce=false", "restart", "now"]).await;
     let event = ours.event("the agent's event", user_event).await;
-    assert_eq!(event, ("restart".to_owned(), b"now".to_vec()));
+    assert_eq!(event, ("restart".into(), b"now".to_vec()));
     ours.member.user_event("deploy", b"1.2.3", false).await.expect("is sent");
     let file = agent.dir.path().join("deploy");
     eventually("the agent's handler runs", async || {
@@ -112,16 +112,16 @@ async fn queries_in_both_directions() {
         responses.sort();
         (acks, responses)
     };
-    let three = ("agent".to_owned(), b"three days\n".to_vec());
-    let four = ("other".to_owned(), b"four days\n".to_vec());
+    let three = (Text::from("agent"), b"three days\n".to_vec());
+    let four = (Text::from("other"), b"four days\n".to_vec());
     let (acks, responses) = ask(QueryParams { relay_factor: 2, ..QueryParams::default() }).await;
     assert_eq!(acks, ["agent", "other", "ours"]);
     assert_eq!(responses, [three.clone(), four.clone()]);
     let (acks, responses) = ask(QueryParams { nodes: vec!["other".into()], ..QueryParams::default() }).await;
-    assert_eq!((acks, responses), (vec!["other".to_owned()], vec![four]));
+    assert_eq!((acks, responses), (vec![Text::from("other")], vec![four]));
     let (acks, responses) =
         ask(QueryParams { tags: vec![("role".into(), "^w.b$".into())], ..QueryParams::default() }).await;
-    assert_eq!((acks, responses), (vec!["agent".to_owned()], vec![three]));
+    assert_eq!((acks, responses), (vec![Text::from("agent")], vec![three]));
 
     // The other way round.
     ours.drain();
@@ -134,10 +134,7 @@ async fn queries_in_both_directions() {
             _ => None,
         };
         let query = ours.event("the agent's query", pick).await;
-        assert_eq!(
-            (query.name.as_str(), &query.payload[..], query.source.as_str()),
-            ("uptime", &b"of you"[..], "agent")
-        );
+        assert!(query.name == "uptime" && query.payload == b"of you" && query.source == "agent", "{query:?}");
         ours.member.respond(&query, b"one day").await.expect("in time");
     };
     let (text, ()) = tokio::join!(command, answer);

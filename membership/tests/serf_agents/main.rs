@@ -3,6 +3,7 @@
 //! Needs the program `serf` (Debian's package `serf`, or a release of Serf) on the PATH.
 
 mod agent;
+mod bytes;
 mod common;
 mod departures;
 mod exchange;
@@ -15,15 +16,15 @@ use std::sync::{
 };
 
 use kvgossip_membership::{
-    Event,
+    Event, Text,
     driver::{Link, LinkFilter},
 };
 
 fn tags(pairs: &[(&str, &str)]) -> kvgossip_membership::Tags {
-    pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    pairs.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect()
 }
 
-fn user_event(event: Event) -> Option<(String, Vec<u8>)> {
+fn user_event(event: Event) -> Option<(Text, Vec<u8>)> {
     match event {
         Event::UserEvent { name, payload, .. } => Some((name, payload)),
         _ => None,

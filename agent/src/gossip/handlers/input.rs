@@ -1,60 +1,78 @@
-//! What an event handler is given: its environment and its standard input, as Serf's agents have them.
+//! What an event handler is given: its environment and its standard input, as Serf's agents have them. Names and tags are the
+//! bytes that were sent. A value with a NUL, which no variable can hold, is left out.
 
 use kvgossip_membership::rpc::Coalesced;
-use kvgossip_membership::{Event, Member};
+use kvgossip_membership::{Event, Member, Text};
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
 
 /// The environment variables that tell of the event, and of the member that runs the handler.
-pub(super) fn environment(record: &Coalesced, own: &Member) -> Vec<(String, String)> {
-    let kind = record.kind().unwrap_or_default();
-    let role = own.tags.get("role").cloned().unwrap_or_default();
-    let mut all = vec![
-        ("SERF_EVENT".to_owned(), kind.to_owned()),
-        ("SERF_SELF_NAME".to_owned(), own.name.clone()),
-        ("SERF_SELF_ROLE".to_owned(), role),
-    ];
-    all.extend(own.tags.iter().map(|(name, value)| (format!("SERF_TAG_{}", variable(name)), value.clone())));
+pub(super) fn environment(record: &Coalesced, own: &Member) -> Vec<(OsString, OsString)> {
+    let mut all: Vec<(OsString, OsString)> = Vec::new();
+    let mut set = |name: &str, value: &[u8]| {
+        if !value.contains(&0) {
+            all.push((name.into(), OsString::from_vec(value.to_vec())));
+        }
+    };
+    set("SERF_EVENT", record.kind().unwrap_or_default().as_bytes());
+    set("SERF_SELF_NAME", &own.name);
+    set("SERF_SELF_ROLE", role(own));
+    for (name, value) in &own.tags {
+        set(&format!("SERF_TAG_{}", variable(name)), value);
+    }
     match record {
         Coalesced::Event(Event::UserEvent { name, ltime, .. }) => {
-            all.push(("SERF_USER_EVENT".to_owned(), name.clone()));
-            all.push(("SERF_USER_LTIME".to_owned(), ltime.to_string()));
+            set("SERF_USER_EVENT", name);
+            set("SERF_USER_LTIME", ltime.to_string().as_bytes());
         }
         Coalesced::Event(Event::Query(query)) => {
-            all.push(("SERF_QUERY_NAME".to_owned(), query.name.clone()));
-            all.push(("SERF_QUERY_LTIME".to_owned(), query.id.ltime.to_string()));
+            set("SERF_QUERY_NAME", &query.name);
+            set("SERF_QUERY_LTIME", query.id.ltime.to_string().as_bytes());
         }
         _ => {}
     }
-    // No variable can hold that byte.
-    all.retain(|(_, value)| !value.contains('\0'));
     all
 }
 
-/// A tag's name as part of a variable's.
-fn variable(name: &str) -> String {
-    let fits = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c.to_ascii_uppercase() } else { '_' };
-    name.chars().map(fits).collect()
+fn role(member: &Member) -> &[u8] {
+    member.tags.get(b"role".as_slice()).map_or(b"", Text::as_bytes)
+}
+
+/// A tag's name as part of a variable's: what is no ASCII letter, digit or underscore, and each byte that is not UTF-8, is an
+/// underscore.
+fn variable(name: &Text) -> String {
+    let fits = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
+    let chunks = name.utf8_chunks();
+    chunks
+        .flat_map(|chunk| chunk.valid().chars().map(fits).chain(chunk.invalid().iter().map(|_| '_')))
+        .collect()
 }
 
 /// What the handler reads: a line for each member, with its name, address, role and tags between tabs; of events and queries
 /// the payload, ended by a line feed.
 pub(super) fn input(record: &Coalesced) -> Vec<u8> {
     match record {
-        Coalesced::Members { members, .. } => members.iter().map(line).collect::<String>().into_bytes(),
+        Coalesced::Members { members, .. } => members.iter().flat_map(line).collect(),
         Coalesced::Event(Event::UserEvent { payload, .. }) => with_line_feed(payload),
         Coalesced::Event(Event::Query(query)) => with_line_feed(&query.payload),
         _ => Vec::new(),
     }
 }
 
-fn line(member: &Member) -> String {
-    let role = member.tags.get("role").map_or("", String::as_str);
-    let tags: Vec<_> = member.tags.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    let fields = [&*member.name, &member.addr.ip().to_string(), role, &tags.join(",")].map(one_field);
-    format!("{}\n", fields.join("\t"))
+fn line(member: &Member) -> Vec<u8> {
+    let ip = member.addr.ip().to_string();
+    let tags: Vec<_> = member.tags.iter().map(|(name, value)| [name, &b"="[..], value].concat()).collect();
+    let fields = [&member.name, ip.as_bytes(), role(member), &tags.join(&b","[..])].map(one_field);
+    [fields.join(&b"\t"[..]), b"\n".to_vec()].concat()
 }
 
-fn one_field(text: &str) -> String {
-    text.replace('\t', "\\t").replace('\n', "\\n")
+fn one_field(bytes: &[u8]) -> Vec<u8> {
+    let escaped = |byte: &u8| match byte {
+        b'\t' => b"\\t".to_vec(),
+        b'\n' => b"\\n".to_vec(),
+        other => vec![*other],
+    };
+    bytes.iter().flat_map(escaped).collect()
 }
 
 fn with_line_feed(payload: &[u8]) -> Vec<u8> {
@@ -70,6 +88,7 @@ mod tests {
     use super::*;
     use kvgossip_membership::Status;
     use kvgossip_membership::core::Answered;
+    use std::os::unix::ffi::OsStrExt;
 
     fn member(name: &str, tags: &[(&str, &str)]) -> Member {
         Member {
@@ -86,7 +105,7 @@ mod tests {
     }
 
     fn user(name: &str, ltime: u64, payload: &[u8]) -> Coalesced {
-        let (name, payload) = (name.to_owned(), payload.to_vec());
+        let (name, payload) = (name.into(), payload.to_vec());
         Coalesced::Event(Event::UserEvent { ltime, name, payload, coalesce: true })
     }
 
@@ -110,10 +129,31 @@ mod tests {
     fn the_environment_tells_of_the_event_and_of_the_member() {
         let own = member("me", &[("role", "web"), ("data-center", "east"), ("nul", "a\0b")]);
         let all = environment(&user("deploy", 7, b""), &own);
-        let of = |name: &str| all.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str());
+        let of = |name: &str| all.iter().find(|(own, _)| own == name).and_then(|(_, value)| value.to_str());
         assert_eq!(of("SERF_EVENT"), Some("user"));
         assert_eq!((of("SERF_SELF_NAME"), of("SERF_SELF_ROLE")), (Some("me"), Some("web")));
         assert_eq!((of("SERF_USER_EVENT"), of("SERF_USER_LTIME")), (Some("deploy"), Some("7")));
         assert_eq!((of("SERF_TAG_DATA_CENTER"), of("SERF_TAG_NUL")), (Some("east"), None));
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_reach_the_handler_as_they_came() {
+        let mut own = member("", &[]);
+        own.name = b"caf\xe9"[..].into();
+        own.tags = [
+            (b"role"[..].into(), b"\xff"[..].into()),
+            (b"a\xe9\xc3\xa9\xe2\x82b"[..].into(), b"\xfe"[..].into()),
+        ]
+        .into();
+        let event =
+            Event::UserEvent { ltime: 1, name: b"\xe9"[..].into(), payload: Vec::new(), coalesce: false };
+        let all = environment(&Coalesced::Event(event), &own);
+        let of = |name: &str| all.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_bytes());
+        assert_eq!(of("SERF_SELF_NAME"), Some(&b"caf\xe9"[..]));
+        assert_eq!((of("SERF_SELF_ROLE"), of("SERF_USER_EVENT")), (Some(&b"\xff"[..]), Some(&b"\xe9"[..])));
+        // One underscore for each byte that is not UTF-8, and one for the letter.
+        assert_eq!(of("SERF_TAG_A____B"), Some(&b"\xfe"[..]));
+        let told = input(&Coalesced::Members { kind: "member-join", members: vec![own] });
+        assert_eq!(told, b"caf\xe9\t10.0.0.7\t\xff\ta\xe9\xc3\xa9\xe2\x82b=\xfe,role=\xff\n");
     }
 }

@@ -1,5 +1,6 @@
 //! A command that is run by the shell, with bounded output.
 
+use std::ffi::OsString;
 use std::io;
 use std::process::{ExitStatus, Stdio};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
@@ -11,7 +12,7 @@ const MAX_OUTPUT: usize = 8 * 1024;
 /// A command to be run.
 pub(super) struct Run<'a> {
     pub(super) command: &'a str,
-    pub(super) environment: Vec<(String, String)>,
+    pub(super) environment: Vec<(OsString, OsString)>,
     pub(super) input: Vec<u8>,
 }
 
@@ -86,7 +87,7 @@ mod tests {
     use super::*;
 
     async fn run(command: &str, input: &[u8]) -> Ended {
-        let environment = vec![("SERF_EVENT".to_owned(), "user".to_owned())];
+        let environment = vec![("SERF_EVENT".into(), "user".into())];
         Run { command, environment, input: input.to_vec() }.ended().await.expect("it runs")
     }
 

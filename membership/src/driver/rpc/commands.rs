@@ -23,7 +23,7 @@ use crate::{
         },
         refusal, reply, reply_with,
     },
-    wire::field::Field,
+    wire::{Text, field::Field},
 };
 
 /// The port of members whose address has none.
@@ -180,7 +180,7 @@ impl<H: Host> Connection<H> {
             ("arch", std::env::consts::ARCH.to_owned()),
             ("cpu_count", cpus.to_string()),
         ]);
-        stats.insert("agent".into(), section([("name", own.name)]));
+        stats.insert("agent".into(), [("name".into(), own.name)].into());
         // Agents list the commands that events start, even if there are none.
         stats.entry("event_handlers".into()).or_default();
         stats.insert("runtime".into(), runtime);
@@ -201,7 +201,7 @@ impl<H: Host> Connection<H> {
         Ok(())
     }
 
-    async fn stream(&mut self, seq: u64, kind: &str) -> io::Result<()> {
+    async fn stream(&mut self, seq: u64, kind: &Text) -> io::Result<()> {
         let subscribed = async {
             self.room(seq)?;
             let filter = EventFilter::parse(kind).map_err(|error| error.to_string())?;
@@ -219,11 +219,11 @@ impl<H: Host> Connection<H> {
         Ok(())
     }
 
-    async fn monitor(&mut self, seq: u64, level: &str) -> io::Result<()> {
+    async fn monitor(&mut self, seq: u64, level: &Text) -> io::Result<()> {
         let subscribed = || {
             self.room(seq)?;
-            let least = Level::parse(level).ok_or_else(|| {
-                format!("Unknown log level: {}", level.chars().take(40).collect::<String>())
+            let least = level.to_str().and_then(Level::parse).ok_or_else(|| {
+                format!("Unknown log level: {}", level.to_string().chars().take(40).collect::<String>())
             })?;
             if self.monitor.is_some_and(|monitor| self.feeds.contains(monitor)) {
                 return Err("Monitor already exists".to_owned());
@@ -246,7 +246,7 @@ impl<H: Host> Connection<H> {
         let asked = async {
             self.room(seq)?;
             let payload = ask.payload.0.unwrap_or_default();
-            if ask.name.starts_with(INTERNAL_PREFIX) && (ask.name != PING || !payload.is_empty()) {
+            if ask.name.starts_with(INTERNAL_PREFIX.as_bytes()) && (ask.name != PING || !payload.is_empty()) {
                 return Err(format!("Queries cannot contain the '{INTERNAL_PREFIX}' prefix"));
             }
             let params = QueryParams {
@@ -308,7 +308,9 @@ async fn join(member: &Membership, wanted: Join) -> Result<Joined, String> {
 }
 
 /// An address with or without a port, or all addresses of a name.
-async fn resolve(text: &str) -> io::Result<Vec<SocketAddr>> {
+async fn resolve(name: &Text) -> io::Result<Vec<SocketAddr>> {
+    let unreadable = || io::Error::other("this is no address: it is not UTF-8");
+    let text = name.to_str().ok_or_else(unreadable)?;
     if let Ok(address) = text.parse() {
         return Ok(vec![address]);
     }

@@ -133,7 +133,7 @@ impl<H: Host> Connection<H> {
                 Step::Last(bytes) => {
                     let reason = ReplyHeader::decode(&bytes).map(|header| header.error).unwrap_or_default();
                     if let Some(suppressed) = self.shared.refusals.turn() {
-                        tracing::warn!(client = %self.client, reason, suppressed, "an RPC client was refused");
+                        tracing::warn!(client = %self.client, reason = reason.to_string(), suppressed, "an RPC client was refused");
                     }
                     self.writer.send(&bytes).await?;
                     return Ok(false);

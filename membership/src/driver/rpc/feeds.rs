@@ -150,15 +150,15 @@ impl EventFeed {
         Some(match record {
             Coalesced::Members { kind, members } => {
                 let members = members.iter().map(Member::from).collect::<Vec<_>>().into();
-                self.bytes(&MemberEvent { event: kind.to_owned(), members })
+                self.bytes(&MemberEvent { event: kind.into(), members })
             }
             Coalesced::Event(Event::UserEvent { ltime, name, payload, coalesce }) => {
-                let event = "user".to_owned();
+                let event = "user".into();
                 self.bytes(&UserEvent { coalesce, event, ltime, name, payload: payload.into() })
             }
             Coalesced::Event(Event::Query(query)) => {
                 let (ltime, name, payload) = (query.id.ltime, query.name.clone(), query.payload.clone());
-                let (event, id) = ("query".to_owned(), self.asked.remember(query));
+                let (event, id) = ("query".into(), self.asked.remember(query));
                 self.bytes(&QueryEvent { event, id, ltime, name, payload: payload.into() })
             }
             _ => return None,
@@ -212,6 +212,6 @@ pub(super) async fn lines(
             line = lines.recv() => line,
         };
         let Some(line) = line else { return Ok(()) };
-        writer.send(&reply_with(seq, "", &LogRecord { log: line.to_string() })).await?;
+        writer.send(&reply_with(seq, "", &LogRecord { log: (&*line).into() })).await?;
     }
 }

@@ -5,6 +5,7 @@ use crate::{
     driver::{Answer, Answers, Error, Membership},
     rpc::message::Keys,
     wire::{
+        Text,
         crypto::Key,
         serf::{self, KeyResponse},
     },
@@ -27,10 +28,11 @@ impl Membership {
 /// Another key decrypts, this one encrypts, this one goes.
 pub(super) async fn change(
     member: &Membership,
-    text: &str,
+    text: &Text,
     change: impl FnOnce(Key) -> KeyChange,
 ) -> Result<Keys, String> {
-    let key = Key::from_base64(text).map_err(|error| error.to_string())?;
+    // What is not UTF-8 is not base64 either.
+    let key = Key::from_base64(text.to_str().unwrap_or("?")).map_err(|error| error.to_string())?;
     member.change_all_keys(change(key)).await.map_err(|error| error.to_string())
 }
 
@@ -52,7 +54,7 @@ async fn gather(mut answers: Answers, nodes: usize) -> Keys {
     keys
 }
 
-fn count(keys: &mut Keys, from: String, payload: &[u8]) {
+fn count(keys: &mut Keys, from: Text, payload: &[u8]) {
     keys.responses += 1;
     match serf::decode_tagged::<KeyResponse>(serf::kind::KEY_RESPONSE, payload) {
         Ok(answer) => {
@@ -66,7 +68,7 @@ fn count(keys: &mut Keys, from: String, payload: &[u8]) {
         }
         Err(error) => {
             keys.errors += 1;
-            keys.messages.insert(from, format!("its answer cannot be read: {error}"));
+            keys.messages.insert(from, format!("its answer cannot be read: {error}").into());
         }
     }
 }
@@ -91,7 +93,7 @@ mod tests {
     #[test]
     fn answers_are_counted() {
         let answer = |result, message: &str, keys: &[&str]| {
-            let keys = keys.iter().map(|key| (*key).to_owned()).collect::<Vec<_>>().into();
+            let keys = keys.iter().map(|key| Text::from(*key)).collect::<Vec<_>>().into();
             let response = KeyResponse { keys, message: message.into(), primary_key: "a".into(), result };
             serf::encode_tagged(serf::kind::KEY_RESPONSE, &response)
         };
@@ -102,8 +104,8 @@ mod tests {
         count(&mut keys, "three".into(), &answer(false, "no", &[]));
         count(&mut keys, "four".into(), b"nonsense");
         assert_eq!(keys.failure().as_deref(), Some("2/4 nodes reported failure"));
-        assert_eq!(keys.keys, [("a".to_owned(), 2), ("b".to_owned(), 1)].into());
-        assert_eq!((keys.messages.len(), keys.messages["three"].as_str()), (2, "no"));
+        assert_eq!(keys.keys, [("a".into(), 2), ("b".into(), 1)].into());
+        assert_eq!((keys.messages.len(), keys.messages[b"three".as_slice()].as_str()), (2, "no"));
         assert_eq!(Keys { nodes: 1, responses: 1, ..Keys::default() }.failure(), None);
     }
 }

@@ -30,7 +30,7 @@ mod places;
 mod seldom;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     future::Future,
     io,
     net::SocketAddr,
@@ -48,7 +48,7 @@ use tokio::{
 use super::Membership;
 use crate::{
     rpc::{AuthKey, Limits, message::Stats},
-    wire::serf::Tags,
+    wire::{Text, serf::Tags},
 };
 use connection::Connection;
 use places::{Entry, PlaceId, Places, Standing};
@@ -110,7 +110,7 @@ pub trait Host: Send + Sync + 'static {
     fn member(&self) -> Result<Membership, String>;
 
     /// Whether clients may set or delete that tag.
-    fn check_tag(&self, _name: &str) -> Result<(), String> {
+    fn check_tag(&self, _name: &Text) -> Result<(), String> {
         Ok(())
     }
 
@@ -271,5 +271,5 @@ fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
 
 /// Names and values as one section of [`Host::stats`].
 pub fn section<const N: usize>(values: [(&str, String); N]) -> Tags {
-    values.into_iter().map(|(name, value)| (name.to_owned(), value)).collect::<BTreeMap<_, _>>()
+    values.into_iter().map(|(name, value)| (name.into(), value.into())).collect()
 }
