@@ -5,7 +5,7 @@
 
 use regex::RegexBuilder;
 
-use super::{CommandError, QUERY_LIMIT, QueryParams};
+use super::{CommandError, MAX_LIMIT, QueryParams};
 use crate::wire::serf::{Filter, MAX_FILTERS, TagFilter, Tags};
 
 /// Most memory of a compiled expression, in bytes.
@@ -105,7 +105,7 @@ pub(super) fn matches(filters: &[Vec<u8>], name: &str, tags: &Tags) -> Result<bo
         let matches = match Filter::decode(filter) {
             Ok(Filter::Nodes(nodes)) => nodes.iter().any(|node| node == name),
             Ok(Filter::Tag(TagFilter { expr, tag })) => {
-                let regex = compile(&expr).filter(|_| expr.len() <= QUERY_LIMIT);
+                let regex = compile(&expr).filter(|_| expr.len() <= MAX_LIMIT);
                 let regex = regex.ok_or_else(|| Unreadable(expr.chars().take(MAX_SHOWN).collect()))?;
                 regex.is_match(tags.get(&tag).map_or("", String::as_str))
             }
