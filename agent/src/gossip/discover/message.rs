@@ -27,7 +27,7 @@ pub(super) struct Service {
 }
 
 /// A question for a service.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) struct Asked {
     id: u16,
     question: Question<'static>,

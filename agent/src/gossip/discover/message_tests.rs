@@ -74,14 +74,14 @@ fn who_asks_from_a_port_of_its_own_gets_its_number_and_its_question_back() {
     let packet = Packet::parse(&answer).expect("a packet");
     assert_eq!((packet.id(), packet.questions.len()), (0x1234, 1));
     assert_eq!(service.found(&answer), [at("[fd00::7]:99")]);
-    assert_eq!(service.asked(&answer), None, "an answer is no question");
+    assert!(service.asked(&answer).is_none(), "an answer is no question");
     assert_eq!(service.found(&question), [], "and the other way round");
     let last = question.len() - 2;
     question[last] |= 0x80;
     let asked = service.asked(&question).expect("it is one");
     assert!(asked.is_unicast(at("10.0.0.1:5353")), "it asks for an answer of its own");
     for other in ["green", "blu", "blue.x"] {
-        assert_eq!(super::Service::new(other).expect("a name").asked(&question), None, "{other}");
+        assert!(super::Service::new(other).expect("a name").asked(&question).is_none(), "{other}");
     }
 }
 
