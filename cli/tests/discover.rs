@@ -81,8 +81,8 @@ async fn serf_s_agents_find_ours_and_ours_find_them() {
     // Ours has company now and asks in a minute: it is the other agent of Serf that finds somebody.
     let second = serf::Agent::start("second", &["-discover=blue"]).await;
     second.sees("ours", "alive").await;
-    serf::eventually("Serf's agent says that it has found both", async || {
-        second.log().contains("agent.mdns: Joined 2 hosts").then_some(())
+    serf::eventually("Serf's agent says that it has found somebody", async || {
+        second.log().contains("agent.mdns: Joined").then_some(())
     })
     .await;
     sees(&desk, "ours", "second");
