@@ -23,7 +23,7 @@ use std::time::Duration;
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, sleep, timeout_at};
 
-/// The first wait of a member that is alone; it doubles up to [`INTERVAL`].
+/// The first wait of a member that is alone; it doubles up to the longest one, [`ALONE_INTERVAL`].
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// Members with company ask so often, as Serf's agents do.
 const INTERVAL: Duration = Duration::from_secs(60);
