@@ -8,7 +8,9 @@ mod company;
 mod config;
 mod contested;
 mod directory;
+mod discover;
 mod double;
+mod error;
 mod foreign;
 mod handlers;
 mod joining;
@@ -24,8 +26,10 @@ mod tags_file;
 mod task;
 
 pub use config::{DEFAULT_GOSSIP_PORT, GossipConfig, JoinTarget, ParseJoinError, default_name};
+pub use discover::{Discover, ParseDiscoverError};
+pub use error::GossipError;
 pub use handlers::{EventHandler, MAX_HANDLERS, ParseHandlerError};
-pub use joining::Joined;
+pub use joining::{Joined, Retry};
 pub use keyring::{KeyringError, read_keyring};
 pub use kvgossip_membership::driver::rpc::{Level, Logs, Options as RpcOptions};
 pub use kvgossip_membership::rpc::{AuthKey, DEFAULT_PORT as DEFAULT_RPC_PORT};
@@ -44,7 +48,7 @@ use double::Double;
 use foreign::Foreign;
 use kvgossip_api::{GossipRow, MemberRow, MembersResponse, QueryResponse};
 use kvgossip_grants::ClusterId;
-use kvgossip_membership::core::{CommandError, QueueDepths, Stats};
+use kvgossip_membership::core::{QueueDepths, Stats};
 use kvgossip_membership::driver::Answer;
 use kvgossip_membership::{Member, Membership, QueryParams, Status, Text};
 use std::collections::BTreeSet;
@@ -57,98 +61,6 @@ use tokio_util::task::TaskTracker;
 
 /// How many answers one query hands back.
 pub const MAX_ANSWERS: usize = 4096;
-
-/// Why the agent does not take part in gossip, or does not do there what it is told.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum GossipError {
-    /// It was started without.
-    #[error("this agent takes no part in gossip; start it with --bind")]
-    Off,
-    /// It has left.
-    #[error("this agent has left the gossip; restart it with --join to come back")]
-    Left,
-    /// Another member has its name.
-    #[error("another member has the name {0:?}; restart this agent under another --name")]
-    NameLost(Text),
-    /// An address that is not loopback, without keys.
-    #[error(
-        "gossip on {0} would be open to whoever reaches that port; give the cluster's key with --keyring, or say --plaintext-gossip"
-    )]
-    Plaintext(SocketAddr),
-    /// All addresses to listen at, and none that others could be told.
-    #[error(
-        "gossip on {0} listens at all addresses, and none is found that others could be told: name one with --advertise"
-    )]
-    NoAdvertise(SocketAddr),
-    /// A tag that the agent sets itself.
-    #[error("the tag {0} is set by the agent itself")]
-    ReservedTag(Text),
-    /// Nobody of that name is known.
-    #[error("no member is named {0:?}")]
-    UnknownMember(Text),
-    /// Nobody could be joined.
-    #[error("{0}")]
-    Join(String),
-    /// The request is malformed: a name or an answer that is too long, or a filter that does not parse.
-    #[error("{0}")]
-    Refused(String),
-    /// Too much of the kind is under way, or waits to be sent. Nothing was done.
-    #[error("{0}; try again in a moment")]
-    Busy(String),
-    /// RPC on an address that is not loopback, without a key.
-    #[error(
-        "RPC on {0} would be open to whoever reaches that port; give a file with a key with --rpc-auth-file, or a loopback address"
-    )]
-    RpcNotLoopback(SocketAddr),
-    /// RPC cannot be served.
-    #[error("{0}; if another agent runs there, stop it or give another --rpc address")]
-    Rpc(kvgossip_membership::driver::rpc::Error),
-    /// More event handlers than an agent has.
-    #[error("an agent has at most {MAX_HANDLERS} event handlers")]
-    Handlers,
-    /// The sockets, the snapshot file or the settings.
-    #[error("gossip cannot be started: {0}")]
-    Start(kvgossip_membership::Error),
-}
-
-impl GossipError {
-    /// The stable code.
-    pub const fn code(&self) -> &'static str {
-        match self {
-            Self::Off => "gossip.off",
-            Self::Left => "gossip.left",
-            Self::NameLost(_) => "gossip.name_lost",
-            Self::Plaintext(_) => "gossip.plaintext",
-            Self::NoAdvertise(_) => "gossip.no_advertise",
-            Self::ReservedTag(_) => "gossip.reserved_tag",
-            Self::UnknownMember(_) => "gossip.unknown_member",
-            Self::Join(_) => "gossip.join_failed",
-            Self::Refused(_) => "gossip.refused",
-            Self::Busy(_) => "gossip.busy",
-            Self::RpcNotLoopback(_) => "gossip.rpc_not_loopback",
-            Self::Rpc(_) => "agent.address",
-            Self::Start(_) | Self::Handlers => "gossip.start",
-        }
-    }
-}
-
-impl From<kvgossip_membership::Error> for GossipError {
-    fn from(error: kvgossip_membership::Error) -> Self {
-        match error {
-            kvgossip_membership::Error::Join(_) => {
-                let text = error.to_string();
-                Self::Join(text.strip_prefix("cannot join: ").map(str::to_owned).unwrap_or(text))
-            }
-            kvgossip_membership::Error::Stopped => Self::Left,
-            kvgossip_membership::Error::Command(CommandError::UnknownMember(name)) => {
-                Self::UnknownMember(name)
-            }
-            kvgossip_membership::Error::Command(CommandError::Busy(_)) => Self::Busy(error.to_string()),
-            error => Self::Refused(error.to_string()),
-        }
-    }
-}
 
 /// What a member says of an attempt to join another one that closed the connection without an answer.
 const CLOSED: [&str; 2] = ["the connection was closed", "reset by peer"];
@@ -210,7 +122,9 @@ struct Inner {
     sample: Mutex<GossipSample>,
     /// Where Serf's RPC is served.
     rpc: OnceLock<SocketAddr>,
-    /// An RPC client has the agent end; it has left.
+    /// How many rounds of joining were in vain before it was given up, and what came of the last one.
+    gave_up: OnceLock<(u32, String)>,
+    /// An RPC client has the agent end, and it has left; or joining was given up.
     told_to_end: CancellationToken,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -255,6 +169,7 @@ impl Gossip {
             had_members: AtomicBool::new(false),
             sample: Mutex::default(),
             rpc: OnceLock::new(),
+            gave_up: OnceLock::new(),
             told_to_end: CancellationToken::new(),
             stop: stop.child_token(),
             tasks: tasks.clone(),
@@ -269,7 +184,10 @@ impl Gossip {
             gossip.spawn(handler.serve(gossip.clone()));
         }
         if !config.join.is_empty() {
-            gossip.spawn(gossip.clone().keep_joining(config.join));
+            gossip.spawn(gossip.clone().keep_joining(config.join, config.retry));
+        }
+        if let Some(discover) = config.discover {
+            discover.beside(config.bind).start(&gossip)?;
         }
         Ok(gossip)
     }
@@ -381,7 +299,8 @@ impl Gossip {
         self.inner.rpc.get().copied()
     }
 
-    /// Waits until an RPC client has had the agent leave (`serf leave`), which ends Serf's agents.
+    /// Waits until an RPC client has had the agent leave (`serf leave`), which ends Serf's agents, or until joining is given up
+    /// ([`Gossip::gave_up`]).
     pub async fn told_to_end(&self) {
         self.inner.told_to_end.cancelled().await;
     }
@@ -443,5 +362,11 @@ impl Gossip {
     /// Why gossip ended by itself, if it did.
     pub fn failure(&self) -> Option<GossipError> {
         self.inner.lost.get().cloned().map(GossipError::NameLost)
+    }
+
+    /// Why joining was given up, if it was.
+    pub fn gave_up(&self) -> Option<GossipError> {
+        let (rounds, why) = self.inner.gave_up.get().cloned()?;
+        Some(GossipError::GaveUp { rounds, why })
     }
 }

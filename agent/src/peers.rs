@@ -19,7 +19,7 @@ mod whereabouts;
 use crate::address::Resolver;
 use crate::clock::{self, Monotonic};
 use crate::config::{Config, PeerTarget};
-use crate::gossip::Directory;
+use crate::gossip::{Directory, GossipConfig};
 use crate::intake::Intake;
 use crate::metrics::SessionCause;
 use crate::readiness::Standing;
@@ -141,7 +141,7 @@ impl Peers {
             reports: broadcast::Sender::new(REPORT_BUFFER),
             listed: listed.collect(),
             resolver: config.resolver.clone(),
-            joins: config.gossip.as_ref().is_some_and(|gossip| !gossip.join.is_empty()),
+            joins: config.gossip.as_ref().is_some_and(GossipConfig::expects_others),
             tasks: tasks.clone(),
             stop: stop.clone(),
             endpoint,

@@ -111,7 +111,7 @@ pub struct JoinResponse {
 pub struct EventRequest {
     /// The event's name.
     pub name: String,
-    /// What it carries; name and payload together have at most 512 bytes.
+    /// What it carries; name and payload together have at most 512 bytes, or as many as the agent's --user-event-size-limit says.
     #[serde(default)]
     pub payload_b64: String,
     /// Whether handlers may merge it with its like.

@@ -169,6 +169,16 @@ const GOSSIP: Table = &[
         "tags named kvgossip and kvg_… are the agent's own; give another name",
     ),
     (
+        "gossip.gave_up",
+        Exit::TimedOut,
+        "no member of --join answered in as many rounds as --retry-max allows; check the addresses, the network and the keys",
+    ),
+    (
+        "gossip.discover",
+        Exit::Error,
+        "members cannot be looked for with --discover; look at the network's multicast, or name members with --join",
+    ),
+    (
         "gossip.join_failed",
         Exit::TimedOut,
         "no member answered; check the addresses, the network and the keys",

@@ -51,7 +51,7 @@ pub mod wire;
 pub use ipnet::IpNet;
 
 pub use crate::{
-    core::{Event, Member, Query, QueryParams, Status, Timing},
+    core::{Event, Limits, Member, Query, QueryParams, Status, Timing},
     driver::{Error, Membership, Options},
     wire::{
         Framing,

@@ -1,11 +1,11 @@
 //! What the agent is told about gossip at its start.
 
 use super::handlers::MAX_HANDLERS;
-use super::{EventHandler, GossipError, RpcConfig, tags};
+use super::{Discover, EventHandler, GossipError, Retry, RpcConfig, tags};
 use crate::address::{Address, ParseAddressError, Resolver, towards};
 use crate::peers::Peers;
 use kvgossip_grants::ClusterId;
-use kvgossip_membership::{Framing, IpNet, Keyring, Options, Tags, Timing, driver::LinkFilter};
+use kvgossip_membership::{Framing, IpNet, Keyring, Limits, Options, Tags, Timing, driver::LinkFilter};
 use kvgossip_transport::ReplicaId;
 use std::fmt;
 use std::io;
@@ -32,6 +32,10 @@ pub struct GossipConfig {
     pub tags: Tags,
     /// Whom to join at the start; tried until somebody answers.
     pub join: Vec<JoinTarget>,
+    /// How long joining is tried.
+    pub retry: Retry,
+    /// How others are found by multicast, if they are.
+    pub discover: Option<Discover>,
     /// The keys of the cluster.
     pub keyring: Option<Keyring>,
     /// Where changes of the keyring are written.
@@ -56,6 +60,8 @@ pub struct GossipConfig {
     pub rpc: Option<RpcConfig>,
     /// How fast everything goes.
     pub timing: Timing,
+    /// How long events, queries and answers may be.
+    pub limits: Limits,
     /// For fault injection.
     pub link_filter: Option<LinkFilter>,
 }
@@ -69,6 +75,8 @@ impl GossipConfig {
             advertise: None,
             tags: Tags::new(),
             join: Vec::new(),
+            retry: Retry::default(),
+            discover: None,
             keyring: None,
             keyring_file: None,
             plaintext: false,
@@ -81,8 +89,14 @@ impl GossipConfig {
             rejoin_after_leave: false,
             rpc: None,
             timing: Timing::lan(),
+            limits: Limits::default(),
             link_filter: None,
         }
+    }
+
+    /// Whether this member is told of others, or how to find them.
+    pub(crate) fn expects_others(&self) -> bool {
+        !self.join.is_empty() || self.discover.is_some()
     }
 
     pub(super) fn is_loopback(&self) -> bool {
@@ -141,6 +155,7 @@ impl GossipConfig {
             advertise,
             tags,
             timing: self.timing.clone(),
+            limits: self.limits,
             allowed: self.allowed.clone(),
             snapshot: self.snapshot.clone(),
             rejoin_after_leave: self.rejoin_after_leave,

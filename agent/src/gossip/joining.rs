@@ -13,18 +13,18 @@ use std::time::Duration;
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// While others are there, it is looked so often whether they still are.
-const LOOK: Duration = Duration::from_secs(2);
+pub(super) const LOOK: Duration = Duration::from_secs(2);
 /// Another failure than the last one is told of at the earliest after this time, the same one after the longer.
 const OTHER_AGAIN: Duration = Duration::from_secs(5);
 const SAME_AGAIN: Duration = Duration::from_secs(60);
 
 /// Which failures are told of as warnings.
 #[derive(Debug, Default)]
-struct Told(Option<(String, Duration)>);
+pub(super) struct Told(Option<(String, Duration)>);
 
 impl Told {
     /// Whether to warn of this failure now.
-    fn warns(&mut self, failure: &str, now: Duration) -> bool {
+    pub(super) fn warns(&mut self, failure: &str, now: Duration) -> bool {
         let quiet = self
             .0
             .as_ref()
@@ -41,6 +41,22 @@ fn others(found: Vec<SocketAddr>, own: &[SocketAddr]) -> Vec<SocketAddr> {
     found.into_iter().filter(|address| !own.contains(address)).collect()
 }
 
+/// How long joining is tried at the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retry {
+    /// The wait after an attempt; none: waits that grow from half a second to 30 s.
+    pub interval: Option<Duration>,
+    /// After so many rounds in which nobody answered, the agent gives up, unless it has ever had company; 0 for never.
+    pub most: u32,
+}
+
+impl Retry {
+    /// The shortest wait that may be told.
+    pub const MIN_INTERVAL: Duration = Duration::from_secs(1);
+    /// The longest one.
+    pub const MAX_INTERVAL: Duration = Duration::from_secs(3600);
+}
+
 /// What came of joining.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Joined {
@@ -53,9 +69,10 @@ pub struct Joined {
 impl Gossip {
     /// Joins the targets whenever this member is alone, and until all of them have answered: whoever was met first may not
     /// know the others. Names are looked up at each attempt: they may lead elsewhere by then.
-    pub(super) async fn keep_joining(self, targets: Vec<JoinTarget>) {
+    pub(super) async fn keep_joining(self, targets: Vec<JoinTarget>, retry: Retry) {
         let clock = Monotonic::start();
         let (mut wait, mut told) = (FIRST_WAIT, Told::default());
+        let mut in_vain = 0;
         loop {
             let alone = match self.member() {
                 Ok(member) => member.alive_count().await.is_ok_and(|alive| alive < 2),
@@ -79,6 +96,10 @@ impl Gossip {
                 }
                 Err(error) => {
                     let error = error.to_string();
+                    in_vain += 1;
+                    if retry.most > 0 && in_vain >= retry.most && !self.had_members() {
+                        return self.give_up(in_vain, error);
+                    }
                     if told.warns(&error, Duration::from_micros(clock.now_us())) {
                         tracing::warn!("not joined yet, trying on: {error}");
                     } else {
@@ -86,10 +107,22 @@ impl Gossip {
                     }
                 }
             }
-            let jitter = crate::peers::random() % 500;
-            tokio::time::sleep(wait + Duration::from_millis(jitter)).await;
+            let jitter = Duration::from_millis(crate::peers::random() % 500);
+            tokio::time::sleep(retry.interval.unwrap_or(wait + jitter)).await;
             wait = (wait * 2).min(LONGEST_WAIT);
         }
+    }
+
+    /// Has the agent end: nobody answers.
+    fn give_up(&self, rounds: u32, why: String) {
+        tracing::error!(rounds, "giving up joining: {why}");
+        if self.inner.gave_up.set((rounds, why)).is_ok() {
+            self.inner.told_to_end.cancel();
+        }
+    }
+
+    fn had_members(&self) -> bool {
+        self.inner.had_members.load(Ordering::Relaxed)
     }
 
     /// Others are there, whoever found whom.
@@ -99,7 +132,7 @@ impl Gossip {
     }
 
     /// Keeps what came of joining, for [`Gossip::shut_out`]. Who has company is not shut out.
-    fn note_joined(&self, joined: Result<&Joined, &GossipError>, alone: bool) {
+    pub(super) fn note_joined(&self, joined: Result<&Joined, &GossipError>, alone: bool) {
         if joined.is_ok() {
             self.note_members();
         }
@@ -108,6 +141,12 @@ impl Gossip {
         if joined.is_ok_and(|joined| joined.failed == 0) {
             self.inner.directory.set_joined();
         }
+    }
+
+    /// Nobody is found by multicast; what came of joining says more.
+    pub(super) fn note_unfound(&self, error: &GossipError) {
+        let mut unjoined = self.inner.unjoined.lock().unwrap_or_else(PoisonError::into_inner);
+        unjoined.get_or_insert_with(|| error.to_string());
     }
 
     /// None of the members that it remembers has answered; what came of joining says more.

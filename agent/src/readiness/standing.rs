@@ -123,7 +123,7 @@ fn has_others(config: &Config) -> bool {
         let bytes = read_regular(path, MAX_SNAPSHOT_BYTES).unwrap_or_default();
         bytes.split(|byte| *byte == b'\n').any(|line| line.starts_with(b"alive: "))
     };
-    !gossip.join.is_empty() || gossip.snapshot.as_deref().is_some_and(met)
+    gossip.expects_others() || gossip.snapshot.as_deref().is_some_and(met)
 }
 
 /// What the file says. One that does not read says that nobody was met: then the next comparison counts as the first.

@@ -207,9 +207,9 @@ fn serve(args: &AgentArgs, dev: Option<&Dev>, logs: Option<Logs>) -> Result<Exit
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::new(codes::INTERNAL, format!("no runtime: {error}")))?;
-    runtime.block_on(run(args, config, opened, dev))?;
+    let ended = runtime.block_on(run(args, config, opened, dev));
     runtime.shutdown_timeout(THREADS_LIMIT);
-    Ok(Exit::Ok)
+    ended.map(|()| Exit::Ok)
 }
 
 async fn run(args: &AgentArgs, config: Config, opened: Opened, dev: Option<&Dev>) -> Result<()> {
@@ -245,12 +245,16 @@ async fn run(args: &AgentArgs, config: Config, opened: Opened, dev: Option<&Dev>
             _ = terminate.recv() => break args.gossip.leaves_on_terminate(),
             _ = hangup.recv() => reload(args, &agent),
             () = agent.told_to_end() => {
-                tracing::info!("an RPC client had this agent leave");
+                match given_up(&agent) {
+                    Some(_) => tracing::info!("there is nobody to join"),
+                    None => tracing::info!("an RPC client had this agent leave"),
+                }
                 break false;
             }
         }
     };
     tracing::info!("stopping");
+    let given_up = given_up(&agent);
     let end = async {
         let deadline = Instant::now() + STOP_LIMIT;
         if leaves {
@@ -263,7 +267,16 @@ async fn run(args: &AgentArgs, config: Config, opened: Opened, dev: Option<&Dev>
         _ = interrupt.recv() => tracing::warn!("stopped at once; everything acknowledged is durable"),
         _ = terminate.recv() => tracing::warn!("stopped at once; everything acknowledged is durable"),
     }
-    Ok(())
+    given_up.map_or(Ok(()), Err)
+}
+
+/// Why the agent ends by itself, if it does.
+fn given_up(agent: &Agent) -> Option<Failure> {
+    let error = agent.gossip().ok()?.gave_up()?;
+    Some(
+        Failure::new(error.code(), error.to_string())
+            .note("--retry-max says how often it is tried; 0 for ever"),
+    )
 }
 
 fn not_started(args: &AgentArgs, error: &StartError) -> Failure {

@@ -5,15 +5,17 @@ use super::members::{join_target, pair};
 use crate::codes;
 use crate::error::{Failure, Result};
 use crate::files;
+use crate::time;
 use clap::Args;
 use kvgossip_agent::gossip::{
-    AuthKey, DEFAULT_GOSSIP_PORT, DEFAULT_RPC_PORT, GossipConfig, JoinTarget, Logs, RpcConfig, RpcOptions,
-    read_keyring,
+    AuthKey, DEFAULT_GOSSIP_PORT, DEFAULT_RPC_PORT, Discover, GossipConfig, JoinTarget, Logs, Retry,
+    RpcConfig, RpcOptions, read_keyring,
 };
-use kvgossip_agent::{Address, Resolver};
+use kvgossip_agent::{Address, NetworkInterface, Resolver};
 use kvgossip_membership::{Key, Keyring};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The file in the data directory by which a member finds the others again after a restart.
 const SNAPSHOT_NAME: &str = "gossip-members";
@@ -25,6 +27,10 @@ pub(crate) struct GossipArgs {
     /// Take part in gossip, listening here (UDP and TCP) [default port: 7946].
     #[arg(long, value_name = "HOST[:PORT]", value_parser = address)]
     bind: Option<Address>,
+    /// Take part in gossip, listening at this network interface's address: its first one, IPv4 before IPv6, at the port of
+    /// --bind 0.0.0.0:PORT, or at the one that --bind names, which it has to have.
+    #[arg(long, value_name = "NAME")]
+    iface: Option<String>,
     /// The address that others are told, if it is another one [default with --bind 0.0.0.0: the one that leads to the
     /// members to join, or else to everywhere].
     #[arg(long, value_name = "HOST[:PORT]", value_parser = address)]
@@ -32,6 +38,17 @@ pub(crate) struct GossipArgs {
     /// A member to join; all addresses of a name are tried, again and again while this member is alone. Repeatable.
     #[arg(long = "join", value_name = "HOST[:PORT]", value_parser = join_target)]
     join: Vec<JoinTarget>,
+    /// Wait so long between attempts to join; 1s to 1h [default: waits that grow from half a second to 30s].
+    #[arg(long, value_name = "DURATION", value_parser = retry_interval)]
+    retry_interval: Option<Duration>,
+    /// End with an error if nobody has answered in so many rounds of joining at the start; 0 for never [default: 0].
+    #[arg(long, value_name = "N")]
+    retry_max: Option<u32>,
+    /// Find members by multicast (mDNS), and be found: those that are started with the same name on the same network, Serf's
+    /// agents (-discover) among them. Whoever is found is joined, again and again while this member is alone. The network is that
+    /// of --iface, or of the address of --bind.
+    #[arg(long, value_name = "NAME", value_parser = discover)]
+    discover: Option<Discover>,
     /// The member's name, unique in the cluster [default: the host's name, - and eight digits of the replica's id].
     #[arg(long)]
     name: Option<String>,
@@ -77,6 +94,18 @@ fn rpc_address(text: &str) -> std::result::Result<Address, String> {
     Address::parse(text, DEFAULT_RPC_PORT).map_err(|error| error.to_string())
 }
 
+fn discover(text: &str) -> std::result::Result<Discover, String> {
+    text.parse().map_err(|error| format!("{error}"))
+}
+
+fn retry_interval(text: &str) -> std::result::Result<Duration, String> {
+    let wait = time::duration(text).map_err(|fault| fault.to_string())?;
+    match (Retry::MIN_INTERVAL..=Retry::MAX_INTERVAL).contains(&wait) {
+        true => Ok(wait),
+        false => Err("1s to 1h are allowed".to_owned()),
+    }
+}
+
 /// Where an option has this agent listen: a name is looked up now.
 pub(super) fn listen_at(option: &str, address: &Address) -> Result<SocketAddr> {
     address.local(&Resolver::default()).map_err(|error| {
@@ -104,15 +133,14 @@ fn key(text: &str) -> std::result::Result<Key, String> {
 }
 
 impl GossipArgs {
-    /// Whether there are members to join.
+    /// Whether there are members to join, or to look for.
     pub(super) fn joins(&self) -> bool {
-        !self.join.is_empty()
+        !self.join.is_empty() || self.discover.is_some()
     }
 
     /// Where gossip takes place, names looked up; none without gossip.
     pub(super) fn places(&self) -> Result<Option<Places>> {
-        let Some(bind) = &self.bind else { return Ok(None) };
-        let bind = listen_at("--bind", bind)?;
+        let Some(bind) = self.listen_at()? else { return Ok(None) };
         let advertise = self.advertise.as_ref().map(|address| {
             let found = address.look_up(&Resolver::default());
             let fits = |found: &Vec<SocketAddr>| {
@@ -123,6 +151,31 @@ impl GossipArgs {
             })
         });
         Ok(Some(Places { bind, advertise: advertise.transpose()? }))
+    }
+
+    /// Where this member listens; none without gossip.
+    fn listen_at(&self) -> Result<Option<SocketAddr>> {
+        let bind = self.bind.as_ref().map(|bind| listen_at("--bind", bind)).transpose()?;
+        let Some(interface) = self.interface()? else { return Ok(bind) };
+        let any = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), DEFAULT_GOSSIP_PORT);
+        let at = interface.listen_at(bind.unwrap_or(any));
+        at.map(Some).map_err(|error| Failure::new(codes::AGENT_ADDRESS, format!("--iface: {error}")))
+    }
+
+    fn interface(&self) -> Result<Option<NetworkInterface>> {
+        let found = self.iface.as_deref().map(NetworkInterface::named).transpose();
+        found.map_err(|error| Failure::new(codes::AGENT_ADDRESS, format!("--iface: {error}")))
+    }
+
+    /// How long joining is tried.
+    fn retry(&self) -> Result<Retry> {
+        let given =
+            [(self.retry_interval.is_some(), "--retry-interval"), (self.retry_max.is_some(), "--retry-max")];
+        if let Some((_, option)) = given.iter().find(|(given, _)| *given && self.join.is_empty()) {
+            let message = format!("{option} is about joining, and nobody is to be joined");
+            return Err(Failure::new(codes::USAGE, message).note("write --join ADDR, or leave it out"));
+        }
+        Ok(Retry { interval: self.retry_interval, most: self.retry_max.unwrap_or_default() })
     }
 
     /// Refuses a place for sessions that the members could not find.
@@ -137,9 +190,9 @@ impl GossipArgs {
             .note(format!("write --sync {}, or leave it out", SocketAddr::new(public.ip(), sync.port()))))
     }
 
-    /// Whether an address for gossip is given.
+    /// Whether a place for gossip is given.
     pub(super) fn binds(&self) -> bool {
-        self.bind.is_some()
+        self.bind.is_some() || self.iface.is_some()
     }
 
     /// An option that means nothing without --bind.
@@ -147,6 +200,9 @@ impl GossipArgs {
         let given = [
             (self.advertise.is_some(), "--advertise"),
             (!self.join.is_empty(), "--join"),
+            (self.retry_interval.is_some(), "--retry-interval"),
+            (self.retry_max.is_some(), "--retry-max"),
+            (self.discover.is_some(), "--discover"),
             (self.name.is_some(), "--name"),
             (!self.tags.is_empty(), "--tag"),
             (self.encrypt.is_some(), "--encrypt"),
@@ -230,6 +286,11 @@ impl GossipArgs {
         config.tags =
             self.tags.iter().map(|(name, value)| (name.as_str().into(), value.as_str().into())).collect();
         config.join = self.join.clone();
+        config.retry = self.retry()?;
+        config.discover = match (self.discover.clone(), self.interface()?) {
+            (Some(discover), Some(interface)) => Some(discover.at(&interface)),
+            (discover, _) => discover,
+        };
         config.plaintext = self.plaintext_gossip;
         config.rpc = self.rpc(logs)?;
         config.snapshot = Some(dir.join(SNAPSHOT_NAME));

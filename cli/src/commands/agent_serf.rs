@@ -1,10 +1,11 @@
 //! What `kvgossip agent` is told about gossip by those who know Serf's agents: options of the same name and meaning.
 
+use super::agent_timings::TimingArgs;
 use crate::codes;
 use crate::error::{Failure, Result};
 use clap::{Args, ValueEnum};
 use kvgossip_agent::gossip::{EventHandler, GossipConfig, MAX_HANDLERS, read_tags};
-use kvgossip_membership::{IpNet, Timing};
+use kvgossip_membership::{IpNet, Limits, Timing};
 use std::path::PathBuf;
 
 /// Options that Serf's agents have, too.
@@ -40,6 +41,19 @@ pub(super) struct SerfArgs {
     /// directory].
     #[arg(long, value_name = "FILE")]
     snapshot: Option<PathBuf>,
+    /// The longest user event that this member sends, in bytes: its name and payload, and their encoding of some 30 bytes. 64 to
+    /// 9216; more than some 1,300 bytes go over TCP [default: 512].
+    #[arg(long, value_name = "BYTES")]
+    user_event_size_limit: Option<usize>,
+    /// The longest query that this member asks, in bytes, with its encoding and its filters; 1024 to 9216 [default: 1024].
+    #[arg(long, value_name = "BYTES")]
+    query_size_limit: Option<usize>,
+    /// The longest answer that this member gives to a query, in bytes, with its encoding; 512 to 9216 [default: 1024].
+    #[arg(long, value_name = "BYTES")]
+    query_response_size_limit: Option<usize>,
+    // Last: its heading is for whatever follows it.
+    #[command(flatten)]
+    timings: TimingArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -84,8 +98,23 @@ impl SerfArgs {
             (self.replay, "--replay"),
             (self.rejoin, "--rejoin"),
             (self.snapshot.is_some(), "--snapshot"),
+            (self.user_event_size_limit.is_some(), "--user-event-size-limit"),
+            (self.query_size_limit.is_some(), "--query-size-limit"),
+            (self.query_response_size_limit.is_some(), "--query-response-size-limit"),
         ];
-        given.into_iter().find(|(given, _)| *given).map(|(_, option)| option)
+        let own = given.into_iter().find(|(given, _)| *given).map(|(_, option)| option);
+        own.or_else(|| self.timings.without_bind())
+    }
+
+    fn limits(&self) -> Result<Limits> {
+        let default = Limits::default();
+        let limits = Limits {
+            user_event: self.user_event_size_limit.unwrap_or(default.user_event),
+            query: self.query_size_limit.unwrap_or(default.query),
+            response: self.query_response_size_limit.unwrap_or(default.response),
+        };
+        limits.check().map_err(|error| Failure::new(codes::USAGE, error.to_string()))?;
+        Ok(limits)
     }
 
     /// Puts everything into the agent's configuration.
@@ -103,7 +132,8 @@ impl SerfArgs {
                 read_tags(path).map_err(|error| Failure::new(codes::FILE_READ, error.to_string()))?;
             config.tags_file = Some(path.clone());
         }
-        config.timing = self.profile.timing();
+        config.timing = self.timings.apply(self.profile.timing())?;
+        config.limits = self.limits()?;
         config.label = self.label.clone().unwrap_or_default();
         config.allowed.clone_from(&self.cidrs_allowed);
         config.replay = self.replay;

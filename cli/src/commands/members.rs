@@ -55,7 +55,8 @@ pub(crate) struct LeaveArgs {
 pub(crate) struct EventArgs {
     /// The event's name.
     name: String,
-    /// What it carries: at most 512 bytes with the name and their encoding, some 30 bytes; `-` is standard input.
+    /// What it carries: at most 512 bytes, or what the agent's --user-event-size-limit says, with the name and their encoding,
+    /// some 30 bytes; `-` is standard input.
     payload: Option<OsString>,
     /// Handlers may take several of this name for one.
     #[arg(long)]

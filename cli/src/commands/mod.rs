@@ -7,6 +7,7 @@ pub(crate) mod agent_files;
 mod agent_forgetting;
 mod agent_gossip;
 mod agent_serf;
+mod agent_timings;
 pub(crate) mod diff;
 pub(crate) mod entry;
 mod expiring;

@@ -56,23 +56,23 @@ const KEYS: &[(&str, Meaning)] = &[
     ("event_handlers", List("event-handler")),
     ("rpc_auth", Refused("write the key into a file, and give that with --rpc-auth-file")),
     ("protocol", Ignored("the newest is spoken")),
-    ("interface", Ignored("give its address with bind")),
-    ("discover", Ignored("there is no multicast: join by a name that leads to the members")),
-    ("mdns", Ignored("there is no multicast: join by a name that leads to the members")),
-    ("retry_max_attempts", Ignored("joining is tried on")),
-    ("retry_interval", Ignored("the waits grow up to 30 s")),
+    ("interface", One("iface")),
+    ("discover", One("discover")),
+    ("mdns", Ignored("multicast goes through interface, or the address of bind, with IPv4 and IPv6")),
+    ("retry_max_attempts", One("retry-max")),
+    ("retry_interval", One("retry-interval")),
     ("validate_node_names", Ignored("names are checked by whoever has them")),
     ("msgpack_use_new_time_format", Ignored("both formats are understood")),
     ("disable_coordinates", Ignored("places in the network are always estimated")),
     ("disable_name_resolution", Ignored("whoever had a name first keeps it")),
     ("enable_compression", Ignored("what is sent is compressed where that helps")),
-    ("reconnect_interval", Ignored("it is 30 s")),
-    ("reconnect_timeout", Ignored("it is 24 h")),
-    ("tombstone_timeout", Ignored("it is 24 h")),
-    ("broadcast_timeout", Ignored("it is 5 s")),
-    ("user_event_size_limit", Ignored("it is 512 bytes")),
-    ("query_size_limit", Ignored("it is 1,024 bytes")),
-    ("query_response_size_limit", Ignored("it is 1,024 bytes")),
+    ("reconnect_interval", One("reconnect-interval")),
+    ("reconnect_timeout", One("reconnect-timeout")),
+    ("tombstone_timeout", One("tombstone-timeout")),
+    ("broadcast_timeout", One("broadcast-timeout")),
+    ("user_event_size_limit", One("user-event-size-limit")),
+    ("query_size_limit", One("query-size-limit")),
+    ("query_response_size_limit", One("query-response-size-limit")),
     ("enable_syslog", Ignored("the log goes to standard error")),
     ("syslog_facility", Ignored("the log goes to standard error")),
     ("statsite_addr", Ignored("scrape /metrics")),
@@ -193,6 +193,7 @@ impl SerfSettings {
     fn finish(&mut self) {
         let has = |name: &str| self.settings.iter().any(|setting| setting.name == name);
         let (is_bound, has_both) = (has("bind"), has("keyring") && has("encrypt"));
+        let has_targets = has("join");
         if !is_bound {
             let from = "Serf's default".to_owned();
             self.settings.push(Setting { name: "bind".to_owned(), values: vec!["0.0.0.0".to_owned()], from });
@@ -200,6 +201,15 @@ impl SerfSettings {
         if has_both {
             self.settings.retain(|setting| setting.name != "encrypt");
             self.ignored.push("encrypt_key has no meaning beside keyring_file".to_owned());
+        }
+        if !has_targets {
+            let is_idle =
+                |setting: &Setting| ["retry-interval", "retry-max"].contains(&setting.name.as_str());
+            let (idle, kept): (Vec<_>, Vec<_>) =
+                std::mem::take(&mut self.settings).into_iter().partition(is_idle);
+            self.settings = kept;
+            let told = |setting: Setting| format!("{} has no meaning without retry_join", setting.from);
+            self.ignored.extend(idle.into_iter().map(told));
         }
     }
 }
@@ -236,7 +246,8 @@ mod tests {
               "event_handlers": ["handle.sh", "member-join=join.sh"],
               "start_join": ["10.0.0.1", "b.example:7000"], "retry_join": ["c"],
               "bind": "10.0.0.9", "encrypt_key": "k", "log_level": "ERR", "replay_on_join": true,
-              "discover": "", "enable_syslog": true, "retry_max_attempts": 0, "reconnect_timeout": "48h"
+              "discover": "", "enable_syslog": true, "retry_max_attempts": 0, "retry_interval": "15s",
+              "reconnect_timeout": "48h", "user_event_size_limit": 2048, "interface": "lo"
             }"#,
         );
         let read = read.expect("understood");
@@ -248,11 +259,24 @@ mod tests {
         assert_eq!((of(&read, "bind"), of(&read, "log-level")), (vec!["10.0.0.9"], vec!["error"]));
         assert_eq!(of(&read, "replay"), ["true"]);
         let ignored = read.ignored.join("\n");
-        assert!(ignored.contains("enable_syslog") && ignored.contains("reconnect_timeout"), "{ignored}");
+        assert_eq!((of(&read, "reconnect-timeout"), of(&read, "retry-interval")), (vec!["48h"], vec!["15s"]));
+        assert_eq!((of(&read, "user-event-size-limit"), of(&read, "iface")), (vec!["2048"], vec!["lo"]));
+        assert!(ignored.contains("enable_syslog"), "{ignored}");
         assert!(
             !ignored.contains("discover") && !ignored.contains("retry"),
             "defaults are nothing: {ignored}"
         );
+    }
+
+    /// Serf's agents take it, too, and do nothing with it.
+    #[test]
+    fn a_limit_of_joining_without_anybody_to_join_is_named() {
+        let read = read_text(r#"{"retry_interval": "15s", "retry_max_attempts": 3, "node_name": "a"}"#);
+        let read = read.expect("understood");
+        assert_eq!((of(&read, "retry-interval").len(), of(&read, "retry-max").len()), (0, 0));
+        assert_eq!((of(&read, "name"), read.ignored.len()), (vec!["a"], 2));
+        let read = read_text(r#"{"retry_join": ["b"], "retry_max_attempts": 3}"#).expect("understood");
+        assert_eq!((of(&read, "retry-max"), read.ignored.len()), (vec!["3"], 0));
     }
 
     #[test]

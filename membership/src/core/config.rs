@@ -7,7 +7,7 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::snapshot::Snapshot;
+use super::{limits::Limits, snapshot::Snapshot};
 use crate::wire::{
     Framing, MAX_LABEL_LEN, Text,
     memberlist::{MAX_META_LEN, MAX_NAME_LEN},
@@ -35,6 +35,8 @@ pub struct Config {
     pub framing: Framing,
     /// How fast everything goes.
     pub timing: Timing,
+    /// How long events, queries and answers may be.
+    pub limits: Limits,
     /// Networks that members' addresses must belong to. Empty: any address is allowed.
     pub allowed: Vec<IpNet>,
     /// Most other members that are remembered. When there are more, whoever has been gone for longest is forgotten, and
@@ -55,6 +57,7 @@ impl Config {
             tags: Tags::new(),
             framing: Framing { compress: true, ..Framing::default() },
             timing: Timing::lan(),
+            limits: Limits::default(),
             allowed: Vec::new(),
             max_members: MAX_MEMBERS,
             restore: None,
@@ -81,10 +84,8 @@ impl Config {
         if self.framing.label.len() > MAX_LABEL_LEN {
             return Err(ConfigError::Label);
         }
-        let timing = &self.timing;
-        if timing.probe_timeout >= timing.probe_interval || timing.probe_timeout.is_zero() {
-            return Err(ConfigError::ProbeTimeout);
-        }
+        self.timing.check()?;
+        self.limits.check()?;
         check_tags(&self.tags).map(|_| ())
     }
 }
@@ -112,8 +113,32 @@ pub enum ConfigError {
     #[error("a label has at most 255 bytes")]
     Label,
     /// The timeout must leave room for indirect probes.
-    #[error("the probe timeout must be shorter than the probe interval, and not zero")]
+    #[error("the probe timeout must be shorter than the probe interval")]
     ProbeTimeout,
+    /// A timing with which a member floods the others, or finds nobody.
+    #[error("the {what} cannot be {given}; {least} to {most} are allowed")]
+    Timing {
+        /// Which.
+        what: &'static str,
+        /// What was given.
+        given: String,
+        /// The least that is allowed.
+        least: String,
+        /// The most that is allowed.
+        most: String,
+    },
+    /// What can be said would be too long to travel, or too short to say anything.
+    #[error("the {what} size limit is {limit} bytes; {least} to {most} are allowed")]
+    Limit {
+        /// What is limited.
+        what: &'static str,
+        /// What was given.
+        limit: usize,
+        /// The least that is allowed.
+        least: usize,
+        /// The most that is allowed.
+        most: usize,
+    },
     /// The tags do not fit a member's metadata.
     #[error("the tags take {0} bytes, 512 are allowed")]
     Tags(usize),

@@ -6,8 +6,6 @@ use crate::wire::{
     serf::{BufferedEvent, EventSlot, Message, UserEvent},
 };
 
-/// Longest name and payload of an event together, and longest encoded event, in bytes, as Serf has it.
-pub const USER_EVENT_LIMIT: usize = 512;
 /// How many Lamport times of events are remembered; older events are not taken.
 pub(super) const EVENT_BUFFER: u64 = 512;
 /// Most events of one Lamport time.
@@ -101,8 +99,8 @@ fn same(a: &BufferedEvent, b: &BufferedEvent) -> bool {
 
 impl Core {
     /// Sends an event to all members, this one included. Name and payload together have at most
-    /// [`USER_EVENT_LIMIT`] bytes, and so has the message that carries them. When too many wait to be sent, the
-    /// oldest is given up.
+    /// as many bytes as [`Limits`](super::Limits) say, and so has the message that carries them. When too many wait to be
+    /// sent, the oldest is given up.
     pub fn user_event(
         &mut self,
         name: impl AsRef<[u8]>,
@@ -110,10 +108,10 @@ impl Core {
         coalesce: bool,
     ) -> Result<(), CommandError> {
         self.check_staying()?;
-        let name = name.as_ref();
+        let (name, limit) = (name.as_ref(), self.config.limits.user_event);
         let len = name.len() + payload.len();
-        if len > USER_EVENT_LIMIT {
-            return Err(CommandError::TooLarge { what: "the event", len, limit: USER_EVENT_LIMIT });
+        if len > limit {
+            return Err(CommandError::TooLarge { what: "the event", len, limit });
         }
         let event = UserEvent {
             coalesce,
@@ -122,11 +120,11 @@ impl Core {
             payload: Some(payload.to_vec()),
         };
         let bytes = Message::UserEvent(event.clone()).encode();
-        if bytes.len() > USER_EVENT_LIMIT {
+        if bytes.len() > limit {
             let what = "the event, encoded,";
-            return Err(CommandError::TooLarge { what, len: bytes.len(), limit: USER_EVENT_LIMIT });
+            return Err(CommandError::TooLarge { what, len: bytes.len(), limit });
         }
-        self.broadcast_own(Class::Event, &bytes)?;
+        self.spread(Class::Event, &bytes)?;
         self.clocks.event.tick();
         self.on_user_event(event);
         Ok(())

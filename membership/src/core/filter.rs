@@ -10,7 +10,7 @@ use std::borrow::Cow;
 
 use regex::RegexBuilder;
 
-use super::{CommandError, QUERY_LIMIT, QueryParams};
+use super::{CommandError, MAX_LIMIT, QueryParams};
 use crate::wire::{
     Text,
     serf::{Filter, MAX_FILTERS, TagFilter, Tags},
@@ -127,7 +127,7 @@ pub(super) fn matches(filters: &[Vec<u8>], name: &[u8], tags: &Tags) -> Result<b
         let matches = match Filter::decode(filter) {
             Ok(Filter::Nodes(nodes)) => nodes.iter().any(|node| **node == *name),
             Ok(Filter::Tag(TagFilter { expr, tag })) => {
-                let regex = compile(&expr).filter(|_| expr.len() <= QUERY_LIMIT);
+                let regex = compile(&expr).filter(|_| expr.len() <= MAX_LIMIT);
                 let regex =
                     regex.ok_or_else(|| Unreadable(expr.to_string().chars().take(MAX_SHOWN).collect()))?;
                 regex.is_match(&readable(tags.get(&tag).map_or(b"", Text::as_bytes)))

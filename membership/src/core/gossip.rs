@@ -24,7 +24,7 @@ pub(super) fn packet_budget(config: &Config) -> usize {
 }
 
 /// A message of Serf's as memberlist carries it.
-fn user(serf_message: &[u8]) -> Vec<u8> {
+pub(super) fn user(serf_message: &[u8]) -> Vec<u8> {
     [&[memberlist::kind::USER], serf_message].concat()
 }
 
@@ -135,6 +135,10 @@ impl Core {
 
     /// Passes on another member's message of Serf's.
     pub(super) fn relay(&mut self, class: Class, serf_message: &[u8]) {
+        if !self.fits(serf_message) {
+            self.hand_on(class, Origin::Relayed, serf_message);
+            return;
+        }
         match self.queues.push(class, Origin::Relayed, None, user(serf_message)) {
             Ok((_, fallen)) => self.stats.dropped += fallen,
             Err(_) => self.stats.dropped += 1,
@@ -161,7 +165,7 @@ impl Core {
 
     /// How many broadcasts wait to be sent.
     pub fn queue_depths(&self) -> QueueDepths {
-        let own = self.queues.depths();
+        let own = self.long.add_to(self.queues.depths());
         QueueDepths { membership: own.membership + self.foca.updates_backlog() as u64, ..own }
     }
 }

@@ -159,7 +159,7 @@ impl Core {
             Message::UserEvent(event) => (Class::Event, self.on_user_event(event)),
             Message::Query(query) => (Class::Query, self.on_query(now, query)),
             Message::QueryResponse(response) => return self.on_query_response(now, response),
-            Message::Relay(header, inner) => return self.on_relay(&header, inner),
+            Message::Relay(header, inner) => return self.on_relay(now, &header, inner),
         };
         if pass_on {
             self.relay(class, bytes);

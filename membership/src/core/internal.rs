@@ -3,8 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use super::{
-    Core, Event, Query, QueryParams, RESPONSE_LIMIT, Status, glue::Info, swim::CONFLICT_INTERVAL,
-    types::CommandError,
+    Core, Event, Query, QueryParams, Status, glue::Info, swim::CONFLICT_INTERVAL, types::CommandError,
 };
 use crate::wire::{
     Text,
@@ -166,7 +165,7 @@ impl Core {
             let keys = keys.get(..shown).unwrap_or(&keys).to_vec().into();
             key_answer(&KeyResponse { keys, message, primary_key: primary_key.clone(), result: true })
         };
-        let fits = |answer: &Vec<u8>| self.response_len(id, answer) <= RESPONSE_LIMIT;
+        let fits = |answer: &Vec<u8>| self.response_len(id, answer) <= self.config.limits.response;
         let most = (0..=keys.len()).rev().map(answer).find(fits);
         most.unwrap_or_else(|| key_answer(&KeyResponse::default()))
     }

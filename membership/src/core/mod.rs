@@ -27,6 +27,7 @@
 //! [`Transmit::Connect`], the caller announces an accepted one with [`Core::accept`]; bytes that are read go
 //! to [`Core::handle_stream`], the end of a connection to [`Core::handle_stream_closed`].
 
+mod bounds;
 mod commands;
 mod config;
 mod coordinate;
@@ -36,6 +37,8 @@ mod glue;
 mod gossip;
 mod intents;
 mod internal;
+mod limits;
+mod long;
 mod probe;
 mod query;
 mod queue;
@@ -58,6 +61,8 @@ mod gossip_tests;
 #[cfg(test)]
 mod hostile_tests;
 #[cfg(test)]
+mod long_tests;
+#[cfg(test)]
 mod names_tests;
 #[cfg(test)]
 mod parts_tests;
@@ -78,10 +83,9 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 pub use config::{Config, ConfigError, MAX_MEMBERS, PACKET_SIZE, Timing};
 pub use coordinate::Coordinate;
-pub use events::USER_EVENT_LIMIT;
 pub(crate) use filter::{compile_whole, readable};
 pub use internal::KeyChange;
-pub use query::{QUERY_LIMIT, RESPONSE_LIMIT};
+pub use limits::{Limits, MAX_LIMIT, QUERY_LIMIT, RESPONSE_LIMIT, USER_EVENT_LIMIT};
 pub use queue::{MAX_QUEUED, QueueDepths};
 pub use snapshot::Snapshot;
 pub use stats::{Changes, Refused, Stats, Traffic};
@@ -122,6 +126,7 @@ pub struct Core {
     foca: Foca,
     outbox: Outbox,
     queues: queue::Queues,
+    long: long::Long,
     /// Whether foca has sent gossip in this call.
     foca_spoke: bool,
     table: table::Table,
@@ -178,6 +183,7 @@ impl Core {
             foca: Foca::new(own_id, foca_config, foca_rng, codec),
             outbox: Outbox::default(),
             queues: queue::Queues::new(packet_budget(&config)),
+            long: long::Long::default(),
             foca_spoke: false,
             table: table::Table::default(),
             own: Own {
@@ -304,6 +310,7 @@ impl Core {
         self.drive(now, |foca, outbox| foca.handle_timer(timer, outbox));
         if is_round {
             self.gossip_round(self.foca_spoke);
+            self.long_round(now);
         }
     }
 

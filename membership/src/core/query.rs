@@ -14,14 +14,10 @@ use super::{
 };
 use crate::wire::{
     Text,
-    memberlist::{MAX_NAME_LEN, Message as Packet, ip_bytes, parse_addr},
+    memberlist::{MAX_NAME_LEN, ip_bytes, parse_addr},
     serf::{self, FLAG_ACK, FLAG_NO_BROADCAST, Message, QueryResponse, RelayHeader},
 };
 
-/// Longest query, encoded, in bytes, as Serf has it.
-pub const QUERY_LIMIT: usize = 1024;
-/// Longest answer, encoded, in bytes, as Serf has it.
-pub const RESPONSE_LIMIT: usize = 1024;
 /// How many Lamport times of queries are remembered.
 pub(super) const QUERY_BUFFER: u64 = 512;
 /// Most queries of one Lamport time.
@@ -127,11 +123,12 @@ impl Core {
             timeout_ns: u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX),
         };
         let bytes = Message::Query(query.clone()).encode();
-        if bytes.len() > QUERY_LIMIT {
-            return Err(CommandError::TooLarge { what: "the query", len: bytes.len(), limit: QUERY_LIMIT });
+        let limit = self.config.limits.query;
+        if bytes.len() > limit {
+            return Err(CommandError::TooLarge { what: "the query", len: bytes.len(), limit });
         }
         // First the others: when they cannot be asked, nothing has happened.
-        self.broadcast_own(Class::Query, &bytes)?;
+        self.spread(Class::Query, &bytes)?;
         let id = QueryId { ltime: self.clocks.query.tick(), id: query.id };
         let pending = Pending { internal, acks: HashSet::new(), responses: HashSet::new() };
         self.queries.pending.insert(id, pending);
@@ -162,8 +159,9 @@ impl Core {
         }
         let response = self.response(query.id, 0, Some(payload.to_vec()));
         let len = self.response_len(query.id, payload);
-        if len > RESPONSE_LIMIT {
-            return Err(CommandError::TooLarge { what: "the answer", len, limit: RESPONSE_LIMIT });
+        let limit = self.config.limits.response;
+        if len > limit {
+            return Err(CommandError::TooLarge { what: "the answer", len, limit });
         }
         self.send_response(now, query, response);
         Ok(())
@@ -183,11 +181,11 @@ impl Core {
             return self.on_query_response(now, response);
         }
         let bytes = Message::QueryResponse(response).encode();
-        self.send_message(query.addr, &Packet::User(bytes.clone()));
+        self.send_user(now, query.addr, bytes.clone());
         for relay in self.relays(query) {
             let header = RelayHeader::new(query.source.clone(), query.addr);
             let wrapped = Message::Relay(header, bytes.clone()).encode();
-            self.send_message(relay, &Packet::User(wrapped));
+            self.send_user(now, relay, wrapped);
         }
     }
 
@@ -288,10 +286,10 @@ impl Core {
     }
 
     /// Passes an answer on, to a member: this is no relay for anybody else.
-    pub(super) fn on_relay(&mut self, header: &RelayHeader, inner: Vec<u8>) {
+    pub(super) fn on_relay(&mut self, now: Duration, header: &RelayHeader, inner: Vec<u8>) {
         let known = header.addr().filter(|addr| self.table.slot_at(*addr).is_some());
-        match known.filter(|_| inner.len() <= RESPONSE_LIMIT) {
-            Some(addr) => self.send_message(addr, &Packet::User(inner)),
+        match known.filter(|_| inner.len() <= self.config.limits.response) {
+            Some(addr) => self.send_user(now, addr, inner),
             None => self.stats.rejected += 1,
         }
     }

@@ -214,6 +214,11 @@ impl Queues {
         &mut self.queues[class as usize]
     }
 
+    /// Whether a datagram has room for a message of that length.
+    pub(super) fn fits(&self, len: usize) -> bool {
+        len <= self.longest
+    }
+
     /// Whether this member's own broadcast of that class would be queued.
     pub(super) fn check(&mut self, class: Class, len: usize) -> Result<(), Unqueued> {
         if len > self.longest {

@@ -34,6 +34,8 @@ pub(super) enum Purpose {
     Reconnect,
     /// States are compared now and then.
     Compare,
+    /// A long message of Serf's is handed on.
+    Carry,
     /// A ping with this sequence number.
     Ping(u32),
     /// Somebody else knows.
@@ -43,7 +45,7 @@ pub(super) enum Purpose {
 impl Purpose {
     /// Whether this member began it, to compare states.
     fn is_exchange(self) -> bool {
-        !matches!(self, Self::Ping(_) | Self::Inbound)
+        !matches!(self, Self::Ping(_) | Self::Inbound | Self::Carry)
     }
 }
 
@@ -88,6 +90,11 @@ impl Streams {
         self.buffered = self.buffered - stream.buffered + stream.decoder.buffered();
         stream.buffered = stream.decoder.buffered();
         result
+    }
+
+    /// Exchanges that carry long messages.
+    pub(super) fn carriers(&self) -> usize {
+        self.open.values().filter(|stream| stream.purpose == Purpose::Carry).count()
     }
 
     pub(super) fn is_open(&self, id: StreamId) -> bool {

@@ -28,8 +28,8 @@ use tokio::{
 
 use crate::{
     core::{
-        CommandError, Config, ConfigError, Coordinate, Core, Event, KeyChange, Member, Query, QueryId,
-        QueryParams, QueueDepths, Snapshot, Stats, Timing,
+        CommandError, Config, ConfigError, Coordinate, Core, Event, KeyChange, Limits, Member, Query,
+        QueryId, QueryParams, QueueDepths, Snapshot, Stats, Timing,
     },
     rpc::Coalesced,
     wire::{Framing, Text, serf::Tags},
@@ -74,6 +74,8 @@ pub struct Options {
     pub allowed: Vec<IpNet>,
     /// How fast everything goes.
     pub timing: Timing,
+    /// How long events, queries and answers may be.
+    pub limits: Limits,
     /// A file that lets the member rejoin after a restart, without hearing old events again.
     pub snapshot: Option<PathBuf>,
     /// Whether the member rejoins although it has left before it ended.
@@ -87,7 +89,7 @@ pub struct Options {
 impl Options {
     /// The defaults of a Serf agent in a local network.
     pub fn new(name: impl Into<Text>, bind: SocketAddr) -> Self {
-        let Config { name, tags, framing, timing, .. } = Config::new(name, bind);
+        let Config { name, tags, framing, timing, limits, .. } = Config::new(name, bind);
         Self {
             name,
             bind,
@@ -96,6 +98,7 @@ impl Options {
             framing,
             allowed: Vec::new(),
             timing,
+            limits,
             snapshot: None,
             rejoin_after_leave: false,
             event_capacity: 4096,
@@ -178,6 +181,7 @@ impl Membership {
             framing: options.framing.clone(),
             allowed: options.allowed.clone(),
             timing: options.timing.clone(),
+            limits: options.limits,
             restore,
             rejoin_after_leave: options.rejoin_after_leave,
             ..Config::new(options.name.clone(), advertise)
@@ -271,8 +275,8 @@ impl Membership {
         Ok(self.with(move |actor| actor.subscribe_merged(capacity, Box::new(wants))).await??)
     }
 
-    /// Sends an event to all members, this one included; name and payload together have at most 512 bytes, and so has
-    /// the message that carries them.
+    /// Sends an event to all members, this one included; name and payload together have at most as many bytes as
+    /// [`Limits`] say, and so has the message that carries them.
     pub async fn user_event(
         &self,
         name: impl AsRef<[u8]>,

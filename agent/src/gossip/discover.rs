@@ -1,0 +1,267 @@
+//! Members that are found by multicast, as Serf's agents find each other with `-discover`.
+//!
+//! Whoever is started with the same name answers to the service `_serf_NAME._tcp.local`, and asks for it: again and again
+//! while alone, and once a minute afterwards, so that two halves that began apart come together. Answers are not authenticated:
+//! they say whom to try, and the gossip's keys decide who is let in.
+
+mod message;
+mod sockets;
+
+use super::joining::Told;
+use super::{Gossip, GossipError, JoinTarget};
+use crate::clock::Monotonic;
+use crate::interface::NetworkInterface;
+use kvgossip_membership::{Membership, Status};
+use message::Service;
+use sockets::{Family, Interface};
+use std::collections::BTreeSet;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::UdpSocket;
+use tokio::time::{Instant, sleep, timeout_at};
+
+/// The first wait of a member that is alone; it doubles up to the longest one, [`ALONE_INTERVAL`].
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+/// Members with company ask so often, as Serf's agents do.
+const INTERVAL: Duration = Duration::from_secs(60);
+/// A member that is alone asks at least so often.
+const ALONE_INTERVAL: Duration = Duration::from_secs(10);
+/// Answers to a question are waited for so long, as Serf's agents do.
+const ANSWER_TIME: Duration = Duration::from_secs(1);
+/// Most addresses that one question finds.
+const MAX_FOUND: usize = 64;
+/// Most answers in a second: a flood of questions must not become one of answers.
+const MAX_ANSWERS_PER_SECOND: u32 = 100;
+/// The largest packet of multicast DNS, in bytes.
+const MAX_PACKET: usize = 9000;
+/// After an error of a socket, so that the task does not spin.
+const ERROR_PAUSE: Duration = Duration::from_millis(100);
+
+/// Whom to find by multicast, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Discover {
+    service: Service,
+    interface: Interface,
+}
+
+/// Why a text is no name for `--discover`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no name for discovery: it has 1 to 57 bytes, and no spaces or backslashes")]
+pub struct ParseDiscoverError(String);
+
+impl FromStr for Discover {
+    type Err = ParseDiscoverError;
+
+    fn from_str(text: &str) -> Result<Self, ParseDiscoverError> {
+        let service = Service::new(text).ok_or_else(|| ParseDiscoverError(text.to_owned()))?;
+        Ok(Self { service, interface: Interface::default() })
+    }
+}
+
+impl Discover {
+    /// Asks the network of this interface; otherwise that of the address that is listened at, or the one that the system takes.
+    #[must_use]
+    pub fn at(self, interface: &NetworkInterface) -> Self {
+        Self { interface: Interface { v4: interface.v4(), index: interface.index }, ..self }
+    }
+
+    /// Asks the network of the address that is listened at, if none was named.
+    pub(super) fn beside(self, bind: SocketAddr) -> Self {
+        if self.interface != Interface::default() || bind.ip().is_unspecified() {
+            return self;
+        }
+        // Of a loopback's addresses the system lists one alone.
+        let found = NetworkInterface::with_address(bind.ip());
+        let v4 = match bind.ip() {
+            IpAddr::V4(ip) => Some(ip),
+            IpAddr::V6(_) => found.as_ref().and_then(NetworkInterface::v4),
+        };
+        Self { interface: Interface { v4, index: found.map_or(0, |found| found.index) }, ..self }
+    }
+
+    /// Opens the sockets, and begins to answer and to ask.
+    pub(super) fn start(self, gossip: &Gossip) -> Result<(), GossipError> {
+        let families = [Family::V4, Family::V6];
+        let mut failure = None;
+        let mut listening = 0;
+        for family in families {
+            match family.listen(self.interface) {
+                Ok(socket) => {
+                    listening += 1;
+                    gossip.spawn(gossip.clone().answer_questions(self.service.clone(), socket, family));
+                }
+                Err(error) => {
+                    tracing::debug!(?family, %error, "multicast is not heard");
+                    failure.get_or_insert(error);
+                }
+            }
+        }
+        if listening == 0
+            && let Some(error) = failure
+        {
+            return Err(GossipError::Discover(error));
+        }
+        tracing::info!(name = self.service.cluster(), "looking for members by multicast");
+        gossip.spawn(gossip.clone().keep_discovering(self));
+        Ok(())
+    }
+
+    /// Asks, and gathers answers for a second.
+    async fn find(&self) -> io::Result<BTreeSet<SocketAddr>> {
+        let (v4, v6) = (self.send_question(Family::V4).await, self.send_question(Family::V6).await);
+        let deadline = Instant::now() + ANSWER_TIME;
+        let (v4, v6) = match (v4, v6) {
+            (Err(error), Err(_)) => return Err(error),
+            (v4, v6) => (v4.ok(), v6.ok()),
+        };
+        let mut found = BTreeSet::new();
+        let mut gather = |packet: Option<&[u8]>| {
+            let more = self.service.found(packet.unwrap_or_default());
+            found.extend(more.into_iter().take(MAX_FOUND.saturating_sub(found.len())));
+        };
+        let (mut in_v4, mut in_v6) = (vec![0; MAX_PACKET], vec![0; MAX_PACKET]);
+        loop {
+            let received = async {
+                tokio::select! {
+                    received = receive(v4.as_ref(), &mut in_v4) => received.map(|len| (len, Family::V4)),
+                    received = receive(v6.as_ref(), &mut in_v6) => received.map(|len| (len, Family::V6)),
+                }
+            };
+            let received = timeout_at(deadline, received).await;
+            match received {
+                Err(_) => break,
+                Ok(Ok((len, Family::V4))) => gather(in_v4.get(..len)),
+                Ok(Ok((len, Family::V6))) => gather(in_v6.get(..len)),
+                Ok(Err(error)) => {
+                    tracing::debug!(%error, "answers to multicast are not heard");
+                    sleep(ERROR_PAUSE).await;
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    async fn send_question(&self, family: Family) -> io::Result<UdpSocket> {
+        let socket = family.ask(self.interface)?;
+        let question = self.service.question().ok_or_else(|| io::Error::other("the question has no form"))?;
+        socket.send_to(&question, family.group()).await?;
+        Ok(socket)
+    }
+}
+
+/// What a socket receives; nothing ever without one.
+async fn receive(socket: Option<&UdpSocket>, packet: &mut [u8]) -> io::Result<usize> {
+    match socket {
+        Some(socket) => socket.recv(packet).await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Gossip {
+    /// Answers whoever asks for members of this name, until this member is gone.
+    async fn answer_questions(self, service: Service, socket: UdpSocket, family: Family) {
+        let mut packet = vec![0; MAX_PACKET];
+        let (mut since, mut answers) = (Instant::now(), 0);
+        loop {
+            let (len, from) = match socket.recv_from(&mut packet).await {
+                Ok(received) => received,
+                Err(error) => {
+                    tracing::debug!(%error, "multicast is not heard");
+                    sleep(ERROR_PAUSE).await;
+                    continue;
+                }
+            };
+            let Some(asked) = service.asked(packet.get(..len).unwrap_or_default()) else { continue };
+            if since.elapsed() >= Duration::from_secs(1) {
+                (since, answers) = (Instant::now(), 0);
+            }
+            answers += 1;
+            if answers > MAX_ANSWERS_PER_SECOND {
+                continue;
+            }
+            let Ok(member) = self.member() else { return };
+            let Ok(own) = member.local_member().await else { return };
+            let unicast = asked.is_unicast(from);
+            let to = if unicast { from } else { family.group() };
+            let Some(answer) = service.answer(&asked, &own.name, own.addr, unicast) else { continue };
+            if let Err(error) = socket.send_to(&answer, to).await {
+                tracing::debug!(%error, %to, "a question of multicast is not answered");
+            }
+        }
+    }
+
+    /// Looks for members of this name, and joins those that it does not know.
+    async fn keep_discovering(self, discover: Discover) {
+        let clock = Monotonic::start();
+        let (mut wait, mut told) = (FIRST_WAIT, Told::default());
+        loop {
+            let Ok(member) = self.member() else { return };
+            let Ok(alive) = member.alive_count().await else { return };
+            let alone = alive < 2;
+            let failure = match self.join_found(&discover, &member, alone).await {
+                Ok(()) => None,
+                Err(error @ (GossipError::Left | GossipError::NameLost(_))) => {
+                    return tracing::debug!("members are not looked for any more: {error}");
+                }
+                Err(error) => Some(error.to_string()),
+            };
+            match failure {
+                Some(failure) if told.warns(&failure, Duration::from_micros(clock.now_us())) => {
+                    tracing::warn!("no member is found yet, looking on: {failure}");
+                }
+                Some(failure) => tracing::debug!("still no member is found: {failure}"),
+                None => {}
+            }
+            if alone {
+                let jitter = Duration::from_millis(crate::peers::random() % 500);
+                sleep(wait + jitter).await;
+                wait = (wait * 2).min(ALONE_INTERVAL);
+            } else {
+                (wait, told) = (FIRST_WAIT, Told::default());
+                self.sleep_in_company(&member).await;
+            }
+        }
+    }
+
+    /// Waits for the next question, or until nobody else is there any more.
+    async fn sleep_in_company(&self, member: &Membership) {
+        let until = Instant::now() + INTERVAL;
+        while Instant::now() < until && member.alive_count().await.is_ok_and(|alive| alive >= 2) {
+            sleep(super::joining::LOOK).await;
+        }
+    }
+
+    async fn join_found(
+        &self,
+        discover: &Discover,
+        member: &Arc<Membership>,
+        alone: bool,
+    ) -> Result<(), GossipError> {
+        let found = discover.find().await.map_err(GossipError::Discover)?;
+        let own = [member.local_member().await?.addr, self.inner.address];
+        let members = member.members().await?;
+        let known: BTreeSet<SocketAddr> =
+            members.iter().filter(|other| other.status == Status::Alive).map(|other| other.addr).collect();
+        let new = found.into_iter().filter(|address| !own.contains(address) && !known.contains(address));
+        let targets: Vec<JoinTarget> = new.map(JoinTarget::from).collect();
+        if targets.is_empty() {
+            if !alone {
+                // All that answer are members already.
+                self.inner.directory.set_joined();
+                return Ok(());
+            }
+            let why = format!("nobody on this network answers to {:?}", discover.service.cluster());
+            let error = GossipError::Join(why);
+            self.note_unfound(&error);
+            return Err(error);
+        }
+        let joined = self.join(&targets).await;
+        self.note_joined(joined.as_ref(), alone);
+        let joined = joined?;
+        tracing::info!(members = joined.answered, "joined members that were found by multicast");
+        Ok(())
+    }
+}
