@@ -45,6 +45,7 @@ pub(crate) struct Agent {
     pub(crate) name: String,
     pub(crate) addr: SocketAddr,
     rpc: String,
+    args: Vec<String>,
     child: Child,
     pub(crate) dir: TempDir,
 }
@@ -57,28 +58,38 @@ impl Agent {
 
     /// Starts an agent at that address.
     pub(crate) async fn start_at(name: &str, addr: SocketAddr, args: &[&str]) -> Self {
-        let dir = TempDir::new().expect("a temporary directory");
         let rpc = format!("{}:{RPC_PORT}", fresh_ip());
+        let args = args.iter().map(|arg| (*arg).to_owned()).collect();
+        Self::launch(name.to_owned(), addr, rpc, args).await
+    }
+
+    async fn launch(name: String, addr: SocketAddr, rpc: String, args: Vec<String>) -> Self {
+        let dir = TempDir::new().expect("a temporary directory");
         let log = std::fs::File::create(dir.path().join("log")).expect("a log file");
         let child = Command::new("serf")
             .args(["agent", "-log-level=debug"])
             .args([format!("-node={name}"), format!("-bind={addr}"), format!("-rpc-addr={rpc}")])
-            .args(args)
+            .args(&args)
             .current_dir(dir.path())
             .stdout(log.try_clone().expect("a second handle"))
             .stderr(log)
             .stdin(Stdio::null())
             .spawn()
             .expect("the program `serf` must be on the PATH: install Debian's package `serf`, or a release");
-        let agent = Self { name: name.to_owned(), addr, rpc, child, dir };
+        let agent = Self { name, addr, rpc, args, child, dir };
         eventually("the agent answers", async || agent.try_serf("info", &[]).await).await;
         agent
     }
 
-    /// Kills the agent, as a crash does, and starts it anew at the same address.
+    /// Kills the agent, as a crash does, and starts it anew at the same addresses with the same arguments.
     pub(crate) async fn restart(mut self) -> Self {
         self.kill();
-        Self::start_at(&self.name, self.addr, &[]).await
+        Self::launch(self.name.clone(), self.addr, self.rpc.clone(), self.args.clone()).await
+    }
+
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Whether the agent has ended by itself.
@@ -105,7 +116,7 @@ impl Agent {
 
     /// Sends a signal by its name.
     pub(crate) fn signal(&self, signal: &str) {
-        let pid = self.child.id().to_string();
+        let pid = self.id().to_string();
         let status = Command::new("kill").args(["-s", signal, &pid]).status().expect("`kill` runs");
         assert!(status.success());
     }
@@ -127,7 +138,8 @@ impl Agent {
     async fn output(&self, command: &str, args: &[&str]) -> std::process::Output {
         let rpc = format!("-rpc-addr={}", self.rpc);
         let mut process = tokio::process::Command::new("serf");
-        process.arg(command).arg(rpc).args(args).kill_on_drop(true);
+        let key = self.args.iter().filter(|arg| arg.starts_with("-rpc-auth="));
+        process.arg(command).arg(rpc).args(key).args(args).kill_on_drop(true);
         process.output().await.expect("the program `serf` must be on the PATH")
     }
 
