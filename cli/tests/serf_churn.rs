@@ -13,6 +13,7 @@ mod support;
 use client::Client;
 use std::collections::{BTreeSet, HashSet};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -52,6 +53,7 @@ enum Running {
 /// A member and the means to treat it badly.
 struct Node {
     running: Running,
+    log: PathBuf,
     gossip: SocketAddr,
     place: Arc<Place>,
 }
@@ -139,7 +141,7 @@ impl Node {
             away: Mutex::default(),
         });
         tokio::spawn(place.clone().hear());
-        Self { running, gossip, place }
+        Self { running, log: desk.path(format!("{name}.log")), gossip, place }
     }
 
     fn id(&self) -> u32 {
@@ -192,6 +194,16 @@ impl Node {
         serf::eventually("its events are heard", is_heard).await;
         wait_for_all(&self.place).await;
         self.place.is_back();
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Ok(log) = std::fs::read_to_string(&self.log)
+        {
+            eprintln!("--- log of {} ---\n{log}", self.place.name);
+        }
     }
 }
 

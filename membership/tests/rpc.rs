@@ -299,7 +299,7 @@ async fn subscriptions_are_counted_and_end_when_they_are_stopped() {
     assert_eq!(client.ask(&stream("user:a")).await, "");
     let events = client.seq;
     assert_eq!(client.ask(&stream("nonsense")).await, "Invalid event filter");
-    assert_eq!(client.ask(&monitor("loud")).await, "Unknown log level: loud");
+    assert_eq!(client.ask(&monitor("loud")).await, "Unknown log level: LOUD");
     host.logs.publish(Level::Warn, "before");
     assert_eq!(client.ask(&monitor("warn")).await, "");
     let lines = client.seq;

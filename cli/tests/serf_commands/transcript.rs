@@ -8,7 +8,6 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::differences::{DIFFERENCES, Difference};
-use crate::support::Ran;
 use crate::support::asked::Rpc;
 
 /// How often a command is run again while the two differ: an answer to a query may be late on a busy machine.
@@ -55,7 +54,40 @@ impl Step {
     fn run(&self, side: &Side<'_>) -> Vec<String> {
         let args: Vec<String> = self.0[1..].iter().map(|arg| arg.replace("{failed}", side.failed)).collect();
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        lines(&self.0[0], side, &side.rpc.serf(&self.0[0], &args))
+        let ran = side.rpc.serf(&self.0[0], &args);
+        let mut lines = match serde_json::from_str(ran.text()) {
+            Ok(json) => flat("", &json),
+            Err(_) => ran.text().lines().map(str::to_owned).collect(),
+        };
+        lines.extend(ran.err.lines().map(|line| format!("stderr: {line}")));
+        lines.retain(|line| !line.is_empty());
+        lines.iter_mut().for_each(|line| *line = self.normal(side, line));
+        lines.push(format!("exit {}", ran.code));
+        lines.sort();
+        lines
+    }
+
+    /// A line without what differs from run to run.
+    fn normal(&self, side: &Side<'_>, line: &str) -> String {
+        let mut line = line.replace(&side.rpc.address, "RPC");
+        // These tell of the agent that is asked.
+        if self.0[0] == "info" || self.0[0] == "rtt" && self.0.len() == 2 {
+            line = line.replace(side.own, "SELF");
+        }
+        // What a resolver says depends on the machine's.
+        if let Some((before, _)) = line.split_once("nowhere.invalid") {
+            line = format!("{before}nowhere.invalid");
+        }
+        let measured =
+            ["Estimated ", "Query time: ", "\tgoroutines", "\tmax_procs", "\tkvg_port", "\tversion"];
+        let in_json = [".runtime.goroutines", ".runtime.max_procs", ".tags.kvg_port", "version"];
+        if measured.iter().any(|start| line.starts_with(start))
+            || in_json.iter().any(|part| line.contains(part))
+        {
+            line = numbers(&line);
+        }
+        let words = line.split(' ').filter(|word| !word.is_empty()).map(word);
+        words.collect::<Vec<_>>().join(" ")
     }
 
     /// What both say, each sorted: lists and answers have no order.
@@ -65,22 +97,6 @@ impl Step {
             runs.map(|run| run.join().expect("it runs"))
         })
     }
-}
-
-/// The lines of what a command wrote, without what differs from run to run, and its exit code.
-fn lines(command: &str, side: &Side<'_>, ran: &Ran) -> Vec<String> {
-    let mut lines = match serde_json::from_str(ran.text()) {
-        Ok(json) => flat("", &json),
-        Err(_) => ran.text().lines().map(str::to_owned).collect(),
-    };
-    lines.extend(ran.err.lines().map(|line| format!("stderr: {line}")));
-    lines.retain(|line| !line.is_empty());
-    for line in &mut lines {
-        *line = normal(command, side, line);
-    }
-    lines.push(format!("exit {}", ran.code));
-    lines.sort();
-    lines
 }
 
 /// Every text and number of a JSON value as a line with the way to it; a list's rows go by their names.
@@ -99,34 +115,16 @@ fn flat(way: &str, value: &Value) -> Vec<String> {
     }
 }
 
-fn normal(command: &str, side: &Side<'_>, line: &str) -> String {
-    let mut line = line.replace(&side.rpc.address, "RPC");
-    if matches!(command, "rtt" | "info") {
-        line = line.replace(side.own, "SELF");
+/// A word of a line: tags are in no order, and the agent's own ids are of no interest.
+fn word(word: &str) -> String {
+    let mut tags: Vec<&str> = word.split(',').collect();
+    if tags.iter().all(|tag| tag.contains('=')) {
+        tags.sort_unstable();
     }
-    // What a resolver says depends on the machine's.
-    if let Some((before, _)) = line.split_once("nowhere.invalid") {
-        line = format!("{before}nowhere.invalid");
-    }
-    let measured = [
-        "Estimated ",
-        "Query time: ",
-        "\tgoroutines = ",
-        "\tmax_procs = ",
-        ".runtime.goroutines",
-        ".runtime.max_procs",
-    ];
-    if measured.iter().any(|start| line.starts_with(start)) {
-        line = numbers(&line);
-    }
-    // Keys and ids of 32 bytes.
-    let hex = |word: &str| word.len() == 64 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
-    line.split('"')
-        .map(|part| {
-            part.split(' ').map(|word| if hex(word) { "HEX" } else { word }).collect::<Vec<_>>().join(" ")
-        })
-        .collect::<Vec<_>>()
-        .join("\"")
+    let text = tags.join(",");
+    let id = text.trim_matches('"');
+    let is_id = [16, 64].contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_id { text.replace(id, "ID") } else { text }
 }
 
 /// With `N` for every number.

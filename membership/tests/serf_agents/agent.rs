@@ -13,6 +13,8 @@ use tempfile::TempDir;
 
 pub(crate) const GOSSIP_PORT: u16 = 7946;
 const RPC_PORT: u16 = 7373;
+/// Before the key of an agent's clients, in the arguments of an agent as in those of commands.
+const RPC_KEY: &str = "-rpc-auth=";
 /// Everything is waited for this long at most; a slow machine must not fail a test.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -66,10 +68,18 @@ impl Agent {
     async fn launch(name: String, addr: SocketAddr, rpc: String, args: Vec<String>) -> Self {
         let dir = TempDir::new().expect("a temporary directory");
         let log = std::fs::File::create(dir.path().join("log")).expect("a log file");
+        // Serf's agent takes the key of its clients from a file alone.
+        let key = args.iter().find_map(|arg| arg.strip_prefix(RPC_KEY));
+        let config = key.map(|key| {
+            let path = dir.path().join("config.json");
+            std::fs::write(&path, format!("{{\"rpc_auth\": \"{key}\"}}")).expect("a file");
+            format!("-config-file={}", path.display())
+        });
         let child = Command::new("serf")
             .args(["agent", "-log-level=debug"])
             .args([format!("-node={name}"), format!("-bind={addr}"), format!("-rpc-addr={rpc}")])
-            .args(&args)
+            .args(args.iter().filter(|arg| !arg.starts_with(RPC_KEY)))
+            .args(config)
             .current_dir(dir.path())
             .stdout(log.try_clone().expect("a second handle"))
             .stderr(log)
@@ -138,7 +148,7 @@ impl Agent {
     async fn output(&self, command: &str, args: &[&str]) -> std::process::Output {
         let rpc = format!("-rpc-addr={}", self.rpc);
         let mut process = tokio::process::Command::new("serf");
-        let key = self.args.iter().filter(|arg| arg.starts_with("-rpc-auth="));
+        let key = self.args.iter().filter(|arg| arg.starts_with(RPC_KEY));
         process.arg(command).arg(rpc).args(key).args(args).kill_on_drop(true);
         process.output().await.expect("the program `serf` must be on the PATH")
     }
