@@ -13,7 +13,7 @@ use crate::support::asked::Rpc;
 /// How often a command is run again while the two differ: an answer to a query may be late on a busy machine.
 const ATTEMPTS: usize = 10;
 /// Commands that are compared at a time.
-const AT_A_TIME: usize = 4;
+const AT_A_TIME: usize = 8;
 /// Arguments that are longer are shortened in a step's name.
 const SHOWN: usize = 48;
 
