@@ -71,19 +71,24 @@ impl Cluster {
     /// Changes the key while everybody is there. A step is said again until all members that the first then knows of have done
     /// it, and all steps until every member has the new key alone.
     async fn rotate(&self) {
+        let began = Instant::now();
         for place in &self.traffic.places {
             wait_for_all(place).await;
         }
+        println!("{:>7.1?}: all of {} see all", began.elapsed(), self.kind);
         let keys = |args: &[&str]| block_in_place(|| self.nodes[0].place.rpc.serf("keys", args));
         serf::eventually(&format!("{}: the key is changed", self.kind), async || {
             for change in [["-install", NEW_KEY], ["-use", NEW_KEY], ["-remove", OLD_KEY]] {
-                if keys(&change).code != 0 {
+                let changed = keys(&change);
+                if changed.code != 0 {
+                    println!("{:>7.1?}: {}: {changed:?}", began.elapsed(), self.kind);
                     return None;
                 }
             }
             self.is_rotated().then_some(())
         })
         .await;
+        println!("{:>7.1?}: the key of {} is changed", began.elapsed(), self.kind);
     }
 
     fn is_rotated(&self) -> bool {

@@ -167,9 +167,11 @@ impl Node {
 
     /// Waits until it is heard and sees all others.
     async fn comes_back(&self) {
+        let began = Instant::now();
         let is_heard = async || self.place.is_heard.load(Ordering::Relaxed).then_some(());
         serf::eventually("its events are heard", is_heard).await;
         wait_for_all(&self.place).await;
+        println!("{:>7.1?}: {} is back and sees all", began.elapsed(), self.place.name);
         self.place.is_back();
     }
 }
