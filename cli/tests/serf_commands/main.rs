@@ -215,6 +215,10 @@ fn tags(cluster: &Cluster, comparison: &Comparison) {
     comparison.step(&sides, &Step::new("tags -set zone=west -delete rack -delete nothing"));
     cluster.both_list(&["-tag", "zone=west", "-tag", "rack="], &both);
     comparison.step(&sides, &Step::new("tags -set empty="));
+    for rpc in sides.each_ref().map(|side| side.rpc) {
+        let listed = || rpc.serf("members", &["-format=json", "-tag", "zone=west"]).exits(0);
+        wait_until("both have the empty tag", || listed().text().matches("\"empty\"").count() == 2);
+    }
     comparison.step(&sides, &Step::new("members -format json -tag zone=west"));
     comparison.step(&sides, &Step::new("tags -delete zone -delete empty"));
     cluster.both_list(&["-tag", "zone=", "-name", "ours|theirs"], &both);

@@ -12,6 +12,7 @@ use crate::support::asked::Rpc;
 
 /// How often a command is run again while the two differ: an answer to a query may be late on a busy machine.
 const ATTEMPTS: usize = 10;
+const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(300);
 /// Commands that are compared at a time.
 const AT_A_TIME: usize = 8;
 /// Arguments that are longer are shortened in a step's name.
@@ -205,7 +206,7 @@ impl Comparison {
             if Self::judge(&name, &lines).is_ok() {
                 break;
             }
-            thread::sleep(Duration::from_millis(100));
+            thread::sleep(BETWEEN_ATTEMPTS);
             lines = step.both(sides);
         }
         self.lines(&name, &lines);
