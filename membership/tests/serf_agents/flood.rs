@@ -215,11 +215,9 @@ async fn a_flood_holds_up_nothing_that_matters_and_as_much_arrives_as_at_serfs_a
     // Ten times what they take where nothing else runs; without queues of their own they take 24 and 11 seconds.
     assert!(tag < Duration::from_secs(5), "a tag took {tag:?}");
     assert!(leave < Duration::from_secs(9), "leaving took {leave:?}");
-    assert!(acks >= acks_pure, "{acks} acks of {asked} queries, {acks_pure} at Serf's agents");
-    assert!(
-        acks_at_mixed >= acks_pure,
-        "{acks_at_mixed} acks at an agent beside ours, {acks_pure} at Serf's agents"
-    );
+    // One datagram may be lost by chance.
+    assert!(acks + 1 >= acks_pure, "{acks} acks of {asked} queries, {acks_pure} at Serf's agents");
+    assert!(acks_at_mixed + 1 >= acks_pure, "{acks_at_mixed} acks beside ours, {acks_pure} at Serf's agents");
     // Which events are lost is chance.
     assert!(arrived * 10 >= arrived_pure * 9, "{arrived} events arrived, {arrived_pure} at Serf's agents");
     for event in first.drain() {
