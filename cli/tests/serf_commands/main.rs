@@ -92,10 +92,9 @@ async fn joins(cluster: &Cluster, comparison: &Comparison) -> Vec<serf::Agent> {
     comparison.step(&sides, &Step::new("join nowhere.invalid"));
     comparison.step(&sides, &Step::new("join 127.0.0.9:1"));
     comparison.step(&sides, &Step::new("join 127.0.0.9:999999"));
-    let joined = Step::new("join").and(&third).both(&sides);
-    comparison.lines("join THIRD", &joined);
-    let joined = Step::new("join").and(&third).and("127.0.0.9:1").both(&sides);
-    comparison.lines("join THIRD 127.0.0.9:1", &joined);
+    let join = Step::new("join").and(&third);
+    comparison.step_as("join THIRD", &sides, &join);
+    comparison.step_as("join THIRD 127.0.0.9:1", &sides, &join.and("127.0.0.9:1"));
     let mut others = Vec::new();
     for name in ["failed1", "failed2", "gone"] {
         let other = serf::Agent::start(name, &[&format!("-encrypt={KEY}")]).await;
@@ -237,9 +236,9 @@ fn keys(cluster: &Cluster, comparison: &Comparison) {
         }
     }
     let made = cluster.ours.serf("keygen", &[]).exits(0);
-    let change = |change: &str| Step::new(change).and(made.text().trim()).both(&sides);
-    for name in ["keys -install", "keys -remove"] {
-        comparison.lines(&format!("{name} what keygen made"), &change(name));
+    for change in ["keys -install", "keys -remove"] {
+        let step = Step::new(change).and(made.text().trim());
+        comparison.step_as(&format!("{change} what keygen made"), &sides, &step);
     }
 }
 
