@@ -3,6 +3,7 @@
 #![cfg(unix)]
 
 mod differences;
+mod monitors;
 #[path = "../../../membership/tests/serf_agents/agent.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod serf;
@@ -12,6 +13,7 @@ mod transcript;
 
 use std::collections::BTreeSet;
 
+use monitors::{monitor, shown, until_the_end};
 use support::asked::{Asked, Monitor, Rpc};
 use support::{Desk, wait_until};
 use transcript::{Comparison, Side, Step};
@@ -221,9 +223,19 @@ fn tags(cluster: &Cluster, comparison: &Comparison) {
     comparison.step(&sides, &Step::new("members -format json -tag zone=west"));
     comparison.step(&sides, &Step::new("tags -delete zone -delete empty"));
     cluster.both_list(&["-tag", "zone=", "-name", "ours|theirs"], &both);
-    // The clocks are equal once all that was sent has arrived.
+    // They are equal once all that was sent has arrived, at the latest with the next exchange of states.
+    wait_until("the clocks are the same", || {
+        let [theirs, ours] = sides.each_ref().map(|side| clocks(side.rpc));
+        theirs == ours && theirs.len() == 3
+    });
     comparison.step(&sides, &Step::new("info"));
     comparison.step(&sides, &Step::new("info -format json"));
+}
+
+/// An agent's Lamport clocks.
+fn clocks(rpc: &Rpc) -> Vec<String> {
+    let info = rpc.serf("info", &[]).exits(0);
+    info.text().lines().filter(|line| line.contains("_time = ")).map(str::to_owned).collect()
 }
 
 /// A key is changed for another, and back.
@@ -242,78 +254,37 @@ fn keys(cluster: &Cluster, comparison: &Comparison) {
     }
 }
 
-/// `serf monitor` of an agent, after it has shown an event that the agent sent.
-fn monitor(desk: &Desk, rpc: &Rpc) -> Monitor {
-    let begin = format!("begin-{}", rpc.address);
-    let monitor = Monitor::start(desk, rpc, &begin, "info");
-    wait_until("the monitor shows events", || {
-        rpc.serf("event", &["-coalesce=false", &begin]).exits(0);
-        monitor.text().contains(&begin)
-    });
-    monitor
-}
-
-/// The events that a monitor has written before the first `end`, each in one line, sorted; none if there is no end yet.
-fn records(text: &str) -> Option<Vec<String>> {
-    let mut records: Vec<Vec<&str>> = Vec::new();
-    for line in text.lines() {
-        if line.starts_with("Event Info:") {
-            records.push(Vec::new());
-        } else if let (Some(record), true) = (records.last_mut(), line.starts_with('\t')) {
-            // The numbers are the connection's own.
-            record.push(if line.starts_with("\tID: ") { "ID: N" } else { line.trim() });
-        }
-    }
-    records.truncate(records.iter().position(|record| record.contains(&"Name: \"end\""))?);
-    records.retain(|record| !record.iter().any(|field| field.starts_with("Name: \"begin-")));
-    records.iter_mut().for_each(|record| record.sort_unstable());
-    let mut lines: Vec<String> = records.iter().flat_map(|record| by_member(&record.join(", "))).collect();
-    lines.sort();
-    // Serf's agents tell of a changed member again whenever they tell of any member.
-    lines.dedup();
-    Some(lines)
-}
-
-/// A record of members as one for each: which of them come together depends on when they come.
-fn by_member(record: &str) -> Vec<String> {
-    let Some((event, members)) = record.split_once(", Members: []interface {}{") else {
-        return vec![record.to_owned()];
-    };
-    let members = members.split("map[interface {}]interface {}{\"Addr\"").skip(1);
-    members.map(|member| format!("{event}, Addr{}", member.trim_end_matches([',', ' ', '}']))).collect()
-}
-
-/// What two monitors have shown until an event comes that is sent now.
-async fn until_the_end(sender: &serf::Agent, monitors: &[Monitor; 2]) -> [Vec<String>; 2] {
-    serf::eventually("the monitors show the end", async || {
-        sender.serf("event", &["-coalesce=false", "end"]).await;
-        let [theirs, ours] = monitors.each_ref().map(|monitor| records(&monitor.text()));
-        Some([theirs?, ours?])
-    })
-    .await
-}
-
 /// What happens is streamed in the same records.
 async fn monitors(cluster: &Cluster, comparison: &Comparison) {
     let monitors = cluster.sides().map(|side| monitor(&cluster.desk, side.rpc));
     let third = &cluster.third;
-    third.serf("event", &["-coalesce=false", "deploy", "1.2.3"]).await;
-    third.serf("event", &["-coalesce=true", "merged"]).await;
-    for side in cluster.sides() {
-        side.rpc.serf("event", &["-coalesce=false", side.own]).exits(0);
-        side.rpc.serf("query", &["-timeout=1s", side.own]).exits(0);
+    shown(&monitors, "deploy", async || {
+        third.serf("event", &["-coalesce=false", "deploy", "1.2.3"]).await;
+    })
+    .await;
+    shown(&monitors, "merged", async || {
+        third.serf("event", &["-coalesce=true", "merged"]).await;
+    })
+    .await;
+    shown(&monitors, "uptime", async || {
+        third.serf("query", &["-timeout=1s", "uptime", "payload"]).await;
+    })
+    .await;
+    for (side, query) in cluster.sides().into_iter().zip(["theirs asks", "ours asks"]) {
+        shown(&monitors, side.own, async || _ = side.rpc.serf("event", &["-coalesce=false", side.own])).await;
+        shown(&monitors, query, async || _ = side.rpc.serf("query", &["-timeout=1s", query])).await;
     }
-    third.serf("query", &["-timeout=1s", "uptime", "payload"]).await;
     third.serf("tags", &["-set", "zone=south"]).await;
     let mut newcomer = serf::Agent::start("newcomer", &[&format!("-encrypt={KEY}")]).await;
     newcomer.serf("join", &[&third.addr.to_string()]).await;
-    let shown = |kind: &str| {
+    let tell_of = |kind: &str| {
         let shows = |monitor: &Monitor| monitor.text().contains(&format!("Event: \"{kind}\""));
         wait_until(kind, || monitors.iter().all(shows));
     };
-    ["user", "query", "member-update", "member-join"].into_iter().for_each(shown);
+    tell_of("member-update");
+    tell_of("member-join");
     newcomer.serf("leave", &[]).await;
-    shown("member-leave");
+    tell_of("member-leave");
     newcomer.kill();
     let mut shown = until_the_end(third, &monitors).await;
     // Serf's agents tell again of members that have changed long ago.

@@ -83,13 +83,16 @@ impl Step {
         let measured = [
             "Estimated ",
             "Query time: ",
+            "\tevent_time",
             "\tgoroutines",
             "\thealth_score",
             "\tkvg_port",
             "\tmax_procs",
+            "\tmember_time",
+            "\tquery_time",
             "\tversion",
         ];
-        let in_json = [".goroutines", ".health_score", ".kvg_port", ".max_procs", ".version"];
+        let in_json = ["_time", ".goroutines", ".health_score", ".kvg_port", ".max_procs", ".version"];
         if measured.iter().any(|start| line.starts_with(start))
             || in_json.iter().any(|part| line.contains(part))
         {
