@@ -48,7 +48,7 @@ impl Cluster {
         for place in &places {
             wait_for_all(place).await;
         }
-        let traffic = Traffic::start(places);
+        let traffic = Traffic::new(places);
         Self { kind, nodes, traffic }
     }
 
@@ -118,6 +118,8 @@ impl Cluster {
     }
 
     async fn run(mut self, desk: Arc<Desk>, length: Duration) -> Outcome {
+        // Both clusters are complete now.
+        self.traffic.start();
         self.churn(&desk, length / 4).await;
         let early = self.resident();
         self.churn(&desk, length / 4).await;

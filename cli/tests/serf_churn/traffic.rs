@@ -34,13 +34,15 @@ pub(crate) struct Traffic {
 }
 
 impl Traffic {
-    /// Sends among these members until it is stopped.
-    pub(crate) fn start(places: Vec<Arc<Place>>) -> Arc<Self> {
+    pub(crate) fn new(places: Vec<Arc<Place>>) -> Arc<Self> {
         let (events, queries) = Default::default();
-        let traffic = Arc::new(Self { places, events, queries, is_over: AtomicBool::new(false) });
-        tokio::spawn(traffic.clone().send_events());
-        tokio::spawn(traffic.clone().send_queries());
-        traffic
+        Arc::new(Self { places, events, queries, is_over: AtomicBool::new(false) })
+    }
+
+    /// Sends among the members until it is stopped.
+    pub(crate) fn start(self: &Arc<Self>) {
+        tokio::spawn(self.clone().send_events());
+        tokio::spawn(self.clone().send_queries());
     }
 
     pub(crate) fn stop(&self) {
