@@ -163,9 +163,12 @@ async fn an_agent_takes_the_place_of_one_of_serf_s_with_its_snapshot() {
     let join = format!("-join={}", stays.addr);
     let mut moves = serf::Agent::start("moves", &["-snapshot=others", &join]).await;
     let file = moves.dir.path().join("others");
-    wait_until("its snapshot names the other", || {
-        std::fs::read_to_string(&file).unwrap_or_default().contains("alive: stays ")
-    });
+    serf::eventually("its snapshot names the other", async || {
+        // What a Serf agent has to write waits in memory until more comes.
+        stays.serf("event", &["-coalesce=false", "more"]).await;
+        std::fs::read_to_string(&file).is_ok_and(|text| text.contains("alive: stays ")).then_some(())
+    })
+    .await;
     moves.kill();
     let desk = desk();
     std::fs::copy(&file, desk.path("others")).expect("copied");
