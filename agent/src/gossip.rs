@@ -176,7 +176,7 @@ impl Gossip {
         };
         let gossip = Self { inner: Arc::new(inner) };
         if let Some(rpc) = config.rpc {
-            let _ = gossip.inner.rpc.set(rpc::serve(&gossip, rpc, stop, tasks)?);
+            let _ = gossip.inner.rpc.set(rpc::serve(&gossip, rpc, config.handlers.clone(), stop, tasks)?);
         }
         let task = Task::new(gossip.clone(), config.keyring_file, config.tags_file);
         gossip.spawn(task.run(events));

@@ -8,93 +8,14 @@ mod support;
 
 use serde_json::Value;
 use std::ffi::OsStr;
-use std::fs::File;
 use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
-use std::process::{Child, Command, Stdio};
-use support::process::{Launch, Process};
-use support::{Desk, Ran, ran, until, wait_until};
+use support::asked::{Asked, Monitor, place};
+use support::process::Launch;
+use support::{Desk, Ran, until, wait_until};
 
 const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 const NEW_KEY: &str = "CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk=";
-
-/// An agent that Serf's tools can ask.
-struct Asked {
-    process: Process,
-    rpc: String,
-}
-
-impl Asked {
-    fn start(desk: &Desk, name: &str, key: &str, more: &[&str]) -> Self {
-        let launch = Launch::new(desk, name, key).with(&["--bind", "127.0.0.1:0", "--name", name]);
-        let process = launch.with(&["--rpc", "127.0.0.1:0"]).with(more).start(desk);
-        Self { process, rpc: format!("-rpc-addr={}", place(desk, name)) }
-    }
-
-    fn command(&self, command: &str, args: &[&str]) -> Command {
-        let mut serf = Command::new("serf");
-        serf.args([command, &self.rpc]).args(args).stdin(Stdio::null()).env_remove("SERF_RPC_AUTH");
-        serf
-    }
-
-    /// Runs a command of Serf's against the agent. It writes its errors to standard output, too.
-    fn serf(&self, command: &str, args: &[&str]) -> Ran {
-        ran(self.command(command, args).output().expect("the program `serf` must be on the PATH"))
-    }
-
-    /// The members that it lists, as `name status` each.
-    fn members(&self, args: &[&str]) -> Vec<String> {
-        let listed = self.serf("members", &[&["-format=json"], args].concat()).exits(0);
-        let json: Value = serde_json::from_str(listed.text()).expect("JSON");
-        let rows = json["members"].as_array().cloned().unwrap_or_default();
-        let text = |row: &Value, name: &str| row[name].as_str().expect("a text").to_owned();
-        rows.iter().map(|row| format!("{} {}", text(row, "name"), text(row, "status"))).collect()
-    }
-
-    #[track_caller]
-    fn sees(&self, member: &str) {
-        wait_until(member, || self.members(&[]).iter().any(|found| found == member));
-    }
-}
-
-/// Where the agent in the directory `data` says that it serves RPC. It may answer before it has said so.
-fn place(desk: &Desk, data: &str) -> String {
-    let said = || {
-        let log = desk.read(&format!("{data}.log"));
-        log.split_once("Serf's RPC on ").and_then(|(_, rest)| Some(rest.split_once('\n')?.0.to_owned()))
-    };
-    wait_until("the agent says where it serves RPC", || said().is_some());
-    said().expect("it was there")
-}
-
-/// `serf monitor`, writing into a file.
-struct Monitor {
-    child: Child,
-    path: std::path::PathBuf,
-}
-
-impl Monitor {
-    fn start(desk: &Desk, asked: &Asked) -> Self {
-        let path = desk.path("monitor");
-        let file = File::create(&path).expect("a file");
-        let child = asked.command("monitor", &["-log-level=info"]).stdout(file).spawn().expect("serf");
-        let monitor = Self { child, path };
-        monitor.shows("Serf's RPC on ");
-        monitor
-    }
-
-    #[track_caller]
-    fn shows(&self, text: &str) {
-        wait_until(text, || std::fs::read_to_string(&self.path).is_ok_and(|found| found.contains(text)));
-    }
-}
-
-impl Drop for Monitor {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn serfs_tools_see_and_do_with_an_agent_what_they_do_with_serfs() {
@@ -178,7 +99,8 @@ async fn tags(a: &Asked, other: &serf::Agent) {
 }
 
 async fn events_and_monitor(desk: &Desk, a: &Asked, b: &Asked, other: &serf::Agent) {
-    let monitor = Monitor::start(desk, b);
+    let monitor = Monitor::start(desk, b, "monitor", "info");
+    monitor.shows("Serf's RPC on ");
     a.serf("event", &["-coalesce=false", "deploy", "1.2.3"]).exits(0);
     let file = other.dir.path().join("deploy");
     let told = async || std::fs::read_to_string(&file).is_ok_and(|text| text.contains("1.2.3")).then_some(());

@@ -186,7 +186,9 @@ impl Gossip {
             let Ok(own) = member.local_member().await else { return };
             let unicast = asked.is_unicast(from);
             let to = if unicast { from } else { family.group() };
-            let Some(answer) = service.answer(&asked, &own.name, own.addr, unicast) else { continue };
+            let Some(answer) = service.answer(&asked, &own.name.to_string(), own.addr, unicast) else {
+                continue;
+            };
             if let Err(error) = socket.send_to(&answer, to).await {
                 tracing::debug!(%error, %to, "a question of multicast is not answered");
             }

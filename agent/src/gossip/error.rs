@@ -1,6 +1,7 @@
 //! Why gossip does not do what it is told.
 
 use super::MAX_HANDLERS;
+use kvgossip_membership::Text;
 use kvgossip_membership::core::CommandError;
 use std::net::SocketAddr;
 

@@ -7,7 +7,7 @@ mod process;
 use super::Gossip;
 use super::roots::QUERY;
 use kvgossip_membership::rpc::{Coalesced, EventFilter, FilterError};
-use kvgossip_membership::{Event, Membership};
+use kvgossip_membership::{Event, Membership, Text};
 use process::{Ended, Run};
 use std::fmt;
 use std::str::FromStr;
@@ -72,6 +72,11 @@ impl fmt::Display for EventHandler {
 }
 
 impl EventHandler {
+    /// Each kind of event, and the command, as Serf's agents list them in their statistics.
+    pub(super) fn listed(&self) -> impl Iterator<Item = (Text, Text)> {
+        self.filter.kinds().map(|kind| (kind, self.command.as_str().into()))
+    }
+
     fn wants(&self, record: &Coalesced) -> bool {
         // What replicas ask each other is theirs, as Serf's own queries are.
         let is_own = matches!(record, Coalesced::Event(Event::Query(query)) if query.name == QUERY);
@@ -189,6 +194,8 @@ mod tests {
         let several = parse("member-leave,member-failed=notify A=b").expect("several events");
         assert_eq!(several.command, "notify A=b");
         assert_eq!(several.filter, EventFilter::parse("member-leave,member-failed").expect("both"));
+        let listed = |kind: &str| (Text::from(kind), Text::from("notify A=b"));
+        assert!(several.listed().eq(["member-leave:", "member-failed:"].map(listed)));
     }
 
     #[test]

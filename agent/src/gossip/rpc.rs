@@ -1,5 +1,6 @@
 //! Serf's RPC for the agent's member: what Serf's own tools may do with it.
 
+use super::handlers::EventHandler;
 use super::{Gossip, GossipError, tags};
 use kvgossip_membership::driver::rpc::{Error, Host, Logs, Options, Server, section};
 use kvgossip_membership::rpc::message::Stats;
@@ -34,6 +35,7 @@ impl From<Error> for GossipError {
 struct RpcHost {
     gossip: Gossip,
     logs: Option<Logs>,
+    handlers: Vec<EventHandler>,
 }
 
 impl Host for RpcHost {
@@ -65,7 +67,8 @@ impl Host for RpcHost {
             ("replica", inner.peers.id().to_string()),
             ("root", inner.peers.root().to_string()),
         ]);
-        [("kvgossip".into(), own)].into()
+        let handlers = self.handlers.iter().flat_map(EventHandler::listed).collect();
+        [("kvgossip".into(), own), ("event_handlers".into(), handlers)].into()
     }
 
     fn logs(&self) -> Option<&Logs> {
@@ -77,11 +80,12 @@ impl Host for RpcHost {
 pub(super) fn serve(
     gossip: &Gossip,
     config: RpcConfig,
+    handlers: Vec<EventHandler>,
     stop: &CancellationToken,
     tasks: &TaskTracker,
 ) -> Result<std::net::SocketAddr, GossipError> {
     let is_open = config.options.auth.is_none();
-    let host = RpcHost { gossip: gossip.clone(), logs: config.logs };
+    let host = RpcHost { gossip: gossip.clone(), logs: config.logs, handlers };
     let server = Server::bind(config.options, host)?;
     let address = server.local_addr();
     if is_open && gossip.inner.encrypted {

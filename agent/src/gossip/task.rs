@@ -135,7 +135,12 @@ impl Task {
             Event::Query(query) if query.name == QUERY => self.on_question(&query, member).await,
             Event::UserEvent { name, payload, .. } => {
                 if let Some(suppressed) = self.event_lines.take(self.now()) {
-                    tracing::info!(name = name.to_string(), bytes = payload.len(), suppressed, "a user event");
+                    tracing::info!(
+                        name = name.to_string(),
+                        bytes = payload.len(),
+                        suppressed,
+                        "a user event"
+                    );
                 }
             }
             Event::NameConflict { name, other, tags } => {

@@ -3,6 +3,8 @@
 
 pub(crate) mod agent;
 #[cfg(unix)]
+pub(crate) mod asked;
+#[cfg(unix)]
 pub(crate) mod process;
 pub(crate) mod relay;
 #[cfg(target_os = "linux")]

@@ -14,8 +14,8 @@ pub(crate) struct Launch {
     pub(crate) data: String,
     /// Its replica key; without one, that of its data directory.
     key: Option<String>,
-    /// The file that lists whom it admits.
-    admitted: String,
+    /// The file that lists whom it admits; without one, the members of its gossip.
+    admitted: Option<String>,
     /// Where it takes sessions.
     sync: String,
     /// Whether it is ready before it was compared with a peer: tests of anything else ask it at once.
@@ -41,7 +41,7 @@ impl Launch {
         Self {
             data: data.into(),
             key: Some(key.into()),
-            admitted: "admitted".into(),
+            admitted: Some("admitted".into()),
             sync: "127.0.0.1:0".into(),
             ready_alone: true,
             extra: Vec::new(),
@@ -53,11 +53,16 @@ impl Launch {
         Self {
             data: data.into(),
             key: None,
-            admitted: admitted.into(),
+            admitted: Some(admitted.into()),
             sync: "127.0.0.1:0".into(),
             ready_alone: true,
             extra: Vec::new(),
         }
+    }
+
+    /// It uses the key in its data directory, and admits whoever its gossip names.
+    pub(crate) fn admitting_members(data: &str) -> Self {
+        Self { admitted: None, ..Self::with_its_own_key(data, "") }
     }
 
     /// Takes sessions at the same address each time. Gives it, too.
@@ -99,7 +104,8 @@ impl Launch {
     fn args(&self) -> Vec<&str> {
         let args = ["agent", "--data-dir", &self.data, "--root", "root.pub.pem"];
         let ports = ["--sync", &self.sync, "--http", "127.0.0.1:0", "--identity", "root.pem"];
-        let mut args = [&args[..], &ports, &["--allow-peers", &self.admitted]].concat();
+        let mut args = [&args[..], &ports].concat();
+        args.extend(self.admitted.iter().flat_map(|file| ["--allow-peers", file]));
         args.extend(self.key.iter().flat_map(|key| ["--replica-key", key]));
         args.extend(self.ready_alone.then_some("--ready-alone"));
         args.extend(self.extra.iter().map(String::as_str));

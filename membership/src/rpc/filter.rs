@@ -103,6 +103,14 @@ impl EventFilter {
         all.map(Self).ok_or(FilterError::Event)
     }
 
+    /// The kinds as Serf's agents list them in their statistics: `user:deploy`, and `member-join:` without a name.
+    pub fn kinds(&self) -> impl Iterator<Item = Text> {
+        let listed = |(kind, name): &(&'static str, Option<Text>)| {
+            Text::from([kind.as_bytes(), b":", name.as_deref().unwrap_or_default()].concat())
+        };
+        self.0.iter().map(listed)
+    }
+
     /// Whether an event is wanted. What clients do not know of is never.
     pub fn matches(&self, event: &Event) -> bool {
         let name = match event {
@@ -204,6 +212,8 @@ mod tests {
             |filter: &str, record: &Coalesced| EventFilter::parse(filter).expect(filter).takes(record);
         assert!(takes("member-leave", &gone) && takes("", &gone) && !takes("member-failed,user", &gone));
         assert!(takes("user:deploy", &Coalesced::Event(deploy.clone())));
+        let kinds = EventFilter::parse("member-join,user:deploy").expect("two").kinds().collect::<Vec<_>>();
+        assert_eq!(kinds, ["member-join:", "user:deploy"]);
         for wrong in ["x", "user,", "member-leave:a", ","] {
             assert_eq!(EventFilter::parse(wrong), Err(FilterError::Event), "{wrong}");
         }

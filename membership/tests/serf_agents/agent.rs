@@ -2,10 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     future::Future,
     net::{Ipv4Addr, SocketAddr},
-    os::unix::ffi::OsStrExt,
+    os::unix::ffi::{OsStrExt, OsStringExt},
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU8, Ordering},
     time::{Duration, Instant},
@@ -15,6 +15,8 @@ use tempfile::TempDir;
 
 pub(crate) const GOSSIP_PORT: u16 = 7946;
 const RPC_PORT: u16 = 7373;
+/// Before the key of an agent's clients, in the arguments of an agent as in those of commands.
+const RPC_KEY: &str = "-rpc-auth=";
 /// Everything is waited for this long at most; a slow machine must not fail a test.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -42,11 +44,18 @@ pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
     }
 }
 
+/// Whether an argument is the key of the agent's clients.
+fn is_key(arg: &OsStr) -> bool {
+    arg.as_bytes().starts_with(RPC_KEY.as_bytes())
+}
+
 /// A `serf agent`; killed when dropped.
 pub(crate) struct Agent {
     pub(crate) name: String,
     pub(crate) addr: SocketAddr,
     rpc: String,
+    node: OsString,
+    args: Vec<OsString>,
     child: Child,
     pub(crate) dir: TempDir,
 }
@@ -65,30 +74,48 @@ impl Agent {
 
     /// The same with any bytes.
     pub(crate) async fn start_raw(name: &[u8], addr: SocketAddr, args: &[&[u8]]) -> Self {
-        let dir = TempDir::new().expect("a temporary directory");
         let rpc = format!("{}:{RPC_PORT}", fresh_ip());
+        let args = args.iter().map(|arg| OsString::from_vec(arg.to_vec())).collect();
+        Self::launch(OsString::from_vec(name.to_vec()), addr, rpc, args).await
+    }
+
+    async fn launch(node: OsString, addr: SocketAddr, rpc: String, args: Vec<OsString>) -> Self {
+        let dir = TempDir::new().expect("a temporary directory");
         let log = std::fs::File::create(dir.path().join("log")).expect("a log file");
+        // Serf's agent takes the key of its clients from a file alone.
+        let key = args.iter().find_map(|arg| arg.to_str()?.strip_prefix(RPC_KEY));
+        let config = key.map(|key| {
+            let path = dir.path().join("config.json");
+            std::fs::write(&path, format!("{{\"rpc_auth\": \"{key}\"}}")).expect("a file");
+            format!("-config-file={}", path.display())
+        });
         let child = Command::new("serf")
             .args(["agent", "-log-level=debug"])
-            .arg(OsStr::from_bytes(&[b"-node=", name].concat()))
+            .arg(OsStr::from_bytes(&[b"-node=", node.as_bytes()].concat()))
             .args([format!("-bind={addr}"), format!("-rpc-addr={rpc}")])
-            .args(args.iter().map(|arg| OsStr::from_bytes(arg)))
+            .args(args.iter().filter(|arg| !is_key(arg)))
+            .args(config)
             .current_dir(dir.path())
             .stdout(log.try_clone().expect("a second handle"))
             .stderr(log)
             .stdin(Stdio::null())
             .spawn()
             .expect("the program `serf` must be on the PATH: install Debian's package `serf`, or a release");
-        let name = String::from_utf8_lossy(name).into_owned();
-        let agent = Self { name, addr, rpc, child, dir };
+        let name = node.to_string_lossy().into_owned();
+        let agent = Self { name, addr, rpc, node, args, child, dir };
         eventually("the agent answers", async || agent.try_serf("info", &[]).await).await;
         agent
     }
 
-    /// Kills the agent, as a crash does, and starts it anew at the same address.
+    /// Kills the agent, as a crash does, and starts it anew at the same addresses with the same arguments.
     pub(crate) async fn restart(mut self) -> Self {
         self.kill();
-        Self::start_at(&self.name, self.addr, &[]).await
+        Self::launch(self.node.clone(), self.addr, self.rpc.clone(), self.args.clone()).await
+    }
+
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Whether the agent has ended by itself.
@@ -115,7 +142,7 @@ impl Agent {
 
     /// Sends a signal by its name.
     pub(crate) fn signal(&self, signal: &str) {
-        let pid = self.child.id().to_string();
+        let pid = self.id().to_string();
         let status = Command::new("kill").args(["-s", signal, &pid]).status().expect("`kill` runs");
         assert!(status.success());
     }
@@ -145,7 +172,8 @@ impl Agent {
     async fn output(&self, command: &str, args: &[impl AsRef<OsStr>]) -> std::process::Output {
         let rpc = format!("-rpc-addr={}", self.rpc);
         let mut process = tokio::process::Command::new("serf");
-        process.arg(command).arg(rpc).args(args).kill_on_drop(true);
+        let key = self.args.iter().filter(|arg| is_key(arg));
+        process.arg(command).arg(rpc).args(key).args(args).kill_on_drop(true);
         process.output().await.expect("the program `serf` must be on the PATH")
     }
 

@@ -4,6 +4,7 @@
 
 mod agent;
 mod bytes;
+mod client;
 mod common;
 mod departures;
 mod exchange;

@@ -177,7 +177,7 @@ impl<H: Host> Connection<H> {
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
         let runtime = section([
             ("os", std::env::consts::OS.to_owned()),
-            ("arch", std::env::consts::ARCH.to_owned()),
+            ("arch", arch().to_owned()),
             ("cpu_count", cpus.to_string()),
         ]);
         stats.insert("agent".into(), [("name".into(), own.name)].into());
@@ -223,7 +223,8 @@ impl<H: Host> Connection<H> {
         let subscribed = || {
             self.room(seq)?;
             let least = level.to_str().and_then(Level::parse).ok_or_else(|| {
-                format!("Unknown log level: {}", level.to_string().chars().take(40).collect::<String>())
+                let shown: String = level.to_string().chars().take(40).collect();
+                format!("Unknown log level: {}", shown.to_ascii_uppercase())
             })?;
             if self.monitor.is_some_and(|monitor| self.feeds.contains(monitor)) {
                 return Err("Monitor already exists".to_owned());
@@ -279,6 +280,16 @@ impl<H: Host> Connection<H> {
             self.shared.host.left();
         }
         sent.map(|()| left.is_err())
+    }
+}
+
+/// The machine's architecture, in the words of Serf's agents, which are Go's.
+fn arch() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "x86" => "386",
+        arch => arch,
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{
     driver::{Answer, Answers},
     rpc::{
         Coalesced,
-        message::{LogRecord, Member, MemberEvent, QueryEvent, QueryRecord, UserEvent},
+        message::{Bin, LogRecord, Member, MemberEvent, QueryEvent, QueryRecord, UserEvent},
         reply_with,
     },
     wire::field::Field,
@@ -154,12 +154,12 @@ impl EventFeed {
             }
             Coalesced::Event(Event::UserEvent { ltime, name, payload, coalesce }) => {
                 let event = "user".into();
-                self.bytes(&UserEvent { coalesce, event, ltime, name, payload: payload.into() })
+                self.bytes(&UserEvent { coalesce, event, ltime, name, payload: some(payload) })
             }
             Coalesced::Event(Event::Query(query)) => {
                 let (ltime, name, payload) = (query.id.ltime, query.name.clone(), query.payload.clone());
                 let (event, id) = ("query".into(), self.asked.remember(query));
-                self.bytes(&QueryEvent { event, id, ltime, name, payload: payload.into() })
+                self.bytes(&QueryEvent { event, id, ltime, name, payload: some(payload) })
             }
             _ => return None,
         })
@@ -168,6 +168,11 @@ impl EventFeed {
     fn bytes(&self, record: &impl Field) -> Vec<u8> {
         reply_with(self.seq, "", record)
     }
+}
+
+/// A payload as Serf's agents have it: nil for none.
+fn some(payload: Vec<u8>) -> Bin {
+    Bin((!payload.is_empty()).then_some(payload))
 }
 
 /// Sends the answers to a query as they come, and that it has ended.
