@@ -200,7 +200,12 @@ fn tags_are_kept_in_their_file() {
     assert_eq!((&tags(&desk)["role"], &tags(&desk)["zone"]), (&"db".into(), &"east".into()));
     a.stop();
     std::fs::write(desk.path("tags.json"), "[]").expect("written");
-    launch.refused(&desk).fails(1, "file.unreadable");
+    launch.clone().refused(&desk).fails(1, "file.unreadable");
+    // A snapshot is written over: what is none is left as it is.
+    std::fs::write(desk.path("precious"), "precious\n").expect("written");
+    std::fs::write(desk.path("tags.json"), "{}").expect("written");
+    launch.clone().with(&["--snapshot", "precious"]).refused(&desk).fails(1, "file.unreadable");
+    assert_eq!(desk.read("precious"), "precious\n");
     launch.with(&["--tag", "a=b"]).refused(&desk).exits(2);
 }
 

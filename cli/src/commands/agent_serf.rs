@@ -3,10 +3,17 @@
 use super::agent_timings::TimingArgs;
 use crate::codes;
 use crate::error::{Failure, Result};
+use crate::files::unreadable;
 use clap::{Args, ValueEnum};
+use kvgossip_agent::files::read_regular;
 use kvgossip_agent::gossip::{EventHandler, GossipConfig, MAX_HANDLERS, read_tags};
+use kvgossip_membership::core::Snapshot;
 use kvgossip_membership::{IpNet, Limits, Timing};
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The largest snapshot that is read, in bytes; Serf's agents compact theirs far below.
+const MAX_SNAPSHOT_BYTES: usize = 4 << 20;
 
 /// Options that Serf's agents have, too.
 #[derive(Clone, Debug, Args)]
@@ -139,8 +146,25 @@ impl SerfArgs {
         config.replay = self.replay;
         config.rejoin_after_leave = self.rejoin;
         if let Some(path) = &self.snapshot {
+            check_snapshot(path)?;
             config.snapshot = Some(path.clone());
         }
         Ok(())
     }
+}
+
+/// Refuses a file that is no snapshot: it would be written over.
+fn check_snapshot(path: &Path) -> Result<()> {
+    let bytes = match read_regular(path, MAX_SNAPSHOT_BYTES) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(unreadable(path, &error)),
+    };
+    if Snapshot::recognizes(&bytes) {
+        return Ok(());
+    }
+    let text =
+        format!("{} is no snapshot of a Serf agent or of this one, and is left as it is", path.display());
+    Err(Failure::new(codes::FILE_READ, text)
+        .note("name the file of a snapshot with --snapshot, or one that is not there yet"))
 }

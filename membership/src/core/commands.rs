@@ -123,6 +123,8 @@ impl Core {
         self.own.incarnation = self.own.incarnation.saturating_add(1);
         self.announce_self();
         self.emit(Event::TagsChanged);
+        // As at Serf's agents, it is news of a member like any other.
+        self.emit(Event::MemberUpdated(self.local_member()));
         Ok(())
     }
 

@@ -38,6 +38,22 @@ impl Snapshot {
         snapshot
     }
 
+    /// Whether `bytes` are a snapshot, or the beginning of one: a file is written over, so it must not be anything else.
+    pub fn recognizes(bytes: &[u8]) -> bool {
+        let starts = [
+            "alive: ",
+            "not-alive: ",
+            "clock: ",
+            "event-clock: ",
+            "query-clock: ",
+            "coordinate: ",
+            "leave",
+            "#",
+        ];
+        let is_line = |line: &[u8]| starts.iter().any(|start| line.starts_with(start.as_bytes()));
+        bytes.is_empty() || bytes.split(|byte| *byte == b'\n').next().is_some_and(is_line)
+    }
+
     fn read_line(&mut self, line: &[u8]) {
         let Some(at) = line.windows(2).position(|pair| pair == b": ") else {
             self.left |= line == b"leave";
@@ -120,6 +136,16 @@ mod tests {
         let back = Snapshot::parse(b"alive: x 127.0.0.1:1\nleave\nalive: y 127.0.0.1:7946\n");
         assert_eq!(back, Snapshot { alive: vec![("y".into(), addr)], ..Snapshot::default() });
         assert_eq!(Snapshot::parse(&[0xff, 0xfe]), Snapshot::default());
+        let kinds = [
+            &snapshot.encode()[..],
+            log,
+            b"",
+            b"leave\n",
+            b"not-alive: x\n",
+            b"root:x:0:0\nclock: 1\n",
+            b"\0",
+        ];
+        assert_eq!(kinds.map(Snapshot::recognizes), [true, true, true, true, true, false, false]);
         let nasty = Snapshot { alive: vec![("x\nclock: 99\nalive: y".into(), addr)], ..Snapshot::default() };
         assert_eq!(Snapshot::parse(&nasty.encode()), Snapshot::default());
     }

@@ -5,7 +5,8 @@
 //!
 //! * what is valid UTF-8 stands for itself,
 //! * a byte that is not is `\xHH`, with two hexadecimal digits, and so is each byte of a character that controls how text is
-//!   shown: control characters, separators of lines and paragraphs, marks that turn the direction of writing,
+//!   shown, or is not seen: control characters, separators of lines and paragraphs, marks that turn the direction of writing,
+//!   characters without width,
 //! * a backslash that would begin such a `\xHH` by itself is `\x5c`.
 //!
 //! So no two texts have the same shown form, nothing that is shown can move a cursor or begin a line, and
@@ -73,12 +74,13 @@ fn escaped(text: &[u8]) -> Option<u8> {
     }
 }
 
-/// Whether a character controls how text is shown.
+/// Whether a character controls how text is shown, or is not seen.
 fn controls(c: char) -> bool {
+    let is_unseen = matches!(c, '\u{ad}' | '\u{200b}'..='\u{200d}' | '\u{2060}'..='\u{2064}' | '\u{feff}');
     let separates = matches!(c, '\u{2028}' | '\u{2029}');
     let turns =
         matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    c.is_control() || separates || turns
+    c.is_control() || separates || turns || is_unseen
 }
 
 impl fmt::Display for Text {
@@ -211,6 +213,7 @@ mod tests {
             // A control character of two bytes: "next line".
             (b"\xc2\x85", r"\xc2\x85"),
             ("a\u{202e}b\u{2028}".as_bytes(), r"a\xe2\x80\xaeb\xe2\x80\xa8"),
+            ("\u{200b}a".as_bytes(), r"\xe2\x80\x8ba"),
             // The beginning of a character of three bytes, and a surrogate.
             (b"\xe2\x82", r"\xe2\x82"),
             (b"\xed\xa0\x80", r"\xed\xa0\x80"),
