@@ -69,7 +69,9 @@ pub enum GossipError {
     #[error("this agent has left the gossip; restart it with --join to come back")]
     Left,
     /// Another member has its name.
-    #[error("another member has the name {0:?}; restart this agent under another --name")]
+    #[error(
+        "another member has the name {0:?}; restart this agent under another --name, or, if its data directory was copied, with one of its own"
+    )]
     NameLost(String),
     /// An address that is not loopback, without keys.
     #[error(
@@ -87,6 +89,9 @@ pub enum GossipError {
     /// Nobody of that name is known.
     #[error("no member is named {0:?}")]
     UnknownMember(String),
+    /// It names this agent where another member is meant.
+    #[error("{0:?} is this agent itself: it leaves by `leave`, and forces others out")]
+    OwnName(String),
     /// Nobody could be joined.
     #[error("{0}")]
     Join(String),
@@ -124,7 +129,7 @@ impl GossipError {
             Self::ReservedTag(_) => "gossip.reserved_tag",
             Self::UnknownMember(_) => "gossip.unknown_member",
             Self::Join(_) => "gossip.join_failed",
-            Self::Refused(_) => "gossip.refused",
+            Self::Refused(_) | Self::OwnName(_) => "gossip.refused",
             Self::Busy(_) => "gossip.busy",
             Self::RpcNotLoopback(_) => "gossip.rpc_not_loopback",
             Self::Rpc(_) => "agent.address",
@@ -331,7 +336,16 @@ impl Gossip {
         payload: &[u8],
         params: QueryParams,
     ) -> Result<QueryResponse, GossipError> {
-        let mut answers = self.member()?.query(name, payload, params).await?;
+        let member = self.member()?;
+        if !params.nodes.is_empty() {
+            let (own, others) = (member.local_member().await?, member.members().await?);
+            let is_known = |name: &&String| others.iter().chain([&own]).any(|known| known.name == **name);
+            // Nobody would answer, and the silence would be taken for theirs.
+            if let Some(unknown) = params.nodes.iter().find(|name| !is_known(name)) {
+                return Err(GossipError::UnknownMember(unknown.clone()));
+            }
+        }
+        let mut answers = member.query(name, payload, params).await?;
         let mut gathered = QueryResponse::default();
         while let Some(answer) = answers.next().await {
             if gathered.acks.len() + gathered.responses.len() >= MAX_ANSWERS {

@@ -137,12 +137,15 @@ impl<R: Read> ExportReader<R> {
             ended: false,
         };
         let mut magic = [0; EXPORT_MAGIC.len()];
-        match reader.take(&mut magic) {
-            Err(ExportError::Cut { .. }) => return Err(ExportError::NotAnExport),
-            other => other?,
-        }
-        if magic != EXPORT_MAGIC {
-            return Err(ExportError::NotAnExport);
+        for place in 0..magic.len() {
+            match reader.take(&mut magic[place..=place]) {
+                // What ends within its beginning was an export, as far as it goes.
+                Err(ExportError::Cut { .. }) if place == 0 => return Err(ExportError::NotAnExport),
+                read => read?,
+            }
+            if magic[place] != EXPORT_MAGIC[place] {
+                return Err(ExportError::NotAnExport);
+            }
         }
         let mut version = [0];
         reader.take(&mut version)?;

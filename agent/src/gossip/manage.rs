@@ -9,7 +9,11 @@ use kvgossip_membership::rpc::message::Keys;
 impl Gossip {
     /// Declares that a failed member has left, so that nobody tries it again; with `prune` it is forgotten at once.
     pub async fn force_leave(&self, name: &str, prune: bool) -> Result<(), GossipError> {
-        Ok(self.member()?.force_leave(name, prune).await?)
+        let member = self.member()?;
+        if member.local_member().await?.name == name {
+            return Err(GossipError::OwnName(name.to_owned()));
+        }
+        Ok(member.force_leave(name, prune).await?)
     }
 
     /// Changes some of this member's tags, and takes others away.
