@@ -8,7 +8,9 @@ use crate::{codes, files, time};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use clap::Args;
 use kvgossip_agent::gossip::{JoinTarget, ParseJoinError};
-use kvgossip_api::{EventRequest, Holds, MemberRow, MembersResponse, QueryRequest, QueryResponse};
+use kvgossip_api::{
+    EventRequest, Holds, JoinResponse, MemberRow, MembersResponse, QueryRequest, QueryResponse,
+};
 use serde_json::json;
 use std::ffi::OsString;
 use std::path::Path;
@@ -206,10 +208,14 @@ fn member_row(member: &MemberRow) -> [String; 9] {
 pub(crate) fn join(args: &JoinArgs, format: Format) -> Result<Exit> {
     let client = args.agent.client()?;
     let addresses = args.addresses.iter().map(ToString::to_string).collect();
-    let joined = converse(&client, async { Ok(client.join(addresses).await?) })?;
+    let JoinResponse { joined: answered, failed } =
+        converse(&client, async { Ok(client.join(addresses).await?) })?;
     match format {
-        Format::Json => output::json(&json!({ "joined": joined }))?,
-        Format::Text => output::text(&format!("{joined} of {} answered\n", args.addresses.len()))?,
+        Format::Json => output::json(&json!({ "joined": answered, "failed": failed }))?,
+        Format::Text => {
+            output::text(&format!("{answered} of {} answered\n", args.addresses.len()))?;
+            failed.iter().for_each(|why| output::say(&format!("no answer: {why}")));
+        }
     }
     Ok(Exit::Ok)
 }
