@@ -15,6 +15,7 @@ mod joining;
 mod keyring;
 mod listing;
 mod manage;
+mod messages;
 mod neighbours;
 mod roots;
 mod rows;
@@ -29,6 +30,7 @@ pub use joining::Joined;
 pub use keyring::{KeyringError, read_keyring};
 pub use kvgossip_membership::driver::rpc::{Level, Logs, Options as RpcOptions};
 pub use kvgossip_membership::rpc::{AuthKey, DEFAULT_PORT as DEFAULT_RPC_PORT};
+pub use messages::MAX_ANSWERS;
 pub use rpc::RpcConfig;
 pub use tags_file::{TagsFileError, read_tags};
 
@@ -42,11 +44,10 @@ use company::Full;
 use contested::Contested;
 use double::Double;
 use foreign::Foreign;
-use kvgossip_api::{GossipRow, MemberRow, MembersResponse, QueryResponse};
+use kvgossip_api::{GossipRow, MemberRow, MembersResponse};
 use kvgossip_grants::ClusterId;
 use kvgossip_membership::core::{CommandError, QueueDepths, Stats};
-use kvgossip_membership::driver::Answer;
-use kvgossip_membership::{Member, Membership, QueryParams, Status};
+use kvgossip_membership::{Member, Membership, Status};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -54,9 +55,6 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use task::Task;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-
-/// How many answers one query hands back.
-pub const MAX_ANSWERS: usize = 4096;
 
 /// Why the agent does not take part in gossip, or does not do there what it is told.
 #[derive(Debug, thiserror::Error)]
@@ -322,41 +320,6 @@ impl Gossip {
         self.inner.directory.clear();
         self.inner.peers.set_neighbours(&BTreeSet::new());
         self.inner.peers.enforce_admission();
-    }
-
-    /// Sends an event to all members.
-    pub async fn event(&self, name: &str, payload: &[u8], coalesce: bool) -> Result<(), GossipError> {
-        Ok(self.member()?.user_event(name, payload, coalesce).await?)
-    }
-
-    /// Asks members, and gathers the answers until the query's time is over.
-    pub async fn query(
-        &self,
-        name: &str,
-        payload: &[u8],
-        params: QueryParams,
-    ) -> Result<QueryResponse, GossipError> {
-        let member = self.member()?;
-        if !params.nodes.is_empty() {
-            let (own, others) = (member.local_member().await?, member.members().await?);
-            let is_known = |name: &&String| others.iter().chain([&own]).any(|known| known.name == **name);
-            // Nobody would answer, and the silence would be taken for theirs.
-            if let Some(unknown) = params.nodes.iter().find(|name| !is_known(name)) {
-                return Err(GossipError::UnknownMember(unknown.clone()));
-            }
-        }
-        let mut answers = member.query(name, payload, params).await?;
-        let mut gathered = QueryResponse::default();
-        while let Some(answer) = answers.next().await {
-            if gathered.acks.len() + gathered.responses.len() >= MAX_ANSWERS {
-                break;
-            }
-            match answer {
-                Answer::Ack(from) => gathered.acks.push(from),
-                Answer::Response { from, payload } => gathered.responses.push(rows::response(from, payload)),
-            }
-        }
-        Ok(gathered)
     }
 
     /// All members that are known, this one first, then by name.

@@ -85,7 +85,7 @@ pub(crate) struct QueryArgs {
     /// Have answers sent through so many other members in addition.
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=5))]
     relay_factor: u8,
-    /// How long to wait for answers [default: grows with the cluster, some seconds].
+    /// How long to wait for answers, at most 5m [default: grows with the cluster, some seconds].
     #[arg(long, value_name = "DURATION", value_parser = time::duration)]
     wait: Option<Duration>,
     #[command(flatten)]
