@@ -136,14 +136,14 @@ impl<R: Read> ExportReader<R> {
             facts: 0,
             ended: false,
         };
-        let mut magic = [0; EXPORT_MAGIC.len()];
-        for place in 0..magic.len() {
-            match reader.take(&mut magic[place..=place]) {
+        for (place, expected) in EXPORT_MAGIC.iter().enumerate() {
+            let mut byte = [0];
+            match reader.take(&mut byte) {
                 // What ends within its beginning was an export, as far as it goes.
                 Err(ExportError::Cut { .. }) if place == 0 => return Err(ExportError::NotAnExport),
                 read => read?,
             }
-            if magic[place] != EXPORT_MAGIC[place] {
+            if byte[0] != *expected {
                 return Err(ExportError::NotAnExport);
             }
         }
