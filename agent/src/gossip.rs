@@ -17,6 +17,7 @@ mod joining;
 mod keyring;
 mod listing;
 mod manage;
+mod messages;
 mod neighbours;
 mod roots;
 mod rows;
@@ -33,6 +34,7 @@ pub use joining::{Joined, Retry};
 pub use keyring::{KeyringError, read_keyring};
 pub use kvgossip_membership::driver::rpc::{Level, Logs, Options as RpcOptions};
 pub use kvgossip_membership::rpc::{AuthKey, DEFAULT_PORT as DEFAULT_RPC_PORT};
+pub use messages::MAX_ANSWERS;
 pub use rpc::RpcConfig;
 pub use tags_file::{TagsFileError, read_tags};
 
@@ -46,11 +48,10 @@ use company::Full;
 use contested::Contested;
 use double::Double;
 use foreign::Foreign;
-use kvgossip_api::{GossipRow, MemberRow, MembersResponse, QueryResponse};
+use kvgossip_api::{GossipRow, MemberRow, MembersResponse};
 use kvgossip_grants::ClusterId;
 use kvgossip_membership::core::{QueueDepths, Stats};
-use kvgossip_membership::driver::Answer;
-use kvgossip_membership::{Member, Membership, QueryParams, Status, Text};
+use kvgossip_membership::{Member, Membership, Status, Text};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -58,9 +59,6 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use task::Task;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-
-/// How many answers one query hands back.
-pub const MAX_ANSWERS: usize = 4096;
 
 /// What a member says of an attempt to join another one that closed the connection without an answer.
 const CLOSED: [&str; 2] = ["the connection was closed", "reset by peer"];
@@ -235,32 +233,6 @@ impl Gossip {
         self.inner.directory.clear();
         self.inner.peers.set_neighbours(&BTreeSet::new());
         self.inner.peers.enforce_admission();
-    }
-
-    /// Sends an event to all members.
-    pub async fn event(&self, name: &str, payload: &[u8], coalesce: bool) -> Result<(), GossipError> {
-        Ok(self.member()?.user_event(name, payload, coalesce).await?)
-    }
-
-    /// Asks members, and gathers the answers until the query's time is over.
-    pub async fn query(
-        &self,
-        name: &str,
-        payload: &[u8],
-        params: QueryParams,
-    ) -> Result<QueryResponse, GossipError> {
-        let mut answers = self.member()?.query(name, payload, params).await?;
-        let mut gathered = QueryResponse::default();
-        while let Some(answer) = answers.next().await {
-            if gathered.acks.len() + gathered.responses.len() >= MAX_ANSWERS {
-                break;
-            }
-            match answer {
-                Answer::Ack(from) => gathered.acks.push(from.to_string()),
-                Answer::Response { from, payload } => gathered.responses.push(rows::response(&from, payload)),
-            }
-        }
-        Ok(gathered)
     }
 
     /// All members that are known, this one first, then by name.

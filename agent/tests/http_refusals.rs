@@ -95,3 +95,53 @@ async fn a_wrong_token_is_told_from_a_missing_one() {
     }
     agent.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_request_says_and_nothing_reads_is_refused() {
+    let mut config = config(0);
+    config.identity = Some(identity(0));
+    config.token = Some("writer".into());
+    let agent = start(config).await;
+    let address = agent.http_address().unwrap();
+    let json = "host: localhost\r\nauthorization: Bearer writer\r\ncontent-type: application/json\r\n";
+    for (request, body) in [
+        ("POST /v1/leave", r#"{"zz":1}"#),
+        ("POST /v1/leave", "x"),
+        ("POST /v1/leave", "[]"),
+        ("POST /v1/gossip-keys/list", r#"{"zz":1}"#),
+        ("POST /v1/tags", "[]"),
+        ("POST /v1/tags", " [{}]"),
+        ("POST /v1/watch", "[]"),
+        ("POST /v1/facts", "[[]]"),
+        ("DELETE /v1/kv/a", r#"{"if":1}"#),
+        ("GET /v1/status", "x"),
+        ("POST /v1/query", r#"{"name":"q","timeout_ms":300001}"#),
+    ] {
+        told(&ask(address, request, json, body).await, 400, "http.body");
+    }
+    for body in ["", "{}", " {} "] {
+        told(&ask(address, "POST /v1/leave", json, body).await, 409, "gossip.off");
+    }
+    for target in ["/v1/keys?limit=99999999999", "/v1/facts?limit=10001", "/v1/watch?key=/a&heartbeat_ms=1"] {
+        told(&ask(address, &format!("GET {target}"), json, "").await, 400, "http.query");
+    }
+    for (headers, status) in [
+        ("content-encoding: gzip\r\n", 415),
+        ("content-encoding: identity, br\r\n", 415),
+        ("content-encoding: identity\r\n", 204),
+    ] {
+        let headers = format!("{json}{headers}");
+        let code = if status == 204 { "kvgossip-entry" } else { "http.header" };
+        told(&ask(address, "PUT /v1/kv/a", &headers, "v").await, status, code);
+    }
+    for (coding, status) in
+        [("gzip, chunked", 501), ("gzip\r\ntransfer-encoding: chunked", 501), ("Chunked", 204)]
+    {
+        let request = format!(
+            "PUT /v1/kv/a HTTP/1.1\r\nconnection: close\r\n{json}transfer-encoding: {coding}\r\n\r\n1\r\nv\r\n0\r\n\r\n"
+        );
+        let answer = raw::ask(address, &request).await;
+        told(&answer, status, if status == 204 { "kvgossip-entry" } else { "http.header" });
+    }
+    agent.stop().await;
+}

@@ -102,6 +102,9 @@ pub struct JoinRequest {
 pub struct JoinResponse {
     /// How many answered.
     pub joined: usize,
+    /// Which did not, and why.
+    #[serde(default)]
+    pub failed: Vec<String>,
 }
 
 /// The body of `POST /v1/event`.
@@ -141,7 +144,7 @@ pub struct QueryRequest {
     /// Through how many others answers are sent in addition, at most 5.
     #[serde(default)]
     pub relay_factor: u8,
-    /// How long answers are waited for; grows with the cluster if it is not given.
+    /// How long answers are waited for, at most 300,000 milliseconds; grows with the cluster if it is not given.
     #[serde(default)]
     pub timeout_ms: Option<u64>,
 }

@@ -51,6 +51,13 @@ pub const MAX_PAGE_ROWS: usize = 10_000;
 /// Rows of a page unless the request says otherwise.
 pub const DEFAULT_PAGE_ROWS: usize = 1_000;
 
+/// The shortest time between the heartbeats of a watch, in milliseconds.
+pub const MIN_HEARTBEAT_MS: u64 = 100;
+/// The longest time between the heartbeats of a watch, in milliseconds.
+pub const MAX_HEARTBEAT_MS: u64 = 60_000;
+/// The longest time that a query waits for answers, in milliseconds.
+pub const MAX_QUERY_MS: u64 = 300_000;
+
 /// Headers of `GET /v1/kv{key}` and of the answers to `PUT` and `DELETE`, beside `ETag`, which has the entry's id in quotes.
 pub mod header {
     /// The entry's id.

@@ -113,7 +113,7 @@ pub struct WatchRequest {
     /// The id of the last event of an earlier stream with the same interest; the header `Last-Event-ID` counts alike.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
-    /// How long the stream may be silent; brought between 100 and 60,000, by default 10,000.
+    /// How long the stream may be silent; 100 to 60,000 milliseconds, by default 10,000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heartbeat_ms: Option<u64>,
 }

@@ -28,6 +28,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 use std::error::Error;
 use std::ffi::OsString;
+use std::io::Write;
 use std::process;
 
 /// Behind a command's own options in its help.
@@ -95,8 +96,11 @@ pub(crate) fn parse() -> Result<Cli> {
     let format = format_of(args.iter().skip(1).cloned());
     let refuse = |error: clap::Error| {
         if !error.use_stderr() {
-            let _ = error.print();
-            process::exit(Exit::Ok as i32);
+            let printed = error.print().and_then(|()| std::io::stdout().flush());
+            match printed {
+                Ok(()) => process::exit(Exit::Ok as i32),
+                Err(error) => return Failure::output(&error).in_format(format),
+            }
         }
         usage(&error).in_format(format)
     };

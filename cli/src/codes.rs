@@ -48,7 +48,7 @@ own_codes! {
     RSA_UNSUPPORTED = "rsa.unsupported", Error, "RSA keys have 2048, 3072 or 4096 bits and the exponent 65537; make one with `kvgossip keygen`";
     CA_MALFORMED = "tls.authority", Error, "the file of --ca holds no certificate of an authority in PEM form";
     CLIENT_CERTIFICATE = "tls.client_certificate", Error, "the files of --client-cert and --client-key hold no certificate and its private key in PEM form";
-    CONFIG_MALFORMED = "config.malformed", Usage, "the file of --config or a variable KVGOSSIP_* holds what is no setting; the line is named";
+    CONFIG_MALFORMED = "config.malformed", Usage, "the file of --config holds what is no setting, or it or the variable KVGOSSIP_* of a setting holds what the setting does not take; the place is named. Variables of no setting are passed over: systems make some of their own";
     LOG_FILTER = "log.filter", Usage, "--log-level takes error, warn, info, debug, trace, off, or a filter by module";
     TOKEN_MALFORMED = "token.malformed", Error, "the token file does not hold one line of visible ASCII";
     FACTS_MALFORMED = "facts.malformed", Error, "the file does not hold one signed fact a line, as --out writes them";
@@ -125,7 +125,7 @@ const GOSSIP: Table = &[
     (
         "gossip.name_lost",
         Exit::Conflict,
-        "another member has the agent's name; start it again with another --name",
+        "another member has the agent's name; start it again with another --name, or, if its data directory was copied, with a directory and so a key of its own",
     ),
     (
         "gossip.plaintext",
@@ -186,7 +186,7 @@ const GOSSIP: Table = &[
     (
         "gossip.wrong_key",
         Exit::NotAuthorised,
-        "members do not understand what the agent sends, or it does not understand them; compare --keyring or --encrypt with theirs",
+        "members do not understand what the agent sends, or it does not understand them; compare --keyring or --encrypt, and --label, with theirs",
     ),
     ("gossip.refused", Exit::Error, "an event, a query or an answer is too long, or a filter is malformed"),
     (

@@ -149,7 +149,7 @@ impl AgentArgs {
             builder = builder.certificate(certificate);
         }
         builder = match root.cloned().or_else(|| files::from_env("KVGOSSIP_ROOT")) {
-            Some(path) => builder.root(files::public_key(&path)?),
+            Some(path) => builder.root(files::root_key(&path)?),
             None => builder.trust_agents(),
         };
         Ok(builder.timeout(self.timeout.unwrap_or(DEFAULT_TIMEOUT)))
@@ -262,7 +262,7 @@ pub(crate) fn interruptible<T>(work: impl Future<Output = Result<T>>) -> Result<
 }
 
 /// Runs work that goes on until Ctrl-C, which is its ordinary end: then `None`.
-pub(crate) fn unless_stopped<T>(work: impl Future<Output = Result<T>>) -> Result<Option<T>> {
+fn unless_stopped<T>(work: impl Future<Output = Result<T>>) -> Result<Option<T>> {
     runtime()?.block_on(async {
         tokio::select! {
             biased;
@@ -270,6 +270,12 @@ pub(crate) fn unless_stopped<T>(work: impl Future<Output = Result<T>>) -> Result
             done = work => done.map(Some),
         }
     })
+}
+
+/// Runs work that has an end of its own or goes on until Ctrl-C. Work that has one and is stopped before it has failed: whoever
+/// waits for it must not take it for done. Of other work `None` says that it was stopped.
+pub(crate) fn until_stopped<T>(has_end: bool, work: impl Future<Output = Result<T>>) -> Result<Option<T>> {
+    if has_end { interruptible(work).map(Some) } else { unless_stopped(work) }
 }
 
 /// Ends on Ctrl-C, or when the process is told to terminate.

@@ -287,7 +287,8 @@ mod tests {
     fn what_is_no_file_of_facts_is_said_so() {
         let code = |bytes: &[u8]| items(bytes).unwrap_err().code().to_owned();
         assert_eq!(code(b"plain text\n"), codes::FACTS_MALFORMED);
-        assert_eq!(code(b"kvgossip"), codes::EXPORT_UNKNOWN);
+        assert_eq!(code(b"kvgossip"), codes::EXPORT_DAMAGED);
+        assert_eq!(code(b"kvgossip/export"), codes::EXPORT_DAMAGED);
         assert_eq!(code(b"kvgossip/export\0\x01"), codes::EXPORT_UNKNOWN);
         assert_eq!(code(b"kvgossip/export\0\x03"), codes::EXPORT_UNKNOWN);
         assert_eq!(code(b"kvgossip/export\0\x02"), codes::EXPORT_DAMAGED);

@@ -120,7 +120,19 @@ pub(crate) fn public_key(path: &Path) -> Result<PublicKey> {
     parse_public_key(path, &read_pem(path, Keeper::Person)?)
 }
 
-/// The same, of a key that a program left in its directory.
+/// The key of a cluster's root, for whoever verifies. A private key will do, and is told of: it belongs to root alone.
+pub(crate) fn root_key(path: &Path) -> Result<PublicKey> {
+    let (key, is_private) = public_half(path)?;
+    if is_private {
+        say(&format!(
+            "warning: {0} holds root's private key, and the public one is enough: `kvgossip keygen -y {0}` prints it",
+            name(path)
+        ));
+    }
+    Ok(key)
+}
+
+/// The same as [`public_key`], of a key that a program left in its directory.
 pub(crate) fn kept_public_key(path: &Path) -> Result<PublicKey> {
     parse_public_key(path, &read_pem(path, Keeper::Program)?)
 }

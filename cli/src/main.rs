@@ -20,6 +20,7 @@ mod monitor;
 mod offer;
 mod output;
 mod progress;
+mod room;
 mod sign;
 mod snapshot;
 mod survey;

@@ -247,12 +247,13 @@ fn name_refused(item: &Item, row: &VerdictRow, format: Format) -> Result<()> {
     }
 }
 
-/// The failure of a command that could not take everything in.
-pub(crate) fn incomplete(outcome: &Outcome, what: &str) -> Option<Failure> {
+/// The failure of a command that could not take everything in. `one` says it of one fact, `many` of others.
+pub(crate) fn incomplete(outcome: &Outcome, one: &str, many: &str) -> Option<Failure> {
     let (code, exit) = outcome.gravest()?;
     let all = outcome.unnamed().is_empty();
-    let named = if all { "they are named above" } else { "some are named above; --output json names all" };
-    let text = format!("{} of {} {what}; {named}", outcome.refused, counted(outcome.facts, "fact", "facts"));
+    let what = if outcome.refused == 1 { one } else { many };
+    let named = if all { "named above" } else { "some are named above; --output json names all" };
+    let text = format!("{} of {} {what}: {named}", outcome.refused, counted(outcome.facts, "fact", "facts"));
     Some(Failure::with_exit(code, text, exit))
 }
 
@@ -272,7 +273,12 @@ mod tests {
         count(Verdict::Refused(Code::TooLarge));
         assert_eq!((outcome.facts, outcome.merged, outcome.known, outcome.superseded), (6, 1, 1, 1));
         assert_eq!(outcome.gravest(), Some(("fact.bad_signature", Exit::Integrity)));
-        assert!(incomplete(&Outcome::default(), "").is_none());
+        assert!(incomplete(&Outcome::default(), "", "").is_none());
+        let said = |outcome: &Outcome| incomplete(outcome, "was", "were").expect("some").message().to_owned();
+        assert_eq!(said(&outcome), "3 of 6 facts were: named above");
+        let mut single = Outcome::default();
+        single.count(&row_of(None, Verdict::Refused(Code::TooLarge)));
+        assert_eq!(said(&single), "1 of 1 fact was: named above");
         assert_eq!(outcome.unnamed(), "");
         let row = row_of(None, Verdict::Unjustified(Code::GrantUnknown));
         for number in 2..=MAX_NAMED + 3 {

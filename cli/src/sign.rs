@@ -78,7 +78,7 @@ impl SignArgs {
     ) -> Result<Lookup<'a>> {
         let Some(path) = &self.from else { return Ok(Lookup::Agent(client)) };
         let root = match (&self.root, identity.filter(|identity| identity.known_root().is_some())) {
-            (Some(root), _) => files::public_key(root)?,
+            (Some(root), _) => files::root_key(root)?,
             (None, Some(identity)) => identity.key.public().clone(),
             (None, None) => {
                 let text =
@@ -92,7 +92,7 @@ impl SignArgs {
     /// The cluster that the command line names.
     fn expected(&self) -> Result<Option<ClusterId>> {
         let expected = match &self.root {
-            Some(path) => Some(files::public_key(path)?.cluster()),
+            Some(path) => Some(files::root_key(path)?.cluster()),
             None => None,
         };
         match (expected, self.cluster) {

@@ -1,6 +1,7 @@
 //! Writing many entries: signed here on all cores, or by the agent; sent in portions, or written to a file.
 
 use crate::error::{Failure, Result};
+use crate::room;
 use crate::sign::{Identity, OutFile, refusal};
 use crate::{clocks, codes};
 use bytes::Bytes;
@@ -64,7 +65,7 @@ impl Writer<'_> {
             Self::Here(identity, client) => {
                 let signed = sign(identity, view, now, drafts)?;
                 let facts: Vec<Fact> = signed.iter().flatten().cloned().map(Fact::Entry).collect();
-                let verdicts = if facts.is_empty() { Vec::new() } else { client.put_facts(&facts).await? };
+                let verdicts = room::offer(&facts, async |part| client.put_facts(part).await).await?;
                 let mut verdicts = verdicts.iter();
                 let written = signed.into_iter().map(|fact| {
                     let id = fact?.id();
@@ -181,7 +182,8 @@ async fn put(client: &AgentClient, drafts: Vec<Draft>) -> Result<Vec<Written>> {
     Ok(written.into_iter().flatten().collect())
 }
 
-/// Whether a refusal says nothing about the next write.
+/// Whether a refusal says nothing about the next write. Of one that had no room the next may be smaller.
 fn is_about_one_key(code: &str) -> bool {
-    ["entry.", "grant.", "fact.", "key.", "value."].iter().any(|kind| code.starts_with(kind))
+    code == room::NO_ROOM
+        || ["entry.", "grant.", "fact.", "key.", "value."].iter().any(|kind| code.starts_with(kind))
 }

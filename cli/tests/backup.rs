@@ -64,6 +64,11 @@ fn a_copy_of_a_directory_goes_on_and_a_store_that_went_back_is_noticed() {
     copy_dir(&desk, "second.copy/store", "second/store");
     let refused = second.refused(&desk).fails(8, "store.rolled_back");
     assert!(refused.err.contains("--accept-rollback goes on from what is left"), "{refused:?}");
+    // The check says the same as the agent.
+    let checked = desk.run(&["fsck", "second"]).fails(8, "store.rolled_back");
+    assert!(checked.text().contains("second: older than what it acknowledged, "), "{checked:?}");
+    let (accept, aside) = (checked.err.find("--accept-rollback"), checked.err.find("--move-damaged-aside"));
+    assert!(accept.is_some() && accept < aside, "{checked:?}");
     let running = second.clone().with(&["--accept-rollback"]).start(&desk);
     are_equal(&desk, ["first", "second"]);
     assert_eq!(ask(&desk, "second", &["get", "/later"]).text(), "than the copy");

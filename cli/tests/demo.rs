@@ -1,6 +1,7 @@
 //! The demonstration, as a newcomer runs it.
 
-use std::process::{Command, Output};
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Output, Stdio};
 
 fn demo(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_kvgossip")).arg("demo").args(arguments).output().expect("it runs")
@@ -56,4 +57,23 @@ fn a_directory_that_is_not_there_is_said_so() {
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(text.contains("/nowhere/at/all") && text.contains("[demo.failed]"), "{text}");
+}
+
+#[cfg(unix)]
+#[test]
+fn who_stops_it_is_told_so() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kvgossip"));
+    command.args(["demo", "--keys", "2000"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("it runs");
+    let mut line = String::new();
+    let mut out = BufReader::new(child.stdout.take().expect("a pipe"));
+    while !line.contains("ok: ") {
+        line.clear();
+        assert!(out.read_line(&mut line).expect("a line") > 0, "it ended");
+    }
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill").success());
+    let ended = child.wait_with_output().expect("it ends");
+    let err = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.code() == Some(1) && err.contains("[interrupted]\n"), "{:?}: {err}", ended.status);
 }

@@ -139,7 +139,9 @@ fn what_does_not_verify_is_named_and_hides_nothing_else() {
             ran.text().contains(&format!("{} of {} facts", records.len() - failed, records.len())),
             "{ran:?}"
         );
-        assert!(ran.err.contains(&format!("{failed} of {} facts do not verify", records.len())), "{ran:?}");
+        let do_not = if failed == 1 { "does" } else { "do" };
+        let told = format!("{failed} of {} facts {do_not} not verify: named above", records.len());
+        assert!(ran.err.contains(&told), "{ran:?}");
         let named = ran.text().lines().filter(|line| line.ends_with(&format!("[{code}]"))).count();
         assert_eq!(named, failed, "{ran:?}");
     }
@@ -309,6 +311,16 @@ fn what_lacks_its_chain_is_counted_in_a_cut_file_too() {
             verified.text().contains(&format!("verified  {} of ", records.len() - lacking)),
             "{verified:?}"
         );
+        // What was not read to its end looks like no whole one.
+        assert!(
+            verified.text().contains(", in part: ") && !verified.text().contains("digest"),
+            "{verified:?}"
+        );
+        let verified = other.desk.run(&["verify", name, "--root", "root.pub.pem", "--output", "json"]).json();
+        let summary = verified.last().unwrap();
+        assert_eq!((&summary["complete"], &summary["root"]), (&false.into(), &serde_json::Value::Null));
+        let taken = other.run(&["import", name, "--output", "json"]).json();
+        assert_eq!(taken.last().unwrap()["complete"], false);
     }
 }
 

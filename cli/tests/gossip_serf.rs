@@ -98,16 +98,16 @@ const WRITER: &str =
 async fn event_handlers_run_as_those_of_serf_s_agents_do() {
     let events =
         ["user:deploy", "query:load", "member-failed,member-leave"].map(|kind| format!("{kind}={WRITER}"));
-    let answer = "query:load=echo 0.5".to_owned();
+    let answers = ["query:load=echo 0.5", "query:broken=echo partial; exit 3"].map(str::to_owned);
     let of_serf: Vec<_> =
-        events.iter().chain([&answer]).map(|spec| format!("-event-handler={spec}")).collect();
+        events.iter().chain(&answers).map(|spec| format!("-event-handler={spec}")).collect();
     let of_serf: Vec<_> = of_serf.iter().map(String::as_str).collect();
     let serf =
         serf::Agent::start("theirs", &[&of_serf[..], &["-tag=role=web", "-tag=data-center=east"]].concat())
             .await;
     let desk = desk();
     let ours = launch("ours", serf::fresh_ip()).with(&["--join", &serf.addr.to_string()]);
-    let ours = events.iter().chain([&answer]).fold(ours, |ours, spec| ours.with(&["--event-handler", spec]));
+    let ours = events.iter().chain(&answers).fold(ours, |ours, spec| ours.with(&["--event-handler", spec]));
     let failing = "user:deploy=echo it broke >&2; exit 3";
     let ours = ours.with(&[
         "--event-handler",
@@ -128,6 +128,9 @@ async fn event_handlers_run_as_those_of_serf_s_agents_do() {
     ask(&desk, "third", &["event", "deploy", "version 7"]).exits(0);
     let answers = ask(&desk, "third", &["query", "load", "now"]).exits(0);
     assert_eq!(answers.text().matches("0.5").count(), 2, "both answer: {answers:?}");
+    // What a command wrote before it failed is no answer.
+    let broken = ask(&desk, "third", &["query", "broken"]).exits(0);
+    assert!(!broken.text().contains("partial"), "{broken:?}");
     third.ask(&desk, &["leave"]).exits(0);
     let ours_dir = desk.path("");
     for event in ["user", "query", "member-leave"] {

@@ -213,7 +213,7 @@ fn once_writes_and_ends_or_says_what_is_missing() {
     fs::write(served.desk.path("t"), "{{ get('/k') }}\n").expect("a template");
     let once = ["render", "t", "-o", "file", "--once", "--agent", "unix:agent.sock"];
     let failed = served.desk.run(&once).fails(1, "template.invalid");
-    assert!(failed.err.contains("takes a default"), "{}", failed.err);
+    assert!(failed.err.contains("takes a default") && failed.err.contains(": /k is unset"), "{}", failed.err);
     assert!(!served.desk.path("file").exists());
     ask(&served, &["set", "/k", "v"]);
     served.desk.run(&once).exits(0);
@@ -237,6 +237,63 @@ fn a_watch_without_an_agent_says_what_it_waits_for() {
         assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
         assert!(child.wait().unwrap().success(), "{args:?}");
     }
+}
+
+/// A boot script must not go on without its configuration because somebody stopped the command that waits for it.
+#[test]
+fn what_has_an_end_and_is_stopped_before_it_has_failed() {
+    let served = served();
+    fs::write(served.desk.path("template"), "{{ get('/a', '') }}").unwrap();
+    for (args, code) in [
+        (&["watch", "/a", "--count", "2"][..], 1),
+        (&["watch", "/a/**", "/a", "--count", "2"], 1),
+        (&["render", "template", "-o", "file", "--once", "--agent", "http://127.0.0.1:9"], 1),
+        (&["watch", "/a"], 0),
+        (&["render", "template", "-o", "file"], 0),
+    ] {
+        for signal in ["-INT", "-TERM"] {
+            let agent: &[_] = if args.contains(&"--agent") { &[] } else { &["--agent", "unix:agent.sock"] };
+            // What is there already would not be written again, nor told.
+            let _ = fs::remove_file(served.desk.path("file"));
+            let mut command = served.desk.command(&[args, agent].concat());
+            let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+            // Each says something once it has begun.
+            let mut begun = String::new();
+            if args[0] == "watch" {
+                BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut begun).unwrap();
+            } else {
+                BufReader::new(child.stderr.as_mut().unwrap()).read_line(&mut begun).unwrap();
+            }
+            let pid = child.id().to_string();
+            assert!(std::process::Command::new("kill").args([signal, &pid]).status().unwrap().success());
+            let ended = child.wait_with_output().unwrap();
+            let err = String::from_utf8_lossy(&ended.stderr);
+            assert_eq!(ended.status.code(), Some(code), "{args:?} {signal}: {begun}{err}");
+            assert_eq!(err.contains("[interrupted]\n"), code == 1, "{args:?} {signal}: {err}");
+        }
+    }
+}
+
+#[test]
+fn a_dash_is_standard_output_of_render_and_a_path_is_a_file() {
+    let served = served();
+    fs::write(served.desk.path("t"), "k={{ get('/k', '-') }}\n").expect("a template");
+    let once = |out: &str| {
+        served.desk.run(&["render", "t", "-o", out, "--once", "--agent", "unix:agent.sock"]).exits(0)
+    };
+    let printed = once("-");
+    assert_eq!((printed.text(), printed.err.as_str()), ("k=-\n", ""));
+    assert!(!served.desk.path("-").exists());
+    let written = once("./-");
+    assert_eq!((written.text(), written.err.as_str()), ("", "./- was written\n"));
+    assert_eq!(contents(&served.desk, "-"), "k=-\n");
+    // It is printed at each change.
+    let render = Running::start(&served.desk, &["render", "t", "-o", "-"]);
+    assert_eq!(render.line(), "k=-");
+    ask(&served, &["set", "/other", "x"]);
+    ask(&served, &["set", "/k", "v"]);
+    assert_eq!(render.line(), "k=v");
+    assert_eq!(render.stop(), 0);
 }
 
 #[test]

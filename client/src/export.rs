@@ -136,13 +136,16 @@ impl<R: Read> ExportReader<R> {
             facts: 0,
             ended: false,
         };
-        let mut magic = [0; EXPORT_MAGIC.len()];
-        match reader.take(&mut magic) {
-            Err(ExportError::Cut { .. }) => return Err(ExportError::NotAnExport),
-            other => other?,
-        }
-        if magic != EXPORT_MAGIC {
-            return Err(ExportError::NotAnExport);
+        for (place, expected) in EXPORT_MAGIC.iter().enumerate() {
+            let mut byte = [0];
+            match reader.take(&mut byte) {
+                // What ends within its beginning was an export, as far as it goes.
+                Err(ExportError::Cut { .. }) if place == 0 => return Err(ExportError::NotAnExport),
+                read => read?,
+            }
+            if byte[0] != *expected {
+                return Err(ExportError::NotAnExport);
+            }
         }
         let mut version = [0];
         reader.take(&mut version)?;

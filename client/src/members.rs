@@ -14,10 +14,9 @@ impl AgentClient {
         self.read("/v1/members").await
     }
 
-    /// Has the agent contact members (`HOST[:PORT]`) and learn of all others; gives how many answered.
-    pub async fn join(&self, addresses: Vec<String>) -> Result<usize, ClientError> {
-        let answer: JoinResponse = self.post("/v1/join", &JoinRequest { addresses }, None).await?;
-        Ok(answer.joined)
+    /// Has the agent contact members (`HOST[:PORT]`) and learn of all others; gives how many answered, and which did not.
+    pub async fn join(&self, addresses: Vec<String>) -> Result<JoinResponse, ClientError> {
+        self.post("/v1/join", &JoinRequest { addresses }, None).await
     }
 
     /// Has the agent leave the gossip, so that the others know that it is no failure.

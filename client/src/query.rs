@@ -1,6 +1,7 @@
 //! What to list, and from where on.
 
 use form_urlencoded::Serializer;
+use kvgossip_api::MAX_PAGE_ROWS;
 use kvgossip_grants::FilterRule;
 
 /// Which keys to list.
@@ -65,7 +66,8 @@ impl FactsQuery {
 
 fn append_page(query: &mut Serializer<'_, String>, limit: Option<usize>, after: Option<&str>) {
     if let Some(limit) = limit {
-        query.append_pair("limit", &limit.to_string());
+        // A page has no more, whoever wants more asks again.
+        query.append_pair("limit", &limit.min(MAX_PAGE_ROWS).to_string());
     }
     if let Some(after) = after {
         query.append_pair("after", after);

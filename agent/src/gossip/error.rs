@@ -16,7 +16,9 @@ pub enum GossipError {
     #[error("this agent has left the gossip; restart it with --join to come back")]
     Left,
     /// Another member has its name.
-    #[error("another member has the name {0:?}; restart this agent under another --name")]
+    #[error(
+        "another member has the name {0:?}; restart this agent under another --name, or, if its data directory was copied, with one of its own"
+    )]
     NameLost(Text),
     /// An address that is not loopback, without keys.
     #[error(
@@ -34,6 +36,9 @@ pub enum GossipError {
     /// Nobody of that name is known.
     #[error("no member is named {0:?}")]
     UnknownMember(Text),
+    /// It names this agent where another member is meant.
+    #[error("{0:?} is this agent itself: it leaves by `leave`, and forces others out")]
+    OwnName(Text),
     /// Nobody could be joined.
     #[error("{0}")]
     Join(String),
@@ -84,7 +89,7 @@ impl GossipError {
             Self::Join(_) => "gossip.join_failed",
             Self::GaveUp { .. } => "gossip.gave_up",
             Self::Discover(_) => "gossip.discover",
-            Self::Refused(_) => "gossip.refused",
+            Self::Refused(_) | Self::OwnName(_) => "gossip.refused",
             Self::Busy(_) => "gossip.busy",
             Self::RpcNotLoopback(_) => "gossip.rpc_not_loopback",
             Self::Rpc(_) => "agent.address",

@@ -145,8 +145,9 @@ impl EventHandler {
                 "the beginning of an event handler's output is lost"
             );
         }
-        // Serf's agents answer with whatever was written, also if the command has failed.
-        if let Coalesced::Event(Event::Query(query)) = &record
+        // What a command wrote before it failed is no answer, as with Serf's agents.
+        if status.success()
+            && let Coalesced::Event(Event::Query(query)) = &record
             && !output.bytes.is_empty()
             && let Err(error) = member.respond(query, &output.bytes).await
         {

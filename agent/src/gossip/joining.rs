@@ -58,12 +58,12 @@ impl Retry {
 }
 
 /// What came of joining.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Joined {
     /// How many targets answered.
     pub answered: usize,
-    /// How many did not. Those where only this agent itself is count neither way.
-    pub failed: usize,
+    /// Which did not, and why. Those where only this agent itself is count neither way.
+    pub failed: Vec<String>,
 }
 
 impl Gossip {
@@ -138,7 +138,7 @@ impl Gossip {
         }
         let why = joined.err().filter(|_| alone).map(ToString::to_string);
         *self.inner.unjoined.lock().unwrap_or_else(PoisonError::into_inner) = why;
-        if joined.is_ok_and(|joined| joined.failed == 0) {
+        if joined.is_ok_and(|joined| joined.failed.is_empty()) {
             self.inner.directory.set_joined();
         }
     }
@@ -182,7 +182,7 @@ impl Gossip {
             };
             return Err(GossipError::Join(format!("cannot join: {why}")));
         }
-        Ok(Joined { answered, failed: errors.len() })
+        Ok(Joined { answered, failed: errors })
     }
 }
 

@@ -9,7 +9,11 @@ use kvgossip_membership::{Tags, Text};
 impl Gossip {
     /// Declares that a failed member has left, so that nobody tries it again; with `prune` it is forgotten at once.
     pub async fn force_leave(&self, name: &Text, prune: bool) -> Result<(), GossipError> {
-        Ok(self.member()?.force_leave(name, prune).await?)
+        let member = self.member()?;
+        if member.local_member().await?.name == *name {
+            return Err(GossipError::OwnName(name.clone()));
+        }
+        Ok(member.force_leave(name, prune).await?)
     }
 
     /// Changes some of this member's tags, and takes others away.

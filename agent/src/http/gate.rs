@@ -5,7 +5,7 @@ use super::ledger::Pool;
 use super::limits::HttpLimits;
 use super::own_name::is_own_name;
 use super::pages::MAX_PAGE_BYTES;
-use super::rights::check_read;
+use super::rights;
 use super::{Charged, Client, Door, Held, Shared};
 use crate::error::unfinished;
 use crate::metrics::Http;
@@ -118,6 +118,33 @@ async fn admit(shared: &Shared, request: Request, next: Next) -> Response {
     response
 }
 
+/// Refuses headers that would change what the request means, and that nothing here reads.
+fn check_headers(request: &Request) -> Result<(), Refusal> {
+    check_codings(request.headers())?;
+    check_conditions(request)
+}
+
+/// Refuses a body in a coding: what is in it would be stored, or read, as if it were the body itself.
+fn check_codings(headers: &HeaderMap) -> Result<(), Refusal> {
+    let has_other = |name: header::HeaderName, plain: &str| {
+        let values = headers.get_all(name).into_iter();
+        let mut codings = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+        codings.any(|coding| {
+            let coding = coding.trim_ascii();
+            !coding.is_empty() && !coding.eq_ignore_ascii_case(plain.as_bytes())
+        })
+    };
+    if has_other(header::CONTENT_ENCODING, "identity") {
+        let message = "Content-Encoding: a body is taken as it is, without a coding";
+        return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "http.header", message));
+    }
+    if has_other(header::TRANSFER_ENCODING, "chunked") {
+        let message = "Transfer-Encoding: no other coding than chunked is known here";
+        return Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, "http.header", message));
+    }
+    Ok(())
+}
+
 /// Refuses conditions where a route has none: passed over, they would let through what they are to prevent. A reader that
 /// says what it has already (`If-None-Match`, `If-Modified-Since`) gets the whole answer.
 fn check_conditions(request: &Request) -> Result<(), Refusal> {
@@ -149,8 +176,8 @@ async fn judged(
     if let Err(refusal) = check_host(shared, &request) {
         return Ok(refusal.into_response());
     }
-    check_read(shared, &request)?;
-    check_conditions(&request)?;
+    rights::check(shared, &request)?;
+    check_headers(&request)?;
     let gate = &shared.gate;
     let (head, body) = request.into_parts();
     let path = head.uri.path();
@@ -166,6 +193,7 @@ async fn judged(
         return Err(Refusal::busy("all connections are taken (--max-connections allows more)"));
     }
     let (body, held) = read_body(gate, client, &head.headers, body).await?;
+    check_body(&head, &body)?;
     client.is_worked_for();
     let room = match most_answer(&head) {
         0 => None,
@@ -299,6 +327,36 @@ async fn read_body(
             whole.reserve_exact(capacity - whole.len());
         }
         whole.extend_from_slice(&data);
+    }
+}
+
+/// Routes whose `POST` takes nothing.
+const POSTS_OF_NOTHING: [&str; 2] = ["/v1/leave", "/v1/gossip-keys/list"];
+
+/// Refuses a body that says something where nothing is taken, and a list where the fields of an object are meant: what is
+/// passed over, or taken in the order of the fields, is not what was asked.
+fn check_body(head: &Parts, body: &[u8]) -> Result<(), Refusal> {
+    let route = head.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    let takes_body = match head.method {
+        Method::POST => !POSTS_OF_NOTHING.contains(&route),
+        Method::PUT => return Ok(()),
+        _ => false,
+    };
+    let text = body.trim_ascii();
+    let says_nothing = || {
+        text.is_empty()
+            || serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(text)
+                .is_ok_and(|fields| fields.is_empty())
+    };
+    match takes_body {
+        true if text.first() == Some(&b'[') => {
+            Err(Refusal::bad_request("http.body", "the body is to be a JSON object, not a list"))
+        }
+        false if !says_nothing() => Err(Refusal::bad_request(
+            "http.body",
+            "this route takes no body, and no fields but those of its query",
+        )),
+        _ => Ok(()),
     }
 }
 

@@ -12,7 +12,7 @@ use axum::http::StatusCode;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use kvgossip_api::{
     Done, EventRequest, ForceLeaveRequest, GossipKeyRequest, GossipKeysResponse, JoinRequest, JoinResponse,
-    KeyAction, MembersResponse, QueryRequest, QueryResponse, TagsRequest,
+    KeyAction, MAX_QUERY_MS, MembersResponse, QueryRequest, QueryResponse, TagsRequest,
 };
 use kvgossip_membership::core::KeyChange;
 use kvgossip_membership::{Key, QueryParams, Text};
@@ -20,8 +20,6 @@ use std::time::Duration;
 
 /// How many members one request may name.
 const MAX_JOINS: usize = 64;
-/// A query waits no longer than this for answers.
-const MAX_QUERY: Duration = Duration::from_secs(300);
 
 type Body<T> = Result<Json<T>, JsonRejection>;
 
@@ -70,8 +68,8 @@ pub(super) async fn join(
     let parsed = request.addresses.iter().map(|text| text.parse()).collect();
     let malformed = |error: ParseJoinError| Refusal::bad_request("http.body", error);
     let targets: Vec<JoinTarget> = Result::map_err(parsed, malformed)?;
-    let joined = shared.agent.gossip()?.join(&targets).await?.answered;
-    Ok(Json(JoinResponse { joined }))
+    let joined = shared.agent.gossip()?.join(&targets).await?;
+    Ok(Json(JoinResponse { joined: joined.answered, failed: joined.failed }))
 }
 
 /// Leaves.
@@ -161,12 +159,15 @@ pub(super) async fn query(
 ) -> Result<Json<QueryResponse>, Refusal> {
     let request = body(json)?;
     let payload = payload(&request.payload_b64)?;
+    if request.timeout_ms.is_some_and(|ms| ms > MAX_QUERY_MS) {
+        return Err(Refusal::bad_request("http.body", format!("timeout_ms: at most {MAX_QUERY_MS}")));
+    }
     let params = QueryParams {
         nodes: request.nodes.iter().map(|name| Text::from_shown(name)).collect(),
         tags: request.tags.into_iter().map(|(tag, expr)| (tag.into(), expr.into())).collect(),
         request_ack: request.ack,
         relay_factor: request.relay_factor,
-        timeout: request.timeout_ms.map(|ms| Duration::from_millis(ms).min(MAX_QUERY)),
+        timeout: request.timeout_ms.map(Duration::from_millis),
     };
     Ok(Json(shared.agent.gossip()?.query(&request.name, &payload, params).await?))
 }

@@ -35,7 +35,11 @@ impl Parameters for Rows {
         if limit == 0 {
             return Err(malformed("limit=0 asks for nothing: a page has one row at least"));
         }
-        Ok(Self { after: given.once("after")?, limit: limit.min(MAX_PAGE_ROWS) })
+        if limit > MAX_PAGE_ROWS {
+            let message = format!("limit={limit} is more than a page has: {MAX_PAGE_ROWS} rows at most");
+            return Err(malformed(message));
+        }
+        Ok(Self { after: given.once("after")?, limit })
     }
 }
 

@@ -3,9 +3,9 @@
 use super::error::Refusal;
 use super::{Door, Shared};
 use crate::rights::Shown;
-use axum::extract::{FromRequestParts, Request};
+use axum::extract::{FromRequestParts, MatchedPath, Request};
 use axum::http::request::Parts;
-use axum::http::{Extensions, HeaderMap, StatusCode, header};
+use axum::http::{Extensions, HeaderMap, Method, StatusCode, header};
 
 /// Routes that need no right: whoever asks whether the agent lives and is ready learns nothing else.
 const OPEN_ROUTES: [&str; 2] = ["/healthz", "/readyz"];
@@ -36,18 +36,61 @@ const WRONG_TOKEN: (&str, &str) = (
     "the token that was shown is not one of this agent's: compare the file of --token-file with the agent's own",
 );
 
-/// Refuses a request over TCP that may not read. Whatever changes something needs more, and asks for it itself.
-pub(super) fn check_read(shared: &Shared, request: &Request) -> Result<(), Refusal> {
-    let shown = shown(request.headers(), request.extensions());
-    let may_read = || shared.agent.rights().may_read(shown);
-    if shared.door == Door::Socket || OPEN_ROUTES.contains(&request.uri().path()) || may_read() {
-        return Ok(());
-    }
-    let message = "over TCP this agent is read with its read token (--token-file) or a client certificate (--client-cert); its Unix socket (--data-dir) needs neither";
-    Err(refuse(shared, shown, ("http.read_right", message)))
+/// Routes whose `POST` needs no more than reading does: they ask, or bring facts whose own signatures say what they may
+/// change. Every other request that is no `GET` or `HEAD` uses the agent's identity, changes the agent or makes it dial; a
+/// route that is added counts so until it stands here.
+const READ_BY_POST: [&str; 4] = ["/v1/facts", "/v1/explain", "/v1/plan", "/v1/watch"];
+
+/// What a request needs over TCP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Right {
+    /// Nothing.
+    Open,
+    /// To read.
+    Read,
+    /// To read, and to use the agent's identity, change it or make it dial.
+    Write,
 }
 
-/// Proof that a request may use the agent's identity, change the agent or make it dial.
+impl Right {
+    /// What the request needs, by its method and the route that it was matched to. There is nothing to change where there
+    /// is no route.
+    fn needed(request: &Request) -> Self {
+        let Some(route) = request.extensions().get::<MatchedPath>() else { return Self::Read };
+        let asks = matches!(*request.method(), Method::GET | Method::HEAD);
+        match route.as_str() {
+            route if OPEN_ROUTES.contains(&route) => Self::Open,
+            _ if asks => Self::Read,
+            route if READ_BY_POST.contains(&route) && request.method() == Method::POST => Self::Read,
+            _ => Self::Write,
+        }
+    }
+}
+
+/// Refuses a request over TCP that lacks a right that it needs. The gate asks before anything of a body is read.
+pub(super) fn check(shared: &Shared, request: &Request) -> Result<(), Refusal> {
+    let needed = Right::needed(request);
+    if shared.door == Door::Socket || needed == Right::Open {
+        return Ok(());
+    }
+    let shown = shown(request.headers(), request.extensions());
+    if !shared.agent.rights().may_read(shown) {
+        let message = "over TCP this agent is read with its read token (--token-file) or a client certificate (--client-cert); its Unix socket (--data-dir) needs neither";
+        return Err(refuse(shared, shown, ("http.read_right", message)));
+    }
+    if needed == Right::Write && !shared.agent.rights().may_write(shown) {
+        return Err(lacks_token(shared, shown));
+    }
+    Ok(())
+}
+
+fn lacks_token(shared: &Shared, shown: Shown<'_>) -> Refusal {
+    let message = "over TCP this needs the agent's token (--token-file on both sides); its Unix socket (--data-dir) needs none";
+    refuse(shared, shown, ("http.token", message))
+}
+
+/// Proof that a request may use the agent's identity, change the agent or make it dial. [`check`] has looked before the
+/// handler runs; this keeps a handler from being reached in another way.
 pub(crate) struct Privileged;
 
 impl FromRequestParts<Shared> for Privileged {
@@ -58,7 +101,6 @@ impl FromRequestParts<Shared> for Privileged {
         if shared.door == Door::Socket || shared.agent.rights().may_write(shown) {
             return Ok(Self);
         }
-        let message = "over TCP this needs the agent's token (--token-file on both sides); its Unix socket (--data-dir) needs none";
-        Err(refuse(shared, shown, ("http.token", message)))
+        Err(lacks_token(shared, shown))
     }
 }

@@ -59,6 +59,13 @@ pub enum InterestError {
     /// `have` is not digests.
     #[error("have: 1 to {MAX_HELD_BUCKETS} digests of 64 hexadecimal digits")]
     Have,
+    /// `heartbeat_ms` is beyond its limits.
+    #[error(
+        "heartbeat_ms: {} to {} milliseconds",
+        super::MIN_HEARTBEAT.as_millis(),
+        super::MAX_HEARTBEAT.as_millis()
+    )]
+    Heartbeat,
 }
 
 impl InterestError {
@@ -67,7 +74,7 @@ impl InterestError {
         match self {
             Self::Key(_) => "key.malformed",
             Self::Filter(_) => "glob.malformed",
-            Self::Nothing | Self::Have => "http.query",
+            Self::Nothing | Self::Have | Self::Heartbeat => "http.query",
             Self::TooMuch => "watch.too_much",
         }
     }
@@ -87,6 +94,9 @@ impl Interest {
         keys.dedup();
         let filters = request.filters.iter().map(Filter::parse).collect::<Result<Vec<_>, _>>()?;
         let heartbeat = request.heartbeat_ms.map_or(super::HEARTBEAT, Duration::from_millis);
+        if !(super::MIN_HEARTBEAT..=super::MAX_HEARTBEAT).contains(&heartbeat) {
+            return Err(InterestError::Heartbeat);
+        }
         let rules = filters.iter().flat_map(Filter::rules);
         let globs_bytes = rules.map(|rule| rule.glob.as_str().len()).sum();
         let interest = Self {
@@ -95,7 +105,7 @@ impl Interest {
             form: request.form,
             authority: request.authority,
             have: request.have.as_ref().map(Have::parse).transpose()?,
-            heartbeat: heartbeat.clamp(super::MIN_HEARTBEAT, super::MAX_HEARTBEAT),
+            heartbeat,
             globs_bytes,
         };
         if globs_bytes > super::MAX_GLOBS_BYTES || interest.held_bytes() > super::MAX_INTEREST_BYTES {
@@ -152,7 +162,11 @@ mod tests {
         assert!(matches!(Interest::parse(&request), Err(InterestError::Nothing)));
         request.keys = vec!["/b".into(), "/a".into(), "/b".into()];
         request.filters = vec![vec!["/x/**".into(), "!/x/y".into()]];
-        request.heartbeat_ms = Some(1);
+        for outside in [0, 99, 60_001, u64::MAX] {
+            request.heartbeat_ms = Some(outside);
+            assert!(matches!(Interest::parse(&request), Err(InterestError::Heartbeat)), "{outside}");
+        }
+        request.heartbeat_ms = Some(100);
         let interest = Interest::parse(&request).expect("well-formed");
         assert_eq!(interest.keys.len(), 2);
         assert_eq!(interest.heartbeat, super::super::MIN_HEARTBEAT);

@@ -65,6 +65,6 @@ pub const MAX_TAILS: usize = 64;
 /// How long a stream may be silent unless the watcher says otherwise.
 pub const HEARTBEAT: Duration = Duration::from_secs(10);
 /// The shortest silence that a watcher can ask for.
-pub const MIN_HEARTBEAT: Duration = Duration::from_millis(100);
+pub const MIN_HEARTBEAT: Duration = Duration::from_millis(kvgossip_api::MIN_HEARTBEAT_MS);
 /// The longest silence that a watcher can ask for.
-pub const MAX_HEARTBEAT: Duration = Duration::from_secs(60);
+pub const MAX_HEARTBEAT: Duration = Duration::from_millis(kvgossip_api::MAX_HEARTBEAT_MS);

@@ -27,8 +27,16 @@ pub(super) const HTTP: Table = &[
     ),
     ("http.no_route", Exit::Error, "the agent has no such route; compare the versions"),
     ("http.method", Exit::Error, "the route does not take that method"),
-    ("http.query", Exit::Error, "a parameter of the query is unknown, repeated or malformed"),
-    ("http.header", Exit::Error, "a header is malformed, or a condition that means nothing here"),
+    (
+        "http.query",
+        Exit::Error,
+        "a parameter of the query is unknown, repeated, malformed or beyond its limits",
+    ),
+    (
+        "http.header",
+        Exit::Error,
+        "a header is malformed, a condition that means nothing here, or a coding of the body (Content-Encoding, Transfer-Encoding) that is not taken",
+    ),
     ("http.body", Exit::Error, "the body is too large, or not the JSON that the route takes"),
     ("http.too_many_facts", Exit::Error, "too many facts in one request; send them in parts"),
     ("http.busy", Exit::TimedOut, "the agent has no room for the request now; try again in a moment"),

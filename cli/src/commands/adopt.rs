@@ -60,7 +60,7 @@ pub(crate) fn adopt(args: &AdoptArgs, format: Format) -> Result<Exit> {
     let done = interruptible(run.all(lookup.as_source(), &client));
     // What never began has no summary.
     if done.is_ok() || run.tally.adopted + run.tally.refused > 0 {
-        run.show()?;
+        run.show(done.is_ok())?;
     }
     done.map_err(|failure| {
         if run.tally.adopted == 0 || args.dry_run {
@@ -193,7 +193,7 @@ impl Run<'_> {
         }
     }
 
-    fn show(&self) -> Result<()> {
+    fn show(&self, is_whole: bool) -> Result<()> {
         let (dry, Tally { adopted, kept, refused, .. }) = (self.args.dry_run, &self.tally);
         // --out - has the facts on standard output.
         let to_stdout = self.args.sign.out.as_deref().is_some_and(crate::files::is_dash);
@@ -201,6 +201,7 @@ impl Run<'_> {
             _ if to_stdout => Ok(()),
             Format::Json => output::json(&json!({
                 "kind": "summary",
+                "complete": is_whole,
                 "dry_run": dry,
                 "adopted": if dry { 0 } else { *adopted },
                 "would_adopt": if dry { *adopted } else { 0 },

@@ -1,7 +1,7 @@
 //! `kvgossip agent`: one replica, until it is told to stop.
 
 use super::agent_access::AccessArgs;
-use super::agent_files::{allow_list, make_dir, remember_root, replica_key};
+use super::agent_files::{ACCEPT_ROLLBACK, MOVE_ASIDE, allow_list, make_dir, remember_root, replica_key};
 use super::agent_forgetting::forget_future;
 use super::agent_gossip::{GossipArgs, listen_at};
 use crate::codes;
@@ -405,9 +405,7 @@ fn open_store(args: &AgentArgs, dir: &Path, config: &Config) -> Result<Opened> {
     let opened = opened.map_err(|error| {
         let failure = Failure::new(error.code(), format!("{}: {error}", files::name(dir)));
         match error {
-            StorageError::RolledBack { .. } => failure
-                .note("--accept-rollback goes on from what is left, and peers bring the rest")
-                .note(MOVE_ASIDE),
+            StorageError::RolledBack { .. } => failure.note(ACCEPT_ROLLBACK).note(MOVE_ASIDE),
             StorageError::Damaged(_) => failure.note(MOVE_ASIDE),
             _ => failure,
         }
@@ -415,9 +413,6 @@ fn open_store(args: &AgentArgs, dir: &Path, config: &Config) -> Result<Opened> {
     remember_root(dir, &config.root);
     Ok(opened)
 }
-
-const MOVE_ASIDE: &str = "--move-damaged-aside keeps this store under another name and begins with an empty one, which \
-                          peers fill; what no peer has is lost";
 
 fn log_to_stderr(args: &AgentArgs, logs: Option<Logs>) -> Result<()> {
     let filter = EnvFilter::try_new(&args.log_level).map_err(|error| {

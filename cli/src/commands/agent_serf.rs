@@ -20,7 +20,8 @@ const MAX_SNAPSHOT_BYTES: usize = 4 << 20;
 pub(super) struct SerfArgs {
     /// A command that is run for what gossip tells, as Serf's agents run it: EVENT is member-join, member-leave, member-failed,
     /// member-update, member-reap, user, user:NAME, query, query:NAME or *, several with commas; all without. It is told of
-    /// the event in its environment (SERF_EVENT, ...) and on its standard input; what it writes answers a query, at most 8 KiB.
+    /// the event in its environment (SERF_EVENT, ...) and on its standard input; what it writes answers a query if it succeeds,
+    /// at most 1,024 bytes with the rest of the answer.
     /// One runs at a time for each option, others wait. Repeatable.
     #[arg(long = "event-handler", value_name = "[EVENT=]COMMAND", value_parser = handler)]
     handlers: Vec<EventHandler>,

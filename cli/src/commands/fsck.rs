@@ -1,14 +1,14 @@
 //! `kvgossip fsck`: checks the store of an agent that does not run.
 
 use crate::codes;
-use crate::commands::agent_files::ROOT_NAME;
+use crate::commands::agent_files::{ACCEPT_ROLLBACK, MOVE_ASIDE, ROOT_NAME};
 use crate::error::{Exit, Failure, Result, without_words_on_panic};
 use crate::files;
 use crate::output::{self, Format, counted, printable};
 use crate::progress::Progress;
 use clap::Args;
 use kvgossip_agent::guard_engine;
-use kvgossip_engine::fsck::{Fault, Report, fsck as check};
+use kvgossip_engine::fsck::{Fault, FaultKind, Report, fsck as check};
 use kvgossip_grants::{PublicKey, RsaVerifier};
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -72,17 +72,31 @@ pub(crate) fn fsck(args: &FsckArgs, format: Format) -> Result<Exit> {
     if report.is_sound() {
         return Ok(Exit::Ok);
     }
+    if is_older(&report) {
+        let message =
+            format!("the store in {} is whole, and older than what it acknowledged", files::name(dir));
+        return Err(Failure::new("store.rolled_back", message)
+            .note(NEXT)
+            .note(ACCEPT_ROLLBACK)
+            .note(MOVE_ASIDE));
+    }
     let faults = if report.fault_count == 1 { "fault" } else { "faults" };
     let message = format!("the store in {} has {} {faults}", files::name(dir), report.fault_count);
-    Err(Failure::new("store.damaged", message).note(
-        "`kvgossip agent --move-damaged-aside` keeps it under another name and fills an empty one from peers",
-    ))
+    Err(Failure::new("store.damaged", message).note(NEXT).note(MOVE_ASIDE))
+}
+
+/// What the options in the lines below it belong to.
+const NEXT: &str = "start `kvgossip agent` once with one of these:";
+
+/// Whether nothing is wrong but that the last batches are gone: an agent can go on from there.
+fn is_older(report: &Report) -> bool {
+    report.fault_count == 1 && report.faults.iter().all(|fault| fault.kind == FaultKind::RolledBack)
 }
 
 fn root(args: &FsckArgs) -> Result<PublicKey> {
     let left = args.data_dir.join(ROOT_NAME);
     match &args.root {
-        Some(path) => files::public_key(path),
+        Some(path) => files::root_key(path),
         None if left.exists() => files::kept_public_key(&left),
         None if !args.data_dir.exists() => {
             let text = format!("{} is not there", files::name(&args.data_dir));
@@ -126,7 +140,11 @@ fn text(dir: &Path, report: &Report) -> String {
         let _ = writeln!(text, "note: {}", printable(remark));
     }
     let Report { authority_facts, keys, entries, batch, .. } = report;
-    let verdict = if report.is_sound() { "sound" } else { "damaged" };
+    let verdict = match report.is_sound() {
+        true => "sound",
+        false if is_older(report) => "older than what it acknowledged",
+        false => "damaged",
+    };
     let _ = writeln!(
         text,
         "{}: {verdict}, {} of {}, {}, batch {batch}",

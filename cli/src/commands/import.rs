@@ -7,6 +7,7 @@ use crate::error::{Exit, Failure, Result};
 use crate::factfile::FactFile;
 use crate::offer::{Judge, Offering, Outcome, incomplete};
 use crate::output::{self, Format};
+use crate::room;
 use crate::sign::unexpected;
 use clap::{ArgGroup, Args};
 use kvgossip_api::VerdictRow;
@@ -43,7 +44,7 @@ struct There<'a>(&'a AgentClient);
 
 impl Judge for There<'_> {
     async fn offer(&mut self, facts: Vec<Fact>) -> Result<Vec<VerdictRow>> {
-        Ok(self.0.post_facts(&facts).await?)
+        room::offer(&facts, async |part| self.0.post_facts(part).await).await
     }
 }
 
@@ -72,7 +73,7 @@ fn import_file(path: &std::path::Path, args: &ImportArgs, format: Format) -> Res
     let outcome = offering.outcome;
     // What never began has no summary.
     if offered.is_ok() || outcome.facts + outcome.lacking > 0 {
-        show(&outcome, format)?;
+        show(&outcome, offered.is_ok(), format)?;
     }
     offered.map_err(|failure| {
         if outcome.merged == 0 {
@@ -82,15 +83,16 @@ fn import_file(path: &std::path::Path, args: &ImportArgs, format: Format) -> Res
             "what was acknowledged stays; run the same command again to go on: what is there is passed over",
         )
     })?;
-    incomplete(&outcome, "were not taken in").map_or(Ok(Exit::Ok), Err)
+    incomplete(&outcome, "was not taken in", "were not taken in").map_or(Ok(Exit::Ok), Err)
 }
 
-fn show(outcome: &Outcome, format: Format) -> Result<()> {
+fn show(outcome: &Outcome, is_whole: bool, format: Format) -> Result<()> {
     let Outcome { facts, merged, known, superseded, refused, lacking, .. } = outcome;
     match format {
         Format::Json => {
             let mut object = serde_json::to_value(outcome).map_err(|_| unexpected("no JSON"))?;
             object["kind"] = json!("summary");
+            object["complete"] = json!(is_whole);
             output::json(&object)
         }
         Format::Text => output::text(&format!(

@@ -62,8 +62,9 @@ pub(crate) fn import_dir(args: &DirArgs, agent: &AgentArgs, format: Format) -> R
     }
     let Walked { tree, found, left_out, passed_over } = walk(dir, prefix, MAX_NAMES)?;
     if passed_over > 0 {
-        let names = output::counted(passed_over as u64, "name", "names");
-        output::say(&format!("note: {names} that begin with `..` were passed over"));
+        let names = output::counted(passed_over as u64, "name that begins", "names that begin");
+        let were = if passed_over == 1 { "was" } else { "were" };
+        output::say(&format!("note: {names} with `..` {were} passed over"));
     }
     let mut tally = Tally::default();
     for out in &left_out {
@@ -77,7 +78,7 @@ pub(crate) fn import_dir(args: &DirArgs, agent: &AgentArgs, format: Format) -> R
     // What never began has no summary, and --out - has the facts on standard output.
     let began = done.is_ok() || tally.written > 0;
     if began && !args.sign.out.as_deref().is_some_and(files::is_dash) {
-        show(&tally, args.dry_run, format)?;
+        show(&tally, args.dry_run, done.is_ok(), format)?;
     }
     done.map_err(|failure| {
         if tally.written == 0 || args.dry_run {
@@ -283,11 +284,12 @@ impl Tally {
     }
 }
 
-fn show(tally: &Tally, dry_run: bool, format: Format) -> Result<()> {
+fn show(tally: &Tally, dry_run: bool, is_whole: bool, format: Format) -> Result<()> {
     let Tally { written, unchanged, left_out, .. } = tally;
     match format {
         Format::Json => output::json(&json!({
             "kind": "summary",
+            "complete": is_whole,
             "dry_run": dry_run,
             "written": if dry_run { 0 } else { *written },
             "would_write": if dry_run { *written } else { 0 },

@@ -8,7 +8,9 @@ use crate::{codes, files, time};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use clap::Args;
 use kvgossip_agent::gossip::{JoinTarget, ParseJoinError};
-use kvgossip_api::{EventRequest, Holds, MemberRow, MembersResponse, QueryRequest, QueryResponse};
+use kvgossip_api::{
+    EventRequest, Holds, JoinResponse, MemberRow, MembersResponse, QueryRequest, QueryResponse,
+};
 use serde_json::json;
 use std::ffi::OsString;
 use std::path::Path;
@@ -84,7 +86,7 @@ pub(crate) struct QueryArgs {
     /// Have answers sent through so many other members in addition.
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=5))]
     relay_factor: u8,
-    /// How long to wait for answers [default: grows with the cluster, some seconds].
+    /// How long to wait for answers, at most 5m [default: grows with the cluster, some seconds].
     #[arg(long, value_name = "DURATION", value_parser = time::duration)]
     wait: Option<Duration>,
     #[command(flatten)]
@@ -207,10 +209,14 @@ fn member_row(member: &MemberRow) -> [String; 9] {
 pub(crate) fn join(args: &JoinArgs, format: Format) -> Result<Exit> {
     let client = args.agent.client()?;
     let addresses = args.addresses.iter().map(ToString::to_string).collect();
-    let joined = converse(&client, async { Ok(client.join(addresses).await?) })?;
+    let JoinResponse { joined: answered, failed } =
+        converse(&client, async { Ok(client.join(addresses).await?) })?;
     match format {
-        Format::Json => output::json(&json!({ "joined": joined }))?,
-        Format::Text => output::text(&format!("{joined} of {} answered\n", args.addresses.len()))?,
+        Format::Json => output::json(&json!({ "joined": answered, "failed": failed }))?,
+        Format::Text => {
+            output::text(&format!("{answered} of {} answered\n", args.addresses.len()))?;
+            failed.iter().for_each(|why| output::say(&format!("no answer: {why}")));
+        }
     }
     Ok(Exit::Ok)
 }

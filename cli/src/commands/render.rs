@@ -3,11 +3,11 @@
 use super::template::{self, Known, Wants};
 use super::watch_command;
 use crate::codes;
-use crate::connect::{AgentArgs, LiveArgs, say_if_slow, unless_stopped};
+use crate::connect::{AgentArgs, LiveArgs, say_if_slow, until_stopped};
 use crate::error::{Exit, Failure, Result};
 use crate::files::{self, Replacement};
 use crate::live_report;
-use crate::output::{printable, say};
+use crate::output::{self, printable, say};
 use clap::Args;
 use kvgossip_agent::files::read_regular;
 use kvgossip_api::FIRST_SYNC;
@@ -38,7 +38,7 @@ const GATHER: Duration = Duration::from_millis(20);
 pub(crate) struct RenderArgs {
     /// The template.
     template: PathBuf,
-    /// The file to write.
+    /// The file to write; `-` is standard output, which gets the whole text at each change.
     #[arg(short = 'o', long = "out", value_name = "FILE")]
     out: PathBuf,
     /// Write the file once, when everything is known, and end; --timeout says how long to wait for that.
@@ -65,10 +65,17 @@ pub(crate) fn render(args: &RenderArgs) -> Result<Exit> {
     })?;
     let (builder, endpoint) = (args.agent.live(&args.live)?, args.agent.endpoint()?);
     let limit = args.agent.timeout_or(kvgossip_client::DEFAULT_TIMEOUT);
-    unless_stopped(async {
+    until_stopped(args.once, async {
         let client = builder.build()?;
-        let mut job =
-            Job { args, source, held: Held::default(), client: client.clone(), endpoint, said: None };
+        let mut job = Job {
+            args,
+            source,
+            held: Held::default(),
+            client: client.clone(),
+            endpoint,
+            said: None,
+            printed: None,
+        };
         let work = async {
             if !args.once {
                 return job.keep().await;
@@ -92,6 +99,8 @@ struct Job<'a> {
     endpoint: Endpoint,
     /// The last complaint, said once.
     said: Option<String>,
+    /// The text that went to standard output last.
+    printed: Option<String>,
 }
 
 /// What the template asks for, kept current.
@@ -150,7 +159,11 @@ impl Job<'_> {
     }
 
     fn complain(&mut self, failure: &Failure) {
-        let text = format!("the file stays as it is: {}", failure.message());
+        let text = if files::is_dash(&self.args.out) {
+            format!("nothing is printed: {}", failure.message())
+        } else {
+            format!("the file stays as it is: {}", failure.message())
+        };
         if self.said.as_ref() != Some(&text) {
             say(&text);
             self.said = Some(text);
@@ -171,11 +184,30 @@ impl Job<'_> {
         Err(Failure::new(codes::TEMPLATE_INVALID, "the template asks for ever more keys"))
     }
 
-    /// Replaces the file if its text is another, and runs the command then.
-    async fn write(&self, text: &str) -> Result<Result<(), String>> {
+    /// Writes the text if it is another than before, and runs the command then.
+    async fn write(&mut self, text: &str) -> Result<Result<(), String>> {
+        let is_changed = if files::is_dash(&self.args.out) { self.print(text)? } else { self.replace(text)? };
+        if !is_changed {
+            return Ok(Ok(()));
+        }
+        watch_command::run(&self.args.command, &[], b"").await
+    }
+
+    /// Prints the text if it is another; says whether it was.
+    fn print(&mut self, text: &str) -> Result<bool> {
+        if self.printed.as_deref() == Some(text) {
+            return Ok(false);
+        }
+        output::raw(text.as_bytes())?;
+        self.printed = Some(text.to_owned());
+        Ok(true)
+    }
+
+    /// Replaces the file if its text is another; says whether it was.
+    fn replace(&self, text: &str) -> Result<bool> {
         let path = &self.args.out;
         if read_regular(path, text.len()).is_ok_and(|old| old == text.as_bytes()) {
-            return Ok(Ok(()));
+            return Ok(false);
         }
         let replacement = Replacement::begin(path)?;
         let unwritable = |error| files::unwritable(path, &error);
@@ -186,7 +218,7 @@ impl Job<'_> {
         }
         replacement.finish()?;
         say(&format!("{} was written", printable(&path.display().to_string())));
-        watch_command::run(&self.args.command, &[], b"").await
+        Ok(true)
     }
 }
 

@@ -144,7 +144,7 @@ fn by_ourselves(args: &SyncArgs, limit: Duration) -> Result<SyncReport> {
 
 fn root_of(args: &SyncArgs, dir: &Path) -> Result<PublicKey> {
     if let Some(path) = &args.root {
-        return files::public_key(path);
+        return files::root_key(path);
     }
     let kept = dir.join(ROOT_NAME);
     if kept.exists() {

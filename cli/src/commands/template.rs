@@ -12,6 +12,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// The most steps of rendering: a template that never ends is refused.
 const FUEL: u64 = 10_000_000;
 
+/// So many unset keys are named where a template uses what is unset.
+const MAX_UNSET_NAMED: usize = 10;
+
 /// What a template asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Wants {
@@ -44,29 +47,37 @@ fn utf8(key: &Key, value: &[u8]) -> Result<Value, Error> {
     Ok(Value::from(text))
 }
 
-fn locked(wants: &Mutex<Wants>) -> MutexGuard<'_, Wants> {
-    wants.lock().unwrap_or_else(PoisonError::into_inner)
+fn locked<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Renders a template. What is not known yet is taken as unset and noted.
 pub(super) fn render(name: &str, source: &str, known: &Known) -> Rendered {
     let (wants, known) = (Arc::new(Mutex::new(Wants::default())), Arc::new(known.clone()));
+    // What was unset and has no default, in the order in which it was asked for.
+    let unset = Arc::new(Mutex::new(Vec::new()));
     let mut env = Environment::new();
     env.set_undefined_behavior(UndefinedBehavior::Strict);
     match SyntaxConfig::builder().keep_trailing_newline(true).build() {
         Ok(syntax) => env.set_syntax(syntax),
-        Err(error) => return Rendered { wants: Wants::default(), text: Err(failure(&error)) },
+        Err(error) => return Rendered { wants: Wants::default(), text: Err(failure(&error, &[])) },
     }
     env.set_fuel(Some(FUEL));
     env.set_debug(true);
     env.add_function("get", {
-        let (wants, known) = (wants.clone(), known.clone());
+        let (wants, known, unset) = (wants.clone(), known.clone(), unset.clone());
         move |key: &str, default: Option<Value>| -> Result<Value, Error> {
             let key = Key::parse(key).map_err(|error| fault(error.to_string()))?;
             locked(&wants).keys.insert(key.clone());
             match known.keys.get(&key).and_then(Option::as_ref) {
                 Some(value) => utf8(&key, value),
-                None => Ok(default.unwrap_or(Value::UNDEFINED)),
+                None => Ok(default.unwrap_or_else(|| {
+                    let mut unset = locked(&unset);
+                    if !unset.contains(&key) && unset.len() < MAX_UNSET_NAMED {
+                        unset.push(key);
+                    }
+                    Value::UNDEFINED
+                })),
             }
         }
     });
@@ -89,15 +100,25 @@ pub(super) fn render(name: &str, source: &str, known: &Known) -> Rendered {
         }
     });
     let text = env.template_from_named_str(name, source).and_then(|template| template.render(()));
-    let text = text.map_err(|error| failure(&error));
+    let text = text.map_err(|error| failure(&error, &locked(&unset)));
     drop(env);
     let wants = locked(&wants).clone();
     Rendered { wants, text }
 }
 
-fn failure(error: &Error) -> Failure {
-    let mut failure = Failure::new(codes::TEMPLATE_INVALID, error.to_string());
-    if error.kind() == ErrorKind::UndefinedError {
+fn failure(error: &Error, unset: &[Key]) -> Failure {
+    let is_undefined = error.kind() == ErrorKind::UndefinedError;
+    let why = match unset {
+        [] => String::new(),
+        _ if !is_undefined => String::new(),
+        [key] => format!(": {key} is unset"),
+        keys => format!(
+            ": one of these, which are unset: {}",
+            keys.iter().map(Key::as_str).collect::<Vec<_>>().join(", ")
+        ),
+    };
+    let mut failure = Failure::new(codes::TEMPLATE_INVALID, format!("{error}{why}"));
+    if is_undefined {
         failure = failure.note("  a key that may be unset takes a default: get(\"/my/key\", \"value\")");
     }
     failure
@@ -127,6 +148,16 @@ mod tests {
         assert_eq!(seeing.text.unwrap(), "a=1 b=none one=1 two=2\n");
         assert_eq!(seeing.wants.keys.len(), 2);
         assert_eq!(seeing.wants.filters.len(), 1);
+    }
+
+    #[test]
+    fn what_is_unset_and_has_no_default_is_named() {
+        let known = Known { keys: BTreeMap::from([(key("/a"), Some("1".into()))]), ..Known::default() };
+        let said = |source: &str| render("t", source, &known).text.expect_err(source).message().to_owned();
+        assert!(said("{{ get('/a') }}{{ get('/no', '-') }}{{ get('/b') }}").ends_with(": /b is unset"));
+        let two = said("{% set x = get('/b') %}{{ get('/c') }}");
+        assert!(two.ends_with(": one of these, which are unset: /b, /c"), "{two}");
+        assert!(!said("{{ nothing }}").contains("unset"));
     }
 
     #[test]

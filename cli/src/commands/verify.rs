@@ -40,7 +40,7 @@ impl Judge for Here {
 
 /// Runs `verify`.
 pub(crate) fn verify(args: &VerifyArgs, format: Format) -> Result<Exit> {
-    let root = files::public_key(&args.root)?;
+    let root = files::root_key(&args.root)?;
     let mut file = FactFile::open(&args.file, root.cluster())?;
     let mut judge = Here(Snapshot::new(root));
     let mut offering = Offering::new(&mut file, &mut judge, "verifying", format);
@@ -48,17 +48,18 @@ pub(crate) fn verify(args: &VerifyArgs, format: Format) -> Result<Exit> {
     let outcome = offering.outcome;
     // What never began has no summary.
     if read.is_ok() || outcome.facts + outcome.lacking > 0 {
-        show(&judge.0, &outcome, format)?;
+        show(&judge.0, &outcome, read.is_ok(), format)?;
     }
     read?;
-    match incomplete(&outcome, "do not verify") {
+    match incomplete(&outcome, "does not verify", "do not verify") {
         // Whatever the reason: a file with it is not what it should be.
         Some(failure) => Err(failure.ending_with(Exit::Integrity)),
         None => Ok(Exit::Ok),
     }
 }
 
-fn show(snapshot: &Snapshot, outcome: &Outcome, format: Format) -> Result<()> {
+/// Tells what was found. The digest of a part of the file would be taken for that of the whole, and is left out.
+fn show(snapshot: &Snapshot, outcome: &Outcome, is_whole: bool, format: Format) -> Result<()> {
     let view = snapshot.view();
     let authority = view.authority();
     let counts = [
@@ -71,12 +72,13 @@ fn show(snapshot: &Snapshot, outcome: &Outcome, format: Format) -> Result<()> {
     if format == Format::Json {
         let mut object = json!({
             "kind": "summary",
+            "complete": is_whole,
             "cluster": authority.cluster().to_string(),
             "facts": outcome.facts,
             "verified": verified,
             "superseded": outcome.superseded,
             "failed": outcome.refused,
-            "root": view.root().to_string(),
+            "root": is_whole.then(|| view.root().to_string()),
         });
         for (_, name, count) in counts {
             object[name] = count.into();
@@ -85,11 +87,14 @@ fn show(snapshot: &Snapshot, outcome: &Outcome, format: Format) -> Result<()> {
     }
     let counts = counts.map(|(one, many, count)| counted(count as u64, one, many)).join(", ");
     let row = |name: &str, value: String| [name.to_owned(), value];
-    let rows = [
+    let in_part = if is_whole { "" } else { ", in part: the file was not read to its end" };
+    let mut rows = vec![
         row("cluster", authority.cluster().to_string()),
-        row("verified", format!("{verified} of {}", counted(outcome.facts, "fact", "facts"))),
+        row("verified", format!("{verified} of {}{in_part}", counted(outcome.facts, "fact", "facts"))),
         row("holds", counts),
-        row("digest", view.root().to_string()),
     ];
+    if is_whole {
+        rows.push(row("digest", view.root().to_string()));
+    }
     output::text(&table(["", ""], &rows))
 }

@@ -1,7 +1,7 @@
 //! `watch`: keys as they change, for people, for programs, and for a command that is run.
 
 use super::watch_command::Runner;
-use crate::connect::{AgentArgs, LiveArgs, say_if_slow, unless_stopped};
+use crate::connect::{AgentArgs, LiveArgs, say_if_slow, until_stopped};
 use crate::error::{Exit, Failure, Result};
 use crate::live_report;
 use crate::output::{self, Format, printable, say, short};
@@ -13,6 +13,7 @@ use clap::Args;
 use kvgossip_client::{BuildError, Cause, Change, Client, Closed, Dirty, Endpoint, Entry, State, Value};
 use kvgossip_grants::{Filter, FilterRule, Key};
 use serde_json::json;
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use tokio::task::JoinSet;
@@ -126,7 +127,7 @@ pub(crate) fn watch(args: &WatchArgs, format: Format) -> Result<Exit> {
         runner: (!args.command.is_empty()).then(|| Runner::new(&args.command)),
     };
     let (builder, endpoint) = (args.agent.live(&args.live)?, args.agent.endpoint()?);
-    let ended = unless_stopped(async {
+    let ended = until_stopped(args.count.is_some(), async {
         let client = builder.build()?;
         let one = match args.what.as_slice() {
             [rule] if !rule.excludes && rule.glob.is_literal() => Key::parse(rule.glob.as_str()).ok(),
@@ -143,7 +144,7 @@ pub(crate) fn watch(args: &WatchArgs, format: Format) -> Result<Exit> {
             } => done,
         }
     })?;
-    // Ctrl-C is the ordinary end.
+    // Without --count Ctrl-C is the ordinary end.
     ended.map_or(Ok(Exit::Ok), |()| sink.end())
 }
 
@@ -184,6 +185,7 @@ async fn watch_key(client: &Client, endpoint: &Endpoint, key: &Key, sink: &mut S
     }
     let (mut values, mut dirt) = (client.subscribe(key), client.subscribe(key));
     let (mut first, mut known) = (true, client.subscribe(key));
+    let has_told = Cell::new(false);
     let values = async {
         say_if_slow(endpoint, known.wait_for(|state| state.value != Value::Unknown)).await?;
         drop(known);
@@ -192,6 +194,7 @@ async fn watch_key(client: &Client, endpoint: &Endpoint, key: &Key, sink: &mut S
             if value == Value::Unknown {
                 continue;
             }
+            has_told.set(true);
             let told = Told::of(key, value.entry().cloned(), cause, std::mem::take(&mut first));
             if !sink.take(told).await? {
                 return Ok(());
@@ -200,7 +203,7 @@ async fn watch_key(client: &Client, endpoint: &Endpoint, key: &Key, sink: &mut S
     };
     let dirt = async {
         loop {
-            tell_dirt(dirt.next_dirtiness().await?);
+            tell_dirt(dirt.next_dirtiness().await?, has_told.get());
         }
     };
     tokio::select! {
@@ -237,10 +240,12 @@ async fn watch_globs(
             known.map(|_| named.key().clone())
         });
     }
+    let has_told = Cell::new(false);
     let changes = async {
         let mut loaded = client.subscribe_filter(&filter);
         // Not clean: one key that does not verify keeps no other from being told.
         say_if_slow(endpoint, loaded.loaded()).await?;
+        has_told.set(true);
         // What stands when all is loaded has stood before.
         let mut standing: BTreeSet<Key> = loaded.entries().into_keys().collect();
         drop(loaded);
@@ -273,7 +278,7 @@ async fn watch_globs(
         loop {
             let now = status.next_status().await?.dirty;
             if now != last {
-                tell_dirt(now);
+                tell_dirt(now, has_told.get());
                 last = now;
             }
         }
@@ -285,9 +290,13 @@ async fn watch_globs(
     }
 }
 
-/// Says on standard error whether the values may not be the latest.
-fn tell_dirt(dirt: Option<Dirty>) {
+/// Says on standard error whether the values may not be the latest. Before anything was told none stand.
+fn tell_dirt(dirt: Option<Dirty>, has_told: bool) {
     match dirt {
+        Some(Dirty::Disconnected) if !has_told => say("no agent is connected: nothing is known yet"),
+        Some(Dirty::Unsynced) if !has_told => {
+            say("the agent was never compared with a peer: what it lacks says nothing");
+        }
         // Said by the values themselves.
         None | Some(Dirty::Loading) => {}
         Some(Dirty::Disconnected) => say("no agent is connected: the last known values stand"),

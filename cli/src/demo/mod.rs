@@ -8,6 +8,7 @@ mod tell;
 mod wire;
 
 use crate::codes;
+use crate::connect::stopped_by_signal;
 use crate::error::{Exit, Failure, Result};
 use clap::Args;
 use std::path::PathBuf;
@@ -29,22 +30,22 @@ pub(crate) struct DemoArgs {
 
 /// Runs the demonstration.
 pub(crate) fn demo(args: &DemoArgs) -> Result<Exit> {
-    run(args).map_err(|error| Failure::new(codes::DEMO_FAILED, format!("{error:#}")))?;
-    Ok(Exit::Ok)
-}
-
-fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let items = match &args.dir {
-        Some(dir) => fill::from_directory(dir)?,
+        Some(dir) => fill::from_directory(dir).map_err(failed)?,
         None => fill::generated(args.keys),
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.map_err(|error| failed(error.into()))?;
     let told = runtime.block_on(async {
         tokio::select! {
-            told = story::tell(items) => told,
-            _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+            told = story::tell(items) => told.map_err(failed),
+            signal = stopped_by_signal() => Err(signal?),
         }
     });
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
-    told
+    told.map(|()| Exit::Ok)
+}
+
+fn failed(error: anyhow::Error) -> Failure {
+    Failure::new(codes::DEMO_FAILED, format!("{error:#}"))
 }

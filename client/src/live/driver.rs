@@ -21,6 +21,7 @@ use crate::agent::AgentClient;
 use crate::clock::Clock;
 use crate::error::ClientError;
 use fetching::Fetching;
+use kvgossip_api::{MAX_HEARTBEAT_MS, MIN_HEARTBEAT_MS};
 use kvgossip_grants::{Authority, EntryFact, PublicKey, Verifier};
 use std::collections::BTreeSet;
 use std::pin::Pin;
@@ -312,8 +313,8 @@ impl Driver {
         let id = self.last_stream;
         let mut request = core.open(id, &agent.endpoint().to_string(), way);
         let silence = self.settings.silence;
-        let heartbeat = u64::try_from((silence / HEARTBEAT_SHARE).as_millis());
-        request.heartbeat_ms = Some(heartbeat.unwrap_or(u64::MAX));
+        let heartbeat = u64::try_from((silence / HEARTBEAT_SHARE).as_millis()).unwrap_or(u64::MAX);
+        request.heartbeat_ms = Some(heartbeat.clamp(MIN_HEARTBEAT_MS, MAX_HEARTBEAT_MS));
         let open = Box::pin(EventStream::open(agent.http().clone(), request, silence));
         if way == Way::Anew {
             self.places.move_to(place);

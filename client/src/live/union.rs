@@ -78,23 +78,25 @@ impl Union {
             if self.root.is_some() { Box::new(RsaVerifier) } else { Box::new(Unchecked) };
         let mut core = Core::new(Authority::new(root), verifier, self.clock.now());
         core.add(ONLY, what);
-        let (mut asking, mut answered, mut under_way) = (Asking::new(), 0, 0);
+        let (mut asking, mut answered, mut under_way) = (Asking::new(), 0, BTreeSet::new());
         let mut replicas = BTreeSet::new();
         let mut rest = self.agents.iter().enumerate();
         let (mut spares, mut spare_at) = (0, Instant::now() + SPARE_AFTER);
         while answered < self.wanted {
-            while answered + under_way < self.wanted + spares
+            while answered + under_way.len() < self.wanted + spares
                 && let Some((place, agent)) = rest.next()
             {
                 asking.ask(place, agent, core.question(&agent.endpoint().to_string()), self.limit);
-                under_way += 1;
+                under_way.insert(place);
             }
-            if under_way == 0 {
+            if under_way.is_empty() {
                 return Err(self.too_few(answered, last));
             }
             let Ok(message) = timeout_at(until.min(spare_at), asking.next()).await else {
                 if Instant::now() >= until {
-                    return Err(self.too_few(answered, last));
+                    let silent = self.silent(under_way.iter().map(|place| &self.agents[*place]));
+                    let last = last.into_iter().chain([silent]).collect::<Vec<_>>().join("; ");
+                    return Err(self.too_few(answered, Some(last)));
                 }
                 // Somebody takes long: one more is asked, as long as there is one.
                 (spares, spare_at) = (spares + 1, Instant::now() + SPARE_AFTER);
@@ -125,7 +127,7 @@ impl Union {
             };
             let Some(ended) = ended else { continue };
             asking.end(message.place);
-            under_way -= 1;
+            under_way.remove(&message.place);
             match ended {
                 Ok(()) => answered += 1,
                 Err(why) => last = Some(format!("{}: {why}", self.agents[message.place].endpoint())),
@@ -142,8 +144,15 @@ impl Union {
         match timeout_at(until, first_root(self.agents.iter().cloned())).await {
             Ok(Ok(root)) => Ok(root),
             Ok(Err(last)) => Err(self.too_few(0, last.map(|(_, error)| error.to_string()))),
-            Err(_) => Err(self.too_few(0, None)),
+            Err(_) => Err(self.too_few(0, Some(self.silent(&self.agents)))),
         }
+    }
+
+    /// Says which agents did not answer in time.
+    fn silent<'a>(&self, agents: impl IntoIterator<Item = &'a AgentClient>) -> String {
+        let names = agents.into_iter().map(|agent| agent.endpoint().to_string());
+        let names = names.collect::<Vec<_>>().join(", ");
+        format!("no answer in {} s from {names}", self.limit.as_secs_f64())
     }
 
     fn too_few(&self, answered: usize, last: Option<String>) -> OpError {

@@ -1,0 +1,46 @@
+//! Events and queries that this agent sends.
+
+use super::{Gossip, GossipError, rows};
+use kvgossip_api::QueryResponse;
+use kvgossip_membership::driver::Answer;
+use kvgossip_membership::{QueryParams, Text};
+
+/// How many answers one query hands back.
+pub const MAX_ANSWERS: usize = 4096;
+
+impl Gossip {
+    /// Sends an event to all members.
+    pub async fn event(&self, name: &str, payload: &[u8], coalesce: bool) -> Result<(), GossipError> {
+        Ok(self.member()?.user_event(name, payload, coalesce).await?)
+    }
+
+    /// Asks members, and gathers the answers until the query's time is over.
+    pub async fn query(
+        &self,
+        name: &str,
+        payload: &[u8],
+        params: QueryParams,
+    ) -> Result<QueryResponse, GossipError> {
+        let member = self.member()?;
+        if !params.nodes.is_empty() {
+            let (own, others) = (member.local_member().await?, member.members().await?);
+            let is_known = |name: &&Text| others.iter().chain([&own]).any(|known| known.name == **name);
+            // Nobody would answer, and the silence would be taken for theirs.
+            if let Some(unknown) = params.nodes.iter().find(|name| !is_known(name)) {
+                return Err(GossipError::UnknownMember(unknown.clone()));
+            }
+        }
+        let mut answers = member.query(name, payload, params).await?;
+        let mut gathered = QueryResponse::default();
+        while let Some(answer) = answers.next().await {
+            if gathered.acks.len() + gathered.responses.len() >= MAX_ANSWERS {
+                break;
+            }
+            match answer {
+                Answer::Ack(from) => gathered.acks.push(from.to_string()),
+                Answer::Response { from, payload } => gathered.responses.push(rows::response(&from, payload)),
+            }
+        }
+        Ok(gathered)
+    }
+}
