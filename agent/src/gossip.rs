@@ -49,7 +49,7 @@ use kvgossip_membership::driver::Answer;
 use kvgossip_membership::{Member, Membership, QueryParams, Status};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use task::Task;
 use tokio_util::sync::CancellationToken;
@@ -195,6 +195,8 @@ struct Inner {
     full: Full,
     /// Members of another cluster.
     foreign: Foreign,
+    /// How many members are alive and no replicas of this cluster.
+    strangers: AtomicUsize,
     resolver: Resolver,
     /// Whether user events from before this member joined are told, too.
     replay: bool,
@@ -247,6 +249,7 @@ impl Gossip {
             contested: Contested::default(),
             full: Full::default(),
             foreign: Foreign::default(),
+            strangers: AtomicUsize::new(0),
             resolver,
             replay: config.replay,
             lost: OnceLock::new(),
