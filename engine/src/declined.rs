@@ -97,6 +97,15 @@ impl Declined {
     /// time when it is due: a spoilt copy would else keep a whole one away.
     pub fn keep(&mut self, fact: &Fact, due: Timestamp) {
         self.early.add(fact);
+        self.put_into_room(fact, due);
+    }
+
+    /// The same for an entry that an operator has this replica forget until it is due: without it, its key counts as unset.
+    pub fn keep_forgotten(&mut self, fact: &Fact, due: Timestamp) {
+        self.put_into_room(fact, due);
+    }
+
+    fn put_into_room(&mut self, fact: &Fact, due: Timestamp) {
         for (id, due) in self.room.keep(fact, due) {
             if let Some(gone) = self.fallen.add(id, due, MAX_FALLEN_IDS) {
                 self.early.remove(&gone);

@@ -41,3 +41,14 @@ fn a_key_is_early_while_an_entry_with_a_value_waits_or_is_under_way_or_has_no_pl
     declined.forget_due(due(40));
     assert_eq!(declined.early().keys().count(), 0);
 }
+
+#[test]
+fn a_key_whose_entry_was_forgotten_on_purpose_counts_as_unset() {
+    let mut declined = Declined::new(MockKey::new(0).public().cluster());
+    let due = Timestamp::ZERO.saturating_add(10);
+    let forgotten = entry("/a", 1, Some(1));
+    declined.keep_forgotten(&forgotten, due);
+    assert!(declined.room().contains(&forgotten.id()) && declined.early().keys().next().is_none());
+    assert_eq!(declined.take_due(due).len(), 1);
+    assert!(declined.settle_due().is_empty());
+}
