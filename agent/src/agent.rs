@@ -1,7 +1,9 @@
 //! The agent as a whole.
 
+mod ahead;
 mod descriptors;
 mod discovery;
+mod first_sync;
 mod health;
 mod listeners;
 mod long_keys;
@@ -65,6 +67,7 @@ struct Inner {
     store_dir: Option<PathBuf>,
     store_limit: Option<u64>,
     weights: store_row::Weights,
+    ahead: Arc<ahead::Ahead>,
     http: Option<SocketAddr>,
     socket: Option<PathBuf>,
     started_at: Timestamp,
@@ -105,7 +108,7 @@ impl Agent {
                 let _ = std::fs::remove_file(socket);
             }
         })?;
-        let hub = Hub::start(intake.store().clone(), peers.id().to_string(), &stop, &tasks);
+        let hub = Hub::start(&intake, peers.id().to_string(), &stop, &tasks);
         tasks.spawn(long_keys::warn(intake.store().clone(), stop.clone()));
         tasks.spawn(look_again(
             intake.store().clone(),
@@ -116,6 +119,9 @@ impl Agent {
         ));
         tasks.spawn(retry_when_there_is_room(intake.store().clone(), peers.clone(), stop.clone()));
         tasks.spawn(offer_when_due(intake.clone(), peers.clone(), config.clock.clone(), stop.clone()));
+        let ahead = Arc::<ahead::Ahead>::default();
+        let (store, clock) = (intake.store().clone(), config.clock.clone());
+        tasks.spawn(ahead::follow(ahead.clone(), store, clock, stop.clone()));
         let asks_certificates = config.tls.as_ref().is_some_and(ServerTls::asks_certificates);
         let inner = Inner {
             intake,
@@ -131,6 +137,7 @@ impl Agent {
             store_dir: config.store_dir,
             store_limit: limit,
             weights: store_row::Weights::default(),
+            ahead,
             http: listeners.http,
             socket: config.socket,
             started_at: clock::now(),

@@ -24,7 +24,7 @@ pub struct Forgotten {
 /// When the store fails.
 pub fn forget_future(opened: &mut Opened, now: Timestamp) -> Result<Forgotten, StorageError> {
     let mut declined = Declined::new(opened.replica.view().authority().cluster());
-    let mut keep = |fact: &_, due| declined.keep(fact, due);
+    let mut keep = |fact: &_, due| declined.keep_forgotten(fact, due);
     let entries = opened.replica.forget_early(&mut opened.storage, now, &mut keep)?;
     Ok(Forgotten { entries, declined })
 }

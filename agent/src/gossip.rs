@@ -54,7 +54,7 @@ use kvgossip_membership::core::{QueueDepths, Stats};
 use kvgossip_membership::{Member, Membership, Status, Text};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use task::Task;
 use tokio_util::sync::CancellationToken;
@@ -105,6 +105,8 @@ struct Inner {
     full: Full,
     /// Members of another cluster.
     foreign: Foreign,
+    /// How many members are alive and no replicas of this cluster.
+    strangers: AtomicUsize,
     resolver: Resolver,
     /// Whether user events from before this member joined are told, too.
     replay: bool,
@@ -159,6 +161,7 @@ impl Gossip {
             contested: Contested::default(),
             full: Full::default(),
             foreign: Foreign::default(),
+            strangers: AtomicUsize::new(0),
             resolver,
             replay: config.replay,
             lost: OnceLock::new(),

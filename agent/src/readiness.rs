@@ -36,10 +36,12 @@ const SAVE_EVERY_US: u64 = 60_000_000;
 const SET_BACK_US: u64 = 2_000_000;
 
 /// What is remembered from one start to the next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Remembered {
     /// Whether a first comparison has ended.
     pub(crate) compared: bool,
+    /// Whether the replica began as the first of its cluster: it was told of nobody, and nothing was remembered.
+    pub(crate) began_first: bool,
     /// When this replica was last known to hold the same as some peer.
     pub(crate) last_equal: Option<Timestamp>,
 }
@@ -48,8 +50,10 @@ pub(crate) struct Remembered {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Start {
     pub(crate) remembered: Option<Remembered>,
-    /// Whether the replica was told of others.
-    pub(crate) has_others: bool,
+    /// Whether the replica was told of others, by whoever starts it.
+    pub(crate) told_of_others: bool,
+    /// Whether members were met in an earlier run, which may be no replicas of this cluster.
+    pub(crate) met_members: bool,
     /// Whether somebody says that it needs no comparison.
     pub(crate) alone_is_fine: bool,
     pub(crate) ready_after: Duration,
@@ -73,6 +77,8 @@ pub(crate) enum Gap {
 pub(crate) enum Brought {
     /// All that the peer held and this replica takes.
     All,
+    /// All of that but entries that wait for this replica's clock, in its waiting room or without a place there.
+    AllDue,
     /// Some of it, or nothing.
     Part,
 }
@@ -89,6 +95,10 @@ pub(crate) fn short(id: &ReplicaId) -> ShortReplicaId {
 pub(crate) struct Readiness {
     has_others: bool,
     alone_is_fine: bool,
+    /// Whether it began as the first of its cluster.
+    began_first: bool,
+    /// Whether that is enough: it was told of nobody since.
+    is_first: bool,
     /// Whether a first comparison has ended, now or in an earlier run.
     compared: bool,
     /// Whether one has ended since the start.
@@ -112,13 +122,18 @@ pub(crate) struct LastEqual {
 
 impl Readiness {
     pub(crate) fn new(start: Start) -> Self {
-        let Start { remembered, has_others, alone_is_fine, ready_after, now_us } = start;
+        let Start { remembered, told_of_others, met_members, alone_is_fine, ready_after, now_us } = start;
+        let has_others = told_of_others || met_members;
         // Who was told of others once, and left before it had met one, is as ignorant without them.
-        let compared = remembered.map_or(!has_others, |remembered| remembered.compared);
+        let began_first = remembered.map_or(!has_others, |remembered| remembered.began_first);
+        let compared = remembered.is_some_and(|remembered| remembered.compared);
         let wait_us = u64::try_from(ready_after.as_micros()).unwrap_or(u64::MAX);
         Self {
             has_others,
             alone_is_fine,
+            began_first,
+            // Members that joined it are no reason to doubt what it has: those among them that are replicas are compared with.
+            is_first: began_first && !told_of_others,
             compared,
             compared_now: false,
             stale_until_us: now_us.saturating_add(wait_us),
@@ -136,7 +151,7 @@ impl Readiness {
             return None;
         }
         if !self.compared {
-            return Some(Gap::First);
+            return (!self.is_first).then_some(Gap::First);
         }
         self.has_others.then_some(Gap::Stale { is_over: now_us >= self.stale_until_us })
     }
@@ -151,11 +166,17 @@ impl Readiness {
         brought: Brought,
         others: impl FnOnce() -> Option<BTreeSet<ShortReplicaId>>,
     ) {
-        if brought == Brought::Part || self.compared_now {
+        // What waits for the clock is missing: a first comparison that leaves anything out says nothing of what is lacking.
+        let counts = match brought {
+            Brought::All => true,
+            Brought::AllDue => self.compared || self.is_first,
+            Brought::Part => false,
+        };
+        if !counts || self.compared_now {
             return;
         }
         if let Some(newcomer) = newcomer
-            && !self.compared
+            && !(self.compared || self.is_first)
         {
             let peer = short(&peer);
             if self.newcomers.len() < MAX_NEWCOMERS || self.newcomers.contains_key(&peer) {
@@ -215,10 +236,14 @@ impl Readiness {
 
     /// What has to be written to the disk now. At the end of the process (`at_end`) that is any change.
     pub(crate) fn take_unsaved(&mut self, at_end: bool) -> Option<Remembered> {
-        let now = Remembered { compared: self.compared, last_equal: self.last_equal.map(|last| last.at) };
+        let now = Remembered {
+            compared: self.compared,
+            began_first: self.began_first,
+            last_equal: self.last_equal.map(|last| last.at),
+        };
         let is_due = match self.saved {
-            // Who was never told of others, and met none, has nothing to remember.
-            None => self.has_others && !self.alone_is_fine || self.last_equal.is_some(),
+            // Who needs no comparison because somebody says so has nothing to remember, unless it is the first.
+            None => self.began_first || self.has_others && !self.alone_is_fine || self.last_equal.is_some(),
             Some(saved) => {
                 let time = |remembered: Remembered| remembered.last_equal.map_or(0, Timestamp::as_micros);
                 // A clock that was set back leads back.
@@ -234,148 +259,4 @@ impl Readiness {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SECOND: u64 = 1_000_000;
-
-    fn id(number: u8) -> ReplicaId {
-        ReplicaId::from_bytes([number; 32])
-    }
-
-    fn time(us: u64) -> Timestamp {
-        Timestamp::ZERO.saturating_add(us)
-    }
-
-    fn start(remembered: Option<Remembered>, has_others: bool) -> Start {
-        let ready_after = DEFAULT_READY_AFTER;
-        Start { remembered, has_others, alone_is_fine: false, ready_after, now_us: 5 * SECOND }
-    }
-
-    fn nobody() -> Option<BTreeSet<ShortReplicaId>> {
-        None
-    }
-
-    fn named(numbers: &[u8]) -> BTreeSet<ShortReplicaId> {
-        numbers.iter().map(|number| short(&id(*number))).collect()
-    }
-
-    /// A newcomer that was told of these, and knows them.
-    fn told_of(numbers: &[u8]) -> Option<Newcomer> {
-        Some(Newcomer { others: Some(named(numbers)) })
-    }
-
-    const COMPARED: Option<Remembered> = Some(Remembered { compared: true, last_equal: None });
-    const MET_NOBODY: Option<Remembered> = Some(Remembered { compared: false, last_equal: None });
-
-    #[test]
-    fn a_first_replica_is_ready_at_once_and_one_that_was_told_of_others_when_it_was_compared() {
-        assert_eq!(Readiness::new(start(None, false)).gap(5 * SECOND), None);
-        let mut fresh = Readiness::new(start(None, true));
-        assert_eq!(fresh.gap(u64::MAX), Some(Gap::First), "time alone teaches nothing");
-        fresh.session_ended(id(1), None, Brought::Part, nobody);
-        assert_eq!(fresh.gap(u64::MAX), Some(Gap::First), "a session that broke brought a part");
-        fresh.session_ended(id(1), None, Brought::All, nobody);
-        assert_eq!(fresh.gap(5 * SECOND), None);
-        assert_eq!(fresh.take_unsaved(false), Some(Remembered { compared: true, last_equal: None }));
-    }
-
-    #[test]
-    fn somebody_may_say_that_it_needs_no_comparison() {
-        let alone = Start { alone_is_fine: true, ..start(MET_NOBODY, true) };
-        assert_eq!(Readiness::new(alone).gap(0), None);
-    }
-
-    #[test]
-    fn who_was_told_of_others_once_and_met_none_is_not_ready_without_them_either() {
-        let mut first = Readiness::new(start(None, true));
-        let remembered = first.take_unsaved(false);
-        assert_eq!(remembered, MET_NOBODY);
-        assert_eq!(Readiness::new(start(remembered, false)).gap(u64::MAX), Some(Gap::First));
-    }
-
-    #[test]
-    fn the_last_survivor_serves_after_a_while() {
-        let mut back = Readiness::new(start(COMPARED, true));
-        assert_eq!(back.gap(14 * SECOND), Some(Gap::Stale { is_over: false }));
-        assert_eq!(back.gap(15 * SECOND), Some(Gap::Stale { is_over: true }));
-        // Whoever comes back is worth a comparison, also one that is new itself.
-        back.session_ended(id(1), told_of(&[]), Brought::All, nobody);
-        assert_eq!(back.gap(14 * SECOND), None);
-        assert_eq!(Readiness::new(start(COMPARED, false)).gap(0), None, "it was told of nobody");
-    }
-
-    #[test]
-    fn newcomers_teach_nothing_unless_there_is_nobody_else() {
-        let mut fresh = Readiness::new(start(None, true));
-        let all = || Some(named(&[1, 2]));
-        fresh.session_ended(id(1), told_of(&[2]), Brought::All, all);
-        assert_eq!(fresh.gap(u64::MAX), Some(Gap::First), "the other one may know more");
-        fresh.session_ended(id(2), told_of(&[1]), Brought::All, nobody);
-        assert_eq!(fresh.gap(u64::MAX), Some(Gap::First), "not all are known");
-        fresh.session_ended(id(2), told_of(&[1]), Brought::All, all);
-        assert_eq!(fresh.gap(u64::MAX), None, "all begin together");
-        let mut fresh = Readiness::new(start(None, true));
-        fresh.session_ended(id(1), told_of(&[2]), Brought::All, all);
-        fresh.session_ended(id(2), None, Brought::All, all);
-        assert_eq!(fresh.gap(u64::MAX), None);
-    }
-
-    #[test]
-    fn newcomers_that_were_told_of_somebody_unmet_teach_nothing() {
-        let one = || Some(named(&[1]));
-        let mut fresh = Readiness::new(start(None, true));
-        fresh.session_ended(id(1), Some(Newcomer { others: None }), Brought::All, one);
-        assert_eq!(fresh.gap(u64::MAX), Some(Gap::First), "that one does not know all others");
-        fresh.session_ended(id(1), told_of(&[2]), Brought::All, one);
-        assert_eq!(fresh.gap(u64::MAX), Some(Gap::First), "that one was told of another one");
-        fresh.session_ended(id(2), told_of(&[1, 3]), Brought::All, one);
-        assert_eq!(fresh.gap(u64::MAX), Some(Gap::First), "and that one of a third");
-        fresh.session_ended(id(3), told_of(&[]), Brought::All, one);
-        assert_eq!(fresh.gap(u64::MAX), None);
-    }
-
-    #[test]
-    fn the_time_of_the_last_equality_never_goes_back_and_is_written_now_and_then() {
-        let mut met = Readiness::new(start(None, false));
-        assert_eq!(met.take_unsaved(true), None, "there is nothing to remember");
-        let now = time(1_000 * SECOND);
-        met.note_equal(time(100 * SECOND), now);
-        met.note_equal(time(7), now);
-        assert_eq!(met.last_equal(now), Some(LastEqual { at: time(100 * SECOND), is_unsure: false }));
-        assert!(met.take_unsaved(false).is_some());
-        met.note_equal(time(101 * SECOND), now);
-        assert_eq!((met.take_unsaved(false), met.take_unsaved(true).is_some()), (None, true));
-        met.note_equal(time(161 * SECOND), now);
-        assert!(met.take_unsaved(false).is_some());
-        assert_eq!(met.take_unsaved(true), None);
-    }
-
-    #[test]
-    fn after_a_clock_was_set_back_the_last_equality_is_not_in_the_future() {
-        let remembered = Remembered { compared: true, last_equal: Some(time(1_000 * SECOND)) };
-        let mut back = Readiness::new(start(Some(remembered), true));
-        let unsure = Some(LastEqual { at: time(400 * SECOND), is_unsure: true });
-        assert_eq!(back.last_equal(time(400 * SECOND)), unsure);
-        assert_eq!(back.last_equal(time(700 * SECOND)), unsure, "it grows old from then on");
-        assert_eq!(back.take_unsaved(false).and_then(|now| now.last_equal), Some(time(400 * SECOND)));
-        back.note_equal(time(710 * SECOND), time(710 * SECOND));
-        let sure = LastEqual { at: time(710 * SECOND), is_unsure: false };
-        assert_eq!(back.last_equal(time(710 * SECOND)), Some(sure));
-        // The same while it runs.
-        back.note_equal(time(300 * SECOND), time(300 * SECOND));
-        assert_eq!(
-            back.last_equal(time(300 * SECOND)),
-            Some(LastEqual { at: time(300 * SECOND), is_unsure: false })
-        );
-    }
-
-    #[test]
-    fn whom_newcomers_were_told_of_and_nobody_has_met_is_known() {
-        let mut fresh = Readiness::new(start(None, true));
-        fresh.session_ended(id(1), told_of(&[2, 3]), Brought::All, || Some(named(&[1])));
-        fresh.session_ended(id(2), told_of(&[1]), Brought::All, || Some(named(&[1])));
-        assert_eq!(fresh.told_of(), named(&[3]));
-        assert!(fresh.knows_newcomer(&id(2)) && !fresh.knows_newcomer(&id(3)));
-    }
-}
+mod tests;

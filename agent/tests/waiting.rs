@@ -7,10 +7,12 @@ mod common;
 mod faulty;
 
 use bytes::Bytes;
+use common::raw;
+use common::stream::{Stream, keys, matching};
 use common::{cluster, config, entry, eventually, grant, identity, peer, put, root, same_root, value};
 use faulty::{Faults, numbered};
 use kvgossip_agent::{Agent, Clock, Config, now};
-use kvgossip_api::Holds;
+use kvgossip_api::{Holds, KeyEvent, WatchForm, WatchRequest};
 use kvgossip_engine::{MemoryStorage, StorageError};
 use kvgossip_grants::{Code, Fact, PathPrefix, Signer, Timestamp, Verdict};
 use std::sync::Arc;
@@ -156,6 +158,118 @@ async fn a_replica_ten_minutes_behind_is_sent_everything_once_and_once_more_afte
     eventually("both are equal", async || same_root(&[&a, &b])).await;
     eventually("and know it", async || b.peers().rows()[0].equal).await;
     assert_eq!(received(&b), expected);
+    a.stop().await;
+    b.stop().await;
+}
+
+/// The second replica, which is to be compared with this peer before it is ready.
+fn never_compared(skew: &Skew, with: &Agent) -> Config {
+    Config { clock: skew.clock(), peers: vec![peer(with)], ready_alone: false, ..config(1) }
+}
+
+/// What `/readyz` says against an agent.
+fn unready(agent: &Agent) -> String {
+    agent.unready().join("; ")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fresh_replica_whose_clock_is_behind_is_not_ready_until_what_waits_is_due() {
+    let (right, behind, memory) = (Skew::default(), Skew::behind(10 * MINUTE_US), MemoryStorage::new());
+    let a = start(0, &right, &MemoryStorage::new(), &[]).await;
+    for number in 0..40 {
+        write(&a, entry(&format!("/n/{number}"), b"v", now(), root(), None)).await;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let begin = async || {
+        let sync_state = Some(dir.path().join("sync-state"));
+        let config = Config { sync_state, ..never_compared(&behind, &a) };
+        Agent::start(config, Box::new(memory.clone())).await.unwrap()
+    };
+    let compared = async |b: &Agent| {
+        eventually("all wait", async || b.status().waiting.facts == 40).await;
+        // Not the one that brought them alone: a later one moves nothing, and is no comparison either.
+        nothing_moves(b, &a).await;
+        let why = unready(b);
+        assert!(why.starts_with("sync.first: ") && !b.status().ready, "{why}");
+        assert!(why.contains("40 entries wait for this replica's clock: it is "), "{why}");
+        assert!(why.contains("the last session ended unsettled: entries are ahead of the clock"), "{why}");
+        assert!(b.status().reasons.iter().any(|reason| reason.code == "clock.differs"));
+    };
+    let b = begin().await;
+    compared(&b).await;
+    b.stop().await;
+    let b = begin().await;
+    compared(&b).await;
+    behind.set_right();
+    eventually("it is ready", async || b.status().ready).await;
+    assert!(same_root(&[&a, &b]), "{:?}", b.unready());
+    a.stop().await;
+    b.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fresh_replica_is_ready_beside_a_peer_whose_clock_is_behind() {
+    let (right, behind) = (Skew::default(), Skew::behind(10 * MINUTE_US));
+    let a = start(0, &behind, &MemoryStorage::new(), &[]).await;
+    write(&a, entry("/old", b"v", now().saturating_sub(20 * MINUTE_US), root(), None)).await;
+    let memory = MemoryStorage::new();
+    // It holds something that is ahead of the peer's clock, and takes all that the peer has.
+    let b = start(1, &right, &memory, &[]).await;
+    write(&b, entry("/new", b"v", now(), root(), None)).await;
+    b.stop().await;
+    let b = Agent::start(never_compared(&right, &a), Box::new(memory)).await.unwrap();
+    eventually("it is ready", async || b.status().ready).await;
+    assert!(value(&b, "/old").await.is_some() && value(&a, "/new").await.is_none());
+    a.stop().await;
+    b.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_of_which_an_entry_waits_is_told_as_unknown_and_never_as_unset() {
+    let (right, behind) = (Skew::default(), Skew::behind(10 * MINUTE_US));
+    let a = start(0, &right, &MemoryStorage::new(), &[]).await;
+    write(&a, entry("/old", b"v", now().saturating_sub(20 * MINUTE_US), root(), None)).await;
+    let b = Agent::start(never_compared(&behind, &a), Box::new(MemoryStorage::new())).await.unwrap();
+    eventually("it is ready", async || b.status().ready).await;
+    let http = b.http_address().unwrap();
+    let code = async |key: &str| {
+        let answer = raw::get(http, &format!("/v1/kv{key}")).await;
+        let status = answer.split(' ').nth(1).unwrap().to_owned();
+        let code = if status == "200" { String::new() } else { raw::json(&answer)["code"].to_string() };
+        (status, code.trim_matches('"').to_owned())
+    };
+    let expected = |status: &str, code: &str| (status.to_owned(), code.to_owned());
+    let mut before = Stream::open(&b, &keys(&["/new"]), None);
+    let mut matching_before = Stream::open(&b, &matching(&["/n*"]), None);
+    assert_eq!(before.key().await.state, "absent");
+    before.synced().await;
+    matching_before.synced().await;
+    let early = entry("/new", b"v", now(), root(), None);
+    let id = early.id().to_string();
+    write(&a, early).await;
+    // Who watches already is told.
+    let told = |event: KeyEvent| (event.key, event.state, event.entries);
+    let unknown = ("/new".to_owned(), "early".to_owned(), vec![id.clone()]);
+    assert_eq!(told(before.key().await), unknown);
+    assert_eq!(told(matching_before.key().await), unknown);
+    // Who asks now, too.
+    assert_eq!(code("/new").await, expected("503", "entry.not_yet"));
+    assert_eq!(code("/other").await, expected("404", "key.unset"));
+    for form in [WatchForm::Values, WatchForm::Records] {
+        let mut named = Stream::open(&b, &WatchRequest { form, ..keys(&["/new"]) }, None);
+        assert_eq!(told(named.key().await), unknown);
+        let mut matching = Stream::open(&b, &WatchRequest { form, ..matching(&["/n*"]) }, None);
+        assert_eq!(told(matching.key().await), unknown);
+        matching.synced().await;
+    }
+    let page = raw::json(&raw::get(http, "/v1/keys?match=/n*").await);
+    assert_eq!((&page["keys"], &page["unknown"]), (&serde_json::json!([]), &serde_json::json!(["/new"])));
+    let page = raw::json(&raw::get(http, "/v1/keys?match=/o*").await);
+    assert_eq!((page["keys"].as_array().unwrap().len(), page.get("unknown")), (1, None));
+
+    behind.set_right();
+    eventually("it is there", async || code("/new").await.0 == "200").await;
+    assert_eq!(before.key().await.state, "present");
     a.stop().await;
     b.stop().await;
 }

@@ -24,6 +24,10 @@ pub struct KeysPage {
     pub keys: Vec<KeyRow>,
     /// Give this as `after` for the next page; none after the last one.
     pub next: Option<String>,
+    /// Keys of this part of the list without a value here, of which an entry waits until it is due by this replica's clock: it
+    /// is not known whether they are set. At most 1,024.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unknown: Vec<String>,
 }
 
 /// A signed fact as bytes, with what is needed to tell facts apart.

@@ -234,6 +234,8 @@ impl KeyEvent {
     pub const ABSENT: &str = "absent";
     /// The agent cannot read from its store what stands.
     pub const UNREADABLE: &str = "unreadable";
+    /// None is, and `entries` names some that wait until they are due by the agent's clock: it does not know what stands.
+    pub const EARLY: &str = "early";
 }
 
 /// From here on the stream is live. What stood at the beginning has been told, of keys with very many entries the newest

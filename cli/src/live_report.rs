@@ -20,6 +20,9 @@ async fn report_rejections(client: &Client) {
             let Rejection { endpoint, code, .. } = rejection;
             say(&match code.as_str() {
                 Rejection::UNREADABLE => format!("{endpoint} cannot read {what} from its store [{code}]"),
+                Rejection::EARLY => format!(
+                    "{endpoint} keeps {what} until it is due by its clock, which or another clock is wrong [{code}]"
+                ),
                 Rejection::WITHHELD => {
                     let what = rejection.key.as_ref().map_or("a revocation or a floor".to_owned(), |_| what);
                     format!("{endpoint} withheld {what} that another agent told, and is left [{code}]")

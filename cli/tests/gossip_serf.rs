@@ -270,3 +270,47 @@ fn labels_and_networks_keep_others_out() {
     assert!(handler.err.contains("member-failed"), "{handler:?}");
     assert_eq!(handler.code, 2);
 }
+
+fn reason(desk: &Desk, data: &str, code: &str) -> String {
+    let reasons = status(desk, data)["reasons"].as_array().expect("reasons").clone();
+    let found = reasons.into_iter().find(|reason| reason["code"] == code);
+    found.map_or(String::new(), |reason| reason["message"].as_str().expect("a text").to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_serf_agent_that_joins_does_not_make_a_newcomer_of_a_first_replica() {
+    let desk = desk();
+    let at = serf::fresh_ip();
+    let launch = launch("first", at).ready_when_compared();
+    let first = launch.start(&desk);
+    first.ask(&desk, &["set", "/a", "there", "--identity", "root.pem"]).exits(0);
+    let _serf = serf::Agent::start("theirs", &[&format!("-join={at}")]).await;
+    sees(&desk, "first", "theirs", "alive");
+    let snapshot = desk.path("first/gossip-members");
+    wait_until("it is remembered", || {
+        std::fs::read_to_string(&snapshot).unwrap_or_default().contains("alive: theirs ")
+    });
+    first.stop();
+    let first = launch.start(&desk);
+    assert_eq!(status(&desk, "first")["ready"], true, "{}", status(&desk, "first"));
+    assert_eq!(first.ask(&desk, &["get", "/a"]).exits(0).text(), "there");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_replica_in_a_serf_cluster_says_what_it_needs() {
+    let desk = desk();
+    let serf = serf::Agent::start("theirs", &[]).await;
+    let launch = launch("ours", serf::fresh_ip()).ready_when_compared();
+    let launch = launch.with(&["--join", &serf.addr.to_string()]);
+    let ours = launch.start(&desk);
+    wait_until("it says so", || {
+        let why = reason(&desk, "ours", "sync.first");
+        why.contains("(1) are no replicas of this cluster") && why.contains("--ready-alone")
+    });
+    assert_eq!(status(&desk, "ours")["ready"], false);
+    ours.stop();
+    let ours = launch.with(&["--ready-alone"]).start(&desk);
+    sees(&desk, "ours", "theirs", "alive");
+    assert_eq!(status(&desk, "ours")["ready"], true);
+    drop(ours);
+}

@@ -111,7 +111,7 @@ impl Client {
     pub async fn get(&self, key: &Key) -> Result<Option<Entry>, OpError> {
         let mut subscription = self.subscribe(key);
         let ready = tokio::time::timeout(self.0.timeout, subscription.ready()).await;
-        let state = ready.map_err(|_| self.not_ready(key.to_string()))??;
+        let state = ready.map_err(|_| self.not_ready(key.to_string(), |early| early == key))??;
         Ok(state.value.entry().cloned())
     }
 
@@ -123,7 +123,7 @@ impl Client {
     pub async fn list(&self, filter: &Filter) -> Result<BTreeMap<Key, Entry>, OpError> {
         let mut matching = Matching::for_a_look(self.0.shared.clone(), filter);
         let ready = tokio::time::timeout(self.0.timeout, matching.ready()).await;
-        ready.map_err(|_| self.not_ready(format!("{filter:?}")))??;
+        ready.map_err(|_| self.not_ready(format!("{filter:?}"), |early| filter.includes(early)))??;
         Ok(matching.entries())
     }
 
@@ -139,8 +139,16 @@ impl Client {
         }
     }
 
-    fn not_ready(&self, what: String) -> OpError {
+    fn not_ready(&self, what: String, covers: impl Fn(&Key) -> bool) -> OpError {
         let after = self.0.timeout;
+        let since = self.0.clock.now().saturating_sub(u64::try_from(after.as_micros()).unwrap_or(u64::MAX));
+        let is_early = |rejection: &Rejection| {
+            let lately = rejection.code == Rejection::EARLY && rejection.at >= since;
+            lately && rejection.key.as_ref().is_some_and(&covers)
+        };
+        if self.rejections().1.iter().any(is_early) {
+            return OpError::Early { what, after };
+        }
         match self.0.shared.trouble.borrow().clone() {
             Some(trouble) if trouble.code == FIRST_SYNC => OpError::FirstSync { what, after },
             Some(trouble) if trouble.is_of_rights() => {
@@ -267,7 +275,7 @@ impl Client {
                 Err(error) => last = Some(error),
             }
         }
-        Err(last.map_or_else(|| self.not_ready("anything".to_owned()), OpError::from))
+        Err(last.map_or_else(|| self.not_ready("anything".to_owned(), |_| false), OpError::from))
     }
 }
 

@@ -29,6 +29,14 @@ pub enum OpError {
         /// The limit.
         after: Duration,
     },
+    /// Agents keep entries of it back until these are due by their clocks, and none answered in time that does not.
+    #[error("it is not known whether {what} is set, within {} s: an entry waits until it is due by the agent's clock; see `kvgossip status` for which clock is wrong, or ask another agent", after.as_secs_f64())]
+    Early {
+        /// What was asked for.
+        what: String,
+        /// The limit.
+        after: Duration,
+    },
     /// No agent answered in time that this client may ask.
     #[error("no agent told {what} within {} s; {message}", after.as_secs_f64())]
     NotAllowed {
@@ -99,6 +107,7 @@ impl OpError {
             Self::Agent(error) => error.code(),
             Self::NotReady { .. } => "client.not_ready",
             Self::FirstSync { .. } => FIRST_SYNC,
+            Self::Early { .. } => Code::NotYet.as_str(),
             Self::TooFew { .. } => "client.too_few",
             Self::NotAllowed { code, .. }
             | Self::NotAuthorised { code, .. }

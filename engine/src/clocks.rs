@@ -5,7 +5,7 @@
 //! when each peer was met again.
 
 use kvgossip_grants::{MAX_AHEAD_MICROS, Timestamp};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// From this offset on, in microseconds, people are told of it.
 pub const TOLD_FROM_US: u64 = 30 * 1_000_000;
@@ -15,6 +15,8 @@ pub const REFUSED_BEYOND_US: u64 = MAX_AHEAD_MICROS;
 pub const MIN_WITNESSES: usize = 3;
 /// What was measured counts for so long, in microseconds: a quarter of an hour.
 pub const MAX_AGE_US: u64 = 15 * 60 * 1_000_000;
+/// What was measured of a peer that is gone counts for so long where people are told, in microseconds: a minute.
+pub const GONE_AFTER_US: u64 = 60 * 1_000_000;
 /// The most peers whose clocks are remembered; the one that was measured longest ago falls first.
 pub const MAX_PEERS: usize = 4096;
 /// Hellos that took longer than this to be answered, in microseconds, say too little.
@@ -99,6 +101,8 @@ struct Measured {
     ahead_us: i64,
     error_us: u64,
     at_us: u64,
+    /// When the peer was connected last, as far as that was asked.
+    seen_us: u64,
     told_us: Option<u64>,
 }
 
@@ -127,7 +131,8 @@ impl Clocks {
         let half_us = round_trip_us / 2;
         let ahead_us = signed(theirs.as_micros()) + signed(half_us) - signed(came.steady_us);
         let told_us = self.peers.get(&peer).and_then(|known| known.told_us);
-        let measured = Measured { ahead_us, error_us: half_us, at_us: came.steady_us, told_us };
+        let measured =
+            Measured { ahead_us, error_us: half_us, at_us: came.steady_us, seen_us: came.steady_us, told_us };
         self.peers.insert(peer, measured);
         self.is_worth_telling(&peer, came)
     }
@@ -152,7 +157,22 @@ impl Clocks {
 
     /// What this replica's clock is, by all that is known.
     pub fn standing(&self, now: Now) -> Standing {
-        let fresh = self.peers.iter().filter(|(_, measured)| is_fresh(measured, now));
+        self.standing_of(now, |_| true)
+    }
+
+    /// The same by the peers that are connected, or were until [`GONE_AFTER_US`] ago: what people are told is to end when the
+    /// one that is wrong has gone.
+    pub fn standing_of_present(&mut self, connected: &BTreeSet<Peer>, now: Now) -> Standing {
+        for (peer, measured) in &mut self.peers {
+            if connected.contains(peer) {
+                measured.seen_us = now.steady_us;
+            }
+        }
+        self.standing_of(now, |measured| now.steady_us.saturating_sub(measured.seen_us) <= GONE_AFTER_US)
+    }
+
+    fn standing_of(&self, now: Now, counts: impl Fn(&Measured) -> bool) -> Standing {
+        let fresh = self.peers.iter().filter(|(_, measured)| is_fresh(measured, now) && counts(measured));
         let known: Vec<(Peer, i64)> =
             fresh.map(|(peer, measured)| (*peer, offset(measured, now).certain())).collect();
         let mut offsets: Vec<i64> = known.iter().map(|(_, off)| *off).collect();

@@ -125,3 +125,18 @@ fn as_many_peers_are_remembered_as_the_limit_says() {
     );
     assert!(clocks.offset(&name(MAX_PEERS as u16), here).is_some());
 }
+
+#[test]
+fn a_peer_that_is_gone_counts_for_a_minute_where_people_are_told_and_longer_where_is_signed() {
+    let mut clocks = clocks(&[10 * MINUTE, 0], 0);
+    let all = BTreeSet::from([peer(1), peer(2)]);
+    // Sessions are rare: a connected peer counts although it was measured long ago.
+    let standing = clocks.standing_of_present(&all, now(10 * MINUTE, 0));
+    assert_eq!((standing.peers, standing.differing()), (2, Some((peer(1), 10 * MINUTE))));
+    let left = BTreeSet::from([peer(2)]);
+    let differing = |clocks: &mut Clocks, at| clocks.standing_of_present(&left, now(at, 0)).differing();
+    assert!(differing(&mut clocks, 11 * MINUTE).is_some());
+    assert_eq!(differing(&mut clocks, 11 * MINUTE + SECOND), None);
+    assert!(clocks.standing(now(11 * MINUTE + SECOND, 0)).differing().is_some());
+    assert!(clocks.offset(&peer(1), now(11 * MINUTE + SECOND, 0)).is_some());
+}

@@ -1,7 +1,8 @@
 //! Facts that this replica does not want to be sent: what it will not take in now, or ever.
 
+use crate::early_keys::EarlyKeys;
 use crate::waiting_room::{MAX_DUE_FACTS, MAX_ROOM_FACTS, WaitingRoom};
-use kvgossip_grants::{ClusterId, Code, Fact, FactId, Timestamp};
+use kvgossip_grants::{ClusterId, Code, Fact, FactId, Key, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The most early facts that are remembered by id because the waiting room had no place for them.
@@ -33,19 +34,21 @@ struct Remembered {
 }
 
 impl Remembered {
-    fn add(&mut self, id: FactId, until: Timestamp, limit: usize) {
+    /// Gives the id that had to go for it.
+    fn add(&mut self, id: FactId, until: Timestamp, limit: usize) -> Option<FactId> {
         if self.ids.contains_key(&id) {
-            return;
+            return None;
         }
         self.added += 1;
         self.ids.insert(id, (until, self.added));
         self.by_time.insert((until, id));
         self.by_age.insert(self.added, id);
-        if self.ids.len() > limit
-            && let Some((_, oldest)) = self.by_age.first_key_value()
-        {
-            self.remove(&oldest.clone());
+        if self.ids.len() <= limit {
+            return None;
         }
+        let oldest = self.by_age.first_key_value().map(|(_, oldest)| *oldest)?;
+        self.remove(&oldest);
+        Some(oldest)
     }
 
     fn remove(&mut self, id: &FactId) {
@@ -55,13 +58,14 @@ impl Remembered {
         }
     }
 
-    /// Forgets the ids whose time has come, and says whether there was any.
-    fn forget(&mut self, now: Timestamp) -> bool {
-        let before = self.ids.len();
+    /// Forgets the ids whose time has come, and gives them.
+    fn forget(&mut self, now: Timestamp) -> Vec<FactId> {
+        let mut forgotten = Vec::new();
         while let Some(&(_, id)) = self.by_time.first().filter(|(until, _)| *until <= now) {
             self.remove(&id);
+            forgotten.push(id);
         }
-        self.ids.len() < before
+        forgotten
     }
 }
 
@@ -77,27 +81,47 @@ pub struct Declined {
     under_way: BTreeSet<FactId>,
     fallen: Remembered,
     condemned: Remembered,
+    /// Whose values wait, or are known to have found no place.
+    early: EarlyKeys,
 }
 
 impl Declined {
     /// Nothing is declined yet.
     pub fn new(cluster: ClusterId) -> Self {
         let (fallen, condemned) = (Remembered::default(), Remembered::default());
-        Self { room: WaitingRoom::new(cluster), under_way: BTreeSet::new(), fallen, condemned }
+        let (room, under_way) = (WaitingRoom::new(cluster), BTreeSet::new());
+        Self { room, under_way, fallen, condemned, early: EarlyKeys::default() }
     }
 
     /// Keeps an early fact, or remembers its id where there is no place for it. The caller has verified it as of the
     /// time when it is due: a spoilt copy would else keep a whole one away.
     pub fn keep(&mut self, fact: &Fact, due: Timestamp) {
+        self.early.add(fact);
+        self.put_into_room(fact, due);
+    }
+
+    /// The same for an entry that an operator has this replica forget until it is due: without it, its key counts as unset.
+    pub fn keep_forgotten(&mut self, fact: &Fact, due: Timestamp) {
+        self.put_into_room(fact, due);
+    }
+
+    fn put_into_room(&mut self, fact: &Fact, due: Timestamp) {
         for (id, due) in self.room.keep(fact, due) {
-            self.fallen.add(id, due, MAX_FALLEN_IDS);
+            if let Some(gone) = self.fallen.add(id, due, MAX_FALLEN_IDS) {
+                self.early.remove(&gone);
+            }
         }
+    }
+
+    /// The keys of early entries with a value: what this replica holds of them says no more of them than it does itself.
+    pub fn early(&self) -> &EarlyKeys {
+        &self.early
     }
 
     /// Remembers a fact that was refused, if its body condemns it.
     pub fn refused(&mut self, id: FactId, code: Code, now: Timestamp) {
         if code.condemns_body() {
-            self.condemned.add(id, now.saturating_add(CONDEMNED_FOR_US), MAX_CONDEMNED_IDS);
+            let _ = self.condemned.add(id, now.saturating_add(CONDEMNED_FOR_US), MAX_CONDEMNED_IDS);
         }
     }
 
@@ -124,15 +148,30 @@ impl Declined {
         taken
     }
 
-    /// What was taken out of the room is part of the replica's state, or was refused.
-    pub fn settle_due(&mut self) {
-        self.under_way.clear();
+    /// What was taken out of the room is part of the replica's state, or was refused. Gives the keys of it.
+    pub fn settle_due(&mut self) -> BTreeSet<Key> {
+        let mut settled = BTreeSet::new();
+        for id in std::mem::take(&mut self.under_way) {
+            if !self.room.contains(&id) && !self.fallen.ids.contains_key(&id) {
+                settled.extend(self.early.remove(&id));
+            }
+        }
+        settled
+    }
+
+    /// Whether facts that waited are being offered now.
+    pub fn is_under_way(&self) -> bool {
+        !self.under_way.is_empty()
     }
 
     /// Forgets ids whose time has come. Whether an early fact is among them, which is to be sent again now.
     pub fn forget_due(&mut self, now: Timestamp) -> bool {
         self.condemned.forget(now);
-        self.fallen.forget(now)
+        let forgotten = self.fallen.forget(now);
+        for id in forgotten.iter().filter(|id| !self.room.contains(id) && !self.under_way.contains(id)) {
+            self.early.remove(id);
+        }
+        !forgotten.is_empty()
     }
 
     /// When there is something to take or to ask for again.

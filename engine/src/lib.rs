@@ -14,6 +14,7 @@ mod chance;
 mod change;
 pub mod clocks;
 pub mod declined;
+pub mod early_keys;
 #[cfg(feature = "fjall")]
 mod fjall;
 mod internal;

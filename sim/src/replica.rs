@@ -75,7 +75,7 @@ impl SimReplica {
                 break;
             }
             merged += due.into_iter().filter(|fact| self.offer(fact.clone()) == Verdict::Merged).count();
-            self.declined.iter_mut().for_each(Declined::settle_due);
+            self.declined.iter_mut().for_each(|declined| drop(declined.settle_due()));
         }
         merged
     }

@@ -1,12 +1,13 @@
 //! Is it well, and if not why: what people and monitors ask an agent.
 
-use super::{Agent, long_keys};
+use super::first_sync::{first_sync_text, strangers_text, waits_text};
+use super::{Agent, ahead, long_keys};
 use crate::clock::{self, duration_text};
 use crate::disk;
 use crate::gossip::{Gossip, GossipError, ShutOut, Unjoined};
 use crate::metrics::{Holdings, StandingSample};
 use crate::peers::ClockReason;
-use crate::readiness::{FIRST_SYNC_TEXT, Gap, LastEqual};
+use crate::readiness::{Gap, LastEqual};
 use kvgossip_api::{ApiError, Counts, Digests, FIRST_SYNC, Grade, PeerRow, ReasonRow, StatusResponse};
 use kvgossip_engine::{Failure, InternalError};
 use kvgossip_grants::{Signer, Timestamp};
@@ -105,6 +106,10 @@ impl Agent {
         found.extend(self.gossip_reasons());
         found.extend(self.sync_reasons());
         found.extend(self.inner.peers.clock_reason().map(Reason::Clock));
+        let ahead = self.inner.ahead.count(self.now());
+        if ahead > 0 {
+            found.push(Reason::Ahead(ahead));
+        }
         found.extend(self.discovery_reasons().into_iter().map(|(code, text)| Reason::Company(code, text)));
         let mut rows: Vec<ReasonRow> = found.iter().map(Reason::row).collect();
         rows.sort_by_key(|row| std::cmp::Reverse(row.grade));
@@ -144,10 +149,15 @@ impl Agent {
             Some(Gap::First) => {
                 let unjoined = self.inner.gossip.as_ref().and_then(Gossip::unjoined);
                 let (unmet, more) = peers.unmet(unjoined.as_deref());
-                found.push(Reason::FirstSync { unmet, more });
+                let waits = waits_text(&self.inner.intake.waiting().row(), peers.behind_us());
+                let strangers = self.inner.gossip.as_ref().map_or(0, Gossip::only_strangers);
+                let waits = waits.into_iter().chain(strangers_text(strangers)).collect();
+                found.push(Reason::FirstSync { waits, unmet, more });
             }
             Some(Gap::Stale { is_over }) => found.push(Reason::Stale { is_over, last_equal }),
-            None if is_apart => found.push(Reason::Apart { last_equal }),
+            None if is_apart || last_equal.is_none() && peers.differs_from_all() => {
+                found.push(Reason::Apart { last_equal })
+            }
             None => {}
         }
         found.extend(peers.refused().map(|(address, error)| Reason::Refused { address, error }));
@@ -201,6 +211,7 @@ pub(crate) const REASON_CODES: &[&str] = &[
     "store.quota",
     "clock.differs",
     "clock.contradicted",
+    "clock.store_ahead",
     "peer.cloned",
     "gossip.announced_twice",
     "gossip.full",
@@ -225,7 +236,7 @@ enum Reason {
     /// No member of those to be joined has answered.
     NotJoined(Unjoined),
     /// It has never compared itself with anybody, though it was told of others.
-    FirstSync { unmet: Vec<String>, more: usize },
+    FirstSync { waits: Vec<String>, unmet: Vec<String>, more: usize },
     /// It was not compared since the start.
     Stale { is_over: bool, last_equal: Option<LastEqual> },
     /// It has differed from all others for long.
@@ -238,6 +249,8 @@ enum Reason {
     Alone { expects_others: bool, last_equal: Option<LastEqual> },
     /// Its clock and those of peers differ.
     Clock(ClockReason),
+    /// So many entries of its own store are ahead of its clock.
+    Ahead(usize),
     /// Replicas or members are not what they should be: a stable code and what happened.
     Company(&'static str, String),
 }
@@ -257,6 +270,7 @@ impl Reason {
             Self::RefusedHere(_) => "peer.turned_away",
             Self::Alone { .. } => "sync.alone",
             Self::Clock(reason) => reason.code,
+            Self::Ahead(_) => "clock.store_ahead",
             Self::Company(code, _) => code,
         }
     }
@@ -274,6 +288,7 @@ impl Reason {
             | Self::Refused { .. }
             | Self::Quota { .. }
             | Self::Clock(_)
+            | Self::Ahead(_)
             | Self::Company(..)
             | Self::Alone { expects_others: true, .. } => Grade::Unwell,
             // Anybody can dial in: it is no fault of this replica.
@@ -300,11 +315,7 @@ impl Reason {
             Self::NotJoined(Unjoined { why, had_members: true }) => {
                 format!("the members that were there are gone, and none answers: {why}")
             }
-            Self::FirstSync { unmet, .. } if unmet.is_empty() => FIRST_SYNC_TEXT.to_owned(),
-            Self::FirstSync { unmet, more } => {
-                let more = if *more > 0 { format!(", and {more} more") } else { String::new() };
-                format!("{FIRST_SYNC_TEXT}; it waits for {}{more}", unmet.join(", "))
-            }
+            Self::FirstSync { waits, unmet, more } => first_sync_text(waits, unmet, *more),
             Self::Stale { last_equal, .. } => format!(
                 "no peer was compared since the start; what is read may be old: {}",
                 equal_text(*last_equal)
@@ -319,6 +330,7 @@ impl Reason {
                 format!("no peer is connected: {}", equal_text(*last_equal))
             }
             Self::Clock(reason) => reason.message.clone(),
+            Self::Ahead(count) => ahead::text(*count),
             Self::Company(_, text) => text.clone(),
             Self::Alone { expects_others: false, .. } => {
                 "no peer is connected, and none was named: nobody can say \

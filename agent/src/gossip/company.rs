@@ -2,6 +2,7 @@
 
 use super::{Gossip, double, foreign};
 use kvgossip_membership::core::MAX_MEMBERS;
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -35,6 +36,12 @@ impl Full {
 }
 
 impl Gossip {
+    /// How many members are alive, if none of them is a replica of this cluster; 0 where one is, or none is alive.
+    pub(crate) fn only_strangers(&self) -> usize {
+        let has_replica = self.inner.directory.replicas().values().any(|replica| replica.live);
+        if has_replica { 0 } else { self.inner.strangers.load(Ordering::Relaxed) }
+    }
+
     /// What is wrong with the members: a stable code and what happened, each.
     pub(crate) fn reasons(&self) -> Vec<(&'static str, String)> {
         let inner = &self.inner;

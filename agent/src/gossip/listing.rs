@@ -39,6 +39,8 @@ pub(super) struct Listing {
     pub(super) double: Option<(Text, SocketAddr)>,
     /// Members that are alive and replicas of another cluster, in the order of their names.
     pub(super) foreign: Vec<Text>,
+    /// How many members are alive and no replicas of this cluster: Serf agents, and those of another one.
+    pub(super) strangers: usize,
 }
 
 impl Listing {
@@ -53,6 +55,7 @@ impl Listing {
         let mut listing = Self::default();
         for member in members {
             let Some((id, port)) = tags::read(&member.tags, cluster) else {
+                listing.strangers += usize::from(member.status == Status::Alive);
                 if member.status == Status::Alive && tags::other_cluster(&member.tags, cluster).is_some() {
                     listing.foreign.push(member.name);
                 }
@@ -204,7 +207,10 @@ mod tests {
         };
         let serf = Member { tags: kvgossip_membership::Tags::new(), ..member("serf", A, 1, Status::Alive) };
         let listing = look_at(vec![foreign("y"), serf, foreign("x")], &Looks::new(), 0);
-        assert_eq!(listing.foreign, ["x", "y"]);
+        assert_eq!(
+            (listing.foreign.as_slice(), listing.strangers),
+            (&[Text::from("x"), Text::from("y")][..], 3)
+        );
         assert!(listing.replicas.is_empty());
     }
 

@@ -241,6 +241,7 @@ impl Task {
         let departed = listing.departed(&self.looks);
         self.gossip.inner.double.look(listing.double, now);
         self.gossip.inner.foreign.look(listing.foreign);
+        self.gossip.inner.strangers.store(listing.strangers, Ordering::Relaxed);
         let before = std::mem::replace(&mut self.looks, listing.looks);
         let live = listing.replicas.iter().filter(|(_, replica)| replica.live).map(|(id, _)| *id);
         let neighbours: BTreeSet<ReplicaId> = neighbours(own, live).into_iter().collect();

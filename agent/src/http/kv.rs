@@ -17,15 +17,22 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use kvgossip_api::{KeyRow, KeysPage, header};
 use kvgossip_engine::View;
-use kvgossip_grants::Key;
+use kvgossip_grants::{Code, Key};
 
 /// The key as it stands in the request, never decoded.
 fn key_of(uri: &Uri) -> Result<Key, Refusal> {
     Ok(Key::parse(uri.path().strip_prefix("/v1/kv").unwrap_or_default())?)
 }
 
-fn not_found(key: &Key) -> Refusal {
-    Refusal::new(StatusCode::NOT_FOUND, "key.unset", &format!("{key} has no value"))
+fn not_found(shared: &Shared, key: &Key) -> Refusal {
+    if shared.agent.intake().waiting().early_entries(key).is_empty() {
+        return Refusal::new(StatusCode::NOT_FOUND, "key.unset", &format!("{key} has no value"));
+    }
+    let text = format!(
+        "an entry of {key} waits until it is due by this replica's clock, so it is not known whether the key has a value: \
+         set the clock that is wrong, see `kvgossip status`, or ask another agent"
+    );
+    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, Code::NotYet.as_str(), &text)
 }
 
 /// The raw value, with the entry in headers.
@@ -38,7 +45,7 @@ pub(super) async fn get(
 ) -> Result<Response, Refusal> {
     let (key, condition) = (key_of(&uri)?, condition(&headers)?);
     // Of a key without a value no condition is looked at, as RFC 9110 wants it.
-    let fact = shared.agent.read(&key).await?.ok_or_else(|| not_found(&key))?;
+    let fact = shared.agent.read(&key).await?.ok_or_else(|| not_found(&shared, &key))?;
     let mut headers = entry_headers(&fact);
     // It may change at any time: whoever keeps it asks with If-None-Match.
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
@@ -118,7 +125,28 @@ pub(super) async fn list(
     Query(page): Query<Page>,
 ) -> Result<Json<KeysPage>, Refusal> {
     let (view, examined) = (shared.agent.store().view(), shared.gate.limits.examined_keys);
-    shared.gate.walk(move || keys_page(&view, &page, examined)).await.map(Json)
+    let waiting = shared.agent.intake().waiting().clone();
+    let walk = move || {
+        let mut found = keys_page(&view, &page, examined)?;
+        found.unknown = unknown_keys(&view, &page, found.next.as_deref(), waiting.early_keys());
+        Ok(found)
+    };
+    shared.gate.walk(walk).await.map(Json)
+}
+
+/// The most keys that a page calls unknown.
+const MAX_UNKNOWN_KEYS: usize = 1024;
+
+/// Of the keys of early entries those that belong on the page, which ends with `next`, and show no value.
+fn unknown_keys(view: &View, page: &Page, next: Option<&str>, early: Vec<Key>) -> Vec<String> {
+    let now = clock::now();
+    let belongs = |key: &Key| {
+        let is_after = page.after.as_deref().is_none_or(|after| key.as_str() > after);
+        is_after && next.is_none_or(|next| key.as_str() <= next) && page.filter.includes(key)
+    };
+    let is_unset = |key: &Key| view.shown(key, now).is_none();
+    let unknown = early.into_iter().filter(|key| belongs(key) && is_unset(key));
+    unknown.take(MAX_UNKNOWN_KEYS).map(|key| key.to_string()).collect()
 }
 
 fn keys_page(view: &View, page: &Page, examined: usize) -> Result<KeysPage, Refusal> {
@@ -132,7 +160,7 @@ fn keys_page(view: &View, page: &Page, examined: usize) -> Result<KeysPage, Refu
         };
         if keys.len() == page.limit || bytes >= PAGE_BYTES {
             let next = keys.last().map(|row| row.key.clone());
-            return Ok(KeysPage { keys, next });
+            return Ok(KeysPage { keys, next, unknown: Vec::new() });
         }
         bytes += key.as_bytes().len() + ROW_BYTES;
         keys.push(KeyRow {
@@ -142,5 +170,5 @@ fn keys_page(view: &View, page: &Page, examined: usize) -> Result<KeysPage, Refu
             grant: entry.grant_id().map(|grant| grant.to_string()),
         });
     }
-    Ok(KeysPage { keys, next: found.resume() })
+    Ok(KeysPage { keys, next: found.resume(), unknown: Vec::new() })
 }

@@ -2,7 +2,7 @@
 
 use super::{Connection, Peers};
 use crate::clock::{Clock, Monotonic, duration_text};
-use kvgossip_engine::clocks::{Clocks, Now, Offset, Reading, Standing};
+use kvgossip_engine::clocks::{Clocks, Now, Offset, Reading, Standing, TOLD_FROM_US};
 use kvgossip_transport::{Access, ReplicaId, SessionReport};
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -63,9 +63,24 @@ impl Peers {
         self.inner.clocks.standing()
     }
 
+    /// How far the peers' clocks are ahead of this replica's, by the one in the middle; `None`: not so far that it is told.
+    pub(crate) fn behind_us(&self) -> Option<u64> {
+        let ahead = self.present_standing().median_us?;
+        u64::try_from(ahead).ok().filter(|ahead| *ahead > TOLD_FROM_US)
+    }
+
     /// What people are to be told of the clocks; nothing as long as none is known to be off.
     pub(crate) fn clock_reason(&self) -> Option<ClockReason> {
-        reason(&self.clock_standing())
+        let all = self.clock_standing();
+        // Nothing is signed then, also where the witnesses have gone.
+        reason(&if all.is_contradicted() { all } else { self.present_standing() })
+    }
+
+    /// What this replica's clock is by those of peers that are here, or were until a moment ago.
+    fn present_standing(&self) -> Standing {
+        let connected = self.inner.table.list().iter().map(|it| *it.peer().as_bytes()).collect();
+        let clocks = &self.inner.clocks;
+        clocks.machine().standing_of_present(&connected, clocks.now())
     }
 }
 

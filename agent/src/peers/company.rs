@@ -3,7 +3,7 @@
 use super::Peers;
 use super::whereabouts::Listed;
 use crate::readiness::short;
-use kvgossip_api::ApiError;
+use kvgossip_api::{ApiError, Holds, PeerRow, SyncReport};
 use kvgossip_engine::session::{Newcomer, ShortReplicaId};
 use kvgossip_transport::{Access, Code, Connection, RefusedPeer, ReplicaId};
 use std::collections::BTreeSet;
@@ -45,6 +45,19 @@ impl Peers {
         let members = self.inner.directory.replicas().values().filter(|replica| replica.live).count();
         let expected = self.inner.joins || members > 0 || self.targets().next().is_some();
         Others { expected, connected, members }
+    }
+
+    /// Whether a session with a connected peer has ended without making the two equal, the peer is known to differ, and no
+    /// connected peer is equal.
+    pub(crate) fn differs_from_all(&self) -> bool {
+        let ended_apart = [SyncReport::UNSETTLED, SyncReport::FAILED];
+        let differs = |row: &PeerRow| {
+            let last = row.last_sync.as_ref();
+            let apart = last.is_some_and(|last| ended_apart.contains(&last.outcome.as_str()));
+            row.connected && row.holds == Holds::Differs && apart
+        };
+        let rows = self.rows();
+        rows.iter().any(differs) && !rows.iter().any(|row| row.equal)
     }
 
     /// Listed peers and members that do not take this replica, or that it does not take.

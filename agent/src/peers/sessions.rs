@@ -239,7 +239,7 @@ impl Peers {
                 standing.note_equal(now.saturating_sub(lag_us));
             }
         }
-        let brought = brought(access, report);
+        let brought = brought(access, report, self.inner.host.intake.waiting().waits());
         let mut newcomer = report.peer_newcomer.clone();
         // A newcomer that was told of this replica says so, too.
         if let Some(Newcomer { others: Some(others) }) = &mut newcomer {
@@ -281,18 +281,24 @@ impl Peers {
     }
 }
 
-/// What a session has brought: all that the peer held and this replica takes, or not.
-fn brought(access: Access, report: &SessionReport) -> Brought {
-    let whole = match &report.result {
+/// What a session has brought: all that the peer held and this replica takes, or not. `waits`: whether entries wait for
+/// this replica's clock.
+fn brought(access: Access, report: &SessionReport, waits: bool) -> Brought {
+    let (whole, early) = match &report.result {
         // Only of a session over everything.
-        Ok(Outcome::Equal) => report.agreed.is_some(),
+        Ok(Outcome::Equal) => (report.agreed.is_some(), false),
         // One side cannot read something, and that may be the peer; or one has no room for what the other holds.
         Ok(Outcome::Unsettled(obstacles)) => {
-            report.told.is_some() && !obstacles.unreadable && !obstacles.quota
+            let whole = report.told.is_some() && !obstacles.unreadable && !obstacles.quota;
+            // Where nothing waits here, it is the peer's clock that is behind.
+            (whole, report.tally.not_yet > 0 || obstacles.not_yet && waits)
         }
-        Err(_) => false,
+        Err(_) => (false, false),
     };
     // Nothing is taken from a stranger who may only pull.
-    let takes = access == Access::Full && !report.compared;
-    if whole && takes { Brought::All } else { Brought::Part }
+    match whole && access == Access::Full && !report.compared {
+        true if early => Brought::AllDue,
+        true => Brought::All,
+        false => Brought::Part,
+    }
 }

@@ -3,6 +3,7 @@
 use super::Peers;
 use super::whereabouts::Listed;
 use crate::readiness::short;
+use kvgossip_api::SyncReport;
 use kvgossip_transport::{Access, Connection, ReplicaId};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -65,15 +66,77 @@ impl Peers {
     fn connected_and_unmet(&self, connection: &Connection) -> String {
         let peer = connection.peer();
         let why = if self.inner.standing.is_known_newcomer(&peer) {
-            "it was never compared with anybody either"
+            "it was never compared with anybody either".to_owned()
         } else {
-            "connected, and no comparison has ended yet"
+            let last = self.inner.book.last_sync(&peer);
+            last.and_then(|last| last_text(&last))
+                .unwrap_or_else(|| "connected, and no comparison has ended yet".to_owned())
         };
         format!("replica {} ({why})", digits(&peer))
+    }
+}
+
+/// Why the last session is no comparison that counts, if one has ended and is known not to be.
+fn last_text(last: &SyncReport) -> Option<String> {
+    let named: Vec<&str> = last.reasons.iter().map(|reason| obstacle_text(reason)).collect();
+    match last.outcome.as_str() {
+        SyncReport::UNSETTLED if named.is_empty() => {
+            Some("the last session ended unsettled: more was written meanwhile".to_owned())
+        }
+        SyncReport::UNSETTLED => Some(format!("the last session ended unsettled: {}", named.join(", "))),
+        SyncReport::FAILED => Some(format!("the last session failed: {}", last.reasons.join(", "))),
+        _ => None,
+    }
+}
+
+/// What kept the two sides of a session apart, for people.
+fn obstacle_text(reason: &str) -> &str {
+    match reason {
+        "store.quota" => "a store has reached its limit and takes no more, see --max-store [store.quota]",
+        "not_yet" => "entries are ahead of the clock of one side and wait there [not_yet]",
+        "unreadable" => "one side cannot read all of its store [unreadable]",
+        "truncated" => "there was more than one session moves [truncated]",
+        "read_only" => "one side takes no facts [read_only]",
+        "refused" => "one side refuses facts [refused]",
+        "unjustified" => "one side lacks the grants of facts [unjustified]",
+        other => other,
     }
 }
 
 /// The first eight digits of an id.
 fn digits(id: &ReplicaId) -> String {
     id.to_string().chars().take(8).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kvgossip_api::TrafficRow;
+
+    #[test]
+    fn a_session_that_ended_unsettled_is_told_with_its_reason() {
+        let report = |outcome: &str, reasons: &[&str]| SyncReport {
+            peer: String::new(),
+            ended_at_us: 0,
+            took_us: 0,
+            outcome: outcome.to_owned(),
+            reasons: reasons.iter().map(|reason| (*reason).to_owned()).collect(),
+            sent: TrafficRow::default(),
+            received: TrafficRow::default(),
+            waste: 0,
+            flights: 0,
+            rounds: 0,
+            merged: 0,
+            initiated: false,
+        };
+        let text = |outcome: &str, reasons: &[&str]| last_text(&report(outcome, reasons));
+        let full = text(SyncReport::UNSETTLED, &["store.quota"]).expect("a text");
+        assert!(
+            full.starts_with("the last session ended unsettled: a store has reached its limit"),
+            "{full}"
+        );
+        let both = text(SyncReport::UNSETTLED, &["not_yet", "store.quota"]).expect("a text");
+        assert!(both.contains("[not_yet], a store") && both.ends_with("[store.quota]"), "{both}");
+        assert_eq!(text(SyncReport::EQUAL, &[]), None);
+    }
 }

@@ -4,6 +4,7 @@ use super::{Brought, Gap, LastEqual, Readiness, Remembered, Start};
 use crate::clock::{self, Monotonic};
 use crate::config::Config;
 use crate::files::read_regular;
+use crate::gossip::GossipConfig;
 use kvgossip_engine::session::{Newcomer, ShortReplicaId};
 use kvgossip_grants::Timestamp;
 use kvgossip_transport::ReplicaId;
@@ -24,6 +25,8 @@ const MAX_SNAPSHOT_BYTES: usize = 4 << 20;
 struct Row {
     compared: bool,
     #[serde(default)]
+    began_first: bool,
+    #[serde(default)]
     last_equal_us: Option<u64>,
 }
 
@@ -41,7 +44,8 @@ impl Standing {
         let clock = Monotonic::start();
         let start = Start {
             remembered: config.sync_state.as_deref().and_then(remembered),
-            has_others: has_others(config),
+            told_of_others: is_told_of_others(config),
+            met_members: has_met_members(config),
             alone_is_fine: config.ready_alone,
             ready_after: config.ready_after,
             now_us: clock.now_us(),
@@ -113,17 +117,17 @@ impl Standing {
     }
 }
 
-/// Whether this replica was told of others, now or by an earlier run that met some.
-fn has_others(config: &Config) -> bool {
-    if config.expects_others || !config.peers.is_empty() {
-        return true;
-    }
-    let Some(gossip) = &config.gossip else { return false };
-    let met = |path: &Path| {
-        let bytes = read_regular(path, MAX_SNAPSHOT_BYTES).unwrap_or_default();
-        bytes.split(|byte| *byte == b'\n').any(|line| line.starts_with(b"alive: "))
-    };
-    gossip.expects_others() || gossip.snapshot.as_deref().is_some_and(met)
+/// Whether this replica is told of others by whoever starts it.
+fn is_told_of_others(config: &Config) -> bool {
+    let joins = config.gossip.as_ref().is_some_and(GossipConfig::expects_others);
+    config.expects_others || !config.peers.is_empty() || joins
+}
+
+/// Whether an earlier run met members, be they replicas of this cluster or not.
+fn has_met_members(config: &Config) -> bool {
+    let snapshot = config.gossip.as_ref().and_then(|gossip| gossip.snapshot.as_deref());
+    let bytes = snapshot.and_then(|path| read_regular(path, MAX_SNAPSHOT_BYTES).ok()).unwrap_or_default();
+    bytes.split(|byte| *byte == b'\n').any(|line| line.starts_with(b"alive: "))
 }
 
 /// What the file says. One that does not read says that nobody was met: then the next comparison counts as the first.
@@ -133,20 +137,21 @@ fn remembered(path: &Path) -> Option<Remembered> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
         Err(error) => {
             tracing::warn!(path = %path.display(), %error, "it is not known whether this replica was ever compared");
-            return Some(Remembered { compared: false, last_equal: None });
+            return Some(Remembered::default());
         }
     };
     let Ok(row) = serde_json::from_slice::<Row>(&bytes) else {
         tracing::warn!(path = %path.display(), "the file is damaged: it is not known whether this replica was ever compared");
-        return Some(Remembered { compared: false, last_equal: None });
+        return Some(Remembered::default());
     };
     let last_equal = row.last_equal_us.and_then(|us| Timestamp::from_micros(us).ok());
-    Some(Remembered { compared: row.compared, last_equal })
+    Some(Remembered { compared: row.compared, began_first: row.began_first, last_equal })
 }
 
 /// Replaces the file as a whole, durably.
 fn write(path: &Path, now: Remembered) -> io::Result<()> {
-    let row = Row { compared: now.compared, last_equal_us: now.last_equal.map(Timestamp::as_micros) };
+    let Remembered { compared, began_first, last_equal } = now;
+    let row = Row { compared, began_first, last_equal_us: last_equal.map(Timestamp::as_micros) };
     let mut new = path.as_os_str().to_owned();
     new.push(".new");
     let new = PathBuf::from(new);
@@ -171,12 +176,15 @@ mod tests {
         let path = dir.path().join("sync-state");
         assert_eq!(remembered(&path), None);
         let last_equal = Timestamp::from_micros(1_790_000_000_000_000).ok();
-        let kept = Remembered { compared: true, last_equal };
+        let kept = Remembered { compared: true, began_first: true, last_equal };
         write(&path, kept).expect("written");
         assert_eq!(remembered(&path), Some(kept));
+        // As earlier versions wrote it.
+        std::fs::write(&path, b"{\"compared\":true,\"last_equal_us\":null}\n").expect("written");
+        assert_eq!(remembered(&path), Some(Remembered { compared: true, ..Remembered::default() }));
         for bytes in [&b""[..], b"{\"compared\":", b"\xff", &[b' '; MAX_FILE_BYTES + 1]] {
             std::fs::write(&path, bytes).expect("written");
-            assert_eq!(remembered(&path), Some(Remembered { compared: false, last_equal: None }));
+            assert_eq!(remembered(&path), Some(Remembered::default()));
         }
     }
 }

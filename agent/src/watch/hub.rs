@@ -10,6 +10,8 @@ use super::{MAX_LOG_KEYS, MAX_PENDING_NAMES, MAX_TURNS, MAX_WATCHERS};
 use crate::clock;
 use crate::committer::{Committed, ReadsAgain, Store};
 use crate::http::{AuthorityOrder, Place};
+use crate::intake::Intake;
+use crate::waiting::{Waiting, tell_of_early_keys};
 use arc_swap::ArcSwap;
 use kvgossip_api::CommitMark;
 use kvgossip_engine::View;
@@ -40,6 +42,8 @@ pub struct Hub(Arc<Inner>);
 
 struct Inner {
     store: Store,
+    /// Early entries.
+    waiting: Arc<Waiting>,
     /// The state that all mailboxes have heard of, at least.
     view: ArcSwap<View>,
     registry: Mutex<Registry>,
@@ -84,7 +88,8 @@ pub(super) enum Start {
 
 impl Hub {
     /// Starts following the store of a replica, until `stop`.
-    pub fn start(store: Store, replica: String, stop: &CancellationToken, tasks: &TaskTracker) -> Self {
+    pub fn start(intake: &Intake, replica: String, stop: &CancellationToken, tasks: &TaskTracker) -> Self {
+        let (store, waiting) = (intake.store().clone(), intake.waiting().clone());
         let changes = store.changes();
         let mut epoch = [0; 8];
         // Without randomness the time of the start has to tell runs apart.
@@ -103,6 +108,7 @@ impl Hub {
             told: watch::Sender::new(view.batch()),
             view: ArcSwap::new(view),
             store,
+            waiting: waiting.clone(),
             registry: Mutex::new(registry),
             epoch: u64::from_be_bytes(epoch),
             replica,
@@ -110,6 +116,7 @@ impl Hub {
             turns: [MAX_TURNS; 2].map(|most| Arc::new(Semaphore::new(most))),
             order: AuthorityOrder::default(),
         }));
+        tasks.spawn(tell_of_early_keys(waiting, hub.clone(), stop.clone()));
         let (follower, stop) = (hub.clone(), stop.clone());
         tasks.spawn(async move {
             tokio::select! {
@@ -355,6 +362,10 @@ impl Watcher {
     /// The authority facts of a state in order, which watchers that begin share.
     pub(super) fn authority_order(&self, view: &View) -> Arc<Vec<Place>> {
         self.hub.0.order.of(view)
+    }
+
+    pub(super) fn waiting(&self) -> &Waiting {
+        &self.hub.0.waiting
     }
 
     pub(super) fn store(&self) -> &Store {

@@ -37,6 +37,8 @@ pub(super) struct Round {
     /// The authority facts in order, and how many of them are told.
     facts: (Arc<Vec<Place>>, usize),
     position: Position,
+    /// Keys without a value that are told besides, as early entries of them wait; the last one is next.
+    early: Vec<Key>,
     /// Which buckets differ, where the watcher has sent digests.
     different: Option<Vec<bool>>,
     /// Whether the watcher has the same authority facts, where it has sent their digest.
@@ -74,6 +76,7 @@ impl Round {
             resumed,
             facts: (Arc::default(), 0),
             position: if resumed { Position::end(&watcher.interest) } else { Position::default() },
+            early: Vec::new(),
             different: None,
             same_authority: None,
             tails: Tails::default(),
@@ -167,6 +170,9 @@ impl Round {
             mine.iter().zip(&have.buckets).map(|(mine, theirs)| mine != theirs).collect()
         });
         self.position = Position::default();
+        self.early = watcher.waiting().early_keys();
+        self.early.retain(|key| interest.includes(key));
+        self.early.reverse();
         self.phase = Phase::Telling;
     }
 
@@ -221,13 +227,21 @@ impl Round {
     }
 
     fn key_reader<'a>(
-        &self,
+        &'a self,
         view: &'a View,
         reader: &'a dyn Reader,
         key: &'a Key,
         why: Why,
     ) -> KeyReader<'a> {
-        KeyReader { view, reader, key, why, now: clock::now(), is_roomy: self.is_roomy }
+        KeyReader {
+            view,
+            reader,
+            key,
+            why,
+            now: clock::now(),
+            is_roomy: self.is_roomy,
+            waiting: self.watcher.waiting(),
+        }
     }
 
     /// Where a chunk ends.
@@ -255,8 +269,8 @@ impl Round {
     ) -> Result<bool, StorageError> {
         let watcher = self.watcher.clone();
         let reader = watcher.store().reader();
-        let read = self.key_reader(view, reader.as_ref(), key, why);
         let telling = self.tails.name();
+        let read = self.key_reader(view, reader.as_ref(), key, why);
         let read = match watcher.interest.form {
             WatchForm::Values => read.value()?,
             WatchForm::Records => read.first(telling)?,
@@ -272,7 +286,7 @@ impl Round {
             Read::Event(row)
                 if why == Why::Current
                     && watcher.interest.form == WatchForm::Values
-                    && row.entry.is_none()
+                    && row.state == KeyEvent::ABSENT
                     && matches!(self.phase, Phase::Telling)
                     && !watcher.interest.names(key) => {}
             Read::Event(row) => {
@@ -315,7 +329,23 @@ impl Round {
                 return Ok(false);
             }
         }
-        Ok(self.position.is_done(&watcher.interest))
+        if !self.position.is_done(&watcher.interest) {
+            return Ok(false);
+        }
+        while out.len() < self.chunk_bytes()
+            && let Some(key) = self.early.pop()
+        {
+            // Where something is shown, that is told; and what differs was told above.
+            let has_value = view.shown(&key, clock::now()).is_some();
+            let is_known = watcher.interest.names(&key) || view.frontier(&key).is_some();
+            let is_told = has_value || is_known && self.differs(&key);
+            if !is_told && !self.tell_key(out, view, &key, Why::Current, None)? {
+                self.outdated = true;
+                self.watcher.mailbox.change(|pending| pending.note_key(&key, Why::Current));
+                return Ok(false);
+            }
+        }
+        Ok(self.early.is_empty())
     }
 
     /// Tells a page of what follows of a key, or goes on looking for keys of which something does.

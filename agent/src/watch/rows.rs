@@ -2,6 +2,7 @@
 
 use super::cause::Why;
 use super::{MAX_EVENT_BYTES, MAX_EVENT_RECORDS, SMALL_CHUNK_BYTES};
+use crate::waiting::Waiting;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use bytes::Bytes;
 use kvgossip_api::{AuthorityEvent, KeyEvent, PartRow, PlaceRow, event};
@@ -109,6 +110,8 @@ pub(super) struct KeyReader<'a> {
     pub(super) now: Timestamp,
     /// Whether there is room for large events.
     pub(super) is_roomy: bool,
+    /// Which entries wait until they are due.
+    pub(super) waiting: &'a Waiting,
 }
 
 impl<'a> KeyReader<'a> {
@@ -123,9 +126,16 @@ impl<'a> KeyReader<'a> {
         let newest = self.view.frontier(self.key).and_then(|frontier| frontier.newest());
         let newest_is_delete = newest.is_some_and(|entry| entry.meta.is_delete);
         let shown = self.shown().filter(|entry| !entry.is_delete);
+        // What waits may be what stands: without a value here, nobody is told that there is none.
+        let early = if shown.is_none() { self.waiting.early_entries(self.key) } else { Vec::new() };
+        let state = match (shown, early.is_empty()) {
+            (Some(_), _) => KeyEvent::PRESENT,
+            (None, false) => KeyEvent::EARLY,
+            (None, true) => KeyEvent::ABSENT,
+        };
         KeyEvent {
             key: self.key.to_string(),
-            state: if shown.is_some() { KeyEvent::PRESENT } else { KeyEvent::ABSENT }.to_owned(),
+            state: state.to_owned(),
             entry: shown.map(|entry| entry.id.to_string()),
             timestamp_us: shown.map(|entry| entry.timestamp.as_micros()),
             grant: shown.and_then(EntryMeta::grant_id).map(|grant| grant.to_string()),
@@ -133,7 +143,7 @@ impl<'a> KeyReader<'a> {
             value_b64: None,
             cause: self.why.row(newest_is_delete),
             part: None,
-            entries: Vec::new(),
+            entries: early.iter().map(ToString::to_string).collect(),
             records_b64: Vec::new(),
             fronts_b64: Vec::new(),
         }

@@ -20,9 +20,10 @@ async fn signing(number: usize, skew: &Skew, peers: &[&Agent]) -> Agent {
     Agent::start(config, Box::new(MemoryStorage::new())).await.unwrap()
 }
 
-/// What `status` says of clocks.
+/// What `status` says of clocks that differ.
 fn clock_reasons(agent: &Agent) -> Vec<String> {
-    let reasons = agent.status().reasons.into_iter().filter(|reason| reason.code.starts_with("clock."));
+    let codes = ["clock.differs", "clock.contradicted"];
+    let reasons = agent.status().reasons.into_iter().filter(|reason| codes.contains(&reason.code.as_str()));
     reasons.map(|reason| format!("{}: {}", reason.code, reason.message)).collect()
 }
 
@@ -160,4 +161,53 @@ async fn what_a_fast_clock_wrote_is_forgotten_and_what_it_superseded_comes_back(
     assert_eq!(value(&b, "/k").await.as_deref(), Some(&b"right"[..]));
     b.stop().await;
     a.stop().await;
+}
+
+/// The message of a reason; empty if it is none.
+fn reason(agent: &Agent, code: &str) -> String {
+    let reasons = agent.status().reasons;
+    reasons.into_iter().find(|reason| reason.code == code).map_or(String::new(), |reason| reason.message)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn entries_of_the_own_store_that_are_ahead_of_the_clock_are_a_reason_until_they_are_due() {
+    let (fast, memory) = (Skew::ahead(10 * MINUTE_US), MemoryStorage::new());
+    let a = start(0, &fast, &memory, &[]).await;
+    for key in ["/one", "/two"] {
+        let time = now().saturating_add(10 * MINUTE_US);
+        assert_eq!(put(&a, entry(key, b"v", time, root(), None)).await, Verdict::Merged);
+    }
+    assert_eq!(put(&a, entry("/three", b"v", now(), root(), None)).await, Verdict::Merged);
+    assert_eq!(reason(&a, "clock.store_ahead"), "", "not by the clock that it was written under");
+    a.stop().await;
+    let right = Skew::default();
+    let a = start(0, &right, &memory, &[]).await;
+    eventually("they are counted", async || {
+        reason(&a, "clock.store_ahead").starts_with("2 entries of the store are ahead of this clock")
+    })
+    .await;
+    assert!(a.status().ready);
+    right.ahead_us.store(9 * MINUTE_US, Ordering::SeqCst);
+    assert_eq!(reason(&a, "clock.store_ahead"), "", "they are due");
+    a.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_was_never_equal_to_any_and_differs_from_its_only_peer_says_so_at_once() {
+    let (right, behind) = (Skew::default(), Skew::behind(10 * MINUTE_US));
+    let memory = MemoryStorage::new();
+    let a = start(0, &right, &memory, &[]).await;
+    assert_eq!(put(&a, entry("/new", b"v", now(), root(), None)).await, Verdict::Merged);
+    a.stop().await;
+    // It never held as little as the other one, as far as it knows.
+    let a = start(0, &right, &memory, &[]).await;
+    let b = start(1, &behind, &MemoryStorage::new(), &[&a]).await;
+    eventually("it says so", async || reason(&a, "sync.apart").contains("never known to hold the same"))
+        .await;
+    assert!(a.status().ready);
+    behind.set_right();
+    eventually("they are equal", async || reason(&a, "sync.apart").is_empty()).await;
+    assert!(a.peers().rows()[0].equal);
+    a.stop().await;
+    b.stop().await;
 }

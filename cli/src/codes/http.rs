@@ -108,5 +108,10 @@ pub(super) const HTTP: Table = &[
         Exit::Error,
         "the clock of the agent and those of peers differ by more than 30 s; set the one that is wrong",
     ),
+    (
+        "clock.store_ahead",
+        Exit::Error,
+        "entries of the agent's own store are ahead of its clock, and peers do not take them in until they are due; set the clock if it is wrong, or else start the agent with --forget-future",
+    ),
     ("agent.signing", Exit::Error, "the agent could not sign; see its log"),
 ];

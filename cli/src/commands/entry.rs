@@ -324,6 +324,9 @@ impl Write<'_> {
     }
 }
 
+/// The most keys that are named of which it is not known whether they are set.
+const MAX_UNKNOWN_NAMED: usize = 8;
+
 /// Runs `ls`.
 pub(crate) fn ls(args: &LsArgs, format: Format) -> Result<Exit> {
     if args.globs.len() > MAX_FILTER_GLOBS {
@@ -346,7 +349,22 @@ pub(crate) fn ls(args: &LsArgs, format: Format) -> Result<Exit> {
         Ok(rows)
     };
     in_parts(&client, next, |rows| show_keys(&rows, args.long, std::mem::take(&mut first), format))?;
-    Ok(Exit::Ok)
+    check_known(&pages)
+}
+
+/// Fails if keys may be missing in the list.
+fn check_known(pages: &Pages<'_>) -> Result<Exit> {
+    if pages.unknown.is_empty() {
+        return Ok(Exit::Ok);
+    }
+    let named = pages.unknown.join(", ");
+    let more =
+        if pages.more_unknown > 0 { format!(", and {} more", pages.more_unknown) } else { String::new() };
+    let text = format!(
+        "it is not known whether these keys are set, as entries of them wait until they are due by the agent's clock: {named}{more}"
+    );
+    Err(Failure::new(Code::NotYet.as_str(), text)
+        .note("see `kvgossip status` for which clock is wrong, or ask another agent"))
 }
 
 fn show_keys(rows: &[KeyRow], long: bool, first: bool, format: Format) -> Result<()> {
@@ -373,11 +391,21 @@ pub(crate) struct Pages<'a> {
     client: &'a AgentClient,
     query: KeysQuery,
     ended: bool,
+    /// Keys of the pages so far of which it is not known whether they are set, up to [`MAX_UNKNOWN_NAMED`],
+    unknown: Vec<String>,
+    /// and how many more there are.
+    more_unknown: usize,
 }
 
 impl<'a> Pages<'a> {
     pub(crate) fn new(client: &'a AgentClient, filter: Vec<FilterRule>) -> Self {
-        Self { client, query: KeysQuery { filter, ..KeysQuery::default() }, ended: false }
+        Self {
+            client,
+            query: KeysQuery { filter, ..KeysQuery::default() },
+            ended: false,
+            unknown: Vec::new(),
+            more_unknown: 0,
+        }
     }
 
     /// The next page, of about `limit` rows; `None` after the last one.
@@ -393,6 +421,9 @@ impl<'a> Pages<'a> {
         }
         self.ended = page.next.is_none();
         self.query.after = page.next;
+        let room = MAX_UNKNOWN_NAMED.saturating_sub(self.unknown.len());
+        self.more_unknown += page.unknown.len().saturating_sub(room);
+        self.unknown.extend(page.unknown.into_iter().take(room));
         Ok(Some(page.keys))
     }
 }

@@ -109,6 +109,27 @@ fn an_agent_alone_forgets_the_future_only_when_it_was_told_yes() {
     assert!(agent.stop().success());
 }
 
+#[test]
+fn under_a_clock_that_is_behind_a_key_of_which_an_entry_waits_is_never_called_unset() {
+    let right = Served::start(Setup::default());
+    signed(&right, &["set", "/n/1", "value"]).exits(0);
+    right.run(&["export", "-o", "all"]).exits(0);
+    let behind = Served::start(Setup { ahead_s: -10 * MINUTE_S, ..Setup::default() });
+    std::fs::copy(right.path("all"), behind.path("all")).expect("copied");
+    behind.run(&["get", "/n/1"]).fails(3, "key.unset");
+    let taken = behind.run(&["import", "all"]);
+    assert!(taken.code != 0 && taken.err.contains("entry.not_yet"), "{taken:?}");
+    let got = behind.run(&["get", "/n/1"]).fails(1, "entry.not_yet");
+    assert!(got.err.contains("by this replica's clock"), "{got:?}");
+    behind.run(&["get", "/n/2"]).fails(3, "key.unset");
+    let listed = behind.run(&["ls"]).fails(1, "entry.not_yet");
+    assert!(listed.err.contains("agent's clock: /n/1"), "{listed:?}");
+    std::fs::write(behind.path("template"), "{{ get(\"/n/1\", \"the default\") }}").expect("written");
+    let render = ["render", "template", "-o", "out", "--once", "--timeout", "1s", "--root", "root.pub.pem"];
+    assert_ne!(behind.run(&render).code, 0);
+    assert!(!behind.path("out").exists(), "no file with a default");
+}
+
 /// CPU seconds that a shell's children have used, from what `times` says: user and system on the last line.
 fn cpu_of_children(script: &str, desk: &Desk) -> f64 {
     let mut shell = Command::new("sh");

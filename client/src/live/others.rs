@@ -175,7 +175,7 @@ impl Core {
             // Nobody wants it any more, or nobody asked for it.
             return;
         }
-        question.is_doubtful |= event.state == KeyEvent::UNREADABLE;
+        question.is_doubtful |= [KeyEvent::UNREADABLE, KeyEvent::EARLY].contains(&event.state.as_str());
         for offered in self.parse_entries(&source, &key, event) {
             let id = offered.id();
             if offered.entry().key != key {

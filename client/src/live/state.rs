@@ -143,7 +143,7 @@ impl State {
     pub(crate) const NEW: Self = Self { value: Value::Unknown, dirty: Some(Dirty::Loading), cause: None };
 }
 
-/// Something an agent said that does not verify, could not read from its store, or withheld; or a value that none gives.
+/// Something an agent said that does not verify, could not read from its store, keeps until it is due, or withheld; or a value that none gives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
     /// Which agent; empty if it is all of them.
@@ -161,6 +161,8 @@ pub struct Rejection {
 impl Rejection {
     /// The code of what an agent could not read from its store.
     pub const UNREADABLE: &str = "entry.unreadable";
+    /// The code of a key without a value of which the agent keeps an entry back until it is due by its clock.
+    pub const EARLY: &str = "entry.not_yet";
     /// The code of what another agent told, and this one did not although it says that it holds it.
     pub const WITHHELD: &str = "agent.withheld";
     /// The code of an entry that stands and is shown by no agent with its value: the key is unknown, or an older entry shown.

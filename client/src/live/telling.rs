@@ -186,13 +186,18 @@ impl Core {
         }
         let in_step = self.interests.covering(&key).any(|interest| interest.synced);
         let held = self.keys.entry(key.clone()).or_default();
-        let mut unread = false;
+        let mut unknown = None;
         // What stands here already may be listed without its record.
         let (known, doubtful): (Vec<_>, Vec<_>) =
             ids.into_iter().partition(|id| accounted.contains(id) || held.contains(id));
         if let Some(told) = &mut held.told {
             known.iter().for_each(|id| told.account(id));
-            unread = !doubtful.is_empty() && event.state == KeyEvent::UNREADABLE;
+            unknown = match event.state.as_str() {
+                KeyEvent::UNREADABLE => Some(Rejection::UNREADABLE),
+                KeyEvent::EARLY => Some(Rejection::EARLY),
+                _ => None,
+            };
+            unknown = unknown.filter(|_| !doubtful.is_empty());
             doubtful.into_iter().for_each(|id| told.doubt(id));
             told.outdated |= over;
             told.note(part, stream, event.entry.as_ref().and_then(|id| id.parse().ok()));
@@ -206,9 +211,9 @@ impl Core {
             telling.told.insert(key.clone());
         }
         self.settle(&key, Why::Told);
-        if unread {
+        if let Some(code) = unknown {
             // Another agent may have it.
-            let (endpoint, code) = (source.endpoint.to_string(), Rejection::UNREADABLE.to_owned());
+            let (endpoint, code) = (source.endpoint.to_string(), code.to_owned());
             self.rejections.note(Rejection { endpoint, key: Some(key), id: None, code, at: self.now }, true);
         }
         if self.bare_troubled.len() > MAX_UNVERIFIED_KEYS {

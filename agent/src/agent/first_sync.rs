@@ -1,0 +1,56 @@
+//! What an agent says that was never compared with a peer: whom and what it waits for, and what to do.
+
+use crate::clock::duration_text;
+use crate::readiness::FIRST_SYNC_TEXT;
+use kvgossip_api::WaitingRow;
+
+/// The whole message. `waits` are further sentences, `unmet` those that it waits for, of whom there are `more`.
+pub(super) fn first_sync_text(waits: &[String], unmet: &[String], more: usize) -> String {
+    let mut text = [&[FIRST_SYNC_TEXT.to_owned()], waits].concat().join("; ");
+    if !unmet.is_empty() {
+        let more = if more > 0 { format!(", and {more} more") } else { String::new() };
+        text = format!("{text}; it waits for {}{more}", unmet.join(", "));
+    }
+    text
+}
+
+/// What to do where the members that are alive can teach nothing, if there are such.
+pub(super) fn strangers_text(strangers: usize) -> Option<String> {
+    (strangers > 0).then(|| {
+        format!(
+            "the members that are alive in its gossip ({strangers}) are no replicas of this cluster, and nothing can be \
+             learned from them: if this is the first one, start it with --ready-alone"
+        )
+    })
+}
+
+/// What waits for this replica's clock, if anything does: a first comparison does not count until it is taken in.
+pub(super) fn waits_text(waiting: &WaitingRow, behind_us: Option<u64>) -> Option<String> {
+    let count = waiting.facts + waiting.without_room;
+    let clock =
+        behind_us.map_or_else(String::new, |us| format!(": it is {} behind, set it", duration_text(us)));
+    let (entries, wait) = if count == 1 { ("entry", "waits") } else { ("entries", "wait") };
+    (count > 0).then(|| format!("{count} {entries} {wait} for this replica's clock{clock}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_message_names_what_waits_for_the_clock_and_members_that_can_teach_nothing() {
+        let waiting = WaitingRow { facts: 500, without_room: 60, ..WaitingRow::default() };
+        let text = waits_text(&waiting, Some(500_000_000_000_000)).expect("a text");
+        assert_eq!(text, "560 entries wait for this replica's clock: it is 5787 d behind, set it");
+        let one = waits_text(&WaitingRow { facts: 1, ..WaitingRow::default() }, None);
+        assert_eq!(one.as_deref(), Some("1 entry waits for this replica's clock"));
+        assert_eq!((waits_text(&WaitingRow::default(), Some(1)), strangers_text(0)), (None, None));
+        let told = first_sync_text(&[text, strangers_text(2).expect("a text")], &["peer a".to_owned()], 3);
+        assert!(told.starts_with(FIRST_SYNC_TEXT) && told.contains("; 560 entries wait"), "{told}");
+        assert!(
+            told.contains("(2) are no replicas") && told.ends_with("it waits for peer a, and 3 more"),
+            "{told}"
+        );
+        assert_eq!(first_sync_text(&[], &[], 0), FIRST_SYNC_TEXT);
+    }
+}
