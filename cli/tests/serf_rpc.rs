@@ -106,7 +106,7 @@ async fn events_and_monitor(desk: &Desk, a: &Asked, b: &Asked, other: &serf::Age
     let told = async || std::fs::read_to_string(&file).is_ok_and(|text| text.contains("1.2.3")).then_some(());
     serf::eventually("the agent's handler runs", told).await;
     // A line of the log, and the event as a record: its payload is bytes, its name is text.
-    monitor.shows("[INFO] kvgossip: a user event name=\"deploy\" bytes=5\n");
+    monitor.shows("[INFO] kvgossip: a user event name=\"deploy\" bytes=5 suppressed=0\n");
     for field in
         ["Event: \"user\"", "Name: \"deploy\"", "Coalesce: false", "[]byte{0x31, 0x2e, 0x32, 0x2e, 0x33}"]
     {

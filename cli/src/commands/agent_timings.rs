@@ -35,7 +35,7 @@ pub(super) struct TimingArgs {
     /// 15s].
     #[arg(long, value_name = "DURATION", value_parser = time::duration)]
     push_pull_interval: Option<Duration>,
-    /// Failed members are tried again this often; 1s to 1d [default: 30s].
+    /// Failed members are tried again this often; 100ms to 1d [default: 30s].
     #[arg(long, value_name = "DURATION", value_parser = time::duration)]
     reconnect_interval: Option<Duration>,
     /// A failed member is forgotten after so long; 1s to 3650d [default: 24h].

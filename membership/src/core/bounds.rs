@@ -34,7 +34,7 @@ impl Timing {
             ("probe timeout", self.probe_timeout, ms(1), s(600)),
             ("gossip interval", self.gossip_interval, ms(10), s(60)),
             ("push/pull interval", self.push_pull_interval, s(1), s(DAY)),
-            ("reconnect interval", self.reconnect_interval, s(1), s(DAY)),
+            ("reconnect interval", self.reconnect_interval, ms(100), s(DAY)),
             ("reconnect timeout", self.reconnect_timeout, s(1), s(3650 * DAY)),
             ("tombstone timeout", self.tombstone_timeout, s(1), s(3650 * DAY)),
             ("broadcast timeout", self.broadcast_timeout, ms(100), s(600)),
