@@ -23,7 +23,7 @@ use traffic::{Losses, Traffic};
 /// How long members come and go: this variable says it in seconds.
 const LENGTH: &str = "KVGOSSIP_CHURN_SECONDS";
 /// Without it.
-const DEFAULT_LENGTH: Duration = Duration::from_secs(60);
+const DEFAULT_LENGTH: Duration = Duration::from_secs(120);
 const NEW_KEY: &str = "CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk=";
 /// How long a stopped member stands still: shorter than it takes to be taken for failed, and longer.
 const STOPPED: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(12)];
