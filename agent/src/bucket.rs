@@ -1,4 +1,4 @@
-//! A bucket of log lines: so many in a row, then one now and then. Times are durations since any fixed moment.
+//! A token bucket that limits lines of the log. Times are durations since any fixed moment.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ impl Bucket {
         Self { burst, interval, left: burst, refilled: now, suppressed: 0 }
     }
 
-    /// Takes a line; gives how many found none since the last one, or nothing if there is none.
+    /// Takes a line from the bucket. Returns how many lines were suppressed since the last one, or `None` if this one is, too.
     pub(crate) fn take(&mut self, now: Duration) -> Option<u64> {
         let earned = now.saturating_sub(self.refilled).as_millis() / self.interval.as_millis().max(1);
         if earned > 0 {
