@@ -32,9 +32,10 @@ use kvgossip_engine::{Failure, Replica, Storage, StorageError};
 use kvgossip_grants::{
     Code, EntryDraft, EntryFact, Explanation, Fact, Key, PathPrefix, Signer, SigningKey, Timestamp, Verdict,
 };
+use parking_lot::Mutex;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
@@ -194,7 +195,7 @@ impl Agent {
         if timeout_at(deadline, files).await.is_err() {
             tracing::warn!("the disk does not answer: what was compared since the last minute is not kept");
         }
-        let committer = self.inner.committer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let committer = self.inner.committer.lock().take();
         drop(self);
         if let Some(committer) = committer {
             // It ends when the last handle is dropped; a handle kept elsewhere keeps the store open.

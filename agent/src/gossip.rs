@@ -52,10 +52,11 @@ use kvgossip_api::{GossipRow, MemberRow, MembersResponse};
 use kvgossip_grants::ClusterId;
 use kvgossip_membership::core::{QueueDepths, Stats};
 use kvgossip_membership::{Member, Membership, Status, Text};
+use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use task::Task;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -289,7 +290,7 @@ impl Gossip {
     /// Takes note of the counters, and of how many members there are of each status.
     pub(crate) async fn sample(&self) {
         let sample = self.look().await;
-        let mut last = self.inner.sample.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.inner.sample.lock();
         match sample {
             Some(sample) => *last = sample,
             None => (last.members, last.queues) = ([0; 5], QueueDepths::default()),
@@ -297,7 +298,7 @@ impl Gossip {
     }
 
     pub(crate) fn last_sample(&self) -> GossipSample {
-        self.inner.sample.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.inner.sample.lock().clone()
     }
 
     async fn look(&self) -> Option<GossipSample> {
@@ -331,7 +332,7 @@ impl Gossip {
 
     /// Why the last attempt to join was in vain, while this member is alone.
     pub(crate) fn unjoined(&self) -> Option<String> {
-        self.inner.unjoined.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.inner.unjoined.lock().clone()
     }
 
     /// Why gossip ended by itself, if it did.

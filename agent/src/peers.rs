@@ -29,19 +29,20 @@ use clocks::PeerClocks;
 pub(crate) use clocks::{ClockReason, offset_text};
 use kvgossip_api::{ApiError, Holds, PeerRow, SyncReport};
 use kvgossip_engine::scheduler::{Due, First, Scheduler};
-use kvgossip_grants::PathPrefix;
+use kvgossip_grants::{PathPrefix, ReplicaId};
 use kvgossip_transport::{
-    Access, AllowList, Code, Connection, ConnectionTable, Endpoint, Policy, ReplicaId, Target,
-    TransportError, Whereabouts, keep_connected,
+    Access, AllowList, Code, Connection, ConnectionTable, Endpoint, Policy, Target, TransportError,
+    Whereabouts, keep_connected,
 };
 use lines::{Lines, Whose};
 use members::Dials;
+use parking_lot::Mutex;
 use places::Places;
 use rand::SeedableRng;
 use roots::{KnownRoot, Roots};
 use sessions::Host;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -131,7 +132,7 @@ impl Peers {
             roots: Roots::new(root),
             host: Arc::new(Host::new(intake)),
             standing,
-            scheduler: Mutex::new(Scheduler::new(*endpoint.id().as_bytes(), root, random(), clock.now_us())),
+            scheduler: Mutex::new(Scheduler::new(endpoint.id(), root, random(), clock.now_us())),
             clock,
             clocks: PeerClocks::new(config.clock.clone(), clock),
             wake: Notify::new(),
@@ -210,7 +211,7 @@ impl Peers {
             let (peer, address) = (connection.peer(), connection.address());
             match self.inner.table.insert(connection.clone()) {
                 Ok(()) => {
-                    match self.lines().allow_news(Whose::Peer(peer), self.inner.clock.elapsed()) {
+                    match self.inner.lines.lock().allow_news(Whose::Peer(peer), self.inner.clock.elapsed()) {
                         None => tracing::debug!(%peer, %address, "a peer connected"),
                         Some(suppressed) => {
                             tracing::info!(%peer, %address, suppressed, "a peer connected");
@@ -231,10 +232,10 @@ impl Peers {
         let failed = first == First::Gossip && !self.inner.directory.is_live(&peer);
         let first = if failed { First::Session } else { first };
         if connection.access() == Access::Full {
-            let mut scheduler = self.scheduler();
+            let mut scheduler = self.inner.scheduler.lock();
             // Another connection may have taken its place already, and that one counts.
             if self.inner.table.get(&peer).is_some_and(|now| now.is_same(&connection)) {
-                scheduler.peer_up(*peer.as_bytes(), number, first, self.inner.clock.now_us());
+                scheduler.peer_up(peer, number, first, self.inner.clock.now_us());
             }
             drop(scheduler);
             self.inner.wake.notify_one();
@@ -245,7 +246,7 @@ impl Peers {
             drop(serving);
             if peers.inner.table.get(&peer).is_none_or(|now| now.is_same(&connection)) {
                 let code = ended.code();
-                match peers.lines().allow_news(Whose::Peer(peer), peers.inner.clock.elapsed()) {
+                match peers.inner.lines.lock().allow_news(Whose::Peer(peer), peers.inner.clock.elapsed()) {
                     None => tracing::debug!(%peer, %code, "a peer is gone: {ended}"),
                     Some(suppressed) => tracing::info!(%peer, %code, suppressed, "a peer is gone: {ended}"),
                 }
@@ -260,11 +261,12 @@ impl Peers {
         loop {
             let root = self.inner.host.store().view().root();
             self.inner.roots.own_changed(root, clock::now());
-            self.scheduler().root_changed(root, self.inner.clock.now_us());
+            self.inner.scheduler.lock().root_changed(root, self.inner.clock.now_us());
             while let Some((due, under_way)) = self.next_due() {
                 self.begin_due(due, under_way);
             }
-            let next = self.inner.clock.instant(self.scheduler().poll_timeout(self.inner.clock.now_us()));
+            let next =
+                self.inner.clock.instant(self.inner.scheduler.lock().poll_timeout(self.inner.clock.now_us()));
             tokio::select! {
                 () = tokio::time::sleep_until(next.into()) => {}
                 () = self.inner.wake.notified() => {}
@@ -278,7 +280,7 @@ impl Peers {
         loop {
             tokio::time::sleep(GAP_PAUSE).await;
             if self.inner.standing.gap().is_some() {
-                self.scheduler().compare_all();
+                self.inner.scheduler.lock().compare_all();
                 self.inner.wake.notify_one();
             }
             let standing = self.inner.standing.clone();
@@ -288,13 +290,13 @@ impl Peers {
     }
 
     fn begin_due(&self, due: Due, under_way: UnderWay) {
-        let peer = ReplicaId::from_bytes(due.peer);
+        let peer = due.peer;
         let fits = |connection: &Connection| connection.number() == due.connection;
         let connection = self.inner.table.get(&peer).filter(fits);
         self.spawn(move |peers| async move {
             match connection {
                 Some(connection) => peers.begin(&connection, under_way, due.cause.into()).await,
-                None => peers.scheduler().peer_down(&due.peer, due.connection),
+                None => peers.inner.scheduler.lock().peer_down(&due.peer, due.connection),
             }
         });
     }
@@ -390,7 +392,7 @@ impl Peers {
     pub fn rows(&self) -> Vec<PeerRow> {
         let equal = |peer: &ReplicaId| {
             let root = self.inner.host.store().view().root();
-            self.scheduler().is_equal(peer.as_bytes(), &root)
+            self.inner.scheduler.lock().is_equal(peer, &root)
         };
         let failure = |listed: &Listed| match listed.last_found() {
             Ok(found) => {
@@ -415,7 +417,7 @@ impl Peers {
 
     /// What could not be taken in or sent may go now.
     pub(crate) fn retry_stuck(&self) {
-        self.scheduler().retry_stuck(self.inner.clock.now_us());
+        self.inner.scheduler.lock().retry_stuck(self.inner.clock.now_us());
         self.inner.wake.notify_one();
     }
 
@@ -434,16 +436,6 @@ impl Peers {
     pub async fn close(&self) {
         self.inner.table.close_all(Code::Shutdown, "the agent stops");
         self.inner.endpoint.close(Code::Shutdown, "the agent stops").await;
-    }
-
-    fn lines(&self) -> MutexGuard<'_, Lines> {
-        // Every method leaves it whole, so a panic elsewhere does no harm.
-        self.inner.lines.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn scheduler(&self) -> MutexGuard<'_, Scheduler> {
-        // Every method leaves the scheduler whole, so a panic elsewhere does no harm.
-        self.inner.scheduler.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

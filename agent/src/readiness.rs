@@ -9,8 +9,7 @@ mod standing;
 pub(crate) use standing::Standing;
 
 use kvgossip_engine::session::{Newcomer, ShortReplicaId};
-use kvgossip_grants::Timestamp;
-use kvgossip_transport::ReplicaId;
+use kvgossip_grants::{ReplicaId, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 

@@ -2,8 +2,8 @@
 
 use kvgossip_api::RefusalRow;
 use kvgossip_grants::{Code, Fact, FactId, Key, Timestamp, Verdict};
+use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Mutex, PoisonError};
 
 /// How many refusals are remembered.
 pub const MAX_REFUSALS: usize = 1024;
@@ -98,12 +98,12 @@ impl Refusals {
     }
 
     fn push(&self, row: RefusalRow) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(row);
+        self.0.lock().push(row);
     }
 
     /// Newest first.
     pub fn list(&self) -> Vec<RefusalRow> {
-        let rings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let rings = self.0.lock();
         let mut rows: Vec<_> = rings.by_source.values().flatten().collect();
         rows.sort_unstable_by_key(|(number, _)| std::cmp::Reverse(*number));
         rows.into_iter().map(|(_, row)| row.clone()).collect()

@@ -4,8 +4,8 @@ use crate::clock;
 use kvgossip_api::{ApiError, SyncReport, TrafficRow};
 use kvgossip_engine::scheduler::SessionEnd;
 use kvgossip_engine::session::{Obstacles, Outcome, Traffic};
-use kvgossip_grants::Digest;
-use kvgossip_transport::{Code, ReplicaId, SessionFailure, SessionReport, TransportError};
+use kvgossip_grants::{Digest, ReplicaId};
+use kvgossip_transport::{Code, SessionFailure, SessionReport, TransportError};
 
 fn traffic(traffic: Traffic) -> TrafficRow {
     TrafficRow {
@@ -113,7 +113,7 @@ mod tests {
             time: Duration::ZERO,
             their_clock: None,
         };
-        sync_report(ReplicaId::from_bytes([1; 32]), true, &report)
+        sync_report(ReplicaId([1; 32]), true, &report)
     }
 
     #[test]

@@ -11,8 +11,9 @@ use kvgossip_api::WaitingRow;
 use kvgossip_engine::View;
 use kvgossip_engine::declined::{Declined, Reason};
 use kvgossip_grants::{EntryId, Fact, FactId, Key, RsaVerifier, Timestamp, Verdict};
+use parking_lot::Mutex;
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -51,11 +52,6 @@ impl Waiting {
         }
     }
 
-    fn declined(&self) -> MutexGuard<'_, Declined> {
-        // Every method leaves it whole, so a panic elsewhere does no harm.
-        self.declined.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Keeps early facts, provided that they would be taken in if they were due: a copy with a bad signature would keep
     /// the true one away until then, and what has no chain here may come again with it. Verifies signatures.
     pub(crate) fn keep(&self, view: &View, early: Vec<Early>, now: Timestamp) {
@@ -63,13 +59,13 @@ impl Waiting {
         for (fact, due) in early {
             let id = fact.id();
             // A replay costs a look, not a signature.
-            if self.declined().room().contains(&id) {
+            if self.declined.lock().room().contains(&id) {
                 continue;
             }
             match view.check(fact, due).and_then(|unverified| unverified.verify(&RsaVerifier)) {
                 Ok(verified) => {
                     let fact = verified.fact();
-                    self.declined().keep(fact, due);
+                    self.declined.lock().keep(fact, due);
                     if let Fact::Entry(entry) = fact {
                         keys.push(entry.entry().key.clone());
                     }
@@ -82,8 +78,7 @@ impl Waiting {
     }
 
     fn to_be_told(&self, keys: impl IntoIterator<Item = Key>) {
-        // Changed by whole insertions alone, so a panic elsewhere leaves it usable.
-        let mut untold = self.untold.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut untold = self.untold.lock();
         if let Some(known) = &mut *untold {
             known.extend(keys);
             if known.len() > MAX_UNTOLD_KEYS {
@@ -96,41 +91,41 @@ impl Waiting {
     /// Waits for keys of which watchers are to be told again.
     async fn untold(&self) -> ReadsAgain {
         self.has_untold.notified().await;
-        let untold = self.untold.lock().unwrap_or_else(PoisonError::into_inner).replace(BTreeSet::new());
+        let untold = self.untold.lock().replace(BTreeSet::new());
         untold.map_or(ReadsAgain::Others, |keys| ReadsAgain::Keys(keys.into_iter().collect()))
     }
 
     /// Early entries of a key that have a value: without a value of its own here, the key is not known to be unset.
     pub(crate) fn early_entries(&self, key: &Key) -> Vec<EntryId> {
-        self.declined().early().of(key, MAX_NAMED_ENTRIES)
+        self.declined.lock().early().of(key, MAX_NAMED_ENTRIES)
     }
 
     /// The keys of early entries that have a value, in order.
     pub(crate) fn early_keys(&self) -> Vec<Key> {
-        self.declined().early().keys().cloned().collect()
+        self.declined.lock().early().keys().cloned().collect()
     }
 
     /// Remembers a fact that was refused, if no copy of it can ever be taken in.
     pub(crate) fn note(&self, id: &FactId, verdict: Verdict, now: Timestamp) {
         if let Verdict::Refused(code) = verdict {
-            self.declined().refused(*id, code, now);
+            self.declined.lock().refused(*id, code, now);
         }
     }
 
     /// What peers are asked not to send.
     pub(crate) fn list(&self) -> Vec<(FactId, Reason)> {
-        self.declined().list()
+        self.declined.lock().list()
     }
 
     /// Whether any entry waits for this replica's clock, here or without a place.
     pub(crate) fn waits(&self) -> bool {
-        let declined = self.declined();
+        let declined = self.declined.lock();
         declined.next_due().is_some() || declined.is_under_way()
     }
 
     /// How much waits, for people and metrics.
     pub(crate) fn row(&self) -> WaitingRow {
-        let declined = self.declined();
+        let declined = self.declined.lock();
         WaitingRow {
             facts: declined.room().len() as u64,
             bytes: declined.room().bytes() as u64,
@@ -142,7 +137,7 @@ impl Waiting {
 
     /// Waits until something may be due.
     async fn until_due(&self, clock: &Clock) {
-        let Some(due) = self.declined().next_due() else { return self.changed.notified().await };
+        let Some(due) = self.declined.lock().next_due() else { return self.changed.notified().await };
         let left = Duration::from_micros(due.as_micros().saturating_sub(clock.now().as_micros()));
         tokio::select! {
             () = tokio::time::sleep(left.min(MAX_NAP)) => {}
@@ -163,7 +158,7 @@ pub(crate) async fn offer_when_due(intake: Intake, peers: Peers, clock: Clock, s
     let waiting = intake.waiting().clone();
     while stop.run_until_cancelled(waiting.until_due(&clock)).await.is_some() {
         loop {
-            let due = waiting.declined().take_due(clock.now());
+            let due = waiting.declined.lock().take_due(clock.now());
             if due.is_empty() {
                 break;
             }
@@ -173,10 +168,10 @@ pub(crate) async fn offer_when_due(intake: Intake, peers: Peers, clock: Clock, s
                 // They come again from whoever has them.
                 Err(error) => tracing::warn!(count, "early entries that are due were not taken in: {error}"),
             }
-            let settled = waiting.declined().settle_due();
+            let settled = waiting.declined.lock().settle_due();
             waiting.to_be_told(settled);
         }
-        if waiting.declined().forget_due(clock.now()) {
+        if waiting.declined.lock().forget_due(clock.now()) {
             peers.retry_stuck();
         }
     }

@@ -11,10 +11,9 @@ use common::{
 use kvgossip_agent::Agent;
 use kvgossip_engine::session::{Config as SessionConfig, Role, Session};
 use kvgossip_engine::{MemoryStorage, Replica, Storage};
-use kvgossip_grants::{Fact, FactId, PathPrefix, RsaVerifier, Signer};
+use kvgossip_grants::{Fact, FactId, PathPrefix, ReplicaId, RsaVerifier, Signer};
 use kvgossip_transport::{
-    AllowList, Code, Connection, Endpoint, Limits, Policy, ReplicaId, ReplicaKey, SessionStream,
-    TransportError,
+    AllowList, Code, Connection, Endpoint, Limits, Policy, ReplicaKey, SessionStream, TransportError,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

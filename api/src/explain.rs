@@ -1,7 +1,9 @@
 //! Explanations of authority in the API's form.
 
-use crate::{ExplainResponse, LinkRow, RejectedRow};
-use kvgossip_grants::{Authority, EntityId, EntryId, Explanation, Key, Link, Rejected, Timestamp};
+use crate::{ApiError, ExplainResponse, LinkRow, PlanResponse, RejectedRow};
+use kvgossip_grants::{
+    Authority, EntityId, EntryId, Explanation, Key, KeyGlob, Link, ParentPlan, PlanError, Rejected, Timestamp,
+};
 
 /// What is known of a key where somebody asks who may write it.
 #[derive(Clone, Copy, Debug)]
@@ -54,4 +56,32 @@ fn rejected_row(rejected: &Rejected) -> RejectedRow {
     }
     let chain = rejected.chain.iter().map(link_row).collect();
     RejectedRow { chain, failing: rejected.failing, code: rejected.code.as_str().into(), message }
+}
+
+impl PlanResponse {
+    /// Under what `issuer` could give `pattern` away, by the facts of `authority` at `now`. Deciding inclusion may take
+    /// milliseconds of computing.
+    pub fn plan(authority: &Authority, issuer: EntityId, pattern: &KeyGlob, now: Timestamp) -> Self {
+        let mut plan = Self {
+            cluster: authority.cluster().to_string(),
+            is_root: false,
+            parents: Vec::new(),
+            refusal: None,
+            counterexample: None,
+            now_us: now.as_micros(),
+        };
+        match authority.plan_grant(issuer, pattern, now) {
+            Ok(ParentPlan::Root) => plan.is_root = true,
+            Ok(ParentPlan::Parents(parents)) => {
+                plan.parents = parents.iter().map(ToString::to_string).collect();
+            }
+            Err(error) => {
+                if let PlanError::OutOfReach { counterexample } = &error {
+                    plan.counterexample = Some(counterexample.to_string());
+                }
+                plan.refusal = Some(ApiError { code: error.code().into(), message: error.to_string() });
+            }
+        }
+        plan
+    }
 }

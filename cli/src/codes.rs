@@ -372,7 +372,7 @@ fn of_peer(code: PeerCode) -> Exit {
 /// The exit code of what came of a fact.
 fn of_fact(code: Code) -> Exit {
     match code {
-        Code::Known | Code::RevocationBettered | Code::FloorBettered => Exit::Ok,
+        Code::Known | Code::RevocationSuperseded | Code::FloorSuperseded => Exit::Ok,
         Code::Malformed | Code::BadSignature | Code::ValueMismatch => Exit::Integrity,
         Code::Floored | Code::Dominated => Exit::Conflict,
         Code::WrongSigner

@@ -361,7 +361,7 @@ mod tests {
     fn a_verdict_decides_the_exit_code() {
         assert_eq!(exit_of("merged", ""), None);
         assert_eq!(exit_of("moot", Code::Known.as_str()), None);
-        assert_eq!(exit_of("moot", Code::RevocationBettered.as_str()), None);
+        assert_eq!(exit_of("moot", Code::RevocationSuperseded.as_str()), None);
         assert_eq!(exit_of("moot", Code::Dominated.as_str()), Some(Exit::Conflict));
         assert_eq!(exit_of("moot", Code::GrantRevoked.as_str()), Some(Exit::NotAuthorised));
         assert_eq!(exit_of("not_yet", Code::NotYet.as_str()), Some(Exit::Error));

@@ -11,12 +11,11 @@ use crate::output::{counted, say};
 use crate::sign::{agent_time, unexpected};
 use crate::snapshot::Snapshot;
 use crate::time;
-use kvgossip_api::{ApiError, PlanResponse};
+use kvgossip_api::PlanResponse;
 use kvgossip_client::{AgentClient, FactKind, FactsQuery};
 use kvgossip_engine::View;
 use kvgossip_grants::{
-    EntityId, EntryFact, Fact, Filter, FilterRule, Key, KeyGlob, ParentPlan, PathPrefix, PlanError,
-    PublicKey, Timestamp, Verdict,
+    EntityId, EntryFact, Fact, Filter, FilterRule, Key, KeyGlob, PathPrefix, PublicKey, Timestamp, Verdict,
 };
 use std::collections::BTreeMap;
 use std::collections::btree_map::IntoValues;
@@ -156,28 +155,7 @@ impl<'a> Survey<'a> {
 
     /// Under which grants `issuer` could give `pattern` away, as an agent would answer.
     pub(crate) fn plan(&self, issuer: EntityId, pattern: &KeyGlob) -> PlanResponse {
-        let authority = self.view().authority();
-        let mut plan = PlanResponse {
-            cluster: authority.cluster().to_string(),
-            is_root: false,
-            parents: Vec::new(),
-            refusal: None,
-            counterexample: None,
-            now_us: self.now.as_micros(),
-        };
-        match authority.plan_grant(issuer, pattern, self.now) {
-            Ok(ParentPlan::Root) => plan.is_root = true,
-            Ok(ParentPlan::Parents(parents)) => {
-                plan.parents = parents.iter().map(ToString::to_string).collect()
-            }
-            Err(error) => {
-                if let PlanError::OutOfReach { counterexample } = &error {
-                    plan.counterexample = Some(counterexample.to_string());
-                }
-                plan.refusal = Some(ApiError { code: error.code().into(), message: error.to_string() });
-            }
-        }
-        plan
+        PlanResponse::plan(self.view().authority(), issuer, pattern, self.now)
     }
 
     /// The entries of the keys that a filter chooses; of all if it is empty.

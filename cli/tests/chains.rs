@@ -5,9 +5,10 @@
 mod support;
 
 use kvgossip_grants::{
-    ClusterId, EntryDraft, EntryFact, Fact, Grant, GrantId, Key, KeyGlob, Signed, Signer, SigningKey,
+    ClusterId, EntryDraft, EntryFact, Fact, Grant, GrantId, Key, KeyGlob, ReplicaId, Signed, Signer,
+    SigningKey,
 };
-use kvgossip_transport::{ReplicaId, ReplicaKey};
+use kvgossip_transport::ReplicaKey;
 use support::agent::{Served, Setup};
 use support::process::{Launch, ask};
 use support::{Desk, wait_until};

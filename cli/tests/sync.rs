@@ -4,7 +4,8 @@
 
 mod support;
 
-use kvgossip_transport::{ReplicaId, ReplicaKey};
+use kvgossip_grants::ReplicaId;
+use kvgossip_transport::ReplicaKey;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};

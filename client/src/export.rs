@@ -5,15 +5,13 @@
 //! The file ends with their number and a hash over everything before, so that a cut or damaged file is noticed. The hash
 //! proves nothing to anybody who distrusts the file's maker: the facts' own signatures do.
 
-use kvgossip_grants::{ClusterId, MAX_RECORD_BYTES};
+use kvgossip_grants::{ClusterId, MAX_RECORD_BYTES, varint};
 use std::io::{self, ErrorKind, Read, Write};
 
 /// The first bytes of every file, and of what its hash covers.
 pub const EXPORT_MAGIC: [u8; 16] = *b"kvgossip/export\0";
 /// The version of the format.
 pub const EXPORT_VERSION: u8 = 2;
-/// The longest spelling of a number: ten times seven bits are enough for 64.
-const MAX_VARINT_BYTES: usize = 10;
 
 /// Why a file of facts does not read.
 #[derive(Debug, thiserror::Error)]
@@ -99,17 +97,8 @@ impl<W: Write> ExportWriter<W> {
         self.out.write_all(bytes)
     }
 
-    fn put_number(&mut self, mut number: u64) -> io::Result<()> {
-        let (mut spelled, mut len) = ([0; MAX_VARINT_BYTES], 0);
-        loop {
-            let byte = (number & 0x7f) as u8;
-            number >>= 7;
-            spelled[len] = if number == 0 { byte } else { byte | 0x80 };
-            len += 1;
-            if number == 0 {
-                return self.put(&spelled[..len]);
-            }
-        }
+    fn put_number(&mut self, number: u64) -> io::Result<()> {
+        self.put(varint::encode(number).as_ref())
     }
 }
 
@@ -222,20 +211,16 @@ impl<R: Read> ExportReader<R> {
 
     /// A number in its shortest spelling.
     fn number(&mut self) -> Result<u64, ExportError> {
-        let mut number = 0u64;
-        for place in 0..MAX_VARINT_BYTES {
+        let mut decoder = varint::Decoder::default();
+        loop {
             let mut byte = [0];
             self.take(&mut byte)?;
-            let bits = u64::from(byte[0] & 0x7f);
-            let shifted = bits.checked_shl(7 * place as u32).filter(|shifted| shifted >> (7 * place) == bits);
-            let Some(shifted) = shifted else { break };
-            number |= shifted;
-            if byte[0] & 0x80 == 0 {
-                let shortest = place == 0 || bits != 0;
-                return if shortest { Ok(number) } else { Err(self.damaged("a number is misspelled")) };
+            match decoder.push(byte[0]) {
+                Ok(Some(number)) => return Ok(number),
+                Ok(None) => {}
+                Err(_) => return Err(self.damaged("a number is misspelled")),
             }
         }
-        Err(self.damaged("a number is misspelled"))
     }
 }
 

@@ -4,7 +4,7 @@
 //! says. Offsets are kept against a clock that never jumps, so that setting the system's clock shows at once, and not only
 //! when each peer was met again.
 
-use kvgossip_grants::{MAX_AHEAD_MICROS, Timestamp};
+use kvgossip_grants::{MAX_AHEAD_MICROS, ReplicaId, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// From this offset on, in microseconds, people are told of it.
@@ -23,9 +23,6 @@ pub const MAX_PEERS: usize = 4096;
 pub const MAX_ROUND_TRIP_US: u64 = 10 * 1_000_000;
 /// The log is told of the same peer, or of this replica's own clock, at most once in this time, in microseconds.
 pub const TOLD_EVERY_US: u64 = 10 * 60 * 1_000_000;
-
-/// A peer, by its replica id.
-pub type Peer = [u8; 32];
 
 /// What this replica's two clocks say at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +70,7 @@ pub struct Standing {
     /// `None`: no peer's is known.
     pub median_us: Option<i64>,
     /// The peer whose clock is furthest off, and how far it is ahead.
-    pub furthest: Option<(Peer, i64)>,
+    pub furthest: Option<(ReplicaId, i64)>,
 }
 
 impl Standing {
@@ -84,7 +81,7 @@ impl Standing {
     }
 
     /// The peer whose clock is furthest off, if that is far enough to be told.
-    pub fn differing(&self) -> Option<(Peer, i64)> {
+    pub fn differing(&self) -> Option<(ReplicaId, i64)> {
         self.furthest.filter(|(_, off)| off.unsigned_abs() > TOLD_FROM_US)
     }
 
@@ -109,7 +106,7 @@ struct Measured {
 /// The clocks of the peers that this replica meets.
 #[derive(Debug, Default)]
 pub struct Clocks {
-    peers: BTreeMap<Peer, Measured>,
+    peers: BTreeMap<ReplicaId, Measured>,
     told_us: Option<u64>,
 }
 
@@ -119,7 +116,7 @@ fn signed(micros: u64) -> i64 {
 
 impl Clocks {
     /// Takes what a peer's hello said. Whether the log is to be told of what stands now.
-    pub fn note(&mut self, peer: Peer, reading: Reading) -> bool {
+    pub fn note(&mut self, peer: ReplicaId, reading: Reading) -> bool {
         let Reading { theirs, came, round_trip_us } = reading;
         if round_trip_us > MAX_ROUND_TRIP_US {
             return false;
@@ -137,7 +134,7 @@ impl Clocks {
         self.is_worth_telling(&peer, came)
     }
 
-    fn is_worth_telling(&mut self, peer: &Peer, now: Now) -> bool {
+    fn is_worth_telling(&mut self, peer: &ReplicaId, now: Now) -> bool {
         let own = self.standing(now).own_fault_us().is_some();
         let Some(measured) = self.peers.get_mut(peer) else { return false };
         let differs = offset(measured, now).certain().unsigned_abs() > TOLD_FROM_US;
@@ -151,7 +148,7 @@ impl Clocks {
     }
 
     /// How far a peer's clock is off; `None` if that is not known, or not any more.
-    pub fn offset(&self, peer: &Peer, now: Now) -> Option<Offset> {
+    pub fn offset(&self, peer: &ReplicaId, now: Now) -> Option<Offset> {
         self.peers.get(peer).filter(|measured| is_fresh(measured, now)).map(|measured| offset(measured, now))
     }
 
@@ -162,7 +159,7 @@ impl Clocks {
 
     /// The same by the peers that are connected, or were until [`GONE_AFTER_US`] ago: what people are told is to end when the
     /// one that is wrong has gone.
-    pub fn standing_of_present(&mut self, connected: &BTreeSet<Peer>, now: Now) -> Standing {
+    pub fn standing_of_present(&mut self, connected: &BTreeSet<ReplicaId>, now: Now) -> Standing {
         for (peer, measured) in &mut self.peers {
             if connected.contains(peer) {
                 measured.seen_us = now.steady_us;
@@ -173,7 +170,7 @@ impl Clocks {
 
     fn standing_of(&self, now: Now, counts: impl Fn(&Measured) -> bool) -> Standing {
         let fresh = self.peers.iter().filter(|(_, measured)| is_fresh(measured, now) && counts(measured));
-        let known: Vec<(Peer, i64)> =
+        let known: Vec<(ReplicaId, i64)> =
             fresh.map(|(peer, measured)| (*peer, offset(measured, now).certain())).collect();
         let mut offsets: Vec<i64> = known.iter().map(|(_, off)| *off).collect();
         offsets.sort_unstable();

@@ -16,8 +16,8 @@ fn now(at: i64, ahead: i64) -> Now {
     Now { wall: time(EPOCH + at + ahead), steady_us: u64::try_from(at).expect("not before the start") }
 }
 
-fn peer(number: u8) -> Peer {
-    [number; 32]
+fn peer(number: u8) -> ReplicaId {
+    ReplicaId([number; 32])
 }
 
 /// A hello sent at a true moment by a peer whose clock is so much ahead, over a way of so long there and back.
@@ -109,7 +109,7 @@ fn as_many_peers_are_remembered_as_the_limit_says() {
     let name = |number: u16| {
         let mut peer = [0; 32];
         peer[..2].copy_from_slice(&number.to_be_bytes());
-        peer
+        ReplicaId(peer)
     };
     for number in 0..=MAX_PEERS as u16 {
         // The later ones were met before.

@@ -10,7 +10,6 @@
 //!
 //! Nothing here reads a clock, draws a random number or opens a socket.
 
-mod chance;
 mod change;
 pub mod clocks;
 pub mod declined;
@@ -23,6 +22,7 @@ mod leaf;
 mod long;
 mod memory;
 mod replica;
+mod rng;
 pub mod scheduler;
 pub mod session;
 mod storage;

@@ -3,8 +3,9 @@
 use crate::storage::{Batch, IndexEntry, Reader, Storage, StorageError, Summary, Write};
 use bytes::Bytes;
 use kvgossip_grants::{EntryId, FactId, GrantId, Key};
+use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 /// Keeps everything in memory.
 #[derive(Clone, Debug, Default)]
@@ -24,21 +25,16 @@ impl MemoryStorage {
     pub fn new() -> Self {
         Self::default()
     }
-
-    fn tables(&self) -> MutexGuard<'_, Tables> {
-        // Tables are changed by plain inserts and removals alone, so a panic elsewhere leaves them whole.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Reader for MemoryStorage {
     fn entry(&self, key: &Key, id: &EntryId) -> Result<Option<Bytes>, StorageError> {
-        Ok(self.tables().entries.get(&(key.clone(), *id)).cloned())
+        Ok(self.0.lock().entries.get(&(key.clone(), *id)).cloned())
     }
 
     fn keys_citing(&self, grant: &GrantId, each: &mut dyn FnMut(Key)) -> Result<(), StorageError> {
         // Copied, so that the lock is not held while the caller works.
-        let keys = self.tables().citations.get(grant).cloned().unwrap_or_default();
+        let keys = self.0.lock().citations.get(grant).cloned().unwrap_or_default();
         keys.into_iter().for_each(each);
         Ok(())
     }
@@ -50,24 +46,24 @@ impl Storage for MemoryStorage {
     }
 
     fn summary(&self) -> Result<Option<Summary>, StorageError> {
-        Ok(self.tables().summary)
+        Ok(self.0.lock().summary)
     }
 
     fn load_authority(&self, each: &mut dyn FnMut(Bytes)) -> Result<(), StorageError> {
         // As above: a callee that reads an entry would wait for this very lock.
-        let records: Vec<Bytes> = self.tables().authority.values().cloned().collect();
+        let records: Vec<Bytes> = self.0.lock().authority.values().cloned().collect();
         records.into_iter().for_each(each);
         Ok(())
     }
 
     fn load_index(&self, each: &mut dyn FnMut(Key, IndexEntry)) -> Result<(), StorageError> {
-        let rows = self.tables().index.iter().map(|((key, _), row)| (key.clone(), *row)).collect::<Vec<_>>();
+        let rows = self.0.lock().index.iter().map(|((key, _), row)| (key.clone(), *row)).collect::<Vec<_>>();
         rows.into_iter().for_each(|(key, row)| each(key, row));
         Ok(())
     }
 
     fn commit(&mut self, batch: &Batch) -> Result<(), StorageError> {
-        let mut tables = self.tables();
+        let mut tables = self.0.lock();
         for write in batch.writes.iter().cloned() {
             match write {
                 Write::PutAuthority(id, record) => {

@@ -2,8 +2,8 @@
 //!
 //! Times are microseconds of any clock that never goes back. Randomness is a seed.
 
-use crate::chance::Chance;
-use kvgossip_grants::Digest;
+use crate::rng::Rng;
+use kvgossip_grants::{Digest, ReplicaId};
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
@@ -30,8 +30,6 @@ const MAX_DOUBLINGS: u32 = 10;
 /// Retries come no more rarely than this, jitter apart.
 pub const MAX_RETRY_US: u64 = 30_000_000;
 
-/// A peer: its replica id.
-pub type PeerId = [u8; 32];
 /// A connection: a number that no other one of this process has.
 pub type ConnectionId = u64;
 
@@ -83,7 +81,7 @@ pub enum Cause {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Due {
     /// With whom.
-    pub peer: PeerId,
+    pub peer: ReplicaId,
     /// On which connection.
     pub connection: ConnectionId,
     /// Why.
@@ -130,36 +128,36 @@ struct Peer {
 /// what others say of its root is not asked for here.
 #[derive(Clone, Debug)]
 pub struct Scheduler {
-    own: PeerId,
-    peers: BTreeMap<PeerId, Peer>,
+    own: ReplicaId,
+    peers: BTreeMap<ReplicaId, Peer>,
     root: Digest,
     /// When what changed last is passed on; `None` if nothing is to be.
     spread_at_us: Option<u64>,
     compare_at_us: u64,
-    chance: Chance,
+    rng: Rng,
 }
 
 impl Scheduler {
     /// The replica `own`, which holds `root` now and knows no peer.
-    pub fn new(own: PeerId, root: Digest, seed: u64, now_us: u64) -> Self {
+    pub fn new(own: ReplicaId, root: Digest, seed: u64, now_us: u64) -> Self {
         let mut this = Self {
             own,
             peers: BTreeMap::new(),
             root,
             spread_at_us: None,
             compare_at_us: 0,
-            chance: Chance::new(seed),
+            rng: Rng::new(seed),
         };
-        this.compare_at_us = now_us + this.chance.jitter(COMPARE_US);
+        this.compare_at_us = now_us + this.rng.jitter(COMPARE_US);
         this
     }
 
     /// A connection stands; it takes the place of any other with the same peer.
-    pub fn peer_up(&mut self, peer: PeerId, connection: ConnectionId, first: First, now_us: u64) {
+    pub fn peer_up(&mut self, peer: ReplicaId, connection: ConnectionId, first: First, now_us: u64) {
         let (wish, wait) = match first {
             First::Session => (Wish::Session(Cause::Connection), 0),
             First::TheirSession => (Wish::Session(Cause::Connection), YIELD_US),
-            First::Gossip => (Wish::Comparison, self.chance.jitter(MEMBER_GRACE_US)),
+            First::Gossip => (Wish::Comparison, self.rng.jitter(MEMBER_GRACE_US)),
         };
         let state = Peer {
             connection,
@@ -177,7 +175,7 @@ impl Scheduler {
     }
 
     /// The connection is gone.
-    pub fn peer_down(&mut self, peer: &PeerId, connection: ConnectionId) {
+    pub fn peer_down(&mut self, peer: &ReplicaId, connection: ConnectionId) {
         if self.peers.get(peer).is_some_and(|peer| peer.connection == connection) {
             self.peers.remove(peer);
         }
@@ -193,7 +191,7 @@ impl Scheduler {
     }
 
     /// A session with the peer began, whoever began it. Its end must be told, once.
-    pub fn session_started(&mut self, peer: &PeerId, connection: ConnectionId, now_us: u64) {
+    pub fn session_started(&mut self, peer: &ReplicaId, connection: ConnectionId, now_us: u64) {
         if let Some(peer) = self.on(peer, connection) {
             peer.in_session = Some(now_us);
             peer.sessions += 1;
@@ -203,8 +201,14 @@ impl Scheduler {
     }
 
     /// The session with the peer ended.
-    pub fn session_ended(&mut self, peer: &PeerId, connection: ConnectionId, end: SessionEnd, now_us: u64) {
-        let jitter = self.chance.jitter(FIRST_RETRY_US);
+    pub fn session_ended(
+        &mut self,
+        peer: &ReplicaId,
+        connection: ConnectionId,
+        end: SessionEnd,
+        now_us: u64,
+    ) {
+        let jitter = self.rng.jitter(FIRST_RETRY_US);
         let Some(state) = self.on(peer, connection) else { return };
         state.sessions = state.sessions.saturating_sub(1);
         if state.sessions == 0 {
@@ -272,20 +276,20 @@ impl Scheduler {
         }
     }
 
-    fn on(&mut self, peer: &PeerId, connection: ConnectionId) -> Option<&mut Peer> {
+    fn on(&mut self, peer: &ReplicaId, connection: ConnectionId) -> Option<&mut Peer> {
         self.peers.get_mut(peer).filter(|peer| peer.connection == connection)
     }
 
     /// Whether the peer is known to hold what gives this root.
-    pub fn is_equal(&self, peer: &PeerId, root: &Digest) -> bool {
+    pub fn is_equal(&self, peer: &ReplicaId, root: &Digest) -> bool {
         self.peers.get(peer).is_some_and(|peer| peer.equal == Some(*root))
     }
 
     /// The next session to begin, if one is due.
     pub fn poll(&mut self, now_us: u64) -> Option<Due> {
         if now_us >= self.compare_at_us {
-            self.compare_at_us = now_us + self.chance.jitter(COMPARE_US);
-            let at = self.chance.place(self.peers.len());
+            self.compare_at_us = now_us + self.rng.jitter(COMPARE_US);
+            let at = self.rng.index(self.peers.len());
             if let Some(peer) = self.peers.values_mut().nth(at) {
                 peer.wish = Wish::Session(Cause::Comparison);
             }
@@ -301,7 +305,7 @@ impl Scheduler {
         Some(Due { peer, connection: self.peers[&peer].connection, cause })
     }
 
-    fn wished(&self, now_us: u64) -> Option<(PeerId, Cause)> {
+    fn wished(&self, now_us: u64) -> Option<(ReplicaId, Cause)> {
         let quiet = now_us >= self.quiet_at_us(now_us);
         let cause = |peer: &Peer| match peer.wish {
             Wish::Nothing => None,
@@ -319,13 +323,13 @@ impl Scheduler {
     }
 
     /// Passes what changed on to some peer that is not known to have it.
-    fn spread(&mut self, now_us: u64) -> Option<PeerId> {
+    fn spread(&mut self, now_us: u64) -> Option<ReplicaId> {
         if self.spread_at_us.is_none_or(|at| now_us < at) {
             return None;
         }
         let root = self.root;
         let known = self.peers.values().filter(|peer| peer.has(root)).count();
-        let lacking: Vec<PeerId> =
+        let lacking: Vec<ReplicaId> =
             self.peers.iter().filter(|(_, peer)| !peer.has(root)).map(|(id, _)| *id).collect();
         let next = self.next_lacking();
         if lacking.is_empty() || (known >= FANOUT && next.is_none()) {
@@ -338,12 +342,12 @@ impl Scheduler {
         if known + self.passing_on(now_us) >= FANOUT {
             return None;
         }
-        let free: Vec<PeerId> = lacking.into_iter().filter(|id| self.peers[id].is_free(now_us)).collect();
-        free.get(self.chance.place(free.len())).copied()
+        let free: Vec<ReplicaId> = lacking.into_iter().filter(|id| self.peers[id].is_free(now_us)).collect();
+        free.get(self.rng.index(free.len())).copied()
     }
 
     /// The next peer by id, round the ring, if it is not known to have what changed.
-    fn next_lacking(&self) -> Option<(&PeerId, &Peer)> {
+    fn next_lacking(&self) -> Option<(&ReplicaId, &Peer)> {
         let after = (Bound::Excluded(self.own), Bound::Unbounded);
         let next = self.peers.range(after).next().or_else(|| self.peers.first_key_value());
         next.filter(|(_, peer)| !peer.has(self.root))

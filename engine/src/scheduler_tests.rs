@@ -2,20 +2,20 @@ use super::*;
 
 const ROOT: Digest = Digest([1; 32]);
 /// Its next peer by id is number 0, round the ring.
-const OWN: PeerId = [250; 32];
+const OWN: ReplicaId = ReplicaId([250; 32]);
 const OTHER: Digest = Digest([2; 32]);
 
-fn peer(number: u8) -> PeerId {
-    [number; 32]
+fn peer(number: u8) -> ReplicaId {
+    ReplicaId([number; 32])
 }
 
 /// The connection with a peer, unless a test is about several.
-fn line(peer: &PeerId) -> ConnectionId {
-    u64::from(peer[0])
+fn line(peer: &ReplicaId) -> ConnectionId {
+    u64::from(peer.0[0])
 }
 
 /// Every peer that is asked for at a time, each session begun at once.
-fn drain(scheduler: &mut Scheduler, now_us: u64) -> Vec<PeerId> {
+fn drain(scheduler: &mut Scheduler, now_us: u64) -> Vec<ReplicaId> {
     let mut all = Vec::new();
     while let Some(due) = scheduler.poll(now_us) {
         scheduler.session_started(&due.peer, due.connection, now_us);
@@ -325,7 +325,7 @@ fn a_change_reaches_everybody_without_waiting_for_a_comparison() {
             for own in 0..count {
                 while let Some(due) = all[usize::from(own)].poll(now) {
                     assert_eq!(due.cause, Cause::Change);
-                    let other = due.peer[0];
+                    let other = due.peer.0[0];
                     opened[usize::from(own)] += 1;
                     for (side, with) in [(own, other), (other, own)] {
                         let side = &mut all[usize::from(side)];

@@ -7,9 +7,8 @@
 //!
 //! Times are microseconds of any clock that never goes back. Randomness is a seed.
 
-use crate::chance::Chance;
-use crate::scheduler::PeerId;
-use kvgossip_grants::Digest;
+use crate::rng::Rng;
+use kvgossip_grants::{Digest, ReplicaId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// After a start or a join the question waits this long, so that the members are known.
@@ -46,20 +45,20 @@ pub const COMPARE_US: u64 = 30_000_000;
 pub enum Action {
     /// Ask for roots: these members, or all. Then report each [`Survey::answered`], and at the end
     /// [`Survey::answers_ended`]; or [`Survey::not_asked`].
-    Ask(Option<Vec<PeerId>>),
+    Ask(Option<Vec<ReplicaId>>),
     /// Connect with this member if need be, run a session, then report [`Survey::synced`].
-    Sync(PeerId),
+    Sync(ReplicaId),
 }
 
 /// Members that hold the same, which is not what this replica holds.
 #[derive(Clone, Debug)]
 struct Group {
     /// Round trip in microseconds and id, nearest first.
-    members: BTreeSet<(u64, PeerId)>,
+    members: BTreeSet<(u64, ReplicaId)>,
     /// Not before this time.
     ripe_at_us: u64,
     /// Who was chosen, and when.
-    chosen: Option<(PeerId, u64)>,
+    chosen: Option<(ReplicaId, u64)>,
 }
 
 /// Finds out who differs.
@@ -68,7 +67,7 @@ struct Group {
 /// [`Survey::poll_timeout`].
 #[derive(Clone, Debug)]
 pub struct Survey {
-    members: BTreeSet<PeerId>,
+    members: BTreeSet<ReplicaId>,
     ask_at_us: Option<u64>,
     /// Another member that holds the same may ask instead.
     can_be_spared: bool,
@@ -81,7 +80,7 @@ pub struct Survey {
     groups: BTreeMap<Digest, Group>,
     episode_ends_us: u64,
     compare_at_us: u64,
-    chance: Chance,
+    rng: Rng,
 }
 
 impl Survey {
@@ -98,9 +97,9 @@ impl Survey {
             groups: BTreeMap::new(),
             episode_ends_us: 0,
             compare_at_us: 0,
-            chance: Chance::new(seed),
+            rng: Rng::new(seed),
         };
-        this.compare_at_us = now_us + this.chance.jitter(COMPARE_US);
+        this.compare_at_us = now_us + this.rng.jitter(COMPARE_US);
         this
     }
 
@@ -113,7 +112,7 @@ impl Survey {
     }
 
     /// A replica of this cluster is a live member now. Whoever is new asks by itself.
-    pub fn member_up(&mut self, peer: PeerId, now_us: u64) {
+    pub fn member_up(&mut self, peer: ReplicaId, now_us: u64) {
         self.members.insert(peer);
         if std::mem::take(&mut self.unasked) {
             self.joined(now_us);
@@ -121,22 +120,22 @@ impl Survey {
     }
 
     /// A member that was seen as failed is back: perhaps a partition has healed.
-    pub fn member_returned(&mut self, peer: PeerId, now_us: u64) {
+    pub fn member_returned(&mut self, peer: ReplicaId, now_us: u64) {
         self.members.insert(peer);
         if self.ask_at_us.is_some() || now_us < self.episode_ends_us {
             return;
         }
         self.episode_ends_us = now_us + EPISODE_US;
         let all = self.members.len() as u64 + 1;
-        if self.chance.number() % all < ASKERS {
-            self.ask_at_us = Some(now_us + SETTLE_US + self.chance.jitter(RETURN_US) / 2);
+        if self.rng.number() % all < ASKERS {
+            self.ask_at_us = Some(now_us + SETTLE_US + self.rng.jitter(RETURN_US) / 2);
             self.can_be_spared = true;
             self.rounds = 0;
         }
     }
 
     /// A member has failed or left.
-    pub fn member_down(&mut self, peer: &PeerId, now_us: u64) {
+    pub fn member_down(&mut self, peer: &ReplicaId, now_us: u64) {
         self.members.remove(peer);
         self.synced(peer, false, now_us);
     }
@@ -149,7 +148,14 @@ impl Survey {
     }
 
     /// A member answers that it holds `root`; `rtt_us` is its distance, as far as known.
-    pub fn answered(&mut self, peer: PeerId, root: Digest, rtt_us: Option<u64>, own: &Digest, now_us: u64) {
+    pub fn answered(
+        &mut self,
+        peer: ReplicaId,
+        root: Digest,
+        rtt_us: Option<u64>,
+        own: &Digest,
+        now_us: u64,
+    ) {
         if root == *own || !self.members.contains(&peer) {
             return;
         }
@@ -178,13 +184,13 @@ impl Survey {
     pub fn not_asked(&mut self, now_us: u64) {
         self.asking = false;
         self.rounds = self.rounds.saturating_sub(1);
-        let at = now_us + self.chance.jitter(AGAIN_US);
+        let at = now_us + self.rng.jitter(AGAIN_US);
         self.ask_at_us = Some(self.ask_at_us.map_or(at, |before| before.min(at)));
     }
 
     /// The session with a member that was wanted has ended: they have talked, or it was not to be reached, full or
     /// broken; then the next nearest of its group takes its place.
-    pub fn synced(&mut self, peer: &PeerId, talked: bool, now_us: u64) {
+    pub fn synced(&mut self, peer: &ReplicaId, talked: bool, now_us: u64) {
         self.groups.retain(|_, group| {
             group.members.retain(|(_, member)| member != peer);
             if group.chosen.is_some_and(|(chosen, _)| chosen == *peer) {
@@ -202,7 +208,7 @@ impl Survey {
             return;
         }
         if self.rounds < MAX_ROUNDS && self.ask_at_us.is_none() {
-            let wait = self.chance.jitter(AGAIN_US << self.rounds.saturating_sub(1));
+            let wait = self.rng.jitter(AGAIN_US << self.rounds.saturating_sub(1));
             self.ask_at_us = Some(now_us + wait);
             self.can_be_spared = false;
         }
@@ -212,7 +218,7 @@ impl Survey {
     pub fn poll(
         &mut self,
         own: &Digest,
-        is_connected: impl Fn(&PeerId) -> bool,
+        is_connected: impl Fn(&ReplicaId) -> bool,
         now_us: u64,
     ) -> Option<Action> {
         if self.ask_at_us.is_some_and(|at| now_us >= at) && !self.asking {
@@ -242,8 +248,8 @@ impl Survey {
     }
 
     /// Groups whose turn it is: when they are ripe, their root, and the nearest member that is free.
-    fn ripe(&self) -> impl Iterator<Item = (u64, Digest, PeerId)> + '_ {
-        let busy: Vec<PeerId> =
+    fn ripe(&self) -> impl Iterator<Item = (u64, Digest, ReplicaId)> + '_ {
+        let busy: Vec<ReplicaId> =
             self.groups.values().filter_map(|group| group.chosen).map(|(peer, _)| peer).collect();
         let may = busy.len() < MAX_AT_ONCE;
         let waiting = self.groups.iter().filter(move |(_, group)| may && group.chosen.is_none());
@@ -254,23 +260,23 @@ impl Survey {
         })
     }
 
-    fn compare(&mut self, is_connected: impl Fn(&PeerId) -> bool, now_us: u64) -> Option<Action> {
+    fn compare(&mut self, is_connected: impl Fn(&ReplicaId) -> bool, now_us: u64) -> Option<Action> {
         if now_us < self.compare_at_us {
             return None;
         }
-        self.compare_at_us = now_us + self.chance.jitter(COMPARE_US);
-        let far: Vec<PeerId> = self.members.iter().filter(|peer| !is_connected(peer)).copied().collect();
-        far.get(self.chance.place(far.len())).copied().map(Action::Sync)
+        self.compare_at_us = now_us + self.rng.jitter(COMPARE_US);
+        let far: Vec<ReplicaId> = self.members.iter().filter(|peer| !is_connected(peer)).copied().collect();
+        far.get(self.rng.index(far.len())).copied().map(Action::Sync)
     }
 
     /// Whom to ask, when not all.
-    fn sample(&mut self) -> Option<Vec<PeerId>> {
+    fn sample(&mut self) -> Option<Vec<ReplicaId>> {
         if self.members.len() < ALL_ARE_ASKED {
             return None;
         }
-        let mut all: Vec<PeerId> = self.members.iter().copied().collect();
+        let mut all: Vec<ReplicaId> = self.members.iter().copied().collect();
         for place in 0..SAMPLE.min(all.len()) {
-            let other = place + self.chance.place(all.len() - place);
+            let other = place + self.rng.index(all.len() - place);
             all.swap(place, other);
         }
         all.truncate(SAMPLE);

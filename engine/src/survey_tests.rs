@@ -4,14 +4,14 @@ fn root(number: u8) -> Digest {
     Digest([number; 32])
 }
 
-fn peer(number: u16) -> PeerId {
+fn peer(number: u16) -> ReplicaId {
     let mut id = [0; 32];
     id[..2].copy_from_slice(&number.to_be_bytes());
-    id
+    ReplicaId(id)
 }
 
-fn number(peer: &PeerId) -> u16 {
-    u16::from_be_bytes([peer[0], peer[1]])
+fn number(peer: &ReplicaId) -> u16 {
+    u16::from_be_bytes([peer.0[0], peer.0[1]])
 }
 
 /// A replica that has just joined `count` members.
@@ -23,7 +23,7 @@ fn joined(count: u16) -> Survey {
     survey
 }
 
-fn all_connected(_: &PeerId) -> bool {
+fn all_connected(_: &ReplicaId) -> bool {
     true
 }
 
@@ -126,7 +126,7 @@ fn of_a_large_cluster_a_random_sample_is_asked() {
     let mut asked = BTreeSet::new();
     for seed in 1..50 {
         let (mut survey, mut now) = (joined(1_000), 0);
-        survey.chance = Chance::new(seed << 20);
+        survey.rng = Rng::new(seed << 20);
         let actions = next(&mut survey, &root(0), &mut now);
         let [Action::Ask(Some(sample))] = &actions[..] else { panic!("{actions:?}") };
         assert_eq!(sample.iter().collect::<BTreeSet<_>>().len(), SAMPLE);

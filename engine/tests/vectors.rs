@@ -112,7 +112,7 @@ const OFFERS: [(u64, &str, &str, &str); 25] = [
     (NOON, "entry-delete", "unjustified", "grant.revoked"),
     (NOON, "grant-to-web", "moot", "grant.revoked"),
     (NOON, "revocation-by-root", "merged", "none"),
-    (NOON, "revocation-by-issuer", "moot", "revocation.bettered"),
+    (NOON, "revocation-by-issuer", "moot", "revocation.superseded"),
     (NOON, "revocation-of-guest", "merged", "none"),
     (NOON, "revocation-of-ops", "merged", "none"),
     (NOON, "revocation-by-root", "unjustified", "grant.revoked"),

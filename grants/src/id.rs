@@ -69,6 +69,11 @@ id_type!(
     /// A cluster: BLAKE3 of a tag, the format version and the root's canonical public key.
     ClusterId
 );
+id_type!(
+    /// A replica: BLAKE3 of a tag and the canonical public key that it proves to its peers. The order decides which of two
+    /// connections between the same replicas stays.
+    ReplicaId
+);
 
 /// A fact that is a grant.
 pub type GrantId = FactId;

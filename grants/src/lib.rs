@@ -26,6 +26,7 @@ mod record;
 mod signed;
 mod signing_key;
 mod time;
+pub mod varint;
 mod verdict;
 mod verifier;
 
@@ -44,7 +45,7 @@ pub use filter::{Filter, FilterError, FilterRule, MAX_FILTER_GLOBS};
 pub use frontier::{ById, EntryMeta, Frontier, MAX_FRONTIER_LIST, NewestFirst, Offer, Rank, StandingEntry};
 pub use glob::{GlobError, GlobErrorKind, KeyGlob, MAX_GLOB_BYTES, MAX_WILDCARDS};
 pub use held::{Held, MAX_HELD_BUCKETS, held_authority};
-pub use id::{ClusterId, Digest, EntityId, EntryId, FactId, GrantId, ParseIdError};
+pub use id::{ClusterId, Digest, EntityId, EntryId, FactId, GrantId, ParseIdError, ReplicaId};
 pub use inclusion::{INCLUSION_BUDGET, INCLUSION_WORK_PER_NODE, Inclusion, included, included_with_budget};
 pub use key::{
     Key, KeyError, KeyErrorKind, MAX_KEY_BYTES, MAX_SEGMENT_BYTES, MAX_SEGMENTS, PathPrefix, spell,

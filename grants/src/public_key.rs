@@ -1,6 +1,6 @@
 //! RSA public keys in their one canonical form.
 
-use crate::id::{ClusterId, EntityId};
+use crate::id::{ClusterId, EntityId, ReplicaId};
 use aws_lc_rs::signature::{ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256};
 use rsa::pkcs8::{DecodePublicKey, EncodePublicKey};
 use rsa::traits::PublicKeyParts;
@@ -17,6 +17,7 @@ pub const MAX_SPKI_BYTES: usize = 550;
 pub const FORMAT_VERSION: u8 = 2;
 
 const TAG_ENTITY: &[u8; 16] = b"kvgossip/entity\0";
+const TAG_REPLICA: &[u8; 16] = b"kvgossip/replica";
 const TAG_CLUSTER: &[u8; 16] = b"kvgossip/cluster";
 
 /// Why bytes or a text are not a usable public key.
@@ -115,6 +116,13 @@ impl PublicKey {
         let mut hasher = blake3::Hasher::new();
         hasher.update(TAG_CLUSTER).update(&[FORMAT_VERSION]).update(&self.0.spki);
         ClusterId(*hasher.finalize().as_bytes())
+    }
+
+    /// The replica that proves this key to its peers: BLAKE3(`kvgossip/replica` ‖ SPKI).
+    pub fn replica(&self) -> ReplicaId {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(TAG_REPLICA).update(&self.0.spki);
+        ReplicaId(*hasher.finalize().as_bytes())
     }
 
     /// Bits of the modulus.

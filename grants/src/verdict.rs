@@ -71,9 +71,9 @@ codes! {
     /// The chain would be too long.
     TooDeep = "grant.too_deep", "the chain of grants would be longer than 16; ask somebody nearer to root";
     /// A better revocation of the same grant stands.
-    RevocationBettered = "revocation.bettered", "a revocation of the same grant by a higher or equal authority stands";
+    RevocationSuperseded = "revocation.superseded", "a revocation of the same grant by a higher or equal authority stands";
     /// Each of its patterns has a later floor.
-    FloorBettered = "floor.bettered", "every pattern of the floor has a later floor already";
+    FloorSuperseded = "floor.superseded", "every pattern of the floor has a later floor already";
     /// A direct floor reaches into the future.
     FloorFuture = "floor.future", "the floor would end entries that are not written yet; give a time that is past";
     /// The fact was read or signed for another cluster than it is offered to.
@@ -111,8 +111,8 @@ impl Code {
             | Self::GrantRevoked
             | Self::GrantExpired
             | Self::GrantNotYet
-            | Self::RevocationBettered
-            | Self::FloorBettered
+            | Self::RevocationSuperseded
+            | Self::FloorSuperseded
             | Self::FloorFuture
             // Of the call.
             | Self::ForeignCluster

@@ -288,5 +288,5 @@ fn a_store_that_holds_what_was_never_put_there_is_not_loaded() {
     assert_eq!(load(&[&revoked, &top]), misplaced(&top, Code::GrantRevoked));
     let later = ours.floor(4);
     assert_eq!(load(&[&floor, &later]), ended(&floor, &later));
-    assert_eq!(load(&[&later, &floor]), misplaced(&floor, Code::FloorBettered));
+    assert_eq!(load(&[&later, &floor]), misplaced(&floor, Code::FloorSuperseded));
 }

@@ -25,8 +25,8 @@ pub enum Flaw {
     RevocationsKeptBelowDeadGrants,
     /// What has expired by the replica's own clock is not stored.
     ExpiryDecidesStorage,
-    /// A floor goes when one of its patterns is bettered.
-    FloorsDroppedOnceOnePatternIsBettered,
+    /// A floor goes when one of its patterns is superseded.
+    FloorsDroppedOnceOnePatternIsSuperseded,
     /// An entry that is older than the newest of its key is refused.
     OlderPutsRefused,
     /// Of each key the two newest valid entries are kept.
@@ -44,7 +44,7 @@ impl Flaw {
         Self::FirstRevocationKept,
         Self::RevocationsKeptBelowDeadGrants,
         Self::ExpiryDecidesStorage,
-        Self::FloorsDroppedOnceOnePatternIsBettered,
+        Self::FloorsDroppedOnceOnePatternIsSuperseded,
         Self::OlderPutsRefused,
         Self::FrontierCapped,
         Self::FirstOfEqualTimesKept,
@@ -106,7 +106,7 @@ impl Model {
                 let law = self.cluster.law(&all);
                 normal.retain(|_, fact| !matches!(fact, Fact::Entry(it) if law.is_masked(it, self.now)));
             }
-            Some(Flaw::FloorsDroppedOnceOnePatternIsBettered) => drop_bettered(&mut normal),
+            Some(Flaw::FloorsDroppedOnceOnePatternIsSuperseded) => drop_superseded(&mut normal),
             _ => {}
         }
         self.stored = normal;
@@ -168,7 +168,7 @@ fn keep_newest(facts: &mut Facts, count: usize) {
     facts.retain(|id, fact| fact.is_authority() || kept.contains(id));
 }
 
-fn drop_bettered(facts: &mut Facts) {
+fn drop_superseded(facts: &mut Facts) {
     let mut highest = BTreeMap::new();
     for fact in facts.values() {
         if let Fact::Floor(floor) = fact {

@@ -26,7 +26,7 @@ fn census(worlds: u64) -> BTreeMap<&'static str, u64> {
         see("a revocation that stands", count(is_revocation, &normal) > 0);
         see("a revocation that does not", count(is_revocation, &normal) < count(is_revocation, &sound));
         see("two revocations that stand", count(is_revocation, &normal) > 1);
-        see("a floor that is bettered", count(is_floor, &normal) < count(is_floor, &sound));
+        see("a floor that is superseded", count(is_floor, &normal) < count(is_floor, &sound));
         see("an unsound fact", world.facts.iter().any(|fact| !world.cluster.is_sound(fact)));
         see("half of the entries stand", 2 * count(is_entry, &normal) >= count(is_entry, &sound));
         let frontiers = law.frontiers();
@@ -61,7 +61,7 @@ fn census(worlds: u64) -> BTreeMap<&'static str, u64> {
             )
             .collect();
         see("an unseen grant is revoked", revoked.iter().any(|id| !sound.contains_key(id)));
-        see("a floor partly bettered", {
+        see("a floor partly superseded", {
             let floors: Vec<_> = normal
                 .values()
                 .filter_map(|fact| if let Fact::Floor(it) = fact { Some(it) } else { None })

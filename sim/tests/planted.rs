@@ -62,8 +62,8 @@ fn expiry_deciding_storage_is_found() {
 }
 
 #[test]
-fn floors_dropped_once_one_pattern_is_bettered_are_found() {
-    assert_found(Flaw::FloorsDroppedOnceOnePatternIsBettered);
+fn floors_dropped_once_one_pattern_is_superseded_are_found() {
+    assert_found(Flaw::FloorsDroppedOnceOnePatternIsSuperseded);
 }
 
 #[test]

@@ -11,8 +11,9 @@ use kvgossip_transport::{
     Endpoint, Limits, Policy, ReplicaKey, SessionHost, SessionOptions, SessionReport, TransportError,
     run_session,
 };
+use parking_lot::Mutex;
 use std::error::Error;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 const VALUE_LEN: usize = 400;
@@ -24,12 +25,8 @@ impl Host {
         Arc::new(Self(Mutex::new(SimReplica::new(scribe.root().clone(), at(1_000_000)))))
     }
 
-    fn lock(&self) -> MutexGuard<'_, SimReplica> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn take(&self, facts: Vec<Fact>) -> Vec<Verdict> {
-        let mut replica = self.lock();
+        let mut replica = self.0.lock();
         let mut verdicts = Vec::with_capacity(facts.len());
         let mut good = Vec::with_capacity(facts.len());
         for fact in facts {
@@ -48,11 +45,11 @@ impl Host {
 
 impl SessionHost for Host {
     fn view(&self) -> View {
-        self.lock().view().clone()
+        self.0.lock().view().clone()
     }
 
     fn reader(&self) -> Arc<dyn Reader> {
-        self.lock().reader()
+        self.0.lock().reader()
     }
 
     async fn judge(&self, facts: Vec<Fact>) -> Result<Vec<Verdict>, Failure> {

@@ -3,8 +3,8 @@
 //! Integrity never depends on this: facts are verified whoever brings them. Admission decides who may read.
 
 use crate::allow_list::AllowList;
-use crate::id::ReplicaId;
 use arc_swap::ArcSwap;
+use kvgossip_grants::ReplicaId;
 use std::fmt;
 use std::sync::Arc;
 
@@ -118,9 +118,9 @@ impl fmt::Debug for Policy {
 mod tests {
     use super::*;
 
-    const LISTED: ReplicaId = ReplicaId::from_bytes([1; 32]);
-    const MEMBER: ReplicaId = ReplicaId::from_bytes([2; 32]);
-    const STRANGER: ReplicaId = ReplicaId::from_bytes([3; 32]);
+    const LISTED: ReplicaId = ReplicaId([1; 32]);
+    const MEMBER: ReplicaId = ReplicaId([2; 32]);
+    const STRANGER: ReplicaId = ReplicaId([3; 32]);
     const DIALLED: Direction = Direction::Outbound { expected: None };
 
     fn policy() -> Policy {

@@ -1,6 +1,6 @@
 //! The list of admitted replica ids.
 
-use crate::id::ReplicaId;
+use kvgossip_grants::ReplicaId;
 use std::collections::BTreeSet;
 
 /// Most ids in one list.
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     fn id(byte: u8) -> ReplicaId {
-        ReplicaId::from_bytes([byte; 32])
+        ReplicaId([byte; 32])
     }
 
     #[test]

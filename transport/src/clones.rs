@@ -5,8 +5,8 @@
 //! the same key, such as two agents on copies of one data directory. From then on the connection that stands stays, so
 //! that they do not displace each other for ever, and both are told.
 
-use crate::id::ReplicaId;
 use crate::instance::Instance;
+use kvgossip_grants::ReplicaId;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -94,7 +94,7 @@ impl Clones {
 mod tests {
     use super::*;
 
-    const ID: ReplicaId = ReplicaId::from_bytes([1; 32]);
+    const ID: ReplicaId = ReplicaId([1; 32]);
     const A: Instance = Instance::new(1);
     const B: Instance = Instance::new(2);
 
@@ -133,7 +133,7 @@ mod tests {
         let id = |n: usize| {
             let mut bytes = [0; 32];
             bytes[..8].copy_from_slice(&(n as u64).to_be_bytes());
-            ReplicaId::from_bytes(bytes)
+            ReplicaId(bytes)
         };
         for n in 0..MAX_IDS + 10 {
             clones.meet(id(n), A, B, Duration::from_secs(n as u64));

@@ -2,12 +2,13 @@
 
 use crate::code::Code;
 use crate::error::TransportError;
-use crate::id::ReplicaId;
 use crate::limits::Limits;
 use crate::offenders::{Offenders, ShutOut};
 use crate::refused::{Refused, RefusedPeer};
+use kvgossip_grants::ReplicaId;
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -29,29 +30,19 @@ impl Conduct {
         self.began.elapsed()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Offenders> {
-        // Every method leaves the table whole, so a panic elsewhere does no harm.
-        self.offenders.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Refuses a replica that is shut out.
     pub(crate) fn check(&self, peer: &ReplicaId) -> Result<(), TransportError> {
-        let shut_out = self.lock().shut_out(peer, self.now());
+        let shut_out = self.offenders.lock().shut_out(peer, self.now());
         shut_out.map_or(Ok(()), |shut_out| Err(TransportError::ShutOut(shut_out)))
-    }
-
-    fn refused(&self) -> MutexGuard<'_, Refused> {
-        // Likewise.
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What came of a handshake that a peer began. One that has not proved its key is nobody.
     pub(crate) fn note_inbound(&self, result: Result<ReplicaId, &TransportError>) {
         match result {
-            Ok(peer) => self.refused().forget(&peer),
+            Ok(peer) => self.refused.lock().forget(&peer),
             Err(TransportError::Refused { peer: Some(peer), address, code, reason }) => {
                 let (peer, address, code, reason) = (*peer, *address, *code, reason.clone());
-                self.refused().note(RefusedPeer { peer, address, code, reason }, self.now());
+                self.refused.lock().note(RefusedPeer { peer, address, code, reason }, self.now());
             }
             Err(_) => {}
         }
@@ -59,23 +50,23 @@ impl Conduct {
 
     /// Connected with a replica that was dialled.
     pub(crate) fn note_outbound(&self, peer: &ReplicaId) {
-        self.refused().forget(peer);
+        self.refused.lock().forget(peer);
     }
 
     pub(crate) fn list_refused(&self) -> Vec<RefusedPeer> {
-        self.refused().list(self.now())
+        self.refused.lock().list(self.now())
     }
 
     pub(crate) fn list(&self) -> Vec<ShutOut> {
-        self.lock().list(self.now())
+        self.offenders.lock().list(self.now())
     }
 
     pub(crate) fn counts(&self) -> BTreeMap<Code, u64> {
-        self.lock().counts().clone()
+        self.offenders.lock().counts().clone()
     }
 
     fn offend(&self, peer: ReplicaId, code: Code) {
-        let ShutOut { offences, left, .. } = self.lock().offend(peer, code, self.now());
+        let ShutOut { offences, left, .. } = self.offenders.lock().offend(peer, code, self.now());
         tracing::info!(%peer, %code, offences, left_s = left.as_secs_f32(), "shut out: it misbehaved");
     }
 }

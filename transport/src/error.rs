@@ -2,8 +2,8 @@
 
 use crate::code::Code;
 use crate::frame::FrameError;
-use crate::id::ReplicaId;
 use crate::offenders::ShutOut;
+use kvgossip_grants::ReplicaId;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -1,12 +1,13 @@
 //! Length-framed messages on a byte stream: unsigned LEB128 of the length, then so many bytes.
 //!
-//! The length is at least 1 (a message begins with its kind), at most [`MAX_FRAME_LEN`], and written in
+//! The length is at least 1 (a message begins with its kind), at most [`MAX_FRAME_BYTES`], and written in
 //! its shortest form, so that equal messages are equal bytes. Nothing here does I/O.
 
-use crate::limits::{MAX_FRAME_LEN, READ_CHUNK};
+use crate::limits::{MAX_FRAME_BYTES, READ_CHUNK};
 use bytes::{Buf, Bytes};
+use kvgossip_grants::varint;
 
-/// Bytes of the longest header that is read; [`MAX_FRAME_LEN`] needs three.
+/// Bytes of the longest header that is read; [`MAX_FRAME_BYTES`] needs three.
 const MAX_HEADER_LEN: usize = 4;
 
 /// What is wrong with the frames of a peer, or with one that was to be sent.
@@ -14,7 +15,7 @@ const MAX_HEADER_LEN: usize = 4;
 #[non_exhaustive]
 pub enum FrameError {
     /// The length is over the limit.
-    #[error("a frame of {len} bytes is over the limit of {MAX_FRAME_LEN}")]
+    #[error("a frame of {len} bytes is over the limit of {MAX_FRAME_BYTES}")]
     TooLarge {
         /// The announced length in bytes, as far as its header was read.
         len: u64,
@@ -35,17 +36,10 @@ pub fn frame_header(len: usize) -> Result<Bytes, FrameError> {
     if len == 0 {
         return Err(FrameError::Empty);
     }
-    if len > MAX_FRAME_LEN {
+    if len > MAX_FRAME_BYTES {
         return Err(FrameError::TooLarge { len: len as u64 });
     }
-    let mut header = Vec::with_capacity(MAX_HEADER_LEN);
-    let mut rest = len;
-    while rest >= 0x80 {
-        header.push((rest & 0x7f) as u8 | 0x80);
-        rest >>= 7;
-    }
-    header.push(rest as u8);
-    Ok(header.into())
+    Ok(Bytes::copy_from_slice(varint::encode(len as u64).as_ref()))
 }
 
 /// Cuts a stream into frames, however it is chopped up.
@@ -59,14 +53,14 @@ pub struct FrameDecoder {
 
 #[derive(Debug)]
 enum State {
-    Header { len: u64, bytes: usize },
+    Header(varint::Decoder),
     Body { len: usize, body: Vec<u8> },
     Failed(FrameError),
 }
 
 impl Default for State {
     fn default() -> Self {
-        Self::Header { len: 0, bytes: 0 }
+        Self::Header(varint::Decoder::default())
     }
 }
 
@@ -78,17 +72,17 @@ impl FrameDecoder {
 
     /// Whether the stream may end here.
     pub fn at_boundary(&self) -> bool {
-        matches!(self.state, State::Header { bytes: 0, .. })
+        matches!(&self.state, State::Header(header) if header.taken() == 0)
     }
 
     fn step(&mut self, input: &mut Bytes) -> Result<Option<Bytes>, FrameError> {
         loop {
             match &mut self.state {
-                State::Header { len, bytes } => {
+                State::Header(header) => {
                     if !input.has_remaining() {
                         return Ok(None);
                     }
-                    if let Some(len) = header_byte(len, bytes, input.get_u8())? {
+                    if let Some(len) = header_byte(header, input.get_u8())? {
                         self.state = State::Body { len, body: Vec::new() };
                     }
                 }
@@ -109,17 +103,14 @@ impl FrameDecoder {
 }
 
 /// Adds one header byte; gives the length once the header is complete.
-fn header_byte(len: &mut u64, bytes: &mut usize, byte: u8) -> Result<Option<usize>, FrameError> {
-    *len |= u64::from(byte & 0x7f) << (7 * *bytes);
-    *bytes += 1;
-    if byte & 0x80 != 0 {
-        return if *bytes == MAX_HEADER_LEN { Err(FrameError::TooLarge { len: *len }) } else { Ok(None) };
-    }
-    match *len {
-        0 if *bytes == 1 => Err(FrameError::Empty),
-        _ if *bytes > 1 && byte == 0 => Err(FrameError::NotShortest),
-        len => match usize::try_from(len) {
-            Ok(len) if len <= MAX_FRAME_LEN => Ok(Some(len)),
+fn header_byte(header: &mut varint::Decoder, byte: u8) -> Result<Option<usize>, FrameError> {
+    match header.push(byte) {
+        Err(_) => Err(FrameError::NotShortest),
+        Ok(None) if header.taken() == MAX_HEADER_LEN => Err(FrameError::TooLarge { len: header.value() }),
+        Ok(None) => Ok(None),
+        Ok(Some(0)) => Err(FrameError::Empty),
+        Ok(Some(len)) => match usize::try_from(len) {
+            Ok(len) if len <= MAX_FRAME_BYTES => Ok(Some(len)),
             _ => Err(FrameError::TooLarge { len }),
         },
     }
@@ -160,12 +151,12 @@ mod tests {
             (127, &[0x7f]),
             (128, &[0x80, 0x01]),
             (16_384, &[0x80, 0x80, 0x01]),
-            (MAX_FRAME_LEN, &[0x80, 0xa0, 0x40]),
+            (MAX_FRAME_BYTES, &[0x80, 0xa0, 0x40]),
         ] {
             assert_eq!(frame_header(len).unwrap(), header, "{len}");
         }
         assert_eq!(frame_header(0), Err(FrameError::Empty));
-        assert!(matches!(frame_header(MAX_FRAME_LEN + 1), Err(FrameError::TooLarge { .. })));
+        assert!(matches!(frame_header(MAX_FRAME_BYTES + 1), Err(FrameError::TooLarge { .. })));
     }
 
     #[test]
@@ -174,7 +165,7 @@ mod tests {
             (&[0x00][..], FrameError::Empty),
             (&[0x81, 0x00], FrameError::NotShortest),
             (&[0x80, 0x00], FrameError::NotShortest),
-            (&[0x81, 0xa0, 0x40], FrameError::TooLarge { len: MAX_FRAME_LEN as u64 + 1 }),
+            (&[0x81, 0xa0, 0x40], FrameError::TooLarge { len: MAX_FRAME_BYTES as u64 + 1 }),
             (&[0xff, 0xff, 0xff, 0x7f], FrameError::TooLarge { len: (1 << 28) - 1 }),
             (&[0xff, 0xff, 0xff, 0xff], FrameError::TooLarge { len: (1 << 28) - 1 }),
         ] {
@@ -187,7 +178,7 @@ mod tests {
 
     #[test]
     fn the_largest_frame_passes() {
-        let body = vec![7; MAX_FRAME_LEN];
+        let body = vec![7; MAX_FRAME_BYTES];
         assert_eq!(decode(&mut FrameDecoder::default(), &frame(&body)), Ok(vec![body.into()]));
     }
 
@@ -195,7 +186,7 @@ mod tests {
     #[test]
     fn memory_follows_what_has_arrived() {
         let mut decoder = FrameDecoder::default();
-        assert_eq!(decoder.feed(&mut frame_header(MAX_FRAME_LEN).unwrap()), Ok(None));
+        assert_eq!(decoder.feed(&mut frame_header(MAX_FRAME_BYTES).unwrap()), Ok(None));
         for arrived in 1..=3 * READ_CHUNK {
             assert_eq!(decoder.feed(&mut Bytes::from_static(&[9])), Ok(None));
             let State::Body { body, .. } = &decoder.state else { panic!("inside a frame") };

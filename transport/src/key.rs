@@ -1,7 +1,7 @@
 //! A replica's RSA key: the private half as it is read from a file, the public half as a peer shows it.
 
-use crate::id::ReplicaId;
 use aws_lc_rs::hmac;
+use kvgossip_grants::ReplicaId;
 use kvgossip_grants::{PublicKey, PublicKeyError};
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::pki_types::pem::PemObject;
@@ -49,11 +49,6 @@ impl ReplicaKey {
             return Err(KeyError::NotPem);
         }
         Self::from_der(PrivatePkcs8KeyDer::from_pem_slice(pem).map_err(|_| KeyError::NotPem)?)
-    }
-
-    /// Reads a key from PKCS#8 DER.
-    pub fn from_pkcs8_der(der: &[u8]) -> Result<Self, KeyError> {
-        Self::from_der(PrivatePkcs8KeyDer::from(der.to_vec()))
     }
 
     fn from_der(der: PrivatePkcs8KeyDer<'static>) -> Result<Self, KeyError> {
@@ -105,8 +100,7 @@ impl fmt::Debug for ReplicaKey {
 
 /// The id of a public key, if it is one that a replica may have.
 pub(crate) fn replica_id_of_spki(spki: &[u8]) -> Result<ReplicaId, KeyError> {
-    let key = PublicKey::from_spki_der(spki)?;
-    Ok(ReplicaId::of_spki(key.spki_der()))
+    Ok(PublicKey::from_spki_der(spki)?.replica())
 }
 
 #[cfg(test)]

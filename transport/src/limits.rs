@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// Longest frame on a session stream, in bytes: a value of 1 MiB and 4 KiB for what surrounds it.
-pub const MAX_FRAME_LEN: usize = (1 << 20) + (4 << 10);
+pub use kvgossip_engine::session::MAX_FRAME_BYTES;
+
 /// Most bytes that are allocated ahead of what a peer has sent.
 pub const READ_CHUNK: usize = 64 << 10;
 

@@ -1,9 +1,9 @@
 //! Log lines that strangers can cause must not become a flood of their own.
 
 use crate::code::Code;
+use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -68,7 +68,7 @@ impl LogLimit {
     pub(crate) fn allow_from(&self, address: IpAddr, code: Code) -> Option<Line> {
         let now = Instant::now();
         let passing = matches!(code, Code::NotAdmitted | Code::Closed | Code::Lost);
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         state.told.retain(|told| now.duration_since(told.at) < QUIET);
         let known = state.told.iter().position(|told| (told.who, told.code) == (address, code));
         let is_old_news = |told: &Told| told.warned || now.duration_since(told.at) < PASSING;
@@ -93,7 +93,7 @@ impl LogLimit {
 
     /// Whether a line may be written now; if so, how many were not since the last one.
     pub(crate) fn allow(&self) -> Option<u64> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).allow()
+        self.state.lock().allow()
     }
 }
 
@@ -136,7 +136,7 @@ mod tests {
         assert_eq!(lines(100), 0);
         tokio::time::advance(QUIET).await;
         assert_eq!(lines(100), 1);
-        let state = limit.state.lock().expect("no panic");
+        let state = limit.state.lock();
         assert!(state.told.len() <= MAX_REMEMBERED);
     }
 

@@ -3,7 +3,7 @@
 //! Times are durations since any fixed moment; they never go back.
 
 use crate::code::Code;
-use crate::id::ReplicaId;
+use kvgossip_grants::ReplicaId;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -113,10 +113,10 @@ mod tests {
     fn id(number: u32) -> ReplicaId {
         let mut bytes = [0; 32];
         bytes[..4].copy_from_slice(&number.to_be_bytes());
-        ReplicaId::from_bytes(bytes)
+        ReplicaId(bytes)
     }
 
-    const PEER: ReplicaId = ReplicaId::from_bytes([1; 32]);
+    const PEER: ReplicaId = ReplicaId([1; 32]);
 
     /// Offends each time that it is let in again.
     fn offend_again(offenders: &mut Offenders, now: &mut Duration) -> Duration {

@@ -4,9 +4,10 @@
 //! under way is bounded: in all, for addresses that may be forged, and for each address that is real.
 
 use crate::limits::Limits;
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// What to do with a first packet.
 #[derive(Debug)]
@@ -55,7 +56,7 @@ impl Pending {
 
     /// Decides about a first packet from `address`.
     pub(crate) fn enter(self: &Arc<Self>, address: IpAddr, validated: bool) -> Entry {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.counts.lock();
         if !validated {
             // A Retry keeps no state, so forged addresses get nothing else once there are many.
             if counts.unvalidated >= self.max_unvalidated || counts.total >= self.max_total {
@@ -75,13 +76,13 @@ impl Pending {
 
     /// Handshakes under way.
     pub(crate) fn len(&self) -> usize {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner).total
+        self.counts.lock().total
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut counts = self.pending.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.pending.counts.lock();
         counts.total -= 1;
         match self.validated {
             None => counts.unvalidated -= 1,
@@ -131,7 +132,7 @@ mod tests {
         assert!(matches!(pending.enter(address(9), false), Entry::Validate));
         drop((forged, real));
         assert_eq!(pending.len(), 0);
-        assert!(pending.counts.lock().unwrap().by_address.is_empty());
+        assert!(pending.counts.lock().by_address.is_empty());
     }
 
     #[test]

@@ -11,8 +11,9 @@
 //! [`MIN_PROGRESS_BYTES_PER_S`]: crate::limits::MIN_PROGRESS_BYTES_PER_S
 
 use crate::limits::Limits;
+use parking_lot::Mutex;
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
@@ -34,8 +35,6 @@ struct Meter {
     paid: Duration,
     /// Reads and writes that wait for the peer at the same time are one waiting.
     waiting: u32,
-    /// This side is working and expects nothing: see [`Clock::pause`].
-    paused: bool,
     /// The session is to end in favour of another one.
     gives_way: bool,
     settled: Instant,
@@ -43,7 +42,7 @@ struct Meter {
 
 impl Meter {
     fn settle(&mut self, now: Instant) {
-        if self.waiting > 0 && !self.paused {
+        if self.waiting > 0 {
             let waited = now.saturating_duration_since(self.settled);
             self.debt += waited;
             self.waited += waited;
@@ -116,7 +115,6 @@ impl Clock {
                 waited: Duration::ZERO,
                 paid: Duration::ZERO,
                 waiting: 0,
-                paused: false,
                 gives_way: false,
                 settled: Instant::now(),
             })),
@@ -124,34 +122,22 @@ impl Clock {
         }
     }
 
-    /// The meter is always consistent between statements: a panic elsewhere is no reason to panic here.
-    fn lock(&self) -> MutexGuard<'_, Meter> {
-        self.meter.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Stops or restarts the clock, whoever waits.
-    pub(crate) fn pause(&self, paused: bool) {
-        let mut meter = self.lock();
-        meter.settle(Instant::now());
-        meter.paused = paused;
-    }
-
     pub(crate) fn bytes_moved(&self, bytes: usize) {
-        self.lock().pay_bytes(Instant::now(), bytes);
+        self.meter.lock().pay_bytes(Instant::now(), bytes);
     }
 
     pub(crate) fn frame_arrived(&self) {
-        self.lock().pay(Instant::now(), FRAME_PAYS);
+        self.meter.lock().pay(Instant::now(), FRAME_PAYS);
     }
 
     /// The waiting of the whole session that its bytes do not pay for.
     pub(crate) fn unpaid(&self) -> Duration {
-        self.lock().unpaid(Instant::now())
+        self.meter.lock().unpaid(Instant::now())
     }
 
     /// Ends the session as soon as it waits for the peer.
     pub(crate) fn give_way(&self) {
-        self.lock().gives_way = true;
+        self.meter.lock().gives_way = true;
         self.gives_way.notify_waiters();
     }
 
@@ -165,7 +151,7 @@ impl Clock {
             // From here on no call of `give_way` is missed.
             notified.as_mut().enable();
             let (gives_way, deadline) = {
-                let mut meter = self.lock();
+                let mut meter = self.meter.lock();
                 (meter.gives_way, meter.deadline(Instant::now()))
             };
             if gives_way {
@@ -177,7 +163,7 @@ impl Clock {
                 output = &mut work => return Ok(output),
                 () = notified => {}
                 () = sleep_until(deadline) => {
-                    if let Some(stop) = self.lock().stop(Instant::now()) {
+                    if let Some(stop) = self.meter.lock().stop(Instant::now()) {
                         return Err(stop);
                     }
                 }
@@ -190,7 +176,7 @@ struct Waiting<'a>(&'a Clock);
 
 impl<'a> Waiting<'a> {
     fn enter(clock: &'a Clock) -> Self {
-        let mut meter = clock.lock();
+        let mut meter = clock.meter.lock();
         meter.settle(Instant::now());
         meter.waiting += 1;
         Self(clock)
@@ -199,7 +185,7 @@ impl<'a> Waiting<'a> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        let mut meter = self.0.lock();
+        let mut meter = self.0.meter.lock();
         meter.settle(Instant::now());
         meter.waiting -= 1;
     }
@@ -209,7 +195,7 @@ impl Drop for Waiting<'_> {
 mod tests {
     use super::*;
     use std::future::pending;
-    use tokio::time::{advance, sleep, timeout};
+    use tokio::time::{advance, sleep};
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -295,13 +281,6 @@ mod tests {
         let clock = clock();
         advance(Duration::from_secs(60)).await;
         assert!((patience(&clock).await - 10.0).abs() < 0.01, "nobody waited");
-
-        let clock = super::tests::clock();
-        clock.pause(true);
-        let waited = timeout(Duration::from_secs(60), clock.wait(pending::<()>())).await;
-        assert!(waited.is_err(), "a paused clock never ends");
-        clock.pause(false);
-        assert!((patience(&clock).await - 10.0).abs() < 0.01);
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,7 +3,7 @@
 //! Times are durations since any fixed moment; they never go back.
 
 use crate::code::Code;
-use crate::id::ReplicaId;
+use kvgossip_grants::ReplicaId;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -79,7 +79,7 @@ mod tests {
         (bytes[0], bytes[1]) = (high, low);
         let [third, last] = address.to_be_bytes();
         RefusedPeer {
-            peer: ReplicaId::from_bytes(bytes),
+            peer: ReplicaId(bytes),
             address: SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, third, last)), 1),
             code: Code::NotAdmitted,
             reason: "not listed".into(),

@@ -1,7 +1,8 @@
 //! One session per pair of replicas at a time, whoever begins it.
 
-use crate::id::ReplicaId;
-use std::sync::{Arc, Mutex, PoisonError};
+use kvgossip_grants::ReplicaId;
+use parking_lot::Mutex;
+use std::sync::Arc;
 
 /// Whose stream the session runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +63,7 @@ impl Slot {
         origin: Origin,
         free: impl Fn(Option<(u64, Origin)>) -> bool,
     ) -> Option<SlotGuard> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         if !free(state.holder) {
             return None;
         }
@@ -74,7 +75,7 @@ impl Slot {
 
     /// Whether a session is under way.
     pub(crate) fn is_taken(&self) -> bool {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).holder.is_some()
+        self.state.lock().holder.is_some()
     }
 }
 
@@ -90,7 +91,7 @@ impl SlotGuard {
     }
 
     fn advance(&self, to: Origin) {
-        let mut state = self.slot.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.slot.state.lock();
         if let Some((ticket, origin)) = &mut state.holder
             && *ticket == self.ticket
         {
@@ -101,7 +102,7 @@ impl SlotGuard {
 
 impl Drop for SlotGuard {
     fn drop(&mut self) {
-        let mut state = self.slot.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.slot.state.lock();
         if state.holder.is_some_and(|(ticket, _)| ticket == self.ticket) {
             state.holder = None;
         }
@@ -112,8 +113,8 @@ impl Drop for SlotGuard {
 mod tests {
     use super::*;
 
-    const SMALL: ReplicaId = ReplicaId::from_bytes([1; 32]);
-    const LARGE: ReplicaId = ReplicaId::from_bytes([2; 32]);
+    const SMALL: ReplicaId = ReplicaId([1; 32]);
+    const LARGE: ReplicaId = ReplicaId([2; 32]);
 
     #[test]
     fn one_at_a_time() {

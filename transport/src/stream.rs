@@ -112,13 +112,6 @@ impl SessionStream {
         self.writer.flush().await
     }
 
-    /// Stops the peer's clock while this side works and expects nothing from the peer, and lets it run
-    /// again. It runs only while a call of this stream waits, so this matters to a caller that waits for
-    /// frames and for its own work at once.
-    pub fn pause_clock(&self, paused: bool) {
-        self.clock.pause(paused);
-    }
-
     /// Bytes so far.
     pub fn bytes(&self) -> StreamBytes {
         StreamBytes { sent: self.writer.sent, received: self.reader.received }

@@ -5,10 +5,11 @@ use crate::clones::{CLONE_SHOWN, Clones, Ruling};
 use crate::code::Code;
 use crate::connection::Connection;
 use crate::error::TransportError;
-use crate::id::ReplicaId;
 use crate::limits::Limits;
+use kvgossip_grants::ReplicaId;
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -60,7 +61,7 @@ impl ConnectionTable {
     /// Adds a connection, whoever dialled it. When it is not to stay it is closed, and the error says why.
     /// A connection in the table is held open; it leaves the table when it ends.
     pub fn insert(&self, new: Connection) -> Result<(), TransportError> {
-        let mut connections = self.inner.lock();
+        let mut connections = self.inner.connections.lock();
         let old = connections.get(&new.peer()).filter(|old| !old.is_closed()).cloned();
         let kept = match &old {
             Some(old) if self.older_stays(old, &new) => Err(TransportError::Duplicate { peer: new.peer() }),
@@ -102,7 +103,7 @@ impl ConnectionTable {
             return Ok(());
         }
         let peer = new.peer();
-        let mut clones = self.inner.clones.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut clones = self.inner.clones.lock();
         match clones.meet(peer, older, newer, self.inner.began.elapsed()) {
             Ruling::Takes => return Ok(()),
             Ruling::OlderStays => {}
@@ -119,13 +120,13 @@ impl ConnectionTable {
 
     /// The replicas whose key two running processes use, as their connections have shown within [`CLONE_SHOWN`].
     pub fn clones(&self) -> Vec<ReplicaId> {
-        let clones = self.inner.clones.lock().unwrap_or_else(PoisonError::into_inner);
+        let clones = self.inner.clones.lock();
         clones.list(self.inner.began.elapsed())
     }
 
     /// Whether a peer has told within [`CLONE_SHOWN`] that another process uses this replica's own key, or one was met.
     pub fn own_key_is_cloned(&self) -> bool {
-        let at = *self.inner.own_cloned_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = *self.inner.own_cloned_at.lock();
         at.is_some_and(|at| at.elapsed() < CLONE_SHOWN)
     }
 
@@ -137,7 +138,7 @@ impl ConnectionTable {
                 "another running process uses this replica's key: was the data directory copied? Give each its own"
             );
         }
-        *self.inner.own_cloned_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        *self.inner.own_cloned_at.lock() = Some(Instant::now());
     }
 
     /// Dials that cross are both established within the time one may take, seen from either end.
@@ -164,12 +165,12 @@ impl ConnectionTable {
 
     /// The open connection with a replica.
     pub fn get(&self, peer: &ReplicaId) -> Option<Connection> {
-        self.inner.lock().get(peer).filter(|connection| !connection.is_closed()).cloned()
+        self.inner.connections.lock().get(peer).filter(|connection| !connection.is_closed()).cloned()
     }
 
     /// All open connections, in the order of the ids.
     pub fn list(&self) -> Vec<Connection> {
-        self.inner.lock().values().filter(|connection| !connection.is_closed()).cloned().collect()
+        self.inner.connections.lock().values().filter(|connection| !connection.is_closed()).cloned().collect()
     }
 
     /// Signals every change of the table; the value is a mere count.
@@ -201,10 +202,6 @@ impl ConnectionTable {
 }
 
 impl Inner {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<ReplicaId, Connection>> {
-        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn changed(&self) {
         self.changes.send_modify(|count| *count = count.wrapping_add(1));
     }
@@ -216,7 +213,7 @@ async fn forget_when_closed(table: Weak<Inner>, peer: ReplicaId, quic: quinn::Co
     if matches!(end, TransportError::ByPeer { code: Code::Cloned, .. }) {
         ConnectionTable { inner: Arc::clone(&table) }.note_own_clone(peer);
     }
-    let mut connections = table.lock();
+    let mut connections = table.connections.lock();
     // Another connection may stand in its place by now.
     let gone = connections.get(&peer).is_some_and(|c| c.quic().stable_id() == quic.stable_id());
     let removed = if gone { connections.remove(&peer) } else { None };

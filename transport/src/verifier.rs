@@ -5,8 +5,8 @@
 
 use crate::admission::{Access, Admission, Direction, Verdict};
 use crate::code::Code;
-use crate::id::ReplicaId;
 use crate::key::replica_id_of_spki;
+use kvgossip_grants::ReplicaId;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature_with_raw_key};
 use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};

@@ -3,9 +3,7 @@
 
 use kvgossip_engine::{declined, waiting_room};
 use kvgossip_grants::{Signer, SigningKey};
-use kvgossip_transport::{
-    Code, FIRST_SHUT_OUT, FORGIVE_AFTER, MAX_OFFENDERS, MAX_SHUT_OUT, ReplicaId, limits,
-};
+use kvgossip_transport::{Code, FIRST_SHUT_OUT, FORGIVE_AFTER, MAX_OFFENDERS, MAX_SHUT_OUT, limits};
 use std::time::Duration;
 
 const DOCUMENT: &str = include_str!("../../docs/protocol.md");
@@ -36,7 +34,7 @@ fn a_replica_id_is_the_hash_that_the_document_says() {
     let pem = include_str!("../../grants/tests/fixtures/test-only-keys/root.pem");
     let key = SigningKey::from_pem(pem).unwrap().public().clone();
     let hashed = blake3::hash(&[b"kvgossip/replica", key.spki_der()].concat());
-    assert_eq!(ReplicaId::of(&key).as_bytes(), hashed.as_bytes());
+    assert_eq!(key.replica().as_bytes(), hashed.as_bytes());
 }
 
 #[test]

@@ -5,10 +5,11 @@ mod common;
 
 use common::relay::Relay;
 use common::{allow, bind, bind_with, keys, soon, until};
+use kvgossip_grants::ReplicaId;
 use kvgossip_transport::limits::CLOSE_TIMEOUT;
 use kvgossip_transport::{
-    Code, Connection, ConnectionTable, Endpoint, Limits, Policy, ReplicaId, ReplicaKey, Target,
-    TransportError, Whereabouts, keep_connected,
+    Code, Connection, ConnectionTable, Endpoint, Limits, Policy, ReplicaKey, Target, TransportError,
+    Whereabouts, keep_connected,
 };
 use rand::SeedableRng;
 use rand::rngs::StdRng;

@@ -10,7 +10,7 @@ use kvgossip_engine::session::{Config, Outcome, Role, Session};
 use kvgossip_grants::{Fact, Key, MAX_VALUE_BYTES, PathPrefix};
 use kvgossip_sim::scribe::{Terms, at};
 use kvgossip_sim::{Link, Scribe, SimReplica};
-use kvgossip_transport::limits::MAX_FRAME_LEN;
+use kvgossip_transport::limits::MAX_FRAME_BYTES;
 use kvgossip_transport::{
     Code, Connection, Limits, SessionHost, SessionOptions, SessionReport, TransportError, run_session,
 };
@@ -184,7 +184,7 @@ async fn the_largest_entry_fits_a_frame() {
     let key = format!("/{0}/{0}/{0}/{1}", "k".repeat(255), "k".repeat(255));
     assert_eq!(Key::parse(&key).unwrap().as_str().len(), 1024);
     let largest = scribe.set(1, &key, &vec![7; MAX_VALUE_BYTES], 999_999, Some(grant.id()));
-    assert!(largest.to_record().len() < MAX_FRAME_LEN - 1_024, "also with the longest signature");
+    assert!(largest.to_record().len() < MAX_FRAME_BYTES - 1_024, "also with the longest signature");
     let (one, two) = (Host::new(&scribe, &[Fact::Grant(grant), largest]), Host::new(&scribe, &[]));
     let (began, _) = sync((&pair.out, &pair.inward), (&one, &two), 1).await;
     assert!(matches!(began.result, Ok(Outcome::Equal)));

@@ -5,7 +5,8 @@ use crate::clock::Clock;
 use crate::committer::Store;
 use kvgossip_engine::View;
 use kvgossip_grants::{MAX_AHEAD_MICROS, Timestamp};
-use std::sync::{Arc, Mutex, PoisonError};
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -23,7 +24,7 @@ pub(super) struct Ahead(Mutex<Vec<Timestamp>>);
 impl Ahead {
     /// How many keys show or hold something from the future; [`MAX_COUNTED`] at most.
     pub(super) fn count(&self, now: Timestamp) -> usize {
-        let times = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let times = self.0.lock();
         times.len() - times.partition_point(|time| *time <= now.saturating_add(MAX_AHEAD_MICROS))
     }
 
@@ -32,7 +33,7 @@ impl Ahead {
         let newest = view.early_keys(now).filter_map(|(_, frontier)| frontier.newest());
         let mut times: Vec<Timestamp> = newest.map(|entry| entry.meta.timestamp).take(MAX_COUNTED).collect();
         times.sort_unstable();
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = times;
+        *self.0.lock() = times;
     }
 }
 

@@ -400,7 +400,7 @@ mod tests {
     #[test]
     fn whoever_is_not_taken_is_named_up_to_a_number() {
         let refused = |number: u8| RefusedPeer {
-            peer: kvgossip_transport::ReplicaId::from_bytes([number; 32]),
+            peer: kvgossip_grants::ReplicaId([number; 32]),
             address: SocketAddr::from(([127, 0, 0, 1], number.into())),
             code: kvgossip_transport::Code::NotAdmitted,
             reason: "not listed".into(),

@@ -2,8 +2,8 @@
 
 use kvgossip_api::{GrantBytesRow, StoreRow};
 use kvgossip_engine::View;
+use parking_lot::Mutex;
 use std::cmp::Reverse;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The most grants that are named.
@@ -28,7 +28,7 @@ impl Weights {
 
     fn grants(&self, view: &View) -> Vec<GrantBytesRow> {
         // Held while it is computed: who asks at the same time waits instead of computing it as well.
-        let mut found = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found = self.0.lock();
         if let Some((_, rows)) = found.as_ref().filter(|(at, _)| at.elapsed() < FRESH) {
             return rows.clone();
         }

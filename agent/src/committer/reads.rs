@@ -7,9 +7,10 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use kvgossip_engine::{Reader, StorageError, View};
 use kvgossip_grants::{EntryId, GrantId, Key};
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// So many are remembered, and told in the log. A disk that is gone would fill memory and log with the others.
@@ -89,7 +90,7 @@ impl NotingReader {
 
     /// The first of what does not read, and how many others.
     pub(super) fn trouble(&self) -> Option<StorageError> {
-        let noted = self.noted();
+        let noted = self.noted.lock();
         let error = noted.values().next()?.clone();
         let others = match noted.len() - 1 {
             0 => String::new(),
@@ -102,7 +103,7 @@ impl NotingReader {
     }
 
     pub(super) fn look_again(&self, view: &View) -> ReadsAgain {
-        let noted: Vec<What> = self.noted().keys().cloned().collect();
+        let noted: Vec<What> = self.noted.lock().keys().cloned().collect();
         let (was_full, mut keys) = (noted.len() == MAX_NOTED, Vec::new());
         for what in noted {
             let reads = match &what {
@@ -118,18 +119,13 @@ impl NotingReader {
                 What::CitationsOf(grant) => self.inner.keys_citing(grant, &mut |_| {}).is_ok(),
             };
             if reads {
-                self.noted().remove(&what);
+                self.noted.lock().remove(&what);
             }
         }
-        if self.noted().is_empty() {
+        if self.noted.lock().is_empty() {
             tracing::info!("what could not be read from the store reads again, or was written anew");
         }
         if was_full && !keys.is_empty() { ReadsAgain::Others } else { ReadsAgain::Keys(keys) }
-    }
-
-    fn noted(&self) -> MutexGuard<'_, BTreeMap<What, StorageError>> {
-        // Changed by plain inserts and removals alone.
-        self.noted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn note(&self, what: What, error: StorageError) -> StorageError {
@@ -142,7 +138,7 @@ impl NotingReader {
             What::CitationsOf(grant) => format!("what stands on grant {}: ", grant.short()),
         };
         let error = with(error, &name, "");
-        let mut noted = self.noted();
+        let mut noted = self.noted.lock();
         if noted.len() < MAX_NOTED && noted.insert(what, error.clone()).is_none() {
             tracing::error!(%error, code = error.code(), "the store cannot be read; everything else goes on");
         }

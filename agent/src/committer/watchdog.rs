@@ -5,7 +5,8 @@
 
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 use kvgossip_engine::{Failure, StorageError};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
@@ -72,30 +73,25 @@ impl Watch {
 
     /// Begins something that should end soon.
     pub(super) fn busy(&self) -> Busy {
-        self.shared.state().busy_since = Some(Instant::now());
+        self.shared.state.lock().busy_since = Some(Instant::now());
         Busy(self.shared.clone())
     }
 
     /// Why nothing is taken in, but for a stall.
     pub(super) fn failure(&self) -> Option<Failure> {
-        self.shared.state().failure.clone()
+        self.shared.state.lock().failure.clone()
     }
 
     pub(super) fn set_failure(&self, failure: Option<Failure>) {
-        let mut state = self.shared.state();
+        let mut state = self.shared.state.lock();
         state.failure = failure;
         self.shared.tell(&state);
     }
 }
 
 impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
-        // Plain values: a panic elsewhere leaves them whole.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn look(&self) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let too_long = state.busy_since.is_some_and(|since| since.elapsed() > self.limit);
         if too_long && !state.is_stalled {
             state.is_stalled = true;
@@ -114,7 +110,7 @@ impl Shared {
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        let mut state = self.0.state();
+        let mut state = self.0.state.lock();
         let since = state.busy_since.take();
         if std::mem::take(&mut state.is_stalled) {
             self.0.tell(&state);

@@ -2,8 +2,8 @@
 
 use super::{Gossip, double, foreign};
 use kvgossip_membership::core::MAX_MEMBERS;
+use parking_lot::Mutex;
 use std::sync::atomic::Ordering;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -19,7 +19,7 @@ pub(super) struct Full(Mutex<(u64, Option<Instant>)>);
 impl Full {
     /// Takes note of how many were not taken in so far; warns of the first of them, and of the next one after a pause.
     pub(super) fn look(&self, refused: u64) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.0.lock();
         let (before, at) = *state;
         if refused > before {
             *state = (refused, Some(Instant::now()));
@@ -30,7 +30,7 @@ impl Full {
     }
 
     fn reason(&self) -> Option<(&'static str, String)> {
-        let (_, at) = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_, at) = *self.0.lock();
         at.filter(|at| at.elapsed() < FULL_SHOWN).map(|_| (FULL_CODE, full_text()))
     }
 }

@@ -4,9 +4,8 @@ use super::handlers::MAX_HANDLERS;
 use super::{Discover, EventHandler, GossipError, Retry, RpcConfig, tags};
 use crate::address::{Address, ParseAddressError, Resolver, towards};
 use crate::peers::Peers;
-use kvgossip_grants::ClusterId;
+use kvgossip_grants::{ClusterId, ReplicaId};
 use kvgossip_membership::{Framing, IpNet, Keyring, Limits, Options, Tags, Timing, driver::LinkFilter};
-use kvgossip_transport::ReplicaId;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -220,7 +219,7 @@ mod tests {
 
     #[test]
     fn the_default_name_is_the_hosts_name_and_eight_digits_of_the_replica_id() {
-        let id = ReplicaId::from_bytes([0xab; 32]);
+        let id = ReplicaId([0xab; 32]);
         assert_eq!(named_after("db-1.example", id), "db-1.example-abababab");
         assert_eq!(named_after("b\u{e4}h n\n", id), "bhn-abababab");
         assert_eq!(named_after("", id), "kvgossip-abababab");

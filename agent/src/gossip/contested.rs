@@ -2,11 +2,11 @@
 //! directory. Whoever came second gives its name up within seconds, so a sign of it is remembered.
 
 use super::double;
+use kvgossip_grants::ReplicaId;
 use kvgossip_membership::{Member, Status, Text};
-use kvgossip_transport::ReplicaId;
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Code of the reason that another member uses this one's name.
@@ -65,10 +65,6 @@ impl Sign {
 pub(super) struct Contested(Mutex<BTreeMap<ReplicaId, Sign>>);
 
 impl Contested {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<ReplicaId, Sign>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The member that is known under this name at this address was met at another one, too. It may have moved.
     pub(super) fn claimed(
         &self,
@@ -87,7 +83,7 @@ impl Contested {
     }
 
     fn note(&self, id: ReplicaId, name: &Text, known: Option<SocketAddr>, other: SocketAddr, now: Duration) {
-        let mut signs = self.lock();
+        let mut signs = self.0.lock();
         if signs.len() >= MAX_REPLICAS && !signs.contains_key(&id) {
             return;
         }
@@ -102,7 +98,7 @@ impl Contested {
 
     /// Looks at all members: who was contested and is still there has not moved.
     pub(super) fn look(&self, members: &[Member], now: Duration) {
-        self.lock().retain(|id, sign| {
+        self.0.lock().retain(|id, sign| {
             if sign.is_sure || now < sign.since + PASSING {
                 return now < sign.last + SHOWN;
             }
@@ -119,7 +115,7 @@ impl Contested {
 
     /// What to say of them.
     pub(super) fn reasons(&self) -> Vec<(&'static str, String)> {
-        let signs = self.lock();
+        let signs = self.0.lock();
         let sure = signs.iter().filter(|(_, sign)| sign.is_sure).take(MAX_NAMED);
         sure.map(|(id, sign)| sign.reason(id)).collect()
     }
@@ -134,7 +130,7 @@ mod tests {
     const OTHER: ([u8; 4], u16) = ([10, 0, 0, 2], 7946);
 
     fn id(number: u8) -> ReplicaId {
-        ReplicaId::from_bytes([number; 32])
+        ReplicaId([number; 32])
     }
 
     fn member(addr: ([u8; 4], u16), status: Status) -> Member {
@@ -196,9 +192,9 @@ mod tests {
         for number in 0..=255 {
             contested.claimed_own(id(number), &"host-1".into(), OTHER.into(), at(0));
         }
-        assert_eq!(contested.lock().len(), MAX_REPLICAS);
+        assert_eq!(contested.0.lock().len(), MAX_REPLICAS);
         assert_eq!(contested.reasons().len(), MAX_NAMED);
         contested.look(&[], at(600));
-        assert!(contested.lock().is_empty());
+        assert!(contested.0.lock().is_empty());
     }
 }

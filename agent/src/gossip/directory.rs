@@ -1,8 +1,8 @@
 //! Which replicas of the cluster members announce, and where.
 
 use arc_swap::ArcSwap;
+use kvgossip_grants::ReplicaId;
 use kvgossip_membership::Text;
-use kvgossip_transport::ReplicaId;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;

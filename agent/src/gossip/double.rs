@@ -1,8 +1,8 @@
 //! A member that announces the id of this replica itself.
 
 use kvgossip_membership::Text;
+use parking_lot::Mutex;
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Code of the reason that a member announces this replica's id.
@@ -22,13 +22,9 @@ struct State {
 pub(super) struct Double(Mutex<State>);
 
 impl Double {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Takes note of what a look at all members has found; warns once for as long as it goes on.
     pub(super) fn look(&self, double: Option<(Text, SocketAddr)>, now: Duration) {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         let Some((name, address)) = double else {
             *state = State::default();
             return;
@@ -48,7 +44,7 @@ impl Double {
 
     /// What to say of it, if it is so.
     pub(super) fn reason(&self) -> Option<String> {
-        self.lock().named.clone()
+        self.0.lock().named.clone()
     }
 }
 

@@ -1,8 +1,8 @@
 //! Members of another cluster that are in this gossip: two clusters were joined by mistake.
 
 use kvgossip_membership::Text;
+use parking_lot::Mutex;
 use std::collections::BTreeSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Code of the reason that members of another cluster are here.
 pub(super) const CODE: &str = "gossip.other_cluster";
@@ -22,10 +22,6 @@ struct State {
 pub(super) struct Foreign(Mutex<State>);
 
 impl Foreign {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Takes note of what a look at all members has found; warns of each member once.
     pub(super) fn look(&self, present: Vec<Text>) {
         for name in self.news(present) {
@@ -39,7 +35,7 @@ impl Foreign {
 
     /// Those that are to be told of.
     fn news(&self, present: Vec<Text>) -> Vec<Text> {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         let room = MAX_TOLD.saturating_sub(state.told.len());
         let unknown = present.iter().filter(|name| !state.told.contains(*name));
         let news: Vec<Text> = unknown.take(room).cloned().collect();
@@ -50,7 +46,7 @@ impl Foreign {
 
     /// What to say of them, while there are any.
     pub(super) fn reason(&self) -> Option<String> {
-        let present = &self.lock().present;
+        let present = &self.0.lock().present;
         let named: Vec<String> = present.iter().take(MAX_NAMED).map(|name| format!("{name:?}")).collect();
         let more = present.len() - named.len();
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };

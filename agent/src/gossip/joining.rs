@@ -5,7 +5,6 @@ use crate::clock::Monotonic;
 use futures_util::future::join_all;
 use kvgossip_membership::Membership;
 use std::net::SocketAddr;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -127,7 +126,7 @@ impl Gossip {
 
     /// Others are there, whoever found whom.
     pub(super) fn note_members(&self) {
-        *self.inner.unjoined.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.inner.unjoined.lock() = None;
         self.inner.had_members.store(true, Ordering::Relaxed);
     }
 
@@ -137,7 +136,7 @@ impl Gossip {
             self.note_members();
         }
         let why = joined.err().filter(|_| alone).map(ToString::to_string);
-        *self.inner.unjoined.lock().unwrap_or_else(PoisonError::into_inner) = why;
+        *self.inner.unjoined.lock() = why;
         if joined.is_ok_and(|joined| joined.failed.is_empty()) {
             self.inner.directory.set_joined();
         }
@@ -145,13 +144,13 @@ impl Gossip {
 
     /// Nobody is found by multicast; what came of joining says more.
     pub(super) fn note_unfound(&self, error: &GossipError) {
-        let mut unjoined = self.inner.unjoined.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut unjoined = self.inner.unjoined.lock();
         unjoined.get_or_insert_with(|| error.to_string());
     }
 
     /// None of the members that it remembers has answered; what came of joining says more.
     pub(super) fn note_unremembered(&self, tried: usize) {
-        let mut unjoined = self.inner.unjoined.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut unjoined = self.inner.unjoined.lock();
         unjoined.get_or_insert_with(|| match tried {
             1 => "the one member that this agent remembers does not answer".to_owned(),
             _ => format!("none of the {tried} members that this agent remembers answers"),

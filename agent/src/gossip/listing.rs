@@ -2,10 +2,9 @@
 
 use super::directory::{Announcement, Replicas};
 use super::tags;
-use kvgossip_grants::ClusterId;
+use kvgossip_grants::{ClusterId, ReplicaId};
 use kvgossip_membership::core::Answered;
 use kvgossip_membership::{Member, Status, Text};
-use kvgossip_transport::ReplicaId;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -117,8 +116,8 @@ mod tests {
     use super::*;
 
     const CLUSTER: ClusterId = ClusterId([0xab; 32]);
-    const OWN: ReplicaId = ReplicaId::from_bytes([1; 32]);
-    const A: ReplicaId = ReplicaId::from_bytes([2; 32]);
+    const OWN: ReplicaId = ReplicaId([1; 32]);
+    const A: ReplicaId = ReplicaId([2; 32]);
 
     fn member(name: &str, id: ReplicaId, port: u16, status: Status) -> Member {
         Member {

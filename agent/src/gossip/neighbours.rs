@@ -1,6 +1,6 @@
 //! Whom of all replicas to stay connected with.
 
-use kvgossip_transport::ReplicaId;
+use kvgossip_grants::ReplicaId;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// How many members a replica stays connected with by dialling them; others dial it.
@@ -29,7 +29,7 @@ mod tests {
     fn id(number: u32) -> ReplicaId {
         let mut bytes = [0; 32];
         bytes[..4].copy_from_slice(&number.to_be_bytes());
-        ReplicaId::from_bytes(bytes)
+        ReplicaId(bytes)
     }
 
     #[test]

@@ -3,8 +3,7 @@
 //! Both are `02`, eight bytes of the cluster's id, the replica's id and its root digest; what follows is skipped.
 
 use super::tags::{CLUSTER_BYTES, cluster_prefix};
-use kvgossip_grants::{ClusterId, Digest};
-use kvgossip_transport::ReplicaId;
+use kvgossip_grants::{ClusterId, Digest, ReplicaId};
 
 /// The query's name.
 pub(super) const QUERY: &str = "kvgossip";
@@ -35,7 +34,7 @@ impl Roots {
         let (replica, rest) = rest.split_first_chunk::<32>()?;
         let (root, _) = rest.split_first_chunk::<32>()?;
         let ours = *version == VERSION && *prefix == cluster_prefix(cluster);
-        ours.then_some(Self { replica: ReplicaId::from_bytes(*replica), root: Digest(*root) })
+        ours.then_some(Self { replica: ReplicaId(*replica), root: Digest(*root) })
     }
 }
 
@@ -46,7 +45,7 @@ mod tests {
     #[test]
     fn the_bytes_are_these() {
         let cluster = ClusterId([0xcc; 32]);
-        let roots = Roots { replica: ReplicaId::from_bytes([0x11; 32]), root: Digest([0x22; 32]) };
+        let roots = Roots { replica: ReplicaId([0x11; 32]), root: Digest([0x22; 32]) };
         let mut bytes = roots.encode(cluster);
         assert_eq!(bytes, [&[2][..], &[0xcc; 8], &[0x11; 32], &[0x22; 32]].concat());
         assert_eq!(Roots::decode(&bytes, cluster), Some(roots));

@@ -1,8 +1,7 @@
 //! The tags by which replicas of a cluster find each other.
 
-use kvgossip_grants::ClusterId;
+use kvgossip_grants::{ClusterId, ReplicaId};
 use kvgossip_membership::{Tags, Text};
-use kvgossip_transport::ReplicaId;
 
 /// The version of what these tags and the query mean.
 const VERSION: (&str, &str) = ("kvgossip", "2");
@@ -78,7 +77,7 @@ mod tests {
 
     #[test]
     fn reads_what_it_announces_and_nothing_else() {
-        let (cluster, id) = (ClusterId([0xab; 32]), ReplicaId::from_bytes([7; 32]));
+        let (cluster, id) = (ClusterId([0xab; 32]), ReplicaId([7; 32]));
         let tags = announce(cluster, id, 7947);
         assert_eq!(text(&tags, CLUSTER), Some("abababababababab"));
         assert!(tags.keys().all(is_reserved) && !is_reserved(&"role".into()));

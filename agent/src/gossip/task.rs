@@ -10,9 +10,9 @@ use crate::bucket::Bucket;
 use crate::clock::Monotonic;
 use crate::peers::random;
 use kvgossip_engine::survey::{Action, Survey};
+use kvgossip_grants::ReplicaId;
 use kvgossip_membership::driver::{Answer, Answers};
 use kvgossip_membership::{Event, Membership, Query, QueryParams, Status, Tags, Text};
-use kvgossip_transport::ReplicaId;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -90,7 +90,7 @@ impl Task {
                 },
                 answer = next(&mut self.answers) => self.on_answer(answer, &member).await,
                 Some((id, talked)) = self.synced.1.recv() => {
-                    self.survey.synced(id.as_bytes(), talked, self.clock.now_us());
+                    self.survey.synced(&id, talked, self.clock.now_us());
                 }
                 () = tokio::time::sleep_until(due.into()) => {}
                 () = tokio::time::sleep_until(refresh_at) => {}
@@ -260,15 +260,15 @@ impl Task {
             match (earlier, look.status) {
                 (Some(Status::Alive), Status::Alive) => {}
                 (Some(Status::Failed | Status::Left), Status::Alive) => {
-                    self.survey.member_returned(*look.id.as_bytes(), now);
+                    self.survey.member_returned(look.id, now);
                 }
-                (_, Status::Alive) => self.survey.member_up(*look.id.as_bytes(), now),
+                (_, Status::Alive) => self.survey.member_up(look.id, now),
                 _ => {}
             }
         }
         for look in before.values().filter(|look| look.status == Status::Alive) {
             if !self.gossip.inner.directory.is_live(&look.id) {
-                self.survey.member_down(look.id.as_bytes(), now);
+                self.survey.member_down(&look.id, now);
             }
         }
     }
@@ -280,16 +280,16 @@ impl Task {
         }
         let peers = self.gossip.inner.peers.clone();
         let root = peers.root();
-        let connected = |id: &[u8; 32]| peers.connection(&ReplicaId::from_bytes(*id)).is_some();
+        let connected = |id: &ReplicaId| peers.connection(id).is_some();
         while let Some(action) = self.survey.poll(&root, connected, self.clock.now_us()) {
             match action {
                 Action::Ask(sample) => self.ask(sample, member).await,
-                Action::Sync(id) => self.sync(ReplicaId::from_bytes(id)),
+                Action::Sync(id) => self.sync(id),
             }
         }
     }
 
-    async fn ask(&mut self, sample: Option<Vec<[u8; 32]>>, member: &Membership) {
+    async fn ask(&mut self, sample: Option<Vec<ReplicaId>>, member: &Membership) {
         let (peers, cluster) = (&self.gossip.inner.peers, self.gossip.inner.cluster);
         let question = Roots { replica: peers.id(), root: peers.root() }.encode(cluster);
         let mut params = QueryParams::default();
@@ -313,11 +313,11 @@ impl Task {
     }
 
     /// As many names of these replicas as fit a query.
-    fn names(&self, sample: &[[u8; 32]]) -> Vec<Text> {
+    fn names(&self, sample: &[ReplicaId]) -> Vec<Text> {
         let replicas = self.gossip.inner.directory.replicas();
         let mut room = MAX_NAME_BYTES;
         // Whoever announces one of them is asked, for it is not known here who of them is right.
-        let sampled = sample.iter().filter_map(|id| replicas.get(&ReplicaId::from_bytes(*id)));
+        let sampled = sample.iter().filter_map(|id| replicas.get(id));
         let names = sampled.flat_map(|replica| &replica.announced).map(|announced| &announced.name);
         let fits = names.take_while(|name| {
             // Up to three bytes say how long it is.
@@ -377,7 +377,7 @@ impl Task {
             None => member.estimated_rtt(&from).await.ok().flatten(),
         };
         let rtt_us = rtt.map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX));
-        self.survey.answered(*told.replica.as_bytes(), told.root, rtt_us, &peers.root(), now);
+        self.survey.answered(told.replica, told.root, rtt_us, &peers.root(), now);
     }
 }
 

@@ -10,13 +10,11 @@ use axum::extract::rejection::JsonRejection;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use kvgossip_api::{
-    ApiError, ExplainRequest, ExplainResponse, GrantRow, GrantsResponse, PlanRequest, PlanResponse,
-    RevocationRow, Shown,
+    ExplainRequest, ExplainResponse, GrantRow, GrantsResponse, PlanRequest, PlanResponse, RevocationRow,
+    Shown,
 };
 use kvgossip_engine::View;
-use kvgossip_grants::{
-    EntityId, Fact, Frontier, Grant, Key, KeyGlob, ParentPlan, PlanError, Revocation, Signed, Timestamp,
-};
+use kvgossip_grants::{EntityId, Fact, Frontier, Grant, Key, KeyGlob, Revocation, Signed, Timestamp};
 
 /// The most bytes of a row of a page of grants.
 const GRANT_ROW_BYTES: usize = 1024;
@@ -110,30 +108,6 @@ pub(super) async fn plan(
     let request = body(json)?;
     let (issuer, pattern) = (entity(&request.issuer)?, KeyGlob::parse(&request.pattern)?);
     let (view, now) = (shared.agent.store().view(), shared.agent.now());
-    let plan = {
-        // Deciding inclusion may take milliseconds of computing.
-        let view = view.clone();
-        shared.gate.walk(move || Ok(view.authority().plan_grant(issuer, &pattern, now))).await?
-    };
-    let mut response = PlanResponse {
-        cluster: view.authority().cluster().to_string(),
-        is_root: false,
-        parents: Vec::new(),
-        refusal: None,
-        counterexample: None,
-        now_us: now.as_micros(),
-    };
-    match plan {
-        Ok(ParentPlan::Root) => response.is_root = true,
-        Ok(ParentPlan::Parents(parents)) => {
-            response.parents = parents.iter().map(ToString::to_string).collect();
-        }
-        Err(error) => {
-            if let PlanError::OutOfReach { counterexample } = &error {
-                response.counterexample = Some(counterexample.to_string());
-            }
-            response.refusal = Some(ApiError { code: error.code().into(), message: error.to_string() });
-        }
-    }
-    Ok(Json(response))
+    let plan = move || Ok(PlanResponse::plan(view.authority(), issuer, &pattern, now));
+    Ok(Json(shared.gate.walk(plan).await?))
 }

@@ -4,8 +4,9 @@ use super::Door;
 use super::ledger::{ClientId, Ledger, Limits, Phase, Pool, Room, Source};
 use super::limits::HttpLimits;
 use crate::metrics::Metrics;
+use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
@@ -108,8 +109,7 @@ impl Clients {
     /// Changes the ledger, then tells everybody whom that concerns. `pool` names what may have become more or less.
     fn change<T>(&self, pool: Option<Pool>, change: impl FnOnce(&mut State, Duration) -> T) -> T {
         let now = self.began.elapsed();
-        // Changed by whole calls of the ledger alone, so a panic elsewhere leaves it usable.
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         let changed = change(&mut state, now);
         for id in state.ledger.take_felled() {
             if let Some(known) = state.known.get(&id) {

@@ -7,7 +7,8 @@ use axum::http::StatusCode;
 use kvgossip_api::{DEFAULT_PAGE_ROWS, MAX_PAGE_ROWS};
 use kvgossip_engine::{Frontier, View};
 use kvgossip_grants::{Authority, Digest, EntryId, FactId, Filter, Key, Rank, Timestamp};
-use std::sync::{Arc, Mutex, PoisonError};
+use parking_lot::Mutex;
+use std::sync::Arc;
 
 /// A page ends when what it lists has this many bytes, as keys, rows or records.
 pub(super) const PAGE_BYTES: usize = 1 << 20;
@@ -154,7 +155,7 @@ pub(crate) struct AuthorityOrder(Mutex<Option<(Digest, Arc<Vec<Place>>)>>);
 impl AuthorityOrder {
     pub(crate) fn of(&self, view: &View) -> Arc<Vec<Place>> {
         let root = view.authority_root();
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.0.lock();
         if let Some((of, places)) = kept.as_ref()
             && *of == root
         {

@@ -6,8 +6,7 @@
 //!
 //! A machine without a clock: times are durations since any fixed moment.
 
-use kvgossip_grants::{Code, Verdict};
-use kvgossip_transport::ReplicaId;
+use kvgossip_grants::{Code, ReplicaId, Verdict};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -105,8 +104,8 @@ impl Allowances {
 mod tests {
     use super::*;
 
-    const PEER: ReplicaId = ReplicaId::from_bytes([1; 32]);
-    const OTHER: ReplicaId = ReplicaId::from_bytes([2; 32]);
+    const PEER: ReplicaId = ReplicaId([1; 32]);
+    const OTHER: ReplicaId = ReplicaId([2; 32]);
     const KNOWN: Verdict = Verdict::Moot(Code::Known);
 
     /// Charges batches of 512 facts one after the other; gives the time that they take.
@@ -132,7 +131,7 @@ mod tests {
     #[test]
     fn what_costs_a_signature_is_slowed_sooner() {
         let mut allowances = Allowances::default();
-        let took = send(&mut allowances, PEER, Verdict::Moot(Code::FloorBettered), 100_000);
+        let took = send(&mut allowances, PEER, Verdict::Moot(Code::FloorSuperseded), 100_000);
         assert!(took > Duration::from_secs(100), "{took:?}");
         let mut allowances = Allowances::default();
         let took = send(&mut allowances, PEER, Verdict::Refused(Code::BadSignature), 2_048);
@@ -160,7 +159,7 @@ mod tests {
         for number in 0..2 * MAX_BUCKETS as u32 {
             let mut id = [3; 32];
             id[..4].copy_from_slice(&number.to_be_bytes());
-            allowances.charge(ReplicaId::from_bytes(id), 1, second * 9);
+            allowances.charge(ReplicaId(id), 1, second * 9);
         }
         assert!(allowances.buckets.len() <= MAX_BUCKETS);
         assert!(allowances.charge(PEER, 0, second * 9) > Duration::ZERO, "who is in debt stays so");

@@ -1,9 +1,11 @@
 //! What is remembered of each peer, for people.
 
 use kvgossip_api::{ApiError, Holds, PeerRow, SyncReport};
-use kvgossip_transport::{Access, Connection, Direction, ReplicaId};
+use kvgossip_grants::ReplicaId;
+use kvgossip_transport::{Access, Connection, Direction};
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use super::whereabouts::Listed;
 
@@ -21,12 +23,8 @@ struct Memory {
 pub(super) struct Book(Mutex<BTreeMap<ReplicaId, Memory>>);
 
 impl Book {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<ReplicaId, Memory>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn with(&self, peer: ReplicaId, note: impl FnOnce(&mut Memory)) {
-        let mut book = self.lock();
+        let mut book = self.0.lock();
         if book.len() >= MAX_REMEMBERED && !book.contains_key(&peer) {
             book.pop_first();
         }
@@ -45,7 +43,7 @@ impl Book {
     }
 
     pub(super) fn last_sync(&self, peer: &ReplicaId) -> Option<SyncReport> {
-        self.lock().get(peer).and_then(|memory| memory.last_sync.clone())
+        self.0.lock().get(peer).and_then(|memory| memory.last_sync.clone())
     }
 
     /// Listed peers first, then those that dialled this replica.
@@ -56,7 +54,7 @@ impl Book {
         equal: impl Fn(&ReplicaId) -> bool,
         failure: impl Fn(&Listed) -> Option<ApiError>,
     ) -> Vec<PeerRow> {
-        let book = self.lock();
+        let book = self.0.lock();
         let mut shown = Vec::new();
         let mut rows = Vec::new();
         for peer in listed {

@@ -3,9 +3,10 @@
 use super::{Connection, Peers};
 use crate::clock::{Clock, Monotonic, duration_text};
 use kvgossip_engine::clocks::{Clocks, Now, Offset, Reading, Standing, TOLD_FROM_US};
-use kvgossip_transport::{Access, ReplicaId, SessionReport};
+use kvgossip_grants::ReplicaId;
+use kvgossip_transport::{Access, SessionReport};
+use parking_lot::Mutex;
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// The clocks of the peers, and this replica's two.
@@ -20,21 +21,16 @@ impl PeerClocks {
         Self { wall, steady, machine: Mutex::default() }
     }
 
-    fn machine(&self) -> MutexGuard<'_, Clocks> {
-        // Changed by whole readings alone, so a panic elsewhere does no harm.
-        self.machine.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn now(&self) -> Now {
         Now { wall: self.wall.now(), steady_us: self.steady.now_us() }
     }
 
     fn offset(&self, peer: &ReplicaId) -> Option<Offset> {
-        self.machine().offset(peer.as_bytes(), self.now())
+        self.machine.lock().offset(peer, self.now())
     }
 
     fn standing(&self) -> Standing {
-        self.machine().standing(self.now())
+        self.machine.lock().standing(self.now())
     }
 }
 
@@ -47,7 +43,7 @@ impl Peers {
         let came = Now { wall: read.ours, steady_us: clocks.steady.now_us().saturating_sub(age_us) };
         let round_trip_us = micros(read.answered_after.unwrap_or_else(|| connection.rtt()));
         let reading = Reading { theirs: read.theirs, came, round_trip_us };
-        let tells = clocks.machine().note(*connection.peer().as_bytes(), reading);
+        let tells = clocks.machine.lock().note(connection.peer(), reading);
         if let Some(ClockReason { code, message }) = self.clock_reason().filter(|_| tells) {
             tracing::warn!(code, "{message}");
         }
@@ -78,9 +74,9 @@ impl Peers {
 
     /// What this replica's clock is by those of peers that are here, or were until a moment ago.
     fn present_standing(&self) -> Standing {
-        let connected = self.inner.table.list().iter().map(|it| *it.peer().as_bytes()).collect();
+        let connected = self.inner.table.list().iter().map(|it| it.peer()).collect();
         let clocks = &self.inner.clocks;
-        clocks.machine().standing_of_present(&connected, clocks.now())
+        clocks.machine.lock().standing_of_present(&connected, clocks.now())
     }
 }
 
@@ -114,7 +110,7 @@ fn reason(standing: &Standing) -> Option<ClockReason> {
         });
     }
     let (peer, off) = standing.differing()?;
-    let peer = ReplicaId::from_bytes(peer).to_string();
+    let peer = peer.to_string();
     let message = format!(
         "the clock of peer {} is {} this replica's: one of the two is wrong, set it",
         peer.get(..8).unwrap_or_default(),
@@ -141,7 +137,7 @@ mod tests {
 
     #[test]
     fn reasons_say_whose_clock_is_wrong_where_that_is_known() {
-        let furthest = Some(([0xab; 32], 600 * SECOND));
+        let furthest = Some((ReplicaId([0xab; 32]), 600 * SECOND));
         let standing = |peers, median_us| Standing { peers, median_us: Some(median_us), furthest };
         let first = |standing| reason(&standing).map_or(String::new(), |reason| reason.to_string());
         let one = first(standing(1, 600 * SECOND));

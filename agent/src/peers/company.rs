@@ -5,7 +5,8 @@ use super::whereabouts::Listed;
 use crate::readiness::short;
 use kvgossip_api::{ApiError, Holds, PeerRow, SyncReport};
 use kvgossip_engine::session::{Newcomer, ShortReplicaId};
-use kvgossip_transport::{Access, Code, Connection, RefusedPeer, ReplicaId};
+use kvgossip_grants::ReplicaId;
+use kvgossip_transport::{Access, Code, Connection, RefusedPeer};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 

@@ -3,7 +3,7 @@
 //! A machine without a clock: times are durations since any fixed moment.
 
 use crate::bucket::Bucket;
-use kvgossip_transport::ReplicaId;
+use kvgossip_grants::ReplicaId;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -93,7 +93,7 @@ mod tests {
     fn peer(number: u32) -> Whose {
         let mut id = [0; 32];
         id[..4].copy_from_slice(&number.to_be_bytes());
-        Whose::Peer(ReplicaId::from_bytes(id))
+        Whose::Peer(ReplicaId(id))
     }
 
     /// How many of so many tries in a minute are written.

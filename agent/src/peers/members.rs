@@ -7,12 +7,13 @@ use crate::clock;
 use crate::metrics::{Metrics, SessionCause, ShutOutSample};
 use kvgossip_api::{Holds, ShutOutRow, SyncReport};
 use kvgossip_engine::scheduler::First;
-use kvgossip_grants::{Digest, PathPrefix};
+use kvgossip_grants::{Digest, PathPrefix, ReplicaId};
 use kvgossip_membership::Text;
-use kvgossip_transport::{Admission, Code, Connection, Direction, ReplicaId, ShutOut, Target, Verdict};
+use kvgossip_transport::{Admission, Code, Connection, Direction, ShutOut, Target, Verdict};
+use parking_lot::Mutex;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -49,17 +50,11 @@ impl Drop for Dial {
     }
 }
 
-impl Dials {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<ReplicaId, Dial>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl Peers {
     /// Stays connected with these members, and with no others for longer than a visit. Neighbours whose member has failed a
     /// short while ago are dialled on: they may be there, and gossip has not noticed yet.
     pub(crate) fn set_neighbours(&self, neighbours: &BTreeSet<ReplicaId>) {
-        let mut dials = self.inner.dials.lock();
+        let mut dials = self.inner.dials.0.lock();
         let now = Instant::now();
         let mut ended = Vec::new();
         let mut room = MAX_FAILED_DIALS;
@@ -147,7 +142,7 @@ impl Peers {
             return None;
         }
         {
-            let mut dials = self.inner.dials.lock();
+            let mut dials = self.inner.dials.0.lock();
             let until = Some(Instant::now() + VISIT);
             let dial = dials.entry(id).or_insert_with(|| self.dial(id, until));
             dial.hurry.notify_one();

@@ -3,10 +3,12 @@
 //! A machine without a clock: times are durations since any fixed moment, and what a session costs is asked of the
 //! session.
 
+use kvgossip_grants::ReplicaId;
 use kvgossip_transport::limits::MAX_SESSIONS;
-use kvgossip_transport::{Access, ReplicaId, SessionWatch};
+use kvgossip_transport::{Access, SessionWatch};
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Of all places, how many may be those of strangers that only pull: however many come, members find room.
@@ -152,11 +154,6 @@ impl Places {
         Self { table: Arc::new(Mutex::new(Table::new(max.max(1)))), began: Instant::now() }
     }
 
-    fn table(&self) -> MutexGuard<'_, Table> {
-        // Every method leaves the table whole, so a panic elsewhere does no harm.
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// A place, unless all are taken by sessions that need not give way.
     pub(super) fn take(
         &self,
@@ -164,14 +161,14 @@ impl Places {
         access: Access,
         occupant: impl Occupant + 'static,
     ) -> Option<Place> {
-        let number = self.table().take(peer, access, Box::new(occupant), self.began.elapsed())?;
+        let number = self.table.lock().take(peer, access, Box::new(occupant), self.began.elapsed())?;
         Some(Place { places: self.clone(), number })
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.places.table().leave(self.number);
+        self.places.table.lock().leave(self.number);
     }
 }
 
@@ -213,7 +210,7 @@ mod tests {
         fn take(&mut self, peer: u8, access: Access, unpaid_ms: u64) -> Option<(u64, Arc<AtomicBool>)> {
             let gone = Arc::new(AtomicBool::new(false));
             let fake = Fake { unpaid: Duration::from_millis(unpaid_ms), gone: gone.clone() };
-            let peer = ReplicaId::from_bytes([peer; 32]);
+            let peer = ReplicaId([peer; 32]);
             let number = self.table.take(peer, access, Box::new(fake), self.now)?;
             self.sessions.push((number, gone.clone()));
             let (table, ends) = (&mut self.table, self.ends);
@@ -228,7 +225,7 @@ mod tests {
         }
 
         fn holds(&self, peer: u8) -> bool {
-            self.table.held.values().any(|held| held.peer == ReplicaId::from_bytes([peer; 32]))
+            self.table.held.values().any(|held| held.peer == ReplicaId([peer; 32]))
         }
     }
 
@@ -321,7 +318,7 @@ mod tests {
         let places = Places::new(1);
         let take = |peer: u8| {
             let fake = Fake { unpaid: Duration::ZERO, gone: Arc::default() };
-            places.take(ReplicaId::from_bytes([peer; 32]), Access::Full, fake)
+            places.take(ReplicaId([peer; 32]), Access::Full, fake)
         };
         for peer in 0..100 {
             let place = take(peer);

@@ -1,10 +1,9 @@
 //! What is known of the others' roots, and since when they lag behind. For people and metrics; nothing is decided by
 //! it.
 
-use kvgossip_grants::{Digest, Timestamp};
-use kvgossip_transport::ReplicaId;
+use kvgossip_grants::{Digest, ReplicaId, Timestamp};
+use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// How many of this replica's own former roots are remembered.
 const MAX_FORMER: usize = 4096;
@@ -87,13 +86,9 @@ impl Roots {
         Self(Mutex::new(State { own, own_since: Timestamp::ZERO, former, heard }))
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// This replica holds `root` now.
     pub(super) fn own_changed(&self, root: Digest, now: Timestamp) {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         if state.own != root {
             let before = std::mem::replace(&mut state.own, root);
             state.own_since = now;
@@ -107,7 +102,7 @@ impl Roots {
     /// A replica holds `root`, or so it is said.
     pub(super) fn heard(&self, replica: ReplicaId, source: Source, root: Digest, now: Timestamp) {
         let whose = (replica, source);
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         if state.heard.len() >= MAX_HEARD && !state.heard.contains_key(&whose) {
             state.heard.pop_first();
         }
@@ -119,7 +114,7 @@ impl Roots {
     }
 
     pub(super) fn known(&self, replica: &ReplicaId, source: Source, now: Timestamp) -> Option<KnownRoot> {
-        let state = self.lock();
+        let state = self.0.lock();
         let heard = state.heard.get(&(*replica, source))?;
         let Heard { root, at, held_since, .. } = *heard;
         let (lag_us, since) = match state.differs_since(heard) {
@@ -145,7 +140,7 @@ mod tests {
     #[test]
     fn lag_counts_from_when_this_replica_went_on() {
         let (a, b, c) = (Digest([1; 32]), Digest([2; 32]), Digest([3; 32]));
-        let peer = ReplicaId::from_bytes([9; 32]);
+        let peer = ReplicaId([9; 32]);
         let roots = Roots::new(a);
         let lag = |now| roots.known(&peer, Source::Session, time(now)).map(|known| known.lag_us);
         assert_eq!(lag(0), None);
@@ -165,7 +160,7 @@ mod tests {
     #[test]
     fn since_when_two_hold_the_same_or_differ() {
         let (a, b, c, x) = (Digest([1; 32]), Digest([2; 32]), Digest([3; 32]), Digest([9; 32]));
-        let peer = ReplicaId::from_bytes([9; 32]);
+        let peer = ReplicaId([9; 32]);
         let roots = Roots::new(a);
         let known =
             || roots.known(&peer, Source::Session, time(1000)).map(|known| (known.is_same(), known.since));

@@ -16,12 +16,13 @@ use kvgossip_engine::declined::Reason;
 use kvgossip_engine::scheduler::SessionEnd;
 use kvgossip_engine::session::{Newcomer, Outcome, SessionError, Tally};
 use kvgossip_engine::{Failure, Reader, StorageError, View};
-use kvgossip_grants::{Fact, FactId, PathPrefix, Timestamp, Verdict};
+use kvgossip_grants::{Fact, FactId, PathPrefix, ReplicaId, Timestamp, Verdict};
 use kvgossip_transport::{
-    Access, Code, Connection, ReplicaId, SessionFailure, SessionHost, SessionOptions, SessionReport,
-    SessionStream, TransportError, run_session,
+    Access, Code, Connection, SessionFailure, SessionHost, SessionOptions, SessionReport, SessionStream,
+    TransportError, run_session,
 };
-use std::sync::{Arc, Mutex, PoisonError};
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What a session works on: the agent's state, and its one way in for facts.
@@ -42,8 +43,7 @@ impl Host {
 
     /// Takes what a peer's facts cost; gives how long their verdicts are kept back.
     fn charge(&self, peer: ReplicaId, cost: i64) -> Duration {
-        // Plain numbers: a panic elsewhere leaves them whole.
-        let mut allowances = self.allowances.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut allowances = self.allowances.lock();
         allowances.charge(peer, cost, self.began.elapsed())
     }
 
@@ -115,7 +115,7 @@ impl SessionHost for PeerHost {
     }
 
     fn progress(&self, tally: &Tally) {
-        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counted = self.counted.lock();
         self.host.metrics().session_bytes(&counted, tally);
         *counted = *tally;
     }
@@ -271,7 +271,7 @@ impl Peers {
         let is_internal = code.starts_with("internal.");
         let is_own = is_internal || matches!(failure, SessionFailure::Session(SessionError::Storage(_)));
         let whose = if is_own { Whose::Own } else { Whose::Peer(peer) };
-        match self.lines().allow(whose, code, self.inner.clock.elapsed()) {
+        match self.inner.lines.lock().allow(whose, code, self.inner.clock.elapsed()) {
             None => tracing::debug!(%peer, code, "session failed: {failure}"),
             Some(suppressed) if is_internal => {
                 tracing::error!(%peer, code, suppressed, "session failed: {failure}");

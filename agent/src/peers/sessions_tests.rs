@@ -9,8 +9,8 @@ use crate::metrics::Metrics;
 use bytes::Bytes;
 use kvgossip_engine::scheduler::First;
 use kvgossip_engine::{MemoryStorage, Replica};
-use kvgossip_grants::{Signer, SigningKey};
-use kvgossip_transport::{Access, Code, Connection, Endpoint, Limits, Policy, ReplicaId, ReplicaKey};
+use kvgossip_grants::{ReplicaId, Signer, SigningKey};
+use kvgossip_transport::{Access, Code, Connection, Endpoint, Limits, Policy, ReplicaKey};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -84,11 +84,11 @@ async fn a_session_that_finds_the_peers_stream_before_it_and_no_place_for_that_b
     // Ours is due, and meets `busy`.
     peers.inner.table.insert(ours.clone()).expect("room");
     let now = || peers.inner.clock.now_us();
-    peers.scheduler().peer_up(*ours.peer().as_bytes(), ours.number(), First::Session, now());
+    peers.inner.scheduler.lock().peer_up(ours.peer(), ours.number(), First::Session, now());
     peers.inner.wake.notify_one();
-    until("our session was due", || peers.scheduler().poll_timeout(now()) > now()).await;
+    until("our session was due", || peers.inner.scheduler.lock().poll_timeout(now()) > now()).await;
     // Theirs finds no place.
-    let others = (0..=u8::MAX).map(|number| ReplicaId::from_bytes([number; 32]));
+    let others = (0..=u8::MAX).map(|number| ReplicaId([number; 32]));
     let take = |other| peers.inner.places.take(other, Access::Full, Quick);
     let places: Vec<_> = others.map_while(take).collect();
     let server = (peers.clone(), ours.clone());
@@ -106,11 +106,11 @@ async fn a_session_that_is_dropped_has_ended() {
     let Pair { peers, ours, .. } = &pair().await;
     let now = peers.inner.clock.now_us();
     // Not in the table: nothing that is due finds a connection.
-    peers.scheduler().peer_up(*ours.peer().as_bytes(), ours.number(), First::Session, now);
+    peers.inner.scheduler.lock().peer_up(ours.peer(), ours.number(), First::Session, now);
     let (due, under_way) = peers.next_due().expect("a session is due");
     assert_eq!(due.connection, ours.number());
     let second = peers.under_way(ours);
-    let is_due = || peers.scheduler().poll(u64::MAX / 2).is_some();
+    let is_due = || peers.inner.scheduler.lock().poll(u64::MAX / 2).is_some();
     assert!(!is_due(), "two are under way");
     drop(under_way);
     assert!(!is_due(), "one is under way");

@@ -2,7 +2,8 @@
 
 use super::Peers;
 use kvgossip_engine::scheduler::{Due, SessionEnd};
-use kvgossip_transport::{Code, Connection, ReplicaId};
+use kvgossip_grants::ReplicaId;
+use kvgossip_transport::{Code, Connection};
 
 /// A session with a peer that the scheduler takes to be under way, until this is dropped.
 #[must_use]
@@ -23,7 +24,7 @@ impl UnderWay {
 impl Drop for UnderWay {
     fn drop(&mut self) {
         let now = self.peers.inner.clock.now_us();
-        self.peers.scheduler().session_ended(self.peer.as_bytes(), self.connection, self.end, now);
+        self.peers.inner.scheduler.lock().session_ended(&self.peer, self.connection, self.end, now);
         self.peers.inner.wake.notify_one();
     }
 }
@@ -37,7 +38,7 @@ pub(super) struct Serving {
 impl Drop for Serving {
     fn drop(&mut self) {
         let peer = self.connection.peer();
-        self.peers.scheduler().peer_down(peer.as_bytes(), self.connection.number());
+        self.peers.inner.scheduler.lock().peer_down(&peer, self.connection.number());
         if std::thread::panicking() {
             // Nobody would serve it any more: the peer dials anew.
             self.connection.close(Code::Internal, "a fault of the program");
@@ -53,13 +54,13 @@ impl Peers {
 
     /// The next session to begin, if one is due; from now on it is under way.
     pub(super) fn next_due(&self) -> Option<(Due, UnderWay)> {
-        let due = self.scheduler().poll(self.inner.clock.now_us());
-        due.map(|due| (due, self.started(ReplicaId::from_bytes(due.peer), due.connection)))
+        let due = self.inner.scheduler.lock().poll(self.inner.clock.now_us());
+        due.map(|due| (due, self.started(due.peer, due.connection)))
     }
 
     fn started(&self, peer: ReplicaId, connection: u64) -> UnderWay {
         let now = self.inner.clock.now_us();
-        self.scheduler().session_started(peer.as_bytes(), connection, now);
+        self.inner.scheduler.lock().session_started(&peer, connection, now);
         UnderWay { peers: self.clone(), peer, connection, end: SessionEnd::Failed }
     }
 

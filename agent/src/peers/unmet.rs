@@ -4,7 +4,8 @@ use super::Peers;
 use super::whereabouts::Listed;
 use crate::readiness::short;
 use kvgossip_api::SyncReport;
-use kvgossip_transport::{Access, Connection, ReplicaId};
+use kvgossip_grants::ReplicaId;
+use kvgossip_transport::{Access, Connection};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 

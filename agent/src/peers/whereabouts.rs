@@ -3,17 +3,15 @@
 use crate::address::Resolver;
 use crate::config::PeerTarget;
 use crate::gossip::Directory;
-use kvgossip_transport::{Connection, ReplicaId, Whereabouts};
+use kvgossip_grants::ReplicaId;
+use kvgossip_transport::{Connection, Whereabouts};
+use parking_lot::Mutex;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A replica whose member has failed is dialled at least this often, so that a cut of the network that ends is noticed.
 const LONGEST_WAIT_FOR_FAILED: Duration = Duration::from_secs(5);
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// A peer that was listed at the start.
 #[derive(Debug)]
@@ -34,13 +32,13 @@ impl Listed {
     pub(super) fn is(&self, connection: &Connection) -> bool {
         match self.target.id {
             Some(id) => id == connection.peer(),
-            None => lock(&self.found).as_ref().is_ok_and(|found| found.contains(&connection.address())),
+            None => self.found.lock().as_ref().is_ok_and(|found| found.contains(&connection.address())),
         }
     }
 
     /// Its addresses as they were looked up last, or why that failed.
     pub(super) fn last_found(&self) -> Result<Vec<SocketAddr>, String> {
-        lock(&self.found).clone()
+        self.found.lock().clone()
     }
 }
 
@@ -49,7 +47,7 @@ impl Whereabouts for Listed {
         let found = self.target.address.resolve(&self.resolver).await;
         let found = found.map_err(|error| format!("{}: {error}", self.target.address));
         let news = {
-            let mut last = lock(&self.found);
+            let mut last = self.found.lock();
             let news = found.as_ref().err() != last.as_ref().err();
             *last = found.clone();
             news
@@ -93,14 +91,14 @@ impl Announced {
 impl Whereabouts for Announced {
     async fn addresses(&self) -> Vec<SocketAddr> {
         let now = self.look();
-        *lock(&self.seen) = now.clone();
+        *self.seen.lock() = now.clone();
         now.1
     }
 
     async fn changed(&self) {
         let mut changes = self.directory.changes();
         // The directory lives as long as the agent.
-        while self.look() == *lock(&self.seen) && changes.changed().await.is_ok() {}
+        while self.look() == *self.seen.lock() && changes.changed().await.is_ok() {}
     }
 
     fn longest_wait(&self) -> Duration {
@@ -118,7 +116,7 @@ mod tests {
 
     impl Resolve for Changing {
         fn resolve(&self, _: &str, _: u16) -> io::Result<Vec<SocketAddr>> {
-            Ok(lock(&self.0).clone())
+            Ok(self.0.lock().clone())
         }
     }
 
@@ -129,10 +127,10 @@ mod tests {
         let address = Address::parse("replica.example", 1).expect("a name");
         let listed = Listed::new(PeerTarget { address, id: None }, Resolver::new(Changing(names.clone())));
         assert_eq!(listed.addresses().await, [at(1), at(2)]);
-        *lock(&names) = vec![at(3)];
+        *names.lock() = vec![at(3)];
         assert_eq!(listed.addresses().await, [at(3)]);
         assert_eq!(listed.last_found(), Ok(vec![at(3)]));
-        lock(&names).clear();
+        names.lock().clear();
         assert!(listed.addresses().await.is_empty());
         assert!(listed.last_found().is_err_and(|why| why.starts_with("replica.example:1: ")));
     }

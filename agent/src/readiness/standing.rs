@@ -6,14 +6,13 @@ use crate::config::Config;
 use crate::files::read_regular;
 use crate::gossip::GossipConfig;
 use kvgossip_engine::session::{Newcomer, ShortReplicaId};
-use kvgossip_grants::Timestamp;
-use kvgossip_transport::ReplicaId;
+use kvgossip_grants::{ReplicaId, Timestamp};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The most bytes that are read of the file.
 const MAX_FILE_BYTES: usize = 4096;
@@ -56,14 +55,9 @@ impl Standing {
         this
     }
 
-    fn lock(&self) -> MutexGuard<'_, Readiness> {
-        // Every method leaves it whole, so a panic elsewhere does no harm.
-        self.readiness.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Why this replica may lack what others hold.
     pub(crate) fn gap(&self) -> Option<Gap> {
-        self.lock().gap(self.clock.now_us())
+        self.readiness.lock().gap(self.clock.now_us())
     }
 
     /// Whether this replica has never compared itself with anybody, though there are others.
@@ -73,17 +67,17 @@ impl Standing {
 
     /// When this replica was last known to hold the same as some peer.
     pub(crate) fn last_equal(&self) -> Option<LastEqual> {
-        self.lock().last_equal(clock::now())
+        self.readiness.lock().last_equal(clock::now())
     }
 
     /// See [`Readiness::knows_newcomer`].
     pub(crate) fn is_known_newcomer(&self, peer: &ReplicaId) -> bool {
-        self.lock().knows_newcomer(peer)
+        self.readiness.lock().knows_newcomer(peer)
     }
 
     /// See [`Readiness::told_of`].
     pub(crate) fn told_of(&self) -> BTreeSet<ShortReplicaId> {
-        self.lock().told_of()
+        self.readiness.lock().told_of()
     }
 
     /// See [`Readiness::session_ended`].
@@ -95,7 +89,7 @@ impl Standing {
         others: impl FnOnce() -> Option<BTreeSet<ShortReplicaId>>,
     ) {
         let was_newcomer = self.is_newcomer();
-        self.lock().session_ended(peer, newcomer, brought, others);
+        self.readiness.lock().session_ended(peer, newcomer, brought, others);
         if was_newcomer && !self.is_newcomer() {
             tracing::info!(%peer, "the first comparison has ended: this replica knows what the others know");
         }
@@ -103,14 +97,14 @@ impl Standing {
 
     /// This replica and some peer held the same at this time.
     pub(crate) fn note_equal(&self, at: Timestamp) {
-        self.lock().note_equal(at, clock::now());
+        self.readiness.lock().note_equal(at, clock::now());
     }
 
     /// Whether the disk has yet to hear of something.
     pub(crate) fn save(&self, at_end: bool) {
         let Some(file) = &self.file else { return };
-        let path = file.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(now) = self.lock().take_unsaved(at_end) else { return };
+        let path = file.lock();
+        let Some(now) = self.readiness.lock().take_unsaved(at_end) else { return };
         if let Err(error) = write(&path, now) {
             tracing::warn!(path = %path.display(), %error, "what is known of comparisons cannot be kept");
         }

@@ -3,7 +3,7 @@ use super::*;
 const SECOND: u64 = 1_000_000;
 
 fn id(number: u8) -> ReplicaId {
-    ReplicaId::from_bytes([number; 32])
+    ReplicaId([number; 32])
 }
 
 fn time(us: u64) -> Timestamp {

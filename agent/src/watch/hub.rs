@@ -16,8 +16,9 @@ use arc_swap::ArcSwap;
 use kvgossip_api::CommitMark;
 use kvgossip_engine::View;
 use kvgossip_grants::{GrantId, Key, LiveGrant, Timestamp};
+use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -129,7 +130,7 @@ impl Hub {
 
     /// Begins to watch. `cursor` is the id of the last event of an earlier stream.
     pub fn watch(&self, interest: Interest, cursor: Option<&str>) -> Result<Feed, WatchError> {
-        let mut registry = self.registry();
+        let mut registry = self.0.registry.lock();
         if registry.mailboxes.len() >= MAX_WATCHERS {
             return Err(WatchError::TooMany);
         }
@@ -153,7 +154,7 @@ impl Hub {
 
     /// How many watch.
     pub fn watchers(&self) -> usize {
-        self.registry().mailboxes.len()
+        self.0.registry.lock().mailboxes.len()
     }
 
     fn resume(&self, log: &Log, interest: &Interest, mailbox: &Mailbox, cursor: &str) -> Start {
@@ -173,11 +174,6 @@ impl Hub {
             }
         });
         Start::Resumed
-    }
-
-    fn registry(&self) -> MutexGuard<'_, Registry> {
-        // Changed by whole insertions and removals alone, so a panic elsewhere leaves it usable.
-        self.0.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn follow(&self, mut changes: tokio::sync::broadcast::Receiver<Arc<Committed>>) {
@@ -245,7 +241,7 @@ impl Hub {
     }
 
     fn tell(&self, step: Step, view: Option<Arc<View>>) {
-        let mut registry = self.registry();
+        let mut registry = self.0.registry.lock();
         let Registry { index, mailboxes, facts, log, .. } = &mut *registry;
         for (key, why) in &step.keys {
             index.each(key, |id| {
@@ -275,13 +271,13 @@ impl Hub {
                 let keys = keys.into_iter().map(|key| (key, Why::Current)).collect();
                 self.tell(Step { keys, facts: Vec::new() }, None);
             }
-            ReadsAgain::Others => self.registry().overflow(),
+            ReadsAgain::Others => self.0.registry.lock().overflow(),
         }
     }
 
     /// Batches were missed, which takes more than a thousand of them while this task sleeps.
     fn tell_gap(&self) {
-        let mut registry = self.registry();
+        let mut registry = self.0.registry.lock();
         registry.overflow();
         self.publish(self.0.store.view());
     }
@@ -327,7 +323,7 @@ impl Watcher {
 
     /// The place that everything before is in the mailbox of.
     pub(super) fn cursor(&self) -> Cursor {
-        Cursor { epoch: self.hub.0.epoch, seq: self.hub.registry().log.seq() }
+        Cursor { epoch: self.hub.0.epoch, seq: self.hub.0.registry.lock().log.seq() }
     }
 
     /// Waits until what is durable now is in the view: whoever was told that it wrote something finds it here. Gives the
@@ -342,7 +338,7 @@ impl Watcher {
     /// A state to tell from the beginning; what is in it already is taken out of the mailbox.
     pub(super) fn begin(&self) -> Arc<View> {
         // While the registry is held nothing is between the mailboxes and the view.
-        let _registry = self.hub.registry();
+        let _registry = self.hub.0.registry.lock();
         self.mailbox.take();
         self.view()
     }
@@ -380,7 +376,7 @@ impl Watcher {
 
 impl Drop for Watcher {
     fn drop(&mut self) {
-        let mut registry = self.hub.registry();
+        let mut registry = self.hub.0.registry.lock();
         registry.index.remove(self.id, &self.interest);
         registry.mailboxes.remove(&self.id);
         registry.facts.remove(&self.id);

@@ -3,8 +3,8 @@
 use super::cause::Why;
 use super::{MAX_PENDING_ENTRIES, MAX_PENDING_FACTS, MAX_PENDING_KEYS};
 use kvgossip_grants::{EntryId, FactId, Key};
+use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, PoisonError};
 use tokio::sync::Notify;
 
 /// Shared by the hub, which never waits for it, and one watcher.
@@ -120,18 +120,18 @@ impl Pending {
 impl Mailbox {
     /// Changes the contents and wakes the watcher.
     pub(super) fn change(&self, change: impl FnOnce(&mut Pending)) {
-        change(&mut self.pending.lock().unwrap_or_else(PoisonError::into_inner));
+        change(&mut self.pending.lock());
         self.arrived.notify_one();
     }
 
     /// Whether nothing waits.
     pub(super) fn is_empty(&self) -> bool {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+        self.pending.lock().is_empty()
     }
 
     /// Empties it.
     pub(super) fn take(&self) -> Pending {
-        std::mem::take(&mut *self.pending.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.pending.lock())
     }
 
     /// Waits until something may have arrived since the last time.
@@ -141,7 +141,7 @@ impl Mailbox {
 
     /// How many keys, entries and facts it names.
     pub(super) fn len(&self) -> usize {
-        let pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let pending = self.pending.lock();
         pending.keys.len() + pending.entries + pending.facts.len()
     }
 }

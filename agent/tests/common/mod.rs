@@ -9,10 +9,10 @@ use bytes::Bytes;
 use kvgossip_agent::{Agent, Config, PeerTarget};
 use kvgossip_engine::MemoryStorage;
 use kvgossip_grants::{
-    AuthorityBody, ClusterId, EntryDraft, EntryFact, Fact, Grant, GrantId, Key, KeyGlob, PublicKey, Signed,
-    Signer, SigningKey, Timestamp, Verdict,
+    AuthorityBody, ClusterId, EntryDraft, EntryFact, Fact, Grant, GrantId, Key, KeyGlob, PublicKey,
+    ReplicaId, Signed, Signer, SigningKey, Timestamp, Verdict,
 };
-use kvgossip_transport::{ReplicaId, ReplicaKey};
+use kvgossip_transport::ReplicaKey;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 

@@ -16,12 +16,13 @@ use kvgossip_client::{AgentClient, Client, Endpoint};
 use kvgossip_engine::{FjallStorage, MemoryStorage, Storage};
 use kvgossip_grants::{EntryDraft, EntryFact, EntryId, Fact, Key, Signer, SigningKey};
 use kvgossip_transport::ReplicaKey;
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// As in the program.
@@ -138,7 +139,7 @@ async fn latency(dir: &Path, subscriptions: usize, rate: usize, seconds: usize) 
     tokio::time::sleep(Duration::from_secs(3)).await;
     drop(clients);
 
-    let acks = std::mem::take(&mut *acks.lock().unwrap_or_else(PoisonError::into_inner));
+    let acks = std::mem::take(&mut *acks.lock());
     let mut waits = [Vec::new(), Vec::new()];
     for subscriber in subscribers {
         for (place, entry, at) in subscriber.await? {
@@ -198,7 +199,7 @@ async fn write(agent: &AgentClient, facts: Vec<Fact>, rate: usize) -> Result<Ack
             let verdicts = agent.post_facts(&[fact]).await?;
             let acked = Instant::now();
             ensure!(verdicts[0].verdict == "merged", "{verdicts:?}");
-            acks.lock().unwrap_or_else(PoisonError::into_inner).insert(id, acked);
+            acks.lock().insert(id, acked);
             Ok(())
         }));
     }

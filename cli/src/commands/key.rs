@@ -7,7 +7,6 @@ use crate::output::{self, Format, say};
 use crate::progress;
 use clap::Args;
 use kvgossip_grants::{KEY_BITS, PublicKey, Signer, SigningKey, SigningKeyError};
-use kvgossip_transport::ReplicaId;
 use rand::{Rng, SeedableRng};
 use serde_json::json;
 use std::path::PathBuf;
@@ -62,7 +61,7 @@ fn show_public(key: &PublicKey, format: Format) -> Result<()> {
 }
 
 fn show_replica(key: &PublicKey, format: Format) -> Result<()> {
-    let id = ReplicaId::of(key).to_string();
+    let id = key.replica().to_string();
     match format {
         Format::Text => output::text(&format!("{id}\n")),
         Format::Json => output::json(&json!({ "replica": id })),

@@ -6,8 +6,9 @@ use kvgossip_grants::{Filter, Key};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Rest, Value};
 use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior};
+use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 /// The most steps of rendering: a template that never ends is refused.
 const FUEL: u64 = 10_000_000;
@@ -47,10 +48,6 @@ fn utf8(key: &Key, value: &[u8]) -> Result<Value, Error> {
     Ok(Value::from(text))
 }
 
-fn locked<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
-    shared.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Renders a template. What is not known yet is taken as unset and noted.
 pub(super) fn render(name: &str, source: &str, known: &Known) -> Rendered {
     let (wants, known) = (Arc::new(Mutex::new(Wants::default())), Arc::new(known.clone()));
@@ -68,11 +65,11 @@ pub(super) fn render(name: &str, source: &str, known: &Known) -> Rendered {
         let (wants, known, unset) = (wants.clone(), known.clone(), unset.clone());
         move |key: &str, default: Option<Value>| -> Result<Value, Error> {
             let key = Key::parse(key).map_err(|error| fault(error.to_string()))?;
-            locked(&wants).keys.insert(key.clone());
+            wants.lock().keys.insert(key.clone());
             match known.keys.get(&key).and_then(Option::as_ref) {
                 Some(value) => utf8(&key, value),
                 None => Ok(default.unwrap_or_else(|| {
-                    let mut unset = locked(&unset);
+                    let mut unset = unset.lock();
                     if !unset.contains(&key) && unset.len() < MAX_UNSET_NAMED {
                         unset.push(key);
                     }
@@ -85,7 +82,7 @@ pub(super) fn render(name: &str, source: &str, known: &Known) -> Rendered {
         let (wants, known) = (wants.clone(), known.clone());
         move |globs: Rest<String>| -> Result<Value, Error> {
             Filter::parse(globs.iter()).map_err(|error| fault(error.to_string()))?;
-            locked(&wants).filters.insert(globs.to_vec());
+            wants.lock().filters.insert(globs.to_vec());
             let found = known.filters.get(globs.as_slice()).into_iter().flatten();
             let rows = found.map(|(key, value)| {
                 let name = key.as_str().rsplit('/').next().unwrap_or_default();
@@ -100,9 +97,9 @@ pub(super) fn render(name: &str, source: &str, known: &Known) -> Rendered {
         }
     });
     let text = env.template_from_named_str(name, source).and_then(|template| template.render(()));
-    let text = text.map_err(|error| failure(&error, &locked(&unset)));
+    let text = text.map_err(|error| failure(&error, &unset.lock()));
     drop(env);
-    let wants = locked(&wants).clone();
+    let wants = wants.lock().clone();
     Rendered { wants, text }
 }
 

@@ -5,10 +5,10 @@ use kvgossip_agent::http::ServerTls;
 use kvgossip_agent::{Agent, Clock, Config};
 use kvgossip_engine::MemoryStorage;
 use kvgossip_grants::{
-    EntryDraft, EntryFact, Fact, GrantId, Key, PublicKey, Signer, SigningKey, SigningKeyError, Timestamp,
-    Verifier,
+    EntryDraft, EntryFact, Fact, GrantId, Key, PublicKey, ReplicaId, Signer, SigningKey, SigningKeyError,
+    Timestamp, Verifier,
 };
-use kvgossip_transport::{ReplicaId, ReplicaKey};
+use kvgossip_transport::ReplicaKey;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::runtime::Runtime;

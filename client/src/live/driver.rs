@@ -246,7 +246,7 @@ impl Driver {
     fn follow_registry(&mut self) {
         let Some(core) = &mut self.core else { return };
         let (now, grace) = (Instant::now(), self.settings.grace);
-        let mut registry = self.shared.registry();
+        let mut registry = self.shared.registry.lock();
         registry.keys.retain(|_, kept| !kept.is_over(now, grace));
         registry.filters.retain(|kept| !kept.is_over(now, grace));
         let mut wanted = BTreeSet::new();

@@ -4,8 +4,9 @@ use super::MAX_LINGERING_KEYS;
 use super::registry::{KeySlot, MatchSlot, Shared};
 use super::state::{Cause, Dirty, Entry, State, Value};
 use kvgossip_grants::{EntryId, Filter, Key};
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use tokio::sync::{Notify, watch};
 
 /// The client is gone: nothing changes any more.
@@ -183,12 +184,8 @@ pub(crate) struct MatchHandle {
 }
 
 impl MatchHandle {
-    fn pending(&self) -> MutexGuard<'_, BTreeMap<Key, Option<Cause>>> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub(crate) fn note(&self, key: &Key, cause: Option<Cause>) {
-        self.pending().insert(key.clone(), cause);
+        self.pending.lock().insert(key.clone(), cause);
         self.arrived.notify_one();
     }
 }
@@ -210,8 +207,8 @@ impl Matching {
     pub(crate) fn new(shared: Arc<Shared>, filter: &Filter) -> Self {
         let slot = shared.hold_filter(filter);
         let handle = Arc::new(MatchHandle::default());
-        let entries = slot.entries();
-        slot.handles.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&handle));
+        let entries = slot.entries.lock();
+        slot.handles.lock().push(Arc::downgrade(&handle));
         // Under the same lock: what comes later is noted, what is there is told first.
         entries.keys().for_each(|key| handle.note(key, None));
         drop(entries);
@@ -233,7 +230,7 @@ impl Matching {
 
     /// All keys that are set, with their entries, as of now.
     pub fn entries(&self) -> BTreeMap<Key, Entry> {
-        self.slot.entries().clone()
+        self.slot.entries.lock().clone()
     }
 
     /// Whether that is all, and the latest.
@@ -261,8 +258,8 @@ impl Matching {
     /// The next change that is there already.
     pub fn pop(&mut self) -> Option<Change> {
         loop {
-            let (key, cause) = self.handle.pending().pop_first()?;
-            let now = self.slot.entries().get(&key).cloned();
+            let (key, cause) = self.handle.pending.lock().pop_first()?;
+            let now = self.slot.entries.lock().get(&key).cloned();
             match (self.seen.get(&key).copied(), now) {
                 (Some(before), Some(entry)) if before == entry.id => {}
                 (before, Some(entry)) => {
@@ -323,7 +320,7 @@ impl Clone for Matching {
 
 impl Drop for Matching {
     fn drop(&mut self) {
-        let brief = self.single_look && self.slot.entries().len() > MAX_LINGERING_KEYS;
+        let brief = self.single_look && self.slot.entries.lock().len() > MAX_LINGERING_KEYS;
         self.shared.release_filter(&self.slot, brief);
     }
 }

@@ -13,7 +13,7 @@ pub(super) fn publish(core: &mut Core, shared: &Shared) {
     if changes.keys.is_empty() && !changes.dirt {
         return;
     }
-    let registry = shared.registry();
+    let registry = shared.registry.lock();
     let changed: Vec<(&MatchSlot, Vec<Key>)> = registry
         .filters
         .iter()
@@ -53,7 +53,7 @@ fn change_state(core: &Core, slot: &KeySlot) -> bool {
 
 /// Changes what a filter shows, and wakes nobody; gives the keys to tell of.
 fn change_entries(core: &Core, slot: &MatchSlot, changes: &Changes) -> Vec<Key> {
-    let mut entries = slot.entries();
+    let mut entries = slot.entries.lock();
     // A filter that came later than its keys finds them here.
     let all: Vec<_> = if changes.dirt { core.keys_of(slot.id) } else { Vec::new() };
     let mut to_tell = Vec::new();
@@ -77,7 +77,7 @@ fn change_entries(core: &Core, slot: &MatchSlot, changes: &Changes) -> Vec<Key> 
 /// Says that no agent is there, before anything is known of the cluster.
 pub(super) fn publish_disconnected(shared: &Shared) {
     let dirty = Some(Dirty::Disconnected);
-    let registry = shared.registry();
+    let registry = shared.registry.lock();
     for Kept { slot, .. } in registry.keys.values() {
         let state = State { dirty, ..State::NEW };
         slot.state.send_if_modified(|old| std::mem::replace(old, state.clone()) != state);

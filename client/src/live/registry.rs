@@ -4,8 +4,9 @@ use super::handles::{MatchHandle, MatchStatus};
 use super::interests::InterestId;
 use super::state::{Entry, Rejection, State, Trouble};
 use kvgossip_grants::{Filter, Key};
+use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -80,7 +81,7 @@ impl Registry {
 /// What handles and driver share.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    registry: Mutex<Registry>,
+    pub(super) registry: Mutex<Registry>,
     pub(crate) wake: Notify,
     pub(crate) rejections: watch::Sender<(u64, Vec<Rejection>)>,
     /// Which endpoint is connected, for diagnosis.
@@ -109,14 +110,9 @@ impl Shared {
         let _ = self.closed.subscribe().wait_for(|closed| *closed).await;
     }
 
-    pub(crate) fn registry(&self) -> MutexGuard<'_, Registry> {
-        // Changed by plain insertions, removals and counts alone.
-        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The slot of a key, made if there is none, with one more holder.
     pub(crate) fn hold_key(&self, key: &Key) -> Arc<KeySlot> {
-        let mut registry = self.registry();
+        let mut registry = self.registry.lock();
         if let Some(kept) = registry.keys.get_mut(key) {
             return kept.hold();
         }
@@ -131,7 +127,7 @@ impl Shared {
 
     /// The same for a filter.
     pub(crate) fn hold_filter(&self, filter: &Filter) -> Arc<MatchSlot> {
-        let mut registry = self.registry();
+        let mut registry = self.registry.lock();
         if let Some(kept) = registry.filters.iter_mut().find(|kept| kept.slot.filter == *filter) {
             return kept.hold();
         }
@@ -151,7 +147,7 @@ impl Shared {
 
     /// One holder of a key less; the driver forgets the interest after its grace delay.
     pub(crate) fn release_key(&self, slot: &KeySlot) {
-        let mut registry = self.registry();
+        let mut registry = self.registry.lock();
         let kept = registry.keys.get_mut(&slot.key).filter(|kept| kept.slot.id == slot.id);
         let last = kept.is_some_and(|kept| kept.release(false));
         drop(registry);
@@ -162,7 +158,7 @@ impl Shared {
 
     /// The same for a filter; `brief`: it was held for a single look, and may be forgotten at once.
     pub(crate) fn release_filter(&self, slot: &MatchSlot, brief: bool) {
-        let mut registry = self.registry();
+        let mut registry = self.registry.lock();
         let kept = registry.filters.iter_mut().find(|kept| kept.slot.id == slot.id);
         let last = kept.is_some_and(|kept| kept.release(brief));
         drop(registry);
@@ -173,13 +169,9 @@ impl Shared {
 }
 
 impl MatchSlot {
-    pub(crate) fn entries(&self) -> MutexGuard<'_, BTreeMap<Key, Entry>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The handles that are still held.
     pub(crate) fn live_handles(&self) -> Vec<Arc<MatchHandle>> {
-        let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut handles = self.handles.lock();
         handles.retain(|handle| handle.strong_count() > 0);
         handles.iter().filter_map(Weak::upgrade).collect()
     }

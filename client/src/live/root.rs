@@ -47,7 +47,7 @@ pub(crate) async fn first_root(
 /// Asks the agents who root is, when somebody wants something.
 pub(super) async fn ask_root(shared: &Shared, places: &mut Places) -> Option<PublicKey> {
     loop {
-        while shared.registry().is_empty() {
+        while shared.registry.lock().is_empty() {
             shared.wake.notified().await;
         }
         match first_root((0..places.count()).filter_map(|place| places.agent(place).cloned())).await {

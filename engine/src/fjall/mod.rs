@@ -30,9 +30,10 @@ use files::Files;
 use fjall::{OwnedWriteBatch, PersistMode, Readable, Snapshot};
 use kvgossip_grants::{ClusterId, EntryId, GrantId, Key};
 use last_batch::{LastBatch, Seen};
+use parking_lot::RwLock;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tables::Tables;
 
@@ -74,7 +75,7 @@ impl Shared {
 
     /// What stands between two batches. Waits for the one that is under way.
     fn snapshot(&self) -> Snapshot {
-        let _gate = self.batch_gate.read().unwrap_or_else(PoisonError::into_inner);
+        let _gate = self.batch_gate.read();
         self.tables.db.snapshot()
     }
 }
@@ -84,7 +85,7 @@ struct FjallReader(Weak<RwLock<Option<Arc<Shared>>>>);
 
 /// Waits while the store is being opened anew.
 fn opened(open: &RwLock<Option<Arc<Shared>>>) -> Result<Arc<Shared>, StorageError> {
-    let shared = open.read().unwrap_or_else(PoisonError::into_inner).clone();
+    let shared = open.read().clone();
     shared.ok_or_else(|| StorageError::Stopped("it could not be opened anew".into()))
 }
 
@@ -183,7 +184,7 @@ impl FjallStorage {
         }
         writes.insert(&tables.meta, rows::META_SUMMARY, rows::encode_summary(&batch.summary));
         {
-            let _gate = shared.batch_gate.write().unwrap_or_else(PoisonError::into_inner);
+            let _gate = shared.batch_gate.write();
             writes.commit().map_err(engine_error)?;
         }
         // The batch is durable now: a failure to note it must not be told as a failure of the batch.
@@ -296,7 +297,7 @@ impl Storage for FjallStorage {
     fn reopen(&mut self) -> Result<(), StorageError> {
         let open = self.open.clone();
         {
-            let mut open = open.write().unwrap_or_else(PoisonError::into_inner);
+            let mut open = open.write();
             self.exchange_engine(&mut open)?;
         }
         let found = self.summary()?.map_or(0, |summary| summary.batch);

@@ -5,12 +5,11 @@ use super::course::internal;
 use super::forest::Leaf;
 use super::tally::Traffic;
 use super::walk::Walk;
-use super::wire::varint_len;
 use super::{Session, SessionError, Step};
 use crate::storage::{Reader, StorageError};
 use crate::view::View;
 use bytes::Bytes;
-use kvgossip_grants::{Fact, RECORD_HEAD_BYTES};
+use kvgossip_grants::{Fact, RECORD_HEAD_BYTES, varint};
 
 /// Records join a frame up to this many bytes; a larger record has a frame of its own.
 const FACTS_FRAME_BYTES: usize = 16 * 1024;
@@ -145,7 +144,7 @@ impl Session {
 
 /// The bytes of a frame and of the length in front of it.
 fn framed(len: usize) -> u64 {
-    (len + varint_len(len as u64)) as u64
+    (len + varint::encoded_len(len as u64)) as u64
 }
 
 /// Counts a frame without facts.

@@ -162,25 +162,15 @@ impl Session {
     /// What came of an offered fact.
     ///
     /// # Errors
-    /// When this was one too many that can never be accepted; tell the peer with [`Session::bye`].
+    /// When this was one too many that can never be accepted. The session ends: close the connection with the code.
     pub fn handle_verdict(&mut self, ticket: Ticket, verdict: Verdict) -> Result<(), SessionError> {
         self.intake.handle_verdict(ticket, verdict)
-    }
-
-    /// The frame that tells the peer why the session ends early.
-    pub fn bye(&mut self, error: &SessionError) -> Bytes {
-        let code = error.code().as_bytes();
-        let frame = [&[kind::BYE], &code[..code.len().min(MAX_CODE_BYTES)]].concat();
-        self.turn = Turn::Done;
-        self.steps.clear();
-        count_frame(&mut self.tally.sent, frame.len());
-        frame.into()
     }
 
     /// Takes a received frame.
     ///
     /// # Errors
-    /// When the session cannot go on; tell the peer with [`Session::bye`] unless it said so itself.
+    /// When the session cannot go on: close the connection with the code.
     pub fn handle_frame(&mut self, frame: Bytes, view: &View) -> Result<(), SessionError> {
         let Turn::Receive(flight) = &mut self.turn else {
             return Err(SessionError::Protocol("a frame came out of turn"));

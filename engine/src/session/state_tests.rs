@@ -4,7 +4,7 @@ use super::frame::kind;
 use super::pair::{Peer, divergent, entry, grant, greeted, protocol, root, run, run_on, unchanged};
 use super::*;
 use bytes::Bytes;
-use kvgossip_grants::{EntryDraft, EntryFact, Fact, Key, Signer as _, Verdict};
+use kvgossip_grants::{EntryDraft, EntryFact, Fact, Key, Signer as _, Verdict, varint};
 use std::collections::BTreeSet;
 
 #[test]
@@ -35,7 +35,7 @@ fn what_one_side_counts_as_sent_the_other_counts_as_received_and_the_wire_carrie
     let [one, two] = [peers[0].session.tally(), peers[1].session.tally()];
     assert_eq!((one.sent, one.received), (two.received, two.sent));
     for (tally, frames) in [(one, &frames[0]), (two, &frames[1])] {
-        let on_wire = frames.iter().map(|frame| (frame.len() + wire::varint_len(frame.len() as u64)) as u64);
+        let on_wire = frames.iter().map(|frame| (frame.len() + varint::encoded_len(frame.len() as u64)) as u64);
         assert_eq!(tally.sent.total(), on_wire.sum::<u64>());
         assert_eq!(tally.sent.overhead + tally.sent.authority + tally.sent.entries, tally.sent.total());
     }
@@ -304,23 +304,21 @@ fn a_newcomer_is_known_as_one_after_its_hello() {
 }
 
 #[test]
-fn who_ends_a_session_early_says_why_in_a_code_and_is_done() {
+fn a_bye_ends_the_session_and_what_is_read_of_its_code_is_bounded() {
     let long = "c".repeat(MAX_CODE_BYTES + 9);
-    for (error, code) in [
-        (SessionError::ShuttingDown, SessionError::ShuttingDown.code().to_owned()),
-        (SessionError::Bye(long.clone()), long[..MAX_CODE_BYTES].to_owned()),
+    for (sent, code) in [
+        ("shutdown", "shutdown"),
+        (long.as_str(), &long[..MAX_CODE_BYTES]),
+        // The text goes into logs: only what codes are made of.
+        ("\u{1b}[2Jsession.protocol\n", "2Jsession.protocol"),
     ] {
         let mut peers = divergent();
         greeted(&mut peers);
-        let overhead = peers[0].session.tally().sent.overhead;
-        let frame = peers[0].session.bye(&error);
-        assert_eq!(peers[0].session.tally().sent.overhead, overhead + frame.len() as u64 + 1);
-        assert!(peers[0].session.is_finished() && peers[0].session.outcome().is_none());
-        assert!(peers[0].flight().expect("nothing is left").is_empty());
         peers[1].flight().expect("it waits");
-        let told = peers[1].take(frame).expect_err("it is over");
+        let frame = [&[kind::BYE], sent.as_bytes()].concat();
+        let told = peers[1].take(frame.into()).expect_err("it is over");
         assert!(matches!(&told, SessionError::Bye(told) if *told == code), "{told:?}");
-        assert!(peers[1].session.is_finished());
+        assert!(peers[1].session.is_finished() && peers[1].session.outcome().is_none());
     }
 }
 

@@ -1,5 +1,7 @@
 //! A few sorted byte strings packed into one allocation.
 
+use kvgossip_grants::varint;
+
 /// Sorted, distinct byte strings, each stored as its LEB128 length and its bytes.
 ///
 /// A bucket holds at most 17 of them, so a search that walks them all is cheaper than an index, and one
@@ -57,9 +59,9 @@ impl Suffixes {
     ///
     /// The room is exact: buckets are many and small, and slack would be most of their memory.
     pub(super) fn push(&mut self, suffix: &[u8]) {
-        let (prefix, prefix_len) = encode_len(suffix.len());
-        self.0.reserve_exact(prefix_len + suffix.len());
-        self.0.extend_from_slice(&prefix[..prefix_len]);
+        let len = varint::encode(suffix.len() as u64);
+        self.0.reserve_exact(len.as_ref().len() + suffix.len());
+        self.0.extend_from_slice(len.as_ref());
         self.0.extend_from_slice(suffix);
     }
 }
@@ -72,35 +74,18 @@ impl<'a> Iterator for Iter<'a> {
     type Item = &'a [u8];
 
     fn next(&mut self) -> Option<&'a [u8]> {
-        let mut len = 0;
-        for shift in (0..usize::BITS).step_by(7) {
+        let mut decoder = varint::Decoder::default();
+        let len = loop {
             let (byte, rest) = self.0.split_first()?;
             self.0 = rest;
-            len |= usize::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                break;
+            if let Some(len) = decoder.push(*byte).ok()? {
+                break len;
             }
-        }
-        let (suffix, rest) = self.0.split_at_checked(len)?;
+        };
+        let (suffix, rest) = self.0.split_at_checked(usize::try_from(len).ok()?)?;
         self.0 = rest;
         Some(suffix)
     }
-}
-
-/// The LEB128 form of a length: the buffer and how much of it is used.
-fn encode_len(mut len: usize) -> ([u8; 10], usize) {
-    let mut bytes = [0; 10];
-    let mut used = 0;
-    for byte in &mut bytes {
-        used += 1;
-        *byte = (len & 0x7f) as u8;
-        len >>= 7;
-        if len == 0 {
-            break;
-        }
-        *byte |= 0x80;
-    }
-    (bytes, used)
 }
 
 #[cfg(test)]

@@ -255,7 +255,7 @@ impl Authority {
     }
 
     /// Whether each pattern of a floor has a later one already.
-    pub(super) fn floor_is_bettered(&self, floor: &Signed<Floor>) -> bool {
+    pub(super) fn floor_is_superseded(&self, floor: &Signed<Floor>) -> bool {
         let rank = (floor.body().before, floor.id());
         let mut patterns = floor.body().patterns.iter();
         patterns.all(|pattern| self.highest.get(pattern).is_some_and(|highest| *highest >= rank))

@@ -81,7 +81,7 @@ impl Authority {
             let rank = (standing.body().by, standing.id());
             if rank <= (by, id) {
                 let known = rank.1 == id;
-                let code = if known { Code::Known } else { Code::RevocationBettered };
+                let code = if known { Code::Known } else { Code::RevocationSuperseded };
                 return AuthorityChange::only(Verdict::Moot(code));
             }
             self.revocation_ids.remove(&rank.1);
@@ -138,22 +138,22 @@ impl Authority {
         if self.floors.contains_key(&id) {
             return AuthorityChange::only(Verdict::Moot(Code::Known));
         }
-        if self.floor_is_bettered(&fact) {
-            return AuthorityChange::only(Verdict::Moot(Code::FloorBettered));
+        if self.floor_is_superseded(&fact) {
+            return AuthorityChange::only(Verdict::Moot(Code::FloorSuperseded));
         }
         let rank = (fact.body().before, id);
         let mut change = AuthorityChange::only(Verdict::Merged);
-        let mut bettered = Vec::new();
+        let mut superseded = Vec::new();
         for pattern in &fact.body().patterns {
             let highest = self.highest.entry(pattern.clone()).or_insert(rank);
             if *highest < rank {
-                bettered.push(highest.1);
+                superseded.push(highest.1);
                 *highest = rank;
             }
         }
         self.highest_of_all = self.highest_of_all.max(rank.0);
         self.floors.insert(id, Arc::new(fact));
-        for old in bettered {
+        for old in superseded {
             // Kept whole as long as one of its patterns is still the highest.
             let stands = self.floors.get(&old).is_some_and(|floor| {
                 let names = |pattern| self.highest.get(pattern).is_some_and(|highest| highest.1 == old);

@@ -175,7 +175,7 @@ fn a_revocation_ends_all_below_and_outlives_its_grant() {
     assert!(world.authority.grant(&middle.id()).is_none());
     assert!(world.authority.revocation(&low.id()).is_none(), "below a dead grant nothing is kept");
     assert_eq!(world.offer(Fact::Grant(middle.clone())), Verdict::Moot(Code::GrantRevoked));
-    assert_eq!(world.offer(world.revoke(&middle, By::Grantee, 2)), Verdict::Moot(Code::RevocationBettered));
+    assert_eq!(world.offer(world.revoke(&middle, By::Grantee, 2)), Verdict::Moot(Code::RevocationSuperseded));
     assert_eq!(world.offer(world.revoke(&middle, By::Root, 0)), Verdict::Merged);
     assert_eq!(world.authority.len(), 2, "one grant and the best revocation");
     let dead = world.judge(world.entry(2, "/a/b", 200, Some(middle.id())));
@@ -193,7 +193,7 @@ fn a_revocation_needs_the_right_signature_inside_and_outside() {
 }
 
 #[test]
-fn floors_stay_whole_until_every_pattern_is_bettered() {
+fn floors_stay_whole_until_every_pattern_is_superseded() {
     let mut world = World::new();
     let mut floor = |patterns: &[&str], before: u64| {
         let patterns = patterns.iter().map(|glob| KeyGlob::parse(glob).expect("a glob")).collect();
@@ -204,7 +204,7 @@ fn floors_stay_whole_until_every_pattern_is_bettered() {
     let (both, first) = floor(&["/a/**", "/b/**"], 10);
     assert_eq!(both, Verdict::Merged);
     assert_eq!(floor(&["/a/**"], 20).0, Verdict::Merged);
-    assert_eq!(floor(&["/a/**"], 15).0, Verdict::Moot(Code::FloorBettered));
+    assert_eq!(floor(&["/a/**"], 15).0, Verdict::Moot(Code::FloorSuperseded));
     let (_, last) = floor(&["/b/**"], 30);
     assert!(world.authority.fact(&first).is_none() && world.authority.fact(&last).is_some());
     let key = Key::parse("/b/x").expect("a key");

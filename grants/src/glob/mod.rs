@@ -9,7 +9,7 @@ mod parse;
 #[cfg(test)]
 mod tests;
 
-use crate::key::{self, Key, checked_text};
+use crate::key::{Key, checked_text};
 use std::sync::Arc;
 
 pub(crate) use matcher::Split;
@@ -115,11 +115,6 @@ impl KeyGlob {
     pub(crate) fn held_bytes(&self) -> usize {
         // Two counters of references, and what the parts point to.
         2 * size_of::<usize>() + size_of::<Parsed>() + self.0.text.len() + size_of_val(&*self.0.segments)
-    }
-
-    /// Whether `text` is the spelling of a key that [`KeyGlob::matches`]. A text that is no key never matches.
-    pub fn matches_str(&self, text: &str) -> bool {
-        key::check(text).is_ok() && matcher::matches(&self.0, &Split::new(text.as_bytes()), &mut ())
     }
 
     /// The longest run of bytes that the glob itself shows every match to begin with: all before the first wildcard. It

@@ -36,21 +36,10 @@ fn golden_matches() {
     ] {
         let pattern = glob(pattern);
         for text in inside {
-            assert!(pattern.matches(&key(text)) && pattern.matches_str(text), "{pattern} {text}");
+            assert!(pattern.matches(&key(text)), "{pattern} {text}");
         }
         for text in outside {
-            assert!(!pattern.matches(&key(text)) && !pattern.matches_str(text), "{pattern} {text}");
-        }
-    }
-}
-
-#[test]
-fn what_is_no_key_is_outside_every_glob() {
-    for text in
-        ["", "/", "a", "/a/", "//a", "/a//b", "/./a", "/a/..", "/%41", "/%2f", "/a b", "/a\u{e9}", "/a%"]
-    {
-        for pattern in ["/**", "/*", "/*/*", "/**/a", "/a/**", "/?*", "/a*"] {
-            assert!(!glob(pattern).matches_str(text), "{pattern} {text}");
+            assert!(!pattern.matches(&key(text)), "{pattern} {text}");
         }
     }
 }

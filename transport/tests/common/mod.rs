@@ -5,7 +5,8 @@ pub mod host;
 pub mod raw;
 pub mod relay;
 
-use kvgossip_transport::{Connection, Endpoint, Limits, Policy, ReplicaId, ReplicaKey};
+use kvgossip_grants::ReplicaId;
+use kvgossip_transport::{Connection, Endpoint, Limits, Policy, ReplicaKey};
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;

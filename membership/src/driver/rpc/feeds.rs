@@ -1,11 +1,12 @@
 //! What goes on after the reply: streams of events, answers to queries, lines of the log.
 
+use parking_lot::Mutex;
 use std::{
     collections::{BTreeMap, VecDeque},
     future::Future,
     io,
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
 use tokio::{
@@ -103,7 +104,7 @@ impl Asked {
     }
 
     fn remember(&self, query: Query) -> u64 {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.inner.lock();
         inner.last += 1;
         if inner.queries.len() >= self.most {
             inner.queries.pop_front();
@@ -114,7 +115,7 @@ impl Asked {
     }
 
     pub(super) fn find(&self, id: u64) -> Option<Query> {
-        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let inner = self.inner.lock();
         inner.queries.iter().find(|(own, _)| *own == id).map(|(_, query)| query.clone())
     }
 }

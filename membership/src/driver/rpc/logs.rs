@@ -1,9 +1,7 @@
 //! Lines of the application's log for those who monitor it.
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
-};
+use parking_lot::Mutex;
+use std::{collections::VecDeque, sync::Arc};
 
 use tokio::sync::mpsc;
 
@@ -88,7 +86,7 @@ impl Logs {
     /// Takes a line, without its end. Never waits, and writes no log itself.
     pub fn publish(&self, level: Level, line: &str) {
         let line: Arc<str> = cut(line).into();
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.inner.lock();
         inner.listeners.retain_mut(|listener| listener.offer(level, &line));
         if inner.recent.len() >= RECENT_LINES {
             inner.recent.pop_front();
@@ -100,7 +98,7 @@ impl Logs {
     /// shown first, and it is told how many of the later ones were lost.
     pub fn subscribe(&self, least: Level, capacity: usize) -> mpsc::Receiver<Arc<str>> {
         let (sender, receiver) = mpsc::channel(capacity.max(1));
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.inner.lock();
         let wanted: Vec<_> = inner.recent.iter().filter(|(level, _)| *level >= least).collect();
         for (_, line) in wanted.iter().skip(wanted.len().saturating_sub(capacity)) {
             // There is room for as many.
@@ -154,7 +152,7 @@ mod tests {
         for n in 0..5 {
             logs.publish(Level::Info, &n.to_string());
         }
-        assert_eq!(logs.inner.lock().expect("whole").listeners.len(), 1);
+        assert_eq!(logs.inner.lock().listeners.len(), 1);
         assert_eq!(read(&mut slow), ["0", "1"]);
         logs.publish(Level::Info, "5");
         let seen = read(&mut slow);

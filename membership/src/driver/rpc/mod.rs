@@ -29,14 +29,8 @@ mod logs;
 mod places;
 mod seldom;
 
-use std::{
-    collections::HashMap,
-    future::Future,
-    io,
-    net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use parking_lot::Mutex;
+use std::{collections::HashMap, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     net::{TcpListener, TcpSocket},
@@ -154,8 +148,7 @@ struct Shared<H> {
 impl<H> Shared<H> {
     /// Changes the places at this moment.
     fn places<T>(&self, change: impl FnOnce(&mut Places, Duration) -> T) -> T {
-        // Changed by whole calls alone, so a panic elsewhere leaves them usable.
-        change(&mut self.places.lock().unwrap_or_else(PoisonError::into_inner), self.began.elapsed())
+        change(&mut self.places.lock(), self.began.elapsed())
     }
 }
 

@@ -1,9 +1,7 @@
 //! Lines of the log that clients can cause at will.
 
-use std::{
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use parking_lot::Mutex;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -23,7 +21,7 @@ struct State {
 impl Seldom {
     /// Whether the line is written now; if so, how many were not since the last one.
     pub(super) fn turn(&self) -> Option<u64> {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.0.lock();
         if state.written.is_some_and(|written| written.elapsed() < PAUSE) {
             state.suppressed += 1;
             return None;
