@@ -27,7 +27,7 @@ use crate::report::transport_error;
 use book::Book;
 use clocks::PeerClocks;
 pub(crate) use clocks::{ClockReason, offset_text};
-use kvgossip_api::{ApiError, Holds, PeerRow, SyncReport};
+use kvgossip_api::{ApiError, Holds, PeerRow, SyncOutcome, SyncReport};
 use kvgossip_engine::scheduler::{Due, First, Scheduler};
 use kvgossip_grants::{PathPrefix, ReplicaId};
 use kvgossip_transport::{
@@ -313,7 +313,7 @@ impl Peers {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let busy = match self.initiate(&connection, prefix.clone(), SessionCause::Request).await {
-                Ok(report) if report.outcome != SyncReport::BUSY => return Ok(report),
+                Ok(report) if report.outcome != SyncOutcome::Busy => return Ok(report),
                 Ok(report) => Ok(report),
                 Err(error) if error.code() == Code::Busy => Err(transport_error(&error)),
                 Err(error) => return Err(transport_error(&error)),

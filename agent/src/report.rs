@@ -1,7 +1,7 @@
 //! Session reports in the API's form, and what they mean for the next session.
 
 use crate::clock;
-use kvgossip_api::{ApiError, SyncReport, TrafficRow};
+use kvgossip_api::{ApiError, SyncOutcome, SyncReport, TrafficRow};
 use kvgossip_engine::scheduler::SessionEnd;
 use kvgossip_engine::session::{Obstacles, Outcome, Traffic};
 use kvgossip_grants::{Digest, ReplicaId};
@@ -33,17 +33,17 @@ fn reasons(obstacles: Obstacles) -> Vec<String> {
 /// The report in the API's form.
 pub(crate) fn sync_report(peer: ReplicaId, initiated: bool, report: &SessionReport) -> SyncReport {
     let (outcome, reasons) = match &report.result {
-        Ok(Outcome::Equal) => (SyncReport::EQUAL, Vec::new()),
-        Ok(Outcome::Unsettled(obstacles)) => (SyncReport::UNSETTLED, reasons(*obstacles)),
-        Err(failure) if is_busy(failure) => (SyncReport::BUSY, vec![failure.code().to_owned()]),
-        Err(failure) => (SyncReport::FAILED, vec![failure.code().to_owned()]),
+        Ok(Outcome::Equal) => (SyncOutcome::Equal, Vec::new()),
+        Ok(Outcome::Unsettled(obstacles)) => (SyncOutcome::Unsettled, reasons(*obstacles)),
+        Err(failure) if is_busy(failure) => (SyncOutcome::Busy, vec![failure.code().to_owned()]),
+        Err(failure) => (SyncOutcome::Failed, vec![failure.code().to_owned()]),
     };
     let tally = &report.tally;
     SyncReport {
         peer: peer.to_string(),
         ended_at_us: clock::now().as_micros(),
         took_us: u64::try_from(report.time.as_micros()).unwrap_or(u64::MAX),
-        outcome: outcome.into(),
+        outcome,
         reasons,
         sent: traffic(tally.sent),
         received: traffic(tally.received),
@@ -119,10 +119,7 @@ mod tests {
     #[test]
     fn a_session_that_met_another_one_is_busy_and_no_failure() {
         let busy = report(Err(TransportError::Busy.into()));
-        assert_eq!(
-            (busy.outcome.as_str(), busy.reasons),
-            (SyncReport::BUSY, vec!["session.busy".to_owned()])
-        );
-        assert_eq!(report(Err(TransportError::ClosedHere.into())).outcome, SyncReport::FAILED);
+        assert_eq!((busy.outcome, busy.reasons), (SyncOutcome::Busy, vec!["session.busy".to_owned()]));
+        assert_eq!(report(Err(TransportError::ClosedHere.into())).outcome, SyncOutcome::Failed);
     }
 }

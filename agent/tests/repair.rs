@@ -4,7 +4,7 @@ mod common;
 
 use common::*;
 use kvgossip_agent::{Agent, now};
-use kvgossip_api::SyncReport;
+use kvgossip_api::{SyncOutcome, SyncReport};
 use kvgossip_grants::{Fact, PathPrefix, Signer, SigningKey, Timestamp, Verdict};
 use std::sync::Arc;
 
@@ -67,7 +67,7 @@ async fn a_hundred_updates_of_ten_thousand_keys_are_repaired_in_one_session() {
 
     // Nobody is connected yet, so that the first session is the only one.
     let report = sync(&b, &a).await;
-    assert_eq!(report.outcome, "equal", "{report:?}");
+    assert_eq!(report.outcome, SyncOutcome::Equal, "{report:?}");
     assert!(same_root(&[&a, &b]));
     let overhead = report.sent.overhead + report.received.overhead;
     println!("{overhead} B and {} flights beside {weight} B of entries", report.flights);
@@ -78,7 +78,7 @@ async fn a_hundred_updates_of_ten_thousand_keys_are_repaired_in_one_session() {
     assert!(report.flights <= 12, "six round trips: {report:?}");
 
     let idle = sync(&a, &b).await;
-    assert_eq!((idle.outcome.as_str(), idle.flights), ("equal", 2), "one round trip");
+    assert_eq!((idle.outcome, idle.flights), (SyncOutcome::Equal, 2), "one round trip");
     for way in [idle.sent, idle.received] {
         assert_eq!(way.entries + way.authority, 0);
         assert!(way.overhead <= 128, "{idle:?}");
@@ -99,7 +99,7 @@ async fn one_session_confined_to_a_prefix_repairs_that_and_the_authority() {
     // Once connected, the agents sync everything by themselves: the report is of the first session alone.
     let report = b.sync_with(&peer, PathPrefix::parse("/x/in").expect("a prefix")).await.expect("it answers");
     assert_eq!((report.received.entry_facts, report.received.authority_facts), (1, 1), "{report:?}");
-    assert_eq!(report.outcome, "equal");
+    assert_eq!(report.outcome, SyncOutcome::Equal);
     a.stop().await;
     b.stop().await;
 }
@@ -112,8 +112,8 @@ async fn a_foreign_cluster_is_refused_with_its_code() {
     let b = start(foreign).await;
     let report = sync(&b, &a).await;
     assert_eq!(
-        (report.outcome.as_str(), report.reasons),
-        ("failed", vec!["peer.foreign_cluster".to_owned()])
+        (report.outcome, report.reasons),
+        (SyncOutcome::Failed, vec!["peer.foreign_cluster".to_owned()])
     );
     assert_eq!(report.received.entry_facts + report.sent.entry_facts, 0);
     a.stop().await;

@@ -4,6 +4,7 @@ mod common;
 
 use common::*;
 use kvgossip_agent::now;
+use kvgossip_api::SyncOutcome;
 use kvgossip_engine::session::MAX_NAMED;
 use kvgossip_grants::{
     Authority, By, Code, EntryDraft, EntryFact, Fact, PublicKey, Revocation, Signer, Verdict, Verifier,
@@ -233,7 +234,7 @@ async fn a_sync_confined_to_a_prefix_brings_what_is_under_it() {
     }
     let prefix = kvgossip_grants::PathPrefix::parse("/x").expect("a prefix");
     let report = b.sync_with(&a.peers().address().to_string(), prefix.clone()).await.expect("a session");
-    assert_eq!((report.outcome.as_str(), report.received.entry_facts), ("equal", 2), "{report:?}");
+    assert_eq!((report.outcome, report.received.entry_facts), (SyncOutcome::Equal, 2), "{report:?}");
     assert_eq!(a.store().view().digest(&prefix), b.store().view().digest(&prefix));
     a.stop().await;
     b.stop().await;

@@ -10,7 +10,7 @@ use common::{entry, eventually, grant, identity, put, root, same_root, sign, val
 use faulty::{Commits, Faults, numbered, put_many_at_once, put_number, reason};
 use kvgossip_agent::Agent;
 use kvgossip_agent::watch::{Feed, Interest};
-use kvgossip_api::{WatchForm, WatchRequest};
+use kvgossip_api::{SyncOutcome, WatchForm, WatchRequest};
 use kvgossip_engine::{MemoryStorage, Storage, StorageError};
 use kvgossip_grants::{By, Fact, Grant, Key, Revocation, Signed, Signer, Timestamp, Verdict};
 use std::sync::Arc;
@@ -112,7 +112,7 @@ async fn an_entry_that_does_not_read_stops_no_other() {
         }
         let told = |agent: &Agent| {
             let last = agent.status().peers.first().and_then(|row| row.last_sync.clone());
-            last.is_some_and(|last| last.outcome == "unsettled" && last.reasons == ["unreadable"])
+            last.is_some_and(|last| last.outcome == SyncOutcome::Unsettled && last.reasons == ["unreadable"])
         };
         eventually("both are told", async || told(&agent) && told(&other)).await;
         assert_eq!(value(&other, "/n/3").await, None);

@@ -9,7 +9,7 @@ use common::{entry, eventually, root, value};
 use faulty::{Commits, Faults, put_many_at_once, put_number, reason};
 use kvgossip_agent::Agent;
 use kvgossip_agent::watch::Interest;
-use kvgossip_api::WatchRequest;
+use kvgossip_api::{SyncOutcome, WatchRequest};
 use kvgossip_engine::{Failure, MemoryStorage, StorageError};
 use kvgossip_grants::{Fact, Signer, Verdict};
 use std::sync::Arc;
@@ -174,7 +174,9 @@ async fn a_store_at_its_limit_takes_what_frees_room_and_nothing_is_sent_in_vain(
     eventually("it is full", async || small.store().is_full()).await;
     let last = async |agent: &Agent| agent.peers().rows().iter().find_map(|row| row.last_sync.clone());
     eventually("sessions say so", async || {
-        last(&small).await.is_some_and(|last| last.outcome == "unsettled" && last.reasons == ["store.quota"])
+        last(&small)
+            .await
+            .is_some_and(|last| last.outcome == SyncOutcome::Unsettled && last.reasons == ["store.quota"])
     })
     .await;
 

@@ -12,7 +12,7 @@ use common::stream::{Stream, keys, matching};
 use common::{cluster, config, entry, eventually, grant, identity, peer, put, root, same_root, value};
 use faulty::{Faults, numbered};
 use kvgossip_agent::{Agent, Clock, Config, now};
-use kvgossip_api::{Holds, KeyEvent, WatchForm, WatchRequest};
+use kvgossip_api::{Holds, KeyEvent, SyncOutcome, WatchForm, WatchRequest};
 use kvgossip_engine::{MemoryStorage, StorageError};
 use kvgossip_grants::{Code, Fact, PathPrefix, Signer, Timestamp, Verdict};
 use std::sync::Arc;
@@ -95,8 +95,8 @@ async fn nothing_moves(one: &Agent, other: &Agent) {
     let address = other.peers().address().to_string();
     let report = one.peers().sync_with(&address, PathPrefix::root()).await.unwrap();
     assert_eq!(
-        (report.outcome.as_str(), report.reasons.as_slice()),
-        ("unsettled", &["not_yet".to_owned()][..])
+        (report.outcome, report.reasons.as_slice()),
+        (SyncOutcome::Unsettled, &["not_yet".to_owned()][..])
     );
     assert_eq!((report.received.entry_facts, report.sent.entry_facts), (0, 0));
 }

@@ -26,8 +26,8 @@ pub use gossip::{
 };
 pub use state::{
     Counts, DiffRequest, DiffResponse, DiffRow, DigestResponse, Digests, Grade, GrantBytesRow, HeavyGrantRow,
-    Holds, LongKeyRow, PeerRow, ReasonRow, ShutOutRow, StatusResponse, StoreRow, SyncReport, SyncRequest,
-    TrafficRow, WaitingRow,
+    Holds, LongKeyRow, PeerRow, ReasonRow, ShutOutRow, StatusResponse, StoreRow, SyncOutcome, SyncReport,
+    SyncRequest, TrafficRow, WaitingRow,
 };
 
 pub use watch::{

@@ -1,6 +1,7 @@
 //! What a replica says of itself.
 
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// The three roots.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -138,9 +139,8 @@ pub struct SyncReport {
     pub ended_at_us: u64,
     /// How long it took.
     pub took_us: u64,
-    /// `equal`, `unsettled`, `busy` (another session between the two was under way, or there was no room for one: it
-    /// did not begin) or `failed`.
-    pub outcome: String,
+    /// How it ended.
+    pub outcome: SyncOutcome,
     /// For `unsettled`: what stood in the way (`not_yet`, `refused`, `unjustified`, `truncated`, `read_only`,
     /// `unreadable`, `store.quota`; none: something was written meanwhile). For `busy` and `failed`: the code.
     pub reasons: Vec<String>,
@@ -160,15 +160,37 @@ pub struct SyncReport {
     pub initiated: bool,
 }
 
-impl SyncReport {
-    /// Both hold the same.
-    pub const EQUAL: &str = "equal";
+/// How a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum SyncOutcome {
+    /// Both replicas hold the same.
+    Equal,
     /// They still differ.
-    pub const UNSETTLED: &str = "unsettled";
-    /// It did not begin.
-    pub const BUSY: &str = "busy";
+    Unsettled,
+    /// It did not begin: another session between the two was under way, or there was no room for one.
+    Busy,
     /// It broke.
-    pub const FAILED: &str = "failed";
+    Failed,
+}
+
+impl SyncOutcome {
+    /// The same word as in JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Equal => "equal",
+            Self::Unsettled => "unsettled",
+            Self::Busy => "busy",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl fmt::Display for SyncOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// What is known of what another replica holds, beside what this one holds.

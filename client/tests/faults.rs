@@ -6,6 +6,7 @@ mod live_support;
 
 use common::*;
 use kvgossip_agent::now;
+use kvgossip_api::SyncOutcome;
 use kvgossip_client::{Dirty, OpError, Trouble, Value};
 use kvgossip_grants::Signer;
 use live_support::*;
@@ -172,7 +173,7 @@ async fn an_agent_that_was_never_compared_is_believed_no_absence() {
     // Compared, it is as good as any.
     let peer = format!("{}@{}", full.peers().id(), full.peers().address());
     let report = fresh.sync_with(&peer, kvgossip_grants::PathPrefix::root()).await.expect("a session");
-    assert_eq!(report.outcome, "equal");
+    assert_eq!(report.outcome, SyncOutcome::Equal);
     let state = within(sub.wait_for(|state| state.dirty.is_none())).await.expect("the client lives");
     assert_eq!(text(&state), "1");
     let state = within(missing.wait_for(|state| state.dirty.is_none())).await.expect("the client lives");

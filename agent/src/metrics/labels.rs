@@ -1,6 +1,6 @@
 //! Sets of labels. Every value is one of few that this program knows.
 
-use kvgossip_api::SyncReport;
+use kvgossip_api::{SyncOutcome, SyncReport};
 use kvgossip_grants::Verdict;
 use kvgossip_transport::Code;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -37,12 +37,11 @@ pub(crate) struct Session {
 impl Session {
     pub(super) fn of(report: &SyncReport) -> Self {
         let role = if report.initiated { "initiator" } else { "responder" };
-        let (outcome, code) = match report.outcome.as_str() {
-            SyncReport::EQUAL => (SyncReport::EQUAL, ""),
-            SyncReport::UNSETTLED => (SyncReport::UNSETTLED, ""),
-            SyncReport::BUSY => (SyncReport::BUSY, ""),
-            _ => (SyncReport::FAILED, known(report.reasons.first().map_or("", String::as_str))),
+        let code = match report.outcome {
+            SyncOutcome::Failed => known(report.reasons.first().map_or("", String::as_str)),
+            SyncOutcome::Equal | SyncOutcome::Unsettled | SyncOutcome::Busy => "",
         };
+        let outcome = report.outcome.as_str();
         Self { role, outcome, code }
     }
 }
@@ -51,7 +50,8 @@ impl Session {
     /// All that a failure can be counted as.
     pub(super) fn failures() -> impl Iterator<Item = Self> {
         let codes = || Code::ALL.iter().map(|code| code.name()).chain(SESSION_CODES).chain([OTHER]);
-        let of = move |role| codes().map(move |code| Self { role, outcome: SyncReport::FAILED, code });
+        let of =
+            move |role| codes().map(move |code| Self { role, outcome: SyncOutcome::Failed.as_str(), code });
         of("initiator").chain(of("responder"))
     }
 }
@@ -145,11 +145,11 @@ mod tests {
 
     #[test]
     fn whatever_a_failure_is_counted_as_is_there_from_the_beginning() {
-        let report = |outcome: &str, code: &str| SyncReport {
+        let report = |outcome, code: &str| SyncReport {
             peer: String::new(),
             ended_at_us: 0,
             took_us: 0,
-            outcome: outcome.into(),
+            outcome,
             reasons: vec![code.into()],
             sent: TrafficRow::default(),
             received: TrafficRow::default(),
@@ -160,10 +160,10 @@ mod tests {
             initiated: true,
         };
         for code in ["peer.not_admitted", "session.protocol", "store.full", "made.up"] {
-            let label = Session::of(&report(SyncReport::FAILED, code));
+            let label = Session::of(&report(SyncOutcome::Failed, code));
             assert!(Session::failures().any(|known| known == label), "{label:?}");
         }
-        let busy = Session::of(&report(SyncReport::BUSY, "session.busy"));
+        let busy = Session::of(&report(SyncOutcome::Busy, "session.busy"));
         assert_eq!((busy.outcome, busy.code), ("busy", ""));
     }
 

@@ -3,7 +3,7 @@
 use super::Peers;
 use super::whereabouts::Listed;
 use crate::readiness::short;
-use kvgossip_api::{ApiError, Holds, PeerRow, SyncReport};
+use kvgossip_api::{ApiError, Holds, PeerRow, SyncOutcome};
 use kvgossip_engine::session::{Newcomer, ShortReplicaId};
 use kvgossip_grants::ReplicaId;
 use kvgossip_transport::{Access, Code, Connection, RefusedPeer};
@@ -51,10 +51,10 @@ impl Peers {
     /// Whether a session with a connected peer has ended without making the two equal, the peer is known to differ, and no
     /// connected peer is equal.
     pub(crate) fn differs_from_all(&self) -> bool {
-        let ended_apart = [SyncReport::UNSETTLED, SyncReport::FAILED];
+        let ended_apart = [SyncOutcome::Unsettled, SyncOutcome::Failed];
         let differs = |row: &PeerRow| {
             let last = row.last_sync.as_ref();
-            let apart = last.is_some_and(|last| ended_apart.contains(&last.outcome.as_str()));
+            let apart = last.is_some_and(|last| ended_apart.contains(&last.outcome));
             row.connected && row.holds == Holds::Differs && apart
         };
         let rows = self.rows();

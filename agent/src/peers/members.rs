@@ -5,7 +5,7 @@ use super::whereabouts::Announced;
 use super::{PATIENCE, Peers, holds, random};
 use crate::clock;
 use crate::metrics::{Metrics, SessionCause, ShutOutSample};
-use kvgossip_api::{Holds, ShutOutRow, SyncReport};
+use kvgossip_api::{Holds, ShutOutRow, SyncOutcome, SyncReport};
 use kvgossip_engine::scheduler::First;
 use kvgossip_grants::{Digest, PathPrefix, ReplicaId};
 use kvgossip_membership::Text;
@@ -116,8 +116,8 @@ impl Peers {
         while Instant::now() < deadline {
             match self.initiate(&connection, PathPrefix::root(), SessionCause::Survey).await {
                 // Both may have begun at the same moment; a member that is busy twice has no time.
-                Ok(report) if report.outcome == SyncReport::BUSY => busy += 1,
-                Ok(report) => return report.outcome != SyncReport::FAILED,
+                Ok(report) if report.outcome == SyncOutcome::Busy => busy += 1,
+                Ok(report) => return report.outcome != SyncOutcome::Failed,
                 // A session with it is under way, whoever began it: when it ends, another finds out what is left.
                 Err(error) if error.code() == Code::Busy => {}
                 Err(_) => return false,

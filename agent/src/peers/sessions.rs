@@ -11,7 +11,7 @@ use crate::intake::Intake;
 use crate::metrics::{Metrics, SessionCause};
 use crate::readiness::{Brought, short};
 use crate::report::{error_of, session_end, sync_report};
-use kvgossip_api::SyncReport;
+use kvgossip_api::{SyncOutcome, SyncReport};
 use kvgossip_engine::declined::Reason;
 use kvgossip_engine::scheduler::SessionEnd;
 use kvgossip_engine::session::{Newcomer, Outcome, SessionError, Tally};
@@ -218,7 +218,7 @@ impl Peers {
         let row = sync_report(peer, initiated, &report);
         self.inner.host.metrics().session(&row);
         // A session that did not begin tells nothing of the last one that did.
-        if row.outcome != SyncReport::BUSY {
+        if row.outcome != SyncOutcome::Busy {
             self.inner.book.note_sync(peer, row.clone(), error_of(&report));
         }
         // Nobody listening is fine.

@@ -3,7 +3,7 @@
 use super::Peers;
 use super::whereabouts::Listed;
 use crate::readiness::short;
-use kvgossip_api::SyncReport;
+use kvgossip_api::{SyncOutcome, SyncReport};
 use kvgossip_grants::ReplicaId;
 use kvgossip_transport::{Access, Connection};
 use std::collections::BTreeSet;
@@ -80,13 +80,13 @@ impl Peers {
 /// Why the last session is no comparison that counts, if one has ended and is known not to be.
 fn last_text(last: &SyncReport) -> Option<String> {
     let named: Vec<&str> = last.reasons.iter().map(|reason| obstacle_text(reason)).collect();
-    match last.outcome.as_str() {
-        SyncReport::UNSETTLED if named.is_empty() => {
+    match last.outcome {
+        SyncOutcome::Unsettled if named.is_empty() => {
             Some("the last session ended unsettled: more was written meanwhile".to_owned())
         }
-        SyncReport::UNSETTLED => Some(format!("the last session ended unsettled: {}", named.join(", "))),
-        SyncReport::FAILED => Some(format!("the last session failed: {}", last.reasons.join(", "))),
-        _ => None,
+        SyncOutcome::Unsettled => Some(format!("the last session ended unsettled: {}", named.join(", "))),
+        SyncOutcome::Failed => Some(format!("the last session failed: {}", last.reasons.join(", "))),
+        SyncOutcome::Equal | SyncOutcome::Busy => None,
     }
 }
 
@@ -116,11 +116,11 @@ mod tests {
 
     #[test]
     fn a_session_that_ended_unsettled_is_told_with_its_reason() {
-        let report = |outcome: &str, reasons: &[&str]| SyncReport {
+        let report = |outcome, reasons: &[&str]| SyncReport {
             peer: String::new(),
             ended_at_us: 0,
             took_us: 0,
-            outcome: outcome.to_owned(),
+            outcome,
             reasons: reasons.iter().map(|reason| (*reason).to_owned()).collect(),
             sent: TrafficRow::default(),
             received: TrafficRow::default(),
@@ -130,14 +130,14 @@ mod tests {
             merged: 0,
             initiated: false,
         };
-        let text = |outcome: &str, reasons: &[&str]| last_text(&report(outcome, reasons));
-        let full = text(SyncReport::UNSETTLED, &["store.quota"]).expect("a text");
+        let text = |outcome, reasons: &[&str]| last_text(&report(outcome, reasons));
+        let full = text(SyncOutcome::Unsettled, &["store.quota"]).expect("a text");
         assert!(
             full.starts_with("the last session ended unsettled: a store has reached its limit"),
             "{full}"
         );
-        let both = text(SyncReport::UNSETTLED, &["not_yet", "store.quota"]).expect("a text");
+        let both = text(SyncOutcome::Unsettled, &["not_yet", "store.quota"]).expect("a text");
         assert!(both.contains("[not_yet], a store") && both.ends_with("[store.quota]"), "{both}");
-        assert_eq!(text(SyncReport::EQUAL, &[]), None);
+        assert_eq!(text(SyncOutcome::Equal, &[]), None);
     }
 }

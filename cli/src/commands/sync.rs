@@ -10,7 +10,7 @@ use crate::progress::SILENCE;
 use crate::{text, time};
 use clap::Args;
 use kvgossip_agent::{Agent, Config, Opened, PeerTarget, Recovery, Resolver, SYNC_STATE_NAME};
-use kvgossip_api::{SOCKET_NAME, SyncReport, TrafficRow};
+use kvgossip_api::{SOCKET_NAME, SyncOutcome, SyncReport, TrafficRow};
 use kvgossip_client::{ClientError, Endpoint};
 use kvgossip_grants::{PathPrefix, PublicKey};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -58,18 +58,18 @@ pub(crate) fn sync(args: &SyncArgs, format: Format) -> Result<Exit> {
         Format::Json => output::json(&report)?,
         Format::Text => output::text(&report_text(&report))?,
     }
-    match report.outcome.as_str() {
-        "equal" => Ok(Exit::Ok),
-        "unsettled" => Ok(Exit::TimedOut),
-        other => Err(failed(other, &report)),
+    match report.outcome {
+        SyncOutcome::Equal => Ok(Exit::Ok),
+        SyncOutcome::Unsettled => Ok(Exit::TimedOut),
+        SyncOutcome::Busy | SyncOutcome::Failed => Err(failed(&report)),
     }
 }
 
 /// The failure of a session that came to no end of its own.
-fn failed(outcome: &str, report: &SyncReport) -> Failure {
+fn failed(report: &SyncReport) -> Failure {
     let code = report.reasons.first().map_or(codes::INTERNAL, String::as_str);
     let help = codes::find(code).map_or(String::new(), |info| format!(": {}", info.help));
-    let text = format!("the session with {} {outcome}{help}", short(&report.peer));
+    let text = format!("the session with {} {}{help}", short(&report.peer), report.outcome);
     Failure::with_exit(code, text, codes::exit(code).unwrap_or(Exit::Error))
 }
 
@@ -230,13 +230,15 @@ fn report_text(report: &SyncReport) -> String {
     let peer = short(&report.peer);
     let reasons: Vec<_> = report.reasons.iter().map(|reason| why(reason)).collect();
     let reasons = reasons.join("; ");
-    let outcome = match report.outcome.as_str() {
-        "equal" => format!("equal with {peer}"),
-        "unsettled" if report.reasons.is_empty() => {
+    let outcome = match report.outcome {
+        SyncOutcome::Equal => format!("equal with {peer}"),
+        SyncOutcome::Unsettled if report.reasons.is_empty() => {
             format!("still different from {peer}: something was written meanwhile")
         }
-        "unsettled" => format!("still different from {peer}: {reasons}"),
-        other => format!("{other} with {peer}: {reasons}"),
+        SyncOutcome::Unsettled => format!("still different from {peer}: {reasons}"),
+        SyncOutcome::Busy | SyncOutcome::Failed => {
+            format!("{} with {peer}: {reasons}", report.outcome)
+        }
     };
     let mut text = printable(&outcome) + "\n";
     let way = |name: &str, traffic: &TrafficRow| {

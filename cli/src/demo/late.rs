@@ -6,7 +6,7 @@ use super::tell::{bytes, eventually, line, step, verified, verify};
 use anyhow::Context;
 use bytes::Bytes;
 use kvgossip_agent::{Agent, now};
-use kvgossip_api::SyncReport;
+use kvgossip_api::{SyncOutcome, SyncReport};
 use kvgossip_engine::View;
 use kvgossip_grants::{
     Explanation, Fact, Grant, GrantId, Key, PathPrefix, Signed, Signer, SigningKey, Verdict,
@@ -121,7 +121,7 @@ async fn first_that_moves(reports: &mut Receiver<SyncReport>) -> anyhow::Result<
             let report = reports.recv().await.context("replica 4 has stopped")?;
             let moved = report.received.entry_facts + report.received.authority_facts;
             let met_another = report.reasons.iter().any(|reason| reason == Busy.name());
-            if moved > 0 || (report.outcome != "equal" && !met_another) {
+            if moved > 0 || (report.outcome != SyncOutcome::Equal && !met_another) {
                 return anyhow::Ok(report);
             }
         }
@@ -135,7 +135,8 @@ fn check_session(report: &SyncReport, view: &View) -> anyhow::Result<()> {
     let entries: u64 = view.keys("", None).map(|(_, frontier)| frontier.len() as u64).sum();
     let (received, sent) = (&report.received, &report.sent);
     anyhow::ensure!(
-        report.outcome == "equal" && (received.authority_facts, received.entry_facts) == (authority, entries),
+        report.outcome == SyncOutcome::Equal
+            && (received.authority_facts, received.entry_facts) == (authority, entries),
         "the first session of replica 4 ended {} ({}) with {} of {authority} authority facts and {} of {entries} entries",
         report.outcome,
         report.reasons.join(", "),

@@ -35,7 +35,8 @@ fn what_one_side_counts_as_sent_the_other_counts_as_received_and_the_wire_carrie
     let [one, two] = [peers[0].session.tally(), peers[1].session.tally()];
     assert_eq!((one.sent, one.received), (two.received, two.sent));
     for (tally, frames) in [(one, &frames[0]), (two, &frames[1])] {
-        let on_wire = frames.iter().map(|frame| (frame.len() + varint::encoded_len(frame.len() as u64)) as u64);
+        let on_wire =
+            frames.iter().map(|frame| (frame.len() + varint::encoded_len(frame.len() as u64)) as u64);
         assert_eq!(tally.sent.total(), on_wire.sum::<u64>());
         assert_eq!(tally.sent.overhead + tally.sent.authority + tally.sent.entries, tally.sent.total());
     }
