@@ -312,7 +312,8 @@ impl Agent {
         for _ in 0..MAX_STAMPS {
             let fact = self.sign(&identity, &key, value.clone()).await?;
             let offered = vec![Fact::Entry(fact.clone())];
-            let condition = Condition { key: key.clone(), only_if: only_if.clone() };
+            let waiting = self.inner.intake.waiting().clone();
+            let condition = Condition { key: key.clone(), only_if: only_if.clone(), waiting };
             let condition = Some(condition).filter(|condition| !condition.only_if.is_empty());
             let verdicts = self.inner.intake.offer_if(offered, "put", self.direct(), condition).await?;
             match verdicts.first().copied() {

@@ -331,12 +331,6 @@ impl Committer {
         (requests, None)
     }
 
-    fn check(&self, condition: &Condition) -> Result<(), CommitError> {
-        let shown = self.replica.view().shown(&condition.key, clock::now()).map(|entry| entry.id);
-        let checked = condition.only_if.check(shown.as_ref());
-        checked.map_err(|unmet| CommitError::Conflict { key: condition.key.clone(), shown, unmet })
-    }
-
     fn commit(&mut self, requests: Vec<Request>) -> Result<(), StorageError> {
         let (mut facts, mut replies) = (Vec::new(), Vec::new());
         let mut weight = self.replica.view().weight();
@@ -346,9 +340,10 @@ impl Committer {
             if request.reply.is_closed() {
                 continue;
             }
-            if let Some(Err(conflict)) = request.only_if.as_ref().map(|condition| self.check(condition)) {
+            let only_if = request.only_if.as_ref();
+            if let Some(Err(unmet)) = only_if.map(|it| it.check(self.replica.view(), clock::now())) {
                 // Whoever asked may have gone.
-                let _ = request.reply.send(Err(conflict));
+                let _ = request.reply.send(Err(unmet));
                 continue;
             }
             match self.quota.admit(self.replica.view(), weight, &request.facts, request.origin) {

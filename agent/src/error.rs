@@ -125,6 +125,9 @@ impl WriteError {
             }
             Self::Commit(CommitError::Failure(error)) => (failure_status(error), error.code()),
             Self::Commit(CommitError::Conflict { .. }) => (StatusCode::PRECONDITION_FAILED, "key.conflict"),
+            Self::Commit(CommitError::Unknown { .. }) => {
+                (StatusCode::SERVICE_UNAVAILABLE, Code::NotYet.as_str())
+            }
             Self::FirstSync(_) => (StatusCode::SERVICE_UNAVAILABLE, FIRST_SYNC),
             Self::Signing => (StatusCode::INTERNAL_SERVER_ERROR, "agent.signing"),
         }

@@ -405,7 +405,10 @@ impl Peers {
         for row in &mut rows {
             let id = row.id.as_ref().and_then(|id| id.parse().ok());
             row.clock_offset_us = id.and_then(|id| self.clock_offset_us(&id));
-            (row.holds, row.holds_since_us) = holds(id.and_then(|id| self.known_root(&id)));
+            // What a replica holds is not known once its members have failed, though the connection may not have ended yet.
+            let there = id.filter(|id| !self.has_failed(id));
+            (row.holds, row.holds_since_us) = holds(there.and_then(|id| self.known_root(&id)));
+            row.equal &= id.is_none() || there.is_some();
         }
         rows
     }

@@ -11,7 +11,7 @@ use common::raw;
 use common::stream::{Stream, keys, matching};
 use common::{cluster, config, entry, eventually, grant, identity, peer, put, root, same_root, value};
 use faulty::{Faults, numbered};
-use kvgossip_agent::{Agent, Clock, Config, now};
+use kvgossip_agent::{Agent, Clock, Config, Precondition, now};
 use kvgossip_api::{Holds, KeyEvent, SyncOutcome, WatchForm, WatchRequest};
 use kvgossip_engine::{MemoryStorage, StorageError};
 use kvgossip_grants::{Code, Fact, PathPrefix, Signer, Timestamp, Verdict};
@@ -229,7 +229,8 @@ async fn a_key_of_which_an_entry_waits_is_told_as_unknown_and_never_as_unset() {
     let (right, behind) = (Skew::default(), Skew::behind(10 * MINUTE_US));
     let a = start(0, &right, &MemoryStorage::new(), &[]).await;
     write(&a, entry("/old", b"v", now().saturating_sub(20 * MINUTE_US), root(), None)).await;
-    let b = Agent::start(never_compared(&behind, &a), Box::new(MemoryStorage::new())).await.unwrap();
+    let signing = Config { identity: Some(identity(0)), ..never_compared(&behind, &a) };
+    let b = Agent::start(signing, Box::new(MemoryStorage::new())).await.unwrap();
     eventually("it is ready", async || b.status().ready).await;
     let http = b.http_address().unwrap();
     let code = async |key: &str| {
@@ -255,6 +256,20 @@ async fn a_key_of_which_an_entry_waits_is_told_as_unknown_and_never_as_unset() {
     // Who asks now, too.
     assert_eq!(code("/new").await, expected("503", "entry.not_yet"));
     assert_eq!(code("/other").await, expected("404", "key.unset"));
+    // Nothing is written on a condition of which it is not known whether it holds.
+    let conditions = ["*", "\"other\""].map(|tags| {
+        [[Some(tags), None], [None, Some(tags)]].map(|[if_match, if_none_match]| {
+            let bytes = |tags: Option<&'static str>| tags.map(str::as_bytes).into_iter();
+            Precondition::parse(bytes(if_match), bytes(if_none_match)).unwrap()
+        })
+    });
+    for condition in conditions.into_iter().flatten() {
+        for value in [Some(Bytes::from("mine")), None] {
+            let refused = b.write("/new".parse().unwrap(), value, condition.clone()).await.unwrap_err();
+            assert!(refused.to_string().contains("it is not known whether the key has a value"), "{refused}");
+        }
+    }
+    b.write("/unset".parse().unwrap(), Some(Bytes::from("mine")), Precondition::unset()).await.unwrap();
     for form in [WatchForm::Values, WatchForm::Records] {
         let mut named = Stream::open(&b, &WatchRequest { form, ..keys(&["/new"]) }, None);
         assert_eq!(told(named.key().await), unknown);

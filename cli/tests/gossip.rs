@@ -10,7 +10,7 @@ use serde_json::Value;
 use std::net::{TcpListener, UdpSocket};
 use std::process::Command;
 use support::process::{Launch, Process, ask};
-use support::{Desk, Ran, until};
+use support::{Desk, Ran, until, wait_until};
 
 const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 const NEW_KEY: &str = "CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk=";
@@ -296,8 +296,21 @@ fn keys_tags_and_failed_members_are_managed_by_own_commands() {
     ask(&desk, "a", &["gossip-key", "install", "short"]).fails(2, "usage");
 
     ask(&desk, "a", &["force-leave", "nobody"]).fails(3, "gossip.unknown_member");
+    let holds = |what: &str| row(&desk, "a", "b").is_some_and(|row| row["holds"] == what);
+    wait_until("both are known to hold the same", || holds("same"));
     drop(b);
     sees(&desk, "a", "b", "failed");
+    // What it holds is not known from now on, though its connection ends later.
+    wait_until("it is unknown what it holds", || holds("unknown"));
+    let status = || ask(&desk, "a", &["status", "--output", "json"]).exits(0).json().remove(0);
+    wait_until("the status says so", || {
+        let is_alone = |reason: &Value| reason["code"] == "sync.alone" && reason["grade"] == "unwell";
+        status()["reasons"].as_array().is_some_and(|reasons| reasons.iter().any(is_alone))
+    });
+    let status = status();
+    let peers = status["peers"].as_array().expect("peers");
+    assert!(peers.iter().all(|peer| peer["equal"] == false && peer["holds"] == "unknown"), "{status}");
+    assert!(peers.iter().any(|peer| peer["connected"] == true), "the connection has not ended: {status}");
     let told = ask(&desk, "a", &["force-leave", "b"]).exits(0);
     assert_eq!(told.text(), "b counts as having left\n");
     sees(&desk, "a", "b", "left");

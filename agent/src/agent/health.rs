@@ -165,9 +165,9 @@ impl Agent {
         if !refused_here.is_empty() {
             found.push(Reason::RefusedHere(refused_here));
         }
-        if others.connected == 0 {
+        if others.connected == others.failed {
             let expects_others = others.expected || last_equal.is_some();
-            found.push(Reason::Alone { expects_others, last_equal });
+            found.push(Reason::Alone { expects_others, failed: others.failed, last_equal });
         }
         found
     }
@@ -245,8 +245,8 @@ enum Reason {
     Refused { address: SocketAddr, error: ApiError },
     /// It does not take replicas that dial in.
     RefusedHere(Vec<RefusedPeer>),
-    /// Nobody is connected.
-    Alone { expects_others: bool, last_equal: Option<LastEqual> },
+    /// Nobody is connected, but for so many that have failed as members.
+    Alone { expects_others: bool, failed: usize, last_equal: Option<LastEqual> },
     /// Its clock and those of peers differ.
     Clock(ClockReason),
     /// So many entries of its own store are ahead of its clock.
@@ -290,7 +290,8 @@ impl Reason {
             | Self::Clock(_)
             | Self::Ahead(_)
             | Self::Company(..)
-            | Self::Alone { expects_others: true, .. } => Grade::Unwell,
+            | Self::Alone { expects_others: true, .. }
+            | Self::Alone { failed: 1.., .. } => Grade::Unwell,
             // Anybody can dial in: it is no fault of this replica.
             Self::Alone { expects_others: false, .. } | Self::RefusedHere(_) => Grade::Note,
         }
@@ -326,7 +327,11 @@ impl Reason {
             ),
             Self::Refused { address, error } => format!("{address}: {} [{}]", error.message, error.code),
             Self::RefusedHere(refused) => refused_text(refused),
-            Self::Alone { expects_others: true, last_equal } => {
+            Self::Alone { failed: 1.., last_equal, .. } => format!(
+                "the members of all connected peers have failed, so whether they are there is not known: {}",
+                equal_text(*last_equal)
+            ),
+            Self::Alone { expects_others: true, last_equal, .. } => {
                 format!("no peer is connected: {}", equal_text(*last_equal))
             }
             Self::Clock(reason) => reason.message.clone(),

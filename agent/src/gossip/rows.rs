@@ -74,8 +74,11 @@ pub(super) fn row(
     let known = id_shown.and_then(|id| peers.known_root(&id));
     let rtt = connection.as_ref().map(|connection| connection.rtt()).or(member.rtt);
     let own_root = local.then(|| peers.root());
-    let says = id_shown.and_then(|id| peers.says(&id));
-    let (holds, holds_since_us) = if local { (Holds::Same, None) } else { holds(known) };
+    // What was heard of one that is gone says nothing of what it holds now.
+    let is_there_now = matches!(member.status, Status::Alive | Status::Leaving);
+    let known_now = known.filter(|_| is_there_now);
+    let says = id_shown.filter(|_| is_there_now).and_then(|id| peers.says(&id));
+    let (holds, holds_since_us) = if local { (Holds::Same, None) } else { holds(known_now) };
     MemberRow {
         status: status(&member).to_owned(),
         suspect: member.suspect,
@@ -88,7 +91,7 @@ pub(super) fn row(
         clock_offset_us: id.filter(|_| !local).and_then(|id| peers.clock_offset_us(&id)),
         root: own_root.or(known.map(|known| known.root)).map(|root| root.to_string()),
         root_at_us: known.map(|known| known.at.as_micros()),
-        lag_us: if local { Some(0) } else { known.and_then(|known| known.lag_us) },
+        lag_us: if local { Some(0) } else { known_now.and_then(|known| known.lag_us) },
         holds,
         holds_since_us,
         says,

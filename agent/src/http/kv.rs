@@ -17,7 +17,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use kvgossip_api::{KeyRow, KeysPage, header};
 use kvgossip_engine::View;
-use kvgossip_grants::{Code, Key};
+use kvgossip_grants::Key;
 
 /// The key as it stands in the request, never decoded.
 fn key_of(uri: &Uri) -> Result<Key, Refusal> {
@@ -28,11 +28,7 @@ fn not_found(shared: &Shared, key: &Key) -> Refusal {
     if shared.agent.intake().waiting().early_entries(key).is_empty() {
         return Refusal::new(StatusCode::NOT_FOUND, "key.unset", &format!("{key} has no value"));
     }
-    let text = format!(
-        "an entry of {key} waits until it is due by this replica's clock, so it is not known whether the key has a value: \
-         set the clock that is wrong, see `kvgossip status`, or ask another agent"
-    );
-    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, Code::NotYet.as_str(), &text)
+    WriteError::from(CommitError::Unknown { key: key.clone() }).into()
 }
 
 /// The raw value, with the entry in headers.

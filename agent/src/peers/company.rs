@@ -20,6 +20,8 @@ pub(crate) struct Others {
     pub(crate) expected: bool,
     /// How many that may change things here are connected.
     pub(crate) connected: usize,
+    /// How many of these have failed as members: QUIC notices later that nobody is there.
+    pub(crate) failed: usize,
     /// How many live members are replicas of this cluster.
     pub(crate) members: usize,
 }
@@ -42,10 +44,17 @@ impl Peers {
     /// Who else there is.
     pub(crate) fn others(&self) -> Others {
         let is_full = |connection: &Connection| connection.access() == Access::Full;
-        let connected = self.inner.table.list().into_iter().filter(is_full).count();
+        let connections: Vec<Connection> = self.inner.table.list().into_iter().filter(is_full).collect();
+        let connected = connections.len();
+        let failed = connections.iter().filter(|it| self.has_failed(&it.peer())).count();
         let members = self.inner.directory.replicas().values().filter(|replica| replica.live).count();
         let expected = self.inner.joins || members > 0 || self.targets().next().is_some();
-        Others { expected, connected, members }
+        Others { expected, connected, failed, members }
+    }
+
+    /// Whether all members that announce a replica have failed.
+    pub(super) fn has_failed(&self, peer: &ReplicaId) -> bool {
+        self.inner.directory.replicas().get(peer).is_some_and(|replica| !replica.live)
     }
 
     /// Whether a session with a connected peer has ended without making the two equal, the peer is known to differ, and no

@@ -175,7 +175,10 @@ fn member_row(member: &MemberRow) -> [String; 9] {
     let holds = match (&member.replica, member.local, member.holds, member.lag_us) {
         (None, ..) => "-".to_owned(),
         (_, true, ..) => "this agent".to_owned(),
-        (_, _, Holds::Unknown, _) => "unknown".to_owned(),
+        (_, _, Holds::Unknown, _) => match member.root_at_us {
+            Some(at) => format!("unknown, last heard {}", time::show(at)),
+            None => "unknown".to_owned(),
+        },
         (_, _, Holds::Same, _) => format!("the same{since}"),
         (_, _, Holds::Differs, Some(lag)) => format!("older, for {}", time::show_duration(lag)),
         (_, _, Holds::Differs, None) => format!("something else{since}"),

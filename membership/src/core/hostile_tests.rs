@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use super::{
-    Config, Core, Event, MAX_TRANSMITS, Status,
+    Config, Core, Event, MAX_TRANSMITS, Status, Transmit,
     intents::{MAX_RECENT_INTENTS, MAX_USER_MESSAGE},
     sim::{addr, name},
     swim::MAX_INCARNATION_JUMP,
+    sync::{MAX_BUFFERED, MAX_INBOUND},
     tests::{NOW, alive, dead, feed, run, sent, suspect, viewer},
 };
 use crate::wire::{
@@ -267,4 +268,22 @@ fn refusals_are_counted_by_their_reason() {
     let refused = core.stats().refused;
     assert_eq!((refused.checksum, refused.malformed, refused.total()), (1, 3, 4), "{refused:?}");
     assert_eq!(core.stats().received.packets, 4);
+}
+
+/// The head of a compressed message whose 16 MiB do not come.
+const HALF_SENT: &[u8] =
+    &[9, 0x82, 0xa4, b'A', b'l', b'g', b'o', 0x00, 0xa3, b'B', b'u', b'f', 0xc6, 0x01, 0x00, 0x00, 0x00];
+
+#[test]
+fn what_all_connections_hold_together_is_bounded() {
+    let mut core = viewer();
+    let ids: Vec<_> = (0..MAX_INBOUND).map(|n| core.accept(NOW, addr(n)).expect("room")).collect();
+    let part = vec![0; 2 << 20];
+    ids.iter().for_each(|id| core.handle_stream(NOW, *id, HALF_SENT));
+    assert_eq!(core.poll_transmit(), None, "each alone is no fault");
+    ids.iter().for_each(|id| core.handle_stream(NOW, *id, &part));
+    let hung_up = std::iter::from_fn(|| core.poll_transmit());
+    let hung_up = hung_up.filter(|transmit| matches!(transmit, Transmit::Close { .. })).count();
+    let held = (ids.len() - hung_up) * part.len();
+    assert!(held <= MAX_BUFFERED && held + 2 * part.len() > MAX_BUFFERED, "{held}");
 }
