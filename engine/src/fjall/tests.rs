@@ -95,7 +95,10 @@ fn a_file_of_the_store_that_is_no_regular_file_is_refused_by_its_name() {
             }
             put();
             let error = refusal(dir.path());
-            assert!(error.contains(name) && error.ends_with("a regular file is needed here"), "{name}: {error}");
+            assert!(
+                error.contains(name) && error.ends_with("a regular file is needed here"),
+                "{name}: {error}"
+            );
             assert!(!target.exists(), "{name}: nothing is made elsewhere");
         }
     }
