@@ -6,7 +6,7 @@
 use crate::codes;
 use crate::error::{Failure, Result};
 use crate::output::say;
-use kvgossip_agent::files::read_regular;
+use kvgossip_agent::files::{read_own, read_regular};
 use kvgossip_client::{
     Authorities, ClientCertificate, ClientCertificateError, MAX_TOKEN_BYTES, Token, TokenError,
 };
@@ -61,7 +61,17 @@ pub(crate) fn read(path: &Path, limit: usize) -> Result<Option<Vec<u8>>> {
 
 /// Reads a whole regular file; `None` if it has more than `limit` bytes. Never waits for a pipe.
 pub(crate) fn read_kept(path: &Path, limit: usize) -> Result<Option<Vec<u8>>> {
-    match read_regular(path, limit) {
+    within(path, read_regular(path, limit))
+}
+
+/// Whether something stands there, be it a link that leads nowhere.
+pub(crate) fn stands(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
+}
+
+/// Nothing if it was more than the limit.
+fn within(path: &Path, read: io::Result<Vec<u8>>) -> Result<Option<Vec<u8>>> {
+    match read {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == io::ErrorKind::FileTooLarge => Ok(None),
         Err(error) => Err(unreadable(path, &error)),
@@ -78,7 +88,7 @@ pub(crate) fn unreadable(path: &Path, error: &io::Error) -> Failure {
 pub(crate) enum Keeper {
     /// A person names it: a pipe will do.
     Person,
-    /// The program finds it where it keeps its own.
+    /// The program reads it again, or keeps it itself: a regular file.
     Program,
 }
 
@@ -88,7 +98,8 @@ fn read_pem(path: &Path, keeper: Keeper) -> Result<String> {
     };
     let read = match keeper {
         Keeper::Person => read(path, MAX_PEM_BYTES)?,
-        Keeper::Program => read_kept(path, MAX_PEM_BYTES)?,
+        // One of the data directory, where no link is followed.
+        Keeper::Program => within(path, read_own(path, MAX_PEM_BYTES))?,
     };
     String::from_utf8(read.ok_or_else(|| fault("it has more than 64 KiB"))?)
         .map_err(|_| fault("it is not text"))

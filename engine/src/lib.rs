@@ -15,6 +15,8 @@ pub mod clocks;
 pub mod declined;
 pub mod early_keys;
 #[cfg(feature = "fjall")]
+pub mod files;
+#[cfg(feature = "fjall")]
 mod fjall;
 mod internal;
 mod judging;

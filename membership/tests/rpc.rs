@@ -291,6 +291,31 @@ async fn whoever_does_not_read_loses_its_place_and_nobody_else_does() {
     }
 }
 
+/// Little waits, so that no write does: the system notices that nothing is taken.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn whoever_takes_nothing_loses_its_place_though_little_waits() {
+    let stall_timeout = Duration::from_millis(500);
+    let limits = Limits { connections: 1, stall_timeout, ..Limits::default() };
+    let host = member("a").await;
+    let address = serve(&host, limits);
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(4096).expect("a size");
+    let socket = socket.connect(address).await.expect("it listens");
+    let mut deaf = Client { socket, read: Vec::new(), seq: 0 };
+    deaf.greet().await.expect("a place");
+    assert_eq!(deaf.ask(&monitor("info")).await, "");
+    for _ in 0..16 {
+        host.logs.publish(Level::Info, &"x".repeat(4096));
+    }
+    let place = async {
+        while Client::silent(address).await.greet().await.is_none() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), place).await.expect("it keeps its place");
+}
+
 #[tokio::test]
 async fn subscriptions_are_counted_and_end_when_they_are_stopped() {
     let limits = Limits { subscriptions: 3, ..Limits::default() };

@@ -3,7 +3,7 @@
 use super::{Gossip, GossipError, JoinTarget};
 use crate::clock::Monotonic;
 use futures_util::future::join_all;
-use kvgossip_membership::Membership;
+use kvgossip_membership::{Membership, driver::some_of};
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -177,7 +177,7 @@ impl Gossip {
             let why = if errors.is_empty() {
                 "only this agent itself is there".to_owned()
             } else {
-                errors.join("; ")
+                some_of(errors.into_iter())
             };
             return Err(GossipError::Join(format!("cannot join: {why}")));
         }
@@ -220,6 +220,21 @@ mod tests {
         assert!(told.warns("no such name", s(36)));
         assert!(!told.warns("no such name", s(95)));
         assert!(told.warns("no such name", s(96)), "it goes on");
+    }
+
+    /// One line tells of as many targets as there are, and of as many addresses as one of them has.
+    #[test]
+    fn a_failure_names_some_and_counts_the_others() {
+        let at = |last: u8| SocketAddr::from(([192, 0, 2, last], 7946));
+        let of = |count: u8| {
+            kvgossip_membership::Error::Join((1..=count).map(|it| (at(it), "refused".into())).collect())
+        };
+        let named = "192.0.2.1:7946: refused; 192.0.2.2:7946: refused; 192.0.2.3:7946: refused";
+        assert_eq!(GossipError::from(of(3)).to_string(), named);
+        assert_eq!(GossipError::from(of(64)).to_string(), format!("{named}; and 61 more"));
+        let targets: Vec<_> = (1..=64).map(|it| GossipError::from(of(it)).to_string()).collect();
+        let told = some_of(targets.into_iter());
+        assert!(told.ends_with("; and 61 more") && told.len() < 512, "{told}");
     }
 
     #[test]

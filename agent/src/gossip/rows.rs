@@ -1,10 +1,10 @@
 //! Members in the API's form: names and tags as they are shown.
 
 use super::tags;
-use crate::peers::{Peers, holds};
+use crate::peers::{KnownRoot, Peers, holds};
 use base64::prelude::{BASE64_STANDARD, Engine};
-use kvgossip_api::{Holds, MemberRow, ResponseRow};
-use kvgossip_grants::{ClusterId, ReplicaId};
+use kvgossip_api::{Holds, MemberRow, ResponseRow, ShutOutRow, SyncReport};
+use kvgossip_grants::{ClusterId, Digest, ReplicaId};
 use kvgossip_membership::{Member, Status, Text};
 use kvgossip_transport::Connection;
 use std::collections::BTreeMap;
@@ -54,9 +54,44 @@ pub(super) fn is_connected(member: &Member, cluster: ClusterId, peers: &Peers) -
     connection.is_some_and(|connection| is_at(&connection, member, announced))
 }
 
+/// What is known of a replica that has proved its key.
+#[derive(Default)]
+struct Known {
+    root: Option<KnownRoot>,
+    clock_offset_us: Option<i64>,
+    says: Option<Holds>,
+    shut_out: Option<ShutOutRow>,
+    last_sync: Option<SyncReport>,
+}
+
+impl Known {
+    fn of(id: &ReplicaId, peers: &Peers) -> Self {
+        Self {
+            root: peers.known_root(id),
+            clock_offset_us: peers.clock_offset_us(id),
+            says: peers.says(id),
+            shut_out: peers.shut_out_of(id),
+            last_sync: peers.last_sync(id),
+        }
+    }
+}
+
+/// Whose member it is.
+enum Whose {
+    /// This agent's own, and what it holds.
+    Own(Digest),
+    /// Another's.
+    Other {
+        /// Whether others announce the same replica.
+        contested: bool,
+        /// Whether the replica is connected from the address that this member announces.
+        is_there: bool,
+        /// The round trip to the replica, where it is connected.
+        rtt: Option<Duration>,
+    },
+}
+
 /// One member; `local` is this agent itself.
-///
-/// Where several members announce one replica, what is known of it is shown at the one whose address has proved the key.
 pub(super) fn row(
     member: Member,
     local: bool,
@@ -66,18 +101,39 @@ pub(super) fn row(
 ) -> MemberRow {
     let announced = tags::read(&member.tags, cluster);
     let id = announced.map(|(id, _)| id);
-    let contested = !local && id.and_then(|id| announcers.get(&id)).is_some_and(|count| *count > 1);
-    let connection = id.filter(|_| !local).and_then(|id| peers.connection(&id));
-    let is_there = connection.as_ref().is_some_and(|connection| is_at(connection, &member, announced));
-    let id_shown = id.filter(|_| !local && (!contested || is_there));
-    let connection = connection.filter(|_| id_shown.is_some());
-    let known = id_shown.and_then(|id| peers.known_root(&id));
-    let rtt = connection.as_ref().map(|connection| connection.rtt()).or(member.rtt);
-    let own_root = local.then(|| peers.root());
+    let whose = if local {
+        Whose::Own(peers.root())
+    } else {
+        let connection = id.and_then(|id| peers.connection(&id));
+        Whose::Other {
+            contested: id.and_then(|id| announcers.get(&id)).is_some_and(|count| *count > 1),
+            is_there: connection.as_ref().is_some_and(|connection| is_at(connection, &member, announced)),
+            rtt: connection.map(|connection| connection.rtt()),
+        }
+    };
+    row_of(member, cluster, &whose, |id| Known::of(id, peers))
+}
+
+/// Where several members announce one replica, what is known of it is shown at the one whose address has proved the key.
+fn row_of(
+    member: Member,
+    cluster: ClusterId,
+    whose: &Whose,
+    known: impl FnOnce(&ReplicaId) -> Known,
+) -> MemberRow {
+    let announced = tags::read(&member.tags, cluster);
+    let id = announced.map(|(id, _)| id);
+    let (own_root, unproved, rtt) = match *whose {
+        Whose::Own(root) => (Some(root), false, None),
+        Whose::Other { contested, is_there, rtt } => (None, contested && !is_there, rtt),
+    };
+    let local = own_root.is_some();
+    // All that is known of the replica goes through here.
+    let known = id.filter(|_| !local && !unproved).map(|id| known(&id)).unwrap_or_default();
+    let connected = rtt.filter(|_| !unproved);
     // What was heard of one that is gone says nothing of what it holds now.
-    let is_there_now = matches!(member.status, Status::Alive | Status::Leaving);
-    let known_now = known.filter(|_| is_there_now);
-    let says = id_shown.filter(|_| is_there_now).and_then(|id| peers.says(&id));
+    let is_here = matches!(member.status, Status::Alive | Status::Leaving);
+    let known_now = known.root.filter(|_| is_here);
     let (holds, holds_since_us) = if local { (Holds::Same, None) } else { holds(known_now) };
     MemberRow {
         status: status(&member).to_owned(),
@@ -86,20 +142,75 @@ pub(super) fn row(
         local,
         replica: id.map(|id| id.to_string()),
         sync_address: announced.map(|(_, port)| SocketAddr::new(member.addr.ip(), port).to_string()),
-        connected: connection.is_some(),
-        rtt_us: rtt.map(micros),
-        clock_offset_us: id.filter(|_| !local).and_then(|id| peers.clock_offset_us(&id)),
-        root: own_root.or(known.map(|known| known.root)).map(|root| root.to_string()),
-        root_at_us: known.map(|known| known.at.as_micros()),
+        connected: connected.is_some(),
+        rtt_us: connected.or(member.rtt).map(micros),
+        clock_offset_us: known.clock_offset_us,
+        root: own_root.or(known.root.map(|known| known.root)).map(|root| root.to_string()),
+        root_at_us: known.root.map(|known| known.at.as_micros()),
         lag_us: if local { Some(0) } else { known_now.and_then(|known| known.lag_us) },
         holds,
         holds_since_us,
-        says,
-        shut_out: id_shown.and_then(|id| peers.shut_out_of(&id)),
-        last_sync: id_shown.and_then(|id| peers.last_sync(&id)),
-        contested: contested && !is_there,
+        says: known.says.filter(|_| is_here),
+        shut_out: known.shut_out,
+        last_sync: known.last_sync,
+        contested: unproved,
         other_cluster: tags::other_cluster(&member.tags, cluster),
         name: member.name.to_string(),
         tags: member.tags.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kvgossip_grants::Timestamp;
+    use kvgossip_membership::Answered;
+
+    #[test]
+    fn nothing_of_a_replica_is_shown_at_a_member_that_has_not_proved_its_key() {
+        let (cluster, id) = (ClusterId([0xab; 32]), ReplicaId([7; 32]));
+        let now = Timestamp::from_micros(1_790_000_000_000_000).expect("a time");
+        let shown = |contested, is_there| {
+            let member = Member {
+                name: "m".into(),
+                addr: SocketAddr::from(([127, 0, 0, 1], 7946)),
+                tags: tags::announce(cluster, id, 7947),
+                status: Status::Alive,
+                suspect: false,
+                incarnation: 1,
+                versions: [1; 6],
+                rtt: Some(Duration::from_micros(5)),
+                answered: Answered::default(),
+            };
+            let whose = Whose::Other { contested, is_there, rtt: Some(Duration::from_micros(9)) };
+            let row = row_of(member, cluster, &whose, |_| Known {
+                root: Some(KnownRoot { root: Digest([3; 32]), at: now, lag_us: Some(0), since: now }),
+                clock_offset_us: Some(42_000_000),
+                says: Some(Holds::Same),
+                ..Known::default()
+            });
+            serde_json::to_value(row).expect("JSON")
+        };
+        for (contested, is_there) in [(false, false), (false, true), (true, true)] {
+            let row = shown(contested, is_there);
+            assert_eq!(row["clock_offset_us"], 42_000_000, "{row}");
+            assert_eq!((row["rtt_us"].as_u64(), row["contested"].as_bool()), (Some(9), Some(false)), "{row}");
+        }
+        let row = shown(true, false);
+        let empty = [
+            "clock_offset_us",
+            "root",
+            "root_at_us",
+            "lag_us",
+            "shut_out",
+            "holds_since_us",
+            "says",
+            "last_sync",
+        ];
+        for field in empty {
+            assert!(row[field].is_null(), "{field}: {row}");
+        }
+        assert_eq!((&row["holds"], &row["connected"]), (&"unknown".into(), &false.into()), "{row}");
+        assert_eq!((row["rtt_us"].as_u64(), row["contested"].as_bool()), (Some(5), Some(true)), "{row}");
     }
 }

@@ -3,15 +3,14 @@
 use super::{Brought, Gap, LastEqual, Readiness, Remembered, Start};
 use crate::clock::{self, Monotonic};
 use crate::config::Config;
-use crate::files::read_regular;
+use crate::files::{read_own, replace_own};
 use crate::gossip::GossipConfig;
 use kvgossip_engine::session::{Newcomer, ShortReplicaId};
 use kvgossip_grants::{ReplicaId, Timestamp};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// The most bytes that are read of the file.
@@ -120,13 +119,13 @@ fn is_told_of_others(config: &Config) -> bool {
 /// Whether an earlier run met members, be they replicas of this cluster or not.
 fn has_met_members(config: &Config) -> bool {
     let snapshot = config.gossip.as_ref().and_then(|gossip| gossip.snapshot.as_deref());
-    let bytes = snapshot.and_then(|path| read_regular(path, MAX_SNAPSHOT_BYTES).ok()).unwrap_or_default();
+    let bytes = snapshot.and_then(|path| read_own(path, MAX_SNAPSHOT_BYTES).ok()).unwrap_or_default();
     bytes.split(|byte| *byte == b'\n').any(|line| line.starts_with(b"alive: "))
 }
 
 /// What the file says. One that does not read says that nobody was met: then the next comparison counts as the first.
 fn remembered(path: &Path) -> Option<Remembered> {
-    let bytes = match read_regular(path, MAX_FILE_BYTES) {
+    let bytes = match read_own(path, MAX_FILE_BYTES) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
         Err(error) => {
@@ -146,18 +145,9 @@ fn remembered(path: &Path) -> Option<Remembered> {
 fn write(path: &Path, now: Remembered) -> io::Result<()> {
     let Remembered { compared, began_first, last_equal } = now;
     let row = Row { compared, began_first, last_equal_us: last_equal.map(Timestamp::as_micros) };
-    let mut new = path.as_os_str().to_owned();
-    new.push(".new");
-    let new = PathBuf::from(new);
-    let mut file = File::create(&new)?;
-    file.write_all(&serde_json::to_vec(&row)?)?;
-    file.write_all(b"\n")?;
-    file.sync_all()?;
-    std::fs::rename(&new, path)?;
-    match path.parent() {
-        Some(dir) => File::open(dir)?.sync_all(),
-        None => Ok(()),
-    }
+    let mut bytes = serde_json::to_vec(&row)?;
+    bytes.push(b'\n');
+    replace_own(path, &bytes)
 }
 
 #[cfg(test)]
@@ -180,5 +170,13 @@ mod tests {
             std::fs::write(&path, bytes).expect("written");
             assert_eq!(remembered(&path), Some(Remembered::default()));
         }
+        // A link leads to no other file.
+        let other = dir.path().join("other");
+        std::fs::rename(&path, &other).expect("renamed");
+        std::os::unix::fs::symlink(&other, &path).expect("a link");
+        let before = std::fs::read(&other).expect("read");
+        assert_eq!(remembered(&path), Some(Remembered::default()));
+        write(&path, kept).expect_err("a link");
+        assert_eq!(std::fs::read(&other).expect("read"), before);
     }
 }

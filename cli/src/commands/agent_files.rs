@@ -4,7 +4,7 @@ use crate::codes;
 use crate::commands::key;
 use crate::error::{Failure, Result};
 use crate::files::{self, Keeper};
-use kvgossip_agent::files::read_regular;
+use kvgossip_agent::files::{read_own, replace_own};
 use kvgossip_grants::PublicKey;
 use kvgossip_transport::{AllowList, AllowListError, MAX_ALLOW_LIST_LEN, ReplicaKey};
 use std::path::Path;
@@ -55,7 +55,7 @@ pub(super) fn replica_key(given: Option<&Path>, dir: &Path) -> Result<ReplicaKey
         return files::replica_key(path, Keeper::Person);
     }
     let path = dir.join("replica.pem");
-    if !path.exists() {
+    if !files::stands(&path) {
         tracing::info!("making the replica's key, {}", path.display());
         let (_, pem) = key::generate(REPLICA_KEY_BITS)?;
         files::create(&path, files::Readers::Owner, pem.as_bytes())?;
@@ -67,10 +67,51 @@ pub(super) fn replica_key(given: Option<&Path>, dir: &Path) -> Result<ReplicaKey
 /// the store's cluster by whoever reads it.
 pub(super) fn remember_root(dir: &Path, root: &PublicKey) {
     let (path, pem) = (dir.join(ROOT_NAME), root.to_pem());
-    if read_regular(&path, pem.len()).is_ok_and(|there| there == pem.as_bytes()) {
+    if read_own(&path, pem.len()).is_ok_and(|there| there == pem.as_bytes()) {
         return;
     }
-    if let Err(error) = std::fs::write(&path, pem) {
+    if let Err(error) = replace_own(&path, pem.as_bytes()) {
         tracing::warn!("{}: {error}", path.display());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    use std::time::Duration;
+
+    fn soon<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+        let (done, wait) = std::sync::mpsc::channel();
+        std::thread::spawn(move || done.send(work()));
+        wait.recv_timeout(Duration::from_secs(60)).expect("it does not wait for a file")
+    }
+
+    /// The root's key is left as a file of its own: nothing is waited for, and no link leads it to another file.
+    #[test]
+    fn the_roots_key_is_left_in_no_other_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let root = key::generate(REPLICA_KEY_BITS).unwrap().0.public().clone();
+        let remember = || {
+            let (dir, root) = (dir.path().to_owned(), root.clone());
+            soon(move || remember_root(&dir, &root));
+        };
+        std::fs::write(at("other"), "kept").unwrap();
+        for target in ["other", "nowhere"] {
+            std::os::unix::fs::symlink(at(target), at(ROOT_NAME)).unwrap();
+            remember();
+            assert!(files::kept_public_key(&at(ROOT_NAME)).is_err(), "a link is none");
+            std::fs::remove_file(at(ROOT_NAME)).unwrap();
+        }
+        assert_eq!(std::fs::read(at("other")).unwrap(), b"kept");
+        assert!(!at("nowhere").exists());
+        let fifo = |name| mknodat(CWD, at(name), FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+        fifo(ROOT_NAME);
+        remember();
+        std::fs::remove_file(at(ROOT_NAME)).unwrap();
+        fifo("root.pub.pem.new");
+        remember();
+        assert_eq!(files::kept_public_key(&at(ROOT_NAME)).unwrap(), root);
     }
 }

@@ -5,7 +5,7 @@ use crate::codes;
 use crate::error::{Failure, Result};
 use crate::files::unreadable;
 use clap::{Args, ValueEnum};
-use kvgossip_agent::files::read_regular;
+use kvgossip_agent::files::read_own;
 use kvgossip_agent::gossip::{EventHandler, GossipConfig, MAX_HANDLERS, read_tags};
 use kvgossip_membership::core::Snapshot;
 use kvgossip_membership::{IpNet, Limits, Timing};
@@ -156,7 +156,7 @@ impl SerfArgs {
 
 /// Refuses a file that is no snapshot: it would be written over.
 fn check_snapshot(path: &Path) -> Result<()> {
-    let bytes = match read_regular(path, MAX_SNAPSHOT_BYTES) {
+    let bytes = match read_own(path, MAX_SNAPSHOT_BYTES) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(unreadable(path, &error)),

@@ -97,7 +97,7 @@ fn root(args: &FsckArgs) -> Result<PublicKey> {
     let left = args.data_dir.join(ROOT_NAME);
     match &args.root {
         Some(path) => files::root_key(path),
-        None if left.exists() => files::kept_public_key(&left),
+        None if files::stands(&left) => files::kept_public_key(&left),
         None if !args.data_dir.exists() => {
             let text = format!("{} is not there", files::name(&args.data_dir));
             Err(Failure::new("store.missing", text).note("name the data directory of an agent"))

@@ -147,7 +147,7 @@ fn root_of(args: &SyncArgs, dir: &Path) -> Result<PublicKey> {
         return files::root_key(path);
     }
     let kept = dir.join(ROOT_NAME);
-    if kept.exists() {
+    if files::stands(&kept) {
         return files::kept_public_key(&kept);
     }
     let text =

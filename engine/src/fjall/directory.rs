@@ -12,11 +12,12 @@
 use super::error::at;
 use super::last_batch;
 use super::tables::Tables;
+use crate::files::{Access, create_own, not_regular, open_own};
 use crate::storage::StorageError;
 use kvgossip_grants::ClusterId;
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::{Errno, retry_on_intr};
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
@@ -50,8 +51,7 @@ impl Directory {
             sync_directory(path.parent().unwrap_or(&path))?;
         }
         let lock_path = path.join(LOCK);
-        let lock = OpenOptions::new().write(true).create(true).truncate(false).open(&lock_path);
-        let lock = lock.map_err(at(&lock_path))?;
+        let lock = open_own(&lock_path, Access::Keep).map_err(at(&lock_path))?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { path, _lock: lock }),
             Err(TryLockError::WouldBlock) => Err(StorageError::InUse),
@@ -76,6 +76,7 @@ impl Directory {
             fs::rename(&fresh, &store).map_err(at(&store))?;
             sync_directory(&self.path)?;
         }
+        check_kinds(&store)?;
         Tables::open(&store, cluster)
     }
 
@@ -110,12 +111,41 @@ impl Directory {
     }
 }
 
+/// Looks whether there is anything in a store but directories and regular files: the engine would wait for a FIFO, and write
+/// through a link.
+fn check_kinds(dir: &Path) -> Result<(), StorageError> {
+    for entry in fs::read_dir(dir).map_err(at(dir))? {
+        let entry = entry.map_err(at(dir))?;
+        if is_directory(&entry)? {
+            check_kinds(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether something in a store is a directory; else it is a regular file.
+///
+/// # Errors
+/// It is neither.
+pub(super) fn is_directory(entry: &fs::DirEntry) -> Result<bool, StorageError> {
+    let path = entry.path();
+    let kind = entry.file_type().map_err(at(&path))?;
+    match (kind.is_dir(), kind.is_file(), kind.is_symlink()) {
+        (true, ..) => Ok(true),
+        (_, true, _) => Ok(false),
+        (.., true) => Err(at(&path)(not_regular("a symbolic link"))),
+        _ => Err(at(&path)(not_regular("neither a file nor a directory"))),
+    }
+}
+
 /// Takes as much room as the engine needs at once, and gives it back.
 pub(super) fn probe_room(dir: &Path) -> Result<(), StorageError> {
     let path = dir.join(PROBE);
-    let taken = File::create(&path).and_then(|mut file| take_room(&mut file));
-    let removed = fs::remove_file(&path);
-    taken.and(removed).map_err(|error| match at(&path)(error) {
+    let taken = create_own(&path).and_then(|mut file| {
+        let taken = take_room(&mut file);
+        taken.and(fs::remove_file(&path))
+    });
+    taken.map_err(|error| match at(&path)(error) {
         StorageError::Full => StorageError::NoRoom { needed_bytes: PROBE_BYTES as u64 },
         other => other,
     })

@@ -10,8 +10,9 @@
 //! accuses nobody. It is flushed when a store is opened and when it is closed.
 
 use super::error::at;
+use crate::files::{Access, open_own};
 use crate::storage::StorageError;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
@@ -45,8 +46,8 @@ impl LastBatch {
     /// machine that failed may leave it so, and then it has nothing to say.
     pub(super) fn open(dir: &Path) -> Result<(Self, Option<Seen>), StorageError> {
         let path = dir.join(FILE_NAME);
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-        let mut this = Self { file: file.map_err(at(&path))?, path, owed: None };
+        let file = open_own(&path, Access::Keep).map_err(at(&path))?;
+        let mut this = Self { file, path, owed: None };
         let mut bytes = [0; FILE_BYTES];
         let seen = match this.file.read_exact(&mut bytes) {
             Ok(()) => parse(&bytes),
@@ -59,9 +60,10 @@ impl LastBatch {
     /// What the file in `dir` says, if it is there and says something. Changes nothing.
     pub(super) fn peek(dir: &Path) -> Result<Option<Seen>, StorageError> {
         let path = dir.join(FILE_NAME);
-        match std::fs::read(&path) {
-            Ok(bytes) => Ok(bytes.first_chunk().and_then(parse)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        let mut bytes = [0; FILE_BYTES];
+        match open_own(&path, Access::Read).and_then(|mut file| file.read_exact(&mut bytes)) {
+            Ok(()) => Ok(parse(&bytes)),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::UnexpectedEof) => Ok(None),
             Err(error) => Err(at(&path)(error)),
         }
     }
@@ -94,7 +96,7 @@ impl LastBatch {
     /// Makes every later write fail, or none.
     #[cfg(test)]
     pub(super) fn set_writable(&mut self, writable: bool) {
-        self.file = OpenOptions::new().read(true).write(writable).open(&self.path).expect("a file of ours");
+        self.file = File::options().read(true).write(writable).open(&self.path).expect("a file of ours");
     }
 }
 

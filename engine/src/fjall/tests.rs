@@ -61,3 +61,81 @@ fn room_is_reserved_or_written() {
     directory::probe_room(dir.path()).unwrap();
     assert!(!dir.path().join("room.probe").exists());
 }
+
+/// What `work` gives, within a time that it needs a hundredth of.
+fn soon<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (done, wait) = std::sync::mpsc::channel();
+    std::thread::spawn(move || done.send(work()));
+    wait.recv_timeout(std::time::Duration::from_secs(30)).expect("it does not wait for a file")
+}
+
+fn fifo(path: &Path) {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    mknodat(CWD, path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+}
+
+/// Opens the store at `dir`; gives the text of the refusal.
+fn refusal(dir: &Path) -> String {
+    let dir = dir.to_path_buf();
+    soon(move || FjallStorage::open(&dir, CLUSTER).unwrap_err().to_string())
+}
+
+#[test]
+fn a_file_of_the_store_that_is_no_regular_file_is_refused_by_its_name() {
+    let outside = tempfile::tempdir().unwrap();
+    let target = outside.path().join("target");
+    for name in ["store.lock", "last-batch", "store/7.jnl", "store/keyspaces/7"] {
+        let dir = tempfile::tempdir().unwrap();
+        drop(FjallStorage::open(dir.path(), CLUSTER).unwrap());
+        let path = dir.path().join(name);
+        let links = || std::os::unix::fs::symlink(&target, &path).unwrap();
+        for put in [&|| fifo(&path) as _, &links as &dyn Fn()] {
+            if path.symlink_metadata().is_ok() {
+                std::fs::remove_file(&path).unwrap();
+            }
+            put();
+            let error = refusal(dir.path());
+            assert!(
+                error.contains(name) && error.ends_with("a regular file is needed here"),
+                "{name}: {error}"
+            );
+            assert!(!target.exists(), "{name}: nothing is made elsewhere");
+        }
+    }
+}
+
+/// What asks for room makes its own file, and no link leads it to another.
+#[test]
+fn room_is_asked_for_in_a_file_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    std::fs::write(at("target"), "kept").unwrap();
+    let probe = || {
+        let dir = dir.path().to_path_buf();
+        soon(move || directory::probe_room(&dir))
+    };
+    for target in ["target", "nowhere"] {
+        std::os::unix::fs::symlink(at(target), at("room.probe")).unwrap();
+        probe().unwrap();
+        assert!(at("room.probe").symlink_metadata().is_err(), "it is removed again");
+    }
+    fifo(&at("room.probe"));
+    probe().unwrap();
+    assert_eq!(std::fs::read(at("target")).unwrap(), b"kept");
+    assert!(!at("nowhere").exists());
+    std::fs::create_dir(at("room.probe")).unwrap();
+    let error = probe().unwrap_err().to_string();
+    assert!(error.ends_with("a regular file is needed here"), "{error}");
+    assert!(at("room.probe").is_dir());
+}
+
+#[test]
+fn a_check_waits_for_no_file_either() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(FjallStorage::open(dir.path(), CLUSTER).unwrap());
+    let path = dir.path().join("last-batch");
+    std::fs::remove_file(&path).unwrap();
+    fifo(&path);
+    let error = soon(move || LastBatch::peek(path.parent().unwrap()).unwrap_err().to_string());
+    assert!(error.ends_with("a regular file is needed here"), "{error}");
+}

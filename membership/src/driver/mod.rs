@@ -140,7 +140,7 @@ pub enum Error {
     #[error(transparent)]
     Command(#[from] CommandError),
     /// Nobody could be joined.
-    #[error("cannot join: {}", .0.iter().map(|(addr, e)| format!("{addr}: {e}")).collect::<Vec<_>>().join("; "))]
+    #[error("cannot join: {}", some_of(.0.iter().map(|(addr, e)| format!("{addr}: {e}"))))]
     Join(Vec<(SocketAddr, String)>),
     /// The system gives no randomness.
     #[error("the system gives no randomness")]
@@ -148,6 +148,15 @@ pub enum Error {
     /// The member was stopped.
     #[error("the member has stopped")]
     Stopped,
+}
+
+/// Failures in one line: the first three, and how many others there are.
+pub fn some_of(mut failures: impl ExactSizeIterator<Item = String>) -> String {
+    let named: Vec<_> = failures.by_ref().take(3).collect();
+    match failures.len() {
+        0 => named.join("; "),
+        others => format!("{}; and {others} more", named.join("; ")),
+    }
 }
 
 /// A running member. Clones speak for the same member; it stops when the last is dropped, without leaving

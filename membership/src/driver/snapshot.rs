@@ -3,8 +3,12 @@
 use std::{
     fs::File,
     io::{self, Read, Write},
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{Mode, OFlags, open},
+    io::{Errno, retry_on_intr},
 };
 
 use super::Error;
@@ -25,12 +29,22 @@ pub(super) async fn read(path: &Path) -> Result<Option<Snapshot>, Error> {
 }
 
 /// Reads a regular file. It is opened without waiting and judged by its descriptor, so that a FIFO that nobody writes to
-/// is refused at once.
+/// is refused at once. A symbolic link is none: this program replaces the file, and would replace the link.
 fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
-    let nonblock = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).map_err(io::Error::other)?;
-    let file = File::options().read(true).custom_flags(nonblock).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let refused = |what| {
+        let text = format!("it is {what}; a regular file is needed here");
+        Err(io::Error::new(io::ErrorKind::InvalidInput, text))
+    };
+    let file = match retry_on_intr(|| open(path, flags, Mode::empty())) {
+        Ok(file) => File::from(file),
+        Err(Errno::LOOP) => return refused("a symbolic link"),
+        Err(Errno::NXIO) => return refused("neither a file nor a directory"),
+        Err(error) => return Err(error.into()),
+    };
+    let kind = file.metadata()?.file_type();
+    if !kind.is_file() {
+        return refused(if kind.is_dir() { "a directory" } else { "neither a file nor a directory" });
     }
     let mut bytes = Vec::new();
     file.take(MAX_LEN).read_to_end(&mut bytes)?;
@@ -56,8 +70,12 @@ pub(super) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustix::fs::{FileType, Mode, mknodat};
+    use rustix::fs::{FileType, mknodat};
     use std::time::Duration;
+
+    async fn soon<F: Future>(work: F) -> Result<F::Output, tokio::time::error::Elapsed> {
+        tokio::time::timeout(Duration::from_secs(10), work).await
+    }
 
     #[tokio::test]
     async fn a_snapshot_is_a_regular_file_and_nothing_else_is_waited_for() {
@@ -70,12 +88,15 @@ mod tests {
             mknodat(rustix::fs::CWD, place, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a FIFO");
         }
         let (target, bytes) = (path.clone(), snapshot.encode());
-        let soon = |work| tokio::time::timeout(Duration::from_secs(10), work);
         let written = tokio::task::spawn_blocking(move || write(&target, &bytes));
         soon(written).await.expect("it does not wait").expect("no panic").expect("written");
         assert_eq!(read(&path).await.expect("read").map(|read| read.clock), Some(7));
-        let refused =
-            tokio::time::timeout(Duration::from_secs(10), read(&fifo)).await.expect("it does not wait");
-        assert!(matches!(refused, Err(Error::Snapshot { .. })), "{refused:?}");
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).expect("a link");
+        for other in [&fifo, &link] {
+            let refused = soon(read(other)).await.expect("it does not wait");
+            let Err(Error::Snapshot { source, .. }) = refused else { panic!("{refused:?}") };
+            assert!(source.to_string().ends_with("a regular file is needed here"), "{source}");
+        }
     }
 }

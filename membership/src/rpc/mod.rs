@@ -73,6 +73,8 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// A client may take so long to read a reply.
     pub write_timeout: Duration,
+    /// The socket of a client may take nothing for so long while bytes wait for it.
+    pub stall_timeout: Duration,
     /// After the last reply a client may take so long to close the connection.
     pub linger: Duration,
 }
@@ -90,6 +92,7 @@ impl Default for Limits {
             request_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(600),
             write_timeout: Duration::from_secs(30),
+            stall_timeout: Duration::from_secs(10),
             linger: Duration::from_secs(2),
         }
     }

@@ -1,7 +1,9 @@
 //! A second store over the same tables, so that a check changes nothing in the first: the engine ends a journal where
 //! it stops understanding it, and what was behind is gone for whoever looks later.
 
+use super::super::directory::is_directory;
 use super::super::error::at;
+use crate::files::{Access, open_own};
 use crate::storage::StorageError;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
@@ -47,7 +49,7 @@ fn copy_directory(from: &Path, to: &Path) -> Result<(), StorageError> {
     for entry in fs::read_dir(from).map_err(at(from))? {
         let entry = entry.map_err(at(from))?;
         let (source, target) = (entry.path(), to.join(entry.file_name()));
-        if entry.file_type().map_err(at(&source))?.is_dir() {
+        if is_directory(&entry)? {
             copy_directory(&source, &target)?;
         } else if !(are_tables && fs::hard_link(&source, &target).is_ok()) {
             copy_file(&source, &target)?;
@@ -58,7 +60,7 @@ fn copy_directory(from: &Path, to: &Path) -> Result<(), StorageError> {
 
 /// Copies a file without writing its zeros: a journal is made with 64 MiB of them. Those at the end are left out.
 fn copy_file(from: &Path, to: &Path) -> Result<(), StorageError> {
-    let mut source = File::open(from).map_err(at(from))?;
+    let mut source = open_own(from, Access::Read).map_err(at(from))?;
     let mut target = File::create_new(to).map_err(at(to))?;
     let (mut chunk, mut position) = (vec![0; CHUNK_BYTES], 0u64);
     loop {

@@ -22,19 +22,63 @@ use crate::rpc::{Session, Step, message::ReplyHeader};
 /// Bytes that are read at a time.
 const CHUNK: usize = 4096;
 
+/// A write that waits for so long is held against the client when its place is wanted.
+const STALLED: Duration = Duration::from_secs(1);
+
+/// Why a client that does not read is disconnected.
+#[derive(Debug, thiserror::Error)]
+#[error("the client does not read")]
+struct Deaf;
+
 /// Replies and records go out one at a time and whole: whoever writes waits for the others, nothing is queued here.
 #[derive(Clone)]
 pub(super) struct Writer {
     half: Arc<Mutex<OwnedWriteHalf>>,
+    /// For all of what is written at once.
     timeout: Duration,
+    /// For the next byte of it.
+    stall_timeout: Duration,
+    /// Hears whether the socket takes nothing.
+    stalled: Arc<dyn Fn(bool) + Send + Sync>,
 }
 
 impl Writer {
     /// After an error, or if it was dropped before its end, the connection is of no use.
     pub(super) async fn send(&self, bytes: &[u8]) -> io::Result<()> {
         let mut half = self.half.lock().await;
-        tokio::time::timeout(self.timeout, half.write_all(bytes)).await?
+        tokio::time::timeout(self.timeout, self.write(&mut half, bytes)).await.map_err(|_| deaf())?
     }
+
+    async fn write(&self, half: &mut OwnedWriteHalf, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let shown = STALLED.min(self.stall_timeout);
+            let len = match tokio::time::timeout(shown, half.write(bytes)).await {
+                Ok(len) => len?,
+                Err(_) => {
+                    (self.stalled)(true);
+                    let rest = self.stall_timeout.saturating_sub(shown);
+                    let len = tokio::time::timeout(rest, half.write(bytes)).await.map_err(|_| deaf())??;
+                    (self.stalled)(false);
+                    len
+                }
+            };
+            match bytes.get(len..) {
+                Some(rest) if len > 0 => bytes = rest,
+                _ => return Err(io::ErrorKind::WriteZero.into()),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn deaf() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, Deaf)
+}
+
+/// Whether a connection ended because nothing of what was written was taken: this side says so, or the system.
+fn is_deaf(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<Deaf>())
+        || error.raw_os_error() == Some(rustix::io::Errno::TIMEDOUT.raw_os_error())
 }
 
 pub(super) struct Connection<H> {
@@ -62,7 +106,12 @@ impl<H: Host> Connection<H> {
         let limits = &shared.limits;
         let now = Instant::now();
         Self {
-            writer: Writer { half: Arc::new(Mutex::new(half)), timeout: limits.write_timeout },
+            writer: Writer {
+                half: Arc::new(Mutex::new(half)),
+                timeout: limits.write_timeout,
+                stall_timeout: limits.stall_timeout,
+                stalled: place.on_stall(),
+            },
             feeds: Feeds::new(),
             asked: Asked::new(limits.asked),
             session: Session::new(limits, shared.auth.clone()),
@@ -82,6 +131,11 @@ impl<H: Host> Connection<H> {
         tracing::debug!(client = %self.client, "an RPC client is there");
         match self.exchange().await {
             Ok(()) => tracing::debug!(client = %self.client, "an RPC client is gone"),
+            Err(error) if is_deaf(&error) => {
+                if let Some(suppressed) = self.shared.deaf.turn() {
+                    tracing::warn!(client = %self.client, suppressed, "an RPC client was disconnected: it does not read");
+                }
+            }
             Err(error) => tracing::debug!(client = %self.client, "an RPC connection ended: {error}"),
         }
     }
@@ -164,7 +218,7 @@ impl<H: Host> Connection<H> {
         self.place.turn(match (self.session.is_open(), self.feeds.len()) {
             (false, _) => Standing::Opening,
             (true, 0) => Standing::Idle,
-            (true, _) => Standing::Busy,
+            (true, _) => Standing::Subscribed,
         });
     }
 

@@ -18,8 +18,8 @@
 //! ```
 //!
 //! All that clients can take is bounded by [`Limits`]: connections, the bytes of a request, the time for each stage of a
-//! connection, subscriptions, and what waits for each of them. Whoever does not read is cut off; what a subscriber does
-//! not take in time is thrown away and the log says how much.
+//! connection, subscriptions, and what waits for each of them, here and in the system. Whoever takes nothing of what waits is
+//! cut off, and the log says so; what a subscriber does not take in time is thrown away and the log says how much.
 
 mod commands;
 mod connection;
@@ -33,7 +33,7 @@ use parking_lot::Mutex;
 use std::{collections::HashMap, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
-    net::{TcpListener, TcpSocket},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::Semaphore,
     task::JoinSet,
     time::Instant,
@@ -52,6 +52,8 @@ pub use logs::{Level, Logs, MAX_LINE_BYTES, RECENT_LINES};
 
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 128;
+/// Bytes that the system keeps for a client that does not read. Linux takes twice as many, its own work counted in.
+const SEND_BUFFER_BYTES: usize = 128 * 1024;
 /// After an error of the listener itself, so that the task does not spin.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
 
@@ -141,6 +143,8 @@ struct Shared<H> {
     listings: Semaphore,
     /// What clients do wrong is said in the log now and then.
     refusals: Seldom,
+    /// So are those that do not read.
+    deaf: Seldom,
     places: Mutex<Places>,
     began: Instant,
 }
@@ -156,6 +160,14 @@ impl<H> Shared<H> {
 struct Place<H> {
     shared: Arc<Shared<H>>,
     id: PlaceId,
+}
+
+impl<H: Host> Place<H> {
+    /// What hears whether the connection's socket takes nothing.
+    fn on_stall(&self) -> Arc<dyn Fn(bool) + Send + Sync> {
+        let (shared, id) = (self.shared.clone(), self.id);
+        Arc::new(move |is_stalled| shared.places(|places, _| places.stall(id, is_stalled)))
+    }
 }
 
 impl<H> Place<H> {
@@ -199,6 +211,7 @@ impl<H: Host> Server<H> {
             limits: options.limits,
             listings,
             refusals: Seldom::default(),
+            deaf: Seldom::default(),
             places,
             began: Instant::now(),
         };
@@ -245,12 +258,29 @@ impl<H: Host> Server<H> {
                     continue;
                 }
             };
-            // Replies are small and awaited; without this they are only later.
-            let _ = socket.set_nodelay(true);
+            if let Err(error) = bound(&socket, &self.shared.limits) {
+                // It is gone already.
+                tracing::debug!(%from, "an RPC connection cannot be bounded: {error}");
+                self.shared.places(|places, _| places.leave(id));
+                continue;
+            }
             let place = Place { shared: self.shared.clone(), id };
             ends.insert(id, connections.spawn(Connection::new(place, socket, from).serve()));
         }
     }
+}
+
+/// Bounds what the system keeps of a connection, and for how long while the client takes nothing.
+fn bound(socket: &TcpStream, limits: &Limits) -> io::Result<()> {
+    // Replies are small and awaited; without this they are only later.
+    socket.set_nodelay(true)?;
+    let socket = socket2::SockRef::from(socket);
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(limits.stall_timeout))?;
+    #[cfg(not(target_os = "linux"))]
+    let _ = limits;
+    Ok(())
 }
 
 fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
@@ -265,4 +295,22 @@ fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
 /// Names and values as one section of [`Host::stats`].
 pub fn section<const N: usize>(values: [(&str, String); N]) -> Tags {
     values.into_iter().map(|(name, value)| (name.into(), value.into())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_the_system_keeps_for_a_client_is_bounded() {
+        let listener = listen("127.0.0.1:0".parse().expect("an address")).expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (_client, (socket, _)) = (client.expect("connected"), accepted.expect("accepted"));
+        bound(&socket, &Limits::default()).expect("bounded");
+        let socket = socket2::SockRef::from(&socket);
+        assert!(socket.send_buffer_size().expect("a size") <= 2 * SEND_BUFFER_BYTES);
+        #[cfg(target_os = "linux")]
+        assert_eq!(socket.tcp_user_timeout().expect("a time"), Some(Duration::from_secs(10)));
+    }
 }

@@ -20,7 +20,9 @@ pub(super) enum Standing {
     Opening,
     /// It has asked nothing since its last answer.
     Idle,
-    /// It waits for an answer, or for what it has subscribed to.
+    /// It waits for what it has subscribed to, and for nothing else.
+    Subscribed,
+    /// It waits for an answer.
     Busy,
 }
 
@@ -29,6 +31,19 @@ struct Holder {
     from: IpAddr,
     standing: Standing,
     since: Duration,
+    /// Its socket takes nothing of what waits.
+    stalled: bool,
+}
+
+/// What makes a connection give way, the first first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Fault {
+    NoKey,
+    ReadsNothing,
+    Idle,
+    Subscribed,
+    /// Its address has more than its share.
+    OverShare,
 }
 
 /// What came of asking for a place.
@@ -44,13 +59,15 @@ pub(super) enum Entry {
 #[derive(Debug)]
 pub(super) struct Places {
     limit: usize,
+    /// The most that one address keeps when others ask.
+    share: usize,
     last: PlaceId,
     holders: BTreeMap<PlaceId, Holder>,
 }
 
 impl Places {
     pub(super) fn new(limit: usize) -> Self {
-        Self { limit, last: 0, holders: BTreeMap::new() }
+        Self { limit, share: (limit - limit / 4).max(1), last: 0, holders: BTreeMap::new() }
     }
 
     /// A connection comes.
@@ -64,7 +81,8 @@ impl Places {
             }
         }
         self.last += 1;
-        self.holders.insert(self.last, Holder { from, standing: Standing::Opening, since: now });
+        self.holders
+            .insert(self.last, Holder { from, standing: Standing::Opening, since: now, stalled: false });
         Entry::Granted(self.last, victim)
     }
 
@@ -78,29 +96,41 @@ impl Places {
         }
     }
 
+    /// Its socket takes nothing of what waits, or something again.
+    pub(super) fn stall(&mut self, id: PlaceId, is_stalled: bool) {
+        if let Some(holder) = self.holders.get_mut(&id) {
+            holder.stalled = is_stalled;
+        }
+    }
+
     /// It has ended.
     pub(super) fn leave(&mut self, id: PlaceId) {
         self.holders.remove(&id);
     }
 
-    /// Whoever is opening goes first, then who is idle; of these the heaviest address, and there the one that has been so for
-    /// longest. No address makes a lighter one give way.
+    /// Whoever has shown no key goes first, then who reads nothing, then who is idle, then who only waits for what it has
+    /// subscribed to; of these the heaviest address, and there the one that has been so for longest. No address makes a lighter
+    /// one give way, and a subscription ends only for an address that is lighter afterwards, too. An address with more than its
+    /// share gives up what is beyond it, whatever that does.
     fn victim(&self, from: IpAddr, now: Duration) -> Option<PlaceId> {
         let mut weights: HashMap<IpAddr, usize> = HashMap::new();
         self.holders.values().for_each(|holder| *weights.entry(holder.from).or_default() += 1);
         let weight = |from: &IpAddr| weights.get(from).copied().unwrap_or_default();
         let mine = weight(&from);
-        let candidates = self.holders.iter().filter(|(_, holder)| {
-            let yields = match holder.standing {
-                Standing::Opening => true,
-                Standing::Idle => holder.since + IDLE <= now,
-                Standing::Busy => false,
+        let candidates = self.holders.iter().filter_map(|(id, holder)| {
+            let theirs = weight(&holder.from);
+            let fault = match holder.standing {
+                Standing::Opening => Some(Fault::NoKey),
+                _ if holder.stalled => Some(Fault::ReadsNothing),
+                Standing::Idle if holder.since + IDLE <= now => Some(Fault::Idle),
+                Standing::Subscribed if theirs > mine + 1 => Some(Fault::Subscribed),
+                _ if theirs > self.share && theirs > mine => Some(Fault::OverShare),
+                _ => None,
             };
-            yields && weight(&holder.from) >= mine
+            let fault = fault.filter(|_| theirs >= mine)?;
+            Some(((fault, Reverse(theirs), holder.since, *id), *id))
         });
-        let first = candidates
-            .min_by_key(|(id, holder)| (holder.standing, Reverse(weight(&holder.from)), holder.since, **id));
-        first.map(|(id, _)| *id)
+        candidates.min().map(|(_, id)| id)
     }
 }
 
@@ -141,8 +171,8 @@ mod tests {
     }
 
     #[test]
-    fn who_is_idle_gives_way_after_a_second_and_who_waits_for_something_never() {
-        let (mut places, ids) = full(3, |_| 1);
+    fn who_is_idle_gives_way_after_a_second_and_who_waits_for_an_answer_never() {
+        let (mut places, ids) = full(3, |number| number.min(1));
         ids.iter().for_each(|id| places.turn(*id, Standing::Busy, at(10)));
         assert_eq!(places.enter(from(2), at(5000)), Entry::Refused);
         places.turn(ids[2], Standing::Idle, at(5000));
@@ -160,5 +190,46 @@ mod tests {
         ids[1..].iter().for_each(|id| places.turn(*id, Standing::Busy, at(10)));
         assert_eq!(places.enter(from(1), at(20)), Entry::Refused);
         assert!(matches!(places.enter(from(7), at(20)), Entry::Granted(_, Some(id)) if id == ids[0]));
+    }
+
+    #[test]
+    fn who_reads_nothing_gives_way_before_who_is_idle_or_subscribed() {
+        let (mut places, ids) = full(4, |number| number.min(1));
+        places.turn(ids[1], Standing::Idle, at(10));
+        places.turn(ids[2], Standing::Subscribed, at(10));
+        [ids[0], ids[3]].iter().for_each(|id| places.turn(*id, Standing::Busy, at(10)));
+        places.stall(ids[0], true);
+        places.stall(ids[3], true);
+        places.stall(ids[0], false);
+        assert!(matches!(places.enter(from(7), at(5000)), Entry::Granted(_, Some(id)) if id == ids[3]));
+    }
+
+    #[test]
+    fn subscriptions_of_one_address_do_not_keep_another_out() {
+        let (mut places, ids) = full(64, |_| 1);
+        ids.iter().for_each(|id| places.turn(*id, Standing::Subscribed, at(100)));
+        assert_eq!(places.enter(from(1), at(9000)), Entry::Refused, "not for one of its own");
+        // Both hold the same in the end, and none takes the other's.
+        for number in 0..32 {
+            let Entry::Granted(id, Some(victim)) = places.enter(from(2), at(9000)) else { panic!("refused") };
+            assert_eq!(victim, ids[number]);
+            places.turn(id, Standing::Subscribed, at(9000));
+        }
+        assert_eq!(places.enter(from(2), at(9000)), Entry::Refused);
+        assert_eq!(places.enter(from(1), at(9000)), Entry::Refused);
+        assert!(matches!(places.enter(from(3), at(9000)), Entry::Granted(_, Some(_))));
+    }
+
+    #[test]
+    fn an_address_keeps_three_quarters_where_others_ask_whatever_it_does() {
+        let (mut places, ids) = full(64, |_| 1);
+        ids.iter().for_each(|id| places.turn(*id, Standing::Busy, at(100)));
+        for number in 0..16 {
+            let entry = places.enter(from(2), at(9000));
+            let Entry::Granted(id, Some(victim)) = entry else { panic!("{entry:?}") };
+            assert_eq!(victim, ids[number]);
+            places.turn(id, Standing::Busy, at(9000));
+        }
+        assert_eq!(places.enter(from(3), at(9000)), Entry::Refused);
     }
 }
