@@ -85,7 +85,7 @@ impl Gossip {
                 tokio::time::sleep(LOOK).await;
                 continue;
             }
-            let joined = self.join(&targets).await;
+            let joined = self.join_targets(&targets, true).await;
             self.note_joined(joined.as_ref(), alone);
             match joined.map(|joined| joined.answered) {
                 Ok(joined) if alone => tracing::info!(members = joined, "joined the gossip"),
@@ -120,7 +120,7 @@ impl Gossip {
         }
     }
 
-    fn had_members(&self) -> bool {
+    pub(super) fn had_members(&self) -> bool {
         self.inner.had_members.load(Ordering::Relaxed)
     }
 
@@ -158,11 +158,17 @@ impl Gossip {
     }
 
     /// Contacts members, to learn of all others; gives how many of the targets answered, at any of their addresses. What
-    /// happened before is not reported.
+    /// happened before is not reported, unless this agent comes back.
     pub async fn join(&self, targets: &[JoinTarget]) -> Result<Joined, GossipError> {
+        self.join_targets(targets, false).await
+    }
+
+    /// `of_start`: those that were named at the start, which an agent with a snapshot comes back to.
+    async fn join_targets(&self, targets: &[JoinTarget], of_start: bool) -> Result<Joined, GossipError> {
         let member = self.member()?;
+        let ignore_old = !self.inner.replay && !(of_start && member.came_back().await?);
         let own = [member.local_member().await?.addr, self.inner.address];
-        let attempts = targets.iter().map(|target| self.join_one(&member, target, &own));
+        let attempts = targets.iter().map(|target| self.join_one(&member, target, &own, ignore_old));
         let (mut answered, mut errors) = (0, Vec::new());
         for attempt in join_all(attempts).await {
             match attempt {
@@ -192,6 +198,7 @@ impl Gossip {
         member: &Membership,
         target: &JoinTarget,
         own: &[SocketAddr],
+        ignore_old: bool,
     ) -> Result<bool, GossipError> {
         let found = target.resolve(&self.inner.resolver).await;
         let found = found.map_err(|error| GossipError::Join(format!("{target}: {error}")))?;
@@ -200,7 +207,7 @@ impl Gossip {
             return Ok(false);
         }
         // One of its addresses is enough.
-        member.join(&others, !self.inner.replay).await?;
+        member.join(&others, ignore_old).await?;
         Ok(true)
     }
 }

@@ -224,11 +224,7 @@ impl Core {
     /// The times of the next messages.
     pub fn lamport_times(&self) -> LamportTimes {
         let clocks = &self.clocks;
-        LamportTimes {
-            member: clocks.member.time(),
-            event: clocks.event.time(),
-            query: clocks.query.time(),
-        }
+        LamportTimes { member: clocks.member.time(), event: clocks.event.time(), query: clocks.query.time() }
     }
 
     pub(super) fn is_leaving(&self) -> bool {

@@ -15,6 +15,8 @@ use crate::wire::Text;
 const MAX_AT_ONCE: usize = 32;
 /// While a round is under way, it is looked so often for exchanges that have ended.
 const PACE: Duration = Duration::from_millis(100);
+/// So long after its start a member first tries others: whoever wants to hear of it listens by then.
+const BEGIN: Duration = Duration::from_millis(100);
 /// A member that is not alone looks so often whether it is.
 const LOOK: Duration = Duration::from_secs(2);
 /// Between the first round and the second.
@@ -53,7 +55,7 @@ impl Core {
                 self.rejoin.came_back = !snapshot.alive.is_empty() || snapshot.event_clock > 0;
             }
         }
-        self.timers.add(now, Due::Rejoin);
+        self.timers.add(now + BEGIN, Due::Rejoin);
     }
 
     /// Whether this member is alone and was among others before.

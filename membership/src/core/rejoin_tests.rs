@@ -114,7 +114,9 @@ fn a_member_whose_others_have_all_failed_tries_them_in_rounds() {
 /// The names of the user events that a member was told.
 fn told(sim: &mut Sim, index: usize) -> Vec<Text> {
     let events = sim.take_events(index).into_iter();
-    events.filter_map(|event| if let Event::UserEvent { name, .. } = event { Some(name) } else { None }).collect()
+    events
+        .filter_map(|event| if let Event::UserEvent { name, .. } = event { Some(name) } else { None })
+        .collect()
 }
 
 fn send(sim: &mut Sim, index: usize, name: &str) {
