@@ -71,6 +71,11 @@ const CLOSED: [&str; 2] = ["the connection was closed", "reset by peer"];
 /// The most members that one answer lists.
 const MAX_MEMBER_ROWS: usize = 2048;
 
+/// Whether members closed the connection without an answer, as they do where keys or labels differ, and that lately.
+fn is_cut((why, at): &(String, Instant), now: Instant) -> bool {
+    garbled::is_recent(*at, now) && CLOSED.iter().any(|words| why.contains(words))
+}
+
 /// Why an agent finds no member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ShutOut {
@@ -123,8 +128,8 @@ struct Inner {
     lost: OnceLock<Text>,
     /// It is about to leave: nobody is dialled any more, for whom it has left need not admit it.
     leaving: AtomicBool,
-    /// Why no member that was to be joined has answered yet.
-    unjoined: Mutex<Option<String>>,
+    /// Why no member that was to be joined has answered yet, and when that was found.
+    unjoined: Mutex<Option<(String, Instant)>>,
     /// Whether this member was ever among others.
     had_members: AtomicBool,
     /// What was counted last: after leaving it is still shown.
@@ -342,18 +347,17 @@ impl Gossip {
     /// Why this agent finds no member; to be asked where it knows none.
     pub(crate) fn shut_out(&self) -> Option<ShutOut> {
         self.member().ok()?;
-        let why = self.unjoined();
-        let is_cut = why.as_ref().is_some_and(|why| CLOSED.iter().any(|words| why.contains(words)));
-        if is_cut || self.inner.garbled.is_now(Instant::now()) {
+        let (unjoined, now) = (self.inner.unjoined.lock().clone(), Instant::now());
+        if self.inner.garbled.is_now(now) || unjoined.as_ref().is_some_and(|found| is_cut(found, now)) {
             return Some(ShutOut::WrongKey);
         }
         let had_members = self.inner.had_members.load(Ordering::Relaxed);
-        why.map(|why| ShutOut::NotJoined(Unjoined { why, had_members }))
+        unjoined.map(|(why, _)| ShutOut::NotJoined(Unjoined { why, had_members }))
     }
 
     /// Why the last attempt to join was in vain, while this member is alone.
     pub(crate) fn unjoined(&self) -> Option<String> {
-        self.inner.unjoined.lock().clone()
+        self.inner.unjoined.lock().clone().map(|(why, _)| why)
     }
 
     /// Why gossip ended by itself, if it did.

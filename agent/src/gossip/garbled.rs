@@ -8,6 +8,11 @@ use tokio::time::Instant;
 /// Refused gossip counts for so long: it is repeated sooner than that where it goes on.
 const COUNTS: Duration = Duration::from_secs(60);
 
+/// Whether what was refused then still counts.
+pub(super) fn is_recent(at: Instant, now: Instant) -> bool {
+    now.saturating_duration_since(at) < COUNTS
+}
+
 #[derive(Debug, Default)]
 struct State {
     refused: u64,
@@ -32,12 +37,14 @@ impl Garbled {
         if understood > state.understood {
             state.refused_at = None;
         }
-        (state.refused, state.understood) = (refused, understood);
+        // Looks may come in another order than they were counted.
+        state.refused = state.refused.max(refused);
+        state.understood = state.understood.max(understood);
     }
 
     /// Whether such gossip came lately, and none that was understood since.
     pub(super) fn is_now(&self, now: Instant) -> bool {
-        self.0.lock().refused_at.is_some_and(|at| now.saturating_duration_since(at) < COUNTS)
+        self.0.lock().refused_at.is_some_and(|at| is_recent(at, now))
     }
 }
 
@@ -49,6 +56,14 @@ mod tests {
         let mut stats = Stats::default();
         (stats.refused.key, stats.refused.label, stats.merges) = (key, label, merges);
         stats
+    }
+
+    #[test]
+    fn a_connection_that_was_closed_long_ago_says_nothing_of_keys() {
+        let (start, closed) = (Instant::now(), "10.0.0.1:7946: the connection was closed");
+        let cut = |why: &str, later| super::super::is_cut(&(why.to_owned(), start), start + later);
+        assert!(cut(closed, Duration::from_secs(59)) && !cut(closed, Duration::from_secs(60)));
+        assert!(!cut("10.0.0.1:7946: connection refused", Duration::ZERO));
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! Joining other members: those of the start again and again while this one is alone, and whomever one is told to.
 
-use super::{Gossip, GossipError, JoinTarget};
+use super::{Gossip, GossipError, JoinTarget, garbled};
 use crate::clock::Monotonic;
 use futures_util::future::join_all;
 use kvgossip_membership::Membership;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// The first wait after an attempt in vain; it doubles up to the longest.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
@@ -135,7 +136,7 @@ impl Gossip {
         if joined.is_ok() {
             self.note_members();
         }
-        let why = joined.err().filter(|_| alone).map(ToString::to_string);
+        let why = joined.err().filter(|_| alone).map(|error| (error.to_string(), Instant::now()));
         *self.inner.unjoined.lock() = why;
         if joined.is_ok_and(|joined| joined.failed.is_empty()) {
             self.inner.directory.set_joined();
@@ -144,14 +145,20 @@ impl Gossip {
 
     /// Nobody is found by multicast; what came of joining says more.
     pub(super) fn note_unfound(&self, error: &GossipError) {
-        let mut unjoined = self.inner.unjoined.lock();
-        unjoined.get_or_insert_with(|| error.to_string());
+        self.note_unless_known(|| error.to_string());
+    }
+
+    /// What was found long ago counts no more.
+    fn note_unless_known(&self, why: impl FnOnce() -> String) {
+        let (mut unjoined, now) = (self.inner.unjoined.lock(), Instant::now());
+        if unjoined.as_ref().is_none_or(|(_, at)| !garbled::is_recent(*at, now)) {
+            *unjoined = Some((why(), now));
+        }
     }
 
     /// None of the members that it remembers has answered; what came of joining says more.
     pub(super) fn note_unremembered(&self, tried: usize) {
-        let mut unjoined = self.inner.unjoined.lock();
-        unjoined.get_or_insert_with(|| match tried {
+        self.note_unless_known(|| match tried {
             1 => "the one member that this agent remembers does not answer".to_owned(),
             _ => format!("none of the {tried} members that this agent remembers answers"),
         });
