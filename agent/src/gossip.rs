@@ -12,6 +12,7 @@ mod discover;
 mod double;
 mod error;
 mod foreign;
+mod garbled;
 mod handlers;
 mod joining;
 mod keyring;
@@ -38,6 +39,7 @@ pub use messages::MAX_ANSWERS;
 pub use rpc::RpcConfig;
 pub use tags_file::{TagsFileError, read_tags};
 
+pub(crate) use company::LEFT_CODE;
 pub(crate) use directory::Directory;
 
 use crate::address::Resolver;
@@ -48,6 +50,7 @@ use company::Full;
 use contested::Contested;
 use double::Double;
 use foreign::Foreign;
+use garbled::Garbled;
 use kvgossip_api::{GossipRow, MemberRow, MembersResponse};
 use kvgossip_grants::ClusterId;
 use kvgossip_membership::core::{QueueDepths, Stats};
@@ -58,6 +61,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use task::Task;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -66,6 +70,11 @@ const CLOSED: [&str; 2] = ["the connection was closed", "reset by peer"];
 
 /// The most members that one answer lists.
 const MAX_MEMBER_ROWS: usize = 2048;
+
+/// Whether members closed the connection without an answer, as they do where keys or labels differ, and that lately.
+fn is_cut((why, at): &(String, Instant), now: Instant) -> bool {
+    garbled::is_recent(*at, now) && CLOSED.iter().any(|words| why.contains(words))
+}
 
 /// Why an agent finds no member.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,17 +115,21 @@ struct Inner {
     full: Full,
     /// Members of another cluster.
     foreign: Foreign,
+    /// Gossip that came and was not understood.
+    garbled: Garbled,
     /// How many members are alive and no replicas of this cluster.
     strangers: AtomicUsize,
     resolver: Resolver,
     /// Whether user events from before this member joined are told, too.
     replay: bool,
+    /// Whether an earlier run left the members that it remembers, and this one was not told whom to look for.
+    left_before: bool,
     /// Why it ended by itself.
     lost: OnceLock<Text>,
     /// It is about to leave: nobody is dialled any more, for whom it has left need not admit it.
     leaving: AtomicBool,
-    /// Why no member that was to be joined has answered yet.
-    unjoined: Mutex<Option<String>>,
+    /// Why no member that was to be joined has answered yet, and when that was found.
+    unjoined: Mutex<Option<(String, Instant)>>,
     /// Whether this member was ever among others.
     had_members: AtomicBool,
     /// What was counted last: after leaving it is still shown.
@@ -142,7 +155,7 @@ impl Gossip {
         tasks: &TaskTracker,
     ) -> Result<Self, GossipError> {
         config.check()?;
-        let encrypted = config.keyring.is_some();
+        let (encrypted, expects_others) = (config.keyring.is_some(), config.expects_others());
         if !encrypted && !config.is_loopback() {
             tracing::warn!(
                 address = %config.bind, "gossip is not encrypted: whoever reaches this port can forge members"
@@ -151,6 +164,10 @@ impl Gossip {
         let advertise = config.advertised(&resolver).await?;
         let options = config.options(cluster, peers, advertise);
         let (member, events) = Membership::start(options).await.map_err(GossipError::Start)?;
+        let left_before = !expects_others && member.has_left_before().await?;
+        if left_before {
+            tracing::warn!(code = company::LEFT_CODE, "{}", company::LEFT_BEFORE);
+        }
         let inner = Inner {
             address: member.local_addr(),
             member: ArcSwapOption::from_pointee(member),
@@ -162,9 +179,11 @@ impl Gossip {
             contested: Contested::default(),
             full: Full::default(),
             foreign: Foreign::default(),
+            garbled: Garbled::default(),
             strangers: AtomicUsize::new(0),
             resolver,
             replay: config.replay,
+            left_before,
             lost: OnceLock::new(),
             leaving: AtomicBool::new(false),
             unjoined: Mutex::default(),
@@ -183,7 +202,10 @@ impl Gossip {
         let task = Task::new(gossip.clone(), config.keyring_file, config.tags_file);
         gossip.spawn(task.run(events));
         for handler in config.handlers {
-            gossip.spawn(handler.serve(gossip.clone()));
+            // They listen before this member meets anybody.
+            if let Some(listening) = handler.listen(&gossip).await {
+                gossip.spawn(listening.serve(gossip.clone()));
+            }
         }
         if !config.join.is_empty() {
             gossip.spawn(gossip.clone().keep_joining(config.join, config.retry));
@@ -262,7 +284,7 @@ impl Gossip {
         let members: Vec<MemberRow> = std::iter::once(row(own, true))
             .chain(others.into_iter().map(|other| row(other, false)))
             .collect();
-        Ok(MembersResponse { gossip: Some(gossip), members, left_out: left_out as u64 })
+        Ok(MembersResponse { gossip: Some(gossip), members, left_out: left_out as u64, left: false })
     }
 
     /// Where the agent listens for gossip.
@@ -292,7 +314,10 @@ impl Gossip {
         let sample = self.look().await;
         let mut last = self.inner.sample.lock();
         match sample {
-            Some(sample) => *last = sample,
+            Some(sample) => {
+                self.inner.garbled.look(&sample.stats, Instant::now());
+                *last = sample;
+            }
             None => (last.members, last.queues) = ([0; 5], QueueDepths::default()),
         }
     }
@@ -321,18 +346,18 @@ impl Gossip {
 
     /// Why this agent finds no member; to be asked where it knows none.
     pub(crate) fn shut_out(&self) -> Option<ShutOut> {
-        let why = self.unjoined();
-        let is_cut = why.as_ref().is_some_and(|why| CLOSED.iter().any(|words| why.contains(words)));
-        if is_cut || self.last_sample().stats.refused.key > 0 {
+        self.member().ok()?;
+        let (unjoined, now) = (self.inner.unjoined.lock().clone(), Instant::now());
+        if self.inner.garbled.is_now(now) || unjoined.as_ref().is_some_and(|found| is_cut(found, now)) {
             return Some(ShutOut::WrongKey);
         }
         let had_members = self.inner.had_members.load(Ordering::Relaxed);
-        why.map(|why| ShutOut::NotJoined(Unjoined { why, had_members }))
+        unjoined.map(|(why, _)| ShutOut::NotJoined(Unjoined { why, had_members }))
     }
 
     /// Why the last attempt to join was in vain, while this member is alone.
     pub(crate) fn unjoined(&self) -> Option<String> {
-        self.inner.unjoined.lock().clone()
+        self.inner.unjoined.lock().clone().map(|(why, _)| why)
     }
 
     /// Why gossip ended by itself, if it did.

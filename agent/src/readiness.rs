@@ -15,8 +15,11 @@ use std::time::Duration;
 
 /// What [`FIRST_SYNC`](kvgossip_api::FIRST_SYNC) means, and what to do.
 pub(crate) const FIRST_SYNC_TEXT: &str = "this replica has never compared itself with a peer, so what it lacks says \
-                                          nothing: see `kvgossip status` for why, ask another agent, or start it with \
-                                          --ready-alone if what it holds is all that there is";
+                                          nothing: see `kvgossip status` for why, or ask another agent; only if this is \
+                                          the first replica of its cluster, start it with --ready-alone";
+/// The same where something else stands in the way, which is said before it.
+pub(crate) const FIRST_SYNC_HINDERED: &str = "until that is mended this replica is compared with no peer there, and as it \
+                                              never was, what it lacks says nothing: ask another agent";
 
 /// This replica was never compared with a peer, though there are others: what it lacks says nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

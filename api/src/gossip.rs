@@ -85,6 +85,9 @@ pub struct MembersResponse {
     /// How many more there are.
     #[serde(default)]
     pub left_out: u64,
+    /// Whether this agent takes no part because it has left.
+    #[serde(default)]
+    pub left: bool,
 }
 
 /// The body of `POST /v1/join`.
@@ -182,6 +185,15 @@ pub struct ForceLeaveRequest {
     /// Whether it is forgotten at once, by all members.
     #[serde(default)]
     pub prune: bool,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ForceLeaveResponse {
+    /// Whether the member is alive as this agent sees it: it refutes this then, and stays.
+    #[serde(default)]
+    pub alive: bool,
 }
 
 /// The body of `POST /v1/tags`: changes of this agent's own tags.

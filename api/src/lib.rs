@@ -20,9 +20,9 @@ pub use facts::{
     VerdictRow, VerdictsResponse,
 };
 pub use gossip::{
-    Done, EventRequest, ForceLeaveRequest, GossipKeyRequest, GossipKeysResponse, GossipRow, JoinRequest,
-    JoinResponse, KeyAction, KeyCount, MemberRow, MembersResponse, QueryRequest, QueryResponse, ResponseRow,
-    TagsRequest,
+    Done, EventRequest, ForceLeaveRequest, ForceLeaveResponse, GossipKeyRequest, GossipKeysResponse,
+    GossipRow, JoinRequest, JoinResponse, KeyAction, KeyCount, MemberRow, MembersResponse, QueryRequest,
+    QueryResponse, ResponseRow, TagsRequest,
 };
 pub use state::{
     Counts, DiffRequest, DiffResponse, DiffRow, DigestResponse, Digests, Grade, GrantBytesRow, HeavyGrantRow,

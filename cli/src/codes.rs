@@ -121,7 +121,11 @@ const SESSIONS: Table = &[
 /// Codes of gossip.
 const GOSSIP: Table = &[
     ("gossip.off", Exit::Error, "the agent takes no part in gossip; start it with --bind"),
-    ("gossip.left", Exit::Error, "the agent has left the gossip; start it again with --join to come back"),
+    (
+        "gossip.left",
+        Exit::Error,
+        "the agent has left the gossip, or had left it when it was started and looks for nobody; start it again with --join or --rejoin to come back",
+    ),
     (
         "gossip.name_lost",
         Exit::Conflict,
@@ -273,7 +277,7 @@ const HEALTH: Table = &[
     (
         "sync.first",
         Exit::TimedOut,
-        "the replica has never compared itself with a peer, though it was told of others: what it lacks says nothing, so it is not ready and answers no question by it; see `kvgossip status` for why, ask another agent, or start it with --ready-alone if what it holds is all that there is",
+        "the replica has never compared itself with a peer, though it was told of others: what it lacks says nothing, so it is not ready and answers no question by it; see `kvgossip status` for why, or ask another agent; only if it is the first replica of its cluster, start it with --ready-alone",
     ),
     (
         "sync.stale",

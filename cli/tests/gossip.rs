@@ -89,7 +89,8 @@ async fn members_are_joined_listed_told_asked_and_left() {
     serf.sees("b", "left").await;
     sees(&desk, "a", "b", "left");
     let none = ask(&desk, "b", &["members"]).exits(0);
-    assert!(none.text().starts_with("the agent takes no part in gossip"), "{none:?}");
+    assert!(none.text().starts_with("the agent takes no part in gossip: it has left"), "{none:?}");
+    assert!(ask(&desk, "b", &["status"]).text().contains("gossip.left: this agent has left"));
     for command in [&["leave"][..], &["join", &at_a], &["event", "x"], &["query", "x"]] {
         ask(&desk, "b", command).fails(1, "gossip.left");
     }
@@ -296,6 +297,11 @@ fn keys_tags_and_failed_members_are_managed_by_own_commands() {
     ask(&desk, "a", &["gossip-key", "install", "short"]).fails(2, "usage");
 
     ask(&desk, "a", &["force-leave", "nobody"]).fails(3, "gossip.unknown_member");
+    let alive = ask(&desk, "a", &["force-leave", "b"]).exits(0);
+    assert!(alive.text().starts_with("b is alive as this agent sees it"), "{alive:?}");
+    let json = ask(&desk, "a", &["force-leave", "b", "--output", "json"]).exits(0).json().remove(0);
+    assert_eq!(json["alive"], true);
+    sees(&desk, "a", "b", "alive");
     let holds = |what: &str| row(&desk, "a", "b").is_some_and(|row| row["holds"] == what);
     wait_until("both are known to hold the same", || holds("same"));
     drop(b);
@@ -395,4 +401,45 @@ fn signals_have_an_agent_leave_as_they_do_serfs() {
     assert!(stays.stop().success());
     let alone = ["agent", "--data-dir", "x", "--root", "root.pub.pem", "--leave-on-terminate"];
     desk.run(&alone).fails(2, "usage");
+}
+
+/// What is sent before the first join is not told, and everything after it once, whoever was restarted meanwhile. An agent
+/// that has left says so at its next start, and still knows whom it left.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_are_handled_once_over_restarts_and_an_agent_that_had_left_says_so() {
+    let z1 = serf::Agent::start("z1", &[]).await;
+    z1.serf("event", &["before"]).await;
+    let desk = Desk::new();
+    let (at, join) = (serf::fresh_ip().to_string(), z1.addr.to_string());
+    let handler = format!("user=echo $SERF_USER_EVENT >> {}", desk.path("told").display());
+    let launch = Launch::new(&desk, "z2", "replica-a.pem");
+    let launch = launch.with(&["--bind", &at, "--name", "z2", "--event-handler", &handler]);
+    let joins = launch.clone().with(&["--join", &join]);
+    let told = || std::fs::read_to_string(desk.path("told")).unwrap_or_default();
+    let mut z2 = joins.start(&desk);
+    z1.sees("z2", "alive").await;
+    sees(&desk, "z2", "z1", "alive");
+    z1.serf("event", &["s1"]).await;
+    support::wait_until("s1 is handled", || told().contains("s1"));
+    for (missed, again) in [("s2", &launch), ("s3", &joins), ("s4", &launch)] {
+        z2.stop();
+        z1.serf("event", &[missed]).await;
+        z2 = again.start(&desk);
+        sees(&desk, "z2", "z1", "alive");
+        support::wait_until("it is handled", || told().contains(missed));
+    }
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    assert_eq!(told(), "s1\ns2\ns3\ns4\n");
+
+    z2.ask(&desk, &["leave"]).exits(0);
+    z2.stop();
+    for _ in 0..2 {
+        let z2 = launch.start(&desk);
+        let status = z2.ask(&desk, &["status"]).text().to_owned();
+        assert!(status.contains("gossip.left: this agent had left the gossip"), "{status}");
+        z2.stop();
+        assert!(desk.read("z2.log").contains("start it with --rejoin"), "{}", desk.read("z2.log"));
+    }
+    let _z2 = launch.with(&["--rejoin"]).start(&desk);
+    sees(&desk, "z2", "z1", "alive");
 }

@@ -3,8 +3,8 @@
 use crate::agent::AgentClient;
 use crate::error::ClientError;
 use kvgossip_api::{
-    Done, EventRequest, ForceLeaveRequest, GossipKeyRequest, GossipKeysResponse, JoinRequest, JoinResponse,
-    MembersResponse, QueryRequest, QueryResponse, TagsRequest,
+    Done, EventRequest, ForceLeaveRequest, ForceLeaveResponse, GossipKeyRequest, GossipKeysResponse,
+    JoinRequest, JoinResponse, MembersResponse, QueryRequest, QueryResponse, TagsRequest,
 };
 use std::time::Duration;
 
@@ -25,10 +25,9 @@ impl AgentClient {
         Ok(())
     }
 
-    /// Has the agent declare that a failed member has left.
-    pub async fn force_leave(&self, request: &ForceLeaveRequest) -> Result<(), ClientError> {
-        let Done {} = self.post("/v1/force-leave", request, None).await?;
-        Ok(())
+    /// Has the agent declare that a failed member has left; says whether it is alive, and refutes that.
+    pub async fn force_leave(&self, request: &ForceLeaveRequest) -> Result<ForceLeaveResponse, ClientError> {
+        self.post("/v1/force-leave", request, None).await
     }
 
     /// Changes the agent's own tags.

@@ -1,12 +1,27 @@
 //! What an agent says that was never compared with a peer: whom and what it waits for, and what to do.
 
 use crate::clock::duration_text;
-use crate::readiness::FIRST_SYNC_TEXT;
+use crate::readiness::{FIRST_SYNC_HINDERED, FIRST_SYNC_TEXT};
 use kvgossip_api::WaitingRow;
 
-/// The whole message. `waits` are further sentences, `unmet` those that it waits for, of whom there are `more`.
-pub(super) fn first_sync_text(waits: &[String], unmet: &[String], more: usize) -> String {
-    let mut text = [&[FIRST_SYNC_TEXT.to_owned()], waits].concat().join("; ");
+/// Codes of the reasons that keep a replica from the others of its cluster: it is not the first one then, or cannot know.
+const HINDER: [&str; 3] = ["gossip.name_lost", "gossip.wrong_key", "gossip.other_cluster"];
+
+/// What stands in the way of any comparison by these reasons, a code and a text each: the codes, each with its text.
+pub(super) fn hindrances<'a>(reasons: impl Iterator<Item = (&'static str, &'a str)>) -> Vec<String> {
+    reasons.filter(|(code, _)| HINDER.contains(code)).map(|(code, text)| format!("{text} [{code}]")).collect()
+}
+
+/// The whole message. `hindered` is what stands in the way, and comes first: then nobody is told to go without a comparison.
+/// `waits` are further sentences, `unmet` those that it waits for, of whom there are `more`.
+pub(super) fn first_sync_text(
+    hindered: &[String],
+    waits: &[String],
+    unmet: &[String],
+    more: usize,
+) -> String {
+    let what = if hindered.is_empty() { FIRST_SYNC_TEXT } else { FIRST_SYNC_HINDERED };
+    let mut text = [hindered, &[what.to_owned()], waits].concat().join("; ");
     if !unmet.is_empty() {
         let more = if more > 0 { format!(", and {more} more") } else { String::new() };
         text = format!("{text}; it waits for {}{more}", unmet.join(", "));
@@ -14,7 +29,8 @@ pub(super) fn first_sync_text(waits: &[String], unmet: &[String], more: usize) -
     text
 }
 
-/// What to do where the members that are alive can teach nothing, if there are such.
+/// What to do where the members that are alive can teach nothing, if there are such. That a member of another cluster is
+/// among them is said elsewhere.
 pub(super) fn strangers_text(strangers: usize) -> Option<String> {
     (strangers > 0).then(|| {
         format!(
@@ -45,12 +61,31 @@ mod tests {
         let one = waits_text(&WaitingRow { facts: 1, ..WaitingRow::default() }, None);
         assert_eq!(one.as_deref(), Some("1 entry waits for this replica's clock"));
         assert_eq!((waits_text(&WaitingRow::default(), Some(1)), strangers_text(0)), (None, None));
-        let told = first_sync_text(&[text, strangers_text(2).expect("a text")], &["peer a".to_owned()], 3);
+        let told =
+            first_sync_text(&[], &[text, strangers_text(2).expect("a text")], &["peer a".to_owned()], 3);
         assert!(told.starts_with(FIRST_SYNC_TEXT) && told.contains("; 560 entries wait"), "{told}");
         assert!(
             told.contains("(2) are no replicas") && told.ends_with("it waits for peer a, and 3 more"),
             "{told}"
         );
-        assert_eq!(first_sync_text(&[], &[], 0), FIRST_SYNC_TEXT);
+        assert_eq!(first_sync_text(&[], &[], &[], 0), FIRST_SYNC_TEXT);
+    }
+
+    #[test]
+    fn what_stands_in_the_way_comes_first_and_nobody_is_told_to_be_ready_alone() {
+        let reasons = [
+            ("gossip.other_cluster", "members of another cluster are here"),
+            ("gossip.full", "no place"),
+            ("gossip.wrong_key", "the keys differ"),
+        ];
+        let hindered = hindrances(reasons.into_iter());
+        let text = first_sync_text(&hindered, &[], &["member x".to_owned()], 0);
+        assert!(
+            text.starts_with("members of another cluster are here [gossip.other_cluster]; the keys"),
+            "{text}"
+        );
+        assert!(!text.contains("--ready-alone") && !text.contains("no place"), "{text}");
+        assert!(text.ends_with("it waits for member x"), "{text}");
+        assert!(FIRST_SYNC_TEXT.find("--ready-alone") > FIRST_SYNC_TEXT.find("only if this is the first"));
     }
 }

@@ -1,10 +1,10 @@
 //! Is it well, and if not why: what people and monitors ask an agent.
 
-use super::first_sync::{first_sync_text, strangers_text, waits_text};
+use super::first_sync::{first_sync_text, hindrances, strangers_text, waits_text};
 use super::{Agent, ahead, long_keys};
 use crate::clock::{self, duration_text};
 use crate::disk;
-use crate::gossip::{Gossip, GossipError, ShutOut, Unjoined};
+use crate::gossip::{Gossip, GossipError, LEFT_CODE, ShutOut, Unjoined};
 use crate::metrics::{Holdings, StandingSample};
 use crate::peers::ClockReason;
 use crate::readiness::{Gap, LastEqual};
@@ -104,13 +104,18 @@ impl Agent {
             found.push(Reason::Quota { limit, left: limit.saturating_sub(self.store().view().weight()) });
         }
         found.extend(self.gossip_reasons());
-        found.extend(self.sync_reasons());
+        let company = self.discovery_reasons().into_iter().map(|(code, text)| Reason::Company(code, text));
+        let company: Vec<Reason> = company.collect();
+        let texts: Vec<_> =
+            found.iter().chain(&company).map(|reason| (reason.code(), reason.message())).collect();
+        let hindered = hindrances(texts.iter().map(|(code, text)| (*code, &**text)));
+        found.extend(self.sync_reasons(hindered));
         found.extend(self.inner.peers.clock_reason().map(Reason::Clock));
         let ahead = self.inner.ahead.count(self.now());
         if ahead > 0 {
             found.push(Reason::Ahead(ahead));
         }
-        found.extend(self.discovery_reasons().into_iter().map(|(code, text)| Reason::Company(code, text)));
+        found.extend(company);
         let mut rows: Vec<ReasonRow> = found.iter().map(Reason::row).collect();
         rows.sort_by_key(|row| std::cmp::Reverse(row.grade));
         rows
@@ -136,7 +141,8 @@ impl Agent {
         lost.into_iter().chain(shut_out).collect()
     }
 
-    fn sync_reasons(&self) -> Vec<Reason> {
+    /// `hindered` is what keeps this replica from the others.
+    fn sync_reasons(&self, hindered: Vec<String>) -> Vec<Reason> {
         let (peers, standing) = (&self.inner.peers, self.inner.peers.standing());
         let (others, last_equal) = (peers.others(), standing.last_equal());
         let ago_us = |at: Timestamp| clock::now().as_micros().saturating_sub(at.as_micros());
@@ -151,8 +157,9 @@ impl Agent {
                 let (unmet, more) = peers.unmet(unjoined.as_deref());
                 let waits = waits_text(&self.inner.intake.waiting().row(), peers.behind_us());
                 let strangers = self.inner.gossip.as_ref().map_or(0, Gossip::only_strangers);
-                let waits = waits.into_iter().chain(strangers_text(strangers)).collect();
-                found.push(Reason::FirstSync { waits, unmet, more });
+                let strangers = strangers_text(strangers).filter(|_| hindered.is_empty());
+                let waits = waits.into_iter().chain(strangers).collect();
+                found.push(Reason::FirstSync { hindered, waits, unmet, more });
             }
             Some(Gap::Stale { is_over }) => found.push(Reason::Stale { is_over, last_equal }),
             None if is_apart || last_equal.is_none() && peers.differs_from_all() => {
@@ -203,6 +210,7 @@ pub(crate) const REASON_CODES: &[&str] = &[
     "gossip.name_lost",
     "gossip.wrong_key",
     "gossip.join_failed",
+    LEFT_CODE,
     "sync.first",
     "sync.stale",
     "sync.apart",
@@ -236,7 +244,7 @@ enum Reason {
     /// No member of those to be joined has answered.
     NotJoined(Unjoined),
     /// It has never compared itself with anybody, though it was told of others.
-    FirstSync { waits: Vec<String>, unmet: Vec<String>, more: usize },
+    FirstSync { hindered: Vec<String>, waits: Vec<String>, unmet: Vec<String>, more: usize },
     /// It was not compared since the start.
     Stale { is_over: bool, last_equal: Option<LastEqual> },
     /// It has differed from all others for long.
@@ -281,7 +289,10 @@ impl Reason {
             | Self::NameLost(_)
             | Self::FirstSync { .. }
             | Self::Stale { is_over: false, .. } => Grade::Unready,
-            Self::WrongGossipKey
+            // Somebody had it leave.
+            Self::Company(code, _) if *code == LEFT_CODE => Grade::Note,
+            Self::Company(..)
+            | Self::WrongGossipKey
             | Self::NotJoined(_)
             | Self::Stale { is_over: true, .. }
             | Self::Apart { .. }
@@ -289,7 +300,6 @@ impl Reason {
             | Self::Quota { .. }
             | Self::Clock(_)
             | Self::Ahead(_)
-            | Self::Company(..)
             | Self::Alone { expects_others: true, .. }
             | Self::Alone { failed: 1.., .. } => Grade::Unwell,
             // Anybody can dial in: it is no fault of this replica.
@@ -306,8 +316,8 @@ impl Reason {
             ),
             Self::NameLost(error) => error.to_string(),
             Self::WrongGossipKey => {
-                "gossip with the others does not get through, as when the keys differ: compare \
-                                     --keyring or --encrypt with theirs"
+                "gossip with the others does not get through, as when the keys or the labels differ: \
+                 compare --keyring or --encrypt, and --label, with theirs"
                     .to_owned()
             }
             Self::NotJoined(Unjoined { why, had_members: false }) => {
@@ -316,7 +326,9 @@ impl Reason {
             Self::NotJoined(Unjoined { why, had_members: true }) => {
                 format!("the members that were there are gone, and none answers: {why}")
             }
-            Self::FirstSync { waits, unmet, more } => first_sync_text(waits, unmet, *more),
+            Self::FirstSync { hindered, waits, unmet, more } => {
+                first_sync_text(hindered, waits, unmet, *more)
+            }
             Self::Stale { last_equal, .. } => format!(
                 "no peer was compared since the start; what is read may be old: {}",
                 equal_text(*last_equal)

@@ -1,6 +1,6 @@
 //! What is wrong with the members, as the agent's status says it.
 
-use super::{Gossip, double, foreign};
+use super::{Gossip, GossipError, double, foreign};
 use kvgossip_membership::core::MAX_MEMBERS;
 use parking_lot::Mutex;
 use std::sync::atomic::Ordering;
@@ -9,6 +9,11 @@ use tokio::time::Instant;
 
 /// Code of the reason that no more members are taken in.
 const FULL_CODE: &str = "gossip.full";
+/// Code of the reason that this agent has left.
+pub(crate) const LEFT_CODE: &str = "gossip.left";
+/// What is said of an agent that has left before its start, and looks for nobody.
+pub(super) const LEFT_BEFORE: &str = "this agent had left the gossip when it ended, so it looks for none of the members that \
+                                      it remembers: start it with --rejoin to try them, or with --join";
 /// That there was no place is said for so long.
 const FULL_SHOWN: Duration = Duration::from_secs(600);
 
@@ -18,20 +23,20 @@ pub(super) struct Full(Mutex<(u64, Option<Instant>)>);
 
 impl Full {
     /// Takes note of how many were not taken in so far; warns of the first of them, and of the next one after a pause.
-    pub(super) fn look(&self, refused: u64) {
+    pub(super) fn look(&self, refused: u64, now: Instant) {
         let mut state = self.0.lock();
         let (before, at) = *state;
         if refused > before {
-            *state = (refused, Some(Instant::now()));
-            if at.is_none_or(|at| at.elapsed() >= FULL_SHOWN) {
+            *state = (refused, Some(now));
+            if at.is_none_or(|at| now.saturating_duration_since(at) >= FULL_SHOWN) {
                 tracing::warn!(code = FULL_CODE, "{}", full_text());
             }
         }
     }
 
-    fn reason(&self) -> Option<(&'static str, String)> {
+    fn reason(&self, now: Instant) -> Option<(&'static str, String)> {
         let (_, at) = *self.0.lock();
-        at.filter(|at| at.elapsed() < FULL_SHOWN).map(|_| (FULL_CODE, full_text()))
+        at.filter(|at| now.saturating_duration_since(*at) < FULL_SHOWN).map(|_| (FULL_CODE, full_text()))
     }
 }
 
@@ -42,14 +47,29 @@ impl Gossip {
         if has_replica { 0 } else { self.inner.strangers.load(Ordering::Relaxed) }
     }
 
+    /// That this agent has left, now or before its start, if it stands aside for that.
+    fn left(&self) -> Option<String> {
+        match self.member() {
+            Err(error @ GossipError::Left) => Some(error.to_string()),
+            Ok(_) if self.inner.left_before && !self.had_members() => Some(LEFT_BEFORE.to_owned()),
+            _ => None,
+        }
+    }
+
     /// What is wrong with the members: a stable code and what happened, each.
     pub(crate) fn reasons(&self) -> Vec<(&'static str, String)> {
         let inner = &self.inner;
         let double = inner.double.reason().map(|text| (double::CODE, text));
         let foreign = inner.foreign.reason().map(|text| (foreign::CODE, text));
+        let left = self.left().map(|text| (LEFT_CODE, text));
         // Whoever has lost its name says that instead.
         let contested = inner.lost.get().map_or_else(|| inner.contested.reasons(), |_| Vec::new());
-        double.into_iter().chain(contested).chain(inner.full.reason()).chain(foreign).collect()
+        left.into_iter()
+            .chain(double)
+            .chain(contested)
+            .chain(inner.full.reason(Instant::now()))
+            .chain(foreign)
+            .collect()
     }
 }
 
@@ -64,19 +84,18 @@ fn full_text() -> String {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn that_there_was_no_place_is_said_for_a_while() {
-        let full = Full::default();
-        full.look(0);
-        assert!(full.reason().is_none());
-        full.look(3);
-        assert!(full.reason().is_some_and(|(code, text)| code == FULL_CODE && text.contains("16384")));
-        tokio::time::advance(FULL_SHOWN / 2).await;
-        full.look(4);
-        tokio::time::advance(FULL_SHOWN / 2).await;
-        full.look(4);
-        assert!(full.reason().is_some(), "the last one was later");
-        tokio::time::advance(FULL_SHOWN / 2).await;
-        assert!(full.reason().is_none());
+    #[test]
+    fn that_there_was_no_place_is_said_for_a_while() {
+        let (full, start) = (Full::default(), Instant::now());
+        let (half, whole) = (start + FULL_SHOWN / 2, start + FULL_SHOWN);
+        full.look(0, start);
+        assert!(full.reason(start).is_none());
+        full.look(3, start);
+        let said = full.reason(start);
+        assert!(said.is_some_and(|(code, text)| code == FULL_CODE && text.contains("16384")));
+        full.look(4, half);
+        full.look(4, whole);
+        assert!(full.reason(whole).is_some(), "the last one was later");
+        assert!(full.reason(half + FULL_SHOWN).is_none());
     }
 }

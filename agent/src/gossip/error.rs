@@ -13,7 +13,7 @@ pub enum GossipError {
     #[error("this agent takes no part in gossip; start it with --bind")]
     Off,
     /// It has left.
-    #[error("this agent has left the gossip; restart it with --join to come back")]
+    #[error("this agent has left the gossip; start it again with --join or --rejoin to come back")]
     Left,
     /// Another member has its name.
     #[error(

@@ -13,6 +13,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
 /// Most handlers of an agent.
@@ -83,16 +84,31 @@ impl EventHandler {
         !is_own && self.filter.takes(record)
     }
 
-    /// Runs the command for each event that it is for, merged as Serf's agents merge them, one after the other, until the
-    /// agent stops or leaves.
-    pub(super) async fn serve(self, gossip: Gossip) {
-        let Ok(member) = gossip.member() else { return };
+    /// Begins to listen for what the command is for, merged as Serf's agents merge it.
+    pub(super) async fn listen(self, gossip: &Gossip) -> Option<Listening> {
+        let member = gossip.member().ok()?;
         let this = Arc::new(self);
         let wants = this.clone();
         let wants = move |record: &_| wants.wants(record);
-        let Ok(mut records) = member.subscribe_coalesced(MAX_WAITING, wants).await else {
-            return tracing::warn!(command = this.command, "an event handler hears nothing: too many listen");
+        let Ok(records) = member.subscribe_coalesced(MAX_WAITING, wants).await else {
+            tracing::warn!(command = this.command, "an event handler hears nothing: too many listen");
+            return None;
         };
+        Some(Listening { handler: this, records })
+    }
+}
+
+/// A handler that listens.
+pub(super) struct Listening {
+    handler: Arc<EventHandler>,
+    records: mpsc::Receiver<Coalesced>,
+}
+
+impl Listening {
+    /// Runs the command for each event that it is for, one after the other, until the agent stops or leaves.
+    pub(super) async fn serve(self, gossip: Gossip) {
+        let Self { handler: this, mut records } = self;
+        let Ok(member) = gossip.member() else { return };
         // Serf's agents begin with their own join.
         if let Ok(own) = member.local_member().await {
             let joined = Coalesced::Members { kind: "member-join", members: vec![own] };
@@ -116,7 +132,9 @@ impl EventHandler {
             }
         }
     }
+}
 
+impl EventHandler {
     async fn handle(&self, record: Coalesced, gossip: &Gossip, member: &Membership) {
         let Ok(own) = member.local_member().await else { return };
         let run = Run {

@@ -1,12 +1,13 @@
 //! Joining other members: those of the start again and again while this one is alone, and whomever one is told to.
 
-use super::{Gossip, GossipError, JoinTarget};
+use super::{Gossip, GossipError, JoinTarget, garbled};
 use crate::clock::Monotonic;
 use futures_util::future::join_all;
 use kvgossip_membership::{Membership, driver::some_of};
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// The first wait after an attempt in vain; it doubles up to the longest.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
@@ -85,7 +86,7 @@ impl Gossip {
                 tokio::time::sleep(LOOK).await;
                 continue;
             }
-            let joined = self.join(&targets).await;
+            let joined = self.join_targets(&targets, true).await;
             self.note_joined(joined.as_ref(), alone);
             match joined.map(|joined| joined.answered) {
                 Ok(joined) if alone => tracing::info!(members = joined, "joined the gossip"),
@@ -120,7 +121,7 @@ impl Gossip {
         }
     }
 
-    fn had_members(&self) -> bool {
+    pub(super) fn had_members(&self) -> bool {
         self.inner.had_members.load(Ordering::Relaxed)
     }
 
@@ -135,7 +136,7 @@ impl Gossip {
         if joined.is_ok() {
             self.note_members();
         }
-        let why = joined.err().filter(|_| alone).map(ToString::to_string);
+        let why = joined.err().filter(|_| alone).map(|error| (error.to_string(), Instant::now()));
         *self.inner.unjoined.lock() = why;
         if joined.is_ok_and(|joined| joined.failed.is_empty()) {
             self.inner.directory.set_joined();
@@ -144,25 +145,37 @@ impl Gossip {
 
     /// Nobody is found by multicast; what came of joining says more.
     pub(super) fn note_unfound(&self, error: &GossipError) {
-        let mut unjoined = self.inner.unjoined.lock();
-        unjoined.get_or_insert_with(|| error.to_string());
+        self.note_unless_known(|| error.to_string());
+    }
+
+    /// What was found long ago counts no more.
+    fn note_unless_known(&self, why: impl FnOnce() -> String) {
+        let (mut unjoined, now) = (self.inner.unjoined.lock(), Instant::now());
+        if unjoined.as_ref().is_none_or(|(_, at)| !garbled::is_recent(*at, now)) {
+            *unjoined = Some((why(), now));
+        }
     }
 
     /// None of the members that it remembers has answered; what came of joining says more.
     pub(super) fn note_unremembered(&self, tried: usize) {
-        let mut unjoined = self.inner.unjoined.lock();
-        unjoined.get_or_insert_with(|| match tried {
+        self.note_unless_known(|| match tried {
             1 => "the one member that this agent remembers does not answer".to_owned(),
             _ => format!("none of the {tried} members that this agent remembers answers"),
         });
     }
 
     /// Contacts members, to learn of all others; gives how many of the targets answered, at any of their addresses. What
-    /// happened before is not reported.
+    /// happened before is not reported, unless this agent comes back.
     pub async fn join(&self, targets: &[JoinTarget]) -> Result<Joined, GossipError> {
+        self.join_targets(targets, false).await
+    }
+
+    /// `of_start`: those that were named at the start, which an agent with a snapshot comes back to.
+    async fn join_targets(&self, targets: &[JoinTarget], of_start: bool) -> Result<Joined, GossipError> {
         let member = self.member()?;
+        let ignore_old = !self.inner.replay && !(of_start && member.came_back().await?);
         let own = [member.local_member().await?.addr, self.inner.address];
-        let attempts = targets.iter().map(|target| self.join_one(&member, target, &own));
+        let attempts = targets.iter().map(|target| self.join_one(&member, target, &own, ignore_old));
         let (mut answered, mut errors) = (0, Vec::new());
         for attempt in join_all(attempts).await {
             match attempt {
@@ -192,6 +205,7 @@ impl Gossip {
         member: &Membership,
         target: &JoinTarget,
         own: &[SocketAddr],
+        ignore_old: bool,
     ) -> Result<bool, GossipError> {
         let found = target.resolve(&self.inner.resolver).await;
         let found = found.map_err(|error| GossipError::Join(format!("{target}: {error}")))?;
@@ -200,7 +214,7 @@ impl Gossip {
             return Ok(false);
         }
         // One of its addresses is enough.
-        member.join(&others, !self.inner.replay).await?;
+        member.join(&others, ignore_old).await?;
         Ok(true)
     }
 }

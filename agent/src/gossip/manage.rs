@@ -4,16 +4,19 @@ use super::{Gossip, GossipError, tags};
 use kvgossip_api::{GossipKeysResponse, KeyCount};
 use kvgossip_membership::core::KeyChange;
 use kvgossip_membership::rpc::message::Keys;
-use kvgossip_membership::{Tags, Text};
+use kvgossip_membership::{Status, Tags, Text};
 
 impl Gossip {
-    /// Declares that a failed member has left, so that nobody tries it again; with `prune` it is forgotten at once.
-    pub async fn force_leave(&self, name: &Text, prune: bool) -> Result<(), GossipError> {
+    /// Declares that a failed member has left, so that nobody tries it again; with `prune` it is forgotten at once. Gives
+    /// whether it was alive as this agent saw it: such a member refutes it.
+    pub async fn force_leave(&self, name: &Text, prune: bool) -> Result<bool, GossipError> {
         let member = self.member()?;
         if member.local_member().await?.name == *name {
             return Err(GossipError::OwnName(name.clone()));
         }
-        Ok(member.force_leave(name, prune).await?)
+        let known = member.member(name).await?;
+        member.force_leave(name, prune).await?;
+        Ok(known.is_some_and(|known| known.status == Status::Alive && !known.suspect))
     }
 
     /// Changes some of this member's tags, and takes others away.

@@ -233,7 +233,8 @@ impl Task {
         let Ok(members) = member.members().await else { return };
         let (own, cluster) = (self.gossip.inner.peers.id(), self.gossip.inner.cluster);
         if let Ok(stats) = member.stats().await {
-            self.gossip.inner.full.look(stats.full);
+            self.gossip.inner.full.look(stats.full, Instant::now());
+            self.gossip.inner.garbled.look(&stats, Instant::now());
         }
         let now = self.now();
         self.gossip.inner.contested.look(&members, now);

@@ -11,8 +11,9 @@ use axum::extract::rejection::JsonRejection;
 use axum::http::StatusCode;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use kvgossip_api::{
-    Done, EventRequest, ForceLeaveRequest, GossipKeyRequest, GossipKeysResponse, JoinRequest, JoinResponse,
-    KeyAction, MAX_QUERY_MS, MembersResponse, QueryRequest, QueryResponse, TagsRequest,
+    Done, EventRequest, ForceLeaveRequest, ForceLeaveResponse, GossipKeyRequest, GossipKeysResponse,
+    JoinRequest, JoinResponse, KeyAction, MAX_QUERY_MS, MembersResponse, QueryRequest, QueryResponse,
+    TagsRequest,
 };
 use kvgossip_membership::core::KeyChange;
 use kvgossip_membership::{Key, QueryParams, Text};
@@ -48,7 +49,7 @@ pub(super) async fn members(
 ) -> Result<Json<MembersResponse>, Refusal> {
     let Ok(gossip) = shared.agent.gossip() else { return Ok(Json(MembersResponse::default())) };
     match gossip.members().await {
-        Err(GossipError::Left) => Ok(Json(MembersResponse::default())),
+        Err(GossipError::Left) => Ok(Json(MembersResponse { left: true, ..MembersResponse::default() })),
         done => Ok(Json(done?)),
     }
 }
@@ -88,11 +89,11 @@ pub(super) async fn force_leave(
     State(shared): State<Shared>,
     _: Query<()>,
     json: Body<ForceLeaveRequest>,
-) -> Result<Json<Done>, Refusal> {
+) -> Result<Json<ForceLeaveResponse>, Refusal> {
     let request = body(json)?;
     let name = Text::from_shown(&request.name);
-    shared.agent.gossip()?.force_leave(&name, request.prune).await?;
-    Ok(Json(Done {}))
+    let alive = shared.agent.gossip()?.force_leave(&name, request.prune).await?;
+    Ok(Json(ForceLeaveResponse { alive }))
 }
 
 /// Changes this member's tags.

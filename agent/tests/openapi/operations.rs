@@ -194,7 +194,7 @@ pub fn operations() -> Vec<Operation> {
             "Declares that a failed member has left",
             &[],
             Json(of::<api::ForceLeaveRequest>),
-            Json(of::<api::Done>),
+            Json(of::<api::ForceLeaveResponse>),
         )),
         privileged(op(
             "post",

@@ -123,12 +123,21 @@ struct DeleteArgs {
 pub(crate) fn force_leave(args: &ForceLeaveArgs, format: Format) -> Result<Exit> {
     let client = args.agent.client()?;
     let request = ForceLeaveRequest { name: args.name.clone(), prune: args.prune };
-    converse(&client, async { Ok(client.force_leave(&request).await?) })?;
+    let answer = converse(&client, async { Ok(client.force_leave(&request).await?) })?;
     match format {
-        Format::Json => output::json(&json!({}))?,
+        Format::Json => output::json(&answer)?,
+        Format::Text if answer.alive => output::text(&alive_text(&args.name))?,
         Format::Text => output::text(&format!("{} counts as having left\n", printable(&args.name)))?,
     }
     Ok(Exit::Ok)
+}
+
+fn alive_text(name: &str) -> String {
+    let name = printable(name);
+    format!(
+        "{name} is alive as this agent sees it: it refutes this, and stays a member; to have it leave, run `kvgossip leave` at \
+         its own agent. If it has just ended, it counts as having left as soon as that is noticed\n"
+    )
 }
 
 /// Runs `tags`.

@@ -138,7 +138,12 @@ pub(crate) fn members(args: &MembersArgs, format: Format) -> Result<Exit> {
 
 fn members_text(answer: &MembersResponse, long: bool) -> String {
     if answer.gossip.is_none() {
-        return "the agent takes no part in gossip: it was started without --bind, or has left\n".to_owned();
+        let why = if answer.left {
+            "it has left; start it again with --join or --rejoin to come back"
+        } else {
+            "it was started without --bind"
+        };
+        return format!("the agent takes no part in gossip: {why}\n");
     }
     let rows: Vec<_> = answer.members.iter().map(member_row).collect();
     let mut text = String::new();

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use super::{
-    Answered, CommandError, Coordinate, Core, Event, Member, Snapshot, Stats, Status, StreamId,
+    Answered, CommandError, Coordinate, Core, Event, LamportTimes, Member, Snapshot, Stats, Status, StreamId,
     config::check_tags,
     glue::Info,
     queue::{BroadcastId, Class},
@@ -31,7 +31,8 @@ pub(super) enum LeavePhase {
 
 impl Core {
     /// Contacts a member, to learn of all others. Ends with [`Event::JoinFinished`]. With `ignore_old`,
-    /// events from before the join are not reported.
+    /// events from before the join are not reported; but a member that is alone and was among others before, in this life
+    /// or in an earlier one, comes back: it hears what was sent meanwhile.
     pub fn join(
         &mut self,
         now: Duration,
@@ -39,6 +40,7 @@ impl Core {
         ignore_old: bool,
     ) -> Result<StreamId, CommandError> {
         self.check_staying()?;
+        let ignore_old = ignore_old && !self.comes_back();
         self.push_pull(now, addr, Purpose::Join { ignore_old }).ok_or(CommandError::Busy("TCP exchanges"))
     }
 
@@ -206,15 +208,23 @@ impl Core {
         &self.config.framing
     }
 
-    /// What a later life of this member should know.
+    /// What a later life of this member should know. Its clocks of events and queries stand where this life has heard all
+    /// that it is to hear: a time that was only named by others is not passed.
     pub fn snapshot(&self) -> Snapshot {
+        let left_behind = self.left_behind();
         Snapshot {
-            alive: self.rejoinable(),
+            left: self.is_leaving() || left_behind.is_some(),
+            alive: left_behind.map_or_else(|| self.rejoinable(), <[_]>::to_vec),
             clock: self.clocks.member.time() - 1,
-            event_clock: self.clocks.event.time() - 1,
-            query_clock: self.clocks.query.time() - 1,
-            left: self.is_leaving(),
+            event_clock: self.user_events.heard_up_to(),
+            query_clock: self.queries.heard_up_to(),
         }
+    }
+
+    /// The times of the next messages.
+    pub fn lamport_times(&self) -> LamportTimes {
+        let clocks = &self.clocks;
+        LamportTimes { member: clocks.member.time(), event: clocks.event.time(), query: clocks.query.time() }
     }
 
     pub(super) fn is_leaving(&self) -> bool {

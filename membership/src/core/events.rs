@@ -21,12 +21,14 @@ const MAX_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 pub(super) struct EventBuffer {
     slots: Vec<Option<(u64, Vec<BufferedEvent>)>>,
     min_time: u64,
+    /// The latest time of an event that was told.
+    told: u64,
     bytes: usize,
 }
 
 impl Default for EventBuffer {
     fn default() -> Self {
-        Self { slots: vec![None; EVENT_BUFFER as usize], min_time: 0, bytes: 0 }
+        Self { slots: vec![None; EVENT_BUFFER as usize], min_time: 0, told: 0, bytes: 0 }
     }
 }
 
@@ -34,6 +36,11 @@ impl EventBuffer {
     /// Events of earlier times are old.
     pub(super) fn ignore_before(&mut self, ltime: u64) {
         self.min_time = self.min_time.max(ltime);
+    }
+
+    /// Events up to then were told, or are old: a later life need not hear them.
+    pub(super) fn heard_up_to(&self) -> u64 {
+        self.told.max(self.min_time.saturating_sub(1))
     }
 
     /// Fails when the event is none to report. `clock` is the time of the next event.
@@ -64,6 +71,7 @@ impl EventBuffer {
             }
         }
         self.bytes += len;
+        self.told = self.told.max(event.ltime);
         self.shrink();
         Ok(())
     }

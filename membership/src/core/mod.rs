@@ -90,7 +90,8 @@ pub use queue::{MAX_QUEUED, QueueDepths};
 pub use snapshot::Snapshot;
 pub use stats::{Changes, Refused, Stats, Traffic};
 pub use types::{
-    Answered, CommandError, Event, Member, Query, QueryId, QueryParams, Status, StreamId, Transmit,
+    Answered, CommandError, Event, LamportTimes, Member, Query, QueryId, QueryParams, Status, StreamId,
+    Transmit,
 };
 
 use crate::wire::{

@@ -46,6 +46,8 @@ pub(super) struct Queries {
     pub(super) pending: HashMap<QueryId, Pending>,
     seen: Vec<(u64, Vec<u32>)>,
     min_time: u64,
+    /// The latest time of a query that came.
+    heard: u64,
     /// When it was last told that a filter cannot be read.
     noticed_at: Option<Duration>,
 }
@@ -53,13 +55,18 @@ pub(super) struct Queries {
 impl Default for Queries {
     fn default() -> Self {
         let seen = vec![(0, Vec::new()); QUERY_BUFFER as usize];
-        Self { pending: HashMap::new(), seen, min_time: 0, noticed_at: None }
+        Self { pending: HashMap::new(), seen, min_time: 0, heard: 0, noticed_at: None }
     }
 }
 
 impl Queries {
     pub(super) fn ignore_before(&mut self, ltime: u64) {
         self.min_time = self.min_time.max(ltime);
+    }
+
+    /// Queries up to then have come, or are old: a later life need not hear them.
+    pub(super) fn heard_up_to(&self) -> u64 {
+        self.heard.max(self.min_time.saturating_sub(1))
     }
 
     /// Fails when the query is none to answer. `clock` is the time of the next query.
@@ -79,6 +86,7 @@ impl Queries {
             return Err(Unwanted::Excess);
         }
         ids.push(id.id);
+        self.heard = self.heard.max(id.ltime);
         Ok(())
     }
 }

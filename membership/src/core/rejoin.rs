@@ -15,6 +15,8 @@ use crate::wire::Text;
 const MAX_AT_ONCE: usize = 32;
 /// While a round is under way, it is looked so often for exchanges that have ended.
 const PACE: Duration = Duration::from_millis(100);
+/// So long after its start a member first tries others: whoever wants to hear of it listens by then.
+const BEGIN: Duration = Duration::from_millis(100);
 /// A member that is not alone looks so often whether it is.
 const LOOK: Duration = Duration::from_secs(2);
 /// Between the first round and the second.
@@ -26,6 +28,10 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 pub(super) struct Rejoin {
     /// Members of an earlier life that this one has not met.
     remembered: Vec<(Text, SocketAddr)>,
+    /// Members that an earlier life has left, and this one is not told to try.
+    left_behind: Vec<(Text, SocketAddr)>,
+    /// Whether an earlier life was among others, and did not end by leaving them for good.
+    came_back: bool,
     round: Option<Round>,
     /// Rounds in a row in which nobody answered.
     failed_rounds: u32,
@@ -41,12 +47,36 @@ struct Round {
 impl Core {
     /// Remembers the members of an earlier life, unless it ended by leaving.
     pub(super) fn begin_rejoining(&mut self, now: Duration) {
-        if let Some(snapshot) = &self.config.restore
-            && (!snapshot.left || self.config.rejoin_after_leave)
-        {
-            self.rejoin.remembered.clone_from(&snapshot.alive);
+        if let Some(snapshot) = &self.config.restore {
+            if snapshot.left && !self.config.rejoin_after_leave {
+                self.rejoin.left_behind.clone_from(&snapshot.alive);
+            } else {
+                self.rejoin.remembered.clone_from(&snapshot.alive);
+                self.rejoin.came_back = !snapshot.alive.is_empty() || snapshot.event_clock > 0;
+            }
         }
-        self.timers.add(now, Due::Rejoin);
+        self.timers.add(now + BEGIN, Due::Rejoin);
+    }
+
+    /// Whether this member is alone and was among others before.
+    pub(super) fn comes_back(&self) -> bool {
+        self.table.active == 0 && (self.rejoin.came_back || self.table.len() > 0)
+    }
+
+    /// Whether an earlier life was among others, and did not end by leaving them for good.
+    pub fn came_back(&self) -> bool {
+        self.rejoin.came_back
+    }
+
+    /// The members that an earlier life has left, while this one has met nobody: a later one may be told to try them.
+    pub(super) fn left_behind(&self) -> Option<&[(Text, SocketAddr)]> {
+        let left = &self.rejoin.left_behind;
+        (!left.is_empty() && self.stats.changes.joined == 0).then_some(left)
+    }
+
+    /// Whether an earlier life has left its members, and this one neither tries them nor has met anybody.
+    pub fn has_left_before(&self) -> bool {
+        self.left_behind().is_some()
     }
 
     pub(super) fn rejoin_due(&mut self, now: Duration) {
@@ -93,7 +123,7 @@ impl Core {
         while round.under_way.len() < MAX_AT_ONCE
             && let Some(addr) = round.to_try.pop()
         {
-            match self.join(now, addr, true) {
+            match self.join(now, addr, false) {
                 Ok(id) => {
                     round.tried += 1;
                     round.under_way.push(id);

@@ -3,7 +3,8 @@
 use std::{net::SocketAddr, time::Duration};
 
 use super::sim::{Sim, addr, name};
-use super::{Event, Snapshot, Status};
+use super::{Event, QueryParams, Snapshot, Status};
+use crate::wire::Text;
 
 fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
@@ -108,4 +109,98 @@ fn a_member_whose_others_have_all_failed_tries_them_in_rounds() {
     sim.run(secs(300));
     sim.reaches = Box::new(|_, _, _| true);
     sim.run_until(secs(45), |sim| sees_all(sim, 2, &[0, 1]) && sees_all(sim, 0, &[1, 2]));
+}
+
+/// The names of the user events that a member was told.
+fn told(sim: &mut Sim, index: usize) -> Vec<Text> {
+    let events = sim.take_events(index).into_iter();
+    events
+        .filter_map(|event| if let Event::UserEvent { name, .. } = event { Some(name) } else { None })
+        .collect()
+}
+
+fn send(sim: &mut Sim, index: usize, name: &str) {
+    sim.act(index, |core, _| core.user_event(name, b"", false)).expect("is sent");
+    sim.run(secs(2));
+}
+
+/// A newcomer does not hear what was sent before it joined; from then on it hears everything once, over two restarts.
+#[test]
+fn events_that_are_sent_while_a_member_is_restarted_are_told_once() {
+    for joins in [false, true] {
+        let mut sim = Sim::new(26);
+        sim.add();
+        for old in ["o1", "o2", "o3"] {
+            send(&mut sim, 0, old);
+        }
+        sim.add();
+        sim.run(secs(5));
+        assert_eq!(told(&mut sim, 1), [""; 0], "from before the join");
+        for (heard, missed) in [("h1", "m1"), ("h2", "m2")] {
+            send(&mut sim, 0, heard);
+            assert_eq!(told(&mut sim, 1), [heard]);
+            let snapshot = Snapshot::parse(&sim.core(1).snapshot().encode());
+            sim.kill(1);
+            send(&mut sim, 0, missed);
+            if joins {
+                sim.start(1, |config| config.restore = Some(snapshot));
+            } else {
+                restart(&mut sim, 1, snapshot, false);
+            }
+            sim.run(secs(60));
+            assert_eq!(told(&mut sim, 1), [missed], "with a join: {joins}");
+        }
+    }
+}
+
+#[test]
+fn events_that_are_sent_while_a_member_is_cut_off_are_told_when_it_joins_again() {
+    let mut sim = Sim::with_members(27, 2);
+    sim.run(secs(5));
+    sim.reaches = Box::new(|_, _, _| false);
+    sim.run_until(secs(60), |sim| sim.status(1, 0) == Some(Status::Failed));
+    send(&mut sim, 0, "missed");
+    sim.reaches = Box::new(|_, _, _| true);
+    sim.act(1, |core, now| core.join(now, addr(0), true)).expect("is begun");
+    sim.run(secs(5));
+    assert_eq!(told(&mut sim, 1), ["missed"]);
+}
+
+#[test]
+fn a_snapshot_does_not_pass_events_and_queries_that_were_only_named() {
+    let mut sim = Sim::new(28);
+    sim.add();
+    sim.cores.push(None);
+    sim.events.push(Vec::new());
+    sim.start_alone(1, |_| {});
+    for n in 0..4 {
+        send(&mut sim, 0, &format!("e{n}"));
+        let params = QueryParams::default();
+        sim.act(0, |core, now| core.query(now, "q", b"", &params)).expect("is asked");
+    }
+    // What a state names is not what it tells: of a plain member's buffer nothing may have come.
+    let mut state = sim.core(0).serf_state();
+    state.events = Vec::new().into();
+    sim.act(1, |core, now| core.merge_serf(now, &state, false));
+    let snapshot = sim.core(1).snapshot();
+    assert_eq!((snapshot.event_clock, snapshot.query_clock), (0, 0));
+    let times = sim.core(1).lamport_times();
+    assert_eq!((times.event, times.query), (5, 5), "but its own messages come behind them");
+}
+
+#[test]
+fn a_start_after_leaving_forgets_nobody_that_a_later_one_may_be_told_to_try() {
+    let mut sim = Sim::with_members(29, 3);
+    sim.run(secs(5));
+    sim.act(2, |core, now| core.leave(now));
+    sim.run(secs(10));
+    let left = Snapshot::parse(&sim.core(2).snapshot().encode());
+    restart(&mut sim, 2, left.clone(), false);
+    sim.run(secs(60));
+    assert!(sim.core(2).has_left_before());
+    let again = Snapshot::parse(&sim.core(2).snapshot().encode());
+    assert_eq!((again.left, &again.alive), (true, &left.alive));
+    restart(&mut sim, 2, again, true);
+    sim.run_until(secs(45), |sim| sees_all(sim, 2, &[0, 1]));
+    assert!(!sim.core(2).has_left_before() && !sim.core(2).snapshot().left);
 }

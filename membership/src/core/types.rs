@@ -98,6 +98,17 @@ pub struct QueryParams {
     pub timeout: Option<Duration>,
 }
 
+/// The times of the next messages of each kind, as Lamport's clocks have them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LamportTimes {
+    /// Of joins and leaves.
+    pub member: u64,
+    /// Of user events.
+    pub event: u64,
+    /// Of queries.
+    pub query: u64,
+}
+
 /// What the core wants to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Transmit {

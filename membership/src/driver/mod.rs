@@ -28,8 +28,8 @@ use tokio::{
 
 use crate::{
     core::{
-        CommandError, Config, ConfigError, Coordinate, Core, Event, KeyChange, Limits, Member, Query,
-        QueryId, QueryParams, QueueDepths, Snapshot, Stats, Timing,
+        CommandError, Config, ConfigError, Coordinate, Core, Event, KeyChange, LamportTimes, Limits, Member,
+        Query, QueryId, QueryParams, QueueDepths, Snapshot, Stats, Timing,
     },
     rpc::Coalesced,
     wire::{Framing, Text, serf::Tags},
@@ -223,7 +223,7 @@ impl Membership {
     }
 
     /// Contacts members, to learn of all others. Returns how many answered; an error when none did. With
-    /// `ignore_old`, events from before the join are not reported.
+    /// `ignore_old`, events from before the join are not reported, as [`Core::join`] has it.
     pub async fn join(&self, addrs: &[SocketAddr], ignore_old: bool) -> Result<usize, Error> {
         let mut waiting = Vec::new();
         for addr in addrs.iter().copied() {
@@ -379,6 +379,21 @@ impl Membership {
     /// Label, keys and compression, with the changes that key queries made.
     pub async fn framing(&self) -> Result<Framing, Error> {
         self.with(|actor| actor.with_core(|core, _| core.framing().clone())).await
+    }
+
+    /// The times of the next messages.
+    pub async fn lamport_times(&self) -> Result<LamportTimes, Error> {
+        self.with(|actor| actor.with_core(|core, _| core.lamport_times())).await
+    }
+
+    /// Whether an earlier life was among others, and did not end by leaving them for good.
+    pub async fn came_back(&self) -> Result<bool, Error> {
+        self.with(|actor| actor.with_core(|core, _| core.came_back())).await
+    }
+
+    /// Whether an earlier life has left its members, and this one neither tries them nor has met anybody.
+    pub async fn has_left_before(&self) -> Result<bool, Error> {
+        self.with(|actor| actor.with_core(|core, _| core.has_left_before())).await
     }
 
     /// What a later life of this member should know.

@@ -156,7 +156,7 @@ impl<H: Host> Connection<H> {
         let own = member.local_member().await?;
         let others = member.members().await?;
         let count = |status| others.iter().filter(|member| member.status == status).count().to_string();
-        let snapshot = member.snapshot().await?;
+        let times = member.lamport_times().await?;
         let encrypted = member.framing().await?.keyring.is_some();
         let queues = member.queue_depths().await?;
         let mut stats = self.shared.host.stats();
@@ -169,9 +169,9 @@ impl<H: Host> Connection<H> {
             ("members", (others.len() + 1).to_string()),
             ("failed", count(Status::Failed)),
             ("left", count(Status::Left)),
-            ("member_time", (snapshot.clock + 1).to_string()),
-            ("event_time", (snapshot.event_clock + 1).to_string()),
-            ("query_time", (snapshot.query_clock + 1).to_string()),
+            ("member_time", times.member.to_string()),
+            ("event_time", times.event.to_string()),
+            ("query_time", times.query.to_string()),
             ("encrypted", encrypted.to_string()),
         ]);
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
