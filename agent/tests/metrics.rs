@@ -18,9 +18,10 @@ const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
 const HEAD: &str = "\
 # Metrics
 
-`GET /metrics` shows these in the OpenMetrics text format, which Prometheus reads. It needs no token. Labels take few
-values, and none that somebody outside can choose: codes are those of [errors.md](errors.md), routes those of
-[openapi.json](openapi.json), anything else is `other`.
+`GET /metrics` shows these in the OpenMetrics text format, which Prometheus reads. Where the agent guards reading over
+TCP (`--read-token-file`, `--tls-client-ca`), it needs the right to read, as [operations](operations.md) says; else it needs no
+token. Labels take few values, and none that somebody outside can choose: codes are those of [errors.md](errors.md), routes
+those of [openapi.json](openapi.json), anything else is `other`.
 
 Names of counters end in `_total` in a scrape; a histogram has `_bucket`, `_sum` and `_count`. What was never counted has
 no sample, but for what alarms look at (`contrib/prometheus/alerts.yml`), which begins at 0: the failures of sessions, the

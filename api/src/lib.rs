@@ -55,6 +55,8 @@ pub const DEFAULT_PAGE_ROWS: usize = 1_000;
 pub const MIN_HEARTBEAT_MS: u64 = 100;
 /// The longest time between the heartbeats of a watch, in milliseconds.
 pub const MAX_HEARTBEAT_MS: u64 = 60_000;
+/// The most members that one request to join may name.
+pub const MAX_JOINS: usize = 64;
 /// The longest time that a query waits for answers, in milliseconds.
 pub const MAX_QUERY_MS: u64 = 300_000;
 

@@ -49,7 +49,7 @@ own_codes! {
     CA_MALFORMED = "tls.authority", Error, "the file of --ca holds no certificate of an authority in PEM form";
     CLIENT_CERTIFICATE = "tls.client_certificate", Error, "the files of --client-cert and --client-key hold no certificate and its private key in PEM form";
     CONFIG_MALFORMED = "config.malformed", Usage, "the file of --config holds what is no setting, or it or the variable KVGOSSIP_* of a setting holds what the setting does not take; the place is named. Variables of no setting are passed over: systems make some of their own";
-    LOG_FILTER = "log.filter", Usage, "--log-level takes error, warn, info, debug, trace, off, or a filter by module";
+    LOG_FILTER = "log.filter", Usage, "--log-level takes error, warn, info, debug, trace or off, and MODULE=LEVEL for single modules, several with commas";
     TOKEN_MALFORMED = "token.malformed", Error, "the token file does not hold one line of visible ASCII";
     FACTS_MALFORMED = "facts.malformed", Error, "the file does not hold one signed fact a line, as --out writes them";
     FILE_KIND = "file.not_regular", Error, "something that is neither a file nor a directory, or a link that leads out of the directory, was left out; put a file in its place";

@@ -52,9 +52,16 @@ pub(crate) fn complete(command: &Command, args: &[OsString]) -> Result<Vec<OsStr
             }
         }
     }
-    let by_flag: Option<PathBuf> = parsed.get_one("serf_config").cloned();
-    if let Some(path) = by_flag.or_else(|| files::from_env("KVGOSSIP_SERF_CONFIG")) {
-        let read = serf::read(&path)?;
+    let mut of_serf: Vec<PathBuf> = parsed.get_many("serf_config").unwrap_or_default().cloned().collect();
+    if of_serf.is_empty() {
+        of_serf.extend(files::from_env("KVGOSSIP_SERF_CONFIG"));
+    }
+    if !of_serf.is_empty() {
+        let read = serf::read(&of_serf)?;
+        // Also what is not used: a mistake shows before it counts.
+        for setting in read.settings.iter().chain(&read.idle) {
+            checked(command, setting)?;
+        }
         for ignored in &read.ignored {
             output::say(&format!("warning: {ignored}"));
         }
@@ -67,13 +74,17 @@ pub(crate) fn complete(command: &Command, args: &[OsString]) -> Result<Vec<OsStr
     }
     let mut complete = args.to_vec();
     for setting in settings {
-        let added = arguments(command, &setting)?;
-        // One by one, so that a wrong one is named.
-        parse(command, &added)
-            .map_err(|error| crate::args::usage(&error).note(format!("  (from {})", setting.from)))?;
-        complete.extend(added);
+        complete.extend(checked(command, &setting)?);
     }
     Ok(complete)
+}
+
+/// A setting as arguments, tried by themselves, so that a wrong one is named.
+fn checked(command: &Command, setting: &Setting) -> Result<Vec<OsString>> {
+    let added = arguments(command, setting)?;
+    parse(command, &added)
+        .map_err(|error| crate::args::usage(&error).note(format!("  (from {})", setting.from)))?;
+    Ok(added)
 }
 
 fn parse(command: &Command, args: &[OsString]) -> Result<ArgMatches, clap::Error> {

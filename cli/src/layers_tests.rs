@@ -95,3 +95,28 @@ fn variables_are_named_after_their_options() {
     assert_eq!(variable("tls-cert"), "KVGOSSIP_TLS_CERT");
     assert_eq!(variable("log-level"), "KVGOSSIP_LOG");
 }
+
+/// Whether or not it is used: without anybody to join, and where an option says something else.
+#[test]
+fn what_a_file_of_serf_holds_is_tried_also_where_it_does_not_count() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("serf.json");
+    for (text, args, named) in [
+        (r#"{"retry_interval": "1ms"}"#, &[][..], "1s to 1h are allowed"),
+        (r#"{"retry_max_attempts": -1}"#, &[], "--retry-max"),
+        (r#"{"reconnect_timeout": "soon"}"#, &["--reconnect-timeout", "5m"], "not a duration"),
+        (r#"{"log_level": "LOUD"}"#, &["--log-level", "info"], "\"loud\" is no level"),
+    ] {
+        std::fs::write(&path, text).expect("written");
+        let mut all: Vec<OsString> = args.iter().map(Into::into).collect();
+        all.extend(["--serf-config".into(), path.clone().into()]);
+        let failure = complete(&command(), &all).expect_err(text);
+        let told = format!("{failure:?}");
+        let key = text.split('"').nth(1).unwrap_or_default();
+        assert!(told.contains(&format!("{key} in ")) && failure.message().contains(named), "{text}: {told}");
+    }
+    std::fs::write(&path, r#"{"log_level": "ERR"}"#).expect("written");
+    let both = ["--serf-config".into(), path.clone().into(), "--serf-config".into(), path.into()];
+    let complete = complete(&command(), &both).expect("several files");
+    assert!(complete.contains(&"--log-level=error".into()), "{complete:?}");
+}

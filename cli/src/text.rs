@@ -3,7 +3,11 @@
 use crate::codes;
 use crate::error::Failure;
 use crate::output::printable;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use kvgossip_grants::{FilterRule, GlobError, Key, KeyError, KeyGlob, PathPrefix};
+use kvgossip_membership::Text;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 
 /// A number of bytes: digits, and `K`, `M`, `G` or `T` for as many KiB, MiB, GiB or TiB; `MiB` and `MB` mean the same as
 /// `M`.
@@ -94,6 +98,21 @@ fn key_fault(what: &'static str, text: &str, error: &KeyError) -> TextFault {
 fn glob_fault(text: &str, error: &GlobError, column: usize) -> TextFault {
     let (reason, column) = (error.kind().to_string(), Some(column));
     TextFault { code: codes::GLOB_MALFORMED, what: "a key glob", reason, text: text.into(), column }
+}
+
+/// Reads names in the form in which they are shown.
+pub(crate) fn shown_names() -> impl TypedValueParser<Value = String> {
+    OsStringValueParser::new().try_map(shown_name)
+}
+
+/// A name that is shown is UTF-8, whatever its own bytes are.
+fn shown_name(given: OsString) -> Result<String, TextFault> {
+    given.into_string().map_err(|given| {
+        let shown = Text::from(given.as_bytes()).to_string();
+        let reason =
+            "its bytes are not UTF-8; write it as it is shown, each such byte as \\xHH, in single quotes:";
+        TextFault::whole(codes::USAGE, "the shown form of a name", reason, &shown)
+    })
 }
 
 /// Reads a key.

@@ -124,6 +124,43 @@ fn what_cannot_travel_is_refused_at_the_start() {
     assert!(unbound.refused(&desk).fails(2, "usage").err.contains("--tombstone-timeout is about gossip"));
 }
 
+/// The command reads as much as any agent may take, and the agent says what is too much for it.
+#[test]
+fn the_agent_judges_what_standard_input_holds() {
+    let desk = desk();
+    let _long = launch("long", serf::fresh_ip()).with(&LIMITS).start(&desk);
+    let _short = launch("short", serf::fresh_ip()).start(&desk);
+    let ask = |verb: &str, data: &str, len: usize| {
+        desk.run_with_input(&[verb, "long", "-", "--data-dir", data], &vec![b'x'; len])
+    };
+    ask("event", "long", 3000).exits(0);
+    ask("query", "long", 3000).exits(0);
+    for (verb, data, allowed) in
+        [("event", "short", 512), ("query", "short", 1024), ("event", "long", 4096), ("query", "long", 4096)]
+    {
+        let refused = ask(verb, data, 5000).fails(1, "gossip.refused");
+        assert!(refused.err.contains(&format!("{allowed} are allowed")), "{verb} {data}: {refused:?}");
+    }
+    ask("event", "long", 9217).fails(2, "usage");
+}
+
+#[test]
+fn a_word_that_is_no_level_of_the_log_is_refused_wherever_it_stands() {
+    let desk = desk();
+    let launch = || launch("a", serf::fresh_ip());
+    std::fs::write(desk.path("agent.toml"), "log-level = \"noisy\"\n").expect("written");
+    std::fs::write(desk.path("serf.json"), r#"{"log_level": "warning"}"#).expect("written");
+    for (option, value, place) in [
+        ("--log-level", "inof", ""),
+        ("--config", "agent.toml", "agent.toml line 1"),
+        ("--serf-config", "serf.json", "log_level in serf.json"),
+    ] {
+        let refused = launch().with(&[option, value]).refused(&desk).fails(2, "log.filter");
+        assert!(refused.err.contains("error, warn, info, debug, trace"), "{refused:?}");
+        assert!(refused.err.contains(place), "{refused:?}");
+    }
+}
+
 #[test]
 fn timings_are_those_that_are_set() {
     let desk = desk();

@@ -12,15 +12,12 @@ use axum::http::StatusCode;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use kvgossip_api::{
     Done, EventRequest, ForceLeaveRequest, ForceLeaveResponse, GossipKeyRequest, GossipKeysResponse,
-    JoinRequest, JoinResponse, KeyAction, MAX_QUERY_MS, MembersResponse, QueryRequest, QueryResponse,
-    TagsRequest,
+    JoinRequest, JoinResponse, KeyAction, MAX_JOINS, MAX_QUERY_MS, MembersResponse, QueryRequest,
+    QueryResponse, TagsRequest,
 };
 use kvgossip_membership::core::KeyChange;
 use kvgossip_membership::{Key, QueryParams, Text};
 use std::time::Duration;
-
-/// How many members one request may name.
-const MAX_JOINS: usize = 64;
 
 type Body<T> = Result<Json<T>, JsonRejection>;
 

@@ -4,13 +4,14 @@ use super::agent_access::AccessArgs;
 use super::agent_files::{ACCEPT_ROLLBACK, MOVE_ASIDE, allow_list, make_dir, remember_root, replica_key};
 use super::agent_forgetting::forget_future;
 use super::agent_gossip::{GossipArgs, listen_at};
+use super::agent_log::LogArgs;
 use crate::codes;
 use crate::dev::Dev;
 use crate::error::{Exit, Failure, Result, without_words_on_panic};
 use crate::files::{self, Keeper};
+use crate::output;
 use crate::text::parse_bytes;
-use crate::{monitor, output};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use kvgossip_agent::gossip::Logs;
 use kvgossip_agent::http::ServerTls;
 use kvgossip_agent::{
@@ -19,15 +20,12 @@ use kvgossip_agent::{
 };
 use kvgossip_api::{DEFAULT_HTTP, SOCKET_NAME};
 use kvgossip_engine::StorageError;
-use std::io::{self, IsTerminal};
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, timeout};
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer};
 
 /// Some free port of the loopback.
 const FREE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
@@ -54,9 +52,10 @@ pub(crate) struct AgentArgs {
     #[arg(long, value_name = "FILE.toml")]
     config: Option<PathBuf>,
     /// A configuration file of Serf, or a directory of them (*.json): what has a meaning here counts after all other settings,
-    /// what has none is named [env: KVGOSSIP_SERF_CONFIG].
+    /// what has none is named. Repeatable: of a key that stands in several files the last counts, lists are put together
+    /// [env: KVGOSSIP_SERF_CONFIG].
     #[arg(long, value_name = "FILE|DIR")]
-    serf_config: Option<PathBuf>,
+    serf_config: Vec<PathBuf>,
     /// Make a root, an identity, a data directory and free ports for trying things out, and throw all of it away at the end.
     #[arg(long, conflicts_with_all = ["root", "identity", "data_dir", "move_damaged_aside", "accept_rollback"])]
     dev: bool,
@@ -129,12 +128,8 @@ pub(crate) struct AgentArgs {
     /// With --forget-future: forget also where no peer can bring anything back.
     #[arg(long)]
     pub(super) yes: bool,
-    /// How the log is written.
-    #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
-    log_format: LogFormat,
-    /// How much is written: error, warn, info, debug, trace, off, or a filter by module [env: KVGOSSIP_LOG].
-    #[arg(long, value_name = "LEVEL", default_value = "info")]
-    log_level: String,
+    #[command(flatten)]
+    log: LogArgs,
     // Last: its heading is for whatever follows it.
     #[command(flatten)]
     gossip: GossipArgs,
@@ -145,12 +140,6 @@ impl AgentArgs {
     pub(super) fn has_peers(&self) -> bool {
         !self.peers.is_empty() || self.gossip.joins()
     }
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum LogFormat {
-    Text,
-    Json,
 }
 
 fn address(text: &str) -> Result<SocketAddr> {
@@ -183,7 +172,7 @@ fn store_limit(text: &str) -> std::result::Result<u64, String> {
 pub(crate) fn agent(args: &AgentArgs) -> Result<Exit> {
     // Lines are kept for monitors only if there can be any.
     let logs = args.gossip.serves_rpc().then(Logs::default);
-    log_to_stderr(args, logs.clone())?;
+    args.log.begin(logs.clone())?;
     if !args.dev {
         return serve(args, None, logs);
     }
@@ -412,21 +401,4 @@ fn open_store(args: &AgentArgs, dir: &Path, config: &Config) -> Result<Opened> {
     })?;
     remember_root(dir, &config.root);
     Ok(opened)
-}
-
-fn log_to_stderr(args: &AgentArgs, logs: Option<Logs>) -> Result<()> {
-    let filter = EnvFilter::try_new(&args.log_level).map_err(|error| {
-        Failure::new(codes::LOG_FILTER, format!("{:?} is no log level: {error}", args.log_level)).note(
-            "give error, warn, info, debug, trace or off; or a filter such as info,kvgossip_agent=debug",
-        )
-    })?;
-    // A log that nobody takes any more is no reason to stop: the default would panic.
-    let log = tracing_subscriber::fmt::layer().with_writer(io::stderr).log_internal_errors(false);
-    let log = log.with_ansi(io::stderr().is_terminal());
-    let log = match args.log_format {
-        LogFormat::Text => log.with_target(false).boxed(),
-        LogFormat::Json => log.json().boxed(),
-    };
-    tracing_subscriber::registry().with(filter).with(log).with(logs.map(monitor::layer)).init();
-    Ok(())
 }

@@ -6,6 +6,7 @@ use crate::connect::{AgentArgs, converse};
 use crate::error::{Exit, Failure, Result};
 use crate::files;
 use crate::output::{self, Format, counted, printable, table};
+use crate::text::shown_names;
 use clap::{Args, Subcommand};
 use kvgossip_api::{ForceLeaveRequest, GossipKeyRequest, GossipKeysResponse, KeyAction, TagsRequest};
 use kvgossip_membership::Key;
@@ -24,6 +25,7 @@ const MAX_KEY_TEXT: usize = 256;
 #[derive(Debug, Args)]
 pub(crate) struct ForceLeaveArgs {
     /// The member's name, as `members` shows it.
+    #[arg(value_parser = shown_names())]
     name: String,
     /// Forget it at once, here and at all members.
     #[arg(long)]
@@ -113,7 +115,7 @@ struct SetArgs {
 #[derive(Debug, Args)]
 struct DeleteArgs {
     /// The tags' names, as `members --long` shows them.
-    #[arg(required = true, value_name = "NAME")]
+    #[arg(required = true, value_name = "NAME", value_parser = shown_names())]
     names: Vec<String>,
     #[command(flatten)]
     agent: AgentArgs,

@@ -4,20 +4,24 @@ use crate::clocks::show_offset;
 use crate::connect::{AgentArgs, converse};
 use crate::error::{Exit, Failure, Result};
 use crate::output::{self, Format, counted, printable, short, short_or, table};
+use crate::text::{TextFault, shown_names};
 use crate::{codes, files, time};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use clap::Args;
 use kvgossip_agent::gossip::{JoinTarget, ParseJoinError};
 use kvgossip_api::{
-    EventRequest, Holds, JoinResponse, MemberRow, MembersResponse, QueryRequest, QueryResponse,
+    EventRequest, Holds, JoinResponse, MAX_JOINS, MAX_QUERY_MS, MemberRow, MembersResponse, QueryRequest,
+    QueryResponse,
 };
+use kvgossip_membership::core::MAX_LIMIT;
 use serde_json::json;
 use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
 
-/// The largest payload of an event or a query, in bytes: no packet of gossip takes more.
-const MAX_PAYLOAD: usize = 1024;
+/// The largest payload of an event or a query that is read, in bytes: the greatest limit that an agent may have. What this
+/// agent's limits say, it says itself.
+const MAX_PAYLOAD: usize = MAX_LIMIT;
 /// How much longer than the query runs its answers may take to come back.
 const SLACK: Duration = Duration::from_secs(30);
 /// How long a query of a very large cluster may run if nobody says how long.
@@ -72,10 +76,11 @@ pub(crate) struct EventArgs {
 pub(crate) struct QueryArgs {
     /// The query's name.
     name: String,
-    /// What is asked, at most 1024 bytes with all the rest; `-` is standard input.
+    /// What is asked: at most 1024 bytes, or what the agent's --query-size-limit says, with the name, the filters and their
+    /// encoding; `-` is standard input.
     payload: Option<OsString>,
     /// Ask only this member, by its name as `members` shows it. Repeatable.
-    #[arg(long = "node", value_name = "NAME")]
+    #[arg(long = "node", value_name = "NAME", value_parser = shown_names())]
     nodes: Vec<String>,
     /// Ask only members whose tag matches this regular expression. Repeatable.
     #[arg(long = "tag", value_name = "TAG=REGEX", value_parser = pair)]
@@ -87,7 +92,7 @@ pub(crate) struct QueryArgs {
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=5))]
     relay_factor: u8,
     /// How long to wait for answers, at most 5m [default: grows with the cluster, some seconds].
-    #[arg(long, value_name = "DURATION", value_parser = time::duration)]
+    #[arg(long, value_name = "DURATION", value_parser = query_wait)]
     wait: Option<Duration>,
     #[command(flatten)]
     agent: AgentArgs,
@@ -102,6 +107,20 @@ pub(crate) fn pair(text: &str) -> std::result::Result<(String, String), String> 
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err(format!("{text:?} is no NAME=VALUE")),
+    }
+}
+
+/// How long a query may wait: as long as an agent lets it.
+fn query_wait(text: &str) -> std::result::Result<Duration, TextFault> {
+    let longest = Duration::from_millis(MAX_QUERY_MS);
+    let wait = time::duration(text)?;
+    match wait <= longest {
+        true => Ok(wait),
+        false => {
+            let most = time::show_duration(MAX_QUERY_MS * 1000);
+            let reason = format!("a query waits at most {most} for its answers");
+            Err(TextFault::whole(codes::USAGE, "what --wait takes", &reason, text))
+        }
     }
 }
 
@@ -215,6 +234,11 @@ fn member_row(member: &MemberRow) -> [String; 9] {
 
 /// Runs `join`.
 pub(crate) fn join(args: &JoinArgs, format: Format) -> Result<Exit> {
+    if args.addresses.len() > MAX_JOINS {
+        let message =
+            format!("{} members are named, and at most {MAX_JOINS} are joined at once", args.addresses.len());
+        return Err(Failure::new(codes::USAGE, message).note("name a few: they tell of all the others"));
+    }
     let client = args.agent.client()?;
     let addresses = args.addresses.iter().map(ToString::to_string).collect();
     let JoinResponse { joined: answered, failed } =
@@ -290,4 +314,48 @@ fn answers_text(answer: &QueryResponse) -> String {
     }
     text.push_str(&format!("{} acknowledged, {} answered\n", answer.acks.len(), answer.responses.len()));
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{Command, FromArgMatches};
+    use kvgossip_membership::Limits;
+    use std::os::unix::ffi::OsStringExt;
+
+    fn query(args: Vec<OsString>) -> Result<QueryArgs> {
+        let command = QueryArgs::augment_args(Command::new("query").no_binary_name(true));
+        let parsed = command.try_get_matches_from(args).map_err(|error| crate::args::usage(&error))?;
+        Ok(QueryArgs::from_arg_matches(&parsed).expect("good values"))
+    }
+
+    #[test]
+    fn what_any_agent_may_take_is_read() {
+        let least = Limits::default();
+        for most in [Limits { user_event: MAX_PAYLOAD, ..least }, Limits { query: MAX_PAYLOAD, ..least }] {
+            assert_eq!(most.check(), Ok(()));
+        }
+        assert!(Limits { query: MAX_PAYLOAD + 1, ..least }.check().is_err());
+    }
+
+    #[test]
+    fn a_wait_that_no_agent_allows_is_refused_by_its_option_s_name() {
+        let wait = query(vec!["load".into(), "--wait=5m".into()]).expect("allowed").wait;
+        assert_eq!(wait, Some(Duration::from_millis(MAX_QUERY_MS)));
+        let refused = query(vec!["load".into(), "--wait=6m".into()]).expect_err("too long");
+        assert_eq!(refused.code(), codes::USAGE);
+        let told = refused.message();
+        assert!(told.contains("--wait") && told.contains("5 min") && !told.contains("timeout_ms"), "{told}");
+    }
+
+    #[test]
+    fn a_name_in_bytes_that_are_not_utf_8_is_told_how_it_is_shown() {
+        let name = OsString::from_vec(b"--node=caf\xe9".to_vec());
+        let refused = query(vec!["load".into(), name]).expect_err("no UTF-8");
+        let told = format!("{refused:?}");
+        assert!(refused.message().contains("as it is shown"), "{told}");
+        assert!(told.contains("caf\\\\xe9"), "the debug form doubles the backslash: {told}");
+        let shown = query(vec!["load".into(), "--node=caf\\xe9".into()]).expect("the shown form");
+        assert_eq!(shown.nodes, ["caf\\xe9"]);
+    }
 }

@@ -6,6 +6,7 @@ mod agent_access;
 pub(crate) mod agent_files;
 mod agent_forgetting;
 mod agent_gossip;
+mod agent_log;
 mod agent_serf;
 mod agent_timings;
 pub(crate) mod diff;
