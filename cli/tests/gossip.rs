@@ -299,6 +299,7 @@ fn keys_tags_and_failed_members_are_managed_by_own_commands() {
     ask(&desk, "a", &["force-leave", "nobody"]).fails(3, "gossip.unknown_member");
     let alive = ask(&desk, "a", &["force-leave", "b"]).exits(0);
     assert!(alive.text().starts_with("b is alive as this agent sees it"), "{alive:?}");
+    sees(&desk, "a", "b", "alive");
     let json = ask(&desk, "a", &["force-leave", "b", "--output", "json"]).exits(0).json().remove(0);
     assert_eq!(json["alive"], true);
     sees(&desk, "a", "b", "alive");
@@ -410,10 +411,10 @@ async fn events_are_handled_once_over_restarts_and_an_agent_that_had_left_says_s
     let z1 = serf::Agent::start("z1", &[]).await;
     z1.serf("event", &["before"]).await;
     let desk = Desk::new();
-    let (at, join) = (serf::fresh_ip().to_string(), z1.addr.to_string());
+    let (at, join) = (serf::fresh_ip(), z1.addr.to_string());
     let handler = format!("user=echo $SERF_USER_EVENT >> {}", desk.path("told").display());
-    let launch = Launch::new(&desk, "z2", "replica-a.pem");
-    let launch = launch.with(&["--bind", &at, "--name", "z2", "--event-handler", &handler]);
+    let launch = Launch::new(&desk, "z2", "replica-a.pem").gossiping_at(at);
+    let launch = launch.with(&["--name", "z2", "--event-handler", &handler]);
     let joins = launch.clone().with(&["--join", &join]);
     let told = || std::fs::read_to_string(desk.path("told")).unwrap_or_default();
     let mut z2 = joins.start(&desk);
