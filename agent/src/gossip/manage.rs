@@ -16,7 +16,8 @@ impl Gossip {
         }
         let known = member.member(name).await?;
         member.force_leave(name, prune).await?;
-        Ok(known.is_some_and(|known| known.status == Status::Alive && !known.suspect))
+        Ok(known
+            .is_some_and(|known| matches!(known.status, Status::Alive | Status::Leaving) && !known.suspect))
     }
 
     /// Changes some of this member's tags, and takes others away.

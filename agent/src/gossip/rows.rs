@@ -164,23 +164,23 @@ fn row_of(
 mod tests {
     use super::*;
     use kvgossip_grants::Timestamp;
-    use kvgossip_membership::Answered;
+    use kvgossip_membership::core::Answered;
 
     #[test]
     fn nothing_of_a_replica_is_shown_at_a_member_that_has_not_proved_its_key() {
         let (cluster, id) = (ClusterId([0xab; 32]), ReplicaId([7; 32]));
         let now = Timestamp::from_micros(1_790_000_000_000_000).expect("a time");
-        let shown = |contested, is_there| {
+        let shown_as = |status, contested, is_there| {
             let member = Member {
                 name: "m".into(),
                 addr: SocketAddr::from(([127, 0, 0, 1], 7946)),
                 tags: tags::announce(cluster, id, 7947),
-                status: Status::Alive,
+                status,
                 suspect: false,
                 incarnation: 1,
                 versions: [1; 6],
                 rtt: Some(Duration::from_micros(5)),
-                answered: Answered::default(),
+                answered: Answered::Yes,
             };
             let whose = Whose::Other { contested, is_there, rtt: Some(Duration::from_micros(9)) };
             let row = row_of(member, cluster, &whose, |_| Known {
@@ -191,6 +191,18 @@ mod tests {
             });
             serde_json::to_value(row).expect("JSON")
         };
+        for (status, holds) in
+            [(Status::Alive, "same"), (Status::Failed, "unknown"), (Status::Left, "unknown")]
+        {
+            let row = shown_as(status, false, true);
+            assert_eq!(
+                (&row["holds"], row["lag_us"].is_null()),
+                (&holds.into(), holds == "unknown"),
+                "{row}"
+            );
+            assert_eq!((row["says"].is_null(), row["root"].is_null()), (holds == "unknown", false), "{row}");
+        }
+        let shown = |contested, is_there| shown_as(Status::Alive, contested, is_there);
         for (contested, is_there) in [(false, false), (false, true), (true, true)] {
             let row = shown(contested, is_there);
             assert_eq!(row["clock_offset_us"], 42_000_000, "{row}");

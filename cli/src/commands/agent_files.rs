@@ -78,6 +78,7 @@ pub(super) fn remember_root(dir: &Path, root: &PublicKey) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kvgossip_grants::Signer;
     use rustix::fs::{CWD, FileType, Mode, mknodat};
     use std::time::Duration;
 
