@@ -6,9 +6,10 @@ mod support;
 
 use std::io::Write as _;
 use std::net::{TcpStream, UdpSocket};
+use std::process::Command;
 use std::time::{Duration, Instant};
 use support::process::{Launch, ask, status};
-use support::{Desk, make_fifo, wait_until};
+use support::{Desk, wait_until};
 
 #[test]
 fn what_was_acknowledged_is_there_after_a_restart() {
@@ -68,18 +69,40 @@ fn an_agent_that_is_told_to_terminate_ends_in_time() {
     drop(clients);
 }
 
-/// A FIFO that nobody reads keeps whoever opens it waiting, as a disk does that does not answer.
+/// A library that is loaded before the system's: as long as a certain file is there, renaming anything to `sync-state` does not
+/// return, as on a disk that does not answer.
+const HANGING_RENAME: &str = r#"
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+int rename(const char *from, const char *to) {
+    const char *hangs = getenv("TEST_HANGS");
+    while (hangs && strstr(to, "/sync-state") && access(hangs, F_OK) == 0) pause();
+    return renameat(AT_FDCWD, from, AT_FDCWD, to);
+}
+"#;
+
 #[test]
 fn an_agent_whose_disk_does_not_answer_ends_in_time() {
     let desk = Desk::new();
     let (launch, address) = Launch::new(&desk, "a", "replica-a.pem").at_a_fixed_address();
     let a = launch.start(&desk);
-    let b = Launch::new(&desk, "b", "replica-b.pem").with(&["--peer", &address]).start(&desk);
+    let (source, library) = (desk.path("rename.c"), desk.path("rename.so"));
+    std::fs::write(&source, HANGING_RENAME).expect("a file");
+    let compiled = Command::new("cc").args(["-shared", "-fPIC", "-o"]).args([&library, &source]).status();
+    assert!(compiled.expect("a C compiler").success());
+    let mut b = Launch::new(&desk, "b", "replica-b.pem").with(&["--peer", &address]);
+    b.env = vec![("LD_PRELOAD", library), ("TEST_HANGS", desk.path("hangs"))];
+    let b = b.start(&desk);
     let last_equal = || status(&desk, "b")["last_equal_us"].as_u64();
     wait_until("it is kept that both held the same", || {
         desk.path("b/sync-state").exists() && last_equal().is_some()
     });
-    make_fifo(&desk.path("b/sync-state.new"));
+    std::fs::write(desk.path("hangs"), "").expect("a file");
     let before = last_equal();
     a.ask(&desk, &["set", "/key", "value"]).exits(0);
     wait_until("there is more to keep", || last_equal() > before);

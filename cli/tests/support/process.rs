@@ -4,6 +4,7 @@ use super::{Desk, Ran, until};
 use kvgossip_transport::ReplicaKey;
 use std::fs::File;
 use std::net::UdpSocket;
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,8 @@ pub(crate) struct Launch {
     ready_alone: bool,
     /// Further arguments.
     pub(crate) extra: Vec<String>,
+    /// Further variables of the environment.
+    pub(crate) env: Vec<(&'static str, PathBuf)>,
 }
 
 /// A running one. Killed when it is dropped.
@@ -45,6 +48,7 @@ impl Launch {
             sync: "127.0.0.1:0".into(),
             ready_alone: true,
             extra: Vec::new(),
+            env: Vec::new(),
         }
     }
 
@@ -57,6 +61,7 @@ impl Launch {
             sync: "127.0.0.1:0".into(),
             ready_alone: true,
             extra: Vec::new(),
+            env: Vec::new(),
         }
     }
 
@@ -121,6 +126,7 @@ impl Launch {
     pub(crate) fn spawn(&self, desk: &Desk) -> Process {
         let log = File::options().create(true).append(true).open(desk.path(format!("{}.log", self.data)));
         let mut command = desk.command(&self.args());
+        command.envs(self.env.iter().map(|(name, value)| (*name, value)));
         command.stdout(Stdio::null()).stderr(log.expect("a log file"));
         Process { child: command.spawn().expect("an agent"), data: self.data.clone() }
     }
