@@ -173,7 +173,8 @@ impl Gossip {
     /// `of_start`: those that were named at the start, which an agent with a snapshot comes back to.
     async fn join_targets(&self, targets: &[JoinTarget], of_start: bool) -> Result<Joined, GossipError> {
         let member = self.member()?;
-        let ignore_old = !self.inner.replay && !(of_start && member.came_back().await?);
+        let comes_back = of_start && member.came_back().await?;
+        let ignore_old = !self.inner.replay && !comes_back;
         let own = [member.local_member().await?.addr, self.inner.address];
         let attempts = targets.iter().map(|target| self.join_one(&member, target, &own, ignore_old));
         let (mut answered, mut errors) = (0, Vec::new());

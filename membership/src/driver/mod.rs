@@ -12,6 +12,7 @@
 //!   and time by the core.
 
 mod actor;
+mod failures;
 mod feed;
 pub mod rpc;
 mod snapshot;
@@ -34,6 +35,8 @@ use crate::{
     rpc::Coalesced,
     wire::{Framing, Text, serf::Tags},
 };
+pub use failures::some_of;
+
 use actor::{Actor, Command};
 
 /// Answers to one query that wait for the application.
@@ -148,15 +151,6 @@ pub enum Error {
     /// The member was stopped.
     #[error("the member has stopped")]
     Stopped,
-}
-
-/// Failures in one line: the first three, and how many others there are.
-pub fn some_of(mut failures: impl ExactSizeIterator<Item = String>) -> String {
-    let named: Vec<_> = failures.by_ref().take(3).collect();
-    match failures.len() {
-        0 => named.join("; "),
-        others => format!("{}; and {others} more", named.join("; ")),
-    }
 }
 
 /// A running member. Clones speak for the same member; it stops when the last is dropped, without leaving

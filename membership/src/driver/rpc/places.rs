@@ -210,9 +210,9 @@ mod tests {
         ids.iter().for_each(|id| places.turn(*id, Standing::Subscribed, at(100)));
         assert_eq!(places.enter(from(1), at(9000)), Entry::Refused, "not for one of its own");
         // Both hold the same in the end, and none takes the other's.
-        for number in 0..32 {
+        for oldest in ids.iter().take(32) {
             let Entry::Granted(id, Some(victim)) = places.enter(from(2), at(9000)) else { panic!("refused") };
-            assert_eq!(victim, ids[number]);
+            assert_eq!(victim, *oldest);
             places.turn(id, Standing::Subscribed, at(9000));
         }
         assert_eq!(places.enter(from(2), at(9000)), Entry::Refused);
@@ -224,10 +224,10 @@ mod tests {
     fn an_address_keeps_three_quarters_where_others_ask_whatever_it_does() {
         let (mut places, ids) = full(64, |_| 1);
         ids.iter().for_each(|id| places.turn(*id, Standing::Busy, at(100)));
-        for number in 0..16 {
+        for oldest in ids.iter().take(16) {
             let entry = places.enter(from(2), at(9000));
             let Entry::Granted(id, Some(victim)) = entry else { panic!("{entry:?}") };
-            assert_eq!(victim, ids[number]);
+            assert_eq!(victim, *oldest);
             places.turn(id, Standing::Busy, at(9000));
         }
         assert_eq!(places.enter(from(3), at(9000)), Entry::Refused);

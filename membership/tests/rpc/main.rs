@@ -1,5 +1,7 @@
 //! Serf's RPC over real sockets: what clients may take, and what goes on behind a reply.
 
+mod client;
+
 use std::{
     net::SocketAddr,
     sync::{
@@ -18,19 +20,14 @@ use kvgossip_membership::{
     rpc::{
         AuthKey, Limits, Request,
         message::{
-            self, ForceLeave, Handshake, Keys, LogRecord, MemberEvent, Monitor, QueryEvent, ReplyHeader,
-            Respond, SendEvent, Stop, Stream, UserEvent,
+            self, ForceLeave, Keys, LogRecord, MemberEvent, Monitor, QueryEvent, ReplyHeader, Respond,
+            SendEvent, Stop, Stream, UserEvent,
         },
     },
-    wire::{
-        field::Field,
-        msgpack::{DecodeError, Reader},
-    },
 };
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpSocket, TcpStream},
-};
+use tokio::{io::AsyncWriteExt, net::TcpSocket};
+
+use client::Client;
 
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 /// Ten times what anything here takes, and more.
@@ -76,89 +73,6 @@ fn serve(host: &Own, limits: Limits) -> SocketAddr {
     let address = server.local_addr();
     tokio::spawn(server.run());
     address
-}
-
-struct Client {
-    socket: TcpStream,
-    read: Vec<u8>,
-    seq: u64,
-}
-
-impl Client {
-    /// Connects, without a word.
-    async fn silent(address: SocketAddr) -> Self {
-        let socket = TcpStream::connect(address).await.expect("it listens");
-        Self { socket, read: Vec::new(), seq: 0 }
-    }
-
-    async fn new(address: SocketAddr) -> Self {
-        let mut client = Self::silent(address).await;
-        client.greet().await.expect("a place");
-        client
-    }
-
-    /// None if the connection is closed.
-    async fn greet(&mut self) -> Option<()> {
-        self.send(&Request::Handshake(Handshake { version: 1 })).await;
-        let header = self.try_value::<ReplyHeader>().await?;
-        assert_eq!((header.seq, header.error), (self.seq, Text::default()));
-        Some(())
-    }
-
-    async fn send(&mut self, request: &Request) -> u64 {
-        self.seq += 1;
-        // A server that has closed the connection already is what some tests wait for.
-        let _ = self.socket.write_all(&request.encode(self.seq)).await;
-        self.seq
-    }
-
-    /// The next value; none if the connection is closed.
-    async fn try_value<T: Field>(&mut self) -> Option<T> {
-        loop {
-            let mut reader = Reader::new(&self.read);
-            match T::decode(&mut reader) {
-                Ok(value) => {
-                    self.read.drain(..reader.position());
-                    return Some(value);
-                }
-                Err(DecodeError::Truncated { .. }) => {}
-                Err(error) => panic!("{error}: {:02x?}", self.read),
-            }
-            let read = tokio::time::timeout(PATIENCE, self.socket.read_buf(&mut self.read)).await;
-            if !read.expect("in time").is_ok_and(|len| len > 0) {
-                return None;
-            }
-        }
-    }
-
-    async fn value<T: Field>(&mut self) -> T {
-        self.try_value().await.expect("still connected")
-    }
-
-    /// Sends a request without a reply's body and gives the error; empty for none.
-    async fn ask(&mut self, request: &Request) -> String {
-        let seq = self.send(request).await;
-        let header: ReplyHeader = self.value().await;
-        assert_eq!(header.seq, seq);
-        header.error.to_string()
-    }
-
-    /// The next record of a stream.
-    async fn record<T: Field>(&mut self, seq: u64) -> T {
-        assert_eq!(self.value::<ReplyHeader>().await, ReplyHeader { error: Text::default(), seq });
-        self.value().await
-    }
-
-    /// Waits until the server closes the connection.
-    async fn until_closed(mut self) {
-        loop {
-            let read = tokio::time::timeout(PATIENCE, self.socket.read_buf(&mut self.read)).await;
-            match read.expect("it is closed in time") {
-                Ok(0) | Err(_) => return,
-                Ok(_) => self.read.clear(),
-            }
-        }
-    }
 }
 
 fn event(name: &str) -> Request {
