@@ -58,7 +58,7 @@ pub(crate) fn complete(command: &Command, args: &[OsString]) -> Result<Vec<OsStr
     }
     if !of_serf.is_empty() {
         let read = serf::read(&of_serf)?;
-        // Also what is not used: a mistake shows before it counts.
+        // Values that are overridden are checked as well: a mistake shows before it matters.
         for setting in read.settings.iter().chain(&read.idle) {
             checked(command, setting)?;
         }

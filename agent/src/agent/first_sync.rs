@@ -12,8 +12,8 @@ pub(super) fn hindrances<'a>(reasons: impl Iterator<Item = (&'static str, &'a st
     reasons.filter(|(code, _)| HINDER.contains(code)).map(|(code, text)| format!("{text} [{code}]")).collect()
 }
 
-/// The whole message. `hindered` is what stands in the way, and comes first: then nobody is told to go without a comparison.
-/// `waits` are further sentences, `unmet` those that it waits for, of whom there are `more`.
+/// The message of `sync.first`. `hindered`: texts of what keeps this replica from the others. They come first and replace the
+/// advice of `--ready-alone`. `waits`: further sentences. `unmet`: the replicas that it waits for; `more`: how many others.
 pub(super) fn first_sync_text(
     hindered: &[String],
     waits: &[String],

@@ -253,7 +253,7 @@ enum Reason {
     Refused { address: SocketAddr, error: ApiError },
     /// It does not take replicas that dial in.
     RefusedHere(Vec<RefusedPeer>),
-    /// Nobody is connected, but for so many that have failed as members.
+    /// No peer is connected, or all connected ones have failed as members; `failed` counts these.
     Alone { expects_others: bool, failed: usize, last_equal: Option<LastEqual> },
     /// Its clock and those of peers differ.
     Clock(ClockReason),

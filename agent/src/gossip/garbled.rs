@@ -8,7 +8,7 @@ use tokio::time::Instant;
 /// Refused gossip counts for so long: it is repeated sooner than that where it goes on.
 const COUNTS: Duration = Duration::from_secs(60);
 
-/// Whether what was refused then still counts.
+/// Whether a refusal at `at` still counts at `now`: for [`COUNTS`].
 pub(super) fn is_recent(at: Instant, now: Instant) -> bool {
     now.saturating_duration_since(at) < COUNTS
 }
@@ -26,7 +26,8 @@ struct State {
 pub(super) struct Garbled(Mutex<State>);
 
 impl Garbled {
-    /// Takes note of what was counted so far. A member that was understood shows that keys and label are right.
+    /// Compares the membership's counters with those of the last call. A member that was understood in between shows that keys
+    /// and label are right, and ends what was refused before.
     pub(super) fn look(&self, stats: &Stats, now: Instant) {
         let mut state = self.0.lock();
         let refused = stats.refused.key + stats.refused.label;

@@ -114,7 +114,8 @@ pub(super) fn row(
     row_of(member, cluster, &whose, |id| Known::of(id, peers))
 }
 
-/// Where several members announce one replica, what is known of it is shown at the one whose address has proved the key.
+/// A member's row. Of several members that announce one replica, only the one whose address has proved the key shows what
+/// `known` gives of that replica.
 fn row_of(
     member: Member,
     cluster: ClusterId,

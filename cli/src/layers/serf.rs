@@ -49,9 +49,9 @@ enum Meaning {
     List(&'static str),
     /// The tag `role`.
     Role,
-    /// Tags.
+    /// The object `tags`: each field is a `--tag`.
     Tags,
-    /// Nothing.
+    /// No meaning here: the text says why, as a warning.
     Ignored(&'static str),
     /// It would change what others may do, so it is not passed over.
     Refused(&'static str),
