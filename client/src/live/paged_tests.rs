@@ -220,6 +220,22 @@ fn what_does_not_verify_makes_no_key_absent() {
     assert_eq!((world.text(), world.state().dirty), (Some("waits".into()), None));
 }
 
+#[test]
+fn an_entry_that_was_superseded_is_not_shown_while_the_value_in_its_place_is_yet_to_come() {
+    let mut world = World::with_grants_until(1, None);
+    let shown = world.entry(300, Some(world.grants[0].id()), Some(b"v"));
+    let unknown = world.grant(77, None);
+    let later = world.entry(400, Some(unknown.id()), Some(b"later"));
+    world.tell(None, Some(&shown), std::slice::from_ref(&later));
+    world.synced();
+    assert_eq!(world.text(), Some("v".into()));
+    world.tell_authority(&[Fact::Grant(unknown)]);
+    assert_eq!((world.state().value, world.state().dirty), (Value::Unknown, Some(Dirty::Loading)));
+    let (asked, id) = world.core.next_valueless().expect("a value is missing");
+    world.core.hear_value("a", &asked, id, later);
+    assert_eq!((world.text(), world.state().dirty), (Some("later".into()), None));
+}
+
 /// A delete needs no value, and decides like any entry.
 #[test]
 fn a_delete_decides_without_a_value() {

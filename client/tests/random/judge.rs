@@ -119,8 +119,9 @@ impl Judge {
         let shown = match (&state.value, state.cause) {
             (Value::Unknown, cause) => {
                 assert_eq!(cause, None);
-                // What was shown has ended, and the agent has yet to tell what else stands.
-                let lives = last.filter(|before| !self.is_over(before, now));
+                // What was shown has ended, and the agent has yet to tell what else stands; or a later entry came of which
+                // the agent has yet to tell the value: it shows another one, whose grant has ended by this clock.
+                let lives = last.filter(|before| !self.is_over(before, now) && !self.is_superseded(key, before, now));
                 assert_eq!(lives, None, "{key} was known");
                 return;
             }
@@ -159,14 +160,23 @@ impl Judge {
         shown.is_none_or(|shown| rank(&shown) < rank(before))
     }
 
+    /// A later entry of the key was made, and lives.
+    fn is_superseded(&self, key: &Key, before: &EntryId, now: Timestamp) -> bool {
+        let record = self.record.lock().expect("no panic");
+        let rank = (record.entries[before].timestamp, *before);
+        record
+            .entries
+            .iter()
+            .any(|(id, made)| made.key == *key && (made.timestamp, *id) > rank && !made.is_over(now))
+    }
+
     fn is_standing_delete(&self, id: &EntryId, now: Timestamp) -> bool {
         let is_delete = self.record.lock().expect("no panic").entries[id].is_delete;
         is_delete && !self.is_over(id, now)
     }
 
     fn is_over(&self, id: &EntryId, now: Timestamp) -> bool {
-        let made = &self.record.lock().expect("no panic").entries[id];
-        made.dead_from.is_some() || made.until.is_some_and(|until| until < now)
+        self.record.lock().expect("no panic").entries[id].is_over(now)
     }
 
     /// The cause is what happened.

@@ -48,6 +48,12 @@ pub struct Made {
     pub until: Option<Timestamp>,
 }
 
+impl Made {
+    pub fn is_over(&self, now: Timestamp) -> bool {
+        self.dead_from.is_some() || self.until.is_some_and(|until| until < now)
+    }
+}
+
 /// What was made up to now.
 #[derive(Default)]
 pub struct Record {
