@@ -276,17 +276,13 @@ impl Agent {
     pub async fn read(&self, key: &Key) -> Result<Option<EntryFact>, Failure> {
         let (key, store) = (key.clone(), self.store().clone());
         let read = move || {
-            // An entry that is replaced between the two reads is looked up again.
-            for _ in 0..MAX_STAMPS {
-                let view = store.view();
-                let Some(shown) = view.shown(&key, clock::now()) else { return Ok(None) };
-                let Some(record) = store.reader().entry(&key, &shown.id)? else { continue };
-                return match Fact::from_record(view.authority().cluster(), &record) {
-                    Ok(Fact::Entry(entry)) => Ok(Some(entry)),
-                    _ => Err(StorageError::Damaged(format!("the entry of {key} does not read"))),
-                };
+            let now = store.snapshot();
+            let Some(shown) = now.view.shown(&key, clock::now()) else { return Ok(None) };
+            let record = now.reader.entry(&key, &shown.id)?;
+            match record.map(|record| Fact::from_record(now.view.authority().cluster(), &record)) {
+                Some(Ok(Fact::Entry(entry))) => Ok(Some(entry)),
+                _ => Err(StorageError::Damaged(format!("the entry of {key} does not read"))),
             }
-            Err(StorageError::Damaged(format!("the value of {key} is missing")))
         };
         let done = tokio::task::spawn_blocking(read).await;
         Ok(done.map_err(|error| unfinished(&error, "a read of the store"))??)

@@ -20,10 +20,12 @@ use crate::intake::Origin;
 use crate::metrics::CommitMetrics;
 use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
-use kvgossip_engine::{Change, Failure, InternalError, Reader, Replica, Storage, StorageError, View, Write};
+use kvgossip_engine::{
+    Change, Failure, InternalError, Replica, Snapshot, Storage, StorageError, View, Write,
+};
 use kvgossip_grants::{FactId, Verdict, Verified};
 use quota::Quota;
-use reads::{NotingReader, Published};
+use reads::Noted;
 use recovery::Unsettled;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -51,7 +53,7 @@ struct Request {
 #[derive(Debug)]
 pub struct Committed {
     /// The state that it led to.
-    pub view: Arc<View>,
+    pub snapshot: Arc<Snapshot>,
     /// What it changed for readers, in order.
     pub changes: Vec<Change>,
     /// Grants, revocations and floors that it brought.
@@ -61,8 +63,8 @@ pub struct Committed {
 /// A handle to the committer and to the state that it publishes. Clones share it.
 #[derive(Clone)]
 pub struct Store {
-    view: Arc<ArcSwap<View>>,
-    reader: Arc<NotingReader>,
+    published: Arc<ArcSwap<Snapshot>>,
+    noted: Arc<Noted>,
     requests: Sender<Request>,
     batches: watch::Receiver<u64>,
     failed: watch::Receiver<Option<Failure>>,
@@ -75,9 +77,9 @@ pub struct Store {
 struct Committer {
     replica: Replica,
     storage: Box<dyn Storage>,
-    reader: Arc<NotingReader>,
     requests: Receiver<Request>,
-    published: Arc<Published>,
+    published: Arc<ArcSwap<Snapshot>>,
+    noted: Arc<Noted>,
     batches: watch::Sender<u64>,
     watch: Watch,
     changes: broadcast::Sender<Arc<Committed>>,
@@ -103,16 +105,16 @@ pub fn start(
     metrics: CommitMetrics,
     limit: Option<u64>,
 ) -> std::io::Result<(Store, JoinHandle<()>)> {
-    let view = Arc::new(ArcSwap::from_pointee(replica.view().clone()));
-    let published = Arc::new(Published::new(view.clone()));
+    let noted = Arc::<Noted>::default();
+    let published = Arc::new(ArcSwap::from_pointee(noted.snapshot(&replica, storage.as_ref())));
     let (sender, requests) = bounded(MAX_WAITING);
     let (batches, batches_seen) = watch::channel(replica.view().batch());
     let (failed, failed_seen) = watch::channel(None);
     let (full, full_seen) = watch::channel(false);
     let (changes, _) = broadcast::channel(CHANGE_BUFFER);
     let store = Store {
-        view,
-        reader: Arc::new(NotingReader::new(storage.reader(), published.clone())),
+        published: published.clone(),
+        noted: noted.clone(),
         requests: sender,
         batches: batches_seen,
         failed: failed_seen,
@@ -121,13 +123,12 @@ pub fn start(
         changes: changes.clone(),
     };
     let watch = Watch::start(failed, patience.stall)?;
-    let reader = store.reader.clone();
     let mut committer = Committer {
         replica,
         storage,
-        reader,
         requests,
         published,
+        noted,
         batches,
         watch,
         changes,
@@ -144,25 +145,26 @@ pub fn start(
 }
 
 impl Store {
-    /// The current state: what is durable.
-    pub fn view(&self) -> Arc<View> {
-        self.view.load_full()
+    /// The current state: what is durable, and reads of it. To be dropped when the answer is there that it was taken for:
+    /// until then the disk keeps what is overwritten and removed.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.published.load_full()
     }
 
-    /// Reads of what is stored.
-    pub fn reader(&self) -> Arc<dyn Reader> {
-        self.reader.clone()
+    /// The current state for those who read no record.
+    pub fn view(&self) -> Arc<View> {
+        self.published.load().view.clone()
     }
 
     /// What could not be read lately, though it is stored; see [`Store::look_again`].
     pub fn unreadable(&self) -> Option<StorageError> {
-        self.reader.trouble()
+        self.noted.trouble()
     }
 
     /// Reads once more what could not be read, and forgets what reads again or does not stand any more. Reads a disk:
     /// call it where blocking is allowed.
     pub fn look_again(&self) -> ReadsAgain {
-        self.reader.look_again(&self.view())
+        self.noted.look_again(&self.snapshot())
     }
 
     /// Signals each new state; the value counts batches.
@@ -297,7 +299,6 @@ impl Committer {
     /// Removes some rows of what has ended. Readers see nothing of it.
     fn sweep(&mut self) -> Result<(), StorageError> {
         let Some(batch) = self.replica.next_sweep() else { return Ok(()) };
-        self.published.begin();
         self.storage.commit(&batch)?;
         self.publish(Vec::new(), Vec::new());
         Ok(())
@@ -305,11 +306,10 @@ impl Committer {
 
     /// Lets readers see the state that is durable now.
     fn publish(&self, changes: Vec<Change>, authority: Vec<FactId>) {
-        let view = Arc::new(self.replica.view().clone());
-        self.published.view.store(view.clone());
-        self.published.end();
+        let snapshot = Arc::new(self.noted.snapshot(&self.replica, self.storage.as_ref()));
+        self.published.store(snapshot.clone());
         // Nobody listening is fine.
-        let _ = self.changes.send(Arc::new(Committed { view, changes, authority }));
+        let _ = self.changes.send(Arc::new(Committed { snapshot, changes, authority }));
     }
 
     /// Everything that waits, up to a batch; and a request with a condition, which is looked at when what came
@@ -358,9 +358,9 @@ impl Committer {
             facts.extend(request.facts);
         }
         let (began, count) = (std::time::Instant::now(), facts.len());
-        let committed = self.replica.apply(facts, self.reader.as_ref()).and_then(|applied| {
+        let current = self.published.load_full();
+        let committed = self.replica.apply(facts, current.reader.as_ref()).and_then(|applied| {
             let Some(batch) = &applied.batch else { return Ok(applied) };
-            self.published.begin();
             match self.storage.commit(batch) {
                 Ok(()) => Ok(applied),
                 Err(error) => {

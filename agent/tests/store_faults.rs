@@ -245,7 +245,7 @@ async fn a_watcher_is_told_all_but_what_does_not_read_and_that_when_it_reads_aga
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_replaced_while_it_is_read_is_not_called_missing() {
+async fn what_is_replaced_while_it_is_read_is_read_as_it_was() {
     let agent = start(0, &MemoryStorage::new(), &Arc::default(), &[]).await;
     let key = Key::parse("/k").unwrap();
     let write = async |number: u64| {
@@ -261,10 +261,9 @@ async fn what_is_replaced_while_it_is_read_is_not_called_missing() {
             std::thread::spawn(move || {
                 let store = agent.store();
                 while !done.load(Ordering::SeqCst) {
-                    let view = store.view();
-                    let id = view.frontier(&key).unwrap().newest().unwrap().meta.id;
-                    // A record or none, and no error.
-                    store.reader().entry(&key, &id).unwrap();
+                    let now = store.snapshot();
+                    let id = now.view.frontier(&key).unwrap().newest().unwrap().meta.id;
+                    assert!(now.reader.entry(&key, &id).unwrap().is_some());
                 }
             })
         })

@@ -58,6 +58,34 @@ async fn what_stands_then_what_changes_and_defect_11_a_purge_is_told_with_its_ca
     agent.stop().await;
 }
 
+/// What a watcher hears of a change is never older than the change, however both race.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_change_is_told_as_of_a_state_that_has_it() {
+    const KEYS: usize = 600;
+    let agent = start(config(0)).await;
+    let watchers: Vec<_> = (0..6)
+        .map(|_| {
+            let mut stream = Stream::open(&agent, &matching(&["/n/**"]), None);
+            tokio::spawn(async move {
+                stream.synced().await;
+                let mut seen = 0;
+                while seen < KEYS {
+                    let event = stream.key().await;
+                    assert_eq!(event.state, "present", "{}", event.key);
+                    seen += 1;
+                }
+            })
+        })
+        .collect();
+    for number in 0..KEYS {
+        put_root(&agent, &format!("/n/{number}"), b"v").await;
+    }
+    for watcher in watchers {
+        watcher.await.unwrap();
+    }
+    agent.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_expiry_is_told_on_time_also_below_the_grant_that_expires() {
     let agent = start(config(0)).await;

@@ -1,6 +1,7 @@
 //! One kvgossip replica without I/O: merge, Merkle prefix tree, sync sessions and their scheduler.
 //!
-//! - [`Replica`] is the state and the one way to change it; [`View`] is a snapshot of it.
+//! - [`Replica`] is the state and the one way to change it; [`View`] is its state in memory after one commit, and
+//!   [`Snapshot`] that with reads of the store as of the same commit.
 //! - [`Storage`] is what it asks of a store; [`MemoryStorage`] is one, and there is a durable one behind the
 //!   feature `fjall`.
 //! - [`session`] makes two replicas equal, [`tree`] is what lets them find where they differ, [`scheduler`] says
@@ -27,6 +28,7 @@ mod replica;
 mod rng;
 pub mod scheduler;
 pub mod session;
+mod snapshot;
 mod storage;
 pub mod survey;
 mod sweep;
@@ -45,6 +47,7 @@ pub use leaf::KeyLeaf;
 pub use long::{LONG_FRONTIER, LongFrontier, MAX_HEAVY_GRANTS, MAX_LONG_FRONTIERS};
 pub use memory::MemoryStorage;
 pub use replica::{Applied, Replica};
+pub use snapshot::Snapshot;
 pub use storage::{Batch, IndexEntry, Reader, Storage, StorageError, Summary, Write};
 pub use sweep::{MAX_REMOVED_AT_ONCE, MAX_SWEEP_ROWS, MAX_UNSWEPT};
 pub use view::View;

@@ -4,20 +4,65 @@ use crate::storage::{Batch, IndexEntry, Reader, Storage, StorageError, Summary, 
 use bytes::Bytes;
 use kvgossip_grants::{EntryId, FactId, GrantId, Key};
 use parking_lot::Mutex;
+use siphasher::sip::SipHasher13;
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-/// Keeps everything in memory.
+/// Number of parts that the keys are spread over. A commit copies the parts that it changes, if a reader holds them.
+const PARTS: usize = 256;
+
+/// Keeps everything in memory. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryStorage(Arc<Mutex<Tables>>);
 
 #[derive(Debug, Default)]
 struct Tables {
     authority: BTreeMap<FactId, Bytes>,
-    entries: BTreeMap<(Key, EntryId), Bytes>,
     index: BTreeMap<(Key, EntryId), IndexEntry>,
-    citations: BTreeMap<GrantId, BTreeSet<Key>>,
+    parts: Parts,
     summary: Option<Summary>,
+}
+
+/// What readers read, by hash of the key. A clone costs nothing until the next commit.
+#[derive(Clone, Debug)]
+struct Parts(Arc<Vec<Arc<Part>>>);
+
+#[derive(Clone, Debug, Default)]
+struct Part {
+    entries: BTreeMap<(Key, EntryId), Bytes>,
+    citations: BTreeMap<GrantId, BTreeSet<Key>>,
+}
+
+impl Default for Parts {
+    fn default() -> Self {
+        Self(Arc::new(vec![Arc::default(); PARTS]))
+    }
+}
+
+impl Parts {
+    fn number_of(key: &Key) -> usize {
+        let mut hasher = SipHasher13::new();
+        key.hash(&mut hasher);
+        hasher.finish() as usize % PARTS
+    }
+
+    fn of_mut(&mut self, key: &Key) -> &mut Part {
+        Arc::make_mut(&mut Arc::make_mut(&mut self.0)[Self::number_of(key)])
+    }
+}
+
+impl Reader for Parts {
+    fn entry(&self, key: &Key, id: &EntryId) -> Result<Option<Bytes>, StorageError> {
+        Ok(self.0[Self::number_of(key)].entries.get(&(key.clone(), *id)).cloned())
+    }
+
+    fn keys_citing(&self, grant: &GrantId, each: &mut dyn FnMut(Key)) -> Result<(), StorageError> {
+        let keys: BTreeSet<&Key> =
+            self.0.iter().filter_map(|part| part.citations.get(grant)).flatten().collect();
+        keys.into_iter().cloned().for_each(each);
+        Ok(())
+    }
 }
 
 impl MemoryStorage {
@@ -27,22 +72,9 @@ impl MemoryStorage {
     }
 }
 
-impl Reader for MemoryStorage {
-    fn entry(&self, key: &Key, id: &EntryId) -> Result<Option<Bytes>, StorageError> {
-        Ok(self.0.lock().entries.get(&(key.clone(), *id)).cloned())
-    }
-
-    fn keys_citing(&self, grant: &GrantId, each: &mut dyn FnMut(Key)) -> Result<(), StorageError> {
-        // Copied, so that the lock is not held while the caller works.
-        let keys = self.0.lock().citations.get(grant).cloned().unwrap_or_default();
-        keys.into_iter().for_each(each);
-        Ok(())
-    }
-}
-
 impl Storage for MemoryStorage {
     fn reader(&self) -> Arc<dyn Reader> {
-        Arc::new(self.clone())
+        Arc::new(self.0.lock().parts.clone())
     }
 
     fn summary(&self) -> Result<Option<Summary>, StorageError> {
@@ -50,7 +82,7 @@ impl Storage for MemoryStorage {
     }
 
     fn load_authority(&self, each: &mut dyn FnMut(Bytes)) -> Result<(), StorageError> {
-        // As above: a callee that reads an entry would wait for this very lock.
+        // Copied: a callee that asks this store would wait for the lock.
         let records: Vec<Bytes> = self.0.lock().authority.values().cloned().collect();
         records.into_iter().for_each(each);
         Ok(())
@@ -73,19 +105,20 @@ impl Storage for MemoryStorage {
                     tables.authority.remove(&id);
                 }
                 Write::PutEntry(key, row, record) => {
+                    let part = tables.parts.of_mut(&key);
                     if let Some(grant) = row.grant {
-                        tables.citations.entry(grant).or_default().insert(key.clone());
+                        part.citations.entry(grant).or_default().insert(key.clone());
                     }
-                    tables.index.insert((key.clone(), row.id), row);
-                    tables.entries.insert((key, row.id), record);
+                    part.entries.insert((key.clone(), row.id), record);
+                    tables.index.insert((key, row.id), row);
                 }
                 Write::RemoveEntry(key, id) => {
                     let row = (key, id);
-                    tables.entries.remove(&row);
+                    tables.parts.of_mut(&row.0).entries.remove(&row);
                     tables.index.remove(&row);
                 }
                 Write::RemoveCitation(grant, key) => {
-                    if let Some(keys) = tables.citations.get_mut(&grant) {
+                    if let Some(keys) = tables.parts.of_mut(&key).citations.get_mut(&grant) {
                         keys.remove(&key);
                     }
                 }

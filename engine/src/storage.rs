@@ -158,19 +158,22 @@ pub struct Batch {
     pub summary: Summary,
 }
 
-/// Reads of a committed state; callable from any thread.
+/// Reads of one committed state; callable from any thread.
+///
+/// A commit that follows changes nothing of what it reads. The store keeps for it what is overwritten or removed meanwhile, so
+/// hold one for as long as one answer takes, not for as long as a peer does.
 pub trait Reader: Send + Sync {
     /// The record of an entry, if it is stored.
     fn entry(&self, key: &Key, id: &EntryId) -> Result<Option<Bytes>, StorageError>;
 
-    /// Hands every key with an entry that cites `grant` to `each`, in ascending order. There may be keys whose
-    /// entries have changed since; never is one left out.
+    /// Hands every key with an entry that cites `grant` to `each`, in ascending order. There may be keys among them whose
+    /// entries do not cite it any more.
     fn keys_citing(&self, grant: &GrantId, each: &mut dyn FnMut(Key)) -> Result<(), StorageError>;
 }
 
 /// A store, owned by its one committer.
 pub trait Storage: Send {
-    /// A handle for readers.
+    /// Reads of the state of the last commit.
     fn reader(&self) -> Arc<dyn Reader>;
 
     /// The state of the last batch; `None` for an empty store.

@@ -8,6 +8,7 @@ mod fjall_support;
 use bytes::Bytes;
 use kvgossip_engine::{Batch, FjallStorage, IndexEntry, Storage, StorageError, Summary, Write};
 use kvgossip_grants::{ClusterId, Digest, FactId, GrantId, Key, Timestamp};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 const CLUSTER: ClusterId = ClusterId([3; 32]);
@@ -28,10 +29,15 @@ fn keys() -> Vec<Key> {
     keys
 }
 
+/// The record of all entries after an odd batch, and the even one after it.
+fn record_of(number: u64) -> Bytes {
+    ((number - 1) / 2).to_be_bytes().repeat(100).into()
+}
+
 /// All keys cite the grant after an odd batch, and none after an even one.
 fn batch(number: u64) -> Batch {
     let change = |key: Key| match number % 2 {
-        1 => Write::PutEntry(key, ENTRY, Bytes::from_static(b"record")),
+        1 => Write::PutEntry(key, ENTRY, record_of(number)),
         _ => Write::RemoveCitation(GRANT, key),
     };
     let summary =
@@ -41,10 +47,10 @@ fn batch(number: u64) -> Batch {
 
 /// Enough batches that tables are written meanwhile, which is when a snapshot of the engine alone goes wrong.
 #[test]
-fn nobody_sees_half_a_batch() {
+fn a_reader_reads_the_state_of_its_commit_while_others_follow() {
     let dir = tempfile::tempdir().unwrap();
     let mut storage = FjallStorage::open(dir.path(), CLUSTER).unwrap();
-    let (reader, done) = (storage.reader(), AtomicBool::new(false));
+    let (published, done) = (Mutex::new((0, storage.reader())), AtomicBool::new(false));
     let all = keys();
     // How often each reader saw none and all of the keys.
     let seen: [[AtomicU64; 2]; 2] = Default::default();
@@ -53,13 +59,20 @@ fn nobody_sees_half_a_batch() {
         let readers: Vec<_> = seen
             .iter()
             .map(|seen| {
-                let (reader, done, all) = (&reader, &done, &all);
+                let (published, done, all) = (&published, &done, &all);
                 scope.spawn(move || {
                     while !done.load(Ordering::Relaxed) {
-                        let mut keys = Vec::with_capacity(KEYS);
-                        reader.keys_citing(&GRANT, &mut |key| keys.push(key)).unwrap();
-                        assert!(keys.is_empty() || keys == *all, "{} of {KEYS}", keys.len());
-                        seen[usize::from(!keys.is_empty())].fetch_add(1, Ordering::Relaxed);
+                        let (number, reader) = published.lock().unwrap().clone();
+                        // Twice, so that batches come in between.
+                        for _ in 0..2 {
+                            let mut keys = Vec::with_capacity(KEYS);
+                            reader.keys_citing(&GRANT, &mut |key| keys.push(key)).unwrap();
+                            let expected = if number % 2 == 1 { all.as_slice() } else { &[] };
+                            assert_eq!(keys, expected, "after {number} batches");
+                            let record = reader.entry(&all[0], &ENTRY.id).unwrap();
+                            assert_eq!(record, (number > 0).then(|| record_of(number)), "after {number} batches");
+                        }
+                        seen[number as usize % 2].fetch_add(1, Ordering::Relaxed);
                     }
                 })
             })
@@ -71,6 +84,7 @@ fn nobody_sees_half_a_batch() {
         while number < BATCHES || is_reading(number) {
             number += 1;
             storage.commit(&batch(number)).unwrap();
+            *published.lock().unwrap() = (number, storage.reader());
         }
         done.store(true, Ordering::Relaxed);
         readers.into_iter().for_each(|reader| reader.join().unwrap());
@@ -85,7 +99,7 @@ fn a_reader_outlives_its_store_and_says_so() {
     storage.commit(&batch(1)).unwrap();
     let reader = storage.reader();
     let key = &keys()[0];
-    assert_eq!(reader.entry(key, &FactId([2; 32])).unwrap().as_deref(), Some(&b"record"[..]));
+    assert_eq!(reader.entry(key, &FactId([2; 32])).unwrap(), Some(record_of(1)));
     assert_eq!(reader.entry(key, &FactId([9; 32])).unwrap(), None);
     // Closed from inside a scan, which still ends as it began.
     let mut storage = Some(storage);

@@ -5,7 +5,7 @@ use crate::naive::Facts;
 use bytes::Bytes;
 use kvgossip_engine::declined::Declined;
 use kvgossip_engine::{
-    Applied, Batch, Change, IndexEntry, Reader, Replica, Storage, StorageError, View, Write,
+    Applied, Batch, Change, IndexEntry, Reader, Replica, Snapshot, Storage, StorageError, View, Write,
 };
 use kvgossip_grants::{
     Code, EntryId, Fact, FactId, Key, MockVerifier, PublicKey, Timestamp, Verdict, Verified,
@@ -99,6 +99,11 @@ impl SimReplica {
     /// The current state.
     pub fn view(&self) -> &View {
         self.replica.view()
+    }
+
+    /// The current state with reads of the same commit.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot { view: Arc::new(self.view().clone()), reader: self.reader() }
     }
 
     /// Reads of the committed state.

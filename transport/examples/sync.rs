@@ -3,7 +3,7 @@
 //!
 //! `cargo run --release -p kvgossip-transport --example sync -- KEY_A.pem KEY_B.pem [ENTRIES]`
 
-use kvgossip_engine::{Failure, Reader, View};
+use kvgossip_engine::{Failure, Snapshot};
 use kvgossip_grants::{Fact, PathPrefix, Verdict};
 use kvgossip_sim::scribe::at;
 use kvgossip_sim::{Scribe, SimReplica};
@@ -44,12 +44,8 @@ impl Host {
 }
 
 impl SessionHost for Host {
-    fn view(&self) -> View {
-        self.0.lock().view().clone()
-    }
-
-    fn reader(&self) -> Arc<dyn Reader> {
-        self.0.lock().reader()
+    fn snapshot(&self) -> Snapshot {
+        self.0.lock().snapshot()
     }
 
     async fn judge(&self, facts: Vec<Fact>) -> Result<Vec<Verdict>, Failure> {

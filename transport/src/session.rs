@@ -12,7 +12,7 @@ use kvgossip_engine::declined::Reason;
 use kvgossip_engine::session::{
     Action, Config, Differences, Driver, JobId, Newcomer, Outcome, Role, Session, SessionError, Tally, Wait,
 };
-use kvgossip_engine::{Failure, InternalError, Reader, View};
+use kvgossip_engine::{Failure, InternalError, Snapshot};
 use kvgossip_grants::{Digest, Fact, FactId, PathPrefix, Timestamp, Verdict};
 use std::future::Future;
 use std::sync::Arc;
@@ -23,11 +23,9 @@ use tokio::time::Instant;
 
 /// The replica that a session works for.
 pub trait SessionHost: Send + Sync + 'static {
-    /// The committed state. Once a fact's verdict is given, it is part of every view taken later.
-    fn view(&self) -> View;
-
-    /// Reads of the store that the view belongs to. Called from where blocking is allowed.
-    fn reader(&self) -> Arc<dyn Reader>;
+    /// The committed state. Once a fact's verdict is given, it is part of every state taken later. It is read from where
+    /// blocking is allowed.
+    fn snapshot(&self) -> Snapshot;
 
     /// What the clock says that entries are stamped with. The peer is told it; `None`: it is told nothing.
     fn now(&self) -> Option<Timestamp> {
@@ -148,8 +146,8 @@ pub async fn run_session<H: SessionHost>(
         newcomer: host.newcomer(),
     };
     let mut session = heavy(|| match host.is_full() {
-        true => Session::when_full(config, &host.view()),
-        false => Session::new(config, &host.view()),
+        true => Session::when_full(config, &host.snapshot().view),
+        false => Session::new(config, &host.snapshot().view),
     });
     session.decline(host.declined());
     drive(stream, session, host, began).await.0
@@ -169,7 +167,7 @@ pub async fn run_comparison<H: SessionHost>(
         takes_facts: false,
         newcomer: host.newcomer(),
     };
-    let session = heavy(|| Session::comparing(config, &host.view()));
+    let session = heavy(|| Session::comparing(config, &host.snapshot().view));
     drive(stream, session, host, began).await
 }
 
@@ -299,7 +297,8 @@ impl<H: SessionHost> Carrier<H> {
         let (_, writer) = self.stream.halves();
         let (driver, host) = (&mut self.driver, &self.host);
         heavy(|| {
-            for frame in driver.fill(&host.view(), host.reader().as_ref(), queued)? {
+            let now = host.snapshot();
+            for frame in driver.fill(&now.view, now.reader.as_ref(), queued)? {
                 let no_frame = |_| InternalError::Session("it made a frame that is none");
                 writer.queue(frame).map_err(no_frame).map_err(SessionError::from)?;
             }
@@ -309,7 +308,7 @@ impl<H: SessionHost> Carrier<H> {
 
     /// Takes a frame, and those behind it that are here already: their facts make one batch.
     fn take_frames(&mut self, first: Bytes) -> Result<(), SessionFailure> {
-        let view = self.host.view();
+        let view = self.host.snapshot().view;
         if self.driver.awaits_hello() {
             let at = Instant::now();
             let since = self.greeted_at.map(|greeted| at.duration_since(greeted));

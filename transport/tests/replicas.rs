@@ -111,8 +111,8 @@ async fn a_session_over_quic_is_the_simulated_one_to_the_byte() {
         for report in [&began, &answered] {
             assert_counted_to_the_byte(report);
         }
-        assert_eq!(one.view().root(), two.view().root());
-        assert_eq!(one.view().root(), sim_one.view().root());
+        assert_eq!(one.snapshot().view.root(), two.snapshot().view.root());
+        assert_eq!(one.snapshot().view.root(), sim_one.snapshot().view.root());
     }
 }
 

@@ -3,22 +3,15 @@
 //! A damaged place of a disk shows when it is read, weeks after it was written. Whoever asked hears of it, and the
 //! operator has to: the digests say that this replica has the fact, so no peer sends it again.
 
-use arc_swap::ArcSwap;
 use bytes::Bytes;
-use kvgossip_engine::{Reader, StorageError, View};
+use kvgossip_engine::{Reader, Replica, Snapshot, Storage, StorageError, View};
 use kvgossip_grants::{EntryId, GrantId, Key};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 /// So many are remembered, and told in the log. A disk that is gone would fill memory and log with the others.
 const MAX_NOTED: usize = 64;
-
-/// How often a record that seems to be gone is looked for while commits are under way, and the pause between.
-const MISSING_LOOKS: u32 = 50;
-const LOOK_PAUSE: Duration = Duration::from_millis(1);
 
 /// What could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,61 +29,29 @@ pub enum ReadsAgain {
     Others,
 }
 
-/// What is published, and whether the store is ahead of it.
-pub(super) struct Published {
-    pub(super) view: Arc<ArcSwap<View>>,
-    /// Odd from the beginning of a commit until its view is published. Only the committer changes it.
-    commits: AtomicU64,
-}
+/// What could not be read lately.
+#[derive(Default)]
+pub(super) struct Noted(Mutex<BTreeMap<What, StorageError>>);
 
-impl Published {
-    pub(super) fn new(view: Arc<ArcSwap<View>>) -> Self {
-        Self { view, commits: AtomicU64::new(0) }
-    }
-
-    /// A commit begins: from now on the store may be ahead. So it stays after a commit that failed.
-    pub(super) fn begin(&self) {
-        self.commits.fetch_or(1, Ordering::SeqCst);
-    }
-
-    /// The view of the commit that has begun is published.
-    pub(super) fn end(&self) {
-        self.commits.fetch_add(1, Ordering::SeqCst);
-    }
-}
-
-/// Reads of the store; remembers those that failed.
-pub(super) struct NotingReader {
+/// Reads of one commit; what fails is noted.
+struct NotingReader {
     inner: Arc<dyn Reader>,
-    published: Arc<Published>,
-    noted: Mutex<BTreeMap<What, StorageError>>,
+    /// The state of the same commit: it says which records there must be.
+    view: Arc<View>,
+    noted: Arc<Noted>,
 }
 
-impl NotingReader {
-    pub(super) fn new(inner: Arc<dyn Reader>, published: Arc<Published>) -> Self {
-        Self { inner, published, noted: Mutex::default() }
-    }
-
-    /// Whether an entry stands and its record is gone. Between two commits nothing of the kind can be seen by chance.
-    fn is_missing(&self, key: &Key, id: &EntryId) -> bool {
-        for _ in 0..MISSING_LOOKS {
-            let before = self.published.commits.load(Ordering::SeqCst);
-            let view = self.published.view.load_full();
-            let stands = view.frontier(key).is_some_and(|frontier| frontier.contains(id));
-            if !stands || !matches!(self.inner.entry(key, id), Ok(None)) {
-                return false;
-            }
-            if before.is_multiple_of(2) && self.published.commits.load(Ordering::SeqCst) == before {
-                return true;
-            }
-            std::thread::sleep(LOOK_PAUSE);
-        }
-        false
+impl Noted {
+    /// The state of the last commit, of which failing reads are noted here.
+    pub(super) fn snapshot(self: &Arc<Self>, replica: &Replica, storage: &dyn Storage) -> Snapshot {
+        let view = Arc::new(replica.view().clone());
+        let reader = NotingReader { inner: storage.reader(), view: view.clone(), noted: self.clone() };
+        Snapshot { view, reader: Arc::new(reader) }
     }
 
     /// The first of what does not read, and how many others.
     pub(super) fn trouble(&self) -> Option<StorageError> {
-        let noted = self.noted.lock();
+        let noted = self.0.lock();
         let error = noted.values().next()?.clone();
         let others = match noted.len() - 1 {
             0 => String::new(),
@@ -102,27 +63,26 @@ impl NotingReader {
         Some(with(error, "", &advice))
     }
 
-    pub(super) fn look_again(&self, view: &View) -> ReadsAgain {
-        let noted: Vec<What> = self.noted.lock().keys().cloned().collect();
+    pub(super) fn look_again(&self, now: &Snapshot) -> ReadsAgain {
+        let noted: Vec<What> = self.0.lock().keys().cloned().collect();
         let (was_full, mut keys) = (noted.len() == MAX_NOTED, Vec::new());
         for what in noted {
             let reads = match &what {
                 What::Entry(key, id) => {
-                    match view.frontier(key).is_some_and(|frontier| frontier.contains(id)) {
-                        true if matches!(self.inner.entry(key, id), Ok(Some(_))) => {
-                            keys.push(key.clone());
-                            true
-                        }
-                        stands => !stands,
+                    let is_live = is_live(&now.view, key, id);
+                    let reads = is_live && matches!(now.reader.entry(key, id), Ok(Some(_)));
+                    if reads {
+                        keys.push(key.clone());
                     }
+                    reads || !is_live
                 }
-                What::CitationsOf(grant) => self.inner.keys_citing(grant, &mut |_| {}).is_ok(),
+                What::CitationsOf(grant) => now.reader.keys_citing(grant, &mut |_| {}).is_ok(),
             };
             if reads {
-                self.noted.lock().remove(&what);
+                self.0.lock().remove(&what);
             }
         }
-        if self.noted.lock().is_empty() {
+        if self.0.lock().is_empty() {
             tracing::info!("what could not be read from the store reads again, or was written anew");
         }
         if was_full && !keys.is_empty() { ReadsAgain::Others } else { ReadsAgain::Keys(keys) }
@@ -138,7 +98,7 @@ impl NotingReader {
             What::CitationsOf(grant) => format!("what stands on grant {}: ", grant.short()),
         };
         let error = with(error, &name, "");
-        let mut noted = self.noted.lock();
+        let mut noted = self.0.lock();
         if noted.len() < MAX_NOTED && noted.insert(what, error.clone()).is_none() {
             tracing::error!(%error, code = error.code(), "the store cannot be read; everything else goes on");
         }
@@ -155,18 +115,24 @@ fn with(error: StorageError, before: &str, after: &str) -> StorageError {
     }
 }
 
+/// Whether an entry is in the frontier of its key, so that its record must be stored.
+fn is_live(view: &View, key: &Key, id: &EntryId) -> bool {
+    view.frontier(key).is_some_and(|frontier| frontier.contains(id))
+}
+
 impl Reader for NotingReader {
     fn entry(&self, key: &Key, id: &EntryId) -> Result<Option<Bytes>, StorageError> {
         let read = match self.inner.entry(key, id) {
-            Ok(None) if self.is_missing(key, id) => {
+            Ok(None) if is_live(&self.view, key, id) => {
                 Err(StorageError::Damaged("its record is missing".into()))
             }
             read => read,
         };
-        read.map_err(|error| self.note(What::Entry(key.clone(), *id), error))
+        read.map_err(|error| self.noted.note(What::Entry(key.clone(), *id), error))
     }
 
     fn keys_citing(&self, grant: &GrantId, each: &mut dyn FnMut(Key)) -> Result<(), StorageError> {
-        self.inner.keys_citing(grant, each).map_err(|error| self.note(What::CitationsOf(*grant), error))
+        let cited = self.inner.keys_citing(grant, each);
+        cited.map_err(|error| self.noted.note(What::CitationsOf(*grant), error))
     }
 }

@@ -82,12 +82,10 @@ impl Committer {
     }
 
     fn load_anew(&mut self) -> Result<(), Failure> {
-        // The store may be a batch ahead of what is published.
-        self.published.begin();
         self.storage.reopen()?;
         let root = self.replica.view().authority().root().clone();
         let replica = Replica::load(root, self.storage.as_ref())?;
-        let before = self.published.view.load().batch();
+        let before = self.published.load().view.batch();
         let Unsettled { changes, authority } = match replica.view().batch() {
             batch if batch == before => Unsettled::default(),
             // The batch that failed is durable; whoever offered its facts offers them again and hears so.

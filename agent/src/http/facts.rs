@@ -12,7 +12,7 @@ use axum::http::StatusCode;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use kvgossip_api::{FactRow, FactsPage, MAX_POST_FACTS, PostFacts, VerdictRow, VerdictsResponse};
-use kvgossip_engine::{Reader, StorageError, View};
+use kvgossip_engine::{Reader, Snapshot, StorageError, View};
 use kvgossip_grants::{ClusterId, Code, EntryId, EntryMeta, Fact, Key};
 
 /// Records in base64 up to this many bytes are parsed where they arrive: that takes less time than waking a thread for
@@ -52,7 +52,7 @@ pub(super) async fn page(
     Query(wanted): Query<Wanted>,
 ) -> Result<Json<FactsPage>, Refusal> {
     let (store, gate) = (shared.agent.store(), shared.gate.clone());
-    let (view, reader) = (store.view(), store.reader());
+    let Snapshot { view, reader } = store.snapshot().as_ref().clone();
     let walked = match wanted {
         Wanted::One(key, id) => gate.walk(move || entry_page(&view, reader.as_ref(), &key, &id)).await,
         Wanted::Authority(page) => {

@@ -15,7 +15,7 @@ use kvgossip_api::{SyncOutcome, SyncReport};
 use kvgossip_engine::declined::Reason;
 use kvgossip_engine::scheduler::SessionEnd;
 use kvgossip_engine::session::{Newcomer, Outcome, SessionError, Tally};
-use kvgossip_engine::{Failure, Reader, StorageError, View};
+use kvgossip_engine::{Failure, Snapshot, StorageError};
 use kvgossip_grants::{Fact, FactId, PathPrefix, ReplicaId, Timestamp, Verdict};
 use kvgossip_transport::{
     Access, Code, Connection, SessionFailure, SessionHost, SessionOptions, SessionReport, SessionStream,
@@ -90,12 +90,8 @@ impl PeerHost {
 }
 
 impl SessionHost for PeerHost {
-    fn view(&self) -> View {
-        self.host.store().view().as_ref().clone()
-    }
-
-    fn reader(&self) -> Arc<dyn Reader> {
-        self.host.store().reader()
+    fn snapshot(&self) -> Snapshot {
+        self.host.store().snapshot().as_ref().clone()
     }
 
     fn now(&self) -> Option<Timestamp> {

@@ -6,19 +6,12 @@ use super::{MAX_CHUNK_BYTES, SMALL_CHUNK_BYTES};
 use crate::http::{Charged, Client, Held};
 use bytes::Bytes;
 use std::sync::Arc;
-use std::time::Duration;
-
-/// How often the store may be ahead of the state that is told before the stream is given up. The hub needs moments.
-const MAX_OUTDATED: u32 = 1000;
-/// How long to wait for the hub then.
-const OUTDATED_PAUSE: Duration = Duration::from_millis(5);
 
 /// The stream of one watcher, as chunks of server-sent events.
 pub struct Feed {
     /// Absent while a round is under way elsewhere, and after the end.
     round: Option<Box<Round>>,
     watcher: Arc<Watcher>,
-    outdated: u32,
     begun: bool,
     /// Who has to have room for what is told; without it there always is.
     client: Option<Arc<Client>>,
@@ -30,7 +23,7 @@ impl Feed {
     pub(super) fn new(watcher: Watcher, start: Start) -> Self {
         let watcher = Arc::new(watcher);
         let round = Round::new(watcher.clone(), start);
-        Self { round: Some(Box::new(round)), watcher, outdated: 0, begun: false, client: None, room: None }
+        Self { round: Some(Box::new(round)), watcher, begun: false, client: None, room: None }
     }
 
     /// Has everything large wait for room that this client can have.
@@ -94,7 +87,7 @@ impl Feed {
             let (round, outcome) = worked.await.ok()?;
             match outcome {
                 Ok(Outcome::Text(text)) => {
-                    (self.round, self.outdated) = (Some(round), 0);
+                    self.round = Some(round);
                     return Some(Self::chunk(text, room));
                 }
                 Ok(Outcome::NeedsRoom) => {
@@ -107,11 +100,6 @@ impl Feed {
                 }
                 Ok(Outcome::End(text)) => return Some(text.into()),
                 Ok(Outcome::Again) => self.round = Some(round),
-                Ok(Outcome::Outdated) if self.outdated < MAX_OUTDATED => {
-                    (self.round, self.outdated) = (Some(round), self.outdated + 1);
-                    tokio::time::sleep(OUTDATED_PAUSE).await;
-                }
-                Ok(Outcome::Outdated) => return None,
                 Err(error) => {
                     tracing::warn!(%error, "a watcher's stream ends: the store cannot be read");
                     return None;

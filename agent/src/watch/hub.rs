@@ -14,7 +14,7 @@ use crate::intake::Intake;
 use crate::waiting::{Waiting, tell_of_early_keys};
 use arc_swap::ArcSwap;
 use kvgossip_api::CommitMark;
-use kvgossip_engine::View;
+use kvgossip_engine::{Snapshot, View};
 use kvgossip_grants::{GrantId, Key, LiveGrant, Timestamp};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -46,7 +46,7 @@ struct Inner {
     /// Early entries.
     waiting: Arc<Waiting>,
     /// The state that all mailboxes have heard of, at least.
-    view: ArcSwap<View>,
+    snapshot: ArcSwap<Snapshot>,
     registry: Mutex<Registry>,
     /// The batch of that state.
     told: watch::Sender<u64>,
@@ -74,6 +74,16 @@ pub struct Watcher {
     id: WatcherId,
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) interest: Interest,
+}
+
+/// What a watcher is told of next.
+pub(super) struct Taken {
+    /// Names the place of `now` in the log of what is told.
+    pub(super) cursor: Cursor,
+    /// The current state.
+    pub(super) now: Arc<Snapshot>,
+    /// What has changed up to it.
+    pub(super) pending: Pending,
 }
 
 /// Where a new watcher stands.
@@ -104,10 +114,10 @@ impl Hub {
             log: Log::new(MAX_LOG_KEYS),
             next: 0,
         };
-        let view = store.view();
+        let snapshot = store.snapshot();
         let hub = Self(Arc::new(Inner {
-            told: watch::Sender::new(view.batch()),
-            view: ArcSwap::new(view),
+            told: watch::Sender::new(snapshot.view.batch()),
+            snapshot: ArcSwap::new(snapshot),
             store,
             waiting: waiting.clone(),
             registry: Mutex::new(registry),
@@ -194,7 +204,7 @@ impl Hub {
     }
 
     fn until_next_expiry(&self, expired_until: Timestamp) -> Duration {
-        let Some(expiry) = self.0.view.load().authority().next_expiry(expired_until) else {
+        let Some(expiry) = self.0.snapshot.load().view.authority().next_expiry(expired_until) else {
             return MAX_SLEEP;
         };
         // At the very time it still holds.
@@ -209,11 +219,10 @@ impl Hub {
         if now < since {
             return now;
         }
-        let view = self.0.view.load_full();
+        let Snapshot { view, reader } = self.0.snapshot.load().as_ref().clone();
         if view.authority().expiring(since, now).next().is_none() {
             return now;
         }
-        let reader = self.0.store.reader();
         let found = tokio::task::spawn_blocking(move || {
             let authority = view.authority();
             let expired: BTreeSet<GrantId> = authority.expiring(since, now).collect();
@@ -237,10 +246,10 @@ impl Hub {
 
     fn tell_batch(&self, batch: &Committed) {
         let keys = batch.changes.iter().map(|change| (change.key.clone(), change.cause.into())).collect();
-        self.tell(Step { keys, facts: batch.authority.clone() }, Some(batch.view.clone()));
+        self.tell(Step { keys, facts: batch.authority.clone() }, Some(batch.snapshot.clone()));
     }
 
-    fn tell(&self, step: Step, view: Option<Arc<View>>) {
+    fn tell(&self, step: Step, snapshot: Option<Arc<Snapshot>>) {
         let mut registry = self.0.registry.lock();
         let Registry { index, mailboxes, facts, log, .. } = &mut *registry;
         for (key, why) in &step.keys {
@@ -257,9 +266,9 @@ impl Hub {
         }
         log.push(step);
         overflow_the_fullest(mailboxes, MAX_PENDING_NAMES);
-        // Last: who reads this view finds everything up to it in its mailbox.
-        if let Some(view) = view {
-            self.publish(view);
+        // Last: who reads this state finds everything up to it in its mailbox.
+        if let Some(snapshot) = snapshot {
+            self.publish(snapshot);
         }
     }
 
@@ -279,12 +288,12 @@ impl Hub {
     fn tell_gap(&self) {
         let mut registry = self.0.registry.lock();
         registry.overflow();
-        self.publish(self.0.store.view());
+        self.publish(self.0.store.snapshot());
     }
 
-    fn publish(&self, view: Arc<View>) {
-        let batch = view.batch();
-        self.0.view.store(view);
+    fn publish(&self, snapshot: Arc<Snapshot>) {
+        let batch = snapshot.view.batch();
+        self.0.snapshot.store(snapshot);
         self.0.told.send_replace(batch);
     }
 }
@@ -321,11 +330,6 @@ impl Watcher {
         &self.hub.0.replica
     }
 
-    /// The place that everything before is in the mailbox of.
-    pub(super) fn cursor(&self) -> Cursor {
-        Cursor { epoch: self.hub.0.epoch, seq: self.hub.0.registry.lock().log.seq() }
-    }
-
     /// Waits until what is durable now is in the view: whoever was told that it wrote something finds it here. Gives the
     /// commit that was waited for.
     pub(super) async fn catch_up(&self) -> CommitMark {
@@ -335,17 +339,12 @@ impl Watcher {
         mark
     }
 
-    /// A state to tell from the beginning; what is in it already is taken out of the mailbox.
-    pub(super) fn begin(&self) -> Arc<View> {
-        // While the registry is held nothing is between the mailboxes and the view.
-        let _registry = self.hub.0.registry.lock();
-        self.mailbox.take();
-        self.view()
-    }
-
-    /// A state, of which everything is in the mailbox that is not yet taken out.
-    pub(super) fn view(&self) -> Arc<View> {
-        self.hub.0.view.load_full()
+    /// The current state, which includes all that was in the mailbox; empties that.
+    pub(super) fn take(&self) -> Taken {
+        // The hub notes a batch and publishes its state under this lock: neither is here without the other.
+        let registry = self.hub.0.registry.lock();
+        let cursor = Cursor { epoch: self.hub.0.epoch, seq: registry.log.seq() };
+        Taken { cursor, now: self.hub.0.snapshot.load_full(), pending: self.mailbox.take() }
     }
 
     /// Waits for a turn to make a chunk; none at the end.
@@ -364,8 +363,9 @@ impl Watcher {
         &self.hub.0.waiting
     }
 
-    pub(super) fn store(&self) -> &Store {
-        &self.hub.0.store
+    /// The latest state in memory; the mailbox may still have to hear of it.
+    pub(super) fn view(&self) -> Arc<View> {
+        self.hub.0.store.view()
     }
 
     /// Ends when the agent does.

@@ -1,7 +1,7 @@
 //! What one watcher is told next: a state machine that reads the store, one chunk at a time.
 
 use super::cause::Why;
-use super::hub::{Start, Watcher};
+use super::hub::{Start, Taken, Watcher};
 use super::mailbox::{Note, Pending};
 use super::rows::{Events, KeyReader, Read, weight};
 use super::snapshot::{Position, digests};
@@ -10,7 +10,7 @@ use super::{CHUNK_BYTES, CHUNK_KEYS, MAX_EVENT_RECORDS, SMALL_CHUNK_BYTES};
 use crate::clock;
 use crate::http::Place;
 use kvgossip_api::{GapEvent, KeyEvent, SyncedEvent, WatchForm, event};
-use kvgossip_engine::{Reader, StorageError, View};
+use kvgossip_engine::{Snapshot, StorageError};
 use kvgossip_grants::{Held, Key, held_authority};
 use std::sync::Arc;
 
@@ -45,11 +45,9 @@ pub(super) struct Round {
     same_authority: Option<bool>,
     /// What follows of keys with very many entries.
     tails: Tails,
-    /// Whether a key that stands could not be read this time.
-    outdated: bool,
-    /// Whether there is room for large events,
+    /// Whether there is room for large events.
     is_roomy: bool,
-    /// and whether one was kept back, because there is none.
+    /// Whether an event was kept back because there is no room for large ones.
     needs_room: bool,
 }
 
@@ -61,8 +59,6 @@ pub(super) enum Outcome {
     NeedsRoom,
     /// Nothing was found yet: there is more to look at.
     Again,
-    /// Nothing could be read yet.
-    Outdated,
     /// Sent and done.
     End(Vec<u8>),
 }
@@ -80,7 +76,6 @@ impl Round {
             different: None,
             same_authority: None,
             tails: Tails::default(),
-            outdated: false,
             is_roomy: true,
             needs_room: false,
             watcher,
@@ -98,7 +93,7 @@ impl Round {
     /// Makes the next chunk. `is_roomy`: whether there is room for large events.
     pub(super) fn work(&mut self, is_roomy: bool) -> Result<Outcome, StorageError> {
         let mut out = Events::default();
-        (self.outdated, self.is_roomy, self.needs_room) = (false, is_roomy, false);
+        (self.is_roomy, self.needs_room) = (is_roomy, false);
         if let Some(reason) = self.gap.take() {
             out.append(event::GAP, &GapEvent { reason: reason.to_owned() });
         }
@@ -109,25 +104,22 @@ impl Round {
         if *told < facts.len() {
             let at_once = if self.is_roomy { FACTS_AT_ONCE } else { FACTS_AT_ONCE_IF_FULL };
             let next = facts.iter().skip(*told).take(at_once).map(|(_, id)| *id);
-            out.append_facts(&self.watcher.store().view(), next);
+            out.append_facts(&self.watcher.view(), next);
             *told += at_once;
             return Ok(Outcome::Text(out.into_text()));
         }
         self.facts = (Arc::default(), 0);
-        // In this order: what leads to the cursor and to the view is in the mailbox already.
-        let cursor = self.watcher.cursor();
-        let view = self.watcher.view();
-        let pending = self.watcher.mailbox.take();
+        let Taken { cursor, now, pending } = self.watcher.take();
         if pending.overflowed {
             return Ok(self.overflow(out));
         }
-        out.append_facts(&self.watcher.store().view(), pending.facts.iter().copied());
-        let rest = self.tell_changes(&mut out, &view, pending)?;
+        out.append_facts(&now.view, pending.facts.iter().copied());
+        let rest = self.tell_changes(&mut out, &now, pending)?;
         let behind = !rest.is_empty();
         self.put_back(rest);
         if matches!(self.phase, Phase::Live) {
-            self.tell_tails(&mut out, &view)?;
-        } else if !behind && self.tell_standing(&mut out, &view)? {
+            self.tell_tails(&mut out, &now)?;
+        } else if !behind && self.tell_standing(&mut out, &now)? {
             let different = self.different.as_ref().map(|buckets| {
                 (0..).zip(buckets).filter(|(_, differs)| **differs).map(|(place, _)| place).collect()
             });
@@ -143,21 +135,20 @@ impl Round {
             self.phase = Phase::Live;
         }
         let all_told = matches!(self.phase, Phase::Live) && self.tails.is_empty();
-        if all_told && !behind && !self.outdated {
+        if all_told && !behind && !self.needs_room {
             // The last event carries the cursor.
             out.name_last(&cursor.to_string());
         }
         Ok(match out.is_empty() {
             false => Outcome::Text(out.into_text()),
             true if self.needs_room => Outcome::NeedsRoom,
-            true if behind || self.outdated => Outcome::Outdated,
             true => Outcome::Again,
         })
     }
 
     /// Compares digests and lists the authority facts to tell.
     fn begin(&mut self) {
-        let (watcher, view) = (self.watcher.clone(), self.watcher.begin());
+        let (watcher, view) = (self.watcher.clone(), self.watcher.take().now.view.clone());
         let (interest, authority) = (&watcher.interest, view.authority());
         let has_authority =
             interest.have.as_ref().map(|have| have.authority == held_authority(authority.fact_ids()));
@@ -191,13 +182,13 @@ impl Round {
     fn tell_changes(
         &mut self,
         out: &mut Events,
-        view: &Arc<View>,
+        now: &Snapshot,
         pending: Pending,
     ) -> Result<Vec<(Key, Note)>, StorageError> {
         let (mut rest, mut keys) = (Vec::new(), pending.keys.into_iter());
         while out.len() < self.chunk_bytes() {
             let Some((key, note)) = keys.next() else { break };
-            if !self.tell_change(out, view, &key, &note)? {
+            if !self.tell_change(out, now, &key, &note)? {
                 rest.push((key, note));
             }
         }
@@ -209,16 +200,15 @@ impl Round {
     fn tell_change(
         &mut self,
         out: &mut Events,
-        view: &Arc<View>,
+        now: &Snapshot,
         key: &Key,
         note: &Note,
     ) -> Result<bool, StorageError> {
-        let is_long = view.frontier(key).is_some_and(|frontier| frontier.len() > MAX_EVENT_RECORDS);
+        let is_long = now.view.frontier(key).is_some_and(|frontier| frontier.len() > MAX_EVENT_RECORDS);
         if self.watcher.interest.form == WatchForm::Values || note.retell || !is_long {
-            return self.tell_key(out, view, key, note.why, None);
+            return self.tell_key(out, now, key, note.why, None);
         }
-        let reader = self.watcher.store().reader();
-        let read = self.key_reader(view, reader.as_ref(), key, note.why);
+        let read = self.key_reader(now, key, note.why);
         match read.news(&note.written, matches!(note.why, Why::Expired(_)))? {
             Read::Event(row) | Read::Page(row, _) if self.fits(&row) => out.append(event::KEY, &row),
             _ => return Ok(false),
@@ -226,16 +216,10 @@ impl Round {
         Ok(true)
     }
 
-    fn key_reader<'a>(
-        &'a self,
-        view: &'a View,
-        reader: &'a dyn Reader,
-        key: &'a Key,
-        why: Why,
-    ) -> KeyReader<'a> {
+    fn key_reader<'a>(&'a self, now: &'a Snapshot, key: &'a Key, why: Why) -> KeyReader<'a> {
         KeyReader {
-            view,
-            reader,
+            view: &now.view,
+            reader: now.reader.as_ref(),
             key,
             why,
             now: clock::now(),
@@ -262,21 +246,19 @@ impl Round {
     fn tell_key(
         &mut self,
         out: &mut Events,
-        view: &Arc<View>,
+        now: &Snapshot,
         key: &Key,
         why: Why,
         from: Option<Position>,
     ) -> Result<bool, StorageError> {
         let watcher = self.watcher.clone();
-        let reader = watcher.store().reader();
         let telling = self.tails.name();
-        let read = self.key_reader(view, reader.as_ref(), key, why);
+        let read = self.key_reader(now, key, why);
         let read = match watcher.interest.form {
             WatchForm::Values => read.value()?,
             WatchForm::Records => read.first(telling)?,
         };
         match read {
-            Read::Outdated => return Ok(false),
             Read::NoRoom => {
                 self.needs_room = true;
                 return Ok(false);
@@ -317,14 +299,13 @@ impl Round {
     }
 
     /// Tells what stands, up to a chunk; whether that is all.
-    fn tell_standing(&mut self, out: &mut Events, view: &Arc<View>) -> Result<bool, StorageError> {
+    fn tell_standing(&mut self, out: &mut Events, now: &Snapshot) -> Result<bool, StorageError> {
         let watcher = self.watcher.clone();
         let mut looked = 0;
         while out.len() < self.chunk_bytes() && looked < CHUNK_KEYS {
             let before = self.position.clone();
-            let Some(key) = self.position.next(&watcher.interest, view, &mut looked) else { break };
-            if self.differs(&key) && !self.tell_key(out, view, &key, Why::Current, Some(before))? {
-                self.outdated = true;
+            let Some(key) = self.position.next(&watcher.interest, &now.view, &mut looked) else { break };
+            if self.differs(&key) && !self.tell_key(out, now, &key, Why::Current, Some(before))? {
                 self.watcher.mailbox.change(|pending| pending.note_key(&key, Why::Current));
                 return Ok(false);
             }
@@ -336,11 +317,10 @@ impl Round {
             && let Some(key) = self.early.pop()
         {
             // Where something is shown, that is told; and what differs was told above.
-            let has_value = view.shown(&key, clock::now()).is_some();
-            let is_known = watcher.interest.names(&key) || view.frontier(&key).is_some();
+            let has_value = now.view.shown(&key, clock::now()).is_some();
+            let is_known = watcher.interest.names(&key) || now.view.frontier(&key).is_some();
             let is_told = has_value || is_known && self.differs(&key);
-            if !is_told && !self.tell_key(out, view, &key, Why::Current, None)? {
-                self.outdated = true;
+            if !is_told && !self.tell_key(out, now, &key, Why::Current, None)? {
                 self.watcher.mailbox.change(|pending| pending.note_key(&key, Why::Current));
                 return Ok(false);
             }
@@ -349,11 +329,10 @@ impl Round {
     }
 
     /// Tells a page of what follows of a key, or goes on looking for keys of which something does.
-    fn tell_tails(&mut self, out: &mut Events, view: &Arc<View>) -> Result<(), StorageError> {
-        let Some(tail) = self.tails.pop() else { return self.find_tails(out, view) };
+    fn tell_tails(&mut self, out: &mut Events, now: &Snapshot) -> Result<(), StorageError> {
+        let Some(tail) = self.tails.pop() else { return self.find_tails(out, now) };
         let Tail { key, telling, after } = tail;
-        let reader = self.watcher.store().reader();
-        let read = self.key_reader(view, reader.as_ref(), &key, Why::Current);
+        let read = self.key_reader(now, &key, Why::Current);
         let after = match read.next(telling, after)? {
             Read::Event(ref row) | Read::Page(ref row, _) if !self.fits(row) => after,
             Read::Event(row) => {
@@ -364,10 +343,7 @@ impl Round {
                 out.append(event::KEY, &row);
                 after
             }
-            Read::Outdated | Read::NoRoom => {
-                self.outdated = true;
-                after
-            }
+            Read::NoRoom => after,
         };
         // There is room where it was.
         self.tails.push(Tail { key, telling, after }, None);
@@ -375,17 +351,16 @@ impl Round {
     }
 
     /// Goes on through keys of which something may follow, until one is found.
-    fn find_tails(&mut self, out: &mut Events, view: &Arc<View>) -> Result<(), StorageError> {
+    fn find_tails(&mut self, out: &mut Events, now: &Snapshot) -> Result<(), StorageError> {
         let Some(mut position) = self.tails.take_walk() else { return Ok(()) };
         let watcher = self.watcher.clone();
         let mut looked = 0;
         while self.tails.is_empty() && looked < CHUNK_KEYS && out.len() < self.chunk_bytes() {
             let before = position.clone();
-            let Some(key) = position.next(&watcher.interest, view, &mut looked) else { break };
-            let has_several = view.frontier(&key).is_some_and(|frontier| frontier.len() > 1);
+            let Some(key) = position.next(&watcher.interest, &now.view, &mut looked) else { break };
+            let has_several = now.view.frontier(&key).is_some_and(|frontier| frontier.len() > 1);
             let is_wanted = has_several && (self.tails.walks_all() || self.differs(&key));
-            if is_wanted && !self.tell_key(out, view, &key, Why::Current, Some(before))? {
-                self.outdated = true;
+            if is_wanted && !self.tell_key(out, now, &key, Why::Current, Some(before))? {
                 self.watcher.mailbox.change(|pending| pending.note_key(&key, Why::Current));
             }
         }

@@ -73,25 +73,15 @@ pub(super) enum Read {
     Event(Box<KeyEvent>),
     /// To be told, and what is older than this follows.
     Page(Box<KeyEvent>, Rank),
-    /// The store is ahead of the view: the key changes again presently.
-    Outdated,
     /// It is large, and there is no room for what is large now.
     NoRoom,
 }
 
-/// What is stored of an entry.
-enum Record {
-    Bytes(Bytes),
-    /// It cannot be read, which stops no other.
-    Unreadable,
-    /// It is not stored any more.
-    Gone,
-}
-
-fn record(reader: &dyn Reader, key: &Key, id: &EntryId) -> Result<Record, StorageError> {
+/// The record of an entry; `None`: it cannot be read, which stops no other.
+fn record(reader: &dyn Reader, key: &Key, id: &EntryId) -> Result<Option<Bytes>, StorageError> {
     match reader.entry(key, id) {
-        Err(StorageError::Damaged(_) | StorageError::Io(_)) => Ok(Record::Unreadable),
-        read => Ok(read?.map_or(Record::Gone, Record::Bytes)),
+        Err(StorageError::Damaged(_) | StorageError::Io(_)) => Ok(None),
+        read => read,
     }
 }
 
@@ -156,12 +146,11 @@ impl<'a> KeyReader<'a> {
             return Ok(Read::Event(row.into()));
         };
         let fact = match record(self.reader, self.key, &shown.id)? {
-            Record::Bytes(record) if !self.is_roomy && record.len() > SMALL_CHUNK_BYTES => {
+            Some(record) if !self.is_roomy && record.len() > SMALL_CHUNK_BYTES => {
                 return Ok(Read::NoRoom);
             }
-            Record::Bytes(record) => Fact::from_record(self.view.authority().cluster(), &record).ok(),
-            Record::Unreadable => None,
-            Record::Gone => return Ok(Read::Outdated),
+            Some(record) => Fact::from_record(self.view.authority().cluster(), &record).ok(),
+            None => None,
         };
         if let Some(Fact::Entry(fact)) = fact {
             let value = fact.value().map(AsRef::as_ref).unwrap_or_default();
@@ -178,10 +167,8 @@ impl<'a> KeyReader<'a> {
     pub(super) fn first(&self, telling: u64) -> Result<Read, StorageError> {
         let mut row = self.event();
         let mut bytes = 0;
-        if let Some(shown) = self.shown()
-            && !self.put_shown(&mut row, &shown.id, &mut bytes)?
-        {
-            return Ok(Read::Outdated);
+        if let Some(shown) = self.shown() {
+            self.put_shown(&mut row, &shown.id, &mut bytes)?;
         }
         let entries = self.view.frontier(self.key).into_iter().flat_map(|frontier| frontier.newest_first());
         self.page(row, entries, bytes, |down_to| {
@@ -205,14 +192,14 @@ impl<'a> KeyReader<'a> {
         let (mut row, mut bytes) = (self.event(), 0);
         row.part = Some(part(PartRow::NEWS, 0, None));
         let shown = self.shown().map(|shown| shown.id);
-        if let Some(shown) = shown.filter(|shown| shown_again || written.contains(shown))
-            && !self.put_shown(&mut row, &shown, &mut bytes)?
-        {
-            return Ok(Read::Outdated);
+        if let Some(shown) = shown.filter(|shown| shown_again || written.contains(shown)) {
+            self.put_shown(&mut row, &shown, &mut bytes)?;
         }
-        for id in written.iter().filter(|id| Some(**id) != shown) {
-            // What has ended since was ended by something that is told as well.
-            let _ = self.put_front(&mut row, id, &mut bytes)?;
+        // An entry that has ended since is left out: what ended it is an event of its own.
+        let frontier = self.view.frontier(self.key);
+        let is_live = |id: &EntryId| frontier.is_some_and(|frontier| frontier.contains(id));
+        for id in written.iter().filter(|id| Some(**id) != shown && is_live(id)) {
+            self.put_front(&mut row, id, &mut bytes)?;
         }
         Ok(Read::Event(row.into()))
     }
@@ -233,10 +220,8 @@ impl<'a> KeyReader<'a> {
                 break;
             }
             (told, last) = (told + 1, Some(meta.rank()));
-            if !row.entries.iter().any(|id| *id == meta.id.to_string())
-                && !self.put_front(&mut row, &meta.id, &mut bytes)?
-            {
-                return Ok(Read::Outdated);
+            if !row.entries.iter().any(|id| *id == meta.id.to_string()) {
+                self.put_front(&mut row, &meta.id, &mut bytes)?;
             }
         }
         let down_to = last.filter(|_| more);
@@ -247,35 +232,30 @@ impl<'a> KeyReader<'a> {
         })
     }
 
-    /// Appends the shown entry with its value; false if it is not stored any more.
-    fn put_shown(&self, row: &mut KeyEvent, id: &EntryId, bytes: &mut usize) -> Result<bool, StorageError> {
+    /// Appends the shown entry with its value.
+    fn put_shown(&self, row: &mut KeyEvent, id: &EntryId, bytes: &mut usize) -> Result<(), StorageError> {
         match record(self.reader, self.key, id)? {
-            Record::Bytes(record) => {
+            Some(record) => {
                 *bytes += record.len();
                 row.records_b64.push(BASE64_STANDARD.encode(&record));
             }
-            Record::Unreadable => row.state = KeyEvent::UNREADABLE.to_owned(),
-            Record::Gone => return Ok(false),
+            None => row.state = KeyEvent::UNREADABLE.to_owned(),
         }
         row.entries.push(id.to_string());
-        Ok(true)
+        Ok(())
     }
 
-    /// Appends an entry without its value; false if it is not stored any more. Counts what is read for it.
-    fn put_front(&self, row: &mut KeyEvent, id: &EntryId, bytes: &mut usize) -> Result<bool, StorageError> {
-        match record(self.reader, self.key, id)? {
-            Record::Bytes(record) => {
-                *bytes += record.len();
-                match Signed::<Entry>::of_record(self.view.authority().cluster(), &record) {
-                    Ok(signed) => row.fronts_b64.push(BASE64_STANDARD.encode(signed.to_front())),
-                    Err(_) => row.state = KeyEvent::UNREADABLE.to_owned(),
-                }
-            }
-            Record::Unreadable => row.state = KeyEvent::UNREADABLE.to_owned(),
-            Record::Gone => return Ok(false),
+    /// Appends an entry without its value. Adds the bytes that were read for it to `bytes`.
+    fn put_front(&self, row: &mut KeyEvent, id: &EntryId, bytes: &mut usize) -> Result<(), StorageError> {
+        let record = record(self.reader, self.key, id)?;
+        *bytes += record.as_ref().map_or(0, Bytes::len);
+        let cluster = self.view.authority().cluster();
+        match record.and_then(|record| Signed::<Entry>::of_record(cluster, &record).ok()) {
+            Some(signed) => row.fronts_b64.push(BASE64_STANDARD.encode(signed.to_front())),
+            None => row.state = KeyEvent::UNREADABLE.to_owned(),
         }
         row.entries.push(id.to_string());
-        Ok(true)
+        Ok(())
     }
 }
 

@@ -60,33 +60,24 @@ pub struct FjallStorage {
 /// What readers use too. The directory is released last.
 struct Shared {
     tables: Tables,
-    /// Held for writing while a batch is under way, and for reading while a snapshot is taken.
-    ///
-    /// The engine's own snapshots are not enough: writing out a table, in the background, takes a number after that of
-    /// the batch under way and makes everything up to it visible.
-    batch_gate: RwLock<()>,
     directory: Directory,
 }
 
-impl Shared {
-    fn new(tables: Tables, directory: Directory) -> Self {
-        Self { tables, batch_gate: RwLock::default(), directory }
-    }
-
-    /// What stands between two batches. Waits for the one that is under way.
-    fn snapshot(&self) -> Snapshot {
-        let _gate = self.batch_gate.read();
-        self.tables.db.snapshot()
-    }
+/// Reads of the state of one commit, while the store is open.
+///
+/// The store's owner takes the snapshot, between two commits. Taken beside a commit it could show half a batch: writing out a
+/// table, in the background, takes a number after that of the batch under way and makes everything up to it visible.
+struct FjallReader {
+    open: Weak<RwLock<Option<Arc<Shared>>>>,
+    /// The engine that the snapshot is of.
+    of: Weak<Shared>,
+    snapshot: Snapshot,
 }
-
-/// Reads of a store while it is open.
-struct FjallReader(Weak<RwLock<Option<Arc<Shared>>>>);
 
 /// Waits while the store is being opened anew.
 fn opened(open: &RwLock<Option<Arc<Shared>>>) -> Result<Arc<Shared>, StorageError> {
     let shared = open.read().clone();
-    shared.ok_or_else(|| StorageError::Stopped("it could not be opened anew".into()))
+    shared.ok_or_else(not_open)
 }
 
 impl FjallStorage {
@@ -126,7 +117,7 @@ impl FjallStorage {
         let tables = directory.open_tables(&cluster)?;
         let path = directory.path().to_path_buf();
         let files = Files::note(&path)?;
-        let open = Arc::new(RwLock::new(Some(Arc::new(Shared::new(tables, directory)))));
+        let open = Arc::new(RwLock::new(Some(Arc::new(Shared { tables, directory }))));
         let mut storage = Self { open, closed: None, cluster, last_batch, files, failed: None, batch: 0 };
         let found = storage.summary()?.map_or(0, |summary| summary.batch);
         let expected = seen.map_or(0, |seen| seen.batch);
@@ -159,7 +150,7 @@ impl FjallStorage {
     /// `Damaged`, with what does not fit.
     pub fn check(&self) -> Result<(), StorageError> {
         let shared = opened(&self.open)?;
-        check::check(&shared.tables, &shared.snapshot(), self.cluster, self.summary()?.as_ref())
+        check::check(&shared.tables, &shared.tables.db.snapshot(), self.cluster, self.summary()?.as_ref())
     }
 
     /// The engine forgets why its background threads stopped; nearly always the disk is full.
@@ -183,10 +174,7 @@ impl FjallStorage {
             stage(tables, &mut writes, write);
         }
         writes.insert(&tables.meta, rows::META_SUMMARY, rows::encode_summary(&batch.summary));
-        {
-            let _gate = shared.batch_gate.write();
-            writes.commit().map_err(engine_error)?;
-        }
+        writes.commit().map_err(engine_error)?;
         // The batch is durable now: a failure to note it must not be told as a failure of the batch.
         self.batch = batch.summary.batch;
         self.last_batch.note(Seen { format: rows::FORMAT, batch: self.batch });
@@ -212,7 +200,7 @@ impl FjallStorage {
         };
         let tables = directory.open_tables(&self.cluster)?;
         self.files = Files::note(directory.path())?;
-        *open = self.closed.take().map(|directory| Arc::new(Shared::new(tables, directory)));
+        *open = self.closed.take().map(|directory| Arc::new(Shared { tables, directory }));
         Ok(())
     }
 }
@@ -255,7 +243,9 @@ fn stage(tables: &Tables, writes: &mut OwnedWriteBatch, write: &Write) {
 
 impl Storage for FjallStorage {
     fn reader(&self) -> Arc<dyn Reader> {
-        Arc::new(FjallReader(Arc::downgrade(&self.open)))
+        let Ok(shared) = opened(&self.open) else { return Arc::new(Closed) };
+        let (open, of) = (Arc::downgrade(&self.open), Arc::downgrade(&shared));
+        Arc::new(FjallReader { open, of, snapshot: shared.tables.db.snapshot() })
     }
 
     fn summary(&self) -> Result<Option<Summary>, StorageError> {
@@ -269,7 +259,7 @@ impl Storage for FjallStorage {
 
     fn load_authority(&self, each: &mut dyn FnMut(Bytes)) -> Result<(), StorageError> {
         let shared = opened(&self.open)?;
-        for row in shared.snapshot().iter(&shared.tables.authority) {
+        for row in shared.tables.db.snapshot().iter(&shared.tables.authority) {
             each(Bytes::copy_from_slice(&row.value().map_err(engine_error)?));
         }
         Ok(())
@@ -277,7 +267,7 @@ impl Storage for FjallStorage {
 
     fn load_index(&self, each: &mut dyn FnMut(Key, IndexEntry)) -> Result<(), StorageError> {
         let shared = opened(&self.open)?;
-        for row in shared.snapshot().iter(&shared.tables.index) {
+        for row in shared.tables.db.snapshot().iter(&shared.tables.index) {
             let (row, value) = row.into_inner().map_err(engine_error)?;
             let (key, entry) = check::read_index(&row, &value)?;
             each(key, entry);
@@ -337,31 +327,75 @@ impl fmt::Debug for FjallStorage {
 }
 
 impl FjallReader {
-    fn shared(&self) -> Result<Arc<Shared>, StorageError> {
-        let open = self.0.upgrade().ok_or_else(|| StorageError::Stopped("the store was closed".into()))?;
-        opened(&open)
+    /// Reads from the snapshot; after the store was opened anew, from its state since then.
+    fn read<T>(
+        &self,
+        read: impl FnOnce(&Tables, &Snapshot) -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
+        let open = self.open.upgrade().ok_or_else(|| StorageError::Stopped("the store was closed".into()))?;
+        let shared = opened(&open)?;
+        if self.is_of(&shared) {
+            return read(&shared.tables, &self.snapshot);
+        }
+        read(&shared.tables, &shared.tables.db.snapshot())
+    }
+
+    fn is_of(&self, shared: &Arc<Shared>) -> bool {
+        std::ptr::eq(self.of.as_ptr(), Arc::as_ptr(shared))
+    }
+
+    /// Whether the store was opened anew since the snapshot was taken.
+    fn is_outdated(&self) -> bool {
+        let shared = self.open.upgrade().and_then(|open| open.read().clone());
+        shared.is_some_and(|shared| !self.is_of(&shared))
     }
 }
 
 impl Reader for FjallReader {
     fn entry(&self, key: &Key, id: &EntryId) -> Result<Option<Bytes>, StorageError> {
-        // Half a batch can be seen without a snapshot, but not half a row.
-        let shared = self.shared()?;
-        let record = guarded(|| shared.tables.entries.get(rows::entry_row(key, id)).map_err(engine_error))?;
-        Ok(record.map(|record| Bytes::copy_from_slice(&record)))
+        let row = rows::entry_row(key, id);
+        let get = |tables: &Tables, snapshot: &Snapshot| {
+            guarded(|| snapshot.get(&tables.entries, row).map_err(engine_error))
+        };
+        match self.read(get)? {
+            Some(record) => Ok(Some(Bytes::copy_from_slice(&record))),
+            // The batch whose commit failed may have removed it.
+            None if self.is_outdated() => {
+                Err(StorageError::Stopped("it was opened anew meanwhile: ask again".into()))
+            }
+            None => Ok(None),
+        }
     }
 
     fn keys_citing(&self, grant: &GrantId, each: &mut dyn FnMut(Key)) -> Result<(), StorageError> {
-        let shared = self.shared()?;
-        // The scan keeps what is overwritten meanwhile on the disk, so `each` should not wait for anything.
-        let mut rows = shared.snapshot().prefix(&shared.tables.by_grant, grant.as_bytes());
-        while let Some(row) = guarded(|| rows.next().map(|row| row.key().map_err(engine_error)).transpose())?
-        {
-            let damaged = || StorageError::Damaged(format!("a citation of grant {grant} does not read"));
-            each(rows::cited_key(&row).ok_or_else(damaged)?);
-        }
-        Ok(())
+        self.read(|tables, snapshot| {
+            let mut rows = snapshot.prefix(&tables.by_grant, grant.as_bytes());
+            let mut next =
+                || guarded(|| rows.next().map(|row| row.key().map_err(engine_error)).transpose());
+            while let Some(row) = next()? {
+                let damaged = || StorageError::Damaged(format!("a citation of grant {grant} does not read"));
+                each(rows::cited_key(&row).ok_or_else(damaged)?);
+            }
+            Ok(())
+        })
     }
+}
+
+/// Reads of a store that could not be opened anew.
+struct Closed;
+
+impl Reader for Closed {
+    fn entry(&self, _: &Key, _: &EntryId) -> Result<Option<Bytes>, StorageError> {
+        Err(not_open())
+    }
+
+    fn keys_citing(&self, _: &GrantId, _: &mut dyn FnMut(Key)) -> Result<(), StorageError> {
+        Err(not_open())
+    }
+}
+
+fn not_open() -> StorageError {
+    StorageError::Stopped("it could not be opened anew".into())
 }
 
 #[cfg(test)]

@@ -72,7 +72,9 @@ fn a_replica_weighs_as_much_when_it_is_read_whatever_its_rows_say() {
 /// A store whose entries cannot be read.
 struct Unreadable(MemoryStorage, StorageError);
 
-impl Reader for Unreadable {
+struct UnreadableReader(Arc<dyn Reader>, StorageError);
+
+impl Reader for UnreadableReader {
     fn entry(&self, _: &Key, _: &EntryId) -> Result<Option<Bytes>, StorageError> {
         Err(self.1.clone())
     }
@@ -84,7 +86,7 @@ impl Reader for Unreadable {
 
 impl Storage for Unreadable {
     fn reader(&self) -> Arc<dyn Reader> {
-        Arc::new(Self(self.0.clone(), self.1.clone()))
+        Arc::new(UnreadableReader(self.0.reader(), self.1.clone()))
     }
 
     fn summary(&self) -> Result<Option<Summary>, StorageError> {

@@ -1,6 +1,6 @@
 //! A replica with mock signatures and a store in memory, for sessions to work for.
 
-use kvgossip_engine::{Failure, Reader, StorageError, View};
+use kvgossip_engine::{Failure, Snapshot, StorageError};
 use kvgossip_grants::{Fact, Verdict};
 use kvgossip_sim::scribe::at;
 use kvgossip_sim::{Scribe, SimReplica};
@@ -61,12 +61,8 @@ pub fn replica(scribe: &Scribe, facts: &[Fact]) -> SimReplica {
 }
 
 impl SessionHost for Host {
-    fn view(&self) -> View {
-        self.replica.lock().unwrap().view().clone()
-    }
-
-    fn reader(&self) -> Arc<dyn Reader> {
-        self.replica.lock().unwrap().reader()
+    fn snapshot(&self) -> Snapshot {
+        self.replica.lock().unwrap().snapshot()
     }
 
     async fn judge(&self, facts: Vec<Fact>) -> Result<Vec<Verdict>, Failure> {
