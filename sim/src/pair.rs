@@ -90,7 +90,7 @@ pub struct Ended {
     pub responder_tally: Tally,
     /// Number of frames of both sides.
     pub frames: usize,
-    /// Last root digest that the initiator sent while the two sides differed.
+    /// Root digest that the initiator compared in the last round, if the two sides still differ.
     pub told: Option<Digest>,
     /// Error of either side.
     pub error: Option<SessionError>,
