@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct KeyRow {
-    /// Key.
+    /// Key, such as `/my/key`.
     pub key: String,
     /// Id of the shown entry.
     pub entry: String,

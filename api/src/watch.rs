@@ -157,7 +157,7 @@ pub struct CauseRow {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct KeyEvent {
-    /// Key.
+    /// Key whose state the event reports.
     pub key: String,
     /// State of the key: `present`; `absent`; `early`: no entry is shown, but `entries` names early ones that wait
     /// until they are due, so the state is unknown; or `unreadable`: the agent cannot read the entries from its store.

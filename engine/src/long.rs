@@ -1,4 +1,4 @@
-//! Reports keys with many entries to whoever runs the replica.
+//! Reports keys with many entries to the operator of the replica.
 
 use crate::view::View;
 use kvgossip_grants::{GrantId, Key};
@@ -40,7 +40,7 @@ pub struct LongFrontier {
     /// Number of entries.
     pub entries: usize,
     /// Grants whose revocation would end most of these entries, with the number of entries, most first. Of equal
-    /// numbers the deepest grant comes first: its revocation ends the least besides.
+    /// numbers the deepest grant comes first, since its revocation ends the fewest other entries.
     pub grants: Vec<(GrantId, usize)>,
 }
 

@@ -12,14 +12,14 @@ use crate::signed::Signed;
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// The largest body of any fact, in bytes: a floor with 64 patterns of 256 bytes fits.
+/// Maximum size of a body, in bytes: a floor with 64 patterns of 256 bytes fits.
 pub const MAX_BODY_BYTES: usize = 20 * 1024;
 
 /// Initial capacity of an encoding, in bytes: enough for most entries. Each decoded body is encoded again.
 const USUAL_BODY_BYTES: usize = 256;
 
 mod sealed {
-    /// Keeps the kinds of bodies to those of this crate.
+    /// Prevents other crates from implementing `Body`.
     pub trait Sealed {}
     impl Sealed for super::Grant {}
     impl Sealed for super::Revocation {}

@@ -70,14 +70,14 @@ pub struct Revocation {
     pub revoked_at: Timestamp,
 }
 
-/// What an entry does to its key.
+/// Operation of an entry on its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
-    /// Sets a value; the value travels beside the body.
+    /// Sets a value, which is stored and sent after the body.
     Set {
         /// Length of the value in bytes, at most [`MAX_VALUE_BYTES`].
         len: u32,
-        /// BLAKE3 of the value.
+        /// BLAKE3 hash of the value.
         hash: Digest,
     },
     /// Deletes the key's value.
@@ -85,7 +85,7 @@ pub enum Op {
 }
 
 impl Op {
-    /// The operation that sets `value`.
+    /// Returns the operation that sets `value`.
     pub fn set(value: &[u8]) -> Self {
         // `Entry::check` refuses values longer than `u32::MAX` by their size.
         let len = u32::try_from(value.len()).unwrap_or(u32::MAX);
@@ -93,7 +93,7 @@ impl Op {
     }
 }
 
-/// BLAKE3 of a value.
+/// Returns the BLAKE3 hash of a value.
 pub fn value_hash(value: &[u8]) -> Digest {
     Digest(*blake3::hash(value).as_bytes())
 }

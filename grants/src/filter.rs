@@ -71,7 +71,7 @@ impl Filter {
         Ok(Self(Arc::new(Inner { rules: rules.into() })))
     }
 
-    /// The filter that includes every key.
+    /// Returns the filter that includes every key.
     pub fn everything() -> Self {
         Self(Arc::new(Inner { rules: Box::default() }))
     }

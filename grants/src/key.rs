@@ -67,7 +67,7 @@ impl KeyError {
         &self.kind
     }
 
-    /// A fault at byte `at`, counted from 0.
+    /// Makes the error for a fault at byte `at`, counted from 0.
     fn at(at: usize, kind: KeyErrorKind) -> Self {
         Self { column: at + 1, kind }
     }
@@ -185,7 +185,7 @@ pub struct Key(Arc<str>);
 checked_text!(Key, KeyError, "a key");
 
 impl Key {
-    /// Checks `text` against the grammar.
+    /// Parses `text` by the grammar.
     ///
     /// # Errors
     /// The first fault from the left, with its column.

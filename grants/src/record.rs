@@ -148,7 +148,7 @@ impl Signed<Entry> {
 /// A fact whose signature **may not have been verified yet**.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fact {
-    /// Gives authority.
+    /// Gives authority over keys.
     Grant(Signed<Grant>),
     /// Takes authority back.
     Revocation(Signed<Revocation>),
@@ -241,8 +241,8 @@ impl Fact {
     }
 }
 
-/// Returns the reason why a record cannot be decoded: another version or a value that is too long are told apart from
-/// malformed bytes.
+/// Returns the reason why a record cannot be decoded. Another version and a value that is too long are distinguished
+/// from malformed bytes.
 fn unreadable(record: &[u8]) -> Code {
     let Some((head, rest)) = record.split_first() else { return Code::Malformed };
     let (kind, signature_len) = (head & 0xf, usize::from(head >> 4) * SIGNATURE_UNIT_BYTES);

@@ -20,7 +20,7 @@ struct Args {
     /// Directory for the stores, on a disk and not in memory.
     #[arg(long, default_value = ".")]
     dir: PathBuf,
-    /// Numbers of entries.
+    /// Numbers of entries to measure with.
     #[arg(long, value_delimiter = ',', default_values_t = [1_000, 1_000_000])]
     n: Vec<usize>,
     /// Number of entries that the revocation ends.

@@ -27,13 +27,13 @@ const SMALL_MEMTABLE_BYTES: u64 = 4 * MIB;
 
 /// All keyspaces of the store, and their database.
 pub(super) struct Tables {
-    /// `key ‖ 0x00 ‖ id` → record.
+    /// Records of entries: `key ‖ 0x00 ‖ id` → record.
     pub(super) entries: Keyspace,
-    /// `key ‖ 0x00 ‖ id` → index row of the entry.
+    /// Index of entries: `key ‖ 0x00 ‖ id` → index row.
     pub(super) index: Keyspace,
-    /// Id → record.
+    /// Authority facts: id → record.
     pub(super) authority: Keyspace,
-    /// `grant id ‖ key` → nothing.
+    /// Citations of grants: `grant id ‖ key` → empty value.
     pub(super) by_grant: Keyspace,
     /// Format, cluster and summary; the summary is written in every batch.
     pub(super) meta: Keyspace,

@@ -115,7 +115,7 @@ impl Rows<'_> {
         let read = |reader: &dyn Reader| -> Result<u32, StorageError> {
             let cluster = self.replica.view.authority.cluster();
             let record = reader.entry(key, &row.id)?;
-            // An unreadable record counts as 0; whoever reads it later reports the error.
+            // An unreadable record counts as 0; a later read of it reports the error.
             let value = record.and_then(|record| match Fact::from_record(cluster, &record) {
                 Ok(Fact::Entry(entry)) => entry.value().map(bytes::Bytes::len),
                 _ => None,

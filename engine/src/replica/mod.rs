@@ -128,7 +128,7 @@ impl Replica {
     }
 }
 
-/// Lets the tree borrow the bytes of a key.
+/// Adapter that lets the tree borrow the bytes of a key.
 struct KeyBytes(Key);
 
 impl AsRef<[u8]> for KeyBytes {

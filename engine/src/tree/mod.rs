@@ -43,7 +43,7 @@ use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Maximum number of keys of a bucket: a subtree of so many keys is one bucket. Part of the protocol.
+/// Maximum number of keys of a bucket: a subtree with at most this many keys is one bucket. Part of the protocol.
 pub const BUCKET_MAX: usize = 16;
 
 /// The value that the tree stores for a key.

@@ -63,7 +63,7 @@ impl Authority {
     }
 
     /// Rebuilds the set from a store whose sweep has not finished, which still contains facts that other stored facts
-    /// ended. Those are left out of the set, and their ids are returned beside it.
+    /// ended. Returns the set without those facts, and their ids.
     pub fn from_own_unswept_store(root: PublicKey, facts: Vec<Fact>) -> (Self, Vec<FactId>) {
         let mut authority = Self::new(root);
         let stored: Vec<FactId> = facts.iter().map(Fact::id).collect();

@@ -15,8 +15,8 @@ use std::cmp::Ordering;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-/// If at least 1/8 of the entries is removed, the trees are rebuilt: that costs linear time, whereas removing entries
-/// one by one costs a logarithm each.
+/// Inverse of the minimum fraction of removed entries at which the trees are rebuilt: rebuilding costs linear time,
+/// whereas removing entries one by one costs a logarithm each.
 const REBUILD_FROM_PART: usize = 8;
 
 type Shared<P> = Arc<StandingEntry<P>>;

@@ -82,12 +82,12 @@ pub(crate) enum SegmentKind {
     Literal,
     /// With at least one `*` or `?`.
     Wild,
-    /// `**`.
+    /// The segment `**`.
     Deep,
 }
 
 impl KeyGlob {
-    /// Checks `text` against the grammar.
+    /// Parses `text` by the grammar.
     ///
     /// # Errors
     /// The first fault from the left, with its column.

@@ -58,7 +58,7 @@ impl GlobError {
         &self.kind
     }
 
-    /// A fault at byte `at`, counted from 0.
+    /// Makes the error for a fault at byte `at`, counted from 0.
     fn at(at: usize, kind: GlobErrorKind) -> Self {
         Self { column: at + 1, kind }
     }

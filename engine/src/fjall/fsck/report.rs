@@ -13,8 +13,8 @@ pub const MAX_FAULTS: usize = 100;
 pub struct Report {
     /// Number of the last batch in the store.
     pub batch: u64,
-    /// Number of the last acknowledged batch from the file beside the store; `None` if the file is missing or
-    /// unreadable.
+    /// Number of the last acknowledged batch according to the file `last-batch`; `None` if the file is missing or
+    /// incomplete.
     pub last_batch: Option<u64>,
     /// Number of grants, revocations and floors read, without those that wait for a sweep.
     pub authority_facts: u64,
