@@ -153,7 +153,7 @@ impl AgentClient {
         self.read(format!("/v1/facts?{}", query.to_query())).await
     }
 
-    /// Reads an entry with its value, without verifying it; `None` if the agent does not hold it live.
+    /// Reads an entry with its value, without verifying it; `None` if it is not live at the agent.
     pub async fn entry(
         &self,
         cluster: ClusterId,

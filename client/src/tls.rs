@@ -102,7 +102,7 @@ impl ClientCertificate {
     /// Parses a certificate and its private key, both in PEM; both arguments may be the same file.
     ///
     /// # Errors
-    /// States which of them is wrong, and how.
+    /// Fails if either is missing or invalid, or if the two do not belong together.
     pub fn from_pem(certificate: &[u8], key: &[u8]) -> Result<Self, ClientCertificateError> {
         use ClientCertificateError as Error;
         let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate).collect();

@@ -63,8 +63,8 @@ fn change_entries(core: &Core, slot: &MatchSlot, changes: &Changes) -> Vec<Key> 
             None if core.keeps_older(key) => false,
             None => {
                 let ended = entries.remove(key).is_some();
-                // The end may have happened earlier, unreported. A subscriber that was never told of the key is
-                // not told now.
+                // The end may have happened earlier, unreported. A subscriber that never saw the key gets no
+                // report of its end.
                 !core.expects_value(key) && (ended || changes.keys.contains(key))
             }
         };
