@@ -4,15 +4,15 @@
 //! This is a state machine without I/O. Times are durations since the client started; randomness is passed in
 //! as numbers. It decides; the driver asks, hands over facts and switches agents.
 //!
-//! The connected agent *withholds* a fact if it said that it holds the fact (or one that supersedes it), and
-//! its stream then reports, at least the patience later, that nothing is left to send (a heartbeat between two
-//! events) without having sent the fact. A heartbeat names the commit up to which everything was sent. It
-//! proves nothing about a fact that the agent holds only since a later commit, however late the heartbeat
-//! arrives, nor if it comes from another run of the agent at the same address. These agents are therefore never
-//! accused: one that lags sends handed facts within moments; one that is frozen, or whose stream is cut or
-//! congested, sends no heartbeat; one that was restarted has a new stream. An agent that cannot accept what it
-//! is handed, or whose stream stays busy with other events, is *behind*: the client switches to one that is
-//! not, without accusing it.
+//! The connected agent *withholds* a fact if and only if it said that it holds the fact (or one that supersedes
+//! it), and its stream then reports, at least the patience later, that nothing is left to send (a heartbeat
+//! between two events) without having sent the fact. A heartbeat names the commit up to which everything was
+//! sent. It proves nothing about a fact that the agent holds only since a later commit, however late the
+//! heartbeat arrives, nor if it comes from another run of the agent at the same address. These agents are
+//! therefore never accused: one that lags sends handed facts within moments; one that is frozen, or whose
+//! stream is cut or congested, sends no heartbeat; one that was restarted has a new stream. An agent that
+//! cannot accept what it is handed, or whose stream stays busy with other events, is *behind*: the client
+//! switches to one that is not, without accusing it.
 
 use kvgossip_api::CommitMark;
 use kvgossip_grants::FactId;
