@@ -101,7 +101,7 @@ pub enum WriteError {
         /// The reasons as text.
         message: String,
     },
-    /// The entry was not merged.
+    /// The entry was not accepted.
     #[error("the entry was not taken in: {}", .0.code().map_or("", Code::help))]
     Verdict(Verdict),
     /// The commit failed, or its precondition did not hold: the key shows another entry than the writer expected.

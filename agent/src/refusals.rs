@@ -1,4 +1,4 @@
-//! The most recent facts that were not merged, for the operator.
+//! The most recent facts that were not accepted, for the operator.
 
 use kvgossip_api::RefusalRow;
 use kvgossip_grants::{Code, Fact, FactId, Key, Timestamp, Verdict};
@@ -70,7 +70,7 @@ impl Rings {
 pub struct Refusals(Mutex<Rings>);
 
 impl Refusals {
-    /// Records a fact that was not merged.
+    /// Records a fact that was not accepted.
     pub(crate) fn note(&self, from: &str, fact: &FactName, verdict: Verdict, now: Timestamp) {
         let Some(code) = verdict.code().filter(|_| !verdict.is_taken_in()) else { return };
         self.push(RefusalRow {
