@@ -136,7 +136,7 @@ async fn delegate(cast: &Cast, stage: &Stage) -> anyhow::Result<(Signed<Grant>, 
         deployer.id().short(),
         team.id().short()
     ));
-    // At different replicas, the dependent grant first: the order does not matter in the end.
+    // At different replicas; the second grant follows when the first, which it depends on, is everywhere.
     verify(
         put(stage, 0, Fact::Grant(team.clone())).await? == Verdict::Merged,
         "replica 1 took the team's grant",
