@@ -1,5 +1,5 @@
 //! Comparison of this machine's clock with the agent's. Entries are stamped with the agent's clock; if it is ahead,
-//! other replicas delay them, and nothing else would tell the user.
+//! other replicas delay them, and nothing else would show it to the user.
 
 use crate::codes;
 use crate::error::{Failure, Result};

@@ -15,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 /// Interval at which a waiter asks again: that a client has stopped reading can only be seen after some time.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// Maximum number of connections, beyond all places, that were told to end and have not ended. Without this allowance
-/// a new connection would wait for each of them, and block those behind it.
+/// Maximum number of connections, beyond all places, that were asked to close and have not ended. Without this
+/// allowance a new connection would wait for each of them, and block those behind it.
 pub(super) const MAX_ENDING: usize = 16;
 
 /// The connections of one door.
@@ -35,7 +35,7 @@ struct State {
 }
 
 struct Known {
-    /// Tells the connection to end.
+    /// Asks the connection to close.
     felled: CancellationToken,
     /// Signals that the connection is first in line for room.
     turn: Arc<Notify>,
@@ -73,7 +73,7 @@ impl Clients {
         Self { state, freed: Notify::new(), began: Instant::now(), metrics, door }
     }
 
-    /// Registers a new connection. Others may be told to end for it.
+    /// Registers a new connection. Others may be asked to close for it.
     pub(super) fn open(self: &Arc<Self>, source: Source) -> Arc<Client> {
         self.change(None, |state, now| {
             let (id, in_reserve) = state.ledger.open(source, now);
@@ -84,7 +84,7 @@ impl Clients {
         })
     }
 
-    /// Returns the number of a source's connections, without those told to end.
+    /// Returns the number of a source's connections, without those asked to close.
     pub(super) fn staying(&self, source: Source) -> usize {
         self.change(None, |state, _| state.ledger.staying(source))
     }
@@ -94,7 +94,7 @@ impl Clients {
         self.metrics.connection_felled(self.door.name());
     }
 
-    /// Waits until there is room for one more connection. A connection told to end counts, with all that it holds,
+    /// Waits until there is room for one more connection. A connection asked to close counts, with all that it holds,
     /// until its task has ended.
     pub(super) async fn settled(&self) {
         loop {
@@ -106,7 +106,7 @@ impl Clients {
         }
     }
 
-    /// Changes the ledger, then notifies the connections told to end and the waiters. `pool`: the pool whose amount
+    /// Changes the ledger, then notifies the connections asked to close and the waiters. `pool`: the pool whose amount
     /// changed.
     fn change<T>(&self, pool: Option<Pool>, change: impl FnOnce(&mut State, Duration) -> T) -> T {
         let now = self.began.elapsed();
@@ -135,7 +135,7 @@ impl Client {
         self.in_reserve
     }
 
-    /// Completes when the connection is told to end.
+    /// Completes when the connection is asked to close.
     pub(super) async fn felled(&self) {
         self.felled.cancelled().await;
     }
@@ -173,7 +173,7 @@ impl Client {
     }
 
     /// Waits for room for an answer of this many bytes, until `until` at the latest; `None`: no room, or this
-    /// connection was told to end.
+    /// connection was asked to close.
     pub(crate) async fn answer(self: &Arc<Self>, bytes: usize, until: Option<Instant>) -> Option<Held> {
         let mut held = self.nothing(Pool::Answers);
         held.more(bytes, until).await.then_some(held)

@@ -305,7 +305,7 @@ async fn read_body(
     let began = Instant::now();
     let mut whole: Vec<u8> = Vec::new();
     loop {
-        // A client that sends fast is told to end last.
+        // The connection of a client that sends fast is asked to close last.
         client.waits(limits.credit(whole.len()).saturating_sub(began.elapsed()));
         let until = began + limits.body_allowance(whole.len());
         let frame = timeout_at(until, body.frame()).await.map_err(|_| slow(limits))?;

@@ -70,7 +70,7 @@ pub(super) enum Phase {
     Streaming,
 }
 
-/// The classes of connections that may be told to end, the first class first.
+/// The classes of connections that may be asked to close, the first class first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Standing {
     /// It waits for its client; the longest wait first.
@@ -104,9 +104,9 @@ pub(super) struct Limits {
     pub(super) pools: Amounts,
     /// Number of further connections, for one short request each. A new one there ends the oldest.
     pub(super) reserve: usize,
-    /// Number of connections told to end and still open, beyond all places, that new connections need not wait for.
+    /// Number of connections asked to close and still open, beyond all places, that new connections need not wait for.
     pub(super) ending: usize,
-    /// Time after which a client that does not read pending data may be told to end.
+    /// Time after which a client that does not read pending data may be asked to close.
     pub(super) stall: Duration,
 }
 
@@ -115,18 +115,18 @@ struct Client {
     source: Source,
     in_reserve: bool,
     phase: Phase,
-    /// Start of the phase. The earlier, the sooner the connection is told to end.
+    /// Start of the phase. The earlier, the sooner the connection is asked to close.
     since: Duration,
     stalled_since: Option<Duration>,
     held: Amounts,
-    /// Whether it was told to end. It still holds its amounts.
+    /// Whether it was asked to close. It still holds its amounts.
     leaves: bool,
 }
 
 #[derive(Debug, Default)]
 struct Sums {
     held: Amounts,
-    /// The part of `held` that belongs to connections told to end.
+    /// The part of `held` that belongs to connections asked to close.
     leaving: Amounts,
 }
 
@@ -141,7 +141,7 @@ pub(super) struct Ledger {
     in_reserve: usize,
     /// Connections that wait for room for answers: an ascending ticket, and the amount.
     queue: BTreeMap<ClientId, (u64, usize)>,
-    /// Connections that were chosen to end and not yet told.
+    /// Connections that were chosen to close and not yet asked to.
     felled: Vec<ClientId>,
     last: u64,
 }
@@ -203,7 +203,7 @@ impl Ledger {
         self.clients.remove(&id);
     }
 
-    /// Takes the connections that have to be told to end, each once.
+    /// Takes the connections that have to be asked to close, each once.
     pub(super) fn take_felled(&mut self) -> Vec<ClientId> {
         std::mem::take(&mut self.felled)
     }
@@ -280,13 +280,13 @@ impl Ledger {
         waiting.min().map(|(_, _, id)| id)
     }
 
-    /// Whether the maximum number of connections, those told to end included, is reached. Then one is about to end.
+    /// Whether the maximum number of connections, those asked to close included, is reached. Then one is about to end.
     pub(super) fn is_crowded(&self) -> bool {
         let limits = &self.limits;
         self.clients.len() >= limits.pools[Pool::Connections as usize] + limits.reserve + limits.ending
     }
 
-    /// Returns the number of a source's connections that have a place and were not told to end.
+    /// Returns the number of a source's connections that have a place and were not asked to close.
     pub(super) fn staying(&self, source: Source) -> usize {
         let place = Pool::Connections as usize;
         self.sources.get(&source).map_or(0, |sums| sums.held[place] - sums.leaving[place])
@@ -319,7 +319,7 @@ impl Ledger {
         }
     }
 
-    /// Marks a connection to be told to end: its amounts will become free.
+    /// Marks a connection to be asked to close: its amounts will become free.
     fn fell(&mut self, id: ClientId) {
         let Some(client) = self.clients.get_mut(&id).filter(|client| !client.leaves) else { return };
         client.leaves = true;
@@ -362,7 +362,8 @@ impl Ledger {
             match self.next_victim(pool, source, amount, only_source, now) {
                 Some(victim) if victim == id => return Room::Refused,
                 Some(victim) => self.fell(victim),
-                // A client that does not read now may reach the stall limit in a moment, and is told to end then.
+                // A client that does not read now may reach the stall limit in a moment; then its connection is asked to
+                // close.
                 None if pool == Pool::Answers => return Room::Later,
                 None => return Room::Refused,
             }

@@ -1,4 +1,4 @@
-//! Tests: which connection is told to end for which.
+//! Tests: which connection is asked to close for which.
 
 use super::*;
 
@@ -33,7 +33,7 @@ fn the_oldest_that_waits_gives_its_connection_to_a_new_one() {
     let (_, in_reserve) = ledger.open(from(9), at(10));
     assert!(!in_reserve);
     assert_eq!(ledger.take_felled(), [ids[1]], "the oldest works and stays");
-    // The one told to end is still there, so the next new one displaces another.
+    // The one asked to close is still there, so the next new one displaces another.
     assert!(!ledger.open(from(9), at(11)).1);
     assert_eq!(ledger.take_felled(), [ids[2]]);
     ids.iter().for_each(|id| ledger.close(*id));
@@ -78,7 +78,7 @@ fn who_was_told_to_end_takes_a_place_until_it_has() {
         newcomers += 1;
         there.push(ledger.open(from(newcomers % 7), at(10 + u64::from(newcomers))).0);
     };
-    // One connection told to end may exist beyond all places, and one in the reserve.
+    // One connection asked to close may exist beyond all places, and one in the reserve.
     while there.len() < LIMITS.pools[0] + LIMITS.reserve + LIMITS.ending {
         assert!(!ledger.is_crowded(), "{}", there.len());
         comes(&mut ledger, &mut there);

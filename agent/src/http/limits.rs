@@ -44,7 +44,7 @@ pub struct HttpLimits {
     pub long_request_timeout: Duration,
     /// Maximum time without progress in sending an answer.
     pub write_stall: Duration,
-    /// Time without reading after which a client may be told to end, if others need room for their answers.
+    /// Time without reading after which a client's connection may be closed, if others need room for their answers.
     pub give_way_after: Duration,
     /// Time for requests in progress to end when the agent stops.
     pub stop_timeout: Duration,
