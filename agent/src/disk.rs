@@ -9,7 +9,7 @@ const MAX_FILES: usize = 100_000;
 /// Returns the disk usage of all files below a directory, in bytes. Unreadable files count as 0.
 pub(crate) fn used_bytes(dir: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
-    /// The unit of `st_blocks` (POSIX), independent of the file system's block size.
+    /// The unit of `st_blocks`, independent of the file system's block size.
     const BLOCK_BYTES: u64 = 512;
     let (mut dirs, mut bytes, mut files) = (vec![dir.to_path_buf()], 0, 0);
     while let Some(dir) = dirs.pop() {

@@ -74,7 +74,7 @@ fn unsettled(obstacles: Obstacles, told: Option<Digest>) -> SessionEnd {
         return SessionEnd::OneSided;
     }
     let stuck = not_yet || refused || unjustified || unreadable || quota;
-    // Without the peer's root there is more to transfer.
+    // Without this root, not everything that can be exchanged was exchanged.
     told.filter(|_| stuck).map_or(SessionEnd::Unfinished, SessionEnd::Stuck)
 }
 

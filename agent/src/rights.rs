@@ -45,7 +45,7 @@ impl Rights {
         is_token(self.write, shown) || is_token(self.read, shown)
     }
 
-    /// Whether a request may use the agent's identity, change the agent's configuration or make it dial.
+    /// Whether a request may use the agent's identity, change the agent or make it dial.
     pub fn may_write(&self, shown: Shown<'_>) -> bool {
         is_token(self.write, shown)
     }
