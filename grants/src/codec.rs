@@ -5,12 +5,13 @@
 
 use crate::fact::{By, Entry, Floor, Grant, MAX_FLOOR_PATTERNS, MAX_VALUE_BYTES, Op, Revocation, ShapeError};
 use crate::glob::KeyGlob;
-use crate::id::{ClusterId, Digest, EntityId, FactId};
+use crate::id::{ClusterId, Digest, EntityId, EntryId, FactId, GrantId};
 use crate::key::Key;
 use crate::public_key::{FORMAT_VERSION, PublicKey};
 use crate::signed::Signed;
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// The largest body of any fact, in bytes: a floor with 64 patterns of 256 bytes fits.
 pub const MAX_BODY_BYTES: usize = 20 * 1024;
@@ -31,6 +32,9 @@ mod sealed {
 pub trait Body: Sized + Clone + sealed::Sealed {
     /// Stands in front of everything that a signature of this kind covers.
     const TAG: [u8; 16];
+
+    /// The type of its id.
+    type Id: Copy + fmt::Debug + Eq + From<[u8; 32]> + Into<FactId>;
 
     /// The canonical bytes.
     fn encode(&self) -> Vec<u8>;
@@ -61,7 +65,7 @@ struct GrantFields<'a> {
     grantee: &'a [u8],
     pattern: &'a str,
     subgrant: bool,
-    parent: Option<FactId>,
+    parent: Option<GrantId>,
     issued_at: Timestamp,
     expires_at: Option<Timestamp>,
     nonce: [u8; 16],
@@ -88,7 +92,7 @@ struct EntryFields<'a> {
     timestamp: Timestamp,
     op: OpField,
     signer: EntityId,
-    grant: Option<FactId>,
+    grant: Option<GrantId>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -134,6 +138,7 @@ fn canonical<'a, B: Body>(
 
 impl Body for Grant {
     const TAG: [u8; 16] = *b"kvgossip/grant\0\0";
+    type Id = GrantId;
 
     fn encode(&self) -> Vec<u8> {
         write(&GrantFields {
@@ -170,6 +175,7 @@ impl Body for Grant {
 
 impl Body for Revocation {
     const TAG: [u8; 16] = *b"kvgossip/revoke\0";
+    type Id = FactId;
 
     fn encode(&self) -> Vec<u8> {
         write(&RevocationFields {
@@ -205,6 +211,7 @@ impl Body for Revocation {
 
 impl Body for Entry {
     const TAG: [u8; 16] = *b"kvgossip/entry\0\0";
+    type Id = EntryId;
 
     fn encode(&self) -> Vec<u8> {
         write(&EntryFields {
@@ -247,6 +254,7 @@ pub(crate) fn has_oversized_value(bytes: &[u8]) -> bool {
 
 impl Body for Floor {
     const TAG: [u8; 16] = *b"kvgossip/floor\0\0";
+    type Id = FactId;
 
     fn encode(&self) -> Vec<u8> {
         write(&FloorFields {

@@ -27,6 +27,12 @@ macro_rules! id_type {
             }
         }
 
+        impl From<[u8; 32]> for $name {
+            fn from(bytes: [u8; 32]) -> Self {
+                Self(bytes)
+            }
+        }
+
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(&hex::encode(self.0))
@@ -62,8 +68,16 @@ id_type!(
     EntityId
 );
 id_type!(
-    /// A signed fact: BLAKE3 of what its signature covers.
+    /// A signed fact of any kind: BLAKE3 of what its signature covers.
     FactId
+);
+id_type!(
+    /// A signed fact that is a grant.
+    GrantId
+);
+id_type!(
+    /// A signed fact that is an entry.
+    EntryId
 );
 id_type!(
     /// A cluster: BLAKE3 of a tag, the format version and the root's canonical public key.
@@ -75,10 +89,17 @@ id_type!(
     ReplicaId
 );
 
-/// A fact that is a grant.
-pub type GrantId = FactId;
-/// A fact that is an entry.
-pub type EntryId = FactId;
+impl From<GrantId> for FactId {
+    fn from(id: GrantId) -> Self {
+        Self(id.0)
+    }
+}
+
+impl From<EntryId> for FactId {
+    fn from(id: EntryId) -> Self {
+        Self(id.0)
+    }
+}
 
 #[cfg(test)]
 mod tests {

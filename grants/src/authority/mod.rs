@@ -218,12 +218,12 @@ impl Authority {
 
     /// Whether a grant, revocation or floor stands.
     pub fn contains(&self, id: &FactId) -> bool {
-        self.grants.contains_key(id) || self.revocation_ids.contains_key(id) || self.floors.contains_key(id)
+        self.grants.contains_key(&GrantId(id.0)) || self.revocation_ids.contains_key(id) || self.floors.contains_key(id)
     }
 
     /// Any authority fact by its id.
     pub fn fact(&self, id: &FactId) -> Option<Fact> {
-        if let Some(grant) = self.grants.get(id) {
+        if let Some(grant) = self.grants.get(&GrantId(id.0)) {
             return Some(Fact::Grant(grant.fact.clone()));
         }
         if let Some(grant) = self.revocation_ids.get(id) {
@@ -234,15 +234,15 @@ impl Authority {
 
     /// Ids of all facts, in ascending order.
     pub fn fact_ids(&self) -> impl Iterator<Item = FactId> {
-        let ids: BTreeSet<FactId> =
-            self.grants.keys().chain(self.revocation_ids.keys()).chain(self.floors.keys()).copied().collect();
-        ids.into_iter()
+        let grants = self.grants.keys().map(|id| FactId::from(*id));
+        let others = self.revocation_ids.keys().chain(self.floors.keys()).copied();
+        grants.chain(others).collect::<BTreeSet<FactId>>().into_iter()
     }
 
     /// Where a fact stands in the order in which facts can be taken in: floors at 0, a grant at its depth, a
     /// revocation at its grant's.
     pub fn depth(&self, id: &FactId) -> Option<u8> {
-        if let Some(grant) = self.grants.get(id) {
+        if let Some(grant) = self.grants.get(&GrantId(id.0)) {
             return Some(grant.depth);
         }
         if let Some(revoked) = self.revocation_ids.get(id) {
@@ -272,14 +272,14 @@ impl Authority {
 
     /// The first `expires_at` of a live grant that is not past at `now`. What is read changes just after it.
     pub fn next_expiry(&self, now: Timestamp) -> Option<Timestamp> {
-        let first = (now, FactId([0; 32]));
+        let first = (now, GrantId([0; 32]));
         self.expiries.range(first..).next().map(|(time, _)| *time)
     }
 
     /// Live grants whose own `expires_at` lies in `from..to`, soonest first: what may become masked meanwhile
     /// stands under these and below them.
     pub fn expiring(&self, from: Timestamp, to: Timestamp) -> impl Iterator<Item = GrantId> {
-        let none = FactId([0; 32]);
+        let none = GrantId([0; 32]);
         self.expiries.range((from, none)..(to.max(from), none)).map(|(_, id)| *id)
     }
 }
