@@ -5,7 +5,7 @@ use super::core::Core;
 use super::held::Why;
 use super::telling::Source;
 use kvgossip_api::AuthorityEvent;
-use kvgossip_grants::{Code, Fact, FactId, Verdict, Verified};
+use kvgossip_grants::{Code, Fact, FactId, GrantId, Verdict, Verified};
 
 /// What came of the grants, revocations and floors of an event.
 #[derive(Debug, Default)]
@@ -69,7 +69,7 @@ impl Core {
     }
 
     /// What an agent that lags says of a grant below a revoked one is honest, and over.
-    fn note_dead(&mut self, grant: FactId) {
+    fn note_dead(&mut self, grant: GrantId) {
         if self.dead.len() < MAX_DEAD_GRANTS {
             self.dead.insert(grant);
         }

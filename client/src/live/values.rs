@@ -64,7 +64,7 @@ impl Core {
             }
             lacking.reported = true;
             self.changes.keys.insert(key.clone());
-            let (key, id, code) = (Some(key.clone()), Some(lacking.id), Rejection::NO_VALUE.to_owned());
+            let (key, id, code) = (Some(key.clone()), Some(lacking.id.into()), Rejection::NO_VALUE.to_owned());
             // Nobody is to blame for what he does not have.
             self.rejections.note(Rejection { endpoint: String::new(), key, id, code, at: now }, false);
         }
@@ -75,7 +75,7 @@ impl Core {
         let Some(held) = self.keys.get_mut(key) else { return };
         if fact.id() != id {
             let source = Source { endpoint: Arc::from(endpoint), stream: None };
-            return self.reject(&source, Some(key), Some(fact.id()), Code::Malformed);
+            return self.reject(&source, Some(key), Some(fact.id().into()), Code::Malformed);
         }
         // The id is the hash of the body, which was verified; reading the fact has compared the value with it.
         if held.contains(&id) {

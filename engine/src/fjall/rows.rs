@@ -4,7 +4,7 @@
 
 use crate::storage::{IndexEntry, Summary};
 use crate::view::parse_key;
-use kvgossip_grants::{Digest, EntryId, FactId, GrantId, Key, Timestamp};
+use kvgossip_grants::{Digest, EntryId, GrantId, Key, Timestamp};
 
 /// The format of the store; a store with a greater one is refused.
 pub(super) const FORMAT: u32 = 2;
@@ -38,7 +38,7 @@ pub(super) fn entry_row(key: &Key, id: &EntryId) -> Vec<u8> {
 pub(super) fn parse_entry_row(row: &[u8]) -> Option<(Key, EntryId)> {
     let (rest, id) = row.split_last_chunk::<ID_BYTES>()?;
     let key = rest.strip_suffix(&[END_OF_KEY])?;
-    Some((parse_key(key)?, FactId(*id)))
+    Some((parse_key(key)?, EntryId(*id)))
 }
 
 /// Key in `by_grant`: `grant id ‖ key`.
@@ -78,7 +78,7 @@ pub(super) fn decode_index(id: EntryId, mut bytes: &[u8]) -> Option<IndexEntry> 
         return None;
     }
     let timestamp = Timestamp::from_micros(u64::from_le_bytes(take(&mut bytes)?)).ok()?;
-    let grant = if flags & FLAG_GRANT == 0 { None } else { Some(FactId(take(&mut bytes)?)) };
+    let grant = if flags & FLAG_GRANT == 0 { None } else { Some(GrantId(take(&mut bytes)?)) };
     let is_valued = flags & FLAG_VALUE_BYTES != 0;
     let value_bytes = if is_valued { Some(u32::from_le_bytes(take(&mut bytes)?)) } else { None };
     let entry = IndexEntry { id, timestamp, grant, is_delete: flags & FLAG_DELETE != 0, value_bytes };

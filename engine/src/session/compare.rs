@@ -46,7 +46,7 @@ impl Named {
         match leaf {
             Leaf::Authority(id) => Self::Authority(*id),
             Leaf::Entry(key, meta) => Self::Entry {
-                id: meta.id,
+                id: meta.id.into(),
                 key: key.clone(),
                 timestamp: meta.timestamp,
                 is_delete: meta.is_delete,
