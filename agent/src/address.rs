@@ -1,4 +1,4 @@
-//! Addresses as people write them, and how names become addresses.
+//! Network addresses as people write them (`HOST:PORT`), and their resolution.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -7,21 +7,21 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How many addresses of one name are used; those that the system gives after them are left out.
+/// Maximum number of addresses used per name; further ones are ignored.
 pub const MAX_ADDRESSES: usize = 16;
-/// How long a name may take to be looked up.
+/// Timeout of one name lookup.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Finds the addresses of a name.
+/// A name resolver.
 pub trait Resolve: Send + Sync {
-    /// All addresses of a host, in the order of preference. It may block for seconds.
+    /// Returns all addresses of a host, in order of preference. May block for seconds.
     ///
     /// # Errors
-    /// What the system says of a name that it does not find.
+    /// The resolver's error if the name is not found.
     fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>>;
 }
 
-/// The way in which the system finds names.
+/// The operating system's resolver.
 struct System;
 
 impl Resolve for System {
@@ -30,19 +30,19 @@ impl Resolve for System {
     }
 }
 
-/// A shared way of finding names. Nothing that it finds is kept: names are looked up whenever they are used.
+/// A shared name resolver without a cache: names are looked up at each use.
 #[derive(Clone)]
 pub struct Resolver(Arc<dyn Resolve>);
 
 impl Resolver {
-    /// Another way than the system's.
+    /// Creates a resolver from `resolve`, in place of the system's.
     pub fn new(resolve: impl Resolve + 'static) -> Self {
         Self(Arc::new(resolve))
     }
 }
 
 impl Default for Resolver {
-    /// The system's way.
+    /// The operating system's resolver.
     fn default() -> Self {
         Self::new(System)
     }
@@ -54,7 +54,7 @@ impl fmt::Debug for Resolver {
     }
 }
 
-/// `HOST:PORT`: an IP address or a name, and a port.
+/// `HOST:PORT`, where the host is an IP address or a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
     host: Host,
@@ -67,7 +67,7 @@ enum Host {
     Name(String),
 }
 
-/// Why a text is no address.
+/// The error for a text that is not an address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is no address: give {form}, such as 10.0.0.2:{port}")]
 pub struct ParseAddressError {
@@ -77,10 +77,10 @@ pub struct ParseAddressError {
 }
 
 impl Address {
-    /// Reads `HOST[:PORT]`; `port` is taken if none is written.
+    /// Parses `HOST[:PORT]`; `port` is the default port.
     ///
     /// # Errors
-    /// For a host that is neither an IP address nor a name, and for a port over 65,535.
+    /// When the host is neither an IP address nor a name, or the port exceeds 65,535.
     pub fn parse(text: &str, port: u16) -> Result<Self, ParseAddressError> {
         Self::read(text, Some(port)).ok_or_else(|| ParseAddressError {
             text: text.to_owned(),
@@ -89,10 +89,10 @@ impl Address {
         })
     }
 
-    /// Reads `HOST:PORT`. `example` is the port that an error shows.
+    /// Parses `HOST:PORT`. `example` is the port that the error message shows.
     ///
     /// # Errors
-    /// As of [`Address::parse`], and without a port.
+    /// Those of [`Address::parse`], and a missing port.
     pub fn parse_with_port(text: &str, example: u16) -> Result<Self, ParseAddressError> {
         Self::read(text, None).ok_or_else(|| ParseAddressError {
             text: text.to_owned(),
@@ -118,12 +118,12 @@ impl Address {
         is_name.then(|| Self { host: Host::Name(host.to_owned()), port })
     }
 
-    /// The port, of a name or of a literal address.
+    /// Returns the port.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// The address itself, if it is written as such.
+    /// Returns the socket address if the host is an IP address.
     pub fn literal(&self) -> Option<SocketAddr> {
         match &self.host {
             Host::Ip(ip) => Some(SocketAddr::new(*ip, self.port)),
@@ -131,10 +131,10 @@ impl Address {
         }
     }
 
-    /// All addresses, looked up now, each once; up to [`MAX_ADDRESSES`]. It may block for seconds.
+    /// Looks up the host and returns its distinct addresses, at most [`MAX_ADDRESSES`]. May block for seconds.
     ///
     /// # Errors
-    /// If the name is not found, or has no address.
+    /// When the name is not found, or has no address.
     pub fn look_up(&self, resolver: &Resolver) -> io::Result<Vec<SocketAddr>> {
         let name = match &self.host {
             Host::Ip(ip) => return Ok(vec![SocketAddr::new(*ip, self.port)]),
@@ -150,10 +150,10 @@ impl Address {
         Ok(found)
     }
 
-    /// The same without blocking the caller, within ten seconds.
+    /// Looks up the host on a blocking thread, with a timeout of ten seconds; otherwise like [`Address::look_up`].
     ///
     /// # Errors
-    /// As of [`Address::look_up`], and if it takes too long.
+    /// Those of [`Address::look_up`], and the timeout.
     pub async fn resolve(&self, resolver: &Resolver) -> io::Result<Vec<SocketAddr>> {
         if let Some(address) = self.literal() {
             return Ok(vec![address]);
@@ -166,10 +166,10 @@ impl Address {
         }
     }
 
-    /// The first of its addresses that is one of this machine's, to listen at. It may block for seconds.
+    /// Returns the first address of the host that belongs to this machine, for listening. May block for seconds.
     ///
     /// # Errors
-    /// As of [`Address::look_up`], and if no address is this machine's.
+    /// Those of [`Address::look_up`], and when no address belongs to this machine.
     pub fn local(&self, resolver: &Resolver) -> io::Result<SocketAddr> {
         if let Some(address) = self.literal() {
             return Ok(address);
@@ -199,7 +199,7 @@ impl fmt::Display for Address {
     }
 }
 
-/// The address of this machine that packets to `target` leave from; nothing is sent to find out.
+/// Returns the local address that packets to `target` are sent from. Sends nothing.
 pub(crate) fn towards(target: SocketAddr) -> io::Result<IpAddr> {
     let any: IpAddr = match target {
         SocketAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
@@ -267,7 +267,7 @@ mod tests {
     #[test]
     fn a_name_to_listen_at_gives_an_address_of_this_machine() {
         let name = Address::parse("here.example", 7).expect("a name");
-        // Addresses for documents are nobody's.
+        // Documentation addresses (RFC 5737, RFC 3849) belong to no machine.
         let mixed = Resolver::new(Fixed(vec![at("[2001:db8::1]:7"), at("192.0.2.1:7"), at("127.0.0.1:7")]));
         assert_eq!(name.local(&mixed).expect("one is here"), at("127.0.0.1:7"));
         let elsewhere = Resolver::new(Fixed(vec![at("192.0.2.1:7")]));

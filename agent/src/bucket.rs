@@ -1,8 +1,8 @@
-//! A token bucket that limits lines of the log. Times are durations since any fixed moment.
+//! A token bucket that limits log lines. Times are durations since any fixed moment.
 
 use std::time::Duration;
 
-/// Lines that others cause at will. Those that find no room are counted.
+/// A token bucket for log lines that peers or clients can cause at will. Suppressed lines are counted.
 #[derive(Debug)]
 pub(crate) struct Bucket {
     burst: u32,
@@ -13,12 +13,13 @@ pub(crate) struct Bucket {
 }
 
 impl Bucket {
-    /// A full bucket of `burst` lines, which earns another one each `interval`.
+    /// Creates a full bucket of `burst` lines that refills by one line per `interval`.
     pub(crate) fn new(burst: u32, interval: Duration, now: Duration) -> Self {
         Self { burst, interval, left: burst, refilled: now, suppressed: 0 }
     }
 
-    /// Takes a line from the bucket. Returns how many lines were suppressed since the last one, or `None` if this one is, too.
+    /// Takes one line from the bucket. Returns the number of lines suppressed since the last one taken; `None`:
+    /// suppress this one.
     pub(crate) fn take(&mut self, now: Duration) -> Option<u64> {
         let earned = now.saturating_sub(self.refilled).as_millis() / self.interval.as_millis().max(1);
         if earned > 0 {

@@ -1,21 +1,21 @@
-//! The system's clock, as facts and the scheduler use it.
+//! The wall clock, a monotonic clock, and durations as text.
 
 use kvgossip_grants::Timestamp;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-/// Now, by the system's clock; 1970 if that is set before it.
+/// Returns the system time; 1970-01-01 if the system clock is set to an earlier time.
 pub fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp::ZERO.saturating_add(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
 }
 
-/// The clock that an agent holds entries against.
+/// The wall clock that entries are judged against: an entry ahead of it is early.
 #[derive(Clone)]
 pub struct Clock(Arc<dyn Fn() -> Timestamp + Send + Sync>);
 
 impl Clock {
-    /// The system's.
+    /// The system clock.
     pub fn system() -> Self {
         Self::new(now)
     }
@@ -30,7 +30,7 @@ impl Clock {
     }
 }
 
-/// A clock that never goes back, in microseconds since it was made.
+/// A monotonic clock; its readings are microseconds since it was created.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Monotonic(Instant);
 
@@ -48,13 +48,13 @@ impl Monotonic {
     }
 
     pub(crate) fn instant(&self, us: u64) -> Instant {
-        // A time that no clock reaches is as good as a very late one.
+        // `us` may be far beyond what an `Instant` can hold: times more than a day ahead are cut to one day.
         let day = std::time::Duration::from_secs(86_400);
         self.0 + std::time::Duration::from_micros(us).min(self.0.elapsed() + day)
     }
 }
 
-/// A duration for people, in microseconds: with the unit that fits, rounded down.
+/// Formats a duration, given in microseconds, with a fitting unit, rounded down.
 pub fn duration_text(micros: u64) -> String {
     match micros {
         0..1_000 => format!("{micros} us"),

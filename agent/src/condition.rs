@@ -1,24 +1,24 @@
-//! What must hold of a key's entry for a request to be carried out, as HTTP has it (RFC 9110, section 13).
+//! Preconditions of a request on a key's entry: `If-Match` and `If-None-Match` (RFC 9110, section 13).
 
 use kvgossip_grants::EntryId;
 use std::fmt;
 
-/// The most entity tags that one condition names.
+/// Maximum number of entity tags in one condition.
 const MAX_TAGS: usize = 64;
 
-/// The conditions of a request. An entry's entity tag is its id in quotes; a key that is unset has none.
+/// The preconditions of a request. The entity tag of an entry is its id in quotes; an unset key has none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Precondition {
     if_match: Option<Tags>,
     if_none_match: Option<Tags>,
 }
 
-/// The value of `If-Match` or `If-None-Match`.
+/// The value of an `If-Match` or `If-None-Match` header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Tags {
     /// `*`: any entry.
     Any,
-    /// One of these.
+    /// Any of these tags.
     These(Vec<Tag>),
 }
 
@@ -26,42 +26,42 @@ enum Tags {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Tag {
     is_weak: bool,
-    /// None for a text that is no entry's id, and so the tag of nothing.
+    /// The entry with this id; `None`: the tag is not an entry id, so it matches nothing.
     entry: Option<EntryId>,
 }
 
-/// Which condition does not hold.
+/// The precondition that does not hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unmet {
-    /// `If-Match`: another entry is shown, or none.
+    /// `If-Match`: the key shows none of the named entries.
     Match,
-    /// `If-None-Match`: one that is named is shown.
+    /// `If-None-Match`: the key shows a named entry.
     NoneMatch,
 }
 
-/// Why a text is no list of entity tags.
+/// The error for a header value that is not a list of entity tags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("entity tags stand in quotes with commas between them, {MAX_TAGS} at most, or a * stands alone")]
 pub struct TagsError;
 
-/// The entity tag of an entry.
+/// Returns the entity tag of an entry.
 pub fn entity_tag(entry: &EntryId) -> String {
     format!("\"{entry}\"")
 }
 
 impl Precondition {
-    /// That the key is unset: `If-None-Match: *`.
+    /// The precondition that the key is unset: `If-None-Match: *`.
     pub fn unset() -> Self {
         Self { if_none_match: Some(Tags::Any), ..Self::default() }
     }
 
-    /// That this entry is the one that is shown: `If-Match` with its tag.
+    /// The precondition that the key shows this entry: `If-Match` with its tag.
     pub fn shows(entry: EntryId) -> Self {
         let tag = Tag { is_weak: false, entry: Some(entry) };
         Self { if_match: Some(Tags::These(vec![tag])), ..Self::default() }
     }
 
-    /// Reads the values of the headers `If-Match` and `If-None-Match`; a header may come several times.
+    /// Parses the values of the `If-Match` and `If-None-Match` headers; each header may occur several times.
     ///
     /// # Errors
     /// When a value is neither a list of entity tags nor `*`.
@@ -72,15 +72,15 @@ impl Precondition {
         Ok(Self { if_match: Tags::parse(if_match)?, if_none_match: Tags::parse(if_none_match)? })
     }
 
-    /// Whether nothing is asked for.
+    /// Whether there is no precondition.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Holds the conditions against the entry that is shown, if any, in the order of RFC 9110, section 13.2.2.
+    /// Checks the preconditions against the shown entry, if any, in the order of RFC 9110, section 13.2.2.
     ///
     /// # Errors
-    /// The first that does not hold.
+    /// The first precondition that does not hold.
     pub fn check(&self, shown: Option<&EntryId>) -> Result<(), Unmet> {
         if self.if_match.as_ref().is_some_and(|tags| !tags.names(shown, Comparison::Strong)) {
             return Err(Unmet::Match);
@@ -92,7 +92,7 @@ impl Precondition {
     }
 }
 
-/// Whether a weak tag names anything.
+/// The comparison of entity tags: only under the weak one does a weak tag match.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Comparison {
     Strong,
@@ -109,7 +109,7 @@ impl Tags {
             let mut rest = value.trim_ascii();
             while let Some(first) = rest.first() {
                 match first {
-                    // Empty elements of a list count nothing.
+                    // Empty list elements are ignored (RFC 9110, section 5.6.1).
                     b',' => rest = rest[1..].trim_ascii_start(),
                     b'*' => {
                         any = true;
@@ -144,7 +144,7 @@ impl Tags {
     }
 }
 
-/// What follows an element of a list: its end, or a comma.
+/// Consumes the separator after a list element: a comma, or the end of the value.
 fn after_element(rest: &[u8]) -> Result<&[u8], TagsError> {
     match rest.trim_ascii_start() {
         [] => Ok(&[]),
@@ -154,7 +154,7 @@ fn after_element(rest: &[u8]) -> Result<&[u8], TagsError> {
 }
 
 impl Tag {
-    /// Reads a tag off the front of a text; gives what follows it.
+    /// Parses one tag at the start of a text; returns the rest of the text.
     fn take(text: &[u8]) -> Result<(Self, &[u8]), TagsError> {
         let weak = text.strip_prefix(b"W/");
         let opened = weak.unwrap_or(text).strip_prefix(b"\"").ok_or(TagsError)?;
@@ -197,7 +197,7 @@ mod tests {
         let (shown, other) = (entity_tag(&SHOWN), entity_tag(&OTHER));
         let weak = format!("W/{shown}");
         let list = format!(" , {other} ,\t{shown},");
-        // The values of If-Match and If-None-Match; what they say of a key that shows an entry, and of one that is unset.
+        // Columns: If-Match, If-None-Match, the result for a key that shows an entry, and for an unset key.
         let both = Some(Unmet::Match);
         let none = Some(Unmet::NoneMatch);
         for (if_match, if_none_match, with, without) in [

@@ -1,4 +1,4 @@
-//! What an agent is told at its start.
+//! The configuration of an agent.
 
 use crate::address::{Address, ParseAddressError, Resolver};
 use crate::clock::Clock;
@@ -14,76 +14,75 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// Where sessions are taken unless told otherwise.
+/// Default UDP port for sync sessions.
 pub const DEFAULT_SYNC_PORT: u16 = 7947;
 
-/// How an agent is to run.
+/// The configuration of an agent.
 pub struct Config {
-    /// The cluster's root.
+    /// Public root key of the cluster.
     pub root: PublicKey,
-    /// What this replica proves to its peers.
+    /// The key that proves this replica's id to its peers.
     pub replica_key: ReplicaKey,
-    /// What `PUT` and `DELETE` sign with.
+    /// Signing key for the routes `PUT` and `DELETE`; `None`: they are refused.
     pub identity: Option<SigningKey>,
-    /// Where sessions are taken; port 0 takes a free one.
+    /// UDP address for sync sessions; port 0 picks a free port.
     pub sync: SocketAddr,
-    /// Where HTTP is served on TCP.
+    /// TCP address of the HTTP API; `None`: not on TCP.
     pub http: Option<SocketAddr>,
-    /// Where the Unix socket of the HTTP API lies.
+    /// Path of the HTTP API's Unix socket; `None`: no socket.
     pub socket: Option<PathBuf>,
-    /// Lets requests over TCP do what the Unix socket may.
+    /// Bearer token that gives requests over TCP all rights of the Unix socket.
     pub token: Option<String>,
-    /// Lets requests over TCP read. With it, or with certificates that [`ServerTls`] asks for, reading over TCP needs a
-    /// right.
+    /// Bearer token that lets requests over TCP read. If it is set, or [`ServerTls`] asks for client certificates,
+    /// reading over TCP needs one of them.
     pub read_token: Option<String>,
-    /// Names of services under which HTTP is asked for over TCP, beside addresses, `localhost` and the names of the
+    /// Additional host names accepted in requests over TCP, beside IP addresses, `localhost` and the names in the
     /// certificate.
     pub http_hosts: Vec<String>,
-    /// Whom to stay connected with.
+    /// Peers to stay connected with.
     pub peers: Vec<PeerTarget>,
-    /// Whose replica keys are admitted.
+    /// Replica ids to admit.
     pub allowed: AllowList,
-    /// Whether strangers may pull.
+    /// Whether replicas outside the allow list may pull, in read-only sessions.
     pub open_read: bool,
-    /// The largest value that this agent takes in a direct put, in bytes; peers' facts are bound by the protocol's
-    /// limit alone.
+    /// Maximum size of a value in a direct put, in bytes. Facts from peers are limited by the protocol alone.
     pub max_value_bytes: usize,
-    /// What the facts in the store may weigh together, in bytes; see [`View::weight`](kvgossip_engine::View::weight).
-    /// `None`: whatever the disk has room for.
+    /// Maximum total weight of the facts in the store, in bytes; see [`View::weight`](kvgossip_engine::View::weight).
+    /// `None`: unlimited.
     pub max_store_bytes: Option<u64>,
-    /// Where the files of the store are, to tell how much they take; none for a store in memory.
+    /// Directory of the store's files, to report their size on disk; `None` for a store in memory.
     pub store_dir: Option<PathBuf>,
-    /// What the HTTP API is served with on TCP, instead of in clear.
+    /// TLS settings of the HTTP API on TCP; `None`: plain HTTP.
     pub tls: Option<ServerTls>,
-    /// How the agent takes part in gossip, if it does.
+    /// Gossip settings; `None`: no gossip.
     pub gossip: Option<GossipConfig>,
-    /// How names become addresses.
+    /// Name resolver.
     pub resolver: Resolver,
-    /// For fault injection: which addresses sessions can reach and be reached from.
+    /// The addresses that sessions can reach and be reached from, for fault injection.
     pub link_filter: Option<LinkFilter>,
-    /// What is declined from the start: the entries that [`forget_future`](crate::forget_future) took out of the state.
+    /// Initial set of declined facts: the entries that [`forget_future`](crate::forget_future) took out of the store.
     pub declined: Option<Declined>,
-    /// The clock that entries are stamped with and held against, and that peers are told; another than the system's is for
-    /// fault injection.
+    /// Clock that stamps entries, judges them and is reported to peers. Other than the system clock only for fault
+    /// injection.
     pub clock: Clock,
-    /// What peers may take in time and number.
+    /// Limits on the time and the number of connections and sessions of peers.
     pub limits: Limits,
-    /// What clients of the HTTP API may take in time and number.
+    /// Limits on the time and the number of connections and requests of HTTP clients.
     pub http_limits: HttpLimits,
-    /// How long a commit may take, and how often a disk without room is asked again.
+    /// Limit on the duration of a commit, and the retry interval on a full disk.
     pub patience: Patience,
-    /// The file that remembers whether this replica was ever compared with a peer; none for a store in memory.
+    /// File that remembers whether this replica was ever compared with a peer; `None` for a store in memory.
     pub sync_state: Option<PathBuf>,
-    /// Whether there are others, though none is named here: somebody will name one later.
+    /// Whether other replicas exist although none is configured; a peer is named later.
     pub expects_others: bool,
-    /// Whether the agent is ready without a comparison with a peer: what it holds counts as all that there is.
+    /// Whether the agent is ready without having been compared with a peer: what it lacks counts as absent.
     pub ready_alone: bool,
-    /// How long an agent that was compared in an earlier run waits for a comparison before it is ready.
+    /// How long an agent that was compared in an earlier run waits for a new comparison before it is ready.
     pub ready_after: Duration,
 }
 
 impl Config {
-    /// An agent on free ports of the loopback, without peers or identity.
+    /// A configuration on free loopback ports, without peers or identity.
     pub fn new(root: PublicKey, replica_key: ReplicaKey) -> Self {
         let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
         Self {
@@ -119,23 +118,23 @@ impl Config {
     }
 }
 
-/// `[ID@]HOST:PORT`: with an id exactly that replica, without one any that is admitted.
+/// A peer to dial, written `[ID@]HOST:PORT`. Without an id, any admitted replica may answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerTarget {
-    /// Where it listens. A name is looked up before each round of dials, and all its addresses are tried.
+    /// Listening address. A name is looked up before each round of dials; all its addresses are tried.
     pub address: Address,
-    /// Who has to answer.
+    /// Replica id that must answer; `None`: any admitted one.
     pub id: Option<ReplicaId>,
 }
 
-/// Why a text names no peer.
+/// The error for a text that does not name a peer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ParsePeerError {
-    /// The part before `@`.
+    /// The part before `@` is not a replica id.
     #[error("{0:?} is not a replica id: 64 hexadecimal digits stand before the @")]
     Id(String),
-    /// The part after it.
+    /// The part after `@` is not an address.
     #[error(transparent)]
     Address(#[from] ParseAddressError),
 }

@@ -1,15 +1,15 @@
-//! How much room files take.
+//! Disk usage of files.
 
 use std::fs;
 use std::path::Path;
 
-/// At most so many files are looked at.
+/// Maximum number of files and directories counted.
 const MAX_FILES: usize = 100_000;
 
-/// Bytes that the files below a directory take on disk. What cannot be read counts nothing.
+/// Returns the disk usage of all files below a directory, in bytes. Unreadable files count as 0.
 pub(crate) fn used_bytes(dir: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
-    /// The unit of `st_blocks`, whatever the file system's own blocks are.
+    /// The unit of `st_blocks`, independent of the file system's block size.
     const BLOCK_BYTES: u64 = 512;
     let (mut dirs, mut bytes, mut files) = (vec![dir.to_path_buf()], 0, 0);
     while let Some(dir) = dirs.pop() {

@@ -1,4 +1,4 @@
-//! Why an agent does not start, or does not write.
+//! Errors of starting an agent and of writing under its identity.
 
 use crate::committer::CommitError;
 use crate::gossip::GossipError;
@@ -14,39 +14,39 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-/// Why an agent could not start.
+/// The error of [`Agent::start`](crate::Agent::start).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// The store.
+    /// The store cannot be used.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// The QUIC socket.
+    /// The QUIC socket cannot be opened.
     #[error("sessions cannot be taken: {0}; if another agent runs there, stop it or give another address")]
     Transport(#[from] TransportError),
-    /// The HTTP address.
+    /// The HTTP address cannot be bound.
     #[error(
         "HTTP cannot be served on {0}: {1}; if another agent runs there, stop it or give another --http address"
     )]
     Http(SocketAddr, io::Error),
-    /// The Unix socket.
+    /// The Unix socket cannot be created.
     #[error("the socket {} cannot be made: {error}", path.display())]
     Socket {
-        /// Where.
+        /// Path of the socket.
         path: PathBuf,
-        /// Why not.
+        /// The system's error.
         error: io::Error,
     },
-    /// Membership.
+    /// Gossip cannot be started.
     #[error(transparent)]
     Gossip(#[from] GossipError),
-    /// The system refuses a thread.
+    /// The committer thread cannot be created.
     #[error("the committer thread cannot be started: {0}")]
     Thread(io::Error),
 }
 
 impl StartError {
-    /// The stable code.
+    /// Returns the stable error code.
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Storage(error) => error.code(),
@@ -58,7 +58,8 @@ impl StartError {
     }
 }
 
-/// Why work that was handed to another thread came to no end; `work` names it.
+/// Converts the failure of a background task, named by `work`, to a [`Failure`]: shutdown if cancelled, internal if
+/// it panicked.
 pub(crate) fn unfinished(error: &tokio::task::JoinError, work: &'static str) -> Failure {
     if error.is_cancelled() {
         return Failure::ShuttingDown;
@@ -67,7 +68,8 @@ pub(crate) fn unfinished(error: &tokio::task::JoinError, work: &'static str) -> 
     InternalError::Task(work).into()
 }
 
-/// The HTTP status of a failure: another try, or another agent, may help, unless the program is at fault.
+/// Returns the HTTP status of a failure: 500 for an internal one, else 503, since a retry or another agent may
+/// succeed.
 pub(crate) const fn failure_status(failure: &Failure) -> StatusCode {
     match failure {
         Failure::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -75,7 +77,7 @@ pub(crate) const fn failure_status(failure: &Failure) -> StatusCode {
     }
 }
 
-/// Why a write under the agent's own identity failed.
+/// The error of a write under the agent's own identity.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WriteError {
@@ -84,7 +86,7 @@ pub enum WriteError {
         "this agent has no identity to sign with: start it with --identity, or sign in the command with --identity"
     )]
     NoIdentity,
-    /// Most peers say that this agent's clock is wrong.
+    /// The clocks of most peers contradict this agent's clock.
     #[error(
         "nothing is signed: this agent's clock is {} those of most of its {} peers; set it, or write at another agent",
         offset_text(.0.median_us.unwrap_or_default().saturating_neg()),
@@ -94,18 +96,18 @@ pub enum WriteError {
     /// No grant covers the key.
     #[error("{message}")]
     NotAuthorised {
-        /// The first reason.
+        /// Code of the first reason.
         code: Code,
-        /// The same for people.
+        /// The reasons as text.
         message: String,
     },
-    /// What came of the fact.
+    /// The entry was not accepted.
     #[error("the entry was not taken in: {}", .0.code().map_or("", Code::help))]
     Verdict(Verdict),
-    /// The commit failed, or its condition did not hold: the key shows another entry than the writer expected.
+    /// The commit failed, or its precondition did not hold: the key shows another entry than the writer expected.
     #[error(transparent)]
     Commit(#[from] CommitError),
-    /// What it depends on is not known yet.
+    /// This replica was never compared with a peer, so the key's state is not known.
     #[error(transparent)]
     FirstSync(#[from] FirstSync),
     /// The cryptographic library failed.
@@ -114,7 +116,7 @@ pub enum WriteError {
 }
 
 impl WriteError {
-    /// The HTTP status and the stable code.
+    /// Returns the HTTP status and the stable error code.
     pub(crate) fn status_and_code(&self) -> (StatusCode, &'static str) {
         match self {
             Self::NoIdentity => (StatusCode::CONFLICT, "agent.no_identity"),

@@ -1,24 +1,25 @@
-//! Forgetting entries from the future at a start, because an operator says so.
+//! Removal of entries from the future at start-up, on an operator's request.
 
 use crate::opening::Opened;
 use kvgossip_engine::StorageError;
 use kvgossip_engine::declined::Declined;
 use kvgossip_grants::Timestamp;
 
-/// What was forgotten.
+/// The result of [`forget_future`].
 #[derive(Debug)]
 pub struct Forgotten {
-    /// How many entries.
+    /// Number of entries removed.
     pub entries: usize,
-    /// These entries in their waiting room, for [`Config::declined`](crate::Config::declined).
+    /// The removed entries, in a waiting room, for [`Config::declined`](crate::Config::declined).
     pub declined: Declined,
 }
 
-/// Takes entries that are more than two minutes ahead of `now` out of the state and the store of a replica that was opened,
-/// and into the waiting room: they are taken in when they are due, like those that peers send early. The room lies in
-/// memory, so that an entry which no peer has is lost if the agent ends before that.
+/// Moves entries that are more than two minutes ahead of `now` from the state and the store to a waiting room. They
+/// are merged when they are due, like early entries from peers. The waiting room is in memory: an entry that no peer
+/// has is lost if the agent ends before it is due.
 ///
-/// What these entries had superseded is not here any more. It comes from peers that never took them in.
+/// The entries that these had superseded are gone from this store. Peers that never merged the early ones send them
+/// again.
 ///
 /// # Errors
 /// When the store fails.

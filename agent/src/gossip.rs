@@ -1,8 +1,7 @@
-//! Membership: who else is a live replica of the cluster, and who of them differs.
+//! Gossip: which live members are replicas of this cluster, and which of them hold other facts.
 //!
-//! The membership layer carries names, addresses, tags and questions; it is never trusted with more than hints. A
-//! member that announces the id of a replica of this cluster is vouched for, so that it is admitted; whom to sync with
-//! is decided by [`kvgossip_engine::survey`].
+//! The membership layer carries names, addresses, tags and queries; all of it is treated as hints. A replica id that
+//! a member announces is admitted; [`kvgossip_engine::survey`] decides whom to sync with.
 
 mod company;
 mod config;
@@ -65,31 +64,31 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// What a member says of an attempt to join another one that closed the connection without an answer.
+/// Error texts of a join that ended with the connection closed and no answer.
 const CLOSED: [&str; 2] = ["the connection was closed", "reset by peer"];
 
-/// The most members that one answer lists.
+/// Maximum number of members in one list.
 const MAX_MEMBER_ROWS: usize = 2048;
 
-/// Whether members closed the connection without an answer, as they do where keys or labels differ, and that lately.
+/// Whether a recent join ended with the connection closed and no answer, as it does when keys or labels differ.
 fn is_cut((why, at): &(String, Instant), now: Instant) -> bool {
     garbled::is_recent(*at, now) && CLOSED.iter().any(|words| why.contains(words))
 }
 
-/// Why an agent finds no member.
+/// The reason why this agent finds no member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ShutOut {
-    /// Members do not understand what it sends, or it does not understand them.
+    /// Members cannot read what it sends, or it cannot read theirs.
     WrongKey,
-    /// No member that was to be joined answers.
+    /// No member that was to be joined has answered.
     NotJoined(Unjoined),
 }
 
-/// An attempt to join that was in vain.
+/// A failed attempt to join.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Unjoined {
     pub(crate) why: String,
-    /// Whether others were there before.
+    /// Whether this member was among others before.
     pub(crate) had_members: bool,
 }
 
@@ -100,52 +99,54 @@ pub struct Gossip {
 }
 
 struct Inner {
-    /// None once this agent has left.
+    /// The gossip member; `None` once this agent has left.
     member: ArcSwapOption<Membership>,
     address: SocketAddr,
     encrypted: bool,
     cluster: ClusterId,
     directory: Arc<Directory>,
     peers: Peers,
-    /// Another member that announces this replica's id.
+    /// The state of a warning: another member announces this replica's id.
     double: Double,
-    /// Members that share their name and their replica's id with another one.
+    /// The state of a warning: two members share a name and a replica id.
     contested: Contested,
-    /// Whether there is no place for another member.
+    /// The state of a warning: no more members are accepted.
     full: Full,
-    /// Members of another cluster.
+    /// The state of a warning: members of another cluster are present.
     foreign: Foreign,
-    /// Gossip that came and was not understood.
+    /// Recent gossip that could not be read.
     garbled: Garbled,
-    /// How many members are alive and no replicas of this cluster.
+    /// Number of live members that are not replicas of this cluster.
     strangers: AtomicUsize,
     resolver: Resolver,
-    /// Whether user events from before this member joined are told, too.
+    /// Whether user events from before this member joined are delivered, too.
     replay: bool,
-    /// Whether an earlier run left the members that it remembers, and this one was not told whom to look for.
+    /// Whether an earlier run left the gossip and this one is not configured to join anyone: then remembered members
+    /// are not tried.
     left_before: bool,
-    /// Why it ended by itself.
+    /// The name that another member has, if gossip ended because of that.
     lost: OnceLock<Text>,
-    /// It is about to leave: nobody is dialled any more, for whom it has left need not admit it.
+    /// Whether this member is about to leave: nobody is dialled any more, because members that know of it need not
+    /// admit it.
     leaving: AtomicBool,
     /// Why no member that was to be joined has answered yet, and when that was found.
     unjoined: Mutex<Option<(String, Instant)>>,
     /// Whether this member was ever among others.
     had_members: AtomicBool,
-    /// What was counted last: after leaving it is still shown.
+    /// The last sample of the counters, shown after leaving, too.
     sample: Mutex<GossipSample>,
-    /// Where Serf's RPC is served.
+    /// Address of Serf's RPC.
     rpc: OnceLock<SocketAddr>,
-    /// How many rounds of joining were in vain before it was given up, and what came of the last one.
+    /// Number of failed rounds after which joining was given up, and the last failure.
     gave_up: OnceLock<(u32, String)>,
-    /// An RPC client has the agent end, and it has left; or joining was given up.
+    /// Signals that the agent is to end: an RPC client made it leave, or joining was given up.
     told_to_end: CancellationToken,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
 
 impl Gossip {
-    /// Opens the gossip port, and joins.
+    /// Opens the gossip port and starts to join.
     pub(crate) async fn start(
         config: GossipConfig,
         cluster: ClusterId,
@@ -202,7 +203,7 @@ impl Gossip {
         let task = Task::new(gossip.clone(), config.keyring_file, config.tags_file);
         gossip.spawn(task.run(events));
         for handler in config.handlers {
-            // They listen before this member meets anybody.
+            // The handlers subscribe before this member meets any other.
             if let Some(listening) = handler.listen(&gossip).await {
                 gossip.spawn(listening.serve(gossip.clone()));
             }
@@ -239,8 +240,8 @@ impl Gossip {
         }
     }
 
-    /// Leaves, so that the others know that it is no failure. The agent goes on serving what it has; it is not
-    /// connected with members any more, except with listed peers.
+    /// Leaves the gossip, so that the others do not take it for a failure. The agent keeps serving; of the members,
+    /// it stays connected with configured peers only.
     pub async fn leave(&self) -> Result<(), GossipError> {
         let member = self.member()?;
         self.inner.leaving.store(true, Ordering::Relaxed);
@@ -252,7 +253,7 @@ impl Gossip {
         Ok(())
     }
 
-    /// Stops taking part.
+    /// Ends this agent's part in gossip.
     fn end(&self) {
         self.inner.member.store(None);
         self.inner.stop.cancel();
@@ -261,7 +262,7 @@ impl Gossip {
         self.inner.peers.enforce_admission();
     }
 
-    /// All members that are known, this one first, then by name.
+    /// Returns all known members: this one first, then by name.
     pub async fn members(&self) -> Result<MembersResponse, GossipError> {
         let member = self.member()?;
         let own = member.local_member().await?;
@@ -269,7 +270,7 @@ impl Gossip {
         others.sort_by(|a, b| a.name.cmp(&b.name));
         let announcers = rows::announcers(&others, self.inner.cluster);
         let left_out = others.len().saturating_sub(MAX_MEMBER_ROWS);
-        // Those that live are worth more than those that are gone, and those that proved a key more than those that say so.
+        // If there are too many, members with a proved key come first, then live ones.
         let proved = |member: &Member| rows::is_connected(member, self.inner.cluster, &self.inner.peers);
         others.sort_by_cached_key(|member| (!proved(member), member.status != Status::Alive));
         others.truncate(MAX_MEMBER_ROWS);
@@ -287,29 +288,29 @@ impl Gossip {
         Ok(MembersResponse { gossip: Some(gossip), members, left_out: left_out as u64, left: false })
     }
 
-    /// Where the agent listens for gossip.
+    /// Returns the gossip address.
     pub fn address(&self) -> SocketAddr {
         self.inner.address
     }
 
-    /// Where Serf's RPC is served, if it is.
+    /// Returns the address of Serf's RPC, if it is served.
     pub fn rpc_address(&self) -> Option<SocketAddr> {
         self.inner.rpc.get().copied()
     }
 
-    /// Waits until an RPC client has had the agent leave (`serf leave`), which ends Serf's agents, or until joining is given up
-    /// ([`Gossip::gave_up`]).
+    /// Waits until an RPC client makes the agent leave (`serf leave`, which ends Serf's agents, too), or joining is
+    /// given up ([`Gossip::gave_up`]).
     pub async fn told_to_end(&self) {
         self.inner.told_to_end.cancelled().await;
     }
 
-    /// Counters of the membership layer since the start; they stand still once the agent has left.
+    /// Returns the counters of the membership layer since the start. They no longer change once the agent has left.
     pub async fn stats(&self) -> Stats {
         self.sample().await;
         self.last_sample().stats
     }
 
-    /// Takes note of the counters, and of how many members there are of each status.
+    /// Stores a sample of the counters and of the number of members per status.
     pub(crate) async fn sample(&self) {
         let sample = self.look().await;
         let mut last = self.inner.sample.lock();
@@ -344,7 +345,7 @@ impl Gossip {
         Some(GossipSample { stats: member.stats().await.ok()?, members, queues })
     }
 
-    /// Why this agent finds no member; to be asked where it knows none.
+    /// Returns why this agent finds no member. Call it when no member is known.
     pub(crate) fn shut_out(&self) -> Option<ShutOut> {
         self.member().ok()?;
         let (unjoined, now) = (self.inner.unjoined.lock().clone(), Instant::now());
@@ -355,17 +356,17 @@ impl Gossip {
         unjoined.map(|(why, _)| ShutOut::NotJoined(Unjoined { why, had_members }))
     }
 
-    /// Why the last attempt to join was in vain, while this member is alone.
+    /// Returns why the last attempt to join failed, while this member is alone.
     pub(crate) fn unjoined(&self) -> Option<String> {
         self.inner.unjoined.lock().clone().map(|(why, _)| why)
     }
 
-    /// Why gossip ended by itself, if it did.
+    /// Returns why gossip ended by itself, if it did.
     pub fn failure(&self) -> Option<GossipError> {
         self.inner.lost.get().cloned().map(GossipError::NameLost)
     }
 
-    /// Why joining was given up, if it was.
+    /// Returns why joining was given up, if it was.
     pub fn gave_up(&self) -> Option<GossipError> {
         let (rounds, why) = self.inner.gave_up.get().cloned()?;
         Some(GossipError::GaveUp { rounds, why })

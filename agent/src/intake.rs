@@ -1,4 +1,4 @@
-//! The one way in for facts, whoever brings them: judged, verified in parallel, merged, made durable.
+//! The only path for facts into the store: facts are checked, verified in parallel, merged and made durable.
 
 use crate::clock::Clock;
 use crate::committer::{CommitError, Condition, Store};
@@ -12,27 +12,28 @@ use kvgossip_grants::{Authority, Fact, RsaVerifier, Timestamp, Verdict, Verified
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
-/// Facts verified by one job of the pool.
+/// Number of facts that one job of the thread pool verifies.
 const JOB_FACTS: usize = 128;
-/// So few are verified where they arrive: 16 to 20 µs each (65 for the longest keys), while waking a thread of the pool
-/// and being woken by it cost 30 (`docs/decisions/0010-few-signatures-are-verified-in-place.md`).
+/// Batches of at most this many facts are verified on the calling thread: a signature takes 16 to 20 µs (65 µs for
+/// the longest keys), a switch to a pool thread and back 30 µs
+/// (`docs/decisions/0010-few-signatures-are-verified-in-place.md`).
 const IN_PLACE_FACTS: usize = 2;
 
-/// How offered facts came, which decides by which rules they are judged.
+/// The origin of offered facts, which selects the rules that apply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// They came whole from elsewhere: from a peer, or out of a file. What one replica holds, every other takes in.
+    /// From a peer or a file. Any fact that one replica holds must be acceptable to every other.
     Relayed,
-    /// Their writer has just signed them and puts them here. [`Authority::check_direct`] is asked first.
+    /// From the writer itself, just signed. [`Authority::check_direct`] is applied first.
     ///
     /// [`Authority::check_direct`]: kvgossip_grants::Authority::check_direct
     Direct {
-        /// The largest value that is taken, in bytes.
+        /// Maximum size of a value, in bytes.
         max_value_bytes: usize,
     },
 }
 
-/// Takes facts in. Clones share it.
+/// The entrance for facts in front of a store. Clones share it.
 #[derive(Clone)]
 pub struct Intake {
     store: Store,
@@ -40,13 +41,13 @@ pub struct Intake {
     metrics: Metrics,
     waiting: Arc<Waiting>,
     clock: Clock,
-    /// A permit for each job of the pool: as many as there are cores, and one that is ready when another ends, so that
-    /// no core waits until the next job is handed over.
+    /// One permit per running job of the pool: the number of cores plus one, so that a job is ready when a core
+    /// becomes free.
     jobs: Arc<Semaphore>,
 }
 
 impl Intake {
-    /// An intake in front of a store. Entries are held against the system's clock.
+    /// Creates an intake in front of a store, with the system clock.
     pub fn new(store: Store, metrics: Metrics) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let waiting = Arc::new(Waiting::new(Declined::new(store.view().authority().cluster())));
@@ -54,44 +55,44 @@ impl Intake {
         Self { store, refusals, metrics, waiting, clock: Clock::system(), jobs }
     }
 
-    /// Holds entries against another clock.
+    /// Replaces the clock that entries are judged against.
     pub fn with_clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self
     }
 
-    /// The same, with what is declined from the start.
+    /// Replaces the set of declined facts.
     pub(crate) fn with_declined(mut self, declined: Declined) -> Self {
         self.waiting = Arc::new(Waiting::new(declined));
         self
     }
 
-    /// What the clock says that entries are held against.
+    /// Returns the time of the clock that entries are judged against.
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
-    /// The store behind it.
+    /// Returns the store.
     pub fn store(&self) -> &Store {
         &self.store
     }
 
-    /// What is counted and measured.
+    /// Returns the metrics.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
     }
 
-    /// What was refused lately.
+    /// Returns the recent refusals.
     pub fn refusals(&self) -> &Refusals {
         &self.refusals
     }
 
-    /// What waits until it is due, and what else peers are asked not to send.
+    /// Returns the waiting room and the other facts that peers are asked not to send.
     pub(crate) fn waiting(&self) -> &Arc<Waiting> {
         &self.waiting
     }
 
-    /// Offers relayed facts once, in order. `from` is who brings them, for the list of refusals. Early entries are kept
+    /// Offers relayed facts once, in order. `from` names the source in the list of refusals. Early entries are kept
     /// and offered again when they are due.
     pub async fn offer(&self, facts: Vec<Fact>, from: &str) -> Result<Vec<Verdict>, Failure> {
         self.offer_once(facts, from, Origin::Relayed).await
@@ -106,7 +107,7 @@ impl Intake {
         self.offer_if(facts, from, origin, None).await.map_err(CommitError::unconditional)
     }
 
-    /// Offers facts once, in order, provided that a condition holds at the moment of merging.
+    /// Offers facts once, in order, if a condition holds at the moment of merging.
     pub async fn offer_if(
         &self,
         facts: Vec<Fact>,
@@ -118,7 +119,7 @@ impl Intake {
         let names: Vec<FactName> = facts.iter().map(FactName::of).collect();
         let early = match origin {
             Origin::Relayed => early(&facts, now),
-            // The writer hears that it is early, and nothing is kept of it.
+            // The writer gets the verdict that the entry is early; the entry is not kept.
             Origin::Direct { .. } => Vec::new(),
         };
         let Checked { verdicts, verified } = self.verify(facts, now, origin).await?;
@@ -138,7 +139,7 @@ impl Intake {
         Ok(verdicts)
     }
 
-    /// Keeps early facts for later. Their grants may have come with them, so that comes last.
+    /// Keeps early facts in the waiting room. Runs after the merge, because their grants may be in the same batch.
     async fn keep(&self, early: Vec<Early>, now: Timestamp) -> Result<(), Failure> {
         let (view, waiting) = (self.store.view(), self.waiting.clone());
         if early.len() <= IN_PLACE_FACTS {
@@ -151,7 +152,7 @@ impl Intake {
         kept.map_err(|error| unfinished(&error, "the keeping of early facts"))
     }
 
-    /// Offers facts in any order: what lacks its chain is offered again as long as others are merged.
+    /// Offers facts in any order: unjustified ones are offered again as long as the previous pass merged anything.
     pub async fn offer_all(
         &self,
         facts: Vec<Fact>,
@@ -160,7 +161,7 @@ impl Intake {
     ) -> Result<Vec<Verdict>, Failure> {
         let mut verdicts = vec![None; facts.len()];
         let mut open: Vec<usize> = (0..facts.len()).collect();
-        // Authority first spares most second offers.
+        // Authority facts first: most entries are then justified in the first pass.
         open.sort_by_key(|place| !facts[*place].is_authority());
         loop {
             let batch = open.iter().map(|place| facts[*place].clone()).collect();
@@ -177,7 +178,8 @@ impl Intake {
         }
     }
 
-    /// Judges and verifies, a job of the pool at a time. What stands on a grant of the same batch comes after it.
+    /// Checks facts and verifies their signatures, split into jobs of the pool. A fact that depends on a grant of the
+    /// same batch follows in a later pass.
     async fn verify(&self, facts: Vec<Fact>, now: Timestamp, origin: Origin) -> Result<Checked, Failure> {
         let view = self.store.view();
         let mut judging = match origin {
@@ -224,7 +226,7 @@ impl Intake {
     }
 }
 
-/// The entries that are early. Facts share their bytes, so a copy costs little.
+/// Returns the early entries with their due times. The clones are cheap: facts share their bytes.
 fn early(facts: &[Fact], now: Timestamp) -> Vec<Early> {
     let due = |fact: &Fact| match fact {
         Fact::Entry(entry) => entry.entry().early_until(now),
@@ -233,13 +235,13 @@ fn early(facts: &[Fact], now: Timestamp) -> Vec<Early> {
     facts.iter().filter_map(|fact| Some((fact.clone(), due(fact)?))).collect()
 }
 
-/// A fact and its place in the batch.
+/// A fact with its index in the batch.
 type Placed = (usize, Fact);
-/// What came of it.
+/// The result for a fact, with its index in the batch.
 type PlacedResult = (usize, Result<Verified, Verdict>);
 
-/// Checks, then verifies. The checks of a direct put are made against the same authority as all others, so that a grant which
-/// arrives with the fact that cites it cannot slip past them.
+/// Checks each fact, then verifies its signature. Direct puts are checked against the authority of the same pass, so
+/// a grant in the same batch cannot bypass the checks.
 fn judge(authority: &Authority, facts: Vec<Placed>, now: Timestamp, origin: Origin) -> Vec<PlacedResult> {
     let judge_one = |fact: Fact| {
         if let Origin::Direct { max_value_bytes } = origin {

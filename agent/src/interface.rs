@@ -1,4 +1,4 @@
-//! Network interfaces of this machine, and which of their addresses is listened at.
+//! Network interfaces of this machine, and the choice of a listening address.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -6,47 +6,47 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 /// A network interface with its addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetworkInterface {
-    /// Its name, such as eth0.
+    /// Name, such as eth0.
     pub name: String,
-    /// Its number.
+    /// Interface index.
     pub index: u32,
-    /// Its addresses, but those of the link alone.
+    /// Addresses, without link-local ones.
     pub addresses: Vec<IpAddr>,
 }
 
-/// Why an interface cannot be listened at.
+/// The error of choosing an interface or its listening address.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InterfaceError {
-    /// The system does not tell its interfaces.
+    /// The system cannot list its interfaces.
     #[error("the interfaces of this machine cannot be listed: {0}")]
     List(io::Error),
     /// No interface of this name has an address.
     #[error("no interface named {name:?} has an address; there are {}", .others.join(", "))]
     Unknown {
-        /// The name.
+        /// Requested name.
         name: String,
-        /// Those that have one.
+        /// Interfaces that have an address.
         others: Vec<String>,
     },
-    /// It has other addresses than the one that is to be listened at.
+    /// The interface does not have the requested address.
     #[error("the interface {name} does not have the address {wanted}; it has {}", shown(.has))]
     NotThere {
-        /// The interface.
+        /// Name of the interface.
         name: String,
-        /// The address.
+        /// Requested address.
         wanted: IpAddr,
-        /// Its addresses.
+        /// Addresses of the interface.
         has: Vec<IpAddr>,
     },
-    /// It has addresses of the other family only.
+    /// The interface has no address of the requested family.
     #[error("the interface {name} has no address of the family of {wanted}; it has {}", shown(.has))]
     OtherFamily {
-        /// The interface.
+        /// Name of the interface.
         name: String,
-        /// All addresses of a family.
+        /// Requested unspecified address (`0.0.0.0` or `::`).
         wanted: IpAddr,
-        /// Its addresses.
+        /// Addresses of the interface.
         has: Vec<IpAddr>,
     },
 }
@@ -56,7 +56,7 @@ fn shown(addresses: &[IpAddr]) -> String {
 }
 
 impl NetworkInterface {
-    /// All interfaces that have an address.
+    /// Returns all interfaces that have an address.
     fn all() -> Result<Vec<Self>, InterfaceError> {
         let mut all: Vec<Self> = Vec::new();
         for found in if_addrs::get_if_addrs().map_err(InterfaceError::List)? {
@@ -80,10 +80,10 @@ impl NetworkInterface {
         Ok(all)
     }
 
-    /// The interface of that name.
+    /// Returns the interface of this name.
     ///
     /// # Errors
-    /// If there is none with an address, or the system does not tell.
+    /// When there is none with an address, or the system cannot list its interfaces.
     pub fn named(name: &str) -> Result<Self, InterfaceError> {
         let mut all = Self::all()?;
         match all.iter().position(|known| known.name == name) {
@@ -95,12 +95,12 @@ impl NetworkInterface {
         }
     }
 
-    /// The interface that has an address, if one has.
+    /// Returns the interface that has this address.
     pub fn with_address(ip: IpAddr) -> Option<Self> {
         NetworkInterface::all().ok()?.into_iter().find(|known| known.addresses.contains(&ip))
     }
 
-    /// Its first IPv4 address.
+    /// Returns the first IPv4 address.
     pub fn v4(&self) -> Option<Ipv4Addr> {
         self.addresses.iter().find_map(|ip| match ip {
             IpAddr::V4(ip) => Some(*ip),
@@ -108,11 +108,12 @@ impl NetworkInterface {
         })
     }
 
-    /// Where to listen, as Serf's agents decide it: at `bind`, if that is one of the interface's addresses; for `0.0.0.0` at
-    /// the interface's first address, IPv4 before IPv6, and for `::` at its first of IPv6, at the port of `bind`.
+    /// Returns the listening address by the rules of Serf's agents: `bind` itself, if the interface has that address;
+    /// for `0.0.0.0` the first IPv4 address, or else the first IPv6 address; for `::` the first IPv6 address. The
+    /// port is that of `bind`.
     ///
     /// # Errors
-    /// If it has no such address.
+    /// When the interface has no such address.
     pub fn listen_at(&self, bind: SocketAddr) -> Result<SocketAddr, InterfaceError> {
         let name = self.name.clone();
         let has = self.addresses.clone();

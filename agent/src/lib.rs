@@ -1,7 +1,7 @@
-//! One running kvgossip replica, embeddable: engine, storage, transport and HTTP API.
+//! A running kvgossip replica, embeddable: engine, storage, transport, gossip and HTTP API.
 //!
-//! [`Agent::start`] takes a [`Config`] and a store and runs until [`Agent::stop`]. The way of a fact, from wherever
-//! it comes, is [`intake`]: judged, verified, merged and durable, then seen by readers and passed on by [`peers`].
+//! [`Agent::start`] takes a [`Config`] and a store and runs until [`Agent::stop`]. Every fact enters through
+//! [`intake`]: it is checked, verified, merged and made durable, then visible to readers and passed on by [`peers`].
 
 mod address;
 mod agent;

@@ -1,36 +1,36 @@
-//! Opening the store of a data directory, and what an operator allows when it is not as it was left.
+//! Opening of the store in a data directory, and its recovery on an operator's request.
 
 use kvgossip_engine::{FjallStorage, Replica, StorageError};
 use kvgossip_grants::PublicKey;
 use std::path::{Path, PathBuf};
 
-/// The file in a data directory that remembers whether its store was ever compared with a peer's.
+/// Name of the file in a data directory that remembers whether its store was ever compared with a peer's.
 pub const SYNC_STATE_NAME: &str = "sync-state";
-/// How much of the engine's own words is repeated.
+/// Maximum length of a storage engine's panic message in an error, in characters.
 const MAX_REASON_CHARS: usize = 200;
 
-/// What may be done with a store that is not as it was left. Nothing, unless an operator says so: either way,
-/// writes that had not reached a peer are lost.
+/// Permitted recoveries of a store that is not in the state it was left in; none by default. Each loses writes that
+/// had not reached a peer.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Recovery {
-    /// Go on from an earlier batch if the last ones are gone and what is left passes a check.
+    /// Continue from an earlier batch if the last ones are missing and the rest passes a check.
     pub accept_rollback: bool,
-    /// Give a damaged or older store another name, and begin with an empty one.
+    /// Rename a damaged or older store, and start with an empty one.
     pub move_damaged_aside: bool,
 }
 
-/// A store, and the replica in it.
+/// An opened store and the replica loaded from it.
 #[derive(Debug)]
 pub struct Opened {
-    /// The state.
+    /// The replica.
     pub replica: Replica,
     /// The store.
     pub storage: FjallStorage,
-    /// Where the store is that was moved aside.
+    /// New path of the old store, if it was moved aside.
     pub moved_aside: Option<PathBuf>,
 }
 
-/// Opens the store in a data directory, or makes one, and loads the replica. Tells the log what was done.
+/// Opens the store in a data directory, or creates one, and loads the replica. Logs each recovery.
 ///
 /// # Errors
 /// Those of [`FjallStorage::open`] and [`Replica::load`] that `recovery` does not cover.
@@ -38,7 +38,7 @@ pub fn open_store(dir: &Path, root: &PublicKey, recovery: Recovery) -> Result<Op
     let loaded = guard_engine(|| {
         let (replica, storage) = load(dir, root, recovery.accept_rollback)?;
         if recovery.move_damaged_aside {
-            // Damage among the values does not hinder opening.
+            // Damaged values do not make opening fail.
             storage.check()?;
         }
         Ok((replica, storage))
@@ -61,7 +61,8 @@ pub fn open_store(dir: &Path, root: &PublicKey, recovery: Recovery) -> Result<Op
     Ok(Opened { replica, storage, moved_aside })
 }
 
-/// The store is not the one that was compared: where there are peers, it is as ignorant as a new one.
+/// Removes the sync state: the store is no longer the one that was compared with a peer, so the replica counts as
+/// new.
 fn forget_sync_state(dir: &Path) -> Result<(), StorageError> {
     let path = dir.join(SYNC_STATE_NAME);
     match std::fs::remove_file(&path) {
@@ -72,13 +73,13 @@ fn forget_sync_state(dir: &Path) -> Result<(), StorageError> {
     }
 }
 
-/// The engine asserts what it reads in some of its files, and panics where that does not hold: such a store is damaged,
-/// and can be moved aside like any other.
+/// Calls `open` and converts a panic to an error: the storage engine asserts invariants of its files, so a panic
+/// means that the store is damaged and can be moved aside.
 ///
 /// # Errors
-/// Those of `open`, and [`StorageError::Damaged`] with the panic's words.
+/// Those of `open`, and [`StorageError::Damaged`] with the panic message.
 pub fn guard_engine<T>(open: impl FnOnce() -> Result<T, StorageError>) -> Result<T, StorageError> {
-    // What the closure holds is dropped with it: nothing half-made is seen afterwards.
+    // The closure's state is dropped on a panic, so no inconsistent state is visible afterwards.
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(open)).unwrap_or_else(|panic| {
         let why = panic.downcast_ref::<String>().map(String::as_str);
         let why = why.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given");

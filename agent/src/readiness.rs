@@ -1,8 +1,7 @@
-//! Whether this replica can know what its peers know.
+//! Readiness: whether what this replica lacks may be reported as absent.
 //!
-//! A replica that was told of others and has never compared itself with one is ignorant: what it lacks says nothing.
-//! [`Readiness`] is a state machine without I/O that decides when this is over; [`Standing`] shares it and keeps what
-//! has to outlive the process in a file.
+//! A replica that knows of others and was never compared with one (a *newcomer*) may lack anything. [`Readiness`] is
+//! a state machine without I/O that decides when this ends. [`Standing`] shares it and persists it in a file.
 
 mod standing;
 
@@ -13,112 +12,113 @@ use kvgossip_grants::{ReplicaId, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// What [`FIRST_SYNC`](kvgossip_api::FIRST_SYNC) means, and what to do.
+/// The explanation of [`FIRST_SYNC`](kvgossip_api::FIRST_SYNC), with the remedy.
 pub(crate) const FIRST_SYNC_TEXT: &str = "this replica has never compared itself with a peer, so what it lacks says \
                                           nothing: see `kvgossip status` for why, or ask another agent; only if this is \
                                           the first replica of its cluster, start it with --ready-alone";
-/// The same where something else stands in the way, which is said before it.
+/// The explanation that follows the description of an obstacle to the first comparison.
 pub(crate) const FIRST_SYNC_HINDERED: &str = "until that is mended this replica is compared with no peer there, and as it \
                                               never was, what it lacks says nothing: ask another agent";
 
-/// This replica was never compared with a peer, though there are others: what it lacks says nothing.
+/// The error of a replica that knows of others and was never compared with one: it cannot report anything as absent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{FIRST_SYNC_TEXT}")]
 pub struct FirstSync;
 
-/// How long a replica that was compared in an earlier run waits for a comparison before it serves, unless told otherwise.
+/// Default time that a replica compared in an earlier run waits for a new comparison before it serves.
 pub const DEFAULT_READY_AFTER: Duration = Duration::from_secs(10);
-/// How many newcomers are remembered to have been compared; a cluster that begins with more needs a replica that is not
-/// one.
+/// Maximum number of compared newcomers remembered. A cluster that starts with more of them needs a replica that is
+/// not one.
 const MAX_NEWCOMERS: usize = 64;
-/// The time of the last equality is written to the disk when it is so much later than the one that was written last.
+/// Interval after which a later time of the last equality is written to disk, in microseconds.
 const SAVE_EVERY_US: u64 = 60_000_000;
 
-/// A clock that goes back by more than this was set back, in microseconds.
+/// A clock that jumps back by more than this counts as set back, in microseconds.
 const SET_BACK_US: u64 = 2_000_000;
 
-/// What is remembered from one start to the next.
+/// The state that outlives the process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Remembered {
     /// Whether a first comparison has ended.
     pub(crate) compared: bool,
-    /// Whether the replica began as the first of its cluster: it was told of nobody, and nothing was remembered.
+    /// Whether the replica started as the first of its cluster: without configured others and without remembered
+    /// state.
     pub(crate) began_first: bool,
-    /// When this replica was last known to hold the same as some peer.
+    /// When this replica and a peer were last known to hold the same facts.
     pub(crate) last_equal: Option<Timestamp>,
 }
 
-/// What is known at the start.
+/// The inputs at start-up.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Start {
     pub(crate) remembered: Option<Remembered>,
-    /// Whether the replica was told of others, by whoever starts it.
+    /// Whether the configuration names or implies other replicas.
     pub(crate) told_of_others: bool,
-    /// Whether members were met in an earlier run, which may be no replicas of this cluster.
+    /// Whether an earlier run met gossip members; these need not be replicas of this cluster.
     pub(crate) met_members: bool,
-    /// Whether somebody says that it needs no comparison.
+    /// Whether the configuration says that no comparison is needed.
     pub(crate) alone_is_fine: bool,
     pub(crate) ready_after: Duration,
     pub(crate) now_us: u64,
 }
 
-/// Why this replica may lack what others hold.
+/// The reason why this replica may lack facts that others hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Gap {
-    /// It has never compared itself with anybody.
+    /// It was never compared with a peer.
     First,
-    /// It was not compared since the start.
+    /// It was compared in an earlier run, but not since the start.
     Stale {
-        /// Whether it has waited long enough for a comparison.
+        /// Whether the waiting time for a new comparison is over.
         is_over: bool,
     },
 }
 
-/// What a session over everything has brought here.
+/// The result of a full session for this replica's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Brought {
-    /// All that the peer held and this replica takes.
+    /// Everything that the peer held and this replica accepts.
     All,
-    /// All of that but entries that wait for this replica's clock, in its waiting room or without a place there.
+    /// Everything except entries that are early here, in the waiting room or dropped for lack of room.
     AllDue,
-    /// Some of it, or nothing.
+    /// A part of it, or nothing.
     Part,
 }
 
-/// The id by which newcomers name a replica.
+/// Returns the shortened id by which newcomers name a replica.
 pub(crate) fn short(id: &ReplicaId) -> ShortReplicaId {
     let [short @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = *id.as_bytes();
     short
 }
 
-/// Decides whether what this replica lacks says anything. Times are microseconds of a clock that never goes back, but for
-/// that of the last equality, which is for people.
+/// The state machine of readiness. Times are microseconds of a monotonic clock, except that of the last equality,
+/// which is wall-clock time.
 #[derive(Debug)]
 pub(crate) struct Readiness {
     has_others: bool,
     alone_is_fine: bool,
-    /// Whether it began as the first of its cluster.
+    /// Whether the replica started as the first of its cluster.
     began_first: bool,
-    /// Whether that is enough: it was told of nobody since.
+    /// Whether it is still the first: no others are configured in this run either.
     is_first: bool,
-    /// Whether a first comparison has ended, now or in an earlier run.
+    /// Whether a first comparison has ended, in this run or an earlier one.
     compared: bool,
-    /// Whether one has ended since the start.
+    /// Whether a comparison has ended in this run.
     compared_now: bool,
-    /// When waiting for a comparison since the start is over.
+    /// When the waiting time for a comparison in this run ends.
     stale_until_us: u64,
-    /// Newcomers whose comparison brought all that they hold, and whom they were told of.
+    /// Newcomers whose sessions were complete, with the replicas that each knows of.
     newcomers: BTreeMap<ShortReplicaId, Newcomer>,
     last_equal: Option<LastEqual>,
     saved: Option<Remembered>,
 }
 
-/// When this replica was last known to hold the same as some peer, as its clock has it.
+/// When this replica and a peer were last known to hold the same facts, by this replica's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LastEqual {
-    /// Then, or at some time before.
+    /// The time, or an upper bound of it.
     pub(crate) at: Timestamp,
-    /// Whether the clock was set back since, so that it may have been at any time before.
+    /// Whether `at` is only an upper bound, because the clock was set back since.
     pub(crate) is_unsure: bool,
 }
 
@@ -126,7 +126,8 @@ impl Readiness {
     pub(crate) fn new(start: Start) -> Self {
         let Start { remembered, told_of_others, met_members, alone_is_fine, ready_after, now_us } = start;
         let has_others = told_of_others || met_members;
-        // Who was told of others once, and left before it had met one, is as ignorant without them.
+        // A replica once configured with others, but compared with none, remains a newcomer when started without
+        // them.
         let began_first = remembered.map_or(!has_others, |remembered| remembered.began_first);
         let compared = remembered.is_some_and(|remembered| remembered.compared);
         let wait_us = u64::try_from(ready_after.as_micros()).unwrap_or(u64::MAX);
@@ -134,7 +135,8 @@ impl Readiness {
             has_others,
             alone_is_fine,
             began_first,
-            // Members that joined it are no reason to doubt what it has: those among them that are replicas are compared with.
+            // Members that joined later do not end this: replicas among them are compared with, and others do not
+            // matter.
             is_first: began_first && !told_of_others,
             compared,
             compared_now: false,
@@ -147,7 +149,8 @@ impl Readiness {
         }
     }
 
-    /// Why this replica may lack what others hold; `None`: it was compared, or has nobody to be compared with.
+    /// Returns why this replica may lack facts that others hold; `None`: it was compared, or has no others to be
+    /// compared with.
     pub(crate) fn gap(&self, now_us: u64) -> Option<Gap> {
         if self.compared_now || self.alone_is_fine {
             return None;
@@ -158,9 +161,9 @@ impl Readiness {
         self.has_others.then_some(Gap::Stale { is_over: now_us >= self.stale_until_us })
     }
 
-    /// A session with a peer has brought something. What a newcomer holds says nothing of the cluster: its comparison
-    /// counts only together with those of all others that this replica was told of (`others`, if it knows them all), and
-    /// that these newcomers were told of, and so on.
+    /// Records the end of a full session with a peer. A session with a newcomer says nothing about the cluster on its
+    /// own. It counts only together with sessions with all other replicas that this one knows of (`others`; `None`:
+    /// not all ids are known) and, transitively, all that those newcomers know of.
     pub(crate) fn session_ended(
         &mut self,
         peer: ReplicaId,
@@ -168,7 +171,7 @@ impl Readiness {
         brought: Brought,
         others: impl FnOnce() -> Option<BTreeSet<ShortReplicaId>>,
     ) {
-        // What waits for the clock is missing: a first comparison that leaves anything out says nothing of what is lacking.
+        // Early entries are missing from the state: a first comparison that leaves any out does not count.
         let counts = match brought {
             Brought::All => true,
             Brought::AllDue => self.compared || self.is_first,
@@ -191,7 +194,8 @@ impl Readiness {
         (self.compared, self.compared_now) = (true, true);
     }
 
-    /// Whether these, those that they were told of, and so on, are all newcomers that this replica was compared with.
+    /// Whether these replicas and, transitively, all that they know of are newcomers that this replica was compared
+    /// with.
     fn all_are_new(&self, others: BTreeSet<ShortReplicaId>) -> bool {
         let (mut to_visit, mut seen) = (Vec::from_iter(others), BTreeSet::new());
         while let Some(other) = to_visit.pop() {
@@ -205,7 +209,7 @@ impl Readiness {
         true
     }
 
-    /// This replica and some peer held the same at this time; the clock says `now`.
+    /// Records that this replica and a peer held the same facts at the time `at`; the clock shows `now`.
     pub(crate) fn note_equal(&mut self, at: Timestamp, now: Timestamp) {
         let at = at.min(now);
         if self.last_equal(now).is_none_or(|last| at >= last.at) {
@@ -213,12 +217,12 @@ impl Readiness {
         }
     }
 
-    /// When this replica was last known to hold the same as some peer. A time that lies ahead of the clock counts as now, from
-    /// here on: the clock was set back, and how long ago it was is not known.
+    /// Returns when this replica and a peer were last known to hold the same facts. A time ahead of the clock is
+    /// replaced by `now`: the clock was set back, and the true time is unknown.
     pub(crate) fn last_equal(&mut self, now: Timestamp) -> Option<LastEqual> {
         let last = self.last_equal.as_mut()?;
         if last.at > now {
-            // Clocks are corrected by moments all the time.
+            // Small corrections backwards are normal for a synchronised clock.
             let is_unsure = last.is_unsure || last.at > now.saturating_add(SET_BACK_US);
             *last = LastEqual { at: now, is_unsure };
         }
@@ -230,13 +234,13 @@ impl Readiness {
         self.newcomers.contains_key(&short(peer))
     }
 
-    /// Whom the newcomers were told of that this replica was compared with.
+    /// Returns the replicas that compared newcomers know of, except compared newcomers.
     pub(crate) fn told_of(&self) -> BTreeSet<ShortReplicaId> {
         let told = self.newcomers.values().filter_map(|newcomer| newcomer.others.as_ref());
         told.flatten().copied().filter(|id| !self.newcomers.contains_key(id)).collect()
     }
 
-    /// What has to be written to the disk now. At the end of the process (`at_end`) that is any change.
+    /// Returns the state to write to disk now, if any. At the end of the process (`at_end`), any change counts.
     pub(crate) fn take_unsaved(&mut self, at_end: bool) -> Option<Remembered> {
         let now = Remembered {
             compared: self.compared,
@@ -244,11 +248,11 @@ impl Readiness {
             last_equal: self.last_equal.map(|last| last.at),
         };
         let is_due = match self.saved {
-            // Who needs no comparison because somebody says so has nothing to remember, unless it is the first.
+            // A replica that needs no comparison by configuration has no state to write, unless it is the first.
             None => self.began_first || self.has_others && !self.alone_is_fine || self.last_equal.is_some(),
             Some(saved) => {
                 let time = |remembered: Remembered| remembered.last_equal.map_or(0, Timestamp::as_micros);
-                // A clock that was set back leads back.
+                // The time may also move backwards, after the clock was set back.
                 let moved_us = time(now).abs_diff(time(saved));
                 now.compared != saved.compared || moved_us >= SAVE_EVERY_US || at_end && moved_us > 0
             }

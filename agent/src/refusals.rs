@@ -1,16 +1,16 @@
-//! The last facts that were not taken in, for an operator to look at.
+//! The most recent facts that were not accepted, for the operator.
 
 use kvgossip_api::RefusalRow;
 use kvgossip_grants::{Code, Fact, FactId, Key, Timestamp, Verdict};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
 
-/// How many refusals are remembered.
+/// Maximum number of refusals remembered.
 pub const MAX_REFUSALS: usize = 1024;
-/// Of these, how many may be of facts that one source brought; the oldest of that source go first.
+/// Maximum number of refusals remembered per source; the source's oldest are dropped first.
 pub(crate) const MAX_REFUSALS_PER_SOURCE: usize = 128;
 
-/// What a refusal says of a fact. Kept while the fact itself is on its way.
+/// The parts of a fact that a refusal shows, taken before the fact is handed on.
 pub(crate) struct FactName {
     pub(crate) id: FactId,
     kind: &'static str,
@@ -27,7 +27,7 @@ impl FactName {
     }
 }
 
-/// Refusals of each source, oldest first, numbered in the order in which they came.
+/// Refusals by source, oldest first, numbered by arrival.
 #[derive(Debug, Default)]
 struct Rings {
     next: u64,
@@ -50,7 +50,7 @@ impl Rings {
         }
     }
 
-    /// The oldest row of the source that has most.
+    /// Drops the oldest row of the source with the most rows.
     fn drop_one(&mut self) {
         let age =
             |ring: &VecDeque<(u64, RefusalRow)>| ring.front().map_or(0, |(number, _)| u64::MAX - number);
@@ -65,12 +65,12 @@ impl Rings {
     }
 }
 
-/// A bounded memory of refusals, in which no source takes the room of the others.
+/// A bounded list of refusals in which no source can displace all others.
 #[derive(Debug, Default)]
 pub struct Refusals(Mutex<Rings>);
 
 impl Refusals {
-    /// Remembers a fact that was not taken in.
+    /// Records a fact that was not accepted.
     pub(crate) fn note(&self, from: &str, fact: &FactName, verdict: Verdict, now: Timestamp) {
         let Some(code) = verdict.code().filter(|_| !verdict.is_taken_in()) else { return };
         self.push(RefusalRow {
@@ -84,7 +84,7 @@ impl Refusals {
         });
     }
 
-    /// Remembers bytes that are no fact.
+    /// Records bytes that do not decode to a fact.
     pub fn note_bytes(&self, from: &str, code: Code, now: Timestamp) {
         self.push(RefusalRow {
             at_us: now.as_micros(),
@@ -101,7 +101,7 @@ impl Refusals {
         self.0.lock().push(row);
     }
 
-    /// Newest first.
+    /// Returns all refusals, newest first.
     pub fn list(&self) -> Vec<RefusalRow> {
         let rings = self.0.lock();
         let mut rows: Vec<_> = rings.by_source.values().flatten().collect();

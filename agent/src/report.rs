@@ -1,4 +1,4 @@
-//! Session reports in the API's form, and what they mean for the next session.
+//! Conversion of session reports for the API and the scheduler.
 
 use crate::clock;
 use kvgossip_api::{ApiError, SyncOutcome, SyncReport, TrafficRow};
@@ -30,7 +30,7 @@ fn reasons(obstacles: Obstacles) -> Vec<String> {
     named.into_iter().filter(|(stands, _)| *stands).map(|(_, name)| name.to_owned()).collect()
 }
 
-/// The report in the API's form.
+/// Converts a session report to the API's type.
 pub(crate) fn sync_report(peer: ReplicaId, initiated: bool, report: &SessionReport) -> SyncReport {
     let (outcome, reasons) = match &report.result {
         Ok(Outcome::Equal) => (SyncOutcome::Equal, Vec::new()),
@@ -55,10 +55,10 @@ pub(crate) fn sync_report(peer: ReplicaId, initiated: bool, report: &SessionRepo
     }
 }
 
-/// What the scheduler makes of it.
+/// Converts a session report to the scheduler's input.
 pub(crate) fn session_end(report: &SessionReport) -> SessionEnd {
     match &report.result {
-        // Nothing was to move.
+        // The session compared only; it was not meant to move facts.
         Ok(Outcome::Unsettled(_)) if report.compared => SessionEnd::Unfinished,
         Ok(Outcome::Equal) => report.agreed.map_or(SessionEnd::Unfinished, SessionEnd::Equal),
         Ok(Outcome::Unsettled(obstacles)) => unsettled(*obstacles, report.told),
@@ -68,13 +68,13 @@ pub(crate) fn session_end(report: &SessionReport) -> SessionEnd {
 }
 
 fn unsettled(obstacles: Obstacles, told: Option<Digest>) -> SessionEnd {
-    // Each is named, so that a new one is thought of here.
+    // Named one by one, so that a new obstacle has to be considered here.
     let Obstacles { not_yet, refused, unjustified, truncated: _, read_only, unreadable, quota } = obstacles;
     if read_only {
         return SessionEnd::OneSided;
     }
     let stuck = not_yet || refused || unjustified || unreadable || quota;
-    // Without a root there is more to be moved.
+    // Without this root, not everything that can be exchanged was exchanged.
     told.filter(|_| stuck).map_or(SessionEnd::Unfinished, SessionEnd::Stuck)
 }
 
@@ -82,13 +82,13 @@ fn is_busy(failure: &SessionFailure) -> bool {
     matches!(failure, SessionFailure::Transport(error) if error.code() == Code::Busy)
 }
 
-/// A failure in the API's form; none after a success.
+/// Returns the session's failure as the API's type; `None`: it succeeded.
 pub(crate) fn error_of(report: &SessionReport) -> Option<ApiError> {
     let failure = report.result.as_ref().err()?;
     Some(ApiError { code: failure.code().to_owned(), message: failure.to_string() })
 }
 
-/// A transport error in the API's form.
+/// Converts a transport error to the API's type.
 pub(crate) fn transport_error(error: &TransportError) -> ApiError {
     ApiError { code: error.code().name().to_owned(), message: error.to_string() }
 }

@@ -1,35 +1,35 @@
-//! Who may read and who may change the agent over TCP.
+//! Access rights of requests over TCP.
 
 use kvgossip_grants::{Digest, value_hash};
 
 /// The tokens and certificates that give rights over TCP. The Unix socket needs none.
 #[derive(Clone, Debug, Default)]
 pub struct Rights {
-    /// Hash of the token that lets requests do what the socket may.
+    /// Hash of the token that gives all rights of the Unix socket.
     write: Option<Digest>,
-    /// Hash of the token that lets requests read.
+    /// Hash of the token that gives the right to read.
     read: Option<Digest>,
-    /// Whether a client certificate lets requests read.
+    /// Whether a client certificate gives the right to read.
     certificates: bool,
 }
 
-/// What a request shows.
+/// The credentials of a request.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Shown<'a> {
-    /// The bearer token.
+    /// Bearer token.
     pub token: Option<&'a str>,
-    /// Whether the connection showed a certificate of the clients' authority.
+    /// Whether the client authenticated with a certificate of the configured authority.
     pub certificate: bool,
 }
 
 impl Rights {
-    /// Rights by the token for everything, by one for reading, and by certificates for reading.
+    /// Creates rights from the token for everything, the token for reading, and whether certificates allow reading.
     pub fn new(write: Option<&str>, read: Option<&str>, certificates: bool) -> Self {
         let hash = |token: &str| value_hash(token.as_bytes());
         Self { write: write.map(hash), read: read.map(hash), certificates }
     }
 
-    /// Whether reading needs a right at all.
+    /// Whether reading requires a credential.
     pub fn guard_reads(&self) -> bool {
         self.read.is_some() || self.certificates
     }
@@ -40,7 +40,7 @@ impl Rights {
         !self.guard_reads() || by_certificate || is_token(self.read, shown) || self.may_write(shown)
     }
 
-    /// Whether a token is one of the agent's.
+    /// Whether the token is one of the agent's.
     pub fn knows(&self, shown: Shown<'_>) -> bool {
         is_token(self.write, shown) || is_token(self.read, shown)
     }
@@ -51,7 +51,7 @@ impl Rights {
     }
 }
 
-/// Compares hashes of equal length byte for byte to the end, so that the time tells nothing of the token.
+/// Compares the hash of a token in constant time, so that timing reveals nothing about the token.
 fn is_token(own: Option<Digest>, shown: Shown<'_>) -> bool {
     let (Some(own), Some(given)) = (own, shown.token) else { return false };
     let given = value_hash(given.as_bytes());
@@ -66,7 +66,7 @@ mod tests {
     fn who_may_what() {
         let show = |token, certificate| Shown { token, certificate };
         let tokens = [None, Some("write"), Some("read"), Some("other"), Some("")];
-        // The tokens of the agent, whether it takes certificates; the tokens that read, and whether certificates do.
+        // Columns: write token, read token, certificates allowed; tokens that may read, whether a certificate may.
         for (write, read, certificates, reads, by_certificate) in [
             (None, None, false, &tokens[..], true),
             (Some("write"), None, false, &tokens[..], true),

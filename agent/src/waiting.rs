@@ -1,6 +1,6 @@
-//! Early entries until they are due, and what else peers are asked not to send.
+//! Early entries that wait until they are due, and other facts that peers are asked not to send.
 //!
-//! All of it lies in memory: after a restart an early entry comes once more from a peer.
+//! All of it is in memory: after a restart, peers send early entries again.
 
 use crate::clock::Clock;
 use crate::committer::ReadsAgain;
@@ -18,26 +18,27 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-/// Who brings a fact that has waited here, in the list of refusals.
+/// Source name, in the list of refusals, of a fact that waited here.
 const WAITED: &str = "waiting";
-/// A clock that is set meanwhile is noticed within this time.
+/// Maximum sleep, so that a change of the wall clock is noticed within this time.
 const MAX_NAP: Duration = Duration::from_secs(1);
 
-/// So many keys are named that watchers are to be told of; beyond that they are told everything.
+/// Maximum number of keys collected for a notice to watchers; beyond it, all watchers re-read everything.
 const MAX_UNTOLD_KEYS: usize = 8192;
-/// So many early entries of a key are named to watchers.
+/// Maximum number of early entries per key named to watchers.
 const MAX_NAMED_ENTRIES: usize = 8;
 
-/// An early fact, and when it is due.
+/// An early fact and its due time.
 pub(crate) type Early = (Fact, Timestamp);
 
-/// What this replica declines now.
+/// The facts that this replica declines at present.
 #[derive(Debug)]
 pub(crate) struct Waiting {
     declined: Mutex<Declined>,
-    /// There may be something that is due sooner.
+    /// Signals that something may be due earlier than before.
     changed: Notify,
-    /// Keys of which an early entry came or was settled, to tell watchers of; `None`: more than [`MAX_UNTOLD_KEYS`].
+    /// Keys with an early entry added or settled since the last notice to watchers; `None`: more than
+    /// [`MAX_UNTOLD_KEYS`].
     untold: Mutex<Option<BTreeSet<Key>>>,
     has_untold: Notify,
 }
@@ -52,13 +53,13 @@ impl Waiting {
         }
     }
 
-    /// Keeps early facts, provided that they would be taken in if they were due: a copy with a bad signature would keep
-    /// the true one away until then, and what has no chain here may come again with it. Verifies signatures.
+    /// Keeps early facts, if they would be accepted when due: a copy with a bad signature would block the genuine one
+    /// until then, and an unjustified fact may arrive again with its grants. Verifies signatures.
     pub(crate) fn keep(&self, view: &View, early: Vec<Early>, now: Timestamp) {
         let mut keys = Vec::new();
         for (fact, due) in early {
             let id = fact.id();
-            // A replay costs a look, not a signature.
+            // A replayed fact costs a lookup, not a signature check.
             if self.declined.lock().room().contains(&id) {
                 continue;
             }
@@ -88,42 +89,43 @@ impl Waiting {
         self.has_untold.notify_one();
     }
 
-    /// Waits for keys of which watchers are to be told again.
+    /// Waits for keys whose watchers need a notice, and takes them.
     async fn untold(&self) -> ReadsAgain {
         self.has_untold.notified().await;
         let untold = self.untold.lock().replace(BTreeSet::new());
         untold.map_or(ReadsAgain::Others, |keys| ReadsAgain::Keys(keys.into_iter().collect()))
     }
 
-    /// Early entries of a key that have a value: without a value of its own here, the key is not known to be unset.
+    /// Returns early entries of a key that have a value. If the key has no value here, they make it unknown rather
+    /// than unset.
     pub(crate) fn early_entries(&self, key: &Key) -> Vec<EntryId> {
         self.declined.lock().early().of(key, MAX_NAMED_ENTRIES)
     }
 
-    /// The keys of early entries that have a value, in order.
+    /// Returns the keys of early entries that have a value, in order.
     pub(crate) fn early_keys(&self) -> Vec<Key> {
         self.declined.lock().early().keys().cloned().collect()
     }
 
-    /// Remembers a fact that was refused, if no copy of it can ever be taken in.
+    /// Remembers a refused fact, if no copy of it can ever be accepted.
     pub(crate) fn note(&self, id: &FactId, verdict: Verdict, now: Timestamp) {
         if let Verdict::Refused(code) = verdict {
             self.declined.lock().refused(*id, code, now);
         }
     }
 
-    /// What peers are asked not to send.
+    /// Returns the ids of the facts that peers are asked not to send.
     pub(crate) fn list(&self) -> Vec<(FactId, Reason)> {
         self.declined.lock().list()
     }
 
-    /// Whether any entry waits for this replica's clock, here or without a place.
+    /// Whether any entry is early by this replica's clock, in the waiting room or dropped for lack of room.
     pub(crate) fn waits(&self) -> bool {
         let declined = self.declined.lock();
         declined.next_due().is_some() || declined.is_under_way()
     }
 
-    /// How much waits, for people and metrics.
+    /// Returns the number and size of declined facts, for the API and metrics.
     pub(crate) fn row(&self) -> WaitingRow {
         let declined = self.declined.lock();
         WaitingRow {
@@ -135,7 +137,7 @@ impl Waiting {
         }
     }
 
-    /// Waits until something may be due.
+    /// Waits until a fact may be due.
     async fn until_due(&self, clock: &Clock) {
         let Some(due) = self.declined.lock().next_due() else { return self.changed.notified().await };
         let left = Duration::from_micros(due.as_micros().saturating_sub(clock.now().as_micros()));
@@ -146,14 +148,14 @@ impl Waiting {
     }
 }
 
-/// Tells watchers of keys of which an early entry came, or was settled: without a value they are unknown meanwhile.
+/// Notifies watchers of keys with an early entry added or settled: without a value, such a key is unknown meanwhile.
 pub(crate) async fn tell_of_early_keys(waiting: Arc<Waiting>, hub: Hub, stop: CancellationToken) {
     while let Some(keys) = stop.run_until_cancelled(waiting.untold()).await {
         hub.tell_again(keys);
     }
 }
 
-/// Offers early facts again when they are due, and has those sent again that had no place here.
+/// Offers early facts again when they are due, and requests those again that had no room here.
 pub(crate) async fn offer_when_due(intake: Intake, peers: Peers, clock: Clock, stop: CancellationToken) {
     let waiting = intake.waiting().clone();
     while stop.run_until_cancelled(waiting.until_due(&clock)).await.is_some() {
@@ -165,7 +167,7 @@ pub(crate) async fn offer_when_due(intake: Intake, peers: Peers, clock: Clock, s
             let count = due.len();
             match intake.offer(due, WAITED).await {
                 Ok(_) => tracing::debug!(count, "early entries are due"),
-                // They come again from whoever has them.
+                // Peers that hold them send them again.
                 Err(error) => tracing::warn!(count, "early entries that are due were not taken in: {error}"),
             }
             let settled = waiting.declined.lock().settle_due();

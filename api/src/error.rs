@@ -1,13 +1,13 @@
-//! How the API says no.
+//! The body of error responses.
 
 use serde::{Deserialize, Serialize};
 
-/// The body of every answer that is not a success.
+/// Body of every response that is not a success.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ApiError {
-    /// A stable code, listed in `docs/errors.md`.
+    /// Stable error code, listed in `docs/errors.md`.
     pub code: String,
-    /// What happened, to what, and what to do.
+    /// What happened, to which object, and what to do.
     pub message: String,
 }

@@ -1,21 +1,21 @@
-//! Explanations of authority in the API's form.
+//! Conversion of explanations of authority to API types.
 
 use crate::{ApiError, ExplainResponse, LinkRow, PlanResponse, RejectedRow};
 use kvgossip_grants::{
     Authority, EntityId, EntryId, Explanation, Key, KeyGlob, Link, ParentPlan, PlanError, Rejected, Timestamp,
 };
 
-/// What is known of a key where somebody asks who may write it.
+/// The state of a key that an explanation uses.
 #[derive(Clone, Copy, Debug)]
 pub struct Shown {
-    /// The entry that is shown, unless that unsets the key.
+    /// Shown entry; `None` if the key is unset.
     pub current: Option<EntryId>,
-    /// When the newest entry that stands was written.
+    /// Time of writing of the newest entry in the frontier.
     pub newest: Option<Timestamp>,
 }
 
 impl ExplainResponse {
-    /// Whether and why `entity` may write `key`, by this authority.
+    /// Explains by `authority` whether `entity` may write `key`.
     pub fn explain(authority: &Authority, entity: EntityId, key: &Key, shown: Shown, now: Timestamp) -> Self {
         let explanation = authority.explain(key, entity, now);
         let (chain, rejected) = match &explanation {
@@ -59,8 +59,8 @@ fn rejected_row(rejected: &Rejected) -> RejectedRow {
 }
 
 impl PlanResponse {
-    /// Under what `issuer` could give `pattern` away, by the facts of `authority` at `now`. Deciding inclusion may take
-    /// milliseconds of computing.
+    /// Finds the grants under which `issuer` could grant `pattern`, by the facts of `authority` at `now`. Deciding
+    /// inclusion may take milliseconds of CPU time.
     pub fn plan(authority: &Authority, issuer: EntityId, pattern: &KeyGlob, now: Timestamp) -> Self {
         let mut plan = Self {
             cluster: authority.cluster().to_string(),

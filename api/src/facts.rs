@@ -1,93 +1,94 @@
-//! Keys, facts and what came of them.
+//! Types for keys, facts and verdicts.
 
 use serde::{Deserialize, Serialize};
 
-/// A row of `GET /v1/keys`.
+/// One key in `GET /v1/keys`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct KeyRow {
-    /// The key.
+    /// Key, such as `/my/key`.
     pub key: String,
-    /// The entry that is shown.
+    /// Id of the shown entry.
     pub entry: String,
-    /// When it was written.
+    /// Time of writing by the writer's clock.
     pub timestamp_us: u64,
-    /// The grant it cites; none for root.
+    /// Id of the cited grant; null for root's entries.
     pub grant: Option<String>,
 }
 
-/// `GET /v1/keys?match=GLOB&match=!GLOB&limit=&after=`.
+/// Response to `GET /v1/keys?match=GLOB&match=!GLOB&limit=&after=`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct KeysPage {
-    /// In ascending order of the keys.
+    /// Set keys in ascending order.
     pub keys: Vec<KeyRow>,
-    /// Give this as `after` for the next page; none after the last one.
+    /// Value of `after` for the next page; null on the last page.
     pub next: Option<String>,
-    /// Keys of this part of the list without a value here, of which an entry waits until it is due by this replica's clock: it
-    /// is not known whether they are set. At most 1,024.
+    /// Keys in the range of this page without a value here for which an early entry waits until it is due by this
+    /// replica's clock: it is unknown whether they are set. At most 1,024.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unknown: Vec<String>,
 }
 
-/// A signed fact as bytes, with what is needed to tell facts apart.
+/// A signed fact as bytes, with its id, kind and key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct FactRow {
-    /// The fact's id.
+    /// Id of the fact.
     pub id: String,
-    /// `grant`, `revocation`, `floor` or `entry`.
+    /// Kind of the fact: `grant`, `revocation`, `floor` or `entry`.
     pub kind: String,
-    /// The key of an entry.
+    /// Key, if the fact is an entry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// The whole fact: see "Fact records" in `docs/protocol.md`.
+    /// Whole fact record: see "Fact records" in `docs/protocol.md`.
     pub record_b64: String,
 }
 
-/// `GET /v1/facts?kind=authority|entries&match=GLOB&limit=&after=`: authority facts in an order in which they can be
-/// taken in, or entries by key, and the newest first within each key. `GET /v1/facts?key=KEY&entry=ID`: that one entry, or
-/// none if it does not stand.
+/// Response to `GET /v1/facts?kind=authority|entries&match=GLOB&limit=&after=`: authority facts in an order in which
+/// they can be merged, or entries by key, the newest first within each key. For `GET /v1/facts?key=KEY&entry=ID`: that
+/// single entry, or none if it is not in the frontier.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct FactsPage {
-    /// The facts.
+    /// Facts of this page.
     pub facts: Vec<FactRow>,
-    /// Give this as `after` for the next page; none after the last one. It has a `!` if entries of the last key follow.
+    /// Value of `after` for the next page; null on the last page. It contains a `!` if more entries of the last key
+    /// follow.
     pub next: Option<String>,
 }
 
-/// The body of `POST /v1/facts`.
+/// Body of `POST /v1/facts`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PostFacts {
-    /// Facts as base64 of their bytes, at most [`crate::MAX_POST_FACTS`]; they may be in any order.
+    /// Fact records in base64, at most [`crate::MAX_POST_FACTS`], in any order.
     pub records_b64: Vec<String>,
 }
 
-/// What came of one offered fact.
+/// Verdict on one offered fact.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct VerdictRow {
-    /// The fact's id; none if the bytes are no fact.
+    /// Id of the fact; null if the bytes are not a fact.
     pub id: Option<String>,
-    /// `merged`, `moot`, `not_yet`, `unjustified` or `refused`.
+    /// The verdict: `merged`, `moot`, `not_yet`, `unjustified` or `refused`.
     pub verdict: String,
-    /// The stable code; none for `merged`.
+    /// Stable code of the reason; null for `merged`.
     pub code: Option<String>,
-    /// What that means and what to do.
+    /// Meaning of the code and what to do.
     pub message: Option<String>,
 }
 
-/// The answer to `POST /v1/facts`: one row for each fact, in order.
+/// Response to `POST /v1/facts`: one verdict for each fact, in order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct VerdictsResponse {
-    /// The verdicts. Merged facts are durable.
+    /// Verdicts in the order of the facts. Merged facts are durable.
     pub verdicts: Vec<VerdictRow>,
-    /// The commit by which they are: a stream that has told everything up to it has told what was merged. See
-    /// [`CommitMark`](super::CommitMark) for the form.
+    /// Commit that made them durable: a stream that has sent everything up to this commit has sent the merged facts.
+    /// See [`CommitMark`](super::CommitMark) for the format.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,
 }
@@ -96,179 +97,179 @@ pub struct VerdictsResponse {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct GrantRow {
-    /// Its id.
+    /// Id of the fact.
     pub id: String,
-    /// Who gave it.
+    /// Entity that issued the grant.
     pub issuer: String,
-    /// Who received it.
+    /// Entity that received the grant.
     pub grantee: String,
-    /// The keys it speaks of.
+    /// Pattern of keys.
     pub pattern: String,
-    /// Whether it may be passed on.
+    /// Whether the grantee may pass authority on.
     pub subgrant: bool,
-    /// The grant above it.
+    /// Id of the parent grant; null for grants that root issued.
     pub parent: Option<String>,
-    /// How many grants its chain has.
+    /// Length of its chain of grants; 1 for grants that root issued.
     pub depth: u8,
-    /// From when on it holds.
+    /// Start of the grant's window.
     pub issued_at_us: u64,
-    /// Until when it holds.
+    /// End of the grant's window; null: no end.
     pub expires_at_us: Option<u64>,
-    /// The signed grant.
+    /// Fact record of the grant.
     pub record_b64: String,
 }
 
-/// A revocation that stands.
+/// A revocation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RevocationRow {
-    /// Its id.
+    /// Id of the fact.
     pub id: String,
-    /// The grant that it ends.
+    /// Id of the revoked grant.
     pub grant: String,
-    /// The grantee of that grant.
+    /// Grantee of the revoked grant.
     pub grantee: String,
-    /// The pattern of that grant.
+    /// Pattern of the revoked grant.
     pub pattern: String,
-    /// `root`, `issuer` or `grantee`.
+    /// Role of the signer: `root`, `issuer` or `grantee`.
     pub by: String,
-    /// When, for people.
+    /// Time of the revocation, for information only.
     pub revoked_at_us: u64,
 }
 
-/// `GET /v1/grants?limit=&after=`.
+/// Response to `GET /v1/grants?limit=&after=`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct GrantsResponse {
-    /// Live grants, each after the one above it.
+    /// Live grants, each after its parent.
     pub grants: Vec<GrantRow>,
-    /// Revocations that stand.
+    /// Revocations in force.
     pub revocations: Vec<RevocationRow>,
-    /// Give this as `after` for the next page; none after the last one.
+    /// Value of `after` for the next page; null on the last page.
     #[serde(default)]
     pub next: Option<String>,
 }
 
-/// The body of `POST /v1/explain`.
+/// Body of `POST /v1/explain`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ExplainRequest {
-    /// Who.
+    /// Id of the entity that would write.
     pub entity: String,
-    /// Which key.
+    /// Key that would be written.
     pub key: String,
 }
 
-/// A grant of a chain.
+/// One grant of a chain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LinkRow {
-    /// The grant.
+    /// Id of the grant.
     pub grant: String,
-    /// Who gave it.
+    /// Entity that issued the grant.
     pub issuer: String,
-    /// Who received it.
+    /// Entity that received the grant.
     pub grantee: String,
-    /// Its pattern.
+    /// Pattern of the grant.
     pub pattern: String,
-    /// Whether it may be passed on.
+    /// Whether the grantee may pass authority on.
     pub subgrant: bool,
-    /// From when on it holds.
+    /// Start of the grant's window.
     pub issued_at_us: u64,
-    /// Until when it holds.
+    /// End of the grant's window; null: no end.
     pub expires_at_us: Option<u64>,
 }
 
-/// A chain that does not carry the key.
+/// A chain that does not allow the write.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RejectedRow {
-    /// From root's grant down.
+    /// Links from root's grant down to the entity's.
     pub chain: Vec<LinkRow>,
-    /// Index of the first link that fails.
+    /// Index in `chain` of the first failing link.
     pub failing: usize,
-    /// Why.
+    /// Stable code of the reason.
     pub code: String,
-    /// The same for people.
+    /// The reason as text.
     pub message: String,
 }
 
-/// The answer to `POST /v1/explain`.
+/// Response to `POST /v1/explain`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ExplainResponse {
-    /// The cluster.
+    /// Id of the cluster.
     pub cluster: String,
     /// Whether the entity may write the key now.
     pub accepted: bool,
-    /// Whether that is because the entity is root.
+    /// Whether the entity is root.
     pub is_root: bool,
-    /// The accepting chain from root's grant down; its last grant is the one to cite. Empty for root.
+    /// Accepting chain from root's grant down; its last grant is the one to cite. Empty for root and if not accepted.
     pub chain: Vec<LinkRow>,
-    /// Where not accepted: chains that fail, the one that gets furthest first.
+    /// If not accepted: the failing chains, the most promising first.
     pub rejected: Vec<RejectedRow>,
-    /// The clock by which that is so: the agent's.
+    /// Agent's clock, at which the explanation holds.
     pub now_us: u64,
-    /// The timestamp to put on a new entry of the key.
+    /// Timestamp to use for a new entry of the key.
     pub stamp_us: u64,
-    /// The entry that is shown now.
+    /// Id of the shown entry; null if the key is unset.
     pub current: Option<String>,
 }
 
-/// The body of `POST /v1/plan`: under what could `issuer` give `pattern` away?
+/// Body of `POST /v1/plan`, which asks for the grants under which `issuer` could grant `pattern`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PlanRequest {
-    /// Who would issue.
+    /// Id of the entity that would issue the grant.
     pub issuer: String,
-    /// What would be given.
+    /// Pattern that would be granted.
     pub pattern: String,
 }
 
-/// The answer to `POST /v1/plan`.
+/// Response to `POST /v1/plan`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PlanResponse {
-    /// The cluster.
+    /// Id of the cluster.
     pub cluster: String,
     /// Whether the issuer is root and needs no parent.
     pub is_root: bool,
-    /// The grants to issue under, one new grant for each.
+    /// Ids of the parent grants to issue under, with one new grant for each.
     pub parents: Vec<String>,
-    /// When it cannot be given: why.
+    /// Reason, if the pattern cannot be granted.
     pub refusal: Option<crate::ApiError>,
-    /// A key of the pattern that the issuer does not reach.
+    /// A key that matches the pattern and that the issuer does not reach.
     pub counterexample: Option<String>,
-    /// This replica's clock.
+    /// Agent's clock, at which the plan holds.
     pub now_us: u64,
 }
 
-/// A fact that was refused lately.
+/// A recently refused fact.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RefusalRow {
-    /// When.
+    /// Time of the refusal.
     pub at_us: u64,
-    /// Who offered it: a replica id, `put`, or `waiting` for what had waited here until it was due.
+    /// Source of the fact: a replica id, `put`, or `waiting` for a fact that had waited here until it was due.
     pub from: String,
-    /// The fact's id, where it has one.
+    /// Id of the fact, if it has one.
     pub id: Option<String>,
-    /// `grant`, `revocation`, `floor`, `entry` or `unknown`.
+    /// Kind of the fact: `grant`, `revocation`, `floor`, `entry` or `unknown`.
     pub kind: String,
-    /// The key of an entry.
+    /// Key, if the fact is an entry.
     pub key: Option<String>,
-    /// `refused`, `unjustified` or `not_yet`.
+    /// The verdict: `refused`, `unjustified` or `not_yet`.
     pub verdict: String,
-    /// The stable code.
+    /// Stable code of the reason.
     pub code: String,
 }
 
-/// `GET /v1/refusals`: a bounded list, newest first.
+/// Response to `GET /v1/refusals`: a bounded list, newest first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RefusalsResponse {
-    /// The refusals.
+    /// Refused facts, newest first.
     pub refusals: Vec<RefusalRow>,
 }

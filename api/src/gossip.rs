@@ -1,19 +1,20 @@
-//! Membership: who is there, and what members tell each other.
+//! Types for gossip membership, events, queries and gossip keys. Names and tags of members are in printable form: bytes
+//! that are not UTF-8 are written as `\xHH`.
 
 use crate::state::{Holds, ShutOutRow, SyncReport};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// This agent's part in gossip.
+/// This agent as a member of the gossip.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct GossipRow {
-    /// Its name, as it is shown.
+    /// Name of the member, in printable form.
     pub name: String,
-    /// Where it listens.
+    /// Address on which it listens for gossip.
     pub address: String,
-    /// Whether it has keys.
+    /// Whether gossip is encrypted.
     pub encrypted: bool,
 }
 
@@ -21,243 +22,245 @@ pub struct GossipRow {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct MemberRow {
-    /// Its name, as it is shown.
+    /// Name of the member, in printable form.
     pub name: String,
-    /// Where it listens for gossip.
+    /// Address on which the member listens for gossip.
     pub address: String,
-    /// `alive`, `leaving`, `left` or `failed`.
+    /// Status of the member: `alive`, `leaving`, `left` or `failed`.
     pub status: String,
-    /// Whether it is suspected of having failed.
+    /// Whether the member is suspected of having failed.
     pub suspect: bool,
-    /// Its tags, as they are shown.
+    /// Tags of the member, in printable form.
     pub tags: BTreeMap<String, String>,
-    /// Whether it is this agent itself.
+    /// Whether the member is this agent itself.
     pub local: bool,
-    /// Its replica id, if it is a replica of this cluster.
+    /// Replica id, if the member is a replica of this cluster.
     pub replica: Option<String>,
-    /// Where it takes sessions then.
+    /// Address on which that replica accepts sessions.
     pub sync_address: Option<String>,
-    /// Whether a connection stands.
+    /// Whether a connection to the replica is open.
     pub connected: bool,
-    /// The measured round trip.
+    /// Measured round-trip time.
     pub rtt_us: Option<u64>,
-    /// How far its clock is ahead of this replica's; less than 0: it is behind; none: not known.
+    /// Lead of the replica's clock over this replica's; negative if it is behind, null if unknown.
     #[serde(default)]
     pub clock_offset_us: Option<i64>,
-    /// The root over everything that it was last known to hold.
+    /// Last known root digest of the replica.
     pub root: Option<String>,
-    /// When that was heard.
+    /// Time when this root digest was received.
     pub root_at_us: Option<u64>,
-    /// 0: it holds what this replica holds. Else for how long this replica has held something else than what the other
-    /// is last known to hold; none if that was never held here.
+    /// 0 if the replica holds the same facts as this replica. Otherwise the time since this replica last had the state
+    /// that the other one is last known to have; null if it never had it.
     pub lag_us: Option<u64>,
-    /// If it misbehaved: until when it is not talked with, and why.
+    /// Set while the replica is shut out because it misbehaved.
     #[serde(default)]
     pub shut_out: Option<ShutOutRow>,
-    /// What it holds beside what this replica holds, by the last session with it.
+    /// State of the replica compared with this replica's, from the last session with it.
     #[serde(default)]
     pub holds: Holds,
-    /// Since when.
+    /// Time since when `holds` applies.
     #[serde(default)]
     pub holds_since_us: Option<u64>,
-    /// What was said of it in gossip since the last session with it, if that is something else. Nobody has proved it.
+    /// State of the replica according to gossip since the last session, if it differs from `holds`. It is unproven.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub says: Option<Holds>,
-    /// The last session with it.
+    /// Report of the last session with the replica.
     pub last_sync: Option<SyncReport>,
-    /// Whether other members announce the same replica id, and this one's address has not proved the replica's key.
+    /// Whether other members announce the same replica id, while this member's address has not proved the replica's
+    /// key.
     #[serde(default)]
     pub contested: bool,
-    /// The beginning of the id of the cluster that it is a replica of, if that is another one than this agent's.
+    /// Beginning of the cluster's id, if the member is a replica of another cluster.
     #[serde(default)]
     pub other_cluster: Option<String>,
 }
 
-/// `GET /v1/members`.
+/// Response to `GET /v1/members`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct MembersResponse {
-    /// This agent's part; none if it takes none.
+    /// This agent as a member; null if it does not take part in gossip.
     pub gossip: Option<GossipRow>,
-    /// This agent first, then the others by name; at most 2,048 others: those that have proved a replica's key first of all,
-    /// then those that live.
+    /// Members: this agent first, then at most 2,048 others by name. If there are more, those that have proved a
+    /// replica's key are preferred, then those that are alive.
     pub members: Vec<MemberRow>,
-    /// How many more there are.
+    /// Number of members that are left out.
     #[serde(default)]
     pub left_out: u64,
-    /// Whether this agent takes no part because it has left.
+    /// Whether this agent does not take part because it has left.
     #[serde(default)]
     pub left: bool,
 }
 
-/// The body of `POST /v1/join`.
+/// Body of `POST /v1/join`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct JoinRequest {
-    /// `HOST[:PORT]` each.
+    /// Addresses of members, each `HOST[:PORT]`.
     pub addresses: Vec<String>,
 }
 
-/// What came of it.
+/// Response to `POST /v1/join`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct JoinResponse {
-    /// How many answered.
+    /// Number of addresses that answered.
     pub joined: usize,
-    /// Which did not, and why.
+    /// Addresses that did not answer, each with the reason.
     #[serde(default)]
     pub failed: Vec<String>,
 }
 
-/// The body of `POST /v1/event`.
+/// Body of `POST /v1/event`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct EventRequest {
-    /// The event's name.
+    /// Name of the event.
     pub name: String,
-    /// What it carries; name and payload together have at most 512 bytes, or as many as the agent's --user-event-size-limit says.
+    /// Payload. Name and payload together have at most 512 bytes, or the limit that the agent's --user-event-size-limit
+    /// sets.
     #[serde(default)]
     pub payload_b64: String,
-    /// Whether handlers may merge it with its like.
+    /// Whether handlers may coalesce the event with others of the same name.
     #[serde(default)]
     pub coalesce: bool,
 }
 
-/// The body of `POST /v1/query`.
+/// Body of `POST /v1/query`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct QueryRequest {
-    /// The query's name.
+    /// Name of the query.
     pub name: String,
-    /// What is asked; the whole query has at most 1024 bytes.
+    /// Payload. The whole query has at most 1024 bytes.
     #[serde(default)]
     pub payload_b64: String,
-    /// Only these members are asked, by their names as they are shown; all when empty.
+    /// Names of the members to ask, in printable form; all members if empty.
     #[serde(default)]
     pub nodes: Vec<String>,
-    /// Only members whose tags match these regular expressions.
+    /// Regular expressions that the tags of the members to ask must match.
     #[serde(default)]
     pub tags: BTreeMap<String, String>,
-    /// Whether each member that is asked acknowledges.
+    /// Whether each asked member acknowledges the query.
     #[serde(default)]
     pub ack: bool,
-    /// Through how many others answers are sent in addition, at most 5.
+    /// Number of other members through which answers are relayed in addition, at most 5.
     #[serde(default)]
     pub relay_factor: u8,
-    /// How long answers are waited for, at most 300,000 milliseconds; grows with the cluster if it is not given.
+    /// Time to wait for answers, at most 300,000 milliseconds. By default it grows with the size of the cluster.
     #[serde(default)]
     pub timeout_ms: Option<u64>,
 }
 
-/// One answer to a query.
+/// One response to a query.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ResponseRow {
-    /// Who answers, as it is shown.
+    /// Name of the responding member, in printable form.
     pub from: String,
-    /// The answer, if it is UTF-8.
+    /// Payload of the response, if it is UTF-8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payload: Option<String>,
-    /// The answer.
+    /// Payload of the response.
     pub payload_b64: String,
 }
 
-/// What came of a query.
+/// Response to `POST /v1/query`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct QueryResponse {
-    /// Who acknowledged.
+    /// Names of the members that acknowledged the query.
     pub acks: Vec<String>,
-    /// Who answered.
+    /// Responses of members.
     pub responses: Vec<ResponseRow>,
 }
 
-/// The body of `POST /v1/force-leave`.
+/// Body of `POST /v1/force-leave`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ForceLeaveRequest {
-    /// The member's name, as it is shown.
+    /// Name of the member, in printable form.
     pub name: String,
-    /// Whether it is forgotten at once, by all members.
+    /// Whether all members forget the member at once.
     #[serde(default)]
     pub prune: bool,
 }
 
-/// What came of it.
+/// Response to `POST /v1/force-leave`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ForceLeaveResponse {
-    /// Whether the member is alive as this agent sees it: it refutes this then, and stays.
+    /// Whether this agent sees the member as alive: such a member refutes the request and stays.
     #[serde(default)]
     pub alive: bool,
 }
 
-/// The body of `POST /v1/tags`: changes of this agent's own tags.
+/// Body of `POST /v1/tags`: changes of this agent's own tags.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TagsRequest {
-    /// Tags that are set, each to a value.
+    /// Tags to set, with their values.
     #[serde(default)]
     pub set: BTreeMap<String, String>,
-    /// Tags that are taken away, by their names as they are shown.
+    /// Names of tags to remove, in printable form.
     #[serde(default)]
     pub delete: Vec<String>,
 }
 
-/// How all members are to change their keyrings.
+/// Operation on the keyrings of all members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum KeyAction {
-    /// The key decrypts from now on.
+    /// Adds the key, which decrypts from now on.
     Install,
-    /// The key, which all have, encrypts from now on.
+    /// Makes the key, which all members must have, the one that encrypts.
     Use,
-    /// The key no longer decrypts.
+    /// Removes the key, which no longer decrypts.
     Remove,
 }
 
-/// The body of `POST /v1/gossip-keys`.
+/// Body of `POST /v1/gossip-keys`.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct GossipKeyRequest {
-    /// What is done with it.
+    /// Operation to perform.
     pub action: KeyAction,
-    /// The key in base64; a secret.
+    /// Gossip key in base64; a secret.
     pub key: String,
 }
 
-/// A gossip key, and how many members have it.
+/// A gossip key with the number of members that have it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct KeyCount {
-    /// The key in base64; a secret.
+    /// Gossip key in base64; a secret.
     pub key: String,
-    /// How many members have it.
+    /// Number of members that have the key.
     pub members: u64,
 }
 
-/// What the members say of their gossip keys, or of a change of them.
+/// Answers of the members about their gossip keys, or about a change of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct GossipKeysResponse {
-    /// How many members were asked.
+    /// Number of members asked.
     pub members: u64,
-    /// How many have answered.
+    /// Number of members that answered.
     pub answered: u64,
-    /// How many could not do it.
+    /// Number of members at which the operation failed.
     pub failed: u64,
-    /// Which keys they have; only where that was asked.
+    /// Keys of the members; only if the request asked for them.
     pub keys: Vec<KeyCount>,
-    /// What members say of it, by their names.
+    /// Messages of members, by their names.
     pub messages: BTreeMap<String, String>,
-    /// Why it does not count as done; none if all members have done it.
+    /// Reason why the operation is not complete; null if all members have done it.
     pub failure: Option<String>,
 }
 
@@ -273,7 +276,7 @@ impl fmt::Debug for KeyCount {
     }
 }
 
-/// The answer to a request that has nothing to tell but that it was done.
+/// Response without content: the request was carried out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Done {}

@@ -1,9 +1,9 @@
-//! The HTTP API's types, shared by agent and client, and how explanations of authority are told in them; nothing else.
+//! Types of the HTTP API, shared by agent and client, and the conversion of explanations of authority to them.
 //!
-//! Ids are 64 hexadecimal digits. Times are microseconds since 1970 and end in `_us`. Bytes are standard base64 and
-//! end in `_b64`. Fields may be added. Readers of answers and events skip those that they do not know; an agent refuses a
-//! request that has one (400, `http.body`), as it would do something else than what was asked for. So a client leaves out
-//! the fields that it has no use for.
+//! Ids are 64 hexadecimal digits. Times are microseconds since 1970 and end in `_us`. Bytes are standard base64 and end
+//! in `_b64`. Fields may be added. Readers of responses and events ignore unknown fields; an agent refuses a request
+//! with an unknown field (400, `http.body`), since it could not do what was asked for. So a client omits the fields
+//! that it does not use.
 
 mod error;
 mod explain;
@@ -35,37 +35,38 @@ pub use watch::{
     PartRow, PlaceRow, SyncedEvent, WatchForm, WatchRequest, event,
 };
 
-/// The code of a replica that was never compared with a peer, though there are others: what it lacks says nothing, and
-/// it does not answer by it.
+/// Error code of a replica that has never been compared with a peer although it knows of others. Its state may be
+/// incomplete, so it does not answer from it.
 pub const FIRST_SYNC: &str = "sync.first";
-/// Where an agent listens on TCP unless told otherwise.
+/// Default TCP address of an agent's HTTP API.
 pub const DEFAULT_HTTP: &str = "127.0.0.1:7948";
-/// The socket's name inside the data directory.
+/// Name of the Unix socket in the data directory.
 pub const SOCKET_NAME: &str = "agent.sock";
-/// The most facts in one `POST /v1/facts`.
+/// Maximum number of facts in one `POST /v1/facts`.
 pub const MAX_POST_FACTS: usize = 4096;
-/// The largest body of a request, in bytes.
+/// Maximum size of a request body, in bytes.
 pub const MAX_BODY_BYTES: usize = 8 << 20;
-/// The most rows of one page.
+/// Maximum number of rows of one page.
 pub const MAX_PAGE_ROWS: usize = 10_000;
-/// Rows of a page unless the request says otherwise.
+/// Default number of rows of one page.
 pub const DEFAULT_PAGE_ROWS: usize = 1_000;
 
-/// The shortest time between the heartbeats of a watch, in milliseconds.
+/// Minimum interval between the heartbeats of a watch, in milliseconds.
 pub const MIN_HEARTBEAT_MS: u64 = 100;
-/// The longest time between the heartbeats of a watch, in milliseconds.
+/// Maximum interval between the heartbeats of a watch, in milliseconds.
 pub const MAX_HEARTBEAT_MS: u64 = 60_000;
-/// The most members that one request to join may name.
+/// Maximum number of addresses in one request to join.
 pub const MAX_JOINS: usize = 64;
-/// The longest time that a query waits for answers, in milliseconds.
+/// Maximum time that a query waits for responses, in milliseconds.
 pub const MAX_QUERY_MS: u64 = 300_000;
 
-/// Headers of `GET /v1/kv{key}` and of the answers to `PUT` and `DELETE`, beside `ETag`, which has the entry's id in quotes.
+/// Headers of the responses to `GET`, `PUT` and `DELETE` on `/v1/kv{key}`, in addition to `ETag`, which contains the
+/// entry's id in quotes.
 pub mod header {
-    /// The entry's id.
+    /// Id of the entry.
     pub const ENTRY: &str = "kvgossip-entry";
-    /// When it was written, in microseconds since 1970.
+    /// Time of writing by the writer's clock, in microseconds since 1970.
     pub const TIMESTAMP: &str = "kvgossip-timestamp-us";
-    /// The grant it cites, or `root`.
+    /// Id of the cited grant, or `root`.
     pub const GRANT: &str = "kvgossip-grant";
 }

@@ -1,31 +1,31 @@
-//! What a replica says of itself.
+//! Types for the status of a replica and its peers.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// The three roots.
+/// The three root digests of a replica.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Digests {
-    /// Over everything.
+    /// Digest of the whole state.
     pub root: String,
-    /// Over grants, revocations and floors.
+    /// Digest of grants, revocations and floors.
     pub authority: String,
-    /// Over entries.
+    /// Digest of entries.
     pub entries: String,
 }
 
-/// How much is stored.
+/// Numbers of stored keys and authority facts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Counts {
-    /// Keys that have entries, deletes included.
+    /// Number of keys with entries, including deletes.
     pub keys: u64,
-    /// Live grants.
+    /// Number of live grants.
     pub grants: u64,
-    /// Revocations that stand.
+    /// Number of revocations.
     pub revocations: u64,
-    /// Floors that stand.
+    /// Number of floors.
     pub floors: u64,
 }
 
@@ -33,150 +33,151 @@ pub struct Counts {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LongKeyRow {
-    /// The key.
+    /// Key with many entries.
     pub key: String,
-    /// How many entries stand.
+    /// Number of entries in the frontier.
     pub entries: u64,
-    /// Grants whose revocation ends most of these, the most first.
+    /// Grants whose revocation would end most of these entries, most first.
     pub grants: Vec<HeavyGrantRow>,
 }
 
-/// A grant that many entries of one key stand on.
+/// A grant that many entries of one key depend on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct HeavyGrantRow {
-    /// The grant.
+    /// Id of the grant.
     pub grant: String,
-    /// How many entries of the key its revocation ends.
+    /// Number of the key's entries that its revocation would end.
     pub entries: u64,
 }
 
-/// What a replica cannot take in now, or ever, and asks its peers not to send.
+/// Facts that a replica does not accept now or ever, and asks its peers not to send.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct WaitingRow {
-    /// Early entries that wait in memory until they are due.
+    /// Number of early entries that wait in memory until they are due.
     pub facts: u64,
-    /// How many bytes they take.
+    /// Memory of the waiting entries in bytes.
     pub bytes: u64,
-    /// When the next early entry is due.
+    /// Time when the next early entry is due.
     pub next_due_us: Option<u64>,
-    /// Early entries that found no room: they are asked for again when they are due.
+    /// Number of early entries that found no room: they are requested again when they are due.
     pub without_room: u64,
-    /// Facts that can never be taken in.
+    /// Number of facts that can never be accepted.
     pub refused: u64,
 }
 
-/// What the facts in the store weigh: for each entry its value, three times its key and 512 bytes; for each grant,
-/// revocation and floor 2,048. Replicas that hold the same count the same; the files on the disk take more or less.
+/// Weight of the facts in the store: for each entry its value, three times its key and 512 bytes; for each grant,
+/// revocation and floor 2,048 bytes. Replicas with the same facts have the same weight; the size of the files on disk
+/// differs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct StoreRow {
-    /// The weight of all.
+    /// Total weight in bytes.
     pub counted_bytes: u64,
-    /// What it may be (`--max-store`), if there is a limit.
+    /// Maximum weight (`--max-store`) in bytes; null: no limit.
     pub limit_bytes: Option<u64>,
-    /// Whether the limit is reached, so that only what may free room is taken in.
+    /// Whether the limit is reached, so that only facts that may free space are accepted.
     pub full: bool,
-    /// From three quarters of the limit on: the grants whose entries weigh most, the greatest first; at most 16, and up
-    /// to ten seconds old.
+    /// Grants whose entries weigh most, the greatest first; at most 16, and up to ten seconds old. Empty below three
+    /// quarters of the limit.
     pub grants: Vec<GrantBytesRow>,
 }
 
-/// What the entries of one grant weigh.
+/// Weight of the entries of one grant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct GrantBytesRow {
-    /// The grant that they cite; `root` for root's own.
+    /// Id of the cited grant; `root` for root's own entries.
     pub grant: String,
-    /// Whose entries they are.
+    /// Entity that signs the entries.
     pub entity: String,
-    /// The grant's pattern.
+    /// Pattern of the grant.
     pub pattern: String,
-    /// How many there are.
+    /// Number of entries.
     pub entries: u64,
-    /// Their weight.
+    /// Weight of the entries in bytes.
     pub bytes: u64,
 }
 
-/// A replica that misbehaved and is not talked with for a time, which doubles with each offence.
+/// A replica that misbehaved and is shut out for a time, which doubles with each offence.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ShutOutRow {
-    /// Its id.
+    /// Id of the replica.
     pub replica: String,
-    /// What it did last: `peer.misbehaved`, `session.protocol` and others.
+    /// Code of its last offence, such as `peer.misbehaved` or `session.protocol`.
     pub code: String,
-    /// How many of its offences are not forgiven.
+    /// Number of its offences that are not forgiven yet.
     pub offences: u64,
-    /// For how long it is still shut out.
+    /// Remaining time of being shut out.
     pub left_us: u64,
 }
 
-/// Bytes of one session, one way.
+/// Traffic of one session in one direction, in bytes and facts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TrafficRow {
-    /// Hashes, ids and framing.
+    /// Bytes of hashes, ids and framing.
     pub overhead: u64,
-    /// Grants, revocations and floors.
+    /// Bytes of grants, revocations and floors.
     pub authority: u64,
-    /// Entries.
+    /// Bytes of entries.
     pub entries: u64,
-    /// How many grants, revocations and floors.
+    /// Number of grants, revocations and floors.
     pub authority_facts: u64,
-    /// How many entries.
+    /// Number of entries.
     pub entry_facts: u64,
 }
 
-/// How one session went.
+/// Report of one session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SyncReport {
-    /// The peer's replica id.
+    /// Replica id of the peer.
     pub peer: String,
-    /// When it ended.
+    /// Time when the session ended.
     pub ended_at_us: u64,
-    /// How long it took.
+    /// Duration of the session.
     pub took_us: u64,
-    /// How it ended.
+    /// Outcome of the session.
     pub outcome: SyncOutcome,
-    /// For `unsettled`: what stood in the way (`not_yet`, `refused`, `unjustified`, `truncated`, `read_only`,
-    /// `unreadable`, `store.quota`; none: something was written meanwhile). For `busy` and `failed`: the code.
+    /// For `unsettled`: the obstacles to equality (`not_yet`, `refused`, `unjustified`, `truncated`, `read_only`,
+    /// `unreadable`, `store.quota`; empty if something was written meanwhile). For `busy` and `failed`: the code.
     pub reasons: Vec<String>,
-    /// Sent.
+    /// Traffic sent.
     pub sent: TrafficRow,
-    /// Received.
+    /// Traffic received.
     pub received: TrafficRow,
     /// Received bytes of facts that changed nothing.
     pub waste: u64,
-    /// Changes of direction; two are a round trip.
+    /// Number of flights, that is, changes of direction; two are a round trip.
     pub flights: u32,
-    /// Rounds.
+    /// Number of rounds.
     pub rounds: u32,
-    /// Facts merged here.
+    /// Number of facts merged here.
     pub merged: u64,
-    /// Whether this replica began it.
+    /// Whether this replica began the session.
     pub initiated: bool,
 }
 
-/// How a session ended.
+/// Outcome of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum SyncOutcome {
-    /// Both replicas hold the same.
+    /// Both replicas hold the same facts.
     Equal,
-    /// They still differ.
+    /// The replicas still differ.
     Unsettled,
-    /// It did not begin: another session between the two was under way, or there was no room for one.
+    /// The session did not begin: another session between the two was running, or there was no capacity.
     Busy,
-    /// It broke.
+    /// The session failed.
     Failed,
 }
 
 impl SyncOutcome {
-    /// The same word as in JSON.
+    /// Returns the word that JSON uses.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Equal => "equal",
@@ -193,138 +194,138 @@ impl fmt::Display for SyncOutcome {
     }
 }
 
-/// What is known of what another replica holds, beside what this one holds.
+/// State of another replica compared with this one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Holds {
-    /// The same, when it was heard last.
+    /// It held the same facts when last known.
     Same,
-    /// Something else.
+    /// It holds other facts.
     Differs,
-    /// Nothing was heard of it.
+    /// Its state is not known.
     #[default]
     Unknown,
 }
 
-/// A peer as this replica sees it.
+/// A peer from the view of this replica.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PeerRow {
-    /// Where it is dialled; none for one that dialled us.
+    /// Address at which the peer is dialled; null for a peer that dialled this replica.
     pub address: Option<String>,
-    /// Whether this replica was told to stay connected with it.
+    /// Whether this replica is configured to stay connected with the peer.
     #[serde(default)]
     pub listed: bool,
-    /// Its replica id, once known.
+    /// Replica id of the peer, once known.
     pub id: Option<String>,
-    /// Whether a connection stands.
+    /// Whether a connection to the peer is open.
     pub connected: bool,
-    /// The measured round trip.
+    /// Measured round-trip time.
     pub rtt_us: Option<u64>,
-    /// How far its clock is ahead of this replica's; less than 0: it is behind; none: not known.
+    /// Lead of the peer's clock over this replica's; negative if it is behind, null if unknown.
     #[serde(default)]
     pub clock_offset_us: Option<i64>,
-    /// `full` or `pull_only`: what it may do here.
+    /// Access that the peer has here: `full` or `pull_only`.
     pub access: Option<String>,
-    /// Whether it is known to hold the same as this replica, over a connection that stands.
+    /// Whether the peer is known to hold the same facts as this replica, and is connected.
     pub equal: bool,
-    /// What it was last known to hold.
+    /// Last known state of the peer compared with this replica's.
     #[serde(default)]
     pub holds: Holds,
-    /// Since when.
+    /// Time since when `holds` applies.
     #[serde(default)]
     pub holds_since_us: Option<u64>,
-    /// The last session.
+    /// Report of the last session.
     pub last_sync: Option<SyncReport>,
-    /// The last failure to connect or to sync, if nothing has succeeded since.
+    /// Last failure to connect or to sync, if nothing has succeeded since.
     pub last_error: Option<crate::ApiError>,
 }
 
-/// `GET /v1/status`.
+/// Response to `GET /v1/status`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct StatusResponse {
-    /// The program's version.
+    /// Version of the program.
     pub version: String,
-    /// The cluster.
+    /// Id of the cluster.
     pub cluster: String,
-    /// Root's entity id.
+    /// Entity id of root.
     pub root: String,
-    /// Root's public key.
+    /// Public key of root as PEM.
     pub root_pem: String,
-    /// This replica's id.
+    /// Id of this replica.
     pub replica: String,
-    /// The entity that this agent signs as, if it has an identity.
+    /// Entity as which this agent signs, if it has an identity.
     pub identity: Option<String>,
-    /// This replica's clock.
+    /// Current time by this replica's clock.
     pub now_us: u64,
-    /// When it was started.
+    /// Time when the agent was started.
     pub started_at_us: u64,
-    /// Where it takes sessions.
+    /// Address on which the agent accepts sessions.
     pub sync_address: String,
-    /// Where it serves HTTP on TCP.
+    /// TCP address of the HTTP API, if it is served on TCP.
     pub http_address: Option<String>,
-    /// The three roots.
+    /// Root digests.
     pub digests: Digests,
-    /// How much is stored.
+    /// Numbers of keys and authority facts.
     pub counts: Counts,
-    /// Keys with more than 64 entries, which costs everybody who reads them; at most 64 of them.
+    /// Keys with more than 64 entries, which are expensive for every reader; at most 64 of them.
     #[serde(default)]
     pub long_keys: Vec<LongKeyRow>,
-    /// What cannot be taken in now.
+    /// Facts that are not accepted now or ever.
     #[serde(default)]
     pub waiting: WaitingRow,
-    /// What the facts in the store weigh against its limit.
+    /// Weight of the facts in the store, and its limit.
     #[serde(default)]
     pub store: StoreRow,
-    /// Replicas that misbehaved and are not talked with for a time, the longest first; at most 64.
+    /// Replicas that are shut out because they misbehaved, the longest remaining time first; at most 64.
     #[serde(default)]
     pub shut_out: Vec<ShutOutRow>,
-    /// Listed peers, then those that dialled us.
+    /// Peers: the listed ones, then those that dialled this replica.
     pub peers: Vec<PeerRow>,
-    /// When this replica was last known to hold the same as some peer.
+    /// Time when this replica was last known to hold the same facts as a peer.
     #[serde(default)]
     pub last_equal_us: Option<u64>,
-    /// Whether that may have been at any time before: the clock was set back since.
+    /// Whether `last_equal_us` is unreliable because the clock was set back since.
     #[serde(default)]
     pub last_equal_unsure: bool,
-    /// Whether it is ready, as `/readyz` says it.
+    /// Whether the agent is ready, as in `/readyz`.
     pub ready: bool,
-    /// Why it is not simply well, the gravest first; none: it is.
+    /// Reasons why the agent is not simply well, the gravest first; empty if it is.
     pub reasons: Vec<ReasonRow>,
 }
 
-/// A reason for which an agent is not simply well.
+/// A reason why an agent is not simply well.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ReasonRow {
-    /// A stable code, listed in `docs/errors.md`.
+    /// Stable code, listed in `docs/errors.md`.
     pub code: String,
-    /// What that means here, and what to do.
+    /// Meaning of the reason here, and what to do.
     pub message: String,
-    /// How grave it is.
+    /// Gravity of the reason.
     pub grade: Grade,
 }
 
-/// How grave a reason is.
+/// Gravity of a reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Grade {
-    /// As it was started; it is said because nobody can say that all is well.
+    /// A consequence of how the agent was started. It is reported because the agent cannot be known to be well.
     Note,
-    /// The agent serves, and something is wrong.
+    /// The agent serves requests, but something is wrong.
     Unwell,
     /// The agent is not ready.
     Unready,
 }
 
 impl Grade {
-    /// All of them.
+    /// All grades in ascending order.
     pub const ALL: [Self; 3] = [Self::Note, Self::Unwell, Self::Unready];
 
-    /// `note`, `unwell` or `unready`.
+    /// Returns `note`, `unwell` or `unready`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Note => "note",
@@ -334,83 +335,83 @@ impl Grade {
     }
 }
 
-/// `GET /v1/digest?prefix=`.
+/// Response to `GET /v1/digest?prefix=`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DigestResponse {
-    /// The path prefix; `/` is everything.
+    /// Path prefix; `/` means all keys.
     pub prefix: String,
-    /// Digest over the entries under it.
+    /// Digest of the entries under the prefix.
     pub entries: String,
-    /// How many keys that is.
+    /// Number of keys under the prefix.
     pub keys: u64,
-    /// Digest over grants, revocations and floors.
+    /// Digest of grants, revocations and floors.
     pub authority: String,
-    /// For the prefix `/`: the digest over everything.
+    /// Root digest of the whole state; only for the prefix `/`.
     pub root: Option<String>,
 }
 
-/// The body of `POST /v1/diff`.
+/// Body of `POST /v1/diff`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DiffRequest {
-    /// `[ID@]ADDR:PORT`, or the id (or its beginning) of a connected peer.
+    /// Peer: `[ID@]ADDR:PORT`, or the id (or its beginning) of a connected peer.
     pub peer: String,
-    /// Confines the comparison of entries to a path prefix; authority is always compared.
+    /// Path prefix that limits the comparison of entries; authority facts are always compared.
     #[serde(default)]
     pub prefix: Option<String>,
 }
 
-/// A fact that one of two replicas has and the other lacks.
+/// A fact that one replica has and the other lacks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DiffRow {
-    /// `authority` (a grant, revocation or floor) or `entry`.
+    /// Kind of the fact: `authority` (a grant, revocation or floor) or `entry`.
     pub kind: String,
-    /// The fact's id.
+    /// Id of the fact.
     pub id: String,
-    /// The key of an entry.
+    /// Key, if the fact is an entry.
     pub key: Option<String>,
-    /// When an entry was written.
+    /// Time of writing, if the fact is an entry.
     pub timestamp_us: Option<u64>,
-    /// Whether an entry unsets its key.
+    /// Whether the fact is an entry that deletes its key's value.
     pub is_delete: bool,
 }
 
-/// The answer to `POST /v1/diff`. An entry that a newer one on the other side supersedes is not listed: a sync would not
-/// move it.
+/// Response to `POST /v1/diff`. An entry that a newer one on the other side supersedes is not listed, since a sync
+/// would not transfer it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DiffResponse {
-    /// The peer's replica id.
+    /// Replica id of the peer.
     pub peer: String,
-    /// The path prefix; `/` is everything.
+    /// Path prefix; `/` means all keys.
     pub prefix: String,
-    /// Whether both hold the same.
+    /// Whether both replicas hold the same facts.
     pub equal: bool,
-    /// What this replica has and a sync would send.
+    /// Facts that only this replica has and a sync would send.
     pub here: Vec<DiffRow>,
-    /// What the peer has and a sync would bring.
+    /// Facts that only the peer has and a sync would fetch.
     pub there: Vec<DiffRow>,
-    /// Whether there is more than is listed.
+    /// Whether there are more differences than are listed.
     pub truncated: bool,
     /// Bytes sent for the comparison.
     pub sent_bytes: u64,
-    /// Bytes received for it.
+    /// Bytes received for the comparison.
     pub received_bytes: u64,
-    /// Changes of direction; two are a round trip.
+    /// Number of flights, that is, changes of direction; two are a round trip.
     pub flights: u32,
 }
 
-/// The body of `POST /v1/sync`.
+/// Body of `POST /v1/sync`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SyncRequest {
-    /// `[ID@]ADDR:PORT`, or the id (or its beginning) of a connected peer.
+    /// Peer: `[ID@]ADDR:PORT`, or the id (or its beginning) of a connected peer.
     pub peer: String,
-    /// Confines the session to a path prefix.
+    /// Path prefix that limits the session.
     #[serde(default)]
     pub prefix: Option<String>,
 }

@@ -1,52 +1,54 @@
-//! `/v1/watch`: what is asked for, and the events that come.
+//! Types of `/v1/watch`: the request and the events.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
-/// The most keys of one watch.
+/// Maximum number of keys in one watch.
 pub const MAX_WATCH_KEYS: usize = 16_384;
-/// The most filters of one watch.
+/// Maximum number of filters in one watch.
 pub const MAX_WATCH_FILTERS: usize = 256;
 
-/// The names of the events.
+/// Names of the events.
 pub mod event {
-    /// Grants, revocations and floors: see [`AuthorityEvent`](super::AuthorityEvent).
+    /// New grants, revocations and floors: see [`AuthorityEvent`](super::AuthorityEvent).
     pub const AUTHORITY: &str = "authority";
-    /// What stands of a key: see [`KeyEvent`](super::KeyEvent).
+    /// The state of a key: see [`KeyEvent`](super::KeyEvent).
     pub const KEY: &str = "key";
-    /// All that stood at the beginning has been told: see [`SyncedEvent`](super::SyncedEvent).
+    /// The whole initial state has been sent: see [`SyncedEvent`](super::SyncedEvent).
     pub const SYNCED: &str = "synced";
     /// Changes were missed: see [`GapEvent`](super::GapEvent).
     pub const GAP: &str = "gap";
 }
 
-/// A commit of one run of one agent. As text: the run's number in 16 hexadecimal digits, a hyphen, the commit's in decimal.
+/// A commit of one run of one agent. Text form: the number of the run in 16 hexadecimal digits, a hyphen, and the
+/// number of the commit in decimal.
 ///
-/// Between events a stream has a comment, `: told COMMIT`, when everything up to that commit has been told.
+/// Between events, a stream contains the comment `: told COMMIT` when everything up to that commit has been sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CommitMark {
-    /// Drawn at random when the agent starts: another run, and another agent, has another.
+    /// Number of the run, drawn at random when the agent starts: it differs for each run and each agent.
     pub run: u64,
-    /// Counts commits.
+    /// Number of the commit within the run.
     pub commit: u64,
 }
 
 impl CommitMark {
-    /// What the comment begins with, after the colon and the space.
+    /// Beginning of the comment, after the colon and the space.
     const TOLD: &str = "told ";
 
-    /// The comment that says that everything up to this commit was told, and its empty line.
+    /// Returns the comment that reports that everything up to this commit was sent, with its empty line.
     pub fn to_heartbeat(self) -> String {
         format!(": {}{self}\n\n", Self::TOLD)
     }
 
-    /// Reads the text of a comment, without the colon and the space.
+    /// Parses the text of a comment, without the colon and the space.
     pub fn of_heartbeat(comment: &str) -> Option<Self> {
         comment.strip_prefix(Self::TOLD)?.parse().ok()
     }
 
-    /// Whether a stream that has told everything up to this commit has told the other one; not if they are of two runs.
+    /// Whether a stream that has sent everything up to this commit has sent the commit `other`. False if they are of
+    /// different runs.
     pub fn covers(&self, other: &Self) -> bool {
         self.run == other.run && self.commit >= other.commit
     }
@@ -58,7 +60,7 @@ impl fmt::Display for CommitMark {
     }
 }
 
-/// A text names no commit.
+/// The text is not a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoCommit;
 
@@ -72,204 +74,212 @@ impl FromStr for CommitMark {
     }
 }
 
-/// What an event about a key carries.
+/// Content of the events about keys.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum WatchForm {
-    /// The value, for those who trust the agent.
+    /// Values, for watchers that trust the agent.
     #[default]
     Values,
-    /// The signed entries that stand, for those who verify: the one that is shown with its value, the others without.
+    /// Signed entries of the frontier, for watchers that verify: the shown entry with its value, the others without.
     Records,
 }
 
-/// The body of `POST /v1/watch`. `GET /v1/watch?key=&match=&form=&authority=&heartbeat_ms=` asks for the same with one
+/// Body of `POST /v1/watch`. `GET /v1/watch?key=&match=&form=&authority=&heartbeat_ms=` is the same request with one
 /// filter and without `have`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct WatchRequest {
-    /// These keys, set or not; at most [`MAX_WATCH_KEYS`].
+    /// Keys to watch, set or not; at most [`MAX_WATCH_KEYS`].
     #[serde(default)]
     pub keys: Vec<String>,
-    /// Keys that one of these ordered filters includes; at most [`MAX_WATCH_FILTERS`].
+    /// Ordered filters; keys that one of them includes are watched. At most [`MAX_WATCH_FILTERS`].
     #[serde(default)]
     pub filters: Vec<Vec<String>>,
-    /// The cluster that the watcher verifies against, in hexadecimal: an agent of another one refuses the watch instead of
-    /// telling what cannot verify.
+    /// Id of the cluster that the watcher verifies against, in hexadecimal. An agent of another cluster refuses the
+    /// watch instead of sending facts that do not verify.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<String>,
-    /// What the events carry.
+    /// Content of the events about keys.
     #[serde(default)]
     pub form: WatchForm,
-    /// Whether grants, revocations and floors are told too, each before the first entry that stands on it.
+    /// Whether grants, revocations and floors are sent too, each before the first entry that depends on it.
     #[serde(default)]
     pub authority: bool,
-    /// What the watcher has already: only what differs is told. It counts where there is no `cursor`, or the cursor leads
-    /// nowhere. After an overflow the stream then ends, so that the watcher can compare anew.
+    /// State that the watcher has already: only differences are sent. It is used if there is no `cursor` or the cursor
+    /// is invalid. After an overflow the stream then ends, so that the watcher can compare again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub have: Option<HeldRow>,
-    /// The id of the last event of an earlier stream with the same interest; the header `Last-Event-ID` counts alike.
+    /// Id of the last event of an earlier stream with the same interest; the header `Last-Event-ID` has the same
+    /// effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
-    /// How long the stream may be silent; 100 to 60,000 milliseconds, by default 10,000.
+    /// Maximum silence of the stream in milliseconds, 100 to 60,000; 10,000 by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heartbeat_ms: Option<u64>,
 }
 
-/// What a watcher holds, as digests: see `grants/src/held.rs`.
+/// State of a watcher as digests: see `grants/src/held.rs`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct HeldRow {
-    /// Over the ids of its authority facts.
+    /// Digest of the ids of its authority facts.
     pub authority: String,
-    /// Over its keys, one digest for each bucket; at least one.
+    /// Digests of its keys, one for each bucket; at least one.
     pub buckets: Vec<String>,
 }
 
-/// Grants, revocations and floors in an order in which they can be taken in.
+/// Grants, revocations and floors in an order in which they can be merged.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AuthorityEvent {
-    /// The facts.
+    /// Fact records.
     pub records_b64: Vec<String>,
 }
 
-/// Why a key is told.
+/// Reason why a key is sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CauseRow {
-    /// `current` (it stood at the beginning), `written`, `deleted`, `revoked`, `floored` or `expired`.
+    /// Kind of the reason: `current` (part of the initial state), `written`, `deleted`, `revoked`, `floored` or
+    /// `expired`.
     pub kind: String,
-    /// The entry, grant or floor behind it.
+    /// Id of the entry, grant or floor that caused the change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
 }
 
-/// What stands of a key now, or a part of it. Changes that come together are told once, with the cause of the last.
+/// The present state of a key, or a part of it. Changes that occur together are sent once, with the cause of the last
+/// one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct KeyEvent {
-    /// The key.
+    /// Key whose state the event reports.
     pub key: String,
-    /// `present`, `absent`, or `unreadable`: the agent cannot read from its store what stands. It tells what it can, and
-    /// the key again when it reads again.
+    /// State of the key: `present`; `absent`; `early`: no entry is shown, but `entries` names early ones that wait
+    /// until they are due, so the state is unknown; or `unreadable`: the agent cannot read the entries from its store.
+    /// It then sends what it can, and the key again once it can be read.
     pub state: String,
-    /// The id of the entry that is shown: in quotes, the entity tag that `If-Match` takes.
+    /// Id of the shown entry; in quotes, it is the entity tag for `If-Match`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entry: Option<String>,
-    /// When it was written.
+    /// Time of writing of the shown entry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timestamp_us: Option<u64>,
-    /// The grant that it cites; none for root.
+    /// Id of the grant that the shown entry cites; absent for root's entries.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grant: Option<String>,
     /// In the form `values`: the value, if it is UTF-8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
-    /// In the form `values`: the value.
+    /// In the form `values`: the value in base64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value_b64: Option<String>,
-    /// Why this is told.
+    /// Reason for this event.
     pub cause: CauseRow,
-    /// In the form `records`: which of the entries that stand this event tells; none: all of them.
+    /// In the form `records`: the part of the frontier that this event contains; absent: the whole frontier.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part: Option<PartRow>,
-    /// In the form `records`: the ids of the entries that this event tells, tombstones included.
+    /// In the form `records`: ids of the entries in this event, tombstones included. In the state `early`: ids of the
+    /// waiting entries.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub entries: Vec<String>,
-    /// In the form `records`: the one of these that is shown, as a fact record with its value. It is left out where it
+    /// In the form `records`: the shown entry, if it is among `entries`, as a fact record with its value. Omitted if it
     /// cannot be read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub records_b64: Vec<String>,
-    /// In the form `records`: the others, the newest first, as fact records that end before the value. What cannot be
-    /// read is left out.
+    /// In the form `records`: the other entries, newest first, as fact records without the value. Unreadable ones are
+    /// omitted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fronts_b64: Vec<String>,
 }
 
-/// Which part of the entries of a key an event tells. A key with more entries than fit an event is told newest first, in
-/// a `first`, any number of `next` and a `last` event, between which other events come; what is taken in meanwhile is
-/// told as `news`. The first event has the entry that is shown, wherever that stands.
+/// The part of a key's entries that an event contains. If the entries do not fit in one event, they are sent newest
+/// first in a `first`, any number of `next` and a `last` event, with other events in between; entries merged meanwhile
+/// are sent as `news`. The `first` event also contains the shown entry, whatever its position.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PartRow {
-    /// `first`, `next`, `last`, or `news`: entries that were taken in, or are shown now, apart from any order.
+    /// Kind of the part: `first`, `next`, `last`, or `news` (entries that were merged or are shown now, outside this
+    /// order).
     pub kind: String,
-    /// Tells apart what is told on one stream: a `next` or `last` goes on where the event before it with the same number
-    /// and key ended. A `first` gives it up. 0 for `news`.
+    /// Number of the sequence within the stream: a `next` or `last` event continues the previous event with the same
+    /// number and key. A new `first` event abandons an unfinished sequence. 0 for `news`.
     pub telling: u64,
-    /// For `first` and `next`: all entries were told that stand and are not older than this one.
+    /// For `first` and `next`: all entries of the frontier down to this place, inclusive, have been sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub down_to: Option<PlaceRow>,
 }
 
 impl PartRow {
-    /// The newest entries, and the one that is shown.
+    /// The newest entries, and the shown one.
     pub const FIRST: &str = "first";
-    /// The entries after those of the event before.
+    /// The entries that follow those of the previous event.
     pub const NEXT: &str = "next";
-    /// The same, down to the oldest.
+    /// The entries that follow those of the previous event, down to the oldest.
     pub const LAST: &str = "last";
-    /// Entries that were taken in, or are shown now.
+    /// Entries that were merged or are shown now.
     pub const NEWS: &str = "news";
 }
 
-/// The place of an entry among those of its key, which are ordered by time, and by id where times are equal.
+/// The position of an entry in the order of its key's entries: by time, then by id.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PlaceRow {
-    /// When it was written.
+    /// Time of writing.
     pub timestamp_us: u64,
-    /// Its id.
+    /// Id of the entry.
     pub entry: String,
 }
 
 impl KeyEvent {
     /// An entry is shown.
     pub const PRESENT: &str = "present";
-    /// None is.
+    /// No entry is shown.
     pub const ABSENT: &str = "absent";
-    /// The agent cannot read from its store what stands.
+    /// The agent cannot read the entries from its store.
     pub const UNREADABLE: &str = "unreadable";
-    /// None is, and `entries` names some that wait until they are due by the agent's clock: it does not know what stands.
+    /// No entry is shown, and `entries` names early ones that wait until they are due by the agent's clock: the state
+    /// is unknown.
     pub const EARLY: &str = "early";
 }
 
-/// From here on the stream is live. What stood at the beginning has been told, of keys with very many entries the newest
-/// and the one that is shown; the others follow.
+/// The initial state has been sent, and the stream is live from here on. Of keys with very many entries, the newest and
+/// the shown entry have been sent; the others follow.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SyncedEvent {
-    /// This replica's clock.
+    /// Current time by this replica's clock.
     pub now_us: u64,
-    /// This replica's id. Nothing proves it: whoever asks several agents sees by it whether two are the same.
+    /// Id of this replica. It is unproven; a client that uses several agents can tell by it whether two are the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replica: Option<String>,
-    /// Whether only what happened after the cursor was told.
+    /// Whether only the changes after the cursor were sent.
     pub resumed: bool,
-    /// Where `have` was compared: the numbers of the buckets that differ. Of these every key was told that stands here.
+    /// If `have` was compared: the numbers of the buckets that differ. All keys with entries in these buckets were
+    /// sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub different: Option<Vec<u32>>,
-    /// Where `have` was compared: whether the authority facts were the same. If not, all that stand here were told.
+    /// If `have` was compared: whether the authority facts were the same. If not, all of them were sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub same_authority: Option<bool>,
 }
 
-/// The watcher has missed changes. Without `have` everything is told again, and then comes `synced`. With `have`, a
-/// cursor that leads nowhere has digests compared instead, and after an overflow the stream ends.
+/// The watcher has missed changes. Without `have`, the whole state is sent again, followed by `synced`. With `have`, an
+/// invalid cursor leads to a comparison of digests instead, and an overflow ends the stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct GapEvent {
-    /// `cursor` (it is of another replica, of an earlier run, or too old) or `overflow` (too slow).
+    /// Reason: `cursor` (of another replica, of an earlier run, or too old) or `overflow` (the watcher is too slow).
     pub reason: String,
 }
 
 impl GapEvent {
     /// The cursor is of another replica, of an earlier run, or too old.
     pub const CURSOR: &str = "cursor";
-    /// More changed than waits for one watcher.
+    /// More changes were pending than are kept for one watcher.
     pub const OVERFLOW: &str = "overflow";
 }

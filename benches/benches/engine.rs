@@ -1,4 +1,4 @@
-//! The tree, merging, and sessions; signatures are mock ones.
+//! Micro-benchmarks of the tree, of merging, and of sessions, with mock signatures.
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use kvgossip_benches::workload::{Mix, Spread, Workload, key};
@@ -96,7 +96,8 @@ fn session(criterion: &mut Criterion) {
             b.iter_batched_ref(
                 || {
                     let pair = workload.build();
-                    // The allocator tidies up after the build at the next large request; not in the session.
+                    // Makes the allocator clean up after the build now, at this large request, and not during the
+                    // session.
                     drop(black_box(Vec::<u8>::with_capacity(1 << 20)));
                     pair
                 },

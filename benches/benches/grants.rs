@@ -1,4 +1,4 @@
-//! Signatures, canonical bytes, globs and inclusion.
+//! Micro-benchmarks of signatures, canonical bytes, globs and inclusion.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use kvgossip_grants::{
@@ -19,7 +19,7 @@ fn glob(text: &str) -> KeyGlob {
     KeyGlob::parse(text).expect("a glob")
 }
 
-/// Root's key of 2048 bits, the same in every run.
+/// Makes root's key of 2048 bits, the same in every run.
 fn root() -> SigningKey {
     let mut random = StdRng::seed_from_u64(1);
     let (root, _) = SigningKey::generate(2048, &mut |bytes| random.fill_bytes(bytes)).expect("a key");

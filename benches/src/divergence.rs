@@ -1,4 +1,4 @@
-//! What it costs to make two replicas equal again.
+//! Measures the cost of making two replicas equal again.
 
 use crate::workload::Workload;
 use kvgossip_engine::session::{Outcome, Tally};
@@ -6,42 +6,42 @@ use kvgossip_sim::{Link, SimReplica, sync};
 use serde::Serialize;
 use std::time::Instant;
 
-/// Facts that are merged at once during a session.
+/// Number of facts that are merged at once during a session.
 const BATCH: usize = 1_000;
 
-/// The cost of one session. Everything but the time is exact and the same in every run.
+/// Cost of one session. Everything except the time is exact and the same in every run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// What was to be repaired.
+    /// Replicas and differences of the session.
     pub workload: Workload,
     /// Bytes from the initiator beyond the facts themselves.
     pub overhead_out: u64,
     /// Bytes from the responder beyond the facts themselves.
     pub overhead_in: u64,
-    /// Bodies, signatures and values of the entries moved, in bytes.
+    /// Bytes of bodies, signatures and values of the entries transferred.
     pub payload: u64,
-    /// How many entries moved.
+    /// Number of entries transferred.
     pub entries: u64,
-    /// Bytes of entries that changed nothing where they arrived; part of `payload`.
+    /// Bytes of entries that changed nothing at the receiver; part of `payload`.
     pub waste: u64,
-    /// Changes of direction, from the first hello to the final roots.
+    /// Number of flights, from the first hello to the final roots.
     pub flights: u32,
-    /// How often the trees were walked.
+    /// Number of rounds, that is, of walks through the trees.
     pub rounds: u32,
-    /// Tree nodes hashed by both sides, also to take the entries in.
+    /// Number of tree nodes hashed by both sides, including those for merging the entries.
     pub nodes_hashed: u64,
     /// Time of both sides on one thread, without signatures, in microseconds.
     pub micros: u128,
 }
 
 impl Report {
-    /// Overhead of both ways for each difference, in bytes.
+    /// Returns the overhead of both directions per difference, in bytes.
     pub fn per_difference(&self) -> f64 {
         (self.overhead_out + self.overhead_in) as f64 / self.workload.differences.max(1) as f64
     }
 }
 
-/// Why a session did not make two replicas equal.
+/// Reason why a session did not make two replicas equal.
 #[derive(Debug)]
 pub struct NotRepaired(pub String);
 
@@ -56,7 +56,7 @@ impl std::error::Error for NotRepaired {}
 /// Builds the replicas and repairs them in one session.
 ///
 /// # Errors
-/// When the session fails, or ends with differences.
+/// The session failed or ended with differences.
 pub fn measure(workload: Workload) -> Result<Report, NotRepaired> {
     let [mut a, mut b] = workload.build();
     let hashed = |replica: &SimReplica| replica.view().entries().nodes_hashed();

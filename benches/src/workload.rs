@@ -1,4 +1,4 @@
-//! Two replicas that hold the same keys but for some differences: the same ones for the same numbers.
+//! Pairs of replicas with the same keys except for some differences. Equal parameters give equal pairs.
 
 use kvgossip_grants::{Fact, GrantId, Verdict, Verified};
 use kvgossip_sim::scribe::{Terms, at};
@@ -8,56 +8,56 @@ use rand::seq::index;
 use rand::{RngExt, SeedableRng};
 use serde::Serialize;
 
-/// The time on both replicas' clocks: some day of 2026.
+/// Time of both replicas' clocks in microseconds: some day of 2026.
 const NOW_MICROS: u64 = 1_770_000_000_000_000;
-/// How long ago the oldest common entries were written: 30 days.
+/// Age of the oldest common entries in microseconds: 30 days.
 const OLDEST_MICROS: u64 = 30 * 24 * 3600 * 1_000_000;
-/// Since when the replicas were apart: an hour.
+/// Time since the replicas were separated, in microseconds: an hour.
 const APART_MICROS: u64 = 3600 * 1_000_000;
-/// Facts that are merged at once while a replica is filled.
+/// Number of facts that are merged at once while a replica is filled.
 const FILL_BATCH: usize = 10_000;
 const METRICS: [&str; 4] = ["user", "system", "idle", "iowait"];
 const CORES: usize = 8;
 const DATACENTERS: usize = 5;
 
-/// Where the differences are.
+/// Distribution of the differences over the keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Spread {
-    /// Anywhere.
+    /// Anywhere in the tree.
     Uniform,
-    /// In one run of neighbouring keys, each of which differs.
+    /// In one run of adjacent keys, each of which differs.
     Clustered,
 }
 
-/// What the differences are.
+/// Kinds of differences.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Mix {
     /// Keys that one side lacks.
     Adds,
-    /// Keys that one side has a newer entry of.
+    /// Keys for which one side has a newer entry.
     Updates,
     /// Adds, updates and deletes, a third each.
     Mixed,
 }
 
-/// A pair of replicas to be made.
+/// Parameters of a pair of replicas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Workload {
-    /// Keys of both replicas together.
+    /// Number of keys of both replicas together.
     pub keys: usize,
-    /// Keys of which one side has more or newer than the other; at most `keys`.
+    /// Number of keys for which one side has an entry that the other lacks; at most `keys`.
     pub differences: usize,
-    /// Where those are.
+    /// Distribution of the differences.
     pub spread: Spread,
-    /// What those are.
+    /// Kinds of differences.
     pub mix: Mix,
-    /// Which of all such pairs.
+    /// Seed of the random contents.
     pub seed: u64,
 }
 
-/// What happens to a key on one side.
+/// Kind of a difference, made on one side.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Add,
@@ -66,7 +66,7 @@ enum Kind {
 }
 
 impl Workload {
-    /// Makes the two replicas. Each difference is on a side of its own choice.
+    /// Makes the two replicas. The side of each difference is random.
     pub fn build(&self) -> [SimReplica; 2] {
         let mut rng = ChaCha12Rng::seed_from_u64(self.seed);
         let mut scribe = Scribe::new(2);
@@ -119,7 +119,7 @@ impl Workload {
     }
 }
 
-/// The `number`th key, such as `/dc3/host1742/cpu/core7/user`.
+/// Returns the `number`th key, such as `/dc3/host1742/cpu/core7/user`.
 pub fn key(number: usize) -> String {
     let (rest, metric) = (number / METRICS.len(), METRICS[number % METRICS.len()]);
     let (host, core) = (rest / CORES, rest % CORES);
@@ -130,7 +130,7 @@ fn set(scribe: &Scribe, key: &str, time: u64, grant: GrantId) -> Fact {
     scribe.set(1, key, format!("value at {time}").as_bytes(), time, Some(grant))
 }
 
-/// Gives both replicas the same facts.
+/// Merges the same facts into both replicas.
 fn fill(pair: &mut [SimReplica; 2], facts: impl Iterator<Item = Fact>) {
     let mut facts = facts.peekable();
     while facts.peek().is_some() {
@@ -141,7 +141,7 @@ fn fill(pair: &mut [SimReplica; 2], facts: impl Iterator<Item = Fact>) {
     }
 }
 
-/// Takes facts in as one batch.
+/// Merges facts as one batch.
 fn apply(replica: &mut SimReplica, facts: Vec<Fact>) {
     let verified: Result<Vec<Verified>, Verdict> =
         facts.into_iter().map(|fact| replica.check(fact)).collect();

@@ -1,18 +1,18 @@
-//! What sessions cost at most, in exact numbers: bytes, flights and rounds are facts of the protocol, the same on
-//! every machine. The numbers are today's; a change of the wire format moves them, and one that raises them has
-//! to say why.
+//! Upper bounds of the cost of sessions in exact numbers: bytes, flights and rounds follow from the protocol and are
+//! the same on every machine. The numbers are those of the present wire format; a change that increases them needs a
+//! reason.
 
 use kvgossip_benches::divergence::{Report, measure};
 use kvgossip_benches::workload::{Mix, Spread, Workload};
 
-/// Each difference moves once, nothing moves that changes nothing, and one walk is enough.
+/// Asserts that each difference is transferred once, nothing is transferred in vain, and one walk is enough.
 fn assert_no_waste(report: &Report) {
     assert_eq!(report.entries, report.workload.differences as u64, "{report:?}");
     assert_eq!(report.waste, 0, "{report:?}");
     assert_eq!(report.rounds, 1, "{report:?}");
 }
 
-/// Checks cases of (differences, most bytes of overhead both ways, most flights).
+/// Checks cases of (differences, maximum overhead of both directions in bytes, maximum number of flights).
 fn check(keys: usize, spread: Spread, mix: Mix, cases: &[(usize, u64, u32)]) {
     for &(differences, bytes, flights) in cases {
         for seed in [1, 2] {

@@ -31,7 +31,7 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::process;
 
-/// Behind a command's own options in its help.
+/// Display order of a global option: after the options of the command itself.
 const LAST: usize = 900;
 
 /// A signed, gossiped key/value tree for configuration.
@@ -90,7 +90,7 @@ pub(crate) enum Command {
     Man(ManArgs),
 }
 
-/// Reads the process's arguments. Help and version are answered here.
+/// Parses the process's arguments. Prints help and version itself.
 pub(crate) fn parse() -> Result<Cli> {
     let args: Vec<OsString> = std::env::args_os().collect();
     let format = format_of(args.iter().skip(1).cloned());
@@ -112,7 +112,7 @@ pub(crate) fn parse() -> Result<Cli> {
     Cli::try_parse_from(args).map_err(refuse)
 }
 
-/// The arguments of `kvgossip agent`, and what the environment and its file say beside them.
+/// Adds the settings from the environment and the configuration file to the arguments of `kvgossip agent`.
 fn with_settings(mut args: Vec<OsString>) -> Result<Vec<OsString>> {
     let mut grammar = Cli::command();
     grammar.build();
@@ -123,7 +123,7 @@ fn with_settings(mut args: Vec<OsString>) -> Result<Vec<OsString>> {
     Ok(args)
 }
 
-/// A usage error in the same form as every other error.
+/// Converts a usage error of clap to the form of all other errors.
 pub(crate) fn usage(error: &clap::Error) -> Failure {
     if let Some(fault) = error.source().and_then(|source| source.downcast_ref::<TextFault>()) {
         return fault.into();
@@ -138,7 +138,7 @@ pub(crate) fn usage(error: &clap::Error) -> Failure {
     lines.fold(Failure::new(codes::USAGE, first), Failure::note)
 }
 
-/// The format that was asked for on a command line that is wrong elsewhere.
+/// Returns the requested output format from a command line that is wrong elsewhere.
 fn format_of(args: impl Iterator<Item = std::ffi::OsString>) -> Format {
     let args: Vec<_> = args.take_while(|arg| arg != "--").collect();
     let joined = args.iter().any(|arg| arg == "--output=json");

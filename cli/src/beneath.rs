@@ -1,4 +1,4 @@
-//! A directory whose files are opened through its descriptor, and never outside of it.
+//! A directory whose files are opened relative to its descriptor, and never outside it.
 
 use kvgossip_agent::files::regular;
 use rustix::fs::{Dir, FileType, Mode, OFlags, fstat, openat};
@@ -8,19 +8,19 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-/// How often a path is resolved anew while others rename what it passes through.
+/// Maximum number of retries when a path is renamed during its resolution.
 const MAX_RACES: usize = 64;
 
-/// An open directory. What lies in it is named by paths below it.
+/// An open directory. Its files are named by paths relative to it.
 #[derive(Debug)]
 pub(crate) struct Beneath {
     dir: PathBuf,
     top: OwnedFd,
-    /// Whether the system resolves links so that they cannot lead outside. Without that none is followed.
+    /// Whether the system can confine symbolic links to the directory. Otherwise no link is followed.
     follows: bool,
 }
 
-/// Which directory it is, whatever path led there.
+/// Identity of a directory, independent of the path to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct DirId {
     device: u64,
@@ -28,7 +28,7 @@ pub(crate) struct DirId {
 }
 
 impl Beneath {
-    /// Opens a directory that a person names; `dir` itself may be a link.
+    /// Opens a directory that the user names; `dir` itself may be a symbolic link.
     pub(crate) fn open(dir: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let top = retry_on_intr(|| rustix::fs::open(dir, flags, Mode::empty()))?;
@@ -36,7 +36,7 @@ impl Beneath {
         Ok(Self { dir: dir.to_owned(), top, follows })
     }
 
-    /// As on a system that cannot resolve links safely.
+    /// Opens a directory without following links in it, as on a system that cannot confine them.
     #[cfg(test)]
     pub(crate) fn open_plain(dir: &Path) -> io::Result<Self> {
         Ok(Self { follows: false, ..Self::open(dir)? })
@@ -47,30 +47,30 @@ impl Beneath {
         self.follows
     }
 
-    /// A path below the directory as the person would write it.
+    /// Returns a path below the directory as the user would write it.
     pub(crate) fn shown(&self, below: &Path) -> PathBuf {
         if below.as_os_str().is_empty() { self.dir.clone() } else { self.dir.join(below) }
     }
 
-    /// Opens a regular file without waiting, whatever is in its place by now.
+    /// Opens a regular file; fails without blocking for anything else, such as a pipe that has replaced it.
     pub(crate) fn file(&self, below: &Path) -> io::Result<File> {
         regular(self.at(below, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?.into())
     }
 
-    /// Opens a directory to list it; the directory itself is the empty path.
+    /// Opens a directory for listing; the empty path is the directory itself.
     pub(crate) fn list(&self, below: &Path) -> io::Result<(DirId, Dir)> {
         let fd = self.at(below, OFlags::RDONLY | OFlags::DIRECTORY)?;
         let found = fstat(&fd)?;
         Ok((DirId { device: found.st_dev, inode: found.st_ino }, Dir::new(fd)?))
     }
 
-    /// What a path leads to. Nothing is opened for it.
+    /// Returns the type of the file that a path leads to, without opening it.
     pub(crate) fn kind(&self, below: &Path) -> io::Result<FileType> {
         let fd = self.at(below, OFlags::PATH)?;
         Ok(FileType::from_raw_mode(fstat(&fd)?.st_mode))
     }
 
-    /// Where a link says that it leads; `None` if there is no link any more.
+    /// Returns the target of a symbolic link; `None` if it is no longer a link.
     pub(crate) fn target(&self, below: &Path) -> Option<PathBuf> {
         use std::os::unix::ffi::OsStringExt;
         let link = self.at(below, OFlags::PATH | OFlags::NOFOLLOW).ok()?;
@@ -86,7 +86,7 @@ impl Beneath {
     }
 }
 
-/// Opens a path below a directory; the kernel refuses whatever would leave it.
+/// Opens a path below a directory; the kernel rejects a path that leaves it.
 #[cfg(target_os = "linux")]
 fn resolve(top: &OwnedFd, below: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
     use rustix::fs::{ResolveFlags, openat2};
@@ -94,7 +94,7 @@ fn resolve(top: &OwnedFd, below: &Path, flags: OFlags) -> Result<OwnedFd, Errno>
     let mut opened = Err(Errno::AGAIN);
     for _ in 0..MAX_RACES {
         opened = retry_on_intr(|| openat2(top, below, flags | OFlags::CLOEXEC, Mode::empty(), how));
-        // Somebody renamed a directory just when `..` of a link was resolved.
+        // A directory was renamed while the kernel resolved `..` of a link.
         if !matches!(opened, Err(Errno::AGAIN)) {
             break;
         }
@@ -108,7 +108,7 @@ fn resolve(_: &OwnedFd, _: &Path, _: OFlags) -> Result<OwnedFd, Errno> {
     Err(Errno::NOSYS)
 }
 
-/// Opens a path below a directory name by name, and follows no link.
+/// Opens a path below a directory, component by component, without following links.
 fn descend(top: &OwnedFd, below: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
     let step = |from: &dyn AsFd, name: &Path, flags: OFlags| {
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;

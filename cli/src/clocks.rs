@@ -1,5 +1,5 @@
-//! This machine's clock and the agent's. An entry is stamped by the agent's clock; under one that is ahead, other replicas
-//! keep it waiting, and nobody would hear of that.
+//! Comparison of this machine's clock with the agent's. Entries are stamped with the agent's clock; if it is ahead,
+//! other replicas delay them, and nothing else would show it to the user.
 
 use crate::codes;
 use crate::error::{Failure, Result};
@@ -7,35 +7,36 @@ use crate::output::say;
 use crate::time;
 use kvgossip_grants::{Code, MAX_AHEAD_MICROS, Timestamp};
 
-/// From this difference on, in microseconds, people are told of it.
+/// Difference from which on a warning is shown, in microseconds.
 const TOLD_FROM_US: u64 = 30 * 1_000_000;
-/// Beyond this difference, in microseconds, nothing is signed unless the command line says so.
+/// Difference above which nothing is signed without the option `--ignore-clock`, in microseconds.
 const MAX_APART_US: u64 = MAX_AHEAD_MICROS;
 
-/// A question to an agent whose answer says what its clock says.
+/// The start of a request whose answer contains the agent's time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Asked {
     at: Timestamp,
 }
 
-/// How far an agent's clock is from this machine's.
+/// Difference of an agent's clock from this machine's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Apart {
-    /// Not at all, as far as can be told.
+    /// None that can be measured.
     Not,
-    /// It is ahead by so many microseconds at least.
+    /// Ahead by at least this many microseconds.
     Ahead(u64),
-    /// It is behind by so many microseconds at least.
+    /// Behind by at least this many microseconds.
     Behind(u64),
 }
 
 impl Asked {
-    /// The question goes out now.
+    /// Records that the request is sent now.
     pub(crate) fn now() -> Self {
         Self { at: time::now() }
     }
 
-    /// The answer has come: the agent's clock said `theirs` at some moment since the question.
+    /// Computes the difference when the answer has arrived: the agent's clock showed `theirs_us` at some moment since
+    /// the request.
     pub(crate) fn answered(self, theirs_us: u64) -> Apart {
         apart(self.at.as_micros(), time::now().as_micros(), theirs_us)
     }
@@ -52,7 +53,7 @@ fn apart(asked_us: u64, answered_us: u64, theirs_us: u64) -> Apart {
 }
 
 impl Apart {
-    /// Warns of a difference, or refuses to sign under a greater one unless that is `ignored`.
+    /// Warns of a difference; fails on one too large to sign under, unless `ignored`.
     pub(crate) fn check(self, ignored: bool) -> Result<()> {
         let (by_us, side) = match self {
             Self::Not => return Ok(()),
@@ -75,11 +76,11 @@ impl Apart {
     }
 }
 
-/// Takes a stamp that an agent whose clock says `now_us` gives out for a new entry. Where the key holds an entry from the
-/// future, the stamp lies behind that, and no replica would take the new one in.
+/// Checks the timestamp that an agent whose clock shows `now_us` proposes for a new entry. If the key holds an entry
+/// from the future, the timestamp is later than that, and no replica would merge the new entry.
 ///
 /// # Errors
-/// `entry.not_yet` then.
+/// `entry.not_yet` in that case.
 pub(crate) fn stamp(stamp_us: u64, now_us: u64) -> Result<Timestamp> {
     let stamp = Timestamp::from_micros(stamp_us).ok();
     stamp.filter(|_| stamp_us <= now_us.saturating_add(MAX_AHEAD_MICROS)).ok_or_else(|| {
@@ -94,7 +95,7 @@ pub(crate) fn stamp(stamp_us: u64, now_us: u64) -> Result<Timestamp> {
     })
 }
 
-/// How far a peer's clock is ahead of the agent's, for people: `+1.5 s`, or `-10 min` for one that is behind.
+/// Formats how far a peer's clock is ahead of the agent's: `+1.5 s`, or `-10 min` if it is behind.
 pub(crate) fn show_offset(ahead_us: i64) -> String {
     format!("{}{}", if ahead_us < 0 { '-' } else { '+' }, time::show_duration(ahead_us.unsigned_abs()))
 }

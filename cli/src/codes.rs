@@ -1,6 +1,6 @@
-//! Every stable code, what it means, and what it makes the process end with.
+//! The catalogue of stable codes: meaning and exit code.
 //!
-//! `docs/errors.md` is this catalogue; a test keeps the two equal and looks for codes that are missing here.
+//! `docs/errors.md` is rendered from it; a test compares the two and searches the sources for missing codes.
 
 mod http;
 
@@ -10,18 +10,18 @@ use kvgossip_grants::Code;
 use kvgossip_transport::Code as PeerCode;
 use std::borrow::Cow;
 
-/// What a code means to the command line.
+/// A code's meaning for the command line.
 #[derive(Clone, Debug)]
 pub(crate) struct CodeInfo {
-    /// The stable text.
+    /// The stable code.
     pub(crate) code: &'static str,
-    /// What the process ends with.
+    /// Exit code of the process.
     pub(crate) exit: Exit,
-    /// What happened and what to do.
+    /// Explanation and remedy.
     pub(crate) help: Cow<'static, str>,
 }
 
-/// `code, exit, help` each.
+/// Rows of code, exit code and help text.
 type Table = &'static [(&'static str, Exit, &'static str)];
 
 macro_rules! own_codes {
@@ -82,7 +82,7 @@ own_codes! {
     DEMO_FAILED = "demo.failed", Error, "a step of the demonstration did not hold";
 }
 
-/// An operation that does not fail has failed. Replicas tell each other the same.
+/// Code of a failure that cannot happen unless the program is wrong. Replicas report it to each other, too.
 pub(crate) const INTERNAL: &str = "internal";
 
 /// Codes of planning grants.
@@ -99,7 +99,7 @@ const PLANS: Table = &[
     ),
 ];
 
-/// Codes between replicas that are not of the transport.
+/// Codes between replicas beside those of the transport.
 const SESSIONS: Table = &[
     (
         "peer.malformed",
@@ -253,7 +253,7 @@ const STORE: Table = &[
     ),
 ];
 
-/// Codes of faults of the program itself.
+/// Codes of internal faults.
 const FAULTS: Table = &[
     (
         "internal.session",
@@ -272,7 +272,7 @@ const FAULTS: Table = &[
     ),
 ];
 
-/// Codes of what an agent says of itself, beside those of its store and of gossip.
+/// Codes of an agent's health, beside those of its store and of gossip.
 const HEALTH: Table = &[
     (
         "sync.first",
@@ -310,7 +310,7 @@ fn table(table: Table) -> Vec<CodeInfo> {
     table.iter().map(|(code, exit, help)| CodeInfo { code, exit: *exit, help: (*help).into() }).collect()
 }
 
-/// The whole catalogue, by whom the codes come from.
+/// Returns the whole catalogue, in sections by origin.
 pub(crate) fn sections() -> [(&'static str, Vec<CodeInfo>); 9] {
     let facts = Code::ALL.iter().map(|code| CodeInfo {
         code: code.as_str(),
@@ -340,12 +340,12 @@ pub(crate) fn sections() -> [(&'static str, Vec<CodeInfo>); 9] {
     ]
 }
 
-/// What is known of a code.
+/// Finds the catalogue entry of a code.
 pub(crate) fn find(code: &str) -> Option<CodeInfo> {
     sections().into_iter().flat_map(|(_, codes)| codes).find(|info| info.code == code)
 }
 
-/// The exit code of a stable code that this program knows.
+/// Returns the exit code for a known stable code.
 pub(crate) fn exit(code: &str) -> Option<Exit> {
     find(code).map(|info| info.exit)
 }
@@ -373,7 +373,7 @@ fn of_peer(code: PeerCode) -> Exit {
     }
 }
 
-/// The exit code of what came of a fact.
+/// Returns the exit code for the verdict on a fact.
 fn of_fact(code: Code) -> Exit {
     match code {
         Code::Known | Code::RevocationSuperseded | Code::FloorSuperseded => Exit::Ok,

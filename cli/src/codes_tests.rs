@@ -1,4 +1,4 @@
-//! Keeps `docs/errors.md` complete: the page is rendered from the codes themselves.
+//! Tests that `docs/errors.md` is complete; the page is rendered from the catalogue.
 
 use super::*;
 use std::collections::BTreeSet;
@@ -45,7 +45,7 @@ fn page() -> String {
     page
 }
 
-/// `UPDATE_DOCS=1 cargo test -p kvgossip` writes the page anew.
+/// `UPDATE_DOCS=1 cargo test -p kvgossip` renders the page again.
 #[test]
 fn the_page_lists_every_code() {
     let page = page();
@@ -68,7 +68,7 @@ fn a_code_stands_in_one_place() {
     }
 }
 
-/// Some codes stand as texts where they are given. Whoever adds one adds it to the catalogue, too.
+/// Some codes are literals in the sources; each has to be in the catalogue, too.
 #[test]
 fn no_code_of_the_sources_is_missing() {
     let mut missing = BTreeSet::new();
@@ -91,7 +91,7 @@ fn no_code_of_the_sources_is_missing() {
     assert!(missing.is_empty(), "add to cli/src/codes.rs: {missing:?}");
 }
 
-/// What stands in quotes and looks like a code: `kind.reason`, where some code has that kind.
+/// Returns quoted texts that look like a code: `kind.reason`, with the kind of some code.
 fn texts_like_codes(source: &str) -> impl Iterator<Item = &str> {
     const NOT_CODES: [&str; 5] = ["agent.sock", "agent.toml", "store.new", "store.lock", "store.check"];
     let kinds: BTreeSet<&str> = sections()

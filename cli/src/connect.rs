@@ -1,4 +1,4 @@
-//! Finding the agent, asking it, and what its refusals make the process end with.
+//! Selection of the agent, requests to it, and the exit codes of its errors.
 
 use crate::codes;
 use crate::error::{Exit, Failure, Result};
@@ -73,7 +73,7 @@ pub(crate) struct UnionArgs {
     root: Option<PathBuf>,
 }
 
-/// What an agent is shown, and whom its own certificate has to come from.
+/// The credentials for an agent, and the authorities that its certificate is checked against.
 struct Credentials {
     token: Option<Token>,
     authorities: Option<Authorities>,
@@ -87,10 +87,10 @@ fn endpoint(text: &str) -> Result<Endpoint, text::TextFault> {
 }
 
 impl AgentArgs {
-    /// The agent that is meant. Options count before the environment.
+    /// Returns a client of the selected agent. Options take precedence over the environment.
     ///
     /// # Errors
-    /// When several are named: one of them would be passed over.
+    /// When several agents are named, since all but one would be ignored.
     pub(crate) fn client(&self) -> Result<AgentClient> {
         if self.agent.len() > 1 {
             let text = "several agents are named, and one is asked: give --agent once, or say how many to ask with --agents where the command takes it";
@@ -99,7 +99,7 @@ impl AgentArgs {
         self.first()
     }
 
-    /// The first agent that is named.
+    /// Returns a client of the first agent that is named.
     pub(crate) fn first(&self) -> Result<AgentClient> {
         let mut client = AgentClient::new(self.endpoint()?);
         let Credentials { token, authorities, certificate } = self.credentials()?;
@@ -115,12 +115,13 @@ impl AgentArgs {
         Ok(client.with_timeout(self.timeout.unwrap_or(DEFAULT_TIMEOUT)))
     }
 
-    /// A client that keeps subscriptions, of the agent that is meant and of others to fall back on.
+    /// Returns a builder of a client that keeps subscriptions, at the selected agent and its fallbacks.
     pub(crate) fn live(&self, live: &LiveArgs) -> Result<ClientBuilder> {
         self.verifying(&live.fallback, live.root.as_ref())
     }
 
-    /// A client that asks several agents once, and how many; `None` if neither that nor verification is asked for.
+    /// Returns a builder of a client that asks several agents once, and their number; `None` if neither that nor
+    /// verification is requested.
     pub(crate) fn union(&self, union: &UnionArgs) -> Result<Option<(ClientBuilder, usize)>> {
         if union.agents.is_none() && union.root.is_none() {
             return Ok(None);
@@ -155,7 +156,7 @@ impl AgentArgs {
         Ok(builder.timeout(self.timeout.unwrap_or(DEFAULT_TIMEOUT)))
     }
 
-    /// What the files of the options, or else of the environment, hold.
+    /// Reads the credentials from the files named by options, or else by the environment.
     fn credentials(&self) -> Result<Credentials> {
         let named =
             |option: &Option<PathBuf>, variable: &str| option.clone().or_else(|| files::from_env(variable));
@@ -174,7 +175,7 @@ impl AgentArgs {
         })
     }
 
-    /// The data directory that was named, if that is what says which agent is meant.
+    /// Returns the data directory, if the agent is selected by it.
     pub(crate) fn named_dir(&self) -> Option<PathBuf> {
         let by_environment = || {
             let other = env::var_os("KVGOSSIP_AGENT").is_some_and(|url| !url.is_empty());
@@ -183,12 +184,12 @@ impl AgentArgs {
         if !self.agent.is_empty() { None } else { self.data_dir.clone().or_else(by_environment) }
     }
 
-    /// The limit of time that was asked for.
+    /// Returns the requested timeout, or a default.
     pub(crate) fn timeout_or(&self, default: Duration) -> Duration {
         self.timeout.unwrap_or(default)
     }
 
-    /// Where the agent that is meant is looked for first.
+    /// Returns the endpoint of the selected agent.
     pub(crate) fn endpoint(&self) -> Result<Endpoint> {
         let socket = |dir: PathBuf| Endpoint::Unix(dir.join(SOCKET_NAME));
         if let Some(endpoint) = self.agent.first() {
@@ -208,22 +209,22 @@ impl AgentArgs {
     }
 }
 
-/// Runs a command's conversation with an agent; says so if it takes more than a second.
+/// Runs a conversation with an agent; prints a notice after a second.
 pub(crate) fn converse<T>(client: &AgentClient, talk: impl Future<Output = Result<T>>) -> Result<T> {
     runtime()?.block_on(patiently(client, talk))
 }
 
-/// The same at an endpoint.
+/// Runs a conversation with an endpoint; prints a notice after a second.
 pub(crate) fn converse_at<T>(endpoint: &Endpoint, talk: impl Future<Output = Result<T>>) -> Result<T> {
     runtime()?.block_on(say_if_slow(endpoint, talk))
 }
 
-/// Waits for one answer; says so if it takes more than a second.
+/// Waits for an answer; prints a notice after a second.
 async fn patiently<T>(client: &AgentClient, answer: impl Future<Output = T>) -> T {
     say_if_slow(client.endpoint(), answer).await
 }
 
-/// The same for whoever keeps asking: what an agent that does not answer looks like from outside.
+/// Waits for an answer of an endpoint; prints a notice after a second.
 pub(crate) async fn say_if_slow<T>(endpoint: &Endpoint, answer: impl Future<Output = T>) -> T {
     tokio::pin!(answer);
     match tokio::time::timeout(SILENCE, &mut answer).await {
@@ -235,8 +236,8 @@ pub(crate) async fn say_if_slow<T>(endpoint: &Endpoint, answer: impl Future<Outp
     }
 }
 
-/// Asks an agent for one part after the other; `next` asks for a part, `show` writes it. A reader of the output who takes
-/// their time is not the agent's slowness.
+/// Requests one part after the other: `next` requests a part, `show` writes it. Time spent in `show` does not count
+/// as the agent's slowness.
 pub(crate) fn in_parts<T>(
     client: &AgentClient,
     mut next: impl AsyncFnMut() -> Result<Option<T>>,
@@ -249,11 +250,11 @@ pub(crate) fn in_parts<T>(
     Ok(())
 }
 
-/// Runs work that tells itself how far it is, until it is done or until Ctrl-C. What the work holds is let go of either way.
+/// Runs work that reports its own progress, until it is done or Ctrl-C is pressed. The work is dropped in both cases.
 pub(crate) fn interruptible<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     runtime()?.block_on(async {
         tokio::select! {
-            // First: work that is always ready must not hide it.
+            // Polled first, so that work which is always ready does not hide the signal.
             biased;
             signal = stopped_by_signal() => Err(signal?),
             done = work => done,
@@ -261,7 +262,7 @@ pub(crate) fn interruptible<T>(work: impl Future<Output = Result<T>>) -> Result<
     })
 }
 
-/// Runs work that goes on until Ctrl-C, which is its ordinary end: then `None`.
+/// Runs work that normally ends by Ctrl-C; then returns `None`.
 fn unless_stopped<T>(work: impl Future<Output = Result<T>>) -> Result<Option<T>> {
     runtime()?.block_on(async {
         tokio::select! {
@@ -272,13 +273,13 @@ fn unless_stopped<T>(work: impl Future<Output = Result<T>>) -> Result<Option<T>>
     })
 }
 
-/// Runs work that has an end of its own or goes on until Ctrl-C. Work that has one and is stopped before it has failed: whoever
-/// waits for it must not take it for done. Of other work `None` says that it was stopped.
+/// Runs work until it is done or Ctrl-C is pressed. If the work has an end of its own, Ctrl-C is a failure, so that a
+/// caller does not take it for done; otherwise it returns `None`.
 pub(crate) fn until_stopped<T>(has_end: bool, work: impl Future<Output = Result<T>>) -> Result<Option<T>> {
     if has_end { interruptible(work).map(Some) } else { unless_stopped(work) }
 }
 
-/// Ends on Ctrl-C, or when the process is told to terminate.
+/// Completes on SIGINT (Ctrl-C) or SIGTERM.
 pub(crate) async fn stopped_by_signal() -> Result<Failure> {
     let signals = |error| Failure::new(codes::INTERNAL, format!("no signals: {error}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(signals)?;
@@ -305,7 +306,7 @@ impl From<ClientError> for Failure {
             Some(advice) => format!("{error}; {advice}"),
             None => error.to_string(),
         };
-        // A refusal is an error, whatever its code means where it is no refusal.
+        // An error response never exits with 0, whatever its code means elsewhere.
         let exit = if exit == Exit::Ok { Exit::Error } else { exit };
         Self::with_exit(error.code(), message, exit)
     }
@@ -320,7 +321,7 @@ impl From<OpError> for Failure {
     }
 }
 
-/// The exit code for an HTTP status whose stable code this program does not know.
+/// Returns the exit code for an HTTP status whose stable code is unknown to this program.
 fn of_status(status: u16) -> Exit {
     match status {
         401 | 403 => Exit::NotAuthorised,

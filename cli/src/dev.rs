@@ -1,4 +1,4 @@
-//! `kvgossip agent --dev`: a cluster of one that is thrown away when it stops.
+//! `kvgossip agent --dev`: a temporary cluster of one agent, deleted when it stops.
 
 use crate::codes;
 use crate::commands::key;
@@ -9,10 +9,10 @@ use kvgossip_grants::{Fact, Grant, KeyGlob, Signed, Signer, SigningKey};
 use std::path::PathBuf;
 use tempfile::TempDir;
 
-/// Bits of the keys that are made.
+/// Size of the generated keys, in bits.
 const BITS: usize = 2048;
 
-/// A root, an identity that may write everything, and a directory for all of it, which goes when this is dropped.
+/// A root key, an identity that may write all keys, and a temporary directory for both, deleted on drop.
 pub(crate) struct Dev {
     dir: TempDir,
     root: SigningKey,
@@ -20,7 +20,7 @@ pub(crate) struct Dev {
 }
 
 impl Dev {
-    /// Makes the keys.
+    /// Generates the keys.
     pub(crate) fn make() -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("kvgossip-dev-").tempdir().map_err(|error| {
             Failure::new(codes::FILE_WRITE, format!("no temporary directory can be made: {error}"))
@@ -39,22 +39,22 @@ impl Dev {
         self.dir.path().join(name)
     }
 
-    /// The directory of the agent.
+    /// Returns the agent's data directory.
     pub(crate) fn data_dir(&self) -> PathBuf {
         self.path("data")
     }
 
-    /// Root's public key.
+    /// Returns the path of root's public key.
     pub(crate) fn root_path(&self) -> PathBuf {
         self.path("root.pub")
     }
 
-    /// The identity's private key.
+    /// Returns the path of the identity's private key.
     pub(crate) fn identity_path(&self) -> PathBuf {
         self.path("identity.pem")
     }
 
-    /// Grants everything to the identity.
+    /// Grants all keys to the identity.
     pub(crate) async fn grant(&self, agent: &Agent) -> Result<()> {
         let fault = |what: String| Failure::new(codes::INTERNAL, what);
         let mut nonce = [0; 16];
@@ -79,7 +79,7 @@ impl Dev {
         }
     }
 
-    /// What to paste in another terminal.
+    /// Returns commands to paste into another terminal.
     pub(crate) fn hint(&self) -> String {
         format!(
             "\

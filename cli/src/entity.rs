@@ -1,4 +1,4 @@
-//! Naming an entity: by its id or by a file with its key.
+//! Entities on the command line: by id, or by a key file.
 
 use crate::error::Result;
 use crate::files;
@@ -9,21 +9,21 @@ use kvgossip_grants::{EntityId, PublicKey};
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 
-/// An entity as the command line names it.
+/// An entity as written on the command line.
 #[derive(Clone, Debug)]
 pub(crate) enum Who {
-    /// The beginning of its id, or all of it.
+    /// The id, or its first digits.
     Id(IdPrefix),
-    /// A PEM file with its public or private key.
+    /// Path of a PEM file with the entity's public or private key.
     File(PathBuf),
 }
 
-/// Reads a [`Who`]: what looks like an id is one; a file of such a name is reached as `./NAME`.
+/// Parses a [`Who`]. A text that looks like an id is one; write `./NAME` for a file of such a name.
 pub(crate) fn who(text: &str) -> Result<Who, Infallible> {
     Ok(id_prefix(text).map_or_else(|_| Who::File(text.into()), Who::Id))
 }
 
-/// The key of a file; where there is none, an id may have been meant.
+/// Reads the key from a file. If the file is missing, the error says that an id may have been meant.
 fn key_of(path: &Path) -> Result<PublicKey> {
     files::public_key(path).map_err(|failure| match path.exists() {
         true => failure,
@@ -33,7 +33,7 @@ fn key_of(path: &Path) -> Result<PublicKey> {
 }
 
 impl Who {
-    /// The whole id. A part of one is looked up among the entities that the agent knows of.
+    /// Returns the whole id. An abbreviated one is completed from the entities that the agent knows.
     pub(crate) async fn resolve(&self, client: &AgentClient) -> Result<EntityId> {
         let prefix = match self {
             Self::File(path) => return Ok(key_of(path)?.entity()),

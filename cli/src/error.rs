@@ -1,4 +1,4 @@
-//! Failures of a command: what the process says and what it ends with.
+//! Failures of commands: message and exit code.
 
 use crate::codes;
 use crate::output::{Format, printable};
@@ -6,26 +6,26 @@ use serde::Serialize;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-/// What the process ends with.
+/// The exit code of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Exit {
-    /// Done.
+    /// Success.
     Ok = 0,
     /// Any other error.
     Error = 1,
     /// The command line is wrong.
     Usage = 2,
-    /// What was asked for does not exist.
+    /// The requested thing does not exist.
     NotFound = 3,
-    /// Not allowed to.
+    /// The operation is not permitted.
     NotAuthorised = 4,
     /// No agent answers.
     Unreachable = 5,
-    /// Somebody else was there first.
+    /// The key was changed by somebody else, or something exists already.
     Conflict = 6,
-    /// Out of time, or replicas still differ.
+    /// The time is over, or replicas still differ.
     TimedOut = 7,
-    /// Bytes are not what they are said to be.
+    /// Data does not match its id, signature or checksum.
     Integrity = 8,
 }
 
@@ -35,7 +35,7 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Why a command failed.
+/// The failure of a command.
 #[derive(Debug)]
 pub(crate) struct Failure {
     kind: Kind,
@@ -44,9 +44,9 @@ pub(crate) struct Failure {
 
 #[derive(Debug)]
 enum Kind {
-    /// Something to tell.
+    /// A failure to report.
     Told(Told),
-    /// Standard output was closed by its reader, who has seen enough: nothing to tell and nothing wrong.
+    /// Standard output was closed by its reader. This is not an error and not reported.
     ClosedPipe,
 }
 
@@ -55,29 +55,29 @@ struct Told {
     code: String,
     message: String,
     exit: u8,
-    /// Further lines: a marked place in a text, a counterexample, a way out.
+    /// Further lines: a marked place in a text, a counterexample, a remedy.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     notes: Vec<String>,
 }
 
-/// A command's result.
+/// The result of a command.
 pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
 
 impl Failure {
-    /// A failure with a stable code, which also decides the exit code.
+    /// Creates a failure with a known stable code, which decides the exit code.
     pub(crate) fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
         let code = code.into();
         let exit = codes::exit(&code).unwrap_or(Exit::Error);
         Self::with_exit(code, message, exit)
     }
 
-    /// A failure whose code this program may not know.
+    /// Creates a failure whose code this program may not know.
     pub(crate) fn with_exit(code: impl Into<String>, message: impl Into<String>, exit: Exit) -> Self {
         let told = Told { code: code.into(), message: message.into(), exit: exit as u8, notes: Vec::new() };
         Self { kind: Kind::Told(told), format: Format::Text }
     }
 
-    /// The stable code; empty for a closed pipe.
+    /// Returns the stable code; empty for a closed pipe.
     pub(crate) fn code(&self) -> &str {
         match &self.kind {
             Kind::Told(told) => &told.code,
@@ -85,7 +85,7 @@ impl Failure {
         }
     }
 
-    /// What happened, in one line.
+    /// Returns the message, one line.
     pub(crate) fn message(&self) -> &str {
         match &self.kind {
             Kind::Told(told) => &told.message,
@@ -93,7 +93,7 @@ impl Failure {
         }
     }
 
-    /// With another exit code than that of its stable code.
+    /// Replaces the exit code.
     pub(crate) fn ending_with(mut self, exit: Exit) -> Self {
         if let Kind::Told(told) = &mut self.kind {
             told.exit = exit as u8;
@@ -101,7 +101,7 @@ impl Failure {
         self
     }
 
-    /// A further line.
+    /// Adds a further line.
     pub(crate) fn note(mut self, line: impl Into<String>) -> Self {
         if let Kind::Told(told) = &mut self.kind {
             told.notes.push(line.into());
@@ -109,12 +109,12 @@ impl Failure {
         self
     }
 
-    /// Says it in the format that was asked for.
+    /// Sets the format in which it is reported.
     pub(crate) fn in_format(self, format: Format) -> Self {
         Self { format, ..self }
     }
 
-    /// Standard output cannot be written.
+    /// Converts an error of writing to standard output.
     pub(crate) fn output(error: &io::Error) -> Self {
         if error.kind() == io::ErrorKind::BrokenPipe {
             Self { kind: Kind::ClosedPipe, format: Format::Text }
@@ -123,7 +123,7 @@ impl Failure {
         }
     }
 
-    /// Tells it on standard error and gives the exit code.
+    /// Reports the failure on standard error; returns the exit code.
     pub(crate) fn report(self) -> ExitCode {
         let Kind::Told(told) = self.kind else {
             return Exit::Ok.into();
@@ -132,7 +132,7 @@ impl Failure {
             Format::Json => serde_json::to_string(&told).unwrap_or_default() + "\n",
             Format::Text => told.text(),
         };
-        // Nobody is left to tell if standard error is closed.
+        // If standard error is closed, the message is lost.
         let _ = io::stderr().lock().write_all(text.as_bytes());
         ExitCode::from(told.exit)
     }
@@ -149,7 +149,7 @@ impl Told {
     }
 }
 
-/// Runs work whose panics are caught within, and told as errors: the usual words about them would only confuse.
+/// Runs work that catches panics itself and reports them as errors; suppresses the standard panic message meanwhile.
 pub(crate) fn without_words_on_panic<T>(work: impl FnOnce() -> T) -> T {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));

@@ -1,4 +1,4 @@
-//! Files of signed facts: those of `export`, and the lines that `--out` and `--output json` write.
+//! Files of signed facts: exports, and the JSON lines that `--out` and `--output json` write.
 
 use crate::codes;
 use crate::error::{Failure, Result};
@@ -12,24 +12,24 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
-/// The longest line that is read, in bytes: the largest fact in base64, and the rest of the object.
+/// Maximum length of a line, in bytes: the largest fact in base64, plus the other fields.
 const MAX_LINE_BYTES: usize = MAX_RECORD_BYTES.div_ceil(3) * 4 + 4096;
 
-/// The most bytes that are copied of what can be read only once.
+/// Maximum number of bytes copied from an input that can be read only once.
 const MAX_SPOOLED_BYTES: u64 = 16 << 30;
 
-/// A fact of a file, or what stands in its place.
+/// One item of a file: a fact, or what is in its place.
 #[derive(Debug)]
 pub(crate) struct Item {
-    /// Counts the facts of the file from 1; in a file of lines, the line.
+    /// Number of the fact in the file, from 1; in a file of lines, the line number.
     pub(crate) number: u64,
-    /// The fact, or why the bytes are none.
+    /// The fact, or the code of its fault.
     pub(crate) fact: Result<Fact, Code>,
-    /// What a line says of its fact. It is believed only where it fits.
+    /// Claims of the line about its fact, used only where there is no fact.
     said: Said,
 }
 
-/// A line of `--out`, as far as it matters here.
+/// The fields of a line of `--out` that are used here.
 #[derive(Debug, Default, Deserialize)]
 struct Said {
     id: Option<String>,
@@ -39,12 +39,12 @@ struct Said {
 }
 
 impl Item {
-    /// The id that the fact has, or is said to have.
+    /// Returns the id of the fact, or the id that the line claims.
     pub(crate) fn id(&self) -> Option<String> {
         self.fact.as_ref().ok().map(|fact| fact.id().to_string()).or_else(|| self.said.id.clone())
     }
 
-    /// What kind of fact it is, or is said to be.
+    /// Returns the kind of the fact, or the kind that the line claims.
     pub(crate) fn kind(&self) -> &str {
         match &self.fact {
             Ok(fact) => fact.kind(),
@@ -52,7 +52,7 @@ impl Item {
         }
     }
 
-    /// The key of an entry.
+    /// Returns the key of an entry.
     pub(crate) fn key(&self) -> Option<String> {
         match &self.fact {
             Ok(Fact::Entry(entry)) => Some(entry.entry().key.to_string()),
@@ -60,12 +60,12 @@ impl Item {
         }
     }
 
-    /// Whether there is nothing but a name: `grant ls` writes such lines for revocations.
+    /// Whether the line has an id but no record: `grant ls` writes such lines for revocations.
     pub(crate) fn is_bare(&self) -> bool {
         self.fact.is_err() && self.said.record_b64.is_empty() && self.said.id.is_some()
     }
 
-    /// For people: which fact of the file this is.
+    /// Returns a description of the fact for messages.
     pub(crate) fn name(&self) -> String {
         let id = self.id().map_or_else(String::new, |id| format!(" {}", crate::output::short(&id)));
         let key = self.key().map_or_else(String::new, |key| format!(" {key}"));
@@ -73,11 +73,11 @@ impl Item {
     }
 }
 
-/// A file of facts, read one after the other and as often as is needed.
+/// A file of facts, read sequentially and as often as needed.
 #[derive(Debug)]
 pub(crate) struct FactFile {
     path: PathBuf,
-    /// A copy of what is no regular file.
+    /// The file, or a copy of an input that is not a regular file.
     file: File,
     cluster: ClusterId,
     reader: Reader,
@@ -94,14 +94,14 @@ impl FactFile {
     /// Opens a file, or standard input, with facts of `cluster`.
     ///
     /// # Errors
-    /// When it cannot be read, is no file of facts, or is one of another cluster.
+    /// When it cannot be read, is not a file of facts, or is one of another cluster.
     pub(crate) fn open(path: &Path, cluster: ClusterId) -> Result<Self> {
         let file = open_seekable(path)?;
         let reader = Reader::new(path, &file, cluster)?;
         Ok(Self { path: path.to_owned(), file, cluster, reader, number: 0 })
     }
 
-    /// The cluster that a file says it is of: an export does. What can be read only once is left alone.
+    /// Returns the cluster that a file names, as an export does. An input that can be read only once is not touched.
     pub(crate) fn cluster_named(path: &Path) -> Result<Option<ClusterId>> {
         if files::is_dash(path) || !path.metadata().is_ok_and(|found| found.is_file()) {
             return Ok(None);
@@ -113,17 +113,17 @@ impl FactFile {
         }
     }
 
-    /// Begins again.
+    /// Starts again at the first fact.
     pub(crate) fn rewind(&mut self) -> Result<()> {
         self.reader = Reader::new(&self.path, &self.file, self.cluster)?;
         self.number = 0;
         Ok(())
     }
 
-    /// The next fact; `None` after the last one.
+    /// Returns the next fact; `None` after the last one.
     ///
     /// # Errors
-    /// When nothing can be read from here on. A single bad fact is no such error.
+    /// When nothing can be read from here on. A single malformed fact is not an error.
     pub(crate) fn next(&mut self) -> Result<Option<Item>> {
         self.number += 1;
         match &mut self.reader {
@@ -151,17 +151,17 @@ impl FactFile {
 }
 
 impl Reader {
-    /// Reads from the beginning, whatever cluster it is of.
+    /// Starts to read, whatever cluster the file is of.
     fn begin(path: &Path, file: &File) -> Result<Self> {
         let unreadable = |error: io::Error| unreadable(path, &error);
         let mut file = file.try_clone().map_err(unreadable)?;
         file.rewind().map_err(unreadable)?;
         let mut reader = BufReader::with_capacity(1 << 16, file);
         let begins = reader.fill_buf().map_err(unreadable)?;
-        // A short file that begins like an export is a cut export, not a line.
+        // A short file that starts like an export is a truncated export, not a line.
         let shared = begins.len().min(EXPORT_MAGIC.len());
         if shared == 0 {
-            // Even the export of an empty replica has a beginning and an end.
+            // Even the export of an empty replica has a header and a trailer.
             let text =
                 format!("{} is empty: there is no fact and no end of an export in it", files::name(path));
             return Err(Failure::new(codes::EXPORT_DAMAGED, text));
@@ -199,7 +199,7 @@ fn export_failure(path: &Path, error: &ExportError) -> Failure {
     Failure::new(code, format!("{}: {error}", files::name(path)))
 }
 
-/// What is no regular file is copied to one that has no name, so that it can be read twice.
+/// Copies an input that is not a regular file to an unnamed temporary file, so that it can be read twice.
 fn open_seekable(path: &Path) -> Result<File> {
     let failed = |error: io::Error| unreadable(path, &error);
     if !files::is_dash(path) {
@@ -231,7 +231,7 @@ fn spool_within(input: &mut impl Read, limit: u64) -> io::Result<File> {
     Ok(file)
 }
 
-/// A line that is no JSON object stands for a file that is something else altogether.
+/// Parses a line. One that is not a JSON object means that the whole file is something else.
 fn parse_line(path: &Path, cluster: ClusterId, number: u64, line: &[u8]) -> Result<Item> {
     let fault = |why: &str| {
         let text = format!("{}: line {number} is no fact as --out writes it: {why}", files::name(path));
@@ -243,7 +243,7 @@ fn parse_line(path: &Path, cluster: ClusterId, number: u64, line: &[u8]) -> Resu
     let said: Said = serde_json::from_slice(line).map_err(|error| fault(&error.to_string()))?;
     let record = BASE64_STANDARD.decode(&said.record_b64).map_err(|_| Code::Malformed);
     let fact = record.and_then(|record| Fact::from_record(cluster, &record));
-    // Another id than the line says: the line was changed, or the fact is another cluster's.
+    // If the id differs from the line's claim, the line was changed, or the fact is of another cluster.
     let fits = |fact: &Fact| said.id.as_deref().is_none_or(|id| id == fact.id().to_string());
     let fact = fact.and_then(|fact| if fits(&fact) { Ok(fact) } else { Err(Code::Malformed) });
     Ok(Item { number, fact, said })

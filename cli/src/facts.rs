@@ -1,4 +1,4 @@
-//! Signed facts from an agent, page by page.
+//! Signed facts of an agent, read page by page.
 
 use crate::error::Result;
 use crate::sign::unexpected;
@@ -7,7 +7,7 @@ use kvgossip_api::FactRow;
 use kvgossip_client::{AgentClient, FactKind, FactsQuery};
 use kvgossip_grants::{ClusterId, Fact};
 
-/// Every authority fact of an agent, each behind those that its chain needs.
+/// Returns all authority facts of an agent, each after those that its chain needs.
 pub(crate) async fn authority(client: &AgentClient, cluster: ClusterId) -> Result<Vec<Fact>> {
     let mut query = FactsQuery { kind: FactKind::Authority, filter: Vec::new(), limit: None, after: None };
     let mut facts = Vec::new();
@@ -22,9 +22,9 @@ pub(crate) async fn authority(client: &AgentClient, cluster: ClusterId) -> Resul
     }
 }
 
-/// Goes on to the next page, if there is one.
+/// Advances the query to the next page, if there is one.
 pub(crate) fn next_page(query: &mut FactsQuery, next: Option<String>) -> Result<bool> {
-    // An agent that gave the same place twice would keep the command going for ever.
+    // An agent that returned the same place again would make the command loop forever.
     if next.is_some() && next == query.after {
         return Err(unexpected("pages that do not advance"));
     }
@@ -32,7 +32,7 @@ pub(crate) fn next_page(query: &mut FactsQuery, next: Option<String>) -> Result<
     Ok(query.after.is_some())
 }
 
-/// Reads a fact of a page and makes sure that it is the one that the agent says it is.
+/// Decodes a fact of a page; fails if its id is not the one that the agent claims.
 pub(crate) fn read_fact(cluster: ClusterId, row: &FactRow) -> Result<Fact> {
     let record = BASE64_STANDARD.decode(&row.record_b64).ok();
     let fact = record.and_then(|record| Fact::from_record(cluster, &record).ok());

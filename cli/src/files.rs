@@ -1,7 +1,7 @@
-//! Files that commands read and make. `-` is standard input or standard output.
+//! Files that commands read and create. `-` is standard input or standard output.
 //!
-//! What a person names and a command reads once may be a pipe, such as that of `<(command)`, and is waited for. What a
-//! program reads again later, or keeps itself, is a regular file and nothing else.
+//! A file that the user names and a command reads once may be a pipe, such as that of `<(command)`; reading it
+//! blocks. A file that the program reads again later, or keeps itself, has to be a regular file.
 
 use crate::codes;
 use crate::error::{Failure, Result};
@@ -18,35 +18,35 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
-/// The largest PEM file that is read, in bytes: a key of 4096 bits has 3.3 kB.
+/// Maximum size of a PEM file, in bytes; a key of 4096 bits has 3.3 kB.
 const MAX_PEM_BYTES: usize = 64 << 10;
-/// The largest file of certificates that is read, in bytes: a system's whole collection has 220 kB.
+/// Maximum size of a file of certificates, in bytes; a system's whole collection has 220 kB.
 const MAX_PEM_BUNDLE_BYTES: usize = 4 << 20;
 
-/// What the line in front of a private key of any form ends with.
+/// End of the header line of a private key in any PEM form.
 const PRIVATE_KEY_END: &str = "PRIVATE KEY-----";
 
-/// Whether a path stands for standard input or output.
+/// Whether a path denotes standard input or output.
 pub(crate) fn is_dash(path: &Path) -> bool {
     path.as_os_str() == "-"
 }
 
-/// Whether a path stands for what can be read only once, such as a pipe.
+/// Whether a path denotes something that can be read only once, such as a pipe.
 pub(crate) fn reads_once(path: &Path) -> bool {
     is_dash(path) || path.metadata().is_ok_and(|found| !found.is_file() && !found.is_dir())
 }
 
-/// A path from the environment; an empty one counts as none.
+/// Returns a path from the environment; an empty one counts as unset.
 pub(crate) fn from_env(variable: &str) -> Option<PathBuf> {
     env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
-/// A path for messages.
+/// Formats a path for messages.
 pub(crate) fn name(path: &Path) -> String {
     if is_dash(path) { "standard input".to_owned() } else { path.display().to_string() }
 }
 
-/// Reads a whole file that a person names, or a pipe; `None` if it has more than `limit` bytes.
+/// Reads a whole file or pipe that the user names; `None` if it has more than `limit` bytes.
 pub(crate) fn read(path: &Path, limit: usize) -> Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
     let limit_bytes = limit as u64 + 1;
@@ -59,17 +59,17 @@ pub(crate) fn read(path: &Path, limit: usize) -> Result<Option<Vec<u8>>> {
     Ok(if bytes.len() > limit { None } else { Some(bytes) })
 }
 
-/// Reads a whole regular file; `None` if it has more than `limit` bytes. Never waits for a pipe.
+/// Reads a whole regular file; `None` if it has more than `limit` bytes. Never blocks on a pipe.
 pub(crate) fn read_kept(path: &Path, limit: usize) -> Result<Option<Vec<u8>>> {
     within(path, read_regular(path, limit))
 }
 
-/// Whether something stands there, be it a link that leads nowhere.
+/// Whether something exists at the path, even a dangling symbolic link.
 pub(crate) fn stands(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
 }
 
-/// Nothing if it was more than the limit.
+/// Maps the error for a file over the limit to `None`.
 fn within(path: &Path, read: io::Result<Vec<u8>>) -> Result<Option<Vec<u8>>> {
     match read {
         Ok(bytes) => Ok(Some(bytes)),
@@ -78,17 +78,17 @@ fn within(path: &Path, read: io::Result<Vec<u8>>) -> Result<Option<Vec<u8>>> {
     }
 }
 
-/// The failure to read a file.
+/// Returns the failure for a file that cannot be read.
 pub(crate) fn unreadable(path: &Path, error: &io::Error) -> Failure {
     Failure::new(codes::FILE_READ, format!("cannot read {}: {error}", name(path)))
 }
 
-/// Who keeps a file, and so what it may be.
+/// The keeper of a file, which decides which kinds of file are accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Keeper {
-    /// A person names it: a pipe will do.
+    /// The user names it: a pipe is accepted.
     Person,
-    /// The program reads it again, or keeps it itself: a regular file.
+    /// The program reads it again, or keeps it itself: only a regular file is accepted.
     Program,
 }
 
@@ -98,7 +98,7 @@ fn read_pem(path: &Path, keeper: Keeper) -> Result<String> {
     };
     let read = match keeper {
         Keeper::Person => read(path, MAX_PEM_BYTES)?,
-        // One of the data directory, where no link is followed.
+        // A file of the data directory, where links are not followed.
         Keeper::Program => within(path, read_own(path, MAX_PEM_BYTES))?,
     };
     String::from_utf8(read.ok_or_else(|| fault("it has more than 64 KiB"))?)
@@ -111,27 +111,27 @@ fn parse_signing_key(path: &Path, text: &str) -> Result<SigningKey> {
     Ok(key)
 }
 
-/// Reads a private key and warns if others can read it, too.
+/// Reads a private key; warns if others can read the file, too.
 pub(crate) fn signing_key(path: &Path) -> Result<SigningKey> {
     parse_signing_key(path, &read_pem(path, Keeper::Person)?)
 }
 
-/// Reads a replica's key and warns if others can read it, too.
+/// Reads a replica key; warns if others can read the file, too.
 pub(crate) fn replica_key(path: &Path, keeper: Keeper) -> Result<ReplicaKey> {
     let text = read_pem(path, keeper)?;
-    // Parsed as a signing key first, for its clear errors.
+    // Parsed as a signing key first, which gives clearer errors.
     let signing = parse_signing_key(path, &text)?;
     tracing::debug!(bits = signing.public().bits(), "replica key {}", path.display());
     ReplicaKey::from_pem(text.as_bytes())
         .map_err(|error| Failure::new(codes::PEM_INVALID, format!("{}: {error}", name(path))))
 }
 
-/// Reads a public key, or the public half of a private one.
+/// Reads a public key; takes the public half of a private one.
 pub(crate) fn public_key(path: &Path) -> Result<PublicKey> {
     parse_public_key(path, &read_pem(path, Keeper::Person)?)
 }
 
-/// The key of a cluster's root, for whoever verifies. A private key will do, and is told of: it belongs to root alone.
+/// Reads the root key of a cluster, for verification. Accepts a private key with a warning: it belongs to root alone.
 pub(crate) fn root_key(path: &Path) -> Result<PublicKey> {
     let (key, is_private) = public_half(path)?;
     if is_private {
@@ -143,12 +143,12 @@ pub(crate) fn root_key(path: &Path) -> Result<PublicKey> {
     Ok(key)
 }
 
-/// The same as [`public_key`], of a key that a program left in its directory.
+/// Reads a public key, or the public half of a private one, from a file that the program keeps.
 pub(crate) fn kept_public_key(path: &Path) -> Result<PublicKey> {
     parse_public_key(path, &read_pem(path, Keeper::Program)?)
 }
 
-/// The same as [`public_key`], and whether the file holds the private key.
+/// Reads a public key as [`public_key`] does; also returns whether the file holds the private key.
 pub(crate) fn public_half(path: &Path) -> Result<(PublicKey, bool)> {
     let text = read_pem(path, Keeper::Person)?;
     Ok((parse_public_key(path, &text)?, text.contains(PRIVATE_KEY_END)))
@@ -179,7 +179,7 @@ fn public_key_fault(path: &Path, error: &PublicKeyError) -> Failure {
     Failure::new(code, format!("{}: {error}", name(path)))
 }
 
-/// Says that others can read a secret, or change it.
+/// Warns if others can read or change a secret.
 #[cfg(unix)]
 pub(crate) fn warn_if_shared(path: &Path, what: &str) {
     use std::os::unix::fs::PermissionsExt;
@@ -203,14 +203,14 @@ pub(crate) fn token(path: &Path) -> Result<Token> {
     String::from_utf8(bytes).ok().and_then(|text| text.parse().ok()).ok_or_else(fault)
 }
 
-/// Reads the certificates of authorities.
+/// Reads certificates of authorities.
 pub(crate) fn authorities(path: &Path) -> Result<Authorities> {
     let fault = |what: &str| Failure::new(codes::CA_MALFORMED, format!("{}: {what}", name(path)));
     let bytes = read(path, MAX_PEM_BUNDLE_BYTES)?.ok_or_else(|| fault("it is too large for certificates"))?;
     Authorities::from_pem(&bytes).map_err(|error| fault(&error.to_string()))
 }
 
-/// Reads a certificate to show to agents, and its private key.
+/// Reads a client certificate and its private key.
 pub(crate) fn client_certificate(cert: &Path, key: &Path) -> Result<ClientCertificate> {
     let fault =
         |path: &Path, what: &str| Failure::new(codes::CLIENT_CERTIFICATE, format!("{}: {what}", name(path)));
@@ -221,30 +221,29 @@ pub(crate) fn client_certificate(cert: &Path, key: &Path) -> Result<ClientCertif
     })
 }
 
-/// Who may read a file that is made.
+/// The readers of a file that is created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Readers {
-    /// Its owner alone.
+    /// The owner alone.
     Owner,
-    /// Whom the umask allows.
+    /// As the umask allows.
     Umask,
 }
 
-/// The refusal to replace a file.
+/// Returns the failure for a file that exists and is not replaced.
 pub(crate) fn exists(path: &Path) -> Failure {
     let text = format!("{}: the file exists and is left as it is; name another", path.display());
     Failure::new(codes::FILE_EXISTS, text)
 }
 
-/// Makes a file; never replaces one. What could not be written whole is removed.
+/// Creates a file; never replaces one. Removes it again if it cannot be written completely.
 pub(crate) fn create(path: &Path, readers: Readers, bytes: &[u8]) -> Result<()> {
     let mut new = New::begin(path, readers)?;
     new.write(bytes)?;
     new.finish()
 }
 
-/// A file that is made, and removed again if it is dropped before its end: a half-written key or list of facts would only
-/// mislead.
+/// A new file, removed on drop unless finished, because an incomplete key or list of facts would mislead.
 #[derive(Debug)]
 pub(crate) struct New {
     path: PathBuf,
@@ -253,7 +252,7 @@ pub(crate) struct New {
 }
 
 impl New {
-    /// Makes the file; never replaces one.
+    /// Creates the file; never replaces one.
     pub(crate) fn begin(path: &Path, readers: Readers) -> Result<Self> {
         let mut options = OpenOptions::new();
         options.write(true).create_new(true);
@@ -274,7 +273,7 @@ impl New {
         self.file.write_all(bytes).map_err(|error| unwritable(&self.path, &error))
     }
 
-    /// Makes it durable.
+    /// Makes the file durable.
     pub(crate) fn finish(mut self) -> Result<()> {
         self.file.sync_all().map_err(|error| unwritable(&self.path, &error))?;
         self.whole = true;
@@ -285,18 +284,18 @@ impl New {
 impl Drop for New {
     fn drop(&mut self) {
         if !self.whole {
-            // The file is this command's own, and there is nobody to tell.
+            // The file is this command's own; an error cannot be reported here.
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
-/// The failure to write a file.
+/// Returns the failure for a file that cannot be written.
 pub(crate) fn unwritable(path: &Path, error: &io::Error) -> Failure {
     Failure::new(codes::FILE_WRITE, format!("cannot write {}: {error}", path.display()))
 }
 
-/// A file that takes another's place once it is whole. Dropped before that, it leaves nothing behind.
+/// A file that replaces another one when it is complete. If dropped before, it leaves nothing behind.
 #[derive(Debug)]
 pub(crate) struct Replacement {
     path: PathBuf,
@@ -304,7 +303,7 @@ pub(crate) struct Replacement {
 }
 
 impl Replacement {
-    /// Begins beside `path`, where nothing or a regular file may be.
+    /// Creates the new file beside `path`, where a regular file or nothing may be.
     pub(crate) fn begin(path: &Path) -> Result<Self> {
         if path.symlink_metadata().is_ok_and(|found| !found.is_file()) {
             let text =
@@ -317,18 +316,18 @@ impl Replacement {
         Ok(Self { path: path.to_owned(), new })
     }
 
-    /// Where the bytes go.
+    /// Returns the new file for writing.
     pub(crate) fn file(&self) -> io::Result<File> {
         self.new.as_file().try_clone()
     }
 
-    /// Puts the new file in its place, durably.
+    /// Replaces the old file, durably.
     pub(crate) fn finish(self) -> Result<()> {
         let Self { path, new } = self;
         new.as_file().sync_all().map_err(|error| unwritable(&path, &error))?;
         new.persist(&path).map_err(|error| unwritable(&path, &error.error))?;
         let beside = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        // The name is durable, too, where the system lets a directory be synced.
+        // The directory entry is made durable, too, where the system can sync a directory.
         let _ = File::open(beside).and_then(|dir| dir.sync_all());
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Ids as people write them: whole, or the first eight digits or more.
+//! Ids as people write them: whole, or abbreviated to eight digits or more.
 
 use crate::codes;
 use crate::error::{Failure, Result};
@@ -6,16 +6,16 @@ use crate::output::short;
 use crate::text::TextFault;
 use std::collections::BTreeSet;
 
-/// The fewest digits that name an id.
+/// Minimum number of digits of an abbreviated id.
 pub(crate) const MIN_DIGITS: usize = 8;
-/// How many ids a complaint lists.
+/// Maximum number of ids that an error lists.
 const MAX_LISTED: usize = 8;
 
-/// The beginning of an id, or all of it: lower-case hexadecimal digits.
+/// An id or its first digits, in lower-case hexadecimal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct IdPrefix(String);
 
-/// Reads an [`IdPrefix`].
+/// Parses an [`IdPrefix`].
 pub(crate) fn id_prefix(text: &str) -> Result<IdPrefix, TextFault> {
     let fault = |reason: &str| TextFault::whole(codes::ID_MALFORMED, "an id", reason, text);
     if !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
@@ -28,12 +28,12 @@ pub(crate) fn id_prefix(text: &str) -> Result<IdPrefix, TextFault> {
 }
 
 impl IdPrefix {
-    /// The digits that were written.
+    /// Returns the digits as written.
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The one id of `ids` that begins like this.
+    /// Returns the one id of `ids` that starts with these digits.
     pub(crate) fn find<'a>(&self, what: &str, ids: impl Iterator<Item = &'a str>) -> Result<&'a str> {
         let found: BTreeSet<&str> = ids.filter(|id| id.starts_with(&self.0)).collect();
         match (found.first(), found.len()) {
@@ -74,7 +74,7 @@ mod tests {
         assert_eq!(find("AABBCCDD01"), Ok("aabbccdd01"));
         assert_eq!(find("aabbccdd"), Err(codes::ID_AMBIGUOUS.to_owned()));
         assert_eq!(find("00000000"), Err(codes::ID_UNKNOWN.to_owned()));
-        // The same id twice is one id.
+        // An id that occurs twice is one id.
         let twice = id_prefix("11223344").unwrap();
         assert_eq!(twice.find("entity", ["11223344ff", "11223344ff"].into_iter()).unwrap(), "11223344ff");
     }

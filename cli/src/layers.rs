@@ -1,7 +1,7 @@
-//! Where the settings of `kvgossip agent` come from: options first, then the environment, then a file.
+//! The sources of the settings of `kvgossip agent`: options first, then the environment, then a file.
 //!
-//! There is one definition, the options' own: `--http` is KVGOSSIP_HTTP in the environment and `http` in the file. What
-//! was not given as an option is added to the command line as if it had been.
+//! The options are the only definition: `--http` is KVGOSSIP_HTTP in the environment and `http` in the file. Settings
+//! that are not given as options are appended to the command line.
 
 mod serf;
 
@@ -17,23 +17,24 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// The largest file of settings, in bytes.
+/// Maximum size of a settings file, in bytes.
 const MAX_FILE_BYTES: usize = 1 << 20;
-/// The options that say where settings come from; they do not stand in a file.
+/// Options that select the sources themselves and cannot be set in a file.
 const OUTSIDE: [&str; 3] = ["config", "dev", "serf-config"];
-/// What `--dev` makes anew, whatever the environment says.
+/// Options that `--dev` sets, whatever the environment has.
 const DEV_MAKES: [&str; 3] = ["data-dir", "identity", "root"];
 
-/// A setting from elsewhere.
+/// A setting from the environment or a file.
 #[derive(Debug)]
 struct Setting {
     name: String,
     values: Vec<String>,
-    /// For messages.
+    /// Description of the source, for messages.
     from: String,
 }
 
-/// Adds to the arguments of `command` what the environment and the file say. `args` begins behind the command's name.
+/// Appends the settings of the environment and the file to the arguments of `command`. `args` starts after the
+/// command's name.
 pub(crate) fn complete(command: &Command, args: &[OsString]) -> Result<Vec<OsString>> {
     let parsed = parse(command, args).map_err(|error| crate::args::usage(&error))?;
     let is_dev = parsed.get_flag("dev");
@@ -58,7 +59,7 @@ pub(crate) fn complete(command: &Command, args: &[OsString]) -> Result<Vec<OsStr
     }
     if !of_serf.is_empty() {
         let read = serf::read(&of_serf)?;
-        // Values that are overridden are checked as well: a mistake shows before it matters.
+        // Overridden values are checked as well, so that a mistake shows before it matters.
         for setting in read.settings.iter().chain(&read.idle) {
             checked(command, setting)?;
         }
@@ -79,7 +80,7 @@ pub(crate) fn complete(command: &Command, args: &[OsString]) -> Result<Vec<OsStr
     Ok(complete)
 }
 
-/// A setting as arguments, tried by themselves, so that a wrong one is named.
+/// Converts a setting to arguments and parses them alone, so that an error names the setting.
 fn checked(command: &Command, setting: &Setting) -> Result<Vec<OsString>> {
     let added = arguments(command, setting)?;
     parse(command, &added)
@@ -96,7 +97,7 @@ fn is_given(parsed: &ArgMatches, arg: &Arg) -> bool {
     parsed.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine)
 }
 
-/// The options that may be set elsewhere.
+/// Returns the options that the environment or a file can set.
 pub(crate) fn settable(command: &Command) -> impl Iterator<Item = (&str, &Arg)> {
     let named = command.get_arguments().filter_map(|arg| Some((arg.get_long()?, arg)));
     named
@@ -108,7 +109,7 @@ fn find<'a>(command: &'a Command, name: &str) -> Option<&'a Arg> {
     settable(command).find(|(own, _)| *own == name).map(|(_, arg)| arg)
 }
 
-/// The variable of an option.
+/// Returns the environment variable of an option.
 pub(crate) fn variable(name: &str) -> String {
     match name {
         "log-level" => "KVGOSSIP_LOG".to_owned(),
@@ -116,7 +117,7 @@ pub(crate) fn variable(name: &str) -> String {
     }
 }
 
-/// What the environment says; an empty variable says nothing. Several values are separated by commas.
+/// Reads the settings of the environment; an empty variable counts as unset. Several values are separated by commas.
 fn environment(command: &Command) -> Result<Vec<Setting>> {
     let mut settings = Vec::new();
     for (name, arg) in settable(command) {
@@ -168,7 +169,7 @@ fn read_file(command: &Command, path: &Path) -> Result<Vec<Setting>> {
     Ok(settings)
 }
 
-/// A hint at a setting whose name is nearly the same.
+/// Returns a hint at a setting with a similar name.
 fn nearest(command: &Command, name: &str) -> String {
     let alike = |own: &str| {
         let shared = own.bytes().zip(name.bytes()).take_while(|(a, b)| a == b).count();
@@ -178,7 +179,7 @@ fn nearest(command: &Command, name: &str) -> String {
     best.map_or(String::new(), |(_, own)| format!("; is {own:?} meant?"))
 }
 
-/// The texts of a value, or of each value of a list.
+/// Returns the text of a value, or of each value of a list.
 fn texts(value: &Spanned<DeValue<'_>>) -> Option<Vec<String>> {
     match value.get_ref() {
         DeValue::Array(values) => {
@@ -193,7 +194,7 @@ fn texts(value: &Spanned<DeValue<'_>>) -> Option<Vec<String>> {
     }
 }
 
-/// A setting as arguments.
+/// Converts a setting to arguments.
 fn arguments(command: &Command, setting: &Setting) -> Result<Vec<OsString>> {
     let Setting { name, values, from } = setting;
     let fault = |what: &str| Failure::new(codes::CONFIG_MALFORMED, format!("{from}: {name} takes {what}"));

@@ -1,4 +1,4 @@
-//! Every option has its key and its variable; who wins; what is said of a wrong file.
+//! Tests: each option has its key and its variable; precedence; errors of a wrong file.
 
 use super::*;
 use crate::commands::agent::AgentArgs;
@@ -13,7 +13,7 @@ fn shown(args: &[OsString]) -> String {
     format!("{:?}", AgentArgs::from_arg_matches(&parsed).expect("good values"))
 }
 
-/// A value that the option takes, and that is not its default.
+/// Returns a value that the option accepts and that is not its default.
 fn sample(arg: &Arg, name: &str) -> Option<String> {
     if matches!(arg.get_action(), ArgAction::SetTrue) {
         return None;
@@ -36,7 +36,7 @@ fn with_file(text: &str, args: &[&str]) -> Result<Vec<OsString>> {
     let mut all: Vec<OsString> = args.iter().map(Into::into).collect();
     all.extend(["--config".into(), path.clone().into()]);
     let mut complete = complete(&command(), &all)?;
-    // What comes from the file stands behind what was given.
+    // Settings from the file follow the given arguments.
     complete.drain(args.len()..args.len() + 2);
     Ok(complete)
 }
@@ -96,7 +96,7 @@ fn variables_are_named_after_their_options() {
     assert_eq!(variable("log-level"), "KVGOSSIP_LOG");
 }
 
-/// Whether or not it is used: without anybody to join, and where an option says something else.
+/// Values are checked whether they apply or not: without members to join, and where an option overrides them.
 #[test]
 fn what_a_file_of_serf_holds_is_tried_also_where_it_does_not_count() {
     let dir = tempfile::tempdir().expect("a directory");

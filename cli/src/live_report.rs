@@ -1,10 +1,10 @@
-//! What a command that keeps values current says on standard error: what did not verify or was withheld, and what is wrong
-//! with agents.
+//! Messages on standard error of a command that keeps values current: values that did not verify or were withheld,
+//! and problems with agents.
 
 use crate::output::say;
 use kvgossip_client::{Client, Rejection};
 
-/// Says it for as long as it is polled.
+/// Prints the messages while it is polled.
 pub(crate) async fn report(client: &Client) {
     tokio::join!(report_rejections(client), report_trouble(client));
 }
@@ -35,7 +35,7 @@ async fn report_rejections(client: &Client) {
     }
 }
 
-/// The same trouble is told once, until an agent is in step again.
+/// Prints each problem once, until an agent is in sync again.
 async fn report_trouble(client: &Client) {
     let mut trouble = client.watch_trouble();
     let mut told = Vec::new();

@@ -31,8 +31,8 @@ mod writer;
 
 use std::process::ExitCode;
 
-/// Facts are allocated by one thread and freed by another, thousands of them at a time; the system's allocator takes a
-/// sixth of a replica's time for that (`docs/decisions/0011-jemalloc.md`).
+/// The allocator. Facts are allocated by one thread and freed by another, thousands at a time; the system's allocator
+/// takes a sixth of a replica's time for that (`docs/decisions/0011-jemalloc.md`).
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

@@ -1,4 +1,4 @@
-//! The agent's log for `serf monitor`: the lines that also go to standard error, in the form of Serf's.
+//! The agent's log for `serf monitor`: the lines of standard error, in the form of Serf's.
 
 use jiff::Timestamp;
 use kvgossip_agent::gossip::{Level, Logs};
@@ -8,7 +8,7 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::registry::LookupSpan;
 
-/// Gives every event to whoever monitors the log.
+/// Returns a layer that passes every event to the clients that monitor the log.
 pub(crate) fn layer<S>(logs: Logs) -> impl Layer<S>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
@@ -24,7 +24,7 @@ where
 
 struct Lines(Logs);
 
-/// One line.
+/// A log line under construction.
 struct Line<'a> {
     logs: &'a Logs,
     level: tracing::Level,
@@ -43,7 +43,7 @@ impl<'a> MakeWriter<'a> for Lines {
 }
 
 impl io::Write for Line<'_> {
-    /// A whole event at a time.
+    /// Receives a whole event per call.
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         let (level, name) = match self.level {
             tracing::Level::ERROR => (Level::Error, "ERR"),
@@ -85,7 +85,7 @@ mod tests {
             grave.len() == 1 && grave[0].ends_with(" [WARN] kvgossip: a member has failed name=\"a\""),
             "{grave:?}"
         );
-        // 2026/11/22 12:00:00
+        // A date such as 2026/11/22 12:00:00 comes first.
         assert_eq!(grave[0].find(" [WARN]"), Some(19), "{grave:?}");
         assert!(lines(Level::Debug)[1].ends_with("[DEBUG] kvgossip: detail"));
     }

@@ -1,4 +1,4 @@
-//! Offering every fact of a file to somebody who judges them: an agent, or this process.
+//! Offering all facts of a file to a judge: an agent, or this process.
 
 use crate::codes;
 use crate::error::{Exit, Failure, Result};
@@ -11,54 +11,54 @@ use serde::Serialize;
 use serde_json::json;
 use std::collections::BTreeMap;
 
-/// A portion is closed when it has this many facts.
+/// Maximum number of facts in a portion.
 const PORTION_FACTS: usize = 512;
-/// A portion is closed when its facts have this many bytes.
+/// Size at which a portion is closed, in bytes.
 const PORTION_BYTES: usize = 2 << 20;
-/// So many refusals of one code are named for people; the others are counted. As JSON all are named.
+/// Maximum number of refusals per code that are listed in the text format; the others are counted. JSON lists all.
 const MAX_NAMED: u64 = 10;
 
-/// Whoever judges facts.
+/// A judge of facts.
 pub(crate) trait Judge {
-    /// One verdict for each fact, in order.
+    /// Returns one verdict for each fact, in order.
     async fn offer(&mut self, facts: Vec<Fact>) -> Result<Vec<VerdictRow>>;
 }
 
-/// What came of the facts of a file.
+/// The result for the facts of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Outcome {
-    /// How many facts were judged.
+    /// Number of facts judged.
     pub(crate) facts: u64,
-    /// New.
+    /// Number of new facts.
     pub(crate) merged: u64,
-    /// There already.
+    /// Number of facts that were known.
     pub(crate) known: u64,
-    /// Fine, and without effect: something newer or higher stands.
+    /// Number of valid facts without effect, because something newer or higher is live.
     pub(crate) superseded: u64,
-    /// Not taken in.
+    /// Number of refused facts.
     pub(crate) refused: u64,
-    /// Not taken in so far, for want of what they stand on; they were to be offered again. 0 at the end of the file.
+    /// Number of unjustified facts so far, which are to be offered again; 0 at the end of the file.
     pub(crate) lacking: u64,
-    /// The gravest reason.
+    /// Exit code and code of the gravest refusal.
     #[serde(skip)]
     gravest: Option<(Exit, String)>,
-    /// How many were refused, by code.
+    /// Number of refusals by code.
     #[serde(skip)]
     refusals: BTreeMap<String, u64>,
 }
 
 impl Outcome {
-    /// The code of the gravest refusal and what the process ends with.
+    /// Returns the code and the exit code of the gravest refusal.
     pub(crate) fn gravest(&self) -> Option<(&str, Exit)> {
         self.gravest.as_ref().map(|(exit, code)| (code.as_str(), *exit))
     }
 
-    /// Whether so few were refused for this reason that each is named.
+    /// Whether the number of refusals with this code is small enough to list each.
     fn is_named(&self, row: &VerdictRow) -> bool {
         self.refusals.get(row.code.as_ref().unwrap_or(&row.verdict)).is_none_or(|count| *count <= MAX_NAMED)
     }
 
-    /// A line for each reason for which more were refused than were named.
+    /// Returns a line for each code with unlisted refusals.
     fn unnamed(&self) -> String {
         let more = self.refusals.iter().filter(|(_, count)| **count > MAX_NAMED);
         more.map(|(code, count)| format!("and {} more [{code}]\n", count - MAX_NAMED)).collect()
@@ -85,19 +85,19 @@ impl Outcome {
     }
 }
 
-/// A walk over a file.
+/// An offering of a file in progress.
 pub(crate) struct Offering<'a, J> {
     pub(crate) file: &'a mut FactFile,
     pub(crate) judge: &'a mut J,
     pub(crate) format: Format,
-    /// What is said of the work under way, such as `importing`.
+    /// Description of the work for progress messages, such as `importing`.
     pub(crate) doing: &'static str,
     pub(crate) outcome: Outcome,
-    /// Why the file cannot be read beyond some place.
+    /// Why the file cannot be read further.
     fault: Option<Failure>,
 }
 
-/// Whether a pass names what lacks its chain, or keeps it for another pass.
+/// Whether a pass reports unjustified facts, or keeps them for another pass.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Lacking {
     Keep,
@@ -109,12 +109,12 @@ impl<'a, J: Judge> Offering<'a, J> {
         Self { file, judge, format, doing, outcome: Outcome::default(), fault: None }
     }
 
-    /// Offers everything. What lacks its chain is offered again as long as others are merged, so that the order of the
-    /// facts does not matter; what is not taken in is named on standard output, and stops nothing.
+    /// Offers all facts. Unjustified ones are offered again as long as others are merged, so that their order does
+    /// not matter. Refused facts are listed on standard output and do not stop it.
     ///
     /// # Errors
-    /// When the file cannot be read further, after all that stands before that place was offered; or nobody judges any
-    /// more. The outcome says how far it went.
+    /// When the file cannot be read further (all facts before that place were offered), or the judge fails. The
+    /// outcome shows how far it went.
     pub(crate) async fn run(&mut self) -> Result<()> {
         let ran = self.run_all().await.and_then(|()| self.fault.take().map_or(Ok(()), Err));
         let Outcome { facts, refused, .. } = self.outcome;
@@ -148,8 +148,8 @@ impl<'a, J: Judge> Offering<'a, J> {
         Ok(())
     }
 
-    /// One pass over the file, or over those of its facts whose numbers (ascending) are given; gives the numbers of those
-    /// that lack their chain.
+    /// Makes one pass over the file, or over those of its facts with these numbers, ascending. Returns the numbers of
+    /// the unjustified facts.
     async fn pass(
         &mut self,
         only: Option<&[u64]>,
@@ -160,7 +160,7 @@ impl<'a, J: Judge> Offering<'a, J> {
         let mut portion = Vec::new();
         let mut bytes = 0;
         loop {
-            // What was read before a fault is whole, and counts.
+            // Facts read before a fault are intact and count.
             let item = self.file.next().unwrap_or_else(|fault| {
                 self.fault = Some(fault);
                 None
@@ -211,13 +211,13 @@ impl<'a, J: Judge> Offering<'a, J> {
         }
         let (doing, facts) = (self.doing, self.outcome.facts);
         progress.tell(|| format!("{doing}: {facts} facts so far…"));
-        // A judge in this process never waits; Ctrl-C is to be heard all the same.
+        // A judge in this process never waits; this lets Ctrl-C be noticed.
         tokio::task::yield_now().await;
         Ok(kept)
     }
 }
 
-/// A verdict as agents write it.
+/// Returns a verdict in the form in which agents write it.
 pub(crate) fn row_of(id: Option<String>, verdict: Verdict) -> VerdictRow {
     let code = verdict.code();
     VerdictRow {
@@ -247,7 +247,7 @@ fn name_refused(item: &Item, row: &VerdictRow, format: Format) -> Result<()> {
     }
 }
 
-/// The failure of a command that could not take everything in. `one` says it of one fact, `many` of others.
+/// Returns the failure of a command that could not merge everything. `one` describes one fact, `many` several.
 pub(crate) fn incomplete(outcome: &Outcome, one: &str, many: &str) -> Option<Failure> {
     let (code, exit) = outcome.gravest()?;
     let all = outcome.unnamed().is_empty();

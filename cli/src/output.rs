@@ -1,10 +1,10 @@
-//! What goes to standard output: raw bytes, aligned columns, JSON lines.
+//! Standard output: raw bytes, aligned columns, JSON lines.
 
 use crate::error::{Failure, Result};
 use serde::Serialize;
 use std::io::{self, IsTerminal, Write};
 
-/// How many things of a kind a rehearsal lists for people.
+/// Maximum number of items of a kind that a rehearsal lists in the text format.
 pub(crate) const MAX_LISTED: u64 = 100;
 
 /// How answers are written.
@@ -16,7 +16,7 @@ pub(crate) enum Format {
     Json,
 }
 
-/// Writes bytes exactly, with a newline after them only for a terminal.
+/// Writes bytes exactly; adds a newline on a terminal only.
 pub(crate) fn raw(bytes: &[u8]) -> Result<()> {
     let mut out = io::stdout().lock();
     let ends_line = bytes.is_empty() || bytes.ends_with(b"\n");
@@ -25,7 +25,7 @@ pub(crate) fn raw(bytes: &[u8]) -> Result<()> {
     written.map_err(|error| Failure::output(&error))
 }
 
-/// Writes a text that ends its own lines.
+/// Writes a text that contains its own line ends.
 pub(crate) fn text(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
     let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
@@ -37,7 +37,7 @@ pub(crate) fn json(value: &impl Serialize) -> Result<()> {
     json_rows(std::slice::from_ref(value))
 }
 
-/// Writes JSON objects, one a line, at once.
+/// Writes JSON objects, one per line, in one go.
 pub(crate) fn json_rows(rows: &[impl Serialize]) -> Result<()> {
     let mut lines = Vec::new();
     for row in rows {
@@ -50,12 +50,12 @@ pub(crate) fn json_rows(rows: &[impl Serialize]) -> Result<()> {
     written.map_err(|error| Failure::output(&error))
 }
 
-/// A number and what it counts.
+/// Formats a number with the singular or plural of what it counts.
 pub(crate) fn counted(count: u64, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
 }
 
-/// Says how many of `count` things were not listed.
+/// Writes how many of `count` items were not listed.
 pub(crate) fn more(count: u64, what: &str, format: Format) -> Result<()> {
     match format {
         Format::Text if count > MAX_LISTED => {
@@ -65,14 +65,14 @@ pub(crate) fn more(count: u64, what: &str, format: Format) -> Result<()> {
     }
 }
 
-/// Says something on standard error that is no failure.
+/// Writes a notice to standard error.
 pub(crate) fn say(line: &str) {
-    // Nobody is left to tell if standard error is closed.
+    // If standard error is closed, the notice is lost.
     let _ = writeln!(io::stderr().lock(), "{}", printable(line));
 }
 
-/// Replaces control characters, so that a text from elsewhere cannot drive a terminal, forge lines or turn the order of
-/// what is read around.
+/// Replaces control characters, so that a foreign text cannot control the terminal, forge lines or reverse the
+/// reading direction.
 pub(crate) fn printable(text: &str) -> String {
     let is_plain = |c: char| !c.is_control() && !is_separator(c) && !turns_direction(c);
     text.chars().map(|c| if is_plain(c) { c } else { char::REPLACEMENT_CHARACTER }).collect()
@@ -83,22 +83,22 @@ fn is_separator(c: char) -> bool {
     matches!(c, '\u{2028}' | '\u{2029}')
 }
 
-/// Unicode's marks, embeddings, overrides and isolates of the direction of writing.
+/// Unicode's characters that control the writing direction: marks, embeddings, overrides and isolates.
 fn turns_direction(c: char) -> bool {
     matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// The first eight digits of an id, for people.
+/// Returns the first eight digits of an id.
 pub(crate) fn short(id: &str) -> &str {
     id.get(..8).unwrap_or(id)
 }
 
-/// An id for people, or what stands for its absence.
+/// Returns the first eight digits of an id, or a replacement if there is none.
 pub(crate) fn short_or<'a>(id: Option<&'a String>, none: &'a str) -> &'a str {
     id.map_or(none, |id| short(id))
 }
 
-/// Rows as aligned columns with two blanks between them; control characters are replaced.
+/// Formats rows as aligned columns, separated by two blanks; control characters are replaced.
 pub(crate) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
     let clean: Vec<[String; N]> =
         rows.iter().map(|row| std::array::from_fn(|column| printable(&row[column]))).collect();

@@ -1,4 +1,4 @@
-//! A word on standard error when something takes longer than a second.
+//! Progress messages on standard error after the first second.
 
 use crate::output::{printable, say};
 use std::io::{self, IsTerminal, Write};
@@ -6,14 +6,14 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long a command stays silent.
+/// Time before the first message.
 pub(crate) const SILENCE: Duration = Duration::from_secs(1);
-/// How often a terminal is told how far the work is.
+/// Interval of messages on a terminal.
 const TERMINAL_EVERY: Duration = Duration::from_millis(200);
-/// Where there is no terminal each line takes room, so the pauses between them grow up to this.
+/// Maximum interval of messages elsewhere, where each takes a line; the intervals grow up to this.
 const LOG_EVERY_MAX: Duration = Duration::from_secs(60);
 
-/// Runs `work`; says `line` if it is not done after a second.
+/// Runs `work`; prints `line` if it is not done after a second.
 pub(crate) fn while_working<T>(line: &str, work: impl FnOnce() -> T) -> T {
     thread::scope(|scope| {
         let (done, wait) = mpsc::channel::<()>();
@@ -28,8 +28,8 @@ pub(crate) fn while_working<T>(line: &str, work: impl FnOnce() -> T) -> T {
     })
 }
 
-/// Tells how far work in many parts is: nothing in the first second, then one line that changes on a terminal, and a line
-/// now and then elsewhere.
+/// A progress display: nothing in the first second; then one line that is overwritten on a terminal, or occasional
+/// lines elsewhere.
 #[derive(Debug)]
 pub(crate) struct Progress {
     due: Instant,
@@ -39,21 +39,21 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Begins now.
+    /// Starts now.
     pub(crate) fn start() -> Self {
         let terminal = io::stderr().is_terminal();
         let pause = if terminal { TERMINAL_EVERY } else { SILENCE };
         Self { due: Instant::now() + SILENCE, pause, terminal, shown: false }
     }
 
-    /// Says `line` if it is time to.
+    /// Prints `line` if a message is due.
     pub(crate) fn tell(&mut self, line: impl FnOnce() -> String) {
         let now = Instant::now();
         if now < self.due {
             return;
         }
         if self.terminal {
-            // Nobody is left to tell if standard error is closed.
+            // If standard error is closed, the message is lost.
             let _ = write!(io::stderr().lock(), "\r{}\x1b[K", printable(&line()));
         } else {
             say(&line());
@@ -63,7 +63,7 @@ impl Progress {
         self.due = now + self.pause;
     }
 
-    /// Clears the line, so that others can follow.
+    /// Clears the line for other output.
     pub(crate) fn clear(&mut self) {
         if self.terminal && self.shown {
             let _ = write!(io::stderr().lock(), "\r\x1b[K");

@@ -1,4 +1,4 @@
-//! Keeps `docs/cli.md` complete: the reference of commands and options is rendered from the grammar itself.
+//! Tests that `docs/cli.md` is complete: the reference of commands and options is rendered from the grammar.
 
 use super::*;
 use crate::layers;
@@ -8,15 +8,15 @@ use std::fmt::Write as _;
 use std::{env, fs};
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/cli.md");
-/// What stands behind this line is rendered; what stands before it is written by hand.
+/// Marker line: the text after it is rendered, the text before it is written by hand.
 const BEGIN: &str =
     "<!-- From here on rendered from the command line's grammar: UPDATE_DOCS=1 cargo test -p kvgossip -->\n";
-/// An option that so many commands take alike is described once.
+/// Number of commands from which on a shared option is described once.
 const MANY: usize = 3;
-/// The commands whose answers are not for programs: what `--output json` prints need not be said.
+/// Commands whose answers are not for programs; their `--output json` needs no description.
 const NO_JSON: [&str; 5] = ["agent", "demo", "render", "completions", "man"];
 
-/// Every command that does something, with its full name, in the order of the help.
+/// Returns all commands that do something, with their full names, in the order of the help.
 fn commands() -> Vec<(String, Grammar)> {
     fn below(name: &str, grammar: &Grammar, found: &mut Vec<(String, Grammar)>) {
         for command in grammar.get_subcommands().filter(|command| command.get_name() != "help") {
@@ -40,7 +40,7 @@ fn options(grammar: &Grammar) -> impl Iterator<Item = &Arg> {
     grammar.get_arguments().filter(own).filter(|arg| !arg.is_hide_set())
 }
 
-/// `--long VALUE`, or the name of a positional argument.
+/// Returns `--long VALUE`, or the name of a positional argument.
 fn spelled(arg: &Arg) -> String {
     let names: Vec<String> = arg
         .get_value_names()
@@ -75,7 +75,7 @@ fn told(arg: &Arg) -> String {
     text
 }
 
-/// A text in a cell of a table. What stands in backquotes is code already.
+/// Formats a text for a table cell. Text in backquotes is already code.
 fn cell(text: &str) -> String {
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|");
     let parts = text.split('`').enumerate().map(|(number, part)| match number % 2 {
@@ -85,7 +85,7 @@ fn cell(text: &str) -> String {
     parts.collect::<Vec<_>>().join("`")
 }
 
-/// A paragraph of help between tables.
+/// Formats a help text as paragraphs.
 fn prose(text: &str) -> String {
     text.split("\n\n").map(cell).collect::<Vec<_>>().join("\n\n").replace("\\|", "|")
 }
@@ -94,12 +94,12 @@ fn row(text: &mut String, arg: &Arg) {
     let _ = writeln!(text, "| `{}` | {} |", spelled(arg).replace('|', "\\|"), cell(&told(arg)));
 }
 
-/// How an option is told apart from others of the same name.
+/// Returns what distinguishes an option from others of the same name.
 fn identity(arg: &Arg) -> (String, String) {
     (spelled(arg), told(arg))
 }
 
-/// The options that many commands take alike, by heading.
+/// Returns the options shared by many commands, by heading.
 fn common(commands: &[(String, Grammar)]) -> Vec<(String, Vec<Arg>)> {
     let mut counts: BTreeMap<_, usize> = BTreeMap::new();
     for arg in commands.iter().flat_map(|(_, grammar)| options(grammar)) {
@@ -179,7 +179,7 @@ fn page() -> (String, String) {
     (head.to_owned(), format!("{BEGIN}{tail}"))
 }
 
-/// `UPDATE_DOCS=1 cargo test -p kvgossip` renders it anew.
+/// `UPDATE_DOCS=1 cargo test -p kvgossip` renders the reference again.
 #[test]
 fn the_reference_is_what_the_grammar_says() {
     if env::var_os("UPDATE_DOCS").is_some() {

@@ -1,4 +1,5 @@
-//! Offering facts to an agent whose store is near its limit (`--max-store`): what has no room together is offered in parts.
+//! Offering facts to an agent whose store is near its limit (`--max-store`): facts that do not fit together are
+//! offered in parts.
 
 use crate::error::Result;
 use crate::sign::unexpected;
@@ -6,21 +7,21 @@ use kvgossip_api::VerdictRow;
 use kvgossip_client::ClientError;
 use kvgossip_grants::{Fact, Verdict};
 
-/// The code of an agent that has no room for all the facts of a request. It has taken none of them in.
+/// Code of an agent that has no room for all facts of a request. It has merged none of them.
 pub(crate) const NO_ROOM: &str = "store.quota";
 
-/// Offers facts, and gives a verdict for each, in order. A request that has no room is halved, down to single facts, so that
-/// the store fills up to its limit, and what may free room is taken in as well. A single fact that has none is refused by
-/// that code.
+/// Offers facts; returns one verdict per fact, in order. A request without room is halved, down to single facts, so
+/// that the store fills up to its limit, and facts that free room are merged as well. A single fact without room is
+/// refused with that code.
 ///
 /// # Errors
-/// Those of `post`, other than that code.
+/// Those of `post`, except [`NO_ROOM`].
 pub(crate) async fn offer(
     facts: &[Fact],
     post: impl AsyncFn(&[Fact]) -> Result<Vec<VerdictRow>, ClientError>,
 ) -> Result<Vec<VerdictRow>> {
     let mut rows = Vec::with_capacity(facts.len());
-    // The next part is the last one; halves make it no longer than the logarithm of the facts.
+    // A stack of parts, the next one last. Halving keeps its length logarithmic in the number of facts.
     let mut open = vec![facts];
     while let Some(part) = open.pop() {
         if part.is_empty() {

@@ -1,4 +1,4 @@
-//! Signing in the command, and handing the signed facts to an agent or to a file.
+//! Signing in the command, and delivery of the signed facts to an agent or a file.
 
 use crate::clocks::Apart;
 use crate::codes;
@@ -59,7 +59,7 @@ impl SignArgs {
         self.identity.clone().or_else(|| files::from_env("KVGOSSIP_IDENTITY"))
     }
 
-    /// Compares the agent's clock with this machine's before anything is signed by it.
+    /// Compares the agent's clock with this machine's, before anything is signed with the agent's time.
     pub(crate) fn check_clock(&self, apart: Apart) -> Result<()> {
         apart.check(self.ignore_clock)
     }
@@ -69,8 +69,8 @@ impl SignArgs {
         self.identity_file().is_some_and(|path| files::is_dash(&path))
     }
 
-    /// Where facts are looked up: in the file that --from names, else at the agent. `identity` is who signs, if this process
-    /// does.
+    /// Returns the source of grants and entries: the file of --from, or else the agent. `identity`: the signer, if
+    /// this process signs.
     pub(crate) fn source<'a>(
         &'a self,
         identity: Option<&Identity>,
@@ -89,7 +89,7 @@ impl SignArgs {
         Ok(Lookup::File(path, root))
     }
 
-    /// The cluster that the command line names.
+    /// Returns the cluster that the command line names.
     fn expected(&self) -> Result<Option<ClusterId>> {
         let expected = match &self.root {
             Some(path) => Some(files::root_key(path)?.cluster()),
@@ -103,17 +103,17 @@ impl SignArgs {
         }
     }
 
-    /// Reads the id of the agent's cluster and refuses it if the command line names another one.
+    /// Parses the id of the agent's cluster; fails if the command line names another one.
     pub(crate) fn check_expected(&self, text: &str) -> Result<ClusterId> {
         check_cluster(self.expected()?, text)
     }
 
-    /// Begins the file that --out names, if there is one.
+    /// Creates the file that --out names, if any.
     pub(crate) fn out_file(&self) -> Result<Option<OutFile>> {
         self.out.as_deref().map(OutFile::begin).transpose()
     }
 
-    /// An option on the command line that has no meaning where nothing is signed.
+    /// Returns an option on the command line that has no meaning without signing.
     pub(crate) fn signing_option(&self) -> Option<&'static str> {
         let given = [
             (self.identity.is_some(), "--identity"),
@@ -123,7 +123,7 @@ impl SignArgs {
         given.into_iter().find(|(given, _)| *given).map(|(_, option)| option)
     }
 
-    /// Refuses what only makes sense together with a key.
+    /// Fails if options were given that require a key.
     pub(crate) fn check_unsigned(&self) -> Result<()> {
         if self.out.is_none() {
             return Ok(());
@@ -134,7 +134,7 @@ impl SignArgs {
         ))
     }
 
-    /// The signer; `verb` is the command that asks for it.
+    /// Returns the signer; `verb` is the name of the command.
     pub(crate) fn identity(&self, verb: &str) -> Result<Identity> {
         let Some(path) = self.identity_file() else {
             let text = format!("`{verb}` signs: name your private key with --identity or KVGOSSIP_IDENTITY");
@@ -148,12 +148,12 @@ impl SignArgs {
         Ok(Identity { expected, key })
     }
 
-    /// The cluster that an export names: whoever holds the key of its root needs no further word on what is meant.
+    /// Returns the cluster that an export names: the holder of its root key needs no other statement of the cluster.
     fn cluster_of_export(&self) -> Result<Option<ClusterId>> {
         self.from.as_deref().map_or(Ok(None), FactFile::cluster_named)
     }
 
-    /// Hands facts to the agent, or writes them to the file that `--out` names.
+    /// Sends facts to the agent, or writes them to the file that `--out` names.
     pub(crate) async fn deliver(&self, client: &AgentClient, facts: &[Fact]) -> Result<()> {
         match &self.out {
             Some(_) => self.write_out(facts),
@@ -169,14 +169,14 @@ impl SignArgs {
     }
 }
 
-/// A [`Source`] with the key that it refers to.
+/// An owned [`Source`] together with its key.
 pub(crate) enum Lookup<'a> {
     Agent(&'a AgentClient),
     File(&'a Path, PublicKey),
 }
 
 impl Lookup<'_> {
-    /// As the survey takes it.
+    /// Returns it as the survey's source.
     pub(crate) fn as_source(&self) -> Source<'_> {
         match self {
             Self::Agent(client) => Source::Agent(client),
@@ -185,7 +185,7 @@ impl Lookup<'_> {
     }
 }
 
-/// Whoever signs in this process.
+/// A signer in this process.
 #[derive(Debug)]
 pub(crate) struct Identity {
     key: SigningKey,
@@ -194,27 +194,27 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// Who this is.
+    /// Returns the entity of the signer.
     pub(crate) fn entity(&self) -> EntityId {
         self.key.public().entity()
     }
 
-    /// Whether this is the root of `cluster`.
+    /// Whether the signer is the root of `cluster`.
     pub(crate) fn is_root_of(&self, cluster: ClusterId) -> bool {
         self.key.public().cluster() == cluster
     }
 
-    /// The cluster that the command line names.
+    /// Returns the cluster that the command line names.
     pub(crate) fn expected(&self) -> Option<ClusterId> {
         self.expected
     }
 
-    /// The cluster that the command line names, if this is its root: then no agent is needed to sign.
+    /// Returns the cluster that the command line names, if the signer is its root; then signing needs no agent.
     pub(crate) fn known_root(&self) -> Option<ClusterId> {
         self.expected.filter(|cluster| self.is_root_of(*cluster))
     }
 
-    /// Reads the id of the agent's cluster and refuses it if the command line names another one.
+    /// Parses the id of the agent's cluster; fails if the command line names another one.
     pub(crate) fn check_cluster(&self, text: &str) -> Result<ClusterId> {
         check_cluster(self.expected, text)
     }
@@ -249,7 +249,7 @@ fn signing_failed(error: &SignError) -> Failure {
     Failure::new(codes::INTERNAL, format!("cannot sign: {error}"))
 }
 
-/// What an agent of this version does not answer.
+/// Returns the failure for an answer that an agent of this version does not give.
 pub(crate) fn unexpected(what: &str) -> Failure {
     Failure::new(
         "agent.unexpected",
@@ -257,12 +257,12 @@ pub(crate) fn unexpected(what: &str) -> Failure {
     )
 }
 
-/// Takes a time from the agent.
+/// Parses a time from the agent.
 pub(crate) fn agent_time(micros: u64) -> Result<Timestamp> {
     Timestamp::from_micros(micros).map_err(|_| unexpected("a time that is none"))
 }
 
-/// Sixteen random bytes.
+/// Returns sixteen random bytes.
 pub(crate) fn nonce() -> Result<[u8; 16]> {
     let mut nonce = [0; 16];
     getrandom::fill(&mut nonce)
@@ -286,10 +286,10 @@ fn line_of(fact: &Fact) -> Result<String> {
         .map_err(|error| Failure::new(codes::INTERNAL, format!("cannot write JSON: {error}")))
 }
 
-/// A new file of signed facts, one JSON object a line. Dropped before its end, it leaves nothing behind.
+/// A new file of signed facts, one JSON object per line. If dropped unfinished, it leaves nothing behind.
 #[derive(Debug)]
 pub(crate) struct OutFile {
-    /// `None`: standard output.
+    /// The file; `None`: standard output.
     file: Option<files::New>,
 }
 
@@ -314,7 +314,7 @@ impl OutFile {
     }
 }
 
-/// Puts facts that were just signed at the agent; the first that is not taken in is the failure.
+/// Sends newly signed facts to the agent; fails with the first refusal.
 async fn send(client: &AgentClient, facts: &[Fact]) -> Result<()> {
     let verdicts = client.put_facts(facts).await?;
     let failed = facts.iter().zip(&verdicts).find_map(|(fact, row)| Some((fact, refusal(row)?)));
@@ -330,7 +330,7 @@ async fn send(client: &AgentClient, facts: &[Fact]) -> Result<()> {
     Err(failure)
 }
 
-/// Why a fact was not taken in; `None` if it was, or if there was nothing to do.
+/// Returns the code, exit code and message of a refused fact; `None` if it was merged, or nothing had to be done.
 pub(crate) fn refusal(row: &VerdictRow) -> Option<(String, Exit, String)> {
     if row.verdict == Verdict::Merged.as_str() {
         return None;

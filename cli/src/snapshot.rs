@@ -1,4 +1,4 @@
-//! A replica inside the command, without values: what facts mean together, wherever they come from.
+//! A replica in the command, without values, that computes the meaning of facts from any source.
 
 use crate::codes;
 use crate::error::{Failure, Result};
@@ -8,29 +8,29 @@ use kvgossip_grants::{Fact, PublicKey, RsaVerifier, Timestamp, Unverified, Verdi
 use std::num::NonZero;
 use std::thread;
 
-/// Facts that one thread verifies at least: less is not worth starting one.
+/// Minimum number of facts verified per thread; fewer do not pay for starting one.
 const MIN_JOB_FACTS: usize = 32;
 
-/// Facts, each verified, in normal form.
+/// Verified facts in normal form.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
     replica: Replica,
-    /// Knows which keys cite which grant; keeps no value.
+    /// Index of the keys that cite each grant; holds no values.
     store: MemoryStorage,
 }
 
 impl Snapshot {
-    /// Nothing yet of the cluster that `root` is the root of.
+    /// Creates an empty snapshot of the cluster with this root.
     pub(crate) fn new(root: PublicKey) -> Self {
         Self { replica: Replica::new(root), store: MemoryStorage::new() }
     }
 
-    /// What the facts say together.
+    /// Returns the view of the facts.
     pub(crate) fn view(&self) -> &View {
         self.replica.view()
     }
 
-    /// Takes facts in, in order, with a verdict for each. Their times are not compared with any clock.
+    /// Merges facts in order; returns a verdict for each. Their times are not compared with any clock.
     pub(crate) fn take(&mut self, facts: Vec<Fact>) -> Result<Vec<Verdict>> {
         let mut verdicts = Vec::with_capacity(facts.len());
         let mut entries = Vec::new();
@@ -46,7 +46,7 @@ impl Snapshot {
         Ok(verdicts)
     }
 
-    /// Takes facts in of which none is needed to judge another.
+    /// Merges facts none of which is needed to judge another.
     fn take_alike(&mut self, facts: Vec<Fact>) -> Result<Vec<Verdict>> {
         let (mut verdicts, mut places, mut verified) = (Vec::new(), Vec::new(), Vec::new());
         for (place, checked) in verify(self.view(), facts).into_iter().enumerate() {
@@ -69,12 +69,12 @@ impl Snapshot {
     }
 }
 
-/// A store in memory does not fail.
+/// Converts a storage error, which a store in memory never returns.
 fn impossible(error: &StorageError) -> Failure {
     Failure::new(codes::INTERNAL, error.to_string())
 }
 
-/// Judges facts by everything but each other; signatures are verified on all cores.
+/// Checks facts independently of each other; verifies signatures on all cores.
 fn verify(view: &View, facts: Vec<Fact>) -> Vec<std::result::Result<Verified, Verdict>> {
     let check = |fact: Fact| view.check(fact, Timestamp::MAX).and_then(judge);
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
@@ -97,7 +97,7 @@ fn judge(fact: Unverified) -> std::result::Result<Verified, Verdict> {
     fact.verify(&RsaVerifier)
 }
 
-/// What is needed to find the entries that a revocation ends, and nothing else.
+/// Reduces a batch to the rows needed to find the entries that a revocation ends.
 fn without_values(mut batch: Batch) -> Batch {
     batch.writes.retain_mut(|write| match write {
         Write::PutEntry(_, _, record) => {

@@ -1,5 +1,5 @@
-//! What a signer has to know, verified here: authority, and the entries of some keys. From an agent, or from a file of
-//! facts on a machine without one.
+//! Reads and verifies the facts that a signer needs: the authority and the entries of some keys, from an agent, or
+//! from a file on a machine without one.
 
 use crate::clocks::{Apart, Asked};
 use crate::codes;
@@ -21,21 +21,21 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::IntoValues;
 use std::path::Path;
 
-/// In `next` of a page: entries of the last key follow.
+/// Suffix in `next` of a page that says that more entries of the last key follow.
 const KEY_GOES_ON: char = '!';
-/// Keys of a file that are handed out at a time.
+/// Number of keys of a file per portion.
 const PORTION_KEYS: usize = 512;
 
-/// Where facts are looked up.
+/// The source of facts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Source<'a> {
-    /// At an agent.
+    /// An agent.
     Agent(&'a AgentClient),
-    /// In a file of facts of the cluster of this root.
+    /// A file of facts of the cluster with this root.
     File(&'a Path, &'a PublicKey),
 }
 
-/// Authority, and the entries that were asked for so far.
+/// The authority, and the entries read so far.
 #[derive(Debug)]
 pub(crate) struct Survey<'a> {
     source: Source<'a>,
@@ -46,21 +46,21 @@ pub(crate) struct Survey<'a> {
     open: Option<Whole>,
 }
 
-/// A key of which all entries were read.
+/// A key whose entries have all been read.
 #[derive(Debug)]
 pub(crate) struct Whole {
     /// The key.
     pub(crate) key: Key,
-    /// The entry that is shown, which may be a delete; `None` if none is.
+    /// The shown entry, which may be a delete; `None`: the key shows none.
     pub(crate) shown: Option<EntryFact>,
 }
 
-/// Entries that were read together.
+/// Entries read together.
 #[derive(Debug)]
 pub(crate) struct Portion {
-    /// The entries, by key.
+    /// The entries, in key order.
     pub(crate) entries: Vec<EntryFact>,
-    /// The keys that are known wholly with these.
+    /// The keys that are complete with these entries.
     pub(crate) keys: Vec<Whole>,
 }
 
@@ -92,17 +92,17 @@ impl<'a> Survey<'a> {
         }
     }
 
-    /// What is known so far.
+    /// Returns the view of the facts read so far.
     pub(crate) fn view(&self) -> &View {
         self.snapshot.view()
     }
 
-    /// The agent's clock, or this machine's where there is no agent.
+    /// Returns the time of the agent's clock, or of this machine's without an agent.
     pub(crate) fn now(&self) -> Timestamp {
         self.now
     }
 
-    /// How far the agent's clock is from this machine's.
+    /// Returns the difference of the agent's clock from this machine's.
     pub(crate) fn apart(&self) -> Apart {
         self.apart
     }
@@ -120,7 +120,7 @@ impl<'a> Survey<'a> {
         Ok(())
     }
 
-    /// In whatever order the file has them.
+    /// Reads the authority from a file, in any order.
     fn read_files_authority(&mut self, path: &Path, root: &PublicKey) -> Result<()> {
         let mut file = FactFile::open(path, root.cluster())?;
         let (mut facts, mut unread) = (Vec::new(), 0u64);
@@ -128,7 +128,7 @@ impl<'a> Survey<'a> {
             match item.fact {
                 Ok(fact) if fact.is_authority() => facts.push(fact),
                 Ok(_) => {}
-                // The revocations of `grant ls` have no record.
+                // The revocations in the output of `grant ls` have no record.
                 Err(_) if item.is_bare() => {}
                 Err(_) => unread += 1,
             }
@@ -153,12 +153,12 @@ impl<'a> Survey<'a> {
         Ok(())
     }
 
-    /// Under which grants `issuer` could give `pattern` away, as an agent would answer.
+    /// Returns the grants under which `issuer` could delegate `pattern`, as an agent would answer.
     pub(crate) fn plan(&self, issuer: EntityId, pattern: &KeyGlob) -> PlanResponse {
         PlanResponse::plan(self.view().authority(), issuer, pattern, self.now)
     }
 
-    /// The entries of the keys that a filter chooses; of all if it is empty.
+    /// Returns the entries of the keys that a filter includes; an empty filter includes all.
     pub(crate) fn entries(&self, filter: &[FilterRule]) -> Result<Entries> {
         match self.source {
             Source::Agent(_) => {
@@ -192,8 +192,8 @@ impl<'a> Survey<'a> {
         }
     }
 
-    /// The next entries, by key; `None` after the last. They are verified, and known to the view. Of a key with very many
-    /// entries a part is read at a time.
+    /// Reads the next entries in key order and verifies them; `None` after the last. Of a key with very many entries,
+    /// a part is read at a time.
     pub(crate) async fn next(&mut self, entries: &mut Entries) -> Result<Option<Portion>> {
         let mut is_open = false;
         let facts = match (entries, self.source) {
@@ -207,7 +207,7 @@ impl<'a> Survey<'a> {
                 let facts: Vec<Fact> =
                     page.facts.iter().map(|row| read_fact(cluster, row)).collect::<Result<_>>()?;
                 *ended = !next_page(query, page.next)?;
-                // A grant may have come while the pages were read.
+                // A grant may have arrived while the pages were read.
                 if facts.iter().any(|fact| !self.knows_grant_of(fact)) {
                     self.read_agents_authority(client).await?;
                 }
@@ -227,7 +227,7 @@ impl<'a> Survey<'a> {
         Ok(Some(Portion { entries, keys }))
     }
 
-    /// The keys that are known wholly with these entries; `is_open`: more follow of the last one.
+    /// Returns the keys that are complete with these entries; `is_open`: more entries of the last key follow.
     fn wholes(&mut self, entries: &[EntryFact], is_open: bool) -> Vec<Whole> {
         let mut wholes: Vec<Whole> = self.open.take().into_iter().collect();
         for fact in entries {
@@ -269,7 +269,7 @@ impl<'a> Survey<'a> {
                     return Err(Failure::new(code.as_str(), text));
                 }
                 (Verdict::Refused(_), Source::File(path, _)) => warn_of(path, 1),
-                // Fell meanwhile, with its grant.
+                // The entry was removed meanwhile, with its grant.
                 (Verdict::Unjustified(_), _) => {}
                 _ => entries.push(entry),
             }
@@ -278,14 +278,14 @@ impl<'a> Survey<'a> {
     }
 }
 
-/// Entries that are still to be read.
+/// Entries that remain to be read.
 #[derive(Debug)]
 pub(crate) enum Entries {
     /// From an agent.
     Pages {
-        /// The next page.
+        /// Query for the next page.
         query: FactsQuery,
-        /// Whether there is none.
+        /// Whether all pages have been read.
         ended: bool,
     },
     /// From a file.
@@ -302,7 +302,7 @@ fn warn_of(path: &Path, facts: u64) {
     }
 }
 
-/// The filter for the keys under a path prefix. It may choose more keys than these, where the prefix is too long for a
+/// Returns the filter for the keys under a path prefix. It may include more keys if the prefix is too deep for a
 /// glob.
 pub(crate) fn under(prefix: &PathPrefix) -> Vec<FilterRule> {
     let rule = |text: String| KeyGlob::parse(&text).ok().map(|glob| FilterRule { excludes: false, glob });
@@ -334,7 +334,7 @@ mod tests {
         assert_eq!(texts("/a/b"), ["/a/b", "/a/b/**"]);
         let long = format!("/{}", "a".repeat(200));
         assert_eq!(texts(&format!("{long}{long}")), [long.clone(), format!("{long}/**")]);
-        // So deep that no glob may go below.
+        // So deep that a glob cannot go below it.
         let deep = "/a".repeat(32);
         assert_eq!(texts(&deep), ["/a".repeat(31), format!("{}/**", "/a".repeat(31))]);
     }

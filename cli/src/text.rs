@@ -1,4 +1,5 @@
-//! Reading keys, globs, prefixes and ids from the command line, with the faulty place marked like compilers do.
+//! Parsing of keys, globs, prefixes and ids on the command line; errors mark the faulty place, like those of
+//! compilers.
 
 use crate::codes;
 use crate::error::Failure;
@@ -9,8 +10,8 @@ use kvgossip_membership::Text;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 
-/// A number of bytes: digits, and `K`, `M`, `G` or `T` for as many KiB, MiB, GiB or TiB; `MiB` and `MB` mean the same as
-/// `M`.
+/// Parses a number of bytes: digits, optionally with `K`, `M`, `G` or `T` for KiB, MiB, GiB or TiB; `MiB` and `MB`
+/// are the same as `M`.
 pub(crate) fn parse_bytes(text: &str) -> Option<u64> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
@@ -25,7 +26,7 @@ pub(crate) fn parse_bytes(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(1 << doublings)
 }
 
-/// Bytes in the unit that fits, for people.
+/// Formats a number of bytes in the fitting unit.
 pub(crate) fn show_bytes(bytes: u64) -> String {
     let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
     match units.into_iter().find(|(doublings, _)| bytes >> doublings > 0) {
@@ -34,22 +35,22 @@ pub(crate) fn show_bytes(bytes: u64) -> String {
     }
 }
 
-/// How much of a text is shown on either side of its fault, in characters.
+/// Number of characters shown on either side of a fault.
 const SHOWN: usize = 60;
 
-/// A text that is not what it should be, and where.
+/// A text that is not valid, and the place of the fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TextFault {
     code: &'static str,
     what: &'static str,
     reason: String,
     text: String,
-    /// 1 is the first character; `None`: the text as a whole.
+    /// Column of the fault, from 1; `None`: the text as a whole.
     column: Option<usize>,
 }
 
 impl TextFault {
-    /// A fault of the text as a whole.
+    /// Creates a fault of the text as a whole.
     pub(crate) fn whole(code: &'static str, what: &'static str, reason: &str, text: &str) -> Self {
         Self { code, what, reason: reason.to_owned(), text: text.to_owned(), column: None }
     }
@@ -75,7 +76,7 @@ impl From<&TextFault> for Failure {
     }
 }
 
-/// The part of `text` around `column`, and the column of the fault in that part.
+/// Returns the part of `text` around `column`, and the column of the fault in that part.
 fn excerpt(text: &str, column: usize) -> (String, usize) {
     let skipped = column.saturating_sub(SHOWN + 1);
     let mut shown: String = text.chars().skip(skipped).take(2 * SHOWN + 1).collect();
@@ -100,12 +101,12 @@ fn glob_fault(text: &str, error: &GlobError, column: usize) -> TextFault {
     TextFault { code: codes::GLOB_MALFORMED, what: "a key glob", reason, text: text.into(), column }
 }
 
-/// Reads names in the form in which they are shown.
+/// Returns a parser of names in their displayed form.
 pub(crate) fn shown_names() -> impl TypedValueParser<Value = String> {
     OsStringValueParser::new().try_map(shown_name)
 }
 
-/// A name that is shown is UTF-8, whatever its own bytes are.
+/// Parses a displayed name. It is UTF-8, whatever bytes the name itself has.
 fn shown_name(given: OsString) -> Result<String, TextFault> {
     given.into_string().map_err(|given| {
         let shown = Text::from(given.as_bytes()).to_string();
@@ -115,22 +116,22 @@ fn shown_name(given: OsString) -> Result<String, TextFault> {
     })
 }
 
-/// Reads a key.
+/// Parses a key.
 pub(crate) fn key(text: &str) -> Result<Key, TextFault> {
     Key::parse(text).map_err(|error| key_fault("a key", text, &error))
 }
 
-/// Reads a path prefix.
+/// Parses a path prefix.
 pub(crate) fn prefix(text: &str) -> Result<PathPrefix, TextFault> {
     PathPrefix::parse(text).map_err(|error| key_fault("a path prefix", text, &error))
 }
 
-/// Reads a key glob.
+/// Parses a key glob.
 pub(crate) fn glob(text: &str) -> Result<KeyGlob, TextFault> {
     KeyGlob::parse(text).map_err(|error| glob_fault(text, &error, error.column()))
 }
 
-/// Reads a key glob, or `!` and a key glob.
+/// Parses a key glob, optionally preceded by `!`.
 pub(crate) fn filter_rule(text: &str) -> Result<FilterRule, TextFault> {
     let (excludes, glob) = text.strip_prefix('!').map_or((false, text), |glob| (true, glob));
     let parsed = KeyGlob::parse(glob);

@@ -8,26 +8,26 @@ pub(crate) use kvgossip_agent::duration_text as show_duration;
 use kvgossip_grants::Timestamp;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// The longest duration that is taken, in seconds: a hundred years of 366 days.
+/// Maximum duration, in seconds: a hundred years of 366 days.
 const MAX_DURATION_S: u64 = 100 * 366 * 86_400;
 
-/// This machine's clock. Before 1970 reads as 1970.
+/// Returns the system time; 1970-01-01 if the system clock is set to an earlier time.
 pub(crate) fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp::ZERO.saturating_add(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
 }
 
-/// A point in time, absolute or counted from now.
+/// A point in time, absolute or relative to now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum When {
-    /// RFC 3339.
+    /// An absolute time, written in RFC 3339.
     At(Timestamp),
-    /// So long from now, into the direction that the option is about.
+    /// A duration from now, forwards or backwards as the option implies.
     Away(Duration),
 }
 
 impl When {
-    /// The time, counting durations forwards.
+    /// Returns the time, with durations counted forwards.
     pub(crate) fn after(self, now: Timestamp) -> Timestamp {
         match self {
             Self::At(time) => time,
@@ -35,7 +35,7 @@ impl When {
         }
     }
 
-    /// The time, counting durations backwards.
+    /// Returns the time, with durations counted backwards.
     pub(crate) fn before(self, now: Timestamp) -> Timestamp {
         match self {
             Self::At(time) => time,
@@ -48,7 +48,7 @@ fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// Reads RFC 3339, `now`, or a duration such as `30d` or `12h`.
+/// Parses RFC 3339, `now`, or a duration such as `30d` or `12h`.
 pub(crate) fn when(text: &str) -> Result<When, TextFault> {
     if text == "now" {
         return Ok(When::Away(Duration::ZERO));
@@ -66,14 +66,14 @@ pub(crate) fn when(text: &str) -> Result<When, TextFault> {
     })
 }
 
-/// Reads a duration such as `30d`, `12h` or `90s`; a day has 24 hours.
+/// Parses a duration such as `30d`, `12h` or `90s`; a day has 24 hours.
 pub(crate) fn duration(text: &str) -> Result<Duration, TextFault> {
     let fault = || {
         let reason =
             "write a number and a unit, such as 30d, 12h, 5m or 90s; 100 years at most, no months or years";
         TextFault::whole(codes::TIME_MALFORMED, "a duration", reason, text)
     };
-    // ISO 8601 durations and signs are left out: one spelling is enough.
+    // ISO 8601 durations and signs are rejected: one spelling is enough.
     if !text.starts_with(|c: char| c.is_ascii_digit()) || text.ends_with("ago") {
         return Err(fault());
     }
@@ -84,9 +84,9 @@ pub(crate) fn duration(text: &str) -> Result<Duration, TextFault> {
     if duration.as_secs() <= MAX_DURATION_S { Ok(duration) } else { Err(fault()) }
 }
 
-/// RFC 3339 in UTC, to the second.
+/// Formats a time as RFC 3339 in UTC, to the second.
 pub(crate) fn show(time_us: u64) -> String {
-    // jiff's own timestamps end a day before the year 9999 does; its civil times do not.
+    // The range of jiff's timestamps ends a day before the end of the year 9999; that of its civil times does not.
     let seconds = i64::try_from(time_us / 1_000_000).map(SignedDuration::from_secs).ok();
     let time = seconds.and_then(|since| date(1970, 1, 1).at(0, 0, 0, 0).checked_add(since).ok());
     time.map_or_else(|| format!("{time_us} us"), |time| format!("{time}Z"))

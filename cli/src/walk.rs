@@ -1,4 +1,4 @@
-//! The files of a directory, and the keys that they become.
+//! The files of a directory, and the keys that they map to.
 
 use crate::beneath::{Beneath, DirId};
 use crate::codes;
@@ -12,22 +12,23 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-/// The most names of one directory tree: files, directories and links, each as often as links lead to it.
+/// Maximum number of names in a directory tree: files, directories and links, each counted as often as links lead to
+/// it.
 pub(crate) const MAX_NAMES: usize = 1_000_000;
-/// How names begin that are passed over. A mounted Kubernetes volume keeps its versions under such names, and no key of a
-/// ConfigMap or a Secret may begin so.
+/// Prefix of names that are ignored. A mounted Kubernetes volume keeps its versions under such names, and no key of a
+/// ConfigMap or a Secret may start with it.
 const MACHINERY: &[u8] = b"..";
 const TO_DO: &str = "put the file itself in its place";
 
 /// A file that can become an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Found {
-    /// Where it is, below the directory.
+    /// Path relative to the directory.
     pub(crate) below: PathBuf,
     pub(crate) key: Key,
 }
 
-/// Something that cannot, and why.
+/// A file that cannot become an entry, with the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LeftOut {
     pub(crate) path: PathBuf,
@@ -61,21 +62,20 @@ fn leads_outside(error: &io::Error) -> bool {
     is(error, Errno::XDEV)
 }
 
-/// What a directory holds.
+/// The result of a walk.
 #[derive(Debug)]
 pub(crate) struct Walked {
-    /// The directory, open: its files are read through it.
+    /// The open directory through which its files are read.
     pub(crate) tree: Beneath,
-    /// By key.
+    /// Files that can become entries, by key.
     pub(crate) found: Vec<Found>,
-    /// By path.
+    /// Files that cannot, by path.
     pub(crate) left_out: Vec<LeftOut>,
-    /// How many names begin with `..`.
+    /// Number of ignored names, which start with `..`.
     pub(crate) passed_over: usize,
 }
 
-/// Every file under `dir`. Symbolic links are followed where they stay inside of it; names that begin with `..` are passed
-/// over.
+/// Finds every file under `dir`. Follows symbolic links that stay inside it; ignores names that start with `..`.
 ///
 /// # Errors
 /// When `dir` itself cannot be read, or holds more than `most` names.
@@ -107,12 +107,12 @@ pub(crate) fn walk(dir: &Path, under: &PathPrefix, most: usize) -> Result<Walked
     Ok(walked)
 }
 
-/// A directory that is still to be listed.
+/// A directory that remains to be listed.
 struct Place {
     below: PathBuf,
-    /// The key that its name becomes.
+    /// Its key prefix.
     spelled: String,
-    /// The directories that the way to it leads through; none for the first.
+    /// The directories on the path to it; `None` for the top.
     above: Option<Rc<Above>>,
 }
 
@@ -135,7 +135,7 @@ impl Place {
 }
 
 impl Walked {
-    /// Lists one directory, and gives how many names it looked at: one more than `most` where there are too many.
+    /// Lists one directory; returns the number of names seen: `most` plus one if there are too many.
     fn list(&mut self, place: &Place, open: &mut Vec<Place>, most: usize) -> io::Result<usize> {
         let (id, listed) = self.tree.list(&place.below)?;
         if place.is_below(id) {
@@ -177,12 +177,12 @@ impl Walked {
         Ok(names)
     }
 
-    /// What a name stands for, behind links; or why it is left out.
+    /// Returns the kind of file that a name leads to, through links; or why it is left out.
     fn kind(&self, below: &Path, listed: FileType) -> Result<Kind, LeftOut> {
         let at = || self.tree.shown(below);
         let is_link = match listed {
             FileType::Symlink => true,
-            // Some filesystems do not say.
+            // Some file systems do not report the type.
             FileType::Unknown => self.tree.target(below).is_some(),
             _ => false,
         };
@@ -224,8 +224,8 @@ enum Kind {
     Directory,
 }
 
-/// Reads a file that fits into a value. It is opened anew: whatever is in its place by now, nothing outside of the directory
-/// is read, and nothing that is no regular file.
+/// Reads a file that fits into a value. It is opened again, so that a file that replaced it meanwhile is read only if
+/// it is a regular file inside the directory.
 pub(crate) fn read_value(tree: &Beneath, below: &Path) -> Result<Vec<u8>, LeftOut> {
     let read = tree.file(below).and_then(|file| read_whole(file, MAX_VALUE_BYTES));
     read.map_err(|error| match error.kind() {

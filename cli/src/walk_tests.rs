@@ -73,7 +73,7 @@ fn a_value_may_have_a_mebibyte_and_no_more() {
     assert_eq!(read_value(&tree, name).unwrap().len(), MAX_VALUE_BYTES);
     fs::write(&path, vec![0; MAX_VALUE_BYTES + 1]).unwrap();
     assert_eq!(read_value(&tree, name).unwrap_err().code, "fact.too_large");
-    // As large as a disk, and not read for that.
+    // A sparse file as large as a disk, which is not read.
     fs::File::options().write(true).open(&path).unwrap().set_len(1 << 40).unwrap();
     assert_eq!(read_value(&tree, name).unwrap_err().code, "fact.too_large");
     assert_eq!(read_value(&tree, Path::new("")).unwrap_err().code, codes::FILE_KIND);
@@ -93,7 +93,7 @@ fn the_number_of_names_is_bounded() {
     assert_eq!(walked(2).unwrap_err().code(), codes::FILE_READ);
 }
 
-/// As the kubelet lays a volume out: `a` and `sub/b`, in the second version.
+/// Creates a volume as the kubelet does: `a` and `sub/b`, in the second version.
 fn make_volume(dir: &Path) {
     for (version, value) in [("..2026_11_27", "old"), ("..2026_11_28", "new")] {
         fs::create_dir_all(dir.join(version).join("sub")).unwrap();
@@ -207,7 +207,7 @@ fn what_is_swapped_in_after_the_walk_is_not_read() {
     }
 }
 
-/// A file and a directory trade places with links to the outside, while they are walked and read.
+/// A file and a directory are exchanged with links to the outside while they are walked and read.
 #[test]
 fn a_race_is_never_won_by_a_link() {
     const ROUNDS: usize = 2_000;

@@ -1,4 +1,4 @@
-//! Writing many entries: signed here on all cores, or by the agent; sent in portions, or written to a file.
+//! Writing of many entries: signed here on all cores, or by the agent; sent in portions, or written to a file.
 
 use crate::error::{Failure, Result};
 use crate::room;
@@ -12,21 +12,21 @@ use std::num::NonZero;
 use std::thread;
 use tokio::task::JoinSet;
 
-/// How many writes an agent is asked for at a time where it signs.
+/// Maximum number of concurrent writes when the agent signs.
 const PUTS_AT_A_TIME: usize = 16;
 
-/// An entry that is to be written.
+/// An entry to be written.
 #[derive(Clone, Debug)]
 pub(crate) struct Draft {
     pub(crate) key: Key,
-    /// `None` unsets the key.
+    /// Value; `None`: unset the key.
     pub(crate) value: Option<Bytes>,
 }
 
-/// What came of a draft: the entry, or the code and the reason why there is none.
+/// The result of a draft: the entry's id, or a refusal.
 pub(crate) type Written = Result<EntryId, Refused>;
 
-/// Why a draft was not written.
+/// Code and reason of a draft that was not written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refused {
     pub(crate) code: String,
@@ -39,21 +39,21 @@ impl Refused {
     }
 }
 
-/// Who signs, and where the entries go.
+/// The signer and the destination of entries.
 pub(crate) enum Writer<'a> {
-    /// This process signs and sends.
+    /// This process signs and sends to the agent.
     Here(&'a Identity, &'a AgentClient),
-    /// This process signs; the facts go to a file.
+    /// This process signs and writes to a file.
     File(&'a Identity, OutFile),
     /// The agent signs.
     There(&'a AgentClient),
 }
 
 impl Writer<'_> {
-    /// Writes drafts of different keys. `view` is what is known of them, `now` the time to write them at.
+    /// Writes drafts of different keys. `view`: what is known of the keys; `now`: the time of the entries.
     ///
     /// # Errors
-    /// When nothing more can be written. What was written before stays.
+    /// When nothing more can be written. Entries written before remain.
     pub(crate) async fn write(
         &mut self,
         view: &View,
@@ -84,7 +84,7 @@ impl Writer<'_> {
         }
     }
 
-    /// Ends the file, where there is one.
+    /// Finishes the file, if there is one.
     pub(crate) fn finish(self) -> Result<()> {
         match self {
             Self::File(_, out) => out.finish(),
@@ -93,7 +93,7 @@ impl Writer<'_> {
     }
 }
 
-/// The entry that a draft becomes under `identity`, or why it may not.
+/// Returns the entry for a draft under `identity`, or why it is not permitted.
 pub(crate) fn plan(
     identity: &Identity,
     view: &View,
@@ -116,7 +116,7 @@ pub(crate) fn plan(
 
 type Signed = Result<EntryFact, Refused>;
 
-/// Signs on all cores: a signature takes half a millisecond and more.
+/// Signs on all cores: a signature takes at least half a millisecond.
 fn sign(identity: &Identity, view: &View, now: Timestamp, drafts: Vec<Draft>) -> Result<Vec<Signed>> {
     let cluster = view.authority().cluster();
     let planned: Vec<Result<EntryDraft, Refused>> =
@@ -147,7 +147,7 @@ fn sign_one(identity: &Identity, cluster: ClusterId, draft: &Result<EntryDraft, 
     }
 }
 
-/// Asks the agent to sign, several at a time.
+/// Lets the agent sign, several entries at a time.
 async fn put(client: &AgentClient, drafts: Vec<Draft>) -> Result<Vec<Written>> {
     let mut written: Vec<Option<Written>> = vec![None; drafts.len()];
     let mut drafts = drafts.into_iter().enumerate();
@@ -182,7 +182,7 @@ async fn put(client: &AgentClient, drafts: Vec<Draft>) -> Result<Vec<Written>> {
     Ok(written.into_iter().flatten().collect())
 }
 
-/// Whether a refusal says nothing about the next write. Of one that had no room the next may be smaller.
+/// Whether a refusal concerns only its key. After one for lack of room, a smaller write may still succeed.
 fn is_about_one_key(code: &str) -> bool {
     code == room::NO_ROOM
         || ["entry.", "grant.", "fact.", "key.", "value."].iter().any(|kind| code.starts_with(kind))

@@ -1,4 +1,4 @@
-//! One agent's HTTP API as functions.
+//! HTTP API of one agent, as functions.
 
 use crate::batch::batches;
 use crate::endpoint::Endpoint;
@@ -27,69 +27,72 @@ use std::time::Duration;
 const JSON: &str = "application/json";
 const RAW: &str = "application/octet-stream";
 
-/// One agent. Cloning shares its connections. Every function may fail with any [`ClientError`].
+/// Client of one agent. Clones share its connections. Every function may fail with any [`ClientError`].
 #[derive(Clone, Debug)]
 pub struct AgentClient(Arc<Http>);
 
-/// An entry's place in history.
+/// Id, time and grant of a written entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written {
-    /// The entry.
+    /// Entry id.
     pub entry: EntryId,
-    /// When it was written.
+    /// Timestamp of the entry.
     pub timestamp: Timestamp,
-    /// The grant that it cites; none for root.
+    /// Grant that the entry cites; `None` if root signed it.
     pub grant: Option<GrantId>,
 }
 
-/// A value as an agent holds it.
+/// Value of a key as shown by an agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {
-    /// The bytes.
+    /// Value bytes.
     pub value: Bytes,
-    /// The entry that set it.
+    /// Entry that set the value.
     pub written: Written,
 }
 
-/// A function of its own, so that the future around it can move between threads.
+/// Encodes a fact's record as base64. This is a separate function so that the surrounding future is `Send`.
 fn record_b64(fact: &Fact) -> String {
     BASE64_STANDARD.encode(fact.to_record())
 }
 
-/// What must be current for a write to happen.
+/// Precondition of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IfEntry {
-    /// The key is unset.
+    /// The key must be unset.
     None,
-    /// This entry is shown.
+    /// The key must show this entry.
     Is(EntryId),
 }
 
 impl AgentClient {
-    /// A client of the agent at `endpoint`. Nothing is connected before the first request.
+    /// Creates a client of the agent at `endpoint`. It connects on the first request.
     pub fn new(endpoint: Endpoint) -> Self {
         Self(Arc::new(Http::new(endpoint)))
     }
 
-    /// With a bearer token, which TCP needs for what changes the agent, and for reading where the agent guards that.
+    /// Returns a client that sends a bearer token. TCP requires one for changes to the agent, and for reads if
+    /// the agent restricts them.
     #[must_use]
     pub fn with_token(&self, token: Token) -> Self {
         Self(Arc::new(self.0.with(|http| http.token = Some(token))))
     }
 
-    /// With the authorities that the agent's certificate has to lead to, for `https://`; without them those of the system.
+    /// Returns a client that verifies `https://` agents against these certificate authorities instead of the
+    /// system's.
     #[must_use]
     pub fn with_authorities(&self, authorities: Authorities) -> Self {
         Self(Arc::new(self.0.with(|http| http.authorities = Some(authorities))))
     }
 
-    /// With a certificate that is shown to the agent, for `https://`, where it gives the right to read by them.
+    /// Returns a client that presents this certificate to `https://` agents which grant the right to read by
+    /// certificate.
     #[must_use]
     pub fn with_certificate(&self, certificate: ClientCertificate) -> Self {
         Self(Arc::new(self.0.with(|http| http.certificate = Some(certificate))))
     }
 
-    /// With another limit of time for each answer.
+    /// Returns a client with another time limit per request.
     #[must_use]
     pub fn with_timeout(&self, limit: Duration) -> Self {
         Self(Arc::new(self.0.with(|http| http.timeout = limit)))
@@ -99,12 +102,12 @@ impl AgentClient {
         &self.0
     }
 
-    /// Where the agent is.
+    /// Endpoint of the agent.
     pub fn endpoint(&self) -> &Endpoint {
         &self.0.endpoint
     }
 
-    /// The value that is shown; `None` if the key is unset.
+    /// Reads the value shown for a key; `None` if the key is unset.
     pub async fn get(&self, key: &Key) -> Result<Option<Stored>, ClientError> {
         match self.0.ask(Ask::new(Method::GET, path_of(key))).await {
             Ok(answer) => Ok(Some(Stored { written: self.written(&answer.headers)?, value: answer.body })),
@@ -113,7 +116,7 @@ impl AgentClient {
         }
     }
 
-    /// Sets a value, signed with the agent's own identity.
+    /// Sets a value; the agent signs with its own identity.
     pub async fn put(
         &self,
         key: &Key,
@@ -125,7 +128,7 @@ impl AgentClient {
         self.write(ask, only_if).await
     }
 
-    /// Unsets a key, signed with the agent's own identity.
+    /// Deletes a key; the agent signs with its own identity.
     pub async fn delete(&self, key: &Key, only_if: Option<IfEntry>) -> Result<Written, ClientError> {
         self.write(Ask::new(Method::DELETE, path_of(key)), only_if).await
     }
@@ -140,17 +143,17 @@ impl AgentClient {
         self.written(&self.0.ask(ask).await?.headers)
     }
 
-    /// A page of keys.
+    /// Lists one page of keys.
     pub async fn keys(&self, query: &KeysQuery) -> Result<KeysPage, ClientError> {
         self.read(format!("/v1/keys?{}", query.to_query())).await
     }
 
-    /// A page of signed facts.
+    /// Lists one page of signed facts.
     pub async fn facts(&self, query: &FactsQuery) -> Result<FactsPage, ClientError> {
         self.read(format!("/v1/facts?{}", query.to_query())).await
     }
 
-    /// An entry with its value, as a fact that is not verified; `None` if it does not stand at the agent.
+    /// Reads an entry with its value, without verifying it; `None` if it is not live at the agent.
     pub async fn entry(
         &self,
         cluster: ClusterId,
@@ -167,20 +170,22 @@ impl AgentClient {
         }
     }
 
-    /// Offers facts that came whole, such as those of an export: they are judged like a peer's. They go in as few requests
-    /// as their sizes allow. One verdict each, in order. If a later request fails, what the earlier ones brought stays.
+    /// Offers facts with their full chains, such as those of an export; the agent judges them like facts of a
+    /// peer. They are sent in as few requests as their sizes allow. Returns one verdict per fact, in order. If
+    /// a later request fails, the effects of earlier ones stay.
     pub async fn post_facts(&self, facts: &[Fact]) -> Result<Vec<VerdictRow>, ClientError> {
         self.post_batches("/v1/facts", facts).await
     }
 
-    /// Offers facts that were signed just now: beyond what [`AgentClient::post_facts`] refuses, the agent refuses chains
-    /// that have expired, floors that reach into the future, and values over its own limit. Requests and verdicts are as
-    /// there.
+    /// Offers freshly signed facts. Beyond the checks of [`AgentClient::post_facts`], the agent refuses expired
+    /// chains, floors that reach into the future, and values over its own limit. Requests and verdicts are as
+    /// for that function.
     pub async fn put_facts(&self, facts: &[Fact]) -> Result<Vec<VerdictRow>, ClientError> {
         self.post_batches("/v1/facts?direct=true", facts).await
     }
 
-    /// As [`AgentClient::post_facts`], with the agent's last commit by which all of it is durable.
+    /// Like [`AgentClient::post_facts`], and also returns the agent's commit by which all the facts are
+    /// durable.
     pub(crate) async fn hand_facts(
         &self,
         facts: &[Fact],
@@ -196,7 +201,7 @@ impl AgentClient {
     }
 
     async fn post_batches(&self, target: &str, facts: &[Fact]) -> Result<Vec<VerdictRow>, ClientError> {
-        // Made before anything is awaited: a borrowing iterator would keep this from being spawned.
+        // Collected before the first await, because a borrowing iterator would make the future not spawnable.
         let records: Vec<String> = facts.iter().map(record_b64).collect();
         let mut verdicts = Vec::with_capacity(facts.len());
         for batch in batches(records.into_iter()) {
@@ -215,7 +220,7 @@ impl AgentClient {
         }
     }
 
-    /// Live grants and the revocations that stand, all pages of them.
+    /// Lists all live grants and effective revocations, over all pages.
     pub async fn grants(&self) -> Result<GrantsResponse, ClientError> {
         let mut whole: GrantsResponse = self.read("/v1/grants").await?;
         while let Some(after) = whole.next.take() {
@@ -230,34 +235,35 @@ impl AgentClient {
         Ok(whole)
     }
 
-    /// Whether and why `entity` may write `key`.
+    /// Explains whether and why `entity` may write `key`.
     pub async fn explain(&self, entity: EntityId, key: &Key) -> Result<ExplainResponse, ClientError> {
         let request = ExplainRequest { entity: entity.to_string(), key: key.to_string() };
         self.post("/v1/explain", &request, None).await
     }
 
-    /// Under which grants `issuer` could give `pattern` away.
+    /// Finds grants under which `issuer` could grant `pattern` to another entity.
     pub async fn plan(&self, issuer: EntityId, pattern: &KeyGlob) -> Result<PlanResponse, ClientError> {
         let request = PlanRequest { issuer: issuer.to_string(), pattern: pattern.to_string() };
         self.post("/v1/plan", &request, None).await
     }
 
-    /// What the agent says of itself.
+    /// Reads the agent's status.
     pub async fn status(&self) -> Result<StatusResponse, ClientError> {
         self.read("/v1/status").await
     }
 
-    /// The digest over what lies under `prefix`.
+    /// Reads the digest over the keys under `prefix`.
     pub async fn digest(&self, prefix: &PathPrefix) -> Result<DigestResponse, ClientError> {
         self.read(format!("/v1/digest?{}", pair("prefix", prefix.as_str()))).await
     }
 
-    /// Facts that were refused lately, newest first.
+    /// Lists recently refused facts, newest first.
     pub async fn refusals(&self) -> Result<RefusalsResponse, ClientError> {
         self.read("/v1/refusals").await
     }
 
-    /// Has the agent compare itself with a peer, as [`AgentClient::sync`] names it, and move nothing; waits at most `limit`.
+    /// Makes the agent compare itself with a peer without any transfer; waits at most `limit`. The peer is
+    /// named as for [`AgentClient::sync`].
     pub async fn diff(
         &self,
         peer: &str,
@@ -268,8 +274,8 @@ impl AgentClient {
         self.post("/v1/diff", &request, Some(limit)).await
     }
 
-    /// Has the agent run a sync session with a peer (`[ID@]ADDR:PORT`, or the beginning of a connected peer's id) and
-    /// waits for its end, at most `limit`.
+    /// Makes the agent run a sync session with a peer, and waits for its end, at most `limit`. The peer is
+    /// `[ID@]ADDR:PORT`, or a prefix of a connected peer's id.
     pub async fn sync(
         &self,
         peer: &str,
@@ -327,7 +333,7 @@ impl AgentClient {
     }
 }
 
-/// The key goes as it is spelled: nothing is encoded or decoded on the way.
+/// Request path of a key, spelled as is: nothing is encoded or decoded.
 fn path_of(key: &Key) -> String {
     format!("/v1/kv{key}")
 }

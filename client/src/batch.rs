@@ -1,14 +1,14 @@
-//! Facts in as few requests as their number and their sizes allow.
+//! Packs facts into as few requests as their number and sizes allow.
 
 use kvgossip_api::{MAX_BODY_BYTES, MAX_POST_FACTS, PostFacts};
 use std::iter::Peekable;
 
-/// Bytes of JSON around the facts of one request, generously.
+/// Upper estimate of the JSON overhead of one request, in bytes.
 const FRAME_BYTES: usize = 64;
-/// Bytes of JSON around each fact: two quotes and a comma.
+/// JSON overhead per fact in bytes: two quotes and a comma.
 const ROW_BYTES: usize = 3;
 
-/// The bodies of requests that carry `records` (base64), in order.
+/// Returns the request bodies that carry `records` (base64), in order.
 pub(crate) fn batches<I: Iterator<Item = String>>(records: I) -> impl Iterator<Item = PostFacts> {
     Batches(records.peekable())
 }
@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn large_facts_are_bounded_by_bytes() {
-        // The largest fact: 1 MiB of value in base64, and some.
+        // The largest fact: a 1 MiB value in base64, plus its body.
         assert_eq!(sizes(vec!["A".repeat(1_400_000); 12]), [5, 5, 2]);
     }
 }

@@ -1,4 +1,4 @@
-//! Making a [`Client`].
+//! Builder of a [`Client`].
 
 use crate::agent::AgentClient;
 use crate::client::{Client, Inner, Unchecked};
@@ -17,7 +17,7 @@ use kvgossip_grants::{PublicKey, RsaVerifier, Timestamp, Verifier};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Makes a [`Client`].
+/// Builder of a [`Client`].
 #[derive(Debug)]
 pub struct ClientBuilder {
     endpoints: Vec<Endpoint>,
@@ -30,17 +30,17 @@ pub struct ClientBuilder {
     settings: Settings,
 }
 
-/// Why there is no client.
+/// Error of [`ClientBuilder::build`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// No endpoint.
+    /// No endpoint is given.
     #[error("no agent is named: give at least one endpoint")]
     NoEndpoint,
-    /// Neither a root key nor the explicit wish to do without.
+    /// Neither a root key nor `trust_agents()` is given.
     #[error("no root key is given to verify with: give root(), or say trust_agents()")]
     NoRoot,
-    /// Outside of a tokio runtime.
+    /// The call is outside of a tokio runtime.
     #[error("a client needs a tokio runtime: build it inside one")]
     NoRuntime,
 }
@@ -68,95 +68,96 @@ impl Default for ClientBuilder {
 }
 
 impl ClientBuilder {
-    /// One more agent. They are tried in order; all have to be of the same cluster.
+    /// Adds an agent. Agents are tried in the order of addition, and all must belong to one cluster.
     #[must_use]
     pub fn endpoint(mut self, endpoint: Endpoint) -> Self {
         self.endpoints.push(endpoint);
         self
     }
 
-    /// The cluster's root key: whatever is shown has been verified against it.
+    /// Sets the cluster's root key, against which everything shown is verified.
     #[must_use]
     pub fn root(mut self, root: PublicKey) -> Self {
         self.root = Some(root);
         self
     }
 
-    /// Does without verifying signatures: whoever controls an agent, or the way to it, controls what is shown.
+    /// Disables signature verification: whoever controls an agent, or the network path to it, controls what is
+    /// shown.
     #[must_use]
     pub fn trust_agents(mut self) -> Self {
         self.trust_agents = true;
         self
     }
 
-    /// The bearer token that agents ask for on TCP: that for everything, or that for reading.
+    /// Sets the bearer token that agents require on TCP, either the one for all requests or the one for reads.
     #[must_use]
     pub fn token(mut self, token: Token) -> Self {
         self.token = Some(token);
         self
     }
 
-    /// The authorities that the certificates of `https://` agents have to lead to; without them those of the system.
+    /// Sets the certificate authorities for `https://` agents; the default is the system's.
     #[must_use]
     pub fn authorities(mut self, authorities: Authorities) -> Self {
         self.authorities = Some(authorities);
         self
     }
 
-    /// The certificate that is shown to `https://` agents which give the right to read by them.
+    /// Sets the certificate to present to `https://` agents that grant the right to read by certificate.
     #[must_use]
     pub fn certificate(mut self, certificate: ClientCertificate) -> Self {
         self.certificate = Some(certificate);
         self
     }
 
-    /// How long a read or a write may take; 30 s unless told otherwise.
+    /// Sets the time limit of a read or a write; default 30 s.
     #[must_use]
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = limit;
         self
     }
 
-    /// How long what nobody subscribes any more is kept current; 30 s unless told otherwise.
+    /// Sets how long a key or filter is kept current after its last subscription is dropped; default 30 s.
     #[must_use]
     pub fn grace(mut self, grace: Duration) -> Self {
         self.settings.grace = grace;
         self
     }
 
-    /// How long an agent may be silent before it counts as lost; 15 s unless told otherwise.
+    /// Sets how long an agent may be silent before it counts as lost; default 15 s.
     #[must_use]
     pub fn silence(mut self, limit: Duration) -> Self {
         self.settings.silence = limit;
         self
     }
 
-    /// The pause before an agent that failed is tried again: the first, and the longest of those that follow, each twice
-    /// as long as the one before and shortened at random by up to a half.
+    /// Sets the back-off before a failed agent is tried again: the first pause and the longest one. Each pause
+    /// is twice as long as the previous one, minus a random part of up to a half.
     #[must_use]
     pub fn backoff(mut self, first: Duration, longest: Duration) -> Self {
         (self.settings.backoff, self.settings.max_backoff) = (first, longest);
         self
     }
 
-    /// How often a client of several agents asks those that it is not connected with whether they hold the same: after
-    /// `interval` at most, 24 s unless told otherwise, and after half of it at least. The connected one may take
-    /// `patience`, 5 s unless told otherwise, to tell what it lacked and was handed.
+    /// Sets how a client with several agents audits them. It compares the agents that it is not connected with
+    /// at random intervals between `interval / 2` and `interval`, default 24 s. The connected agent must show
+    /// facts that it lacked and was handed within `patience`, default 5 s.
     #[must_use]
     pub fn audit(mut self, interval: Duration, patience: Duration) -> Self {
         self.settings.pace = Pace { interval, patience };
         self
     }
 
-    /// Another clock than the system's, by which grants expire: for tests of programs. It is looked at once a second and
-    /// at each event.
+    /// Replaces the system clock, which decides when grants expire, for tests of programs. It is read once a
+    /// second and at each event.
     #[must_use]
     pub fn clock(mut self, now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         self.settings.clock = Clock::new(now);
         self
     }
 
-    /// Makes the client. Nothing is connected before the first question or subscription.
+    /// Creates the client. It connects on the first read, write or subscription.
     ///
     /// # Errors
     /// See [`BuildError`].

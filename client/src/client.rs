@@ -1,4 +1,4 @@
-//! A client of several agents: live subscriptions, reads and signed writes.
+//! Client of several agents: live subscriptions, reads and signed writes.
 
 use crate::agent::{AgentClient, Written};
 use crate::builder::ClientBuilder;
@@ -19,13 +19,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How far an agent's clock may be ahead of this machine's before nothing is signed, in microseconds: so far ahead, other
-/// replicas keep an entry waiting. A time from the far future would win over every later write.
+/// Maximum lead of an agent's clock over this machine's, in microseconds. Beyond it nothing is signed, because
+/// other replicas hold back entries that far ahead, and a timestamp in the far future would win over every
+/// later write.
 pub const MAX_AGENT_AHEAD_US: u64 = MAX_AHEAD_MICROS;
-/// How often a write that another one overtook is stamped anew.
+/// Maximum number of attempts to stamp and send one write when other writes overtake it.
 const MAX_STAMPS: usize = 8;
 
-/// Talks to the agents of one cluster. Clones share everything; when the last is dropped, subscriptions stop.
+/// Client of the agents of one cluster. Clones share everything; subscriptions stop when the last clone is
+/// dropped.
 #[derive(Clone, Debug)]
 pub struct Client(pub(crate) Arc<Inner>);
 
@@ -44,7 +46,7 @@ impl Drop for Inner {
     }
 }
 
-/// Accepts every signature: for those who trust their agents.
+/// Verifier that accepts every signature, for clients that trust their agents.
 pub(crate) struct Unchecked;
 
 impl Verifier for Unchecked {
@@ -54,20 +56,20 @@ impl Verifier for Unchecked {
 }
 
 impl Client {
-    /// Begins to make a client.
+    /// Creates a builder.
     pub fn builder() -> ClientBuilder {
         ClientBuilder::default()
     }
 
-    /// Keeps a key current, set or not. Subscriptions to the same key share one interest.
+    /// Subscribes to a key, whether set or not. Subscriptions to one key share their cost.
     pub fn subscribe(&self, key: &Key) -> Subscription {
         Subscription::new(self.0.shared.clone(), key)
     }
 
-    /// Keeps the keys current that an ordered filter includes, such as `["/my/**", "!/my/tmp/**"]`.
+    /// Subscribes to all keys that an ordered filter includes, such as `["/my/**", "!/my/tmp/**"]`.
     ///
     /// # Errors
-    /// When a text is no glob, or there are too many.
+    /// Fails if a text is not a valid glob, or if there are too many.
     pub fn subscribe_matching<I>(&self, globs: I) -> Result<Matching, FilterError>
     where
         I: IntoIterator,
@@ -76,38 +78,39 @@ impl Client {
         Ok(self.subscribe_filter(&Filter::parse(globs)?))
     }
 
-    /// The same for a filter that was read before.
+    /// Like [`Client::subscribe_matching`], with a parsed filter.
     pub fn subscribe_filter(&self, filter: &Filter) -> Matching {
         Matching::new(self.0.shared.clone(), filter)
     }
 
-    /// What agents said that did not verify: how often in all, and the last of it, oldest first.
+    /// Returns the number of rejected statements of agents, and the most recent ones, oldest first.
     pub fn rejections(&self) -> (u64, Vec<Rejection>) {
         self.0.shared.rejections.borrow().clone()
     }
 
-    /// Signals each change of [`Client::rejections`].
+    /// Returns a receiver that is notified of each change of [`Client::rejections`].
     pub fn watch_rejections(&self) -> tokio::sync::watch::Receiver<(u64, Vec<Rejection>)> {
         self.0.shared.rejections.subscribe()
     }
 
-    /// The agent that subscriptions come from now; signals each change.
+    /// Returns a receiver of the agent that subscriptions come from at present; `None` while none is connected.
     pub fn watch_connection(&self) -> tokio::sync::watch::Receiver<Option<String>> {
         self.0.shared.connected.subscribe()
     }
 
-    /// What went wrong with an agent last; `None` since one is in step. That one stayed [behind](Trouble::BEHIND) is over when
-    /// that one is. Signals each change.
+    /// Returns a receiver of the last problem with an agent; `None` once an agent is in step. A problem with
+    /// the code [`Trouble::BEHIND`] stays until the agent it names is in step.
     pub fn watch_trouble(&self) -> tokio::sync::watch::Receiver<Option<Trouble>> {
         self.0.shared.trouble.subscribe()
     }
 
-    /// The verified entry that sets a key now; `None`: it is unset. The key stays watched for the grace delay, so that
-    /// reading it again is immediate.
+    /// Reads the verified entry that sets a key; `None` if the key is unset. The key stays subscribed for the
+    /// grace delay, so that reading it again is immediate.
     ///
     /// # Errors
-    /// [`OpError::NotReady`] when no agent gives a verified answer in time, [`OpError::FirstSync`] when those that
-    /// answer were never compared with a peer, [`OpError::NotAllowed`] when the client may not ask them.
+    /// [`OpError::NotReady`] if no agent gives a verified answer in time, [`OpError::FirstSync`] if the agents
+    /// that answer have never completed a comparison with a peer, [`OpError::NotAllowed`] if the client lacks
+    /// the right to read.
     pub async fn get(&self, key: &Key) -> Result<Option<Entry>, OpError> {
         let mut subscription = self.subscribe(key);
         let ready = tokio::time::timeout(self.0.timeout, subscription.ready()).await;
@@ -115,8 +118,8 @@ impl Client {
         Ok(state.value.entry().cloned())
     }
 
-    /// The verified entries of all keys that a filter includes. Up to 1024 of them stay watched for the grace delay; more
-    /// are told again next time.
+    /// Reads the verified entries of all keys that a filter includes. A result of up to 1024 keys stays
+    /// subscribed for the grace delay; a larger one is loaded again next time.
     ///
     /// # Errors
     /// As [`Client::get`].
@@ -127,8 +130,9 @@ impl Client {
         Ok(matching.entries())
     }
 
-    /// Single reads that ask so many of the agents, one at least, and take the union of what they hold: for those who do not
-    /// want to believe one agent that something is unset, or the latest. Nothing is kept.
+    /// Returns a reader that asks at least this many agents (at least one) on every read, and merges what they
+    /// hold: for programs that do not want to trust a single agent about what is unset or latest. It keeps
+    /// nothing between reads.
     pub fn asking(&self, agents: usize) -> Union {
         Union {
             agents: self.0.agents.clone(),
@@ -158,11 +162,12 @@ impl Client {
         }
     }
 
-    /// Sets a key, signed here: the private key never leaves the process. The grant to cite is found by asking. When this
-    /// returns, the entry is durable at one agent.
+    /// Sets a key, signed in this process; the private key never leaves it. The client asks an agent which
+    /// grant to cite. On return the entry is durable at one agent.
     ///
     /// # Errors
-    /// When no agent can be reached, the signer may not write the key, or the entry was not taken.
+    /// Fails if no agent can be reached, the signer may not write the key, or the agent does not accept the
+    /// entry.
     pub async fn set(
         &self,
         key: &Key,
@@ -172,7 +177,7 @@ impl Client {
         self.write(key, Some(value.into()), signer).await
     }
 
-    /// Unsets a key, signed here.
+    /// Deletes a key, signed in this process.
     ///
     /// # Errors
     /// As [`Client::set`].
@@ -186,7 +191,7 @@ impl Client {
             let fact = self.sign(key, value.clone(), signer).await?;
             let (id, timestamp, grant) = (fact.id(), fact.entry().timestamp, fact.entry().grant);
             let facts: Arc<[Fact]> = [Fact::Entry(fact)].into();
-            // The same signed entry may be posted twice, so another agent can be asked when one fails.
+            // The same signed entry can be posted twice, so the next agent is asked if one fails.
             let verdicts = self
                 .ask(|agent| {
                     let facts = facts.clone();
@@ -198,7 +203,7 @@ impl Client {
                 Some((row, _)) if row.verdict == "merged" => {
                     return Ok(Written { entry: id, timestamp, grant });
                 }
-                // Another write came in between and took the same stamp, or a later one.
+                // Another write in between took the same timestamp or a later one.
                 Some((row, Some("entry.dominated"))) => refusal = Some(row.clone()),
                 Some((row, _)) => return Err(not_taken(row)),
             }
@@ -242,10 +247,10 @@ impl Client {
         })
     }
 
-    /// Whether and why `entity` may write `key`, as an agent sees it.
+    /// Asks an agent whether and why `entity` may write `key`.
     ///
     /// # Errors
-    /// When no agent can be reached.
+    /// Fails if no agent can be reached.
     pub async fn explain(&self, entity: EntityId, key: &Key) -> Result<ExplainResponse, OpError> {
         self.ask(|agent| {
             let key = key.clone();
@@ -254,15 +259,15 @@ impl Client {
         .await
     }
 
-    /// What the first agent that answers says of itself.
+    /// Reads the status of the first agent that answers.
     ///
     /// # Errors
-    /// When no agent can be reached.
+    /// Fails if no agent can be reached.
     pub async fn status(&self) -> Result<StatusResponse, OpError> {
         self.ask(|agent| async move { agent.status().await }).await
     }
 
-    /// Asks the agents in order until one answers, yes or no.
+    /// Asks the agents in order until one answers, positively or negatively.
     async fn ask<T, F>(&self, question: impl Fn(AgentClient) -> F) -> Result<T, OpError>
     where
         F: Future<Output = Result<T, ClientError>>,
@@ -288,7 +293,7 @@ fn not_taken(row: &VerdictRow) -> OpError {
 mod tests {
     use super::*;
 
-    /// What a program awaits has to run in spawned tasks.
+    /// Futures that programs await must be spawnable.
     #[test]
     fn every_operation_can_be_spawned() {
         fn spawnable<T: Send>(_: impl Fn(&'static Client, &'static Key, &'static SigningKey) -> T) {}

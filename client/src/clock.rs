@@ -1,17 +1,17 @@
-//! The time: the system's, or another for tests.
+//! Time source: the system clock, or another one for tests.
 
 use kvgossip_grants::Timestamp;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Now by the system's clock; 1970 if that is set before it.
+/// Returns the system time; 1970 if the clock is set before it.
 pub(crate) fn system() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp::ZERO.saturating_add(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
 }
 
-/// Tells the time.
+/// Time source.
 #[derive(Clone)]
 pub(crate) struct Clock(Arc<dyn Fn() -> Timestamp + Send + Sync>);
 

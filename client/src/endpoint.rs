@@ -1,15 +1,15 @@
-//! Where an agent is reached.
+//! Address of an agent.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// The port when an `http://` URL names none.
+/// Default port of an `http://` URL.
 const HTTP_PORT: u16 = 80;
-/// The port when an `https://` URL names none.
+/// Default port of an `https://` URL.
 const HTTPS_PORT: u16 = 443;
 
-/// Where an agent is reached: `unix:PATH`, `http://HOST[:PORT]` or `https://HOST[:PORT]`.
+/// Address of an agent: `unix:PATH`, `http://HOST[:PORT]` or `https://HOST[:PORT]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Endpoint {
@@ -17,31 +17,31 @@ pub enum Endpoint {
     Unix(PathBuf),
     /// TCP without TLS.
     Http {
-        /// A name or an address; IPv6 in brackets.
+        /// Host name or IP address; IPv6 in brackets.
         host: String,
-        /// The TCP port.
+        /// TCP port.
         port: u16,
     },
     /// TCP with TLS.
     Https {
-        /// A name or an address; IPv6 in brackets. The agent's certificate has to be for it.
+        /// Host name or IP address; IPv6 in brackets. The agent's certificate must be valid for it.
         host: String,
-        /// The TCP port.
+        /// TCP port.
         port: u16,
     },
 }
 
-/// Why a text is not an [`Endpoint`].
+/// Error of parsing an [`Endpoint`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EndpointError {
-    /// No scheme, or an unknown one.
+    /// The scheme is missing or unknown.
     #[error("an agent is named unix:PATH, http://HOST:PORT or https://HOST:PORT")]
     Scheme,
-    /// `unix:` and nothing.
+    /// `unix:` without a path.
     #[error("unix: needs the path of the agent's socket behind it")]
     NoPath,
-    /// Something other than a host and a port.
+    /// The URL has something other than a host and a port.
     #[error("http:// and https:// take a host and a port and nothing else, such as http://127.0.0.1:7948")]
     Authority,
 }
@@ -58,7 +58,7 @@ impl FromStr for Endpoint {
         let authority = rest.strip_suffix('/').unwrap_or(rest);
         let parsed: hyper::http::uri::Authority = authority.parse().map_err(|_| EndpointError::Authority)?;
         let (host, port) = (parsed.host().to_owned(), parsed.port_u16());
-        // Only these two spellings are meant; user names, empty ports and whatever else a URL may have are not.
+        // Only these two forms are valid; user names, empty ports and other parts of a URL are not.
         let plain = host == authority || port.is_some_and(|port| authority == format!("{host}:{port}"));
         if host.is_empty() || !plain {
             return Err(EndpointError::Authority);
@@ -81,7 +81,7 @@ impl fmt::Display for Endpoint {
 }
 
 impl Endpoint {
-    /// What stands in the `Host` header.
+    /// Value of the `Host` header.
     pub(crate) fn host_header(&self) -> String {
         match self {
             Self::Unix(_) => "localhost".to_owned(),

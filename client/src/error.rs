@@ -1,78 +1,78 @@
-//! What can go wrong between a client and an agent.
+//! Errors between a client and an agent.
 
 use crate::endpoint::Endpoint;
 use std::io;
 use std::time::Duration;
 
-/// Longest message of an agent that is kept, in characters.
+/// Maximum length of an agent's message that is kept, in characters.
 pub const MAX_MESSAGE_CHARS: usize = 4096;
 
-/// Every failure of this crate.
+/// Error of a request to an agent.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// No connection came about. Nothing was asked.
+    /// No connection could be established; no request was sent.
     #[error("cannot reach {endpoint}: {source}")]
     Unreachable {
-        /// The agent.
+        /// The agent's endpoint.
         endpoint: Endpoint,
-        /// What the system said.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// TLS did not come about: nothing was asked.
+    /// TLS could not be established; no request was sent.
     #[error("no TLS with {endpoint}: {reason}")]
     Tls {
-        /// The agent.
+        /// The agent's endpoint.
         endpoint: Endpoint,
-        /// What did not fit.
+        /// Reason.
         reason: String,
     },
-    /// The agent does not accept the certificate that was shown. Nothing was done.
+    /// The agent rejects the client certificate; the request had no effect.
     #[error("{endpoint} refuses the certificate that was shown: {reason}")]
     CertificateRefused {
-        /// The agent.
+        /// The agent's endpoint.
         endpoint: Endpoint,
-        /// What the agent said of it.
+        /// The agent's reason.
         reason: String,
     },
-    /// Nothing was heard in time. The agent may have done what it was asked.
+    /// No answer arrived in time. The request may have taken effect.
     #[error("the agent at {endpoint} did not answer within {} s", after.as_secs_f64())]
     Timeout {
-        /// The agent.
+        /// The agent's endpoint.
         endpoint: Endpoint,
-        /// The limit.
+        /// Time limit.
         after: Duration,
     },
-    /// The connection broke. The agent may have done what it was asked.
+    /// The connection broke. The request may have taken effect.
     #[error("the connection to {endpoint} broke: {reason}")]
     Broken {
-        /// The agent.
+        /// The agent's endpoint.
         endpoint: Endpoint,
-        /// How.
+        /// Reason.
         reason: String,
     },
-    /// The agent said no.
+    /// The agent refused the request.
     #[error("{message}")]
     Refused {
-        /// The HTTP status.
+        /// HTTP status.
         status: u16,
-        /// The stable code.
+        /// Stable code.
         code: String,
-        /// What happened and what to do, in the agent's words.
+        /// The agent's message: what happened and what to do.
         message: String,
     },
-    /// What answers is no agent, or one of another version.
+    /// The server is not a kvgossip agent, or one of another version.
     #[error("what answers at {endpoint} does not speak as a kvgossip agent: {reason}")]
     NotAnAgent {
-        /// Where it was looked for.
+        /// The endpoint.
         endpoint: Endpoint,
-        /// What was unexpected.
+        /// The unexpected part of the answer.
         reason: String,
     },
 }
 
 impl ClientError {
-    /// The stable code.
+    /// Returns the stable code.
     pub fn code(&self) -> &str {
         match self {
             Self::Unreachable { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
@@ -88,13 +88,13 @@ impl ClientError {
         }
     }
 
-    /// What to do; `None` where the agent's own message says it.
+    /// Returns what to do; `None` if the agent's own message says it.
     pub fn advice(&self) -> Option<&'static str> {
         let info = Self::CODES.iter().find(|info| info.code == self.code());
         info.filter(|_| !matches!(self, Self::Refused { .. })).map(|info| info.advice)
     }
 
-    /// The codes that [`ClientError::code`] gives of itself; others come from the agent.
+    /// Codes that this type adds; all others come from the agent.
     pub const CODES: &[CodeInfo] = &[
         CodeInfo {
             code: "agent.unreachable",
@@ -134,10 +134,10 @@ impl ClientError {
     ];
 }
 
-/// A stable code in words.
+/// Description of a stable code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CodeInfo {
-    /// The code.
+    /// Stable code.
     pub code: &'static str,
     /// What happened.
     pub meaning: &'static str,

@@ -1,50 +1,50 @@
-//! Files of signed facts: what `kvgossip export` writes and `import` and `verify` read. The format stands in
-//! `docs/protocol.md`, section "Export files".
+//! Export files of signed facts, written by `kvgossip export` and read by `import` and `verify`.
+//! `docs/protocol.md`, section "Export files", specifies the format.
 //!
-//! Facts stand there as records, each with its length in front, so that one that does not read does not hide the others.
-//! The file ends with their number and a hash over everything before, so that a cut or damaged file is noticed. The hash
-//! proves nothing to anybody who distrusts the file's maker: the facts' own signatures do.
+//! Each fact is a record with its length in front, so that an unreadable record does not hide the others. The
+//! file ends with the number of facts and a hash over everything before, which detect truncation and damage.
+//! The hash does not authenticate the file; only the facts' own signatures do.
 
 use kvgossip_grants::{ClusterId, MAX_RECORD_BYTES, varint};
 use std::io::{self, ErrorKind, Read, Write};
 
-/// The first bytes of every file, and of what its hash covers.
+/// First bytes of every export file; the hash covers them too.
 pub const EXPORT_MAGIC: [u8; 16] = *b"kvgossip/export\0";
-/// The version of the format.
+/// Version of the format.
 pub const EXPORT_VERSION: u8 = 2;
 
-/// Why a file of facts does not read.
+/// Error of reading an export file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExportError {
-    /// The first bytes are others.
+    /// The file does not begin with [`EXPORT_MAGIC`].
     #[error("this is no file of `kvgossip export`")]
     NotAnExport,
-    /// Written by a program of another version.
+    /// The file has another format version.
     #[error(
         "the file has format {0}; this program reads format {EXPORT_VERSION}: take a program of the version that wrote it"
     )]
     Version(u8),
-    /// The file ends too early. The facts before are whole.
+    /// The file ends too early. The facts read so far are complete.
     #[error("the file is cut off after {facts} whole facts")]
     Cut {
-        /// How many facts were read.
+        /// Number of facts read.
         facts: u64,
     },
-    /// The bytes are not what was written. The facts before may be whole: each has its signature.
+    /// The file is damaged. The facts read so far may be intact; each has its own signature.
     #[error("the file is damaged behind fact {facts}: {reason}")]
     Damaged {
-        /// How many facts were read.
+        /// Number of facts read.
         facts: u64,
         /// What is wrong.
         reason: &'static str,
     },
-    /// The system cannot read.
+    /// The input cannot be read.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
-/// Writes a file of facts.
+/// Writer of an export file.
 #[derive(Debug)]
 pub struct ExportWriter<W> {
     out: W,
@@ -53,10 +53,10 @@ pub struct ExportWriter<W> {
 }
 
 impl<W: Write> ExportWriter<W> {
-    /// Begins a file about `cluster`.
+    /// Starts a file of `cluster`.
     ///
     /// # Errors
-    /// When `out` fails; as everywhere here.
+    /// Fails if `out` fails, like every method of this type.
     pub fn new(out: W, cluster: ClusterId) -> io::Result<Self> {
         let mut writer = Self { out, hasher: blake3::Hasher::new(), facts: 0 };
         writer.put(&EXPORT_MAGIC)?;
@@ -65,8 +65,9 @@ impl<W: Write> ExportWriter<W> {
         Ok(writer)
     }
 
-    /// Adds a fact as [`Fact::to_record`](kvgossip_grants::Fact::to_record) gives it. A fact stands behind those that its
-    /// chain needs.
+    /// Appends a fact in the form of [`Fact::to_record`](kvgossip_grants::Fact::to_record). A fact must follow
+    /// the facts that its chain needs. Fails with `InvalidInput` if the record is empty or longer than a record
+    /// may be.
     pub fn push(&mut self, record: &[u8]) -> io::Result<()> {
         if record.is_empty() || record.len() > MAX_RECORD_BYTES {
             return Err(io::Error::new(ErrorKind::InvalidInput, "no record has that many bytes"));
@@ -77,12 +78,12 @@ impl<W: Write> ExportWriter<W> {
         Ok(())
     }
 
-    /// How many facts were added.
+    /// Number of facts written.
     pub fn facts(&self) -> u64 {
         self.facts
     }
 
-    /// Ends the file and flushes it. A file without this end reads as cut off.
+    /// Writes the end of the file and flushes it. A file without this end reads as truncated.
     pub fn finish(mut self) -> io::Result<W> {
         self.put_number(0)?;
         self.put_number(self.facts)?;
@@ -102,7 +103,7 @@ impl<W: Write> ExportWriter<W> {
     }
 }
 
-/// Reads a file of facts, one record after the other. Memory stays within one record.
+/// Reader of an export file. It holds at most one record in memory.
 #[derive(Debug)]
 pub struct ExportReader<R> {
     input: R,
@@ -113,10 +114,10 @@ pub struct ExportReader<R> {
 }
 
 impl<R: Read> ExportReader<R> {
-    /// Reads the beginning.
+    /// Reads the header.
     ///
     /// # Errors
-    /// When the file is none of this format, or of a later version.
+    /// Fails if the file is not an export, or has another format version.
     pub fn new(input: R) -> Result<Self, ExportError> {
         let mut reader = Self {
             input,
@@ -128,7 +129,7 @@ impl<R: Read> ExportReader<R> {
         for (place, expected) in EXPORT_MAGIC.iter().enumerate() {
             let mut byte = [0];
             match reader.take(&mut byte) {
-                // What ends within its beginning was an export, as far as it goes.
+                // A file that ends within its header counts as truncated, unless it is empty.
                 Err(ExportError::Cut { .. }) if place == 0 => return Err(ExportError::NotAnExport),
                 read => read?,
             }
@@ -147,15 +148,15 @@ impl<R: Read> ExportReader<R> {
         Ok(reader)
     }
 
-    /// Whose facts these are said to be.
+    /// Cluster that the facts claim to belong to.
     pub fn cluster(&self) -> ClusterId {
         self.cluster
     }
 
-    /// The next record; `None` after the last one, once the end was found to be whole.
+    /// Reads the next record; `None` after the last one, if the end of the file is intact.
     ///
     /// # Errors
-    /// When the file is cut off or damaged here; nothing can be read behind it.
+    /// Fails if the file is truncated or damaged here. Nothing can be read after an error.
     pub fn next_record(&mut self) -> Result<Option<Vec<u8>>, ExportError> {
         if self.ended {
             return Ok(None);
@@ -209,7 +210,7 @@ impl<R: Read> ExportReader<R> {
         }
     }
 
-    /// A number in its shortest spelling.
+    /// Reads a number in its shortest encoding.
     fn number(&mut self) -> Result<u64, ExportError> {
         let mut decoder = varint::Decoder::default();
         loop {

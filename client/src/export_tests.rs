@@ -1,4 +1,4 @@
-//! Files of facts: round trips, and every way in which one can be broken.
+//! Export files: round trips, and every kind of damage.
 
 use super::*;
 
@@ -11,7 +11,7 @@ fn file(records: &[&[u8]]) -> Vec<u8> {
     writer.finish().unwrap()
 }
 
-/// All records, and how reading ended.
+/// Reads all records. Also returns how reading ended.
 fn read(bytes: &[u8]) -> (Vec<Vec<u8>>, Result<(), ExportError>) {
     let mut reader = match ExportReader::new(bytes) {
         Ok(reader) => reader,
@@ -78,7 +78,7 @@ fn every_changed_bit_is_noticed() {
             read(&changed).1.unwrap_err();
         }
     }
-    // The cluster's id is covered by the hash at the end, too.
+    // The hash at the end covers the cluster id too.
     let mut changed = whole;
     changed[head - 1] ^= 1;
     let mut reader = ExportReader::new(&changed[..]).unwrap();
@@ -103,7 +103,7 @@ fn numbers_have_one_spelling() {
         let (_, end) = read(&[&head[..], spelling].concat());
         assert!(matches!(end, Err(ExportError::Damaged { facts: 0, .. })), "{spelling:?}");
     }
-    // A length that no record has is refused before anything is allocated for it.
+    // An impossible length is rejected before anything is allocated for it.
     let (_, end) = read(&[&head[..], &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1]].concat());
     assert!(matches!(end, Err(ExportError::Damaged { reason: "a fact is too long", .. })));
 }

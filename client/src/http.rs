@@ -1,4 +1,4 @@
-//! HTTP/1.1 to one agent over a few kept connections.
+//! HTTP/1.1 client of one agent, with a few kept-alive connections.
 
 use crate::endpoint::Endpoint;
 use crate::error::{ClientError, MAX_MESSAGE_CHARS};
@@ -24,44 +24,44 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// How long connecting may take.
+/// Time limit of connecting.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long an answer may take unless told otherwise.
+/// Default time limit of a request.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
-/// The largest answer that is read, in bytes.
+/// Maximum size of an answer in bytes.
 pub const MAX_ANSWER_BYTES: usize = 64 << 20;
-/// The most connections that are kept for the next request.
+/// Maximum number of idle connections kept for later requests.
 pub const MAX_IDLE_CONNECTIONS: usize = 8;
 
 type Body = Full<Bytes>;
 type Sender = SendRequest<Body>;
 
-/// One agent.
+/// HTTP client of one agent.
 #[derive(Debug)]
 pub(crate) struct Http {
     pub(crate) endpoint: Endpoint,
     pub(crate) token: Option<Token>,
-    /// `None`: the system's.
+    /// Certificate authorities; `None` uses the system's.
     pub(crate) authorities: Option<Authorities>,
-    /// Shown to an agent that asks for one.
+    /// Certificate for agents that request one.
     pub(crate) certificate: Option<ClientCertificate>,
-    /// The system's, once they were needed: reading them takes tens of milliseconds.
+    /// The system's authorities, loaded on first use because that takes tens of milliseconds.
     of_system: Arc<OnceCell<Authorities>>,
-    /// How TLS is spoken, once it was needed.
+    /// TLS configuration, built on first use.
     tls: OnceCell<Arc<ClientConfig>>,
     pub(crate) timeout: Duration,
     idle: Mutex<Vec<Sender>>,
 }
 
-/// A question to an agent.
+/// Request to an agent.
 #[derive(Clone, Debug)]
 pub(crate) struct Ask {
     pub(crate) method: Method,
-    /// Path and query, verbatim.
+    /// Path and query, sent verbatim.
     pub(crate) target: String,
     pub(crate) headers: Vec<(&'static str, String)>,
     pub(crate) body: Option<(&'static str, Bytes)>,
-    /// `None`: the agent's usual limit.
+    /// Time limit; `None` uses the client's default.
     pub(crate) timeout: Option<Duration>,
 }
 
@@ -71,7 +71,7 @@ impl Ask {
     }
 }
 
-/// A successful answer.
+/// Successful response.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) headers: HeaderMap,
@@ -80,7 +80,7 @@ pub(crate) struct Answer {
 
 async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
     let stream = TcpStream::connect((bare(host), port)).await?;
-    // Only a matter of delay.
+    // Failure to disable Nagle's algorithm only costs delay.
     let _ = stream.set_nodelay(true);
     Ok(stream)
 }
@@ -90,7 +90,7 @@ async fn of_system() -> Result<Authorities, SystemAuthoritiesError> {
     read.unwrap_or_else(|_| Err(SystemAuthoritiesError::default()))
 }
 
-/// A host without the brackets of IPv6.
+/// Removes the brackets of an IPv6 host.
 fn bare(host: &str) -> &str {
     host.trim_start_matches('[').trim_end_matches(']')
 }
@@ -109,7 +109,7 @@ impl Http {
         }
     }
 
-    /// The same agent with other settings; connections are not shared.
+    /// Returns a client of the same agent with changed settings. It shares no connections.
     pub(crate) fn with(&self, change: impl FnOnce(&mut Self)) -> Self {
         let mut new = Self::new(self.endpoint.clone());
         new.token.clone_from(&self.token);
@@ -121,7 +121,7 @@ impl Http {
         new
     }
 
-    /// Asks once and reads the whole answer. An answer that is not a success is an error.
+    /// Sends a request and reads the whole response. A status other than success is an error.
     pub(crate) async fn ask(&self, ask: Ask) -> Result<Answer, ClientError> {
         let after = ask.timeout.unwrap_or(self.timeout);
         let request = self.request(ask)?;
@@ -141,8 +141,8 @@ impl Http {
         }
     }
 
-    /// Asks over a connection of its own, and gives the body of a successful answer unread. The limit of time is for the
-    /// head alone.
+    /// Sends a request on a connection of its own. Returns the unread body of a successful response. The time
+    /// limit covers only the head.
     pub(crate) async fn open(&self, ask: Ask) -> Result<Incoming, ClientError> {
         let after = ask.timeout.unwrap_or(self.timeout);
         let request = self.request(ask)?;
@@ -179,8 +179,8 @@ impl Http {
         builder.body(Full::new(bytes)).map_err(|error| self.unexpected(format!("no request: {error}")))
     }
 
-    /// Sends over a kept connection, or over a new one if those are closed. What may change something is sent a second
-    /// time only if nothing of it was sent the first time; what only reads may be.
+    /// Sends on a kept connection, or on a new one if those are closed. A request that may change something is
+    /// resent only if none of it was sent before; a read may always be resent.
     async fn send(
         &self,
         mut request: Request<Body>,
@@ -229,7 +229,8 @@ impl Http {
         in_time.unwrap_or_else(|_| Err(unreachable(io::ErrorKind::TimedOut.into())))
     }
 
-    /// TLS on a connection: with an agent whose certificate is for `host` and leads to one of the authorities.
+    /// Establishes TLS with an agent whose certificate is valid for `host` and chains to one of the
+    /// authorities.
     async fn secure(&self, host: &str, stream: TcpStream) -> Result<TlsStream<TcpStream>, ClientError> {
         let failed = |reason: String| ClientError::Tls { endpoint: self.endpoint.clone(), reason };
         let config = self.tls.get_or_try_init(|| self.tls_config()).await.map_err(failed)?;
@@ -258,7 +259,7 @@ impl Http {
     {
         let made = http1::handshake(TokioIo::new(stream)).await;
         let (sender, connection) = made.map_err(|error| self.broken(&error))?;
-        // Ends with the sender; what goes wrong is told to whoever waits for an answer.
+        // Ends with the sender. Errors are reported to the waiting request.
         tokio::spawn(async move { drop(connection.await) });
         Ok(sender)
     }
@@ -299,7 +300,8 @@ impl Http {
         ClientError::NotAnAgent { endpoint: self.endpoint.clone(), reason }
     }
 
-    /// An agent looks at the client's certificate after the client's own handshake has ended.
+    /// Maps a TLS alert received after the handshake: an agent checks the client's certificate only after the
+    /// client has finished.
     fn refused_by_alert(&self, alert: AlertDescription) -> ClientError {
         use AlertDescription as Alert;
         let (endpoint, reason) = (self.endpoint.clone(), format!("{alert:?}"));
@@ -341,11 +343,11 @@ impl Http {
     }
 }
 
-/// What rustls said, if that is the cause of an error.
+/// Finds the rustls error among the causes of an error.
 fn tls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
     let mut causes = std::iter::successors(Some(error), |error| error.source());
     causes.find_map(|cause| {
-        // What an I/O error holds is not its source.
+        // An I/O error does not report the error that it wraps as its source.
         let held = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
         held.and_then(|held| held.downcast_ref()).or_else(|| cause.downcast_ref())
     })

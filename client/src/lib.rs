@@ -1,10 +1,10 @@
-//! Talks to kvgossip agents.
+//! Client library for kvgossip agents.
 //!
-//! [`Client`] is for programs: it keeps subscriptions current across several agents, verifies what they say, and signs
-//! writes. `docs/client.md` states its guarantees.
+//! [`Client`] is for programs: it keeps subscriptions current across several agents, verifies their answers,
+//! and signs writes. `docs/client.md` states its guarantees.
 //!
-//! [`AgentClient`] is one agent's HTTP API as functions: it reads, posts signed facts and asks the agent to act. It trusts
-//! the agent's answers; whoever does not, verifies the facts that [`AgentClient::facts`] gives.
+//! [`AgentClient`] is the HTTP API of one agent as functions: it reads, posts signed facts and makes the agent
+//! act. It trusts the agent's answers; to verify them, use the facts that [`AgentClient::facts`] returns.
 
 mod agent;
 mod batch;
@@ -39,7 +39,7 @@ pub use live::{
     MAX_LINGERING_KEYS, MAX_REJECTIONS, MAX_UNVERIFIED_KEYS, MAX_WAITING_BYTES, MAX_WAITING_ENTRIES,
     MAX_WATCHED_FILTERS, MAX_WATCHED_KEYS,
 };
-// What these take and give, so that a program needs no other crate.
+// Types of the API, re-exported so that a program needs no other crate.
 pub use kvgossip_grants::{
     EntityId, EntryId, FactId, Filter, GrantId, Key, PublicKey, SigningKey, Timestamp,
 };
@@ -50,7 +50,7 @@ pub use tls::{
 };
 pub use token::{MAX_TOKEN_BYTES, Token, TokenError};
 
-/// The programs of the page for application developers are built as they stand there.
+/// Builds the example programs of the page for application developers.
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/client.md")]
 struct Page;

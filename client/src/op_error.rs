@@ -1,4 +1,4 @@
-//! Why a read or a write failed.
+//! Errors of reads and writes.
 
 use crate::error::ClientError;
 use crate::live::handles::Closed;
@@ -6,90 +6,91 @@ use kvgossip_api::FIRST_SYNC;
 use kvgossip_grants::{Code, EntityId, Key, MAX_VALUE_BYTES};
 use std::time::Duration;
 
-/// Why a read or a write failed.
+/// Error of a read or a write.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpError {
-    /// No agent could be asked, or the last one said no.
+    /// No agent could be asked, or the last one refused.
     #[error(transparent)]
     Agent(#[from] ClientError),
-    /// No verified answer in time.
+    /// No verified answer arrived in time.
     #[error("no agent gave a verified answer for {what} within {} s; is one running, and of this cluster?", after.as_secs_f64())]
     NotReady {
-        /// What was asked for.
+        /// Key or filter that was requested.
         what: String,
-        /// The limit.
+        /// Time limit.
         after: Duration,
     },
-    /// No agent that was ever compared with a peer answered in time.
+    /// No agent that has ever been compared with a peer answered in time.
     #[error("no agent told {what} within {} s: those that answer were never compared with a peer, so what they lack says nothing", after.as_secs_f64())]
     FirstSync {
-        /// What was asked for.
+        /// Key or filter that was requested.
         what: String,
-        /// The limit.
+        /// Time limit.
         after: Duration,
     },
-    /// Agents keep entries of it back until these are due by their clocks, and none answered in time that does not.
+    /// The agents that answered hold back entries until they are due by their clocks, and no other answered in
+    /// time.
     #[error("it is not known whether {what} is set, within {} s: an entry waits until it is due by the agent's clock; see `kvgossip status` for which clock is wrong, or ask another agent", after.as_secs_f64())]
     Early {
-        /// What was asked for.
+        /// Key or filter that was requested.
         what: String,
-        /// The limit.
+        /// Time limit.
         after: Duration,
     },
-    /// No agent answered in time that this client may ask.
+    /// No agent that this client may read from answered in time.
     #[error("no agent told {what} within {} s; {message}", after.as_secs_f64())]
     NotAllowed {
-        /// What was asked for.
+        /// Key or filter that was requested.
         what: String,
-        /// The limit.
+        /// Time limit.
         after: Duration,
-        /// The stable code of the agent that was asked last.
+        /// Stable code from the last agent that was asked.
         code: String,
-        /// The same for people.
+        /// Message for people.
         message: String,
     },
-    /// Fewer agents than were to be asked gave an answer that verifies.
+    /// Fewer agents than required gave an answer that verifies.
     #[error("{answered} of {known} agents gave an answer that verifies, and {wanted} were to{}", last.as_ref().map(|last| format!("; {last}")).unwrap_or_default())]
     TooFew {
-        /// How many were to answer.
+        /// Number of agents required.
         wanted: usize,
-        /// How many the client knows.
+        /// Number of agents that the client knows.
         known: usize,
-        /// How many did.
+        /// Number of agents that answered.
         answered: usize,
-        /// What went wrong last.
+        /// Last problem.
         last: Option<String>,
     },
     /// The signer may not write the key.
     #[error("{entity} may not write {key}: {message}")]
     NotAuthorised {
-        /// Who.
+        /// Entity that signs.
         entity: EntityId,
-        /// Which key.
+        /// Key to be written.
         key: Key,
-        /// The stable code of the chain that gets furthest.
+        /// Stable code for the chain that gets furthest.
         code: String,
-        /// The same for people.
+        /// Message for people.
         message: String,
     },
-    /// The agent did not take the entry.
+    /// The agent did not accept the entry.
     #[error("the agent did not take the entry: {message}")]
     NotTaken {
-        /// The stable code.
+        /// Stable code.
         code: String,
-        /// What that means.
+        /// Message for people.
         message: String,
     },
-    /// The value is longer than any entry's may be.
+    /// The value exceeds the maximum length.
     #[error("the value has more than {MAX_VALUE_BYTES} bytes: store it in parts or elsewhere")]
     ValueTooLarge,
-    /// The agent's clock is far ahead.
+    /// The agent's clock is too far ahead.
     #[error(
         "the agent's clock is more than 2 minutes ahead of this machine's: nothing was signed; set the one that is wrong"
     )]
     ClockSkew,
-    /// The agent is of another cluster.
+    /// The agent belongs to another cluster.
     #[error("the agent belongs to another cluster: nothing was signed; check the endpoints and the root key")]
     ForeignCluster,
     /// The cryptographic library failed.
@@ -101,7 +102,7 @@ pub enum OpError {
 }
 
 impl OpError {
-    /// The stable code.
+    /// Returns the stable code.
     pub fn code(&self) -> &str {
         match self {
             Self::Agent(error) => error.code(),

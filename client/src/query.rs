@@ -1,17 +1,17 @@
-//! What to list, and from where on.
+//! Parameters of list requests.
 
 use form_urlencoded::Serializer;
 use kvgossip_api::MAX_PAGE_ROWS;
 use kvgossip_grants::FilterRule;
 
-/// Which keys to list.
+/// Parameters for listing keys.
 #[derive(Clone, Debug, Default)]
 pub struct KeysQuery {
-    /// In order; all keys if there is none. At most `MAX_FILTER_GLOBS`.
+    /// Ordered filter; empty for all keys. At most `MAX_FILTER_GLOBS` rules.
     pub filter: Vec<FilterRule>,
-    /// At most so many rows; `None` leaves it to the agent.
+    /// Maximum number of rows; `None` leaves it to the agent.
     pub limit: Option<usize>,
-    /// `next` of the page before.
+    /// Position to continue from: `next` of the previous page.
     pub after: Option<String>,
 }
 
@@ -26,7 +26,7 @@ impl KeysQuery {
     }
 }
 
-/// Which kind of fact.
+/// Kind of facts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FactKind {
     /// Grants, revocations and floors.
@@ -35,16 +35,16 @@ pub enum FactKind {
     Entries,
 }
 
-/// Which facts to list.
+/// Parameters for listing facts.
 #[derive(Clone, Debug)]
 pub struct FactsQuery {
-    /// Which kind.
+    /// Kind of facts.
     pub kind: FactKind,
-    /// For entries: of which keys, in order; of all if there is none.
+    /// For entries: ordered filter of keys; empty for all keys.
     pub filter: Vec<FilterRule>,
-    /// At most so many rows; `None` leaves it to the agent.
+    /// Maximum number of rows; `None` leaves it to the agent.
     pub limit: Option<usize>,
-    /// `next` of the page before.
+    /// Position to continue from: `next` of the previous page.
     pub after: Option<String>,
 }
 
@@ -66,7 +66,7 @@ impl FactsQuery {
 
 fn append_page(query: &mut Serializer<'_, String>, limit: Option<usize>, after: Option<&str>) {
     if let Some(limit) = limit {
-        // A page has no more, whoever wants more asks again.
+        // A page has no more rows; for more, request the next page.
         query.append_pair("limit", &limit.min(MAX_PAGE_ROWS).to_string());
     }
     if let Some(after) = after {
@@ -74,7 +74,7 @@ fn append_page(query: &mut Serializer<'_, String>, limit: Option<usize>, after: 
     }
 }
 
-/// `name=value`, encoded.
+/// Encodes `name=value` for a query string.
 pub(crate) fn pair(name: &str, value: &str) -> String {
     Serializer::new(String::new()).append_pair(name, value).finish()
 }

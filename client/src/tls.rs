@@ -1,4 +1,4 @@
-//! TLS to an agent: whom its certificate has to come from, and which one it is shown.
+//! TLS to an agent: trusted authorities and the client's certificate.
 
 use rustls::ClientConfig;
 use rustls::RootCertStore;
@@ -9,27 +9,27 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use std::fmt;
 use std::sync::Arc;
 
-/// The certificates that an agent's own has to lead to: those that are given, and nothing else; or those of the system,
-/// where none are given.
+/// Certificate authorities that agents' certificates must chain to: either exactly the given ones or the
+/// system's.
 #[derive(Clone)]
 pub struct Authorities(Arc<RootCertStore>);
 
-/// Why bytes are no [`Authorities`].
+/// Error of parsing [`Authorities`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no certificate of an authority in PEM form is in it")]
 pub struct AuthoritiesError;
 
-/// Why the system's authorities cannot be used.
+/// Error of loading the system's authorities.
 #[derive(Clone, Debug, Default, PartialEq, Eq, thiserror::Error)]
 #[error("the system has no authorities' certificates{}", .0.as_ref().map(|why| format!(": {why}")).unwrap_or_default())]
 pub struct SystemAuthoritiesError(Option<String>);
 
 impl Authorities {
-    /// Those that the system trusts: the files that OpenSSL would look at, or those that SSL_CERT_FILE and SSL_CERT_DIR
-    /// name. Certificates among them that do not read are left out.
+    /// Loads the system's authorities: the files that OpenSSL uses, or those named by SSL_CERT_FILE and
+    /// SSL_CERT_DIR. Certificates that cannot be parsed are skipped.
     ///
     /// # Errors
-    /// When there are none, with the first reason.
+    /// Fails if there are none, with the first reason.
     pub fn of_system() -> Result<Self, SystemAuthoritiesError> {
         let found = rustls_native_certs::load_native_certs();
         let mut roots = RootCertStore::empty();
@@ -40,10 +40,10 @@ impl Authorities {
         Ok(Self(Arc::new(roots)))
     }
 
-    /// Reads one certificate or several, PEM.
+    /// Parses one or more certificates in PEM.
     ///
     /// # Errors
-    /// When there is none, or one that does not read.
+    /// Fails if there is none, or one that cannot be parsed.
     pub fn from_pem(pem: &[u8]) -> Result<Self, AuthoritiesError> {
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(pem) {
@@ -55,7 +55,7 @@ impl Authorities {
         Ok(Self(Arc::new(roots)))
     }
 
-    /// How to speak TLS with an agent whose certificate leads here.
+    /// Builds the TLS configuration for agents whose certificate chains to these authorities.
     pub(crate) fn config(
         &self,
         shown: Option<&ClientCertificate>,
@@ -78,31 +78,31 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
-/// A certificate, with those that lead to its authority, and its private key: shown to an agent that gives the right to read by
-/// them. Its `Debug` does not show the key.
+/// Client certificate with its chain and private key, presented to agents that grant the right to read by
+/// certificate. Its `Debug` does not show the key.
 #[derive(Clone)]
 pub struct ClientCertificate(Arc<CertifiedKey>);
 
-/// Why bytes are no [`ClientCertificate`].
+/// Error of parsing a [`ClientCertificate`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientCertificateError {
-    /// The first bytes hold no certificate.
+    /// The first argument holds no certificate.
     #[error("no certificate in PEM form is in it")]
     Certificate,
-    /// The second bytes hold no private key.
+    /// The second argument holds no private key.
     #[error("no private key in PEM form, not encrypted, is in it")]
     Key,
-    /// The two do not go together.
+    /// The key does not belong to the certificate.
     #[error("the key is not that of the certificate")]
     Mismatch,
 }
 
 impl ClientCertificate {
-    /// Reads a certificate and its key, both PEM; they may stand in one file.
+    /// Parses a certificate and its private key, both in PEM; both arguments may be the same file.
     ///
     /// # Errors
-    /// Which of them is wrong, and how.
+    /// Fails if either is missing or invalid, or if the two do not belong together.
     pub fn from_pem(certificate: &[u8], key: &[u8]) -> Result<Self, ClientCertificateError> {
         use ClientCertificateError as Error;
         let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate).collect();

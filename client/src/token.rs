@@ -1,22 +1,22 @@
-//! The bearer token that an agent asks for on TCP.
+//! Bearer token that an agent requires on TCP.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// The longest token, in bytes.
+/// Maximum length of a token in bytes.
 pub const MAX_TOKEN_BYTES: usize = 1024;
 
-/// A bearer token. Its `Debug` does not show it.
+/// Bearer token. Its `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token(String);
 
-/// Why a text is not a [`Token`].
+/// Error of parsing a [`Token`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a token is one line of 1 to {MAX_TOKEN_BYTES} visible ASCII characters")]
 pub struct TokenError;
 
 impl Token {
-    /// The token itself, for a server that compares it.
+    /// Returns the token text, for a server that compares it.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -25,7 +25,7 @@ impl Token {
 impl FromStr for Token {
     type Err = TokenError;
 
-    /// Reads a token, as from a file: white space around it does not count.
+    /// Parses a token, for example from a file; surrounding white space is ignored.
     fn from_str(text: &str) -> Result<Self, TokenError> {
         let token = text.trim();
         let visible = token.bytes().all(|byte| byte.is_ascii_graphic());
@@ -44,7 +44,7 @@ impl fmt::Debug for Token {
 }
 
 impl Token {
-    /// The value of the `Authorization` header.
+    /// Value of the `Authorization` header.
     pub(crate) fn header(&self) -> String {
         format!("Bearer {}", self.0)
     }

@@ -1,12 +1,12 @@
-//! What a merge changes for readers.
+//! Events for readers: the changes of keys that a merge makes.
 
 use kvgossip_grants::{EntryId, FactId, GrantId, Key};
 
-/// Why a key changed.
+/// Cause of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Cause {
-    /// An entry was taken in.
+    /// This entry was merged.
     Written(EntryId),
     /// This grant was revoked; the entries that ended cited it or a grant below it.
     Revoked(GrantId),
@@ -14,18 +14,18 @@ pub enum Cause {
     Floored(FactId),
 }
 
-/// What stands of a key changed. Expiry changes what is *read* without any such event: see
+/// A change of a key's frontier. Expiry changes what readers see without such an event: see
 /// [`Authority::next_expiry`](kvgossip_grants::Authority::next_expiry).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// Counts changes since the replica was opened, from 1.
+    /// Number of the change since the replica was opened, from 1.
     pub seq: u64,
-    /// Which key.
+    /// Key that changed.
     pub key: Key,
-    /// The newest entry before, expired or not.
+    /// Newest entry before the change, masked or not.
     pub old: Option<EntryId>,
-    /// The newest entry now, expired or not. It equals `old` when only an older entry came or went.
+    /// Newest entry after the change, masked or not. It equals `old` if only an older entry was added or removed.
     pub new: Option<EntryId>,
-    /// Why.
+    /// Cause of the change.
     pub cause: Cause,
 }

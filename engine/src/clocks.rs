@@ -1,92 +1,94 @@
-//! How far the clocks of peers are from this replica's, and whether it is this one that is wrong.
+//! Offsets between the clocks of peers and this replica's clock, and whether this replica's clock is wrong.
 //!
-//! Each hello of a session carries its sender's time. A state machine without a clock: whoever has one hands in what it
-//! says. Offsets are kept against a clock that never jumps, so that setting the system's clock shows at once, and not only
-//! when each peer was met again.
+//! Each hello of a session carries its sender's time. This module is a state machine without a clock: the caller passes
+//! clock readings in. Offsets are kept relative to a clock that never jumps, so that setting the system clock takes
+//! effect at once and not only after every peer was met again.
 
 use kvgossip_grants::{MAX_AHEAD_MICROS, ReplicaId, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// From this offset on, in microseconds, people are told of it.
+/// Offsets above this, in microseconds, are reported to people.
 pub const TOLD_FROM_US: u64 = 30 * 1_000_000;
-/// Beyond this offset, in microseconds, nothing is to be signed: so far ahead, an entry is early for the others.
+/// Above this offset, in microseconds, the replica should sign nothing: its entries would be early for the others.
 pub const REFUSED_BEYOND_US: u64 = MAX_AHEAD_MICROS;
-/// So many peers together may contradict this replica's clock: with a median of three, one that lies has no say.
+/// Minimum number of peers that can contradict this replica's clock: with a median of three, a single liar has no
+/// influence.
 pub const MIN_WITNESSES: usize = 3;
-/// What was measured counts for so long, in microseconds: a quarter of an hour.
+/// Maximum age of a measurement, in microseconds: a quarter of an hour.
 pub const MAX_AGE_US: u64 = 15 * 60 * 1_000_000;
-/// What was measured of a peer that is gone counts for so long where people are told, in microseconds: a minute.
+/// Time for which a disconnected peer still counts in reports to people, in microseconds: a minute.
 pub const GONE_AFTER_US: u64 = 60 * 1_000_000;
-/// The most peers whose clocks are remembered; the one that was measured longest ago falls first.
+/// Maximum number of peers whose clocks are remembered. The oldest measurement is dropped first.
 pub const MAX_PEERS: usize = 4096;
-/// Hellos that took longer than this to be answered, in microseconds, say too little.
+/// Maximum round-trip time of a hello, in microseconds. Slower ones are ignored as too inaccurate.
 pub const MAX_ROUND_TRIP_US: u64 = 10 * 1_000_000;
-/// The log is told of the same peer, or of this replica's own clock, at most once in this time, in microseconds.
+/// Minimum interval between log messages about the same peer or about this replica's own clock, in microseconds.
 pub const TOLD_EVERY_US: u64 = 10 * 60 * 1_000_000;
 
-/// What this replica's two clocks say at one moment.
+/// Readings of this replica's two clocks at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
-    /// The one that stamps entries. It may be set.
+    /// Wall clock, which stamps entries and may be set.
     pub wall: Timestamp,
-    /// The one that never jumps, in microseconds.
+    /// Steady clock, which never jumps, in microseconds.
     pub steady_us: u64,
 }
 
-/// What a peer's clock said in its hello.
+/// A reading of a peer's clock from its hello.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reading {
-    /// The peer's time, as it sent the hello.
+    /// Peer's time when it sent the hello.
     pub theirs: Timestamp,
-    /// This replica's clocks, as the hello came.
+    /// This replica's clocks when the hello arrived.
     pub came: Now,
-    /// How long the way there and back takes, in microseconds; the hello took half of it, give or take as much.
+    /// Round-trip time in microseconds. The hello is assumed to have taken half of it, with an error of the other half.
     pub round_trip_us: u64,
 }
 
-/// How far a peer's clock is ahead of this replica's, in microseconds; less than 0: it is behind.
+/// Lead of a peer's clock over this replica's, in microseconds; negative if it is behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Offset {
-    /// The estimate.
+    /// Estimated lead in microseconds.
     pub us: i64,
-    /// By how much it may be wrong.
+    /// Maximum error of the estimate in microseconds.
     pub error_us: u64,
 }
 
 impl Offset {
-    /// The part of it that is certain.
+    /// Returns the estimate, moved towards 0 by its error.
     fn certain(self) -> i64 {
         let certain = self.us.unsigned_abs().saturating_sub(self.error_us);
         i64::try_from(certain).unwrap_or(i64::MAX) * self.us.signum()
     }
 }
 
-/// What this replica's clock is, by those of its peers.
+/// Summary of the peers' clocks relative to this replica's clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
-    /// How many peers' clocks are known.
+    /// Number of peers with a recent measurement.
     pub peers: usize,
-    /// How far their clocks are ahead of this replica's: the one in the middle, and of two there the one that says less.
-    /// `None`: no peer's is known.
+    /// Median lead of the peers' clocks, in microseconds. For an even number of peers, the middle value nearer to 0, or
+    /// 0 if the two middle values have different signs. `None` without peers.
     pub median_us: Option<i64>,
-    /// The peer whose clock is furthest off, and how far it is ahead.
+    /// Peer with the largest offset, and its lead in microseconds.
     pub furthest: Option<(ReplicaId, i64)>,
 }
 
 impl Standing {
-    /// Whether most peers say that this replica's clock is wrong by more than may be signed with.
+    /// Whether the median contradicts this replica's clock by more than [`REFUSED_BEYOND_US`], with at least
+    /// [`MIN_WITNESSES`] peers.
     pub fn is_contradicted(&self) -> bool {
         self.peers >= MIN_WITNESSES
             && self.median_us.is_some_and(|off| off.unsigned_abs() > REFUSED_BEYOND_US)
     }
 
-    /// The peer whose clock is furthest off, if that is far enough to be told.
+    /// Returns the peer with the largest offset and its lead, if the offset exceeds [`TOLD_FROM_US`].
     pub fn differing(&self) -> Option<(ReplicaId, i64)> {
         self.furthest.filter(|(_, off)| off.unsigned_abs() > TOLD_FROM_US)
     }
 
-    /// How far the peers' clocks are ahead, if enough of them agree that it is this replica's that is wrong, and by enough to
-    /// be told.
+    /// Returns the median lead of the peers' clocks, if at least [`MIN_WITNESSES`] peers show that this replica's clock
+    /// is wrong by more than [`TOLD_FROM_US`].
     pub fn own_fault_us(&self) -> Option<i64> {
         self.median_us.filter(|off| self.peers >= MIN_WITNESSES && off.unsigned_abs() > TOLD_FROM_US)
     }
@@ -94,16 +96,16 @@ impl Standing {
 
 #[derive(Clone, Copy, Debug)]
 struct Measured {
-    /// How far the peer's clock is ahead of the steady one here.
+    /// Lead of the peer's clock over the local steady clock.
     ahead_us: i64,
     error_us: u64,
     at_us: u64,
-    /// When the peer was connected last, as far as that was asked.
+    /// Last time at which a query reported the peer as connected.
     seen_us: u64,
     told_us: Option<u64>,
 }
 
-/// The clocks of the peers that this replica meets.
+/// Measurements of peers' clocks.
 #[derive(Debug, Default)]
 pub struct Clocks {
     peers: BTreeMap<ReplicaId, Measured>,
@@ -115,7 +117,7 @@ fn signed(micros: u64) -> i64 {
 }
 
 impl Clocks {
-    /// Takes what a peer's hello said. Whether the log is to be told of what stands now.
+    /// Records the time of a peer's hello. Returns whether the present state is to be logged.
     pub fn note(&mut self, peer: ReplicaId, reading: Reading) -> bool {
         let Reading { theirs, came, round_trip_us } = reading;
         if round_trip_us > MAX_ROUND_TRIP_US {
@@ -147,18 +149,18 @@ impl Clocks {
         tells
     }
 
-    /// How far a peer's clock is off; `None` if that is not known, or not any more.
+    /// Returns the offset of a peer's clock; `None` without a recent measurement.
     pub fn offset(&self, peer: &ReplicaId, now: Now) -> Option<Offset> {
         self.peers.get(peer).filter(|measured| is_fresh(measured, now)).map(|measured| offset(measured, now))
     }
 
-    /// What this replica's clock is, by all that is known.
+    /// Returns the summary over all peers with a recent measurement.
     pub fn standing(&self, now: Now) -> Standing {
         self.standing_of(now, |_| true)
     }
 
-    /// The same by the peers that are connected, or were until [`GONE_AFTER_US`] ago: what people are told is to end when the
-    /// one that is wrong has gone.
+    /// Returns the summary over the peers that are connected or were until [`GONE_AFTER_US`] ago, so that a warning
+    /// ends once the peer with the wrong clock has gone.
     pub fn standing_of_present(&mut self, connected: &BTreeSet<ReplicaId>, now: Now) -> Standing {
         for (peer, measured) in &mut self.peers {
             if connected.contains(peer) {
@@ -188,7 +190,8 @@ fn offset(measured: &Measured, now: Now) -> Offset {
     Offset { us: measured.ahead_us - ours, error_us: measured.error_us }
 }
 
-/// The middle of sorted numbers; of two the nearer to 0, and 0 where they lie on both sides of it.
+/// Returns the median of sorted numbers. For an even number, the middle value nearer to 0, or 0 if the two middle
+/// values have different signs.
 fn middle(sorted: &[i64]) -> Option<i64> {
     let last = sorted.len().checked_sub(1)?;
     let (low, high) = (*sorted.get(last / 2)?, *sorted.get(last.div_ceil(2))?);

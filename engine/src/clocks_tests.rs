@@ -1,17 +1,17 @@
-//! The machine alone, with clocks that the test sets.
+//! Tests of the state machine alone, with clocks that the test sets.
 
 use super::*;
 
 const SECOND: i64 = 1_000_000;
 const MINUTE: i64 = 60 * SECOND;
-/// What a right clock says when the steady one says 0.
+/// Time of a correct clock when the steady clock is at 0.
 const EPOCH: i64 = 1_700_000_000 * SECOND;
 
 fn time(us: i64) -> Timestamp {
     Timestamp::from_micros(u64::try_from(us).expect("after 1970")).expect("a time")
 }
 
-/// This replica's clocks at a true moment, the wall clock so much ahead of the truth.
+/// Returns this replica's clocks at the true time `at`, with the wall clock ahead by `ahead`.
 fn now(at: i64, ahead: i64) -> Now {
     Now { wall: time(EPOCH + at + ahead), steady_us: u64::try_from(at).expect("not before the start") }
 }
@@ -20,7 +20,8 @@ fn peer(number: u8) -> ReplicaId {
     ReplicaId([number; 32])
 }
 
-/// A hello sent at a true moment by a peer whose clock is so much ahead, over a way of so long there and back.
+/// Returns the reading of a hello sent at the true time `sent` by a peer whose clock is ahead by `theirs_ahead`, over
+/// the given round-trip time.
 fn reading(sent: i64, theirs_ahead: i64, round_trip: i64, ours_ahead: i64) -> Reading {
     Reading {
         theirs: time(EPOCH + sent + theirs_ahead),
@@ -47,7 +48,7 @@ fn half_the_round_trip_is_taken_off_and_is_what_the_offset_may_be_wrong_by() {
     let slow = reading(5, 0, signed(MAX_ROUND_TRIP_US) + 2, 0);
     clocks.note(peer(2), slow);
     assert_eq!(clocks.offset(&peer(2), now(20 * SECOND, 0)), None, "that says too little");
-    // The hello of a peer whose clock is right may have been under way for all of the round trip.
+    // The hello of a peer with a correct clock may have taken the whole round-trip time.
     let late = Reading { came: now(9 * SECOND, 0), ..reading(0, -25 * SECOND, 9 * SECOND, 0) };
     clocks.note(peer(3), late);
     assert_eq!(clocks.standing(now(9 * SECOND, 0)).differing(), Some((peer(1), 10 * MINUTE - 200_000)));
@@ -112,7 +113,7 @@ fn as_many_peers_are_remembered_as_the_limit_says() {
         ReplicaId(peer)
     };
     for number in 0..=MAX_PEERS as u16 {
-        // The later ones were met before.
+        // Peers with higher numbers were met earlier.
         let sent = signed(MAX_AGE_US) / 2 - i64::from(number);
         clocks.note(name(number), reading(sent, 0, 0, 0));
     }
@@ -130,7 +131,7 @@ fn as_many_peers_are_remembered_as_the_limit_says() {
 fn a_peer_that_is_gone_counts_for_a_minute_where_people_are_told_and_longer_where_is_signed() {
     let mut clocks = clocks(&[10 * MINUTE, 0], 0);
     let all = BTreeSet::from([peer(1), peer(2)]);
-    // Sessions are rare: a connected peer counts although it was measured long ago.
+    // Sessions are rare, so a connected peer counts although its measurement is old.
     let standing = clocks.standing_of_present(&all, now(10 * MINUTE, 0));
     assert_eq!((standing.peers, standing.differing()), (2, Some((peer(1), 10 * MINUTE))));
     let left = BTreeSet::from([peer(2)]);

@@ -1,32 +1,32 @@
-//! Facts that this replica does not want to be sent: what it will not take in now, or ever.
+//! Facts that this replica asks its peers not to send, because it does not accept them now or ever.
 
 use crate::early_keys::EarlyKeys;
 use crate::waiting_room::{MAX_DUE_FACTS, MAX_ROOM_FACTS, WaitingRoom};
 use kvgossip_grants::{ClusterId, Code, Fact, FactId, Key, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The most early facts that are remembered by id because the waiting room had no place for them.
+/// Maximum number of early facts that are remembered by id only, because the waiting room had no place for them.
 pub const MAX_FALLEN_IDS: usize = 4096;
-/// The most facts that are remembered by id because their body condemns them.
+/// Maximum number of facts that are remembered by id because they are refused by their body alone.
 pub const MAX_CONDEMNED_IDS: usize = 1024;
-/// What the body condemns is forgotten after this time, in microseconds: one day.
+/// Time for which such a refusal is remembered, in microseconds: one day.
 pub const CONDEMNED_FOR_US: u64 = 24 * 60 * 60 * 1_000_000;
-/// The most facts that are declined at a time.
+/// Maximum number of declined facts at a time.
 pub const MAX_DECLINED: usize = MAX_ROOM_FACTS + MAX_DUE_FACTS + MAX_FALLEN_IDS + MAX_CONDEMNED_IDS;
 
-/// Why a fact is declined.
+/// Reason why a fact is declined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
-    /// It is early. It waits here, or is to be sent again when it is due.
+    /// The fact is early. It waits here, or is to be sent again when it is due.
     NotYet,
-    /// Its body condemns it.
+    /// The fact is refused by its body alone ([`Code::condemns_body`]).
     Refused,
 }
 
-/// Ids with a time until which each is remembered. When there are too many, the one that was added first goes.
+/// A bounded set of ids, each with its expiry. At the limit, the id that was added first is dropped.
 #[derive(Debug, Default)]
 struct Remembered {
-    /// With the time, and the number under which it was added.
+    /// Expiry and sequence number of each id.
     ids: BTreeMap<FactId, (Timestamp, u64)>,
     by_time: BTreeSet<(Timestamp, FactId)>,
     by_age: BTreeMap<u64, FactId>,
@@ -34,7 +34,7 @@ struct Remembered {
 }
 
 impl Remembered {
-    /// Gives the id that had to go for it.
+    /// Adds an id. Returns the id that was dropped for it.
     fn add(&mut self, id: FactId, until: Timestamp, limit: usize) -> Option<FactId> {
         if self.ids.contains_key(&id) {
             return None;
@@ -58,7 +58,7 @@ impl Remembered {
         }
     }
 
-    /// Forgets the ids whose time has come, and gives them.
+    /// Removes and returns the ids that have expired.
     fn forget(&mut self, now: Timestamp) -> Vec<FactId> {
         let mut forgotten = Vec::new();
         while let Some(&(_, id)) = self.by_time.first().filter(|(until, _)| *until <= now) {
@@ -69,38 +69,39 @@ impl Remembered {
     }
 }
 
-/// What a replica declines: early facts, which wait in a [`WaitingRoom`] or are remembered by id until they are due,
-/// and facts that their body condemns.
+/// The facts that a replica declines: early facts, which wait in a [`WaitingRoom`] or are remembered by id until they
+/// are due, and facts that are refused by their body alone.
 ///
-/// A fact whose chain is not known here is never remembered: the chain may come in the very next session. Neither is
-/// a copy that is spoilt: another may be whole.
+/// A fact whose chain is not known here is never remembered, since the chain may arrive in the next session. Nor is a
+/// corrupt copy, since another copy may be intact.
 #[derive(Debug)]
 pub struct Declined {
     room: WaitingRoom,
-    /// Taken out of the room, and not known yet to be merged.
+    /// Facts that were taken out of the room and are not known yet to be merged.
     under_way: BTreeSet<FactId>,
     fallen: Remembered,
     condemned: Remembered,
-    /// Whose values wait, or are known to have found no place.
+    /// Keys of the early entries with a value, in the room or remembered by id.
     early: EarlyKeys,
 }
 
 impl Declined {
-    /// Nothing is declined yet.
+    /// Creates an empty set for `cluster`.
     pub fn new(cluster: ClusterId) -> Self {
         let (fallen, condemned) = (Remembered::default(), Remembered::default());
         let (room, under_way) = (WaitingRoom::new(cluster), BTreeSet::new());
         Self { room, under_way, fallen, condemned, early: EarlyKeys::default() }
     }
 
-    /// Keeps an early fact, or remembers its id where there is no place for it. The caller has verified it as of the
-    /// time when it is due: a spoilt copy would else keep a whole one away.
+    /// Keeps an early fact, or remembers its id if there is no place for it. The caller must have verified the fact as
+    /// of the time when it is due: otherwise a corrupt copy would keep an intact one away.
     pub fn keep(&mut self, fact: &Fact, due: Timestamp) {
         self.early.add(fact);
         self.put_into_room(fact, due);
     }
 
-    /// The same for an entry that an operator has this replica forget until it is due: without it, its key counts as unset.
+    /// Keeps an entry that an operator has this replica forget until it is due. Unlike [`Declined::keep`], it does not
+    /// list the key as early: without the entry, the key counts as unset.
     pub fn keep_forgotten(&mut self, fact: &Fact, due: Timestamp) {
         self.put_into_room(fact, due);
     }
@@ -113,42 +114,43 @@ impl Declined {
         }
     }
 
-    /// The keys of early entries with a value: what this replica holds of them says no more of them than it does itself.
+    /// Returns the keys of early entries with a value. For these keys, the state of this replica is known to be
+    /// incomplete.
     pub fn early(&self) -> &EarlyKeys {
         &self.early
     }
 
-    /// Remembers a fact that was refused, if its body condemns it.
+    /// Remembers a refused fact, if it was refused by its body alone.
     pub fn refused(&mut self, id: FactId, code: Code, now: Timestamp) {
         if code.condemns_body() {
             let _ = self.condemned.add(id, now.saturating_add(CONDEMNED_FOR_US), MAX_CONDEMNED_IDS);
         }
     }
 
-    /// The facts that wait here.
+    /// Returns the waiting room.
     pub fn room(&self) -> &WaitingRoom {
         &self.room
     }
 
-    /// How many early facts are remembered by id alone.
+    /// Returns the number of early facts that are remembered by id only.
     pub fn fallen(&self) -> usize {
         self.fallen.ids.len()
     }
 
-    /// How many facts are remembered because their body condemns them.
+    /// Returns the number of facts that are remembered because they are refused by their body alone.
     pub fn condemned(&self) -> usize {
         self.condemned.ids.len()
     }
 
-    /// Takes out a portion of the facts that waited here until now; see [`WaitingRoom::take_due`]. They are declined
-    /// still, until [`settle_due`](Self::settle_due) says that they were offered.
+    /// Takes some of the facts that are due out of the room; see [`WaitingRoom::take_due`]. They remain declined until
+    /// [`settle_due`](Self::settle_due) reports that they were offered.
     pub fn take_due(&mut self, now: Timestamp) -> Vec<Fact> {
         let taken = self.room.take_due(now);
         self.under_way.extend(taken.iter().map(Fact::id));
         taken
     }
 
-    /// What was taken out of the room is part of the replica's state, or was refused. Gives the keys of it.
+    /// Reports that the facts taken out of the room were merged or refused. Returns their keys.
     pub fn settle_due(&mut self) -> BTreeSet<Key> {
         let mut settled = BTreeSet::new();
         for id in std::mem::take(&mut self.under_way) {
@@ -159,12 +161,13 @@ impl Declined {
         settled
     }
 
-    /// Whether facts that waited are being offered now.
+    /// Whether facts that were due are being offered now.
     pub fn is_under_way(&self) -> bool {
         !self.under_way.is_empty()
     }
 
-    /// Forgets ids whose time has come. Whether an early fact is among them, which is to be sent again now.
+    /// Forgets the ids that have expired. Returns whether an early fact is among them, which must now be requested
+    /// again.
     pub fn forget_due(&mut self, now: Timestamp) -> bool {
         self.condemned.forget(now);
         let forgotten = self.fallen.forget(now);
@@ -174,13 +177,13 @@ impl Declined {
         !forgotten.is_empty()
     }
 
-    /// When there is something to take or to ask for again.
+    /// Returns the next time at which a fact is due or must be requested again.
     pub fn next_due(&self) -> Option<Timestamp> {
         let fallen = self.fallen.by_time.first().map(|(until, _)| *until);
         self.room.next_due().into_iter().chain(fallen).min()
     }
 
-    /// Whether and why a fact is declined.
+    /// Returns the reason why a fact is declined; `None` if it is not.
     pub fn reason(&self, id: &FactId) -> Option<Reason> {
         if self.room.contains(id) || self.under_way.contains(id) || self.fallen.ids.contains_key(id) {
             return Some(Reason::NotYet);
@@ -188,7 +191,7 @@ impl Declined {
         self.condemned.ids.contains_key(id).then_some(Reason::Refused)
     }
 
-    /// All that is declined, at most [`MAX_DECLINED`] facts.
+    /// Returns all declined facts, at most [`MAX_DECLINED`].
     pub fn list(&self) -> Vec<(FactId, Reason)> {
         let early = self.room.ids().chain(self.under_way.iter().chain(self.fallen.ids.keys()).copied());
         let refused = self.condemned.ids.keys().map(|id| (*id, Reason::Refused));

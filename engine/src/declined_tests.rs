@@ -77,7 +77,7 @@ fn only_what_the_body_condemns_is_remembered() {
 fn what_was_remembered_first_is_forgotten_first_when_there_is_too_much() {
     let mut declined = declined();
     let limit = MAX_CONDEMNED_IDS as u64;
-    // Later ids have earlier times: neither id nor time decides.
+    // Later ids have earlier times: the order of dropping depends on neither id nor time.
     for number in 0..limit {
         declined.refused(id(u64::MAX - number), Code::OutOfReach, time(10_000 - number));
     }
@@ -88,7 +88,7 @@ fn what_was_remembered_first_is_forgotten_first_when_there_is_too_much() {
     for kept in [id(1), id(u64::MAX - 1), id(u64::MAX - limit + 1)] {
         assert_eq!(declined.reason(&kept), Some(Reason::Refused));
     }
-    // Ids that come and go leave nothing behind.
+    // Removed ids leave nothing behind.
     for round in 1..10 {
         let now = time(round * 2 * CONDEMNED_FOR_US);
         declined.forget_due(now);

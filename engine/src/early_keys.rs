@@ -1,10 +1,11 @@
-//! Of which keys an entry is early, so that what is held of them is not all that is known.
+//! Keys with an early entry, for which the state of this replica is known to be incomplete.
 
 use kvgossip_grants::{EntryId, Fact, FactId, Key};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The keys of early entries that have a value, with the ids of these entries. Deletes are left out: of a key without a
-/// value they change nothing. As many entries are here as are declined for being early, and a key is shared with them.
+/// The keys of early entries with a value, with the ids of these entries. Deletes are left out: they would not change a
+/// key without a value. The number of entries is bounded by that of the declined early facts, with which the keys are
+/// shared.
 #[derive(Debug, Default)]
 pub struct EarlyKeys {
     by_key: BTreeMap<Key, BTreeSet<EntryId>>,
@@ -23,7 +24,7 @@ impl EarlyKeys {
         }
     }
 
-    /// Gives the key, if the entry was here.
+    /// Removes an entry. Returns its key if the entry was listed.
     pub(crate) fn remove(&mut self, id: &FactId) -> Option<Key> {
         let id = EntryId(id.0);
         let key = self.by_id.remove(&id)?;
@@ -36,12 +37,12 @@ impl EarlyKeys {
         Some(key)
     }
 
-    /// The ids of a key's early entries, up to a number.
+    /// Returns at most `most` ids of a key's early entries.
     pub fn of(&self, key: &Key, most: usize) -> Vec<EntryId> {
         self.by_key.get(key).into_iter().flatten().take(most).copied().collect()
     }
 
-    /// All of the keys, in order.
+    /// Iterates over the keys in ascending order.
     pub fn keys(&self) -> impl Iterator<Item = &Key> {
         self.by_key.keys()
     }

@@ -21,7 +21,7 @@ fn a_key_is_early_while_an_entry_with_a_value_waits_or_is_under_way_or_has_no_pl
     for (fact, at) in [(&one, 10), (&two, 20), (&entry("/deleted", 1, None), 10)] {
         declined.keep(fact, due(at));
     }
-    // The largest find no place: their keys are known all the same.
+    // The largest entries find no place in the room, but their keys are listed.
     for number in 0..17 {
         declined.keep(&entry(&format!("/large/{number}"), 1, Some(1 << 20)), due(30));
     }

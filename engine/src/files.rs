@@ -1,7 +1,8 @@
-//! Files that a program reads or keeps on its own: regular ones alone, and never more of them than a limit.
+//! Safe access to files that the program reads or keeps: only regular files, and only up to a size limit.
 //!
-//! A file that a person names may be a symbolic link to one ([`open_regular`]). A file that the program keeps in its data
-//! directory is no link ([`open_own`]): what stands in its place leads nowhere else.
+//! A file that a user names may be a symbolic link to a regular file ([`open_regular`]). A file that the program keeps
+//! in its data directory must not be a link ([`open_own`]), so that nothing there can redirect the program to another
+//! file.
 
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::{Errno, retry_on_intr};
@@ -9,31 +10,31 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
-/// Without waiting, whatever stands there.
+/// Flags of every opening: never wait, whatever kind of file is at the path.
 const ALWAYS: OFlags = OFlags::NONBLOCK.union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
 
-/// What a program does with a file of its own.
+/// Mode of access to a file of the data directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// It reads a file that is there.
+    /// Reads an existing file.
     Read,
-    /// It reads and writes a file, which is made if there is none.
+    /// Reads and writes a file, which is created if it is missing.
     Keep,
 }
 
-/// Opens a regular file. It is opened without waiting and judged by its descriptor, so that a FIFO that nobody writes to,
-/// a socket or a device is refused at once, whatever is put in the file's place meanwhile.
+/// Opens a regular file. The file is opened without waiting and checked by its descriptor, so that a FIFO without a
+/// writer, a socket or a device is refused at once, even if the file is replaced meanwhile.
 ///
 /// # Errors
-/// [`ErrorKind::InvalidInput`] for anything that is no regular file, else what the system says.
+/// [`ErrorKind::InvalidInput`] if it is not a regular file, else the error of the system.
 pub fn open_regular(path: &Path) -> io::Result<File> {
     open_checked(path, OFlags::RDONLY, Mode::empty())
 }
 
-/// Opens a file of a data directory: as [`open_regular`] does, but a symbolic link is refused as well.
+/// Opens a file of the data directory like [`open_regular`], but refuses symbolic links as well.
 ///
 /// # Errors
-/// As of [`open_regular`].
+/// The same errors as [`open_regular`].
 pub fn open_own(path: &Path, access: Access) -> io::Result<File> {
     let access = match access {
         Access::Read => OFlags::RDONLY,
@@ -45,7 +46,7 @@ pub fn open_own(path: &Path, access: Access) -> io::Result<File> {
 fn open_checked(path: &Path, flags: OFlags, mode: Mode) -> io::Result<File> {
     match retry_on_intr(|| open(path, flags | ALWAYS, mode)) {
         Ok(file) => regular(file.into()),
-        // A socket, a FIFO that nobody reads, or a device without a driver.
+        // A socket, a FIFO without a reader, or a device without a driver.
         Err(Errno::NXIO) => Err(not_regular("neither a file nor a directory")),
         Err(Errno::LOOP) if flags.contains(OFlags::NOFOLLOW) => Err(not_regular("a symbolic link")),
         Err(Errno::ISDIR) => Err(not_regular("a directory")),
@@ -53,11 +54,11 @@ fn open_checked(path: &Path, flags: OFlags, mode: Mode) -> io::Result<File> {
     }
 }
 
-/// Makes a file of a data directory anew. What stands in its place is removed, and never followed or written to; a directory
-/// is not.
+/// Creates a file of the data directory. Anything at its path is removed first and never followed or written to, except
+/// that a directory is refused.
 ///
 /// # Errors
-/// [`ErrorKind::InvalidInput`] for a directory, else what the system says.
+/// [`ErrorKind::InvalidInput`] for a directory, else the error of the system.
 pub fn create_own(path: &Path) -> io::Result<File> {
     if path.symlink_metadata().is_ok_and(|found| found.is_dir()) {
         return Err(not_regular("a directory"));
@@ -66,17 +67,18 @@ pub fn create_own(path: &Path) -> io::Result<File> {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    // The system follows no link where it must make the file.
+    // With `create_new` the system follows no link.
     File::options().read(true).write(true).create_new(true).open(path)
 }
 
-/// Replaces a file of a data directory as a whole, durably. What is no regular file is left in its place.
+/// Replaces a file of the data directory as a whole and durably. Anything at its path that is not a regular file is
+/// left there and refused.
 ///
 /// # Errors
-/// As of [`open_own`].
+/// The same errors as [`open_own`].
 pub fn replace_own(path: &Path, bytes: &[u8]) -> io::Result<()> {
     match open_own(path, Access::Read) {
-        // One that this user may not read can be replaced.
+        // A file that this user may not read can be replaced.
         Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => {
             return Err(error);
         }
@@ -95,10 +97,10 @@ pub fn replace_own(path: &Path, bytes: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Gives an open file back if it is a regular one.
+/// Returns the open file if it is a regular one.
 ///
 /// # Errors
-/// As of [`open_regular`].
+/// The same errors as [`open_regular`].
 pub fn regular(file: File) -> io::Result<File> {
     let kind = file.metadata()?.file_type();
     if kind.is_file() {
@@ -107,15 +109,15 @@ pub fn regular(file: File) -> io::Result<File> {
     Err(not_regular(if kind.is_dir() { "a directory" } else { "neither a file nor a directory" }))
 }
 
-/// The refusal of what is no regular file.
+/// Makes the error for something that is not a regular file.
 pub(crate) fn not_regular(what: &str) -> io::Error {
     io::Error::new(ErrorKind::InvalidInput, format!("it is {what}; a regular file is needed here"))
 }
 
-/// Reads an open regular file whole.
+/// Reads an open regular file to its end.
 ///
 /// # Errors
-/// [`ErrorKind::FileTooLarge`] for more than `limit` bytes, else what the system says.
+/// [`ErrorKind::FileTooLarge`] above `limit` bytes, else the error of the system.
 pub fn read_whole(file: File, limit: usize) -> io::Result<Vec<u8>> {
     let too_large = || io::Error::new(ErrorKind::FileTooLarge, format!("it has more than {limit} bytes"));
     let (size, limit) = (file.metadata()?.len(), limit as u64);
@@ -123,23 +125,23 @@ pub fn read_whole(file: File, limit: usize) -> io::Result<Vec<u8>> {
         return Err(too_large());
     }
     let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
-    // The size was true a moment ago, and of files that the system makes up (`/proc`) it is not.
+    // The size may have changed since, and files that the system generates (`/proc`) report a wrong one.
     file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limit { Err(too_large()) } else { Ok(bytes) }
 }
 
-/// Reads a regular file of at most `limit` bytes whole.
+/// Reads a whole regular file of at most `limit` bytes.
 ///
 /// # Errors
-/// As of [`open_regular`] and [`read_whole`].
+/// The errors of [`open_regular`] and [`read_whole`].
 pub fn read_regular(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
     read_whole(open_regular(path)?, limit)
 }
 
-/// Reads a file of a data directory of at most `limit` bytes whole.
+/// Reads a whole file of the data directory of at most `limit` bytes.
 ///
 /// # Errors
-/// As of [`open_own`] and [`read_whole`].
+/// The errors of [`open_own`] and [`read_whole`].
 pub fn read_own(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
     read_whole(open_own(path, Access::Read)?, limit)
 }
@@ -170,7 +172,7 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::InvalidInput, "{}: {error}", path.display());
         }
         assert_eq!(read_regular(&at("missing"), 5).expect_err("none").kind(), ErrorKind::NotFound);
-        // The system says that these have no bytes.
+        // The system reports these files as empty.
         assert!(!read_regular(Path::new("/proc/self/status"), 1 << 20).expect("read").is_empty());
         let error = read_regular(Path::new("/proc/self/status"), 1).expect_err("too large");
         assert_eq!(error.kind(), ErrorKind::FileTooLarge);
@@ -222,7 +224,7 @@ mod tests {
         assert!(!at("nowhere").exists());
         let error = create_own(dir.path()).expect_err("a directory");
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
-        // A leftover of an earlier attempt does not lead elsewhere either.
+        // A leftover of an earlier attempt does not redirect the write either.
         symlink("file", at("kept.new")).expect("a link");
         for bytes in ["first", "second"] {
             replace_own(&at("kept"), bytes.as_bytes()).expect("replaced");

@@ -1,28 +1,28 @@
-//! Faults of the program itself, told apart from those of the disk and of peers.
+//! Faults of the program itself, distinguished from faults of the disk and of peers.
 
 use crate::storage::StorageError;
 
-/// A fault of the program: a state that cannot be, or work that panicked. Neither the disk nor a peer causes it, and
-/// what was acknowledged before stays.
+/// A fault of the program: an impossible state, or a panic. Neither the disk nor a peer causes it, and everything
+/// acknowledged before remains stored.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InternalError {
-    /// A session came to a state that it cannot have.
+    /// A session reached an impossible state.
     #[error("a fault of the program in a session ({0}): please report it; the log has the detail")]
     Session(&'static str),
-    /// The committer panicked. It takes nothing in until the agent is started again.
+    /// The committer panicked. Nothing is accepted until the agent is restarted.
     #[error(
         "a fault of the program ended the thread that takes facts in: please report it; the log has the detail. \
          Restart the agent: everything acknowledged is there, and reading goes on meanwhile"
     )]
     Committer,
-    /// A task panicked, or gave an answer that does not fit its question.
+    /// A task panicked, or returned an answer that does not fit its request.
     #[error("a fault of the program in {0}: please report it; the log has the detail")]
     Task(&'static str),
 }
 
 impl InternalError {
-    /// The stable code.
+    /// Returns the stable code.
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Session(_) => "internal.session",
@@ -32,23 +32,23 @@ impl InternalError {
     }
 }
 
-/// Why a replica takes nothing in.
+/// Reason why a replica accepts no facts.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Failure {
-    /// Its store failed.
+    /// The store failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// The program is at fault.
+    /// The program has a fault.
     #[error(transparent)]
     Internal(#[from] InternalError),
-    /// It is being stopped.
+    /// The replica is being stopped.
     #[error("the replica is shutting down")]
     ShuttingDown,
 }
 
 impl Failure {
-    /// The stable code.
+    /// Returns the stable code.
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Storage(error) => error.code(),

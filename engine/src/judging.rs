@@ -1,52 +1,53 @@
-//! A batch of facts on its way through the checks, where some may stand on grants of the same batch.
+//! Checks a batch of facts in which some may depend on grants of the same batch.
 
 use crate::view::View;
 use kvgossip_grants::{Authority, Code, Fact, GrantId, Verdict, Verified};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// Judges a batch pass by pass: what stands on a grant of the batch is judged once that grant is verified, as if the
-/// grant were merged. Each fact is judged once.
+/// Checks a batch in passes: a fact that depends on a grant of the batch is checked once that grant is verified, as if
+/// the grant were merged. Each fact is checked once.
 ///
-/// Take passes from [`Judging::next_pass`] until there is none, check and verify their facts in any way, and give what
-/// came of them to [`Judging::handle`].
+/// Take passes from [`Judging::next_pass`] until there is none, check and verify their facts in any order, and report
+/// the results to [`Judging::handle`].
 ///
-/// What is part of the state already, or is moot by it, gets its verdict at once: a replay costs a look, not a
-/// signature. An id covers neither signature nor value, so a spoilt copy of such a fact counts as known as well; nothing
-/// is made of either.
+/// Facts that are part of the state already, or that the state makes moot, get their verdict at once: a replay costs a
+/// look-up instead of a signature verification. An id covers neither signature nor value, so a corrupt copy of such a
+/// fact counts as known as well; neither copy has an effect.
 #[derive(Debug)]
 pub struct Judging {
-    /// The state's authority, and the grants of the batch that were verified and that others stand on.
+    /// The authority set of the state, with the verified grants of the batch on which others depend.
     authority: Arc<Authority>,
     waiting: Vec<(usize, Fact)>,
-    /// Grants of the batch that are not verified yet, and not known.
+    /// Unknown grants of the batch that are not verified yet.
     coming: BTreeSet<GrantId>,
     verdicts: Vec<Option<Verdict>>,
     verified: Vec<(usize, Verified)>,
 }
 
-/// Facts that can be judged now.
+/// Facts that can be checked now.
 #[derive(Debug)]
 pub struct Pass {
-    /// What to check them against.
+    /// Authority set to check the facts against.
     pub authority: Arc<Authority>,
-    /// The facts, each with its place in the batch.
+    /// Facts with their index in the batch.
     pub facts: Vec<(usize, Fact)>,
 }
 
-/// What came of the checks.
+/// Results of the checks.
 #[derive(Debug)]
 pub struct Checked {
-    /// For each fact of the batch the verdict, but for those that were verified.
+    /// Verdict on each fact of the batch; `None` for those that were verified.
     pub verdicts: Vec<Option<Verdict>>,
-    /// The verified facts with their places, in an order in which they can be merged.
+    /// Verified facts with their index in the batch, in an order in which they can be merged.
     pub verified: Vec<(usize, Verified)>,
 }
 
 impl Judging {
-    /// Begins to judge a batch against a state.
+    /// Begins to check a batch against a state.
     pub fn new(view: &View, facts: Vec<Fact>) -> Self {
-        // What ends facts may revive what they make moot.
+        // A revocation or floor of the batch may end facts that make others moot; then only known facts are recognised
+        // at once.
         let ends = |fact: &Fact| matches!(fact, Fact::Revocation(_) | Fact::Floor(_));
         let only_known = facts.iter().any(ends);
         let is_wanted = |verdict: &Verdict| !only_known || *verdict == Verdict::Moot(Code::Known);
@@ -58,7 +59,8 @@ impl Judging {
         Self::with(view, facts, verdicts)
     }
 
-    /// The same, where each fact has its signatures verified: whoever has just signed a fact hears that it is spoilt.
+    /// Begins to check a batch of which every fact has its signatures verified, so that a signer learns that a fact
+    /// just signed is corrupt.
     pub fn thorough(view: &View, facts: Vec<Fact>) -> Self {
         let verdicts = vec![None; facts.len()];
         Self::with(view, facts, verdicts)
@@ -76,14 +78,15 @@ impl Judging {
         Self { authority, waiting, coming, verdicts, verified: Vec::new() }
     }
 
-    /// The next facts to check and verify.
+    /// Returns the next facts to check and verify.
     pub fn next_pass(&mut self) -> Option<Pass> {
         let waiting = std::mem::take(&mut self.waiting);
         let stands_on_coming =
             |fact: &Fact| stands_on(fact).is_some_and(|grant| self.coming.contains(&grant));
         let (later, now): (Vec<_>, Vec<_>) =
             waiting.into_iter().partition(|(_, fact)| stands_on_coming(fact));
-        // A grant names its parent by a hash, so none stands on itself, and the first of those that wait is free.
+        // A grant names its parent by a hash, so dependencies have no cycle, and the first waiting fact can always be
+        // checked.
         let (now, later) = if now.is_empty() { (later, now) } else { (now, later) };
         for (_, fact) in &now {
             if let Fact::Grant(grant) = fact {
@@ -94,7 +97,7 @@ impl Judging {
         (!now.is_empty()).then(|| Pass { authority: self.authority.clone(), facts: now })
     }
 
-    /// Takes what came of a fact of the last pass.
+    /// Records the result for a fact of the last pass.
     pub fn handle(&mut self, place: usize, result: Result<Verified, Verdict>) {
         match result {
             Ok(verified) => {
@@ -107,13 +110,13 @@ impl Judging {
         }
     }
 
-    /// What came of all.
+    /// Returns the results for the whole batch.
     pub fn finish(self) -> Checked {
         Checked { verdicts: self.verdicts, verified: self.verified }
     }
 }
 
-/// The grant without which a fact is not taken in.
+/// Returns the grant that a fact depends on.
 pub(crate) fn stands_on(fact: &Fact) -> Option<GrantId> {
     match fact {
         Fact::Grant(grant) => grant.body().parent,

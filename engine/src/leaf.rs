@@ -1,4 +1,4 @@
-//! The leaf of a key in the Merkle tree: the entries that stand, without their values, and the digest over them.
+//! The leaf of a key in the Merkle tree: the key's frontier without values, and its digest.
 
 use crate::tree::{FLAT_IDS_MAX, IdTree, Leaf, Tree, leaf_digest};
 use kvgossip_grants::{
@@ -7,24 +7,24 @@ use kvgossip_grants::{
 use smallvec::SmallVec;
 use std::sync::{Arc, OnceLock};
 
-/// What stands of one key. In a tree it is never empty.
+/// The frontier of one key with its digest. It is never empty in a tree.
 #[derive(Clone, Debug)]
 pub struct KeyLeaf(Repr);
 
 #[derive(Clone, Debug)]
 enum Repr {
-    /// Up to [`MAX_FRONTIER_LIST`] entries, and their digest.
+    /// At most [`MAX_FRONTIER_LIST`] entries, and their digest.
     Few(Frontier<()>, Digest),
     Many(Arc<Many>),
 }
 
-/// What has a tree of ids has one in the digest.
+/// A leaf has a tree of ids exactly if its digest is defined by one.
 const _: () = assert!(MAX_FRONTIER_LIST == FLAT_IDS_MAX);
 
-/// A replica of a million keys holds as many leaves.
+/// A replica of a million keys holds a million leaves.
 const _: () = assert!(size_of::<KeyLeaf>() <= 88);
 
-/// More entries. Their digest is computed when it is asked for: once for all changes of a batch.
+/// A leaf with more entries. Its digest is computed on demand: once for all changes of a batch.
 #[derive(Clone, Debug)]
 struct Many {
     key: Key,
@@ -34,7 +34,7 @@ struct Many {
 }
 
 impl KeyLeaf {
-    /// What stands of `key`.
+    /// Makes the leaf of `key`.
     pub fn new(key: &Key, frontier: Frontier<()>) -> Self {
         if frontier.len() > MAX_FRONTIER_LIST {
             let ids = IdTree::new(frontier.ids());
@@ -48,7 +48,7 @@ impl KeyLeaf {
         Self(Repr::Many(Arc::new(Many { key: key.clone(), frontier, ids, digest: OnceLock::new() })))
     }
 
-    /// The entries that stand.
+    /// Returns the frontier.
     pub fn frontier(&self) -> &Frontier<()> {
         match &self.0 {
             Repr::Few(frontier, _) => frontier,
@@ -56,7 +56,7 @@ impl KeyLeaf {
         }
     }
 
-    /// The same as [`Frontier::offer`].
+    /// Applies [`Frontier::offer`] and updates the digest.
     pub(crate) fn offer(&mut self, key: &Key, meta: EntryMeta) -> Offer<()> {
         let (mut frontier, id) = (self.frontier().clone(), meta.id);
         let offer = frontier.offer(meta, ());
@@ -66,17 +66,17 @@ impl KeyLeaf {
         offer
     }
 
-    /// The same as [`Frontier::end_below`].
+    /// Applies [`Frontier::end_below`] and updates the digest.
     pub(crate) fn end_below(&mut self, key: &Key, grant: &Arc<LiveGrant>) -> Vec<StandingEntry<()>> {
         self.end(key, |frontier| frontier.end_below(grant))
     }
 
-    /// The same as [`Frontier::end_older`].
+    /// Applies [`Frontier::end_older`] and updates the digest.
     pub(crate) fn end_older(&mut self, key: &Key, before: Timestamp) -> Vec<StandingEntry<()>> {
         self.end(key, |frontier| frontier.end_older(before))
     }
 
-    /// The same as [`Frontier::end_early`].
+    /// Applies [`Frontier::end_early`] and updates the digest.
     pub(crate) fn end_early(&mut self, key: &Key, now: Timestamp) -> Vec<StandingEntry<()>> {
         self.end(key, |frontier| frontier.end_early(now))
     }
@@ -94,8 +94,8 @@ impl KeyLeaf {
         ended
     }
 
-    /// Goes over to the frontier that follows, without the entries that `ended` and with the one that is `new`. The tree
-    /// over its ids is changed where they are, not made anew.
+    /// Replaces the frontier by its successor, from which the entries `ended` were removed and to which `new` was
+    /// added. The tree over the ids is updated, not rebuilt.
     fn follow(
         &mut self,
         key: &Key,
@@ -112,7 +112,7 @@ impl KeyLeaf {
         *self = Self::many(key, frontier, ids);
     }
 
-    /// The tree over the ids, if there are more than [`FLAT_IDS_MAX`].
+    /// Returns the tree over the ids, if there are more than [`FLAT_IDS_MAX`].
     pub(crate) fn id_tree(&self) -> Option<&Tree<Digest>> {
         match &self.0 {
             Repr::Few(..) => None,
@@ -120,7 +120,7 @@ impl KeyLeaf {
         }
     }
 
-    /// The tree over the ids, made if it is not kept.
+    /// Returns the tree over the ids, building it if it is not kept.
     pub(crate) fn ids(&self) -> Tree<Digest> {
         self.id_tree().cloned().unwrap_or_else(|| IdTree::new(self.frontier().ids()).tree().clone())
     }
@@ -134,7 +134,7 @@ impl Leaf for KeyLeaf {
         }
     }
 
-    /// The number of entries.
+    /// Returns the number of entries.
     fn weight(&self) -> usize {
         self.frontier().len()
     }

@@ -2,7 +2,7 @@ use super::*;
 use crate::session::crowd::grants;
 use kvgossip_grants::FactId;
 
-/// A leaf that was changed entry by entry, and one made of what stands.
+/// Asserts that a leaf that was changed entry by entry equals one built from its frontier.
 fn assert_as_made_anew(key: &Key, leaf: &KeyLeaf) {
     let anew = KeyLeaf::new(key, leaf.frontier().clone());
     assert_eq!(leaf.digest(), anew.digest());

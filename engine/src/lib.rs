@@ -1,13 +1,14 @@
-//! One kvgossip replica without I/O: merge, Merkle prefix tree, sync sessions and their scheduler.
+//! A kvgossip replica without I/O: merge, Merkle prefix tree, sync sessions and their scheduler.
 //!
-//! - [`Replica`] is the state and the one way to change it; [`View`] is its state in memory after one commit, and
-//!   [`Snapshot`] that with reads of the store as of the same commit.
-//! - [`Storage`] is what it asks of a store; [`MemoryStorage`] is one, and there is a durable one behind the
+//! - [`Replica`] is the state and the only way to change it; [`View`] is its state in memory after one commit, and
+//!   [`Snapshot`] is that with reads of the store as of the same commit.
+//! - [`Storage`] is the interface to a store; [`MemoryStorage`] implements it, and so does a durable store behind the
 //!   feature `fjall`.
-//! - [`session`] makes two replicas equal, [`tree`] is what lets them find where they differ, [`scheduler`] says
-//!   with which connected peer to sync and when, and [`survey`] finds out who of a cluster differs.
+//! - [`session`] makes two replicas equal, [`tree`] lets them find their differences, [`scheduler`] decides when to
+//!   sync with which connected peer, and [`survey`] finds out which replicas of a cluster differ.
 //! - [`clocks`] compares this replica's clock with those of its peers.
-//! - [`declined`] is what a replica will not take in now, or ever; early facts among it wait in a [`waiting_room`].
+//! - [`declined`] holds the facts that a replica does not accept now or ever; early facts among them wait in a
+//!   [`waiting_room`].
 //!
 //! Nothing here reads a clock, draws a random number or opens a socket.
 
@@ -53,5 +54,5 @@ pub use sweep::{MAX_REMOVED_AT_ONCE, MAX_SWEEP_ROWS, MAX_UNSWEPT};
 pub use view::View;
 pub use weight::{AUTHORITY_WEIGHT, ENTRY_WEIGHT, GrantWeight};
 
-/// What stands of a key, without values.
+/// The frontier of a key, without values.
 pub type Frontier = kvgossip_grants::Frontier<()>;

@@ -1,23 +1,23 @@
-//! Which keys have many entries, for whoever runs the replica.
+//! Reports keys with many entries to the operator of the replica.
 
 use crate::view::View;
 use kvgossip_grants::{GrantId, Key};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// A key with more entries than this is told of.
+/// Keys with more entries than this are reported.
 pub const LONG_FRONTIER: usize = 64;
-/// Such keys that are remembered. One beyond comes in when it changes and there is room.
+/// Maximum number of such keys that are remembered. A further key is added when it changes and there is room.
 pub const MAX_LONG_FRONTIERS: usize = 64;
-/// Grants that are named for each of them.
+/// Maximum number of grants reported for each of them.
 pub const MAX_HEAVY_GRANTS: usize = 4;
 
-/// Keys with more than [`LONG_FRONTIER`] entries. Clones are cheap.
+/// Set of the keys with more than [`LONG_FRONTIER`] entries. Clones are cheap.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LongKeys(Arc<BTreeSet<Key>>);
 
 impl LongKeys {
-    /// Notes how many entries stand of a key.
+    /// Records the number of entries of a key.
     pub(crate) fn note(&mut self, key: &Key, entries: usize) {
         let is_long = entries > LONG_FRONTIER;
         if is_long == self.0.contains(key) || is_long && self.0.len() >= MAX_LONG_FRONTIERS {
@@ -32,22 +32,22 @@ impl LongKeys {
     }
 }
 
-/// A key with many entries.
+/// Report on a key with many entries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LongFrontier {
-    /// Which key.
+    /// Key with many entries.
     pub key: Key,
-    /// How many entries stand.
+    /// Number of entries.
     pub entries: usize,
-    /// Grants whose revocation ends most of these entries, with how many: the most first, and of equals the one that
-    /// ends least else, which is the lowest.
+    /// Grants whose revocation would end most of these entries, with the number of entries, most first. Of equal
+    /// numbers the deepest grant comes first, since its revocation ends the fewest other entries.
     pub grants: Vec<(GrantId, usize)>,
 }
 
 impl View {
-    /// Keys with more than [`LONG_FRONTIER`] entries, by key; of more than [`MAX_LONG_FRONTIERS`] only so many.
+    /// Returns reports on keys with more than [`LONG_FRONTIER`] entries, in key order; at most [`MAX_LONG_FRONTIERS`].
     ///
-    /// Costs as much as their entries are many, times the depth of their grants.
+    /// The cost is the number of their entries times the depth of their grants.
     pub fn long_frontiers(&self) -> Vec<LongFrontier> {
         self.long.0.iter().filter_map(|key| self.long_frontier(key)).collect()
     }

@@ -1,4 +1,4 @@
-//! A seeded generator of random numbers that spread load: whom to meet next, and when.
+//! A seeded random number generator for spreading load: which peer to meet next, and when.
 
 /// xorshift64* (S. Vigna, "An experimental exploration of Marsaglia's xorshift generators, scrambled", 2016). Not for
 /// secrets.
@@ -6,13 +6,13 @@
 pub(crate) struct Rng(u64);
 
 impl Rng {
-    /// A generator whose numbers depend on the seed alone.
+    /// Creates a generator whose numbers depend on `seed` alone.
     pub(crate) fn new(seed: u64) -> Self {
-        // xorshift never leaves 0.
+        // The state 0 would never change.
         Self(seed | 1)
     }
 
-    /// The next number: 56 bits.
+    /// Returns the next number of 56 bits.
     pub(crate) fn number(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
@@ -20,12 +20,12 @@ impl Rng {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 8
     }
 
-    /// An index of a list of `len` items; 0 if it is empty.
+    /// Returns an index into a list of `len` items; 0 if the list is empty.
     pub(crate) fn index(&mut self, len: usize) -> usize {
         self.number() as usize % len.max(1)
     }
 
-    /// A number from `around / 2` to `around * 3 / 2`.
+    /// Returns a number from `around / 2` to below `around * 3 / 2`.
     pub(crate) fn jitter(&mut self, around: u64) -> u64 {
         around / 2 + self.number() % around.max(1)
     }

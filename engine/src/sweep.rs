@@ -1,11 +1,11 @@
-//! Rows of what ended, which leave the store a few at a time.
+//! Removes the rows of ended facts from the store, a few at a time.
 //!
-//! A revocation may end any number of entries at once. The state changes in the batch of the revocation; removing all
-//! their rows in it as well would hold other writers up. So what goes over a limit is removed afterwards, and until
-//! then a mark in the store says that it holds more than the state: see [`Summary::sweep_pending`].
+//! A revocation may end any number of entries at once. The state changes in the batch of the revocation, but removing
+//! all their rows in that batch would delay other writers. So the rows above a limit are removed afterwards, and until
+//! then a flag in the store marks that it holds more than the state: see [`Summary::sweep_pending`].
 //!
-//! What ended is dead for good, so nothing is lost when a process ends meanwhile: at opening, rows that are not part of
-//! the state are found and removed as if nothing had happened.
+//! Ended facts never become live again, so nothing is lost if the process ends before the sweep: at the next opening,
+//! rows that are not part of the state are found and removed.
 //!
 //! [`Summary::sweep_pending`]: crate::Summary::sweep_pending
 
@@ -14,32 +14,34 @@ use crate::view::View;
 use kvgossip_grants::{EntryId, FactId, GrantId, Key};
 use std::collections::VecDeque;
 
-/// Rows that one batch of a sweep removes at most.
+/// Maximum number of rows that one batch of a sweep removes.
 pub const MAX_SWEEP_ROWS: usize = 2_000;
-/// Ended entries and authority facts that a batch of facts removes itself, beside one for each of its facts.
+/// Number of ended entries and authority facts that a batch of facts removes itself, in addition to one for each of its
+/// facts.
 pub const MAX_REMOVED_AT_ONCE: usize = 256;
-/// Ended entries and authority facts that are remembered for a sweep. What goes beyond is found at the next opening.
+/// Maximum number of ended entries and authority facts that are remembered for a sweep. Further ones are found at the
+/// next opening.
 pub const MAX_UNSWEPT: usize = 1 << 20;
 
-/// Something that ended and is stored.
+/// A fact that has ended and is still stored.
 #[derive(Clone, Debug)]
 pub(crate) enum Ended {
-    /// An entry of the key, and the grant that it cites.
+    /// An entry: its key, its id and the grant that it cites.
     Entry(Key, EntryId, Option<GrantId>),
     Authority(FactId),
 }
 
 impl Ended {
-    /// The most rows that it has.
+    /// Returns the maximum number of its rows.
     const fn rows(&self) -> usize {
         match self {
-            // Its record, its row of the index, its citation.
+            // Its record, its index row and its citation.
             Self::Entry(..) => 3,
             Self::Authority(_) => 1,
         }
     }
 
-    /// Removes the rows that the state does not contain. A citation may be needed again by a newer entry.
+    /// Writes the removals of rows that are not part of the state. A citation is kept if a newer entry needs it.
     pub(crate) fn remove(&self, view: &View, writes: &mut Vec<Write>) {
         match self {
             Self::Authority(id) if view.authority.contains(id) => {}
@@ -61,11 +63,11 @@ impl Ended {
     }
 }
 
-/// What is still to be removed.
+/// Queue of ended facts whose rows are still to be removed.
 #[derive(Debug, Default)]
 pub(crate) struct Sweep {
     queue: VecDeque<Ended>,
-    /// Something was too much to remember.
+    /// Whether the queue had no room for a fact.
     overflowed: bool,
 }
 
@@ -78,7 +80,7 @@ impl Sweep {
         }
     }
 
-    /// Whether anything is stored that the state does not contain.
+    /// Whether the store holds facts that are not part of the state.
     pub(crate) fn is_pending(&self) -> bool {
         self.overflowed || !self.queue.is_empty()
     }
@@ -88,7 +90,7 @@ impl Sweep {
         !self.queue.is_empty()
     }
 
-    /// Removals of at most [`MAX_SWEEP_ROWS`] rows.
+    /// Returns removals of at most [`MAX_SWEEP_ROWS`] rows.
     pub(crate) fn next(&mut self, view: &View) -> Vec<Write> {
         let mut writes = Vec::new();
         let mut left = MAX_SWEEP_ROWS;

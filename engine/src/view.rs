@@ -1,4 +1,4 @@
-//! One state of a replica: an immutable snapshot that is cheap to take, to hold and to ask.
+//! A view: an immutable snapshot of a replica's state that is cheap to take, to hold and to query.
 
 use crate::Frontier;
 use crate::leaf::KeyLeaf;
@@ -10,16 +10,16 @@ use kvgossip_grants::{
 };
 use std::sync::Arc;
 
-/// A snapshot of a replica. Clones are cheap, and later changes of the replica are not seen.
+/// A snapshot of a replica. Clones are cheap, and later changes of the replica do not affect it.
 #[derive(Clone, Debug)]
 pub struct View {
     pub(crate) authority: Arc<Authority>,
-    /// Keys are the ids of the facts in hexadecimal, so that no node has more than 16 children.
+    /// Keyed by the ids of the facts in hexadecimal, so that no node has more than 16 children.
     pub(crate) authority_tree: Tree<Digest>,
     pub(crate) entries: Tree<KeyLeaf>,
     pub(crate) batch: u64,
     pub(crate) long: LongKeys,
-    /// What the entries weigh together.
+    /// Total weight of the entries in bytes.
     pub(crate) entries_weight: u64,
 }
 
@@ -35,42 +35,42 @@ impl View {
         }
     }
 
-    /// Grants, revocations and floors.
+    /// Returns the authority set: grants, revocations and floors.
     pub fn authority(&self) -> &Authority {
         &self.authority
     }
 
-    /// What stands of each key.
+    /// Returns the tree of keys with their frontiers.
     pub fn entries(&self) -> &Tree<KeyLeaf> {
         &self.entries
     }
 
-    /// Authority facts by id in hexadecimal.
+    /// Returns the tree of authority facts by id in hexadecimal.
     pub fn authority_tree(&self) -> &Tree<Digest> {
         &self.authority_tree
     }
 
-    /// How many batches led to this state.
+    /// Returns the number of batches that led to this state.
     pub fn batch(&self) -> u64 {
         self.batch
     }
 
-    /// Digest over the authority facts.
+    /// Returns the digest of the authority facts.
     pub fn authority_root(&self) -> Digest {
         self.authority_tree.digest()
     }
 
-    /// Digest over all entries.
+    /// Returns the digest of all entries.
     pub fn entries_root(&self) -> Digest {
         self.entries.digest()
     }
 
-    /// Digest over everything.
+    /// Returns the root digest of the whole state.
     pub fn root(&self) -> Digest {
         root_digest(&self.authority_root(), &self.entries_root())
     }
 
-    /// Digest over the entries under a path prefix.
+    /// Returns the digest of the entries under a path prefix.
     pub fn digest(&self, prefix: &PathPrefix) -> Digest {
         if prefix.is_root() {
             self.entries_root()
@@ -79,7 +79,7 @@ impl View {
         }
     }
 
-    /// How many keys with entries lie under a path prefix.
+    /// Returns the number of keys under a path prefix that have entries.
     pub fn count(&self, prefix: &PathPrefix) -> usize {
         if prefix.is_root() {
             self.entries.len()
@@ -88,17 +88,17 @@ impl View {
         }
     }
 
-    /// What stands of a key.
+    /// Returns the frontier of a key.
     pub fn frontier(&self, key: &Key) -> Option<&Frontier> {
         self.entries.get(key.as_bytes()).map(KeyLeaf::frontier)
     }
 
-    /// The entry that a reader sees at `now`; `None` when the key is unset.
+    /// Returns the entry that a reader sees at `now`; `None` if the key is unset.
     pub fn shown(&self, key: &Key, now: Timestamp) -> Option<&EntryMeta> {
         self.frontier(key)?.shown(now).map(|entry| &entry.meta).filter(|entry| !entry.is_delete)
     }
 
-    /// Keys that start with `prefix` (bytes), after `after` if given, with what stands of them.
+    /// Iterates over the keys that start with `prefix` (bytes), after the key `after` if given, and their frontiers.
     pub fn keys<'a>(
         &'a self,
         prefix: &str,
@@ -116,21 +116,21 @@ impl View {
             .filter_map(|(key, leaf)| Some((parse_key(&key)?, leaf.frontier())))
     }
 
-    /// Keys that a glob matches, with what stands of them.
+    /// Iterates over the keys that a glob matches, and their frontiers.
     pub fn matching<'a>(&'a self, glob: &KeyGlob) -> impl Iterator<Item = (Key, &'a Frontier)> + use<'a> {
         let pattern = glob.clone();
         self.keys(glob.literal_prefix(), None).filter(move |(key, _)| pattern.matches(key))
     }
 
-    /// Keys with an entry that stands on `grant` or on one below it. Looks at every key under the pattern's literal prefix:
-    /// a store that works knows them sooner.
+    /// Iterates over the keys with an entry that cites `grant` or a grant below it. Examines every key under the
+    /// pattern's literal prefix: the store's citations are faster.
     pub fn keys_below<'a>(&'a self, grant: &'a Arc<LiveGrant>) -> impl Iterator<Item = Key> + use<'a> {
         let matching = self.matching(&grant.body().pattern);
         matching.filter(|(_, frontier)| frontier.has_below(grant)).map(|(key, _)| key)
     }
 
-    /// What comes of a fact of this cluster that changes nothing here, whatever its signature says: it is part of the
-    /// state, or what is makes it moot. `None` for all that has to be looked at more closely.
+    /// Returns the verdict on a fact of this cluster that changes nothing here, regardless of its signature: it is part
+    /// of the state, or the state makes it moot. `None` for every fact that needs a full check.
     pub(crate) fn recognise(&self, fact: &Fact) -> Option<Verdict> {
         let Fact::Entry(fact) = fact else {
             return self.authority.contains(&fact.id()).then_some(Verdict::Moot(Code::Known));
@@ -148,21 +148,21 @@ impl View {
         is_dominated.then_some(Verdict::Moot(Code::Dominated))
     }
 
-    /// Judges a fact by everything but its signatures; see [`Authority::check`].
+    /// Checks a fact by everything but its signatures; see [`Authority::check`].
     pub fn check(&self, fact: Fact, now: Timestamp) -> Result<Unverified, Verdict> {
         self.authority.check(fact, now)
     }
 
-    /// The time that a writer stamps on a new entry of `key` under `grant`: not before now, after every entry
-    /// that stands, not before a grant of the chain was issued, and not below a floor. It may lie after the chain's end;
-    /// then the entry is refused.
+    /// Returns the timestamp for a new entry of `key` under `grant`: not before `now`, after every entry of the
+    /// frontier, not before the start of the chain, and not below a floor. It may lie after the chain's end; then the
+    /// entry is refused.
     pub fn stamp(&self, key: &Key, grant: Option<&GrantId>, now: Timestamp) -> Timestamp {
         let newest = self.frontier(key).and_then(Frontier::newest).map(|entry| entry.meta.timestamp);
         self.authority.stamp(key, grant, newest, now)
     }
 }
 
-/// Keys of the tree were `Key`s when they were put there.
+/// Parses a key of the tree, which was a valid `Key` when it was inserted.
 pub(crate) fn parse_key(bytes: &[u8]) -> Option<Key> {
     Key::parse(std::str::from_utf8(bytes).ok()?).ok()
 }

@@ -1,23 +1,23 @@
-//! Entries that came before their time, until they are due.
+//! A bounded store for early entries until they are due.
 
 use kvgossip_grants::{ClusterId, Fact, FactId, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The most facts that wait.
+/// Maximum number of waiting facts.
 pub const MAX_ROOM_FACTS: usize = 4096;
-/// The most bytes that waiting facts may take, [`ROOM_COST_BYTES`] for each among them.
+/// Maximum memory of waiting facts in bytes, including [`ROOM_COST_BYTES`] for each.
 pub const MAX_ROOM_BYTES: usize = 16 << 20;
-/// What a waiting fact takes beside its record, at most: its id in three orders.
+/// Maximum overhead of a waiting fact beyond its record, in bytes: its id in three indexes.
 pub const ROOM_COST_BYTES: usize = 256;
-/// The most facts of one portion that is due.
+/// Maximum number of facts that one call of [`WaitingRoom::take_due`] returns.
 pub const MAX_DUE_FACTS: usize = 256;
-/// A portion that is due is closed with the fact that takes it to so many bytes.
+/// Size in bytes at which one call of [`WaitingRoom::take_due`] stops taking further facts.
 pub const MAX_DUE_BYTES: usize = 2 << 20;
 
 #[derive(Debug)]
 struct Waiting {
     due: Timestamp,
-    /// A copy of its own: a received fact holds on to the whole frame that it came in.
+    /// Own copy: a received fact would keep the whole frame that it came in allocated.
     record: Box<[u8]>,
 }
 
@@ -27,10 +27,10 @@ impl Waiting {
     }
 }
 
-/// A bounded store in memory for facts that are early.
+/// A bounded in-memory store for early facts.
 ///
-/// [`keep`](Self::keep) puts a fact in, [`take_due`](Self::take_due) gives those whose time has come, and
-/// [`next_due`](Self::next_due) says when to ask again. Who keeps the timer is outside.
+/// [`keep`](Self::keep) adds a fact, [`take_due`](Self::take_due) removes those that are due, and
+/// [`next_due`](Self::next_due) returns the time of the next call. The caller keeps the timer.
 #[derive(Debug)]
 pub struct WaitingRoom {
     cluster: ClusterId,
@@ -41,14 +41,14 @@ pub struct WaitingRoom {
 }
 
 impl WaitingRoom {
-    /// An empty room for facts of `cluster`.
+    /// Creates an empty room for facts of `cluster`.
     pub fn new(cluster: ClusterId) -> Self {
         let (facts, by_due, by_size) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
         Self { cluster, facts, by_due, by_size, bytes: 0 }
     }
 
-    /// Keeps a fact until it is due. Gives the facts that have no place any more, each with the time when it is due:
-    /// the largest fall first, and the new one may be among them.
+    /// Keeps a fact until it is due. Returns the facts that had to leave for it, each with its due time: the largest
+    /// ones leave first, and the new one may be among them.
     pub fn keep(&mut self, fact: &Fact, due: Timestamp) -> Vec<(FactId, Timestamp)> {
         let id = fact.id();
         if self.facts.contains_key(&id) {
@@ -75,46 +75,46 @@ impl WaitingRoom {
         Some(waiting)
     }
 
-    /// Takes out the next facts whose time has come, the earliest first: at most [`MAX_DUE_FACTS`] of about
-    /// [`MAX_DUE_BYTES`]. Ask again until there is none.
+    /// Removes and returns the next facts that are due, the earliest first: at most [`MAX_DUE_FACTS`] and about
+    /// [`MAX_DUE_BYTES`]. Call it until it returns none.
     pub fn take_due(&mut self, now: Timestamp) -> Vec<Fact> {
         let (mut taken, mut bytes) = (Vec::new(), 0);
         while taken.len() < MAX_DUE_FACTS && bytes < MAX_DUE_BYTES {
             let Some(&(_, id)) = self.by_due.first().filter(|(due, _)| *due <= now) else { break };
             let Some(waiting) = self.remove(&id) else { break };
             bytes += waiting.record.len();
-            // It was a fact when it was kept, so it reads.
+            // The record decodes, since it was made from a fact.
             taken.extend(Fact::from_record(self.cluster, &waiting.record));
         }
         taken
     }
 
-    /// When the next fact is due.
+    /// Returns the time when the next fact is due.
     pub fn next_due(&self) -> Option<Timestamp> {
         self.by_due.first().map(|(due, _)| *due)
     }
 
-    /// Whether a fact waits here.
+    /// Whether a fact is waiting here.
     pub fn contains(&self, id: &FactId) -> bool {
         self.facts.contains_key(id)
     }
 
-    /// The ids of all facts that wait.
+    /// Iterates over the ids of the waiting facts.
     pub fn ids(&self) -> impl Iterator<Item = FactId> {
         self.facts.keys().copied()
     }
 
-    /// How many facts wait.
+    /// Returns the number of waiting facts.
     pub fn len(&self) -> usize {
         self.facts.len()
     }
 
-    /// Whether none does.
+    /// Whether no fact is waiting.
     pub fn is_empty(&self) -> bool {
         self.facts.is_empty()
     }
 
-    /// How many bytes they take.
+    /// Returns the memory of the waiting facts in bytes, including the overhead.
     pub fn bytes(&self) -> usize {
         self.bytes
     }

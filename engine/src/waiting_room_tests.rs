@@ -14,7 +14,7 @@ fn room() -> WaitingRoom {
     WaitingRoom::new(root().public().cluster())
 }
 
-/// An entry whose record has at least `len` bytes.
+/// Makes an entry whose record has at least `len` bytes.
 fn fact(number: u64, len: usize) -> Fact {
     let root = root();
     let draft = EntryDraft {
@@ -54,7 +54,7 @@ fn the_largest_falls_first() {
     let mut room = room();
     let (large, small) = (fact(0, 1 << 20), fact(1, 5_000));
     assert!(room.keep(&large, time(1)).is_empty());
-    // Beside the records there is what each fact costs: 15 more have room, and no 5,000 bytes.
+    // With the overhead of each fact, 15 more fit, but not a further 5,000 bytes.
     for number in 2..17 {
         assert!(room.keep(&fact(number, (1 << 20) - 1_000), time(number)).is_empty());
     }
@@ -96,7 +96,7 @@ fn the_room_holds_so_many_facts() {
         portions += 1;
     }
     assert_eq!(portions, MAX_ROOM_FACTS / MAX_DUE_FACTS);
-    // A portion is bounded by its bytes as well.
+    // One call is limited by bytes as well.
     for number in 0..10 {
         room.keep(&fact(number, 1 << 20), time(1));
     }

@@ -1,38 +1,38 @@
-//! What facts weigh against a limit of the store: computed from the facts alone, so that replicas that hold the same
-//! count the same, whatever the engine of the store makes of it on its disk.
+//! Weights of facts towards the limit of the store. They are computed from the facts alone, so that replicas with the
+//! same facts count the same, regardless of the space that the store takes on disk.
 
 use crate::view::View;
 use kvgossip_grants::{Fact, GrantId, Key, Op};
 use std::collections::BTreeMap;
 
-/// What an entry weighs beside its value and three times its key: signature, body and rows.
+/// Weight of an entry in bytes, without its value and three times its key: signature, body and rows.
 pub const ENTRY_WEIGHT: u64 = 512;
-/// What a grant, revocation or floor weighs.
+/// Weight of a grant, revocation or floor in bytes.
 pub const AUTHORITY_WEIGHT: u64 = 2_048;
 
-/// What an entry of the key weighs.
+/// Returns the weight of an entry of `key` in bytes.
 pub(crate) fn entry_weight(key: &Key, value_bytes: u32) -> u64 {
     ENTRY_WEIGHT + 3 * key.as_bytes().len() as u64 + u64::from(value_bytes)
 }
 
-/// What the entries that cite a grant weigh.
+/// Total weight of the entries that cite a grant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GrantWeight {
-    /// How many there are.
+    /// Number of entries.
     pub entries: u64,
-    /// Their weight.
+    /// Weight of the entries in bytes.
     pub bytes: u64,
 }
 
 impl View {
-    /// What everything that stands weighs, in bytes: for each entry its value, three times its key and
+    /// Returns the weight of the whole state in bytes: for each entry its value, three times its key and
     /// [`ENTRY_WEIGHT`]; for each grant, revocation and floor [`AUTHORITY_WEIGHT`].
     pub fn weight(&self) -> u64 {
         self.entries_weight + self.authority.len() as u64 * AUTHORITY_WEIGHT
     }
 
-    /// By how much the weight may grow when a fact is merged. What it may end beside the entry of the same grant and
-    /// key is not looked for.
+    /// Returns the maximum growth of the weight by merging `fact`, in bytes. It takes into account that an entry of the
+    /// same grant and key ends, but no other facts that may end.
     pub fn growth(&self, fact: &Fact) -> u64 {
         let Fact::Entry(fact) = fact else {
             return if self.authority.contains(&fact.id()) { 0 } else { AUTHORITY_WEIGHT };
@@ -52,7 +52,7 @@ impl View {
         entry_weight(&entry.key, value_bytes).saturating_sub(ends)
     }
 
-    /// What the entries of each grant weigh; `None` is root. Looks at every entry.
+    /// Returns the weight of the entries of each grant; `None` is root. Examines every entry.
     pub fn weight_by_grant(&self) -> BTreeMap<Option<GrantId>, GrantWeight> {
         let mut weights = BTreeMap::<_, GrantWeight>::new();
         for (key, frontier) in self.keys("", None) {
@@ -65,12 +65,12 @@ impl View {
         weights
     }
 
-    /// An entry of the key stands now.
+    /// Adds the weight of an entry that was added to the key's frontier.
     pub(crate) fn add_weight(&mut self, key: &Key, value_bytes: u32) {
         self.entries_weight += entry_weight(key, value_bytes);
     }
 
-    /// An entry of the key has ended.
+    /// Subtracts the weight of an entry of the key that has ended.
     pub(crate) fn remove_weight(&mut self, key: &Key, value_bytes: u32) {
         let weight = entry_weight(key, value_bytes);
         debug_assert!(self.entries_weight >= weight, "more has ended than stood");

@@ -70,7 +70,11 @@ fn a_reader_reads_the_state_of_its_commit_while_others_follow() {
                             let expected = if number % 2 == 1 { all.as_slice() } else { &[] };
                             assert_eq!(keys, expected, "after {number} batches");
                             let record = reader.entry(&all[0], &ENTRY.id).unwrap();
-                            assert_eq!(record, (number > 0).then(|| record_of(number)), "after {number} batches");
+                            assert_eq!(
+                                record,
+                                (number > 0).then(|| record_of(number)),
+                                "after {number} batches"
+                            );
                         }
                         seen[number as usize % 2].fetch_add(1, Ordering::Relaxed);
                     }

@@ -1,5 +1,5 @@
-//! Writes every target's seeds into `fuzz/corpora/`, over those that are there. Other files stay: inputs that once
-//! showed a fault are kept beside the seeds, named `fault_…`.
+//! Writes every target's seeds into `fuzz/corpora/`, replacing existing ones. Other files stay: inputs that once
+//! revealed a fault are kept next to the seeds, named `fault_…`.
 
 use kvgossip_fuzz::TARGETS;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! See `kvgossip_fuzz::gossip::member`.
+//! libFuzzer target of `kvgossip_fuzz::gossip::member`.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| kvgossip_fuzz::gossip::member(data));

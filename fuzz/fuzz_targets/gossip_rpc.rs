@@ -1,4 +1,4 @@
-//! See `kvgossip_fuzz::gossip::rpc`.
+//! libFuzzer target of `kvgossip_fuzz::gossip::rpc`.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| kvgossip_fuzz::gossip::rpc(data));

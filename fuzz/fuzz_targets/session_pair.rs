@@ -1,4 +1,4 @@
-//! See `kvgossip_fuzz::session_pair`.
+//! libFuzzer target of `kvgossip_fuzz::session_pair`.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| kvgossip_fuzz::session_pair::run(data));

@@ -1,6 +1,6 @@
-//! Canonical decoding: what is read is written back the same, and nothing that is read is trusted.
+//! Fuzz target for canonical decoding: decoded bytes are encoded to the same bytes, and no decoded fact is trusted.
 //!
-//! The first byte chooses what the rest is: a record, records one after the other, or a body of each kind.
+//! The first byte selects the type of the rest: a record, concatenated records, or a body of each kind.
 
 use crate::Seed;
 use bytes::Bytes;
@@ -11,7 +11,7 @@ use kvgossip_grants::{
 use kvgossip_sim::Scribe;
 use kvgossip_sim::scribe::{Terms, at};
 
-/// See the [module](self).
+/// Runs one input: see the [module documentation](self).
 pub fn run(data: &[u8]) {
     let Some((selector, bytes)) = data.split_first() else { return };
     let cluster = Scribe::new(1).cluster();
@@ -52,8 +52,7 @@ fn body<B: Body>(cluster: ClusterId, bytes: &[u8]) {
     assert_eq!(signed.map(|signed| signed.bytes().to_vec()).as_deref(), Some(bytes));
 }
 
-/// A fact of unknown origin goes the way of every fact, up to its signature. No input has a valid one: it would
-/// need a real key.
+/// Checks a fact of unknown origin up to its signature. No input has a valid signature, which would need a real key.
 fn judge(fact: Fact) {
     assert_eq!(fact.payload_len() + RECORD_HEAD_BYTES, fact.to_record().len());
     assert!(fact.payload_len() <= MAX_VALUE_BYTES + 32 * 1024);
@@ -63,7 +62,7 @@ fn judge(fact: Fact) {
     }
 }
 
-/// One fact of each shape.
+/// Returns one fact of each shape.
 fn samples() -> Vec<(&'static str, Fact)> {
     let mut scribe = Scribe::new(3);
     let top = scribe.grant(0, 1, "/my/**/sta*", None, Terms::default());
@@ -89,7 +88,7 @@ fn samples() -> Vec<(&'static str, Fact)> {
     ]
 }
 
-/// Records, a run of records, and bodies.
+/// Returns records, concatenated records, and bodies.
 pub fn seeds() -> Vec<Seed> {
     let samples = samples();
     let mut seeds: Vec<Seed> = Vec::new();
@@ -107,7 +106,7 @@ pub fn seeds() -> Vec<Seed> {
     }
     let all: Vec<u8> = samples.iter().flat_map(|(_, fact)| fact.to_record()).collect();
     add("records".into(), 1, &all);
-    // An entry with a wrong value spoils only itself.
+    // An entry with a wrong value affects no other record.
     let mut spoiled = samples[7].1.to_record().to_vec();
     spoiled.extend(samples[10].1.to_record());
     let at = samples[7].1.to_record().len() - 1;

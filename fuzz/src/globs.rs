@@ -1,14 +1,14 @@
-//! Keys, globs and filters: the parser takes any text, and the matcher agrees with `globset` and with a filter that
-//! is read aloud.
+//! Fuzz target for keys, globs and filters: the parser accepts or refuses any text without panicking, and the matcher
+//! agrees with `globset` and with a literal evaluation of filters.
 //!
-//! The input is a text: a filter, one glob a line, each perhaps with `!` in front; an empty line; keys.
+//! The input is a text: a filter with one glob per line, each with an optional leading `!`; an empty line; keys.
 
 use crate::Seed;
 use crate::names::{Names, keys_like, seed};
 use globset::{Candidate, GlobBuilder};
 use kvgossip_grants::{Filter, FilterRule, Key, KeyGlob, PathPrefix};
 
-/// See the [module](self).
+/// Runs one input: see the [module documentation](self).
 pub fn run(data: &[u8]) {
     let Some(names) = Names::read(data) else { return };
     names.keys.iter().for_each(|text| key(text));
@@ -58,7 +58,7 @@ fn filter(filter: &Filter, key: &Key) {
     assert!(!wanted || prefixes.iter().filter(|prefix| key.as_str().starts_with(**prefix)).count() == 1);
 }
 
-/// Globs of each kind, faults of each kind, filters of some and of many globs.
+/// Returns globs of each kind, faults of each kind, and filters of some and of many globs.
 pub fn seeds() -> Vec<Seed> {
     let many: Vec<String> =
         (0..20).map(|n| format!("{}/a/{n}/**", if n % 3 == 1 { "!" } else { "" })).collect();

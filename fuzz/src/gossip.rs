@@ -1,36 +1,37 @@
-//! Gossip packets, streams and a whole member under attack: the bodies are the membership crate's own.
+//! Fuzz targets for gossip packets, streams and a whole member under attack. The target functions are the membership
+//! crate's own.
 
 use crate::Seed;
 use kvgossip_membership::fuzz;
 
-/// Packets and streams of real agents, one a line: `udp` or `tcp` and hexadecimal digits.
+/// Captured packets and streams of real agents, one per line: `udp` or `tcp`, then hexadecimal digits.
 const CAPTURED: &str = include_str!("../../membership/tests/fixtures/plain.hex");
 
-/// What Serf's command line and an agent said to each other: `C` and hexadecimal digits for what the client wrote.
+/// Captured conversations between Serf's command line and an agent: `C` and hexadecimal digits for the client's bytes.
 const TALKS: &str = include_str!("../../membership/tests/fixtures/rpc.hex");
 
-/// See [`fuzz::fuzz_udp`].
+/// Runs one input: see [`fuzz::fuzz_udp`].
 pub fn udp(data: &[u8]) {
     fuzz::fuzz_udp(data);
     fuzz::fuzz_serf(data);
 }
 
-/// See [`fuzz::fuzz_tcp`].
+/// Runs one input: see [`fuzz::fuzz_tcp`].
 pub fn tcp(data: &[u8]) {
     fuzz::fuzz_tcp(data);
 }
 
-/// See [`fuzz::fuzz_member`].
+/// Runs one input: see [`fuzz::fuzz_member`].
 pub fn member(data: &[u8]) {
     fuzz::fuzz_member(data);
 }
 
-/// See [`fuzz::fuzz_names`].
+/// Runs one input: see [`fuzz::fuzz_names`].
 pub fn names(data: &[u8]) {
     fuzz::fuzz_names(data);
 }
 
-/// See [`fuzz::fuzz_rpc`].
+/// Runs one input: see [`fuzz::fuzz_rpc`].
 pub fn rpc(data: &[u8]) {
     fuzz::fuzz_rpc(data);
 }
@@ -39,7 +40,7 @@ fn captured(wanted: &str) -> Vec<Vec<u8>> {
     let lines = CAPTURED.lines().filter_map(|line| line.split_once(' '));
     let bytes = lines.filter(|(kind, _)| *kind == wanted).map(|(_, digits)| unhex(digits));
     let mut seen = std::collections::BTreeSet::new();
-    // Enough to have every kind of message; one of each length.
+    // One of each length, and enough to include every type of message.
     bytes.filter(|bytes| seen.insert(bytes.len())).take(24).collect()
 }
 
@@ -48,25 +49,25 @@ fn unhex(digits: &str) -> Vec<u8> {
     digits.as_bytes().chunks_exact(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect()
 }
 
-/// Captured packets, in clear.
+/// Returns captured packets, unencrypted.
 pub fn udp_seeds() -> Vec<Seed> {
     let packets = captured("udp").into_iter().enumerate();
     packets.map(|(number, bytes)| (format!("captured_{number:02}"), [&[0], &bytes[..]].concat())).collect()
 }
 
-/// Captured streams, in clear, in chunks of 7 bytes.
+/// Returns captured streams, unencrypted, in chunks of 7 bytes.
 pub fn tcp_seeds() -> Vec<Seed> {
     let streams = captured("tcp").into_iter().enumerate();
     streams.map(|(number, bytes)| (format!("captured_{number:02}"), [&[0, 7], &bytes[..]].concat())).collect()
 }
 
-/// Captured clients, which give a key, in chunks of 5 bytes.
+/// Returns captured clients' bytes for an agent with an authentication key, in chunks of 5 bytes.
 pub fn rpc_seeds() -> Vec<Seed> {
     let clients = TALKS.lines().filter_map(|line| line.strip_prefix("C ")).map(unhex).enumerate();
     clients.map(|(number, bytes)| (format!("captured_{number:02}"), [&[1, 5], &bytes[..]].concat())).collect()
 }
 
-/// Rows of texts, each behind its length: what is hard to keep or to show, in different orders.
+/// Returns sequences of texts, each after its length: names that are hard to store or to display, in different orders.
 pub fn names_seeds() -> Vec<Seed> {
     const TEXTS: [&[u8]; 16] = [
         b"own",
@@ -92,7 +93,7 @@ pub fn names_seeds() -> Vec<Seed> {
     let turned = |by: usize| row(&mut TEXTS.into_iter().cycle().skip(by));
     let mut seeds: Vec<Seed> = (0..8).map(|by| (format!("turned_{by:02}"), turned(by))).collect();
     seeds.push(("alike".to_owned(), row(&mut std::iter::repeat(TEXTS[1]))));
-    // The highest bit of a length makes a name that is over the limit.
+    // The highest bit of a length makes a name that exceeds the limit.
     let long = |text: &[u8]| [&[0x9f][..], &text.repeat(31)[..31]].concat();
     seeds.push((
         "long".to_owned(),
@@ -102,7 +103,7 @@ pub fn names_seeds() -> Vec<Seed> {
     seeds
 }
 
-/// Members that meet captured packets and streams, with time passing between.
+/// Returns inputs in which a member receives captured packets and streams, with time passing in between.
 pub fn member_seeds() -> Vec<Seed> {
     let operation = |number: u8, payload: &[u8]| {
         let len = u16::try_from(payload.len()).unwrap_or(u16::MAX).to_be_bytes();

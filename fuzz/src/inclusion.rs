@@ -1,18 +1,18 @@
-//! Inclusion of a glob in a union of globs: a counterexample is one, what is included has none among many tries, and
-//! no budget is overrun.
+//! Fuzz target for the inclusion of a glob in a union of globs: every counterexample is valid, an included glob has
+//! none among many candidates, and no budget is exceeded.
 //!
-//! The input is a text: the pattern, then the globs of the union, one a line; an empty line; keys.
+//! The input is a text: the pattern, then the globs of the union, one per line; an empty line; keys.
 
 use crate::Seed;
 use crate::names::{Names, keys_like, seed};
 use kvgossip_grants::{Inclusion, Key, KeyGlob, included_with_budget};
 
-/// The most globs of a union.
+/// Maximum number of globs in a union.
 const MAX_UNION: usize = 12;
-/// Product nodes: enough for most, too few for some.
+/// Budgets in product nodes: enough for most inputs, too small for some.
 const BUDGETS: [usize; 2] = [48, 1_024];
 
-/// See the [module](self).
+/// Runs one input: see the [module documentation](self).
 pub fn run(data: &[u8]) {
     let Some(names) = Names::read(data) else { return };
     let globs = names.globs();
@@ -49,7 +49,7 @@ fn check(pattern: &KeyGlob, union: &[KeyGlob], answer: &Inclusion, budget: usize
     }
 }
 
-/// Ordinary grants, unions that only together are enough, and hard ones.
+/// Returns ordinary grants, unions that cover the pattern only together, and hard ones.
 pub fn seeds() -> Vec<Seed> {
     let lengths: Vec<String> = (1..=10).map(|len| format!("/{}", "?".repeat(len))).collect();
     let lengths: Vec<&str> = std::iter::once("/*").chain(lengths.iter().map(String::as_str)).collect();

@@ -1,6 +1,6 @@
-//! Reading decisions from bytes.
+//! Reads decisions from the bytes of an input.
 
-/// What is left of an input. An exhausted one gives zeros, so that every input is a whole program.
+/// The rest of an input. An exhausted input yields zeros, so that every input is a complete program.
 pub(crate) struct Input<'a>(&'a [u8]);
 
 impl<'a> Input<'a> {
@@ -22,18 +22,18 @@ impl<'a> Input<'a> {
         u16::from_le_bytes([self.byte(), self.byte()])
     }
 
-    /// A number below `count`, which is at least 1.
+    /// Reads a number below `count`, which is at least 1.
     pub(crate) fn below(&mut self, count: usize) -> usize {
         let number = if count > 256 { usize::from(self.u16()) } else { usize::from(self.byte()) };
         number % count.max(1)
     }
 
-    /// One of several, of which there is at least one.
+    /// Selects one element of a list that is not empty.
     pub(crate) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
         from[self.below(from.len())]
     }
 
-    /// The next bytes, as many as a length byte or two say and there are.
+    /// Reads a length of two bytes, then that many bytes, or as many as there are.
     pub(crate) fn chunk(&mut self) -> &'a [u8] {
         let len = usize::from(self.u16()).min(self.0.len());
         let (chunk, rest) = self.0.split_at(len);

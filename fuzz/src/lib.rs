@@ -1,6 +1,6 @@
-//! Fuzz targets as functions, and the inputs that they start from. See `docs/fuzzing.md`.
+//! Fuzz targets as functions, and their seed inputs. See `docs/fuzzing.md`.
 //!
-//! Each target is a function of bytes that panics when something is wrong. `fuzz_targets/` hands them to libFuzzer;
+//! Each target is a function of bytes that panics if something is wrong. `fuzz_targets/` passes them to libFuzzer;
 //! `tests/corpora.rs` runs them on the committed corpora and on mutations of those, with any compiler.
 
 pub mod facts;
@@ -13,17 +13,17 @@ mod names;
 pub mod session_frames;
 pub mod session_pair;
 
-/// A named input.
+/// A named seed input.
 pub type Seed = (String, Vec<u8>);
 
 /// A fuzz target.
 #[derive(Clone, Copy, Debug)]
 pub struct Target {
-    /// The name of its binary and of its corpus.
+    /// Name of its binary and of its corpus.
     pub name: &'static str,
-    /// Panics if the input shows a fault.
+    /// Runs one input; panics if the input reveals a fault.
     pub run: fn(&[u8]),
-    /// Inputs that reach its parts, by name.
+    /// Returns named inputs that reach the parts of the tested code.
     pub seeds: fn() -> Vec<Seed>,
 }
 

@@ -1,7 +1,7 @@
-//! Merging against the definitions: facts made byte by byte, offered in any order to real replicas, which must
-//! answer and come to what [`naive`](kvgossip_sim::naive) says.
+//! Fuzz target that compares merging with the definitions: facts made from the input's bytes are offered in any order
+//! to real replicas, whose answers and states must be those that [`naive`](kvgossip_sim::naive) requires.
 //!
-//! The input is a row of operations (u8 ‖ operands): some make a fact, some do something to one of two replicas.
+//! The input is a sequence of operations (u8 ‖ operands): some make a fact, some act on one of two replicas.
 
 use crate::Seed;
 use crate::input::Input;
@@ -13,16 +13,16 @@ use kvgossip_sim::world::{NOW, SECOND};
 use kvgossip_sim::{Link, Scribe, SimReplica, World, check_state, sync};
 
 const ENTITIES: usize = 5;
-/// The most facts of an input, and the most operations.
+/// Maximum numbers of facts and of operations of an input.
 const MAX_FACTS: usize = 24;
 const MAX_OPERATIONS: usize = 120;
 const KEYS: [&str; 5] = ["/a", "/a/x", "/a/y", "/b/x", "/%20/x"];
 const PATTERNS: [&str; 8] = ["/**", "/a/**", "/**/x", "/*", "/a/*", "/b/**", "/a/x", "/?/x"];
-/// In seconds; the last two are ahead of all clocks, by little and by much.
+/// Timestamps in seconds; the last two are ahead of all clocks: one just within the allowed lead, one beyond it.
 const TIMES: [u64; 8] = [1_000, 1_001, 1_002, 1_010, 1_020, 1_030, 10_120, 10_121];
 const VALUES: [&[u8]; 3] = [b"", b"one", b"two"];
 
-/// See the [module](self).
+/// Runs one input: see the [module documentation](self).
 pub fn run(data: &[u8]) {
     let mut machine = Machine::new();
     let mut input = Input::new(data);
@@ -35,7 +35,7 @@ pub fn run(data: &[u8]) {
     machine.finish();
 }
 
-/// Two replicas, and all facts that were made.
+/// Two replicas and all facts that were made.
 struct Machine {
     world: World,
     grants: Vec<Signed<Grant>>,
@@ -110,7 +110,7 @@ impl Machine {
         Some(Fact::Grant(grant))
     }
 
-    /// One of the grants made so far, or none: the byte 0 cites the newest.
+    /// Selects one of the grants made so far, or none; the byte 0 selects the newest.
     fn cited(&self, input: &mut Input<'_>) -> Option<Signed<Grant>> {
         let back = input.below(self.grants.len() + 1);
         self.grants.iter().rev().nth(back).cloned()
@@ -170,8 +170,8 @@ impl Machine {
         assert_eq!(ended.outcome, ended.responder_outcome);
     }
 
-    /// The state is the normal form of what was taken in; and once all was offered until nothing merges, of all
-    /// that is sound.
+    /// Checks that each state is the normal form of the facts taken in and, after all facts were offered until nothing
+    /// merges, that of all sound facts.
     fn finish(mut self) {
         self.check();
         for replica in &mut self.replicas {
@@ -199,9 +199,10 @@ impl Machine {
     }
 }
 
-/// Every operation, chains that end in each way, floors, contests of a key, restarts and sessions.
+/// Returns inputs with every operation: chains that end in each way, floors, contests of a key, restarts and sessions.
 pub fn seeds() -> Vec<Seed> {
-    // Grants: parent, flags, grantee, pattern. Entries: grant, key, time, value. Then who is offered it.
+    // Operands of grants: parent, flags, grantee, pattern; of entries: grant, key, time, value. Then the replicas to
+    // which the fact is offered.
     let top = [0, 0, 0, 1, 0, 0];
     let below = [0, 0, 0, 2, 1, 0];
     let set = |grant: u8, key: u8, time: u8, value: u8| [3, grant, key, time, value, 0];

@@ -1,14 +1,14 @@
-//! Keys and globs among the lines of a text.
+//! Reads keys and globs from the lines of a text.
 
 use kvgossip_grants::{Key, KeyGlob};
 
-/// A text in two parts, parted by an empty line: globs and keys.
+/// A text in two parts, separated by an empty line: globs and keys.
 pub(crate) struct Names<'a> {
     pub(crate) globs: Vec<&'a str>,
     pub(crate) keys: Vec<&'a str>,
 }
 
-/// The most lines of either kind that are looked at.
+/// Maximum number of lines of each part that are used.
 const MAX_LINES: usize = 64;
 
 impl<'a> Names<'a> {
@@ -19,23 +19,23 @@ impl<'a> Names<'a> {
         Some(Self { globs: lines(globs), keys: lines(keys) })
     }
 
-    /// The lines of the second part that are keys.
+    /// Returns the lines of the second part that are keys.
     pub(crate) fn keys(&self) -> Vec<Key> {
         self.keys.iter().filter_map(|line| Key::parse(line).ok()).collect()
     }
 
-    /// The lines of the first part that are globs.
+    /// Returns the lines of the first part that are globs.
     pub(crate) fn globs(&self) -> Vec<KeyGlob> {
         self.globs.iter().filter_map(|line| KeyGlob::parse(line).ok()).collect()
     }
 }
 
-/// A seed for this form.
+/// Makes a seed input in this format.
 pub(crate) fn seed(name: &str, globs: &[&str], keys: &[&str]) -> crate::Seed {
     (name.to_owned(), format!("{}\n\n{}", globs.join("\n"), keys.join("\n")).into_bytes())
 }
 
-/// Keys that a glob matches or just misses: its wildcards filled in from a few texts.
+/// Returns keys that a glob matches or just misses, made by filling its wildcards with a few texts.
 pub(crate) fn keys_like(glob: &KeyGlob) -> Vec<Key> {
     const FILLINGS: [[&str; 3]; 5] =
         [["", "a", "/a"], ["a", "b", "/%2F/b"], ["%20", "%", ""], ["..", ".", "/.a"], ["ab", "2", "/x/y/z"]];

@@ -1,11 +1,12 @@
-//! A session that is fed any frames: it ends in an error or goes on, and it never says more than it may.
+//! Fuzz target that feeds arbitrary frames to a session: it continues or ends in an error, and its answers stay within
+//! the limits.
 //!
 //! ```text
 //! role and whether facts are taken (u8) ‖ scope (u8) ‖ frames, each: what it is (u8) ‖ operands
 //! ```
 //!
-//! A frame is given byte by byte, or is a real one of a session with another replica, or one of those with a
-//! byte changed. So the input gets past the hellos without finding hashes.
+//! A frame is given byte by byte, or is a real one of a session with another replica, possibly with changed bytes. So
+//! an input can get past the hellos without guessing hashes.
 
 use crate::Seed;
 use crate::input::Input;
@@ -19,17 +20,17 @@ use kvgossip_sim::{Scribe, SimReplica};
 use std::sync::OnceLock;
 
 const NOW: u64 = 1_000_000;
-/// Prefixes that a session is confined to.
+/// Path prefixes that limit the session.
 const SCOPES: [&str; 4] = ["/", "/dc1", "/dc1/host3", "/nothing"];
-/// The most frames of an input.
+/// Maximum number of frames of an input.
 const MAX_FRAMES: usize = 200;
-/// No answer to frames as small as these is larger.
+/// Maximum number of frames in an answer to frames as small as these.
 const MAX_ANSWER_FRAMES: usize = 10_000;
 
-/// What the session is run on: two replicas that differ, and all frames of a session between them.
+/// The environment of the session: one of two differing replicas, and all frames of a session between them.
 struct Stage {
     here: SimReplica,
-    /// What the other replica sends as responder, and as initiator.
+    /// Frames that the other replica sends as responder, and as initiator.
     frames: [Vec<Bytes>; 2],
 }
 
@@ -50,7 +51,7 @@ fn stage() -> &'static Stage {
     })
 }
 
-/// Replicas with a few dozen keys in different states, grants, revocations and floors.
+/// Makes replicas with a few dozen keys in different states, grants, revocations and floors.
 fn replicas() -> [SimReplica; 2] {
     let mut scribe = Scribe::new(4);
     let top = scribe.grant(0, 1, "/**", None, Terms::default());
@@ -92,7 +93,7 @@ fn config(role: Role, scope: &str, takes_facts: bool) -> Config {
     Config { role, scope, nonce: [role as u8; 8], takes_facts, newcomer: None }
 }
 
-/// What `there` sends in an undisturbed session.
+/// Returns the frames that `there` sends in an undisturbed session.
 fn record(here: &mut SimReplica, there: &mut SimReplica, roles: [Role; 2]) -> Vec<Bytes> {
     let mut sessions = [(&mut *here, roles[0]), (there, roles[1])].map(|(replica, role)| {
         let session = Session::new(config(role, "/", true), replica.view());
@@ -121,7 +122,7 @@ fn record(here: &mut SimReplica, there: &mut SimReplica, roles: [Role; 2]) -> Ve
     }
 }
 
-/// Judges what was received, then takes all frames that the session has to send.
+/// Checks the received facts, then takes all frames that the session has to send.
 fn answer(session: &mut Session, replica: &mut SimReplica, merges: bool) -> Result<Vec<Bytes>, SessionError> {
     let mut frames = Vec::new();
     loop {
@@ -137,7 +138,7 @@ fn answer(session: &mut Session, replica: &mut SimReplica, merges: bool) -> Resu
     }
 }
 
-/// What would come of an offer.
+/// Returns the verdict that an offer would get, without merging.
 fn judge(replica: &SimReplica, fact: Fact) -> Verdict {
     match replica.check(fact) {
         Ok(_) => Verdict::Merged,
@@ -145,14 +146,14 @@ fn judge(replica: &SimReplica, fact: Fact) -> Verdict {
     }
 }
 
-/// See the [module](self).
+/// Runs one input: see the [module documentation](self).
 pub fn run(data: &[u8]) {
     let mut input = Input::new(data);
     let flags = input.byte();
     let (role, answers) = if flags & 1 == 0 { (Role::Initiator, 0) } else { (Role::Responder, 1) };
     let scope = SCOPES[input.below(SCOPES.len())];
     let stage = stage();
-    // The replica's clone would cost more than the session: this one is only read.
+    // Cloning the replica would cost more than the session; this one is only read.
     let mut side =
         Side { session: Session::new(config(role, scope, flags & 2 == 0), stage.here.view()), stage };
     if side.answer().is_err() {
@@ -226,7 +227,7 @@ fn next_frame(input: &mut Input<'_>, real: &[Bytes]) -> Bytes {
     }
 }
 
-/// Real sessions up to each frame, and small made-up frames of every kind.
+/// Returns real sessions up to each frame, and small artificial frames of every type.
 pub fn seeds() -> Vec<Seed> {
     let mut seeds = Vec::new();
     for (role, name) in [(0, "initiator"), (1, "responder")] {
@@ -235,14 +236,14 @@ pub fn seeds() -> Vec<Seed> {
             let mut bytes = vec![role as u8, 0];
             (0..taken).for_each(|frame| bytes.extend([2, frame]));
             seeds.push((format!("{name}_real_{taken:02}"), bytes.clone()));
-            // The same with the last one changed, and then any kind of frame.
+            // The same session with the last frame changed, followed by a frame of any type.
             bytes.truncate(bytes.len() - 2);
             bytes.extend([3, taken - 1, 0, 5, 0, 1]);
             seeds.push((format!("{name}_changed_{taken:02}"), bytes));
         }
     }
     for kind in 0..9 {
-        // After the hello.
+        // Sent after the hello.
         seeds.push((
             format!("made_up_{}", kind + 1),
             vec![1, 0, 2, 0, 0, kind, 4, 0, 0x21, 0, 0, 0, 0, 6, 1, 0, 1],

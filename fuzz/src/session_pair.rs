@@ -1,12 +1,13 @@
-//! Two replicas of a random world whose sessions run through the driver of production, and somebody on the wire who changes, drops, doubles and reorders frames: a
-//! session ends, or waits for a frame that was dropped; each replica is in the normal form of what it took in; and an
-//! honest session afterwards makes both equal.
+//! Fuzz target for a session between two replicas of a random world through the production driver, with an attacker on
+//! the connection who changes, drops, doubles and reorders frames. The session must end or wait for a dropped frame,
+//! each replica must be in the normal form of the facts taken in, and an honest session afterwards must make both
+//! equal.
 //!
 //! ```text
 //! world (u16) ‖ who has which facts (length ‖ bits) ‖ scope (u8) ‖ for each frame: what becomes of it (u8) ‖ operands
 //! ```
 //!
-//! After the end of the input, frames arrive as they were sent.
+//! After the end of the input, frames arrive unchanged.
 
 use crate::Seed;
 use crate::input::Input;
@@ -21,19 +22,20 @@ use kvgossip_sim::world::NOW;
 use kvgossip_sim::{Carrier, Drive, Link, SimReplica, World, sync};
 use std::sync::OnceLock;
 
-/// Worlds that inputs choose from.
+/// Number of worlds that an input can select.
 const WORLDS: u16 = 512;
-/// The first so many worlds of many keys, so that trees have inner nodes; above [`WORLDS`].
+/// Number of additional worlds with many keys, so that trees have inner nodes; they are numbered from [`WORLDS`].
 const WIDE_WORLDS: u16 = 32;
-/// From this many keys on a world is wide.
+/// Minimum number of keys of such a world.
 const WIDE_KEYS: usize = 60;
 const SCOPES: [&str; 4] = ["/", "/", "/a", "/a/x"];
-/// No session between such small replicas has more frames of both sides.
+/// Limit of frames of both sides; no session between such small replicas has more.
 const MAX_FRAMES: usize = 4_096;
-/// Honest sessions that follow. One is enough unless the first ends with something not yet due or unjustified.
+/// Maximum number of honest sessions that follow. One is enough unless the first ends with facts that are early or
+/// unjustified.
 const SETTLING: usize = 3;
 
-/// See the [module](self).
+/// Runs one input: see the [module documentation](self).
 pub fn run(data: &[u8]) {
     let mut input = Input::new(data);
     let world = world(input.u16() % (WORLDS + WIDE_WORLDS));
@@ -61,11 +63,11 @@ fn world(number: u16) -> World {
     World::new(seed)
 }
 
-/// Gives each replica the facts that its bits choose, as far as they are acceptable.
+/// Offers each replica the facts that its bits select.
 fn populate(world: &World, chosen: &[u8]) -> [SimReplica; 2] {
     let mut pair = [0, 1].map(|_| SimReplica::new(world.root.clone(), at(NOW)).with_journal());
     for (number, fact) in world.facts.iter().enumerate() {
-        // Two bits a fact; without any, both have it.
+        // Two bits per fact; without bits, both replicas get it.
         let bits = chosen.get(number / 4).map_or(0, |byte| byte >> (2 * (number % 4)));
         for (side, replica) in pair.iter_mut().enumerate() {
             if bits >> side & 1 == 0 {
@@ -76,7 +78,7 @@ fn populate(world: &World, chosen: &[u8]) -> [SimReplica; 2] {
     pair
 }
 
-/// The state is the normal form of what was taken in, and that is sound.
+/// Asserts that the state is the normal form of the facts taken in, and that these are sound.
 fn check(world: &World, replica: &SimReplica) {
     let taken = replica.taken().cloned().unwrap_or_default();
     let unsound = taken.values().find(|fact| !world.cluster.is_sound(fact));
@@ -85,7 +87,7 @@ fn check(world: &World, replica: &SimReplica) {
     assert_eq!(replica.view().root(), wanted, "{world}");
 }
 
-/// Whatever the damage was, replicas that are left alone become equal.
+/// Asserts that undisturbed sessions make the replicas equal after any damage.
 fn settle(pair: &mut [SimReplica; 2]) {
     let [a, b] = pair;
     let mut last = None;
@@ -101,13 +103,13 @@ fn settle(pair: &mut [SimReplica; 2]) {
     panic!("not equal: {last:?}");
 }
 
-/// A session with somebody in the middle.
+/// A session with an attacker in the middle.
 struct Wire {
     sides: [Carrier; 2],
     frames: usize,
-    /// Held back, for the other side of the one who sent it.
+    /// Frame that is held back, with the side that sent it.
     held: Option<(usize, Bytes)>,
-    /// Seen so far: they may come again.
+    /// Frames seen so far, which may be sent again.
     seen: Vec<Bytes>,
 }
 
@@ -121,7 +123,7 @@ impl Wire {
                 takes_facts: true,
                 newcomer: None,
             };
-            // Small batches and little room, so that facts wait and answers come out of order.
+            // Small batches and little capacity, so that facts wait and answers come out of order.
             let drive = Drive::random(side as u64 + u64::from(pair[0].view().root().0[0]));
             Carrier::new(Session::new(config, pair[side].view()), &drive)
         };
@@ -150,7 +152,7 @@ impl Wire {
         }
     }
 
-    /// Carries out what the side's driver wants until a frame is due; none while it waits for the other side.
+    /// Performs the driver's actions until a frame is due; `None` if the driver waits for the other side.
     fn poll(&mut self, side: usize, replica: &mut SimReplica) -> Result<Option<Bytes>, SessionError> {
         let side = &mut self.sides[side];
         loop {
@@ -160,14 +162,14 @@ impl Wire {
             }
             match side.advance(replica)? {
                 None => {}
-                // The last job first.
+                // The latest job is answered first.
                 Some(Action::Wait(wait)) if wait.for_jobs => side.answer(side.running() - 1, replica)?,
                 Some(_) => return Ok(None),
             }
         }
     }
 
-    /// What arrives in the place of a frame.
+    /// Returns the frames that arrive in place of a frame.
     fn tamper(&mut self, from: usize, frame: Bytes, input: &mut Input<'_>) -> Vec<Bytes> {
         self.seen.push(frame.clone());
         let mut arriving = match input.byte() % 16 {
@@ -197,12 +199,12 @@ impl Wire {
     }
 }
 
-/// Whole sessions of several worlds, and one damage of each kind early and late.
+/// Returns complete sessions of several worlds, and one damage of each kind early and late.
 pub fn seeds() -> Vec<Seed> {
     let start = |world: u16, chosen: &[u8], scope: u8| {
         [&world.to_le_bytes()[..], &(chosen.len() as u16).to_le_bytes(), chosen, &[scope]].concat()
     };
-    // Facts in turns: here, there, both, here, …
+    // Owners of facts in rotation: here, there, both, here, …
     let split = [0b01_00_10_01_u8, 0b10_01_00_10, 0b00_10_01_00].repeat(30);
     let mut seeds = Vec::new();
     for world in (0..WORLDS).step_by(37) {

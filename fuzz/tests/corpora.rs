@@ -1,4 +1,4 @@
-//! Every committed input of every target, and mutations of them, the same in every run.
+//! Runs every committed input of every target, and mutations of them, the same in every run.
 
 use kvgossip_fuzz::{TARGETS, Target};
 use rand::rngs::ChaCha12Rng;
@@ -25,7 +25,7 @@ fn corpus(name: &str) -> Corpus {
         .collect()
 }
 
-/// Runs one input; a failure says how to get the input back.
+/// Runs one input. On failure, the message names a file with the input.
 fn run(target: Target, name: &str, input: &[u8]) {
     if catch_unwind(AssertUnwindSafe(|| (target.run)(input))).is_err() {
         let file = std::env::temp_dir().join(format!("kvgossip-fuzz-{}", target.name));
@@ -105,7 +105,8 @@ fn gossip() {
     check("gossip_names", 1_500);
 }
 
-/// A format that changed makes seeds that test nothing: `cargo run -p kvgossip-fuzz --example seed_corpora`.
+/// Asserts that the seeds match the present formats. After a change of format: `cargo run -p kvgossip-fuzz --example
+/// seed_corpora`.
 #[test]
 fn committed_seeds_are_those_of_today() {
     for target in TARGETS {

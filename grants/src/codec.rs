@@ -1,7 +1,7 @@
 //! Canonical bytes of fact bodies: a version byte, then postcard.
 //!
-//! Decoding demands that encoding the result gives back the same bytes, so that a fact has one spelling and one
-//! id. A body says itself where it ends. Every length is bounded by the input before anything is allocated.
+//! Decoding refuses bytes that differ from the encoding of the decoded body, so that a fact has one encoding and one
+//! id. A body is self-delimiting. Every length is checked against the input before anything is allocated.
 
 use crate::fact::{By, Entry, Floor, Grant, MAX_FLOOR_PATTERNS, MAX_VALUE_BYTES, Op, Revocation, ShapeError};
 use crate::glob::KeyGlob;
@@ -13,14 +13,14 @@ use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// The largest body of any fact, in bytes: a floor with 64 patterns of 256 bytes fits.
+/// Maximum size of a body, in bytes: a floor with 64 patterns of 256 bytes fits.
 pub const MAX_BODY_BYTES: usize = 20 * 1024;
 
-/// Most entries take no more, in bytes: every one that is read is written again.
+/// Initial capacity of an encoding, in bytes: enough for most entries. Each decoded body is encoded again.
 const USUAL_BODY_BYTES: usize = 256;
 
 mod sealed {
-    /// Keeps the kinds of bodies to those of this crate.
+    /// Prevents other crates from implementing `Body`.
     pub trait Sealed {}
     impl Sealed for super::Grant {}
     impl Sealed for super::Revocation {}
@@ -30,29 +30,30 @@ mod sealed {
 
 /// A kind of fact body: its tag and its canonical bytes. There are four, all of this crate.
 pub trait Body: Sized + Clone + sealed::Sealed {
-    /// Stands in front of everything that a signature of this kind covers.
+    /// Domain-separation tag: the first 16 bytes of the message that a signature of this kind covers.
     const TAG: [u8; 16];
 
-    /// The type of its id.
+    /// Type of the ids of this kind.
     type Id: Copy + fmt::Debug + Eq + From<[u8; 32]> + Into<FactId>;
 
-    /// The canonical bytes.
+    /// Returns the canonical bytes.
     fn encode(&self) -> Vec<u8>;
 
-    /// Checks what the body must keep by itself in `cluster`. What breaks it is neither signed nor read.
+    /// Checks the rules that do not depend on other facts. A body that breaks one is neither signed nor decoded.
     fn check_rules(&self, cluster: ClusterId) -> Result<(), ShapeError>;
 
-    /// Reads canonical bytes from the front and gives what follows them; `None` for any others, also for bodies
-    /// that break a rule of their own. The cluster is needed for the id of a grant inside a revocation.
+    /// Decodes a body from the front of `bytes` and returns it with the bytes after it. `None` for bytes that are not
+    /// canonical and for bodies that break a rule of their own. The cluster is needed for the id of a grant inside a
+    /// revocation.
     fn decode_front(cluster: ClusterId, bytes: &[u8]) -> Option<(Self, &[u8])>;
 
-    /// Reads canonical bytes that nothing follows.
+    /// Decodes `bytes` as one body; `None` if bytes are left over.
     fn decode(cluster: ClusterId, bytes: &[u8]) -> Option<Self> {
         Self::decode_front(cluster, bytes).filter(|(_, rest)| rest.is_empty()).map(|(body, _)| body)
     }
 }
 
-/// A body that is signed as it is: any but an [`Entry`], which is signed together with its value.
+/// A body that is signed alone: any body but an [`Entry`], which is signed together with its value.
 pub trait AuthorityBody: Body {}
 
 impl AuthorityBody for Grant {}
@@ -109,7 +110,7 @@ struct FloorFields<'a> {
 }
 
 fn write<T: Serialize>(fields: &T) -> Vec<u8> {
-    // Serialising plain data into a growing vector has no way to fail; an empty body decodes nowhere.
+    // Serialising plain data into a growing vector cannot fail; an empty body would not decode.
     let mut bytes = Vec::with_capacity(USUAL_BODY_BYTES);
     bytes.push(FORMAT_VERSION);
     postcard::to_extend(fields, bytes).unwrap_or_default()
@@ -123,8 +124,8 @@ fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Option<(T, &'a [u8])> {
     postcard::take_from_bytes(fields).ok()
 }
 
-/// The end of every decoder: what was read, all before `rest`, keeps the rules of its kind, is not too long and the same
-/// when written again.
+/// Last step of every decoder: checks that the bytes before `rest` are at most [`MAX_BODY_BYTES`], equal the encoding
+/// of `body`, and that the body keeps the rules of its kind.
 fn canonical<'a, B: Body>(
     cluster: ClusterId,
     body: B,
@@ -246,7 +247,7 @@ impl Body for Entry {
     }
 }
 
-/// Whether bytes that do not read as an entry are one but for the length of its value.
+/// Whether `bytes` begin with the fields of an entry whose value is longer than [`MAX_VALUE_BYTES`].
 pub(crate) fn has_oversized_value(bytes: &[u8]) -> bool {
     let fields = read::<EntryFields>(bytes);
     matches!(fields, Some((EntryFields { op: OpField::Set { len, .. }, .. }, _)) if len as usize > MAX_VALUE_BYTES)
@@ -269,7 +270,7 @@ impl Body for Floor {
     }
 
     fn decode_front(cluster: ClusterId, bytes: &[u8]) -> Option<(Self, &[u8])> {
-        // The list is read by hand, so that its length is checked before anything is allocated for it.
+        // The list is decoded element by element, so that its length is checked before anything is allocated for it.
         let (count, mut rest) = read::<u64>(bytes)?;
         if count == 0 || count > MAX_FLOOR_PATTERNS as u64 {
             return None;

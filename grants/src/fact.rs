@@ -1,4 +1,4 @@
-//! The four kinds of signed fact, their bodies and the rules a body must keep by itself.
+//! The four kinds of signed fact, their bodies, and the rules that a body must keep independently of other facts.
 
 use crate::glob::KeyGlob;
 use crate::id::{ClusterId, Digest, EntityId, GrantId};
@@ -7,48 +7,49 @@ use crate::public_key::PublicKey;
 use crate::signed::Signed;
 use crate::time::Timestamp;
 
-/// The largest value of an entry, in bytes. A constant of the protocol: a limit that differed between replicas
-/// would keep them different for ever.
+/// Largest value of an entry, in bytes. It is a constant of the protocol: replicas with different limits would never
+/// converge.
 pub const MAX_VALUE_BYTES: usize = 1 << 20;
-/// The most patterns that one floor may name.
+/// Maximum number of patterns in one floor.
 pub const MAX_FLOOR_PATTERNS: usize = 64;
-/// The longest chain of grants, counted from root's own grant as 1.
+/// Maximum length of a chain of grants; root's own grant counts as 1.
 pub const MAX_DEPTH: u8 = 16;
 
 /// Authority over a pattern, given by an issuer to a grantee.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
-    /// Who gives: root, or the grantee of the parent.
+    /// Issuer: root, or the grantee of the parent.
     pub issuer: EntityId,
-    /// Who receives.
+    /// Public key of the entity that receives the authority.
     pub grantee: PublicKey,
-    /// The keys it speaks of; what it reaches is what every pattern of its chain matches.
+    /// Pattern of keys. A grant reaches the keys that every pattern of its chain matches.
     pub pattern: KeyGlob,
     /// Whether the grantee may pass authority on.
     pub subgrant: bool,
-    /// The grant that the issuer holds; `None` exactly if the issuer is root.
+    /// The issuer's own grant; `None` exactly if the issuer is root.
     pub parent: Option<GrantId>,
-    /// Entries before this time are outside its window.
+    /// Start of the window: entries with an earlier timestamp are refused.
     pub issued_at: Timestamp,
-    /// Entries after this time are outside its window, and after it nothing written under the grant is shown.
+    /// End of the window: entries with a later timestamp are refused, and after this time no entry under the grant is
+    /// shown. `None`: no end.
     pub expires_at: Option<Timestamp>,
-    /// Makes two otherwise equal grants differ.
+    /// Distinguishes grants that are otherwise equal.
     pub nonce: [u8; 16],
 }
 
-/// Who revokes; the order is the order of precedence.
+/// The role in which a revocation is signed; variants are in order of precedence, highest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum By {
     /// The cluster's root.
     Root,
-    /// Whoever issued the grant (never written for a grant of root's: that is `Root`).
+    /// The issuer of the grant. Not used for grants that root issued: those are revoked as `Root`.
     Issuer,
-    /// Whoever holds the grant, giving it up.
+    /// The grantee, who gives the grant up.
     Grantee,
 }
 
 impl By {
-    /// `root`, `issuer` or `grantee`.
+    /// Returns `root`, `issuer` or `grantee`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Root => "root",
@@ -58,91 +59,91 @@ impl By {
     }
 }
 
-/// The end of a grant and of all that depends on it, at once and for ever.
+/// Permanent end of a grant and of everything that depends on it, effective at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revocation {
-    /// The whole signed grant, so that the revocation can be judged where the grant was never seen.
+    /// The whole signed grant, so that a replica that never saw the grant can judge the revocation.
     pub grant: Signed<Grant>,
-    /// Who signs.
+    /// Role of the signer.
     pub by: By,
-    /// For people; it has no effect.
+    /// Time of the revocation, for information only.
     pub revoked_at: Timestamp,
 }
 
-/// What an entry does to its key.
+/// Operation of an entry on its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
-    /// Gives it a value, which travels beside the body.
+    /// Sets a value, which is stored and sent after the body.
     Set {
-        /// Bytes of the value, at most [`MAX_VALUE_BYTES`].
+        /// Length of the value in bytes, at most [`MAX_VALUE_BYTES`].
         len: u32,
-        /// BLAKE3 of the value.
+        /// BLAKE3 hash of the value.
         hash: Digest,
     },
-    /// Unsets it.
+    /// Deletes the key's value.
     Delete,
 }
 
 impl Op {
-    /// The operation that sets `value`.
+    /// Returns the operation that sets `value`.
     pub fn set(value: &[u8]) -> Self {
-        // Longer values than u32 can count are refused by the size check of `Entry::check`.
+        // `Entry::check` refuses values longer than `u32::MAX` by their size.
         let len = u32::try_from(value.len()).unwrap_or(u32::MAX);
         Self::Set { len, hash: value_hash(value) }
     }
 }
 
-/// BLAKE3 of a value.
+/// Returns the BLAKE3 hash of a value.
 pub fn value_hash(value: &[u8]) -> Digest {
     Digest(*blake3::hash(value).as_bytes())
 }
 
-/// One key's value or tombstone, as one signer wrote it at one time.
+/// A value or tombstone of one key, written by one signer at one time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Which key.
+    /// Key that is written.
     pub key: Key,
-    /// When, by the writer's clock.
+    /// Time of writing by the writer's clock.
     pub timestamp: Timestamp,
-    /// Set or delete.
+    /// The operation: set or delete.
     pub op: Op,
-    /// Who signs.
+    /// Entity that signs.
     pub signer: EntityId,
     /// The grant that covers the key; `None` exactly if the signer is root.
     pub grant: Option<GrantId>,
 }
 
-/// Root's word that entries of matching keys older than `before` are no longer valid.
+/// Root's declaration that entries of matching keys with a timestamp before `before` are no longer valid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Floor {
     /// 1 to [`MAX_FLOOR_PATTERNS`] patterns, strictly ascending.
     pub patterns: Vec<KeyGlob>,
-    /// Entries with a smaller timestamp fall.
+    /// Entries with a smaller timestamp are invalid.
     pub before: Timestamp,
-    /// Makes two otherwise equal floors differ.
+    /// Distinguishes floors that are otherwise equal.
     pub nonce: [u8; 16],
 }
 
-/// What a body breaks by itself, whatever the authority says.
+/// A rule that a body breaks, independently of the authority set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ShapeError {
     /// A value above [`MAX_VALUE_BYTES`].
     #[error("a value is at most 1 MiB")]
     ValueTooLarge,
-    /// No pattern, too many, or not strictly ascending.
+    /// The list of patterns is empty, too long or not strictly ascending.
     #[error("a floor names 1 to 64 patterns in strictly ascending order")]
     FloorPatterns,
-    /// `by: Issuer` on a grant of root's.
+    /// `by` is `Issuer` although root issued the grant.
     #[error("a revocation of root's own grant is signed as root, not as issuer")]
     IssuerIsRoot,
-    /// A grant of another cluster.
+    /// The revoked grant belongs to another cluster.
     #[error("a revocation names a grant of its own cluster")]
     ForeignGrant,
 }
 
 impl Entry {
-    /// Checks what the entry must keep by itself.
+    /// Checks the size of the value.
     pub fn check(&self) -> Result<(), ShapeError> {
         match self.op {
             Op::Set { len, .. } if len as usize > MAX_VALUE_BYTES => Err(ShapeError::ValueTooLarge),
@@ -152,7 +153,7 @@ impl Entry {
 }
 
 impl Floor {
-    /// Checks what the floor must keep by itself.
+    /// Checks the number and the order of the patterns.
     pub fn check(&self) -> Result<(), ShapeError> {
         let ascending = self.patterns.windows(2).all(|pair| pair[0].as_str() < pair[1].as_str());
         if ascending && (1..=MAX_FLOOR_PATTERNS).contains(&self.patterns.len()) {
@@ -164,7 +165,7 @@ impl Floor {
 }
 
 impl Revocation {
-    /// Checks what a revocation in `cluster` must keep by itself.
+    /// Checks that the grant belongs to `cluster` and that `by` suits its issuer.
     pub fn check(&self, cluster: ClusterId) -> Result<(), ShapeError> {
         if self.grant.cluster() != cluster {
             return Err(ShapeError::ForeignGrant);

@@ -1,23 +1,23 @@
-//! Ordered filters: globs that include and globs that exclude, the last one that matches decides.
+//! Ordered filters over keys: a list of including and excluding globs, of which the last match decides.
 
 use crate::glob::{GlobError, KeyGlob, Split};
 use crate::key::Key;
 use std::fmt;
 use std::sync::Arc;
 
-/// Most globs of one filter.
+/// Maximum number of globs in one filter.
 pub const MAX_FILTER_GLOBS: usize = 64;
 
-/// Why texts are not a filter.
+/// Reason why a list of texts is not a filter.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FilterError {
-    /// One of them is not a glob.
+    /// One of the texts is not a glob.
     #[error("filter {position}, {error}")]
     Glob {
-        /// Which text: 1 is the first.
+        /// Position of the text, counted from 1.
         position: usize,
-        /// What is wrong; its column does not count a `!` in front.
+        /// Fault of the glob; its column does not count a leading `!`.
         #[source]
         error: GlobError,
     },
@@ -26,31 +26,32 @@ pub enum FilterError {
     TooMany,
 }
 
-/// Which keys somebody wants to see: globs in order, each with `!` in front if it excludes. The last one that matches a
-/// key decides; a key that none matches is included only if the first glob excludes. A filter of no globs includes all.
+/// A filter over keys: globs in order, each with a leading `!` if it excludes. The last glob that matches a key
+/// decides. A key that no glob matches is included only if the first glob excludes. A filter without globs includes
+/// every key.
 #[derive(Clone)]
 pub struct Filter(Arc<Inner>);
 
 struct Inner {
-    /// Matched one by one: an automaton of all of them would take a thousand times their text
+    /// Rules, matched one by one: an automaton of all of them would take a thousand times the memory of their text
     /// (docs/decisions/0024-what-clients-hold.md).
     rules: Box<[FilterRule]>,
 }
 
-/// One glob of a filter.
+/// One glob of a filter and its effect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FilterRule {
-    /// Whether keys that match are left out (`!` in front).
+    /// Whether matching keys are excluded (leading `!`).
     pub excludes: bool,
-    /// The keys it decides about.
+    /// Pattern of the keys that this rule applies to.
     pub glob: KeyGlob,
 }
 
 impl Filter {
-    /// Reads globs in order, such as `/my/**` and `!/my/tmp/**`.
+    /// Parses globs in order, such as `/my/**` and `!/my/tmp/**`.
     ///
     /// # Errors
-    /// The first text that is not a glob, or more than [`MAX_FILTER_GLOBS`] of them.
+    /// The first text that is not a glob, or [`FilterError::TooMany`] above [`MAX_FILTER_GLOBS`].
     pub fn parse<I>(texts: I) -> Result<Self, FilterError>
     where
         I: IntoIterator,
@@ -70,7 +71,7 @@ impl Filter {
         Ok(Self(Arc::new(Inner { rules: rules.into() })))
     }
 
-    /// The filter that includes every key.
+    /// Returns the filter that includes every key.
     pub fn everything() -> Self {
         Self(Arc::new(Inner { rules: Box::default() }))
     }
@@ -82,32 +83,32 @@ impl Filter {
         deciding.map_or(self.includes_the_rest(), |rule| !rule.excludes)
     }
 
-    /// What becomes of a key that no glob matches.
+    /// Whether keys that no glob matches are included.
     fn includes_the_rest(&self) -> bool {
         self.0.rules.first().is_none_or(|first| first.excludes)
     }
 
-    /// The globs in order.
+    /// Returns the rules in order.
     pub fn rules(&self) -> &[FilterRule] {
         &self.0.rules
     }
 
-    /// Bytes of memory that the filter takes: a few hundred for each glob at most. Clones share them.
+    /// Returns the memory of the filter in bytes: at most a few hundred for each glob. Clones share it.
     pub fn held_bytes(&self) -> usize {
         let rules = self.0.rules.iter();
         let globs: usize = rules.map(|rule| size_of::<FilterRule>() + rule.glob.held_bytes()).sum();
         size_of::<Inner>() + globs
     }
 
-    /// How many byte comparisons deciding about `key` takes at most.
+    /// Upper bound of the byte comparisons that `includes` makes for `key`.
     pub fn most_steps(&self, key: &Key) -> usize {
         let globs = self.0.rules.iter().filter(|rule| !rule.glob.is_literal());
         let pattern_bytes: usize = globs.map(|rule| rule.glob.as_str().len()).sum();
         2 * pattern_bytes * key.as_str().len()
     }
 
-    /// Where the included keys are: each of them begins with one of these byte strings. They are in ascending order and
-    /// none begins with another, so that scanning them one after the other meets every key at most once, in key order.
+    /// Returns byte strings such that each included key begins with one of them. They are in ascending order and none
+    /// is a prefix of another, so that scanning them in order visits each key at most once, in key order.
     pub fn literal_prefixes(&self) -> Vec<&str> {
         if self.includes_the_rest() {
             return vec!["/"];
@@ -115,7 +116,7 @@ impl Filter {
         let including = self.0.rules.iter().filter(|rule| !rule.excludes);
         let mut prefixes: Vec<&str> = including.map(|rule| rule.glob.literal_prefix()).collect();
         prefixes.sort_unstable();
-        // After sorting, what begins with a string stands behind it, with only the like between.
+        // After sorting, strings that begin with a given string follow it without others between them.
         prefixes.dedup_by(|later, earlier| later.starts_with(*earlier));
         prefixes
     }

@@ -1,50 +1,52 @@
-//! Comparing what a watcher holds with what a replica holds: digests over keys and the entries that stand of them.
+//! Bucketed digests that compare the entries of a watcher with those of a replica.
 //!
-//! Keys are spread over buckets, so that two sides that differ in little exchange little. A bucket's digest is BLAKE3 of
-//! its keys in ascending order, each as its length (u16, big-endian), its bytes, the number of its entries (u32,
-//! big-endian) and their ids in ascending order. A key is in the bucket that the first two bytes of its BLAKE3 hash give,
-//! as a big-endian number modulo the number of buckets. The watcher chooses the number.
+//! Keys are spread over buckets, so that two sides that differ little exchange little. The digest of a bucket is the
+//! BLAKE3 hash of its keys in ascending order, each as its length (u16, big-endian), its bytes, the number of its
+//! frontier's entries (u32, big-endian) and their ids in ascending order. The bucket of a key is given by the first two
+//! bytes of its BLAKE3 hash, as a big-endian number modulo the number of buckets. The watcher chooses the number of
+//! buckets.
 
 use crate::id::{Digest, EntryId, FactId};
 use crate::key::Key;
 
-/// Most buckets of a comparison.
+/// Maximum number of buckets of a comparison.
 pub const MAX_HELD_BUCKETS: usize = 256;
 
-/// How many keys a bucket should hold.
+/// Target number of keys per bucket.
 const KEYS_PER_BUCKET: usize = 16;
 
-/// Digests in the making.
+/// Builder of the digests.
 #[derive(Debug)]
 pub struct Held {
     buckets: Vec<blake3::Hasher>,
 }
 
 impl Held {
-    /// As many buckets as suit a watcher of `keys` keys.
+    /// Returns a suitable number of buckets for a watcher of `keys` keys.
     pub fn buckets_for(keys: usize) -> usize {
         (keys / KEYS_PER_BUCKET).next_power_of_two().clamp(1, MAX_HELD_BUCKETS)
     }
 
-    /// Begins with a number of buckets, which is brought between 1 and [`MAX_HELD_BUCKETS`].
+    /// Creates a builder with `buckets` buckets, clamped to 1 to [`MAX_HELD_BUCKETS`].
     pub fn new(buckets: usize) -> Self {
         Self { buckets: vec![blake3::Hasher::new(); buckets.clamp(1, MAX_HELD_BUCKETS)] }
     }
 
-    /// The bucket of a key.
+    /// Returns the bucket of a key.
     pub fn bucket(key: &Key, buckets: usize) -> usize {
         let hash = blake3::hash(key.as_bytes());
         let [high, low, ..] = *hash.as_bytes();
         usize::from(u16::from_be_bytes([high, low])) % buckets.max(1)
     }
 
-    /// Adds a key, after all lesser ones, with the ids of its entries in any order. Keys without entries are left out.
+    /// Adds a key with the ids of its entries, in any order. Keys must be added in ascending order. A key without
+    /// entries is ignored.
     pub fn add(&mut self, key: &Key, mut entries: Vec<EntryId>) {
         entries.sort_unstable();
         self.add_ascending(key, entries.len(), entries.into_iter());
     }
 
-    /// The same with the number of the ids, and the ids in ascending order.
+    /// Adds a key like [`Held::add`], with `count` ids that are already in ascending order.
     pub fn add_ascending(&mut self, key: &Key, count: usize, ids: impl Iterator<Item = EntryId>) {
         if count == 0 {
             return;
@@ -59,13 +61,13 @@ impl Held {
         }
     }
 
-    /// The digest of each bucket.
+    /// Returns the digest of each bucket.
     pub fn finish(self) -> Vec<Digest> {
         self.buckets.iter().map(|hasher| Digest(*hasher.finalize().as_bytes())).collect()
     }
 }
 
-/// The digest over a set of authority facts: BLAKE3 of their ids, which have to be in ascending order.
+/// Returns the digest of a set of authority facts: BLAKE3 of their ids, which must be given in ascending order.
 pub fn held_authority(ids: impl Iterator<Item = FactId>) -> Digest {
     let mut hasher = blake3::Hasher::new();
     for id in ids {

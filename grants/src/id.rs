@@ -1,10 +1,10 @@
-//! Fixed-size identifiers, all shown as lower-case hexadecimal.
+//! Fixed-size identifiers. Their text form is lower-case hexadecimal.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
-/// Why a text is not an identifier.
+/// The text is not an identifier.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("an id is 64 lower-case hexadecimal digits")]
 pub struct ParseIdError;
@@ -16,12 +16,12 @@ macro_rules! id_type {
         pub struct $name(pub [u8; 32]);
 
         impl $name {
-            /// The 32 bytes.
+            /// Returns the 32 bytes.
             pub const fn as_bytes(&self) -> &[u8; 32] {
                 &self.0
             }
 
-            /// The first eight hexadecimal digits, for people.
+            /// Returns the first eight hexadecimal digits, for people.
             pub fn short(&self) -> String {
                 hex::encode(&self.0[..4])
             }
@@ -60,32 +60,32 @@ macro_rules! id_type {
 }
 
 id_type!(
-    /// A BLAKE3 hash: of a value, a tree node, a root.
+    /// A BLAKE3 hash of a value, a tree node or a root.
     Digest
 );
 id_type!(
-    /// Who signs: BLAKE3 of a tag and the canonical public key.
+    /// Id of an entity, which signs facts: BLAKE3 of a tag and its canonical public key.
     EntityId
 );
 id_type!(
-    /// A signed fact of any kind: BLAKE3 of what its signature covers.
+    /// Id of a signed fact of any kind: BLAKE3 of the bytes that its signature covers.
     FactId
 );
 id_type!(
-    /// A signed fact that is a grant.
+    /// Id of a grant.
     GrantId
 );
 id_type!(
-    /// A signed fact that is an entry.
+    /// Id of an entry.
     EntryId
 );
 id_type!(
-    /// A cluster: BLAKE3 of a tag, the format version and the root's canonical public key.
+    /// Id of a cluster: BLAKE3 of a tag, the format version and the canonical public key of its root.
     ClusterId
 );
 id_type!(
-    /// A replica: BLAKE3 of a tag and the canonical public key that it proves to its peers. The order decides which of two
-    /// connections between the same replicas stays.
+    /// Id of a replica: BLAKE3 of a tag and the canonical public key that it proves to its peers. The order of ids
+    /// decides which of two connections between the same replicas is kept.
     ReplicaId
 );
 

@@ -1,22 +1,22 @@
-//! Keys and path prefixes: the names of what the tree holds. The grammar stands at [`Key`].
+//! Keys and path prefixes. The grammar is documented at [`Key`].
 
 use std::sync::Arc;
 
-/// Longest spelling of a key, in bytes.
+/// Maximum length of a key's spelling, in bytes.
 pub const MAX_KEY_BYTES: usize = 1024;
-/// Longest spelling of one segment, in bytes, without its slash.
+/// Maximum length of one segment's spelling, in bytes, without its slash.
 pub const MAX_SEGMENT_BYTES: usize = 255;
-/// Most segments of a key.
+/// Maximum number of segments of a key.
 pub const MAX_SEGMENTS: usize = 32;
 
-/// What is wrong with a spelling.
+/// The kind of a fault in the spelling of a key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyErrorKind {
     /// The first character is missing or is not a slash.
     #[error("a path begins with `/`: put one in front")]
     NoLeadingSlash,
-    /// Two slashes stand side by side.
+    /// Two slashes are adjacent.
     #[error("an empty segment: remove one `/`")]
     EmptySegment,
     /// The last character is a slash.
@@ -25,16 +25,16 @@ pub enum KeyErrorKind {
     /// A whole segment is `.` or `..`.
     #[error("`.` and `..` cannot be a segment: choose another name")]
     DotSegment,
-    /// A character that can only stand as triplets.
+    /// A character that must be spelled as triplets.
     #[error("{0:?} is not one of A-Z a-z 0-9 . _ ~ @ : + = , - : spell it {spelled}", spelled = triplets(*.0))]
     Character(char),
     /// `%` without two hexadecimal digits.
     #[error("`%` needs two hexadecimal digits after it (a percent sign itself is spelled %25)")]
     BrokenTriplet,
-    /// `%` with a digit of `a` to `f`.
+    /// A triplet with a lower-case digit.
     #[error("hexadecimal digits are upper case: write {0:?}")]
     LowerCaseTriplet(char),
-    /// A triplet for a character that stands for itself.
+    /// A triplet for a character that needs none.
     #[error("a needless triplet: write {0:?} itself")]
     NeedlessTriplet(char),
     /// More than [`MAX_SEGMENT_BYTES`] between two slashes.
@@ -48,7 +48,7 @@ pub enum KeyErrorKind {
     TooLong,
 }
 
-/// Why a text is not a key or a path prefix, and where.
+/// A fault in the text of a key or path prefix and its position.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("column {column}: {kind}")]
 pub struct KeyError {
@@ -57,24 +57,24 @@ pub struct KeyError {
 }
 
 impl KeyError {
-    /// Where the fault is: 1 is the first character. All characters before it are ASCII.
+    /// Returns the position of the fault, counted in characters from 1. All characters before it are ASCII.
     pub fn column(&self) -> usize {
         self.column
     }
 
-    /// What the fault is.
+    /// Returns the kind of the fault.
     pub fn kind(&self) -> &KeyErrorKind {
         &self.kind
     }
 
-    /// A fault at byte `at`, counted from 0.
+    /// Makes the error for a fault at byte `at`, counted from 0.
     fn at(at: usize, kind: KeyErrorKind) -> Self {
         Self { column: at + 1, kind }
     }
 }
 
-/// Gives a type that is a checked text (`parse`, `as_str`) the traits of one: comparison and hashing by the bytes of the
-/// text, serde as a string that is checked before it is allocated.
+/// Implements the common traits for a validated text type with `parse` and `as_str`: comparison and hashing by the
+/// bytes of the text, and serde as a string that is validated before it is allocated.
 macro_rules! checked_text {
     ($name:ident, $error:ty, $what:literal) => {
         impl AsRef<str> for $name {
@@ -165,7 +165,7 @@ macro_rules! checked_text {
 }
 pub(crate) use checked_text;
 
-/// The name of an entry, such as `/my/key/state`. Cloning shares the text. Order is the order of the bytes.
+/// The name of a value in the tree, such as `/my/key/state`. Clones share the text. The order is that of the bytes.
 ///
 /// ```ebnf
 /// key     ::= ( "/" segment )+                /* at most 32 segments, 1024 bytes */
@@ -177,15 +177,15 @@ pub(crate) use checked_text;
 /// ```
 ///
 /// Every name has one spelling: `%41` is refused because `A` needs no triplet, `%2f` because digits are upper case.
-/// Nothing is ever decoded on the way to a comparison: equality, order, globs and limits all speak of the bytes of the
-/// spelling. `%2F` is therefore an ordinary part of a segment and never separates two.
+/// Nothing is decoded for a comparison: equality, order, globs and limits all use the bytes of the spelling. `%2F` is
+/// therefore an ordinary part of a segment and never separates two.
 #[derive(Clone)]
 pub struct Key(Arc<str>);
 
 checked_text!(Key, KeyError, "a key");
 
 impl Key {
-    /// Checks `text` against the grammar.
+    /// Parses `text` by the grammar.
     ///
     /// # Errors
     /// The first fault from the left, with its column.
@@ -194,24 +194,24 @@ impl Key {
         Ok(Self(text.into()))
     }
 
-    /// The spelling.
+    /// Returns the spelling.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The bytes of the spelling: what the tree is ordered by and globs are matched against.
+    /// Returns the bytes of the spelling, by which the tree is ordered and globs are matched.
     pub fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
     }
 
-    /// The segments, without their slashes: 1 to [`MAX_SEGMENTS`] of them.
+    /// Iterates over the segments without their slashes: 1 to [`MAX_SEGMENTS`] of them.
     pub fn segments(&self) -> impl Iterator<Item = &str> {
         self.0.split('/').skip(1)
     }
 }
 
-/// Spells any bytes, such as a file's name, as part of a segment: bytes outside the alphabet become triplets. Every
-/// name has this one spelling; `.`, `..` and the empty name have none that a key may hold alone.
+/// Spells arbitrary bytes, such as a file name, as part of a segment: bytes outside the alphabet become triplets. Each
+/// name has exactly one spelling. The spellings of `.`, `..` and the empty name are not valid as a whole segment.
 pub fn spell(name: &[u8]) -> String {
     use std::fmt::Write;
     let mut spelled = String::with_capacity(name.len());
@@ -226,17 +226,17 @@ pub fn spell(name: &[u8]) -> String {
     spelled
 }
 
-/// A place in the tree: `/a` means the key `/a` and every key under `/a/`, not `/ab`; `/` means the whole tree.
+/// A subtree of the keys: `/a` means the key `/a` and every key under `/a/`, but not `/ab`; `/` means all keys.
 #[derive(Clone)]
 pub struct PathPrefix(Arc<str>);
 
 checked_text!(PathPrefix, KeyError, "a path prefix");
 
 impl PathPrefix {
-    /// `/` or the spelling of a key.
+    /// Parses `/` or the spelling of a key.
     ///
     /// # Errors
-    /// As [`Key::parse`].
+    /// The same faults as [`Key::parse`].
     pub fn parse(text: &str) -> Result<Self, KeyError> {
         if text != "/" {
             check(text)?;
@@ -244,22 +244,22 @@ impl PathPrefix {
         Ok(Self(text.into()))
     }
 
-    /// The whole tree, spelled `/`.
+    /// Returns the prefix of all keys, spelled `/`.
     pub fn root() -> Self {
         Self("/".into())
     }
 
-    /// Whether this is the whole tree.
+    /// Whether this is the prefix of all keys, `/`.
     pub fn is_root(&self) -> bool {
         self.as_str() == "/"
     }
 
-    /// The spelling, without a slash at the end unless it is the whole tree.
+    /// Returns the spelling, without a trailing slash except in `/`.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether `key` is this place or lies below it.
+    /// Whether `key` equals this prefix or lies below it.
     pub fn contains(&self, key: &Key) -> bool {
         self.is_root()
             || key
@@ -275,13 +275,13 @@ impl From<&Key> for PathPrefix {
     }
 }
 
-/// Whether `byte` stands for itself in a segment.
+/// Whether `byte` needs no triplet in a segment.
 pub(crate) const fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(byte, b'.' | b'_' | b'~' | b'@' | b':' | b'+' | b'=' | b',' | b'-')
 }
 
-/// Whether `text` is the spelling of a key.
+/// Checks that `text` is the spelling of a key.
 pub(crate) fn check(text: &str) -> Result<(), KeyError> {
     if !text.starts_with('/') {
         return Err(KeyError::at(0, KeyErrorKind::NoLeadingSlash));
@@ -298,7 +298,7 @@ pub(crate) fn check(text: &str) -> Result<(), KeyError> {
     Ok(())
 }
 
-/// Checks the segment that begins at byte `start` and gives the place of its end.
+/// Checks the segment that begins at byte `start` and returns the offset of its end.
 fn check_segment(text: &str, start: usize) -> Result<usize, KeyError> {
     let bytes = text.as_bytes();
     let mut end = start;
@@ -315,10 +315,10 @@ fn check_segment(text: &str, start: usize) -> Result<usize, KeyError> {
     Ok(end)
 }
 
-/// A fault at a byte, counted from 0.
+/// A fault and its byte offset, counted from 0.
 pub(crate) type Fault = (usize, KeyErrorKind);
 
-/// Refuses what no key has between two slashes although each of its characters is allowed.
+/// Refuses segments whose characters are all allowed but that no key may have: empty, `.` and `..`.
 pub(crate) fn segment_name(bytes: &[u8], start: usize, end: usize) -> Result<(), Fault> {
     match &bytes[start..end] {
         b"" if start == bytes.len() => Err((start - 1, KeyErrorKind::TrailingSlash)),
@@ -328,7 +328,7 @@ pub(crate) fn segment_name(bytes: &[u8], start: usize, end: usize) -> Result<(),
     }
 }
 
-/// The width in bytes of the plain character or triplet at byte `at` of `text`, which is not a slash.
+/// Returns the width in bytes of the plain character or triplet at byte `at` of `text`, which is not a slash.
 pub(crate) fn character(text: &str, at: usize) -> Result<usize, Fault> {
     let bytes = text.as_bytes();
     match bytes[at] {
@@ -339,7 +339,7 @@ pub(crate) fn character(text: &str, at: usize) -> Result<usize, Fault> {
     }
 }
 
-/// The character that begins at byte `at`.
+/// Returns the character that begins at byte `at`.
 pub(crate) fn char_at(text: &str, at: usize) -> char {
     text.get(at..).and_then(|rest| rest.chars().next()).unwrap_or(char::REPLACEMENT_CHARACTER)
 }
@@ -363,7 +363,7 @@ fn triplet(text: &str, at: usize) -> Result<(), Fault> {
     if is_plain(value) { Err((at, KeyErrorKind::NeedlessTriplet(char::from(value)))) } else { Ok(()) }
 }
 
-/// How a character is spelled in a key when it is not plain.
+/// Returns the triplets that spell a character that is not plain.
 fn triplets(character: char) -> String {
     let mut buffer = [0; 4];
     character.encode_utf8(&mut buffer).bytes().map(|byte| format!("%{byte:02X}")).collect()

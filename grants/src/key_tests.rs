@@ -95,7 +95,7 @@ fn serde_checks_what_it_reads() {
     assert!(postcard::from_bytes::<PathPrefix>(b"\x02a/").is_err());
 }
 
-/// A judge that shares nothing with the parser: decodes every segment and spells it again.
+/// An independent check that shares no code with the parser: it decodes every segment and spells it again.
 fn respelled(text: &str) -> Option<String> {
     let mut again = String::new();
     for segment in text.strip_prefix('/')?.split('/') {

@@ -1,10 +1,10 @@
 //! Keys, key globs, signed facts and the grant verifier of kvgossip.
 //!
-//! This crate is the meaning of the data. It does no I/O, knows no clock (times are passed in) and makes no
-//! randomness (key generation is handed a source). Start with [`Authority`]: it judges facts and explains its
-//! judgement.
+//! This crate defines what the data means. It does no I/O, has no clock (times are passed in) and draws no random
+//! numbers (key generation takes a random source as a parameter). Start with [`Authority`]: it judges facts and
+//! explains its verdicts.
 
-/// Runs the examples of the README.
+/// Runs the examples of the README as documentation tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -1,18 +1,18 @@
-//! Keys and signatures that cost nothing, for simulators, fuzzers and benchmarks alone.
+//! Mock keys and signatures that cost almost no time, for simulators, fuzzers and benchmarks only.
 //!
-//! A mock key is a well-formed RSA public key that nobody has the private half of; its "signature" is a hash
-//! that anybody can make. Nothing outside tests enables the feature that this module needs.
+//! A mock key is a well-formed RSA public key whose private key nobody has; its "signature" is a hash that anybody can
+//! compute. Only tests, fuzzers and benchmarks enable the feature that this module needs.
 
 use crate::public_key::PublicKey;
 use crate::signing_key::{Signer, SigningKeyError};
 use crate::verifier::Verifier;
 
-/// Signs by hashing.
+/// A signer whose signatures are hashes.
 #[derive(Clone, Debug)]
 pub struct MockKey(PublicKey);
 
 impl MockKey {
-    /// A key that depends on the seed alone.
+    /// Derives a key from `seed` alone.
     pub fn new(seed: u64) -> Self {
         let mut modulus = [0; 256];
         let mut hasher = blake3::Hasher::new();
@@ -37,7 +37,7 @@ impl Signer for MockKey {
     }
 }
 
-/// Accepts what [`MockKey`] signed.
+/// Accepts the signatures of [`MockKey`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MockVerifier;
 

@@ -1,4 +1,4 @@
-//! RSA public keys in their one canonical form.
+//! RSA public keys in their one canonical encoding.
 
 use crate::id::{ClusterId, EntityId, ReplicaId};
 use aws_lc_rs::signature::{ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256};
@@ -7,38 +7,38 @@ use rsa::traits::PublicKeyParts;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-/// Sizes of modulus that a key may have, in bits.
+/// Accepted sizes of the modulus, in bits.
 pub const KEY_BITS: [usize; 3] = [2048, 3072, 4096];
-/// The only public exponent.
+/// The only accepted public exponent.
 pub const PUBLIC_EXPONENT: u32 = 65_537;
-/// The largest canonical public key (of 4096 bits), in bytes of DER.
+/// Size of the largest canonical public key (4096 bits), in bytes of DER.
 pub const MAX_SPKI_BYTES: usize = 550;
-/// Version of the signed formats; part of every cluster id and every signed body.
+/// Version of the signed formats. It is part of every cluster id and every signed body.
 pub const FORMAT_VERSION: u8 = 2;
 
 const TAG_ENTITY: &[u8; 16] = b"kvgossip/entity\0";
 const TAG_REPLICA: &[u8; 16] = b"kvgossip/replica";
 const TAG_CLUSTER: &[u8; 16] = b"kvgossip/cluster";
 
-/// Why bytes or a text are not a usable public key.
+/// Reason why bytes or a text are not a usable public key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PublicKeyError {
-    /// Not PEM of the kind `PUBLIC KEY`.
+    /// Not a PEM block labelled `PUBLIC KEY`.
     #[error("this is not a PEM public key: expected a block that begins with -----BEGIN PUBLIC KEY-----")]
     NotPem,
     /// Not an RSA SubjectPublicKeyInfo.
     #[error("this is not an RSA public key: `kvgossip keygen -y KEY` prints that of a private key")]
     NotRsa,
-    /// The modulus has another size.
+    /// The size of the modulus is not accepted.
     #[error(
         "the RSA key has {0} bits; only 2048, 3072 and 4096 are accepted: make one with `kvgossip keygen`"
     )]
     Bits(usize),
-    /// The public exponent differs.
+    /// The public exponent is not [`PUBLIC_EXPONENT`].
     #[error("the RSA key's public exponent is not 65537; make a new key with `kvgossip keygen`")]
     Exponent,
-    /// A second spelling of the same key.
+    /// The bytes encode a key, but not canonically.
     #[error("the public key is not in canonical DER")]
     NotCanonical,
 }
@@ -51,12 +51,13 @@ struct Inner {
     spki: Box<[u8]>,
     entity: EntityId,
     bits: usize,
-    /// Parsed on first use: a key that is only stored costs nothing.
+    /// The key as the verifying library holds it. Parsed on first use, so that keys that are only stored are never
+    /// parsed.
     parsed: OnceLock<Option<ParsedPublicKey>>,
 }
 
 impl PublicKey {
-    /// Reads a canonical SubjectPublicKeyInfo. Anything that would not be re-encoded to the same bytes is refused.
+    /// Decodes a canonical SubjectPublicKeyInfo. Bytes that differ from the key's canonical encoding are refused.
     pub fn from_spki_der(der: &[u8]) -> Result<Self, PublicKeyError> {
         if der.len() > MAX_SPKI_BYTES {
             return Err(PublicKeyError::NotRsa);
@@ -66,7 +67,7 @@ impl PublicKey {
         if &*this.0.spki == der { Ok(this) } else { Err(PublicKeyError::NotCanonical) }
     }
 
-    /// Reads `-----BEGIN PUBLIC KEY-----`.
+    /// Parses a PEM block that begins with `-----BEGIN PUBLIC KEY-----`.
     pub fn from_pem(text: &str) -> Result<Self, PublicKeyError> {
         let pem = text.trim();
         if !pem.starts_with("-----BEGIN PUBLIC KEY-----") {
@@ -95,47 +96,47 @@ impl PublicKey {
         Self(Arc::new(Inner { spki, entity, bits, parsed: OnceLock::new() }))
     }
 
-    /// The canonical SubjectPublicKeyInfo, DER.
+    /// Returns the canonical SubjectPublicKeyInfo in DER.
     pub fn spki_der(&self) -> &[u8] {
         &self.0.spki
     }
 
-    /// `-----BEGIN PUBLIC KEY-----`, with a newline at the end.
+    /// Returns the key as PEM (`-----BEGIN PUBLIC KEY-----`), with a newline at the end.
     pub fn to_pem(&self) -> String {
         use rsa::pkcs8::der::pem::{LineEnding, encode_string};
         encode_string("PUBLIC KEY", LineEnding::LF, &self.0.spki).unwrap_or_default()
     }
 
-    /// Who this key is: BLAKE3(`kvgossip/entity` ‖ SPKI).
+    /// Returns the id of the entity with this key: BLAKE3(`kvgossip/entity` ‖ SPKI).
     pub fn entity(&self) -> EntityId {
         self.0.entity
     }
 
-    /// The cluster that this key is the root of: BLAKE3(`kvgossip/cluster` ‖ format version ‖ SPKI).
+    /// Returns the id of the cluster whose root has this key: BLAKE3(`kvgossip/cluster` ‖ format version ‖ SPKI).
     pub fn cluster(&self) -> ClusterId {
         let mut hasher = blake3::Hasher::new();
         hasher.update(TAG_CLUSTER).update(&[FORMAT_VERSION]).update(&self.0.spki);
         ClusterId(*hasher.finalize().as_bytes())
     }
 
-    /// The replica that proves this key to its peers: BLAKE3(`kvgossip/replica` ‖ SPKI).
+    /// Returns the id of the replica that proves this key to its peers: BLAKE3(`kvgossip/replica` ‖ SPKI).
     pub fn replica(&self) -> ReplicaId {
         let mut hasher = blake3::Hasher::new();
         hasher.update(TAG_REPLICA).update(&self.0.spki);
         ReplicaId(*hasher.finalize().as_bytes())
     }
 
-    /// Bits of the modulus.
+    /// Returns the size of the modulus in bits.
     pub fn bits(&self) -> usize {
         self.0.bits
     }
 
-    /// Bytes of a signature made with this key.
+    /// Returns the length in bytes of a signature made with this key.
     pub fn signature_len(&self) -> usize {
         self.0.bits / 8
     }
 
-    /// Checks an RSASSA-PKCS1-v1_5 signature with SHA-256.
+    /// Whether `signature` is a valid RSASSA-PKCS1-v1_5 signature with SHA-256 of `message`.
     pub fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
         let parsed = self
             .0

@@ -1,12 +1,12 @@
-//! A whole fact as bytes: how facts lie in a store, in an export and in a session.
+//! Records: the encoding of a whole fact in stores, exports and sessions.
 //!
 //! ```text
 //! head u8: kind (1 grant, 2 revocation, 3 floor, 4 entry) + 16 · signature length / 128 (2, 3 or 4)
 //!   ‖ signature ‖ body ‖ value (entries that set)
 //! ```
 //!
-//! A record says itself where it ends, so that records can stand one after the other: a body is read from its
-//! front, and an entry's body has the length of the value.
+//! A record is self-delimiting, so that records can be concatenated: a body is decoded from its front, and the body of
+//! an entry contains the length of the value.
 
 use crate::codec::{Body, MAX_BODY_BYTES, has_oversized_value};
 use crate::fact::{Entry, Floor, Grant, MAX_VALUE_BYTES, Op, Revocation, value_hash};
@@ -20,29 +20,29 @@ use crate::verdict::Code;
 use bytes::{Buf, Bytes};
 use std::ops::RangeInclusive;
 
-/// Bytes of a record beside body, signature and value.
+/// Size of the head of a record, in bytes.
 pub const RECORD_HEAD_BYTES: usize = 1;
-/// The largest fact as bytes.
+/// Maximum size of a record, in bytes.
 pub const MAX_RECORD_BYTES: usize =
     RECORD_HEAD_BYTES + MAX_BODY_BYTES + MAX_SIGNATURE_BYTES + MAX_VALUE_BYTES;
-/// Kinds of records.
+/// Kind of a record, in the low four bits of its head.
 const GRANT: u8 = 1;
 const REVOCATION: u8 = 2;
 const FLOOR: u8 = 3;
 const ENTRY: u8 = 4;
-/// Signatures come in steps of this many bytes.
+/// Unit of the signature length in the head, in bytes.
 const SIGNATURE_UNIT_BYTES: usize = 128;
-/// The lengths that a signature may have.
+/// Range of signature lengths, in bytes.
 const SIGNATURE_BYTES: RangeInclusive<usize> = 256..=MAX_SIGNATURE_BYTES;
 
-/// What a writer says of a key. Operation and signer of the [`Entry`] follow when it is signed.
+/// The writer's part of an [`Entry`]. Its operation and signer are filled in at signing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntryDraft {
-    /// Which key.
+    /// Key to write.
     pub key: Key,
-    /// Its value; `None` unsets the key.
+    /// New value; `None` deletes the key's value.
     pub value: Option<Bytes>,
-    /// When, by the writer's clock.
+    /// Time of writing by the writer's clock.
     pub timestamp: Timestamp,
     /// The grant that covers the key; `None` exactly if root signs.
     pub grant: Option<GrantId>,
@@ -53,23 +53,23 @@ pub struct EntryDraft {
 pub struct EntryFact {
     signed: Signed<Entry>,
     value: Bytes,
-    /// All of it as bytes. `signed` and `value` are parts of it, so that a fact is copied nowhere on its way from a
-    /// peer to the store.
+    /// The whole record. `signed` and `value` are slices of it, so that a fact is not copied between peer and store.
     record: Bytes,
 }
 
 impl EntryFact {
-    /// Joins an entry and its value; refuses a value that is not the signed one.
+    /// Joins a signed entry with its value. [`Code::ValueMismatch`] if length or hash of the value differ from the
+    /// signed ones.
     pub fn new(signed: Signed<Entry>, value: Bytes) -> Result<Self, Code> {
         let record = write(ENTRY, &signed, &value);
         Self::of_parts(signed, value, record)
     }
 
-    /// Signs an entry for `cluster`. The operation is made of the value here, and the signer is whoever signs, so that
+    /// Signs an entry for `cluster`. The operation is derived from the value and the signer from the key, so that
     /// neither can differ from what is signed.
     ///
     /// # Errors
-    /// When the value is longer than [`MAX_VALUE_BYTES`], or when the key fails.
+    /// The value is longer than [`MAX_VALUE_BYTES`], or the signing operation fails.
     pub fn sign(cluster: ClusterId, draft: EntryDraft, signer: &dyn Signer) -> Result<Self, SignError> {
         let EntryDraft { key, value, timestamp, grant } = draft;
         let op = value.as_deref().map_or(Op::Delete, Op::set);
@@ -88,17 +88,17 @@ impl EntryFact {
         if fits { Ok(Self { signed, value, record }) } else { Err(Code::ValueMismatch) }
     }
 
-    /// The signed body.
+    /// Returns the signed body.
     pub fn signed(&self) -> &Signed<Entry> {
         &self.signed
     }
 
-    /// The body.
+    /// Returns the body.
     pub fn entry(&self) -> &Entry {
         self.signed.body()
     }
 
-    /// The value; `None` for a delete.
+    /// Returns the value; `None` for a delete.
     pub fn value(&self) -> Option<&Bytes> {
         match self.entry().op {
             Op::Set { .. } => Some(&self.value),
@@ -106,37 +106,38 @@ impl EntryFact {
         }
     }
 
-    /// The entry's id.
+    /// Returns the id of the entry.
     pub fn id(&self) -> EntryId {
         self.signed.id()
     }
 
-    /// All of it as bytes.
+    /// Returns the whole record.
     pub fn record(&self) -> &Bytes {
         &self.record
     }
 }
 
-/// An entry without its value travels as its *front*: the record up to the value. It proves the entry as well as the
-/// whole record does, since the signature covers the body, which holds the value's length and hash.
+/// An entry without its value is sent as its *front*: the record up to the value. The front proves the entry as well as
+/// the whole record does, since the signature covers the body, which contains the value's length and hash.
 impl Signed<Entry> {
-    /// The front of the entry's record.
+    /// Returns the front of the entry's record.
     pub fn to_front(&self) -> Bytes {
         write(ENTRY, self, &[])
     }
 
-    /// Reads [`Signed::to_front`] bytes. The signature stays unchecked.
+    /// Decodes the bytes of [`Signed::to_front`]. Does not verify the signature.
     pub fn from_front(cluster: ClusterId, front: &[u8]) -> Result<Self, Code> {
         let signed = Self::of_record(cluster, front)?;
         let len = RECORD_HEAD_BYTES + signed.signature_and_body().len();
         if len == front.len() { Ok(signed) } else { Err(Code::Malformed) }
     }
 
-    /// Reads the entry at the front of a record, whatever follows it. The signature and the value stay unchecked.
+    /// Decodes the entry at the front of `record`, ignoring what follows it. Verifies neither the signature nor the
+    /// value.
     pub fn of_record(cluster: ClusterId, record: &[u8]) -> Result<Self, Code> {
         let (head, rest) =
             record.split_first().filter(|(head, _)| **head & 0xf == ENTRY).ok_or(Code::Malformed)?;
-        // So that a value is not copied.
+        // Limited, so that the value is not copied.
         let front = rest.get(..MAX_SIGNATURE_BYTES + MAX_BODY_BYTES).unwrap_or(rest);
         let signature_len = usize::from(*head >> 4) * SIGNATURE_UNIT_BYTES;
         let signed = Self::parse_front(cluster, &Bytes::copy_from_slice(front), signature_len);
@@ -147,18 +148,18 @@ impl Signed<Entry> {
 /// A fact whose signature **may not have been verified yet**.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fact {
-    /// Authority given.
+    /// Gives authority over keys.
     Grant(Signed<Grant>),
-    /// Authority taken back.
+    /// Takes authority back.
     Revocation(Signed<Revocation>),
-    /// Old entries ended by root.
+    /// Ends old entries, signed by root.
     Floor(Signed<Floor>),
-    /// A key's value or tombstone.
+    /// Sets or deletes the value of a key.
     Entry(EntryFact),
 }
 
 impl Fact {
-    /// The fact's id.
+    /// Returns the id of the fact.
     pub fn id(&self) -> FactId {
         match self {
             Self::Grant(fact) => fact.id().into(),
@@ -168,7 +169,7 @@ impl Fact {
         }
     }
 
-    /// The cluster that the fact was read or signed for.
+    /// Returns the cluster that the fact was read or signed for.
     pub fn cluster(&self) -> ClusterId {
         match self {
             Self::Grant(fact) => fact.cluster(),
@@ -178,7 +179,7 @@ impl Fact {
         }
     }
 
-    /// `grant`, `revocation`, `floor` or `entry`.
+    /// Returns `grant`, `revocation`, `floor` or `entry`.
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Grant(_) => "grant",
@@ -188,12 +189,12 @@ impl Fact {
         }
     }
 
-    /// Whether it is anything but an entry.
+    /// Whether the fact is a grant, revocation or floor.
     pub const fn is_authority(&self) -> bool {
         !matches!(self, Self::Entry(_))
     }
 
-    /// The whole fact as bytes.
+    /// Returns the record of the fact.
     pub fn to_record(&self) -> Bytes {
         match self {
             Self::Grant(fact) => write(GRANT, fact, &[]),
@@ -203,7 +204,7 @@ impl Fact {
         }
     }
 
-    /// Bytes of body, signature and value together: what a fact weighs without any framing.
+    /// Returns the total length of body, signature and value in bytes, without framing.
     pub fn payload_len(&self) -> usize {
         match self {
             Self::Grant(fact) => fact.signature_and_body().len(),
@@ -213,8 +214,8 @@ impl Fact {
         }
     }
 
-    /// Reads [`Fact::to_record`] bytes. Signatures stay unchecked; everything else that a fact must keep by
-    /// itself is checked.
+    /// Decodes the bytes of [`Fact::to_record`]. Checks all rules that do not depend on other facts, but verifies no
+    /// signature.
     pub fn from_record(cluster: ClusterId, record: &[u8]) -> Result<Self, Code> {
         if record.len() > MAX_RECORD_BYTES {
             return Err(Code::TooLarge);
@@ -224,11 +225,11 @@ impl Fact {
         if rest.is_empty() { Ok(fact) } else { Err(Code::Malformed) }
     }
 
-    /// The same for the first of several records; takes it off `records`. Where an unreadable record ends cannot
-    /// be known: then all are taken off.
+    /// Decodes the first record of `records` and removes it from there. If it cannot be decoded, its end is unknown and
+    /// all of `records` is removed.
     ///
-    /// An entry shares the bytes of `records`, and holds on to all of them; any other fact, which may be kept for
-    /// long, has a copy of its own.
+    /// An entry shares the memory of `records` and keeps all of it allocated; any other fact, which may be kept for
+    /// long, is copied.
     pub fn take_record(cluster: ClusterId, records: &mut Bytes) -> Result<Self, Code> {
         let (fact, len) = read(cluster, records).ok_or_else(|| {
             let code = unreadable(records);
@@ -240,8 +241,8 @@ impl Fact {
     }
 }
 
-/// Why a record does not read: what another version signed is not malformed for that, nor is an entry whose value is too
-/// long.
+/// Returns the reason why a record cannot be decoded. Another version and a value that is too long are distinguished
+/// from malformed bytes.
 fn unreadable(record: &[u8]) -> Code {
     let Some((head, rest)) = record.split_first() else { return Code::Malformed };
     let (kind, signature_len) = (head & 0xf, usize::from(head >> 4) * SIGNATURE_UNIT_BYTES);
@@ -254,7 +255,8 @@ fn unreadable(record: &[u8]) -> Code {
     }
 }
 
-/// Reads a record and gives how long it is. The fact is an error if the value is not the signed one.
+/// Decodes the first record and returns it with its length. The fact is an error if the value does not match the signed
+/// length and hash.
 fn read(cluster: ClusterId, records: &Bytes) -> Option<(Result<Fact, Code>, usize)> {
     let head = *records.first()?;
     let signature_len = usize::from(head >> 4) * SIGNATURE_UNIT_BYTES;
@@ -291,7 +293,7 @@ fn authority<B: Body>(
 }
 
 fn write<B: Body>(kind: u8, signed: &Signed<B>, value: &[u8]) -> Bytes {
-    // At most 4 units: keys have at most 4096 bits.
+    // At most 4 units, since keys have at most 4096 bits.
     let head = (signed.signature().len() / SIGNATURE_UNIT_BYTES) as u8 * 16 + kind;
     [&[head], &signed.signature_and_body()[..], value].concat().into()
 }

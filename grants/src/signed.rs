@@ -1,4 +1,4 @@
-//! A body with its signature and its id.
+//! A signed body and its id.
 
 use crate::codec::{AuthorityBody, Body};
 use crate::fact::ShapeError;
@@ -7,23 +7,23 @@ use crate::signing_key::{Signer, SigningKeyError};
 use crate::verdict::Code;
 use bytes::Bytes;
 
-/// The longest signature (of an RSA key of 4096 bits), in bytes.
+/// Maximum length of a signature (RSA key of 4096 bits), in bytes.
 pub const MAX_SIGNATURE_BYTES: usize = 512;
 
-/// Why a body was not signed.
+/// Reason why a body was not signed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SignError {
-    /// The body breaks a rule of its own: nobody would read it.
+    /// The body breaks a rule of its own, so that nobody would decode it.
     #[error(transparent)]
     Shape(#[from] ShapeError),
-    /// The key did not sign.
+    /// The signing operation failed.
     #[error(transparent)]
     Key(#[from] SigningKeyError),
 }
 
 impl SignError {
-    /// The code of what the body breaks; `None` where the key failed.
+    /// Returns the code of the broken rule; `None` if the signing operation failed.
     pub const fn code(&self) -> Option<Code> {
         match self {
             Self::Shape(ShapeError::ValueTooLarge) => Some(Code::TooLarge),
@@ -35,12 +35,12 @@ impl SignError {
 }
 
 /// A canonical body with a signature that **may not have been verified yet**, and the cluster that it was read or
-/// signed for. The id and what the signature covers follow from that cluster, so that a fact cannot go by the id that
-/// it would have in another one.
+/// signed for. The id and the signed message depend on that cluster, so that a fact never has the id that it would have
+/// in another cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signed<B: Body> {
     body: B,
-    /// Signature and body in one piece, as in a record. Clones share it.
+    /// Signature and body in one buffer, as in a record. Clones share it.
     bytes: Bytes,
     signature_len: usize,
     id: B::Id,
@@ -48,7 +48,8 @@ pub struct Signed<B: Body> {
 }
 
 impl<B: AuthorityBody> Signed<B> {
-    /// Signs a grant, revocation or floor for `cluster`. Entries are signed by [`EntryFact::sign`], with their value:
+    /// Signs a grant, revocation or floor for `cluster`. Entries are signed together with their value by
+    /// [`EntryFact::sign`]:
     ///
     /// ```compile_fail,E0277
     /// use kvgossip_grants::{ClusterId, Entry, Signed, Signer};
@@ -59,7 +60,8 @@ impl<B: AuthorityBody> Signed<B> {
     /// ```
     ///
     /// # Errors
-    /// When the body breaks a rule of its own, such as a revocation of another cluster's grant; or when the key fails.
+    /// The body breaks a rule of its own, such as a revocation of another cluster's grant, or the signing operation
+    /// fails.
     ///
     /// [`EntryFact::sign`]: crate::EntryFact::sign
     pub fn sign(cluster: ClusterId, body: B, signer: &dyn Signer) -> Result<Self, SignError> {
@@ -77,14 +79,14 @@ impl<B: Body> Signed<B> {
         Ok(Self { body, bytes, signature_len: signature.len(), id, cluster })
     }
 
-    /// Reads canonical bytes and a signature of a possible length; checks no signature.
+    /// Decodes canonical bytes and a signature of an accepted length. Does not verify the signature.
     pub fn parse(cluster: ClusterId, bytes: &[u8], signature: &[u8]) -> Option<Self> {
         let whole = Bytes::from([signature, bytes].concat());
         Self::parse_front(cluster, &whole, signature.len()).filter(|this| this.bytes.len() == whole.len())
     }
 
-    /// Reads a signature of `signature_len` bytes and the canonical bytes after it from the front of `bytes`, whatever
-    /// follows them. What is read is shared with `bytes`, not copied.
+    /// Decodes a signature of `signature_len` bytes and the body after it from the front of `bytes`, ignoring what
+    /// follows. The result shares the memory of `bytes`.
     pub(crate) fn parse_front(cluster: ClusterId, bytes: &Bytes, signature_len: usize) -> Option<Self> {
         if !matches!(signature_len, 256 | 384 | 512) {
             return None;
@@ -96,47 +98,47 @@ impl<B: Body> Signed<B> {
         Some(Self { body, bytes: bytes.slice(..end), signature_len, id, cluster })
     }
 
-    /// The same in memory of its own.
+    /// Copies the fact into memory of its own.
     pub(crate) fn into_owned(self) -> Self {
         Self { bytes: Bytes::copy_from_slice(&self.bytes), ..self }
     }
 
-    /// Signature and canonical bytes, as they stand in a record.
+    /// Returns signature and canonical bytes, as they appear in a record.
     pub(crate) fn signature_and_body(&self) -> &Bytes {
         &self.bytes
     }
 
-    /// What it says.
+    /// Returns the body.
     pub fn body(&self) -> &B {
         &self.body
     }
 
-    /// The canonical bytes of the body.
+    /// Returns the canonical bytes of the body.
     pub fn bytes(&self) -> &[u8] {
         self.bytes.get(self.signature_len..).unwrap_or_default()
     }
 
-    /// The signature, 256, 384 or 512 bytes.
+    /// Returns the signature: 256, 384 or 512 bytes.
     pub fn signature(&self) -> &[u8] {
         self.bytes.get(..self.signature_len).unwrap_or_default()
     }
 
-    /// The signature, sharing the bytes of the fact.
+    /// Returns the signature, sharing the memory of the fact.
     pub(crate) fn shared_signature(&self) -> Bytes {
         self.bytes.slice(..self.signature_len)
     }
 
-    /// The cluster that it was read or signed for.
+    /// Returns the cluster that the fact was read or signed for.
     pub fn cluster(&self) -> ClusterId {
         self.cluster
     }
 
-    /// BLAKE3 of what the signature covers.
+    /// Returns the id: BLAKE3 of the message that the signature covers.
     pub fn id(&self) -> B::Id {
         self.id
     }
 
-    /// What the signature covers: tag ‖ cluster id ‖ body.
+    /// Returns the message that the signature covers: tag ‖ cluster id ‖ body.
     pub fn preimage(&self) -> Vec<u8> {
         preimage(B::TAG, self.cluster, self.bytes())
     }

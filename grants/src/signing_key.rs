@@ -1,4 +1,4 @@
-//! RSA private keys: made and read with `rsa`, used with `aws-lc-rs`.
+//! RSA private keys: generated and parsed with `rsa`, used with `aws-lc-rs`.
 
 use crate::public_key::{KEY_BITS, PublicKey, PublicKeyError};
 use aws_lc_rs::rand::SystemRandom;
@@ -8,7 +8,7 @@ use rsa::pkcs1::DecodeRsaPrivateKey;
 use rsa::pkcs8::{DecodePrivateKey, EncodePrivateKey, LineEnding};
 use std::fmt;
 
-/// Why a text is not a usable private key.
+/// Reason why a text is not a usable private key, or why signing failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SigningKeyError {
@@ -24,34 +24,34 @@ pub enum SigningKeyError {
     /// Not an RSA key, or damaged.
     #[error("this is not a valid RSA private key")]
     NotRsa,
-    /// The public half is not acceptable.
+    /// The public key is not accepted.
     #[error(transparent)]
     Public(#[from] PublicKeyError),
-    /// A size nobody may ask for.
+    /// The requested key size is not offered.
     #[error("an RSA key of {0} bits is not offered; choose 2048, 3072 or 4096")]
     Bits(usize),
-    /// The cryptographic library refused.
+    /// The cryptographic library reported an error.
     #[error("the RSA operation failed")]
     Failed,
 }
 
-/// Whoever can sign: a real key, or a mock one in tests.
+/// Something that can sign: a real key, or a mock key in tests.
 pub trait Signer {
-    /// The public half.
+    /// Returns the public key.
     fn public(&self) -> &PublicKey;
-    /// Signs `message`; fails only if the cryptographic library does.
+    /// Signs `message`. Fails only if the cryptographic library does.
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SigningKeyError>;
 }
 
-/// An RSA private key. Its `Debug` shows the public half alone.
+/// An RSA private key. Its `Debug` output shows only the public key.
 pub struct SigningKey {
     public: PublicKey,
     pair: KeyPair,
 }
 
 impl SigningKey {
-    /// Makes a key of `bits` bits (2048, 3072 or 4096) and returns it with its PKCS#8 PEM. `random` fills a
-    /// buffer with bytes of a cryptographic generator.
+    /// Generates a key of `bits` bits (2048, 3072 or 4096) and returns it with its PKCS#8 PEM. `random` fills a buffer
+    /// with bytes of a cryptographically secure generator.
     pub fn generate(
         bits: usize,
         random: &mut dyn FnMut(&mut [u8]),
@@ -64,7 +64,7 @@ impl SigningKey {
         Ok((Self::from_rsa(&key)?, pem.to_string()))
     }
 
-    /// Reads PKCS#8 (`PRIVATE KEY`) or PKCS#1 (`RSA PRIVATE KEY`) PEM.
+    /// Parses PKCS#8 (`PRIVATE KEY`) or PKCS#1 (`RSA PRIVATE KEY`) PEM.
     pub fn from_pem(text: &str) -> Result<Self, SigningKeyError> {
         let pem = text.trim();
         let key = if pem.starts_with("-----BEGIN PRIVATE KEY-----") {
@@ -95,7 +95,7 @@ impl Signer for SigningKey {
     }
 
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SigningKeyError> {
-        // PKCS#1 v1.5 signatures are deterministic; the generator only serves the library's interface.
+        // PKCS#1 v1.5 signatures are deterministic; the library's interface requires a generator anyway.
         let mut signature = vec![0; self.pair.public_modulus_len()];
         self.pair
             .sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message, &mut signature)
@@ -110,7 +110,7 @@ impl fmt::Debug for SigningKey {
     }
 }
 
-/// Adapts a filling function to the generator that `rsa` asks for.
+/// Adapts a function that fills a buffer to the generator trait of `rsa`.
 struct Random<'a>(&'a mut dyn FnMut(&mut [u8]));
 
 impl rsa::rand_core::RngCore for Random<'_> {

@@ -1,4 +1,4 @@
-//! Points in time as they stand in signed facts.
+//! Timestamps of signed facts.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -19,22 +19,22 @@ impl Timestamp {
     /// 9999-12-31T23:59:59.999999Z.
     pub const MAX: Self = Self(253_402_300_799_999_999);
 
-    /// Checks the upper bound.
+    /// Makes a timestamp; fails above [`Timestamp::MAX`].
     pub const fn from_micros(micros: u64) -> Result<Self, TimeOutOfRange> {
         if micros > Self::MAX.0 { Err(TimeOutOfRange) } else { Ok(Self(micros)) }
     }
 
-    /// Microseconds since 1970.
+    /// Returns the microseconds since 1970-01-01T00:00:00Z.
     pub const fn as_micros(self) -> u64 {
         self.0
     }
 
-    /// Later by `micros`, stopping at [`Timestamp::MAX`].
+    /// Returns the time `micros` microseconds later, at most [`Timestamp::MAX`].
     pub fn saturating_add(self, micros: u64) -> Self {
         Self(self.0.saturating_add(micros).min(Self::MAX.0))
     }
 
-    /// Earlier by `micros`, stopping at [`Timestamp::ZERO`].
+    /// Returns the time `micros` microseconds earlier, at least [`Timestamp::ZERO`].
     pub fn saturating_sub(self, micros: u64) -> Self {
         Self(self.0.saturating_sub(micros))
     }

@@ -1,17 +1,17 @@
-//! Unsigned LEB128 numbers of up to 64 bits, in their shortest spelling.
+//! Unsigned LEB128 numbers of up to 64 bits in their shortest encoding.
 //!
-//! Frames, exports and the tree's nodes are hashed or signed, so a number has one spelling: a superfluous byte is refused, and so
-//! is a bit beyond the 64th. (`unsigned-varint` 0.8 drops such bits.)
+//! Frames, exports and tree nodes are hashed or signed, so a number has exactly one encoding: superfluous bytes and
+//! bits beyond the 64th are refused. (`unsigned-varint` 0.8 drops such bits.)
 
-/// The most bytes that a number takes.
+/// Maximum length of an encoded number, in bytes.
 pub const MAX_BYTES: usize = 10;
 
-/// Bytes that are no number in its shortest spelling.
+/// The bytes are not the shortest encoding of a number of up to 64 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a number is not in its shortest form")]
 pub struct BadVarint;
 
-/// A number as it is written.
+/// An encoded number.
 #[derive(Debug, Clone, Copy)]
 pub struct Encoded {
     bytes: [u8; MAX_BYTES],
@@ -24,7 +24,7 @@ impl AsRef<[u8]> for Encoded {
     }
 }
 
-/// Spells a number.
+/// Encodes a number.
 pub fn encode(mut value: u64) -> Encoded {
     let mut encoded = Encoded { bytes: [0; MAX_BYTES], used: 0 };
     for byte in &mut encoded.bytes {
@@ -39,12 +39,12 @@ pub fn encode(mut value: u64) -> Encoded {
     encoded
 }
 
-/// Bytes that a number takes.
+/// Returns the length of the encoded number in bytes.
 pub const fn encoded_len(value: u64) -> usize {
     (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
 }
 
-/// Reads a number byte by byte.
+/// Decodes a number byte by byte.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Decoder {
     value: u64,
@@ -52,10 +52,10 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// Takes the next byte; `Some` is the number, and whoever goes on begins with a new decoder.
+    /// Takes the next byte. `Some` is the complete number; the next number needs a new decoder.
     ///
     /// # Errors
-    /// When the number has a superfluous byte, or more than 64 bits.
+    /// The number has a superfluous byte or more than 64 bits.
     pub fn push(&mut self, byte: u8) -> Result<Option<u64>, BadVarint> {
         let (bits, shift) = (u64::from(byte & 0x7f), 7 * self.bytes);
         let is_last = byte & 0x80 == 0;
@@ -68,12 +68,12 @@ impl Decoder {
         Ok(is_last.then_some(self.value))
     }
 
-    /// What was read so far: the number's lowest bits.
+    /// Returns the bits decoded so far, which are the number's lowest.
     pub const fn value(&self) -> u64 {
         self.value
     }
 
-    /// How many bytes were taken.
+    /// Returns the number of bytes taken.
     pub const fn taken(&self) -> usize {
         self.bytes
     }

@@ -1,25 +1,25 @@
-//! What comes of offering a fact, and the stable codes that say why.
+//! Verdicts on offered facts, and the stable codes of their reasons.
 
 use crate::time::Timestamp;
 use std::fmt;
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $text:literal, $help:literal;)*) => {
-        /// A stable reason; its text is the same in JSON, metrics, logs and close codes.
+        /// A stable reason code. Its text is the same in JSON, metrics, logs and close codes.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[non_exhaustive]
         pub enum Code { $($(#[$doc])* $name,)* }
 
         impl Code {
-            /// Every code, in order of their definition.
+            /// All codes in the order of their definition.
             pub const ALL: &[Self] = &[$(Self::$name,)*];
 
-            /// The stable text, such as `grant.revoked`.
+            /// Returns the stable text, such as `grant.revoked`.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$name => $text,)* }
             }
 
-            /// What happened and what to do, for people.
+            /// Explains to people what happened and what to do.
             pub const fn help(self) -> &'static str {
                 match self { $(Self::$name => $help,)* }
             }
@@ -28,68 +28,68 @@ macro_rules! codes {
 }
 
 codes! {
-    /// Bytes that are no fact.
+    /// The bytes are not a fact.
     Malformed = "fact.malformed", "the bytes are not a canonical fact; whoever made them has to make them anew";
-    /// A fact of another version.
+    /// The fact has another format version.
     Version = "fact.version", "the fact was signed in the format of another version, for another cluster; sign it anew with a program of this version";
-    /// A size above the protocol's.
+    /// The fact exceeds a size limit of the protocol.
     TooLarge = "fact.too_large", "the fact is over a size limit of the protocol; make it smaller or split it";
-    /// The signature does not verify.
+    /// The signature is not valid.
     BadSignature = "fact.bad_signature", "the signature does not belong to these bytes, this signer and this cluster";
-    /// The very same fact is stored already.
+    /// The fact is stored already.
     Known = "fact.known", "the fact is already stored here; nothing to do";
-    /// The value is not the one that was signed.
+    /// The value differs from the signed length or hash.
     ValueMismatch = "entry.value_mismatch", "the value's length or hash differs from what was signed; send the signed value";
-    /// The entry's timestamp lies ahead of the local clock.
+    /// The entry's timestamp is too far ahead of the local clock.
     NotYet = "entry.not_yet", "the timestamp is more than 2 minutes ahead of this replica's clock: one of the clocks is wrong, or the key holds an entry that was written under a clock that was; set the clock (`kvgossip status` tells how far it is off), start the replicas that hold such entries with --forget-future once it is right, or offer it again later";
-    /// The signer is not who the cited grant was given to.
+    /// The signer is not the grantee of the cited grant.
     WrongSigner = "entry.wrong_signer", "the cited grant was given to another entity; cite a grant of the signer's";
     /// A pattern on the chain does not match the key.
     OutOfReach = "entry.out_of_reach", "a pattern on the cited grant's chain does not match the key; cite a grant that covers it";
-    /// The timestamp lies outside the time of a grant on the chain.
+    /// The timestamp lies outside the validity of a grant of the chain.
     OutsideWindow = "entry.outside_window", "the timestamp is before a grant of the chain was issued or after it expired; where the grant was given just now or holds still, the writer's clock or the issuer's is wrong: compare them";
-    /// A floor took back entries this old.
+    /// A floor has ended entries of this age.
     Floored = "entry.floored", "a floor set by root ended entries of this key that are this old";
-    /// A newer entry of the same authority stands.
+    /// A newer entry of the same or a higher authority is in the frontier.
     Dominated = "entry.dominated", "a newer entry of the same or a higher authority stands";
-    /// The cited grant, or one above it, has never been seen here.
+    /// The cited grant, or one above it, is not known here.
     GrantUnknown = "grant.unknown", "the cited grant, or one above it, is not known here; send it first, or sync; if one above it was revoked, it does not come back";
     /// The cited grant, or one above it, is revoked.
     GrantRevoked = "grant.revoked", "the cited grant, or one above it, is revoked; ask its issuer for a new one";
     /// A grant of the chain has expired.
     GrantExpired = "grant.expired", "a grant of the chain has expired by this clock; ask its issuer for a new one, or set the clock if it is ahead";
-    /// A grant of the chain begins only later.
+    /// A grant of the chain is not valid yet.
     GrantNotYet = "grant.not_yet", "a grant of the chain begins more than 2 minutes from now by this clock; the issuer's clock is ahead, or this one behind: compare them, or wait";
-    /// Only root may do this.
+    /// The fact cites no grant, which only root may do.
     NotRoot = "grant.not_root", "only the cluster's root may sign this without citing a grant";
-    /// Root cites a grant, which it never does.
+    /// Root cites a grant, which root must not do.
     RootCites = "grant.root_cites", "root signs in its own right; leave the cited grant out";
-    /// The issuer is not who the parent was given to.
+    /// The issuer is not the grantee of the parent grant.
     WrongIssuer = "grant.wrong_issuer", "the parent grant was given to another entity; its grantee must issue the grant";
-    /// The parent does not allow passing on.
+    /// The parent grant does not allow subgrants.
     NoSubgrant = "grant.no_subgrant", "the parent grant does not allow subgrants; ask for one with --subgrant";
-    /// The chain would be too long.
+    /// The chain of grants would be longer than the limit.
     TooDeep = "grant.too_deep", "the chain of grants would be longer than 16; ask somebody nearer to root";
-    /// A better revocation of the same grant stands.
+    /// A revocation of the same grant with the same or a higher precedence is stored.
     RevocationSuperseded = "revocation.superseded", "a revocation of the same grant by a higher or equal authority stands";
-    /// Each of its patterns has a later floor.
+    /// Each pattern of the floor has a later floor.
     FloorSuperseded = "floor.superseded", "every pattern of the floor has a later floor already";
-    /// A direct floor reaches into the future.
+    /// A floor that was put directly ends entries of the future.
     FloorFuture = "floor.future", "the floor would end entries that are not written yet; give a time that is past";
-    /// The fact was read or signed for another cluster than it is offered to.
+    /// The fact was read or signed for a cluster other than the one it is offered to.
     ForeignCluster = "fact.foreign_cluster", "the fact was read or signed for another cluster; read it anew with the id of this one";
-    /// An entry where only a grant, revocation or floor has a place.
+    /// An entry was offered where only a grant, revocation or floor is accepted.
     NotAuthority = "fact.not_authority", "an entry is no part of the authority; give it to whatever keeps entries";
-    /// Above the limit that this agent sets for direct puts.
+    /// The value exceeds this agent's limit for direct puts.
     OverAgentLimit = "value.over_agent_limit", "the value is over this agent's own limit for direct puts";
 }
 
 impl Code {
-    /// Whether the body alone brings this refusal about, with the chain that it cites: every copy of the fact is then
-    /// refused, here and everywhere, for ever.
+    /// Whether the refusal follows from the body and its cited chain alone, so that every copy of the fact is refused
+    /// on every replica for ever.
     ///
     /// Only such a refusal may be remembered by id. An id covers neither the signature nor the value, so anybody can
-    /// make a copy with the same id that is spoilt in these: whoever remembered that would refuse the true one.
+    /// make a corrupt copy with the same id: remembering its refusal would refuse the genuine fact.
     pub const fn condemns_body(self) -> bool {
         match self {
             Self::WrongSigner
@@ -100,9 +100,9 @@ impl Code {
             | Self::WrongIssuer
             | Self::NoSubgrant
             | Self::TooDeep => true,
-            // Of the copy that came, not of the fact.
+            // Depends on the received copy, not on the fact.
             Self::Malformed | Self::Version | Self::TooLarge | Self::BadSignature | Self::ValueMismatch => false,
-            // Of what this replica holds, of its clock or of its settings.
+            // Depends on what this replica holds, on its clock or on its settings.
             Self::Known
             | Self::NotYet
             | Self::Floored
@@ -114,7 +114,7 @@ impl Code {
             | Self::RevocationSuperseded
             | Self::FloorSuperseded
             | Self::FloorFuture
-            // Of the call.
+            // Depends on the call.
             | Self::ForeignCluster
             | Self::NotAuthority
             | Self::OverAgentLimit => false,
@@ -128,34 +128,35 @@ impl fmt::Display for Code {
     }
 }
 
-/// What came of offering a fact.
+/// The result of offering a fact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// New, and now part of the normal form.
+    /// The fact was new and is now part of the normal form.
     Merged,
-    /// Fine, and nothing to do: it changes nothing.
+    /// The fact is acceptable and changes nothing.
     Moot(Code),
-    /// An entry from the future: offer it again at `due`. Nobody is blamed.
+    /// The entry is early: offer it again at `due`. The sender is not charged.
     NotYet {
-        /// From when on it is accepted.
+        /// Local time from which the entry is accepted.
         due: Timestamp,
     },
-    /// Its chain is not live here. Nobody is blamed; offered again when authority changes.
+    /// The fact's chain is not live here. The sender is not charged; the fact can be offered again when authority
+    /// changes.
     Unjustified(Code),
-    /// Never acceptable; who sent it is charged.
+    /// The fact is not acceptable; the sender is charged.
     Refused(Code),
-    /// Not judged: the call is wrong, such as one with a fact of another cluster. It is a fault of the program that
-    /// calls, and whoever sent the fact is not charged.
+    /// The fact was not judged because the call is wrong, for example with a fact of another cluster. This is a fault
+    /// of the calling program; the sender is not charged.
     Misused(Code),
 }
 
 impl Verdict {
-    /// Merged or moot: the fact is part of what this replica has seen, and need not be offered again.
+    /// Whether the fact was merged or moot and need not be offered again.
     pub const fn is_taken_in(self) -> bool {
         matches!(self, Self::Merged | Self::Moot(_))
     }
 
-    /// The reason, unless it was merged.
+    /// Returns the reason; `None` if the fact was merged.
     pub const fn code(self) -> Option<Code> {
         match self {
             Self::Merged => None,
@@ -166,7 +167,7 @@ impl Verdict {
         }
     }
 
-    /// `merged`, `moot`, `not_yet`, `unjustified`, `refused` or `misused`.
+    /// Returns `merged`, `moot`, `not_yet`, `unjustified`, `refused` or `misused`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Merged => "merged",

@@ -1,14 +1,14 @@
-//! The seam between signatures and the rest: real RSA, or a mock for tests that need a million entries.
+//! The interface for checking signatures: real RSA, or a mock for tests that need a million entries.
 
 use crate::public_key::PublicKey;
 
 /// Checks signatures.
 pub trait Verifier: Send + Sync {
-    /// Whether `signature` is `key`'s over `message`.
+    /// Whether `signature` is a valid signature of `message` by `key`.
     fn verify(&self, key: &PublicKey, message: &[u8], signature: &[u8]) -> bool;
 }
 
-/// RSASSA-PKCS1-v1_5 with SHA-256: the only verifier of production.
+/// Verifies RSASSA-PKCS1-v1_5 with SHA-256. The only verifier in production.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RsaVerifier;
 

@@ -1,5 +1,5 @@
-//! Bodies of fuzz targets: one function per kind of input. None may panic, hang or grow without bounds,
-//! whatever the bytes are.
+//! Bodies of the fuzz targets, one function per kind of input. For any input they must not panic, hang, or use
+//! unbounded memory.
 
 mod names;
 mod texts;
@@ -17,7 +17,7 @@ use crate::wire::{
 
 pub use names::fuzz_names;
 
-/// A framing chosen by the bits of `selector`: label, keyring, compression.
+/// Returns the framing selected by the bits of `selector`: label, keyring, compression.
 fn framing(selector: u8) -> Framing {
     Framing {
         label: if selector & 1 == 0 { String::new() } else { "blue".to_owned() },
@@ -26,12 +26,13 @@ fn framing(selector: u8) -> Framing {
     }
 }
 
-/// A datagram, its framing chosen by the first byte: everything in it is decoded down to Serf's messages and filters.
+/// Fuzzes a datagram, with the framing selected by the first byte. All its contents are decoded, down to Serf's
+/// messages and filters.
 pub fn fuzz_udp(data: &[u8]) {
     let Some((selector, data)) = data.split_first() else { return };
     let Ok(decoded) = packet::decode(&framing(*selector), data) else { return };
     for message in decoded.messages {
-        // What was understood survives a round trip.
+        // A decoded message survives a round trip.
         assert_eq!(memberlist::Message::decode(&message.encode()).as_ref(), Ok(&message));
         match message {
             memberlist::Message::User(bytes) => fuzz_serf(&bytes),
@@ -43,7 +44,7 @@ pub fn fuzz_udp(data: &[u8]) {
     }
 }
 
-/// A Serf message, as it stands in a user message.
+/// Fuzzes a Serf message, as carried in a user message.
 pub fn fuzz_serf(data: &[u8]) {
     let Ok(message) = serf::Message::decode(data) else { return };
     assert_eq!(serf::Message::decode(&message.encode()).as_ref(), Ok(&message));
@@ -54,7 +55,8 @@ pub fn fuzz_serf(data: &[u8]) {
     }
 }
 
-/// A TCP stream, its framing chosen by the first byte, in chunks whose size the second byte gives.
+/// Fuzzes a TCP stream, with the framing selected by the first byte, in chunks of the size given by the second
+/// byte.
 pub fn fuzz_tcp(data: &[u8]) {
     let [selector, chunk, data @ ..] = data else { return };
     let mut decoder = StreamDecoder::new(framing(*selector));
@@ -76,7 +78,8 @@ fn fuzz_stream_message(message: StreamMessage) {
     }
 }
 
-/// A connection of Serf's RPC, with a key (`secret`) if the first byte is odd, in chunks whose size the second byte gives.
+/// Fuzzes a connection of Serf's RPC, in chunks of the size given by the second byte. If the first byte is odd,
+/// the key `secret` is required.
 pub fn fuzz_rpc(data: &[u8]) {
     let [selector, chunk, data @ ..] = data else { return };
     let limits = Limits { request_bytes: 4096, ..Limits::default() };
@@ -88,7 +91,7 @@ pub fn fuzz_rpc(data: &[u8]) {
             match session.poll() {
                 Ok(Some(Step::Request { seq, request })) => {
                     assert!(session.is_open(), "nothing passes before the handshake and the key");
-                    // What was understood survives a round trip.
+                    // A decoded request survives a round trip.
                     let mut again = Session::new(&limits, None);
                     again.push(
                         &rpc::Request::Handshake(rpc::message::Handshake { version: rpc::VERSION }).encode(0),
@@ -97,7 +100,7 @@ pub fn fuzz_rpc(data: &[u8]) {
                     again.push(&request.encode(seq));
                     match again.poll() {
                         Ok(Some(step)) => assert_eq!(step, Step::Request { seq, request }),
-                        // Fields that were missing are written, too: it may have grown over the limit.
+                        // Missing fields are written too, so the request may have grown over the limit.
                         other => assert!(other.is_err(), "{other:?}"),
                     }
                 }
@@ -112,11 +115,11 @@ pub fn fuzz_rpc(data: &[u8]) {
     }
 }
 
-/// Most members of the fuzzed member's table.
+/// Maximum number of members in the fuzzed member's table.
 const FUZZ_MEMBERS: usize = 32;
 
-/// A whole member under a row of operations, each `[operation][length, two bytes][payload]`. The member is
-/// named "fake" and lives at 127.77.0.9:7946, as in the captured fixtures.
+/// Fuzzes a whole member with a sequence of operations, each `[operation][length, two bytes][payload]`. The
+/// member is named "fake" and has the address 127.77.0.9:7946, as in the captured fixtures.
 pub fn fuzz_member(data: &[u8]) {
     let mut config = Config::new("fake", SocketAddr::from(([127, 77, 0, 9], 7946)));
     config.framing.compress = false;
@@ -133,7 +136,7 @@ pub fn fuzz_member(data: &[u8]) {
     }
 }
 
-/// The fuzzed member and what surrounds it.
+/// Fuzzed member and its environment.
 struct World {
     core: Core,
     now: Duration,
@@ -146,7 +149,7 @@ impl World {
         let now = self.now;
         let from = SocketAddr::from(([127, 77, 0, 1 + operation % 4], 7946));
         let text = payload.get(..20).unwrap_or(payload);
-        // Refusals are fine: what counts is that the member stays whole.
+        // Errors are allowed; the member must stay consistent.
         match operation / 4 % 16 {
             0..=4 => self.core.handle_udp(now, from, payload),
             5 => self.streams.extend(self.core.accept(now, from)),

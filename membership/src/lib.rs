@@ -1,12 +1,12 @@
-//! Serf-compatible SWIM membership: foca inside, Serf's bytes outside.
+//! SWIM membership that is compatible with Serf: foca as the protocol engine, Serf's format on the wire.
 //!
-//! A member of this crate and a [Serf](https://www.serf.io) agent are members of one cluster: they find
-//! each other, watch each other, and pass on tags, events and queries. What they mean is the application's
-//! business; this crate only carries them.
+//! A member of this crate and a [Serf](https://www.serf.io) agent can be members of one cluster: they discover
+//! and probe each other, and pass on tags, events and queries. This crate only carries these; the application
+//! gives them a meaning.
 //!
-//! * [`Membership`] is the member on sockets, for tokio.
+//! * [`Membership`] is a member on sockets, for tokio.
 //! * [`core`] is the same member without sockets, clock or randomness, for simulators and other runtimes.
-//! * [`wire`] has the codecs of memberlist's and Serf's messages.
+//! * [`wire`] contains the codecs of memberlist's and Serf's messages.
 //! * [`rpc`] is the protocol of Serf's command line; [`driver::rpc::Server`] serves it for a [`Membership`].
 //!
 //! ```
@@ -33,14 +33,14 @@
 //! # }
 //! ```
 //!
-//! Names, tags, events and queries are bytes, as in Go: [`Text`] holds them, and shows them so that nothing of them drives a
-//! terminal or writes lines into a log.
+//! Names, tags, events and queries are arbitrary bytes, as in Go. [`Text`] holds them, and escapes them for
+//! display, so that they cannot control a terminal or add lines to a log.
 //!
 //! # Security
 //!
-//! Without a keyring ([`wire::Framing::keyring`]) whoever reaches the port can forge members, events and
-//! queries: listen on loopback or private addresses only. Even encrypted, gossip can be replayed, and every
-//! member can speak in the name of any other: never let the truth of anything depend on it.
+//! Without a keyring ([`wire::Framing::keyring`]) anyone who reaches the port can forge members, events and
+//! queries, so listen on loopback or private addresses only. Even encrypted gossip can be replayed, and every
+//! member can impersonate any other. Never rely on gossip for correctness.
 
 pub mod core;
 pub mod driver;

@@ -1,4 +1,4 @@
-//! Everything of a real replica that must agree with the facts it holds: trees, feed, indexes, explanations.
+//! Checks that everything in a real replica agrees with its facts: trees, change feed, indexes, explanations.
 
 use crate::ledger::Ledger;
 use crate::naive::{Facts, Law};
@@ -50,7 +50,7 @@ fn check_trees(replica: &SimReplica, world: &World, normal: &Facts, law: &Law<'_
     }
 }
 
-/// Each change starts from what the one before it left, and all together lead to the state.
+/// Checks that each change continues from the previous one of its key, and that all changes together give the state.
 fn check_feed(replica: &SimReplica, law: &Law<'_>) -> Result<(), Complaint> {
     let mut newest: BTreeMap<Key, EntryId> = BTreeMap::new();
     let mut seq = 0;
@@ -58,7 +58,7 @@ fn check_feed(replica: &SimReplica, law: &Law<'_>) -> Result<(), Complaint> {
         if newest.get(&change.key) != change.old.as_ref() {
             return Err(Complaint::Feed(format!("{change:?} does not follow what was told before")));
         }
-        // Counted anew after a restart.
+        // The count begins again after a restart.
         if change.seq != seq + 1 && change.seq != 1 {
             return Err(Complaint::Feed(format!("{change:?} comes after number {seq}")));
         }
@@ -106,7 +106,7 @@ fn check_index(replica: &SimReplica, law: &Law<'_>) -> Result<(), String> {
     }
 }
 
-/// Whether the store says that an entry of the key cites the grant.
+/// Whether the store has a citation of the grant by the key.
 fn is_cited(storage: &Ledger, grant: Option<FactId>, key: &Key) -> Result<bool, String> {
     let Some(grant) = grant else { return Ok(true) };
     let mut found = false;
@@ -133,7 +133,7 @@ fn check_authority(replica: &SimReplica, world: &World, law: &Law<'_>) -> Result
     Ok(())
 }
 
-/// Who may write what is explained as it is judged, and what a writer stamps is accepted and wins.
+/// Checks that explanations agree with verdicts, and that an entry with the proposed timestamp is accepted and shown.
 fn check_writers(replica: &SimReplica, world: &World, law: &Law<'_>) -> Result<(), String> {
     let view = replica.view();
     for key in &world.keys {

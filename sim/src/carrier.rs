@@ -1,4 +1,4 @@
-//! What carries a driver out without sockets and tasks: a list of jobs, a queue for the wire, and dice.
+//! Runs a session driver without sockets and tasks: with a list of jobs, a queue of frames, and a random generator.
 
 use crate::dice::Dice;
 use crate::replica::SimReplica;
@@ -8,49 +8,49 @@ use kvgossip_engine::{InternalError, Judging, Pass};
 use kvgossip_grants::{Fact, MockVerifier, Verdict, Verified};
 use std::collections::VecDeque;
 
-/// How a session is driven.
+/// Parameters of a driven session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drive {
-    /// Everything that is left to chance follows from it.
+    /// Seed of all random choices.
     pub seed: u64,
-    /// What bounds the two drivers.
+    /// Limits of the two drivers.
     pub limits: DriverLimits,
-    /// How the hosts judge.
+    /// How the hosts check batches.
     pub host: HostKind,
-    /// What the carriers do wrong.
+    /// Fault planted in the carriers.
     pub flaw: Option<DriveFlaw>,
 }
 
-/// How a host judges a batch.
+/// How a host checks a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HostKind {
-    /// As agents do: what stands on a grant of the batch comes after it.
+    /// As agents do: a fact is checked after the grant of the batch that it depends on.
     InOrder,
-    /// All at one moment: what stands on a grant of the same batch is unjustified at first.
+    /// All at once: a fact that depends on a grant of the same batch is unjustified at first.
     AtOnce,
 }
 
-/// What a carrier does wrong: planted, to show that the simulation would notice.
+/// A planted fault of a carrier, which shows that the simulation would notice it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DriveFlaw {
-    /// Waits after it has filled the queue, without asking what there is to do now.
+    /// Waits after filling the queue, without asking the driver for the next action.
     WaitsAfterFill,
-    /// Leaves a verdict out.
+    /// Omits a verdict.
     ForgetsVerdict,
-    /// Loses the answer of a job.
+    /// Loses the result of a job.
     LosesAnswer,
-    /// Does not tell that the peer's stream has ended.
+    /// Does not report the end of the peer's stream.
     EndNotTold,
 }
 
 impl DriveFlaw {
-    /// Every one.
+    /// All faults.
     pub const ALL: [Self; 4] =
         [Self::WaitsAfterFill, Self::ForgetsVerdict, Self::LosesAnswer, Self::EndNotTold];
 }
 
 impl Drive {
-    /// A driven session with small random bounds, so that small worlds meet them.
+    /// Draws a driven session with small random limits, so that small worlds reach them.
     pub fn random(seed: u64) -> Self {
         let mut dice = Dice::new(seed, 11);
         let small = |dice: &mut Dice| {
@@ -74,30 +74,30 @@ impl Drive {
     }
 }
 
-/// A batch that is with the host: checked already, not merged yet.
+/// A batch at the host, which is checked but not merged yet.
 struct Running {
     job: JobId,
     verdicts: Vec<Option<Verdict>>,
     verified: Vec<(usize, Verified)>,
 }
 
-/// One side of a driven session: a driver, and what carries it out.
+/// One side of a driven session: a driver and its environment.
 pub struct Carrier {
     driver: Driver,
     host: HostKind,
     flaw: Option<DriveFlaw>,
     running: Vec<Running>,
-    /// Frames that wait for the wire.
+    /// Frames that wait to be sent.
     out: VecDeque<Bytes>,
     out_bytes: usize,
-    /// How many facts the host was handed.
+    /// Number of facts handed to the host.
     judged: u64,
-    /// It filled the queue just now.
+    /// Whether the last action was to fill the queue.
     filled: bool,
 }
 
 impl Carrier {
-    /// Carries out a session.
+    /// Creates the carrier of a session.
     pub fn new(session: Session, drive: &Drive) -> Self {
         Self {
             driver: Driver::with_limits(session, drive.limits),
@@ -111,17 +111,17 @@ impl Carrier {
         }
     }
 
-    /// The session.
+    /// Returns the session.
     pub fn session(&self) -> &Session {
         self.driver.session()
     }
 
-    /// How many facts the host was handed, those that were handed to it again included.
+    /// Returns the number of facts handed to the host; repeated ones count again.
     pub fn judged(&self) -> u64 {
         self.judged
     }
 
-    /// Does one thing that needs no waiting; says what the driver waits for, or how it ended, where there is none.
+    /// Performs one action that needs no waiting. Otherwise returns what the driver waits for, or how it ended.
     pub fn advance(&mut self, replica: &SimReplica) -> Result<Option<Action>, SessionError> {
         if self.flaw == Some(DriveFlaw::WaitsAfterFill) && std::mem::take(&mut self.filled) {
             return self.wait_after_fill().map(Some);
@@ -143,7 +143,7 @@ impl Carrier {
         Ok(None)
     }
 
-    /// What the driver of transport did once: it had looked whether anything was to be judged before it filled.
+    /// Reproduces a former fault of transport's driver: it checked for jobs only before it filled the queue.
     fn wait_after_fill(&mut self) -> Result<Action, SessionError> {
         let session = self.driver.session();
         if session.is_finished() && self.out.is_empty() {
@@ -158,12 +158,12 @@ impl Carrier {
         if wait == Wait::default() { Err(nothing.into()) } else { Ok(Action::Wait(wait)) }
     }
 
-    /// How many jobs run.
+    /// Returns the number of running jobs.
     pub fn running(&self) -> usize {
         self.running.len()
     }
 
-    /// Merges the facts of a running job and hands its verdicts in.
+    /// Merges the facts of a running job and passes its verdicts to the driver.
     pub fn answer(&mut self, number: usize, replica: &mut SimReplica) -> Result<(), SessionError> {
         let Running { job, verdicts, verified } = self.running.remove(number);
         let (places, verified): (Vec<usize>, Vec<Verified>) = verified.into_iter().unzip();
@@ -180,35 +180,35 @@ impl Carrier {
         self.driver.handle_judged(job, verdicts)
     }
 
-    /// Takes a frame of the peer.
+    /// Passes a frame of the peer to the driver.
     pub fn receive(&mut self, frame: Bytes, replica: &SimReplica) -> Result<(), SessionError> {
         self.driver.handle_frame(frame, replica.view())
     }
 
-    /// How many frames wait for the wire.
+    /// Returns the number of frames that wait to be sent.
     pub fn queued(&self) -> usize {
         self.out.len()
     }
 
-    /// Whether a frame would be taken.
+    /// Whether the driver accepts a frame.
     pub fn may_read(&self) -> bool {
         self.driver.may_read()
     }
 
-    /// The next frame for the wire.
+    /// Takes the next frame to send.
     pub fn send(&mut self) -> Option<Bytes> {
         let frame = self.out.pop_front()?;
         self.out_bytes -= frame.len();
         Some(frame)
     }
 
-    /// Tells that the peer's stream has ended.
+    /// Reports the end of the peer's stream.
     pub fn end_of_stream(&mut self) -> Result<(), SessionError> {
         if self.flaw == Some(DriveFlaw::EndNotTold) { Ok(()) } else { self.driver.handle_end_of_stream() }
     }
 }
 
-/// Judges a batch against the state of this moment.
+/// Checks a batch against the present state.
 fn check(replica: &SimReplica, job: JobId, facts: Vec<Fact>, host: HostKind) -> Running {
     match host {
         HostKind::AtOnce => {

@@ -1,5 +1,5 @@
-//! Clusters that delegate: chains of grants up to the greatest depth, with grants and entries at each level, and what
-//! a fresh replica that meets such a cluster must come to.
+//! Clusters with delegation: chains of grants up to the maximum depth, with grants and entries at each level, and the
+//! required result of a fresh replica's first session with such a cluster.
 
 use crate::carrier::{Drive, DriveFlaw, HostKind};
 use crate::dice::Dice;
@@ -13,10 +13,10 @@ use crate::world::{NOW, World};
 use kvgossip_engine::session::Outcome;
 use kvgossip_grants::{By, Fact, GrantId};
 
-/// Who takes part, root included.
+/// Number of entities, including root.
 const ENTITIES: usize = 6;
 
-/// A world with chains of `depth` grants.
+/// Makes a world with chains of `depth` grants.
 pub fn chains(seed: u64, depth: usize) -> World {
     let mut dice = Dice::new(seed, 21);
     let mut maker = Maker { scribe: Scribe::new(ENTITIES), keys: Vec::new(), facts: Vec::new() };
@@ -36,7 +36,7 @@ impl Maker {
     fn chain(&mut self, chain: usize, depth: usize, dice: &mut Dice) {
         let (mut holder, mut parent) = (0, None);
         for level in 1..=depth {
-            // Some end here, and some of those are revoked.
+            // Some grants end the chain here, and some of those are revoked.
             for _ in 0..dice.within(0, 2) {
                 let grantee = dice.within(1, ENTITIES - 1);
                 let leaf = self.scribe.grant(holder, grantee, "/**", parent, Terms::default());
@@ -75,11 +75,11 @@ impl Maker {
     }
 }
 
-/// A fresh replica and one that holds everything meet once, through drivers: everything comes over, once, in one
-/// session and one round, without anything that is moved in vain.
+/// Runs one driven session between a fresh replica and one that holds everything. It must transfer everything exactly
+/// once, in one session and one round, and nothing in vain.
 ///
 /// # Errors
-/// With what went otherwise.
+/// The first violation.
 pub fn fresh(seed: u64, depth: usize, flaw: Option<DriveFlaw>) -> Result<Driven, Complaint> {
     let world = chains(seed, depth);
     let replica = || SimReplica::new(world.root.clone(), at(NOW)).with_journal();
@@ -87,7 +87,7 @@ pub fn fresh(seed: u64, depth: usize, flaw: Option<DriveFlaw>) -> Result<Driven,
     for fact in parents_first(&world.facts) {
         let verdict = full.offer(fact.clone());
         if !verdict.is_taken_in() && !fact.is_authority() {
-            // It stands on a grant that was revoked.
+            // It cites a grant that was revoked.
             continue;
         }
         if !verdict.is_taken_in() {
@@ -128,7 +128,8 @@ pub fn fresh(seed: u64, depth: usize, flaw: Option<DriveFlaw>) -> Result<Driven,
     Ok(driven)
 }
 
-/// Authority before entries, and grants in the order in which they were made: after those they stand on.
+/// Sorts facts so that authority comes before entries and each grant after its parent: grants in the order in which
+/// they were made.
 fn parents_first(facts: &[Fact]) -> impl Iterator<Item = Fact> {
     let rank = |fact: &Fact| match fact {
         Fact::Grant(_) => 0,

@@ -1,5 +1,5 @@
-//! Many sessions at once: each replica takes part in several, frames are underway for any time, and facts are
-//! judged, verified and merged at different moments, while the state moves on.
+//! Many sessions at once: each replica takes part in several, frames are delayed arbitrarily, and facts are checked,
+//! verified and merged at different times while the state changes.
 
 use crate::dice::Dice;
 use crate::pair::{Ended, Link};
@@ -9,16 +9,16 @@ use kvgossip_engine::session::{Config, Role, Session, SessionError, Ticket};
 use kvgossip_grants::Verified;
 use std::collections::VecDeque;
 
-/// More steps than all sessions of a simulation need together.
+/// Limit of steps; more than all sessions of a simulation need together.
 const MAX_STEPS: usize = 10_000_000;
 
-/// One end of a session.
+/// One side of a session.
 struct End {
     replica: usize,
     session: Session,
-    /// Frames on their way to this end.
+    /// Frames on their way to this side.
     arriving: VecDeque<Bytes>,
-    /// Facts that are verified and not merged yet.
+    /// Facts that are verified but not merged yet.
     verified: Vec<(Ticket, Verified)>,
     batch: usize,
 }
@@ -33,7 +33,7 @@ impl End {
         Self { replica, session, arriving: VecDeque::new(), verified: Vec::new(), batch: link.batch.max(1) }
     }
 
-    /// Does one thing of those that can be done. Gives the frame to send, if that was it; `None` if there is
+    /// Performs one of the possible actions. Returns the frame to send, if the action made one; `None` if there is
     /// nothing to do.
     fn step(
         &mut self,
@@ -62,7 +62,7 @@ impl End {
         if let Some(frame) = self.session.poll_frame(replica.view(), reader.as_ref())? {
             return Ok(Some(Some(frame)));
         }
-        // Polling ends the turn, and may bring facts up again.
+        // Polling ends the turn and may offer facts again.
         if !self.verified.is_empty() {
             self.merge(replica)?;
             return Ok(Some(None));
@@ -120,8 +120,8 @@ impl Wire {
     }
 }
 
-/// Opens a session for each pair (initiator, responder) and runs all of them, one step at a time and in any
-/// order, until each has ended. Cuts, tampering and what comes meanwhile are not for here.
+/// Opens a session for each pair (initiator, responder) and runs all of them to their end, one step at a time in random
+/// order. Ignores the cuts, tampering and concurrent facts of the links.
 pub fn cross(replicas: &mut [SimReplica], sessions: &[(usize, usize, Link)], dice: &mut Dice) -> Vec<Ended> {
     let open = |(one, two, link): &(usize, usize, Link)| {
         let ends = [

@@ -1,6 +1,6 @@
-//! Two replicas whose sessions are run by the driver that production runs: facts go to the host in batches, several
-//! at once, answers come back in any order and late, bytes wait for the wire, and the state moves on between the
-//! moment when a batch is checked and the moment when it is merged.
+//! Two replicas whose sessions run through the production driver: facts go to the host in several concurrent batches,
+//! answers are late and in any order, frames wait to be sent, and the state changes between the check and the merge of
+//! a batch.
 
 use crate::carrier::{Carrier, Drive};
 use crate::dice::Dice;
@@ -11,7 +11,7 @@ use bytes::Bytes;
 use kvgossip_engine::session::{Action, Config, Outcome, Role, Session, SessionError, Wait};
 use std::collections::VecDeque;
 
-/// More steps than any driven session of a simulation has.
+/// Limit of steps; more than any driven session of a simulation has.
 const MAX_STEPS: usize = 10_000_000;
 
 /// How one side ended.
@@ -19,13 +19,13 @@ const MAX_STEPS: usize = 10_000_000;
 enum End {
     Finished(Outcome),
     Failed(SessionError),
-    /// The wire was cut, and it was told.
+    /// The connection was cut, and the side was informed.
     Cut,
-    /// It waits for what does not come.
+    /// The side waits for something that never comes.
     Stalled(Wait),
 }
 
-/// A side with what is on its way to it.
+/// One side with the frames on their way to it.
 struct Side<'a> {
     replica: &'a mut SimReplica,
     carrier: Carrier,
@@ -34,7 +34,7 @@ struct Side<'a> {
 }
 
 impl Side<'_> {
-    /// Does one thing; gives the frames that go over the wire now, or `None` if there is nothing to do.
+    /// Performs one action and returns the frames sent by it, or `None` if there is nothing to do.
     fn step(&mut self, peer_is_gone: bool, dice: &mut Dice) -> Result<Option<Vec<Bytes>>, SessionError> {
         let wait = match self.carrier.advance(self.replica)? {
             None => return Ok(Some(Vec::new())),
@@ -69,7 +69,7 @@ impl Side<'_> {
                 return Ok(Some((0..count).filter_map(|_| self.carrier.send()).collect()));
             }
             _ => {
-                // Those that are here already come along, as long as the driver takes them.
+                // Frames that have arrived are passed on together, as long as the driver accepts them.
                 let mut count = dice.within(1, self.arriving.len());
                 while count > 0 && self.carrier.may_read() {
                     let Some(frame) = self.arriving.pop_front() else { break };
@@ -82,14 +82,14 @@ impl Side<'_> {
     }
 }
 
-/// How a driven session went.
+/// Result of a driven session.
 #[derive(Debug)]
 pub struct Driven {
-    /// How the session went.
+    /// Result of the session itself.
     pub ended: Ended,
-    /// Facts that the two hosts were handed, those that they were handed again included.
+    /// Number of facts handed to the two hosts; repeated ones count again.
     pub judged: (u64, u64),
-    /// What a side waits for that does not come; `None` if both ended.
+    /// The event that a side waits for in vain; `None` if both sides ended.
     pub stalled: Option<Wait>,
 }
 
@@ -140,7 +140,7 @@ pub fn drive(a: &mut SimReplica, b: &mut SimReplica, link: &Link, drive: &Drive)
     }
 }
 
-/// Lets both sides go on in any order until both have ended or wait for what does not come; gives the frames of both.
+/// Runs both sides in random order until both have ended or wait in vain; returns the number of frames of both.
 fn run(sides: &mut [Side<'_>; 2], link: &Link, dice: &mut Dice) -> usize {
     let (mut frames, mut bytes, mut cut) = (0, 0, false);
     for _ in 0..MAX_STEPS {
@@ -160,7 +160,7 @@ fn run(sides: &mut [Side<'_>; 2], link: &Link, dice: &mut Dice) -> usize {
                     continue;
                 }
                 Err(error) => {
-                    // Its stream is reset: what it sent may not arrive any more, and nothing arrives at it.
+                    // Its stream is reset: frames it sent may not arrive any more, and none arrive at it.
                     sides[from].end = Some(End::Failed(error));
                     idle = false;
                     continue;
@@ -189,7 +189,7 @@ fn run(sides: &mut [Side<'_>; 2], link: &Link, dice: &mut Dice) -> usize {
         }
     }
     for side in sides.iter_mut().filter(|side| side.end.is_none()) {
-        // Polling changes nothing: all that could be done was.
+        // Polling changes nothing, since no action is left.
         side.end = match side.carrier.advance(side.replica) {
             Ok(Some(Action::Wait(wait))) => Some(End::Stalled(wait)),
             Ok(_) => Some(End::Stalled(Wait::default())),

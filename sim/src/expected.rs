@@ -1,4 +1,4 @@
-//! What a replica comes to by the definitions, in a form that is quick to compare with.
+//! The state that the definitions require of a replica, in a form that is fast to compare with.
 
 use crate::naive::Facts;
 use crate::naive_tree::{Roots, roots};
@@ -9,18 +9,18 @@ use bytes::Bytes;
 use kvgossip_grants::{EntryId, FactId, Key};
 use std::collections::BTreeMap;
 
-/// What is to be found, given what was taken in.
+/// Required state for a set of facts taken in.
 #[derive(Debug)]
 pub(crate) struct Expected {
     pub(crate) normal: Facts,
     records: BTreeMap<FactId, Bytes>,
     roots: Roots,
-    /// For each of [`LOOKS`].
+    /// Shown entries at each of [`LOOKS`].
     values: Vec<BTreeMap<Key, EntryId>>,
 }
 
 impl Expected {
-    /// Works it out by the definitions.
+    /// Computes the state by the definitions.
     pub(crate) fn new(world: &World, taken: &Facts) -> Self {
         let normal = world.cluster.normal_form(taken);
         let law = world.cluster.law(taken);
@@ -29,7 +29,7 @@ impl Expected {
         Self { roots: roots(&normal), normal, records, values }
     }
 
-    /// Compares a subject with it.
+    /// Compares a subject with this state.
     pub(crate) fn check<S: Subject>(&self, world: &World, subject: &S) -> Result<(), Complaint> {
         let stored = subject.stored();
         if stored != self.records {

@@ -1,53 +1,53 @@
-//! What a broken or hostile peer does to the frames of a session.
+//! Damage that a broken or hostile peer does to the frames of a session.
 
 use crate::dice::Dice;
 use bytes::Bytes;
 
-/// The frame that says "this is a fact", as the session protocol numbers it.
+/// Frame type of a fact in the session protocol.
 pub const FACT_FRAME: u8 = 6;
 
 /// One kind of damage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// Turns over one bit.
+    /// Inverts one bit.
     Flip,
-    /// Leaves the end out.
+    /// Cuts off the end.
     Shorten,
     /// Appends bytes.
     Lengthen,
-    /// Puts any bytes in the place of the frame.
+    /// Replaces the frame by random bytes.
     Garble,
-    /// Sends any bytes besides.
+    /// Sends random bytes in addition.
     Noise,
     /// Sends the frame twice.
     Repeat,
-    /// Sends this frame first.
+    /// Sends this frame before the original one.
     Insert(Bytes),
 }
 
 impl Fault {
-    /// Every kind that needs nothing more.
+    /// All kinds without parameters.
     pub const PLAIN: [Self; 6] =
         [Self::Flip, Self::Shorten, Self::Lengthen, Self::Garble, Self::Noise, Self::Repeat];
 
-    /// A peer that sends this record as a fact, stored or not.
+    /// Makes the fault of a peer that sends this record as a fact, whether or not it is stored.
     pub fn send_record(record: &[u8]) -> Self {
         Self::Insert([&[FACT_FRAME], record].concat().into())
     }
 }
 
-/// Damage at one place.
+/// Damage at one position of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tampering {
-    /// Before so many frames of both sides together.
+    /// Number of the frame, counted over both sides from 0.
     pub at: usize,
-    /// What is done.
+    /// Kind of damage.
     pub fault: Fault,
-    /// Makes it the same every time.
+    /// Seed of the damage's random choices.
     pub seed: u64,
 }
 
-/// What arrives in the place of frame number `at`.
+/// Returns the frames that arrive in place of frame number `at`.
 pub(crate) fn tamper(frame: Bytes, at: usize, tampering: &[Tampering]) -> Vec<Bytes> {
     let mut frames = vec![frame];
     for it in tampering.iter().filter(|it| it.at == at) {
@@ -76,7 +76,7 @@ fn damage(frame: Bytes, fault: &Fault, dice: &mut Dice) -> Vec<Bytes> {
         Fault::Lengthen => vec![[&frame[..], &noise(dice), &[0]].concat().into()],
         Fault::Garble => vec![noise(dice).into()],
         Fault::Noise => {
-            // With a kind byte that exists, so that more than the first look is tried.
+            // With a valid frame type, so that the damage gets past the first check.
             let kind = dice.within(1, 9) as u8;
             vec![[&[kind], &noise(dice)[..]].concat().into(), frame]
         }

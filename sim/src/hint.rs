@@ -1,6 +1,6 @@
-//! The short hashes of a session's walk, computed a second time. They are hints of 32 bits: among millions of
-//! sessions some are misled by two that are alike. Then a session may end without having found a difference, and
-//! says so; the judge accepts that only where it can name the two.
+//! An independent computation of the short hashes in a session's walk. They are hints of 32 bits, so that among
+//! millions of sessions some have a collision. Such a session may end without having found a difference, and reports
+//! that; the judge accepts it only if it can find the collision.
 
 use crate::replica::SimReplica;
 use kvgossip_grants::FactId;
@@ -8,7 +8,7 @@ use siphasher::sip::SipHasher24;
 use std::collections::BTreeSet;
 use std::hash::Hasher;
 
-/// The short hash of `bytes` in a round of a session with this seed.
+/// Returns the short hash of `bytes` in a round of a session with this seed.
 pub fn short(seed: u64, round: u8, bytes: &[u8]) -> u32 {
     let mut hasher = blake3::Hasher::new();
     hasher.update(b"kvgossip/salt\0\0\0").update(&seed.to_le_bytes()).update(&(!seed).to_le_bytes());
@@ -20,7 +20,7 @@ pub fn short(seed: u64, round: u8, bytes: &[u8]) -> u32 {
     hasher.finish() as u32
 }
 
-/// Whether two ids or two keys, of either side, have the same short hash in a round up to this one.
+/// Whether two ids or keys, of either side, have the same short hash in one of the first `rounds` rounds.
 pub(crate) fn is_misled(a: &SimReplica, b: &SimReplica, seed: u64, rounds: u32) -> bool {
     let ids: BTreeSet<FactId> =
         [a, b].iter().flat_map(|side| side.storage().records().keys().copied()).collect();

@@ -1,34 +1,33 @@
-//! The judge of the merge laws.
+//! The judge of the merge laws: it runs random worlds and checks the laws below.
 //!
 //! # What is judged
-//! A *world* is every fact that was ever signed. `V` are the sound ones among them: well-formed, and signed by
-//! whom they name. A replica *takes a fact in* when it merges it or finds it moot. What it finds unjustified or
-//! not yet due it has not taken in: whoever holds it offers it again, until a pass over all of them merges
-//! nothing. Let `T` be all that a replica took in so far, from wherever. Then, `N` being the normal form of
-//! [`naive`](crate::naive):
+//! A *world* is the set of all facts that were ever signed. `V` is the set of sound facts in it: well-formed, and
+//! signed by the entity that they name. A replica *takes a fact in* when it merges it or finds it moot. A fact that it
+//! finds unjustified or not yet due is not taken in: whoever holds it offers it again, until a pass over all of them
+//! merges nothing. Let `T` be the set of all facts that a replica has taken in so far, from any source, and `N` the
+//! normal form of [`naive`](crate::naive). Then:
 //!
-//! 1. **At any moment** the state of a replica is `N(T)`: the same facts, byte for byte, the same digests, and
-//!    every reader at any time sees what the definitions say. Nothing that `N` leaves out was needed.
-//! 2. **An offer** is answered as the table says: `moot` exactly if `N(T ∪ f) = N(T)`, `merged` exactly if it
-//!    differs; `unjustified` exactly if the cited chain is not in `live(T)`; and so on. `T` never has an unsound
-//!    fact.
-//! 3. **When everything was offered** to a replica until a pass merges nothing, its state is `N(V)`, less
-//!    entries that its clock takes to be from the future. (What was never taken in cites a chain that is not
-//!    live in `T`, hence not in `V` either: what ends a grant is taken in wherever the grant above it lives.)
-//! 4. **When facts are spread** over replicas in any way, sessions between any two, whole or cut, of everything
-//!    or of a path prefix, with restarts between them, lead to the same: once every clock has passed every
-//!    timestamp, whole sessions along any line of all replicas, there and back, with what is left offered again,
-//!    make all of them `N(V)`, which is also `N` of all that was taken in anywhere.
-//! 5. **Every session ends**, in at most three rounds, and both sides agree on how. It ends `equal` exactly if
-//!    both hold the same; between honest replicas nothing keeps them apart but entries from the future and a
-//!    side that takes nothing. Where there is nothing of that kind, one round is enough. (All of this but for two
-//!    short hashes that are alike, once in a great many sessions: the next session has another salt.)
-//! 6. **The change feed adds up**: each change starts at what the one before left, and together they give the
-//!    newest entry of each key.
+//! 1. **At any moment** the state of a replica is `N(T)`: the same facts byte for byte, the same digests, and for every
+//!    reader at any time the entry that the definitions require. Nothing that `N` leaves out was needed.
+//! 2. **An offer** gets the defined answer: `moot` exactly if `N(T ∪ f) = N(T)`, `merged` exactly if it differs,
+//!    `unjustified` exactly if the cited chain is not in `live(T)`, and so on. `T` never contains an unsound fact.
+//! 3. **When everything was offered** to a replica until a pass merges nothing, its state is `N(V)`, less the entries
+//!    that are early by its clock. (A fact that was never taken in cites a chain that is not live in `T`, and hence not
+//!    in `V` either: a fact that ends a grant is taken in wherever the grant above it is live.)
+//! 4. **When facts are spread** over replicas in any way, with sessions between any two, complete or cut, of everything
+//!    or of a path prefix, and with restarts between them, the result is the same: once every clock is past every
+//!    timestamp, complete sessions along any line of all replicas, forth and back, and offering the remaining facts
+//!    again, bring all replicas to `N(V)`, which is also `N` of all facts taken in anywhere.
+//! 5. **Every session ends** within three rounds, and both sides agree on the outcome. It is `equal` exactly if both
+//!    hold the same facts. Between honest replicas only early entries and a side that takes no facts prevent equality;
+//!    without these, one round is enough. (Exception: a collision of two short hashes, once in a great many sessions;
+//!    the next session has another salt.)
+//! 6. **The change feed is consistent**: each change continues from the previous one, and together they give the newest
+//!    entry of each key.
 //!
-//! Order, duplication, partition and clocks therefore do not matter to what replicas come to. They do matter to
-//! `T`: which facts below an ended grant, or which entries older than one that only some clocks accept, a
-//! replica ever hears of. `N` does not see that difference.
+//! Order, duplication, partition and clocks therefore do not affect the final state. They do affect `T`: which facts
+//! below an ended grant, or which entries older than one that only some clocks accept, a replica ever receives. `N`
+//! does not depend on that difference.
 
 use crate::carrier::{Drive, DriveFlaw};
 use crate::dice::Dice;
@@ -42,47 +41,48 @@ use crate::world::{CLOCKS, LATE, World};
 use kvgossip_grants::{Fact, Key, PathPrefix, Timestamp};
 use std::collections::BTreeMap;
 
-/// One in so many runs to a single replica is watched offer by offer.
+/// One in this many runs with a single replica is checked after each offer.
 const WATCHED: u64 = 16;
-/// Worlds with more facts are not watched: the definitions take their time over each offer.
+/// Maximum size of worlds that are checked after each offer, since evaluating the definitions for each offer is slow.
 const WATCHED_FACTS: usize = 100;
-/// Three in ten runs are of several replicas.
+/// Percentage of runs with several replicas.
 const SPREAD_PERCENT: u32 = 30;
-/// Rounds of whole sessions and renewed offers until all must be equal. Each link of a chain may need one.
+/// Maximum number of rounds of complete sessions and repeated offers until all replicas must be equal. Each link of a
+/// chain may need one.
 const MAX_SETTLING: usize = 24;
 
-/// Judges runs of one world.
+/// Checks runs of one world.
 #[derive(Debug)]
 pub struct Judge<'w> {
     world: &'w World,
-    /// What a replica comes to by its clock, when everything was offered to it.
+    /// Required state of a replica by its clock, after everything was offered to it.
     expected: BTreeMap<Timestamp, Expected>,
     drives: Drives,
 }
 
-/// Which sessions run through drivers.
+/// Selects the sessions that run through drivers.
 #[derive(Clone, Copy, Debug, Default)]
 struct Drives {
-    /// All of them, not every other one.
+    /// Whether all sessions do, and not only every second one.
     all: bool,
     flaw: Option<DriveFlaw>,
 }
 
 impl<'w> Judge<'w> {
-    /// Works out what every run has to come to.
+    /// Computes the state that every run must reach.
     pub fn new(world: &'w World) -> Self {
         let clocks = CLOCKS.iter().chain([&LATE]).map(|clock| at(*clock));
         let expected = clocks.map(|clock| (clock, Expected::new(world, &world.sound_at(clock)))).collect();
         Self { world, expected, drives: Drives::default() }
     }
 
-    /// Runs all sessions through drivers, with a planted bug or none.
+    /// Makes all sessions run through drivers, with or without a planted fault.
     pub fn all_driven(mut self, flaw: Option<DriveFlaw>) -> Self {
         self.drives = Drives { all: true, flaw };
         self
     }
 
-    /// Makes the run with this number.
+    /// Performs the run with this number.
     pub fn run<S: Subject>(
         &self,
         order: u64,
@@ -106,7 +106,7 @@ impl<'w> Judge<'w> {
     }
 }
 
-/// Law 1: the state is the normal form of what was taken in, and only what is sound was taken in.
+/// Checks law 1: the state is the normal form of the facts taken in, and only sound facts were taken in.
 pub fn check_state<S: Subject>(world: &World, subject: &S) -> Result<(), Complaint> {
     if let Some(unsound) = subject.taken().values().find(|fact| !world.cluster.is_sound(fact)) {
         return Err(Complaint::Answer(format!("taken in: {}", world.describe(unsound))));
@@ -116,14 +116,14 @@ pub fn check_state<S: Subject>(world: &World, subject: &S) -> Result<(), Complai
     subject.audit(world, &expected.normal)
 }
 
-/// Replicas, what each could not take in yet, and what is still to come to whom.
+/// Replicas, the facts that each could not take in yet, and the offers that are still to come.
 struct Field<'w, S> {
     replicas: Vec<S>,
     left: Vec<Vec<&'w Fact>>,
     events: Vec<(usize, &'w Fact)>,
 }
 
-/// One run under way.
+/// State of one run.
 struct Run<'r, 'w> {
     judge: &'r Judge<'w>,
     world: &'w World,
@@ -132,7 +132,7 @@ struct Run<'r, 'w> {
 }
 
 impl<'w> Run<'_, 'w> {
-    /// Everything, in any order, to one replica.
+    /// Offers everything to one replica in random order.
     fn alone<S: Subject>(&mut self, make: &dyn Fn(Timestamp) -> S, watched: bool) -> Result<(), Complaint> {
         let mut subject = make(at(*self.dice.pick(&CLOCKS)));
         let mut facts: Vec<&Fact> = self.world.facts.iter().collect();
@@ -157,7 +157,7 @@ impl<'w> Run<'_, 'w> {
         Ok(())
     }
 
-    /// Offers in batches of up to `most`, and gives back what was not taken in.
+    /// Offers facts in batches of at most `most`. Returns the facts that were not taken in, and whether any was merged.
     fn offer<S: Subject>(
         &mut self,
         subject: &mut S,
@@ -183,7 +183,7 @@ impl<'w> Run<'_, 'w> {
         Ok((rest, merged))
     }
 
-    /// Compares the answer and the state after it with what the law says.
+    /// Offers a batch and compares the answers and the state after it with the laws.
     fn watch<S: Subject>(&mut self, subject: &mut S, batch: &[Fact]) -> Result<Vec<Answer>, Complaint> {
         let cluster = &self.world.cluster;
         let wanted: Vec<Answer> =
@@ -219,7 +219,7 @@ impl<'w> Run<'_, 'w> {
         subject.restart()
     }
 
-    /// Everything, spread over several replicas that meet now and then.
+    /// Spreads everything over several replicas that have sessions now and then.
     fn spread<S: Subject>(&mut self, make: &dyn Fn(Timestamp) -> S) -> Result<(), Complaint> {
         self.stats.spread += 1;
         let mut field = self.field(make);
@@ -245,7 +245,7 @@ impl<'w> Run<'_, 'w> {
         replicas[looked_at].audit(self.world, &self.judge.expected[&at(LATE)].normal)
     }
 
-    /// Several replicas, and each fact for one of them, some for two.
+    /// Makes several replicas and assigns each fact to one of them, some to two.
     fn field<S: Subject>(&mut self, make: &dyn Fn(Timestamp) -> S) -> Field<'w, S> {
         let count = self.dice.within(2, 5);
         let replicas = (0..count).map(|_| make(at(*self.dice.pick(&CLOCKS)))).collect();
@@ -259,7 +259,7 @@ impl<'w> Run<'_, 'w> {
         Field { replicas, left: vec![Vec::new(); count], events }
     }
 
-    /// A session of any kind between any two, or a restart.
+    /// Runs a random session between any two replicas, sometimes with a restart.
     fn meet_somehow<S: Subject>(&mut self, field: &mut Field<'w, S>) -> Result<(), Complaint> {
         let last = field.replicas.len() - 1;
         let one = self.dice.within(0, last);
@@ -280,20 +280,20 @@ impl<'w> Run<'_, 'w> {
         if self.dice.chance(5) { check_state(self.world, &field.replicas[two]) } else { Ok(()) }
     }
 
-    /// Facts that come from elsewhere during a session.
+    /// Draws facts that are offered by others during a session.
     fn meanwhile<S>(&mut self, field: &mut Field<'w, S>, one: usize, two: usize) -> Vec<Meanwhile> {
         let mut meanwhile = Vec::new();
         for _ in 0..self.dice.within(1, 6) {
             let Some((_, fact)) = field.events.pop() else { break };
             let to_initiator = self.dice.chance(50);
-            // Whether it arrives before the session ends is not known; whoever holds it offers it again anyway.
+            // Whether it arrives before the session ends is not known, so its holder offers it again anyway.
             field.left[if to_initiator { one } else { two }].push(fact);
             meanwhile.push(Meanwhile { at: self.dice.within(0, 12), to_initiator, fact: fact.clone() });
         }
         meanwhile
     }
 
-    /// Any place above a key.
+    /// Draws a random prefix of a key.
     fn scope(&mut self) -> PathPrefix {
         let places: Vec<PathPrefix> = self.world.prefixes().into_iter().collect();
         self.dice.pick(&places).clone()
@@ -317,7 +317,8 @@ impl<'w> Run<'_, 'w> {
         Ok(met)
     }
 
-    /// Lets all meet along a line, there and back, and offers again what is left, until nothing changes.
+    /// Runs sessions along a line of all replicas, forth and back, and offers the remaining facts again, until nothing
+    /// changes.
     fn settle<S: Subject>(
         &mut self,
         replicas: &mut [S],
@@ -356,7 +357,7 @@ impl<'w> Run<'_, 'w> {
         Err(Complaint::Unequal(format!("after {MAX_SETTLING} times of all meeting")))
     }
 
-    /// Prefixes that cover all keys.
+    /// Returns prefixes that together cover all keys.
     fn top_prefixes(&mut self) -> Vec<PathPrefix> {
         let top =
             |key: &Key| PathPrefix::parse(&format!("/{}", key.segments().next().unwrap_or_default())).ok();

@@ -1,4 +1,4 @@
-//! A store in memory that keeps its own account of the records in it, so that tests see what is really stored.
+//! An in-memory store with a separate list of its records, so that tests see what is really stored.
 
 use bytes::Bytes;
 use kvgossip_engine::{Batch, IndexEntry, MemoryStorage, Reader, Storage, StorageError, Summary, Write};
@@ -6,7 +6,7 @@ use kvgossip_grants::{FactId, Key};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// A [`MemoryStorage`] and a list of all records that were put there and not removed.
+/// A [`MemoryStorage`] with a list of all records that were put and not removed.
 #[derive(Debug, Default)]
 pub struct Ledger {
     inner: MemoryStorage,
@@ -14,7 +14,7 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Every stored record by its fact's id.
+    /// Returns every stored record by its fact's id.
     pub fn records(&self) -> &BTreeMap<FactId, Bytes> {
         &self.records
     }

@@ -1,6 +1,6 @@
-//! Deterministic simulator: engines under virtual time.
+//! Deterministic simulator of replicas under virtual time.
 //!
-//! Nothing here is random but by a seed, so that whatever fails can be replayed.
+//! All randomness comes from a seed, so that every failure can be replayed.
 
 mod audit;
 pub mod carrier;

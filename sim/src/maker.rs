@@ -1,6 +1,5 @@
-//! Makes the facts of random worlds. Keys, patterns, values and times come from small alphabets, so that what is
-//! rare in practice happens all the time: equal timestamps, overlapping floors, revocations of grants that nobody
-//! saw, chains of seventeen.
+//! Makes the facts of random worlds. Keys, patterns, values and times come from small sets, so that rare cases occur
+//! often: equal timestamps, overlapping floors, revocations of grants that nobody saw, chains of seventeen grants.
 
 use crate::dice::Dice;
 use crate::scribe::{Scribe, Terms};
@@ -15,7 +14,7 @@ const PATTERNS: [&str; 14] = [
 const FLOORS: [&str; 9] = ["/a/**", "/a", "/*", "/a/*", "/b/**", "/**/x", "/?/x", "/**/x/**", "/**"];
 const VALUES: [&str; 3] = ["one", "two", "three"];
 
-/// What kind of world it is: what it has much of.
+/// Profile of a world: what it has many of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Profile {
     Small,
@@ -25,11 +24,11 @@ enum Profile {
     Wide,
     /// Many grants, revocations and floors.
     Contested,
-    /// Up to a hundred entries of each key, hardly any of which dominates another.
+    /// Up to a hundred entries per key, of which hardly any dominates another.
     Crowded,
 }
 
-/// What a world is made of.
+/// Parts of a world.
 pub(crate) struct Made {
     pub(crate) scribe: Scribe,
     pub(crate) keys: Vec<String>,
@@ -55,12 +54,12 @@ struct Maker {
     dice: Dice,
     scribe: Scribe,
     keys: Vec<String>,
-    /// All grants, also those that are handed out nowhere but inside of what cites them.
+    /// All grants, including those that are never offered and occur only inside facts that cite them.
     grants: Vec<Signed<Grant>>,
     facts: Vec<Fact>,
-    /// How many entries in a hundred are root's: they end all contention below.
+    /// Percentage of entries signed by root, which supersede all others.
     by_root: u32,
-    /// How many entries in a hundred are from the future.
+    /// Percentage of early entries.
     ahead: u32,
 }
 
@@ -96,7 +95,7 @@ impl Maker {
         let counts = [times(grants), times(entries), times(revocations), times(floors), times(forgeries)];
         let chain = if profile == Profile::Deep { self.dice.within(13, 18) } else { 0 };
         if profile == Profile::Crowded {
-            // Side by side, so that nobody's entries dominate another's.
+            // All directly below root, so that entries of different grants do not dominate each other.
             (0..counts[0]).for_each(|_| self.grant_below(None, "/**", Terms::default(), 1));
         } else {
             (0..counts[0]).for_each(|_| self.grant());
@@ -110,12 +109,12 @@ impl Maker {
 
     fn entity(&mut self) -> usize {
         let last = self.scribe.entities() - 1;
-        // Root rarely is at the receiving end.
+        // Root is rarely the grantee.
         let lowest = usize::from(!self.dice.chance(4));
         self.dice.within(lowest, last)
     }
 
-    /// A time of the past, from few.
+    /// Draws a past time from a small set.
     fn past(&mut self) -> u64 {
         (1_000 + 10 * self.dice.within(0, 7) as u64) * SECOND
     }
@@ -152,7 +151,7 @@ impl Maker {
         self.grant_below(parent, pattern, terms, 3);
     }
 
-    /// One more link below the newest grant.
+    /// Adds a grant below the newest grant.
     fn lengthen(&mut self) {
         let parent = self.grants.last().cloned();
         let pattern = if self.dice.chance(4) { *self.dice.pick(&PATTERNS) } else { "/**" };
@@ -160,17 +159,17 @@ impl Maker {
         self.grant_below(parent, pattern, Terms { subgrant: true, issued_at: 0, expires_at }, 1);
     }
 
-    /// `flaws`: how often in a hundred something is wrong with it.
+    /// Adds a grant; `flaws` is the percentage of grants with something wrong.
     fn grant_below(&mut self, parent: Option<Signed<Grant>>, pattern: &str, terms: Terms, flaws: u32) {
         let issuer = match &parent {
             None => 0,
             Some(parent) => self.scribe.who(&parent.body().grantee).unwrap_or(0),
         };
-        // Sometimes somebody who takes himself for the issuer, or for root.
+        // Sometimes an entity that is not the issuer.
         let issuer = if self.dice.chance(flaws) { self.entity() } else { issuer };
         let grantee = self.entity();
         let grant = self.scribe.grant(issuer, grantee, pattern, parent.map(|parent| parent.id()), terms);
-        // Some are never handed out: others cite and revoke what nobody can see.
+        // Some are never offered: others cite and revoke grants that nobody can see.
         if !self.dice.chance(2 * flaws) {
             self.facts.push(Fact::Grant(grant.clone()));
         }
@@ -178,7 +177,7 @@ impl Maker {
     }
 
     fn entry(&mut self) {
-        // Mostly what the chain allows, so that much stands and contends.
+        // Mostly entries that the chain allows, so that many are valid and compete.
         let (mut grant, mut key, mut time) = self.citation();
         if self.dice.chance(88) {
             for _ in 0..12 {
@@ -198,7 +197,7 @@ impl Maker {
         });
     }
 
-    /// A grant to cite, a key and a time.
+    /// Draws a grant to cite, a key and a time.
     fn citation(&mut self) -> (Option<Signed<Grant>>, String, u64) {
         let limit = NOW + 120 * SECOND;
         let ahead = [limit, limit + 1, NOW + 300 * SECOND, NOW + 1_000 * SECOND];
@@ -208,7 +207,7 @@ impl Maker {
         (grant, self.dice.pick(&self.keys).clone(), time)
     }
 
-    /// Whether all patterns and times of a chain allow an entry.
+    /// Whether all patterns and windows of a chain allow an entry.
     fn allows(&self, grant: Option<&Signed<Grant>>, key: &str, time: u64) -> bool {
         let Some(grant) = grant else { return true };
         let body = grant.body();
@@ -242,7 +241,7 @@ impl Maker {
         self.facts.push(floor);
     }
 
-    /// A fact of somebody else's pen, or a revocation of a grant that was never issued.
+    /// Adds a fact signed by the wrong entity, or a revocation of a grant that was never issued.
     fn forgery(&mut self) {
         let who = self.dice.within(0, self.scribe.entities() - 1);
         if self.dice.chance(30) && !self.grants.is_empty() {

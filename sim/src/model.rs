@@ -1,5 +1,5 @@
-//! A replica in the plainest way: a set of facts that is brought into normal form after each offer. On wish with
-//! one rule broken, to show that the judge would notice.
+//! The simplest model of a replica: a set of facts that is brought into normal form after each offer. Optionally it
+//! breaks one rule, to show that the judge would notice.
 
 use crate::naive::{Answer, Cluster, Facts};
 use crate::naive_tree::roots;
@@ -10,35 +10,35 @@ use bytes::Bytes;
 use kvgossip_grants::{Digest, EntryId, Fact, FactId, GrantId, Key, KeyGlob, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// How often a peer hands over everything, at most. A pass in order of ids may lack one link of a chain after the
-/// other.
+/// Maximum number of passes in which a peer sends everything. A pass in the order of ids may lack one link of a chain
+/// at a time.
 const MAX_PASSES: usize = 32;
 
-/// A rule that is broken.
+/// A planted violation of a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flaw {
-    /// Of each key only the newest valid entry is kept.
+    /// Only the newest valid entry of each key is kept.
     OneWinnerPerKey,
-    /// Of equally good revocations, and of better ones that come later, the first is kept.
+    /// The first revocation of a grant is kept, even if a better one comes later.
     FirstRevocationKept,
-    /// A revocation stays although a grant above the revoked one has ended.
+    /// A revocation is kept although a grant above the revoked one has ended.
     RevocationsKeptBelowDeadGrants,
-    /// What has expired by the replica's own clock is not stored.
+    /// Entries that are masked by the replica's own clock are not stored.
     ExpiryDecidesStorage,
-    /// A floor goes when one of its patterns is superseded.
+    /// A floor is dropped when one of its patterns is superseded.
     FloorsDroppedOnceOnePatternIsSuperseded,
     /// An entry that is older than the newest of its key is refused.
     OlderPutsRefused,
-    /// Of each key the two newest valid entries are kept.
+    /// Only the two newest valid entries of each key are kept.
     FrontierCapped,
-    /// Of entries of one grant with equal timestamps the first is kept.
+    /// The first of several entries of one grant with equal timestamps is kept.
     FirstOfEqualTimesKept,
-    /// What cites an unknown grant is dropped, as if that were the end of it.
+    /// A fact that cites an unknown grant is treated as moot.
     UnknownChainsAreMoot,
 }
 
 impl Flaw {
-    /// Every one.
+    /// All violations.
     pub const ALL: [Self; 9] = [
         Self::OneWinnerPerKey,
         Self::FirstRevocationKept,
@@ -52,7 +52,7 @@ impl Flaw {
     ];
 }
 
-/// The replica.
+/// The model of a replica.
 #[derive(Clone, Debug)]
 pub struct Model {
     cluster: Cluster,
@@ -63,7 +63,7 @@ pub struct Model {
 }
 
 impl Model {
-    /// An empty one.
+    /// Creates an empty model.
     pub fn new(world: &World, now: Timestamp, flaw: Option<Flaw>) -> Self {
         Self { cluster: world.cluster.clone(), flaw, now, stored: Facts::new(), taken: Facts::new() }
     }
@@ -86,7 +86,7 @@ impl Model {
         answer
     }
 
-    /// Brings what is stored into normal form, or what the flaw takes for it.
+    /// Brings the stored facts into normal form, or into the faulty form of the flaw.
     fn tidy(&mut self) {
         let mut normal = self.cluster.normal_form(&self.stored);
         match self.flaw {
@@ -112,7 +112,7 @@ impl Model {
         self.stored = normal;
     }
 
-    /// What a flaw answers without asking the law.
+    /// Returns the answer that the flaw gives without consulting the definitions.
     fn spoilt_answer(&self, fact: &Fact) -> Option<Answer> {
         let law = self.cluster.law(&self.stored);
         match (self.flaw?, fact) {
@@ -136,9 +136,9 @@ impl Model {
         }
     }
 
-    /// Hands over all that is stored, until that changes nothing more.
+    /// Sends all stored facts to `other`, until that changes nothing.
     fn send_all(&self, other: &mut Self) {
-        // What is broken may never come to rest.
+        // A model with a flaw may never reach a stable state.
         for _ in 0..MAX_PASSES {
             let answers: Vec<Answer> = self.stored.values().map(|fact| other.take(fact)).collect();
             if !answers.contains(&Answer::Merged) {

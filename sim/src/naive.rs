@@ -1,5 +1,5 @@
-//! The meaning of signed facts, written down a second time: the definitions of the design over plain sets, as
-//! literally as they stand there and without any of the code that they judge. Slow, and only ever compared with.
+//! An independent implementation of the meaning of signed facts: the definitions of the design, applied literally to
+//! plain sets, without any of the code under test. It is slow and only serves for comparison.
 //!
 //! ```text
 //! live(A)    = least set L ⊆ grants of A: no revocation of g in A, depth(g) ≤ 16, and
@@ -11,7 +11,8 @@
 //!              ∪ valid entries that no valid entry dominates
 //! ```
 //!
-//! All of it speaks of facts that are *sound*: well-formed, and signed by whom they name ([`Cluster::is_sound`]).
+//! The definitions apply to *sound* facts: well-formed, and signed by the entity that they name
+//! ([`Cluster::is_sound`]).
 
 use kvgossip_grants::{
     Body, By, ClusterId, EntityId, Entry, EntryFact, Fact, FactId, Floor, Grant, GrantId, Key,
@@ -19,13 +20,13 @@ use kvgossip_grants::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A set of facts, by id.
+/// A set of facts by id.
 pub type Facts = BTreeMap<FactId, Fact>;
 
-/// How far ahead of a replica's clock an entry may be: two minutes.
+/// Maximum lead of an entry over a replica's clock, in microseconds: two minutes.
 const AHEAD_MICROS: u64 = 120_000_000;
 
-/// What a judge of signatures has to know: who is who.
+/// The cluster's id, its root, and the public keys of its entities.
 #[derive(Clone, Debug)]
 pub struct Cluster {
     id: ClusterId,
@@ -33,34 +34,35 @@ pub struct Cluster {
     keys: BTreeMap<EntityId, PublicKey>,
 }
 
-/// What comes of offering a fact, without the reason.
+/// A verdict without its reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// Never acceptable.
+    /// The fact is not acceptable.
     Refused,
-    /// From the future.
+    /// The entry is early.
     NotYet,
-    /// No live chain here.
+    /// The cited chain is not live here.
     Unjustified,
-    /// The normal form stays as it is.
+    /// The normal form does not change.
     Moot,
     /// The normal form changes.
     Merged,
 }
 
 impl Cluster {
-    /// The cluster of `root`, in which all these have keys.
+    /// Creates the cluster of `root` with the given entities' keys.
     pub fn new<'a>(root: &PublicKey, entities: impl IntoIterator<Item = &'a PublicKey>) -> Self {
         let keys = entities.into_iter().map(|key| (key.entity(), key.clone())).collect();
         Self { id: root.cluster(), root: root.entity(), keys }
     }
 
-    /// Whether the fact keeps the rules of its body, and whoever it names as signer signed it.
+    /// Whether the fact keeps the rules of its body and is signed by the entity that it names.
     pub fn is_sound(&self, fact: &Fact) -> bool {
         self.is_well_formed(fact) && self.is_authentic(fact)
     }
 
-    /// `parent None ⇔ issuer is root`, `grant None ⇔ signer is root`; what bytes alone can break never decodes.
+    /// Whether `parent None ⇔ issuer is root` and `grant None ⇔ signer is root`. Other rules of bodies need no check
+    /// here, since facts that break them are never decoded.
     fn is_well_formed(&self, fact: &Fact) -> bool {
         let grant = |grant: &Grant| grant.parent.is_none() == (grant.issuer == self.root);
         match fact {
@@ -95,20 +97,20 @@ impl Cluster {
         self.keys.get(&who).is_some_and(holds)
     }
 
-    /// The normal form of a set of sound facts.
+    /// Returns the normal form of a set of sound facts.
     pub fn normal_form(&self, facts: &Facts) -> Facts {
         let law = Law::new(self.root, facts);
         let ids: BTreeSet<FactId> = law.authority().chain(law.entries()).collect();
         facts.iter().filter(|(id, _)| ids.contains(id)).map(|(id, fact)| (*id, fact.clone())).collect()
     }
 
-    /// What has to come of offering `fact` at the time `now`, where `taken` was taken in before.
+    /// Returns the required answer to offering `fact` at the time `now`, after `taken` was taken in.
     pub fn answer(&self, taken: &Facts, fact: &Fact, now: Timestamp) -> Answer {
         let law = Law::new(self.root, taken);
         if matches!(fact, Fact::Entry(entry) if entry.entry().timestamp > now.saturating_add(AHEAD_MICROS)) {
             return Answer::NotYet;
         }
-        // That root cites nothing and nobody else cites nothing is no matter of the chain.
+        // That root cites no grant, and everybody else does, is checked before the chain.
         if !self.is_well_formed(fact) {
             return Answer::Refused;
         }
@@ -136,13 +138,13 @@ impl Cluster {
         if is_moot { Answer::Moot } else { Answer::Merged }
     }
 
-    /// The definitions over a set of facts.
+    /// Returns the definitions for a set of facts.
     pub fn law<'a>(&self, facts: &'a Facts) -> Law<'a> {
         Law::new(self.root, facts)
     }
 }
 
-/// The definitions over one set of sound facts.
+/// The definitions for one set of sound facts.
 #[derive(Debug)]
 pub struct Law<'a> {
     root: EntityId,
@@ -177,7 +179,7 @@ impl<'a> Law<'a> {
         if let Some(Fact::Grant(grant)) = self.facts.get(id) { Some(grant.body()) } else { None }
     }
 
-    /// Grants whose whole chain stands.
+    /// Returns the live grants: those whose whole chain is live.
     pub fn live(&self) -> &BTreeSet<GrantId> {
         &self.live
     }
@@ -199,7 +201,7 @@ impl<'a> Law<'a> {
         }
     }
 
-    /// What a grant must keep to be live, over live parents, but for not being revoked.
+    /// Whether a grant keeps the rules for being live over live parents, apart from not being revoked.
     fn is_linked(&self, grant: &Grant, live: &BTreeSet<GrantId>) -> bool {
         let Some(parent_id) = grant.parent else { return grant.issuer == self.root };
         let Some(parent) = self.grant(&parent_id).filter(|_| live.contains(&parent_id)) else { return false };
@@ -208,7 +210,7 @@ impl<'a> Law<'a> {
             && self.depth(grant) <= usize::from(MAX_DEPTH)
     }
 
-    /// How long the chain up to this grant is.
+    /// Returns the length of the chain up to this grant.
     pub fn depth_of(&self, id: GrantId) -> usize {
         self.chain(id).len()
     }
@@ -220,7 +222,7 @@ impl<'a> Law<'a> {
         }
     }
 
-    /// The grant and all above it.
+    /// Returns the grant and all grants above it.
     fn chain(&self, id: GrantId) -> Vec<(GrantId, &'a Grant)> {
         let link = |id: GrantId| self.grant(&id).map(|grant| (id, grant));
         std::iter::successors(link(id), |(_, grant)| grant.parent.and_then(link)).collect()
@@ -233,14 +235,14 @@ impl<'a> Law<'a> {
         })
     }
 
-    /// Whether root signed, or a live chain that reaches the key at that time.
+    /// Whether root signed the entry, or it cites a live chain that reaches the key at that time.
     fn is_justified(&self, entry: &Entry) -> bool {
         let Some(id) = entry.grant else { return entry.signer == self.root };
         let Some(grant) = self.grant(&id).filter(|_| self.live.contains(&id)) else { return false };
         grant.grantee.entity() == entry.signer && self.carries(id, &entry.key, entry.timestamp)
     }
 
-    /// Whether all patterns and times of the chain fit.
+    /// Whether all patterns and windows of the chain fit.
     fn carries(&self, id: GrantId, key: &Key, time: Timestamp) -> bool {
         let chain = self.chain(id);
         chain.iter().all(|(_, grant)| grant.pattern.matches(key))
@@ -284,7 +286,7 @@ impl<'a> Law<'a> {
         kept.into_iter()
     }
 
-    /// What stands of each key.
+    /// Returns the frontier of each key.
     pub fn frontiers(&self) -> BTreeMap<&'a Key, Vec<&'a EntryFact>> {
         let mut valid: BTreeMap<&Key, Vec<&EntryFact>> = BTreeMap::new();
         for entry in self.all_entries().filter(|entry| self.is_valid(entry.entry())) {
@@ -301,14 +303,14 @@ impl<'a> Law<'a> {
         self.frontiers().into_values().flatten().map(EntryFact::id)
     }
 
-    /// The newest entry of each key, whether a reader sees it or not.
+    /// Returns the newest entry of each key's frontier, masked or not.
     pub fn newest(&self) -> BTreeMap<Key, FactId> {
         let newest =
             |entries: Vec<&EntryFact>| entries.into_iter().max_by_key(|entry| age(entry)).map(EntryFact::id);
         self.frontiers().into_iter().filter_map(|(key, them)| Some((key.clone(), newest(them)?))).collect()
     }
 
-    /// The entry of each key that a reader sees at `now`, deletes left out.
+    /// Returns the entry of each key that a reader sees at `now`, without deletes.
     pub fn values(&self, now: Timestamp) -> BTreeMap<Key, FactId> {
         let mut values = BTreeMap::new();
         for (key, entries) in self.frontiers() {
@@ -326,21 +328,22 @@ impl<'a> Law<'a> {
         chain.iter().any(|(_, grant)| grant.expires_at.is_some_and(|end| end < now))
     }
 
-    /// The first `expires_at` of a live grant from `now` on.
+    /// Returns the earliest `expires_at` of a live grant that is not before `now`.
     pub fn next_expiry(&self, now: Timestamp) -> Option<Timestamp> {
         let ends = self.live.iter().filter_map(|id| self.grant(id)?.expires_at);
         ends.filter(|end| *end >= now).min()
     }
 
-    /// The greatest `before` of a floor that names the key.
+    /// Returns the greatest `before` of the floors that match the key.
     pub fn floor_of(&self, key: &Key) -> Option<Timestamp> {
         let names = |floor: &&Signed<Floor>| floor.body().patterns.iter().any(|pattern| pattern.matches(key));
         self.floors().filter(names).map(|floor| floor.body().before).max()
     }
 
-    /// Whether some chain to `who` carries the key at that time.
+    /// Whether a chain to `who` allows writing the key at that time.
     ///
-    /// Whose clock is behind the issuer's by no more than an entry may be early stamps the moment of the issue.
+    /// A writer whose clock is behind the issuer's by no more than the maximum lead of an entry uses the start of the
+    /// chain as its timestamp.
     pub fn may_write(&self, who: EntityId, key: &Key, time: Timestamp) -> bool {
         let stamp = |id: GrantId| {
             let begins = self.chain(id).iter().map(|(_, grant)| grant.issued_at).max();
@@ -351,7 +354,7 @@ impl<'a> Law<'a> {
         self.held_by(who).into_iter().any(|id| self.carries(id, key, stamp(id)))
     }
 
-    /// max(now, newest known + 1, each issued_at of the chain, floors on the key).
+    /// Returns max(now, newest known + 1, each issued_at of the chain, floors on the key).
     pub fn stamp(&self, key: &Key, grant: Option<&GrantId>, now: Timestamp) -> Timestamp {
         let chain = grant.map(|id| self.chain(*id)).unwrap_or_default();
         let newest = self.frontiers().remove(key).unwrap_or_default();
@@ -360,7 +363,7 @@ impl<'a> Law<'a> {
         after_newest.chain(issued).chain(self.floor_of(key)).chain([now]).max().unwrap_or(now)
     }
 
-    /// Live grants that an entity holds.
+    /// Returns the live grants of an entity.
     pub fn held_by(&self, who: EntityId) -> BTreeSet<GrantId> {
         let holds = |id: &&GrantId| self.grant(id).is_some_and(|grant| grant.grantee.entity() == who);
         self.live.iter().filter(holds).copied().collect()

@@ -1,10 +1,10 @@
-//! The digests of the tree over plain maps: the definition written down a second time.
+//! An independent implementation of the tree's digests over plain maps.
 
 use crate::naive::Facts;
 use kvgossip_grants::{Digest, Fact, FactId, PathPrefix};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Up to this many keys, or ids of a key, are hashed flat.
+/// Maximum number of keys, or of ids of a key, that are hashed as a list.
 const BUCKET: usize = 16;
 
 /// Keys with their leaf digests.
@@ -13,15 +13,15 @@ type Leaves = BTreeMap<Vec<u8>, Digest>;
 /// Digests of a set of facts in normal form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Roots {
-    /// Over grants, revocations and floors.
+    /// Digest of grants, revocations and floors.
     pub authority: Digest,
-    /// Over entries.
+    /// Digest of entries.
     pub entries: Digest,
-    /// Over both.
+    /// Root digest over both.
     pub whole: Digest,
 }
 
-/// Computes all three.
+/// Computes all three digests.
 pub fn roots(facts: &Facts) -> Roots {
     let authority = facts.values().filter(|fact| fact.is_authority());
     let authority = tree(&id_leaves(authority.map(Fact::id)));
@@ -30,7 +30,7 @@ pub fn roots(facts: &Facts) -> Roots {
     Roots { authority, entries, whole }
 }
 
-/// The digest over the entries under a path prefix.
+/// Returns the digest of the entries under a path prefix.
 pub fn entries_under(facts: &Facts, prefix: &PathPrefix) -> Digest {
     tree(&entry_leaves(facts, prefix))
 }
@@ -51,7 +51,7 @@ fn entry_leaves(facts: &Facts, prefix: &PathPrefix) -> Leaves {
     leaves.collect()
 }
 
-/// The digest of a set of keys.
+/// Returns the digest of a set of keys.
 fn tree(leaves: &Leaves) -> Digest {
     let Some(first) = leaves.keys().next() else { return hash("kvgossip/empty", &[]) };
     if leaves.len() <= BUCKET {
@@ -82,7 +82,7 @@ fn leaf(key: &[u8], ids: &BTreeSet<FactId>) -> Digest {
     hash("kvgossip/leaf", &[&number(key.len()), key, &number(ids.len()), &covered])
 }
 
-/// Ids as keys of a tree.
+/// Converts ids to keys and leaves of a tree.
 fn id_leaves(ids: impl Iterator<Item = FactId>) -> Leaves {
     let leaves = ids.map(|id| {
         let key = id.to_string().into_bytes();

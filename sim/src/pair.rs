@@ -1,4 +1,4 @@
-//! Two replicas and the wire between them.
+//! Sessions between two replicas over a simulated connection.
 
 use crate::carrier::Drive;
 use crate::fault::{Tampering, tamper};
@@ -9,48 +9,48 @@ use kvgossip_engine::session::{Config, Outcome, Role, Session, SessionError, Tal
 use kvgossip_grants::{Digest, Fact, FactId, PathPrefix, Verdict};
 use std::collections::BTreeSet;
 
-/// More frames than any session of a simulation has.
+/// Limit of frames; more than any session of a simulation has.
 const MAX_FRAMES: usize = 10_000_000;
 
-/// Where the wire breaks.
+/// Where the connection breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
     /// After this many frames of both sides together.
     AfterFrames(usize),
-    /// After this many bytes of both sides together, lengths in front of the frames included. A frame that is cut
-    /// does not arrive.
+    /// After this many bytes of both sides together, including the length prefixes of frames. A frame that is cut does
+    /// not arrive.
     AfterBytes(usize),
 }
 
-/// How two replicas are connected.
+/// Parameters of a connection and the session on it.
 #[derive(Clone, Debug)]
 pub struct Link {
-    /// Confines the session.
+    /// Path prefix that limits the session.
     pub scope: PathPrefix,
-    /// Makes the salts differ.
+    /// Seed of the session's salts.
     pub seed: u64,
-    /// Breaks the wire.
+    /// Where the connection breaks, if it does.
     pub cut: Option<Cut>,
-    /// Whether the initiator, and the responder, take facts in.
+    /// Whether the initiator and the responder take facts.
     pub takes_facts: (bool, bool),
-    /// How many received facts are merged in one batch.
+    /// Number of received facts that are merged in one batch.
     pub batch: usize,
-    /// What happens to the frames underway.
+    /// Damage to frames on their way.
     pub tampering: Vec<Tampering>,
-    /// What is offered to either side by others, while the session is under way.
+    /// Facts that others offer to either side during the session.
     pub meanwhile: Vec<Meanwhile>,
-    /// Runs both sides through drivers, as in production; the batches are then the drivers'.
+    /// Set to run both sides through drivers, as in production; the batches are then the drivers'.
     pub drive: Option<Drive>,
 }
 
-/// A fact that comes from elsewhere during a session.
+/// A fact that somebody else offers during a session.
 #[derive(Clone, Debug)]
 pub struct Meanwhile {
-    /// Before so many frames of both sides together.
+    /// Number of the frame, counted over both sides, before which it is offered.
     pub at: usize,
-    /// Whether the initiator is offered it, or the responder.
+    /// Whether it is offered to the initiator; otherwise to the responder.
     pub to_initiator: bool,
-    /// The fact.
+    /// The offered fact.
     pub fact: Fact,
 }
 
@@ -70,37 +70,37 @@ impl Default for Link {
 }
 
 impl Link {
-    /// Whether the session runs as between two honest replicas that nobody disturbs.
+    /// Whether the session is undisturbed and both sides take facts.
     pub fn is_plain(&self) -> bool {
         let untouched = self.cut.is_none() && self.tampering.is_empty() && self.meanwhile.is_empty();
         untouched && self.takes_facts == (true, true)
     }
 }
 
-/// How a session went, as the initiator and the responder saw it.
+/// Result of a session at both sides.
 #[derive(Debug)]
 pub struct Ended {
-    /// How it ended for the initiator; `None` if it was cut or failed.
+    /// Outcome at the initiator; `None` if the session was cut or failed.
     pub outcome: Option<Outcome>,
-    /// The same for the responder.
+    /// Outcome at the responder; `None` if the session was cut or failed.
     pub responder_outcome: Option<Outcome>,
-    /// The initiator's count.
+    /// Tally of the initiator.
     pub tally: Tally,
-    /// The responder's count.
+    /// Tally of the responder.
     pub responder_tally: Tally,
-    /// Frames of both sides.
+    /// Number of frames of both sides.
     pub frames: usize,
-    /// What the initiator had told when they still differed.
+    /// Root digest that the initiator compared in the last round, if the two sides still differ.
     pub told: Option<Digest>,
-    /// What went wrong on either side.
+    /// Error of either side.
     pub error: Option<SessionError>,
-    /// Facts that came before what they stand on: unjustified at first, merged in the end. Facts of one batch
-    /// count too, as they are judged together.
+    /// Number of facts that arrived before the facts they depend on: unjustified at first, merged in the end. Facts of
+    /// one batch count too, as they are checked together.
     pub early: u64,
 }
 
 impl Ended {
-    /// Bytes both ways beyond the bodies, signatures and values of the facts moved.
+    /// Returns the bytes in both directions beyond the bodies, signatures and values of the facts transferred.
     pub fn overhead(&self) -> u64 {
         self.tally.sent.overhead + self.tally.received.overhead
     }
@@ -119,7 +119,7 @@ impl<'a> Side<'a> {
         Self { replica, session, unjustified: BTreeSet::new(), early: 0 }
     }
 
-    /// Judges everything received so far, then makes the next frame.
+    /// Checks everything received so far, then makes the next frame.
     fn step(&mut self, batch: usize) -> Result<Option<Bytes>, SessionError> {
         self.judge(batch)?;
         let reader = self.replica.reader();
@@ -163,7 +163,7 @@ impl<'a> Side<'a> {
     }
 }
 
-/// A frame's bytes and those of the varint in front of it.
+/// Returns the length of a frame with its varint length prefix, in bytes.
 pub(crate) fn framed_len(len: usize) -> usize {
     len + (usize::BITS - (len | 1).leading_zeros()).div_ceil(7) as usize
 }

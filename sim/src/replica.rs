@@ -1,4 +1,5 @@
-//! A replica with everything around it that production has, but mock signatures and a store in memory.
+//! A replica with the environment that it has in production, except that signatures are mock ones and the store is in
+//! memory.
 
 use crate::ledger::Ledger;
 use crate::naive::Facts;
@@ -17,44 +18,45 @@ use std::sync::Arc;
 pub struct SimReplica {
     replica: Replica,
     storage: Ledger,
-    /// Its own clock.
+    /// The replica's own clock.
     pub now: Timestamp,
-    /// Everything that its readers were told.
+    /// All change events for its readers.
     pub changes: Vec<Change>,
-    /// Everything that it took in, if anybody wants to know.
+    /// All facts taken in, if recorded.
     taken: Option<Facts>,
-    /// What it declines, if it remembers that.
+    /// Declined facts, if the replica remembers them.
     declined: Option<Declined>,
-    /// What it alone refuses.
+    /// A fact that only this replica refuses.
     refuses: Option<(FactId, Code)>,
 }
 
 impl SimReplica {
-    /// An empty replica.
+    /// Creates an empty replica.
     pub fn new(root: PublicKey, now: Timestamp) -> Self {
         let storage = Ledger::default();
         let (changes, taken, declined, refuses) = (Vec::new(), None, None, None);
         Self { replica: Replica::new(root), storage, now, changes, taken, declined, refuses }
     }
 
-    /// From now on keeps early facts until they are due, remembers what can never be taken in, and declines both.
+    /// Makes the replica keep early facts until they are due, remember facts that can never be accepted, and decline
+    /// both.
     pub fn with_waiting_room(mut self) -> Self {
         self.declined = Some(Declined::new(self.view().authority().cluster()));
         self
     }
 
-    /// From now on refuses a fact that others take in, as a replica of another version might.
+    /// Makes the replica refuse a fact that others accept, as a replica of another version might.
     pub fn refusing(mut self, id: FactId, code: Code) -> Self {
         self.refuses = Some((id, code));
         self
     }
 
-    /// What it declines.
+    /// Returns the declined facts.
     pub fn declined(&self) -> Option<&Declined> {
         self.declined.as_ref()
     }
 
-    /// Keeps or remembers a fact of a peer that was not taken in.
+    /// Keeps or remembers a peer's fact that was not taken in.
     pub fn put_aside(&mut self, fact: &Fact, verdict: Verdict) {
         let now = self.now;
         let Some(declined) = &mut self.declined else { return };
@@ -65,7 +67,8 @@ impl SimReplica {
         }
     }
 
-    /// Offers what is due by now, and forgets what is to be sent again. How many facts were merged.
+    /// Offers the facts that are due by now, and forgets those that are to be sent again. Returns the number of merged
+    /// facts.
     pub fn offer_due(&mut self) -> usize {
         let mut merged = 0;
         while let Some(declined) = &mut self.declined {
@@ -80,33 +83,33 @@ impl SimReplica {
         merged
     }
 
-    /// From now on remembers every fact that is merged or found moot, wherever it comes from.
+    /// Makes the replica record every fact that is merged or found moot, from any source.
     pub fn with_journal(mut self) -> Self {
         self.taken = Some(Facts::new());
         self
     }
 
-    /// What was taken in since [`with_journal`](Self::with_journal).
+    /// Returns the facts taken in since [`with_journal`](Self::with_journal).
     pub fn taken(&self) -> Option<&Facts> {
         self.taken.as_ref()
     }
 
-    /// The store.
+    /// Returns the store.
     pub fn storage(&self) -> &Ledger {
         &self.storage
     }
 
-    /// The current state.
+    /// Returns the current state.
     pub fn view(&self) -> &View {
         self.replica.view()
     }
 
-    /// The current state with reads of the same commit.
+    /// Returns the current state with reads of the same commit.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot { view: Arc::new(self.view().clone()), reader: self.reader() }
     }
 
-    /// Reads of the committed state.
+    /// Returns a reader of the committed state.
     pub fn reader(&self) -> Arc<dyn Reader> {
         self.storage.reader()
     }
@@ -119,7 +122,7 @@ impl SimReplica {
         }
     }
 
-    /// Judges a fact and verifies its signatures.
+    /// Checks a fact and verifies its signatures.
     pub fn check(&self, fact: Fact) -> Result<Verified, Verdict> {
         if let Some((_, code)) = self.refuses.filter(|(id, _)| *id == fact.id()) {
             return Err(Verdict::Refused(code));
@@ -127,7 +130,7 @@ impl SimReplica {
         self.view().check(fact, self.now)?.verify(&MockVerifier)
     }
 
-    /// Takes verified facts in as one batch.
+    /// Merges verified facts as one batch.
     pub fn apply(&mut self, facts: Vec<Verified>) -> Vec<Verdict> {
         match self.try_apply(facts) {
             Ok(verdicts) => verdicts,
@@ -155,7 +158,7 @@ impl SimReplica {
         Ok(verdicts)
     }
 
-    /// From now on the store holds other bytes in the place of an entry: what a replica tells that lies.
+    /// Replaces the stored record of an entry by other bytes, as a lying replica would send them.
     pub fn tell_instead(&mut self, key: &Key, id: &EntryId, record: Bytes) {
         let Some(standing) = self.view().frontier(key).and_then(|frontier| frontier.get(id)) else { return };
         let meta = &standing.meta;
@@ -169,7 +172,7 @@ impl SimReplica {
         }
     }
 
-    /// Every fact that is stored, as the store has it.
+    /// Returns every stored fact, as it is in the store.
     pub fn facts(&self) -> Vec<Fact> {
         let view = self.view();
         let authority = view.authority().fact_ids().filter_map(|id| view.authority().fact(&id));
@@ -184,7 +187,7 @@ impl SimReplica {
         Fact::from_record(self.view().authority().cluster(), &record).ok()
     }
 
-    /// The value that a reader sees.
+    /// Returns the value that a reader sees.
     pub fn get(&self, key: &Key) -> Option<Vec<u8>> {
         let shown = self.view().shown(key, self.now)?;
         match self.stored(key, &shown.id)? {

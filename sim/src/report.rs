@@ -1,44 +1,43 @@
-//! What a judge did, and how it says that a law was broken.
+//! Statistics of a judge, and the report of a violated law.
 
 use crate::subject::{Complaint, Met};
 use std::fmt;
 
-/// What was done.
+/// Counts of a judge's work.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Stats {
-    /// Runs of any kind.
+    /// Number of runs of any kind.
     pub runs: u64,
-    /// Runs with several replicas.
+    /// Number of runs with several replicas.
     pub spread: u64,
-    /// Offers of single facts, by whoever holds them.
+    /// Number of offers of single facts by their holders.
     pub offers: u64,
-    /// Sessions between two replicas.
+    /// Number of sessions between two replicas.
     pub sessions: u64,
-    /// Sessions that were cut.
+    /// Number of sessions that were cut.
     pub cut: u64,
-    /// Sessions that took another round for no reason that is known: two short hashes were alike, or should not
-    /// have been.
+    /// Number of sessions that took another round without a known reason: a collision of two short hashes, or a fault.
     pub needless_rounds: u64,
-    /// Sessions that found less than there was, for two short hashes that were alike.
+    /// Number of sessions that missed differences because of a collision of two short hashes.
     pub misled: u64,
-    /// Facts that were sent before what they stand on.
+    /// Number of facts that were sent before the facts they depend on.
     pub early: u64,
-    /// Facts that went over the wire.
+    /// Number of facts that were transferred.
     pub moved: u64,
-    /// Facts among them that were fine and changed nothing.
+    /// Number of transferred facts that were moot.
     pub moot: u64,
-    /// Restarts from the store.
+    /// Number of restarts from the store.
     pub restarts: u64,
-    /// The most rounds of a session.
+    /// Maximum number of rounds of a session.
     pub most_rounds: u32,
-    /// The most flights of a session.
+    /// Maximum number of flights of a session.
     pub most_flights: u32,
-    /// The most times that all had to meet until they were equal.
+    /// Maximum number of times that all replicas had to have sessions until they were equal.
     pub most_settling: usize,
 }
 
 impl Stats {
-    /// Adds what somebody else did.
+    /// Adds the counts of another judge.
     pub fn add(&mut self, other: &Self) {
         self.runs += other.runs;
         self.spread += other.spread;
@@ -70,14 +69,14 @@ impl Stats {
     }
 }
 
-/// A run that broke a law.
+/// A run that violated a law.
 #[derive(Clone, Debug, thiserror::Error)]
 pub struct Failure {
-    /// The world.
+    /// Seed of the world.
     pub seed: u64,
-    /// The run of it.
+    /// Number of the run in that world.
     pub order: u64,
-    /// What was broken.
+    /// The violation.
     pub complaint: Complaint,
 }
 

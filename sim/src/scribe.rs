@@ -1,4 +1,4 @@
-//! Makes signed facts without ceremony, with mock keys.
+//! Makes signed facts in one call each, with mock keys.
 
 use bytes::Bytes;
 use kvgossip_grants::{
@@ -6,21 +6,21 @@ use kvgossip_grants::{
     KeyGlob, MockKey, PublicKey, Revocation, Signed, Signer, Timestamp,
 };
 
-/// A cluster's entities: number 0 is root.
+/// The entities of a cluster with their keys; number 0 is root.
 #[derive(Clone, Debug)]
 pub struct Scribe {
     keys: Vec<MockKey>,
     nonce: u64,
 }
 
-/// Terms of a grant beyond who, to whom and what.
+/// Terms of a grant besides issuer, grantee and pattern.
 #[derive(Clone, Copy, Debug)]
 pub struct Terms {
-    /// Whether it may be passed on.
+    /// Whether the grantee may pass authority on.
     pub subgrant: bool,
-    /// From when on it holds.
+    /// Start of the grant's window, in microseconds.
     pub issued_at: u64,
-    /// Until when it holds.
+    /// End of the grant's window, in microseconds.
     pub expires_at: Option<u64>,
 }
 
@@ -30,28 +30,28 @@ impl Default for Terms {
     }
 }
 
-/// A time in microseconds; the simulator's are small.
+/// Makes a timestamp of microseconds; the simulator's are small.
 pub fn at(micros: u64) -> Timestamp {
     Timestamp::ZERO.saturating_add(micros)
 }
 
 impl Scribe {
-    /// A cluster with this many entities, root among them.
+    /// Creates a cluster with this many entities, including root.
     pub fn new(entities: usize) -> Self {
         Self { keys: (0..entities as u64).map(MockKey::new).collect(), nonce: 0 }
     }
 
-    /// Root's public key.
+    /// Returns root's public key.
     pub fn root(&self) -> &PublicKey {
         self.keys[0].public()
     }
 
-    /// The cluster.
+    /// Returns the id of the cluster.
     pub fn cluster(&self) -> ClusterId {
         self.root().cluster()
     }
 
-    /// An entity's key.
+    /// Returns the key of an entity.
     pub fn key(&self, who: usize) -> &MockKey {
         &self.keys[who]
     }
@@ -68,7 +68,7 @@ impl Scribe {
         u128::from(self.nonce).to_le_bytes()
     }
 
-    /// A grant, different from every other one.
+    /// Signs a grant that differs from every other one.
     pub fn grant(
         &mut self,
         by: usize,
@@ -91,12 +91,12 @@ impl Scribe {
         self.sign(by, grant)
     }
 
-    /// A revocation, signed by `who`.
+    /// Signs a revocation by `who`.
     pub fn revoke(&self, grant: &Signed<Grant>, by: By, who: usize, revoked_at: u64) -> Fact {
         Fact::Revocation(self.sign(who, Revocation { grant: grant.clone(), by, revoked_at: at(revoked_at) }))
     }
 
-    /// A floor.
+    /// Signs a floor.
     pub fn floor(&mut self, patterns: &[&str], before: u64) -> Fact {
         let nonce = self.next_nonce();
         let mut patterns: Vec<KeyGlob> = patterns.iter().map(|pattern| glob(pattern)).collect();
@@ -105,7 +105,7 @@ impl Scribe {
         Fact::Floor(self.sign(0, Floor { patterns, before: at(before), nonce }))
     }
 
-    /// The same body, signed by `who` instead of whoever it names.
+    /// Signs the same body by `who` instead of the entity that it names.
     pub fn forge(&self, fact: &Fact, who: usize) -> Fact {
         match fact {
             Fact::Grant(signed) => Fact::Grant(self.resign(signed, who)),
@@ -121,7 +121,7 @@ impl Scribe {
         }
     }
 
-    /// The same body, signed by `who` instead of whoever it names.
+    /// Signs the same body by `who` instead of the entity that it names.
     pub fn resign<B: Body>(&self, signed: &Signed<B>, who: usize) -> Signed<B> {
         let signature = self.keys[who].sign(&signed.preimage());
         let signature = signature.unwrap_or_default();
@@ -131,27 +131,27 @@ impl Scribe {
         }
     }
 
-    /// How many entities there are.
+    /// Returns the number of entities.
     pub fn entities(&self) -> usize {
         self.keys.len()
     }
 
-    /// Which entity has this key.
+    /// Returns the number of the entity with this key.
     pub fn who(&self, key: &PublicKey) -> Option<usize> {
         self.keys.iter().position(|mine| mine.public() == key)
     }
 
-    /// Which entity has this id.
+    /// Returns the number of the entity with this id.
     pub fn who_is(&self, id: EntityId) -> Option<usize> {
         self.keys.iter().position(|mine| mine.public().entity() == id)
     }
 
-    /// An entry that sets.
+    /// Signs an entry that sets a value.
     pub fn set(&self, who: usize, key: &str, value: &[u8], time: u64, grant: Option<GrantId>) -> Fact {
         self.entry(who, key, Some(value), time, grant)
     }
 
-    /// An entry that deletes.
+    /// Signs an entry that deletes.
     pub fn delete(&self, who: usize, key: &str, time: u64, grant: Option<GrantId>) -> Fact {
         self.entry(who, key, None, time, grant)
     }

@@ -1,4 +1,4 @@
-//! What is judged: anything that takes facts in, and the real replica as one such thing.
+//! The interface of things that are judged: anything that takes facts in; the real replica implements it.
 
 use crate::audit::audit;
 use crate::drive::drive;
@@ -12,29 +12,29 @@ use kvgossip_engine::session::{MAX_ROUNDS, Outcome};
 use kvgossip_grants::{Digest, EntryId, Fact, FactId, Key, Timestamp, Verdict};
 use std::collections::BTreeMap;
 
-/// Which law was broken, and how.
+/// The violated law, with details.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Complaint {
-    /// Other facts are stored than those of the normal form, or other bytes.
+    /// The stored facts or their bytes are not the normal form.
     #[error("what is stored is not the normal form of what was taken in: {0}")]
     Stored(String),
     /// A digest is not that of the normal form.
     #[error("a digest is not that of the normal form: {0}")]
     Digest(String),
-    /// A reader is shown something else.
+    /// A reader sees another entry than required.
     #[error("a reader sees something else: {0}")]
     Shown(String),
-    /// An offer was answered otherwise than the law says.
+    /// The answer to an offer is not the required one.
     #[error("an offer was answered wrongly: {0}")]
     Answer(String),
-    /// A session did not end, not as it must, or took too long.
+    /// A session did not end, ended wrongly, or took too long.
     #[error("a session went wrong: {0}")]
     Session(String),
     /// Replicas do not become equal.
     #[error("replicas stay different: {0}")]
     Unequal(String),
-    /// The changes that readers were told do not add up to the state.
+    /// The change events do not add up to the state.
     #[error("the change feed is wrong: {0}")]
     Feed(String),
     /// An index does not agree with the facts.
@@ -45,52 +45,53 @@ pub enum Complaint {
     Restart(String),
 }
 
-/// What a session came to.
+/// Result of a session.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Met {
-    /// Whether both sides hold the same within the session's scope; `None` if the wire was cut.
+    /// Whether both sides hold the same facts within the session's scope; `None` if the connection was cut.
     pub equal: Option<bool>,
-    /// Rounds that were begun.
+    /// Number of rounds that were begun.
     pub rounds: u32,
-    /// Changes of direction.
+    /// Number of changes of direction.
     pub flights: u32,
-    /// Whether it took another round although nothing was cut, nothing came meanwhile, and all could be taken in.
+    /// Whether it took another round although nothing was cut, no fact came from elsewhere, and all facts could be
+    /// taken in.
     pub needless_round: bool,
-    /// Whether it found less than there was, for two short hashes that were alike.
+    /// Whether it missed differences because of a collision of two short hashes.
     pub misled: bool,
-    /// Facts that were sent before what they stand on, as far as that can be seen.
+    /// Number of facts that were sent before the facts they depend on, as far as that can be observed.
     pub early: u64,
-    /// Facts that went over the wire.
+    /// Number of facts that were transferred.
     pub moved: u64,
-    /// Facts among them that were fine and changed nothing.
+    /// Number of transferred facts that were moot.
     pub moot: u64,
 }
 
-/// Something that takes facts in.
+/// Something that takes facts in and can be judged.
 pub trait Subject: Sized {
-    /// Its clock.
+    /// Returns its clock.
     fn clock(&self) -> Timestamp;
     /// Sets its clock.
     fn set_clock(&mut self, now: Timestamp);
-    /// Judges all facts at one moment, then takes in those that can be, together.
+    /// Checks all facts at one moment, then merges the acceptable ones together.
     fn offer(&mut self, batch: &[Fact]) -> Vec<Answer>;
-    /// Runs a session with another one, and complains if it does not go as a session must.
+    /// Runs a session with another subject and reports violations.
     fn meet(&mut self, other: &mut Self, link: &Link) -> Result<Met, Complaint>;
-    /// Starts again from what is stored.
+    /// Restarts from the store.
     fn restart(&mut self) -> Result<(), Complaint>;
-    /// Everything that was taken in so far.
+    /// Returns all facts taken in so far.
     fn taken(&self) -> &Facts;
-    /// Everything that is stored.
+    /// Returns all stored records.
     fn stored(&self) -> BTreeMap<FactId, Bytes>;
-    /// The digest over everything.
+    /// Returns the root digest.
     fn root(&self) -> Digest;
-    /// The entry that a reader sees.
+    /// Returns the entry that a reader sees.
     fn shown(&self, key: &Key, now: Timestamp) -> Option<EntryId>;
-    /// Looks at everything else that must agree with the normal form.
+    /// Checks everything else that must agree with the normal form.
     fn audit(&self, world: &World, normal: &Facts) -> Result<(), Complaint>;
 }
 
-/// A verdict without its reason.
+/// Converts a verdict to an answer without its reason.
 pub fn answer(verdict: Verdict) -> Answer {
     match verdict {
         Verdict::Merged => Answer::Merged,
@@ -102,7 +103,7 @@ pub fn answer(verdict: Verdict) -> Answer {
     }
 }
 
-/// A session in one of these small worlds takes at most so many flights a round: measured, with some room.
+/// Maximum number of flights per round of a session in these small worlds: measured, with a margin.
 const MAX_FLIGHTS: u32 = 16;
 
 impl Subject for SimReplica {
@@ -188,10 +189,10 @@ impl Subject for SimReplica {
     }
 }
 
-/// The complaint that equal short hashes excuse.
+/// The complaint that a collision of short hashes excuses.
 const UNSETTLED: &str = "unsettled for no good reason";
 
-/// What any session between two honest replicas keeps.
+/// Checks the rules of every session between two honest replicas.
 fn check_session(ended: &Ended, link: &Link, a: &SimReplica, b: &SimReplica) -> Result<(), &'static str> {
     if ended.error.is_some() {
         return Err("an error between honest replicas");
@@ -214,7 +215,7 @@ fn check_session(ended: &Ended, link: &Link, a: &SimReplica, b: &SimReplica) -> 
         return Err("the two sides disagree about how it ended");
     }
     if !link.meanwhile.is_empty() {
-        // They may have been equal once, or never.
+        // The two sides may have been equal at some moment, or never.
         return Ok(());
     }
     let same_authority = a.view().authority_root() == b.view().authority_root();

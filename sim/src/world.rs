@@ -1,4 +1,4 @@
-//! Random worlds: every fact that anybody ever signed in a cluster, the sound and the unsound ones.
+//! Random worlds: all facts that were ever signed in a cluster, sound and unsound ones.
 
 use crate::dice::Dice;
 use crate::maker::{Made, make};
@@ -8,42 +8,42 @@ use kvgossip_grants::{Fact, FactId, Key, PathPrefix, PublicKey, Signer, Timestam
 use std::collections::BTreeSet;
 use std::fmt;
 
-/// One second, in microseconds.
+/// One second in microseconds.
 pub const SECOND: u64 = 1_000_000;
-/// What a clock that goes right says.
+/// Time of a correct clock, in microseconds.
 pub const NOW: u64 = 10_000 * SECOND;
-/// What all clocks say at last: every entry's time has come.
+/// Final time of all clocks, in microseconds: no entry is early any more.
 pub const LATE: u64 = 2 * NOW;
-/// What the clocks of replicas say before.
+/// Possible times of the replicas' clocks before, in microseconds.
 pub const CLOCKS: [u64; 5] = [NOW, NOW, NOW - 200 * SECOND, NOW + 200 * SECOND, NOW + 600 * SECOND];
-/// When values are looked at.
+/// Times at which shown values are compared, in microseconds.
 pub const LOOKS: [u64; 4] = [1_035 * SECOND, NOW, NOW + 61 * SECOND, LATE];
 
-/// Everything that was ever signed in a cluster.
+/// All facts that were ever signed in a cluster.
 #[derive(Clone, Debug)]
 pub struct World {
-    /// Everything follows from it.
+    /// Seed from which everything follows.
     pub seed: u64,
-    /// Who is who.
+    /// The entities' public keys.
     pub cluster: Cluster,
-    /// The cluster's root.
+    /// Public key of the cluster's root.
     pub root: PublicKey,
     /// All facts, sound or not, in the order in which they were made.
     pub facts: Vec<Fact>,
     /// All keys that entries may have.
     pub keys: Vec<Key>,
-    /// Everybody's keys: number 0 is root.
+    /// Signing keys of the entities; number 0 is root.
     pub scribe: Scribe,
 }
 
 impl World {
-    /// The world of a seed.
+    /// Makes the world of a seed.
     pub fn new(seed: u64) -> Self {
         let Made { scribe, keys, facts } = make(Dice::new(seed, 0));
         Self::of(seed, scribe, &keys, facts)
     }
 
-    /// A world of these facts.
+    /// Makes a world of the given facts.
     pub fn of(seed: u64, scribe: Scribe, keys: &[String], facts: Vec<Fact>) -> Self {
         let publics: Vec<&PublicKey> = (0..scribe.entities()).map(|who| scribe.key(who).public()).collect();
         let cluster = Cluster::new(scribe.root(), publics);
@@ -51,13 +51,13 @@ impl World {
         Self { seed, cluster, root: scribe.root().clone(), facts, keys, scribe }
     }
 
-    /// The facts that can be taken in somewhere, sometime.
+    /// Returns the sound facts: those that some replica may take in at some time.
     pub fn sound(&self) -> Facts {
         let sound = self.facts.iter().filter(|fact| self.cluster.is_sound(fact));
         sound.map(|fact| (fact.id(), fact.clone())).collect()
     }
 
-    /// Every place above a key, and the keys themselves.
+    /// Returns all path prefixes of keys, including the keys themselves.
     pub fn prefixes(&self) -> BTreeSet<PathPrefix> {
         let mut prefixes = BTreeSet::from([PathPrefix::root()]);
         for key in &self.keys {
@@ -67,7 +67,7 @@ impl World {
         prefixes
     }
 
-    /// The sound facts but for entries that a clock takes to be from the future.
+    /// Returns the sound facts without the entries that are early by a clock.
     pub fn sound_at(&self, clock: Timestamp) -> Facts {
         let mut facts = self.sound();
         let limit = clock.saturating_add(120 * SECOND);
@@ -76,7 +76,7 @@ impl World {
     }
 }
 
-/// A list for people who look into a failure.
+/// Lists the facts, for the analysis of a failure.
 impl fmt::Display for World {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "world {} with {} facts", self.seed, self.facts.len())?;
@@ -89,7 +89,7 @@ impl fmt::Display for World {
 }
 
 impl World {
-    /// A fact in one line.
+    /// Describes a fact in one line.
     pub fn describe(&self, fact: &Fact) -> String {
         let id = fact.id().short();
         let cited = |grant: Option<FactId>| grant.map_or("root".to_owned(), |grant| grant.short());

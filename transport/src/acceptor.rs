@@ -1,4 +1,5 @@
-//! Peers that dial in: their handshakes run side by side, each bounded, none of them trusted.
+//! Accepts peers that dial in. Handshakes run concurrently, each within a time limit; no peer is trusted before
+//! its handshake succeeds.
 
 use crate::admission::{Access, Direction};
 use crate::code::Code;
@@ -15,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::{Instant, timeout};
 
-/// Runs until the endpoint is closed.
+/// Accepts connections until the endpoint is closed. Admitted ones are sent to `ready`.
 pub(crate) async fn run(shared: Arc<Shared>, ready: mpsc::Sender<Connection>) {
     while let Some(incoming) = shared.quic.accept().await {
         let address = incoming.remote_address();
@@ -25,7 +26,7 @@ pub(crate) async fn run(shared: Arc<Shared>, ready: mpsc::Sender<Connection>) {
             }
             Entry::Validate => {
                 count(&shared.counters.retried);
-                // quinn promises that an unvalidated address may be told to retry.
+                // quinn guarantees that a Retry can be sent to an unvalidated address.
                 let _ = incoming.retry();
             }
             Entry::Refuse => {
@@ -39,7 +40,7 @@ pub(crate) async fn run(shared: Arc<Shared>, ready: mpsc::Sender<Connection>) {
     }
 }
 
-/// One handshake.
+/// Runs one handshake, then queues the connection for the application or logs the failure.
 async fn serve(
     shared: Arc<Shared>,
     incoming: quinn::Incoming,
@@ -59,7 +60,7 @@ async fn serve(
     }
 }
 
-/// A peer that does not finish is dropped with the future, and its connection state with it.
+/// Performs the handshake, admission and welcome. Dropping the future discards all state of the connection.
 async fn handshake(
     shared: &Shared,
     incoming: quinn::Incoming,
@@ -84,8 +85,9 @@ async fn handshake(
     Ok(Connection::new(quic, facts, shared.limits.clone(), shared.conduct.clone()))
 }
 
-/// What does not authenticate is no breach of the protocol: the keys of a first packet come from the ids in it, and a
-/// packet of an earlier dial that this side has forgotten has others.
+/// Maps a first packet that does not authenticate to [`TransportError::Lost`] rather than to a protocol error.
+/// The keys of a first packet derive from the connection ids in it, so a late packet of an earlier dial, whose
+/// state is gone here, fails to authenticate although its sender did nothing wrong.
 fn not_begun(error: quinn::ConnectionError) -> TransportError {
     match error {
         quinn::ConnectionError::TransportError(_) => TransportError::Lost(
@@ -96,7 +98,8 @@ fn not_begun(error: quinn::ConnectionError) -> TransportError {
     }
 }
 
-/// A replica that does not take its connections keeps nobody waiting.
+/// Hands the connection to the application. A full queue closes it at once with [`Code::Full`], so that the
+/// peer does not wait.
 fn queue(ready: &mpsc::Sender<Connection>, connection: Connection) -> Result<(), TransportError> {
     ready.try_send(connection).map_err(|error| match error {
         TrySendError::Full(connection) => {
@@ -107,11 +110,11 @@ fn queue(ready: &mpsc::Sender<Connection>, connection: Connection) -> Result<(),
     })
 }
 
-/// One line for the operator, never a flood.
+/// Logs a failed handshake, rate-limited by address and code.
 fn report(shared: &Shared, address: SocketAddr, error: &TransportError) {
     let code = error.code();
     if code == Code::Duplicate {
-        // Both dialled: the other connection stays.
+        // Both sides dialled; the other connection is kept.
         return tracing::debug!(%address, %code, "a peer dialled in for nothing: {error}");
     }
     let Some(Line { warning, suppressed }) = shared.log.allow_from(address.ip(), code) else { return };

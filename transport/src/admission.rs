@@ -1,6 +1,7 @@
-//! Who may connect, and what they may do.
+//! Admission policy: which replicas may connect, and with which access.
 //!
-//! Integrity never depends on this: facts are verified whoever brings them. Admission decides who may read.
+//! Integrity does not depend on admission, because every fact is verified wherever it comes from. Admission
+//! limits who can read.
 
 use crate::allow_list::AllowList;
 use arc_swap::ArcSwap;
@@ -8,15 +9,15 @@ use kvgossip_grants::ReplicaId;
 use std::fmt;
 use std::sync::Arc;
 
-/// Who dialled.
+/// Which side dialled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
-    /// They dialled us.
+    /// The peer dialled this replica.
     Inbound,
-    /// We dialled them.
+    /// This replica dialled the peer.
     Outbound {
-        /// The replica that has to be there, if the dial named one. The endpoint has made sure of it
-        /// before it asks.
+        /// Replica id that the dial requires; `None` accepts any admitted replica. The endpoint checks it
+        /// before it calls [`Admission::decide`].
         expected: Option<ReplicaId>,
     },
 }
@@ -24,35 +25,36 @@ pub enum Direction {
 /// What an admitted peer may do in sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Read and write.
+    /// Sessions in both directions.
     Full,
-    /// Read; its facts are not taken.
+    /// Read only: facts that it sends are not accepted.
     PullOnly,
 }
 
-/// The answer about one peer.
+/// Decision about one peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It may connect.
+    /// The peer may connect, with this access.
     Admitted(Access),
-    /// It may not; the words are for the log of this side, the peer hears the code only.
+    /// The peer may not connect. The text goes to the local log; the peer only receives the code.
     Refused(String),
 }
 
-/// Decides about peers. It is asked inside the TLS handshake, after the peer has proved that it has its
-/// key, on a worker thread of the runtime: an answer must not block.
+/// Admission policy. It is called inside the TLS handshake, after the peer has proved possession of its key, on
+/// a worker thread of the runtime, so it must not block.
 pub trait Admission: Send + Sync {
-    /// May this replica be connected with?
+    /// Decides whether this replica may connect.
     fn decide(&self, peer: &ReplicaId, direction: Direction) -> Verdict;
 }
 
-/// Tells whether another layer vouches for a replica, such as a live member that announces its id.
+/// Callback that returns whether another layer vouches for a replica, such as a live member that announces its
+/// id.
 pub type Vouch = dyn Fn(&ReplicaId) -> bool + Send + Sync;
 
-/// The rules of an agent.
+/// Admission policy of an agent.
 ///
-/// A replica has full access when it is listed, when it was dialled by its id, or when the `vouch` hook
-/// knows it. With `open_read` any other replica that dials in may pull.
+/// A replica has full access if it is listed, if the dial named its id, or if the `vouch` hook accepts it. With
+/// `open_read`, any other replica that dials in may read.
 pub struct Policy {
     allowed: ArcSwap<AllowList>,
     vouch: Option<Box<Vouch>>,
@@ -60,31 +62,31 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Admits the listed replicas.
+    /// Creates a policy that admits the listed replicas.
     pub fn new(allowed: AllowList) -> Self {
         Self { allowed: ArcSwap::from_pointee(allowed), vouch: None, open_read: false }
     }
 
-    /// Admits also whom `vouch` knows at the moment of the handshake.
+    /// Also admits replicas that `vouch` accepts at the time of the handshake.
     #[must_use]
     pub fn vouched_by(mut self, vouch: impl Fn(&ReplicaId) -> bool + Send + Sync + 'static) -> Self {
         self.vouch = Some(Box::new(vouch));
         self
     }
 
-    /// Lets strangers pull.
+    /// Sets whether replicas that are otherwise not admitted may dial in and read.
     #[must_use]
     pub fn open_read(mut self, open_read: bool) -> Self {
         self.open_read = open_read;
         self
     }
 
-    /// Exchanges the list. Connections that are open stay until [`crate::ConnectionTable::enforce`].
+    /// Replaces the list. Open connections stay until [`crate::ConnectionTable::enforce`] is called.
     pub fn set_allowed(&self, allowed: AllowList) {
         self.allowed.store(Arc::new(allowed));
     }
 
-    /// The list in force.
+    /// Returns the current list.
     pub fn allowed(&self) -> Arc<AllowList> {
         self.allowed.load_full()
     }

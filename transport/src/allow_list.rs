@@ -3,12 +3,12 @@
 use kvgossip_grants::ReplicaId;
 use std::collections::BTreeSet;
 
-/// Most ids in one list.
+/// Maximum number of ids in one list.
 pub const MAX_ALLOWED_PEERS: usize = 65_536;
-/// Longest text of a list, in bytes: every id with a comment of the same length.
+/// Maximum length of the list's text in bytes: enough for [`MAX_ALLOWED_PEERS`] ids, each with a comment.
 pub const MAX_ALLOW_LIST_LEN: usize = 16 << 20;
 
-/// Why a text is not a list of replica ids.
+/// Error of [`AllowList::parse`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AllowListError {
@@ -21,29 +21,29 @@ pub enum AllowListError {
     /// The list has more than [`MAX_ALLOWED_PEERS`] ids.
     #[error("line {line}: the list of peers has more than {MAX_ALLOWED_PEERS} ids")]
     TooMany {
-        /// The line of the first id too many, from 1.
+        /// Line of the first id over the limit, counted from 1.
         line: usize,
     },
-    /// A line that is neither empty, nor a comment, nor an id.
+    /// The line is neither empty, nor a comment, nor a replica id.
     #[error(
         "line {line}: {text:?} is not a replica id (64 lower-case hexadecimal digits; # begins a comment)"
     )]
     NotAnId {
-        /// The line, from 1.
+        /// Line number, counted from 1.
         line: usize,
-        /// The beginning of what stands there.
+        /// Beginning of the line's text, at most 80 characters.
         text: String,
     },
 }
 
-/// The replicas that are admitted by name: one id a line, `#` begins a comment.
+/// Set of replica ids that are admitted by name. Text form: one id per line, `#` starts a comment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AllowList {
     ids: BTreeSet<ReplicaId>,
 }
 
 impl AllowList {
-    /// Reads a list; one wrong line refuses the whole of it, because half a list is a wrong list.
+    /// Parses a list. One invalid line rejects the whole list, because a partial list would shut out replicas.
     pub fn parse(text: &[u8]) -> Result<Self, AllowListError> {
         if text.len() > MAX_ALLOW_LIST_LEN {
             return Err(AllowListError::TooLong);
@@ -67,17 +67,17 @@ impl AllowList {
         Ok(Self { ids })
     }
 
-    /// Whether the replica is listed.
+    /// Returns whether the replica is listed.
     pub fn contains(&self, id: &ReplicaId) -> bool {
         self.ids.contains(id)
     }
 
-    /// How many replicas are listed.
+    /// Number of listed replicas.
     pub fn len(&self) -> usize {
         self.ids.len()
     }
 
-    /// Whether nobody is listed.
+    /// Returns whether the list is empty.
     pub fn is_empty(&self) -> bool {
         self.ids.is_empty()
     }

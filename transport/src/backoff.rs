@@ -1,15 +1,16 @@
-//! How long to wait before the next dial.
+//! Exponential back-off between dials.
 
 use rand::{Rng, RngExt};
 use std::time::Duration;
 
-/// Longest wait after the first failure.
+/// Maximum wait after the first failure.
 pub const FIRST_RETRY: Duration = Duration::from_millis(250);
-/// Longest wait after any number of failures.
+/// Maximum wait after any number of failures.
 pub const MAX_RETRY: Duration = Duration::from_secs(30);
 
-/// Doubles with every failure, up to [`MAX_RETRY`], and takes a random part between half and the whole,
-/// so that peers of a replica that went away do not come back in step.
+/// Exponential back-off with jitter. The ceiling doubles with every failure, up to [`MAX_RETRY`]; each wait is
+/// drawn uniformly between half the ceiling and the ceiling, so that the peers of a replica that restarted do
+/// not reconnect in step.
 #[derive(Clone, Debug)]
 pub struct Backoff {
     ceiling: Duration,
@@ -22,14 +23,14 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// The wait after one more failure.
+    /// Returns the wait after one more failure.
     pub fn next(&mut self, rng: &mut impl Rng) -> Duration {
         let ceiling = self.ceiling;
         self.ceiling = (ceiling * 2).min(MAX_RETRY);
         rng.random_range(ceiling / 2..=ceiling)
     }
 
-    /// Begins anew after a success.
+    /// Starts over with [`FIRST_RETRY`], after a success.
     pub fn reset(&mut self) {
         *self = Self::default();
     }

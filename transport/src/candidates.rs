@@ -1,34 +1,35 @@
-//! The addresses at which one replica may listen, and the order in which they are dialled: a state machine without I/O.
+//! Candidate addresses of one replica, in dial order: a state machine without I/O.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-/// Most addresses of one replica that are held at a time. More may be announced: those that have failed make room, so
-/// that all have their turn.
+/// Maximum number of addresses held for one replica. More may be announced: failed addresses are replaced, so
+/// that every announced address is dialled eventually.
 pub const MAX_CANDIDATES: usize = 16;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Candidate {
     address: SocketAddr,
-    /// Dials that failed in a row.
+    /// Consecutive failed dials.
     failures: u32,
 }
 
-/// The addresses of one replica.
+/// Candidate addresses of one replica.
 ///
-/// Anybody may announce an address; who listens there is known only after a handshake. The address at which the replica
-/// has proved its key is kept, even if nobody announces it any more, until it has proved it at another one. Of the others
-/// those fall first that have failed, and those that nobody announces fall at once.
+/// Anyone may announce an address; which replica listens there is known only after a handshake. The address
+/// where the replica last proved its key is kept, announced or not, until it proves its key at another one. The
+/// other addresses are dropped as soon as they are no longer announced, and the one with the most failures is
+/// dropped first when a new one needs room.
 #[derive(Clone, Debug, Default)]
 pub struct Candidates {
     proven: Option<SocketAddr>,
     others: Vec<Candidate>,
-    /// The last announced address that was taken: the next one after it is the first to get a place that is free.
+    /// Last announced address that was added. The next one in address order gets the next free place.
     taken: Option<SocketAddr>,
 }
 
 impl Candidates {
-    /// Takes what is announced now, and gives the addresses that were not held before.
+    /// Updates the set to the addresses announced now. Returns those that were not held before.
     pub fn announce(&mut self, announced: impl IntoIterator<Item = SocketAddr>) -> Vec<SocketAddr> {
         let announced: BTreeSet<SocketAddr> = announced.into_iter().collect();
         self.others.retain(|candidate| announced.contains(&candidate.address));
@@ -47,7 +48,8 @@ impl Candidates {
         new
     }
 
-    /// Whether another address may be held; the one that failed most often falls.
+    /// Makes room for one more address, by dropping the one that failed most often. Returns `false` if the set
+    /// is full and none has failed.
     fn make_room(&mut self) -> bool {
         if self.len() < MAX_CANDIDATES {
             return true;
@@ -57,42 +59,42 @@ impl Candidates {
         worst.map(|place| self.others.remove(place)).is_some()
     }
 
-    /// The replica has proved its key at this address.
+    /// Records that the replica proved its key at this address.
     pub fn proved(&mut self, address: SocketAddr) {
         self.others.retain(|candidate| candidate.address != address);
         self.proven = Some(address);
     }
 
-    /// A dial of this address failed, or somebody else answered there.
+    /// Records that a dial of this address failed, or that another replica answered there.
     pub fn failed(&mut self, address: SocketAddr) {
         if let Some(candidate) = self.others.iter_mut().find(|candidate| candidate.address == address) {
             candidate.failures = candidate.failures.saturating_add(1);
         }
     }
 
-    /// Whether this address is held.
+    /// Returns whether this address is held.
     pub fn holds(&self, address: SocketAddr) -> bool {
         self.proven == Some(address) || self.others.iter().any(|other| other.address == address)
     }
 
-    /// All addresses in the order in which they are dialled: the proven one, then those that failed least.
+    /// Returns all addresses in dial order: the proven one first, then by number of failures.
     pub fn in_order(&self) -> Vec<SocketAddr> {
         let mut others = self.others.clone();
         others.sort_by_key(|candidate| candidate.failures);
         self.proven.into_iter().chain(others.into_iter().map(|candidate| candidate.address)).collect()
     }
 
-    /// Whether the replica has proved its key at one of them.
+    /// Returns whether the replica has proved its key at one of the addresses.
     pub fn is_proven(&self) -> bool {
         self.proven.is_some()
     }
 
-    /// How many are held.
+    /// Number of addresses held.
     pub fn len(&self) -> usize {
         self.others.len() + usize::from(self.proven.is_some())
     }
 
-    /// Whether none is known.
+    /// Returns whether no address is held.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -1,30 +1,31 @@
-//! Finds replica ids that two running processes use: a state machine without I/O.
+//! Detects replica ids that two running processes use: a state machine without I/O.
 //!
-//! A replica that restarts comes with another [`Instance`] and takes the place of its old connection; the old instance is
-//! never seen again. An instance whose place was taken and that comes back was alive all the time: so two processes have
-//! the same key, such as two agents on copies of one data directory. From then on the connection that stands stays, so
-//! that they do not displace each other for ever, and both are told.
+//! A replica that restarts connects with a new [`Instance`], which displaces its old connection; the old
+//! instance is never seen again. If a displaced instance connects again, it was running all the time, so two
+//! processes share one key, for example two agents on copies of one data directory. From then on the existing
+//! connection is kept, so that the two do not displace each other endlessly, and both are informed.
 
 use crate::instance::Instance;
 use kvgossip_grants::ReplicaId;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-/// How many replica ids are remembered whose connections were displaced; the one that was so longest ago falls first.
+/// Maximum number of replica ids whose displaced instances are remembered. The least recently displaced id is
+/// dropped first.
 const MAX_IDS: usize = 1024;
-/// How many displaced instances of one id are remembered; the oldest falls first.
+/// Maximum number of displaced instances remembered for one id. The oldest is dropped first.
 const MAX_INSTANCES: usize = 8;
-/// A cloned id is told of for this long after its last sign.
+/// Time for which a cloned id is reported after the last evidence.
 pub const CLONE_SHOWN: Duration = Duration::from_secs(600);
 
-/// What becomes of a connection of an id that has another one.
+/// Decision about a new connection of a replica id that already has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ruling {
-    /// It takes the place of the older one.
+    /// The new connection replaces the older one.
     Takes,
-    /// Two processes use the id, which is news: neither connection stays, so that both hear of it.
+    /// A second process was just detected: both connections are closed, so that both processes are informed.
     NeitherStays,
-    /// Two processes use the id, as is known: the older one stays.
+    /// A second process is already known: the older connection is kept.
     OlderStays,
 }
 
@@ -32,7 +33,7 @@ pub(crate) enum Ruling {
 struct History {
     displaced: VecDeque<Instance>,
     last_at: Duration,
-    /// When the last sign of a second process was.
+    /// Time of the last evidence of a second process.
     cloned_at: Option<Duration>,
 }
 
@@ -51,12 +52,12 @@ impl History {
     }
 }
 
-/// The instances that were displaced, by replica id. Times are of any clock that never goes back.
+/// Displaced instances by replica id. Times are durations on any monotonic clock.
 #[derive(Debug, Default)]
 pub(crate) struct Clones(BTreeMap<ReplicaId, History>);
 
 impl Clones {
-    /// A connection of another instance than the one that has a connection.
+    /// Decides about a new connection of another instance than the one connected now.
     pub(crate) fn meet(&mut self, id: ReplicaId, older: Instance, newer: Instance, now: Duration) -> Ruling {
         if self.0.len() >= MAX_IDS && !self.0.contains_key(&id) {
             let oldest = self.0.iter().min_by_key(|(_, history)| history.last_at).map(|(id, _)| *id);
@@ -78,13 +79,13 @@ impl Clones {
         ruling
     }
 
-    /// Whether two processes use this id.
+    /// Returns whether two processes use this id.
     #[cfg(test)]
     fn is_cloned(&self, id: &ReplicaId, now: Duration) -> bool {
         self.0.get(id).is_some_and(|history| history.is_shown(now))
     }
 
-    /// The ids that two processes use.
+    /// Returns the ids that two processes use.
     pub(crate) fn list(&self, now: Duration) -> Vec<ReplicaId> {
         self.0.iter().filter(|(_, history)| history.is_shown(now)).map(|(id, _)| *id).collect()
     }

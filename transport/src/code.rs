@@ -1,8 +1,8 @@
-//! The stable codes of this crate: one number for QUIC, one name for people, JSON and metrics.
+//! Stable error codes of this crate: a number for QUIC, and a name for logs, JSON and metrics.
 
 use std::fmt;
 
-/// TLS alerts (RFC 8446 section 6) travel in QUIC as `0x100 + alert` (RFC 9001 section 4.8).
+/// TLS alerts (RFC 8446 section 6). QUIC carries them as `0x100 + alert` (RFC 9001 section 4.8).
 mod alert {
     pub(super) const HANDSHAKE_FAILURE: u8 = 40;
     pub(super) const BAD_CERTIFICATE: u8 = 42;
@@ -15,23 +15,23 @@ mod alert {
     pub(super) const NO_APPLICATION_PROTOCOL: u8 = 120;
 }
 
-/// Error numbers of QUIC itself (RFC 9000 section 20.1).
+/// QUIC transport error numbers (RFC 9000 section 20.1).
 mod quic {
     pub(super) const NO_ERROR: u64 = 0;
     pub(super) const INTERNAL_ERROR: u64 = 1;
     pub(super) const CONNECTION_REFUSED: u64 = 2;
     pub(super) const FLOW_CONTROL_ERROR: u64 = 3;
-    /// A close that is no concern of QUIC's, in a packet of the handshake: the peer has given it up.
+    /// The peer closed with an application error during the handshake: it gave up the handshake.
     pub(super) const APPLICATION_ERROR: u64 = 0xc;
     pub(super) const NO_VIABLE_PATH: u64 = 0x10;
 }
 
 macro_rules! codes {
     ($($variant:ident = $number:literal, $name:literal, $meaning:literal;)*) => {
-        /// Why a connection or a session stream ended, or never began.
+        /// Reason why a connection or a session stream ended, or was never established.
         ///
-        /// The numbers are QUIC application error codes, in CONNECTION_CLOSE, RESET_STREAM and
-        /// STOP_SENDING alike. Numbers and names are never given another meaning.
+        /// The numbers are QUIC application error codes, used in CONNECTION_CLOSE, RESET_STREAM and
+        /// STOP_SENDING alike. The meaning of a number or name never changes.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[non_exhaustive]
         pub enum Code {
@@ -39,20 +39,20 @@ macro_rules! codes {
         }
 
         impl Code {
-            /// Every code, in the order of the numbers.
+            /// All codes, in ascending order of their numbers.
             pub const ALL: &'static [Self] = &[$(Self::$variant),*];
 
-            /// The number that travels.
+            /// Number on the wire.
             pub const fn number(self) -> u32 {
                 match self { $(Self::$variant => $number,)* }
             }
 
-            /// The name in logs, JSON, metrics and `docs/errors.md`.
+            /// Name in logs, JSON, metrics and `docs/errors.md`.
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)* }
             }
 
-            /// One sentence for people.
+            /// Explanation in one sentence.
             pub const fn meaning(self) -> &'static str {
                 match self { $(Self::$variant => $meaning,)* }
             }
@@ -91,12 +91,13 @@ codes! {
 }
 
 impl Code {
-    /// The code of an application error number, as a peer sent it.
+    /// Returns the code of an application error number received from a peer; [`Code::Unknown`] if this version
+    /// does not know it.
     pub fn from_number(number: u64) -> Self {
         Self::ALL.iter().copied().find(|code| u64::from(code.number()) == number).unwrap_or(Self::Unknown)
     }
 
-    /// The code for a QUIC transport error number (RFC 9000 section 20.1), as a peer sent it.
+    /// Returns the code for a QUIC transport error number (RFC 9000 section 20.1) received from a peer.
     pub(crate) fn from_transport_error(number: u64) -> Self {
         let Some(alert) = number.checked_sub(0x100).and_then(|n| u8::try_from(n).ok()) else {
             return match number {
@@ -122,7 +123,7 @@ impl Code {
         }
     }
 
-    /// The number in the form that quinn takes.
+    /// Number as quinn's type.
     pub(crate) fn var_int(self) -> quinn::VarInt {
         quinn::VarInt::from_u32(self.number())
     }
@@ -151,7 +152,7 @@ mod tests {
         assert_eq!(Code::from_number(0xffff), Code::Unknown);
     }
 
-    /// Other programs match on these: a change here breaks them.
+    /// Other programs match on these values, so a change here breaks them.
     #[test]
     fn the_numbers_and_names_of_the_design_stay() {
         for (code, number, name) in [

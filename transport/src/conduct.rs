@@ -1,4 +1,4 @@
-//! The endpoint's memory of who misbehaved, shared by its connections.
+//! Record of misbehaving and refused peers, shared by all connections of an endpoint.
 
 use crate::code::Code;
 use crate::error::TransportError;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The [`Offenders`] and the clock that their times are of.
+/// [`Offenders`] and [`Refused`], with the clock that their times refer to.
 #[derive(Debug)]
 pub(crate) struct Conduct {
     began: Instant,
@@ -30,13 +30,14 @@ impl Conduct {
         self.began.elapsed()
     }
 
-    /// Refuses a replica that is shut out.
+    /// Returns [`TransportError::ShutOut`] if the replica is shut out.
     pub(crate) fn check(&self, peer: &ReplicaId) -> Result<(), TransportError> {
         let shut_out = self.offenders.lock().shut_out(peer, self.now());
         shut_out.map_or(Ok(()), |shut_out| Err(TransportError::ShutOut(shut_out)))
     }
 
-    /// What came of a handshake that a peer began. One that has not proved its key is nobody.
+    /// Records the result of a handshake that a peer started. Failures of peers that did not prove a key are
+    /// ignored.
     pub(crate) fn note_inbound(&self, result: Result<ReplicaId, &TransportError>) {
         match result {
             Ok(peer) => self.refused.lock().forget(&peer),
@@ -48,7 +49,7 @@ impl Conduct {
         }
     }
 
-    /// Connected with a replica that was dialled.
+    /// Records a successful dial.
     pub(crate) fn note_outbound(&self, peer: &ReplicaId) {
         self.refused.lock().forget(peer);
     }
@@ -71,7 +72,7 @@ impl Conduct {
     }
 }
 
-/// Whom to blame for what goes wrong on a connection.
+/// Peer of one connection, to be charged for its offences.
 #[derive(Clone, Debug)]
 pub(crate) struct Blame {
     pub(crate) conduct: Arc<Conduct>,
@@ -79,7 +80,7 @@ pub(crate) struct Blame {
 }
 
 impl Blame {
-    /// The peer misbehaved: it is shut out for a time.
+    /// Records an offence: the peer is shut out for a time.
     pub(crate) fn offend(&self, code: Code) {
         self.conduct.offend(self.peer, code);
     }

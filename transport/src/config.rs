@@ -1,4 +1,5 @@
-//! TLS and QUIC settings: TLS 1.3, raw public keys on both sides, no resumption, no 0-RTT, our limits.
+//! TLS and QUIC configuration: TLS 1.3 with raw public keys on both sides, without resumption or 0-RTT, with
+//! the limits of [`crate::limits`].
 
 use crate::admission::{Admission, Direction};
 use crate::error::TransportError;
@@ -19,16 +20,16 @@ use rustls::sign::CertifiedKey;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-/// The application protocol; another version of it has another name.
+/// Application protocol name (ALPN). Another version of the protocol has another name.
 pub const ALPN: &[u8] = b"kvgossip/2";
-/// What the handshakes of one endpoint have in common.
+/// Configuration shared by all handshakes of one endpoint.
 pub(crate) struct Configs {
     key: ReplicaKey,
     own: Arc<Own>,
     admission: Arc<dyn Admission>,
     provider: Arc<CryptoProvider>,
     transport: Arc<TransportConfig>,
-    /// Holds the key of the address validation tokens: every server configuration is a copy of it.
+    /// Template for every server configuration; it holds the key of the address validation tokens.
     server: quinn::ServerConfig,
 }
 
@@ -50,12 +51,12 @@ impl Configs {
         Ok(Self { key, own, admission, provider, transport, server })
     }
 
-    /// For the endpoint itself, which needs it before it knows a peer.
+    /// Server configuration of the endpoint itself, used before a peer is known.
     pub(crate) fn default_server(&self) -> quinn::ServerConfig {
         self.server.clone()
     }
 
-    /// For one peer that dials in.
+    /// Creates the server configuration for one incoming handshake.
     pub(crate) fn server(&self) -> Result<(Arc<quinn::ServerConfig>, Handshake), TransportError> {
         let (tls, handshake) = server_tls(&self.key, &self.own, Arc::clone(&self.admission), &self.provider)?;
         let mut config = self.server.clone();
@@ -63,7 +64,7 @@ impl Configs {
         Ok((Arc::new(config), handshake))
     }
 
-    /// For one dial.
+    /// Creates the client configuration for one dial.
     pub(crate) fn client(
         &self,
         direction: Direction,
@@ -78,19 +79,19 @@ impl Configs {
         &self.key
     }
 
-    /// The instance of this endpoint.
+    /// Instance number of this endpoint.
     pub(crate) fn instance(&self) -> Instance {
         self.own.instance
     }
 
-    /// How many handshakes with itself this endpoint has begun to serve.
+    /// Number of handshakes that this endpoint received from itself.
     pub(crate) fn met_itself(&self) -> u64 {
         self.own.met.load(Ordering::Relaxed)
     }
 }
 
-/// The endpoint's own secrets come from the replica key, so that they outlive a restart: see
-/// [`ReplicaKey::reset_key`].
+/// Creates the endpoint configuration. Its secrets derive from the replica key, so that they survive a restart;
+/// see [`ReplicaKey::reset_key`].
 pub(crate) fn endpoint_config(key: &ReplicaKey) -> quinn::EndpointConfig {
     let mut config = quinn::EndpointConfig::new(Arc::new(key.reset_key()));
     let connection_id_key = key.connection_id_key();
@@ -115,28 +116,29 @@ fn transport_config(limits: &Limits) -> Result<TransportConfig, TransportError> 
     Ok(config)
 }
 
-/// Eight random bytes of TLS's own source.
+/// Draws eight bytes from the random source of the TLS provider.
 fn draw(provider: &CryptoProvider) -> Result<Instance, TransportError> {
     let mut bytes = [0; 8];
     provider.secure_random.fill(&mut bytes).map_err(|_| setup("the system gives no random bytes"))?;
     Ok(Instance::new(u64::from_be_bytes(bytes)))
 }
 
-/// What an endpoint knows of itself.
+/// Instance number of this endpoint, and the number of handshakes it received from itself.
 #[derive(Debug)]
 struct Own {
     instance: Instance,
     met: AtomicU64,
 }
 
-/// What one handshake of a peer that dials in finds out.
+/// Results of one incoming handshake, filled in while it runs.
 #[derive(Clone, Debug)]
 pub(crate) struct Handshake {
     pub(crate) outcome: Arc<OnceLock<Outcome>>,
     pub(crate) told: Arc<Told>,
 }
 
-/// Shows the replica's raw public key, and reads which instance dials.
+/// Server-side certificate resolver: presents the replica's raw public key, and reads the dialler's instance
+/// from the server name.
 #[derive(Debug)]
 struct Greeter {
     certified: Arc<CertifiedKey>,
@@ -198,13 +200,13 @@ fn client_tls(
     let mut tls = rustls::ClientConfig::builder_with_provider(Arc::clone(provider))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(setup)?
-        .dangerous() // rustls' word for any verifier but X.509's
+        .dangerous() // rustls' name for any verifier other than X.509's
         .with_custom_certificate_verifier(verifier)
         .with_client_cert_resolver(Arc::new(AlwaysResolvesClientRawPublicKeys::new(key.certified())));
     tls.alpn_protocols = vec![ALPN.to_vec()];
     tls.resumption = Resumption::disabled();
     tls.enable_early_data = false;
-    // The server name tells the instance.
+    // The server name carries the instance number.
     tls.enable_sni = true;
     Ok((Arc::new(QuicClientConfig::try_from(tls).map_err(setup)?), outcome))
 }

@@ -1,4 +1,4 @@
-//! One authenticated connection with another replica.
+//! An authenticated connection with another replica.
 
 use crate::admission::{Access, Direction};
 use crate::code::Code;
@@ -16,21 +16,21 @@ use std::time::Duration;
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::Instant;
 
-/// The number of the next connection.
+/// Number of the next connection.
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
 
-/// What the handshake cost on the wire: UDP payloads up to the admission by both sides.
+/// Cost of the handshake on the wire: UDP payload bytes until both sides have admitted each other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HandshakeCost {
     /// Bytes sent.
     pub sent: u64,
     /// Bytes received.
     pub received: u64,
-    /// From the first packet to the admission.
+    /// Time from the first packet to the admission.
     pub time: Duration,
 }
 
-/// A connection that both sides have admitted. Clones share it; it closes when the last one is dropped.
+/// Connection that both sides have admitted. Clones share it; it closes when the last clone is dropped.
 #[derive(Clone, Debug)]
 pub struct Connection {
     inner: Arc<Inner>,
@@ -54,19 +54,19 @@ struct Inner {
     opened_by_peer: Mutex<mpsc::Receiver<Opened>>,
 }
 
-/// A session stream that the peer opened.
+/// Session stream opened by the peer.
 type Opened = ((quinn::SendStream, quinn::RecvStream), SlotGuard);
 
-/// What the handshake established.
+/// Results of a handshake.
 pub(crate) struct Established {
     pub(crate) local: ReplicaId,
     pub(crate) peer: ReplicaId,
-    /// Which of its processes, if it tells.
+    /// Instance of the peer, if it announced one.
     pub(crate) instance: Option<Instance>,
     pub(crate) direction: Direction,
-    /// What the peer may do here.
+    /// Access of the peer at this replica.
     pub(crate) access: Access,
-    /// What we may do at the peer's.
+    /// Access of this replica at the peer.
     pub(crate) granted: Access,
     pub(crate) began: Instant,
 }
@@ -86,7 +86,7 @@ impl Connection {
             time: established - facts.began,
         };
         let slot = Slot::new(facts.local, facts.peer);
-        // Two, because the peer's stream may take the place over from ours: see `Slot::accept`.
+        // Capacity 2, because the peer's stream may take the slot over from ours; see `Slot::accept`.
         let (opened, opened_by_peer) = mpsc::channel(2);
         tokio::spawn(take_streams(quic.clone(), Arc::clone(&slot), opened));
         let inner = Inner {
@@ -108,32 +108,32 @@ impl Connection {
         Self { inner: Arc::new(inner) }
     }
 
-    /// A number that no other connection of this process has.
+    /// Process-wide unique number of this connection.
     pub fn number(&self) -> u64 {
         self.inner.number
     }
 
-    /// The other replica.
+    /// Id of the other replica.
     pub fn peer(&self) -> ReplicaId {
         self.inner.peer
     }
 
-    /// The process behind the other replica's key, if it tells.
+    /// Instance of the other replica, if it announced one.
     pub fn instance(&self) -> Option<Instance> {
         self.inner.instance
     }
 
-    /// Where it is now; QUIC follows a peer whose address changes.
+    /// Current address of the peer; QUIC follows a peer whose address changes.
     pub fn address(&self) -> SocketAddr {
         self.inner.quic.remote_address()
     }
 
-    /// Who dialled.
+    /// Which side dialled.
     pub fn direction(&self) -> Direction {
         self.inner.direction
     }
 
-    /// The replica that dialled.
+    /// Id of the replica that dialled.
     pub fn dialled_by(&self) -> ReplicaId {
         match self.inner.direction {
             Direction::Inbound => self.inner.peer,
@@ -141,13 +141,13 @@ impl Connection {
         }
     }
 
-    /// What the peer may do here.
+    /// Access of the peer at this replica.
     pub fn access(&self) -> Access {
         self.inner.access
     }
 
-    /// What this replica may do at the peer's, as far as it told: a dialled peer tells, one that dials
-    /// gives full access.
+    /// Access of this replica at the peer. A dialled peer announces it in its welcome; a peer that dials grants
+    /// full access.
     pub fn granted(&self) -> Access {
         self.inner.granted
     }
@@ -157,36 +157,36 @@ impl Connection {
         self.inner.quic.rtt()
     }
 
-    /// What the handshake cost.
+    /// Cost of the handshake.
     pub fn handshake(&self) -> HandshakeCost {
         self.inner.handshake
     }
 
-    /// UDP payload bytes of the whole connection so far, handshake included: sent, received.
+    /// UDP payload bytes of the whole connection so far, including the handshake, as (sent, received).
     pub fn udp_bytes(&self) -> (u64, u64) {
         let stats = self.inner.quic.stats();
         (stats.udp_tx.bytes, stats.udp_rx.bytes)
     }
 
-    /// How long ago both sides had admitted each other.
+    /// Time since both sides admitted each other.
     pub fn age(&self) -> Duration {
         self.inner.established.elapsed()
     }
 
-    /// Opens the session stream. The peer hears of it with the first frame.
+    /// Opens the session stream. The peer learns of it with the first frame.
     ///
-    /// Fails with [`TransportError::Busy`] while a session of either side is under way; a session that the
-    /// peer began at the same moment shows as `Busy` on the first read or write.
+    /// Fails with [`TransportError::Busy`] while a session of either side is running. If the peer opens one at
+    /// the same moment, the first read or write may fail with `Busy`.
     pub async fn open_session(&self) -> Result<SessionStream, TransportError> {
         let slot = self.inner.slot.open().ok_or(TransportError::Busy)?;
         let limit = self.inner.limits.no_progress_timeout;
-        // It waits only for a peer that has not yet ended earlier streams of ours.
+        // Waits only while the peer has not yet ended earlier streams of ours.
         let opened = tokio::time::timeout(limit, self.inner.quic.open_bi()).await;
         let streams = opened.map_err(|_| TransportError::TooSlow { limit })??;
         Ok(SessionStream::new(streams, slot, self.context(true)))
     }
 
-    /// Waits for the peer to open a session stream. One task should do this for each connection.
+    /// Waits for the peer to open a session stream. Only one task per connection should call this.
     pub async fn accept_session(&self) -> Result<SessionStream, TransportError> {
         match self.inner.opened_by_peer.lock().await.recv().await {
             Some((streams, slot)) => Ok(SessionStream::new(streams, slot, self.context(false))),
@@ -199,33 +199,33 @@ impl Connection {
         Context { quic, limits, blame, access: *access, opened_here }
     }
 
-    /// Whether a session is under way, so that another would be answered `busy`.
+    /// Returns whether a session is running; another one would be rejected with [`Code::Busy`].
     pub fn is_busy(&self) -> bool {
         self.inner.slot.is_taken()
     }
 
-    /// Ends the connection and all that runs on it.
+    /// Closes the connection with everything that runs on it.
     pub fn close(&self, code: Code, reason: &str) {
         self.inner.quic.close(code.var_int(), reason.as_bytes());
     }
 
-    /// Waits for the end of the connection; gives the reason.
+    /// Waits until the connection ends, and returns the reason.
     pub async fn closed(&self) -> TransportError {
         self.inner.quic.closed().await.into()
     }
 
-    /// Whether the connection has ended.
+    /// Returns whether the connection has ended.
     pub fn is_closed(&self) -> bool {
         self.inner.quic.close_reason().is_some()
     }
 
-    /// Whether both are handles of one connection.
+    /// Returns whether both are handles of the same connection.
     pub fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.inner, &other.inner)
     }
 
-    /// Sends something that has to be acknowledged, so that a connection whose peer has restarted finds
-    /// that out now and not at the next ping.
+    /// Sends a byte that the peer has to acknowledge, so that the connection ends soon if the peer has
+    /// restarted, rather than at the next ping.
     pub(crate) fn probe(&self) {
         let quic = self.inner.quic.clone();
         tokio::spawn(async move {
@@ -236,7 +236,7 @@ impl Connection {
         });
     }
 
-    /// The QUIC connection, to watch its end without keeping it open.
+    /// Underlying QUIC connection; watching its end does not keep the [`Connection`] open.
     pub(crate) fn quic(&self) -> &quinn::Connection {
         &self.inner.quic
     }
@@ -244,13 +244,13 @@ impl Connection {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // The task that takes streams holds a handle, too: without this it would keep the connection open.
+        // The task that accepts streams holds a handle too, which would keep the connection open.
         self.quic.close(Code::Closed.var_int(), b"");
     }
 }
 
-/// Takes every stream that the peer opens, at once: the first becomes the session, others are answered
-/// `busy`, and unidirectional ones after the welcome carry nothing.
+/// Accepts every stream that the peer opens. The first becomes the session, further ones are rejected with
+/// [`Code::Busy`]; unidirectional streams after the welcome are stopped.
 async fn take_streams(quic: quinn::Connection, slot: Arc<Slot>, opened: mpsc::Sender<Opened>) {
     loop {
         tokio::select! {
@@ -276,7 +276,7 @@ fn hand_over(
         None => Some(streams),
     };
     if let Some((mut send, mut recv)) = refused {
-        // Errors mean that the peer has given the stream up already.
+        // An error means that the peer has already given up the stream.
         let _ = send.reset(Code::Busy.var_int());
         let _ = recv.stop(Code::Busy.var_int());
     }

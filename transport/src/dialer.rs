@@ -1,4 +1,4 @@
-//! Keeps a replica connected with a peer, however often one of them goes away.
+//! Keeps a replica connected with a peer: dials again whenever the connection is lost.
 
 use crate::backoff::Backoff;
 use crate::candidates::Candidates;
@@ -19,30 +19,31 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-/// The end of a connection that lasted so long is no sign of trouble: the next dial follows at once.
+/// A connection that lasted at least this long resets the back-off when it ends.
 const SETTLED: Duration = Duration::from_secs(5);
-/// While one address of a peer is silent, the next one is dialled after this time.
+/// Delay before the next address of a peer is dialled while the previous one does not answer.
 pub const NEXT_DIAL: Duration = Duration::from_millis(150);
-/// The address at which the peer has proved its key before is given more time before others are dialled.
+/// Delay before further addresses are dialled when the first one is where the peer has proved its key.
 const HEAD_START: Duration = Duration::from_secs(1);
 
-/// Where a peer may listen.
+/// Source of the addresses of a peer.
 pub trait Whereabouts: Send + Sync {
-    /// The addresses, asked for before each round of dials. They are hints: who listens there shows in the handshake.
+    /// Returns the addresses; called before each round of dials. They are hints: only the handshake shows which
+    /// replica listens there.
     fn addresses(&self) -> impl Future<Output = Vec<SocketAddr>> + Send;
 
-    /// Waits for a change that makes another round worth while at once; for ever if there is no telling.
+    /// Waits for a change that justifies another round at once. The default never returns.
     fn changed(&self) -> impl Future<Output = ()> + Send {
         std::future::pending()
     }
 
-    /// The longest wait between two rounds now.
+    /// Current maximum wait between two rounds.
     fn longest_wait(&self) -> Duration {
         crate::backoff::MAX_RETRY
     }
 }
 
-/// One address that never changes.
+/// A single fixed address.
 impl Whereabouts for SocketAddr {
     async fn addresses(&self) -> Vec<SocketAddr> {
         vec![*self]
@@ -63,22 +64,22 @@ impl<W: Whereabouts> Whereabouts for Arc<W> {
     }
 }
 
-/// Whom to stay connected with.
+/// Peer to stay connected with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target<W = SocketAddr> {
-    /// Where it may listen.
+    /// Where the peer may listen.
     pub address: W,
-    /// Who has to be there; any admitted replica if nobody is named.
+    /// Required replica id; `None` accepts any admitted replica.
     pub expected: Option<ReplicaId>,
 }
 
 /// Dials a target whenever the table has no connection with it, and backs off while that fails.
 ///
-/// In a round all known addresses are dialled, one every [`NEXT_DIAL`], first the one at which the peer has proved its key
-/// before; the first one at which it does so again ends the round.
+/// One round dials all known addresses, one every [`NEXT_DIAL`], beginning with the one where the peer has
+/// proved its key before. The round ends with the first address where the peer proves its key.
 ///
-/// Every connection that it makes and the table keeps goes to `up`. Runs until the endpoint is closed or
-/// the receiver of `up` is dropped; dropping the future stops it, and leaves connections in the table.
+/// Sends every connection that it makes and the table keeps to `up`. Runs until the endpoint is closed or the
+/// receiver of `up` is dropped. Dropping the future stops it and leaves connections in the table.
 pub async fn keep_connected<W: Whereabouts>(
     endpoint: Endpoint,
     table: ConnectionTable,
@@ -91,7 +92,7 @@ pub async fn keep_connected<W: Whereabouts>(
     let mut failures = Failures::default();
     let mut candidates = Candidates::default();
     loop {
-        // The peer may have dialled us meanwhile, or another address may lead to it.
+        // The peer may have dialled in meanwhile, or another address may have reached it.
         let result = match peer.and_then(|peer| table.get(&peer)) {
             Some(connection) => Ok((connection, false)),
             None => {
@@ -103,7 +104,7 @@ pub async fn keep_connected<W: Whereabouts>(
             Ok((connection, ours)) => {
                 peer = Some(connection.peer());
                 failures = Failures::default();
-                // Who dialled in did so from where it listens, unless something translates addresses.
+                // A peer that dials in usually does so from the address where it listens, unless there is NAT.
                 if candidates.holds(connection.address()) {
                     candidates.proved(connection.address());
                 }
@@ -117,30 +118,30 @@ pub async fn keep_connected<W: Whereabouts>(
                     backoff.reset();
                 }
             }
-            // A list of peers that is the same for all replicas names this one too.
+            // A list of peers shared by all replicas names this one too.
             Err(Failed { error, address: Some(address), all: true }) if error.code() == Code::OwnKey => {
                 tracing::info!(%address, "this replica itself answers there: it is not dialled again");
                 return;
             }
-            // Only the endpoint itself closes a dial that is under way.
+            // Only closing the endpoint aborts a dial with this error.
             Err(Failed { error: TransportError::ClosedHere, .. }) => return,
             Err(Failed { error: TransportError::Duplicate { peer: found }, .. }) => peer = Some(found),
             Err(Failed { error, address, .. }) => {
-                // A peer that refuses a copy may do so before its welcome has left.
+                // A peer that detects a clone may close before its welcome has been sent.
                 if let TransportError::Refused { code: Code::Cloned, .. }
                 | TransportError::ByPeer { code: Code::Cloned, .. } = &error
                 {
                     table.note_own_clone(&error);
                 }
                 failures.report(endpoint.dial_log(), address, &error);
-                // Before that no dial is begun.
+                // No dial can succeed before that.
                 if let TransportError::ShutOut(shut_out) = error {
                     sleep(shut_out.left).await;
                 }
             }
         }
         let wait = backoff.next(&mut rng).min(target.address.longest_wait());
-        // What has changed is tried without more ado, yet never without a pause.
+        // A changed address list is tried early, but never without a pause.
         sleep(wait.min(NEXT_DIAL)).await;
         let rest = wait.saturating_sub(NEXT_DIAL);
         tokio::select! {
@@ -150,12 +151,12 @@ pub async fn keep_connected<W: Whereabouts>(
     }
 }
 
-/// Why a round made no connection.
+/// Failure of one round of dials.
 struct Failed {
     error: TransportError,
-    /// Where that happened; none if no address is known.
+    /// Address of the failure; `None` if no address is known.
     address: Option<SocketAddr>,
-    /// Whether all addresses failed in the same way.
+    /// Whether all addresses failed with the same code.
     all: bool,
 }
 
@@ -171,13 +172,13 @@ impl<W: Whereabouts> Round<'_, W> {
         candidates.announce(self.target.address.addresses().await);
         let mut waiting: VecDeque<SocketAddr> = candidates.in_order().into();
         let first = waiting.front().copied();
-        // Dropped at the end, and with it every dial that is still under way.
+        // Dropping the set at the end aborts every dial that is still running.
         let mut dials = JoinSet::new();
         let mut errors: Vec<(SocketAddr, TransportError)> = Vec::new();
         let mut fresh = true;
         let mut pause = if candidates.is_proven() { HEAD_START } else { NEXT_DIAL };
         loop {
-            // It may have dialled this side meanwhile.
+            // The peer may have dialled in meanwhile.
             if let Some(peer) = self.target.expected.filter(|peer| self.table.get(peer).is_some()) {
                 let error = TransportError::Duplicate { peer };
                 return Err(Failed { error, address: None, all: false });
@@ -192,7 +193,7 @@ impl<W: Whereabouts> Round<'_, W> {
             }
             tokio::select! {
                 Some(done) = dials.join_next() => {
-                    // A dial that panicked has told of it by itself.
+                    // A dial that panicked has already been reported.
                     let Ok((address, result)) = done else { continue };
                     match result.and_then(|connection| {
                         candidates.proved(address);
@@ -222,7 +223,7 @@ impl<W: Whereabouts> Round<'_, W> {
     }
 }
 
-/// What to tell of a round without success: of the address that comes first, for it is the likeliest.
+/// Picks the error to report for a failed round: that of the first address, which is the likeliest one.
 fn told(first: Option<SocketAddr>, mut errors: Vec<(SocketAddr, TransportError)>) -> Failed {
     let all = errors.windows(2).all(|pair| pair[0].1.code() == pair[1].1.code());
     let place = errors.iter().position(|(address, _)| Some(*address) == first).unwrap_or_default();
@@ -234,16 +235,16 @@ fn told(first: Option<SocketAddr>, mut errors: Vec<(SocketAddr, TransportError)>
     Failed { error, address: None, all: false }
 }
 
-/// How long it had lasted.
+/// Waits for the end of the connection. Returns its total lifetime.
 async fn wait_for_end(connection: Connection) -> Duration {
     let quic = connection.quic().clone();
     let began = Instant::now() - connection.age();
-    drop(connection); // the table alone decides how long it is held
+    drop(connection); // only the table decides how long it stays open
     quic.closed().await;
     began.elapsed()
 }
 
-/// What went wrong since the last success.
+/// Failures since the last success.
 #[derive(Debug, Default)]
 struct Failures {
     last: Option<Code>,
@@ -251,16 +252,18 @@ struct Failures {
 }
 
 impl Failures {
-    /// Once for each new kind of failure; a peer that stays away is no news. What finds no room in the log is news the next time.
+    /// Logs a failure once per code; repetitions go to the debug log. A failure that the rate limit suppressed
+    /// is logged the next time.
     fn report(&mut self, log: &LogLimit, address: Option<SocketAddr>, error: &TransportError) {
         let code = error.code();
         let address = address.map_or_else(|| "none".to_owned(), |address| address.to_string());
         match code {
-            // Both dialled: the other connection stays.
+            // Both sides dialled; the other connection is kept.
             Code::Duplicate => {
                 return tracing::debug!(%address, %code, "the peer has dialled, too: {error}");
             }
-            // The peer may not know yet that this replica has joined; or it is ending, which gossip is about to tell.
+            // The peer may not have heard yet that this replica joined, or it is shutting down and gossip will
+            // report that soon.
             Code::NotAdmitted | Code::Full
                 if self.refused_since.get_or_insert_with(Instant::now).elapsed() < PASSING =>
             {

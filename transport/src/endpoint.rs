@@ -1,4 +1,4 @@
-//! The UDP socket of a replica: dials peers and is dialled by them.
+//! UDP socket of a replica: dials peers and accepts their connections.
 
 use crate::acceptor;
 use crate::admission::{Access, Admission, Direction};
@@ -26,23 +26,23 @@ use std::sync::{Arc, OnceLock};
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, timeout};
 
-/// What happened at an endpoint since it was bound.
+/// Counters of an endpoint since it was bound.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EndpointStats {
-    /// Handshakes of peers under way now.
+    /// Incoming handshakes in progress.
     pub pending: usize,
-    /// Peers that dialled in and were admitted.
+    /// Incoming handshakes that were admitted.
     pub accepted: u64,
-    /// Peers that dialled in and failed: refused, too slow, or not speaking the protocol.
+    /// Incoming handshakes that failed: refused, too slow, or not speaking the protocol.
     pub failed: u64,
-    /// First packets that were answered with a Retry, to validate the address.
+    /// First packets answered with a Retry to validate the address.
     pub retried: u64,
-    /// First packets that were turned away because too many handshakes were under way.
+    /// First packets refused because too many handshakes were in progress.
     pub turned_away: u64,
 }
 
-/// A bound UDP socket with a replica's key behind it. Clones share it; it closes when the last is dropped.
+/// Bound UDP socket with a replica's key. Clones share it; it closes when the last clone is dropped.
 #[derive(Clone)]
 pub struct Endpoint {
     inner: Arc<Inner>,
@@ -54,7 +54,7 @@ struct Inner {
     failures: Failures,
 }
 
-/// What dialling and being dialled have in common.
+/// State shared by dialling and accepting.
 pub(crate) struct Shared {
     pub(crate) quic: quinn::Endpoint,
     pub(crate) configs: Configs,
@@ -63,7 +63,7 @@ pub(crate) struct Shared {
     pub(crate) conduct: Arc<Conduct>,
     pub(crate) counters: Counters,
     pub(crate) log: LogLimit,
-    /// Lines about dials: members that are made up are dialled, too.
+    /// Rate limit for log lines about dials, which made-up members can cause too.
     dial_log: LogLimit,
 }
 
@@ -76,7 +76,7 @@ pub(crate) struct Counters {
 }
 
 impl Endpoint {
-    /// Listens on `address` as the replica of `key`. Port 0 takes a free one. Needs a tokio runtime.
+    /// Binds `address` as the replica of `key`. Port 0 selects a free port. Needs a tokio runtime.
     pub fn bind(
         address: SocketAddr,
         key: ReplicaKey,
@@ -86,7 +86,8 @@ impl Endpoint {
         Self::bind_filtered(address, key, admission, limits, None)
     }
 
-    /// The same, with a filter that loses what it does not let pass: fault injection for tests and demonstrations.
+    /// Like [`Endpoint::bind`], with an optional filter that drops datagrams: fault injection for tests and
+    /// demonstrations.
     pub fn bind_filtered(
         address: SocketAddr,
         key: ReplicaKey,
@@ -121,31 +122,31 @@ impl Endpoint {
         })
     }
 
-    /// This replica.
+    /// Id of this replica.
     pub fn id(&self) -> ReplicaId {
         self.inner.shared.configs.key().id()
     }
 
-    /// This endpoint, as opposed to others with the same key.
+    /// Instance number of this endpoint; other endpoints with the same key have another one.
     pub fn instance(&self) -> Instance {
         self.inner.shared.configs.instance()
     }
 
-    /// The lines of the log about dials.
+    /// Rate limit for log lines about dials.
     pub(crate) fn dial_log(&self) -> &LogLimit {
         &self.inner.shared.dial_log
     }
 
-    /// The address in use.
+    /// Bound address.
     pub fn local_addr(&self) -> Result<SocketAddr, TransportError> {
         let address = self.inner.shared.quic.local_addr();
         address.map_err(|error| TransportError::Setup(format!("the socket has no address: {error}")))
     }
 
-    /// Dials a replica: exactly `expected`, or any that is admitted.
+    /// Dials `expected`, or any admitted replica if it is `None`.
     ///
-    /// Returns when the peer has confirmed that it admits us, which takes a round trip more than QUIC's
-    /// handshake, or within [`Limits::handshake_timeout`] with the reason why not.
+    /// Returns once the peer has confirmed that it admits us, one round trip after QUIC's handshake. Fails
+    /// within [`Limits::handshake_timeout`] with the reason.
     pub async fn connect(
         &self,
         address: SocketAddr,
@@ -160,7 +161,7 @@ impl Endpoint {
         dialled
     }
 
-    /// Why the last dial to an address failed; none after a success.
+    /// Returns why the last dial of an address failed; `None` after a success.
     pub fn last_failure(&self, address: &SocketAddr) -> Option<(Code, String)> {
         self.inner.failures.of(address)
     }
@@ -201,27 +202,27 @@ impl Endpoint {
         Ok(Connection::new(quic, facts, shared.limits.clone(), shared.conduct.clone()))
     }
 
-    /// The next peer that dialled in and is admitted; `None` when the endpoint is closed.
+    /// Waits for the next admitted peer that dialled in; `None` when the endpoint is closed.
     pub async fn accept(&self) -> Option<Connection> {
         self.inner.ready.lock().await.recv().await
     }
 
-    /// The replicas that are not talked with for a time because they misbehaved, in the order of the ids.
+    /// Lists the replicas that are shut out because they misbehaved, in order of their ids.
     pub fn shut_out(&self) -> Vec<ShutOut> {
         self.inner.shared.conduct.list()
     }
 
-    /// The replicas that dialled in lately and were not taken, though they have proved their keys: the latest first.
+    /// Lists replicas that recently dialled in, proved their keys, and were refused; the latest first.
     pub fn refused(&self) -> Vec<RefusedPeer> {
         self.inner.shared.conduct.list_refused()
     }
 
-    /// How many times a replica was shut out, by what it did.
+    /// Number of shut-outs so far, by the code of the offence.
     pub fn offences(&self) -> BTreeMap<Code, u64> {
         self.inner.shared.conduct.counts()
     }
 
-    /// What happened so far.
+    /// Returns the counters so far.
     pub fn stats(&self) -> EndpointStats {
         let Shared { pending, counters, .. } = &*self.inner.shared;
         EndpointStats {
@@ -233,8 +234,8 @@ impl Endpoint {
         }
     }
 
-    /// Closes every connection, and waits until the peers were told, [`CLOSE_TIMEOUT`] at most: a peer that does not
-    /// answer would hold the endpoint as long as it may be silent.
+    /// Closes every connection, and waits until the peers have confirmed it, at most [`CLOSE_TIMEOUT`]: a peer
+    /// that does not answer would otherwise delay the end for the whole idle timeout.
     pub async fn close(&self, code: Code, reason: &str) {
         self.inner.shared.quic.close(code.var_int(), reason.as_bytes());
         if timeout(CLOSE_TIMEOUT, self.inner.shared.quic.wait_idle()).await.is_err() {
@@ -244,7 +245,7 @@ impl Endpoint {
 }
 
 impl Shared {
-    /// Closes a new connection with a replica that is shut out, and tells it why.
+    /// Closes a new connection with a replica that is shut out, with [`Code::ShutOut`].
     pub(crate) fn refuse_offender(
         &self,
         quic: &quinn::Connection,
@@ -260,7 +261,7 @@ impl Shared {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // The accepting task holds a handle of its own: it ends with this.
+        // The accepting task holds a handle of its own; this ends it.
         self.shared.quic.close(Code::Shutdown.var_int(), b"");
     }
 }
@@ -271,7 +272,7 @@ impl std::fmt::Debug for Endpoint {
     }
 }
 
-/// Puts our own reason in the place of the alert that TLS made of it.
+/// Replaces the error that TLS reports by the verifier's own reason, if it refused the peer.
 pub(crate) fn explain(
     error: TransportError,
     outcome: &OnceLock<Outcome>,
@@ -285,8 +286,8 @@ pub(crate) fn explain(
     }
 }
 
-/// A peer with this replica's own key is this endpoint itself, if it was dialled meanwhile by itself; else another process
-/// has the key.
+/// Distinguishes the two cases of a peer with this replica's own key: the endpoint dialled itself if it
+/// received a handshake from itself meanwhile; otherwise another process has the key.
 fn itself_or_a_clone(error: TransportError, is_itself: bool) -> TransportError {
     match error {
         TransportError::Refused { peer, address, code: Code::OwnKey, .. } if !is_itself => {
@@ -297,7 +298,7 @@ fn itself_or_a_clone(error: TransportError, is_itself: bool) -> TransportError {
     }
 }
 
-/// The peer of a finished handshake. TLS does not finish one without asking the verifier.
+/// Returns the peer of a finished handshake. TLS never finishes one without calling the verifier.
 pub(crate) fn admitted(
     outcome: &OnceLock<Outcome>,
     address: SocketAddr,

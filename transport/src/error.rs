@@ -1,4 +1,4 @@
-//! What can go wrong between two replicas, and whose doing it was.
+//! Errors between two replicas, with the side that caused each.
 
 use crate::code::Code;
 use crate::frame::FrameError;
@@ -8,122 +8,122 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// Longest reason of a peer that is kept, in characters.
+/// Maximum length of a peer's reason that is kept, in characters.
 const MAX_REASON_LEN: usize = 200;
 
-/// QUIC's error numbers for alerts of TLS (RFC 9001, section 4.8).
+/// QUIC error numbers that carry TLS alerts (RFC 9001 section 4.8).
 const TLS_ALERTS: std::ops::Range<u64> = 0x100..0x200;
 
-/// Every failure of this crate. [`TransportError::code`] names it for programs.
+/// Error of this crate. [`TransportError::code`] gives its stable code.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TransportError {
-    /// The UDP socket could not be opened: the address is in use, or not this machine's.
+    /// The UDP socket could not be opened: the address is in use, or does not belong to this machine.
     #[error("cannot listen on UDP {address}: {source}")]
     Bind {
-        /// Where the endpoint was to listen.
+        /// Address to listen on.
         address: SocketAddr,
-        /// What the system said.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// TLS or QUIC would not take this replica's own settings.
+    /// TLS or QUIC rejected this replica's own configuration.
     #[error("cannot set up QUIC: {0}")]
     Setup(String),
-    /// The dial could not even begin.
+    /// The dial could not be started.
     #[error("cannot dial {address}: {reason}")]
     CannotDial {
-        /// Whom it was to reach.
+        /// Address to dial.
         address: SocketAddr,
-        /// What is wrong with that.
+        /// Reason.
         reason: String,
     },
-    /// Nothing answered, or not to the end.
+    /// The peer did not answer, or did not finish the handshake in time.
     #[error("no handshake with {address} within {} s", limit.as_secs_f64())]
     HandshakeTimeout {
-        /// The peer's address.
+        /// Address of the peer.
         address: SocketAddr,
-        /// The limit that was reached.
+        /// Time limit.
         limit: Duration,
     },
-    /// This replica will not talk to that peer.
+    /// This replica refuses the peer.
     #[error("refused {}{address}: {reason}", peer.map(|id| format!("replica {id} at ")).unwrap_or_default())]
     Refused {
-        /// Who it is, where that was shown.
+        /// Replica id of the peer, if it proved its key.
         peer: Option<ReplicaId>,
-        /// The peer's address.
+        /// Address of the peer.
         address: SocketAddr,
-        /// Which rule it failed.
+        /// Code of the rule that the peer failed.
         code: Code,
-        /// The details.
+        /// Details.
         reason: String,
     },
     /// The peer ended the connection or the stream.
     #[error("the peer closed ({code}): {reason}")]
     ByPeer {
-        /// What it gave as the reason.
+        /// Code that the peer gave.
         code: Code,
-        /// Its words, made safe to print; it may have sent none.
+        /// Text that the peer gave, with control characters replaced; may be empty.
         reason: String,
     },
-    /// This side ended the connection, maybe in another task.
+    /// This side closed the connection, possibly in another task.
     #[error("the connection was closed here")]
     ClosedHere,
-    /// The peer was not heard any more, or has restarted.
+    /// The peer fell silent, or has restarted.
     #[error("the connection was lost: {0}")]
     Lost(String),
-    /// A session with that peer is under way.
+    /// Another session with that peer is running.
     #[error("another session with this peer is under way")]
     Busy,
     /// The peer stalled, or was slower than the minimum rate.
     #[error("the peer made no progress worth {} s of waiting", limit.as_secs_f64())]
     TooSlow {
-        /// The limit that was reached.
+        /// Limit of unpaid waiting.
         limit: Duration,
     },
-    /// The peer kept the session going with less than the minimum rate, seen over the whole session.
+    /// The peer kept the session going below the minimum rate, measured over the whole session.
     #[error("the peer trickled: in all its bytes left over {} s of waiting unpaid", grace.as_secs_f64())]
     Trickled {
-        /// The limit that was reached.
+        /// Limit of unpaid waiting over the whole session.
         grace: Duration,
     },
-    /// The session ended here to give way to another one.
+    /// The session was ended here in favour of another one.
     #[error("the session gave way to another peer's: it was the slowest")]
     GaveWay,
-    /// The peer misbehaved, and is not talked with for a time.
+    /// The peer misbehaved and is shut out for a time.
     #[error("replica {} is shut out for {:.1} s more after its offence number {}, {}",
         .0.peer, .0.left.as_secs_f64(), .0.offences, .0.code)]
     ShutOut(ShutOut),
-    /// The peer's bytes are no frames, or a frame of this side's was none.
+    /// The peer sent bytes that are not valid frames, or a frame of this side was invalid.
     #[error(transparent)]
     Frame(#[from] FrameError),
-    /// The peer broke the protocol in another way.
+    /// The peer broke another rule of the protocol.
     #[error("the peer broke the protocol: {0}")]
     Protocol(String),
-    /// The table has no room.
+    /// A table or queue is full.
     #[error("no room for another connection: {limit} are open")]
     Full {
-        /// The limit that was reached.
+        /// Capacity that was reached.
         limit: usize,
     },
-    /// No address of the peer is known now.
+    /// No address of the peer is known at present.
     #[error("no address of the peer is known now")]
     NoAddress,
-    /// Two running processes use the peer's key, and the connection with one of them stays.
+    /// Two running processes use the peer's key, and the connection with one of them is kept.
     #[error("two running processes use the key of replica {peer}")]
     Cloned {
-        /// The replica.
+        /// Replica id that both use.
         peer: ReplicaId,
     },
-    /// Another connection between the same replicas stays.
+    /// Another connection between the same replicas is kept.
     #[error("another connection with replica {peer} stays")]
     Duplicate {
-        /// The other replica.
+        /// Id of the other replica.
         peer: ReplicaId,
     },
 }
 
 impl TransportError {
-    /// The stable code of this error.
+    /// Returns the stable code of this error.
     pub fn code(&self) -> Code {
         match self {
             Self::Bind { .. } | Self::Setup(_) => Code::Internal,
@@ -143,12 +143,13 @@ impl TransportError {
         }
     }
 
-    /// Whether the peer broke a rule, so that its connection must go.
+    /// Returns whether the peer broke a rule, so that its connection is closed.
     pub(crate) fn is_offence(&self) -> bool {
         matches!(self, Self::TooSlow { .. }) || self.is_misbehaviour()
     }
 
-    /// Whether no honest peer does that, so that it is shut out. Silence is none: the line may be cut.
+    /// Returns whether no honest peer causes this error, so that the peer is shut out. Silence does not count:
+    /// the link may be down.
     pub(crate) fn is_misbehaviour(&self) -> bool {
         matches!(self, Self::Trickled { .. } | Self::Frame(_) | Self::Protocol(_))
     }
@@ -165,12 +166,12 @@ impl From<quinn::ConnectionError> for TransportError {
             E::ConnectionClosed(close) => {
                 let number = u64::from(close.error_code);
                 let code = Code::from_transport_error(number);
-                // TLS speaks of certificates, whatever it was that the peer refused.
+                // TLS describes every refusal in terms of certificates, whatever the peer's reason was.
                 let reason = if TLS_ALERTS.contains(&number) {
                     code.meaning().to_owned()
                 } else {
                     match code {
-                        // QUIC refuses and gives up without words.
+                        // QUIC sends no text with a refusal or an aborted handshake.
                         Code::Full => "it has too many handshakes pending, or is ending".to_owned(),
                         Code::Closed => "it gave the handshake up".to_owned(),
                         _ => printable(&close.reason),
@@ -208,7 +209,7 @@ impl From<quinn::WriteError> for TransportError {
     }
 }
 
-/// A peer that ended only the stream.
+/// Error for a peer that ended only the stream.
 pub(crate) fn by_stream_code(number: quinn::VarInt) -> TransportError {
     match Code::from_number(number.into_inner()) {
         Code::Busy => TransportError::Busy,
@@ -216,7 +217,8 @@ pub(crate) fn by_stream_code(number: quinn::VarInt) -> TransportError {
     }
 }
 
-/// Words of a peer, fit for a terminal and a log line.
+/// Text received from a peer, limited in length and with control characters replaced for terminals and log
+/// lines.
 fn printable(reason: &[u8]) -> String {
     String::from_utf8_lossy(reason)
         .chars()

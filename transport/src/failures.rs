@@ -1,19 +1,19 @@
-//! Why the last dial to an address failed, for people who wonder.
+//! Reason of the last failed dial of each address, for diagnosis.
 
 use crate::code::Code;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-/// How many addresses are remembered.
+/// Maximum number of addresses remembered.
 const MAX_ADDRESSES: usize = 1024;
 
-/// The last failure of each address.
+/// Last failure of each address.
 #[derive(Debug, Default)]
 pub(crate) struct Failures(Mutex<BTreeMap<SocketAddr, (Code, String)>>);
 
 impl Failures {
-    /// Remembers a failure; a success forgets it.
+    /// Records the result of a dial: `None`, a success, removes the address.
     pub(crate) fn note(&self, address: SocketAddr, failure: Option<(Code, String)>) {
         let mut failures = self.0.lock();
         match failure {

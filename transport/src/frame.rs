@@ -1,29 +1,29 @@
-//! Length-framed messages on a byte stream: unsigned LEB128 of the length, then so many bytes.
+//! Length-prefixed frames on a byte stream: the length as unsigned LEB128, then that many bytes.
 //!
-//! The length is at least 1 (a message begins with its kind), at most [`MAX_FRAME_BYTES`], and written in
-//! its shortest form, so that equal messages are equal bytes. Nothing here does I/O.
+//! A length is at least 1 (a message begins with its kind), at most [`MAX_FRAME_BYTES`], and must be in its
+//! shortest encoding, so that equal messages have equal bytes. This module does no I/O.
 
 use crate::limits::{MAX_FRAME_BYTES, READ_CHUNK};
 use bytes::{Buf, Bytes};
 use kvgossip_grants::varint;
 
-/// Bytes of the longest header that is read; [`MAX_FRAME_BYTES`] needs three.
+/// Maximum header length that is read, in bytes; [`MAX_FRAME_BYTES`] needs three.
 const MAX_HEADER_LEN: usize = 4;
 
-/// What is wrong with the frames of a peer, or with one that was to be sent.
+/// Error in a frame, received or to be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FrameError {
-    /// The length is over the limit.
+    /// The length exceeds [`MAX_FRAME_BYTES`].
     #[error("a frame of {len} bytes is over the limit of {MAX_FRAME_BYTES}")]
     TooLarge {
-        /// The announced length in bytes, as far as its header was read.
+        /// Announced length in bytes, as far as the header has been read.
         len: u64,
     },
-    /// A frame without even a kind.
+    /// The frame is empty: it lacks even the message kind.
     #[error("a frame is empty")]
     Empty,
-    /// A length with superfluous bytes.
+    /// The length is not in its shortest encoding.
     #[error("a frame's length is not in its shortest form")]
     NotShortest,
     /// The stream ended inside a frame.
@@ -31,7 +31,7 @@ pub enum FrameError {
     Truncated,
 }
 
-/// The header of a frame with `len` bytes.
+/// Encodes the header of a frame of `len` bytes.
 pub fn frame_header(len: usize) -> Result<Bytes, FrameError> {
     if len == 0 {
         return Err(FrameError::Empty);
@@ -42,10 +42,10 @@ pub fn frame_header(len: usize) -> Result<Bytes, FrameError> {
     Ok(Bytes::copy_from_slice(varint::encode(len as u64).as_ref()))
 }
 
-/// Cuts a stream into frames, however it is chopped up.
+/// Incremental decoder that splits a stream into frames, for input chunks of any size.
 ///
-/// Memory: what has arrived of one frame and at most [`READ_CHUNK`] more. After an error the stream has
-/// no meaning any more; the decoder then repeats that error.
+/// Memory: the received part of one frame plus at most [`READ_CHUNK`]. After an error the decoder returns that
+/// error for all further input.
 #[derive(Debug, Default)]
 pub struct FrameDecoder {
     state: State,
@@ -65,12 +65,12 @@ impl Default for State {
 }
 
 impl FrameDecoder {
-    /// Takes bytes from the front of `input` until a frame is complete or `input` is empty.
+    /// Consumes bytes of `input` until a frame is complete or `input` is empty.
     pub fn feed(&mut self, input: &mut Bytes) -> Result<Option<Bytes>, FrameError> {
         self.step(input).inspect_err(|&error| self.state = State::Failed(error))
     }
 
-    /// Whether the stream may end here.
+    /// Returns whether the stream may end here: no frame is incomplete.
     pub fn at_boundary(&self) -> bool {
         matches!(&self.state, State::Header(header) if header.taken() == 0)
     }
@@ -102,7 +102,7 @@ impl FrameDecoder {
     }
 }
 
-/// Adds one header byte; gives the length once the header is complete.
+/// Adds one header byte. Returns the length once the header is complete.
 fn header_byte(header: &mut varint::Decoder, byte: u8) -> Result<Option<usize>, FrameError> {
     match header.push(byte) {
         Err(_) => Err(FrameError::NotShortest),
@@ -116,7 +116,7 @@ fn header_byte(header: &mut varint::Decoder, byte: u8) -> Result<Option<usize>, 
     }
 }
 
-/// Appends without ever reserving more than a chunk beyond what has arrived.
+/// Appends without reserving more than one chunk beyond the bytes received.
 fn append(body: &mut Vec<u8>, part: &[u8], len: usize) {
     if body.capacity() - body.len() < part.len() {
         let missing = len - body.len();
@@ -182,7 +182,7 @@ mod tests {
         assert_eq!(decode(&mut FrameDecoder::default(), &frame(&body)), Ok(vec![body.into()]));
     }
 
-    /// A peer that announces much and sends little must not cost much.
+    /// A peer that announces a long frame and sends little of it must cost little memory.
     #[test]
     fn memory_follows_what_has_arrived() {
         let mut decoder = FrameDecoder::default();
@@ -223,7 +223,7 @@ mod tests {
             while let Ok(Some(body)) = decoder.feed(&mut input) {
                 seen.extend(frame(&body));
             }
-            // What was decoded is exactly a prefix of the input: the encoding is the only one.
+            // The decoded frames, encoded again, are a prefix of the input: the encoding is unique.
             prop_assert!(bytes.starts_with(&seen));
         }
     }

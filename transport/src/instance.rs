@@ -1,36 +1,37 @@
-//! The running process behind a replica's key.
+//! Identifies the running process behind a replica's key.
 //!
-//! Two processes with one copied key are one replica id and look like one that reconnects. Each endpoint therefore draws a
-//! number when it is bound, and tells it in both directions of a handshake: the dialler in TLS's server name, the dialled
-//! side in its welcome. It proves nothing; it tells apart.
+//! Two processes with a copied key have one replica id, and look like a single replica that reconnects. Each
+//! endpoint therefore draws a random number when it is bound, and announces it in every handshake: the dialler
+//! in the TLS server name, the dialled side in its welcome. The number is unauthenticated; it only
+//! distinguishes processes.
 
 use std::fmt;
 use std::sync::OnceLock;
 
-/// What follows the number in a server name.
+/// Suffix of the server name, after the number.
 const SUFFIX: &str = ".kvgossip.invalid";
 
-/// The number of an endpoint, drawn when it was bound.
+/// Random number of an endpoint, drawn when it is bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Instance(u64);
 
 impl Instance {
-    /// The instance of this number.
+    /// Creates an instance from its number.
     pub const fn new(number: u64) -> Self {
         Self(number)
     }
 
-    /// The number.
+    /// Returns the number.
     pub const fn number(self) -> u64 {
         self.0
     }
 
-    /// The server name by which a dialler tells its instance.
+    /// Server name that carries this instance in a dial.
     pub(crate) fn server_name(self) -> String {
         format!("i{self}{SUFFIX}")
     }
 
-    /// The instance that a server name tells, if it tells one.
+    /// Parses the instance from a server name; `None` if the name carries none.
     pub(crate) fn of_server_name(name: &str) -> Option<Self> {
         let digits = name.strip_prefix('i')?.strip_suffix(SUFFIX)?;
         let canonical =
@@ -40,13 +41,13 @@ impl Instance {
 }
 
 impl fmt::Display for Instance {
-    /// 16 hexadecimal digits.
+    /// Writes 16 lower-case hexadecimal digits.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0)
     }
 }
 
-/// What one handshake of a dialler tells about its instance; empty until its first message was read.
+/// Instance that the dialler announces; empty until its first message has been read.
 pub(crate) type Told = OnceLock<Instance>;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! A replica's RSA key: the private half as it is read from a file, the public half as a peer shows it.
+//! RSA key of a replica: the private key as read from a file, and the public key as presented by a peer.
 
 use aws_lc_rs::hmac;
 use kvgossip_grants::ReplicaId;
@@ -10,30 +10,30 @@ use rustls::sign::CertifiedKey;
 use std::fmt;
 use std::sync::Arc;
 
-/// Largest key file that is read, in bytes; a 4096-bit key in PEM has 3.3 kB.
+/// Maximum length of a key file in bytes; a 4096-bit key in PEM takes 3.3 kB.
 pub const MAX_KEY_FILE_LEN: usize = 64 << 10;
 
-/// Why bytes are not the key of a replica.
+/// Error of reading a replica key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyError {
-    /// No `PRIVATE KEY` block, or a broken one.
+    /// The text has no valid `PRIVATE KEY` block.
     #[error("this is not a PKCS#8 private key in PEM (a `BEGIN PRIVATE KEY` block)")]
     NotPem,
-    /// The bytes are no private key that can sign.
+    /// The bytes are not a PKCS#8 private key that can sign.
     #[error("this is not a usable PKCS#8 private key: {0}")]
     NotPkcs8(String),
-    /// A key that cannot show its public half.
+    /// The private key does not provide its public key.
     #[error("the private key does not give its public key")]
     NoPublicKey,
-    /// The public half is of another kind, size or exponent, or not in the one canonical encoding.
+    /// The public key has another type, size or exponent, or is not in the canonical encoding.
     #[error(transparent)]
     Public(#[from] PublicKeyError),
 }
 
-/// The private key that a replica proves to its peers; its public half gives the [`ReplicaId`].
+/// Private key that a replica proves to its peers. Its public key determines the [`ReplicaId`].
 ///
-/// It signs TLS handshakes and nothing else. `Debug` shows the id only.
+/// It only signs TLS handshakes. `Debug` shows the id alone.
 #[derive(Clone)]
 pub struct ReplicaKey {
     id: ReplicaId,
@@ -43,7 +43,7 @@ pub struct ReplicaKey {
 }
 
 impl ReplicaKey {
-    /// Reads a key from the first block of a PEM text.
+    /// Reads the key from the first block of a PEM text.
     pub fn from_pem(pem: &[u8]) -> Result<Self, KeyError> {
         if pem.len() > MAX_KEY_FILE_LEN {
             return Err(KeyError::NotPem);
@@ -61,17 +61,17 @@ impl ReplicaKey {
             .map_err(|error| KeyError::NotPkcs8(error.to_string()))?;
         let spki = signing.public_key().ok_or(KeyError::NoPublicKey)?.to_vec();
         let id = replica_id_of_spki(&spki)?;
-        // rustls carries a raw public key where a certificate would stand (RFC 7250).
+        // rustls carries a raw public key in the place of a certificate (RFC 7250).
         let certified = Arc::new(CertifiedKey::new(vec![CertificateDer::from(spki)], signing));
         Ok(Self { id, certified, reset_secret, connection_id_key: u64::from_le_bytes(connection_id_key) })
     }
 
-    /// Who this key makes its holder.
+    /// Replica id of this key.
     pub fn id(&self) -> ReplicaId {
         self.id
     }
 
-    /// The canonical SPKI DER of the public half.
+    /// Canonical SPKI DER of the public key.
     pub fn spki_der(&self) -> &[u8] {
         self.certified.cert.first().map_or(&[], |der| der.as_ref())
     }
@@ -80,13 +80,13 @@ impl ReplicaKey {
         Arc::clone(&self.certified)
     }
 
-    /// Signs stateless resets (RFC 9000 section 10.3). It comes from the key, not from chance, so that
-    /// a replica that restarted can tell its peers at once that their connections are gone.
+    /// Key for stateless reset tokens (RFC 9000 section 10.3). It derives from the replica key instead of being
+    /// random, so that a restarted replica can tell its peers at once that their connections are gone.
     pub(crate) fn reset_key(&self) -> hmac::Key {
         hmac::Key::new(hmac::HMAC_SHA256, &self.reset_secret)
     }
 
-    /// Marks this replica's connection ids, so that it knows those of before a restart from garbage.
+    /// Key for this replica's connection ids, by which it recognises ids issued before a restart.
     pub(crate) fn connection_id_key(&self) -> u64 {
         self.connection_id_key
     }
@@ -98,7 +98,7 @@ impl fmt::Debug for ReplicaKey {
     }
 }
 
-/// The id of a public key, if it is one that a replica may have.
+/// Computes the replica id of a public key; an error if a replica may not have that key.
 pub(crate) fn replica_id_of_spki(spki: &[u8]) -> Result<ReplicaId, KeyError> {
     Ok(PublicKey::from_spki_der(spki)?.replica())
 }
@@ -158,7 +158,7 @@ mod tests {
         }
     }
 
-    /// A second spelling of a key would be a second id for its holder.
+    /// A second encoding of one key would give its holder a second id.
     #[test]
     fn an_spki_with_any_changed_byte_of_structure_is_refused() {
         let good = fixture!("replica-a.spki.der");

@@ -1,24 +1,25 @@
-//! QUIC between replicas with raw public keys: admission, limits, accounting.
+//! QUIC connections between replicas with raw public keys: admission, limits and accounting.
 //!
 //! # From a packet to a session
-//! 1. A first packet arrives. When many handshakes are pending, its sender must first show that its address
-//!    is its own; when too many are, it is turned away (`pending`, `acceptor`).
-//! 2. TLS 1.3 with a raw RSA key on both sides (RFC 7250), ALPN `kvgossip/2`; no X.509, tickets or 0-RTT.
-//!    Each side checks the other's key, then its proof of having it, then asks its [`Admission`]: a stranger
-//!    never finishes a handshake, unless strangers may pull (`verifier`, `config`).
-//! 3. The dialled side sends the welcome, the first application message. Until then a dialler that was
-//!    refused may believe that it is connected; [`Endpoint::connect`] waits for it (`welcome`).
-//! 4. [`ConnectionTable`] keeps one [`Connection`] for each peer, [`keep_connected`] dials again.
-//! 5. A bidirectional stream is a session, one at a time for each pair of replicas; others are answered
-//!    `session.busy` (`slot`). Frames are LEB128 lengths and bytes (`frame`).
-//! 6. [`run_session`] lets the engine's session use it, and hands received facts to a [`SessionHost`].
+//! 1. A first packet arrives. If many handshakes are pending, the sender must first validate its address; if too
+//!    many are, it is refused (`pending`, `acceptor`).
+//! 2. TLS 1.3 runs with a raw RSA key on both sides (RFC 7250) and ALPN `kvgossip/2`, without X.509, tickets or 0-RTT.
+//!    Each side checks the other's key, then its proof of possession, then calls its [`Admission`]. A stranger
+//!    never completes a handshake, unless strangers may read (`verifier`, `config`).
+//! 3. The dialled side sends the welcome, the first application message. Until then a refused dialler may believe
+//!    that it is connected; [`Endpoint::connect`] waits for the welcome (`welcome`).
+//! 4. [`ConnectionTable`] keeps one [`Connection`] per peer; [`keep_connected`] dials again after a loss.
+//! 5. A bidirectional stream is a session. One runs at a time per pair of replicas; further ones are rejected with
+//!    `session.busy` (`slot`). Frames are a LEB128 length and that many bytes (`frame`).
+//! 6. [`run_session`] runs the engine's session on the stream, and passes received facts to a [`SessionHost`].
 //!
-//! # What holds throughout
-//! - Every number that bounds a peer stands in [`limits`]; every reason for an end in [`Code`].
-//! - A peer's clock runs only while this side waits for that peer, and what it may wait in all grows with the bytes
-//!   that the session moves (`progress`).
-//! - Whoever breaks a rule is not talked with for a time that doubles with each offence, whoever dials (`offenders`).
-//! - Nothing here judges a fact, and integrity never depends on who connects.
+//! # Invariants
+//! - Every limit on a peer is a constant in [`limits`]; every reason for an end is a [`Code`].
+//! - A peer is charged only for time in which this side waits for it. The total waiting time of a session is bounded by
+//!   the bytes that it moves (`progress`).
+//! - A peer that breaks a rule is shut out for a time that doubles with each offence, whichever side dials
+//!   (`offenders`).
+//! - This crate never judges a fact, and integrity does not depend on who connects.
 //! - Randomness for back-off and session nonces is passed in; QUIC and TLS draw their own.
 
 mod acceptor;

@@ -1,10 +1,10 @@
-//! Every number that bounds what a peer can make this replica hold, do or wait for.
+//! Limits on what a peer can make this replica hold, do or wait for.
 
 use std::time::Duration;
 
 pub use kvgossip_engine::session::MAX_FRAME_BYTES;
 
-/// Most bytes that are allocated ahead of what a peer has sent.
+/// Maximum number of bytes allocated ahead of what a peer has sent.
 pub const READ_CHUNK: usize = 64 << 10;
 
 pub use crate::offenders::FIRST_SHUT_OUT;
@@ -12,57 +12,57 @@ pub use kvgossip_engine::session::{
     JUDGE_BATCH, JUDGE_BATCH_BYTES, MAX_JUDGED_BYTES, MAX_JUDGED_FACTS, WRITE_AHEAD,
 };
 
-/// Bidirectional streams a peer may have open at once.
+/// Maximum number of bidirectional streams a peer may have open at once.
 pub const MAX_BIDI_STREAMS: u32 = 8;
-/// Unidirectional streams a peer may have open at once.
+/// Maximum number of unidirectional streams a peer may have open at once.
 pub const MAX_UNI_STREAMS: u32 = 2;
-/// Bytes a peer may send on one stream before they are read.
+/// Maximum number of unread bytes a peer may send on one stream.
 pub const STREAM_WINDOW: u32 = 1 << 20;
-/// Bytes a peer may send on all streams of a connection before they are read.
+/// Maximum number of unread bytes a peer may send on all streams of a connection.
 pub const CONNECTION_WINDOW: u32 = 4 << 20;
-/// Bytes sent on a connection that the peer has not acknowledged yet.
+/// Maximum number of bytes sent on a connection and not yet acknowledged by the peer.
 pub const SEND_WINDOW: u64 = 4 << 20;
-/// Bytes that the system is asked to hold for the socket in either direction. It gives at most its own limit
-/// (`net.core.rmem_max`, `net.core.wmem_max`), and what finds no room is lost and sent again.
+/// Requested size of the socket's receive and send buffers, in bytes each. The system grants at most its own
+/// limit (`net.core.rmem_max`, `net.core.wmem_max`). Datagrams that do not fit are lost and retransmitted.
 pub const SOCKET_BUFFER: usize = 4 << 20;
-/// Bytes of TLS messages held while they arrive out of order.
+/// Maximum number of bytes of TLS messages held while they arrive out of order.
 pub const CRYPTO_BUFFER: usize = 16 << 10;
 
-/// Handshakes that peers began and have not finished.
+/// Maximum number of incoming handshakes in progress.
 pub const MAX_PENDING_HANDSHAKES: usize = 256;
-/// Of these, how many may come from addresses that have not shown that they can receive: when so many
-/// are pending, the next ones are told to come again with a token (RFC 9000 section 8.1.2).
+/// Maximum number of these from addresses that are not validated. At this number further peers receive a Retry
+/// with a token, which validates the address (RFC 9000 section 8.1.2).
 pub const MAX_UNVALIDATED_HANDSHAKES: usize = 32;
-/// Of these, how many may come from one validated IP address.
+/// Maximum number of these from one validated IP address.
 pub const MAX_HANDSHAKES_PER_ADDRESS: usize = 64;
-/// First packets held while the endpoint decides about them, in bytes.
+/// Maximum number of bytes of first packets held until the endpoint accepts or refuses them.
 pub const INCOMING_BUFFER: u64 = 1 << 20;
-/// Finished handshakes that wait for [`crate::Endpoint::accept`].
+/// Maximum number of finished handshakes that wait for [`crate::Endpoint::accept`].
 pub const ACCEPT_QUEUE: usize = 64;
-/// Connections in one [`crate::ConnectionTable`].
+/// Maximum number of connections in one [`crate::ConnectionTable`].
 pub const MAX_CONNECTIONS: usize = 1024;
-/// Of these, how many may belong to strangers that only pull.
+/// Maximum number of these with [`crate::Access::PullOnly`].
 pub const MAX_PULL_ONLY_CONNECTIONS: usize = 64;
 
-/// Sessions that peers begin and that run at a time, in a replica that keeps count of them.
+/// Maximum number of concurrent sessions started by peers, in a replica that counts them.
 pub const MAX_SESSIONS: usize = 32;
 
-/// From the first packet to the admission by both sides.
+/// Time limit from the first packet to the admission by both sides.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time that a session may wait for a peer beyond what the bytes that arrive pay for.
+/// Maximum waiting time for a peer that is not paid for by bytes that arrive.
 pub const NO_PROGRESS_TIMEOUT: Duration = Duration::from_secs(10);
-/// Bytes that pay for one second of waiting for a peer.
+/// Number of bytes that pay for one second of waiting for a peer.
 pub const MIN_PROGRESS_BYTES_PER_S: u32 = 4 << 10;
-/// Time that a session may wait for a peer in all, beyond what all the bytes that it moves pay for.
+/// Maximum waiting time over a whole session that is not paid for by the bytes that it moves.
 pub const SESSION_GRACE: Duration = Duration::from_secs(60);
-/// A connection without traffic sends a ping so often.
+/// Interval between pings on a connection without traffic.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// From the closing of an endpoint to its end, whatever the peers do.
+/// Time limit for closing an endpoint, whatever its peers do.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-/// A peer that was not heard for so long is gone; two pings may get lost.
+/// Silence after which a peer is considered gone; two pings may be lost before.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(40);
 
-/// The limits that an agent or a test may set; the default is the constant of the same name.
+/// Configurable limits. Each default is the constant of the same name.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Limits {
@@ -70,7 +70,7 @@ pub struct Limits {
     pub handshake_timeout: Duration,
     /// See [`NO_PROGRESS_TIMEOUT`].
     pub no_progress_timeout: Duration,
-    /// See [`MIN_PROGRESS_BYTES_PER_S`]; 0 is taken as 1.
+    /// See [`MIN_PROGRESS_BYTES_PER_S`]; 0 counts as 1.
     pub min_progress_bytes_per_s: u32,
     /// See [`SESSION_GRACE`].
     pub session_grace: Duration,

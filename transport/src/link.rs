@@ -1,4 +1,4 @@
-//! The UDP socket: with large buffers, and one that loses on purpose what goes over cut links.
+//! UDP socket with enlarged buffers and an optional filter that drops datagrams.
 
 use crate::limits::SOCKET_BUFFER;
 use quinn::udp::{RecvMeta, Transmit};
@@ -11,20 +11,20 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-/// Decides whether datagrams to and from an address pass: `true` for yes. For fault injection.
+/// Filter for fault injection: returns `true` if datagrams to and from an address may pass.
 pub type LinkFilter = Arc<dyn Fn(SocketAddr) -> bool + Send + Sync>;
 
-/// Asks the system to hold more for the socket than the usual 208 KiB: a window of one session does not fit into that,
-/// and each datagram lost slows the sender down.
+/// Requests larger socket buffers than the usual 208 KiB, which are too small for the window of one session;
+/// each lost datagram slows the sender down.
 fn widen(socket: &UdpSocket) {
     let socket = SockRef::from(socket);
     let asked = socket.set_recv_buffer_size(SOCKET_BUFFER).and(socket.set_send_buffer_size(SOCKET_BUFFER));
-    // It works with less.
+    // Smaller buffers are no error.
     let (receive, send) = (socket.recv_buffer_size().ok(), socket.send_buffer_size().ok());
     tracing::debug!(?asked, receive, send, "buffers of the UDP socket, in bytes");
 }
 
-/// The socket for the runtime; without a filter it is quinn's own.
+/// Wraps the socket for the runtime. Without a filter the result is quinn's own socket.
 pub(crate) fn wrap(socket: UdpSocket, filter: Option<LinkFilter>) -> io::Result<Arc<dyn AsyncUdpSocket>> {
     widen(&socket);
     let inner = TokioRuntime.wrap_udp_socket(socket)?;
@@ -61,7 +61,7 @@ impl AsyncUdpSocket for Filtered {
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
         let count = ready!(self.inner.poll_recv(cx, bufs, meta))?;
-        // A datagram of no bytes is passed over.
+        // quinn ignores an empty datagram.
         meta.iter_mut().take(count).filter(|meta| !(self.passes)(meta.addr)).for_each(|meta| meta.len = 0);
         Poll::Ready(Ok(count))
     }
@@ -97,7 +97,7 @@ mod tests {
         most.set_send_buffer_size(1 << 30).unwrap();
         widen(&ours);
         let ours = SockRef::from(&ours);
-        // Linux says twice what was asked, its own bookkeeping included.
+        // Linux reports twice the requested size, which includes its own bookkeeping.
         let wanted = |most: usize| most.min(2 * SOCKET_BUFFER);
         assert_eq!(ours.recv_buffer_size().unwrap(), wanted(most.recv_buffer_size().unwrap()));
         assert_eq!(ours.send_buffer_size().unwrap(), wanted(most.send_buffer_size().unwrap()));

@@ -1,4 +1,4 @@
-//! Log lines that strangers can cause must not become a flood of their own.
+//! Rate limit for log lines that strangers can cause.
 
 use crate::code::Code;
 use parking_lot::Mutex;
@@ -7,17 +7,18 @@ use std::net::IpAddr;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Lines in a row before the limit holds.
+/// Number of lines in a row before the limit applies.
 const BURST: u32 = 20;
-/// After a burst one more line each.
+/// Time that earns one more line after a burst.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Somebody who fails again in the same way is no news for so long.
+/// Time for which repeated failures of one address with one code are not logged again.
 const QUIET: Duration = Duration::from_secs(3600);
-/// Whoever has just joined may dial a moment before gossip announces it here: only who goes on being refused for so
-/// long is worth a warning.
+/// Time for which a refusal is not yet a warning. A replica that has just joined may dial a moment before
+/// gossip announces it here, so only a refusal that lasts longer is worth a warning.
 pub(crate) const PASSING: Duration = Duration::from_secs(5);
-/// How many of them are remembered; beyond it the one heard of longest ago is news again.
+/// Maximum number of failures remembered. Beyond it the oldest is forgotten, and is logged again when it
+/// recurs.
 const MAX_REMEMBERED: usize = 256;
 
 #[derive(Debug)]
@@ -25,7 +26,7 @@ struct State {
     lines: u32,
     refilled: Instant,
     suppressed: u64,
-    /// Who failed in which way, and when a line was first written of it; the oldest first.
+    /// Failures already logged, by address and code, oldest first.
     told: VecDeque<Told>,
 }
 
@@ -37,16 +38,16 @@ struct Told {
     warned: bool,
 }
 
-/// A line that may be written.
+/// Permission to write a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Line {
-    /// Whether it is a warning: what may pass by itself is not, at first.
+    /// Whether to log at warning level; a failure that may be temporary is not a warning at first.
     pub(crate) warning: bool,
-    /// How many lines were not written since the last one.
+    /// Number of lines suppressed since the last one.
     pub(crate) suppressed: u64,
 }
 
-/// A bucket of lines.
+/// Token bucket for log lines.
 #[derive(Debug)]
 pub(crate) struct LogLimit {
     state: Mutex<State>,
@@ -64,7 +65,8 @@ impl LogLimit {
         }
     }
 
-    /// Whether a line about a dialler that failed may be written now: not if the last one of its kind is young.
+    /// Returns whether a failure of a dialler may be logged now; `None` if the same failure was logged
+    /// recently.
     pub(crate) fn allow_from(&self, address: IpAddr, code: Code) -> Option<Line> {
         let now = Instant::now();
         let passing = matches!(code, Code::NotAdmitted | Code::Closed | Code::Lost);
@@ -76,7 +78,7 @@ impl LogLimit {
             state.suppressed += 1;
             return None;
         }
-        // What finds no room among others' lines was not told: it is news the next time.
+        // A line without room in the bucket counts as not logged, so the failure is logged the next time.
         let suppressed = state.allow()?;
         let warning = known.is_some() || !passing;
         match known.and_then(|at| state.told.get_mut(at)) {
@@ -91,7 +93,8 @@ impl LogLimit {
         Some(Line { warning, suppressed })
     }
 
-    /// Whether a line may be written now; if so, how many were not since the last one.
+    /// Takes one line from the bucket: the number of lines suppressed since the last one, or `None` if it is
+    /// empty.
     pub(crate) fn allow(&self) -> Option<u64> {
         self.state.lock().allow()
     }
@@ -140,7 +143,7 @@ mod tests {
         assert!(state.told.len() <= MAX_REMEMBERED);
     }
 
-    /// Others' flood may cost a line, but not the one warning of an hour.
+    /// A flood of other lines may delay the warning, but does not suppress it for an hour.
     #[tokio::test(start_paused = true)]
     async fn what_found_no_room_is_still_news() {
         let limit = LogLimit::new();

@@ -1,32 +1,32 @@
-//! Who misbehaved, and until when it is not talked with: a state machine without a clock of its own.
+//! Misbehaving replicas and the times for which they are shut out: a state machine without a clock of its own.
 //!
-//! Times are durations since any fixed moment; they never go back.
+//! Times are durations since any fixed moment; they never decrease.
 
 use crate::code::Code;
 use kvgossip_grants::ReplicaId;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// How long a replica is shut out after its first offence; each further one doubles that.
+/// Shut-out time after the first offence; each further offence doubles it.
 pub const FIRST_SHUT_OUT: Duration = Duration::from_secs(10);
-/// The longest time for which a replica is shut out.
+/// Maximum shut-out time.
 pub const MAX_SHUT_OUT: Duration = Duration::from_secs(3600);
-/// Each time that a replica keeps the rules for so long after it was let in again, one offence is forgiven.
+/// Time of good behaviour after a shut-out that forgives one offence.
 pub const FORGIVE_AFTER: Duration = Duration::from_secs(600);
-/// The most replicas that are remembered. The one with the fewest offences falls first, of those the one that is let
-/// in soonest.
+/// Maximum number of replicas remembered. The one with the fewest offences is dropped first; among equals, the
+/// one whose shut-out ends first.
 pub const MAX_OFFENDERS: usize = 1024;
 
-/// A replica that is not talked with for a time.
+/// A replica that is shut out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ShutOut {
-    /// The replica.
+    /// Replica id.
     pub peer: ReplicaId,
-    /// What it did last.
+    /// Code of the last offence.
     pub code: Code,
-    /// How many of its offences are not forgiven.
+    /// Number of offences not yet forgiven.
     pub offences: u32,
-    /// For how long it is still shut out.
+    /// Remaining time.
     pub left: Duration,
 }
 
@@ -37,22 +37,23 @@ struct Offender {
     until: Duration,
 }
 
-/// The replicas that misbehaved. See the [module](self).
+/// Table of misbehaving replicas. See the [module](self).
 #[derive(Debug)]
 pub(crate) struct Offenders {
     first: Duration,
     offenders: BTreeMap<ReplicaId, Offender>,
-    /// How many times somebody was shut out, by what was done.
+    /// Number of shut-outs so far, by code.
     counts: BTreeMap<Code, u64>,
 }
 
 impl Offenders {
-    /// Nobody has misbehaved yet; `first` takes the place of [`FIRST_SHUT_OUT`].
+    /// Creates an empty table; `first` replaces [`FIRST_SHUT_OUT`].
     pub(crate) fn new(first: Duration) -> Self {
         Self { first, offenders: BTreeMap::new(), counts: BTreeMap::new() }
     }
 
-    /// The replica misbehaved. What else it had under way when it was shut out is part of the same offence.
+    /// Records an offence and returns the shut-out. Further offences during a shut-out count as part of the
+    /// same one.
     pub(crate) fn offend(&mut self, peer: ReplicaId, code: Code, now: Duration) -> ShutOut {
         if let Some(shut_out) = self.shut_out(&peer, now) {
             return shut_out;
@@ -80,26 +81,26 @@ impl Offenders {
         }
     }
 
-    /// Whether the replica is shut out, and for how long.
+    /// Returns the shut-out of a replica, or `None` if it is not shut out now.
     pub(crate) fn shut_out(&self, peer: &ReplicaId, now: Duration) -> Option<ShutOut> {
         let Offender { code, offences, until } = *self.offenders.get(peer)?;
         let left = until.checked_sub(now).filter(|left| !left.is_zero())?;
         Some(ShutOut { peer: *peer, code, offences, left })
     }
 
-    /// Everybody who is shut out, at most [`MAX_OFFENDERS`], in the order of the ids.
+    /// Lists all shut-outs in order of the replica ids, at most [`MAX_OFFENDERS`].
     pub(crate) fn list(&self, now: Duration) -> Vec<ShutOut> {
         self.offenders.keys().filter_map(|peer| self.shut_out(peer, now)).collect()
     }
 
-    /// How many times somebody was shut out, by the code of the offence.
+    /// Number of shut-outs so far, by the code of the offence.
     pub(crate) fn counts(&self) -> &BTreeMap<Code, u64> {
         &self.counts
     }
 }
 
 impl Offender {
-    /// The offences that good behaviour has not made up for.
+    /// Number of offences minus those forgiven for good behaviour.
     fn unforgiven(&self, now: Duration) -> u32 {
         let good = now.saturating_sub(self.until).as_secs() / FORGIVE_AFTER.as_secs();
         self.offences.saturating_sub(u32::try_from(good).unwrap_or(u32::MAX))
@@ -118,7 +119,7 @@ mod tests {
 
     const PEER: ReplicaId = ReplicaId([1; 32]);
 
-    /// Offends each time that it is let in again.
+    /// Records an offence, then advances the time to the end of the shut-out.
     fn offend_again(offenders: &mut Offenders, now: &mut Duration) -> Duration {
         let left = offenders.offend(PEER, Code::Misbehaved, *now).left;
         *now += left;

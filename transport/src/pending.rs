@@ -1,7 +1,7 @@
-//! Which first packets may start a handshake.
+//! Limits the number of handshakes in progress, and decides which first packets may start one.
 //!
-//! A handshake costs an RSA signature and memory before anything is known about the peer, so the number
-//! under way is bounded: in all, for addresses that may be forged, and for each address that is real.
+//! A handshake costs an RSA signature and memory before anything is known about the peer. The number in
+//! progress is therefore bounded: in total, for addresses that may be forged, and for each validated address.
 
 use crate::limits::Limits;
 use parking_lot::Mutex;
@@ -9,14 +9,14 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// What to do with a first packet.
+/// Decision about a first packet.
 #[derive(Debug)]
 pub(crate) enum Entry {
-    /// Begin the handshake; the place is free again when this is dropped.
+    /// Start the handshake; dropping the place frees it.
     Start(Place),
-    /// Send a Retry: the peer is to come again from an address that can receive.
+    /// Send a Retry, so that the peer validates its address.
     Validate,
-    /// Too many handshakes are under way.
+    /// Refuse: too many handshakes are in progress.
     Refuse,
 }
 
@@ -27,7 +27,7 @@ struct Counts {
     by_address: BTreeMap<IpAddr, usize>,
 }
 
-/// The handshakes under way.
+/// Counts of the handshakes in progress.
 #[derive(Debug)]
 pub(crate) struct Pending {
     max_total: usize,
@@ -36,11 +36,11 @@ pub(crate) struct Pending {
     counts: Mutex<Counts>,
 }
 
-/// One handshake's place.
+/// Place of one handshake, freed when dropped.
 #[derive(Debug)]
 pub(crate) struct Place {
     pending: Arc<Pending>,
-    /// The address, if the peer has shown that it is its own.
+    /// Address of the peer, if it is validated.
     validated: Option<IpAddr>,
 }
 
@@ -58,7 +58,7 @@ impl Pending {
     pub(crate) fn enter(self: &Arc<Self>, address: IpAddr, validated: bool) -> Entry {
         let mut counts = self.counts.lock();
         if !validated {
-            // A Retry keeps no state, so forged addresses get nothing else once there are many.
+            // A Retry keeps no state, so it is the only response to possibly forged addresses beyond the limit.
             if counts.unvalidated >= self.max_unvalidated || counts.total >= self.max_total {
                 return Entry::Validate;
             }
@@ -74,7 +74,7 @@ impl Pending {
         Entry::Start(Place { pending: Arc::clone(self), validated: validated.then_some(address) })
     }
 
-    /// Handshakes under way.
+    /// Number of handshakes in progress.
     pub(crate) fn len(&self) -> usize {
         self.counts.lock().total
     }

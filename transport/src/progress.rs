@@ -1,12 +1,12 @@
-//! How long a session puts up with a peer that stalls or trickles.
+//! Limits on how long a session waits for a peer that stalls or trickles.
 //!
-//! Waiting runs up a debt, bytes in either direction pay it off: [`MIN_PROGRESS_BYTES_PER_S`] bytes for one
-//! second. A debt over the limit ends the session. So a peer that is silent for the limit is too slow; but no time is
-//! charged while this side does not wait.
+//! Waiting adds to a debt; bytes in either direction pay it off, [`MIN_PROGRESS_BYTES_PER_S`] bytes for each
+//! second. The session ends when the debt reaches the limit, so a peer that is silent that long is too slow.
+//! Time during which this side does not wait for the peer is not counted.
 //!
-//! A second account is kept over the whole session: all waiting, less what all bytes pay for. It ends a session whose
-//! peer sends a small frame now and then, each of which pays a second of the debt; so the time of a session is bounded
-//! by a grace and the bytes that it moves.
+//! A second account runs over the whole session: total waiting time minus what all bytes pay for. It ends a
+//! session whose peer sends a small frame now and then, each of which would pay a second of the debt. So the
+//! duration of a session is bounded by a grace period plus the bytes that it moves.
 //!
 //! [`MIN_PROGRESS_BYTES_PER_S`]: crate::limits::MIN_PROGRESS_BYTES_PER_S
 
@@ -18,24 +18,24 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-/// A complete frame pays for at least this much of the debt: the small flights of a session over a long line
-/// are progress, too. In the account of the whole session only bytes pay.
+/// Minimum amount of debt that one complete frame pays for, because the small flights of a session over a slow
+/// link are progress too. In the account of the whole session only bytes count.
 const FRAME_PAYS: Duration = Duration::from_secs(1);
 
-/// Both accounts, as functions of the instants that are passed in.
+/// Both accounts, as functions of the instants passed in.
 #[derive(Debug)]
 struct Meter {
     limit: Duration,
     grace: Duration,
     bytes_per_s: u32,
     debt: Duration,
-    /// All the waiting so far.
+    /// Total waiting time so far.
     waited: Duration,
-    /// What all bytes so far pay for.
+    /// Waiting time that all bytes so far pay for.
     paid: Duration,
-    /// Reads and writes that wait for the peer at the same time are one waiting.
+    /// Number of operations that wait for the peer now; concurrent ones count as one waiting time.
     waiting: u32,
-    /// The session is to end in favour of another one.
+    /// Whether the session is to end in favour of another one.
     gives_way: bool,
     settled: Instant,
 }
@@ -61,7 +61,7 @@ impl Meter {
         self.paid = self.paid.saturating_add(amount);
     }
 
-    /// The waiting of the whole session that its bytes do not pay for.
+    /// Waiting time of the whole session that its bytes do not pay for.
     fn unpaid(&mut self, now: Instant) -> Duration {
         self.settle(now);
         self.waited.saturating_sub(self.paid)
@@ -78,7 +78,7 @@ impl Meter {
         }
     }
 
-    /// When to look again, if nothing happens until then.
+    /// Returns the instant at which a limit is reached if nothing happens before.
     fn deadline(&mut self, now: Instant) -> Instant {
         let unpaid = self.unpaid(now);
         now + self.limit.saturating_sub(self.debt).min(self.grace.saturating_sub(unpaid))
@@ -88,19 +88,19 @@ impl Meter {
 /// Why a session waits no longer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stop {
-    /// The peer was silent for the limit, or nearly so.
+    /// The debt reached the limit: the peer was silent or almost silent.
     Silent,
-    /// The peer used up the time of the whole session.
+    /// The unpaid waiting time of the whole session reached the grace period.
     Trickled,
     /// Another session takes the place of this one.
     GaveWay,
 }
 
-/// One session's meter, shared by both directions of its stream.
+/// Meter of one session, shared by both directions of its stream.
 #[derive(Clone, Debug)]
 pub(crate) struct Clock {
     meter: Arc<Mutex<Meter>>,
-    /// Wakes whoever waits when the session is to give way.
+    /// Wakes the waiting operations when the session is to give way.
     gives_way: Arc<Notify>,
 }
 
@@ -130,7 +130,7 @@ impl Clock {
         self.meter.lock().pay(Instant::now(), FRAME_PAYS);
     }
 
-    /// The waiting of the whole session that its bytes do not pay for.
+    /// Waiting time of the whole session that its bytes do not pay for.
     pub(crate) fn unpaid(&self) -> Duration {
         self.meter.lock().unpaid(Instant::now())
     }
@@ -141,7 +141,8 @@ impl Clock {
         self.gives_way.notify_waiters();
     }
 
-    /// Waits for `work`, which only the peer can complete. Dropping the future stops the clock.
+    /// Waits for `work`, which only the peer can complete; fails when a limit is reached. Dropping the future
+    /// stops the clock.
     pub(crate) async fn wait<T>(&self, work: impl Future<Output = T>) -> Result<T, Stop> {
         let _waiting = Waiting::enter(self);
         tokio::pin!(work);
@@ -159,7 +160,7 @@ impl Clock {
             }
             tokio::select! {
                 biased;
-                // What has arrived counts, however late this side looks.
+                // Completed work wins over an expired limit, however late this task is scheduled.
                 output = &mut work => return Ok(output),
                 () = notified => {}
                 () = sleep_until(deadline) => {
@@ -203,7 +204,7 @@ mod tests {
         Clock::new(&Limits::default())
     }
 
-    /// Runs `clock.wait` on something that never comes; gives the seconds until it gave up.
+    /// Runs `clock.wait` on a future that never completes. Returns the seconds until it gave up.
     async fn patience(clock: &Clock) -> f64 {
         let start = Instant::now();
         assert_eq!(clock.wait(pending::<()>()).await, Err(Stop::Silent));
@@ -238,7 +239,7 @@ mod tests {
         }
     }
 
-    /// A small frame each second would go on for ever if only the debt counted.
+    /// With the debt alone, a small frame each second would keep a session alive indefinitely.
     #[tokio::test(start_paused = true)]
     async fn the_time_of_a_session_is_bounded_by_what_it_moves() {
         for (bytes, at_least, at_most) in [(0, 59, 61), (460, 66, 70), (2048, 118, 122), (4096, 600, 600)] {
@@ -253,7 +254,7 @@ mod tests {
         }
     }
 
-    /// What was moved before counts in this account: a peer that pauses after much was moved is not a trickler.
+    /// Earlier bytes count in this account: a peer that pauses after it moved much data does not trickle.
     #[tokio::test(start_paused = true)]
     async fn who_moved_much_may_rest_between_frames() {
         let clock = clock();

@@ -1,6 +1,6 @@
-//! Who dialled in and was not taken, for people at this side: a state machine without a clock of its own.
+//! Replicas that dialled in and were refused, for diagnosis: a state machine without a clock of its own.
 //!
-//! Times are durations since any fixed moment; they never go back.
+//! Times are durations since any fixed moment; they never decrease.
 
 use crate::code::Code;
 use kvgossip_grants::ReplicaId;
@@ -8,32 +8,32 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// How long somebody who was not taken is remembered. Whoever keeps trying does so more often.
+/// Time for which a refusal is listed. A peer that keeps trying is refused more often than that.
 pub const REFUSED_FOR: Duration = Duration::from_secs(120);
-/// The most that are remembered; the oldest falls first.
+/// Maximum number of refusals remembered; the oldest is dropped first.
 pub const MAX_REFUSED: usize = 64;
-/// The most of one address: its oldest falls first.
+/// Maximum number of refusals remembered per IP address; its oldest is dropped first.
 pub const MAX_REFUSED_PER_ADDRESS: usize = 4;
 
-/// A replica that dialled in, has proved its key, and was not taken.
+/// A replica that dialled in, proved its key, and was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RefusedPeer {
-    /// The replica.
+    /// Replica id.
     pub peer: ReplicaId,
-    /// Where it dialled from.
+    /// Address that it dialled from.
     pub address: SocketAddr,
-    /// Which rule it failed.
+    /// Code of the rule that it failed.
     pub code: Code,
-    /// The details.
+    /// Details.
     pub reason: String,
 }
 
-/// Those that were not taken lately. See the [module](self).
+/// Recently refused replicas. See the [module](self).
 #[derive(Debug, Default)]
 pub(crate) struct Refused(BTreeMap<ReplicaId, (Duration, RefusedPeer)>);
 
 impl Refused {
-    /// It was not taken.
+    /// Records a refusal.
     pub(crate) fn note(&mut self, refused: RefusedPeer, now: Duration) {
         let ip = refused.address.ip();
         self.0.remove(&refused.peer);
@@ -42,12 +42,12 @@ impl Refused {
         self.0.insert(refused.peer, (now, refused));
     }
 
-    /// It was taken.
+    /// Removes a replica, because it was admitted.
     pub(crate) fn forget(&mut self, peer: &ReplicaId) {
         self.0.remove(peer);
     }
 
-    /// Lets the oldest of some fall until there is room for one more of at most `most`.
+    /// Drops the oldest of the refusals selected by `counts` until fewer than `most` of them are left.
     fn make_room(&mut self, most: usize, counts: impl Fn(&SocketAddr) -> bool) {
         loop {
             let counted = self.0.iter().filter(|(_, (_, other))| counts(&other.address));
@@ -59,7 +59,7 @@ impl Refused {
         }
     }
 
-    /// Those of the last [`REFUSED_FOR`], the latest first.
+    /// Lists the refusals of the last [`REFUSED_FOR`], the latest first.
     pub(crate) fn list(&self, now: Duration) -> Vec<RefusedPeer> {
         let mut found: Vec<_> =
             self.0.values().filter(|(at, _)| now.saturating_sub(*at) < REFUSED_FOR).cloned().collect();

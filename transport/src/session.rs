@@ -1,7 +1,7 @@
-//! Runs the engine's session over a framed stream.
+//! Runs the engine's session on a framed stream.
 //!
-//! The engine's [`Driver`] decides everything; this carries it out: it moves the bytes, runs the host's work beside
-//! them, and holds the peer to the stream's rules.
+//! The engine's [`Driver`] makes all decisions. This module carries them out: it moves the bytes, runs the
+//! host's work concurrently, and enforces the rules of the stream.
 
 use crate::admission::Access;
 use crate::code::Code;
@@ -21,105 +21,109 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
-/// The replica that a session works for.
+/// Replica on whose behalf a session runs.
 pub trait SessionHost: Send + Sync + 'static {
-    /// The committed state. Once a fact's verdict is given, it is part of every state taken later. It is read from where
+    /// Returns the committed state. Once a fact has its verdict, every later snapshot contains it. Records are read from it where
     /// blocking is allowed.
     fn snapshot(&self) -> Snapshot;
 
-    /// What the clock says that entries are stamped with. The peer is told it; `None`: it is told nothing.
+    /// Current time of the clock that stamps entries, to be sent to the peer; `None` sends no time.
     fn now(&self) -> Option<Timestamp> {
         None
     }
 
-    /// Facts that the peer is asked not to send, and why: what is early or condemned here.
+    /// Ids of facts that the peer is asked not to send, with the reason: facts that are early or condemned
+    /// here.
     fn declined(&self) -> Vec<(FactId, Reason)> {
         Vec::new()
     }
 
-    /// Whether the store has reached its limit, so that the peer is asked for nothing but what may free room.
+    /// Returns whether the store has reached its limit; the peer is then asked only for facts that may free
+    /// room.
     fn is_full(&self) -> bool {
         false
     }
 
-    /// What the peer is told if this replica has yet to end its first comparison with anybody.
+    /// Information for the peer if this replica has not yet completed its first comparison with any peer.
     fn newcomer(&self) -> Option<Newcomer> {
         None
     }
 
-    /// What the session has cost and done so far. Called while it runs, whenever that has changed.
+    /// Receives the session's current costs and results; called while it runs, whenever they have changed.
     fn progress(&self, _: &Tally) {}
 
-    /// Checks received facts, verifies their signatures, merges them and makes them durable; gives one verdict
-    /// for each, in their order. A grant and what stands on it come in one batch, the grant first. Several calls run
-    /// at once. Dropping the future must be safe at any time: what was committed stays.
+    /// Checks received facts, verifies their signatures, merges them and makes them durable. Returns one
+    /// verdict per fact, in the same order. A grant and the facts that depend on it come in one batch, the
+    /// grant first. Several calls run concurrently. Dropping the future must be safe at any time: what was
+    /// committed stays.
     fn judge(&self, facts: Vec<Fact>) -> impl Future<Output = Result<Vec<Verdict>, Failure>> + Send;
 }
 
-/// What the caller decides about a session.
+/// Settings of a session that the caller chooses.
 #[derive(Clone, Debug)]
 pub struct SessionOptions {
-    /// Confines the entries to a path prefix; counts on the side that opened the stream.
+    /// Path prefix to which the entries are confined; only that of the side that opened the stream counts.
     pub scope: PathPrefix,
-    /// Eight bytes of a cryptographic generator.
+    /// Eight bytes from a cryptographic random generator.
     pub nonce: [u8; 8],
-    /// Whether this side takes facts in. It takes none from a peer that may only pull, whatever this says.
+    /// Whether this side accepts facts. It never accepts any from a peer with [`Access::PullOnly`].
     pub takes_facts: bool,
 }
 
-/// How a session went.
+/// Result of a session.
 #[derive(Debug)]
 pub struct SessionReport {
-    /// How it ended. After a failure, what was merged before stays.
+    /// Outcome or failure. After a failure, facts merged before it stay.
     pub result: Result<Outcome, SessionFailure>,
-    /// The root over everything that both sides hold, where they found themselves equal.
+    /// Root digest of everything that both sides hold, if they found themselves equal.
     pub agreed: Option<Digest>,
-    /// The root over what this side had and the peer was told of, where they still differ; see
+    /// Root digest of what this side held and sent to the peer, if the sides still differ; see
     /// [`Session::told_root`].
     pub told: Option<Digest>,
-    /// The root over everything that the peer held when it last said so; see [`Session::peer_root`].
+    /// Last root digest that the peer sent; see [`Session::peer_root`].
     pub peer_root: Option<Digest>,
-    /// What the peer tells if it has yet to end its first comparison with anybody; `None` if its hello did not come, too.
+    /// Newcomer information of the peer, if it has not yet completed its first comparison with any peer; also
+    /// `None` if its hello did not arrive.
     pub peer_newcomer: Option<Newcomer>,
-    /// Whether it only compared, so that nothing was moved.
+    /// Whether this was a comparison only, without any transfer.
     pub compared: bool,
-    /// What it cost and did, by kind.
+    /// Costs and results by kind.
     pub tally: Tally,
-    /// Exact bytes of the stream.
+    /// Exact number of stream bytes.
     pub bytes: StreamBytes,
-    /// From the opening of the stream on this side to the end of it.
+    /// Time from the opening of the stream on this side to its end.
     pub time: Duration,
-    /// What the peer's clock said, if the peer told it.
+    /// Reading of the peer's clock, if the peer sent one.
     pub their_clock: Option<ClockReading>,
 }
 
-/// The time in a peer's hello, and when that came.
+/// Time from a peer's hello, with the local time when the hello arrived.
 #[derive(Clone, Copy, Debug)]
 pub struct ClockReading {
-    /// What the peer's clock said as the hello was sent.
+    /// Time of the peer's clock when the hello was sent.
     pub theirs: Timestamp,
-    /// What the clock here said as the hello came.
+    /// Time of the local clock when the hello arrived.
     pub ours: Timestamp,
-    /// When that was.
+    /// Monotonic instant when the hello arrived.
     pub at: std::time::Instant,
-    /// How long before this side had sent its own hello, where theirs answers it.
+    /// Time since this side sent its own hello, if the peer's hello answers it.
     pub answered_after: Option<Duration>,
 }
 
-/// Why a session came to no outcome.
+/// Reason why a session ended without an outcome.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SessionFailure {
     /// The stream or the connection ended, or the peer broke a rule of the transport.
     #[error(transparent)]
     Transport(#[from] TransportError),
-    /// The session itself could not go on.
+    /// The session itself failed.
     #[error(transparent)]
     Session(#[from] SessionError),
 }
 
 impl SessionFailure {
-    /// The stable code.
+    /// Returns the stable code.
     pub fn code(&self) -> &str {
         match self {
             Self::Transport(error) => error.code().name(),
@@ -128,10 +132,11 @@ impl SessionFailure {
     }
 }
 
-/// Runs a session to its end, and ends the stream. A peer that breaks the session's protocol, belongs to
-/// another cluster or speaks another version loses its connection.
+/// Runs a session to its end, and ends the stream. The connection is closed if the peer breaks the session's
+/// protocol, belongs to another cluster, or speaks another version.
 ///
-/// On a multi-threaded runtime call it from a spawned task: reads of the store block that worker thread only.
+/// On a multi-threaded runtime, call it from a spawned task, so that reads of the store block that worker
+/// thread only.
 pub async fn run_session<H: SessionHost>(
     stream: SessionStream,
     options: SessionOptions,
@@ -153,7 +158,7 @@ pub async fn run_session<H: SessionHost>(
     drive(stream, session, host, began).await.0
 }
 
-/// Compares with the peer and moves nothing: what differs, where the session came to its end.
+/// Compares with the peer without any transfer. Returns the differences if the session completed.
 pub async fn run_comparison<H: SessionHost>(
     stream: SessionStream,
     options: SessionOptions,
@@ -207,20 +212,20 @@ async fn drive<H: SessionHost>(
     (report, differences)
 }
 
-/// What the host made of a job.
+/// Result of a host's job.
 type Judged = (JobId, Result<Vec<Verdict>, Failure>);
 
-/// Carries out what a driver wants.
+/// Carries out the actions of a driver.
 struct Carrier<H> {
     stream: SessionStream,
     driver: Driver,
     host: Arc<H>,
     jobs: JoinSet<Judged>,
-    /// When this side sent its hello, where it was the first to.
+    /// Instant when this side sent its hello, if it sent it first.
     greeted_at: Option<Instant>,
-    /// What the clock said as the peer's hello came, when that was, and how long after this side's.
+    /// Local time when the peer's hello arrived, its instant, and the time since this side's hello.
     met: Option<(Timestamp, Instant, Option<Duration>)>,
-    /// What the host was told last.
+    /// Last tally reported to the host.
     tally: Tally,
 }
 
@@ -265,7 +270,7 @@ impl<H: SessionHost> Carrier<H> {
         }
     }
 
-    /// Waits for whatever the session can go on with. The peer's clock runs only while we wait for the peer.
+    /// Waits for the next event of the session. The peer's clock runs only while this side waits for the peer.
     async fn event(&mut self, wait: Wait) -> Result<Event, SessionFailure> {
         let (reader, writer) = self.stream.halves();
         tokio::select! {
@@ -286,7 +291,7 @@ impl<H: SessionHost> Carrier<H> {
         Ok(self.driver.handle_judged(job, verdicts)?)
     }
 
-    /// Queues frames. Facts are read from the store here.
+    /// Queues frames to send. Facts are read from the store here.
     fn fill(&mut self, queued: usize) -> Result<(), SessionFailure> {
         if let Some(now) = self.host.now() {
             self.driver.tell_time(now);
@@ -306,7 +311,7 @@ impl<H: SessionHost> Carrier<H> {
         })
     }
 
-    /// Takes a frame, and those behind it that are here already: their facts make one batch.
+    /// Processes a frame and the complete frames that have arrived behind it; their facts form one batch.
     fn take_frames(&mut self, first: Bytes) -> Result<(), SessionFailure> {
         let view = self.host.snapshot().view;
         if self.driver.awaits_hello() {
@@ -326,14 +331,14 @@ impl<H: SessionHost> Carrier<H> {
     }
 }
 
-/// Ends the stream as the result demands.
+/// Ends the stream as the result requires.
 async fn end(
     stream: SessionStream,
     result: Result<Outcome, SessionFailure>,
 ) -> (Result<Outcome, SessionFailure>, StreamBytes) {
     let bytes = stream.bytes();
     match result {
-        // Both sides have come to the outcome: whether the peer still ends its stream changes nothing of it.
+        // Both sides have reached the outcome; whether the peer still ends its stream does not change it.
         Ok(outcome) => (Ok(outcome), stream.finish().await.unwrap_or(bytes)),
         Err(failure) => {
             match &failure {
@@ -345,7 +350,7 @@ async fn end(
                     (code, false) => stream.abort(code),
                 },
                 SessionFailure::Transport(TransportError::GaveWay) => stream.abort(Code::Busy),
-                // The stream has ended already, or its drop cancels it.
+                // The stream has ended already, or dropping it cancels it.
                 SessionFailure::Transport(_) => drop(stream),
             }
             (Err(failure), bytes)
@@ -353,7 +358,7 @@ async fn end(
     }
 }
 
-/// The code for the peer, and whether its connection is of no more use.
+/// Returns the code for the peer, and whether to close its connection.
 fn refusal(error: &SessionError) -> (Code, bool) {
     match error {
         SessionError::ForeignCluster(_) => (Code::ForeignCluster, true),
@@ -367,7 +372,7 @@ fn refusal(error: &SessionError) -> (Code, bool) {
     }
 }
 
-/// Runs what computes or reads a disk for longer than a worker thread should be taken from other tasks.
+/// Runs work that computes or reads a disk for longer than a worker thread should be blocked.
 fn heavy<T>(work: impl FnOnce() -> T) -> T {
     match Handle::current().runtime_flavor() {
         RuntimeFlavor::MultiThread => tokio::task::block_in_place(work),

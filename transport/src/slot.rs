@@ -1,17 +1,17 @@
-//! One session per pair of replicas at a time, whoever begins it.
+//! Ensures that one session runs at a time per pair of replicas, whichever side opens it.
 
 use kvgossip_grants::ReplicaId;
 use parking_lot::Mutex;
 use std::sync::Arc;
 
-/// Whose stream the session runs on.
+/// State of the session's stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Origin {
     /// We opened it, and the peer has not answered on it yet.
     OursUnanswered,
     /// We opened it and the peer answered, or the peer opened it.
     Settled,
-    /// We have ended our direction. The peer may be done before we see that it is, and begin the next.
+    /// We have ended our direction. The peer may finish before we see it, and open the next session.
     Finishing,
 }
 
@@ -21,15 +21,15 @@ struct State {
     next: u64,
 }
 
-/// The place for the one session of a connection.
+/// Slot for the single session of a connection.
 #[derive(Debug)]
 pub(crate) struct Slot {
-    /// When both open a stream at once, the stream of the smaller id is the session.
+    /// Whether the peer's stream wins when both sides open one at once: that of the smaller replica id does.
     peer_wins: bool,
     state: Mutex<State>,
 }
 
-/// Holds the place until it is dropped.
+/// Holds the slot until it is dropped.
 #[derive(Debug)]
 pub(crate) struct SlotGuard {
     slot: Arc<Slot>,
@@ -41,14 +41,14 @@ impl Slot {
         Arc::new(Self { peer_wins: peer < local, state: Mutex::default() })
     }
 
-    /// Takes the place for a stream that we open.
+    /// Takes the slot for a stream that we open.
     pub(crate) fn open(self: &Arc<Self>) -> Option<SlotGuard> {
         self.take(Origin::OursUnanswered, |holder| holder.is_none())
     }
 
-    /// Takes the place for a stream that the peer opened. Where both opened one and the peer's wins, ours
-    /// is about to be answered `busy`: it loses the place without waiting for that. So does a session that
-    /// only waits for its end to be seen.
+    /// Takes the slot for a stream that the peer opened. If both sides opened one and the peer's wins, ours is
+    /// about to be rejected with `busy`, so it loses the slot at once. A session whose own direction has ended
+    /// loses it too.
     pub(crate) fn accept(self: &Arc<Self>) -> Option<SlotGuard> {
         self.take(Origin::Settled, |holder| match holder {
             None => true,
@@ -73,19 +73,19 @@ impl Slot {
         Some(SlotGuard { slot: Arc::clone(self), ticket })
     }
 
-    /// Whether a session is under way.
+    /// Returns whether a session is running.
     pub(crate) fn is_taken(&self) -> bool {
         self.state.lock().holder.is_some()
     }
 }
 
 impl SlotGuard {
-    /// The peer has answered on our stream: from now on it is the session.
+    /// Records that the peer answered on our stream, which makes it the session.
     pub(crate) fn settle(&self) {
         self.advance(Origin::Settled);
     }
 
-    /// Our direction has ended.
+    /// Records that our direction has ended.
     pub(crate) fn finishing(&self) {
         self.advance(Origin::Finishing);
     }
@@ -136,7 +136,7 @@ mod tests {
         let large_opened = large.open().unwrap();
         let accepted = large.accept().expect("the smaller id's stream wins");
         assert!(small.accept().is_none(), "the larger id's stream is answered busy");
-        // The stream that lost goes; the place stays with the one that won.
+        // The losing stream is dropped; the slot stays with the winning one.
         drop(large_opened);
         assert!(large.is_taken() && small.is_taken());
         drop((small_opened, accepted));

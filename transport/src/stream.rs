@@ -1,4 +1,4 @@
-//! The stream of one session: frames both ways, counted, with a bound on how long the peer may take.
+//! Stream of one session: frames in both directions, with byte counts and limits on how long the peer may take.
 
 use crate::admission::Access;
 use crate::code::Code;
@@ -13,25 +13,25 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::time::Duration;
 
-/// Buffers that are handed to QUIC at once.
+/// Maximum number of buffers handed to QUIC at once.
 const MAX_WRITE_BATCH: usize = 16;
-/// Frames up to this many bytes are copied together into buffers of about this size.
+/// Maximum length of frames that are copied together, and approximate size of the combined buffers, in bytes.
 const COALESCE_LEN: usize = 16 << 10;
 
-/// Exact stream bytes of a session, headers of frames included, QUIC's own overhead not.
+/// Exact number of stream bytes of a session: includes frame headers, excludes QUIC's own overhead.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StreamBytes {
-    /// Bytes that QUIC has taken for sending.
+    /// Bytes that QUIC has accepted for sending.
     pub sent: u64,
-    /// Bytes that were read.
+    /// Bytes read from the stream.
     pub received: u64,
 }
 
-/// A framed stream with a peer, the only one of its pair.
+/// Framed stream of the single session with a peer.
 ///
-/// Reading and writing go on side by side through [`SessionStream::halves`]. A peer that breaks a rule
-/// (too slow, a frame too large, no frame at all) loses its connection at once; the error says why.
-/// Dropping the stream before [`SessionStream::finish`] tells the peer `session.cancelled`.
+/// [`SessionStream::halves`] allows concurrent reading and writing. If the peer breaks a rule (too slow,
+/// oversized or invalid frame), its connection is closed at once and the error gives the reason. Dropping the
+/// stream before [`SessionStream::finish`] ends it with `session.cancelled` for the peer.
 #[derive(Debug)]
 pub struct SessionStream {
     reader: FrameReader,
@@ -42,12 +42,12 @@ pub struct SessionStream {
     finished: bool,
 }
 
-/// What a stream knows of its connection.
+/// Properties of the connection that a stream needs.
 pub(crate) struct Context<'a> {
     pub(crate) quic: &'a quinn::Connection,
     pub(crate) limits: &'a Limits,
     pub(crate) blame: &'a Blame,
-    /// What the peer may do here.
+    /// Access of the peer at this replica.
     pub(crate) access: Access,
     /// Whether this side opened the stream.
     pub(crate) opened_here: bool,
@@ -81,47 +81,47 @@ impl SessionStream {
         Self { reader, writer, clock, opened_here, access, finished: false }
     }
 
-    /// Whether this side opened the stream, and so begins the session.
+    /// Returns whether this side opened the stream, and so starts the session.
     pub fn opened_here(&self) -> bool {
         self.opened_here
     }
 
-    /// What the peer may do here.
+    /// Access of the peer at this replica.
     pub fn access(&self) -> Access {
         self.access
     }
 
-    /// Both directions, to be used at the same time by one task.
+    /// Returns both directions, for concurrent use by one task.
     pub fn halves(&mut self) -> (&mut FrameReader, &mut FrameWriter) {
         (&mut self.reader, &mut self.writer)
     }
 
-    /// How the session goes, for whoever has to choose between sessions.
+    /// Returns a handle that observes the session, for choosing between sessions.
     pub fn watch(&self) -> SessionWatch {
         SessionWatch { clock: self.clock.clone() }
     }
 
-    /// The next frame; `None` when the peer has finished. Cancel-safe.
+    /// Waits for the next frame; `None` when the peer has finished. Cancel-safe.
     pub async fn recv(&mut self) -> Result<Option<Bytes>, TransportError> {
         self.reader.recv().await
     }
 
-    /// Sends one frame and what was queued before it.
+    /// Sends everything queued and then this frame.
     pub async fn send(&mut self, frame: Bytes) -> Result<(), TransportError> {
         self.writer.queue(frame)?;
         self.writer.flush().await
     }
 
-    /// Bytes so far.
+    /// Returns the byte counts so far.
     pub fn bytes(&self) -> StreamBytes {
         StreamBytes { sent: self.writer.sent, received: self.reader.received }
     }
 
-    /// Sends what is queued, ends this direction, waits for the peer to end its own, and for its
-    /// acknowledgement of everything. A frame that comes meanwhile breaks the protocol.
+    /// Sends what is queued, ends this direction, then waits until the peer ends its own and has acknowledged
+    /// everything. A frame that arrives meanwhile is a protocol error.
     pub async fn finish(mut self) -> Result<StreamBytes, TransportError> {
         self.writer.flush().await?;
-        // It fails only if the stream was finished or reset before, which this type does not allow.
+        // This fails only on a stream that was finished or reset before, which this type rules out.
         let _ = self.writer.send.finish();
         self.reader.slot.finishing();
         if let Some(frame) = self.reader.recv().await? {
@@ -130,24 +130,24 @@ impl SessionStream {
         }
         self.finished = true;
         match self.writer.acknowledged().await {
-            // The peer had finished, and did not wait for its acknowledgement to arrive.
+            // The peer had finished, and closed before its acknowledgement arrived.
             Ok(()) | Err(TransportError::ByPeer { code: Code::Closed, .. }) => Ok(self.bytes()),
             Err(error) => Err(error),
         }
     }
 
-    /// Ends both directions at once and tells the peer why; the connection stays.
+    /// Ends both directions at once with this code. The connection stays open.
     pub fn abort(mut self, code: Code) {
         self.reset(code);
     }
 
-    /// Closes the connection of a peer that misbehaved, and shuts it out for a time.
+    /// Closes the connection of a misbehaving peer, and shuts it out for a time.
     pub(crate) fn shut_out(self, code: Code, reason: &str) {
         self.reader.side.blame.offend(code);
         self.drop_peer(code, reason);
     }
 
-    /// Closes the whole connection and tells the peer why.
+    /// Closes the whole connection with this code and reason.
     pub fn drop_peer(mut self, code: Code, reason: &str) {
         self.finished = true;
         self.reader.side.quic.close(code.var_int(), reason.as_bytes());
@@ -155,7 +155,7 @@ impl SessionStream {
 
     fn reset(&mut self, code: Code) {
         self.finished = true;
-        // Errors mean that the direction has ended already.
+        // An error means that the direction has already ended.
         let _ = self.writer.send.reset(code.var_int());
         let _ = self.reader.recv.stop(code.var_int());
     }
@@ -169,25 +169,25 @@ impl Drop for SessionStream {
     }
 }
 
-/// A view of a session under way that outlives it.
+/// Handle that observes a running session; it may outlive the session.
 #[derive(Clone, Debug)]
 pub struct SessionWatch {
     clock: Clock,
 }
 
 impl SessionWatch {
-    /// How long the session has waited for the peer beyond what all its bytes pay for.
+    /// Waiting time of the session that its bytes do not pay for.
     pub fn unpaid(&self) -> Duration {
         self.clock.unpaid()
     }
 
-    /// Ends the session as soon as it waits for the peer, which is told `session.busy`.
+    /// Ends the session with `session.busy` as soon as it waits for the peer.
     pub fn give_way(&self) {
         self.clock.give_way();
     }
 }
 
-/// What both directions need to hold a peer to the rules.
+/// State that both directions need to enforce the rules.
 #[derive(Clone, Debug)]
 struct Side {
     quic: quinn::Connection,
@@ -209,7 +209,7 @@ impl Side {
         })
     }
 
-    /// Closes the connection of a peer that broke a rule, and shuts it out if no honest one does that.
+    /// Closes the connection of a peer that broke a rule, and shuts the peer out if the error is misbehaviour.
     fn offence(&self, error: TransportError) -> TransportError {
         if error.is_misbehaviour() {
             self.blame.offend(error.code());
@@ -221,21 +221,21 @@ impl Side {
     }
 }
 
-/// The receiving direction of a [`SessionStream`].
+/// Receiving direction of a [`SessionStream`].
 #[derive(Debug)]
 pub struct FrameReader {
     side: Side,
     recv: quinn::RecvStream,
     decoder: FrameDecoder,
-    /// Read from the stream, not yet decoded: at most [`READ_CHUNK`].
+    /// Bytes read from the stream and not yet decoded, at most [`READ_CHUNK`].
     unread: Bytes,
     received: u64,
-    /// Frees the pair for its next session when the stream is gone.
+    /// Frees the pair for its next session when the stream is dropped.
     slot: SlotGuard,
 }
 
 impl FrameReader {
-    /// The next frame; `None` when the peer has finished. Cancel-safe.
+    /// Waits for the next frame; `None` when the peer has finished. Cancel-safe.
     pub async fn recv(&mut self) -> Result<Option<Bytes>, TransportError> {
         loop {
             if let Some(frame) = self.buffered()? {
@@ -249,7 +249,7 @@ impl FrameReader {
         }
     }
 
-    /// The next frame, if all of it has been read from the stream already.
+    /// Returns the next frame if all of it has already been read from the stream.
     pub fn buffered(&mut self) -> Result<Option<Bytes>, TransportError> {
         let decoded = self.decoder.feed(&mut self.unread);
         let frame = decoded.map_err(|error| self.side.offence(error.into()))?;
@@ -269,20 +269,20 @@ impl FrameReader {
     }
 }
 
-/// The sending direction of a [`SessionStream`].
+/// Sending direction of a [`SessionStream`].
 #[derive(Debug)]
 pub struct FrameWriter {
     side: Side,
     send: quinn::SendStream,
     queue: VecDeque<Bytes>,
-    /// Short frames behind the queue that go out as one buffer: QUIC's bookkeeping is by buffer.
+    /// Short frames behind the queue that are sent as one buffer, because QUIC does its bookkeeping per buffer.
     tail: BytesMut,
     queued: usize,
     sent: u64,
 }
 
 impl FrameWriter {
-    /// Puts a frame behind those that wait. The caller keeps [`FrameWriter::queued`] near
+    /// Appends a frame to the queue. The caller keeps [`FrameWriter::queued`] near
     /// [`crate::limits::WRITE_AHEAD`] by flushing.
     pub fn queue(&mut self, frame: Bytes) -> Result<(), FrameError> {
         let header = frame_header(frame.len())?;
@@ -306,12 +306,12 @@ impl FrameWriter {
         }
     }
 
-    /// Bytes that wait for [`FrameWriter::flush`].
+    /// Number of bytes that wait for [`FrameWriter::flush`].
     pub fn queued(&self) -> usize {
         self.queued
     }
 
-    /// Hands everything that is queued to QUIC. Cancel-safe: what was not handed over stays queued.
+    /// Hands everything queued to QUIC. Cancel-safe: bytes not handed over stay queued.
     pub async fn flush(&mut self) -> Result<(), TransportError> {
         self.close_tail();
         while !self.queue.is_empty() {
@@ -336,7 +336,7 @@ impl FrameWriter {
         }
     }
 
-    /// Waits until the peer has everything up to the end of the stream.
+    /// Waits until the peer has acknowledged everything up to the end of the stream.
     async fn acknowledged(&mut self) -> Result<(), TransportError> {
         use quinn::StoppedError;
         match self.side.wait(self.send.stopped()).await? {

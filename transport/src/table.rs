@@ -1,4 +1,4 @@
-//! The open connections of a replica: one for each other replica.
+//! Table of the open connections of a replica, one per peer.
 
 use crate::admission::{Access, Admission, Verdict};
 use crate::clones::{CLONE_SHOWN, Clones, Ruling};
@@ -14,19 +14,19 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// A process that dials several addresses of one peer takes the first connection that is made, and gives up the others. Those
-/// that are made within this time all the same do not displace the first.
+/// Time within which parallel dials to several addresses of one peer may succeed. The dialler keeps the first
+/// connection; another one made by the same process within this time does not displace it.
 const RACE: Duration = Duration::from_secs(2);
-/// What both processes hear that use one key.
+/// Close reason sent to both processes that use one key.
 const CLONED_WORDS: &str = "another process uses the same replica key";
 
-/// The connections by peer. Clones share it.
+/// Open connections by peer. Clones share the table.
 ///
-/// Of two connections with one replica, both ends keep the same:
-/// - Both dialled at about the same time: the one that the smaller replica id dialled.
+/// If two connections with one replica exist, both ends keep the same one:
+/// - Both sides dialled at about the same time: the one dialled by the smaller replica id.
 /// - One process dialled several addresses at about the same time: the first one.
-/// - Otherwise the newer one: a replica does not dial while it has a connection, so it has lost the older.
-/// - But where two running processes have the replica's key, the older one: they would displace each other for ever.
+/// - Two running processes use the replica's key: the older one, so that they do not displace each other endlessly.
+/// - Otherwise the newer one: a replica does not dial while it has a connection, so it has lost the older one.
 #[derive(Clone, Debug)]
 pub struct ConnectionTable {
     inner: Arc<Inner>,
@@ -39,12 +39,12 @@ struct Inner {
     changes: watch::Sender<u64>,
     began: Instant,
     clones: Mutex<Clones>,
-    /// When this replica last heard of another process with its own key.
+    /// Time of the last report of another process with this replica's own key.
     own_cloned_at: Mutex<Option<Instant>>,
 }
 
 impl ConnectionTable {
-    /// An empty table.
+    /// Creates an empty table.
     pub fn new(limits: Limits) -> Self {
         let changes = watch::Sender::new(0);
         let inner = Inner {
@@ -58,8 +58,8 @@ impl ConnectionTable {
         Self { inner: Arc::new(inner) }
     }
 
-    /// Adds a connection, whoever dialled it. When it is not to stay it is closed, and the error says why.
-    /// A connection in the table is held open; it leaves the table when it ends.
+    /// Adds a connection, whichever side dialled it. If it is not kept, it is closed and the error gives the
+    /// reason. The table holds its connections open and removes each when it ends.
     pub fn insert(&self, new: Connection) -> Result<(), TransportError> {
         let mut connections = self.inner.connections.lock();
         let old = connections.get(&new.peer()).filter(|old| !old.is_closed()).cloned();
@@ -72,7 +72,7 @@ impl ConnectionTable {
             drop(connections);
             new.close(error.code(), &error.to_string());
             if let Some(old) = old {
-                // The peer may have dialled because it has restarted and lost the older one.
+                // The peer may have dialled because it restarted and lost the older connection.
                 old.probe();
             }
             return Err(error);
@@ -96,7 +96,7 @@ impl ConnectionTable {
         raced || (crossed && old.dialled_by() < new.dialled_by())
     }
 
-    /// Whether the newer connection takes the older one's place, as far as the processes behind them tell.
+    /// Returns an error if the newer connection must not replace the older one, judged by their instances.
     fn check_clone(&self, old: &Connection, new: &Connection) -> Result<(), TransportError> {
         let (Some(older), Some(newer)) = (old.instance(), new.instance()) else { return Ok(()) };
         if older == newer {
@@ -118,19 +118,20 @@ impl ConnectionTable {
         Err(TransportError::Cloned { peer })
     }
 
-    /// The replicas whose key two running processes use, as their connections have shown within [`CLONE_SHOWN`].
+    /// Lists the replica ids that two running processes use, detected within the last [`CLONE_SHOWN`].
     pub fn clones(&self) -> Vec<ReplicaId> {
         let clones = self.inner.clones.lock();
         clones.list(self.inner.began.elapsed())
     }
 
-    /// Whether a peer has told within [`CLONE_SHOWN`] that another process uses this replica's own key, or one was met.
+    /// Returns whether another process with this replica's own key was reported or met within the last
+    /// [`CLONE_SHOWN`].
     pub fn own_key_is_cloned(&self) -> bool {
         let at = *self.inner.own_cloned_at.lock();
         at.is_some_and(|at| at.elapsed() < CLONE_SHOWN)
     }
 
-    /// Another process uses this replica's own key.
+    /// Records that another process uses this replica's own key.
     pub(crate) fn note_own_clone(&self, told_by: impl std::fmt::Display) {
         if !self.own_key_is_cloned() {
             tracing::warn!(
@@ -141,7 +142,8 @@ impl ConnectionTable {
         *self.inner.own_cloned_at.lock() = Some(Instant::now());
     }
 
-    /// Dials that cross are both established within the time one may take, seen from either end.
+    /// Maximum age of the older connection at which two dials count as crossing: each dial takes at most the
+    /// handshake timeout, as seen from either end.
     fn crossing_time(&self) -> Duration {
         self.inner.limits.handshake_timeout * 2
     }
@@ -163,23 +165,23 @@ impl ConnectionTable {
         Ok(())
     }
 
-    /// The open connection with a replica.
+    /// Returns the open connection with a replica.
     pub fn get(&self, peer: &ReplicaId) -> Option<Connection> {
         self.inner.connections.lock().get(peer).filter(|connection| !connection.is_closed()).cloned()
     }
 
-    /// All open connections, in the order of the ids.
+    /// Lists all open connections in order of the replica ids.
     pub fn list(&self) -> Vec<Connection> {
         self.inner.connections.lock().values().filter(|connection| !connection.is_closed()).cloned().collect()
     }
 
-    /// Signals every change of the table; the value is a mere count.
+    /// Returns a receiver that is notified of every change of the table; its value is only a counter.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.inner.changes.subscribe()
     }
 
-    /// Asks the policy again about every peer, after its rules have changed: closes connections that it
-    /// refuses now, and those whose access is another now, so that they come again with the new one.
+    /// Applies changed admission rules: closes the connections of peers that are now refused, and of peers
+    /// whose access has changed, so that they reconnect with the new access.
     pub fn enforce(&self, admission: &dyn Admission) {
         for connection in self.list() {
             match admission.decide(&connection.peer(), connection.direction()) {
@@ -214,7 +216,7 @@ async fn forget_when_closed(table: Weak<Inner>, peer: ReplicaId, quic: quinn::Co
         ConnectionTable { inner: Arc::clone(&table) }.note_own_clone(peer);
     }
     let mut connections = table.connections.lock();
-    // Another connection may stand in its place by now.
+    // Another connection may have replaced it by now.
     let gone = connections.get(&peer).is_some_and(|c| c.quic().stable_id() == quic.stable_id());
     let removed = if gone { connections.remove(&peer) } else { None };
     drop(connections);

@@ -1,7 +1,7 @@
-//! TLS's question "is this peer acceptable?", answered with a raw public key and the admission policy.
+//! TLS certificate verifier that checks a raw public key and asks the admission policy.
 //!
-//! The policy is asked only after the handshake signature was verified, so that nobody learns from the
-//! answer who is admitted without having a key that is.
+//! The policy is asked only after the handshake signature has been verified, so that nobody without an admitted
+//! key can find out who is admitted.
 
 use crate::admission::{Access, Admission, Direction, Verdict};
 use crate::code::Code;
@@ -15,14 +15,14 @@ use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-/// What one handshake found out about the peer.
+/// Result of one handshake.
 #[derive(Debug)]
 pub(crate) enum Outcome {
     Admitted { peer: ReplicaId, access: Access },
     Refused { peer: Option<ReplicaId>, code: Code, reason: String },
 }
 
-/// Serves one handshake. quinn turns TLS errors into text, so the outcome is left in a cell beside it.
+/// Verifier of one handshake. quinn turns TLS errors into text, so the result is kept in a cell beside it.
 pub(crate) struct PeerVerifier {
     local: ReplicaId,
     direction: Direction,
@@ -43,7 +43,7 @@ impl PeerVerifier {
         (Arc::new(verifier), outcome)
     }
 
-    /// Records the first reason and gives TLS the matching alert.
+    /// Records the first reason, and returns the matching TLS alert.
     fn refuse(&self, peer: Option<ReplicaId>, code: Code, reason: String) -> Error {
         let alert = match code {
             Code::BadKey => CertificateError::BadEncoding,
@@ -53,7 +53,7 @@ impl PeerVerifier {
         Error::InvalidCertificate(alert)
     }
 
-    /// The replica behind a certificate message: one raw key and nothing else.
+    /// Identifies the replica from a certificate message, which must hold one raw key and nothing else.
     fn identify(&self, key: &[u8], others: &[CertificateDer<'_>]) -> Result<ReplicaId, Error> {
         if !others.is_empty() {
             return Err(self.refuse(None, Code::BadKey, "it showed more than one key".into()));
@@ -96,7 +96,7 @@ impl PeerVerifier {
         Ok(valid)
     }
 
-    /// The RSA schemes of TLS 1.3 that this build verifies.
+    /// RSA signature schemes of TLS 1.3 that this build verifies.
     fn schemes(&self) -> Vec<SignatureScheme> {
         let rsa_pss = [
             SignatureScheme::RSA_PSS_SHA256,
@@ -108,7 +108,7 @@ impl PeerVerifier {
     }
 }
 
-/// TLS 1.2 is not compiled in; the traits ask for its signature all the same.
+/// Error for TLS 1.2, which is not compiled in; the traits still require its methods.
 fn no_tls12() -> Result<HandshakeSignatureValid, Error> {
     Err(Error::General("TLS 1.2 is not spoken here".into()))
 }

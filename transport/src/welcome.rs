@@ -1,16 +1,17 @@
-//! The first application message: the dialled replica tells the dialler that it is admitted.
+//! First application message of a connection: the dialled replica confirms that it admits the dialler.
 //!
-//! In TLS 1.3 a client has finished before the server has seen the client's key, so a refused dialler
-//! first sees "connected". It therefore waits for this message, one frame on a unidirectional stream:
+//! In TLS 1.3 a client finishes the handshake before the server has checked the client's key, so a refused
+//! dialler first sees itself connected. It therefore waits for this message, one frame on a unidirectional
+//! stream:
 //!
 //! | byte | what |
 //! |---|---|
 //! | 0 | kind: 1 |
-//! | 1 | what the dialler may do: 0 read and write, 1 read |
+//! | 1 | access of the dialler: 0 read and write, 1 read |
 //! | 2–9 | the dialled side's [`Instance`], big-endian |
 //!
-//! A welcome without an instance is fine: it is not told then.
-//! Bytes that follow are for later versions and skipped; the frame has at most [`MAX_WELCOME_LEN`].
+//! The instance may be missing. Bytes that follow are reserved for later versions and ignored. The frame has at
+//! most [`MAX_WELCOME_LEN`] bytes.
 
 use crate::admission::Access;
 use crate::error::TransportError;
@@ -18,22 +19,22 @@ use crate::frame::{FrameDecoder, frame_header};
 use crate::instance::Instance;
 use bytes::Bytes;
 
-/// Most bytes of the frame.
+/// Maximum length of the frame in bytes.
 const MAX_WELCOME_LEN: usize = 64;
 const KIND: u8 = 1;
 const FULL: u8 = 0;
 const PULL_ONLY: u8 = 1;
 
-/// What a dialled replica tells.
+/// Contents of the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Welcome {
-    /// What the dialler may do.
+    /// Access of the dialler.
     pub(crate) granted: Access,
-    /// Which process answers, if it tells.
+    /// Instance of the answering process, if announced.
     pub(crate) instance: Option<Instance>,
 }
 
-/// Tells the dialler.
+/// Sends the welcome to the dialler.
 pub(crate) async fn send(
     quic: &quinn::Connection,
     access: Access,
@@ -46,12 +47,12 @@ pub(crate) async fn send(
     let body = [&[KIND, granted][..], &instance.number().to_be_bytes()].concat();
     let mut stream = quic.open_uni().await?;
     stream.write_all(&[frame_header(body.len())?.as_ref(), &body].concat()).await?;
-    // It fails only for a stream that has ended before.
+    // This fails only for a stream that has already ended.
     let _ = stream.finish();
     Ok(())
 }
 
-/// Waits for it; without a limit of time, which the caller has.
+/// Waits for the welcome. It has no time limit of its own; the caller sets one.
 pub(crate) async fn receive(quic: &quinn::Connection) -> Result<Welcome, TransportError> {
     let mut stream = quic.accept_uni().await?;
     let bytes = stream.read_to_end(MAX_WELCOME_LEN).await.map_err(|error| match error {

@@ -1,5 +1,5 @@
-//! Entries of the own store that are ahead of the clock: written under a clock that was ahead, here or elsewhere, and kept
-//! when it was set right. Peers do not take them in until they are due.
+//! Entries in this replica's store that are ahead of its clock: they were written or accepted under a wrong clock
+//! that was corrected since. Peers do not merge them until they are due.
 
 use crate::clock::Clock;
 use crate::committer::Store;
@@ -10,25 +10,25 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// How often it is looked whether the clock was set back, and whether those that were found are still there.
+/// Interval of the checks whether the clock was set back, and whether the entries found are still there.
 const INTERVAL: Duration = Duration::from_secs(10);
-/// So many are counted at most.
+/// Maximum number of entries counted.
 const MAX_COUNTED: usize = 10_000;
-/// A clock that goes back by more than this was set back, in microseconds.
+/// A clock that jumps back by more than this counts as set back, in microseconds.
 const SET_BACK_US: u64 = 2_000_000;
 
-/// The times of the newest entries of keys, where they were ahead of the clock when that was looked at last; sorted.
+/// Timestamps, ascending, of the newest entry of each key that was ahead of the clock at the last scan.
 #[derive(Debug, Default)]
 pub(super) struct Ahead(Mutex<Vec<Timestamp>>);
 
 impl Ahead {
-    /// How many keys show or hold something from the future; [`MAX_COUNTED`] at most.
+    /// Returns the number of keys whose newest entry is ahead of the clock, at most [`MAX_COUNTED`].
     pub(super) fn count(&self, now: Timestamp) -> usize {
         let times = self.0.lock();
         times.len() - times.partition_point(|time| *time <= now.saturating_add(MAX_AHEAD_MICROS))
     }
 
-    /// Looks through all keys.
+    /// Scans all keys.
     fn look(&self, view: &View, now: Timestamp) {
         let newest = view.early_keys(now).filter_map(|(_, frontier)| frontier.newest());
         let mut times: Vec<Timestamp> = newest.map(|entry| entry.meta.timestamp).take(MAX_COUNTED).collect();
@@ -37,8 +37,8 @@ impl Ahead {
     }
 }
 
-/// Looks at the start, when the clock was set back, and for as long as there are any and the store changes. Nothing else
-/// puts such entries into the store: the way in holds them against the clock.
+/// Scans at start-up, when the clock was set back, and after each change of the store while the count is not 0. No
+/// new such entries can arrive otherwise: the intake declines entries that are ahead of the clock.
 pub(super) async fn follow(ahead: Arc<Ahead>, store: Store, clock: Clock, stop: CancellationToken) {
     let (mut last, mut batch) = (None::<Timestamp>, None);
     loop {
@@ -48,7 +48,7 @@ pub(super) async fn follow(ahead: Arc<Ahead>, store: Store, clock: Clock, stop: 
         if set_back || changed {
             batch = Some(view.batch());
             let ahead = ahead.clone();
-            // A fault there is told by the log.
+            // A panic of the scan is logged.
             let _ = tokio::task::spawn_blocking(move || ahead.look(&view, now)).await;
         }
         last = Some(now);

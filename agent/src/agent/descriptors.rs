@@ -1,9 +1,9 @@
-//! The limit of file descriptors: connections that the system would refuse are better known of at the start.
+//! The limit on file descriptors, checked at start-up rather than met when a connection fails.
 
 use crate::config::Config;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Raises the soft limit of the process to what may be needed, and warns where the hard limit is lower.
+/// Raises the soft limit of the process to the number it may need; logs a warning if the hard limit is lower.
 pub(super) fn ensure(config: &Config) {
     let rpc = config.gossip.as_ref().and_then(|gossip| gossip.rpc.as_ref());
     let rpc = rpc.map_or(0, |rpc| rpc.options.limits.connections);

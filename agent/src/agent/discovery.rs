@@ -1,13 +1,14 @@
-//! What is wrong with who there is: cloned ids, and members of another cluster.
+//! Problems with the replicas and members around: cloned ids, and members of another cluster.
 
 use super::Agent;
 use kvgossip_transport::Code;
 
-/// How many replicas are named at a time.
+/// Maximum number of replicas named per reason.
 const MAX_NAMED: usize = 3;
 
 impl Agent {
-    /// What is wrong with who there is: a stable code and what happened, each. None of it makes the agent unready.
+    /// Returns the problems with replicas and members, each as a stable code and a text. None of them makes the agent
+    /// unready.
     pub fn discovery_reasons(&self) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();
         let (own, others) = self.inner.peers.clones();
@@ -27,7 +28,7 @@ impl Agent {
         found
     }
 
-    /// How many replica keys two processes use, the own one among them.
+    /// Returns the number of replica keys that two processes use, this agent's own key included.
     pub(super) fn cloned_keys(&self) -> u64 {
         let (own, others) = self.inner.peers.clones();
         u64::from(own) + others.len() as u64

@@ -1,19 +1,21 @@
-//! What an agent says that was never compared with a peer: whom and what it waits for, and what to do.
+//! The text for an agent that was never compared with a peer: what it waits for, and the remedy.
 
 use crate::clock::duration_text;
 use crate::readiness::{FIRST_SYNC_HINDERED, FIRST_SYNC_TEXT};
 use kvgossip_api::WaitingRow;
 
-/// Codes of the reasons that keep a replica from the others of its cluster: it is not the first one then, or cannot know.
+/// Codes of reasons that separate a replica from its cluster: with one of them, it cannot know whether it is the
+/// first.
 const HINDER: [&str; 3] = ["gossip.name_lost", "gossip.wrong_key", "gossip.other_cluster"];
 
-/// What stands in the way of any comparison by these reasons, a code and a text each: the codes, each with its text.
+/// Selects, from pairs of code and text, the reasons that prevent any comparison, and formats them.
 pub(super) fn hindrances<'a>(reasons: impl Iterator<Item = (&'static str, &'a str)>) -> Vec<String> {
     reasons.filter(|(code, _)| HINDER.contains(code)).map(|(code, text)| format!("{text} [{code}]")).collect()
 }
 
-/// The message of `sync.first`. `hindered`: texts of what keeps this replica from the others. They come first and replace the
-/// advice of `--ready-alone`. `waits`: further sentences. `unmet`: the replicas that it waits for; `more`: how many others.
+/// Returns the message of `sync.first`. `hindered`: obstacles to any comparison; they come first and replace the
+/// advice to use `--ready-alone`. `waits`: further sentences. `unmet`: replicas not compared with yet; `more`: the
+/// number of further ones.
 pub(super) fn first_sync_text(
     hindered: &[String],
     waits: &[String],
@@ -29,8 +31,8 @@ pub(super) fn first_sync_text(
     text
 }
 
-/// What to do where the members that are alive can teach nothing, if there are such. That a member of another cluster is
-/// among them is said elsewhere.
+/// Returns advice if live members exist that are not replicas of this cluster. Members of another cluster are
+/// reported by a reason of their own.
 pub(super) fn strangers_text(strangers: usize) -> Option<String> {
     (strangers > 0).then(|| {
         format!(
@@ -40,7 +42,7 @@ pub(super) fn strangers_text(strangers: usize) -> Option<String> {
     })
 }
 
-/// What waits for this replica's clock, if anything does: a first comparison does not count until it is taken in.
+/// Returns a text on early entries, if any wait: a first comparison does not count until they are merged.
 pub(super) fn waits_text(waiting: &WaitingRow, behind_us: Option<u64>) -> Option<String> {
     let count = waiting.facts + waiting.without_room;
     let clock =

@@ -1,4 +1,4 @@
-//! Is it well, and if not why: what people and monitors ask an agent.
+//! Health of the agent: status, readiness, reasons and metrics.
 
 use super::first_sync::{first_sync_text, hindrances, strangers_text, waits_text};
 use super::{Agent, ahead, long_keys};
@@ -15,15 +15,15 @@ use kvgossip_transport::RefusedPeer;
 use std::net::SocketAddr;
 
 impl Agent {
-    /// Asks the membership for what [`Agent::metrics_text`] shows of it.
+    /// Takes the sample of the gossip layer that [`Agent::metrics_text`] shows.
     pub async fn sample_gossip(&self) {
         if let Some(gossip) = &self.inner.gossip {
             gossip.sample().await;
         }
     }
 
-    /// Everything that is counted and measured, as Prometheus reads it; of the membership what
-    /// [`Agent::sample_gossip`] found last. Looks at the files of the store: call it where blocking is allowed.
+    /// Returns all metrics in the OpenMetrics text format; those of gossip are from the last
+    /// [`Agent::sample_gossip`]. Reads the sizes of the store's files: call it where blocking is allowed.
     pub fn metrics_text(&self) -> Result<String, std::fmt::Error> {
         let view = self.store().view();
         let authority = view.authority();
@@ -51,7 +51,7 @@ impl Agent {
         self.inner.intake.metrics().text(&holdings)
     }
 
-    /// What the agent says of itself. Counts the entries of keys that have very many: call it where blocking is allowed.
+    /// Returns the agent's status. Counts the entries of long frontiers: call it where blocking is allowed.
     pub fn status(&self) -> StatusResponse {
         let view = self.store().view();
         let authority = view.authority();
@@ -90,13 +90,13 @@ impl Agent {
         }
     }
 
-    /// Why the agent is not ready, `CODE: what happened` each; nothing if it is.
+    /// Returns the reasons why the agent is not ready, each as `CODE: text`; empty if it is ready.
     pub fn unready(&self) -> Vec<String> {
         let reasons = self.reasons().into_iter().filter(|reason| reason.grade == Grade::Unready);
         reasons.map(|reason| format!("{}: {}", reason.code, reason.message)).collect()
     }
 
-    /// Why it is not simply well, the gravest first.
+    /// Returns all reasons of reduced health, gravest first.
     pub fn reasons(&self) -> Vec<ReasonRow> {
         let mut found = self.store_reasons();
         if self.store().is_full() {
@@ -141,13 +141,13 @@ impl Agent {
         lost.into_iter().chain(shut_out).collect()
     }
 
-    /// `hindered` is what keeps this replica from the others.
+    /// Returns the reasons about peers and comparisons. `hindered`: obstacles to any comparison.
     fn sync_reasons(&self, hindered: Vec<String>) -> Vec<Reason> {
         let (peers, standing) = (&self.inner.peers, self.inner.peers.standing());
         let (others, last_equal) = (peers.others(), standing.last_equal());
         let ago_us = |at: Timestamp| clock::now().as_micros().saturating_sub(at.as_micros());
         let mut found = Vec::new();
-        // A replica that has just met the first one differs for a moment.
+        // A replica that has just met its first peer differs from it until their first session ends.
         let is_apart = others.connected > 0
             && ago_us(self.inner.started_at) > APART_US
             && last_equal.is_none_or(|last| ago_us(last.at) > APART_US);
@@ -194,11 +194,11 @@ impl Agent {
     }
 }
 
-/// Connected replicas that differ for longer than this are a reason, in microseconds. Repair takes seconds, and each
-/// connected peer is compared with now and then.
+/// Time after which a difference from all connected replicas is reported, in microseconds. A repair takes seconds,
+/// and each connected peer is compared with periodically.
 const APART_US: u64 = 300_000_000;
 
-/// The codes of all reasons, for `/metrics`.
+/// Codes of all reasons, for `/metrics`.
 pub(crate) const REASON_CODES: &[&str] = &[
     "store.no_room",
     "store.full",
@@ -229,37 +229,36 @@ pub(crate) const REASON_CODES: &[&str] = &[
     "peer.turned_away",
 ];
 
-/// Why an agent is not simply well. A new reason is a variant here, with its code, its grade and its text, and a code of
-/// [`REASON_CODES`].
+/// A reason of reduced health. Each variant has a code (listed in [`REASON_CODES`]), a grade and a text.
 #[derive(Debug)]
 enum Reason {
-    /// The store takes nothing in, or does not read.
+    /// The store accepts no writes or cannot be read.
     Store(Failure),
-    /// Something had no room in the store.
+    /// A fact was not merged because of the store's size limit.
     Quota { limit: u64, left: u64 },
-    /// Another member has the agent's name.
+    /// Another member has this agent's name.
     NameLost(GossipError),
-    /// Members do not understand what this agent sends.
+    /// Members cannot read what this agent sends, or it cannot read theirs.
     WrongGossipKey,
-    /// No member of those to be joined has answered.
+    /// No member that was to be joined has answered.
     NotJoined(Unjoined),
-    /// It has never compared itself with anybody, though it was told of others.
+    /// The replica knows of others and was never compared with one.
     FirstSync { hindered: Vec<String>, waits: Vec<String>, unmet: Vec<String>, more: usize },
-    /// It was not compared since the start.
+    /// The replica was not compared since the start.
     Stale { is_over: bool, last_equal: Option<LastEqual> },
-    /// It has differed from all others for long.
+    /// The replica has differed from all connected peers for more than [`APART_US`].
     Apart { last_equal: Option<LastEqual> },
-    /// A peer does not take it.
+    /// A peer refuses this replica.
     Refused { address: SocketAddr, error: ApiError },
-    /// It does not take replicas that dial in.
+    /// This replica refuses others that dial in.
     RefusedHere(Vec<RefusedPeer>),
-    /// No peer is connected, or all connected ones have failed as members; `failed` counts these.
+    /// No peer is connected, or the members of all connected peers have failed; `failed` is the number of the latter.
     Alone { expects_others: bool, failed: usize, last_equal: Option<LastEqual> },
-    /// Its clock and those of peers differ.
+    /// The clocks of this replica and its peers differ.
     Clock(ClockReason),
-    /// So many entries of its own store are ahead of its clock.
+    /// Number of keys in the own store that hold an entry ahead of the clock.
     Ahead(usize),
-    /// Replicas or members are not what they should be: a stable code and what happened.
+    /// Problems with replicas or members: a stable code and a text.
     Company(&'static str, String),
 }
 
@@ -289,7 +288,7 @@ impl Reason {
             | Self::NameLost(_)
             | Self::FirstSync { .. }
             | Self::Stale { is_over: false, .. } => Grade::Unready,
-            // Somebody had it leave.
+            // An operator made it leave.
             Self::Company(code, _) if *code == LEFT_CODE => Grade::Note,
             Self::Company(..)
             | Self::WrongGossipKey
@@ -302,7 +301,7 @@ impl Reason {
             | Self::Ahead(_)
             | Self::Alone { expects_others: true, .. }
             | Self::Alone { failed: 1.., .. } => Grade::Unwell,
-            // Anybody can dial in: it is no fault of this replica.
+            // Anyone can dial in, so a refusal is not a fault of this replica.
             Self::Alone { expects_others: false, .. } | Self::RefusedHere(_) => Grade::Note,
         }
     }
@@ -364,7 +363,7 @@ impl Reason {
     }
 }
 
-/// How many replicas that are not taken are named.
+/// Maximum number of refused replicas named.
 const MAX_NAMED: usize = 3;
 
 fn refused_text(refused: &[RefusedPeer]) -> String {
@@ -391,7 +390,7 @@ fn equal_text(last_equal: Option<LastEqual>) -> String {
     }
 }
 
-/// How long ago a time is.
+/// Formats the time elapsed since `at`.
 fn ago(at: Timestamp) -> String {
     format!("{} ago", duration_text(clock::now().as_micros().saturating_sub(at.as_micros())))
 }

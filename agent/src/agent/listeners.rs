@@ -1,11 +1,11 @@
-//! Where HTTP is served.
+//! Listening sockets of the HTTP API.
 
 use crate::config::Config;
 use crate::error::StartError;
 use crate::http::{Listener, bind_tcp, bind_unix};
 use std::net::SocketAddr;
 
-/// The doors, bound before anything else runs, so that a taken port is noticed first.
+/// The bound sockets. They are bound before anything else starts, so that a port in use is noticed first.
 pub(super) struct Listeners {
     pub(super) all: Vec<Listener>,
     pub(super) http: Option<SocketAddr>,

@@ -1,5 +1,5 @@
-//! Keys with very many entries: the operator is told, with the grant to revoke. Nothing caps a key's entries, since
-//! replicas would differ then.
+//! Keys with very many entries, reported to the operator with the grant to revoke. The number of entries of a key has
+//! no limit, since replicas would then differ.
 
 use crate::committer::Store;
 use kvgossip_api::{HeavyGrantRow, LongKeyRow};
@@ -8,10 +8,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// How often it is looked for new ones.
+/// Interval of the checks for new long keys.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// Keys with more than [`LONG_FRONTIER`] entries. May take a while: call it where blocking is allowed.
+/// Returns the keys with more than [`LONG_FRONTIER`] entries. May take long: call it where blocking is allowed.
 pub(super) fn rows(view: &View) -> Vec<LongKeyRow> {
     let row = |long: kvgossip_engine::LongFrontier| {
         let grants = long.grants.into_iter();
@@ -26,7 +26,7 @@ pub(super) fn rows(view: &View) -> Vec<LongKeyRow> {
     view.long_frontiers().into_iter().map(row).collect()
 }
 
-/// Names each such key once in the log, when it becomes one.
+/// Logs each long key once, when it becomes one.
 pub(super) async fn warn(store: Store, stop: CancellationToken) {
     let (mut batch, mut named) = (None, BTreeSet::new());
     loop {

@@ -1,4 +1,4 @@
-//! What the facts in the store weigh against its limit, and the grants to revoke or delete under.
+//! The weight of the stored facts against its limit, and the grants with the heaviest entries.
 
 use kvgossip_api::{GrantBytesRow, StoreRow};
 use kvgossip_engine::View;
@@ -6,19 +6,19 @@ use parking_lot::Mutex;
 use std::cmp::Reverse;
 use std::time::{Duration, Instant};
 
-/// The most grants that are named.
+/// Maximum number of grants named.
 const MAX_GRANTS: usize = 16;
-/// From this part of the limit on they are named, in quarters.
+/// Share of the limit, in quarters, from which on grants are named.
 const NAMED_FROM_QUARTERS: u64 = 3;
-/// An answer is kept for this time, because finding the grants looks at every entry.
+/// Lifetime of a cached result; computing it visits every entry.
 const FRESH: Duration = Duration::from_secs(10);
 
-/// What was found last, and when.
+/// The last result and its time.
 #[derive(Debug, Default)]
 pub(super) struct Weights(Mutex<Option<(Instant, Vec<GrantBytesRow>)>>);
 
 impl Weights {
-    /// The row of the store. May look at every entry: call it where blocking is allowed.
+    /// Returns the status row of the store. May visit every entry: call it where blocking is allowed.
     pub(super) fn row(&self, view: &View, limit: Option<u64>, full: bool) -> StoreRow {
         let counted_bytes = view.weight();
         let is_near = limit.is_some_and(|limit| counted_bytes / NAMED_FROM_QUARTERS >= limit / 4);
@@ -27,7 +27,7 @@ impl Weights {
     }
 
     fn grants(&self, view: &View) -> Vec<GrantBytesRow> {
-        // Held while it is computed: who asks at the same time waits instead of computing it as well.
+        // The lock is held while computing: concurrent callers wait instead of computing it again.
         let mut found = self.0.lock();
         if let Some((_, rows)) = found.as_ref().filter(|(at, _)| at.elapsed() < FRESH) {
             return rows.clone();

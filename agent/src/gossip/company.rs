@@ -1,4 +1,4 @@
-//! What is wrong with the members, as the agent's status says it.
+//! Problems with the members, as the agent's status reports them.
 
 use super::{Gossip, GossipError, double, foreign};
 use kvgossip_membership::core::MAX_MEMBERS;
@@ -7,22 +7,22 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Code of the reason that no more members are taken in.
+/// Code of the reason that no more members are accepted.
 const FULL_CODE: &str = "gossip.full";
 /// Code of the reason that this agent has left.
 pub(crate) const LEFT_CODE: &str = "gossip.left";
-/// What is said of an agent that has left before its start, and looks for nobody.
+/// Text for an agent whose earlier run left the gossip, and which looks for nobody.
 pub(super) const LEFT_BEFORE: &str = "this agent had left the gossip when it ended, so it looks for none of the members that \
                                       it remembers: start it with --rejoin to try them, or with --join";
-/// That there was no place is said for so long.
+/// Time for which the lack of a place is reported after it last happened.
 const FULL_SHOWN: Duration = Duration::from_secs(600);
 
-/// Whether members were not taken in lately, because there was no place.
+/// Whether members were rejected recently because there was no place.
 #[derive(Debug, Default)]
 pub(super) struct Full(Mutex<(u64, Option<Instant>)>);
 
 impl Full {
-    /// Takes note of how many were not taken in so far; warns of the first of them, and of the next one after a pause.
+    /// Records the total number of members rejected so far. Warns at the first rejection, and again after a pause.
     pub(super) fn look(&self, refused: u64, now: Instant) {
         let mut state = self.0.lock();
         let (before, at) = *state;
@@ -41,13 +41,13 @@ impl Full {
 }
 
 impl Gossip {
-    /// How many members are alive, if none of them is a replica of this cluster; 0 where one is, or none is alive.
+    /// Returns the number of live members if none is a replica of this cluster; otherwise 0.
     pub(crate) fn only_strangers(&self) -> usize {
         let has_replica = self.inner.directory.replicas().values().any(|replica| replica.live);
         if has_replica { 0 } else { self.inner.strangers.load(Ordering::Relaxed) }
     }
 
-    /// That this agent has left, now or before its start, if it stands aside for that.
+    /// Returns a text if this agent has left, in this run, or in an earlier one after which it does not rejoin.
     fn left(&self) -> Option<String> {
         match self.member() {
             Err(error @ GossipError::Left) => Some(error.to_string()),
@@ -56,13 +56,13 @@ impl Gossip {
         }
     }
 
-    /// What is wrong with the members: a stable code and what happened, each.
+    /// Returns the problems with the members, each as a stable code and a text.
     pub(crate) fn reasons(&self) -> Vec<(&'static str, String)> {
         let inner = &self.inner;
         let double = inner.double.reason().map(|text| (double::CODE, text));
         let foreign = inner.foreign.reason().map(|text| (foreign::CODE, text));
         let left = self.left().map(|text| (LEFT_CODE, text));
-        // Whoever has lost its name says that instead.
+        // The loss of the own name is reported by its own reason.
         let contested = inner.lost.get().map_or_else(|| inner.contested.reasons(), |_| Vec::new());
         left.into_iter()
             .chain(double)

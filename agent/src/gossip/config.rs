@@ -1,4 +1,4 @@
-//! What the agent is told about gossip at its start.
+//! The gossip configuration of an agent.
 
 use super::handlers::MAX_HANDLERS;
 use super::{Discover, EventHandler, GossipError, Retry, RpcConfig, tags};
@@ -12,61 +12,62 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// Where members listen unless told otherwise.
+/// Default gossip port, UDP and TCP.
 pub const DEFAULT_GOSSIP_PORT: u16 = 7946;
-/// Most characters of the host's name in a member's: with the digits it stays within what Serf's agents take, 128.
+/// Maximum number of characters of the host name in a member name; with the digits it stays below Serf's limit of
+/// 128.
 const MAX_HOST_LEN: usize = 100;
 
-/// How the agent is to take part in gossip.
+/// The gossip configuration of an agent.
 #[derive(Clone)]
 pub struct GossipConfig {
-    /// The member's name, unique in the cluster; that of [`default_name`] if there is none.
+    /// Member name, unique in the cluster; `None`: [`default_name`].
     pub name: Option<String>,
-    /// Where to listen, UDP and TCP. Port 0 takes a free one.
+    /// Listening address, UDP and TCP; port 0 picks a free port.
     pub bind: SocketAddr,
-    /// What others are told to send to, when it is not the address to listen at. Where it listens at all addresses of the
-    /// machine and none is told, it is the one from which packets to the members to join leave, or else to the world.
+    /// Address that other members send to, if it differs from `bind`. If it is `None` and `bind` is unspecified, it
+    /// is the local address used towards the members to join, or else towards the internet.
     pub advertise: Option<SocketAddr>,
-    /// What others can see of this member, beside what the agent itself announces.
+    /// Tags of this member, beside those that the agent sets itself.
     pub tags: Tags,
-    /// Whom to join at the start; tried until somebody answers.
+    /// Members to join at the start; retried until one answers.
     pub join: Vec<JoinTarget>,
-    /// How long joining is tried.
+    /// Limits on retrying to join.
     pub retry: Retry,
-    /// How others are found by multicast, if they are.
+    /// Discovery by multicast; `None`: off.
     pub discover: Option<Discover>,
-    /// The keys of the cluster.
+    /// The gossip keys; `None`: gossip in clear.
     pub keyring: Option<Keyring>,
-    /// Where changes of the keyring are written.
+    /// File to which changes of the keyring are written.
     pub keyring_file: Option<PathBuf>,
-    /// Whether gossip in clear is fine on an address that is not loopback.
+    /// Whether unencrypted gossip is allowed on an address that is not loopback.
     pub plaintext: bool,
-    /// Where changes of this member's tags are written.
+    /// File to which changes of this member's tags are written.
     pub tags_file: Option<PathBuf>,
-    /// A name in clear in front of all packets, which keeps clusters apart; empty for none.
+    /// Label in clear at the start of all packets, which separates clusters; empty: none.
     pub label: String,
     /// Networks that members' addresses must belong to. Empty: any address is allowed.
     pub allowed: Vec<IpNet>,
-    /// Whether user events from before this member joined are told, too.
+    /// Whether user events from before this member joined are delivered, too.
     pub replay: bool,
-    /// Commands that are run for what gossip tells.
+    /// Commands to run on events.
     pub handlers: Vec<EventHandler>,
-    /// Where the member remembers the others from one start to the next.
+    /// File in which the member remembers others across restarts.
     pub snapshot: Option<PathBuf>,
     /// Whether the member rejoins although it left before it ended.
     pub rejoin_after_leave: bool,
-    /// How Serf's RPC is served, if it is.
+    /// Settings of Serf's RPC; `None`: not served.
     pub rpc: Option<RpcConfig>,
-    /// How fast everything goes.
+    /// Intervals and timeouts of the protocol.
     pub timing: Timing,
-    /// How long events, queries and answers may be.
+    /// Limits on the size of events, queries and answers.
     pub limits: Limits,
-    /// For fault injection.
+    /// The addresses that gossip can reach, for fault injection.
     pub link_filter: Option<LinkFilter>,
 }
 
 impl GossipConfig {
-    /// A member that listens at `bind`, with the defaults of a Serf agent in a local network.
+    /// A configuration that listens at `bind`, with the defaults of a Serf agent in a local network.
     pub fn new(bind: SocketAddr) -> Self {
         Self {
             name: None,
@@ -93,7 +94,7 @@ impl GossipConfig {
         }
     }
 
-    /// Whether this member is told of others, or how to find them.
+    /// Whether members to join are configured, or a way to discover them.
     pub(crate) fn expects_others(&self) -> bool {
         !self.join.is_empty() || self.discover.is_some()
     }
@@ -116,7 +117,7 @@ impl GossipConfig {
         }
     }
 
-    /// What others are told to send to.
+    /// Returns the address to advertise; `None`: the listening address.
     pub(super) async fn advertised(&self, resolver: &Resolver) -> Result<Option<SocketAddr>, GossipError> {
         if self.advertise.is_some() || !self.bind.ip().is_unspecified() {
             return Ok(self.advertise);
@@ -125,7 +126,7 @@ impl GossipConfig {
         for target in &self.join {
             targets.extend(target.resolve(resolver).await.unwrap_or_default());
         }
-        // Addresses for documents: nobody's, and reached by the way to everywhere.
+        // Documentation addresses (RFC 5737, RFC 3849): they belong to nobody, and are routed like the internet.
         let world: IpAddr = match self.bind {
             SocketAddr::V4(_) => Ipv4Addr::new(192, 0, 2, 1).into(),
             SocketAddr::V6(_) => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),
@@ -164,14 +165,15 @@ impl GossipConfig {
     }
 }
 
-/// The host's name, `-` and eight digits of the replica id: so people know it again, and two agents of one host differ.
+/// Returns the default member name: host name, `-`, and eight digits of the replica id. People recognise it, and two
+/// agents of one host differ.
 pub fn default_name(id: ReplicaId) -> String {
     let read = |path| std::fs::read_to_string(path).ok();
     let host = read("/proc/sys/kernel/hostname").or_else(|| read("/etc/hostname"));
     named_after(&host.unwrap_or_default(), id)
 }
 
-/// Characters that Serf's agents refuse in names are left out.
+/// Builds the name without the characters that Serf's agents refuse in names.
 fn named_after(host: &str, id: ReplicaId) -> String {
     let fits = |c: &char| c.is_ascii_alphanumeric() || "-._".contains(*c);
     let host: String = host.chars().filter(fits).take(MAX_HOST_LEN).collect();
@@ -179,11 +181,11 @@ fn named_after(host: &str, id: ReplicaId) -> String {
     format!("{host}-{}", id.short())
 }
 
-/// `HOST[:PORT]`: a member to join. A name is looked up whenever it is tried, and all its addresses are.
+/// A member to join, written `HOST[:PORT]`. A name is looked up at each attempt, and all its addresses are tried.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JoinTarget(Address);
 
-/// Why a text names no member to join.
+/// The error for a text that does not name a member to join.
 pub type ParseJoinError = ParseAddressError;
 
 impl FromStr for JoinTarget {
@@ -201,7 +203,7 @@ impl fmt::Display for JoinTarget {
 }
 
 impl JoinTarget {
-    /// The addresses, looked up now.
+    /// Looks up the addresses.
     pub(super) async fn resolve(&self, resolver: &Resolver) -> io::Result<Vec<SocketAddr>> {
         self.0.resolve(resolver).await
     }

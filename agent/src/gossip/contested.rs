@@ -1,5 +1,5 @@
-//! Names that two members use at a time which announce the same replica, such as two agents on copies of one data
-//! directory. Whoever came second gives its name up within seconds, so a sign of it is remembered.
+//! Names used by two members that announce the same replica, such as two agents on copies of one data directory. The
+//! second member gives the name up within seconds, so signs of it are remembered.
 
 use super::double;
 use kvgossip_grants::ReplicaId;
@@ -11,13 +11,13 @@ use std::time::Duration;
 
 /// Code of the reason that another member uses this one's name.
 const CLAIMED_CODE: &str = "gossip.name_claimed";
-/// A member that has moved is seen as failed at its earlier address within this time.
+/// Time within which gossip detects the failure of a moved member at its earlier address.
 const PASSING: Duration = Duration::from_secs(30);
-/// A contested name is told of for this long after its last sign.
+/// Time for which a contested name is reported after its last sign.
 const SHOWN: Duration = Duration::from_secs(600);
-/// How many replicas are remembered whose names are contested; of more nothing is said.
+/// Maximum number of replicas remembered with contested names; further ones are not reported.
 const MAX_REPLICAS: usize = 64;
-/// How many of them are named at a time.
+/// Maximum number of replicas named in the status.
 const MAX_NAMED: usize = 3;
 
 #[derive(Debug)]
@@ -25,15 +25,15 @@ struct Sign {
     since: Duration,
     last: Duration,
     name: Text,
-    /// Where the member is that had the name first; none if it is this one.
+    /// Address of the member that had the name first; `None`: this member.
     known: Option<SocketAddr>,
     other: SocketAddr,
-    /// The first one lives on: this is no member that has moved.
+    /// Whether the first member is still alive, so that it has not just moved.
     is_sure: bool,
 }
 
 impl Sign {
-    /// What is said of it: its code and what happened.
+    /// Returns the code and the text of the reason.
     fn reason(&self, id: &ReplicaId) -> (&'static str, String) {
         let Self { name, other, .. } = self;
         match self.known {
@@ -60,12 +60,13 @@ impl Sign {
     }
 }
 
-/// The replicas whose names are contested by members that announce them, too. Times are of any clock that never goes back.
+/// The replicas whose names are contested by members that announce the same replica. Times are from a monotonic
+/// clock.
 #[derive(Debug, Default)]
 pub(super) struct Contested(Mutex<BTreeMap<ReplicaId, Sign>>);
 
 impl Contested {
-    /// The member that is known under this name at this address was met at another one, too. It may have moved.
+    /// Records that the member known under this name at `known` was met at `other`, too. It may have moved.
     pub(super) fn claimed(
         &self,
         id: ReplicaId,
@@ -77,7 +78,7 @@ impl Contested {
         self.note(id, name, Some(known), other, now);
     }
 
-    /// Another running member uses the name of this one.
+    /// Records that another running member uses this member's name.
     pub(super) fn claimed_own(&self, own: ReplicaId, name: &Text, other: SocketAddr, now: Duration) {
         self.note(own, name, None, other, now);
     }
@@ -96,7 +97,7 @@ impl Contested {
         }
     }
 
-    /// Looks at all members: who was contested and is still there has not moved.
+    /// Examines all members: if the first one of a contested name is still alive, it has not moved.
     pub(super) fn look(&self, members: &[Member], now: Duration) {
         self.0.lock().retain(|id, sign| {
             if sign.is_sure || now < sign.since + PASSING {
@@ -113,7 +114,7 @@ impl Contested {
         });
     }
 
-    /// What to say of them.
+    /// Returns the reasons to report.
     pub(super) fn reasons(&self) -> Vec<(&'static str, String)> {
         let signs = self.0.lock();
         let sure = signs.iter().filter(|(_, sign)| sign.is_sure).take(MAX_NAMED);
@@ -170,7 +171,7 @@ mod tests {
                     .iter()
                     .all(|(_, text)| text.contains("10.0.0.1:7946") && text.contains("10.0.0.2:7946"))
             );
-            // It is remembered, for the second one is gone at once.
+            // The sign is remembered, because the second member disappears at once.
             contested.look(&[], at(599));
             assert_eq!(contested.reasons(), reasons);
             contested.look(&[], at(600));

@@ -1,4 +1,4 @@
-//! Which replicas of the cluster members announce, and where.
+//! The replicas of the cluster that members announce, with their addresses.
 
 use arc_swap::ArcSwap;
 use kvgossip_grants::ReplicaId;
@@ -10,72 +10,72 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// What one member says of a replica. Several may speak of one; who is right shows when one of the addresses proves the
-/// key.
+/// A member's announcement of a replica. Several members may announce one replica; the address that proves the key is
+/// the right one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Announcement {
-    /// The member's name in gossip.
+    /// Name of the member.
     pub(crate) name: Text,
-    /// Where the replica takes sessions.
+    /// Session address of the replica.
     pub(crate) address: SocketAddr,
-    /// The round trip of gossip's probes, once measured.
+    /// Round-trip time measured by gossip's probes.
     pub(crate) rtt: Option<Duration>,
 }
 
 /// A replica of this cluster that members announce.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Replica {
-    /// Whether one of them is alive; else all have failed a short while ago.
+    /// Whether one of these members is alive; if not, all have failed recently.
     pub(crate) live: bool,
-    /// By whom and where; those of members that have failed lately are among them.
+    /// The announcements, including those of recently failed members.
     pub(crate) announced: Vec<Announcement>,
 }
 
-/// The announced replicas by id.
+/// Announced replicas by id.
 pub(crate) type Replicas = BTreeMap<ReplicaId, Replica>;
 
-/// The announced replicas. Read from the TLS handshake, hence without locks.
+/// The shared directory of announced replicas. Lock-free, because the TLS handshake reads it.
 #[derive(Debug, Default)]
 pub(crate) struct Directory {
     replicas: ArcSwap<Replicas>,
     changes: watch::Sender<u64>,
-    /// Whether all members that this replica was told to join have answered.
+    /// Whether all members that were to be joined have answered.
     joined: AtomicBool,
 }
 
 impl Directory {
-    /// Whether a member that is alive, or was until a short while ago, announces this replica.
+    /// Whether a live or recently failed member announces this replica.
     pub(crate) fn vouches_for(&self, id: &ReplicaId) -> bool {
         self.replicas.load().contains_key(id)
     }
 
-    /// Whether a member that is alive announces it.
+    /// Whether a live member announces this replica.
     pub(crate) fn is_live(&self, id: &ReplicaId) -> bool {
         self.replicas.load().get(id).is_some_and(|replica| replica.live)
     }
 
-    /// What members say of it; nothing if it is not announced.
+    /// Returns the announcements of a replica; empty if there are none.
     pub(crate) fn replica(&self, id: &ReplicaId) -> Replica {
         self.replicas.load().get(id).cloned().unwrap_or_default()
     }
 
-    /// What this member announces of this replica.
+    /// Returns the announcement of a replica by one member.
     pub(crate) fn announcement(&self, id: &ReplicaId, name: &Text) -> Option<Announcement> {
         let replicas = self.replicas.load();
         replicas.get(id)?.announced.iter().find(|announced| announced.name == *name).cloned()
     }
 
-    /// All of them.
+    /// Returns all announced replicas.
     pub(crate) fn replicas(&self) -> Arc<Replicas> {
         self.replicas.load_full()
     }
 
-    /// Signals every change.
+    /// Returns a receiver that is notified of every change.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
 
-    /// Whether all members that this replica was told to join have answered.
+    /// Whether all members that were to be joined have answered.
     pub(crate) fn has_joined(&self) -> bool {
         self.joined.load(Ordering::Relaxed)
     }

@@ -1,8 +1,8 @@
-//! Members that are found by multicast, as Serf's agents find each other with `-discover`.
+//! Discovery of members by multicast DNS, compatible with Serf's `-discover`.
 //!
-//! Whoever is started with the same name answers to the service `_serf_NAME._tcp.local`, and asks for it: again and again
-//! while alone, and once a minute afterwards, so that two halves that began apart come together. Answers are not authenticated:
-//! they say whom to try, and the gossip's keys decide who is let in.
+//! Agents started with the same name offer the service `_serf_NAME._tcp.local` and query for it: repeatedly while
+//! alone, then once a minute, so that two groups that started apart merge. Answers are not authenticated: they only
+//! suggest addresses to join, and the gossip keys decide who gets in.
 
 mod message;
 mod sockets;
@@ -23,31 +23,31 @@ use std::time::Duration;
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, sleep, timeout_at};
 
-/// The first wait of a member that is alone; it doubles up to the longest one, [`ALONE_INTERVAL`].
+/// First wait between queries of a member that is alone; it doubles up to [`ALONE_INTERVAL`].
 const FIRST_WAIT: Duration = Duration::from_secs(1);
-/// Members with company ask so often, as Serf's agents do.
+/// Interval between queries of a member among others, as with Serf's agents.
 const INTERVAL: Duration = Duration::from_secs(60);
-/// A member that is alone asks at least so often.
+/// Longest interval between queries of a member that is alone.
 const ALONE_INTERVAL: Duration = Duration::from_secs(10);
-/// Answers to a question are waited for so long, as Serf's agents do.
+/// Time for which answers are gathered, as with Serf's agents.
 const ANSWER_TIME: Duration = Duration::from_secs(1);
-/// Most addresses that one question finds.
+/// Maximum number of addresses gathered per query.
 const MAX_FOUND: usize = 64;
-/// Most answers in a second: a flood of questions must not become one of answers.
+/// Maximum number of answers per second, so that a flood of queries does not cause a flood of answers.
 const MAX_ANSWERS_PER_SECOND: u32 = 100;
-/// The largest packet of multicast DNS, in bytes.
+/// Maximum size of a multicast DNS packet, in bytes.
 const MAX_PACKET: usize = 9000;
-/// After an error of a socket, so that the task does not spin.
+/// Pause after a socket error, so that the task does not spin.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
 
-/// Whom to find by multicast, and where.
+/// The name to discover members by, and the network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Discover {
     service: Service,
     interface: Interface,
 }
 
-/// Why a text is no name for `--discover`.
+/// The error for a text that is not a name for `--discover`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no name for discovery: it has 1 to 57 bytes, and no spaces or backslashes")]
 pub struct ParseDiscoverError(String);
@@ -62,18 +62,18 @@ impl FromStr for Discover {
 }
 
 impl Discover {
-    /// Asks the network of this interface; otherwise that of the address that is listened at, or the one that the system takes.
+    /// Sets the interface to query on. Default: that of the listening address, or the system's choice.
     #[must_use]
     pub fn at(self, interface: &NetworkInterface) -> Self {
         Self { interface: Interface { v4: interface.v4(), index: interface.index }, ..self }
     }
 
-    /// Asks the network of the address that is listened at, if none was named.
+    /// Sets the interface to that of the listening address, unless one is set.
     pub(super) fn beside(self, bind: SocketAddr) -> Self {
         if self.interface != Interface::default() || bind.ip().is_unspecified() {
             return self;
         }
-        // Of a loopback's addresses the system lists one alone.
+        // The system lists only one address of the loopback interface.
         let found = NetworkInterface::with_address(bind.ip());
         let v4 = match bind.ip() {
             IpAddr::V4(ip) => Some(ip),
@@ -82,7 +82,7 @@ impl Discover {
         Self { interface: Interface { v4, index: found.map_or(0, |found| found.index) }, ..self }
     }
 
-    /// Opens the sockets, and begins to answer and to ask.
+    /// Opens the sockets; starts to answer and to query.
     pub(super) fn start(self, gossip: &Gossip) -> Result<(), GossipError> {
         let families = [Family::V4, Family::V6];
         let mut failure = None;
@@ -109,7 +109,7 @@ impl Discover {
         Ok(())
     }
 
-    /// Asks, and gathers answers for a second.
+    /// Sends a query and gathers answers for a second.
     async fn find(&self) -> io::Result<BTreeSet<SocketAddr>> {
         let (v4, v6) = (self.send_question(Family::V4).await, self.send_question(Family::V6).await);
         let deadline = Instant::now() + ANSWER_TIME;
@@ -152,7 +152,7 @@ impl Discover {
     }
 }
 
-/// What a socket receives; nothing ever without one.
+/// Receives a packet; never completes without a socket.
 async fn receive(socket: Option<&UdpSocket>, packet: &mut [u8]) -> io::Result<usize> {
     match socket {
         Some(socket) => socket.recv(packet).await,
@@ -161,7 +161,7 @@ async fn receive(socket: Option<&UdpSocket>, packet: &mut [u8]) -> io::Result<us
 }
 
 impl Gossip {
-    /// Answers whoever asks for members of this name, until this member is gone.
+    /// Answers queries for members of this name until this member is gone.
     async fn answer_questions(self, service: Service, socket: UdpSocket, family: Family) {
         let mut packet = vec![0; MAX_PACKET];
         let (mut since, mut answers) = (Instant::now(), 0);
@@ -195,7 +195,7 @@ impl Gossip {
         }
     }
 
-    /// Looks for members of this name, and joins those that it does not know.
+    /// Discovers members of this name and joins unknown ones.
     async fn keep_discovering(self, discover: Discover) {
         let clock = Monotonic::start();
         let (mut wait, mut told) = (FIRST_WAIT, Told::default());
@@ -228,7 +228,7 @@ impl Gossip {
         }
     }
 
-    /// Waits for the next question, or until nobody else is there any more.
+    /// Waits for the next query, or until no other member is left.
     async fn sleep_in_company(&self, member: &Membership) {
         let until = Instant::now() + INTERVAL;
         while Instant::now() < until && member.alive_count().await.is_ok_and(|alive| alive >= 2) {
@@ -251,7 +251,7 @@ impl Gossip {
         let targets: Vec<JoinTarget> = new.map(JoinTarget::from).collect();
         if targets.is_empty() {
             if !alone {
-                // All that answer are members already.
+                // All that answered are members already.
                 self.inner.directory.set_joined();
                 return Ok(());
             }

@@ -1,4 +1,4 @@
-//! A member that announces the id of this replica itself.
+//! The warning that another member announces this replica's id.
 
 use kvgossip_membership::Text;
 use parking_lot::Mutex;
@@ -7,8 +7,8 @@ use std::time::Duration;
 
 /// Code of the reason that a member announces this replica's id.
 pub(super) const CODE: &str = "gossip.announced_twice";
-/// A member may be an earlier name of this one, until gossip has noticed that it is gone: only who is alive for longer than
-/// this is named.
+/// Time for which such a member must be alive to be reported. It may be an earlier name of this one whose end gossip
+/// has not noticed yet.
 const PASSING: Duration = Duration::from_secs(20);
 
 #[derive(Debug, Default)]
@@ -17,12 +17,12 @@ struct State {
     named: Option<String>,
 }
 
-/// Whether another member announces the id of this replica.
+/// The state of the warning.
 #[derive(Debug, Default)]
 pub(super) struct Double(Mutex<State>);
 
 impl Double {
-    /// Takes note of what a look at all members has found; warns once for as long as it goes on.
+    /// Records the result of an examination of all members. Warns once for as long as it goes on.
     pub(super) fn look(&self, double: Option<(Text, SocketAddr)>, now: Duration) {
         let mut state = self.0.lock();
         let Some((name, address)) = double else {
@@ -42,7 +42,7 @@ impl Double {
         }
     }
 
-    /// What to say of it, if it is so.
+    /// Returns the text of the reason, if it applies.
     pub(super) fn reason(&self) -> Option<String> {
         self.0.lock().named.clone()
     }

@@ -1,65 +1,65 @@
-//! Why gossip does not do what it is told.
+//! Errors of gossip.
 
 use super::MAX_HANDLERS;
 use kvgossip_membership::Text;
 use kvgossip_membership::core::CommandError;
 use std::net::SocketAddr;
 
-/// Why the agent does not take part in gossip, or does not do there what it is told.
+/// The error of starting gossip or of an operation on it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GossipError {
-    /// It was started without.
+    /// The agent was started without gossip.
     #[error("this agent takes no part in gossip; start it with --bind")]
     Off,
-    /// It has left.
+    /// The agent has left the gossip.
     #[error("this agent has left the gossip; start it again with --join or --rejoin to come back")]
     Left,
-    /// Another member has its name.
+    /// Another member has this agent's name.
     #[error(
         "another member has the name {0:?}; restart this agent under another --name, or, if its data directory was copied, with one of its own"
     )]
     NameLost(Text),
-    /// An address that is not loopback, without keys.
+    /// Gossip without keys on an address that is not loopback.
     #[error(
         "gossip on {0} would be open to whoever reaches that port; give the cluster's key with --keyring, or say --plaintext-gossip"
     )]
     Plaintext(SocketAddr),
-    /// All addresses to listen at, and none that others could be told.
+    /// The listening address is unspecified, and no address to advertise was found.
     #[error(
         "gossip on {0} listens at all addresses, and none is found that others could be told: name one with --advertise"
     )]
     NoAdvertise(SocketAddr),
-    /// A tag that the agent sets itself.
+    /// The tag is reserved for the agent.
     #[error("the tag {0} is set by the agent itself")]
     ReservedTag(Text),
-    /// Nobody of that name is known.
+    /// No member of that name is known.
     #[error("no member is named {0:?}")]
     UnknownMember(Text),
-    /// It names this agent where another member is meant.
+    /// The name is that of this agent, where another member is required.
     #[error("{0:?} is this agent itself: it leaves by `leave`, and forces others out")]
     OwnName(Text),
-    /// Nobody could be joined.
+    /// No member could be joined.
     #[error("{0}")]
     Join(String),
-    /// Nobody could be joined for as long as it was to be tried.
+    /// No member could be joined within the configured number of rounds.
     #[error("nobody was joined in {rounds} rounds: {why}")]
     GaveUp {
-        /// How many rounds were tried.
+        /// Number of rounds tried.
         rounds: u32,
-        /// What came of the last one.
+        /// Failure of the last round.
         why: String,
     },
-    /// Others cannot be looked for by multicast.
+    /// Discovery by multicast cannot be started.
     #[error("members cannot be looked for with --discover: {0}")]
     Discover(std::io::Error),
     /// The request is malformed: a name or an answer that is too long, or a filter that does not parse.
     #[error("{0}")]
     Refused(String),
-    /// Too much of the kind is under way, or waits to be sent. Nothing was done.
+    /// Too many operations of the kind are in progress or queued. Nothing was done.
     #[error("{0}; try again in a moment")]
     Busy(String),
-    /// RPC on an address that is not loopback, without a key.
+    /// RPC without a key on an address that is not loopback.
     #[error(
         "RPC on {0} would be open to whoever reaches that port; give a file with a key with --rpc-auth-file, or a loopback address"
     )]
@@ -67,16 +67,16 @@ pub enum GossipError {
     /// RPC cannot be served.
     #[error("{0}; if another agent runs there, stop it or give another --rpc address")]
     Rpc(kvgossip_membership::driver::rpc::Error),
-    /// More event handlers than an agent has.
+    /// More than [`MAX_HANDLERS`](super::MAX_HANDLERS) event handlers.
     #[error("an agent has at most {MAX_HANDLERS} event handlers")]
     Handlers,
-    /// The sockets, the snapshot file or the settings.
+    /// The sockets, the snapshot file or the settings are unusable.
     #[error("gossip cannot be started: {0}")]
     Start(kvgossip_membership::Error),
 }
 
 impl GossipError {
-    /// The stable code.
+    /// Returns the stable error code.
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Off => "gossip.off",

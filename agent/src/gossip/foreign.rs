@@ -1,14 +1,14 @@
-//! Members of another cluster that are in this gossip: two clusters were joined by mistake.
+//! The warning that members of another cluster are in this gossip, because two clusters were joined by mistake.
 
 use kvgossip_membership::Text;
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 
-/// Code of the reason that members of another cluster are here.
+/// Code of the reason that members of another cluster are present.
 pub(super) const CODE: &str = "gossip.other_cluster";
-/// Most members that the reason names.
+/// Maximum number of members that the reason names.
 const MAX_NAMED: usize = 4;
-/// Most members that the log names, each once for as long as the agent runs: whoever forges members must not fill it.
+/// Maximum number of members named in the log, each once per run, so that forged members cannot fill it.
 const MAX_TOLD: usize = 64;
 
 #[derive(Debug, Default)]
@@ -17,12 +17,12 @@ struct State {
     told: BTreeSet<Text>,
 }
 
-/// Members that announce a cluster with another root.
+/// The members that announce a cluster with another root.
 #[derive(Debug, Default)]
 pub(super) struct Foreign(Mutex<State>);
 
 impl Foreign {
-    /// Takes note of what a look at all members has found; warns of each member once.
+    /// Records the result of an examination of all members. Warns of each member once.
     pub(super) fn look(&self, present: Vec<Text>) {
         for name in self.news(present) {
             tracing::warn!(
@@ -33,7 +33,7 @@ impl Foreign {
         }
     }
 
-    /// Those that are to be told of.
+    /// Returns the members to warn of.
     fn news(&self, present: Vec<Text>) -> Vec<Text> {
         let mut state = self.0.lock();
         let room = MAX_TOLD.saturating_sub(state.told.len());
@@ -44,7 +44,7 @@ impl Foreign {
         news
     }
 
-    /// What to say of them, while there are any.
+    /// Returns the text of the reason, while there are such members.
     pub(super) fn reason(&self) -> Option<String> {
         let present = &self.0.lock().present;
         let named: Vec<String> = present.iter().take(MAX_NAMED).map(|name| format!("{name:?}")).collect();

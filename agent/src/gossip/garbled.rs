@@ -1,14 +1,14 @@
-//! Whether gossip came lately that this agent does not understand: under other keys, or another label.
+//! Detection of gossip that this agent cannot read: under other keys, or another label.
 
 use kvgossip_membership::core::Stats;
 use parking_lot::Mutex;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Refused gossip counts for so long: it is repeated sooner than that where it goes on.
+/// Time for which unreadable gossip counts as recent. If it goes on, it recurs within less.
 const COUNTS: Duration = Duration::from_secs(60);
 
-/// Whether a refusal at `at` still counts at `now`: for [`COUNTS`].
+/// Whether an event at `at` is recent at `now`: within [`COUNTS`].
 pub(super) fn is_recent(at: Instant, now: Instant) -> bool {
     now.saturating_duration_since(at) < COUNTS
 }
@@ -17,17 +17,17 @@ pub(super) fn is_recent(at: Instant, now: Instant) -> bool {
 struct State {
     refused: u64,
     understood: u64,
-    /// When something was refused last, if no member was understood since.
+    /// When gossip was last unreadable, if none was readable since.
     refused_at: Option<Instant>,
 }
 
-/// Gossip that came and was not understood.
+/// The state of the detection.
 #[derive(Debug, Default)]
 pub(super) struct Garbled(Mutex<State>);
 
 impl Garbled {
-    /// Compares the membership's counters with those of the last call. A member that was understood in between shows that keys
-    /// and label are right, and ends what was refused before.
+    /// Compares the membership layer's counters with those of the last call. Readable gossip in between shows that
+    /// keys and label are right, and ends an earlier suspicion.
     pub(super) fn look(&self, stats: &Stats, now: Instant) {
         let mut state = self.0.lock();
         let refused = stats.refused.key + stats.refused.label;
@@ -38,12 +38,12 @@ impl Garbled {
         if understood > state.understood {
             state.refused_at = None;
         }
-        // Looks may come in another order than they were counted.
+        // Concurrent calls may arrive out of order.
         state.refused = state.refused.max(refused);
         state.understood = state.understood.max(understood);
     }
 
-    /// Whether such gossip came lately, and none that was understood since.
+    /// Whether unreadable gossip arrived recently, and none that was readable since.
     pub(super) fn is_now(&self, now: Instant) -> bool {
         self.0.lock().refused_at.is_some_and(|at| is_recent(at, now))
     }

@@ -1,5 +1,5 @@
-//! Event handlers: commands that are run for what gossip tells. Their form, environment and input are those of Serf's agents
-//! (Serf's documentation, "Event Handlers").
+//! Event handlers: commands run on gossip events. Syntax, environment and input are those of Serf's agents (Serf's
+//! documentation, "Event Handlers").
 
 mod input;
 mod process;
@@ -16,36 +16,37 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
-/// Most handlers of an agent.
+/// Maximum number of handlers per agent.
 pub const MAX_HANDLERS: usize = 64;
-/// Events that wait for one handler, which is run for one after the other. When it is full the newest are dropped, and the log
-/// says how many.
+/// Maximum number of events queued per handler, which runs for one at a time. When the queue is full, new events are
+/// dropped, and the log shows how many.
 const MAX_WAITING: usize = 1024;
-/// A handler that takes longer is named in the log, as by Serf's agents, and again after each further minute.
+/// Run time after which a slow handler is logged, as by Serf's agents, and the interval of further log lines.
 const SLOW: Duration = Duration::from_secs(1);
 const STILL_SLOW: Duration = Duration::from_secs(60);
 
-/// `[EVENT[:NAME][,...]=]COMMAND`: a command for the shell, and for which events it is run; all, if none are given.
+/// An event handler, written `[EVENT[:NAME][,...]=]COMMAND`: a shell command and the events that it runs for; all
+/// events, if none are given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventHandler {
     filter: EventFilter,
     command: String,
 }
 
-/// Why a text is no event handler.
+/// The error for a text that is not an event handler.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ParseHandlerError {
-    /// There is no command.
+    /// The command is missing.
     #[error("the command is missing")]
     NoCommand,
-    /// What stands before `=` names no events.
+    /// The part before `=` is not a list of events.
     #[error(
         "{0:?} names no event: write member-join, member-leave, member-failed, member-update, member-reap, user, user:NAME, \
          query, query:NAME or *, several with commas; a command that contains = needs one of them before it"
     )]
     Filter(String),
-    /// More than 64 kinds of events.
+    /// More than 64 kinds of events are given.
     #[error(transparent)]
     TooMany(FilterError),
 }
@@ -73,18 +74,18 @@ impl fmt::Display for EventHandler {
 }
 
 impl EventHandler {
-    /// Each kind of event, and the command, as Serf's agents list them in their statistics.
+    /// Returns each kind of event with the command, as Serf's agents list them in their statistics.
     pub(super) fn listed(&self) -> impl Iterator<Item = (Text, Text)> {
         self.filter.kinds().map(|kind| (kind, self.command.as_str().into()))
     }
 
     fn wants(&self, record: &Coalesced) -> bool {
-        // What replicas ask each other is theirs, as Serf's own queries are.
+        // Queries among replicas are internal, like Serf's own queries.
         let is_own = matches!(record, Coalesced::Event(Event::Query(query)) if query.name == QUERY);
         !is_own && self.filter.takes(record)
     }
 
-    /// Begins to listen for what the command is for, merged as Serf's agents merge it.
+    /// Subscribes to the handler's events, coalesced as by Serf's agents.
     pub(super) async fn listen(self, gossip: &Gossip) -> Option<Listening> {
         let member = gossip.member().ok()?;
         let this = Arc::new(self);
@@ -98,18 +99,18 @@ impl EventHandler {
     }
 }
 
-/// A handler that listens.
+/// A handler that has subscribed.
 pub(super) struct Listening {
     handler: Arc<EventHandler>,
     records: mpsc::Receiver<Coalesced>,
 }
 
 impl Listening {
-    /// Runs the command for each event that it is for, one after the other, until the agent stops or leaves.
+    /// Runs the command for each of its events, one at a time, until the agent stops or leaves.
     pub(super) async fn serve(self, gossip: Gossip) {
         let Self { handler: this, mut records } = self;
         let Ok(member) = gossip.member() else { return };
-        // Serf's agents begin with their own join.
+        // The first event is this member's own join, as with Serf's agents.
         if let Ok(own) = member.local_member().await {
             let joined = Coalesced::Members { kind: "member-join", members: vec![own] };
             if this.wants(&joined) {
@@ -163,7 +164,7 @@ impl EventHandler {
                 "the beginning of an event handler's output is lost"
             );
         }
-        // What a command wrote before it failed is no answer, as with Serf's agents.
+        // The output of a failed command is not sent as an answer, as with Serf's agents.
         if status.success()
             && let Coalesced::Event(Event::Query(query)) = &record
             && !output.bytes.is_empty()
@@ -174,7 +175,7 @@ impl EventHandler {
     }
 }
 
-/// Names in the log, while the command runs, that it is slow: events wait for it.
+/// Logs that the command is slow, while it runs: events wait for it.
 async fn slowly<T>(command: &str, run: impl Future<Output = T>) -> T {
     let mut run = std::pin::pin!(run);
     let (began, mut patience) = (Instant::now(), SLOW);

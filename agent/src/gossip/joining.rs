@@ -1,4 +1,4 @@
-//! Joining other members: those of the start again and again while this one is alone, and whomever one is told to.
+//! Joining of other members: at the start, repeatedly while this one is alone, and on request.
 
 use super::{Gossip, GossipError, JoinTarget, garbled};
 use crate::clock::Monotonic;
@@ -9,21 +9,21 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The first wait after an attempt in vain; it doubles up to the longest.
+/// First and longest wait after a failed attempt; the wait doubles in between.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// While others are there, it is looked so often whether they still are.
+/// Interval of the checks whether other members are still there.
 pub(super) const LOOK: Duration = Duration::from_secs(2);
-/// Another failure than the last one is told of at the earliest after this time, the same one after the longer.
+/// Minimum interval before a different failure is logged as a warning, and before the same one is.
 const OTHER_AGAIN: Duration = Duration::from_secs(5);
 const SAME_AGAIN: Duration = Duration::from_secs(60);
 
-/// Which failures are told of as warnings.
+/// The last failure logged as a warning, and its time.
 #[derive(Debug, Default)]
 pub(super) struct Told(Option<(String, Duration)>);
 
 impl Told {
-    /// Whether to warn of this failure now.
+    /// Whether to log this failure as a warning now.
     pub(super) fn warns(&mut self, failure: &str, now: Duration) -> bool {
         let quiet = self
             .0
@@ -36,39 +36,40 @@ impl Told {
     }
 }
 
-/// Of the addresses of a target those that are not this agent's own.
+/// Returns the addresses that are not this agent's own.
 fn others(found: Vec<SocketAddr>, own: &[SocketAddr]) -> Vec<SocketAddr> {
     found.into_iter().filter(|address| !own.contains(address)).collect()
 }
 
-/// How long joining is tried at the start.
+/// The limits on retrying to join at the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Retry {
-    /// The wait after an attempt; none: waits that grow from half a second to 30 s.
+    /// Wait between attempts; `None`: waits that grow from half a second to 30 s.
     pub interval: Option<Duration>,
-    /// After so many rounds in which nobody answered, the agent gives up, unless it has ever had company; 0 for never.
+    /// Number of rounds without an answer after which the agent gives up, unless it was ever among others; 0: never.
     pub most: u32,
 }
 
 impl Retry {
-    /// The shortest wait that may be told.
+    /// Minimum configurable wait.
     pub const MIN_INTERVAL: Duration = Duration::from_secs(1);
-    /// The longest one.
+    /// Maximum configurable wait.
     pub const MAX_INTERVAL: Duration = Duration::from_secs(3600);
 }
 
-/// What came of joining.
+/// The result of a join.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Joined {
-    /// How many targets answered.
+    /// Number of targets that answered.
     pub answered: usize,
-    /// Which did not, and why. Those where only this agent itself is count neither way.
+    /// Targets that did not answer, with the reasons. Targets at which only this agent itself is found count neither
+    /// way.
     pub failed: Vec<String>,
 }
 
 impl Gossip {
-    /// Joins the targets whenever this member is alone, and until all of them have answered: whoever was met first may not
-    /// know the others. Names are looked up at each attempt: they may lead elsewhere by then.
+    /// Joins the targets whenever this member is alone, and until all of them have answered, because the first one
+    /// met may not know the others. Names are looked up at each attempt, since they may resolve differently by then.
     pub(super) async fn keep_joining(self, targets: Vec<JoinTarget>, retry: Retry) {
         let clock = Monotonic::start();
         let (mut wait, mut told) = (FIRST_WAIT, Told::default());
@@ -113,7 +114,7 @@ impl Gossip {
         }
     }
 
-    /// Has the agent end: nobody answers.
+    /// Makes the agent end because no target answers.
     fn give_up(&self, rounds: u32, why: String) {
         tracing::error!(rounds, "giving up joining: {why}");
         if self.inner.gave_up.set((rounds, why)).is_ok() {
@@ -125,13 +126,13 @@ impl Gossip {
         self.inner.had_members.load(Ordering::Relaxed)
     }
 
-    /// Others are there, whoever found whom.
+    /// Records that other members are present, whichever side found the other.
     pub(super) fn note_members(&self) {
         *self.inner.unjoined.lock() = None;
         self.inner.had_members.store(true, Ordering::Relaxed);
     }
 
-    /// Keeps what came of joining, for [`Gossip::shut_out`]. Who has company is not shut out.
+    /// Records the result of joining, for [`Gossip::shut_out`]. A member among others is not shut out.
     pub(super) fn note_joined(&self, joined: Result<&Joined, &GossipError>, alone: bool) {
         if joined.is_ok() {
             self.note_members();
@@ -143,12 +144,12 @@ impl Gossip {
         }
     }
 
-    /// Nobody is found by multicast; what came of joining says more.
+    /// Records that discovery found nobody, unless joining has a recent failure, which is more specific.
     pub(super) fn note_unfound(&self, error: &GossipError) {
         self.note_unless_known(|| error.to_string());
     }
 
-    /// What was found long ago counts no more.
+    /// Records a failure unless a recent one is recorded.
     fn note_unless_known(&self, why: impl FnOnce() -> String) {
         let (mut unjoined, now) = (self.inner.unjoined.lock(), Instant::now());
         if unjoined.as_ref().is_none_or(|(_, at)| !garbled::is_recent(*at, now)) {
@@ -156,7 +157,7 @@ impl Gossip {
         }
     }
 
-    /// None of the members that it remembers has answered; what came of joining says more.
+    /// Records that no remembered member has answered, unless joining has a recent failure, which is more specific.
     pub(super) fn note_unremembered(&self, tried: usize) {
         self.note_unless_known(|| match tried {
             1 => "the one member that this agent remembers does not answer".to_owned(),
@@ -164,13 +165,13 @@ impl Gossip {
         });
     }
 
-    /// Contacts members, to learn of all others; gives how many of the targets answered, at any of their addresses. What
-    /// happened before is not reported, unless this agent comes back.
+    /// Contacts members to learn of all others. Returns how many targets answered, at any of their addresses. Earlier
+    /// events are not delivered, unless this agent rejoins.
     pub async fn join(&self, targets: &[JoinTarget]) -> Result<Joined, GossipError> {
         self.join_targets(targets, false).await
     }
 
-    /// `of_start`: those that were named at the start, which an agent with a snapshot comes back to.
+    /// `of_start`: the targets are those configured, to which an agent with a snapshot rejoins.
     async fn join_targets(&self, targets: &[JoinTarget], of_start: bool) -> Result<Joined, GossipError> {
         let member = self.member()?;
         let comes_back = of_start && member.came_back().await?;
@@ -181,7 +182,7 @@ impl Gossip {
         for attempt in join_all(attempts).await {
             match attempt {
                 Ok(true) => answered += 1,
-                // A list of members that all have names this one, too.
+                // Names that all resolve to this agent are not an error.
                 Ok(false) => {}
                 Err(GossipError::Join(error)) => errors.push(error),
                 Err(error) => return Err(error),
@@ -200,7 +201,7 @@ impl Gossip {
 }
 
 impl Gossip {
-    /// Contacts one target; false if only this agent itself is there.
+    /// Contacts one target; `false`: only this agent itself is there.
     async fn join_one(
         &self,
         member: &Membership,
@@ -214,7 +215,7 @@ impl Gossip {
         if others.is_empty() {
             return Ok(false);
         }
-        // One of its addresses is enough.
+        // One answer from its addresses suffices.
         member.join(&others, ignore_old).await?;
         Ok(true)
     }
@@ -237,7 +238,7 @@ mod tests {
         assert!(told.warns("no such name", s(96)), "it goes on");
     }
 
-    /// One line tells of as many targets as there are, and of as many addresses as one of them has.
+    /// One log line covers any number of targets, and any number of addresses per target.
     #[test]
     fn a_failure_names_some_and_counts_the_others() {
         let at = |last: u8| SocketAddr::from(([192, 0, 2, last], 7946));

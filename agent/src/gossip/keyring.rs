@@ -1,4 +1,4 @@
-//! The file with the cluster's gossip keys: a JSON list of base64 texts, the primary first, as Serf keeps it.
+//! The file of gossip keys: a JSON list of base64 texts, the primary key first, as in Serf.
 
 use crate::files::read_regular;
 use kvgossip_membership::{Key, Keyring};
@@ -6,30 +6,30 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// Most bytes of a keyring file.
+/// Maximum size of a keyring file, in bytes.
 const MAX_LEN: usize = 16 * 1024;
 
-/// Why a keyring file does not serve.
+/// The error of reading a keyring file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyringError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("the keyring {} cannot be read: {error}", path.display())]
     Read {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         error: io::Error,
     },
-    /// It holds something else.
+    /// The file is not a keyring.
     #[error(
         "the keyring {} does not hold a JSON list of one or more base64 keys of 16, 24 or 32 bytes: {reason}",
         path.display()
     )]
     Malformed {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong.
+        /// What is wrong with its content.
         reason: String,
     },
 }
@@ -37,7 +37,7 @@ pub enum KeyringError {
 /// Reads a keyring file.
 pub fn read_keyring(path: &Path) -> Result<Keyring, KeyringError> {
     let failed = |error| KeyringError::Read { path: path.to_owned(), error };
-    // Keys that are installed later are written to the same file: a pipe would not do.
+    // Keys that are installed later are written to the same file, so a pipe is rejected.
     let bytes = read_regular(path, MAX_LEN).map_err(failed)?;
     let malformed =
         |reason: &dyn ToString| KeyringError::Malformed { path: path.to_owned(), reason: reason.to_string() };
@@ -53,7 +53,7 @@ pub fn read_keyring(path: &Path) -> Result<Keyring, KeyringError> {
     ring.ok_or_else(|| malformed(&"it is empty"))
 }
 
-/// Writes a keyring file, for its owner alone: as a whole or not at all.
+/// Writes a keyring file atomically, readable by its owner alone.
 pub(super) fn write_keyring(path: &Path, ring: &Keyring) -> io::Result<()> {
     let keys: Vec<String> = ring.keys().iter().map(Key::to_base64).collect();
     let mut text = serde_json::to_string_pretty(&keys)?;
@@ -61,12 +61,12 @@ pub(super) fn write_keyring(path: &Path, ring: &Keyring) -> io::Result<()> {
     write_private(path, text.as_bytes())
 }
 
-/// Writes a file for its owner alone, as a whole or not at all.
+/// Writes a file atomically, readable by its owner alone.
 pub(super) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut new = path.as_os_str().to_owned();
     new.push(".new");
     let new = PathBuf::from(new);
-    // A leftover of an earlier attempt may have other readers.
+    // A file left by an earlier attempt may be readable by others.
     let _ = std::fs::remove_file(&new);
     let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
     file.write_all(bytes)?;

@@ -1,4 +1,4 @@
-//! What a look at all members finds: which replicas they announce, and who is admitted. Without I/O.
+//! The examination of all members: which replicas they announce, and which are admitted. Without I/O.
 
 use super::directory::{Announcement, Replicas};
 use super::tags;
@@ -9,41 +9,42 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// A replica whose member failed is still admitted for this long: after a cut of the network it comes back before gossip
-/// has noticed. Whoever has not answered since a gossip key was taken away is not: it may have lost the key by that.
+/// Time for which a replica is still admitted after its member failed: after a network partition it returns before
+/// gossip notices. Exception: a member that has not answered since a gossip key was removed, because it may have lost
+/// that key.
 pub(super) const ADMITTED_AFTER_FAILURE: Duration = Duration::from_secs(15 * 60);
 
-/// What is remembered of a member from one look to the next.
+/// The state remembered of a member between examinations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Look {
     pub(super) status: Status,
     pub(super) id: ReplicaId,
-    /// When it was seen to fail, having been seen alive before.
+    /// When the member failed, if it was seen alive before.
     pub(super) failed_at: Option<Duration>,
-    /// Whether it is admitted.
+    /// Whether the replica is admitted.
     pub(super) admitted: bool,
-    /// Whether it may have lost the last gossip key that it had.
+    /// Whether the member may have lost its last gossip key.
     pub(super) keyless: bool,
 }
 
-/// The members of this cluster by name.
+/// Members of this cluster by name.
 pub(super) type Looks = BTreeMap<Text, Look>;
 
-/// What a look has found.
+/// The result of an examination.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
     pub(super) looks: Looks,
     pub(super) replicas: Replicas,
-    /// A member that is alive and announces the id of this replica itself.
+    /// A live member that announces this replica's own id.
     pub(super) double: Option<(Text, SocketAddr)>,
-    /// Members that are alive and replicas of another cluster, in the order of their names.
+    /// Live members that are replicas of another cluster, by name.
     pub(super) foreign: Vec<Text>,
-    /// How many members are alive and no replicas of this cluster: Serf agents, and those of another one.
+    /// Number of live members that are not replicas of this cluster: Serf agents, and replicas of another cluster.
     pub(super) strangers: usize,
 }
 
 impl Listing {
-    /// Looks at all members but this one. Times are of any clock that never goes back.
+    /// Examines all members except this one. Times are from a monotonic clock.
     pub(super) fn of(
         members: Vec<Member>,
         own: ReplicaId,
@@ -82,7 +83,7 @@ impl Listing {
         listing
     }
 
-    /// Replicas that are no longer admitted because their member has left, or has lost its key.
+    /// Returns the replicas that are no longer admitted because their member has left or may have lost its key.
     pub(super) fn departed(&self, before: &Looks) -> Vec<ReplicaId> {
         let gone = self.looks.iter().filter(|(name, look)| {
             let before = before.get(*name);
@@ -104,7 +105,7 @@ fn look(member: &Member, id: ReplicaId, before: Option<&Look>, now: Duration) ->
         (Status::Failed, Some(before)) if before.status == Status::Alive => Some(now),
         _ => None,
     };
-    // Once in doubt, always in doubt, until it is alive again.
+    // A doubt lasts until the member is alive again.
     let failed_at = failed_at.filter(|_| member.answered == Answered::Yes);
     let lately = failed_at.is_some_and(|at| now < at + ADMITTED_AFTER_FAILURE);
     let keyless = member.answered == Answered::NotSinceRemoval;
@@ -177,13 +178,13 @@ mod tests {
         let failed = look_at(vec![unanswered(Status::Failed)], &still.looks, 1);
         assert!(failed.replicas.is_empty());
         assert_eq!(failed.departed(&still.looks), [A], "and its connections end");
-        // The other way round: it had failed before.
+        // The reverse order: it had failed before.
         let failed = look_at(vec![member("a", A, 1, Status::Failed)], &alive.looks, 1);
         let shut_out = look_at(vec![unanswered(Status::Failed)], &failed.looks, 2);
         assert!(shut_out.replicas.is_empty());
         assert_eq!(shut_out.departed(&failed.looks), [A]);
         assert!(look_at(vec![member("a", A, 1, Status::Failed)], &shut_out.looks, 3).replicas.is_empty());
-        // Who has not been asked yet proves nothing either way: its connection is no matter of gossip.
+        // A member that was never asked proves nothing: its connection is not affected by gossip.
         let never = Member { answered: Answered::Never, ..member("a", A, 1, Status::Failed) };
         let never = look_at(vec![never], &alive.looks, 1);
         assert!(never.replicas.is_empty() && never.departed(&alive.looks).is_empty());

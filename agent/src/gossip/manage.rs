@@ -1,4 +1,4 @@
-//! What operators do to the gossip: force members out, change its keys and this member's tags.
+//! Operators' changes to the gossip: forcing members out, changing keys and tags.
 
 use super::{Gossip, GossipError, tags};
 use kvgossip_api::{GossipKeysResponse, KeyCount};
@@ -7,8 +7,8 @@ use kvgossip_membership::rpc::message::Keys;
 use kvgossip_membership::{Status, Tags, Text};
 
 impl Gossip {
-    /// Declares that a failed member has left, so that nobody tries it again; with `prune` it is forgotten at once. Gives
-    /// whether it was alive as this agent saw it: such a member refutes it.
+    /// Declares that a failed member has left, so that it is no longer tried; with `prune` it is forgotten at once.
+    /// Returns whether this agent sees the member as alive: such a member refutes the declaration.
     pub async fn force_leave(&self, name: &Text, prune: bool) -> Result<bool, GossipError> {
         let member = self.member()?;
         if member.local_member().await?.name == *name {
@@ -20,7 +20,7 @@ impl Gossip {
             .is_some_and(|known| matches!(known.status, Status::Alive | Status::Leaving) && !known.suspect))
     }
 
-    /// Changes some of this member's tags, and takes others away.
+    /// Sets and deletes tags of this member.
     pub async fn update_tags(&self, set: Tags, delete: Vec<Text>) -> Result<(), GossipError> {
         if let Some(name) = set.keys().chain(&delete).find(|name| tags::is_reserved(name)) {
             return Err(GossipError::ReservedTag(name.clone()));
@@ -28,7 +28,7 @@ impl Gossip {
         Ok(self.member()?.update_tags(set, delete).await?)
     }
 
-    /// Has all members change their keyrings; `None` only asks which keys they have.
+    /// Changes the keyring of all members; `None`: only asks which keys they have.
     pub async fn keys(&self, change: Option<KeyChange>) -> Result<GossipKeysResponse, GossipError> {
         let member = self.member()?;
         Ok(response(match change {

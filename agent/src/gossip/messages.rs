@@ -1,20 +1,20 @@
-//! Events and queries that this agent sends.
+//! User events and queries of this agent.
 
 use super::{Gossip, GossipError, rows};
 use kvgossip_api::QueryResponse;
 use kvgossip_membership::driver::Answer;
 use kvgossip_membership::{QueryParams, Text};
 
-/// How many answers one query hands back.
+/// Maximum number of answers returned per query.
 pub const MAX_ANSWERS: usize = 4096;
 
 impl Gossip {
-    /// Sends an event to all members.
+    /// Sends a user event to all members.
     pub async fn event(&self, name: &str, payload: &[u8], coalesce: bool) -> Result<(), GossipError> {
         Ok(self.member()?.user_event(name, payload, coalesce).await?)
     }
 
-    /// Asks members, and gathers the answers until the query's time is over.
+    /// Sends a query, and gathers the answers until its time is over.
     pub async fn query(
         &self,
         name: &str,
@@ -25,7 +25,7 @@ impl Gossip {
         if !params.nodes.is_empty() {
             let (own, others) = (member.local_member().await?, member.members().await?);
             let is_known = |name: &&Text| others.iter().chain([&own]).any(|known| known.name == **name);
-            // Nobody would answer, and the silence would be taken for theirs.
+            // No unknown member can answer, and the lack of answers would be misread as theirs.
             if let Some(unknown) = params.nodes.iter().find(|name| !is_known(name)) {
                 return Err(GossipError::UnknownMember(unknown.clone()));
             }

@@ -1,13 +1,13 @@
-//! Whom of all replicas to stay connected with.
+//! The choice of replicas to stay connected with.
 
 use kvgossip_grants::ReplicaId;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-/// How many members a replica stays connected with by dialling them; others dial it.
+/// Number of members that a replica dials and stays connected with; further ones dial it.
 pub(super) const NEIGHBOURS: usize = 8;
 
-/// Whom of all to stay connected with: the next one by id, so that together they are a ring, and others, as good as
-/// random, and the same at every look, so that few change when members come and go.
+/// Returns the replicas to stay connected with: the ring successor by id, so that all replicas form a ring, plus
+/// others by rendezvous hashing, which is stable when members come and go.
 pub(super) fn neighbours(own: ReplicaId, all: impl Iterator<Item = ReplicaId>) -> Vec<ReplicaId> {
     let score = |id: &ReplicaId| {
         let mut hasher = DefaultHasher::new();

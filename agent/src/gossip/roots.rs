@@ -1,16 +1,17 @@
-//! The question `kvgossip` and its answer: the root that a replica holds.
+//! The query `kvgossip` and its answer, which carry the root digest of a replica.
 //!
-//! Both are `02`, eight bytes of the cluster's id, the replica's id and its root digest; what follows is skipped.
+//! Both consist of the byte `02`, eight bytes of the cluster id, the replica id and its root digest. Further bytes
+//! are ignored.
 
 use super::tags::{CLUSTER_BYTES, cluster_prefix};
 use kvgossip_grants::{ClusterId, Digest, ReplicaId};
 
-/// The query's name.
+/// Name of the query.
 pub(super) const QUERY: &str = "kvgossip";
 const VERSION: u8 = 2;
 const LEN: usize = 1 + CLUSTER_BYTES + 32 + 32;
 
-/// What a replica holds, as it says.
+/// The root digest that a replica reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Roots {
     pub(super) replica: ReplicaId,
@@ -26,7 +27,7 @@ impl Roots {
         bytes
     }
 
-    /// None for other versions and clusters, and for what is too short.
+    /// Decodes a query or an answer; `None` for another version or cluster, or too few bytes.
     pub(super) fn decode(bytes: &[u8], cluster: ClusterId) -> Option<Self> {
         let bytes: &[u8; LEN] = bytes.first_chunk()?;
         let (version, rest) = bytes.split_first()?;

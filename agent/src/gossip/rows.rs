@@ -1,4 +1,4 @@
-//! Members in the API's form: names and tags as they are shown.
+//! Members as rows of the API, with displayable names and tags.
 
 use super::tags;
 use crate::peers::{KnownRoot, Peers, holds};
@@ -24,13 +24,13 @@ fn status(member: &Member) -> &'static str {
     }
 }
 
-/// One answer to a query.
+/// Returns an answer to a query as a row.
 pub(super) fn response(from: &Text, payload: Vec<u8>) -> ResponseRow {
     let payload_b64 = BASE64_STANDARD.encode(&payload);
     ResponseRow { from: from.to_string(), payload: String::from_utf8(payload).ok(), payload_b64 }
 }
 
-/// How many members announce each replica.
+/// Number of members that announce each replica.
 pub(super) type Announcers = BTreeMap<ReplicaId, usize>;
 
 pub(super) fn announcers(members: &[Member], cluster: ClusterId) -> Announcers {
@@ -47,14 +47,14 @@ fn is_at(connection: &Connection, member: &Member, announced: Option<(ReplicaId,
     announced.is_some_and(|(_, port)| connection.address() == SocketAddr::new(member.addr.ip(), port))
 }
 
-/// Whether the replica that a member announces is connected from the address that it announces: it has proved its key.
+/// Whether the announced replica is connected from the announced address; then it has proved its key.
 pub(super) fn is_connected(member: &Member, cluster: ClusterId, peers: &Peers) -> bool {
     let announced = tags::read(&member.tags, cluster);
     let connection = announced.and_then(|(id, _)| peers.connection(&id));
     connection.is_some_and(|connection| is_at(&connection, member, announced))
 }
 
-/// What is known of a replica that has proved its key.
+/// The state of a replica that has proved its key.
 #[derive(Default)]
 struct Known {
     root: Option<KnownRoot>,
@@ -76,22 +76,22 @@ impl Known {
     }
 }
 
-/// Whose member it is.
+/// The relation of a member to this agent.
 enum Whose {
-    /// This agent's own, and what it holds.
+    /// This agent's own member, with its root digest.
     Own(Digest),
-    /// Another's.
+    /// Another member.
     Other {
-        /// Whether others announce the same replica.
+        /// Whether other members announce the same replica.
         contested: bool,
         /// Whether the replica is connected from the address that this member announces.
         is_there: bool,
-        /// The round trip to the replica, where it is connected.
+        /// Round-trip time to the replica, if it is connected.
         rtt: Option<Duration>,
     },
 }
 
-/// One member; `local` is this agent itself.
+/// Returns the row of a member; `local`: the member is this agent.
 pub(super) fn row(
     member: Member,
     local: bool,
@@ -114,8 +114,8 @@ pub(super) fn row(
     row_of(member, cluster, &whose, |id| Known::of(id, peers))
 }
 
-/// A member's row. Of several members that announce one replica, only the one whose address has proved the key shows what
-/// `known` gives of that replica.
+/// Returns the row of a member. If several members announce one replica, only the one whose address has proved the
+/// key shows the replica's state, from `known`.
 fn row_of(
     member: Member,
     cluster: ClusterId,
@@ -129,10 +129,10 @@ fn row_of(
         Whose::Other { contested, is_there, rtt } => (None, contested && !is_there, rtt),
     };
     let local = own_root.is_some();
-    // All that is known of the replica goes through here.
+    // Everything known of the replica passes through here.
     let known = id.filter(|_| !local && !unproved).map(|id| known(&id)).unwrap_or_default();
     let connected = rtt.filter(|_| !unproved);
-    // What was heard of one that is gone says nothing of what it holds now.
+    // The last report of a member that is gone says nothing about its present state.
     let is_here = matches!(member.status, Status::Alive | Status::Leaving);
     let known_now = known.root.filter(|_| is_here);
     let (holds, holds_since_us) = if local { (Holds::Same, None) } else { holds(known_now) };

@@ -1,4 +1,4 @@
-//! Serf's RPC for the agent's member: what Serf's own tools may do with it.
+//! Serf's RPC for the agent's member: the operations that Serf's own tools may perform.
 
 use super::handlers::EventHandler;
 use super::{Gossip, GossipError, tags};
@@ -8,12 +8,12 @@ use kvgossip_membership::{Membership, Text};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// How Serf's RPC is to be served.
+/// Settings of Serf's RPC.
 #[derive(Clone, Debug)]
 pub struct RpcConfig {
-    /// Where, for whom, and how much of it.
+    /// Address, authentication and limits.
     pub options: Options,
-    /// The agent's log, for those who monitor it.
+    /// The agent's log, for clients that monitor it.
     pub logs: Option<Logs>,
 }
 
@@ -76,7 +76,7 @@ impl Host for RpcHost {
     }
 }
 
-/// Serves until the agent stops: whoever asks after the member has left is told so.
+/// Serves RPC until the agent stops. After the member has left, requests get an error that says so.
 pub(super) fn serve(
     gossip: &Gossip,
     config: RpcConfig,

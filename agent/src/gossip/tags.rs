@@ -1,38 +1,38 @@
-//! The tags by which replicas of a cluster find each other.
+//! The tags by which replicas of a cluster recognise each other.
 
 use kvgossip_grants::{ClusterId, ReplicaId};
 use kvgossip_membership::{Tags, Text};
 
-/// The version of what these tags and the query mean.
+/// Tag with the version of these tags and of the query.
 const VERSION: (&str, &str) = ("kvgossip", "2");
-/// Where the replica takes sessions, at the member's address.
+/// Tag with the session port, at the member's address.
 const PORT: &str = "kvg_port";
-/// The first eight bytes of the cluster's id, in hexadecimal.
+/// Tag with the first eight bytes of the cluster id, in hexadecimal.
 pub(super) const CLUSTER: &str = "kvg_cluster";
-/// The replica's id.
+/// Tag with the replica id.
 const ID: &str = "kvg_id";
 
-/// Bytes of a cluster's id that gossip carries.
+/// Number of bytes of a cluster id in gossip.
 pub(super) const CLUSTER_BYTES: usize = 8;
 
-/// Whether only the agent itself sets this tag.
+/// Whether the tag is reserved for the agent.
 pub(super) fn is_reserved(name: &Text) -> bool {
     *name == VERSION.0 || name.starts_with(b"kvg_")
 }
 
-/// The beginning of the cluster's id.
+/// Returns the first bytes of the cluster id.
 pub(super) fn cluster_prefix(cluster: ClusterId) -> [u8; CLUSTER_BYTES] {
     let mut prefix = [0; CLUSTER_BYTES];
     prefix.copy_from_slice(&cluster.as_bytes()[..CLUSTER_BYTES]);
     prefix
 }
 
-/// The same in hexadecimal.
+/// Returns the first bytes of the cluster id, in hexadecimal.
 pub(super) fn cluster_text(cluster: ClusterId) -> String {
     cluster.to_string().chars().take(2 * CLUSTER_BYTES).collect()
 }
 
-/// What a replica announces.
+/// Returns the tags of a replica.
 pub(super) fn announce(cluster: ClusterId, id: ReplicaId, port: u16) -> Tags {
     let tags = [
         (VERSION.0, VERSION.1.to_owned()),
@@ -43,17 +43,17 @@ pub(super) fn announce(cluster: ClusterId, id: ReplicaId, port: u16) -> Tags {
     tags.map(|(name, value)| (name.into(), value.into())).into()
 }
 
-/// The value of a tag.
+/// Returns the value of a tag.
 fn value<'a>(tags: &'a Tags, name: &str) -> Option<&'a Text> {
     tags.get(name.as_bytes())
 }
 
-/// The same, as text.
+/// Returns the value of a tag, if it is UTF-8.
 fn text<'a>(tags: &'a Tags, name: &str) -> Option<&'a str> {
     value(tags, name)?.to_str()
 }
 
-/// What a replica of this cluster announces: its id and port. None for members that are none.
+/// Returns the replica id and session port from a member's tags; `None`: the member is not a replica of this cluster.
 pub(super) fn read(tags: &Tags, cluster: ClusterId) -> Option<(ReplicaId, u16)> {
     if text(tags, VERSION.0)? != VERSION.1 || text(tags, CLUSTER)? != cluster_text(cluster) {
         return None;
@@ -62,8 +62,8 @@ pub(super) fn read(tags: &Tags, cluster: ClusterId) -> Option<(ReplicaId, u16)> 
     Some((text(tags, ID)?.parse().ok()?, port))
 }
 
-/// The beginning of another cluster's id that a replica of it announces, as it may be shown. None for replicas of this
-/// cluster, and for members that are no replicas.
+/// Returns the displayable prefix of a member's cluster id, if the member is a replica of another cluster; otherwise
+/// `None`.
 pub(super) fn other_cluster(tags: &Tags, cluster: ClusterId) -> Option<String> {
     value(tags, VERSION.0)?;
     let other = value(tags, CLUSTER).filter(|other| **other != cluster_text(cluster))?;

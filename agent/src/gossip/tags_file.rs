@@ -1,5 +1,5 @@
-//! The file with a member's tags: a JSON object of texts, as Serf's agents keep it with their `-tags-file`. JSON is UTF-8: names
-//! and values stand there as they are shown, so that a tag that Serf's tools set with other bytes is read back as it was.
+//! The file of a member's tags: a JSON object of texts, as with Serf's `-tags-file`. JSON is UTF-8, so names and
+//! values are stored in displayable form; tags that Serf's tools set with other bytes survive the round trip.
 
 use super::keyring::write_private;
 use super::tags::is_reserved;
@@ -9,32 +9,32 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Most bytes of the file. A member's tags have 512 bytes in all.
+/// Maximum size of the file, in bytes. A member's tags take at most 512 bytes in total.
 const MAX_LEN: usize = 16 * 1024;
 
-/// Why a file of tags does not serve.
+/// The error of reading a tags file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TagsFileError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("the tags in {} cannot be read: {error}", path.display())]
     Read {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         error: io::Error,
     },
-    /// It holds something else.
+    /// The file is not a JSON object of texts.
     #[error("{} does not hold a JSON object of texts: {error}", path.display())]
     Malformed {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong.
+        /// The parser's error.
         error: serde_json::Error,
     },
 }
 
-/// Reads a file of tags. One that does not exist yet holds none.
+/// Reads a tags file. A missing file means no tags.
 pub fn read_tags(path: &Path) -> Result<Tags, TagsFileError> {
     let bytes = match read_regular(path, MAX_LEN) {
         Ok(bytes) => bytes,
@@ -46,7 +46,7 @@ pub fn read_tags(path: &Path) -> Result<Tags, TagsFileError> {
     Ok(shown.iter().map(|(name, value)| (Text::from_shown(name), Text::from_shown(value))).collect())
 }
 
-/// Writes a file of tags, as a whole or not at all: without those that the agent itself announces.
+/// Writes a tags file atomically, without the tags that the agent sets itself.
 pub(super) fn write_tags(path: &Path, mut tags: Tags) -> io::Result<()> {
     tags.retain(|name, _| !is_reserved(name));
     let shown: BTreeMap<String, String> =

@@ -1,4 +1,4 @@
-//! The task that listens to gossip and does what the survey wants.
+//! The task that processes gossip events and carries out the survey.
 
 use super::keyring::write_keyring;
 use super::listing::{Listing, Looks};
@@ -22,20 +22,20 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-/// Changes of the membership that come within this time are looked at together.
+/// Time for which membership changes are collected before an examination of the members.
 const GATHER: Duration = Duration::from_millis(50);
-/// The list of members is looked at this often even if nothing was heard.
+/// Interval at which the members are examined even without events.
 const REFRESH: Duration = Duration::from_secs(5);
-/// Bytes of names that a question to a sample of members carries; a query has at most 1,024 bytes in all.
+/// Maximum number of bytes of names in a query to a sample of members; a whole query has at most 1,024 bytes.
 const MAX_NAME_BYTES: usize = 600;
-/// Lines of the log about members, and about events, in a row: anybody who can send gossip can cause them.
+/// Burst of log lines about members, and about events: anyone who can send gossip can cause them.
 const LOG_BURST: u32 = 64;
-/// After a burst one more line of each kind.
+/// Interval at which one more line of each kind is allowed after a burst.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
-/// How many sessions may report their end at a time.
+/// Capacity of the channel by which sessions report their end.
 const SYNCED_BUFFER: usize = 64;
 
-/// With whom a session that the survey wanted has ended, and whether they have talked.
+/// The end of a session requested by the survey: the peer, and whether the session took place.
 type Synced = (ReplicaId, bool);
 
 pub(super) struct Task {
@@ -45,7 +45,7 @@ pub(super) struct Task {
     survey: Survey,
     clock: Monotonic,
     looks: Looks,
-    /// The answers to the question that is under way.
+    /// Answers to the query in progress.
     answers: Option<Answers>,
     synced: (mpsc::Sender<Synced>, mpsc::Receiver<Synced>),
     member_lines: Bucket,
@@ -158,7 +158,7 @@ impl Task {
         }
     }
 
-    /// Says so once, then now and then.
+    /// Logs a failed rejoin, at rounds that are powers of two.
     fn rejoin_failed(&self, tried: usize, rounds: u32) {
         if rounds.is_power_of_two() {
             tracing::warn!(tried, rounds, "none of the members that this agent remembers answers, trying on");
@@ -166,7 +166,7 @@ impl Task {
         self.gossip.note_unremembered(tried);
     }
 
-    /// Two members use a name of others.
+    /// Handles a name of another member that a second member uses.
     async fn name_contested(&self, name: &Text, other: SocketAddr, tags: &Tags, member: &Membership) {
         let Ok(Some(known)) = member.member(name).await else { return };
         let cluster = self.gossip.inner.cluster;
@@ -176,7 +176,7 @@ impl Task {
         }
     }
 
-    /// Another running member uses the name of this one.
+    /// Handles the use of this member's name by another running member.
     async fn name_claimed(&self, other: SocketAddr, member: &Membership) {
         let Ok(own) = member.local_member().await else { return };
         self.gossip.inner.contested.claimed_own(self.gossip.inner.peers.id(), &own.name, other, self.now());
@@ -192,7 +192,7 @@ impl Task {
             name = name.to_string(),
             "another member has this name: this agent takes no part in gossip any more"
         );
-        // Others may ask why meanwhile, and what was counted.
+        // Sampled before the end, so that the counters stay visible.
         self.gossip.sample().await;
         let _ = self.gossip.inner.lost.set(name);
         self.gossip.end();
@@ -228,7 +228,7 @@ impl Task {
         }
     }
 
-    /// Looks at all members, and tells the others what is new.
+    /// Examines all members, and passes the changes to the other parts.
     async fn refresh(&mut self, member: &Membership) {
         let Ok(members) = member.members().await else { return };
         let (own, cluster) = (self.gossip.inner.peers.id(), self.gossip.inner.cluster);
@@ -274,7 +274,7 @@ impl Task {
         }
     }
 
-    /// Does what the survey wants.
+    /// Carries out the actions of the survey.
     async fn act(&mut self, member: &Arc<Membership>) {
         if self.gossip.inner.leaving.load(Ordering::Relaxed) {
             return;
@@ -313,15 +313,15 @@ impl Task {
         }
     }
 
-    /// As many names of these replicas as fit a query.
+    /// Returns the names of members that announce these replicas, as many as fit into a query.
     fn names(&self, sample: &[ReplicaId]) -> Vec<Text> {
         let replicas = self.gossip.inner.directory.replicas();
         let mut room = MAX_NAME_BYTES;
-        // Whoever announces one of them is asked, for it is not known here who of them is right.
+        // All members that announce one of them are asked, since it is not known which one is right.
         let sampled = sample.iter().filter_map(|id| replicas.get(id));
         let names = sampled.flat_map(|replica| &replica.announced).map(|announced| &announced.name);
         let fits = names.take_while(|name| {
-            // Up to three bytes say how long it is.
+            // The length prefix takes up to three bytes.
             let fits = name.len() + 3 <= room;
             room = room.saturating_sub(name.len() + 3);
             fits
@@ -334,12 +334,12 @@ impl Task {
         let synced = self.synced.0.clone();
         self.gossip.spawn(async move {
             let talked = peers.sync_member(id).await;
-            // The receiver goes when the agent leaves.
+            // The receiver is gone once the agent leaves.
             let _ = synced.send((id, talked)).await;
         });
     }
 
-    /// Somebody tells its root and wants to know who holds something else.
+    /// Answers a query for roots, if this replica's root differs.
     async fn on_question(&mut self, query: &Query, member: &Membership) {
         let (peers, cluster) = (&self.gossip.inner.peers, self.gossip.inner.cluster);
         let Some(asked) = Roots::decode(&query.payload, cluster) else { return };
@@ -366,7 +366,8 @@ impl Task {
         let (peers, cluster) = (&self.gossip.inner.peers, self.gossip.inner.cluster);
         let Answer::Response { from, payload } = answer else { return };
         let Some(told) = Roots::decode(&payload, cluster) else { return };
-        // A member speaks for the replica that it announces. It is a hint all the same: others may announce it, too.
+        // A member answers only for the replica that it announces. This is still a hint: others may announce that
+        // replica, too.
         let Some(announced) = self.gossip.inner.directory.announcement(&told.replica, &from) else {
             return;
         };
@@ -382,7 +383,7 @@ impl Task {
     }
 }
 
-/// The next answer; waits for ever while no question is under way.
+/// Returns the next answer; never completes while no query is in progress.
 async fn next(answers: &mut Option<Answers>) -> Option<Answer> {
     match answers {
         Some(answers) => answers.next().await,

@@ -1,15 +1,16 @@
-//! Connections that were taken from the system and wait for a place, the lightest source first.
+//! Accepted connections that wait for a place; the source with the fewest connections is served first.
 //!
-//! In the system's own queue everybody waits behind whoever came before, and a few addresses that come back as soon as they
-//! are thrown out fill it.
+//! The kernel's own queue is first-in first-out: a few addresses that reconnect at once after being closed would fill
+//! it.
 
 use super::ledger::Source;
 use std::collections::{HashMap, VecDeque};
 
-/// Connections of one door that wait for a place at most. Beyond them the oldest of the heaviest source ends.
+/// Maximum number of waiting connections per door. Beyond it, the oldest one of the source with the most connections
+/// is closed.
 pub(super) const MAX_ARRIVALS: usize = 128;
 
-/// The connections that wait, each source's in the order of their coming.
+/// The waiting connections, by source, oldest first.
 pub(super) struct Arrivals<S> {
     waiting: HashMap<Source, VecDeque<S>>,
     len: usize,
@@ -24,8 +25,8 @@ impl<S> Arrivals<S> {
         self.len == 0
     }
 
-    /// Adds a connection. Gives the one that ends for it, if there are too many; `held` is the number of connections that a
-    /// source has beside those that wait.
+    /// Adds a connection. Returns the connection to close for it, if there are too many; `held` gives the number of
+    /// connections that a source has in service.
     #[must_use]
     pub(super) fn push(&mut self, source: Source, arrival: S, held: impl Fn(Source) -> usize) -> Option<S> {
         self.waiting.entry(source).or_default().push_back(arrival);
@@ -38,7 +39,8 @@ impl<S> Arrivals<S> {
         self.take_oldest(heaviest)
     }
 
-    /// Takes the connection that is served next: the oldest of the source that has the fewest, those that wait included.
+    /// Takes the connection to serve next: the oldest of the source with the fewest connections, waiting ones
+    /// included.
     pub(super) fn next(&mut self, held: impl Fn(Source) -> usize) -> Option<(Source, S)> {
         let weights = self.waiting.iter().map(|(source, waiting)| (held(*source) + waiting.len(), *source));
         let (_, lightest) = weights.min_by_key(|(weight, _)| *weight)?;
@@ -85,7 +87,7 @@ mod tests {
             assert_eq!(arrivals.push(from(2), number, |_| 0), None);
         }
         assert_eq!(arrivals.push(from(1), 1001, |_| 0), Some(0));
-        // Those that are served count as well.
+        // Connections in service count as well.
         let held = |source| if source == from(1) { 2 * MAX_ARRIVALS } else { 0 };
         assert_eq!(arrivals.push(from(3), 2000, held), Some(1000));
         assert_eq!(

@@ -1,4 +1,4 @@
-//! `/v1/grants`, `/v1/explain` and `/v1/plan`: who may write what, and why.
+//! The routes `/v1/grants`, `/v1/explain` and `/v1/plan`.
 
 use super::error::{Refusal, body};
 use super::pages::{PAGE_BYTES, Place, Rows, place_text, places_after};
@@ -16,10 +16,10 @@ use kvgossip_api::{
 use kvgossip_engine::View;
 use kvgossip_grants::{EntityId, Fact, Frontier, Grant, Key, KeyGlob, Revocation, Signed, Timestamp};
 
-/// The most bytes of a row of a page of grants.
+/// Maximum size of a row in a page of grants, in bytes.
 const GRANT_ROW_BYTES: usize = 1024;
 
-/// Live grants and the revocations that stand.
+/// Lists live grants and active revocations.
 pub(super) async fn grants(
     _: Complete,
     State(shared): State<Shared>,
@@ -79,7 +79,7 @@ fn entity(text: &str) -> Result<EntityId, Refusal> {
     text.parse().map_err(|error| Refusal::bad_request("entity.malformed", error))
 }
 
-/// Whether an entity may write a key, and why.
+/// Answers whether an entity may write a key, and why.
 pub(super) async fn explain(
     _: Complete,
     State(shared): State<Shared>,
@@ -98,7 +98,7 @@ fn explanation(view: &View, key: &Key, entity: EntityId, now: Timestamp) -> Expl
     ExplainResponse::explain(view.authority(), entity, key, shown, now)
 }
 
-/// Under what an issuer could give a pattern away.
+/// Answers under which grants an issuer could delegate a pattern.
 pub(super) async fn plan(
     _: Complete,
     State(shared): State<Shared>,

@@ -1,4 +1,4 @@
-//! The connections of one door, and what each holds: the [`Ledger`] with its lock, its clock and those who wait.
+//! The connections of one door and the resources each holds: the [`Ledger`] with its lock, its clock and its waiters.
 
 use super::Door;
 use super::ledger::{ClientId, Ledger, Limits, Phase, Pool, Room, Source};
@@ -12,17 +12,17 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-/// Who waits for room looks again after so long: that somebody does not read shows by time alone.
+/// Interval at which a waiter asks again: that a client has stopped reading can only be seen after some time.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// How many connections of one door may be about to end beyond all places: a newcomer that waited for each of them in turn
-/// would keep all behind it waiting.
+/// Maximum number of connections, beyond all places, that were asked to close and have not ended. Without this
+/// allowance a new connection would wait for each of them, and block those behind it.
 pub(super) const MAX_ENDING: usize = 16;
 
 /// The connections of one door.
 pub(crate) struct Clients {
     state: Mutex<State>,
-    /// Something was given back.
+    /// Signals that something was released.
     freed: Notify,
     began: Instant,
     metrics: Metrics,
@@ -35,13 +35,13 @@ struct State {
 }
 
 struct Known {
-    /// Ends the connection.
+    /// Asks the connection to close.
     felled: CancellationToken,
-    /// It is first in line.
+    /// Signals that the connection is first in line for room.
     turn: Arc<Notify>,
 }
 
-/// One connection. Dropped, it holds nothing any more.
+/// One connection. Dropping it releases everything that it holds.
 pub(crate) struct Client {
     clients: Arc<Clients>,
     id: ClientId,
@@ -50,7 +50,7 @@ pub(crate) struct Client {
     turn: Arc<Notify>,
 }
 
-/// An amount of a pool that a connection holds; dropped, it is free again.
+/// An amount of a pool held by a connection; dropping it releases the amount.
 pub(crate) struct Held {
     client: Arc<Client>,
     pool: Pool,
@@ -73,7 +73,7 @@ impl Clients {
         Self { state, freed: Notify::new(), began: Instant::now(), metrics, door }
     }
 
-    /// A connection comes. Others may end for it.
+    /// Registers a new connection. Others may be asked to close for it.
     pub(super) fn open(self: &Arc<Self>, source: Source) -> Arc<Client> {
         self.change(None, |state, now| {
             let (id, in_reserve) = state.ledger.open(source, now);
@@ -84,18 +84,18 @@ impl Clients {
         })
     }
 
-    /// How many connections a source has, those that were told to end left out.
+    /// Returns the number of a source's connections, without those asked to close.
     pub(super) fn staying(&self, source: Source) -> usize {
         self.change(None, |state, _| state.ledger.staying(source))
     }
 
-    /// A connection ends that had no place yet.
+    /// Counts a connection that was closed before it got a place.
     pub(super) fn ended_waiting(&self) {
         self.metrics.connection_felled(self.door.name());
     }
 
-    /// Waits until there is room for one more connection. Who was told to end counts, with all that it holds, until its task
-    /// has ended.
+    /// Waits until there is room for one more connection. A connection asked to close counts, with all that it holds,
+    /// until its task has ended.
     pub(super) async fn settled(&self) {
         loop {
             let freed = self.freed.notified();
@@ -106,7 +106,8 @@ impl Clients {
         }
     }
 
-    /// Changes the ledger, then tells everybody whom that concerns. `pool` names what may have become more or less.
+    /// Changes the ledger, then notifies the connections asked to close and the waiters. `pool`: the pool whose amount
+    /// changed.
     fn change<T>(&self, pool: Option<Pool>, change: impl FnOnce(&mut State, Duration) -> T) -> T {
         let now = self.began.elapsed();
         let mut state = self.state.lock();
@@ -129,49 +130,50 @@ impl Clients {
 }
 
 impl Client {
-    /// Whether it has only a place for one short request.
+    /// Whether the connection has only a reserve place, which is for one short request.
     pub(super) fn is_in_reserve(&self) -> bool {
         self.in_reserve
     }
 
-    /// Ends when the connection has to.
+    /// Completes when the connection is asked to close.
     pub(super) async fn felled(&self) {
         self.felled.cancelled().await;
     }
 
-    /// The client has to send or to read something, since `credit` after now.
+    /// Marks the connection as waiting for its client to send or read, as of `credit` from now.
     pub(super) fn waits(&self, credit: Duration) {
         self.clients.change(None, |state, now| state.ledger.turn(self.id, Phase::Waiting, now + credit));
     }
 
-    /// The agent works for it.
+    /// Marks the connection as waiting for the agent.
     pub(super) fn is_worked_for(&self) {
         self.clients.change(None, |state, now| state.ledger.turn(self.id, Phase::Working, now));
     }
 
-    /// It watches from now on.
+    /// Marks the connection as a watcher.
     pub(super) fn streams(&self) {
         self.clients.change(None, |state, now| state.ledger.turn(self.id, Phase::Streaming, now));
     }
 
-    /// A write to it begins to wait, or goes on.
+    /// Marks that a write to the client starts to block (`true`) or makes progress.
     pub(super) fn stalls(&self, stalls: bool) {
         self.clients.change(None, |state, now| state.ledger.stalled(self.id, stalls.then_some(now)));
     }
 
-    /// Nothing of a pool, to which more can be added.
+    /// Returns an empty amount of a pool, to be increased.
     pub(crate) fn nothing(self: &Arc<Self>, pool: Pool) -> Held {
         Held { client: self.clone(), pool, amount: 0 }
     }
 
-    /// Room for an answer of so many bytes, if there is some now and nobody waits for it.
+    /// Takes room for an answer of this many bytes, if it is free and nobody waits for room.
     pub(crate) fn answer_now(self: &Arc<Self>, bytes: usize) -> Option<Held> {
         let pool = Pool::Answers;
         let granted = self.clients.change(None, |state, _| state.ledger.take_now(self.id, bytes));
         granted.then(|| Held { client: self.clone(), pool, amount: bytes })
     }
 
-    /// Room for an answer of so many bytes, as soon as others have made some; none if it is this one that has to give way.
+    /// Waits for room for an answer of this many bytes, until `until` at the latest; `None`: no room, or this
+    /// connection was asked to close.
     pub(crate) async fn answer(self: &Arc<Self>, bytes: usize, until: Option<Instant>) -> Option<Held> {
         let mut held = self.nothing(Pool::Answers);
         held.more(bytes, until).await.then_some(held)
@@ -193,7 +195,7 @@ impl Held {
         self.amount
     }
 
-    /// Takes more, waiting until then if others give way; whether it got it.
+    /// Increases the amount, waiting until `until` at the latest. Returns whether it succeeded.
     pub(crate) async fn more(&mut self, amount: usize, until: Option<Instant>) -> bool {
         let client = self.client.clone();
         let _waiting = Waiting(&client);
@@ -223,7 +225,7 @@ impl Held {
         }
     }
 
-    /// Keeps no more than this and gives the rest back.
+    /// Reduces the amount to at most this.
     pub(crate) fn keep(&mut self, amount: usize) {
         let Some(rest) = self.amount.checked_sub(amount).filter(|rest| *rest > 0) else { return };
         self.amount = amount;
@@ -238,7 +240,7 @@ impl Drop for Held {
     }
 }
 
-/// Somebody who waits for room; dropped, it does not wait any more.
+/// A waiter for room; dropping it ends the wait.
 struct Waiting<'a>(&'a Client);
 
 impl Drop for Waiting<'_> {
@@ -247,7 +249,7 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Bytes with the room that they take, which is free when the last of them is sent.
+/// Bytes with the amount that they occupy, which is released when they have been sent.
 pub(crate) struct Charged<B> {
     pub(crate) bytes: B,
     pub(crate) _room: Held,

@@ -1,13 +1,13 @@
-//! Routes that would tell ignorance as absence wait for the first comparison with a peer.
+//! The guard of routes that must not report missing knowledge as absence.
 
 use super::Shared;
 use super::error::Refusal;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 
-/// Proof that what this replica lacks says something: it was compared with a peer, or there is none.
+/// Proof that what this replica lacks may be reported as absent: it was compared with a peer, or has none.
 ///
-/// Every route that answers by what the replica holds takes it.
+/// Every route that answers from the replica's state takes it as an argument.
 pub(crate) struct Complete;
 
 impl FromRequestParts<Shared> for Complete {

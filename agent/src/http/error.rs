@@ -1,4 +1,4 @@
-//! Saying no, with a status, a stable code and advice.
+//! Error responses: a status, a stable code and a message.
 
 use crate::committer::CommitError;
 use crate::condition::entity_tag;
@@ -12,13 +12,13 @@ use kvgossip_api::{ApiError, FIRST_SYNC};
 use kvgossip_engine::{Failure, StorageError};
 use kvgossip_grants::{Code, EntryId, GlobError, KeyError, Verdict};
 
-/// After so many seconds somebody who heard `http.busy` may ask again.
+/// `Retry-After` of `http.busy`, in seconds.
 const BUSY_RETRY_S: u32 = 1;
 
-/// A JSON body, or a refusal in the API's own form.
+/// Unwraps a JSON body, or returns a rejection as an error response.
 pub(crate) fn body<T>(json: Result<Json<T>, JsonRejection>) -> Result<T, Refusal> {
     json.map(|Json(body)| body).map_err(|error| {
-        // Which of the two ways JSON does not fit is no matter to the client.
+        // JSON of the wrong shape gets the same status as malformed JSON.
         let status = match &error {
             JsonRejection::JsonDataError(_) => StatusCode::BAD_REQUEST,
             error => error.status(),
@@ -27,14 +27,14 @@ pub(crate) fn body<T>(json: Result<Json<T>, JsonRejection>) -> Result<T, Refusal
     })
 }
 
-/// An answer that is not a success.
+/// An error response.
 #[derive(Debug)]
 pub(crate) struct Refusal {
     status: StatusCode,
     error: ApiError,
-    /// After so many seconds another try makes sense.
+    /// Value of `Retry-After`, in seconds.
     retry_after_s: Option<u32>,
-    /// The entry that a key shows, where that is why not.
+    /// The entry that the key shows, for a precondition that does not hold.
     shown: Option<EntryId>,
 }
 
@@ -52,19 +52,19 @@ impl Refusal {
         Self::new(StatusCode::BAD_REQUEST, code, &message.to_string())
     }
 
-    /// There is no room for the request now.
+    /// The response when there is no room for the request now.
     pub(crate) fn busy(why: &str) -> Self {
         let message = format!("{why}: try again in a moment");
         let busy = Self::new(StatusCode::SERVICE_UNAVAILABLE, "http.busy", &message);
         Self { retry_after_s: Some(BUSY_RETRY_S), ..busy }
     }
 
-    /// The agent stops while the request is under way.
+    /// The response to a request that the agent's stop interrupts.
     pub(crate) fn shutdown() -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "http.shutdown", "the agent is shutting down")
     }
 
-    /// For a fact that was not taken in.
+    /// The response for a fact that was not accepted.
     pub(crate) fn from_verdict(verdict: Verdict) -> Self {
         let code = verdict.code().unwrap_or(Code::Known);
         let status = match (verdict, code) {
@@ -122,7 +122,7 @@ impl From<StorageError> for Refusal {
 impl From<Failure> for Refusal {
     fn from(failure: Failure) -> Self {
         match failure {
-            // As everywhere in this API.
+            // Shutdown has one code everywhere in this API.
             Failure::ShuttingDown => Self::shutdown(),
             _ => Self::new(failure_status(&failure), failure.code(), &failure.to_string()),
         }

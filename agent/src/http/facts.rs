@@ -1,4 +1,4 @@
-//! `/v1/facts`: signed facts out and in.
+//! `/v1/facts`: reads and submits signed facts.
 
 use super::error::{Refusal, body};
 use super::pages::{EntryPlace, PAGE_BYTES, Page, Place, place_text, places_after};
@@ -15,13 +15,13 @@ use kvgossip_api::{FactRow, FactsPage, MAX_POST_FACTS, PostFacts, VerdictRow, Ve
 use kvgossip_engine::{Reader, Snapshot, StorageError, View};
 use kvgossip_grants::{ClusterId, Code, EntryId, EntryMeta, Fact, Key};
 
-/// Records in base64 up to this many bytes are parsed where they arrive: that takes less time than waking a thread for
-/// it, which megabytes of base64 and hashes of values need.
+/// Base64 records up to this many bytes in total are parsed on the calling thread: that is faster than a switch to
+/// another thread, which pays off only for megabytes.
 const PARSED_IN_PLACE_BYTES: usize = 16 << 10;
 
-/// Which facts a query asks for.
+/// The facts that a query asks for.
 pub(super) enum Wanted {
-    /// One entry.
+    /// One entry of a key.
     One(Key, EntryId),
     /// Grants, revocations and floors.
     Authority(Page),
@@ -45,7 +45,7 @@ impl Parameters for Wanted {
     }
 }
 
-/// Signed facts, for whoever wants to verify or keep them.
+/// Returns a page of signed facts.
 pub(super) async fn page(
     _: Complete,
     State(shared): State<Shared>,
@@ -132,7 +132,7 @@ fn entries_page(
     Ok(FactsPage { facts: list.facts, next: found.resume() })
 }
 
-/// Entries of a page.
+/// A page of entries under construction.
 struct Entries<'a> {
     view: &'a View,
     reader: &'a dyn Reader,
@@ -145,7 +145,7 @@ impl Entries<'_> {
         self.facts.len() >= limit || self.bytes >= PAGE_BYTES
     }
 
-    /// Adds entries of a key, in order; gives where to go on if the page is full before the last.
+    /// Adds entries of a key, in order; returns the place to continue from if the page is full before the last one.
     fn push_all<'e>(
         &mut self,
         key: &Key,
@@ -163,7 +163,7 @@ impl Entries<'_> {
         Ok(None)
     }
 
-    /// Adds an entry, unless it is gone meanwhile.
+    /// Adds an entry, unless it was removed meanwhile.
     fn push(&mut self, key: &Key, id: &EntryId) -> Result<(), Refusal> {
         let Some(record) = self.reader.entry(key, id)? else { return Ok(()) };
         self.bytes += record.len();
@@ -178,7 +178,7 @@ impl Entries<'_> {
     }
 }
 
-/// Whether the request says that its writer has just signed the facts.
+/// Whether the request declares that its writer has just signed the facts.
 pub(super) struct Direct(bool);
 
 impl Parameters for Direct {
@@ -187,7 +187,7 @@ impl Parameters for Direct {
     }
 }
 
-/// Takes signed facts in, in any order; one verdict each.
+/// Offers signed facts, in any order; returns one verdict per fact.
 pub(super) async fn offer(
     State(shared): State<Shared>,
     Query(Direct(direct)): Query<Direct>,

@@ -1,4 +1,4 @@
-//! What every request passes: whom it is addressed to, whether there is room for it, and the time it may take.
+//! The checks and limits that every request passes: host and headers, room for its body, and time.
 
 use super::error::Refusal;
 use super::ledger::Pool;
@@ -24,24 +24,24 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
-/// The least room that is made for a body, in bytes, unless it is announced to be smaller.
+/// Minimum room reserved for a body, in bytes, unless its announced size is smaller.
 const LEAST_BODY: usize = 4096;
-/// A body waits so long for others to make room.
+/// Maximum wait for room for a body.
 const BODY_PATIENCE: Duration = Duration::from_secs(1);
-/// An answer waits so long for others to make room.
+/// Maximum wait for room for an answer.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
-/// Answers up to this many bytes belong to what a connection takes anyway.
+/// Answers up to this many bytes are covered by the fixed memory of a connection.
 pub(crate) const SMALL_ANSWER: usize = 16 << 10;
-/// A walk waits so long for its turn.
+/// Maximum wait for a walk to start.
 const WALK_PATIENCE: Duration = Duration::from_secs(5);
 /// Routes that wait for other replicas.
 const LONG_ROUTES: [&str; 2] = ["/v1/sync", "/v1/diff"];
-/// Routes that answer however many requests are under way.
+/// Routes exempt from the limit on concurrent requests.
 const HEALTH_ROUTES: [&str; 2] = ["/healthz", "/readyz"];
-/// The route whose answers do not end.
+/// The route with endless answers.
 const WATCH_ROUTE: &str = "/v1/watch";
 
-/// The places of one door.
+/// The limits of one door and their permits.
 #[derive(Debug)]
 pub(super) struct Gate {
     pub(super) limits: HttpLimits,
@@ -58,7 +58,7 @@ impl Gate {
         }
     }
 
-    /// Runs what looks at many keys or reads the disk where it delays nobody else.
+    /// Runs work that visits many keys or reads the disk on a blocking thread; limits how many run at once.
     pub(super) async fn walk<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
@@ -77,7 +77,7 @@ impl Gate {
     }
 }
 
-/// Lets a request through, or says why not; counts it.
+/// Middleware that checks, serves and counts a request.
 pub(super) async fn pass(State(shared): State<Shared>, request: Request, next: Next) -> Response {
     let began = Instant::now();
     let route = request.extensions().get::<MatchedPath>().map_or("other", MatchedPath::as_str).to_owned();
@@ -88,7 +88,7 @@ pub(super) async fn pass(State(shared): State<Shared>, request: Request, next: N
     response
 }
 
-/// Methods that the API has; anybody can make up others.
+/// Returns the method for the metrics; unknown methods, which clients can invent, share one name.
 fn method_name(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
@@ -118,13 +118,13 @@ async fn admit(shared: &Shared, request: Request, next: Next) -> Response {
     response
 }
 
-/// Refuses headers that would change what the request means, and that nothing here reads.
+/// Rejects headers that change the meaning of a request and that this API does not implement.
 fn check_headers(request: &Request) -> Result<(), Refusal> {
     check_codings(request.headers())?;
     check_conditions(request)
 }
 
-/// Refuses a body in a coding: what is in it would be stored, or read, as if it were the body itself.
+/// Rejects encoded bodies (`Content-Encoding`): the encoded bytes would be stored or parsed as the body.
 fn check_codings(headers: &HeaderMap) -> Result<(), Refusal> {
     let has_other = |name: header::HeaderName, plain: &str| {
         let values = headers.get_all(name).into_iter();
@@ -145,8 +145,8 @@ fn check_codings(headers: &HeaderMap) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Refuses conditions where a route has none: passed over, they would let through what they are to prevent. A reader that
-/// says what it has already (`If-None-Match`, `If-Modified-Since`) gets the whole answer.
+/// Rejects preconditions on routes that do not implement them: ignoring one would let through what it is meant to
+/// prevent. On reads, `If-None-Match` and `If-Modified-Since` are ignored, so the whole answer is sent.
 fn check_conditions(request: &Request) -> Result<(), Refusal> {
     let changes = !matches!(*request.method(), Method::GET | Method::HEAD);
     let has_conditions = request.uri().path().starts_with("/v1/kv/");
@@ -217,8 +217,8 @@ async fn in_time(limit: Duration, next: Next, request: Request) -> Response {
     })
 }
 
-/// The most bytes that the answer of a request may have, where that is more than [`SMALL_ANSWER`] often enough. What is
-/// not known before is counted afterwards.
+/// Returns the maximum size of the answer, in bytes, for routes whose answers often exceed [`SMALL_ANSWER`]; 0 for
+/// others, whose answers are charged when their size is known.
 fn most_answer(head: &Parts) -> usize {
     let route = head.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
     match (&head.method, route) {
@@ -238,7 +238,7 @@ async fn answer_room(client: &Arc<Client>, bytes: usize) -> Result<Held, Refusal
     held.ok_or_else(|| Refusal::busy("many large answers wait to be read"))
 }
 
-/// Charges a large answer to its client until it is sent. Streams do that themselves.
+/// Charges a large answer to its client until it is sent. Streams charge themselves.
 async fn charged(client: &Arc<Client>, response: Response, room: Option<Held>) -> Result<Response, Refusal> {
     let (head, body) = response.into_parts();
     let bytes = match body.size_hint().exact().and_then(|bytes| usize::try_from(bytes).ok()) {
@@ -262,9 +262,9 @@ async fn charged(client: &Arc<Client>, response: Response, room: Option<Held>) -
     Ok(Response::from_parts(head, Body::from(bytes)))
 }
 
-/// Refuses requests for other hosts: a web page that has its own name resolve to this address has the browser
-/// send that name. The host of an absolute target counts as well as that of the header. Headers that say who asks whom come
-/// once, so that nobody in between reads another one.
+/// Rejects requests for other hosts (DNS rebinding: a web page makes its own name resolve to this address, and the
+/// browser sends that name). The host of an absolute request target is checked like the header. Headers that name the
+/// host or carry credentials may occur once, so that no intermediary reads another value.
 fn check_host(shared: &Shared, request: &Request) -> Result<(), Refusal> {
     let mut hosts = request.headers().get_all(header::HOST).into_iter();
     let host = hosts.next().and_then(|host| host.to_str().ok()).unwrap_or_default();
@@ -286,7 +286,7 @@ fn check_host(shared: &Shared, request: &Request) -> Result<(), Refusal> {
     Err(Refusal::new(StatusCode::FORBIDDEN, "http.host", &message))
 }
 
-/// Reads a body as a whole, and the room that it takes.
+/// Reads the whole body, charging the room that it takes.
 async fn read_body(
     gate: &Gate,
     client: &Arc<Client>,
@@ -305,14 +305,14 @@ async fn read_body(
     let began = Instant::now();
     let mut whole: Vec<u8> = Vec::new();
     loop {
-        // Who has sent most in its time gives way last.
+        // The connection of a client that sends fast is asked to close last.
         client.waits(limits.credit(whole.len()).saturating_sub(began.elapsed()));
         let until = began + limits.body_allowance(whole.len());
         let frame = timeout_at(until, body.frame()).await.map_err(|_| slow(limits))?;
         let Some(frame) = frame else { return Ok((whole.into(), held)) };
         let frame =
             frame.map_err(|error| Refusal::bad_request("http.body", format!("the body broke: {error}")))?;
-        // Trailers mean nothing here.
+        // Trailers are ignored.
         let Ok(data) = frame.into_data() else { continue };
         let len = whole.len() + data.len();
         if len > most {
@@ -330,11 +330,11 @@ async fn read_body(
     }
 }
 
-/// Routes whose `POST` takes nothing.
+/// Routes whose `POST` takes no body.
 const POSTS_OF_NOTHING: [&str; 2] = ["/v1/leave", "/v1/gossip-keys/list"];
 
-/// Refuses a body that says something where nothing is taken, and a list where the fields of an object are meant: what is
-/// passed over, or taken in the order of the fields, is not what was asked.
+/// Rejects a non-empty body on a route that takes none, and a JSON array where an object is expected: serde would
+/// accept the array in field order.
 fn check_body(head: &Parts, body: &[u8]) -> Result<(), Refusal> {
     let route = head.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
     let takes_body = match head.method {
@@ -375,7 +375,7 @@ fn slow(limits: &HttpLimits) -> Refusal {
     Refusal::new(StatusCode::REQUEST_TIMEOUT, "http.slow", &message)
 }
 
-/// What is left of the body is not read: the connection cannot go on.
+/// Closes the connection after the response, because the rest of the body is not read.
 fn closing(mut response: Response) -> Response {
     response.headers_mut().insert(header::CONNECTION, axum::http::HeaderValue::from_static("close"));
     response

@@ -1,5 +1,5 @@
-//! Membership over HTTP. Members are named, and tags taken away, by the names that are shown; what is set or asked is taken as
-//! it is written.
+//! Gossip over HTTP. Members, and tags to delete, are given by their names as displayed; all other texts are taken
+//! literally.
 
 use super::error::{Refusal, body};
 use super::query::Query;
@@ -39,7 +39,7 @@ impl From<GossipError> for Refusal {
     }
 }
 
-/// Who is there. An agent without gossip knows nobody, which is no error.
+/// Lists members. Without gossip the list is empty.
 pub(super) async fn members(
     State(shared): State<Shared>,
     _: Query<()>,
@@ -51,7 +51,7 @@ pub(super) async fn members(
     }
 }
 
-/// Contacts members.
+/// Contacts members to join them.
 pub(super) async fn join(
     _: Privileged,
     State(shared): State<Shared>,
@@ -70,7 +70,7 @@ pub(super) async fn join(
     Ok(Json(JoinResponse { joined: joined.answered, failed: joined.failed }))
 }
 
-/// Leaves.
+/// Leaves the gossip.
 pub(super) async fn leave(
     _: Privileged,
     State(shared): State<Shared>,
@@ -107,7 +107,7 @@ pub(super) async fn tags(
     Ok(Json(Done {}))
 }
 
-/// Asks the members which keys they have. The answer holds secrets: whoever may read it may join.
+/// Lists the gossip keys that the members have. The answer contains secrets: its reader can join the gossip.
 pub(super) async fn list_keys(
     _: Privileged,
     State(shared): State<Shared>,
@@ -116,7 +116,7 @@ pub(super) async fn list_keys(
     Ok(Json(shared.agent.gossip()?.keys(None).await?))
 }
 
-/// Has the members change their keys.
+/// Changes the keyring of all members.
 pub(super) async fn change_keys(
     _: Privileged,
     State(shared): State<Shared>,
@@ -124,7 +124,7 @@ pub(super) async fn change_keys(
     json: Body<GossipKeyRequest>,
 ) -> Result<Json<GossipKeysResponse>, Refusal> {
     let request = body(json)?;
-    // The key itself is not repeated.
+    // The error message does not repeat the key.
     let malformed = |error| Refusal::bad_request("http.body", format!("key: {error}"));
     let key = Key::from_base64(&request.key).map_err(malformed)?;
     let change = match request.action {
@@ -135,7 +135,7 @@ pub(super) async fn change_keys(
     Ok(Json(shared.agent.gossip()?.keys(Some(change)).await?))
 }
 
-/// Sends an event.
+/// Sends a user event.
 pub(super) async fn event(
     _: Privileged,
     State(shared): State<Shared>,
@@ -148,7 +148,7 @@ pub(super) async fn event(
     Ok(Json(Done {}))
 }
 
-/// Asks, and hands back the answers when the query's time is over.
+/// Sends a query; returns the answers when the query's time is over.
 pub(super) async fn query(
     _: Privileged,
     State(shared): State<Shared>,

@@ -1,4 +1,4 @@
-//! The beginning of a connection at the TLS door: the handshake, and a readable answer to whoever speaks HTTP in clear.
+//! The start of a TLS connection: the handshake, and a readable error for a client that speaks plain HTTP.
 
 use super::ServerTls;
 use rustls::ServerConnection;
@@ -11,35 +11,35 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-/// A connection that is refused is read for so long, so that its end does not take away what was said to it.
+/// Time for which a rejected connection is still read, so that the client receives the error.
 const LINGER: Duration = Duration::from_secs(2);
-/// And up to so many bytes.
+/// Maximum number of bytes read in that time.
 const LINGER_BYTES: usize = 64 << 10;
-/// The answer to a request in clear.
+/// Body of the error for a plain HTTP request.
 const IN_CLEAR: &str =
     r#"{"code":"http.tls","message":"this port speaks HTTPS alone: write https:// in place of http://"}"#;
 
-/// A stream whose first byte was looked at.
+/// A stream whose first byte was read.
 pub(super) struct Begun<S> {
     first: Option<u8>,
     stream: S,
 }
 
-/// What the handshake has made of a connection.
+/// The result of the handshake.
 pub(super) enum Shaken<S> {
-    /// It speaks TLS.
+    /// TLS is established.
     Secure(Box<TlsStream<Begun<S>>>),
-    /// It does not; whoever is there was told, and the connection is over.
+    /// It failed; a plain HTTP client got the error, and the connection is closed.
     Over(io::Error),
 }
 
-/// Shakes hands.
+/// Performs the handshake.
 pub(super) async fn shake<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, tls: &ServerTls) -> Shaken<S> {
     let first = match stream.read_u8().await {
         Ok(first) => first,
         Err(error) => return Shaken::Over(error),
     };
-    // The methods of HTTP begin with a capital letter, and no record of TLS does.
+    // HTTP methods start with a capital letter, TLS records do not.
     if first.is_ascii_uppercase() {
         let error = io::Error::new(io::ErrorKind::InvalidData, "a request in clear");
         let head = "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\n";
@@ -59,14 +59,14 @@ pub(super) async fn shake<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, tls:
     }
 }
 
-/// Whether the client of a connection showed a certificate; the handshake has verified it.
+/// Whether the client presented a certificate; the handshake has verified it.
 pub(super) fn showed_certificate<S>(stream: &TlsStream<Begun<S>>) -> bool {
     let connection: &ServerConnection = stream.get_ref().1;
     connection.peer_certificates().is_some()
 }
 
-/// Closes a connection after its last words: closed with bytes unread, the system would reset it, and the other side might
-/// never see them.
+/// Closes a connection after its last bytes. Closed with unread input, it would be reset, and the client might lose
+/// those bytes.
 async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
     let read = async {
         stream.shutdown().await?;
@@ -79,7 +79,7 @@ async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
         }
         Ok::<_, io::Error>(())
     };
-    // It was said; more cannot be done.
+    // The error was sent; the outcome does not matter.
     let _ = timeout(LINGER, read).await;
 }
 

@@ -1,4 +1,4 @@
-//! What the replica says of itself.
+//! Routes about the replica itself: status, readiness, metrics, digests, comparison with a peer.
 
 use super::error::{Refusal, body};
 use super::query::{Given, Parameters, Query};
@@ -13,12 +13,12 @@ use kvgossip_api::{
 };
 use kvgossip_grants::PathPrefix;
 
-/// The last facts that were not taken in.
+/// Lists the recent refusals.
 pub(super) async fn refusals(State(shared): State<Shared>, _: Query<()>) -> Json<RefusalsResponse> {
     Json(RefusalsResponse { refusals: shared.agent.intake().refusals().list() })
 }
 
-/// Is it well, and if not why.
+/// Returns the agent's status.
 pub(super) async fn status(
     State(shared): State<Shared>,
     _: Query<()>,
@@ -28,7 +28,7 @@ pub(super) async fn status(
     asked.await.map(Json).map_err(|_| Refusal::shutdown())
 }
 
-/// For load balancers and supervisors.
+/// Answers whether the agent is ready, for load balancers and supervisors.
 pub(super) async fn ready(State(shared): State<Shared>, _: Query<()>) -> (StatusCode, String) {
     let reasons = shared.agent.unready();
     if reasons.is_empty() {
@@ -41,7 +41,7 @@ pub(super) async fn ready(State(shared): State<Shared>, _: Query<()>) -> (Status
 /// The content type of the OpenMetrics text format, which Prometheus reads.
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Everything that is counted and measured.
+/// Returns all metrics.
 pub(super) async fn metrics(State(shared): State<Shared>, _: Query<()>) -> Result<Response, Refusal> {
     let agent = shared.agent.clone();
     agent.sample_gossip().await;
@@ -53,7 +53,7 @@ pub(super) async fn metrics(State(shared): State<Shared>, _: Query<()>) -> Resul
     Ok(([(header::CONTENT_TYPE, METRICS_TYPE)], text.await?).into_response())
 }
 
-/// What a digest is over.
+/// The path prefix that a digest covers.
 pub(super) struct Under(PathPrefix);
 
 impl Parameters for Under {
@@ -63,7 +63,7 @@ impl Parameters for Under {
     }
 }
 
-/// The digest over a path prefix.
+/// Returns the digests of the entries under a path prefix.
 pub(super) async fn digest(
     State(shared): State<Shared>,
     Query(Under(prefix)): Query<Under>,
@@ -76,11 +76,11 @@ pub(super) async fn digest(
         authority: view.authority_root().to_string(),
         root: prefix.is_root().then(|| view.root().to_string()),
     };
-    // After a large batch it hashes whatever lies under the prefix.
+    // After a large batch this hashes many subtrees.
     shared.gate.walk(move || Ok(digests())).await.map(Json)
 }
 
-/// Syncs with a peer now.
+/// Runs a session with a peer.
 pub(super) async fn sync(
     _: Privileged,
     State(shared): State<Shared>,
@@ -93,7 +93,7 @@ pub(super) async fn sync(
     report.map(Json).map_err(|error| Refusal::new(StatusCode::BAD_GATEWAY, &error.code, &error.message))
 }
 
-/// What this replica and a peer differ in; nothing is moved.
+/// Compares this replica with a peer; transfers no facts.
 pub(super) async fn diff(
     _: Privileged,
     State(shared): State<Shared>,
@@ -107,10 +107,10 @@ pub(super) async fn diff(
     found.map(Json).map_err(|error| Refusal::new(StatusCode::BAD_GATEWAY, &error.code, &error.message))
 }
 
-/// The description of the API.
+/// OpenAPI description of the API.
 const OPENAPI: &str = include_str!("../../../docs/openapi.json");
 
-/// What the API is, for programs: OpenAPI 3.1.
+/// Returns the OpenAPI 3.1 description of the API.
 pub(super) async fn openapi(_: Query<()>) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], OPENAPI).into_response()
 }

@@ -1,4 +1,4 @@
-//! `/v1/kv{key}` and `/v1/keys`.
+//! The routes `/v1/kv{key}` and `/v1/keys`.
 
 use super::error::Refusal;
 use super::pages::{PAGE_BYTES, Page, ROW_BYTES};
@@ -19,7 +19,7 @@ use kvgossip_api::{KeyRow, KeysPage, header};
 use kvgossip_engine::View;
 use kvgossip_grants::Key;
 
-/// The key as it stands in the request, never decoded.
+/// Returns the key from the request path, taken literally, without percent-decoding.
 fn key_of(uri: &Uri) -> Result<Key, Refusal> {
     Ok(Key::parse(uri.path().strip_prefix("/v1/kv").unwrap_or_default())?)
 }
@@ -31,7 +31,7 @@ fn not_found(shared: &Shared, key: &Key) -> Refusal {
     WriteError::from(CommitError::Unknown { key: key.clone() }).into()
 }
 
-/// The raw value, with the entry in headers.
+/// Returns the raw value, with the entry's metadata in headers.
 pub(super) async fn get(
     _: Complete,
     State(shared): State<Shared>,
@@ -40,10 +40,10 @@ pub(super) async fn get(
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let (key, condition) = (key_of(&uri)?, condition(&headers)?);
-    // Of a key without a value no condition is looked at, as RFC 9110 wants it.
+    // A key without a value is 404, whatever the preconditions (RFC 9110, section 13.2.1).
     let fact = shared.agent.read(&key).await?.ok_or_else(|| not_found(&shared, &key))?;
     let mut headers = entry_headers(&fact);
-    // It may change at any time: whoever keeps it asks with If-None-Match.
+    // The value may change at any time: caches must revalidate it with If-None-Match.
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     match condition.check(Some(&fact.id())) {
         Ok(()) => {
@@ -72,7 +72,7 @@ fn entry_headers(fact: &kvgossip_grants::EntryFact) -> HeaderMap {
     named.collect()
 }
 
-/// Sets a key, signed as the agent.
+/// Sets a key, signed with the agent's identity.
 pub(super) async fn put(
     _: Privileged,
     State(shared): State<Shared>,
@@ -85,7 +85,7 @@ pub(super) async fn put(
     write(&shared, &uri, &headers, Some(body)).await
 }
 
-/// Unsets a key, signed as the agent.
+/// Unsets a key, signed with the agent's identity.
 pub(super) async fn delete(
     _: Privileged,
     State(shared): State<Shared>,
@@ -107,14 +107,14 @@ async fn write(
     Ok((StatusCode::NO_CONTENT, entry_headers(&fact)).into_response())
 }
 
-/// What the request expects the key to hold.
+/// Parses the request's preconditions.
 fn condition(headers: &HeaderMap) -> Result<Precondition, Refusal> {
     let values = |name: HeaderName| headers.get_all(name).into_iter().map(HeaderValue::as_bytes);
     let parsed = Precondition::parse(values(IF_MATCH), values(IF_NONE_MATCH));
     parsed.map_err(|error| Refusal::bad_request("http.header", format!("If-Match, If-None-Match: {error}")))
 }
 
-/// Set keys, by key.
+/// Lists the keys that are set, in order.
 pub(super) async fn list(
     _: Complete,
     State(shared): State<Shared>,
@@ -130,10 +130,10 @@ pub(super) async fn list(
     shared.gate.walk(walk).await.map(Json)
 }
 
-/// The most keys that a page calls unknown.
+/// Maximum number of unknown keys listed per page.
 const MAX_UNKNOWN_KEYS: usize = 1024;
 
-/// Of the keys of early entries those that belong on the page, which ends with `next`, and show no value.
+/// Returns the keys of early entries that show no value and fall into the page's range, which ends with `next`.
 fn unknown_keys(view: &View, page: &Page, next: Option<&str>, early: Vec<Key>) -> Vec<String> {
     let now = clock::now();
     let belongs = |key: &Key| {

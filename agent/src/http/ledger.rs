@@ -1,27 +1,28 @@
-//! Who holds what of one door, and who gives way when something is full. Knows no clock, no socket and no lock.
+//! The accounts of one door: what each connection holds, and which one has to end when a limit is reached. No clock,
+//! socket or lock.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
-/// What is limited. Each is counted as it is really held, for each source and in all.
+/// A limited resource. It is counted by what is really held, per source and in total.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pool {
     /// Connections.
     Connections,
-    /// Bytes of request bodies that have arrived and are not done with.
+    /// Bytes of request bodies that have arrived and are still in use.
     Bodies,
-    /// Bytes of large answers and events that are made or not read yet.
+    /// Bytes of large answers and events that are built but not yet read.
     Answers,
-    /// Bytes of large watches: their keys and filters.
+    /// Bytes of the keys and filters of large watches.
     Interests,
 }
 
 impl Pool {
     pub(crate) const ALL: [Self; POOLS] = [Self::Connections, Self::Bodies, Self::Answers, Self::Interests];
 
-    /// As it stands in metrics.
+    /// Returns the name used in metrics.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Connections => "connections",
@@ -34,18 +35,18 @@ impl Pool {
 
 const POOLS: usize = 4;
 
-/// An amount of each pool.
+/// One amount per pool.
 type Amounts = [usize; POOLS];
 
-/// Names a connection.
+/// Id of a connection.
 pub(super) type ClientId = u64;
 
-/// Where a connection comes from. Whoever has an IPv6 address has the 2^64 beside it, too.
+/// The origin of a connection. All addresses of an IPv6 /64 are one source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Source {
     /// The Unix socket.
     Socket,
-    /// An address of version 4, or the first 64 bits of one of version 6.
+    /// An IPv4 address, or the /64 prefix of an IPv6 address.
     Address(IpAddr),
 }
 
@@ -61,51 +62,51 @@ impl Source {
 /// What a connection does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// The client has to send or to read something.
+    /// It waits for the client to send or read.
     Waiting,
     /// The agent works on a request.
     Working,
-    /// The agent tells what changes.
+    /// It is a watcher.
     Streaming,
 }
 
-/// Which connections a request for room can end, the first ones first.
+/// The classes of connections that may be asked to close, the first class first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Standing {
-    /// Its client has to do something, the one that has had the longest time first.
+    /// It waits for its client; the longest wait first.
     Waiting,
-    /// Its client does not read, the one that has not read for the longest time first.
+    /// Its client does not read; the longest stall first.
     Stalled,
-    /// It watches, and its source holds more than twice what the other one would; the youngest first.
+    /// It is a watcher whose source holds more than twice what the asking source would; the youngest first.
     Outweighed,
-    /// It has only just come, from a source that has no more than others: its request may be on its way.
+    /// It is new, and its source does not outweigh the asking one like that: its request may be in transit.
     Young,
 }
 
-/// Who waits for less than this may still be sending: a handshake of TLS over a long way takes no longer.
+/// Age below which a waiting connection is [`Standing::Young`]: enough for a TLS handshake over a long distance.
 const YOUTH: Duration = Duration::from_secs(2);
 
-/// What came of asking for room.
+/// The result of asking for room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Room {
-    /// It is held now.
+    /// The amount is held now.
     Granted,
-    /// Not now: somebody gives way, or may have to soon.
+    /// Not now: another connection is about to end, or may have to soon.
     Later,
-    /// Whoever asks has to give way itself.
+    /// The asking connection itself would have to end.
     Refused,
 }
 
 /// The limits of one door.
 #[derive(Clone, Debug)]
 pub(super) struct Limits {
-    /// Of each pool, in all. One source has three quarters of it at most, so that others find room at once.
+    /// Total per pool. One source gets at most three quarters, so that others find room at once.
     pub(super) pools: Amounts,
-    /// Connections beyond those, for one short request each: there the oldest always gives way to a new one.
+    /// Number of further connections, for one short request each. A new one there ends the oldest.
     pub(super) reserve: usize,
-    /// Connections that were told to end and have not yet, beyond all places: as many newcomers do not wait for them.
+    /// Number of connections asked to close and still open, beyond all places, that new connections need not wait for.
     pub(super) ending: usize,
-    /// Who has not read anything for so long, though there was something to read, can be ended to make room.
+    /// Time after which a client that does not read pending data may be asked to close.
     pub(super) stall: Duration,
 }
 
@@ -114,33 +115,33 @@ struct Client {
     source: Source,
     in_reserve: bool,
     phase: Phase,
-    /// The longer ago, the sooner it gives way.
+    /// Start of the phase. The earlier, the sooner the connection is asked to close.
     since: Duration,
     stalled_since: Option<Duration>,
     held: Amounts,
-    /// It was told to end, and still holds what it holds.
+    /// Whether it was asked to close. It still holds its amounts.
     leaves: bool,
 }
 
 #[derive(Debug, Default)]
 struct Sums {
     held: Amounts,
-    /// Of that, what is held by those that were told to end.
+    /// The part of `held` that belongs to connections asked to close.
     leaving: Amounts,
 }
 
-/// The connections of one door with all that they hold. Time counts from any fixed moment.
+/// The connections of one door and all that they hold. Times are durations since any fixed moment.
 #[derive(Debug)]
 pub(super) struct Ledger {
     limits: Limits,
     clients: BTreeMap<ClientId, Client>,
-    /// Those that hold something.
+    /// Sources that hold something.
     sources: HashMap<Source, Sums>,
     all: Sums,
     in_reserve: usize,
-    /// Who waits for room among answers: how much and since when, as a number that grows.
+    /// Connections that wait for room for answers: an ascending ticket, and the amount.
     queue: BTreeMap<ClientId, (u64, usize)>,
-    /// Those that have to be told to end.
+    /// Connections that were chosen to close and not yet asked to.
     felled: Vec<ClientId>,
     last: u64,
 }
@@ -159,7 +160,7 @@ impl Ledger {
         }
     }
 
-    /// A connection comes; gives its name, and whether it stands in the reserve.
+    /// Adds a connection; returns its id and whether its place is in the reserve.
     pub(super) fn open(&mut self, source: Source, now: Duration) -> (ClientId, bool) {
         self.last += 1;
         let id = self.last;
@@ -188,7 +189,7 @@ impl Ledger {
         (id, in_reserve)
     }
 
-    /// It has ended and holds nothing any more.
+    /// Removes a connection that has ended, with all that it held.
     pub(super) fn close(&mut self, id: ClientId) {
         self.queue.remove(&id);
         let Some(client) = self.clients.get(&id) else { return };
@@ -202,26 +203,27 @@ impl Ledger {
         self.clients.remove(&id);
     }
 
-    /// Gives those that have to be told to end, each once.
+    /// Takes the connections that have to be asked to close, each once.
     pub(super) fn take_felled(&mut self) -> Vec<ClientId> {
         std::mem::take(&mut self.felled)
     }
 
-    /// It does something else from now on, or waits since another time.
+    /// Sets the phase of a connection and its start.
     pub(super) fn turn(&mut self, id: ClientId, phase: Phase, since: Duration) {
         if let Some(client) = self.clients.get_mut(&id) {
             (client.phase, client.since) = (phase, since);
         }
     }
 
-    /// A write to it has begun to wait, or goes on.
+    /// Sets since when a write to the client is blocked; `None`: it makes progress.
     pub(super) fn stalled(&mut self, id: ClientId, since: Option<Duration>) {
         if let Some(client) = self.clients.get_mut(&id) {
             client.stalled_since = since;
         }
     }
 
-    /// Asks for more of a pool. Among answers the source that holds least comes first, and there who asked first.
+    /// Asks for an amount of a pool. For answers, the source that holds least comes first; within it, the earliest
+    /// request.
     pub(super) fn take(&mut self, id: ClientId, pool: Pool, amount: usize, now: Duration) -> Room {
         let Some(client) = self.clients.get(&id).filter(|client| !client.leaves) else {
             return Room::Refused;
@@ -245,7 +247,7 @@ impl Ledger {
         room
     }
 
-    /// Asks for room among answers that is there now, for nobody else waits for it.
+    /// Takes room for an answer if it is free and nobody waits for room. Returns whether it did.
     pub(super) fn take_now(&mut self, id: ClientId, amount: usize) -> bool {
         let Some(client) = self.clients.get(&id).filter(|client| !client.leaves) else { return false };
         let fits = self.queue.is_empty() && self.excess(Pool::Answers, client.source, amount) == (0, 0);
@@ -255,19 +257,19 @@ impl Ledger {
         fits
     }
 
-    /// It does not wait any more.
+    /// Ends a wait for room.
     pub(super) fn give_up(&mut self, id: ClientId) {
         self.queue.remove(&id);
     }
 
-    /// Gives some of a pool back.
+    /// Releases an amount of a pool.
     pub(super) fn give_back(&mut self, id: ClientId, pool: Pool, amount: usize) {
         let held = self.clients.get(&id).map_or(0, |client| client.held[pool as usize]);
         debug_assert!(held >= amount, "{id} gives back more than it holds");
         self.sub(id, pool, amount.min(held));
     }
 
-    /// Who has to be tried next among those that wait for room.
+    /// Returns the waiting connection to try next.
     pub(super) fn first_in_line(&self) -> Option<ClientId> {
         let weight = |id: &ClientId| {
             let source = self.clients.get(id)?.source;
@@ -278,19 +280,19 @@ impl Ledger {
         waiting.min().map(|(_, _, id)| id)
     }
 
-    /// Whether there are as many connections as there may be, those that were told to end included: then one is about to.
+    /// Whether the maximum number of connections, those asked to close included, is reached. Then one is about to end.
     pub(super) fn is_crowded(&self) -> bool {
         let limits = &self.limits;
         self.clients.len() >= limits.pools[Pool::Connections as usize] + limits.reserve + limits.ending
     }
 
-    /// How many connections of a source have a place and were not told to end.
+    /// Returns the number of a source's connections that have a place and were not asked to close.
     pub(super) fn staying(&self, source: Source) -> usize {
         let place = Pool::Connections as usize;
         self.sources.get(&source).map_or(0, |sums| sums.held[place] - sums.leaving[place])
     }
 
-    /// How much of a pool is held in all.
+    /// Returns the total amount held of a pool.
     pub(super) fn held(&self, pool: Pool) -> usize {
         self.all.held[pool as usize]
     }
@@ -317,7 +319,7 @@ impl Ledger {
         }
     }
 
-    /// It is told to end: what it holds will be free.
+    /// Marks a connection to be asked to close: its amounts will become free.
     fn fell(&mut self, id: ClientId) {
         let Some(client) = self.clients.get_mut(&id).filter(|client| !client.leaves) else { return };
         client.leaves = true;
@@ -334,7 +336,7 @@ impl Ledger {
         self.felled.push(id);
     }
 
-    /// How much there would be too much of a pool with `amount` more: in all, and at one source.
+    /// Returns by how much `amount` more would exceed a pool's limit: in total, and for the source.
     fn excess(&self, pool: Pool, source: Source, amount: usize) -> (usize, usize) {
         let (place, limit) = (pool as usize, self.limits.pools[pool as usize]);
         let of_source = self.sources.get(&source).map_or(0, |sums| sums.held[place]);
@@ -342,7 +344,7 @@ impl Ledger {
         ((self.all.held[place] + amount).saturating_sub(limit), (of_source + amount).saturating_sub(share))
     }
 
-    /// Whether `amount` more fits; if not, has others end, if that is due.
+    /// Checks whether `amount` more fits; if not, chooses connections to end, as far as the rules allow.
     fn make_room(&mut self, pool: Pool, id: ClientId, source: Source, amount: usize, now: Duration) -> Room {
         let place = pool as usize;
         loop {
@@ -353,21 +355,22 @@ impl Ledger {
             let leaving_at_source = self.sources.get(&source).map_or(0, |sums| sums.leaving[place]);
             let enough_leave = in_all <= self.all.leaving[place] && at_source <= leaving_at_source;
             if enough_leave {
-                // Who comes is served when the other one has ended; bytes are waited for.
+                // A new connection is served when the other one has ended; bytes have to be waited for.
                 return if pool == Pool::Connections { Room::Granted } else { Room::Later };
             }
             let only_source = at_source > leaving_at_source;
             match self.next_victim(pool, source, amount, only_source, now) {
                 Some(victim) if victim == id => return Room::Refused,
                 Some(victim) => self.fell(victim),
-                // Who does not read now may still not read in a moment.
+                // A client that does not read now may reach the stall limit in a moment; then its connection is asked to
+                // close.
                 None if pool == Pool::Answers => return Room::Later,
                 None => return Room::Refused,
             }
         }
     }
 
-    /// Whose end would make room, the heaviest source's first. No source makes a lighter one give way.
+    /// Returns the connection to end, from the source that holds most. No source displaces one that holds less.
     fn next_victim(
         &self,
         pool: Pool,

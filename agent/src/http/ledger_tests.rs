@@ -1,4 +1,4 @@
-//! Who gives way to whom.
+//! Tests: which connection is asked to close for which.
 
 use super::*;
 
@@ -13,7 +13,7 @@ fn from(number: u8) -> Source {
     Source::of(IpAddr::from([127, 0, 0, number]))
 }
 
-/// A ledger with so many connections from each source, one millisecond apart.
+/// Returns a ledger with this many connections from each source, opened one millisecond apart.
 fn crowd(sources: u8, each: u8) -> (Ledger, Vec<ClientId>) {
     let mut ledger = Ledger::new(LIMITS);
     let clients = (0..each).flat_map(|turn| (1..=sources).map(move |source| (turn, source)));
@@ -33,15 +33,15 @@ fn the_oldest_that_waits_gives_its_connection_to_a_new_one() {
     let (_, in_reserve) = ledger.open(from(9), at(10));
     assert!(!in_reserve);
     assert_eq!(ledger.take_felled(), [ids[1]], "the oldest works and stays");
-    // It has not gone yet, and the next one takes another's place.
+    // The one asked to close is still there, so the next new one displaces another.
     assert!(!ledger.open(from(9), at(11)).1);
     assert_eq!(ledger.take_felled(), [ids[2]]);
     ids.iter().for_each(|id| ledger.close(*id));
     assert_eq!(ledger.held(Pool::Connections), 2);
 }
 
-/// Places that are all taken by watchers: whoever comes from elsewhere takes one of theirs, and not that of another who has
-/// come just before and whose request is on its way.
+/// All places are taken by watchers: a new connection from another source displaces one of theirs, not another new
+/// one whose request is in transit.
 #[test]
 fn newcomers_do_not_give_way_to_each_other_while_others_have_many() {
     let (mut ledger, ids) = crowd(2, 4);
@@ -50,15 +50,15 @@ fn newcomers_do_not_give_way_to_each_other_while_others_have_many() {
         (3..=6).map(|source| ledger.open(from(source), at(u64::from(source))).0).collect();
     let felled = ledger.take_felled();
     assert!(felled.len() == 4 && felled.iter().all(|id| ids.contains(id)), "{felled:?}");
-    // Now nobody has more than twice as many: the oldest newcomer goes, as long as all of them are young.
+    // Now no source has more than twice as many: the oldest of the new connections goes, while all of them are young.
     ledger.open(from(7), at(7));
     assert_eq!(ledger.take_felled(), [newcomers[0]]);
-    // Whoever has sent nothing for long goes first.
+    // A connection that has sent nothing for long goes first.
     ledger.open(from(8), at(4) + YOUTH);
     assert_eq!(ledger.take_felled(), [newcomers[1]]);
 }
 
-/// Whoever keeps opening connections and sends nothing gives way to those of others at once.
+/// A source that keeps opening connections and sends nothing gives way to others at once.
 #[test]
 fn a_source_that_has_many_is_not_young() {
     let (mut ledger, ids) = crowd(1, 5);
@@ -78,7 +78,7 @@ fn who_was_told_to_end_takes_a_place_until_it_has() {
         newcomers += 1;
         there.push(ledger.open(from(newcomers % 7), at(10 + u64::from(newcomers))).0);
     };
-    // One that was told to end may be there beside all that have a place, and one in the reserve.
+    // One connection asked to close may exist beyond all places, and one in the reserve.
     while there.len() < LIMITS.pools[0] + LIMITS.reserve + LIMITS.ending {
         assert!(!ledger.is_crowded(), "{}", there.len());
         comes(&mut ledger, &mut there);
@@ -93,7 +93,7 @@ fn who_was_told_to_end_takes_a_place_until_it_has() {
         comes(&mut ledger, &mut there);
         felled.extend(ledger.take_felled());
     }
-    // Whoever has to end works and stays: others are told to.
+    // The next candidates are working and stay; others are chosen.
     there.iter().for_each(|id| ledger.turn(*id, Phase::Working, at(100)));
     comes(&mut ledger, &mut there);
     felled.extend(ledger.take_felled());
@@ -120,7 +120,7 @@ fn watchers_of_a_heavy_source_give_way_to_a_light_one_and_to_none_of_their_own()
     let felled = ledger.take_felled();
     assert_eq!(felled, [ids[7]], "the youngest of them");
     ledger.close(felled[0]);
-    // Now source 1 has four, 2 three, 3 one, and the reserve one of two.
+    // Now source 1 has four, source 2 three, source 3 one, and the reserve one of two.
     let (second, in_reserve) = ledger.open(from(3), at(21));
     assert!(in_reserve, "four are not more than twice two");
     let (third, in_reserve) = ledger.open(from(3), at(22));
@@ -137,7 +137,7 @@ fn the_slowest_body_of_the_heaviest_source_gives_way() {
     for (id, amount) in ids.iter().zip([40, 20, 35, 5]) {
         assert_eq!(ledger.take(*id, Pool::Bodies, amount, at(0)), Room::Granted);
     }
-    // Source 1 holds its three quarters with 75.
+    // The 75 that source 1 holds are its three quarters.
     assert_eq!(ledger.take(ids[2], Pool::Bodies, 1, at(5)), Room::Later);
     assert_eq!(ledger.take_felled(), [ids[0]], "its own slowest");
     assert_eq!(ledger.take(ids[3], Pool::Bodies, 10, at(5)), Room::Later, "what leaves suffices");
@@ -145,7 +145,7 @@ fn the_slowest_body_of_the_heaviest_source_gives_way() {
     ledger.close(ids[0]);
     assert_eq!(ledger.take(ids[3], Pool::Bodies, 10, at(6)), Room::Granted);
     assert_eq!(ledger.held(Pool::Bodies), 70);
-    // Who would have to give way is who asks.
+    // The connection that would have to end is the asking one.
     assert_eq!(ledger.take(ids[1], Pool::Bodies, 90, at(7)), Room::Refused);
     assert!(ledger.take_felled().is_empty());
 }

@@ -1,71 +1,72 @@
-//! What clients of the HTTP API may take, in time and number.
+//! Limits of the HTTP API on time and number.
 
 use super::{arrivals::MAX_ARRIVALS, clients::MAX_ENDING};
 use std::time::Duration;
 
-/// Limits of the HTTP API. Each door (TCP, the Unix socket) has its own places, so that nobody on TCP keeps the
-/// operator out.
+/// Limits of the HTTP API. Each door (TCP, the Unix socket) has its own, so that no client on TCP can lock out the
+/// operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpLimits {
-    /// Connections at a time over TCP; one address has three quarters of them at most. When they are taken, who stalls
-    /// gives way, and then watchers of addresses that have more than twice as many as that of the newcomer.
+    /// Maximum number of connections over TCP; one address gets at most three quarters. When they are all taken, a
+    /// stalled connection ends for a new one, then a watcher of an address with more than twice as many as that of
+    /// the new one.
     pub tcp_connections: usize,
-    /// The same over the Unix socket.
+    /// Maximum number of connections over the Unix socket.
     pub socket_connections: usize,
-    /// Connections beyond these on each door, for one short request each, so that an operator or a supervisor always gets
-    /// an answer.
+    /// Number of further connections per door, for one short request each, so that an operator or a supervisor always
+    /// gets an answer.
     pub reserve_connections: usize,
-    /// Requests that the agent works on at a time on each door; `/healthz` and `/readyz` are none of them.
+    /// Maximum number of requests in progress per door; `/healthz` and `/readyz` do not count.
     pub requests: usize,
-    /// Bytes of request bodies that are held at a time on each door, counted as they arrive.
+    /// Maximum number of bytes of request bodies held per door, counted as they arrive.
     pub body_bytes: usize,
-    /// Bytes of large answers and events that are held at a time on each door, until they are read.
+    /// Maximum number of bytes of large answers and events held per door until they are read.
     pub answer_bytes: usize,
-    /// Bytes that the keys and filters of large watches take at a time on each door.
+    /// Maximum number of bytes of keys and filters of large watches per door.
     pub interest_bytes: usize,
-    /// Lists that are walked at a time on each door.
+    /// Maximum number of concurrent walks over keys per door.
     pub walks: usize,
-    /// Keys that one request looks at; the answer says where to go on.
+    /// Maximum number of keys that one request examines; the answer says where to continue.
     pub examined_keys: usize,
-    /// From the opening of a connection to the end of the TLS handshake.
+    /// Time from the start of a connection to the end of the TLS handshake.
     pub tls_timeout: Duration,
-    /// From the opening of a connection, or the end of the answer before, to the end of a request's head.
+    /// Time from the start of a connection, or the end of the previous answer, to the end of a request's head.
     pub head_timeout: Duration,
-    /// A body has so long,
+    /// Time for a body, before the additions of `body_bytes_per_s`.
     pub body_grace: Duration,
-    /// and a second more for so many bytes that have arrived,
+    /// Number of bytes of a body whose arrival extends its time by one second.
     pub body_bytes_per_s: usize,
-    /// and this at most.
+    /// Maximum time for a body.
     pub body_timeout: Duration,
-    /// From the end of the body to the head of the answer.
+    /// Time from the end of the body to the head of the answer.
     pub request_timeout: Duration,
-    /// The same for what waits for other replicas: `/v1/sync` and `/v1/diff`.
+    /// Like `request_timeout`, for the routes that wait for other replicas: `/v1/sync` and `/v1/diff`.
     pub long_request_timeout: Duration,
-    /// A client may pause so long while an answer waits to be read.
+    /// Maximum time without progress in sending an answer.
     pub write_stall: Duration,
-    /// A client that does not read an answer for so long gives way to others, if there is no room for theirs.
+    /// Time without reading after which a client's connection may be closed, if others need room for their answers.
     pub give_way_after: Duration,
-    /// Requests under way when the agent stops have so long to end.
+    /// Time for requests in progress to end when the agent stops.
     pub stop_timeout: Duration,
 }
 
-/// File descriptors that the rest of an agent takes: the store, peers, gossip, and what is opened for moments.
+/// Number of file descriptors for the rest of the agent: store, peers, gossip, and short-lived files.
 const OTHER_DESCRIPTORS: usize = 158;
 
 impl HttpLimits {
-    /// How many file descriptors a process with these limits can need.
+    /// Returns the maximum number of file descriptors that a process with these limits needs.
     pub fn descriptors(&self) -> usize {
         let beside_places = self.reserve_connections + MAX_ENDING + MAX_ARRIVALS;
         self.tcp_connections + self.socket_connections + 2 * beside_places + OTHER_DESCRIPTORS
     }
 
-    /// What a body has earned with so many bytes: it is as good as one that began so much later.
+    /// Returns the time that a body earns by this many bytes; it counts as started that much later.
     pub(super) fn credit(&self, bytes: usize) -> Duration {
         let rate = u64::try_from(self.body_bytes_per_s).unwrap_or(u64::MAX).max(1);
         Duration::from_millis((bytes as u64).saturating_mul(1000) / rate)
     }
 
-    /// How long after its beginning more of a body has to come.
+    /// Returns the time after the start of a body by which more of it has to arrive.
     pub(super) fn body_allowance(&self, bytes: usize) -> Duration {
         (self.body_grace + self.credit(bytes)).min(self.body_timeout)
     }

@@ -1,4 +1,4 @@
-//! The two doors of the HTTP API: a Unix socket and TCP.
+//! The listening sockets ("doors") of the HTTP API: a Unix socket and TCP.
 
 use super::arrivals::Arrivals;
 use super::clients::{Client, Clients};
@@ -25,21 +25,21 @@ use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// The most bytes of a request's head, and so what is read of a connection before anybody looks at it. A filter of 64 long
-/// globs fits, with every byte percent-encoded.
+/// Maximum size of a request's head, in bytes, and so of the input buffered per connection before any check. A filter
+/// of 64 long globs fits, with every byte percent-encoded.
 const MAX_HEAD_BYTES: usize = 64 << 10;
-/// What the system is asked to hold of answers on their way to one client, in bytes; Linux takes twice that.
+/// Requested kernel send buffer per connection, in bytes; Linux doubles it.
 const SEND_BUFFER_BYTES: u32 = 256 << 10;
-/// Connections that the system keeps until they are taken.
+/// Length of the kernel's accept queue.
 const BACKLOG: u32 = 1024;
-/// Accepting pauses for so long when it has failed.
+/// Pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// That the limit is reached is said in the log this often at most.
+/// Minimum interval between log lines about the connection limit.
 const LOG_PAUSE: Duration = Duration::from_secs(60);
-/// The longest path of a Unix socket that the system takes, in bytes, with its ending zero.
+/// Maximum length of a Unix socket path, in bytes, with the terminating zero.
 const MAX_SOCKET_PATH: usize = 108;
 
-/// A bound door.
+/// A bound listening socket.
 #[derive(Debug)]
 pub enum Listener {
     /// The Unix socket.
@@ -48,7 +48,7 @@ pub enum Listener {
     Tcp(TcpListener),
 }
 
-/// Binds the Unix socket, for this user alone. A socket that a dead agent left behind is taken over.
+/// Binds the Unix socket, accessible to this user alone. A stale socket of a dead agent is replaced.
 pub async fn bind_unix(path: &Path) -> io::Result<Listener> {
     use std::os::unix::ffi::OsStrExt;
     let len = path.as_os_str().as_bytes().len();
@@ -76,15 +76,16 @@ pub async fn bind_unix(path: &Path) -> io::Result<Listener> {
     Ok(Listener::Socket(listener))
 }
 
-/// Binds TCP.
+/// Binds a TCP socket.
 pub async fn bind_tcp(address: SocketAddr) -> io::Result<(Listener, SocketAddr)> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4(),
         SocketAddr::V6(_) => TcpSocket::new_v6(),
     }?;
-    // As tokio's own listener.
+    // tokio's own listener sets it, too.
     socket.set_reuseaddr(true)?;
-    // Connections inherit it. What waits in the system is held in no ledger, and the system would take megabytes for each.
+    // Accepted connections inherit it. The ledger does not count the kernel's buffers, which would otherwise grow to
+    // megabytes each.
     socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
     socket.bind(address)?;
     let listener = socket.listen(BACKLOG)?;
@@ -93,7 +94,7 @@ pub async fn bind_tcp(address: SocketAddr) -> io::Result<(Listener, SocketAddr)>
 }
 
 impl Listener {
-    /// Serves until `stop`; requests under way are finished.
+    /// Serves until `stop`; requests in progress are finished.
     pub async fn serve(self, agent: Agent, stop: CancellationToken) {
         let door = match &self {
             Self::Socket(_) => Door::Socket,
@@ -111,7 +112,8 @@ impl Listener {
             let accepted = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                // It is served when whoever gives way to it has ended, so that no more is held than is counted.
+                // A connection is served only when the one that ends for it has ended, so that no more is held than
+                // is counted.
                 () = clients.settled(), if !arrivals.is_empty() => {
                     let Some((source, stream)) = arrivals.next(|source| clients.staying(source)) else { continue };
                     let client = clients.open(source);
@@ -138,7 +140,7 @@ impl Listener {
                 }
                 Err(error) => {
                     tracing::warn!(%error, "accepting an HTTP connection failed");
-                    // Most likely no descriptor is free: one will be.
+                    // Probably no file descriptor is free; one will become free.
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -179,17 +181,17 @@ async fn serve_client(
         }
     };
     tokio::select! {
-        // What it holds is needed now.
+        // Others need what the connection holds.
         () = client.felled() => tracing::debug!("an HTTP connection gives way to others"),
         () = served => {}
     }
 }
 
-/// Answers the requests of one connection.
+/// The request service of one connection.
 struct Routes {
     router: TowerToHyperService<axum::Router>,
     client: Arc<Client>,
-    /// Whether the client showed a certificate of the clients' authority.
+    /// Whether the client authenticated with a certificate of the configured authority.
     certified: Option<Certified>,
 }
 
@@ -239,7 +241,7 @@ async fn serve_one(stream: impl Stream, service: Routes, limits: &HttpLimits, st
         served = &mut connection => served,
         () = stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
-            // A client that stalls does not keep the agent.
+            // A client that stalls does not delay the agent's stop.
             tokio::time::timeout(limits.stop_timeout, connection).await.unwrap_or(Ok(()))
         }
     };

@@ -44,18 +44,18 @@ use gate::Gate;
 use query::Query;
 use std::sync::Arc;
 
-/// Where a request came in.
+/// The listening socket that a request came through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Door {
     /// The Unix socket, which only this user can open.
     Socket,
-    /// TCP: what uses the agent's identity, changes the agent or makes it dial needs the token, and reading what the
+    /// TCP. Use of the agent's identity, changes to the agent and dialling need the token; reading needs what the
     /// agent's [`Rights`](crate::Rights) say.
     Tcp,
 }
 
 impl Door {
-    /// As it stands in metrics and logs.
+    /// Returns the name used in metrics and logs.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Socket => "socket",
@@ -64,7 +64,7 @@ impl Door {
     }
 }
 
-/// What every handler has at hand.
+/// The state shared by all handlers.
 #[derive(Clone)]
 pub(crate) struct Shared {
     agent: Agent,
@@ -73,7 +73,7 @@ pub(crate) struct Shared {
     authority_order: Arc<AuthorityOrder>,
 }
 
-/// The routes, for one door.
+/// Builds the routes of one door.
 fn router(agent: Agent, door: Door) -> Router {
     let gate = Arc::new(Gate::new(agent.http_limits().clone()));
     let shared = Shared { agent, door, gate, authority_order: Arc::default() };

@@ -1,9 +1,9 @@
-//! By which names the agent may be asked.
+//! The host names under which the agent may be addressed.
 
 use rustls::pki_types::ServerName;
 use std::net::IpAddr;
 
-/// Whether a `Host` header means this agent: an address, `localhost`, or a name that `is_served` knows.
+/// Whether a `Host` header names this agent: an IP address, `localhost`, or a name that `is_served` accepts.
 pub(super) fn is_own_name(host: &str, is_served: impl Fn(&str) -> bool) -> bool {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => name,
@@ -13,7 +13,7 @@ pub(super) fn is_own_name(host: &str, is_served: impl Fn(&str) -> bool) -> bool 
     name.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok() || is_served(name)
 }
 
-/// Whether a text is a name of a host, as it stands in a `Host` header before the port.
+/// Whether a text is a DNS name, as a `Host` header has it, without a port.
 pub fn is_host_name(text: &str) -> bool {
     let is_name = matches!(ServerName::try_from(text), Ok(ServerName::DnsName(_)));
     is_name && text.parse::<IpAddr>().is_err()

@@ -1,4 +1,4 @@
-//! Lists in pages: what they take, how far one request goes, and where the next one goes on.
+//! Paged lists: their parameters, their limits, and the place where the next page starts.
 
 use super::error::Refusal;
 use super::query::{Given, Parameters, malformed};
@@ -10,21 +10,21 @@ use kvgossip_grants::{Authority, Digest, EntryId, FactId, Filter, Key, Rank, Tim
 use parking_lot::Mutex;
 use std::sync::Arc;
 
-/// A page ends when what it lists has this many bytes, as keys, rows or records.
+/// A page ends when the listed keys, rows or records have this many bytes.
 pub(super) const PAGE_BYTES: usize = 1 << 20;
-/// What a row takes beside its key or glob: ids, times, names.
+/// Size of a row beside its key or glob, in bytes: ids, times, names.
 pub(super) const ROW_BYTES: usize = 256;
-/// The most bytes of a page as it is sent, after one record that goes beyond [`PAGE_BYTES`], and in base64 and JSON.
+/// Maximum size of a page in base64 and JSON, in bytes, including one record that exceeds [`PAGE_BYTES`].
 pub(super) const MAX_PAGE_BYTES: usize = 4 << 20;
 
-/// What lists of keys take: what they are of, where to go on, and how many rows.
+/// Parameters of lists of keys: filter, start, and number of rows.
 pub(super) struct Page {
     pub(super) filter: Filter,
     pub(super) after: Option<String>,
     pub(super) limit: usize,
 }
 
-/// Where to go on, and how many rows: what every list takes.
+/// Parameters of every list: start, and number of rows.
 pub(super) struct Rows {
     pub(super) after: Option<String>,
     pub(super) limit: usize,
@@ -54,14 +54,13 @@ impl Parameters for Page {
 }
 
 impl Page {
-    /// The keys that the page may speak of: those behind `after` that the filter includes. Looks at `examined` keys at
-    /// most.
+    /// Returns the keys after `after` that the filter includes. Examines at most `examined` keys.
     pub(super) fn keys<'a>(&'a self, view: &'a View, examined: usize) -> Result<Keys<'a>, Refusal> {
         let after = self.after.as_deref().map(Key::parse).transpose()?;
         Ok(self.keys_after(view, after, examined))
     }
 
-    /// The same behind a key.
+    /// Returns the keys after `after` that the filter includes. Examines at most `examined` keys.
     pub(super) fn keys_after<'a>(&'a self, view: &'a View, after: Option<Key>, examined: usize) -> Keys<'a> {
         let prefixes = self.filter.literal_prefixes();
         let found = prefixes.into_iter().flat_map(move |prefix| view.keys(prefix, after.as_ref()));
@@ -69,20 +68,20 @@ impl Page {
     }
 }
 
-/// Between a key and a rank in the text of a place; no key has it.
+/// Separator of key and rank in the text form of a place; no key contains it.
 const PLACE_SEPARATOR: char = '!';
 
-/// A place in the list of entries by key, and the newest first within each.
+/// A place in the list of entries, which is ordered by key, within a key newest first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct EntryPlace {
-    /// Everything before the end of this key came before;
+    /// Key of the place: all earlier keys are done.
     pub(super) key: Key,
-    /// or, of its entries, only those that are not older than this.
+    /// Rank of the last entry done of that key; `None`: all of its entries are done.
     pub(super) down_to: Option<Rank>,
 }
 
 impl EntryPlace {
-    /// Reads what [`EntryPlace::text`] wrote.
+    /// Parses the text of [`EntryPlace::text`].
     pub(super) fn parse(text: &str) -> Result<Self, Refusal> {
         let Some((key, rank)) = text.split_once(PLACE_SEPARATOR) else {
             return Ok(Self { key: Key::parse(text)?, down_to: None });
@@ -98,7 +97,7 @@ impl EntryPlace {
         Ok(Self { key: Key::parse(key)?, down_to: Some(rank.ok_or_else(malformed)?) })
     }
 
-    /// As a text, for `next`.
+    /// Formats the place for `next`.
     pub(super) fn text(&self) -> String {
         match &self.down_to {
             None => self.key.to_string(),
@@ -107,18 +106,18 @@ impl EntryPlace {
     }
 }
 
-/// Keys of a page, one after the other.
+/// An iterator over the keys of a page.
 pub(super) struct Keys<'a> {
     found: Box<dyn Iterator<Item = (Key, &'a Frontier)> + 'a>,
     filter: &'a Filter,
     left: usize,
-    /// The last key that was looked at.
+    /// The last key examined.
     last: Option<Key>,
     cut: bool,
 }
 
 impl Keys<'_> {
-    /// Where the next request goes on if this one has looked at as many keys as it may.
+    /// Returns where the next page continues, if this one has examined its maximum number of keys.
     pub(super) fn resume(self) -> Option<String> {
         self.last.filter(|_| self.cut).map(|key| key.to_string())
     }
@@ -134,7 +133,7 @@ impl<'a> Iterator for Keys<'a> {
                 self.cut = true;
                 return None;
             }
-            // One that takes many comparisons counts for several.
+            // A key that takes many glob comparisons counts as several.
             self.left = self.left.saturating_sub(1 + self.filter.most_steps(&key) / STEPS_OF_A_KEY);
             self.last = Some(key.clone());
             if self.filter.includes(&key) {
@@ -144,11 +143,11 @@ impl<'a> Iterator for Keys<'a> {
     }
 }
 
-/// A place in the list of authority facts: its depth, then its id. A fact never changes its place, so a list that is
-/// read in pages while others come and go has each fact that stood all the time exactly once.
+/// A place in the list of authority facts: depth, then id. A fact never changes its place. So a paged list that
+/// changes meanwhile contains each fact that was present throughout exactly once.
 pub(crate) type Place = (u8, FactId);
 
-/// Authority facts in an order in which they can be taken in, sorted once for each state.
+/// Authority facts in an order in which they can be merged, cached per state.
 #[derive(Debug, Default)]
 pub(crate) struct AuthorityOrder(Mutex<Option<(Digest, Arc<Vec<Place>>)>>);
 
@@ -174,7 +173,7 @@ fn sorted(authority: &Authority) -> Vec<Place> {
     places
 }
 
-/// The places behind `after`, as [`place_text`] writes them.
+/// Returns the places after `after`, in the form of [`place_text`].
 pub(super) fn places_after<'a>(places: &'a [Place], after: Option<&str>) -> Result<&'a [Place], Refusal> {
     let Some(after) = after else { return Ok(places) };
     let malformed = || {
@@ -186,7 +185,7 @@ pub(super) fn places_after<'a>(places: &'a [Place], after: Option<&str>) -> Resu
     Ok(&places[places.partition_point(|other| *other <= place)..])
 }
 
-/// A place as a text, for `next`.
+/// Formats a place for `next`.
 pub(super) fn place_text((depth, id): &Place) -> String {
     format!("{depth}-{id}")
 }

@@ -1,4 +1,4 @@
-//! A stream that gives up on a client that does not read its answer.
+//! A stream that fails when the client does not read.
 
 use super::clients::Client;
 use std::io;
@@ -9,13 +9,14 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-/// Fails a write that makes no progress for a time. Reading waits for as long as it takes: others bound that.
+/// A stream whose writes fail when they make no progress for a time. Reads have no timeout here; their callers limit
+/// them.
 pub(super) struct Patient<S> {
     stream: S,
     limit: Duration,
-    /// Whose stream it is: others may need to know that it waits.
+    /// The client, which is informed when a write blocks.
     client: Option<Arc<Client>>,
-    /// Runs while a write waits.
+    /// The timeout, while a write blocks.
     waiting: Option<Pin<Box<Sleep>>>,
 }
 

@@ -1,17 +1,17 @@
-//! The parameters of a request: read once and as a whole, so that none is passed over.
+//! Query parameters, parsed as a whole, so that none is ignored.
 
 use super::error::Refusal;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use std::str::FromStr;
 
-/// The parameters that a route takes, `()` for none. What is left over, and what stands there twice where one is meant,
-/// is refused.
+/// The parsed parameters of a route; `()` for none. An unknown parameter, or a repeated one where one value is
+/// expected, is rejected.
 pub(crate) struct Query<T>(pub(crate) T);
 
-/// What a route makes of its parameters.
+/// Parses the parameters of a route.
 pub(crate) trait Parameters: Sized {
-    /// Takes what the route knows.
+    /// Takes the parameters that the route knows.
     fn take(given: &mut Given) -> Result<Self, Refusal>;
 }
 
@@ -38,12 +38,12 @@ fn parse<T: Parameters>(query: &str) -> Result<T, Refusal> {
     }
 }
 
-/// A parameter that is unknown, or whose value is not what the route takes.
+/// The response to an unknown parameter or an unacceptable value.
 pub(crate) fn malformed(message: impl ToString) -> Refusal {
     Refusal::bad_request("http.query", message)
 }
 
-/// Parameters that nobody has taken yet, in order.
+/// The parameters not taken yet, in order.
 pub(crate) struct Given(Vec<(String, String)>);
 
 impl Given {
@@ -55,7 +55,7 @@ impl Given {
         pairs.collect::<Result<_, _>>().map(Self)
     }
 
-    /// All values of a parameter that may be repeated, in order.
+    /// Takes all values of a repeatable parameter, in order.
     pub(crate) fn all(&mut self, name: &str) -> Vec<String> {
         let (taken, rest) = std::mem::take(&mut self.0).into_iter().partition(|(other, _)| other == name);
         self.0 = rest;
@@ -63,7 +63,7 @@ impl Given {
         taken.into_iter().map(|(_, value)| value).collect()
     }
 
-    /// The value of a parameter that stands there once.
+    /// Takes the value of a parameter that may occur once.
     pub(crate) fn once(&mut self, name: &str) -> Result<Option<String>, Refusal> {
         let mut values = self.all(name).into_iter();
         match (values.next(), values.next()) {
@@ -72,7 +72,7 @@ impl Given {
         }
     }
 
-    /// The same as another type; `what` says which texts are meant.
+    /// Takes the value of a parameter that may occur once, and parses it; `what` describes the expected text.
     pub(crate) fn once_as<T: FromStr>(&mut self, name: &str, what: &str) -> Result<Option<T>, Refusal> {
         let parsed =
             |value: String| value.parse().map_err(|_| malformed(format!("{name}={value} is not {what}")));
@@ -80,14 +80,14 @@ impl Given {
     }
 }
 
-/// Undoes the percent-encoding of a name or a value, once. `+` is itself, as keys and globs may hold it.
+/// Percent-decodes a name or a value. `+` is literal, since keys and globs may contain it.
 fn decode(text: &str) -> Result<String, Refusal> {
     let bad = || malformed(format!("{text:?} is not percent-encoded UTF-8"));
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&byte, tail)) = rest.split_first() {
         if byte == b'%' {
-            // A sign would do for the parser below.
+            // The number parser below would accept a sign.
             let digits = tail.get(..2).filter(|digits| digits.iter().all(u8::is_ascii_hexdigit));
             let digits = digits.and_then(|digits| std::str::from_utf8(digits).ok()).ok_or_else(bad)?;
             bytes.push(u8::from_str_radix(digits, 16).map_err(|_| bad())?);
@@ -104,7 +104,7 @@ fn decode(text: &str) -> Result<String, Refusal> {
 mod tests {
     use super::*;
 
-    /// One parameter that may be repeated, and one that may not.
+    /// A repeatable parameter, and one that is not.
     #[derive(Debug)]
     struct Two(Vec<String>, Option<u8>);
 

@@ -1,4 +1,4 @@
-//! What a request may do, by the door it came through and what it shows.
+//! The rights that a request needs and has, by its door and its credentials.
 
 use super::error::Refusal;
 use super::{Door, Shared};
@@ -7,10 +7,10 @@ use axum::extract::{FromRequestParts, MatchedPath, Request};
 use axum::http::request::Parts;
 use axum::http::{Extensions, HeaderMap, Method, StatusCode, header};
 
-/// Routes that need no right: whoever asks whether the agent lives and is ready learns nothing else.
+/// Routes that need no right: they reveal only whether the agent is alive and ready.
 const OPEN_ROUTES: [&str; 2] = ["/healthz", "/readyz"];
 
-/// Marks the requests of a connection that showed a certificate of the clients' authority.
+/// Marks requests of a connection whose client authenticated with a certificate of the configured authority.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Certified;
 
@@ -23,38 +23,39 @@ fn shown<'a>(headers: &'a HeaderMap, extensions: &Extensions) -> Shown<'a> {
     Shown { token, certificate: extensions.get::<Certified>().is_some() }
 }
 
-/// Refuses a request that lacks a right: by `missing`, unless what it shows is no token of this agent.
+/// Rejects a request that lacks a right: with `missing`, or with [`WRONG_TOKEN`] if its token is not one of the
+/// agent's.
 fn refuse(shared: &Shared, shown: Shown<'_>, missing: (&str, &str)) -> Refusal {
     let is_wrong = shown.token.is_some() && !shared.agent.rights().knows(shown);
     let (code, message) = if is_wrong { WRONG_TOKEN } else { missing };
     Refusal::new(StatusCode::UNAUTHORIZED, code, message)
 }
 
-/// The code and the message for a token that is none of the agent's.
+/// Code and message for an unknown token.
 const WRONG_TOKEN: (&str, &str) = (
     "http.wrong_token",
     "the token that was shown is not one of this agent's: compare the file of --token-file with the agent's own",
 );
 
-/// Routes whose `POST` needs no more than reading does: they ask, or bring facts whose own signatures say what they may
-/// change. Every other request that is no `GET` or `HEAD` uses the agent's identity, changes the agent or makes it dial; a
-/// route that is added counts so until it stands here.
+/// Routes whose `POST` needs only the right to read: they query, or bring facts whose signatures decide what they may
+/// change. Every other request except `GET` and `HEAD` needs the right to write, and so does a new route until it is
+/// listed here.
 const READ_BY_POST: [&str; 4] = ["/v1/facts", "/v1/explain", "/v1/plan", "/v1/watch"];
 
-/// What a request needs over TCP.
+/// The right that a request needs over TCP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Right {
     /// Nothing.
     Open,
     /// To read.
     Read,
-    /// To read, and to use the agent's identity, change it or make it dial.
+    /// To read, and to use the agent's identity, change the agent or make it dial.
     Write,
 }
 
 impl Right {
-    /// What the request needs, by its method and the route that it was matched to. There is nothing to change where there
-    /// is no route.
+    /// Returns the right that a request needs, by its method and matched route. Without a matching route it is the
+    /// right to read.
     fn needed(request: &Request) -> Self {
         let Some(route) = request.extensions().get::<MatchedPath>() else { return Self::Read };
         let asks = matches!(*request.method(), Method::GET | Method::HEAD);
@@ -67,7 +68,7 @@ impl Right {
     }
 }
 
-/// Refuses a request over TCP that lacks a right that it needs. The gate asks before anything of a body is read.
+/// Rejects a request over TCP that lacks a right. The gate calls it before reading the body.
 pub(super) fn check(shared: &Shared, request: &Request) -> Result<(), Refusal> {
     let needed = Right::needed(request);
     if shared.door == Door::Socket || needed == Right::Open {
@@ -89,8 +90,8 @@ fn lacks_token(shared: &Shared, shown: Shown<'_>) -> Refusal {
     refuse(shared, shown, ("http.token", message))
 }
 
-/// Proof that a request may use the agent's identity, change the agent or make it dial. [`check`] has looked before the
-/// handler runs; this keeps a handler from being reached in another way.
+/// Proof that a request may use the agent's identity, change the agent or make it dial. [`check`] has run before the
+/// handler; this guards against reaching the handler in another way.
 pub(crate) struct Privileged;
 
 impl FromRequestParts<Shared> for Privileged {

@@ -1,5 +1,4 @@
-//! TLS for the HTTP API on TCP: a certificate and its key from files, and the authority of the certificates that clients
-//! may show; TLS 1.3 alone.
+//! TLS for the HTTP API on TCP: certificate and key from files, optional client certificates; TLS 1.3 only.
 
 use crate::files::read_regular;
 use arc_swap::ArcSwap;
@@ -14,50 +13,50 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fmt, io};
 
-/// The largest file that is read, in bytes: a certificate with those above it has some 10 kB.
+/// Maximum size of a PEM file, in bytes; a certificate chain has about 10 kB.
 const MAX_PEM_BYTES: usize = 1 << 20;
 
-/// Why TLS cannot be served.
+/// The error of setting up TLS.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TlsError {
     /// A file cannot be read.
     #[error("{} cannot be read: {error}", path.display())]
     Unreadable {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         error: io::Error,
     },
-    /// The file has no certificate, or a broken one.
+    /// The file contains no valid certificate.
     #[error("{} holds no certificate: give a PEM file with the agent's own first, then those that lead to its authority", .0.display())]
     Certificate(PathBuf),
-    /// The file has no private key.
+    /// The file contains no private key.
     #[error("{} holds no private key: give the PEM file of the certificate's key, not encrypted", .0.display())]
     Key(PathBuf),
-    /// The two do not go together.
+    /// Certificate and key do not belong together.
     #[error("{} is not the key of the certificate in {}: give the files that were made together", key.display(), cert.display())]
     Mismatch {
-        /// The certificate.
+        /// Path of the certificate.
         cert: PathBuf,
-        /// The key.
+        /// Path of the key.
         key: PathBuf,
     },
-    /// The file has no certificate of an authority, or a broken one.
+    /// The file contains no valid certificate of an authority.
     #[error("{} holds no certificate of an authority: give the PEM file of the authority that signs the clients' certificates", .0.display())]
     ClientAuthority(PathBuf),
-    /// Anything else that rustls says of them.
+    /// rustls rejects the files for another reason.
     #[error("{} cannot serve TLS: {reason}", path.display())]
     Unusable {
-        /// The certificate.
+        /// Path of the certificate.
         path: PathBuf,
-        /// What is wrong.
+        /// The error of rustls.
         reason: String,
     },
 }
 
 impl TlsError {
-    /// The stable code.
+    /// Returns the stable error code.
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Unreadable { .. } => "file.unreadable",
@@ -69,7 +68,7 @@ impl TlsError {
     }
 }
 
-/// A certificate and its key. Clones share it, and see when it is read again.
+/// A certificate and its key. Clones share it, and see a reload.
 #[derive(Clone)]
 pub struct ServerTls(Arc<Files>);
 
@@ -86,14 +85,14 @@ struct Loaded {
 }
 
 impl ServerTls {
-    /// Reads a certificate chain and its key, both PEM; and the certificates of the authorities by which clients may show
-    /// who they are, if they are to be asked.
+    /// Loads a certificate chain and its key, both PEM; and, if clients are to be asked for certificates, those of
+    /// the accepted authorities.
     ///
-    /// A client without a certificate is served as well: what it may do, its requests decide. One whose certificate does not
-    /// lead to an authority is refused by the handshake.
+    /// A client without a certificate is served as well, with the rights of its tokens. The handshake rejects one
+    /// whose certificate is not from an accepted authority.
     ///
     /// # Errors
-    /// Which file is wrong, and how.
+    /// The file that is wrong, and how.
     pub fn load(cert: &Path, key: &Path, client_ca: Option<&Path>) -> Result<Self, TlsError> {
         let loaded = ArcSwap::from_pointee(load(cert, key, client_ca)?);
         let client_ca = client_ca.map(Path::to_path_buf);
@@ -105,10 +104,10 @@ impl ServerTls {
         self.0.client_ca.is_some()
     }
 
-    /// Reads the files again; connections from now on use what they hold. After an error all stays as it was.
+    /// Reloads the files for future connections. On an error the previous ones stay in use.
     ///
     /// # Errors
-    /// Which file is wrong, and how.
+    /// The file that is wrong, and how.
     pub fn reload(&self) -> Result<(), TlsError> {
         let Files { cert, key, client_ca, .. } = &*self.0;
         self.0.loaded.store(Arc::new(load(cert, key, client_ca.as_deref())?));
@@ -119,7 +118,7 @@ impl ServerTls {
         self.0.loaded.load().config.clone()
     }
 
-    /// Whether the certificate is for a name.
+    /// Whether the certificate covers a name.
     pub(crate) fn serves(&self, name: &str) -> bool {
         let loaded = self.0.loaded.load();
         let Ok(parsed) = ParsedCertificate::try_from(&loaded.certificate) else { return false };
@@ -133,7 +132,7 @@ impl fmt::Debug for ServerTls {
     }
 }
 
-/// The files are read again when they are renewed: a pipe would not do.
+/// Reads a regular file. It is read again at a reload, so a pipe is rejected.
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     read_regular(path, MAX_PEM_BYTES).map_err(|error| TlsError::Unreadable { path: path.into(), error })
 }
@@ -164,7 +163,7 @@ fn load(cert: &Path, key: &Path, client_ca: Option<&Path>) -> Result<Loaded, Tls
     Ok(Loaded { config: Arc::new(config), certificate })
 }
 
-/// Takes the certificates that lead to an authority of a file, and clients without any.
+/// Builds a verifier that accepts certificates of the authorities in a file, and clients without a certificate.
 fn clients(path: &Path, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
     let no_authority = || TlsError::ClientAuthority(path.into());
     let mut roots = RootCertStore::empty();
@@ -173,6 +172,6 @@ fn clients(path: &Path, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn Client
         added.ok_or_else(no_authority)?;
     }
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
-    // Without any authority there is nothing to build.
+    // Fails without any authority.
     builder.allow_unauthenticated().build().map_err(|_| no_authority())
 }

@@ -1,4 +1,4 @@
-//! `/v1/watch`: keys as server-sent events.
+//! `/v1/watch`: changes of keys as server-sent events.
 
 use super::error::{Refusal, body};
 use super::query::{Given, Parameters, Query, malformed};
@@ -16,10 +16,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// A large interest waits so long for others to make room.
+/// Maximum wait for room for a large interest.
 const INTEREST_PATIENCE: Duration = Duration::from_secs(1);
 
-/// What a browser's `EventSource` sends when it comes back.
+/// Header that a browser's `EventSource` sends when it reconnects.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 impl Parameters for WatchRequest {
@@ -41,7 +41,7 @@ impl Parameters for WatchRequest {
     }
 }
 
-/// `GET /v1/watch?key=|match=`: one filter, and keys.
+/// `GET /v1/watch?key=|match=`: watches one filter and single keys.
 pub(super) async fn get(
     _: Complete,
     State(shared): State<Shared>,
@@ -52,7 +52,7 @@ pub(super) async fn get(
     watch(&shared, &client, || Ok(request.clone()), &headers).await
 }
 
-/// `POST /v1/watch`: many interests on one stream, and what the watcher has.
+/// `POST /v1/watch`: many interests on one stream, with what the watcher already has.
 pub(super) async fn post(
     _: Complete,
     State(shared): State<Shared>,
@@ -71,7 +71,7 @@ pub(super) async fn post(
     watch(&shared, &client, || read(&body), &headers).await
 }
 
-/// Whether the body is said to be JSON.
+/// Whether the body is declared as JSON.
 fn is_json(headers: &HeaderMap) -> bool {
     let given = headers.get(header::CONTENT_TYPE).and_then(|given| given.to_str().ok()).unwrap_or_default();
     let essence = given.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
@@ -82,7 +82,8 @@ fn read(text: &[u8]) -> Result<WatchRequest, Refusal> {
     body(Json::from_bytes(text))
 }
 
-/// What is asked for takes several times its text: while it waits for room, there is the text alone, and it is read again.
+/// Starts a watch. A parsed interest takes several times the memory of its text, so while waiting for room only the
+/// text is kept, and parsed again afterwards.
 async fn watch(
     shared: &Shared,
     client: &Arc<Client>,

@@ -1,21 +1,21 @@
-//! Registers metrics and remembers what they are, also where nothing was counted yet.
+//! Registration of metrics, with a catalogue of all of them for documentation.
 
 use prometheus_client::registry::{Metric, Registry, Unit};
 
-/// What a metric is, for documentation.
+/// The description of a metric.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MetricInfo {
-    /// The name of its family, with the unit; samples of counters have `_total` behind it.
+    /// Family name, with the unit. Samples of counters add `_total`.
     pub name: String,
     /// `counter`, `gauge` or `histogram`.
     pub kind: &'static str,
-    /// Names of its labels.
+    /// Label names.
     pub labels: &'static [&'static str],
-    /// What it says.
+    /// Help text.
     pub help: &'static str,
 }
 
-/// Name without unit, kind, unit, labels.
+/// Name without the unit, kind, unit, label names.
 type Shape = (&'static str, &'static str, Option<Unit>, &'static [&'static str]);
 
 #[derive(Debug, Default)]

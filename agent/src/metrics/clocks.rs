@@ -1,4 +1,4 @@
-//! What is measured of clocks.
+//! Metrics of the peers' clocks.
 
 use super::catalog::Catalog;
 use super::labels::Of;

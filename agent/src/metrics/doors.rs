@@ -1,4 +1,4 @@
-//! What is measured of what clients of the HTTP API hold.
+//! Metrics of the resources that clients of the HTTP API hold.
 
 use super::catalog::Catalog;
 use super::labels::{Door, HeldAtDoor};

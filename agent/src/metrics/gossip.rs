@@ -1,4 +1,4 @@
-//! What the membership counts.
+//! Metrics of gossip.
 
 use super::Catalog;
 use super::labels::{Cause, Change, Direction, Outcome, Queue, Reason, Status};
@@ -10,20 +10,20 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Unit;
 use std::sync::atomic::Ordering;
 
-/// Why this replica opens a session.
+/// The reason why this replica opens a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SessionCause {
-    /// What changed here is passed on.
+    /// A change here has to be passed on.
     Change,
-    /// The peer was connected just now.
+    /// The peer has just connected.
     Connection,
-    /// The last session broke, or left something open.
+    /// The previous session failed or left differences.
     Retry,
-    /// A random connected peer is compared with.
+    /// A periodic comparison with a random connected peer.
     Comparison,
-    /// The membership tells, or may tell, that a member holds something else.
+    /// Gossip indicates that a member may hold other facts.
     Survey,
-    /// Somebody asked for it.
+    /// A request, for example `kvgossip sync`.
     Request,
 }
 
@@ -51,11 +51,11 @@ impl From<scheduler::Cause> for SessionCause {
     }
 }
 
-/// What the membership says at the moment of a scrape.
+/// The state of gossip at a scrape.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct GossipSample {
     pub(crate) stats: Stats,
-    /// Alive, suspected, leaving, left and failed members, this one included; none without gossip.
+    /// Numbers of alive, suspected, leaving, left and failed members, this one included; zeros without gossip.
     pub(crate) members: [u64; 5],
     pub(crate) queues: QueueDepths,
 }
@@ -255,7 +255,7 @@ impl GossipMetrics {
     }
 }
 
-/// Takes over what is counted elsewhere.
+/// Sets a counter to a value that is counted elsewhere.
 fn store(counter: &Counter, value: u64) {
     counter.inner().store(value, Ordering::Relaxed);
 }

@@ -1,4 +1,4 @@
-//! What is measured of peers that misbehave, and of the limit of the store.
+//! Metrics of misbehaving peers and of the store's size limit.
 
 use super::catalog::Catalog;
 use super::labels::OffenceCode;
@@ -9,13 +9,13 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Unit;
 use std::sync::atomic::Ordering;
 
-/// Replicas that were shut out.
+/// The replicas shut out for misbehaviour, at a scrape.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ShutOutSample {
     pub(crate) now: u64,
-    /// How many times one was, by the code of what it did.
+    /// Number of times a replica was shut out, by the code of its offence.
     pub(crate) offences: Vec<(&'static str, u64)>,
-    /// How many first packets were turned away because too many handshakes were under way.
+    /// Number of initial packets refused because too many handshakes were in progress.
     pub(crate) turned_away: u64,
 }
 

@@ -1,11 +1,11 @@
-//! Sets of labels. Every value is one of few that this program knows.
+//! Label sets. Every label value comes from a small set known to this program.
 
 use kvgossip_api::{SyncOutcome, SyncReport};
 use kvgossip_grants::Verdict;
 use kvgossip_transport::Code;
 use prometheus_client::encoding::EncodeLabelSet;
 
-/// Failures of sessions that are not the transport's.
+/// Failure codes of sessions beside those of the transport.
 const SESSION_CODES: [&str; 11] = [
     "session.protocol",
     "session.version",
@@ -47,7 +47,7 @@ impl Session {
 }
 
 impl Session {
-    /// All that a failure can be counted as.
+    /// Returns the label sets of all possible session failures.
     pub(super) fn failures() -> impl Iterator<Item = Self> {
         let codes = || Code::ALL.iter().map(|code| code.name()).chain(SESSION_CODES).chain([OTHER]);
         let of =
@@ -57,7 +57,7 @@ impl Session {
 }
 
 impl Fact {
-    /// All that a refused fact can be counted as.
+    /// Returns the label sets of all possible refusals of facts.
     pub(super) fn refusals() -> impl Iterator<Item = Self> {
         let codes = || kvgossip_grants::Code::ALL.iter();
         let of = move |source| {
@@ -70,10 +70,10 @@ impl Fact {
     }
 }
 
-/// A code that this program does not know.
+/// The label value for a code unknown to this program.
 const OTHER: &str = "other";
 
-/// A code that this program knows: the peer may have ended the session with any text.
+/// Maps a code to a known one or [`OTHER`]: a peer may have ended the session with any text.
 fn known(code: &str) -> &'static str {
     let transport = Code::ALL.iter().map(|code| code.name());
     transport.chain(SESSION_CODES).find(|known| *known == code).unwrap_or(OTHER)
@@ -126,7 +126,7 @@ pub(crate) struct Route {
     pub(crate) route: String,
 }
 
-/// Sets of one label each.
+/// Defines label sets of one label each.
 macro_rules! labels {
     ($($name:ident $label:ident),*) => {$(
         #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

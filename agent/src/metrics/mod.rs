@@ -1,6 +1,7 @@
-//! What the agent counts and measures, for `GET /metrics`. `docs/metrics.md` lists it; a test keeps the two equal.
+//! The agent's metrics, for `GET /metrics`. `docs/metrics.md` lists them; a test compares the list with the code.
 //!
-//! Labels take few values that nobody outside chooses: routes, codes, outcomes, never keys, peers or addresses.
+//! Labels take only a few values, none chosen from outside: routes, codes and outcomes, never keys, peers or
+//! addresses.
 
 mod catalog;
 mod clocks;
@@ -41,7 +42,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 use waiting::Waiting;
 
-/// Everything that is measured. Clones share it.
+/// All metrics of an agent. Clones share them.
 #[derive(Clone)]
 pub struct Metrics(Arc<All>);
 
@@ -75,7 +76,7 @@ struct All {
     process: process::Process,
 }
 
-/// What the committer measures.
+/// Metrics of the committer.
 #[derive(Clone, Debug)]
 pub struct CommitMetrics {
     facts: Histogram,
@@ -83,21 +84,21 @@ pub struct CommitMetrics {
 }
 
 impl CommitMetrics {
-    /// A batch was merged and is durable.
+    /// Records a batch that was merged and is durable.
     pub(crate) fn batch(&self, facts: usize, took: Duration) {
         self.facts.observe(u32::try_from(facts).map_or(f64::from(u32::MAX), f64::from));
         self.seconds.observe(took.as_secs_f64());
     }
 }
 
-/// What the agent holds at the moment of a scrape.
+/// The state that is read at a scrape.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Holdings {
     pub(crate) keys: u64,
     pub(crate) long_keys: u64,
-    /// How many entries the longest of these has.
+    /// Number of entries of the key that has the most.
     pub(crate) longest_key: u64,
-    /// Grants, revocations and floors.
+    /// Numbers of grants, revocations and floors.
     pub(crate) authority: [u64; 3],
     pub(crate) waiting: u64,
     pub(crate) early: WaitingRow,
@@ -113,13 +114,13 @@ pub(crate) struct Holdings {
     pub(crate) clocks: Standing,
 }
 
-/// 100 microseconds to 26 seconds.
+/// Creates a histogram with buckets from 100 microseconds to 26 seconds.
 fn seconds() -> Histogram {
     Histogram::new(exponential_buckets(0.0001, 4.0, 10))
 }
 
 impl Metrics {
-    /// Everything at zero.
+    /// Creates all metrics with the value 0.
     pub fn new() -> Self {
         let mut c = Catalog::default();
         let facts = c.add(
@@ -226,7 +227,7 @@ impl Metrics {
         );
         let gossip = GossipMetrics::new(&mut c);
         let process = process::Process::new(&mut c);
-        // An alarm on what grows does not see a counter appear: what alarms look at is there from the beginning.
+        // Alarms on growth miss a counter that appears with a value: counters that alarms use exist from the start.
         for door in ["tcp", "socket"] {
             drop(turned_away.get_or_create(&Door { door }));
         }
@@ -268,7 +269,7 @@ impl Metrics {
         }))
     }
 
-    /// What is measured, in the order of a scrape.
+    /// Returns the descriptions of all metrics, in scrape order.
     pub fn catalog(&self) -> &[MetricInfo] {
         &self.0.catalog
     }
@@ -279,7 +280,7 @@ impl Metrics {
 
     pub(crate) fn facts(&self, from: &str, verdicts: &[Verdict]) {
         let source = if from == "put" { "put" } else { "peer" };
-        // Nearly always all are of one kind.
+        // Nearly always all verdicts of a batch are alike.
         for same in verdicts.chunk_by(|a, b| a == b) {
             let (Some(verdict), count) = (same.first(), same.len()) else { continue };
             let code = verdict.code().map_or("", kvgossip_grants::Code::as_str);
@@ -294,7 +295,7 @@ impl Metrics {
         all.session_seconds.observe(Duration::from_micros(report.took_us).as_secs_f64());
     }
 
-    /// A session has moved more bytes than were counted before.
+    /// Adds the bytes that a session has transferred since `before`.
     pub(crate) fn session_bytes(&self, before: &Tally, now: &Tally) {
         let all = &self.0;
         all.wasted.inc_by(now.waste.saturating_sub(before.waste));
@@ -334,7 +335,7 @@ impl Metrics {
         self.0.doors.felled(door);
     }
 
-    /// How much of a pool the clients of a door hold; connections are counted apart.
+    /// Sets how much of a pool the clients of a door hold. Connections have a metric of their own.
     pub(crate) fn http_held(&self, door: &'static str, pool: Pool, amount: usize) {
         if pool != Pool::Connections {
             self.0.doors.held(door, pool.name(), amount);
@@ -345,27 +346,27 @@ impl Metrics {
         self.0.gossip.session_opened(cause);
     }
 
-    /// An event handler was run.
+    /// Records a run of an event handler.
     pub(crate) fn handler_ran(&self, ok: bool) {
         self.0.gossip.handlers(if ok { "ok" } else { "failed" }, 1);
     }
 
-    /// Events were lost because a handler is too slow.
+    /// Records events that were dropped because a handler is too slow.
     pub(crate) fn handlers_dropped(&self, count: u64) {
         self.0.gossip.handlers("dropped", count);
     }
 
-    /// This replica asks the members for their roots.
+    /// Records a survey: this replica asked the members for their roots.
     pub(crate) fn survey(&self) {
         self.0.gossip.survey();
     }
 
-    /// A member answers that it holds something else.
+    /// Records an answer to a survey from a member whose root differs.
     pub(crate) fn survey_answer(&self) {
         self.0.gossip.survey_answer();
     }
 
-    /// Everything as Prometheus reads it.
+    /// Returns all metrics in the OpenMetrics text format.
     pub(crate) fn text(&self, holdings: &Holdings) -> Result<String, fmt::Error> {
         let all = &self.0;
         set(&all.keys, holdings.keys);
@@ -400,5 +401,5 @@ fn set(gauge: &Gauge, value: u64) {
     gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
 }
 
-/// A gauge with fractions.
+/// A gauge of floating-point values.
 type Fraction = Gauge<f64, AtomicU64>;

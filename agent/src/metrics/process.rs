@@ -1,4 +1,4 @@
-//! The process itself, as Linux tells it in `/proc`; elsewhere these stay 0.
+//! Metrics of the process, from Linux's `/proc`; 0 on other systems.
 
 use super::Fraction;
 use super::catalog::Catalog;
@@ -8,7 +8,7 @@ use prometheus_client::registry::Unit;
 use std::fs;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Linux counts a process's time in hundredths of a second, whatever its kernel's own tick is (`USER_HZ`).
+/// Unit of process times in `/proc` (`USER_HZ`), independent of the kernel's own tick.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 pub(super) struct Process {
@@ -66,18 +66,18 @@ impl Process {
     }
 }
 
-/// How many file descriptors this process may have open; 0 where that is not known, or there is no limit.
+/// Returns the maximum number of open file descriptors; 0 if unknown or unlimited.
 fn max_fds() -> i64 {
     field(&fs::read_to_string("/proc/self/limits").unwrap_or_default(), "Max open files")
 }
 
-/// The first number behind a name at the beginning of a line.
+/// Returns the first number after a name at the start of a line.
 fn field(text: &str, name: &str) -> i64 {
     let rest = text.lines().find_map(|line| line.strip_prefix(name));
     rest.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or_default()
 }
 
-/// Fields 14 and 15 of `/proc/self/stat`; the second field, in parentheses, may hold anything.
+/// Returns the CPU time: fields 14 and 15 of `/proc/self/stat`. Field 2, in parentheses, may contain any characters.
 fn cpu_seconds(stat: &str) -> Option<f64> {
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     let mut ticks = || fields.next()?.parse::<u32>().ok();

@@ -1,4 +1,4 @@
-//! How the replica stands: whether it is ready and well, and what is known of its peers.
+//! Metrics of the replica's readiness and health, and of its peers.
 
 use super::labels::WhyNotWell;
 use super::{Catalog, set};
@@ -7,7 +7,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Unit;
 
-/// How the replica stands at the moment of a scrape.
+/// Readiness, health and peers of the replica at a scrape.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct StandingSample {
     pub(crate) ready: bool,
@@ -69,7 +69,7 @@ impl StandingMetrics {
         set(&self.equal, sample.equal);
         set(&self.last_equal, sample.last_equal_us.unwrap_or_default() / 1_000_000);
         set(&self.ready, u64::from(sample.ready));
-        // What was there once goes on to be shown, so that an alarm sees it end.
+        // A reason that has ended stays visible as 0, so that alarms see its end.
         for code in crate::agent::REASON_CODES {
             for grade in Grade::ALL {
                 let labels = WhyNotWell { code, grade: grade.as_str() };

@@ -1,4 +1,4 @@
-//! What is measured of facts that are not taken in now.
+//! Metrics of the facts that are declined at present.
 
 use super::catalog::Catalog;
 use super::labels::Reason;

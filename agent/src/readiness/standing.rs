@@ -1,4 +1,4 @@
-//! The readiness of a running agent, and its file.
+//! The readiness of a running agent, persisted in a file.
 
 use super::{Brought, Gap, LastEqual, Readiness, Remembered, Start};
 use crate::clock::{self, Monotonic};
@@ -13,12 +13,12 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The most bytes that are read of the file.
+/// Maximum size of the file, in bytes.
 const MAX_FILE_BYTES: usize = 4096;
-/// The most bytes that are read of the file by which gossip finds its members again.
+/// Maximum size of the gossip snapshot that is read, in bytes.
 const MAX_SNAPSHOT_BYTES: usize = 4 << 20;
 
-/// The file's content, as JSON. Fields that this version does not know are skipped.
+/// The content of the file, as JSON. Unknown fields are ignored.
 #[derive(Serialize, Deserialize)]
 struct Row {
     compared: bool,
@@ -28,11 +28,11 @@ struct Row {
     last_equal_us: Option<u64>,
 }
 
-/// The readiness of a running agent.
+/// The shared readiness of a running agent.
 #[derive(Debug)]
 pub(crate) struct Standing {
     readiness: Mutex<Readiness>,
-    /// Where it is remembered; also keeps two writes apart.
+    /// Path of the file. The lock also serialises writes.
     file: Option<Mutex<PathBuf>>,
     clock: Monotonic,
 }
@@ -54,17 +54,17 @@ impl Standing {
         this
     }
 
-    /// Why this replica may lack what others hold.
+    /// Returns why this replica may lack facts that others hold.
     pub(crate) fn gap(&self) -> Option<Gap> {
         self.readiness.lock().gap(self.clock.now_us())
     }
 
-    /// Whether this replica has never compared itself with anybody, though there are others.
+    /// Whether this replica knows of others and was never compared with one.
     pub(crate) fn is_newcomer(&self) -> bool {
         self.gap() == Some(Gap::First)
     }
 
-    /// When this replica was last known to hold the same as some peer.
+    /// Returns when this replica and a peer were last known to hold the same facts.
     pub(crate) fn last_equal(&self) -> Option<LastEqual> {
         self.readiness.lock().last_equal(clock::now())
     }
@@ -94,12 +94,12 @@ impl Standing {
         }
     }
 
-    /// This replica and some peer held the same at this time.
+    /// Records that this replica and a peer held the same facts at the time `at`.
     pub(crate) fn note_equal(&self, at: Timestamp) {
         self.readiness.lock().note_equal(at, clock::now());
     }
 
-    /// Whether the disk has yet to hear of something.
+    /// Writes the state to the file if it has to be.
     pub(crate) fn save(&self, at_end: bool) {
         let Some(file) = &self.file else { return };
         let path = file.lock();
@@ -110,20 +110,20 @@ impl Standing {
     }
 }
 
-/// Whether this replica is told of others by whoever starts it.
+/// Whether the configuration names or implies other replicas.
 fn is_told_of_others(config: &Config) -> bool {
     let joins = config.gossip.as_ref().is_some_and(GossipConfig::expects_others);
     config.expects_others || !config.peers.is_empty() || joins
 }
 
-/// Whether an earlier run met members, be they replicas of this cluster or not.
+/// Whether an earlier run met gossip members, replicas of this cluster or not.
 fn has_met_members(config: &Config) -> bool {
     let snapshot = config.gossip.as_ref().and_then(|gossip| gossip.snapshot.as_deref());
     let bytes = snapshot.and_then(|path| read_own(path, MAX_SNAPSHOT_BYTES).ok()).unwrap_or_default();
     bytes.split(|byte| *byte == b'\n').any(|line| line.starts_with(b"alive: "))
 }
 
-/// What the file says. One that does not read says that nobody was met: then the next comparison counts as the first.
+/// Reads the file. An unreadable or damaged file counts as "never compared", so the next comparison is the first.
 fn remembered(path: &Path) -> Option<Remembered> {
     let bytes = match read_own(path, MAX_FILE_BYTES) {
         Ok(bytes) => bytes,
@@ -141,7 +141,7 @@ fn remembered(path: &Path) -> Option<Remembered> {
     Some(Remembered { compared: row.compared, began_first: row.began_first, last_equal })
 }
 
-/// Replaces the file as a whole, durably.
+/// Replaces the file atomically and durably.
 fn write(path: &Path, now: Remembered) -> io::Result<()> {
     let Remembered { compared, began_first, last_equal } = now;
     let row = Row { compared, began_first, last_equal_us: last_equal.map(Timestamp::as_micros) };
@@ -163,14 +163,14 @@ mod tests {
         let kept = Remembered { compared: true, began_first: true, last_equal };
         write(&path, kept).expect("written");
         assert_eq!(remembered(&path), Some(kept));
-        // As earlier versions wrote it.
+        // The format of earlier versions.
         std::fs::write(&path, b"{\"compared\":true,\"last_equal_us\":null}\n").expect("written");
         assert_eq!(remembered(&path), Some(Remembered { compared: true, ..Remembered::default() }));
         for bytes in [&b""[..], b"{\"compared\":", b"\xff", &[b' '; MAX_FILE_BYTES + 1]] {
             std::fs::write(&path, bytes).expect("written");
             assert_eq!(remembered(&path), Some(Remembered::default()));
         }
-        // A link leads to no other file.
+        // Symbolic links are not followed.
         let other = dir.path().join("other");
         std::fs::rename(&path, &other).expect("renamed");
         std::os::unix::fs::symlink(&other, &path).expect("a link");

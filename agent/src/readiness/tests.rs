@@ -30,7 +30,7 @@ fn named(numbers: &[u8]) -> BTreeSet<ShortReplicaId> {
     numbers.iter().map(|number| short(&id(*number))).collect()
 }
 
-/// A newcomer that was told of these, and knows them.
+/// Returns a newcomer that knows of these replicas and no others.
 fn told_of(numbers: &[u8]) -> Option<Newcomer> {
     Some(Newcomer { others: Some(named(numbers)) })
 }
@@ -60,7 +60,7 @@ fn a_first_comparison_that_left_entries_waiting_for_the_clock_does_not_count() {
     assert_eq!(fresh.take_unsaved(true), MET_NOBODY, "nor after a restart");
     fresh.session_ended(id(1), None, Brought::All, nobody);
     assert_eq!(fresh.gap(u64::MAX), None);
-    // Who was compared before serves what it has, and calls nothing absent that waits.
+    // A replica compared before serves what it has; keys with early entries are not reported as absent.
     let mut back = Readiness::new(start(COMPARED, true));
     back.session_ended(id(1), None, Brought::AllDue, nobody);
     assert_eq!(back.gap(5 * SECOND), None);
@@ -86,10 +86,10 @@ fn who_began_as_the_first_of_its_cluster_stays_it_whoever_joins_its_gossip() {
     let remembered = first.take_unsaved(false);
     assert_eq!(remembered, Some(Remembered { began_first: true, ..Remembered::default() }));
     assert_eq!(first.take_unsaved(true), None, "once");
-    // A member that is no replica of the cluster joined it meanwhile.
+    // A member that is not a replica of this cluster joined meanwhile.
     let joined = Start { met_members: true, ..start(remembered, false) };
     assert_eq!(Readiness::new(joined).gap(5 * SECOND), None);
-    // Who starts it tells it of others: what these hold it may lack.
+    // The configuration now names others: this replica may lack what they hold.
     let mut told = Readiness::new(start(remembered, true));
     assert_eq!(told.gap(u64::MAX), Some(Gap::First));
     assert_eq!(told.take_unsaved(true), None, "it remains the first, for a start without them");
@@ -98,7 +98,7 @@ fn who_began_as_the_first_of_its_cluster_stays_it_whoever_joins_its_gossip() {
     assert_eq!(compared, Some(Remembered { compared: true, began_first: true, last_equal: None }));
     let back = Readiness::new(start(compared, true));
     assert_eq!(back.gap(5 * SECOND), Some(Gap::Stale { is_over: false }));
-    // One that is new here, where members were met before, is a newcomer; so is one of whom nothing else is known.
+    // A replica without remembered state that met members before is a newcomer, with or without a state file.
     assert_eq!(
         Readiness::new(Start { met_members: true, ..start(None, false) }).gap(u64::MAX),
         Some(Gap::First)
@@ -114,7 +114,7 @@ fn the_last_survivor_serves_after_a_while() {
     let mut back = Readiness::new(start(COMPARED, true));
     assert_eq!(back.gap(14 * SECOND), Some(Gap::Stale { is_over: false }));
     assert_eq!(back.gap(15 * SECOND), Some(Gap::Stale { is_over: true }));
-    // Whoever comes back is worth a comparison, also one that is new itself.
+    // Any later comparison counts, even one with a newcomer.
     back.session_ended(id(1), told_of(&[]), Brought::All, nobody);
     assert_eq!(back.gap(14 * SECOND), None);
     assert_eq!(Readiness::new(start(COMPARED, false)).gap(0), None, "it was told of nobody");
@@ -178,7 +178,7 @@ fn after_a_clock_was_set_back_the_last_equality_is_not_in_the_future() {
     back.note_equal(time(710 * SECOND), time(710 * SECOND));
     let sure = LastEqual { at: time(710 * SECOND), is_unsure: false };
     assert_eq!(back.last_equal(time(710 * SECOND)), Some(sure));
-    // The same while it runs.
+    // The clock is set back while the agent runs.
     back.note_equal(time(300 * SECOND), time(300 * SECOND));
     assert_eq!(
         back.last_equal(time(300 * SECOND)),

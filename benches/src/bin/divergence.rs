@@ -1,4 +1,4 @@
-//! Prints what sessions between diverged replicas cost: see `docs/benchmarks.md`.
+//! Prints the cost of sessions between diverged replicas: see `docs/benchmarks.md`.
 
 use anyhow::Result;
 use clap::Parser;
@@ -6,26 +6,26 @@ use kvgossip_benches::divergence::{Report, measure};
 use kvgossip_benches::workload::{Mix, Spread, Workload};
 use std::io::Write;
 
-/// Diverges pairs of replicas, repairs them in one session each, and counts every byte.
+/// Makes pairs of diverged replicas, repairs each pair in one session, and counts every byte.
 #[derive(Debug, Parser)]
 #[command(name = "divergence")]
 struct Args {
     /// Numbers of keys. A million takes about 2 GB of memory.
     #[arg(long, value_delimiter = ',', default_values_t = [1_000, 10_000])]
     n: Vec<usize>,
-    /// Numbers of differences; those above the number of keys are left out.
+    /// Numbers of differences; those above the number of keys are skipped.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 10, 100, 1_000])]
     d: Vec<usize>,
-    /// Where the differences are.
+    /// Distribution of the differences.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Spread::Uniform, Spread::Clustered])]
     spread: Vec<Spread>,
-    /// What the differences are.
+    /// Kinds of differences.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Mix::Mixed])]
     mix: Vec<Mix>,
-    /// Which of all such replicas.
+    /// Seed of the replicas' random contents.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// One JSON object a line in place of the table.
+    /// Print one JSON object per line instead of the table.
     #[arg(long)]
     json: bool,
 }

@@ -1,7 +1,7 @@
-//! What a big cluster costs one member: taking in the state of all others, and remembering it.
+//! Measures the cost of a large cluster for one member: merging the state of all others, and keeping it in memory.
 //!
-//! One exchange is what happens when a member compares states: it reads the other's list, answers with its own, and takes
-//! over what is new. All of it is measured, without network and compression. The members carry the tags of replicas.
+//! One exchange is a comparison of states by a member: it reads the other's list, answers with its own, and merges what
+//! is new. All of it is measured, without network and compression. The members carry the tags of replicas.
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
@@ -13,10 +13,11 @@ use std::time::{Duration, Instant};
 
 #[derive(Parser)]
 struct Args {
-    /// Numbers of members. Of 100,000 with these tags the state is longer than a message may be (20 MiB).
+    /// Numbers of members. With 100,000 members with these tags, the state would exceed the maximum length of a message
+    /// (20 MiB).
     #[arg(long, value_delimiter = ',', default_value = "1000,10000,50000")]
     n: Vec<u32>,
-    /// Exchanges of each kind; the fastest counts.
+    /// Number of exchanges of each kind; the fastest counts.
     #[arg(long, default_value_t = 5)]
     turns: usize,
 }
@@ -44,7 +45,7 @@ fn viewer() -> Result<Core> {
     Ok(Core::new(config, Duration::ZERO, [7; 32])?)
 }
 
-/// The time of one exchange, and the look-ups of names that it made.
+/// Performs one exchange; returns its duration and the number of name look-ups.
 fn exchange(core: &mut Core, state: &[u8]) -> Result<(Duration, u64)> {
     let before = core.stats().lookups;
     let began = Instant::now();

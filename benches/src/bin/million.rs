@@ -1,4 +1,4 @@
-//! What a store of a million entries costs to open, to put into and to revoke from: see `docs/benchmarks.md`.
+//! Measures the cost of opening a store of a million entries, of puts and of a revocation: see `docs/benchmarks.md`.
 
 use anyhow::{Result, ensure};
 use bytes::Bytes;
@@ -13,25 +13,25 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// Signs with mock keys, which cost nothing, so that only the store and the replica are measured.
+/// Signs with mock keys, which cost almost nothing, so that only the store and the replica are measured.
 #[derive(Debug, Parser)]
 #[command(name = "million")]
 struct Args {
-    /// Where the stores are made: a directory on a disk, not in memory.
+    /// Directory for the stores, on a disk and not in memory.
     #[arg(long, default_value = ".")]
     dir: PathBuf,
-    /// Numbers of entries.
+    /// Numbers of entries to measure with.
     #[arg(long, value_delimiter = ',', default_values_t = [1_000, 1_000_000])]
     n: Vec<usize>,
-    /// How many of them a revocation ends.
+    /// Number of entries that the revocation ends.
     #[arg(long, default_value_t = 1_000)]
     doomed: usize,
-    /// Single puts, each with its flush.
+    /// Number of single puts, each with its flush.
     #[arg(long, default_value_t = 300)]
     puts: usize,
 }
 
-/// Entries in a batch while the store is filled.
+/// Number of entries per batch while the store is filled.
 const FILL: usize = 4_000;
 const VALUE_BYTES: usize = 330;
 
@@ -40,7 +40,7 @@ struct World {
     writer: MockKey,
 }
 
-/// An open store.
+/// An open store and its replica.
 struct Open {
     replica: Replica,
     storage: FjallStorage,
@@ -103,7 +103,7 @@ impl Open {
         Ok(Self { replica: Replica::load(root.clone(), &storage)?, storage })
     }
 
-    /// Takes facts in as one durable batch. Gives the batch, and how many rows were read for it.
+    /// Merges facts as one durable batch. Returns the batch and the number of rows read for it.
     fn take(&mut self, facts: Vec<Fact>) -> Result<(Batch, usize)> {
         let mut verified: Vec<Verified> = Vec::with_capacity(facts.len());
         for fact in facts {
@@ -119,7 +119,7 @@ impl Open {
             self.storage.commit(&sweep)?;
             batch.writes.extend(sweep.writes);
         }
-        // As the committer does for its readers.
+        // The committer computes the root for its readers, too.
         self.replica.view().root();
         Ok((batch, reader.reads.into_inner()))
     }
@@ -170,7 +170,7 @@ fn measure(args: &Args, count: usize) -> Result<()> {
 
     let (mut puts, mut bare) = (Vec::new(), Vec::new());
     for put in 0..args.puts {
-        // All over the tree.
+        // Spread over the whole tree.
         let number = put * 7_919 % count;
         let fact = world.entry(number, 2_000_000 + put as u64, &lasting)?;
         let checked = open.replica.view().check(fact, Timestamp::MAX);
@@ -190,7 +190,8 @@ fn measure(args: &Args, count: usize) -> Result<()> {
     let revocation = Fact::Revocation(world.sign(body, &world.root)?);
     let ((batch, read), took) = timed(|| open.take(vec![revocation]))?;
     let ended = batch.writes.iter().filter(|write| matches!(write, Write::RemoveEntry(..))).count();
-    // An entry, its index row and its citation each; the revocation and the grant.
+    // Rows removed for each entry: its record, its index row and its citation; in addition the revocation and the
+    // grant.
     let rows = batch.writes.len() + ended;
     ensure!(rows <= 3 * ended + 2 && read <= dying, "only what stands on the grant is touched");
     println!(

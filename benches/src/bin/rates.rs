@@ -1,4 +1,4 @@
-//! Prints rates of real agents beside those of the bare operations: see `docs/benchmarks.md`.
+//! Prints rates of real agents next to those of the bare operations: see `docs/benchmarks.md`.
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
@@ -6,33 +6,33 @@ use kvgossip_benches::rates::{Rates, fresh, puts};
 use std::io::Write;
 use std::path::PathBuf;
 
-/// As in the program.
+/// The allocator that the program uses.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// Measures agents with stores on the disk, in turns with the bare operation, and prints each turn.
+/// Measures agents with stores on a disk, alternating with the bare operation, and prints each turn.
 #[derive(Debug, Parser)]
 #[command(name = "rates")]
 struct Args {
-    /// What to measure.
+    /// Measurements to make.
     #[arg(value_enum, default_values_t = [What::Puts, What::Signed, What::Fresh])]
     what: Vec<What>,
-    /// Where the stores are made: a directory on a disk, not in memory.
+    /// Directory for the stores, on a disk and not in memory.
     #[arg(long, default_value = ".")]
     dir: PathBuf,
-    /// How often each side has its turn.
+    /// Number of turns of each side.
     #[arg(long, default_value_t = 5)]
     turns: usize,
-    /// Puts in a turn.
+    /// Number of puts per turn.
     #[arg(long, default_value_t = 8_000)]
     puts: usize,
-    /// Appends with a flush in a turn.
+    /// Number of appends with a flush per turn.
     #[arg(long, default_value_t = 2_000)]
     flushes: usize,
-    /// Entries that the fresh replica takes.
+    /// Number of entries that the fresh replica receives.
     #[arg(long, default_value_t = 100_000)]
     entries: usize,
-    /// One JSON object for each in place of the table.
+    /// Print one JSON object per measurement instead of the table.
     #[arg(long)]
     json: bool,
 }
@@ -41,9 +41,9 @@ struct Args {
 enum What {
     /// Pre-signed puts by 64 writers.
     Puts,
-    /// Puts by 64 writers that the agent signs.
+    /// Puts by 64 writers, signed by the agent.
     Signed,
-    /// A fresh replica.
+    /// A fresh replica that receives everything.
     Fresh,
 }
 

@@ -1,12 +1,13 @@
-//! What watching costs: the time from an acknowledged write to its subscribers, and the memory of idle watchers.
+//! Measures the cost of watching: the time from an acknowledged write to its subscribers, and the memory of idle
+//! watchers.
 //!
-//! `latency`: two agents with stores on a disk, connected; half of the subscriptions at each, on keys that are watched once
-//! at either; signed entries are posted over HTTP to the first at a steady rate. The time runs from the end of the answer
-//! to the moment when the subscriber's program is woken, in one process, so that one clock serves. A value that came
-//! before the answer counts as 0.
+//! `latency`: two connected agents with stores on a disk. Half of the subscriptions are at each agent, one per key and
+//! agent. Signed entries are posted over HTTP to the first agent at a steady rate. The time runs from the end of the
+//! response to the moment when the subscriber's task is woken, in one process, so that one clock is used. A value that
+//! arrives before the response counts as 0.
 //!
-//! `memory`: an agent in a process of its own, and so many connections that each watch a key. What the agent's resident
-//! memory grew by, over their number.
+//! `memory`: an agent in a separate process, and connections that each watch a key. The result is the growth of the
+//! agent's resident memory divided by the number of connections.
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
@@ -25,11 +26,11 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// As in the program.
+/// The allocator that the program uses.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// Subscriptions that one client holds.
+/// Number of subscriptions of one client.
 const PER_CLIENT: usize = 100;
 
 #[derive(Parser)]
@@ -40,14 +41,14 @@ struct Args {
 
 #[derive(Subcommand)]
 enum What {
-    /// From acknowledgement to subscriber.
+    /// Time from acknowledgement to subscriber.
     Latency {
-        /// Where the stores are made; name the disk beside the figures.
+        /// Directory for the stores; report the disk with the results.
         #[arg(long)]
         dir: PathBuf,
         #[arg(long, default_value_t = 1000)]
         subscriptions: usize,
-        /// Writes a second.
+        /// Writes per second.
         #[arg(long, default_value_t = 500)]
         rate: usize,
         #[arg(long, default_value_t = 20)]
@@ -58,7 +59,7 @@ enum What {
         #[arg(long, default_value_t = 10_000)]
         watchers: usize,
     },
-    /// The agent of `memory`.
+    /// Runs the agent that `memory` measures.
     #[command(hide = true)]
     Serve,
 }
@@ -172,7 +173,7 @@ fn endpoint(agent: &Agent) -> Result<Endpoint> {
     Ok(format!("http://{}", agent.http_address().context("TCP")?).parse()?)
 }
 
-/// Entries in the order of their times, in turns over the keys.
+/// Signs entries in ascending order of their times, cycling through the keys.
 fn sign(root: &SigningKey, keys: &[Key], count: usize) -> Result<Vec<Fact>> {
     let (cluster, now) = (root.public().cluster(), kvgossip_agent::now());
     let sign = |number: usize| {
@@ -217,7 +218,7 @@ async fn serve() -> Result<()> {
     config.http_limits.tcp_connections = 20_000;
     let agent = Agent::start(config, Box::new(MemoryStorage::new())).await?;
     println!("{}", agent.http_address().context("TCP")?);
-    // Until standard input is closed.
+    // Runs until standard input is closed.
     tokio::task::spawn_blocking(|| std::io::stdin().read(&mut [0])).await??;
     eprintln!("{} watchers at the end", agent.hub().watchers());
     Ok(())
@@ -232,7 +233,7 @@ fn memory(watchers: usize) -> Result<()> {
     let mut line = String::new();
     BufReader::new(server.stdout.take().context("a pipe")?).read_line(&mut line)?;
     let address: SocketAddr = line.trim().parse()?;
-    // What is needed once is made before it is measured.
+    // One-time allocations are made before the measurement.
     let warm = (0..100).map(|number| watch(address, number)).collect::<Result<Vec<_>>>()?;
     let before = resident_kib(server.id())?;
     let open = (100..100 + watchers).map(|number| watch(address, number)).collect::<Result<Vec<_>>>()?;
@@ -248,7 +249,7 @@ fn memory(watchers: usize) -> Result<()> {
     Ok(())
 }
 
-/// Opens a watch and reads until it is in step.
+/// Opens a watch and reads until `synced` arrives.
 fn watch(address: SocketAddr, number: usize) -> Result<TcpStream> {
     let mut stream = TcpStream::connect(address)?;
     let request =

@@ -1,4 +1,4 @@
-//! A fresh replica takes everything from another, over QUIC, verified and durable.
+//! Rate at which a fresh replica receives everything from another one, over QUIC, verified and durable.
 
 use super::rig::Rig;
 use super::{Rates, Turn, measured};
@@ -10,13 +10,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 
-/// With key, ids and signature an entry of 700 bytes.
+/// Size of values in bytes; with key, ids and signature an entry has 700 bytes.
 const VALUE_BYTES: usize = 330;
-/// Facts that are offered to the full replica at once.
+/// Number of facts that are offered to the full replica at once.
 const FILL: usize = 4_000;
 const GIVE_UP: Duration = Duration::from_secs(300);
 
-/// Both replicas and the bare side have the machine's cores to themselves, one after the other.
+/// Measures transfers in turns with the bare operation; each side has all cores of the machine in its turn.
 pub fn fresh(dir: &Path, turns: usize, count: usize) -> Result<Rates> {
     let (rig, runtime) = (Rig::new()?, Runtime::new()?);
     let full_place = tempfile::tempdir_in(dir)?;
@@ -53,7 +53,7 @@ pub fn fresh(dir: &Path, turns: usize, count: usize) -> Result<Rates> {
     Ok(Rates { name: "a fresh replica / verifying on two threads", target: 0.5, turns: done })
 }
 
-/// From the start of an empty agent to the state of the other.
+/// Starts an empty agent and waits until it has the state of the full one.
 async fn take(rig: &Rig, full: &Agent, dir: &Path) -> Result<Agent> {
     let peer = PeerTarget { address: full.peers().address().into(), id: Some(full.peers().id()) };
     let began = Instant::now();
@@ -66,7 +66,7 @@ async fn take(rig: &Rig, full: &Agent, dir: &Path) -> Result<Agent> {
     Ok(fresh)
 }
 
-/// What was signed, and the signature.
+/// A signed message and its signature.
 type Message<'a> = (Vec<u8>, &'a [u8]);
 
 fn messages(facts: &[Fact]) -> Vec<Message<'_>> {
@@ -77,7 +77,7 @@ fn messages(facts: &[Fact]) -> Vec<Message<'_>> {
     entries.map(|entry| (entry.preimage(), entry.signature())).collect()
 }
 
-/// Only what cannot be left out: one signature for each, by a key that was parsed before.
+/// The bare operation: verifies one signature per entry, by a key that is already parsed.
 fn verify(rig: &Rig, messages: &[Message<'_>]) -> Result<()> {
     let key = rig.writer.public();
     let all = |part: &[Message<'_>]| part.iter().all(|(message, signature)| key.verify(message, signature));

@@ -1,4 +1,5 @@
-//! Rates of real agents beside the bare cost of what they cannot do without, in turns inside one run.
+//! Rates of real agents compared with the bare cost of the operations they depend on, measured in alternating turns of
+//! one run.
 
 pub mod fresh;
 pub mod puts;
@@ -8,49 +9,49 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use std::time::Instant;
 
-/// What one side did in its turn.
+/// Result of one side in one turn.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Side {
-    /// Per second.
+    /// Operations per second.
     pub rate: f64,
-    /// Microseconds of processor time for each, of this whole process: both agents and the clients.
+    /// CPU time per operation in microseconds, of the whole process: both agents and the clients.
     pub cpu_us: f64,
 }
 
-/// One turn of both sides.
+/// Results of both sides in one turn.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Turn {
-    /// The bare operation.
+    /// Result of the bare operation.
     pub bare: Side,
-    /// The agent.
+    /// Result of the agent.
     pub agent: Side,
 }
 
 impl Turn {
-    /// How much of the bare rate the agent reaches.
+    /// Returns the agent's rate divided by the bare rate.
     pub fn ratio(&self) -> f64 {
         self.agent.rate / self.bare.rate
     }
 
-    /// How much of the agent's processor time the bare operation takes. Others on the machine change it little.
+    /// Returns the bare CPU time divided by the agent's. Other load on the machine hardly affects it.
     pub fn cpu_ratio(&self) -> f64 {
         self.bare.cpu_us / self.agent.cpu_us
     }
 }
 
-/// All turns of a measurement.
+/// Results of a measurement.
 #[derive(Clone, Debug, Serialize)]
 pub struct Rates {
-    /// What was measured.
+    /// Name of the measurement.
     pub name: &'static str,
-    /// What a ratio below is too little.
+    /// Minimum acceptable ratio.
     pub target: f64,
-    /// Turn by turn.
+    /// Results of the turns in order.
     pub turns: Vec<Turn>,
 }
 
 impl Rates {
-    /// The ratio in the middle.
+    /// Returns the median ratio.
     pub fn median(&self) -> f64 {
         let mut ratios: Vec<f64> = self.turns.iter().map(Turn::ratio).collect();
         ratios.sort_by(f64::total_cmp);
@@ -58,7 +59,7 @@ impl Rates {
     }
 }
 
-/// Does something `count` times, and says at which cost.
+/// Runs `work`, which performs `count` operations, and returns the rate and the CPU time per operation.
 fn measured(count: usize, work: impl FnOnce() -> Result<()>) -> Result<Side> {
     let (began, cpu) = (Instant::now(), cpu_us()?);
     work()?;
@@ -66,8 +67,8 @@ fn measured(count: usize, work: impl FnOnce() -> Result<()>) -> Result<Side> {
     Ok(Side { rate: count as f64 / took, cpu_us: (cpu_us()? - cpu) / count as f64 })
 }
 
-/// Processor time of this process, in steps of 10 ms (proc_pid_stat(5), fields 14 and 15; a tick has been 10 ms on every
-/// Linux of the last decades).
+/// Returns the CPU time of this process in microseconds, with a resolution of 10 ms (proc_pid_stat(5), fields 14 and
+/// 15; a tick has been 10 ms on every Linux of the last decades).
 fn cpu_us() -> Result<f64> {
     let stat = std::fs::read_to_string("/proc/self/stat")?;
     let (_, fields) = stat.rsplit_once(')').context("the name ends with a bracket")?;

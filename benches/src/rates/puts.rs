@@ -1,4 +1,4 @@
-//! Durable puts through the HTTP API by many writers at once.
+//! Rate of durable puts through the HTTP API by many concurrent writers.
 
 use super::rig::{Rig, key};
 use super::{Rates, Turn, measured};
@@ -15,13 +15,13 @@ use std::thread;
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
-/// How many wait for an answer at once.
+/// Number of concurrent writers.
 const WRITERS: usize = 64;
-/// What the bare side appends before each flush: a put with what surrounds it.
+/// Bytes that the bare operation appends before each flush: a put with its overhead.
 const APPEND_BYTES: usize = 800;
 const VALUE_BYTES: usize = 300;
 
-/// Pre-signed facts, verified by the agent, beside appending to a file with a flush for each.
+/// Measures pre-signed facts, verified by the agent, against appending to a file with a flush for each.
 pub fn presigned(dir: &Path, turns: usize, count: usize, flushes: usize) -> Result<Rates> {
     let (rig, runtime) = (Rig::new()?, Runtime::new()?);
     let place = tempfile::tempdir_in(dir)?;
@@ -48,7 +48,7 @@ pub fn presigned(dir: &Path, turns: usize, count: usize, flushes: usize) -> Resu
     Ok(Rates { name: "pre-signed puts / appends with fsync", target: 2.5, turns: done })
 }
 
-/// Puts that the agent signs, beside signing alone on two threads.
+/// Measures puts that the agent signs against signing alone on two threads.
 pub fn signed_by_the_agent(dir: &Path, turns: usize, count: usize) -> Result<Rates> {
     let (rig, runtime) = (Rig::new()?, Runtime::new()?);
     let place = tempfile::tempdir_in(dir)?;
@@ -79,7 +79,7 @@ fn client(dir: &Path) -> Result<AgentClient> {
     Ok(AgentClient::new(endpoint))
 }
 
-/// Does `count` puts, as many at once as there are writers.
+/// Performs `count` puts, at most [`WRITERS`] at a time.
 async fn by_writers<F>(count: usize, put: impl Fn(usize) -> F + Send + Sync + 'static) -> Result<()>
 where
     F: Future<Output = Result<()>> + Send + 'static,

@@ -1,4 +1,4 @@
-//! Keys, facts and agents with a store on the disk.
+//! Setup of the measurements: keys, facts, and agents with stores on a disk.
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
@@ -10,7 +10,7 @@ use kvgossip_transport::ReplicaKey;
 use std::path::Path;
 use std::thread;
 
-/// Bits of all keys.
+/// Size of all RSA keys in bits.
 const BITS: usize = 2048;
 
 /// A root, one writer with a grant, and two replicas.
@@ -50,7 +50,7 @@ impl Rig {
         ReplicaKey::from_pem(self.replicas[number].as_bytes()).context("a replica key")
     }
 
-    /// An agent that signs as the writer, admits the other, and has its store in `dir`.
+    /// Starts an agent that signs as the writer, admits the other one, and has its store in `dir`.
     pub(super) async fn agent(
         &self,
         number: usize,
@@ -66,7 +66,7 @@ impl Rig {
         Ok(Agent::start_loaded(config, opened.replica, Box::new(opened.storage)).await?)
     }
 
-    /// Signed entries with the numbers `from..from + count`, under the writer's grant, made on two threads.
+    /// Signs entries with the numbers `from..from + count` under the writer's grant, on two threads.
     pub(super) fn entries(&self, from: usize, count: usize, value_bytes: usize) -> Result<Vec<Fact>> {
         let half = count / 2;
         let make = |from: usize, count: usize| -> Result<Vec<Fact>> {
@@ -83,7 +83,7 @@ impl Rig {
     fn entry(&self, number: usize, value_bytes: usize) -> Result<Fact> {
         let key = key(number)?;
         let mut value = vec![0; value_bytes];
-        // Every value is another, and none compresses.
+        // All values differ, and none is compressible.
         blake3::Hasher::new().update(&number.to_le_bytes()).finalize_xof().fill(&mut value);
         let draft = EntryDraft {
             key,
@@ -99,7 +99,7 @@ impl Rig {
     }
 }
 
-/// Keys lie as in a tree of services: a hundred in each.
+/// Returns a key as in a tree of services, with a hundred keys in each service.
 pub(super) fn key(number: usize) -> Result<Key> {
     Ok(Key::parse(&format!("/bench/service-{:05}/setting-{:02}", number / 100, number % 100))?)
 }

@@ -1,4 +1,4 @@
-//! Codes of the HTTP API, of agents and of those who ask them.
+//! Codes of the HTTP API, on the agent's and the client's side.
 
 use super::{Exit, Table};
 

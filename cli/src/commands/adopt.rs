@@ -1,4 +1,4 @@
-//! `adopt`: entries signed again under another identity, so that they outlive the grant they stand on.
+//! `adopt`: signs entries again under another identity, so that they outlive the grant that they cite.
 
 use crate::codes;
 use crate::connect::{AgentArgs, interruptible};
@@ -36,11 +36,11 @@ pub(crate) struct AdoptArgs {
     agent: AgentArgs,
 }
 
-/// What became of the keys.
+/// Counts of the keys by result.
 #[derive(Debug, Default)]
 struct Tally {
     adopted: u64,
-    /// Signed by the identity under its best grant already.
+    /// Number of keys whose entry the identity has already signed under its best grant.
     kept: u64,
     refused: u64,
     gravest: Option<(Exit, String)>,
@@ -58,7 +58,7 @@ pub(crate) fn adopt(args: &AdoptArgs, format: Format) -> Result<Exit> {
     let lookup = args.sign.source(Some(&identity), &client)?;
     let mut run = Run { args, identity: &identity, format, tally: Tally::default() };
     let done = interruptible(run.all(lookup.as_source(), &client));
-    // What never began has no summary.
+    // A run that failed before its first key has no summary.
     if done.is_ok() || run.tally.adopted + run.tally.refused > 0 {
         run.show(done.is_ok())?;
     }
@@ -107,7 +107,7 @@ impl Run<'_> {
         writer.map_or(Ok(()), Writer::finish)
     }
 
-    /// What is to be signed anew of these keys.
+    /// Returns the drafts of the entries to sign again.
     fn drafts(&mut self, survey: &Survey<'_>, keys: &[Whole]) -> Vec<Draft> {
         let (view, now, signer) = (survey.view(), survey.now(), self.identity.entity());
         let mut drafts = Vec::new();
@@ -158,7 +158,7 @@ impl Run<'_> {
     fn show_adopted(&self, draft: &Draft, id: Option<EntryId>) -> Result<()> {
         let dry = self.args.dry_run;
         match self.format {
-            // --out - puts the facts there.
+            // With --out -, the facts themselves are on standard output.
             _ if self.args.sign.out.is_some() => Ok(()),
             Format::Json => output::json(&json!({
                 "kind": if dry { "would_adopt" } else { "adopted" },
@@ -195,7 +195,7 @@ impl Run<'_> {
 
     fn show(&self, is_whole: bool) -> Result<()> {
         let (dry, Tally { adopted, kept, refused, .. }) = (self.args.dry_run, &self.tally);
-        // --out - has the facts on standard output.
+        // With --out -, the facts themselves are on standard output.
         let to_stdout = self.args.sign.out.as_deref().is_some_and(crate::files::is_dash);
         match self.format {
             _ if to_stdout => Ok(()),
@@ -219,7 +219,7 @@ impl Run<'_> {
     }
 }
 
-/// Whether a key stays unset without its delete.
+/// Whether the entry is a delete without which the key remains unset.
 fn says_nothing(frontier: &Frontier, op: Op) -> bool {
     op == Op::Delete && frontier.len() == 1
 }

@@ -1,4 +1,4 @@
-//! `kvgossip agent`: one replica, until it is told to stop.
+//! `kvgossip agent`: runs one replica until it is stopped.
 
 use super::agent_access::AccessArgs;
 use super::agent_files::{ACCEPT_ROLLBACK, MOVE_ASIDE, allow_list, make_dir, remember_root, replica_key};
@@ -27,15 +27,15 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, timeout};
 
-/// Some free port of the loopback.
+/// Any free loopback port.
 const FREE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
-/// The store's place in the data directory.
+/// Name of the store's directory in the data directory.
 const STORE_DIR: &str = "store";
-/// How long leaving the gossip may take when the agent is told to end; Serf's agents take as long.
+/// Maximum time to leave the gossip at the end, as with Serf's agents.
 const LEAVE_LIMIT: Duration = Duration::from_secs(3);
-/// What blocks a thread at the end has nothing to lose, as everything acknowledged is durable: it gets so long.
+/// Time for blocked threads at the end. They have nothing to lose, since all acknowledged writes are durable.
 const THREADS_LIMIT: Duration = Duration::from_millis(300);
-/// The port that an error about --http shows.
+/// Port in error messages about --http.
 const DEFAULT_HTTP_PORT: u16 = 7948;
 
 /// Run one replica of a cluster until Ctrl-C.
@@ -130,13 +130,13 @@ pub(crate) struct AgentArgs {
     pub(super) yes: bool,
     #[command(flatten)]
     log: LogArgs,
-    // Last: its heading is for whatever follows it.
+    // The last one, because its heading applies to all that follow.
     #[command(flatten)]
     gossip: GossipArgs,
 }
 
 impl AgentArgs {
-    /// Whether the agent is told whom to get things from.
+    /// Whether peers or members to join are configured.
     pub(super) fn has_peers(&self) -> bool {
         !self.peers.is_empty() || self.gossip.joins()
     }
@@ -158,7 +158,7 @@ fn peer(text: &str) -> std::result::Result<PeerTarget, String> {
     text.parse().map_err(|error: kvgossip_agent::ParsePeerError| error.to_string())
 }
 
-/// A limit for the store: too small a one would be full at once.
+/// Parses the store limit; rejects one so small that the store would be full at once.
 fn store_limit(text: &str) -> std::result::Result<u64, String> {
     const MIN: u64 = 1 << 20;
     match parse_bytes(text) {
@@ -170,7 +170,7 @@ fn store_limit(text: &str) -> std::result::Result<u64, String> {
 
 /// Runs the agent.
 pub(crate) fn agent(args: &AgentArgs) -> Result<Exit> {
-    // Lines are kept for monitors only if there can be any.
+    // Log lines are kept only if RPC clients can monitor them.
     let logs = args.gossip.serves_rpc().then(Logs::default);
     args.log.begin(logs.clone())?;
     if !args.dev {
@@ -181,7 +181,7 @@ pub(crate) fn agent(args: &AgentArgs) -> Result<Exit> {
     args.data_dir = Some(dev.data_dir());
     args.root = Some(dev.root_path());
     args.identity = Some(dev.identity_path());
-    // Beside whatever else runs here.
+    // Free ports, so that it runs beside other agents.
     args.sync = args.sync.or(Some(FREE.into()));
     args.http = args.http.or(Some(FREE.into()));
     serve(&args, Some(&dev), logs)
@@ -259,7 +259,7 @@ async fn run(args: &AgentArgs, config: Config, opened: Opened, dev: Option<&Dev>
     given_up.map_or(Ok(()), Err)
 }
 
-/// Why the agent ends by itself, if it does.
+/// Returns the failure if the agent ended because joining was given up.
 fn given_up(agent: &Agent) -> Option<Failure> {
     let error = agent.gossip().ok()?.gave_up()?;
     Some(
@@ -292,7 +292,7 @@ async fn leave(agent: &Agent) {
     }
 }
 
-/// Reads the list of admitted replicas and the certificate again. A bad file changes nothing.
+/// Reloads the list of admitted replicas and the certificate. A faulty file changes nothing.
 fn reload(args: &AgentArgs, agent: &Agent) {
     match agent.tls().map(ServerTls::reload) {
         Some(Ok(())) => tracing::info!("the certificate was read again"),

@@ -1,4 +1,4 @@
-//! What `kvgossip agent` is told about who may use its HTTP API over TCP.
+//! Options of `kvgossip agent` for access to its HTTP API over TCP.
 
 use crate::codes;
 use crate::error::{Failure, Result};
@@ -45,7 +45,7 @@ fn host_name(text: &str) -> std::result::Result<String, String> {
 }
 
 impl AccessArgs {
-    /// Refuses an address beyond loopback for what is said out loud first.
+    /// Rejects a non-loopback address without the option that permits it.
     pub(crate) fn check(&self, http: SocketAddr) -> Result<()> {
         if self.tls_cert.is_none() && !http.ip().is_loopback() {
             let message = format!("HTTP on {http} would be open to the network in clear");
@@ -65,22 +65,22 @@ impl AccessArgs {
         Ok(())
     }
 
-    /// The token that lets requests do what the socket may.
+    /// Reads the token that gives all rights of the Unix socket.
     pub(crate) fn token(&self) -> Result<Option<String>> {
         token(self.token_file.as_deref())
     }
 
-    /// The token that lets requests read.
+    /// Reads the token that gives the right to read.
     pub(crate) fn read_token(&self) -> Result<Option<String>> {
         token(self.read_token_file.as_deref())
     }
 
-    /// Names under which HTTP is asked for.
+    /// Returns the additional host names that are accepted.
     pub(crate) fn hosts(&self) -> Vec<String> {
         self.http_hosts.clone()
     }
 
-    /// The certificate and its key, if HTTP is to be served with TLS.
+    /// Loads the TLS settings; `None`: plain HTTP.
     pub(crate) fn tls(&self) -> Result<Option<ServerTls>> {
         let (cert, key) = match (&self.tls_cert, &self.tls_key) {
             (None, None) if self.tls_client_ca.is_some() => {

@@ -1,4 +1,4 @@
-//! The files of a replica: its directory, its key, its root and its list of admitted replicas.
+//! Files of a replica: directory, replica key, root key and list of admitted replicas.
 
 use crate::codes;
 use crate::commands::key;
@@ -9,22 +9,22 @@ use kvgossip_grants::PublicKey;
 use kvgossip_transport::{AllowList, AllowListError, MAX_ALLOW_LIST_LEN, ReplicaKey};
 use std::path::Path;
 
-/// The public key of the cluster's root, in the data directory.
+/// Name of the file of the root's public key in the data directory.
 pub(crate) const ROOT_NAME: &str = "root.pub.pem";
 
-/// What to do about a store that is older than what it acknowledged.
+/// Remedy for a store that is older than what it acknowledged.
 pub(super) const ACCEPT_ROLLBACK: &str = "--accept-rollback goes on from what is left, and peers (--join, --peer) bring the rest; \
                                           what no peer has is lost";
 
-/// What to do about a store that cannot be gone on from.
+/// Remedy for a store from which the agent cannot continue.
 pub(super) const MOVE_ASIDE: &str = "--move-damaged-aside keeps this store under another name and begins with an empty one, which \
                                      peers fill; what no peer has is lost";
 
-/// Bits of the replica key that is made at the first start.
+/// Size of the generated replica key, in bits.
 const REPLICA_KEY_BITS: usize = 2048;
 
-/// The list of a file. An agent reads it again when it is told to: then it has to be a regular file, which the program
-/// counts as its own.
+/// Reads a list of admitted replicas. An agent reads it again on SIGHUP; so it has to be a regular file
+/// ([`Keeper::Program`]).
 pub(super) fn allow_list(path: Option<&Path>, keeper: Keeper) -> Result<AllowList> {
     let Some(path) = path else { return Ok(std::iter::empty().collect()) };
     let fault =
@@ -37,7 +37,7 @@ pub(super) fn allow_list(path: Option<&Path>, keeper: Keeper) -> Result<AllowLis
     AllowList::parse(&read.ok_or_else(|| fault(&AllowListError::TooLong))?).map_err(|error| fault(&error))
 }
 
-/// Made for this user alone: it holds the replica's private key.
+/// Creates a directory for this user alone: it holds the replica's private key.
 pub(super) fn make_dir(dir: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
@@ -49,7 +49,7 @@ pub(super) fn make_dir(dir: &Path) -> Result<()> {
     })
 }
 
-/// The replica's key: the given one, or the one in the data directory, made if it is not there.
+/// Returns the given replica key, or else the one in the data directory, which is created if missing.
 pub(super) fn replica_key(given: Option<&Path>, dir: &Path) -> Result<ReplicaKey> {
     if let Some(path) = given {
         return files::replica_key(path, Keeper::Person);
@@ -63,8 +63,8 @@ pub(super) fn replica_key(given: Option<&Path>, dir: &Path) -> Result<ReplicaKey
     files::replica_key(&path, Keeper::Program)
 }
 
-/// Leaves the root's public key beside the store, for commands that work on the directory. It is checked against
-/// the store's cluster by whoever reads it.
+/// Writes the root's public key beside the store, for commands that work on the directory. They check it against the
+/// store's cluster.
 pub(super) fn remember_root(dir: &Path, root: &PublicKey) {
     let (path, pem) = (dir.join(ROOT_NAME), root.to_pem());
     if read_own(&path, pem.len()).is_ok_and(|there| there == pem.as_bytes()) {
@@ -88,7 +88,7 @@ mod tests {
         wait.recv_timeout(Duration::from_secs(60)).expect("it does not wait for a file")
     }
 
-    /// The root's key is left as a file of its own: nothing is waited for, and no link leads it to another file.
+    /// The root key is always written to a regular file: no pipe blocks it, and no link leads it elsewhere.
     #[test]
     fn the_roots_key_is_left_in_no_other_file() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! `agent --forget-future`: an operator has a replica forget what a clock that was ahead has written.
+//! `agent --forget-future`: removes entries from the future, on an operator's request.
 
 use super::agent::AgentArgs;
 use crate::codes;
@@ -8,10 +8,10 @@ use kvgossip_agent::{Opened, forget_future as forget, now};
 use kvgossip_engine::declined::Declined;
 use kvgossip_grants::{Key, Timestamp};
 
-/// Keys that are listed for somebody to look at; of more the number is told.
+/// Maximum number of keys listed; the others are counted.
 const MAX_LISTED: usize = 1_000;
 
-/// Forgets, if the agent has somebody to get things back from, or `yes` was said.
+/// Removes the entries, if the agent has peers that can send superseded ones again, or --yes is given.
 pub(super) fn forget_future(args: &AgentArgs, opened: &mut Opened) -> Result<Declined> {
     let now = now();
     if !args.has_peers() && !args.yes {
@@ -37,8 +37,10 @@ pub(super) fn forget_future(args: &AgentArgs, opened: &mut Opened) -> Result<Dec
     Ok(forgotten.declined)
 }
 
+/// Checks that there are no entries to remove, where no peer can send the superseded ones again.
+///
 /// # Errors
-/// `agent.forget_alone`, with the keys, if there are entries to forget.
+/// `agent.forget_alone`, with the keys, if there are entries to remove.
 fn confirm(opened: &Opened, now: Timestamp) -> Result<()> {
     let view = opened.replica.view();
     let keys = view.early_keys(now).count();

@@ -1,4 +1,4 @@
-//! What `kvgossip agent` is told about gossip.
+//! Options of `kvgossip agent` for gossip.
 
 use super::agent_serf::SerfArgs;
 use super::members::{join_target, pair};
@@ -17,7 +17,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The file in the data directory by which a member finds the others again after a restart.
+/// Name of the file in the data directory in which a member remembers others across restarts.
 const SNAPSHOT_NAME: &str = "gossip-members";
 
 /// Options of gossip.
@@ -106,14 +106,14 @@ fn retry_interval(text: &str) -> std::result::Result<Duration, String> {
     }
 }
 
-/// Where an option has this agent listen: a name is looked up now.
+/// Resolves the listening address of an option now.
 pub(super) fn listen_at(option: &str, address: &Address) -> Result<SocketAddr> {
     address.local(&Resolver::default()).map_err(|error| {
         Failure::new(codes::AGENT_ADDRESS, format!("{option} {address} is no place to listen at: {error}"))
     })
 }
 
-/// Where gossip takes place.
+/// The addresses of gossip.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Places {
     bind: SocketAddr,
@@ -121,24 +121,24 @@ pub(super) struct Places {
 }
 
 impl Places {
-    /// Where members are told to send to, as far as that is known before the start.
+    /// Returns the address that members send to, as far as it is known before the start.
     pub(super) fn public(&self) -> SocketAddr {
         self.advertise.unwrap_or(self.bind)
     }
 }
 
 fn key(text: &str) -> std::result::Result<Key, String> {
-    // The key itself is not repeated.
+    // The error message does not repeat the key.
     Key::from_base64(text).map_err(|error| error.to_string())
 }
 
 impl GossipArgs {
-    /// Whether there are members to join, or to look for.
+    /// Whether there are members to join, or a way to discover them.
     pub(super) fn joins(&self) -> bool {
         !self.join.is_empty() || self.discover.is_some()
     }
 
-    /// Where gossip takes place, names looked up; none without gossip.
+    /// Returns the addresses of gossip, with names looked up; `None`: no gossip.
     pub(super) fn places(&self) -> Result<Option<Places>> {
         let Some(bind) = self.listen_at()? else { return Ok(None) };
         let advertise = self.advertise.as_ref().map(|address| {
@@ -153,7 +153,7 @@ impl GossipArgs {
         Ok(Some(Places { bind, advertise: advertise.transpose()? }))
     }
 
-    /// Where this member listens; none without gossip.
+    /// Returns the listening address; `None`: no gossip.
     fn listen_at(&self) -> Result<Option<SocketAddr>> {
         let bind = self.bind.as_ref().map(|bind| listen_at("--bind", bind)).transpose()?;
         let Some(interface) = self.interface()? else { return Ok(bind) };
@@ -167,7 +167,7 @@ impl GossipArgs {
         found.map_err(|error| Failure::new(codes::AGENT_ADDRESS, format!("--iface: {error}")))
     }
 
-    /// How long joining is tried.
+    /// Returns the limits on retrying to join.
     fn retry(&self) -> Result<Retry> {
         let given =
             [(self.retry_interval.is_some(), "--retry-interval"), (self.retry_max.is_some(), "--retry-max")];
@@ -178,7 +178,7 @@ impl GossipArgs {
         Ok(Retry { interval: self.retry_interval, most: self.retry_max.unwrap_or_default() })
     }
 
-    /// Refuses a place for sessions that the members could not find.
+    /// Rejects a session address at which members could not reach this agent.
     pub(super) fn check_sync(places: Option<&Places>, sync: SocketAddr) -> Result<()> {
         let Some(public) = places.map(Places::public) else { return Ok(()) };
         if sync.ip().is_unspecified() || sync.ip() == public.ip() || public.ip().is_unspecified() {
@@ -190,12 +190,12 @@ impl GossipArgs {
             .note(format!("write --sync {}, or leave it out", SocketAddr::new(public.ip(), sync.port()))))
     }
 
-    /// Whether a place for gossip is given.
+    /// Whether a listening address for gossip is given.
     pub(super) fn binds(&self) -> bool {
         self.bind.is_some() || self.iface.is_some()
     }
 
-    /// An option that means nothing without --bind.
+    /// Returns an option that has no meaning without --bind.
     fn without_bind(&self) -> Option<&'static str> {
         let given = [
             (self.advertise.is_some(), "--advertise"),
@@ -220,22 +220,22 @@ impl GossipArgs {
             .or_else(|| self.serf.without_bind())
     }
 
-    /// Whether SIGTERM has the agent leave, by Serf's default not.
+    /// Whether the agent leaves on SIGTERM; Serf's default is no.
     pub(crate) fn leaves_on_terminate(&self) -> bool {
         self.leave_on_terminate
     }
 
-    /// Whether SIGINT has the agent leave, by Serf's default so.
+    /// Whether the agent leaves on SIGINT; Serf's default is yes.
     pub(crate) fn leaves_on_interrupt(&self) -> bool {
         !self.skip_leave_on_interrupt
     }
 
-    /// Whether Serf's tools may come.
+    /// Whether Serf's RPC is served.
     pub(crate) fn serves_rpc(&self) -> bool {
         self.rpc.is_some()
     }
 
-    /// How Serf's RPC is to be served.
+    /// Returns the settings of Serf's RPC.
     fn rpc(&self, logs: Option<Logs>) -> Result<Option<RpcConfig>> {
         let Some(address) = &self.rpc else {
             return match &self.rpc_auth_file {
@@ -254,7 +254,7 @@ impl GossipArgs {
         Ok(Some(RpcConfig { options, logs }))
     }
 
-    /// What the agent is to do.
+    /// Returns the gossip configuration.
     pub(super) fn config(
         &self,
         places: Option<Places>,
@@ -262,7 +262,7 @@ impl GossipArgs {
         logs: Option<Logs>,
     ) -> Result<Option<GossipConfig>> {
         let Some(places) = places else {
-            // Settings may come from several places: what belongs together is looked at when all are known.
+            // Settings may come from several sources: dependencies between them are checked when all are known.
             return match self.without_bind() {
                 Some(option) => {
                     let message = format!("{option} is about gossip, and gossip needs --bind");

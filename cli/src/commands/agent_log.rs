@@ -1,4 +1,4 @@
-//! What `kvgossip agent` is told about its log, and the log itself.
+//! Options of `kvgossip agent` for its log, and the start of the log.
 
 use crate::codes;
 use crate::error::{Failure, Result};
@@ -11,7 +11,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
-/// The levels, from the fewest lines to the most.
+/// Log levels, from fewest to most lines.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 /// Options of the log.
@@ -32,7 +32,7 @@ enum LogFormat {
     Json,
 }
 
-/// What is let through: a filter whose every part has a level.
+/// A log filter, every part of which has a level.
 #[derive(Clone, Debug)]
 struct LogFilter(String);
 
@@ -40,8 +40,8 @@ fn is_level(text: &str) -> bool {
     LEVELS.iter().any(|level| level.eq_ignore_ascii_case(text))
 }
 
-/// Reads `LEVEL`, `MODULE=LEVEL`, or several with commas. The filter's own grammar takes a word that is no level for a module,
-/// and then nothing else is written.
+/// Parses `LEVEL`, `MODULE=LEVEL`, or several separated by commas. The grammar of `tracing` would take an unknown
+/// level for a module, and then log nothing.
 fn filter(text: &str) -> std::result::Result<LogFilter, TextFault> {
     let fault = |reason: &str| TextFault::whole(codes::LOG_FILTER, "a filter of the log", reason, text);
     let parts: Vec<_> = text.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
@@ -49,7 +49,7 @@ fn filter(text: &str) -> std::result::Result<LogFilter, TextFault> {
         return Err(fault("write error, warn, info, debug, trace or off"));
     }
     for part in &parts {
-        // Values of spans' fields stand in brackets.
+        // Values of span fields are in brackets.
         let (_, behind) = part.rsplit_once(']').unwrap_or(("", part));
         let level = behind.rsplit_once('=').map_or(behind, |(_, level)| level);
         if !is_level(level) {
@@ -66,11 +66,11 @@ fn filter(text: &str) -> std::result::Result<LogFilter, TextFault> {
 }
 
 impl LogArgs {
-    /// Has the log written to standard error from now on, and kept for monitors if there are `logs`.
+    /// Starts to log to standard error, and to `logs` for RPC clients that monitor.
     pub(super) fn begin(&self, logs: Option<Logs>) -> Result<()> {
         let filter = EnvFilter::try_new(&self.log_level.0)
             .map_err(|error| Failure::new(codes::LOG_FILTER, error.to_string()))?;
-        // A log that nobody takes any more is no reason to stop: the default would panic.
+        // A closed standard error must not stop the agent: by default, tracing would panic.
         let log = tracing_subscriber::fmt::layer().with_writer(io::stderr).log_internal_errors(false);
         let log = log.with_ansi(io::stderr().is_terminal());
         let log = match self.log_format {
@@ -106,7 +106,7 @@ mod tests {
         }
     }
 
-    /// Each was taken for a module once, and nothing at all was written.
+    /// Each of these was once taken for a module, so that nothing was logged.
     #[test]
     fn a_word_that_is_no_level_is_refused_with_the_levels() {
         for text in [

@@ -1,4 +1,4 @@
-//! What `kvgossip agent` is told about gossip by those who know Serf's agents: options of the same name and meaning.
+//! Options of `kvgossip agent` that Serf's agents have under the same name and with the same meaning.
 
 use super::agent_timings::TimingArgs;
 use crate::codes;
@@ -12,7 +12,7 @@ use kvgossip_membership::{IpNet, Limits, Timing};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The largest snapshot that is read, in bytes; Serf's agents compact theirs far below.
+/// Maximum size of a snapshot that is read, in bytes; Serf's agents compact theirs far below.
 const MAX_SNAPSHOT_BYTES: usize = 4 << 20;
 
 /// Options that Serf's agents have, too.
@@ -59,7 +59,7 @@ pub(super) struct SerfArgs {
     /// The longest answer that this member gives to a query, in bytes, with its encoding; 512 to 9216 [default: 1024].
     #[arg(long, value_name = "BYTES")]
     query_response_size_limit: Option<usize>,
-    // Last: its heading is for whatever follows it.
+    // The last one, because its heading applies to all that follow.
     #[command(flatten)]
     timings: TimingArgs,
 }
@@ -88,14 +88,14 @@ fn handler(text: &str) -> std::result::Result<EventHandler, String> {
     text.parse().map_err(|error| format!("{error}"))
 }
 
-/// `ADDRESS/BITS`, or a single address.
+/// Parses `ADDRESS/BITS`, or a single address.
 fn network(text: &str) -> std::result::Result<IpNet, String> {
     let network = text.parse().or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from));
     network.map_err(|_| format!("{text:?} is no network: write 10.0.0.0/8 or fd00::/8, or a single address"))
 }
 
 impl SerfArgs {
-    /// An option that means nothing without --bind.
+    /// Returns an option that has no meaning without --bind.
     pub(super) fn without_bind(&self) -> Option<&'static str> {
         let given = [
             (!self.handlers.is_empty(), "--event-handler"),
@@ -125,7 +125,7 @@ impl SerfArgs {
         Ok(limits)
     }
 
-    /// Puts everything into the agent's configuration.
+    /// Applies the options to the gossip configuration.
     pub(super) fn apply(&self, config: &mut GossipConfig) -> Result<()> {
         if self.handlers.len() > MAX_HANDLERS {
             let message =
@@ -154,7 +154,7 @@ impl SerfArgs {
     }
 }
 
-/// Refuses a file that is no snapshot: it would be written over.
+/// Rejects a file that is not a snapshot, because it would be overwritten.
 fn check_snapshot(path: &Path) -> Result<()> {
     let bytes = match read_own(path, MAX_SNAPSHOT_BYTES) {
         Ok(bytes) => bytes,

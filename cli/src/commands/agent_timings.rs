@@ -1,4 +1,4 @@
-//! How fast gossip goes: single timings in place of the profile's.
+//! Options for single timings of gossip, which override those of the profile.
 
 use crate::codes;
 use crate::error::{Failure, Result};
@@ -51,7 +51,7 @@ pub(super) struct TimingArgs {
 }
 
 impl TimingArgs {
-    /// An option that means nothing without --bind.
+    /// Returns an option that has no meaning without --bind.
     pub(super) fn without_bind(&self) -> Option<&'static str> {
         let given = [
             (self.probe_interval.is_some(), "--probe-interval"),
@@ -69,7 +69,7 @@ impl TimingArgs {
         given.into_iter().find(|(given, _)| *given).map(|(_, option)| option)
     }
 
-    /// The profile's timings with those that are given in their places.
+    /// Returns the profile's timings, overridden by those given.
     pub(super) fn apply(&self, profile: Timing) -> Result<Timing> {
         let timing = Timing {
             probe_interval: self.probe_interval.unwrap_or(profile.probe_interval),
@@ -129,7 +129,7 @@ mod tests {
     fn what_is_out_of_bounds_is_named() {
         for (options, named) in [
             (&["--probe-interval=1ms"][..], "the probe interval cannot be 1ms; 10ms to 10m are allowed"),
-            // The profile's timeout is too long for it.
+            // The profile's timeout is longer than this interval.
             (&["--probe-interval=500ms"], "the probe timeout must be shorter than the probe interval"),
             (&["--gossip-nodes=0"], "the number of gossip nodes cannot be 0"),
             (&["--reconnect-timeout=4000d"], "the reconnect timeout cannot be 4000d"),

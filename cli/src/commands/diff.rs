@@ -1,4 +1,4 @@
-//! `diff`: what two replicas differ in, without moving it.
+//! `diff`: compares two replicas without transferring facts.
 
 use crate::connect::{AgentArgs, converse};
 use crate::error::{Exit, Result};
@@ -9,7 +9,7 @@ use kvgossip_api::{DiffResponse, DiffRow};
 use kvgossip_grants::PathPrefix;
 use std::time::Duration;
 
-/// How long `diff` waits unless told otherwise.
+/// Default timeout of `diff`.
 const DIFF_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Show what the agent and a peer differ in, and move nothing.

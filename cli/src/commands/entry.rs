@@ -195,7 +195,7 @@ pub(crate) fn del(args: &DelArgs, format: Format) -> Result<Exit> {
 /// One write to one key.
 struct Write<'a> {
     key: &'a Key,
-    /// `None` unsets.
+    /// Value; `None`: unset the key.
     value: Option<Bytes>,
     only_if: &'a IfArgs,
     sign: &'a SignArgs,
@@ -227,7 +227,7 @@ impl Write<'_> {
         Ok(Exit::Ok)
     }
 
-    /// The agent signs.
+    /// Lets the agent sign.
     async fn sign_there(&self, client: &AgentClient) -> Result<Written> {
         let only_if = match &self.only_if.if_id {
             None => None,
@@ -253,7 +253,7 @@ impl Write<'_> {
         })
     }
 
-    /// The whole id of the current entry, if it is the one that is wanted.
+    /// Returns the whole id of the current entry, if it is the wanted one.
     async fn current(&self, client: &AgentClient, wanted: &IdPrefix) -> Result<kvgossip_grants::EntryId> {
         if let Ok(id) = wanted.as_str().parse() {
             return Ok(id);
@@ -268,7 +268,7 @@ impl Write<'_> {
         })
     }
 
-    /// This process signs by what a file of facts says.
+    /// Signs in this process, from the state in a file of facts.
     async fn sign_by_file(&self, client: &AgentClient, identity: &Identity) -> Result<Written> {
         let lookup = self.sign.source(Some(identity), client)?;
         let mut survey = Survey::begin(lookup.as_source()).await?;
@@ -301,7 +301,7 @@ impl Write<'_> {
         Ok(written)
     }
 
-    /// This process signs.
+    /// Signs in this process.
     async fn sign_here(&self, client: &AgentClient, identity: &Identity) -> Result<Written> {
         let asked = Asked::now();
         let answer = client.explain(identity.entity(), self.key).await?;
@@ -324,7 +324,7 @@ impl Write<'_> {
     }
 }
 
-/// The most keys that are named of which it is not known whether they are set.
+/// Maximum number of unknown keys named.
 const MAX_UNKNOWN_NAMED: usize = 8;
 
 /// Runs `ls`.
@@ -352,7 +352,7 @@ pub(crate) fn ls(args: &LsArgs, format: Format) -> Result<Exit> {
     check_known(&pages)
 }
 
-/// Fails if keys may be missing in the list.
+/// Fails if keys may be missing from the list because their state is unknown.
 fn check_known(pages: &Pages<'_>) -> Result<Exit> {
     if pages.unknown.is_empty() {
         return Ok(Exit::Ok);
@@ -374,7 +374,7 @@ fn show_keys(rows: &[KeyRow], long: bool, first: bool, format: Format) -> Result
             let head = if first { ["WRITTEN", "ENTRY", "GRANT", "KEY"] } else { [""; 4] };
             let cells = rows.iter().map(|row| {
                 let (entry, grant) = (short(&row.entry).to_owned(), short_or(row.grant.as_ref(), "root"));
-                // Columns keep their width from page to page: each of the first three has one.
+                // The first three columns have fixed widths, so that pages align.
                 [time::show(row.timestamp_us), entry, format!("{grant:8}"), row.key.clone()]
             });
             output::text(&output::table(head, &cells.collect::<Vec<_>>()))
@@ -386,14 +386,14 @@ fn show_keys(rows: &[KeyRow], long: bool, first: bool, format: Format) -> Result
     }
 }
 
-/// The keys of a filter, page by page.
+/// The keys of a filter, requested page by page.
 pub(crate) struct Pages<'a> {
     client: &'a AgentClient,
     query: KeysQuery,
     ended: bool,
-    /// Keys of the pages so far of which it is not known whether they are set, up to [`MAX_UNKNOWN_NAMED`],
+    /// Keys whose state is unknown, at most [`MAX_UNKNOWN_NAMED`].
     unknown: Vec<String>,
-    /// and how many more there are.
+    /// Number of further keys whose state is unknown.
     more_unknown: usize,
 }
 
@@ -408,14 +408,14 @@ impl<'a> Pages<'a> {
         }
     }
 
-    /// The next page, of about `limit` rows; `None` after the last one.
+    /// Requests the next page, of about `limit` rows; `None` after the last one.
     pub(crate) async fn next(&mut self, limit: usize) -> Result<Option<Vec<KeyRow>>> {
         if self.ended {
             return Ok(None);
         }
         self.query.limit = Some(limit);
         let page = self.client.keys(&self.query).await?;
-        // An agent that gave the same place twice would keep the command going for ever.
+        // An agent that returned the same place again would make the command loop forever.
         if page.next.is_some() && page.next == self.query.after {
             return Err(unexpected("pages that do not advance"));
         }

@@ -1,4 +1,4 @@
-//! `grant ls --expiring`: grants that end soon, with what makes them end.
+//! `grant ls --expiring`: grants that end soon, with the expiry that ends each.
 
 use crate::error::{Exit, Result};
 use crate::output::{self, Format, short, table};
@@ -13,15 +13,15 @@ use std::time::Duration;
 #[derive(Debug, Serialize)]
 struct Ending<'a> {
     kind: &'static str,
-    /// When nothing under it is shown any more.
+    /// When its entries cease to be shown, in microseconds.
     ends_at_us: u64,
-    /// The grant of its chain that ends first: itself, or one above.
+    /// Id of the grant of its chain that ends first: itself, or one above.
     ends_with: &'a str,
     #[serde(flatten)]
     row: &'a GrantRow,
 }
 
-/// Lists the grants of `rows` that end before `within` from `now`.
+/// Lists the grants of `rows` that end within `within` after `now`.
 pub(super) fn show(rows: &[GrantRow], within: Duration, now: Timestamp, format: Format) -> Result<Exit> {
     let micros = u64::try_from(within.as_micros()).unwrap_or(u64::MAX);
     let endings = endings(rows, now.saturating_add(micros));
@@ -39,10 +39,10 @@ fn endings(rows: &[GrantRow], until: Timestamp) -> Vec<Ending<'_>> {
     let by_id: HashMap<&str, &GrantRow> = rows.iter().map(|row| (row.id.as_str(), row)).collect();
     let above = |row: &&GrantRow| row.parent.as_deref().and_then(|parent| by_id.get(parent)).copied();
     let ending = |row: &GrantRow| {
-        // An agent's answer may lie about parents; a chain has at most so many grants.
+        // The agent's answer may contain wrong parents; a chain has at most this many grants.
         let chain =
             std::iter::successors(by_id.get(row.id.as_str()).copied(), above).take(usize::from(MAX_DEPTH));
-        // Of equal ends the grant's own, which is the first.
+        // If ends are equal, the grant's own counts, which comes first.
         chain.filter_map(|link| Some((link.expires_at_us?, link.id.as_str()))).min_by_key(|(end, _)| *end)
     };
     let mut endings: Vec<Ending<'_>> = rows

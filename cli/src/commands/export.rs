@@ -1,4 +1,4 @@
-//! `export`: entries with all the authority they stand on, as one file.
+//! `export`: writes entries with all authority that justifies them to one file.
 
 use crate::codes;
 use crate::connect::{AgentArgs, interruptible};
@@ -35,13 +35,13 @@ pub(crate) struct ExportArgs {
     agent: AgentArgs,
 }
 
-/// What an export holds.
+/// The contents written so far.
 #[derive(Debug, Default)]
 struct Written {
     authority: BTreeSet<FactId>,
     entries: u64,
     keys: u64,
-    /// The key of the last entry: a key's entries stand side by side.
+    /// Key of the last entry; the entries of a key are adjacent.
     last: Option<Key>,
 }
 
@@ -105,7 +105,7 @@ fn to_stdout(client: &AgentClient, args: &ExportArgs) -> Result<()> {
     interruptible(export.run(BufWriter::new(out)))
 }
 
-/// An export under way.
+/// An export in progress.
 struct Export<'a> {
     client: &'a AgentClient,
     filter: &'a [FilterRule],
@@ -135,7 +135,7 @@ impl Export<'_> {
                 break;
             }
         }
-        // What changed meanwhile goes along, so that the file never shows what was taken back.
+        // Authority that changed meanwhile is added, so that the file never shows what was revoked.
         if self.client.status().await?.digests.authority != status.digests.authority {
             self.put_authority(&mut writer, cluster).await?;
         }
@@ -157,7 +157,7 @@ impl Export<'_> {
         Ok(())
     }
 
-    /// Writes an entry behind the grant that it cites, which may have come while the pages were read.
+    /// Writes an entry after the grant that it cites, which may have arrived while the pages were read.
     async fn put_entry<W: Write>(
         &mut self,
         writer: &mut ExportWriter<W>,
@@ -168,7 +168,7 @@ impl Export<'_> {
         if let Some(grant) = entry.entry().grant.filter(|grant| !self.written.authority.contains(grant)) {
             self.put_authority(writer, cluster).await?;
             if !self.written.authority.contains(&grant) {
-                // It was revoked since, and the entry fell with it.
+                // The grant was revoked since, and the entry removed with it.
                 return Ok(());
             }
         }

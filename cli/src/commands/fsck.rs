@@ -1,4 +1,4 @@
-//! `kvgossip fsck`: checks the store of an agent that does not run.
+//! `kvgossip fsck`: checks the store of an agent that is not running.
 
 use crate::codes;
 use crate::commands::agent_files::{ACCEPT_ROLLBACK, MOVE_ASIDE, ROOT_NAME};
@@ -85,10 +85,10 @@ pub(crate) fn fsck(args: &FsckArgs, format: Format) -> Result<Exit> {
     Err(Failure::new("store.damaged", message).note(NEXT).note(MOVE_ASIDE))
 }
 
-/// What the options in the lines below it belong to.
+/// Introduction of the remedies in the lines below it.
 const NEXT: &str = "start `kvgossip agent` once with one of these:";
 
-/// Whether nothing is wrong but that the last batches are gone: an agent can go on from there.
+/// Whether the only fault is that the last batches are missing, so that an agent can continue from there.
 fn is_older(report: &Report) -> bool {
     report.fault_count == 1 && report.faults.iter().all(|fault| fault.kind == FaultKind::RolledBack)
 }

@@ -1,4 +1,4 @@
-//! `force-leave`, `gossip-key` and `tags`: what operators do to the gossip.
+//! `force-leave`, `gossip-key` and `tags`: administration of the gossip.
 
 use super::members::pair;
 use crate::codes;
@@ -14,9 +14,9 @@ use serde_json::json;
 use std::path::Path;
 use std::time::Duration;
 
-/// How long members are given to answer.
+/// Maximum time for members to answer.
 const LIMIT: Duration = Duration::from_secs(60);
-/// Most bytes of a key as text, with spaces around it.
+/// Maximum size of a key as text with surrounding blanks, in bytes.
 const MAX_KEY_TEXT: usize = 256;
 
 /// Declare that a failed member has left, so that the others do not try it any more.
@@ -187,7 +187,7 @@ fn change(args: &KeyArgs, action: KeyAction) -> Result<GossipKeysResponse> {
 
 fn key_text(given: &str) -> Result<String> {
     let text = if given == "-" { key_from_input()? } else { given.to_owned() };
-    // The key itself is not repeated.
+    // The error message does not repeat the key.
     let malformed = |error| Failure::new(codes::USAGE, format!("the text is no key of gossip: {error}"));
     Key::from_base64(&text).map_err(malformed)?;
     Ok(text)

@@ -1,4 +1,4 @@
-//! `grant new`, `grant ls` and `grant check`: authority given.
+//! `grant new`, `grant ls` and `grant check`: issues and inspects grants.
 
 use super::expiring;
 use super::revoke::{RevokeArgs, revoke};
@@ -131,7 +131,7 @@ fn show_new(fact: &Fact, format: Format) -> Result<()> {
     }
 }
 
-/// One grant under each parent that it takes.
+/// Issues one grant under each parent needed.
 async fn plan_and_mint(
     args: &NewArgs,
     identity: &Identity,
@@ -168,7 +168,7 @@ async fn plan_and_mint(
     parents.map(|parent| mint(args, identity, cluster, grantee, Some(parent?), now)).collect()
 }
 
-/// Why an entity cannot give a pattern away, with a key that shows it.
+/// Returns the failure of an entity that cannot delegate a pattern, with a key as counterexample.
 fn plan_refusal(issuer: EntityId, pattern: &KeyGlob, plan: &PlanResponse) -> Option<Failure> {
     let why = plan.refusal.as_ref()?;
     let text = format!("{} cannot give {pattern} away: {}", issuer.short(), why.message);
@@ -179,7 +179,7 @@ fn plan_refusal(issuer: EntityId, pattern: &KeyGlob, plan: &PlanResponse) -> Opt
     })
 }
 
-/// The counterexample, unless the agent's message names it already.
+/// Returns the counterexample, unless the agent's message contains it.
 fn example(plan: &PlanResponse) -> Option<&str> {
     let named = |key: &&str| plan.refusal.as_ref().is_some_and(|why| why.message.contains(*key));
     plan.counterexample.as_deref().filter(|key| !named(key))
@@ -286,8 +286,8 @@ fn grants_text(answer: &GrantsResponse, now: Timestamp) -> String {
     text
 }
 
-/// Grants below the ones that they stem from, each with its level. No row comes twice, whatever the agent's answer says
-/// of parents.
+/// Orders grants below their parents, each with its depth. No row occurs twice, even if the agent's answer has wrong
+/// parents.
 fn as_tree(rows: &[GrantRow]) -> Vec<(usize, &GrantRow)> {
     let ids: BTreeSet<&str> = rows.iter().map(|row| row.id.as_str()).collect();
     let mut below: BTreeMap<Option<&str>, Vec<&GrantRow>> = BTreeMap::new();
@@ -295,7 +295,7 @@ fn as_tree(rows: &[GrantRow]) -> Vec<(usize, &GrantRow)> {
         let parent = row.parent.as_deref().filter(|parent| ids.contains(parent));
         below.entry(parent).or_default().push(row);
     }
-    // The next row to show is the last one here.
+    // A stack: the next row to show is the last one.
     let mut stack: Vec<_> =
         below.remove(&None).unwrap_or_default().into_iter().rev().map(|row| (0, row)).collect();
     let mut tree = Vec::with_capacity(rows.len());

@@ -1,4 +1,4 @@
-//! `import`: facts of a file to an agent, or the files of a directory as entries.
+//! `import`: offers the facts of a file to an agent, or the files of a directory as entries.
 
 use super::import_dir::{DirArgs, import_dir};
 use crate::codes;
@@ -39,7 +39,7 @@ pub(crate) struct ImportArgs {
     agent: AgentArgs,
 }
 
-/// An agent judges.
+/// A judge that is an agent.
 struct There<'a>(&'a AgentClient);
 
 impl Judge for There<'_> {
@@ -71,7 +71,7 @@ fn import_file(path: &std::path::Path, args: &ImportArgs, format: Format) -> Res
     let mut offering = Offering::new(&mut file, &mut judge, "importing", format);
     let offered = interruptible(offering.run());
     let outcome = offering.outcome;
-    // What never began has no summary.
+    // A run that failed before its first fact has no summary.
     if offered.is_ok() || outcome.facts + outcome.lacking > 0 {
         show(&outcome, offered.is_ok(), format)?;
     }

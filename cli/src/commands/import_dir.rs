@@ -1,4 +1,4 @@
-//! `import --dir`: each file of a directory as an entry.
+//! `import --dir`: imports each file of a directory as an entry.
 
 use crate::beneath::Beneath;
 use crate::codes;
@@ -20,9 +20,9 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// A portion is closed when it has this many files.
+/// Maximum number of files in a portion.
 const PORTION_FILES: usize = 256;
-/// A portion is closed when its files have this many bytes.
+/// Size at which a portion is closed, in bytes.
 const PORTION_BYTES: usize = 2 << 20;
 
 /// What `import --dir` takes.
@@ -41,13 +41,13 @@ pub(crate) struct DirArgs {
     pub(crate) sign: SignArgs,
 }
 
-/// What became of the files.
+/// Counts of the files by result.
 #[derive(Debug, Default)]
 struct Tally {
     written: u64,
     unchanged: u64,
     left_out: u64,
-    /// The gravest reason for leaving out.
+    /// Exit code and code of the gravest reason to leave a file out.
     gravest: Option<(Exit, String)>,
 }
 
@@ -75,7 +75,7 @@ pub(crate) fn import_dir(args: &DirArgs, agent: &AgentArgs, format: Format) -> R
     let source = source.as_source();
     let mut run = Run { args, identity: identity.as_ref(), tree: &tree, prefix, format, tally: &mut tally };
     let done = interruptible(run.all(source, &client, found));
-    // What never began has no summary, and --out - has the facts on standard output.
+    // A run that failed before its first file has no summary, and with --out - the facts are on standard output.
     let began = done.is_ok() || tally.written > 0;
     if began && !args.sign.out.as_deref().is_some_and(files::is_dash) {
         show(&tally, args.dry_run, done.is_ok(), format)?;
@@ -107,10 +107,10 @@ struct Run<'a> {
     tally: &'a mut Tally,
 }
 
-/// What a key has now.
+/// The current entries of a key.
 #[derive(Default)]
 struct Current {
-    /// Hashes of the values of its entries.
+    /// Hashes of the values, by entry.
     values: BTreeMap<EntryId, Digest>,
 }
 
@@ -156,7 +156,7 @@ impl Run<'_> {
         writer.map_or(Ok(()), Writer::finish)
     }
 
-    /// What stands of the files' keys.
+    /// Returns the current state of the files' keys.
     async fn current(
         &self,
         survey: &mut Survey<'_>,
@@ -197,7 +197,7 @@ impl Run<'_> {
             (None, Some(identity)) => {
                 drafts.iter().map(|draft| plan(identity, view, now, draft).map(|_| None)).collect()
             }
-            // Whether the agent may write is seen when it does.
+            // Whether the agent may write shows when it writes.
             (None, None) => drafts.iter().map(|_| Ok(None)).collect(),
         };
         progress.clear();
@@ -220,7 +220,7 @@ impl Run<'_> {
         let path = self.tree.shown(&file.below).display().to_string();
         let dry = self.args.dry_run;
         match self.format {
-            // --out - puts the facts there.
+            // With --out -, the facts themselves are on standard output.
             _ if self.args.sign.out.is_some() => Ok(()),
             Format::Json => output::json(&json!({
                 "kind": if dry { "would_write" } else { "written" },
@@ -237,7 +237,7 @@ impl Run<'_> {
     }
 }
 
-/// Who signs, and where the entries go.
+/// Returns the writer: who signs, and where the entries go.
 fn writer<'w>(
     sign: &SignArgs,
     identity: Option<&'w Identity>,

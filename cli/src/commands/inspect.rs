@@ -1,4 +1,4 @@
-//! `explain`, `status`, `digest` and `refusals`: what an agent knows and does.
+//! `explain`, `status`, `digest` and `refusals`: inspects an agent.
 
 use crate::clocks::show_offset;
 use crate::connect::{AgentArgs, UnionArgs, converse};
@@ -103,7 +103,8 @@ fn explanation(entity: EntityId, key: &Key, answer: &ExplainResponse) -> String 
     text
 }
 
-/// One line for each grant, from root's down; the failing one is marked with `x`, and its reason stands below it.
+/// Formats a chain, one line per grant, root's first. The failing grant is marked with `x`; the reason follows below
+/// it.
 fn draw_chain(chain: &[LinkRow], fault: Option<(usize, &str)>) -> String {
     let failing = fault.map(|(at, _)| at);
     let row = |(at, link): (usize, &LinkRow)| {
@@ -131,7 +132,7 @@ fn draw_chain(chain: &[LinkRow], fault: Option<(usize, &str)>) -> String {
     text
 }
 
-/// The failure of a write that no chain of grants allows.
+/// Returns the failure of a write that no chain of grants permits.
 pub(crate) fn not_allowed(entity: EntityId, key: &Key, answer: &ExplainResponse) -> Failure {
     let (code, why) = match answer.rejected.first() {
         Some(nearest) => (nearest.code.as_str(), nearest.message.as_str()),
@@ -227,7 +228,7 @@ fn status_text(status: &StatusResponse) -> String {
     text
 }
 
-/// When the replica was last known to hold the same as another.
+/// Describes when the replica and another were last known to hold the same facts.
 fn equal_text(status: &StatusResponse) -> String {
     let ago = |at: u64| time::show_duration(status.now_us.saturating_sub(at));
     let last = status.last_equal_us.map(|at| match status.last_equal_unsure {
@@ -248,7 +249,7 @@ fn long_key_row(long: &LongKeyRow) -> [String; 3] {
     [printable(&long.key), long.entries.to_string(), revoke.unwrap_or_else(|| "-".to_owned())]
 }
 
-/// What the store weighs, and what it may.
+/// Describes the weight of the store and its limit.
 fn weight_text(status: &StatusResponse) -> String {
     let store = &status.store;
     let counted = show_bytes(store.counted_bytes);
@@ -271,7 +272,7 @@ fn shut_out_row(row: &ShutOutRow) -> [String; 4] {
     [replica, printable(&row.code), row.offences.to_string(), left]
 }
 
-/// What the replica cannot take in now.
+/// Describes the facts that the replica declines at present.
 fn waiting_text(status: &StatusResponse) -> String {
     let waiting = &status.waiting;
     let early = waiting.facts + waiting.without_room;

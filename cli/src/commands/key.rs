@@ -1,4 +1,4 @@
-//! `keygen`: RSA keys.
+//! `keygen`: generates and shows RSA keys.
 
 use crate::codes;
 use crate::error::{Exit, Failure, Result};
@@ -70,7 +70,7 @@ fn show_replica(key: &PublicKey, format: Format) -> Result<()> {
 
 fn make(args: &KeygenArgs, format: Format) -> Result<()> {
     let file = args.out.as_deref().filter(|path| !files::is_dash(path));
-    // Found out before the work; that nothing is overwritten is made sure of when the file is made.
+    // Checked before the work; that no file is overwritten is ensured again when it is created.
     if let Some(path) = file.filter(|path| path.symlink_metadata().is_ok()) {
         return Err(files::exists(path));
     }
@@ -96,8 +96,8 @@ fn make(args: &KeygenArgs, format: Format) -> Result<()> {
     Ok(())
 }
 
-/// A key from a cryptographic generator that the system seeds once: so there is one place only at which randomness can be
-/// missing.
+/// Generates a key from a generator that the system seeds once, so that missing randomness can fail in one place
+/// only.
 pub(crate) fn generate(bits: usize) -> Result<(SigningKey, String)> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed)

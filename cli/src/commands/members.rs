@@ -1,4 +1,4 @@
-//! `members`, `join`, `leave`, `event` and `query`: the gossip that an agent takes part in.
+//! `members`, `join`, `leave`, `event` and `query`: uses the agent's gossip.
 
 use crate::clocks::show_offset;
 use crate::connect::{AgentArgs, converse};
@@ -19,12 +19,12 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
 
-/// The largest payload of an event or a query that is read, in bytes: the greatest limit that an agent may have. What this
-/// agent's limits say, it says itself.
+/// Maximum size of a payload that is read, in bytes: the highest limit that an agent can have. The agent checks its
+/// own limit.
 const MAX_PAYLOAD: usize = MAX_LIMIT;
-/// How much longer than the query runs its answers may take to come back.
+/// Additional time for the answers to arrive after the query has ended.
 const SLACK: Duration = Duration::from_secs(30);
-/// How long a query of a very large cluster may run if nobody says how long.
+/// Duration assumed for a query without an explicit one, in a very large cluster.
 const LONGEST_QUERY: Duration = Duration::from_secs(30);
 
 /// List the members of the gossip: how they are, and whether they hold the same.
@@ -102,7 +102,7 @@ pub(crate) fn join_target(text: &str) -> std::result::Result<JoinTarget, String>
     text.parse().map_err(|error: ParseJoinError| error.to_string())
 }
 
-/// `NAME=VALUE`.
+/// Parses `NAME=VALUE`.
 pub(crate) fn pair(text: &str) -> std::result::Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
@@ -110,7 +110,7 @@ pub(crate) fn pair(text: &str) -> std::result::Result<(String, String), String> 
     }
 }
 
-/// How long a query may wait: as long as an agent lets it.
+/// Parses the duration of a query, at most what agents permit.
 fn query_wait(text: &str) -> std::result::Result<Duration, TextFault> {
     let longest = Duration::from_millis(MAX_QUERY_MS);
     let wait = time::duration(text)?;
@@ -124,7 +124,7 @@ fn query_wait(text: &str) -> std::result::Result<Duration, TextFault> {
     }
 }
 
-/// The payload in base64.
+/// Returns the payload in base64.
 fn payload(given: Option<&OsString>) -> Result<String> {
     use std::os::unix::ffi::OsStrExt;
     let bytes = match given {
@@ -183,7 +183,7 @@ fn members_text(answer: &MembersResponse, long: bool) -> String {
     text
 }
 
-/// What is wrong with a member.
+/// Describes what is wrong with a member.
 fn note(member: &MemberRow) -> Option<String> {
     if let Some(cluster) = &member.other_cluster {
         return Some(format!("a replica of another cluster, {cluster}: nothing is synced with it"));

@@ -1,4 +1,4 @@
-//! What each verb does, one file for each group.
+//! The commands, one file per group.
 
 pub(crate) mod adopt;
 pub(crate) mod agent;

@@ -1,4 +1,4 @@
-//! `--dry-run` of `grant revoke` and `floor`: what would fall.
+//! `--dry-run` of `grant revoke` and `floor`: shows what would be removed.
 
 use crate::error::{Exit, Result};
 use crate::output::{self, Format, MAX_LISTED, counted, printable, say};
@@ -9,28 +9,28 @@ use kvgossip_grants::{EntryId, FilterRule, GrantId, Key, LiveGrant, Timestamp};
 use serde_json::json;
 use std::collections::BTreeSet;
 
-/// What a key shows once entries have fallen.
+/// The state of a key after the removal of entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum After {
-    /// The same as before.
+    /// It shows the same entry.
     Same,
-    /// Nothing.
+    /// It is unset.
     Unset,
-    /// An older entry.
+    /// It shows an older entry.
     Older(EntryId),
 }
 
-/// Counts of what would fall.
+/// Counts of what would be removed.
 #[derive(Debug, Default)]
 struct Fall {
     grants: u64,
     entries: u64,
-    /// Keys that show something else.
+    /// Number of keys that would show another entry.
     keys: u64,
     unset: u64,
 }
 
-/// Shows what a revocation of `id` would end.
+/// Shows what a revocation of `id` would remove.
 pub(crate) async fn revoke(source: Source<'_>, id: &crate::ids::IdPrefix, format: Format) -> Result<Exit> {
     let mut survey = Survey::begin(source).await?;
     let authority = survey.view().authority();
@@ -54,7 +54,7 @@ pub(crate) async fn revoke(source: Source<'_>, id: &crate::ids::IdPrefix, format
     entries(&mut survey, &filter, falls, fall, format).await
 }
 
-/// Shows what a floor would end.
+/// Shows what a floor would remove.
 pub(crate) async fn floor(
     source: Source<'_>,
     filter: Vec<FilterRule>,
@@ -92,7 +92,7 @@ async fn entries(
     summary(&fall, format)
 }
 
-/// What a reader sees once the entries that fall are gone.
+/// Returns what a reader sees without the removed entries.
 fn after(frontier: &Frontier, falls: impl Fn(&EntryMeta) -> bool, now: Timestamp) -> After {
     let value = |entry: Option<&EntryMeta>| entry.filter(|entry| !entry.is_delete).map(|entry| entry.id);
     let mut left = frontier.newest_first().map(|entry| &entry.meta).filter(|entry| !entry.is_masked(now));
@@ -100,7 +100,7 @@ fn after(frontier: &Frontier, falls: impl Fn(&EntryMeta) -> bool, now: Timestamp
     match (old, value(left.find(|entry| !falls(entry)))) {
         (old, new) if old == new => After::Same,
         (_, None) => After::Unset,
-        // Also below a delete that falls.
+        // Also if a removed delete covered it.
         (_, Some(new)) => After::Older(new),
     }
 }

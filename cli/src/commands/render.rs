@@ -1,4 +1,4 @@
-//! `render`: a file that is kept in step with the tree.
+//! `render`: keeps a file up to date with the tree.
 
 use super::template::{self, Known, Wants};
 use super::watch_command;
@@ -22,11 +22,11 @@ use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
-/// The largest template, in bytes.
+/// Maximum size of a template, in bytes.
 const MAX_TEMPLATE_BYTES: usize = 4 << 20;
-/// How often a template may ask for more after it was given what it asked for.
+/// Maximum number of times that a template may ask for more after it got what it asked for.
 const MAX_ROUNDS: usize = 32;
-/// Changes that come within this time are rendered together.
+/// Time for which changes are collected before rendering.
 const GATHER: Duration = Duration::from_millis(20);
 
 /// Keep a file in step with the tree.
@@ -83,7 +83,7 @@ pub(crate) fn render(args: &RenderArgs) -> Result<Exit> {
             job.write_once(limit).await
         };
         tokio::select! {
-            // It never ends before.
+            // The report never completes.
             () = live_report::report(&client) => Ok(()),
             done = work => done,
         }
@@ -97,13 +97,13 @@ struct Job<'a> {
     held: Held,
     client: Client,
     endpoint: Endpoint,
-    /// The last complaint, said once.
+    /// The last error message, to print each only once.
     said: Option<String>,
-    /// The text that went to standard output last.
+    /// The text last written to standard output.
     printed: Option<String>,
 }
 
-/// What the template asks for, kept current.
+/// The subscriptions for what the template asks for.
 #[derive(Default)]
 struct Held {
     wants: Wants,
@@ -113,13 +113,13 @@ struct Held {
 
 struct Filtered {
     matching: Matching,
-    /// Whether all of its keys were known once. A list that lacks what does not verify yet would be rendered as if that
-    /// were unset; later the last verified values stand in.
+    /// Whether all of its keys were known once. Before, keys whose value has not been verified would be rendered as
+    /// unset; later, the last verified values are used.
     was_whole: bool,
 }
 
 impl Job<'_> {
-    /// Writes whenever something changed, for ever.
+    /// Writes at every change, without end.
     async fn keep(&mut self) -> Result<()> {
         loop {
             match self.settle().await {
@@ -138,12 +138,12 @@ impl Job<'_> {
         }
     }
 
-    /// Writes when everything is known, and ends.
+    /// Writes once when everything is known.
     async fn write_once(&mut self, limit: Duration) -> Result<()> {
         let text = tokio::time::timeout(limit, self.settle()).await.map_err(|_| {
             let text = format!("no agent told all that {} asks for in time", self.args.template.display());
             let trouble = self.client.watch_trouble().borrow().clone();
-            // What says more than that nothing came in time.
+            // Problems that are more specific than a timeout.
             let telling = trouble.as_ref().filter(|it| it.code == FIRST_SYNC || it.is_of_rights());
             let code = telling.map_or("client.not_ready", |trouble| &trouble.code);
             let failure = Failure::new(code, text);
@@ -170,7 +170,7 @@ impl Job<'_> {
         }
     }
 
-    /// Renders until the template asks for nothing more, and everything that it asked for is known.
+    /// Renders until the template asks for nothing more and everything that it asked for is known.
     async fn settle(&mut self) -> Result<String> {
         let name = self.args.template.display().to_string();
         for _ in 0..MAX_ROUNDS {
@@ -184,7 +184,7 @@ impl Job<'_> {
         Err(Failure::new(codes::TEMPLATE_INVALID, "the template asks for ever more keys"))
     }
 
-    /// Writes the text if it is another than before, and runs the command then.
+    /// Writes the text if it has changed, then runs the command.
     async fn write(&mut self, text: &str) -> Result<Result<(), String>> {
         let is_changed = if files::is_dash(&self.args.out) { self.print(text)? } else { self.replace(text)? };
         if !is_changed {
@@ -193,7 +193,7 @@ impl Job<'_> {
         watch_command::run(&self.args.command, &[], b"").await
     }
 
-    /// Prints the text if it is another; says whether it was.
+    /// Prints the text if it has changed; returns whether it has.
     fn print(&mut self, text: &str) -> Result<bool> {
         if self.printed.as_deref() == Some(text) {
             return Ok(false);
@@ -203,7 +203,7 @@ impl Job<'_> {
         Ok(true)
     }
 
-    /// Replaces the file if its text is another; says whether it was.
+    /// Replaces the file if its text has changed; returns whether it has.
     fn replace(&self, text: &str) -> Result<bool> {
         let path = &self.args.out;
         if read_regular(path, text.len()).is_ok_and(|old| old == text.as_bytes()) {
@@ -239,8 +239,8 @@ impl Held {
         Ok(())
     }
 
-    /// Waits until everything was told in full at least once, and no key is in doubt that was told; the last known values
-    /// stand when an agent is lost.
+    /// Waits until everything was received in full at least once and no received key is unknown. When an agent is
+    /// lost, the last known values are used.
     async fn known_once(&mut self) -> Result<()> {
         for sub in self.keys.values_mut() {
             sub.wait_for(|state| state.value != kvgossip_client::Value::Unknown).await?;
@@ -265,7 +265,7 @@ impl Held {
             known.keys.insert(key.clone(), value.entry().map(|entry| entry.value.clone()));
         }
         for (globs, Filtered { matching, .. }) in &mut self.filters {
-            // Taken before the entries: what changes in between is seen by the next round.
+            // Drained before the entries are read: changes in between are handled in the next round.
             while matching.pop().is_some() {}
             let entries = matching.entries().into_iter().map(|(key, entry)| (key, entry.value));
             known.filters.insert(globs.clone(), entries.collect());
@@ -273,7 +273,7 @@ impl Held {
         known
     }
 
-    /// Waits for a change of any of them.
+    /// Waits for a change of any subscription.
     async fn changed(&mut self) -> Result<()> {
         type Wait<'a> = Pin<Box<dyn Future<Output = Result<(), kvgossip_client::Closed>> + 'a>>;
         let keys =

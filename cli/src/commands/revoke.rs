@@ -1,4 +1,4 @@
-//! `grant revoke` and `floor`: authority and entries ended.
+//! `grant revoke` and `floor`: ends authority and entries.
 
 use super::rehearse;
 use crate::codes;
@@ -67,7 +67,7 @@ pub(crate) fn revoke(args: &RevokeArgs, format: Format) -> Result<Exit> {
         return interruptible(rehearse::revoke(lookup.as_source(), &args.id, format));
     }
     let identity = args.sign.identity("grant revoke")?;
-    // Whoever names the cluster, and the grant in a file, needs no agent to sign.
+    // If the command line names the cluster, and a file contains the grant, signing needs no agent.
     let known = identity.expected().filter(|_| args.sign.out.is_some());
     if let (Some(path), Some(cluster)) = (&args.sign.from, known) {
         let grant = grant_in_file(path, cluster, &args.id)?;
@@ -118,7 +118,7 @@ fn sign_revocation(identity: &Identity, cluster: ClusterId, grant: Signed<Grant>
     Ok(Fact::Revocation(identity.sign(cluster, revocation)?))
 }
 
-/// In which capacity an entity revokes a grant: the one that counts most.
+/// Returns the capacity in which an entity revokes a grant; the highest one, if it has several.
 fn capacity(entity: EntityId, is_root: bool, grant: &Grant) -> Option<By> {
     if is_root {
         Some(By::Root)
@@ -131,7 +131,7 @@ fn capacity(entity: EntityId, is_root: bool, grant: &Grant) -> Option<By> {
     }
 }
 
-/// A live grant; `None` if it is revoked already.
+/// Returns a live grant; `None` if it is revoked already.
 async fn grant_of_agent(
     client: &AgentClient,
     cluster: ClusterId,
@@ -147,7 +147,7 @@ async fn grant_of_agent(
     }
 }
 
-/// Reads a grant and makes sure that it is the one that is meant: its id covers all that is signed.
+/// Decodes a grant; fails unless it is the requested one: its id covers all that is signed.
 fn read_grant(record_b64: &str, cluster: ClusterId, id: &str) -> Result<Signed<Grant>> {
     let record = BASE64_STANDARD.decode(record_b64).ok();
     match record.and_then(|record| Fact::from_record(cluster, &record).ok()) {
@@ -164,7 +164,7 @@ fn not_that_grant(id: &str, cluster: ClusterId) -> Failure {
     Failure::new(Code::Malformed.as_str(), text)
 }
 
-/// A grant of a file, which need not be live there.
+/// Finds a grant in a file; it need not be live there.
 fn grant_in_file(path: &Path, cluster: ClusterId, id: &IdPrefix) -> Result<Signed<Grant>> {
     let mut file = FactFile::open(path, cluster)?;
     let mut found: BTreeMap<String, Option<Signed<Grant>>> = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! `completions` and `man`: what the shell and the manual know of the command line, from its one definition.
+//! `completions` and `man`: shell completions and manual pages, rendered from the command line's grammar.
 
 use crate::args::Cli;
 use crate::error::{Exit, Failure, Result};
@@ -56,7 +56,7 @@ pub(crate) fn man(args: &ManArgs) -> Result<Exit> {
     Ok(Exit::Ok)
 }
 
-/// Name and text of every page, that of the program first.
+/// Returns the name and text of every page, the program's first.
 fn pages() -> Result<Vec<(String, Vec<u8>)>> {
     let mut top = Cli::command();
     top.build();
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
     use clap::ValueEnum;
 
-    /// Every command with its full name.
+    /// Returns every command with its full name.
     fn commands() -> Vec<(String, Command)> {
         let mut top = Cli::command();
         top.build();

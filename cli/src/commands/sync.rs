@@ -1,4 +1,4 @@
-//! `sync`: a session with a peer, by a running agent, or on a data directory that no agent has open.
+//! `sync`: runs a session with a peer, by a running agent, or on a data directory that no agent has open.
 
 use super::agent_files::{ROOT_NAME, allow_list, make_dir, remember_root, replica_key};
 use crate::codes;
@@ -17,9 +17,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How long `sync` waits unless told otherwise.
+/// Default timeout of `sync`.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(3600);
-/// The peer's code for a replica that it does not know.
+/// Code by which a peer refuses a replica that is not admitted.
 const NOT_ADMITTED: &str = "peer.not_admitted";
 
 /// Sync with a peer now.
@@ -65,7 +65,7 @@ pub(crate) fn sync(args: &SyncArgs, format: Format) -> Result<Exit> {
     }
 }
 
-/// The failure of a session that came to no end of its own.
+/// Returns the failure of a session that failed.
 fn failed(report: &SyncReport) -> Failure {
     let code = report.reasons.first().map_or(codes::INTERNAL, String::as_str);
     let help = codes::find(code).map_or(String::new(), |info| format!(": {}", info.help));
@@ -73,7 +73,7 @@ fn failed(report: &SyncReport) -> Failure {
     Failure::with_exit(code, text, codes::exit(code).unwrap_or(Exit::Error))
 }
 
-/// `None` where no agent listens on a data directory that was named.
+/// Lets the agent sync; `None`: no agent listens at the named data directory.
 fn by_agent(args: &SyncArgs, limit: Duration) -> Result<Option<SyncReport>> {
     let client = args.agent.client()?;
     let named =
@@ -87,7 +87,7 @@ fn by_agent(args: &SyncArgs, limit: Duration) -> Result<Option<SyncReport>> {
     })
 }
 
-/// What helps where one of two replicas does not admit the other.
+/// Adds the remedy where one of two replicas does not admit the other.
 pub(super) fn hint_at_lists(failure: Failure) -> Failure {
     match failure.code() {
         NOT_ADMITTED => failure.note(
@@ -98,12 +98,12 @@ pub(super) fn hint_at_lists(failure: Failure) -> Failure {
     }
 }
 
-/// Whether nobody listens, as opposed to somebody whom this user may not ask.
+/// Whether no agent listens, as opposed to one that this user may not access.
 fn is_absent(error: &std::io::Error) -> bool {
     matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused)
 }
 
-/// One session of this process on the data directory. Its lock keeps agents out meanwhile.
+/// Runs a session in this process on the data directory, locked against agents.
 fn by_ourselves(args: &SyncArgs, limit: Duration) -> Result<SyncReport> {
     let dir = args.agent.named_dir().unwrap_or_default();
     let root = root_of(args, &dir)?;
@@ -157,12 +157,12 @@ fn root_of(args: &SyncArgs, dir: &Path) -> Result<PublicKey> {
     ))
 }
 
-/// Where the answers of a peer arrive: nowhere else than on the loopback if that is where it is.
+/// Returns the local address to receive a peer's answers at: a loopback address if all its addresses are.
 fn any_port_towards(found: &[SocketAddr]) -> SocketAddr {
     let v4 = || found.iter().filter(|address| address.is_ipv4());
     let only_v4 = v4().count() == found.len();
     let both: SocketAddr = (Ipv6Addr::UNSPECIFIED, 0).into();
-    // A socket of both families, where the system has both, reaches all addresses of a name.
+    // A dual-stack socket, where the system has one, reaches addresses of both families.
     let mixed = v4().next().is_some() && !only_v4;
     if mixed && std::net::UdpSocket::bind(both).is_ok() {
         return both;
@@ -211,7 +211,7 @@ async fn session(config: Config, opened: Opened, args: &SyncArgs, limit: Duratio
     }
 }
 
-/// What stood in the way of a session, in words.
+/// Describes an obstacle to equality.
 fn why(reason: &str) -> &str {
     match reason {
         "not_yet" => "entries are ahead of a replica's clock, and wait there (not_yet)",

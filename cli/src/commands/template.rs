@@ -1,4 +1,4 @@
-//! Templates over the tree: what they ask for is noted, so that exactly that is kept current.
+//! Templates over the tree. What a template asks for is recorded, so that exactly that is kept up to date.
 
 use crate::codes;
 use crate::error::{Failure, Result};
@@ -10,32 +10,32 @@ use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// The most steps of rendering: a template that never ends is refused.
+/// Maximum number of rendering steps; an endless template fails.
 const FUEL: u64 = 10_000_000;
 
-/// So many unset keys are named where a template uses what is unset.
+/// Maximum number of unset keys named in an error.
 const MAX_UNSET_NAMED: usize = 10;
 
-/// What a template asked for.
+/// The keys and filters that a template asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Wants {
     pub(super) keys: BTreeSet<Key>,
-    /// Filters as their globs in order.
+    /// Filters, each as its globs in order.
     pub(super) filters: BTreeSet<Vec<String>>,
 }
 
-/// What is known when it is rendered.
+/// The values known at rendering.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Known {
     pub(super) keys: BTreeMap<Key, Option<bytes::Bytes>>,
     pub(super) filters: BTreeMap<Vec<String>, BTreeMap<Key, bytes::Bytes>>,
 }
 
-/// What came of rendering.
+/// The result of rendering.
 #[derive(Debug)]
 pub(super) struct Rendered {
     pub(super) wants: Wants,
-    /// The text, or why there is none.
+    /// The text, or the failure.
     pub(super) text: Result<String>,
 }
 
@@ -48,10 +48,10 @@ fn utf8(key: &Key, value: &[u8]) -> Result<Value, Error> {
     Ok(Value::from(text))
 }
 
-/// Renders a template. What is not known yet is taken as unset and noted.
+/// Renders a template. Unknown keys are rendered as unset and recorded.
 pub(super) fn render(name: &str, source: &str, known: &Known) -> Rendered {
     let (wants, known) = (Arc::new(Mutex::new(Wants::default())), Arc::new(known.clone()));
-    // What was unset and has no default, in the order in which it was asked for.
+    // Unset keys without a default, in the order in which the template asked for them.
     let unset = Arc::new(Mutex::new(Vec::new()));
     let mut env = Environment::new();
     env.set_undefined_behavior(UndefinedBehavior::Strict);

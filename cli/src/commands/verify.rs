@@ -1,4 +1,4 @@
-//! `verify`: a file of facts against the root's key, without an agent.
+//! `verify`: checks a file of facts against the root's key, without an agent.
 
 use crate::connect::interruptible;
 use crate::error::{Exit, Result};
@@ -27,7 +27,7 @@ pub(crate) struct VerifyArgs {
     root: PathBuf,
 }
 
-/// Judges in this process.
+/// A judge in this process.
 struct Here(Snapshot);
 
 impl Judge for Here {
@@ -46,19 +46,19 @@ pub(crate) fn verify(args: &VerifyArgs, format: Format) -> Result<Exit> {
     let mut offering = Offering::new(&mut file, &mut judge, "verifying", format);
     let read = interruptible(offering.run());
     let outcome = offering.outcome;
-    // What never began has no summary.
+    // A run that failed before its first fact has no summary.
     if read.is_ok() || outcome.facts + outcome.lacking > 0 {
         show(&judge.0, &outcome, read.is_ok(), format)?;
     }
     read?;
     match incomplete(&outcome, "does not verify", "do not verify") {
-        // Whatever the reason: a file with it is not what it should be.
+        // Whatever the reason, the file is not what it should be.
         Some(failure) => Err(failure.ending_with(Exit::Integrity)),
         None => Ok(Exit::Ok),
     }
 }
 
-/// Tells what was found. The digest of a part of the file would be taken for that of the whole, and is left out.
+/// Prints the result. For a part of the file no digest is shown, since it would be taken for that of the whole.
 fn show(snapshot: &Snapshot, outcome: &Outcome, is_whole: bool, format: Format) -> Result<()> {
     let view = snapshot.view();
     let authority = view.authority();

@@ -1,4 +1,4 @@
-//! `watch`: keys as they change, for people, for programs, and for a command that is run.
+//! `watch`: prints changes of keys as text or JSON, or runs a command for each.
 
 use super::watch_command::Runner;
 use crate::connect::{AgentArgs, LiveArgs, say_if_slow, until_stopped};
@@ -41,12 +41,12 @@ pub(crate) struct WatchArgs {
     command: Vec<OsString>,
 }
 
-/// A change, as it is told.
+/// A change to report.
 pub(super) struct Told {
     pub(super) key: Key,
     pub(super) event: &'static str,
     pub(super) entry: Option<Entry>,
-    /// The grant or floor behind it.
+    /// Id of the grant or floor that caused it.
     pub(super) by: Option<String>,
 }
 
@@ -56,7 +56,7 @@ impl Told {
             (true, Some(_)) => "current",
             (true, None) => "absent",
             _ => match cause {
-                // The key was loaded while this looked away.
+                // The key was loaded while no event was read.
                 None | Some(Cause::Loaded) if entry.is_none() => "absent",
                 None | Some(Cause::Loaded) => "current",
                 Some(cause) => cause.as_str(),
@@ -134,7 +134,7 @@ pub(crate) fn watch(args: &WatchArgs, format: Format) -> Result<Exit> {
             _ => None,
         };
         tokio::select! {
-            // It never ends before.
+            // The report never completes.
             () = live_report::report(&client) => Ok(()),
             done = async {
                 match one {
@@ -144,11 +144,11 @@ pub(crate) fn watch(args: &WatchArgs, format: Format) -> Result<Exit> {
             } => done,
         }
     })?;
-    // Without --count Ctrl-C is the ordinary end.
+    // Without --count, Ctrl-C is the normal end.
     ended.map_or(Ok(Exit::Ok), |()| sink.end())
 }
 
-/// Where changes go.
+/// The destination of changes.
 struct Sink {
     format: Format,
     left: Option<u64>,
@@ -156,7 +156,7 @@ struct Sink {
 }
 
 impl Sink {
-    /// Tells a change; whether more are wanted.
+    /// Reports a change; returns whether more are wanted.
     async fn take(&mut self, told: Told) -> Result<bool> {
         match &mut self.runner {
             Some(runner) => runner.run(&told).await?,
@@ -225,7 +225,7 @@ async fn watch_globs(
     let filter = Filter::parse(rules.iter().map(ToString::to_string));
     let filter = filter.map_err(|error| Failure::new(codes::GLOB_MALFORMED, error.to_string()))?;
     let (mut changes, mut status) = (client.subscribe_filter(&filter), client.subscribe_filter(&filter));
-    // The keys that are named and not yet told of.
+    // Keys given in full and not reported yet.
     let mut untold: BTreeSet<Key> = rules
         .iter()
         .filter(|rule| !rule.excludes && rule.glob.is_literal())
@@ -243,10 +243,10 @@ async fn watch_globs(
     let has_told = Cell::new(false);
     let changes = async {
         let mut loaded = client.subscribe_filter(&filter);
-        // Not clean: one key that does not verify keeps no other from being told.
+        // Loaded, not clean: one key that does not verify must not delay the others.
         say_if_slow(endpoint, loaded.loaded()).await?;
         has_told.set(true);
-        // What stands when all is loaded has stood before.
+        // Entries present when loading has ended are current values, not changes.
         let mut standing: BTreeSet<Key> = loaded.entries().into_keys().collect();
         drop(loaded);
         loop {
@@ -290,14 +290,14 @@ async fn watch_globs(
     }
 }
 
-/// Says on standard error whether the values may not be the latest. Before anything was told none stand.
+/// Prints on standard error whether the values may be out of date. Before the first report there are none.
 fn tell_dirt(dirt: Option<Dirty>, has_told: bool) {
     match dirt {
         Some(Dirty::Disconnected) if !has_told => say("no agent is connected: nothing is known yet"),
         Some(Dirty::Unsynced) if !has_told => {
             say("the agent was never compared with a peer: what it lacks says nothing");
         }
-        // Said by the values themselves.
+        // The values themselves show it.
         None | Some(Dirty::Loading) => {}
         Some(Dirty::Disconnected) => say("no agent is connected: the last known values stand"),
         Some(Dirty::Unsynced) => say(

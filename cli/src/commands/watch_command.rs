@@ -1,4 +1,4 @@
-//! Running a command at a change.
+//! Execution of a command at a change.
 
 use super::watch::Told;
 use crate::codes;
@@ -10,10 +10,10 @@ use std::process::Stdio;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-/// The largest value that goes into an environment variable, in bytes: systems take 128 KiB for one.
+/// Maximum size of a value in an environment variable, in bytes; systems allow 128 KiB per variable.
 const MAX_ENV_BYTES: usize = 100 << 10;
 
-/// Runs one command after the other.
+/// Runs a command, one execution at a time.
 pub(super) struct Runner {
     command: Vec<OsString>,
     failures: u64,
@@ -24,13 +24,13 @@ impl Runner {
         Self { command: command.to_owned(), failures: 0 }
     }
 
-    /// How many did not succeed.
+    /// Returns the number of failed executions.
     pub(super) fn failures(&self) -> u64 {
         self.failures
     }
 
-    /// Runs it for a change and waits for its end. A command that fails is told, and the next change runs it again; one
-    /// that cannot be started at all is the end.
+    /// Runs the command for a change and waits for its end. A failed command is reported, and runs again at the next
+    /// change; one that cannot be started is a failure.
     pub(super) async fn run(&mut self, told: &Told) -> Result<()> {
         let value = told.entry.as_ref().map(|entry| entry.value.clone());
         let mut envs: Vec<(&str, OsString)> =
@@ -52,7 +52,7 @@ impl Runner {
     }
 }
 
-/// Runs a command with more environment, feeds it, and waits. The inner error says how it ended badly.
+/// Runs a command with additional environment and input, and waits. The inner error describes an unsuccessful end.
 pub(super) async fn run(
     command: &[OsString],
     envs: &[(&str, OsString)],
@@ -75,7 +75,7 @@ pub(super) async fn run(
     let mut stdin = child.stdin.take();
     let feed = async {
         if let Some(mut stdin) = stdin.take() {
-            // A command need not read its input.
+            // The command need not read its input.
             let _ = stdin.write_all(input).await;
         }
     };

@@ -1,4 +1,4 @@
-//! Who plays in the demonstration: keys, facts and agents.
+//! The participants of the demonstration: keys, facts and agents.
 
 use super::wire::Wire;
 use crate::commands::key::generate;
@@ -18,7 +18,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The keys of everybody: made anew each time.
+/// The keys of all participants, generated for each run.
 pub(super) struct Cast {
     pub(super) root: SigningKey,
     pub(super) team: SigningKey,
@@ -28,18 +28,19 @@ pub(super) struct Cast {
     pub(super) replicas: Vec<ReplicaKey>,
 }
 
-/// A replica's name in gossip, from 1 on.
+/// Returns the gossip name of a replica, numbered from 1.
 pub(super) fn name(number: usize) -> String {
     format!("replica-{}", number + 1)
 }
 
-/// Faster than in a real network, where it would take some ten seconds until a silent member is given up.
+/// Gossip timing faster than for a real network, where the failure of a silent member takes about ten seconds to
+/// detect.
 fn timing() -> Timing {
     Timing {
         probe_interval: Duration::from_millis(500),
         gossip_interval: Duration::from_millis(50),
         reconnect_interval: Duration::from_millis(500),
-        // Whom one member alone suspects is not given more time.
+        // No extra time for a member that only one other suspects.
         suspicion_max_mult: 1,
         ..Timing::local()
     }
@@ -50,7 +51,7 @@ fn make_key() -> anyhow::Result<(SigningKey, String)> {
 }
 
 impl Cast {
-    /// Makes nine RSA keys, two at a time.
+    /// Generates nine RSA keys, two at a time.
     pub(super) fn make() -> anyhow::Result<Self> {
         let half = |count: usize| move || (0..count).map(|_| make_key()).collect::<anyhow::Result<Vec<_>>>();
         let (entities, replicas) = (std::thread::spawn(half(5)), half(4)());
@@ -67,7 +68,7 @@ impl Cast {
         self.root.public().cluster()
     }
 
-    /// A grant that may be passed on.
+    /// Signs a grant that may be delegated.
     pub(super) fn grant(
         &self,
         issuer: &SigningKey,
@@ -108,8 +109,8 @@ impl Cast {
         Ok(Fact::Entry(EntryFact::sign(self.cluster(), draft, signer)?))
     }
 
-    /// Starts an agent in a directory of its own, with a durable store. All it is told of the others is where the
-    /// gossip of one of them is.
+    /// Starts an agent with a durable store in a directory of its own. It is configured with the gossip address of
+    /// one other agent only.
     pub(super) async fn start(
         &self,
         number: usize,
@@ -121,7 +122,7 @@ impl Cast {
         std::fs::create_dir_all(&dir)?;
         let mut config = Config::new(self.root.public().clone(), self.replicas[number].clone());
         config.socket = Some(dir.join("agent.sock"));
-        // A cut is noticed after two seconds here, so that nobody has to wait for the usual forty.
+        // A cut connection is noticed after two seconds, instead of the default forty.
         config.limits = Limits::default();
         config.limits.idle_timeout = Duration::from_secs(2);
         config.limits.keep_alive = Duration::from_millis(500);
@@ -138,7 +139,7 @@ impl Cast {
         Ok(Agent::start(config, Box::new(store)).await?)
     }
 
-    /// Starts an agent without gossip, which admits one other and dials nobody by itself.
+    /// Starts an agent without gossip that admits one other and dials nobody by itself.
     pub(super) async fn start_late(&self, number: usize, dir: &Path, peer: &Agent) -> anyhow::Result<Agent> {
         let dir = dir.join(name(number));
         std::fs::create_dir_all(&dir)?;

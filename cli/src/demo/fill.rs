@@ -1,4 +1,4 @@
-//! What the demonstration fills the tree with.
+//! The entries that fill the tree of the demonstration.
 
 use crate::output::counted;
 use crate::walk::{read_value, walk};
@@ -7,15 +7,15 @@ use bytes::Bytes;
 use kvgossip_grants::Key;
 use std::path::Path;
 
-/// The most files and directories that are taken from a directory.
+/// Maximum number of files and directories read.
 const MAX_NAMES: usize = 5_000;
-/// The most bytes of their files together: three replicas hold them in this process.
+/// Maximum total size of the files, in bytes: three replicas in this process hold them.
 const MAX_BYTES: usize = 256 << 20;
 
 /// A key and its value.
 pub(super) type Item = (Key, Bytes);
 
-/// Keys as an operator might have them, under `/app`.
+/// Returns generated keys and values like an operator's, under `/app`.
 pub(super) fn generated(count: u32) -> Vec<Item> {
     const SERVICES: [&str; 5] = ["web", "billing", "search", "mail", "auth"];
     const SETTINGS: [&str; 8] =
@@ -31,7 +31,7 @@ pub(super) fn generated(count: u32) -> Vec<Item> {
     (0..count).filter_map(item).collect()
 }
 
-/// Every file of a directory as `/app/web/…`, so that the demonstration's grants cover it.
+/// Returns the files of a directory as `/app/web/…`, which the demonstration's grants cover.
 pub(super) fn from_directory(dir: &Path) -> anyhow::Result<Vec<Item>> {
     let under = "/app/web".parse().context("the prefix is none")?;
     let walked = walk(dir, &under, MAX_NAMES).map_err(|failure| anyhow::anyhow!("{}", failure.message()))?;

@@ -1,4 +1,5 @@
-//! The demonstration's last step: a replica that comes late gets a chain of grants, and what stands on it, in one session.
+//! The last step of the demonstration: a late replica receives a chain of grants and the entries under it in one
+//! session.
 
 use super::cast::Cast;
 use super::story::{PATIENCE, Stage, put};
@@ -15,19 +16,19 @@ use kvgossip_transport::Code::Busy;
 use std::path::Path;
 use tokio::sync::broadcast::Receiver;
 
-/// Keys that are written under each grant of the chain.
+/// Number of keys written under each grant of the chain.
 const WRITES: usize = 5;
 
-/// Who holds a grant of the chain, and where.
+/// A grant of the chain and its holder.
 struct Level<'a> {
     who: &'static str,
     key: &'a SigningKey,
-    /// Where this one writes.
+    /// Prefix of the keys that the holder writes.
     prefix: &'static str,
     grant: GrantId,
 }
 
-/// Delegates below the team's grant, then starts replica 4 and has it catch up.
+/// Delegates below the team's grant, then starts replica 4 and waits until it has caught up.
 pub(super) async fn join_late(
     cast: &Cast,
     stage: &Stage,
@@ -53,7 +54,7 @@ pub(super) async fn join_late(
     line("replica 4 starts empty; it is told of replica 1, and replica 1 of it, and nothing else");
     let mut reports = late.peers().reports();
     let target = format!("{}@{}", first.peers().id(), first.peers().address());
-    // What came of it is in the reports, whichever side began.
+    // The result is in the session reports, whichever side opened the session.
     if let Err(error) = late.sync_with(&target, PathPrefix::root()).await
         && error.code != Busy.name()
     {
@@ -73,7 +74,7 @@ pub(super) async fn join_late(
     Ok(late)
 }
 
-/// The number of the replica that comes late.
+/// Index of the late replica.
 const LATE: usize = 3;
 
 fn verify_merged(verdict: Verdict, what: &str) -> anyhow::Result<()> {
@@ -81,7 +82,7 @@ fn verify_merged(verdict: Verdict, what: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The team gives a part to the deployer, and the deployer a part of that to the service.
+/// The team delegates a part to the deployer, and the deployer a part of that to the service.
 async fn delegate<'a>(cast: &'a Cast, stage: &Stage, team: &Signed<Grant>) -> anyhow::Result<[Level<'a>; 3]> {
     let deployer = cast.grant(&cast.team, cast.deployer.public(), "/app/chain/deploy/**", Some(team.id()))?;
     let service = cast.grant(
@@ -114,7 +115,8 @@ async fn delegate<'a>(cast: &'a Cast, stage: &Stage, team: &Signed<Grant>) -> an
     ])
 }
 
-/// The first session of the newcomer that failed or moved facts. One that met another under way is none.
+/// Returns the first session of the late replica that failed or transferred facts. Sessions rejected as busy do not
+/// count.
 async fn first_that_moves(reports: &mut Receiver<SyncReport>) -> anyhow::Result<SyncReport> {
     let first = async {
         loop {
@@ -129,7 +131,7 @@ async fn first_that_moves(reports: &mut Receiver<SyncReport>) -> anyhow::Result<
     tokio::time::timeout(PATIENCE, first).await.context("replica 4 had no session")?
 }
 
-/// Demands that one session brought everything, and nothing in vain.
+/// Checks that one session transferred everything, and nothing twice.
 fn check_session(report: &SyncReport, view: &View) -> anyhow::Result<()> {
     let authority = view.authority_tree().len() as u64;
     let entries: u64 = view.keys("", None).map(|(_, frontier)| frontier.len() as u64).sum();
@@ -155,7 +157,7 @@ fn check_session(report: &SyncReport, view: &View) -> anyhow::Result<()> {
     verify(report.waste == 0, "nothing was received in vain")
 }
 
-/// Demands that the newcomer shows a value of this level, and the chain that it stands on.
+/// Checks that the late replica shows a value of this level, with the chain of grants that justifies it.
 async fn check_level(late: &Agent, level: &Level<'_>, depth: usize) -> anyhow::Result<()> {
     let key = Key::parse(&format!("{}/0", level.prefix))?;
     let shown = late.read(&key).await?.context("a key of the chain is unset")?;

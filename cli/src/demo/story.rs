@@ -14,13 +14,13 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use tokio::sync::broadcast::Receiver;
 
-/// How long any step may take.
+/// Maximum duration of a step.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
-/// Keys that are written on each side while the network is cut.
+/// Number of keys written on each side while the network is cut.
 const WRITES: usize = 20;
-/// A session ends a moment after both sides are equal.
+/// Maximum time from equality of both sides to the end of the session.
 const LAST_REPORTS: Duration = Duration::from_secs(1);
-/// Another one that ran at the same time ends within about this time.
+/// Maximum time until a concurrent second session ends.
 const STRAGGLERS: Duration = Duration::from_millis(200);
 
 /// Three agents, the third on a wire that can be cut.
@@ -38,7 +38,7 @@ impl Stage {
         self.root(0) == self.root(1) && self.root(1) == self.root(2)
     }
 
-    /// How many keys have a value at each.
+    /// Returns the number of keys with a value at each agent.
     fn set_keys(&self) -> Vec<usize> {
         let count = |agent: &Agent| {
             let (view, now) = (agent.store().view(), now());
@@ -54,7 +54,7 @@ impl Stage {
         self.agents[from].peers().rows().iter().any(|row| row.connected && row.id.as_ref() == Some(&id))
     }
 
-    /// Whether gossip at one agent says that of others.
+    /// Whether gossip at one agent reports this status of others.
     async fn sees(&self, from: usize, others: &[usize], status: &str) -> bool {
         let Ok(gossip) = self.agents[from].gossip() else { return false };
         let Ok(answer) = gossip.members().await else { return false };
@@ -65,7 +65,7 @@ impl Stage {
     }
 }
 
-/// Tells the whole story; fails at the first step that does not hold.
+/// Runs the whole demonstration; fails at the first step that does not hold.
 pub(super) async fn tell(items: Vec<Item>) -> anyhow::Result<()> {
     let began = Instant::now();
     say("kvgossip demo: four replicas of one signed tree, on 127.0.0.1, in a temporary directory");
@@ -78,7 +78,7 @@ pub(super) async fn tell(items: Vec<Item>) -> anyhow::Result<()> {
     refuse_forgeries(&cast, &stage, &deployer).await?;
     revoke(&cast, &stage, &deployer).await?;
     let late = join_late(&cast, &stage, dir.path(), &team).await?;
-    // Together: each waits for the others to take note.
+    // All at once, since each waits for the others to notice that it leaves.
     let stops: Vec<_> =
         stage.agents.into_iter().chain([late]).map(|agent| tokio::spawn(agent.stop())).collect();
     for stop in stops {
@@ -120,7 +120,7 @@ async fn set_up(cast: &Cast, dir: &std::path::Path) -> anyhow::Result<Stage> {
     Ok(stage)
 }
 
-/// Offers a fact at an agent, as an operator's command does.
+/// Offers a fact to an agent, like an operator's command.
 pub(super) async fn put(stage: &Stage, agent: usize, fact: Fact) -> anyhow::Result<Verdict> {
     let verdicts = stage.agents[agent].put_facts(&[Ok(fact)]).await?;
     verdicts.first().copied().context("no verdict")
@@ -136,7 +136,7 @@ async fn delegate(cast: &Cast, stage: &Stage) -> anyhow::Result<(Signed<Grant>, 
         deployer.id().short(),
         team.id().short()
     ));
-    // At different replicas, and the lower one first: order does not matter in the end.
+    // At different replicas; the second grant follows when the first, which it depends on, is everywhere.
     verify(
         put(stage, 0, Fact::Grant(team.clone())).await? == Verdict::Merged,
         "replica 1 took the team's grant",
@@ -209,12 +209,12 @@ fn sign_all(cast: &Cast, team: &Signed<Grant>, items: &[Item]) -> anyhow::Result
     })
 }
 
-/// Reports of the sessions of replica 3.
+/// Subscribes to the session reports of replica 3.
 fn listen(stage: &Stage) -> Receiver<SyncReport> {
     stage.agents[2].peers().reports()
 }
 
-/// What sessions cost together.
+/// The summed cost of sessions.
 #[derive(Default)]
 struct Cost {
     sessions: usize,
@@ -227,8 +227,8 @@ struct Cost {
 }
 
 impl Cost {
-    /// Sums reports until they are enough, and those that come just behind: replicas that find each other different at
-    /// the same time may run a session each.
+    /// Sums reports until `enough` holds, plus those that follow at once: replicas that discover a difference at the
+    /// same time may run a session each.
     async fn gather(reports: &mut Receiver<SyncReport>, enough: impl Fn(&Self) -> bool) -> Self {
         let mut cost = Self::default();
         let mut deadline = tokio::time::Instant::now() + LAST_REPORTS;
@@ -238,7 +238,7 @@ impl Cost {
             }
             let Ok(Ok(report)) = tokio::time::timeout_at(deadline, reports.recv()).await else { return cost };
             let (sent, received) = (report.sent, report.received);
-            // A session that found both sides equal, or failed to reach the peer, is no repair.
+            // A session that found both sides equal, or did not reach the peer, is not a repair.
             if sent.entry_facts + sent.authority_facts + received.entry_facts + received.authority_facts == 0
             {
                 continue;
@@ -275,7 +275,7 @@ async fn repair(
         Bytes::from(format!("second version, written by {who} during the cut, {number}"))
     };
     let pick = |number: usize| items[number * items.len() / (2 * WRITES)].0.clone();
-    // What differs in the end: with few keys, some are written more than once.
+    // The keys that differ: with few keys, some are written more than once.
     let mut written = BTreeMap::new();
     for number in 0..WRITES {
         let fact =

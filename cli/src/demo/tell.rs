@@ -1,25 +1,25 @@
-//! How the demonstration speaks, and how it makes sure.
+//! Output and checks of the demonstration.
 
 use crate::output;
 use anyhow::bail;
 use std::time::{Duration, Instant};
 
-/// A line without indent. When nobody reads any more, the demonstration still goes on and verifies.
+/// Prints a line without indentation. If output is closed, the demonstration continues and checks.
 pub(super) fn say(text: &str) {
     let _ = output::text(&format!("{text}\n"));
 }
 
-/// A heading.
+/// Prints the heading of a step.
 pub(super) fn step(number: usize, title: &str) {
     say(&format!("\n{number}. {title}"));
 }
 
-/// A line of a step.
+/// Prints a line of a step.
 pub(super) fn line(text: impl AsRef<str>) {
     say(&format!("   {}", text.as_ref()));
 }
 
-/// Something that was looked at and holds.
+/// Prints a check that has passed.
 pub(super) fn verified(text: impl AsRef<str>) {
     say(&format!("   ok: {}", text.as_ref()));
 }
@@ -33,7 +33,7 @@ pub(super) fn verify(holds: bool, text: impl AsRef<str>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Waits until `holds`, and gives the time it took.
+/// Waits until `holds`; returns the time it took.
 pub(super) async fn eventually(
     what: &str,
     limit: Duration,
@@ -49,7 +49,7 @@ pub(super) async fn eventually(
     Ok(began.elapsed())
 }
 
-/// Bytes for people.
+/// Formats a number of bytes.
 pub(super) fn bytes(count: u64) -> String {
     match count {
         0..10_000 => format!("{count} B"),

@@ -1,5 +1,5 @@
-//! Serf's configuration files as settings: JSON, one file or all `*.json` of a directory, as `serf agent -config-file` and
-//! `-config-dir` take them.
+//! Serf's configuration files as settings: JSON, from a file or all `*.json` of a directory, as with `serf agent
+//! -config-file` and `-config-dir`.
 
 use super::Setting;
 use crate::codes;
@@ -10,57 +10,57 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// The largest file, in bytes.
+/// Maximum size of a file, in bytes.
 const MAX_FILE_BYTES: usize = 1 << 20;
-/// Most files of a directory.
+/// Maximum number of files of a directory.
 const MAX_FILES: usize = 1000;
-/// How much of a value that does not fit is shown, in characters.
+/// Maximum number of characters shown of an unacceptable value.
 const MAX_SHOWN: usize = 60;
 
-/// What a Serf agent with these files would be told, as far as it has a meaning here.
+/// The settings of a Serf agent's files, by their meaning here.
 #[derive(Debug, Default)]
 pub(super) struct SerfSettings {
     pub(super) settings: Vec<Setting>,
-    /// What would have a meaning if something else was not, or was set, too.
+    /// Settings that would apply if another one was unset, or was set, too.
     pub(super) idle: Vec<Setting>,
-    /// What has no meaning here, and why.
+    /// Settings without a meaning here, with the reasons.
     pub(super) ignored: Vec<String>,
 }
 
-/// What a key takes. Serf converts nothing, so neither is anything converted here.
+/// The type of a key's value. As in Serf, values are not converted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Text,
-    /// Not to be shown.
+    /// A text that is never shown.
     Secret,
     Switch,
     Number,
     Texts,
-    /// Texts by names.
+    /// An object of texts.
     TextMap,
     Object,
 }
 
-/// What becomes of a key.
+/// The meaning of a key.
 enum Meaning {
-    /// One value; the option's name.
+    /// A single value of the named option.
     One(&'static str),
-    /// A list; the option's name.
+    /// A list of values of the named option.
     List(&'static str),
     /// The tag `role`.
     Role,
     /// The object `tags`: each field is a `--tag`.
     Tags,
-    /// No meaning here: the text says why, as a warning.
+    /// No meaning here; the text explains it in a warning.
     Ignored(&'static str),
-    /// It would change what others may do, so it is not passed over.
+    /// Rejected, because ignoring it would change what others may do.
     Refused(&'static str),
 }
 
 use Kind::{Number, Object, Secret, Switch, Text, TextMap, Texts};
 use Meaning::{Ignored, List, One, Refused, Role, Tags};
 
-/// Every key of Serf 0.10.2 (Serf's `cmd/serf/command/agent/config.go`).
+/// All keys of Serf 0.10.2 (Serf's `cmd/serf/command/agent/config.go`).
 const KEYS: &[(&str, Kind, Meaning)] = &[
     ("role", Text, Role),
     ("tags", TextMap, Tags),
@@ -106,8 +106,8 @@ const KEYS: &[(&str, Kind, Meaning)] = &[
     ("statsd_addr", Text, Ignored("scrape /metrics")),
 ];
 
-/// Reads files one after the other, and of a directory all `*.json` in the order of their names: of a key that stands in several
-/// the last counts, lists are put together.
+/// Reads files in order, and of a directory all `*.json` by name. If a key occurs several times, the last value
+/// counts; lists are concatenated.
 pub(super) fn read(paths: &[PathBuf]) -> Result<SerfSettings> {
     let mut all = SerfSettings::default();
     for path in paths {
@@ -143,7 +143,7 @@ fn list(path: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Whether a value is what Serf takes for none.
+/// Whether Serf treats the value as unset.
 fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,
@@ -178,7 +178,7 @@ impl Kind {
         }
     }
 
-    /// Null is no value, as with Serf.
+    /// Null counts as unset, as with Serf.
     fn check(self, value: &Value) -> Result<(), String> {
         match self.fits(value) || value.is_null() {
             true => Ok(()),
@@ -186,7 +186,7 @@ impl Kind {
         }
     }
 
-    /// A value that does not fit.
+    /// Describes an unacceptable value.
     fn found(self, value: &Value) -> String {
         if self == Secret {
             return "what stands there".to_owned();
@@ -199,7 +199,7 @@ impl Kind {
     }
 }
 
-/// A value as an option takes it.
+/// Formats a value for an option.
 fn text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
@@ -221,7 +221,7 @@ impl SerfSettings {
         Ok(())
     }
 
-    /// Takes a key, in capitals or not, as Go reads them.
+    /// Adds a key. Its case does not matter, as with Go's decoder.
     fn add(&mut self, key: &str, value: &Value, file: &Path) -> Result<(), String> {
         let known = KEYS.iter().find(|(name, ..)| name.eq_ignore_ascii_case(key));
         let (_, kind, meaning) = known.ok_or("Serf knows no such key")?;
@@ -259,7 +259,7 @@ impl SerfSettings {
         }
     }
 
-    /// Puts a setting aside.
+    /// Moves a setting to those that do not apply.
     fn lay_by(&mut self, option: &str, why: &str) {
         while let Some(at) = self.settings.iter().position(|setting| setting.name == option) {
             let setting = self.settings.remove(at);
@@ -272,7 +272,7 @@ impl SerfSettings {
         self.settings.iter().find(|setting| setting.name == option)
     }
 
-    /// What goes without saying for a Serf agent.
+    /// Applies Serf's implicit rules.
     fn finish(&mut self) -> Result<()> {
         if let (Some(tags), Some(file)) = (self.find("tag"), self.find("tags-file")) {
             let what = format!("{} and {} exclude each other", tags.from, file.from);
@@ -294,7 +294,7 @@ impl SerfSettings {
     }
 }
 
-/// Serf's levels are in capitals, and one has a name of its own.
+/// Translates a log level: Serf's are in capitals, and one has another name.
 fn log_level(level: &str) -> String {
     match level.to_ascii_lowercase() {
         level if level == "err" => "error".to_owned(),
@@ -348,7 +348,7 @@ mod tests {
         );
     }
 
-    /// Serf's agents take it, too, and do nothing with it.
+    /// Serf's agents accept it, too, without any effect.
     #[test]
     fn a_limit_of_joining_without_anybody_to_join_is_named() {
         let read = read_text(r#"{"retry_interval": "15s", "retry_max_attempts": 3, "node_name": "a"}"#);
@@ -394,7 +394,7 @@ mod tests {
         assert!(name.from.contains("a.json"), "whoever has the last word is named: {}", name.from);
     }
 
-    /// As Go reads keys.
+    /// Key names are case-insensitive, as in Go.
     #[test]
     fn keys_are_taken_in_capitals_too() {
         let read = read_text(r#"{"Bind": "10.0.0.9", "NODE_NAME": "a", "Tags": {"Zone": "east"}}"#);

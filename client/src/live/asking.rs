@@ -1,4 +1,4 @@
-//! Questions to other agents, and facts on their way to one: each in a task of its own, so that none waits for another.
+//! Requests to other agents and transfers of facts, each in a task of its own so that they run concurrently.
 
 use super::others::Question;
 use super::sse::Event;
@@ -15,50 +15,50 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
-/// What a task says.
+/// Content of a message from a task.
 pub(super) enum Said {
-    /// Of an answer.
+    /// Events of an answer.
     Events(Vec<Event>),
-    /// An answer ended before it was whole.
+    /// The answer failed before it was complete.
     Failed(ClientError),
-    /// The facts that an agent says it holds, of those that it was handed, and since which commit.
+    /// Facts that the agent says it holds, out of those handed to it, and the commit by which it holds them.
     Handed(BTreeSet<FactId>, Option<CommitMark>),
 }
 
-/// One of what a task says: which agent, and which task.
+/// Message from a task, with the agent's place and the task's number.
 pub(super) struct Message {
     pub(super) place: usize,
     task: u64,
     pub(super) said: Said,
 }
 
-/// A question that is under way.
+/// Running request.
 struct UnderWay {
     task: u64,
     question: Question,
     handle: AbortHandle,
 }
 
-/// All that is under way; dropped, it ends.
+/// All running tasks. Dropping it aborts them.
 pub(super) struct Asking {
     tasks: JoinSet<()>,
     tell: mpsc::Sender<Message>,
     told: mpsc::Receiver<Message>,
     last_task: u64,
-    /// The task that hands facts to the connected agent.
+    /// Task that hands facts to the connected agent.
     handing: Option<u64>,
-    /// By place: one question each.
+    /// At most one request per place.
     questions: BTreeMap<usize, UnderWay>,
 }
 
 impl Asking {
     pub(super) fn new() -> Self {
-        // Whoever finds it full waits, and each in turn has its place.
+        // Tasks that find the channel full wait, in order of arrival.
         let (tell, told) = mpsc::channel(MAX_UNREAD_ANSWERS);
         Self { tasks: JoinSet::new(), tell, told, last_task: 0, handing: None, questions: BTreeMap::new() }
     }
 
-    /// Asks an agent; the answer comes in messages.
+    /// Sends a watch request to an agent. The answer arrives as messages.
     pub(super) fn ask(
         &mut self,
         place: usize,
@@ -74,12 +74,12 @@ impl Asking {
             let answer = async {
                 let mut stream = EventStream::open(http.clone(), request, silence).await?;
                 let mut bytes = 0;
-                // The part that goes beyond the limit is sent, and refused where it is taken in.
+                // The part over the limit is still sent, and rejected by the receiver.
                 while bytes <= MAX_ANSWER_EVENTS_BYTES {
                     let events = stream.next().await?;
                     bytes += events.iter().map(|event| event.data.len()).sum::<usize>();
                     let said = Said::Events(events);
-                    // It fails when the client is gone, which ends this task, too.
+                    // Fails if the client is gone, which also ends this task.
                     let _ = tell.send(Message { place, task, said }).await;
                 }
                 Err(http.unexpected(format!("an answer of more than {MAX_ANSWER_EVENTS_BYTES} bytes")))
@@ -98,7 +98,7 @@ impl Asking {
         }
     }
 
-    /// Hands facts to an agent. Those with `true` are asked after.
+    /// Hands facts to an agent. Only those marked `true` are reported back.
     pub(super) fn hand(&mut self, place: usize, agent: &AgentClient, facts: Vec<(Fact, bool)>) {
         self.tidy();
         self.last_task += 1;
@@ -115,52 +115,52 @@ impl Asking {
         });
     }
 
-    /// The next message. May be dropped and called again at any time.
+    /// Waits for the next message. Cancel-safe.
     pub(super) async fn next(&mut self) -> Message {
         match self.told.recv().await {
             Some(message) => message,
-            // Not while this holds a sender.
+            // Cannot happen while this holds a sender.
             None => std::future::pending().await,
         }
     }
 
-    /// The question that a message belongs to; `None` if that is over.
+    /// Returns the question that a message answers; `None` if that question has ended.
     pub(super) fn question(&mut self, message: &Message) -> Option<&mut Question> {
         let under_way = self.questions.get_mut(&message.place)?;
         (under_way.task == message.task).then_some(&mut under_way.question)
     }
 
-    /// Whether a message is of the facts that were handed over last, to an agent that has been connected ever since.
+    /// Returns whether a message reports on the most recent handover, to an agent that is still connected.
     pub(super) fn is_of_last_hand(&self, message: &Message) -> bool {
         self.handing == Some(message.task)
     }
 
-    /// What was handed over does not count any more: its agent is not connected.
+    /// Discards the result of the current handover, because its agent is no longer connected.
     pub(super) fn forget_hand(&mut self) {
         self.handing = None;
     }
 
-    /// Ends the question to an agent.
+    /// Aborts the request to an agent.
     pub(super) fn end(&mut self, place: usize) {
         if let Some(under_way) = self.questions.remove(&place) {
             under_way.handle.abort();
         }
     }
 
-    /// Ends all questions; gives the agents that were asked.
+    /// Aborts all requests. Returns the places of the agents asked.
     pub(super) fn end_all(&mut self) -> Vec<usize> {
         let asked: Vec<usize> = self.questions.keys().copied().collect();
         asked.iter().for_each(|place| self.end(*place));
         asked
     }
 
-    /// Forgets tasks that have ended.
+    /// Removes finished tasks from the set.
     fn tidy(&mut self) {
         while self.tasks.try_join_next().is_some() {}
     }
 }
 
-/// Whether an agent says that it holds the fact, or something that supersedes it.
+/// Returns whether the agent says that it holds the fact, or one that supersedes it.
 fn is_taken(row: &VerdictRow) -> bool {
     matches!(row.verdict.as_str(), "merged" | "moot")
 }

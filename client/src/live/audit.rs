@@ -1,80 +1,83 @@
-//! When to ask the other agents, and what follows from what the connected one does with what they told.
+//! Audit of the connected agent: when to ask the other agents, and how to judge what the connected one does
+//! with facts that it lacked.
 //!
-//! A state machine without I/O: time is passed in as the time since the client began, randomness as numbers. It decides;
-//! the driver asks, hands over and leaves.
+//! This is a state machine without I/O. Times are durations since the client started; randomness is passed in
+//! as numbers. It decides; the driver asks, hands over facts and switches agents.
 //!
-//! The connected agent *withholds* a fact exactly if it said that it holds the fact, or something better, and its stream
-//! then says that nothing is left to tell (a sign of life between two events) without having told it, the patience after
-//! the former. A sign of life names the commit up to which everything was told: one that is older than the commit by which
-//! the fact is held says nothing of it, however late it arrives, nor does one of another run, whose agent stands behind the
-//! same address. An agent that lags tells what it was handed within moments; one that is frozen, or whose stream is cut
-//! or congested, gives no sign of life; one that was restarted has another stream. None of these is accused. An agent that
-//! cannot take what it is handed, or whose stream stays busy with other things, is *behind*: it is left for one that is
-//! not, and that is all.
+//! The connected agent *withholds* a fact if and only if it said that it holds the fact (or one that supersedes
+//! it), and its stream then reports, at least the patience later, that nothing is left to send (a heartbeat
+//! between two events) without having sent the fact. A heartbeat names the commit up to which everything was
+//! sent. It proves nothing about a fact that the agent holds only since a later commit, however late the
+//! heartbeat arrives, nor if it comes from another run of the agent at the same address. These agents are
+//! therefore never accused: one that lags sends handed facts within moments; one that is frozen, or whose
+//! stream is cut or congested, sends no heartbeat; one that was restarted has a new stream. An agent that
+//! cannot accept what it is handed, or whose stream stays busy with other events, is *behind*: the client
+//! switches to one that is not, without accusing it.
 
 use kvgossip_api::CommitMark;
 use kvgossip_grants::FactId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// What follows a sign of life at once, out of the same packet, is heard before it counts.
+/// Delay before a heartbeat counts, so that events in the same packet are processed first.
 const SETTLE: Duration = Duration::from_millis(250);
-/// An agent whose stream is busy so many times the patience, without what it was handed, is behind.
+/// Multiple of the patience after which an agent with a busy stream counts as behind.
 const BUSY_PATIENCES: u32 = 6;
 
-/// How often others are asked, and how long the connected agent may take to tell what it was handed.
+/// Interval between questions to an agent, and time that the connected agent has to send what it was handed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Pace {
     pub(crate) interval: Duration,
     pub(crate) patience: Duration,
 }
 
-/// What is to be done now.
+/// Action for the driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
-    /// Ask this agent.
+    /// Ask the agent at this place.
     Ask(usize),
-    /// Hand these facts to this agent, the connected one.
+    /// Hand these facts to the connected agent, at this place.
     Hand(usize, BTreeSet<FactId>),
-    /// Leave this agent.
+    /// Leave the agent at this place.
     Leave(usize, Fault),
 }
 
-/// Why an agent is left.
+/// Reason to leave an agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// It holds this fact and does not tell it.
+    /// It holds this fact and does not send it.
     Withheld(FactId),
-    /// It lacks this fact and does not take it, or does not come to tell it.
+    /// It lacks this fact and does not accept it, or does not get to send it.
     Behind(FactId),
 }
 
-/// What a sign of life of the connected agent says.
+/// Sign of life from the connected agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sign {
-    /// It told something.
+    /// It sent an event.
     Told,
-    /// Nothing is left to tell, up to this commit. An agent that names none counts as if everything were told.
+    /// A heartbeat: nothing is left to send up to this commit. One without a commit counts as covering every
+    /// commit.
     Idle(Option<CommitMark>),
 }
 
-/// One endpoint.
+/// State of one endpoint.
 #[derive(Clone, Copy, Debug, Default)]
 struct Place {
     due: Duration,
     is_asked: bool,
 }
 
-/// A fact that was handed to the connected agent.
+/// Fact handed to the connected agent.
 #[derive(Clone, Copy, Debug)]
 struct Handed {
-    /// Since when it has it, or has refused it.
+    /// Time when the agent accepted or refused the fact.
     since: Duration,
-    /// Whether it said that it holds it.
+    /// Whether the agent said that it holds the fact.
     is_taken: bool,
-    /// The commit by which it holds it, as it said.
+    /// Commit by which the agent says it holds the fact.
     commit: Option<CommitMark>,
-    /// When its stream first said that nothing is left to tell, the patience later, unless it told something since.
+    /// Time of the first heartbeat at least the patience later, unless an event was sent since.
     idle_at: Option<Duration>,
 }
 
@@ -83,11 +86,11 @@ struct Handed {
 struct First {
     place: usize,
     handed: BTreeMap<FactId, Handed>,
-    /// Facts that are on their way to it.
+    /// Facts being handed over now.
     handing: Option<BTreeSet<FactId>>,
 }
 
-/// See the module.
+/// Audit state machine. See the [module](self).
 #[derive(Debug)]
 pub(crate) struct Audit {
     pace: Pace,
@@ -96,12 +99,13 @@ pub(crate) struct Audit {
 }
 
 impl Audit {
-    /// For so many endpoints.
+    /// Creates the audit of this number of endpoints.
     pub(crate) fn new(places: usize, pace: Pace) -> Self {
         Self { pace, places: vec![Place::default(); places], first: None }
     }
 
-    /// This agent is connected and in step. Unless it was before, all others are asked now.
+    /// Records that the agent at this place is connected and in step. If it was not already, all others are due
+    /// now.
     pub(crate) fn in_step(&mut self, place: usize, now: Duration) {
         if self.first.as_ref().is_some_and(|first| first.place == place) {
             return;
@@ -110,12 +114,12 @@ impl Audit {
         self.places.iter_mut().for_each(|place| place.due = now);
     }
 
-    /// No agent is connected any more, or another one is.
+    /// Records that the connected agent was lost or replaced.
     pub(crate) fn lost(&mut self) {
         self.first = None;
     }
 
-    /// The connected agent gave a sign of life.
+    /// Records a sign of life from the connected agent.
     pub(crate) fn heard(&mut self, sign: Sign, now: Duration) {
         let Some(first) = &mut self.first else { return };
         for handed in first.handed.values_mut() {
@@ -128,7 +132,7 @@ impl Audit {
         }
     }
 
-    /// The question to an agent is over, answered or not; `random` spreads the next ones.
+    /// Records the end of a question to an agent, answered or not. `random` spreads the next questions.
     pub(crate) fn answered(&mut self, place: usize, now: Duration, random: u8) {
         if let Some(place) = self.places.get_mut(place) {
             let pause = self.pace.interval / 2 + self.pace.interval / 2 * u32::from(random) / 255;
@@ -136,15 +140,15 @@ impl Audit {
         }
     }
 
-    /// Which of the facts of an order are on their way; the others are for the next time.
+    /// Records which facts of an order are being handed over; the others wait for the next order.
     pub(crate) fn handing(&mut self, place: usize, facts: BTreeSet<FactId>) {
         if let Some(first) = self.first.as_mut().filter(|first| first.place == place) {
             first.handing = Some(facts);
         }
     }
 
-    /// What came of handing facts over: those that the agent says it holds, by `commit` at the latest. Nothing counts that was handed to an agent
-    /// that is not connected any more.
+    /// Records the result of a handover: the facts that the agent says it holds, by `commit` at the latest. It
+    /// is ignored if the agent is no longer connected.
     pub(crate) fn handed(
         &mut self,
         place: usize,
@@ -160,7 +164,8 @@ impl Audit {
         }
     }
 
-    /// What is to be done now; to be called until there is nothing. `lacked` is what the connected agent has not told.
+    /// Returns the next action, if any; call it until there is none. `lacked` are the facts that the connected
+    /// agent has not sent.
     pub(crate) fn poll(&mut self, now: Duration, lacked: &BTreeSet<FactId>) -> Option<Order> {
         let first = self.first.as_mut()?;
         let mut places = self.places.iter_mut().enumerate();
@@ -183,7 +188,7 @@ impl Audit {
         Some(Order::Leave(first.place, fault))
     }
 
-    /// When to poll next, if nothing happens.
+    /// Time of the next poll if nothing happens before.
     pub(crate) fn next_at(&self) -> Option<Duration> {
         let first = self.first.as_ref()?;
         let others = self.places.iter().enumerate();
@@ -194,7 +199,7 @@ impl Audit {
 }
 
 impl Handed {
-    /// When it can be judged, as things are.
+    /// Time at which the fact can be judged, in the present state.
     fn judged_at(&self, patience: Duration) -> Duration {
         match self.idle_at {
             _ if !self.is_taken => self.since + patience,
@@ -211,7 +216,7 @@ impl First {
             true => Fault::Withheld(*id),
             false => Fault::Behind(*id),
         });
-        // What is proven counts before what is not.
+        // A proven fault takes precedence over an unproven one.
         faults.min_by_key(|fault| matches!(fault, Fault::Behind(_)))
     }
 }
@@ -240,7 +245,7 @@ mod tests {
         assert_eq!((asked(&mut audit, start), audit.next_at()), (vec![], None), "nobody is connected");
         audit.in_step(1, start);
         assert_eq!(asked(&mut audit, start), [0, 2]);
-        // One answers; the other never does, and delays nobody.
+        // One agent answers; the other never does, and delays nobody.
         for random in [0, 100, 255] {
             audit.answered(0, start, random);
             let due = audit.next_at().expect("again");
@@ -250,7 +255,7 @@ mod tests {
         }
         audit.answered(0, start, 0);
         audit.answered(2, start, 0);
-        // The same agent in step again, for a further interest, is no failover.
+        // The same agent in step again, for a new interest, is not a failover.
         audit.in_step(1, start);
         assert_eq!(asked(&mut audit, start), [0; 0]);
         audit.in_step(2, start);

@@ -1,5 +1,5 @@
-//! The driver's part in comparing agents: asks the others, hands the connected one what it lacks, and leaves it if it
-//! withholds.
+//! The driver's part of the audit: asks the other agents, hands the connected one what it lacks, and leaves it
+//! if it withholds facts.
 
 use super::AVOIDANCE;
 use super::asking::{Message, Said};
@@ -13,12 +13,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 impl Driver {
-    /// The time since the client began.
+    /// Time since the client started.
     pub(super) fn since(&self) -> Duration {
         self.began.elapsed()
     }
 
-    /// Does what is due.
+    /// Carries out all actions that are due.
     pub(super) fn compare(&mut self) {
         loop {
             let (now, Some(core)) = (self.began.elapsed(), &mut self.core) else { return };
@@ -31,7 +31,7 @@ impl Driver {
         }
     }
 
-    /// The agent that was connected is not any more.
+    /// Updates the audit after the connected agent was lost or replaced.
     pub(super) fn lose_first(&mut self) {
         self.audit.lost();
         self.asking.forget_hand();
@@ -51,7 +51,8 @@ impl Driver {
         self.asking.hand(place, agent, facts);
     }
 
-    /// The connected agent is left for one that is not known to be at fault, as soon as such a one answers.
+    /// Reports the fault and marks the agent to be avoided. The client switches as soon as an agent without
+    /// known fault answers.
     fn leave(&mut self, place: usize, fault: Fault) {
         let (endpoint, now) = (self.name(place), Instant::now());
         let Some(core) = &mut self.core else { return };
@@ -74,7 +75,7 @@ impl Driver {
         }
     }
 
-    /// Takes in what another agent answered, or what the connected one did with what it was handed.
+    /// Processes an answer of another agent, or the connected agent's response to a handover.
     pub(super) fn hear_message(&mut self, message: Message) {
         let (place, now) = (message.place, self.since());
         if let Said::Handed(taken, commit) = &message.said {
@@ -108,7 +109,7 @@ impl Driver {
         self.report();
     }
 
-    /// Nothing is wanted: nobody is asked.
+    /// Ends all questions, because nothing is subscribed.
     pub(super) fn end_questions(&mut self) {
         let now = self.since();
         for place in self.asking.end_all() {
@@ -119,6 +120,6 @@ impl Driver {
 
 fn random() -> u8 {
     let mut byte = [0; 1];
-    // Without randomness all are asked after the whole interval.
+    // Without randomness every agent is asked after the full interval.
     if getrandom::fill(&mut byte).is_ok() { byte[0] } else { u8::MAX }
 }

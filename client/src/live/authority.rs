@@ -1,4 +1,4 @@
-//! Taking in grants, revocations and floors, whoever tells them.
+//! Takes in grants, revocations and floors, whichever agent sends them.
 
 use super::MAX_DEAD_GRANTS;
 use super::core::Core;
@@ -7,14 +7,14 @@ use super::telling::Source;
 use kvgossip_api::AuthorityEvent;
 use kvgossip_grants::{Code, Fact, FactId, GrantId, Verdict, Verified};
 
-/// What came of the grants, revocations and floors of an event.
+/// Result of taking in the authority facts of an event.
 #[derive(Debug, Default)]
 pub(super) struct Taken {
-    /// All that the event named.
+    /// Ids of all facts in the event.
     pub(super) told: Vec<FactId>,
-    /// Revocations and floors that were new.
+    /// Ids of new revocations and floors.
     pub(super) ends: Vec<FactId>,
-    /// How many grants were.
+    /// Number of new grants.
     grants: usize,
 }
 
@@ -25,7 +25,7 @@ impl Taken {
 }
 
 impl Core {
-    /// Takes grants, revocations and floors in, as far as they verify.
+    /// Verifies and merges the grants, revocations and floors of an event.
     pub(super) fn take_authority(&mut self, source: &Source, event: &AuthorityEvent) -> Taken {
         let mut taken = Taken::default();
         for record in &event.records_b64 {
@@ -54,28 +54,29 @@ impl Core {
                         self.note_dead(id);
                     }
                 }
-                // It says nothing new.
+                // The fact is already superseded or known.
                 Err(_) => {}
             }
         }
         taken
     }
 
-    /// Offers again what waits for a grant.
+    /// Retries all entries that wait for a grant.
     pub(super) fn retry_all(&mut self) {
         for key in self.keys.keys().cloned().collect::<Vec<_>>() {
             self.retry(&key);
         }
     }
 
-    /// What an agent that lags says of a grant below a revoked one is honest, and over.
+    /// Remembers a dead grant, so that entries below it from a lagging but honest agent count as over rather
+    /// than unverified.
     fn note_dead(&mut self, grant: GrantId) {
         if self.dead.len() < MAX_DEAD_GRANTS {
             self.dead.insert(grant);
         }
     }
 
-    /// Takes a verified grant, revocation or floor in; whether it was new.
+    /// Merges a verified grant, revocation or floor. Returns whether it was new.
     fn merge_authority(&mut self, verified: Verified) -> bool {
         let why = match verified.fact() {
             Fact::Revocation(revocation) => Some(Why::Revoked(revocation.body().grant.id())),

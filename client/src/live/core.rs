@@ -1,8 +1,8 @@
-//! The state machine of a live client: a replica of what is watched.
+//! State machine of a live client: a replica of the watched keys.
 //!
-//! Fed with interests, with the events of streams and with the time; asked for states and for what changed. The state of
-//! a key is the normal form of every fact that was ever taken in and still covered, so it goes back to an older entry only
-//! when the facts themselves say that the newer one is dead.
+//! Its inputs are interests, stream events and the time; its outputs are states and changes. The state of a key
+//! is the normal form of all facts taken in for it while it was covered, so the value returns to an older entry
+//! only if the facts themselves end the newer one.
 
 use super::held::{Held, Why};
 use super::interests::{Interest, InterestId, Interests, What};
@@ -18,25 +18,26 @@ use kvgossip_grants::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Whether an agent is connected.
+/// Connection state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Link {
-    /// It was not tried, or is being tried for the first time.
+    /// No agent has answered yet.
     Opening,
-    /// A stream is being read.
+    /// A stream is open.
     Up,
-    /// None.
+    /// No agent is connected.
     Down,
-    /// None: the one that answered last lacks, perhaps, what others hold.
+    /// No agent is connected; the last one that answered has never been compared with a peer, so it may lack
+    /// facts.
     Unsynced,
 }
 
-/// What changed since the last time it was asked.
+/// Changes since the last call of [`Core::take_changes`].
 #[derive(Debug, Default)]
 pub(crate) struct Changes {
-    /// These keys.
+    /// Keys whose state may have changed.
     pub(crate) keys: BTreeSet<Key>,
-    /// The dirtiness of any key.
+    /// Whether the dirtiness of any key may have changed.
     pub(crate) dirt: bool,
 }
 
@@ -46,25 +47,26 @@ pub(crate) struct Core {
     pub(super) keys: BTreeMap<Key, Held>,
     pub(super) interests: Interests,
     pub(super) streams: BTreeMap<StreamId, Telling>,
-    /// Where the next stream may go on.
+    /// Position at which the next stream can resume.
     pub(super) bookmark: Option<Bookmark>,
     link: Link,
     pub(super) now: Timestamp,
     pub(super) changes: Changes,
-    /// Keys that may not be the latest, though the agent is in step.
+    /// Keys that may not be the latest although the agent is in step.
     troubled: BTreeSet<Key>,
-    /// Of these, keys that nobody named and of which nothing has verified.
+    /// Those of them that are not subscribed by name and of which nothing has been verified.
     pub(super) bare_troubled: BTreeSet<Key>,
-    /// Keys whose shown entry was told without its value.
+    /// Keys whose shown entry has been received without its value.
     pub(super) valueless: BTreeMap<Key, Valueless>,
-    /// Whether all that is known of some key ended and older entries had fallen: it has to be told anew.
+    /// Whether some key must be loaded again: all its known entries have ended, and older ones had been
+    /// dropped.
     pub(super) lost_sight: bool,
-    /// Grants that were told and hang below a revoked one.
+    /// Received grants that hang below a revoked one.
     pub(super) dead: BTreeSet<GrantId>,
-    /// The weight of all entries that wait, in bytes.
+    /// Total weight of all waiting entries, in bytes.
     pub(super) waiting_bytes: usize,
     pub(super) rejections: Rejections,
-    /// What others told and the connected agent has not.
+    /// Facts received from other agents and not sent by the connected one.
     pub(super) learned: Learned,
 }
 
@@ -91,7 +93,7 @@ impl Core {
         }
     }
 
-    /// Begins to want something.
+    /// Adds an interest.
     pub(crate) fn add(&mut self, id: InterestId, what: What) {
         if let What::Key(key) = &what {
             self.keys.entry(key.clone()).or_default();
@@ -100,14 +102,14 @@ impl Core {
         self.interests.add(id, what);
     }
 
-    /// Ends it, and forgets what nobody else wants.
+    /// Removes an interest, and the keys that no other interest covers.
     pub(crate) fn remove(&mut self, id: InterestId) {
         let Some(gone) = self.interests.remove(id) else { return };
         for telling in self.streams.values_mut() {
             telling.interests.remove(&id);
         }
         if let What::Key(key) = &gone.what {
-            // Perhaps nothing but its name kept it.
+            // The name may have been the only reason to keep the key.
             self.changes.keys.insert(key.clone());
         }
         let interests = &self.interests;
@@ -119,7 +121,7 @@ impl Core {
         forgotten.iter().for_each(|key| self.forget(key));
     }
 
-    /// Forgets a key.
+    /// Removes a key and everything known of it.
     pub(super) fn forget(&mut self, key: &Key) {
         let Some(held) = self.keys.remove(key) else { return };
         self.waiting_bytes = self.waiting_bytes.saturating_sub(held.waiting_bytes());
@@ -128,33 +130,33 @@ impl Core {
         self.valueless.remove(key);
     }
 
-    /// Whether anything is wanted.
+    /// Returns whether there are no interests.
     pub(crate) fn is_idle(&self) -> bool {
         self.interests.ids().next().is_none()
     }
 
-    /// Whether the connected agent has told all that is asked for.
+    /// Returns whether the connected agent has sent everything that was requested.
     pub(crate) fn is_in_step(&self) -> bool {
         let synced = |id| self.interests.get(id).is_some_and(|interest| interest.synced);
         self.link == Link::Up && self.asked().all(synced)
     }
 
-    /// Whether every interest is part of a stream.
+    /// Returns whether every interest is part of a stream.
     pub(crate) fn is_covered(&self) -> bool {
         let newest = self.streams.values().next_back();
         newest.is_some_and(|telling| self.asked().all(|id| telling.interests.contains(&id)))
     }
 
-    /// What is asked for: all interests, within the limits of one stream.
+    /// Interests that are requested: all of them, within the limits of one stream.
     fn asked(&self) -> impl Iterator<Item = InterestId> {
         let keys = self.interests.keys().take(MAX_WATCH_KEYS).map(|(_, id)| id);
         keys.chain(self.interests.filters().take(MAX_WATCH_FILTERS).map(|(_, id)| id))
     }
 
-    /// What to ask an agent for, with what is held already; the stream is `id` from now on.
+    /// Builds the request for a new stream `id`, including digests of what is held already.
     pub(crate) fn open(&mut self, id: StreamId, endpoint: &str, way: Way) -> WatchRequest {
         let (mut request, mut telling) = self.request(endpoint, way);
-        // Whether the agent is the one that gave it, it finds out itself; if not it compares.
+        // The agent detects itself whether the cursor is its own; if not, it compares digests.
         let place = self.bookmark.as_ref().filter(|place| place.serves(&telling.interests));
         request.cursor = place.filter(|_| way == Way::Anew).map(|place| place.cursor.clone());
         telling.resuming = request.cursor.is_some();
@@ -162,7 +164,7 @@ impl Core {
         request
     }
 
-    /// A request for all that is asked for, with digests of what is held of it.
+    /// Builds a request for all requested interests, with digests of what is held for them.
     pub(super) fn request(&self, endpoint: &str, way: Way) -> (WatchRequest, Telling) {
         let keys = self.interests.keys().take(MAX_WATCH_KEYS);
         let filters = self.interests.filters().take(MAX_WATCH_FILTERS);
@@ -184,7 +186,7 @@ impl Core {
         (request, telling)
     }
 
-    /// Says what is held of what a stream is opened for, as digests, and notes it there.
+    /// Computes the digests of what is held for a stream's interests, and records them in `telling`.
     fn claim(&self, telling: &mut Telling) -> HeldRow {
         let is_asked = |key: &Key| self.interests.covering_ids(key).any(|id| telling.interests.contains(&id));
         let claimed: BTreeMap<Key, Vec<EntryId>> = self
@@ -205,7 +207,7 @@ impl Core {
         }
     }
 
-    /// The agent answered: events of this stream follow.
+    /// Records that the agent answered the request for this stream; events follow.
     pub(crate) fn opened(&mut self, id: StreamId) {
         let Some((way, resuming)) = self.streams.get(&id).map(|telling| (telling.way, telling.resuming))
         else {
@@ -224,12 +226,13 @@ impl Core {
         self.changes.dirt = true;
     }
 
-    /// Forgets what the agent said it holds, except of some keys: it is another agent, or its state is another.
+    /// Forgets what the agent said about all keys except some, because it is another agent or its state has
+    /// changed.
     pub(super) fn forget_told(&mut self, except: &BTreeSet<Key>) {
         for (key, held) in self.keys.iter_mut().filter(|(key, _)| !except.contains(*key)) {
             held.told = None;
             if held.is_empty() {
-                // Kept for its trouble alone, perhaps.
+                // The key may have been kept only because it was troubled.
                 self.changes.keys.insert(key.clone());
             }
         }
@@ -239,18 +242,18 @@ impl Core {
         self.bare_troubled.retain(|key| except.contains(key));
     }
 
-    /// A stream ended while others go on.
+    /// Records that a stream ended while others go on.
     pub(crate) fn closed(&mut self, id: StreamId) {
         self.streams.remove(&id);
         self.keys.values_mut().filter_map(|held| held.told.as_mut()).for_each(|told| told.forget_stream(id));
     }
 
-    /// No agent is connected any more.
+    /// Records that no agent is connected any more.
     pub(crate) fn disconnected(&mut self) {
         self.bookmark = streams::bookmark(&self.streams, self.bookmark.take());
         let is_cut = |held: &Held| held.told.as_ref().is_some_and(|told| !told.is_whole());
         if self.keys.values().any(is_cut) {
-            // What follows of a key would not be told again.
+            // A resumed stream would not send the rest of that key again.
             self.bookmark = None;
         }
         self.streams.clear();
@@ -260,13 +263,13 @@ impl Core {
         self.changes.dirt = true;
     }
 
-    /// The agent that was tried was never compared with a peer.
+    /// Records that the agent that was tried has never been compared with a peer.
     pub(crate) fn unsynced(&mut self) {
         self.link = Link::Unsynced;
         self.changes.dirt = true;
     }
 
-    /// Brings the time. Entries whose grants expired meanwhile are not shown any more.
+    /// Advances the time. Entries whose grants expired are no longer shown.
     pub(crate) fn tick(&mut self, now: Timestamp) {
         let before = std::mem::replace(&mut self.now, now);
         let expired = self.authority.expiring(before, now).next().is_some();
@@ -280,13 +283,13 @@ impl Core {
         self.report_valueless();
     }
 
-    /// When a tick is due because something expires.
+    /// Time of the next tick that is needed because something expires.
     pub(crate) fn next_expiry(&self) -> Option<Timestamp> {
-        // At the very time it still holds.
+        // A grant is still valid at its expiry time itself.
         self.authority.next_expiry(self.now).map(|time| time.saturating_add(1))
     }
 
-    /// Looks at a key again after something happened.
+    /// Re-evaluates a key after a change.
     pub(super) fn settle(&mut self, key: &Key, why: Why) {
         let Some(held) = self.keys.get_mut(key) else { return };
         held.settle(&self.authority, self.now, why);
@@ -302,7 +305,7 @@ impl Core {
         self.changes.keys.insert(key.clone());
     }
 
-    /// What a subscriber of one key sees.
+    /// State shown to the subscriber of one key.
     pub(crate) fn state(&self, id: InterestId, key: &Key) -> State {
         let Some((interest, held)) = self.interests.get(id).zip(self.keys.get(key)) else {
             return State::NEW;
@@ -312,19 +315,19 @@ impl Core {
         State { dirty: self.dirt(interest, std::iter::once(held)), value, cause }
     }
 
-    /// Why what a filter shows may not be the latest.
+    /// Returns why the entries of a filter may not be the latest.
     pub(crate) fn dirt_of(&self, id: InterestId) -> Option<Dirty> {
         let Some(interest) = self.interests.get(id) else { return Some(Dirty::Loading) };
         let troubled = self.troubled.iter().filter(|key| interest.covers(key));
         self.dirt(interest, troubled.filter_map(|key| self.keys.get(key)))
     }
 
-    /// How many keys of a filter are not known, of those that were told.
+    /// Number of received keys of a filter whose value is not known.
     pub(crate) fn unknown_of(&self, id: InterestId) -> usize {
         let Some(interest) = self.interests.get(id) else { return 0 };
         let held =
             self.troubled.iter().filter(|key| interest.covers(key)).filter_map(|key| self.keys.get(key));
-        // A key of which nothing stands or waits is not known to exist.
+        // A key without live or waiting entries is not known to exist.
         held.filter(|held| !held.is_empty() && held.value(self.now) == Value::Unknown).count()
     }
 
@@ -338,42 +341,43 @@ impl Core {
         }
     }
 
-    /// Whether an interest was ever told in full.
+    /// Returns whether some agent has ever sent the interest in full.
     pub(crate) fn is_loaded(&self, id: InterestId) -> bool {
         self.interests.get(id).is_some_and(|interest| interest.loaded)
     }
 
-    /// The entry that is shown of a key.
+    /// Entry shown for a key.
     pub(crate) fn entry(&self, key: &Key) -> Option<Entry> {
         self.keys.get(key)?.value(self.now).entry().cloned()
     }
 
-    /// Why a key is what it is.
+    /// Cause of a key's present value.
     pub(crate) fn cause(&self, key: &Key) -> Option<super::state::Cause> {
         self.keys.get(key)?.cause
     }
 
-    /// What changed since the last time.
+    /// Takes the changes since the last call.
     pub(crate) fn take_changes(&mut self) -> Changes {
         std::mem::take(&mut self.changes)
     }
 
-    /// Brings the time, for the judgement of what is told next.
+    /// Sets the time by which the next facts are judged.
     pub(crate) fn set_now(&mut self, now: Timestamp) {
-        // Something expired on the way; or the clock was set back, and what had expired has not.
+        // Something expired in between, or the clock was set back, so that something no longer counts as
+        // expired.
         if now < self.now || self.authority.expiring(self.now, now).next().is_some() {
             return self.tick(now);
         }
         self.now = now;
     }
 
-    /// The keys that an interest covers and of which something stands.
+    /// Known keys that an interest covers.
     pub(crate) fn keys_of(&self, id: InterestId) -> Vec<Key> {
         let Some(interest) = self.interests.get(id) else { return Vec::new() };
         self.keys.keys().filter(|key| interest.covers(key)).cloned().collect()
     }
 
-    /// The cluster that is verified against.
+    /// Cluster that facts are verified against.
     pub(crate) fn cluster(&self) -> ClusterId {
         self.authority.cluster()
     }

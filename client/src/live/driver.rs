@@ -1,4 +1,4 @@
-//! Moves bytes between the core and one agent at a time, and passes on what changed.
+//! Driver of a live client: moves bytes between the core and one agent at a time, and publishes changes.
 
 mod fetching;
 mod loading;
@@ -29,16 +29,16 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Subscriptions that come within this time are asked for together.
+/// Time in which new subscriptions are gathered into one request.
 const GATHER: Duration = Duration::from_millis(3);
-/// The clock and what waits for it are looked at this often at least.
+/// Maximum interval between looks at the clock and at what waits for it.
 const TICK: Duration = Duration::from_secs(1);
-/// The share of the allowed silence after which the agent gives a sign of life.
+/// Heartbeats requested per allowed silence.
 const HEARTBEAT_SHARE: u32 = 3;
-/// An agent that so often in a row has no room for another stream is left, if there is another agent.
+/// Number of consecutive refusals of a further stream after which the client tries another agent.
 const MAX_REFUSED_STREAMS: u32 = 3;
 
-/// How a driver is to behave.
+/// Settings of a driver.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) grace: Duration,
@@ -49,13 +49,13 @@ pub(crate) struct Settings {
     pub(crate) pace: Pace,
 }
 
-/// A stream that is read.
+/// Open stream.
 struct Reading {
     id: StreamId,
     stream: EventStream,
 }
 
-/// A stream that is being opened.
+/// Stream being opened.
 struct Opening {
     id: StreamId,
     way: Way,
@@ -70,7 +70,7 @@ pub(crate) struct Driver {
     root: Option<PublicKey>,
     verifier: Option<Box<dyn Verifier>>,
     pub(super) places: Places,
-    /// The origin of the times that `audit` is given.
+    /// Origin of the times passed to `audit`.
     pub(super) began: Instant,
     pub(super) audit: Audit,
     pub(super) asking: Asking,
@@ -79,11 +79,11 @@ pub(crate) struct Driver {
     next: Option<Reading>,
     opening: Option<Opening>,
     fetching: Option<Fetching>,
-    /// How many agents in a row did not give the value that they were asked for.
+    /// Number of consecutive agents that did not give the requested value.
     fetches_missed: usize,
-    /// Until when the connected agent has to have told all that is wanted, unless it has.
+    /// Deadline for the connected agent to send everything requested; `None` once it has.
     load_until: Option<Instant>,
-    /// How many agents in a row did not: each has twice the time of the one before.
+    /// Number of consecutive agents that missed that deadline; each gets twice the time of the previous one.
     loads_missed: u32,
     last_stream: StreamId,
     gather_until: Option<Instant>,
@@ -133,7 +133,7 @@ impl Driver {
         }
     }
 
-    /// Runs until the client is gone.
+    /// Runs until the client is dropped.
     pub(crate) async fn run(mut self) {
         while !self.learn_root().await {
             if *self.shared.closed.borrow() {
@@ -165,7 +165,7 @@ impl Driver {
         }
     }
 
-    /// Whoever trusts the agents may also learn from them who root is. Gives whether it is known now.
+    /// Determines the root key, from the agents if the client trusts them. Returns whether it is known now.
     async fn learn_root(&mut self) -> bool {
         let root = match self.root.clone() {
             Some(root) => Some(root),
@@ -227,7 +227,7 @@ impl Driver {
         self.report();
     }
 
-    /// Something expires, or an agent may be tried again.
+    /// Something expires, or an agent can be tried again.
     fn look_at_clock(&mut self) {
         if let Some(core) = &mut self.core {
             core.set_now(self.settings.clock.now());
@@ -242,7 +242,7 @@ impl Driver {
         self.core.as_ref().is_some_and(Core::is_covered)
     }
 
-    /// Tells the core what is wanted now, and forgets what nobody has held for the grace delay.
+    /// Passes current interests to the core, and removes those not held for the grace delay.
     fn follow_registry(&mut self) {
         let Some(core) = &mut self.core else { return };
         let (now, grace) = (Instant::now(), self.settings.grace);
@@ -272,7 +272,8 @@ impl Driver {
         });
     }
 
-    /// Opens a stream where one is needed: there is none, new interests are not part of it, or its agent is to be left.
+    /// Opens a stream if one is needed: there is none, new interests are not part of it, or its agent is to be
+    /// left.
     fn begin_opening(&mut self) {
         if self.is_idle() {
             return self.rest();
@@ -298,7 +299,7 @@ impl Driver {
         self.open(way, place);
     }
 
-    /// Nothing is wanted: no agent is needed.
+    /// Disconnects, because nothing is subscribed.
     fn rest(&mut self) {
         self.gather_until = None;
         self.end_questions();
@@ -347,7 +348,7 @@ impl Driver {
                 if way == Way::Anew || way == Way::Beside && refused_often {
                     return self.lose(&error);
                 }
-                // What is read goes on.
+                // The open stream continues.
                 self.shared.trouble.send_replace(Some(Trouble::of(self.name(place), &error)));
                 self.places.failed(place, Instant::now());
             }
@@ -400,8 +401,8 @@ impl Driver {
         self.report();
     }
 
-    /// Passes on what did not verify. Whoever told it is left as soon as another agent answers: an honest one never
-    /// holds such a thing. Until then its other values count.
+    /// Publishes new rejections. The agent that caused one is left as soon as another agent answers, because an
+    /// honest agent never sends such a fact. Until then its other facts still count.
     pub(super) fn report(&mut self) {
         let Some(core) = &mut self.core else { return };
         if core.rejections.count() > self.shared.rejections.borrow().0 {

@@ -1,4 +1,4 @@
-//! What a program holds: subscriptions.
+//! Subscriptions, as held by a program.
 
 use super::MAX_LINGERING_KEYS;
 use super::registry::{KeySlot, MatchSlot, Shared};
@@ -9,12 +9,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::{Notify, watch};
 
-/// The client is gone: nothing changes any more.
+/// The client has been dropped, so nothing changes any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the client has been dropped: its subscriptions do not change any more")]
 pub struct Closed;
 
-/// Waits for something, or for the end of the client.
+/// Waits for a future, or for the end of the client.
 async fn unless_closed<T>(shared: &Shared, waited_for: impl Future<Output = T>) -> Result<T, Closed> {
     tokio::select! {
         biased;
@@ -23,7 +23,7 @@ async fn unless_closed<T>(shared: &Shared, waited_for: impl Future<Output = T>) 
     }
 }
 
-/// A key, kept current. It outlives every connection; dropped, it is unsubscribed.
+/// Subscription to a key, kept current across connections. Dropping it unsubscribes.
 #[derive(Debug)]
 pub struct Subscription {
     shared: Arc<Shared>,
@@ -40,36 +40,36 @@ impl Subscription {
         Self { shared, slot, states, value: Value::Unknown, dirty: Some(Dirty::Loading) }
     }
 
-    /// The key.
+    /// Key of the subscription.
     pub fn key(&self) -> &Key {
         &self.slot.key
     }
 
-    /// The state now.
+    /// Returns the current state.
     pub fn state(&self) -> State {
         self.states.borrow().clone()
     }
 
-    /// The state now, which counts as seen: [`Subscription::changed`] waits for another.
+    /// Returns the current state and marks it as seen: [`Subscription::changed`] waits for a later one.
     pub fn mark_seen(&mut self) -> State {
         self.states.borrow_and_update().clone()
     }
 
-    /// Waits for a state other than the one that was seen last, and gives it. However slow the caller, the latest state
-    /// is never missed; states in between may be.
+    /// Waits for a state other than the last one seen, and returns it. A slow caller may miss states in
+    /// between, but never the latest.
     ///
     /// # Errors
-    /// When the client was dropped.
+    /// Fails if the client was dropped.
     pub async fn changed(&mut self) -> Result<State, Closed> {
         unless_closed(&self.shared, self.states.changed()).await?.map_err(|_| Closed)?;
         Ok(self.states.borrow_and_update().clone())
     }
 
-    /// Waits until the *value* is another than the last that this function gave; the first time for the first value that
-    /// is known.
+    /// Waits until the *value* differs from the last one this function returned; the first call waits for the
+    /// first known value.
     ///
     /// # Errors
-    /// When the client was dropped.
+    /// Fails if the client was dropped.
     pub async fn next_value(&mut self) -> Result<State, Closed> {
         let last = self.value.clone();
         let state = self.wait_for(|state| state.value != last).await?;
@@ -77,37 +77,38 @@ impl Subscription {
         Ok(state)
     }
 
-    /// The same for the *dirtiness*, beginning with `Loading`.
+    /// Waits until the *dirtiness* differs from the last one this function returned; initially that is
+    /// `Loading`.
     ///
     /// # Errors
-    /// When the client was dropped.
+    /// Fails if the client was dropped.
     pub async fn next_dirtiness(&mut self) -> Result<Option<Dirty>, Closed> {
         let last = self.dirty;
         self.dirty = self.wait_for(|state| state.dirty != last).await?.dirty;
         Ok(self.dirty)
     }
 
-    /// Waits until an agent says that the value is the latest. The state counts as seen: [`Subscription::changed`] waits for
-    /// another.
+    /// Waits until an agent confirms that the value is the latest. This marks the state as seen:
+    /// [`Subscription::changed`] waits for a later one.
     ///
     /// # Errors
-    /// When the client was dropped.
+    /// Fails if the client was dropped.
     pub async fn ready(&mut self) -> Result<State, Closed> {
         let clean = self.states.wait_for(|state| state.dirty.is_none());
         Ok(unless_closed(&self.shared, clean).await?.map_err(|_| Closed)?.clone())
     }
 
-    /// Waits for a state that holds something; the present one counts.
+    /// Waits for a state that satisfies a condition; the current one counts.
     ///
     /// # Errors
-    /// When the client was dropped.
+    /// Fails if the client was dropped.
     pub async fn wait_for(&mut self, holds: impl FnMut(&State) -> bool) -> Result<State, Closed> {
         let mut states = self.states.clone();
         let state = unless_closed(&self.shared, states.wait_for(holds)).await?;
         Ok(state.map_err(|_| Closed)?.clone())
     }
 
-    /// A receiver of all states, for `tokio` combinators.
+    /// Returns a receiver of all states, for `tokio` combinators.
     pub fn watch(&self) -> watch::Receiver<State> {
         self.states.clone()
     }
@@ -125,14 +126,14 @@ impl Drop for Subscription {
     }
 }
 
-/// Whether a filter's keys are all known, and whether they may not be the latest.
+/// Completeness and dirtiness of a filter's keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MatchStatus {
-    /// Whether some agent has told all of them.
+    /// Whether some agent has sent all of them.
     pub loaded: bool,
-    /// Why they may not be the latest; `None`: an agent says that they are, right now.
+    /// Why they may not be the latest; `None` while an agent confirms that they are.
     pub dirty: Option<Dirty>,
-    /// How many keys were told of which it is not known whether they are set, or to what: they are not among the entries.
+    /// Number of received keys whose value is not known, so that they are not among the entries.
     pub unknown: usize,
 }
 
@@ -140,34 +141,34 @@ impl MatchStatus {
     pub(crate) const NEW: Self = Self { loaded: false, dirty: Some(Dirty::Loading), unknown: 0 };
 }
 
-/// A change among the keys of a filter.
+/// Change of one key of a filter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// A key that was unset for this subscriber is set.
     Added {
-        /// What is shown now.
+        /// Entry shown now.
         entry: Entry,
-        /// What led to it.
+        /// Cause.
         cause: Cause,
     },
-    /// Another entry.
+    /// The key shows another entry.
     Updated {
-        /// What is shown now.
+        /// Entry shown now.
         entry: Entry,
-        /// What led to it.
+        /// Cause.
         cause: Cause,
     },
-    /// The key is unset, or purged; or it is not known what it is now: see [`MatchStatus::unknown`].
+    /// The key is unset, or its value has become unknown; see [`MatchStatus::unknown`].
     Removed {
         /// The key.
         key: Key,
-        /// What led to it.
+        /// Cause.
         cause: Cause,
     },
 }
 
 impl Change {
-    /// The key.
+    /// Key that changed.
     pub fn key(&self) -> &Key {
         match self {
             Self::Added { entry, .. } | Self::Updated { entry, .. } => &entry.key,
@@ -176,7 +177,7 @@ impl Change {
     }
 }
 
-/// What one subscriber has still to be told: keys alone, each once.
+/// Changes still to be delivered to one subscriber: keys only, each at most once.
 #[derive(Debug, Default)]
 pub(crate) struct MatchHandle {
     pending: Mutex<BTreeMap<Key, Option<Cause>>>,
@@ -190,16 +191,16 @@ impl MatchHandle {
     }
 }
 
-/// The keys that a filter includes, kept current. It outlives every connection; dropped, it is unsubscribed.
+/// Subscription to the keys that a filter includes, kept current across connections. Dropping it unsubscribes.
 #[derive(Debug)]
 pub struct Matching {
     shared: Arc<Shared>,
     slot: Arc<MatchSlot>,
     handle: Arc<MatchHandle>,
     status: watch::Receiver<MatchStatus>,
-    /// What this subscriber was told.
+    /// Entries already delivered to this subscriber.
     seen: BTreeMap<Key, EntryId>,
-    /// Whether it is held to look once, and what it takes is not worth keeping.
+    /// Whether this serves a single read, so that a large result is not kept.
     single_look: bool,
 }
 
@@ -209,42 +210,42 @@ impl Matching {
         let handle = Arc::new(MatchHandle::default());
         let entries = slot.entries.lock();
         slot.handles.lock().push(Arc::downgrade(&handle));
-        // Under the same lock: what comes later is noted, what is there is told first.
+        // Under one lock: existing entries are noted here, later changes by the publisher.
         entries.keys().for_each(|key| handle.note(key, None));
         drop(entries);
         let status = slot.status.subscribe();
         Self { shared, slot, handle, status, seen: BTreeMap::new(), single_look: false }
     }
 
-    /// The same for somebody who looks once: many keys are forgotten at once then.
+    /// Creates a subscription for a single read. If it has many keys, they are dropped at once afterwards.
     pub(crate) fn for_a_look(shared: Arc<Shared>, filter: &Filter) -> Self {
         let mut matching = Self::new(shared, filter);
         matching.single_look = true;
         matching
     }
 
-    /// The filter.
+    /// Filter of the subscription.
     pub fn filter(&self) -> &Filter {
         &self.slot.filter
     }
 
-    /// All keys that are set, with their entries, as of now.
+    /// Returns all keys that are set at present, with their entries.
     pub fn entries(&self) -> BTreeMap<Key, Entry> {
         self.slot.entries.lock().clone()
     }
 
-    /// Whether that is all, and the latest.
+    /// Returns the status: whether the entries are complete and the latest.
     pub fn status(&self) -> MatchStatus {
         *self.status.borrow()
     }
 
-    /// Waits for the next change. It begins with an `Added` for each key that is set; several changes of a key that come
-    /// before they are asked for are one, to the latest.
+    /// Waits for the next change. The first changes are an `Added` for each key that is set. Several changes of
+    /// one key before they are fetched become one, to the latest state.
     ///
-    /// May be dropped and called again at any time: no change is lost.
+    /// Cancel-safe: no change is lost.
     ///
     /// # Errors
-    /// When the client was dropped and everything has been told.
+    /// Fails if the client was dropped and all changes have been delivered.
     pub async fn next(&mut self) -> Result<Change, Closed> {
         loop {
             if let Some(change) = self.pop() {
@@ -255,7 +256,7 @@ impl Matching {
         }
     }
 
-    /// The next change that is there already.
+    /// Returns the next change if one is available.
     pub fn pop(&mut self) -> Option<Change> {
         loop {
             let (key, cause) = self.handle.pending.lock().pop_first()?;
@@ -279,28 +280,28 @@ impl Matching {
         }
     }
 
-    /// Waits for another status than the last that was seen.
+    /// Waits for a status other than the last one seen.
     ///
     /// # Errors
-    /// When the client was dropped.
+    /// Fails if the client was dropped.
     pub async fn next_status(&mut self) -> Result<MatchStatus, Closed> {
         unless_closed(&self.shared, self.status.changed()).await?.map_err(|_| Closed)?;
         Ok(*self.status.borrow_and_update())
     }
 
-    /// Waits until an agent says that everything is the latest. One key that is `Unverified` is enough to wait for: see
-    /// [`Matching::loaded`].
+    /// Waits until an agent confirms that everything is the latest. A single `Unverified` key keeps it waiting;
+    /// see [`Matching::loaded`].
     ///
     /// # Errors
-    /// When the client was dropped.
+    /// Fails if the client was dropped.
     pub async fn ready(&mut self) -> Result<MatchStatus, Closed> {
         self.wait_for(|status| status.dirty.is_none()).await
     }
 
-    /// Waits until some agent has told everything, whether or not it is the latest and all of it verified.
+    /// Waits until some agent has sent everything, whether or not it is the latest and verified.
     ///
     /// # Errors
-    /// When the client was dropped.
+    /// Fails if the client was dropped.
     pub async fn loaded(&mut self) -> Result<MatchStatus, Closed> {
         self.wait_for(|status| status.loaded).await
     }

@@ -1,4 +1,4 @@
-//! What stands of one watched key, by the same rules as at a replica.
+//! State of one watched key, by the same rules as in a replica.
 
 use super::offered::Offered;
 use super::state::{Cause, Dirty, Entry, Value};
@@ -12,52 +12,53 @@ use kvgossip_grants::{
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// The part of a full list of entries that stays when some fall, as a fraction: the others fall together, so that it
-/// happens seldom.
+/// Fraction of a full list of entries that is kept when some are dropped; dropping many at once makes it rare.
 const KEPT_PART: (usize, usize) = (3, 4);
 
-/// An entry that waits for a grant or for its time.
+/// Entry that waits for a grant, or for its time.
 #[derive(Clone, Debug)]
 pub(crate) struct Waiting {
     pub(crate) offered: Offered,
-    /// Who told it.
+    /// Endpoint of the agent that sent it.
     pub(crate) endpoint: Arc<str>,
     pub(crate) since: Timestamp,
     /// Whether it has been reported.
     pub(crate) reported: bool,
 }
 
-/// One key.
+/// State of one key.
 ///
-/// Its memory is bounded: of very many entries the oldest fall first, and what is below them is not known any more; of
-/// values, those of the oldest entries fall first, and never that of the entry that is shown.
+/// Memory is bounded. If there are too many entries, the oldest are dropped, and everything older is then
+/// unknown. If the values are too large, those of the oldest entries are dropped, but never that of the shown
+/// entry.
 #[derive(Debug, Default)]
 pub(crate) struct Held {
-    /// Verified entries that no other dominates.
+    /// Frontier: verified entries that no other supersedes.
     standing: Frontier<()>,
-    /// Entries of these with their values: the one that is shown, and others that were told with theirs.
+    /// Facts with values for some of these entries: the shown one, and others received with theirs.
     values: BTreeMap<Rank, EntryFact>,
-    /// The bytes of these values.
+    /// Total size of these facts in bytes.
     value_bytes: usize,
-    /// The newest of the entries that fell for want of room: what is not newer is not taken in.
+    /// Rank of the newest entry dropped for lack of room; entries that are not newer are not taken in.
     fell: Option<Rank>,
-    /// Whether one of these is not masked, so that it may be what is shown once all newer ones are.
+    /// Whether one of the dropped entries is not masked, so that it may be shown once all newer ones are
+    /// masked.
     hides: bool,
-    /// Entries that wait for a grant or for their time.
+    /// Entries that wait for a grant, or for their time.
     waiting: Vec<Waiting>,
-    /// What the agent says of the key; `None`: it has not said anything on this connection.
+    /// What the agent says about the key; `None` until it has sent something on this connection.
     pub(crate) told: Option<Told>,
-    /// Whether the key was found to be unset, and nothing was shown since.
+    /// Whether the key was found to be unset, and no entry has been shown since.
     absent: bool,
-    /// What led to the value.
+    /// Cause of the present value.
     pub(crate) cause: Option<Cause>,
-    /// What `cause` belongs to.
+    /// State that `cause` belongs to.
     seen: Seen,
-    /// Of which entry the value was asked for last, and when.
+    /// Entry whose value was requested last, and the time of the request.
     value_asked: Option<(EntryId, Timestamp)>,
 }
 
-/// What a key is, as far as is known, whether or not the value is there.
+/// Known state of a key, whether or not the value has been received.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Seen {
     #[default]
@@ -66,27 +67,27 @@ enum Seen {
     Entry(EntryId),
 }
 
-/// What came of an entry.
+/// Result of merging an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Merged {
-    /// It stands.
+    /// The entry is in the frontier.
     Stands,
-    /// Another one that stands supersedes it.
+    /// An entry of the frontier supersedes it.
     Dominated,
 }
 
 impl Held {
-    /// Whether anything is remembered of the key.
+    /// Returns whether no entry is held or waiting.
     pub(crate) fn is_empty(&self) -> bool {
         self.standing.is_empty() && self.waiting.is_empty()
     }
 
-    /// Whether no verified entry stands.
+    /// Returns whether the frontier is empty.
     pub(crate) fn is_bare(&self) -> bool {
         self.standing.is_empty()
     }
 
-    /// The ids of what stands, ascending.
+    /// Ids of the frontier, ascending.
     pub(crate) fn ids(&self) -> impl Iterator<Item = EntryId> {
         self.standing.ids()
     }
@@ -95,7 +96,7 @@ impl Held {
         self.standing.contains(id)
     }
 
-    /// Takes a verified entry of this key in, which stands on `grant`, live.
+    /// Merges a verified entry of this key, whose live grant is `grant`.
     pub(crate) fn merge(
         &mut self,
         offered: Offered,
@@ -110,7 +111,7 @@ impl Held {
         Merged::Stands
     }
 
-    /// Keeps the value of an entry that stands.
+    /// Keeps the value of an entry of the frontier.
     pub(crate) fn keep_value(&mut self, offered: Offered) {
         let rank = offered.rank();
         let Some(fact) = offered.into_fact().filter(|_| !self.values.contains_key(&rank)) else { return };
@@ -118,27 +119,28 @@ impl Held {
         self.values.insert(rank, fact);
     }
 
-    /// An entry that stands, if its value is kept.
+    /// Returns an entry of the frontier, if its value is kept.
     pub(crate) fn fact(&self, id: &EntryId) -> Option<&EntryFact> {
         self.values.get(&self.standing.get(id)?.meta.rank())
     }
 
-    /// How many of the entries that stand the agent has told, if it has told the key and none of that is in dispute.
+    /// Number of entries of the frontier that the agent has sent; `None` if it has not sent the key, or part of
+    /// it is disputed.
     pub(crate) fn told_standing(&self) -> Option<usize> {
         let told = self.told.as_ref().filter(|told| !told.is_disputed())?;
         Some(self.standing.len().saturating_sub(told.lacking()))
     }
 
-    /// Another agent told an entry, which stands now.
+    /// Records that another agent sent an entry that is now in the frontier.
     pub(crate) fn note_learned(&mut self, id: EntryId) {
         if let Some(told) = &mut self.told {
             told.note_lacking(id);
         }
     }
 
-    /// Whether the agent has not told an entry that is shown.
+    /// Returns whether this entry is shown and the agent has not sent it.
     pub(crate) fn lacks_shown(&self, id: &EntryId, now: Timestamp) -> bool {
-        // Whoever told something that cannot be judged here may hold what supersedes it.
+        // An agent that sent something that cannot be judged here may hold an entry that supersedes this one.
         let told = self.told.as_ref().filter(|told| !told.has_unverified());
         let is_shown = self.newest(now).is_some_and(|shown| shown.id == *id);
         is_shown && told.is_some_and(|told| told.lacks(id))
@@ -155,7 +157,7 @@ impl Held {
         }
     }
 
-    /// An entry stands no more.
+    /// Cleans up after an entry that left the frontier.
     fn ended(&mut self, meta: &EntryMeta) {
         self.drop_value(&meta.rank());
         if let Some(told) = &mut self.told {
@@ -163,7 +165,7 @@ impl Held {
         }
     }
 
-    /// Lets the oldest entries fall, if there are too many; never the one that is shown.
+    /// Drops the oldest entries if there are too many, but never the shown one.
     fn make_room(&mut self, now: Timestamp) {
         if self.standing.len() <= MAX_HELD_ENTRIES {
             return;
@@ -176,7 +178,7 @@ impl Held {
         self.fell = Some(rank);
         for entry in self.standing.end_down_from(rank) {
             if Some(entry.meta.rank()) == shown {
-                // Nothing that stands dominates it, nor the other way round.
+                // No entry of the frontier supersedes it, and it supersedes none.
                 self.standing.offer(entry.meta, ());
                 continue;
             }
@@ -185,8 +187,8 @@ impl Held {
         }
     }
 
-    /// Whether there is no room for an entry of this rank on this grant, if that is live: it is older than what fell, and
-    /// not what is shown.
+    /// Returns whether there is no room for an entry of this rank under this grant (if live): it is older than
+    /// the dropped ones, and would not be shown.
     pub(crate) fn falls(&mut self, rank: Rank, grant: Option<&LiveGrant>, now: Timestamp) -> bool {
         if self.fell.is_none_or(|fell| rank > fell) {
             return false;
@@ -199,7 +201,7 @@ impl Held {
         falls
     }
 
-    /// Keeps an entry for later; whether there was room.
+    /// Adds a waiting entry. Returns whether there was room.
     pub(crate) fn wait(&mut self, waiting: Waiting) -> bool {
         let room = self.waiting.len() < MAX_WAITING_ENTRIES;
         if room {
@@ -208,12 +210,12 @@ impl Held {
         room
     }
 
-    /// An entry that waits.
+    /// Returns a waiting entry.
     pub(crate) fn awaiting(&mut self, id: &EntryId) -> Option<&mut Waiting> {
         self.waiting.iter_mut().find(|waiting| waiting.offered.id() == *id)
     }
 
-    /// Gives what waits.
+    /// Removes and returns all waiting entries.
     pub(crate) fn take_waiting(&mut self) -> Vec<Waiting> {
         std::mem::take(&mut self.waiting)
     }
@@ -222,19 +224,19 @@ impl Held {
         &mut self.waiting
     }
 
-    /// What those weigh.
+    /// Total weight of the waiting entries, in bytes.
     pub(crate) fn waiting_bytes(&self) -> usize {
         self.waiting.iter().map(|waiting| waiting.offered.weight()).sum()
     }
 
-    /// Drops entries that stand on a grant or below it; whether there were any.
+    /// Removes the entries that cite a grant or one below it. Returns whether there were any.
     pub(crate) fn end_below(&mut self, grant: &Arc<LiveGrant>) -> bool {
         let ended = self.standing.end_below(grant);
         ended.iter().for_each(|entry| self.ended(&entry.meta));
         !ended.is_empty()
     }
 
-    /// Drops entries that a floor ends; whether there were any.
+    /// Removes the entries that a floor ends. Returns whether there were any.
     pub(crate) fn end_floored(&mut self, authority: &Authority, key: &Key) -> bool {
         let Some(before) = authority.floor_of(key) else { return false };
         let ended = self.standing.end_older(before);
@@ -242,18 +244,19 @@ impl Held {
         !ended.is_empty()
     }
 
-    /// When the newest entry that stands was written, shown or not.
+    /// Timestamp of the newest entry of the frontier, whether shown or not.
     pub(crate) fn latest(&self) -> Option<Timestamp> {
         self.standing.newest().map(|entry| entry.meta.timestamp)
     }
 
-    /// What a reader sees at `now`; it may be a delete.
+    /// Entry shown at `now`; it may be a delete.
     pub(crate) fn newest(&self, now: Timestamp) -> Option<&EntryMeta> {
         self.standing.shown(now).map(|entry| &entry.meta)
     }
 
-    /// The value at `now`. The first entry that nothing masks decides. For want of one the key is absent only if that
-    /// was found, and unknown otherwise; so it is while the value of that entry has not been told.
+    /// Value at `now`. The newest entry that is not masked decides. Without one, the key is absent if it was
+    /// found to be unset, and unknown otherwise. It is also unknown while that entry's value has not been
+    /// received.
     pub(crate) fn value(&self, now: Timestamp) -> Value {
         match self.newest(now) {
             Some(shown) if shown.is_delete => Value::Absent,
@@ -266,13 +269,13 @@ impl Held {
         }
     }
 
-    /// The entry that is shown, if its value has not been told.
+    /// Id of the shown entry, if its value has not been received.
     pub(crate) fn lacks_value(&self, now: Timestamp) -> Option<EntryId> {
         let shown = self.newest(now).filter(|shown| !shown.is_delete)?;
         (!self.values.contains_key(&shown.rank())).then_some(shown.id)
     }
 
-    /// The same, if it may be asked for; it counts as asked for then.
+    /// Like [`Held::lacks_value`], but only if the value may be requested now; records the request.
     pub(crate) fn ask_value(&mut self, now: Timestamp) -> Option<EntryId> {
         let id = self.lacks_value(now)?;
         let is_early = self
@@ -285,7 +288,7 @@ impl Held {
         Some(id)
     }
 
-    /// An event about the key begins.
+    /// Prepares for an event about the key.
     pub(crate) fn begin_event(&mut self, part: Part, stream: StreamId) {
         let anew = self.told.as_ref().is_none_or(|told| self.hides || told.is_begun_anew_by(part, stream));
         if anew && matches!(part, Part::Whole | Part::First { .. }) {
@@ -293,17 +296,17 @@ impl Held {
             self.told = Some(Told::begin(self.standing.ids()));
         }
         let told = self.told.get_or_insert_with(|| Told::begin(self.standing.ids()));
-        // What it holds is told again, or what it shows has changed.
+        // The agent sends the key again, or shows another entry.
         told.outdated &= matches!(part, Part::Next { .. } | Part::Last { .. });
     }
 
-    /// Whether nothing verified is known of what follows, or that something is: if all that is known ends now, the key
-    /// has to be told anew.
+    /// Returns whether the key must be loaded again: all known entries have ended, and an entry dropped earlier
+    /// may now be shown.
     pub(crate) fn has_lost_sight(&self, now: Timestamp) -> bool {
         self.hides && self.newest(now).is_none() && self.told.as_ref().is_some_and(Told::is_whole)
     }
 
-    /// Why the value may not be the latest, where the agent is in step.
+    /// Returns why the value may not be the latest, while the agent is in step.
     pub(crate) fn dirt(&self, now: Timestamp) -> Option<Dirty> {
         let Some(told) = &self.told else { return Some(Dirty::Loading) };
         let newest = self.newest(now);
@@ -317,7 +320,8 @@ impl Held {
         behind.then_some(Dirty::Behind)
     }
 
-    /// Notes why the value changed, if it did; whether it did. `why` is asked only where no entry came to be shown.
+    /// Updates the cause if the value has changed, and returns whether it has. `why` matters only if no entry
+    /// came to be shown.
     pub(crate) fn settle(&mut self, authority: &Authority, now: Timestamp, why: Why) -> bool {
         let newest = self.newest(now).map(|meta| (meta.id, meta.is_delete));
         self.absent = newest.is_none()
@@ -341,14 +345,14 @@ impl Held {
             Why::Revoked(id) => Cause::Revoked(id),
             Why::Floored(id) => Cause::Floored(id),
             Why::Expired => self.expired(authority, now).map_or(told, Cause::Expired),
-            // What ended it was noted when nobody knew yet whether something else stands.
+            // The cause of the end was recorded when it was not yet known whether another entry is live.
             Why::Told => ended.unwrap_or(told),
         };
         (self.seen, self.cause) = (seen, Some(cause));
         true
     }
 
-    /// Lets values fall, if they weigh too much.
+    /// Drops values if they are too large in total.
     fn drop_values(&mut self, now: Timestamp) {
         if self.value_bytes <= MAX_HELD_VALUE_BYTES {
             return;
@@ -363,8 +367,8 @@ impl Held {
         }
     }
 
-    /// The grant of the entry that was shown, if that has expired. (When the clock is set back, a later entry is shown
-    /// again, and nothing has.)
+    /// Grant of the previously shown entry, if it has expired. (If the clock is set back, a newer entry is
+    /// shown again although nothing expired.)
     fn expired(&self, authority: &Authority, now: Timestamp) -> Option<GrantId> {
         let Seen::Entry(id) = self.seen else { return None };
         let before = self.standing.get(&id)?;
@@ -372,14 +376,14 @@ impl Held {
     }
 }
 
-/// What happened before a value is looked at again.
+/// Event before a value is re-evaluated.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Why {
-    /// An agent told the key.
+    /// An agent sent the key.
     Told,
     /// This grant was revoked.
     Revoked(GrantId),
-    /// This floor came.
+    /// This floor was added.
     Floored(FactId),
     /// Time passed.
     Expired,

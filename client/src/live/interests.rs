@@ -1,25 +1,25 @@
-//! What a client watches.
+//! Interests of a client.
 
 use kvgossip_grants::{Filter, Key};
 use std::collections::BTreeMap;
 
-/// Names an interest.
+/// Id of an interest.
 pub(crate) type InterestId = u64;
 
-/// A key or the keys that a filter includes.
+/// Subject of an interest: one key, or the keys that a filter includes.
 #[derive(Clone, Debug)]
 pub(crate) enum What {
     Key(Key),
     Matching(Filter),
 }
 
-/// One interest.
+/// Interest of a client.
 #[derive(Debug)]
 pub(crate) struct Interest {
     pub(crate) what: What,
-    /// Whether some agent has told all of it, ever.
+    /// Whether some agent has ever sent all of it.
     pub(crate) loaded: bool,
-    /// Whether the connected agent has.
+    /// Whether the connected agent has sent all of it.
     pub(crate) synced: bool,
 }
 
@@ -32,7 +32,7 @@ impl Interest {
     }
 }
 
-/// All of them.
+/// All interests of a client.
 #[derive(Debug, Default)]
 pub(crate) struct Interests {
     all: BTreeMap<InterestId, Interest>,
@@ -76,7 +76,7 @@ impl Interests {
         self.all.values_mut()
     }
 
-    /// Whether somebody wants this very key.
+    /// Returns whether an interest names this very key.
     pub(crate) fn names(&self, key: &Key) -> bool {
         self.keys.contains_key(key)
     }
@@ -92,12 +92,12 @@ impl Interests {
         })
     }
 
-    /// The interests that cover a key.
+    /// Interests that cover a key.
     pub(crate) fn covering(&self, key: &Key) -> impl Iterator<Item = &Interest> {
         self.covering_ids(key).filter_map(|id| self.all.get(&id))
     }
 
-    /// The same by their names.
+    /// Ids of the interests that cover a key.
     pub(crate) fn covering_ids(&self, key: &Key) -> impl Iterator<Item = InterestId> {
         let (named, key) = (self.keys.get(key).copied(), key.clone());
         let covers = move |id: &InterestId| self.all.get(id).is_some_and(|interest| interest.covers(&key));

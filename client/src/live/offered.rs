@@ -1,17 +1,17 @@
-//! An entry as an agent tells it: with its value, or without.
+//! Entry as sent by an agent, with or without its value.
 
 use bytes::Bytes;
 use kvgossip_grants::{Entry, EntryFact, EntryId, Rank, Signed};
 
-/// What an entry weighs beside its value, in bytes: at least what it takes.
+/// Weight of an entry without its value, in bytes; an upper estimate of its memory.
 const ENTRY_WEIGHT: usize = 2048;
 
-/// An entry that an agent told, or that waits. Its signature may not have been verified.
+/// Entry that an agent sent, or that waits. Its signature may not have been verified.
 #[derive(Clone, Debug)]
 pub(crate) enum Offered {
-    /// The entry with its value.
+    /// Entry with its value.
     Whole(EntryFact),
-    /// What was signed, without the value. A delete has none, and is whole this way, too.
+    /// Signed body without the value. A delete has no value, so it is complete in this form too.
     Front(Signed<Entry>),
 }
 
@@ -35,7 +35,7 @@ impl Offered {
         (self.entry().timestamp, self.id())
     }
 
-    /// What it takes while it waits, in bytes.
+    /// Memory that the entry takes while it waits, in bytes.
     pub(crate) fn weight(&self) -> usize {
         let value = match self {
             Self::Whole(fact) => fact.value().map_or(0, Bytes::len),
@@ -44,7 +44,7 @@ impl Offered {
         ENTRY_WEIGHT + value
     }
 
-    /// The entry with its value, if it sets the key and the value was told.
+    /// Returns the entry with its value, if it sets the key and the value was sent.
     pub(crate) fn into_fact(self) -> Option<EntryFact> {
         match self {
             Self::Whole(fact) => Some(fact).filter(|fact| fact.value().is_some()),

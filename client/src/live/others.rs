@@ -1,7 +1,8 @@
-//! What agents other than the connected one tell: taken in like everything else, and compared with what that one told.
+//! Answers of agents other than the connected one: taken in like all facts, and compared with what the
+//! connected one sent.
 //!
-//! A question is a watch that ends when its answer is whole. It carries digests of what is held, so an agent that holds
-//! the same answers with one event.
+//! A question is a watch that ends when its answer is complete. It carries digests of what is held, so an agent
+//! that holds the same facts answers with one event.
 
 use super::core::Core;
 use super::held::Why;
@@ -18,17 +19,17 @@ use kvgossip_grants::{Code, EntryFact, EntryId, Fact, FactId, GrantId, Key, Op, 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// A fact that is known from others alone.
+/// Fact that is known only from other agents.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum What {
-    /// A revocation or a floor.
+    /// Revocation or floor.
     Ends,
-    /// An entry of this key; with itself, where it unsets the key. (Those that set it are kept with what is held.)
+    /// Entry of this key. For a delete it includes the fact; other entries are kept with the key.
     Entry(Key, Option<Box<EntryFact>>),
 }
 
-/// Facts that others told and the connected agent has not, at most [`MAX_LEARNED`]. Further ones are taken in, too, but
-/// not handed on.
+/// Facts that other agents sent and the connected one has not, at most [`MAX_LEARNED`]. Further ones are taken
+/// in too, but not handed over.
 #[derive(Debug, Default)]
 pub(super) struct Learned(BTreeMap<FactId, What>);
 
@@ -39,12 +40,12 @@ impl Learned {
         }
     }
 
-    /// The connected agent told it.
+    /// Records that the connected agent sent this fact.
     pub(super) fn note_told(&mut self, id: &FactId) {
         self.0.remove(id);
     }
 
-    /// The connected agent holds the same revocations and floors.
+    /// Records that the connected agent holds the same revocations and floors.
     pub(super) fn clear_authority(&mut self) {
         self.0.retain(|_, what| *what != What::Ends);
     }
@@ -54,7 +55,7 @@ impl Learned {
     }
 }
 
-/// The entry that was told, if it unsets its key.
+/// Returns the fact if it deletes its key.
 fn delete(offered: Offered) -> Option<Box<EntryFact>> {
     match offered {
         Offered::Whole(fact) => Some(Box::new(fact)).filter(|fact| fact.value().is_none()),
@@ -65,50 +66,50 @@ fn delete(offered: Offered) -> Option<Box<EntryFact>> {
     }
 }
 
-/// A question to one agent, and what its answer said so far.
+/// Question to one agent, and the state of its answer.
 #[derive(Debug)]
 pub(crate) struct Question {
     source: Source,
-    /// What it was asked for.
+    /// Contents of the request.
     telling: Telling,
     bytes: usize,
     rejected: usize,
-    /// Whether it told something that cannot be judged here, or could not read something.
+    /// Whether the answer included something that cannot be judged here, or that the agent could not read.
     is_doubtful: bool,
-    /// Whether an entry whose time has not come is among that.
+    /// Whether that includes an entry whose time has not come.
     is_early: bool,
 }
 
 impl Question {
-    /// Whether all that it told verified.
+    /// Returns whether everything in the answer verified.
     pub(crate) fn is_proven(&self) -> bool {
         self.rejected == 0 && !self.is_doubtful
     }
 
-    /// Whether it told an entry whose time has not come.
+    /// Returns whether the answer included an entry whose time has not come.
     pub(crate) fn told_early(&self) -> bool {
         self.is_early
     }
 }
 
-/// How far an answer is.
+/// Progress of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     /// More follows.
     More,
-    /// It is whole.
+    /// It is complete.
     Whole,
 }
 
 impl Core {
-    /// What to ask another agent, if anything is wanted.
+    /// Builds a question to another agent.
     pub(crate) fn question(&self, endpoint: &str) -> (WatchRequest, Question) {
         let (request, telling) = self.request(endpoint, Way::Anew);
         let source = Source { endpoint: Arc::from(endpoint), stream: None };
         (request, Question { source, telling, bytes: 0, rejected: 0, is_doubtful: false, is_early: false })
     }
 
-    /// Takes an event of an answer in. What verifies counts, whatever comes after it.
+    /// Processes an event of an answer. Facts that verify count, whatever follows.
     pub(crate) fn hear_other(
         &mut self,
         question: &mut Question,
@@ -124,9 +125,9 @@ impl Core {
             event::AUTHORITY => self.hear_others_authority(question, &read(data)?),
             event::KEY => self.hear_others_key(question, &read(data)?),
             event::SYNCED => return Ok(Answer::Whole),
-            // Changes came faster than they were read: the next question asks again.
+            // Changes arrived faster than they were read; the next question covers them.
             event::GAP => return Err(Unreadable::Event("it skips changes".to_owned())),
-            // Later agents may tell more.
+            // Later versions of the agent may send more.
             _ => {}
         }
         question.rejected += usize::try_from(self.rejections.count() - before).unwrap_or(usize::MAX);
@@ -148,8 +149,8 @@ impl Core {
         }
     }
 
-    /// The connected agent said that entries stand which are known to be over now: until it tells these keys again it is
-    /// behind.
+    /// Marks keys as outdated if the connected agent sent entries for them that are now known to be over, until
+    /// it sends these keys again.
     fn note_outdated(&mut self, standing: &BTreeMap<Key, usize>) {
         let mut hit = Vec::new();
         for (key, before) in standing {
@@ -172,7 +173,7 @@ impl Core {
         };
         let asked = |id| question.telling.interests.contains(&id);
         if !self.interests.covering_ids(&key).any(asked) {
-            // Nobody wants it any more, or nobody asked for it.
+            // It is no longer wanted, or was not asked for.
             return;
         }
         question.is_doubtful |= [KeyEvent::UNREADABLE, KeyEvent::EARLY].contains(&event.state.as_str());
@@ -193,7 +194,7 @@ impl Core {
                     self.learned.note(id.into(), What::Entry(key.clone(), delete(offered)));
                 }
                 Ok(Admitted::Over | Admitted::Falls) => {}
-                // Asked again before long; there is no room to keep what others tell too early.
+                // The question is repeated before long; entries from other agents are not kept waiting.
                 Err(verdict @ (Verdict::Unjustified(_) | Verdict::NotYet { .. })) => {
                     question.is_doubtful = true;
                     question.is_early |= matches!(verdict, Verdict::NotYet { .. });
@@ -204,7 +205,8 @@ impl Core {
             }
         }
         let has_newest = self.keys.get(&key).is_some_and(|held| held.newest(self.now).is_some());
-        // Of very many entries some are told later than the answer lasts, or not at all; what is shown may be among these.
+        // If there are very many entries, some are sent after the end of the answer or not at all; the shown
+        // one may be among them.
         let is_part =
             event.part.is_some() || event.entries.len() > event.records_b64.len() + event.fronts_b64.len();
         question.is_doubtful |= is_part && !has_newest;
@@ -213,14 +215,14 @@ impl Core {
             && in_step
             && held.told.is_none()
         {
-            // The connected agent has told all that it holds, and this was not part of it.
+            // The connected agent has sent everything that it holds, which did not include this key.
             held.told = Some(Told::exactly(held.ids(), &[]));
         }
         self.settle(&key, Why::Told);
     }
 
-    /// What others told that counts here and that the connected agent has not told: revocations, floors, and entries that
-    /// are shown.
+    /// Facts from other agents that count here and that the connected agent has not sent: revocations, floors,
+    /// and shown entries.
     pub(crate) fn lacked(&mut self) -> BTreeSet<FactId> {
         let (authority, keys, now) = (&self.authority, &self.keys, self.now);
         let is_lacked = |key: &Key, id: EntryId| keys.get(key).is_some_and(|held| held.lacks_shown(&id, now));
@@ -231,8 +233,8 @@ impl Core {
         self.learned.0.keys().copied().collect()
     }
 
-    /// Facts to hand to an agent, each behind the grants that it stands on. Those of them that were asked for come with
-    /// `true`. What is over the limits is left for the next time.
+    /// Facts to hand to an agent, each after the grants that it depends on. The facts in `ids` are marked
+    /// `true`. What exceeds the limits is left for the next time.
     pub(crate) fn facts_to_hand(&self, ids: &BTreeSet<FactId>) -> Vec<(Fact, bool)> {
         let (mut facts, mut seen, mut bytes) = (Vec::new(), BTreeSet::new(), 0);
         for id in ids {
@@ -261,7 +263,7 @@ impl Core {
         facts
     }
 
-    /// The live grants that a fact stands on, from root's down.
+    /// Live grants that a fact depends on, from root's down.
     fn chain_of(&self, fact: &Fact) -> Vec<GrantId> {
         let lowest = match fact {
             Fact::Entry(entry) => entry.entry().grant,
@@ -287,7 +289,7 @@ impl Core {
         self.learned.clear();
     }
 
-    /// What is lacked is not spoken of any more.
+    /// Forgets all facts that the connected agent lacks.
     pub(crate) fn drop_lacked(&mut self) {
         self.learned.clear();
     }

@@ -1,4 +1,4 @@
-//! Keys with more entries than fit an event, event by event.
+//! Keys with more entries than fit into one event, event by event.
 
 use super::core::Core;
 use super::interests::What;
@@ -34,12 +34,13 @@ pub(super) struct World {
 }
 
 impl World {
-    /// A stream of one key is open, and the agent has told its authority: `count` grants to the team that end at 1,000.
+    /// Opens a stream of one key, with the authority already sent: `count` grants to the team that expire at
+    /// 1,000.
     fn with_grants(count: usize) -> Self {
         Self::with_grants_until(count, Some(time(1_000)))
     }
 
-    /// The same with another end.
+    /// Like `with_grants`, with another expiry time.
     pub(super) fn with_grants_until(count: usize, until: Option<Timestamp>) -> Self {
         let people: Vec<MockKey> = (0..2).map(MockKey::new).collect();
         let authority = Authority::new(people[ROOT].public().clone());
@@ -75,7 +76,7 @@ impl World {
         self.sign(grant, ROOT)
     }
 
-    /// The entry of a time under a grant.
+    /// Creates an entry with this timestamp under a grant.
     pub(super) fn entry(&self, at: u64, grant: Option<GrantId>, value: Option<&[u8]>) -> EntryFact {
         let by = if grant.is_some() { TEAM } else { ROOT };
         let value = value.map(Bytes::copy_from_slice);
@@ -149,7 +150,7 @@ fn part(kind: &str, down_to: Option<&EntryFact>) -> Option<PartRow> {
     Some(PartRow { kind: kind.into(), telling, down_to: down_to.map(place) })
 }
 
-/// Nine masked entries in three pages: nothing is decided before the last one.
+/// Nine masked entries in three pages: nothing is decided before the last page.
 #[test]
 fn a_key_is_absent_for_want_of_entries_only_when_all_were_told() {
     let mut world = World::with_grants(9);
@@ -162,7 +163,7 @@ fn a_key_is_absent_for_want_of_entries_only_when_all_were_told() {
     assert_eq!((world.state().value, world.state().dirty), (Value::Unknown, Some(Dirty::Loading)));
     world.tell(part(PartRow::NEXT, Some(&entries[5])), None, &entries[3..6]);
     assert_eq!((world.state().value, world.state().dirty), (Value::Unknown, Some(Dirty::Loading)));
-    // What belongs to another telling ends nothing.
+    // A page of another telling completes nothing.
     let other = PartRow { telling: 6, ..part(PartRow::LAST, None).expect("a part") };
     world.tell(Some(other), None, &entries[8..]);
     assert_eq!(world.state().value, Value::Unknown);
@@ -180,11 +181,11 @@ fn the_first_verified_entry_that_nothing_masks_decides_and_the_next_one_comes_wi
     assert_eq!(world.state().dirty, Some(Dirty::Loading), "the stream is not in step");
     world.synced();
     assert_eq!((world.text(), world.state().dirty), (Some("v".into()), None), "decided by the newest");
-    // It ends in the middle of the telling: the agent tells anew, and has less.
+    // The entry ends in the middle of the telling: the agent starts again, with fewer entries.
     let revocation = Revocation { grant: world.grants[0].clone(), by: By::Root, revoked_at: time(450) };
     let revocation = Fact::Revocation(world.sign(revocation, ROOT));
     world.tell_authority(&[revocation]);
-    // The next one stands, and its value is not here yet.
+    // The next entry is shown, and its value has not been received.
     assert_eq!((world.state().value, world.state().dirty), (Value::Unknown, Some(Dirty::Loading)));
     let wanted = world.core.next_valueless();
     assert_eq!(wanted, Some((key(), entries[1].id())));
@@ -192,7 +193,7 @@ fn the_first_verified_entry_that_nothing_masks_decides_and_the_next_one_comes_wi
     world.tell(part(PartRow::FIRST, Some(&entries[2])), Some(&entries[1]), &entries[2..3]);
     assert_eq!((world.text(), world.state().dirty), (Some("v".into()), None));
     assert_eq!(world.state().cause, Some(Cause::Revoked(world.grants[0].id())));
-    // A page of the telling that was given up.
+    // A page of the abandoned telling.
     world.tell(part(PartRow::LAST, None), None, &entries[3..]);
     world.core.tick(time(2_000));
     assert_eq!(world.state().value, Value::Absent, "all were told, and all have expired");
@@ -209,7 +210,7 @@ fn what_does_not_verify_makes_no_key_absent() {
     assert_eq!((world.text(), world.state().dirty), (Some("v".into()), Some(Dirty::Unverified)));
     world.core.tick(time(2_000));
     assert_eq!((world.state().value, world.state().dirty), (Value::Unknown, Some(Dirty::Unverified)));
-    // Its grant comes: it stands, and its value is asked for.
+    // Its grant arrives: the entry is live, and its value is requested.
     world.tell_authority(&[Fact::Grant(unknown)]);
     assert_eq!((world.state().value, world.state().dirty), (Value::Unknown, Some(Dirty::Loading)));
     let (asked, id) = world.core.next_valueless().expect("a value is missing");
@@ -251,7 +252,8 @@ fn a_delete_decides_without_a_value() {
     assert_eq!(world.state().value, Value::Absent);
 }
 
-/// The oldest entries fall first, never the shown one; when the others end, the key is asked for anew and not absent.
+/// The oldest entries are dropped first, but never the shown one. When the others end, the key is loaded again,
+/// not absent.
 #[test]
 fn what_is_held_of_a_key_is_bounded_and_what_fell_is_asked_for_again() {
     let count = MAX_HELD_ENTRIES + 100;
@@ -265,7 +267,7 @@ fn what_is_held_of_a_key_is_bounded_and_what_fell_is_asked_for_again() {
     };
     world.tell_authority(&[Fact::Grant(team.clone())]);
     world.synced();
-    // One of root's that has no rival, the oldest of all; then one entry under each of very many grants.
+    // One entry of root's under no grant, the oldest of all; then one entry under each of very many grants.
     let oldest = world.entry(2, None, Some(b"root's"));
     world.tell(part(PartRow::FIRST, Some(&oldest)), Some(&oldest), &[]);
     for number in 0..count {
@@ -277,7 +279,7 @@ fn what_is_held_of_a_key_is_bounded_and_what_fell_is_asked_for_again() {
         assert!(!counts || world.core.keys[&key()].ids().count() <= MAX_HELD_ENTRIES);
     }
     assert!(world.core.keys[&key()].ids().count() <= MAX_HELD_ENTRIES);
-    // All of these expire. What is left is root's, unless it fell; it may not be taken for unset.
+    // All of these expire. Root's entry remains unless it was dropped; the key must not be taken for unset.
     world.core.tick(time(2_000));
     assert_ne!(world.state().value, Value::Absent);
     let revocation = Revocation { grant: team, by: By::Root, revoked_at: time(2_000) };
@@ -301,7 +303,7 @@ fn the_values_of_the_oldest_entries_fall_first_and_never_the_shown_one() {
     let held = &world.core.keys[&key()];
     assert_eq!(held.ids().count(), 6);
     assert!(held.held_value_bytes() <= MAX_HELD_VALUE_BYTES);
-    // The one before is here, the ones before that have to be asked for.
+    // The previous value is held; the ones before it must be requested.
     for (number, wanted) in [(5, None), (4, Some(entries[3].id()))] {
         let revocation =
             Revocation { grant: world.grants[number].clone(), by: By::Root, revoked_at: time(450) };

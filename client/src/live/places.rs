@@ -1,4 +1,4 @@
-//! The agents that may be asked: when each may be tried again, and which to prefer.
+//! Agents of a client: when each may be tried again, and which to prefer.
 
 use super::BLAME;
 use crate::agent::AgentClient;
@@ -6,12 +6,13 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// An agent, and when it may be tried again.
+/// Agent, with its failures and the time when it may be tried again.
 struct Place {
     agent: AgentClient,
     failures: u32,
     not_before: Instant,
-    /// It told what no honest agent tells, withheld something, or stayed behind: it is asked only while no other answers.
+    /// End of the time for which the agent is used only if no other answers, because it sent what no honest
+    /// agent sends, withheld something, or stayed behind.
     blamed_until: Option<Instant>,
 }
 
@@ -21,10 +22,10 @@ impl Place {
     }
 }
 
-/// All of them, in the order in which they were named.
+/// All agents, in the order in which they were added.
 pub(super) struct Places {
     all: Vec<Place>,
-    /// The place that is or was connected last, or is to be tried next.
+    /// Current place: connected, last connected, or to be tried next.
     at: usize,
     backoff: Duration,
     max_backoff: Duration,
@@ -49,24 +50,24 @@ impl Places {
         self.all.get(place).map(|place| &place.agent)
     }
 
-    /// Whether there is more than one.
+    /// Returns whether there is more than one agent.
     pub(super) fn has_others(&self) -> bool {
         self.all.len() > 1
     }
 
-    /// How often in a row the present one failed.
+    /// Number of consecutive failures of the current agent.
     pub(super) fn failures(&self) -> u32 {
         self.all.get(self.at).map_or(0, |place| place.failures)
     }
 
-    /// The present one is in step.
+    /// Records that the current agent is in step.
     pub(super) fn succeeded(&mut self) {
         if let Some(place) = self.all.get_mut(self.at) {
             place.failures = 0;
         }
     }
 
-    /// One failed: it waits, twice as long each time.
+    /// Records a failure: the agent is not tried before a pause that doubles each time.
     pub(super) fn failed(&mut self, place: usize, now: Instant) {
         if let Some(place) = self.all.get_mut(place) {
             let pause = self.backoff.saturating_mul(1 << place.failures.min(16)).min(self.max_backoff);
@@ -75,19 +76,19 @@ impl Places {
         }
     }
 
-    /// One is not asked before this time, and nothing is wrong with it.
+    /// Sets the time before which an agent is not tried, without counting a failure.
     pub(super) fn rest(&mut self, place: usize, until: Instant) {
         if let Some(place) = self.all.get_mut(place) {
             place.not_before = until;
         }
     }
 
-    /// The one after the present is next.
+    /// Moves on to the next place.
     pub(super) fn advance(&mut self) {
         self.at = (self.at + 1) % self.all.len().max(1);
     }
 
-    /// Notes who told what does not verify.
+    /// Blames the agents at these endpoints, because something they sent does not verify.
     pub(super) fn blame(&mut self, endpoints: &BTreeSet<String>, now: Instant) {
         for place in
             self.all.iter_mut().filter(|place| endpoints.contains(&place.agent.endpoint().to_string()))
@@ -96,47 +97,48 @@ impl Places {
         }
     }
 
-    /// One is asked only while no other answers, for a while.
+    /// Avoids an agent until this time: it is used only if no other answers.
     pub(super) fn avoid(&mut self, place: usize, until: Instant) {
         if let Some(place) = self.all.get_mut(place) {
-            // What it was blamed for counts as long as it did.
+            // An earlier, longer blame stays in force.
             place.blamed_until = Some(place.blamed_until.map_or(until, |before| before.max(until)));
         }
     }
 
-    /// How many there are.
+    /// Number of agents.
     pub(super) fn count(&self) -> usize {
         self.all.len()
     }
 
-    /// Whether the present one may be tried now.
+    /// Returns whether the current agent may be tried now.
     pub(super) fn is_ready(&self, now: Instant) -> bool {
         self.all.get(self.at).is_some_and(|place| place.not_before <= now)
     }
 
-    /// The next one to connect to, from the present on: one that is not blamed, if it may be tried now.
+    /// Next agent to connect to, starting from the current place: preferably one that is not blamed, if it may
+    /// be tried now.
     pub(super) fn next(&self, now: Instant) -> Option<usize> {
         let ready = self.in_turn().filter(|place| self.all[*place].not_before <= now);
-        // The first of the best: `false` is less than `true`.
+        // The first of the best, because `false` orders before `true`.
         ready.min_by_key(|place| self.all[*place].is_blamed(now))
     }
 
-    /// One to leave the present, blamed one for, if it may be tried now.
+    /// Agent to replace the current, blamed one, if one may be tried now.
     pub(super) fn better(&self, now: Instant) -> Option<usize> {
         self.better_ones(now).find(|place| self.all[*place].not_before <= now)
     }
 
-    /// When the next one to connect to may be tried.
+    /// Time when the next agent may be tried.
     pub(super) fn next_at(&self) -> Option<Instant> {
         self.all.iter().map(|place| place.not_before).min()
     }
 
-    /// When the present one may be asked for another stream.
+    /// Time when the current agent may be asked for another stream.
     pub(super) fn at_again(&self) -> Option<Instant> {
         self.all.get(self.at).map(|place| place.not_before)
     }
 
-    /// When one to leave the present for may be tried.
+    /// Time when an agent to replace the current, blamed one may be tried.
     pub(super) fn better_at(&self, now: Instant) -> Option<Instant> {
         self.better_ones(now).map(|place| self.all[place].not_before).min()
     }
@@ -146,17 +148,17 @@ impl Places {
         self.in_turn().filter(move |place| leave && !self.all[*place].is_blamed(now))
     }
 
-    /// All of them, the present one first.
+    /// All places, starting with the current one.
     fn in_turn(&self) -> impl Iterator<Item = usize> {
         let (at, count) = (self.at, self.all.len());
         (0..count).map(move |step| (at + step) % count)
     }
 }
 
-/// Between half and all of a pause, so that many clients do not come back together.
+/// Returns between half and all of a pause, at random, so that many clients do not reconnect at once.
 fn jittered(pause: Duration) -> Duration {
     let mut byte = [0; 1];
-    // Without randomness all wait for the whole of it.
+    // Without randomness every client waits for the full pause.
     let share = if getrandom::fill(&mut byte).is_ok() { u32::from(byte[0]) + 256 } else { 511 };
     pause * share / 511
 }
@@ -206,14 +208,15 @@ mod tests {
         assert_eq!(places.better(now), None, "nothing is wrong with it");
         places.blame(&[name(0), name(1)].into(), now);
         assert_eq!((places.better(now), places.next(now)), (Some(2), Some(2)));
-        // The good one does not answer: what there is will do, and the other is tried again in its time.
+        // The good agent does not answer: the present one is kept, and the good one is tried again after its
+        // pause.
         places.failed(2, now);
         assert_eq!((places.better(now), places.next(now)), (None, Some(0)));
         assert!(places.better_at(now).is_some_and(|at| at > now));
-        // All are: none is better.
+        // All agents are blamed, so none is better.
         places.blame(&[name(2)].into(), now);
         assert_eq!(places.better_at(now), None);
-        // It is not for ever.
+        // Blame ends.
         let later = now + BLAME;
         assert_eq!((places.better(later), places.next(later)), (None, Some(0)));
     }

@@ -1,4 +1,4 @@
-//! Passing what changed on to those who hold subscriptions.
+//! Publishes changes to subscribers.
 
 use super::core::{Changes, Core};
 use super::handles::MatchStatus;
@@ -6,8 +6,8 @@ use super::registry::{Kept, KeySlot, MatchSlot, Shared};
 use super::state::{Dirty, State};
 use kvgossip_grants::Key;
 
-/// Passes on what changed since the last time. Everything is in its place before anybody is woken: who hears of a change
-/// in one way finds it in every other.
+/// Publishes the changes since the last call. All states are updated before any subscriber is woken, so that a
+/// subscriber woken for one change sees all of them.
 pub(super) fn publish(core: &mut Core, shared: &Shared) {
     let changes = core.take_changes();
     if changes.keys.is_empty() && !changes.dirt {
@@ -37,12 +37,12 @@ pub(super) fn publish(core: &mut Core, shared: &Shared) {
     core.forget_bare(changes.keys.iter());
 }
 
-/// Changes what the subscribers of a key see, and wakes nobody; whether it did.
+/// Updates the state that the subscribers of a key see, without waking them. Returns whether it changed.
 fn change_state(core: &Core, slot: &KeySlot) -> bool {
     let new = core.state(slot.id, &slot.key);
     let mut changed = false;
     slot.state.send_if_modified(|old| {
-        // What was shown is kept for the moment that it takes to ask for the value in its place, and marked.
+        // While the new value is being requested, the previous state is kept and marked dirty.
         let new = if core.keeps_older(&slot.key) { State { dirty: new.dirty, ..old.clone() } } else { new };
         changed = *old != new;
         *old = new;
@@ -51,10 +51,10 @@ fn change_state(core: &Core, slot: &KeySlot) -> bool {
     changed
 }
 
-/// Changes what a filter shows, and wakes nobody; gives the keys to tell of.
+/// Updates the entries that a filter shows, without waking subscribers. Returns the keys to report.
 fn change_entries(core: &Core, slot: &MatchSlot, changes: &Changes) -> Vec<Key> {
     let mut entries = slot.entries.lock();
-    // A filter that came later than its keys finds them here.
+    // A filter that was added after its keys finds them here.
     let all: Vec<_> = if changes.dirt { core.keys_of(slot.id) } else { Vec::new() };
     let mut to_tell = Vec::new();
     for key in changes.keys.iter().chain(&all).filter(|key| slot.filter.includes(key)) {
@@ -63,7 +63,8 @@ fn change_entries(core: &Core, slot: &MatchSlot, changes: &Changes) -> Vec<Key> 
             None if core.keeps_older(key) => false,
             None => {
                 let ended = entries.remove(key).is_some();
-                // It may have ended before, untold. Who was told nothing of it is told nothing now.
+                // The end may have happened earlier, unreported. A subscriber that never saw the key gets no
+                // report of its end.
                 !core.expects_value(key) && (ended || changes.keys.contains(key))
             }
         };
@@ -74,7 +75,7 @@ fn change_entries(core: &Core, slot: &MatchSlot, changes: &Changes) -> Vec<Key> 
     to_tell
 }
 
-/// Says that no agent is there, before anything is known of the cluster.
+/// Publishes that no agent is connected, before anything is known of the cluster.
 pub(super) fn publish_disconnected(shared: &Shared) {
     let dirty = Some(Dirty::Disconnected);
     let registry = shared.registry.lock();

@@ -1,4 +1,4 @@
-//! What subscribers hear, and in which order it is there.
+//! What subscribers see, and in which order it is updated.
 
 use super::handles::{Change, Matching, Subscription};
 use super::interests::What;
@@ -10,7 +10,7 @@ use kvgossip_grants::{By, EntryFact, Fact, Filter, Revocation};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Wake, Waker};
 
-/// A world with a subscription of its key and one of all keys.
+/// A world with a subscription to its key and one to all keys.
 struct Watched {
     world: World,
     shared: Arc<Shared>,
@@ -20,7 +20,7 @@ struct Watched {
 }
 
 impl Watched {
-    /// Two entries stand, each under its grant; the value of the second is not there.
+    /// Starts with two live entries, each under its own grant; the value of the second has not been received.
     fn begin() -> Self {
         let mut world = World::with_grants_until(2, None);
         let shared = Arc::new(Shared::new());
@@ -45,7 +45,7 @@ impl Watched {
         publish(&mut self.world.core, &self.shared);
     }
 
-    /// So much time has passed since the beginning, in microseconds.
+    /// Advances the clock to this many microseconds after the start.
     fn tick(&mut self, after: u64) {
         self.world.core.tick(time(500 + after));
         self.publish();
@@ -104,7 +104,7 @@ fn an_end_that_was_not_told_for_a_value_that_was_to_come_is_told_when_that_ends_
     assert_eq!(watched.all.pop(), Some(Change::Removed { key: key(), cause: deleted }));
 }
 
-/// Notes what is shown at the moment of waking.
+/// Records what is shown at the moment of waking.
 struct Look(Mutex<Vec<bool>>, Box<dyn Fn() -> bool + Send + Sync>);
 
 impl Wake for Look {

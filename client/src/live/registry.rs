@@ -1,4 +1,4 @@
-//! Who holds which subscription: shared by the handles and the driver.
+//! Registry of subscriptions, shared by the handles and the driver.
 
 use super::handles::{MatchHandle, MatchStatus};
 use super::interests::InterestId;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-/// A key that somebody watches.
+/// Watched key.
 #[derive(Debug)]
 pub(crate) struct KeySlot {
     pub(crate) id: InterestId,
@@ -19,7 +19,7 @@ pub(crate) struct KeySlot {
     pub(crate) state: watch::Sender<State>,
 }
 
-/// A filter that somebody watches.
+/// Watched filter.
 #[derive(Debug)]
 pub(crate) struct MatchSlot {
     pub(crate) id: InterestId,
@@ -29,13 +29,13 @@ pub(crate) struct MatchSlot {
     pub(crate) handles: Mutex<Vec<Weak<MatchHandle>>>,
 }
 
-/// An interest and since when nobody holds it.
+/// Interest, with its number of holders and the time since when it has none.
 #[derive(Debug)]
 pub(crate) struct Kept<T> {
     pub(crate) slot: Arc<T>,
     holders: usize,
     idle_since: Option<Instant>,
-    /// Not worth the memory, once nobody holds it.
+    /// Whether to drop it as soon as nobody holds it.
     brief: bool,
 }
 
@@ -50,7 +50,7 @@ impl<T> Kept<T> {
         self.slot.clone()
     }
 
-    /// One holder less; whether that was the last.
+    /// Removes one holder. Returns whether that was the last.
     fn release(&mut self, brief: bool) -> bool {
         self.holders = self.holders.saturating_sub(1);
         if self.holders == 0 {
@@ -59,7 +59,7 @@ impl<T> Kept<T> {
         self.holders == 0
     }
 
-    /// Whether nobody has held it for the grace delay.
+    /// Returns whether nobody has held it for the grace delay.
     pub(crate) fn is_over(&self, now: Instant, grace: Duration) -> bool {
         self.idle_since.is_some_and(|since| self.brief || now.duration_since(since) >= grace)
     }
@@ -78,17 +78,17 @@ impl Registry {
     }
 }
 
-/// What handles and driver share.
+/// State shared by handles and driver.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(super) registry: Mutex<Registry>,
     pub(crate) wake: Notify,
     pub(crate) rejections: watch::Sender<(u64, Vec<Rejection>)>,
-    /// Which endpoint is connected, for diagnosis.
+    /// Endpoint that is connected, for diagnosis.
     pub(crate) connected: watch::Sender<Option<String>>,
-    /// What went wrong last, until an agent is in step again.
+    /// Last problem, until an agent is in step again.
     pub(crate) trouble: watch::Sender<Option<Trouble>>,
-    /// Whether the client is gone.
+    /// Whether the client has been dropped.
     pub(crate) closed: watch::Sender<bool>,
 }
 
@@ -104,13 +104,13 @@ impl Shared {
         }
     }
 
-    /// Waits until the client is gone.
+    /// Waits until the client has been dropped.
     pub(crate) async fn until_closed(&self) {
-        // The sender lives as long as this.
+        // The sender lives as long as `self`.
         let _ = self.closed.subscribe().wait_for(|closed| *closed).await;
     }
 
-    /// The slot of a key, made if there is none, with one more holder.
+    /// Adds a holder to the slot of a key; creates the slot if needed.
     pub(crate) fn hold_key(&self, key: &Key) -> Arc<KeySlot> {
         let mut registry = self.registry.lock();
         if let Some(kept) = registry.keys.get_mut(key) {
@@ -125,7 +125,7 @@ impl Shared {
         slot
     }
 
-    /// The same for a filter.
+    /// Adds a holder to the slot of a filter; creates the slot if needed.
     pub(crate) fn hold_filter(&self, filter: &Filter) -> Arc<MatchSlot> {
         let mut registry = self.registry.lock();
         if let Some(kept) = registry.filters.iter_mut().find(|kept| kept.slot.filter == *filter) {
@@ -145,7 +145,7 @@ impl Shared {
         slot
     }
 
-    /// One holder of a key less; the driver forgets the interest after its grace delay.
+    /// Removes a holder of a key. The driver drops the interest after the grace delay.
     pub(crate) fn release_key(&self, slot: &KeySlot) {
         let mut registry = self.registry.lock();
         let kept = registry.keys.get_mut(&slot.key).filter(|kept| kept.slot.id == slot.id);
@@ -156,7 +156,7 @@ impl Shared {
         }
     }
 
-    /// The same for a filter; `brief`: it was held for a single look, and may be forgotten at once.
+    /// Removes a holder of a filter. With `brief` the interest may be dropped at once.
     pub(crate) fn release_filter(&self, slot: &MatchSlot, brief: bool) {
         let mut registry = self.registry.lock();
         let kept = registry.filters.iter_mut().find(|kept| kept.slot.id == slot.id);
@@ -169,7 +169,7 @@ impl Shared {
 }
 
 impl MatchSlot {
-    /// The handles that are still held.
+    /// Handles that still exist.
     pub(crate) fn live_handles(&self) -> Vec<Arc<MatchHandle>> {
         let mut handles = self.handles.lock();
         handles.retain(|handle| handle.strong_count() > 0);

@@ -1,4 +1,4 @@
-//! What agents said that does not verify: counted, the last of it kept, and whom to blame.
+//! Statements of agents that do not verify: a count, the most recent ones, and the agents to blame.
 
 use super::MAX_REJECTIONS;
 use super::state::Rejection;
@@ -8,12 +8,12 @@ use std::collections::{BTreeSet, VecDeque};
 pub(crate) struct Rejections {
     count: u64,
     last: VecDeque<Rejection>,
-    /// Endpoints that said something since the last time it was asked.
+    /// Endpoints to blame since the last call of [`Rejections::take_blamed`].
     blamed: BTreeSet<String>,
 }
 
 impl Rejections {
-    /// Notes one; `blames`: no honest agent says that.
+    /// Records a rejection. `blames`: no honest agent would send this.
     pub(super) fn note(&mut self, rejection: Rejection, blames: bool) {
         self.count += 1;
         if blames {
@@ -25,17 +25,17 @@ impl Rejections {
         self.last.push_back(rejection);
     }
 
-    /// How many there were.
+    /// Number of rejections so far.
     pub(crate) fn count(&self) -> u64 {
         self.count
     }
 
-    /// How many there were, and the last of them, oldest first.
+    /// Number of rejections so far, and the most recent ones, oldest first.
     pub(crate) fn list(&self) -> (u64, Vec<Rejection>) {
         (self.count, self.last.iter().cloned().collect())
     }
 
-    /// Whom to blame since the last time.
+    /// Takes the endpoints to blame since the last call.
     pub(crate) fn take_blamed(&mut self) -> BTreeSet<String> {
         std::mem::take(&mut self.blamed)
     }

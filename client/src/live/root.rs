@@ -1,4 +1,4 @@
-//! Who root is, for clients that trust their agents.
+//! Determines the root key, for clients that trust their agents.
 
 use super::places::Places;
 use super::publish::publish_disconnected;
@@ -11,17 +11,18 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-/// How long an agent may take to say who root is.
+/// Time limit for an agent to report the root key.
 const MAX_ROOT_TIME: Duration = Duration::from_secs(5);
 
-/// Asks an agent who root is.
+/// Asks an agent for the root key.
 pub(crate) async fn root_of(agent: &AgentClient) -> Result<PublicKey, ClientError> {
     let status = agent.status().await?;
     PublicKey::from_pem(&status.root_pem)
         .map_err(|_| agent.http().unexpected("it names no root key".to_owned()))
 }
 
-/// Asks all agents at once who root is: the first answer counts, and one that is frozen delays nobody.
+/// Asks all agents concurrently for the root key. The first answer counts, so an agent that hangs delays
+/// nobody.
 pub(crate) async fn first_root(
     agents: impl Iterator<Item = AgentClient>,
 ) -> Result<PublicKey, Option<(String, ClientError)>> {
@@ -37,14 +38,14 @@ pub(crate) async fn first_root(
         match answer {
             Ok(Ok(root)) => return Ok(root),
             Ok(Err(error)) => last = Some(error),
-            // The runtime ends.
+            // The runtime is shutting down.
             Err(_) => {}
         }
     }
     Err(last)
 }
 
-/// Asks the agents who root is, when somebody wants something.
+/// Asks the agents for the root key, once something is subscribed.
 pub(super) async fn ask_root(shared: &Shared, places: &mut Places) -> Option<PublicKey> {
     loop {
         while shared.registry.lock().is_empty() {

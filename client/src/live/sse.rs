@@ -1,39 +1,39 @@
-//! Server-sent events off a stream of bytes, by the rules of the HTML standard as far as agents use them.
+//! Parser of server-sent events, by the rules of the HTML standard as far as agents use them.
 
 use super::MAX_EVENT_BYTES;
 
-/// What is kept of a comment, in characters.
+/// Maximum length of a comment that is kept, in characters.
 const MAX_COMMENT_CHARS: usize = 64;
 
-/// One event.
+/// Server-sent event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Event {
-    /// Its name; `message` where none is given.
+    /// Event name; `message` if none is given.
     pub(crate) name: String,
-    /// Its data.
+    /// Event data.
     pub(crate) data: String,
-    /// The last id that was given, by this event or before.
+    /// Last id of the stream, from this event or an earlier one.
     pub(crate) id: Option<String>,
 }
 
-/// An event is too large.
+/// Error: an event is too large.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an event has more than {MAX_EVENT_BYTES} bytes")]
 pub(crate) struct TooLarge;
 
-/// Takes bytes in any pieces.
+/// Incremental parser, for input in chunks of any size.
 #[derive(Debug, Default)]
 pub(crate) struct Parser {
     line: Vec<u8>,
     event: Event,
     has_data: bool,
     after_return: bool,
-    /// The last comment between two events.
+    /// Last comment between two events.
     comment: String,
 }
 
 impl Parser {
-    /// Reads on; gives the events that are complete.
+    /// Parses more input. Returns the events that are complete.
     pub(crate) fn read(&mut self, bytes: &[u8]) -> Result<Vec<Event>, TooLarge> {
         let mut events = Vec::new();
         let mut rest = bytes;
@@ -54,12 +54,12 @@ impl Parser {
         if self.line.len() + self.event.data.len() > MAX_EVENT_BYTES { Err(TooLarge) } else { Ok(events) }
     }
 
-    /// Whether nothing of a further event has been read.
+    /// Returns whether no part of a further event has been read.
     pub(crate) fn is_between_events(&self) -> bool {
         self.line.is_empty() && !self.has_data && self.event.name.is_empty()
     }
 
-    /// The last comment that stood between two events, without the colon and the space.
+    /// Last comment between two events, without the colon and the space.
     pub(crate) fn comment(&self) -> &str {
         &self.comment
     }
@@ -84,7 +84,7 @@ impl Parser {
                 self.event.data.push_str(value);
                 self.has_data = true;
             }
-            // Comments, and fields that are not known.
+            // Comments and unknown fields are ignored.
             _ => {}
         }
         None

@@ -1,23 +1,23 @@
-//! What a subscriber sees.
+//! State that a subscriber sees.
 
 use crate::error::ClientError;
 use bytes::Bytes;
 use kvgossip_grants::{EntityId, EntryFact, EntryId, FactId, GrantId, Key, Timestamp};
 
-/// An entry that sets its key. Two are equal if they have the same id.
+/// Entry that sets its key. Two are equal if they have the same id.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// The key.
+    /// Key of the entry.
     pub key: Key,
-    /// The entry's id.
+    /// Entry id.
     pub id: EntryId,
-    /// When it was written.
+    /// Timestamp of the entry.
     pub timestamp: Timestamp,
-    /// Who signed it.
+    /// Entity that signed it.
     pub signer: EntityId,
-    /// The grant that it cites; none for root.
+    /// Grant that the entry cites; `None` if root signed it.
     pub grant: Option<GrantId>,
-    /// The value.
+    /// Value bytes.
     pub value: Bytes,
 }
 
@@ -30,7 +30,7 @@ impl PartialEq for Entry {
 impl Eq for Entry {}
 
 impl Entry {
-    /// From a fact; `None` for a delete.
+    /// Converts a fact; `None` for a delete.
     pub(crate) fn of(fact: &EntryFact) -> Option<Self> {
         let (body, value) = (fact.entry(), fact.value()?.clone());
         Some(Self {
@@ -44,10 +44,10 @@ impl Entry {
     }
 }
 
-/// What a key holds, as far as is known.
+/// Known value of a key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Value {
-    /// No agent has told it yet, or only what does not verify: it may be set.
+    /// No agent has sent the key yet, or nothing that verifies; it may be set.
     #[default]
     Unknown,
     /// The key is unset.
@@ -57,7 +57,7 @@ pub enum Value {
 }
 
 impl Value {
-    /// The entry, if the key is set.
+    /// Returns the entry if the key is set.
     pub fn entry(&self) -> Option<&Entry> {
         match self {
             Self::Present(entry) => Some(entry),
@@ -66,25 +66,26 @@ impl Value {
     }
 }
 
-/// Why a value may not be the latest.
+/// Reason why a value may not be the latest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Dirty {
     /// An agent is being asked.
     Loading,
-    /// No agent is connected. The last known value stands.
+    /// No agent is connected; the last known value is shown.
     Disconnected,
-    /// Whichever agent answered last was never compared with a peer: it may lack what others hold, and does not tell it.
-    /// The last known value stands.
+    /// The last agent that answered has never been compared with a peer, so it may lack facts and sends none.
+    /// The last known value is shown.
     Unsynced,
-    /// The agent holds something older than what is shown here; it has yet to catch up.
+    /// The agent holds an older entry than the one shown here, and has yet to catch up.
     Behind,
-    /// The agent holds entries that could not be verified, or that it cannot read; the last verified value is shown.
+    /// The agent holds entries that could not be verified, or that it cannot read; the last verified value is
+    /// shown.
     Unverified,
 }
 
 impl Dirty {
-    /// A stable text: `loading`, `disconnected`, `unsynced`, `behind` or `unverified`.
+    /// Stable name: `loading`, `disconnected`, `unsynced`, `behind` or `unverified`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Loading => "loading",
@@ -96,26 +97,26 @@ impl Dirty {
     }
 }
 
-/// Why a value is what it is.
+/// Cause of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Cause {
-    /// It was told for the first time, or the key turned out to be unset.
+    /// The value was loaded for the first time, or the key was found to be unset.
     Loaded,
     /// This entry set the key.
     Written(EntryId),
     /// This entry unset the key.
     Deleted(EntryId),
-    /// The entry before stood on this grant, which was revoked, or one above it.
+    /// The previous entry depended on this grant; the grant or one above it was revoked.
     Revoked(GrantId),
-    /// This floor ended the entry before.
+    /// This floor ended the previous entry.
     Floored(FactId),
-    /// The grant of the entry before, this one, expired, or one above it.
+    /// The previous entry depended on this grant; the grant or one above it expired.
     Expired(GrantId),
 }
 
 impl Cause {
-    /// A stable text: `loaded`, `written`, `deleted`, `revoked`, `floored` or `expired`.
+    /// Stable name: `loaded`, `written`, `deleted`, `revoked`, `floored` or `expired`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Loaded => "loaded",
@@ -128,14 +129,14 @@ impl Cause {
     }
 }
 
-/// What a subscription to a key shows.
+/// State of a subscription to a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct State {
-    /// The value.
+    /// Value of the key.
     pub value: Value,
-    /// Why it may not be the latest; `None`: an agent says that it is, right now.
+    /// Why the value may not be the latest; `None` while an agent confirms that it is.
     pub dirty: Option<Dirty>,
-    /// What led to this value; `None` while it is unknown.
+    /// Cause of this value; `None` while it is unknown.
     pub cause: Option<Cause>,
 }
 
@@ -143,51 +144,53 @@ impl State {
     pub(crate) const NEW: Self = Self { value: Value::Unknown, dirty: Some(Dirty::Loading), cause: None };
 }
 
-/// Something an agent said that does not verify, could not read from its store, keeps until it is due, or withheld; or a value that none gives.
+/// Statement of an agent that is not accepted: it does not verify, the agent could not read it from its store
+/// or holds it back until it is due, or the agent withheld it. Also a value that no agent provides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
-    /// Which agent; empty if it is all of them.
+    /// Endpoint of the agent; empty if it concerns all agents.
     pub endpoint: String,
-    /// The key of an entry.
+    /// Key of the entry, if it is one.
     pub key: Option<Key>,
-    /// The fact, where it could be read.
+    /// Id of the fact, if it could be read.
     pub id: Option<FactId>,
-    /// A stable code, such as `fact.bad_signature`.
+    /// Stable code, such as `fact.bad_signature`.
     pub code: String,
-    /// When, by this machine's clock.
+    /// Time of the rejection, by this machine's clock.
     pub at: Timestamp,
 }
 
 impl Rejection {
-    /// The code of what an agent could not read from its store.
+    /// Code of an entry that the agent could not read from its store.
     pub const UNREADABLE: &str = "entry.unreadable";
-    /// The code of a key without a value of which the agent keeps an entry back until it is due by its clock.
+    /// Code of a key of which the agent holds an entry back until it is due by its clock.
     pub const EARLY: &str = "entry.not_yet";
-    /// The code of what another agent told, and this one did not although it says that it holds it.
+    /// Code of a fact that another agent sent, and that this one did not send although it says that it holds
+    /// it.
     pub const WITHHELD: &str = "agent.withheld";
-    /// The code of an entry that stands and is shown by no agent with its value: the key is unknown, or an older entry shown.
+    /// Code of a shown entry whose value no agent provides: the key is unknown, or an older entry is shown.
     pub const NO_VALUE: &str = "entry.no_value";
 }
 
-/// Why an agent could not be asked, or not any more.
+/// Reason why an agent could not be used, or is no longer used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trouble {
-    /// Which agent.
+    /// Endpoint of the agent.
     pub endpoint: String,
-    /// A stable code, such as `agent.unreachable`.
+    /// Stable code, such as `agent.unreachable`.
     pub code: String,
-    /// The same for people.
+    /// Message for people.
     pub message: String,
 }
 
 impl Trouble {
-    /// The code of an agent that lacked what another told, and did not come to tell it.
+    /// Code of an agent that lacked facts of another one and did not catch up.
     pub const BEHIND: &str = "agent.behind";
-    /// The codes of an agent that this client may not ask, whatever it holds.
+    /// Codes of agents that this client may not read from.
     const RIGHTS: [&str; 4] =
         ["http.read_right", "http.wrong_token", "agent.client_certificate", "agent.denied"];
 
-    /// Whether the client lacks the right to ask this agent: waiting does not help.
+    /// Returns whether the client lacks the right to read from this agent, so that waiting does not help.
     pub fn is_of_rights(&self) -> bool {
         Self::RIGHTS.contains(&self.code.as_str())
     }

@@ -1,4 +1,4 @@
-//! One watch at one agent, as events.
+//! Open watch at one agent, as a stream of events.
 
 use super::sse::{Event, Parser};
 use crate::error::ClientError;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
-/// An open watch.
+/// Open watch.
 #[derive(Debug)]
 pub(crate) struct EventStream {
     http: Arc<Http>,
@@ -22,7 +22,7 @@ pub(crate) struct EventStream {
 }
 
 impl EventStream {
-    /// Asks, and waits for the head of the answer.
+    /// Sends the request, and waits for the head of the response.
     pub(crate) async fn open(
         http: Arc<Http>,
         request: WatchRequest,
@@ -37,18 +37,18 @@ impl EventStream {
         Ok(Self { http, body, parser: Parser::default(), silence, heard: Instant::now() })
     }
 
-    /// Whether nothing of a further event has been read: after a call of [`EventStream::next`] that gave none, the agent said
-    /// that it has nothing to tell.
+    /// Returns whether no part of a further event has been read. If so after [`EventStream::next`] returned no
+    /// event, the agent sent a heartbeat: it has nothing left to send.
     pub(crate) fn is_between_events(&self) -> bool {
         self.parser.is_between_events()
     }
 
-    /// The commit up to which the agent last said that everything was told.
+    /// Commit up to which, by the last heartbeat, the agent has sent everything.
     pub(crate) fn told_up_to(&self) -> Option<CommitMark> {
         CommitMark::of_heartbeat(self.parser.comment())
     }
 
-    /// The next events, perhaps none after a heartbeat. May be dropped and called again at any time.
+    /// Waits for the next events; the list may be empty after a heartbeat. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Result<Vec<Event>, ClientError> {
         let endpoint = || self.http.endpoint.clone();
         let frame = timeout_at(self.heard + self.silence, self.body.frame()).await;

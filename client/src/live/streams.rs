@@ -1,45 +1,45 @@
-//! The streams that are read, and the place where a later one may go on.
+//! Streams that are open, and the position at which a later one can resume.
 
 use super::interests::InterestId;
 use kvgossip_grants::{EntryId, Key};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// Names a stream. 0 is never given.
+/// Id of a stream; 0 is never used.
 pub(crate) type StreamId = u64;
 
-/// The longest cursor that is kept, in bytes: agents give less than 40.
+/// Maximum length of a cursor that is kept, in bytes; agents send less than 40.
 const MAX_CURSOR_BYTES: usize = 128;
 
 /// How a stream is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
-    /// While none is read.
+    /// While no other stream is open.
     Anew,
-    /// For new interests, beside another of the same agent, which goes on until this one is in step.
+    /// For new interests, beside another stream of the same agent, which stays open until this one is in step.
     Beside,
-    /// At another agent, while one goes on until this one is answered.
+    /// At another agent, while the present stream stays open until this one is answered.
     Over,
 }
 
-/// A stream that is being read, or opened.
+/// Stream that is open or being opened.
 #[derive(Debug)]
 pub(super) struct Telling {
     pub(super) way: Way,
     pub(super) endpoint: Arc<str>,
-    /// What it was opened for.
+    /// Interests that it was opened for.
     pub(super) interests: BTreeSet<InterestId>,
-    /// What this client said it has, until the stream is in step.
+    /// Entries whose digests the client sent, by key, until the stream is in step.
     pub(super) claimed: BTreeMap<Key, Vec<EntryId>>,
     pub(super) buckets: usize,
-    /// Keys that were told since it was opened and before it was in step.
+    /// Keys received between the opening of the stream and its being in step.
     pub(super) told: BTreeSet<Key>,
-    /// Whether a cursor was sent and no gap was heard of.
+    /// Whether a cursor was sent and no gap has been reported.
     pub(super) resuming: bool,
     pub(super) synced: bool,
-    /// Something that it told could not be kept: a later stream has to tell it again.
+    /// Whether something received could not be kept, so that a later stream must send it again.
     pub(super) dropped_some: bool,
-    /// The id of the last event, once it is in step.
+    /// Id of the last event, once the stream is in step.
     cursor: Option<String>,
 }
 
@@ -59,9 +59,9 @@ impl Telling {
         }
     }
 
-    /// Notes the id of an event that was taken in.
+    /// Records the id of an event that was processed.
     pub(super) fn note_cursor(&mut self, cursor: &str) {
-        // Before it is in step, not all that stood has been told.
+        // Before the stream is in step, not everything that is live has been sent.
         if self.synced && self.cursor.as_deref() != Some(cursor) {
             self.cursor = (cursor.len() <= MAX_CURSOR_BYTES).then(|| cursor.to_owned());
         }
@@ -73,7 +73,7 @@ impl Telling {
     }
 }
 
-/// A place in one agent's history, and what was watched up to there.
+/// Position in one agent's history, and the interests that were watched up to it.
 #[derive(Debug)]
 pub(super) struct Bookmark {
     pub(super) cursor: String,
@@ -81,19 +81,19 @@ pub(super) struct Bookmark {
 }
 
 impl Bookmark {
-    /// Whether a stream for these interests may go on here: each was part of the one before.
+    /// Returns whether a stream for these interests can resume here: each was part of the earlier one.
     pub(super) fn serves(&self, interests: &BTreeSet<InterestId>) -> bool {
         interests.is_subset(&self.interests)
     }
 }
 
-/// What is left of the streams when their connection is lost; `before` is the place that they were opened with. What an
-/// agent said it holds is remembered with the keys, and has to be what it said up to this place.
+/// Computes the bookmark when the connection is lost. `before` is the one that the streams were opened with. It
+/// must agree with what is remembered per key of the agent's statements.
 pub(super) fn bookmark(streams: &BTreeMap<StreamId, Telling>, before: Option<Bookmark>) -> Option<Bookmark> {
     match streams.values().rev().find(|telling| telling.synced) {
         Some(telling) => telling.bookmark(),
         None if streams.values().all(|telling| telling.told.is_empty()) => before,
-        // Cut in the middle, perhaps of what another agent said.
+        // The stream was cut before it was in step, so remembered statements may be of different agents.
         None => None,
     }
 }
@@ -102,7 +102,7 @@ pub(super) fn bookmark(streams: &BTreeMap<StreamId, Telling>, before: Option<Boo
 mod tests {
     use super::*;
 
-    /// What an agent says too early, or at too great a length, is no place to go on at.
+    /// A cursor that comes too early, or is too long, is not kept.
     #[test]
     fn a_cursor_is_kept_once_everything_before_it_was_told() {
         let cursor = |telling: &Telling| telling.bookmark().map(|bookmark| bookmark.cursor);

@@ -1,4 +1,4 @@
-//! Taking in what a stream tells.
+//! Processes the events of a stream.
 
 use super::core::Core;
 use super::held::{Held, Merged, Why};
@@ -15,34 +15,34 @@ use kvgossip_grants::{
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// What an event means for its stream.
+/// Consequence of an event for its stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reaction {
-    /// Nothing.
+    /// None.
     Continue,
-    /// It is in step from here on.
+    /// The stream is in step from here on.
     Synced,
-    /// It has missed something: open it anew, and compare.
+    /// The stream has missed something: it must be opened again, comparing digests.
     Reopen,
 }
 
-/// The agent does not speak as one of this cluster.
+/// Error: the agent does not behave like one of this cluster.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Unreadable {
-    /// An event is not what the API says.
+    /// An event does not conform to the API.
     #[error("an event that cannot be read: {0}")]
     Event(String),
-    /// There would be no end to it.
+    /// Too many keys without anything that verifies.
     #[error("nothing verifies of {MAX_UNVERIFIED_KEYS} keys and more: is it an agent of this cluster?")]
     Nothing,
-    /// There would be no end to an answer.
+    /// The answer is too long.
     #[error("an answer of more than {MAX_ANSWER_EVENTS_BYTES} bytes")]
     Endless,
 }
 
-/// What became of an entry that the agent told.
+/// Result of taking in an entry sent by the agent.
 pub(super) enum Fate {
-    /// It stands here too.
+    /// It is in the frontier.
     Stands,
     /// It is dead or superseded, as far as is known here.
     Over,
@@ -52,12 +52,12 @@ pub(super) enum Fate {
     Unverified,
 }
 
-/// An entry that verified.
+/// Result of admitting an entry that verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Admitted {
-    /// It stands now.
+    /// It is newly in the frontier.
     New,
-    /// It stood already.
+    /// It was already in the frontier.
     Known,
     /// It is dead or superseded, as far as is known here.
     Over,
@@ -69,7 +69,7 @@ pub(super) fn read<T: serde::de::DeserializeOwned>(data: &str) -> Result<T, Unre
     serde_json::from_str(data).map_err(|error| Unreadable::Event(error.to_string()))
 }
 
-/// Where something comes from, for what is said of it.
+/// Origin of a fact, for reports.
 #[derive(Clone, Debug)]
 pub(super) struct Source {
     pub(super) endpoint: Arc<str>,
@@ -77,7 +77,7 @@ pub(super) struct Source {
 }
 
 impl Core {
-    /// Takes an event in; `id` is the last that the stream gave.
+    /// Processes an event; `id` is the last id that the stream sent.
     pub(crate) fn hear(
         &mut self,
         stream: StreamId,
@@ -90,7 +90,7 @@ impl Core {
             event::KEY => self.hear_key(stream, &read(data)?)?,
             event::SYNCED => self.hear_synced(stream, &read(data)?),
             event::GAP => self.hear_gap(stream, &read(data)?),
-            // Later agents may tell more.
+            // Later versions of the agent may send more.
             _ => Reaction::Continue,
         };
         if let Some((telling, cursor)) = self.streams.get_mut(&stream).zip(id) {
@@ -111,7 +111,7 @@ impl Core {
         Source { endpoint: endpoint.unwrap_or_else(|| "".into()), stream: Some(stream) }
     }
 
-    /// Reports what does not verify.
+    /// Reports a fact that does not verify.
     pub(super) fn reject(&mut self, source: &Source, key: Option<&Key>, id: Option<FactId>, code: Code) {
         self.reject_for(source, key, id, code.as_str());
     }
@@ -153,7 +153,7 @@ impl Core {
             return Ok(Reaction::Continue);
         };
         if self.interests.covering(&key).next().is_none() {
-            // Nobody wants it any more.
+            // The key is no longer wanted.
             return Ok(Reaction::Continue);
         }
         let Some(part) = Part::read(event.part.as_ref()) else {
@@ -187,7 +187,7 @@ impl Core {
         let in_step = self.interests.covering(&key).any(|interest| interest.synced);
         let held = self.keys.entry(key.clone()).or_default();
         let mut unknown = None;
-        // What stands here already may be listed without its record.
+        // An entry of the frontier may be listed without its record.
         let (known, doubtful): (Vec<_>, Vec<_>) =
             ids.into_iter().partition(|id| accounted.contains(id) || held.contains(id));
         if let Some(told) = &mut held.told {
@@ -201,12 +201,13 @@ impl Core {
             doubtful.into_iter().for_each(|id| told.doubt(id));
             told.outdated |= over;
             told.note(part, stream, event.entry.as_ref().and_then(|id| id.parse().ok()));
-            // Otherwise it is when the stream is in step.
+            // Otherwise this happens when the stream is in step.
             if in_step {
                 told.is_in_step();
             }
         }
-        // By whichever stream: it is later than what another one compared when it was opened.
+        // This holds for every stream not yet in step: the event is later than the digests that the stream
+        // compared.
         for telling in self.streams.values_mut().filter(|telling| !telling.synced) {
             telling.told.insert(key.clone());
         }
@@ -222,7 +223,7 @@ impl Core {
         Ok(Reaction::Continue)
     }
 
-    /// Reads the entries of an event.
+    /// Parses the entries of an event.
     pub(super) fn parse_entries(&mut self, source: &Source, key: &Key, event: &KeyEvent) -> Vec<Offered> {
         let mut offered = Vec::with_capacity(event.records_b64.len() + event.fronts_b64.len());
         for record in &event.records_b64 {
@@ -241,7 +242,7 @@ impl Core {
         offered
     }
 
-    /// Judges an entry that the connected agent told, and takes it in if it verifies.
+    /// Judges an entry sent by the connected agent, and takes it in if it verifies.
     pub(super) fn take(&mut self, source: &Source, key: &Key, offered: Offered) -> Fate {
         match self.admit(key, &offered) {
             Ok(Admitted::New | Admitted::Known) => Fate::Stands,
@@ -259,7 +260,7 @@ impl Core {
         }
     }
 
-    /// Judges an entry, whoever told it, and takes it in if it verifies.
+    /// Judges an entry, whichever agent sent it, and takes it in if it verifies.
     pub(super) fn admit(&mut self, key: &Key, offered: &Offered) -> Result<Admitted, Verdict> {
         let (now, grant) = (self.now, offered.entry().grant);
         let held = self.keys.entry(key.clone()).or_default();
@@ -287,7 +288,7 @@ impl Core {
         }
     }
 
-    /// The cursor leads nowhere, and digests are compared instead; or the stream is over.
+    /// Processes a gap: either the cursor is unusable and digests are compared instead, or the stream is over.
     fn hear_gap(&mut self, stream: StreamId, event: &GapEvent) -> Reaction {
         self.bookmark = None;
         let Some(telling) = self.streams.get_mut(&stream) else { return Reaction::Continue };
@@ -297,7 +298,7 @@ impl Core {
             self.forget_told(&BTreeSet::new());
             return Reaction::Continue;
         }
-        // What it told last is not all that happened.
+        // The last events are not everything that happened.
         telling.dropped_some = true;
         Reaction::Reopen
     }
@@ -311,7 +312,7 @@ impl Core {
         let (claimed, buckets) = (std::mem::take(&mut telling.claimed), telling.buckets);
         let resumed = telling.resuming && event.resumed;
         if event.same_authority != Some(false) {
-            // It holds what others told, as far as it says; else it has told all that it holds.
+            // The agent claims to hold what other agents sent, or else it has sent everything that it holds.
             self.learned.clear_authority();
         }
         let differs = |key: &Key| {
@@ -328,7 +329,7 @@ impl Core {
                 let (was_told, differs) = (told.contains(key), differs(key));
                 let standing = held.ids().collect::<Vec<_>>();
                 match &mut held.told {
-                    // All that was told since came on top of what is the same on both sides.
+                    // Everything received since then adds to what both sides have in common.
                     Some(told) if was_told && !told.is_whole() && !differs => told.complete(same()),
                     Some(_) if was_told => {}
                     other => {
@@ -349,13 +350,14 @@ impl Core {
                 (interest.loaded, interest.synced) = (true, true);
             }
         }
-        // Whatever was opened before this one has done its work.
+        // Streams opened before this one are no longer needed.
         self.streams.retain(|id, _| *id >= stream);
         self.changes.dirt = true;
         Reaction::Synced
     }
 
-    /// Forgets keys that nobody named and of which nothing stands: to be called when their changes have been passed on.
+    /// Drops keys that are not subscribed by name and have no entry. Call it after their changes have been
+    /// published.
     pub(crate) fn forget_bare<'a>(&mut self, keys: impl Iterator<Item = &'a Key>) {
         for key in keys {
             let quiet = |told: &Told| told.is_whole() && !told.is_disputed();

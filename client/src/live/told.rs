@@ -1,4 +1,5 @@
-//! What the connected agent says of one key: how far down it has told what stands, and what of it is in doubt.
+//! What the connected agent says about one key: how far down its entries have been sent, and which of them are
+//! in doubt.
 
 use super::MAX_UNVERIFIED_ENTRIES;
 use super::streams::StreamId;
@@ -6,36 +7,36 @@ use kvgossip_api::{PartRow, PlaceRow};
 use kvgossip_grants::{EntryId, Rank, Timestamp};
 use std::collections::BTreeSet;
 
-/// Which part of a key's entries an event tells.
+/// Part of a key's entries that an event carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
-    /// All that stand.
+    /// All live entries.
     Whole,
-    /// The newest, down to a place, and the one that the agent shows.
+    /// The newest entries, down to a rank, and the shown entry.
     First {
-        /// Names what goes on from here.
+        /// Number of the telling that continues from here.
         telling: u64,
-        /// The place.
+        /// Lowest rank of this part.
         down_to: Rank,
     },
-    /// Those after them, down to a place.
+    /// The entries that follow, down to a rank.
     Next {
-        /// As in the `First`.
+        /// Number of the telling, as in the `First` part.
         telling: u64,
-        /// The place.
+        /// Lowest rank of this part.
         down_to: Rank,
     },
-    /// Those after them, down to the oldest.
+    /// The entries that follow, down to the oldest.
     Last {
-        /// As in the `First`.
+        /// Number of the telling, as in the `First` part.
         telling: u64,
     },
-    /// Some, in no order.
+    /// Some entries, in no order.
     News,
 }
 
 impl Part {
-    /// Reads what an event says of itself; `None` if it says nothing that can be meant.
+    /// Parses the part row of an event; `None` if it is invalid.
     pub(crate) fn read(row: Option<&PartRow>) -> Option<Self> {
         let Some(row) = row else { return Some(Self::Whole) };
         let down_to = || {
@@ -53,7 +54,7 @@ impl Part {
     }
 }
 
-/// How far a stream has told a key, from the newest entry down without a gap.
+/// Rank down to which a stream has sent a key, without a gap from the newest entry.
 #[derive(Clone, Copy, Debug)]
 struct Reached {
     stream: StreamId,
@@ -61,54 +62,54 @@ struct Reached {
     down_to: Rank,
 }
 
-/// What the agent says of a key.
+/// What the agent says about a key.
 #[derive(Debug, Default)]
 pub(crate) struct Told {
-    /// Whether all entries were told that stand at the agent.
+    /// Whether all entries that are live at the agent have been sent.
     whole: bool,
-    /// Whether that was told by a stream that was in step, then or later.
+    /// Whether the stream that sent them was in step, then or later.
     in_step: bool,
-    /// Streams that are in the middle of it; one agent has at most two.
+    /// Streams that have sent part of the key; one agent has at most two.
     reached: Vec<Reached>,
-    /// The entry that the agent shows.
+    /// Entry that the agent shows.
     shows: Option<EntryId>,
-    /// Entries that stand here and that the agent has not told.
+    /// Entries in the frontier here that the agent has not sent.
     lacking: BTreeSet<EntryId>,
-    /// Entries that the agent told and that neither verified nor are known to be over; at most
+    /// Entries that the agent sent and that neither verified nor are known to be over; at most
     /// [`MAX_UNVERIFIED_ENTRIES`].
     unverified: BTreeSet<EntryId>,
     /// Whether there were more.
     more_unverified: bool,
-    /// Whether the agent told something that is known to be over.
+    /// Whether the agent sent an entry that is known to be over.
     pub(crate) outdated: bool,
 }
 
 impl Told {
-    /// Nothing was told yet, of which `standing` stands here.
+    /// State before anything is sent; `standing` is the frontier here.
     fn nothing(standing: BTreeSet<EntryId>) -> Self {
         Self { lacking: standing, ..Self::default() }
     }
 
-    /// The agent holds `claimed` and nothing else, of what `standing` stands here.
+    /// State in which the agent holds exactly `claimed`; `standing` is the frontier here.
     pub(crate) fn exactly(standing: impl Iterator<Item = EntryId>, claimed: &[EntryId]) -> Self {
         let mut told = Self::nothing(standing.collect());
         told.complete(claimed);
         told
     }
 
-    /// What was told came on top of `claimed`, which the agent held.
+    /// Records that the agent holds `claimed` in addition to what it has sent, and that this is everything.
     pub(crate) fn complete(&mut self, claimed: &[EntryId]) {
         claimed.iter().for_each(|id| self.account(id));
         self.whole = true;
         self.reached.clear();
     }
 
-    /// Whether an event begins to tell the key anew, instead of going on.
+    /// Returns whether an event starts to send the key again, instead of continuing.
     pub(crate) fn is_begun_anew_by(&self, part: Part, stream: StreamId) -> bool {
         match part {
             Part::Whole => true,
-            // What was told wholly stays told: the agent cannot lose an entry without a fact that ends it, nor, on one
-            // connection, be another.
+            // A key that was sent completely stays so: on one connection the agent cannot become another one,
+            // nor lose an entry without a fact that ends it.
             Part::First { .. } => {
                 (!self.whole || self.is_disputed()) && self.reached.iter().all(|other| other.stream == stream)
             }
@@ -116,18 +117,18 @@ impl Told {
         }
     }
 
-    /// Begins anew, with what stands here.
+    /// Starts again; `standing` is the frontier here.
     pub(crate) fn begin(standing: impl Iterator<Item = EntryId>) -> Self {
         Self::nothing(standing.collect())
     }
 
-    /// The agent told an entry that stands here, or is known to be over.
+    /// Records that the agent sent an entry that is in the frontier here, or known to be over.
     pub(crate) fn account(&mut self, id: &EntryId) {
         self.lacking.remove(id);
         self.unverified.remove(id);
     }
 
-    /// The agent told an entry that did not verify.
+    /// Records that the agent sent an entry that did not verify.
     pub(crate) fn doubt(&mut self, id: EntryId) {
         if self.unverified.len() < MAX_UNVERIFIED_ENTRIES {
             self.unverified.insert(id);
@@ -136,7 +137,7 @@ impl Told {
         }
     }
 
-    /// An event of a stream was taken in.
+    /// Records an event of a stream.
     pub(crate) fn note(&mut self, part: Part, stream: StreamId, shows: Option<EntryId>) {
         self.shows = shows;
         let at = |told: &Self, telling| {
@@ -162,27 +163,27 @@ impl Told {
         }
     }
 
-    /// A stream ended.
+    /// Records the end of a stream.
     pub(crate) fn forget_stream(&mut self, stream: StreamId) {
         self.reached.retain(|other| other.stream != stream);
     }
 
-    /// The stream that told it is in step.
+    /// Records that the stream is in step.
     pub(crate) fn is_in_step(&mut self) {
         self.in_step = true;
     }
 
-    /// Whether everything was told that stands at the agent.
+    /// Returns whether all entries that are live at the agent have been sent.
     pub(crate) fn is_whole(&self) -> bool {
         self.whole
     }
 
-    /// Whether everything was told by an agent in step, and all of it verified or is known to be over.
+    /// Returns whether an agent in step has sent everything, and all of it verified or is known to be over.
     pub(crate) fn is_certain(&self) -> bool {
         self.whole && self.in_step && !self.has_unverified()
     }
 
-    /// Whether what is shown here, or that nothing is, is what the agent says as far as it has told.
+    /// Returns whether the shown entry, or its absence, agrees with what the agent has sent so far.
     pub(crate) fn decides(&self, shown: Option<Rank>) -> bool {
         let reaches = |shown: Rank| {
             self.shows == Some(shown.1) || self.reached.iter().any(|reached| reached.down_to <= shown)
@@ -190,37 +191,37 @@ impl Told {
         self.whole || shown.is_some_and(reaches)
     }
 
-    /// Whether the agent has not told this entry, which stands here.
+    /// Returns whether the agent has not sent this entry of the frontier.
     pub(crate) fn lacks(&self, id: &EntryId) -> bool {
         self.lacking.contains(id)
     }
 
-    /// How many entries stand here that the agent has not told.
+    /// Number of entries of the frontier that the agent has not sent.
     pub(crate) fn lacking(&self) -> usize {
         self.lacking.len()
     }
 
-    /// An entry stands here that came from elsewhere.
+    /// Records that an entry from elsewhere joined the frontier.
     pub(crate) fn note_lacking(&mut self, id: EntryId) {
         self.lacking.insert(id);
     }
 
-    /// An entry stands no more.
+    /// Records that an entry left the frontier.
     pub(crate) fn forget(&mut self, id: &EntryId) {
         self.lacking.remove(id);
     }
 
-    /// Whether something did not verify.
+    /// Returns whether an entry did not verify.
     pub(crate) fn has_unverified(&self) -> bool {
         self.more_unverified || !self.unverified.is_empty()
     }
 
-    /// Whether this entry did not verify.
+    /// Returns whether this entry did not verify.
     pub(crate) fn doubts(&self, id: &EntryId) -> bool {
         self.unverified.contains(id)
     }
 
-    /// Whether something did not verify, or is known to be over.
+    /// Returns whether an entry did not verify, or is known to be over.
     pub(crate) fn is_disputed(&self) -> bool {
         self.outdated || self.has_unverified()
     }

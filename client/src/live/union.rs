@@ -1,4 +1,4 @@
-//! Single reads that ask several agents and take the union of what they hold.
+//! Single reads that ask several agents and merge what they hold.
 
 use super::asking::{Asking, Said};
 use super::core::Core;
@@ -17,35 +17,35 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
-/// One more agent is asked when those that were asked do not answer for so long.
+/// Delay before one more agent is asked, while those asked do not answer.
 const SPARE_AFTER: Duration = Duration::from_secs(2);
-/// The one interest of a read.
+/// Id of a read's single interest.
 const ONLY: u64 = 0;
 
-/// Reads of several agents: what they show together, verified here, is at least as new as what any honest one of them
-/// holds. See [`Client::asking`](crate::Client::asking).
+/// Reader that asks several agents. Their merged and verified facts are at least as recent as those of any
+/// honest one among them. See [`Client::asking`](crate::Client::asking).
 #[derive(Clone, Debug)]
 pub struct Union {
     pub(crate) agents: Vec<AgentClient>,
     pub(crate) root: Option<PublicKey>,
     pub(crate) clock: Clock,
-    /// So many have to answer.
+    /// Number of agents that must answer.
     pub(crate) wanted: usize,
     pub(crate) limit: Duration,
 }
 
 impl Union {
-    /// The entry that sets a key now, the newest valid one that any of the agents holds; `None`: at all of them it is
-    /// unset. A replica that is reached at two endpoints counts once.
+    /// Reads the newest valid entry of a key that any of the agents holds; `None` if the key is unset at all of
+    /// them. A replica reached at two endpoints counts once.
     ///
     /// # Errors
-    /// [`OpError::TooFew`] when fewer agents than were to be asked give an answer that verifies.
+    /// [`OpError::TooFew`] if fewer agents than required give an answer that verifies.
     pub async fn get(&self, key: &Key) -> Result<Option<Entry>, OpError> {
         Ok(self.ask(What::Key(key.clone())).await?.entry(key))
     }
 
-    /// The same for all keys that a filter includes; at most [`MAX_ANSWER_EVENTS_BYTES`](crate::MAX_ANSWER_EVENTS_BYTES)
-    /// of each agent.
+    /// Reads all keys that a filter includes, with at most
+    /// [`MAX_ANSWER_EVENTS_BYTES`](crate::MAX_ANSWER_EVENTS_BYTES) from each agent.
     ///
     /// # Errors
     /// As [`Union::get`].
@@ -55,7 +55,7 @@ impl Union {
         Ok(keys.filter_map(|key| core.entry(&key).map(|entry| (key, entry))).collect())
     }
 
-    /// Whether and why `entity` may write `key`, by all that the agents know of authority.
+    /// Explains whether and why `entity` may write `key`, by the merged authority facts of the agents.
     ///
     /// # Errors
     /// As [`Union::get`].
@@ -66,7 +66,7 @@ impl Union {
         Ok(ExplainResponse::explain(&core.authority, entity, key, shown, self.clock.now()))
     }
 
-    /// Asks as many agents as are wanted, and for each that fails another one, until the limit of time.
+    /// Asks as many agents as required, and another one for each that fails, until the time limit.
     async fn ask(&self, what: What) -> Result<Core, OpError> {
         let mut last = None;
         if self.wanted > self.agents.len() {
@@ -98,7 +98,7 @@ impl Union {
                     let last = last.into_iter().chain([silent]).collect::<Vec<_>>().join("; ");
                     return Err(self.too_few(answered, Some(last)));
                 }
-                // Somebody takes long: one more is asked, as long as there is one.
+                // An agent takes long: one more is asked, while there is one.
                 (spares, spare_at) = (spares + 1, Instant::now() + SPARE_AFTER);
                 continue;
             };
@@ -110,7 +110,7 @@ impl Union {
                     let end = heard.into_iter().find(|answer| *answer != Ok(Answer::More));
                     end.map(|answer| match answer {
                         Ok(_) if question.is_proven() => {
-                            // One that does not say who it is counts by itself.
+                            // An agent that does not name its replica counts separately.
                             let replica = replica(events);
                             let is_new = replica.is_none_or(|replica| replicas.insert(replica));
                             is_new.then_some(()).ok_or_else(|| "it is a replica that has answered already".to_owned())
@@ -136,7 +136,7 @@ impl Union {
         Ok(core)
     }
 
-    /// Whoever trusts the agents also learns from them who root is.
+    /// Returns the root key; a client that trusts the agents asks them for it.
     async fn root(&self, until: Instant) -> Result<PublicKey, OpError> {
         if let Some(root) = &self.root {
             return Ok(root.clone());
@@ -148,7 +148,7 @@ impl Union {
         }
     }
 
-    /// Says which agents did not answer in time.
+    /// Message that names the agents which did not answer in time.
     fn silent<'a>(&self, agents: impl IntoIterator<Item = &'a AgentClient>) -> String {
         let names = agents.into_iter().map(|agent| agent.endpoint().to_string());
         let names = names.collect::<Vec<_>>().join(", ");
@@ -160,7 +160,7 @@ impl Union {
     }
 }
 
-/// The replica that an agent says it is.
+/// Replica id that an agent reports.
 fn replica(events: &[Event]) -> Option<String> {
     let synced = events.iter().find(|it| it.name == event::SYNCED)?;
     serde_json::from_str::<SyncedEvent>(&synced.data).ok()?.replica

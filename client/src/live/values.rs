@@ -1,5 +1,5 @@
-//! Values that an agent did not tell: of entries that this client shows and the agent does not, for example because their
-//! clocks differ.
+//! Missing values: of entries that this client shows and the agent does not, for example because their clocks
+//! differ.
 
 use super::VALUE_PATIENCE_US;
 use super::core::Core;
@@ -10,16 +10,16 @@ use super::telling::Source;
 use kvgossip_grants::{Code, EntryFact, EntryId, Key, Timestamp};
 use std::sync::Arc;
 
-/// A key that shows an entry whose value is not here.
+/// Shown entry of a key whose value is missing.
 pub(super) struct Valueless {
     id: EntryId,
     since: Timestamp,
-    /// Whether it was said that no agent gives it.
+    /// Whether the missing value has been reported.
     reported: bool,
 }
 
 impl Core {
-    /// Notes whether a key shows an entry whose value is not here.
+    /// Updates whether a key shows an entry whose value is missing.
     pub(super) fn note_valueless(&mut self, key: &Key) {
         let Some(id) = self.keys.get(key).and_then(|held| held.lacks_value(self.now)) else {
             self.valueless.remove(key);
@@ -35,25 +35,25 @@ impl Core {
         }
     }
 
-    /// A key that shows an entry whose value has yet to be asked for; it counts as asked for then.
+    /// Returns a key and shown entry whose value should be requested now; records the request.
     pub(crate) fn next_valueless(&mut self) -> Option<(Key, EntryId)> {
         let (keys, now) = (&mut self.keys, self.now);
         self.valueless.keys().find_map(|key| Some((key.clone(), keys.get_mut(key)?.ask_value(now)?)))
     }
 
-    /// Whether a newer entry than the one shown before took its place, whose value has yet to be asked for: the older one is
-    /// shown until then.
+    /// Returns whether a newer entry has taken the place of the shown one while its value is still missing; the
+    /// older value stays visible until then.
     pub(crate) fn keeps_older(&self, key: &Key) -> bool {
         self.valueless.contains_key(key) && matches!(self.cause(key), Some(Cause::Written(_)))
     }
 
-    /// Whether the value of the entry that is shown has been asked for only just now, so that the end of the one before is not
-    /// worth telling alone.
+    /// Returns whether the missing value of the shown entry is still expected, so that the end of the previous
+    /// entry is not published alone.
     pub(crate) fn expects_value(&self, key: &Key) -> bool {
         self.valueless.get(key).is_some_and(|lacking| !lacking.reported)
     }
 
-    /// Says of which keys no agent gave the value for long.
+    /// Reports keys whose value no agent has provided for a long time.
     pub(super) fn report_valueless(&mut self) {
         let now = self.now;
         for (key, lacking) in &mut self.valueless {
@@ -65,7 +65,7 @@ impl Core {
             lacking.reported = true;
             self.changes.keys.insert(key.clone());
             let (key, id, code) = (Some(key.clone()), Some(lacking.id.into()), Rejection::NO_VALUE.to_owned());
-            // Nobody is to blame for what he does not have.
+            // Not having a value is no fault of any agent.
             self.rejections.note(Rejection { endpoint: String::new(), key, id, code, at: now }, false);
         }
     }
@@ -77,7 +77,7 @@ impl Core {
             let source = Source { endpoint: Arc::from(endpoint), stream: None };
             return self.reject(&source, Some(key), Some(fact.id().into()), Code::Malformed);
         }
-        // The id is the hash of the body, which was verified; reading the fact has compared the value with it.
+        // The id is the hash of the verified body, and parsing the fact has compared the value with it.
         if held.contains(&id) {
             held.keep_value(Offered::Whole(fact));
             self.settle(key, Why::Told);

@@ -1,4 +1,4 @@
-//! Entries that cannot be judged yet: their grant is not known, or their time has not come.
+//! Entries that cannot be judged yet, because their grant is unknown or their time has not come.
 
 use super::core::Core;
 use super::held::{Held, Waiting, Why};
@@ -10,7 +10,7 @@ use kvgossip_grants::{Code, EntryId, Key};
 use std::sync::Arc;
 
 impl Core {
-    /// Keeps an entry for when its grant comes, or its time.
+    /// Keeps an entry until its grant arrives or its time comes.
     pub(super) fn keep_waiting(&mut self, source: &Source, key: &Key, offered: Offered) {
         let waiting =
             Waiting { offered, endpoint: source.endpoint.clone(), since: self.now, reported: false };
@@ -30,7 +30,7 @@ impl Core {
         }
     }
 
-    /// Offers again what waits for a grant or for its time.
+    /// Judges the waiting entries of a key again.
     pub(super) fn retry(&mut self, key: &Key) {
         let waiting = self.keys.get_mut(key).map(Held::take_waiting).unwrap_or_default();
         if waiting.is_empty() {
@@ -42,7 +42,7 @@ impl Core {
                 (waiting.offered.id(), Source { endpoint: waiting.endpoint.clone(), stream: None });
             let fate = self.take(&source, key, waiting.offered.clone());
             let Some(held) = self.keys.get_mut(key) else { continue };
-            // If it has to wait on, it does so since it came.
+            // An entry that must wait on keeps its original time.
             if let Some(again) = held.awaiting(&id) {
                 (again.since, again.reported) = (waiting.since, waiting.reported);
             }
@@ -54,8 +54,8 @@ impl Core {
         self.settle(key, Why::Told);
     }
 
-    /// Reports what has waited for long and is still said to stand. (For moments, an honest agent may tell an entry whose
-    /// grant has just ended.)
+    /// Reports entries that have waited too long and that the agent still lists. (An honest agent may, for
+    /// moments, send an entry whose grant has just ended.)
     pub(super) fn report_waiting(&mut self, key: &Key) {
         let now = self.now;
         let Some(held) = self.keys.get_mut(key) else { return };

@@ -1,4 +1,4 @@
-//! Compares everything in a store with everything else in it.
+//! Consistency check of a store: compares its tables with each other.
 
 use super::error::engine_error;
 use super::rows;
@@ -7,11 +7,11 @@ use crate::storage::{IndexEntry, StorageError, Summary};
 use fjall::{Readable, Snapshot};
 use kvgossip_grants::{ClusterId, Fact, FactId, Key};
 
-/// Reads every row. Entries and index must name the same entries, records must be the facts that their rows are
-/// named for, citations must not miss one, and the counts must be those of the summary. While a sweep is pending there
-/// may be more entries and facts than these, and citations of them may be gone.
+/// Reads every row. Entries and index must name the same entries, each record must be the fact that its row names, no
+/// citation may be missing, and the counts must be those of the summary. While a sweep is pending, there may be more
+/// entries and facts than the summary counts, and citations may be missing.
 ///
-/// Whether the index gives the summary's root is for whoever loads it.
+/// Whether the index gives the summary's root is checked by the code that loads it.
 pub(super) fn check(
     tables: &Tables,
     snapshot: &Snapshot,
@@ -22,7 +22,7 @@ pub(super) fn check(
     let authority_facts = check_authority(tables, snapshot, cluster)?;
     let keys = check_entries(tables, snapshot, cluster, sweep_pending)?;
     let (said_facts, said_keys) = summary.map_or((0, 0), |summary| (summary.authority_facts, summary.keys));
-    // Until it is swept there may be more.
+    // While a sweep is pending there may be more.
     let fits = |found: u64, said: u64| found == said || sweep_pending && found > said;
     if !fits(authority_facts, said_facts) || !fits(keys, said_keys) {
         return Err(StorageError::Damaged(format!(
@@ -45,7 +45,7 @@ fn check_authority(tables: &Tables, snapshot: &Snapshot, cluster: ClusterId) -> 
     Ok(count)
 }
 
-/// Whether the rows of each entry fit each other; gives the number of keys.
+/// Checks that the rows of each entry are consistent; returns the number of keys.
 fn check_entries(
     tables: &Tables,
     snapshot: &Snapshot,
@@ -57,7 +57,7 @@ fn check_entries(
     for row in snapshot.iter(&tables.index) {
         let (row, value) = row.into_inner().map_err(engine_error)?;
         let (key, entry) = read_index(&row, &value)?;
-        // Both lie in the same order, so that they meet unless one of them misses something.
+        // Both tables have the same order, so their rows match unless one of them is incomplete.
         let next = entries.next().map(|next| next.into_inner().map_err(engine_error)).transpose()?;
         let Some((_, record)) = next.filter(|(at, _)| **at == *row) else {
             return Err(StorageError::Damaged(format!("entries and index differ at {key}")));
@@ -82,7 +82,7 @@ fn check_entries(
     Ok(keys)
 }
 
-/// A row of `index`.
+/// Decodes a row of `index`.
 pub(super) fn read_index(row: &[u8], value: &[u8]) -> Result<(Key, IndexEntry), StorageError> {
     let (key, id) = rows::parse_entry_row(row)
         .ok_or_else(|| StorageError::Damaged("the key of an index row does not read".into()))?;

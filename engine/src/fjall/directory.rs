@@ -1,4 +1,4 @@
-//! The data directory around a store: who may use it, how a store comes to be, and where a damaged one goes.
+//! The data directory of a store: its lock, the creation of a store, and the moving aside of a damaged one.
 //!
 //! ```text
 //! store.lock       held while a store is open, made, or moved aside
@@ -21,20 +21,20 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-/// The store.
+/// Name of the store's directory.
 pub(super) const STORE: &str = "store";
-/// What a check looks at.
+/// Name of the copy that a check reads.
 pub(super) const CHECK: &str = "store.check";
 const STORE_NEW: &str = "store.new";
-/// Held while it is open.
+/// Name of the lock file, which is locked while the store is open.
 pub(super) const LOCK: &str = "store.lock";
 const PROBE: &str = "room.probe";
-/// Most damaged stores kept side by side.
+/// Maximum number of damaged stores that are kept.
 const MAX_MOVED_ASIDE: u32 = 1_000;
-/// What [`probe_room`] takes: enough for the engine to write out its largest memtable.
+/// Size in bytes of the probe of [`probe_room`]: enough for the engine to write out its largest memtable.
 const PROBE_BYTES: usize = 32 * 1024 * 1024;
 
-/// A data directory that nobody else uses while this value lives.
+/// Exclusive use of a data directory while this value lives.
 #[derive(Debug)]
 pub(super) struct Directory {
     path: PathBuf,
@@ -42,9 +42,9 @@ pub(super) struct Directory {
 }
 
 impl Directory {
-    /// Makes the directory if it is missing, and takes it.
+    /// Creates the directory if it is missing, and locks it.
     pub(super) fn take(path: &Path) -> Result<Self, StorageError> {
-        // Absolute, so that a later change of the working directory does not matter.
+        // Absolute, so that a later change of the working directory has no effect.
         let path = std::path::absolute(path).map_err(at(path))?;
         if !path.is_dir() {
             fs::create_dir_all(&path).map_err(at(&path))?;
@@ -59,13 +59,13 @@ impl Directory {
         }
     }
 
-    /// The directory.
+    /// Returns the absolute path of the directory.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Opens the store; makes it first if there is none. A store is made under another name, so that one that is
-    /// there is whole.
+    /// Opens the store, creating it first if there is none. A store is created under another name and then renamed, so
+    /// that an existing store is always complete.
     pub(super) fn open_tables(&self, cluster: &ClusterId) -> Result<Tables, StorageError> {
         remove_leftover(&self.path.join(CHECK))?;
         let store = self.path.join(STORE);
@@ -80,7 +80,7 @@ impl Directory {
         Tables::open(&store, cluster)
     }
 
-    /// Gives the store another name. Returns the new path, or `None` if there is no store.
+    /// Renames the store. Returns the new path, or `None` if there is no store.
     pub(super) fn move_store_aside(&self) -> Result<Option<PathBuf>, StorageError> {
         let store = self.path.join(STORE);
         let moved = if store.try_exists().map_err(at(&store))? {
@@ -90,7 +90,7 @@ impl Directory {
         } else {
             None
         };
-        // After the store: between the two, an empty store that should not be empty is noticed.
+        // Removed after the rename: if the process ends in between, the missing store is noticed by this file.
         let last = self.path.join(last_batch::FILE_NAME);
         match fs::remove_file(&last) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(at(&last)(error)),
@@ -111,8 +111,8 @@ impl Directory {
     }
 }
 
-/// Looks whether there is anything in a store but directories and regular files: the engine would wait for a FIFO, and write
-/// through a link.
+/// Refuses a store that contains anything but directories and regular files: the engine would wait for a FIFO, and
+/// write through a link.
 fn check_kinds(dir: &Path) -> Result<(), StorageError> {
     for entry in fs::read_dir(dir).map_err(at(dir))? {
         let entry = entry.map_err(at(dir))?;
@@ -123,10 +123,10 @@ fn check_kinds(dir: &Path) -> Result<(), StorageError> {
     Ok(())
 }
 
-/// Whether something in a store is a directory; else it is a regular file.
+/// Whether an item of a store is a directory; otherwise it is a regular file.
 ///
 /// # Errors
-/// It is neither.
+/// The item is neither.
 pub(super) fn is_directory(entry: &fs::DirEntry) -> Result<bool, StorageError> {
     let path = entry.path();
     let kind = entry.file_type().map_err(at(&path))?;
@@ -138,7 +138,7 @@ pub(super) fn is_directory(entry: &fs::DirEntry) -> Result<bool, StorageError> {
     }
 }
 
-/// Takes as much room as the engine needs at once, and gives it back.
+/// Checks that the engine can allocate as much disk space as it needs at once, by allocating and freeing it.
 pub(super) fn probe_room(dir: &Path) -> Result<(), StorageError> {
     let path = dir.join(PROBE);
     let taken = create_own(&path).and_then(|mut file| {
@@ -151,7 +151,7 @@ pub(super) fn probe_room(dir: &Path) -> Result<(), StorageError> {
     })
 }
 
-/// Reserves the room; where the file system cannot, writes and flushes.
+/// Reserves the space; if the file system cannot reserve, writes and flushes data.
 pub(super) fn take_room(file: &mut File) -> io::Result<()> {
     match retry_on_intr(|| fallocate(&*file, FallocateFlags::empty(), 0, PROBE_BYTES as u64)) {
         Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
@@ -160,7 +160,7 @@ pub(super) fn take_room(file: &mut File) -> io::Result<()> {
     write_room(file)
 }
 
-/// Takes room by using it.
+/// Allocates the space by writing data.
 pub(super) fn write_room(file: &mut File) -> io::Result<()> {
     let chunk = [0x5a; 64 * 1024];
     for _ in 0..PROBE_BYTES / chunk.len() {
@@ -176,7 +176,7 @@ fn remove_leftover(path: &Path) -> Result<(), StorageError> {
     }
 }
 
-/// Makes names in a directory durable. Only Unix can and must.
+/// Flushes a directory, so that names in it are durable. Only needed and possible on Unix.
 pub(super) fn sync_directory(path: &Path) -> Result<(), StorageError> {
     if cfg!(unix) { File::open(path).and_then(|dir| dir.sync_all()).map_err(at(path)) } else { Ok(()) }
 }

@@ -1,11 +1,11 @@
-//! fjall's errors as a store's.
+//! Conversion of fjall's errors to errors of the store.
 
 use crate::storage::StorageError;
 use std::io::{self, ErrorKind};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-/// What an error of the engine means to whoever runs the replica.
+/// Converts an error of the engine to one that tells the operator what is wrong.
 pub(super) fn engine_error(error: fjall::Error) -> StorageError {
     use fjall::Error;
     match error {
@@ -19,7 +19,7 @@ pub(super) fn engine_error(error: fjall::Error) -> StorageError {
             StorageError::Damaged(format!("its engine's version marker says {found}"))
         }
         Error::Locked => StorageError::InUse,
-        // The engine forgets the cause of what failed in its background threads.
+        // The engine does not keep the cause of failures in its background threads.
         Error::Poisoned => StorageError::Stopped(
             "writing failed in the background, most often because the disk is full; make room".to_owned(),
         ),
@@ -30,7 +30,8 @@ pub(super) fn engine_error(error: fjall::Error) -> StorageError {
     }
 }
 
-/// The engine asks for files, and for places in them, that its other files name.
+/// A missing file or position means damage: the engine opens only files, and positions in them, that its other files
+/// name.
 fn engine_io_error(error: &io::Error) -> StorageError {
     match error.kind() {
         ErrorKind::NotFound | ErrorKind::InvalidInput => {
@@ -40,15 +41,15 @@ fn engine_io_error(error: &io::Error) -> StorageError {
     }
 }
 
-/// The engine asserts some of what it reads, and panics where that does not hold. Reads change nothing, so nothing is
-/// half changed then.
+/// Runs a read of the engine and converts a panic to `Damaged`: the engine asserts parts of what it reads. Reads change
+/// nothing, so a panic leaves no state half changed.
 pub(super) fn guarded<T>(read: impl FnOnce() -> Result<T, StorageError>) -> Result<T, StorageError> {
     catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| {
         Err(StorageError::Damaged("its engine gave up on a file, as said on standard error".into()))
     })
 }
 
-/// What an error of the system means.
+/// Converts an I/O error of the system.
 pub(super) fn io_error(error: &io::Error) -> StorageError {
     match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => StorageError::Full,
@@ -59,7 +60,7 @@ pub(super) fn io_error(error: &io::Error) -> StorageError {
     }
 }
 
-/// Says which path failed, where that is what helps.
+/// Converts an I/O error and adds the path where that helps.
 pub(super) fn at(path: &Path) -> impl FnOnce(io::Error) -> StorageError + use<'_> {
     move |error| match io_error(&error) {
         StorageError::Io(text) => StorageError::Io(format!("{}: {text}", path.display())),

@@ -1,8 +1,8 @@
-//! Notices that the files of an open store were taken away.
+//! Detects that the files of an open store were removed or replaced.
 //!
-//! The system keeps a file that is open when its name is removed, and writes into it succeed: a batch would be
-//! acknowledged, and gone with the process. So the names are looked at before each batch: two questions to the system
-//! in its own memory, beside a flush to the disk.
+//! The system keeps an open file when its name is removed, and writes to it succeed: a batch would be acknowledged and
+//! be lost with the process. So the names are checked before each batch, by `stat` calls that are answered from the
+//! kernel's cache and cost little compared with a flush to the disk.
 
 use super::directory::{LOCK, STORE};
 use super::error::at;
@@ -11,18 +11,18 @@ use std::fs::Metadata;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Made by the engine with a store, and never changed while it is open.
+/// File that the engine creates with a store and never changes while it is open.
 const MARKER: &str = "version";
 
-/// Which files a store was opened with.
+/// The files with which a store was opened.
 #[derive(Debug)]
 pub(super) struct Files(Vec<(PathBuf, Identity)>);
 
-/// What no other file has at the same time. Only Unix tells.
+/// Device and inode, which no other file has at the same time; `None` on systems other than Unix.
 type Identity = Option<(u64, u64)>;
 
 impl Files {
-    /// Notes the files of the store that was just opened in the data directory `dir`.
+    /// Records the files of the store that was just opened in the data directory `dir`.
     pub(super) fn note(dir: &Path) -> Result<Self, StorageError> {
         let paths = [dir.join(LOCK), dir.join(STORE), dir.join(STORE).join(MARKER)];
         let noted = paths.into_iter().map(|path| {
@@ -32,10 +32,10 @@ impl Files {
         noted.collect::<Result<_, _>>().map(Self)
     }
 
-    /// Whether they are still where they were.
+    /// Checks that the files are still in place.
     ///
     /// # Errors
-    /// `Damaged` if one was removed or replaced, else what the system says.
+    /// `Damaged` if a file was removed or replaced, else the error of the system.
     pub(super) fn check(&self) -> Result<(), StorageError> {
         let gone = |path: &Path| {
             let why = format!("{} was removed or replaced while it was open", path.display());

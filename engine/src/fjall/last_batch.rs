@@ -1,13 +1,13 @@
-//! The number of the last batch, in a file of its own: what shows that a store has lost its tail.
+//! The number of the last batch in a separate file, which reveals that a store has lost its last batches.
 //!
-//! A damaged length in the middle of a journal ends its replay early and without an error. Every batch after it
-//! is gone then, and nothing inside the store says so.
+//! A damaged length field in the middle of a journal ends its replay early and without an error. All batches after it
+//! are then missing, and nothing inside the store shows it.
 //!
-//! The file is written over in place after every commit and *not* flushed to the disk with it: that would double
-//! the flushes of a commit. So it outlives the process at once, and a failure of the whole machine after the
-//! system's own write-back (half a minute, as a rule). It never runs ahead of the store, because a batch is durable
-//! before its number is written here; a machine that fails leaves at most an older number, which detects less and
-//! accuses nobody. It is flushed when a store is opened and when it is closed.
+//! The file is overwritten in place after every commit but *not* flushed to the disk with it, which would double the
+//! flushes of a commit. So it survives the end of the process at once, and a failure of the whole machine after the
+//! system's own write-back (usually half a minute). It is never ahead of the store, because a batch is durable before
+//! its number is written here. After a failure of the machine it may have an older number, which detects less and
+//! reports no false loss. It is flushed when a store is opened and when it is closed.
 
 use super::error::at;
 use crate::files::{Access, open_own};
@@ -16,34 +16,34 @@ use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
-/// Its name, beside the store's directory: what replaces the one does not replace the other.
+/// Name of the file. It is beside the store's directory, so that replacing one does not replace the other.
 pub(super) const FILE_NAME: &str = "last-batch";
 const MAGIC: [u8; 8] = *b"kvg-last";
 const CHECKED_BYTES: usize = 20;
 const CHECK_BYTES: usize = 8;
 const FILE_BYTES: usize = CHECKED_BYTES + CHECK_BYTES;
 
-/// What the file says.
+/// Contents of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Seen {
-    /// The format of the store.
+    /// Format of the store.
     pub(super) format: u32,
-    /// The last batch that was acknowledged.
+    /// Number of the last acknowledged batch.
     pub(super) batch: u64,
 }
 
-/// The open file.
+/// The open file with its pending write.
 #[derive(Debug)]
 pub(super) struct LastBatch {
     file: File,
     path: PathBuf,
-    /// What could not be written.
+    /// Contents that could not be written yet.
     owed: Option<Seen>,
 }
 
 impl LastBatch {
-    /// Opens the file in `dir`, or makes it. `None` if it is new, or if what it holds was not written whole: a
-    /// machine that failed may leave it so, and then it has nothing to say.
+    /// Opens or creates the file in `dir`. The contents are `None` if the file is new or incomplete, which a failure of
+    /// the machine may cause.
     pub(super) fn open(dir: &Path) -> Result<(Self, Option<Seen>), StorageError> {
         let path = dir.join(FILE_NAME);
         let file = open_own(&path, Access::Keep).map_err(at(&path))?;
@@ -57,7 +57,7 @@ impl LastBatch {
         Ok((this, seen))
     }
 
-    /// What the file in `dir` says, if it is there and says something. Changes nothing.
+    /// Reads the file in `dir` without changing it; `None` if it is missing or incomplete.
     pub(super) fn peek(dir: &Path) -> Result<Option<Seen>, StorageError> {
         let path = dir.join(FILE_NAME);
         let mut bytes = [0; FILE_BYTES];
@@ -68,12 +68,12 @@ impl LastBatch {
         }
     }
 
-    /// Notes a batch that is durable. A failure is told by [`LastBatch::settle`], which the next batch waits for.
+    /// Records a durable batch. [`LastBatch::settle`], which the next batch calls first, reports a failure.
     pub(super) fn note(&mut self, seen: Seen) {
         self.owed = self.write(seen).is_err().then_some(seen);
     }
 
-    /// Writes what could not be written before.
+    /// Writes the contents that could not be written before.
     pub(super) fn settle(&mut self) -> Result<(), StorageError> {
         if let Some(seen) = self.owed {
             self.write(seen)?;
@@ -93,7 +93,7 @@ impl LastBatch {
         self.file.sync_all().map_err(at(&self.path))
     }
 
-    /// Makes every later write fail, or none.
+    /// Makes every later write fail, or succeed again.
     #[cfg(test)]
     pub(super) fn set_writable(&mut self, writable: bool) {
         self.file = File::options().read(true).write(writable).open(&self.path).expect("a file of ours");

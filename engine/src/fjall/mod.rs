@@ -370,8 +370,7 @@ impl Reader for FjallReader {
     fn keys_citing(&self, grant: &GrantId, each: &mut dyn FnMut(Key)) -> Result<(), StorageError> {
         self.read(|tables, snapshot| {
             let mut rows = snapshot.prefix(&tables.by_grant, grant.as_bytes());
-            let mut next =
-                || guarded(|| rows.next().map(|row| row.key().map_err(engine_error)).transpose());
+            let mut next = || guarded(|| rows.next().map(|row| row.key().map_err(engine_error)).transpose());
             while let Some(row) = next()? {
                 let damaged = || StorageError::Damaged(format!("a citation of grant {grant} does not read"));
                 each(rows::cited_key(&row).ok_or_else(damaged)?);

@@ -1,22 +1,24 @@
-//! How rows lie in the store: keys and values of each keyspace, byte by byte. `docs/storage.md` has the same for people.
+//! Encoding of the store's rows: keys and values of each keyspace, byte by byte. `docs/storage.md` describes the same
+//! for people.
 //!
-//! Integers are little-endian. Reading is exact: a row that this module would not have written is refused.
+//! Integers are little-endian. Decoding is strict: a row that this module would not have written is refused.
 
 use crate::storage::{IndexEntry, Summary};
 use crate::view::parse_key;
 use kvgossip_grants::{Digest, EntryId, GrantId, Key, Timestamp};
 
-/// The format of the store; a store with a greater one is refused.
+/// Format of the store; a store with another format is refused.
 pub(super) const FORMAT: u32 = 2;
 
-/// Row of `meta`: [`FORMAT`], 4 bytes.
+/// Key in `meta` of the [`FORMAT`], 4 bytes.
 pub(super) const META_FORMAT: &[u8] = b"format";
-/// Row of `meta`: the cluster's id, 32 bytes.
+/// Key in `meta` of the cluster's id, 32 bytes.
 pub(super) const META_CLUSTER: &[u8] = b"cluster";
-/// Row of `meta`: the [`Summary`] of the last batch; missing before the first.
+/// Key in `meta` of the [`Summary`] of the last batch; missing before the first batch.
 pub(super) const META_SUMMARY: &[u8] = b"summary";
 
-/// Ends the key in a row of `entries` and `index`. It stands below every byte of a key, so that rows lie in the order of keys.
+/// Terminator of the key in a row of `entries` and `index`. It is less than every byte of a key, so that rows are in
+/// the order of keys.
 const END_OF_KEY: u8 = 0;
 const ID_BYTES: usize = 32;
 const SUMMARY_BYTES: usize = 3 * 8 + ID_BYTES + 1;
@@ -25,7 +27,7 @@ const FLAG_DELETE: u8 = 1;
 const FLAG_GRANT: u8 = 2;
 const FLAG_VALUE_BYTES: u8 = 4;
 
-/// Key in `entries` and in `index`: `key ‖ 0x00 ‖ id`.
+/// Encodes the row key in `entries` and `index`: `key ‖ 0x00 ‖ id`.
 pub(super) fn entry_row(key: &Key, id: &EntryId) -> Vec<u8> {
     let mut row = Vec::with_capacity(key.as_bytes().len() + 1 + ID_BYTES);
     row.extend_from_slice(key.as_bytes());
@@ -34,14 +36,14 @@ pub(super) fn entry_row(key: &Key, id: &EntryId) -> Vec<u8> {
     row
 }
 
-/// Reads [`entry_row`].
+/// Decodes [`entry_row`].
 pub(super) fn parse_entry_row(row: &[u8]) -> Option<(Key, EntryId)> {
     let (rest, id) = row.split_last_chunk::<ID_BYTES>()?;
     let key = rest.strip_suffix(&[END_OF_KEY])?;
     Some((parse_key(key)?, EntryId(*id)))
 }
 
-/// Key in `by_grant`: `grant id ‖ key`.
+/// Encodes the row key in `by_grant`: `grant id ‖ key`.
 pub(super) fn citation_row(grant: &GrantId, key: &Key) -> Vec<u8> {
     let mut row = Vec::with_capacity(ID_BYTES + key.as_bytes().len());
     row.extend_from_slice(grant.as_bytes());
@@ -49,12 +51,12 @@ pub(super) fn citation_row(grant: &GrantId, key: &Key) -> Vec<u8> {
     row
 }
 
-/// The key in a row of `by_grant`.
+/// Decodes the key of a row of `by_grant`.
 pub(super) fn cited_key(row: &[u8]) -> Option<Key> {
     parse_key(row.get(ID_BYTES..)?)
 }
 
-/// Value in `index`: `flags ‖ timestamp ‖ grant id if flagged ‖ bytes of the value if flagged`.
+/// Encodes the value in `index`: `flags ‖ timestamp ‖ grant id if flagged ‖ length of the entry's value if flagged`.
 pub(super) fn encode_index(entry: &IndexEntry) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(1 + 8 + ID_BYTES + 4);
     let delete = if entry.is_delete { FLAG_DELETE } else { 0 };
@@ -71,7 +73,7 @@ pub(super) fn encode_index(entry: &IndexEntry) -> Vec<u8> {
     bytes
 }
 
-/// Reads [`encode_index`] of the entry `id`.
+/// Decodes [`encode_index`] of the entry `id`.
 pub(super) fn decode_index(id: EntryId, mut bytes: &[u8]) -> Option<IndexEntry> {
     let [flags] = take(&mut bytes)?;
     if flags & !(FLAG_DELETE | FLAG_GRANT | FLAG_VALUE_BYTES) != 0 {
@@ -85,7 +87,7 @@ pub(super) fn decode_index(id: EntryId, mut bytes: &[u8]) -> Option<IndexEntry> 
     bytes.is_empty().then_some(entry)
 }
 
-/// The summary as `batch ‖ authority facts ‖ keys ‖ root ‖ 1 while a sweep is pending, else 0`.
+/// Encodes the summary: `batch ‖ authority facts ‖ keys ‖ root ‖ 1 while a sweep is pending, else 0`.
 pub(super) fn encode_summary(summary: &Summary) -> [u8; SUMMARY_BYTES] {
     let mut bytes = [0; SUMMARY_BYTES];
     bytes[..8].copy_from_slice(&summary.batch.to_le_bytes());
@@ -96,7 +98,7 @@ pub(super) fn encode_summary(summary: &Summary) -> [u8; SUMMARY_BYTES] {
     bytes
 }
 
-/// Reads [`encode_summary`].
+/// Decodes [`encode_summary`].
 pub(super) fn decode_summary(mut bytes: &[u8]) -> Option<Summary> {
     let batch = u64::from_le_bytes(take(&mut bytes)?);
     let authority_facts = u64::from_le_bytes(take(&mut bytes)?);
@@ -159,7 +161,7 @@ mod tests {
             prop_assert_eq!(decode_summary(&[&bytes[..], &[0]].concat()), None);
         }
 
-        /// What a check of the store by merging two ordered scans stands on.
+        /// Checks of the store merge two ordered scans and rely on this order.
         #[test]
         fn entries_lie_in_the_order_of_keys_then_ids(
             a in "(/[A-Za-z%25.,=~-]{1,3}){1,3}", b in "(/[A-Za-z%25.,=~-]{1,3}){1,3}", ids: ([u8; 32], [u8; 32]),

@@ -1,4 +1,4 @@
-//! The engine under a store: its keyspaces and their settings.
+//! The tables of the engine under a store: its keyspaces and their settings.
 
 use super::error::{engine_error, guarded};
 use super::rows;
@@ -11,36 +11,37 @@ use std::path::Path;
 const KIB: u32 = 1024;
 const MIB: u64 = 1024 * 1024;
 
-/// Bytes of full journals above which the engine writes out the keyspaces that hold the oldest of them back. This
-/// much, and the journal in use (64 to 70 MiB), is read again at opening at worst.
+/// Total size of full journals, in bytes, above which the engine writes out the keyspaces that keep the oldest journals
+/// alive. At most these and the current journal (64 to 70 MiB) are replayed at opening.
 const MAX_JOURNAL_BYTES: u64 = 128 * MIB;
-/// Open table files; twice as many and a thousand sockets reach the usual limit of 1,024 descriptors.
+/// Maximum number of open table files. Twice as many, together with a thousand sockets, would reach the usual limit of
+/// 1,024 descriptors.
 const MAX_CACHED_FILES: usize = 256;
 const BLOCK_CACHE_BYTES: u64 = 32 * MIB;
 
-/// Memory for rows that are not in tables yet, per keyspace. A put of 700 bytes takes about 850 bytes of `entries`,
-/// 200 of `index` and 150 of `by_grant`: with these sizes none of them holds a journal back for long.
+/// Size of each keyspace's memtable in bytes. A put of 700 bytes takes about 850 bytes of `entries`, 200 of `index` and
+/// 150 of `by_grant`: with these sizes no keyspace keeps a journal alive for long.
 const ENTRIES_MEMTABLE_BYTES: u64 = 32 * MIB;
 const INDEX_MEMTABLE_BYTES: u64 = 8 * MIB;
 const SMALL_MEMTABLE_BYTES: u64 = 4 * MIB;
 
-/// All of the store's keyspaces, and the database that they are in.
+/// All keyspaces of the store, and their database.
 pub(super) struct Tables {
-    /// `key ‖ 0x00 ‖ id` → record.
+    /// Records of entries: `key ‖ 0x00 ‖ id` → record.
     pub(super) entries: Keyspace,
-    /// `key ‖ 0x00 ‖ id` → what the index says of the entry.
+    /// Index of entries: `key ‖ 0x00 ‖ id` → index row.
     pub(super) index: Keyspace,
-    /// Id → record.
+    /// Authority facts: id → record.
     pub(super) authority: Keyspace,
-    /// `grant id ‖ key` → nothing.
+    /// Citations of grants: `grant id ‖ key` → empty value.
     pub(super) by_grant: Keyspace,
-    /// What the store says of itself; written in every batch.
+    /// Format, cluster and summary; the summary is written in every batch.
     pub(super) meta: Keyspace,
     pub(super) db: Database,
 }
 
 impl Tables {
-    /// Makes an empty store in `path`, which must not exist, and closes it again.
+    /// Creates an empty store at `path`, which must not exist, and closes it again.
     pub(super) fn create(path: &Path, cluster: &ClusterId) -> Result<(), StorageError> {
         let db = open_database(path)?;
         let tables =
@@ -54,7 +55,7 @@ impl Tables {
     /// Opens a store of `cluster`.
     pub(super) fn open(path: &Path, cluster: &ClusterId) -> Result<Self, StorageError> {
         let db = open_database(path)?;
-        // First of all, as a newer format may have other keyspaces.
+        // Checked first, as a newer format may have other keyspaces.
         let meta = open_keyspace(&db, "meta")?;
         check_identity(&meta, cluster)?;
         Self::with(db, &|db, name, _| open_keyspace(db, name))
@@ -87,7 +88,7 @@ fn open_keyspace(db: &Database, name: &str) -> Result<Keyspace, StorageError> {
     if !db.keyspace_exists(name) {
         return Err(StorageError::Damaged(format!("its keyspace {name:?} is missing")));
     }
-    // The settings are those that the keyspace was made with.
+    // The keyspace keeps the settings with which it was created.
     db.keyspace(name, KeyspaceCreateOptions::default).map_err(engine_error)
 }
 
@@ -109,12 +110,13 @@ fn check_identity(meta: &Keyspace, cluster: &ClusterId) -> Result<(), StorageErr
     }
 }
 
-/// Rows that are asked for one by one, and of which those that are asked for are nearly always there.
+/// Settings for rows that are read one by one and are nearly always found.
 fn point_reads(memtable_bytes: u64) -> KeyspaceCreateOptions {
     KeyspaceCreateOptions::default().max_memtable_size(memtable_bytes).expect_point_read_hits(true)
 }
 
-/// Rows that are only ever read in runs: larger blocks, no filters; hashes do not compress.
+/// Settings for rows that are only scanned: larger blocks, no filters, and no compression, since hashes do not
+/// compress.
 fn scans(memtable_bytes: u64) -> KeyspaceCreateOptions {
     KeyspaceCreateOptions::default()
         .max_memtable_size(memtable_bytes)

@@ -1,4 +1,4 @@
-//! What only the inside of a store can be made to do.
+//! Tests that need access to the internals of a store.
 
 use super::*;
 use kvgossip_grants::Digest;
@@ -15,7 +15,7 @@ fn found(storage: &FjallStorage) -> u64 {
     storage.summary().unwrap().unwrap().batch
 }
 
-/// A batch that is durable is acknowledged, whatever becomes of its number; the next one is not begun.
+/// A durable batch is acknowledged even if its number cannot be recorded; the next batch is refused.
 #[test]
 fn a_number_that_cannot_be_noted_stops_the_batch_after_it() {
     let dir = tempfile::tempdir().unwrap();
@@ -28,7 +28,7 @@ fn a_number_that_cannot_be_noted_stops_the_batch_after_it() {
     assert!(matches!(storage.commit(&batch(3)), Err(StorageError::Stopped(_))));
     assert_eq!(found(&storage), 2);
     drop(storage);
-    // The number says 1 and the store 2: no loss is reported that did not happen, and the number catches up.
+    // The number is 1 and the store has 2: no false loss is reported, and the number catches up.
     let storage = FjallStorage::open(dir.path(), CLUSTER).unwrap();
     assert_eq!(found(&storage), 2);
     drop(storage);
@@ -48,7 +48,7 @@ fn a_number_that_can_be_noted_again_is() {
     assert_eq!(seen, Some(Seen { format: rows::FORMAT, batch: 2 }));
 }
 
-/// Both ways of asking for room ask for the same, and leave nothing behind.
+/// Both ways of allocating space allocate the same size, and the probe leaves nothing behind.
 #[test]
 fn room_is_reserved_or_written() {
     let dir = tempfile::tempdir().unwrap();
@@ -62,7 +62,7 @@ fn room_is_reserved_or_written() {
     assert!(!dir.path().join("room.probe").exists());
 }
 
-/// What `work` gives, within a time that it needs a hundredth of.
+/// Returns the result of `work`, with a time limit of about a hundred times its usual duration.
 fn soon<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let (done, wait) = std::sync::mpsc::channel();
     std::thread::spawn(move || done.send(work()));
@@ -74,7 +74,7 @@ fn fifo(path: &Path) {
     mknodat(CWD, path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
 }
 
-/// Opens the store at `dir`; gives the text of the refusal.
+/// Opens the store in `dir` and returns the text of the refusal.
 fn refusal(dir: &Path) -> String {
     let dir = dir.to_path_buf();
     soon(move || FjallStorage::open(&dir, CLUSTER).unwrap_err().to_string())
@@ -104,7 +104,7 @@ fn a_file_of_the_store_that_is_no_regular_file_is_refused_by_its_name() {
     }
 }
 
-/// What asks for room makes its own file, and no link leads it to another.
+/// The probe for space creates its own file and follows no link.
 #[test]
 fn room_is_asked_for_in_a_file_of_its_own() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,8 +1,8 @@
-//! Forgetting entries from the future: an operator's act, like restoring an older store.
+//! Forgets early entries that were merged before: an action of an operator, comparable to restoring an older store.
 //!
-//! An entry that was taken in under a clock which was ahead supersedes all that is written by the right time. Out of the
-//! tree again it is early like any other. What it had superseded here is gone, and comes back from peers that never took it
-//! in.
+//! An entry that was merged while the local clock was ahead supersedes everything written at the correct time. Once
+//! removed from the tree it is early like any other. The entries that it had superseded here are gone, and come back
+//! from peers that never merged it.
 
 use super::Replica;
 use crate::Frontier;
@@ -11,18 +11,18 @@ use crate::sweep::Ended;
 use crate::view::View;
 use kvgossip_grants::{EntryMeta, Fact, Key, Timestamp};
 
-/// Keys whose early entries leave the state in one batch.
+/// Number of keys whose early entries are removed in one batch.
 const KEYS_AT_ONCE: usize = 256;
 
 impl View {
-    /// Keys with entries that are early by a clock that says `now`, with all that stands of them.
+    /// Iterates over the keys with entries that are early at local time `now`, and their frontiers.
     pub fn early_keys(&self, now: Timestamp) -> impl Iterator<Item = (Key, &Frontier)> {
         self.keys("", None).filter(move |(_, frontier)| {
             frontier.newest().is_some_and(|newest| newest.meta.early_until(now).is_some())
         })
     }
 
-    /// Those of them of which nothing is left to show without these entries.
+    /// Iterates over the keys that have a value now and would have none without their early entries.
     pub fn unset_without_early(&self, now: Timestamp) -> impl Iterator<Item = Key> {
         let is_set = |meta: Option<&EntryMeta>| meta.is_some_and(|meta| !meta.is_delete);
         let is_lost = move |frontier: &Frontier| {
@@ -35,13 +35,13 @@ impl View {
 }
 
 impl Replica {
-    /// Takes the entries that are early by a clock that says `now` out of the state and the store, in one or more commits,
-    /// and hands each to `keep` with the time when it is due. Says how many there were.
+    /// Removes the entries that are early at local time `now` from the state and the store, in one or more commits, and
+    /// passes each to `keep` with the time when it is due. Returns their number.
     ///
-    /// For the opening of a replica: readers of its views are told nothing.
+    /// Intended for the opening of a replica: no change events are made for readers.
     ///
     /// # Errors
-    /// When the store fails; then the replica must be loaded again. What was committed before stays forgotten.
+    /// The store failed; the replica must be loaded again. Entries of earlier commits stay forgotten.
     pub fn forget_early(
         &mut self,
         storage: &mut dyn Storage,
@@ -57,7 +57,7 @@ impl Replica {
                 let Some(mut leaf) = self.view.entries.get(key.as_bytes()).cloned() else { continue };
                 for entry in leaf.end_early(key, now) {
                     let meta = &entry.meta;
-                    // What cannot be read is gone in any case; a peer that has it sends it when it is due.
+                    // An unreadable entry is lost in any case; a peer that has it sends it when it is due.
                     let record = reader.entry(key, &meta.id).ok().flatten();
                     let fact = record
                         .and_then(|record| Fact::from_record(self.view.authority.cluster(), &record).ok());
@@ -69,7 +69,8 @@ impl Replica {
                 self.put_leaf(key, leaf);
             }
             forgotten += ended.len();
-            // Nothing of it is left to the sweep: at the next opening these rows would be part of the state again.
+            // Rows are removed at once and not left to the sweep: at the next opening they would become part of the
+            // state again.
             let mut writes = Vec::new();
             ended.iter().for_each(|ended| ended.remove(&self.view, &mut writes));
             storage.commit(&self.batch(writes))?;
@@ -77,8 +78,8 @@ impl Replica {
         Ok(forgotten)
     }
 
-    /// Removes all rows of what ended. Some of it is dead only because of an entry that is to be forgotten, and would come to
-    /// life at the next opening.
+    /// Removes all rows of ended facts. Some of these facts ended only because of an entry that is to be forgotten, and
+    /// would become live again at the next opening.
     fn sweep_all(&mut self, storage: &mut dyn Storage) -> Result<(), StorageError> {
         loop {
             while let Some(batch) = self.next_sweep() {
@@ -87,7 +88,7 @@ impl Replica {
             if !self.sweep.is_pending() {
                 return Ok(());
             }
-            // There was more than is remembered.
+            // The queue of the sweep had overflowed.
             let removed_at_once = self.removed_at_once;
             *self =
                 Self::load(self.view.authority.root().clone(), storage)?.removing_at_once(removed_at_once);

@@ -1,4 +1,4 @@
-//! Reading a replica from its store.
+//! Loads a replica from its store.
 
 use super::{KeyBytes, Replica};
 use crate::Frontier;
@@ -10,8 +10,8 @@ use kvgossip_grants::{Authority, EntryMeta, Fact, Key, Offer};
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-/// Loads authority, then the index. Where a sweep was pending, stored rows that are not part of the state are swept;
-/// else there must not be any.
+/// Loads the authority set, then the index. If a sweep was pending, stored rows that are not part of the state are
+/// queued for it; otherwise there must be none.
 pub(super) fn load(replica: &mut Replica, storage: &dyn Storage) -> Result<(), StorageError> {
     let stored = storage.summary()?;
     let sweep_pending = stored.is_some_and(|summary| summary.sweep_pending);
@@ -81,7 +81,7 @@ fn load_entries(replica: &mut Replica, storage: &dyn Storage) -> Result<(), Stor
     Ok(())
 }
 
-/// Rows of the index, of which those of one key come one after the other.
+/// Collects rows of the index, in which the rows of one key are consecutive.
 struct Rows<'a> {
     replica: &'a mut Replica,
     reader: Arc<dyn Reader>,
@@ -107,7 +107,7 @@ impl Rows<'_> {
         self.metas.push(EntryMeta { id, timestamp, grant: grant.flatten(), is_delete, value_bytes });
     }
 
-    /// How long the value is: what the row says, or, of an older program, the record.
+    /// Returns the length of the value from the row, or from the record if the row was written by an older program.
     fn value_bytes(&mut self, key: &Key, row: &IndexEntry) -> u32 {
         if row.is_delete {
             return 0;
@@ -115,7 +115,7 @@ impl Rows<'_> {
         let read = |reader: &dyn Reader| -> Result<u32, StorageError> {
             let cluster = self.replica.view.authority.cluster();
             let record = reader.entry(key, &row.id)?;
-            // What does not read is for whoever reads it to tell: it weighs nothing.
+            // An unreadable record counts as 0; a later read of it reports the error.
             let value = record.and_then(|record| match Fact::from_record(cluster, &record) {
                 Ok(Fact::Entry(entry)) => entry.value().map(bytes::Bytes::len),
                 _ => None,
@@ -134,7 +134,7 @@ impl Rows<'_> {
 
     fn end_key(&mut self) {
         let Some(key) = self.key.take() else { return };
-        // Newest first: then whatever dominates an entry is there before it.
+        // Newest first, so that entries come after those that dominate them.
         self.metas.sort_unstable_by_key(|meta| Reverse(meta.rank()));
         let mut frontier = Frontier::new();
         for meta in self.metas.drain(..) {

@@ -1,4 +1,4 @@
-//! One list of facts on its way into a replica.
+//! Merges one list of facts into a replica.
 
 use super::Replica;
 use crate::Frontier;
@@ -14,18 +14,18 @@ use kvgossip_grants::{
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// How many keys are looked at in memory in the time that asking the store for the keys of one grant takes.
+/// Number of keys that can be examined in memory in the time of one look-up of a grant's keys in the store.
 const KEYS_PER_LOOKUP: usize = 16;
 
-/// One call of [`Replica::apply`] under way.
+/// State of one call of [`Replica::apply`].
 pub(super) struct Merge<'a> {
     replica: &'a mut Replica,
     reader: &'a dyn Reader,
     writes: Vec<Write>,
     changes: Vec<Change>,
-    /// Citations of this very batch, which the reader cannot know yet.
+    /// Citations of this batch, which the reader cannot know yet.
     fresh: Vec<(GrantId, Key)>,
-    /// Ended things whose rows this batch may still remove.
+    /// Number of ended facts whose rows this batch may still remove.
     removals_left: usize,
 }
 
@@ -35,7 +35,7 @@ impl<'a> Merge<'a> {
             removals_left: facts.saturating_add(replica.removed_at_once),
             replica,
             reader,
-            // Most facts are put, and remove one that they supersede.
+            // Most facts add a row and remove that of an entry they supersede.
             writes: Vec::with_capacity(2 * facts),
             changes: Vec::with_capacity(facts),
             fresh: Vec::with_capacity(facts),
@@ -67,7 +67,7 @@ impl<'a> Merge<'a> {
         let value_bytes = meta.value_bytes;
         let before = view.entries.get(entry.key.as_bytes());
         let old = before.and_then(newest);
-        // Not in the tree until something stands of it.
+        // A new leaf is added to the tree once it has an entry.
         let mut leaf = before.cloned().unwrap_or_else(|| KeyLeaf::new(&entry.key, Frontier::new()));
         let ended = match leaf.offer(&entry.key, meta) {
             Offer::Known => return Verdict::Moot(Code::Known),
@@ -85,7 +85,7 @@ impl<'a> Merge<'a> {
 
     fn take_authority(&mut self, fact: Verified) -> Result<Verdict, StorageError> {
         let (id, record) = (fact.fact().id(), fact.fact().to_record());
-        // Looked at first: changing the set copies its indexes when a view of it is held.
+        // Tested first, because changing the set copies its indexes if a view of it is held.
         if self.replica.view.authority.contains(&id) {
             return Ok(Verdict::Moot(Code::Known));
         }
@@ -119,8 +119,8 @@ impl<'a> Merge<'a> {
         Ok(verdict)
     }
 
-    /// Keys with an entry that stands on a grant that ended, `revoked` with all below it: on one of `dead`. There may be
-    /// others among them.
+    /// Returns the keys with an entry that cites one of the ended grants `dead`, which are `revoked` and all below it.
+    /// There may be other keys among them.
     fn keys_below(&self, revoked: &Arc<LiveGrant>, dead: &[GrantId]) -> Result<BTreeSet<Key>, StorageError> {
         let view = &self.replica.view;
         let in_memory = || view.keys_below(revoked).collect();
@@ -137,7 +137,8 @@ impl<'a> Merge<'a> {
             });
             match read {
                 Ok(()) => {}
-                // What is revoked must fall, also from a damaged disk. The index in memory knows it as well: it only takes longer.
+                // A revocation must take effect even with a damaged disk. The index in memory has the same information;
+                // using it only takes longer.
                 Err(StorageError::Damaged(_) | StorageError::Io(_)) => return Ok(in_memory()),
                 Err(error) => return Err(error),
             }
@@ -145,7 +146,7 @@ impl<'a> Merge<'a> {
         Ok(keys)
     }
 
-    /// Removes entries older than a floor; looks only at keys under the pattern's literal prefix.
+    /// Removes the entries older than a floor. Examines only keys under the pattern's literal prefix.
     fn end_older(&mut self, pattern: &KeyGlob, before: Timestamp, floor: FactId) {
         let is_hit =
             |frontier: &Frontier| frontier.oldest().is_some_and(|oldest| oldest.meta.timestamp < before);
@@ -156,7 +157,7 @@ impl<'a> Merge<'a> {
         }
     }
 
-    /// Takes entries out of a key.
+    /// Removes entries of a key.
     fn end(&mut self, key: &Key, cause: Cause, end: impl FnOnce(&mut KeyLeaf) -> Vec<StandingEntry<()>>) {
         let Some(before) = self.replica.view.entries.get(key.as_bytes()) else { return };
         let (old, mut leaf) = (newest(before), before.clone());
@@ -166,7 +167,7 @@ impl<'a> Merge<'a> {
         }
     }
 
-    /// Puts `leaf` in the place of what stood of `key`, of which `ended` leaves and `old` was the newest.
+    /// Replaces the leaf of `key`. `ended` are the entries that were removed, and `old` was the newest entry before.
     fn replace(
         &mut self,
         key: &Key,
@@ -185,7 +186,7 @@ impl<'a> Merge<'a> {
         self.changes.push(Change { seq: self.replica.seq, key: key.clone(), old, new, cause });
     }
 
-    /// Removes the rows of what is no longer part of the state, or leaves them to the sweep.
+    /// Removes the rows of an ended fact, or leaves them to the sweep.
     fn forget(&mut self, ended: Ended) {
         match self.removals_left.checked_sub(1) {
             Some(left) => {
@@ -197,12 +198,12 @@ impl<'a> Merge<'a> {
     }
 }
 
-/// The newest entry of a key, expired or not.
+/// Returns the newest entry of a key, masked or not.
 fn newest(leaf: &KeyLeaf) -> Option<EntryId> {
     leaf.frontier().newest().map(|entry| entry.meta.id)
 }
 
-/// The row of the index of an entry.
+/// Makes the index row of an entry.
 fn index_entry(meta: &EntryMeta) -> IndexEntry {
     IndexEntry {
         id: meta.id,

@@ -1,4 +1,4 @@
-//! A replica's state and the one way to change it.
+//! The state of a replica and the only way to change it.
 
 mod forget;
 mod load;
@@ -16,56 +16,56 @@ use kvgossip_grants::{FactId, Key, PublicKey, Verdict, Verified};
 use merge::Merge;
 
 /// The state of a replica, in memory. Its owner commits each [`Applied::batch`] and each batch of
-/// [`Replica::next_sweep`] to the store before anybody sees the new [`View`], in the order in which they were made; when
+/// [`Replica::next_sweep`] to the store before anybody sees the new [`View`], in the order in which they were made; if
 /// that fails, the replica must be loaded again.
 #[derive(Debug)]
 pub struct Replica {
     view: View,
     seq: u64,
     sweep: Sweep,
-    /// Ended things whose rows a batch of facts removes itself, beside one for each fact.
+    /// Number of ended facts whose rows a batch of facts removes itself, in addition to one for each of its facts.
     removed_at_once: usize,
 }
 
-/// What came of a list of facts.
+/// Result of [`Replica::apply`].
 #[derive(Debug)]
 pub struct Applied {
-    /// One for each fact, in order.
+    /// Verdict on each fact, in order.
     pub verdicts: Vec<Verdict>,
-    /// What to commit; `None` if nothing changed.
+    /// Batch to commit; `None` if nothing changed.
     pub batch: Option<Batch>,
-    /// What changed for readers, in order.
+    /// Changes for readers, in order.
     pub changes: Vec<Change>,
 }
 
 impl Replica {
-    /// An empty replica of the cluster that `root` is the root of.
+    /// Creates an empty replica of the cluster whose root has the key `root`.
     pub fn new(root: PublicKey) -> Self {
         let view = View::new(root);
         Self { view, seq: 0, sweep: Sweep::default(), removed_at_once: MAX_REMOVED_AT_ONCE }
     }
 
-    /// Reads a replica from its store: authority, then the compact index; never a value.
+    /// Loads a replica from its store: the authority set, then the compact index. Values are not read.
     ///
     /// # Errors
-    /// When the store fails, or holds what it could not have been given.
+    /// The store failed, or its contents are not a state that a replica could have written.
     pub fn load(root: PublicKey, storage: &dyn Storage) -> Result<Self, StorageError> {
         let mut replica = Self::new(root);
         load::load(&mut replica, storage)?;
         Ok(replica)
     }
 
-    /// The same with another number than [`MAX_REMOVED_AT_ONCE`]: with 0, nearly everything is left to the sweep.
+    /// Sets another limit than [`MAX_REMOVED_AT_ONCE`]; with 0, nearly everything is left to the sweep.
     pub fn removing_at_once(self, most: usize) -> Self {
         Self { removed_at_once: most, ..self }
     }
 
-    /// The current state.
+    /// Returns the current state.
     pub fn view(&self) -> &View {
         &self.view
     }
 
-    /// What a batch that leads to the current state says of it.
+    /// Returns the summary of a batch that leads to the current state.
     pub fn summary(&self) -> Summary {
         Summary {
             batch: self.view.batch,
@@ -76,12 +76,12 @@ impl Replica {
         }
     }
 
-    /// Takes verified facts in, in order, and says what to commit. `reader` reads the committed state.
+    /// Merges verified facts in order and returns the batch to commit. `reader` reads the committed state.
     ///
-    /// The chains are looked at again, as they may have ended since the facts were checked.
+    /// The chains are checked again, as they may have ended since the facts were checked.
     ///
     /// # Errors
-    /// When reading the store fails; then the replica must be loaded again.
+    /// Reading the store failed; the replica must be loaded again.
     pub fn apply(&mut self, facts: Vec<Verified>, reader: &dyn Reader) -> Result<Applied, StorageError> {
         let mut merge = Merge::new(self, reader, facts.len());
         let mut verdicts = Vec::with_capacity(facts.len());
@@ -98,8 +98,8 @@ impl Replica {
         self.sweep.is_due()
     }
 
-    /// Removes rows of what ended and is still stored: a batch of at most [`MAX_SWEEP_ROWS`](crate::MAX_SWEEP_ROWS) rows
-    /// that changes nothing for readers. To be asked for between batches of facts, until there is none.
+    /// Returns a batch that removes at most [`MAX_SWEEP_ROWS`](crate::MAX_SWEEP_ROWS) rows of ended facts and changes
+    /// nothing for readers. Call it between batches of facts until it returns `None`.
     pub fn next_sweep(&mut self) -> Option<Batch> {
         if !self.sweep.is_due() {
             return None;
@@ -113,7 +113,7 @@ impl Replica {
         Batch { writes, summary: self.summary() }
     }
 
-    /// Puts what stands of a key now in the place of what stood.
+    /// Replaces the leaf of a key, or removes it if it has no entry.
     fn put_leaf(&mut self, key: &Key, leaf: KeyLeaf) {
         self.view.long.note(key, leaf.frontier().len());
         match leaf.frontier().is_empty() {
@@ -128,7 +128,7 @@ impl Replica {
     }
 }
 
-/// Lets the tree borrow the bytes of a key.
+/// Adapter that lets the tree borrow the bytes of a key.
 struct KeyBytes(Key);
 
 impl AsRef<[u8]> for KeyBytes {

@@ -1,4 +1,4 @@
-//! What a replica writes, and reads again.
+//! Tests that a replica loads what it wrote.
 
 use super::*;
 use crate::memory::MemoryStorage;
@@ -13,7 +13,7 @@ fn root() -> MockKey {
     MockKey::new(0)
 }
 
-/// An entry of root's; without a length it deletes.
+/// Makes an entry signed by root; without a length, a delete.
 fn entry(number: u64, value_bytes: Option<usize>) -> Fact {
     let draft = EntryDraft {
         key: Key::parse(&format!("/k/{number}")).expect("a key"),
@@ -43,7 +43,7 @@ fn batches_are_counted_one_by_one() {
     }
 }
 
-/// Rows of older programs do not say how long a value is: the record does.
+/// Rows of older programs lack the length of the value; it is read from the record.
 #[test]
 fn a_replica_weighs_as_much_when_it_is_read_whatever_its_rows_say() {
     let (mut replica, mut storage) = (Replica::new(root().public().clone()), MemoryStorage::new());
@@ -106,7 +106,7 @@ impl Storage for Unreadable {
     }
 }
 
-/// One damaged record weighs nothing and stops nobody; a store that is not there any more stops the loading.
+/// One damaged record counts as 0 and does not stop the loading; a store that is gone does.
 #[test]
 fn a_length_that_cannot_be_read_is_nothing_unless_the_store_is_gone() {
     let (mut replica, mut storage) = (Replica::new(root().public().clone()), MemoryStorage::new());

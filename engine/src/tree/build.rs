@@ -1,8 +1,8 @@
-//! Building a tree from keys that are sorted already.
+//! Builds a tree from sorted keys.
 
 use super::{Leaf, Tree};
 
-/// The key at this index is not greater than the one before it.
+/// The key at this index is not greater than the key before it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("key {0} is not greater than the one before it")]
 pub struct NotAscending(pub usize);
@@ -11,7 +11,7 @@ impl<L: Leaf> Tree<L> {
     /// Builds a tree from strictly ascending keys.
     ///
     /// # Errors
-    /// At the first key that is not greater than the one before it.
+    /// The index of the first key that is not greater than the key before it.
     pub fn from_sorted<K: AsRef<[u8]>>(
         items: impl IntoIterator<Item = (K, L)>,
     ) -> Result<Self, NotAscending> {

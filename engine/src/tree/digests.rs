@@ -1,4 +1,4 @@
-//! Digests of the tree and of any region, computed when asked for and kept in the nodes.
+//! Digests of the tree and of any region, computed on demand and cached in the nodes.
 
 use super::hash::{bucket_digest, inner_digest};
 use super::node::{Bucket, Child, Inner, weigh};
@@ -6,21 +6,22 @@ use super::{BUCKET_MAX, Leaf, Region, Tree};
 use kvgossip_grants::Digest;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What the tree has for a region.
+/// Result of looking a region up.
 pub(super) enum Found<'a, L> {
-    /// The leaves of part of a bucket, of one key, or none.
+    /// Leaves of part of a bucket, of one key, or none.
     Leaves(&'a [L]),
-    /// A whole subtree, and the bytes that lead to it.
+    /// A whole subtree, and the path to it in bytes.
     Node(&'a Child<L>, Vec<u8>),
 }
 
 impl<L: Leaf> Tree<L> {
-    /// Digest of all keys.
+    /// Returns the digest of all keys.
     pub fn digest(&self) -> Digest {
         self.digest_region(&Region::all())
     }
 
-    /// Digest of the keys of a region. Costs the depth of the tree and what writes have touched below.
+    /// Returns the digest of the keys of a region. Costs the depth of the tree, plus the nodes below that writes have
+    /// touched.
     pub fn digest_region(&self, region: &Region) -> Digest {
         match self.find(region) {
             Found::Leaves(leaves) => self.digest_leaves(leaves.iter()),
@@ -28,7 +29,8 @@ impl<L: Leaf> Tree<L> {
         }
     }
 
-    /// Digest of the keys under a path prefix: see [`Region::of_path`]. Costs as little as a region's.
+    /// Returns the digest of the keys under a path prefix: see [`Region::of_path`]. Costs as little as that of a
+    /// region.
     pub fn digest_path(&self, prefix: &[u8]) -> Digest {
         let [_, below] = Region::of_path(prefix);
         let Some(own) = self.get(prefix) else {
@@ -44,7 +46,7 @@ impl<L: Leaf> Tree<L> {
         inner_digest(prefix, Some(own.digest()), [(b'/', below)].into_iter())
     }
 
-    /// Number of keys in a region. Costs the depth of the tree.
+    /// Returns the number of keys in a region. Costs the depth of the tree.
     pub fn count_region(&self, region: &Region) -> usize {
         match self.find(region) {
             Found::Leaves(leaves) => leaves.len(),
@@ -52,7 +54,7 @@ impl<L: Leaf> Tree<L> {
         }
     }
 
-    /// What the leaves of a region weigh together: see [`Leaf::weight`]. Costs the depth of the tree.
+    /// Returns the total weight of the leaves of a region: see [`Leaf::weight`]. Costs the depth of the tree.
     pub fn weight_region(&self, region: &Region) -> usize {
         match self.find(region) {
             Found::Leaves(leaves) => weigh(leaves),
@@ -60,7 +62,7 @@ impl<L: Leaf> Tree<L> {
         }
     }
 
-    /// Number of keys under a path prefix: see [`Region::of_path`].
+    /// Returns the number of keys under a path prefix: see [`Region::of_path`].
     pub fn count_path(&self, prefix: &[u8]) -> usize {
         Region::of_path(prefix).iter().map(|region| self.count_region(region)).sum()
     }
@@ -100,7 +102,7 @@ impl<L: Leaf> Tree<L> {
         }
     }
 
-    /// Digest of a subtree to which `path` leads.
+    /// Returns the digest of the subtree at `path`.
     pub(super) fn digest_child(&self, child: &Child<L>, path: Vec<u8>) -> Digest {
         match child {
             Child::Bucket(bucket) => digest_bucket(bucket, &self.hashed),
@@ -117,7 +119,7 @@ impl<L: Leaf> Tree<L> {
     }
 }
 
-/// The leaves whose suffixes start with `prefix`.
+/// Returns the leaves whose suffixes start with `prefix`.
 fn leaves_with_prefix<'a, L>(bucket: &'a Bucket<L>, prefix: &[u8]) -> &'a [L] {
     let first = bucket.suffixes.iter().take_while(|&suffix| suffix < prefix).count();
     let inside = bucket.suffixes.iter().skip(first).take_while(|suffix| suffix.starts_with(prefix)).count();
@@ -131,23 +133,23 @@ fn digest_bucket<L: Leaf>(bucket: &Bucket<L>, hashed: &AtomicU64) -> Digest {
     })
 }
 
-/// A node on the way down, waiting for the digests of its children.
+/// A node of the traversal that waits for the digests of its children.
 struct Pending<'a, L> {
     node: &'a Inner<L>,
-    /// How many bytes of the path lead to the node, its label included.
+    /// Length of the path to the node in bytes, including its label.
     depth: usize,
-    /// The children's digests so far.
+    /// Digests of the children so far.
     children: Vec<(u8, Digest)>,
 }
 
 impl<'a, L: Leaf> Pending<'a, L> {
-    /// Goes down an edge: `path` leads to the node and takes in its label.
+    /// Enters a node: appends its label to `path`, which leads to it.
     fn enter(node: &'a Inner<L>, path: &mut Vec<u8>) -> Self {
         path.extend_from_slice(&node.label);
         Self { node, depth: path.len(), children: Vec::with_capacity(node.children.len()) }
     }
 
-    /// Takes in children until one needs a descent of its own.
+    /// Collects digests of children until one has to be computed by a descent; returns that child.
     fn collect(&mut self, hashed: &AtomicU64) -> Option<(u8, &'a Inner<L>)> {
         for (byte, child) in self.node.edges().skip(self.children.len()) {
             let digest = match child {
@@ -163,7 +165,7 @@ impl<'a, L: Leaf> Pending<'a, L> {
     }
 }
 
-/// Hashes `top` and what has no digest yet below it: children before parents, in a loop.
+/// Hashes `top` and all nodes below it that have no digest yet: children before parents, without recursion.
 fn digest_inner<L: Leaf>(top: &Inner<L>, mut path: Vec<u8>, hashed: &AtomicU64) -> Digest {
     if let Some(digest) = top.digest.get() {
         return *digest;
@@ -185,7 +187,7 @@ fn digest_inner<L: Leaf>(top: &Inner<L>, mut path: Vec<u8>, hashed: &AtomicU64) 
         let Some(parent) = above.pop() else {
             return digest;
         };
-        // The parent meets the child again and finds its digest in place.
+        // The parent visits the child again and finds its digest cached.
         current = parent;
         path.truncate(current.depth);
     }

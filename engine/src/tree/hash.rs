@@ -1,11 +1,11 @@
-//! The digests of the tree: tags and byte layouts. What is hashed here is the protocol.
+//! Tags and byte layouts of the tree's digests. They are part of the protocol.
 //!
 //! All integers are 32-bit little-endian. A tag is 16 bytes of ASCII padded with zero bytes.
 
 use kvgossip_grants::{Digest, FactId};
 use smallvec::SmallVec;
 
-/// Version of everything that is hashed here; it stands in the root digest.
+/// Version of these layouts; part of the root digest.
 pub const FORMAT_VERSION: u32 = 2;
 
 const TAG_LEAF: &[u8; 16] = b"kvgossip/leaf\0\0\0";
@@ -14,7 +14,7 @@ const TAG_BUCKET: &[u8; 16] = b"kvgossip/bucket\0";
 const TAG_INNER: &[u8; 16] = b"kvgossip/inner\0\0";
 const TAG_ROOT: &[u8; 16] = b"kvgossip/root\0\0\0";
 
-/// Digest of a key with few ids, in any order: `BLAKE3(leaf tag ‖ len(key) ‖ key ‖ n ‖ n ids ascending)`.
+/// Returns the digest of a key with few ids, in any order: `BLAKE3(leaf tag ‖ len(key) ‖ key ‖ n ‖ n ids ascending)`.
 pub(super) fn flat_leaf(key: &[u8], ids: impl ExactSizeIterator<Item = FactId>) -> Digest {
     let mut layout = Layout::new(TAG_LEAF);
     layout.framed(key);
@@ -25,7 +25,8 @@ pub(super) fn flat_leaf(key: &[u8], ids: impl ExactSizeIterator<Item = FactId>) 
     layout.digest()
 }
 
-/// Digest of a key with many ids: `BLAKE3(leaf tag ‖ len(key) ‖ key ‖ n ‖ digest of the tree over the ids)`.
+/// Returns the digest of a key with many ids: `BLAKE3(leaf tag ‖ len(key) ‖ key ‖ n ‖ digest of the tree over the
+/// ids)`.
 pub(super) fn long_leaf(key: &[u8], count: usize, ids: &Digest) -> Digest {
     let mut layout = Layout::new(TAG_LEAF);
     layout.framed(key);
@@ -34,7 +35,7 @@ pub(super) fn long_leaf(key: &[u8], count: usize, ids: &Digest) -> Digest {
     layout.digest()
 }
 
-/// Digest of a replica: `BLAKE3(root tag ‖ format version ‖ authority root ‖ entries root)`.
+/// Returns the root digest of a replica: `BLAKE3(root tag ‖ format version ‖ authority root ‖ entries root)`.
 pub fn root_digest(authority: &Digest, entries: &Digest) -> Digest {
     let mut layout = Layout::new(TAG_ROOT);
     layout.bytes(&FORMAT_VERSION.to_le_bytes());
@@ -43,7 +44,8 @@ pub fn root_digest(authority: &Digest, entries: &Digest) -> Digest {
     layout.digest()
 }
 
-/// Digest of at most [`BUCKET_MAX`](super::BUCKET_MAX) leaves, in key order; of none: `BLAKE3(empty tag)`.
+/// Returns the digest of at most [`BUCKET_MAX`](super::BUCKET_MAX) leaves in key order; without leaves, `BLAKE3(empty
+/// tag)`.
 pub(super) fn bucket_digest(leaves: impl ExactSizeIterator<Item = Digest>) -> Digest {
     if leaves.len() == 0 {
         return Layout::new(TAG_EMPTY).digest();
@@ -54,7 +56,7 @@ pub(super) fn bucket_digest(leaves: impl ExactSizeIterator<Item = Digest>) -> Di
     layout.digest()
 }
 
-/// Digest of more keys than a bucket holds.
+/// Returns the digest of more keys than a bucket holds.
 ///
 /// `prefix` is the longest common prefix of the keys, `own` the leaf digest of the key that equals it,
 /// `children` the digests of the rest by their next byte, ascending.
@@ -80,7 +82,7 @@ pub(super) fn inner_digest(
     layout.digest()
 }
 
-/// The bytes of one hash. One-shot hashing of a small buffer beats an incremental hasher.
+/// The input of one hash. One-shot hashing of a small buffer is faster than an incremental hasher.
 struct Layout(Vec<u8>);
 
 impl Layout {
@@ -95,7 +97,7 @@ impl Layout {
     }
 
     fn number(&mut self, number: usize) {
-        // Counts of children and ids and lengths of keys: 4 Gi of any of them do not fit in memory twice.
+        // Counts of children and ids and lengths of keys; 4 Gi of any of them would not fit in memory.
         let number = u32::try_from(number).unwrap_or(u32::MAX);
         self.0.extend_from_slice(&number.to_le_bytes());
     }

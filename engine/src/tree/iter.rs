@@ -1,24 +1,24 @@
-//! Walking keys in order.
+//! Iteration over keys in order.
 
 use super::node::{Bucket, Child, Inner, common_prefix};
 use super::suffixes;
 use std::cmp::Ordering;
 use std::ops::Bound;
 
-/// Keys and leaves in ascending order of the keys.
+/// Iterator over keys and leaves in ascending order of the keys.
 pub struct Iter<'a, L> {
-    /// The inner nodes from the root to the place reached, each with what is still to come of it.
+    /// Inner nodes from the root to the current position, each with its remaining children.
     stack: Vec<Frame<'a, L>>,
-    /// The bucket being walked, below the last of `stack`.
+    /// Current bucket, below the last node of `stack`.
     bucket: Option<Cursor<'a, L>>,
-    /// The bytes that lead to `bucket`, or to a node that is still on the stack.
+    /// Path in bytes to `bucket`, or to a node that is still on the stack.
     path: Vec<u8>,
     end: Bound<Vec<u8>>,
 }
 
 struct Frame<'a, L> {
     node: &'a Inner<L>,
-    /// How many bytes of `path` lead to the node, its label included.
+    /// Length of `path` up to the node in bytes, including its label.
     depth: usize,
     own_pending: bool,
     next_child: usize,
@@ -31,14 +31,14 @@ fn cursor<L>(bucket: &Bucket<L>) -> Cursor<'_, L> {
 }
 
 impl<'a, L> Iter<'a, L> {
-    /// All keys of a subtree, relative to it.
+    /// Iterates over all keys of a subtree, relative to it.
     pub(super) fn of_child(child: &'a Child<L>) -> Self {
         let mut iter = Self { stack: Vec::new(), bucket: None, path: Vec::new(), end: Bound::Unbounded };
         iter.enter(child);
         iter
     }
 
-    /// The keys of a tree between two bounds.
+    /// Iterates over the keys of a tree between two bounds.
     pub(super) fn of_range(root: Option<&'a Child<L>>, start: Bound<&[u8]>, end: Bound<&[u8]>) -> Self {
         let end = end.map(<[u8]>::to_vec);
         let mut iter = Self { stack: Vec::new(), bucket: None, path: Vec::new(), end };
@@ -51,7 +51,7 @@ impl<'a, L> Iter<'a, L> {
         iter
     }
 
-    /// Takes in all of `child`, to which `path` leads.
+    /// Enters `child`, to which `path` leads.
     fn enter(&mut self, child: &'a Child<L>) {
         match child {
             Child::Bucket(bucket) => self.bucket = Some(cursor(bucket)),
@@ -63,7 +63,7 @@ impl<'a, L> Iter<'a, L> {
         }
     }
 
-    /// Descends from the root to the first key that is not before the start.
+    /// Descends from the root to the first key at or after the start.
     fn seek(&mut self, root: &'a Child<L>, start: &[u8], inclusive: bool) {
         let mut child = root;
         let mut rest = start;
@@ -111,7 +111,7 @@ impl<'a, L> Iter<'a, L> {
         self.bucket = Some(at);
     }
 
-    /// The next key without regard to the end.
+    /// Returns the next key, ignoring the end bound.
     fn advance(&mut self) -> Option<(Vec<u8>, &'a L)> {
         loop {
             if let Some((suffix, leaf)) = self.bucket.as_mut().and_then(Iterator::next) {

@@ -1,20 +1,20 @@
 //! The Merkle prefix tree: a sorted map from keys to leaves, with a digest for every key prefix.
 //!
-//! The digest `T` of a set `S` of keys with their leaf digests is a function of the set alone, whatever
-//! insertions and removals led to it:
+//! The digest `T` of a set `S` of keys with their leaf digests is a function of the set alone, independent of the order
+//! of insertions and removals:
 //!
-//! - of no key: `BLAKE3(empty tag)`;
-//! - of up to [`BUCKET_MAX`] keys: `BLAKE3(bucket tag ‖ |S| ‖ leaf digests in key order)`;
-//! - of more, `P` being the longest common prefix of the keys: `BLAKE3(inner tag ‖ len(P) ‖ P ‖ own ‖ number
-//!   of children ‖ for each next byte b, ascending: b ‖ T({k ∈ S: k starts with P ‖ b}))`, where `own` is
-//!   `0x01 ‖ leaf digest` when P itself is a key and `0x00` otherwise.
+//! - for no key: `BLAKE3(empty tag)`;
+//! - for at most [`BUCKET_MAX`] keys: `BLAKE3(bucket tag ‖ |S| ‖ leaf digests in key order)`;
+//! - for more keys, with `P` their longest common prefix: `BLAKE3(inner tag ‖ len(P) ‖ P ‖ own ‖ number of children ‖
+//!   for each next byte b, ascending: b ‖ T({k ∈ S: k starts with P ‖ b}))`, where `own` is `0x01 ‖ leaf digest` if P
+//!   itself is a key and `0x00` otherwise.
 //!
-//! Tags and integers are laid out as `hash.rs` says. In memory the same cases are the nodes of a
-//! path-compressed radix tree: buckets, and inner nodes above them.
+//! `hash.rs` defines the layout of tags and integers. In memory, the same cases are the nodes of a path-compressed
+//! radix tree: buckets, and inner nodes above them.
 //!
-//! [`Tree::clone`] is a snapshot of constant cost. Writers copy a node only while a snapshot shares it.
-//! Digests are computed when asked for and kept in the nodes, so a batch of writes pays for each touched node
-//! once. No operation recurses, so deep trees are safe on small stacks.
+//! [`Tree::clone`] takes a snapshot in constant time. Writers copy a node only while a snapshot shares it. Digests are
+//! computed on demand and cached in the nodes, so that a batch of writes hashes each touched node once. No operation
+//! recurses, so that deep trees are safe on small stacks.
 
 mod build;
 mod digests;
@@ -43,35 +43,35 @@ use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A subtree of up to this many keys is one bucket. Part of the protocol.
+/// Maximum number of keys of a bucket: a subtree with at most this many keys is one bucket. Part of the protocol.
 pub const BUCKET_MAX: usize = 16;
 
-/// What the tree keeps for a key.
+/// The value that the tree stores for a key.
 pub trait Leaf: Clone {
-    /// What the leaf contributes to the tree's digests; see [`leaf_digest`]. Must be cheap: it is asked for
-    /// whenever a neighbour changes.
+    /// Returns the leaf's contribution to the tree's digests; see [`leaf_digest`]. It must be cheap, since it is called
+    /// whenever a neighbouring key changes.
     fn digest(&self) -> Digest;
 
-    /// How much the key counts where a region's [weight](Tree::weight_region) is asked for. Must be cheap as well.
+    /// Returns the key's contribution to a region's [weight](Tree::weight_region). It must be cheap as well.
     fn weight(&self) -> usize {
         1
     }
 }
 
-/// A tree of digests alone.
+/// Leaf of a tree that stores digests only.
 impl Leaf for Digest {
     fn digest(&self) -> Digest {
         *self
     }
 }
 
-/// A sorted map from keys to leaves with Merkle digests. See the [module](self).
+/// A sorted map from keys to leaves with Merkle digests. See the [module documentation](self).
 pub struct Tree<L> {
     root: Option<Child<L>>,
     hashed: Arc<AtomicU64>,
 }
 
-/// A snapshot, in constant time. Later writes to either are not seen by the other.
+/// Takes a snapshot in constant time. Later writes to either tree do not affect the other.
 impl<L> Clone for Tree<L> {
     fn clone(&self) -> Self {
         Self { root: self.root.clone(), hashed: self.hashed.clone() }
@@ -91,27 +91,27 @@ impl<L> fmt::Debug for Tree<L> {
 }
 
 impl<L> Tree<L> {
-    /// The empty tree.
+    /// Creates an empty tree.
     pub fn new() -> Self {
         Self { root: None, hashed: Arc::default() }
     }
 
-    /// Number of keys.
+    /// Returns the number of keys.
     pub fn len(&self) -> usize {
         self.root.as_ref().map_or(0, Child::count)
     }
 
-    /// Whether there is no key.
+    /// Whether the tree has no key.
     pub fn is_empty(&self) -> bool {
         self.root.is_none()
     }
 
-    /// Number of nodes hashed so far by this tree and all its snapshots together.
+    /// Returns the number of nodes hashed so far by this tree and all its snapshots together.
     pub fn nodes_hashed(&self) -> u64 {
         self.hashed.load(Ordering::Relaxed)
     }
 
-    /// The leaf of a key.
+    /// Returns the leaf of a key.
     pub fn get(&self, key: &[u8]) -> Option<&L> {
         let mut child = self.root.as_ref()?;
         let mut rest = key;
@@ -129,17 +129,17 @@ impl<L> Tree<L> {
         }
     }
 
-    /// All keys in ascending order.
+    /// Iterates over all keys in ascending order.
     pub fn iter(&self) -> Iter<'_, L> {
         self.between(Bound::Unbounded, Bound::Unbounded)
     }
 
-    /// The keys in a range, in ascending order. Finding the first costs the depth of the tree.
+    /// Iterates over the keys of a range in ascending order. Finding the first costs the depth of the tree.
     pub fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Iter<'_, L> {
         self.between(range.start_bound().map(AsRef::as_ref), range.end_bound().map(AsRef::as_ref))
     }
 
-    /// The keys of a region, in ascending order.
+    /// Iterates over the keys of a region in ascending order.
     pub fn iter_region(&self, region: &Region) -> Iter<'_, L> {
         let (start, end) = region.bounds();
         self.between(start, end.as_ref().map(Vec::as_slice))

@@ -1,7 +1,7 @@
-//! The tree's nodes: buckets of few keys, inner nodes above them.
+//! Nodes of the tree: buckets of few keys, and inner nodes above them.
 //!
-//! Keys are cut at the nodes: an edge eats the label of the inner node it leads to, then the byte that picks
-//! the child. A bucket holds what is left of its keys.
+//! Nodes store keys in parts: the label of an inner node and the byte that selects its child are consumed on the way
+//! down, and a bucket holds the remaining suffixes of its keys.
 
 use super::BUCKET_MAX;
 use super::Leaf;
@@ -10,7 +10,7 @@ use kvgossip_grants::Digest;
 use smallvec::SmallVec;
 use std::sync::{Arc, OnceLock};
 
-/// 23 bytes fit into a `SmallVec` at no cost beside its heap form: most labels and fan-outs do.
+/// A `SmallVec` holds 23 bytes inline without growing beyond its heap form; most labels and fan-outs fit.
 pub(super) type Bytes = SmallVec<[u8; 23]>;
 
 /// A subtree of at least one key.
@@ -19,7 +19,7 @@ pub(super) enum Child<L> {
     Inner(Arc<Inner<L>>),
 }
 
-/// 1 to [`BUCKET_MAX`] keys. Holds one more for the moment between an insertion and the split.
+/// A bucket of 1 to [`BUCKET_MAX`] keys. It holds one more between an insertion and the split.
 #[derive(Clone)]
 pub(super) struct Bucket<L> {
     pub(super) suffixes: Suffixes,
@@ -27,20 +27,20 @@ pub(super) struct Bucket<L> {
     pub(super) digest: OnceLock<Digest>,
 }
 
-/// More than [`BUCKET_MAX`] keys: own leaf and one child, or at least two children.
+/// An inner node over more than [`BUCKET_MAX`] keys: it has an own leaf and one child, or at least two children.
 #[derive(Clone)]
 pub(super) struct Inner<L> {
-    /// Bytes that all keys share, after the byte that led here.
+    /// Bytes that all keys share, after the byte that selects this node.
     pub(super) label: Bytes,
-    /// The leaf of the key that ends here. Boxed: few nodes have one, and leaves may be large.
+    /// Leaf of the key that ends here. Boxed, because few nodes have one and leaves may be large.
     pub(super) own: Option<Box<L>>,
-    /// Next bytes, ascending.
+    /// Bytes that select the children, ascending.
     pub(super) bytes: Bytes,
-    /// The child for each of `bytes`.
+    /// Children in the order of `bytes`.
     pub(super) children: Vec<Child<L>>,
-    /// Keys in this subtree.
+    /// Number of keys in this subtree.
     pub(super) count: usize,
-    /// What their leaves weigh together.
+    /// Total weight of the leaves in this subtree.
     pub(super) weight: usize,
     pub(super) digest: OnceLock<Digest>,
 }
@@ -82,7 +82,7 @@ impl<L: Leaf> Child<L> {
     }
 }
 
-/// What leaves weigh together.
+/// Returns the total weight of leaves.
 pub(super) fn weigh<L: Leaf>(leaves: &[L]) -> usize {
     leaves.iter().map(Leaf::weight).sum()
 }
@@ -105,7 +105,7 @@ impl<L> Bucket<L> {
         self.leaves.get(self.suffixes.search(suffix).ok()?.index)
     }
 
-    /// Sets a leaf and gives back the one it replaces.
+    /// Sets the leaf of a suffix and returns the one it replaces.
     pub(super) fn insert(&mut self, suffix: &[u8], leaf: L) -> Option<L> {
         self.digest.take();
         match self.suffixes.search(suffix) {
@@ -144,7 +144,7 @@ impl<L> Inner<L> {
         self.children.get(self.bytes.binary_search(&byte).ok()?)
     }
 
-    /// Adds a child in its place. Its byte must be new.
+    /// Adds a child at its position. Its byte must be new.
     pub(super) fn add_child(&mut self, byte: u8, child: Child<L>) {
         let index = self.bytes.partition_point(|&other| other < byte);
         self.bytes.insert(index, byte);
@@ -167,7 +167,7 @@ impl<L: Leaf> Bucket<L> {
         self.leaves.len() > BUCKET_MAX
     }
 
-    /// The inner node for these keys, which are too many for a bucket.
+    /// Turns a bucket with too many keys into an inner node.
     pub(super) fn split(&mut self) -> Inner<L> {
         let suffixes = std::mem::take(&mut self.suffixes);
         let first = suffixes.iter().next().unwrap_or_default();
@@ -194,7 +194,7 @@ impl<L: Leaf> Bucket<L> {
 }
 
 impl<L> Drop for Inner<L> {
-    /// Takes a deep subtree apart in a loop: nested drops could use up the stack.
+    /// Drops a deep subtree iteratively: nested drops could overflow the stack.
     fn drop(&mut self) {
         if !self.children.iter().any(|child| matches!(child, Child::Inner(_))) {
             return;
@@ -210,7 +210,7 @@ impl<L> Drop for Inner<L> {
     }
 }
 
-/// How many leading bytes two strings share.
+/// Returns the length of the common prefix of two byte strings.
 pub(super) fn common_prefix(a: &[u8], b: &[u8]) -> usize {
     a.iter().zip(b).take_while(|(x, y)| x == y).count()
 }

@@ -1,39 +1,39 @@
-//! Sets of keys that share a beginning.
+//! Regions: sets of keys with a common prefix.
 
 use std::ops::Bound;
 
-/// A set of keys that can be named without knowing the keys.
+/// A set of keys that is described without listing the keys.
 ///
-/// Disjoint regions are in the order of their keys when their [bytes](Region::bytes) are.
+/// The order of disjoint regions' [bytes](Region::bytes) is the order of their keys.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Region {
-    /// All keys that start with these bytes; all keys there are for none.
+    /// All keys that start with these bytes; the empty string means all keys.
     Subtree(Vec<u8>),
-    /// The one key that equals these bytes.
+    /// The single key that equals these bytes.
     Exact(Vec<u8>),
 }
 
 impl Region {
-    /// All keys.
+    /// Returns the region of all keys.
     pub const fn all() -> Self {
         Self::Subtree(Vec::new())
     }
 
-    /// The two regions that make up a path prefix: the key `/a` itself, and everything under `/a/`.
+    /// Returns the two regions of a path prefix `/a`: the key `/a` itself, and everything under `/a/`.
     ///
-    /// The empty prefix, not `/`, names all paths.
+    /// The prefix of all paths is the empty string, not `/`.
     pub fn of_path(prefix: &[u8]) -> [Self; 2] {
         [Self::Exact(prefix.to_vec()), Self::Subtree([prefix, b"/"].concat())]
     }
 
-    /// The bytes of the key, or those that all keys of the subtree start with.
+    /// Returns the bytes of the key, or the common prefix of the subtree's keys.
     pub fn bytes(&self) -> &[u8] {
         match self {
             Self::Subtree(bytes) | Self::Exact(bytes) => bytes,
         }
     }
 
-    /// Whether a key belongs to the region.
+    /// Whether the region contains a key.
     pub fn contains(&self, key: &[u8]) -> bool {
         match self {
             Self::Subtree(prefix) => key.starts_with(prefix),
@@ -41,7 +41,7 @@ impl Region {
         }
     }
 
-    /// The first key and where the keys end.
+    /// Returns the lower and the upper bound of the keys.
     pub(super) fn bounds(&self) -> (Bound<&[u8]>, Bound<Vec<u8>>) {
         let end = match self {
             Self::Exact(key) => Bound::Included(key.clone()),
@@ -51,7 +51,7 @@ impl Region {
     }
 }
 
-/// The least string greater than all that start with `prefix`: none after `0xff…`.
+/// Returns the least string greater than all strings that start with `prefix`; `None` if `prefix` is empty or `0xff…`.
 pub(crate) fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
     let last = prefix.iter().rposition(|&byte| byte < u8::MAX)?;
     let mut after = prefix[..=last].to_vec();

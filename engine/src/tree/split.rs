@@ -1,4 +1,4 @@
-//! The parts that a region falls into.
+//! Splits a region into parts.
 
 use super::digests::Found;
 use super::node::Child;
@@ -7,19 +7,19 @@ use super::{Leaf, Region, Tree};
 /// One part of a [split](Tree::split).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
-    /// Which keys the part names.
+    /// Keys of the part.
     pub region: Region,
-    /// What their leaves [weigh](Leaf::weight) together.
+    /// Total [weight](Leaf::weight) of their leaves.
     pub weight: usize,
 }
 
 impl<L: Leaf> Tree<L> {
-    /// Splits a region into disjoint parts, in key order, that cover all its keys: the key that all others of it
-    /// start with, if there is one, and a subtree for each byte that follows. A region of up to
-    /// [`BUCKET_MAX`](super::BUCKET_MAX) keys falls into its single keys, one without keys into nothing.
+    /// Splits a region into disjoint parts, in key order, that cover all its keys: the key that is a prefix of all
+    /// others, if there is one, and a subtree for each byte that follows. A region of at most
+    /// [`BUCKET_MAX`](super::BUCKET_MAX) keys is split into single keys, an empty one into no parts.
     ///
-    /// The result is a function of the keys and their leaves alone. There are up to 257 parts. More than one key
-    /// makes more than one part.
+    /// The result depends only on the keys and their leaves. There are at most 257 parts, and at least two if there is
+    /// more than one key.
     pub fn split(&self, region: &Region) -> Vec<Part> {
         if let Found::Node(Child::Inner(node), path) = self.find(region) {
             let prefix = [&path, node.label.as_slice()].concat();

@@ -1,20 +1,20 @@
-//! A few sorted byte strings packed into one allocation.
+//! A few sorted byte strings in one allocation.
 
 use kvgossip_grants::varint;
 
 /// Sorted, distinct byte strings, each stored as its LEB128 length and its bytes.
 ///
-/// A bucket holds at most 17 of them, so a search that walks them all is cheaper than an index, and one
-/// allocation costs less memory than one per string.
+/// A bucket holds at most 17 of them, so a linear search is cheaper than an index, and one allocation takes less memory
+/// than one per string.
 #[derive(Clone, Default)]
 pub(super) struct Suffixes(Vec<u8>);
 
-/// Where a string stands, or would stand.
+/// Position of a string, or the position at which it would be inserted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Slot {
-    /// How many strings are before it.
+    /// Number of strings before it.
     pub(super) index: usize,
-    /// How many packed bytes are before it.
+    /// Number of packed bytes before it.
     offset: usize,
 }
 
@@ -23,7 +23,7 @@ impl Suffixes {
         Iter(&self.0)
     }
 
-    /// The slot of `suffix`, or the slot where it belongs.
+    /// Returns `Ok` with the slot of `suffix`, or `Err` with the slot where it belongs.
     pub(super) fn search(&self, suffix: &[u8]) -> Result<Slot, Slot> {
         let mut iter = self.iter();
         let mut index = 0;
@@ -37,7 +37,7 @@ impl Suffixes {
         }
     }
 
-    /// Puts `suffix` into the slot that [`Suffixes::search`] named.
+    /// Inserts `suffix` at the slot that [`Suffixes::search`] returned.
     pub(super) fn insert(&mut self, slot: Slot, suffix: &[u8]) {
         let old_len = self.0.len();
         self.push(suffix);
@@ -46,7 +46,7 @@ impl Suffixes {
         }
     }
 
-    /// Takes out the string in `slot`, which [`Suffixes::search`] found.
+    /// Removes the string at `slot`, which [`Suffixes::search`] found.
     pub(super) fn remove(&mut self, slot: Slot) {
         let mut rest = Iter(self.0.get(slot.offset..).unwrap_or_default());
         if rest.next().is_some() {
@@ -57,7 +57,7 @@ impl Suffixes {
 
     /// Appends a string greater than all others.
     ///
-    /// The room is exact: buckets are many and small, and slack would be most of their memory.
+    /// Reserves no spare capacity: buckets are many and small, and it would be most of their memory.
     pub(super) fn push(&mut self, suffix: &[u8]) {
         let len = varint::encode(suffix.len() as u64);
         self.0.reserve_exact(len.as_ref().len() + suffix.len());
@@ -66,7 +66,7 @@ impl Suffixes {
     }
 }
 
-/// Walks the strings in ascending order.
+/// Iterator over the strings in ascending order.
 #[derive(Clone)]
 pub(super) struct Iter<'a>(&'a [u8]);
 

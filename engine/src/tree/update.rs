@@ -1,11 +1,11 @@
-//! Insertion and removal, in loops from the root down: no depth of the tree uses up the stack.
+//! Insertion and removal, as loops from the root down, so that deep trees do not overflow the stack.
 
 use super::node::{Bucket, Child, Inner, common_prefix};
 use super::{BUCKET_MAX, Leaf, Tree, iter};
 use std::sync::Arc;
 
 impl<L: Leaf> Tree<L> {
-    /// Sets the leaf of a key and gives back the one it replaces.
+    /// Sets the leaf of a key and returns the one it replaces.
     pub fn insert(&mut self, key: &[u8], leaf: L) -> Option<L> {
         let old = self.get(key);
         let added = usize::from(old.is_none());
@@ -50,7 +50,7 @@ impl<L: Leaf> Tree<L> {
         }
     }
 
-    /// Takes a key out and gives back its leaf.
+    /// Removes a key and returns its leaf.
     pub fn remove(&mut self, key: &[u8]) -> Option<L> {
         let removed = self.get(key)?.clone();
         let weight = removed.weight();
@@ -84,7 +84,7 @@ impl<L: Leaf> Tree<L> {
                         lift_only_child(inner);
                         return Some(removed);
                     }
-                    // Borrowed anew: the arm above may still replace the node itself.
+                    // Borrowed again, because the arm above may replace the node itself.
                     slot = &mut Arc::make_mut(inner).children[index];
                     rest = tail;
                 }
@@ -93,9 +93,9 @@ impl<L: Leaf> Tree<L> {
     }
 }
 
-/// Cuts the edge to `node` after `common` bytes of its label, where a new key leaves it.
+/// Splits the edge to `node` after `common` bytes of its label, where a new key branches off.
 ///
-/// `rest` is what remains of that key. The digest of `node` stays valid: it covers absolute prefixes.
+/// `rest` is the remainder of that key. The digest of `node` stays valid, since it covers absolute prefixes.
 fn fork<L: Leaf>(node: &mut Arc<Inner<L>>, common: usize, rest: &[u8], leaf: L) {
     let mut above = Inner::new(&node.label[..common]);
     above.count = node.count + 1;
@@ -111,25 +111,25 @@ fn fork<L: Leaf>(node: &mut Arc<Inner<L>>, common: usize, rest: &[u8], leaf: L) 
     *node = Arc::new(above);
 }
 
-/// An inner node of one child and no leaf has no place in the canonical shape: the child takes it over.
+/// Replaces an inner node that has one child and no own leaf by its child: the canonical shape has no such node.
 fn lift_only_child<L: Leaf>(node: &mut Arc<Inner<L>>) {
     if node.own.is_some() || node.children.len() != 1 {
         return;
     }
-    // The node holds more than a bucket's keys, so its only child is an inner node.
+    // The node has more keys than a bucket, so its only child is an inner node.
     if let Some(Child::Inner(child)) = node.children.first() {
         let mut child = child.clone();
         let mut label = node.label.clone();
         label.extend_from_slice(&node.bytes);
         label.extend_from_slice(&child.label);
-        // Let go of the parent's hold on the child before writing to it: no copy is needed then.
+        // The parent's reference to the child is dropped before the child is changed, so that no copy is made.
         *node = Arc::new(Inner::new(&[]));
         Arc::make_mut(&mut child).label = label;
         *node = child;
     }
 }
 
-/// All keys of a subtree but `without`, as one bucket.
+/// Collects all keys of a subtree except `without` into one bucket.
 fn gather_without<L: Leaf>(child: &Child<L>, without: &[u8]) -> Bucket<L> {
     let mut bucket = Bucket::default();
     for (suffix, leaf) in iter::Iter::of_child(child) {

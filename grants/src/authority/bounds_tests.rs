@@ -1,11 +1,11 @@
-//! Where the rules of times and sizes begin and end, to the microsecond and the byte, and what the set says of itself.
+//! Tests the limits of times and sizes to the microsecond and the byte, and the queries of the authority set.
 
 use super::tests::{World, time};
 use crate::*;
 use bytes::Bytes;
 
 impl World {
-    /// A grant by `by` to `to` of all keys.
+    /// Signs a grant by `by` to `to` for all keys, with the given window.
     fn timed(
         &self,
         by: usize,
@@ -24,12 +24,12 @@ impl World {
         self.signed(Floor { patterns, before: time(before), nonce: [0; 16] }, 0)
     }
 
-    /// An entry of `by` whose value has as many bytes, or that deletes.
+    /// Signs an entry by `by` with a value of the given length, or a delete.
     fn sized(&self, by: usize, len: Option<usize>, grant: Option<GrantId>) -> Fact {
         let value = len.map(|len| Bytes::from(vec![7; len]));
         let (key, timestamp) = (Key::parse("/a").expect("a key"), time(200));
         let draft = EntryDraft { key, value, timestamp, grant };
-        // Entity 0 is root, and has the same key in every world.
+        // Entity 0 is root and has the same key in every world.
         let signer = MockKey::new(by as u64);
         Fact::Entry(EntryFact::sign(self.authority.cluster(), draft, &signer).expect("mock signatures"))
     }
@@ -64,7 +64,7 @@ fn a_direct_put_and_a_direct_grant_need_a_chain_that_has_not_expired() {
     }
     let cases = [
         (world.sized(1, Some(1), Some(top.id())), true),
-        // It ends with the chain that it hangs on.
+        // The grant ends with its chain.
         (world.sized(2, Some(1), Some(lasting.id())), true),
         (Fact::Grant(world.timed(2, 4, Some(lasting.id()), 100, None)), true),
         (world.sized(3, Some(1), Some(endless.id())), false),
@@ -115,7 +115,7 @@ fn who_is_not_root_cites_a_grant_and_root_cites_none() {
     assert_eq!(judged(world.entry(0, "/a", 200, Some(grant.id()))), Some(Verdict::Refused(Code::RootCites)));
 }
 
-/// The times of a chain are those of each of its grants together, both ends included.
+/// The window of a chain is the intersection of its grants' windows, both ends included.
 #[test]
 fn a_chain_holds_from_its_latest_beginning_to_its_earliest_end() {
     let mut world = World::new();
@@ -178,7 +178,7 @@ fn expiries_are_listed_from_a_time_on_and_before_another() {
     assert_eq!(next(&world, 301), Some(time(700)));
 }
 
-/// What the set holds, asked for in every way that there is.
+/// Every query of the set reports the same facts.
 #[test]
 fn every_fact_of_the_set_is_found_by_its_id_and_in_the_list_of_its_kind() {
     let mut world = World::new();
@@ -229,8 +229,8 @@ fn every_fact_of_the_set_is_found_by_its_id_and_in_the_list_of_its_kind() {
     assert_eq!(authority.grants_of(world.id(3)).count(), 0, "what is revoked is nobody's");
 }
 
-/// A failing chain that covers the key is what its holder means; of such, one that may be good at another time comes before
-/// one that was revoked.
+/// A failing chain that covers the key is the one its holder means. Among such chains, one that may be valid at another
+/// time comes before a revoked one.
 #[test]
 fn explanations_order_what_covers_first_and_what_was_revoked_last() {
     let mut world = World::new();
@@ -242,7 +242,7 @@ fn explanations_order_what_covers_first_and_what_was_revoked_last() {
         let body = world.timed(by, 1, parent.map(Signed::id), 100, Some(expires_at)).body().clone();
         world.signed(Grant { nonce: [nonce; 16], ..body }, by)
     };
-    // Its own pattern matches, its parent's does not.
+    // The grant's own pattern matches, its parent's does not.
     let elsewhere = at(5_000, 1, Some(&parent), &world);
     let (revoked, expired) = (at(5_000, 2, None, &world), at(500, 3, None, &world));
     for grant in [&elsewhere, &revoked, &expired] {
@@ -263,13 +263,13 @@ fn explanations_order_what_covers_first_and_what_was_revoked_last() {
         (elsewhere.id(), Code::OutOfReach),
     ];
     assert_eq!(explained(1_000), order);
-    // At its last moment a revoked grant has not expired as well.
+    // A revoked grant at its last valid moment is reported as revoked, not as expired.
     let code_of_revoked = |now| explained(now).into_iter().find(|(id, _)| *id == revoked.id());
     assert_eq!(code_of_revoked(5_000), Some((revoked.id(), Code::GrantRevoked)));
     assert_eq!(code_of_revoked(5_001), Some((revoked.id(), Code::GrantExpired)));
 }
 
-/// Whatever of a history is still stored, and in whatever order, the set is the same.
+/// The rebuilt set is the same for any remainder of the history in the store and any order.
 #[test]
 fn a_store_that_is_not_swept_gives_the_set_and_names_what_ended() {
     let mut world = World::new();

@@ -1,4 +1,4 @@
-//! Judging a fact by everything but its signature, then by its signature.
+//! Checks a fact by everything but its signatures, then by its signatures.
 
 use super::{Authority, LiveGrant};
 use crate::codec::Body;
@@ -12,11 +12,12 @@ use crate::verdict::{Code, Verdict};
 use crate::verifier::Verifier;
 use std::sync::Arc;
 
-/// How far ahead of the local clock an entry may be, in microseconds.
+/// Maximum lead of an entry's timestamp over the local clock, in microseconds.
 pub const MAX_AHEAD_MICROS: u64 = 2 * 60 * 1_000_000;
 
 impl Entry {
-    /// Until when the entry is early by a clock that says `now`, so that nobody takes it in; `None` if it is not.
+    /// Returns the local time from which the entry is accepted, if it is early at local time `now`; `None` if it is not
+    /// early.
     pub fn early_until(&self, now: Timestamp) -> Option<Timestamp> {
         early_until(self.timestamp, now)
     }
@@ -27,7 +28,7 @@ pub(crate) fn early_until(timestamp: Timestamp, now: Timestamp) -> Option<Timest
     is_early.then(|| timestamp.saturating_sub(MAX_AHEAD_MICROS))
 }
 
-/// One signature to check.
+/// A signature to verify, with its key and message.
 #[derive(Clone, Debug)]
 struct Proof {
     key: PublicKey,
@@ -45,22 +46,22 @@ impl Proof {
     }
 }
 
-/// A fact that is acceptable if its signatures verify.
+/// A fact that passed all checks but those of its signatures.
 #[derive(Clone, Debug)]
 pub struct Unverified {
     fact: Fact,
     proof: Proof,
-    /// The grant inside a revocation is signed too.
+    /// The signature of the grant inside a revocation.
     inner: Option<Proof>,
 }
 
 impl Unverified {
-    /// The fact in question.
+    /// Returns the fact.
     pub fn fact(&self) -> &Fact {
         &self.fact
     }
 
-    /// Checks the signatures. This is the slow part: 16 to 20 µs for each of RSA-2048.
+    /// Verifies the signatures. This is the slow part: 16 to 20 µs for each RSA-2048 signature.
     pub fn verify(self, verifier: &dyn Verifier) -> Result<Verified, Verdict> {
         if self.proof.holds(verifier) && self.inner.as_ref().is_none_or(|inner| inner.holds(verifier)) {
             Ok(Verified(self.fact))
@@ -70,8 +71,7 @@ impl Unverified {
     }
 }
 
-/// A fact whose signatures were verified, for the cluster that the fact names. [`Unverified::verify`] is the one way to
-/// make it:
+/// A fact whose signatures were verified, for the cluster that the fact names. Only [`Unverified::verify`] makes one:
 ///
 /// ```compile_fail,E0423
 /// use kvgossip_grants::{Fact, Verified};
@@ -92,27 +92,27 @@ impl Unverified {
 pub struct Verified(Fact);
 
 impl Verified {
-    /// The cluster it was verified for.
+    /// Returns the cluster that the fact was verified for.
     pub fn cluster(&self) -> ClusterId {
         self.0.cluster()
     }
 
-    /// The fact.
+    /// Returns the fact.
     pub fn fact(&self) -> &Fact {
         &self.0
     }
 
-    /// Takes the fact out.
+    /// Unwraps the fact.
     pub fn into_fact(self) -> Fact {
         self.0
     }
 }
 
 impl Authority {
-    /// Judges `fact` by everything but its signatures. `now` is the local clock; it matters to entries alone.
+    /// Checks `fact` by everything but its signatures. `now` is the local clock; only the check of entries uses it.
     ///
     /// # Errors
-    /// The verdict that the fact gets; [`Verdict::Misused`] for a fact of another cluster.
+    /// The verdict on the fact; [`Verdict::Misused`] for a fact of another cluster.
     pub fn check(&self, fact: Fact, now: Timestamp) -> Result<Unverified, Verdict> {
         self.check_cluster(fact.cluster())?;
         let (proof, inner) = match &fact {
@@ -127,8 +127,8 @@ impl Authority {
         Ok(Unverified { fact, proof, inner })
     }
 
-    /// Judges an entry whose value is elsewhere, and checks its signature: [`Authority::check`] and
-    /// [`Unverified::verify`] in one, for a body alone. Gives the grant that it stands on; `None` for root's.
+    /// Checks an entry whose value is elsewhere, and its signature: [`Authority::check`] and [`Unverified::verify`] in
+    /// one step for a body alone. Returns the cited grant; `None` for root's entries.
     pub fn verify_entry(
         &self,
         entry: &Signed<Entry>,
@@ -141,8 +141,8 @@ impl Authority {
         self.entry_grant(entry)
     }
 
-    /// Judges what a direct put may refuse beyond what a peer may: values over the agent's own limit, chains
-    /// that have expired, and floors that reach into the future.
+    /// Applies the additional rules of direct puts, which do not apply to facts from peers: refuses values over the
+    /// agent's own limit, expired chains, and floors that end entries of the future.
     pub fn check_direct(&self, fact: &Fact, now: Timestamp, max_value_bytes: usize) -> Result<(), Code> {
         match fact {
             Fact::Entry(entry) => {
@@ -166,12 +166,12 @@ impl Authority {
         if expired { Err(Code::GrantExpired) } else { Ok(()) }
     }
 
-    /// Ids of another cluster mean nothing here, and its root has no say.
+    /// Refuses facts of other clusters: their ids have no meaning here and their root has no authority.
     pub(super) fn check_cluster(&self, cluster: ClusterId) -> Result<(), Verdict> {
         if cluster == self.cluster { Ok(()) } else { Err(Verdict::Misused(Code::ForeignCluster)) }
     }
 
-    /// A grant that is cited: live, or the reason why not.
+    /// Returns a cited grant if it is live, else the reason why it is not.
     pub(super) fn cited(&self, id: &GrantId) -> Result<&Arc<LiveGrant>, Verdict> {
         self.grants.get(id).ok_or_else(|| {
             let revoked = self.revocations.contains_key(id);
@@ -179,7 +179,7 @@ impl Authority {
         })
     }
 
-    /// The live parent of a grant that root did not issue, and whether the grant keeps the rules of chains.
+    /// Checks the rules of chains and returns the live parent of a grant; `None` for grants that root issued.
     pub(super) fn parent_of(&self, grant: &Grant) -> Result<Option<&Arc<LiveGrant>>, Verdict> {
         let Some(parent_id) = &grant.parent else {
             let by_root = grant.issuer == self.root.entity();
@@ -223,7 +223,7 @@ impl Authority {
         Ok(Proof::of(grant.map_or(&self.root, |grant| &grant.body().grantee), entry))
     }
 
-    /// No grant is cited exactly if root signs.
+    /// Checks that root cites no grant and everybody else cites one.
     fn check_citation(&self, entry: &Entry) -> Result<(), Verdict> {
         let by_root = entry.signer == self.root.entity();
         match (by_root, entry.grant.is_some()) {
@@ -233,10 +233,11 @@ impl Authority {
         }
     }
 
-    /// The live grant that an entry stands on (`None`: it is root's), if the entry keeps within it.
+    /// Returns the live grant that an entry cites (`None` for root's entries), if the entry is within its reach and
+    /// window.
     ///
     /// # Errors
-    /// The verdict that the entry gets; [`Verdict::Misused`] for an entry of another cluster.
+    /// The verdict on the entry; [`Verdict::Misused`] for an entry of another cluster.
     pub fn entry_grant(&self, entry: &Signed<Entry>) -> Result<Option<&Arc<LiveGrant>>, Verdict> {
         self.check_cluster(entry.cluster())?;
         let entry = entry.body();
@@ -254,7 +255,7 @@ impl Authority {
         }
     }
 
-    /// Whether each pattern of a floor has a later one already.
+    /// Whether each pattern of a floor already has a floor that is as late or later.
     pub(super) fn floor_is_superseded(&self, floor: &Signed<Floor>) -> bool {
         let rank = (floor.body().before, floor.id());
         let mut patterns = floor.body().patterns.iter();

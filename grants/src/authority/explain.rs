@@ -1,4 +1,4 @@
-//! Why an entity may or may not write a key: the accepting chain, or the first link that fails.
+//! Explains whether an entity may write a key: by the accepting chain, or by the first failing link of each chain.
 
 use super::{Authority, LiveGrant, begins_later};
 use crate::fact::{By, Grant, Revocation};
@@ -10,56 +10,56 @@ use crate::time::Timestamp;
 use crate::verdict::Code;
 use std::cmp::Reverse;
 
-/// How many failing chains an explanation lists at most; the most promising first.
+/// Maximum number of failing chains in an explanation. The most promising ones are kept.
 pub const MAX_REJECTED: usize = 64;
 
-/// One grant of a chain, as shown to people.
+/// One grant of a chain, for display.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
-    /// The grant.
+    /// Id of the grant.
     pub grant: GrantId,
-    /// Who gave it.
+    /// Entity that issued the grant.
     pub issuer: EntityId,
-    /// Who received it.
+    /// Entity that received the grant.
     pub grantee: EntityId,
-    /// Its pattern.
+    /// Pattern of the grant.
     pub pattern: KeyGlob,
-    /// Whether it may be passed on.
+    /// Whether the grantee may pass authority on.
     pub subgrant: bool,
-    /// From when on it holds.
+    /// Start of the grant's window.
     pub issued_at: Timestamp,
-    /// Until when it holds.
+    /// End of the grant's window; `None`: no end.
     pub expires_at: Option<Timestamp>,
 }
 
-/// A chain that ends at the entity and does not carry the key.
+/// A chain that ends at the entity but does not allow it to write the key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejected {
-    /// From root's grant down to the entity's.
+    /// Links from root's grant down to the entity's.
     pub chain: Vec<Link>,
-    /// Index of the first link that fails.
+    /// Index in `chain` of the first failing link.
     pub failing: usize,
-    /// Why it fails.
+    /// Reason of the failure.
     pub code: Code,
-    /// The revocation, where that is why.
+    /// Id and role of the revocation, if `code` is [`Code::GrantRevoked`].
     pub revocation: Option<(FactId, By)>,
 }
 
-/// Whether `entity` may write `key` at a time, and why.
+/// Result of [`Authority::explain`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Explanation {
     /// The entity is root and needs no grant.
     Root,
-    /// This chain, from root's grant down, carries the key. Its last grant is the one to cite.
+    /// This chain, from root's grant down, allows the write. Its last grant is the one to cite.
     Accepted(Vec<Link>),
-    /// No chain does. Those that cover the key and are not good at that time come first, the one that got furthest before
-    /// the others. Empty: no grant to the entity is known.
+    /// No chain allows the write. Chains that cover the key but are not valid at that time come first; among equals,
+    /// the chain that fails furthest from root comes first. Empty if no grant to the entity is known.
     Rejected(Vec<Rejected>),
 }
 
 impl Authority {
-    /// The time that a new entry of a key gets: now, or later where something would supersede it that is known here: the
-    /// `newest` entry, the grant that it cites, or a floor.
+    /// Returns the timestamp for a new entry of a key: `now`, or the earliest later time that is after the `newest`
+    /// known entry, not before the cited grant begins, and not below a floor.
     pub fn stamp(
         &self,
         key: &Key,
@@ -74,8 +74,8 @@ impl Authority {
 
     /// Explains whether `entity` may write `key` at `now`.
     ///
-    /// Among several chains that carry the key, the one that stays valid longest is chosen, then the shortest,
-    /// then the one with the smallest id.
+    /// Among several chains that allow the write, the one that stays valid longest is chosen, then the shortest, then
+    /// the one with the smallest id.
     pub fn explain(&self, key: &Key, entity: EntityId, now: Timestamp) -> Explanation {
         if entity == self.root().entity() {
             return Explanation::Root;
@@ -92,8 +92,8 @@ impl Authority {
         Explanation::Rejected(best.iter().map(|failing| self.rejected(failing)).collect())
     }
 
-    /// The grant that `entity` best cites to write `key` at `now`: one under which an entry stamped by that clock, or by a
-    /// [few moments](LiveGrant::first_stamp) more, is taken in.
+    /// Returns the best grant for `entity` to cite for writing `key` at `now`: an entry stamped by that clock, or a
+    /// [few moments](LiveGrant::first_stamp) later, is accepted under it.
     pub fn grant_for(&self, key: &Key, entity: EntityId, now: Timestamp) -> Option<&LiveGrant> {
         let fits = |grant: &&LiveGrant| grant.reaches(key) && grant.first_stamp(now).is_some();
         let rank = |grant: &&LiveGrant| {
@@ -103,7 +103,7 @@ impl Authority {
         self.grants_of(entity).map(AsRef::as_ref).filter(fits).min_by_key(rank)
     }
 
-    /// Why a chain that ended with a revoked grant does not carry the key.
+    /// Describes why a chain whose last grant was revoked does not allow the write.
     fn failing_revoked<'a>(
         &'a self,
         revocation: &'a Signed<Revocation>,
@@ -121,7 +121,7 @@ impl Authority {
         Failing { covers, failing, code, id: grant.id(), end: End::Revoked(revocation) }
     }
 
-    /// The whole of a chain, for people.
+    /// Writes a failing chain out for display.
     fn rejected(&self, failing: &Failing<'_>) -> Rejected {
         let Failing { failing, code, ref end, .. } = *failing;
         match end {
@@ -138,18 +138,18 @@ impl Authority {
     }
 }
 
-/// A chain that does not carry the key, before it is written out: an entity may have very many.
+/// A failing chain in compact form, since an entity may have very many.
 struct Failing<'a> {
-    /// Whether every pattern of the chain matches the key: then it is the one that its holder means.
+    /// Whether every pattern of the chain matches the key: then the holder most likely means this chain.
     covers: bool,
     failing: usize,
     code: Code,
-    /// The grant at its end; of equally promising ones the smaller comes first.
+    /// Id of the last grant; breaks ties, smaller first.
     id: GrantId,
     end: End<'a>,
 }
 
-/// The grant at the end of a chain.
+/// The last grant of a chain.
 enum End<'a> {
     Live(&'a LiveGrant),
     Revoked(&'a Signed<Revocation>),
@@ -161,13 +161,14 @@ impl<'a> Failing<'a> {
         Some(Self { covers: grant.reaches(key), failing, code, id: grant.id(), end: End::Live(grant) })
     }
 
-    /// The most promising chain has the least: one that covers the key before any that does not, however far that gets.
+    /// Sort key, least for the most promising chain. A chain that covers the key comes before any that does not,
+    /// however far that one gets.
     fn rank(&self) -> (Reverse<(bool, usize, bool)>, GrantId) {
         (Reverse((self.covers, self.failing, self.code != Code::GrantRevoked)), self.id)
     }
 }
 
-/// The best `most` of any number, in order; never more than twice as many are held.
+/// Returns the best `most` chains in order; holds at most twice as many at a time.
 fn best<'a>(all: impl Iterator<Item = Failing<'a>>, most: usize) -> Vec<Failing<'a>> {
     let mut kept: Vec<Failing<'a>> = Vec::new();
     let shorten = |kept: &mut Vec<Failing<'a>>| {
@@ -184,20 +185,20 @@ fn best<'a>(all: impl Iterator<Item = Failing<'a>>, most: usize) -> Vec<Failing<
     kept
 }
 
-/// The first link of a live chain, counted from root's, that does not carry the key at a time.
+/// Returns the index from root and the fault of the first failing link of a live chain; `None` if none fails.
 fn first_fault(grant: &LiveGrant, key: &Key, now: Timestamp) -> Option<(usize, Code)> {
     let stamp = stamp(grant.valid_from(), now);
     let faults = grant.chain().filter_map(|link| Some((link.depth(), fault(link.body(), key, now, stamp)?)));
-    // From the grant up: the last one found is the nearest to root.
+    // The chain is iterated from the grant up, so the last fault found is the nearest to root.
     faults.last().map(|(depth, code)| (usize::from(depth).saturating_sub(1), code))
 }
 
-/// What a writer whose clock says `now` stamps at least under a chain that begins at `begins`.
+/// Returns the earliest timestamp that a writer with local time `now` uses under a chain that begins at `begins`.
 fn stamp(begins: Timestamp, now: Timestamp) -> Timestamp {
     if begins_later(begins, now) { now } else { now.max(begins) }
 }
 
-/// Why a grant does not carry the key at a time, revocations aside.
+/// Returns why a single grant does not allow the write, apart from revocations.
 fn fault(grant: &Grant, key: &Key, now: Timestamp, stamp: Timestamp) -> Option<Code> {
     if !grant.pattern.matches(key) {
         Some(Code::OutOfReach)

@@ -1,4 +1,4 @@
-//! Taking verified grants, revocations and floors in, so that the set stays in normal form.
+//! Merges verified grants, revocations and floors, keeping the set in normal form.
 
 use super::{Authority, Below, LiveGrant, Verified};
 use crate::fact::{Floor, Grant, Revocation};
@@ -8,14 +8,14 @@ use crate::signed::Signed;
 use crate::verdict::{Code, Verdict};
 use std::sync::Arc;
 
-/// What a merge did to the authority set.
+/// The effect of a merge on the authority set.
 #[derive(Clone, Debug)]
 pub struct AuthorityChange {
-    /// What came of the offered fact.
+    /// Verdict on the offered fact.
     pub verdict: Verdict,
-    /// Facts that left the set because of it.
+    /// Facts that were removed from the set as a consequence.
     pub dropped: Vec<FactId>,
-    /// Grants that ended: every entry that cites one of them falls.
+    /// Grants that ended: every entry that cites one of them is no longer valid.
     pub dead: Vec<GrantId>,
 }
 
@@ -26,13 +26,13 @@ impl AuthorityChange {
 }
 
 impl Authority {
-    /// Takes a verified grant, revocation or floor in. An entry, or a fact that was verified for another cluster, is
+    /// Merges a verified grant, revocation or floor. An entry, or a fact that was verified for another cluster, is
     /// [`Verdict::Misused`] and changes nothing.
     pub fn merge(&mut self, fact: Verified) -> AuthorityChange {
         self.take(fact.into_fact())
     }
 
-    /// Takes in a fact whose signature is known to be good. Everything else about it is judged again.
+    /// Merges a fact whose signature is known to be valid. Checks everything else again.
     pub(super) fn take(&mut self, fact: Fact) -> AuthorityChange {
         if let Err(verdict) = self.check_cluster(fact.cluster()) {
             return AuthorityChange::only(verdict);
@@ -47,7 +47,7 @@ impl Authority {
 
     fn merge_grant(&mut self, fact: Signed<Grant>) -> Verdict {
         let id = fact.id();
-        // The chain is looked at again: it may have ended while the signature was being verified.
+        // The chain is checked again, since it may have ended while the signature was being verified.
         let parent = match self.parent_of(fact.body()) {
             Ok(parent) => parent.cloned(),
             Err(verdict) => return verdict,
@@ -96,8 +96,8 @@ impl Authority {
         change
     }
 
-    /// Ends a grant with everything below it: grants, and revocations of grants there, which would judge what
-    /// no longer could be live anyway.
+    /// Removes a grant with everything below it: grants, and revocations of grants there, which cannot become live
+    /// again anyway.
     fn end_grant(&mut self, id: GrantId, change: &mut AuthorityChange) {
         let mut ending = vec![id];
         while let Some(id) = ending.pop() {
@@ -154,7 +154,7 @@ impl Authority {
         self.highest_of_all = self.highest_of_all.max(rank.0);
         self.floors.insert(id, Arc::new(fact));
         for old in superseded {
-            // Kept whole as long as one of its patterns is still the highest.
+            // A floor is kept whole as long as it is the highest of at least one of its patterns.
             let stands = self.floors.get(&old).is_some_and(|floor| {
                 let names = |pattern| self.highest.get(pattern).is_some_and(|highest| highest.1 == old);
                 floor.body().patterns.iter().any(names)

@@ -1,4 +1,4 @@
-//! Finding the grants under which an issuer can give a pattern away.
+//! Finds the parent grants under which an issuer can grant a pattern.
 
 use super::{Authority, LiveGrant};
 use crate::fact::MAX_DEPTH;
@@ -10,43 +10,44 @@ use crate::time::Timestamp;
 use crate::verdict::Code;
 use std::sync::Arc;
 
-/// The most combinations of patterns that a plan over a union of parents looks at.
+/// Maximum number of combinations of patterns that a plan over a union of parents examines.
 pub const MAX_COMBINATIONS: usize = 256;
-/// The most parents that a plan over a union considers.
+/// Maximum number of parents in a union.
 pub const MAX_PARENTS: usize = 32;
 
-/// The most parents whose chains are compared with the pattern one by one; beyond it nothing is proven.
+/// Maximum number of parents that are compared with the pattern one by one; with more, nothing is proven.
 pub const MAX_SINGLE_PARENTS: usize = 256;
 
-/// Under what to issue a grant.
+/// The parents under which to issue a grant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ParentPlan {
     /// The issuer is root: no parent.
     Root,
-    /// One grant for each of these parents, all with the same pattern. A single parent if one covers it.
+    /// Issue one grant under each of these parents, all with the same pattern. A single parent if one covers the
+    /// pattern.
     Parents(Vec<GrantId>),
 }
 
-/// Why an issuer cannot give a pattern away.
+/// Reason why an issuer cannot grant a pattern.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PlanError {
-    /// Some key of the pattern is out of the issuer's own reach.
+    /// The pattern matches a key that the issuer's own grants do not reach.
     #[error("the key {counterexample} matches the pattern, but no grant of the issuer's reaches it")]
     OutOfReach {
-        /// Such a key.
+        /// A key that matches the pattern and is out of reach.
         counterexample: Key,
     },
     /// The issuer holds no grant that may be passed on.
     #[error("{}", .0.help())]
     NoGrant(Code),
-    /// The question is too hard for the budget.
+    /// The budget of the search was exhausted without an answer.
     #[error("not proven that the issuer's grants cover the pattern: split the grant into simpler patterns")]
     NotProven,
 }
 
 impl PlanError {
-    /// The stable code.
+    /// Returns the stable code.
     pub const fn code(&self) -> &'static str {
         match self {
             Self::OutOfReach { .. } => "grant.out_of_reach",
@@ -57,8 +58,8 @@ impl PlanError {
 }
 
 impl Authority {
-    /// Finds the parents under which `issuer` can give `pattern` away at `now`: the best single one, else as
-    /// few as are needed for their union to cover it.
+    /// Finds the parents under which `issuer` can grant `pattern` at `now`: the best single one, else a minimal set
+    /// whose union covers the pattern.
     pub fn plan_grant(
         &self,
         issuer: EntityId,
@@ -69,7 +70,7 @@ impl Authority {
             return Ok(ParentPlan::Root);
         }
         let parents = self.possible_parents(issuer, now)?;
-        // Whoever covers the pattern reaches each of its keys: one of them tells most of the others apart cheaply.
+        // A parent that covers the pattern reaches each of its keys: testing one key cheaply excludes most others.
         let witness = witness(pattern);
         let mut singles =
             parents.iter().filter(|parent| witness.as_ref().is_none_or(|key| parent.reaches(key)));
@@ -102,7 +103,7 @@ impl Authority {
         Ok(ParentPlan::Parents(chosen.iter().map(|parent| parent.id()).collect()))
     }
 
-    /// Grants of the issuer's that can be passed on now, the longest-lasting and shallowest first.
+    /// Returns the issuer's grants that can be passed on at `now`, the longest-lasting and shallowest first.
     fn possible_parents(&self, issuer: EntityId, now: Timestamp) -> Result<Vec<&Arc<LiveGrant>>, PlanError> {
         let held: Vec<_> = self.grants_of(issuer).collect();
         let current: Vec<_> = held.iter().filter(|grant| grant.first_stamp(now).is_some()).copied().collect();
@@ -133,7 +134,7 @@ impl Authority {
     }
 }
 
-/// Some key of the pattern.
+/// Returns a key that the pattern matches.
 fn witness(pattern: &KeyGlob) -> Option<Key> {
     match included(pattern, &[]) {
         Inclusion::NotIncluded { counterexample } => Some(counterexample),
@@ -141,10 +142,10 @@ fn witness(pattern: &KeyGlob) -> Option<Key> {
     }
 }
 
-/// Whether the union of what the parents reach covers the pattern.
+/// Whether the union of the parents' reaches covers the pattern.
 ///
-/// A parent reaches the *intersection* of its chain's patterns, and the question is decided for unions: a union
-/// of intersections covers the pattern exactly if every choice of one pattern from each chain does.
+/// A parent reaches the *intersection* of its chain's patterns, but [`included`] decides about unions. A union of
+/// intersections covers the pattern exactly if every choice of one pattern from each chain does.
 fn covers(parents: &[&Arc<LiveGrant>], pattern: &KeyGlob) -> Inclusion {
     let chains: Vec<Vec<KeyGlob>> = parents.iter().map(|parent| narrowest(parent)).collect();
     let combinations = chains.iter().try_fold(1usize, |all, chain| all.checked_mul(chain.len()));
@@ -168,7 +169,7 @@ fn covers(parents: &[&Arc<LiveGrant>], pattern: &KeyGlob) -> Inclusion {
     unproven.unwrap_or(Inclusion::Included)
 }
 
-/// The patterns of a chain without those that another of them lies within: mostly one.
+/// Returns the patterns of a chain, leaving out those that include another pattern of it; usually one remains.
 fn narrowest(grant: &LiveGrant) -> Vec<KeyGlob> {
     let mut patterns: Vec<KeyGlob> = Vec::new();
     for link in grant.chain() {

@@ -1,4 +1,4 @@
-//! Under which grants an issuer gives a pattern away.
+//! Tests under which parents an issuer can grant a pattern.
 
 use super::tests::{World, time};
 use crate::*;
@@ -11,7 +11,7 @@ fn glob(text: &str) -> KeyGlob {
 }
 
 impl World {
-    /// A grant by `by` to `to`, and whatever else is said of it.
+    /// Adds a grant by `by` to `to` with the given properties.
     fn given(
         &mut self,
         by: usize,
@@ -29,12 +29,12 @@ impl World {
         grant.id()
     }
 
-    /// A grant to the issuer by root, of each pattern.
+    /// Adds a grant by root to the issuer for each pattern.
     fn held(&mut self, patterns: &[&str]) -> Vec<GrantId> {
         patterns.iter().map(|pattern| self.given(0, ISSUER, pattern, None, |_| ())).collect()
     }
 
-    /// A grant to the issuer whose chain has two patterns.
+    /// Adds a grant to the issuer whose chain has two patterns.
     fn held_by_chain(&mut self, [above, own]: [&str; 2]) -> GrantId {
         let parent = self.given(0, 2, above, None, |_| ());
         self.given(2, ISSUER, own, Some(parent), |_| ())
@@ -44,7 +44,7 @@ impl World {
         self.authority.plan_grant(self.id(ISSUER), &glob(pattern), time(1_000))
     }
 
-    /// The parents of a plan, in ascending order.
+    /// Returns the parents of a plan in ascending order.
     fn parents(&self, pattern: &str) -> Vec<GrantId> {
         match self.plan(pattern) {
             Ok(ParentPlan::Parents(parents)) => sorted(parents),
@@ -52,7 +52,7 @@ impl World {
         }
     }
 
-    /// Asserts that the issuer cannot give the pattern away, and that a key shows it.
+    /// Asserts that the issuer cannot grant the pattern, and that the counterexample is correct.
     fn assert_out_of_reach(&self, pattern: &str) {
         let Err(PlanError::OutOfReach { counterexample }) = self.plan(pattern) else {
             panic!("{pattern}: {:?}", self.plan(pattern));
@@ -92,8 +92,8 @@ fn a_union_of_parents_has_none_that_it_does_not_need() {
     world.assert_out_of_reach("/*/*");
 }
 
-/// A grant reaches what every pattern of its chain matches. A union of such is more than each of its patterns covers, and
-/// less than any of them may suggest.
+/// A grant reaches the keys that every pattern of its chain matches. The union of several grants' reaches can be more
+/// than each of them, and less than their single patterns suggest.
 #[test]
 fn every_choice_of_one_pattern_from_each_chain_must_cover() {
     let planned = |pattern: &str, chains: [[&str; 2]; 2]| {
@@ -112,7 +112,7 @@ fn every_choice_of_one_pattern_from_each_chain_must_cover() {
     };
     assert!(planned("/a/*", [["/a/**", "/*/?"], ["/a/**", "/*/??*"]]));
     assert!(planned("/a/*", [["/a/**", "/*/??*"], ["/a/**", "/*/?"]]));
-    // Each has one choice that does not cover: another one each time, as the order is that of the ids.
+    // Each case has exactly one combination that does not cover the pattern, at a different place in the order of ids.
     for foreign in ["/b/**", "/c/**", "/d/**", "/e/**"] {
         assert!(!planned("/a/*", [["/a/**", "/*/?"], [foreign, "/*/??*"]]));
         assert!(!planned("/a/*", [[foreign, "/*/?"], ["/a/**", "/*/??*"]]));
@@ -123,7 +123,7 @@ fn every_choice_of_one_pattern_from_each_chain_must_cover() {
 
 #[test]
 fn a_plan_looks_at_as_many_combinations_as_it_says() {
-    // As many lengths of names as there are patterns, and all longer ones.
+    // One pattern for each length of names, and one for all longer names.
     let lengths = |count: usize| -> Vec<String> {
         (1..=count)
             .map(|len| format!("/*/{}{}", "?".repeat(len), if len == count { "*" } else { "" }))
@@ -139,7 +139,7 @@ fn a_plan_looks_at_as_many_combinations_as_it_says() {
             false => assert_eq!(world.plan("/a/*"), Err(PlanError::NotProven), "{chains}"),
         }
     }
-    // Where one pattern of a chain lies within the other, there is nothing to choose.
+    // If one pattern of a chain includes the other, there is only one choice.
     let mut world = World::new();
     let held: Vec<GrantId> =
         lengths(9).iter().map(|own| world.held_by_chain(["/**", &own.replace("/*/", "/a/")])).collect();
@@ -155,7 +155,7 @@ fn parents_that_lie_elsewhere_do_not_hide_the_one_that_covers() {
     let sooner = |grant: &mut Grant| grant.expires_at = Some(time(9_000));
     let covering = world.given(0, ISSUER, "/a/**", None, sooner);
     assert_eq!(world.parents("/a/x/*"), [covering]);
-    // Very many of which each might cover it: beyond the limit nothing is proven.
+    // Very many parents of which each might cover the pattern: above the limit nothing is proven.
     let mut world = World::new();
     let Inclusion::NotIncluded { counterexample } = included(&glob("/a/*"), &[]) else {
         panic!("nothing covers nothing");

@@ -1,4 +1,4 @@
-//! The authority set of a replica's own store.
+//! Rebuilds the authority set from a replica's own store.
 
 use super::Authority;
 use crate::fact::MAX_DEPTH;
@@ -7,43 +7,44 @@ use crate::public_key::PublicKey;
 use crate::record::Fact;
 use crate::verdict::{Code, Verdict};
 
-/// Why facts are not the authority set of a store.
+/// Reason why stored facts are not a valid authority set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoredError {
-    /// A fact has no place in the set.
+    /// A fact cannot be merged into the set.
     #[error("authority fact {fact} has no place beside the others: {code}")]
     Misplaced {
-        /// The fact.
+        /// Id of the fact.
         fact: FactId,
-        /// Why.
+        /// Reason of the refusal.
         code: Code,
     },
-    /// A fact stands beside the one that ended it.
+    /// A fact is stored together with a fact that ended it.
     #[error("authority fact {fact} stands beside {by}, which ended it")]
     Ended {
-        /// The fact.
+        /// Id of the fact.
         fact: FactId,
-        /// What ended it.
+        /// Id of the fact that ended it.
         by: FactId,
     },
 }
 
 impl Authority {
-    /// Rebuilds the authority set from the facts that a replica stored, in any order.
+    /// Rebuilds the authority set from the facts in a replica's own store, given in any order.
     ///
-    /// Signatures are not verified: the replica verified each one before it stored the fact, and 100,000 of them would
-    /// delay its start by seconds. Everything else is judged as for a fact from a peer, and the facts must be a normal
-    /// form: each has a place, and none ends another. That does not make facts from elsewhere safe. So there is no way
-    /// to one `Verified` fact from here, only to the whole set, and the function exists only with the feature
-    /// `own-store`, which `kvgossip-engine` alone enables.
+    /// Signatures are not verified: the replica verified each one before it stored the fact, and verifying 100,000 of
+    /// them would delay its start by seconds. Everything else is checked as for facts from a peer, and the facts must
+    /// be in normal form: each can be merged, and none ends another. This does not make facts from elsewhere safe.
+    /// Therefore this function returns only the whole set, never a `Verified` fact, and exists only with the feature
+    /// `own-store`, which only `kvgossip-engine` enables.
     ///
     /// # Errors
-    /// The first fact that has no place in the set of this cluster.
+    /// The first fact that cannot be merged into the set of this cluster, or that another stored fact ended.
     pub fn from_own_store(root: PublicKey, facts: Vec<Fact>) -> Result<Self, StoredError> {
         let mut authority = Self::new(root);
         let mut waiting = facts;
-        // A grant has a place once its parent is there: each round takes in one more level, then what revokes at the last.
+        // A grant can be merged once its parent is there: each round merges one more level, and the last round the
+        // revocations of the deepest grants.
         for _ in 0..=MAX_DEPTH {
             let mut early = Vec::new();
             for fact in waiting {
@@ -61,8 +62,8 @@ impl Authority {
         }
     }
 
-    /// The same for a store whose sweep has not ended: what other stored facts ended is still there. It is left out of the
-    /// set, and its ids are given beside it.
+    /// Rebuilds the set from a store whose sweep has not finished, which still contains facts that other stored facts
+    /// ended. Returns the set without those facts, and their ids.
     pub fn from_own_unswept_store(root: PublicKey, facts: Vec<Fact>) -> (Self, Vec<FactId>) {
         let mut authority = Self::new(root);
         let stored: Vec<FactId> = facts.iter().map(Fact::id).collect();

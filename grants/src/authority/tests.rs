@@ -1,4 +1,4 @@
-//! The rules of grants, one by one. Whole worlds in any order are the simulator's.
+//! Tests the rules of grants one by one. The simulator tests whole worlds in any order.
 
 use crate::*;
 use bytes::Bytes;
@@ -240,7 +240,7 @@ fn explanations_name_the_chain_or_the_first_failing_link() {
     assert_eq!((chains[0].failing, chains[0].code), (1, Code::GrantRevoked));
 }
 
-/// The clock of a writer, or of its agent, is a little behind that of whoever gave the grant.
+/// The clock of a writer, or of its agent, is slightly behind the clock of the issuer.
 #[test]
 fn a_grant_given_just_now_is_written_under_by_a_clock_that_is_a_little_behind() {
     let mut world = World::new();
@@ -291,7 +291,7 @@ fn a_chain_that_ends_before_its_last_grant_begins_is_named_as_expired() {
     assert_eq!((chains[0].failing, chains[0].code), (0, Code::GrantExpired));
 }
 
-/// Whoever holds a second grant elsewhere is not told that the key is out of reach.
+/// A failing chain that covers the key is reported before a chain that lies elsewhere.
 #[test]
 fn a_grant_that_covers_the_key_says_why_it_is_not_good_before_one_that_lies_elsewhere() {
     type Change = fn(&mut Grant);
@@ -304,7 +304,7 @@ fn a_grant_that_covers_the_key_says_why_it_is_not_good_before_one_that_lies_else
         let mut world = World::new();
         let elsewhere = world.grant(0, 1, "/z/**", None);
         world.offer(Fact::Grant(elsewhere.clone()));
-        // One that goes further before it fails.
+        // This chain fails further from root.
         let top = world.grant(0, 2, "/a/**", None);
         world.offer(Fact::Grant(top.clone()));
         world.offer(Fact::Grant(world.grant(2, 1, "/a/other", Some(top.id()))));
@@ -325,7 +325,7 @@ fn a_grant_that_covers_the_key_says_why_it_is_not_good_before_one_that_lies_else
     }
 }
 
-/// An entity with more chains than are listed: the same answer as from building and sorting them all.
+/// An entity with more chains than an explanation lists gets the same answer as from building and sorting all of them.
 #[test]
 fn explanations_of_very_many_chains_keep_the_most_promising() {
     let mut world = World::new();
@@ -333,7 +333,7 @@ fn explanations_of_very_many_chains_keep_the_most_promising() {
     world.offer(Fact::Grant(top.clone()));
     let key = Key::parse("/a/b").expect("a key");
     for number in 0..3 * MAX_REJECTED {
-        // Every fifth is under the grant that reaches the key and fails later; half of those are revoked.
+        // Every fifth grant is under the parent that reaches the key, and fails later; half of those are revoked.
         let parent = (number % 5 == 0).then(|| top.id());
         let by = usize::from(parent.is_some());
         let pattern = if number % 10 == 0 { "/a/b".into() } else { format!("/a/{number}x") };
@@ -349,7 +349,7 @@ fn explanations_of_very_many_chains_keep_the_most_promising() {
         panic!("no chain carries the key")
     };
     assert_eq!(chains.len(), MAX_REJECTED);
-    // The revoked ones are those that cover the key.
+    // The revoked grants are those that cover the key.
     let rank = |chain: &Rejected| (chain.code == Code::GrantRevoked, chain.failing);
     assert!(chains.windows(2).all(|pair| rank(&pair[0]) >= rank(&pair[1])));
     let deep = chains.iter().filter(|chain| chain.failing == 1).count();
@@ -361,7 +361,7 @@ fn explanations_of_very_many_chains_keep_the_most_promising() {
 #[test]
 fn defect_13_strangers_grants_are_not_stored_and_chains_cost_their_length() {
     let mut world = World::new();
-    // 31 grants that all cite what is not there: none is stored, each is one look-up.
+    // 31 grants that all cite an unknown parent: none is stored, and each costs one look-up.
     for nonce in 0..31 {
         let mut body = world.grant(4, 5, "/**", Some(GrantId([nonce; 32]))).body().clone();
         body.nonce = [nonce; 16];

@@ -1,4 +1,4 @@
-//! Walks over a frontier.
+//! Iterators over the entries of a frontier.
 
 use super::StandingEntry;
 use super::large;
@@ -7,7 +7,7 @@ use crate::id::EntryId;
 use std::slice;
 use std::sync::Arc;
 
-/// Entries of a frontier, newest first.
+/// Iterator over the entries of a frontier, newest first.
 pub struct NewestFirst<'a, P>(Walks<'a, P>);
 
 enum Walks<'a, P> {
@@ -32,11 +32,11 @@ impl<'a, P> Iterator for NewestFirst<'a, P> {
     }
 }
 
-/// Entries of a frontier, by id.
+/// Iterator over the entries of a frontier in ascending order of ids.
 pub struct ById<'a, P>(IdWalks<'a, P>);
 
 enum IdWalks<'a, P> {
-    /// In the order of their ages; with the id that was given last.
+    /// Entries, newest first, and the id that was returned last.
     List(&'a [StandingEntry<P>], Option<EntryId>),
     Large(Walk<'a, large::ById<P>>),
 }
@@ -52,7 +52,7 @@ impl<'a, P> Iterator for ById<'a, P> {
 
     fn next(&mut self) -> Option<Self::Item> {
         match &mut self.0 {
-            // A list is short: looking through it each time beats sorting a copy.
+            // A list is short: scanning it for each item is cheaper than sorting a copy.
             IdWalks::List(list, last) => {
                 let behind = list.iter().filter(|entry| last.is_none_or(|last| entry.meta.id > last));
                 let next = behind.min_by_key(|entry| entry.meta.id)?;

@@ -1,8 +1,9 @@
-//! The frontier of a key with many entries: persistent trees in three orders, over the same entries.
+//! Frontier of a key with many entries: three persistent trees in different orders over shared entries.
 //!
-//! One entry costs the logarithm of the length, whatever stands. At most one entry cites each grant, as a newer one of
-//! the same grant dominates; so what may dominate an entry is found by at most 17 look-ups (its chain and root), and
-//! what it may dominate is one run in the order of chains, of which the oldest are found by a summary.
+//! Adding one entry costs the logarithm of the number of entries. At most one entry cites each grant, since a newer one
+//! of the same grant dominates the older. So the entries that may dominate a new one are found by at most 17 look-ups
+//! (root and its chain of grants), and those that it may dominate are one contiguous run in the order of chains, in
+//! which a summary finds the oldest ones.
 
 use super::path::{compare, compare_to_run};
 use super::tree::{Content, Tree, Walk};
@@ -14,8 +15,8 @@ use std::cmp::Ordering;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-/// From which part of all entries on, given as its inverse, ending entries builds the trees anew: that is linear, and
-/// taking out one by one costs logarithms.
+/// Inverse of the minimum fraction of removed entries at which the trees are rebuilt: rebuilding costs linear time,
+/// whereas removing entries one by one costs a logarithm each.
 const REBUILD_FROM_PART: usize = 8;
 
 type Shared<P> = Arc<StandingEntry<P>>;
@@ -32,7 +33,7 @@ impl<P> Clone for Large<P> {
     }
 }
 
-/// By age, with the latest time at which one of them is visible.
+/// Order by rank. Summary: the latest time at which an entry of the subtree is visible.
 pub(super) struct ByRank<P>(PhantomData<P>);
 
 impl<P> Content for ByRank<P> {
@@ -48,7 +49,7 @@ impl<P> Content for ByRank<P> {
     }
 }
 
-/// By the chain of the cited grant, with the rank of the oldest.
+/// Order by the chain of the cited grant. Summary: the rank of the oldest entry of the subtree.
 struct ByChain<P>(PhantomData<P>);
 
 impl<P> Content for ByChain<P> {
@@ -76,7 +77,7 @@ impl<P> Content for ById<P> {
 }
 
 impl<P> Large<P> {
-    /// Of entries that do not dominate each other.
+    /// Builds the trees from entries of which none dominates another.
     pub(super) fn new(entries: Vec<StandingEntry<P>>) -> Self {
         let mut entries: Vec<Shared<P>> = entries.into_iter().map(Arc::new).collect();
         entries.sort_unstable_by_key(|entry| entry.meta.id);
@@ -107,7 +108,7 @@ impl<P> Large<P> {
         self.by_rank.last_where(|visible_until| *visible_until >= now).map(Arc::as_ref)
     }
 
-    /// The entry that cites `grant`; `None`: root's.
+    /// Returns the entry that cites `grant`; for `None`, root's entry.
     pub(super) fn of_grant(&self, grant: Option<&Arc<LiveGrant>>) -> Option<&StandingEntry<P>> {
         self.by_chain.get(|other| compare(other.meta.grant.as_ref(), grant)).map(Arc::as_ref)
     }
@@ -117,14 +118,14 @@ impl<P> Large<P> {
         self.by_chain.get(|other| compare_to_run(other.meta.grant.as_ref(), Some(grant))).is_some()
     }
 
-    /// Whether an entry that stands dominates `meta`.
+    /// Whether an entry of the frontier dominates `meta`.
     pub(super) fn dominates(&self, meta: &EntryMeta) -> bool {
         let chain = std::iter::successors(meta.grant.as_ref(), |grant| grant.parent());
         let mut holders = std::iter::once(None).chain(chain.map(Some));
         holders.any(|holder| self.of_grant(holder).is_some_and(|entry| entry.meta.is_newer_than(meta)))
     }
 
-    /// Takes out what `meta` dominates.
+    /// Removes and returns the entries that `meta` dominates.
     pub(super) fn end_dominated(&mut self, meta: &EntryMeta) -> Vec<Shared<P>> {
         let (grant, rank) = (meta.grant.as_ref(), meta.rank());
         let place = |other: &Shared<P>| compare_to_run(other.meta.grant.as_ref(), grant);
@@ -132,14 +133,14 @@ impl<P> Large<P> {
         self.end(gone, |other| meta.dominates(other))
     }
 
-    /// Takes out what cites `grant` or one below it.
+    /// Removes and returns the entries that cite `grant` or a grant below it.
     pub(super) fn end_below(&mut self, grant: &Arc<LiveGrant>) -> Vec<Shared<P>> {
         let place = |other: &Shared<P>| compare_to_run(other.meta.grant.as_ref(), Some(grant));
         let gone = self.by_chain.select(place, |_| true);
         self.end(gone, |other| other.stands_below(grant))
     }
 
-    /// Takes out what is older than `before`.
+    /// Removes and returns the entries older than `before`.
     pub(super) fn end_older(&mut self, before: Timestamp) -> Vec<Shared<P>> {
         let is_old = |other: &EntryMeta| other.timestamp < before;
         let place = |other: &Shared<P>| if is_old(&other.meta) { Ordering::Equal } else { Ordering::Greater };
@@ -147,7 +148,7 @@ impl<P> Large<P> {
         self.end(gone, is_old)
     }
 
-    /// Takes out what is early by a clock that says `now`.
+    /// Removes and returns the entries that are early at local time `now`.
     pub(super) fn end_early(&mut self, now: Timestamp) -> Vec<Shared<P>> {
         let is_early = |other: &EntryMeta| other.early_until(now).is_some();
         let place = |other: &Shared<P>| if is_early(&other.meta) { Ordering::Equal } else { Ordering::Less };
@@ -155,7 +156,7 @@ impl<P> Large<P> {
         self.end(gone, is_early)
     }
 
-    /// Takes out what is not newer than `rank`.
+    /// Removes and returns the entries that are not newer than `rank`.
     pub(super) fn end_down_from(&mut self, rank: Rank) -> Vec<Shared<P>> {
         let is_old = |other: &EntryMeta| other.rank() <= rank;
         let place = |other: &Shared<P>| if is_old(&other.meta) { Ordering::Equal } else { Ordering::Greater };
@@ -163,7 +164,7 @@ impl<P> Large<P> {
         self.end(gone, is_old)
     }
 
-    /// Takes out `gone`, which are all entries of which `is_gone` holds.
+    /// Removes the entries `gone`: exactly those for which `is_gone` returns true.
     fn end(&mut self, gone: Vec<Shared<P>>, is_gone: impl Fn(&EntryMeta) -> bool) -> Vec<Shared<P>> {
         if gone.len() * REBUILD_FROM_PART >= self.len() {
             self.by_rank = kept(&self.by_rank, &is_gone);
@@ -180,7 +181,7 @@ impl<P> Large<P> {
         gone
     }
 
-    /// Adds an entry that none dominates and that dominates none.
+    /// Adds an entry that neither dominates nor is dominated by another.
     pub(super) fn insert(&mut self, entry: StandingEntry<P>) {
         let entry = Arc::new(entry);
         let meta = &entry.meta;
@@ -204,7 +205,7 @@ impl<P> Large<P> {
 
 #[cfg(test)]
 impl<P> Large<P> {
-    /// How many nodes this has that `other` does not share.
+    /// Number of tree nodes that `other` does not share.
     pub(super) fn own_nodes(&self, other: &Self) -> usize {
         let own = |mine: std::collections::BTreeSet<_>, others| mine.difference(&others).count();
         own(self.by_rank.nodes(), other.by_rank.nodes())

@@ -1,4 +1,4 @@
-//! An entry that stands, without its value.
+//! An entry of a frontier without its value.
 
 use crate::authority::{LiveGrant, early_until};
 use crate::fact::{Entry, Op};
@@ -6,26 +6,26 @@ use crate::id::{EntryId, GrantId};
 use crate::time::Timestamp;
 use std::sync::Arc;
 
-/// The order of the entries of a key: by timestamp, and by id where timestamps are equal.
+/// Sort key of the entries of one key: timestamp, then id.
 pub type Rank = (Timestamp, EntryId);
 
-/// What decides about an entry of a key, beside its signature.
+/// The properties of an entry that decide whether it is in the frontier and whether it is shown.
 #[derive(Clone, Debug)]
 pub struct EntryMeta {
-    /// The entry.
+    /// Id of the entry.
     pub id: EntryId,
-    /// When it was written.
+    /// Time of writing by the writer's clock.
     pub timestamp: Timestamp,
-    /// The grant it stands on; `None` for root.
+    /// The cited grant; `None` for entries that root signed.
     pub grant: Option<Arc<LiveGrant>>,
-    /// Whether it unsets the key.
+    /// Whether the entry deletes the key's value.
     pub is_delete: bool,
-    /// Bytes of its value; 0 for a delete.
+    /// Length of the value in bytes; 0 for a delete.
     pub value_bytes: u32,
 }
 
 impl EntryMeta {
-    /// The entry `id`, which says `entry` and cites `grant`.
+    /// Describes the entry with the given id and body, which cites `grant`.
     pub fn new(id: EntryId, entry: &Entry, grant: Option<Arc<LiveGrant>>) -> Self {
         let value_bytes = match entry.op {
             Op::Set { len, .. } => len,
@@ -34,44 +34,45 @@ impl EntryMeta {
         Self { id, timestamp: entry.timestamp, grant, is_delete: entry.op == Op::Delete, value_bytes }
     }
 
-    /// Until when the entry is early by a clock that says `now`; see [`Entry::early_until`].
+    /// Returns the local time from which the entry is accepted, if it is early at local time `now`. See
+    /// [`Entry::early_until`].
     pub fn early_until(&self, now: Timestamp) -> Option<Timestamp> {
         early_until(self.timestamp, now)
     }
 
-    /// The id of the grant it cites.
+    /// Returns the id of the cited grant.
     pub fn grant_id(&self) -> Option<GrantId> {
         self.grant.as_ref().map(|grant| grant.id())
     }
 
-    /// Its place among the entries of its key.
+    /// Returns the position of the entry in the order of its key's entries.
     pub fn rank(&self) -> Rank {
         (self.timestamp, self.id)
     }
 
-    /// Later by (timestamp, id).
+    /// Whether the entry is later than `other` by (timestamp, id).
     pub fn is_newer_than(&self, other: &Self) -> bool {
         self.rank() > other.rank()
     }
 
-    /// Whether this entry supersedes `other` of the same key: it is newer, and root's, or of the same grant or
-    /// one above it.
+    /// Whether this entry supersedes `other`, an entry of the same key: it is newer, and it is root's or cites the same
+    /// grant as `other` or one above it.
     pub fn dominates(&self, other: &Self) -> bool {
         let outranks = self.grant.as_ref().is_none_or(|mine| other.stands_below(mine));
         outranks && self.is_newer_than(other)
     }
 
-    /// Whether it cites `grant` or a grant below it.
+    /// Whether the entry cites `grant` or a grant below it.
     pub fn stands_below(&self, grant: &LiveGrant) -> bool {
         self.grant.as_ref().is_some_and(|cited| cited.descends_from(&grant.id()))
     }
 
-    /// The last time at which it is shown: when the first grant of its chain expires.
+    /// The last time at which the entry can be shown: the earliest expiry in its chain of grants.
     pub fn visible_until(&self) -> Timestamp {
         self.grant.as_ref().and_then(|grant| grant.valid_until()).unwrap_or(Timestamp::MAX)
     }
 
-    /// Whether a grant of its chain has expired at `now`, so that it is not shown.
+    /// Whether the entry is masked at `now`: a grant of its chain has expired.
     pub fn is_masked(&self, now: Timestamp) -> bool {
         self.visible_until() < now
     }

@@ -1,8 +1,9 @@
-//! Which entries of a key stand, and which of them is shown: the one place of these rules, for replicas and clients.
+//! The frontier of a key and the entry of it that is shown. Replicas and clients use this one implementation of the
+//! rules.
 //!
-//! The *frontier* of a key are its valid entries that no other valid one dominates. It cannot be capped: whoever may
-//! pass authority on can make it long, with one entry under each of thousands of own grants. So an entry costs at most
-//! the logarithm of its length, and ending many at once costs at most a little more than their number.
+//! The *frontier* of a key is the set of its valid entries that no other valid entry dominates. Its size cannot be
+//! capped: whoever may pass authority on can write one entry under each of thousands of own grants. So adding an entry
+//! costs at most the logarithm of the size, and removing many entries costs at most slightly more than their number.
 
 mod iter;
 mod large;
@@ -22,49 +23,49 @@ use large::Large;
 use std::fmt;
 use std::sync::Arc;
 
-/// Up to this many entries lie in one list, which is searched from end to end; nearly all keys have one entry.
+/// Largest frontier that is kept as one list with linear search. Nearly all keys have one entry.
 pub const MAX_FRONTIER_LIST: usize = 16;
 
-/// An entry of a frontier, with whatever its owner keeps beside it.
+/// An entry of a frontier with a payload of its owner.
 #[derive(Clone, Debug)]
 pub struct StandingEntry<P> {
-    /// What decides about it.
+    /// The properties that the rules of the frontier use.
     pub meta: EntryMeta,
-    /// What its owner keeps.
+    /// Payload of the frontier's owner.
     pub payload: P,
 }
 
-/// All valid entries of one key that no other dominates. Clones cost constant time and do not see later changes.
+/// The valid entries of one key that no other dominates. A clone costs constant time and is a snapshot.
 ///
-/// Its owner judges entries: what is offered must be of the frontier's key, cite a live grant and not lie below a floor;
-/// what ends later must be said, by [`Frontier::end_below`] and [`Frontier::end_older`].
+/// The owner validates entries: an offered entry must have the frontier's key, cite a live grant and not lie below a
+/// floor. The owner reports later ends of grants and new floors by [`Frontier::end_below`] and [`Frontier::end_older`].
 #[derive(Clone)]
 pub struct Frontier<P>(Repr<P>);
 
-/// As small as one entry, which most keys have.
+/// Representation by size; one entry, the usual case, needs no allocation.
 #[derive(Clone)]
 enum Repr<P> {
     Empty,
     One(StandingEntry<P>),
-    /// 2 to [`MAX_FRONTIER_LIST`], newest first.
+    /// 2 to [`MAX_FRONTIER_LIST`] entries, newest first.
     List(Arc<Vec<StandingEntry<P>>>),
-    /// More.
+    /// More than [`MAX_FRONTIER_LIST`] entries.
     Large(Large<P>),
 }
 
-/// A replica of a million keys holds as many frontiers.
+/// A replica of a million keys holds a million frontiers.
 const _: () = assert!(size_of::<Frontier<()>>() <= 56);
 
-/// What came of an entry that was offered to a frontier.
+/// Result of [`Frontier::offer`].
 #[derive(Clone, Debug)]
 pub enum Offer<P> {
-    /// It stood already.
+    /// The entry was in the frontier already.
     Known,
-    /// One that stands dominates it.
+    /// An entry of the frontier dominates the offered one.
     Dominated,
-    /// It stands now.
+    /// The entry was added.
     Stands {
-        /// Entries that it dominates, which stood before.
+        /// Entries that it dominates, now removed.
         ended: Vec<StandingEntry<P>>,
     },
 }
@@ -82,12 +83,12 @@ impl<P: fmt::Debug> fmt::Debug for Frontier<P> {
 }
 
 impl<P> Frontier<P> {
-    /// No entry.
+    /// Creates an empty frontier.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The entries, newest first, unless there are too many for a list.
+    /// Returns the entries, newest first, or the large representation.
     fn list(&self) -> Result<&[StandingEntry<P>], &Large<P>> {
         match &self.0 {
             Repr::Empty => Ok(&[]),
@@ -97,17 +98,17 @@ impl<P> Frontier<P> {
         }
     }
 
-    /// How many entries stand.
+    /// Returns the number of entries.
     pub fn len(&self) -> usize {
         self.list().map_or_else(Large::len, <[_]>::len)
     }
 
-    /// Whether none stands.
+    /// Whether the frontier has no entry.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The entry with this id, if it stands.
+    /// Returns the entry with this id, if it is in the frontier.
     pub fn get(&self, id: &EntryId) -> Option<&StandingEntry<P>> {
         match self.list() {
             Ok(list) => list.iter().find(|entry| entry.meta.id == *id),
@@ -115,13 +116,13 @@ impl<P> Frontier<P> {
         }
     }
 
-    /// Whether the entry stands.
+    /// Whether the entry with this id is in the frontier.
     pub fn contains(&self, id: &EntryId) -> bool {
         self.get(id).is_some()
     }
 
-    /// The entry that cites this very grant (`None`: root's). There is at most one, as newer ones of the same grant
-    /// dominate older ones.
+    /// Returns the entry that cites exactly this grant; for `None`, root's entry. There is at most one, since a newer
+    /// entry of the same grant dominates an older one.
     pub fn of_grant(&self, grant: Option<&Arc<LiveGrant>>) -> Option<&StandingEntry<P>> {
         match self.list() {
             Ok(list) => {
@@ -132,7 +133,7 @@ impl<P> Frontier<P> {
         }
     }
 
-    /// The newest entry, expired or not.
+    /// Returns the newest entry, masked or not.
     pub fn newest(&self) -> Option<&StandingEntry<P>> {
         match self.list() {
             Ok(list) => list.first(),
@@ -140,7 +141,7 @@ impl<P> Frontier<P> {
         }
     }
 
-    /// The oldest entry.
+    /// Returns the oldest entry.
     pub fn oldest(&self) -> Option<&StandingEntry<P>> {
         match self.list() {
             Ok(list) => list.last(),
@@ -156,7 +157,7 @@ impl<P> Frontier<P> {
         }
     }
 
-    /// What a reader sees at `now`: the newest entry that no expiry masks. It may be a delete.
+    /// Returns the entry that a reader sees at `now`: the newest that is not masked. It may be a delete.
     pub fn shown(&self, now: Timestamp) -> Option<&StandingEntry<P>> {
         match self.list() {
             Ok(list) => list.iter().find(|entry| !entry.meta.is_masked(now)),
@@ -164,13 +165,13 @@ impl<P> Frontier<P> {
         }
     }
 
-    /// The entries, newest first.
+    /// Iterates over the entries, newest first.
     pub fn newest_first(&self) -> NewestFirst<'_, P> {
         NewestFirst::new(self.list().map_err(Large::newest_first))
     }
 
-    /// The entries that are older than `rank`, newest first: the page after one that ended there. What stood at `rank`
-    /// need not stand any more.
+    /// Iterates over the entries older than `rank`, newest first: the next page after one that ended at `rank`. The
+    /// entry at `rank` need not exist any more.
     pub fn newest_first_after(&self, rank: Rank) -> NewestFirst<'_, P> {
         NewestFirst::new(match self.list() {
             Ok(list) => Ok(&list[list.partition_point(|entry| entry.meta.rank() >= rank)..]),
@@ -178,12 +179,12 @@ impl<P> Frontier<P> {
         })
     }
 
-    /// The entries by id, ascending.
+    /// Iterates over the entries in ascending order of ids.
     pub fn by_id(&self) -> ById<'_, P> {
         ById::new(self.list().map_err(Large::by_id))
     }
 
-    /// Whether an entry that stands dominates one that may not.
+    /// Whether an entry of the frontier dominates `meta`, which need not be in the frontier.
     pub fn dominates(&self, meta: &EntryMeta) -> bool {
         match self.list() {
             Ok(list) => list.iter().any(|entry| entry.meta.dominates(meta)),
@@ -191,14 +192,14 @@ impl<P> Frontier<P> {
         }
     }
 
-    /// The ids of the entries, ascending.
+    /// Iterates over the ids of the entries in ascending order.
     pub fn ids(&self) -> impl Iterator<Item = EntryId> + use<'_, P> {
         self.by_id().map(|entry| entry.meta.id)
     }
 }
 
 impl<P: Clone> Frontier<P> {
-    /// Takes in an entry if it stands beside those that are here, and takes out what it dominates.
+    /// Adds an entry unless it is known or dominated, and removes the entries that it dominates.
     pub fn offer(&mut self, meta: EntryMeta, payload: P) -> Offer<P> {
         if self.contains(&meta.id) {
             return Offer::Known;
@@ -211,27 +212,28 @@ impl<P: Clone> Frontier<P> {
         Offer::Stands { ended }
     }
 
-    /// Takes out entries that cite `grant` or a grant below it: it ended, and these with it.
+    /// Removes and returns the entries that cite `grant` or a grant below it; called when the grant has ended.
     pub fn end_below(&mut self, grant: &Arc<LiveGrant>) -> Vec<StandingEntry<P>> {
         self.end(|large| large.end_below(grant), |entry| entry.stands_below(grant))
     }
 
-    /// Takes out entries written before a time: a floor came.
+    /// Removes and returns the entries written before `before`; called for a new floor.
     pub fn end_older(&mut self, before: Timestamp) -> Vec<StandingEntry<P>> {
         self.end(|large| large.end_older(before), |entry| entry.timestamp < before)
     }
 
-    /// Takes out entries that are early by a clock that says `now`: an operator has them forgotten.
+    /// Removes and returns the entries that are early at local time `now`; called when an operator has early entries
+    /// forgotten.
     pub fn end_early(&mut self, now: Timestamp) -> Vec<StandingEntry<P>> {
         self.end(|large| large.end_early(now), |entry| entry.early_until(now).is_some())
     }
 
-    /// Takes out the entry of this rank and all older ones: for an owner that has no room for them.
+    /// Removes and returns the entry at `rank` and all older ones; called by an owner that has no room for them.
     pub fn end_down_from(&mut self, rank: Rank) -> Vec<StandingEntry<P>> {
         self.end(|large| large.end_down_from(rank), |entry| entry.rank() <= rank)
     }
 
-    /// Takes entries out, in no particular order.
+    /// Removes entries and returns them in no particular order.
     fn end(
         &mut self,
         from_large: impl FnOnce(&mut Large<P>) -> Vec<Arc<StandingEntry<P>>>,
@@ -262,7 +264,7 @@ impl<P: Clone> Frontier<P> {
         self.set_list(list);
     }
 
-    /// The entries of one that is not large, of which none is left.
+    /// Takes all entries out of a frontier that is not large.
     fn take_list(&mut self) -> Vec<StandingEntry<P>> {
         match std::mem::replace(&mut self.0, Repr::Empty) {
             Repr::One(entry) => vec![entry],
@@ -271,7 +273,7 @@ impl<P: Clone> Frontier<P> {
         }
     }
 
-    /// Entries, newest first, in the form that their number needs.
+    /// Stores entries, given newest first, in the representation for their number.
     fn set_list(&mut self, mut list: Vec<StandingEntry<P>>) {
         self.0 = match list.len() {
             0 | 1 => list.pop().map_or(Repr::Empty, Repr::One),

@@ -1,10 +1,11 @@
-//! Grants in the order of their chains: each grant directly before all grants below it, so that these are one run.
+//! An order of grants by their chains: each grant comes directly before all grants below it, so that a subtree of
+//! grants is one contiguous run.
 
 use crate::authority::LiveGrant;
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-/// A grant, or root (`None`), which stands above all.
+/// A grant, or root (`None`), which is above all grants.
 pub(super) type Holder<'a> = Option<&'a Arc<LiveGrant>>;
 
 /// Compares two chains, each read from root's grant down.
@@ -15,9 +16,9 @@ pub(super) fn compare(one: Holder<'_>, other: Holder<'_>) -> Ordering {
     let depth = one.depth().min(other.depth());
     let mut order = one.depth().cmp(&other.depth());
     let (mut one, mut other) = (ancestor_at(one, depth), ancestor_at(other, depth));
-    // From the depth of the shallower one upwards: the difference that is found last lies highest.
+    // Compares from the depth of the shallower grant upwards; the difference nearest to root decides.
     while let (Some(a), Some(b)) = (one, other) {
-        // Above the same grant, chains are the same.
+        // Above an equal grant the chains are equal.
         if std::ptr::eq(a, b) || a.id() == b.id() {
             break;
         }
@@ -27,7 +28,7 @@ pub(super) fn compare(one: Holder<'_>, other: Holder<'_>) -> Ordering {
     order
 }
 
-/// Where `holder` lies relative to `top` and everything below it: `Equal` within.
+/// Compares `holder` with the run of `top` and all grants below it: `Equal` within the run.
 pub(super) fn compare_to_run(holder: Holder<'_>, top: Holder<'_>) -> Ordering {
     match (holder, top) {
         (_, None) => Ordering::Equal,

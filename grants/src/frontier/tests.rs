@@ -1,4 +1,4 @@
-//! The frontier against its definition, applied literally.
+//! Compares the frontier with a literal implementation of its definition.
 
 use super::*;
 use crate::*;
@@ -6,17 +6,17 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use std::collections::BTreeSet;
 
-/// A small time, so late that an entry of it is early for a clock that has hardly begun.
+/// Returns the latest timestamp that is not early at local time `clock(micros)`.
 fn time(micros: u64) -> Timestamp {
     Timestamp::from_micros(MAX_AHEAD_MICROS + micros).expect("a small time")
 }
 
-/// By this clock, entries from `time(micros)` on are just not early.
+/// Returns the local time at which `time(micros)` is the latest timestamp that is not early.
 fn clock(micros: u64) -> Timestamp {
     Timestamp::from_micros(micros).expect("a small time")
 }
 
-/// Every holder is the same entity: grants differ by their nonces.
+/// All grants have the same grantee and differ by their nonces.
 struct World {
     authority: Authority,
     grants: Vec<Arc<LiveGrant>>,
@@ -30,13 +30,13 @@ impl World {
         Self { authority: Authority::new(root.public().clone()), grants: Vec::new(), root, holder }
     }
 
-    /// `count` grants in a random forest: below root, or below an earlier one that is not too deep.
+    /// Makes `count` grants in a random forest: each below root or below an earlier grant that is not too deep.
     fn with_forest(rng: &mut StdRng, count: usize) -> Self {
         let mut world = Self::new();
         while world.grants.len() < count {
             let parent = match rng.random_range(0..4) {
                 0 => None,
-                // Deep chains come from going on below the last ones.
+                // Recent grants are preferred as parents, which makes deep chains.
                 1 => world.grants.len().checked_sub(1 + rng.random_range(0..3)),
                 _ => rng.random_range(0..=world.grants.len()).checked_sub(1),
             };
@@ -80,7 +80,7 @@ fn entry(number: u64, timestamp: u64, grant: Option<&Arc<LiveGrant>>) -> EntryMe
     EntryMeta { id, timestamp: time(timestamp), grant: grant.cloned(), is_delete, value_bytes: 0 }
 }
 
-/// The definition: entries, and which of them stand.
+/// The definition applied literally.
 #[derive(Default)]
 struct Naive(Vec<EntryMeta>);
 
@@ -125,7 +125,7 @@ fn ids<'a>(entries: impl Iterator<Item = &'a StandingEntry<u64>>) -> Vec<EntryId
     entries.map(|entry| entry.meta.id).collect()
 }
 
-/// Everything that can be asked.
+/// Asserts that every query gives the defined answer.
 fn compare(frontier: &Frontier<u64>, naive: &Naive, rng: &mut StdRng, grants: &[Arc<LiveGrant>]) {
     let order = naive.newest_first();
     assert_eq!((frontier.len(), frontier.is_empty()), (order.len(), order.is_empty()));
@@ -152,7 +152,7 @@ fn compare(frontier: &Frontier<u64>, naive: &Naive, rng: &mut StdRng, grants: &[
         assert!(!entry.dominates(entry) && !entry.is_newer_than(entry));
     }
     assert_eq!(format!("{frontier:?}").matches("StandingEntry").count(), order.len());
-    // As small as its length allows.
+    // The representation is the smallest for the number of entries.
     match (&frontier.0, order.len()) {
         (Repr::Empty, 0) | (Repr::One(_), 1) => {}
         (Repr::List(list), 2..=MAX_FRONTIER_LIST) => assert_eq!(list.len(), order.len()),
@@ -170,7 +170,7 @@ fn run(seed: u64, grants: usize, steps: u64) -> usize {
     let (mut frontier, mut naive) = (Frontier::<u64>::new(), Naive::default());
     let mut offered: Vec<EntryMeta> = Vec::new();
     let mut longest = 0;
-    // Older than nearly all, or far newer; ties are common.
+    // Mostly older than nearly all others or far newer; ties are common.
     let span = steps / 2 + 4;
     for number in 0..steps {
         let grant = &world.grants[rng.random_range(0..grants)];
@@ -263,7 +263,7 @@ fn roots_newer_entry_ends_all_and_an_older_one_stands_beside() {
     for count in [1, 16, 17, 400] {
         let world = World::with_forest(&mut rng, count);
         let mut frontier = Frontier::new();
-        // Children before parents, so that all stand.
+        // Children get later timestamps than their parents, so that none dominates another.
         let mut grants: Vec<_> = world.grants.iter().collect();
         grants.sort_by_key(|grant| std::cmp::Reverse(grant.depth()));
         for (number, grant) in grants.iter().enumerate() {
@@ -283,8 +283,7 @@ fn roots_newer_entry_ends_all_and_an_older_one_stands_beside() {
     }
 }
 
-/// Grants are the same by their ids, wherever they were read: a chain of another copy of the authority has its place among
-/// them.
+/// Grants are compared by id: a chain of another copy of the authority sorts among the others.
 #[test]
 fn entries_under_another_copy_of_the_authority_lie_in_the_same_order() {
     let one = World::with_forest(&mut StdRng::seed_from_u64(11), 120);
@@ -307,7 +306,7 @@ fn entries_under_another_copy_of_the_authority_lie_in_the_same_order() {
     }
 }
 
-/// What a change copies of a snapshot is what it touched.
+/// A change copies only the nodes that it touches.
 #[test]
 fn one_entry_touches_the_logarithm_of_all() {
     let mut world = World::new();
@@ -321,7 +320,7 @@ fn one_entry_touches_the_logarithm_of_all() {
         (Repr::Large(before), Repr::Large(after)) => after.own_nodes(before),
         _ => panic!("they are long"),
     };
-    // Three trees, of which each is 14 to 34 nodes deep; a removal and an insertion, and rotations.
+    // Three trees, each 14 to 34 nodes deep; one removal, one insertion, and rotations.
     let most = 3 * 2 * 3 * 14;
     let grants = world.grants.clone();
     for (number, grant) in grants.iter().skip(1).step_by(997).enumerate() {

@@ -1,40 +1,40 @@
-//! A persistent weight-balanced tree: clones share nodes, and a change copies those on its path that are shared.
+//! A persistent weight-balanced tree: clones share nodes, and a change copies the shared nodes on its path.
 //!
-//! Weights are numbers of items plus one. Neither side of a node weighs more than [`DELTA`] times the other, so that
-//! the depth is at most 2.41 times the binary logarithm of the size, whatever the items and the order of changes: no
-//! choice of ids makes it deep. The parameters (3, 2) are those proved right for insertion and removal by Hirai and
-//! Yamamoto, "Balancing weight-balanced trees" (2011).
+//! The weight of a subtree is its number of items plus one. Neither side of a node weighs more than [`DELTA`] times the
+//! other, so that the depth is at most 2.41 times the binary logarithm of the size, for any items and any order of
+//! changes: an adversary who chooses ids cannot make it deep. The parameters (3, 2) are those proved correct for
+//! insertion and removal by Hirai and Yamamoto, "Balancing weight-balanced trees" (2011).
 
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-/// How many times one side of a node may weigh the other.
+/// Maximum ratio of the weights of the two sides of a node.
 const DELTA: usize = 3;
-/// From which proportion of the inner to the outer grandchild a double rotation is needed.
+/// Minimum ratio of the weights of the inner and the outer grandchild at which a double rotation is needed.
 const GAMMA: usize = 2;
 
-/// What a tree holds, and what it sums up of the items below each node.
+/// The item type of a tree and the summary that each node keeps of its subtree.
 pub(super) trait Content {
     type Item: Clone;
     type Summary: Clone;
 
-    /// Of one item.
+    /// Returns the summary of one item.
     fn summary(item: &Self::Item) -> Self::Summary;
 
-    /// Of two neighbouring runs of items. Associative.
+    /// Combines the summaries of two adjacent runs of items. Associative.
     fn join(one: &Self::Summary, other: &Self::Summary) -> Self::Summary;
 }
 
-/// Items in ascending order. Searches take a function that says where an item lies relative to what is sought.
+/// A sequence of items in ascending order. Searches take a function that compares an item with the target.
 pub(super) struct Tree<C: Content>(Link<C>);
 
 type Link<C> = Option<Arc<Node<C>>>;
 
 struct Node<C: Content> {
     item: C::Item,
-    /// Over the whole subtree.
+    /// Summary of the whole subtree.
     summary: C::Summary,
-    /// Items in the subtree.
+    /// Number of items in the subtree.
     size: usize,
     left: Link<C>,
     right: Link<C>,
@@ -52,7 +52,7 @@ impl<C: Content> Clone for Node<C> {
     }
 }
 
-/// A snapshot, in constant time.
+/// Takes a snapshot in constant time.
 impl<C: Content> Clone for Tree<C> {
     fn clone(&self) -> Self {
         Self(self.0.clone())
@@ -68,7 +68,7 @@ fn weight<C: Content>(link: &Link<C>) -> usize {
 }
 
 impl<C: Content> Tree<C> {
-    /// A tree of ascending items, balanced perfectly. Linear.
+    /// Builds a perfectly balanced tree from ascending items in linear time.
     pub(super) fn from_sorted(items: Vec<C::Item>) -> Self {
         let count = items.len();
         Self(build(&mut items.into_iter(), count))
@@ -78,7 +78,7 @@ impl<C: Content> Tree<C> {
         size(&self.0)
     }
 
-    /// The item at which `place` is `Equal`.
+    /// Returns the item for which `place` returns `Equal`.
     pub(super) fn get(&self, place: impl Fn(&C::Item) -> Ordering) -> Option<&C::Item> {
         let mut link = &self.0;
         while let Some(node) = link {
@@ -91,12 +91,12 @@ impl<C: Content> Tree<C> {
         None
     }
 
-    /// The last item.
+    /// Returns the last item.
     pub(super) fn last(&self) -> Option<&C::Item> {
         self.last_where(|_| true)
     }
 
-    /// The first item.
+    /// Returns the first item.
     pub(super) fn first(&self) -> Option<&C::Item> {
         let mut node = self.0.as_ref()?;
         while let Some(left) = &node.left {
@@ -105,7 +105,8 @@ impl<C: Content> Tree<C> {
         Some(&node.item)
     }
 
-    /// The last item whose summary has a property that a run of items has exactly if one of them has it.
+    /// Returns the last item whose summary satisfies `holds`. `holds` must be true of a joined summary exactly if it is
+    /// true of one of its items.
     pub(super) fn last_where(&self, holds: impl Fn(&C::Summary) -> bool) -> Option<&C::Item> {
         let mut link = &self.0;
         while let Some(node) = link {
@@ -121,8 +122,8 @@ impl<C: Content> Tree<C> {
         None
     }
 
-    /// Items of the run at which `place` is `Equal` whose summary has such a property, in ascending order. Costs the
-    /// depth for each, and once more.
+    /// Returns, in ascending order, the items for which `place` returns `Equal` and whose summary satisfies `holds`,
+    /// under the condition of [`Tree::last_where`]. Costs the depth of the tree for each item found, plus once.
     pub(super) fn select(
         &self,
         place: impl Fn(&C::Item) -> Ordering,
@@ -133,31 +134,32 @@ impl<C: Content> Tree<C> {
         found
     }
 
-    /// Adds an item at its place, in the stead of one at which `place` is `Equal`.
+    /// Inserts an item, replacing the one for which `place` returns `Equal`.
     pub(super) fn insert(&mut self, item: C::Item, place: impl Fn(&C::Item) -> Ordering) {
         insert(&mut self.0, item, &place);
     }
 
-    /// Takes out the item at which `place` is `Equal`.
+    /// Removes the item for which `place` returns `Equal`.
     pub(super) fn remove(&mut self, place: impl Fn(&C::Item) -> Ordering) -> Option<C::Item> {
-        // Looked at first: what is not there must not cost a copy of the path.
+        // Searched first, so that removing a missing item copies no path.
         self.get(&place)?;
         remove(&mut self.0, &place)
     }
 
-    /// All items in ascending order.
+    /// Iterates over all items in ascending order.
     pub(super) fn iter(&self) -> Walk<'_, C> {
         let mut walk = Walk { stack: Vec::new(), backwards: false };
         walk.enter(&self.0);
         walk
     }
 
-    /// All items in descending order.
+    /// Iterates over all items in descending order.
     pub(super) fn iter_back(&self) -> Walk<'_, C> {
         self.iter_back_from(|_| Ordering::Less)
     }
 
-    /// Items at which `place` is `Less`, in descending order. Costs the depth to begin with.
+    /// Iterates in descending order over the items for which `place` returns `Less`. The first item costs the depth of
+    /// the tree.
     pub(super) fn iter_back_from(&self, place: impl Fn(&C::Item) -> Ordering) -> Walk<'_, C> {
         let mut walk = Walk { stack: Vec::new(), backwards: true };
         let mut link = &self.0;
@@ -175,7 +177,7 @@ impl<C: Content> Tree<C> {
 
 #[cfg(test)]
 impl<C: Content> Tree<C> {
-    /// The places of all nodes in memory: what two trees share has one.
+    /// Addresses of all nodes; a shared node has one address.
     pub(super) fn nodes(&self) -> std::collections::BTreeSet<*const ()> {
         let (mut open, mut nodes) = (vec![&self.0], std::collections::BTreeSet::new());
         while let Some(link) = open.pop() {
@@ -188,9 +190,9 @@ impl<C: Content> Tree<C> {
     }
 }
 
-/// Items in order.
+/// Iterator over the items of a tree.
 pub(super) struct Walk<'a, C: Content> {
-    /// Nodes whose items are still to come, the next one last.
+    /// Nodes whose items are still to be returned, the next one last.
     stack: Vec<&'a Node<C>>,
     backwards: bool,
 }
@@ -271,7 +273,7 @@ fn remove<C: Content>(link: &mut Link<C>, place: &impl Fn(&C::Item) -> Ordering)
             return std::mem::replace(link, below).map(|node| node.item.clone());
         }
         Ordering::Equal => {
-            // A neighbour from the heavier side takes its place.
+            // The adjacent item of the heavier side takes its place.
             let heavier_left = size(&node.left) > size(&node.right);
             let side = if heavier_left { &mut node.left } else { &mut node.right };
             let neighbour = remove_end(side, !heavier_left);
@@ -282,7 +284,7 @@ fn remove<C: Content>(link: &mut Link<C>, place: &impl Fn(&C::Item) -> Ordering)
     removed
 }
 
-/// Takes out the first or the last item.
+/// Removes the first or the last item.
 fn remove_end<C: Content>(link: &mut Link<C>, first: bool) -> Option<C::Item> {
     let node = Arc::make_mut(link.as_mut()?);
     let onward = if first { &mut node.left } else { &mut node.right };
@@ -296,7 +298,7 @@ fn remove_end<C: Content>(link: &mut Link<C>, first: bool) -> Option<C::Item> {
 }
 
 impl<C: Content> Node<C> {
-    /// Size and summary, from what lies below.
+    /// Recomputes size and summary from the children.
     fn sum_up(&mut self) {
         self.size = size(&self.left) + 1 + size(&self.right);
         let own = C::summary(&self.item);
@@ -307,7 +309,7 @@ impl<C: Content> Node<C> {
         };
     }
 
-    /// Balance, size and summary, after one item came or went below.
+    /// Restores balance, size and summary after one insertion or removal below this node.
     fn restore(&mut self) {
         if weight(&self.right) > DELTA * weight(&self.left) {
             if let Some(right) = &mut self.right
@@ -328,7 +330,7 @@ impl<C: Content> Node<C> {
         }
     }
 
-    /// The right child takes this node's place, and this one becomes its left child.
+    /// Rotates left: the right child takes this node's place, and this node becomes its left child.
     fn rotate_left(&mut self) {
         let Some(mut other) = self.right.take() else { return };
         let below = Arc::make_mut(&mut other);
@@ -339,7 +341,7 @@ impl<C: Content> Node<C> {
         self.sum_up();
     }
 
-    /// The left child takes this node's place, and this one becomes its right child.
+    /// Rotates right: the left child takes this node's place, and this node becomes its right child.
     fn rotate_right(&mut self) {
         let Some(mut other) = self.left.take() else { return };
         let below = Arc::make_mut(&mut other);

@@ -1,4 +1,4 @@
-//! The tree against sorted lists: its shape, its summaries and its snapshots.
+//! Compares the tree with sorted lists: its shape, its summaries and its snapshots.
 
 use super::*;
 use rand::rngs::StdRng;
@@ -9,7 +9,7 @@ struct Numbers;
 
 impl Content for Numbers {
     type Item = u32;
-    /// The greatest remainder by 97.
+    /// The greatest remainder of division by 97.
     type Summary = u32;
 
     fn summary(item: &u32) -> u32 {
@@ -21,7 +21,7 @@ impl Content for Numbers {
     }
 }
 
-/// Asserts balance, sizes and summaries of a subtree; gives its depth and items.
+/// Asserts the balance, sizes and summaries of a subtree; returns its depth and items.
 fn check(link: &Link<Numbers>, items: &mut Vec<u32>) -> usize {
     let Some(node) = link else { return 0 };
     let (left, right) = (weight(&node.left), weight(&node.right));
@@ -48,7 +48,7 @@ fn changes_in_any_order_keep_balance_and_snapshots_stay() {
     for step in 0..20_000_u32 {
         let item = rng.random_range(0..4_000);
         let place = |other: &u32| other.cmp(&item);
-        // Grows, then shrinks.
+        // First grows, then shrinks.
         if rng.random_range(0..20_000) > step {
             tree.insert(item, place);
             model.insert(item);

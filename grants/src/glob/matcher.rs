@@ -1,15 +1,15 @@
-//! The matcher: two nested greedy searches, segments among `**` and bytes among `*`.
+//! The glob matcher: two nested greedy searches, over segments for `**` and over bytes for `*`.
 //!
-//! Each keeps only its latest wildcard to go back to. That suffices because what stands between two wildcards has a fixed
-//! length (in segments, in bytes): where its first occurrence fits, a later one would only leave less for the rest. So a
-//! segment of the glob meets a segment of the key at most once, and a byte of the one a byte of the other at most once:
-//! no input makes the matcher take more than about `|key| · |glob|` steps.
+//! Each search backtracks only to its latest wildcard. That suffices because the text between two wildcards has a fixed
+//! length (in segments, in bytes): if its first occurrence fits, a later one would only leave less for the rest. So
+//! each pair of segments and each pair of bytes is compared at most once, and the matcher takes at most about `|key| ·
+//! |glob|` steps for any input.
 
 use super::{Parsed, Segment, SegmentKind};
 use crate::key::{Key, MAX_SEGMENTS};
 use std::cell::OnceCell;
 
-/// Counts comparisons, where a test asks for it.
+/// Counts comparisons, for tests.
 pub(super) trait Meter {
     fn step(&mut self);
 }
@@ -18,7 +18,7 @@ impl Meter for () {
     fn step(&mut self) {}
 }
 
-/// A key's spelling, which is cut into segments once, however many globs ask for them.
+/// The spelling of a key. It is split into segments at most once, on first use.
 pub(crate) struct Split<'a> {
     bytes: &'a [u8],
     segments: OnceCell<Segments<'a>>,
@@ -27,7 +27,7 @@ pub(crate) struct Split<'a> {
 #[derive(Clone, Copy)]
 struct Segments<'a> {
     parts: [&'a [u8]; MAX_SEGMENTS],
-    /// More than [`MAX_SEGMENTS`] where the bytes are not a key's.
+    /// Number of segments; more than [`MAX_SEGMENTS`] if the bytes are not a key.
     count: usize,
 }
 
@@ -63,7 +63,7 @@ pub(super) fn matches(glob: &Parsed, key: &Split<'_>, meter: &mut impl Meter) ->
     if glob.literal_bytes == glob.text.len() {
         return key.bytes.len() == glob.text.len();
     }
-    // None of a text with more segments than a key has: and every glob asks for one.
+    // Bytes with more segments than a key may have yield none here, and every glob needs at least one.
     let segments = key.segments();
     segments.len() >= glob.least_segments && segments_match(glob, segments, meter)
 }
@@ -71,7 +71,7 @@ pub(super) fn matches(glob: &Parsed, key: &Split<'_>, meter: &mut impl Meter) ->
 fn segments_match(glob: &Parsed, key: &[&[u8]], meter: &mut impl Meter) -> bool {
     let pattern = &glob.segments;
     let (mut p, mut k) = (0, 0);
-    // Where to go on after a mismatch: behind the latest `**`, which then takes the key's segments before this one.
+    // Where to continue after a mismatch: the position after the latest `**`, and the number of key segments before it.
     let mut retry: Option<(usize, usize)> = None;
     loop {
         match pattern.get(p) {

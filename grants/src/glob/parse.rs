@@ -1,45 +1,45 @@
-//! Reading a glob and refusing what is none.
+//! Parser of key globs.
 
 use super::{MAX_GLOB_BYTES, MAX_WILDCARDS, Parsed, Segment, SegmentKind};
 use crate::key::{self, Fault, KeyErrorKind, MAX_SEGMENTS};
 
-/// What is wrong with a glob.
+/// The kind of a fault in a glob.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum GlobErrorKind {
-    /// A fault that a key could have, too.
+    /// A fault that keys can have as well.
     #[error(transparent)]
     Spelling(#[from] KeyErrorKind),
-    /// `[` or `]`.
+    /// A character class: `[` or `]`.
     #[error("character classes are not supported: use `?`, or several globs")]
     Class,
-    /// `{` or `}`.
+    /// Alternatives: `{` or `}`.
     #[error("alternatives in braces are not supported: use several globs")]
     Brace,
     /// A backslash.
     #[error("escapes are not supported: spell a special character as %XX (`*` is %2A, `?` is %3F)")]
     Escape,
-    /// `!`.
+    /// Negation: `!`.
     #[error("`!` only stands in front of a glob of a filter: a glob itself cannot exclude")]
     Negation,
     /// Three or more `*` in a row.
     #[error("`***` means nothing: write `*` or `**`")]
     TripleStar,
-    /// `**` with something else in its segment.
+    /// `**` that is only part of its segment.
     #[error("`**` must be a whole segment: write `*`, or put it between slashes")]
     PartialDoubleStar,
-    /// `**/**`.
+    /// Two adjacent `**` segments.
     #[error("`**` beside `**`: one is enough (write `**/*` for at least one segment)")]
     AdjacentDoubleStar,
-    /// More than [`MAX_WILDCARDS`].
+    /// More than [`MAX_WILDCARDS`] wildcards.
     #[error("a glob has at most {MAX_WILDCARDS} of `*` and `**`: use several globs")]
     TooManyWildcards,
-    /// More than [`MAX_GLOB_BYTES`].
+    /// More than [`MAX_GLOB_BYTES`] bytes.
     #[error("a glob has at most {MAX_GLOB_BYTES} bytes: shorten it")]
     TooLong,
 }
 
-/// Why a text is not a glob, and where.
+/// A fault in the text of a glob and its position.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("column {column}: {kind}")]
 pub struct GlobError {
@@ -48,17 +48,17 @@ pub struct GlobError {
 }
 
 impl GlobError {
-    /// Where the fault is: 1 is the first character. All characters before it are ASCII.
+    /// Returns the position of the fault, counted in characters from 1. All characters before it are ASCII.
     pub fn column(&self) -> usize {
         self.column
     }
 
-    /// What the fault is.
+    /// Returns the kind of the fault.
     pub fn kind(&self) -> &GlobErrorKind {
         &self.kind
     }
 
-    /// A fault at byte `at`, counted from 0.
+    /// Makes the error for a fault at byte `at`, counted from 0.
     fn at(at: usize, kind: GlobErrorKind) -> Self {
         Self { column: at + 1, kind }
     }
@@ -95,11 +95,11 @@ pub(super) fn parse(text: &str) -> Result<Parsed, GlobError> {
     Ok(Parsed { text: text.into(), segments: segments.into(), literal_bytes, least_segments })
 }
 
-/// Goes through a glob from left to right.
+/// Reads a glob from left to right.
 struct Reader<'a> {
     text: &'a str,
     at: usize,
-    /// `*` and `**` so far.
+    /// Number of `*` and `**` read so far.
     wildcards: usize,
     first_wildcard: Option<usize>,
 }
@@ -125,7 +125,8 @@ impl Reader<'_> {
                 _ => self.literal(byte)?,
             }
         }
-        // A segment can be as long as a key's: the limit of a glob leaves 255 bytes after the first slash.
+        // No length check is needed: the limit of a glob leaves 255 bytes after the first slash, as many as a segment
+        // of a key may have.
         key::segment_name(self.text.as_bytes(), start, self.at).map_err(GlobError::spelling)?;
         let place = |at: usize| u16::try_from(at).unwrap_or(u16::MAX);
         Ok(Segment { kind, start: place(start), end: place(self.at) })

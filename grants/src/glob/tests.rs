@@ -137,7 +137,7 @@ impl matcher::Meter for Count {
     }
 }
 
-/// Globs and keys that make a backtracking matcher take millions of years.
+/// Globs and keys for which a backtracking matcher would take millions of years.
 #[test]
 fn the_worst_inputs_take_no_more_steps_than_the_product_of_the_lengths() {
     let long = format!("/{}", "a".repeat(255)).repeat(4);

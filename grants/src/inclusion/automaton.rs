@@ -1,28 +1,28 @@
-//! Globs as linear automata over bytes: one state per place in the glob, the moves go ahead or stay.
+//! Globs as linear automata over bytes: one state per position in the glob; a transition advances or stays.
 //!
-//! They are exact only on spellings of keys: that segments are never empty is left to the grammar.
+//! The automata are exact only for valid spellings of keys: they rely on the grammar to exclude empty segments.
 
 use crate::glob::{KeyGlob, SegmentKind};
 
-/// What the bytes after a place in a glob must be.
+/// The condition on the bytes after a position in a glob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Token {
-    /// This byte.
+    /// Exactly this byte.
     Byte(u8),
-    /// `?`.
+    /// `?`: one byte other than a slash.
     Any,
-    /// `*`: any bytes of the segment; what follows may also begin right here.
+    /// `*`: any bytes of the segment, possibly none.
     Star,
-    /// `**` that is not the end, with the slash behind it: whole segments. What follows may begin where the place is
-    /// first reached, or after a slash.
+    /// `**` before the end, with the slash after it: any number of whole segments. The next token may begin where the
+    /// position is first reached, or after a slash.
     Deep,
-    /// `**` at the end: anything, which in a key is at least one segment.
+    /// `**` at the end: any bytes, which in a key are at least one segment.
     Rest,
-    /// Nothing.
+    /// The end of the key.
     End,
 }
 
-/// The places of some globs, one glob after the other.
+/// The states of several globs, one glob after the other.
 pub(super) struct Automaton {
     tokens: Vec<Token>,
     starts: Vec<u32>,
@@ -61,12 +61,12 @@ impl Automaton {
         self.tokens.push(Token::End);
     }
 
-    /// The place before the first byte of each glob.
+    /// Returns the initial state of each glob.
     pub(super) fn starts(&self) -> &[u32] {
         &self.starts
     }
 
-    /// How many places there are.
+    /// Returns the number of states.
     pub(super) fn len(&self) -> usize {
         self.tokens.len()
     }
@@ -75,7 +75,7 @@ impl Automaton {
         self.tokens.get(state as usize).copied().unwrap_or(Token::End)
     }
 
-    /// Whether a key may end here.
+    /// Whether a key may end in this state.
     pub(super) fn accepts(&self, state: u32) -> bool {
         match self.token(state) {
             Token::End | Token::Rest => true,
@@ -84,7 +84,7 @@ impl Automaton {
         }
     }
 
-    /// The only byte that leads on from here, if there is only one.
+    /// Returns the only byte with a transition from this state; `None` if there are several.
     pub(super) fn only_byte(&self, state: u32) -> Option<u8> {
         match self.token(state) {
             Token::Byte(byte) => Some(byte),
@@ -92,7 +92,7 @@ impl Automaton {
         }
     }
 
-    /// Marks the bytes that lead elsewhere from here than other bytes of a segment do.
+    /// Marks the bytes whose transitions from this state differ from those of other bytes of a segment.
     pub(super) fn mark_bytes(&self, state: u32, marks: &mut [bool; 256]) {
         match self.token(state) {
             Token::Byte(byte) => marks[usize::from(byte)] = true,
@@ -101,7 +101,7 @@ impl Automaton {
         }
     }
 
-    /// Adds to `next` the places after `byte`.
+    /// Adds the states after `byte` to `next`.
     pub(super) fn step(&self, state: u32, byte: u8, next: &mut Vec<u32>) {
         match self.token(state) {
             Token::Byte(expected) if byte == expected => self.enter(state + 1, next),
@@ -110,7 +110,7 @@ impl Automaton {
                 if byte != b'/' {
                     next.push(state);
                 }
-                // In the same segment two `*` never touch, so this goes no deeper.
+                // Two `*` of a segment are never adjacent, so the recursion ends here.
                 self.step(state + 1, byte, next);
             }
             Token::Deep => {
@@ -127,7 +127,7 @@ impl Automaton {
     fn enter(&self, state: u32, next: &mut Vec<u32>) {
         next.push(state);
         if self.token(state) == Token::Deep {
-            // No segment at all. Two `**` never touch, so this goes no deeper.
+            // The empty sequence of segments. Two `**` are never adjacent, so one further state is enough.
             next.push(state + 1);
         }
     }

@@ -1,9 +1,9 @@
-//! The grammar of keys as an automaton over bytes, and the few bytes that are worth trying.
+//! The grammar of keys as an automaton over bytes, and the reduced alphabet of the search.
 
 use crate::glob::KeyGlob;
 use crate::key::{MAX_KEY_BYTES, MAX_SEGMENT_BYTES, MAX_SEGMENTS, is_plain};
 
-/// Where in the spelling of a key one is.
+/// State of the key grammar, without its counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
     /// Before the first slash.
@@ -12,15 +12,15 @@ enum Mode {
     Slash,
     /// The segment is `.` or `..` so far.
     Dots,
-    /// Somewhere in a segment, and the key may end here.
+    /// Inside a segment; the key may end here.
     Within,
     /// After `%`.
     Percent,
-    /// After `%` and this digit.
+    /// After `%` and this first digit.
     High(u8),
 }
 
-/// A place in the spelling of a key, with how much of the limits is used up.
+/// A state of the key grammar with the bytes and segments used so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     mode: Mode,
@@ -30,17 +30,17 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Values of [`Place::index`].
+    /// Number of different values of [`Place::index`].
     pub(super) const INDICES: usize = 21;
 
     pub(super) const START: Self = Self { mode: Mode::Start, key_bytes: 0, segment_bytes: 0, segments: 0 };
 
-    /// Whether what was read so far is a key.
+    /// Whether the bytes read so far are a complete key.
     pub(super) fn is_key(self) -> bool {
         self.mode == Mode::Within
     }
 
-    /// Numbers places that differ only in what the limits leave.
+    /// Returns a number that is equal for states that differ only in their counters.
     pub(super) fn index(self) -> usize {
         match self.mode {
             Mode::Start => 0,
@@ -52,23 +52,23 @@ impl Place {
         }
     }
 
-    /// Whether the limits leave at least as much as at `other`.
+    /// Whether this state has at least as much room left as `other`, which has the same index.
     pub(super) fn is_roomier(self, other: Self) -> bool {
         self.key_bytes <= other.key_bytes
             && self.segments <= other.segments
             && match self.mode {
-                // `.` and `..` share the mode, but one more dot makes a name of the latter only.
+                // `.` and `..` share the mode, but only after `..` does another dot make a valid name.
                 Mode::Dots => self.segment_bytes == other.segment_bytes,
                 _ => self.segment_bytes <= other.segment_bytes,
             }
     }
 
-    /// Whether the grammar may treat `byte` unlike other letters that are allowed here.
+    /// Whether the grammar may treat `byte` differently from other bytes that are allowed here.
     pub(super) fn tells_apart(self, byte: u8) -> bool {
         self.mode == Mode::Percent || matches!(byte, b'/' | b'%' | b'.')
     }
 
-    /// The place after `byte`, if a key can go on with it.
+    /// Returns the state after `byte`; `None` if no key continues with it.
     pub(super) fn after(self, byte: u8) -> Option<Self> {
         if usize::from(self.key_bytes) == MAX_KEY_BYTES {
             return None;
@@ -104,7 +104,7 @@ fn hex_value(digit: u8) -> Option<u8> {
     }
 }
 
-/// Whether a key may contain `%` with these two digits.
+/// Whether `%` with these two digits is valid in a key.
 fn is_triplet(high: u8, low: u8) -> bool {
     match (hex_value(high), hex_value(low)) {
         (Some(high), Some(low)) => !is_plain(high << 4 | low),
@@ -112,24 +112,24 @@ fn is_triplet(high: u8, low: u8) -> bool {
     }
 }
 
-/// The bytes worth trying: those that some glob names, and for all others one that stands for them.
+/// The reduced alphabet of the search: the bytes that a glob names, and one representative of all others.
 ///
-/// No glob can tell two unnamed bytes apart. So a key stays a key, of the same length and matched by the same globs, when
-/// each unnamed plain character becomes the representative, and each triplet the first one whose digits are named or
-/// unnamed alike. If nobody names `%`, a triplet can as well become three plain characters.
+/// No glob distinguishes two unnamed bytes. So a key remains a key of the same length that the same globs match, when
+/// each unnamed plain character is replaced by the representative, and each triplet by the first one whose digits are
+/// named or unnamed in the same way. If no glob names `%`, a triplet can also be replaced by three plain characters.
 pub(super) struct Letters {
-    /// Plain characters and `%`, for the places where a character begins.
+    /// Plain characters and `%`, for positions where a character begins.
     characters: Vec<u8>,
-    /// Digits after `%`.
+    /// First digits of triplets.
     highs: Vec<u8>,
-    /// Digits after `%` and each of `highs`.
+    /// Second digits of triplets, for each element of `highs`.
     lows: Vec<Vec<u8>>,
 }
 
-/// In the order in which they are taken as the representative: what reads best in a counterexample first; `.` last, because
-/// the grammar treats it apart.
+/// Candidates for the representative in order of preference: characters that read best in a counterexample come first;
+/// `.` is last because the grammar treats it differently.
 const PLAIN: &[u8] = b"xyzwvutsrqponmlkjihgfedcbaXYZWVUTSRQPONMLKJIHGFEDCBA0123456789-_~@:+=,.";
-/// First those that make a triplet with any digit.
+/// Candidate digits, beginning with those that form a valid triplet with any second digit.
 const DIGITS: &[u8] = b"FEDCBA9810234567";
 
 impl Letters {
@@ -171,7 +171,7 @@ impl Letters {
         }
     }
 
-    /// The bytes worth trying at `place`; some of them may not be allowed there.
+    /// Returns the bytes to try at `place`; the grammar may not allow all of them there.
     pub(super) fn at(&self, place: Place) -> impl Iterator<Item = u8> + '_ {
         let (bytes, slash): (&[u8], bool) = match place.mode {
             Mode::Start => (&[], true),

@@ -1,4 +1,4 @@
-//! The breadth-first search through pattern × set of places of the union × grammar.
+//! Breadth-first search in the product of pattern state, set of union states and grammar state.
 
 use super::automaton::{Automaton, Token};
 use super::grammar::{Letters, Place};
@@ -6,24 +6,25 @@ use super::{INCLUSION_WORK_PER_NODE, Inclusion};
 use crate::glob::KeyGlob;
 use crate::key::Key;
 
-/// Steps that keeping one place of the union is worth: so the work bounds memory, at a quarter of a byte a step.
+/// Cost of keeping one state of the union, in steps: with it, the work also bounds memory, at a quarter of a byte per
+/// step.
 const KEEPING_COST: usize = 16;
 
-/// A way to spell the beginning of a key: where it leads.
+/// A node of the search: the states after one prefix of a key.
 struct Node {
-    /// The node before the last byte.
+    /// Index of the node before the last byte.
     parent: u32,
     byte: u8,
-    /// Place of the pattern.
+    /// State of the pattern.
     state: u32,
     place: Place,
     union: Set,
 }
 
-/// Places of the union's globs, ascending.
+/// A set of states of the union's globs, ascending.
 struct Set {
     states: Box<[u32]>,
-    /// One bit for each state modulo 64: shows most sets not to be subsets at a glance.
+    /// One bit per state modulo 64: quickly rules out most subset relations.
     signature: u64,
 }
 
@@ -33,7 +34,7 @@ impl Set {
         Self { states: states.into(), signature }
     }
 
-    /// Whether the signatures leave a subset possible.
+    /// Whether the signatures and lengths allow a subset relation.
     fn may_be_subset(&self, other: &Self) -> bool {
         self.signature & !other.signature == 0 && self.states.len() <= other.states.len()
     }
@@ -51,14 +52,14 @@ pub(super) struct Search<'a> {
     union: Automaton,
     letters: Letters,
     nodes: Vec<Node>,
-    /// Nodes by place of the pattern and of the grammar.
+    /// Indexes of the nodes by pattern state and grammar state.
     met: Vec<Vec<u32>>,
     budget: usize,
-    /// Steps that are left.
+    /// Number of steps left.
     work: usize,
 }
 
-/// Why the search ends early.
+/// Reason for ending the search early.
 enum Stop {
     Counterexample { parent: u32, byte: u8 },
     Budget,
@@ -67,7 +68,7 @@ enum Stop {
 impl<'a> Search<'a> {
     pub(super) fn new(pattern_glob: &'a KeyGlob, union_globs: &'a [KeyGlob], budget: usize) -> Self {
         let pattern = Automaton::new(std::iter::once(pattern_glob));
-        // The others share no key with the pattern.
+        // Other globs have no key in common with the pattern.
         let relevant = || union_globs.iter().filter(|glob| may_meet(glob, pattern_glob));
         Self {
             union: Automaton::new(relevant()),
@@ -109,7 +110,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// The letters that lead from node `at` to different nodes: of those that nothing tells apart here, the first.
+    /// Returns the bytes that lead from node `at` to different nodes: of equivalent bytes, only the first.
     fn bytes_to_try(&mut self, at: usize, state: u32, place: Place) -> Result<Vec<u8>, Stop> {
         let mut told_apart = [false; 256];
         self.pattern.mark_bytes(state, &mut told_apart);
@@ -125,7 +126,7 @@ impl<'a> Search<'a> {
         Ok(tried.collect())
     }
 
-    /// Goes on from node `at` with `byte`.
+    /// Extends node `at` by `byte`.
     fn follow(&mut self, at: usize, byte: u8) -> Result<(), Stop> {
         let node = &self.nodes[at];
         let Some(place) = node.place.after(byte) else { return Ok(()) };
@@ -140,7 +141,7 @@ impl<'a> Search<'a> {
         }
         self.spend(self.nodes[at].union.states.len() + others.len())?;
         if others.iter().any(|other| self.union.token(*other) == Token::Rest) {
-            // Whatever key this becomes, that glob matches it.
+            // That glob matches every key with this prefix.
             return Ok(());
         }
         others.sort_unstable();
@@ -158,7 +159,7 @@ impl<'a> Search<'a> {
         Ok(())
     }
 
-    /// Keeps a node unless an earlier one makes it needless.
+    /// Keeps a node unless an earlier one makes it redundant.
     fn keep(&mut self, node: Node) -> Result<(), Stop> {
         let bucket = node.state as usize * Place::INDICES + node.place.index();
         let (mut needless, mut compared) = (false, 0);
@@ -191,7 +192,7 @@ impl<'a> Search<'a> {
         Ok(())
     }
 
-    /// The key that is spelled on the way to node `parent` and then with `byte`.
+    /// Returns the key spelled by the path to node `parent` and then `byte`, as a counterexample.
     fn counterexample(&self, parent: u32, byte: u8) -> Inclusion {
         let mut bytes = vec![byte];
         let mut at = parent;
@@ -203,7 +204,7 @@ impl<'a> Search<'a> {
         bytes.reverse();
         let key = std::str::from_utf8(&bytes).ok().and_then(|text| Key::parse(text).ok());
         match key {
-            // The matcher has the last word: an answer that it contradicts must never be shown.
+            // Verified with the matcher: a wrong counterexample must never be shown.
             Some(key)
                 if self.pattern_glob.matches(&key)
                     && !self.union_globs.iter().any(|glob| glob.matches(&key)) =>
@@ -215,7 +216,7 @@ impl<'a> Search<'a> {
     }
 }
 
-/// Whether what the two globs begin with leaves them a common key.
+/// Whether the literal prefixes of two globs allow a common key.
 fn may_meet(one: &KeyGlob, other: &KeyGlob) -> bool {
     let (one, other) = (one.literal_prefix(), other.literal_prefix());
     one.starts_with(other) || other.starts_with(one)

@@ -44,7 +44,7 @@ fn a_double_star_takes_whole_segments() {
     assert_eq!(counterexample("/a/**", &["/a/**/x"]), "/a/y");
 }
 
-/// All plain characters.
+/// Iterates over all plain characters.
 fn plain() -> impl Iterator<Item = char> {
     (0..128_u8).filter(|byte| is_plain(*byte)).map(char::from)
 }
@@ -52,21 +52,21 @@ fn plain() -> impl Iterator<Item = char> {
 #[test]
 fn where_all_characters_are_named_the_grammar_decides() {
     let without_dot: Vec<String> = plain().filter(|c| *c != '.').map(|c| format!("/{c}")).collect();
-    // One byte cannot be `.`, and no triplet.
+    // One byte cannot be `.` or a triplet.
     assert_included("/?", &without_dot);
     let mut begun: Vec<String> = plain().filter(|c| *c != '.').map(|c| format!("/{c}?")).collect();
     assert_eq!(counterexample("/??", &begun).get(..2), Some("/."));
     begun.extend(plain().filter(|c| *c != '.').map(|c| format!("/.{c}")));
     assert_included("/??", &begun);
-    // One dot more makes a name of `..` alone.
+    // With one more dot, `..` becomes a valid name.
     let anywhere: Vec<String> = plain().filter(|c| *c != '.').map(|c| format!("/*{c}*")).collect();
     assert_eq!(counterexample("/*", &anywhere), "/...");
-    // A byte that is in no glob, but only as the beginning of a triplet.
+    // A byte that occurs in no glob, except as the beginning of a triplet.
     let begun: Vec<String> = plain().map(|c| format!("/{c}*")).collect();
     assert_eq!(counterexample("/*", &begun), "/%FF");
     let digits: Vec<String> = "0123456789ABCDEF".chars().map(|c| format!("/?{c}*")).collect();
     assert_included("/*", &[begun.clone(), digits].concat());
-    // `%4` and `%G` begin nothing.
+    // No valid triplet begins with `%4` or `%G`.
     let digits: Vec<String> = "012356789ABCDEF".chars().map(|c| format!("/?{c}*")).collect();
     assert_included("/*", &[begun, digits].concat());
 }
@@ -88,7 +88,7 @@ fn triplets_are_told_apart_by_their_digits() {
     }
 }
 
-/// No glob tells `2`, `3` and `5` apart, but of `%2E`, `%3E` and `%5E` only the latter two are spelled so.
+/// No glob distinguishes `2`, `3` and `5`, but of `%2E`, `%3E` and `%5E` only the latter two are valid spellings.
 #[test]
 fn a_triplet_needs_both_digits() {
     let begun = plain().map(|c| format!("/{c}*"));
@@ -114,7 +114,7 @@ fn the_limits_of_keys_count() {
     assert_eq!(found, format!("{deep}/x/x/x"));
 }
 
-/// What is shorter is not always nearer: it may have used up the segments, or the bytes of its segment.
+/// A shorter prefix does not always have more room: it may have used up the segments, or the bytes of its segment.
 #[test]
 fn the_way_to_a_counterexample_may_be_the_longer_one() {
     let rest = "/a".repeat(30);

@@ -1,4 +1,4 @@
-//! Who has shown that it has a key of the cluster.
+//! Tracking of which members have proved that they have a key of the cluster.
 
 use rand::{SeedableRng, rngs::StdRng};
 

@@ -1,4 +1,4 @@
-//! What the timings of a member may be set to.
+//! Allowed ranges of a member's timings.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ const fn s(s: u64) -> Duration {
 const HOUR: u64 = 3600;
 const DAY: u64 = 24 * HOUR;
 
-/// A duration as people write it: the largest unit that leaves no rest.
+/// Formats a duration in the largest unit that divides it.
 fn text(time: Duration) -> String {
     let ms = time.as_millis();
     let units = [(1000 * u128::from(DAY), "d"), (1000 * u128::from(HOUR), "h"), (60_000, "m"), (1000, "s")];
@@ -27,7 +27,7 @@ fn text(time: Duration) -> String {
 }
 
 impl Timing {
-    /// Refuses timings with which a member floods the others, or finds nobody.
+    /// Rejects timings with which a member would flood others, or fail to find them.
     pub fn check(&self) -> Result<(), ConfigError> {
         let durations = [
             ("probe interval", self.probe_interval, ms(10), s(600)),

@@ -1,4 +1,4 @@
-//! What the caller can have done, and see.
+//! Commands and queries of the caller.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -16,23 +16,23 @@ use crate::wire::{
     serf::{self, Leave, Tags, decode_tags},
 };
 
-/// How far leaving has got.
+/// Progress of leaving.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LeavePhase {
     Staying,
-    /// Serf's intent is on its way, until then at the latest.
+    /// Serf's leave intent is being broadcast, until this time at the latest.
     Intent(Duration, Option<BroadcastId>),
-    /// memberlist's own death is on its way, until then at the latest.
+    /// memberlist's dead message about itself is being broadcast, until this time at the latest.
     Dead(Duration, Option<BroadcastId>),
-    /// Everything is said; others may still ask.
+    /// Everything is sent; the member still answers until this time.
     Lingering(Duration),
     Left,
 }
 
 impl Core {
-    /// Contacts a member, to learn of all others. Ends with [`Event::JoinFinished`]. With `ignore_old`,
-    /// events from before the join are not reported; but a member that is alone and was among others before, in this life
-    /// or in an earlier one, comes back: it hears what was sent meanwhile.
+    /// Contacts a member to learn about all others. Ends with [`Event::JoinFinished`]. With `ignore_old`,
+    /// events from before the join are not reported. The exception is a member that comes back: it is alone now
+    /// and was among others before, in this run or an earlier one, so it receives what was sent meanwhile.
     pub fn join(
         &mut self,
         now: Duration,
@@ -44,7 +44,7 @@ impl Core {
         self.push_pull(now, addr, Purpose::Join { ignore_old }).ok_or(CommandError::Busy("TCP exchanges"))
     }
 
-    /// Leaves the cluster, so that the others know that it is no failure. Ends with
+    /// Leaves the cluster, so that other members do not count this one as failed. Ends with
     /// [`Event::LeaveFinished`]; the core keeps answering until it is dropped.
     pub fn leave(&mut self, now: Duration) {
         if self.leave != LeavePhase::Staying {
@@ -53,7 +53,7 @@ impl Core {
         let ltime = self.clocks.member.tick();
         self.own.status_ltime = ltime;
         let leave = Leave { ltime, node: self.own.info.name.clone(), prune: false };
-        // Without room for it, memberlist's message alone says as much.
+        // Without room for the intent, memberlist's message alone is enough.
         let intent = self.broadcast_own(Class::Intent, &serf::Message::Leave(leave).encode()).ok();
         self.leave = LeavePhase::Intent(now + self.config.timing.broadcast_timeout, intent);
         self.gossip_now(now);
@@ -89,13 +89,14 @@ impl Core {
         self.timers.add(now + self.config.timing.gossip_interval, Due::Leave);
     }
 
-    /// Whether there is nobody to tell, or a broadcast was sent as often as it is sent.
+    /// Returns whether a broadcast is complete: it was sent as often as required, or there is nobody to send it
+    /// to.
     fn is_told(&self, broadcast: Option<BroadcastId>) -> bool {
         self.table.active == 0 || !broadcast.is_some_and(|id| self.queues.holds(id))
     }
 
-    /// Declares that a failed member has left, so that nobody tries it again. With `prune` it is forgotten
-    /// at once, here and everywhere. A member that is alive refutes it.
+    /// Declares that a failed member has left, so that nobody tries to reconnect. With `prune` it is also
+    /// forgotten at once, on every member. A member that is alive refutes this.
     pub fn force_leave(
         &mut self,
         now: Duration,
@@ -108,7 +109,7 @@ impl Core {
             return Err(CommandError::UnknownMember(node));
         }
         let leave = Leave { ltime: self.clocks.member.time(), node, prune };
-        // With the message queued nothing else can fail.
+        // Nothing after this can fail.
         self.broadcast_own(Class::Intent, &serf::Message::Leave(leave.clone()).encode())?;
         self.clocks.member.tick();
         self.on_leave(now, &leave);
@@ -125,12 +126,12 @@ impl Core {
         self.own.incarnation = self.own.incarnation.saturating_add(1);
         self.announce_self();
         self.emit(Event::TagsChanged);
-        // As at Serf's agents, it is news of a member like any other.
+        // As in Serf's agents, this is reported like any other member's update.
         self.emit(Event::MemberUpdated(self.local_member()));
         Ok(())
     }
 
-    /// Changes some of this member's tags, and takes others away.
+    /// Sets some of this member's tags, and deletes others.
     pub fn update_tags(&mut self, set: Tags, delete: &[Text]) -> Result<(), CommandError> {
         let mut tags = self.own.tags.clone();
         tags.retain(|name, _| !delete.contains(name));
@@ -138,7 +139,7 @@ impl Core {
         self.set_tags(tags)
     }
 
-    /// This member, as others see it.
+    /// Returns this member as others see it.
     pub fn local_member(&self) -> Member {
         Member {
             name: self.own.info.name.clone(),
@@ -157,22 +158,22 @@ impl Core {
         }
     }
 
-    /// All other members that are known, in no particular order.
+    /// Returns all other known members, in no particular order.
     pub fn members(&self) -> impl Iterator<Item = Member> + '_ {
         self.table.iter().map(|(_, peer)| peer.to_member())
     }
 
-    /// What is known of another member.
+    /// Returns another member by name, if known.
     pub fn member(&self, name: impl AsRef<[u8]>) -> Option<Member> {
         self.table.by_name(name.as_ref()).map(super::table::Peer::to_member)
     }
 
-    /// This member's place in the network.
+    /// Network coordinate of this member.
     pub fn coordinate(&self) -> Coordinate {
         self.vivaldi.own
     }
 
-    /// The place of a member, this one included; known as soon as it has answered a probe of this member's.
+    /// Network coordinate of a member (this one included); known once it has answered a probe of this member.
     pub fn coordinate_of(&self, name: impl AsRef<[u8]>) -> Option<Coordinate> {
         if *name.as_ref() == *self.own.info.name {
             return Some(self.vivaldi.own);
@@ -180,14 +181,14 @@ impl Core {
         Some(self.table.by_name(name.as_ref())?.remote.as_ref()?.place)
     }
 
-    /// The round trip to another member, estimated from both places; known as soon as it has answered a
-    /// probe of this member's.
+    /// Estimated round-trip time to another member, from both coordinates; known once it has answered a probe
+    /// of this member.
     pub fn estimated_rtt(&self, name: impl AsRef<[u8]>) -> Option<Duration> {
         let remote = self.table.by_name(name.as_ref())?.remote.as_ref()?;
         Some(self.vivaldi.own.distance(&remote.place))
     }
 
-    /// The number of members that are alive or suspected, this one included.
+    /// Number of members that are alive or suspected, this one included.
     pub fn alive_count(&self) -> usize {
         self.cluster_size()
     }
@@ -198,18 +199,18 @@ impl Core {
         Stats { lookups: self.table.lookups, coordinate_resets, ..self.stats.clone() }
     }
 
-    /// How much this member doubts its own health, from 0 (not at all) to 7: Lifeguard's awareness.
+    /// Lifeguard's local health score, from 0 (healthy) to 7.
     pub fn health_score(&self) -> u32 {
         self.probes.score()
     }
 
-    /// Label, keys and compression, with the changes that key queries made.
+    /// Current framing: label, keys and compression, including changes by key queries.
     pub fn framing(&self) -> &Framing {
         &self.config.framing
     }
 
-    /// What a later life of this member should know. Its clocks of events and queries stand where this life has heard all
-    /// that it is to hear: a time that was only named by others is not passed.
+    /// Returns what a later run of this member needs. The clocks of events and queries cover only messages that
+    /// this run has received; a time that others have merely mentioned does not advance them.
     pub fn snapshot(&self) -> Snapshot {
         let left_behind = self.left_behind();
         Snapshot {
@@ -221,7 +222,7 @@ impl Core {
         }
     }
 
-    /// The times of the next messages.
+    /// Lamport times of the next messages.
     pub fn lamport_times(&self) -> LamportTimes {
         let clocks = &self.clocks;
         LamportTimes { member: clocks.member.time(), event: clocks.event.time(), query: clocks.query.time() }

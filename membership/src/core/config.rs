@@ -1,4 +1,4 @@
-//! What a member is told at its start.
+//! Configuration of a member.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -14,42 +14,42 @@ use crate::wire::{
     serf::{Tags, encode_tags},
 };
 
-/// Largest packet that is sent, in bytes: memberlist's default, for networks with an ordinary MTU.
+/// Maximum size of a packet that is sent, in bytes; memberlist's default, for networks with an ordinary MTU.
 pub const PACKET_SIZE: usize = 1400;
 
-/// How many other members are remembered unless told otherwise. Each takes up to 3 KiB: its name and tags, as they are known
-/// and as they wait to be passed on.
+/// Default maximum number of other members in the table. Each takes up to 3 KiB: its name and tags, in the
+/// table and in messages that wait to be passed on.
 pub const MAX_MEMBERS: usize = 16 * 1024;
 
-/// What a member is told at its start.
+/// Configuration of a member.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The member's name, unique in the cluster. At most 128 characters of `[A-Za-z0-9.-_]` keep every
-    /// Serf agent content; here at most 255 bytes are enforced.
+    /// Name of the member, unique in the cluster. Serf agents accept at most 128 characters of
+    /// `[A-Za-z0-9.-_]`; this implementation enforces at most 255 bytes.
     pub name: Text,
-    /// The address that others are told to send to, UDP and TCP alike. Not the unspecified address.
+    /// Address advertised to others, for both UDP and TCP. It must not be the unspecified address.
     pub advertise: SocketAddr,
-    /// What others can see of this member. 512 bytes with all names, values and lengths.
+    /// Tags of this member, visible to others. At most 512 bytes with all names, values and lengths.
     pub tags: Tags,
     /// Label, keys and compression.
     pub framing: Framing,
-    /// How fast everything goes.
+    /// Intervals, timeouts and multipliers.
     pub timing: Timing,
-    /// How long events, queries and answers may be.
+    /// Maximum sizes of events, queries and responses.
     pub limits: Limits,
-    /// Networks that members' addresses must belong to. Empty: any address is allowed.
+    /// Networks that members' addresses must belong to; empty allows any address.
     pub allowed: Vec<IpNet>,
-    /// Most other members that are remembered. When there are more, whoever has been gone for longest is forgotten, and
-    /// while all live, no unknown member is taken in.
+    /// Maximum number of other members in the table. When it is full, the member that has been gone longest is
+    /// forgotten; if all are alive, unknown members are not added.
     pub max_members: usize,
-    /// What an earlier life of this member knew.
+    /// Snapshot of an earlier run of this member.
     pub restore: Option<Snapshot>,
-    /// Whether the members of an earlier life are tried although it ended by leaving.
+    /// Whether to try the members of an earlier run although that run left the cluster.
     pub rejoin_after_leave: bool,
 }
 
 impl Config {
-    /// The default configuration of a Serf agent in a local network.
+    /// Creates a configuration with the defaults of a Serf agent in a local network.
     pub fn new(name: impl Into<Text>, advertise: SocketAddr) -> Self {
         Self {
             name: name.into(),
@@ -65,7 +65,7 @@ impl Config {
         }
     }
 
-    /// Whether members may be at this address.
+    /// Returns whether members may have this address.
     pub(super) fn allows(&self, ip: IpAddr) -> bool {
         self.allowed.is_empty() || self.allowed.iter().any(|net| net.contains(&ip))
     }
@@ -90,101 +90,101 @@ impl Config {
     }
 }
 
-/// The metadata for `tags`, if it is small enough.
+/// Encodes `tags` as metadata; fails if that is too long.
 pub(super) fn check_tags(tags: &Tags) -> Result<Vec<u8>, ConfigError> {
     let meta = encode_tags(tags);
     if meta.len() > MAX_META_LEN { Err(ConfigError::Tags(meta.len())) } else { Ok(meta) }
 }
 
-/// Why a configuration is refused.
+/// Error of checking a configuration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// Empty or longer than 255 bytes.
+    /// The name is empty or longer than 255 bytes.
     #[error("a member's name has 1 to 255 bytes")]
     Name,
-    /// Nobody could send there.
+    /// The advertised address cannot be reached by others.
     #[error("cannot advertise {0}: an address and a port that others can send to are needed")]
     Advertise(SocketAddr),
-    /// This member's own address lies in none of the networks that are allowed.
+    /// The advertised address is in none of the allowed networks.
     #[error("{0} is in none of the networks in which members' addresses have to lie")]
     NotAllowed(IpAddr),
-    /// Longer than 255 bytes.
+    /// The label is longer than 255 bytes.
     #[error("a label has at most 255 bytes")]
     Label,
-    /// The timeout must leave room for indirect probes.
+    /// The probe timeout leaves no time for indirect probes.
     #[error("the probe timeout must be shorter than the probe interval")]
     ProbeTimeout,
-    /// A timing with which a member floods the others, or finds nobody.
+    /// A timing is out of its range: the member would flood others, or fail to find them.
     #[error("the {what} cannot be {given}; {least} to {most} are allowed")]
     Timing {
-        /// Which.
+        /// Name of the timing.
         what: &'static str,
-        /// What was given.
+        /// Configured value.
         given: String,
-        /// The least that is allowed.
+        /// Minimum.
         least: String,
-        /// The most that is allowed.
+        /// Maximum.
         most: String,
     },
-    /// What can be said would be too long to travel, or too short to say anything.
+    /// A size limit is out of its range: messages would be too long to send, or nothing useful would fit.
     #[error("the {what} size limit is {limit} bytes; {least} to {most} are allowed")]
     Limit {
-        /// What is limited.
+        /// Name of the limit.
         what: &'static str,
-        /// What was given.
+        /// Configured value, in bytes.
         limit: usize,
-        /// The least that is allowed.
+        /// Minimum, in bytes.
         least: usize,
-        /// The most that is allowed.
+        /// Maximum, in bytes.
         most: usize,
     },
-    /// The tags do not fit a member's metadata.
+    /// The tags do not fit into a member's metadata.
     #[error("the tags take {0} bytes, 512 are allowed")]
     Tags(usize),
 }
 
-/// How fast everything goes. The figures are those of memberlist and Serf.
+/// Intervals, timeouts and multipliers. The defaults are those of memberlist and Serf.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timing {
-    /// A member is probed this often.
+    /// Interval between probes, each of one member.
     pub probe_interval: Duration,
-    /// After this long without an ack, others and TCP are asked for help.
+    /// Time without an ack after which other members and TCP are used for the probe.
     pub probe_timeout: Duration,
-    /// How many members are asked for help.
+    /// Number of members asked to probe indirectly.
     pub indirect_checks: usize,
-    /// Broadcasts go out this often…
+    /// Interval between gossip rounds.
     pub gossip_interval: Duration,
-    /// …to this many members.
+    /// Number of members that each gossip round sends to.
     pub gossip_fanout: usize,
-    /// Multiplies log10 of the cluster's size: how often a broadcast is sent.
+    /// Number of times a broadcast is sent, as a multiple of log10 of the cluster's size.
     pub retransmit_mult: u32,
-    /// Multiplies log10 of the cluster's size and the probe interval: how long a suspect has, at least.
+    /// Minimum suspicion timeout, as a multiple of log10 of the cluster's size times the probe interval.
     pub suspicion_mult: u32,
-    /// How much longer it has while nobody else suspects it.
+    /// Suspicion timeout without confirmations, as a multiple of the minimum.
     pub suspicion_max_mult: u32,
-    /// States are compared with a random member this often; less often above 32 members.
+    /// Interval between state exchanges with a random member; it grows above 32 members.
     pub push_pull_interval: Duration,
-    /// A TCP exchange takes at most this long.
+    /// Maximum duration of a TCP exchange.
     pub stream_timeout: Duration,
-    /// A failed member is tried again this often.
+    /// Interval between attempts to reconnect to failed members.
     pub reconnect_interval: Duration,
-    /// A failed member is forgotten after this long.
+    /// Time after which a failed member is forgotten.
     pub reconnect_timeout: Duration,
-    /// A member that left is forgotten after this long.
+    /// Time after which a member that left is forgotten.
     pub tombstone_timeout: Duration,
-    /// Members to be forgotten are looked for this often.
+    /// Interval between searches for members to forget.
     pub reap_interval: Duration,
-    /// After this long, a dead member may return with any incarnation, and with another address.
+    /// Time after which a dead member may return with any incarnation and with another address.
     pub dead_reclaim: Duration,
-    /// Each step of leaving waits at most this long for its broadcast to be sent.
+    /// Maximum time that each step of leaving waits for its broadcast.
     pub broadcast_timeout: Duration,
-    /// How long a member that has left still answers, so that all hear of it.
+    /// Time for which a member that has left still answers, so that all members receive the news.
     pub leave_propagate_delay: Duration,
 }
 
 impl Timing {
-    /// For a local network; what agents use unless told otherwise.
+    /// Values for a local network; the default of agents.
     pub fn lan() -> Self {
         Self {
             probe_interval: Duration::from_secs(1),
@@ -207,7 +207,7 @@ impl Timing {
         }
     }
 
-    /// For links with round trips of hundreds of milliseconds.
+    /// Values for links with round trips of hundreds of milliseconds.
     pub fn wan() -> Self {
         Self {
             probe_interval: Duration::from_secs(5),
@@ -223,7 +223,7 @@ impl Timing {
         }
     }
 
-    /// For members on one machine, and for tests.
+    /// Values for members on one machine, and for tests.
     pub fn local() -> Self {
         Self {
             probe_timeout: Duration::from_millis(200),

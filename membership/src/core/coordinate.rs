@@ -1,8 +1,8 @@
-//! Network coordinates: each member finds a place in a space whose distances are round trips.
+//! Network coordinates: each member computes a position in a space whose distances are round-trip times.
 //!
-//! Vivaldi (Dabek et al., SIGCOMM 2004) in eight dimensions with a height, the median filter of Ledlie et
-//! al. (NSDI 2007), the adjustment of Lee et al. (ToN 2010) and a pull to the origin: what Serf does, with
-//! its constants, so that `serf rtt` works between its agents and this member.
+//! The algorithm is Vivaldi (Dabek et al., SIGCOMM 2004) in eight dimensions with a height, the median filter
+//! of Ledlie et al. (NSDI 2007), the adjustment of Lee et al. (ToN 2010), and a pull to the origin. It is the
+//! same as Serf's, with Serf's constants, so that `serf rtt` works between Serf agents and this member.
 
 use std::time::Duration;
 
@@ -12,24 +12,24 @@ use crate::wire::{field::Float, msgpack::DecodeError, serf};
 
 const DIMENSIONS: usize = 8;
 const ERROR_MAX: f64 = 1.5;
-/// Greatest influence of one observation on the error.
+/// Maximum influence of one observation on the error.
 const CE: f64 = 0.25;
-/// Greatest influence of one observation on the place.
+/// Maximum influence of one observation on the position.
 const CC: f64 = 0.25;
 const ADJUSTMENT_WINDOW: usize = 20;
-/// Seconds.
+/// Minimum height, in seconds.
 const HEIGHT_MIN: f64 = 10.0e-6;
 const GRAVITY_RHO: f64 = 150.0;
-/// Seconds; less is taken for nothing.
+/// Threshold in seconds below which a distance counts as zero.
 const ZERO: f64 = 1.0e-6;
-/// Longer round trips are no observations.
+/// Maximum round-trip time of an observation; longer ones are ignored.
 const MAX_RTT: Duration = Duration::from_secs(10);
-/// How many round trips of one member the median is taken of.
+/// Number of round-trip times of one member in the median filter.
 const FILTER: usize = 3;
-/// The first byte of an ack's payload.
+/// Version byte at the start of an ack's payload.
 const PING_VERSION: u8 = 1;
 
-/// A place in the network; all in seconds.
+/// Network coordinate; all values are in seconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Coordinate {
     vec: [f64; DIMENSIONS],
@@ -45,7 +45,7 @@ impl Default for Coordinate {
 }
 
 impl Coordinate {
-    /// The estimated round trip between two places.
+    /// Estimated round-trip time between two coordinates.
     pub fn distance(&self, other: &Self) -> Duration {
         let raw = self.raw_distance(other);
         let adjusted = raw + self.adjustment + other.adjustment;
@@ -61,7 +61,7 @@ impl Coordinate {
         self.vec.iter().chain([&self.error, &self.adjustment, &self.height]).all(|part| part.is_finite())
     }
 
-    /// Moves away from `other`, or towards it when the force is negative.
+    /// Moves away from `other`, or towards it if the force is negative.
     fn push(&mut self, force: f64, other: &Self, rng: &mut impl Rng) {
         let apart = difference(&self.vec, &other.vec);
         let distance = magnitude(&apart);
@@ -76,7 +76,7 @@ impl Coordinate {
         }
     }
 
-    /// The place as messages carry it.
+    /// Converts to the form in messages.
     pub fn to_wire(self) -> serf::Coordinate {
         serf::Coordinate {
             adjustment: self.adjustment.into(),
@@ -86,12 +86,12 @@ impl Coordinate {
         }
     }
 
-    /// An ack's payload.
+    /// Encodes as the payload of an ack.
     pub(super) fn to_payload(self) -> Vec<u8> {
         [&[PING_VERSION][..], &self.to_wire().encode()].concat()
     }
 
-    /// Reads an ack's payload.
+    /// Decodes the payload of an ack.
     pub(super) fn from_payload(payload: &[u8]) -> Result<Self, DecodeError> {
         let body = match payload.split_first() {
             Some((&PING_VERSION, body)) => body,
@@ -124,26 +124,26 @@ fn random_direction(rng: &mut impl Rng) -> [f64; DIMENSIONS] {
     if length > ZERO { vec.map(|part| part / length) } else { std::array::from_fn(|i| f64::from(i == 0)) }
 }
 
-/// What is known of another member's place.
+/// Known coordinate of another member.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Remote {
     pub(super) place: Coordinate,
-    /// The latest round trips, in seconds.
+    /// Latest round-trip times, in seconds.
     rtts: Vec<f64>,
 }
 
-/// This member's place, and how it came there.
+/// This member's coordinate, with the state of its computation.
 #[derive(Debug, Default)]
 pub(super) struct Vivaldi {
     pub(super) own: Coordinate,
     adjustments: [f64; ADJUSTMENT_WINDOW],
     next: usize,
-    /// How often the place was absurd and was given up.
+    /// Number of times the coordinate became invalid and was reset.
     pub(super) resets: u64,
 }
 
 impl Vivaldi {
-    /// Takes an observation: `other` is there, and this far away.
+    /// Updates the coordinate with an observation: the member at `other` has this round-trip time.
     pub(super) fn observe(
         &mut self,
         remote: &mut Remote,
@@ -164,7 +164,7 @@ impl Vivaldi {
         let rtt = sorted.get(sorted.len() / 2).copied().unwrap_or_default().max(ZERO);
         self.settle(&other, rtt, rng);
         self.adjust(&other, rtt);
-        // A little gravity keeps the whole system from drifting away.
+        // A small pull to the origin keeps the whole system from drifting.
         let origin = Coordinate::default();
         let pull = -(origin.distance(&self.own).as_secs_f64() / GRAVITY_RHO).powi(2);
         self.own.push(pull, &origin, rng);

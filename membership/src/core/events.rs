@@ -1,4 +1,4 @@
-//! User events: each member hears each event once.
+//! User events: each member reports each event once.
 
 use super::{CommandError, Core, Event, queue::Class, stats::Unwanted};
 use crate::wire::{
@@ -6,22 +6,22 @@ use crate::wire::{
     serf::{BufferedEvent, EventSlot, Message, UserEvent},
 };
 
-/// How many Lamport times of events are remembered; older events are not taken.
+/// Number of Lamport times of events that are remembered; older events are ignored.
 pub(super) const EVENT_BUFFER: u64 = 512;
-/// Most events of one Lamport time.
+/// Maximum number of events of one Lamport time.
 pub(super) const MAX_EVENTS_PER_TIME: usize = 64;
 
-/// Longest name and payload of an event that is taken from others, in bytes: Serf's hard limit.
+/// Maximum size of a received event's name and payload together, in bytes; Serf's hard limit.
 const HARD_LIMIT: usize = 9 * 1024;
-/// Most bytes of all events that are remembered; beyond, the oldest are forgotten.
+/// Maximum total size of all remembered events, in bytes; beyond it the oldest are forgotten.
 const MAX_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 
-/// The events of the latest Lamport times, to tell new ones from repetitions.
+/// Events of the latest Lamport times, for detecting repetitions.
 #[derive(Debug)]
 pub(super) struct EventBuffer {
     slots: Vec<Option<(u64, Vec<BufferedEvent>)>>,
     min_time: u64,
-    /// The latest time of an event that was told.
+    /// Latest Lamport time of a reported event.
     told: u64,
     bytes: usize,
 }
@@ -33,17 +33,17 @@ impl Default for EventBuffer {
 }
 
 impl EventBuffer {
-    /// Events of earlier times are old.
+    /// Ignores events of earlier times.
     pub(super) fn ignore_before(&mut self, ltime: u64) {
         self.min_time = self.min_time.max(ltime);
     }
 
-    /// Events up to then were told, or are old: a later life need not hear them.
+    /// Lamport time up to which events were reported or are ignored, so that a later run need not receive them.
     pub(super) fn heard_up_to(&self) -> u64 {
         self.told.max(self.min_time.saturating_sub(1))
     }
 
-    /// Fails when the event is none to report. `clock` is the time of the next event.
+    /// Adds an event; fails if it must not be reported. `clock` is the time of the next event.
     fn insert(&mut self, clock: u64, event: &UserEvent) -> Result<(), Unwanted> {
         if event.ltime < self.min_time || event.ltime.saturating_add(EVENT_BUFFER) < clock {
             return Err(Unwanted::Repeated);
@@ -76,7 +76,8 @@ impl EventBuffer {
         Ok(())
     }
 
-    /// Forgets the oldest events when all together are too big. They must not be taken for new ones then.
+    /// Forgets the oldest events while their total size is too large, and ignores events of those times from
+    /// then on.
     fn shrink(&mut self) {
         while self.bytes > MAX_BUFFER_BYTES {
             let times = self.slots.iter().enumerate().filter_map(|(at, slot)| Some((slot.as_ref()?.0, at)));
@@ -99,16 +100,16 @@ fn size(event: &BufferedEvent) -> usize {
     event.name.len() + event.payload.as_ref().map_or(0, Vec::len)
 }
 
-/// A payload that is nil and one that is empty are the same.
+/// Returns whether two events are equal; nil and empty payloads count as equal.
 fn same(a: &BufferedEvent, b: &BufferedEvent) -> bool {
     let payload = |event: &BufferedEvent| event.payload.clone().unwrap_or_default();
     a.name == b.name && payload(a) == payload(b)
 }
 
 impl Core {
-    /// Sends an event to all members, this one included. Name and payload together have at most
-    /// as many bytes as [`Limits`](super::Limits) say, and so has the message that carries them. When too many wait to be
-    /// sent, the oldest is given up.
+    /// Sends an event to all members, this one included. Both the name and payload together, and the encoded
+    /// message, are limited by [`Limits`](super::Limits). If too many events wait to be sent, the oldest is
+    /// dropped.
     pub fn user_event(
         &mut self,
         name: impl AsRef<[u8]>,
@@ -138,7 +139,7 @@ impl Core {
         Ok(())
     }
 
-    /// True when others are to hear of it, too.
+    /// Processes an event. Returns whether to pass it on.
     pub(super) fn on_user_event(&mut self, event: UserEvent) -> bool {
         if !self.clocks.event.witness(event.ltime) {
             self.stats.rejected += 1;
@@ -159,7 +160,7 @@ mod tests {
     use super::*;
     use crate::core::tests::viewer;
 
-    /// Serf's agents count both: name and payload, and the message that carries them.
+    /// Serf's agents limit both the name and payload, and the encoded message.
     #[test]
     fn an_event_has_as_many_bytes_as_one_of_serfs() {
         let mut core = viewer();
@@ -167,15 +168,15 @@ mod tests {
         let over = |len| Err(CommandError::TooLarge { what: "the event", len, limit: 512 });
         assert_eq!(send("e", 512), over(513));
         let encoded = |len| Err(CommandError::TooLarge { what: "the event, encoded,", len, limit: 512 });
-        // 1 for the kind, 1 for the map, 22 for the names of its parts, 1 + 1 for the flag and a small Lamport time,
-        // 2 for a short name, 3 for the head of the payload.
+        // 1 byte for the kind, 1 for the map, 22 for the field names, 1 + 1 for the flag and a small Lamport
+        // time, 2 for a short name, 3 for the payload's header.
         assert_eq!(send("e", 482), encoded(513));
         assert_eq!(send("e", 481), Ok(()));
-        // A long name has a longer head.
+        // A long name has a longer header.
         assert_eq!(send(&"n".repeat(40), 441), encoded(513));
         assert_eq!(send(&"n".repeat(40), 440), Ok(()));
         assert_eq!(core.queue_depths().events, 2);
-        // The Lamport time takes its bytes, too.
+        // The Lamport time takes bytes too.
         for _ in 0..130 {
             core.user_event("e", b"", false).expect("fits");
         }

@@ -1,10 +1,10 @@
-//! Filters of queries: names of members, and regular expressions over tags.
+//! Query filters: member names, and regular expressions over tags.
 //!
-//! Serf's agents read expressions in Go's syntax, which is nearly that of the crate `regex`. Two forms of Go's are
-//! translated: `\Q…\E` quotes text, and `\101` is a character by its octal number.
+//! Serf's agents use Go's syntax for expressions, which is nearly that of the crate `regex`. Two forms of Go
+//! are translated: `\Q…\E` quotes text, and `\101` is a character by its octal number.
 //!
-//! Expressions are UTF-8. What they are matched against need not be: Go reads each byte that is not UTF-8 as one character,
-//! U+FFFD, and so does [`readable`].
+//! Expressions are UTF-8, but the matched bytes need not be: Go reads each byte that is not UTF-8 as one
+//! character, U+FFFD, and [`readable`] does the same.
 
 use std::borrow::Cow;
 
@@ -16,21 +16,21 @@ use crate::wire::{
     serf::{Filter, MAX_FILTERS, TagFilter, Tags},
 };
 
-/// Most memory of a compiled expression, in bytes.
+/// Maximum memory of a compiled expression, in bytes.
 const REGEX_SIZE_LIMIT: usize = 256 * 1024;
 
-/// A regular expression, unless it is none or takes too much memory.
+/// Compiles a regular expression; `None` if it is invalid or takes too much memory.
 pub(crate) fn compile(expr: &[u8]) -> Option<regex::Regex> {
     build(&translate(std::str::from_utf8(expr).ok()?))
 }
 
-/// Like [`compile`]; the expression has to match the whole text.
+/// Like [`compile`], but the expression must match the whole text.
 pub(crate) fn compile_whole(expr: &[u8]) -> Option<regex::Regex> {
     build(&format!("^(?:{})$", translate(std::str::from_utf8(expr).ok()?)))
 }
 
-/// The characters that Go's regular expressions see in these bytes. `String::from_utf8_lossy` would make one U+FFFD of
-/// several bytes.
+/// Converts bytes to the characters that Go's regular expressions see. `String::from_utf8_lossy` would replace
+/// several bytes by one U+FFFD.
 pub(crate) fn readable(bytes: &[u8]) -> Cow<'_, str> {
     if let Ok(text) = std::str::from_utf8(bytes) {
         return text.into();
@@ -47,7 +47,7 @@ fn build(expr: &str) -> Option<regex::Regex> {
     RegexBuilder::new(expr).size_limit(REGEX_SIZE_LIMIT).dfa_size_limit(REGEX_SIZE_LIMIT).build().ok()
 }
 
-/// Rewrites what Go reads and the crate `regex` does not; all else stays as it is.
+/// Rewrites the forms that Go accepts and the crate `regex` does not.
 fn translate(expr: &str) -> String {
     let mut out = String::with_capacity(expr.len());
     let mut rest = expr;
@@ -57,11 +57,11 @@ fn translate(expr: &str) -> String {
             '\\' => escape(rest, in_class, &mut out),
             '[' if !in_class => {
                 in_class = true;
-                // A bracket that comes first belongs to the class.
+                // A closing bracket right at the start belongs to the class.
                 let head = ["[^]", "[]", "[^"].into_iter().find(|head| rest.starts_with(head)).unwrap_or("[");
                 keep(head, &mut out)
             }
-            // `[:alpha:]` inside a class.
+            // A named class such as `[:alpha:]` inside a class.
             '[' => {
                 let end = rest.strip_prefix("[:").and_then(|named| named.find(":]")).map_or(1, |at| at + 4);
                 keep(&rest[..end], &mut out)
@@ -81,7 +81,7 @@ fn keep(text: &str, out: &mut String) -> usize {
     text.len()
 }
 
-/// Writes what a backslash begins; says how many bytes of `rest` that was.
+/// Translates an escape sequence. Returns its length in `rest`, in bytes.
 fn escape(rest: &str, in_class: bool, out: &mut String) -> usize {
     let escaped = &rest[1..];
     if let Some(quoted) = escaped.strip_prefix('Q').filter(|_| !in_class) {
@@ -90,7 +90,7 @@ fn escape(rest: &str, in_class: bool, out: &mut String) -> usize {
         return 2 + text.len() + end;
     }
     let digits = escaped.bytes().take(3).take_while(|byte| (b'0'..=b'7').contains(byte)).count();
-    // One digit alone but 0 is a reference to a group, which neither knows.
+    // A single digit other than 0 is a back-reference, which neither syntax supports.
     if digits > 1 || escaped.starts_with('0') {
         let number = escaped[..digits].bytes().fold(0, |number, digit| number * 8 + u32::from(digit - b'0'));
         out.push_str(&format!("\\x{{{number:x}}}"));
@@ -114,11 +114,11 @@ pub(super) fn encode(params: &QueryParams) -> Result<Vec<Vec<u8>>, CommandError>
     Ok(filters)
 }
 
-/// A filter that this member cannot read; as at Serf's agents, the query is not for it then.
+/// Error: a filter that this member cannot decode. As in Serf's agents, the query then does not match.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Unreadable(pub(super) String);
 
-/// Whether all filters match.
+/// Returns whether all filters match.
 pub(super) fn matches(filters: &[Vec<u8>], name: &[u8], tags: &Tags) -> Result<bool, Unreadable> {
     if filters.len() > MAX_FILTERS {
         return Err(Unreadable(format!("{} filters, {MAX_FILTERS} are read", filters.len())));
@@ -141,7 +141,7 @@ pub(super) fn matches(filters: &[Vec<u8>], name: &[u8], tags: &Tags) -> Result<b
     Ok(true)
 }
 
-/// Most characters of a filter that are shown.
+/// Maximum number of characters of a filter that are reported.
 const MAX_SHOWN: usize = 200;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! A member that is made to send far more events than gossip can carry, under virtual time.
+//! A member that sends far more events than gossip can carry, under virtual time.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -11,7 +11,7 @@ use crate::wire::{
     crypto::{Key, Keyring},
 };
 
-/// Between two events of the flood: 120 a second.
+/// Time between two events of the flood: 120 per second.
 const PAUSE: Duration = Duration::from_micros(8_333);
 const MEMBERS: usize = 4;
 
@@ -23,7 +23,7 @@ fn key(byte: u8) -> Key {
     Key::new(&[byte; 32]).expect("a key")
 }
 
-/// A cluster whose first member sends an event of 400 bytes at every pause.
+/// Cluster whose first member sends an event of 400 bytes after every pause.
 struct Flood {
     sim: Sim,
     sent: u64,
@@ -37,7 +37,7 @@ impl Flood {
             sim.add();
             sim.run(secs(1));
         }
-        // Until all have shown that they have the key.
+        // Wait until every member has proved that it has the key.
         sim.run_until(secs(30), |sim| sim.core(0).members().all(|member| member.answered == Answered::Yes));
         Self { sim, sent: 0 }
     }
@@ -46,7 +46,7 @@ impl Flood {
         let mut payload = self.sent.to_be_bytes().to_vec();
         payload.resize(394, 7);
         self.sent += 1;
-        // Who is leaving sends no more.
+        // A leaving member sends nothing more.
         let sent = self.sim.act(0, |core, _| core.user_event("flood!", &payload, false));
         assert!(sent.is_ok() || sent == Err(CommandError::Leaving), "{sent:?}");
     }
@@ -55,7 +55,7 @@ impl Flood {
         self.until(time, |_| false);
     }
 
-    /// Goes on until `done`, `limit` at most; says how long it took, or `None` if it was not.
+    /// Continues until `done`, at most for `limit`. Returns the time it took, or `None` at the limit.
     fn until(&mut self, limit: Duration, mut done: impl FnMut(&mut Sim) -> bool) -> Option<Duration> {
         let start = self.sim.now;
         while !done(&mut self.sim) {
@@ -68,7 +68,7 @@ impl Flood {
         Some(self.sim.now - start)
     }
 
-    /// Who has answered a query, or has acknowledged it.
+    /// Returns the members that answered or acknowledged a query.
     fn heard(&self, asker: usize, id: QueryId) -> BTreeSet<Text> {
         let from = |event: &Event| match event {
             Event::QueryAck { query, from } if *query == id => Some(from.clone()),
@@ -133,7 +133,7 @@ fn what_matters_gets_through_two_minutes_of_a_flood() {
     flood.nobody_failed();
 }
 
-/// What others say, and what is said of others, waits no longer than what this member itself says.
+/// Messages from and about other members wait no longer than this member's own.
 #[test]
 fn departures_and_deaths_are_told_through_a_flood() {
     let mut flood = Flood::new(32);

@@ -1,7 +1,8 @@
-//! foca's view of the world: identities, the codec that writes memberlist's bytes, the collecting runtime.
+//! Interface to foca: identities, the codec that writes memberlist's format, and the runtime that collects
+//! output.
 //!
-//! What foca sends is a row of length-prefixed memberlist messages. The two bytes in front of each are
-//! those of a compound packet, so that foca's packet budget is the real one.
+//! foca's packets are sequences of length-prefixed memberlist messages. The two length bytes of each message
+//! are those of a compound packet, so that foca's packet budget is accurate.
 
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -16,28 +17,28 @@ use crate::wire::{
 
 pub(super) type Foca = foca::Foca<Id, Codec, StdRng, foca::NoCustomBroadcast>;
 
-/// The slot of the member itself.
+/// Slot of the member itself.
 pub(super) const SELF_SLOT: u32 = u32::MAX;
 
-/// What the wire says about a member.
+/// Properties of a member as announced on the wire.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Info {
     pub(super) name: Text,
     pub(super) addr: SocketAddr,
     pub(super) meta: Vec<u8>,
     pub(super) vsn: [u8; 6],
-    /// foca's 16-bit incarnations count from here.
+    /// Base of foca's 16-bit incarnations.
     pub(super) base: u32,
 }
 
-/// A member as foca knows it: a slot in the table and a generation that is raised whenever foca has to
-/// forget what it thought of the member before. It never leaves this process.
+/// Identity of a member for foca: its slot in the table, and a generation that increases whenever foca must
+/// forget its state of the member. It is never sent.
 #[derive(Clone)]
 pub(super) struct Id {
     pub(super) slot: u32,
     pub(super) generation: u64,
     pub(super) info: Arc<Info>,
-    /// Who suspects it or declared it dead, when that was another member.
+    /// Member that suspects it or declared it dead, if it is not this one.
     pub(super) from: Option<Text>,
 }
 
@@ -71,16 +72,16 @@ impl foca::Identity for Id {
     }
 }
 
-/// The codec has no more room, or was given bytes that are not its own.
+/// Error: the codec has no room left, or was given foreign bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("does not fit the packet")]
 pub(super) struct GlueError;
 
-/// Writes what foca says as memberlist messages.
+/// Codec that encodes foca's messages as memberlist messages.
 pub(super) struct Codec {
     name: Text,
     addr: SocketAddr,
-    /// The sequence number of the latest ping.
+    /// Sequence number of the latest ping.
     seq_no: u32,
     nobody: Arc<Info>,
 }
@@ -124,13 +125,13 @@ impl foca::Codec<Id> for Codec {
                 source_port,
                 target: ip_bytes(target.info.addr.ip()),
             })),
-            // The rest is said by the messages that travel along, or done over TCP.
+            // Everything else is in the messages of the same packet, or happens over TCP.
             _ => None,
         };
         Self::put(&mut buf, message.as_ref())
     }
 
-    /// Reads what [`ack_data`] wrote: foca is only ever told of acks this way.
+    /// Decodes what [`ack_data`] encodes; acks are passed to foca only in this way.
     fn decode_header(&mut self, mut buf: impl Buf) -> Result<Header<Id>, GlueError> {
         if buf.remaining() < ACK_DATA_LEN {
             return Err(GlueError);
@@ -175,7 +176,7 @@ pub(super) fn alive_message(info: &Info, incarnation: u32) -> Alive {
 
 const ACK_DATA_LEN: usize = 4 + 8 + 2 + 1;
 
-/// The bytes that tell foca of an ack.
+/// Encodes an ack for foca.
 pub(super) fn ack_data(id: &Id, incarnation: u16, probe: ProbeNumber) -> Vec<u8> {
     let mut data = Vec::with_capacity(ACK_DATA_LEN);
     data.put_u32(id.slot);
@@ -185,7 +186,7 @@ pub(super) fn ack_data(id: &Id, incarnation: u16, probe: ProbeNumber) -> Vec<u8>
     data
 }
 
-/// The messages in what foca sent, each with its type byte.
+/// Splits a packet of foca into messages, each with its type byte.
 pub(super) fn split_data(header: &foca::Message<Id>, mut data: &[u8]) -> Vec<Vec<u8>> {
     let mut messages = Vec::new();
     let mut first = true;
@@ -197,7 +198,7 @@ pub(super) fn split_data(header: &foca::Message<Id>, mut data: &[u8]) -> Vec<Vec
         }
         data = rest;
         if std::mem::take(&mut first) && has_count(header) {
-            // foca's count of updates: every update carries its length, so it is not needed.
+            // foca's count of updates is not needed, because every update has its own length.
             data = data.get(2..).unwrap_or_default();
         }
     }
@@ -208,7 +209,7 @@ fn has_count(header: &foca::Message<Id>) -> bool {
     !matches!(header, foca::Message::Announce | foca::Message::TurnUndead | foca::Message::Broadcast)
 }
 
-/// What foca did in one call.
+/// Output of one foca call.
 #[derive(Default)]
 pub(super) struct Outbox {
     pending: Option<(Id, Vec<u8>)>,
@@ -226,7 +227,7 @@ impl foca::Runtime<Id> for Outbox {
                 }
             }
             OwnedNotification::ProbeFailed(number, id) => self.failed_probes.push((number, id)),
-            // Members come and go by the translator's word, which knows more than foca does.
+            // Membership changes are reported by this crate, which knows more than foca.
             _ => {}
         }
     }
@@ -237,8 +238,8 @@ impl foca::Runtime<Id> for Outbox {
 
     fn submit_after(&mut self, event: foca::Timer<Id>, after: Duration) {
         match event {
-            // Suspicions end when the translator says so: foca knows neither confirmations nor the
-            // suspicions that other members raise.
+            // Suspicions end by this crate's decision, because foca knows neither confirmations nor suspicions
+            // raised by other members.
             foca::Timer::ChangeSuspectToDown { .. } => {}
             event => self.timers.push((after, event)),
         }

@@ -1,4 +1,4 @@
-//! Sending: what goes to whom in which datagram, and what waits until there is room.
+//! Sending: which messages go to which member in which datagram, and which wait for room.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -15,21 +15,21 @@ use crate::wire::{
     packet,
 };
 
-/// Receivers of this protocol version understand checksums.
+/// First protocol version whose receivers understand checksums.
 pub(super) const CRC_SINCE: u8 = 5;
 
-/// Bytes of a packet that are left for messages and their lengths.
+/// Number of bytes of a packet available for messages and their lengths.
 pub(super) fn packet_budget(config: &Config) -> usize {
     PACKET_SIZE.saturating_sub(config.framing.overhead())
 }
 
-/// A message of Serf's as memberlist carries it.
+/// Wraps a Serf message as a memberlist user message.
 pub(super) fn user(serf_message: &[u8]) -> Vec<u8> {
     [&[memberlist::kind::USER], serf_message].concat()
 }
 
 impl Class {
-    /// In the words of an error.
+    /// Name for error messages.
     fn name(self) -> &'static str {
         match self {
             Self::Membership => "changes of members",
@@ -61,7 +61,7 @@ impl Core {
         self.send_messages(to, &[message.encode()]);
     }
 
-    /// Sends a message, and to a member of the cluster as many broadcasts as the packet has room for.
+    /// Sends a message. If the receiver is a live member, the packet is filled up with broadcasts.
     pub(super) fn send_along(&mut self, to: SocketAddr, message: &Message) {
         let slot = self.table.slot_at(to);
         if slot.and_then(|slot| self.table.get(slot)).is_some_and(|peer| peer.health.is_active()) {
@@ -71,18 +71,20 @@ impl Core {
         }
     }
 
-    /// Sends messages to a member, and broadcasts where the packet has room.
+    /// Sends messages to a member, and fills the packet up with broadcasts.
     pub(super) fn send_filled(&mut self, to: SocketAddr, messages: Vec<Vec<u8>>) {
         let mut packet = Packet::new(messages, packet_budget(&self.config), packet::MAX_COMPOUND);
-        // Serf counts all members that it knows, those that are gone included.
+        // Serf counts all known members, including those that are gone.
         let limit = suspicion::transmissions(&self.config.timing, self.table.len() + 1);
         self.queues.fill(&mut packet, usize::from(limit));
         self.send_messages(to, &packet.into_messages());
     }
 
-    /// A round of gossip. `foca_spoke`: foca has sent what it has, and broadcasts where there was room.
+    /// Runs a gossip round. `foca_spoke`: foca has already sent its updates, with broadcasts in the remaining
+    /// room.
     pub(super) fn gossip_round(&mut self, foca_spoke: bool) {
-        // What foca left no room for must not wait for foca: a refutation would come too late.
+        // Membership messages that foca left no room for are sent now; a refutation would otherwise come too
+        // late.
         if self.queues.is_empty() || foca_spoke && !self.queues.has_unsaid() {
             return;
         }
@@ -97,14 +99,14 @@ impl Core {
         }
     }
 
-    /// Gossips outside of the rounds.
+    /// Gossips outside of the regular rounds.
     pub(super) fn gossip_now(&mut self, now: Duration) {
         self.foca_spoke = false;
         self.drive(now, |foca, outbox| foca.gossip(outbox));
         self.gossip_round(self.foca_spoke);
     }
 
-    /// Sends a message of Serf's to all, in time.
+    /// Queues this member's own Serf message as a broadcast.
     pub(super) fn broadcast_own(
         &mut self,
         class: Class,
@@ -133,7 +135,7 @@ impl Core {
         }
     }
 
-    /// Passes on another member's message of Serf's.
+    /// Passes on another member's Serf message.
     pub(super) fn relay(&mut self, class: Class, serf_message: &[u8]) {
         if !self.fits(serf_message) {
             self.hand_on(class, Origin::Relayed, serf_message);
@@ -145,14 +147,14 @@ impl Core {
         }
     }
 
-    /// Tells all of this member's own state; it replaces what was to be told of it.
+    /// Broadcasts this member's own state, which replaces any waiting message about it.
     pub(super) fn say(&mut self, message: &Message) -> Option<BroadcastId> {
         let name = self.own.info.name.clone();
         self.queues.forget(&name);
         self.tell(Origin::Own, &name, message)
     }
 
-    /// Passes on that another member suspects a third one, too: foca passes on the first suspicion only.
+    /// Passes on a further member's suspicion of a member; foca passes on only the first one.
     pub(super) fn confirm(&mut self, about: &Text, suspect: Suspect) {
         self.tell(Origin::Relayed, about, &Message::Suspect(suspect));
     }
@@ -163,7 +165,7 @@ impl Core {
         queued.ok().map(|(id, _)| id)
     }
 
-    /// How many broadcasts wait to be sent.
+    /// Number of broadcasts that wait to be sent.
     pub fn queue_depths(&self) -> QueueDepths {
         let own = self.long.add_to(self.queues.depths());
         QueueDepths { membership: own.membership + self.foca.updates_backlog() as u64, ..own }

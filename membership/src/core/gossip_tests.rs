@@ -1,4 +1,4 @@
-//! What travels along with what.
+//! Broadcasts that are added to other packets.
 
 use std::time::Duration;
 
@@ -41,14 +41,14 @@ fn acks_pings_and_nacks_carry_broadcasts_to_members_and_to_nobody_else() {
     let timeout = core.config.timing.probe_timeout;
     core.relay_due(core.probes.last_relay());
     assert_eq!(events(&mut core), 1, "the nack after {timeout:?}");
-    // Four times are enough in a cluster of three.
+    // Four transmissions are enough in a cluster of three.
     feed(&mut core, NOW, addr(1), &ping(1));
     feed(&mut core, NOW, addr(1), &ping(1));
     assert_eq!(events(&mut core), 1);
     assert_eq!(core.queue_depths().events, 0);
 }
 
-/// foca fills whole packets with what it has to say of others; what this member says of itself does not wait for it.
+/// foca fills whole packets with updates about others; this member's messages about itself do not wait for it.
 #[test]
 fn a_refutation_goes_out_while_hundreds_of_members_are_told_of() {
     let mut core = viewer();
@@ -70,7 +70,7 @@ fn a_refutation_goes_out_while_hundreds_of_members_are_told_of() {
     assert!(sent.iter().filter(|(_, message)| refutes(message)).count() >= 1, "{} messages", sent.len());
 }
 
-/// What was to be said of a member is not said any more when something newer is known.
+/// Waiting messages about a member are dropped when newer information arrives.
 #[test]
 fn a_refutation_takes_back_the_suspicions_that_wait() {
     let mut core = viewer();

@@ -1,5 +1,5 @@
-//! What somebody can send who means harm: forged, repeated, too long, too much. Everything is dropped, counted, and
-//! leaves no trace that grows.
+//! Hostile input: forged, repeated, too long, too much. All of it is dropped and counted, and uses bounded
+//! memory.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ fn event(ltime: u64, payload: usize) -> serf::Message {
     serf::Message::UserEvent(UserEvent { coalesce: false, ltime, name: "deploy".into(), payload })
 }
 
-/// What arrives over TCP in one exchange.
+/// Feeds bytes of one TCP exchange.
 fn feed_stream(core: &mut Core, bytes: &[u8]) {
     let id = core.accept(NOW, addr(1)).expect("room");
     core.handle_stream(NOW, id, bytes);
@@ -41,8 +41,8 @@ fn events(core: &mut Core) -> Vec<Event> {
     std::iter::from_fn(|| core.poll_event()).collect()
 }
 
-/// Small steps are no way around the limit of a single one: neither this member's name nor another's is ever taken to
-/// the end of the range, where it could never refute anything again.
+/// Small steps cannot bypass the limit of a single step: neither this member's incarnation nor another's can be
+/// raised to the end of the range, after which it could never refute again.
 #[test]
 fn a_name_cannot_be_banished_step_by_step() {
     let mut core = viewer();
@@ -59,7 +59,7 @@ fn a_name_cannot_be_banished_step_by_step() {
     assert!(core.member(name(1)).expect("known").incarnation <= limit);
     assert!(core.stats().rejected > 9_000, "{:?}", core.stats());
 
-    // The honest go on: this member refutes, the other one is believed.
+    // Honest use continues: this member refutes, and the other one is believed.
     let later = NOW + Duration::from_secs(1);
     let own = core.local_member().incarnation;
     feed(&mut core, later, addr(1), &suspect("viewer", own, "x"));
@@ -71,7 +71,7 @@ fn a_name_cannot_be_banished_step_by_step() {
     assert_eq!(core.member(name(1)).map(|m| m.status), Some(Status::Alive));
 }
 
-/// Encryption does not help against it: the packets of an hour ago are as good as new ones.
+/// Encryption does not protect against replay: packets recorded an hour ago are still accepted.
 #[test]
 fn repeated_packets_change_nothing_and_are_counted() {
     let ring = Keyring::new(Key::new(&[4; 32]).expect("a key"));
@@ -128,7 +128,7 @@ fn what_is_too_long_is_dropped_and_counted() {
     let mut core = viewer();
     feed(&mut core, NOW, addr(1), &alive(1, 1));
     events(&mut core);
-    // An event beyond Serf's hard limit, and one that is no longer taken apart.
+    // An event over Serf's hard limit, and one that is not even decoded.
     feed(&mut core, NOW, addr(1), &user(&event(5, 9 * 1024 + 1)));
     assert_eq!(core.stats().rejected, 1);
     let long = event(6, MAX_USER_MESSAGE);
@@ -136,13 +136,13 @@ fn what_is_too_long_is_dropped_and_counted() {
     let over_tcp = crate::wire::stream::StreamMessage::User(long.encode());
     feed_stream(&mut core, &over_tcp.encode());
     assert_eq!(core.stats().refused.too_large, 2);
-    // Names, also of those who accuse: they would be said on.
+    // Names, including those of accusers, because they would be passed on.
     let from = "x".repeat(MAX_NAME_LEN + 1).into();
     let forged = Message::Suspect(Suspect { from, incarnation: 1, node: name(1) });
     feed(&mut core, NOW, addr(2), &forged);
     assert_eq!(core.stats().refused.too_large, 3);
     assert_eq!(core.member(name(1)).map(|m| m.suspect), Some(false));
-    // A message on a stream that says it has more than any may have.
+    // A stream message that announces more than the limit.
     let mut claim = vec![kind::USER];
     let header = crate::wire::memberlist::UserHeader { user_msg_len: MAX_MESSAGE as u64 + 1 };
     claim.extend(header.encode());
@@ -154,11 +154,11 @@ fn what_is_too_long_is_dropped_and_counted() {
 #[test]
 fn bombs_do_not_go_off() {
     let mut core = viewer();
-    // A datagram of some kilobytes that unfolds to more than the largest datagram.
+    // A datagram of some kilobytes that decompresses to more than the largest datagram.
     let zeros = compress(&vec![0; 80_000]).expect("zeros shrink");
     core.handle_udp(NOW, addr(1), &zeros);
     assert_eq!(core.stats().refused.too_large, 1);
-    // The same in a compound, beside something good.
+    // The same in a compound, beside a valid message.
     let good = alive(1, 1).encode();
     let framing = Framing::default();
     let mut rng = <rand::rngs::StdRng as rand::SeedableRng>::seed_from_u64(1);
@@ -171,7 +171,7 @@ fn bombs_do_not_go_off() {
     assert!(bomb.len() < 200_000, "{}", bomb.len());
     feed_stream(&mut core, &bomb);
     assert_eq!(core.stats().refused.too_large, 3);
-    // A list of which each element takes one byte here and a hundred in memory.
+    // A list whose elements take one byte each on the wire and a hundred in memory.
     let mut state = vec![serf::kind::PUSH_PULL];
     msgpack::write_map(&mut state, 1);
     msgpack::write_raw(&mut state, b"LeftMembers");
@@ -199,14 +199,14 @@ fn floods_fill_what_there_is_room_for_and_no_more() {
         feed(&mut core, NOW, addr(1), &alive(1, incarnation + 1));
     }
     assert!(core.timers.len() <= timers + 10, "{} timers", core.timers.len());
-    // Announcements about nobody.
+    // Announcements of unknown members.
     for number in 0..3 * MAX_RECENT_INTENTS as u64 {
         let leave = Leave { ltime: 5 + number, node: format!("nobody-{number}").into(), prune: false };
         feed(&mut core, NOW, addr(1), &user(&serf::Message::Leave(leave)));
     }
     assert_eq!(core.intents.len(), MAX_RECENT_INTENTS);
     assert_eq!(core.queue_depths().intents, super::MAX_QUEUED as u64);
-    // Pings whose answers nobody sends.
+    // Pings whose acks nobody sends.
     let dropped = core.stats().dropped;
     for seq_no in 0..2 * MAX_TRANSMITS as u32 {
         feed(
@@ -218,7 +218,7 @@ fn floods_fill_what_there_is_room_for_and_no_more() {
     }
     assert_eq!(core.transmits.len(), MAX_TRANSMITS);
     assert!(core.stats().dropped >= dropped + MAX_TRANSMITS as u64);
-    // It lives on.
+    // The member continues to work.
     sent(&mut core);
     events(&mut core);
     feed(&mut core, NOW, addr(1), &user(&event(90, 5)));
@@ -227,7 +227,7 @@ fn floods_fill_what_there_is_room_for_and_no_more() {
     core.assert_consistent();
 }
 
-/// What is not understood, not meant for this cluster, or damaged is told apart.
+/// Invalid, foreign and damaged messages are counted separately.
 #[test]
 fn refusals_are_counted_by_their_reason() {
     let framing = Framing {
@@ -270,7 +270,7 @@ fn refusals_are_counted_by_their_reason() {
     assert_eq!(core.stats().received.packets, 4);
 }
 
-/// The head of a compressed message whose 16 MiB do not come.
+/// Header of a compressed message of 16 MiB whose content does not arrive.
 const HALF_SENT: &[u8] =
     &[9, 0x82, 0xa4, b'A', b'l', b'g', b'o', 0x00, 0xa3, b'B', b'u', b'f', 0xc6, 0x01, 0x00, 0x00, 0x00];
 

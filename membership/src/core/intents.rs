@@ -1,4 +1,4 @@
-//! Serf's view of who is there: Lamport clocks, joins and leaves that members announce.
+//! Serf's view of the members: Lamport clocks, and announced joins and leaves.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -22,19 +22,19 @@ use crate::wire::{
     serf::{self, Join, Leave, Message, PushPull},
 };
 
-/// Most intents that are remembered about members that are not known yet.
+/// Maximum number of intents remembered for members that are not known yet.
 pub(super) const MAX_RECENT_INTENTS: usize = 4096;
-/// How long they are remembered.
+/// Time for which they are remembered.
 const RECENT_INTENT_TIMEOUT: Duration = Duration::from_secs(300);
-/// A clock is never moved further than this by one message: a forged time near the end of the range would
-/// stop it for ever.
+/// Maximum amount by which one message advances a clock. A forged time near the end of the range would
+/// otherwise stop it permanently.
 const MAX_CLOCK_JUMP: u64 = 1 << 40;
 
-/// Longest message of Serf's that is taken from others, in bytes: the largest event that agents can be set to, 9 KiB,
-/// and what surrounds it.
+/// Maximum size of a received Serf message, in bytes: the largest event that agents can be configured to, 9
+/// KiB, plus its encoding.
 pub(super) const MAX_USER_MESSAGE: usize = 10 * 1024;
 
-/// A Lamport clock.
+/// Lamport clock.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Clock(u64);
 
@@ -43,19 +43,19 @@ impl Clock {
         Self(time)
     }
 
-    /// The time of the next message.
+    /// Time of the next message.
     pub(super) fn time(self) -> u64 {
         self.0
     }
 
-    /// The time of a message that is made now.
+    /// Returns the time for a new message, and advances.
     pub(super) fn tick(&mut self) -> u64 {
         let time = self.0;
         self.0 += 1;
         time
     }
 
-    /// Takes note of a message of that time; false when the time is absurd.
+    /// Advances past the time of a received message. Returns `false` if that time is absurd.
     pub(super) fn witness(&mut self, time: u64) -> bool {
         if time.saturating_sub(self.0) > MAX_CLOCK_JUMP || time > u64::MAX / 2 {
             return false;
@@ -65,7 +65,7 @@ impl Clock {
     }
 }
 
-/// Serf's three clocks. All start at one: zero means "never".
+/// Serf's three clocks. All start at one, because zero means "never".
 #[derive(Debug)]
 pub(super) struct Clocks {
     pub(super) member: Clock,
@@ -79,7 +79,7 @@ impl Default for Clocks {
     }
 }
 
-/// What was announced about a member that is not known yet.
+/// Announced intent of a member that is not known yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Intent {
     pub(super) leave: bool,
@@ -95,7 +95,7 @@ impl RecentIntents {
         self.0.remove(name.as_bytes())
     }
 
-    /// True when it is news.
+    /// Records an intent. Returns whether it is new.
     fn put(&mut self, now: Duration, name: &Text, leave: bool, ltime: u64) -> bool {
         let full = self.0.len() >= MAX_RECENT_INTENTS;
         match self.0.get_mut(name.as_bytes()) {
@@ -123,10 +123,10 @@ impl RecentIntents {
 }
 
 impl Core {
-    /// Takes what an earlier life knew.
+    /// Restores the clocks of an earlier run.
     pub(super) fn restore(&mut self) {
         let Some(snapshot) = &self.config.restore else { return };
-        // Whatever was sent up to then is old.
+        // Everything sent up to those times is old.
         let [member, event, query] =
             [snapshot.clock, snapshot.event_clock, snapshot.query_clock].map(|time| time.min(u64::MAX / 4));
         self.clocks.member = Clock::at(member + 1);
@@ -136,9 +136,9 @@ impl Core {
         self.queries.ignore_before(query + 1);
     }
 
-    /// A user message: something of Serf's.
+    /// Processes a user message, which carries a Serf message.
     pub(super) fn on_user(&mut self, now: Duration, bytes: &[u8]) {
-        // Over TCP a message may have megabytes; nothing that is passed on has.
+        // A message over TCP may have megabytes, but one that is passed on may not.
         if bytes.len() > MAX_USER_MESSAGE {
             self.stats.refused.too_large += 1;
             return;
@@ -166,13 +166,13 @@ impl Core {
         }
     }
 
-    /// Takes note of whether an announcement was news.
+    /// Counts announcements that are not new.
     fn is_news(&mut self, news: bool) -> bool {
         self.stats.repeated += u64::from(!news);
         news
     }
 
-    /// True when others are to hear of it, too.
+    /// Processes a leave intent. Returns whether to pass it on.
     pub(super) fn on_leave(&mut self, now: Duration, leave: &Leave) -> bool {
         if leave.node.len() > MAX_NAME_LEN || !self.clocks.member.witness(leave.ltime) {
             self.stats.rejected += 1;
@@ -211,7 +211,7 @@ impl Core {
             self.own.status_ltime = leave.ltime;
             return true;
         }
-        // Somebody says that this member leaves. It does not.
+        // Another member announced that this one is leaving, which is wrong.
         self.broadcast_join();
         false
     }
@@ -239,16 +239,16 @@ impl Core {
         true
     }
 
-    /// Announces this member under the current time.
+    /// Announces this member with the current time.
     pub(super) fn broadcast_join(&mut self) {
         let ltime = self.clocks.member.tick();
         self.own.status_ltime = ltime;
         let join = Message::Join(Join { ltime, node: self.own.info.name.clone() });
-        // Nobody waits for it: the next comparison of states tells it, too.
+        // A failure does no harm, because the next state exchange carries it too.
         let _ = self.broadcast_own(Class::Intent, &join.encode());
     }
 
-    /// Serf's part of the state.
+    /// Builds Serf's part of the state.
     pub(super) fn serf_state(&self) -> PushPull {
         let mut state = PushPull {
             event_ltime: self.clocks.event.time(),
@@ -271,18 +271,18 @@ impl Core {
     }
 
     pub(super) fn merge_serf(&mut self, now: Duration, state: &PushPull, ignore_old: bool) {
-        // No message of these times was sent yet, hence one less.
+        // These are the times of the next messages, so subtract one.
         let times = [state.ltime, state.event_ltime, state.query_ltime].map(|time| time.saturating_sub(1));
         let clocks = [&mut self.clocks.member, &mut self.clocks.event, &mut self.clocks.query];
         let mut sane = [true; 3];
         for ((clock, time), sane) in clocks.into_iter().zip(times).zip(&mut sane) {
-            // An absurd time is passed over; it says nothing of the rest.
+            // An absurd time is skipped; it does not affect the rest.
             *sane = time == 0 || clock.witness(time);
             self.stats.rejected += u64::from(!*sane);
         }
         let left: HashSet<&Text> = state.left_members.as_slice().iter().collect();
         for name in state.left_members.as_slice() {
-            // The leave itself is not told, only the time of the join: it was the next, at the least.
+            // Only the time of the join is known, so the leave is at least one later.
             let ltime = state.status_ltimes.get(name).copied().unwrap_or_default().saturating_add(1);
             self.on_leave(now, &Leave { ltime, node: name.clone(), prune: false });
         }
@@ -304,7 +304,7 @@ impl Core {
         }
     }
 
-    /// Tries a failed member again: so partitions heal.
+    /// Tries to reconnect to a failed member, which heals partitions.
     pub(super) fn reconnect_due(&mut self, now: Duration) {
         self.timers.add(now + self.config.timing.reconnect_interval, Due::Reconnect);
         if self.is_leaving() {
@@ -324,7 +324,7 @@ impl Core {
         self.push_pull(now, addr, Purpose::Reconnect);
     }
 
-    /// Forgets who has been gone for long.
+    /// Forgets members that have been gone for too long.
     pub(super) fn reap_due(&mut self, now: Duration) {
         self.timers.add(now + self.config.timing.reap_interval, Due::Reap);
         self.intents.expire(now);
@@ -343,9 +343,9 @@ impl Core {
         }
     }
 
-    /// Removes a member that is down; whether it was.
+    /// Removes a member that is down. Returns whether it was down.
     pub(super) fn forget(&mut self, now: Duration, slot: u32) -> bool {
-        // foca must know that it is down before it can forget it.
+        // foca must know that the member is down before it can forget it.
         self.flush_updates(now);
         if self.table.get(slot).is_none_or(|peer| !matches!(peer.health, Health::Dead | Health::Left)) {
             return false;

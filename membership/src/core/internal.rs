@@ -1,4 +1,4 @@
-//! The queries that members answer by themselves: reachability, contested names, keys.
+//! Queries that members answer themselves: reachability, name conflicts, keys.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -13,7 +13,7 @@ use crate::wire::{
     serf::{self, ConflictResponse, KeyRequest, KeyResponse, decode_tags},
 };
 
-/// Queries of these names never reach the layer above.
+/// Prefix of queries that are never passed to the application.
 pub(super) const PREFIX: &[u8] = b"_serf_";
 const CONFLICT: &[u8] = b"_serf_conflict";
 const INSTALL_KEY: &[u8] = b"_serf_install-key";
@@ -21,7 +21,7 @@ const USE_KEY: &[u8] = b"_serf_use-key";
 const REMOVE_KEY: &[u8] = b"_serf_remove-key";
 const LIST_KEYS: &[u8] = b"_serf_list-keys";
 
-/// A query that this member asks for its own sake: who else knows it at another address?
+/// Query of this member for its own purpose: which members know its name at another address.
 #[derive(Debug)]
 pub(super) struct InternalQuery {
     own_addr: SocketAddr,
@@ -42,7 +42,7 @@ impl InternalQuery {
 }
 
 impl Core {
-    /// Another member uses this one's name: the others say whose it is.
+    /// Starts a vote among the other members when another member uses this one's name.
     pub(super) fn own_name_conflict(&mut self, now: Duration, other: &Info) {
         if self.conflict_at.is_some_and(|at| now < at + CONFLICT_INTERVAL) {
             return;
@@ -52,19 +52,20 @@ impl Core {
         let (other, tags) = (other.addr, decode_tags(&other.meta));
         self.emit(Event::NameConflict { name: name.clone(), other, tags });
         let vote = InternalQuery { own_addr: self.own.info.addr, other, answers: 0, matching: 0 };
-        // Refused when too much is under way; the next conflict asks again.
+        // Rejected if too many queries are running; the next conflict asks again.
         if self.ask(now, CONFLICT, &name, &QueryParams::default(), Some(vote)).is_err() {
             self.stats.rejected += 1;
         }
     }
 
     pub(super) fn internal_query_done(&mut self, _now: Duration, vote: InternalQuery) {
-        // Of all who are alive, and not of those who answer: a few who are quick to speak take nobody's name.
+        // A majority of all live members, not of those that answer: a few fast ones must not be able to take a
+        // name.
         let (others, against) = (self.alive_count().saturating_sub(1), vote.answers - vote.matching);
         if against > others / 2 {
             self.emit(Event::NameLost);
         } else if others == 0 {
-            // Nobody else can have told of the other one.
+            // Only the other claimant itself can have announced the name.
             self.emit(Event::NameClaimed { other: vote.other });
         }
     }
@@ -74,7 +75,7 @@ impl Core {
             CONFLICT => self.conflict_answer(query),
             INSTALL_KEY | USE_KEY | REMOVE_KEY => Some(self.change_keys(&query.name, &query.payload)),
             LIST_KEYS => Some(self.list_keys(query.id)),
-            // `_serf_ping` only wants the ack.
+            // `_serf_ping` requires only the ack.
             _ => None,
         };
         if let Some(answer) = answer
@@ -90,7 +91,7 @@ impl Core {
             if query.addr != self.own.info.addr {
                 self.emit(Event::NameClaimed { other: query.addr });
             }
-            // Both sides would say that it is theirs.
+            // Both sides would claim the name.
             return None;
         }
         let Some(peer) = self.table.by_name(name) else {
@@ -148,7 +149,7 @@ impl Core {
         Ok(())
     }
 
-    /// All keys, or as many as an answer has room for; then it says how many there are, in Serf's words.
+    /// Builds the response with all keys, or as many as fit; a message in Serf's words then states the total.
     fn list_keys(&self, id: super::QueryId) -> Vec<u8> {
         let Some(ring) = &self.config.framing.keyring else {
             let message = "encryption is off: the keyring is empty".into();
@@ -170,8 +171,8 @@ impl Core {
         most.unwrap_or_else(|| key_answer(&KeyResponse::default()))
     }
 
-    /// Asks all members to change their keyrings, this one included. Their [`KeyResponse`]s come as
-    /// answers; most users watch only for [`Event::QueryDone`] and list the keys then.
+    /// Asks all members to change their keyrings, this one included. Their [`KeyResponse`]s arrive as
+    /// responses. Most callers only wait for [`Event::QueryDone`] and then list the keys.
     pub fn key_query(&mut self, now: Duration, change: KeyChange) -> Result<super::QueryId, CommandError> {
         self.check_staying()?;
         let (name, key) = match change {
@@ -185,7 +186,7 @@ impl Core {
         self.ask(now, name, &payload, &params, None)
     }
 
-    /// Asks all members which keys they have, this one included. Their [`KeyResponse`]s come as answers.
+    /// Asks all members for their keys, this one included. Their [`KeyResponse`]s arrive as responses.
     pub fn list_keys_query(&mut self, now: Duration) -> Result<super::QueryId, CommandError> {
         self.check_staying()?;
         let payload = serf::encode_tagged(serf::kind::KEY_REQUEST, &KeyRequest::default());
@@ -197,13 +198,13 @@ fn key_answer(response: &KeyResponse) -> Vec<u8> {
     serf::encode_tagged(serf::kind::KEY_RESPONSE, response)
 }
 
-/// How all keyrings are to change.
+/// Change of all members' keyrings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeyChange {
-    /// Another key decrypts.
+    /// Add a key for decryption.
     Install(Key),
-    /// This key encrypts.
+    /// Make a key the one that encrypts.
     Use(Key),
-    /// This key no longer decrypts.
+    /// Remove a key.
     Remove(Key),
 }

@@ -1,32 +1,33 @@
-//! How long a member's user events, queries and answers may be.
+//! Maximum sizes of user events, queries and responses.
 
 use super::ConfigError;
 
-/// Longest name and payload of an event together, and longest encoded event, in bytes, unless told otherwise: Serf's default.
+/// Default maximum size of an event in bytes, for its name and payload as well as its encoding; Serf's default.
 pub const USER_EVENT_LIMIT: usize = 512;
-/// Longest query, encoded, in bytes, unless told otherwise: Serf's default.
+/// Default maximum size of an encoded query in bytes; Serf's default.
 pub const QUERY_LIMIT: usize = 1024;
-/// Longest answer, encoded, in bytes, unless told otherwise: Serf's default.
+/// Default maximum size of an encoded response in bytes; Serf's default.
 pub const RESPONSE_LIMIT: usize = 1024;
-/// What each of them can be set to at most, in bytes. It is the most that Serf's agents take of an event, 9 KiB, and members
-/// refuse longer messages.
+/// Largest value of each limit, in bytes: the largest event that Serf's agents accept, 9 KiB. Members reject
+/// longer messages.
 pub const MAX_LIMIT: usize = 9 * 1024;
 
-/// A shorter limit would let no event through: 30 bytes are those of its encoding.
+/// Smallest limit for events, in bytes; a smaller one would let nothing through, because the encoding alone
+/// takes 30.
 const LEAST_USER_EVENT: usize = 64;
-/// Agents ask each other for their roots, and queries for keys and names are as long.
+/// Smallest limit for queries, in bytes: agents' own queries for roots, keys and names take as much.
 const LEAST_QUERY: usize = QUERY_LIMIT;
-/// Members' own answers are as long.
+/// Smallest limit for responses, in bytes: members' own responses take as much.
 const LEAST_RESPONSE: usize = 512;
 
-/// How long a member's user events, queries and answers may be, in bytes. All members should have the same.
+/// Maximum sizes of user events, queries and responses, in bytes. All members should use the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// A user event: its name and payload, and also the message that carries them.
+    /// User event: both its name and payload, and the encoded message.
     pub user_event: usize,
-    /// A query, encoded.
+    /// Encoded query.
     pub query: usize,
-    /// An answer to a query, encoded.
+    /// Encoded response to a query.
     pub response: usize,
 }
 
@@ -37,7 +38,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Refuses what cannot travel, or would let nothing through.
+    /// Rejects limits with which messages could not be sent, or nothing useful would fit.
     pub fn check(&self) -> Result<(), ConfigError> {
         let all = [
             ("user event", self.user_event, LEAST_USER_EVENT),

@@ -1,9 +1,9 @@
-//! Messages of Serf's that no datagram has room for: they go over TCP.
+//! Serf messages that fit into no datagram: they are sent over TCP.
 //!
-//! memberlist has no way for them. Its queue takes such a broadcast and never sends it: others learn of an event when states are
-//! compared, within minutes, and of a query never. Here each member that hears one hands it, in some rounds of gossip, to
-//! as many members as a round has, each over a connection of its own; Serf's agents take it from there, too. An event that
-//! misses somebody all the same comes with the next comparison of states.
+//! memberlist does not support these. It queues such a broadcast but never sends it: others receive an event
+//! with the next state exchange, within minutes, and a query never. Here each member that receives one forwards
+//! it, in several gossip rounds, to as many members as a round has, over one connection each. Serf's agents
+//! accept it in this form. A member that is missed still receives an event with the next state exchange.
 
 use std::{collections::VecDeque, net::SocketAddr, time::Duration};
 
@@ -17,28 +17,29 @@ use super::{
 };
 use crate::wire::{memberlist::Message as Packet, stream::StreamMessage};
 
-/// Most long messages that wait to be handed on.
+/// Maximum number of long messages that wait to be forwarded.
 pub(super) const MAX_LONG: usize = 64;
-/// Rounds of gossip in which one is handed on.
+/// Number of gossip rounds in which each one is forwarded.
 pub(super) const ROUNDS: u32 = 3;
-/// Most connections at a time that carry them; joins and comparisons have the others.
+/// Maximum number of concurrent connections that carry them; the others are left for joins and state exchanges.
 pub(super) const MAX_CARRIERS: usize = 16;
 
 #[derive(Debug)]
 struct Waiting {
     class: Class,
     own: bool,
-    /// Without memberlist's kind in front.
+    /// Serf message without memberlist's type byte.
     serf_message: Vec<u8>,
     rounds: u32,
 }
 
-/// The long messages that wait to be handed on, the next one first.
+/// Long messages that wait to be forwarded, the next one first.
 #[derive(Debug, Default)]
 pub(super) struct Long(VecDeque<Waiting>);
 
 impl Long {
-    /// Queues a message; says how many others fell for it. What this member itself says does not fall for others' messages.
+    /// Queues a message. Returns the number of others dropped for it. This member's own messages are not
+    /// dropped for others'.
     fn push(&mut self, class: Class, origin: Origin, serf_message: &[u8]) -> Option<u64> {
         let own = origin == Origin::Own;
         let mut fallen = 0;
@@ -51,12 +52,12 @@ impl Long {
         Some(fallen)
     }
 
-    /// Those of a class.
+    /// Number of messages of a class.
     fn count(&self, class: Class) -> u64 {
         self.0.iter().filter(|waiting| waiting.class == class).count() as u64
     }
 
-    /// Adds what waits here.
+    /// Adds the messages that wait here.
     pub(super) fn add_to(&self, depths: QueueDepths) -> QueueDepths {
         QueueDepths {
             queries: depths.queries + self.count(Class::Query),
@@ -67,7 +68,7 @@ impl Long {
 }
 
 impl Core {
-    /// Sends this member's own message of Serf's to all, however long it is.
+    /// Sends this member's own Serf message to all members, whatever its size.
     pub(super) fn spread(&mut self, class: Class, serf_message: &[u8]) -> Result<(), CommandError> {
         if self.fits(serf_message) {
             return self.broadcast_own(class, serf_message).map(|_| ());
@@ -77,22 +78,22 @@ impl Core {
             .ok_or(CommandError::Busy("long messages"))
     }
 
-    /// Whether a datagram has room for a message.
+    /// Returns whether a message fits into a datagram.
     pub(super) fn fits(&self, serf_message: &[u8]) -> bool {
         self.queues.fits(user(serf_message).len())
     }
 
-    /// Queues a long message; false when there is no room.
+    /// Queues a long message. Returns `false` if there is no room.
     pub(super) fn hand_on(&mut self, class: Class, origin: Origin, serf_message: &[u8]) -> bool {
         let queued = self.long.push(class, origin, serf_message);
         self.stats.dropped += queued.unwrap_or(1);
         queued.is_some()
     }
 
-    /// A round of gossip with long messages: as many as there are connections for.
+    /// Runs a gossip round for long messages, as many as there are free connections for.
     pub(super) fn long_round(&mut self, now: Duration) {
         let fanout = self.config.timing.gossip_fanout;
-        // Those that are handed on now go behind all others.
+        // Messages sent in this round go to the end of the queue.
         for _ in 0..self.long.0.len() {
             let free = MAX_CARRIERS.saturating_sub(self.streams.carriers());
             let living = self.table.iter().filter(|(_, peer)| peer.health.is_active());
@@ -115,7 +116,8 @@ impl Core {
         self.start_stream(now, to, Purpose::Carry, StreamMessage::User(serf_message.to_vec()));
     }
 
-    /// Sends a message of Serf's to one address: in a datagram, or, if none has room for it, to a member over TCP.
+    /// Sends a Serf message to one address: in a datagram, or over TCP if it does not fit and the address is a
+    /// member's.
     pub(super) fn send_user(&mut self, now: Duration, to: SocketAddr, serf_message: Vec<u8>) {
         if !self.fits(&serf_message) && self.table.slot_at(to).is_some() {
             self.carry(now, to, &serf_message);

@@ -1,4 +1,4 @@
-//! Messages that no datagram has room for.
+//! Messages that fit into no datagram.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -19,7 +19,7 @@ fn long(config: &mut Config) {
     config.limits = LONG;
 }
 
-/// A cluster whose members may say long things, and that has settled.
+/// A settled cluster whose members have large limits.
 fn cluster(count: usize) -> Sim {
     let mut sim = Sim::new(7);
     sim.configure = long;
@@ -30,7 +30,7 @@ fn cluster(count: usize) -> Sim {
     sim.run_until(Duration::from_secs(60), |sim| {
         (0..count).all(|viewer| sim.core(viewer).members().count() == count - 1)
     });
-    // The second looks after the joins are over: what follows is no comparison's merit.
+    // Skip the state exchanges after the joins, so that they do not deliver what follows.
     sim.run(Duration::from_secs(5));
     (0..count).for_each(|index| drop(sim.take_events(index)));
     sim
@@ -41,7 +41,8 @@ fn hear(sim: &mut Sim, payload: &[u8]) -> usize {
     sim.events.iter().filter(|events| events.iter().any(heard)).count()
 }
 
-/// Forty members, three to a round: it has to be passed on, and comparisons (every 60 s here) are too late.
+/// With forty members and three per round, the event must be forwarded; state exchanges (every 60 s here) would
+/// be too late.
 #[test]
 fn a_long_event_reaches_everybody_within_seconds() {
     let mut sim = cluster(40);
@@ -49,7 +50,7 @@ fn a_long_event_reaches_everybody_within_seconds() {
     sim.act(3, |core, _| core.user_event("long", &payload, false)).expect("allowed");
     let took = sim.run_until(Duration::from_secs(10), |sim| hear(sim, &payload) >= 38);
     assert!(took < Duration::from_secs(5), "{took:?}");
-    // Whoever it missed hears it when states are compared.
+    // A member that was missed receives it with a state exchange.
     sim.run_until(Duration::from_secs(300), |sim| hear(sim, &payload) == 40);
     sim.run(Duration::from_secs(60));
     for index in 0..40 {
@@ -130,7 +131,7 @@ fn only_so_many_are_carried_at_a_time_and_wait_and_own_ones_stay() {
     assert_eq!(carried(&mut core), [], "nothing waits");
     let first = vec![9; 8000];
     core.user_event("own", &first, false).expect("allowed");
-    // Others' come over TCP; a flood of them does not push out what this member says.
+    // Others' messages arrive over TCP; a flood of them does not displace this member's own.
     for n in 0..2 * MAX_LONG as u32 {
         let payload = Some([&n.to_be_bytes()[..], &[0; 2000]].concat());
         let event = UserEvent { coalesce: false, ltime: u64::from(n) + 5, name: "other".into(), payload };
@@ -144,7 +145,7 @@ fn only_so_many_are_carried_at_a_time_and_wait_and_own_ones_stay() {
     assert!(sent[0].1.windows(100).any(|part| part == &first[..100]), "the own one is the oldest");
     core.long_round(NOW);
     assert_eq!(carried(&mut core), [], "no connection is free");
-    // When they end, it goes on; each goes out in so many rounds.
+    // When connections end, forwarding continues; each message is sent in a fixed number of rounds.
     let mut total = sent.len();
     for round in 1..1000 {
         let now = NOW + core.config.timing.stream_timeout * round;
@@ -155,7 +156,7 @@ fn only_so_many_are_carried_at_a_time_and_wait_and_own_ones_stay() {
             break;
         }
     }
-    // Rounds of gossip come as well while time passes.
+    // Gossip rounds also happen while time passes.
     assert_eq!(core.queue_depths().events, 0);
     assert!(total <= MAX_LONG * 3 * ROUNDS as usize, "{total}");
     assert_eq!(core.stats().failed_exchanges, core.stats().failed_exchanges.min(core.stats().merges + 1000));
@@ -166,7 +167,7 @@ fn only_so_many_are_carried_at_a_time_and_wait_and_own_ones_stay() {
     assert!(own_only(&mut core).is_err(), "all are its own");
 }
 
-/// Whoever is no member gets a datagram, as from Serf's agents: nobody has this member dial strangers.
+/// A stranger gets a datagram, as from Serf's agents, so that nobody can make this member dial strangers.
 #[test]
 fn a_long_answer_to_a_stranger_goes_over_udp() {
     let mut core = viewer();

@@ -1,31 +1,31 @@
-//! The member as a state machine: no sockets, no clock, no randomness of its own.
+//! The member as a state machine, without sockets, clock or randomness of its own.
 //!
-//! # Who does what
+//! # Division of work
 //!
-//! foca decides who is probed when, who helps, and what travels in which packet. The translator around it
-//! keeps to memberlist's rules where foca's are others:
+//! foca decides which member is probed when, which members help, and which update is sent in which packet. The
+//! translation around it follows memberlist's rules where foca's differ:
 //!
-//! * Incarnations on the wire have 32 bits, and the dead return at a higher one. To foca a member that
+//! * Incarnations on the wire have 32 bits, and a dead member returns with a higher one. For foca, a member that
 //!   returns is a new generation of the same slot; stale news never reaches it.
-//! * This member's own incarnation and its refutations; foca never speaks of itself.
-//! * Suspicions end here, by Lifeguard's rule, whoever raised them; foca's own timers for them are dropped.
-//! * Every ping is answered here, also those of strangers and of the dead, who are told so.
-//! * Pings on behalf of others, and over TCP when UDP fails, are made here.
-//! * Members join and compare states over TCP; foca's announcements begin such an exchange.
-//! * Serf's layer: Lamport clocks, intents, events, queries.
+//! * This member's own incarnation and refutations are handled here, because foca never sends messages about itself.
+//! * Suspicions end here, by Lifeguard's rule, whoever raised them; foca's own timers for them are ignored.
+//! * Every ping is answered here, including those of strangers and of dead members, which are informed of it.
+//! * Pings on behalf of others, and over TCP when UDP fails, are sent here.
+//! * Members join and exchange states over TCP; foca's announcements start such an exchange.
+//! * Serf's layer is here: Lamport clocks, intents, events, queries.
 //!
 //! # Driving it
 //!
-//! Time is a [`Duration`] since any epoch that the caller keeps; it must not run backwards. After every
-//! call that takes `now`, and after every `poll_*` that returned something, the caller
+//! Time is a [`Duration`] since any epoch of the caller; it must never decrease. After every call that takes
+//! `now`, and after every `poll_*` that returned something, the caller
 //!
-//! 1. sends what [`Core::poll_transmit`] gives until it gives nothing,
-//! 2. takes what [`Core::poll_event`] gives until it gives nothing,
+//! 1. sends what [`Core::poll_transmit`] returns, until it returns `None`,
+//! 2. processes what [`Core::poll_event`] returns, until it returns `None`,
 //! 3. calls [`Core::handle_timeout`] no later than [`Core::poll_timeout`] says.
 //!
-//! Datagrams go to [`Core::handle_udp`]. TCP connections are exchanges with an id: the core opens one with
-//! [`Transmit::Connect`], the caller announces an accepted one with [`Core::accept`]; bytes that are read go
-//! to [`Core::handle_stream`], the end of a connection to [`Core::handle_stream_closed`].
+//! Datagrams are passed to [`Core::handle_udp`]. A TCP connection is an exchange with an id: the core opens one
+//! with [`Transmit::Connect`], and the caller announces an accepted one with [`Core::accept`]. Received bytes
+//! are passed to [`Core::handle_stream`], and the end of a connection to [`Core::handle_stream_closed`].
 
 mod bounds;
 mod commands;
@@ -104,23 +104,23 @@ use glue::{Codec, Foca, Id, Info, Outbox, SELF_SLOT};
 use gossip::packet_budget;
 use timers::{Due, Timers};
 
-/// Most transmissions that wait for the caller.
+/// Maximum number of transmissions that wait for the caller.
 pub const MAX_TRANSMITS: usize = 16 * 1024;
-/// Most events that wait for the caller.
+/// Maximum number of events that wait for the caller.
 pub const MAX_EVENTS: usize = 256 * 1024;
 
-/// This member, as it tells others.
+/// This member, as announced to others.
 #[derive(Debug)]
 struct Own {
     info: Arc<Info>,
     tags: crate::wire::serf::Tags,
     incarnation: u32,
-    /// How far others may raise it.
+    /// Remaining amount by which others may raise the incarnation.
     allowance: swim::Allowance,
     status_ltime: u64,
 }
 
-/// One member of a cluster. See the [module](self) for how to drive it.
+/// One member of a cluster. The [module](self) describes how to drive it.
 pub struct Core {
     config: Config,
     rng: StdRng,
@@ -133,10 +133,10 @@ pub struct Core {
     table: table::Table,
     own: Own,
     timers: Timers,
-    /// Changes on their way to foca.
+    /// Changes collected for foca.
     updates: Vec<foca::Member<Id>>,
     generation: u64,
-    /// The number of members that foca is tuned for.
+    /// Number of members that foca is configured for.
     tuned_for: usize,
     probes: probe::Probes,
     vivaldi: coordinate::Vivaldi,
@@ -147,7 +147,7 @@ pub struct Core {
     queries: query::Queries,
     leave: LeavePhase,
     rejoin: rejoin::Rejoin,
-    /// When another member last claimed this one's name.
+    /// Time when another member last claimed this one's name.
     conflict_at: Option<Duration>,
     transmits: VecDeque<Transmit>,
     events: VecDeque<Event>,
@@ -164,8 +164,8 @@ impl std::fmt::Debug for Core {
 }
 
 impl Core {
-    /// A member that is alone. `seed` must be random and secret when packets are encrypted: nonces come
-    /// from it.
+    /// Creates a member that is alone. `seed` must be random, and secret if packets are encrypted, because
+    /// nonces derive from it.
     pub fn new(config: Config, now: Duration, seed: [u8; 32]) -> Result<Self, ConfigError> {
         config.check()?;
         let mut rng = StdRng::from_seed(seed);
@@ -221,22 +221,22 @@ impl Core {
         Ok(core)
     }
 
-    /// The next thing to send, if any.
+    /// Returns the next transmission, if any.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
         self.transmits.pop_front()
     }
 
-    /// The next thing that happened, if any.
+    /// Returns the next event, if any.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
     }
 
-    /// When [`Core::handle_timeout`] is due.
+    /// Time when [`Core::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Duration> {
         self.timers.next()
     }
 
-    /// Does what is due.
+    /// Runs all timers that are due.
     pub fn handle_timeout(&mut self, now: Duration) {
         while let Some(due) = self.timers.pop(now) {
             match due {
@@ -255,7 +255,7 @@ impl Core {
         }
     }
 
-    /// Takes a datagram.
+    /// Processes a received datagram.
     pub fn handle_udp(&mut self, now: Duration, from: SocketAddr, payload: &[u8]) {
         self.stats.received.add(payload.len());
         match packet::decode(&self.config.framing, payload) {
@@ -284,7 +284,7 @@ impl Core {
         }
     }
 
-    /// Runs foca and does what it wants done.
+    /// Calls foca and processes its output.
     fn drive(&mut self, now: Duration, act: impl FnOnce(&mut Foca, &mut Outbox) -> Result<(), foca::Error>) {
         if act(&mut self.foca, &mut self.outbox).is_err() {
             self.stats.internal += 1;
@@ -329,9 +329,9 @@ impl Core {
         self.send_filled(to.info.addr, messages);
     }
 
-    /// Tunes foca to the size of the cluster, and hands the collected changes to it.
+    /// Configures foca for the cluster's size, and passes the collected changes to it.
     fn flush_updates(&mut self, now: Duration) {
-        // First the tuning: how often a change is sent is decided when it is handed over.
+        // Configure first, because the number of transmissions is fixed when a change is passed to foca.
         let members = self.cluster_size();
         if members != self.tuned_for {
             self.tuned_for = members;
@@ -343,7 +343,7 @@ impl Core {
         if !self.updates.is_empty() {
             let updates = std::mem::take(&mut self.updates);
             self.stats.updates += updates.len() as u64;
-            // The others of a big merge know it all already, or will compare states themselves.
+            // After a big merge other members know the changes already, or will exchange states themselves.
             let spread = updates.len() <= sync::MAX_MERGE_BROADCASTS;
             self.drive(now, |foca, outbox| foca.apply_many(updates.into_iter(), spread, outbox));
         }
@@ -369,14 +369,14 @@ impl Core {
         }
     }
 
-    /// For fuzzers and tests: panics when foca and the table disagree about who is there.
+    /// For fuzzers and tests: panics if foca and the table disagree about the live members.
     pub(crate) fn assert_consistent(&self) {
         assert_eq!(self.foca.num_members(), self.table.active, "foca and the table disagree");
         assert_eq!(self.stats.internal, 0, "foca reported an error");
         assert!(self.updates.is_empty(), "changes were not handed over");
     }
 
-    /// All members that are not down, this one included.
+    /// Number of members that are not down, this one included.
     fn cluster_size(&self) -> usize {
         self.table.active + 1
     }

@@ -1,4 +1,4 @@
-//! Whose a contested name is.
+//! Conflicts about a member's name.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::wire::{
 
 const OWN: &str = "viewer";
 
-/// A member that is alive with so many others, and whose name somebody else uses.
+/// A member with this many live others, whose name somebody else uses.
 fn contested(others: usize) -> (Core, QueryId) {
     let mut core = Core::new(Config::new(OWN, addr(900)), NOW, [3; 32]).expect("valid");
     (0..others).for_each(|index| feed(&mut core, NOW, addr(1), &alive(index, 1)));
@@ -33,7 +33,7 @@ fn contested(others: usize) -> (Core, QueryId) {
     (core, asked)
 }
 
-/// The member `from` says that the name belongs to whoever is at that address.
+/// Lets the member `from` answer that the name belongs to that address.
 fn answer(core: &mut Core, query: QueryId, from: impl Into<Text>, at: usize) {
     let told = ConflictResponse {
         addr: ip_bytes(addr(at).ip()),
@@ -52,7 +52,7 @@ fn answer(core: &mut Core, query: QueryId, from: impl Into<Text>, at: usize) {
     feed(core, NOW, addr(1), &Message::User(serf::Message::QueryResponse(response).encode()));
 }
 
-/// What the vote ends with.
+/// Returns the event that ends the vote.
 fn outcome(core: &mut Core) -> Option<Event> {
     let began: Vec<_> = std::iter::from_fn(|| core.poll_event()).collect();
     assert!(began.iter().any(|event| matches!(event, Event::NameConflict { .. })), "{began:?}");
@@ -82,7 +82,7 @@ fn a_name_is_lost_only_to_more_than_half_of_the_live_members() {
 fn who_is_unknown_or_gone_or_speaks_twice_has_no_more_say() {
     let (mut core, query) = contested(10);
     feed(&mut core, NOW, addr(1), &dead(name(9), 1));
-    // Nine live; five of them would be enough.
+    // Nine are alive, so five votes would be enough.
     (0..4).for_each(|index| answer(&mut core, query, name(index), 700));
     (0..4).for_each(|index| answer(&mut core, query, name(index), 700));
     answer(&mut core, query, name(9), 700);
@@ -96,7 +96,8 @@ fn who_is_unknown_or_gone_or_speaks_twice_has_no_more_say() {
 
 #[test]
 fn whoever_has_a_name_hears_of_another_one_that_claims_it() {
-    // Its own question says that another process runs under the name; its own address is this one's.
+    // The claimant's own query shows that another process uses the name; a query from this member's own address
+    // does not.
     for (asked_from, is_claimed) in [(700, true), (900, false)] {
         let mut core = Core::new(Config::new(OWN, addr(900)), NOW, [3; 32]).expect("valid");
         let query = serf::Query {
@@ -112,7 +113,7 @@ fn whoever_has_a_name_hears_of_another_one_that_claims_it() {
         feed(&mut core, NOW, addr(1), &Message::User(serf::Message::Query(query).encode()));
         assert_eq!(core.poll_event(), is_claimed.then(|| Event::NameClaimed { other: addr(700) }));
     }
-    // Where there is nobody else, only the other one itself can have told of it.
+    // Without other members, only the claimant itself can have announced the name.
     let (mut core, _) = contested(0);
     assert_eq!(outcome(&mut core), Some(Event::NameClaimed { other: addr(700) }));
     let (mut core, _) = contested(3);

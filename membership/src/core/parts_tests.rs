@@ -1,4 +1,4 @@
-//! One bad part spoils no message.
+//! One bad part does not spoil a message.
 
 use std::net::SocketAddr;
 
@@ -17,7 +17,7 @@ use crate::wire::{
     stream::{StreamDecoder, StreamMessage},
 };
 
-/// A value that no field takes.
+/// A value that is valid for no field.
 const MISTYPED: u8 = 0x80;
 
 fn node(index: usize) -> NodeState {
@@ -32,7 +32,7 @@ fn node(index: usize) -> NodeState {
     }
 }
 
-/// A node state of which one field is of another type.
+/// A node state with one field of a wrong type.
 fn mistyped(field: &str) -> Vec<u8> {
     let mut out = Vec::new();
     msgpack::write_map(&mut out, 2);
@@ -43,7 +43,7 @@ fn mistyped(field: &str) -> Vec<u8> {
     out
 }
 
-/// A push/pull of these node states and this state of Serf's.
+/// A push/pull with these node states and this Serf state.
 fn push_pull(nodes: &[Vec<u8>], user_state: &[u8]) -> Vec<u8> {
     let mut out = vec![kind::PUSH_PULL];
     let (nodes_len, user_state_len) = (nodes.len() as u64, user_state.len() as u64);
@@ -51,7 +51,7 @@ fn push_pull(nodes: &[Vec<u8>], user_state: &[u8]) -> Vec<u8> {
     [out, nodes.concat(), user_state.to_vec()].concat()
 }
 
-/// Hands a push/pull to a member; what it answers, if it does.
+/// Passes a push/pull to a member. Returns whether it answers.
 fn exchange(core: &mut Core, bytes: &[u8]) -> bool {
     let from: SocketAddr = addr(99);
     let stream = core.accept(NOW, from).expect("room");
@@ -99,7 +99,7 @@ fn a_member_that_cannot_be_used_is_left_out_of_a_push_pull_alone() {
 
 #[test]
 fn what_has_no_structure_ends_a_push_pull() {
-    // A marker that nothing begins with, and nesting that is not followed.
+    // An unknown marker, and nesting that is too deep.
     for bad in [vec![0xc1], [vec![0x91; msgpack::MAX_DEPTH + 2], vec![1]].concat()] {
         let mut core = viewer();
         assert!(!exchange(&mut core, &push_pull(&[node(1).encode(), bad, node(2).encode()], &[])));
@@ -133,7 +133,7 @@ fn serf_state(field: &str, value: &[u8]) -> Vec<u8> {
     out
 }
 
-/// What a member makes of a state: whom it holds for leaving, the names of events, how much was left out.
+/// Merges a state. Returns whether a member is leaving, the names of events, and the number of skipped parts.
 fn made_of(user_state: &[u8]) -> (bool, Vec<String>, u64) {
     let mut core = viewer();
     assert!(exchange(&mut core, &push_pull(&[node(1).encode(), node(2).encode()], user_state)));
@@ -160,7 +160,7 @@ fn a_time_an_event_or_a_name_that_cannot_be_used_is_left_out_of_serfs_state_alon
     assert_eq!(made_of(&serf_state("LeftMembers", &[7])), (false, good(), 1));
     assert_eq!(made_of(&serf_state("StatusLTimes", &[7])), (true, good(), 1));
 
-    // Of a list, only what is bad.
+    // In a list, only the bad elements are skipped.
     let slot = |time: &[u8], events: &[&[u8]]| {
         let count = 0x90 | events.len() as u8;
         [&b"\x82\xa5LTime"[..], time, b"\xa6Events", &[count], &events.concat()].concat()

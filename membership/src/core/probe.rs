@@ -1,4 +1,5 @@
-//! Probing: foca decides whom and when; here pings get their answers, and others get help with theirs.
+//! Probing: foca decides which member to probe and when; this module matches pings with their acks, and helps
+//! other members with their probes.
 
 use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
@@ -17,16 +18,16 @@ use crate::wire::{
     memberlist::{Ack, IndirectPing, Message, Nack, Ping, ip_bytes, parse_addr},
 };
 
-/// Most pings on behalf of others at a time.
+/// Maximum number of concurrent pings on behalf of others.
 pub(super) const MAX_RELAYS: usize = 1024;
-/// Lifeguard's health score stays below this; everything takes at most this many times as long.
+/// Upper bound of Lifeguard's health score; timeouts are multiplied by at most this.
 const MAX_SCORE: u32 = 8;
-/// Receivers of this protocol version answer pings over TCP.
+/// First protocol version whose receivers answer pings over TCP.
 const TCP_PING_SINCE: u8 = 3;
-/// Receivers of this protocol version say when the target of an indirect ping stays silent.
+/// First protocol version whose receivers send a nack if the target of an indirect ping does not answer.
 const NACK_SINCE: u8 = 4;
 
-/// The probe that is under way; foca makes one at a time.
+/// Running probe; foca runs one at a time.
 #[derive(Debug)]
 struct Current {
     id: Id,
@@ -38,7 +39,7 @@ struct Current {
     nacks: u32,
 }
 
-/// A ping on behalf of another member.
+/// Ping on behalf of another member.
 #[derive(Debug)]
 struct Relay {
     to: SocketAddr,
@@ -46,7 +47,7 @@ struct Relay {
     nack: bool,
 }
 
-/// Which way an ack came.
+/// Path on which an ack arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AckPath {
     Udp(SocketAddr),
@@ -58,7 +59,7 @@ pub(super) struct Probes {
     current: Option<Current>,
     relays: HashMap<u32, Relay>,
     next_relay: u32,
-    /// Lifeguard's local health: how much this member doubts itself.
+    /// Lifeguard's local health score: the higher, the less healthy this member is.
     score: u32,
 }
 
@@ -67,7 +68,7 @@ impl Probes {
         Self { current: None, relays: HashMap::new(), next_relay: first_relay, score: 0 }
     }
 
-    /// A member that does badly itself gives others more time.
+    /// Extends a probe timer: a member in bad health gives others more time.
     pub(super) fn stretch(&self, timer: &foca::Timer<Id>, after: Duration) -> Duration {
         match timer {
             foca::Timer::ProbeRandomMember(_) | foca::Timer::SendIndirectProbe { .. } => {
@@ -77,7 +78,7 @@ impl Probes {
         }
     }
 
-    /// Lifeguard's score: 0 is well.
+    /// Lifeguard's score; 0 is healthy.
     pub(super) fn score(&self) -> u32 {
         self.score
     }
@@ -91,7 +92,7 @@ impl Probes {
         self.score = (self.score + by).min(MAX_SCORE - 1);
     }
 
-    /// foca has sent a ping.
+    /// Records a ping sent by foca.
     pub(super) fn started(&mut self, now: Duration, id: &Id, number: ProbeNumber, ping: Option<&Vec<u8>>) {
         let Some(Ok(Message::Ping(ping))) = ping.map(|bytes| Message::decode(bytes)) else { return };
         self.current = Some(Current {
@@ -105,7 +106,7 @@ impl Probes {
         });
     }
 
-    /// foca has asked `helper` to ping.
+    /// Records that foca asked `helper` to ping.
     pub(super) fn expect_nack(&mut self, helper: &Id) {
         if let Some(current) = &mut self.current {
             current.nacks_expected += u32::from(helper.info.vsn[1] >= NACK_SINCE);
@@ -120,7 +121,7 @@ impl Probes {
 }
 
 impl Core {
-    /// Every ping is answered here, whoever sends it: foca would not answer strangers.
+    /// Answers a ping from any sender; foca would not answer strangers.
     pub(super) fn on_ping(&mut self, now: Duration, from: SocketAddr, ping: &Ping) {
         if !ping.node.is_empty() && *ping.node != *self.own.info.name {
             return;
@@ -128,7 +129,7 @@ impl Core {
         let source = ping.source_addr.as_deref().and_then(|addr| parse_addr(addr, ping.source_port));
         let ack = Ack { payload: Some(self.vivaldi.own.to_payload()), seq_no: ping.seq_no };
         self.send_along(source.unwrap_or(from), &Message::Ack(ack));
-        // A member that is held for dead and does not know it pings all the same.
+        // A member that counts as dead here may not know it, and still pings.
         let slot = match ping.source_node.as_bytes() {
             [] => self.table.slot_at(from),
             name => self.table.slot(name),
@@ -140,7 +141,7 @@ impl Core {
 
     pub(super) fn on_indirect_ping(&mut self, now: Duration, from: SocketAddr, request: &IndirectPing) {
         let Some(target) = parse_addr(&request.target, request.port) else { return };
-        // Only members are pinged: this is no service for scanning other machines.
+        // Only members are pinged, so that this cannot be used to scan other machines.
         if self.table.slot_at(target).is_none() || self.probes.relays.len() >= MAX_RELAYS {
             self.stats.rejected += 1;
             return;
@@ -183,7 +184,7 @@ impl Core {
             self.stats.answered_probes += 1;
             self.stats.tcp_acks += u64::from(path == AckPath::Tcp);
             self.measure(&id, path, now.saturating_sub(sent_at), ack.payload.as_deref());
-            // Only who could read the ping knows its number, also if the answer came through helpers.
+            // Only a member that could read the ping knows its number, even if the ack came through helpers.
             if let Some(peer) = self.table.get_mut(id.slot).filter(|peer| peer.generation == id.generation) {
                 peer.answered = super::Answered::Yes;
             }
@@ -198,7 +199,7 @@ impl Core {
     }
 
     fn measure(&mut self, id: &Id, path: AckPath, rtt: Duration, payload: Option<&[u8]>) {
-        // What came through helpers measures them, too.
+        // An ack through helpers includes their delay.
         if path != AckPath::Udp(id.info.addr) {
             return;
         }
@@ -216,8 +217,8 @@ impl Core {
         }
     }
 
-    /// When the direct ping stays unanswered: UDP may be lost or filtered where TCP is not. foca's
-    /// indirect probes alone would miss it in a cluster of two.
+    /// Pings over TCP if the direct ping gets no answer, because UDP may be lost or filtered where TCP is not.
+    /// In a cluster of two, foca's indirect probes cannot help.
     pub(super) fn tcp_fallback(&mut self, now: Duration, id: &Id) {
         let Some(current) = self.probes.current.as_ref().filter(|c| c.id == *id && !c.acked) else { return };
         let seq_no = current.seq_no;
@@ -230,10 +231,10 @@ impl Core {
         }
     }
 
-    /// foca's probe of a member failed, and foca suspects it now.
+    /// Handles a failed probe: foca suspects the member now.
     pub(super) fn probe_failed(&mut self, now: Duration, number: ProbeNumber, id: &Id) {
         if let Some(current) = self.probes.current.take_if(|c| c.number == number && c.id == *id) {
-            // Helpers that said nothing either are a sign that the fault is on this side.
+            // Helpers that sent nothing either indicate a fault on this side.
             let missing = current.nacks_expected.saturating_sub(current.nacks);
             self.probes.worse(if current.nacks_expected > 0 { missing } else { 1 });
         }
@@ -246,7 +247,7 @@ impl Core {
                 peer.from = None;
                 self.start_suspicion(now, id.slot, own);
             }
-            // This member's own doubt confirms that of others.
+            // This member's suspicion confirms that of others.
             Health::Suspect => {
                 let suspect = crate::wire::memberlist::Suspect {
                     from: own,
@@ -259,7 +260,7 @@ impl Core {
         }
     }
 
-    /// Gives up an exchange that the core opened.
+    /// Closes an exchange that the core opened.
     pub(super) fn close(&mut self, stream: super::StreamId) {
         self.transmit(Transmit::Close { stream });
     }

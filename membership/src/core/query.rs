@@ -1,4 +1,4 @@
-//! Queries: a question to some or all members, and the answers that come back over UDP.
+//! Queries: a question to some or all members, and the responses, which arrive over UDP.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -18,22 +18,22 @@ use crate::wire::{
     serf::{self, FLAG_ACK, FLAG_NO_BROADCAST, Message, QueryResponse, RelayHeader},
 };
 
-/// How many Lamport times of queries are remembered.
+/// Number of Lamport times of queries that are remembered.
 pub(super) const QUERY_BUFFER: u64 = 512;
-/// Most queries of one Lamport time.
+/// Maximum number of queries of one Lamport time.
 pub(super) const MAX_QUERIES_PER_TIME: usize = 256;
-/// Most queries of this member's that wait for answers at a time.
+/// Maximum number of this member's own queries that wait for responses.
 pub(super) const MAX_PENDING: usize = 1024;
-/// Most members that a query is relayed through, as Serf has it.
+/// Maximum number of members through which a response is relayed; Serf's limit.
 pub(super) const MAX_RELAY_FACTOR: u8 = 5;
-/// Longest time that anybody's query is taken to run.
+/// Maximum time for which any query is considered running.
 const MAX_TIMEOUT: Duration = Duration::from_secs(3600);
-/// Longer than anything.
+/// Longer than any duration in use.
 pub(super) const ANCIENT: Duration = Duration::MAX;
-/// A filter that cannot be read is told of at most this often: anybody can send one.
+/// Minimum interval between reports of unreadable filters, because anybody can send them.
 const FILTER_NOTICE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// A query that waits for answers.
+/// Query that waits for responses.
 #[derive(Debug)]
 pub(super) struct Pending {
     internal: Option<InternalQuery>,
@@ -46,9 +46,9 @@ pub(super) struct Queries {
     pub(super) pending: HashMap<QueryId, Pending>,
     seen: Vec<(u64, Vec<u32>)>,
     min_time: u64,
-    /// The latest time of a query that came.
+    /// Latest Lamport time of a received query.
     heard: u64,
-    /// When it was last told that a filter cannot be read.
+    /// Time of the last report of an unreadable filter.
     noticed_at: Option<Duration>,
 }
 
@@ -64,12 +64,13 @@ impl Queries {
         self.min_time = self.min_time.max(ltime);
     }
 
-    /// Queries up to then have come, or are old: a later life need not hear them.
+    /// Lamport time up to which queries were received or are ignored, so that a later run need not receive
+    /// them.
     pub(super) fn heard_up_to(&self) -> u64 {
         self.heard.max(self.min_time.saturating_sub(1))
     }
 
-    /// Fails when the query is none to answer. `clock` is the time of the next query.
+    /// Records a query; fails if it must not be answered. `clock` is the time of the next query.
     fn insert(&mut self, clock: u64, id: QueryId) -> Result<(), Unwanted> {
         if id.ltime < self.min_time || id.ltime.saturating_add(QUERY_BUFFER) < clock {
             return Err(Unwanted::Repeated);
@@ -92,7 +93,7 @@ impl Queries {
 }
 
 impl Core {
-    /// Asks. Answers come as events until [`Event::QueryDone`].
+    /// Sends a query. Responses arrive as events until [`Event::QueryDone`].
     pub fn query(
         &mut self,
         now: Duration,
@@ -135,7 +136,7 @@ impl Core {
         if bytes.len() > limit {
             return Err(CommandError::TooLarge { what: "the query", len: bytes.len(), limit });
         }
-        // First the others: when they cannot be asked, nothing has happened.
+        // Broadcast first, so that nothing has changed if that fails.
         self.spread(Class::Query, &bytes)?;
         let id = QueryId { ltime: self.clocks.query.tick(), id: query.id };
         let pending = Pending { internal, acks: HashSet::new(), responses: HashSet::new() };
@@ -145,7 +146,7 @@ impl Core {
         Ok(id)
     }
 
-    /// Serf's: enough rounds of gossip to reach everybody, many times over.
+    /// Serf's default timeout: many times the gossip rounds needed to reach everybody.
     fn default_query_timeout(&self) -> Duration {
         let scale = (self.cluster_size() as f64 + 1.0).log10().ceil().max(1.0) as u32;
         self.config.timing.gossip_interval * 16 * scale
@@ -160,7 +161,7 @@ impl Core {
         }
     }
 
-    /// Answers a query.
+    /// Responds to a query.
     pub fn respond(&mut self, now: Duration, query: &Query, payload: &[u8]) -> Result<(), CommandError> {
         if now > query.deadline {
             return Err(CommandError::QueryEnded);
@@ -179,7 +180,7 @@ impl Core {
         QueryResponse { flags, from: self.own.info.name.clone(), id: id.id, ltime: id.ltime, payload }
     }
 
-    /// How many bytes an answer has on the wire.
+    /// Size of an encoded response in bytes.
     pub(super) fn response_len(&self, id: QueryId, payload: &[u8]) -> usize {
         Message::QueryResponse(self.response(id, 0, Some(payload.to_vec()))).encode().len()
     }
@@ -197,10 +198,10 @@ impl Core {
         }
     }
 
-    /// Members to send an answer through, in addition.
+    /// Chooses members through which to relay a response as well.
     fn relays(&mut self, query: &Query) -> Vec<SocketAddr> {
         let wanted = usize::from(query.relay_factor.min(MAX_RELAY_FACTOR));
-        // In a cluster this small the detour is not worth it.
+        // In so small a cluster relaying is not worth it.
         if wanted == 0 || self.cluster_size() < wanted + 1 {
             return Vec::new();
         }
@@ -212,7 +213,7 @@ impl Core {
         able.map(|peer| peer.info.addr).sample(&mut self.rng, wanted)
     }
 
-    /// True when others are to hear of it, too.
+    /// Processes a query. Returns whether to pass it on.
     pub(super) fn on_query(&mut self, now: Duration, query: serf::Query) -> bool {
         if !self.clocks.query.witness(query.ltime) {
             self.stats.rejected += 1;
@@ -272,7 +273,7 @@ impl Core {
         let Some(pending) = self.queries.pending.get_mut(&query) else { return };
         let is_ack = response.flags & FLAG_ACK != 0;
         let heard = if is_ack { &mut pending.acks } else { &mut pending.responses };
-        // Relayed answers come more than once.
+        // Relayed responses arrive more than once.
         if response.from.len() > MAX_NAME_LEN || heard.len() > members || !heard.insert(response.from.clone())
         {
             return;
@@ -280,7 +281,7 @@ impl Core {
         self.stats.answers += 1;
         let payload = response.payload.unwrap_or_default();
         match (&mut pending.internal, is_ack) {
-            // A name that nobody has has no say.
+            // A response from an unknown name does not count.
             (Some(internal), false)
                 if self.table.by_name(&response.from).is_some_and(|peer| peer.status == Status::Alive) =>
             {
@@ -293,7 +294,7 @@ impl Core {
         }
     }
 
-    /// Passes an answer on, to a member: this is no relay for anybody else.
+    /// Relays a response to a member; it does not relay to anybody else.
     pub(super) fn on_relay(&mut self, now: Duration, header: &RelayHeader, inner: Vec<u8>) {
         let known = header.addr().filter(|addr| self.table.slot_at(*addr).is_some());
         match known.filter(|_| inner.len() <= self.config.limits.response) {

@@ -1,11 +1,12 @@
-//! Broadcasts that wait for room in datagrams: four queues, and in each what is sent first and what falls first.
+//! Broadcasts that wait for room in datagrams: four queues, each with an order of sending and of dropping.
 //!
-//! The rules are memberlist's and Serf's. A datagram is filled from the queues in the order of [`Class`]. Within a queue
-//! a broadcast that was sent less often comes first, then a longer one, then a newer one. Each is sent as often as
-//! memberlist sends it in a cluster of that size, then it is done. What is newly said of a member replaces what was to be said of it.
+//! The rules are those of memberlist and Serf. A datagram is filled from the queues in the order of [`Class`].
+//! Within a queue, broadcasts that were sent less often go first, then longer ones, then newer ones. Each is
+//! sent as often as memberlist sends it in a cluster of that size. A new message about a member replaces the
+//! waiting ones about it.
 //!
-//! A full queue drops its oldest broadcast, in favour of a new one. What this member itself says with an intent or a query
-//! stays: others' gossip cannot push a leave or a change of keys out.
+//! A full queue drops its oldest broadcast in favour of a new one. This member's own intents and queries are
+//! kept, so that others' gossip cannot displace a leave or a key change.
 
 use std::{
     cmp::Reverse,
@@ -14,17 +15,17 @@ use std::{
 
 use crate::wire::Text;
 
-/// Most broadcasts that wait in one queue: Serf's limit. None is longer than a datagram.
+/// Maximum number of broadcasts in one queue; Serf's limit. None is longer than a datagram.
 pub const MAX_QUEUED: usize = 4096;
 
-/// Which queue a broadcast waits in; the first goes out first.
+/// Queue of a broadcast, in order of precedence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Class {
-    /// What memberlist says: this member's own state, and suspicions that confirm others.
+    /// memberlist's messages: this member's own state, and suspicions that confirm others.
     Membership,
     /// Joins and leaves of Serf's layer.
     Intent,
-    /// Queries, and with them the changes of keys.
+    /// Queries, including key changes.
     Query,
     /// User events.
     Event,
@@ -34,7 +35,7 @@ impl Class {
     const ALL: [Self; 4] = [Self::Membership, Self::Intent, Self::Query, Self::Event];
 }
 
-/// How many broadcasts wait in each queue.
+/// Number of broadcasts in each queue.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct QueueDepths {
@@ -48,19 +49,19 @@ pub struct QueueDepths {
     pub events: u64,
 }
 
-/// A broadcast that was queued.
+/// Id of a queued broadcast.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct BroadcastId {
     class: Class,
     seq: u64,
 }
 
-/// Who speaks.
+/// Originator of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Origin {
     /// This member.
     Own,
-    /// Another one; this member passes it on.
+    /// Another member; this one passes the message on.
     Relayed,
 }
 
@@ -72,7 +73,7 @@ struct Waiting {
     about: Option<Text>,
 }
 
-/// How often it was sent, its length, its number.
+/// Number of transmissions, length, and sequence number.
 type Rank = (usize, Reverse<usize>, Reverse<u64>);
 
 impl Waiting {
@@ -83,13 +84,13 @@ impl Waiting {
 
 #[derive(Debug, Default)]
 struct Queue {
-    /// By number: the oldest first.
+    /// Broadcasts by sequence number, oldest first.
     waiting: BTreeMap<u64, Waiting>,
-    /// In the order of sending.
+    /// Order of sending.
     order: BTreeSet<Rank>,
-    /// Those that speak of a member, by its name.
+    /// Broadcasts about a member, by its name.
     about: BTreeSet<(Text, u64)>,
-    /// Those of others, in the order of their age.
+    /// Relayed broadcasts, oldest first.
     relayed: BTreeSet<u64>,
 }
 
@@ -115,19 +116,19 @@ impl Queue {
         Some(item)
     }
 
-    /// The oldest, which falls when there is no more room; `spares_own`: the oldest of others.
+    /// Oldest broadcast, which is dropped next; with `spares_own`, the oldest relayed one.
     fn oldest(&self, spares_own: bool) -> Option<u64> {
         if spares_own { self.relayed.first().copied() } else { self.waiting.keys().next().copied() }
     }
 
-    /// The next to send of those that were sent `sent` times and have at most `room` bytes.
+    /// Next broadcast to send among those sent `sent` times with at most `room` bytes.
     fn fitting(&self, sent: usize, room: usize) -> Option<u64> {
         let first: Rank = (sent, Reverse(room), Reverse(u64::MAX));
         let end: Rank = (sent + 1, Reverse(usize::MAX), Reverse(u64::MAX));
         self.order.range(first..end).next().map(|(_, _, Reverse(seq))| *seq)
     }
 
-    /// Takes what fits, the least sent first; what was sent `limit` times is done.
+    /// Adds broadcasts that fit, the least sent first. One that was sent `limit` times is removed.
     fn fill(&mut self, packet: &mut Packet, limit: usize) {
         let mut again = Vec::new();
         let mut sent = self.order.first().map(|(sent, ..)| *sent);
@@ -140,7 +141,7 @@ impl Queue {
             let Some(mut item) = self.remove(seq) else { break };
             packet.push(item.bytes.clone());
             item.sent += 1;
-            // Put back at the end: it must not go into the same datagram twice.
+            // Reinserted at the end, so that it is not added to the same datagram twice.
             if item.sent < limit {
                 again.push((seq, item));
             }
@@ -151,7 +152,7 @@ impl Queue {
     }
 }
 
-/// A datagram that is being filled.
+/// Datagram being filled.
 #[derive(Debug)]
 pub(super) struct Packet {
     messages: Vec<Vec<u8>>,
@@ -161,16 +162,16 @@ pub(super) struct Packet {
 }
 
 impl Packet {
-    /// Bytes that each message takes beside its own.
+    /// Number of bytes per message in addition to its own.
     const OVERHEAD: usize = 2;
 
-    /// `budget` counts bytes of messages and their lengths, `most` messages.
+    /// Creates a packet; `budget` limits the bytes of messages with their lengths, `most` their number.
     pub(super) fn new(messages: Vec<Vec<u8>>, budget: usize, most: usize) -> Self {
         let used = messages.iter().map(|message| message.len() + Self::OVERHEAD).sum();
         Self { messages, used, budget, most }
     }
 
-    /// The longest message that still fits.
+    /// Maximum size of a message that still fits.
     fn room(&self) -> Option<usize> {
         let room = self.budget.checked_sub(self.used + Self::OVERHEAD)?;
         (room > 0 && self.messages.len() < self.most).then_some(room)
@@ -186,12 +187,12 @@ impl Packet {
     }
 }
 
-/// Why a broadcast is not queued.
+/// Reason why a broadcast is not queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unqueued {
-    /// No datagram has room for it.
+    /// It fits into no datagram.
     TooLong,
-    /// The queue is full of what must not fall.
+    /// The queue is full of broadcasts that must not be dropped.
     Full,
 }
 
@@ -200,12 +201,12 @@ pub(super) enum Unqueued {
 pub(super) struct Queues {
     queues: [Queue; 4],
     next: u64,
-    /// The longest message that a datagram has room for.
+    /// Maximum size of a message that fits into a datagram.
     longest: usize,
 }
 
 impl Queues {
-    /// `budget` is that of a datagram.
+    /// Creates empty queues; `budget` is that of a datagram.
     pub(super) fn new(budget: usize) -> Self {
         Self { queues: Default::default(), next: 0, longest: budget.saturating_sub(Packet::OVERHEAD) }
     }
@@ -214,12 +215,12 @@ impl Queues {
         &mut self.queues[class as usize]
     }
 
-    /// Whether a datagram has room for a message of that length.
+    /// Returns whether a message of that size fits into a datagram.
     pub(super) fn fits(&self, len: usize) -> bool {
         len <= self.longest
     }
 
-    /// Whether this member's own broadcast of that class would be queued.
+    /// Returns whether this member's own broadcast of that class would be queued.
     pub(super) fn check(&mut self, class: Class, len: usize) -> Result<(), Unqueued> {
         if len > self.longest {
             return Err(Unqueued::TooLong);
@@ -229,7 +230,7 @@ impl Queues {
         if full { Err(Unqueued::Full) } else { Ok(()) }
     }
 
-    /// Queues a broadcast; says how many others fell for it, too.
+    /// Queues a broadcast. Also returns the number of others dropped for it.
     pub(super) fn push(
         &mut self,
         class: Class,
@@ -251,7 +252,7 @@ impl Queues {
         Ok((BroadcastId { class, seq }, fallen))
     }
 
-    /// Takes back what was to be said of a member.
+    /// Removes waiting messages about a member.
     pub(super) fn forget(&mut self, about: &Text) {
         let queue = self.queue(Class::Membership);
         let first = (about.clone(), 0);
@@ -262,7 +263,7 @@ impl Queues {
         }
     }
 
-    /// Whether a broadcast is still to be sent.
+    /// Returns whether a broadcast still waits.
     pub(super) fn holds(&self, id: BroadcastId) -> bool {
         self.queues[id.class as usize].waiting.contains_key(&id.seq)
     }
@@ -271,19 +272,19 @@ impl Queues {
         self.queues.iter().all(|queue| queue.waiting.is_empty())
     }
 
-    /// Whether something that memberlist says was not sent even once.
+    /// Returns whether some membership message has not been sent even once.
     pub(super) fn has_unsaid(&self) -> bool {
         self.queues[Class::Membership as usize].order.first().is_some_and(|(sent, ..)| *sent == 0)
     }
 
-    /// Fills a datagram; each broadcast is sent `limit` times in all.
+    /// Fills a datagram; each broadcast is sent `limit` times in total.
     pub(super) fn fill(&mut self, packet: &mut Packet, limit: usize) {
         for class in Class::ALL {
             self.queue(class).fill(packet, limit);
         }
     }
 
-    /// How many wait, but for what foca has.
+    /// Number of waiting broadcasts, without foca's own.
     pub(super) fn depths(&self) -> QueueDepths {
         let [membership, intents, queries, events] =
             Class::ALL.map(|class| self.queues[class as usize].waiting.len() as u64);
@@ -291,7 +292,8 @@ impl Queues {
     }
 }
 
-/// Whether what this member itself says stays in a full queue. One's own events fall as others' do: the newest count.
+/// Returns whether this member's own messages are kept in a full queue. Its own events are dropped like
+/// others', because the newest ones matter most.
 fn spares_own(class: Class) -> bool {
     class != Class::Event
 }
@@ -310,7 +312,7 @@ mod tests {
         queues.push(class, origin, None, text.as_bytes().to_vec()).expect("room").0
     }
 
-    /// What one datagram takes.
+    /// Returns the contents of one datagram.
     fn filled(queues: &mut Queues, budget: usize, limit: usize) -> Vec<String> {
         let mut packet = Packet::new(Vec::new(), budget, 255);
         queues.fill(&mut packet, limit);

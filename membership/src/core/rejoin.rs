@@ -1,8 +1,8 @@
-//! Rejoining: a member that is alone tries everybody that it remembers, in rounds, for as long as it is alone.
+//! Rejoining: a member that is alone tries every member it remembers, in rounds, until it is no longer alone.
 //!
-//! It remembers the members of an earlier life that it has not met in this one, and those that have failed. A round tries all
-//! of them, at most [`MAX_AT_ONCE`] at a time, in an order of its own; the next one begins after a wait that doubles up to
-//! [`LONGEST_WAIT`].
+//! It remembers the members of an earlier run that it has not met in this one, and those that have failed. A
+//! round tries all of them in random order, at most [`MAX_AT_ONCE`] at a time. The wait before the next round
+//! doubles up to [`LONGEST_WAIT`].
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -11,29 +11,29 @@ use rand::{RngExt, seq::SliceRandom};
 use super::{Core, Event, Status, StreamId, timers::Due};
 use crate::wire::Text;
 
-/// Most members that are tried at a time.
+/// Maximum number of members tried at a time.
 const MAX_AT_ONCE: usize = 32;
-/// While a round is under way, it is looked so often for exchanges that have ended.
+/// Interval between checks for ended exchanges during a round.
 const PACE: Duration = Duration::from_millis(100);
-/// So long after its start a member first tries others: whoever wants to hear of it listens by then.
+/// Delay after the start before the first round, so that the caller listens by then.
 const BEGIN: Duration = Duration::from_millis(100);
-/// A member that is not alone looks so often whether it is.
+/// Interval between checks of whether the member is alone.
 const LOOK: Duration = Duration::from_secs(2);
-/// Between the first round and the second.
+/// Wait between the first two rounds.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
-/// Between any two rounds.
+/// Maximum wait between two rounds.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Default)]
 pub(super) struct Rejoin {
-    /// Members of an earlier life that this one has not met.
+    /// Members of an earlier run that this one has not met.
     remembered: Vec<(Text, SocketAddr)>,
-    /// Members that an earlier life has left, and this one is not told to try.
+    /// Members that an earlier run left, and that this one is not configured to try.
     left_behind: Vec<(Text, SocketAddr)>,
-    /// Whether an earlier life was among others, and did not end by leaving them for good.
+    /// Whether an earlier run was among others, and did not leave them for good.
     came_back: bool,
     round: Option<Round>,
-    /// Rounds in a row in which nobody answered.
+    /// Number of consecutive rounds without an answer.
     failed_rounds: u32,
 }
 
@@ -45,7 +45,7 @@ struct Round {
 }
 
 impl Core {
-    /// Remembers the members of an earlier life, unless it ended by leaving.
+    /// Loads the members of an earlier run, unless that run left them.
     pub(super) fn begin_rejoining(&mut self, now: Duration) {
         if let Some(snapshot) = &self.config.restore {
             if snapshot.left && !self.config.rejoin_after_leave {
@@ -58,23 +58,24 @@ impl Core {
         self.timers.add(now + BEGIN, Due::Rejoin);
     }
 
-    /// Whether this member is alone and was among others before.
+    /// Returns whether this member is alone and was among others before.
     pub(super) fn comes_back(&self) -> bool {
         self.table.active == 0 && (self.rejoin.came_back || self.table.len() > 0)
     }
 
-    /// Whether an earlier life was among others, and did not end by leaving them for good.
+    /// Returns whether an earlier run was among others, and did not leave them for good.
     pub fn came_back(&self) -> bool {
         self.rejoin.came_back
     }
 
-    /// The members that an earlier life has left, while this one has met nobody: a later one may be told to try them.
+    /// Members that an earlier run left, as long as this one has met nobody; a later run may be configured to
+    /// try them.
     pub(super) fn left_behind(&self) -> Option<&[(Text, SocketAddr)]> {
         let left = &self.rejoin.left_behind;
         (!left.is_empty() && self.stats.changes.joined == 0).then_some(left)
     }
 
-    /// Whether an earlier life has left its members, and this one neither tries them nor has met anybody.
+    /// Returns whether an earlier run left its members, and this one neither tries them nor has met anybody.
     pub fn has_left_before(&self) -> bool {
         self.left_behind().is_some()
     }
@@ -96,8 +97,8 @@ impl Core {
         self.timers.add(now + wait, Due::Rejoin);
     }
 
-    /// Those that are met in this life are in the table, which knows better. After the time after which failed members are
-    /// forgotten, those that nobody has named are forgotten, too; but never by a member that is alone.
+    /// Forgets members that are in the table now. After the reconnect timeout also forgets all others, unless
+    /// this member is alone.
     fn forget_remembered(&mut self, now: Duration) {
         let own = &self.own.info;
         let is_over = now >= self.config.timing.reconnect_timeout && self.table.active > 0;
@@ -117,7 +118,7 @@ impl Core {
         all
     }
 
-    /// Tries as many as may be tried at a time; gives the wait until the next look.
+    /// Tries as many members as allowed at a time. Returns the wait until the next check.
     fn go_on_rejoining(&mut self, now: Duration, mut round: Round) -> Duration {
         round.under_way.retain(|id| self.streams.is_open(*id));
         while round.under_way.len() < MAX_AT_ONCE
@@ -128,7 +129,7 @@ impl Core {
                     round.tried += 1;
                     round.under_way.push(id);
                 }
-                // All exchanges are taken: it is tried again.
+                // All exchanges are in use; it is tried again later.
                 Err(_) => {
                     round.to_try.push(addr);
                     break;
@@ -146,8 +147,8 @@ impl Core {
         wait.mul_f64(self.rng.random_range(0.5..1.0))
     }
 
-    /// All that a later life should try: those that are there, those that have failed, and those that an earlier life knew
-    /// and this one has not met.
+    /// Members that a later run should try: live ones, failed ones, and those of an earlier run that this one
+    /// has not met.
     pub(super) fn rejoinable(&self) -> Vec<(Text, SocketAddr)> {
         let there = self.table.iter().map(|(_, peer)| peer).filter(|peer| peer.health.is_active());
         let failed = self.table.iter().map(|(_, peer)| peer).filter(|peer| peer.status == Status::Failed);

@@ -1,4 +1,4 @@
-//! Members that come back: whom they remember, whom they try, and for how long.
+//! Members that come back: which members they remember and try, and for how long.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -14,7 +14,7 @@ fn remembering(members: impl IntoIterator<Item = usize>) -> Snapshot {
     Snapshot { alive: members.into_iter().map(|i| (name(i), addr(i))).collect(), ..Snapshot::default() }
 }
 
-/// Starts a member anew with what it remembers, as a process does that has no list of members to join.
+/// Restarts a member with a snapshot, as a process without a list of members to join.
 fn restart(sim: &mut Sim, index: usize, snapshot: Snapshot, rejoin_after_leave: bool) {
     sim.take_events(index);
     sim.start_alone(index, |config| {
@@ -52,7 +52,7 @@ fn a_member_that_comes_back_while_nobody_is_reachable_forgets_nobody_and_tries_o
         .collect();
     assert!(rounds.iter().all(|(tried, _)| *tried == 3), "{rounds:?}");
     assert!(rounds.iter().map(|(_, round)| *round).eq(1..=rounds.len() as u32), "{rounds:?}");
-    // A round lasts 10 s at the most, and the wait after it 30.
+    // A round lasts at most 10 s, and the wait after it at most 30 s.
     assert!((15..=60).contains(&rounds.len()), "{}", rounds.len());
     sim.reaches = Box::new(|_, _, _| true);
     sim.run_until(secs(45), |sim| sees_all(sim, 3, &[0, 1, 2]));
@@ -64,7 +64,7 @@ fn many_that_are_gone_keep_nobody_from_the_one_that_is_there() {
     sim.run(secs(5));
     restart(&mut sim, 1, remembering((2..1000).chain([0])), false);
     sim.run_until(secs(10), |sim| sees_all(sim, 1, &[0]));
-    // As a file of Serf's keeps them until it hears that they are gone.
+    // As Serf's file keeps them until it learns that they are gone.
     assert_eq!(remembered(&mut sim, 1).len(), 999);
     sim.run(secs(25 * 3600));
     assert_eq!(remembered(&mut sim, 1), [addr(0)], "nobody has named the others for a day");
@@ -111,7 +111,7 @@ fn a_member_whose_others_have_all_failed_tries_them_in_rounds() {
     sim.run_until(secs(45), |sim| sees_all(sim, 2, &[0, 1]) && sees_all(sim, 0, &[1, 2]));
 }
 
-/// The names of the user events that a member was told.
+/// Names of the user events reported to a member.
 fn told(sim: &mut Sim, index: usize) -> Vec<Text> {
     let events = sim.take_events(index).into_iter();
     events
@@ -124,7 +124,8 @@ fn send(sim: &mut Sim, index: usize, name: &str) {
     sim.run(secs(2));
 }
 
-/// A newcomer does not hear what was sent before it joined; from then on it hears everything once, over two restarts.
+/// A newcomer does not receive events from before it joined; from then on it receives each event once, over two
+/// restarts.
 #[test]
 fn events_that_are_sent_while_a_member_is_restarted_are_told_once() {
     for joins in [false, true] {
@@ -178,7 +179,7 @@ fn a_snapshot_does_not_pass_events_and_queries_that_were_only_named() {
         let params = QueryParams::default();
         sim.act(0, |core, now| core.query(now, "q", b"", &params)).expect("is asked");
     }
-    // What a state names is not what it tells: of a plain member's buffer nothing may have come.
+    // A state may mention more than it contains: a plain member's buffer may hold nothing.
     let mut state = sim.core(0).serf_state();
     state.events = Vec::new().into();
     sim.act(1, |core, now| core.merge_serf(now, &state, false));

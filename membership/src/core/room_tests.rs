@@ -1,4 +1,4 @@
-//! How many members are remembered, and who has no place when there are more.
+//! Limit of the member table, and which members lose their place.
 
 use std::time::Duration;
 
@@ -30,13 +30,13 @@ fn status(core: &Core, index: usize) -> Option<Status> {
 fn who_is_gone_for_longest_makes_room_and_who_lives_never_does() {
     let mut core = room_for(5);
     (0..5).for_each(|index| feed(&mut core, NOW, addr(1), &alive(index, 1)));
-    // Dead in another order than they came; the third has left.
+    // They died in another order than they joined; the third has left.
     feed(&mut core, after(1), addr(1), &dead(name(2), 1));
     feed(&mut core, after(2), addr(1), &dead(name(0), 1));
     drain(&mut core);
     feed(&mut core, after(3), addr(1), &alive(5, 1));
     assert_eq!((status(&core, 2), status(&core, 0)), (None, Some(Status::Failed)));
-    // Whoever comes back is not gone any more.
+    // A member that returns is no longer gone.
     feed(&mut core, after(4), addr(1), &alive(0, 2));
     feed(&mut core, after(5), addr(1), &alive(6, 1));
     assert_eq!((status(&core, 6), core.stats().full), (None, 1));
@@ -48,7 +48,7 @@ fn who_is_gone_for_longest_makes_room_and_who_lives_never_does() {
     core.assert_consistent();
 }
 
-/// So many members that nobody has heard of.
+/// Creates this many unknown members.
 fn forged(count: usize) -> PushPull {
     let nodes = (0..count).map(|number| NodeState {
         addr: ip_bytes(std::net::Ipv4Addr::from_bits(0x0b00_0000 + number as u32).into()),

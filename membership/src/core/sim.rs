@@ -1,4 +1,4 @@
-//! A network of cores under virtual time.
+//! Network of cores under virtual time.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -20,21 +20,21 @@ enum Delivery {
     Closed { to: usize, stream: StreamId },
 }
 
-/// Decides whether `from` reaches `to`; `true` for TCP.
+/// Returns whether `from` reaches `to`; the last argument is `true` for TCP.
 type Filter = Box<dyn Fn(usize, usize, bool) -> bool>;
 
 pub(super) struct Sim {
     pub(super) now: Duration,
-    /// `None`: killed, or not started.
+    /// Members; `None` if killed or not started.
     pub(super) cores: Vec<Option<Core>>,
-    /// What each member had to tell, since the last [`Sim::take_events`].
+    /// Events of each member since the last [`Sim::take_events`].
     pub(super) events: Vec<Vec<Event>>,
-    /// Which other end each end of a connection has.
+    /// The other end of each connection's end.
     ends: HashMap<(usize, StreamId), (usize, StreamId)>,
     queue: BTreeMap<(Duration, u64), Delivery>,
     seq: u64,
     rng: StdRng,
-    /// Share of datagrams that are lost.
+    /// Fraction of datagrams that are lost.
     pub(super) loss: f64,
     pub(super) reaches: Filter,
     /// Applied to every new member's configuration.
@@ -72,7 +72,7 @@ impl Sim {
         }
     }
 
-    /// Adds a member, and lets it join the first.
+    /// Adds a member that joins the first one.
     pub(super) fn add(&mut self) -> usize {
         let index = self.cores.len();
         self.cores.push(None);
@@ -81,7 +81,7 @@ impl Sim {
         index
     }
 
-    /// Starts the member of that index (again), and lets it join the first that is not itself.
+    /// Starts or restarts the member of that index, which joins the first other one.
     pub(super) fn start(&mut self, index: usize, adapt: impl FnOnce(&mut Config)) {
         self.start_alone(index, adapt);
         let first = (0..self.cores.len()).find(|i| *i != index && self.cores[*i].is_some());
@@ -90,7 +90,7 @@ impl Sim {
         }
     }
 
-    /// Starts the member of that index (again).
+    /// Starts or restarts the member of that index.
     pub(super) fn start_alone(&mut self, index: usize, adapt: impl FnOnce(&mut Config)) {
         let mut config = Config::new(name(index), addr(index));
         config.framing.compress = false;
@@ -114,7 +114,7 @@ impl Sim {
         self.cores[index].as_mut().expect("it lives")
     }
 
-    /// Does something with a member, and with what comes of it.
+    /// Calls a member and processes its output.
     pub(super) fn act<T>(&mut self, index: usize, act: impl FnOnce(&mut Core, Duration) -> T) -> T {
         let now = self.now;
         let result = act(self.core(index), now);
@@ -131,7 +131,7 @@ impl Sim {
         std::mem::take(&mut self.events[index])
     }
 
-    /// How `of` looks to `viewer`.
+    /// Returns the status of `of` as seen by `viewer`.
     pub(super) fn status(&mut self, viewer: usize, of: usize) -> Option<Status> {
         self.core(viewer).member(name(of)).map(|member| member.status)
     }
@@ -142,7 +142,7 @@ impl Sim {
         self.now = end;
     }
 
-    /// Runs until `done`; panics when that takes longer than `limit`. Returns how long it took.
+    /// Runs until `done`; panics if that takes longer than `limit`. Returns the time it took.
     pub(super) fn run_until(&mut self, limit: Duration, mut done: impl FnMut(&mut Self) -> bool) -> Duration {
         let start = self.now;
         while !done(self) {
@@ -201,7 +201,7 @@ impl Sim {
         let Some(other) = accepted else { return self.later(Delivery::Closed { to: from, stream }) };
         self.ends.insert((from, stream), (to, other));
         self.ends.insert((to, other), (from, stream));
-        // In two parts: a message is not always whole.
+        // In two parts, because a message may arrive in pieces.
         let (head, tail) = payload.split_at(payload.len() / 2);
         self.act(to, |core, now| core.handle_stream(now, other, head));
         self.act(to, |core, now| core.handle_stream(now, other, tail));
@@ -212,7 +212,7 @@ impl Sim {
         self.queue.insert((self.now + LATENCY, self.seq), delivery);
     }
 
-    /// Takes everything that the core wants done.
+    /// Processes all output of a core.
     fn collect(&mut self, from: usize) {
         let Some(core) = self.cores[from].as_mut() else { return };
         let transmits: VecDeque<_> = std::iter::from_fn(|| core.poll_transmit()).collect();

@@ -121,7 +121,7 @@ fn a_partition_is_noticed_and_heals() {
     assert!(took <= secs(90), "healing took {took:?}");
     assert!(sim.events[0].iter().any(|e| matches!(e, Event::MemberJoined(m) if m.name == name(9))));
 
-    // A short one: what each side thinks of the other is still fresh.
+    // A short partition: the states of the members on each side are still fresh.
     sim.reaches = Box::new(|from, to, _| (from < 4) == (to < 4));
     sim.run_until(secs(90), |sim| sim.core(0).alive_count() < 8);
     sim.reaches = Box::new(|_, _, _| true);
@@ -132,7 +132,7 @@ fn a_partition_is_noticed_and_heals() {
 fn a_crash_and_a_restart_under_the_same_name() {
     let mut sim = Sim::with_members(6, 4);
     sim.run_until(secs(10), complete);
-    // A restart so quick that nobody noticed the crash, with other tags.
+    // A restart with other tags, so quick that nobody noticed the crash.
     sim.act(3, |core, _| core.set_tags([("v".into(), "1".into())].into())).expect("fits");
     sim.run(secs(3));
     sim.kill(3);
@@ -140,7 +140,7 @@ fn a_crash_and_a_restart_under_the_same_name() {
     let version =
         |sim: &mut Sim| sim.core(1).member(name(3)).and_then(|m| m.tags.get(b"v".as_slice()).cloned());
     sim.run_until(secs(10), |sim| version(sim).is_some_and(|version| version == "2"));
-    // One after it was declared dead.
+    // A restart after it was declared dead.
     sim.kill(3);
     sim.run_until(secs(60), |sim| (0..3).all(|i| sim.status(i, 3) == Some(Status::Failed)));
     sim.start(3, |_| {});
@@ -161,7 +161,7 @@ fn leaving_is_not_failing() {
     sim.run(secs(30));
     assert!([0, 1, 3, 4, 5].iter().all(|i| sim.status(*i, 2) == Some(Status::Left)));
     assert_eq!(failures(&sim), BTreeSet::new());
-    // It may return at once, even elsewhere; a newcomer learns of nobody who is gone.
+    // It may return at once, even at another address; a newcomer does not learn about members that are gone.
     sim.start(2, |_| {});
     sim.run_until(secs(10), complete);
     assert_eq!(sim.status(5, 2), Some(Status::Alive));
@@ -208,7 +208,7 @@ fn snapshots_bring_back_clocks_and_addresses() {
     assert_eq!(snapshot.alive.iter().map(|(_, a)| *a).collect::<BTreeSet<_>>(), [addr(0), addr(1)].into());
     sim.kill(2);
     sim.take_events(2);
-    // Joins without ignoring old events: the restored clock does that.
+    // It joins without ignoring old events; the restored clock does that.
     let config = Config { restore: Some(snapshot), ..Config::new(name(2), addr(2)) };
     let mut core = Core::new(config, sim.now, [1; 32]).expect("valid");
     core.join(sim.now, addr(0), false).expect("is begun");
@@ -226,7 +226,7 @@ fn snapshots_bring_back_clocks_and_addresses() {
     assert_eq!(names, ["new"]);
 }
 
-/// A state of that many members.
+/// Creates a state with that many members.
 fn big_state(count: usize) -> PushPull {
     let nodes = (0..count).map(|n| NodeState {
         addr: ip_bytes(addr(n).ip()),
@@ -333,7 +333,7 @@ fn keys_change_by_query() {
     }
 }
 
-/// An answer holds some twenty keys; agents say then that there are more.
+/// A response holds about twenty keys; agents then report that there are more.
 #[test]
 fn more_keys_than_an_answer_holds_are_listed_in_part() {
     use crate::wire::serf::KeyResponse;

@@ -1,34 +1,34 @@
-//! What a member remembers from one life to the next: the clocks, so that no old event is taken for a new
-//! one, and where the others were. The bytes are those of Serf's snapshot file: a line for each member, in which its name
-//! stands as it is, UTF-8 or not. Serf writes a name with a line feed as it is, too, and reads the lines that it forges;
-//! here such a member is left out, and not remembered.
+//! Snapshot that a member keeps between runs: its clocks, so that old events are not taken for new ones, and
+//! the addresses of other members. The format is that of Serf's snapshot file, with one line per member. A name
+//! is written as is, UTF-8 or not. Serf also writes a name that contains a line feed, and then reads the lines
+//! that it forges; here such a member is omitted.
 
 use std::net::SocketAddr;
 
 use crate::wire::Text;
 
-/// Most members that are taken from a snapshot.
+/// Maximum number of members taken from a snapshot.
 pub(super) const MAX_MEMBERS: usize = 4096;
 
-/// What a member remembers from one life to the next.
+/// Snapshot that a member keeps between runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Snapshot {
-    /// Members to try: names and addresses. Serf's file calls them alive, as it does with those that were away when its agent
-    /// ended.
+    /// Members to try, as names and addresses. Serf's file calls them alive, even those that had failed when
+    /// the agent ended.
     pub alive: Vec<(Text, SocketAddr)>,
-    /// The Lamport clock of joins and leaves.
+    /// Lamport clock of joins and leaves.
     pub clock: u64,
-    /// The Lamport clock of events.
+    /// Lamport clock of events.
     pub event_clock: u64,
-    /// The Lamport clock of queries.
+    /// Lamport clock of queries.
     pub query_clock: u64,
-    /// Whether the member had left: then it does not rejoin by itself, unless it is told to.
+    /// Whether the member had left; it then rejoins only if configured to.
     pub left: bool,
 }
 
 impl Snapshot {
-    /// Reads the file of this or of a Serf agent; lines that are not understood are passed over, so a
-    /// file that was cut off still serves.
+    /// Parses a file of this or of a Serf agent. Unknown lines are skipped, so a truncated file is still
+    /// useful.
     pub fn parse(bytes: &[u8]) -> Self {
         let mut snapshot = Self::default();
         for line in bytes.split(|byte| *byte == b'\n') {
@@ -38,7 +38,8 @@ impl Snapshot {
         snapshot
     }
 
-    /// Whether `bytes` are a snapshot, or the beginning of one: a file is written over, so it must not be anything else.
+    /// Returns whether `bytes` look like a snapshot, or the beginning of one. This is checked before a file is
+    /// overwritten.
     pub fn recognizes(bytes: &[u8]) -> bool {
         let starts = [
             "alive: ",
@@ -64,7 +65,7 @@ impl Snapshot {
             b"alive" => {
                 if let Some((name, addr)) = parse_member(value) {
                     if std::mem::take(&mut self.left) {
-                        // It has joined others since it left these.
+                        // It has joined others after it left these.
                         self.alive.clear();
                     }
                     self.alive.retain(|(known, _)| **known != *name);
@@ -79,10 +80,10 @@ impl Snapshot {
         }
     }
 
-    /// The bytes to store.
+    /// Encodes the file.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
-        // A name comes from the network: it must not be able to write lines of its own.
+        // A name comes from the network, so it must not be able to add lines.
         let clean = self.alive.iter().filter(|(name, _)| !name.contains(&b'\n'));
         for (name, addr) in clean.take(MAX_MEMBERS) {
             out.extend_from_slice(b"alive: ");
@@ -165,7 +166,7 @@ mod tests {
         );
     }
 
-    /// Parts of names: any bytes, and what would be lines of their own.
+    /// Parts of names: any bytes, and text that would form lines of its own.
     fn part() -> impl Strategy<Value = Vec<u8>> {
         let lines =
             [&b"\n"[..], b"\nalive: x 10.0.0.1:1\n", b"\nnot-alive: before\n", b"\nclock: 9\n", b"\nleave\n"];
@@ -173,7 +174,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever a member is called, the others are read back, and nothing else.
+        /// Whatever a member's name is, the other members are read back, and nothing else.
         #[test]
         fn no_name_spoils_the_file(name in vec(part(), 1..5).prop_map(|parts| parts.concat())) {
             let addr = "127.0.0.1:7946".parse().expect("an address");

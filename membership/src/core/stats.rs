@@ -1,14 +1,14 @@
-//! What a member counts.
+//! Counters of a member.
 
 use super::Event;
 use crate::wire::{WireError, msgpack::DecodeError};
 
-/// Datagrams that went one way. TCP exchanges are counted by [`Stats::merges`] and the like.
+/// Datagrams in one direction. TCP exchanges are counted by [`Stats::merges`] and others.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Traffic {
-    /// How many.
+    /// Number of datagrams.
     pub packets: u64,
-    /// Their bytes, without the headers of UDP and IP.
+    /// Total size in bytes, without UDP and IP headers.
     pub bytes: u64,
 }
 
@@ -19,21 +19,21 @@ impl Traffic {
     }
 }
 
-/// Datagrams and streams that were not taken, by what was wrong with them as a whole.
+/// Rejected datagrams and streams, by reason.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Refused {
-    /// Of another cluster: the label is another one.
+    /// The label is another cluster's.
     pub label: u64,
-    /// In clear although there is a keyring, or under none of its keys.
+    /// Not encrypted although there is a keyring, or with none of its keys.
     pub key: u64,
-    /// Damaged on the way.
+    /// Checksum mismatch.
     pub checksum: u64,
-    /// Damaged or of an unknown algorithm.
+    /// Damaged compression, or an unknown algorithm.
     pub compression: u64,
-    /// Over a limit: too long, unfolding to too much, nested too deep, too many elements.
+    /// A limit is exceeded: size, decompressed size, nesting, or number of elements.
     pub too_large: u64,
-    /// Not understood.
+    /// Invalid encoding.
     pub malformed: u64,
 }
 
@@ -52,88 +52,88 @@ impl Refused {
         *counter += 1;
     }
 
-    /// All of them.
+    /// Total of all reasons.
     pub fn total(&self) -> u64 {
         self.label + self.key + self.checksum + self.compression + self.too_large + self.malformed
     }
 }
 
-/// What became of members, as this member saw it.
+/// Changes of other members, as seen by this one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Changes {
-    /// They joined, or came back.
+    /// Members that joined or came back.
     pub joined: u64,
-    /// They changed their tags.
+    /// Members that changed their tags.
     pub updated: u64,
-    /// They began to be suspected.
+    /// Members that became suspected.
     pub suspected: u64,
-    /// They were declared failed.
+    /// Members that were declared failed.
     pub failed: u64,
-    /// They left, or were declared to have left.
+    /// Members that left, or were declared to have left.
     pub left: u64,
-    /// They were forgotten.
+    /// Members that were forgotten.
     pub reaped: u64,
 }
 
-/// Counters since the start. None ever goes back.
+/// Counters since the start; they never decrease.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Datagrams that came, those that were refused included.
+    /// Received datagrams, including rejected ones.
     pub received: Traffic,
-    /// Datagrams that were handed over for sending.
+    /// Datagrams passed on for sending.
     pub sent: Traffic,
-    /// Datagrams and streams that were not taken.
+    /// Rejected datagrams and streams.
     pub refused: Refused,
-    /// Probes that members answered.
+    /// Probes answered by members.
     pub answered_probes: u64,
-    /// Messages inside datagrams or streams that could not be understood, and answers that nobody asked for.
+    /// Messages in datagrams or streams that could not be decoded, and responses that nobody asked for.
     pub malformed: u64,
-    /// Messages that ask for more than is allowed: jumps of incarnations and clocks, unknown relay targets, full tables,
-    /// events and queries that are too long or too many.
+    /// Messages that exceed a bound: jumps of incarnations and clocks, unknown relay targets, full tables, too
+    /// long or too many events and queries.
     pub rejected: u64,
-    /// Announcements of members that were not taken in, for all places are taken by members that live.
+    /// Announced members that were not added, because live members fill the table.
     pub full: u64,
-    /// Events, queries, intents and news of members that are known already or older than what is known. Gossip repeats
-    /// itself, so there are always some; what an attacker records and sends again is among them.
+    /// Events, queries, intents and news about members that are already known or outdated. Gossip always
+    /// repeats some; replayed packets of an attacker are counted here too.
     pub repeated: u64,
-    /// What became of other members.
+    /// Changes of other members.
     pub changes: Changes,
-    /// Look-ups of members by name.
+    /// Lookups of members by name.
     pub lookups: u64,
-    /// News of members whose address lies in none of the networks that are allowed.
+    /// News about members whose address is in none of the allowed networks.
     pub not_allowed: u64,
-    /// Changes that were handed to the member state machine.
+    /// Changes passed to foca.
     pub updates: u64,
-    /// Transmissions, events or broadcasts that were thrown away because their queue was full.
+    /// Transmissions, events or broadcasts dropped because their queue was full.
     pub dropped: u64,
-    /// Errors that the member state machine reported.
+    /// Errors reported by foca.
     pub internal: u64,
-    /// Times this member had to say that it is alive.
+    /// Number of times this member had to refute a suspicion or its death.
     pub refutations: u64,
-    /// Probes of this member's that nobody answered.
+    /// Probes of this member that nobody answered.
     pub failed_probes: u64,
-    /// Probes that were answered over TCP only.
+    /// Probes answered over TCP only.
     pub tcp_acks: u64,
-    /// Exchanges of the whole state that were merged.
+    /// State exchanges that were merged.
     pub merges: u64,
-    /// Exchanges that this member began and that did not come to an end.
+    /// Exchanges started by this member that did not complete.
     pub failed_exchanges: u64,
-    /// User events that were new, one's own included.
+    /// New user events, including this member's own.
     pub user_events: u64,
-    /// Queries that were new and meant for this member, one's own included; those of Serf itself, too.
+    /// New queries addressed to this member, including its own and Serf's internal ones.
     pub queries: u64,
-    /// Answers and acknowledgements of this member's own queries.
+    /// Responses and acknowledgements to this member's own queries.
     pub answers: u64,
-    /// Times this member gave up its place in the network, because the place had become absurd.
+    /// Number of times this member's network coordinate became invalid and was reset.
     pub coordinate_resets: u64,
 }
 
-/// Why an event or a query is not taken.
+/// Reason why an event or a query is not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unwanted {
-    /// It is known, or so old that it may be.
+    /// It is known, or too old to tell.
     Repeated,
     /// It is too long, or there are too many.
     Excess,
@@ -147,7 +147,7 @@ impl Stats {
         }
     }
 
-    /// What an event says has happened.
+    /// Counts an event.
     pub(super) fn count(&mut self, event: &Event) {
         let counter = match event {
             Event::MemberJoined(_) => &mut self.changes.joined,

@@ -1,36 +1,36 @@
-//! How long a suspect has to defend itself: Lifeguard's rule. Who is suspected by one member only has
-//! long; each further member that suspects it shortens the time, down to a minimum that grows with the
-//! cluster. Source: memberlist's `suspicion.go`, after "Lifeguard: SWIM-ing with Situational Awareness".
+//! Suspicion timeouts, by Lifeguard's rule. A member suspected by one other member has a long time to refute;
+//! each further member that suspects it shortens the time, down to a minimum that grows with the cluster.
+//! Source: memberlist's `suspicion.go`, after "Lifeguard: SWIM-ing with Situational Awareness".
 
 use std::time::Duration;
 
 use super::Timing;
 use crate::wire::Text;
 
-/// A running suspicion.
+/// Running suspicion.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Suspicion {
     started: Duration,
     min: Duration,
     max: Duration,
-    /// How many confirmations bring the timeout down to `min`.
+    /// Number of confirmations that reduce the timeout to `min`.
     wanted: usize,
-    /// Who suspects it: the first, then those that confirmed.
+    /// Members that suspect it, in order.
     from: Vec<Text>,
 }
 
 impl Suspicion {
-    /// `members` counts all that are not down, this one and the suspect included.
+    /// Starts a suspicion. `members` counts all members that are not down, including this one and the suspect.
     pub(super) fn new(timing: &Timing, members: usize, now: Duration, from: Text) -> Self {
         let wanted = timing.suspicion_mult.saturating_sub(2) as usize;
-        // Too few members to expect that many confirmations: then none are waited for.
+        // With too few members for that many confirmations, none are expected.
         let wanted = if members.saturating_sub(2) < wanted { 0 } else { wanted };
         let min = min_timeout(timing, members);
         let max = min * timing.suspicion_max_mult.max(1);
         Self { started: now, min, max, wanted, from: vec![from] }
     }
 
-    /// Counts another member's suspicion; true when it is news worth passing on.
+    /// Adds another member's suspicion. Returns whether to pass it on.
     pub(super) fn confirm(&mut self, from: &Text) -> bool {
         if self.from.len() > self.wanted || self.from.contains(from) {
             return false;
@@ -39,7 +39,7 @@ impl Suspicion {
         true
     }
 
-    /// When the suspect is to be declared dead.
+    /// Time when the suspect is declared dead.
     pub(super) fn deadline(&self) -> Duration {
         if self.wanted == 0 {
             return self.started + self.min;
@@ -51,19 +51,19 @@ impl Suspicion {
     }
 }
 
-/// The least time a suspect has in a cluster of `members`.
+/// Minimum suspicion timeout in a cluster of `members`.
 pub(super) fn min_timeout(timing: &Timing, members: usize) -> Duration {
     let scale = (members.max(1) as f64).log10().max(1.0);
     timing.probe_interval.mul_f64(f64::from(timing.suspicion_mult) * scale)
 }
 
-/// How often a broadcast is sent in a cluster of `members`: rounded up, as memberlist does it.
+/// Number of transmissions of a broadcast in a cluster of `members`; rounded up, as in memberlist.
 pub(super) fn transmissions(timing: &Timing, members: usize) -> u8 {
     let scale = (members as f64 + 1.0).log10().ceil().max(1.0) as u32;
     u8::try_from(timing.retransmit_mult.saturating_mul(scale)).unwrap_or(u8::MAX).max(1)
 }
 
-/// How often states are compared in a cluster of `members`: the interval grows above 32.
+/// Interval between state exchanges in a cluster of `members`; it grows above 32.
 pub(super) fn push_pull_interval(timing: &Timing, members: usize) -> Duration {
     if members <= 32 {
         return timing.push_pull_interval;

@@ -1,4 +1,4 @@
-//! What the wire says of members, translated for foca: memberlist's rules of who overrides whom.
+//! Translation of membership messages for foca, by memberlist's rules of which message overrides which.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -18,21 +18,23 @@ use crate::wire::{
     serf::decode_tags,
 };
 
-/// An incarnation may be this much higher than the one that is known. Members raise theirs by one; a
-/// forged message with the greatest number would otherwise make the name unusable for ever.
+/// Maximum raise of an incarnation by one message. Members raise theirs by one; a forged message with the
+/// greatest number would otherwise make the name permanently unusable.
 pub(super) const MAX_INCARNATION_JUMP: u32 = 1 << 20;
-/// All raises together may come to this much at once…
+/// Maximum total of all raises at once.
 const ALLOWANCE: u32 = 2 * MAX_INCARNATION_JUMP;
-/// …and to so much a second in the long run: whoever forges them needs two years to come to the end of the range.
+/// Amount by which that allowance recovers per second; forging raises to the end of the range takes two years.
 const ALLOWANCE_PER_SECOND: u32 = 64;
-/// foca counts in 16 bits: before they run out, the member gets a new generation.
+/// Distance from the base after which a member gets a new generation, because foca counts incarnations in 16
+/// bits.
 const REBASE_AFTER: u32 = 60_000;
-/// A member is told at most this often that it is held for dead.
+/// Minimum interval between messages to a member that it counts as dead.
 const TELL_INTERVAL: Duration = Duration::from_secs(1);
-/// A contested name is reported at most this often.
+/// Minimum interval between reports of a contested name.
 pub(super) const CONFLICT_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How far an incarnation may still be raised. Many small steps would get a name to the end of the range as well.
+/// Remaining amount by which an incarnation may be raised. Many small steps could otherwise also reach the end
+/// of the range.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Allowance {
     left: u32,
@@ -44,10 +46,10 @@ impl Allowance {
         Self { left: ALLOWANCE, at: now }
     }
 
-    /// Takes `raise` from it, if there is so much.
+    /// Takes `raise` from the allowance. Returns whether it was large enough.
     fn take(&mut self, now: Duration, raise: u32) -> bool {
         let earned = now.saturating_sub(self.at).as_secs_f64() * f64::from(ALLOWANCE_PER_SECOND);
-        // What is less than one is kept for the next time.
+        // A fraction below one is kept for the next time.
         if earned >= 1.0 {
             self.left = self.left.saturating_add(earned.min(f64::from(ALLOWANCE)) as u32).min(ALLOWANCE);
             self.at = now;
@@ -59,7 +61,7 @@ impl Allowance {
 }
 
 impl Core {
-    /// An `alive` message, or the like from a push/pull.
+    /// Processes an `alive` message, or a live member of a push/pull.
     pub(super) fn on_alive(&mut self, now: Duration, alive: Alive) {
         let Some(info) = parse_alive(&alive) else {
             self.stats.malformed += 1;
@@ -85,7 +87,7 @@ impl Core {
         if alive.incarnation <= peer.incarnation && !reclaimable && !moved {
             self.stats.repeated += 1;
             if !peer.health.is_active() {
-                // It does not know yet what is said of it: telling lets it refute at once.
+                // It does not know yet that it counts as dead; informing it lets it refute at once.
                 self.tell_dead(now, slot, info.addr);
             }
             return;
@@ -96,7 +98,7 @@ impl Core {
         self.revive_or_update(now, slot, info, alive.incarnation);
     }
 
-    /// Two members use a name; the one that was known first keeps it.
+    /// Reports that two members use one name; the one known first keeps it.
     fn report_conflict(&mut self, now: Duration, slot: u32, other: &Info) {
         let Some(peer) = self.table.get_mut(slot) else { return };
         if peer.conflict_at.is_none_or(|at| now >= at + CONFLICT_INTERVAL) {
@@ -122,7 +124,7 @@ impl Core {
         }
     }
 
-    /// Whether there is a place for one more member. Whoever has been gone for longest gives its place; nobody who lives does.
+    /// Makes room for one more member by forgetting the one gone longest. Returns `false` if all are alive.
     fn make_place(&mut self, now: Duration) -> bool {
         while self.table.len() >= self.config.max_members {
             let Some(slot) = self.table.longest_gone() else { return false };
@@ -174,7 +176,7 @@ impl Core {
         let changed = peer.info.meta != info.meta;
         let base = peer.info.base;
         if !was_active {
-            // foca never takes a member back: a new generation is a new member to it.
+            // foca never takes a member back, so a new generation makes it a new member.
             peer.generation = generation;
             peer.status = Status::Alive;
             (peer.rtt, peer.remote) = (None, None);
@@ -193,7 +195,7 @@ impl Core {
         }
     }
 
-    /// A `suspect` message; `source` is where it came from, when that can be answered.
+    /// Processes a `suspect` message; `source` is the sender's address, if it can be answered.
     pub(super) fn on_suspect(&mut self, now: Duration, source: Option<SocketAddr>, suspect: &Suspect) {
         if *suspect.node == *self.own.info.name {
             return self.on_own_doubt(now, suspect.incarnation, source);
@@ -221,7 +223,7 @@ impl Core {
             peer.incarnation = suspect.incarnation;
             peer.from = Some(suspect.from.clone());
         }
-        // First the update: it may give the member a new generation, which the suspicion is bound to.
+        // Queue the update first: it may give the member a new generation, which the suspicion refers to.
         self.queue_update(slot, State::Suspect);
         self.start_suspicion(now, slot, suspect.from.clone());
     }
@@ -240,7 +242,7 @@ impl Core {
         let Some(peer) = self.table.get_mut(slot) else { return };
         let Some(suspicion) = &peer.suspicion else { return };
         let deadline = suspicion.deadline();
-        // Suspicions and refutations may come as fast as somebody forges them: the timer that runs is enough.
+        // Suspicions and refutations may be forged at any rate, so the running timer is reused.
         if peer.suspicion_timer.is_none_or(|at| deadline < at) {
             peer.suspicion_timer = Some(deadline);
             self.timers.add(deadline, Due::Suspicion(slot));
@@ -249,7 +251,7 @@ impl Core {
 
     pub(super) fn suspicion_due(&mut self, now: Duration, slot: u32) {
         let Some(peer) = self.table.get_mut(slot) else { return };
-        // An earlier one, or of a member that had the slot before: the one that counts is still to come.
+        // An earlier timer, or one of a previous member of the slot; the current one is still to come.
         if peer.suspicion_timer.is_none_or(|at| at > now) {
             return;
         }
@@ -260,18 +262,18 @@ impl Core {
         }
         let (addr, incarnation) = (peer.info.addr, peer.incarnation);
         self.bury(now, slot, incarnation, None);
-        // If it lives after all, it hears of it and refutes.
+        // If the member is alive after all, this message lets it refute.
         self.tell_dead(now, slot, addr);
     }
 
-    /// A `dead` message.
+    /// Processes a `dead` message.
     pub(super) fn on_dead(&mut self, now: Duration, source: Option<SocketAddr>, dead: &Dead) {
         if *dead.node == *self.own.info.name {
             return self.on_own_doubt(now, dead.incarnation, source);
         }
         let Some(slot) = self.table.slot(&dead.node) else { return };
         let Some(peer) = self.table.get(slot) else { return };
-        // foca would take a death at any incarnation: what is stale must not reach it.
+        // foca would accept a death at any incarnation, so stale ones must not reach it.
         if dead.incarnation < peer.incarnation || !peer.health.is_active() {
             self.stats.repeated += 1;
             return;
@@ -296,7 +298,7 @@ impl Core {
         self.emit(if gone == Status::Left { Event::MemberLeft(member) } else { Event::MemberFailed(member) });
     }
 
-    /// Somebody doubts that this member lives.
+    /// Handles a suspicion or death of this member.
     fn on_own_doubt(&mut self, now: Duration, incarnation: u32, source: Option<SocketAddr>) {
         if self.is_leaving() || incarnation < self.own.incarnation {
             self.stats.repeated += 1;
@@ -305,7 +307,7 @@ impl Core {
         self.refute(now, incarnation, source);
     }
 
-    /// Says louder than `incarnation` that this member is alive; at once to `source`, if that is a member.
+    /// Refutes with an incarnation above `incarnation`, and sends it directly to `source` if that is a member.
     pub(super) fn refute(&mut self, now: Duration, incarnation: u32, source: Option<SocketAddr>) {
         if !self.own.allowance.take(now, incarnation.saturating_sub(self.own.incarnation)) {
             self.stats.rejected += 1;
@@ -321,13 +323,13 @@ impl Core {
         }
     }
 
-    /// Broadcasts that this member is alive; foca only ever speaks of others.
+    /// Broadcasts that this member is alive; foca only sends messages about others.
     pub(super) fn announce_self(&mut self) {
         let alive = alive_message(&self.own.info, self.own.incarnation);
         self.say(&Message::Alive(alive));
     }
 
-    /// Tells a member that it is held for dead, so that it can refute.
+    /// Informs a member that it counts as dead, so that it can refute.
     pub(super) fn tell_dead(&mut self, now: Duration, slot: u32, to: SocketAddr) {
         let own = self.own.info.name.clone();
         let Some(peer) = self.table.get_mut(slot) else { return };
@@ -343,7 +345,7 @@ impl Core {
         self.send_message(to, &Message::Dead(dead));
     }
 
-    /// Whether an incarnation is further ahead of the known one than honest members get.
+    /// Returns whether an incarnation is further ahead of the known one than an honest member's can be.
     fn jumps(&mut self, now: Duration, slot: u32, incarnation: u32) -> bool {
         let Some(peer) = self.table.get_mut(slot) else { return true };
         let raise = incarnation.saturating_sub(peer.incarnation);
@@ -357,7 +359,7 @@ impl Core {
         self.generation
     }
 
-    /// Lets foca know of a change at the end of this call.
+    /// Queues a change for foca, to be passed on at the end of this call.
     fn queue_update(&mut self, slot: u32, state: State) {
         let generation = self.generation + 1;
         let Some(peer) = self.table.get_mut(slot) else { return };
@@ -369,25 +371,25 @@ impl Core {
         }
         let incarnation = foca_incarnation(peer);
         let id = peer.id(slot);
-        // From now on foca speaks of it.
+        // From now on foca sends the messages about it.
         self.queues.forget(&id.info.name);
         self.updates.push(foca::Member::new(id, incarnation, state));
     }
 
-    /// The member's identity in foca, if it still is that generation.
+    /// Returns the member of an identity, if its generation is current.
     pub(super) fn current(&self, id: &Id) -> Option<&Peer> {
         self.table.get(id.slot).filter(|peer| peer.generation == id.generation)
     }
 }
 
-/// The incarnation as foca counts it.
+/// Incarnation as counted by foca.
 pub(super) fn foca_incarnation(peer: &Peer) -> u16 {
     u16::try_from(peer.incarnation.saturating_sub(peer.info.base)).unwrap_or(u16::MAX)
 }
 
 fn parse_alive(alive: &Alive) -> Option<Info> {
     let addr = parse_addr(&alive.addr, alive.port)?;
-    // Very old agents say nothing about versions.
+    // Very old agents send no versions.
     let vsn = match &alive.vsn {
         Some(vsn) if vsn.len() >= VSN.len() => <[u8; 6]>::try_from(&vsn[..6]).ok()?,
         _ => [1, 1, 1, 1, 1, 1],

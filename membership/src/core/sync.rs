@@ -1,4 +1,4 @@
-//! TCP exchanges: joining, comparing states, pings that UDP lost.
+//! TCP exchanges: joins, state exchanges, and pings as a fallback for UDP.
 
 use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
@@ -12,38 +12,38 @@ use crate::wire::{
     stream::{self, StreamDecoder, StreamMessage},
 };
 
-/// Most exchanges at a time that others began.
+/// Maximum number of concurrent exchanges started by others.
 pub(super) const MAX_INBOUND: usize = 64;
-/// Most exchanges at a time that this member began.
+/// Maximum number of concurrent exchanges started by this member.
 pub(super) const MAX_OUTBOUND: usize = 64;
-/// Most bytes of unfinished messages on all exchanges together. Whoever sends the byte too many is cut off.
+/// Maximum total size of unfinished messages on all exchanges, in bytes. An exchange that exceeds it is closed.
 pub(super) const MAX_BUFFERED: usize = 64 * 1024 * 1024;
-/// Rounds of gossip between a join and a second look at somebody's state.
+/// Number of gossip rounds between a join and a second state exchange.
 const SECOND_LOOK_ROUNDS: u32 = 10;
-/// Most bytes of a refusal that are told.
+/// Maximum length of a refusal's text that is reported, in bytes.
 const MAX_REFUSAL: usize = 256;
-/// When a merge changes more members than this, they are not broadcast one by one.
+/// Maximum number of members that a merge may change for them to be broadcast one by one.
 pub(super) const MAX_MERGE_BROADCASTS: usize = 1024;
 
-/// Why an exchange was begun.
+/// Purpose of an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// The caller wants to join.
+    /// Join, requested by the caller.
     Join { ignore_old: bool },
-    /// A failed member is tried again.
+    /// Attempt to reconnect to a failed member.
     Reconnect,
-    /// States are compared now and then.
+    /// Periodic state exchange.
     Compare,
-    /// A long message of Serf's is handed on.
+    /// Forwarding of a long Serf message.
     Carry,
-    /// A ping with this sequence number.
+    /// Ping with this sequence number.
     Ping(u32),
-    /// Somebody else knows.
+    /// Started by the other side.
     Inbound,
 }
 
 impl Purpose {
-    /// Whether this member began it, to compare states.
+    /// Returns whether this member started it to exchange states.
     fn is_exchange(self) -> bool {
         !matches!(self, Self::Ping(_) | Self::Inbound | Self::Carry)
     }
@@ -54,7 +54,7 @@ struct Stream {
     purpose: Purpose,
     addr: SocketAddr,
     decoder: StreamDecoder,
-    /// Counted in [`Streams::buffered`].
+    /// Bytes counted in [`Streams::buffered`].
     buffered: usize,
 }
 
@@ -80,7 +80,7 @@ impl Streams {
         Some(id)
     }
 
-    /// Hands bytes to an exchange, unless all together have too many.
+    /// Adds bytes to an exchange; fails if the total of all exchanges is too large.
     fn push(&mut self, id: StreamId, bytes: &[u8]) -> Result<Option<StreamMessage>, WireError> {
         let Some(stream) = self.open.get_mut(&id) else { return Ok(None) };
         if self.buffered + bytes.len() > MAX_BUFFERED {
@@ -92,7 +92,7 @@ impl Streams {
         result
     }
 
-    /// Exchanges that carry long messages.
+    /// Number of exchanges that carry long messages.
     pub(super) fn carriers(&self) -> usize {
         self.open.values().filter(|stream| stream.purpose == Purpose::Carry).count()
     }
@@ -116,7 +116,7 @@ impl From<Ping> for StreamMessage {
 }
 
 impl Core {
-    /// Announces an accepted connection. `None`: there are too many, close it.
+    /// Announces an accepted connection. `None`: there are too many, so the caller must close it.
     pub fn accept(&mut self, now: Duration, from: SocketAddr) -> Option<StreamId> {
         let decoder = StreamDecoder::new(self.config.framing.clone());
         let id = self.streams.insert(Stream { purpose: Purpose::Inbound, addr: from, decoder, buffered: 0 });
@@ -127,7 +127,7 @@ impl Core {
         id
     }
 
-    /// Takes bytes that were read from a connection.
+    /// Processes bytes read from a connection.
     pub fn handle_stream(&mut self, now: Duration, id: StreamId, bytes: &[u8]) {
         match self.streams.push(id, bytes) {
             Ok(None) => {}
@@ -145,7 +145,7 @@ impl Core {
         self.flush_updates(now);
     }
 
-    /// Takes note that a connection could not be opened, or has ended.
+    /// Records that a connection could not be opened, or has ended.
     pub fn handle_stream_closed(&mut self, now: Duration, id: StreamId, error: Option<&str>) {
         let error = error.unwrap_or("the connection was closed");
         self.end_stream(id, Some(error.to_owned()));
@@ -184,7 +184,7 @@ impl Core {
             return None;
         };
         let timeout = match purpose {
-            // Later than the probe's end nobody waits for it.
+            // After the end of the probe nobody waits for it.
             Purpose::Ping(_) => self.config.timing.probe_interval.min(self.config.timing.stream_timeout),
             _ => self.config.timing.stream_timeout,
         };
@@ -203,8 +203,8 @@ impl Core {
         self.start_stream(now, to, purpose, StreamMessage::PushPull(state))
     }
 
-    /// Compares states once more soon after a join: when many join at once, gossip alone leaves out one
-    /// pair or another, and the next regular comparison is half a minute away.
+    /// Exchanges states once more soon after a join: when many members join at once, gossip alone may miss a
+    /// pair, and the next periodic exchange is half a minute away.
     pub(super) fn second_look(&mut self, now: Duration) {
         let living = self.table.iter().filter(|(_, peer)| peer.health.is_active());
         let chosen = living.map(|(_, peer)| peer.info.addr).choose(&mut self.rng);
@@ -274,7 +274,7 @@ impl Core {
         }
     }
 
-    /// All that this member knows.
+    /// Builds the complete state of this member.
     pub(super) fn local_state(&self, now: Duration, join: bool) -> PushPull {
         let own = &self.own;
         let own_state = if self.is_leaving() { state::LEFT } else { state::ALIVE };
@@ -286,7 +286,7 @@ impl Core {
                 Health::Dead => state::DEAD,
                 Health::Left => state::LEFT,
             };
-            // Old deaths are no news, and their incarnations no longer bind anybody.
+            // Old deaths are no news, and their incarnations are no longer binding.
             let fresh = now.saturating_sub(peer.changed_at) < self.config.timing.dead_reclaim;
             if peer.health.is_active() || fresh {
                 nodes.push(node_state(&peer.info, peer.incarnation, state));
@@ -296,10 +296,10 @@ impl Core {
         PushPull { join, nodes, user_state, ..PushPull::default() }
     }
 
-    /// `source` is the other side's address, when it is certain.
+    /// Merges a state. `source` is the other side's address, if it is certain.
     fn merge(&mut self, now: Duration, remote: PushPull, source: Option<SocketAddr>, ignore_old: bool) {
         self.stats.merges += 1;
-        // What both sides know is no repetition here: states are exchanged whole.
+        // Known facts do not count as repetitions here, because states are always exchanged in full.
         let repeated = self.stats.repeated;
         for node in remote.nodes {
             self.merge_node(now, source, node);
@@ -328,7 +328,7 @@ impl Core {
             state::LEFT => {
                 self.on_dead(now, source, &Dead { from: node.name.clone(), incarnation, node: node.name });
             }
-            // A second-hand death is only a suspicion: the member gets its chance to refute.
+            // A second-hand death is only a suspicion, so that the member can refute.
             state::SUSPECT | state::DEAD => {
                 let from = self.own.info.name.clone();
                 self.on_suspect(now, source, &Suspect { from, incarnation, node: node.name });
@@ -338,7 +338,7 @@ impl Core {
     }
 }
 
-/// The beginning of a text that may have megabytes.
+/// Returns the beginning of a text that may have megabytes.
 fn cut(text: &Text) -> Text {
     text.get(..MAX_REFUSAL).map_or_else(|| text.clone(), Text::from)
 }

@@ -1,4 +1,4 @@
-//! The members that are known, by slot and by name.
+//! Known members, by slot and by name.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::wire::{Text, serf::decode_tags};
 
-/// memberlist's view of a member.
+/// memberlist's state of a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Health {
     Alive,
@@ -35,26 +35,26 @@ impl Health {
 pub(super) struct Peer {
     pub(super) info: Arc<Info>,
     pub(super) generation: u64,
-    /// As the wire has it.
+    /// Incarnation as on the wire.
     pub(super) incarnation: u32,
     pub(super) health: Health,
-    /// When `health` last changed.
+    /// Time of the last change of `health`.
     pub(super) changed_at: Duration,
-    /// Who declared it dead.
+    /// Member that declared it dead.
     pub(super) from: Option<Text>,
     pub(super) status: Status,
     pub(super) status_ltime: u64,
     pub(super) suspicion: Option<Suspicion>,
-    /// When the timer that runs for suspicions is due.
+    /// Due time of the running suspicion timer.
     pub(super) suspicion_timer: Option<Duration>,
     pub(super) allowance: Allowance,
-    /// When it was last told that it is held for dead.
+    /// Time when it was last informed that it counts as dead.
     pub(super) told_at: Option<Duration>,
-    /// When its name was last reported as contested.
+    /// Time when its name was last reported as contested.
     pub(super) conflict_at: Option<Duration>,
     pub(super) rtt: Option<Duration>,
     pub(super) answered: Answered,
-    /// Its place, when it told one.
+    /// Its network coordinate, if it announced one.
     pub(super) remote: Option<Remote>,
 }
 
@@ -78,14 +78,14 @@ impl Peer {
     }
 }
 
-/// All members but this one. Slots are reused; generations tell their owners apart.
+/// All members but this one. Slots are reused; generations distinguish their occupants.
 #[derive(Debug, Default)]
 pub(super) struct Table {
     peers: Vec<Option<Peer>>,
     free: Vec<u32>,
     by_name: HashMap<Text, u32>,
     by_addr: HashMap<SocketAddr, u32>,
-    /// Those that are dead or have left, by the time since when they are.
+    /// Members that are dead or have left, by the time of that change.
     gone: BTreeSet<(Duration, u32)>,
     pub(super) lookups: u64,
     pub(super) active: usize,
@@ -117,12 +117,12 @@ impl Table {
         self.get(*self.by_name.get(name)?)
     }
 
-    /// All members, in the order of their slots: the same for the same history.
+    /// Iterates over all members in the order of slots, which is deterministic for a given history.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Peer)> {
         (0u32..).zip(&self.peers).filter_map(|(slot, peer)| Some((slot, peer.as_ref()?)))
     }
 
-    /// Who has been dead, or has left, for the longest time.
+    /// Member that has been dead, or has left, for the longest time.
     pub(super) fn longest_gone(&self) -> Option<u32> {
         self.gone.first().map(|(_, slot)| *slot)
     }
@@ -143,7 +143,7 @@ impl Table {
         slot
     }
 
-    /// Replaces what the wire says of a member.
+    /// Replaces the announced properties of a member.
     pub(super) fn set_info(&mut self, slot: u32, info: Info) {
         let Some(peer) = self.peers.get_mut(slot as usize).and_then(Option::as_mut) else { return };
         if peer.info.addr != info.addr {
@@ -170,7 +170,7 @@ impl Table {
         }
     }
 
-    /// A key is gone: who has another one shows by the next answer.
+    /// Resets which members have proved that they have a key, because one was removed.
     pub(super) fn forget_answers(&mut self) {
         self.peers.iter_mut().flatten().for_each(|peer| peer.answered = Answered::NotSinceRemoval);
     }

@@ -49,7 +49,7 @@ pub(super) fn feed(core: &mut Core, now: Duration, from: SocketAddr, message: &M
     core.handle_udp(now, from, &message.encode());
 }
 
-/// What the core sent over UDP.
+/// Returns the messages that the core sent over UDP.
 pub(super) fn sent(core: &mut Core) -> Vec<(SocketAddr, Message)> {
     let mut all = Vec::new();
     while let Some(transmit) = core.poll_transmit() {
@@ -86,7 +86,7 @@ fn forged_incarnations_do_no_lasting_harm() {
     assert_eq!(core.local_member().incarnation, 1);
     assert_eq!(core.member(name(1)).map(|m| (m.status, m.incarnation)), Some((Status::Alive, 1)));
     assert_eq!(core.member(name(2)), None);
-    // What may be honest is refuted.
+    // A plausible death is refuted.
     feed(&mut core, NOW, addr(1), &dead("viewer", MAX_INCARNATION_JUMP));
     assert_eq!(core.local_member().incarnation, MAX_INCARNATION_JUMP + 1);
     let answer = sent(&mut core);
@@ -105,7 +105,7 @@ fn stale_news_is_no_news_and_the_dead_are_told() {
     feed(&mut core, NOW, addr(2), &dead(name(1), 7));
     assert_eq!(core.member(name(1)).map(|m| m.status), Some(Status::Failed));
     sent(&mut core);
-    // It does not know: it is told, once a second at most.
+    // It does not know, so it is informed, at most once per second.
     let told =
         |core: &mut Core| sent(core).into_iter().filter(|(_, m)| matches!(m, Message::Dead(_))).count();
     feed(&mut core, NOW, addr(1), &alive(1, 7));
@@ -115,12 +115,12 @@ fn stale_news_is_no_news_and_the_dead_are_told() {
     feed(&mut core, NOW + Duration::from_secs(2), addr(1), &Message::Ping(ping));
     assert_eq!(told(&mut core), 1);
     assert_eq!(core.member(name(1)).map(|m| m.status), Some(Status::Failed));
-    // Half a minute later nobody remembers which incarnation it had.
+    // After half a minute its previous incarnation is no longer binding.
     feed(&mut core, NOW + Duration::from_secs(31), addr(1), &alive(1, 1));
     assert_eq!(core.member(name(1)).map(|m| (m.status, m.incarnation)), Some((Status::Alive, 1)));
 }
 
-/// foca counts incarnations in 16 bits; the wire must never show it.
+/// foca counts incarnations in 16 bits, which must never show on the wire.
 #[test]
 fn incarnations_are_the_wires_own_in_all_that_is_sent() {
     let mut core = viewer();
@@ -239,8 +239,8 @@ fn confirmed_suspicions_are_passed_on_and_end_sooner() {
     let (alone, _) = dies_after(0);
     let (confirmed, passed_on) = dies_after(2);
     let (_, capped) = dies_after(6);
-    // 4 · log10(21) seconds at the least, six times that at the most; this member's own probes may
-    // confirm in the meantime.
+    // At least 4 · log10(21) seconds, and at most six times that; this member's own probes may confirm in the
+    // meantime.
     assert!(confirmed < Duration::from_secs(6) && alone > Duration::from_secs(6), "{confirmed:?} {alone:?}");
     assert_eq!(passed_on, 3, "the suspicion and two confirmations");
     assert_eq!(capped, 3, "no more are passed on than count");
@@ -277,7 +277,7 @@ fn limits_of_commands_and_connections() {
     assert!((0..MAX_INBOUND).all(|n| core.accept(NOW, addr(n)).is_some()), "idle ones time out");
 }
 
-/// Lifeguard: a member that hears from nobody doubts itself, and gives the others more time.
+/// Lifeguard: a member that receives no answers doubts its own health, and gives others more time.
 #[test]
 fn a_member_in_trouble_probes_more_slowly() {
     let mut core = viewer();
@@ -288,16 +288,16 @@ fn a_member_in_trouble_probes_more_slowly() {
     let mut now = NOW;
     let mut probes = 0;
     for incarnation in 2..29 {
-        // Its refutations keep the other alive, but say nothing about this member's own health.
+        // The refutations keep the other member alive, but say nothing about this member's own health.
         feed(&mut core, now, addr(1), &alive(1, incarnation));
         probes += pings(&mut core, now, now + Duration::from_secs(2));
         now += Duration::from_secs(2);
     }
-    // At first every second, in the end every eighth.
+    // At first one per second, in the end one per eight seconds.
     assert!((8..=15).contains(&probes), "{probes} probes in 54 seconds without an answer");
 }
 
-/// What a push/pull with these states makes of members that are known at incarnation 3.
+/// Merges a push/pull with these states into a core whose members are known at incarnation 3.
 fn merged(states: &[(&str, u8, u32)]) -> Core {
     let mut core = viewer();
     for index in 1..=3 {
@@ -328,7 +328,7 @@ fn second_hand_deaths_are_suspicions() {
     assert_eq!(core.member("m9"), None, "of strangers only the living are news");
     assert_eq!(core.local_member().incarnation, 5, "refuted");
     assert_eq!(core.stats().malformed, 1);
-    // The reply to the push/pull is followed by the refutation in gossip.
+    // The reply to the push/pull is followed by a refutation in gossip.
     let all = run(&mut core, NOW, NOW + Duration::from_secs(1));
     assert!(
         all.iter().any(|(_, m)| matches!(m, Message::Alive(a) if a.node == "viewer" && a.incarnation == 5))
@@ -380,7 +380,7 @@ fn unfinished_messages_share_one_budget() {
             taken += 1;
         }
     }
-    // Each that is cut off makes room for the next, but never for more than the budget.
+    // Each exchange that is closed makes room for the next, but never above the budget.
     assert_eq!(taken, 3 * 18 + 9 + 9, "54 of 64 MiB are kept, two exchanges share the rest in turn");
     run(&mut core, NOW, NOW + Duration::from_secs(11));
     let id = core.accept(NOW, addr(1)).expect("room");

@@ -1,4 +1,4 @@
-//! What is due when.
+//! Timers of a member.
 
 use std::{cmp::Ordering, collections::BinaryHeap, time::Duration};
 
@@ -7,8 +7,7 @@ use super::{
     types::{QueryId, StreamId},
 };
 
-/// Something that is due at a time. Entries are never taken back: who handles one checks that it still
-/// holds.
+/// Action that is due at a time. Entries are never cancelled; the handler checks whether one still applies.
 #[derive(Debug)]
 pub(super) enum Due {
     Foca(foca::Timer<Id>),
@@ -45,7 +44,7 @@ impl PartialOrd for Entry {
 }
 
 impl Ord for Entry {
-    /// The earliest is the greatest, because the heap gives the greatest; first come, first served.
+    /// Reversed, because the heap returns the greatest entry; equal times are in order of insertion.
     fn cmp(&self, other: &Self) -> Ordering {
         (other.at, other.seq).cmp(&(self.at, self.seq))
     }

@@ -1,148 +1,150 @@
-//! What goes in and out of the core.
+//! Inputs and outputs of the core.
 
 use std::{net::SocketAddr, time::Duration};
 
 use crate::wire::{Text, crypto::KeyError, serf::Tags};
 
-/// What Serf calls the status of a member.
+/// Status of a member in Serf's terms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Status {
     /// It answers, or is only suspected.
     Alive,
-    /// It has said that it will leave.
+    /// It has announced that it will leave.
     Leaving,
     /// It has left.
     Left,
-    /// It stopped answering.
+    /// It has stopped answering.
     Failed,
 }
 
-/// Whether a member has answered a probe of this one, and so has shown that it can read what the keyring encrypts.
+/// Whether a member has answered a probe of this one, and so has proved that it can decrypt with a key of the
+/// keyring.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Answered {
-    /// It has had no occasion yet.
+    /// Not yet.
     #[default]
     Never,
-    /// It has.
+    /// It has answered.
     Yes,
-    /// It has not since a key was taken from the keyring: that may have been the only one it had.
+    /// Not since a key was removed from the keyring, which may have been its only one.
     NotSinceRemoval,
 }
 
-/// What is known of a member.
+/// Known properties of a member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
-    /// Its unique name.
+    /// Unique name.
     pub name: Text,
-    /// Where it listens, UDP and TCP.
+    /// Address for UDP and TCP.
     pub addr: SocketAddr,
-    /// Its tags.
+    /// Tags.
     pub tags: Tags,
-    /// How it is.
+    /// Status.
     pub status: Status,
-    /// Whether it is suspected of having failed.
+    /// Whether it is suspected to have failed.
     pub suspect: bool,
-    /// How often it has refuted or changed.
+    /// Incarnation, which grows with each refutation and change.
     pub incarnation: u32,
-    /// Least, greatest and current protocol version, then the same of Serf's.
+    /// Minimum, maximum and current protocol version, then the same for Serf's.
     pub versions: [u8; 6],
-    /// The smoothed round trip of direct probes.
+    /// Smoothed round-trip time of direct probes.
     pub rtt: Option<Duration>,
-    /// Whether it has shown that it has a key of the cluster.
+    /// Whether it has proved that it has a key of the cluster.
     pub answered: Answered,
 }
 
-/// Identifies a TCP exchange; also a join, which is one.
+/// Id of a TCP exchange, and of the join that it serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(pub(super) u64);
 
-/// Identifies a query in the cluster, for its asker.
+/// Id of a query in the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct QueryId {
-    /// The query's Lamport time.
+    /// Lamport time of the query.
     pub ltime: u64,
-    /// A random number.
+    /// Random number.
     pub id: u32,
 }
 
-/// A query that somebody asks; pass it to `respond`.
+/// Received query; pass it to `respond`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Query {
-    /// Identifies it.
+    /// Query id.
     pub id: QueryId,
-    /// What is asked.
+    /// Query name.
     pub name: Text,
-    /// With what.
+    /// Payload.
     pub payload: Vec<u8>,
-    /// The asker's name; not known for very old agents. One's own queries come back, too.
+    /// Name of the originator; empty for very old agents. This member's own queries are received too.
     pub source: Text,
     pub(super) addr: SocketAddr,
     pub(super) relay_factor: u8,
-    /// Answers after this time are useless, on the core's clock.
+    /// Time on the core's clock after which responses are useless.
     pub deadline: Duration,
 }
 
-/// How to ask.
+/// Parameters of a query.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct QueryParams {
-    /// Only these members answer; all when empty.
+    /// Members that should answer; empty for all.
     pub nodes: Vec<Text>,
-    /// Only members whose tags match these regular expressions (Rust's `regex` syntax, and Go's `\Q…\E` and
-    /// octal numbers; agents use Go's). A byte of a tag that is not UTF-8 counts as one character, U+FFFD, as in Go.
+    /// Tags and regular expressions that members must match to answer (Rust's `regex` syntax, plus Go's `\Q…\E`
+    /// and octal numbers; agents use Go's syntax). A byte of a tag that is not UTF-8 counts as one character,
+    /// U+FFFD, as in Go.
     pub tags: Vec<(Text, Text)>,
-    /// Whether each member that is asked acknowledges at once.
+    /// Whether each addressed member acknowledges at once.
     pub request_ack: bool,
-    /// Through how many other members answers are sent in addition. Serf allows 0 to 5.
+    /// Number of other members through which responses are also relayed; Serf allows 0 to 5.
     pub relay_factor: u8,
-    /// How long answers are waited for; Serf's default grows with the cluster.
+    /// Time to wait for responses; `None` uses Serf's default, which grows with the cluster.
     pub timeout: Option<Duration>,
 }
 
-/// The times of the next messages of each kind, as Lamport's clocks have them.
+/// Lamport times of the next messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LamportTimes {
-    /// Of joins and leaves.
+    /// Next join or leave.
     pub member: u64,
-    /// Of user events.
+    /// Next user event.
     pub event: u64,
-    /// Of queries.
+    /// Next query.
     pub query: u64,
 }
 
-/// What the core wants to be sent.
+/// Output of the core for the network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Transmit {
-    /// A datagram.
+    /// Send a datagram.
     Udp {
-        /// Whither.
+        /// Destination.
         to: SocketAddr,
-        /// The whole datagram.
+        /// Complete datagram.
         payload: Vec<u8>,
     },
-    /// Open a TCP connection, write the payload, then hand over what is read.
+    /// Open a TCP connection, write the payload, then pass on the bytes received.
     Connect {
-        /// The exchange.
+        /// Exchange id.
         stream: StreamId,
-        /// Whither.
+        /// Destination.
         to: SocketAddr,
-        /// What to write.
+        /// Bytes to write.
         payload: Vec<u8>,
     },
-    /// Write to an accepted connection and close it when that is done.
+    /// Write to an accepted connection, then close it.
     Reply {
-        /// The exchange, finished with this.
+        /// Exchange id; the exchange ends with this.
         stream: StreamId,
-        /// What to write.
+        /// Bytes to write.
         payload: Vec<u8>,
     },
-    /// Close a connection, without further ado.
+    /// Close a connection at once.
     Close {
-        /// The exchange, finished with this.
+        /// Exchange id; the exchange ends with this.
         stream: StreamId,
     },
 }
 
-/// What the core has to tell.
+/// Event of the core for the application.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
@@ -152,130 +154,131 @@ pub enum Event {
     MemberUpdated(Member),
     /// A member stopped answering.
     MemberFailed(Member),
-    /// A member left of its own accord, or was told to have left.
+    /// A member left by itself, or was declared to have left.
     MemberLeft(Member),
-    /// A member that failed or left is forgotten.
+    /// A failed or departed member was forgotten.
     MemberReaped(Member),
-    /// An event of the layer above, one's own included.
+    /// A user event, including this member's own.
     UserEvent {
-        /// The event's Lamport time.
+        /// Lamport time of the event.
         ltime: u64,
-        /// Its name.
+        /// Name.
         name: Text,
-        /// Its payload.
+        /// Payload.
         payload: Vec<u8>,
-        /// Whether it may be merged with its like.
+        /// Whether it may be merged with events of the same name.
         coalesce: bool,
     },
-    /// Somebody asks.
+    /// A query was received.
     Query(Query),
-    /// A member that was asked has heard it.
+    /// A member acknowledged a query.
     QueryAck {
-        /// The query.
+        /// Query id.
         query: QueryId,
-        /// The member.
+        /// Name of the member.
         from: Text,
     },
-    /// A member answers.
+    /// A member responded to a query.
     QueryResponse {
-        /// The query.
+        /// Query id.
         query: QueryId,
-        /// The member.
+        /// Name of the member.
         from: Text,
-        /// Its answer.
+        /// Payload of the response.
         payload: Vec<u8>,
     },
-    /// No more answers will come.
+    /// A query ended; no more responses are accepted.
     QueryDone {
-        /// The query.
+        /// Query id.
         query: QueryId,
     },
     /// A join ended.
     JoinFinished {
-        /// What `join` returned.
+        /// Value that `join` returned.
         join: StreamId,
-        /// Whom it contacted.
+        /// Address that was contacted.
         addr: SocketAddr,
-        /// Why it failed.
+        /// Reason of the failure; `None` on success.
         error: Option<String>,
     },
-    /// This member is alone, and nobody that it remembers has answered. All are tried again, after a wait that grows up to half
-    /// a minute.
+    /// This member is alone, and no remembered member has answered. All are tried again, after a wait that
+    /// grows up to half a minute.
     RejoinFailed {
-        /// How many were tried.
+        /// Number of members tried.
         tried: usize,
-        /// Rounds in a row in which nobody answered, this one included.
+        /// Number of consecutive rounds without an answer, including this one.
         rounds: u32,
     },
-    /// Leaving is done; the member may be stopped.
+    /// Leaving is complete; the member may be stopped.
     LeaveFinished,
-    /// Another member uses this name at another address.
+    /// Another member uses a known name at another address.
     NameConflict {
-        /// The name.
+        /// Contested name.
         name: Text,
         /// The other address.
         other: SocketAddr,
-        /// What it announces there.
+        /// Tags announced there.
         tags: Tags,
     },
-    /// Another running member claims this member's own name. It gives it up if most others know it here.
+    /// Another running member claims this member's name. It gives the name up if most others know it here.
     NameClaimed {
-        /// Where it is.
+        /// Address of the other member.
         other: SocketAddr,
     },
-    /// A majority knows this member's name at another address: stop, or take another name.
+    /// A majority knows this member's name at another address: stop, or use another name.
     NameLost,
-    /// A query has a filter that this member cannot read, so it does not answer; told at most once a minute.
+    /// A query has a filter that this member cannot read, so it does not answer. Reported at most once per
+    /// minute.
     FilterUnreadable {
-        /// The regular expression, as it is shown, or what is wrong with the filter.
+        /// Regular expression in its shown form, or a description of the error.
         filter: String,
-        /// Who asks.
+        /// Name of the originator.
         asker: Text,
     },
-    /// The keyring was changed by a query; store it.
+    /// A query changed the keyring; store it.
     KeyringChanged,
     /// This member's tags were changed; store them.
     TagsChanged,
-    /// Events were thrown away because the application did not take them; only the driver says so.
+    /// Events were dropped because the application did not consume them in time; only the driver sends this.
     Lagged {
-        /// How many.
+        /// Number of dropped events.
         dropped: u64,
     },
 }
 
-/// Why a command is refused. Nothing was changed.
+/// Error of a command. It had no effect.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CommandError {
     /// The member is leaving or has left.
     #[error("this member is leaving")]
     Leaving,
-    /// Nobody of that name is known.
+    /// No member of that name is known.
     #[error("no member is named {0:?}")]
     UnknownMember(Text),
-    /// Tags that do not fit.
+    /// The tags do not fit.
     #[error(transparent)]
     Config(#[from] super::ConfigError),
-    /// A name with payload, a query or an answer is too long for a packet.
+    /// An event, a query or a response is too long.
     #[error("{what} takes {len} bytes, {limit} are allowed")]
     TooLarge {
-        /// What.
+        /// Kind of the message.
         what: &'static str,
-        /// Its length.
+        /// Size in bytes.
         len: usize,
-        /// The most that is allowed.
+        /// Maximum size in bytes.
         limit: usize,
     },
-    /// Too much of this kind is under way.
+    /// Too many of this kind are in progress.
     #[error("too many {0} are under way")]
     Busy(&'static str),
-    /// The query's time is over.
+    /// The query has ended.
     #[error("the query has ended")]
     QueryEnded,
-    /// A filter is not a regular expression.
+    /// A filter is not a valid regular expression.
     #[error("{0:?} is not a regular expression")]
     Filter(Text),
-    /// A change of the keyring.
+    /// The keyring could not be changed.
     #[error(transparent)]
     Key(#[from] KeyError),
 }

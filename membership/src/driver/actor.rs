@@ -1,4 +1,4 @@
-//! The task that owns the core.
+//! Task that owns the core.
 
 use std::{collections::HashMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -19,25 +19,25 @@ use crate::{
     rpc::{Coalesced, Coalescer},
 };
 
-/// Something to do in the actor's task.
+/// Closure to run in the actor's task.
 pub(super) type Command = Box<dyn FnOnce(&mut Actor) + Send>;
 
-/// Chunks from TCP connections that wait for the core.
+/// Maximum number of chunks from TCP connections that wait for the core.
 const INPUT_CAPACITY: usize = 64;
-/// Largest datagram.
+/// Maximum size of a datagram in bytes.
 const MAX_DATAGRAM: usize = 64 * 1024;
-/// Most KiB of replies that are being written at a time: each may hold the state of the whole cluster, and whoever asked
-/// need not read it. One reply is always allowed.
+/// Maximum total size of replies being written, in KiB. Each may hold the state of the whole cluster, and the
+/// client need not read it. A single larger reply is always allowed.
 const MAX_REPLIES_KIB: u32 = 64 * 1024;
-/// How often the snapshot is written.
+/// Interval between snapshot writes.
 const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(5);
-/// After an error of the sockets themselves, so that the task does not spin.
+/// Pause after an error of the sockets themselves, so that the task does not spin.
 const ERROR_PAUSE: Duration = Duration::from_millis(20);
 
-/// Where the answers to a query go.
+/// Destination of a query's answers.
 struct Asker {
     sender: mpsc::Sender<Answer>,
-    /// Answers thrown away because nobody took them in time.
+    /// Number of answers dropped because they were not received in time.
     lost: u64,
 }
 
@@ -45,19 +45,19 @@ pub(super) struct Actor {
     core: Core,
     started: Instant,
     udp: UdpSocket,
-    /// To the application.
+    /// Events for the application.
     events: Feed<Event>,
-    /// To whoever else listens.
+    /// Events for other subscribers.
     subscribers: Feeds<Event>,
     coalescer: Coalescer,
-    /// To those who want events merged.
+    /// Events for subscribers that want them merged.
     merged: Feeds<Coalesced>,
     filter: Option<LinkFilter>,
     streams: HashMap<StreamId, Output>,
     inputs: (mpsc::Sender<Input>, mpsc::Receiver<Input>),
     limits: Limits,
     replies: Arc<Semaphore>,
-    /// What was thrown away here.
+    /// Number of items dropped by this driver.
     dropped: u64,
     joins: HashMap<StreamId, oneshot::Sender<Option<String>>>,
     leaves: Vec<oneshot::Sender<()>>,
@@ -209,7 +209,7 @@ impl Actor {
         if !self.passes(Link::Tcp(from)) {
             return;
         }
-        // Without an id there are too many: dropping the socket closes it.
+        // Without an id there are too many connections; dropping the socket closes it.
         if let Some(id) = self.with_core(|core, now| core.accept(now, from)) {
             let output = stream::serve(socket, id, self.inputs.0.clone(), self.limits);
             self.streams.insert(id, output);
@@ -226,7 +226,7 @@ impl Actor {
         }
     }
 
-    /// Does what the core wants done, and reports what it has to tell.
+    /// Carries out the core's transmissions, and reports its events.
     async fn settle(&mut self) {
         while let Some(transmit) = self.core.poll_transmit() {
             self.transmit(transmit).await;
@@ -246,7 +246,7 @@ impl Actor {
     async fn transmit(&mut self, transmit: Transmit) {
         match transmit {
             Transmit::Udp { to, payload } => {
-                // Datagrams may get lost here as anywhere else.
+                // Datagrams may be lost here as anywhere else.
                 if self.passes(Link::Udp(to))
                     && let Err(error) = self.udp.send_to(&payload, to).await
                 {
@@ -264,7 +264,7 @@ impl Actor {
                     .map_or(MAX_REPLIES_KIB, |kib| kib.min(MAX_REPLIES_KIB));
                 match self.replies.clone().try_acquire_many_owned(kib) {
                     Ok(place) => output.reply(payload, place),
-                    // Dropping it hangs up.
+                    // Dropping the output closes the connection.
                     Err(_) => self.dropped += 1,
                 }
             }
@@ -319,14 +319,14 @@ impl Actor {
 
     fn emit(&mut self, event: Event) {
         self.dropped += self.subscribers.offer(&event);
-        // What happened to members counts for those, too, who begin to listen later.
+        // Member changes are also recorded for subscribers that arrive later.
         if self.merged.listening() > 0 || !matches!(event, Event::UserEvent { .. } | Event::Query(_)) {
             self.coalescer.handle(self.now(), &event);
         }
         self.dropped += self.events.offer(event);
     }
 
-    /// Where the snapshot goes, and what it says now, if that is not what is there.
+    /// Returns the snapshot's path and new contents, if they differ from the file.
     fn due_snapshot(&self) -> Option<(PathBuf, Vec<u8>)> {
         let (path, written) = self.snapshot.as_ref()?;
         let bytes = self.core.snapshot().encode();
@@ -339,12 +339,13 @@ impl Actor {
         match tokio::task::spawn_blocking(write).await {
             Ok((Ok(()), path, bytes)) => self.snapshot = Some((path, bytes)),
             Ok((Err(error), path, _)) => tracing::warn!(%error, ?path, "cannot write the snapshot"),
-            // The runtime is being shut down, and this task with it.
+            // The runtime is shutting down, and this task with it.
             Err(_) => {}
         }
     }
 
-    /// At the end, when the runtime may be about to stop: what is handed to another thread now might not be done.
+    /// Writes the snapshot at the end, on this thread, because the runtime may stop before another one
+    /// finishes.
     fn write_last_snapshot(&self) {
         let Some((path, bytes)) = self.due_snapshot() else { return };
         if let Err(error) = snapshot::write(&path, &bytes) {

@@ -1,9 +1,9 @@
-//! Failures as people read them: some by name, the others by number.
+//! Formats a list of failures: the first few in full, the others as a count.
 
-/// How many are named.
+/// Number of failures listed in full.
 const NAMED: usize = 3;
 
-/// Failures in one line: the first three, and how many others there are.
+/// Formats failures in one line: the first three, and the number of others.
 pub fn some_of(mut failures: impl ExactSizeIterator<Item = String>) -> String {
     let named: Vec<_> = failures.by_ref().take(NAMED).collect();
     match failures.len() {

@@ -1,13 +1,13 @@
-//! Events on their way to one receiver, who may be slow.
+//! Events for one receiver, which may be slow.
 
 use tokio::sync::mpsc;
 
 use crate::{core::Event, rpc::Coalesced};
 
-/// What a receiver wants.
+/// Filter of a receiver.
 pub(super) type Wants<T> = Box<dyn Fn(&T) -> bool + Send + Sync>;
 
-/// What can say that others of its kind were thrown away.
+/// Item type that can report dropped items.
 pub(super) trait Lagging {
     fn lagged(dropped: u64) -> Self;
 }
@@ -24,16 +24,17 @@ impl Lagging for Coalesced {
     }
 }
 
-/// A bounded queue. What does not fit is thrown away, and the receiver is told how many as soon as there is room.
+/// Bounded queue. Items that do not fit are dropped, and their number is reported to the receiver once there is
+/// room.
 pub(super) struct Feed<T> {
     sender: mpsc::Sender<T>,
     wants: Option<Wants<T>>,
-    /// What was thrown away since the receiver was last told.
+    /// Number of items dropped since the last report to the receiver.
     lagged: u64,
 }
 
 impl<T: Lagging> Feed<T> {
-    /// Gives everything, or what the receiver wants.
+    /// Creates a feed of all items, or of those that `wants` accepts.
     pub(super) fn new(sender: mpsc::Sender<T>, wants: Option<Wants<T>>) -> Self {
         Self { sender, wants, lagged: 0 }
     }
@@ -42,12 +43,12 @@ impl<T: Lagging> Feed<T> {
         self.wants.as_ref().is_none_or(|wants| wants(item))
     }
 
-    /// Whether nobody receives any more.
+    /// Returns whether the receiver is gone.
     pub(super) fn is_closed(&self) -> bool {
         self.sender.is_closed()
     }
 
-    /// Puts something into the queue; gives how many were thrown away.
+    /// Adds an item. Returns the number of items dropped.
     pub(super) fn offer(&mut self, item: T) -> u64 {
         if self.lagged > 0 {
             if self.sender.try_send(T::lagged(self.lagged)).is_err() {
@@ -61,13 +62,13 @@ impl<T: Lagging> Feed<T> {
                 self.lagged += 1;
                 1
             }
-            // A receiver that was dropped wants nothing.
+            // A dropped receiver needs nothing.
             _ => 0,
         }
     }
 }
 
-/// The receivers of one kind of thing.
+/// Receivers of one item type.
 pub(super) struct Feeds<T>(Vec<Feed<T>>);
 
 impl<T> Default for Feeds<T> {
@@ -77,7 +78,7 @@ impl<T> Default for Feeds<T> {
 }
 
 impl<T: Lagging + Clone> Feeds<T> {
-    /// How many still listen.
+    /// Number of receivers that still exist.
     pub(super) fn listening(&mut self) -> usize {
         self.0.retain(|feed| !feed.is_closed());
         self.0.len()
@@ -89,7 +90,7 @@ impl<T: Lagging + Clone> Feeds<T> {
         receiver
     }
 
-    /// Gives something to all that want it; gives how many were thrown away.
+    /// Adds an item to every feed that wants it. Returns the number of items dropped.
     pub(super) fn offer(&mut self, item: &T) -> u64 {
         self.0.retain(|feed| !feed.is_closed());
         let wanting = self.0.iter_mut().filter(|feed| feed.wants(item));

@@ -1,15 +1,15 @@
-//! The member on real sockets: a thin tokio driver around the [`core`](crate::core).
+//! Member on real sockets: a thin tokio driver around the [`core`](crate::core).
 //!
 //! One task owns the core, the UDP socket and the TCP listener; each TCP connection has a small task of its
 //! own. All queues are bounded:
 //!
-//! * Events wait in a channel of [`Options::event_capacity`]. When the application does not keep up, the
-//!   newest events are thrown away; as soon as there is room again, [`Event::Lagged`] says how many. The
-//!   list of members ([`Membership::members`]) is always current.
-//! * Others may listen, too ([`Membership::subscribe`]), each with a queue of their own that works alike.
-//! * Answers to a query wait in a channel of [`QUERY_CAPACITY`]; more are thrown away.
-//! * Datagrams that the system does not take at once are waited for; TCP connections are bounded in number
-//!   and time by the core.
+//! * Events wait in a channel of [`Options::event_capacity`]. If the application does not keep up, the newest events
+//!   are dropped; once there is room again, [`Event::Lagged`] reports their number. The member list
+//!   ([`Membership::members`]) is always current.
+//! * Further subscribers ([`Membership::subscribe`]) have a queue of their own each, which works alike.
+//! * Answers to a query wait in a channel of [`QUERY_CAPACITY`]; further ones are dropped.
+//! * The driver waits until the system accepts a datagram. The core limits the number and duration of TCP
+//!   connections.
 
 mod actor;
 mod failures;
@@ -39,58 +39,59 @@ pub use failures::some_of;
 
 use actor::{Actor, Command};
 
-/// Answers to one query that wait for the application.
+/// Capacity of the channel for the answers to one query.
 pub const QUERY_CAPACITY: usize = 1024;
-/// Most receivers of events beside the application.
+/// Maximum number of subscribers besides the application.
 pub const MAX_SUBSCRIBERS: usize = 4096;
-/// Commands that wait for the driver.
+/// Capacity of the channel for commands to the driver.
 const COMMAND_CAPACITY: usize = 256;
-/// How often a port is looked for that is free for UDP and TCP.
+/// Maximum number of attempts to find a port that is free for both UDP and TCP.
 const PORT_ATTEMPTS: usize = 16;
 
-/// One way by which this member and an address exchange something.
+/// Link between this member and an address, for one transport.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Link {
-    /// Datagrams, in either direction.
+    /// UDP, in either direction.
     Udp(SocketAddr),
-    /// Connections, in either direction; the address of one that was accepted has any port.
+    /// TCP, in either direction; an accepted connection's address has an arbitrary port.
     Tcp(SocketAddr),
 }
 
-/// Decides whether a link works: `true` for yes. For fault injection in tests.
+/// Filter for fault injection in tests: returns `true` if a link works.
 pub type LinkFilter = Arc<dyn Fn(Link) -> bool + Send + Sync>;
 
-/// What a member on sockets is told at its start.
+/// Options of a member on sockets.
 #[derive(Clone)]
 pub struct Options {
-    /// The member's name, unique in the cluster.
+    /// Name of the member, unique in the cluster.
     pub name: Text,
-    /// Where to listen, UDP and TCP. Port 0 takes a free one.
+    /// Address to listen on, for UDP and TCP. Port 0 selects a free one.
     pub bind: SocketAddr,
-    /// The address that others are told, when it is not the one to listen at. Port 0 is the port that is listened at.
+    /// Address advertised to others; `None` is the bound address. Port 0 is replaced by the bound port.
     pub advertise: Option<SocketAddr>,
-    /// What others can see of this member.
+    /// Tags of this member, visible to others.
     pub tags: Tags,
     /// Label, keys and compression.
     pub framing: Framing,
-    /// Networks that members' addresses must belong to. Empty: any address is allowed.
+    /// Networks that members' addresses must belong to; empty allows any address.
     pub allowed: Vec<IpNet>,
-    /// How fast everything goes.
+    /// Intervals, timeouts and multipliers.
     pub timing: Timing,
-    /// How long events, queries and answers may be.
+    /// Maximum sizes of events, queries and responses.
     pub limits: Limits,
-    /// A file that lets the member rejoin after a restart, without hearing old events again.
+    /// File for the snapshot, with which the member rejoins after a restart and does not receive old events
+    /// again.
     pub snapshot: Option<PathBuf>,
-    /// Whether the member rejoins although it has left before it ended.
+    /// Whether the member rejoins although it left the cluster before it ended.
     pub rejoin_after_leave: bool,
-    /// Events that wait for the application.
+    /// Capacity of the channel for events to the application.
     pub event_capacity: usize,
-    /// For fault injection in tests; everything passes without.
+    /// Fault injection in tests; `None` lets everything pass.
     pub link_filter: Option<LinkFilter>,
 }
 
 impl Options {
-    /// The defaults of a Serf agent in a local network.
+    /// Creates options with the defaults of a Serf agent in a local network.
     pub fn new(name: impl Into<Text>, bind: SocketAddr) -> Self {
         let Config { name, tags, framing, timing, limits, .. } = Config::new(name, bind);
         Self {
@@ -116,45 +117,45 @@ impl std::fmt::Debug for Options {
     }
 }
 
-/// Why a member does not do what it is told.
+/// Error of a member on sockets.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The sockets could not be opened.
     #[error("cannot listen at {addr}: {source}")]
     Bind {
-        /// Where.
+        /// Address to bind.
         addr: SocketAddr,
-        /// Why.
+        /// Error of the operating system.
         source: io::Error,
     },
     /// The snapshot file could not be read.
     #[error("cannot read the snapshot {path:?}: {source}")]
     Snapshot {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// The options make no sense.
+    /// The options are invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The command was refused.
+    /// The command was rejected.
     #[error(transparent)]
     Command(#[from] CommandError),
-    /// Nobody could be joined.
+    /// No member could be joined: each address with its error.
     #[error("cannot join: {}", some_of(.0.iter().map(|(addr, e)| format!("{addr}: {e}"))))]
     Join(Vec<(SocketAddr, String)>),
-    /// The system gives no randomness.
+    /// The system's random generator failed.
     #[error("the system gives no randomness")]
     Randomness,
-    /// The member was stopped.
+    /// The member has been stopped.
     #[error("the member has stopped")]
     Stopped,
 }
 
-/// A running member. Clones speak for the same member; it stops when the last is dropped, without leaving
-/// the cluster: see [`Membership::leave`].
+/// Handle of a running member. Clones refer to the same member; it stops when the last one is dropped, without
+/// leaving the cluster: see [`Membership::leave`].
 #[derive(Debug, Clone)]
 pub struct Membership {
     commands: mpsc::Sender<Command>,
@@ -162,8 +163,8 @@ pub struct Membership {
 }
 
 impl Membership {
-    /// Opens the sockets and starts the member, alone or back among those of its snapshot. Events come
-    /// through the receiver; see the [module](self) for what happens when it is not read.
+    /// Opens the sockets and starts the member, alone or rejoining the members of its snapshot. Events arrive
+    /// on the receiver; the [module](self) describes what happens if it is not read.
     pub async fn start(options: Options) -> Result<(Self, mpsc::Receiver<Event>), Error> {
         let restore = match &options.snapshot {
             Some(path) => snapshot::read(path).await?,
@@ -171,7 +172,7 @@ impl Membership {
         };
         let (udp, tcp, bound) = bind(options.bind).await?;
         let advertise = options.advertise.map_or(bound, |told| {
-            // Without a port it is the one that was bound.
+            // Without a port, the bound port is used.
             SocketAddr::new(told.ip(), if told.port() == 0 { bound.port() } else { told.port() })
         });
         if options.framing.keyring.is_none() && !advertise.ip().is_loopback() {
@@ -197,7 +198,7 @@ impl Membership {
         Ok((Self { commands, addr: bound }, event_receiver))
     }
 
-    /// Where the member listens.
+    /// Address that the member listens on.
     pub fn local_addr(&self) -> SocketAddr {
         self.addr
     }
@@ -209,15 +210,15 @@ impl Membership {
     ) -> Result<T, Error> {
         let (sender, receiver) = oneshot::channel();
         let command: Command = Box::new(move |actor| {
-            // Whoever asked may have given up.
+            // The caller may have given up.
             let _ = sender.send(act(actor));
         });
         self.commands.send(command).await.map_err(|_| Error::Stopped)?;
         receiver.await.map_err(|_| Error::Stopped)
     }
 
-    /// Contacts members, to learn of all others. Returns how many answered; an error when none did. With
-    /// `ignore_old`, events from before the join are not reported, as [`Core::join`] has it.
+    /// Contacts members to learn about all others. Returns the number that answered; fails if none did. With
+    /// `ignore_old`, events from before the join are not reported, as described for [`Core::join`].
     pub async fn join(&self, addrs: &[SocketAddr], ignore_old: bool) -> Result<usize, Error> {
         let mut waiting = Vec::new();
         for addr in addrs.iter().copied() {
@@ -236,8 +237,8 @@ impl Membership {
         if joined == 0 { Err(Error::Join(errors)) } else { Ok(joined) }
     }
 
-    /// Leaves the cluster, so that the others know that it is no failure; returns when they had the time to
-    /// hear of it. The member keeps answering until it is dropped.
+    /// Leaves the cluster, so that other members do not count this one as failed. Returns once they had time to
+    /// receive the news. The member keeps answering until it is dropped.
     pub async fn leave(&self) -> Result<(), Error> {
         let receiver = self.with(Actor::leave).await?;
         receiver.await.map_err(|_| Error::Stopped)
@@ -254,13 +255,14 @@ impl Membership {
         Ok(self.with(move |actor| actor.with_core(|core, _| core.set_tags(tags))).await??)
     }
 
-    /// Changes some of this member's tags, and takes others away.
+    /// Sets some of this member's tags, and deletes others.
     pub async fn update_tags(&self, set: Tags, delete: Vec<Text>) -> Result<(), Error> {
         Ok(self.with(move |actor| actor.with_core(|core, _| core.update_tags(set, &delete))).await??)
     }
 
-    /// The events that `wants` takes, from now on, for somebody else than the application. At most `capacity` wait; of
-    /// those that are thrown away then [`Event::Lagged`] tells. It ends when the receiver is dropped.
+    /// Subscribes to the events that `wants` accepts, from now on, in addition to the application. At most
+    /// `capacity` events wait; further ones are dropped and reported by [`Event::Lagged`]. Dropping the
+    /// receiver unsubscribes.
     pub async fn subscribe(
         &self,
         capacity: usize,
@@ -269,7 +271,7 @@ impl Membership {
         Ok(self.with(move |actor| actor.subscribe(capacity, Box::new(wants))).await??)
     }
 
-    /// Like [`Membership::subscribe`], with events merged as Serf's agents merge them: see [`Coalesced`].
+    /// Like [`Membership::subscribe`], but with events merged as Serf's agents do: see [`Coalesced`].
     pub async fn subscribe_coalesced(
         &self,
         capacity: usize,
@@ -278,8 +280,8 @@ impl Membership {
         Ok(self.with(move |actor| actor.subscribe_merged(capacity, Box::new(wants))).await??)
     }
 
-    /// Sends an event to all members, this one included; name and payload together have at most as many bytes as
-    /// [`Limits`] say, and so has the message that carries them.
+    /// Sends an event to all members, this one included. Both the name and payload together, and the encoded
+    /// message, are limited by [`Limits`].
     pub async fn user_event(
         &self,
         name: impl AsRef<[u8]>,
@@ -292,7 +294,7 @@ impl Membership {
         Ok(self.with(act).await??)
     }
 
-    /// Asks all members that `params` name; answers come through what is returned.
+    /// Sends a query to the members selected by `params`, and returns a receiver of their answers.
     pub async fn query(
         &self,
         name: impl AsRef<[u8]>,
@@ -305,52 +307,52 @@ impl Membership {
             .await??)
     }
 
-    /// Asks all members to change their keyrings, this one included.
+    /// Asks all members, this one included, to change their keyrings.
     pub async fn change_keys(&self, change: KeyChange) -> Result<Answers, Error> {
         Ok(self.with(move |actor| actor.query(|core, now| core.key_query(now, change))).await??)
     }
 
-    /// Asks all members which keys they have, this one included; each answers with a
+    /// Asks all members, this one included, for their keys; each answers with a
     /// [`KeyResponse`](crate::wire::serf::KeyResponse).
     pub async fn list_keys(&self) -> Result<Answers, Error> {
         Ok(self.with(|actor| actor.query(Core::list_keys_query)).await??)
     }
 
-    /// Answers a query that came as [`Event::Query`].
+    /// Responds to a query received as [`Event::Query`].
     pub async fn respond(&self, query: &Query, payload: &[u8]) -> Result<(), Error> {
         let (query, payload) = (query.clone(), payload.to_vec());
         Ok(self.with(move |actor| actor.with_core(|core, now| core.respond(now, &query, &payload))).await??)
     }
 
-    /// All other members that are known, in no particular order.
+    /// Returns all other known members, in no particular order.
     pub async fn members(&self) -> Result<Vec<Member>, Error> {
         self.with(|actor| actor.with_core(|core, _| core.members().collect())).await
     }
 
-    /// What is known of another member.
+    /// Returns another member by name, if known.
     pub async fn member(&self, name: impl AsRef<[u8]>) -> Result<Option<Member>, Error> {
         let name = Text::from(name.as_ref());
         self.with(move |actor| actor.with_core(|core, _| core.member(&name))).await
     }
 
-    /// The round trip to another member, estimated from both members' places in the network.
+    /// Estimated round-trip time to another member, from both network coordinates.
     pub async fn estimated_rtt(&self, name: impl AsRef<[u8]>) -> Result<Option<Duration>, Error> {
         let name = Text::from(name.as_ref());
         self.with(move |actor| actor.with_core(|core, _| core.estimated_rtt(&name))).await
     }
 
-    /// The place of a member in the network, this one included, if it is known.
+    /// Network coordinate of a member (this one included), if known.
     pub async fn coordinate_of(&self, name: impl AsRef<[u8]>) -> Result<Option<Coordinate>, Error> {
         let name = Text::from(name.as_ref());
         self.with(move |actor| actor.with_core(|core, _| core.coordinate_of(&name))).await
     }
 
-    /// The number of members that are alive or suspected, this one included.
+    /// Number of members that are alive or suspected, this one included.
     pub async fn alive_count(&self) -> Result<usize, Error> {
         self.with(|actor| actor.with_core(|core, _| core.alive_count())).await
     }
 
-    /// This member, as others see it.
+    /// Returns this member as others see it.
     pub async fn local_member(&self) -> Result<Member, Error> {
         self.with(|actor| actor.with_core(|core, _| core.local_member())).await
     }
@@ -360,57 +362,57 @@ impl Membership {
         self.with(|actor| actor.stats()).await
     }
 
-    /// How many broadcasts wait to be sent.
+    /// Number of broadcasts that wait to be sent.
     pub async fn queue_depths(&self) -> Result<QueueDepths, Error> {
         self.with(|actor| actor.with_core(|core, _| core.queue_depths())).await
     }
 
-    /// How much this member doubts its own health, from 0 (not at all) to 7.
+    /// Lifeguard's local health score, from 0 (healthy) to 7.
     pub async fn health_score(&self) -> Result<u32, Error> {
         self.with(|actor| actor.with_core(|core, _| core.health_score())).await
     }
 
-    /// Label, keys and compression, with the changes that key queries made.
+    /// Current framing: label, keys and compression, including changes by key queries.
     pub async fn framing(&self) -> Result<Framing, Error> {
         self.with(|actor| actor.with_core(|core, _| core.framing().clone())).await
     }
 
-    /// The times of the next messages.
+    /// Lamport times of the next messages.
     pub async fn lamport_times(&self) -> Result<LamportTimes, Error> {
         self.with(|actor| actor.with_core(|core, _| core.lamport_times())).await
     }
 
-    /// Whether an earlier life was among others, and did not end by leaving them for good.
+    /// Returns whether an earlier run was among others, and did not leave them for good.
     pub async fn came_back(&self) -> Result<bool, Error> {
         self.with(|actor| actor.with_core(|core, _| core.came_back())).await
     }
 
-    /// Whether an earlier life has left its members, and this one neither tries them nor has met anybody.
+    /// Returns whether an earlier run left its members, and this one neither tries them nor has met anybody.
     pub async fn has_left_before(&self) -> Result<bool, Error> {
         self.with(|actor| actor.with_core(|core, _| core.has_left_before())).await
     }
 
-    /// What a later life of this member should know.
+    /// Returns what a later run of this member needs.
     pub async fn snapshot(&self) -> Result<Snapshot, Error> {
         self.with(|actor| actor.with_core(|core, _| core.snapshot())).await
     }
 }
 
-/// One answer to a query.
+/// Answer to a query.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// A member has heard the query.
+    /// A member acknowledged the query.
     Ack(Text),
-    /// A member answers.
+    /// A member responded.
     Response {
-        /// The member.
+        /// Name of the member.
         from: Text,
-        /// Its answer.
+        /// Payload of the response.
         payload: Vec<u8>,
     },
 }
 
-/// The answers to a query, as they come.
+/// Receiver of the answers to a query.
 #[derive(Debug)]
 pub struct Answers {
     id: QueryId,
@@ -418,18 +420,18 @@ pub struct Answers {
 }
 
 impl Answers {
-    /// The query.
+    /// Id of the query.
     pub fn id(&self) -> QueryId {
         self.id
     }
 
-    /// The next answer; `None` when the query's time is over.
+    /// Waits for the next answer; `None` when the query has ended.
     pub async fn next(&mut self) -> Option<Answer> {
         self.receiver.recv().await
     }
 }
 
-/// Opens both sockets at one port.
+/// Opens both sockets on one port.
 async fn bind(addr: SocketAddr) -> Result<(UdpSocket, TcpListener, SocketAddr), Error> {
     let failed = |source| Error::Bind { addr, source };
     let mut attempt = 0;
@@ -439,7 +441,7 @@ async fn bind(addr: SocketAddr) -> Result<(UdpSocket, TcpListener, SocketAddr), 
         let bound = tcp.local_addr().map_err(failed)?;
         match UdpSocket::bind(bound).await {
             Ok(udp) => return Ok((udp, tcp, bound)),
-            // The port that was free for TCP need not be free for UDP.
+            // A port that is free for TCP need not be free for UDP.
             Err(_) if addr.port() == 0 && attempt < PORT_ATTEMPTS => {}
             Err(source) => return Err(failed(source)),
         }

@@ -1,4 +1,4 @@
-//! The snapshot file: replaced as a whole, so that a crash leaves the old one or the new one.
+//! Snapshot file, replaced as a whole, so that a crash leaves either the old or the new one.
 
 use std::{
     fs::File,
@@ -14,7 +14,7 @@ use rustix::{
 use super::Error;
 use crate::core::Snapshot;
 
-/// Most bytes that are read of a snapshot; agents compact theirs far below.
+/// Maximum number of bytes read from a snapshot; agents keep theirs far smaller.
 const MAX_LEN: u64 = 4 * 1024 * 1024;
 
 pub(super) async fn read(path: &Path) -> Result<Option<Snapshot>, Error> {
@@ -28,8 +28,9 @@ pub(super) async fn read(path: &Path) -> Result<Option<Snapshot>, Error> {
     }
 }
 
-/// Reads a regular file. It is opened without waiting and judged by its descriptor, so that a FIFO that nobody writes to
-/// is refused at once. A symbolic link is none: this program replaces the file, and would replace the link.
+/// Reads a regular file. It is opened without blocking and checked by its descriptor, so that a FIFO without a
+/// writer is rejected at once. A symbolic link is rejected too, because replacing the file would replace the
+/// link.
 fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let refused = |what| {
@@ -51,12 +52,12 @@ fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Blocks until the disk has it.
+/// Writes the file, and blocks until it is on the disk.
 pub(super) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".new");
     let temporary = PathBuf::from(temporary);
-    // Whatever lies there is none of this program's: opening a FIFO would wait for a reader.
+    // Another file there does not belong to this program, and opening a FIFO would wait for a reader.
     match std::fs::remove_file(&temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}

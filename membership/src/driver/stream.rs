@@ -1,4 +1,4 @@
-//! One task for each TCP connection.
+//! Tasks of TCP connections, one each.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -13,22 +13,22 @@ use crate::core::StreamId;
 
 const CHUNK: usize = 64 * 1024;
 
-/// What a connection tells the core.
+/// Input from a connection for the core.
 pub(super) enum Input {
     Bytes(StreamId, Vec<u8>),
     Closed(StreamId, Option<String>),
 }
 
-/// How long a connection may take.
+/// Time limits of a connection.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
     pub(super) timeout: Duration,
 }
 
-/// A reply, and its place among all that are being written.
+/// A reply, with its share of the limit on replies being written.
 type Reply = (Vec<u8>, OwnedSemaphorePermit);
 
-/// A connection as the actor holds it. Dropping it closes the connection, unless a reply is on its way.
+/// The actor's handle of a connection. Dropping it closes the connection, unless a reply is being written.
 pub(super) struct Output {
     reply: Option<oneshot::Sender<Reply>>,
     task: AbortHandle,
@@ -46,14 +46,14 @@ impl Output {
 
 impl Drop for Output {
     fn drop(&mut self) {
-        // With the reply handed over, the task ends by itself, or by its timeout.
+        // Once it has the reply, the task ends by itself or by its timeout.
         if self.reply.is_some() {
             self.task.abort();
         }
     }
 }
 
-/// Serves a connection that was accepted.
+/// Serves an accepted connection.
 pub(super) fn serve(socket: TcpStream, id: StreamId, inputs: mpsc::Sender<Input>, limits: Limits) -> Output {
     let (reply, reply_receiver) = oneshot::channel();
     let task = tokio::spawn(async move {
@@ -63,8 +63,8 @@ pub(super) fn serve(socket: TcpStream, id: StreamId, inputs: mpsc::Sender<Input>
     Output { reply: Some(reply), task: task.abort_handle() }
 }
 
-/// Opens a connection, writes the payload and reads. Without an address it never gets anywhere, like one
-/// whose packets are lost.
+/// Opens a connection, writes the payload and reads. Without an address it never connects, as if its packets
+/// were lost.
 pub(super) fn connect(
     to: Option<SocketAddr>,
     payload: Vec<u8>,
@@ -86,7 +86,7 @@ pub(super) fn connect(
     Output { reply: Some(reply), task: task.abort_handle() }
 }
 
-/// Reads until the other side ends or a reply is to be written; that is the last thing then.
+/// Reads until the other side ends, or writes a reply and ends.
 async fn exchange(
     mut socket: TcpStream,
     id: StreamId,

@@ -1,5 +1,5 @@
-//! Any bytes in every text of every message: what is written is read back, a core takes it and goes on, hands the same bytes
-//! on, and shows nothing that moves a cursor.
+//! Arbitrary bytes in every text of every message: what is encoded decodes to the same value; a core accepts it
+//! and keeps working, passes the same bytes on, and shows nothing that moves a cursor.
 
 use std::{collections::BTreeMap, fmt::Debug, net::SocketAddr, time::Duration};
 
@@ -18,7 +18,8 @@ use crate::wire::{
     stream::{StreamDecoder, StreamMessage},
 };
 
-/// Any bytes as texts: of messages that are written and read, and of those that a member is sent.
+/// Fuzzes texts with arbitrary bytes, in messages that are encoded and decoded, and in those that a member
+/// receives.
 pub fn fuzz_names(data: &[u8]) {
     let mut input = Input::new(data);
     for message in packets(&mut input) {
@@ -36,7 +37,7 @@ pub fn fuzz_names(data: &[u8]) {
     World::new(&mut input).live(&mut input);
 }
 
-/// Writes a value and reads it again.
+/// Checker that encodes a value and decodes it again.
 #[derive(Clone, Copy)]
 pub(super) struct Again;
 
@@ -57,7 +58,7 @@ fn request_again(request: rpc::Request) {
     assert_eq!(session.poll(), Ok(Some(Step::Request { seq: 7, request })));
 }
 
-/// Checks the form in which a text is shown.
+/// Checks the shown form of a text.
 fn check_shown(text: &Text) {
     let shown = text.to_string();
     assert!(!shown.chars().any(char::is_control), "{shown:?}");
@@ -68,10 +69,10 @@ fn addr(index: u8) -> SocketAddr {
     SocketAddr::from(([127, 77, 1, index], 7946))
 }
 
-/// A part that no decoder can use, and behind which the next one is found.
+/// A value that is valid for no field, after which the next one can still be found.
 const SPOILED: u8 = 0x80;
 
-/// A member under test, and what it was told.
+/// Member under test, and its name.
 struct World {
     core: Core,
     own: Text,
@@ -128,7 +129,7 @@ impl World {
         }
     }
 
-    /// Sends datagrams with messages of all kinds, and looks at what the member does then.
+    /// Sends datagrams with messages of all kinds, and checks the member's reaction.
     fn check_packets(&mut self, input: &mut Input<'_>) {
         let event =
             serf::UserEvent { coalesce: false, ltime: 90, name: input.text(), payload: Some(input.bytes()) };
@@ -183,7 +184,7 @@ impl World {
         assert!(wanted.name.contains(&b',') || filter.is_ok_and(|filter| filter.matches(told)));
     }
 
-    /// What is shown, and what is stored.
+    /// Checks what is shown and what is stored.
     fn check_shown(&self) {
         let members: Vec<_> = self.core.members().chain([self.core.local_member()]).collect();
         for member in &members {
@@ -197,7 +198,7 @@ impl World {
         assert_eq!(Snapshot::parse(&snapshot.encode()), Snapshot { alive: kept, ..snapshot });
     }
 
-    /// Has the member compare states with somebody; gives what it answers.
+    /// Makes the member exchange states. Returns its reply.
     fn exchange(&mut self, bytes: &[u8]) -> memberlist::PushPull {
         let stream = self.core.accept(self.now, addr(9)).expect("there is room");
         for part in bytes.chunks(50) {
@@ -233,7 +234,7 @@ impl World {
         self.now = until;
     }
 
-    /// Takes what the core wants sent, and what it tells.
+    /// Takes the core's transmissions and events.
     fn settle(&mut self) -> Vec<Transmit> {
         let mut others = Vec::new();
         while let Some(transmit) = self.core.poll_transmit() {
@@ -247,7 +248,7 @@ impl World {
         others
     }
 
-    /// The messages that were sent there since the last time, or to anybody.
+    /// Returns the messages sent to an address, or to any, since the last call.
     fn messages_to(&mut self, wanted: Option<SocketAddr>) -> Vec<memberlist::Message> {
         let mut messages = Vec::new();
         for (to, payload) in std::mem::take(&mut self.sent) {
@@ -266,7 +267,7 @@ fn is_name(text: &Text) -> bool {
 
 fn node(index: u8, input: &mut Input<'_>) -> NodeState {
     let meta = serf::encode_tags(&input.tags());
-    // What is no list of tags is a role.
+    // Metadata that is not a tag list is a role.
     let meta = if meta.len() > memberlist::MAX_META_LEN { b"\x00role\xff".to_vec() } else { meta };
     NodeState {
         addr: vec![127, 77, 1, index],
@@ -279,7 +280,8 @@ fn node(index: u8, input: &mut Input<'_>) -> NodeState {
     }
 }
 
-/// A state with these members, this event and this member that left, and in each list something that cannot be used.
+/// Builds a state with these members, this event and this departed member, and an unusable element in each
+/// list.
 fn push_pull(nodes: &[NodeState], event: &serf::BufferedEvent, left: &Text, spoiled: u8) -> Vec<u8> {
     let user_state = serf_state(event, left, nodes);
     let bad = bad_nodes(spoiled);
@@ -315,7 +317,7 @@ fn bad_nodes(choice: u8) -> Vec<Vec<u8>> {
     ]
 }
 
-/// Serf's part. Of three fields the value is spoiled, of the others a part.
+/// Builds Serf's part. Three fields have an unusable value, the others an unusable element.
 fn serf_state(event: &serf::BufferedEvent, left: &Text, nodes: &[NodeState]) -> Vec<u8> {
     let mut out = vec![serf::kind::PUSH_PULL];
     msgpack::write_map(&mut out, 6);

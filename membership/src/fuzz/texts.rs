@@ -1,4 +1,4 @@
-//! Messages of all kinds, their texts made of any bytes.
+//! Messages of all kinds, with texts of arbitrary bytes.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::wire::{
     serf::{self, Tags},
 };
 
-/// Bytes of the fuzzer, taken one after the other. When they are at their end all texts are empty.
+/// Input bytes of the fuzzer, consumed in order. When they run out, all texts are empty.
 pub(super) struct Input<'a>(&'a [u8]);
 
 impl<'a> Input<'a> {
@@ -29,7 +29,8 @@ impl<'a> Input<'a> {
         self.take(1).first().copied().unwrap_or_default()
     }
 
-    /// Up to 31 bytes, and twelve times as many where the length has its highest bit: those of a name that is too long.
+    /// Returns up to 31 bytes, or twelve times as many if the length has its highest bit set, for names that
+    /// are too long.
     pub(super) fn bytes(&mut self) -> Vec<u8> {
         let len = self.byte();
         let times = if len & 0x80 == 0 { 1 } else { 12 };
@@ -57,7 +58,7 @@ impl<'a> Input<'a> {
     }
 }
 
-/// memberlist's messages.
+/// Builds memberlist's messages.
 pub(super) fn packets(input: &mut Input<'_>) -> Vec<Message> {
     vec![
         Message::Ping(Ping {
@@ -93,7 +94,7 @@ pub(super) fn packets(input: &mut Input<'_>) -> Vec<Message> {
     ]
 }
 
-/// Serf's messages.
+/// Builds Serf's messages.
 pub(super) fn serf_messages(input: &mut Input<'_>) -> Vec<serf::Message> {
     let (name, expr, tag) = (input.text(), input.text(), input.text());
     let filters = vec![
@@ -135,7 +136,7 @@ pub(super) fn serf_messages(input: &mut Input<'_>) -> Vec<serf::Message> {
     ]
 }
 
-/// What travels inside of other messages, or alone on a stream.
+/// Checks payloads of other messages, and messages that are only sent on streams.
 pub(super) fn payloads(input: &mut Input<'_>, again: Again) {
     again.check(&ErrMessage { error: input.text() });
     again.check(&serf::ConflictResponse {
@@ -165,7 +166,7 @@ pub(super) fn payloads(input: &mut Input<'_>, again: Again) {
     assert_eq!(serf::decode_tags(&serf::encode_tags(&tags)), tags);
 }
 
-/// What clients of the RPC are told.
+/// Checks replies to RPC clients.
 pub(super) fn replies(input: &mut Input<'_>, again: Again) {
     again.check(&m::ReplyHeader { error: input.text(), seq: 1 });
     let member = m::Member { name: input.text(), tags: input.tags(), ..m::Member::default() };
@@ -183,7 +184,7 @@ pub(super) fn replies(input: &mut Input<'_>, again: Again) {
     again.check(&m::Stats::from([(input.text(), input.tags())]));
 }
 
-/// What clients of the RPC ask.
+/// Builds requests of RPC clients.
 pub(super) fn requests(input: &mut Input<'_>) -> Vec<Request> {
     vec![
         Request::MembersFiltered(m::MembersFiltered {

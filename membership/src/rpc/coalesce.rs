@@ -1,9 +1,9 @@
-//! Events for clients, merged as Serf's agents merge them: a wave of joins is one record, and of user events that may be
-//! merged only the last of each name is told.
+//! Events for clients, merged as Serf's agents do: a wave of joins is one record, and of user events with the
+//! coalesce flag only the last one per name is reported.
 //!
-//! Changes of members wait until none has come for a second, three seconds at the most. Then each member's last change is
-//! told, all of one kind together, unless it is the same as the one told before. User events with the flag wait likewise.
-//! Queries and all other user events wait for nothing.
+//! Member changes wait until none has arrived for one second, at most three seconds. Then the last change of
+//! each member is reported, grouped by kind, unless it equals the previously reported one. User events with the
+//! flag wait likewise. Queries and all other user events are reported at once.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -16,39 +16,40 @@ use crate::{
     wire::Text,
 };
 
-/// Nothing waits longer than this.
+/// Maximum time that an event waits.
 pub const COALESCE_PERIOD: Duration = Duration::from_secs(3);
-/// What waits is told when nothing more has come for this long.
+/// Time without further events after which the waiting ones are reported.
 pub const QUIESCENT_PERIOD: Duration = Duration::from_secs(1);
-/// Most members whose changes wait; one more, and all are told at once.
+/// Maximum number of members whose changes wait; at this number all are reported at once.
 pub const MAX_COALESCED_MEMBERS: usize = 4096;
-/// Most user events that wait; one more, and all are told at once.
+/// Maximum number of user events that wait; at this number all are reported at once.
 pub const MAX_COALESCED_EVENTS: usize = 1024;
-/// Most members whose last change is remembered. It is forgotten with the member; beyond this limit all at once.
+/// Maximum number of members whose last change is remembered. It is forgotten with the member; above the limit
+/// all are forgotten.
 const MAX_REMEMBERED: usize = 256 * 1024;
 
-/// What a client is told.
+/// Record for a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Coalesced {
-    /// The same has happened to these members.
+    /// A change of the same kind of these members.
     Members {
-        /// What, in Serf's words.
+        /// Kind of the change, in Serf's terms.
         kind: &'static str,
-        /// The members, in the order of their names.
+        /// Members, in order of their names.
         members: Vec<Member>,
     },
     /// A user event or a query.
     Event(Event),
-    /// Records were thrown away because nobody took them.
+    /// Records were dropped because the client did not read them in time.
     Lagged {
-        /// How many.
+        /// Number of dropped records.
         dropped: u64,
     },
 }
 
 impl Coalesced {
-    /// What has happened, in Serf's words; `None` for lost records.
+    /// Kind of the event, in Serf's terms; `None` for lost records.
     pub fn kind(&self) -> Option<&'static str> {
         match self {
             Self::Members { kind, .. } => Some(kind),
@@ -58,7 +59,7 @@ impl Coalesced {
     }
 }
 
-/// How long something waits.
+/// Waiting time of a group of events.
 #[derive(Debug, Default)]
 struct Window(Option<(Duration, Duration)>);
 
@@ -77,29 +78,29 @@ impl Window {
     }
 }
 
-/// The user events of one name with the greatest Lamport time.
+/// User events of one name with the greatest Lamport time.
 #[derive(Debug)]
 struct Latest {
     ltime: u64,
     events: Vec<Event>,
 }
 
-/// Merges events. Times are of any clock that never goes back.
+/// Merges events. Times are durations on any monotonic clock.
 #[derive(Debug, Default)]
 pub struct Coalescer {
     changes: BTreeMap<Text, (&'static str, Member)>,
     changes_window: Window,
-    /// What was last told of each member.
+    /// Last reported change of each member.
     told: HashMap<Text, &'static str>,
     events: BTreeMap<Text, Latest>,
-    /// How many wait in `events`.
+    /// Number of events in `events`.
     waiting: usize,
     events_window: Window,
     ready: VecDeque<Coalesced>,
 }
 
 impl Coalescer {
-    /// Takes an event; those that clients are not told of change nothing.
+    /// Processes an event; it ignores events that are not reported to clients.
     pub fn handle(&mut self, now: Duration, event: &Event) {
         let Some(kind) = event_kind(event) else { return };
         match event {
@@ -126,7 +127,7 @@ impl Coalescer {
             self.waiting -= latest.events.len();
             *latest = Latest { ltime, events: Vec::new() };
         }
-        // Two of one time are both the last.
+        // Events with equal times both count as the last.
         if latest.ltime == ltime {
             latest.events.push(event.clone());
             self.waiting += 1;
@@ -136,17 +137,17 @@ impl Coalescer {
         }
     }
 
-    /// The next record, if any is ready.
+    /// Returns the next record, if one is ready.
     pub fn poll(&mut self) -> Option<Coalesced> {
         self.ready.pop_front()
     }
 
-    /// When [`Coalescer::handle_timeout`] is due.
+    /// Time when [`Coalescer::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Duration> {
         [&self.changes_window, &self.events_window].into_iter().filter_map(Window::due).min()
     }
 
-    /// Makes ready what has waited long enough.
+    /// Makes records of the events that have waited long enough.
     pub fn handle_timeout(&mut self, now: Duration) {
         if self.changes_window.is_over(now) {
             self.flush_changes();
@@ -156,7 +157,7 @@ impl Coalescer {
         }
     }
 
-    /// Makes ready all that waits: the end has come.
+    /// Makes records of all waiting events, at the end.
     pub fn flush(&mut self) {
         self.flush_changes();
         self.flush_events();
@@ -166,7 +167,8 @@ impl Coalescer {
         self.changes_window = Window::default();
         let mut records: Vec<(&'static str, Vec<Member>)> = Vec::new();
         for (name, (kind, member)) in std::mem::take(&mut self.changes) {
-            // Who failed and came back within the window has done nothing; tags may have changed once more.
+            // A member that failed and came back within the window is not reported; tags may have changed
+            // again.
             if self.told.get(&name) == Some(&kind) && kind != "member-update" {
                 continue;
             }
@@ -221,7 +223,7 @@ mod tests {
         Event::UserEvent { ltime, name: name.into(), payload: payload.into(), coalesce }
     }
 
-    /// What is ready, in short.
+    /// Returns the ready records in short form.
     fn told(coalescer: &mut Coalescer) -> Vec<String> {
         let short = |record| match record {
             Coalesced::Members { kind, members } => {

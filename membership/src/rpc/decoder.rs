@@ -1,19 +1,19 @@
-//! Cuts a stream of msgpack values into single ones, without knowing what is in them.
+//! Splits a stream of msgpack values into single ones, without interpreting them.
 
 use crate::wire::msgpack::{DecodeError, Reader};
 
-/// Bytes in front of the first value that may be kept until they are moved away.
+/// Maximum number of consumed bytes before the buffer is compacted.
 const SLACK: usize = 16 * 1024;
 
-/// Collects bytes until a value is complete. Every byte is looked at once, however small the pieces in which it comes.
+/// Collects bytes until a value is complete. Every byte is inspected once, whatever the chunk size.
 #[derive(Debug)]
 pub(super) struct Decoder {
     buf: Vec<u8>,
-    /// Where the first value that was not handed out begins.
+    /// Start of the next value.
     start: usize,
-    /// How far it was looked at.
+    /// Offset up to which it has been inspected.
     looked: usize,
-    /// Values that have to come until it is complete.
+    /// Number of values still needed to complete it.
     open: usize,
     max_bytes: usize,
     max_values: usize,
@@ -24,7 +24,8 @@ impl Decoder {
         Self { buf: Vec::new(), start: 0, looked: 0, open: 1, max_bytes, max_values }
     }
 
-    /// Takes what was read. Between two calls, [`Decoder::next`] is asked until it gives nothing.
+    /// Adds bytes that were read. The caller calls [`Decoder::next`] until it returns `None` before adding
+    /// more.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         if self.start == self.buf.len() || self.start >= SLACK {
             self.buf.drain(..self.start);
@@ -34,12 +35,12 @@ impl Decoder {
         self.buf.extend_from_slice(bytes);
     }
 
-    /// How many bytes wait to become a value.
+    /// Number of bytes of an incomplete value.
     pub(super) fn waiting(&self) -> usize {
         self.buf.len() - self.start
     }
 
-    /// The bytes of the next value, if all of them are there. An error is for ever.
+    /// Returns the bytes of the next value, if it is complete. An error is permanent.
     pub(super) fn next(&mut self) -> Result<Option<&[u8]>, DecodeError> {
         while self.open > 0 {
             let mut reader = Reader::new(self.buf.get(self.looked..).unwrap_or_default());
@@ -63,7 +64,7 @@ impl Decoder {
         Ok(self.buf.get(begin..self.looked))
     }
 
-    /// More bytes are needed: fails when they could not be kept.
+    /// Checks that more bytes could be kept.
     fn room_for(&self, more: usize) -> Result<Option<&[u8]>, DecodeError> {
         self.check((self.looked - self.start).saturating_add(more))?;
         Ok(None)

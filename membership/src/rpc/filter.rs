@@ -1,4 +1,4 @@
-//! Which members and which events a client wants.
+//! Filters of clients for members and events.
 
 use regex::Regex;
 
@@ -11,22 +11,22 @@ use crate::{
     wire::Text,
 };
 
-/// Why a filter is refused.
+/// Error of parsing a filter.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FilterError {
-    /// A kind of event that there is not.
+    /// Unknown kind of event.
     #[error("Invalid event filter")]
     Event,
-    /// No regular expression, or one that is too long.
+    /// Invalid or too long regular expression.
     #[error("Failed to compile regex: {0:?}")]
     Regex(Text),
-    /// More than [`MAX_FILTERS`].
+    /// More than [`MAX_FILTERS`] filters.
     #[error("too many filters: {MAX_FILTERS} are allowed")]
     TooMany,
 }
 
-/// Regular expressions over members' names, statuses and tags; each has to match the whole text.
+/// Regular expressions for members' names, statuses and tags; each must match the whole text.
 #[derive(Debug)]
 pub struct MemberFilter {
     name: Option<Regex>,
@@ -35,7 +35,7 @@ pub struct MemberFilter {
 }
 
 impl MemberFilter {
-    /// Prepares a filter.
+    /// Compiles a filter.
     pub fn new(wanted: &MembersFiltered) -> Result<Self, FilterError> {
         if wanted.tags.len() > MAX_FILTERS {
             return Err(FilterError::TooMany);
@@ -49,7 +49,7 @@ impl MemberFilter {
         })
     }
 
-    /// Whether a member is wanted. A tag that it does not have is empty.
+    /// Returns whether a member matches. A missing tag counts as empty.
     pub fn matches(&self, member: &Member) -> bool {
         let fits = |regex: &Option<Regex>, text: &[u8]| {
             regex.as_ref().is_none_or(|regex| regex.is_match(&readable(text)))
@@ -67,8 +67,8 @@ fn whole(expr: &Text) -> Result<Regex, FilterError> {
     compiled.flatten().ok_or_else(|| FilterError::Regex(shown().into()))
 }
 
-/// Kinds of events, with commas: `member-join`, `member-leave`, `member-failed`, `member-update`, `member-reap`,
-/// `user`, `user:NAME`, `query`, `query:NAME`, `*`. Nothing at all means all.
+/// Comma-separated list of event kinds: `member-join`, `member-leave`, `member-failed`, `member-update`,
+/// `member-reap`, `user`, `user:NAME`, `query`, `query:NAME`, `*`. The empty text means all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventFilter(Vec<(&'static str, Option<Text>)>);
 
@@ -84,7 +84,7 @@ impl EventFilter {
         "*",
     ];
 
-    /// Reads a filter.
+    /// Parses a filter.
     pub fn parse(text: impl AsRef<[u8]>) -> Result<Self, FilterError> {
         let text = if text.as_ref().is_empty() { b"*" } else { text.as_ref() };
         let parts = || text.split(|byte| *byte == b',');
@@ -103,7 +103,7 @@ impl EventFilter {
         all.map(Self).ok_or(FilterError::Event)
     }
 
-    /// The kinds as Serf's agents list them in their statistics: `user:deploy`, and `member-join:` without a name.
+    /// Returns the kinds in the form of Serf's statistics: `user:deploy`, or `member-join:` without a name.
     pub fn kinds(&self) -> impl Iterator<Item = Text> {
         let listed = |(kind, name): &(&'static str, Option<Text>)| {
             Text::from([kind.as_bytes(), b":", name.as_deref().unwrap_or_default()].concat())
@@ -111,7 +111,7 @@ impl EventFilter {
         self.0.iter().map(listed)
     }
 
-    /// Whether an event is wanted. What clients do not know of is never.
+    /// Returns whether an event matches. Events that are not reported to clients never match.
     pub fn matches(&self, event: &Event) -> bool {
         let name = match event {
             Event::UserEvent { name, .. } => Some(name),
@@ -125,7 +125,7 @@ impl EventFilter {
         self.0.iter().any(|(own, own_name)| *own == "*" || *own == kind && wanted(own_name))
     }
 
-    /// Whether a record is wanted; that some were lost is told to all.
+    /// Returns whether a record matches; reports of lost records always do.
     pub fn takes(&self, record: &Coalesced) -> bool {
         match record {
             Coalesced::Members { kind, .. } => self.0.iter().any(|(own, _)| *own == "*" || own == kind),
@@ -135,7 +135,7 @@ impl EventFilter {
     }
 }
 
-/// What clients call an event; none for those that they are not told of.
+/// Kind of an event in clients' terms; `None` for events that are not reported to them.
 pub(crate) fn event_kind(event: &Event) -> Option<&'static str> {
     Some(match event {
         Event::MemberJoined(_) => "member-join",

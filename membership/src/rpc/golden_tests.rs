@@ -1,4 +1,4 @@
-//! What Serf's own command line and agent wrote, read and written again.
+//! Bytes captured from Serf's own command line and agent, decoded and encoded again.
 
 use super::{
     AuthKey, Command, Limits, Request, Session, Step,
@@ -13,7 +13,7 @@ use crate::wire::{
     msgpack::{self, Reader},
 };
 
-/// A command of Serf's, with all bytes that went either way.
+/// A Serf command, with all bytes in both directions.
 struct Talk {
     name: &'static str,
     client: Vec<u8>,
@@ -42,12 +42,13 @@ fn talk(name: &str) -> Talk {
     talks().into_iter().find(|talk| talk.name == name).expect(name)
 }
 
-/// All captured bytes of clients, for the mutation tests.
+/// Returns all captured bytes of clients, for the mutation tests.
 pub(super) fn captured() -> Vec<Vec<u8>> {
     talks().into_iter().map(|talk| talk.client).collect()
 }
 
-/// The same values with every text as the first edition has it: short ones of the second, `str8`, look different.
+/// Re-encodes values with all texts as in the first edition of msgpack; short texts of the second edition,
+/// `str8`, differ.
 fn first_edition(bytes: &[u8]) -> Vec<u8> {
     let (mut out, mut reader) = (Vec::new(), Reader::new(bytes));
     while !reader.rest().is_empty() {
@@ -64,7 +65,7 @@ fn first_edition(bytes: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The requests of a captured client, the session's own not among them.
+/// Returns the requests of a captured client, except those that the session handles itself.
 fn requests(talk: &Talk) -> Vec<(u64, Request)> {
     let mut session = Session::new(&Limits::default(), AuthKey::new(b"secret"));
     session.push(&talk.client);
@@ -86,7 +87,7 @@ fn requests_of_serfs_command_line_are_read_and_written_alike() {
             commands.insert(request.command().name());
             let own = request.encode(seq);
             let captured = first_edition(&talk.client);
-            // Here a client writes nil for a map of filters that is empty, and we do not.
+            // Here clients write nil for an empty map of filters, and this implementation does not.
             if talk.name != "reachability" || request.command() != Command::Query {
                 let found = captured.windows(own.len()).any(|window| window == own);
                 assert!(found, "{}: {request:?} is not written as {own:02x?}", talk.name);
@@ -132,7 +133,7 @@ fn the_fields_of_requests_are_understood() {
     );
 }
 
-/// Reads a record of an agent and demands that it is written alike.
+/// Decodes a record of an agent, and requires that encoding it gives the same bytes.
 fn again<T: Field + Clone>(name: &str, reader: &mut Reader<'_>, exactly: bool) -> T {
     let before = reader.clone();
     let value = T::decode(reader).expect(name);
@@ -145,7 +146,7 @@ fn again<T: Field + Clone>(name: &str, reader: &mut Reader<'_>, exactly: bool) -
     value
 }
 
-/// Reads the replies to the handshake, to `auth` and to the request behind them.
+/// Decodes the replies to the handshake, to `auth`, and to the following request.
 fn replied<'a>(talk: &'a Talk) -> Reader<'a> {
     let mut reader = Reader::new(&talk.agent);
     for seq in 1..=3 {
@@ -218,7 +219,7 @@ fn records_of_serfs_agent_are_read_and_written_alike() {
 
 #[test]
 fn refusals_are_those_that_serfs_command_line_knows() {
-    // Without the key, and with a wrong one: the client's bytes, and what an agent says to them.
+    // Without the key, and with a wrong one: the client's bytes, and the agent's reply.
     let unknown = talks().into_iter().filter(|talk| talk.name == "members").nth(1).expect("without a key");
     for (talk, error) in
         [(unknown, "Authentication required"), (talk("members wrong"), "Invalid authentication token")]
@@ -229,7 +230,7 @@ fn refusals_are_those_that_serfs_command_line_knows() {
         while let Some(Step::Reply(bytes) | Step::Last(bytes)) = session.poll().expect(talk.name) {
             said.extend(bytes);
         }
-        // Serf's agent takes the body of what it refused for one more request.
+        // Serf's agent takes the body of a refused request for another request.
         assert!(talk.agent.starts_with(&said), "{}", talk.name);
         let last = super::reply(2, error);
         assert!(said.ends_with(&last), "{}: {said:02x?}", talk.name);

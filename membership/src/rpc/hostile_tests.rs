@@ -1,4 +1,4 @@
-//! Random and changed input for sessions.
+//! Random and mutated input for sessions.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! The maps of which requests, replies and streams consist.
+//! Maps that make up requests, replies and streams.
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// Bytes as the second edition of msgpack has them; nil if there are none.
+/// Bytes in the second edition of msgpack; nil if there are none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Bin(pub Option<Vec<u8>>);
 
@@ -36,31 +36,31 @@ impl Field for Bin {
 }
 
 messages! {
-    /// Begins a request.
+    /// Header of a request.
     RequestHeader {
         "Command" => command: Text,
         "Seq" => seq: u64,
     }
-    /// Begins a reply, and each record of a stream.
+    /// Header of a reply, and of each record of a stream.
     ReplyHeader {
         "Error" => error: Text,
         "Seq" => seq: u64,
     }
-    /// Says which version of the protocol the client speaks.
+    /// States the protocol version of the client.
     Handshake {
         "Version" => version: u32,
     }
-    /// Proves that the client may ask.
+    /// Proves that the client has the key.
     Auth {
         "AuthKey" => auth_key: Text,
     }
-    /// Asks for the members whose status, name and tags match these regular expressions; all for empty ones.
+    /// Requests members whose status, name and tags match these regular expressions; empty ones match all.
     MembersFiltered {
         "Name" => name: Text,
         "Status" => status: Text,
         "Tags" => tags: BTreeMap<Text, Text>,
     }
-    /// A member, as clients see it.
+    /// Member, in clients' form.
     Member {
         "Addr" => addr: Bin,
         "DelegateCur" => delegate_cur: u8,
@@ -74,7 +74,7 @@ messages! {
         "Status" => status: Text,
         "Tags" => tags: BTreeMap<Text, Text>,
     }
-    /// The answer to a question for members.
+    /// List of members.
     Members {
         "Members" => members: List<Member>,
     }
@@ -84,7 +84,7 @@ messages! {
         "Name" => name: Text,
         "Payload" => payload: Bin,
     }
-    /// Asks members; records with the answers follow the reply.
+    /// Sends a query to members; records with the answers follow the reply.
     Ask {
         "FilterNodes" => filter_nodes: List<Text>,
         "FilterTags" => filter_tags: BTreeMap<Text, Text>,
@@ -92,37 +92,37 @@ messages! {
         "Payload" => payload: Bin,
         "RelayFactor" => relay_factor: u8,
         "RequestAck" => request_ack: bool,
-        /// In nanoseconds; 0 for the default.
+        /// Timeout in nanoseconds; 0 for the default.
         "Timeout" => timeout_ns: u64,
     }
-    /// One answer to a query, or its end.
+    /// Answer to a query, or its end.
     QueryRecord {
         "From" => from: Text,
         "Payload" => payload: Bin,
         /// `ack`, `response` or `done`.
         "Type" => kind: Text,
     }
-    /// Answers a query that came in a stream.
+    /// Responds to a query received in a stream.
     Respond {
-        /// From the query's [`QueryEvent`].
+        /// Id from the query's [`QueryEvent`].
         "ID" => id: u64,
         "Payload" => payload: Bin,
     }
-    /// Contacts members.
+    /// Makes the agent contact members.
     Join {
-        /// Their addresses, with or without a port.
+        /// Addresses, with or without a port.
         "Existing" => existing: List<Text>,
-        /// Whether events from before the join are to be reported.
+        /// Whether to report events from before the join.
         "Replay" => replay: bool,
     }
-    /// How many members answered.
+    /// Number of members that answered.
     Joined {
         "Num" => num: u32,
     }
     /// Declares that a failed member has left.
     ForceLeave {
         "Node" => node: Text,
-        /// Whether it is to be forgotten at once.
+        /// Whether to forget the member at once.
         "Prune" => prune: bool,
     }
     /// Changes the agent's own tags.
@@ -132,15 +132,15 @@ messages! {
     }
     /// Subscribes to events.
     Stream {
-        /// A list with commas; see [`EventFilter`](super::EventFilter).
+        /// Comma-separated list; see [`EventFilter`](super::EventFilter).
         "Type" => kind: Text,
     }
-    /// Something happened to members.
+    /// Change of members.
     MemberEvent {
         "Event" => event: Text,
         "Members" => members: List<Member>,
     }
-    /// Somebody sent an event.
+    /// User event.
     UserEvent {
         "Coalesce" => coalesce: bool,
         "Event" => event: Text,
@@ -148,10 +148,10 @@ messages! {
         "Name" => name: Text,
         "Payload" => payload: Bin,
     }
-    /// Somebody asks.
+    /// Received query.
     QueryEvent {
         "Event" => event: Text,
-        /// What [`Respond`] names; a number of this connection's own.
+        /// Id for [`Respond`], unique in this connection.
         "ID" => id: u64,
         "LTime" => ltime: u64,
         "Name" => name: Text,
@@ -162,47 +162,47 @@ messages! {
         /// `TRACE`, `DEBUG`, `INFO`, `WARN` or `ERR`.
         "LogLevel" => log_level: Text,
     }
-    /// A line of the log.
+    /// Log line.
     LogRecord {
         "Log" => log: Text,
     }
     /// Ends a stream, a monitor or a query.
     Stop {
-        /// The number of the request that began it.
+        /// Number of the request that started it.
         "Stop" => stop: u64,
     }
-    /// Names a key, in base64.
+    /// Key in base64.
     ChangeKey {
         "Key" => key: Text,
     }
-    /// What the members say to a change of keys, or to the question for them.
+    /// Members' answers to a key change or to a request for their keys.
     Keys {
-        /// How many members have each key.
+        /// Number of members that have each key.
         "Keys" => keys: BTreeMap<Text, u64>,
-        /// What members complained of, by their names.
+        /// Error messages, by the names of members.
         "Messages" => messages: BTreeMap<Text, Text>,
-        /// Members that failed.
+        /// Number of members that failed.
         "NumErr" => errors: u64,
-        /// Members that were asked.
+        /// Number of members asked.
         "NumNodes" => nodes: u64,
-        /// Members that answered.
+        /// Number of members that answered.
         "NumResp" => responses: u64,
     }
-    /// Asks for a member's place in the network.
+    /// Requests the network coordinate of a member.
     GetCoordinate {
         "Node" => node: Text,
     }
-    /// The place, if it is known.
+    /// Network coordinate, if it is known.
     CoordinateReply {
         "Coord" => place: Coordinate,
         "Ok" => known: bool,
     }
 }
 
-/// The answer to `stats`: sections, each with names and values.
+/// Reply to `stats`: sections, each with names and values.
 pub type Stats = BTreeMap<Text, Tags>;
 
-/// A status in Serf's words.
+/// Status in Serf's terms.
 pub(crate) fn status_text(status: core::Status) -> &'static str {
     match status {
         core::Status::Alive => "alive",

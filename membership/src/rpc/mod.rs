@@ -1,13 +1,15 @@
-//! The protocol that Serf's command line speaks with an agent (`serf members -rpc-addr=…`), without I/O.
+//! Protocol between Serf's command line and an agent (`serf members -rpc-addr=…`), without I/O.
 //!
-//! Both sides write msgpack values, one behind the other. A request is a map `{Command, Seq}`, followed by a body if the
-//! command has one; a reply is a map `{Error, Seq}`, followed by a body if that kind of reply has one. Streams are
-//! replies that go on under the number of the request that began them. Nothing says how long anything is: [`Session`]
-//! bounds what it keeps. The first request is `handshake`, the second `auth` if the agent has a key.
+//! Both sides write a sequence of msgpack values. A request is a map `{Command, Seq}`, followed by a body if
+//! the command has one. A reply is a map `{Error, Seq}`, followed by a body if that kind of reply has one.
+//! Streams are replies that continue under the number of the request that started them. There are no lengths on
+//! the wire; [`Session`] bounds what it keeps. The first request is `handshake`, and the second is `auth` if
+//! the agent has a key.
 //!
-//! [`Session`] is one connection as the agent sees it; the [driver](crate::driver::rpc) serves connections with it.
+//! [`Session`] is the agent's side of one connection; the [driver](crate::driver::rpc) uses it to serve
+//! connections.
 //!
-//! Agents write this protocol in the second edition of msgpack, where bytes and text differ; gossip in the first.
+//! This protocol uses the second edition of msgpack, where bytes and text differ; gossip uses the first.
 
 mod coalesce;
 mod decoder;
@@ -37,45 +39,46 @@ pub use session::{Session, SessionError, Step};
 
 use crate::wire::field::Field;
 
-/// Where agents listen for this protocol unless told otherwise.
+/// Default port of agents for this protocol.
 pub const DEFAULT_PORT: u16 = 7373;
-/// The version of the protocol, the only one there is.
+/// Version of the protocol; there is only one.
 pub const VERSION: u32 = 1;
-/// Most members that one request names to join.
+/// Maximum number of members named in one join request.
 pub const MAX_JOINS: usize = 64;
-/// Most filters of one request: kinds of events, or tags of members.
+/// Maximum number of filters in one request: kinds of events, or tags of members.
 pub const MAX_FILTERS: usize = 64;
-/// Longest regular expression of a filter, in bytes.
+/// Maximum length of a filter's regular expression, in bytes.
 pub const MAX_FILTER_BYTES: usize = 1024;
-/// Most values of one request, those inside of others included: each may take some thirty times its bytes in memory.
+/// Maximum number of values in one request, including nested ones: each may take some thirty times its bytes in
+/// memory.
 pub const MAX_REQUEST_VALUES: usize = 4096;
 
-/// What clients may take, in time and number.
+/// Limits on clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections at a time; one more is closed at once.
+    /// Maximum number of connections. A further one closes another connection, or is itself closed.
     pub connections: usize,
-    /// Bytes of a request's head or body. No request that an agent could do has more than some 20 KiB.
+    /// Maximum size of a request's header or body, in bytes. No valid request has more than about 20 KiB.
     pub request_bytes: usize,
-    /// Streams, monitors and queries of one connection at a time.
+    /// Maximum number of concurrent streams, monitors and queries per connection.
     pub subscriptions: usize,
-    /// Events or lines that wait for a client, for each of its subscriptions; more are thrown away and counted.
+    /// Maximum number of events or lines queued per subscription; further ones are dropped and counted.
     pub queue: usize,
-    /// Queries that were streamed to a client and can still be answered by it; the oldest is forgotten.
+    /// Maximum number of queries sent to a client that it can still answer; the oldest is forgotten first.
     pub asked: usize,
-    /// Lists of all members that are made or sent at a time.
+    /// Maximum number of member lists being built or sent at a time.
     pub listings: usize,
-    /// From the opening of a connection to the end of the handshake, authentication included.
+    /// Time limit from the opening of a connection to the end of the handshake, including authentication.
     pub open_timeout: Duration,
-    /// From the first byte of a request to its last.
+    /// Time limit from the first byte of a request to its last.
     pub request_timeout: Duration,
-    /// A client without a subscription may be silent so long.
+    /// Maximum silence of a client without a subscription.
     pub idle_timeout: Duration,
-    /// A client may take so long to read a reply.
+    /// Time limit for a client to read one reply.
     pub write_timeout: Duration,
-    /// The socket of a client may take nothing for so long while bytes wait for it.
+    /// Maximum time for which a client's socket accepts no byte while some wait.
     pub stall_timeout: Duration,
-    /// After the last reply a client may take so long to close the connection.
+    /// Time limit for a client to close the connection after the last reply.
     pub linger: Duration,
 }
 
@@ -98,7 +101,7 @@ impl Default for Limits {
     }
 }
 
-/// What clients have to know (`-rpc-auth`). Only a hash of it is kept.
+/// Key that clients must present (`-rpc-auth`). Only a hash of it is kept.
 #[derive(Clone)]
 pub struct AuthKey(Digest);
 
@@ -109,30 +112,30 @@ impl std::fmt::Debug for AuthKey {
 }
 
 impl AuthKey {
-    /// Takes the secret; none if it is empty, which everybody knows.
+    /// Creates a key from a secret; `None` if that is empty, because everybody knows it.
     pub fn new(secret: &[u8]) -> Option<Self> {
         (!secret.is_empty()).then(|| Self(digest(&SHA256, secret)))
     }
 
-    /// Whether this is the secret. The time that takes tells nothing of it, nor of its length.
+    /// Returns whether this is the secret, in constant time that reveals nothing about it or its length.
     pub fn matches(&self, given: &[u8]) -> bool {
         verify_slices_are_equal(self.0.as_ref(), digest(&SHA256, given).as_ref()).is_ok()
     }
 }
 
-/// A reply without a body; the error is empty if there is none.
+/// Encodes a reply without a body; `error` is empty on success.
 pub fn reply(seq: u64, error: &str) -> Vec<u8> {
     message::ReplyHeader { error: error.into(), seq }.encode()
 }
 
-/// A reply with a body.
+/// Encodes a reply with a body.
 pub fn reply_with(seq: u64, error: &str, body: &impl Field) -> Vec<u8> {
     let mut bytes = reply(seq, error);
     body.encode(&mut bytes);
     bytes
 }
 
-/// What a command is refused with. Clients wait for the body of a reply even then, so an empty one goes with it where
+/// Encodes the refusal of a command. Clients expect the body of a reply even then, so an empty one is added if
 /// the command has one.
 pub fn refusal(seq: u64, command: Command, error: &str) -> Vec<u8> {
     let mut bytes = reply(seq, error);

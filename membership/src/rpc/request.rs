@@ -1,4 +1,4 @@
-//! What clients ask for.
+//! Requests of clients.
 
 use super::{MAX_REQUEST_VALUES, message};
 use crate::wire::{
@@ -6,33 +6,33 @@ use crate::wire::{
     msgpack::{self, DecodeError, Reader},
 };
 
-/// Declares the commands once: their names, what they are followed by, and what their replies are.
+/// Declares the commands once: their names, bodies and replies.
 macro_rules! commands {
     ($($(#[$doc:meta])* $name:ident = $text:literal $(($body:ty))? $(-> $reply:ty)?,)*) => {
-        /// The name of a request.
+        /// Name of a request.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Command {
             $($(#[$doc])* $name,)*
         }
 
-        /// A request that an agent does. `handshake` and `auth` end in the [`Session`](super::Session).
+        /// Request for an agent. `handshake` and `auth` are handled by the [`Session`](super::Session).
         #[derive(Debug, Clone, PartialEq, Eq)]
         pub enum Request {
             $($(#[$doc])* $name $(($body))?,)*
         }
 
         impl Command {
-            /// All of them.
+            /// All commands.
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
 
-            /// The name on the wire.
+            /// Name on the wire.
             pub const fn name(self) -> &'static str {
                 match self {
                     $(Self::$name => $text,)*
                 }
             }
 
-            /// Whether a body follows the request's header.
+            /// Returns whether a body follows the request's header.
             pub const fn has_body(self) -> bool {
                 match self {
                     $(Self::$name => commands!(@has $($body)?),)*
@@ -48,14 +48,14 @@ macro_rules! commands {
         }
 
         impl Request {
-            /// The request's name.
+            /// Command of the request.
             pub const fn command(&self) -> Command {
                 match self {
                     $(Self::$name { .. } => Command::$name,)*
                 }
             }
 
-            /// Reads the body of a command; the bytes of one that has none are not looked at.
+            /// Decodes the body of a command; `body` is ignored if the command has none.
             pub fn decode(command: Command, body: &[u8]) -> Result<Self, DecodeError> {
                 let reader = &mut Reader::bounded(body, MAX_REQUEST_VALUES);
                 Ok(match command {
@@ -81,19 +81,19 @@ macro_rules! commands {
 }
 
 commands! {
-    /// Begins a connection.
+    /// Starts a connection.
     Handshake = "handshake" (message::Handshake),
-    /// Comes next if the agent has a key.
+    /// Authenticates; the second request if the agent has a key.
     Auth = "auth" (message::Auth),
-    /// All members.
+    /// Lists all members.
     Members = "members" -> message::Members,
-    /// Some members.
+    /// Lists some members.
     MembersFiltered = "members-filtered" (message::MembersFiltered) -> message::Members,
-    /// An event to all members.
+    /// Sends an event to all members.
     Event = "event" (message::SendEvent),
-    /// A question to members; records follow.
+    /// Sends a query to members; records follow.
     Query = "query" (message::Ask),
-    /// An answer to a query of a stream.
+    /// Responds to a query of a stream.
     Respond = "respond" (message::Respond),
     /// Contacts members.
     Join = "join" (message::Join) -> message::Joined,
@@ -109,29 +109,29 @@ commands! {
     Monitor = "monitor" (message::Monitor),
     /// Ends a subscription.
     Stop = "stop" (message::Stop),
-    /// Another key decrypts.
+    /// Adds a key for decryption.
     InstallKey = "install-key" (message::ChangeKey) -> message::Keys,
-    /// This key encrypts.
+    /// Makes a key the one that encrypts.
     UseKey = "use-key" (message::ChangeKey) -> message::Keys,
-    /// This key no longer decrypts.
+    /// Removes a key.
     RemoveKey = "remove-key" (message::ChangeKey) -> message::Keys,
-    /// Which keys members have.
+    /// Lists the members' keys.
     ListKeys = "list-keys" -> message::Keys,
-    /// What there is to know of the agent.
+    /// Returns the agent's statistics.
     Stats = "stats" -> message::Stats,
-    /// A member's place in the network.
+    /// Returns the network coordinate of a member.
     GetCoordinate = "get-coordinate" (message::GetCoordinate) -> message::CoordinateReply,
 }
 
 impl Command {
-    /// The command of that name.
+    /// Parses a command name.
     pub fn parse(name: impl AsRef<[u8]>) -> Option<Self> {
         Self::ALL.iter().copied().find(|command| command.name().as_bytes() == name.as_ref())
     }
 }
 
 impl Request {
-    /// The request as a client writes it.
+    /// Encodes the request as a client does.
     pub fn encode(&self, seq: u64) -> Vec<u8> {
         // The header's order is that of Serf's own clients.
         let mut bytes = Vec::new();

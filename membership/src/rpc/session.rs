@@ -1,4 +1,4 @@
-//! One connection, as the agent sees it: who is there, and what is asked.
+//! The agent's side of one connection: authentication and parsing of requests.
 
 use super::{
     AuthKey, Limits, MAX_REQUEST_VALUES, VERSION,
@@ -12,7 +12,7 @@ use crate::wire::{
     msgpack::{DecodeError, Reader},
 };
 
-// The texts are Serf's: clients compare some of them.
+// The texts are Serf's; clients compare some of them.
 const HANDSHAKE_REQUIRED: &str = "Handshake required";
 const HANDSHAKE_AGAIN: &str = "Handshake already performed";
 const UNSUPPORTED_VERSION: &str = "Unsupported IPC version";
@@ -20,28 +20,28 @@ const UNSUPPORTED_COMMAND: &str = "Unsupported command";
 const AUTH_REQUIRED: &str = "Authentication required";
 const AUTH_WRONG: &str = "Invalid authentication token";
 
-/// Why a connection is closed without a word: what comes is not this protocol, or too much of it.
+/// Error: the connection is closed without a reply, because the input is not this protocol or exceeds a limit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the client does not speak the protocol: {0}")]
 pub struct SessionError(#[from] DecodeError);
 
-/// What is to be done next.
+/// Next action for the caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// Send this.
+    /// Send this reply.
     Reply(Vec<u8>),
-    /// Send this and close the connection.
+    /// Send this reply, then close the connection.
     Last(Vec<u8>),
-    /// Do this, and reply with that number.
+    /// Execute this request, and reply under its number.
     Request {
-        /// The client's number for it.
+        /// Number that the client gave the request.
         seq: u64,
-        /// What is asked.
+        /// Request to execute.
         request: Request,
     },
 }
 
-/// How far the client has got.
+/// Progress of the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     New,
@@ -50,53 +50,53 @@ enum Stage {
     Closed,
 }
 
-/// What begins a request: its number and command, or what ends the connection.
+/// Header of a request: its number and command, or the refusal that ends the connection.
 enum Header {
     Known(u64, Command),
     Refused(Step),
 }
 
-/// One connection. Bytes that were read go to [`Session::push`], at most 64 KiB at a time; then [`Session::poll`] is
-/// asked until it gives nothing. After an error or [`Step::Last`] nothing more is taken.
+/// State of one connection. The caller passes bytes to [`Session::push`], at most 64 KiB at a time, and then
+/// calls [`Session::poll`] until it returns `None`. After an error or [`Step::Last`] it ignores further input.
 #[derive(Debug)]
 pub struct Session {
     decoder: Decoder,
     stage: Stage,
     key: Option<AuthKey>,
-    /// A request whose body is awaited.
+    /// Header of a request whose body is incomplete.
     header: Option<(u64, Command)>,
 }
 
 impl Session {
-    /// A connection that was just opened. With a key, clients have to know it.
+    /// Creates the state of a new connection. With a key, clients must present it.
     pub fn new(limits: &Limits, key: Option<AuthKey>) -> Self {
         let decoder = Decoder::new(limits.request_bytes, MAX_REQUEST_VALUES);
         Self { decoder, stage: Stage::New, key, header: None }
     }
 
-    /// Takes what was read.
+    /// Adds bytes that were read.
     pub fn push(&mut self, bytes: &[u8]) {
         if self.stage != Stage::Closed {
             self.decoder.push(bytes);
         }
     }
 
-    /// Whether the client has done what comes before all requests.
+    /// Returns whether the client has completed the handshake and authentication.
     pub fn is_open(&self) -> bool {
         self.stage == Stage::Open
     }
 
-    /// Whether a request has begun and is not complete.
+    /// Returns whether a request has begun and is incomplete.
     pub fn is_partial(&self) -> bool {
         self.stage != Stage::Closed && (self.header.is_some() || self.decoder.waiting() > 0)
     }
 
-    /// How many bytes are kept until a request is complete.
+    /// Number of bytes kept for an incomplete request.
     pub fn waiting(&self) -> usize {
         self.decoder.waiting()
     }
 
-    /// The next thing to do, if a request is complete.
+    /// Returns the next action, if a request is complete.
     pub fn poll(&mut self) -> Result<Option<Step>, SessionError> {
         if self.stage == Stage::Closed {
             return Ok(None);
@@ -129,8 +129,8 @@ impl Session {
         Ok(Some(self.take(seq, command, &body)))
     }
 
-    /// What begins the next request. Without knowing the command nobody
-    /// knows whether a body follows.
+    /// Parses the header of the next request. An unknown command ends the connection, because it is unknown
+    /// whether a body follows.
     fn next_header(&mut self) -> Result<Option<Header>, DecodeError> {
         let Some(bytes) = self.decoder.next()? else { return Ok(None) };
         let reader = &mut Reader::bounded(bytes, MAX_REQUEST_VALUES);
@@ -152,7 +152,7 @@ impl Session {
     fn take(&mut self, seq: u64, command: Command, body: &[u8]) -> Step {
         let may_ask = self.is_open() || matches!(command, Command::Handshake | Command::Auth);
         if !may_ask {
-            // Clients know this error, and await no body with it.
+            // Clients know this error, and expect no body with it.
             return Step::Reply(reply(seq, AUTH_REQUIRED));
         }
         match Request::decode(command, body) {
@@ -174,7 +174,8 @@ impl Session {
         Step::Reply(reply(seq, ""))
     }
 
-    /// One guess for each connection. An agent without a key knows no key, as Serf's.
+    /// Checks the key; each connection has one attempt. Without a key only the empty one is accepted, as by
+    /// Serf's agents.
     fn auth(&mut self, seq: u64, given: &[u8]) -> Step {
         let known = match &self.key {
             Some(key) => key.matches(given),
@@ -205,8 +206,8 @@ mod tests {
         Request::Auth(Auth { auth_key: secret.into() })
     }
 
-    /// What a session says to requests, each with its number from 1: `ok`, the error, or `do` for what passes; `!` is
-    /// in front of the last.
+    /// Returns a session's reactions to requests with numbers from 1: `ok`, the error, or `do` for a request to
+    /// execute; `!` marks the last reply.
     fn told(session: &mut Session, requests: &[Request]) -> Vec<String> {
         let mut told = Vec::new();
         for (number, request) in (1..).zip(requests) {
@@ -279,7 +280,7 @@ mod tests {
         let (header, _) = last(&unknown, None);
         assert_eq!((header.seq, header.error.as_str()), (9, "Unsupported command"));
         assert_eq!(last(&unknown, Some("x")).0.error, "Authentication required");
-        // A number stands where a map belongs: the reply has the body that the client waits for.
+        // A number in the place of a map: the reply has the body that the client expects.
         let mut broken = Request::InstallKey(ChangeKey::default()).encode(3);
         broken.truncate(broken.len() - ChangeKey::default().encode().len());
         broken.push(7);

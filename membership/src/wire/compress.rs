@@ -1,4 +1,4 @@
-//! LZW as Go's `compress/lzw` does it: least significant bit first, eight bits.
+//! LZW compression, compatible with Go's `compress/lzw`: least significant bit first, eight bits.
 
 use weezl::{BitOrder, LzwStatus, decode::Decoder, encode::Encoder};
 
@@ -11,7 +11,7 @@ use super::{
 const BITS: u8 = 8;
 const CHUNK: usize = 16 * 1024;
 
-/// The compressed message with its type byte, when it is smaller than `message`.
+/// Compresses a message. Returns it with its type byte, or `None` if it would not be smaller.
 pub fn compress(message: &[u8]) -> Option<Vec<u8>> {
     let buf = Encoder::new(BitOrder::Lsb, BITS).encode(message).ok()?;
     let mut out = vec![kind::COMPRESS];
@@ -19,7 +19,7 @@ pub fn compress(message: &[u8]) -> Option<Vec<u8>> {
     (out.len() < message.len()).then_some(out)
 }
 
-/// Undoes [`compress`]; at most `limit` bytes are produced.
+/// Decompresses the result of [`compress`]. Fails if it exceeds `limit` bytes.
 pub fn decompress(message: &Compress, limit: usize) -> Result<Vec<u8>, WireError> {
     if message.algo != 0 {
         return Err(WireError::Decompress);

@@ -1,7 +1,7 @@
 //! Encryption of packets and streams with AES-GCM and a ring of shared keys.
 //!
-//! `[version][nonce 12][ciphertext and tag 16]`; version 0 pads as PKCS#7 does, version 1 does not. There
-//! is no protection against replay: that is memberlist's format.
+//! Format: `[version][nonce 12][ciphertext and tag 16]`. Version 0 uses PKCS#7 padding, version 1 has none. As
+//! in memberlist, there is no replay protection.
 
 use std::fmt;
 
@@ -15,28 +15,28 @@ use super::WireError;
 
 const TAG_LEN: usize = 16;
 const BLOCK: usize = 16;
-/// Most keys in a ring.
+/// Maximum number of keys in a ring.
 pub const MAX_KEYS: usize = 32;
-/// Bytes that encryption adds to a packet.
+/// Number of bytes that encryption adds to a packet.
 pub const OVERHEAD: usize = 1 + NONCE_LEN + TAG_LEN;
 
-/// Why a key or a change of the ring is refused.
+/// Error of parsing a key or changing the ring.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyError {
-    /// AES keys are 16, 24 or 32 bytes.
+    /// The length is not 16, 24 or 32 bytes.
     #[error("a key is 16, 24 or 32 bytes, not {0}")]
     Length(usize),
     /// The text is not base64.
     #[error("the key is not base64")]
     Base64,
-    /// The ring holds [`MAX_KEYS`] already.
+    /// The ring already has [`MAX_KEYS`] keys.
     #[error("the keyring is full")]
     Full,
     /// The key is not in the ring.
     #[error("the key is not in the keyring")]
     Unknown,
-    /// The primary key can be replaced, not removed.
+    /// The primary key can be replaced, but not removed.
     #[error("the primary key cannot be removed")]
     Primary,
 }
@@ -52,7 +52,7 @@ impl fmt::Debug for Key {
 }
 
 impl Key {
-    /// Takes 16, 24 or 32 bytes.
+    /// Creates a key from 16, 24 or 32 bytes.
     pub fn new(bytes: &[u8]) -> Result<Self, KeyError> {
         match bytes.len() {
             16 | 24 | 32 => Ok(Self(bytes.to_vec())),
@@ -60,17 +60,17 @@ impl Key {
         }
     }
 
-    /// Reads the form that `serf keygen` prints.
+    /// Parses the form that `serf keygen` prints.
     pub fn from_base64(text: &str) -> Result<Self, KeyError> {
         Self::new(&STANDARD.decode(text.trim()).map_err(|_| KeyError::Base64)?)
     }
 
-    /// The key in base64, for keyring files and key queries. It is a secret.
+    /// Returns the key in base64, for keyring files and key queries. It is secret.
     pub fn to_base64(&self) -> String {
         STANDARD.encode(&self.0)
     }
 
-    /// The key's bytes, for key queries. They are a secret.
+    /// Returns the key's bytes, for key queries. They are secret.
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -85,19 +85,19 @@ impl Key {
     }
 }
 
-/// The keys of a cluster: the first encrypts, all decrypt.
+/// Keys of a cluster: the first one encrypts, all of them decrypt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Keyring {
     keys: Vec<Key>,
 }
 
 impl Keyring {
-    /// A ring with one key, the primary.
+    /// Creates a ring with one key, the primary.
     pub fn new(primary: Key) -> Self {
         Self { keys: vec![primary] }
     }
 
-    /// The key that encrypts.
+    /// Key that encrypts.
     pub fn primary(&self) -> &Key {
         &self.keys[0]
     }
@@ -107,7 +107,7 @@ impl Keyring {
         &self.keys
     }
 
-    /// Adds a key that decrypts; one that is there already is fine.
+    /// Adds a key for decryption; has no effect if the ring has it already.
     pub fn install(&mut self, key: Key) -> Result<(), KeyError> {
         if self.keys.contains(&key) {
             return Ok(());
@@ -119,14 +119,14 @@ impl Keyring {
         Ok(())
     }
 
-    /// Makes a key of the ring the primary.
+    /// Makes a key of the ring the primary one.
     pub fn use_key(&mut self, key: &Key) -> Result<(), KeyError> {
         let at = self.keys.iter().position(|k| k == key).ok_or(KeyError::Unknown)?;
         self.keys.swap(0, at);
         Ok(())
     }
 
-    /// Removes a key other than the primary; one that is not there is fine.
+    /// Removes a key other than the primary; has no effect if the ring lacks it.
     pub fn remove(&mut self, key: &Key) -> Result<(), KeyError> {
         if self.primary() == key {
             return Err(KeyError::Primary);
@@ -135,7 +135,7 @@ impl Keyring {
         Ok(())
     }
 
-    /// Encrypts with the primary key; `rng` must be cryptographic, the nonce comes from it.
+    /// Encrypts with the primary key. `rng` provides the nonce, so it must be cryptographic.
     pub fn seal(&self, plain: &[u8], aad: &[u8], rng: &mut impl Rng) -> Result<Vec<u8>, WireError> {
         let mut nonce = [0; NONCE_LEN];
         rng.fill_bytes(&mut nonce);
@@ -147,7 +147,7 @@ impl Keyring {
         Ok([&[1], &nonce[..], &body].concat())
     }
 
-    /// Decrypts with whichever key fits.
+    /// Decrypts with whichever key of the ring fits.
     pub fn open(&self, sealed: &[u8], aad: &[u8]) -> Result<Vec<u8>, WireError> {
         let (version, rest) = sealed.split_first().ok_or(WireError::Decrypt)?;
         if *version > 1 {
@@ -167,8 +167,8 @@ impl Keyring {
     }
 }
 
-/// The length without PKCS#7 padding. The text is authenticated, so a wrong padding is a broken sender,
-/// not an oracle.
+/// Returns the length without PKCS#7 padding. The plaintext is authenticated, so wrong padding is a fault of
+/// the sender and gives no padding oracle.
 fn unpadded_len(padded: &[u8]) -> Result<usize, WireError> {
     let pad = padded.last().map_or(0, |b| usize::from(*b));
     if pad == 0 || pad > BLOCK {

@@ -1,4 +1,4 @@
-//! Structs as msgpack maps: one declaration gives a struct, its encoder and its tolerant decoder.
+//! Structs as msgpack maps: one declaration generates a struct, its encoder and its tolerant decoder.
 
 use std::collections::BTreeMap;
 
@@ -7,13 +7,13 @@ use super::{
     msgpack::{self, DecodeError, Reader},
 };
 
-/// A value that can stand in a field of a message. A nil reads as the type's default, as Go does it.
+/// Value that can be a field of a message. A nil decodes as the type's default, as in Go.
 pub trait Field: Sized {
-    /// Reads the value.
+    /// Decodes the value.
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError>;
-    /// Appends the value.
+    /// Appends the encoded value.
     fn encode(&self, out: &mut Vec<u8>);
-    /// Whether a field that may be left out is left out.
+    /// Returns whether an optional field with this value is omitted.
     fn is_empty(&self) -> bool {
         false
     }
@@ -45,7 +45,7 @@ impl Field for bool {
     }
 }
 
-/// A floating point number by its bits, so that messages can be compared.
+/// Floating-point number stored as its bits, so that messages can be compared.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Float(u64);
 
@@ -70,7 +70,7 @@ impl Field for Float {
     }
 }
 
-/// Bytes that can be nil. Agents tell nil and empty apart when they write, never when they read.
+/// Bytes or nil. Agents distinguish nil and empty in what they write, but never in what they read.
 impl Field for Option<Vec<u8>> {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         reader.bytes()
@@ -95,7 +95,7 @@ impl Field for Vec<u8> {
     }
 }
 
-/// A list of values that are not bytes themselves; nil is [`List::default`].
+/// List of values other than bytes; nil is [`List::default`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct List<T>(pub Option<Vec<T>>);
 
@@ -112,7 +112,7 @@ impl<T> From<Vec<T>> for List<T> {
 }
 
 impl<T> List<T> {
-    /// The elements; none for nil.
+    /// Returns the elements; empty for nil.
     pub fn as_slice(&self) -> &[T] {
         self.0.as_deref().unwrap_or_default()
     }
@@ -121,7 +121,7 @@ impl<T> List<T> {
 impl<T: Field> Field for List<T> {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let Some(len) = reader.array()? else { return Ok(Self(None)) };
-        // Every element takes at least one byte, so the loop and the list are bounded by the input.
+        // Every element takes at least one byte, so the input bounds the loop and the list.
         let mut list = Vec::with_capacity(len.min(reader.rest().len()).min(1024));
         for _ in 0..len {
             list.extend(reader.part(1, T::decode)?);
@@ -152,8 +152,8 @@ impl<V: Field> Field for BTreeMap<Text, V> {
     }
 }
 
-/// Declares a message: fields in the order in which agents write them (sorted by name). `optional` fields
-/// are left out when empty.
+/// Declares a message with its fields in the order in which agents write them (sorted by name). `optional`
+/// fields are omitted when empty.
 macro_rules! messages {
     ($($(#[$meta:meta])* $name:ident {
         $($(#[$field_meta:meta])* $key:literal $($optional:ident)? => $field:ident: $ty:ty,)*
@@ -165,22 +165,22 @@ macro_rules! messages {
         }
 
         impl $name {
-            /// The fields' names, in the order in which they are written.
+            /// Field names, in the order in which they are written.
             pub const FIELDS: &'static [&'static str] = &[$($key),*];
 
-            /// Reads the message from the start of `bytes`; what follows is ignored.
+            /// Decodes the message at the start of `bytes`; any further bytes are ignored.
             pub fn decode(bytes: &[u8]) -> Result<Self, $crate::wire::msgpack::DecodeError> {
                 $crate::wire::field::Field::decode(&mut $crate::wire::msgpack::Reader::new(bytes))
             }
 
-            /// Reads the message from the start of `bytes`, as far as it can be used: fields, elements of lists and
-            /// pairs of maps that cannot be read are left out and counted. Fails when it is no map, or when its
-            /// structure does not hold.
+            /// Decodes the usable parts of the message at the start of `bytes`. Fields, list elements and map
+            /// pairs that cannot be decoded are skipped and counted. Fails if the message is not a map, or its
+            /// structure is broken.
             pub fn decode_parts(bytes: &[u8]) -> Result<(Self, usize), $crate::wire::msgpack::DecodeError> {
                 let mut reader = $crate::wire::msgpack::Reader::new(bytes).leaving_out();
                 let mut message = Self::default();
                 for _ in 0..reader.map()? {
-                    // Without its name the value is left out, too.
+                    // Without a name the value is skipped too.
                     let Some(key) = reader.part(2, |reader| reader.bytes())? else { continue };
                     let key = key.unwrap_or_default();
                     $(if key == $key.as_bytes() {
@@ -195,7 +195,7 @@ macro_rules! messages {
                 Ok((message, reader.left_out()))
             }
 
-            /// The message's bytes, without a type byte.
+            /// Encodes the message, without a type byte.
             pub fn encode(&self) -> Vec<u8> {
                 let mut out = Vec::new();
                 $crate::wire::field::Field::encode(self, &mut out);
@@ -230,7 +230,7 @@ macro_rules! messages {
             }
         }
     )*};
-    // Bytes that are there and empty mean the same as none, and are not written.
+    // Empty bytes mean the same as none, and are omitted.
     (@absent $message:ident.$field:ident optional) => {
         if $crate::wire::field::Field::is_empty(&$message.$field) {
             $message.$field = Default::default();
@@ -245,7 +245,7 @@ macro_rules! messages {
 }
 pub(crate) use messages;
 
-/// A slot of a list that may be nil.
+/// List slot that may be nil.
 impl<T: Field> Field for Option<Box<T>> {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         if reader.nil()? { Ok(None) } else { Ok(Some(Box::new(T::decode(reader)?))) }

@@ -1,4 +1,4 @@
-//! Bytes captured from real agents, read and written again.
+//! Bytes captured from real agents, decoded and encoded again.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use super::{
 };
 use rand::{SeedableRng, rngs::StdRng};
 
-/// One captured packet or stream.
+/// Captured packet or stream.
 pub(crate) struct Fixture {
     pub(super) tcp: bool,
     pub(crate) bytes: Vec<u8>,
@@ -37,7 +37,7 @@ fn compressed() -> Vec<Fixture> {
     parse(include_str!("../../tests/fixtures/compressed.hex"))
 }
 
-/// All fixtures in clear, for the mutation tests.
+/// Returns all fixtures without encryption, for the mutation tests.
 pub(crate) fn fixtures() -> Vec<Fixture> {
     plain().into_iter().chain(compressed()).collect()
 }
@@ -70,7 +70,7 @@ fn check_round_trip(framing: &Framing, fixture: &Fixture) -> Vec<memberlist::Mes
     decoded.messages
 }
 
-/// Byte for byte in both directions: what agents write is what is written here.
+/// Both directions are byte-identical: encoding gives what agents write.
 #[test]
 fn every_fixture_is_read_and_written_identically() {
     let clear = Framing::default();
@@ -115,7 +115,7 @@ fn push_pull_carries_members_and_serf_state() {
     let events: Vec<_> = slots.iter().flat_map(|s| s.events.as_slice()).map(|e| e.name.as_str()).collect();
     assert_eq!(events, ["deploy", "deploy2"]);
     assert!(state.status_ltimes.contains_key(b"fake".as_slice()));
-    // Maps have no order in Go: compare what was understood.
+    // Go maps have no order, so the decoded forms are compared.
     let again = serf::encode_tagged(serf::kind::PUSH_PULL, &state);
     assert_eq!(serf::decode_tagged(serf::kind::PUSH_PULL, &again), Ok(state));
 }
@@ -179,7 +179,7 @@ fn encrypted_stream_of_an_agent() {
     }
 }
 
-/// Spellings of newer agents: bin, str8, signed integers, arrays for bytes, any order, unknown fields.
+/// Encodings of newer agents: bin, str8, signed integers, arrays for bytes, any order, unknown fields.
 #[test]
 fn tolerant_of_other_spellings() {
     let mut bytes = vec![0x88];

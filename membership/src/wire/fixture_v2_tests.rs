@@ -1,4 +1,4 @@
-//! Bytes captured from members of the newest kind (msgpack v2), under labels, and in every kind of encryption.
+//! Bytes captured from the newest members (msgpack v2), with labels, and in every kind of encryption.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,7 @@ fn key() -> Keyring {
     Keyring::new(Key::new(b"0123456789abcdef0123456789abcdef").expect("a key"))
 }
 
-/// What stands in a datagram. What is written here in its place means the same.
+/// Decodes a datagram, and checks that encoding its messages again preserves their meaning.
 fn datagram(framing: &Framing, fixture: &Fixture) -> Vec<Message> {
     let decoded = packet::decode(framing, &fixture.bytes).expect("a valid packet");
     assert_eq!((decoded.malformed, decoded.too_large), (0, 0), "{}", hex::encode(&fixture.bytes));
@@ -38,7 +38,7 @@ fn datagram(framing: &Framing, fixture: &Fixture) -> Vec<Message> {
     decoded.messages
 }
 
-/// What stands in a stream, be it of the dialling side or of the other.
+/// Decodes a stream, of the dialling or of the accepting side.
 fn on_stream(framing: &Framing, fixture: &Fixture) -> StreamMessage {
     let dialled = StreamDecoder::new(framing.clone()).push(&fixture.bytes);
     let read = match dialled {
@@ -51,7 +51,7 @@ fn on_stream(framing: &Framing, fixture: &Fixture) -> StreamMessage {
     message
 }
 
-/// The kinds of messages in datagrams and streams.
+/// Collects the kinds of messages in datagrams and streams.
 fn kinds(framing: &Framing, text: &str) -> (BTreeSet<u8>, Vec<StreamMessage>) {
     let (mut found, mut streams) = (BTreeSet::new(), Vec::new());
     for fixture in parse(text) {
@@ -83,7 +83,7 @@ fn members_of_the_newest_kind_are_understood() {
     let mut serf_kinds = BTreeSet::new();
     let mut signed = 0;
     for fixture in parse(text).iter().filter(|fixture| !fixture.tcp) {
-        // A signed integer of 16 bits behind the name of its field: the first edition has none.
+        // A 16-bit signed integer after its field's name, which the first edition of msgpack lacks.
         signed += usize::from(fixture.bytes.windows(5).any(|bytes| bytes == b"Port\xd1"));
         for message in datagram(&Framing::default(), fixture) {
             if let Message::User(bytes) = message {
@@ -122,7 +122,7 @@ fn compression_and_both_versions_of_encryption() {
         (0, include_str!("../../tests/fixtures/v2_encrypted_v0.hex")),
     ] {
         for fixture in parse(text) {
-            // On a stream the type byte and the length come first.
+            // On a stream, the type byte and the length precede it.
             assert_eq!(fixture.bytes[if fixture.tcp { 5 } else { 0 }], version);
             assert!(packet::decode(&Framing::default(), &fixture.bytes).is_err());
         }
@@ -134,8 +134,8 @@ fn compression_and_both_versions_of_encryption() {
     assert!(found.contains(&kind::PING) || found.contains(&kind::USER), "{found:?}");
 }
 
-/// The label stands in front of every datagram, and of what the dialling side of a stream sends; encryption covers it
-/// also where it is not sent.
+/// The label precedes every datagram, and what the dialling side of a stream sends. Encryption authenticates it
+/// even where it is not sent.
 #[test]
 fn labels_in_clear_and_encrypted() {
     for (keyring, text) in [

@@ -1,4 +1,4 @@
-//! Random and mutated input for the bodies of the fuzz targets.
+//! Random and mutated inputs for the bodies of the fuzz targets.
 
 use proptest::{collection::vec, prelude::*};
 
@@ -9,7 +9,7 @@ fn mutated() -> impl Strategy<Value = Vec<u8>> {
     mutations_of(fixtures().into_iter().map(|fixture| fixture.bytes).collect())
 }
 
-/// One of these with some bytes changed, cut or doubled.
+/// Generates samples with some bytes changed, cut or doubled.
 pub(crate) fn mutations_of(samples: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
     let edits = vec((any::<prop::sample::Index>(), any::<u8>(), 0u8..4), 0..6);
     (prop::sample::select(samples), edits).prop_map(|(mut bytes, edits)| {
@@ -29,7 +29,7 @@ pub(crate) fn mutations_of(samples: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u
     })
 }
 
-/// A row of operations for a member, in the form that `fuzz_member` reads.
+/// Generates a sequence of operations in the format of `fuzz_member`.
 fn operations() -> impl Strategy<Value = Vec<u8>> {
     let payload = prop_oneof![4 => mutated(), 1 => vec(any::<u8>(), 0..120)];
     let operation = (any::<u8>(), payload).prop_map(|(operation, payload)| {
@@ -56,7 +56,7 @@ proptest! {
         fuzz_names(&data);
     }
 
-    /// Short texts, of bytes of which each means something somewhere.
+    /// Short texts of bytes that each have a special meaning somewhere.
     #[test]
     fn awkward_bytes_are_names(data in vec(prop_oneof![0u8..6, any::<prop::sample::Index>().prop_map(awkward)], 0..3000)) {
         fuzz_names(&data);

@@ -1,4 +1,4 @@
-//! The messages of memberlist, the layer under Serf.
+//! Messages of memberlist, the layer below Serf.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -8,14 +8,15 @@ use super::{
     msgpack::{DecodeError, Reader},
 };
 
-/// Longest name of a member that is accepted, in bytes. Serf itself allows 128.
+/// Maximum length of a member's name, in bytes. Serf itself allows 128.
 pub const MAX_NAME_LEN: usize = 255;
-/// Longest metadata of a member, in bytes: memberlist's own limit.
+/// Maximum length of a member's metadata, in bytes; memberlist's own limit.
 pub const MAX_META_LEN: usize = 512;
-/// What this implementation speaks: least, greatest and current protocol, then the same of the delegate.
+/// Versions that this implementation speaks: minimum, maximum and current protocol, then the same for the
+/// delegate.
 pub const VSN: [u8; 6] = [1, 5, 2, 2, 5, 5];
 
-/// The first byte of each message.
+/// First byte of each message.
 pub mod kind {
     #![allow(missing_docs, reason = "the names are those of the message structs")]
     pub const PING: u8 = 0;
@@ -35,7 +36,7 @@ pub mod kind {
     pub const LABEL: u8 = 244;
 }
 
-/// The states of [`NodeState::state`].
+/// Values of [`NodeState::state`].
 pub mod state {
     #![allow(missing_docs, reason = "the names are memberlist's")]
     pub const ALIVE: u8 = 0;
@@ -45,7 +46,7 @@ pub mod state {
 }
 
 messages! {
-    /// Asks `node` for an [`Ack`]. The reply goes to the source fields when they are set.
+    /// Asks `node` for an [`Ack`], which goes to the source fields if they are set.
     Ping {
         "Node" => node: Text,
         "SeqNo" => seq_no: u32,
@@ -53,9 +54,9 @@ messages! {
         "SourceNode" optional => source_node: Text,
         "SourcePort" optional => source_port: u16,
     }
-    /// Asks the receiver to ping `node` and to pass the ack on under this sequence number.
+    /// Asks the receiver to ping `node` and to forward its ack under this sequence number.
     IndirectPing {
-        /// Whether a [`Nack`] is wanted when the target does not answer.
+        /// Whether to send a [`Nack`] if the target does not answer.
         "Nack" => nack: bool,
         "Node" => node: Text,
         "Port" => port: u16,
@@ -71,27 +72,27 @@ messages! {
         "Payload" => payload: Option<Vec<u8>>,
         "SeqNo" => seq_no: u32,
     }
-    /// Answers an [`IndirectPing`] whose target stays silent.
+    /// Answers an [`IndirectPing`] whose target does not answer.
     Nack {
         "SeqNo" => seq_no: u32,
     }
-    /// Tells a peer on a stream why it is refused.
+    /// Reports on a stream why the peer is refused.
     ErrMessage {
         "Error" => error: Text,
     }
-    /// `from` got no answer from `node`.
+    /// Reports that `from` got no answer from `node`.
     Suspect {
         "From" => from: Text,
         "Incarnation" => incarnation: u32,
         "Node" => node: Text,
     }
-    /// `node` is dead, or has left when `from` is `node` itself.
+    /// Reports that `node` is dead, or that it has left if `from` is `node` itself.
     Dead {
         "From" => from: Text,
         "Incarnation" => incarnation: u32,
         "Node" => node: Text,
     }
-    /// `node` lives at this address.
+    /// Reports that `node` is alive at this address.
     Alive {
         "Addr" => addr: Vec<u8>,
         "Incarnation" => incarnation: u32,
@@ -100,13 +101,13 @@ messages! {
         "Port" => port: u16,
         "Vsn" => vsn: Option<Vec<u8>>,
     }
-    /// Precedes the node states of a push/pull.
+    /// Header before the node states of a push/pull.
     PushPullHeader {
         "Join" => join: bool,
         "Nodes" => nodes: u64,
         "UserStateLen" => user_state_len: u64,
     }
-    /// One member in a push/pull.
+    /// State of one member in a push/pull.
     NodeState {
         "Addr" => addr: Vec<u8>,
         "Incarnation" => incarnation: u32,
@@ -117,32 +118,32 @@ messages! {
         "State" => state: u8,
         "Vsn" => vsn: Option<Vec<u8>>,
     }
-    /// Precedes a user message on a stream.
+    /// Header before a user message on a stream.
     UserHeader {
         "UserMsgLen" => user_msg_len: u64,
     }
-    /// A compressed message.
+    /// Compressed message.
     Compress {
         "Algo" => algo: u8,
         "Buf" => buf: Vec<u8>,
     }
 }
 
-/// A whole push/pull: what a member knows of all members, and its user state.
+/// Complete push/pull: the sender's knowledge of all members, and its user state.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PushPull {
-    /// Whether the sender is joining, rather than comparing as usual.
+    /// Whether the sender is joining, as opposed to a periodic exchange.
     pub join: bool,
-    /// The members.
+    /// Members.
     pub nodes: Vec<NodeState>,
-    /// The Serf layer's bytes.
+    /// Bytes of the Serf layer.
     pub user_state: Vec<u8>,
-    /// Members that were left out when this was read.
+    /// Members that were skipped in decoding.
     pub skipped: Skipped,
 }
 
 impl PushPull {
-    /// The message with its type byte.
+    /// Encodes the message with its type byte.
     pub fn encode(&self) -> Vec<u8> {
         use super::field::Field;
         let mut out = vec![kind::PUSH_PULL];
@@ -158,7 +159,7 @@ impl PushPull {
     }
 }
 
-/// A message that travels in packets.
+/// Message that is carried in packets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs, reason = "each variant is named for the message it holds")]
 pub enum Message {
@@ -174,7 +175,7 @@ pub enum Message {
 }
 
 impl Message {
-    /// Parses one message with its type byte; the framing kinds (compound, compress, …) are not messages.
+    /// Decodes one message with its type byte; framing kinds (compound, compress, …) are not messages.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let (kind, body) = bytes.split_first().ok_or(DecodeError::Truncated { needed: 1 })?;
         let message = match *kind {
@@ -196,7 +197,7 @@ impl Message {
         match self {
             Self::Ping(m) => check_names(&[&m.node, &m.source_node]),
             Self::IndirectPing(m) => check_names(&[&m.node, &m.source_node]),
-            // Who says so is said on.
+            // The name of the accuser is passed on, so its length is limited too.
             Self::Suspect(m) => check_names(&[&m.node, &m.from]),
             Self::Dead(m) => check_names(&[&m.node, &m.from]),
             Self::Alive(m) => check_member(&m.node, m.meta.as_ref()),
@@ -204,7 +205,7 @@ impl Message {
         }
     }
 
-    /// The message with its type byte.
+    /// Encodes the message with its type byte.
     pub fn encode(&self) -> Vec<u8> {
         let (kind, body) = match self {
             Self::Ping(m) => (kind::PING, m.encode()),
@@ -224,8 +225,8 @@ impl Message {
 }
 
 impl NodeState {
-    /// Reads one node state and checks its limits. The inner error says why it is left out, the outer one that nothing can
-    /// be read behind it.
+    /// Decodes one node state and checks its limits. The inner error means that this one is skipped; the outer
+    /// error means that nothing after it can be decoded.
     pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Result<Self, DecodeError>, DecodeError> {
         let mut ahead = reader.clone();
         let read = <Self as super::field::Field>::decode(&mut ahead);
@@ -258,7 +259,7 @@ fn check_member(name: &Text, meta: Option<&Vec<u8>>) -> Result<(), DecodeError> 
     Ok(())
 }
 
-/// The address in 4 or 16 bytes; an IPv4 address mapped into IPv6 is taken as IPv4.
+/// Parses an address of 4 or 16 bytes; an IPv4-mapped IPv6 address becomes IPv4.
 pub fn parse_ip(bytes: &[u8]) -> Option<IpAddr> {
     match bytes.len() {
         4 => <[u8; 4]>::try_from(bytes).ok().map(|octets| IpAddr::V4(Ipv4Addr::from(octets))),
@@ -267,14 +268,14 @@ pub fn parse_ip(bytes: &[u8]) -> Option<IpAddr> {
     }
 }
 
-/// [`parse_ip`] with a port that is not zero, and an address that one can send to.
+/// Parses an address with [`parse_ip`]; `None` if the port is zero, or the address is unspecified or multicast.
 pub fn parse_addr(bytes: &[u8], port: u16) -> Option<SocketAddr> {
     parse_ip(bytes)
         .filter(|ip| port != 0 && !ip.is_unspecified() && !ip.is_multicast())
         .map(|ip| SocketAddr::new(ip, port))
 }
 
-/// The address as the wire has it: 4 bytes for IPv4, 16 for IPv6.
+/// Encodes an address for the wire: 4 bytes for IPv4, 16 for IPv6.
 pub fn ip_bytes(ip: IpAddr) -> Vec<u8> {
     match ip.to_canonical() {
         IpAddr::V4(ip) => ip.octets().to_vec(),

@@ -1,18 +1,20 @@
-//! The bytes of memberlist and Serf: codecs without I/O.
+//! Wire formats of memberlist and Serf: codecs without I/O.
 //!
-//! Layers, from the outside: label, encryption, CRC, compression, compound, message; see [`packet`] for
+//! Layers, from the outside in: label, encryption, CRC, compression, compound, message. See [`packet`] for
 //! datagrams and [`stream`] for TCP.
 //!
-//! One bad part does not spoil the others. Left out and counted, while all else is used, are: a message in a compound
-//! packet, a member in a push/pull, a field, a member, an event or a list of events in Serf's part of a push/pull, a tag.
-//! Names, tags and events are bytes, and none is bad for not being UTF-8: see [`text`].
+//! One bad part does not spoil the others. These parts are skipped and counted, while the rest is used: a
+//! message in a compound packet; a member in a push/pull; a field, a member, an event or an event list in
+//! Serf's part of a push/pull; a tag. Names, tags and events are arbitrary bytes that need not be UTF-8: see
+//! [`text`].
 //!
-//! A whole packet or stream ends with its frame: label, key, checksum, compression, the lengths of a compound, limits on
-//! all of it. A message ends with its msgpack: a marker that nothing begins with, a value that goes on behind the end,
-//! nesting deeper than [`msgpack::MAX_DEPTH`] in what is skipped, more than [`msgpack::MAX_ELEMENTS`] elements, something
-//! else than a map where it begins. In a compound that is one part; Serf's part of a push/pull is a message of its own, and
-//! the members count without it. A push/pull ends, too, with a header that cannot be read or announces more than
-//! [`stream::MAX_NODES`] members, and with a member whose msgpack does not hold: nobody knows what follows.
+//! A whole packet or stream is rejected if its frame is bad: label, key, checksum, compression, the lengths of
+//! a compound, or a limit on the whole. A message is rejected if its msgpack is bad: an unknown marker, a value
+//! that exceeds the input, nesting deeper than [`msgpack::MAX_DEPTH`] in a skipped value, more than
+//! [`msgpack::MAX_ELEMENTS`] elements, or anything but a map at its start. In a compound that is one part.
+//! Serf's part of a push/pull is a message of its own, and the members count without it. A push/pull is also
+//! rejected if its header cannot be decoded or announces more than [`stream::MAX_NODES`] members, or if a
+//! member's msgpack is broken, because the end of that member is then unknown.
 
 pub mod compress;
 pub mod crypto;
@@ -35,26 +37,26 @@ use crypto::Keyring;
 
 pub use text::Text;
 
-/// Longest label, in bytes: memberlist's own limit.
+/// Maximum length of a label in bytes; memberlist's own limit.
 pub const MAX_LABEL_LEN: usize = 255;
 
-/// Why bytes from the network are refused.
+/// Error of decoding bytes from the network.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WireError {
-    /// The bytes are not what the protocol has at this place.
+    /// The bytes do not conform to the protocol.
     #[error(transparent)]
     Decode(#[from] msgpack::DecodeError),
-    /// The sender belongs to another cluster, or to none.
+    /// The label is not this cluster's, or is missing.
     #[error("the label is not this cluster's")]
     Label,
-    /// No key of the keyring opens it, or it is in clear although a keyring is set.
+    /// No key of the keyring decrypts it, or it is not encrypted although a keyring is set.
     #[error("not encrypted with a key of the keyring")]
     Decrypt,
     /// The checksum does not match.
     #[error("checksum mismatch")]
     Checksum,
-    /// The compressed bytes are damaged, or of an unknown algorithm.
+    /// The compressed bytes are damaged, or use an unknown algorithm.
     #[error("cannot be decompressed")]
     Decompress,
     /// A named limit is exceeded.
@@ -65,10 +67,10 @@ pub enum WireError {
     Ended,
 }
 
-/// How many parts of a message were left out because they could not be used. The other parts were used.
+/// Number of parts of a message that were skipped because they could not be used. The other parts were used.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Skipped {
-    /// Parts that could not be understood.
+    /// Parts that could not be decoded.
     pub malformed: usize,
     /// Parts over a limit.
     pub too_large: usize,
@@ -84,19 +86,19 @@ impl Skipped {
     }
 }
 
-/// How packets and streams are framed in this cluster.
+/// Framing of packets and streams in a cluster.
 #[derive(Debug, Clone, Default)]
 pub struct Framing {
-    /// A name in clear in front of everything, which keeps clusters apart; empty for none.
+    /// Cluster label, sent unencrypted in front of everything, which keeps clusters apart; empty for none.
     pub label: String,
-    /// Keys for encryption; without, everything is in clear.
+    /// Keys for encryption; `None` disables encryption.
     pub keyring: Option<Keyring>,
-    /// Whether what is sent is compressed when that makes it smaller.
+    /// Whether to compress messages if that makes them smaller.
     pub compress: bool,
 }
 
 impl Framing {
-    /// The label's bytes as they stand in front of a packet or stream.
+    /// Header with the label, in front of a packet or stream.
     fn label_header(&self) -> Vec<u8> {
         let label = self.label.as_bytes();
         match u8::try_from(label.len()) {
@@ -105,7 +107,7 @@ impl Framing {
         }
     }
 
-    /// Bytes that framing adds to the messages of a packet, at most.
+    /// Maximum number of bytes that framing adds to the messages of a packet.
     pub fn overhead(&self) -> usize {
         let crypto = if self.keyring.is_some() { crypto::OVERHEAD } else { 0 };
         self.label_header().len() + crypto + packet::CRC_OVERHEAD + packet::COMPOUND_OVERHEAD

@@ -1,31 +1,32 @@
-//! The dialect of msgpack that Serf agents speak.
+//! Dialect of msgpack that Serf agents use.
 //!
-//! Agents write the first edition of the specification: one `raw` type for strings and bytes, no `str8`,
-//! no `bin`. Newer ones write the second edition with signed integers. What is written here is always the
-//! first edition; what is read is either. Every length is checked against the bytes that are really there
-//! before anything is allocated, and nesting is bounded by [`MAX_DEPTH`].
+//! Agents write the first edition of the specification: one `raw` type for strings and bytes, no `str8`, no
+//! `bin`. Newer ones write the second edition, with signed integers. This module always writes the first
+//! edition and reads both. It checks every length against the available bytes before it allocates, and
+//! [`MAX_DEPTH`] bounds nesting.
 
 use rmp::Marker;
 
-/// Deepest nesting of arrays and maps that is followed when an unknown value is skipped.
+/// Maximum nesting of arrays and maps in an unknown value that is skipped.
 pub const MAX_DEPTH: usize = 16;
-/// Most elements of all arrays and maps of one message together: an element of one byte may take a hundred in memory.
+/// Maximum number of elements of all arrays and maps in one message: an element of one byte may take a hundred
+/// in memory.
 pub const MAX_ELEMENTS: usize = 1024 * 1024;
 
-/// Why bytes are not the expected msgpack value.
+/// Error of decoding a msgpack value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
-    /// The value goes on behind the end of the input. More input may help.
+    /// The value exceeds the input. More input may help.
     #[error("truncated: at least {needed} bytes are needed")]
     Truncated {
-        /// Least total length of the input with which another attempt makes sense.
+        /// Minimum total length of the input for another attempt.
         needed: usize,
     },
-    /// Another type of value stands where this one was expected.
+    /// The value has another type than the expected one.
     #[error("unexpected msgpack marker 0x{0:02x}")]
     UnexpectedMarker(u8),
-    /// The number does not fit its field.
+    /// The number is out of the field's range.
     #[error("integer out of range")]
     OutOfRange,
     /// The value is nested deeper than [`MAX_DEPTH`].
@@ -39,40 +40,40 @@ pub enum DecodeError {
     TooLarge(&'static str),
 }
 
-/// A cursor over msgpack bytes.
+/// Cursor over msgpack bytes.
 #[derive(Debug, Clone)]
 pub struct Reader<'a> {
     buf: &'a [u8],
     pos: usize,
-    /// Elements that may still come.
+    /// Number of elements still allowed.
     elements: usize,
-    /// How many parts were left out, if parts may be.
+    /// Number of skipped parts, if skipping is enabled.
     left_out: Option<usize>,
 }
 
 impl<'a> Reader<'a> {
-    /// Starts at the beginning of `buf`.
+    /// Creates a cursor at the beginning of `buf`.
     pub fn new(buf: &'a [u8]) -> Self {
         Self::bounded(buf, MAX_ELEMENTS)
     }
 
-    /// The same, with a limit of one's own instead of [`MAX_ELEMENTS`].
+    /// Like [`Reader::new`], with another limit than [`MAX_ELEMENTS`].
     pub fn bounded(buf: &'a [u8], elements: usize) -> Self {
         Self { buf, pos: 0, elements, left_out: None }
     }
 
-    /// From now on, parts that cannot be read are left out: see [`Reader::part`].
+    /// Enables skipping of parts that cannot be decoded; see [`Reader::part`].
     pub fn leaving_out(self) -> Self {
         Self { left_out: Some(0), ..self }
     }
 
-    /// How many parts were left out.
+    /// Number of parts that were skipped.
     pub fn left_out(&self) -> usize {
         self.left_out.unwrap_or_default()
     }
 
-    /// Reads a part that consists of so many values. One that is of another type or over a limit is left out after
-    /// [`Reader::leaving_out`], and is an error else. Input that ends is always an error.
+    /// Decodes a part that consists of `values` values. A part of another type or over a limit is skipped if
+    /// [`Reader::leaving_out`] was called, and is an error otherwise. Truncated input is always an error.
     pub fn part<T>(
         &mut self,
         values: usize,
@@ -96,12 +97,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// How many bytes were read so far.
+    /// Number of bytes read so far.
     pub fn position(&self) -> usize {
         self.pos
     }
 
-    /// What is left.
+    /// Returns the remaining bytes.
     pub fn rest(&self) -> &'a [u8] {
         self.buf.get(self.pos..).unwrap_or_default()
     }
@@ -118,7 +119,7 @@ impl<'a> Reader<'a> {
         Ok(self.take(1)?[0])
     }
 
-    /// A big-endian number of `width` bytes, at most eight.
+    /// Reads a big-endian number of `width` bytes, at most eight.
     fn be(&mut self, width: usize) -> Result<u64, DecodeError> {
         Ok(self.take(width)?.iter().fold(0, |n, b| n << 8 | u64::from(*b)))
     }
@@ -131,7 +132,7 @@ impl<'a> Reader<'a> {
         Ok(Marker::from_u8(self.byte()?))
     }
 
-    /// Consumes a nil if one stands here.
+    /// Consumes a nil, if it is the next value.
     pub fn nil(&mut self) -> Result<bool, DecodeError> {
         match self.buf.get(self.pos) {
             None => Err(DecodeError::Truncated { needed: self.pos.saturating_add(1) }),
@@ -143,7 +144,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Any integer, signed or not; nil reads as zero, as Go does it.
+    /// Reads any integer, signed or unsigned; nil reads as zero, as in Go.
     pub fn int(&mut self) -> Result<i128, DecodeError> {
         let signed = |n: u64, bits: u32| i128::from(((n << (64 - bits)) as i64) >> (64 - bits));
         Ok(match self.marker()? {
@@ -162,7 +163,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// A floating point number, or an integer that stands for one.
+    /// Reads a floating-point number, or an integer in its place.
     pub fn float(&mut self) -> Result<f64, DecodeError> {
         let bits = |n: u64| u32::try_from(n).unwrap_or_default();
         match self.buf.get(self.pos).copied().map(Marker::from_u8) {
@@ -178,7 +179,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A boolean; nil reads as false.
+    /// Reads a boolean; nil reads as false.
     pub fn bool(&mut self) -> Result<bool, DecodeError> {
         match self.marker()? {
             Marker::True => Ok(true),
@@ -187,7 +188,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Bytes or text in any spelling (raw, str8, bin), or an array of small integers; `None` for nil.
+    /// Reads bytes or text in any encoding (raw, str8, bin), or an array of small integers; `None` for nil.
     pub fn bytes(&mut self) -> Result<Option<Vec<u8>>, DecodeError> {
         let len = match self.marker()? {
             Marker::Null => return Ok(None),
@@ -213,7 +214,7 @@ impl<'a> Reader<'a> {
         Ok(out)
     }
 
-    /// The number of elements of the array that starts here; `None` for nil.
+    /// Reads an array header. Returns the number of elements; `None` for nil.
     pub fn array(&mut self) -> Result<Option<usize>, DecodeError> {
         let len = match self.marker()? {
             Marker::Null => return Ok(None),
@@ -225,14 +226,14 @@ impl<'a> Reader<'a> {
         self.count(len).map(Some)
     }
 
-    /// Takes note of elements that are about to be read.
+    /// Counts elements that are about to be read against the limit.
     fn count(&mut self, len: usize) -> Result<usize, DecodeError> {
         let left = self.elements.checked_sub(len);
         self.elements = left.ok_or(DecodeError::TooLarge("the number of elements"))?;
         Ok(len)
     }
 
-    /// The number of pairs of the map that starts here; nil reads as an empty map.
+    /// Reads a map header. Returns the number of pairs; nil reads as an empty map.
     pub fn map(&mut self) -> Result<usize, DecodeError> {
         let len = match self.marker()? {
             Marker::Null => 0,
@@ -244,7 +245,7 @@ impl<'a> Reader<'a> {
         self.count(len)
     }
 
-    /// Steps over one value of any type.
+    /// Skips one value of any type.
     pub fn skip(&mut self) -> Result<(), DecodeError> {
         self.skip_within(MAX_DEPTH)
     }
@@ -255,14 +256,15 @@ impl<'a> Reader<'a> {
         if values > 0 && depth == 0 {
             return Err(DecodeError::TooDeep);
         }
-        // Every value is at least a byte: the loop ends with the input, whatever length was claimed.
+        // Every value takes at least one byte, so the loop ends with the input, whatever length is claimed.
         for _ in 0..values {
             self.skip_within(depth - 1)?;
         }
         Ok(())
     }
 
-    /// Reads the marker and the length of a value: how many bytes and how many values follow that belong to it.
+    /// Reads the marker and length of a value. Returns the number of bytes and of values that follow and belong
+    /// to it.
     pub(crate) fn step(&mut self) -> Result<(usize, usize), DecodeError> {
         Ok(match self.marker()? {
             Marker::Null | Marker::True | Marker::False | Marker::FixPos(_) | Marker::FixNeg(_) => (0, 0),
@@ -309,7 +311,7 @@ pub fn write_raw(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-/// Appends bytes as `bin` of the second edition: what tells them from text there.
+/// Appends bytes as `bin` of the second edition, which distinguishes them from text.
 pub fn write_bin(out: &mut Vec<u8>, bytes: &[u8]) {
     let len = bytes.len();
     if let Ok(len) = u8::try_from(len) {
@@ -329,7 +331,7 @@ pub fn write_nil(out: &mut Vec<u8>) {
     out.push(Marker::Null.to_u8());
 }
 
-/// Appends an unsigned integer in its shortest form.
+/// Appends an unsigned integer in its shortest encoding.
 pub fn write_uint(out: &mut Vec<u8>, value: u64) {
     let bytes = value.to_be_bytes();
     let (marker, width) = match value {
@@ -343,14 +345,14 @@ pub fn write_uint(out: &mut Vec<u8>, value: u64) {
     out.extend_from_slice(&bytes[8 - width..]);
 }
 
-/// Appends a floating point number of 64 bits.
+/// Appends a 64-bit floating-point number.
 pub fn write_float(out: &mut Vec<u8>, value: f64) {
     out.push(Marker::F64.to_u8());
     out.extend_from_slice(&value.to_bits().to_be_bytes());
 }
 
-/// One length in the three widths that the first edition has: in the marker, 16 bits, 32 bits. Nothing
-/// that is sent is near 4 GiB; a length that were would be cut, not panic.
+/// Appends a length in one of the three widths of the first edition: in the marker, 16 bits, or 32 bits. No
+/// message is near 4 GiB; a larger length would be capped instead of causing a panic.
 fn write_sized(out: &mut Vec<u8>, len: usize, fix: u8, fix_max: usize, marker16: u8) {
     if len <= fix_max {
         out.push(fix | len as u8);

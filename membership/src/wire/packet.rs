@@ -1,4 +1,4 @@
-//! Datagrams: many messages in one, checked, compressed, encrypted, labelled.
+//! Datagrams: several messages in one, with checksum, compression, encryption and label.
 
 use rand::Rng;
 
@@ -8,34 +8,35 @@ use super::{
     msgpack::DecodeError,
 };
 
-/// Most bytes that all compressed parts of a packet together may unfold to. A packet holds what fits 1,400 bytes
-/// before it is compressed; the limit is that of the largest datagram. It counts for all together, because compressed
-/// parts may stand in a compressed compound: each for itself, 255 to the power of the nesting would be allowed.
+/// Maximum number of bytes that all compressed parts of a packet together may decompress to. A packet carries
+/// messages of about 1,400 bytes before compression; this is the size of the largest datagram. The limit covers
+/// all parts together, because compressed parts can be nested in compressed compounds: a limit per part would
+/// allow 255 to the power of the nesting depth.
 pub const MAX_DECOMPRESSED: usize = 64 * 1024;
-/// Deepest nesting of compound, compressed and checked packets. Agents use three levels.
+/// Maximum nesting of compound, compressed and checksummed packets. Agents use three levels.
 pub const MAX_NESTING: usize = 6;
-/// Most messages taken from one packet.
+/// Maximum number of messages taken from one packet.
 pub const MAX_MESSAGES: usize = 1024;
-/// Bytes of a checksum in front of a packet.
+/// Number of bytes that a checksum adds to a packet.
 pub const CRC_OVERHEAD: usize = 5;
-/// Bytes in front of a compound's messages; each message takes two more.
+/// Number of bytes before a compound's messages; each message takes two more.
 pub const COMPOUND_OVERHEAD: usize = 2;
-/// Most messages in one compound: the count is a byte.
+/// Maximum number of messages in one compound, whose count is a byte.
 pub const MAX_COMPOUND: usize = 255;
 
-/// What was found in a packet.
+/// Contents of a packet.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Decoded {
-    /// The messages that could be read.
+    /// Messages that could be decoded.
     pub messages: Vec<Message>,
-    /// How many parts could not be read.
+    /// Number of parts that could not be decoded.
     pub malformed: usize,
-    /// How many parts were over a limit.
+    /// Number of parts over a limit.
     pub too_large: usize,
 }
 
-/// Takes a packet apart. A part that cannot be read does not spoil the others; an `Err` means that the
-/// packet as a whole is not of this cluster or broken.
+/// Decodes a packet. A part that cannot be decoded does not affect the others; an `Err` means that the whole
+/// packet is broken or of another cluster.
 pub fn decode(framing: &Framing, packet: &[u8]) -> Result<Decoded, WireError> {
     let body = strip_label(framing, packet)?;
     let mut unfolding = Unfolding { decoded: Decoded::default(), room: MAX_DECOMPRESSED };
@@ -54,10 +55,10 @@ fn strip_label<'a>(framing: &Framing, packet: &'a [u8]) -> Result<&'a [u8], Wire
     }
 }
 
-/// A packet that is being taken apart.
+/// Packet being decoded.
 struct Unfolding {
     decoded: Decoded,
-    /// Bytes that may still come out of compressed parts.
+    /// Number of bytes that compressed parts may still produce.
     room: usize,
 }
 
@@ -80,7 +81,7 @@ impl Unfolding {
             }
             kind::COMPRESS => {
                 let inner = compress::decompress(&Compress::decode(body)?, self.room).inspect_err(|_| {
-                    // What was tried in vain cost as much.
+                    // A failed attempt may have cost the whole allowance.
                     self.room = 0;
                 })?;
                 self.room -= inner.len();
@@ -102,7 +103,7 @@ impl Unfolding {
         for length in lengths.chunks_exact(2) {
             let length = usize::from(u16::from_be_bytes([length[0], length[1]]));
             let Some((part, tail)) = rest.split_at_checked(length) else {
-                // A datagram cut short: what came before it counts.
+                // The datagram is truncated; the messages before this point count.
                 self.decoded.malformed += 1;
                 return Ok(());
             };
@@ -119,8 +120,8 @@ impl Unfolding {
     }
 }
 
-/// Puts messages, each with its type byte, into one packet. At most [`MAX_COMPOUND`] messages of at most
-/// 65,535 bytes: more are left out, so the caller splits.
+/// Encodes messages, each with its type byte, into one packet. It takes at most [`MAX_COMPOUND`] messages of at
+/// most 65,535 bytes and omits the rest, so the caller must split.
 pub fn encode(
     framing: &Framing,
     messages: &[Vec<u8>],
@@ -136,7 +137,7 @@ pub fn encode(
     {
         body = smaller;
     }
-    // Encryption authenticates: agents leave the checksum out then, except to say so costs nothing.
+    // Encryption authenticates the packet, so the checksum is omitted, as agents do.
     if crc && framing.keyring.is_none() {
         let sum = crc32fast::hash(&body).to_be_bytes();
         body = [&[kind::HAS_CRC], &sum[..], &body].concat();
@@ -231,8 +232,8 @@ mod tests {
         assert_eq!(decoded, Decoded { messages: Vec::new(), malformed: 0, too_large: 1 });
     }
 
-    /// Compressed parts in a compound: each alone keeps to the limit of one, all together would unfold to megabytes, and
-    /// to a power of that with every level.
+    /// Compressed parts in a compound: each alone stays within the limit, but together they would decompress to
+    /// megabytes, and to a power of that with every level.
     #[test]
     fn nested_bombs_share_one_limit() {
         let nonsense = compound(&vec![vec![99]; 200]);
@@ -241,7 +242,7 @@ mod tests {
         assert!(packet.len() < 65_000, "{}", packet.len());
         let decoded = decode(&Framing::default(), &packet).expect("the outermost is fine");
         assert_eq!(decoded.messages, []);
-        // Each piece of nonsense that was unfolded is counted: those of one part were.
+        // Every decompressed invalid message is counted; those of one part were.
         assert_eq!((decoded.malformed, decoded.too_large), (200, 99));
     }
 }

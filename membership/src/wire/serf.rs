@@ -1,4 +1,4 @@
-//! The messages of Serf, which travel as memberlist's user messages and user state.
+//! Messages of Serf, carried as memberlist's user messages and user state.
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
@@ -9,14 +9,14 @@ use super::{
     msgpack::{self, DecodeError, Reader},
 };
 
-/// Greatest number of event slots in a push/pull that are looked at; agents send 512.
+/// Maximum number of event slots of a push/pull that are processed; agents send 512.
 pub const MAX_EVENT_SLOTS: usize = 4096;
-/// Most filters in a query that are looked at; a query with more matches nobody.
+/// Maximum number of filters in a query; a query with more matches nobody.
 pub const MAX_FILTERS: usize = 16;
-/// The byte in front of a member's tags.
+/// First byte of a member's encoded tags.
 pub const TAG_MAGIC: u8 = 255;
 
-/// The first byte of each message.
+/// First byte of each message.
 pub mod kind {
     #![allow(missing_docs, reason = "the names are those of the message structs")]
     pub const LEAVE: u8 = 0;
@@ -31,17 +31,17 @@ pub mod kind {
     pub const RELAY: u8 = 9;
 }
 
-/// [`Query::flags`] and [`QueryResponse::flags`]: an acknowledgement is wanted, or is this.
+/// Flag in [`Query::flags`] and [`QueryResponse::flags`]: an acknowledgement is requested, or this is one.
 pub const FLAG_ACK: u32 = 1;
-/// [`Query::flags`]: the receiver does not pass the query on.
+/// Flag in [`Query::flags`]: the receiver does not pass the query on.
 pub const FLAG_NO_BROADCAST: u32 = 2;
 
 messages! {
-    /// A member means to leave.
+    /// A member intends to leave.
     Leave {
         "LTime" => ltime: u64,
         "Node" => node: Text,
-        /// Whether the member is to be forgotten at once.
+        /// Whether to forget the member at once.
         "Prune" => prune: bool,
     }
     /// A member has joined.
@@ -58,25 +58,25 @@ messages! {
         "QueryLTime" => query_ltime: u64,
         "StatusLTimes" => status_ltimes: BTreeMap<Text, u64>,
     }
-    /// The events of one Lamport time.
+    /// Events of one Lamport time.
     EventSlot {
         "Events" => events: List<BufferedEvent>,
         "LTime" => ltime: u64,
     }
-    /// An event inside an [`EventSlot`].
+    /// Event in an [`EventSlot`].
     BufferedEvent {
         "Name" => name: Text,
         "Payload" => payload: Option<Vec<u8>>,
     }
-    /// An event that reaches every member.
+    /// Event that is sent to every member.
     UserEvent {
-        /// Whether a receiver may merge it with its like.
+        /// Whether receivers may merge it with events of the same name.
         "CC" => coalesce: bool,
         "LTime" => ltime: u64,
         "Name" => name: Text,
         "Payload" => payload: Option<Vec<u8>>,
     }
-    /// A question to all members that its filters match.
+    /// Question to all members that its filters match.
     Query {
         "Addr" => addr: Vec<u8>,
         "Filters" => filters: List<Vec<u8>>,
@@ -90,7 +90,7 @@ messages! {
         "SourceNode" => source_node: Text,
         "Timeout" => timeout_ns: u64,
     }
-    /// An answer or acknowledgement, sent straight to the asker.
+    /// Response or acknowledgement, sent directly to the originator of a query.
     QueryResponse {
         "Flags" => flags: u32,
         "From" => from: Text,
@@ -98,7 +98,7 @@ messages! {
         "LTime" => ltime: u64,
         "Payload" => payload: Option<Vec<u8>>,
     }
-    /// What a member knows of a name, as answer to the query `_serf_conflict`.
+    /// A member's knowledge of a name, as the response to the query `_serf_conflict`.
     ConflictResponse {
         "Addr" => addr: Vec<u8>,
         "DelegateCur" => delegate_cur: u8,
@@ -113,43 +113,43 @@ messages! {
         "Status" => status: u8,
         "Tags" => tags: BTreeMap<Text, Text>,
     }
-    /// The payload of the key queries.
+    /// Payload of a key query.
     KeyRequest {
         "Key" => key: Option<Vec<u8>>,
     }
-    /// The answer to a key query.
+    /// Response to a key query.
     KeyResponse {
         "Keys" => keys: List<Text>,
         "Message" => message: Text,
         "PrimaryKey" => primary_key: Text,
         "Result" => result: bool,
     }
-    /// A UDP address as Go writes it.
+    /// UDP address as Go encodes it.
     RelayAddr {
         "IP" => ip: Vec<u8>,
         "Port" => port: u16,
         "Zone" => zone: Text,
     }
-    /// Precedes a message that is to be passed on.
+    /// Header before a message that is to be relayed.
     RelayHeader {
         "DestAddr" => addr: RelayAddr,
         "DestName" => name: Text,
     }
-    /// A place in the network; follows a version byte in the payload of memberlist's ack.
+    /// Network coordinate; follows a version byte in the payload of memberlist's ack.
     Coordinate {
         "Adjustment" => adjustment: Float,
         "Error" => error: Float,
         "Height" => height: Float,
         "Vec" => vec: List<Float>,
     }
-    /// A regular expression over the value of one tag.
+    /// Regular expression for the value of one tag.
     TagFilter {
         "Expr" => expr: Text,
         "Tag" => tag: Text,
     }
 }
 
-/// A message that travels as a user message.
+/// Message that is carried as a user message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs, reason = "each variant is named for the message it holds")]
 pub enum Message {
@@ -158,12 +158,12 @@ pub enum Message {
     UserEvent(UserEvent),
     Query(Query),
     QueryResponse(QueryResponse),
-    /// A message to pass on: whither, and its bytes with their type byte.
+    /// Message to relay: its destination, and its bytes with their type byte.
     Relay(RelayHeader, Vec<u8>),
 }
 
 impl Message {
-    /// Parses a message with its type byte.
+    /// Decodes a message with its type byte.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let (kind, body) = bytes.split_first().ok_or(DecodeError::Truncated { needed: 1 })?;
         Ok(match *kind {
@@ -181,7 +181,7 @@ impl Message {
         })
     }
 
-    /// The message with its type byte.
+    /// Encodes the message with its type byte.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         match self {
@@ -204,7 +204,7 @@ fn tagged(out: &mut Vec<u8>, kind: u8, message: &impl Field) {
     message.encode(out);
 }
 
-/// One of the payloads that carry their own type byte: conflict and key messages, the push/pull.
+/// Encodes a payload that has a type byte of its own: conflict and key messages, the push/pull.
 pub fn encode_tagged(kind: u8, message: &impl Field) -> Vec<u8> {
     let mut out = Vec::new();
     tagged(&mut out, kind, message);
@@ -212,7 +212,8 @@ pub fn encode_tagged(kind: u8, message: &impl Field) -> Vec<u8> {
 }
 
 impl PushPull {
-    /// Reads the Serf layer's part of a push/pull with its type byte, as far as it can be used; says how much was left out.
+    /// Decodes the usable parts of Serf's part of a push/pull, with its type byte. Also returns the number of
+    /// parts skipped.
     pub fn decode_state(bytes: &[u8]) -> Result<(Self, usize), DecodeError> {
         match bytes.split_first() {
             Some((&kind::PUSH_PULL, body)) => Self::decode_parts(body),
@@ -222,7 +223,7 @@ impl PushPull {
     }
 }
 
-/// The counterpart of [`encode_tagged`].
+/// Decodes the result of [`encode_tagged`].
 pub fn decode_tagged<T: Field>(kind: u8, bytes: &[u8]) -> Result<T, DecodeError> {
     match bytes.split_first() {
         Some((first, body)) if *first == kind => T::decode(&mut Reader::new(body)),
@@ -232,29 +233,29 @@ pub fn decode_tagged<T: Field>(kind: u8, bytes: &[u8]) -> Result<T, DecodeError>
 }
 
 impl RelayHeader {
-    /// Where the message goes, if one can send there.
+    /// Destination of the message; `None` if the address is not usable.
     pub fn addr(&self) -> Option<SocketAddr> {
         parse_addr(&self.addr.ip, self.addr.port)
     }
 
-    /// A header for a member.
+    /// Creates a header for a member.
     pub fn new(name: Text, addr: SocketAddr) -> Self {
         let addr = RelayAddr { ip: ip_bytes(addr.ip()), port: addr.port(), zone: Text::default() };
         Self { addr, name }
     }
 }
 
-/// Restricts who answers a query.
+/// Restriction on which members answer a query.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Filter {
     /// Only these members.
     Nodes(Vec<Text>),
-    /// Only members whose tag matches the regular expression somewhere.
+    /// Only members whose tag contains a match of the regular expression.
     Tag(TagFilter),
 }
 
 impl Filter {
-    /// Parses a filter with its type byte.
+    /// Decodes a filter with its type byte.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         match bytes.split_first() {
             Some((0, body)) => {
@@ -267,7 +268,7 @@ impl Filter {
         }
     }
 
-    /// The filter with its type byte.
+    /// Encodes the filter with its type byte.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         match self {
@@ -282,17 +283,17 @@ impl Filter {
     }
 }
 
-/// A member's tags, as they stand in its metadata.
+/// Tags of a member, as in its metadata.
 pub type Tags = BTreeMap<Text, Text>;
 
-/// The metadata that announces `tags`; nothing for no tags at all would mean "role" to old agents, so an
-/// empty map is written.
+/// Encodes `tags` as metadata. No tags are encoded as an empty map, because old agents read empty metadata as a
+/// role.
 pub fn encode_tags(tags: &Tags) -> Vec<u8> {
     encode_tagged(TAG_MAGIC, tags)
 }
 
-/// Parses metadata. Without [`TAG_MAGIC`] it is the role of a very old agent. Tags that cannot be read are left out, and
-/// those behind a place where the structure does not hold.
+/// Decodes metadata. Without [`TAG_MAGIC`] it is the role of a very old agent. Tags that cannot be decoded are
+/// skipped; after a structural error the remaining ones are too.
 pub fn decode_tags(meta: &[u8]) -> Tags {
     match meta.split_first() {
         None => Tags::new(),

@@ -1,8 +1,8 @@
-//! Messages on a TCP stream, parsed as the bytes come.
+//! Messages on a TCP stream, parsed incrementally.
 //!
-//! In clear there is no length in front of a message: its end is found by parsing it. Each attempt
-//! that runs out of input learns how many bytes the next one needs at least, and parts that are complete
-//! (the node states of a push/pull) are never parsed twice.
+//! An unencrypted message has no length prefix, so its end is found by parsing. Each attempt that runs out of
+//! input yields the minimum number of bytes for the next one, and complete parts (the node states of a
+//! push/pull) are never parsed twice.
 
 use rand::Rng;
 
@@ -13,14 +13,14 @@ use super::{
     msgpack::{DecodeError, Reader},
 };
 
-/// Most bytes of one message on a stream, as memberlist has it.
+/// Maximum size of one message on a stream, in bytes; memberlist's own limit.
 pub const MAX_MESSAGE: usize = 20 * 1024 * 1024;
-/// Most bytes that a compressed message on a stream unfolds to.
+/// Maximum size of a decompressed message on a stream, in bytes.
 pub const MAX_DECOMPRESSED: usize = 40 * 1024 * 1024;
-/// Most members in one push/pull.
+/// Maximum number of members in one push/pull.
 pub const MAX_NODES: u64 = 256 * 1024;
 
-/// A message on a stream.
+/// Message on a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs, reason = "each variant is named for the message it holds")]
 pub enum StreamMessage {
@@ -33,7 +33,7 @@ pub enum StreamMessage {
 }
 
 impl StreamMessage {
-    /// The message with its type byte, before framing.
+    /// Encodes the message with its type byte, before framing.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         match self {
@@ -55,13 +55,13 @@ fn tagged(out: &mut Vec<u8>, kind: u8, message: &impl Field) {
     message.encode(out);
 }
 
-/// Frames a message that begins a stream.
+/// Frames a message that starts a stream.
 pub fn encode(framing: &Framing, message: &StreamMessage, rng: &mut impl Rng) -> Result<Vec<u8>, WireError> {
     Ok([framing.label_header(), encode_reply(framing, message, rng)?].concat())
 }
 
-/// Frames a message that answers on a stream: the label stands in front of what the dialling side sends, and nowhere
-/// else. Encryption covers it all the same.
+/// Frames a response on a stream. Only the dialling side sends the label, but encryption authenticates it in
+/// both directions.
 pub fn encode_reply(
     framing: &Framing,
     message: &StreamMessage,
@@ -85,38 +85,38 @@ pub fn encode_reply(
     Ok(body)
 }
 
-/// Reads one message from a stream.
+/// Incremental decoder of one message from a stream.
 #[derive(Debug)]
 pub struct StreamDecoder {
     framing: Framing,
     buf: Vec<u8>,
-    /// Attempts below this length are futile.
+    /// Minimum length of the buffer for the next attempt.
     needed: usize,
     label_done: bool,
     plain: PlainParser,
 }
 
 impl StreamDecoder {
-    /// A decoder for what the dialling side sends.
+    /// Creates a decoder for the dialling side's message.
     pub fn new(framing: Framing) -> Self {
         Self { framing, buf: Vec::new(), needed: 1, label_done: false, plain: PlainParser::default() }
     }
 
-    /// A decoder for what the accepting side answers.
+    /// Creates a decoder for the accepting side's response.
     pub fn for_reply(framing: Framing) -> Self {
         let mut decoder = Self::new(framing);
-        // It carries no label.
+        // A response carries no label.
         decoder.label_done = true;
         decoder
     }
 
-    /// How many bytes wait for the rest of their message.
+    /// Number of bytes received for an incomplete message.
     pub fn buffered(&self) -> usize {
         self.buf.len()
     }
 
-    /// Takes bytes from the stream; `Some` when the message is complete. After that, or after an error,
-    /// the decoder is spent.
+    /// Adds bytes from the stream. Returns `Some` when the message is complete. After that, or after an error,
+    /// the decoder must not be used again.
     pub fn push(&mut self, bytes: &[u8]) -> Result<Option<StreamMessage>, WireError> {
         if self.buf.len() + bytes.len() > MAX_MESSAGE {
             return Err(WireError::TooLarge("a message on a stream"));
@@ -183,11 +183,11 @@ impl StreamDecoder {
     }
 }
 
-/// Parses a message that is there as a whole, or, without `whole`, a compressed one that may still grow.
+/// Parses a message. With `whole` the bytes are complete; otherwise a compressed message may still grow.
 fn complete(bytes: &[u8], whole: bool) -> Result<StreamMessage, WireError> {
     let result = match bytes.split_first() {
         Some((&kind::COMPRESS, body)) => match Compress::decode(body) {
-            // One byte for the type, which the decoder did not see.
+            // Plus one byte for the type, which this decoder did not see.
             Err(DecodeError::Truncated { needed }) => {
                 Err(DecodeError::Truncated { needed: needed + 1 }.into())
             }
@@ -210,18 +210,18 @@ fn ended(error: WireError) -> WireError {
     }
 }
 
-/// Parses a message in clear. Keeps what it has of a push/pull between attempts.
+/// Parser of an unencrypted message. It keeps the parsed part of a push/pull between attempts.
 #[derive(Debug, Default)]
 struct PlainParser {
     header: Option<PushPullHeader>,
     nodes: Vec<NodeState>,
     skipped: Skipped,
-    /// Everything before this offset is parsed.
+    /// Offset up to which everything is parsed.
     done: usize,
 }
 
 impl PlainParser {
-    /// `bytes` is everything from the message's type byte on, and only ever grows between attempts.
+    /// Parses `bytes`: everything from the message's type byte on, which only grows between attempts.
     fn attempt(&mut self, bytes: &[u8], limit: usize) -> Result<StreamMessage, WireError> {
         let mut reader = Reader::new(bytes);
         let kind = reader.take(1)?.first().copied().unwrap_or_default();
@@ -271,7 +271,7 @@ impl PlainParser {
         Ok(PushPull { join: header.join, nodes, user_state, skipped: self.skipped })
     }
 
-    /// How many members were read, those that were left out included.
+    /// Number of members parsed, including those skipped.
     fn taken(&self) -> u64 {
         (self.nodes.len() + self.skipped.malformed + self.skipped.too_large) as u64
     }
@@ -284,7 +284,7 @@ fn checked_len(len: u64, limit: usize) -> Result<usize, WireError> {
         .ok_or(WireError::TooLarge("a user message on a stream"))
 }
 
-/// The error of a reader that started at `offset`.
+/// Adjusts the error of a reader that started at `offset`.
 fn shifted(error: DecodeError, offset: usize) -> WireError {
     match error {
         DecodeError::Truncated { needed } => {

@@ -1,16 +1,16 @@
-//! Text as agents send it: bytes that are UTF-8 most of the time, and need not be.
+//! Text as sent by agents: bytes that are usually, but not necessarily, UTF-8.
 //!
-//! Go's strings are bytes, and so are the names, tags, events and queries of Serf's agents. They travel, are kept and are
-//! compared as bytes. People see and write the *shown form*:
+//! Go strings are bytes, and so are the names, tags, events and queries of Serf's agents. They are sent, stored
+//! and compared as bytes. People see and write the *shown form*:
 //!
-//! * what is valid UTF-8 stands for itself,
-//! * a byte that is not is `\xHH`, with two hexadecimal digits, and so is each byte of a character that controls how text is
-//!   shown, or is not seen: control characters, separators of lines and paragraphs, marks that turn the direction of writing,
-//!   characters without width,
-//! * a backslash that would begin such a `\xHH` by itself is `\x5c`.
+//! * Valid UTF-8 is shown as is.
+//! * An invalid byte is shown as `\xHH`, with two hexadecimal digits. So is each byte of a character that controls
+//!   how text is shown, or is invisible: control characters, line and paragraph separators, marks that change the
+//!   writing direction, zero-width characters.
+//! * A backslash that would itself start such a `\xHH` is shown as `\x5c`.
 //!
-//! So no two texts have the same shown form, nothing that is shown can move a cursor or begin a line, and
-//! [`Text::from_shown`] gives the bytes back.
+//! So different texts have different shown forms, no shown form can move a cursor or start a new line, and
+//! [`Text::from_shown`] recovers the bytes.
 
 use std::{borrow::Borrow, fmt, ops::Deref, sync::Arc};
 
@@ -19,19 +19,19 @@ use super::{
     msgpack::{self, DecodeError, Reader},
 };
 
-/// A name, a tag, an error text: any bytes. Clones share them.
+/// Name, tag or error text: arbitrary bytes. Clones share them.
 ///
-/// `Display` gives the shown form (see the [module](self)), `Debug` the same in quotes.
+/// `Display` writes the shown form (see the [module](self)); `Debug` writes it in quotes.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Text(Arc<[u8]>);
 
 impl Text {
-    /// The bytes.
+    /// Returns the bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// The text, if it is UTF-8. It may hold control characters: to show it, use `Display`.
+    /// Returns the text if it is valid UTF-8. It may contain control characters; use `Display` to show it.
     pub fn to_str(&self) -> Option<&str> {
         std::str::from_utf8(&self.0).ok()
     }
@@ -41,8 +41,8 @@ impl Text {
         self.to_str().expect("tests know which texts are UTF-8")
     }
 
-    /// The text whose shown form this is. What was never shown is read as well: each `\xHH` is a byte, in digits of either
-    /// case, and all else stands for itself.
+    /// Parses a shown form. Other input is accepted too: each `\xHH` is one byte, with digits of either case,
+    /// and everything else is taken as is.
     pub fn from_shown(shown: &str) -> Self {
         let mut bytes = Vec::with_capacity(shown.len());
         let mut rest = shown.as_bytes();
@@ -62,10 +62,10 @@ impl Text {
     }
 }
 
-/// Bytes of `\xHH`.
+/// Length of `\xHH` in bytes.
 const ESCAPE_LEN: usize = 4;
 
-/// The byte whose escape `text` begins with.
+/// Returns the byte whose escape `text` begins with.
 fn escaped(text: &[u8]) -> Option<u8> {
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     match text {
@@ -74,7 +74,7 @@ fn escaped(text: &[u8]) -> Option<u8> {
     }
 }
 
-/// Whether a character controls how text is shown, or is not seen.
+/// Returns whether a character controls how text is shown, or is invisible.
 fn controls(c: char) -> bool {
     let is_unseen = matches!(c, '\u{ad}' | '\u{200b}'..='\u{200d}' | '\u{2060}'..='\u{2064}' | '\u{feff}');
     let separates = matches!(c, '\u{2028}' | '\u{2029}');
@@ -88,7 +88,7 @@ impl fmt::Display for Text {
         let escape = |f: &mut fmt::Formatter<'_>, byte: u8| write!(f, "\\x{byte:02x}");
         for chunk in self.0.utf8_chunks() {
             let valid = chunk.valid();
-            // What was not written yet begins here.
+            // Start of the part that has not been written yet.
             let mut from = 0;
             for (at, c) in valid.char_indices() {
                 let end = at + c.len_utf8();
@@ -125,7 +125,7 @@ impl AsRef<[u8]> for Text {
     }
 }
 
-/// Maps with texts as keys are asked by bytes.
+/// Lets maps with texts as keys be queried by bytes.
 impl Borrow<[u8]> for Text {
     fn borrow(&self) -> &[u8] {
         &self.0
@@ -134,7 +134,7 @@ impl Borrow<[u8]> for Text {
 
 impl From<&[u8]> for Text {
     fn from(bytes: &[u8]) -> Self {
-        // The empty text takes no memory of its own.
+        // The empty text allocates nothing.
         if bytes.is_empty() { Self::default() } else { Self(bytes.into()) }
     }
 }
@@ -210,11 +210,11 @@ mod tests {
             (b"caf\xe9", r"caf\xe9"),
             (b"caf\xe9s", r"caf\xe9s"),
             (b"a\nb\x1b[31m\x7f", r"a\x0ab\x1b[31m\x7f"),
-            // A control character of two bytes: "next line".
+            // A two-byte control character, "next line".
             (b"\xc2\x85", r"\xc2\x85"),
             ("a\u{202e}b\u{2028}".as_bytes(), r"a\xe2\x80\xaeb\xe2\x80\xa8"),
             ("\u{200b}a".as_bytes(), r"\xe2\x80\x8ba"),
-            // The beginning of a character of three bytes, and a surrogate.
+            // The beginning of a three-byte character, and a surrogate.
             (b"\xe2\x82", r"\xe2\x82"),
             (b"\xed\xa0\x80", r"\xed\xa0\x80"),
             (br"C:\temp\x", r"C:\temp\x"),
@@ -232,7 +232,7 @@ mod tests {
         assert_eq!(format!("{:?}", Text::from(b"a\"\xff".as_slice())), r#""a\"\xff""#);
     }
 
-    /// Bytes among which there are many of those that matter here.
+    /// Generates bytes with many of the special ones.
     fn bytes() -> impl Strategy<Value = Vec<u8>> {
         let part = prop_oneof![
             any::<u8>().prop_map(|byte| vec![byte]),
@@ -255,7 +255,7 @@ mod tests {
             prop_assert_eq!(Text::from_shown(&form), Text::from(bytes));
         }
 
-        /// Any text is a way to write some bytes; written as they are shown, it stays.
+        /// Any text denotes some bytes; written in their shown form, it is unchanged.
         #[test]
         fn what_people_write_has_one_shown_form(bytes in bytes()) {
             let written = String::from_utf8_lossy(&bytes).into_owned();

@@ -1,8 +1,8 @@
-//! What agents ask each other by multicast, and what they answer: DNS messages, as those of Serf's agents.
+//! The queries and answers of discovery: DNS messages, compatible with Serf's agents.
 //!
-//! A question asks for the service `_serf_NAME._tcp.local`. An answer holds everything in one message: the service's
-//! instance (PTR), its port and host (SRV), the host's address (A or AAAA), and a text (TXT), without which Serf's agents do not
-//! take it for complete.
+//! A query asks for the service `_serf_NAME._tcp.local`. One message answers all: the service instance (PTR), its
+//! port and host (SRV), the host's address (A or AAAA), and a text (TXT), without which Serf's agents consider the
+//! answer incomplete.
 
 use simple_dns::rdata::{A, AAAA, PTR, RData, SRV, TXT};
 use simple_dns::{
@@ -10,23 +10,23 @@ use simple_dns::{
 };
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-/// The port of multicast DNS.
+/// UDP port of multicast DNS.
 pub(super) const PORT: u16 = 5353;
-/// How long an answer may be kept, in seconds; Serf's agents say the same.
+/// Time to live of an answer, in seconds, as with Serf's agents.
 const TTL_S: u32 = 120;
-/// Longest label of a name, in bytes.
+/// Maximum length of a DNS label, in bytes.
 const MAX_LABEL_LEN: usize = 63;
-/// Most addresses that one message names.
+/// Maximum number of addresses taken from one message.
 const MAX_FOUND: usize = 16;
 
-/// The service that the agents of one name offer.
+/// The service that agents of one name offer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Service {
     cluster: String,
     name: Name<'static>,
 }
 
-/// A question for a service.
+/// A query for a service.
 #[derive(Debug)]
 pub(super) struct Asked {
     id: u16,
@@ -34,16 +34,17 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    /// Whether the answer is for the asker alone: it says so, or it asks from another port than that of multicast.
+    /// Whether the answer goes to the asker alone: the query requests it, or comes from a port other than that of
+    /// multicast DNS.
     pub(super) fn is_unicast(&self, from: SocketAddr) -> bool {
         self.question.unicast_response || from.port() != PORT
     }
 }
 
 impl Service {
-    /// The service of agents that are started with `--discover CLUSTER`; none if that makes no name.
+    /// Returns the service of agents started with `--discover CLUSTER`; `None` if that is not a valid name.
     pub(super) fn new(cluster: &str) -> Option<Self> {
-        // What Serf's agents make of other characters is not sure.
+        // How Serf's agents treat other characters is not certain.
         let fits = |c: char| !c.is_whitespace() && !c.is_control() && c != '\\';
         if cluster.is_empty() || cluster.split('.').any(str::is_empty) || !cluster.chars().all(fits) {
             return None;
@@ -57,7 +58,7 @@ impl Service {
         &self.cluster
     }
 
-    /// The question who offers it.
+    /// Returns the query for this service.
     pub(super) fn question(&self) -> Option<Vec<u8>> {
         let mut packet = Packet::new_query(0);
         packet.questions.push(Question::new(
@@ -69,7 +70,7 @@ impl Service {
         packet.build_bytes_vec().ok()
     }
 
-    /// A question for this service, if that is what a packet is.
+    /// Parses a packet as a query for this service.
     pub(super) fn asked(&self, packet: &[u8]) -> Option<Asked> {
         let packet = Packet::parse(packet).ok()?;
         if packet.has_flags(PacketFlag::RESPONSE) || packet.opcode() != OPCODE::StandardQuery {
@@ -84,7 +85,7 @@ impl Service {
         Some(Asked { id: packet.id(), question })
     }
 
-    /// The answer: the member of that name is at this address.
+    /// Returns the answer that the member of this name is at this address.
     pub(super) fn answer(
         &self,
         asked: &Asked,
@@ -104,7 +105,7 @@ impl Service {
         };
         let text = format!("Serf '{}' cluster", self.cluster);
         let server = SRV { priority: 10, weight: 1, port: at.port(), target: host.clone() };
-        // Whoever asks from its own port need not know multicast DNS: it gets its question back.
+        // An asker on another port may be a plain DNS client: the answer repeats its query.
         let mut packet = Packet::new_reply(if unicast { asked.id } else { 0 });
         packet.set_flags(PacketFlag::AUTHORITATIVE_ANSWER);
         if unicast {
@@ -122,7 +123,7 @@ impl Service {
         packet.build_bytes_vec().ok()
     }
 
-    /// The members' addresses that an answer names.
+    /// Returns the members' addresses in an answer.
     pub(super) fn found(&self, packet: &[u8]) -> Vec<SocketAddr> {
         let Ok(packet) = Packet::parse(packet) else { return Vec::new() };
         if !packet.has_flags(PacketFlag::RESPONSE) {
@@ -159,14 +160,14 @@ impl Service {
     }
 }
 
-/// Addresses that are somebody's. That of a link needs the link's name, which an answer does not tell.
+/// Whether an address can be joined. Link-local addresses need an interface name, which answers do not contain.
 fn can_be_joined(address: SocketAddr) -> bool {
     let ip = address.ip();
     let is_of_a_link = matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
     address.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && !is_of_a_link
 }
 
-/// As much of a member's name as fits a label.
+/// Returns the prefix of a member's name that fits into a DNS label.
 fn shortened(member: &str) -> &str {
     let end = (0..=MAX_LABEL_LEN.min(member.len())).rev().find(|end| member.is_char_boundary(*end));
     member.get(..end.unwrap_or_default()).unwrap_or_default()

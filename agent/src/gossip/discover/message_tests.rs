@@ -1,14 +1,14 @@
-//! Questions and answers of multicast, beside those of Serf's agents.
+//! Tests of the multicast DNS messages against those of Serf's agents.
 
 use super::*;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use std::net::Ipv4Addr;
 
-/// What an agent of Serf 0.8.2 named "theirs" answers with `-discover=blue -bind=10.77.0.1`.
+/// The answer of an agent of Serf 0.8.2 named "theirs" with `-discover=blue -bind=10.77.0.1`.
 const OF_SERF: &str = "0000840000000004000000000a5f736572665f626c7565045f746370056c6f63616c00000c000100000078000906746865697273\
     c00cc02d0021000100000078000a000a00011f0a02766d00c048000100010000007800040a4d0001c02d001000010000007800141353\
     6572662027626c75652720636c7573746572";
-/// The same with a name of two labels, "them.two", and the address 10.77.0.2.
+/// The answer of an agent named "them.two", a name of two labels, with the address 10.77.0.2.
 const OF_SERF_WITH_A_DOT: &str = "0000840000000004000000000a5f736572665f626c7565045f746370056c6f63616c00000c000100000078000b047468656d\
     0374776fc00cc02d0021000100000078000a000a00011f0a02766d00c04a000100010000007800040a4d0002c02d001000010000007800\
     1413536572662027626c75652720636c7573746572";
@@ -34,7 +34,7 @@ fn answers_of_serf_s_agents_are_understood() {
     assert_eq!(service("green").found(&bytes(OF_SERF)), []);
 }
 
-/// Serf's agents put everything among the answers, in this order; their side takes it apart in this order, too.
+/// Serf's agents put all records into the answer section, in this order, and expect that order.
 #[test]
 fn an_answer_is_that_of_a_serf_agent_but_for_the_host_s_name() {
     let service = service("blue");
@@ -107,7 +107,7 @@ fn addresses_that_nobody_can_join_are_left_out() {
         let answer = service.answer(&asked, "x", at(address), false).expect("an answer");
         assert_eq!(service.found(&answer), [], "{address}");
     }
-    // A message that is full of addresses names a few of them.
+    // Of a message full of addresses, only some are taken.
     let answer = service.answer(&asked, "x", at("10.0.0.1:7"), false).expect("an answer");
     let mut packet = Packet::parse(&answer).expect("a packet");
     let host = packet.answers[2].name.clone();
@@ -136,7 +136,7 @@ fn no_packet_does_harm() {
         packet.truncate(rng.random_range(0..=packet.len() * 2).min(packet.len()));
         let _ = (service.found(&packet), service.asked(&packet));
     }
-    // Names that point at each other, and at themselves.
+    // Names whose compression pointers form a loop, or point at themselves.
     for loops in
         ["0000840000000001000000000c000c", "000084000000000100000000c00cc00c000c00010000000000020c00"]
     {

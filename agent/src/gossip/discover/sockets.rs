@@ -1,4 +1,4 @@
-//! Sockets for multicast DNS.
+//! Sockets of multicast DNS.
 
 use super::message::PORT;
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
@@ -8,19 +8,20 @@ use tokio::net::UdpSocket;
 
 const GROUP_V4: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 251);
 const GROUP_V6: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0xfb);
-/// Multicast DNS stays on the link, and says so.
+/// Hop limit of multicast DNS packets, by which receivers recognise packets from their own link (RFC 6762, section
+/// 11).
 const HOPS: u32 = 255;
 
-/// The interface whose network is asked.
+/// The network interface to use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Interface {
-    /// One of its IPv4 addresses; none for the one that the system takes.
+    /// One of its IPv4 addresses; `None`: the system's choice.
     pub(super) v4: Option<Ipv4Addr>,
-    /// Its number; 0 for the one that the system takes.
+    /// Interface index; 0: the system's choice.
     pub(super) index: u32,
 }
 
-/// One of the two groups of multicast DNS.
+/// The IP version of a multicast DNS group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Family {
     V4,
@@ -35,7 +36,7 @@ impl Family {
         }
     }
 
-    /// A socket on an address, which sends to the group from the interface.
+    /// Opens a socket at an address that sends to the group from the interface.
     fn socket(self, interface: Interface, at: SocketAddr) -> io::Result<Socket> {
         let domain = Domain::for_address(at);
         let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
@@ -51,7 +52,7 @@ impl Family {
                 socket.set_multicast_hops_v6(HOPS)?;
             }
         }
-        // Others on this machine may offer the same.
+        // Other programs on this machine may use the same port.
         if at.port() == PORT {
             socket.set_reuse_address(true)?;
         }
@@ -59,7 +60,8 @@ impl Family {
         Ok(socket)
     }
 
-    /// Hears questions. The address is the group itself: what is sent to this machine alone is for others who have the port.
+    /// Opens a socket that receives queries. It is bound to the group's address; unicast packets are for other
+    /// programs on the same port.
     pub(super) fn listen(self, interface: Interface) -> io::Result<UdpSocket> {
         let socket = self.socket(interface, self.group())?;
         match self {
@@ -74,7 +76,8 @@ impl Family {
         UdpSocket::from_std(socket.into())
     }
 
-    /// Asks from a port of its own, so that the answers come here and not to another program that has the port of multicast DNS.
+    /// Opens a socket for queries on a port of its own, so that the answers do not go to another program on the
+    /// multicast DNS port.
     pub(super) fn ask(self, interface: Interface) -> io::Result<UdpSocket> {
         let any: IpAddr = match self {
             Self::V4 => Ipv4Addr::UNSPECIFIED.into(),

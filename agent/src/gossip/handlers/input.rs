@@ -1,12 +1,12 @@
-//! What an event handler is given: its environment and its standard input, as Serf's agents have them. Names and tags are the
-//! bytes that were sent. A value with a NUL, which no variable can hold, is left out.
+//! Environment and standard input of an event handler, compatible with Serf's agents. Names and tags are passed as
+//! the bytes received. A value that contains a NUL byte is left out, because environment variables cannot hold it.
 
 use kvgossip_membership::rpc::Coalesced;
 use kvgossip_membership::{Event, Member, Text};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
-/// The environment variables that tell of the event, and of the member that runs the handler.
+/// Returns the environment variables that describe the event and the member that runs the handler.
 pub(super) fn environment(record: &Coalesced, own: &Member) -> Vec<(OsString, OsString)> {
     let mut all: Vec<(OsString, OsString)> = Vec::new();
     let mut set = |name: &str, value: &[u8]| {
@@ -38,8 +38,8 @@ fn role(member: &Member) -> &[u8] {
     member.tags.get(b"role".as_slice()).map_or(b"", Text::as_bytes)
 }
 
-/// A tag's name as part of a variable's: what is no ASCII letter, digit or underscore, and each byte that is not UTF-8, is an
-/// underscore.
+/// Converts a tag name to a part of a variable name: each character that is not an ASCII letter, digit or underscore,
+/// and each byte that is not UTF-8, becomes an underscore.
 fn variable(name: &Text) -> String {
     let fits = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
     let chunks = name.utf8_chunks();
@@ -48,8 +48,8 @@ fn variable(name: &Text) -> String {
         .collect()
 }
 
-/// What the handler reads: a line for each member, with its name, address, role and tags between tabs; of events and queries
-/// the payload, ended by a line feed.
+/// Returns the standard input. For member events: one line per member with name, address, role and tags, separated by
+/// tabs. For user events and queries: the payload, terminated by a line feed.
 pub(super) fn input(record: &Coalesced) -> Vec<u8> {
     match record {
         Coalesced::Members { members, .. } => members.iter().flat_map(line).collect(),
@@ -151,7 +151,7 @@ mod tests {
         let of = |name: &str| all.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_bytes());
         assert_eq!(of("SERF_SELF_NAME"), Some(&b"caf\xe9"[..]));
         assert_eq!((of("SERF_SELF_ROLE"), of("SERF_USER_EVENT")), (Some(&b"\xff"[..]), Some(&b"\xe9"[..])));
-        // One underscore for each byte that is not UTF-8, and one for the letter.
+        // One underscore per byte that is not UTF-8, and one for the letter.
         assert_eq!(of("SERF_TAG_A____B"), Some(&b"\xfe"[..]));
         let told = input(&Coalesced::Members { kind: "member-join", members: vec![own] });
         assert_eq!(told, b"caf\xe9\t10.0.0.7\t\xff\ta\xe9\xc3\xa9\xe2\x82b=\xfe,role=\xff\n");

@@ -1,4 +1,4 @@
-//! A command that is run by the shell, with bounded output.
+//! Execution of a shell command with bounded output.
 
 use std::ffi::OsString;
 use std::io;
@@ -6,17 +6,17 @@ use std::process::{ExitStatus, Stdio};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
-/// Bytes that are kept of what a command writes, the last ones; as many as Serf's agents keep.
+/// Number of bytes kept from the end of a command's output, as many as with Serf's agents.
 const MAX_OUTPUT: usize = 8 * 1024;
 
-/// A command to be run.
+/// A command to run.
 pub(super) struct Run<'a> {
     pub(super) command: &'a str,
     pub(super) environment: Vec<(OsString, OsString)>,
     pub(super) input: Vec<u8>,
 }
 
-/// How a command ended.
+/// The result of a command.
 pub(super) struct Ended {
     pub(super) status: ExitStatus,
     pub(super) output: Tail,
@@ -27,7 +27,7 @@ pub(super) struct Ended {
 #[derive(Debug, Default)]
 pub(super) struct Tail {
     pub(super) bytes: Vec<u8>,
-    /// How many were written before these.
+    /// Number of bytes written before these.
     pub(super) lost: u64,
 }
 
@@ -49,14 +49,14 @@ impl Tail {
         }
     }
 
-    /// As it may stand in a log.
+    /// Returns the output, escaped for a log line.
     pub(super) fn printable(&self) -> String {
         String::from_utf8_lossy(&self.bytes).trim_end().escape_debug().to_string()
     }
 }
 
 impl Run<'_> {
-    /// Runs the command until it has ended, and both its outputs are closed. It is killed when this is dropped.
+    /// Runs the command until it has ended and both its outputs are closed. Kills it when the future is dropped.
     pub(super) async fn ended(self) -> io::Result<Ended> {
         let mut child = Command::new("/bin/sh")
             .arg("-c")
@@ -72,7 +72,7 @@ impl Run<'_> {
             return Err(io::Error::other("the command has no pipes"));
         };
         let write = async move {
-            // A command need not read.
+            // The command need not read its input.
             let _ = stdin.write_all(&self.input).await;
             drop(stdin);
         };

@@ -1,4 +1,4 @@
-//! Asking an agent for values that it did not tell.
+//! Requests values that an agent did not send.
 
 use super::Driver;
 use crate::error::ClientError;
@@ -6,7 +6,7 @@ use crate::live::state::Trouble;
 use kvgossip_grants::{EntryFact, EntryId, Key};
 use std::pin::Pin;
 
-/// A value that is being asked for.
+/// Running request for a value.
 pub(super) struct Fetching {
     place: usize,
     key: Key,
@@ -15,8 +15,9 @@ pub(super) struct Fetching {
 }
 
 impl Driver {
-    /// Asks for a value that was not told, one at a time: the connected agent first, and after each one that did not give
-    /// it the next. Who withholds a value does not keep it from a client that knows others.
+    /// Requests a missing value, one at a time: from the connected agent first, then from the next after each
+    /// one that did not give it. So an agent that withholds a value cannot keep it from a client that knows
+    /// other agents.
     pub(super) fn begin_fetching(&mut self) {
         if self.fetching.is_some() || self.current.is_none() {
             return;
@@ -40,9 +41,9 @@ impl Driver {
                 core.hear_value(&name, &key, id, fact);
                 self.fetches_missed = 0;
             }
-            // It ended there meanwhile, and that will be told; if not, it is asked for again.
+            // The entry ended there meanwhile, which its stream will report; otherwise it is requested again.
             Ok(None) => self.fetches_missed += 1,
-            // What is read goes on.
+            // The open stream continues.
             Err(error) => {
                 self.fetches_missed += 1;
                 self.shared.trouble.send_replace(Some(Trouble::of(name, &error)));

@@ -1,24 +1,25 @@
-//! How long the connected agent may take to tell all that is wanted.
+//! Time limit for the connected agent to send everything that is requested.
 //!
-//! Others are asked once it has; so an agent that never comes to an end would keep a client from what they know.
+//! Other agents are asked only after that, so an agent that never finishes would keep their facts from the
+//! client.
 
 use super::Driver;
 use crate::live::AVOIDANCE;
 use crate::live::state::Trouble;
 use tokio::time::Instant;
 
-/// The time that an agent is given doubles so often at most, from one agent that did not use it to the next.
+/// Maximum number of doublings of the time limit, from one agent that missed it to the next.
 const MAX_DOUBLINGS: u32 = 6;
 
 impl Driver {
-    /// An agent was connected, and begins to tell.
+    /// Starts the time limit after an agent was connected.
     pub(super) fn begin_loading(&mut self) {
         let patience = self.settings.silence * 2u32.pow(self.loads_missed);
-        // Without another one there is nobody to go to.
+        // Without another agent there is no alternative.
         self.load_until = self.places.has_others().then(|| Instant::now() + patience);
     }
 
-    /// The connected agent does not come to an end, honest or not: the next one is tried.
+    /// Gives up the connected agent, honest or not, because it missed the time limit, and tries the next one.
     pub(super) fn give_up_loading(&mut self) {
         self.loads_missed = (self.loads_missed + 1).min(MAX_DOUBLINGS);
         let (place, now) = (self.places.at(), Instant::now());

@@ -1,4 +1,4 @@
-//! Agents that are left, for now or for good.
+//! Leaves agents, temporarily or after a failure.
 
 use super::Driver;
 use crate::error::ClientError;
@@ -8,11 +8,11 @@ use kvgossip_api::FIRST_SYNC;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The pause before an agent is tried again that was never compared with a peer.
+/// Pause before an agent that has never been compared with a peer is tried again.
 const UNSYNCED_PAUSE: Duration = Duration::from_millis(500);
 
 impl Driver {
-    /// After a gap the same agent is asked again at once, and digests are compared.
+    /// Opens a stream at the same agent again at once after a gap, comparing digests.
     pub(super) fn reopen(&mut self, id: StreamId) {
         if self.next.as_ref().is_some_and(|next| next.id == id) {
             self.next = None;
@@ -34,12 +34,12 @@ impl Driver {
         self.shared.connected.send_if_modified(|connected| connected.take().is_some());
     }
 
-    /// The agent is given up for now, and the next one is tried.
+    /// Gives up the connected agent for now, and tries the next one.
     pub(super) fn lose(&mut self, error: &ClientError) {
         self.disconnect();
         self.shared.trouble.send_replace(Some(Trouble::of(self.name(self.places.at()), error)));
         if error.code() == FIRST_SYNC {
-            // It is there, and may know what the others know at any moment.
+            // The agent is available, and may complete its first comparison at any moment.
             self.places.rest(self.places.at(), Instant::now() + UNSYNCED_PAUSE);
             if let Some(core) = &mut self.core {
                 core.unsynced();

@@ -1,5 +1,5 @@
-//! Random histories: several agents that learn from each other, lag, forget and lie, and a client that is moved between
-//! them. After every step the client has to show exactly what a replica would that was given the same facts.
+//! Random histories: several agents that gossip, lag, forget and lie, and a client that moves between them.
+//! After every step the client must show exactly what a replica with the same facts would.
 
 mod omitting;
 mod teller;
@@ -21,26 +21,26 @@ struct Run {
     world: World,
     core: Core,
     stream: Option<teller::Stream>,
-    /// The agent that is or was connected last.
+    /// Agent that is connected, or was connected last.
     agent: usize,
     next_id: u64,
-    /// Interests in keys.
+    /// Interests in single keys.
     named: BTreeMap<Key, u64>,
-    /// The interest in everything.
+    /// Interest in all keys.
     all: Option<u64>,
-    /// Keys that the agent of the last connection has told wholly, while its stream was in step.
+    /// Keys that the last connected agent has sent completely, while its stream was in step.
     whole: BTreeSet<Key>,
-    /// Keys that were found to be unset, and of which nothing was shown since.
+    /// Keys that were found to be unset, and of which no entry has been shown since.
     unset: BTreeSet<Key>,
     last: BTreeMap<Key, (Timestamp, EntryId)>,
-    /// Keys of which something forged was told last.
+    /// Keys of which a forged entry was sent last.
     lied: BTreeSet<Key>,
     resumed: usize,
-    /// How often a value was asked for that no agent had told.
+    /// Number of requests for a value that no agent had sent.
     fetched: usize,
-    /// How often a key was unset for want of entries.
+    /// Number of times a key was unset for lack of entries.
     absences: usize,
-    /// How often a key was told to its end in several events.
+    /// Number of times a key was sent completely in several events.
     paged: usize,
 }
 
@@ -76,7 +76,7 @@ impl Run {
     fn step(&mut self) {
         match self.world.dice(20) {
             0..=4 => {
-                // So many that keys come to have several entries.
+                // Enough writes for keys to get several entries.
                 for _ in 0..=self.world.dice(8) {
                     self.world.write();
                 }
@@ -89,7 +89,7 @@ impl Run {
             }
             8 => self.toggle(),
             9 => {
-                // As often as not the one of before.
+                // Half of the time the same agent again.
                 let agent = if self.world.dice(2) == 0 { self.agent } else { self.world.dice(3) };
                 self.move_to(agent);
             }
@@ -107,7 +107,7 @@ impl Run {
             .take()
             .is_some_and(|agent| self.stream.as_ref().is_some_and(|s| s.agent == agent))
         {
-            // The agent was restarted: its streams ended.
+            // The agent was restarted, so its streams ended.
             self.stream = None;
             self.core.disconnected();
         }
@@ -149,7 +149,7 @@ impl Run {
         }
     }
 
-    /// Goes to an agent, perhaps the same: before or after it leaves the one that it is connected to.
+    /// Moves to an agent, possibly the same one, before or after leaving the connected one.
     fn move_to(&mut self, agent: usize) {
         let over =
             self.stream.as_ref().is_some_and(|stream| stream.agent != agent) && self.world.dice(2) == 0;
@@ -168,7 +168,7 @@ impl Run {
             self.core.closed(old.id);
         }
         if request.cursor.is_none() {
-            // It compares.
+            // The agent compares digests.
             self.lied.clear();
         }
         let stream = self.world.open(agent, id, &request);
@@ -195,7 +195,7 @@ impl Run {
             self.core.disconnected();
             self.connect(agent, Way::Anew);
         }
-        // A stream may still tell of keys that nobody wants any more; the client does not keep them.
+        // A stream may still send keys that nobody wants any more; the client does not keep them.
         let told = serde_json::from_str::<serde_json::Value>(&data).ok();
         let Some(key) = told.and_then(|data| data["key"].as_str()?.parse::<Key>().ok()) else { return };
         self.lied.remove(&key);
@@ -205,7 +205,7 @@ impl Run {
         }
     }
 
-    /// Asks the agent for values that it did not tell.
+    /// Requests from the agent the values that it did not send.
     fn fetch(&mut self) {
         let Some(agent) = self.stream.as_ref().map(|stream| stream.agent) else { return };
         while let Some((key, id)) = self.core.next_valueless() {
@@ -216,7 +216,7 @@ impl Run {
         }
     }
 
-    /// Listens until the agent has nothing more to say.
+    /// Processes events until the agent has nothing left to send.
     fn hear_out(&mut self) {
         let is_drained = |stream: &teller::Stream| stream.is_drained();
         for _ in 0..2000 {
@@ -229,7 +229,7 @@ impl Run {
         self.check();
     }
 
-    /// An agent tells something forged: it has to be refused, reported, and change nothing.
+    /// Makes an agent send a forgery, which must be rejected, reported, and change nothing.
     fn lie(&mut self) {
         let Some(stream) = &self.stream else { return };
         let id = stream.id;
@@ -248,7 +248,7 @@ impl Run {
                 assert!(matches!(dirty, Some(Dirty::Unverified | Dirty::Loading)), "{dirty:?}");
             }
         }
-        // A liar is left, if there is anybody else.
+        // A liar is left if there is another agent.
         if self.world.dice(2) == 0 {
             self.stream = None;
             self.core.disconnected();
@@ -291,7 +291,7 @@ impl Run {
         }
     }
 
-    /// Back to an older entry only when the newer one is dead.
+    /// Checks that an older entry is shown again only if the newer one is dead.
     fn never_back(&mut self, key: &Key) {
         let newest = self.core.keys.get(key).and_then(|held| held.newest(self.world.now));
         let rank = newest.map(|meta| meta.rank());
@@ -355,24 +355,25 @@ fn a_client_shows_what_a_replica_would_that_was_given_the_same_facts() {
     let all = seeds.end - seeds.start == HISTORIES;
     let (mut resumed, mut fetched, mut absences, mut paged) = (0, 0, 0, 0);
     for seed in seeds {
-        // Printed when it fails; KVGOSSIP_SEED runs that one again.
+        // Printed when the test fails; KVGOSSIP_SEED runs that history again.
         println!("seed {seed}");
         let mut run = Run::new(seed);
         for _ in 0..STEPS {
             run.step();
             run.check();
         }
-        // Then peace: nothing more happens, and the agent that is connected is heard out, whatever it had lost.
+        // Quiet phase: nothing more happens, and everything from the connected agent is processed, whatever was
+        // lost before.
         if run.stream.is_some() {
             run.hear_out();
         }
-        // Then everything is gossiped, and one agent has to be enough.
+        // Then all agents exchange everything, and one agent must be enough.
         for _ in 0..4 {
             run.world.gossip_all();
         }
         run.move_to(0);
         run.hear_out();
-        // A value that was asked for lately is asked for again later.
+        // A value that was requested recently is requested again later.
         run.world.now = run.world.now.saturating_add(2_000_000);
         run.core.tick(run.world.now);
         run.fetch();

@@ -1,5 +1,5 @@
-//! Random histories of a client and three agents that omit and lag at random, in virtual time. What an honest agent knows
-//! shows in time, no honest agent is ever accused, and one that withholds is left.
+//! Random histories, in virtual time, of a client and three agents that omit facts and lag. The client must
+//! show in time what an honest agent knows, never accuse an honest agent, and leave one that withholds.
 
 use super::super::audit::{Audit, Fault, Order, Pace, Sign};
 use super::super::core::Core;
@@ -15,33 +15,33 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 const HISTORIES: u64 = 200;
-/// Each begins with news, and ends in peace.
+/// Each round begins with news and ends quietly.
 const ROUNDS: usize = 5;
 const STEP: Duration = Duration::from_millis(250);
-/// Idle agents give a sign of life so often.
+/// Interval between heartbeats of idle agents.
 const HEARTBEAT: Duration = Duration::from_secs(5);
-/// The longest that an answer takes, or a stream pauses, in steps.
+/// Maximum number of steps that an answer takes, or a stream pauses.
 const MAX_DELAY: usize = 8;
-/// What an honest agent knows shows after so long.
+/// Time after which the client must show what an honest agent knows.
 const TRUTH: Duration = Duration::from_secs(30);
-/// Whoever withholds it is left after so long, once no stream pauses.
+/// Time after which a withholding agent must have been left, once no stream pauses.
 const LEFT: Duration = Duration::from_secs(40);
-/// The first of the interests that come and go.
+/// Id of the first interest that comes and goes.
 const FURTHER: u64 = 10;
-/// An agent that is always there and never lies.
+/// An agent that is always available and never lies.
 const HONEST: usize = 2;
 
-/// What is planted into the client.
+/// Fault planted into the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Bug {
     None,
-    /// Nobody is asked.
+    /// The client asks no other agent.
     NoAudit,
-    /// Whoever lags is accused before it was handed anything.
+    /// The client accuses an agent that lags before handing it anything.
     Hasty,
 }
 
-/// Something on its way.
+/// Message in transit.
 enum Coming {
     Answer(usize),
     Handed(Vec<(Fact, bool)>),
@@ -56,14 +56,14 @@ struct Run {
     stream: Option<Stream>,
     streams: u64,
     further: BTreeSet<u64>,
-    /// By the time at which it arrives.
+    /// Messages in transit, by time of arrival.
     coming: Vec<(Duration, Coming)>,
     silent_until: Duration,
     /// Whether streams pause from time to time.
     pauses: bool,
     alive_at: Duration,
     liars: BTreeSet<usize>,
-    /// Agents that take nothing, for a reason.
+    /// Agents that refuse facts for a legitimate reason.
     full: BTreeSet<usize>,
     blamed: BTreeSet<usize>,
     accused: usize,
@@ -121,7 +121,7 @@ impl Run {
         self.alive_at = self.now;
     }
 
-    /// A further interest, for which another stream of the same agent takes the place of the one before.
+    /// Adds an interest, for which another stream of the same agent replaces the present one.
     fn want_more(&mut self) {
         let number = self.world.dice(KEYS);
         let id = FURTHER + u64::try_from(number).expect("small");
@@ -149,7 +149,7 @@ impl Run {
         self.now + STEP * u32::try_from(self.world.dice(MAX_DELAY)).expect("small")
     }
 
-    /// News, for some agents.
+    /// Creates news for some agents.
     fn news(&mut self) {
         for _ in 0..1 + self.world.dice(12) {
             match self.world.dice(8) {
@@ -162,7 +162,7 @@ impl Run {
                 && let Some(agent) = self.stream.as_ref().map(|stream| stream.agent)
                 && agent == lost
             {
-                // It was restarted with an older store.
+                // The agent was restarted with an older store.
                 self.core.disconnected();
                 self.connect(agent, Way::Anew);
             }
@@ -235,7 +235,7 @@ impl Run {
         }
     }
 
-    /// What the connected agent's stream brings, unless it pauses.
+    /// Processes what the connected agent's stream brings, unless it pauses.
     fn hear(&mut self) {
         if self.now < self.silent_until {
             return;
@@ -264,7 +264,7 @@ impl Run {
         self.stream = Some(stream);
     }
 
-    /// Asks the agents in turn for values that were not told, as the driver does.
+    /// Requests missing values from the agents in turn, as the driver does.
     fn fetch(&mut self) {
         while let Some((key, id)) = self.core.next_valueless() {
             let first = self.stream.as_ref().map_or(0, |stream| stream.agent);
@@ -277,7 +277,7 @@ impl Run {
         }
     }
 
-    /// Another agent's answer arrives whole.
+    /// Delivers another agent's complete answer.
     fn answer(&mut self, agent: usize) {
         let (request, mut question) = self.core.question(&agent.to_string());
         self.streams += 1;
@@ -291,7 +291,7 @@ impl Run {
         self.audit.answered(agent, self.now, u8::try_from(random).expect("a byte"));
     }
 
-    /// Facts arrive at the connected agent, which answers.
+    /// Delivers facts to the connected agent, and its response.
     fn arrive(&mut self, facts: &[(Fact, bool)]) {
         let Some(agent) = self.stream.as_ref().map(|stream| stream.agent) else { return };
         let mut taken = BTreeSet::new();
@@ -299,7 +299,7 @@ impl Run {
             let checked = self.world.agents[agent].replica.view().check(fact.clone(), self.world.now);
             self.world.give(agent, fact);
             let holds = checked.err().is_none_or(|verdict| verdict.is_taken_in());
-            // A liar says so of everything.
+            // A liar claims to hold everything.
             if *asked && (holds || self.liars.contains(&agent)) {
                 taken.insert(fact.id());
             }
@@ -309,7 +309,7 @@ impl Run {
         self.audit.handed(agent, &taken, None, self.now);
     }
 
-    /// What is shown is what a replica would show that has all that honest agents know.
+    /// Checks that the client shows what a replica with all facts of the honest agents would.
     fn check_truth(&self, agents: &[usize]) -> Result<(), String> {
         let truth = self.world.truth(agents);
         for key in (0..KEYS).map(world::key) {
@@ -322,7 +322,7 @@ impl Run {
         Ok(())
     }
 
-    /// The connected agent has told what is shown, or there is no better one.
+    /// Checks that the connected agent has sent what is shown, unless there is no better agent.
     fn check_left(&mut self) -> Result<(), String> {
         let Some(agent) = self.stream.as_ref().map(|stream| stream.agent) else { return Ok(()) };
         let has_better = (0..AGENTS).any(|other| !self.blamed.contains(&other));
@@ -340,8 +340,8 @@ impl Run {
             self.step()?;
         }
         self.check_truth(&[HONEST])?;
-        // From here on no stream pauses. All others are asked once more, what they know is handed over, and whoever keeps
-        // silent about it gives a sign of life.
+        // From here on no stream pauses. All other agents are asked once more, what they know is handed over,
+        // and an agent that withholds it sends a heartbeat.
         (self.pauses, self.silent_until) = (false, self.now);
         let began = self.now;
         while self.now < began + LEFT {
@@ -352,12 +352,12 @@ impl Run {
     }
 }
 
-/// How many were accused, and how many facts were handed over.
+/// Returns the number of accusations and of facts handed over.
 fn run(seed: u64, bug: Bug) -> Result<(usize, usize), String> {
     let mut run = Run::new(seed, bug);
     for _ in 0..ROUNDS {
         run.round()?;
-        // What was long ago is forgiven.
+        // Old accusations are forgiven.
         run.blamed.clear();
     }
     Ok((run.accused, run.handed))
@@ -369,7 +369,7 @@ fn what_an_honest_agent_knows_shows_in_time_and_only_who_withholds_is_accused() 
     let seeds = first.map_or(0..HISTORIES, |seed| seed..seed + 1);
     let (all, mut accused, mut handed) = (seeds.end - seeds.start == HISTORIES, 0, 0);
     for seed in seeds {
-        // Printed when it fails; KVGOSSIP_SEED runs that one again.
+        // Printed when the test fails; KVGOSSIP_SEED runs that history again.
         println!("seed {seed}");
         let (more_accused, more_handed) = run(seed, Bug::None).expect("nothing is wrong");
         (accused, handed) = (accused + more_accused, handed + more_handed);
@@ -389,7 +389,7 @@ fn the_model_finds_a_client_that_asks_nobody_else_and_one_that_accuses_whoever_l
 
 #[test]
 fn time_is_what_the_world_says() {
-    // A history without any news is quiet: nobody is accused and nothing is handed over.
+    // A history without news is quiet: nobody is accused, and nothing is handed over.
     let mut quiet = Run::new(1, Bug::None);
     for _ in 0..1000 {
         quiet.step().expect("nothing is wrong");

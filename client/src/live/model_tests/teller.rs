@@ -1,4 +1,4 @@
-//! How agents tell: streams by the rules of the agent's own, with small mailboxes.
+//! Streams of the model's agents, by the real agent's rules, with small mailboxes.
 
 use super::world::{Agent, KEYS, Step, World, key};
 use base64::prelude::{BASE64_STANDARD, Engine};
@@ -9,30 +9,30 @@ use kvgossip_engine::Cause;
 use kvgossip_grants::{EntryFact, EntryId, EntryMeta, Fact, FactId, Filter, Held, Key, Rank, held_authority};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// More than this many keys in a mailbox make a gap.
+/// Maximum number of keys in a mailbox; more cause a gap.
 const MAILBOX: usize = 4;
-/// So many steps are remembered for cursors.
+/// Number of steps remembered for cursors.
 const LOG: usize = 64;
-/// More entries than this make a key long: it is told in pages.
+/// Maximum number of entries sent in one event; a longer key is sent in pages.
 const PAGE: usize = 2;
 
-/// What happened to a key.
+/// Changes of a key.
 #[derive(Debug, Default)]
 struct Note {
     written: Vec<EntryId>,
     retell: bool,
 }
 
-/// An event: the last id that the stream gave, its name, its data.
+/// Event: the last id that the stream sent, the event's name, and its data.
 pub(super) type Event = (Option<String>, &'static str, String);
 
-/// One stream as the agent sees it.
+/// Stream from the agent's side.
 pub(super) struct Stream {
     pub(super) agent: usize,
     pub(super) id: u64,
     keys: BTreeSet<Key>,
     filters: Vec<Filter>,
-    /// What is told at the beginning.
+    /// Keys to send at the beginning.
     standing: VecDeque<Key>,
     facts: VecDeque<FactId>,
     different: Vec<u32>,
@@ -40,15 +40,15 @@ pub(super) struct Stream {
     synced: bool,
     pending_facts: BTreeSet<FactId>,
     pending_keys: BTreeMap<Key, Note>,
-    /// Keys of which older entries follow: the name of the telling, and down to where it has come.
+    /// Keys with older entries still to send: the telling's number, and the rank reached.
     tails: VecDeque<(Key, u64, Rank)>,
     tellings: u64,
-    /// How far the agent's clock is ahead of the client's, in microseconds.
+    /// Lead of the agent's clock over the client's, in microseconds.
     ahead_us: u64,
-    /// Keys of which everything was told that stands.
+    /// Keys of which all live entries have been sent.
     pub(super) whole: BTreeSet<Key>,
     gap: bool,
-    /// The cursor that it was opened with leads nowhere, which is yet to be told.
+    /// Whether the stream was opened with an unusable cursor, which must still be reported.
     bad_cursor: bool,
     pub(super) resumed: bool,
     last_id: Option<String>,
@@ -63,7 +63,7 @@ impl Stream {
             && !self.gap
     }
 
-    /// Whether the client may rely on what it was told.
+    /// Returns whether the client may rely on what was sent.
     pub(super) fn is_synced(&self) -> bool {
         self.synced
     }
@@ -88,7 +88,7 @@ impl Stream {
     }
 }
 
-/// What happened after a cursor, if that is of this run and not too old.
+/// Returns what happened after a cursor, if it is of this run and not too old.
 fn since(agent: &Agent, cursor: &str) -> Option<Vec<Step>> {
     let (epoch, seq) = cursor.split_once('-')?;
     let seq: usize = seq.parse().ok()?;
@@ -97,7 +97,7 @@ fn since(agent: &Agent, cursor: &str) -> Option<Vec<Step>> {
 }
 
 impl World {
-    /// Opens a stream by the rules of the agent's own.
+    /// Opens a stream by the real agent's rules.
     pub(super) fn open(&mut self, agent: usize, id: u64, request: &WatchRequest) -> Stream {
         // A new stream finds all of it in the state.
         self.news.retain(|(other, ..)| *other != agent);
@@ -159,7 +159,7 @@ impl World {
         stream
     }
 
-    /// Puts what happened into the mailbox of the stream.
+    /// Puts the news into the stream's mailbox.
     pub(super) fn feed_stream(&mut self, stream: Option<&mut Stream>) {
         let news = std::mem::take(&mut self.news);
         let Some(stream) = stream else { return };
@@ -170,7 +170,7 @@ impl World {
         }
     }
 
-    /// What the agent sends next.
+    /// Returns the agent's next event.
     pub(super) fn next_event(&mut self, stream: &mut Stream) -> Option<Event> {
         let (name, data) = self.next_of(stream)?;
         if stream.is_drained() {
@@ -194,7 +194,7 @@ impl World {
             let ids: Vec<_> = std::mem::take(&mut stream.pending_facts).into_iter().collect();
             return Some(self.tell_facts(stream.agent, &ids));
         }
-        // What follows comes between everything else.
+        // Remaining pages are interleaved with everything else.
         if stream.synced && (stream.pending_keys.is_empty() || self.dice(2) == 0) && !stream.tails.is_empty()
         {
             return Some(self.tell_tail(stream));
@@ -209,7 +209,7 @@ impl World {
             return None;
         }
         stream.synced = true;
-        // Of what differs and does not stand nothing was told.
+        // A key that differs and has no live entry was not sent.
         let standing = (0..KEYS).map(key).filter(|key| self.agents[stream.agent].ids(key).is_empty());
         if !stream.resumed {
             stream.whole.extend(standing);
@@ -243,7 +243,7 @@ impl World {
         frontier.shown(self.now.saturating_add(stream.ahead_us)).map(|entry| entry.meta.clone())
     }
 
-    /// An event about a key with these entries: the one that is shown with its value, the others without.
+    /// Builds an event about a key with these entries: the shown one with its value, the others without.
     fn event(&mut self, stream: &Stream, key: &Key, metas: &[EntryId]) -> KeyEvent {
         let (agent, shown) = (stream.agent, self.shown(stream, key));
         let mut row = row(key, shown.as_ref().filter(|shown| !shown.is_delete).map(|shown| shown.id));

@@ -1,4 +1,4 @@
-//! Agents as engine replicas, the facts they hold, and the streams they tell.
+//! Agents as engine replicas, with the facts that they hold.
 
 use super::teller::{front, json, record, row};
 use bytes::Bytes;
@@ -16,20 +16,20 @@ pub(super) fn key(number: usize) -> Key {
     format!("/k/{number}").parse().expect("a key")
 }
 
-/// A replica with its store, and every fact that it was given.
+/// Replica with its store, and all facts given to it.
 pub(super) struct Agent {
     pub(super) replica: Replica,
     pub(super) storage: MemoryStorage,
     log: Vec<Fact>,
-    /// It leaves out facts whose id has one of these bits in its first byte.
+    /// Facts whose id has one of these bits in its first byte are left out.
     pub(super) omits: u8,
-    /// Tells runs apart.
+    /// Number of the agent's run.
     pub(super) epoch: u64,
-    /// What changed with each fact of this run.
+    /// Changes caused by each fact of this run.
     pub(super) history: Vec<Step>,
 }
 
-/// A fact of authority and keys that changed, with why.
+/// An authority fact, and the keys that changed with the cause.
 pub(super) type Step = (Option<FactId>, Vec<(Key, Cause)>);
 
 impl Agent {
@@ -44,7 +44,7 @@ impl Agent {
         }
     }
 
-    /// Takes a fact in; gives keys that changed, or `None` if nothing did.
+    /// Takes in a fact. Returns the keys that changed, or `None` if nothing did.
     pub(super) fn take(&mut self, fact: &Fact, now: Timestamp) -> Option<Vec<(Key, Cause)>> {
         if fact.id().0[0] & self.omits != 0 {
             return None;
@@ -62,7 +62,7 @@ impl Agent {
         self.replica.view().frontier(key).into_iter().flat_map(|frontier| frontier.ids()).collect()
     }
 
-    /// An entry that stands, whole.
+    /// Returns a live entry with its value.
     pub(super) fn entry(&self, key: &Key, id: &EntryId) -> Option<EntryFact> {
         let stands = self.replica.view().frontier(key).is_some_and(|frontier| frontier.contains(id));
         let record = self.storage.reader().entry(key, id).expect("memory works").filter(|_| stands)?;
@@ -79,10 +79,10 @@ pub(super) struct World {
     people: Vec<MockKey>,
     pub(super) agents: Vec<Agent>,
     grants: Vec<Signed<Grant>>,
-    /// Given everything that the client was told and still covers.
+    /// Replica with everything that the client was sent and still covers.
     oracle: Agent,
     told: Vec<Fact>,
-    /// Changes that streams have yet to hear of: by agent.
+    /// Changes not yet delivered to streams, by agent.
     pub(super) news: Vec<(usize, Step)>,
     pub(super) lost_agent: Option<usize>,
     epochs: u64,
@@ -109,7 +109,7 @@ impl World {
         &self.people[0]
     }
 
-    /// A number below `sides`.
+    /// Returns a random number below `sides`.
     pub(super) fn dice(&mut self, sides: usize) -> usize {
         // xorshift64*
         self.random ^= self.random >> 12;
@@ -131,7 +131,7 @@ impl World {
         }
     }
 
-    /// Somebody makes a fact and puts it at some agent.
+    /// Creates a fact and puts it at some agent.
     pub(super) fn write(&mut self) {
         let agent = self.dice(AGENTS);
         self.now = self.now.saturating_add(1 + self.dice(3) as u64);
@@ -210,10 +210,10 @@ impl World {
         Fact::Entry(signed.expect("a mock signature"))
     }
 
-    /// A replica of everything that these agents hold and the client was told.
+    /// Returns a replica with everything that these agents hold and the client was sent.
     pub(super) fn truth(&self, agents: &[usize]) -> Agent {
         let mut truth = Agent::new(&self.people[0], 0);
-        // What lacked its chain the first time finds it later.
+        // A fact that lacked its chain the first time finds it later.
         for _ in 0..4 {
             let held = agents.iter().flat_map(|agent| &self.agents[*agent].log);
             held.chain(&self.told).for_each(|fact| drop(truth.take(fact, self.now)));
@@ -221,14 +221,14 @@ impl World {
         truth
     }
 
-    /// One agent gives another everything it holds.
+    /// Copies everything that one agent holds to another.
     pub(super) fn gossip(&mut self) {
         let (from, to) = (self.dice(AGENTS), self.dice(AGENTS));
         self.copy(from, to);
     }
 
     pub(super) fn gossip_all(&mut self) {
-        // What agents lost and the client still knows comes back to them some day.
+        // Facts that agents lost and the client still knows come back to them eventually.
         for fact in self.told.clone() {
             self.give(0, &fact);
         }
@@ -239,13 +239,13 @@ impl World {
 
     fn copy(&mut self, from: usize, to: usize) {
         let log = self.agents[from].log.clone();
-        // What lacked its chain the first time finds it the second.
+        // A fact that lacked its chain the first time finds it the second time.
         for fact in log.iter().chain(&log) {
             self.give(to, fact);
         }
     }
 
-    /// An agent is restarted with a store that lost its last facts.
+    /// Restarts an agent with a store that lost its last facts.
     pub(super) fn lag(&mut self) {
         let agent = self.dice(AGENTS);
         let log = self.agents[agent].log.clone();
@@ -265,9 +265,10 @@ impl World {
         self.now = self.now.saturating_add(1 + self.dice(40) as u64);
     }
 
-    /// An entry of `key` that somebody signed who may not: another's grant, no grant, or a broken signature.
+    /// Creates an entry of `key` that must not be accepted: under another's grant, without a grant, or with a
+    /// broken signature.
     pub(super) fn forgery(&mut self, key: &Key) -> String {
-        // No floor reaches it: what is over anyway is not looked at.
+        // No floor covers it, because an entry that is over is not checked further.
         let (liar, now) = (3, self.now.saturating_add(1));
         let fact = match self.dice(3) {
             0 => self.entry_at(now, key.clone(), liar, None),
@@ -282,7 +283,7 @@ impl World {
                 None => self.entry_at(now, key.clone(), liar, None),
             },
             _ => {
-                // Root's, far newer than all, but its signature is of something else.
+                // Signed by root and far newer than all others, but the signature is of something else.
                 let value = Bytes::from_static(b"forged");
                 let draft = EntryDraft {
                     key: key.clone(),
@@ -315,7 +316,7 @@ impl World {
         }
     }
 
-    /// Some of what was told may have had to wait for its grant.
+    /// Offers facts again that may have had to wait for their grant.
     fn offer_again(&mut self) {
         let now = self.now;
         for fact in self.told.clone() {
@@ -323,7 +324,7 @@ impl World {
         }
     }
 
-    /// The client forgets entries of keys that it does not cover any more.
+    /// Forgets entries of keys that the client does not cover any more.
     pub(super) fn forget(&mut self, covered: &dyn Fn(&Key) -> bool) {
         self.told.retain(|fact| match fact {
             Fact::Entry(entry) => covered(&entry.entry().key),
@@ -351,7 +352,7 @@ impl World {
         self.agents[agent].ids(key)
     }
 
-    /// Whether an entry is revoked, floored or expired by what was told.
+    /// Returns whether an entry is revoked, floored or expired by the facts sent.
     pub(super) fn is_dead(&self, key: &Key, id: &EntryId) -> bool {
         let authority = self.oracle.replica.view().authority();
         self.told.iter().any(|fact| match fact {

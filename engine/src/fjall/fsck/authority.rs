@@ -1,4 +1,4 @@
-//! Checks what stands in `authority`: each fact by its signature and its chain, and all of them as a normal form.
+//! Checks the table `authority`: each fact by its signature and its chain, and all of them as a normal form.
 
 use super::super::error::engine_error;
 use super::super::tables::Tables;
@@ -7,7 +7,7 @@ use crate::tree::{Tree, id_key, leaf_digest};
 use fjall::{Readable, Snapshot};
 use kvgossip_grants::{Authority, Digest, Fact, FactId, PublicKey, Timestamp, Verdict, Verifier};
 
-/// The authority that the stored facts make, and the digest over it; `None` if not all of them could be read.
+/// Returns the authority set of the stored facts and its digest; the digest is `None` if not all facts could be read.
 pub(super) fn check(
     tables: &Tables,
     snapshot: &Snapshot,
@@ -18,7 +18,7 @@ pub(super) fn check(
 ) -> (Authority, Option<Digest>) {
     let (mut pending, all_read) = read(tables, snapshot, root, report);
     let mut authority = Authority::new(root.clone());
-    // Stored in the order of their ids; a grant can be judged once its parent was.
+    // Facts are stored in the order of their ids, but a grant can be checked only after its parent.
     loop {
         let before = pending.len();
         pending.retain(|fact| match take(&mut authority, fact, verifier) {
@@ -52,7 +52,7 @@ pub(super) fn check(
     }
     for fact in &pending {
         match take(&mut authority, fact, verifier) {
-            // A revoked grant is gone, and with it the chain of whatever hung below.
+            // A revoked grant is not in the set, and neither is the chain of the facts below it.
             Err(_) if sweep_pending => unswept(1, report),
             Err(verdict) => report.add(misplaced(fact, verdict)),
             Ok(_) => {}
@@ -95,7 +95,7 @@ fn unswept(count: usize, report: &mut Report) {
     report.authority_facts = report.authority_facts.saturating_sub(count as u64);
 }
 
-/// Takes a fact in. Gives those that it ended, which should not have been stored beside it.
+/// Merges a fact. Returns the facts that it ended, which should not be stored together with it.
 fn take(authority: &mut Authority, fact: &Fact, verifier: &dyn Verifier) -> Result<Vec<FactId>, Verdict> {
     let verified = authority.check(fact.clone(), Timestamp::MAX)?.verify(verifier)?;
     let change = authority.merge(verified);

@@ -1,4 +1,4 @@
-//! Checks `entries`, `index` and `by_grant` against each other and against the authority.
+//! Checks the tables `entries`, `index` and `by_grant` against each other and against the authority set.
 
 use super::super::error::engine_error;
 use super::super::tables::Tables;
@@ -15,22 +15,22 @@ use kvgossip_grants::{
 };
 use std::thread;
 
-/// Keys that are judged at a time, and how many bytes of records there may be.
+/// Maximum number of keys, and size of their records in bytes, of a block that is checked at a time.
 const BLOCK_KEYS: usize = 4_096;
 const BLOCK_BYTES: usize = 16 * 1024 * 1024;
 
-/// What all judges look at.
+/// Context that the checks of all keys share.
 #[derive(Clone, Copy)]
 pub(super) struct Court<'a> {
     pub(super) tables: &'a Tables,
     pub(super) snapshot: &'a Snapshot,
     pub(super) authority: &'a Authority,
     pub(super) verifier: &'a dyn Verifier,
-    /// Whether what has ended may still be stored.
+    /// Whether ended entries may still be stored.
     pub(super) sweep_pending: bool,
 }
 
-/// All that is stored of a key.
+/// All stored rows of a key.
 struct Job {
     key: Key,
     rows: Vec<IndexEntry>,
@@ -44,8 +44,8 @@ struct Judged {
     faults: Vec<Fault>,
 }
 
-/// Goes through all keys; says after each block how many were judged. Gives the digest over all entries, unless
-/// something could not be read.
+/// Checks all keys and reports their number after each block. Returns the digest of all entries, unless a table could
+/// not be read.
 pub(super) fn check(court: Court<'_>, report: &mut Report, progress: &mut dyn FnMut(u64)) -> Option<Digest> {
     let mut stored = Stored::new(court);
     let mut leaves = Vec::new();
@@ -59,7 +59,7 @@ pub(super) fn check(court: Court<'_>, report: &mut Report, progress: &mut dyn Fn
             report.unswept += judged.unswept;
             judged.faults.into_iter().for_each(|fault| report.add(fault));
             if let Some(leaf) = judged.leaf {
-                // Digests only: a tree of frontiers would be a second replica.
+                // Digests only: a tree of frontiers would take as much memory as a second replica.
                 leaves.push((judged.key, crate::tree::Leaf::digest(&leaf)));
             }
         }
@@ -74,7 +74,7 @@ pub(super) fn check(court: Court<'_>, report: &mut Report, progress: &mut dyn Fn
         .map(|tree| tree.digest())
 }
 
-/// Reads `by_grant` through.
+/// Reads all rows of `by_grant`.
 pub(super) fn check_citations(court: Court<'_>, report: &mut Report) {
     for row in court.snapshot.iter(&court.tables.by_grant) {
         match row.key().map_err(engine_error) {
@@ -85,7 +85,7 @@ pub(super) fn check_citations(court: Court<'_>, report: &mut Report) {
     }
 }
 
-/// Both tables at once: they lie in the same order.
+/// Reads `index` and `entries` side by side, since they have the same order.
 struct Stored {
     index: fjall::Iter,
     entries: fjall::Iter,
@@ -173,7 +173,7 @@ impl Stored {
     }
 }
 
-/// Judges on all cores: signatures take nearly all of the time.
+/// Checks a block on all cores: verifying signatures takes nearly all of the time.
 fn judge_all(court: Court<'_>, block: Vec<Job>) -> Vec<Judged> {
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let share = block.len().div_ceil(threads).max(1);
@@ -182,7 +182,7 @@ fn judge_all(court: Court<'_>, block: Vec<Job>) -> Vec<Judged> {
             .chunks(share)
             .map(|jobs| scope.spawn(move || jobs.iter().map(|job| judge(court, job)).collect::<Vec<_>>()))
             .collect();
-        // A judge that panics is a defect of this program; its panic goes on here.
+        // A panic of a check is a fault of this program and is propagated.
         judges
             .into_iter()
             .flat_map(|judge| judge.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
@@ -210,14 +210,14 @@ fn judge(court: Court<'_>, job: &Job) -> Judged {
         }
     }
     let is_stored = |row: &IndexEntry| job.records.binary_search_by_key(&row.id, |(id, _)| *id).is_ok();
-    // Records and rows lie in the order of ids; only where their numbers differ there is something to find.
+    // Records and rows are in the order of ids; something is missing only if their numbers differ.
     if job.rows.len() != job.records.len() {
         for row in job.rows.iter().filter(|row| !is_stored(row)) {
             let what = format!("the index names entry {}, which is not stored", row.id);
             judged.faults.push(Fault::new(FaultKind::Index, key, what));
         }
     }
-    // Newest first: then whatever dominates an entry is there before it.
+    // Newest first, so that entries come after those that dominate them.
     metas.sort_unstable_by_key(|meta| std::cmp::Reverse(meta.rank()));
     let mut frontier = Frontier::new();
     for meta in metas {
@@ -249,7 +249,7 @@ fn judge(court: Court<'_>, job: &Job) -> Judged {
     judged
 }
 
-/// Compares what the index says of an entry with what its record says.
+/// Compares the index row of an entry with its record.
 fn compare_index(job: &Job, entry: &IndexEntry, faults: &mut Vec<Fault>) {
     let what = match job.rows.binary_search_by_key(&entry.id, |row| row.id) {
         Err(_) => "it is stored, and the index does not name it",
@@ -261,15 +261,15 @@ fn compare_index(job: &Job, entry: &IndexEntry, faults: &mut Vec<Fault>) {
     faults.push(Fault::new(FaultKind::Index, format!("{} {}", job.key, entry.id), what));
 }
 
-/// Whether a row says what the record of its entry says. Rows of older programs do not tell how long the value is.
+/// Whether an index row agrees with the record of its entry. Rows of older programs lack the length of the value.
 fn says_the_same(row: &IndexEntry, of_record: &IndexEntry) -> bool {
     let value_bytes = row.value_bytes.and(of_record.value_bytes);
     let is_told = row.value_bytes.is_none() || of_record.value_bytes.is_some();
     is_told && *row == IndexEntry { value_bytes, ..*of_record }
 }
 
-/// What the index should say of an entry, and the entry if it may stand. An error where the record is not what its row
-/// says, or is not signed by whom it names.
+/// Returns the index row that an entry should have, and the entry if it is valid. An error if the record is not the
+/// fact that its row names, or its signature is wrong.
 fn read_entry(
     court: Court<'_>,
     key: &Key,

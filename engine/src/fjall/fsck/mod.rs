@@ -1,4 +1,4 @@
-//! Checks a store that nobody uses: everything in it is recomputed from the signed facts and compared.
+//! Checks a store that is not in use: everything in it is recomputed from the signed facts and compared.
 
 mod authority;
 mod entries;
@@ -19,16 +19,16 @@ use kvgossip_grants::{Digest, PublicKey, Verifier};
 use shadow::Shadow;
 use std::path::Path;
 
-/// Checks the store in the data directory `dir` of the cluster of `root`, and changes nothing in it: it looks at a copy,
-/// `store.check`, which shares the tables and is removed again.
+/// Checks the store of the cluster of `root` in the data directory `dir` without changing it. The check reads a copy,
+/// `store.check`, which shares the tables and is removed afterwards.
 ///
-/// Read and compared are the format, every fact with its id, its signature and its chain, the normal form, the leaf
-/// digests, the index, the citations, the counts, the root and the number of the last batch. `progress` hears now and
-/// then how many of how many keys were looked at.
+/// The check covers the format, every fact with its id, signature and chain, the normal form, the leaf digests, the
+/// index, the citations, the counts, the root and the number of the last batch. It calls `progress` from time to time
+/// with the number of keys checked and the total number of keys.
 ///
 /// # Errors
-/// Whatever keeps the check from being made: no store, one in use, a newer format, another cluster, a failure of the
-/// system. What is wrong with the store stands in the report.
+/// Everything that prevents the check: no store, a store in use, a newer format, another cluster, a failure of the
+/// system. Faults of the store are in the report.
 pub fn fsck(
     dir: &Path,
     root: &PublicKey,

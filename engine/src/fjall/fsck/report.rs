@@ -1,42 +1,43 @@
-//! What a check of a store found.
+//! Report of a check of a store.
 
 use crate::storage::StorageError;
 use kvgossip_grants::Digest;
 use std::fmt;
 
-/// How many faults are told; the others are counted.
+/// Maximum number of faults that are listed; further ones are only counted.
 pub const MAX_FAULTS: usize = 100;
 
-/// What a check of a store found.
+/// Report of a check of a store.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Report {
-    /// The last batch in the store.
+    /// Number of the last batch in the store.
     pub batch: u64,
-    /// The last batch that was acknowledged, as far as the file beside the store knows.
+    /// Number of the last acknowledged batch according to the file `last-batch`; `None` if the file is missing or
+    /// incomplete.
     pub last_batch: Option<u64>,
-    /// Grants, revocations and floors that were read; without those that wait for a sweep.
+    /// Number of grants, revocations and floors read, without those that wait for a sweep.
     pub authority_facts: u64,
-    /// Keys with entries that stand.
+    /// Number of keys with entries.
     pub keys: u64,
-    /// Entries that were read.
+    /// Number of entries read.
     pub entries: u64,
-    /// Citations of grants that were read.
+    /// Number of citations of grants read.
     pub citations: u64,
-    /// Entries and authority facts that have ended and wait for a sweep, which is no fault.
+    /// Number of ended entries and authority facts that wait for a sweep, which is no fault.
     pub unswept: u64,
-    /// The root digest, computed from the signed facts. `None` if not everything could be read.
+    /// Root digest, computed from the signed facts. `None` if not everything could be read.
     pub root: Option<Digest>,
-    /// The first [`MAX_FAULTS`] faults, in the order in which they were found.
+    /// First [`MAX_FAULTS`] faults in the order in which they were found.
     pub faults: Vec<Fault>,
-    /// How many faults there are.
+    /// Number of all faults.
     pub fault_count: u64,
-    /// What is no fault and worth knowing.
+    /// Remarks that are not faults.
     pub remarks: Vec<String>,
 }
 
 impl Report {
-    /// Whether nothing is wrong.
+    /// Whether no fault was found.
     pub fn is_sound(&self) -> bool {
         self.fault_count == 0
     }
@@ -52,21 +53,21 @@ impl Report {
         self.add(Fault::new(kind, place, what));
     }
 
-    /// Notes that something does not read.
+    /// Adds the fault that something cannot be read.
     pub(super) fn unreadable(&mut self, place: &str, error: &StorageError) {
         self.fault(FaultKind::Unreadable, place, error);
     }
 }
 
-/// One thing that is wrong.
+/// One fault of a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Fault {
-    /// What kind of thing.
+    /// Kind of the fault.
     pub kind: FaultKind,
-    /// Where.
+    /// Place of the fault: a fact, a key, a table or a file.
     pub place: String,
-    /// What is wrong there.
+    /// Description of the fault.
     pub what: String,
 }
 
@@ -82,26 +83,26 @@ impl fmt::Display for Fault {
     }
 }
 
-/// The kinds of [`Fault`].
+/// Kind of a [`Fault`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FaultKind {
-    /// Something cannot be read.
+    /// A row, table or file cannot be read.
     Unreadable,
-    /// Acknowledged batches are gone.
+    /// Acknowledged batches are missing.
     RolledBack,
-    /// A stored fact is not one that may be stored: other bytes, a bad signature, no live chain, superseded.
+    /// A stored fact is not valid: altered bytes, a bad signature, no live chain, or superseded.
     Fact,
-    /// The index says other than the entries.
+    /// The index and the entries differ.
     Index,
-    /// It is not noted that a key cites a grant, so that a revocation would miss it.
+    /// The citation of a grant by a key is missing, so that a revocation would miss the key.
     Citation,
-    /// The summary says other than what is there.
+    /// The summary differs from the contents.
     Summary,
 }
 
 impl FaultKind {
-    /// A stable name.
+    /// Returns the stable name.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Unreadable => "unreadable",

@@ -1,5 +1,5 @@
-//! A second store over the same tables, so that a check changes nothing in the first: the engine ends a journal where
-//! it stops understanding it, and what was behind is gone for whoever looks later.
+//! A copy of a store that shares its tables, so that a check does not change the original: the engine truncates a
+//! journal at the first record that it cannot read, and the records after it would be lost to later examination.
 
 use super::super::directory::is_directory;
 use super::super::error::at;
@@ -11,12 +11,12 @@ use std::path::{Path, PathBuf};
 
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// Removed when it is dropped.
+/// A copy of a store, which is removed when this value is dropped.
 pub(super) struct Shadow(PathBuf);
 
 impl Shadow {
-    /// Makes one of the store in `from`. Tables, which the engine never changes, are linked; the rest is copied, which
-    /// are journals and a few hundred bytes.
+    /// Copies the store `from` to `to`. Tables, which the engine never changes, are hard-linked; the rest is copied:
+    /// journals and a few hundred bytes.
     pub(super) fn make(from: &Path, to: PathBuf) -> Result<Self, StorageError> {
         remove(&to)?;
         let shadow = Self(to);
@@ -31,7 +31,7 @@ impl Shadow {
 
 impl Drop for Shadow {
     fn drop(&mut self) {
-        // What is left is removed at the next opening.
+        // Leftovers are removed at the next opening.
         let _ = remove(&self.0);
     }
 }
@@ -58,7 +58,8 @@ fn copy_directory(from: &Path, to: &Path) -> Result<(), StorageError> {
     Ok(())
 }
 
-/// Copies a file without writing its zeros: a journal is made with 64 MiB of them. Those at the end are left out.
+/// Copies a file without writing blocks of zeros: a journal is created with 64 MiB of them. Zeros at the end are left
+/// out.
 fn copy_file(from: &Path, to: &Path) -> Result<(), StorageError> {
     let mut source = open_own(from, Access::Read).map_err(at(from))?;
     let mut target = File::create_new(to).map_err(at(to))?;

@@ -1,4 +1,4 @@
-//! What each request makes the member do.
+//! Execution of requests by the member.
 
 use std::{
     io,
@@ -26,19 +26,19 @@ use crate::{
     wire::{Text, field::Field},
 };
 
-/// The port of members whose address has none.
+/// Default port of members.
 const GOSSIP_PORT: u16 = 7946;
-/// How long a name may take to be looked up.
+/// Time limit of a name lookup.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
-/// Queries of this kind are the members' own.
+/// Prefix of the members' internal queries.
 const INTERNAL_PREFIX: &str = "_serf_";
-/// The one that anybody may ask: members acknowledge it and say nothing.
+/// The only internal query open to clients: members just acknowledge it.
 const PING: &str = "_serf_ping";
 
-/// The reply to a request, but for its number; or the text of a refusal.
+/// Reply to a request without its header, or the text of a refusal.
 type Answer = Result<Body, String>;
 
-/// A reply's body, if it has one, and an error beside it.
+/// Body of a reply, possibly empty, with an error text.
 #[derive(Default)]
 struct Body {
     bytes: Vec<u8>,
@@ -58,7 +58,7 @@ fn told(error: Error) -> String {
 }
 
 impl<H: Host> Connection<H> {
-    /// Does what is asked and replies; false if the connection is at its end.
+    /// Executes a request and replies. Returns `false` if the connection is to end.
     pub(super) async fn execute(&mut self, seq: u64, request: Request) -> io::Result<bool> {
         let command = request.command();
         tracing::debug!(client = %self.client, command = command.name(), "an RPC request");
@@ -85,7 +85,7 @@ impl<H: Host> Connection<H> {
         Ok(true)
     }
 
-    /// Requests that one reply answers.
+    /// Answers requests that take a single reply.
     async fn answer(&self, request: Request) -> Answer {
         let member = self.shared.host.member()?;
         match request {
@@ -121,14 +121,14 @@ impl<H: Host> Connection<H> {
                 let place = place.map(|place| place.to_wire()).unwrap_or_default();
                 return Ok(Body::of(&CoordinateReply { place, known }));
             }
-            // The others do not come here.
+            // The remaining commands are handled elsewhere.
             _ => return Err("this command is not served here".into()),
         }
         Ok(Body::default())
     }
 
     async fn list(&self, seq: u64, wanted: &MembersFiltered) -> io::Result<()> {
-        // Held until the list is written: it can be large.
+        // Held until the list is written, because it can be large.
         let _place = self.shared.listings.acquire().await;
         let bytes = match self.members(wanted).await {
             Ok(members) => reply_with(seq, "", &members),
@@ -181,7 +181,7 @@ impl<H: Host> Connection<H> {
             ("cpu_count", cpus.to_string()),
         ]);
         stats.insert("agent".into(), [("name".into(), own.name)].into());
-        // Agents list the commands that events start, even if there are none.
+        // Agents list the commands started by events, even if there are none.
         stats.entry("event_handlers".into()).or_default();
         stats.insert("runtime".into(), runtime);
         stats.insert("serf".into(), serf);
@@ -189,7 +189,7 @@ impl<H: Host> Connection<H> {
         Ok(stats)
     }
 
-    /// Whether one more subscription may begin under that number.
+    /// Returns an error if no subscription can be started under that number.
     fn room(&self, seq: u64) -> Result<(), String> {
         let most = self.shared.limits.subscriptions;
         if self.feeds.contains(seq) {
@@ -275,7 +275,7 @@ impl<H: Host> Connection<H> {
         let left = self.shared.host.leave().await;
         let sent = self.writer.send(&reply(seq, left.as_ref().err().map_or("", String::as_str))).await;
         if left.is_ok() {
-            // The process ends then: first the client reads that it worked. Also if nobody reads any more.
+            // The process ends after this. First let the client read that it worked, even if it reads nothing.
             self.linger().await;
             self.shared.host.left();
         }
@@ -283,7 +283,7 @@ impl<H: Host> Connection<H> {
     }
 }
 
-/// The machine's architecture, in the words of Serf's agents, which are Go's.
+/// Architecture of the machine, in Go's terms, as used by Serf's agents.
 fn arch() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
@@ -297,7 +297,7 @@ fn key_reply(keys: Keys) -> Body {
     Body { error: keys.failure().unwrap_or_default(), ..Body::of(&keys) }
 }
 
-/// Contacts members; one that answers is enough.
+/// Contacts members; it succeeds if at least one answers.
 async fn join(member: &Membership, wanted: Join) -> Result<Joined, String> {
     let names = wanted.existing.as_slice();
     if names.is_empty() || names.len() > MAX_JOINS {
@@ -318,7 +318,7 @@ async fn join(member: &Membership, wanted: Join) -> Result<Joined, String> {
     Ok(Joined { num: u32::try_from(joined).unwrap_or(u32::MAX) })
 }
 
-/// An address with or without a port, or all addresses of a name.
+/// Parses an address with or without a port, or looks up all addresses of a name.
 async fn resolve(name: &Text) -> io::Result<Vec<SocketAddr>> {
     let unreadable = || io::Error::other("this is no address: it is not UTF-8");
     let text = name.to_str().ok_or_else(unreadable)?;

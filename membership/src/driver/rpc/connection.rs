@@ -1,4 +1,4 @@
-//! One client.
+//! Connection of one client.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -19,31 +19,32 @@ use super::{
 };
 use crate::rpc::{Session, Step, message::ReplyHeader};
 
-/// Bytes that are read at a time.
+/// Maximum number of bytes read at a time.
 const CHUNK: usize = 4096;
 
-/// A write that waits for so long is held against the client when its place is wanted.
+/// Duration of a blocked write after which the client's place can be given to others.
 const STALLED: Duration = Duration::from_secs(1);
 
-/// Why a client that does not read is disconnected.
+/// Error: a client that does not read is disconnected.
 #[derive(Debug, thiserror::Error)]
 #[error("the client does not read")]
 struct Deaf;
 
-/// Replies and records go out one at a time and whole: whoever writes waits for the others, nothing is queued here.
+/// Writer of whole replies and records, one at a time: callers wait for each other, and nothing is queued.
 #[derive(Clone)]
 pub(super) struct Writer {
     half: Arc<Mutex<OwnedWriteHalf>>,
-    /// For all of what is written at once.
+    /// Time limit of one whole reply or record.
     timeout: Duration,
-    /// For the next byte of it.
+    /// Time limit for progress by at least one byte.
     stall_timeout: Duration,
-    /// Hears whether the socket takes nothing.
+    /// Called with whether the socket is blocked.
     stalled: Arc<dyn Fn(bool) + Send + Sync>,
 }
 
 impl Writer {
-    /// After an error, or if it was dropped before its end, the connection is of no use.
+    /// Writes everything. After an error, or if the future was dropped early, the connection cannot be used any
+    /// more.
     pub(super) async fn send(&self, bytes: &[u8]) -> io::Result<()> {
         let mut half = self.half.lock().await;
         tokio::time::timeout(self.timeout, self.write(&mut half, bytes)).await.map_err(|_| deaf())?
@@ -75,7 +76,7 @@ fn deaf() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, Deaf)
 }
 
-/// Whether a connection ended because nothing of what was written was taken: this side says so, or the system.
+/// Returns whether a connection ended because the client read nothing, detected by this side or by the system.
 fn is_deaf(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|inner| inner.is::<Deaf>())
         || error.raw_os_error() == Some(rustix::io::Errno::TIMEDOUT.raw_os_error())
@@ -90,12 +91,12 @@ pub(super) struct Connection<H> {
     place: Place<H>,
     reader: OwnedReadHalf,
     session: Session,
-    /// The number of the request that began the monitor, of which there is one.
+    /// Number of the request that started the monitor; there is at most one.
     pub(super) monitor: Option<u64>,
     opened_at: Instant,
-    /// When the last complete request came.
+    /// Time of the last complete request.
     heard_at: Instant,
-    /// When a request began that is not complete.
+    /// Time when an incomplete request began.
     partial_since: Option<Instant>,
 }
 
@@ -126,7 +127,7 @@ impl<H: Host> Connection<H> {
         }
     }
 
-    /// Until one of both ends it.
+    /// Serves until one side ends the connection.
     pub(super) async fn serve(mut self) {
         tracing::debug!(client = %self.client, "an RPC client is there");
         match self.exchange().await {
@@ -148,7 +149,7 @@ impl<H: Host> Connection<H> {
                 len = self.reader.read(&mut chunk) => len?,
                 ended = self.feeds.ended() => {
                     ended?;
-                    // A client that waited for it is not idle since its request.
+                    // A client that waited for the feed counts as active until now.
                     self.heard_at = Instant::now();
                     self.stand();
                     continue;
@@ -168,16 +169,16 @@ impl<H: Host> Connection<H> {
         }
     }
 
-    /// Waits for the client to close the connection; what it still sends is thrown away. Serf's clients say that the
-    /// connection is gone, and not what they were told, when the end comes right behind it.
+    /// Waits until the client closes the connection, and discards what it still sends. If the connection closed
+    /// right after a reply, Serf's clients would report the closed connection instead of the reply.
     pub(super) async fn linger(&mut self) {
         let mut chunk = [0; CHUNK];
         let closed = async { while self.reader.read(&mut chunk).await.is_ok_and(|len| len > 0) {} };
-        // Whoever does not is cut off.
+        // A client that does not close is disconnected.
         let _ = tokio::time::timeout(self.shared.limits.linger, closed).await;
     }
 
-    /// Does what is complete; false if that was the end.
+    /// Executes complete requests. Returns `false` if the connection is to end.
     async fn take_requests(&mut self) -> io::Result<bool> {
         let mut heard = false;
         while let Some(step) = self.session.poll().map_err(io::Error::other)? {
@@ -213,7 +214,7 @@ impl<H: Host> Connection<H> {
         Ok(true)
     }
 
-    /// Says what the connection does, for whoever wants its place.
+    /// Reports the connection's activity, for the assignment of places.
     fn stand(&self) {
         self.place.turn(match (self.session.is_open(), self.feeds.len()) {
             (false, _) => Standing::Opening,
@@ -222,7 +223,7 @@ impl<H: Host> Connection<H> {
         });
     }
 
-    /// Until when something has to come.
+    /// Time by which the client must send something.
     fn deadline(&self) -> Option<Instant> {
         let limits = &self.shared.limits;
         if !self.session.is_open() {

@@ -1,4 +1,4 @@
-//! What goes on after the reply: streams of events, answers to queries, lines of the log.
+//! Feeds that continue after the reply: event streams, answers to queries, log lines.
 
 use parking_lot::Mutex;
 use std::{
@@ -26,10 +26,10 @@ use crate::{
     wire::field::Field,
 };
 
-/// Ends a feed when it is dropped or used.
+/// Ends a feed when the sender is used or dropped.
 type Stopped = oneshot::Receiver<()>;
 
-/// The subscriptions of one connection. Dropping them ends them.
+/// Subscriptions of one connection. Dropping them ends them.
 pub(super) struct Feeds {
     tasks: JoinSet<(u64, io::Result<()>)>,
     stops: BTreeMap<u64, oneshot::Sender<()>>,
@@ -59,7 +59,8 @@ impl Feeds {
         self.tasks.spawn(async move { (seq, feed.await) });
     }
 
-    /// Waits until a feed has ended; for ever while there is none. An error means that the connection is of no use.
+    /// Waits until a feed ends; forever if there is none. An error means that the connection cannot be used any
+    /// more.
     pub(super) async fn ended(&mut self) -> io::Result<()> {
         match self.tasks.join_next().await {
             Some(Ok((seq, result))) => {
@@ -71,10 +72,10 @@ impl Feeds {
         }
     }
 
-    /// Ends a feed: nothing of it is written any more when this returns.
+    /// Ends a feed. Nothing of it is written after this returns.
     pub(super) async fn stop(&mut self, seq: u64) -> io::Result<()> {
         if let Some(stop) = self.stops.get_mut(&seq) {
-            // Replaced, so that its number is taken until the task has ended.
+            // Replaced rather than removed, so that the number stays in use until the task has ended.
             drop(std::mem::replace(stop, oneshot::channel().0));
             while self.contains(seq) {
                 self.ended().await?;
@@ -84,14 +85,14 @@ impl Feeds {
     }
 }
 
-/// Queries that a client was streamed, for `respond`.
+/// Queries that were sent to a client, for its `respond` requests.
 #[derive(Clone)]
 pub(super) struct Asked {
     inner: Arc<Mutex<Numbered>>,
     most: usize,
 }
 
-/// The last queries, each with a number of this connection's own.
+/// The most recent queries, each with a number of this connection.
 #[derive(Default)]
 struct Numbered {
     last: u64,
@@ -120,7 +121,7 @@ impl Asked {
     }
 }
 
-/// A client's stream of events.
+/// Event stream of a client.
 pub(super) struct EventFeed {
     pub(super) seq: u64,
     pub(super) client: SocketAddr,
@@ -137,7 +138,7 @@ impl EventFeed {
                 _ = &mut stopped => return Ok(()),
                 record = self.events.recv() => record,
             };
-            // The member has ended: so does the connection, that the client notices.
+            // The member has ended; end the connection too, so that the client notices.
             let record = record.ok_or(io::ErrorKind::ConnectionAborted)?;
             if let Coalesced::Lagged { dropped } = record {
                 tracing::warn!(client = %self.client, dropped, "events for an RPC client were thrown away: it does not read in time");
@@ -171,12 +172,12 @@ impl EventFeed {
     }
 }
 
-/// A payload as Serf's agents have it: nil for none.
+/// Encodes a payload as Serf's agents do: nil if it is empty.
 fn some(payload: Vec<u8>) -> Bin {
     Bin((!payload.is_empty()).then_some(payload))
 }
 
-/// Sends the answers to a query as they come, and that it has ended.
+/// Sends the answers to a query as they arrive, and its end.
 pub(super) async fn answers(
     seq: u64,
     writer: Writer,
@@ -204,7 +205,7 @@ pub(super) async fn answers(
     }
 }
 
-/// Sends the lines of the log.
+/// Sends log lines.
 pub(super) async fn lines(
     seq: u64,
     writer: Writer,

@@ -1,4 +1,4 @@
-//! Changes of the keyring, and what the members say to them.
+//! Keyring changes, and the members' answers to them.
 
 use crate::{
     core::KeyChange,
@@ -12,36 +12,36 @@ use crate::{
 };
 
 impl Membership {
-    /// Has all members change their keyrings, this one included; gives what they say of it.
+    /// Makes all members, this one included, change their keyrings. Returns a summary of their answers.
     pub async fn change_all_keys(&self, change: KeyChange) -> Result<Keys, Error> {
         let nodes = self.alive_count().await?;
         Ok(gather(self.change_keys(change).await?, nodes).await)
     }
 
-    /// Asks all members which keys they have, this one included, and counts them.
+    /// Asks all members, this one included, for their keys, and counts them.
     pub async fn list_all_keys(&self) -> Result<Keys, Error> {
         let nodes = self.alive_count().await?;
         Ok(gather(self.list_keys().await?, nodes).await)
     }
 }
 
-/// Another key decrypts, this one encrypts, this one goes.
+/// Parses a key, and makes all members install, use or remove it.
 pub(super) async fn change(
     member: &Membership,
     text: &Text,
     change: impl FnOnce(Key) -> KeyChange,
 ) -> Result<Keys, String> {
-    // What is not UTF-8 is not base64 either.
+    // Text that is not UTF-8 is not base64 either.
     let key = Key::from_base64(text.to_str().unwrap_or("?")).map_err(|error| error.to_string())?;
     member.change_all_keys(change(key)).await.map_err(|error| error.to_string())
 }
 
-/// Who has which key.
+/// Counts the members that have each key.
 pub(super) async fn list(member: &Membership) -> Result<Keys, String> {
     member.list_all_keys().await.map_err(|error| error.to_string())
 }
 
-/// Waits until all have answered, or the query's time is over.
+/// Waits until all members have answered, or the query ends.
 async fn gather(mut answers: Answers, nodes: usize) -> Keys {
     let mut keys = Keys { nodes: nodes as u64, ..Keys::default() };
     while keys.responses < keys.nodes {
@@ -74,7 +74,7 @@ fn count(keys: &mut Keys, from: Text, payload: &[u8]) {
 }
 
 impl Keys {
-    /// Why a change does not count as done; none if all members did it.
+    /// Returns why a change is not complete; `None` if all members made it.
     pub fn failure(&self) -> Option<String> {
         if self.errors > 0 {
             Some(format!("{}/{} nodes reported failure", self.errors, self.nodes))

@@ -1,16 +1,16 @@
-//! Lines of the application's log for those who monitor it.
+//! Log lines of the application, for clients that monitor them.
 
 use parking_lot::Mutex;
 use std::{collections::VecDeque, sync::Arc};
 
 use tokio::sync::mpsc;
 
-/// How many of the last lines whoever begins to monitor is shown at once.
+/// Number of recent lines that a new monitor receives at once.
 pub const RECENT_LINES: usize = 256;
-/// A longer line is cut, in bytes.
+/// Maximum length of a line in bytes; longer lines are cut.
 pub const MAX_LINE_BYTES: usize = 4096;
 
-/// How grave a line is, in ascending order.
+/// Severity of a line, in ascending order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[allow(missing_docs, reason = "the names are the usual ones")]
 pub enum Level {
@@ -22,7 +22,7 @@ pub enum Level {
 }
 
 impl Level {
-    /// Reads a level as clients write it, in any case.
+    /// Parses a level as written by clients, in any case.
     pub fn parse(text: &str) -> Option<Self> {
         Some(match text.to_ascii_uppercase().as_str() {
             "TRACE" => Self::Trace,
@@ -35,7 +35,7 @@ impl Level {
     }
 }
 
-/// Takes the lines of a log and gives them to whoever listens. Clones are the same log.
+/// Log that passes lines on to listeners. Clones are the same log.
 #[derive(Debug, Clone, Default)]
 pub struct Logs {
     inner: Arc<Mutex<Inner>>,
@@ -55,7 +55,7 @@ struct Listener {
 }
 
 impl Listener {
-    /// Whether somebody still listens.
+    /// Sends a line. Returns whether the listener still exists.
     fn offer(&mut self, level: Level, line: &Arc<str>) -> bool {
         if level < self.least {
             return !self.sender.is_closed();
@@ -83,7 +83,7 @@ impl Listener {
 }
 
 impl Logs {
-    /// Takes a line, without its end. Never waits, and writes no log itself.
+    /// Publishes a line, without its line end. It never waits, and logs nothing itself.
     pub fn publish(&self, level: Level, line: &str) {
         let line: Arc<str> = cut(line).into();
         let mut inner = self.inner.lock();
@@ -94,14 +94,14 @@ impl Logs {
         inner.recent.push_back((level, line));
     }
 
-    /// The last lines and those to come that are at least so grave. Of what does not fit the queue, the last lines are
-    /// shown first, and it is told how many of the later ones were lost.
+    /// Subscribes to lines of at least this severity: the most recent ones, then later ones. Lines that do not
+    /// fit the queue are dropped; their number is reported once there is room.
     pub fn subscribe(&self, least: Level, capacity: usize) -> mpsc::Receiver<Arc<str>> {
         let (sender, receiver) = mpsc::channel(capacity.max(1));
         let mut inner = self.inner.lock();
         let wanted: Vec<_> = inner.recent.iter().filter(|(level, _)| *level >= least).collect();
         for (_, line) in wanted.iter().skip(wanted.len().saturating_sub(capacity)) {
-            // There is room for as many.
+            // The channel has room for that many.
             let _ = sender.try_send(line.clone());
         }
         inner.listeners.push(Listener { least, sender, lost: 0 });

@@ -1,7 +1,7 @@
-//! Serves Serf's RPC for a running member, so that Serf's command line works with it.
+//! Serves Serf's RPC for a running member, so that Serf's command line can be used with it.
 //!
-//! Off unless an application starts a [`Server`]. What the protocol cannot ask of a member alone, the application does:
-//! see [`Host`]; a [`Membership`] by itself is a host, too.
+//! It is off unless the application starts a [`Server`]. Requests that a member alone cannot serve are passed
+//! to the application through [`Host`]; a plain [`Membership`] is a host too.
 //!
 //! ```
 //! use kvgossip_membership::{Membership, Options, driver::rpc};
@@ -17,9 +17,10 @@
 //! # }
 //! ```
 //!
-//! All that clients can take is bounded by [`Limits`]: connections, the bytes of a request, the time for each stage of a
-//! connection, subscriptions, and what waits for each of them, here and in the system. Whoever takes nothing of what waits is
-//! cut off, and the log says so; what a subscriber does not take in time is thrown away and the log says how much.
+//! [`Limits`] bounds all resources that clients can use: connections, request sizes, the time for each stage of
+//! a connection, subscriptions, and the data queued for each of them, here and in the system. A client that
+//! does not read its data is disconnected, which is logged; items that a subscriber does not read in time are
+//! dropped, and their number is logged.
 
 mod commands;
 mod connection;
@@ -50,31 +51,32 @@ use seldom::Seldom;
 
 pub use logs::{Level, Logs, MAX_LINE_BYTES, RECENT_LINES};
 
-/// Connections that wait to be accepted.
+/// Maximum number of connections that wait to be accepted.
 const BACKLOG: u32 = 128;
-/// Bytes that the system keeps for a client that does not read. Linux takes twice as many, its own work counted in.
+/// Size of the system's send buffer per client, in bytes. Linux reserves twice as much, including its own
+/// bookkeeping.
 const SEND_BUFFER_BYTES: usize = 128 * 1024;
-/// After an error of the listener itself, so that the task does not spin.
+/// Pause after an error of the listener itself, so that the task does not spin.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
 
-/// How to serve.
+/// Options of a server.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Where to listen; other than on a loopback address only with a key.
+    /// Address to listen on; it must be a loopback address unless there is a key.
     pub addr: SocketAddr,
-    /// What clients have to know.
+    /// Key that clients must present.
     pub auth: Option<AuthKey>,
-    /// What clients may take.
+    /// Limits on clients.
     pub limits: Limits,
 }
 
 impl Options {
-    /// The defaults, without a key.
+    /// Creates options with the default limits and without a key.
     pub fn new(addr: SocketAddr) -> Self {
         Self { addr, auth: None, limits: Limits::default() }
     }
 
-    /// Refuses what would be open to the network.
+    /// Rejects options that would open the server to the network without a key.
     pub fn check(&self) -> Result<(), Error> {
         if self.auth.is_none() && !self.addr.ip().is_loopback() {
             return Err(Error::NotLoopback(self.addr));
@@ -83,29 +85,29 @@ impl Options {
     }
 }
 
-/// Why RPC is not served.
+/// Error of starting a server.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Whoever reaches the port could do anything with the member.
+    /// Without a key, anyone who reaches the address could control the member.
     #[error("RPC on {0} would be open to the network: without a key it is served on loopback addresses only")]
     NotLoopback(SocketAddr),
-    /// The address cannot be listened on.
+    /// The address cannot be bound.
     #[error("RPC cannot be served on {addr}: {source}")]
     Bind {
-        /// Where.
+        /// Address to bind.
         addr: SocketAddr,
-        /// Why.
+        /// Error of the operating system.
         source: io::Error,
     },
 }
 
-/// What a server needs from the application. The texts of errors go to clients.
+/// Functions that a server needs from the application. Error texts are sent to clients.
 pub trait Host: Send + Sync + 'static {
-    /// The member; or why there is none any more.
+    /// Returns the member, or the reason why it is not available any more.
     fn member(&self) -> Result<Membership, String>;
 
-    /// Whether clients may set or delete that tag.
+    /// Returns an error if clients must not set or delete that tag.
     fn check_tag(&self, _name: &Text) -> Result<(), String> {
         Ok(())
     }
@@ -115,15 +117,15 @@ pub trait Host: Send + Sync + 'static {
         async { self.member()?.leave().await.map_err(|error| error.to_string()) }
     }
 
-    /// A client that wanted it knows now that the member has left. Serf's agents end then.
+    /// Called after the client that requested a leave has been informed of its success. Serf's agents end then.
     fn left(&self) {}
 
-    /// Sections for `serf info`, beside the member's own.
+    /// Sections for `serf info`, in addition to the member's own.
     fn stats(&self) -> Stats {
         Stats::new()
     }
 
-    /// The log, for `serf monitor`.
+    /// Log for `serf monitor`, if any.
     fn logs(&self) -> Option<&Logs> {
         None
     }
@@ -135,35 +137,35 @@ impl Host for Membership {
     }
 }
 
-/// What all connections share.
+/// State shared by all connections.
 struct Shared<H> {
     host: H,
     auth: Option<AuthKey>,
     limits: Limits,
     listings: Semaphore,
-    /// What clients do wrong is said in the log now and then.
+    /// Rate limit for log lines about clients' errors.
     refusals: Seldom,
-    /// So are those that do not read.
+    /// Rate limit for log lines about clients that do not read.
     deaf: Seldom,
     places: Mutex<Places>,
     began: Instant,
 }
 
 impl<H> Shared<H> {
-    /// Changes the places at this moment.
+    /// Updates the places at the current time.
     fn places<T>(&self, change: impl FnOnce(&mut Places, Duration) -> T) -> T {
         change(&mut self.places.lock(), self.began.elapsed())
     }
 }
 
-/// The place of a connection; dropped, it is free.
+/// Place of a connection, freed when dropped.
 struct Place<H> {
     shared: Arc<Shared<H>>,
     id: PlaceId,
 }
 
 impl<H: Host> Place<H> {
-    /// What hears whether the connection's socket takes nothing.
+    /// Returns a callback for reports of whether the connection's socket is blocked.
     fn on_stall(&self) -> Arc<dyn Fn(bool) + Send + Sync> {
         let (shared, id) = (self.shared.clone(), self.id);
         Arc::new(move |is_stalled| shared.places(|places, _| places.stall(id, is_stalled)))
@@ -182,7 +184,7 @@ impl<H> Drop for Place<H> {
     }
 }
 
-/// A bound server. Dropping what [`Server::run`] returns closes all connections.
+/// Bound server. Dropping the future of [`Server::run`] closes all connections.
 pub struct Server<H> {
     listener: TcpListener,
     addr: SocketAddr,
@@ -218,12 +220,12 @@ impl<H: Host> Server<H> {
         Ok(Self { listener, addr: bound, shared: Arc::new(shared) })
     }
 
-    /// Where it listens.
+    /// Address that the server listens on.
     pub fn local_addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// Serves until it is dropped.
+    /// Serves until the future is dropped.
     pub async fn run(self) {
         let mut connections = JoinSet::new();
         let mut ends: HashMap<PlaceId, tokio::task::AbortHandle> = HashMap::new();
@@ -246,7 +248,7 @@ impl<H: Host> Server<H> {
             };
             let id = match self.shared.places(|places, now| places.enter(from.ip(), now)) {
                 Entry::Granted(id, victim) => {
-                    // Aborted, it drops its socket, which closes it.
+                    // Aborting the task drops its socket, which closes it.
                     victim.and_then(|victim| ends.remove(&victim)).inspect(|end| end.abort());
                     id
                 }
@@ -259,7 +261,7 @@ impl<H: Host> Server<H> {
                 }
             };
             if let Err(error) = bound(&socket, &self.shared.limits) {
-                // It is gone already.
+                // The socket is gone already.
                 tracing::debug!(%from, "an RPC connection cannot be bounded: {error}");
                 self.shared.places(|places, _| places.leave(id));
                 continue;
@@ -270,9 +272,9 @@ impl<H: Host> Server<H> {
     }
 }
 
-/// Bounds what the system keeps of a connection, and for how long while the client takes nothing.
+/// Limits the system's send buffer of a connection, and how long it is kept while the client reads nothing.
 fn bound(socket: &TcpStream, limits: &Limits) -> io::Result<()> {
-    // Replies are small and awaited; without this they are only later.
+    // Replies are small and awaited, so delaying them has no benefit.
     socket.set_nodelay(true)?;
     let socket = socket2::SockRef::from(socket);
     socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
@@ -286,13 +288,13 @@ fn bound(socket: &TcpStream, limits: &Limits) -> io::Result<()> {
 fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_reuseaddr(true)?;
-    // Accepted sockets inherit it: a client that vanished does not keep its place for ever.
+    // Accepted sockets inherit this, so that a vanished client does not keep its place forever.
     socket.set_keepalive(true)?;
     socket.bind(addr)?;
     socket.listen(BACKLOG)
 }
 
-/// Names and values as one section of [`Host::stats`].
+/// Builds one section of [`Host::stats`] from names and values.
 pub fn section<const N: usize>(values: [(&str, String); N]) -> Tags {
     values.into_iter().map(|(name, value)| (name.into(), value.into())).collect()
 }

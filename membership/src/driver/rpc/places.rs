@@ -1,4 +1,5 @@
-//! The places of an RPC server: who gives way when all are taken. Without I/O; times are durations since any fixed moment.
+//! Places of an RPC server, and which connection is closed when all are taken. It does no I/O; times are
+//! durations since any fixed moment.
 
 use std::{
     cmp::Reverse,
@@ -7,22 +8,22 @@ use std::{
     time::Duration,
 };
 
-/// A client that has asked nothing for so long, and waits for nothing, gives way to others.
+/// Time without a request after which an idle client's place can be given to others.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// Names a connection.
+/// Id of a connection's place.
 pub(super) type PlaceId = u64;
 
-/// What a connection does.
+/// Activity of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Standing {
-    /// It has not shown the key, or not begun as the protocol has it.
+    /// It has not completed the handshake and authentication.
     Opening,
-    /// It has asked nothing since its last answer.
+    /// It has sent no request since its last reply.
     Idle,
-    /// It waits for what it has subscribed to, and for nothing else.
+    /// It only waits for its subscriptions.
     Subscribed,
-    /// It waits for an answer.
+    /// It waits for a reply.
     Busy,
 }
 
@@ -31,35 +32,35 @@ struct Holder {
     from: IpAddr,
     standing: Standing,
     since: Duration,
-    /// Its socket takes nothing of what waits.
+    /// Whether its socket is blocked, because the client does not read.
     stalled: bool,
 }
 
-/// What makes a connection give way, the first first.
+/// Reasons to close a connection, in order of precedence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Fault {
     NoKey,
     ReadsNothing,
     Idle,
     Subscribed,
-    /// Its address has more than its share.
+    /// Its address has more than its share of the places.
     OverShare,
 }
 
-/// What came of asking for a place.
+/// Result of a request for a place.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Entry {
-    /// It has one; whose connection ends for it, if one does.
+    /// A place was granted; the second field is the connection to close for it, if any.
     Granted(PlaceId, Option<PlaceId>),
-    /// All others are at work, or belong to addresses that have no more.
+    /// No place: all connections are busy, or belong to addresses that do not have more.
     Refused,
 }
 
-/// The connections of a server.
+/// Connections of a server.
 #[derive(Debug)]
 pub(super) struct Places {
     limit: usize,
-    /// The most that one address keeps when others ask.
+    /// Maximum number of places that one address keeps when others need some.
     share: usize,
     last: PlaceId,
     holders: BTreeMap<PlaceId, Holder>,
@@ -70,7 +71,7 @@ impl Places {
         Self { limit, share: (limit - limit / 4).max(1), last: 0, holders: BTreeMap::new() }
     }
 
-    /// A connection comes.
+    /// Requests a place for a new connection.
     pub(super) fn enter(&mut self, from: IpAddr, now: Duration) -> Entry {
         let mut victim = None;
         if self.holders.len() >= self.limit {
@@ -86,32 +87,33 @@ impl Places {
         Entry::Granted(self.last, victim)
     }
 
-    /// It does something else from now on.
+    /// Records a change of activity.
     pub(super) fn turn(&mut self, id: PlaceId, standing: Standing, now: Duration) {
         if let Some(holder) = self.holders.get_mut(&id) {
-            // Whoever is opening stays so for as long as it takes, or bytes in between would make it young again.
+            // A connection that is still opening keeps its time, so that sending bytes does not renew it.
             if holder.standing != standing || standing != Standing::Opening {
                 (holder.standing, holder.since) = (standing, now);
             }
         }
     }
 
-    /// Its socket takes nothing of what waits, or something again.
+    /// Records whether the socket is blocked.
     pub(super) fn stall(&mut self, id: PlaceId, is_stalled: bool) {
         if let Some(holder) = self.holders.get_mut(&id) {
             holder.stalled = is_stalled;
         }
     }
 
-    /// It has ended.
+    /// Frees the place of a connection that ended.
     pub(super) fn leave(&mut self, id: PlaceId) {
         self.holders.remove(&id);
     }
 
-    /// Whoever has shown no key goes first, then who reads nothing, then who is idle, then who only waits for what it has
-    /// subscribed to; of these the heaviest address, and there the one that has been so for longest. No address makes a lighter
-    /// one give way, and a subscription ends only for an address that is lighter afterwards, too. An address with more than its
-    /// share gives up what is beyond it, whatever that does.
+    /// Chooses the connection to close. Connections without a key go first, then those that do not read, then
+    /// idle ones, then those that only wait for subscriptions. Among equals it is one of the address with the
+    /// most connections, and there the one that has been in that state longest. No address displaces a
+    /// connection of an address with fewer, and a subscription ends only for an address that still has fewer
+    /// afterwards. An address above its share loses the excess, whatever it does.
     fn victim(&self, from: IpAddr, now: Duration) -> Option<PlaceId> {
         let mut weights: HashMap<IpAddr, usize> = HashMap::new();
         self.holders.values().for_each(|holder| *weights.entry(holder.from).or_default() += 1);
@@ -146,7 +148,7 @@ mod tests {
         Duration::from_millis(ms)
     }
 
-    /// Full places, each of an address of its own, or all of one.
+    /// Fills all places, with one address each or a single one.
     fn full(count: u8, of: impl Fn(u8) -> u8) -> (Places, Vec<PlaceId>) {
         let mut places = Places::new(count.into());
         let enter = |number: u8| match places.enter(from(of(number)), at(number.into())) {
@@ -162,7 +164,7 @@ mod tests {
         let (mut places, ids) = full(4, |number| if number == 0 { 1 } else { 2 });
         let Entry::Granted(fifth, victim) = places.enter(from(3), at(10)) else { panic!("refused") };
         assert_eq!(victim, Some(ids[1]));
-        // Bytes that are no request make nobody younger.
+        // Bytes that are not a request do not renew a connection's time.
         places.turn(ids[2], Standing::Opening, at(11));
         let Entry::Granted(_, victim) = places.enter(from(3), at(12)) else { panic!("refused") };
         assert_eq!(victim, Some(ids[2]));
@@ -186,7 +188,7 @@ mod tests {
     #[test]
     fn nobody_makes_a_lighter_address_give_way() {
         let (mut places, ids) = full(4, |number| number.min(1));
-        // Address 1 has three of them, which work; the one of address 0 stays when address 1 wants a fourth.
+        // Address 1 has three busy connections; that of address 0 stays when address 1 wants a fourth.
         ids[1..].iter().for_each(|id| places.turn(*id, Standing::Busy, at(10)));
         assert_eq!(places.enter(from(1), at(20)), Entry::Refused);
         assert!(matches!(places.enter(from(7), at(20)), Entry::Granted(_, Some(id)) if id == ids[0]));
@@ -209,7 +211,7 @@ mod tests {
         let (mut places, ids) = full(64, |_| 1);
         ids.iter().for_each(|id| places.turn(*id, Standing::Subscribed, at(100)));
         assert_eq!(places.enter(from(1), at(9000)), Entry::Refused, "not for one of its own");
-        // Both hold the same in the end, and none takes the other's.
+        // In the end both hold the same number, and neither displaces the other.
         for oldest in ids.iter().take(32) {
             let Entry::Granted(id, Some(victim)) = places.enter(from(2), at(9000)) else { panic!("refused") };
             assert_eq!(victim, *oldest);

@@ -1,14 +1,14 @@
-//! Lines of the log that clients can cause at will.
+//! Rate limit for log lines that clients can cause at will.
 
 use parking_lot::Mutex;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Between two lines of one kind.
+/// Minimum time between two lines of one kind.
 const PAUSE: Duration = Duration::from_secs(60);
 
-/// Says when a line may be written again.
+/// Rate limit of one kind of line.
 #[derive(Debug, Default)]
 pub(super) struct Seldom(Mutex<State>);
 
@@ -19,7 +19,7 @@ struct State {
 }
 
 impl Seldom {
-    /// Whether the line is written now; if so, how many were not since the last one.
+    /// Returns the number of lines suppressed since the last one, if a line may be written now.
     pub(super) fn turn(&self) -> Option<u64> {
         let mut state = self.0.lock();
         if state.written.is_some_and(|written| written.elapsed() < PAUSE) {
