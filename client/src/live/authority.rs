@@ -39,7 +39,10 @@ impl Core {
             if self.authority.contains(&id) {
                 continue;
             }
-            let parent = if let Fact::Grant(grant) = &fact { grant.body().parent } else { None };
+            let below = match &fact {
+                Fact::Grant(grant) => grant.body().parent.map(|parent| (grant.id(), parent)),
+                _ => None,
+            };
             let ends = matches!(fact, Fact::Revocation(_) | Fact::Floor(_));
             match self.verify(fact) {
                 Ok(verified) => match (self.merge_authority(verified), ends) {
@@ -49,9 +52,10 @@ impl Core {
                 },
                 Err(Verdict::Refused(code)) => self.reject(source, None, Some(id), code),
                 Err(Verdict::Unjustified(code)) => {
-                    let below_dead = parent.is_some_and(|parent| self.dead.contains(&parent));
-                    if parent.is_some() && (code == Code::GrantRevoked || below_dead) {
-                        self.note_dead(id);
+                    if let Some((grant, parent)) = below
+                        && (code == Code::GrantRevoked || self.dead.contains(&parent))
+                    {
+                        self.note_dead(grant);
                     }
                 }
                 // The fact is already superseded or known.

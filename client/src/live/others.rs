@@ -200,7 +200,12 @@ impl Core {
                     question.is_early |= matches!(verdict, Verdict::NotYet { .. });
                 }
                 Err(verdict) => {
-                    self.reject(&source, Some(&key), Some(id.into()), verdict.code().unwrap_or(Code::Malformed));
+                    self.reject(
+                        &source,
+                        Some(&key),
+                        Some(id.into()),
+                        verdict.code().unwrap_or(Code::Malformed),
+                    );
                 }
             }
         }

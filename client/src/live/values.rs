@@ -64,7 +64,8 @@ impl Core {
             }
             lacking.reported = true;
             self.changes.keys.insert(key.clone());
-            let (key, id, code) = (Some(key.clone()), Some(lacking.id.into()), Rejection::NO_VALUE.to_owned());
+            let (key, id, code) =
+                (Some(key.clone()), Some(lacking.id.into()), Rejection::NO_VALUE.to_owned());
             // Not having a value is no fault of any agent.
             self.rejections.note(Rejection { endpoint: String::new(), key, id, code, at: now }, false);
         }

@@ -185,7 +185,8 @@ fn metas_in(leaf: &KeyLeaf, ids: Span) -> impl Iterator<Item = &EntryMeta> {
     let is_in = move |meta: &&EntryMeta| is_whole || bounds.contains(&id_key(meta.id).into_bytes());
     let few = few.into_iter().flatten().filter(is_in);
     let many = long.map(|tree| {
-        tree.range::<Vec<u8>>(ids).filter_map(|(key, _)| Some(&frontier.get(&EntryId(parse_id(&key)?.0))?.meta))
+        tree.range::<Vec<u8>>(ids)
+            .filter_map(|(key, _)| Some(&frontier.get(&parse_id::<EntryId>(&key)?)?.meta))
     });
     few.chain(many.into_iter().flatten())
 }

@@ -3,7 +3,7 @@
 use super::hash::{flat_leaf, long_leaf};
 use super::{BUCKET_MAX, Tree};
 use kvgossip_grants::{Digest, FactId};
-use std::str::from_utf8;
+use std::str::{FromStr, from_utf8};
 
 /// Maximum number of entries for which the digest of a key covers the list of their ids; with more entries it covers
 /// the root of a tree. Part of the protocol.
@@ -14,8 +14,8 @@ pub fn id_key(id: impl Into<FactId>) -> String {
     id.into().to_string()
 }
 
-/// Parses an [`id_key`].
-pub(crate) fn parse_id(key: &[u8]) -> Option<FactId> {
+/// Parses an [`id_key`] of a fact of any kind, or of one kind.
+pub(crate) fn parse_id<I: FromStr>(key: &[u8]) -> Option<I> {
     from_utf8(key).ok()?.parse().ok()
 }
 

@@ -219,7 +219,9 @@ impl Authority {
 
     /// Whether the set contains the fact with this id.
     pub fn contains(&self, id: &FactId) -> bool {
-        self.grants.contains_key(&GrantId(id.0)) || self.revocation_ids.contains_key(id) || self.floors.contains_key(id)
+        self.grants.contains_key(&GrantId(id.0))
+            || self.revocation_ids.contains_key(id)
+            || self.floors.contains_key(id)
     }
 
     /// Returns the fact with this id.
