@@ -5,12 +5,13 @@
 
 use crate::fact::{By, Entry, Floor, Grant, MAX_FLOOR_PATTERNS, MAX_VALUE_BYTES, Op, Revocation, ShapeError};
 use crate::glob::KeyGlob;
-use crate::id::{ClusterId, Digest, EntityId, FactId};
+use crate::id::{ClusterId, Digest, EntityId, EntryId, FactId, GrantId};
 use crate::key::Key;
 use crate::public_key::{FORMAT_VERSION, PublicKey};
 use crate::signed::Signed;
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// Maximum size of a body, in bytes: a floor with 64 patterns of 256 bytes fits.
 pub const MAX_BODY_BYTES: usize = 20 * 1024;
@@ -31,6 +32,9 @@ mod sealed {
 pub trait Body: Sized + Clone + sealed::Sealed {
     /// Domain-separation tag: the first 16 bytes of the message that a signature of this kind covers.
     const TAG: [u8; 16];
+
+    /// Type of the ids of this kind.
+    type Id: Copy + fmt::Debug + Eq + From<[u8; 32]> + Into<FactId>;
 
     /// Returns the canonical bytes.
     fn encode(&self) -> Vec<u8>;
@@ -62,7 +66,7 @@ struct GrantFields<'a> {
     grantee: &'a [u8],
     pattern: &'a str,
     subgrant: bool,
-    parent: Option<FactId>,
+    parent: Option<GrantId>,
     issued_at: Timestamp,
     expires_at: Option<Timestamp>,
     nonce: [u8; 16],
@@ -89,7 +93,7 @@ struct EntryFields<'a> {
     timestamp: Timestamp,
     op: OpField,
     signer: EntityId,
-    grant: Option<FactId>,
+    grant: Option<GrantId>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -135,6 +139,7 @@ fn canonical<'a, B: Body>(
 
 impl Body for Grant {
     const TAG: [u8; 16] = *b"kvgossip/grant\0\0";
+    type Id = GrantId;
 
     fn encode(&self) -> Vec<u8> {
         write(&GrantFields {
@@ -171,6 +176,7 @@ impl Body for Grant {
 
 impl Body for Revocation {
     const TAG: [u8; 16] = *b"kvgossip/revoke\0";
+    type Id = FactId;
 
     fn encode(&self) -> Vec<u8> {
         write(&RevocationFields {
@@ -206,6 +212,7 @@ impl Body for Revocation {
 
 impl Body for Entry {
     const TAG: [u8; 16] = *b"kvgossip/entry\0\0";
+    type Id = EntryId;
 
     fn encode(&self) -> Vec<u8> {
         write(&EntryFields {
@@ -248,6 +255,7 @@ pub(crate) fn has_oversized_value(bytes: &[u8]) -> bool {
 
 impl Body for Floor {
     const TAG: [u8; 16] = *b"kvgossip/floor\0\0";
+    type Id = FactId;
 
     fn encode(&self) -> Vec<u8> {
         write(&FloorFields {
