@@ -7,7 +7,7 @@
 
 use bytes::Bytes;
 use kvgossip_engine::{Batch, FjallStorage, IndexEntry, Reader, Storage, Summary, Write};
-use kvgossip_grants::{ClusterId, Digest, FactId, Key, Timestamp};
+use kvgossip_grants::{ClusterId, Digest, EntryId, Key, Timestamp};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -74,7 +74,7 @@ fn batch(
         let mut hasher = blake3::Hasher::new();
         hasher.update(&n.to_le_bytes()).update(&round.to_le_bytes());
         hasher.finalize_xof().fill(&mut record);
-        let (id, timestamp, value_bytes) = (FactId([7; 32]), Timestamp::ZERO, Some(1024));
+        let (id, timestamp, value_bytes) = (EntryId([7; 32]), Timestamp::ZERO, Some(1024));
         let row = IndexEntry { id, timestamp, grant: None, is_delete: false, value_bytes };
         writes.push(Write::PutEntry(key, row, Bytes::copy_from_slice(&record)));
     }
