@@ -1,21 +1,19 @@
 //! The configuration of an agent.
 
-use crate::address::{Address, ParseAddressError, Resolver};
+use crate::address::Resolver;
+use crate::clients::HttpLimits;
 use crate::clock::Clock;
 use crate::committer::Patience;
 use crate::gossip::GossipConfig;
-use crate::http::{HttpLimits, ServerTls};
-use crate::readiness::DEFAULT_READY_AFTER;
+use crate::peers::{PeerTarget, PeersConfig};
+use crate::readiness::{DEFAULT_READY_AFTER, ReadinessConfig};
+use crate::tls::ServerTls;
 use kvgossip_engine::declined::Declined;
-use kvgossip_grants::{MAX_VALUE_BYTES, PublicKey, ReplicaId, SigningKey};
+use kvgossip_grants::{MAX_VALUE_BYTES, PublicKey, SigningKey};
 use kvgossip_transport::{AllowList, Limits, LinkFilter, ReplicaKey};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
-
-/// Default UDP port for sync sessions.
-pub const DEFAULT_SYNC_PORT: u16 = 7947;
 
 /// The configuration of an agent.
 pub struct Config {
@@ -116,37 +114,29 @@ impl Config {
             ready_after: DEFAULT_READY_AFTER,
         }
     }
-}
 
-/// A peer to dial, written `[ID@]HOST:PORT`. Without an id, any admitted replica may answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PeerTarget {
-    /// Listening address. A name is looked up before each round of dials; all its addresses are tried.
-    pub address: Address,
-    /// Replica id that must answer; `None`: any admitted one.
-    pub id: Option<ReplicaId>,
-}
-
-/// The error for a text that does not name a peer.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ParsePeerError {
-    /// The part before `@` is not a replica id.
-    #[error("{0:?} is not a replica id: 64 hexadecimal digits stand before the @")]
-    Id(String),
-    /// The part after `@` is not an address.
-    #[error(transparent)]
-    Address(#[from] ParseAddressError),
-}
-
-impl FromStr for PeerTarget {
-    type Err = ParsePeerError;
-
-    fn from_str(text: &str) -> Result<Self, ParsePeerError> {
-        let (id, address) = match text.split_once('@') {
-            Some((id, address)) => (Some(id.parse().map_err(|_| ParsePeerError::Id(id.into()))?), address),
-            None => (None, text),
+    /// The part that concerns the other replicas.
+    pub(crate) fn peers(&self) -> PeersConfig {
+        let joins = self.gossip.as_ref().is_some_and(GossipConfig::expects_others);
+        let readiness = ReadinessConfig {
+            file: self.sync_state.clone(),
+            members_file: self.gossip.as_ref().and_then(|gossip| gossip.snapshot.clone()),
+            told_of_others: self.expects_others || !self.peers.is_empty() || joins,
+            alone_is_fine: self.ready_alone,
+            ready_after: self.ready_after,
         };
-        Ok(Self { address: Address::parse_with_port(address, DEFAULT_SYNC_PORT)?, id })
+        PeersConfig {
+            address: self.sync,
+            replica_key: self.replica_key.clone(),
+            listed: self.peers.clone(),
+            joins,
+            allowed: self.allowed.clone(),
+            open_read: self.open_read,
+            limits: self.limits.clone(),
+            resolver: self.resolver.clone(),
+            clock: self.clock.clone(),
+            link_filter: self.link_filter.clone(),
+            readiness,
+        }
     }
 }

@@ -4,10 +4,8 @@ use crate::committer::CommitError;
 use crate::gossip::GossipError;
 use crate::peers::offset_text;
 use crate::readiness::FirstSync;
-use axum::http::StatusCode;
-use kvgossip_api::FIRST_SYNC;
+use kvgossip_engine::StorageError;
 use kvgossip_engine::clocks::Standing;
-use kvgossip_engine::{Failure, InternalError, StorageError};
 use kvgossip_grants::{Code, Verdict};
 use kvgossip_transport::TransportError;
 use std::io;
@@ -58,25 +56,6 @@ impl StartError {
     }
 }
 
-/// Converts the failure of a background task, named by `work`, to a [`Failure`]: shutdown if cancelled, internal if
-/// it panicked.
-pub(crate) fn unfinished(error: &tokio::task::JoinError, work: &'static str) -> Failure {
-    if error.is_cancelled() {
-        return Failure::ShuttingDown;
-    }
-    tracing::error!(%error, code = InternalError::Task(work).code(), "a task panicked: {work}");
-    InternalError::Task(work).into()
-}
-
-/// Returns the HTTP status of a failure: 500 for an internal one, else 503, since a retry or another agent may
-/// succeed.
-pub(crate) const fn failure_status(failure: &Failure) -> StatusCode {
-    match failure {
-        Failure::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
-        _ => StatusCode::SERVICE_UNAVAILABLE,
-    }
-}
-
 /// The error of a write under the agent's own identity.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -113,25 +92,4 @@ pub enum WriteError {
     /// The cryptographic library failed.
     #[error("signing failed")]
     Signing,
-}
-
-impl WriteError {
-    /// Returns the HTTP status and the stable error code.
-    pub(crate) fn status_and_code(&self) -> (StatusCode, &'static str) {
-        match self {
-            Self::NoIdentity => (StatusCode::CONFLICT, "agent.no_identity"),
-            Self::ClockContradicted(_) => (StatusCode::SERVICE_UNAVAILABLE, "clock.contradicted"),
-            Self::NotAuthorised { code, .. } => (StatusCode::FORBIDDEN, code.as_str()),
-            Self::Verdict(verdict) => {
-                (StatusCode::FORBIDDEN, verdict.code().unwrap_or(Code::Malformed).as_str())
-            }
-            Self::Commit(CommitError::Failure(error)) => (failure_status(error), error.code()),
-            Self::Commit(CommitError::Conflict { .. }) => (StatusCode::PRECONDITION_FAILED, "key.conflict"),
-            Self::Commit(CommitError::Unknown { .. }) => {
-                (StatusCode::SERVICE_UNAVAILABLE, Code::NotYet.as_str())
-            }
-            Self::FirstSync(_) => (StatusCode::SERVICE_UNAVAILABLE, FIRST_SYNC),
-            Self::Signing => (StatusCode::INTERNAL_SERVER_ERROR, "agent.signing"),
-        }
-    }
 }

@@ -6,7 +6,6 @@
 mod company;
 mod config;
 mod contested;
-mod directory;
 mod discover;
 mod double;
 mod error;
@@ -24,9 +23,10 @@ mod rows;
 mod rpc;
 mod tags;
 mod tags_file;
+mod target;
 mod task;
 
-pub use config::{DEFAULT_GOSSIP_PORT, GossipConfig, JoinTarget, ParseJoinError, default_name};
+pub use config::{GossipConfig, default_name};
 pub use discover::{Discover, ParseDiscoverError};
 pub use error::GossipError;
 pub use handlers::{EventHandler, MAX_HANDLERS, ParseHandlerError};
@@ -37,13 +37,13 @@ pub use kvgossip_membership::rpc::{AuthKey, DEFAULT_PORT as DEFAULT_RPC_PORT};
 pub use messages::MAX_ANSWERS;
 pub use rpc::RpcConfig;
 pub use tags_file::{TagsFileError, read_tags};
+pub use target::{DEFAULT_GOSSIP_PORT, JoinTarget, ParseJoinError};
 
 pub(crate) use company::LEFT_CODE;
-pub(crate) use directory::Directory;
 
 use crate::address::Resolver;
 use crate::metrics::{GossipSample, Metrics};
-use crate::peers::Peers;
+use crate::peers::{Directory, Peers};
 use arc_swap::ArcSwapOption;
 use company::Full;
 use contested::Contested;

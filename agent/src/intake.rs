@@ -2,9 +2,10 @@
 
 use crate::clock::Clock;
 use crate::committer::{CommitError, Condition, Store};
-use crate::error::unfinished;
 use crate::metrics::Metrics;
+pub use crate::origin::Origin;
 use crate::refusals::{FactName, Refusals};
+use crate::unfinished::unfinished;
 use crate::waiting::{Early, Waiting};
 use kvgossip_engine::declined::Declined;
 use kvgossip_engine::{Checked, Failure, Judging, Pass};
@@ -18,20 +19,6 @@ const JOB_FACTS: usize = 128;
 /// the longest keys), a switch to a pool thread and back 30 µs
 /// (`docs/decisions/0010-few-signatures-are-verified-in-place.md`).
 const IN_PLACE_FACTS: usize = 2;
-
-/// The origin of offered facts, which selects the rules that apply.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// From a peer or a file. Any fact that one replica holds must be acceptable to every other.
-    Relayed,
-    /// From the writer itself, just signed. [`Authority::check_direct`] is applied first.
-    ///
-    /// [`Authority::check_direct`]: kvgossip_grants::Authority::check_direct
-    Direct {
-        /// Maximum size of a value, in bytes.
-        max_value_bytes: usize,
-    },
-}
 
 /// The entrance for facts in front of a store. Clones share it.
 #[derive(Clone)]

@@ -4,32 +4,35 @@ mod allowance;
 mod book;
 mod clocks;
 mod company;
+mod config;
 mod diff;
+pub(crate) mod directory;
 mod lines;
 mod members;
 mod places;
+mod request;
 mod roots;
 mod sessions;
 #[cfg(test)]
 mod sessions_tests;
+mod target;
 mod under_way;
 mod unmet;
 mod whereabouts;
 
 use crate::address::Resolver;
 use crate::clock::{self, Monotonic};
-use crate::config::{Config, PeerTarget};
-use crate::gossip::{Directory, GossipConfig};
 use crate::intake::Intake;
-use crate::metrics::SessionCause;
 use crate::readiness::Standing;
 use crate::report::transport_error;
 use book::Book;
 use clocks::PeerClocks;
 pub(crate) use clocks::{ClockReason, offset_text};
-use kvgossip_api::{ApiError, Holds, PeerRow, SyncOutcome, SyncReport};
+pub(crate) use config::PeersConfig;
+pub(crate) use directory::Directory;
+use kvgossip_api::{ApiError, Holds, PeerRow, SyncReport};
 use kvgossip_engine::scheduler::{Due, First, Scheduler};
-use kvgossip_grants::{PathPrefix, ReplicaId};
+use kvgossip_grants::ReplicaId;
 use kvgossip_transport::{
     Access, AllowList, Code, Connection, ConnectionTable, Endpoint, Policy, Target, TransportError,
     Whereabouts, keep_connected,
@@ -44,7 +47,8 @@ use roots::Roots;
 use sessions::Host;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+pub use target::{DEFAULT_SYNC_PORT, ParsePeerError, PeerTarget};
 use tokio::sync::{Notify, broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -100,30 +104,32 @@ struct Inner {
 impl Peers {
     /// Binds the QUIC socket and starts dialling, serving and scheduling.
     pub(crate) fn start(
-        config: &Config,
+        config: PeersConfig,
         intake: Intake,
         directory: Arc<Directory>,
         stop: &CancellationToken,
         tasks: &TaskTracker,
     ) -> Result<Self, TransportError> {
         let members = directory.clone();
-        let policy = Policy::new(config.allowed.clone())
+        let policy = Policy::new(config.allowed)
             .vouched_by(move |peer| members.vouches_for(peer))
             .open_read(config.open_read);
         let policy = Arc::new(policy);
-        let limits = config.limits.clone();
+        let limits = config.limits;
         let endpoint = Endpoint::bind_filtered(
-            config.sync,
-            config.replica_key.clone(),
+            config.address,
+            config.replica_key,
             policy.clone(),
             limits.clone(),
-            config.link_filter.clone(),
+            config.link_filter,
         )?;
         let clock = Monotonic::start();
         let root = intake.store().view().root();
-        let listed =
-            config.peers.iter().map(|peer| Arc::new(Listed::new(peer.clone(), config.resolver.clone())));
-        let standing = Arc::new(Standing::new(config));
+        let resolver = config.resolver;
+        let listed = config.listed.into_iter().map(|peer| Arc::new(Listed::new(peer, resolver.clone())));
+        let listed = listed.collect();
+        let standing = Arc::new(Standing::new(config.readiness));
+        let places = Places::new(limits.max_sessions);
         let inner = Inner {
             address: endpoint.local_addr()?,
             table: ConnectionTable::new(limits),
@@ -135,15 +141,15 @@ impl Peers {
             standing,
             scheduler: Mutex::new(Scheduler::new(endpoint.id(), root, random(), clock.now_us())),
             clock,
-            clocks: PeerClocks::new(config.clock.clone(), clock),
+            clocks: PeerClocks::new(config.clock, clock),
             wake: Notify::new(),
-            places: Places::new(config.limits.max_sessions),
+            places,
             book: Book::default(),
             lines: Mutex::default(),
             reports: broadcast::Sender::new(REPORT_BUFFER),
-            listed: listed.collect(),
-            resolver: config.resolver.clone(),
-            joins: config.gossip.as_ref().is_some_and(GossipConfig::expects_others),
+            listed,
+            resolver,
+            joins: config.joins,
             tasks: tasks.clone(),
             stop: stop.clone(),
             endpoint,
@@ -300,83 +306,6 @@ impl Peers {
                 None => peers.inner.scheduler.lock().peer_down(&due.peer, due.connection),
             }
         });
-    }
-
-    /// Syncs with a peer now: `[ID@]ADDR:PORT`, or the beginning (8 digits or more) of a connected peer's id.
-    pub async fn sync_with(&self, peer: &str, prefix: PathPrefix) -> Result<SyncReport, ApiError> {
-        let (connection, is_new) = self.find(peer).await?;
-        if is_new {
-            // The report is of the session that was asked for: the scheduler hears of the peer only afterwards.
-            let report = self.initiate(&connection, prefix, SessionCause::Request).await;
-            self.serve(connection, First::Session);
-            return report.map_err(|error| transport_error(&error));
-        }
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let busy = match self.initiate(&connection, prefix.clone(), SessionCause::Request).await {
-                Ok(report) if report.outcome != SyncOutcome::Busy => return Ok(report),
-                Ok(report) => Ok(report),
-                Err(error) if error.code() == Code::Busy => Err(transport_error(&error)),
-                Err(error) => return Err(transport_error(&error)),
-            };
-            if Instant::now() >= deadline {
-                return busy;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    }
-
-    /// A connection with the peer, and whether it was made for this.
-    async fn find(&self, peer: &str) -> Result<(Connection, bool), ApiError> {
-        let table = &self.inner.table;
-        let is_id = peer.len() >= 8 && peer.bytes().all(|b| b.is_ascii_hexdigit());
-        if is_id {
-            let begins = |connection: &Connection| connection.peer().to_string().starts_with(peer);
-            let mut found = table.list().into_iter().filter(begins);
-            return match (found.next(), found.next()) {
-                (Some(connection), None) => Ok((connection, false)),
-                (Some(_), Some(_)) => {
-                    Err(error("peer.ambiguous", format!("several peers' ids begin with {peer}")))
-                }
-                (None, _) => {
-                    Err(error("peer.not_connected", format!("no connected peer's id begins with {peer}")))
-                }
-            };
-        }
-        let target: PeerTarget = peer.parse().map_err(|why| error("peer.malformed", format!("{why}")))?;
-        let found = target.address.resolve(&self.inner.resolver).await;
-        let found = found.map_err(|why| error("peer.cannot_dial", format!("{}: {why}", target.address)))?;
-        let fits = |connection: &Connection| {
-            found.contains(&connection.address()) && target.id.is_none_or(|id| id == connection.peer())
-        };
-        if let Some(connection) = table.list().into_iter().find(fits) {
-            return Ok((connection, false));
-        }
-        let connection = self.dial_any(&found, target.id).await.map_err(|why| transport_error(&why))?;
-        match table.insert(connection.clone()) {
-            Ok(()) => Ok((connection, true)),
-            Err(TransportError::Duplicate { peer }) => {
-                let found = table.get(&peer).map(|connection| (connection, false));
-                found.ok_or_else(|| error("connection.lost", format!("{peer} is gone again")))
-            }
-            Err(why) => Err(transport_error(&why)),
-        }
-    }
-
-    /// Dials one address after the other, until one answers.
-    async fn dial_any(
-        &self,
-        addresses: &[SocketAddr],
-        expected: Option<ReplicaId>,
-    ) -> Result<Connection, TransportError> {
-        let mut last = TransportError::NoAddress;
-        for address in addresses {
-            match self.inner.endpoint.connect(*address, expected).await {
-                Ok(connection) => return Ok(connection),
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
     }
 
     /// This replica's id.

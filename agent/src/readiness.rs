@@ -5,7 +5,7 @@
 
 mod standing;
 
-pub(crate) use standing::Standing;
+pub(crate) use standing::{ReadinessConfig, Standing};
 
 use kvgossip_engine::session::{Newcomer, ShortReplicaId};
 use kvgossip_grants::{ReplicaId, Timestamp};

@@ -4,8 +4,6 @@
 
 use crate::clock::Clock;
 use crate::committer::ReadsAgain;
-use crate::intake::Intake;
-use crate::peers::Peers;
 use crate::watch::Hub;
 use kvgossip_api::WaitingRow;
 use kvgossip_engine::View;
@@ -18,8 +16,6 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-/// Source name, in the list of refusals, of a fact that waited here.
-const WAITED: &str = "waiting";
 /// Maximum sleep, so that a change of the wall clock is noticed within this time.
 const MAX_NAP: Duration = Duration::from_secs(1);
 
@@ -138,7 +134,7 @@ impl Waiting {
     }
 
     /// Waits until a fact may be due.
-    async fn until_due(&self, clock: &Clock) {
+    pub(crate) async fn until_due(&self, clock: &Clock) {
         let Some(due) = self.declined.lock().next_due() else { return self.changed.notified().await };
         let left = Duration::from_micros(due.as_micros().saturating_sub(clock.now().as_micros()));
         tokio::select! {
@@ -146,35 +142,27 @@ impl Waiting {
             () = self.changed.notified() => {}
         }
     }
+
+    /// Takes out the facts that are due. The caller offers them again and then calls [`Waiting::settle_due`].
+    pub(crate) fn take_due(&self, now: Timestamp) -> Vec<Fact> {
+        self.declined.lock().take_due(now)
+    }
+
+    /// Has watchers told of the facts that were taken out and have been offered.
+    pub(crate) fn settle_due(&self) {
+        let settled = self.declined.lock().settle_due();
+        self.to_be_told(settled);
+    }
+
+    /// Forgets what had no room here and is due. Returns whether there was any: peers are to send it again.
+    pub(crate) fn forget_due(&self, now: Timestamp) -> bool {
+        self.declined.lock().forget_due(now)
+    }
 }
 
 /// Notifies watchers of keys with an early entry added or settled: without a value, such a key is unknown meanwhile.
 pub(crate) async fn tell_of_early_keys(waiting: Arc<Waiting>, hub: Hub, stop: CancellationToken) {
     while let Some(keys) = stop.run_until_cancelled(waiting.untold()).await {
         hub.tell_again(keys);
-    }
-}
-
-/// Offers early facts again when they are due, and requests those again that had no room here.
-pub(crate) async fn offer_when_due(intake: Intake, peers: Peers, clock: Clock, stop: CancellationToken) {
-    let waiting = intake.waiting().clone();
-    while stop.run_until_cancelled(waiting.until_due(&clock)).await.is_some() {
-        loop {
-            let due = waiting.declined.lock().take_due(clock.now());
-            if due.is_empty() {
-                break;
-            }
-            let count = due.len();
-            match intake.offer(due, WAITED).await {
-                Ok(_) => tracing::debug!(count, "early entries are due"),
-                // Peers that hold them send them again.
-                Err(error) => tracing::warn!(count, "early entries that are due were not taken in: {error}"),
-            }
-            let settled = waiting.declined.lock().settle_due();
-            waiting.to_be_told(settled);
-        }
-        if waiting.declined.lock().forget_due(clock.now()) {
-            peers.retry_stuck();
-        }
     }
 }

@@ -1,6 +1,5 @@
 //! The command line's grammar.
 
-use crate::codes;
 use crate::commands::adopt::AdoptArgs;
 use crate::commands::agent::AgentArgs;
 use crate::commands::diff::DiffArgs;
@@ -23,10 +22,8 @@ use crate::demo::DemoArgs;
 use crate::error::{Exit, Failure, Result};
 use crate::layers;
 use crate::output::Format;
-use crate::text::TextFault;
-use clap::error::ErrorKind;
+use crate::usage::usage;
 use clap::{CommandFactory, Parser, Subcommand};
-use std::error::Error;
 use std::ffi::OsString;
 use std::io::Write;
 use std::process;
@@ -121,21 +118,6 @@ fn with_settings(mut args: Vec<OsString>) -> Result<Vec<OsString>> {
     let own = args.split_off(place);
     args.extend(layers::complete(command, &own)?);
     Ok(args)
-}
-
-/// Converts a usage error of clap to the form of all other errors.
-pub(crate) fn usage(error: &clap::Error) -> Failure {
-    if let Some(fault) = error.source().and_then(|source| source.downcast_ref::<TextFault>()) {
-        return fault.into();
-    }
-    let text = error.render().to_string();
-    let text = text.strip_prefix("error: ").unwrap_or(&text);
-    let mut lines = text.lines().map(str::trim_end).filter(|line| !line.is_empty());
-    let first = match error.kind() {
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "a command is missing",
-        _ => lines.next().unwrap_or("the command line is wrong"),
-    };
-    lines.fold(Failure::new(codes::USAGE, first), Failure::note)
 }
 
 /// Returns the requested output format from a command line that is wrong elsewhere.

@@ -4,7 +4,7 @@
 
 mod http;
 
-use crate::error::Exit;
+use crate::exit::Exit;
 use kvgossip_client::ClientError;
 use kvgossip_grants::Code;
 use kvgossip_transport::Code as PeerCode;

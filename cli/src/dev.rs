@@ -1,9 +1,9 @@
 //! `kvgossip agent --dev`: a temporary cluster of one agent, deleted when it stops.
 
 use crate::codes;
-use crate::commands::key;
 use crate::error::{Failure, Result};
 use crate::files::{self, Readers};
+use crate::keys::generate;
 use kvgossip_agent::{Agent, now};
 use kvgossip_grants::{Fact, Grant, KeyGlob, Signed, Signer, SigningKey};
 use std::path::PathBuf;
@@ -26,7 +26,7 @@ impl Dev {
             Failure::new(codes::FILE_WRITE, format!("no temporary directory can be made: {error}"))
         })?;
         let make = |name: &str| -> Result<SigningKey> {
-            let (key, pem) = key::generate(BITS)?;
+            let (key, pem) = generate(BITS)?;
             files::create(&dir.path().join(name), Readers::Owner, pem.as_bytes())?;
             Ok(key)
         };

@@ -1,9 +1,9 @@
 //! Entities on the command line: by id, or by a key file.
 
+use crate::answer::unexpected;
 use crate::error::Result;
 use crate::files;
 use crate::ids::{IdPrefix, id_prefix};
-use crate::sign::unexpected;
 use kvgossip_client::AgentClient;
 use kvgossip_grants::{EntityId, PublicKey};
 use std::convert::Infallible;

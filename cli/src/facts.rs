@@ -1,7 +1,7 @@
 //! Signed facts of an agent, read page by page.
 
+use crate::answer::unexpected;
 use crate::error::Result;
-use crate::sign::unexpected;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use kvgossip_api::FactRow;
 use kvgossip_client::{AgentClient, FactKind, FactsQuery};

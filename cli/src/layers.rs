@@ -9,6 +9,7 @@ use crate::codes;
 use crate::error::{Failure, Result};
 use crate::files;
 use crate::output;
+use crate::usage::usage;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use std::env;
@@ -36,7 +37,7 @@ struct Setting {
 /// Appends the settings of the environment and the file to the arguments of `command`. `args` starts after the
 /// command's name.
 pub(crate) fn complete(command: &Command, args: &[OsString]) -> Result<Vec<OsString>> {
-    let parsed = parse(command, args).map_err(|error| crate::args::usage(&error))?;
+    let parsed = parse(command, args).map_err(|error| usage(&error))?;
     let is_dev = parsed.get_flag("dev");
     let is_open = |name: &str| {
         let dev = is_dev && DEV_MAKES.contains(&name);
@@ -83,8 +84,7 @@ pub(crate) fn complete(command: &Command, args: &[OsString]) -> Result<Vec<OsStr
 /// Converts a setting to arguments and parses them alone, so that an error names the setting.
 fn checked(command: &Command, setting: &Setting) -> Result<Vec<OsString>> {
     let added = arguments(command, setting)?;
-    parse(command, &added)
-        .map_err(|error| crate::args::usage(&error).note(format!("  (from {})", setting.from)))?;
+    parse(command, &added).map_err(|error| usage(&error).note(format!("  (from {})", setting.from)))?;
     Ok(added)
 }
 

@@ -192,7 +192,7 @@ impl<'a, J: Judge> Offering<'a, J> {
         let mut kept = Vec::new();
         for item in &items {
             let row = match item.fact {
-                Ok(_) => verdicts.next().ok_or_else(|| crate::sign::unexpected("too few verdicts"))?,
+                Ok(_) => verdicts.next().ok_or_else(|| crate::answer::unexpected("too few verdicts"))?,
                 Err(code) => row_of(item.id(), Verdict::Refused(code)),
             };
             if row.verdict == "unjustified" && lacking == Lacking::Keep {

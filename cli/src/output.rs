@@ -1,20 +1,12 @@
 //! Standard output: raw bytes, aligned columns, JSON lines.
 
 use crate::error::{Failure, Result};
+pub(crate) use crate::format::{Format, printable};
 use serde::Serialize;
 use std::io::{self, IsTerminal, Write};
 
 /// Maximum number of items of a kind that a rehearsal lists in the text format.
 pub(crate) const MAX_LISTED: u64 = 100;
-
-/// How answers are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Format {
-    // For people. (What stands here as documentation would make the help of every command six lines longer.)
-    Text,
-    // For programs: one object a line.
-    Json,
-}
 
 /// Writes bytes exactly; adds a newline on a terminal only.
 pub(crate) fn raw(bytes: &[u8]) -> Result<()> {
@@ -71,23 +63,6 @@ pub(crate) fn say(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{}", printable(line));
 }
 
-/// Replaces control characters, so that a foreign text cannot control the terminal, forge lines or reverse the
-/// reading direction.
-pub(crate) fn printable(text: &str) -> String {
-    let is_plain = |c: char| !c.is_control() && !is_separator(c) && !turns_direction(c);
-    text.chars().map(|c| if is_plain(c) { c } else { char::REPLACEMENT_CHARACTER }).collect()
-}
-
-/// Unicode's line and paragraph separators.
-fn is_separator(c: char) -> bool {
-    matches!(c, '\u{2028}' | '\u{2029}')
-}
-
-/// Unicode's characters that control the writing direction: marks, embeddings, overrides and isolates.
-fn turns_direction(c: char) -> bool {
-    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
 /// Returns the first eight digits of an id.
 pub(crate) fn short(id: &str) -> &str {
     id.get(..8).unwrap_or(id)
@@ -124,14 +99,6 @@ pub(crate) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> St
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn printable_keeps_text_and_drops_control() {
-        assert_eq!(printable("größe /a"), "größe /a");
-        assert_eq!(printable("a\u{7}\u{9b}2J\n"), "a\u{fffd}\u{fffd}2J\u{fffd}");
-        assert_eq!(printable("/a\u{202e}fdp\u{2028}"), "/a\u{fffd}fdp\u{fffd}");
-        assert_eq!(printable("/עברית"), "/עברית");
-    }
 
     #[test]
     fn columns_are_aligned_by_characters() {

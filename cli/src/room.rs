@@ -1,8 +1,8 @@
 //! Offering facts to an agent whose store is near its limit (`--max-store`): facts that do not fit together are
 //! offered in parts.
 
+use crate::answer::unexpected;
 use crate::error::Result;
-use crate::sign::unexpected;
 use kvgossip_api::VerdictRow;
 use kvgossip_client::ClientError;
 use kvgossip_grants::{Fact, Verdict};

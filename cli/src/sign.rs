@@ -1,5 +1,6 @@
 //! Signing in the command, and delivery of the signed facts to an agent or a file.
 
+use crate::answer::unexpected;
 use crate::clocks::Apart;
 use crate::codes;
 use crate::error::{Exit, Failure, Result};
@@ -13,7 +14,7 @@ use kvgossip_api::{FactRow, VerdictRow};
 use kvgossip_client::AgentClient;
 use kvgossip_grants::{
     AuthorityBody, ClusterId, EntityId, EntryDraft, EntryFact, Fact, PublicKey, SignError, Signed, Signer,
-    SigningKey, Timestamp, Verdict,
+    SigningKey, Verdict,
 };
 use std::path::{Path, PathBuf};
 
@@ -247,19 +248,6 @@ fn check_cluster(expected: Option<ClusterId>, text: &str) -> Result<ClusterId> {
 
 fn signing_failed(error: &SignError) -> Failure {
     Failure::new(codes::INTERNAL, format!("cannot sign: {error}"))
-}
-
-/// Returns the failure for an answer that an agent of this version does not give.
-pub(crate) fn unexpected(what: &str) -> Failure {
-    Failure::new(
-        "agent.unexpected",
-        format!("the agent's answer has {what}; check --agent and the agent's version"),
-    )
-}
-
-/// Parses a time from the agent.
-pub(crate) fn agent_time(micros: u64) -> Result<Timestamp> {
-    Timestamp::from_micros(micros).map_err(|_| unexpected("a time that is none"))
 }
 
 /// Returns sixteen random bytes.

@@ -1,6 +1,7 @@
 //! Reads and verifies the facts that a signer needs: the authority and the entries of some keys, from an agent, or
 //! from a file on a machine without one.
 
+use crate::answer::{agent_time, unexpected};
 use crate::clocks::{Apart, Asked};
 use crate::codes;
 use crate::error::{Failure, Result};
@@ -8,7 +9,6 @@ use crate::factfile::FactFile;
 use crate::facts::{authority, next_page, read_fact};
 use crate::files;
 use crate::output::{counted, say};
-use crate::sign::{agent_time, unexpected};
 use crate::snapshot::Snapshot;
 use crate::time;
 use kvgossip_api::PlanResponse;

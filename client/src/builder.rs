@@ -1,7 +1,7 @@
 //! Builder of a [`Client`].
 
 use crate::agent::AgentClient;
-use crate::client::{Client, Inner, Unchecked};
+use crate::client::{Client, Inner};
 use crate::clock::Clock;
 use crate::endpoint::Endpoint;
 use crate::live::audit::Pace;
@@ -13,6 +13,7 @@ use crate::live::{
 };
 use crate::tls::{Authorities, ClientCertificate};
 use crate::token::Token;
+use crate::unchecked::Unchecked;
 use kvgossip_grants::{PublicKey, RsaVerifier, Timestamp, Verifier};
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,6 +44,13 @@ pub enum BuildError {
     /// The call is outside of a tokio runtime.
     #[error("a client needs a tokio runtime: build it inside one")]
     NoRuntime,
+}
+
+impl Client {
+    /// Creates a builder.
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder::default()
+    }
 }
 
 impl Default for ClientBuilder {

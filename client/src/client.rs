@@ -1,7 +1,6 @@
 //! Client of several agents: live subscriptions, reads and signed writes.
 
 use crate::agent::{AgentClient, Written};
-use crate::builder::ClientBuilder;
 use crate::clock::{self, Clock};
 use crate::error::ClientError;
 use crate::live::handles::{Matching, Subscription};
@@ -13,7 +12,7 @@ use bytes::Bytes;
 use kvgossip_api::{ExplainResponse, FIRST_SYNC, StatusResponse, VerdictRow};
 use kvgossip_grants::{
     ClusterId, Code, EntityId, EntryDraft, EntryFact, Fact, Filter, FilterError, GrantId, Key,
-    MAX_AHEAD_MICROS, PublicKey, Signer, SigningKey, Timestamp, Verifier,
+    MAX_AHEAD_MICROS, PublicKey, Signer, SigningKey, Timestamp,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -46,21 +45,7 @@ impl Drop for Inner {
     }
 }
 
-/// Verifier that accepts every signature, for clients that trust their agents.
-pub(crate) struct Unchecked;
-
-impl Verifier for Unchecked {
-    fn verify(&self, _: &PublicKey, _: &[u8], _: &[u8]) -> bool {
-        true
-    }
-}
-
 impl Client {
-    /// Creates a builder.
-    pub fn builder() -> ClientBuilder {
-        ClientBuilder::default()
-    }
-
     /// Subscribes to a key, whether set or not. Subscriptions to one key share their cost.
     pub fn subscribe(&self, key: &Key) -> Subscription {
         Subscription::new(self.0.shared.clone(), key)

@@ -11,6 +11,7 @@ mod batch;
 mod builder;
 mod client;
 mod clock;
+mod closed;
 mod endpoint;
 mod error;
 mod export;
@@ -21,15 +22,18 @@ mod op_error;
 mod query;
 mod tls;
 mod token;
+mod unchecked;
 
 pub use agent::{AgentClient, IfEntry, Stored, Written};
 pub use builder::{BuildError, ClientBuilder};
 pub use client::{Client, MAX_AGENT_AHEAD_US};
+pub use closed::Closed;
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::{ClientError, CodeInfo, MAX_MESSAGE_CHARS};
 pub use export::{EXPORT_MAGIC, EXPORT_VERSION, ExportError, ExportReader, ExportWriter};
 pub use http::{CONNECT_TIMEOUT, DEFAULT_TIMEOUT, MAX_ANSWER_BYTES, MAX_IDLE_CONNECTIONS};
-pub use live::handles::{Change, Closed, MatchStatus, Matching, Subscription};
+pub use live::handles::{Change, Matching, Subscription};
+pub use live::matches::MatchStatus;
 pub use live::state::{Cause, Dirty, Entry, Rejection, State, Trouble, Value};
 pub use live::union::Union;
 pub use live::{

@@ -1,7 +1,7 @@
 //! Errors of reads and writes.
 
+use crate::closed::Closed;
 use crate::error::ClientError;
-use crate::live::handles::Closed;
 use kvgossip_api::FIRST_SYNC;
 use kvgossip_grants::{Code, EntityId, Key, MAX_VALUE_BYTES};
 use std::time::Duration;

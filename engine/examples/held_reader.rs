@@ -61,11 +61,7 @@ fn overwrite(dir: &Path, keys: u64, rounds: u64, held: Held) -> Result<(), Box<d
 }
 
 /// A batch in which each of the keys gets a record instead of its last one.
-fn batch(
-    number: u64,
-    round: u64,
-    keys: std::ops::Range<u64>,
-) -> Result<Batch, Box<dyn std::error::Error>> {
+fn batch(number: u64, round: u64, keys: std::ops::Range<u64>) -> Result<Batch, Box<dyn std::error::Error>> {
     let mut writes = Vec::new();
     for n in keys {
         let key = Key::parse(&format!("/k/{n}"))?;

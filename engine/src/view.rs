@@ -2,12 +2,13 @@
 
 use crate::Frontier;
 use crate::leaf::KeyLeaf;
-use crate::long::LongKeys;
+use crate::long::{LongFrontier, LongKeys, MAX_HEAVY_GRANTS};
 use crate::tree::{Tree, root_digest};
 use kvgossip_grants::{
     Authority, Code, Digest, EntryMeta, Fact, GrantId, Key, KeyGlob, LiveGrant, PathPrefix, PublicKey,
     Timestamp, Unverified, Verdict,
 };
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A snapshot of a replica. Clones are cheap, and later changes of the replica do not affect it.
@@ -159,6 +160,27 @@ impl View {
     pub fn stamp(&self, key: &Key, grant: Option<&GrantId>, now: Timestamp) -> Timestamp {
         let newest = self.frontier(key).and_then(Frontier::newest).map(|entry| entry.meta.timestamp);
         self.authority.stamp(key, grant, newest, now)
+    }
+
+    /// Returns reports on keys with more than [`LONG_FRONTIER`](crate::LONG_FRONTIER) entries, in key order; at most [`MAX_LONG_FRONTIERS`](crate::MAX_LONG_FRONTIERS).
+    ///
+    /// The cost is the number of their entries times the depth of their grants.
+    pub fn long_frontiers(&self) -> Vec<LongFrontier> {
+        self.long.keys().filter_map(|key| self.long_frontier(key)).collect()
+    }
+
+    fn long_frontier(&self, key: &Key) -> Option<LongFrontier> {
+        let frontier = self.frontier(key)?;
+        let mut counts: BTreeMap<GrantId, (usize, u8)> = BTreeMap::new();
+        for entry in frontier.newest_first() {
+            for grant in entry.meta.grant.iter().flat_map(|grant| grant.chain()) {
+                counts.entry(grant.id()).or_insert((0, grant.depth())).0 += 1;
+            }
+        }
+        let mut grants: Vec<_> = counts.into_iter().filter(|(_, (count, _))| *count > 1).collect();
+        grants.sort_by_key(|(id, (count, depth))| (std::cmp::Reverse((*count, *depth)), *id));
+        let grants = grants.into_iter().take(MAX_HEAVY_GRANTS).map(|(id, (count, _))| (id, count)).collect();
+        Some(LongFrontier { key: key.clone(), entries: frontier.len(), grants })
     }
 }
 

@@ -3,7 +3,8 @@
 //! Decoding refuses bytes that differ from the encoding of the decoded body, so that a fact has one encoding and one
 //! id. A body is self-delimiting. Every length is checked against the input before anything is allocated.
 
-use crate::fact::{By, Entry, Floor, Grant, MAX_FLOOR_PATTERNS, MAX_VALUE_BYTES, Op, Revocation, ShapeError};
+use crate::body::{AuthorityBody, Body, ShapeError, sealed::Sealed};
+use crate::fact::{By, Entry, Floor, Grant, MAX_FLOOR_PATTERNS, MAX_VALUE_BYTES, Op, Revocation};
 use crate::glob::KeyGlob;
 use crate::id::{ClusterId, Digest, EntityId, EntryId, FactId, GrantId};
 use crate::key::Key;
@@ -11,7 +12,6 @@ use crate::public_key::{FORMAT_VERSION, PublicKey};
 use crate::signed::Signed;
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
-use std::fmt;
 
 /// Maximum size of a body, in bytes: a floor with 64 patterns of 256 bytes fits.
 pub const MAX_BODY_BYTES: usize = 20 * 1024;
@@ -19,42 +19,10 @@ pub const MAX_BODY_BYTES: usize = 20 * 1024;
 /// Initial capacity of an encoding, in bytes: enough for most entries. Each decoded body is encoded again.
 const USUAL_BODY_BYTES: usize = 256;
 
-mod sealed {
-    /// Prevents other crates from implementing `Body`.
-    pub trait Sealed {}
-    impl Sealed for super::Grant {}
-    impl Sealed for super::Revocation {}
-    impl Sealed for super::Floor {}
-    impl Sealed for super::Entry {}
-}
-
-/// A kind of fact body: its tag and its canonical bytes. There are four, all of this crate.
-pub trait Body: Sized + Clone + sealed::Sealed {
-    /// Domain-separation tag: the first 16 bytes of the message that a signature of this kind covers.
-    const TAG: [u8; 16];
-
-    /// Type of the ids of this kind.
-    type Id: Copy + fmt::Debug + Eq + From<[u8; 32]> + Into<FactId>;
-
-    /// Returns the canonical bytes.
-    fn encode(&self) -> Vec<u8>;
-
-    /// Checks the rules that do not depend on other facts. A body that breaks one is neither signed nor decoded.
-    fn check_rules(&self, cluster: ClusterId) -> Result<(), ShapeError>;
-
-    /// Decodes a body from the front of `bytes` and returns it with the bytes after it. `None` for bytes that are not
-    /// canonical and for bodies that break a rule of their own. The cluster is needed for the id of a grant inside a
-    /// revocation.
-    fn decode_front(cluster: ClusterId, bytes: &[u8]) -> Option<(Self, &[u8])>;
-
-    /// Decodes `bytes` as one body; `None` if bytes are left over.
-    fn decode(cluster: ClusterId, bytes: &[u8]) -> Option<Self> {
-        Self::decode_front(cluster, bytes).filter(|(_, rest)| rest.is_empty()).map(|(body, _)| body)
-    }
-}
-
-/// A body that is signed alone: any body but an [`Entry`], which is signed together with its value.
-pub trait AuthorityBody: Body {}
+impl Sealed for Grant {}
+impl Sealed for Revocation {}
+impl Sealed for Floor {}
+impl Sealed for Entry {}
 
 impl AuthorityBody for Grant {}
 impl AuthorityBody for Revocation {}

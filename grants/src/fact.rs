@@ -1,5 +1,6 @@
 //! The four kinds of signed fact, their bodies, and the rules that a body must keep independently of other facts.
 
+use crate::body::ShapeError;
 use crate::glob::KeyGlob;
 use crate::id::{ClusterId, Digest, EntityId, GrantId};
 use crate::key::Key;
@@ -122,24 +123,6 @@ pub struct Floor {
     pub before: Timestamp,
     /// Distinguishes floors that are otherwise equal.
     pub nonce: [u8; 16],
-}
-
-/// A rule that a body breaks, independently of the authority set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ShapeError {
-    /// A value above [`MAX_VALUE_BYTES`].
-    #[error("a value is at most 1 MiB")]
-    ValueTooLarge,
-    /// The list of patterns is empty, too long or not strictly ascending.
-    #[error("a floor names 1 to 64 patterns in strictly ascending order")]
-    FloorPatterns,
-    /// `by` is `Issuer` although root issued the grant.
-    #[error("a revocation of root's own grant is signed as root, not as issuer")]
-    IssuerIsRoot,
-    /// The revoked grant belongs to another cluster.
-    #[error("a revocation names a grant of its own cluster")]
-    ForeignGrant,
 }
 
 impl Entry {

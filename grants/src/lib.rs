@@ -10,6 +10,7 @@
 struct Readme;
 
 mod authority;
+mod body;
 mod codec;
 mod fact;
 mod filter;
@@ -36,10 +37,10 @@ pub use authority::{
     Authority, AuthorityChange, Explanation, Link, LiveGrant, MAX_AHEAD_MICROS, MAX_COMBINATIONS,
     MAX_PARENTS, MAX_REJECTED, MAX_SINGLE_PARENTS, ParentPlan, PlanError, Rejected, Unverified, Verified,
 };
-pub use codec::{AuthorityBody, Body, MAX_BODY_BYTES};
+pub use body::{AuthorityBody, Body, ShapeError};
+pub use codec::MAX_BODY_BYTES;
 pub use fact::{
-    By, Entry, Floor, Grant, MAX_DEPTH, MAX_FLOOR_PATTERNS, MAX_VALUE_BYTES, Op, Revocation, ShapeError,
-    value_hash,
+    By, Entry, Floor, Grant, MAX_DEPTH, MAX_FLOOR_PATTERNS, MAX_VALUE_BYTES, Op, Revocation, value_hash,
 };
 pub use filter::{Filter, FilterError, FilterRule, MAX_FILTER_GLOBS};
 pub use frontier::{ById, EntryMeta, Frontier, MAX_FRONTIER_LIST, NewestFirst, Offer, Rank, StandingEntry};

@@ -8,7 +8,8 @@
 //! A record is self-delimiting, so that records can be concatenated: a body is decoded from its front, and the body of
 //! an entry contains the length of the value.
 
-use crate::codec::{Body, MAX_BODY_BYTES, has_oversized_value};
+use crate::body::Body;
+use crate::codec::{MAX_BODY_BYTES, has_oversized_value};
 use crate::fact::{Entry, Floor, Grant, MAX_VALUE_BYTES, Op, Revocation, value_hash};
 use crate::id::{ClusterId, EntryId, FactId, GrantId};
 use crate::key::Key;

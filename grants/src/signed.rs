@@ -1,7 +1,6 @@
 //! A signed body and its id.
 
-use crate::codec::{AuthorityBody, Body};
-use crate::fact::ShapeError;
+use crate::body::{AuthorityBody, Body, ShapeError};
 use crate::id::ClusterId;
 use crate::signing_key::{Signer, SigningKeyError};
 use crate::verdict::Code;

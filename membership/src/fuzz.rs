@@ -1,6 +1,7 @@
 //! Bodies of the fuzz targets, one function per kind of input. For any input they must not panic, hang, or use
 //! unbounded memory.
 
+mod again;
 mod names;
 mod texts;
 

@@ -1,11 +1,11 @@
 //! Checks that everything in a real replica agrees with its facts: trees, change feed, indexes, explanations.
 
+use crate::complaint::Complaint;
 use crate::ledger::Ledger;
 use crate::naive::{Facts, Law};
 use crate::naive_tree::{Roots, entries_under, roots};
 use crate::replica::SimReplica;
 use crate::scribe::at;
-use crate::subject::Complaint;
 use crate::world::{LOOKS, NOW, World};
 use kvgossip_engine::{IndexEntry, Storage};
 use kvgossip_grants::{EntryId, Explanation, GrantId, Key, Signer};

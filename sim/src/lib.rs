@@ -5,6 +5,7 @@
 mod audit;
 pub mod carrier;
 pub mod chains;
+mod complaint;
 pub mod crossing;
 pub mod dice;
 pub mod drive;
@@ -22,6 +23,7 @@ pub mod replica;
 pub mod report;
 pub mod scribe;
 pub mod subject;
+mod times;
 pub mod world;
 
 pub use carrier::{Carrier, Drive, DriveFlaw, HostKind};

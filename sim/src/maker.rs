@@ -3,7 +3,7 @@
 
 use crate::dice::Dice;
 use crate::scribe::{Scribe, Terms};
-use crate::world::{NOW, SECOND};
+use crate::times::{NOW, SECOND};
 use kvgossip_grants::{By, Fact, Grant, Key, KeyGlob, Signed};
 
 const KEYS: [&str; 10] = ["/a", "/a/x", "/a/y", "/a/x/z", "/a/x/z/w", "/ab", "/b", "/b/x", "/b/y", "/%20/x"];

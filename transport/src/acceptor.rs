@@ -4,10 +4,10 @@
 use crate::admission::{Access, Direction};
 use crate::code::Code;
 use crate::connection::{Connection, Established};
-use crate::endpoint::{Shared, admitted, explain};
 use crate::error::TransportError;
 use crate::log_limit::Line;
 use crate::pending::{Entry, Place};
+use crate::shared::{Shared, admitted, explain};
 use crate::welcome;
 use std::net::SocketAddr;
 use std::sync::Arc;

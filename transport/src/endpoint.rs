@@ -1,7 +1,7 @@
 //! UDP socket of a replica: dials peers and accepts their connections.
 
 use crate::acceptor;
-use crate::admission::{Access, Admission, Direction};
+use crate::admission::{Admission, Direction};
 use crate::code::Code;
 use crate::conduct::Conduct;
 use crate::config::{Configs, endpoint_config};
@@ -16,13 +16,13 @@ use crate::log_limit::LogLimit;
 use crate::offenders::ShutOut;
 use crate::pending::Pending;
 use crate::refused::RefusedPeer;
-use crate::verifier::Outcome;
+use crate::shared::{Counters, Shared, admitted, explain};
 use crate::welcome;
 use kvgossip_grants::ReplicaId;
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, timeout};
 
@@ -52,27 +52,6 @@ struct Inner {
     shared: Arc<Shared>,
     ready: Mutex<mpsc::Receiver<Connection>>,
     failures: Failures,
-}
-
-/// State shared by dialling and accepting.
-pub(crate) struct Shared {
-    pub(crate) quic: quinn::Endpoint,
-    pub(crate) configs: Configs,
-    pub(crate) limits: Limits,
-    pub(crate) pending: Arc<Pending>,
-    pub(crate) conduct: Arc<Conduct>,
-    pub(crate) counters: Counters,
-    pub(crate) log: LogLimit,
-    /// Rate limit for log lines about dials, which made-up members can cause too.
-    dial_log: LogLimit,
-}
-
-#[derive(Default)]
-pub(crate) struct Counters {
-    pub(crate) accepted: AtomicU64,
-    pub(crate) failed: AtomicU64,
-    pub(crate) retried: AtomicU64,
-    pub(crate) turned_away: AtomicU64,
 }
 
 impl Endpoint {
@@ -244,21 +223,6 @@ impl Endpoint {
     }
 }
 
-impl Shared {
-    /// Closes a new connection with a replica that is shut out, with [`Code::ShutOut`].
-    pub(crate) fn refuse_offender(
-        &self,
-        quic: &quinn::Connection,
-        peer: &ReplicaId,
-    ) -> Result<(), TransportError> {
-        let checked = self.conduct.check(peer);
-        if let Err(error) = &checked {
-            quic.close(Code::ShutOut.var_int(), error.to_string().as_bytes());
-        }
-        checked
-    }
-}
-
 impl Drop for Inner {
     fn drop(&mut self) {
         // The accepting task holds a handle of its own; this ends it.
@@ -272,20 +236,6 @@ impl std::fmt::Debug for Endpoint {
     }
 }
 
-/// Replaces the error that TLS reports by the verifier's own reason, if it refused the peer.
-pub(crate) fn explain(
-    error: TransportError,
-    outcome: &OnceLock<Outcome>,
-    address: SocketAddr,
-) -> TransportError {
-    match outcome.get() {
-        Some(Outcome::Refused { peer, code, reason }) => {
-            TransportError::Refused { peer: *peer, address, code: *code, reason: reason.clone() }
-        }
-        _ => error,
-    }
-}
-
 /// Distinguishes the two cases of a peer with this replica's own key: the endpoint dialled itself if it
 /// received a handshake from itself meanwhile; otherwise another process has the key.
 fn itself_or_a_clone(error: TransportError, is_itself: bool) -> TransportError {
@@ -295,21 +245,5 @@ fn itself_or_a_clone(error: TransportError, is_itself: bool) -> TransportError {
             TransportError::Refused { peer, address, code: Code::Cloned, reason }
         }
         error => error,
-    }
-}
-
-/// Returns the peer of a finished handshake. TLS never finishes one without calling the verifier.
-pub(crate) fn admitted(
-    outcome: &OnceLock<Outcome>,
-    address: SocketAddr,
-) -> Result<(ReplicaId, Access), TransportError> {
-    match outcome.get() {
-        Some(Outcome::Admitted { peer, access }) => Ok((*peer, *access)),
-        other => Err(TransportError::Refused {
-            peer: None,
-            address,
-            code: Code::BadKey,
-            reason: format!("the handshake ended without a verified key: {other:?}"),
-        }),
     }
 }

@@ -47,6 +47,7 @@ mod pending;
 mod progress;
 mod refused;
 mod session;
+mod shared;
 mod slot;
 mod stream;
 mod table;

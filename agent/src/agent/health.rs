@@ -184,6 +184,7 @@ impl Agent {
         let count = |holds: fn(&PeerRow) -> bool| rows.iter().filter(|row| holds(row)).count() as u64;
         let reasons = self.reasons();
         StandingSample {
+            codes: REASON_CODES,
             ready: reasons.iter().all(|reason| reason.grade != Grade::Unready),
             reasons,
             last_equal_us: self.inner.peers.standing().last_equal().map(|last| last.at.as_micros()),
@@ -199,7 +200,7 @@ impl Agent {
 const APART_US: u64 = 300_000_000;
 
 /// Codes of all reasons, for `/metrics`.
-pub(crate) const REASON_CODES: &[&str] = &[
+const REASON_CODES: &[&str] = &[
     "store.no_room",
     "store.full",
     "store.stalled",

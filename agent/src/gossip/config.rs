@@ -1,19 +1,14 @@
 //! The gossip configuration of an agent.
 
 use super::handlers::MAX_HANDLERS;
-use super::{Discover, EventHandler, GossipError, Retry, RpcConfig, tags};
-use crate::address::{Address, ParseAddressError, Resolver, towards};
+use super::{Discover, EventHandler, GossipError, JoinTarget, Retry, RpcConfig, tags};
+use crate::address::{Resolver, towards};
 use crate::peers::Peers;
 use kvgossip_grants::{ClusterId, ReplicaId};
 use kvgossip_membership::{Framing, IpNet, Keyring, Limits, Options, Tags, Timing, driver::LinkFilter};
-use std::fmt;
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
-use std::str::FromStr;
 
-/// Default gossip port, UDP and TCP.
-pub const DEFAULT_GOSSIP_PORT: u16 = 7946;
 /// Maximum number of characters of the host name in a member name; with the digits it stays below Serf's limit of
 /// 128.
 const MAX_HOST_LEN: usize = 100;
@@ -179,40 +174,6 @@ fn named_after(host: &str, id: ReplicaId) -> String {
     let host: String = host.chars().filter(fits).take(MAX_HOST_LEN).collect();
     let host = if host.is_empty() { "kvgossip" } else { &host };
     format!("{host}-{}", id.short())
-}
-
-/// A member to join, written `HOST[:PORT]`. A name is looked up at each attempt, and all its addresses are tried.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JoinTarget(Address);
-
-/// The error for a text that does not name a member to join.
-pub type ParseJoinError = ParseAddressError;
-
-impl FromStr for JoinTarget {
-    type Err = ParseJoinError;
-
-    fn from_str(text: &str) -> Result<Self, ParseJoinError> {
-        Address::parse(text, DEFAULT_GOSSIP_PORT).map(Self)
-    }
-}
-
-impl fmt::Display for JoinTarget {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl JoinTarget {
-    /// Looks up the addresses.
-    pub(super) async fn resolve(&self, resolver: &Resolver) -> io::Result<Vec<SocketAddr>> {
-        self.0.resolve(resolver).await
-    }
-}
-
-impl From<SocketAddr> for JoinTarget {
-    fn from(address: SocketAddr) -> Self {
-        Self(address.into())
-    }
 }
 
 #[cfg(test)]

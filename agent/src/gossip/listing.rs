@@ -1,7 +1,7 @@
 //! The examination of all members: which replicas they announce, and which are admitted. Without I/O.
 
-use super::directory::{Announcement, Replicas};
 use super::tags;
+use crate::peers::directory::{Announcement, Replicas};
 use kvgossip_grants::{ClusterId, ReplicaId};
 use kvgossip_membership::core::Answered;
 use kvgossip_membership::{Member, Status, Text};

@@ -1,9 +1,10 @@
 //! The routes `/v1/grants`, `/v1/explain` and `/v1/plan`.
 
 use super::error::{Refusal, body};
-use super::pages::{PAGE_BYTES, Place, Rows, place_text, places_after};
+use super::pages::{PAGE_BYTES, Rows, place_text, places_after};
 use super::query::Query;
 use super::{Complete, Shared};
+use crate::authority_order::Place;
 use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;

@@ -2,7 +2,7 @@
 
 use crate::committer::CommitError;
 use crate::condition::entity_tag;
-use crate::error::{WriteError, failure_status};
+use crate::error::WriteError;
 use crate::readiness::FirstSync;
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
@@ -124,7 +124,7 @@ impl From<Failure> for Refusal {
         match failure {
             // Shutdown has one code everywhere in this API.
             Failure::ShuttingDown => Self::shutdown(),
-            _ => Self::new(failure_status(&failure), failure.code(), &failure.to_string()),
+            _ => Self::new(status(&failure), failure.code(), &failure.to_string()),
         }
     }
 }
@@ -134,11 +134,38 @@ impl From<WriteError> for Refusal {
         if let WriteError::Verdict(verdict) = error {
             return Self::from_verdict(verdict);
         }
-        let (status, code) = error.status_and_code();
+        let (status, code) = status_and_code(&error);
         let shown = match &error {
             WriteError::Commit(CommitError::Conflict { shown, .. }) => *shown,
             _ => None,
         };
         Self { shown, ..Self::new(status, code, &error.to_string()) }
+    }
+}
+
+/// The status of a failure: another try, or another agent, may help, unless the program is at fault.
+const fn status(failure: &Failure) -> StatusCode {
+    match failure {
+        Failure::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+/// The status of a write that failed, and its stable code.
+fn status_and_code(error: &WriteError) -> (StatusCode, &'static str) {
+    match error {
+        WriteError::NoIdentity => (StatusCode::CONFLICT, "agent.no_identity"),
+        WriteError::ClockContradicted(_) => (StatusCode::SERVICE_UNAVAILABLE, "clock.contradicted"),
+        WriteError::NotAuthorised { code, .. } => (StatusCode::FORBIDDEN, code.as_str()),
+        WriteError::Verdict(verdict) => {
+            (StatusCode::FORBIDDEN, verdict.code().unwrap_or(Code::Malformed).as_str())
+        }
+        WriteError::Commit(CommitError::Failure(failure)) => (status(failure), failure.code()),
+        WriteError::Commit(CommitError::Conflict { .. }) => (StatusCode::PRECONDITION_FAILED, "key.conflict"),
+        WriteError::Commit(CommitError::Unknown { .. }) => {
+            (StatusCode::SERVICE_UNAVAILABLE, Code::NotYet.as_str())
+        }
+        WriteError::FirstSync(_) => (StatusCode::SERVICE_UNAVAILABLE, FIRST_SYNC),
+        WriteError::Signing => (StatusCode::INTERNAL_SERVER_ERROR, "agent.signing"),
     }
 }

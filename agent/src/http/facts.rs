@@ -1,10 +1,11 @@
 //! `/v1/facts`: reads and submits signed facts.
 
 use super::error::{Refusal, body};
-use super::pages::{EntryPlace, PAGE_BYTES, Page, Place, place_text, places_after};
+use super::pages::{EntryPlace, PAGE_BYTES, Page, place_text, places_after};
 use super::query::{Given, Parameters, Query, malformed};
 use super::{Complete, Shared};
-use crate::error::unfinished;
+use crate::authority_order::Place;
+use crate::unfinished::unfinished;
 use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;

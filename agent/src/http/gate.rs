@@ -1,14 +1,13 @@
 //! The checks and limits that every request passes: host and headers, room for its body, and time.
 
+use super::Shared;
 use super::error::Refusal;
-use super::ledger::Pool;
-use super::limits::HttpLimits;
 use super::own_name::is_own_name;
 use super::pages::MAX_PAGE_BYTES;
 use super::rights;
-use super::{Charged, Client, Door, Held, Shared};
-use crate::error::unfinished;
+use crate::clients::{Charged, Client, Door, Held, HttpLimits, Pool};
 use crate::metrics::Http;
+use crate::unfinished::unfinished;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::request::Parts;

@@ -1,6 +1,6 @@
 //! The start of a TLS connection: the handshake, and a readable error for a client that speaks plain HTTP.
 
-use super::ServerTls;
+use crate::tls::ServerTls;
 use rustls::ServerConnection;
 use std::io;
 use std::pin::Pin;

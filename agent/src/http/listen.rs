@@ -1,14 +1,12 @@
 //! The listening sockets ("doors") of the HTTP API: a Unix socket and TCP.
 
-use super::arrivals::Arrivals;
-use super::clients::{Client, Clients};
 use super::handshake::{Shaken, shake, showed_certificate};
-use super::ledger::Source;
-use super::limits::HttpLimits;
 use super::patient::Patient;
 use super::rights::Certified;
-use super::{Door, ServerTls, router};
+use super::router;
 use crate::agent::Agent;
+use crate::clients::{Arrivals, Client, Clients, Door, HttpLimits, Source};
+use crate::tls::ServerTls;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::service::Service;

@@ -1,8 +1,6 @@
 //! The agent's HTTP API.
 
-mod arrivals;
 mod authority;
-mod clients;
 mod complete;
 mod error;
 mod facts;
@@ -11,28 +9,26 @@ mod gossip;
 mod handshake;
 mod inspect;
 mod kv;
-mod ledger;
-mod limits;
 mod listen;
 mod own_name;
 mod pages;
 mod patient;
 mod query;
 mod rights;
-mod tls;
 mod watch;
 
-pub(crate) use clients::{Charged, Client, Held};
-pub(crate) use ledger::Pool;
-pub use limits::HttpLimits;
 pub use listen::{Listener, bind_tcp, bind_unix};
 pub use own_name::is_host_name;
-pub(crate) use pages::{AuthorityOrder, Place};
-pub use tls::{ServerTls, TlsError};
+
+pub(crate) use crate::authority_order::{AuthorityOrder, Place};
+pub use crate::clients::HttpLimits;
+pub(crate) use crate::clients::{Charged, Client, Held};
+pub use crate::tls::{ServerTls, TlsError};
 
 pub(crate) use rights::Privileged;
 
 use crate::agent::Agent;
+use crate::clients::Door;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
@@ -43,26 +39,6 @@ use error::Refusal;
 use gate::Gate;
 use query::Query;
 use std::sync::Arc;
-
-/// The listening socket that a request came through.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Door {
-    /// The Unix socket, which only this user can open.
-    Socket,
-    /// TCP. Use of the agent's identity, changes to the agent and dialling need the token; reading needs what the
-    /// agent's [`Rights`](crate::Rights) say.
-    Tcp,
-}
-
-impl Door {
-    /// Returns the name used in metrics and logs.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Socket => "socket",
-            Self::Tcp => "tcp",
-        }
-    }
-}
 
 /// The state shared by all handlers.
 #[derive(Clone)]

@@ -2,13 +2,12 @@
 
 use super::error::Refusal;
 use super::query::{Given, Parameters, malformed};
+use crate::authority_order::Place;
 use crate::watch::STEPS_OF_A_KEY;
 use axum::http::StatusCode;
 use kvgossip_api::{DEFAULT_PAGE_ROWS, MAX_PAGE_ROWS};
 use kvgossip_engine::{Frontier, View};
-use kvgossip_grants::{Authority, Digest, EntryId, FactId, Filter, Key, Rank, Timestamp};
-use parking_lot::Mutex;
-use std::sync::Arc;
+use kvgossip_grants::{EntryId, Filter, Key, Rank, Timestamp};
 
 /// A page ends when the listed keys, rows or records have this many bytes.
 pub(super) const PAGE_BYTES: usize = 1 << 20;
@@ -143,36 +142,6 @@ impl<'a> Iterator for Keys<'a> {
     }
 }
 
-/// A place in the list of authority facts: depth, then id. A fact never changes its place. So a paged list that
-/// changes meanwhile contains each fact that was present throughout exactly once.
-pub(crate) type Place = (u8, FactId);
-
-/// Authority facts in an order in which they can be merged, cached per state.
-#[derive(Debug, Default)]
-pub(crate) struct AuthorityOrder(Mutex<Option<(Digest, Arc<Vec<Place>>)>>);
-
-impl AuthorityOrder {
-    pub(crate) fn of(&self, view: &View) -> Arc<Vec<Place>> {
-        let root = view.authority_root();
-        let mut kept = self.0.lock();
-        if let Some((of, places)) = kept.as_ref()
-            && *of == root
-        {
-            return places.clone();
-        }
-        let places = Arc::new(sorted(view.authority()));
-        *kept = Some((root, places.clone()));
-        places
-    }
-}
-
-fn sorted(authority: &Authority) -> Vec<Place> {
-    let mut places: Vec<Place> =
-        authority.fact_ids().map(|id| (authority.depth(&id).unwrap_or_default(), id)).collect();
-    places.sort_unstable();
-    places
-}
-
 /// Returns the places after `after`, in the form of [`place_text`].
 pub(super) fn places_after<'a>(places: &'a [Place], after: Option<&str>) -> Result<&'a [Place], Refusal> {
     let Some(after) = after else { return Ok(places) };
@@ -193,6 +162,7 @@ pub(super) fn place_text((depth, id): &Place) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kvgossip_grants::FactId;
 
     #[test]
     fn a_place_among_entries_reads_as_it_is_written() {

@@ -1,6 +1,6 @@
 //! A stream that fails when the client does not read.
 
-use super::clients::Client;
+use crate::clients::Client;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;

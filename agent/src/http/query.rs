@@ -3,6 +3,8 @@
 use super::error::Refusal;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
+use percent_encoding::percent_decode_str;
+use std::borrow::Cow;
 use std::str::FromStr;
 
 /// The parsed parameters of a route; `()` for none. An unknown parameter, or a repeated one where one value is
@@ -80,24 +82,16 @@ impl Given {
     }
 }
 
-/// Percent-decodes a name or a value. `+` is literal, since keys and globs may contain it.
+/// Decodes the percent-encoding of a name or a value, once. `+` is itself, as keys and globs may hold it.
 fn decode(text: &str) -> Result<String, Refusal> {
     let bad = || malformed(format!("{text:?} is not percent-encoded UTF-8"));
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, tail)) = rest.split_first() {
-        if byte == b'%' {
-            // The number parser below would accept a sign.
-            let digits = tail.get(..2).filter(|digits| digits.iter().all(u8::is_ascii_hexdigit));
-            let digits = digits.and_then(|digits| std::str::from_utf8(digits).ok()).ok_or_else(bad)?;
-            bytes.push(u8::from_str_radix(digits, 16).map_err(|_| bad())?);
-            rest = &tail[2..];
-        } else {
-            bytes.push(byte);
-            rest = tail;
-        }
+    let begins_with_digits =
+        |rest: &str| rest.as_bytes().get(..2).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit));
+    // The library takes a percent sign without two digits for itself.
+    if !text.split('%').skip(1).all(begins_with_digits) {
+        return Err(bad());
     }
-    String::from_utf8(bytes).map_err(|_| bad())
+    percent_decode_str(text).decode_utf8().map(Cow::into_owned).map_err(|_| bad())
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! The rights that a request needs and has, by its door and its credentials.
 
+use super::Shared;
 use super::error::Refusal;
-use super::{Door, Shared};
+use crate::clients::Door;
 use crate::rights::Shown;
 use axum::extract::{FromRequestParts, MatchedPath, Request};
 use axum::http::request::Parts;

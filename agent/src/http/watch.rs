@@ -2,7 +2,8 @@
 
 use super::error::{Refusal, body};
 use super::query::{Given, Parameters, Query, malformed};
-use super::{Client, Complete, Held, Pool, Shared};
+use super::{Complete, Shared};
+use crate::clients::{Client, Held, Pool};
 use crate::watch::{Feed, Interest, InterestError, SMALL_INTEREST_BYTES, WatchError};
 use axum::body::{Body, Bytes};
 use axum::extract::State;

@@ -18,7 +18,6 @@ pub(crate) use gossip::{GossipSample, SessionCause};
 pub(crate) use guards::ShutOutSample;
 pub(crate) use labels::{Bytes, Door, Fact, Http, Kind, Route, Session};
 
-use crate::http::Pool;
 use catalog::Catalog;
 use clocks::ClockMetrics;
 use doors::Doors;
@@ -335,11 +334,9 @@ impl Metrics {
         self.0.doors.felled(door);
     }
 
-    /// Sets how much of a pool the clients of a door hold. Connections have a metric of their own.
-    pub(crate) fn http_held(&self, door: &'static str, pool: Pool, amount: usize) {
-        if pool != Pool::Connections {
-            self.0.doors.held(door, pool.name(), amount);
-        }
+    /// Sets how many bytes of a pool the clients of a door hold.
+    pub(crate) fn http_held(&self, door: &'static str, pool: &'static str, bytes: usize) {
+        self.0.doors.held(door, pool, bytes);
     }
 
     pub(crate) fn session_opened(&self, cause: SessionCause) {

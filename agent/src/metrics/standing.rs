@@ -11,6 +11,8 @@ use prometheus_client::registry::Unit;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct StandingSample {
     pub(crate) ready: bool,
+    /// The codes that reasons can have.
+    pub(crate) codes: &'static [&'static str],
     pub(crate) reasons: Vec<ReasonRow>,
     pub(crate) last_equal_us: Option<u64>,
     pub(crate) listed: u64,
@@ -70,7 +72,7 @@ impl StandingMetrics {
         set(&self.last_equal, sample.last_equal_us.unwrap_or_default() / 1_000_000);
         set(&self.ready, u64::from(sample.ready));
         // A reason that has ended stays visible as 0, so that alarms see its end.
-        for code in crate::agent::REASON_CODES {
+        for code in sample.codes {
             for grade in Grade::ALL {
                 let labels = WhyNotWell { code, grade: grade.as_str() };
                 let holds = sample.reasons.iter().any(|row| row.code == *code && row.grade == grade);

@@ -44,8 +44,8 @@ async fn pair() -> Pair {
     let (store, _) =
         committer::start(replica, storage, Patience::default(), metrics.commit(), None).expect("a committer");
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-    let peers =
-        Peers::start(&config, Intake::new(store, metrics), Arc::default(), &stop, &tasks).expect("peers");
+    let peers = Peers::start(config.peers(), Intake::new(store, metrics), Arc::default(), &stop, &tasks)
+        .expect("peers");
     let policy = Arc::new(Policy::new(allowed.into_iter().collect()));
     let there = Endpoint::bind(config.sync, there, policy, Limits::default()).expect("an endpoint");
     let address = there.local_addr().expect("an address");

@@ -1,8 +1,8 @@
 //! Where peers may listen: listed ones by name or address, members as gossip announces them.
 
+use super::directory::Directory;
+use super::target::PeerTarget;
 use crate::address::Resolver;
-use crate::config::PeerTarget;
-use crate::gossip::Directory;
 use kvgossip_grants::ReplicaId;
 use kvgossip_transport::{Connection, Whereabouts};
 use parking_lot::Mutex;

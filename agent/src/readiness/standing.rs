@@ -2,9 +2,7 @@
 
 use super::{Brought, Gap, LastEqual, Readiness, Remembered, Start};
 use crate::clock::{self, Monotonic};
-use crate::config::Config;
 use crate::files::{read_own, replace_own};
-use crate::gossip::GossipConfig;
 use kvgossip_engine::session::{Newcomer, ShortReplicaId};
 use kvgossip_grants::{ReplicaId, Timestamp};
 use parking_lot::Mutex;
@@ -12,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Maximum size of the file, in bytes.
 const MAX_FILE_BYTES: usize = 4096;
@@ -28,6 +27,21 @@ struct Row {
     last_equal_us: Option<u64>,
 }
 
+/// What decides at the start whether this replica is ready.
+#[derive(Clone, Debug)]
+pub(crate) struct ReadinessConfig {
+    /// The file that remembers whether this replica was ever compared with a peer.
+    pub(crate) file: Option<PathBuf>,
+    /// The file in which gossip remembers its members.
+    pub(crate) members_file: Option<PathBuf>,
+    /// Whether the operator named other replicas.
+    pub(crate) told_of_others: bool,
+    /// Whether the replica is ready without a comparison.
+    pub(crate) alone_is_fine: bool,
+    /// How long a replica that was compared in an earlier run waits for a comparison.
+    pub(crate) ready_after: Duration,
+}
+
 /// The shared readiness of a running agent.
 #[derive(Debug)]
 pub(crate) struct Standing {
@@ -38,17 +52,17 @@ pub(crate) struct Standing {
 }
 
 impl Standing {
-    pub(crate) fn new(config: &Config) -> Self {
+    pub(crate) fn new(config: ReadinessConfig) -> Self {
         let clock = Monotonic::start();
         let start = Start {
-            remembered: config.sync_state.as_deref().and_then(remembered),
-            told_of_others: is_told_of_others(config),
-            met_members: has_met_members(config),
-            alone_is_fine: config.ready_alone,
+            remembered: config.file.as_deref().and_then(remembered),
+            told_of_others: config.told_of_others,
+            met_members: config.members_file.as_deref().is_some_and(has_met_members),
+            alone_is_fine: config.alone_is_fine,
             ready_after: config.ready_after,
             now_us: clock.now_us(),
         };
-        let file = config.sync_state.clone().map(Mutex::new);
+        let file = config.file.map(Mutex::new);
         let this = Self { readiness: Mutex::new(Readiness::new(start)), file, clock };
         this.save(false);
         this
@@ -110,16 +124,9 @@ impl Standing {
     }
 }
 
-/// Whether the configuration names or implies other replicas.
-fn is_told_of_others(config: &Config) -> bool {
-    let joins = config.gossip.as_ref().is_some_and(GossipConfig::expects_others);
-    config.expects_others || !config.peers.is_empty() || joins
-}
-
 /// Whether an earlier run met gossip members, replicas of this cluster or not.
-fn has_met_members(config: &Config) -> bool {
-    let snapshot = config.gossip.as_ref().and_then(|gossip| gossip.snapshot.as_deref());
-    let bytes = snapshot.and_then(|path| read_own(path, MAX_SNAPSHOT_BYTES).ok()).unwrap_or_default();
+fn has_met_members(file: &Path) -> bool {
+    let bytes = read_own(file, MAX_SNAPSHOT_BYTES).unwrap_or_default();
     bytes.split(|byte| *byte == b'\n').any(|line| line.starts_with(b"alive: "))
 }
 

@@ -137,7 +137,7 @@ pub(crate) struct AgentArgs {
 
 impl AgentArgs {
     /// Whether peers or members to join are configured.
-    pub(super) fn has_peers(&self) -> bool {
+    fn has_peers(&self) -> bool {
         !self.peers.is_empty() || self.gossip.joins()
     }
 }
@@ -192,7 +192,7 @@ fn serve(args: &AgentArgs, dev: Option<&Dev>, logs: Option<Logs>) -> Result<Exit
     let mut config = config(args, &dir, logs)?;
     let mut opened = open_store(args, &dir, &config)?;
     if args.forget_future {
-        config.declined = Some(forget_future(args, &mut opened)?);
+        config.declined = Some(forget_future(&mut opened, args.has_peers(), args.yes)?);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::new(codes::INTERNAL, format!("no runtime: {error}")))?;

@@ -1,9 +1,9 @@
 //! Files of a replica: directory, replica key, root key and list of admitted replicas.
 
 use crate::codes;
-use crate::commands::key;
 use crate::error::{Failure, Result};
 use crate::files::{self, Keeper};
+use crate::keys::generate;
 use kvgossip_agent::files::{read_own, replace_own};
 use kvgossip_grants::PublicKey;
 use kvgossip_transport::{AllowList, AllowListError, MAX_ALLOW_LIST_LEN, ReplicaKey};
@@ -57,7 +57,7 @@ pub(super) fn replica_key(given: Option<&Path>, dir: &Path) -> Result<ReplicaKey
     let path = dir.join("replica.pem");
     if !files::stands(&path) {
         tracing::info!("making the replica's key, {}", path.display());
-        let (_, pem) = key::generate(REPLICA_KEY_BITS)?;
+        let (_, pem) = generate(REPLICA_KEY_BITS)?;
         files::create(&path, files::Readers::Owner, pem.as_bytes())?;
     }
     files::replica_key(&path, Keeper::Program)
@@ -93,7 +93,7 @@ mod tests {
     fn the_roots_key_is_left_in_no_other_file() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
-        let root = key::generate(REPLICA_KEY_BITS).unwrap().0.public().clone();
+        let root = generate(REPLICA_KEY_BITS).unwrap().0.public().clone();
         let remember = || {
             let (dir, root) = (dir.path().to_owned(), root.clone());
             soon(move || remember_root(&dir, &root));

@@ -1,6 +1,5 @@
 //! `agent --forget-future`: removes entries from the future, on an operator's request.
 
-use super::agent::AgentArgs;
 use crate::codes;
 use crate::error::{Failure, Result};
 use crate::output::{counted, printable};
@@ -12,9 +11,9 @@ use kvgossip_grants::{Key, Timestamp};
 const MAX_LISTED: usize = 1_000;
 
 /// Removes the entries, if the agent has peers that can send superseded ones again, or --yes is given.
-pub(super) fn forget_future(args: &AgentArgs, opened: &mut Opened) -> Result<Declined> {
+pub(super) fn forget_future(opened: &mut Opened, has_peers: bool, yes: bool) -> Result<Declined> {
     let now = now();
-    if !args.has_peers() && !args.yes {
+    if !has_peers && !yes {
         confirm(opened, now)?;
     }
     let failed = |error: kvgossip_engine::StorageError| Failure::new(error.code(), error.to_string());
@@ -22,7 +21,7 @@ pub(super) fn forget_future(args: &AgentArgs, opened: &mut Opened) -> Result<Dec
     match forgotten.entries {
         0 => tracing::info!("no entry is more than 2 minutes ahead of the clock: nothing was forgotten"),
         entries => {
-            let rest = if args.has_peers() {
+            let rest = if has_peers {
                 "peers bring what they superseded"
             } else {
                 "no peer is named that could bring back what they superseded: set these keys anew"

@@ -1,5 +1,6 @@
 //! `get`, `set`, `del` and `ls`: entries.
 
+use crate::answer::unexpected;
 use crate::clocks::{self, Asked};
 use crate::codes;
 use crate::connect::{AgentArgs, UnionArgs, converse, converse_at, in_parts};
@@ -7,7 +8,7 @@ use crate::error::{Exit, Failure, Result};
 use crate::files;
 use crate::ids::{IdPrefix, id_prefix};
 use crate::output::{self, Format, short, short_or};
-use crate::sign::{Identity, SignArgs, unexpected};
+use crate::sign::{Identity, SignArgs};
 use crate::survey::{Survey, under};
 use crate::writer::{Draft, plan};
 use crate::{text, time};

@@ -1,5 +1,6 @@
 //! `export`: writes entries with all authority that justifies them to one file.
 
+use crate::answer::unexpected;
 use crate::codes;
 use crate::connect::{AgentArgs, interruptible};
 use crate::error::{Exit, Failure, Result};
@@ -7,7 +8,6 @@ use crate::facts::{authority, next_page, read_fact};
 use crate::files;
 use crate::output::{self, Format, counted, say};
 use crate::progress::Progress;
-use crate::sign::unexpected;
 use crate::text;
 use clap::Args;
 use kvgossip_client::{AgentClient, ExportWriter, FactKind, FactsQuery};

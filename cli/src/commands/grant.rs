@@ -2,6 +2,7 @@
 
 use super::expiring;
 use super::revoke::{RevokeArgs, revoke};
+use crate::answer::{agent_time, unexpected};
 use crate::clocks::Asked;
 use crate::codes;
 use crate::connect::{AgentArgs, converse};
@@ -9,7 +10,7 @@ use crate::entity::{Who, who};
 use crate::error::{Exit, Failure, Result};
 use crate::files;
 use crate::output::{self, Format, printable, short, table};
-use crate::sign::{Identity, SignArgs, agent_time, nonce, unexpected};
+use crate::sign::{Identity, SignArgs, nonce};
 use crate::survey::Survey;
 use crate::time::When;
 use crate::{text, time};

@@ -1,6 +1,7 @@
 //! `import`: offers the facts of a file to an agent, or the files of a directory as entries.
 
 use super::import_dir::{DirArgs, import_dir};
+use crate::answer::unexpected;
 use crate::codes;
 use crate::connect::{AgentArgs, interruptible};
 use crate::error::{Exit, Failure, Result};
@@ -8,7 +9,6 @@ use crate::factfile::FactFile;
 use crate::offer::{Judge, Offering, Outcome, incomplete};
 use crate::output::{self, Format};
 use crate::room;
-use crate::sign::unexpected;
 use clap::{ArgGroup, Args};
 use kvgossip_api::VerdictRow;
 use kvgossip_client::AgentClient;

@@ -1,13 +1,12 @@
 //! `keygen`: generates and shows RSA keys.
 
-use crate::codes;
-use crate::error::{Exit, Failure, Result};
+use crate::error::{Exit, Result};
 use crate::files::{self, Readers};
+use crate::keys::generate;
 use crate::output::{self, Format, say};
 use crate::progress;
 use clap::Args;
-use kvgossip_grants::{KEY_BITS, PublicKey, Signer, SigningKey, SigningKeyError};
-use rand::{Rng, SeedableRng};
+use kvgossip_grants::{KEY_BITS, PublicKey, Signer};
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -96,19 +95,6 @@ fn make(args: &KeygenArgs, format: Format) -> Result<()> {
     Ok(())
 }
 
-/// Generates a key from a generator that the system seeds once, so that missing randomness can fail in one place
-/// only.
-pub(crate) fn generate(bits: usize) -> Result<(SigningKey, String)> {
-    let mut seed = [0; 32];
-    getrandom::fill(&mut seed)
-        .map_err(|error| Failure::new(codes::INTERNAL, format!("the system gives no randomness: {error}")))?;
-    let mut generator = rand::rngs::StdRng::from_seed(seed);
-    SigningKey::generate(bits, &mut |buffer| generator.fill_bytes(buffer)).map_err(|error| match error {
-        SigningKeyError::Bits(_) => Failure::new(codes::RSA_UNSUPPORTED, error.to_string()),
-        _ => Failure::new(codes::INTERNAL, error.to_string()),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,13 +105,5 @@ mod tests {
         for text in ["1024", "0", "", "+2048", "02048", "18446744073709553664"] {
             assert!(bits(text).is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn two_keys_differ() {
-        let (one, pem) = generate(2048).unwrap();
-        let (two, _) = generate(2048).unwrap();
-        assert_ne!(one.public().entity(), two.public().entity());
-        assert_eq!(SigningKey::from_pem(&pem).unwrap().public(), one.public());
     }
 }

@@ -325,7 +325,7 @@ mod tests {
 
     fn query(args: Vec<OsString>) -> Result<QueryArgs> {
         let command = QueryArgs::augment_args(Command::new("query").no_binary_name(true));
-        let parsed = command.try_get_matches_from(args).map_err(|error| crate::args::usage(&error))?;
+        let parsed = command.try_get_matches_from(args).map_err(|error| crate::usage::usage(&error))?;
         Ok(QueryArgs::from_arg_matches(&parsed).expect("good values"))
     }
 

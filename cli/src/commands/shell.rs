@@ -1,10 +1,9 @@
 //! `completions` and `man`: shell completions and manual pages, rendered from the command line's grammar.
 
-use crate::args::Cli;
 use crate::error::{Exit, Failure, Result};
 use crate::files;
 use crate::output;
-use clap::{Args, Command, CommandFactory};
+use clap::{Args, Command};
 use clap_complete::Shell;
 use clap_mangen::Man;
 use std::fs;
@@ -32,16 +31,16 @@ pub(crate) struct ManArgs {
 }
 
 /// Runs `completions`.
-pub(crate) fn completions(args: &CompletionsArgs) -> Result<Exit> {
+pub(crate) fn completions(args: &CompletionsArgs, mut grammar: Command) -> Result<Exit> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), PROGRAM, &mut script);
+    clap_complete::generate(args.shell, &mut grammar, PROGRAM, &mut script);
     output::raw(&script)?;
     Ok(Exit::Ok)
 }
 
 /// Runs `man`.
-pub(crate) fn man(args: &ManArgs) -> Result<Exit> {
-    let pages = pages()?;
+pub(crate) fn man(args: &ManArgs, grammar: Command) -> Result<Exit> {
+    let pages = pages(grammar)?;
     let Some(dir) = &args.dir else {
         if let Some((_, page)) = pages.first() {
             output::raw(page)?;
@@ -57,8 +56,7 @@ pub(crate) fn man(args: &ManArgs) -> Result<Exit> {
 }
 
 /// Returns the name and text of every page, the program's first.
-fn pages() -> Result<Vec<(String, Vec<u8>)>> {
-    let mut top = Cli::command();
+fn pages(mut top: Command) -> Result<Vec<(String, Vec<u8>)>> {
     top.build();
     let mut pages = Vec::new();
     let mut open = vec![(PROGRAM.to_owned(), top)];
@@ -88,7 +86,8 @@ fn page(name: String, command: Command) -> Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::ValueEnum;
+    use crate::args::Cli;
+    use clap::{CommandFactory, ValueEnum};
 
     /// Returns every command with its full name.
     fn commands() -> Vec<(String, Command)> {
@@ -140,7 +139,7 @@ mod tests {
 
     #[test]
     fn every_command_has_a_page_with_all_its_options() {
-        let pages = pages().unwrap();
+        let pages = pages(Cli::command()).unwrap();
         assert_eq!(pages[0].0, "kvgossip.1");
         assert_eq!(pages.len(), commands().len());
         for (name, command) in commands() {

@@ -1,18 +1,17 @@
 //! `watch`: prints changes of keys as text or JSON, or runs a command for each.
 
 use super::watch_command::Runner;
+use super::watch_told::Told;
+use crate::answer::unexpected;
+use crate::codes;
 use crate::connect::{AgentArgs, LiveArgs, say_if_slow, until_stopped};
 use crate::error::{Exit, Failure, Result};
 use crate::live_report;
-use crate::output::{self, Format, printable, say, short};
-use crate::sign::unexpected;
+use crate::output::{self, Format, say};
 use crate::text;
-use crate::{codes, time};
-use base64::prelude::{BASE64_STANDARD, Engine};
 use clap::Args;
-use kvgossip_client::{BuildError, Cause, Change, Client, Closed, Dirty, Endpoint, Entry, State, Value};
+use kvgossip_client::{BuildError, Cause, Change, Client, Closed, Dirty, Endpoint, State, Value};
 use kvgossip_grants::{Filter, FilterRule, Key};
-use serde_json::json;
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -39,71 +38,6 @@ pub(crate) struct WatchArgs {
     /// with the value on standard input. What changes meanwhile is run afterwards, once, with the latest.
     #[arg(last = true, value_name = "CMD")]
     command: Vec<OsString>,
-}
-
-/// A change to report.
-pub(super) struct Told {
-    pub(super) key: Key,
-    pub(super) event: &'static str,
-    pub(super) entry: Option<Entry>,
-    /// Id of the grant or floor that caused it.
-    pub(super) by: Option<String>,
-}
-
-impl Told {
-    fn of(key: &Key, entry: Option<Entry>, cause: Option<Cause>, first: bool) -> Self {
-        let event = match (first, &entry) {
-            (true, Some(_)) => "current",
-            (true, None) => "absent",
-            _ => match cause {
-                // The key was loaded while no event was read.
-                None | Some(Cause::Loaded) if entry.is_none() => "absent",
-                None | Some(Cause::Loaded) => "current",
-                Some(cause) => cause.as_str(),
-            },
-        };
-        let by = match cause {
-            Some(Cause::Revoked(grant) | Cause::Expired(grant)) if !first => Some(grant.to_string()),
-            Some(Cause::Floored(floor)) if !first => Some(floor.to_string()),
-            _ => None,
-        };
-        Self { key: key.clone(), event, entry, by }
-    }
-
-    fn tell(&self, format: Format) -> Result<()> {
-        match format {
-            Format::Text => {
-                let value =
-                    self.entry.as_ref().map(|entry| String::from_utf8_lossy(&entry.value).into_owned());
-                let id = self
-                    .entry
-                    .as_ref()
-                    .map_or("-".to_owned(), |entry| short(&entry.id.to_string()).to_owned());
-                let value =
-                    value.map(|value| format!("  {}", printable(value.trim_end()))).unwrap_or_default();
-                output::text(&format!("{}  {}  {id}{value}\n", self.event, self.key))
-            }
-            Format::Json => output::json(&self.object()),
-        }
-    }
-
-    fn object(&self) -> serde_json::Value {
-        let mut object = json!({ "event": self.event, "key": self.key.to_string() });
-        if let Some(by) = &self.by {
-            object["by"] = by.as_str().into();
-        }
-        if let Some(entry) = &self.entry {
-            object["entry"] = entry.id.to_string().into();
-            object["timestamp_us"] = entry.timestamp.as_micros().into();
-            object["written"] = time::show(entry.timestamp.as_micros()).into();
-            object["grant"] = entry.grant.map(|grant| grant.to_string()).into();
-            if let Ok(text) = str::from_utf8(&entry.value) {
-                object["value"] = text.into();
-            }
-            object["value_b64"] = BASE64_STANDARD.encode(&entry.value).into();
-        }
-        object
-    }
 }
 
 impl From<BuildError> for Failure {

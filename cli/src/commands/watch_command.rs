@@ -1,6 +1,6 @@
 //! Execution of a command at a change.
 
-use super::watch::Told;
+use super::watch_told::Told;
 use crate::codes;
 use crate::error::{Failure, Result};
 use crate::output::say;

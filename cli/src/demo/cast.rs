@@ -1,7 +1,7 @@
 //! The participants of the demonstration: keys, facts and agents.
 
 use super::wire::Wire;
-use crate::commands::key::generate;
+use crate::keys::generate;
 use anyhow::Context;
 use bytes::Bytes;
 use kvgossip_agent::gossip::{GossipConfig, JoinTarget};

@@ -2,7 +2,7 @@
 //! session.
 
 use super::cast::Cast;
-use super::story::{PATIENCE, Stage, put};
+use super::stage::{PATIENCE, Stage, put};
 use super::tell::{bytes, eventually, line, step, verified, verify};
 use anyhow::Context;
 use bytes::Bytes;

@@ -3,6 +3,7 @@
 mod cast;
 mod fill;
 mod late;
+mod stage;
 mod story;
 mod tell;
 mod wire;

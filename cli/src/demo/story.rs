@@ -1,69 +1,26 @@
 //! The demonstration, step by step.
 
-use super::cast::{Cast, name};
+use super::cast::Cast;
 use super::fill::Item;
 use super::late::join_late;
+use super::stage::{PATIENCE, Stage, put};
 use super::tell::{bytes, eventually, line, say, step, verified, verify};
 use super::wire::Wire;
 use anyhow::Context;
 use bytes::Bytes;
-use kvgossip_agent::{Agent, now};
+use kvgossip_agent::now;
 use kvgossip_api::SyncReport;
 use kvgossip_grants::{By, Code, Fact, Grant, Key, Signed, Signer, Verdict};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use tokio::sync::broadcast::Receiver;
 
-/// Maximum duration of a step.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// Number of keys written on each side while the network is cut.
 const WRITES: usize = 20;
 /// Maximum time from equality of both sides to the end of the session.
 const LAST_REPORTS: Duration = Duration::from_secs(1);
 /// Maximum time until a concurrent second session ends.
 const STRAGGLERS: Duration = Duration::from_millis(200);
-
-/// Three agents, the third on a wire that can be cut.
-pub(super) struct Stage {
-    pub(super) agents: Vec<Agent>,
-    wire: Wire,
-}
-
-impl Stage {
-    pub(super) fn root(&self, agent: usize) -> kvgossip_grants::Digest {
-        self.agents[agent].store().view().root()
-    }
-
-    pub(super) fn all_equal(&self) -> bool {
-        self.root(0) == self.root(1) && self.root(1) == self.root(2)
-    }
-
-    /// Returns the number of keys with a value at each agent.
-    fn set_keys(&self) -> Vec<usize> {
-        let count = |agent: &Agent| {
-            let (view, now) = (agent.store().view(), now());
-            view.keys("", None)
-                .filter(|(_, found)| found.shown(now).is_some_and(|entry| !entry.meta.is_delete))
-                .count()
-        };
-        self.agents.iter().map(count).collect()
-    }
-
-    fn is_connected(&self, from: usize, to: usize) -> bool {
-        let id = self.agents[to].peers().id().to_string();
-        self.agents[from].peers().rows().iter().any(|row| row.connected && row.id.as_ref() == Some(&id))
-    }
-
-    /// Whether gossip at one agent reports this status of others.
-    async fn sees(&self, from: usize, others: &[usize], status: &str) -> bool {
-        let Ok(gossip) = self.agents[from].gossip() else { return false };
-        let Ok(answer) = gossip.members().await else { return false };
-        others.iter().all(|other| {
-            let name = name(*other);
-            answer.members.iter().any(|row| row.name == name && row.status == status)
-        })
-    }
-}
 
 /// Runs the whole demonstration; fails at the first step that does not hold.
 pub(super) async fn tell(items: Vec<Item>) -> anyhow::Result<()> {
@@ -118,12 +75,6 @@ async fn set_up(cast: &Cast, dir: &std::path::Path) -> anyhow::Result<Stage> {
         "through gossip (Serf's protocol) each knows all three, admits them, and is connected with them",
     );
     Ok(stage)
-}
-
-/// Offers a fact to an agent, like an operator's command.
-pub(super) async fn put(stage: &Stage, agent: usize, fact: Fact) -> anyhow::Result<Verdict> {
-    let verdicts = stage.agents[agent].put_facts(&[Ok(fact)]).await?;
-    verdicts.first().copied().context("no verdict")
 }
 
 async fn delegate(cast: &Cast, stage: &Stage) -> anyhow::Result<(Signed<Grant>, Signed<Grant>)> {

@@ -6,12 +6,11 @@
 
 use super::held::{Held, Why};
 use super::interests::{Interest, InterestId, Interests, What};
-use super::others::Learned;
+use super::learned::Learned;
 use super::rejections::Rejections;
 use super::state::{Dirty, Entry, State, Value};
 use super::streams::{self, Bookmark, StreamId, Telling, Way};
 use super::told::Told;
-use super::values::Valueless;
 use kvgossip_api::{HeldRow, MAX_WATCH_FILTERS, MAX_WATCH_KEYS, WatchForm, WatchRequest};
 use kvgossip_grants::{
     Authority, ClusterId, EntryId, GrantId, Held as Digests, Key, Timestamp, Verifier, held_authority,
@@ -39,6 +38,14 @@ pub(crate) struct Changes {
     pub(crate) keys: BTreeSet<Key>,
     /// Whether the dirtiness of any key may have changed.
     pub(crate) dirt: bool,
+}
+
+/// Shown entry of a key whose value is missing.
+pub(super) struct Valueless {
+    pub(super) id: EntryId,
+    pub(super) since: Timestamp,
+    /// Whether the missing value has been reported.
+    pub(super) reported: bool,
 }
 
 pub(crate) struct Core {

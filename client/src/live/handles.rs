@@ -1,18 +1,14 @@
 //! Subscriptions, as held by a program.
 
 use super::MAX_LINGERING_KEYS;
+use super::matches::{MatchHandle, MatchStatus};
 use super::registry::{KeySlot, MatchSlot, Shared};
 use super::state::{Cause, Dirty, Entry, State, Value};
+use crate::closed::Closed;
 use kvgossip_grants::{EntryId, Filter, Key};
-use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use tokio::sync::{Notify, watch};
-
-/// The client has been dropped, so nothing changes any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the client has been dropped: its subscriptions do not change any more")]
-pub struct Closed;
+use tokio::sync::watch;
 
 /// Waits for a future, or for the end of the client.
 async fn unless_closed<T>(shared: &Shared, waited_for: impl Future<Output = T>) -> Result<T, Closed> {
@@ -126,21 +122,6 @@ impl Drop for Subscription {
     }
 }
 
-/// Completeness and dirtiness of a filter's keys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MatchStatus {
-    /// Whether some agent has sent all of them.
-    pub loaded: bool,
-    /// Why they may not be the latest; `None` while an agent confirms that they are.
-    pub dirty: Option<Dirty>,
-    /// Number of received keys whose value is not known, so that they are not among the entries.
-    pub unknown: usize,
-}
-
-impl MatchStatus {
-    pub(crate) const NEW: Self = Self { loaded: false, dirty: Some(Dirty::Loading), unknown: 0 };
-}
-
 /// Change of one key of a filter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -174,20 +155,6 @@ impl Change {
             Self::Added { entry, .. } | Self::Updated { entry, .. } => &entry.key,
             Self::Removed { key, .. } => key,
         }
-    }
-}
-
-/// Changes still to be delivered to one subscriber: keys only, each at most once.
-#[derive(Debug, Default)]
-pub(crate) struct MatchHandle {
-    pending: Mutex<BTreeMap<Key, Option<Cause>>>,
-    arrived: Notify,
-}
-
-impl MatchHandle {
-    pub(crate) fn note(&self, key: &Key, cause: Option<Cause>) {
-        self.pending.lock().insert(key.clone(), cause);
-        self.arrived.notify_one();
     }
 }
 

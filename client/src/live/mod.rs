@@ -13,6 +13,8 @@ pub(crate) mod driver;
 pub(crate) mod handles;
 pub(crate) mod held;
 mod interests;
+mod learned;
+pub(crate) mod matches;
 mod offered;
 mod others;
 mod places;

@@ -6,54 +6,17 @@
 
 use super::core::Core;
 use super::held::Why;
+use super::learned::What;
 use super::offered::Offered;
 use super::streams::{Telling, Way};
 use super::telling::{Admitted, Source, Unreadable, read};
 use super::told::Told;
-use super::{
-    MAX_ANSWER_EVENTS_BYTES, MAX_ANSWER_REJECTIONS, MAX_HANDED_BYTES, MAX_HANDED_FACTS, MAX_LEARNED,
-};
+use super::{MAX_ANSWER_EVENTS_BYTES, MAX_ANSWER_REJECTIONS, MAX_HANDED_BYTES, MAX_HANDED_FACTS};
 use bytes::Bytes;
 use kvgossip_api::{AuthorityEvent, KeyEvent, WatchRequest, event};
 use kvgossip_grants::{Code, EntryFact, EntryId, Fact, FactId, GrantId, Key, Op, Verdict};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-
-/// Fact that is known only from other agents.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum What {
-    /// Revocation or floor.
-    Ends,
-    /// Entry of this key. For a delete it includes the fact; other entries are kept with the key.
-    Entry(Key, Option<Box<EntryFact>>),
-}
-
-/// Facts that other agents sent and the connected one has not, at most [`MAX_LEARNED`]. Further ones are taken
-/// in too, but not handed over.
-#[derive(Debug, Default)]
-pub(super) struct Learned(BTreeMap<FactId, What>);
-
-impl Learned {
-    fn note(&mut self, id: FactId, what: What) {
-        if self.0.len() < MAX_LEARNED {
-            self.0.insert(id, what);
-        }
-    }
-
-    /// Records that the connected agent sent this fact.
-    pub(super) fn note_told(&mut self, id: &FactId) {
-        self.0.remove(id);
-    }
-
-    /// Records that the connected agent holds the same revocations and floors.
-    pub(super) fn clear_authority(&mut self) {
-        self.0.retain(|_, what| *what != What::Ends);
-    }
-
-    pub(super) fn clear(&mut self) {
-        self.0.clear();
-    }
-}
 
 /// Returns the fact if it deletes its key.
 fn delete(offered: Offered) -> Option<Box<EntryFact>> {

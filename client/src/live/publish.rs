@@ -1,7 +1,7 @@
 //! Publishes changes to subscribers.
 
 use super::core::{Changes, Core};
-use super::handles::MatchStatus;
+use super::matches::MatchStatus;
 use super::registry::{Kept, KeySlot, MatchSlot, Shared};
 use super::state::{Dirty, State};
 use kvgossip_grants::Key;

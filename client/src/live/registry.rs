@@ -1,7 +1,7 @@
 //! Registry of subscriptions, shared by the handles and the driver.
 
-use super::handles::{MatchHandle, MatchStatus};
 use super::interests::InterestId;
+use super::matches::{MatchHandle, MatchStatus};
 use super::state::{Entry, Rejection, State, Trouble};
 use kvgossip_grants::{Filter, Key};
 use parking_lot::Mutex;

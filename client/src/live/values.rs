@@ -2,21 +2,13 @@
 //! differ.
 
 use super::VALUE_PATIENCE_US;
-use super::core::Core;
+use super::core::{Core, Valueless};
 use super::held::Why;
 use super::offered::Offered;
 use super::state::{Cause, Rejection};
 use super::telling::Source;
-use kvgossip_grants::{Code, EntryFact, EntryId, Key, Timestamp};
+use kvgossip_grants::{Code, EntryFact, EntryId, Key};
 use std::sync::Arc;
-
-/// Shown entry of a key whose value is missing.
-pub(super) struct Valueless {
-    id: EntryId,
-    since: Timestamp,
-    /// Whether the missing value has been reported.
-    reported: bool,
-}
 
 impl Core {
     /// Updates whether a key shows an entry whose value is missing.

@@ -33,6 +33,7 @@ mod newcomer;
 mod pair;
 mod region;
 mod replies;
+mod reply;
 mod rounds;
 mod salt;
 #[cfg(test)]

@@ -4,36 +4,15 @@
 use super::forest::{Leaf, Phase};
 use super::frame::{MAX_TELLS, get_reply, kind, put_chosen, put_reply};
 use super::region::Region;
-use super::tell::{Newest, Tell, TellCoding};
+use super::reply::{Compared, InKeys, Reply};
+use super::tell::{Tell, TellCoding};
 use super::walk::{Asked, Coding, Send, Walk, get};
 use super::wire::{BadFrame, Input, put_varint};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// The most entries of a flight that are compared beyond the list they stand in. What is beyond may be sent although
 /// the other side has something newer.
 const MAX_COMPARED: usize = 65_536;
-
-/// A reply that waits until all of a flight are known.
-#[derive(Debug)]
-pub(super) struct Reply {
-    subject: u64,
-    /// How many ids the list has.
-    listed: usize,
-    wants: Vec<usize>,
-    told: Vec<Leaf>,
-}
-
-/// What is wanted of this side, and what it is told of.
-#[derive(Debug, Default)]
-struct Compared {
-    wanted: Newest,
-    told: Newest,
-}
-
-/// The same for the lists of a flight that lie inside keys, by key: an entry and what supersedes it have unlike ids, and
-/// seldom stand in one list.
-#[derive(Debug, Default)]
-pub(super) struct InKeys(BTreeMap<Vec<u8>, Compared>);
 
 impl Walk {
     /// The key of a region of entries of one key, and the digits that their ids begin with.
@@ -195,17 +174,6 @@ impl Walk {
         let Leaf::Entry(_, meta) = leaf else { return Vec::new() };
         let above = meta.grant.iter().flat_map(|grant| grant.chain());
         above.map(|grant| self.salt.short(&grant.id().0)).collect()
-    }
-}
-
-impl Compared {
-    fn note(&mut self, wanted: impl IntoIterator<Item = Tell>, told: &[Tell]) {
-        wanted.into_iter().for_each(|tell| self.wanted.note(&tell));
-        told.iter().for_each(|tell| self.told.note(tell));
-    }
-
-    fn len(&self) -> usize {
-        self.wanted.len() + self.told.len()
     }
 }
 

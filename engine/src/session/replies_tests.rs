@@ -1,4 +1,5 @@
 use super::super::salt::Salt;
+use super::super::tell::Newest;
 use super::*;
 use crate::view::View;
 use kvgossip_grants::{

@@ -6,7 +6,7 @@ use super::frame::{
     MAX_LIST_IDS, get_chosen, get_list, get_parts, get_reply, get_subject, kind, put_list, put_parts,
 };
 use super::region::{Region, Span};
-use super::replies::{InKeys, Reply};
+use super::reply::{InKeys, Reply};
 use super::salt::Salt;
 use super::tell::TellCoding;
 use super::wire::{BadFrame, Input};

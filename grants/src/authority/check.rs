@@ -1,7 +1,7 @@
 //! Checks a fact by everything but its signatures, then by its signatures.
 
 use super::{Authority, LiveGrant};
-use crate::codec::Body;
+use crate::body::Body;
 use crate::fact::{By, Entry, Floor, Grant, MAX_DEPTH, Revocation};
 use crate::id::{ClusterId, GrantId};
 use crate::public_key::PublicKey;

@@ -6,8 +6,8 @@ use super::{
     Answered, CommandError, Coordinate, Core, Event, LamportTimes, Member, Snapshot, Stats, Status, StreamId,
     config::check_tags,
     glue::Info,
+    purpose::Purpose,
     queue::{BroadcastId, Class},
-    sync::Purpose,
     timers::Due,
 };
 use crate::wire::{

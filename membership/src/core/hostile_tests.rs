@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::{
     Config, Core, Event, MAX_TRANSMITS, Status, Transmit,
+    allowance::MAX_INCARNATION_JUMP,
     intents::{MAX_RECENT_INTENTS, MAX_USER_MESSAGE},
     sim::{addr, name},
-    swim::MAX_INCARNATION_JUMP,
     sync::{MAX_BUFFERED, MAX_INBOUND},
     tests::{NOW, alive, dead, feed, run, sent, suspect, viewer},
 };

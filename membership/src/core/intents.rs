@@ -9,9 +9,9 @@ use rand::RngExt;
 
 use super::{
     Core, Event,
+    purpose::Purpose,
     query::ANCIENT,
     queue::Class,
-    sync::Purpose,
     table::{Health, Peer},
     timers::Due,
     types::Status,

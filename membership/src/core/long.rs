@@ -12,8 +12,8 @@ use rand::seq::IteratorRandom;
 use super::{
     CommandError, Core,
     gossip::user,
+    purpose::Purpose,
     queue::{Class, Origin, QueueDepths},
-    sync::Purpose,
 };
 use crate::wire::{memberlist::Message as Packet, stream::StreamMessage};
 

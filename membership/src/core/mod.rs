@@ -27,9 +27,11 @@
 //! with [`Transmit::Connect`], and the caller announces an accepted one with [`Core::accept`]. Received bytes
 //! are passed to [`Core::handle_stream`], and the end of a connection to [`Core::handle_stream_closed`].
 
+mod allowance;
 mod bounds;
 mod commands;
 mod config;
+mod config_error;
 mod coordinate;
 mod events;
 mod filter;
@@ -40,6 +42,7 @@ mod internal;
 mod limits;
 mod long;
 mod probe;
+mod purpose;
 mod query;
 mod queue;
 mod rejoin;
@@ -81,7 +84,8 @@ use std::{collections::VecDeque, net::SocketAddr, num::NonZero, sync::Arc, time:
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
-pub use config::{Config, ConfigError, MAX_MEMBERS, PACKET_SIZE, Timing};
+pub use config::{Config, MAX_MEMBERS, PACKET_SIZE, Timing};
+pub use config_error::ConfigError;
 pub use coordinate::Coordinate;
 pub(crate) use filter::{compile_whole, readable};
 pub use internal::KeyChange;
@@ -116,7 +120,7 @@ struct Own {
     tags: crate::wire::serf::Tags,
     incarnation: u32,
     /// Remaining amount by which others may raise the incarnation.
-    allowance: swim::Allowance,
+    allowance: allowance::Allowance,
     status_ltime: u64,
 }
 
@@ -191,7 +195,7 @@ impl Core {
                 info,
                 tags: config.tags.clone(),
                 incarnation: 1,
-                allowance: swim::Allowance::new(now),
+                allowance: allowance::Allowance::new(now),
                 status_ltime: 0,
             },
             timers: Timers::default(),
@@ -319,7 +323,7 @@ impl Core {
         let messages = glue::split_data(header, data);
         match header {
             foca::Message::Announce => {
-                return self.start_push_pull(now, to.info.addr, sync::Purpose::Compare);
+                return self.start_push_pull(now, to.info.addr, purpose::Purpose::Compare);
             }
             foca::Message::Ping(number) => self.probes.started(now, to, *number, messages.first()),
             foca::Message::PingReq { .. } => self.probes.expect_nack(to),

@@ -8,8 +8,8 @@ use foca::ProbeNumber;
 use super::{
     Coordinate, Core, Transmit,
     glue::{self, Id},
+    purpose::Purpose,
     swim::foca_incarnation,
-    sync::Purpose,
     table::Health,
     timers::Due,
 };

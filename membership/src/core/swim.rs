@@ -6,6 +6,7 @@ use foca::State;
 
 use super::{
     Core, Event,
+    allowance::{Allowance, MAX_INCARNATION_JUMP},
     glue::{Id, Info, alive_message},
     suspicion::Suspicion,
     table::{Health, Peer},
@@ -18,13 +19,6 @@ use crate::wire::{
     serf::decode_tags,
 };
 
-/// Maximum raise of an incarnation by one message. Members raise theirs by one; a forged message with the
-/// greatest number would otherwise make the name permanently unusable.
-pub(super) const MAX_INCARNATION_JUMP: u32 = 1 << 20;
-/// Maximum total of all raises at once.
-const ALLOWANCE: u32 = 2 * MAX_INCARNATION_JUMP;
-/// Amount by which that allowance recovers per second; forging raises to the end of the range takes two years.
-const ALLOWANCE_PER_SECOND: u32 = 64;
 /// Distance from the base after which a member gets a new generation, because foca counts incarnations in 16
 /// bits.
 const REBASE_AFTER: u32 = 60_000;
@@ -32,33 +26,6 @@ const REBASE_AFTER: u32 = 60_000;
 const TELL_INTERVAL: Duration = Duration::from_secs(1);
 /// Minimum interval between reports of a contested name.
 pub(super) const CONFLICT_INTERVAL: Duration = Duration::from_secs(10);
-
-/// Remaining amount by which an incarnation may be raised. Many small steps could otherwise also reach the end
-/// of the range.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Allowance {
-    left: u32,
-    at: Duration,
-}
-
-impl Allowance {
-    pub(super) fn new(now: Duration) -> Self {
-        Self { left: ALLOWANCE, at: now }
-    }
-
-    /// Takes `raise` from the allowance. Returns whether it was large enough.
-    fn take(&mut self, now: Duration, raise: u32) -> bool {
-        let earned = now.saturating_sub(self.at).as_secs_f64() * f64::from(ALLOWANCE_PER_SECOND);
-        // A fraction below one is kept for the next time.
-        if earned >= 1.0 {
-            self.left = self.left.saturating_add(earned.min(f64::from(ALLOWANCE)) as u32).min(ALLOWANCE);
-            self.at = now;
-        }
-        let left = self.left.checked_sub(raise).filter(|_| raise <= MAX_INCARNATION_JUMP);
-        self.left = left.unwrap_or(self.left);
-        left.is_some()
-    }
-}
 
 impl Core {
     /// Processes an `alive` message, or a live member of a push/pull.

@@ -4,7 +4,7 @@ use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
 use rand::seq::IteratorRandom;
 
-use super::{Core, Event, StreamId, Transmit, probe::AckPath, table::Health, timers::Due};
+use super::{Core, Event, StreamId, Transmit, probe::AckPath, purpose::Purpose, table::Health, timers::Due};
 use crate::wire::{
     Text, WireError,
     memberlist::{Ack, Alive, Dead, NodeState, Ping, PushPull, Suspect, ip_bytes, state},
@@ -24,30 +24,6 @@ const SECOND_LOOK_ROUNDS: u32 = 10;
 const MAX_REFUSAL: usize = 256;
 /// Maximum number of members that a merge may change for them to be broadcast one by one.
 pub(super) const MAX_MERGE_BROADCASTS: usize = 1024;
-
-/// Purpose of an exchange.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Purpose {
-    /// Join, requested by the caller.
-    Join { ignore_old: bool },
-    /// Attempt to reconnect to a failed member.
-    Reconnect,
-    /// Periodic state exchange.
-    Compare,
-    /// Forwarding of a long Serf message.
-    Carry,
-    /// Ping with this sequence number.
-    Ping(u32),
-    /// Started by the other side.
-    Inbound,
-}
-
-impl Purpose {
-    /// Returns whether this member started it to exchange states.
-    fn is_exchange(self) -> bool {
-        !matches!(self, Self::Ping(_) | Self::Inbound | Self::Carry)
-    }
-}
 
 #[derive(Debug)]
 struct Stream {

@@ -8,10 +8,10 @@ use std::{
 };
 
 use super::{
+    allowance::Allowance,
     coordinate::Remote,
     glue::{Id, Info},
     suspicion::Suspicion,
-    swim::Allowance,
     types::{Answered, Member, Status},
 };
 use crate::wire::{Text, serf::decode_tags};

@@ -4,8 +4,8 @@ use std::{net::SocketAddr, time::Duration};
 
 use super::{
     CommandError, Config, Core, Event, QueryParams, Status, Transmit,
+    allowance::MAX_INCARNATION_JUMP,
     sim::{addr, name},
-    swim::MAX_INCARNATION_JUMP,
     sync::MAX_INBOUND,
 };
 use crate::wire::{

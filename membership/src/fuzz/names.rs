@@ -1,18 +1,18 @@
 //! Arbitrary bytes in every text of every message: what is encoded decodes to the same value; a core accepts it
 //! and keeps working, passes the same bytes on, and shows nothing that moves a cursor.
 
-use std::{collections::BTreeMap, fmt::Debug, net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use rand::{SeedableRng, rngs::StdRng};
 
-use super::{FUZZ_MEMBERS, texts::*};
+use super::{FUZZ_MEMBERS, again::Again, texts::*};
 use crate::core::{Config, Core, Event, Snapshot, Transmit};
 use crate::rpc::{self, EventFilter, Limits, Session, Step};
 use crate::wire::{
     Framing, Text,
     field::Field,
     memberlist::{self, NodeState, PushPullHeader, VSN, kind, state},
-    msgpack::{self, DecodeError, Reader},
+    msgpack::{self, DecodeError},
     packet,
     serf::{self, Tags},
     stream::{StreamDecoder, StreamMessage},
@@ -35,18 +35,6 @@ pub fn fuzz_names(data: &[u8]) {
     replies(&mut input, Again);
     requests(&mut input).into_iter().for_each(request_again);
     World::new(&mut input).live(&mut input);
-}
-
-/// Checker that encodes a value and decodes it again.
-#[derive(Clone, Copy)]
-pub(super) struct Again;
-
-impl Again {
-    pub(super) fn check<T: Field + Debug + PartialEq>(self, value: &T) {
-        let mut bytes = Vec::new();
-        value.encode(&mut bytes);
-        assert_eq!(T::decode(&mut Reader::new(&bytes)).as_ref(), Ok(value));
-    }
 }
 
 fn request_again(request: rpc::Request) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::names::Again;
+use super::again::Again;
 use crate::rpc::{Request, message as m};
 use crate::wire::{
     Text,

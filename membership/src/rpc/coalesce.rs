@@ -10,7 +10,6 @@ use std::{
     time::Duration,
 };
 
-use super::filter::event_kind;
 use crate::{
     core::{Event, Member},
     wire::Text,
@@ -194,6 +193,20 @@ impl Coalescer {
         let latest = std::mem::take(&mut self.events).into_values();
         self.ready.extend(latest.flat_map(|latest| latest.events).map(Coalesced::Event));
     }
+}
+
+/// Kind of an event in clients' terms; `None` for events that are not reported to them.
+pub(super) fn event_kind(event: &Event) -> Option<&'static str> {
+    Some(match event {
+        Event::MemberJoined(_) => "member-join",
+        Event::MemberUpdated(_) => "member-update",
+        Event::MemberFailed(_) => "member-failed",
+        Event::MemberLeft(_) => "member-leave",
+        Event::MemberReaped(_) => "member-reap",
+        Event::UserEvent { .. } => "user",
+        Event::Query(_) => "query",
+        _ => return None,
+    })
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use regex::Regex;
 
 use super::{
     Coalesced, MAX_FILTER_BYTES, MAX_FILTERS,
+    coalesce::event_kind,
     message::{MembersFiltered, status_text},
 };
 use crate::{
@@ -133,20 +134,6 @@ impl EventFilter {
             Coalesced::Lagged { .. } => true,
         }
     }
-}
-
-/// Kind of an event in clients' terms; `None` for events that are not reported to them.
-pub(crate) fn event_kind(event: &Event) -> Option<&'static str> {
-    Some(match event {
-        Event::MemberJoined(_) => "member-join",
-        Event::MemberUpdated(_) => "member-update",
-        Event::MemberFailed(_) => "member-failed",
-        Event::MemberLeft(_) => "member-leave",
-        Event::MemberReaped(_) => "member-reap",
-        Event::UserEvent { .. } => "user",
-        Event::Query(_) => "query",
-        _ => return None,
-    })
 }
 
 #[cfg(test)]

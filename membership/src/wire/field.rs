@@ -1,11 +1,6 @@
 //! Structs as msgpack maps: one declaration generates a struct, its encoder and its tolerant decoder.
 
-use std::collections::BTreeMap;
-
-use super::{
-    Text,
-    msgpack::{self, DecodeError, Reader},
-};
+use super::msgpack::{self, DecodeError, Reader};
 
 /// Value that can be a field of a message. A nil decodes as the type's default, as in Go.
 pub trait Field: Sized {
@@ -132,23 +127,6 @@ impl<T: Field> Field for List<T> {
         let Some(list) = &self.0 else { return msgpack::write_nil(out) };
         msgpack::write_array(out, list.len());
         list.iter().for_each(|element| element.encode(out));
-    }
-}
-
-impl<V: Field> Field for BTreeMap<Text, V> {
-    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut map = Self::new();
-        for _ in 0..reader.map()? {
-            map.extend(reader.part(2, |reader| Ok((Text::decode(reader)?, V::decode(reader)?)))?);
-        }
-        Ok(map)
-    }
-    fn encode(&self, out: &mut Vec<u8>) {
-        msgpack::write_map(out, self.len());
-        for (name, value) in self {
-            name.encode(out);
-            value.encode(out);
-        }
     }
 }
 

@@ -12,7 +12,7 @@
 //! So different texts have different shown forms, no shown form can move a cursor or start a new line, and
 //! [`Text::from_shown`] recovers the bytes.
 
-use std::{borrow::Borrow, fmt, ops::Deref, sync::Arc};
+use std::{borrow::Borrow, collections::BTreeMap, fmt, ops::Deref, sync::Arc};
 
 use super::{
     field::Field,
@@ -190,6 +190,23 @@ impl Field for Text {
     }
     fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+impl<V: Field> Field for BTreeMap<Text, V> {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut map = Self::new();
+        for _ in 0..reader.map()? {
+            map.extend(reader.part(2, |reader| Ok((Text::decode(reader)?, V::decode(reader)?)))?);
+        }
+        Ok(map)
+    }
+    fn encode(&self, out: &mut Vec<u8>) {
+        msgpack::write_map(out, self.len());
+        for (name, value) in self {
+            name.encode(out);
+            value.encode(out);
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::connection::Writer;
+use super::writer::Writer;
 use crate::{
     core::{Event, Query},
     driver::{Answer, Answers},

@@ -29,6 +29,7 @@ mod keys;
 mod logs;
 mod places;
 mod seldom;
+mod writer;
 
 use parking_lot::Mutex;
 use std::{collections::HashMap, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};

@@ -1,9 +1,15 @@
 //! The connections of one door and the resources each holds: the [`Ledger`] with its lock, its clock and its waiters.
 
-use super::Door;
-use super::ledger::{ClientId, Ledger, Limits, Phase, Pool, Room, Source};
-use super::limits::HttpLimits;
+mod arrivals;
+mod ledger;
+mod limits;
+
+pub(crate) use arrivals::Arrivals;
+pub(crate) use ledger::{Pool, Source};
+pub use limits::HttpLimits;
+
 use crate::metrics::Metrics;
+use ledger::{ClientId, Ledger, Limits, Phase, Room};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,7 +23,27 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Maximum number of connections, beyond all places, that were asked to close and have not ended. Without this
 /// allowance a new connection would wait for each of them, and block those behind it.
-pub(super) const MAX_ENDING: usize = 16;
+const MAX_ENDING: usize = 16;
+
+/// The listening socket that a request came through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Door {
+    /// The Unix socket, which only this user can open.
+    Socket,
+    /// TCP. Use of the agent's identity, changes to the agent and dialling need the token; reading needs what the
+    /// agent's [`Rights`](crate::Rights) say.
+    Tcp,
+}
+
+impl Door {
+    /// Returns the name used in metrics and logs.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Socket => "socket",
+            Self::Tcp => "tcp",
+        }
+    }
+}
 
 /// The connections of one door.
 pub(crate) struct Clients {
@@ -58,7 +84,7 @@ pub(crate) struct Held {
 }
 
 impl Clients {
-    pub(super) fn new(door: Door, limits: &HttpLimits, metrics: Metrics) -> Self {
+    pub(crate) fn new(door: Door, limits: &HttpLimits, metrics: Metrics) -> Self {
         let connections = match door {
             Door::Socket => limits.socket_connections,
             Door::Tcp => limits.tcp_connections,
@@ -74,7 +100,7 @@ impl Clients {
     }
 
     /// Registers a new connection. Others may be asked to close for it.
-    pub(super) fn open(self: &Arc<Self>, source: Source) -> Arc<Client> {
+    pub(crate) fn open(self: &Arc<Self>, source: Source) -> Arc<Client> {
         self.change(None, |state, now| {
             let (id, in_reserve) = state.ledger.open(source, now);
             let (felled, turn) = (CancellationToken::new(), Arc::new(Notify::new()));
@@ -85,18 +111,18 @@ impl Clients {
     }
 
     /// Returns the number of a source's connections, without those asked to close.
-    pub(super) fn staying(&self, source: Source) -> usize {
+    pub(crate) fn staying(&self, source: Source) -> usize {
         self.change(None, |state, _| state.ledger.staying(source))
     }
 
     /// Counts a connection that was closed before it got a place.
-    pub(super) fn ended_waiting(&self) {
+    pub(crate) fn ended_waiting(&self) {
         self.metrics.connection_felled(self.door.name());
     }
 
     /// Waits until there is room for one more connection. A connection asked to close counts, with all that it holds,
     /// until its task has ended.
-    pub(super) async fn settled(&self) {
+    pub(crate) async fn settled(&self) {
         loop {
             let freed = self.freed.notified();
             if !self.change(None, |state, _| state.ledger.is_crowded()) {
@@ -119,7 +145,9 @@ impl Clients {
             }
         }
         if let Some(pool) = pool {
-            self.metrics.http_held(self.door.name(), pool, state.ledger.held(pool));
+            if pool != Pool::Connections {
+                self.metrics.http_held(self.door.name(), pool.name(), state.ledger.held(pool));
+            }
             if let Some(known) = state.ledger.first_in_line().and_then(|id| state.known.get(&id)) {
                 known.turn.notify_one();
             }
@@ -131,32 +159,32 @@ impl Clients {
 
 impl Client {
     /// Whether the connection has only a reserve place, which is for one short request.
-    pub(super) fn is_in_reserve(&self) -> bool {
+    pub(crate) fn is_in_reserve(&self) -> bool {
         self.in_reserve
     }
 
     /// Completes when the connection is asked to close.
-    pub(super) async fn felled(&self) {
+    pub(crate) async fn felled(&self) {
         self.felled.cancelled().await;
     }
 
     /// Marks the connection as waiting for its client to send or read, as of `credit` from now.
-    pub(super) fn waits(&self, credit: Duration) {
+    pub(crate) fn waits(&self, credit: Duration) {
         self.clients.change(None, |state, now| state.ledger.turn(self.id, Phase::Waiting, now + credit));
     }
 
     /// Marks the connection as waiting for the agent.
-    pub(super) fn is_worked_for(&self) {
+    pub(crate) fn is_worked_for(&self) {
         self.clients.change(None, |state, now| state.ledger.turn(self.id, Phase::Working, now));
     }
 
     /// Marks the connection as a watcher.
-    pub(super) fn streams(&self) {
+    pub(crate) fn streams(&self) {
         self.clients.change(None, |state, now| state.ledger.turn(self.id, Phase::Streaming, now));
     }
 
     /// Marks that a write to the client starts to block (`true`) or makes progress.
-    pub(super) fn stalls(&self, stalls: bool) {
+    pub(crate) fn stalls(&self, stalls: bool) {
         self.clients.change(None, |state, now| state.ledger.stalled(self.id, stalls.then_some(now)));
     }
 

@@ -43,7 +43,7 @@ pub(super) type ClientId = u64;
 
 /// The origin of a connection. All addresses of an IPv6 /64 are one source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Source {
+pub(crate) enum Source {
     /// The Unix socket.
     Socket,
     /// An IPv4 address, or the /64 prefix of an IPv6 address.
@@ -51,7 +51,7 @@ pub(super) enum Source {
 }
 
 impl Source {
-    pub(super) fn of(address: IpAddr) -> Self {
+    pub(crate) fn of(address: IpAddr) -> Self {
         Self::Address(match address.to_canonical() {
             IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
             v4 @ IpAddr::V4(_) => v4,

@@ -1,6 +1,6 @@
 //! Limits of the HTTP API on time and number.
 
-use super::{arrivals::MAX_ARRIVALS, clients::MAX_ENDING};
+use super::{MAX_ENDING, arrivals::MAX_ARRIVALS};
 use std::time::Duration;
 
 /// Limits of the HTTP API. Each door (TCP, the Unix socket) has its own, so that no client on TCP can lock out the
@@ -61,13 +61,13 @@ impl HttpLimits {
     }
 
     /// Returns the time that a body earns by this many bytes; it counts as started that much later.
-    pub(super) fn credit(&self, bytes: usize) -> Duration {
+    pub(crate) fn credit(&self, bytes: usize) -> Duration {
         let rate = u64::try_from(self.body_bytes_per_s).unwrap_or(u64::MAX).max(1);
         Duration::from_millis((bytes as u64).saturating_mul(1000) / rate)
     }
 
     /// Returns the time after the start of a body by which more of it has to arrive.
-    pub(super) fn body_allowance(&self, bytes: usize) -> Duration {
+    pub(crate) fn body_allowance(&self, bytes: usize) -> Duration {
         (self.body_grace + self.credit(bytes)).min(self.body_timeout)
     }
 }

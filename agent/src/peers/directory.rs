@@ -80,16 +80,16 @@ impl Directory {
         self.joined.load(Ordering::Relaxed)
     }
 
-    pub(super) fn set_joined(&self) {
+    pub(crate) fn set_joined(&self) {
         self.joined.store(true, Ordering::Relaxed);
     }
 
-    pub(super) fn set(&self, replicas: Replicas) {
+    pub(crate) fn set(&self, replicas: Replicas) {
         self.replicas.store(Arc::new(replicas));
         self.changes.send_modify(|count| *count = count.wrapping_add(1));
     }
 
-    pub(super) fn clear(&self) {
+    pub(crate) fn clear(&self) {
         self.set(Replicas::new());
     }
 }

@@ -11,24 +11,24 @@ use std::collections::{HashMap, VecDeque};
 pub(super) const MAX_ARRIVALS: usize = 128;
 
 /// The waiting connections, by source, oldest first.
-pub(super) struct Arrivals<S> {
+pub(crate) struct Arrivals<S> {
     waiting: HashMap<Source, VecDeque<S>>,
     len: usize,
 }
 
 impl<S> Arrivals<S> {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { waiting: HashMap::new(), len: 0 }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
     }
 
     /// Adds a connection. Returns the connection to close for it, if there are too many; `held` gives the number of
     /// connections that a source has in service.
     #[must_use]
-    pub(super) fn push(&mut self, source: Source, arrival: S, held: impl Fn(Source) -> usize) -> Option<S> {
+    pub(crate) fn push(&mut self, source: Source, arrival: S, held: impl Fn(Source) -> usize) -> Option<S> {
         self.waiting.entry(source).or_default().push_back(arrival);
         self.len += 1;
         if self.len <= MAX_ARRIVALS {
@@ -41,7 +41,7 @@ impl<S> Arrivals<S> {
 
     /// Takes the connection to serve next: the oldest of the source with the fewest connections, waiting ones
     /// included.
-    pub(super) fn next(&mut self, held: impl Fn(Source) -> usize) -> Option<(Source, S)> {
+    pub(crate) fn next(&mut self, held: impl Fn(Source) -> usize) -> Option<(Source, S)> {
         let weights = self.waiting.iter().map(|(source, waiting)| (held(*source) + waiting.len(), *source));
         let (_, lightest) = weights.min_by_key(|(weight, _)| *weight)?;
         Some((lightest, self.take_oldest(lightest)?))

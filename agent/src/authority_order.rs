@@ -1,0 +1,36 @@
+//! An order of the authority facts in which they can be taken in.
+
+use kvgossip_engine::View;
+use kvgossip_grants::{Authority, Digest, FactId};
+use parking_lot::Mutex;
+use std::sync::Arc;
+
+/// A place in the list of authority facts: depth, then id. A fact never changes its place. So a paged list that
+/// changes meanwhile contains each fact that was present throughout exactly once.
+pub(crate) type Place = (u8, FactId);
+
+/// Authority facts in an order in which they can be merged, cached per state.
+#[derive(Debug, Default)]
+pub(crate) struct AuthorityOrder(Mutex<Option<(Digest, Arc<Vec<Place>>)>>);
+
+impl AuthorityOrder {
+    pub(crate) fn of(&self, view: &View) -> Arc<Vec<Place>> {
+        let root = view.authority_root();
+        let mut kept = self.0.lock();
+        if let Some((of, places)) = kept.as_ref()
+            && *of == root
+        {
+            return places.clone();
+        }
+        let places = Arc::new(sorted(view.authority()));
+        *kept = Some((root, places.clone()));
+        places
+    }
+}
+
+fn sorted(authority: &Authority) -> Vec<Place> {
+    let mut places: Vec<Place> =
+        authority.fact_ids().map(|id| (authority.depth(&id).unwrap_or_default(), id)).collect();
+    places.sort_unstable();
+    places
+}

@@ -1,0 +1,17 @@
+//! Answers of an agent that do not read.
+
+use crate::error::{Failure, Result};
+use kvgossip_grants::Timestamp;
+
+/// Returns the failure for an answer that an agent of this version does not give.
+pub(crate) fn unexpected(what: &str) -> Failure {
+    Failure::new(
+        "agent.unexpected",
+        format!("the agent's answer has {what}; check --agent and the agent's version"),
+    )
+}
+
+/// Parses a time from the agent.
+pub(crate) fn agent_time(micros: u64) -> Result<Timestamp> {
+    Timestamp::from_micros(micros).map_err(|_| unexpected("a time that is none"))
+}

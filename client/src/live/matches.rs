@@ -1,0 +1,36 @@
+//! The keys of a filter, as subscribers are told of them.
+
+use super::state::{Cause, Dirty};
+use kvgossip_grants::Key;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use tokio::sync::Notify;
+
+/// Completeness and dirtiness of a filter's keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MatchStatus {
+    /// Whether some agent has sent all of them.
+    pub loaded: bool,
+    /// Why they may not be the latest; `None` while an agent confirms that they are.
+    pub dirty: Option<Dirty>,
+    /// Number of received keys whose value is not known, so that they are not among the entries.
+    pub unknown: usize,
+}
+
+impl MatchStatus {
+    pub(crate) const NEW: Self = Self { loaded: false, dirty: Some(Dirty::Loading), unknown: 0 };
+}
+
+/// Changes still to be delivered to one subscriber: keys only, each at most once.
+#[derive(Debug, Default)]
+pub(crate) struct MatchHandle {
+    pub(super) pending: Mutex<BTreeMap<Key, Option<Cause>>>,
+    pub(super) arrived: Notify,
+}
+
+impl MatchHandle {
+    pub(crate) fn note(&self, key: &Key, cause: Option<Cause>) {
+        self.pending.lock().insert(key.clone(), cause);
+        self.arrived.notify_one();
+    }
+}
