@@ -16,6 +16,7 @@ mod files;
 mod ids;
 mod layers;
 mod live_report;
+mod manual;
 mod monitor;
 mod offer;
 mod output;

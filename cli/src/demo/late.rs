@@ -152,7 +152,7 @@ fn check_session(report: &SyncReport, view: &View) -> anyhow::Result<()> {
         bytes(sent.overhead + sent.authority + sent.entries),
         bytes(received.overhead + sent.overhead)
     ));
-    verify(report.waste == 0, "nothing was received in vain")
+    verify(report.waste == 0, "nothing was received without effect")
 }
 
 /// Demands that the newcomer shows a value of this level, and the chain that it stands on.

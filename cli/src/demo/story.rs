@@ -5,6 +5,7 @@ use super::fill::Item;
 use super::late::join_late;
 use super::tell::{bytes, eventually, line, say, step, verified, verify};
 use super::wire::Wire;
+use crate::output::counted;
 use anyhow::Context;
 use bytes::Bytes;
 use kvgossip_agent::{Agent, now};
@@ -157,8 +158,8 @@ async fn fill(cast: &Cast, stage: &Stage, team: &Signed<Grant>, items: &[Item]) 
     let facts = sign_all(cast, team, items)?;
     let weight: usize = facts.iter().map(Fact::payload_len).sum();
     line(format!(
-        "{} entries signed by the team ({} with values and signatures) in {:.1} s",
-        facts.len(),
+        "{} signed by the team ({} with values and signatures) in {:.1} s",
+        counted(facts.len() as u64, "entry", "entries"),
         bytes(weight as u64),
         signing.elapsed().as_secs_f64()
     ));
@@ -177,7 +178,7 @@ async fn fill(cast: &Cast, stage: &Stage, team: &Signed<Grant>, items: &[Item]) 
     let counts = stage.set_keys();
     verify(
         counts.iter().all(|count| *count == items.len()),
-        format!("each replica holds all {} keys", items.len()),
+        format!("each replica holds all {}", counted(items.len() as u64, "key", "keys")),
     )?;
     verified(format!(
         "all three have root digest {} ({:.2} s after the first put)",
