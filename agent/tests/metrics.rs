@@ -18,16 +18,16 @@ const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
 const HEAD: &str = "\
 # Metrics
 
-`GET /metrics` shows these in the OpenMetrics text format, which Prometheus reads. Where the agent guards reading over
-TCP (`--read-token-file`, `--tls-client-ca`), it needs the right to read, as [operations](operations.md) says; else it needs no
-token. Labels take few values, and none that somebody outside can choose: codes are those of [errors.md](errors.md), routes
-those of [openapi.json](openapi.json), anything else is `other`.
+`GET /metrics` shows these in the OpenMetrics text format, which Prometheus reads. If the agent guards reading over TCP
+(`--read-token-file`, `--tls-client-ca`), a scrape needs the right to read, as [operations](operations.md) says; otherwise it needs
+no token. Labels have few values, and nobody outside can choose one: codes are those of [errors.md](errors.md), routes those of
+[openapi.json](openapi.json), anything else is `other`. The [glossary](glossary.md) defines the terms.
 
-Names of counters end in `_total` in a scrape; a histogram has `_bucket`, `_sum` and `_count`. What was never counted has
-no sample, but for what alarms look at (`contrib/prometheus/alerts.yml`), which begins at 0: the failures of sessions, the
-facts that are refused, the connections that are turned away.
+Names of counters end in `_total` in a scrape; a histogram has `_bucket`, `_sum` and `_count`. A counter without events has no
+sample, except for those that alarms use (`contrib/prometheus/alerts.yml`), which begin at 0: failures of sessions, refused
+facts, connections that are turned away.
 
-| name | kind | labels | what it says |
+| name | kind | labels | meaning |
 |---|---|---|---|
 ";
 

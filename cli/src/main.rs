@@ -20,6 +20,7 @@ mod ids;
 mod keys;
 mod layers;
 mod live_report;
+mod manual;
 mod monitor;
 mod offer;
 mod output;

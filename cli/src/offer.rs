@@ -210,7 +210,7 @@ impl<'a, J: Judge> Offering<'a, J> {
             }
         }
         let (doing, facts) = (self.doing, self.outcome.facts);
-        progress.tell(|| format!("{doing}: {facts} facts so far…"));
+        progress.tell(|| format!("{doing}: {} so far…", counted(facts, "fact", "facts")));
         // A judge in this process never waits; this lets Ctrl-C be noticed.
         tokio::task::yield_now().await;
         Ok(kept)

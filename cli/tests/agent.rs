@@ -173,7 +173,7 @@ fn authority_is_given_used_explained_and_taken_back() {
     assert!(lines[1].starts_with(&format!("grant {} to ", sub.text().trim())));
     assert_eq!(lines[2..], ["key /team/a: unset", "key /team/dev/x: unset"]);
     assert!(
-        rehearsed.err.contains("2 grants and 2 entries would fall: 2 keys would be unset"),
+        rehearsed.err.contains("2 grants and 2 entries would end: 2 keys would be unset"),
         "{rehearsed:?}"
     );
     served.run(&["get", "/team/a"]).exits(0);

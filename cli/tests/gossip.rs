@@ -149,7 +149,9 @@ async fn events(desk: &Desk, serf: &serf::Agent) {
 
 async fn queries(desk: &Desk, serf: &serf::Agent) {
     let asked = ask(desk, "a", &["query", "uptime", "?", "--wait", "3s"]).exits(0);
-    for line in ["serf: three days", "serf has heard it", "b has heard it", "3 acknowledged, 1 answered"] {
+    for line in
+        ["serf: three days", "serf has received it", "b has received it", "3 acknowledged, 1 answered"]
+    {
         assert!(asked.text().lines().any(|found| found == line), "{line:?}: {asked:?}");
     }
     let named = ["query", "uptime", "--node", "b", "--wait", "1s", "--output", "json"];

@@ -36,7 +36,7 @@ fn every_file_becomes_an_entry_and_unchanged_ones_are_left_alone() {
     for (identity, replaced) in [(&["--identity", "root.pem"][..], "by the command"), (&[], "by the agent")] {
         fs::write(served.path("conf/a"), replaced).unwrap();
         let dry = import(&served, &[identity, &["--dry-run"]].concat()).exits(0);
-        let expected = format!("would set /my/a to conf/a ({} B)\n", replaced.len());
+        let expected = format!("would set /my/a to conf/a ({} bytes)\n", replaced.len());
         assert!(dry.text().contains(&expected), "{dry:?}");
         let first = count(&served) == 0;
         let done = import(&served, identity).exits(0);

@@ -125,7 +125,7 @@ fn rehearsals_on_a_large_tree_are_summed_up_for_people_and_complete_for_programs
     let floor = ["floor", "/team/**", "--before", "now", "--dry-run"];
     let adopt = ["adopt", "/team/**", "--identity", "root.pem", "--dry-run"];
     let import = ["import", "--dir", "files", "--under", "/team", "--identity", "team.pem", "--dry-run"];
-    let sum = format!("1 grant and {SIGNED} entries would fall: {SIGNED} keys would be unset");
+    let sum = format!("1 grant and {SIGNED} entries would end: {SIGNED} keys would be unset");
     for (args, lines, of_all, last) in [
         (&revoke[..], LISTED + 2, SIGNED, sum.clone()),
         (&floor, LISTED + 1, SIGNED, sum.replace("1 grant ", "0 grants ")),

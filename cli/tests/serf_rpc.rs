@@ -177,7 +177,7 @@ async fn a_member_whose_name_is_no_text_is_one_like_any_other() {
     wait_until("the handler was given it", || std::fs::read(desk.path("heard")).is_ok());
     assert_eq!(std::fs::read(desk.path("heard")).expect("it is there"), b"d\xe9ploy \xfe\n");
     let asked = a.process.ask(&desk, &["query", "_serf_ping", "--node", SHOWN, "--wait", "5s"]).exits(0);
-    assert!(asked.text().contains(&format!("{SHOWN} has heard it\n1 acknowledged")), "{asked:?}");
+    assert!(asked.text().contains(&format!("{SHOWN} has received it\n1 acknowledged")), "{asked:?}");
 
     // Its own tags, set by Serf's tool, and taken away by the name that is shown.
     let set = OsStr::from_bytes(b"r\xe9gion=\xfe");

@@ -129,7 +129,7 @@ fn wrong_files_are_named_with_what_is_wrong() {
         (
             "set /a --file /dev/zero",
             1,
-            "the value for /a has more than 1048576 bytes; store it in parts or elsewhere [fact.too_large]".into(),
+            "the value for /a has more than 1 MiB; store it in parts or elsewhere [fact.too_large]".into(),
         ),
     ];
     for (line, exit, told) in cases {

@@ -60,5 +60,5 @@ fn confirm(opened: &Opened, now: Timestamp) -> Result<()> {
     if let Some(more) = unset.len().checked_sub(MAX_LISTED).filter(|more| *more > 0) {
         failure = failure.note(format!("  … and {more} more"));
     }
-    Err(failure.note("write --yes to forget these entries all the same; the keys can be set anew then"))
+    Err(failure.note("write --yes to forget these entries anyway; the keys can be set anew then"))
 }

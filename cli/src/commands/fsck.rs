@@ -16,9 +16,9 @@ use std::path::{Path, PathBuf};
 
 /// Check the store of an agent that does not run.
 ///
-/// Everything is computed anew from the signed facts and compared with what is stored: signatures and chains, digests,
-/// index, counts and the number of the last batch. Nothing in the store is changed. A minute per million entries and
-/// core. Ends with exit code 8 if something is wrong.
+/// The command computes everything anew from the signed facts and compares it with the store: signatures and chains,
+/// digests, index, counts and the number of the last batch. It changes nothing in the store. It takes a minute per
+/// million entries and core. Ends with exit code 8 if something is wrong.
 #[derive(Debug, Args)]
 pub(crate) struct FsckArgs {
     /// The agent's data directory.
@@ -58,7 +58,8 @@ pub(crate) fn fsck(args: &FsckArgs, format: Format) -> Result<Exit> {
     let checked = without_words_on_panic(|| {
         guard_engine(|| {
             check(dir, &root, &RsaVerifier, &mut |done, total| {
-                progress.tell(|| format!("{}: {done} of {total} keys checked", files::name(dir)));
+                let keys = counted(total, "key", "keys");
+                progress.tell(|| format!("{}: {done} of {keys} checked", files::name(dir)));
             })
         })
     });
