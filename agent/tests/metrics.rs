@@ -1,13 +1,13 @@
 //! `GET /metrics`: what it shows after something has happened, and that `docs/metrics.md` says the same.
 
-mod common;
-
-use common::*;
 use kvgossip_agent::metrics::Metrics;
 use kvgossip_agent::now;
 use kvgossip_agent::watch::Interest;
 use kvgossip_api::WatchRequest;
 use kvgossip_grants::{Fact, Key, Signer, Verdict};
+use kvgossip_testkit::agents::*;
+use kvgossip_testkit::http;
+use kvgossip_testkit::wait::eventually;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -73,11 +73,11 @@ async fn a_scrape_shows_what_has_happened_and_nothing_undocumented() {
     let interest = Interest::parse(&WatchRequest { keys: vec!["/m/0".into()], ..Default::default() });
     let watcher = b.hub().watch(interest.expect("a good request"), None).expect("room");
     let address = b.http_address().expect("HTTP is served");
-    raw::get(address, "/v1/status").await;
-    raw::get(address, "/any/thing").await;
+    http::get(address, "/v1/status").await;
+    http::get(address, "/any/thing").await;
     let mut scrape = String::new();
     eventually("the session is counted", async || {
-        scrape = raw::get(address, "/metrics").await;
+        scrape = http::get(address, "/metrics").await;
         sample(&scrape, "kvgossip_peers_equal") == Some(1.0)
     })
     .await;
@@ -106,14 +106,14 @@ async fn a_scrape_shows_what_has_happened_and_nothing_undocumented() {
         .collect();
     assert!(shown.is_subset(&listed), "{:?}", shown.difference(&listed));
 
-    let first = raw::get(a.http_address().expect("HTTP is served"), "/metrics").await;
+    let first = http::get(a.http_address().expect("HTTP is served"), "/metrics").await;
     let refused = first.lines().any(|line| {
         let is_put = line.starts_with("kvgossip_facts_total{source=\"put\"");
         is_put && !line.contains("verdict=\"merged\"") && !line.ends_with(" 0")
     });
     assert!(refused, "{first}");
     drop(watcher);
-    assert_eq!(sample(&raw::get(address, "/metrics").await, "kvgossip_watchers"), Some(0.0));
+    assert_eq!(sample(&http::get(address, "/metrics").await, "kvgossip_watchers"), Some(0.0));
     a.stop().await;
     b.stop().await;
 }

@@ -3,16 +3,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
-mod common;
-mod faulty;
-
-use common::{entry, eventually, grant, identity, put, root, same_root, sign, value};
-use faulty::{Commits, Faults, numbered, put_many_at_once, put_number, reason};
 use kvgossip_agent::Agent;
 use kvgossip_agent::watch::{Feed, Interest};
 use kvgossip_api::{SyncOutcome, WatchForm, WatchRequest};
 use kvgossip_engine::{MemoryStorage, Storage, StorageError};
 use kvgossip_grants::{By, EntryId, Fact, Grant, Key, Revocation, Signed, Signer, Timestamp, Verdict};
+use kvgossip_testkit::agents::{entry, grant, identity, put, root, same_root, sign, value};
+use kvgossip_testkit::faulty::{self, Commits, Faults, numbered, put_many_at_once, put_number, reason};
+use kvgossip_testkit::wait::eventually;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;

@@ -1,13 +1,11 @@
 //! What a watcher is told: what stands, what changes, why, and when it missed something.
 
-mod common;
-
-use common::stream::{Stream, keys, matching};
-use common::*;
 use kvgossip_agent::watch::{MAX_PENDING_KEYS, MAX_PENDING_NAMES};
 use kvgossip_agent::{Agent, now};
 use kvgossip_api::{HeldRow, KeyEvent, WatchForm};
 use kvgossip_grants::{By, Fact, Floor, Held, Key, Revocation, Signer, SigningKey, Verdict, held_authority};
+use kvgossip_testkit::agents::*;
+use kvgossip_testkit::stream::{Stream, keys, matching};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

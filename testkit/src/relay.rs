@@ -9,16 +9,16 @@ use std::thread;
 const MAX_DATAGRAM: usize = 65_536;
 
 /// Passes the datagrams of one dialler on to a listener, and so many of the listener's back.
-pub(crate) struct Relay {
+pub struct Relay {
     /// What the dialler dials.
-    pub(crate) address: SocketAddr,
+    pub address: SocketAddr,
     passed: Arc<AtomicUsize>,
     limit: Arc<AtomicUsize>,
 }
 
 impl Relay {
     /// A relay to `listener` that drops its datagrams after so many.
-    pub(crate) fn to(listener: SocketAddr, limit: usize) -> Self {
+    pub fn to(listener: SocketAddr, limit: usize) -> Self {
         let front = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let back = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         back.connect(listener).expect("an address of the loopback");
@@ -52,12 +52,12 @@ impl Relay {
     }
 
     /// How many datagrams of the listener's have passed.
-    pub(crate) fn passed(&self) -> usize {
+    pub fn passed(&self) -> usize {
         self.passed.load(Ordering::SeqCst)
     }
 
     /// Drops nothing any more.
-    pub(crate) fn open(&self) {
+    pub fn open(&self) {
         self.limit.store(usize::MAX, Ordering::SeqCst);
     }
 }

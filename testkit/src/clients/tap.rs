@@ -1,7 +1,5 @@
 //! A way to an agent that is looked into and can be cut.
 
-#![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
-
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -17,7 +15,9 @@ struct Carried {
 
 /// One request on a connection of its own, as text.
 pub struct Seen {
+    /// The request, with its head.
     pub request: String,
+    /// As much of the answer as has come.
     pub answer: String,
 }
 
@@ -32,6 +32,7 @@ impl Seen {
         self.answer.contains(&format!("\"key\":\"{key}\""))
     }
 
+    /// Whether the request sends a cursor.
     pub fn sends_cursor(&self) -> bool {
         self.request.contains("\"cursor\":\"")
     }
@@ -39,12 +40,14 @@ impl Seen {
 
 /// Passes bytes on, and keeps them.
 pub struct Tap {
+    /// Where clients connect.
     pub address: SocketAddr,
     to: Arc<watch::Sender<Option<SocketAddr>>>,
     carried: Arc<Mutex<Vec<Arc<Carried>>>>,
 }
 
 impl Tap {
+    /// A way to an agent.
     pub async fn to(agent: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");

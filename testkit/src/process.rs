@@ -1,18 +1,18 @@
 //! `kvgossip agent` as a process.
 
-use super::{Desk, Ran, until};
+use crate::desk::{Desk, Ran, until};
+use crate::wait::wait_until;
 use kvgossip_transport::ReplicaKey;
 use std::fs::File;
 use std::net::UdpSocket;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
 
 /// An agent of the cluster of `root.pem`, which signs as root, on free ports.
 #[derive(Clone)]
-pub(crate) struct Launch {
+pub struct Launch {
     /// Its data directory.
-    pub(crate) data: String,
+    pub data: String,
     /// Its replica key; without one, that of its data directory.
     key: Option<String>,
     /// The file that lists whom it admits; without one, the members of its gossip.
@@ -22,13 +22,13 @@ pub(crate) struct Launch {
     /// Whether it is ready before it was compared with a peer: tests of anything else ask it at once.
     ready_alone: bool,
     /// Further arguments.
-    pub(crate) extra: Vec<String>,
+    pub extra: Vec<String>,
     /// Further variables of the environment.
-    pub(crate) env: Vec<(&'static str, PathBuf)>,
+    pub env: Vec<(&'static str, PathBuf)>,
 }
 
 /// A running one. Killed when it is dropped.
-pub(crate) struct Process {
+pub struct Process {
     child: Child,
     data: String,
 }
@@ -36,7 +36,7 @@ pub(crate) struct Process {
 impl Launch {
     /// An agent in the directory `data`. It admits every other that is launched at the same desk with `replica-a.pem`
     /// or `replica-b.pem`.
-    pub(crate) fn new(desk: &Desk, data: &str, key: &str) -> Self {
+    pub fn new(desk: &Desk, data: &str, key: &str) -> Self {
         let id =
             |name: &str| ReplicaKey::from_pem(desk.read(name).as_bytes()).expect("a key").id().to_string();
         let ids = ["replica-a.pem", "replica-b.pem"].map(id).join("\n");
@@ -53,7 +53,7 @@ impl Launch {
     }
 
     /// It uses the key in its data directory, and makes one if there is none. It admits those whom a file lists.
-    pub(crate) fn with_its_own_key(data: &str, admitted: &str) -> Self {
+    pub fn with_its_own_key(data: &str, admitted: &str) -> Self {
         Self {
             data: data.into(),
             key: None,
@@ -66,12 +66,12 @@ impl Launch {
     }
 
     /// It uses the key in its data directory, and admits whoever its gossip names.
-    pub(crate) fn admitting_members(data: &str) -> Self {
+    pub fn admitting_members(data: &str) -> Self {
         Self { admitted: None, ..Self::with_its_own_key(data, "") }
     }
 
     /// Takes sessions at the same address each time. Gives it, too.
-    pub(crate) fn at_a_fixed_address(mut self) -> (Self, String) {
+    pub fn at_a_fixed_address(mut self) -> (Self, String) {
         let free =
             UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port");
         self.sync = free.to_string();
@@ -79,29 +79,30 @@ impl Launch {
     }
 
     /// It is ready when it was compared with a peer, if it is told of one.
-    pub(crate) fn ready_when_compared(mut self) -> Self {
+    pub fn ready_when_compared(mut self) -> Self {
         self.ready_alone = false;
         self
     }
 
     /// Takes part in gossip at an address of its own.
-    pub(crate) fn gossiping_at(self, ip: std::net::Ipv4Addr) -> Self {
+    pub fn gossiping_at(self, ip: std::net::Ipv4Addr) -> Self {
         self.syncing_at(ip).with(&["--bind", &ip.to_string()])
     }
 
     /// Takes sessions at an address of its own.
-    pub(crate) fn syncing_at(mut self, ip: std::net::Ipv4Addr) -> Self {
+    pub fn syncing_at(mut self, ip: std::net::Ipv4Addr) -> Self {
         self.sync = format!("{ip}:0");
         self
     }
 
-    pub(crate) fn with(mut self, args: &[&str]) -> Self {
+    /// The same with further arguments.
+    pub fn with(mut self, args: &[&str]) -> Self {
         self.extra.extend(args.iter().map(|arg| (*arg).to_owned()));
         self
     }
 
     /// Stays connected with the agent in the directory `data`, which runs.
-    pub(crate) fn peer(self, desk: &Desk, data: &str) -> Self {
+    pub fn peer(self, desk: &Desk, data: &str) -> Self {
         let address = status(desk, data)["sync_address"].as_str().expect("an address").to_owned();
         self.with(&["--peer", &address])
     }
@@ -118,12 +119,12 @@ impl Launch {
     }
 
     /// Runs it where it should not start.
-    pub(crate) fn refused(&self, desk: &Desk) -> Ran {
+    pub fn refused(&self, desk: &Desk) -> Ran {
         desk.run(&self.args())
     }
 
     /// Starts it; it may not answer yet. Its log goes to `DATA.log`.
-    pub(crate) fn spawn(&self, desk: &Desk) -> Process {
+    pub fn spawn(&self, desk: &Desk) -> Process {
         let log = File::options().create(true).append(true).open(desk.path(format!("{}.log", self.data)));
         let mut command = desk.command(&self.args());
         command.envs(self.env.iter().map(|(name, value)| (*name, value)));
@@ -132,7 +133,7 @@ impl Launch {
     }
 
     /// Starts it and waits until it answers.
-    pub(crate) fn start(&self, desk: &Desk) -> Process {
+    pub fn start(&self, desk: &Desk) -> Process {
         let process = self.spawn(desk);
         // It may not be well, and says so with an exit code of its own.
         let answers = until(|| ask(desk, &self.data, &["status"]), |ran| ran.code <= 1);
@@ -142,40 +143,34 @@ impl Launch {
 }
 
 impl Process {
-    pub(crate) fn ask(&self, desk: &Desk, args: &[&str]) -> Ran {
+    /// Runs a command for it.
+    pub fn ask(&self, desk: &Desk, args: &[&str]) -> Ran {
         ask(desk, &self.data, args)
     }
 
     /// Its process id.
-    pub(crate) fn id(&self) -> u32 {
+    pub fn id(&self) -> u32 {
         self.child.id()
     }
 
     /// Sends a signal by its name, such as `STOP`.
-    pub(crate) fn signal(&self, name: &str) {
+    pub fn signal(&self, name: &str) {
         signal(&self.child, name);
     }
 
     /// Asks it to end and waits for that.
-    pub(crate) fn stop(self) -> ExitStatus {
+    pub fn stop(self) -> ExitStatus {
         self.signal("TERM");
         self.wait()
     }
 
     /// Waits until it ends by itself.
-    pub(crate) fn wait(mut self) -> ExitStatus {
-        let began = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().expect("a child") {
-                return status;
-            }
-            assert!(began.elapsed() < Duration::from_secs(60), "the agent does not end");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+    pub fn wait(mut self) -> ExitStatus {
+        wait_until("the agent ends", || self.child.try_wait().expect("a child"))
     }
 
     /// Ends it at once, without a word.
-    pub(crate) fn kill(&mut self) {
+    pub fn kill(&mut self) {
         self.child.kill().expect("a child of ours");
         self.child.wait().expect("it ends");
     }
@@ -190,17 +185,17 @@ impl Drop for Process {
 }
 
 /// Sends a signal to a child by its name.
-pub(crate) fn signal(child: &Child, name: &str) {
+pub fn signal(child: &Child, name: &str) {
     let pid = child.id().to_string();
     assert!(Command::new("kill").args(["-s", name, &pid]).status().expect("kill").success());
 }
 
 /// Runs a command for the agent in the directory `data`.
-pub(crate) fn ask(desk: &Desk, data: &str, args: &[&str]) -> Ran {
+pub fn ask(desk: &Desk, data: &str, args: &[&str]) -> Ran {
     desk.run(&[args, &["--data-dir", data]].concat())
 }
 
 /// What the agent in the directory `data` says of itself.
-pub(crate) fn status(desk: &Desk, data: &str) -> serde_json::Value {
+pub fn status(desk: &Desk, data: &str) -> serde_json::Value {
     ask(desk, data, &["status", "--output", "json"]).json().remove(0)
 }

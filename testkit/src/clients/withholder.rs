@@ -1,7 +1,5 @@
 //! Ways to an agent that do not tell all that they know.
 
-#![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
-
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,12 +24,14 @@ pub enum Offers {
 
 /// In front of an agent.
 pub struct Withholder {
+    /// Where clients connect.
     pub address: SocketAddr,
     offered: Arc<AtomicUsize>,
     muted: Arc<watch::Sender<bool>>,
 }
 
 impl Withholder {
+    /// Starts one before an agent.
     pub async fn before(agent: SocketAddr, offers: Offers) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
@@ -110,12 +110,14 @@ async fn pass_back(
 
 /// A way to an honest agent on which what streams tell comes late.
 pub struct Delay {
+    /// Where clients connect.
     pub address: SocketAddr,
     delay: Arc<watch::Sender<Duration>>,
     idle: Arc<watch::Sender<usize>>,
 }
 
 impl Delay {
+    /// Starts one before an agent, without a delay.
     pub async fn before(agent: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
@@ -129,7 +131,7 @@ impl Delay {
         this
     }
 
-    /// From now on.
+    /// Sets the delay of what comes from now on.
     pub fn set(&self, delay: Duration) {
         self.delay.send_replace(delay);
     }
@@ -236,7 +238,6 @@ pub async fn silent() -> SocketAddr {
 
 /// An address where whatever is asked is answered by a stream that gives signs of life and tells nothing.
 pub async fn endless() -> SocketAddr {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("bound");
     tokio::spawn(async move {
@@ -248,7 +249,7 @@ pub async fn endless() -> SocketAddr {
                 let mut sent = stream.write_all(head.as_bytes()).await;
                 while sent.is_ok() {
                     sent = stream.write_all(b":\n\n").await;
-                    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                    tokio::time::sleep(Duration::from_millis(20)).await;
                 }
             });
         }

@@ -1,19 +1,22 @@
 //! Serf's own command line against an agent's RPC.
 
-use super::process::{Launch, Process};
-use super::{Desk, Ran, ran, wait_until};
+use crate::desk::{Desk, Ran, ran};
+use crate::process::{Launch, Process};
+use crate::wait::wait_until;
 use serde_json::Value;
 use std::fs::File;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 /// The RPC of an agent, of Serf's or of this project's.
-pub(crate) struct Rpc {
-    pub(crate) address: String,
+pub struct Rpc {
+    /// Where it is served.
+    pub address: String,
 }
 
 impl Rpc {
-    pub(crate) fn command(&self, command: &str, args: &[&str]) -> Command {
+    /// A command of Serf's for the agent.
+    pub fn command(&self, command: &str, args: &[&str]) -> Command {
         let mut serf = Command::new("serf");
         serf.args([command, "-rpc-addr", &self.address]).args(args);
         serf.stdin(Stdio::null()).env_remove("SERF_RPC_AUTH").env_remove("SERF_RPC_ADDR");
@@ -21,12 +24,12 @@ impl Rpc {
     }
 
     /// Runs a command of Serf's against the agent. It writes its errors to standard output, too.
-    pub(crate) fn serf(&self, command: &str, args: &[&str]) -> Ran {
+    pub fn serf(&self, command: &str, args: &[&str]) -> Ran {
         ran(self.command(command, args).output().expect("the program `serf` must be on the PATH"))
     }
 
     /// The members that it lists, as `name status` each.
-    pub(crate) fn members(&self, args: &[&str]) -> Vec<String> {
+    pub fn members(&self, args: &[&str]) -> Vec<String> {
         let listed = self.serf("members", &[&["-format=json"], args].concat()).exits(0);
         let json: Value = serde_json::from_str(listed.text()).expect("JSON");
         let rows = json["members"].as_array().cloned().unwrap_or_default();
@@ -34,20 +37,24 @@ impl Rpc {
         rows.iter().map(|row| format!("{} {}", text(row, "name"), text(row, "status"))).collect()
     }
 
+    /// Waits until it lists a member, as `name status`.
     #[track_caller]
-    pub(crate) fn sees(&self, member: &str) {
+    pub fn sees(&self, member: &str) {
         wait_until(member, || self.members(&[]).iter().any(|found| found == member));
     }
 }
 
 /// An agent of this project that Serf's tools can ask.
-pub(crate) struct Asked {
-    pub(crate) process: Process,
-    pub(crate) rpc: Rpc,
+pub struct Asked {
+    /// The agent.
+    pub process: Process,
+    /// Its RPC.
+    pub rpc: Rpc,
 }
 
 impl Asked {
-    pub(crate) fn start(desk: &Desk, name: &str, key: &str, more: &[&str]) -> Self {
+    /// Starts one with that name in the directory of that name, and further arguments.
+    pub fn start(desk: &Desk, name: &str, key: &str, more: &[&str]) -> Self {
         let launch = Launch::new(desk, name, key).with(&["--bind", "127.0.0.1:0", "--name", name]);
         let process = launch.with(&["--rpc", "127.0.0.1:0"]).with(more).start(desk);
         Self { process, rpc: Rpc { address: place(desk, name) } }
@@ -63,24 +70,23 @@ impl std::ops::Deref for Asked {
 }
 
 /// Where the agent in the directory `data` says that it serves RPC. It may answer before it has said so.
-pub(crate) fn place(desk: &Desk, data: &str) -> String {
+pub fn place(desk: &Desk, data: &str) -> String {
     let said = || {
         let log = desk.read(&format!("{data}.log"));
         log.rsplit_once("Serf's RPC on ").and_then(|(_, rest)| Some(rest.split_once('\n')?.0.to_owned()))
     };
-    wait_until("the agent says where it serves RPC", || said().is_some());
-    said().expect("it was there")
+    wait_until("the agent says where it serves RPC", said)
 }
 
 /// `serf monitor`, writing into a file.
-pub(crate) struct Monitor {
+pub struct Monitor {
     child: Child,
     path: PathBuf,
 }
 
 impl Monitor {
     /// Writes into the desk's file of that name. It may not be connected yet.
-    pub(crate) fn start(desk: &Desk, rpc: &Rpc, name: &str, level: &str) -> Self {
+    pub fn start(desk: &Desk, rpc: &Rpc, name: &str, level: &str) -> Self {
         let path = desk.path(name);
         let file = File::create(&path).expect("a file");
         let child = rpc.command("monitor", &["-log-level", level]).stdout(file).spawn().expect("serf");
@@ -88,12 +94,13 @@ impl Monitor {
     }
 
     /// What it has written.
-    pub(crate) fn text(&self) -> String {
+    pub fn text(&self) -> String {
         std::fs::read_to_string(&self.path).unwrap_or_default()
     }
 
+    /// Waits until it has written a text.
     #[track_caller]
-    pub(crate) fn shows(&self, text: &str) {
+    pub fn shows(&self, text: &str) {
         wait_until(text, || self.text().contains(text));
     }
 }

@@ -1,8 +1,6 @@
 //! A store in memory on a disk with faults, and an agent on it.
 
-#![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
-
-use super::common::{config, entry, peer, root};
+use crate::agents::{config, entry, peer, root};
 use bytes::Bytes;
 use kvgossip_agent::Agent;
 use kvgossip_agent::committer::Patience;
@@ -15,11 +13,14 @@ use std::time::Duration;
 /// What a commit does.
 #[derive(Clone, Default)]
 pub enum Commits {
+    /// Work.
     #[default]
     Work,
     /// Wait until they do something else.
     Hang,
+    /// Fail.
     Fail(StorageError),
+    /// Panic.
     Panic,
 }
 
@@ -28,6 +29,7 @@ pub enum Commits {
 pub struct Faults {
     commits: Mutex<Commits>,
     commits_changed: Condvar,
+    /// Whether there is no room for a batch.
     pub is_full: Mutex<bool>,
     /// Whether the store can be opened anew, and how often it was.
     pub reopens: Mutex<Option<u32>>,
@@ -37,10 +39,12 @@ pub struct Faults {
     pub probes: AtomicU32,
     /// An entry that does not read, or whose record is gone.
     pub entry: Mutex<Option<(EntryId, Option<StorageError>)>>,
+    /// The error of every look at which keys cite a grant.
     pub citations: Mutex<Option<StorageError>>,
 }
 
 impl Faults {
+    /// Sets what commits do from now on, also those that hang.
     pub fn set_commits(&self, commits: Commits) {
         *self.commits.lock().unwrap() = commits;
         self.commits_changed.notify_all();
@@ -149,11 +153,13 @@ pub async fn start(
     Agent::start(config, Box::new(storage)).await.unwrap()
 }
 
+/// Root's entry of `/n/NUMBER`.
 pub fn numbered(number: u64) -> Fact {
     let time = Timestamp::from_micros(1_000 + number).unwrap();
     entry(&format!("/n/{number}"), b"value", time, root(), None)
 }
 
+/// Offers an agent root's entry of `/n/NUMBER`.
 pub async fn put_number(agent: &Agent, number: u64) -> Result<Verdict, Failure> {
     agent.put_facts(&[Ok(numbered(number))]).await.map(|verdicts| verdicts[0])
 }

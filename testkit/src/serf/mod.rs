@@ -1,47 +1,34 @@
 //! Real Serf agents as child processes, each on a loopback address of its own.
 
+#[cfg(feature = "program")]
+pub mod command;
+pub mod rpc;
+
+use crate::wait::eventually;
 use std::{
     collections::BTreeMap,
     ffi::{OsStr, OsString},
-    future::Future,
     net::{Ipv4Addr, SocketAddr},
     os::unix::ffi::{OsStrExt, OsStringExt},
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU8, Ordering},
-    time::{Duration, Instant},
 };
 
 use tempfile::TempDir;
 
-pub(crate) const GOSSIP_PORT: u16 = 7946;
+/// The port of gossip of each agent.
+pub const GOSSIP_PORT: u16 = 7946;
 const RPC_PORT: u16 = 7373;
 /// Before the key of an agent's clients, in the arguments of an agent as in those of commands.
 const RPC_KEY: &str = "-rpc-auth=";
-/// Everything is waited for this long at most; a slow machine must not fail a test.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A loopback address that no other test uses: the process in the middle, a counter at the end.
-pub(crate) fn fresh_ip() -> Ipv4Addr {
+pub fn fresh_ip() -> Ipv4Addr {
     static NEXT: AtomicU8 = AtomicU8::new(1);
     let pid = std::process::id();
     let last = NEXT.fetch_add(1, Ordering::Relaxed);
     assert!(last < 255, "more agents than addresses");
     Ipv4Addr::new(127, 64 + (pid >> 8 & 0x7f) as u8, pid as u8, last)
-}
-
-/// Waits until `condition` gives something.
-pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
-    what: &str,
-    mut condition: impl FnMut() -> F,
-) -> T {
-    let start = Instant::now();
-    loop {
-        if let Some(value) = condition().await {
-            return value;
-        }
-        assert!(start.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
 }
 
 /// Whether an argument is the key of the agent's clients.
@@ -50,30 +37,33 @@ fn is_key(arg: &OsStr) -> bool {
 }
 
 /// A `serf agent`; killed when dropped.
-pub(crate) struct Agent {
-    pub(crate) name: String,
-    pub(crate) addr: SocketAddr,
+pub struct Agent {
+    /// Its name.
+    pub name: String,
+    /// Where it takes part in gossip.
+    pub addr: SocketAddr,
     rpc: String,
     node: OsString,
     args: Vec<OsString>,
     child: Child,
-    pub(crate) dir: TempDir,
+    /// Its working directory, with its log in the file `log`.
+    pub dir: TempDir,
 }
 
 impl Agent {
     /// Starts an agent and waits until it answers.
-    pub(crate) async fn start(name: &str, args: &[&str]) -> Self {
+    pub async fn start(name: &str, args: &[&str]) -> Self {
         Self::start_at(name, SocketAddr::from((fresh_ip(), GOSSIP_PORT)), args).await
     }
 
     /// Starts an agent at that address.
-    pub(crate) async fn start_at(name: &str, addr: SocketAddr, args: &[&str]) -> Self {
+    pub async fn start_at(name: &str, addr: SocketAddr, args: &[&str]) -> Self {
         let args: Vec<_> = args.iter().map(|arg| arg.as_bytes()).collect();
         Self::start_raw(name.as_bytes(), addr, &args).await
     }
 
     /// The same with any bytes.
-    pub(crate) async fn start_raw(name: &[u8], addr: SocketAddr, args: &[&[u8]]) -> Self {
+    pub async fn start_raw(name: &[u8], addr: SocketAddr, args: &[&[u8]]) -> Self {
         let rpc = format!("{}:{RPC_PORT}", fresh_ip());
         let args = args.iter().map(|arg| OsString::from_vec(arg.to_vec())).collect();
         Self::launch(OsString::from_vec(name.to_vec()), addr, rpc, args).await
@@ -108,47 +98,47 @@ impl Agent {
     }
 
     /// Kills the agent, as a crash does, and starts it anew at the same addresses with the same arguments.
-    pub(crate) async fn restart(mut self) -> Self {
+    pub async fn restart(mut self) -> Self {
         self.kill();
         Self::launch(self.node.clone(), self.addr, self.rpc.clone(), self.args.clone()).await
     }
 
     /// Its process id.
-    pub(crate) fn id(&self) -> u32 {
+    pub fn id(&self) -> u32 {
         self.child.id()
     }
 
     /// Whether the agent has ended by itself.
-    pub(crate) fn has_ended(&mut self) -> bool {
+    pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().expect("a child").is_some()
     }
 
     /// Where the agent serves RPC.
-    pub(crate) fn rpc(&self) -> &str {
+    pub fn rpc(&self) -> &str {
         &self.rpc
     }
 
     /// What the agent has logged.
-    pub(crate) fn log(&self) -> String {
+    pub fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 
     /// SIGKILL.
-    pub(crate) fn kill(&mut self) {
+    pub fn kill(&mut self) {
         // It may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
     /// Sends a signal by its name.
-    pub(crate) fn signal(&self, signal: &str) {
+    pub fn signal(&self, signal: &str) {
         let pid = self.id().to_string();
         let status = Command::new("kill").args(["-s", signal, &pid]).status().expect("`kill` runs");
         assert!(status.success());
     }
 
     /// Runs a `serf` command against the agent.
-    pub(crate) async fn serf(&self, command: &str, args: &[&str]) -> String {
+    pub async fn serf(&self, command: &str, args: &[&str]) -> String {
         let output = self.output(command, args).await;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success(), "serf {command} {args:?}: {text}{:?}", output.stderr);
@@ -156,13 +146,13 @@ impl Agent {
     }
 
     /// Like [`Agent::serf`]; `None` when the command fails.
-    pub(crate) async fn try_serf(&self, command: &str, args: &[&str]) -> Option<String> {
+    pub async fn try_serf(&self, command: &str, args: &[&str]) -> Option<String> {
         let output = self.output(command, args).await;
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     /// Runs a `serf` command whose arguments and output may be any bytes.
-    pub(crate) async fn serf_raw(&self, command: &str, args: &[&[u8]]) -> Vec<u8> {
+    pub async fn serf_raw(&self, command: &str, args: &[&[u8]]) -> Vec<u8> {
         let args: Vec<_> = args.iter().map(|arg| OsStr::from_bytes(arg)).collect();
         let output = self.output(command, &args).await;
         assert!(output.status.success(), "serf {command} {args:?}: {output:?}");
@@ -178,7 +168,7 @@ impl Agent {
     }
 
     /// What the agent thinks of all members: name to status and tags.
-    pub(crate) async fn members(&self) -> BTreeMap<String, (String, String)> {
+    pub async fn members(&self) -> BTreeMap<String, (String, String)> {
         let text = self.serf("members", &[]).await;
         let member = |line: &str| {
             let mut words = line.split_whitespace();
@@ -190,11 +180,11 @@ impl Agent {
     }
 
     /// Waits until the agent gives a member that status.
-    pub(crate) async fn sees(&self, name: &str, status: &str) {
+    pub async fn sees(&self, name: &str, status: &str) {
         let what = format!("{} sees {name} as {status}", self.name);
         eventually(&what, async || {
             let members = self.members().await;
-            members.get(name).is_some_and(|(actual, _)| actual == status).then_some(())
+            members.get(name).is_some_and(|(actual, _)| actual == status)
         })
         .await;
     }

@@ -1,8 +1,6 @@
 //! An agent that says what a test has it say.
 
-#![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
-
-use crate::common::*;
+use crate::agents::{entry, grant, identity, root};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use kvgossip_agent::now;
 use kvgossip_grants::{Fact, GrantId, Signer, Timestamp};
@@ -15,12 +13,14 @@ use tokio::sync::watch;
 
 /// Answers every request with the same events, keeps the stream open, and goes on telling.
 pub struct Liar {
+    /// Where it listens.
     pub address: SocketAddr,
     told: Arc<watch::Sender<String>>,
     streams: Arc<AtomicUsize>,
 }
 
 impl Liar {
+    /// Starts one that tells these events first.
     pub async fn telling(events: String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
@@ -60,11 +60,13 @@ impl Liar {
     }
 }
 
+/// An event that tells facts of the authority.
 pub fn authority_event(facts: &[Fact]) -> String {
     let records: Vec<_> = facts.iter().map(|fact| BASE64_STANDARD.encode(fact.to_record())).collect();
     format!("event: authority\ndata: {}\n\n", serde_json::json!({ "records_b64": records }))
 }
 
+/// An event that tells an entry of a key by its record.
 pub fn key_event(key: &str, record: &[u8], id: &str) -> String {
     let data = serde_json::json!({
         "key": key, "state": "present", "cause": { "kind": "current" },
@@ -78,6 +80,7 @@ pub fn told(key: &str, fact: &Fact) -> String {
     key_event(key, &fact.to_record(), &fact.id().to_string())
 }
 
+/// The event that says that nothing is left to tell.
 pub const SYNCED: &str = "event: synced\ndata: {\"now_us\":0,\"resumed\":false}\n\n";
 
 /// A value of a key that nobody may set: with a broken signature, on a grant for other keys, on one of another's, in the
@@ -86,7 +89,7 @@ pub fn forgeries(key: &str) -> Vec<(&'static str, String, String)> {
     let (writer, stranger) = (identity(1), identity(2));
     let grant = grant(writer.public(), "/other/**", root(), None);
     let authority = authority_event(&[Fact::Grant(grant.clone())]);
-    let unknown = common_grant();
+    let unknown = untold_grant();
     let told = |fact: &Fact, spoil: bool| {
         let mut record = fact.to_record().to_vec();
         if spoil {
@@ -106,10 +109,11 @@ pub fn forgeries(key: &str) -> Vec<(&'static str, String, String)> {
 }
 
 /// A grant that is told to nobody.
-fn common_grant() -> GrantId {
+fn untold_grant() -> GrantId {
     grant(identity(1).public(), "/**", root(), None).id()
 }
 
+/// A second from now.
 pub fn later() -> Timestamp {
     now().saturating_add(1_000_000)
 }

@@ -1,6 +1,6 @@
 //! An agent inside the test, and commands that talk to it.
 
-use super::{Desk, Ran};
+use crate::desk::{Desk, Ran};
 use kvgossip_agent::http::ServerTls;
 use kvgossip_agent::{Agent, Clock, Config};
 use kvgossip_engine::MemoryStorage;
@@ -14,22 +14,27 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 
 /// How an agent is to be started.
-pub(crate) struct Setup {
-    pub(crate) identity: Option<&'static str>,
-    pub(crate) token: Option<&'static str>,
-    pub(crate) read_token: Option<&'static str>,
-    pub(crate) replica: &'static str,
+pub struct Setup {
+    /// The name of the key that it signs with.
+    pub identity: Option<&'static str>,
+    /// The token of writers.
+    pub token: Option<&'static str>,
+    /// The token of readers.
+    pub read_token: Option<&'static str>,
+    /// The name of its replica key.
+    pub replica: &'static str,
     /// Whom it admits.
-    pub(crate) knows: Vec<ReplicaId>,
-    pub(crate) open_read: bool,
+    pub knows: Vec<ReplicaId>,
+    /// Whether anybody may read over TCP.
+    pub open_read: bool,
     /// Names of a certificate and its key.
-    pub(crate) tls: Option<(&'static str, &'static str)>,
+    pub tls: Option<(&'static str, &'static str)>,
     /// The name of the certificate of the clients' authority.
-    pub(crate) client_ca: Option<&'static str>,
+    pub client_ca: Option<&'static str>,
     /// How long a TLS handshake may take.
-    pub(crate) tls_timeout: Option<Duration>,
+    pub tls_timeout: Option<Duration>,
     /// How far its clock is ahead, in seconds.
-    pub(crate) ahead_s: i64,
+    pub ahead_s: i64,
 }
 
 impl Default for Setup {
@@ -74,8 +79,9 @@ impl Verifier for Careless {
 }
 
 /// A running agent of the cluster of `root.pem`, with its socket in the desk's directory.
-pub(crate) struct Served {
-    pub(crate) desk: Desk,
+pub struct Served {
+    /// Where commands for it run.
+    pub desk: Desk,
     /// Taken when it is stopped: a handle that is left keeps the store open.
     agent: Option<Agent>,
     root: SigningKey,
@@ -83,8 +89,9 @@ pub(crate) struct Served {
 }
 
 impl Served {
-    pub(crate) fn start(setup: Setup) -> Self {
-        let desk = Desk::new();
+    /// Starts an agent for the program at that path, as [`Desk::new`] takes it.
+    pub fn start(program: &'static str, setup: Setup) -> Self {
+        let desk = Desk::new(program);
         let signer = |name: &str| SigningKey::from_pem(&desk.read(name)).expect("a private key");
         let root = signer("root.pem");
         let replica = ReplicaKey::from_pem(desk.read(setup.replica).as_bytes()).expect("a replica key");
@@ -115,16 +122,18 @@ impl Served {
         Self { desk, agent: Some(agent), root, runtime }
     }
 
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
+    /// The path of a file of the desk.
+    pub fn path(&self, name: &str) -> PathBuf {
         self.desk.path(name)
     }
 
     /// Runs a command that talks to this agent over its socket.
-    pub(crate) fn run(&self, args: &[&str]) -> Ran {
+    pub fn run(&self, args: &[&str]) -> Ran {
         self.desk.run(&[args, &["--data-dir", "."]].concat())
     }
 
-    pub(crate) fn run_with_input(&self, args: &[&str], input: &[u8]) -> Ran {
+    /// The same with standard input.
+    pub fn run_with_input(&self, args: &[&str], input: &[u8]) -> Ran {
         self.desk.run_with_input(&[args, &["--data-dir", "."]].concat(), input)
     }
 
@@ -132,32 +141,35 @@ impl Served {
         self.agent.as_ref().expect("running")
     }
 
-    pub(crate) fn url(&self) -> String {
+    /// Where it serves HTTP.
+    pub fn url(&self) -> String {
         format!("http://{}", self.agent().http_address().expect("TCP"))
     }
 
-    pub(crate) fn replica(&self) -> ReplicaId {
+    /// Its replica id.
+    pub fn replica(&self) -> ReplicaId {
         self.agent().peers().id()
     }
 
-    pub(crate) fn sync_address(&self) -> String {
+    /// Where it takes sessions.
+    pub fn sync_address(&self) -> String {
         self.agent().peers().address().to_string()
     }
 
     /// What `/metrics` says.
-    pub(crate) fn scrape(&self) -> String {
+    pub fn scrape(&self) -> String {
         self.agent().metrics_text().expect("a text")
     }
 
     /// Offers facts.
-    pub(crate) fn put(&self, facts: Vec<Fact>) {
+    pub fn put(&self, facts: Vec<Fact>) {
         let facts: Vec<_> = facts.into_iter().map(Ok).collect();
         self.runtime.block_on(self.agent().put_facts(&facts)).expect("a store");
     }
 
     /// Root's entries of `/fill/000000` and so on, with signatures that are none. They are put where verified facts go:
     /// for tests of so many keys that signing them would take minutes, and that look at everything else.
-    pub(crate) fn fill_unsigned(&self, count: usize) {
+    pub fn fill_unsigned(&self, count: usize) {
         let unsigned = Unsigned(self.root.public().clone());
         for begin in (0..count).step_by(UNSIGNED_AT_A_TIME) {
             let numbers = begin..count.min(begin + UNSIGNED_AT_A_TIME);
@@ -167,7 +179,7 @@ impl Served {
     }
 
     /// Entries of `/team/000000` and so on, signed by `team.pem` under this grant, on all cores.
-    pub(crate) fn fill_signed(&self, count: usize, grant: &str) {
+    pub fn fill_signed(&self, count: usize, grant: &str) {
         let team = SigningKey::from_pem(&self.desk.read("team.pem")).expect("a private key");
         let grant: GrantId = grant.parse().expect("an id");
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -199,21 +211,21 @@ impl Served {
     }
 
     /// Has the agent take facts in as from a peer.
-    pub(crate) fn relay(&self, facts: Vec<Fact>) {
+    pub fn relay(&self, facts: Vec<Fact>) {
         let facts: Vec<_> = facts.into_iter().map(Ok).collect();
         let verdicts = self.runtime.block_on(self.agent().offer_facts(&facts)).expect("a store");
         assert!(verdicts.iter().all(|verdict| verdict.is_taken_in()), "{verdicts:?}");
     }
 
     /// Writes `/fill/0000` and so on.
-    pub(crate) fn fill(&self, count: usize) {
+    pub fn fill(&self, count: usize) {
         self.put(
             (0..count).map(|number| self.entry(&format!("/fill/{number:04}"), &self.root, None)).collect(),
         );
     }
 
     /// Offers a fact that can never be taken in.
-    pub(crate) fn refuse_one(&self) {
+    pub fn refuse_one(&self) {
         let stranger = SigningKey::from_pem(&self.desk.read("team.pem")).expect("a private key");
         self.put(vec![self.entry("/stranger", &stranger, None)]);
     }

@@ -1,9 +1,6 @@
 //! Who and what the vectors are about: four entities and the facts they sign.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
-#![allow(dead_code, reason = "each test binary uses its part")]
-
-use super::support::key;
+use super::key;
 use bytes::Bytes;
 use kvgossip_grants::{
     AuthorityBody, By, ClusterId, EntryDraft, EntryFact, Fact, Floor, Grant, GrantId, Key, KeyGlob,
@@ -11,32 +8,41 @@ use kvgossip_grants::{
 };
 
 /// 2026-01-01T00:00:00Z, in microseconds.
-pub(crate) const JANUARY: u64 = 1_767_225_600_000_000;
-pub(crate) const HOUR: u64 = 3_600_000_000;
+pub const JANUARY: u64 = 1_767_225_600_000_000;
+/// An hour in microseconds.
+pub const HOUR: u64 = 3_600_000_000;
 
-pub(crate) fn at(micros: u64) -> Timestamp {
+/// The timestamp of these microseconds.
+pub fn at(micros: u64) -> Timestamp {
     Timestamp::from_micros(micros).unwrap()
 }
 
 /// 16 bytes that count up from `first`.
-pub(crate) fn nonce(first: u8) -> [u8; 16] {
+pub fn nonce(first: u8) -> [u8; 16] {
     std::array::from_fn(|at| first + at as u8)
 }
 
 /// The entities of the vectors.
-pub(crate) struct Cast {
-    pub(crate) root: SigningKey,
-    pub(crate) ops: SigningKey,
-    pub(crate) web: SigningKey,
-    pub(crate) guest: SigningKey,
+pub struct Cast {
+    /// The root.
+    pub root: SigningKey,
+    /// Holds a grant of root's.
+    pub ops: SigningKey,
+    /// Holds a grant of `ops`.
+    pub web: SigningKey,
+    /// Holds a grant of root's for other keys.
+    pub guest: SigningKey,
 }
 
 impl Cast {
-    pub(crate) fn new() -> Self {
+    /// The entities, with the keys of the fixtures.
+    #[expect(clippy::new_without_default, reason = "it reads files")]
+    pub fn new() -> Self {
         Self { root: key("root"), ops: key("ops"), web: key("web"), guest: key("guest") }
     }
 
-    pub(crate) fn cluster(&self) -> ClusterId {
+    /// The cluster of `root`.
+    pub fn cluster(&self) -> ClusterId {
         self.root.public().cluster()
     }
 
@@ -45,7 +51,7 @@ impl Cast {
     }
 
     /// A grant of root's without subgrants or end, but for what `change` makes of it.
-    pub(crate) fn grant(
+    pub fn grant(
         &self,
         by: &SigningKey,
         to: &SigningKey,
@@ -77,7 +83,7 @@ impl Cast {
     }
 
     /// An entry that sets `key`, or deletes it.
-    pub(crate) fn entry(
+    pub fn entry(
         &self,
         by: &SigningKey,
         grant: Option<GrantId>,
@@ -92,10 +98,10 @@ impl Cast {
 }
 
 /// A fact with its name in the vectors, and who signs it.
-pub(crate) type Named<'a> = (&'static str, &'a SigningKey, Fact);
+pub type Named<'a> = (&'static str, &'a SigningKey, Fact);
 
 /// The facts, in an order in which they can be offered.
-pub(crate) fn facts(cast: &Cast) -> Vec<Named<'_>> {
+pub fn facts(cast: &Cast) -> Vec<Named<'_>> {
     let Cast { root, ops, web, guest } = cast;
     let to_ops = cast.grant(root, ops, "/app/**", |grant| grant.subgrant = true);
     let to_web = cast.grant(ops, web, "/app/web/**", |grant| {
@@ -126,7 +132,7 @@ pub(crate) fn facts(cast: &Cast) -> Vec<Named<'_>> {
 }
 
 /// One of [`facts`].
-pub(crate) fn fact(facts: &[Named<'_>], name: &str) -> Fact {
+pub fn fact(facts: &[Named<'_>], name: &str) -> Fact {
     let found = facts.iter().find(|(known, ..)| *known == name);
     found.unwrap_or_else(|| panic!("no fact is called {name}")).2.clone()
 }

@@ -1,14 +1,13 @@
 //! HTTP by hand: clients that stall where no library would.
 
+use crate::wait::soon;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
-/// Ten times and more of what any of these tests expects.
-const PATIENCE: Duration = Duration::from_secs(30);
-
+/// Connects to an agent.
 pub async fn open(address: SocketAddr) -> TcpStream {
     TcpStream::connect(address).await.expect("the door is open")
 }
@@ -38,8 +37,8 @@ pub async fn send(stream: &mut TcpStream, bytes: &[u8]) {
 /// Reads what comes up to the end of a line, which must be the first.
 pub async fn until_line(stream: &mut TcpStream, line: &str) {
     let mut bytes = vec![0; line.len() + 2];
-    let read = timeout(PATIENCE, stream.read_exact(&mut bytes)).await;
-    read.expect("the agent answers").expect("the connection stays");
+    let read = soon(stream.read_exact(&mut bytes)).await;
+    read.expect("the connection stays");
     assert_eq!(String::from_utf8_lossy(&bytes), format!("{line}\r\n"));
 }
 
@@ -47,8 +46,7 @@ pub async fn until_line(stream: &mut TcpStream, line: &str) {
 pub async fn until_contains(stream: &mut TcpStream, text: &str) -> String {
     let (mut all, mut part) = (Vec::new(), vec![0; 64 << 10]);
     loop {
-        let read = timeout(PATIENCE, stream.read(&mut part)).await.expect("the agent answers");
-        let read = read.expect("the connection stays");
+        let read = soon(stream.read(&mut part)).await.expect("the connection stays");
         assert!(read > 0, "it ends before {text:?}: {}", String::from_utf8_lossy(&all));
         // It may have begun in the part before.
         let from = all.len().saturating_sub(text.len());
@@ -62,9 +60,8 @@ pub async fn until_contains(stream: &mut TcpStream, text: &str) -> String {
 /// All that comes until the agent closes.
 pub async fn until_closed(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
-    let read = timeout(PATIENCE, stream.read_to_end(&mut bytes)).await;
     // A reset is an end like another.
-    let _ = read.expect("the agent closes the connection");
+    let _ = soon(stream.read_to_end(&mut bytes)).await;
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
@@ -84,6 +81,7 @@ pub fn post(body: &str) -> String {
     )
 }
 
+/// `GET` of a target, with the head of the answer.
 pub async fn get(address: SocketAddr, target: &str) -> String {
     ask(address, &format!("GET {target} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")).await
 }

@@ -1,15 +1,6 @@
 //! Running the command in a directory of its own.
-#![allow(dead_code, reason = "each test program uses a part of this")]
 
-pub(crate) mod agent;
-#[cfg(unix)]
-pub(crate) mod asked;
-#[cfg(unix)]
-pub(crate) mod process;
-pub(crate) mod relay;
-#[cfg(target_os = "linux")]
-pub(crate) mod small_disk;
-
+use crate::wait::PATIENCE;
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
@@ -22,15 +13,19 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// A directory with test keys, in which commands run without anything of the caller's environment that concerns them.
-pub(crate) struct Desk {
+pub struct Desk {
     dir: TempDir,
+    program: &'static str,
 }
 
 /// What a command did.
-pub(crate) struct Ran {
-    pub(crate) code: i32,
-    pub(crate) out: Vec<u8>,
-    pub(crate) err: String,
+pub struct Ran {
+    /// Its exit code.
+    pub code: i32,
+    /// Standard output.
+    pub out: Vec<u8>,
+    /// Standard error.
+    pub err: String,
 }
 
 impl fmt::Debug for Ran {
@@ -41,25 +36,26 @@ impl fmt::Debug for Ran {
 }
 
 impl Ran {
-    pub(crate) fn text(&self) -> &str {
+    /// Standard output as text.
+    pub fn text(&self) -> &str {
         str::from_utf8(&self.out).expect("text")
     }
 
     /// The objects of `--output json`, one a line.
-    pub(crate) fn json(&self) -> Vec<serde_json::Value> {
+    pub fn json(&self) -> Vec<serde_json::Value> {
         self.text().lines().map(|line| serde_json::from_str(line).expect("a JSON line")).collect()
     }
 
     /// Demands an exit code.
     #[track_caller]
-    pub(crate) fn exits(self, code: i32) -> Self {
+    pub fn exits(self, code: i32) -> Self {
         assert_eq!(self.code, code, "{self:#?}");
         self
     }
 
     /// Demands an exit code and a stable code in brackets.
     #[track_caller]
-    pub(crate) fn fails(self, exit: i32, code: &str) -> Self {
+    pub fn fails(self, exit: i32, code: &str) -> Self {
         let told = self.err.contains(&format!("[{code}]\n"));
         assert!(told && self.code == exit && self.err.contains("error: "), "wanted {exit} {code}: {self:#?}");
         self
@@ -67,9 +63,11 @@ impl Ran {
 }
 
 impl Desk {
-    pub(crate) fn new() -> Self {
-        let desk = Self { dir: tempfile::tempdir().expect("a temporary directory") };
-        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    /// A desk for the program at that path, which cargo tells the tests of its own crate alone:
+    /// `env!("CARGO_BIN_EXE_kvgossip")`.
+    pub fn new(program: &'static str) -> Self {
+        let desk = Self { dir: tempfile::tempdir().expect("a temporary directory"), program };
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../cli/tests/fixtures");
         for entry in fs::read_dir(fixtures).expect("fixtures") {
             let path = entry.expect("a fixture").path();
             let copy = desk.path(path.file_name().expect("a name"));
@@ -80,16 +78,19 @@ impl Desk {
         desk
     }
 
-    pub(crate) fn path(&self, name: impl AsRef<OsStr>) -> PathBuf {
+    /// The path of a file of the directory.
+    pub fn path(&self, name: impl AsRef<OsStr>) -> PathBuf {
         self.dir.path().join(name.as_ref())
     }
 
-    pub(crate) fn read(&self, name: &str) -> String {
+    /// The text of a file of the directory.
+    pub fn read(&self, name: &str) -> String {
         fs::read_to_string(self.path(name)).expect(name)
     }
 
-    pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_kvgossip"));
+    /// The program with these arguments, in the directory.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(self.program);
         command.args(args).current_dir(self.dir.path()).stdin(Stdio::null());
         for (name, _) in
             std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("KVGOSSIP_"))
@@ -99,17 +100,18 @@ impl Desk {
         command
     }
 
-    pub(crate) fn run(&self, args: &[&str]) -> Ran {
+    /// Runs the program to its end.
+    pub fn run(&self, args: &[&str]) -> Ran {
         ran(self.command(args).output().expect("the command starts"))
     }
 
     /// Runs a command that must not wait for anything; it is ended, and the test with it, when it still runs after a minute.
-    pub(crate) fn run_at_once(&self, args: &[&str]) -> Ran {
+    pub fn run_at_once(&self, args: &[&str]) -> Ran {
         let mut command = self.command(args);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
         let began = Instant::now();
         while child.try_wait().expect("a child of ours").is_none() {
-            if began.elapsed() > Duration::from_secs(60) {
+            if began.elapsed() > PATIENCE {
                 child.kill().expect("a child of ours");
                 panic!("{args:?} waits for something: {:?}", ran(child.wait_with_output().expect("ended")));
             }
@@ -118,7 +120,8 @@ impl Desk {
         ran(child.wait_with_output().expect("the command ends"))
     }
 
-    pub(crate) fn run_with_input(&self, args: &[&str], input: &[u8]) -> Ran {
+    /// The same with standard input.
+    pub fn run_with_input(&self, args: &[&str], input: &[u8]) -> Ran {
         let mut command = self.command(args);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the command starts");
@@ -131,48 +134,41 @@ impl Desk {
 }
 
 /// Runs a command again until it did what is waited for; gives the last one after a minute.
-pub(crate) fn until(run: impl Fn() -> Ran, done: impl Fn(&Ran) -> bool) -> Ran {
+pub fn until(run: impl Fn() -> Ran, done: impl Fn(&Ran) -> bool) -> Ran {
     let began = Instant::now();
     loop {
         let ran = run();
-        if done(&ran) || began.elapsed() > Duration::from_secs(60) {
+        if done(&ran) || began.elapsed() > PATIENCE {
             return ran;
         }
         thread::sleep(Duration::from_millis(20));
     }
 }
 
-/// Waits until something holds; fails after a minute.
-#[track_caller]
-pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !holds() {
-        assert!(began.elapsed() < Duration::from_secs(60), "in vain: {what}");
-        thread::sleep(Duration::from_millis(20));
-    }
-}
-
 /// What a command did that was started by other means.
-pub(crate) fn ran(output: Output) -> Ran {
+pub fn ran(output: Output) -> Ran {
     let err = String::from_utf8(output.stderr).expect("errors are text");
     assert!(!err.contains("panicked"), "{err}");
     Ran { code: output.status.code().expect("no signal"), out: output.stdout, err }
 }
 
+/// The permission bits of a file.
 #[cfg(unix)]
-pub(crate) fn mode(path: &Path) -> u32 {
+pub fn mode(path: &Path) -> u32 {
     use std::os::unix::fs::PermissionsExt;
     fs::metadata(path).expect("a file").permissions().mode() & 0o777
 }
 
+/// Makes a named pipe.
 #[cfg(unix)]
-pub(crate) fn make_fifo(path: &Path) {
+pub fn make_fifo(path: &Path) {
     use rustix::fs::{CWD, FileType, Mode, mknodat};
     mknodat(CWD, path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).expect("a FIFO");
 }
 
+/// Sets the permission bits of a file.
 #[cfg(unix)]
-pub(crate) fn set_mode(path: &Path, mode: u32) {
+pub fn set_mode(path: &Path, mode: u32) {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("a file of ours");
 }
@@ -185,7 +181,7 @@ fn private(path: &Path) {
 }
 
 /// Takes one connection, reads one request without a body, answers and closes.
-pub(crate) fn answer_once(listener: &TcpListener, answer: &[u8]) {
+pub fn answer_once(listener: &TcpListener, answer: &[u8]) {
     let (mut stream, _) = listener.accept().expect("a connection");
     let mut head = Vec::new();
     let mut buffer = [0; 1024];

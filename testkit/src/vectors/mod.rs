@@ -8,8 +8,7 @@
 //! With `KVGOSSIP_BLESS=1` in the environment a test writes its file instead of comparing it. The document is never
 //! written: a test that fails says what it should quote.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
-#![allow(dead_code, reason = "each test binary uses its part")]
+pub mod cast;
 
 use kvgossip_grants::SigningKey;
 use std::collections::BTreeMap;
@@ -22,13 +21,13 @@ fn workspace() -> &'static Path {
 }
 
 /// A key of `grants/tests/fixtures/test-only-keys`.
-pub(crate) fn key(name: &str) -> SigningKey {
+pub fn key(name: &str) -> SigningKey {
     let path = workspace().join(format!("grants/tests/fixtures/test-only-keys/{name}.pem"));
     SigningKey::from_pem(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
 /// The vectors of one file.
-pub(crate) struct Vectors {
+pub struct Vectors {
     path: PathBuf,
     text: String,
     section: String,
@@ -37,17 +36,19 @@ pub(crate) struct Vectors {
 
 impl Vectors {
     /// `path` is relative to the workspace; `header` becomes comments.
-    pub(crate) fn new(path: &str, header: &str) -> Self {
+    pub fn new(path: &str, header: &str) -> Self {
         let text = header.lines().map(|line| format!("# {line}").trim_end().to_owned() + "\n").collect();
         Self { path: workspace().join(path), text, section: String::new(), fields: BTreeMap::new() }
     }
 
-    pub(crate) fn section(&mut self, name: &str) {
+    /// Begins a section.
+    pub fn section(&mut self, name: &str) {
         self.section = name.into();
         writeln!(self.text, "\n[{name}]").unwrap();
     }
 
-    pub(crate) fn field(&mut self, name: &str, value: impl Display) {
+    /// Adds a line `name value` to the section.
+    pub fn field(&mut self, name: &str, value: impl Display) {
         let value = value.to_string();
         self.text += format!("{name} {value}").trim_end();
         self.text.push('\n');
@@ -55,16 +56,18 @@ impl Vectors {
         assert_eq!(before, None, "[{}] has {name} twice", self.section);
     }
 
-    pub(crate) fn hex(&mut self, name: &str, bytes: &[u8]) {
+    /// Adds bytes in hexadecimal.
+    pub fn hex(&mut self, name: &str, bytes: &[u8]) {
         self.field(name, hex::encode(bytes));
     }
 
-    pub(crate) fn comment(&mut self, text: &str) {
+    /// Adds a comment.
+    pub fn comment(&mut self, text: &str) {
         writeln!(self.text, "# {text}").unwrap();
     }
 
     /// Compares with the committed file, or writes it.
-    pub(crate) fn settle(&self) {
+    pub fn settle(&self) {
         if std::env::var_os("KVGOSSIP_BLESS").is_some_and(|value| value == "1") {
             std::fs::write(&self.path, &self.text).unwrap();
         }
@@ -76,7 +79,7 @@ impl Vectors {
 
     /// Checks every block of `docs/protocol.md` that quotes the file called `name`, and that there are `blocks` of
     /// them.
-    pub(crate) fn check_quotes(&self, name: &str, blocks: usize) {
+    pub fn check_quotes(&self, name: &str, blocks: usize) {
         let document = std::fs::read_to_string(workspace().join("docs/protocol.md")).unwrap();
         let mut found = 0;
         let mut lines = document.lines();
@@ -117,7 +120,7 @@ impl Vectors {
 }
 
 /// Bytes as people write them in a comment: text where it is some.
-pub(crate) fn shown(bytes: &[u8]) -> String {
+pub fn shown(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
         Ok(text) if bytes.iter().all(u8::is_ascii_graphic) => format!("\"{text}\""),
         _ => format!("0x{}", hex::encode(bytes)),
