@@ -2,7 +2,7 @@
 
 use kvgossip_agent::{Agent, now};
 use kvgossip_client::{Client, Dirty, Matching};
-use kvgossip_grants::{Fact, Held};
+use kvgossip_grants::{Fact, HeldDigests};
 use kvgossip_testkit::agents::*;
 use kvgossip_testkit::clients::tap::{Seen, Tap};
 use kvgossip_testkit::clients::*;
@@ -61,10 +61,10 @@ async fn settled(agent: &Agent, addresses: &[SocketAddr]) -> (Client, Matching) 
 
 /// The keys of a bucket in which one has changed.
 fn bucket_of(changed: &str) -> BTreeSet<String> {
-    let buckets = Held::buckets_for(KEYS);
-    let hit = Held::bucket(&key(changed), buckets);
+    let buckets = HeldDigests::buckets_for(KEYS);
+    let hit = HeldDigests::bucket(&key(changed), buckets);
     let names = (0..KEYS).map(|n| format!("/k/{n}"));
-    names.filter(|name| Held::bucket(&key(name), buckets) == hit).collect()
+    names.filter(|name| HeldDigests::bucket(&key(name), buckets) == hit).collect()
 }
 
 fn assert_compared(seen: &Seen, told: &BTreeSet<String>) {

@@ -4,7 +4,7 @@ use super::error::{Refusal, body};
 use super::pages::{EntryPlace, PAGE_BYTES, Page, place_text, places_after};
 use super::query::{Given, Parameters, Query, malformed};
 use super::{Complete, Shared};
-use crate::authority_order::Place;
+use crate::authority_order::AuthorityPlace;
 use crate::unfinished::unfinished;
 use axum::Json;
 use axum::extract::State;
@@ -77,7 +77,7 @@ fn row(fact: &Fact) -> FactRow {
     FactRow { id: fact.id().to_string(), kind: fact.kind().into(), key, record_b64 }
 }
 
-fn authority_page(view: &View, places: &[Place], page: &Page) -> Result<FactsPage, Refusal> {
+fn authority_page(view: &View, places: &[AuthorityPlace], page: &Page) -> Result<FactsPage, Refusal> {
     let rest = places_after(places, page.after.as_deref())?;
     let (mut facts, mut bytes) = (Vec::new(), 0);
     for (number, place) in rest.iter().enumerate() {

@@ -5,7 +5,7 @@ use super::error::Refusal;
 use super::own_name::is_own_name;
 use super::pages::MAX_PAGE_BYTES;
 use super::rights;
-use crate::clients::{Charged, Client, Door, Held, HttpLimits, Pool};
+use crate::clients::{Charged, Client, Door, HttpLimits, Pool, Reservation};
 use crate::metrics::Http;
 use crate::unfinished::unfinished;
 use axum::body::{Body, Bytes, HttpBody};
@@ -229,7 +229,7 @@ fn most_answer(head: &Parts) -> usize {
     }
 }
 
-async fn answer_room(client: &Arc<Client>, bytes: usize) -> Result<Held, Refusal> {
+async fn answer_room(client: &Arc<Client>, bytes: usize) -> Result<Reservation, Refusal> {
     if let Some(held) = client.answer_now(bytes) {
         return Ok(held);
     }
@@ -238,7 +238,11 @@ async fn answer_room(client: &Arc<Client>, bytes: usize) -> Result<Held, Refusal
 }
 
 /// Charges a large answer to its client until it is sent. Streams charge themselves.
-async fn charged(client: &Arc<Client>, response: Response, room: Option<Held>) -> Result<Response, Refusal> {
+async fn charged(
+    client: &Arc<Client>,
+    response: Response,
+    room: Option<Reservation>,
+) -> Result<Response, Refusal> {
     let (head, body) = response.into_parts();
     let bytes = match body.size_hint().exact().and_then(|bytes| usize::try_from(bytes).ok()) {
         Some(bytes) if bytes > SMALL_ANSWER => bytes,
@@ -291,7 +295,7 @@ async fn read_body(
     client: &Arc<Client>,
     headers: &HeaderMap,
     mut body: Body,
-) -> Result<(Bytes, Held), Refusal> {
+) -> Result<(Bytes, Reservation), Refusal> {
     let (limits, mut held) = (&gate.limits, client.nothing(Pool::Bodies));
     if body.is_end_stream() {
         return Ok((Bytes::new(), held));

@@ -3,7 +3,7 @@
 use super::error::{Refusal, body};
 use super::query::{Given, Parameters, Query, malformed};
 use super::{Complete, Shared};
-use crate::clients::{Client, Held, Pool};
+use crate::clients::{Client, Pool, Reservation};
 use crate::watch::{Feed, Interest, InterestError, SMALL_INTEREST_BYTES, WatchError};
 use axum::body::{Body, Bytes};
 use axum::extract::State;
@@ -107,7 +107,7 @@ async fn watch(
     let interest = Interest::parse(&request)?;
     let feed = shared.agent.hub().watch(interest, header.or(request.cursor.as_deref()))?;
     let feed = feed.charged_to(client.clone());
-    let chunks = stream::unfold((feed, held), async |(mut feed, held): (Feed, Held)| {
+    let chunks = stream::unfold((feed, held), async |(mut feed, held): (Feed, Reservation)| {
         let chunk = feed.next().await?;
         Some((Ok::<_, Infallible>(chunk), (feed, held)))
     });

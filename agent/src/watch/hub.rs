@@ -8,8 +8,8 @@ use super::log::{Cursor, Log, Step};
 use super::mailbox::{Mailbox, Pending};
 use super::{MAX_LOG_KEYS, MAX_PENDING_NAMES, MAX_TURNS, MAX_WATCHERS};
 use crate::clock;
-use crate::committer::{Committed, ReadsAgain, Store};
-use crate::http::{AuthorityOrder, Place};
+use crate::committer::{Committed, ReadsAgain, StoreHandle};
+use crate::http::{AuthorityOrder, AuthorityPlace};
 use crate::intake::Intake;
 use crate::waiting::{Waiting, tell_of_early_keys};
 use arc_swap::ArcSwap;
@@ -42,7 +42,7 @@ pub enum WatchError {
 pub struct Hub(Arc<Inner>);
 
 struct Inner {
-    store: Store,
+    store: StoreHandle,
     /// Early entries.
     waiting: Arc<Waiting>,
     /// The state that all mailboxes have heard of, at least.
@@ -355,7 +355,7 @@ impl Watcher {
     }
 
     /// The authority facts of a state in order, which watchers that begin share.
-    pub(super) fn authority_order(&self, view: &View) -> Arc<Vec<Place>> {
+    pub(super) fn authority_order(&self, view: &View) -> Arc<Vec<AuthorityPlace>> {
         self.hub.0.order.of(view)
     }
 

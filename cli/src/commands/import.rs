@@ -6,7 +6,7 @@ use crate::codes;
 use crate::connect::{AgentArgs, interruptible};
 use crate::error::{Exit, Failure, Result};
 use crate::factfile::FactFile;
-use crate::offer::{Judge, Offering, Outcome, incomplete};
+use crate::offer::{Judge, OfferReport, Offering, incomplete};
 use crate::output::{self, Format};
 use crate::room;
 use clap::{ArgGroup, Args};
@@ -86,8 +86,8 @@ fn import_file(path: &std::path::Path, args: &ImportArgs, format: Format) -> Res
     incomplete(&outcome, "was not taken in", "were not taken in").map_or(Ok(Exit::Ok), Err)
 }
 
-fn show(outcome: &Outcome, is_whole: bool, format: Format) -> Result<()> {
-    let Outcome { facts, merged, known, superseded, refused, lacking, .. } = outcome;
+fn show(outcome: &OfferReport, is_whole: bool, format: Format) -> Result<()> {
+    let OfferReport { facts, merged, known, superseded, refused, lacking, .. } = outcome;
     match format {
         Format::Json => {
             let mut object = serde_json::to_value(outcome).map_err(|_| unexpected("no JSON"))?;

@@ -72,7 +72,7 @@ pub(crate) fn render(args: &RenderArgs) -> Result<Exit> {
         let mut job = Job {
             args,
             source,
-            held: Held::default(),
+            held: Subscriptions::default(),
             client: client.clone(),
             endpoint,
             said: None,
@@ -96,7 +96,7 @@ pub(crate) fn render(args: &RenderArgs) -> Result<Exit> {
 struct Job<'a> {
     args: &'a RenderArgs,
     source: String,
-    held: Held,
+    held: Subscriptions,
     client: Client,
     endpoint: Endpoint,
     /// The last error message, to print each only once.
@@ -107,7 +107,7 @@ struct Job<'a> {
 
 /// The subscriptions for what the template asks for.
 #[derive(Default)]
-struct Held {
+struct Subscriptions {
     wants: Wants,
     keys: BTreeMap<Key, Subscription>,
     filters: BTreeMap<Vec<String>, Filtered>,
@@ -225,7 +225,7 @@ impl Job<'_> {
     }
 }
 
-impl Held {
+impl Subscriptions {
     fn want(&mut self, client: &Client, wants: Wants) -> Result<()> {
         self.keys.retain(|key, _| wants.keys.contains(key));
         self.filters.retain(|globs, _| wants.filters.contains(globs));

@@ -4,7 +4,7 @@ use crate::connect::interruptible;
 use crate::error::{Exit, Result};
 use crate::factfile::FactFile;
 use crate::files;
-use crate::offer::{Judge, Offering, Outcome, incomplete, row_of};
+use crate::offer::{Judge, OfferReport, Offering, incomplete, row_of};
 use crate::output::{self, Format, counted, table};
 use crate::snapshot::Snapshot;
 use clap::Args;
@@ -59,7 +59,7 @@ pub(crate) fn verify(args: &VerifyArgs, format: Format) -> Result<Exit> {
 }
 
 /// Prints the result. For a part of the file no digest is shown, since it would be taken for that of the whole.
-fn show(snapshot: &Snapshot, outcome: &Outcome, is_whole: bool, format: Format) -> Result<()> {
+fn show(snapshot: &Snapshot, outcome: &OfferReport, is_whole: bool, format: Format) -> Result<()> {
     let view = snapshot.view();
     let authority = view.authority();
     let counts = [
