@@ -121,7 +121,8 @@ impl Judge {
                 assert_eq!(cause, None);
                 // What was shown has ended, and the agent has yet to tell what else stands; or a later entry came of which
                 // the agent has yet to tell the value: it shows another one, whose grant has ended by this clock.
-                let lives = last.filter(|before| !self.is_over(before, now) && !self.is_superseded(key, before, now));
+                let lives =
+                    last.filter(|before| !self.is_over(before, now) && !self.is_superseded(key, before, now));
                 assert_eq!(lives, None, "{key} was known");
                 return;
             }
