@@ -16,7 +16,7 @@ use std::fmt::Write as _;
 /// Exit codes of every command.
 const ALWAYS: [(Exit, &str); 3] = [
     (Exit::Ok, "done"),
-    (Exit::Error, "any other error; its message ends with a stable code in brackets"),
+    (Exit::Error, "any other error, whose message ends with a stable code in brackets"),
     (Exit::Usage, "the command line is wrong"),
 ];
 /// Exit codes of commands that ask an agent.

@@ -73,7 +73,7 @@ pub(super) const PAGES: &[Page] = &[
     page(
         "status",
         &[("Show how the agent is.", "kvgossip status"), ("For a script.", "kvgossip status --output json")],
-        &[(Ok, "the agent is well, or ready"), (Error, "it is not well or not ready; or any other error")],
+        &[(Ok, "the agent is well, or ready"), (Error, "it is not well or not ready, or any other error")],
     ),
     page(
         "digest",
@@ -92,7 +92,7 @@ pub(super) const PAGES: &[Page] = &[
         &[
             (NotFound, NO_PEER),
             (NotAuthorised, REFUSED_PEER),
-            (TimedOut, "the two differ; or the agent or the peer does not answer in time"),
+            (TimedOut, "the two differ, or the agent or the peer does not answer in time"),
             (Integrity, WRONG_PEER),
         ],
     ),
@@ -109,7 +109,7 @@ pub(super) const PAGES: &[Page] = &[
             (NotFound, NO_PEER),
             (NotAuthorised, REFUSED_PEER),
             (Conflict, "without an agent: another process uses the data directory"),
-            (TimedOut, "the two still differ; or the agent or the peer does not answer in time"),
+            (TimedOut, "the two still differ, or the agent or the peer does not answer in time"),
             (Integrity, "another replica than the named one answers, or the store is damaged"),
         ],
     ),
