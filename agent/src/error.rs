@@ -4,8 +4,7 @@ use crate::committer::CommitError;
 use crate::gossip::GossipError;
 use crate::peers::offset_text;
 use crate::readiness::FirstSync;
-use axum::http::StatusCode;
-use kvgossip_api::FIRST_SYNC;
+use kvgossip_api::{FIRST_SYNC, codes};
 use kvgossip_engine::clocks::Standing;
 use kvgossip_engine::{Failure, InternalError, StorageError};
 use kvgossip_grants::{Code, Verdict};
@@ -67,11 +66,11 @@ pub(crate) fn unfinished(error: &tokio::task::JoinError, work: &'static str) -> 
     InternalError::Task(work).into()
 }
 
-/// The HTTP status of a failure: another try, or another agent, may help, unless the program is at fault.
-pub(crate) const fn failure_status(failure: &Failure) -> StatusCode {
-    match failure {
-        Failure::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
-        _ => StatusCode::SERVICE_UNAVAILABLE,
+/// What happened and what to do, for people.
+pub(crate) fn advised(failure: &Failure) -> String {
+    match codes::advice(failure.code()) {
+        Some(advice) => format!("{failure}; {advice}"),
+        None => failure.to_string(),
     }
 }
 
@@ -114,22 +113,21 @@ pub enum WriteError {
 }
 
 impl WriteError {
-    /// The HTTP status and the stable code.
-    pub(crate) fn status_and_code(&self) -> (StatusCode, &'static str) {
+    /// The stable code.
+    pub(crate) const fn code(&self) -> &'static str {
         match self {
-            Self::NoIdentity => (StatusCode::CONFLICT, "agent.no_identity"),
-            Self::ClockContradicted(_) => (StatusCode::SERVICE_UNAVAILABLE, "clock.contradicted"),
-            Self::NotAuthorised { code, .. } => (StatusCode::FORBIDDEN, code.as_str()),
-            Self::Verdict(verdict) => {
-                (StatusCode::FORBIDDEN, verdict.code().unwrap_or(Code::Malformed).as_str())
-            }
-            Self::Commit(CommitError::Failure(error)) => (failure_status(error), error.code()),
-            Self::Commit(CommitError::Conflict { .. }) => (StatusCode::PRECONDITION_FAILED, "key.conflict"),
-            Self::Commit(CommitError::Unknown { .. }) => {
-                (StatusCode::SERVICE_UNAVAILABLE, Code::NotYet.as_str())
-            }
-            Self::FirstSync(_) => (StatusCode::SERVICE_UNAVAILABLE, FIRST_SYNC),
-            Self::Signing => (StatusCode::INTERNAL_SERVER_ERROR, "agent.signing"),
+            Self::NoIdentity => "agent.no_identity",
+            Self::ClockContradicted(_) => "clock.contradicted",
+            Self::NotAuthorised { code, .. } => code.as_str(),
+            Self::Verdict(verdict) => match verdict.code() {
+                Some(code) => code.as_str(),
+                None => Code::Malformed.as_str(),
+            },
+            Self::Commit(CommitError::Failure(error)) => error.code(),
+            Self::Commit(CommitError::Conflict { .. }) => "key.conflict",
+            Self::Commit(CommitError::Unknown { .. }) => Code::NotYet.as_str(),
+            Self::FirstSync(_) => FIRST_SYNC,
+            Self::Signing => "agent.signing",
         }
     }
 }

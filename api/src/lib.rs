@@ -1,10 +1,12 @@
-//! The HTTP API's types, shared by agent and client, and how explanations of authority are told in them; nothing else.
+//! The HTTP API's types, shared by agent and client, how explanations of authority are told in them, and the
+//! [catalogue of stable codes](codes); nothing else.
 //!
 //! Ids are 64 hexadecimal digits. Times are microseconds since 1970 and end in `_us`. Bytes are standard base64 and
 //! end in `_b64`. Fields may be added. Readers of answers and events skip those that they do not know; an agent refuses a
 //! request that has one (400, `http.body`), as it would do something else than what was asked for. So a client leaves out
 //! the fields that it has no use for.
 
+pub mod codes;
 mod error;
 mod explain;
 mod facts;

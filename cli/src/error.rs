@@ -1,39 +1,12 @@
 //! Failures of a command: what the process says and what it ends with.
 
 use crate::codes;
+pub(crate) use crate::codes::Exit;
 use crate::output::{Format, printable};
+use kvgossip_api::codes::advice;
 use serde::Serialize;
 use std::io::{self, Write};
 use std::process::ExitCode;
-
-/// What the process ends with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Exit {
-    /// Done.
-    Ok = 0,
-    /// Any other error.
-    Error = 1,
-    /// The command line is wrong.
-    Usage = 2,
-    /// What was asked for does not exist.
-    NotFound = 3,
-    /// Not allowed to.
-    NotAuthorised = 4,
-    /// No agent answers.
-    Unreachable = 5,
-    /// Somebody else was there first.
-    Conflict = 6,
-    /// Out of time, or replicas still differ.
-    TimedOut = 7,
-    /// Bytes are not what they are said to be.
-    Integrity = 8,
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
-    }
-}
 
 /// Why a command failed.
 #[derive(Debug)]
@@ -69,6 +42,15 @@ impl Failure {
         let code = code.into();
         let exit = codes::exit(&code).unwrap_or(Exit::Error);
         Self::with_exit(code, message, exit)
+    }
+
+    /// The same, with the catalogue's advice in a line below.
+    pub(crate) fn advised(code: &str, message: impl Into<String>) -> Self {
+        let failure = Self::new(code, message);
+        match advice(code) {
+            Some(advice) => failure.note(advice),
+            None => failure,
+        }
     }
 
     /// A failure whose code this program may not know.

@@ -8,16 +8,13 @@ use crate::storage::StorageError;
 #[non_exhaustive]
 pub enum InternalError {
     /// A session came to a state that it cannot have.
-    #[error("a fault of the program in a session ({0}): please report it; the log has the detail")]
+    #[error("a fault of the program in a session ({0})")]
     Session(&'static str),
     /// The committer panicked. It takes nothing in until the agent is started again.
-    #[error(
-        "a fault of the program ended the thread that takes facts in: please report it; the log has the detail. \
-         Restart the agent: everything acknowledged is there, and reading goes on meanwhile"
-    )]
+    #[error("a fault of the program ended the thread that takes facts in")]
     Committer,
     /// A task panicked, or gave an answer that does not fit its question.
-    #[error("a fault of the program in {0}: please report it; the log has the detail")]
+    #[error("a fault of the program in {0}")]
     Task(&'static str),
 }
 

@@ -76,7 +76,7 @@ fn revocation_row(revocation: &Signed<Revocation>) -> RevocationRow {
 }
 
 fn entity(text: &str) -> Result<EntityId, Refusal> {
-    text.parse().map_err(|error| Refusal::bad_request("entity.malformed", error))
+    text.parse().map_err(|error| Refusal::new("entity.malformed", error))
 }
 
 /// Whether an entity may write a key, and why.

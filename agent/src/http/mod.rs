@@ -35,7 +35,6 @@ pub(crate) use rights::Privileged;
 use crate::agent::Agent;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::http::StatusCode;
 use axum::middleware;
 use axum::routing::{get, post};
 use complete::Complete;
@@ -103,13 +102,9 @@ fn router(agent: Agent, door: Door) -> Router {
         .route("/healthz", get(|_: Query<()>| async { "ok\n" }))
         .route("/readyz", get(inspect::ready))
         .route("/metrics", get(inspect::metrics))
-        .fallback(|| async { Refusal::new(StatusCode::NOT_FOUND, "http.no_route", "there is no such route") })
+        .fallback(|| async { Refusal::new("http.no_route", "there is no such route") })
         .method_not_allowed_fallback(|| async {
-            Refusal::new(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "http.method",
-                "this route does not take that method",
-            )
+            Refusal::new("http.method", "this route does not take that method")
         })
         .layer(middleware::from_fn_with_state(shared.clone(), gate::pass))
         // The gate has read the body, within its own limit.

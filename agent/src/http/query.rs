@@ -40,7 +40,7 @@ fn parse<T: Parameters>(query: &str) -> Result<T, Refusal> {
 
 /// A parameter that is unknown, or whose value is not what the route takes.
 pub(crate) fn malformed(message: impl ToString) -> Refusal {
-    Refusal::bad_request("http.query", message)
+    Refusal::new("http.query", message)
 }
 
 /// Parameters that nobody has taken yet, in order.

@@ -5,7 +5,7 @@ use super::{Door, Shared};
 use crate::rights::Shown;
 use axum::extract::{FromRequestParts, MatchedPath, Request};
 use axum::http::request::Parts;
-use axum::http::{Extensions, HeaderMap, Method, StatusCode, header};
+use axum::http::{Extensions, HeaderMap, Method, header};
 
 /// Routes that need no right: whoever asks whether the agent lives and is ready learns nothing else.
 const OPEN_ROUTES: [&str; 2] = ["/healthz", "/readyz"];
@@ -27,7 +27,7 @@ fn shown<'a>(headers: &'a HeaderMap, extensions: &Extensions) -> Shown<'a> {
 fn refuse(shared: &Shared, shown: Shown<'_>, missing: (&str, &str)) -> Refusal {
     let is_wrong = shown.token.is_some() && !shared.agent.rights().knows(shown);
     let (code, message) = if is_wrong { WRONG_TOKEN } else { missing };
-    Refusal::new(StatusCode::UNAUTHORIZED, code, message)
+    Refusal::new(code, message)
 }
 
 /// The code and the message for a token that is none of the agent's.

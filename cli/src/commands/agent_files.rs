@@ -12,14 +12,6 @@ use std::path::Path;
 /// The public key of the cluster's root, in the data directory.
 pub(crate) const ROOT_NAME: &str = "root.pub.pem";
 
-/// What to do about a store that is older than what it acknowledged.
-pub(super) const ACCEPT_ROLLBACK: &str = "--accept-rollback goes on from what is left, and peers (--join, --peer) bring the rest; \
-                                          what no peer has is lost";
-
-/// What to do about a store that cannot be gone on from.
-pub(super) const MOVE_ASIDE: &str = "--move-damaged-aside keeps this store under another name and begins with an empty one, which \
-                                     peers fill; what no peer has is lost";
-
 /// Bits of the replica key that is made at the first start.
 const REPLICA_KEY_BITS: usize = 2048;
 
