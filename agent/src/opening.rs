@@ -6,8 +6,6 @@ use std::path::{Path, PathBuf};
 
 /// The file in a data directory that remembers whether its store was ever compared with a peer's.
 pub const SYNC_STATE_NAME: &str = "sync-state";
-/// How much of the engine's own words is repeated.
-const MAX_REASON_CHARS: usize = 200;
 
 /// What may be done with a store that is not as it was left. Nothing, unless an operator says so: either way,
 /// writes that had not reached a peer are lost.
@@ -35,8 +33,7 @@ pub struct Opened {
 /// # Errors
 /// Those of [`FjallStorage::open`] and [`Replica::load`] that `recovery` does not cover.
 pub fn open_store(dir: &Path, root: &PublicKey, recovery: Recovery) -> Result<Opened, StorageError> {
-    let loaded = guard_engine(|| {
-        let (replica, storage) = load(dir, root, recovery.accept_rollback)?;
+    let loaded = load(dir, root, recovery.accept_rollback).and_then(|(replica, storage)| {
         if recovery.move_damaged_aside {
             // Damage among the values does not hinder opening.
             storage.check()?;
@@ -70,21 +67,6 @@ fn forget_sync_state(dir: &Path) -> Result<(), StorageError> {
         }
         _ => Ok(()),
     }
-}
-
-/// The engine asserts what it reads in some of its files, and panics where that does not hold: such a store is damaged,
-/// and can be moved aside like any other.
-///
-/// # Errors
-/// Those of `open`, and [`StorageError::Damaged`] with the panic's words.
-pub fn guard_engine<T>(open: impl FnOnce() -> Result<T, StorageError>) -> Result<T, StorageError> {
-    // What the closure holds is dropped with it: nothing half-made is seen afterwards.
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(open)).unwrap_or_else(|panic| {
-        let why = panic.downcast_ref::<String>().map(String::as_str);
-        let why = why.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given");
-        let why: String = why.chars().take(MAX_REASON_CHARS).collect();
-        Err(StorageError::Damaged(format!("its engine cannot read it: {why}")))
-    })
 }
 
 fn load(

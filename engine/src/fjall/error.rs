@@ -2,7 +2,6 @@
 
 use crate::storage::StorageError;
 use std::io::{self, ErrorKind};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 /// What an error of the engine means to whoever runs the replica.
@@ -21,7 +20,7 @@ pub(super) fn engine_error(error: fjall::Error) -> StorageError {
         Error::Locked => StorageError::InUse,
         // The engine forgets the cause of what failed in its background threads.
         Error::Poisoned => StorageError::Stopped(
-            "writing failed in the background, most often because the disk is full; make room".to_owned(),
+            "writing failed in the background, most often because the disk is full".to_owned(),
         ),
         Error::Decompress(_) | Error::InvalidTrailer | Error::InvalidTag(_) | Error::Unrecoverable => {
             StorageError::Damaged(format!("{error:?}"))
@@ -38,14 +37,6 @@ fn engine_io_error(error: &io::Error) -> StorageError {
         }
         _ => io_error(error),
     }
-}
-
-/// The engine asserts some of what it reads, and panics where that does not hold. Reads change nothing, so nothing is
-/// half changed then.
-pub(super) fn guarded<T>(read: impl FnOnce() -> Result<T, StorageError>) -> Result<T, StorageError> {
-    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| {
-        Err(StorageError::Damaged("its engine gave up on a file, as said on standard error".into()))
-    })
 }
 
 /// What an error of the system means.

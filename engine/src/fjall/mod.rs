@@ -19,18 +19,20 @@ mod error;
 mod files;
 pub mod fsck;
 mod last_batch;
+mod reads;
 mod rows;
 mod tables;
 
 use crate::storage::{Batch, IndexEntry, Reader, Storage, StorageError, Summary, Write};
 use bytes::Bytes;
 use directory::Directory;
-use error::{engine_error, guarded};
+use error::engine_error;
 use files::Files;
-use fjall::{OwnedWriteBatch, PersistMode, Readable, Snapshot};
+use fjall::{OwnedWriteBatch, PersistMode, Snapshot};
 use kvgossip_grants::{ClusterId, EntryId, GrantId, Key};
 use last_batch::{LastBatch, Seen};
 use parking_lot::RwLock;
+use reads::Rows;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
@@ -156,10 +158,10 @@ impl FjallStorage {
     /// seconds per million entries, and holds back the engine's clearing up meanwhile.
     ///
     /// # Errors
-    /// `Damaged`, with what does not fit.
+    /// `Damaged`, with what does not fit; what the system says where a table cannot be read.
     pub fn check(&self) -> Result<(), StorageError> {
         let shared = opened(&self.open)?;
-        check::check(&shared.tables, &shared.snapshot(), self.cluster, self.summary()?.as_ref())
+        check::check_rows(&shared.tables, &shared.snapshot(), self.cluster)
     }
 
     /// The engine forgets why its background threads stopped; nearly always the disk is full.
@@ -260,7 +262,7 @@ impl Storage for FjallStorage {
 
     fn summary(&self) -> Result<Option<Summary>, StorageError> {
         let shared = opened(&self.open)?;
-        let Some(bytes) = shared.tables.meta.get(rows::META_SUMMARY).map_err(engine_error)? else {
+        let Some(bytes) = reads::get(&shared.tables.meta, rows::META_SUMMARY)? else {
             return Ok(None);
         };
         let damaged = || StorageError::Damaged("the summary does not read".into());
@@ -269,17 +271,17 @@ impl Storage for FjallStorage {
 
     fn load_authority(&self, each: &mut dyn FnMut(Bytes)) -> Result<(), StorageError> {
         let shared = opened(&self.open)?;
-        for row in shared.snapshot().iter(&shared.tables.authority) {
-            each(Bytes::copy_from_slice(&row.value().map_err(engine_error)?));
+        for row in Rows::all(&shared.snapshot(), &shared.tables.authority) {
+            each(Bytes::copy_from_slice(&row?.1));
         }
         Ok(())
     }
 
     fn load_index(&self, each: &mut dyn FnMut(Key, IndexEntry)) -> Result<(), StorageError> {
         let shared = opened(&self.open)?;
-        for row in shared.snapshot().iter(&shared.tables.index) {
-            let (row, value) = row.into_inner().map_err(engine_error)?;
-            let (key, entry) = check::read_index(&row, &value)?;
+        for row in Rows::all(&shared.snapshot(), &shared.tables.index) {
+            let (row, value) = row?;
+            let (key, entry) = rows::read_index(&row, &value)?;
             each(key, entry);
         }
         Ok(())
@@ -347,16 +349,15 @@ impl Reader for FjallReader {
     fn entry(&self, key: &Key, id: &EntryId) -> Result<Option<Bytes>, StorageError> {
         // Half a batch can be seen without a snapshot, but not half a row.
         let shared = self.shared()?;
-        let record = guarded(|| shared.tables.entries.get(rows::entry_row(key, id)).map_err(engine_error))?;
+        let record = reads::get(&shared.tables.entries, rows::entry_row(key, id))?;
         Ok(record.map(|record| Bytes::copy_from_slice(&record)))
     }
 
     fn keys_citing(&self, grant: &GrantId, each: &mut dyn FnMut(Key)) -> Result<(), StorageError> {
         let shared = self.shared()?;
         // The scan keeps what is overwritten meanwhile on the disk, so `each` should not wait for anything.
-        let mut rows = shared.snapshot().prefix(&shared.tables.by_grant, grant.as_bytes());
-        while let Some(row) = guarded(|| rows.next().map(|row| row.key().map_err(engine_error)).transpose())?
-        {
+        for row in Rows::with_prefix(&shared.snapshot(), &shared.tables.by_grant, grant.as_bytes()) {
+            let (row, _) = row?;
             let damaged = || StorageError::Damaged(format!("a citation of grant {grant} does not read"));
             each(rows::cited_key(&row).ok_or_else(damaged)?);
         }

@@ -2,7 +2,7 @@
 //!
 //! Integers are little-endian. Reading is exact: a row that this module would not have written is refused.
 
-use crate::storage::{IndexEntry, Summary};
+use crate::storage::{IndexEntry, StorageError, Summary};
 use crate::view::parse_key;
 use kvgossip_grants::{Digest, EntryId, FactId, GrantId, Key, Timestamp};
 
@@ -52,6 +52,17 @@ pub(super) fn citation_row(grant: &GrantId, key: &Key) -> Vec<u8> {
 /// The key in a row of `by_grant`.
 pub(super) fn cited_key(row: &[u8]) -> Option<Key> {
     parse_key(row.get(ID_BYTES..)?)
+}
+
+/// A row of `index`: the key, and what it says of the entry.
+pub(super) fn read_index(row: &[u8], value: &[u8]) -> Result<(Key, IndexEntry), StorageError> {
+    let damaged = |what: String| StorageError::Damaged(what);
+    let (key, id) =
+        parse_entry_row(row).ok_or_else(|| damaged("the key of an index row does not read".into()))?;
+    match decode_index(id, value) {
+        Some(entry) => Ok((key, entry)),
+        None => Err(damaged(format!("the index row of {key} does not read"))),
+    }
 }
 
 /// Value in `index`: `flags ‖ timestamp ‖ grant id if flagged ‖ bytes of the value if flagged`.

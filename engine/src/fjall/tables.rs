@@ -1,6 +1,7 @@
 //! The engine under a store: its keyspaces and their settings.
 
-use super::error::{engine_error, guarded};
+use super::error::engine_error;
+use super::reads::{self, guarded};
 use super::rows;
 use crate::storage::StorageError;
 use fjall::config::{BlockSizePolicy, CompressionPolicy, FilterPolicy};
@@ -80,7 +81,7 @@ fn open_database(path: &Path) -> Result<Database, StorageError> {
         .max_journaling_size(MAX_JOURNAL_BYTES)
         .max_cached_files(Some(MAX_CACHED_FILES))
         .cache_size(BLOCK_CACHE_BYTES);
-    guarded(|| database.open().map_err(engine_error))
+    guarded(|| database.open())
 }
 
 fn open_keyspace(db: &Database, name: &str) -> Result<Keyspace, StorageError> {
@@ -88,19 +89,19 @@ fn open_keyspace(db: &Database, name: &str) -> Result<Keyspace, StorageError> {
         return Err(StorageError::Damaged(format!("its keyspace {name:?} is missing")));
     }
     // The settings are those that the keyspace was made with.
-    db.keyspace(name, KeyspaceCreateOptions::default).map_err(engine_error)
+    guarded(|| db.keyspace(name, KeyspaceCreateOptions::default))
 }
 
 fn check_identity(meta: &Keyspace, cluster: &ClusterId) -> Result<(), StorageError> {
     let missing = |what: &str| StorageError::Damaged(format!("it does not say its {what}"));
-    let format = meta.get(rows::META_FORMAT).map_err(engine_error)?;
+    let format = reads::get(meta, rows::META_FORMAT)?;
     let format = format.and_then(|bytes| bytes.as_ref().try_into().ok().map(u32::from_le_bytes));
     match format {
         Some(rows::FORMAT) => {}
         Some(found) => return Err(StorageError::Format { found, supported: rows::FORMAT }),
         None => return Err(missing("format")),
     }
-    let found = meta.get(rows::META_CLUSTER).map_err(engine_error)?;
+    let found = reads::get(meta, rows::META_CLUSTER)?;
     let found = found.and_then(|bytes| bytes.as_ref().try_into().ok().map(ClusterId));
     match found {
         Some(found) if found == *cluster => Ok(()),
