@@ -11,7 +11,6 @@ mod demo;
 mod dev;
 mod entity;
 mod error;
-mod exit;
 mod factfile;
 mod facts;
 mod files;

@@ -331,7 +331,7 @@ pub(crate) fn refusal(row: &VerdictRow) -> Option<(String, Exit, String)> {
         Exit::Error
     };
     let exit = codes::exit(&code).unwrap_or(by_verdict);
-    let help = || codes::find(&code).map_or(row.verdict.clone(), |info| info.help.into_owned());
+    let help = || codes::help(&code).unwrap_or_else(|| row.verdict.clone());
     let message = row.message.clone().unwrap_or_else(help);
     (exit != Exit::Ok).then_some((code, exit, message))
 }

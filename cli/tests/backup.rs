@@ -65,7 +65,7 @@ fn a_copy_of_a_directory_goes_on_and_a_store_that_went_back_is_noticed() {
     remove_dir(&desk.path("second/store"));
     copy_dir(&desk, "second.copy/store", "second/store");
     let refused = second.refused(&desk).fails(8, "store.rolled_back");
-    assert!(refused.err.contains("--accept-rollback goes on from what is left"), "{refused:?}");
+    assert!(refused.err.contains("--accept-rollback, which goes on from what is left"), "{refused:?}");
     // The check says the same as the agent.
     let checked = desk.run(&["fsck", "second"]).fails(8, "store.rolled_back");
     assert!(checked.text().contains("second: older than what it acknowledged, "), "{checked:?}");

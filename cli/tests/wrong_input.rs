@@ -148,7 +148,7 @@ fn an_agent_that_meets_what_is_not_its_own_says_so_to_the_letter() {
     let launch = Launch::new(&desk, "data", "replica-a.pem");
     let agent = launch.start(&desk);
     let second = launch.refused(&desk).exits(6);
-    let told = "error: data: the data directory is in use by another process; stop that agent, or talk to it [store.in_use]\n";
+    let told = "error: data: the data directory is in use by another process [store.in_use]\nstop that agent, or talk to it\n";
     assert!(second.err.ends_with(told), "{second:?}");
     // A root that is not the agent's, where the command line names one.
     let root = agent.ask(&desk, &["set", "/a", "v", "--identity", "root.pem", "--root", "team.pub.pem"]);

@@ -77,7 +77,7 @@ fn revocation_row(revocation: &Signed<Revocation>) -> RevocationRow {
 }
 
 fn entity(text: &str) -> Result<EntityId, Refusal> {
-    text.parse().map_err(|error| Refusal::bad_request("entity.malformed", error))
+    text.parse().map_err(|error| Refusal::new("entity.malformed", error))
 }
 
 /// Answers whether an entity may write a key, and why.

@@ -9,7 +9,6 @@ use crate::unfinished::unfinished;
 use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
-use axum::http::StatusCode;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use kvgossip_api::{FactRow, FactsPage, MAX_POST_FACTS, PostFacts, VerdictRow, VerdictsResponse};
@@ -197,7 +196,7 @@ pub(super) async fn offer(
     let records = body(json)?.records_b64;
     if records.len() > MAX_POST_FACTS {
         let message = format!("a request carries at most {MAX_POST_FACTS} facts: send several");
-        return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "http.too_many_facts", &message));
+        return Err(Refusal::new("http.too_many_facts", message));
     }
     let cluster = shared.agent.store().view().authority().cluster();
     let is_small = records.iter().map(String::len).sum::<usize>() <= PARSED_IN_PLACE_BYTES;

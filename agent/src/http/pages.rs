@@ -4,7 +4,6 @@ use super::error::Refusal;
 use super::query::{Given, Parameters, malformed};
 use crate::authority_order::AuthorityPlace;
 use crate::watch::STEPS_OF_A_KEY;
-use axum::http::StatusCode;
 use kvgossip_api::{DEFAULT_PAGE_ROWS, MAX_PAGE_ROWS};
 use kvgossip_engine::{Frontier, View};
 use kvgossip_grants::{EntryId, Filter, Key, Rank, Timestamp};
@@ -47,7 +46,7 @@ impl Parameters for Page {
     fn take(given: &mut Given) -> Result<Self, Refusal> {
         let Rows { after, limit } = Rows::take(given)?;
         let filter = Filter::parse(given.all("match"));
-        let filter = filter.map_err(|error| Refusal::bad_request("glob.malformed", error))?;
+        let filter = filter.map_err(|error| Refusal::new("glob.malformed", error))?;
         Ok(Self { filter, after, limit })
     }
 }
@@ -91,7 +90,7 @@ impl EntryPlace {
         });
         let malformed = || {
             let message = format!("after={text} is not what an answer gave as next");
-            Refusal::new(StatusCode::BAD_REQUEST, "http.query", &message)
+            Refusal::new("http.query", message)
         };
         Ok(Self { key: Key::parse(key)?, down_to: Some(rank.ok_or_else(malformed)?) })
     }
@@ -150,7 +149,7 @@ pub(super) fn places_after<'a>(
     let Some(after) = after else { return Ok(places) };
     let malformed = || {
         let message = format!("after={after} is not what an answer gave as next");
-        Refusal::new(StatusCode::BAD_REQUEST, "http.query", &message)
+        Refusal::new("http.query", message)
     };
     let (depth, id) = after.split_once('-').ok_or_else(malformed)?;
     let place: AuthorityPlace =

@@ -1,7 +1,7 @@
 //! `kvgossip agent`: runs one replica until it is stopped.
 
 use super::agent_access::AccessArgs;
-use super::agent_files::{ACCEPT_ROLLBACK, MOVE_ASIDE, allow_list, make_dir, remember_root, replica_key};
+use super::agent_files::{allow_list, make_dir, remember_root, replica_key};
 use super::agent_forgetting::forget_future;
 use super::agent_gossip::{GossipArgs, listen_at};
 use super::agent_log::LogArgs;
@@ -19,7 +19,6 @@ use kvgossip_agent::{
     StartError,
 };
 use kvgossip_api::{DEFAULT_HTTP, SOCKET_NAME};
-use kvgossip_engine::StorageError;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -270,6 +269,7 @@ fn given_up(agent: &Agent) -> Option<Failure> {
 fn not_started(args: &AgentArgs, error: &StartError) -> Failure {
     let failure = Failure::new(error.code(), error.to_string());
     match error {
+        StartError::Storage(_) => Failure::advised(error.code(), error.to_string()),
         StartError::Transport(_) => failure.note(match (&args.sync, args.gossip.binds()) {
             (Some(_), _) => "  the address is that of --sync",
             (None, true) => {
@@ -390,14 +390,8 @@ fn open_store(args: &AgentArgs, dir: &Path, config: &Config) -> Result<Opened> {
     let recovery =
         Recovery { accept_rollback: args.accept_rollback, move_damaged_aside: args.move_damaged_aside };
     let opened = without_words_on_panic(|| kvgossip_agent::open_store(dir, &config.root, recovery));
-    let opened = opened.map_err(|error| {
-        let failure = Failure::new(error.code(), format!("{}: {error}", files::name(dir)));
-        match error {
-            StorageError::RolledBack { .. } => failure.note(ACCEPT_ROLLBACK).note(MOVE_ASIDE),
-            StorageError::Damaged(_) => failure.note(MOVE_ASIDE),
-            _ => failure,
-        }
-    })?;
+    let opened =
+        opened.map_err(|error| Failure::advised(error.code(), format!("{}: {error}", files::name(dir))))?;
     remember_root(dir, &config.root);
     Ok(opened)
 }

@@ -16,7 +16,7 @@ pub(super) fn forget_future(opened: &mut Opened, has_peers: bool, yes: bool) -> 
     if !has_peers && !yes {
         confirm(opened, now)?;
     }
-    let failed = |error: kvgossip_engine::StorageError| Failure::new(error.code(), error.to_string());
+    let failed = |error: kvgossip_engine::StorageError| Failure::advised(error.code(), error.to_string());
     let forgotten = forget(opened, now).map_err(failed)?;
     match forgotten.entries {
         0 => tracing::info!("no entry is more than 2 minutes ahead of the clock: nothing was forgotten"),

@@ -69,7 +69,7 @@ pub(crate) fn sync(args: &SyncArgs, format: Format) -> Result<Exit> {
 /// Returns the failure of a session that failed.
 fn failed(report: &SyncReport) -> Failure {
     let code = report.reasons.first().map_or(codes::INTERNAL, String::as_str);
-    let help = codes::find(code).map_or(String::new(), |info| format!(": {}", info.help));
+    let help = codes::help(code).map_or(String::new(), |help| format!(": {help}"));
     let text = format!("the session with {} {}{help}", short(&report.peer), report.outcome);
     Failure::with_exit(code, text, codes::exit(code).unwrap_or(Exit::Error))
 }
@@ -127,7 +127,7 @@ fn by_ourselves(args: &SyncArgs, limit: Duration) -> Result<SyncReport> {
     let key = replica_key(args.replica_key.as_deref(), &dir)?;
     let id = key.id();
     let opened = without_words_on_panic(|| kvgossip_agent::open_store(&dir, &root, Recovery::default()))
-        .map_err(|error| Failure::new(error.code(), format!("{}: {error}", files::name(&dir))))?;
+        .map_err(|error| Failure::advised(error.code(), format!("{}: {error}", files::name(&dir))))?;
     remember_root(&dir, &root);
     let mut config = Config::new(root, key);
     config.sync = any_port_towards(&found);

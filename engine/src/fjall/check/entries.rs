@@ -1,17 +1,18 @@
 //! Checks the tables `entries`, `index` and `by_grant` against each other and against the authority set.
 
-use super::super::error::engine_error;
+use super::super::reads::{self, Rows};
+use super::super::rows;
 use super::super::tables::Tables;
-use super::super::{check::read_index, rows};
 use super::report::{Fault, FaultKind, Report};
 use crate::Frontier;
 use crate::leaf::KeyLeaf;
 use crate::storage::IndexEntry;
 use crate::tree::Tree;
 use bytes::Bytes;
-use fjall::{Readable, Snapshot};
+use fjall::Snapshot;
 use kvgossip_grants::{
-    Authority, Digest, EntryId, EntryMeta, Fact, Key, Offer, Timestamp, Verdict, Verifier,
+    Authority, ClusterId, Digest, EntryFact, EntryId, EntryMeta, Fact, GrantId, Key, Offer, Timestamp,
+    Verdict, Verifier,
 };
 use std::thread;
 
@@ -24,10 +25,18 @@ const BLOCK_BYTES: usize = 16 * 1024 * 1024;
 pub(super) struct Court<'a> {
     pub(super) tables: &'a Tables,
     pub(super) snapshot: &'a Snapshot,
-    pub(super) authority: &'a Authority,
-    pub(super) verifier: &'a dyn Verifier,
+    pub(super) cluster: ClusterId,
     /// Whether ended entries may still be stored.
     pub(super) sweep_pending: bool,
+    /// Who judges the facts; without one the rows alone are compared.
+    pub(super) judge: Option<Judge<'a>>,
+}
+
+/// Says which entries may stand.
+#[derive(Clone, Copy)]
+pub(super) struct Judge<'a> {
+    pub(super) authority: &'a Authority,
+    pub(super) verifier: &'a dyn Verifier,
 }
 
 /// All stored rows of a key.
@@ -39,14 +48,21 @@ struct Job {
 
 struct Judged {
     key: Key,
+    /// Whether an entry of it stands; where nobody judges, whether one is stored.
+    stands: bool,
+    /// The key's leaf, where facts are judged.
     leaf: Option<KeyLeaf>,
     unswept: u64,
     faults: Vec<Fault>,
 }
 
-/// Checks all keys and reports their number after each block. Returns the digest of all entries, unless a table could
-/// not be read.
-pub(super) fn check(court: Court<'_>, report: &mut Report, progress: &mut dyn FnMut(u64)) -> Option<Digest> {
+/// Checks all keys and reports their number after each block. Returns `None` if a table could not be read to its end;
+/// otherwise the digest of all entries, if facts are judged and the index is in order.
+pub(super) fn check(
+    court: Court<'_>,
+    report: &mut Report,
+    progress: &mut dyn FnMut(u64),
+) -> Option<Option<Digest>> {
     let mut stored = Stored::new(court);
     let mut leaves = Vec::new();
     loop {
@@ -54,8 +70,8 @@ pub(super) fn check(court: Court<'_>, report: &mut Report, progress: &mut dyn Fn
         if block.is_empty() {
             break;
         }
-        for judged in judge_all(court, block) {
-            report.keys += u64::from(judged.leaf.is_some());
+        for judged in look_at_all(court, block) {
+            report.keys += u64::from(judged.stands);
             report.unswept += judged.unswept;
             judged.faults.into_iter().for_each(|fault| report.add(fault));
             if let Some(leaf) = judged.leaf {
@@ -68,18 +84,21 @@ pub(super) fn check(court: Court<'_>, report: &mut Report, progress: &mut dyn Fn
     if stored.is_broken {
         return None;
     }
-    Tree::from_sorted(leaves.into_iter().map(|(key, digest)| (key.as_str().as_bytes().to_vec(), digest)))
-        .map_err(|_| report.fault(FaultKind::Index, "index", "it is out of order"))
-        .ok()
-        .map(|tree| tree.digest())
+    if court.judge.is_none() {
+        return Some(None);
+    }
+    let tree =
+        Tree::from_sorted(leaves.into_iter().map(|(key, digest)| (key.as_str().as_bytes().to_vec(), digest)))
+            .map_err(|_| report.fault(FaultKind::Index, "index", "it is out of order"));
+    Some(tree.ok().map(|tree| tree.digest()))
 }
 
 /// Reads all rows of `by_grant`.
 pub(super) fn check_citations(court: Court<'_>, report: &mut Report) {
-    for row in court.snapshot.iter(&court.tables.by_grant) {
-        match row.key().map_err(engine_error) {
-            Err(error) => return report.unreadable("by_grant", &error),
-            Ok(row) if rows::cited_key(&row).is_some() => report.citations += 1,
+    for row in Rows::all(court.snapshot, &court.tables.by_grant) {
+        match row {
+            Err(error) => return report.unreadable("by_grant", error),
+            Ok((row, _)) if rows::cited_key(&row).is_some() => report.citations += 1,
             Ok(_) => report.fault(FaultKind::Unreadable, "by_grant", "a citation does not read"),
         }
     }
@@ -87,8 +106,8 @@ pub(super) fn check_citations(court: Court<'_>, report: &mut Report) {
 
 /// Reads `index` and `entries` side by side, since they have the same order.
 struct Stored {
-    index: fjall::Iter,
-    entries: fjall::Iter,
+    index: Rows,
+    entries: Rows,
     next_row: Option<(Key, IndexEntry)>,
     next_record: Option<(Key, EntryId, Bytes)>,
     has_begun: bool,
@@ -98,8 +117,8 @@ struct Stored {
 impl Stored {
     fn new(court: Court<'_>) -> Self {
         Self {
-            index: court.snapshot.iter(&court.tables.index),
-            entries: court.snapshot.iter(&court.tables.entries),
+            index: Rows::all(court.snapshot, &court.tables.index),
+            entries: Rows::all(court.snapshot, &court.tables.entries),
             next_row: None,
             next_record: None,
             has_begun: false,
@@ -137,17 +156,17 @@ impl Stored {
 
     fn read_row(&mut self, report: &mut Report) {
         for row in self.index.by_ref() {
-            match row.into_inner().map_err(engine_error) {
-                Ok((key, row)) => match read_index(&key, &row) {
+            match row {
+                Ok((key, row)) => match rows::read_index(&key, &row) {
                     Ok(row) => {
                         self.next_row = Some(row);
                         return;
                     }
-                    Err(error) => report.unreadable("index", &error),
+                    Err(error) => report.unreadable("index", error),
                 },
                 Err(error) => {
                     self.is_broken = true;
-                    return report.unreadable("index", &error);
+                    return report.unreadable("index", error);
                 }
             }
         }
@@ -155,7 +174,7 @@ impl Stored {
 
     fn read_record(&mut self, report: &mut Report) {
         for row in self.entries.by_ref() {
-            match row.into_inner().map_err(engine_error) {
+            match row {
                 Ok((row, record)) => match rows::parse_entry_row(&row) {
                     Some((key, id)) => {
                         report.entries += 1;
@@ -166,7 +185,7 @@ impl Stored {
                 },
                 Err(error) => {
                     self.is_broken = true;
-                    return report.unreadable("entries", &error);
+                    return report.unreadable("entries", error);
                 }
             }
         }
@@ -174,39 +193,51 @@ impl Stored {
 }
 
 /// Checks a block on all cores: verifying signatures takes nearly all of the time.
-fn judge_all(court: Court<'_>, block: Vec<Job>) -> Vec<Judged> {
+fn look_at_all(court: Court<'_>, block: Vec<Job>) -> Vec<Judged> {
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let share = block.len().div_ceil(threads).max(1);
     thread::scope(|scope| {
-        let judges: Vec<_> = block
+        let threads: Vec<_> = block
             .chunks(share)
-            .map(|jobs| scope.spawn(move || jobs.iter().map(|job| judge(court, job)).collect::<Vec<_>>()))
+            .map(|jobs| scope.spawn(move || jobs.iter().map(|job| look(court, job)).collect::<Vec<_>>()))
             .collect();
         // A panic of a check is a fault of this program and is propagated.
-        judges
+        threads
             .into_iter()
-            .flat_map(|judge| judge.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .flat_map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
             .collect()
     })
 }
 
-fn judge(court: Court<'_>, job: &Job) -> Judged {
+fn look(court: Court<'_>, job: &Job) -> Judged {
     let key = &job.key;
-    let mut judged = Judged { key: key.clone(), leaf: None, unswept: 0, faults: Vec::new() };
-    let mut metas = Vec::new();
+    let mut judged = Judged { key: key.clone(), stands: false, leaf: None, unswept: 0, faults: Vec::new() };
+    let (mut metas, mut cited) = (Vec::new(), Vec::new());
     for (id, record) in &job.records {
-        match read_entry(court, key, id, record) {
-            Ok((row, Ok(meta))) => {
+        let refused = |what| Fault::new(FaultKind::Fact, format!("{key} {id}"), what);
+        let entry = match read_entry(court.cluster, key, id, record) {
+            Ok(entry) => entry,
+            Err(what) => {
+                judged.faults.push(refused(what));
+                continue;
+            }
+        };
+        let row = index_row(&entry);
+        match court.judge.map(|judge| judge.judge(key, &entry)) {
+            None => {
+                compare_index(job, &row, &mut judged.faults);
+                judged.stands = true;
+                cited.extend(row.grant.filter(|_| !court.sweep_pending));
+            }
+            Some(Judgement::Stands(meta)) => {
                 compare_index(job, &row, &mut judged.faults);
                 metas.push(meta);
             }
-            Ok((row, Err(_ended))) if court.sweep_pending => {
+            Some(Judgement::Ended(_)) if court.sweep_pending => {
                 compare_index(job, &row, &mut judged.faults);
                 judged.unswept += 1;
             }
-            Ok((_, Err(what))) | Err(what) => {
-                judged.faults.push(Fault::new(FaultKind::Fact, format!("{key} {id}"), what));
-            }
+            Some(Judgement::Ended(what) | Judgement::Refused(what)) => judged.faults.push(refused(what)),
         }
     }
     let is_stored = |row: &IndexEntry| job.records.binary_search_by_key(&row.id, |(id, _)| *id).is_ok();
@@ -231,9 +262,20 @@ fn judge(court: Court<'_>, job: &Job) -> Judged {
             Offer::Known | Offer::Stands { .. } => {}
         }
     }
-    for grant in frontier.newest_first().filter_map(|entry| entry.meta.grant_id()) {
-        let cited = court.snapshot.contains_key(&court.tables.by_grant, rows::citation_row(&grant, key));
-        let fault = match cited.map_err(engine_error) {
+    cited.extend(frontier.newest_first().filter_map(|entry| entry.meta.grant_id()));
+    check_cited(court, key, &cited, &mut judged.faults);
+    if !frontier.is_empty() {
+        judged.stands = true;
+        judged.leaf = Some(KeyLeaf::new(key, frontier));
+    }
+    judged
+}
+
+/// Whether it is noted that the key cites these grants, so that a revocation finds it.
+fn check_cited(court: Court<'_>, key: &Key, cited: &[GrantId], faults: &mut Vec<Fault>) {
+    for grant in cited {
+        let noted = reads::contains(court.snapshot, &court.tables.by_grant, rows::citation_row(grant, key));
+        let fault = match noted {
             Ok(true) => continue,
             Ok(false) => {
                 let what = format!("that it stands on grant {grant} is not noted");
@@ -241,12 +283,8 @@ fn judge(court: Court<'_>, job: &Job) -> Judged {
             }
             Err(error) => Fault::new(FaultKind::Unreadable, "by_grant", error),
         };
-        judged.faults.push(fault);
+        faults.push(fault);
     }
-    if !frontier.is_empty() {
-        judged.leaf = Some(KeyLeaf::new(key, frontier));
-    }
-    judged
 }
 
 /// Compares the index row of an entry with its record.
@@ -268,38 +306,56 @@ fn says_the_same(row: &IndexEntry, of_record: &IndexEntry) -> bool {
     is_told && *row == IndexEntry { value_bytes, ..*of_record }
 }
 
-/// Returns the index row that an entry should have, and the entry if it is valid. An error if the record is not the
-/// fact that its row names, or its signature is wrong.
-fn read_entry(
-    court: Court<'_>,
-    key: &Key,
-    id: &EntryId,
-    record: &[u8],
-) -> Result<(IndexEntry, Result<EntryMeta, String>), String> {
-    let authority = court.authority;
-    let told = |verdict: Verdict| {
-        let code = verdict.code().map_or("unknown", kvgossip_grants::Code::as_str);
-        format!("it may not be stored: {code}")
-    };
-    let entry = match Fact::from_record(authority.cluster(), record) {
-        Err(code) => return Err(format!("its record does not read: {code}")),
-        Ok(Fact::Entry(entry)) if entry.id() == *id && entry.entry().key == *key => entry,
-        Ok(_) => return Err("its record is another fact than its row says".into()),
-    };
-    let (timestamp, grant) = (entry.entry().timestamp, entry.entry().grant);
-    let value_bytes = entry.value().map(|value| u32::try_from(value.len()).unwrap_or(u32::MAX));
-    let row = IndexEntry { id: *id, timestamp, grant, is_delete: entry.value().is_none(), value_bytes };
-    let unverified = match authority.check(Fact::Entry(entry.clone()), Timestamp::MAX) {
-        Ok(unverified) => unverified,
-        Err(verdict @ Verdict::Unjustified(_)) => return Ok((row, Err(told(verdict)))),
-        Err(verdict) => return Err(told(verdict)),
-    };
-    unverified.verify(court.verifier).map_err(told)?;
-    let grant = authority.entry_grant(entry.signed()).map_err(told)?.cloned();
-    let meta = if authority.is_floored(key, timestamp) {
-        Err(told(Verdict::Moot(kvgossip_grants::Code::Floored)))
-    } else {
-        Ok(EntryMeta::new(*id, entry.entry(), grant))
-    };
-    Ok((row, meta))
+/// Decodes the entry of a record. An error if the record is not the fact that its row names.
+fn read_entry(cluster: ClusterId, key: &Key, id: &EntryId, record: &[u8]) -> Result<EntryFact, String> {
+    match Fact::from_record(cluster, record) {
+        Err(code) => Err(format!("its record does not read: {code}")),
+        Ok(Fact::Entry(entry)) if entry.id() == *id && entry.entry().key == *key => Ok(entry),
+        Ok(_) => Err("its record is another fact than its row says".into()),
+    }
+}
+
+/// Returns the index row that an entry should have.
+fn index_row(entry: &EntryFact) -> IndexEntry {
+    IndexEntry {
+        id: entry.id(),
+        timestamp: entry.entry().timestamp,
+        grant: entry.entry().grant,
+        is_delete: entry.value().is_none(),
+        value_bytes: entry.value().map(|value| u32::try_from(value.len()).unwrap_or(u32::MAX)),
+    }
+}
+
+/// Judgement of an entry, with the reason if it may not be stored.
+enum Judgement {
+    Stands(EntryMeta),
+    /// Valid once: a grant of its chain or a floor has ended it.
+    Ended(String),
+    /// Never valid, or not signed by the signer that it names.
+    Refused(String),
+}
+
+impl Judge<'_> {
+    fn judge(&self, key: &Key, entry: &EntryFact) -> Judgement {
+        let told = |verdict: Verdict| {
+            let code = verdict.code().map_or("unknown", kvgossip_grants::Code::as_str);
+            format!("it may not be stored: {code}")
+        };
+        let unverified = match self.authority.check(Fact::Entry(entry.clone()), Timestamp::MAX) {
+            Ok(unverified) => unverified,
+            Err(verdict @ Verdict::Unjustified(_)) => return Judgement::Ended(told(verdict)),
+            Err(verdict) => return Judgement::Refused(told(verdict)),
+        };
+        if let Err(verdict) = unverified.verify(self.verifier) {
+            return Judgement::Refused(told(verdict));
+        }
+        let grant = match self.authority.entry_grant(entry.signed()) {
+            Ok(grant) => grant.cloned(),
+            Err(verdict) => return Judgement::Refused(told(verdict)),
+        };
+        if self.authority.is_floored(key, entry.entry().timestamp) {
+            return Judgement::Ended(told(Verdict::Moot(kvgossip_grants::Code::Floored)));
+        }
+        Judgement::Stands(EntryMeta::new(entry.id(), entry.entry(), grant))
+    }
 }

@@ -1,22 +1,20 @@
 //! Checks the table `authority`: each fact by its signature and its chain, and all of them as a normal form.
 
-use super::super::error::engine_error;
-use super::super::tables::Tables;
+use super::super::reads::Rows;
+use super::entries::Court;
 use super::report::{Fault, FaultKind, Report};
 use crate::tree::{Tree, id_key, leaf_digest};
-use fjall::{Readable, Snapshot};
 use kvgossip_grants::{Authority, Digest, Fact, FactId, PublicKey, Timestamp, Verdict, Verifier};
 
 /// Returns the authority set of the stored facts and its digest; the digest is `None` if not all facts could be read.
-pub(super) fn check(
-    tables: &Tables,
-    snapshot: &Snapshot,
+pub(super) fn judge(
+    court: Court<'_>,
     root: &PublicKey,
     verifier: &dyn Verifier,
-    sweep_pending: bool,
     report: &mut Report,
 ) -> (Authority, Option<Digest>) {
-    let (mut pending, all_read) = read(tables, snapshot, root, report);
+    let (mut pending, all_read) = read(court, report);
+    let sweep_pending = court.sweep_pending;
     let mut authority = Authority::new(root.clone());
     // Facts are stored in the order of their ids, but a grant can be checked only after its parent.
     loop {
@@ -67,20 +65,22 @@ pub(super) fn check(
     (authority, digest)
 }
 
-fn read(tables: &Tables, snapshot: &Snapshot, root: &PublicKey, report: &mut Report) -> (Vec<Fact>, bool) {
+/// The stored facts, each of which is the one that its row names, and whether the table could be read to its
+/// end.
+pub(super) fn read(court: Court<'_>, report: &mut Report) -> (Vec<Fact>, bool) {
     let mut facts = Vec::new();
-    for row in snapshot.iter(&tables.authority) {
-        let (id, record) = match row.into_inner() {
+    for row in Rows::all(court.snapshot, &court.tables.authority) {
+        let (id, record) = match row {
             Ok(row) => row,
             Err(error) => {
-                report.unreadable("authority", &engine_error(error));
+                report.unreadable("authority", error);
                 return (facts, false);
             }
         };
         report.authority_facts += 1;
         let id = <[u8; 32]>::try_from(id.as_ref()).ok().map(FactId);
         let place = id.map_or_else(|| "authority".into(), |id| id.to_string());
-        match Fact::from_record(root.cluster(), &record) {
+        match Fact::from_record(court.cluster, &record) {
             Err(code) => report.fault(FaultKind::Fact, place, code),
             Ok(fact) if fact.is_authority() && Some(fact.id()) == id => facts.push(fact),
             Ok(_) => report.fault(FaultKind::Fact, place, "it is another fact than its row says"),

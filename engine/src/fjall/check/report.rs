@@ -34,6 +34,8 @@ pub struct Report {
     pub fault_count: u64,
     /// Remarks that are not faults.
     pub remarks: Vec<String>,
+    /// The first failure to read something.
+    pub(in super::super) failure: Option<StorageError>,
 }
 
 impl Report {
@@ -49,13 +51,28 @@ impl Report {
         }
     }
 
-    pub(super) fn fault(&mut self, kind: FaultKind, place: impl fmt::Display, what: impl fmt::Display) {
+    pub(in super::super) fn fault(
+        &mut self,
+        kind: FaultKind,
+        place: impl fmt::Display,
+        what: impl fmt::Display,
+    ) {
         self.add(Fault::new(kind, place, what));
     }
 
     /// Adds the fault that something cannot be read.
-    pub(super) fn unreadable(&mut self, place: &str, error: &StorageError) {
-        self.fault(FaultKind::Unreadable, place, error);
+    pub(in super::super) fn unreadable(&mut self, place: &str, error: StorageError) {
+        self.fault(FaultKind::Unreadable, place, &error);
+        self.failure.get_or_insert(error);
+    }
+
+    /// Returns the first fault as an error, if there is one.
+    pub(super) fn into_result(self) -> Result<(), StorageError> {
+        match (self.failure, self.faults.first()) {
+            (Some(failure), _) => Err(failure),
+            (None, Some(fault)) => Err(StorageError::Damaged(fault.to_string())),
+            (None, None) => Ok(()),
+        }
     }
 }
 
