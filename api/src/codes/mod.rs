@@ -1,8 +1,7 @@
-//! The catalogue of stable codes: what each one means, what to do about it, and how a process or an answer over HTTP ends
-//! with it.
+//! The catalogue of stable codes: meaning, advice, exit code and HTTP status of each.
 //!
 //! A code is a text such as `grant.revoked`. It is the same in messages of commands, JSON, logs, metrics and the close of a
-//! QUIC connection. Error types name the code and tell what happened in the case at hand; what to do stands here alone.
+//! QUIC connection. An error type names its code and says what happened in the case at hand; the advice is here only.
 //! `docs/errors.md` is rendered from this catalogue.
 
 mod agent;
@@ -13,24 +12,24 @@ mod peers;
 
 use std::process::ExitCode;
 
-/// What the catalogue knows of a code.
+/// Catalogue entry of a code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CodeInfo {
-    /// The code.
+    /// Stable code.
     pub code: &'static str,
-    /// What a process ends with when this is its error.
+    /// Exit code of a process that fails with this code.
     pub exit: Exit,
-    /// The HTTP status of a refusal with this code; `None` for codes that no request is refused with.
+    /// HTTP status of a refusal with this code; `None` for codes that no request is refused with.
     pub status: Option<u16>,
     /// What happened.
     pub meaning: &'static str,
-    /// What to do; `None` where there is nothing to do but to accept it.
+    /// What to do; `None` if nothing can be done.
     pub advice: Option<&'static str>,
 }
 
 impl CodeInfo {
-    /// What happened and what to do, in one line.
+    /// Returns meaning and advice in one line.
     pub fn help(&self) -> String {
         match self.advice {
             Some(advice) => format!("{}; {advice}", self.meaning),
@@ -39,26 +38,26 @@ impl CodeInfo {
     }
 }
 
-/// What a process ends with. The discriminants are the exit codes; they never change.
+/// Exit code of a process. The discriminants are the numbers; they never change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Exit {
-    /// Done.
+    /// Success.
     Ok = 0,
     /// Any other error.
     Error = 1,
     /// The command line is wrong.
     Usage = 2,
-    /// What was asked for does not exist.
+    /// The requested thing does not exist.
     NotFound = 3,
-    /// Not authorised.
+    /// The operation is not permitted.
     NotAuthorised = 4,
     /// No agent answers.
     Unreachable = 5,
-    /// Another writer was faster.
+    /// The key was changed by somebody else, or something exists already.
     Conflict = 6,
-    /// Out of time, or replicas still differ.
+    /// The time is over, or replicas still differ.
     TimedOut = 7,
-    /// Bytes are not what they are said to be.
+    /// Data does not match its id, signature or checksum.
     Integrity = 8,
 }
 
@@ -78,7 +77,7 @@ pub struct Section {
     pub codes: Vec<CodeInfo>,
 }
 
-/// The whole catalogue, by origin. Every code is in it once.
+/// Returns the whole catalogue by origin. Every code occurs once.
 pub fn sections() -> Vec<Section> {
     let facts: Vec<CodeInfo> = facts::all().chain(facts::PLANS.iter().copied()).collect();
     let facts = Section { title: "Facts and authority", codes: facts };
@@ -86,13 +85,13 @@ pub fn sections() -> Vec<Section> {
     [facts].into_iter().chain(tables).collect()
 }
 
-/// What is known of a code; `None` for a text that is no code of this version.
+/// Finds a code; `None` for a text that is no code of this version.
 pub fn find(code: &str) -> Option<CodeInfo> {
     let tables = TABLES.iter().flat_map(|(_, codes)| codes.iter()).chain(facts::PLANS).copied();
     tables.chain(facts::all()).find(|info| info.code == code)
 }
 
-/// What to do about a code.
+/// Returns the advice for a code.
 pub fn advice(code: &str) -> Option<&'static str> {
     find(code)?.advice
 }
