@@ -181,10 +181,9 @@ impl fmt::Display for Unmet {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kvgossip_grants::FactId;
 
-    const SHOWN: EntryId = FactId([7; 32]);
-    const OTHER: EntryId = FactId([8; 32]);
+    const SHOWN: EntryId = EntryId([7; 32]);
+    const OTHER: EntryId = EntryId([8; 32]);
 
     fn parse(if_match: &[&str], if_none_match: &[&str]) -> Result<Precondition, TagsError> {
         let values = |texts: &[&str]| texts.iter().map(|text| text.as_bytes().to_vec()).collect::<Vec<_>>();

@@ -11,7 +11,7 @@ use common::{
 use kvgossip_agent::Agent;
 use kvgossip_engine::session::{Config as SessionConfig, Role, Session};
 use kvgossip_engine::{MemoryStorage, Replica, Storage};
-use kvgossip_grants::{Fact, FactId, PathPrefix, ReplicaId, RsaVerifier, Signer};
+use kvgossip_grants::{Fact, GrantId, PathPrefix, ReplicaId, RsaVerifier, Signer};
 use kvgossip_transport::{
     AllowList, Code, Connection, Endpoint, Limits, Policy, ReplicaKey, SessionStream, TransportError,
 };
@@ -104,7 +104,7 @@ fn spoilt(fact: &Fact) -> Fact {
     Fact::from_record(cluster(), &record).unwrap()
 }
 
-fn many(prefix: &str, count: usize, grant: Option<FactId>) -> Vec<Fact> {
+fn many(prefix: &str, count: usize, grant: Option<GrantId>) -> Vec<Fact> {
     let now = kvgossip_agent::now();
     (0..count).map(|number| entry(&format!("/{prefix}/{number}"), b"value", now, root(), grant)).collect()
 }
@@ -288,6 +288,6 @@ async fn an_honest_pair_goes_on_under_eight_attackers_and_memory_stays_bounded()
 
 fn many_of_no_grant(count: usize) -> Vec<Fact> {
     let (writer, now) = (identity(1), kvgossip_agent::now());
-    let none = Some(FactId([9; 32]));
+    let none = Some(GrantId([9; 32]));
     (0..count).map(|number| entry(&format!("/none/{number}"), b"value", now, &writer, none)).collect()
 }

@@ -12,7 +12,7 @@ use kvgossip_agent::Agent;
 use kvgossip_agent::watch::{Feed, Interest};
 use kvgossip_api::{SyncOutcome, WatchForm, WatchRequest};
 use kvgossip_engine::{MemoryStorage, Storage, StorageError};
-use kvgossip_grants::{By, Fact, Grant, Key, Revocation, Signed, Signer, Timestamp, Verdict};
+use kvgossip_grants::{By, EntryId, Fact, Grant, Key, Revocation, Signed, Signer, Timestamp, Verdict};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -96,7 +96,7 @@ async fn an_entry_that_does_not_read_stops_no_other() {
         for number in 0..10 {
             assert_eq!(put_number(&agent, number).await.unwrap(), Verdict::Merged);
         }
-        *faults.entry.lock().unwrap() = Some((numbered(3).id(), fault));
+        *faults.entry.lock().unwrap() = Some((EntryId(numbered(3).id().0), fault));
         let error = agent.read(&Key::parse("/n/3").unwrap()).await.unwrap_err();
         assert!(error.code() == code && error.to_string().contains("/n/3"), "{error}");
         let why = reason(&agent, code);
@@ -221,7 +221,7 @@ async fn a_watcher_is_told_all_but_what_does_not_read_and_that_when_it_reads_aga
         for number in 0..6 {
             assert_eq!(put_number(&agent, number).await.unwrap(), Verdict::Merged);
         }
-        *faults.entry.lock().unwrap() = Some((numbered(3).id(), Some(io())));
+        *faults.entry.lock().unwrap() = Some((EntryId(numbered(3).id().0), Some(io())));
         let filters = vec![vec!["/n/**".into()]];
         let request = WatchRequest { filters, form, ..WatchRequest::default() };
         let mut feed = agent.hub().watch(Interest::parse(&request).unwrap(), None).unwrap();

@@ -14,7 +14,7 @@ use faulty::{Faults, numbered};
 use kvgossip_agent::{Agent, Clock, Config, Precondition, now};
 use kvgossip_api::{Holds, KeyEvent, SyncOutcome, WatchForm, WatchRequest};
 use kvgossip_engine::{MemoryStorage, StorageError};
-use kvgossip_grants::{Code, Fact, PathPrefix, Signer, Timestamp, Verdict};
+use kvgossip_grants::{Code, EntryId, Fact, PathPrefix, Signer, Timestamp, Verdict};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -323,7 +323,7 @@ async fn one_record_that_does_not_read_holds_up_no_write() {
     let a = faulty::start(0, &MemoryStorage::new(), &faults, &[], stall).await;
     let b = faulty::start(1, &MemoryStorage::new(), &Arc::default(), &[&a], stall).await;
     *faults.entry.lock().unwrap() =
-        Some((numbered(3).id(), Some(StorageError::Io("a planted fault".into()))));
+        Some((EntryId(numbered(3).id().0), Some(StorageError::Io("a planted fault".into()))));
     assert_eq!(put(&a, numbered(3)).await, Verdict::Merged);
     let told = |agent: &Agent| {
         let last = agent.status().peers.first().and_then(|row| row.last_sync.clone());

@@ -155,7 +155,7 @@ async fn digests_are_compared_and_only_what_differs_is_told() {
     let sorted: BTreeMap<Key, _> = facts
         .iter()
         .map(|fact| match fact {
-            Fact::Entry(entry) => (entry.entry().key.clone(), fact.id()),
+            Fact::Entry(entry) => (entry.entry().key.clone(), entry.id()),
             _ => unreachable!("entries alone"),
         })
         .collect();

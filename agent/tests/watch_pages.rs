@@ -56,7 +56,7 @@ fn ids(event: &KeyEvent) -> Vec<EntryId> {
     for record in &event.records_b64 {
         let fact = Fact::from_record(cluster(), &decoded(record)).expect("a fact");
         assert_eq!(event.entry, Some(fact.id().to_string()), "the one that is shown");
-        told.insert(fact.id());
+        told.insert(EntryId(fact.id().0));
     }
     let listed: Vec<EntryId> = event.entries.iter().map(|id| id.parse().expect("an id")).collect();
     assert_eq!(listed.iter().copied().collect::<BTreeSet<_>>(), told);
@@ -68,7 +68,7 @@ async fn a_long_key_is_told_newest_first_in_pages_and_delays_no_other() {
     let agent = start(config(0)).await;
     let (top, below) = grants(&agent, ENTRIES).await;
     let facts = entries("/long", &identity(2), &below);
-    let order: Vec<EntryId> = facts.iter().rev().map(Fact::id).collect();
+    let order: Vec<EntryId> = facts.iter().rev().map(|fact| EntryId(fact.id().0)).collect();
     put_all(&agent, facts).await;
     put(&agent, entry("/z", b"z", now(), root(), None)).await;
 

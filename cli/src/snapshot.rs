@@ -56,8 +56,8 @@ impl Snapshot {
                 verified.push(fact);
             }
         }
-        let applied = self.replica.apply(verified, self.store.reader().as_ref());
-        let applied = applied.map_err(|error| impossible(&error))?;
+        let reader = self.store.reader();
+        let applied = self.replica.apply(verified, reader.as_ref()).map_err(|error| impossible(&error))?;
         for (place, verdict) in places.into_iter().zip(applied.verdicts) {
             verdicts[place] = verdict;
         }

@@ -7,7 +7,7 @@ mod live_support;
 use common::*;
 use kvgossip_agent::{Clock, now};
 use kvgossip_client::{Cause, Change, Client, Dirty, OpError, Value};
-use kvgossip_grants::{Fact, Signer, Timestamp};
+use kvgossip_grants::{EntryId, Fact, Signer, Timestamp};
 use live_support::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -67,7 +67,7 @@ async fn a_clock_set_forward_expires_and_one_set_back_shows_again_also_without_a
         assert!(matches!(change, Change::Updated { cause, .. } if cause == expired), "{change:?}");
         clock.by(0);
         let state = within(sub.wait_for(|state| text(state) == "deployer's")).await.expect("again");
-        assert_eq!(state.cause, Some(Cause::Written(shown.id())), "nothing has expired");
+        assert_eq!(state.cause, Some(Cause::Written(EntryId(shown.id().0))), "nothing has expired");
         assert!(matches!(within(all.next()).await.expect("a change"), Change::Updated { .. }));
     }
 }

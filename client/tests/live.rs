@@ -7,7 +7,7 @@ mod live_support;
 use common::*;
 use kvgossip_agent::now;
 use kvgossip_client::{Cause, Change, Dirty, MAX_LINGERING_KEYS, Value};
-use kvgossip_grants::{By, Fact, Floor, Revocation, Signer, Verdict};
+use kvgossip_grants::{By, EntryId, Fact, Floor, Revocation, Signer, Verdict};
 use live_support::*;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -28,7 +28,7 @@ async fn a_key_can_be_watched_before_it_exists_and_a_purge_arrives_with_its_caus
     let grant = grant(writer.public(), "/app/**", root(), None);
     put(&agent, Fact::Grant(grant.clone())).await;
     let older = entry("/app/x", b"older", now(), root(), None);
-    let older_id = older.id();
+    let older_id = EntryId(older.id().0);
     put(&agent, older).await;
     let state = within(sub.next_value()).await.expect("written");
     assert_eq!(text(&state), "older");

@@ -12,7 +12,7 @@ use common::*;
 use faulty::{Faults, numbered, put_number};
 use kvgossip_client::{Dirty, Rejection, Value};
 use kvgossip_engine::{MemoryStorage, StorageError};
-use kvgossip_grants::Verdict;
+use kvgossip_grants::{EntryId, Verdict};
 use live_support::*;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +27,7 @@ async fn a_value_that_an_agent_cannot_read_comes_from_another_and_stops_no_other
         put(&whole, numbered(number)).await;
     }
     let fault = StorageError::Io("a planted fault".into());
-    *faults.entry.lock().unwrap() = Some((numbered(3).id(), Some(fault)));
+    *faults.entry.lock().unwrap() = Some((EntryId(numbered(3).id().0), Some(fault)));
     let at_damaged = damaged.http_address().unwrap();
 
     // Where no other agent is known, all others are shown, and it says what is missing.

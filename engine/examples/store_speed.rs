@@ -9,7 +9,7 @@
 use bytes::Bytes;
 use kvgossip_engine::tree::{Tree, leaf_digest};
 use kvgossip_engine::{Batch, FjallStorage, IndexEntry, Storage, Summary, Write};
-use kvgossip_grants::{ClusterId, Digest, FactId, Key, Timestamp};
+use kvgossip_grants::{ClusterId, Digest, EntryId, GrantId, Key, Timestamp};
 use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
@@ -140,7 +140,7 @@ fn put(number: u64) -> Vec<Write> {
     let [a, b, c, d, ..] = hash;
     let text = format!("/site/{a}/host-{b}/service-{c}{d}/setting-{number}");
     let Ok(key) = Key::parse(&text) else { return Vec::new() };
-    let (id, grant) = (FactId(hash), FactId([a % 8; 32]));
+    let (id, grant) = (EntryId(hash), GrantId([a % 8; 32]));
     let entry = IndexEntry {
         id,
         timestamp: Timestamp::ZERO,

@@ -1,6 +1,6 @@
 //! Keys with an early entry, for which the state of this replica is known to be incomplete.
 
-use kvgossip_grants::{Fact, FactId, Key};
+use kvgossip_grants::{EntryId, Fact, FactId, Key};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The keys of early entries with a value, with the ids of these entries. Deletes are left out: they would not change a
@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// shared.
 #[derive(Debug, Default)]
 pub struct EarlyKeys {
-    by_key: BTreeMap<Key, BTreeSet<FactId>>,
-    by_id: BTreeMap<FactId, Key>,
+    by_key: BTreeMap<Key, BTreeSet<EntryId>>,
+    by_id: BTreeMap<EntryId, Key>,
 }
 
 impl EarlyKeys {
@@ -19,16 +19,17 @@ impl EarlyKeys {
             return;
         }
         let key = entry.entry().key.clone();
-        if self.by_id.insert(fact.id(), key.clone()).is_none() {
-            self.by_key.entry(key).or_default().insert(fact.id());
+        if self.by_id.insert(entry.id(), key.clone()).is_none() {
+            self.by_key.entry(key).or_default().insert(entry.id());
         }
     }
 
     /// Removes an entry. Returns its key if the entry was listed.
     pub(crate) fn remove(&mut self, id: &FactId) -> Option<Key> {
-        let key = self.by_id.remove(id)?;
+        let id = EntryId(id.0);
+        let key = self.by_id.remove(&id)?;
         if let Some(ids) = self.by_key.get_mut(&key) {
-            ids.remove(id);
+            ids.remove(&id);
             if ids.is_empty() {
                 self.by_key.remove(&key);
             }
@@ -37,7 +38,7 @@ impl EarlyKeys {
     }
 
     /// Returns at most `most` ids of a key's early entries.
-    pub fn of(&self, key: &Key, most: usize) -> Vec<FactId> {
+    pub fn of(&self, key: &Key, most: usize) -> Vec<EntryId> {
         self.by_key.get(key).into_iter().flatten().take(most).copied().collect()
     }
 

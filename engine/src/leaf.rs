@@ -107,8 +107,8 @@ impl KeyLeaf {
             Repr::Many(many) if frontier.len() > MAX_FRONTIER_LIST => many.ids.clone(),
             _ => return *self = Self::new(key, frontier),
         };
-        ended.iter().for_each(|entry| ids.remove(&entry.meta.id));
-        new.iter().for_each(|id| ids.insert(id));
+        ended.iter().for_each(|entry| ids.remove(entry.meta.id));
+        new.iter().for_each(|id| ids.insert(*id));
         *self = Self::many(key, frontier, ids);
     }
 

@@ -1,6 +1,6 @@
 use super::*;
 use crate::session::crowd::grants;
-use kvgossip_grants::FactId;
+use kvgossip_grants::EntryId;
 
 /// Asserts that a leaf that was changed entry by entry equals one built from its frontier.
 fn assert_as_made_anew(key: &Key, leaf: &KeyLeaf) {
@@ -19,7 +19,7 @@ fn a_leaf_has_the_form_and_the_digest_of_what_stands_however_it_came_about() {
     let grants = grants(3 + FLAT_IDS_MAX);
     let mut leaf = KeyLeaf::new(&key, Frontier::new());
     for (number, grant) in grants.iter().enumerate() {
-        let id = FactId([number as u8; 32]);
+        let id = EntryId([number as u8; 32]);
         let timestamp = Timestamp::from_micros(number as u64).expect("a small time");
         let grant = Some(grant.clone());
         let meta = EntryMeta { id, timestamp, grant, is_delete: false, value_bytes: 0 };

@@ -7,11 +7,11 @@ mod fjall_support;
 
 use bytes::Bytes;
 use kvgossip_engine::{Batch, FjallStorage, IndexEntry, Storage, StorageError, Summary, Write};
-use kvgossip_grants::{ClusterId, Digest, FactId, Key, Timestamp};
+use kvgossip_grants::{ClusterId, Digest, EntryId, Key, Timestamp};
 use std::process::Command;
 
 const CLUSTER: ClusterId = ClusterId([3; 32]);
-const ID: FactId = FactId([2; 32]);
+const ID: EntryId = EntryId([2; 32]);
 const ENTRY: IndexEntry =
     IndexEntry { id: ID, timestamp: Timestamp::ZERO, grant: None, is_delete: false, value_bytes: None };
 const RECORD_BYTES: usize = 1 << 20;

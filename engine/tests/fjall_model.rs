@@ -10,8 +10,9 @@ use bytes::Bytes;
 use kvgossip_engine::{
     Batch, FjallStorage, IndexEntry, MemoryStorage, Storage, StorageError, Summary, Write,
 };
-use kvgossip_grants::{ClusterId, Digest, FactId, Key, Timestamp};
+use kvgossip_grants::{ClusterId, Digest, EntryId, GrantId, Key, Timestamp};
 use proptest::prelude::*;
+use std::fmt::Debug;
 
 const CLUSTER: ClusterId = ClusterId([3; 32]);
 /// Few of each, so that batches hit what others left.
@@ -25,9 +26,9 @@ enum Step {
     FlushTables,
 }
 
-fn id() -> impl Strategy<Value = FactId> {
+fn id<I: From<[u8; 32]> + Debug>() -> impl Strategy<Value = I> {
     // The last byte too, as it lies at the end of a row; and 0x00 and 0xff are where a scan may go wrong.
-    (0..IDS).prop_map(|n| FactId(if n == 0 { [0xff; 32] } else { [n - 1; 32] }))
+    (0..IDS).prop_map(|n| I::from(if n == 0 { [0xff; 32] } else { [n - 1; 32] }))
 }
 
 fn key() -> impl Strategy<Value = Key> {
@@ -98,7 +99,7 @@ proptest! {
                 Step::Reopen => {
                     let reader = disk.reader();
                     drop(disk);
-                    let gone = reader.entry(&Key::parse("/a").unwrap(), &FactId([0; 32]));
+                    let gone = reader.entry(&Key::parse("/a").unwrap(), &EntryId([0; 32]));
                     prop_assert!(matches!(gone, Err(StorageError::Stopped(_))));
                     disk = open();
                 }
@@ -121,8 +122,8 @@ struct All {
     authority: Vec<Bytes>,
     /// As they come.
     index: Vec<(Key, IndexEntry)>,
-    entries: Vec<(Key, FactId, Bytes)>,
-    citations: Vec<(FactId, Vec<Key>)>,
+    entries: Vec<(Key, EntryId, Bytes)>,
+    citations: Vec<(GrantId, Vec<Key>)>,
 }
 
 fn all_of(storage: &dyn Storage) -> All {
@@ -132,18 +133,18 @@ fn all_of(storage: &dyn Storage) -> All {
     let mut index = Vec::new();
     storage.load_index(&mut |key, row| index.push((key, row))).unwrap();
     let reader = storage.reader();
-    let ids: Vec<FactId> = (0..IDS).map(|n| FactId([n.wrapping_sub(1); 32])).collect();
+    let ids = (0..IDS).map(|n| [n.wrapping_sub(1); 32]);
     let keys = KEYS.map(|key| Key::parse(key).unwrap());
     let mut entries = Vec::new();
     for key in keys {
-        for id in &ids {
-            entries.extend(reader.entry(&key, id).unwrap().map(|record| (key.clone(), *id, record)));
+        for id in ids.clone().map(EntryId) {
+            entries.extend(reader.entry(&key, &id).unwrap().map(|record| (key.clone(), id, record)));
         }
     }
-    let citations = ids.iter().map(|id| {
+    let citations = ids.map(GrantId).map(|grant| {
         let mut keys = Vec::new();
-        reader.keys_citing(id, &mut |key| keys.push(key)).unwrap();
-        (*id, keys)
+        reader.keys_citing(&grant, &mut |key| keys.push(key)).unwrap();
+        (grant, keys)
     });
     All { summary: storage.summary().unwrap(), authority, index, entries, citations: citations.collect() }
 }
@@ -153,7 +154,7 @@ fn all_of(storage: &dyn Storage) -> All {
 fn the_last_write_to_a_row_in_a_batch_wins() {
     let dir = tempfile::tempdir().unwrap();
     let (gone, kept) = (Key::parse("/gone").unwrap(), Key::parse("/kept").unwrap());
-    let (id, grant) = (FactId([1; 32]), FactId([2; 32]));
+    let (id, grant) = (EntryId([1; 32]), GrantId([2; 32]));
     let timestamp = |micros| Timestamp::from_micros(micros).unwrap();
     let (grant_of, is_delete, value_bytes) = (Some(grant), false, None);
     let row =
@@ -161,10 +162,10 @@ fn the_last_write_to_a_row_in_a_batch_wins() {
     let put = |key: &Key, text: &'static str, at| Write::PutEntry(key.clone(), row(at), Bytes::from(text));
     let writes = vec![
         put(&gone, "first", 1),
-        Write::PutAuthority(id, Bytes::from("gone")),
+        Write::PutAuthority(id.into(), Bytes::from("gone")),
         Write::RemoveEntry(gone.clone(), id),
         Write::RemoveCitation(grant, gone.clone()),
-        Write::RemoveAuthority(id),
+        Write::RemoveAuthority(id.into()),
         Write::RemoveEntry(kept.clone(), id),
         Write::RemoveCitation(grant, kept.clone()),
         put(&kept, "first", 2),

@@ -7,14 +7,14 @@ mod fjall_support;
 
 use bytes::Bytes;
 use kvgossip_engine::{Batch, FjallStorage, IndexEntry, Storage, StorageError, Summary, Write};
-use kvgossip_grants::{ClusterId, Digest, FactId, GrantId, Key, Timestamp};
+use kvgossip_grants::{ClusterId, Digest, EntryId, GrantId, Key, Timestamp};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 const CLUSTER: ClusterId = ClusterId([3; 32]);
-const GRANT: GrantId = FactId([1; 32]);
+const GRANT: GrantId = GrantId([1; 32]);
 const ENTRY: IndexEntry = IndexEntry {
-    id: FactId([2; 32]),
+    id: EntryId([2; 32]),
     timestamp: Timestamp::ZERO,
     grant: Some(GRANT),
     is_delete: false,
@@ -103,8 +103,8 @@ fn a_reader_outlives_its_store_and_says_so() {
     storage.commit(&batch(1)).unwrap();
     let reader = storage.reader();
     let key = &keys()[0];
-    assert_eq!(reader.entry(key, &FactId([2; 32])).unwrap(), Some(record_of(1)));
-    assert_eq!(reader.entry(key, &FactId([9; 32])).unwrap(), None);
+    assert_eq!(reader.entry(key, &EntryId([2; 32])).unwrap(), Some(record_of(1)));
+    assert_eq!(reader.entry(key, &EntryId([9; 32])).unwrap(), None);
     // Closed from inside a scan, which still ends as it began.
     let mut storage = Some(storage);
     let mut count = 0;
@@ -115,7 +115,7 @@ fn a_reader_outlives_its_store_and_says_so() {
         })
         .unwrap();
     assert_eq!(count, KEYS);
-    assert!(matches!(reader.entry(key, &FactId([2; 32])), Err(StorageError::Stopped(_))));
+    assert!(matches!(reader.entry(key, &EntryId([2; 32])), Err(StorageError::Stopped(_))));
     assert!(matches!(reader.keys_citing(&GRANT, &mut |_| ()), Err(StorageError::Stopped(_))));
     FjallStorage::open(dir.path(), CLUSTER).unwrap();
 }

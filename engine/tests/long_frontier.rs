@@ -8,7 +8,7 @@ mod many;
 use kvgossip_engine::{
     Cause, LONG_FRONTIER, MAX_REMOVED_AT_ONCE, MAX_SWEEP_ROWS, MemoryStorage, Replica, Storage, Write,
 };
-use kvgossip_grants::Fact;
+use kvgossip_grants::{EntryId, Fact};
 use many::Many;
 
 /// Beside its value, in bytes.
@@ -55,7 +55,7 @@ fn try_key_with(entries: usize) {
 
     let value = b"value";
     let put = many.entry(0, 1 << 40, value);
-    let id = put.id();
+    let id = EntryId(put.id().0);
     let applied = many.apply(&mut replica, &storage, vec![put]);
     let batch = applied.batch.unwrap();
     let (touched, bytes) = count(&batch.writes);

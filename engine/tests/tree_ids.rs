@@ -4,7 +4,7 @@
 mod tree_oracle;
 
 use kvgossip_engine::tree::{IdTree, Region, leaf_digest};
-use kvgossip_grants::{EntryId, FactId};
+use kvgossip_grants::EntryId;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use tree_oracle::{id_set, leaf, region, t};
@@ -14,7 +14,7 @@ fn id() -> impl Strategy<Value = EntryId> {
     (0..4u8, 0..40u8).prop_map(|(first, last)| {
         let mut id = [first << 4; 32];
         id[31] = last;
-        FactId(id)
+        EntryId(id)
     })
 }
 
@@ -43,17 +43,17 @@ proptest! {
         for (id, inserts) in ops {
             let snapshot = (tree.clone(), ids.clone());
             if inserts {
-                tree.insert(&id);
+                tree.insert(id);
                 ids.insert(id);
             } else {
-                tree.remove(&id);
+                tree.remove(id);
                 ids.remove(&id);
             }
             check(&tree, &ids)?;
             check(&snapshot.0, &snapshot.1)?;
         }
         while let Some(id) = ids.pop_first().filter(|_| falling) {
-            tree.remove(&id);
+            tree.remove(id);
             check(&tree, &ids)?;
         }
     }
@@ -61,21 +61,21 @@ proptest! {
 
 #[test]
 fn seventeen_ids_are_not_taken_for_a_list() {
-    let ids: Vec<EntryId> = (0..17).map(|n| FactId([n; 32])).collect();
+    let ids: Vec<EntryId> = (0..17).map(|n| EntryId([n; 32])).collect();
     let root = t(&id_set(&ids.iter().copied().collect()));
-    let alone = leaf_digest(b"/a", &[FactId(root.0)]);
+    let alone = leaf_digest(b"/a", &[EntryId(root.0)]);
     assert_ne!(leaf_digest(b"/a", &ids), alone, "one id that is the root of the seventeen");
 }
 
 #[test]
 fn one_id_more_among_many_hashes_the_way_to_it_alone() {
     let ids: Vec<EntryId> =
-        (0..24_001u32).map(|n| FactId(*blake3::hash(&n.to_le_bytes()).as_bytes())).collect();
+        (0..24_001u32).map(|n| EntryId(*blake3::hash(&n.to_le_bytes()).as_bytes())).collect();
     let (last, most) = ids.split_last().unwrap();
     let mut tree = IdTree::new(most.iter().copied());
     tree.leaf_digest(b"/a");
     let before = tree.tree().nodes_hashed();
-    tree.insert(last);
+    tree.insert(*last);
     let digest = tree.leaf_digest(b"/a");
     // log16(24,000 / 16) inner nodes, and a bucket.
     let hashed = tree.tree().nodes_hashed() - before;

@@ -5,7 +5,7 @@
 mod tree_oracle;
 
 use kvgossip_engine::tree::{Region, Tree, leaf_digest, root_digest};
-use kvgossip_grants::{Digest, EntryId, FactId};
+use kvgossip_grants::{Digest, EntryId};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use tree_oracle::{Model, leaf, path, region, root, t};
@@ -24,12 +24,12 @@ const HEADER: &str = r#"# Vectors of the Merkle prefix tree. Digests and ids are
 "#;
 
 fn id(n: u8) -> EntryId {
-    FactId([n; 32])
+    EntryId([n; 32])
 }
 
 /// Ids as they are in practice: without any pattern.
 fn spread(count: u8) -> Vec<EntryId> {
-    let mut ids: Vec<EntryId> = (0..count).map(|n| FactId(*blake3::hash(&[n]).as_bytes())).collect();
+    let mut ids: Vec<EntryId> = (0..count).map(|n| EntryId(*blake3::hash(&[n]).as_bytes())).collect();
     ids.sort();
     ids
 }

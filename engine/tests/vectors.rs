@@ -23,7 +23,9 @@ use kvgossip_engine::declined::Reason;
 use kvgossip_engine::session::{self, Config, Obstacles, Outcome, Role, Session, SessionError};
 use kvgossip_engine::tree::{BUCKET_MAX, Tree, leaf_digest, root_digest};
 use kvgossip_engine::{Applied, MemoryStorage, Replica, Storage};
-use kvgossip_grants::{Fact, FactId, Key, PathPrefix, RsaVerifier, Signer, Timestamp, Verdict};
+use kvgossip_grants::{
+    EntryId, Fact, FactId, GrantId, Key, PathPrefix, RsaVerifier, Signer, Timestamp, Verdict,
+};
 use siphasher::sip::SipHasher24;
 use std::collections::BTreeSet;
 use std::hash::Hasher;
@@ -148,7 +150,7 @@ fn write_offers(out: &mut Vectors, cast: &Cast) {
         for (time, seen) in
             SHOWN.iter().filter(|(after, ..)| *after == number).map(|(_, time, seen)| (time, seen))
         {
-            let shown = peer.replica.view().shown(&title, at(*time)).map(|entry| entry.id);
+            let shown = peer.replica.view().shown(&title, at(*time)).map(|entry| FactId::from(entry.id));
             assert_eq!(shown, (*seen != "none").then(|| fact(&facts, seen).id()), "offer {number}, {time}");
             out.section(&format!("shown-{number}-at-{time}"));
             out.field("key", &title);
@@ -167,7 +169,7 @@ fn tree_by_hand(peer: &Peer) -> kvgossip_grants::Digest {
     }
     let mut entries = Tree::new();
     for (key, frontier) in view.keys("", None) {
-        let ids: Vec<FactId> = frontier.ids().collect();
+        let ids: Vec<EntryId> = frontier.ids().collect();
         entries.insert(key.as_bytes(), leaf_digest(key.as_bytes(), &ids));
     }
     root_digest(&authority.digest(), &entries.digest())
@@ -183,7 +185,7 @@ impl Holding {
     /// The initiator's and the responder's.
     fn both(cast: &Cast, facts: &[Named<'_>]) -> [Self; 2] {
         let hour = JANUARY + HOUR;
-        let ops = Some(fact(facts, "grant-to-ops").id());
+        let ops = Some(GrantId(fact(facts, "grant-to-ops").id().0));
         let host = |number: u8, micros, value: Option<&str>| {
             let key = format!("/app/db/host{number:02}");
             cast.entry(&cast.ops, ops, &key, micros, value.map(str::as_bytes))
@@ -322,7 +324,7 @@ fn write_sessions(out: &mut Vectors, cast: &Cast) {
     check_hashes(&transcript, holdings.iter().flat_map(|holding| holding.all(&facts)), &peers);
     let nonces = [[1; 8], [2; 8]];
     write_run(out, "session-2", &run(&mut peers, "/", nonces), Outcome::Equal);
-    let ops = Some(fact(&facts, "grant-to-ops").id());
+    let ops = Some(GrantId(fact(&facts, "grant-to-ops").id().0));
     let written = cast.entry(&cast.ops, ops, "/app/db/host07", JANUARY + 2 * HOUR, Some(b"later"));
     assert_eq!(peers[1].offer(written.clone()), Verdict::Merged);
     let confined = run(&mut peers, "/app/db", nonces);
@@ -333,7 +335,7 @@ fn write_sessions(out: &mut Vectors, cast: &Cast) {
 }
 
 /// A session that one fact keeps from ending equal: two rounds, because the first moved another.
-fn write_unsettled(out: &mut Vectors, cast: &Cast, ops: Option<FactId>, peers: &mut [Peer; 2]) {
+fn write_unsettled(out: &mut Vectors, cast: &Cast, ops: Option<GrantId>, peers: &mut [Peer; 2]) {
     let host = |number: u8, micros| {
         cast.entry(&cast.ops, ops, &format!("/app/db/host{number:02}"), micros, Some(b"soon"))
     };

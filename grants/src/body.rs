@@ -1,9 +1,10 @@
 //! Fact bodies: their tags, canonical bytes and own rules.
 
-use crate::id::ClusterId;
+use crate::id::{ClusterId, FactId};
+use std::fmt;
 
 pub(crate) mod sealed {
-    /// Keeps the kinds of bodies to those of this crate.
+    /// Prevents other crates from implementing `Body`.
     pub trait Sealed {}
 }
 
@@ -29,6 +30,9 @@ pub enum ShapeError {
 pub trait Body: Sized + Clone + sealed::Sealed {
     /// Domain-separation tag: the first 16 bytes of the message that a signature of this kind covers.
     const TAG: [u8; 16];
+
+    /// Type of the ids of this kind.
+    type Id: Copy + fmt::Debug + Eq + From<[u8; 32]> + Into<FactId>;
 
     /// Returns the canonical bytes.
     fn encode(&self) -> Vec<u8>;

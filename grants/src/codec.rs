@@ -6,7 +6,7 @@
 use crate::body::{AuthorityBody, Body, ShapeError, sealed::Sealed};
 use crate::fact::{By, Entry, Floor, Grant, MAX_FLOOR_PATTERNS, MAX_VALUE_BYTES, Op, Revocation};
 use crate::glob::KeyGlob;
-use crate::id::{ClusterId, Digest, EntityId, FactId};
+use crate::id::{ClusterId, Digest, EntityId, EntryId, FactId, GrantId};
 use crate::key::Key;
 use crate::public_key::{FORMAT_VERSION, PublicKey};
 use crate::signed::Signed;
@@ -34,7 +34,7 @@ struct GrantFields<'a> {
     grantee: &'a [u8],
     pattern: &'a str,
     subgrant: bool,
-    parent: Option<FactId>,
+    parent: Option<GrantId>,
     issued_at: Timestamp,
     expires_at: Option<Timestamp>,
     nonce: [u8; 16],
@@ -61,7 +61,7 @@ struct EntryFields<'a> {
     timestamp: Timestamp,
     op: OpField,
     signer: EntityId,
-    grant: Option<FactId>,
+    grant: Option<GrantId>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -107,6 +107,7 @@ fn canonical<'a, B: Body>(
 
 impl Body for Grant {
     const TAG: [u8; 16] = *b"kvgossip/grant\0\0";
+    type Id = GrantId;
 
     fn encode(&self) -> Vec<u8> {
         write(&GrantFields {
@@ -143,6 +144,7 @@ impl Body for Grant {
 
 impl Body for Revocation {
     const TAG: [u8; 16] = *b"kvgossip/revoke\0";
+    type Id = FactId;
 
     fn encode(&self) -> Vec<u8> {
         write(&RevocationFields {
@@ -178,6 +180,7 @@ impl Body for Revocation {
 
 impl Body for Entry {
     const TAG: [u8; 16] = *b"kvgossip/entry\0\0";
+    type Id = EntryId;
 
     fn encode(&self) -> Vec<u8> {
         write(&EntryFields {
@@ -220,6 +223,7 @@ pub(crate) fn has_oversized_value(bytes: &[u8]) -> bool {
 
 impl Body for Floor {
     const TAG: [u8; 16] = *b"kvgossip/floor\0\0";
+    type Id = FactId;
 
     fn encode(&self) -> Vec<u8> {
         write(&FloorFields {

@@ -83,7 +83,7 @@ mod tests {
     fn digests(rows: &[(&str, &[u8])], buckets: usize) -> Vec<Digest> {
         let mut held = Held::new(buckets);
         for (key, ids) in rows {
-            let ids = ids.iter().map(|id| FactId([*id; 32])).collect();
+            let ids = ids.iter().map(|id| EntryId([*id; 32])).collect();
             held.add(&Key::parse(key).expect("a key"), ids);
         }
         held.finish()

@@ -27,6 +27,12 @@ macro_rules! id_type {
             }
         }
 
+        impl From<[u8; 32]> for $name {
+            fn from(bytes: [u8; 32]) -> Self {
+                Self(bytes)
+            }
+        }
+
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(&hex::encode(self.0))
@@ -62,8 +68,16 @@ id_type!(
     EntityId
 );
 id_type!(
-    /// Id of a signed fact: BLAKE3 of the bytes that its signature covers.
+    /// Id of a signed fact of any kind: BLAKE3 of the bytes that its signature covers.
     FactId
+);
+id_type!(
+    /// Id of a grant.
+    GrantId
+);
+id_type!(
+    /// Id of an entry.
+    EntryId
 );
 id_type!(
     /// Id of a cluster: BLAKE3 of a tag, the format version and the canonical public key of its root.
@@ -75,10 +89,17 @@ id_type!(
     ReplicaId
 );
 
-/// Id of a grant.
-pub type GrantId = FactId;
-/// Id of an entry.
-pub type EntryId = FactId;
+impl From<GrantId> for FactId {
+    fn from(id: GrantId) -> Self {
+        Self(id.0)
+    }
+}
+
+impl From<EntryId> for FactId {
+    fn from(id: EntryId) -> Self {
+        Self(id.0)
+    }
+}
 
 #[cfg(test)]
 mod tests {

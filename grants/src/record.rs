@@ -11,7 +11,7 @@
 use crate::body::Body;
 use crate::codec::{MAX_BODY_BYTES, has_oversized_value};
 use crate::fact::{Entry, Floor, Grant, MAX_VALUE_BYTES, Op, Revocation, value_hash};
-use crate::id::{ClusterId, FactId, GrantId};
+use crate::id::{ClusterId, EntryId, FactId, GrantId};
 use crate::key::Key;
 use crate::public_key::FORMAT_VERSION;
 use crate::signed::{MAX_SIGNATURE_BYTES, SignError, Signed};
@@ -108,7 +108,7 @@ impl EntryFact {
     }
 
     /// Returns the id of the entry.
-    pub fn id(&self) -> FactId {
+    pub fn id(&self) -> EntryId {
         self.signed.id()
     }
 
@@ -163,10 +163,10 @@ impl Fact {
     /// Returns the id of the fact.
     pub fn id(&self) -> FactId {
         match self {
-            Self::Grant(fact) => fact.id(),
+            Self::Grant(fact) => fact.id().into(),
             Self::Revocation(fact) => fact.id(),
             Self::Floor(fact) => fact.id(),
-            Self::Entry(fact) => fact.id(),
+            Self::Entry(fact) => fact.id().into(),
         }
     }
 

@@ -1,7 +1,7 @@
 //! A signed body and its id.
 
 use crate::body::{AuthorityBody, Body, ShapeError};
-use crate::id::{ClusterId, FactId};
+use crate::id::ClusterId;
 use crate::signing_key::{Signer, SigningKeyError};
 use crate::verdict::Code;
 use bytes::Bytes;
@@ -37,12 +37,12 @@ impl SignError {
 /// signed for. The id and the signed message depend on that cluster, so that a fact never has the id that it would have
 /// in another cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Signed<B> {
+pub struct Signed<B: Body> {
     body: B,
     /// Signature and body in one buffer, as in a record. Clones share it.
     bytes: Bytes,
     signature_len: usize,
-    id: FactId,
+    id: B::Id,
     cluster: ClusterId,
 }
 
@@ -73,7 +73,7 @@ impl<B: Body> Signed<B> {
         body.check_rules(cluster)?;
         let encoded = body.encode();
         let signature = signer.sign(&preimage(B::TAG, cluster, &encoded))?;
-        let id = fact_id(B::TAG, cluster, &encoded);
+        let id = fact_id::<B>(cluster, &encoded);
         let bytes = [&signature[..], &encoded].concat().into();
         Ok(Self { body, bytes, signature_len: signature.len(), id, cluster })
     }
@@ -93,7 +93,7 @@ impl<B: Body> Signed<B> {
         let (_, after) = bytes.split_at_checked(signature_len)?;
         let (body, rest) = B::decode_front(cluster, after)?;
         let end = bytes.len() - rest.len();
-        let id = fact_id(B::TAG, cluster, bytes.get(signature_len..end)?);
+        let id = fact_id::<B>(cluster, bytes.get(signature_len..end)?);
         Some(Self { body, bytes: bytes.slice(..end), signature_len, id, cluster })
     }
 
@@ -133,7 +133,7 @@ impl<B: Body> Signed<B> {
     }
 
     /// Returns the id: BLAKE3 of the message that the signature covers.
-    pub fn id(&self) -> FactId {
+    pub fn id(&self) -> B::Id {
         self.id
     }
 
@@ -147,8 +147,8 @@ fn preimage(tag: [u8; 16], cluster: ClusterId, bytes: &[u8]) -> Vec<u8> {
     [&tag[..], &cluster.0, bytes].concat()
 }
 
-fn fact_id(tag: [u8; 16], cluster: ClusterId, bytes: &[u8]) -> FactId {
+fn fact_id<B: Body>(cluster: ClusterId, bytes: &[u8]) -> B::Id {
     let mut hasher = blake3::Hasher::new();
-    hasher.update(&tag).update(&cluster.0).update(bytes);
-    FactId(*hasher.finalize().as_bytes())
+    hasher.update(&B::TAG).update(&cluster.0).update(bytes);
+    (*hasher.finalize().as_bytes()).into()
 }

@@ -8,7 +8,7 @@ use crate::replica::SimReplica;
 use crate::scribe::at;
 use crate::world::{LOOKS, NOW, World};
 use kvgossip_engine::{IndexEntry, Storage};
-use kvgossip_grants::{EntryId, Explanation, FactId, Key, Signer};
+use kvgossip_grants::{EntryId, Explanation, GrantId, Key, Signer};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
@@ -107,7 +107,7 @@ fn check_index(replica: &SimReplica, law: &Law<'_>) -> Result<(), String> {
 }
 
 /// Whether the store has a citation of the grant by the key.
-fn is_cited(storage: &Ledger, grant: Option<FactId>, key: &Key) -> Result<bool, String> {
+fn is_cited(storage: &Ledger, grant: Option<GrantId>, key: &Key) -> Result<bool, String> {
     let Some(grant) = grant else { return Ok(true) };
     let mut found = false;
     let each = &mut |citing: Key| found |= citing == *key;
@@ -117,7 +117,7 @@ fn is_cited(storage: &Ledger, grant: Option<FactId>, key: &Key) -> Result<bool, 
 
 fn check_authority(replica: &SimReplica, world: &World, law: &Law<'_>) -> Result<(), String> {
     let authority = replica.view().authority();
-    let live: BTreeSet<FactId> = authority.grants().map(|grant| grant.id()).collect();
+    let live: BTreeSet<GrantId> = authority.grants().map(|grant| grant.id()).collect();
     same("live", &live, law.live())?;
     for look in LOOKS.map(at) {
         same("the next expiry", &authority.next_expiry(look), &law.next_expiry(look))?;
@@ -127,7 +127,7 @@ fn check_authority(replica: &SimReplica, world: &World, law: &Law<'_>) -> Result
     }
     for who in 0..world.scribe.entities() {
         let id = world.scribe.key(who).public().entity();
-        let held: BTreeSet<FactId> = authority.grants_of(id).map(|grant| grant.id()).collect();
+        let held: BTreeSet<GrantId> = authority.grants_of(id).map(|grant| grant.id()).collect();
         same("held by an entity", &held, &law.held_by(id))?;
     }
     Ok(())

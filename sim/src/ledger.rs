@@ -40,13 +40,10 @@ impl Storage for Ledger {
     fn commit(&mut self, batch: &Batch) -> Result<(), StorageError> {
         for write in &batch.writes {
             match write {
-                Write::PutAuthority(id, record)
-                | Write::PutEntry(_, kvgossip_engine::IndexEntry { id, .. }, record) => {
-                    self.records.insert(*id, record.clone());
-                }
-                Write::RemoveAuthority(id) | Write::RemoveEntry(_, id) => {
-                    self.records.remove(id);
-                }
+                Write::PutAuthority(id, record) => drop(self.records.insert(*id, record.clone())),
+                Write::PutEntry(_, row, record) => drop(self.records.insert(row.id.into(), record.clone())),
+                Write::RemoveAuthority(id) => drop(self.records.remove(id)),
+                Write::RemoveEntry(_, id) => drop(self.records.remove(&FactId::from(*id))),
                 Write::RemoveCitation(..) => {}
             }
         }

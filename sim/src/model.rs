@@ -123,7 +123,7 @@ impl Model {
             }
             (Flaw::OlderPutsRefused, Fact::Entry(entry)) => {
                 let standing = law.newest().remove(&entry.entry().key)?;
-                let Some(Fact::Entry(standing)) = self.stored.get(&standing) else { return None };
+                let Some(Fact::Entry(standing)) = self.stored.get(&standing.into()) else { return None };
                 (entry.entry().timestamp < standing.entry().timestamp).then_some(Answer::Refused)
             }
             (Flaw::FirstOfEqualTimesKept, Fact::Entry(entry)) => {
@@ -163,8 +163,8 @@ fn keep_newest(facts: &mut Facts, count: usize) {
             by_key.entry(entry.entry().key.clone()).or_default().insert(rank);
         }
     }
-    let kept = by_key.values().flat_map(|ranks| ranks.iter().rev().take(count).map(|(_, id)| *id));
-    let kept: BTreeSet<EntryId> = kept.collect();
+    let kept = by_key.values().flat_map(|ranks| ranks.iter().rev().take(count).map(|(_, id)| (*id).into()));
+    let kept: BTreeSet<FactId> = kept.collect();
     facts.retain(|id, fact| fact.is_authority() || kept.contains(id));
 }
 

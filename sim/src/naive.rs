@@ -15,7 +15,7 @@
 //! ([`Cluster::is_sound`]).
 
 use kvgossip_grants::{
-    Body, By, ClusterId, EntityId, Entry, EntryFact, Fact, FactId, Floor, Grant, GrantId, Key,
+    Body, By, ClusterId, EntityId, Entry, EntryFact, EntryId, Fact, FactId, Floor, Grant, GrantId, Key,
     MAX_AHEAD_MICROS, MAX_DEPTH, MockVerifier, PublicKey, Revocation, Signed, Timestamp, Verifier,
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -100,7 +100,7 @@ impl Cluster {
     /// Returns the normal form of a set of sound facts.
     pub fn normal_form(&self, facts: &Facts) -> Facts {
         let law = Law::new(self.root, facts);
-        let ids: BTreeSet<FactId> = law.authority().chain(law.entries()).collect();
+        let ids: BTreeSet<FactId> = law.authority().chain(law.entries().map(FactId::from)).collect();
         facts.iter().filter(|(id, _)| ids.contains(id)).map(|(id, fact)| (*id, fact.clone())).collect()
     }
 
@@ -176,7 +176,11 @@ impl<'a> Law<'a> {
     }
 
     fn grant(&self, id: &GrantId) -> Option<&'a Grant> {
-        if let Some(Fact::Grant(grant)) = self.facts.get(id) { Some(grant.body()) } else { None }
+        if let Some(Fact::Grant(grant)) = self.facts.get(&FactId::from(*id)) {
+            Some(grant.body())
+        } else {
+            None
+        }
     }
 
     /// Returns the live grants: those whose whole chain is live.
@@ -265,7 +269,7 @@ impl<'a> Law<'a> {
     }
 
     fn authority(&self) -> impl Iterator<Item = FactId> {
-        let mut kept = self.live.clone();
+        let mut kept: BTreeSet<FactId> = self.live.iter().map(|id| FactId::from(*id)).collect();
         let mut best: BTreeMap<GrantId, (By, FactId)> = BTreeMap::new();
         for revocation in self.revocations().filter(|it| self.is_linked(it.body().grant.body(), &self.live)) {
             let rank = (revocation.body().by, revocation.id());
@@ -299,19 +303,19 @@ impl<'a> Law<'a> {
         valid
     }
 
-    fn entries(&self) -> impl Iterator<Item = FactId> {
+    fn entries(&self) -> impl Iterator<Item = EntryId> {
         self.frontiers().into_values().flatten().map(EntryFact::id)
     }
 
     /// Returns the newest entry of each key's frontier, masked or not.
-    pub fn newest(&self) -> BTreeMap<Key, FactId> {
+    pub fn newest(&self) -> BTreeMap<Key, EntryId> {
         let newest =
             |entries: Vec<&EntryFact>| entries.into_iter().max_by_key(|entry| age(entry)).map(EntryFact::id);
         self.frontiers().into_iter().filter_map(|(key, them)| Some((key.clone(), newest(them)?))).collect()
     }
 
     /// Returns the entry of each key that a reader sees at `now`, without deletes.
-    pub fn values(&self, now: Timestamp) -> BTreeMap<Key, FactId> {
+    pub fn values(&self, now: Timestamp) -> BTreeMap<Key, EntryId> {
         let mut values = BTreeMap::new();
         for (key, entries) in self.frontiers() {
             let visible = entries.into_iter().filter(|entry| !self.is_masked(entry, now));
@@ -370,7 +374,7 @@ impl<'a> Law<'a> {
     }
 }
 
-fn age(entry: &EntryFact) -> (Timestamp, FactId) {
+fn age(entry: &EntryFact) -> (Timestamp, EntryId) {
     (entry.entry().timestamp, entry.id())
 }
 

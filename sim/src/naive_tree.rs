@@ -41,7 +41,7 @@ fn entry_leaves(facts: &Facts, prefix: &PathPrefix) -> Leaves {
         if let Fact::Entry(entry) = fact
             && prefix.contains(&entry.entry().key)
         {
-            frontiers.entry(entry.entry().key.as_bytes().to_vec()).or_default().insert(entry.id());
+            frontiers.entry(entry.entry().key.as_bytes().to_vec()).or_default().insert(entry.id().into());
         }
     }
     let leaves = frontiers.into_iter().map(|(key, ids)| {

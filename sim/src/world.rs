@@ -5,7 +5,7 @@ use crate::maker::{Made, make};
 use crate::naive::{Cluster, Facts};
 use crate::scribe::Scribe;
 pub use crate::times::{CLOCKS, LATE, LOOKS, NOW, SECOND};
-use kvgossip_grants::{Fact, FactId, Key, PathPrefix, PublicKey, Signer, Timestamp};
+use kvgossip_grants::{Fact, GrantId, Key, PathPrefix, PublicKey, Signer, Timestamp};
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -82,7 +82,7 @@ impl World {
     /// Describes a fact in one line.
     pub fn describe(&self, fact: &Fact) -> String {
         let id = fact.id().short();
-        let cited = |grant: Option<FactId>| grant.map_or("root".to_owned(), |grant| grant.short());
+        let cited = |grant: Option<GrantId>| grant.map_or("root".to_owned(), |grant| grant.short());
         let seconds = |time: Timestamp| time.as_micros() / SECOND;
         let who = |entity| self.scribe.who_is(entity).map_or("?".to_owned(), |who| who.to_string());
         match fact {

@@ -1,6 +1,6 @@
 //! The random worlds have in them what the laws speak of, and often.
 
-use kvgossip_grants::Fact;
+use kvgossip_grants::{Fact, FactId};
 use kvgossip_sim::World;
 use kvgossip_sim::scribe::at;
 use kvgossip_sim::world::{LATE, NOW};
@@ -60,7 +60,7 @@ fn census(worlds: u64) -> BTreeMap<&'static str, u64> {
                 |fact| if let Fact::Revocation(it) = fact { Some(it.body().grant.id()) } else { None },
             )
             .collect();
-        see("an unseen grant is revoked", revoked.iter().any(|id| !sound.contains_key(id)));
+        see("an unseen grant is revoked", revoked.iter().any(|id| !sound.contains_key(&FactId::from(*id))));
         see("a floor partly superseded", {
             let floors: Vec<_> = normal
                 .values()

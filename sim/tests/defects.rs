@@ -4,8 +4,8 @@
 use bytes::Bytes;
 use kvgossip_engine::session::Outcome;
 use kvgossip_grants::{
-    Body, By, Code, Entry, Fact, GrantId, Key, MAX_VALUE_BYTES, Op, PublicKey, Signer, Timestamp, Verdict,
-    Verifier,
+    Body, By, Code, Entry, EntryId, Fact, GrantId, Key, MAX_VALUE_BYTES, Op, PublicKey, Signer, Timestamp,
+    Verdict, Verifier,
 };
 use kvgossip_sim::scribe::{Terms, at};
 use kvgossip_sim::world::{NOW, SECOND};
@@ -275,7 +275,7 @@ fn defect_10_an_oversized_value_stops_no_other() {
     let (ended, _, b) = with_a_liar(&cluster, at(NOW), |liar| {
         let small = cluster.set("/k5/big", "small", 100);
         plant(liar, small.clone());
-        liar.tell_instead(&key("/k5/big"), &small.id(), oversized(&cluster, "/k5/big"));
+        liar.tell_instead(&key("/k5/big"), &EntryId(small.id().0), oversized(&cluster, "/k5/big"));
     });
     let Some(Outcome::Unsettled(why)) = ended.outcome else { panic!("{ended:?}") };
     assert!(why.refused, "{why:?}");

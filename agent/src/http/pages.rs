@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn a_place_among_entries_reads_as_it_is_written() {
         let key = Key::parse("/a/b-1:2").expect("a key");
-        let rank = (Timestamp::from_micros(7).expect("small"), FactId([9; 32]));
+        let rank = (Timestamp::from_micros(7).expect("small"), EntryId([9; 32]));
         for down_to in [None, Some(rank)] {
             let place = EntryPlace { key: key.clone(), down_to };
             assert_eq!(EntryPlace::parse(&place.text()).expect("a place"), place);

@@ -2,7 +2,7 @@
 
 use kvgossip_api::CauseRow;
 use kvgossip_engine::Cause;
-use kvgossip_grants::FactId;
+use kvgossip_grants::{EntryId, FactId, GrantId};
 
 /// The last thing that happened to a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,13 +10,13 @@ pub(super) enum Why {
     /// It stood when the watcher came.
     Current,
     /// An entry was taken in.
-    Written(FactId),
+    Written(EntryId),
     /// A grant was revoked.
-    Revoked(FactId),
+    Revoked(GrantId),
     /// A floor ended entries.
     Floored(FactId),
     /// A grant expired.
-    Expired(FactId),
+    Expired(GrantId),
 }
 
 impl From<Cause> for Why {
@@ -36,11 +36,11 @@ impl Why {
     pub(super) fn row(self, is_delete: bool) -> CauseRow {
         let (kind, id) = match self {
             Self::Current => ("current", None),
-            Self::Written(id) => (if is_delete { "deleted" } else { "written" }, Some(id)),
-            Self::Revoked(id) => ("revoked", Some(id)),
+            Self::Written(id) => (if is_delete { "deleted" } else { "written" }, Some(id.into())),
+            Self::Revoked(id) => ("revoked", Some(id.into())),
             Self::Floored(id) => ("floored", Some(id)),
-            Self::Expired(id) => ("expired", Some(id)),
+            Self::Expired(id) => ("expired", Some(id.into())),
         };
-        CauseRow { kind: kind.to_owned(), id: id.map(|id| id.to_string()) }
+        CauseRow { kind: kind.to_owned(), id: id.map(|id: FactId| id.to_string()) }
     }
 }

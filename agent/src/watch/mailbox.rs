@@ -149,6 +149,7 @@ impl Mailbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kvgossip_grants::GrantId;
 
     fn key(number: usize) -> Key {
         Key::parse(&format!("/{number}")).expect("a key")
@@ -156,18 +157,18 @@ mod tests {
 
     #[test]
     fn a_mailbox_holds_each_key_once_and_never_more_than_its_limit() {
-        let (mailbox, id) = (Mailbox::default(), FactId([1; 32]));
+        let (mailbox, id, grant) = (Mailbox::default(), EntryId([1; 32]), GrantId([2; 32]));
         for _ in 0..10 {
             (0..MAX_PENDING_KEYS).for_each(|n| mailbox.change(|p| p.note_key(&key(n), Why::Written(id))));
         }
         assert!(mailbox.len() <= MAX_PENDING_KEYS + MAX_PENDING_ENTRIES);
-        mailbox.change(|p| p.note_key(&key(0), Why::Revoked(id)));
+        mailbox.change(|p| p.note_key(&key(0), Why::Revoked(grant)));
         let taken = mailbox.take();
         assert_eq!(taken.keys.len(), MAX_PENDING_KEYS);
-        assert_eq!((taken.keys[&key(0)].why, taken.overflowed), (Why::Revoked(id), false));
+        assert_eq!((taken.keys[&key(0)].why, taken.overflowed), (Why::Revoked(grant), false));
         (0..=MAX_PENDING_KEYS).for_each(|n| mailbox.change(|p| p.note_key(&key(n), Why::Current)));
         mailbox.change(|p| p.note_key(&key(7), Why::Current));
-        mailbox.change(|p| p.note_facts(&[id]));
+        mailbox.change(|p| p.note_facts(&[id.into()]));
         assert_eq!(mailbox.len(), 0);
         assert!(mailbox.take().overflowed);
         let facts: Vec<FactId> = (0..=MAX_PENDING_FACTS as u16)
@@ -186,11 +187,11 @@ mod tests {
         let id = |number: usize| {
             let mut id = [0; 32];
             id[..8].copy_from_slice(&number.to_be_bytes());
-            FactId(id)
+            EntryId(id)
         };
         let mut pending = Pending::default();
         (0..3).for_each(|n| pending.note_key(&key(0), Why::Written(id(n))));
-        pending.note_key(&key(0), Why::Expired(id(9)));
+        pending.note_key(&key(0), Why::Expired(GrantId([9; 32])));
         let note = pending.keys[&key(0)].clone();
         assert_eq!((note.written.as_slice(), note.retell), (&[id(0), id(1), id(2)][..], false));
         // It could not be told, and something else came.
@@ -199,7 +200,7 @@ mod tests {
         pending.note_again(key(0), note);
         assert_eq!(pending.keys[&key(0)].written, [id(0), id(1), id(2), id(3)]);
         assert_eq!(pending.entries, 4);
-        pending.note_key(&key(0), Why::Revoked(id(9)));
+        pending.note_key(&key(0), Why::Revoked(GrantId([9; 32])));
         assert!(pending.keys[&key(0)].retell && pending.keys[&key(0)].written.is_empty());
         assert_eq!(pending.entries, 0);
         for n in 0..=MAX_PENDING_ENTRIES {

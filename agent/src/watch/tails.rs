@@ -89,11 +89,11 @@ impl Tails {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kvgossip_grants::{FactId, Timestamp};
+    use kvgossip_grants::{EntryId, Timestamp};
 
     fn tail(number: usize) -> Tail {
         let key = Key::parse(&format!("/{number}")).expect("a key");
-        Tail { key, telling: number as u64, after: (Timestamp::ZERO, FactId([0; 32])) }
+        Tail { key, telling: number as u64, after: (Timestamp::ZERO, EntryId([0; 32])) }
     }
 
     #[test]

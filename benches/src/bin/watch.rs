@@ -196,7 +196,7 @@ async fn write(agent: &AgentClient, facts: Vec<Fact>, rate: usize) -> Result<Ack
         tokio::time::sleep_until(due.into()).await;
         let (agent, acks) = (agent.clone(), acks.clone());
         posts.push(tokio::spawn(async move {
-            let id = fact.id();
+            let id = EntryId(fact.id().0);
             let verdicts = agent.post_facts(&[fact]).await?;
             let acked = Instant::now();
             ensure!(verdicts[0].verdict == "merged", "{verdicts:?}");

@@ -165,7 +165,8 @@ impl Export<'_> {
         fact: &Fact,
     ) -> Result<()> {
         let Fact::Entry(entry) = fact else { return Err(unexpected("authority among the entries")) };
-        if let Some(grant) = entry.entry().grant.filter(|grant| !self.written.authority.contains(grant)) {
+        let cited = entry.entry().grant.map(FactId::from);
+        if let Some(grant) = cited.filter(|grant| !self.written.authority.contains(grant)) {
             self.put_authority(writer, cluster).await?;
             if !self.written.authority.contains(&grant) {
                 // The grant was revoked since, and the entry removed with it.

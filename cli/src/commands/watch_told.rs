@@ -30,9 +30,8 @@ impl Told {
             },
         };
         let by = match cause {
-            Some(Cause::Revoked(id) | Cause::Floored(id) | Cause::Expired(id)) if !first => {
-                Some(id.to_string())
-            }
+            Some(Cause::Revoked(grant) | Cause::Expired(grant)) if !first => Some(grant.to_string()),
+            Some(Cause::Floored(floor)) if !first => Some(floor.to_string()),
             _ => None,
         };
         Self { key: key.clone(), event, entry, by }

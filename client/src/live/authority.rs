@@ -5,7 +5,7 @@ use super::core::Core;
 use super::held::Why;
 use super::telling::Source;
 use kvgossip_api::AuthorityEvent;
-use kvgossip_grants::{Code, Fact, FactId, Verdict, Verified};
+use kvgossip_grants::{Code, Fact, FactId, GrantId, Verdict, Verified};
 
 /// Result of taking in the authority facts of an event.
 #[derive(Debug, Default)]
@@ -39,7 +39,10 @@ impl Core {
             if self.authority.contains(&id) {
                 continue;
             }
-            let parent = if let Fact::Grant(grant) = &fact { grant.body().parent } else { None };
+            let below = match &fact {
+                Fact::Grant(grant) => grant.body().parent.map(|parent| (grant.id(), parent)),
+                _ => None,
+            };
             let ends = matches!(fact, Fact::Revocation(_) | Fact::Floor(_));
             match self.verify(fact) {
                 Ok(verified) => match (self.merge_authority(verified), ends) {
@@ -49,9 +52,10 @@ impl Core {
                 },
                 Err(Verdict::Refused(code)) => self.reject(source, None, Some(id), code),
                 Err(Verdict::Unjustified(code)) => {
-                    let below_dead = parent.is_some_and(|parent| self.dead.contains(&parent));
-                    if parent.is_some() && (code == Code::GrantRevoked || below_dead) {
-                        self.note_dead(id);
+                    if let Some((grant, parent)) = below
+                        && (code == Code::GrantRevoked || self.dead.contains(&parent))
+                    {
+                        self.note_dead(grant);
                     }
                 }
                 // The fact is already superseded or known.
@@ -70,7 +74,7 @@ impl Core {
 
     /// Remembers a dead grant, so that entries below it from a lagging but honest agent count as over rather
     /// than unverified.
-    fn note_dead(&mut self, grant: FactId) {
+    fn note_dead(&mut self, grant: GrantId) {
         if self.dead.len() < MAX_DEAD_GRANTS {
             self.dead.insert(grant);
         }

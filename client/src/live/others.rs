@@ -143,7 +143,7 @@ impl Core {
         for offered in self.parse_entries(&source, &key, event) {
             let id = offered.id();
             if offered.entry().key != key {
-                self.reject(&source, Some(&key), Some(id), Code::Malformed);
+                self.reject(&source, Some(&key), Some(id.into()), Code::Malformed);
                 continue;
             }
             let admitted = self.admit(&key, &offered);
@@ -154,7 +154,7 @@ impl Core {
             }
             match admitted {
                 Ok(Admitted::New | Admitted::Known) => {
-                    self.learned.note(id, What::Entry(key.clone(), delete(offered)));
+                    self.learned.note(id.into(), What::Entry(key.clone(), delete(offered)));
                 }
                 Ok(Admitted::Over | Admitted::Falls) => {}
                 // The question is repeated before long; entries from other agents are not kept waiting.
@@ -163,7 +163,12 @@ impl Core {
                     question.is_early |= matches!(verdict, Verdict::NotYet { .. });
                 }
                 Err(verdict) => {
-                    self.reject(&source, Some(&key), Some(id), verdict.code().unwrap_or(Code::Malformed));
+                    self.reject(
+                        &source,
+                        Some(&key),
+                        Some(id.into()),
+                        verdict.code().unwrap_or(Code::Malformed),
+                    );
                 }
             }
         }
@@ -188,10 +193,10 @@ impl Core {
     /// and shown entries.
     pub(crate) fn lacked(&mut self) -> BTreeSet<FactId> {
         let (authority, keys, now) = (&self.authority, &self.keys, self.now);
-        let is_lacked = |key: &Key, id: &EntryId| keys.get(key).is_some_and(|held| held.lacks_shown(id, now));
+        let is_lacked = |key: &Key, id: EntryId| keys.get(key).is_some_and(|held| held.lacks_shown(&id, now));
         self.learned.0.retain(|id, what| match what {
             What::Ends => authority.contains(id),
-            What::Entry(key, _) => is_lacked(key, id),
+            What::Entry(key, _) => is_lacked(key, EntryId(id.0)),
         });
         self.learned.0.keys().copied().collect()
     }
@@ -204,7 +209,7 @@ impl Core {
             let fact = match self.learned.0.get(id) {
                 Some(What::Ends) => self.authority.fact(id),
                 Some(What::Entry(key, delete)) => {
-                    let kept = || self.keys.get(key).and_then(|held| held.fact(id)).cloned();
+                    let kept = || self.keys.get(key).and_then(|held| held.fact(&EntryId(id.0))).cloned();
                     delete.as_deref().cloned().or_else(kept).map(Fact::Entry)
                 }
                 None => None,
@@ -216,7 +221,7 @@ impl Core {
             }
             for grant in self.chain_of(&fact) {
                 if seen.insert(grant)
-                    && let Some(grant) = self.authority.fact(&grant)
+                    && let Some(grant) = self.authority.fact(&grant.into())
                 {
                     facts.push((grant, false));
                 }

@@ -86,7 +86,7 @@ fn a_value_that_nobody_gives_is_reported_once_and_the_end_of_the_one_before_is_t
         watched.tick(after);
         let (count, list) = watched.world.core.rejections.list();
         let said = (count, list[0].code.as_str(), list[0].key.clone(), list[0].id);
-        assert_eq!(said, (1, Rejection::NO_VALUE, Some(key()), Some(watched.entries[1].id())));
+        assert_eq!(said, (1, Rejection::NO_VALUE, Some(key()), Some(watched.entries[1].id().into())));
     }
     assert_eq!(watched.all.pop(), Some(Change::Removed { key: key(), cause: revoked }));
     assert_eq!(watched.sub.state().value, Value::Unknown);

@@ -170,7 +170,7 @@ impl Core {
         for offered in self.parse_entries(&source, &key, event) {
             let id = offered.id();
             if offered.entry().key != key || !ids.contains(&id) {
-                self.reject(&source, Some(&key), Some(id), Code::Malformed);
+                self.reject(&source, Some(&key), Some(id.into()), Code::Malformed);
                 continue;
             }
             match self.take(&source, &key, offered) {
@@ -254,7 +254,7 @@ impl Core {
             }
             Err(verdict) => {
                 let code = verdict.code().unwrap_or(Code::Malformed);
-                self.reject(source, Some(key), Some(offered.id()), code);
+                self.reject(source, Some(key), Some(offered.id().into()), code);
                 Fate::Unverified
             }
         }

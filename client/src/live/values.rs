@@ -56,7 +56,8 @@ impl Core {
             }
             lacking.reported = true;
             self.changes.keys.insert(key.clone());
-            let (key, id, code) = (Some(key.clone()), Some(lacking.id), Rejection::NO_VALUE.to_owned());
+            let (key, id, code) =
+                (Some(key.clone()), Some(lacking.id.into()), Rejection::NO_VALUE.to_owned());
             // Not having a value is no fault of any agent.
             self.rejections.note(Rejection { endpoint: String::new(), key, id, code, at: now }, false);
         }
@@ -67,7 +68,7 @@ impl Core {
         let Some(held) = self.keys.get_mut(key) else { return };
         if fact.id() != id {
             let source = Source { endpoint: Arc::from(endpoint), stream: None };
-            return self.reject(&source, Some(key), Some(fact.id()), Code::Malformed);
+            return self.reject(&source, Some(key), Some(fact.id().into()), Code::Malformed);
         }
         // The id is the hash of the verified body, and parsing the fact has compared the value with it.
         if held.contains(&id) {

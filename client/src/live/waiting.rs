@@ -6,7 +6,7 @@ use super::offered::Offered;
 use super::streams::StreamId;
 use super::telling::{Fate, Source};
 use super::{MAX_WAITING_BYTES, WAITING_REPORT_US};
-use kvgossip_grants::{Code, FactId, Key};
+use kvgossip_grants::{Code, EntryId, Key};
 use std::sync::Arc;
 
 impl Core {
@@ -64,7 +64,7 @@ impl Core {
             let due = waiting.since.saturating_add(WAITING_REPORT_US);
             !waiting.reported && due <= now && told.doubts(&waiting.offered.id())
         };
-        let reported: Vec<(FactId, Arc<str>)> = held
+        let reported: Vec<(EntryId, Arc<str>)> = held
             .waiting_mut()
             .iter_mut()
             .filter(late)
@@ -81,7 +81,7 @@ impl Core {
             });
             let code = judged.flatten().and_then(|verdict| verdict.code());
             let source = Source { endpoint, stream: None };
-            self.reject(&source, Some(key), Some(id), code.unwrap_or(Code::GrantUnknown));
+            self.reject(&source, Some(key), Some(id.into()), code.unwrap_or(Code::GrantUnknown));
         }
     }
 }

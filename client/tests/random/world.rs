@@ -154,11 +154,11 @@ impl World {
         let grant = sign(body, owner);
         let value = Some(Bytes::from_static(b"lent"));
         let draft = EntryDraft { key: key(0), value, timestamp: now(), grant: Some(grant.id()) };
-        let entry = Fact::Entry(EntryFact::sign(cluster(), draft, tenant).expect("a signature"));
+        let entry = EntryFact::sign(cluster(), draft, tenant).expect("a signature");
         let id = entry.id();
         self.grants.push((grant.clone(), 1));
         self.publish(Fact::Grant(grant));
-        self.publish(entry);
+        self.publish(Fact::Entry(entry));
         self.peace().await;
         id
     }
@@ -233,7 +233,7 @@ impl World {
                 dead_from: None,
                 until: grant.and_then(|grant| grant.valid_until()),
             };
-            self.record().entries.insert(fact.id(), made);
+            self.record().entries.insert(entry.id(), made);
         }
         if let Ok(checked) = self.oracle.view().check(fact.clone(), now()) {
             let verified = checked.verify(&RsaVerifier).expect("a good signature");

@@ -62,7 +62,7 @@ fn check_entries(
         let Some((_, record)) = next.filter(|(at, _)| **at == *row) else {
             return Err(StorageError::Damaged(format!("entries and index differ at {key}")));
         };
-        if !is_record_of(cluster, &record, &entry.id) {
+        if !is_record_of(cluster, &record, &entry.id.into()) {
             return Err(StorageError::Damaged(format!("a record of {key} is not the entry it is stored as")));
         }
         if let Some(grant) = entry.grant.filter(|_| !sweep_pending) {

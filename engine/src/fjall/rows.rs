@@ -5,7 +5,7 @@
 
 use crate::storage::{IndexEntry, Summary};
 use crate::view::parse_key;
-use kvgossip_grants::{Digest, EntryId, FactId, GrantId, Key, Timestamp};
+use kvgossip_grants::{Digest, EntryId, GrantId, Key, Timestamp};
 
 /// Format of the store; a store with another format is refused.
 pub(super) const FORMAT: u32 = 2;
@@ -40,7 +40,7 @@ pub(super) fn entry_row(key: &Key, id: &EntryId) -> Vec<u8> {
 pub(super) fn parse_entry_row(row: &[u8]) -> Option<(Key, EntryId)> {
     let (rest, id) = row.split_last_chunk::<ID_BYTES>()?;
     let key = rest.strip_suffix(&[END_OF_KEY])?;
-    Some((parse_key(key)?, FactId(*id)))
+    Some((parse_key(key)?, EntryId(*id)))
 }
 
 /// Encodes the row key in `by_grant`: `grant id ‖ key`.
@@ -80,7 +80,7 @@ pub(super) fn decode_index(id: EntryId, mut bytes: &[u8]) -> Option<IndexEntry> 
         return None;
     }
     let timestamp = Timestamp::from_micros(u64::from_le_bytes(take(&mut bytes)?)).ok()?;
-    let grant = if flags & FLAG_GRANT == 0 { None } else { Some(FactId(take(&mut bytes)?)) };
+    let grant = if flags & FLAG_GRANT == 0 { None } else { Some(GrantId(take(&mut bytes)?)) };
     let is_valued = flags & FLAG_VALUE_BYTES != 0;
     let value_bytes = if is_valued { Some(u32::from_le_bytes(take(&mut bytes)?)) } else { None };
     let entry = IndexEntry { id, timestamp, grant, is_delete: flags & FLAG_DELETE != 0, value_bytes };
@@ -124,8 +124,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn index_entry() -> impl Strategy<Value = IndexEntry> {
-        let id = any::<[u8; 32]>().prop_map(FactId);
-        let grant = proptest::option::of(any::<[u8; 32]>().prop_map(FactId));
+        let id = any::<[u8; 32]>().prop_map(EntryId);
+        let grant = proptest::option::of(any::<[u8; 32]>().prop_map(GrantId));
         (id, 0..=Timestamp::MAX.as_micros(), grant, any::<bool>(), any::<Option<u32>>()).prop_map(
             |(id, micros, grant, is_delete, value_bytes)| IndexEntry {
                 id,
@@ -146,7 +146,7 @@ mod tests {
 
         #[test]
         fn any_bytes_read_as_what_was_written_or_not_at_all(bytes in prop::collection::vec(0u8..8, 0..60)) {
-            if let Some(entry) = decode_index(FactId([7; 32]), &bytes) {
+            if let Some(entry) = decode_index(EntryId([7; 32]), &bytes) {
                 prop_assert_eq!(encode_index(&entry), bytes);
             }
         }
@@ -167,7 +167,7 @@ mod tests {
             a in "(/[A-Za-z%25.,=~-]{1,3}){1,3}", b in "(/[A-Za-z%25.,=~-]{1,3}){1,3}", ids: ([u8; 32], [u8; 32]),
         ) {
             let (Ok(a), Ok(b)) = (Key::parse(&a), Key::parse(&b)) else { return Ok(()) };
-            let ids = (FactId(ids.0), FactId(ids.1));
+            let ids = (EntryId(ids.0), EntryId(ids.1));
             prop_assert_eq!(entry_row(&a, &ids.0).cmp(&entry_row(&b, &ids.1)), (&a, ids.0).cmp(&(&b, ids.1)));
         }
     }
@@ -175,7 +175,7 @@ mod tests {
     #[test]
     fn a_citation_gives_its_key_back() {
         let key = Key::parse("/a/b").unwrap();
-        assert_eq!(cited_key(&citation_row(&FactId([7; 32]), &key)), Some(key));
+        assert_eq!(cited_key(&citation_row(&GrantId([7; 32]), &key)), Some(key));
         assert_eq!(cited_key(&[7; 31]), None);
         assert_eq!(cited_key(&[7; 32]), None);
     }

@@ -101,7 +101,7 @@ impl<'a> Merge<'a> {
             return Ok(verdict);
         }
         for gone in dropped {
-            self.replica.view.authority_tree.remove(id_key(&gone).as_bytes());
+            self.replica.view.authority_tree.remove(id_key(gone).as_bytes());
             self.forget(Ended::Authority(gone));
         }
         self.replica.plant_authority(&id);

@@ -123,7 +123,7 @@ impl Replica {
     }
 
     fn plant_authority(&mut self, id: &FactId) {
-        let key = id_key(id);
+        let key = id_key(*id);
         self.view.authority_tree.insert(key.as_bytes(), leaf_digest(key.as_bytes(), &[*id]));
     }
 }

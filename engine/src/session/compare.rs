@@ -5,7 +5,7 @@ use super::frame::{Hello, kind};
 use super::wire::{BadFrame, Input, put_varint};
 use super::{Newcomer, Session, SessionError};
 use crate::view::View;
-use kvgossip_grants::{FactId, Key, MAX_KEY_BYTES, Timestamp};
+use kvgossip_grants::{EntryId, FactId, Key, MAX_KEY_BYTES, Timestamp};
 
 /// The extension of a hello that asks for such a session, or agrees to it. It has no content.
 pub const COMPARE_EXTENSION: u64 = 1;
@@ -20,7 +20,7 @@ pub enum Named {
     /// An entry.
     Entry {
         /// Its id.
-        id: FactId,
+        id: EntryId,
         /// Its key.
         key: Key,
         /// When it was written.
@@ -72,16 +72,16 @@ impl Named {
 
     fn get(input: &mut Input<'_>) -> Result<Self, BadFrame> {
         let what = input.byte()?;
-        let id = FactId(input.array()?);
+        let id = input.array()?;
         if what == 0 {
-            return Ok(Self::Authority(id));
+            return Ok(Self::Authority(FactId(id)));
         }
         let timestamp = Timestamp::from_micros(input.varint()?).map_err(|_| BadFrame)?;
         let len = input.count(1, MAX_KEY_BYTES)?;
         let key = std::str::from_utf8(input.bytes(len)?).map_err(|_| BadFrame)?;
         let key = Key::parse(key).map_err(|_| BadFrame)?;
         match what {
-            1 | 2 => Ok(Self::Entry { id, key, timestamp, is_delete: what == 2 }),
+            1 | 2 => Ok(Self::Entry { id: EntryId(id), key, timestamp, is_delete: what == 2 }),
             _ => Err(BadFrame),
         }
     }

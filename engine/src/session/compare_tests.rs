@@ -14,7 +14,7 @@ fn view(numbers: impl Iterator<Item = u64>) -> View {
         let mut id = [7; 32];
         // Ids are compared by their salted beginnings, and listed in order.
         id[..8].copy_from_slice(&number.to_be_bytes());
-        FactId(id)
+        EntryId(id)
     };
     let key: Key = "/many".parse().expect("a key");
     view.entries.insert(key.as_bytes(), leaf(&key, numbers.map(id)));
@@ -103,9 +103,9 @@ fn more_than_one_side_may_name_is_cut_off_and_said_to_be() {
 
 #[test]
 fn names_are_read_as_they_are_written() {
-    let (id, key) = (FactId([9; 32]), "/a/b".parse::<Key>().expect("a key"));
+    let (id, key) = (EntryId([9; 32]), "/a/b".parse::<Key>().expect("a key"));
     let entry = |is_delete| Named::Entry { id, key: key.clone(), timestamp: Timestamp::MAX, is_delete };
-    let names = [Named::Authority(id), entry(false), entry(true)];
+    let names = [Named::Authority(id.into()), entry(false), entry(true)];
     let mut bytes = Vec::new();
     names.iter().for_each(|name| name.put(&mut bytes));
     let mut input = Input::new(&bytes);

@@ -4,7 +4,7 @@ use super::super::crowd::leaf;
 use super::super::forest::Leaf;
 use super::*;
 use crate::tree::{Tree, leaf_digest};
-use kvgossip_grants::{Digest, EntryId, FactId, Key};
+use kvgossip_grants::{Digest, EntryId, Key};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 type Ids = BTreeMap<String, Vec<EntryId>>;
 
 fn id(key: &str, number: usize) -> EntryId {
-    FactId(*blake3::hash(format!("{key} {number}").as_bytes()).as_bytes())
+    EntryId(*blake3::hash(format!("{key} {number}").as_bytes()).as_bytes())
 }
 
 fn forest(ids: &Ids) -> Forest {

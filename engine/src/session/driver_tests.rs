@@ -3,7 +3,7 @@ use super::super::{Turn, course::Flight};
 use super::*;
 use crate::memory::MemoryStorage;
 use crate::storage::Storage as _;
-use kvgossip_grants::{EntryDraft, EntryFact, Key, Signer as _};
+use kvgossip_grants::{EntryDraft, EntryFact, GrantId, Key, Signer as _};
 
 const ROOMY: DriverLimits = DriverLimits {
     batch_facts: 4,
@@ -86,7 +86,7 @@ fn what_stands_on_a_grant_that_the_host_has_waits_for_it_and_holds_up_what_follo
         key: Key::parse("/a").expect("a key"),
         value: None,
         timestamp: Timestamp::ZERO,
-        grant: Some(grant(1).id()),
+        grant: Some(GrantId(grant(1).id().0)),
     };
     let citing = EntryFact::sign(root().public().cluster(), citing, &root()).expect("mock signatures");
     push(&mut driver, [grant(1)]);

@@ -5,7 +5,7 @@ use super::salt::Salt;
 use crate::leaf::KeyLeaf;
 use crate::tree::{self, Tree, id_key, parse_id};
 use crate::view::{View, parse_key};
-use kvgossip_grants::{Digest, EntryMeta, FactId, Key, PathPrefix};
+use kvgossip_grants::{Digest, EntryId, EntryMeta, FactId, Key, PathPrefix};
 use std::ops::{Bound, RangeBounds};
 
 /// What a session compares: first authority, then entries.
@@ -26,7 +26,7 @@ impl Leaf {
     pub(super) fn id(&self) -> FactId {
         match self {
             Self::Authority(id) => *id,
-            Self::Entry(_, meta) => meta.id,
+            Self::Entry(_, meta) => meta.id.into(),
         }
     }
 
@@ -40,8 +40,8 @@ impl Leaf {
 
     fn name(&self) -> Vec<u8> {
         match self {
-            Self::Authority(id) => id_key(id).into_bytes(),
-            Self::Entry(key, meta) => Region::in_key(key.as_bytes(), id_key(&meta.id).as_bytes()).0,
+            Self::Authority(id) => id_key(*id).into_bytes(),
+            Self::Entry(key, meta) => Region::in_key(key.as_bytes(), id_key(meta.id).as_bytes()).0,
         }
     }
 
@@ -182,10 +182,11 @@ fn metas_in(leaf: &KeyLeaf, ids: Span) -> impl Iterator<Item = &EntryMeta> {
     let (frontier, long) = (leaf.frontier(), leaf.id_tree());
     let few = long.is_none().then(|| frontier.by_id().map(|entry| &entry.meta));
     let (bounds, is_whole) = (ids.clone(), ids == (Bound::Unbounded, Bound::Unbounded));
-    let is_in = move |meta: &&EntryMeta| is_whole || bounds.contains(&id_key(&meta.id).into_bytes());
+    let is_in = move |meta: &&EntryMeta| is_whole || bounds.contains(&id_key(meta.id).into_bytes());
     let few = few.into_iter().flatten().filter(is_in);
     let many = long.map(|tree| {
-        tree.range::<Vec<u8>>(ids).filter_map(|(key, _)| Some(&frontier.get(&parse_id(&key)?)?.meta))
+        tree.range::<Vec<u8>>(ids)
+            .filter_map(|(key, _)| Some(&frontier.get(&parse_id::<EntryId>(&key)?)?.meta))
     });
     few.chain(many.into_iter().flatten())
 }

@@ -3,7 +3,7 @@ use super::super::tell::Newest;
 use super::*;
 use crate::view::View;
 use kvgossip_grants::{
-    Authority, EntryMeta, Fact, FactId, Grant, GrantId, KeyGlob, MockKey, MockVerifier, PathPrefix, Signed,
+    Authority, EntryId, EntryMeta, Fact, Grant, GrantId, KeyGlob, MockKey, MockVerifier, PathPrefix, Signed,
     Signer, Timestamp,
 };
 
@@ -38,7 +38,7 @@ fn an_entry_gives_way_to_what_stands_above_it() {
     let walk = Walk::new(Phase::Entries, &view, &PathPrefix::root(), Salt::new([1; 8], [2; 8], 1));
     let leaf = |number: u8, grant: Option<&std::sync::Arc<kvgossip_grants::LiveGrant>>| {
         let timestamp = Timestamp::from_micros(number.into()).expect("a small time");
-        let (id, grant) = (FactId([number; 32]), grant.cloned());
+        let (id, grant) = (EntryId([number; 32]), grant.cloned());
         let meta = EntryMeta { id, timestamp, grant, is_delete: false, value_bytes: 0 };
         Leaf::Entry("/a".parse().expect("a key"), meta)
     };

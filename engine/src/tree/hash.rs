@@ -2,7 +2,7 @@
 //!
 //! All integers are 32-bit little-endian. A tag is 16 bytes of ASCII padded with zero bytes.
 
-use kvgossip_grants::{Digest, EntryId};
+use kvgossip_grants::{Digest, FactId};
 use smallvec::SmallVec;
 
 /// Version of these layouts; part of the root digest.
@@ -15,11 +15,11 @@ const TAG_INNER: &[u8; 16] = b"kvgossip/inner\0\0";
 const TAG_ROOT: &[u8; 16] = b"kvgossip/root\0\0\0";
 
 /// Returns the digest of a key with few ids, in any order: `BLAKE3(leaf tag ‖ len(key) ‖ key ‖ n ‖ n ids ascending)`.
-pub(super) fn flat_leaf(key: &[u8], ids: impl ExactSizeIterator<Item = EntryId>) -> Digest {
+pub(super) fn flat_leaf(key: &[u8], ids: impl ExactSizeIterator<Item = FactId>) -> Digest {
     let mut layout = Layout::new(TAG_LEAF);
     layout.framed(key);
     layout.number(ids.len());
-    let mut ids: SmallVec<[EntryId; 1]> = ids.collect();
+    let mut ids: SmallVec<[FactId; 1]> = ids.collect();
     ids.sort_unstable();
     ids.iter().for_each(|id| layout.bytes(id.as_bytes()));
     layout.digest()

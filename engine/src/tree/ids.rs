@@ -2,20 +2,20 @@
 
 use super::hash::{flat_leaf, long_leaf};
 use super::{BUCKET_MAX, Tree};
-use kvgossip_grants::{Digest, EntryId, FactId};
-use std::str::from_utf8;
+use kvgossip_grants::{Digest, FactId};
+use std::str::{FromStr, from_utf8};
 
 /// Maximum number of entries for which the digest of a key covers the list of their ids; with more entries it covers
 /// the root of a tree. Part of the protocol.
 pub const FLAT_IDS_MAX: usize = BUCKET_MAX;
 
 /// Returns the key of a fact in a tree of ids: its id in hexadecimal, so that no node has more than 16 children.
-pub fn id_key(id: &FactId) -> String {
-    id.to_string()
+pub fn id_key(id: impl Into<FactId>) -> String {
+    id.into().to_string()
 }
 
-/// Parses an [`id_key`].
-pub(crate) fn parse_id(key: &[u8]) -> Option<FactId> {
+/// Parses an [`id_key`] of a fact of any kind, or of one kind.
+pub(crate) fn parse_id<I: FromStr>(key: &[u8]) -> Option<I> {
     from_utf8(key).ok()?.parse().ok()
 }
 
@@ -24,11 +24,9 @@ pub(crate) fn parse_id(key: &[u8]) -> Option<FactId> {
 /// them.
 ///
 /// The ids must be distinct and may be in any order.
-pub fn leaf_digest(key: &[u8], ids: &[EntryId]) -> Digest {
-    if ids.len() <= FLAT_IDS_MAX {
-        return flat_leaf(key, ids.iter().copied());
-    }
-    IdTree::new(ids.iter().copied()).leaf_digest(key)
+pub fn leaf_digest<I: Into<FactId> + Copy>(key: &[u8], ids: &[I]) -> Digest {
+    let ids = ids.iter().map(|id| (*id).into());
+    if ids.len() <= FLAT_IDS_MAX { flat_leaf(key, ids) } else { IdTree::new(ids).leaf_digest(key) }
 }
 
 /// A tree over ids: it maps the [`id_key`] of each id to the [`leaf_digest`] of this key with this one id.
@@ -39,20 +37,21 @@ pub struct IdTree(Tree<Digest>);
 
 impl IdTree {
     /// Builds the tree over these ids.
-    pub fn new(ids: impl IntoIterator<Item = EntryId>) -> Self {
+    pub fn new(ids: impl IntoIterator<Item = impl Into<FactId>>) -> Self {
         let mut tree = Self::default();
-        ids.into_iter().for_each(|id| tree.insert(&id));
+        ids.into_iter().for_each(|id| tree.insert(id));
         tree
     }
 
     /// Adds an id.
-    pub fn insert(&mut self, id: &EntryId) {
+    pub fn insert(&mut self, id: impl Into<FactId>) {
+        let id = id.into();
         let key = id_key(id);
-        self.0.insert(key.as_bytes(), flat_leaf(key.as_bytes(), std::iter::once(*id)));
+        self.0.insert(key.as_bytes(), flat_leaf(key.as_bytes(), std::iter::once(id)));
     }
 
     /// Removes an id.
-    pub fn remove(&mut self, id: &EntryId) {
+    pub fn remove(&mut self, id: impl Into<FactId>) {
         self.0.remove(id_key(id).as_bytes());
     }
 
@@ -62,7 +61,7 @@ impl IdTree {
         if tree.len() > FLAT_IDS_MAX {
             return long_leaf(key, tree.len(), &tree.digest());
         }
-        let ids: Vec<EntryId> = tree.iter().filter_map(|(key, _)| parse_id(&key)).collect();
+        let ids: Vec<FactId> = tree.iter().filter_map(|(key, _)| parse_id(&key)).collect();
         flat_leaf(key, ids.into_iter())
     }
 

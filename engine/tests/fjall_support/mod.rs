@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use kvgossip_engine::{FjallStorage, MemoryStorage, Replica, Storage, StorageError, Summary};
 use kvgossip_grants::{
-    AuthorityBody, By, ClusterId, EntryDraft, EntryFact, Fact, Floor, Grant, Key, KeyGlob, MockKey,
+    AuthorityBody, By, ClusterId, EntryDraft, EntryFact, Fact, Floor, Grant, GrantId, Key, KeyGlob, MockKey,
     MockVerifier, Revocation, Signed, Signer, Timestamp,
 };
 use rand::rngs::StdRng;
@@ -126,7 +126,7 @@ impl World {
         let mut verified = Vec::new();
         // In one batch, a grant and what stands on it; so the entries are judged after the grant is known.
         for (index, fact) in self.facts(number).into_iter().enumerate() {
-            if index == 0 && replica.view().authority().grant(&fact.id()).is_none() {
+            if index == 0 && replica.view().authority().grant(&GrantId(fact.id().0)).is_none() {
                 let grant = replica.view().check(fact, now).unwrap().verify(&MockVerifier).unwrap();
                 let applied = replica.apply(vec![grant], &*storage.reader())?;
                 // Its own batch, so that numbers of batches and of commits go apart, as they may.

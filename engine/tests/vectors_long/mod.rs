@@ -7,7 +7,7 @@ use super::support::Vectors;
 use super::{NONCES, Peer, run, short, write_run};
 use kvgossip_engine::session::Outcome;
 use kvgossip_engine::tree::{Tree, leaf_digest};
-use kvgossip_grants::{Digest, Fact, FactId, Verdict};
+use kvgossip_grants::{Digest, Fact, FactId, GrantId, Verdict};
 use std::collections::BTreeSet;
 
 const KEY: &str = "/app/crowd";
@@ -36,7 +36,7 @@ pub(crate) fn write_leaf(out: &mut Vectors) {
 
 /// Grants of the entity `ops` to itself, and the entry of the key under each.
 fn crowd(cast: &Cast, facts: &[Named<'_>]) -> Vec<(Fact, Fact)> {
-    let parent = fact(facts, "grant-to-ops").id();
+    let parent = GrantId(fact(facts, "grant-to-ops").id().0);
     let one = |number: u8| {
         let grant = cast.grant(&cast.ops, &cast.ops, KEY, |grant| {
             grant.parent = Some(parent);

@@ -199,10 +199,10 @@ fn every_fact_of_the_set_is_found_by_its_id_and_in_the_list_of_its_kind() {
         assert_eq!(world.offer(revocation.clone()), Verdict::Merged);
     }
     let authority = &world.authority;
-    let sorted = |mut ids: Vec<FactId>| {
+    fn sorted<I: Ord>(mut ids: Vec<I>) -> Vec<I> {
         ids.sort_unstable();
         ids
-    };
+    }
     let grants = sorted(vec![top.id(), below.id()]);
     assert_eq!(authority.grants().map(|grant| grant.id()).collect::<Vec<_>>(), grants);
     let floor_ids = sorted(floors.iter().map(Signed::id).collect());
@@ -211,18 +211,20 @@ fn every_fact_of_the_set_is_found_by_its_id_and_in_the_list_of_its_kind() {
     let by_grant = authority.revocations().map(|revocation| revocation.body().grant.id());
     assert_eq!(by_grant.collect::<Vec<_>>(), revoked);
     let revocation_ids: Vec<FactId> = revocations.iter().map(Fact::id).collect();
-    let all = sorted([grants, floor_ids, revocation_ids.clone()].concat());
+    let grant_ids = grants.into_iter().map(FactId::from).collect();
+    let all = sorted([grant_ids, floor_ids, revocation_ids.clone()].concat());
     assert_eq!(authority.fact_ids().collect::<Vec<_>>(), all);
     assert_eq!((authority.len(), authority.is_empty()), (6, false));
     for id in &all {
         assert!(authority.contains(id));
         assert_eq!(authority.fact(id).map(|fact| fact.id()), Some(*id));
     }
-    assert!(!authority.contains(&other.id()) && authority.fact(&other.id()).is_none());
+    let other_id = FactId::from(other.id());
+    assert!(!authority.contains(&other_id) && authority.fact(&other_id).is_none());
     let depths = |ids: &[FactId]| -> Vec<_> { ids.iter().map(|id| authority.depth(id)).collect() };
-    assert_eq!(depths(&[top.id(), below.id(), floors[0].id()]), [Some(1), Some(2), Some(0)]);
+    assert_eq!(depths(&[top.id().into(), below.id().into(), floors[0].id()]), [Some(1), Some(2), Some(0)]);
     assert_eq!(depths(&revocation_ids), [Some(2), Some(1)], "where the revoked grant would stand");
-    assert_eq!(depths(&[other.id()]), [None]);
+    assert_eq!(depths(&[other_id]), [None]);
     assert_eq!(authority.grants_of(world.id(2)).map(|grant| grant.id()).collect::<Vec<_>>(), [below.id()]);
     assert_eq!(authority.grants_of(world.id(3)).count(), 0, "what is revoked is nobody's");
 }

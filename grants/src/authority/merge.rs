@@ -103,7 +103,7 @@ impl Authority {
         while let Some(id) = ending.pop() {
             let Some(grant) = self.grants.remove(&id) else { continue };
             self.forget_grant(&grant);
-            change.dropped.push(id);
+            change.dropped.push(id.into());
             change.dead.push(id);
             let Below { grants, revoked } = self.below.remove(&id).unwrap_or_default();
             ending.extend(grants);

@@ -219,12 +219,14 @@ impl Authority {
 
     /// Whether the set contains the fact with this id.
     pub fn contains(&self, id: &FactId) -> bool {
-        self.grants.contains_key(id) || self.revocation_ids.contains_key(id) || self.floors.contains_key(id)
+        self.grants.contains_key(&GrantId(id.0))
+            || self.revocation_ids.contains_key(id)
+            || self.floors.contains_key(id)
     }
 
     /// Returns the fact with this id.
     pub fn fact(&self, id: &FactId) -> Option<Fact> {
-        if let Some(grant) = self.grants.get(id) {
+        if let Some(grant) = self.grants.get(&GrantId(id.0)) {
             return Some(Fact::Grant(grant.fact.clone()));
         }
         if let Some(grant) = self.revocation_ids.get(id) {
@@ -235,15 +237,15 @@ impl Authority {
 
     /// Iterates over the ids of all facts in ascending order.
     pub fn fact_ids(&self) -> impl Iterator<Item = FactId> {
-        let ids: BTreeSet<FactId> =
-            self.grants.keys().chain(self.revocation_ids.keys()).chain(self.floors.keys()).copied().collect();
-        ids.into_iter()
+        let grants = self.grants.keys().map(|id| FactId::from(*id));
+        let others = self.revocation_ids.keys().chain(self.floors.keys()).copied();
+        grants.chain(others).collect::<BTreeSet<FactId>>().into_iter()
     }
 
     /// Returns the position of a fact in an order in which facts can be merged: 0 for floors, the depth of a grant, and
     /// the depth of the revoked grant for a revocation.
     pub fn depth(&self, id: &FactId) -> Option<u8> {
-        if let Some(grant) = self.grants.get(id) {
+        if let Some(grant) = self.grants.get(&GrantId(id.0)) {
             return Some(grant.depth);
         }
         if let Some(revoked) = self.revocation_ids.get(id) {
@@ -274,14 +276,14 @@ impl Authority {
     /// Returns the earliest `expires_at` of a live grant that is not before `now`. What readers see changes just after
     /// it.
     pub fn next_expiry(&self, now: Timestamp) -> Option<Timestamp> {
-        let first = (now, FactId([0; 32]));
+        let first = (now, GrantId([0; 32]));
         self.expiries.range(first..).next().map(|(time, _)| *time)
     }
 
     /// Iterates over the live grants whose own `expires_at` lies in `from..to`, soonest first. Entries under these
     /// grants and below them may become masked in that time.
     pub fn expiring(&self, from: Timestamp, to: Timestamp) -> impl Iterator<Item = GrantId> {
-        let none = FactId([0; 32]);
+        let none = GrantId([0; 32]);
         self.expiries.range((from, none)..(to.max(from), none)).map(|(_, id)| *id)
     }
 }

@@ -363,7 +363,7 @@ fn defect_13_strangers_grants_are_not_stored_and_chains_cost_their_length() {
     let mut world = World::new();
     // 31 grants that all cite an unknown parent: none is stored, and each costs one look-up.
     for nonce in 0..31 {
-        let mut body = world.grant(4, 5, "/**", Some(FactId([nonce; 32]))).body().clone();
+        let mut body = world.grant(4, 5, "/**", Some(GrantId([nonce; 32]))).body().clone();
         body.nonce = [nonce; 16];
         let fact = Fact::Grant(world.signed(body, 4));
         assert_eq!(world.offer(fact), Verdict::Unjustified(Code::GrantUnknown));

@@ -65,7 +65,7 @@ impl World {
         };
         let signed = Signed::sign(self.authority.cluster(), grant, signer).expect("mock signatures");
         let fact = self.authority.check(Fact::Grant(signed), time(1)).expect("a good grant");
-        let id = fact.fact().id();
+        let id = GrantId(fact.fact().id().0);
         let merged = self.authority.merge(fact.verify(&MockVerifier).expect("a good signature"));
         assert_eq!(merged.verdict, Verdict::Merged);
         let live = self.authority.grant(&id).expect("live").clone();
@@ -75,7 +75,7 @@ impl World {
 }
 
 fn entry(number: u64, timestamp: u64, grant: Option<&Arc<LiveGrant>>) -> EntryMeta {
-    let id = FactId(value_hash(&number.to_le_bytes()).0);
+    let id = EntryId(value_hash(&number.to_le_bytes()).0);
     let is_delete = number.is_multiple_of(5);
     EntryMeta { id, timestamp: time(timestamp), grant: grant.cloned(), is_delete, value_bytes: 0 }
 }

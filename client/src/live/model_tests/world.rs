@@ -297,9 +297,9 @@ impl World {
                 Fact::Entry(EntryFact::new(bad, value).expect("its value"))
             }
         };
-        let mut row = row(key, Some(fact.id()));
-        row.entries = vec![fact.id().to_string()];
         let Fact::Entry(entry) = &fact else { unreachable!("an entry") };
+        let mut row = row(key, Some(entry.id()));
+        row.entries = vec![entry.id().to_string()];
         if self.dice(2) == 0 {
             row.fronts_b64 = vec![front(entry)];
         } else {

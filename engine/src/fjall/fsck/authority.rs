@@ -60,7 +60,7 @@ pub(super) fn check(
     }
     let mut tree = Tree::<Digest>::new();
     for id in authority.fact_ids() {
-        let key = id_key(&id);
+        let key = id_key(id);
         tree.insert(key.as_bytes(), leaf_digest(key.as_bytes(), &[id]));
     }
     let digest = all_read.then(|| tree.digest());
