@@ -57,12 +57,12 @@ impl fmt::Debug for Resolver {
 /// `HOST:PORT`, where the host is an IP address or a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
-    host: Host,
+    host: HostName,
     port: u16,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Host {
+enum HostName {
     Ip(IpAddr),
     Name(String),
 }
@@ -115,7 +115,7 @@ impl Address {
         };
         let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.' || c == '_';
         let is_name = !host.is_empty() && host.len() <= 253 && host.chars().all(fits);
-        is_name.then(|| Self { host: Host::Name(host.to_owned()), port })
+        is_name.then(|| Self { host: HostName::Name(host.to_owned()), port })
     }
 
     /// Returns the port.
@@ -126,8 +126,8 @@ impl Address {
     /// Returns the socket address if the host is an IP address.
     pub fn literal(&self) -> Option<SocketAddr> {
         match &self.host {
-            Host::Ip(ip) => Some(SocketAddr::new(*ip, self.port)),
-            Host::Name(_) => None,
+            HostName::Ip(ip) => Some(SocketAddr::new(*ip, self.port)),
+            HostName::Name(_) => None,
         }
     }
 
@@ -137,8 +137,8 @@ impl Address {
     /// When the name is not found, or has no address.
     pub fn look_up(&self, resolver: &Resolver) -> io::Result<Vec<SocketAddr>> {
         let name = match &self.host {
-            Host::Ip(ip) => return Ok(vec![SocketAddr::new(*ip, self.port)]),
-            Host::Name(name) => name,
+            HostName::Ip(ip) => return Ok(vec![SocketAddr::new(*ip, self.port)]),
+            HostName::Name(name) => name,
         };
         let mut seen = BTreeSet::new();
         let mut found = resolver.0.resolve(name, self.port)?;
@@ -186,15 +186,15 @@ impl Address {
 
 impl From<SocketAddr> for Address {
     fn from(address: SocketAddr) -> Self {
-        Self { host: Host::Ip(address.ip()), port: address.port() }
+        Self { host: HostName::Ip(address.ip()), port: address.port() }
     }
 }
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.host {
-            Host::Ip(ip) => SocketAddr::new(*ip, self.port).fmt(f),
-            Host::Name(name) => write!(f, "{name}:{}", self.port),
+            HostName::Ip(ip) => SocketAddr::new(*ip, self.port).fmt(f),
+            HostName::Name(name) => write!(f, "{name}:{}", self.port),
         }
     }
 }

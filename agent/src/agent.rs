@@ -14,7 +14,7 @@ mod store_row;
 mod write;
 
 use crate::clients::HttpLimits;
-use crate::committer::Store;
+use crate::committer::StoreHandle;
 use crate::gossip::{Gossip, GossipError};
 use crate::intake::Intake;
 use crate::peers::Peers;
@@ -115,7 +115,7 @@ impl Agent {
     }
 
     /// The state and its feeds.
-    pub fn store(&self) -> &Store {
+    pub fn store(&self) -> &StoreHandle {
         self.inner.intake.store()
     }
 

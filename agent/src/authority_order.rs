@@ -7,14 +7,14 @@ use std::sync::Arc;
 
 /// A place in the list of authority facts: depth, then id. A fact never changes its place. So a paged list that
 /// changes meanwhile contains each fact that was present throughout exactly once.
-pub(crate) type Place = (u8, FactId);
+pub(crate) type AuthorityPlace = (u8, FactId);
 
 /// Authority facts in an order in which they can be merged, cached per state.
 #[derive(Debug, Default)]
-pub(crate) struct AuthorityOrder(Mutex<Option<(Digest, Arc<Vec<Place>>)>>);
+pub(crate) struct AuthorityOrder(Mutex<Option<(Digest, Arc<Vec<AuthorityPlace>>)>>);
 
 impl AuthorityOrder {
-    pub(crate) fn of(&self, view: &View) -> Arc<Vec<Place>> {
+    pub(crate) fn of(&self, view: &View) -> Arc<Vec<AuthorityPlace>> {
         let root = view.authority_root();
         let mut kept = self.0.lock();
         if let Some((of, places)) = kept.as_ref()
@@ -28,8 +28,8 @@ impl AuthorityOrder {
     }
 }
 
-fn sorted(authority: &Authority) -> Vec<Place> {
-    let mut places: Vec<Place> =
+fn sorted(authority: &Authority) -> Vec<AuthorityPlace> {
+    let mut places: Vec<AuthorityPlace> =
         authority.fact_ids().map(|id| (authority.depth(&id).unwrap_or_default(), id)).collect();
     places.sort_unstable();
     places

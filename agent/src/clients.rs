@@ -77,7 +77,7 @@ pub(crate) struct Client {
 }
 
 /// An amount of a pool held by a connection; dropping it releases the amount.
-pub(crate) struct Held {
+pub(crate) struct Reservation {
     client: Arc<Client>,
     pool: Pool,
     amount: usize,
@@ -189,20 +189,24 @@ impl Client {
     }
 
     /// Returns an empty amount of a pool, to be increased.
-    pub(crate) fn nothing(self: &Arc<Self>, pool: Pool) -> Held {
-        Held { client: self.clone(), pool, amount: 0 }
+    pub(crate) fn nothing(self: &Arc<Self>, pool: Pool) -> Reservation {
+        Reservation { client: self.clone(), pool, amount: 0 }
     }
 
     /// Takes room for an answer of this many bytes, if it is free and nobody waits for room.
-    pub(crate) fn answer_now(self: &Arc<Self>, bytes: usize) -> Option<Held> {
+    pub(crate) fn answer_now(self: &Arc<Self>, bytes: usize) -> Option<Reservation> {
         let pool = Pool::Answers;
         let granted = self.clients.change(None, |state, _| state.ledger.take_now(self.id, bytes));
-        granted.then(|| Held { client: self.clone(), pool, amount: bytes })
+        granted.then(|| Reservation { client: self.clone(), pool, amount: bytes })
     }
 
     /// Waits for room for an answer of this many bytes, until `until` at the latest; `None`: no room, or this
     /// connection was asked to close.
-    pub(crate) async fn answer(self: &Arc<Self>, bytes: usize, until: Option<Instant>) -> Option<Held> {
+    pub(crate) async fn answer(
+        self: &Arc<Self>,
+        bytes: usize,
+        until: Option<Instant>,
+    ) -> Option<Reservation> {
         let mut held = self.nothing(Pool::Answers);
         held.more(bytes, until).await.then_some(held)
     }
@@ -218,7 +222,7 @@ impl Drop for Client {
     }
 }
 
-impl Held {
+impl Reservation {
     pub(crate) fn amount(&self) -> usize {
         self.amount
     }
@@ -262,7 +266,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for Reservation {
     fn drop(&mut self) {
         self.keep(0);
     }
@@ -280,7 +284,7 @@ impl Drop for Waiting<'_> {
 /// Bytes with the amount that they occupy, which is released when they have been sent.
 pub(crate) struct Charged<B> {
     pub(crate) bytes: B,
-    pub(crate) _room: Held,
+    pub(crate) _room: Reservation,
 }
 
 impl<B: AsRef<[u8]>> AsRef<[u8]> for Charged<B> {

@@ -62,7 +62,7 @@ pub struct Committed {
 
 /// A handle to the committer and to the state that it publishes. Clones share it.
 #[derive(Clone)]
-pub struct Store {
+pub struct StoreHandle {
     published: Arc<ArcSwap<Snapshot>>,
     noted: Arc<Noted>,
     requests: Sender<Request>,
@@ -91,7 +91,7 @@ struct Committer {
     unsettled: Option<Unsettled>,
 }
 
-/// Starts the committer. It ends, and lets go of the store, when the last [`Store`] is dropped.
+/// Starts the committer. It ends, and lets go of the store, when the last [`StoreHandle`] is dropped.
 ///
 /// A store without the room that it may need at once is read only, until there is room. One that weighs as much as
 /// `limit` takes only what may free room.
@@ -104,7 +104,7 @@ pub fn start(
     patience: Patience,
     metrics: CommitMetrics,
     limit: Option<u64>,
-) -> std::io::Result<(Store, JoinHandle<()>)> {
+) -> std::io::Result<(StoreHandle, JoinHandle<()>)> {
     let noted = Arc::<Noted>::default();
     let published = Arc::new(ArcSwap::from_pointee(noted.snapshot(&replica, storage.as_ref())));
     let (sender, requests) = bounded(MAX_WAITING);
@@ -112,7 +112,7 @@ pub fn start(
     let (failed, failed_seen) = watch::channel(None);
     let (full, full_seen) = watch::channel(false);
     let (changes, _) = broadcast::channel(CHANGE_BUFFER);
-    let store = Store {
+    let store = StoreHandle {
         published: published.clone(),
         noted: noted.clone(),
         requests: sender,
@@ -144,7 +144,7 @@ pub fn start(
     Ok((store, thread))
 }
 
-impl Store {
+impl StoreHandle {
     /// The current state: what is durable, and reads of it. To be dropped when the answer is there that it was taken for:
     /// until then the disk keeps what is overwritten and removed.
     pub fn snapshot(&self) -> Arc<Snapshot> {
@@ -156,7 +156,7 @@ impl Store {
         self.published.load().view.clone()
     }
 
-    /// What could not be read lately, though it is stored; see [`Store::look_again`].
+    /// What could not be read lately, though it is stored; see [`StoreHandle::look_again`].
     pub fn unreadable(&self) -> Option<StorageError> {
         self.noted.trouble()
     }

@@ -4,8 +4,9 @@ use crate::committer::CommitError;
 use crate::gossip::GossipError;
 use crate::peers::offset_text;
 use crate::readiness::FirstSync;
-use kvgossip_engine::StorageError;
+use kvgossip_api::{FIRST_SYNC, codes};
 use kvgossip_engine::clocks::Standing;
+use kvgossip_engine::{Failure, StorageError};
 use kvgossip_grants::{Code, Verdict};
 use kvgossip_transport::TransportError;
 use std::io;
@@ -56,6 +57,14 @@ impl StartError {
     }
 }
 
+/// Returns the message of a failure with the catalogue's advice.
+pub(crate) fn advised(failure: &Failure) -> String {
+    match codes::advice(failure.code()) {
+        Some(advice) => format!("{failure}; {advice}"),
+        None => failure.to_string(),
+    }
+}
+
 /// The error of a write under the agent's own identity.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -92,4 +101,24 @@ pub enum WriteError {
     /// The cryptographic library failed.
     #[error("signing failed")]
     Signing,
+}
+
+impl WriteError {
+    /// Returns the stable code.
+    pub(crate) const fn code(&self) -> &'static str {
+        match self {
+            Self::NoIdentity => "agent.no_identity",
+            Self::ClockContradicted(_) => "clock.contradicted",
+            Self::NotAuthorised { code, .. } => code.as_str(),
+            Self::Verdict(verdict) => match verdict.code() {
+                Some(code) => code.as_str(),
+                None => Code::Malformed.as_str(),
+            },
+            Self::Commit(CommitError::Failure(error)) => error.code(),
+            Self::Commit(CommitError::Conflict { .. }) => "key.conflict",
+            Self::Commit(CommitError::Unknown { .. }) => Code::NotYet.as_str(),
+            Self::FirstSync(_) => FIRST_SYNC,
+            Self::Signing => "agent.signing",
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! The only path for facts into the store: facts are checked, verified in parallel, merged and made durable.
 
 use crate::clock::Clock;
-use crate::committer::{CommitError, Condition, Store};
+use crate::committer::{CommitError, Condition, StoreHandle};
 use crate::metrics::Metrics;
 pub use crate::origin::Origin;
 use crate::refusals::{FactName, Refusals};
@@ -23,7 +23,7 @@ const IN_PLACE_FACTS: usize = 2;
 /// The entrance for facts in front of a store. Clones share it.
 #[derive(Clone)]
 pub struct Intake {
-    store: Store,
+    store: StoreHandle,
     refusals: Arc<Refusals>,
     metrics: Metrics,
     waiting: Arc<Waiting>,
@@ -35,7 +35,7 @@ pub struct Intake {
 
 impl Intake {
     /// Creates an intake in front of a store, with the system clock.
-    pub fn new(store: Store, metrics: Metrics) -> Self {
+    pub fn new(store: StoreHandle, metrics: Metrics) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let waiting = Arc::new(Waiting::new(Declined::new(store.view().authority().cluster())));
         let (refusals, jobs) = (Arc::default(), Arc::new(Semaphore::new(cores + 1)));
@@ -60,7 +60,7 @@ impl Intake {
     }
 
     /// Returns the store.
-    pub fn store(&self) -> &Store {
+    pub fn store(&self) -> &StoreHandle {
         &self.store
     }
 

@@ -42,7 +42,7 @@ pub use config::Config;
 pub use error::{StartError, WriteError};
 pub use forgetting::{Forgotten, forget_future};
 pub use interface::{InterfaceError, NetworkInterface};
-pub use opening::{Opened, Recovery, SYNC_STATE_NAME, guard_engine, open_store};
+pub use opening::{Opened, Recovery, SYNC_STATE_NAME, open_store};
 pub use peers::{DEFAULT_SYNC_PORT, ParsePeerError, PeerTarget};
 pub use readiness::{DEFAULT_READY_AFTER, FirstSync};
 pub use refusals::{MAX_REFUSALS, Refusals};

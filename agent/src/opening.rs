@@ -6,8 +6,6 @@ use std::path::{Path, PathBuf};
 
 /// Name of the file in a data directory that remembers whether its store was ever compared with a peer's.
 pub const SYNC_STATE_NAME: &str = "sync-state";
-/// Maximum length of a storage engine's panic message in an error, in characters.
-const MAX_REASON_CHARS: usize = 200;
 
 /// Permitted recoveries of a store that is not in the state it was left in; none by default. Each loses writes that
 /// had not reached a peer.
@@ -35,8 +33,7 @@ pub struct Opened {
 /// # Errors
 /// Those of [`FjallStorage::open`] and [`Replica::load`] that `recovery` does not cover.
 pub fn open_store(dir: &Path, root: &PublicKey, recovery: Recovery) -> Result<Opened, StorageError> {
-    let loaded = guard_engine(|| {
-        let (replica, storage) = load(dir, root, recovery.accept_rollback)?;
+    let loaded = load(dir, root, recovery.accept_rollback).and_then(|(replica, storage)| {
         if recovery.move_damaged_aside {
             // Damaged values do not make opening fail.
             storage.check()?;
@@ -71,21 +68,6 @@ fn forget_sync_state(dir: &Path) -> Result<(), StorageError> {
         }
         _ => Ok(()),
     }
-}
-
-/// Calls `open` and converts a panic to an error: the storage engine asserts invariants of its files, so a panic
-/// means that the store is damaged and can be moved aside.
-///
-/// # Errors
-/// Those of `open`, and [`StorageError::Damaged`] with the panic message.
-pub fn guard_engine<T>(open: impl FnOnce() -> Result<T, StorageError>) -> Result<T, StorageError> {
-    // The closure's state is dropped on a panic, so no inconsistent state is visible afterwards.
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(open)).unwrap_or_else(|panic| {
-        let why = panic.downcast_ref::<String>().map(String::as_str);
-        let why = why.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given");
-        let why: String = why.chars().take(MAX_REASON_CHARS).collect();
-        Err(StorageError::Damaged(format!("its engine cannot read it: {why}")))
-    })
 }
 
 fn load(

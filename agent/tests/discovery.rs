@@ -1,14 +1,13 @@
 //! How replicas find each other: names, several announcers of one id, cuts of the network, copied keys, other clusters.
 
-mod common;
-
-use common::*;
 use kvgossip_agent::gossip::GossipConfig;
 use kvgossip_agent::{Address, Agent, Config, PeerTarget, Resolve, Resolver, now};
 use kvgossip_api::MemberRow;
 use kvgossip_grants::{ReplicaId, Signer, Verdict};
 use kvgossip_membership::driver::{Answer, Answers, Link};
 use kvgossip_membership::{Membership, Options, QueryParams, Tags, Timing};
+use kvgossip_testkit::agents::*;
+use kvgossip_testkit::wait::eventually;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};

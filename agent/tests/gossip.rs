@@ -1,16 +1,14 @@
 //! Five agents and two real Serf agents in one cluster.
 
-mod common;
-#[path = "../../membership/tests/serf_agents/agent.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod serf;
-
-use common::*;
 use kvgossip_agent::gossip::GossipConfig;
 use kvgossip_agent::{Agent, Config, now};
 use kvgossip_api::{MemberRow, SyncReport};
 use kvgossip_grants::Verdict;
 use kvgossip_membership::driver::Link;
+use kvgossip_testkit::agents::*;
+use kvgossip_testkit::http;
+use kvgossip_testkit::serf;
+use kvgossip_testkit::wait::eventually;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -84,7 +82,7 @@ fn all_equal(members: &[Member]) -> bool {
 }
 
 async fn converge(what: &str, members: &[Member]) {
-    serf::eventually(what, async || all_equal(members).then_some(())).await;
+    eventually(what, async || all_equal(members).then_some(())).await;
 }
 
 async fn write(member: &Member, key: &str) {
@@ -107,7 +105,7 @@ async fn five_replicas_and_two_serf_agents() {
         members.push(member(number, &[serfs[number % 2].addr]).await);
     }
     for member in &members {
-        serf::eventually("everybody knows and has dialled everybody", async || {
+        eventually("everybody knows and has dialled everybody", async || {
             let alive = rows(&member.agent).await.into_iter().filter(|row| row.status == "alive").count();
             (alive == 7 && connections(&member.agent).await == 4).then_some(())
         })
@@ -126,7 +124,7 @@ async fn five_replicas_and_two_serf_agents() {
     members.push(member(5, &[serfs[0].addr]).await);
     converge("the new one holds everything", &members).await;
     let newest = members[5].agent.peers().id().to_string();
-    serf::eventually("the others see that it is equal", async || {
+    eventually("the others see that it is equal", async || {
         let rows = rows(&members[0].agent).await;
         let row = rows.iter().find(|row| row.replica.as_ref() == Some(&newest))?;
         (row.lag_us == Some(0) && row.connected).then_some(())
@@ -137,10 +135,8 @@ async fn five_replicas_and_two_serf_agents() {
     let leaver = members.pop().expect("six");
     leaver.agent.gossip().expect("on").leave().await.expect("leaves");
     serfs[0].sees("kvg5", "left").await;
-    serf::eventually("it is connected with nobody", async || {
-        (connections(&leaver.agent).await == 0).then_some(())
-    })
-    .await;
+    eventually("it is connected with nobody", async || (connections(&leaver.agent).await == 0).then_some(()))
+        .await;
     assert_eq!(status(&members[1].agent, "kvg5").await.as_deref(), Some("left"));
     leaver.agent.stop().await;
     for member in members {
@@ -186,7 +182,7 @@ async fn settled(members: &[Member]) {
 async fn metrics_tell_of_the_membership(members: &[Member]) {
     let mut scrapes = Vec::new();
     for member in members {
-        scrapes.push(raw::get(member.agent.http_address().expect("HTTP is served"), "/metrics").await);
+        scrapes.push(http::get(member.agent.http_address().expect("HTTP is served"), "/metrics").await);
     }
     let scrape = &scrapes[1];
     let sample = |name: &str| {
@@ -232,12 +228,12 @@ async fn a_stopped_serf_agent_changes_nothing(members: &[Member], serf: &serf::A
     write(&members[2], "/while/stopped").await;
     converge("all hold what was written meanwhile", members).await;
     println!("with a stopped Serf agent it took {:?}", began.elapsed());
-    serf::eventually("it is seen as failed", async || {
+    eventually("it is seen as failed", async || {
         (status(&members[4].agent, &serf.name).await? == "failed").then_some(())
     })
     .await;
     serf.signal("CONT");
-    serf::eventually("it is back", async || {
+    eventually("it is back", async || {
         (status(&members[4].agent, &serf.name).await? == "alive").then_some(())
     })
     .await;
@@ -252,7 +248,7 @@ async fn a_partition_heals(members: &[Member], serfs: &[serf::Agent]) {
     few.iter().for_each(|member| member.cut.set(&there));
     many.iter().for_each(|member| member.cut.set(&ips(few)));
     for (member, name) in [(&few[0], "kvg2"), (&few[1], "kvg4"), (&many[0], "kvg0"), (&many[2], "kvg1")] {
-        serf::eventually("the partition is noticed", async || {
+        eventually("the partition is noticed", async || {
             (status(&member.agent, name).await? == "failed").then_some(())
         })
         .await;

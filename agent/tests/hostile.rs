@@ -2,16 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
-mod common;
-
 use bytes::Bytes;
-use common::{
-    KEYS, cluster, config, entry, eventually, identity, peer, put, replica_id, root, same_root, start, value,
-};
 use kvgossip_agent::Agent;
 use kvgossip_engine::session::{Config as SessionConfig, Role, Session};
 use kvgossip_engine::{MemoryStorage, Replica, Storage};
 use kvgossip_grants::{Fact, GrantId, PathPrefix, ReplicaId, RsaVerifier, Signer};
+use kvgossip_testkit::agents::{
+    KEYS, cluster, config, entry, identity, peer, put, replica_id, root, same_root, start, value,
+};
+use kvgossip_testkit::wait::eventually;
 use kvgossip_transport::{
     AllowList, Code, Connection, Endpoint, Limits, Policy, ReplicaKey, SessionStream, TransportError,
 };

@@ -3,18 +3,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
-mod common;
-
-use common::{config, eventually, identity, raw, start};
 use kvgossip_agent::{Agent, STOP_LIMIT};
 use kvgossip_grants::{MAX_VALUE_BYTES, SigningKey};
+use kvgossip_testkit::agents::{KEYS, config, identity, start};
+use kvgossip_testkit::http;
+use kvgossip_testkit::wait::eventually;
 use std::net::SocketAddr;
 use std::time::Instant;
 
 /// An agent that signs as root.
 async fn signing() -> (Agent, SocketAddr) {
     let mut config = config(0);
-    config.identity = Some(SigningKey::from_pem(&common::KEYS[0].pem).unwrap());
+    config.identity = Some(SigningKey::from_pem(&KEYS[0].pem).unwrap());
     config.token = Some("token".into());
     let agent = start(config).await;
     let address = agent.http_address().unwrap();
@@ -27,7 +27,7 @@ async fn ask(address: SocketAddr, method: &str, key: &str, conditions: &str, bod
          {conditions}content-length: {}\r\n\r\n{body}",
         body.len()
     );
-    raw::ask(address, &request).await
+    http::ask(address, &request).await
 }
 
 fn status(answer: &str) -> u16 {
@@ -210,8 +210,8 @@ async fn an_agent_stops_in_time_whatever_its_clients_do() {
         "GET /v1/sta",
     ] {
         for _ in 0..3 {
-            let mut client = raw::open(address).await;
-            raw::send(&mut client, request.as_bytes()).await;
+            let mut client = http::open(address).await;
+            http::send(&mut client, request.as_bytes()).await;
             clients.push(client);
         }
     }

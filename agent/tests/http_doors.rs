@@ -1,10 +1,8 @@
 //! What stands before every request over TCP: the host it names, and the routes that have no other gate.
 
-mod common;
-
-use common::raw::{ask, get};
-use common::*;
 use kvgossip_agent::http::HttpLimits;
+use kvgossip_testkit::agents::*;
+use kvgossip_testkit::http::{ask, get};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn health_is_answered_however_many_requests_are_worked_on() {

@@ -3,16 +3,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
-mod common;
-
-use common::{config, identity, raw, start};
+use kvgossip_testkit::agents::{config, identity, start};
+use kvgossip_testkit::http;
 use std::net::SocketAddr;
 
 async fn ask(address: SocketAddr, request: &str, headers: &str, body: &str) -> String {
     let length = body.len();
     let request =
         format!("{request} HTTP/1.1\r\nconnection: close\r\n{headers}content-length: {length}\r\n\r\n{body}");
-    raw::ask(address, &request).await
+    http::ask(address, &request).await
 }
 
 #[track_caller]
@@ -140,7 +139,7 @@ async fn what_a_request_says_and_nothing_reads_is_refused() {
         let request = format!(
             "PUT /v1/kv/a HTTP/1.1\r\nconnection: close\r\n{json}transfer-encoding: {coding}\r\n\r\n1\r\nv\r\n0\r\n\r\n"
         );
-        let answer = raw::ask(address, &request).await;
+        let answer = http::ask(address, &request).await;
         told(&answer, status, if status == 204 { "kvgossip-entry" } else { "http.header" });
     }
     agent.stop().await;

@@ -1,13 +1,13 @@
 //! `GET /metrics`: what it shows after something has happened, and that `docs/metrics.md` says the same.
 
-mod common;
-
-use common::*;
 use kvgossip_agent::metrics::Metrics;
 use kvgossip_agent::now;
 use kvgossip_agent::watch::Interest;
 use kvgossip_api::WatchRequest;
 use kvgossip_grants::{Fact, Key, Signer, Verdict};
+use kvgossip_testkit::agents::*;
+use kvgossip_testkit::http;
+use kvgossip_testkit::wait::eventually;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -18,16 +18,16 @@ const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
 const HEAD: &str = "\
 # Metrics
 
-`GET /metrics` shows these in the OpenMetrics text format, which Prometheus reads. Where the agent guards reading over
-TCP (`--read-token-file`, `--tls-client-ca`), it needs the right to read, as [operations](operations.md) says; else it needs no
-token. Labels take few values, and none that somebody outside can choose: codes are those of [errors.md](errors.md), routes
-those of [openapi.json](openapi.json), anything else is `other`.
+`GET /metrics` shows these in the OpenMetrics text format, which Prometheus reads. If the agent guards reading over TCP
+(`--read-token-file`, `--tls-client-ca`), a scrape needs the right to read, as [operations](operations.md) says; otherwise it needs
+no token. Labels have few values, and nobody outside can choose one: codes are those of [errors.md](errors.md), routes those of
+[openapi.json](openapi.json), anything else is `other`. The [glossary](glossary.md) defines the terms.
 
-Names of counters end in `_total` in a scrape; a histogram has `_bucket`, `_sum` and `_count`. What was never counted has
-no sample, but for what alarms look at (`contrib/prometheus/alerts.yml`), which begins at 0: the failures of sessions, the
-facts that are refused, the connections that are turned away.
+Names of counters end in `_total` in a scrape; a histogram has `_bucket`, `_sum` and `_count`. A counter without events has no
+sample, except for those that alarms use (`contrib/prometheus/alerts.yml`), which begin at 0: failures of sessions, refused
+facts, connections that are turned away.
 
-| name | kind | labels | what it says |
+| name | kind | labels | meaning |
 |---|---|---|---|
 ";
 
@@ -73,11 +73,11 @@ async fn a_scrape_shows_what_has_happened_and_nothing_undocumented() {
     let interest = Interest::parse(&WatchRequest { keys: vec!["/m/0".into()], ..Default::default() });
     let watcher = b.hub().watch(interest.expect("a good request"), None).expect("room");
     let address = b.http_address().expect("HTTP is served");
-    raw::get(address, "/v1/status").await;
-    raw::get(address, "/any/thing").await;
+    http::get(address, "/v1/status").await;
+    http::get(address, "/any/thing").await;
     let mut scrape = String::new();
     eventually("the session is counted", async || {
-        scrape = raw::get(address, "/metrics").await;
+        scrape = http::get(address, "/metrics").await;
         sample(&scrape, "kvgossip_peers_equal") == Some(1.0)
     })
     .await;
@@ -106,14 +106,14 @@ async fn a_scrape_shows_what_has_happened_and_nothing_undocumented() {
         .collect();
     assert!(shown.is_subset(&listed), "{:?}", shown.difference(&listed));
 
-    let first = raw::get(a.http_address().expect("HTTP is served"), "/metrics").await;
+    let first = http::get(a.http_address().expect("HTTP is served"), "/metrics").await;
     let refused = first.lines().any(|line| {
         let is_put = line.starts_with("kvgossip_facts_total{source=\"put\"");
         is_put && !line.contains("verdict=\"merged\"") && !line.ends_with(" 0")
     });
     assert!(refused, "{first}");
     drop(watcher);
-    assert_eq!(sample(&raw::get(address, "/metrics").await, "kvgossip_watchers"), Some(0.0));
+    assert_eq!(sample(&http::get(address, "/metrics").await, "kvgossip_watchers"), Some(0.0));
     a.stop().await;
     b.stop().await;
 }

@@ -1,16 +1,17 @@
 //! `docs/openapi.json` describes the HTTP API: it is made from the types that the agent answers with and the table
 //! below, and held against the routes and the answers of a running agent.
 
-mod common;
 #[path = "openapi/operations.rs"]
 mod operations;
 #[path = "openapi/requests.rs"]
 mod requests;
 
-use common::*;
 use kvgossip_agent::now;
 use kvgossip_api as api;
 use kvgossip_grants::{Fact, Signer, Verdict};
+use kvgossip_testkit::agents::*;
+use kvgossip_testkit::http;
+use kvgossip_testkit::wait::eventually;
 use operations::{Body, EVENTS, Events, Json, KV, Raw, Schema, WATCH, is_repeatable, of, operations};
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use serde_json::{Map, Value, json};
@@ -243,7 +244,7 @@ async fn answers_are_what_the_description_says() {
     assert_eq!(put(&a, entry("/a/x", b"v", now(), root(), None)).await, Verdict::Merged);
     put(&a, entry("/b", b"v", now(), &team, None)).await;
 
-    let served = raw::json(&raw::get(address, "/v1/openapi.json").await);
+    let served = http::json(&http::get(address, "/v1/openapi.json").await);
     assert!(served == description(), "what is served is not what the types say");
     let entity = team.public().entity().to_string();
     let asked = [
@@ -268,13 +269,13 @@ async fn answers_are_what_the_description_says() {
         assert!(answer.starts_with("HTTP/1.1 200 "), "{method} {target}: {answer}");
         let schema =
             &served["paths"][path][method]["responses"]["200"]["content"]["application/json"]["schema"];
-        conforms(&served, schema, &raw::json(&answer), target);
+        conforms(&served, schema, &http::json(&answer), target);
     }
     // Refusals have one form, and each route that needs the token says so.
     let refusal =
         &served["paths"]["/v1/keys"]["get"]["responses"]["default"]["content"]["application/json"]["schema"];
     for target in ["/v1/keys?match=a", "/v1/kv/none", "/v1/nothing"] {
-        conforms(&served, refusal, &raw::json(&raw::get(address, target).await), target);
+        conforms(&served, refusal, &http::json(&http::get(address, target).await), target);
     }
     for operation in operations() {
         let path = operation.path.replace("{key}", "a/x");
@@ -285,9 +286,9 @@ async fn answers_are_what_the_description_says() {
         if operation.token {
             // Before anything of a body has come.
             let head = head.replace("content-length: 0", "content-length: 5");
-            assert!(raw::ask(address, &head).await.starts_with("HTTP/1.1 401 "), "{method} {path}");
+            assert!(http::ask(address, &head).await.starts_with("HTTP/1.1 401 "), "{method} {path}");
         } else if operation.method == "get" && operation.path != "/v1/watch" {
-            assert!(raw::ask(address, &head).await.starts_with("HTTP/1.1 200 "), "{method} {path}");
+            assert!(http::ask(address, &head).await.starts_with("HTTP/1.1 200 "), "{method} {path}");
         }
     }
     a.stop().await;
@@ -337,16 +338,16 @@ async fn before_the_first_comparison_no_route_answers_by_what_the_replica_holds(
     }
     let conditional = "PUT /v1/kv/a/y HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer token\r\nconnection: close\r\n\
                        if-none-match: *\r\ncontent-length: 0\r\n\r\n";
-    assert!(waits(&raw::ask(address, conditional).await), "whether it is unset is not known");
+    assert!(waits(&http::ask(address, conditional).await), "whether it is unset is not known");
     agent.stop().await;
 }
 
 /// Reads a watch until a text has come so often; gives its events by their fields.
 async fn watched(address: std::net::SocketAddr, request: &str, (until, times): (&str, usize)) -> Vec<Value> {
     use tokio::io::AsyncReadExt;
-    let mut stream = raw::open(address).await;
+    let mut stream = http::open(address).await;
     // To HTTP/1.0 a body is not cut into chunks.
-    raw::send(&mut stream, request.as_bytes()).await;
+    http::send(&mut stream, request.as_bytes()).await;
     let (mut bytes, mut piece) = (Vec::new(), vec![0; 65_536]);
     while String::from_utf8_lossy(&bytes).matches(until).count() < times || !bytes.ends_with(b"\n\n") {
         let read = tokio::time::timeout(std::time::Duration::from_secs(20), stream.read(&mut piece)).await;
@@ -425,7 +426,7 @@ async fn ask(address: std::net::SocketAddr, method: &str, target: &str, body: &V
         method.to_uppercase(),
         body.len()
     );
-    raw::ask(address, &request).await
+    http::ask(address, &request).await
 }
 
 /// Demands that a value is what a schema of the description says, and has no field that it does not name.

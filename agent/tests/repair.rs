@@ -1,11 +1,9 @@
 //! What a repair between two real agents costs, in exact bytes and flights.
 
-mod common;
-
-use common::*;
 use kvgossip_agent::{Agent, now};
 use kvgossip_api::{SyncOutcome, SyncReport};
 use kvgossip_grants::{Fact, PathPrefix, Signer, SigningKey, Timestamp, Verdict};
+use kvgossip_testkit::agents::*;
 use std::sync::Arc;
 
 const KEYS: usize = 10_000;

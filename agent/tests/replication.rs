@@ -1,14 +1,13 @@
 //! Agents with listed peers: writes spread, revocations take back, strangers stay out.
 
-mod common;
-
-use common::*;
 use kvgossip_agent::now;
 use kvgossip_api::SyncOutcome;
 use kvgossip_engine::session::MAX_NAMED;
 use kvgossip_grants::{
     Authority, By, Code, EntryDraft, EntryFact, Fact, PublicKey, Revocation, Signer, Verdict, Verifier,
 };
+use kvgossip_testkit::agents::*;
+use kvgossip_testkit::wait::eventually;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_reaches_a_peer_and_a_revocation_takes_it_back() {

@@ -1,16 +1,15 @@
 //! Facts that come whole are judged like a peer's, whatever is there already; what was signed just now is judged more
 //! strictly.
 
-mod common;
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use common::*;
 use kvgossip_agent::{Agent, now};
 use kvgossip_grants::{
     By, Code, Digest, EntryDraft, EntryFact, Fact, Floor, Grant, Key, KeyGlob, Revocation, Signed, Signer,
     Timestamp, Verdict,
 };
+use kvgossip_testkit::agents::*;
+use kvgossip_testkit::http;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 
@@ -183,12 +182,12 @@ async fn ask(address: SocketAddr, query: &str, facts: &[Fact]) -> String {
          content-length: {}\r\n\r\n{body}",
         body.len()
     );
-    raw::ask(address, &request).await
+    http::ask(address, &request).await
 }
 
 /// The code of each verdict; `merged` for none.
 async fn post(address: SocketAddr, query: &str, facts: &[Fact]) -> Vec<String> {
-    let answer: Value = raw::json(&ask(address, query, facts).await);
+    let answer: Value = http::json(&ask(address, query, facts).await);
     let rows = answer["verdicts"].as_array().expect("verdicts");
     rows.iter().map(|row| row["code"].as_str().unwrap_or("merged").to_owned()).collect()
 }

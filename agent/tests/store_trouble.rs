@@ -2,16 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
-mod common;
-mod faulty;
-
-use common::{entry, eventually, root, value};
-use faulty::{Commits, Faults, put_many_at_once, put_number, reason};
 use kvgossip_agent::Agent;
 use kvgossip_agent::watch::Interest;
 use kvgossip_api::{SyncOutcome, WatchRequest};
 use kvgossip_engine::{Failure, MemoryStorage, StorageError};
 use kvgossip_grants::{Fact, Signer, Verdict};
+use kvgossip_testkit::agents::{
+    self, cluster, config, entry, grant, identity, peer, put, root, same_root, sign, value,
+};
+use kvgossip_testkit::faulty::{self, Commits, Faults, put_many_at_once, put_number, reason};
+use kvgossip_testkit::wait::eventually;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -154,19 +154,19 @@ fn entries_received(reports: &mut tokio::sync::broadcast::Receiver<kvgossip_api:
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_at_its_limit_takes_what_frees_room_and_nothing_is_sent_in_vain() {
-    let mut small = common::config(0);
+    let mut small = config(0);
     small.max_store_bytes = Some(4 << 20);
-    let small = common::start(small).await;
-    let mut other = common::config(1);
-    other.peers = vec![common::peer(&small)];
-    let other = common::start(other).await;
-    let writer = common::identity(1);
-    let granted = common::grant(writer.public(), "/w/**", root(), None);
-    assert!(common::put(&other, Fact::Grant(granted.clone())).await.is_taken_in());
+    let small = agents::start(small).await;
+    let mut other = config(1);
+    other.peers = vec![peer(&small)];
+    let other = agents::start(other).await;
+    let writer = identity(1);
+    let granted = grant(writer.public(), "/w/**", root(), None);
+    assert!(put(&other, Fact::Grant(granted.clone())).await.is_taken_in());
     let write = async |number: usize| {
         let value = vec![number as u8; 800_000];
         let fact = entry(&format!("/w/{number}"), &value, kvgossip_agent::now(), &writer, Some(granted.id()));
-        assert!(common::put(&other, fact).await.is_taken_in());
+        assert!(put(&other, fact).await.is_taken_in());
     };
     for number in 0..6 {
         write(number).await;
@@ -185,7 +185,7 @@ async fn a_store_at_its_limit_takes_what_frees_room_and_nothing_is_sent_in_vain(
     let refused = small.put_facts(&[Ok(large)]).await.unwrap_err();
     assert!(refused.code() == "store.quota" && refused.to_string().contains("bytes are left"), "{refused}");
     let fits = entry("/small", b"value", kvgossip_agent::now(), root(), None);
-    assert!(common::put(&small, fits).await.is_taken_in());
+    assert!(put(&small, fits).await.is_taken_in());
     let status = small.status();
     assert!(status.store.full && status.store.limit_bytes == Some(4 << 20), "{:?}", status.store);
     assert!(status.reasons.iter().any(|reason| reason.code == "store.quota"), "{:?}", status.reasons);
@@ -207,11 +207,11 @@ async fn a_store_at_its_limit_takes_what_frees_room_and_nothing_is_sent_in_vain(
     let mut reports = small.peers().reports();
     for number in 0..5 {
         let fact = entry(&format!("/s/{number}"), b"value", kvgossip_agent::now(), root(), None);
-        assert!(common::put(&other, fact).await.is_taken_in());
+        assert!(put(&other, fact).await.is_taken_in());
     }
     let root_of = |agent: &Agent| agent.store().view().authority_root();
-    let grant = common::grant(writer.public(), "/none", root(), None);
-    assert!(common::put(&other, Fact::Grant(grant)).await.is_taken_in());
+    let grant = grant(writer.public(), "/none", root(), None);
+    assert!(put(&other, Fact::Grant(grant)).await.is_taken_in());
     eventually("a grant comes", async || root_of(&small) == root_of(&other)).await;
     assert_eq!(entries_received(&mut reports), 0, "no value is sent in vain");
 
@@ -222,9 +222,9 @@ async fn a_store_at_its_limit_takes_what_frees_room_and_nothing_is_sent_in_vain(
         timestamp: kvgossip_agent::now(),
         grant: Some(granted.id()),
     };
-    let delete = kvgossip_grants::EntryFact::sign(common::cluster(), draft, &writer).unwrap();
-    assert!(common::put(&other, Fact::Entry(delete)).await.is_taken_in());
-    eventually("the delete frees room", async || common::same_root(&[&small, &other])).await;
+    let delete = kvgossip_grants::EntryFact::sign(cluster(), draft, &writer).unwrap();
+    assert!(put(&other, Fact::Entry(delete)).await.is_taken_in());
+    eventually("the delete frees room", async || same_root(&[&small, &other])).await;
     assert!(!small.store().is_full() && !small.status().store.full);
 
     // So does a revocation, and it is taken in here as well.
@@ -235,14 +235,14 @@ async fn a_store_at_its_limit_takes_what_frees_room_and_nothing_is_sent_in_vain(
         by: kvgossip_grants::By::Root,
         revoked_at: kvgossip_agent::now(),
     };
-    let revocation = Fact::Revocation(common::sign(revocation, root()));
-    assert!(common::put(&small, revocation).await.is_taken_in());
+    let revocation = Fact::Revocation(sign(revocation, root()));
+    assert!(put(&small, revocation).await.is_taken_in());
     eventually("nothing of the grant is left", async || {
-        small.store().view().weight() < 100_000 && common::same_root(&[&small, &other])
+        small.store().view().weight() < 100_000 && same_root(&[&small, &other])
     })
     .await;
     let large = entry("/large", &[0; 800_000], kvgossip_agent::now(), root(), None);
-    assert!(common::put(&small, large).await.is_taken_in());
+    assert!(put(&small, large).await.is_taken_in());
     other.stop().await;
     small.stop().await;
 }

@@ -3,18 +3,17 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
 mod clocks;
-mod common;
-mod faulty;
 
 use bytes::Bytes;
-use common::raw;
-use common::stream::{Stream, keys, matching};
-use common::{cluster, config, entry, eventually, grant, identity, peer, put, root, same_root, value};
-use faulty::{Faults, numbered};
 use kvgossip_agent::{Agent, Clock, Config, Precondition, now};
 use kvgossip_api::{Holds, KeyEvent, SyncOutcome, WatchForm, WatchRequest};
 use kvgossip_engine::{MemoryStorage, StorageError};
 use kvgossip_grants::{Code, EntryId, Fact, PathPrefix, Signer, Timestamp, Verdict};
+use kvgossip_testkit::agents::{cluster, config, entry, grant, identity, peer, put, root, same_root, value};
+use kvgossip_testkit::faulty::{self, Faults, numbered};
+use kvgossip_testkit::http;
+use kvgossip_testkit::stream::{Stream, keys, matching};
+use kvgossip_testkit::wait::eventually;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -234,9 +233,9 @@ async fn a_key_of_which_an_entry_waits_is_told_as_unknown_and_never_as_unset() {
     eventually("it is ready", async || b.status().ready).await;
     let http = b.http_address().unwrap();
     let code = async |key: &str| {
-        let answer = raw::get(http, &format!("/v1/kv{key}")).await;
+        let answer = http::get(http, &format!("/v1/kv{key}")).await;
         let status = answer.split(' ').nth(1).unwrap().to_owned();
-        let code = if status == "200" { String::new() } else { raw::json(&answer)["code"].to_string() };
+        let code = if status == "200" { String::new() } else { http::json(&answer)["code"].to_string() };
         (status, code.trim_matches('"').to_owned())
     };
     let expected = |status: &str, code: &str| (status.to_owned(), code.to_owned());
@@ -277,9 +276,9 @@ async fn a_key_of_which_an_entry_waits_is_told_as_unknown_and_never_as_unset() {
         assert_eq!(told(matching.key().await), unknown);
         matching.synced().await;
     }
-    let page = raw::json(&raw::get(http, "/v1/keys?match=/n*").await);
+    let page = http::json(&http::get(http, "/v1/keys?match=/n*").await);
     assert_eq!((&page["keys"], &page["unknown"]), (&serde_json::json!([]), &serde_json::json!(["/new"])));
-    let page = raw::json(&raw::get(http, "/v1/keys?match=/o*").await);
+    let page = http::json(&http::get(http, "/v1/keys?match=/o*").await);
     assert_eq!((page["keys"].as_array().unwrap().len(), page.get("unknown")), (1, None));
 
     behind.set_right();

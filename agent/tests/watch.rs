@@ -1,13 +1,13 @@
 //! What a watcher is told: what stands, what changes, why, and when it missed something.
 
-mod common;
-
-use common::stream::{Stream, keys, matching};
-use common::*;
 use kvgossip_agent::watch::{MAX_PENDING_KEYS, MAX_PENDING_NAMES};
 use kvgossip_agent::{Agent, now};
 use kvgossip_api::{HeldRow, KeyEvent, WatchForm};
-use kvgossip_grants::{By, Fact, Floor, Held, Key, Revocation, Signer, SigningKey, Verdict, held_authority};
+use kvgossip_grants::{
+    By, Fact, Floor, HeldDigests, Key, Revocation, Signer, SigningKey, Verdict, held_authority,
+};
+use kvgossip_testkit::agents::*;
+use kvgossip_testkit::stream::{Stream, keys, matching};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -160,8 +160,8 @@ async fn digests_are_compared_and_only_what_differs_is_told() {
         })
         .collect();
     let changed: Key = "/k/77".parse().expect("a key");
-    let buckets = Held::buckets_for(sorted.len());
-    let mut held = Held::new(buckets);
+    let buckets = HeldDigests::buckets_for(sorted.len());
+    let mut held = HeldDigests::new(buckets);
     for (key, id) in sorted.iter().filter(|(key, _)| **key != changed) {
         held.add(key, vec![*id]);
     }
@@ -173,8 +173,9 @@ async fn digests_are_compared_and_only_what_differs_is_told() {
     let mut request = matching(&["/k/**"]);
     (request.form, request.authority, request.have) = (WatchForm::Records, true, Some(have.clone()));
     let mut stream = Stream::open(&agent, &request, None);
-    let bucket = Held::bucket(&changed, buckets);
-    let expected: Vec<&Key> = sorted.keys().filter(|key| Held::bucket(key, buckets) == bucket).collect();
+    let bucket = HeldDigests::bucket(&changed, buckets);
+    let expected: Vec<&Key> =
+        sorted.keys().filter(|key| HeldDigests::bucket(key, buckets) == bucket).collect();
     assert!(expected.len() < 60, "one bucket of {buckets}");
     for key in expected {
         let event = stream.key().await;

@@ -1,13 +1,11 @@
 //! Watching a key with very many entries: told in pages between which everything else comes.
 
-mod common;
-
-use common::stream::{Stream, keys, matching};
-use common::*;
 use kvgossip_agent::watch::{MAX_EVENT_RECORDS, MAX_PENDING_ENTRIES};
 use kvgossip_agent::{Agent, now};
 use kvgossip_api::{KeyEvent, PartRow, WatchForm, WatchRequest};
 use kvgossip_grants::{By, Entry, EntryId, Fact, Grant, Revocation, Signed, Signer, SigningKey, Verdict};
+use kvgossip_testkit::agents::*;
+use kvgossip_testkit::stream::{Stream, keys, matching};
 use std::collections::BTreeSet;
 
 const ENTRIES: usize = 200;

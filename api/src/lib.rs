@@ -5,6 +5,7 @@
 //! with an unknown field (400, `http.body`), since it could not do what was asked for. So a client omits the fields
 //! that it does not use.
 
+pub mod codes;
 mod error;
 mod explain;
 mod facts;

@@ -21,9 +21,10 @@ use crate::commands::watch::WatchArgs;
 use crate::demo::DemoArgs;
 use crate::error::{Exit, Failure, Result};
 use crate::layers;
+use crate::manual;
 use crate::output::Format;
 use crate::usage::usage;
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::ffi::OsString;
 use std::io::Write;
 use std::process;
@@ -41,11 +42,11 @@ const LAST: usize = 900;
     arg_required_else_help = true
 )]
 pub(crate) struct Cli {
-    /// How answers and errors are written.
+    /// Format of answers and errors.
     #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value = "text", display_order = LAST)]
     pub(crate) output: Format,
 
-    /// What to do.
+    /// Command to run.
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -87,6 +88,17 @@ pub(crate) enum Command {
     Man(ManArgs),
 }
 
+/// The whole grammar. The long help of every command has its manual sections.
+pub(crate) fn grammar() -> clap::Command {
+    manual::attach(Cli::command())
+}
+
+fn read(args: &[OsString]) -> clap::error::Result<Cli> {
+    let mut grammar = grammar();
+    let matches = grammar.try_get_matches_from_mut(args)?;
+    Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut grammar))
+}
+
 /// Parses the process's arguments. Prints help and version itself.
 pub(crate) fn parse() -> Result<Cli> {
     let args: Vec<OsString> = std::env::args_os().collect();
@@ -101,12 +113,12 @@ pub(crate) fn parse() -> Result<Cli> {
         }
         usage(&error).in_format(format)
     };
-    let cli = Cli::try_parse_from(&args).map_err(refuse)?;
+    let cli = read(&args).map_err(refuse)?;
     if !matches!(cli.command, Command::Agent(_)) {
         return Ok(cli);
     }
     let args = with_settings(args).map_err(|failure| failure.in_format(format))?;
-    Cli::try_parse_from(args).map_err(refuse)
+    read(&args).map_err(refuse)
 }
 
 /// Adds the settings from the environment and the configuration file to the arguments of `kvgossip agent`.

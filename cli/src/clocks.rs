@@ -67,7 +67,7 @@ impl Apart {
         if by_us > MAX_APART_US && !ignored {
             let text = format!("{text}: nothing was signed; set the one that is wrong");
             return Err(Failure::new(codes::CLOCK_SKEW, text).note(
-                "  `kvgossip status` tells what the agent's peers say of its clock; --ignore-clock signs all the same, by the \
+                "  `kvgossip status` shows how peers see the agent's clock; --ignore-clock signs anyway, by the \
                  agent's clock",
             ));
         }

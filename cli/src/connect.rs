@@ -28,16 +28,16 @@ pub(crate) struct AgentArgs {
     /// The agent's data directory, where its socket is [env: KVGOSSIP_DATA_DIR].
     #[arg(long, value_name = "DIR", help_heading = "Agent", conflicts_with = "agent")]
     data_dir: Option<PathBuf>,
-    /// A file with the bearer token that the agent asks for on TCP: that for everything, or that for reading
-    /// [env: KVGOSSIP_TOKEN_FILE].
+    /// A file with the bearer token for the agent's TCP port: the one for everything, or the one for reading [env:
+    /// KVGOSSIP_TOKEN_FILE].
     #[arg(long, value_name = "FILE", help_heading = "Agent")]
     token_file: Option<PathBuf>,
-    /// A file with the certificate of the authority that signed the agent's, for https:// [env: KVGOSSIP_CA; else the
-    /// system's authorities].
+    /// A file with the certificate of the authority that signed the agent's certificate, for https:// [env:
+    /// KVGOSSIP_CA; else the system's authorities].
     #[arg(long, value_name = "FILE", help_heading = "Agent")]
     ca: Option<PathBuf>,
-    /// A file with a certificate to show to an agent that gives the right to read by them, over https:// [env:
-    /// KVGOSSIP_CLIENT_CERT].
+    /// A file with a client certificate, for an agent that gives the right to read by certificates, over https://
+    /// [env: KVGOSSIP_CLIENT_CERT].
     #[arg(long, value_name = "CERT.pem", help_heading = "Agent")]
     client_cert: Option<PathBuf>,
     /// The private key of --client-cert [env: KVGOSSIP_CLIENT_KEY].
@@ -51,12 +51,12 @@ pub(crate) struct AgentArgs {
 /// What commands take that keep values current.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct LiveArgs {
-    /// Verify every value here against this root key [env: KVGOSSIP_ROOT]. Without it the agent's word is taken, as `get`
-    /// does.
+    /// Verify every value here against this root key [env: KVGOSSIP_ROOT]. Without it the command believes the agent,
+    /// as `get` does.
     #[arg(long, value_name = "PUB.pem", help_heading = "Agent")]
     root: Option<PathBuf>,
-    /// Another agent, as a further --agent: for when the first is lost, and asked now and then whether that one withholds
-    /// something; may be repeated.
+    /// Another agent, like a further --agent: used when the first is lost, and asked from time to time whether the
+    /// first withholds something. Repeatable.
     #[arg(long, value_name = "URL", value_parser = endpoint, help_heading = "Agent")]
     fallback: Vec<Endpoint>,
 }
@@ -64,11 +64,12 @@ pub(crate) struct LiveArgs {
 /// What commands take that can ask several agents once.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct UnionArgs {
-    /// Ask so many of the agents that --agent names, and take the union of what they hold: what any of them knows counts.
-    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u16).range(1..), help_heading = "Agent")]
+    /// Ask this many of the agents that --agent names, and take the union of what they hold: what any of them knows
+    /// counts.
+    #[arg(long, value_name = "K", value_parser = text::within(1..=u16::MAX), help_heading = "Agent")]
     agents: Option<u16>,
-    /// Verify here what they tell, against this root key; with --agents [env: KVGOSSIP_ROOT]. Without it the agents' word is
-    /// taken.
+    /// Verify the agents' answers against this root key; with --agents [env: KVGOSSIP_ROOT]. Without it the command
+    /// believes the agents.
     #[arg(long, value_name = "PUB.pem", help_heading = "Agent")]
     root: Option<PathBuf>,
 }

@@ -1,8 +1,9 @@
 //! Failures of commands: message and exit code.
 
 use crate::codes;
-pub(crate) use crate::exit::Exit;
 use crate::format::{Format, printable};
+pub(crate) use kvgossip_api::codes::Exit;
+use kvgossip_api::codes::advice;
 use serde::Serialize;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -41,6 +42,15 @@ impl Failure {
         let code = code.into();
         let exit = codes::exit(&code).unwrap_or(Exit::Error);
         Self::with_exit(code, message, exit)
+    }
+
+    /// Creates a failure with the catalogue's advice in a line below.
+    pub(crate) fn advised(code: &str, message: impl Into<String>) -> Self {
+        let failure = Self::new(code, message);
+        match advice(code) {
+            Some(advice) => failure.note(advice),
+            None => failure,
+        }
     }
 
     /// Creates a failure whose code this program may not know.

@@ -3,6 +3,7 @@
 use crate::codes;
 use crate::error::{Failure, Result};
 use crate::files::{self, unreadable};
+use crate::text::show_bytes;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use kvgossip_agent::files::open_regular;
 use kvgossip_client::{EXPORT_MAGIC, ExportError, ExportReader};
@@ -224,7 +225,8 @@ fn spool(input: &mut impl Read) -> io::Result<File> {
 fn spool_within(input: &mut impl Read, limit: u64) -> io::Result<File> {
     let mut file = tempfile::tempfile()?;
     if io::copy(&mut input.take(limit.saturating_add(1)), &mut file)? > limit {
-        let text = format!("more than {limit} bytes come out of it: put them in a file and name that");
+        let text =
+            format!("more than {} come out of it: put them in a file and name that", show_bytes(limit));
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
     }
     file.flush()?;

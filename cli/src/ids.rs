@@ -43,7 +43,8 @@ impl IdPrefix {
                 Err(Failure::new(codes::ID_UNKNOWN, text))
             }
             (_, many) => {
-                let text = format!("{many} {what}s begin with {}; write more digits", self.0);
+                let whats = what.strip_suffix('y').map_or(format!("{what}s"), |stem| format!("{stem}ies"));
+                let text = format!("{many} {whats} have ids that begin with {}; write more digits", self.0);
                 let failure = Failure::new(codes::ID_AMBIGUOUS, text);
                 Err(found
                     .iter()

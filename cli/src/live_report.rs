@@ -25,10 +25,12 @@ async fn report_rejections(client: &Client) {
                 ),
                 Rejection::WITHHELD => {
                     let what = rejection.key.as_ref().map_or("a revocation or a floor".to_owned(), |_| what);
-                    format!("{endpoint} withheld {what} that another agent told, and is left [{code}]")
+                    format!(
+                        "{endpoint} withheld {what}, which another agent sent: this agent is not used any more [{code}]"
+                    )
                 }
-                Rejection::NO_VALUE => format!("no agent gives the value of {what} that stands [{code}]"),
-                _ => format!("{endpoint} told {what} that does not verify [{code}]"),
+                Rejection::NO_VALUE => format!("no agent sends the value of {what} [{code}]"),
+                _ => format!("{endpoint} sent {what} that does not verify [{code}]"),
             });
         }
         told = count;

@@ -26,7 +26,7 @@ pub(crate) trait Judge {
 
 /// The result for the facts of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub(crate) struct Outcome {
+pub(crate) struct OfferReport {
     /// Number of facts judged.
     pub(crate) facts: u64,
     /// Number of new facts.
@@ -47,7 +47,7 @@ pub(crate) struct Outcome {
     refusals: BTreeMap<String, u64>,
 }
 
-impl Outcome {
+impl OfferReport {
     /// Returns the code and the exit code of the gravest refusal.
     pub(crate) fn gravest(&self) -> Option<(&str, Exit)> {
         self.gravest.as_ref().map(|(exit, code)| (code.as_str(), *exit))
@@ -92,7 +92,7 @@ pub(crate) struct Offering<'a, J> {
     pub(crate) format: Format,
     /// Description of the work for progress messages, such as `importing`.
     pub(crate) doing: &'static str,
-    pub(crate) outcome: Outcome,
+    pub(crate) outcome: OfferReport,
     /// Why the file cannot be read further.
     fault: Option<Failure>,
 }
@@ -106,7 +106,7 @@ enum Lacking {
 
 impl<'a, J: Judge> Offering<'a, J> {
     pub(crate) fn new(file: &'a mut FactFile, judge: &'a mut J, doing: &'static str, format: Format) -> Self {
-        Self { file, judge, format, doing, outcome: Outcome::default(), fault: None }
+        Self { file, judge, format, doing, outcome: OfferReport::default(), fault: None }
     }
 
     /// Offers all facts. Unjustified ones are offered again as long as others are merged, so that their order does
@@ -117,7 +117,7 @@ impl<'a, J: Judge> Offering<'a, J> {
     /// outcome shows how far it went.
     pub(crate) async fn run(&mut self) -> Result<()> {
         let ran = self.run_all().await.and_then(|()| self.fault.take().map_or(Ok(()), Err));
-        let Outcome { facts, refused, .. } = self.outcome;
+        let OfferReport { facts, refused, .. } = self.outcome;
         let ran = ran.map_err(|failure| match refused {
             0 => failure,
             _ => failure.note(format!(
@@ -210,7 +210,7 @@ impl<'a, J: Judge> Offering<'a, J> {
             }
         }
         let (doing, facts) = (self.doing, self.outcome.facts);
-        progress.tell(|| format!("{doing}: {facts} facts so far…"));
+        progress.tell(|| format!("{doing}: {} so far…", counted(facts, "fact", "facts")));
         // A judge in this process never waits; this lets Ctrl-C be noticed.
         tokio::task::yield_now().await;
         Ok(kept)
@@ -248,7 +248,7 @@ fn name_refused(item: &Item, row: &VerdictRow, format: Format) -> Result<()> {
 }
 
 /// Returns the failure of a command that could not merge everything. `one` describes one fact, `many` several.
-pub(crate) fn incomplete(outcome: &Outcome, one: &str, many: &str) -> Option<Failure> {
+pub(crate) fn incomplete(outcome: &OfferReport, one: &str, many: &str) -> Option<Failure> {
     let (code, exit) = outcome.gravest()?;
     let all = outcome.unnamed().is_empty();
     let what = if outcome.refused == 1 { one } else { many };
@@ -263,7 +263,7 @@ mod tests {
 
     #[test]
     fn the_gravest_reason_decides() {
-        let mut outcome = Outcome::default();
+        let mut outcome = OfferReport::default();
         let mut count = |verdict: Verdict| outcome.count(&row_of(None, verdict));
         count(Verdict::Merged);
         count(Verdict::Moot(Code::Known));
@@ -273,10 +273,11 @@ mod tests {
         count(Verdict::Refused(Code::TooLarge));
         assert_eq!((outcome.facts, outcome.merged, outcome.known, outcome.superseded), (6, 1, 1, 1));
         assert_eq!(outcome.gravest(), Some(("fact.bad_signature", Exit::Integrity)));
-        assert!(incomplete(&Outcome::default(), "", "").is_none());
-        let said = |outcome: &Outcome| incomplete(outcome, "was", "were").expect("some").message().to_owned();
+        assert!(incomplete(&OfferReport::default(), "", "").is_none());
+        let said =
+            |outcome: &OfferReport| incomplete(outcome, "was", "were").expect("some").message().to_owned();
         assert_eq!(said(&outcome), "3 of 6 facts were: named above");
-        let mut single = Outcome::default();
+        let mut single = OfferReport::default();
         single.count(&row_of(None, Verdict::Refused(Code::TooLarge)));
         assert_eq!(said(&single), "1 of 1 fact was: named above");
         assert_eq!(outcome.unnamed(), "");

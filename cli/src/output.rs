@@ -48,10 +48,12 @@ pub(crate) fn counted(count: u64, one: &str, many: &str) -> String {
 }
 
 /// Writes how many of `count` items were not listed.
-pub(crate) fn more(count: u64, what: &str, format: Format) -> Result<()> {
+pub(crate) fn more(count: u64, one: &str, many: &str, format: Format) -> Result<()> {
     match format {
         Format::Text if count > MAX_LISTED => {
-            text(&format!("… and {} more {what}; --output json lists them all\n", count - MAX_LISTED))
+            let left = count - MAX_LISTED;
+            let what = if left == 1 { one } else { many };
+            text(&format!("… and {left} more {what}; --output json lists them all\n"))
         }
         _ => Ok(()),
     }

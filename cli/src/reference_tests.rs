@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::layers;
+use crate::manual::Manual;
 use clap::{Arg, Command as Grammar};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -153,6 +154,7 @@ fn section(text: &mut String, name: &str, mut grammar: Grammar, common: &[(Strin
         });
         let _ = writeln!(text, "\nAnd the {}.", links.collect::<Vec<_>>().join(" and "));
     }
+    text.push_str(&Manual::of(name, &grammar).markdown());
 }
 
 fn rendered() -> String {

@@ -21,24 +21,25 @@ use std::path::{Path, PathBuf};
 /// With which key to sign, for which cluster, and where to.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct SignArgs {
-    /// Sign with the RSA private key in this PEM file; it stays in this process [env: KVGOSSIP_IDENTITY]. The agent is asked
-    /// which grant counts, and one that was never compared with a peer does not know (sync.first): --from takes a file instead.
+    /// Sign with the RSA private key in this PEM file; it stays in this process [env: KVGOSSIP_IDENTITY]. The command
+    /// asks the agent which grant to cite. An agent that was never compared with a peer cannot answer (sync.first):
+    /// use --from with a file instead.
     #[arg(long, value_name = "K.pem", help_heading = "Signing")]
     identity: Option<PathBuf>,
     /// Write the signed facts to a new file, one JSON object a line, and send nothing; `-` is standard output.
     #[arg(long, value_name = "FILE", help_heading = "Signing")]
     pub(crate) out: Option<PathBuf>,
-    /// Look grants and entries up in this file of facts, such as an export, instead of asking an agent. Needs --root, unless
-    /// it is an export and root itself signs.
+    /// Look grants and entries up in this file of facts, such as an export, instead of asking an agent. Needs --root,
+    /// unless the file is an export and root itself signs.
     #[arg(long, value_name = "FILE", help_heading = "Signing")]
     pub(crate) from: Option<PathBuf>,
     /// Sign only for the cluster of this root key. With --out, root itself then needs no agent.
     #[arg(long, value_name = "PUB.pem", help_heading = "Signing")]
     root: Option<PathBuf>,
-    /// Sign also where the agent's clock and this machine's differ by more than 2 minutes.
+    /// Sign even if the agent's clock and this machine's differ by more than 2 minutes.
     #[arg(long, help_heading = "Signing")]
     ignore_clock: bool,
-    /// Sign only for the cluster of this id; as --root.
+    /// Sign only for the cluster with this id, like --root.
     #[arg(long, value_name = "ID", value_parser = cluster_id, help_heading = "Signing")]
     cluster: Option<ClusterId>,
 }
@@ -330,7 +331,7 @@ pub(crate) fn refusal(row: &VerdictRow) -> Option<(String, Exit, String)> {
         Exit::Error
     };
     let exit = codes::exit(&code).unwrap_or(by_verdict);
-    let help = || codes::find(&code).map_or(row.verdict.clone(), |info| info.help.into_owned());
+    let help = || codes::help(&code).unwrap_or_else(|| row.verdict.clone());
     let message = row.message.clone().unwrap_or_else(help);
     (exit != Exit::Ok).then_some((code, exit, message))
 }

@@ -3,12 +3,15 @@
 
 use crate::codes;
 use crate::error::Failure;
-use crate::output::printable;
+use crate::output::{counted, printable};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use kvgossip_grants::{FilterRule, GlobError, Key, KeyError, KeyGlob, PathPrefix};
 use kvgossip_membership::Text;
 use std::ffi::OsString;
+use std::fmt::Display;
+use std::ops::RangeInclusive;
 use std::os::unix::ffi::OsStrExt;
+use std::str::FromStr;
 
 /// Parses a number of bytes: digits, optionally with `K`, `M`, `G` or `T` for KiB, MiB, GiB or TiB; `MiB` and `MB`
 /// are the same as `M`.
@@ -26,12 +29,33 @@ pub(crate) fn parse_bytes(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(1 << doublings)
 }
 
-/// Formats a number of bytes in the fitting unit.
+/// Formats a number of bytes in the fitting unit, for people: `17 bytes`, `1.5 KiB`, `2 MiB`.
 pub(crate) fn show_bytes(bytes: u64) -> String {
     let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
     match units.into_iter().find(|(doublings, _)| bytes >> doublings > 0) {
-        Some((doublings, unit)) => format!("{:.1} {unit}", bytes as f64 / (1u64 << doublings) as f64),
-        None => format!("{bytes} bytes"),
+        Some((doublings, unit)) => {
+            let number = format!("{:.1}", bytes as f64 / (1u64 << doublings) as f64);
+            format!("{} {unit}", number.strip_suffix(".0").unwrap_or(&number))
+        }
+        None => counted(bytes, "byte", "bytes"),
+    }
+}
+
+/// Reads a whole number.
+pub(crate) fn whole<T: FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| "write a whole number".to_owned())
+}
+
+/// Reads a whole number of a range.
+pub(crate) fn within<T>(
+    range: RangeInclusive<T>,
+) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static
+where
+    T: FromStr + PartialOrd + Display + Clone + Send + Sync + 'static,
+{
+    move |text: &str| {
+        let number = text.parse::<T>().ok().filter(|number| range.contains(number));
+        number.ok_or_else(|| format!("write a whole number from {} to {}", range.start(), range.end()))
     }
 }
 
@@ -168,7 +192,19 @@ mod tests {
             assert_eq!(parse_bytes(text), bytes, "{text:?}");
         }
         assert_eq!(show_bytes(999), "999 bytes");
+        assert_eq!(show_bytes(1), "1 byte");
         assert_eq!(show_bytes(3 << 29), "1.5 GiB");
+        assert_eq!(show_bytes(1 << 20), "1 MiB");
+    }
+
+    #[test]
+    fn numbers_are_refused_with_what_is_taken() {
+        assert_eq!(whole::<u32>("7"), Ok(7));
+        assert_eq!(whole::<u32>("x"), Err("write a whole number".to_owned()));
+        assert_eq!(within(1..=5u8)("5"), Ok(5));
+        for text in ["0", "6", "300", "x", ""] {
+            assert_eq!(within(1..=5u8)(text), Err("write a whole number from 1 to 5".to_owned()), "{text:?}");
+        }
     }
 
     #[test]

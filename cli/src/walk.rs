@@ -86,7 +86,7 @@ pub(crate) fn walk(dir: &Path, under: &PathPrefix, most: usize) -> Result<Walked
     let tree = Beneath::open(dir).map_err(|error| unreadable(&error))?;
     let mut walked = Walked { tree, found: Vec::new(), left_out: Vec::new(), passed_over: 0 };
     let prefix = if under.is_root() { String::new() } else { under.to_string() };
-    let mut open = vec![Place { below: PathBuf::new(), spelled: prefix, above: None }];
+    let mut open = vec![PendingDir { below: PathBuf::new(), spelled: prefix, above: None }];
     let mut seen = 0;
     while let Some(place) = open.pop() {
         match walked.list(&place, &mut open, most.saturating_sub(seen)) {
@@ -108,7 +108,7 @@ pub(crate) fn walk(dir: &Path, under: &PathPrefix, most: usize) -> Result<Walked
 }
 
 /// A directory that remains to be listed.
-struct Place {
+struct PendingDir {
     below: PathBuf,
     /// Its key prefix.
     spelled: String,
@@ -121,7 +121,7 @@ struct Above {
     above: Option<Rc<Above>>,
 }
 
-impl Place {
+impl PendingDir {
     fn is_below(&self, id: DirId) -> bool {
         let mut above = self.above.as_deref();
         while let Some(directory) = above {
@@ -136,7 +136,7 @@ impl Place {
 
 impl Walked {
     /// Lists one directory; returns the number of names seen: `most` plus one if there are too many.
-    fn list(&mut self, place: &Place, open: &mut Vec<Place>, most: usize) -> io::Result<usize> {
+    fn list(&mut self, place: &PendingDir, open: &mut Vec<PendingDir>, most: usize) -> io::Result<usize> {
         let (id, listed) = self.tree.list(&place.below)?;
         if place.is_below(id) {
             let why =
@@ -169,7 +169,7 @@ impl Walked {
                     self.left_out.push(LeftOut::new(self.tree.shown(&below), codes::FILE_NAME, why));
                 }
                 (Ok(Kind::Directory), Ok(_)) => {
-                    open.push(Place { below, spelled, above: Some(above.clone()) })
+                    open.push(PendingDir { below, spelled, above: Some(above.clone()) })
                 }
                 (Ok(Kind::File), Ok(key)) => self.found.push(Found { below, key }),
             }

@@ -174,7 +174,7 @@ fn without_a_safe_way_no_link_is_followed() {
     }
     let mut walked = Walked { tree, found: Vec::new(), left_out: Vec::new(), passed_over: 0 };
     let mut open = Vec::new();
-    let top = Place { below: PathBuf::new(), spelled: String::new(), above: None };
+    let top = PendingDir { below: PathBuf::new(), spelled: String::new(), above: None };
     assert_eq!(walked.list(&top, &mut open, MAX_NAMES).unwrap(), 3);
     assert_eq!((walked.found.len(), open.len(), walked.left_out.len()), (0, 1, 2));
     assert!(walked.left_out.iter().all(|out| out.why.contains("cannot follow safely")), "{walked:?}");

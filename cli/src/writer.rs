@@ -39,6 +39,10 @@ impl Refused {
     }
 }
 
+/// Message about an entity without any grant that covers the key.
+pub(crate) const NO_GRANT: &str = "it has no grant that is known: ask for one, or sync with a replica that knows it \
+                                   (`kvgossip sync PEER`)";
+
 /// The signer and the destination of entries.
 pub(crate) enum Writer<'a> {
     /// This process signs and sends to the agent.
@@ -105,7 +109,10 @@ pub(crate) fn plan(
         Explanation::Root => None,
         Explanation::Accepted(chain) => chain.last().map(|link| link.grant),
         Explanation::Rejected(chains) => {
-            return Err(Refused::new(chains.first().map_or(Code::GrantUnknown, |chain| chain.code)));
+            return Err(match chains.first() {
+                Some(nearest) => Refused::new(nearest.code),
+                None => Refused { why: NO_GRANT.to_owned(), ..Refused::new(Code::GrantUnknown) },
+            });
         }
     };
     let timestamp = view.stamp(&draft.key, grant.as_ref(), now);

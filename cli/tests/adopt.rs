@@ -1,8 +1,9 @@
 //! `adopt` and `grant ls --expiring`: what has to be done before a grant ends.
 
-mod support;
+use kvgossip_testkit::served::{Served, Setup};
 
-use support::agent::{Served, Setup};
+/// The program that is tested.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_kvgossip");
 
 fn give(served: &Served, by: &str, to: &str, pattern: &str, more: &[&str]) -> String {
     let args = ["grant", "new", "--identity", by, "--to", to, "--pattern", pattern];
@@ -15,7 +16,7 @@ fn set(served: &Served, key: &str, value: &str, by: &str) {
 
 #[test]
 fn adopted_entries_outlive_the_grant_they_stood_on() {
-    let served = Served::start(Setup::default());
+    let served = Served::start(PROGRAM, Setup::default());
     let team = give(&served, "root.pem", "team.pub.pem", "/app/**", &["--subgrant"]);
     give(&served, "root.pem", "dev.pub.pem", "/app/kept/*", &[]);
     for key in ["/app/kept/a", "/app/kept/b", "/app/lost"] {
@@ -67,7 +68,7 @@ fn adopted_entries_outlive_the_grant_they_stood_on() {
 
 #[test]
 fn a_renewed_grant_takes_over_its_own_entries() {
-    let served = Served::start(Setup::default());
+    let served = Served::start(PROGRAM, Setup::default());
     let old = give(&served, "root.pem", "team.pub.pem", "/app/**", &["--expires", "1h"]);
     set(&served, "/app/a", "1", "team.pem");
     give(&served, "root.pem", "team.pub.pem", "/app/**", &["--expires", "30d"]);
@@ -85,7 +86,7 @@ fn a_renewed_grant_takes_over_its_own_entries() {
 
 #[test]
 fn grants_that_end_soon_are_listed_with_the_reason() {
-    let served = Served::start(Setup::default());
+    let served = Served::start(PROGRAM, Setup::default());
     let soon = give(&served, "root.pem", "team.pub.pem", "/app/**", &["--subgrant", "--expires", "10d"]);
     let below = give(&served, "team.pem", "dev.pub.pem", "/app/dev/**", &[]);
     give(&served, "root.pem", "dev.pub.pem", "/later/**", &["--expires", "90d"]);

@@ -1,18 +1,19 @@
 //! Messages name what is meant: which member, which agent, which key, and what to do instead.
 #![cfg(unix)]
 
-mod support;
-
+use kvgossip_testkit::desk::{Desk, ran};
+use kvgossip_testkit::process::Launch;
+use kvgossip_testkit::served::{Served, Setup};
 use std::fs;
 use std::net::TcpListener;
 use std::process::Stdio;
-use support::agent::{Served, Setup};
-use support::process::Launch;
-use support::{Desk, ran};
+
+/// The program that is tested.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_kvgossip");
 
 #[test]
 fn who_is_named_in_vain_is_named_back() {
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     let gossip = ["--bind", "127.0.0.1:0", "--name", "one"];
     let one = Launch::new(&desk, "one", "replica-a.pem").with(&gossip).start(&desk);
     let gossip = ["--bind", "127.0.0.1:0", "--name", "two"];
@@ -36,7 +37,7 @@ fn who_is_named_in_vain_is_named_back() {
 
 #[test]
 fn an_agent_that_is_silent_is_named() {
-    let served = Served::start(Setup { identity: Some("root.pem"), ..Setup::default() });
+    let served = Served::start(PROGRAM, Setup { identity: Some("root.pem"), ..Setup::default() });
     // It takes connections, and says nothing.
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
     let silent = format!("http://{}", silent.local_addr().expect("an address"));
@@ -49,7 +50,7 @@ fn an_agent_that_is_silent_is_named() {
 
 #[test]
 fn a_private_key_where_the_public_one_is_enough_is_told_and_one_fact_is_one() {
-    let served = Served::start(Setup { identity: Some("root.pem"), ..Setup::default() });
+    let served = Served::start(PROGRAM, Setup { identity: Some("root.pem"), ..Setup::default() });
     served.run(&["set", "/k", "v"]).exits(0);
     served.run(&["export", "-o", "all"]).exits(0);
     let verified = served.desk.run(&["verify", "all", "--root", "root.pem"]).exits(0);
@@ -72,7 +73,7 @@ fn a_private_key_where_the_public_one_is_enough_is_told_and_one_fact_is_one() {
 
 #[test]
 fn a_watch_that_never_reached_an_agent_speaks_of_no_values() {
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     let args = ["watch", "/k", "--count", "1", "--agent", "unix:nowhere"];
     let mut command = desk.command(&args);
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it starts");
@@ -88,7 +89,7 @@ fn a_watch_that_never_reached_an_agent_speaks_of_no_values() {
 fn help_that_cannot_be_written_is_an_error() {
     for args in [&["help"][..], &["--version"], &["get", "--help"]] {
         let full = fs::File::options().write(true).open("/dev/full").expect("a device");
-        let desk = Desk::new();
+        let desk = Desk::new(PROGRAM);
         let output = desk.command(args).stdout(full).stderr(Stdio::piped()).output().expect("it runs");
         ran(output).fails(1, "file.unwritable");
     }

@@ -1,16 +1,17 @@
 //! Commands against a real agent.
 
-mod support;
-
 use kvgossip_api::FactRow;
+use kvgossip_testkit::desk::{Desk, Ran, answer_once, until};
+use kvgossip_testkit::served::{Served, Setup};
 use std::net::{Ipv4Addr, TcpListener};
 use std::thread;
-use support::Ran;
-use support::agent::{Served, Setup};
+
+/// The program that is tested.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_kvgossip");
 
 #[test]
 fn values_are_kept_byte_for_byte() {
-    let served = Served::start(Setup { identity: Some("root.pem"), ..Setup::default() });
+    let served = Served::start(PROGRAM, Setup { identity: Some("root.pem"), ..Setup::default() });
     let key = "/raw/%20@:+=,-";
     let value = b"\0\xff line\n";
     served.run_with_input(&["set", key, "-"], value).exits(0);
@@ -34,7 +35,7 @@ fn values_are_kept_byte_for_byte() {
 
 #[test]
 fn values_have_a_limit_that_is_told_before_anything_is_sent() {
-    let served = Served::start(Setup { identity: Some("root.pem"), ..Setup::default() });
+    let served = Served::start(PROGRAM, Setup { identity: Some("root.pem"), ..Setup::default() });
     std::fs::write(served.path("largest"), vec![b'x'; 1 << 20]).unwrap();
     std::fs::write(served.path("larger"), vec![b'x'; (1 << 20) + 1]).unwrap();
     served.run(&["set", "/a", "--file", "largest"]).exits(0);
@@ -46,7 +47,7 @@ fn values_have_a_limit_that_is_told_before_anything_is_sent() {
 
 #[test]
 fn an_agent_without_an_identity_signs_nothing() {
-    let served = Served::start(Setup::default());
+    let served = Served::start(PROGRAM, Setup::default());
     served.run(&["set", "/a", "1"]).fails(4, "agent.no_identity");
     served.run(&["del", "/a"]).fails(4, "agent.no_identity");
     // Whoever signs needs nothing of the kind.
@@ -60,7 +61,8 @@ fn an_agent_without_an_identity_signs_nothing() {
 #[test]
 fn tcp_needs_the_token_for_what_the_agent_signs() {
     let token = "s3cret";
-    let served = Served::start(Setup { identity: Some("root.pem"), token: Some(token), ..Setup::default() });
+    let served =
+        Served::start(PROGRAM, Setup { identity: Some("root.pem"), token: Some(token), ..Setup::default() });
     std::fs::write(served.path("token"), format!("{token}\n")).unwrap();
     std::fs::write(served.path("wrong"), "wrong").unwrap();
     let url = served.url();
@@ -77,7 +79,7 @@ fn tcp_needs_the_token_for_what_the_agent_signs() {
 
 #[test]
 fn the_environment_names_agent_and_identity() {
-    let served = Served::start(Setup::default());
+    let served = Served::start(PROGRAM, Setup::default());
     let mut command = served.desk.command(&["set", "/a", "1"]);
     command.env("KVGOSSIP_DATA_DIR", served.path("")).env("KVGOSSIP_IDENTITY", "root.pem");
     assert!(command.status().unwrap().success());
@@ -92,7 +94,7 @@ fn the_environment_names_agent_and_identity() {
 
 #[test]
 fn a_condition_is_compared_where_the_agent_signs() {
-    let served = Served::start(Setup { identity: Some("root.pem"), ..Setup::default() });
+    let served = Served::start(PROGRAM, Setup { identity: Some("root.pem"), ..Setup::default() });
     served.run(&["set", "/a", "1", "--if-id", "00000000"]).fails(6, "key.conflict");
     let written =
         served.run(&["set", "/a", "1", "--if-id", "none", "--output", "json"]).exits(0).json().remove(0);
@@ -108,7 +110,7 @@ fn a_condition_is_compared_where_the_agent_signs() {
 
 #[test]
 fn keys_are_listed_by_filter_and_in_pages() {
-    let served = Served::start(Setup::default());
+    let served = Served::start(PROGRAM, Setup::default());
     served.fill(1_050);
     let all = served.run(&["ls"]).exits(0);
     assert_eq!(all.text().lines().count(), 1_050);
@@ -127,7 +129,7 @@ fn keys_are_listed_by_filter_and_in_pages() {
 
 #[test]
 fn authority_is_given_used_explained_and_taken_back() {
-    let served = Served::start(Setup::default());
+    let served = Served::start(PROGRAM, Setup::default());
     let team = ["--identity", "team.pem"];
     let refused = served.run(&[&["set", "/team/a", "1"][..], &team].concat()).fails(4, "grant.unknown");
     assert!(refused.err.contains("kvgossip explain /team/a --as"), "{refused:?}");
@@ -173,7 +175,7 @@ fn authority_is_given_used_explained_and_taken_back() {
     assert!(lines[1].starts_with(&format!("grant {} to ", sub.text().trim())));
     assert_eq!(lines[2..], ["key /team/a: unset", "key /team/dev/x: unset"]);
     assert!(
-        rehearsed.err.contains("2 grants and 2 entries would fall: 2 keys would be unset"),
+        rehearsed.err.contains("2 grants and 2 entries would end: 2 keys would be unset"),
         "{rehearsed:?}"
     );
     served.run(&["get", "/team/a"]).exits(0);
@@ -192,7 +194,7 @@ fn authority_is_given_used_explained_and_taken_back() {
 
 #[test]
 fn defect_3_nobody_gives_away_more_than_they_hold() {
-    let served = Served::start(Setup::default());
+    let served = Served::start(PROGRAM, Setup::default());
     let give = |identity: &str, to: &str, more: &[&str]| {
         let args = ["grant", "new", "--identity", identity, "--to", to, "--pattern"];
         served.run(&[&args[..], more].concat())
@@ -225,7 +227,7 @@ fn defect_3_nobody_gives_away_more_than_they_hold() {
 
 #[test]
 fn signed_facts_can_be_written_out_instead_of_sent() {
-    let served = Served::start(Setup::default());
+    let served = Served::start(PROGRAM, Setup::default());
     let out = served.run(&["set", "/a", "1", "--identity", "root.pem", "--out", "-"]).exits(0);
     let row: FactRow = serde_json::from_str(out.text()).unwrap();
     assert_eq!((row.kind.as_str(), row.key.as_deref()), ("entry", Some("/a")));
@@ -245,7 +247,7 @@ fn signed_facts_can_be_written_out_instead_of_sent() {
 
 #[test]
 fn nothing_is_signed_for_another_cluster() {
-    let served = Served::start(Setup::default());
+    let served = Served::start(PROGRAM, Setup::default());
     let other = ["--root", "team.pub.pem"];
     let run = |args: &[&str]| served.run(&[args, &other].concat());
     run(&["set", "/a", "1", "--identity", "root.pem"]).fails(8, "cluster.mismatch");
@@ -257,7 +259,7 @@ fn nothing_is_signed_for_another_cluster() {
 
 #[test]
 fn a_floor_ends_older_entries() {
-    let served = Served::start(Setup { identity: Some("root.pem"), ..Setup::default() });
+    let served = Served::start(PROGRAM, Setup { identity: Some("root.pem"), ..Setup::default() });
     served.run(&["set", "/tmp/a", "1"]).exits(0);
     served.run(&["set", "/kept", "1"]).exits(0);
     let floor = ["floor", "/tmp/**", "--before", "now"];
@@ -271,7 +273,7 @@ fn a_floor_ends_older_entries() {
 
 #[test]
 fn ids_may_be_shortened_to_eight_digits() {
-    let served = Served::start(Setup::default());
+    let served = Served::start(PROGRAM, Setup::default());
     let status = served.run(&["status", "--output", "json"]).exits(0).json().remove(0);
     let root = status["root"].as_str().unwrap();
     let yes = served.run(&["explain", "/a", "--as", &root[..8]]).exits(0);
@@ -282,9 +284,11 @@ fn ids_may_be_shortened_to_eight_digits() {
 
 #[test]
 fn two_agents_sync_and_compare() {
-    let one = Served::start(Setup { identity: Some("root.pem"), ..Setup::default() });
-    let two =
-        Served::start(Setup { replica: "replica-b.pem", knows: vec![one.replica()], ..Setup::default() });
+    let one = Served::start(PROGRAM, Setup { identity: Some("root.pem"), ..Setup::default() });
+    let two = Served::start(
+        PROGRAM,
+        Setup { replica: "replica-b.pem", knows: vec![one.replica()], ..Setup::default() },
+    );
     one.run(&["set", "/a/x", "1"]).exits(0);
     let digest =
         |served: &Served, prefix: &str| served.run(&["digest", prefix, "--output", "json"]).json().remove(0);
@@ -296,11 +300,11 @@ fn two_agents_sync_and_compare() {
     two.run(&["diff", "nonsense"]).fails(2, "peer.malformed");
     // The agents may be at it by themselves: then one that is asked to says so.
     let free = |ran: &Ran| !ran.err.contains("[session.busy]");
-    let synced = support::until(|| two.run(&["sync", &address]), free).exits(0);
+    let synced = until(|| two.run(&["sync", &address]), free).exits(0);
     assert!(synced.text().starts_with("equal with "), "{synced:?}");
     assert_eq!(digest(&one, "/")["root"], digest(&two, "/")["root"]);
     assert_eq!(digest(&two, "/a")["keys"], 1);
-    let equal = support::until(|| two.run(&["diff", &address]), |ran| ran.code == 0).exits(0);
+    let equal = until(|| two.run(&["diff", &address]), |ran| ran.code == 0).exits(0);
     assert!(equal.text().starts_with("equal with "), "{equal:?}");
     assert_eq!(two.run(&["get", "/a/x"]).text(), "1");
     let text = two.run(&["digest"]).exits(0);
@@ -310,7 +314,7 @@ fn two_agents_sync_and_compare() {
     let row = |ran: &Ran| ran.text().lines().find(|line| line.starts_with(&id[..8])).map(str::to_owned);
     let equal =
         |ran: &Ran| row(ran).is_some_and(|row| row.contains("  equal  ") && row.contains("equal at "));
-    let well = support::until(|| two.run(&["status"]), equal).exits(0);
+    let well = until(|| two.run(&["status"]), equal).exits(0);
     assert!(well.text().starts_with("well\n"), "{well:?}");
 
     two.run(&["sync", "nonsense"]).fails(2, "peer.malformed");
@@ -319,7 +323,7 @@ fn two_agents_sync_and_compare() {
 
 #[test]
 fn refusals_are_listed() {
-    let served = Served::start(Setup::default());
+    let served = Served::start(PROGRAM, Setup::default());
     let empty = served.run(&["refusals"]).exits(0);
     assert_eq!(empty.text().lines().count(), 1, "only the head: {empty:?}");
     served.refuse_one();
@@ -333,7 +337,7 @@ fn refusals_are_listed() {
 
 #[test]
 fn an_agent_that_says_nothing_or_nonsense_is_told_apart() {
-    let desk = support::Desk::new();
+    let desk = Desk::new(PROGRAM);
     let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let url = format!("http://{}", silent.local_addr().unwrap());
     let waited = desk.run(&["status", "--agent", &url, "--timeout", "1500ms"]).fails(7, "agent.timeout");
@@ -348,7 +352,7 @@ fn an_agent_that_says_nothing_or_nonsense_is_told_apart() {
     ] {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let server = thread::spawn(move || support::answer_once(&listener, answer.as_bytes()));
+        let server = thread::spawn(move || answer_once(&listener, answer.as_bytes()));
         desk.run(&["status", "--agent", &url]).fails(5, code);
         server.join().unwrap();
     }

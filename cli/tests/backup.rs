@@ -1,13 +1,15 @@
 //! Backup and restore, step by step as docs/operations.md has it.
 #![cfg(unix)]
 
-mod support;
-
+use kvgossip_testkit::desk::Desk;
+use kvgossip_testkit::process::{Launch, Process, ask, status};
+use kvgossip_testkit::wait::wait_until;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use support::process::{Launch, Process, ask, status};
-use support::{Desk, wait_until};
+
+/// The program that is tested.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_kvgossip");
 
 fn root_digest(desk: &Desk, data: &str) -> serde_json::Value {
     status(desk, data)["digests"]["root"].clone()
@@ -31,7 +33,7 @@ fn remove_dir(path: &Path) {
 
 /// Two replicas that hold the same; a stopped copy of the second, older by a write, is in `second.copy`.
 fn cluster() -> (Desk, Process, Launch, Process) {
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     let first = Launch::new(&desk, "first", "replica-a.pem").start(&desk);
     let second = Launch::new(&desk, "second", "replica-b.pem").peer(&desk, "first");
     let running = second.start(&desk);
@@ -63,7 +65,7 @@ fn a_copy_of_a_directory_goes_on_and_a_store_that_went_back_is_noticed() {
     remove_dir(&desk.path("second/store"));
     copy_dir(&desk, "second.copy/store", "second/store");
     let refused = second.refused(&desk).fails(8, "store.rolled_back");
-    assert!(refused.err.contains("--accept-rollback goes on from what is left"), "{refused:?}");
+    assert!(refused.err.contains("--accept-rollback, which goes on from what is left"), "{refused:?}");
     // The check says the same as the agent.
     let checked = desk.run(&["fsck", "second"]).fails(8, "store.rolled_back");
     assert!(checked.text().contains("second: older than what it acknowledged, "), "{checked:?}");
@@ -78,7 +80,7 @@ fn a_copy_of_a_directory_goes_on_and_a_store_that_went_back_is_noticed() {
 
 #[test]
 fn a_lost_replica_refills_itself_and_keeps_its_id_with_its_key() {
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     fs::create_dir(desk.path("second")).expect("a directory");
     fs::copy(desk.path("replica-b.pem"), desk.path("second/replica.pem")).expect("a key");
     let first = Launch::new(&desk, "first", "replica-a.pem").start(&desk);

@@ -2,16 +2,18 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
-mod support;
-
 use kvgossip_grants::{
     ClusterId, EntryDraft, EntryFact, Fact, Grant, GrantId, Key, KeyGlob, ReplicaId, Signed, Signer,
     SigningKey,
 };
+use kvgossip_testkit::desk::Desk;
+use kvgossip_testkit::process::{Launch, ask};
+use kvgossip_testkit::served::{Served, Setup};
+use kvgossip_testkit::wait::wait_until;
 use kvgossip_transport::ReplicaKey;
-use support::agent::{Served, Setup};
-use support::process::{Launch, ask};
-use support::{Desk, wait_until};
+
+/// The program that is tested.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_kvgossip");
 
 fn key(desk: &Desk, name: &str) -> SigningKey {
     SigningKey::from_pem(&desk.read(name)).unwrap()
@@ -53,14 +55,14 @@ fn chain(desk: &Desk, depth: usize) -> Vec<Fact> {
 fn a_chain_of_any_depth_comes_over_in_one_session() {
     for depth in [2, 9, 16] {
         let knows: Vec<ReplicaId> = ["replica-a.pem", "replica-b.pem"]
-            .map(|name| ReplicaKey::from_pem(Desk::new().read(name).as_bytes()).unwrap().id())
+            .map(|name| ReplicaKey::from_pem(Desk::new(PROGRAM).read(name).as_bytes()).unwrap().id())
             .to_vec();
-        let full = Served::start(Setup { replica: "replica-a.pem", knows, ..Setup::default() });
+        let full = Served::start(PROGRAM, Setup { replica: "replica-a.pem", knows, ..Setup::default() });
         full.put(chain(&full.desk, depth));
         let address = format!("{}@{}", full.replica(), full.sync_address());
 
         // A directory without an agent.
-        let desk = Desk::new();
+        let desk = Desk::new(PROGRAM);
         let args = ["sync", &address, "--data-dir", "fresh", "--root", "root.pub.pem", "--output", "json"];
         let report = desk.run(&args).exits(0).json();
         let (outcome, merged, rounds) = (&report[0]["outcome"], &report[0]["merged"], &report[0]["rounds"]);

@@ -2,13 +2,15 @@
 //! replica, comes back from none, and what stood before is brought back from an export.
 #![cfg(unix)]
 
-mod support;
-
+use kvgossip_testkit::desk::Desk;
+use kvgossip_testkit::process::{Launch, Process, ask, status};
+use kvgossip_testkit::wait::wait_until;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use support::process::{Launch, Process, ask, status};
-use support::{Desk, wait_until};
+
+/// The program that is tested.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_kvgossip");
 
 /// A cluster of three, of which the third was away, and an old copy of the second's directory: all of them hold what the
 /// thief wrote.
@@ -57,7 +59,7 @@ fn pairs(rows: &[(&str, &str)]) -> Vec<(String, String)> {
 
 impl Robbed {
     fn new() -> Self {
-        let desk = Desk::new();
+        let desk = Desk::new(PROGRAM);
         let first = Launch::new(&desk, "first", "replica-a.pem").start(&desk);
         let second_launch = Launch::new(&desk, "second", "replica-b.pem").peer(&desk, "first");
         let second = second_launch.start(&desk);

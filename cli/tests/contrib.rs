@@ -1,9 +1,10 @@
 //! What `contrib/` ships fits the program.
 
-mod support;
-
+use kvgossip_testkit::desk::Desk;
 use std::path::Path;
-use support::Desk;
+
+/// The program that is tested.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_kvgossip");
 
 fn shipped(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../contrib").join(name);
@@ -12,7 +13,7 @@ fn shipped(name: &str) -> String {
 
 #[test]
 fn the_configuration_file_is_understood_with_and_without_what_is_commented_out() {
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     let plain = shipped("agent.toml").replace("/etc/kvgossip/root.pub", "missing.pub");
     let full: String = plain
         .lines()

@@ -3,14 +3,15 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
-mod support;
-
+use kvgossip_testkit::desk::{Desk, Ran, ran};
+use kvgossip_testkit::process::{Launch, ask, signal, status};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
-use support::process::{Launch, ask, status};
-use support::{Desk, Ran, ran};
+
+/// The program that is tested.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_kvgossip");
 
 const KEYS: usize = 12;
 
@@ -34,7 +35,7 @@ fn copy_dir(from: &Path, to: &Path) {
 
 impl Sound {
     fn new() -> Self {
-        let desk = Desk::new();
+        let desk = Desk::new(PROGRAM);
         let agent = Launch::new(&desk, "sound", "replica-a.pem").start(&desk);
         for number in 0..KEYS {
             agent.ask(&desk, &["set", &format!("/a/{number}"), &format!("value {number}")]).exits(0);
@@ -87,7 +88,7 @@ impl Sound {
         while child.try_wait().unwrap().is_none() {
             assert!(began.elapsed() < Duration::from_secs(60), "it neither starts nor ends");
             if ask(&self.desk, "data", &["status"]).code == 0 {
-                support::process::signal(&child, "TERM");
+                signal(&child, "TERM");
                 assert!(child.wait().unwrap().success());
                 return None;
             }

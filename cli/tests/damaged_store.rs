@@ -1,12 +1,13 @@
 //! A store that is damaged or lost its tail: what the agent says at its start, and what an operator can do.
 #![cfg(unix)]
 
-mod support;
-
+use kvgossip_testkit::desk::{Desk, until};
+use kvgossip_testkit::process::{Launch, Process, status};
 use std::fs;
 use std::path::PathBuf;
-use support::process::{Launch, Process, status};
-use support::{Desk, until};
+
+/// The program that is tested.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_kvgossip");
 
 const KEYS: usize = 40;
 
@@ -19,7 +20,7 @@ struct Pair {
 
 impl Pair {
     fn new() -> Self {
-        let desk = Desk::new();
+        let desk = Desk::new(PROGRAM);
         let first = Launch::new(&desk, "first", "replica-a.pem").start(&desk);
         let second = Launch::new(&desk, "second", "replica-b.pem").peer(&desk, "first");
         for number in 0..KEYS {

@@ -1,14 +1,15 @@
 //! Once, almost every error printed nothing and exited 0, and making a key overwrote keys and left the secret
 //! world-readable.
 
-mod support;
-
+use kvgossip_testkit::desk::{Desk, mode};
 use std::fs;
-use support::Desk;
+
+/// The program that is tested.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_kvgossip");
 
 #[test]
 fn defect_15_no_error_is_silent_and_none_exits_0() {
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     let gone = "http://127.0.0.1:9";
     for args in [
         &[][..],
@@ -94,7 +95,7 @@ fn defect_15_no_error_is_silent_and_none_exits_0() {
 
 #[test]
 fn defect_15_keygen_never_overwrites() {
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     fs::write(desk.path("kept"), "a key").unwrap();
     desk.run(&["keygen", "-o", "kept"]).fails(1, "file.exists");
     assert_eq!(desk.read("kept"), "a key");
@@ -110,10 +111,10 @@ fn defect_15_keygen_never_overwrites() {
 #[cfg(unix)]
 #[test]
 fn defect_15_the_secret_is_its_owners_alone() {
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     // Whatever the umask allows to others.
     let mut shell = std::process::Command::new("sh");
-    let line = format!("umask 000 && exec {} keygen -o new.pem", env!("CARGO_BIN_EXE_kvgossip"));
+    let line = format!("umask 000 && exec {} keygen -o new.pem", PROGRAM);
     assert!(shell.args(["-c", &line]).current_dir(desk.path("")).status().unwrap().success());
-    assert_eq!(support::mode(&desk.path("new.pem")), 0o600);
+    assert_eq!(mode(&desk.path("new.pem")), 0o600);
 }

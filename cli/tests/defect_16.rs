@@ -4,18 +4,18 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
-#[path = "../../membership/tests/serf_agents/agent.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod serf;
-mod support;
-
+use kvgossip_testkit::desk::Desk;
+use kvgossip_testkit::process::{Launch, Process, ask, signal, status};
+use kvgossip_testkit::relay::Relay;
+use kvgossip_testkit::serf;
+use kvgossip_testkit::wait::wait_until;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::process::{Child, Stdio};
-use support::process::{Launch, Process, ask, signal, status};
-use support::relay::Relay;
-use support::{Desk, wait_until};
+
+/// The program that is tested.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_kvgossip");
 
 /// How long any one command may take.
 const LIMIT: [&str; 2] = ["--timeout", "10s"];
@@ -30,7 +30,7 @@ fn get(agent: &Process, desk: &Desk, key: &str) -> Vec<u8> {
 
 #[tokio::test]
 async fn defect_16_writes_go_on_when_serf_becomes_unreachable() {
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     let mut serf = serf::Agent::start("serf", &[]).await;
     let launch = Launch::new(&desk, "data", "replica-a.pem").gossiping_at(serf::fresh_ip());
     let agent = launch.with(&["--join", &serf.addr.to_string(), "--name", "ours"]).start(&desk);
@@ -70,7 +70,7 @@ fn watch(desk: &Desk) -> Child {
 
 #[test]
 fn defect_16_writes_go_on_beside_filtered_watches_whatever_becomes_of_them() {
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     let agent = Launch::new(&desk, "data", "replica-a.pem").start(&desk);
     fs::write(desk.path("large"), "x".repeat(256 << 10)).unwrap();
     set(&agent, &desk, "/w/0", &["first"]);
@@ -111,7 +111,7 @@ fn defect_16_writes_go_on_beside_filtered_watches_whatever_becomes_of_them() {
 #[test]
 fn defect_16_a_full_copy_of_large_values_that_stalls_stops_neither_side() {
     const VALUES: usize = 24;
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     let source = Launch::new(&desk, "source", "replica-a.pem").start(&desk);
     let mut value = vec![0; 1 << 20];
     getrandom::fill(&mut value).unwrap();

@@ -31,7 +31,7 @@ fn every_step_is_verified_and_a_cut_heals_without_any_further_write() {
         "ok: a stranger cites the deployer's grant: entry.wrong_signer",
         "ok: the deployer's 20 entries fell on all three replicas: 420 keys were set, 400 are",
         "ok: one session brought all 4 authority facts and all 415 entries",
-        "ok: nothing was received in vain",
+        "ok: nothing was received without effect",
         "ok: all four have root digest",
         "ok: replica 4 shows what each of the three wrote",
         "Every step was verified",

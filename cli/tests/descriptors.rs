@@ -1,11 +1,13 @@
 //! The limit of file descriptors: an agent takes what it needs, and says so where it must not.
 #![cfg(target_os = "linux")]
 
-mod support;
-
+use kvgossip_testkit::desk::Desk;
+use kvgossip_testkit::process::{Launch, Process};
+use kvgossip_testkit::wait::wait_until;
 use rustix::process::{Resource, Rlimit, setrlimit};
-use support::process::{Launch, Process};
-use support::{Desk, wait_until};
+
+/// The program that is tested.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_kvgossip");
 
 /// The soft limit of the agent, and its hard one.
 fn limits(agent: &Process) -> Vec<u64> {
@@ -23,7 +25,7 @@ fn start_with(desk: &Desk, soft: u64, hard: u64) -> Process {
 
 #[test]
 fn an_agent_raises_its_limit_of_descriptors_to_what_it_needs() {
-    let (desk, warning) = (Desk::new(), "file descriptors may be needed");
+    let (desk, warning) = (Desk::new(PROGRAM), "file descriptors may be needed");
     std::fs::write(desk.path("admits-nobody"), "").expect("written");
     let agent = start_with(&desk, 300, 4096);
     let [soft, hard] = limits(&agent)[..] else { panic!("two limits") };

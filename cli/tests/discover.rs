@@ -1,16 +1,15 @@
 //! Agents that find each other by multicast, and Serf's agents with them.
 #![cfg(unix)]
 
-#[path = "support/network.rs"]
-mod network;
-#[path = "../../membership/tests/serf_agents/agent.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod serf;
-mod support;
-
+use kvgossip_testkit::desk::Desk;
+use kvgossip_testkit::namespace::inside_a_network;
+use kvgossip_testkit::process::{Launch, ask, status};
+use kvgossip_testkit::serf;
+use kvgossip_testkit::wait::{eventually, wait_until};
 use std::net::Ipv4Addr;
-use support::process::{Launch, ask, status};
-use support::{Desk, wait_until};
+
+/// The program that is tested.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_kvgossip");
 
 fn launch(name: &str, ip: Ipv4Addr, cluster: &str) -> Launch {
     let launch = Launch::with_its_own_key(name, "admits-nobody").gossiping_at(ip);
@@ -18,7 +17,7 @@ fn launch(name: &str, ip: Ipv4Addr, cluster: &str) -> Launch {
 }
 
 fn desk() -> Desk {
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     std::fs::write(desk.path("admits-nobody"), "").expect("written");
     desk
 }
@@ -70,7 +69,7 @@ fn joins(serf: &serf::Agent, ip: Ipv4Addr) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn serf_s_agents_find_ours_and_ours_find_them() {
-    if !network::inside_a_network("serf_s_agents_find_ours_and_ours_find_them") {
+    if !inside_a_network("serf_s_agents_find_ours_and_ours_find_them") {
         return;
     }
     let desk = desk();
@@ -88,7 +87,7 @@ async fn serf_s_agents_find_ours_and_ours_find_them() {
     // Ours has company now and asks in a minute: it is the other agent of Serf that finds somebody.
     let second = serf::Agent::start("second", &["-discover=blue"]).await;
     second.sees("ours", "alive").await;
-    serf::eventually("Serf's agent has found ours", async || joins(&second, ip).then_some(())).await;
+    eventually("Serf's agent has found ours", async || joins(&second, ip).then_some(())).await;
     sees(&desk, "ours", "second");
     // Of another name nobody is found.
     let _green = launch("green", serf::fresh_ip(), "green").start(&desk);

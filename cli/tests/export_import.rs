@@ -2,17 +2,18 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
-mod support;
-
 use kvgossip_client::{ExportReader, ExportWriter};
 use kvgossip_grants::{ClusterId, PublicKey};
+use kvgossip_testkit::desk::{Desk, Ran, mode, until};
+use kvgossip_testkit::served::{Served, Setup};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::thread;
-use support::agent::{Served, Setup};
-use support::{Desk, Ran};
+
+/// The program that is tested.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_kvgossip");
 
 fn cluster(desk: &Desk) -> ClusterId {
     PublicKey::from_pem(&desk.read("root.pub.pem")).unwrap().cluster()
@@ -35,7 +36,7 @@ fn verify(desk: &Desk, file: &str) -> Ran {
 
 /// Two grants in a chain, a revoked one, a floor, and entries of root, team and developer.
 fn busy_agent() -> Served {
-    let served = Served::start(Setup { identity: Some("root.pem"), ..Setup::default() });
+    let served = Served::start(PROGRAM, Setup { identity: Some("root.pem"), ..Setup::default() });
     let give = |by: &str, to: &str, pattern: &str, more: &[&str]| {
         let args = ["grant", "new", "--identity", by, "--to", to, "--pattern", pattern];
         served.run(&[&args[..], more].concat()).exits(0).text().trim().to_owned()
@@ -63,7 +64,7 @@ fn an_export_verifies_without_an_agent_and_makes_another_agent_equal() {
     let one = busy_agent();
     let made = one.run(&["export", "-o", "all"]).exits(0);
     assert_eq!(made.err, "all: 4 entries of 4 keys, 4 authority facts\n");
-    assert_eq!(support::mode(&one.path("all")), 0o600);
+    assert_eq!(mode(&one.path("all")), 0o600);
 
     let verified = verify(&one.desk, "all").exits(0);
     assert!(verified.text().contains("8 of 8 facts"), "{verified:?}");
@@ -77,7 +78,7 @@ fn an_export_verifies_without_an_agent_and_makes_another_agent_equal() {
     let again = one.desk.run_with_input(&["verify", "-", "--root", "root.pub.pem"], &piped.out).exits(0);
     assert_eq!(again.out, verified.out);
 
-    let two = Served::start(Setup { replica: "replica-b.pem", ..Setup::default() });
+    let two = Served::start(PROGRAM, Setup { replica: "replica-b.pem", ..Setup::default() });
     fs::copy(one.path("all"), two.path("all")).unwrap();
     let taken = two.run(&["import", "all"]).exits(0);
     assert_eq!(taken.text(), "8 facts: 8 new, 0 there already, 0 superseded, 0 not taken in\n");
@@ -149,7 +150,7 @@ fn what_does_not_verify_is_named_and_hides_nothing_else() {
     assert!(named.text().starts_with("entry ") && named.text().contains(" /team/x: "), "{named:?}");
 
     // An agent takes in what is good of it.
-    let other = Served::start(Setup { replica: "replica-b.pem", ..Setup::default() });
+    let other = Served::start(PROGRAM, Setup { replica: "replica-b.pem", ..Setup::default() });
     fs::copy(desk.path("signature"), other.path("bad")).unwrap();
     let taken = other.run(&["import", "bad", "--output", "json"]);
     assert_eq!(taken.code, 8, "{taken:?}");
@@ -170,7 +171,7 @@ fn a_cut_or_foreign_file_is_told_apart() {
         verify(desk, "cut").fails(8, "export.damaged");
     }
     // What stood before the cut was taken in, and is said.
-    let other = Served::start(Setup { replica: "replica-b.pem", ..Setup::default() });
+    let other = Served::start(PROGRAM, Setup { replica: "replica-b.pem", ..Setup::default() });
     fs::write(other.path("cut"), &whole[..whole.len() - 1]).unwrap();
     let taken = other.run(&["import", "cut"]).fails(8, "export.damaged");
     assert!(taken.text().starts_with("8 facts: 8 new"), "{taken:?}");
@@ -191,7 +192,7 @@ fn a_cut_or_foreign_file_is_told_apart() {
 
 #[test]
 fn facts_may_come_in_any_order_and_as_lines() {
-    let served = Served::start(Setup::default());
+    let served = Served::start(PROGRAM, Setup::default());
     let desk = &served.desk;
     let root = ["--identity", "root.pem", "--root", "root.pub.pem"];
     let new = ["grant", "new", "--to", "team.pub.pem", "--pattern", "/team/**", "--subgrant", "--out", "1"];
@@ -267,7 +268,7 @@ fn what_lacks_its_chain_is_named_in_the_end() {
     served.run(&["export", "-o", "all"]).exits(0);
     let good = records(&fs::read(served.path("all")).unwrap());
     let is_grant = |record: &Vec<u8>| record[0] & 0xf == 1;
-    let other = Served::start(Setup { replica: "replica-b.pem", ..Setup::default() });
+    let other = Served::start(PROGRAM, Setup { replica: "replica-b.pem", ..Setup::default() });
     let ungranted: Vec<_> = good.iter().filter(|record| !is_grant(record)).cloned().collect();
     fs::write(other.path("ungranted"), file(cluster(&other.desk), &ungranted)).unwrap();
     let taken = other.run(&["import", "ungranted"]).fails(4, "grant.unknown");
@@ -286,7 +287,7 @@ fn what_lacks_its_chain_is_counted_in_a_cut_file_too() {
     let is_grant = |record: &Vec<u8>| record[0] & 0xf == 1;
     let (grants, others): (Vec<_>, Vec<_>) = good.iter().cloned().partition(is_grant);
     // Chains are found behind what stands on them, but for a part: those that the cut took away.
-    let other = Served::start(Setup { replica: "replica-b.pem", ..Setup::default() });
+    let other = Served::start(PROGRAM, Setup { replica: "replica-b.pem", ..Setup::default() });
     for (name, records, summary) in [
         ("ungranted", others.clone(), "6 facts: 4 new, 0 there already, 0 superseded, 2 not taken in\n"),
         (
@@ -326,8 +327,8 @@ fn what_lacks_its_chain_is_counted_in_a_cut_file_too() {
 
 #[test]
 fn an_export_is_not_written_to_a_terminal() {
-    let served = Served::start(Setup::default());
-    let line = format!("{} export --data-dir .", env!("CARGO_BIN_EXE_kvgossip"));
+    let served = Served::start(PROGRAM, Setup::default());
+    let line = format!("{} export --data-dir .", PROGRAM);
     let mut script = Command::new("script");
     script.args(["-q", "-e", "-c", &line, "/dev/null"]).current_dir(served.path("")).stdin(Stdio::null());
     let ran = script.output().expect("script, of Debian's essential bsdutils");
@@ -370,15 +371,15 @@ fn pass_on(from: &mut TcpStream, mut to: TcpStream, seen: &mut usize, posts: usi
 
 #[test]
 fn an_import_that_is_interrupted_keeps_what_was_acknowledged_and_goes_on() {
-    let one = Served::start(Setup::default());
+    let one = Served::start(PROGRAM, Setup::default());
     one.fill(1_200);
     one.run(&["export", "-o", "all"]).exits(0);
-    let two = Served::start(Setup { replica: "replica-b.pem", ..Setup::default() });
+    let two = Served::start(PROGRAM, Setup { replica: "replica-b.pem", ..Setup::default() });
     let url = holding_back(&two.url(), 1);
     let mut command = one.desk.command(&["import", "all", "--agent", &url]);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let count = || two.run(&["ls", "--output", "json"]);
-    support::until(count, |ran| ran.json().len() == 512);
+    until(count, |ran| ran.json().len() == 512);
     let pid = child.id().to_string();
     assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
     let ended = child.wait_with_output().unwrap();

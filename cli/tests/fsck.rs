@@ -1,15 +1,16 @@
 //! `kvgossip fsck` on the store of a real agent.
 #![cfg(unix)]
 
-mod support;
-
+use kvgossip_testkit::desk::Desk;
+use kvgossip_testkit::process::Launch;
 use std::fs;
-use support::Desk;
-use support::process::Launch;
+
+/// The program that is tested.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_kvgossip");
 
 #[test]
 fn a_store_is_checked_with_its_signatures() {
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     let agent = Launch::new(&desk, "data", "replica-a.pem").start(&desk);
     let grant = ["grant", "new", "--to", "team.pub.pem", "--pattern", "/team/**", "--identity", "root.pem"];
     agent.ask(&desk, &grant).exits(0);

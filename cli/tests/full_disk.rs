@@ -1,14 +1,15 @@
 //! An agent whose disk runs full: what it says, that reading goes on, and that nothing acknowledged is lost.
 #![cfg(target_os = "linux")]
 
-mod support;
-
+use kvgossip_testkit::desk::{Desk, until};
+use kvgossip_testkit::namespace::{inside_a_mount_namespace, mount};
+use kvgossip_testkit::process::{Launch, Process, ask, status};
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use support::process::{Launch, Process, ask, status};
-use support::small_disk::{inside_a_namespace, mount};
-use support::{Desk, until};
+
+/// The program that is tested.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_kvgossip");
 
 /// Room for the replica's beginnings and what it asks for at its start.
 const DISK_MIB: usize = 80;
@@ -48,10 +49,10 @@ fn demand_values(agent: &Process, desk: &Desk, acknowledged: usize, value: &[u8]
 
 #[test]
 fn a_full_disk_is_told_and_nothing_acknowledged_is_lost() {
-    if !inside_a_namespace("a_full_disk_is_told_and_nothing_acknowledged_is_lost") {
+    if !inside_a_mount_namespace("a_full_disk_is_told_and_nothing_acknowledged_is_lost") {
         return;
     }
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     mount(&desk.path("data"), DISK_MIB);
     let launch = Launch::new(&desk, "data", "replica-a.pem");
     let agent = launch.start(&desk);

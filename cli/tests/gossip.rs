@@ -1,16 +1,16 @@
 //! `members`, `join`, `leave`, `event` and `query` as processes, beside a real Serf agent.
 #![cfg(unix)]
 
-#[path = "../../membership/tests/serf_agents/agent.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod serf;
-mod support;
-
+use kvgossip_testkit::desk::{Desk, Ran, until};
+use kvgossip_testkit::process::{Launch, Process, ask};
+use kvgossip_testkit::serf;
+use kvgossip_testkit::wait::{eventually, wait_until};
 use serde_json::Value;
 use std::net::{TcpListener, UdpSocket};
 use std::process::Command;
-use support::process::{Launch, Process, ask};
-use support::{Desk, Ran, until, wait_until};
+
+/// The program that is tested.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_kvgossip");
 
 const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 const NEW_KEY: &str = "CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk=";
@@ -58,7 +58,7 @@ async fn members_are_joined_listed_told_asked_and_left() {
     let handlers =
         ["-event-handler=user:deploy=cat >> deploy", "-event-handler=query:uptime=echo three days"];
     let serf = serf::Agent::start("serf", &[&handlers[..], &["-tag=role=web"]].concat()).await;
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     let _a = member(&desk, "a", "replica-a.pem", &["--tag", "zone=east"]);
     let b = member(&desk, "b", "replica-b.pem", &[]);
 
@@ -136,11 +136,11 @@ async fn events(desk: &Desk, serf: &serf::Agent) {
     ask(desk, "a", &["event", "deploy", "1.2.3"]).exits(0);
     let file = serf.dir.path().join("deploy");
     let told = async || std::fs::read_to_string(&file).is_ok_and(|text| text.contains("1.2.3")).then_some(());
-    serf::eventually("the agent's handler runs", told).await;
+    eventually("the agent's handler runs", told).await;
     let input = desk.run_with_input(&["event", "deploy", "-", "--data-dir", "b"], b"4.5.6");
     input.exits(0);
     let told = async || std::fs::read_to_string(&file).is_ok_and(|text| text.contains("4.5.6")).then_some(());
-    serf::eventually("the agent's handler runs again", told).await;
+    eventually("the agent's handler runs again", told).await;
     let long = ask(desk, "a", &["event", "deploy", &"x".repeat(600)]).fails(1, "gossip.refused");
     assert!(long.err.contains("512"), "{long:?}");
     let longer = ask(desk, "a", &["event", "x", &"x".repeat(2_000)]);
@@ -149,7 +149,9 @@ async fn events(desk: &Desk, serf: &serf::Agent) {
 
 async fn queries(desk: &Desk, serf: &serf::Agent) {
     let asked = ask(desk, "a", &["query", "uptime", "?", "--wait", "3s"]).exits(0);
-    for line in ["serf: three days", "serf has heard it", "b has heard it", "3 acknowledged, 1 answered"] {
+    for line in
+        ["serf: three days", "serf has received it", "b has received it", "3 acknowledged, 1 answered"]
+    {
         assert!(asked.text().lines().any(|found| found == line), "{line:?}: {asked:?}");
     }
     let named = ["query", "uptime", "--node", "b", "--wait", "1s", "--output", "json"];
@@ -168,7 +170,7 @@ async fn queries(desk: &Desk, serf: &serf::Agent) {
 
 #[test]
 fn what_cannot_be_done_is_said() {
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     for command in [&["members"][..], &["join", "127.0.0.1"], &["leave"], &["event", "x"], &["query", "x"]] {
         ask(&desk, "nobody", command).fails(5, "agent.unreachable");
     }
@@ -195,7 +197,7 @@ fn what_cannot_be_done_is_said() {
 
 #[test]
 fn an_agent_that_cannot_gossip_as_it_is_told_does_not_start() {
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     let launch = Launch::new(&desk, "data", "replica-a.pem");
     let refused = |args: &[&str]| launch.clone().with(args).refused(&desk);
     // Anybody could forge members there.
@@ -222,7 +224,7 @@ fn an_agent_that_cannot_gossip_as_it_is_told_does_not_start() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_are_rotated_by_serfs_commands_and_outlive_a_restart() {
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     let serf = serf::Agent::start("serf", &[&format!("-encrypt={KEY}")]).await;
     std::fs::write(desk.path("ring"), format!("[\"{KEY}\"]")).expect("a file");
     // The same address each time: a member that is taken for alive cannot move.
@@ -248,18 +250,18 @@ async fn keys_are_rotated_by_serfs_commands_and_outlive_a_restart() {
         let keys: Vec<String> = serde_json::from_str(&desk.read("ring")).expect("a keyring");
         (keys == [NEW_KEY]).then_some(())
     };
-    serf::eventually("the change is stored", stored).await;
+    eventually("the change is stored", stored).await;
     // After a crash the file brings it back.
     drop(agent);
     let _agent = launch.start(&desk);
     sees(&desk, "a", "serf", "alive");
     ask(&desk, "a", &["event", "hello"]).exits(0);
-    serf::eventually("the agent hears it", async || serf.log().contains("hello").then_some(())).await;
+    eventually("the agent hears it", async || serf.log().contains("hello").then_some(())).await;
 }
 
 #[test]
 fn keys_tags_and_failed_members_are_managed_by_own_commands() {
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     let start = |name: &str, join: &[&str]| {
         let ring = format!("ring-{name}");
         std::fs::write(desk.path(&ring), format!("[\"{KEY}\"]")).expect("a file");
@@ -329,7 +331,7 @@ fn keys_tags_and_failed_members_are_managed_by_own_commands() {
 
 #[test]
 fn names_serve_wherever_an_address_does_and_the_default_name_is_the_hosts() {
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     let _a = Launch::new(&desk, "a", "replica-a.pem").with(&["--bind", "localhost:0"]).start(&desk);
     let at_a = address(&desk, "a");
     let port = at_a.rsplit_once(':').expect("a port").1;
@@ -357,7 +359,7 @@ fn names_serve_wherever_an_address_does_and_the_default_name_is_the_hosts() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_comes_second_under_a_name_is_told_so() {
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     let serf = serf::Agent::start("serf", &[]).await;
     let at_serf = serf.addr.to_string();
     let _a = member(&desk, "a", "replica-a.pem", &["--join", &at_serf]);
@@ -375,7 +377,7 @@ async fn whoever_comes_second_under_a_name_is_told_so() {
 /// As Serf's agents: SIGINT leaves and SIGTERM does not, unless told otherwise.
 #[test]
 fn signals_have_an_agent_leave_as_they_do_serfs() {
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     let stays = member(&desk, "stays", "replica-a.pem", &[]);
     let join = address(&desk, "stays");
     for (name, with, sent, leaves) in [
@@ -410,7 +412,7 @@ fn signals_have_an_agent_leave_as_they_do_serfs() {
 async fn events_are_handled_once_over_restarts_and_an_agent_that_had_left_says_so() {
     let z1 = serf::Agent::start("z1", &[]).await;
     z1.serf("event", &["before"]).await;
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     let (at, join) = (serf::fresh_ip(), z1.addr.to_string());
     let handler = format!("user=echo $SERF_USER_EVENT >> {}", desk.path("told").display());
     let launch = Launch::new(&desk, "z2", "replica-a.pem").gossiping_at(at);
@@ -421,16 +423,18 @@ async fn events_are_handled_once_over_restarts_and_an_agent_that_had_left_says_s
     z1.sees("z2", "alive").await;
     sees(&desk, "z2", "z1", "alive");
     z1.serf("event", &["s1"]).await;
-    support::wait_until("s1 is handled", || told().contains("s1"));
+    wait_until("s1 is handled", || told().contains("s1"));
     for (missed, again) in [("s2", &launch), ("s3", &joins), ("s4", &launch)] {
         z2.stop();
         z1.serf("event", &[missed]).await;
         z2 = again.start(&desk);
         sees(&desk, "z2", "z1", "alive");
-        support::wait_until("it is handled", || told().contains(missed));
+        wait_until("it is handled", || told().contains(missed));
     }
-    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
-    assert_eq!(told(), "s1\ns2\ns3\ns4\n");
+    // Handlers run in the order in which events come: whatever came again would have been told before the last one.
+    z1.serf("event", &["last"]).await;
+    wait_until("the last one is handled", || told().contains("last"));
+    assert_eq!(told(), "s1\ns2\ns3\ns4\nlast\n");
 
     z2.ask(&desk, &["leave"]).exits(0);
     z2.stop();

@@ -1,15 +1,15 @@
 //! What operators may set of gossip: limits, timings, how long joining is tried, the interface.
 #![cfg(unix)]
 
-#[path = "../../membership/tests/serf_agents/agent.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod serf;
-mod support;
-
+use kvgossip_testkit::desk::Desk;
+use kvgossip_testkit::process::{Launch, ask};
+use kvgossip_testkit::serf;
+use kvgossip_testkit::wait::wait_until;
 use std::net::Ipv4Addr;
 use std::time::Instant;
-use support::process::{Launch, ask};
-use support::{Desk, wait_until};
+
+/// The program that is tested.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_kvgossip");
 
 /// Timings with which a failure shows within seconds.
 const QUICK: [&str; 6] = [
@@ -26,7 +26,7 @@ fn launch(name: &str, ip: Ipv4Addr) -> Launch {
 }
 
 fn desk() -> Desk {
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     std::fs::write(desk.path("admits-nobody"), "").expect("written");
     desk
 }

@@ -1,15 +1,15 @@
 //! A mixed cluster of three agents and two real Serf agents in ordinary operation: nobody's log holds a warning.
 #![cfg(unix)]
 
-#[path = "../../membership/tests/serf_agents/agent.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod serf;
-mod support;
-
+use kvgossip_testkit::desk::{Desk, Ran, until};
+use kvgossip_testkit::serf;
+use kvgossip_testkit::wait::eventually;
 use std::fs::File;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-use support::{Desk, Ran, until};
+
+/// The program that is tested.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_kvgossip");
 
 /// How long it goes on: this variable says it in seconds.
 const LENGTH: &str = "KVGOSSIP_QUIET_SECONDS";
@@ -80,7 +80,7 @@ async fn ordinary_operation_leaves_no_warning_in_any_log() {
     let length = length.map_or(DEFAULT_LENGTH, Duration::from_secs);
     let serfs = [serf::Agent::start("serf0", &[]).await, serf::Agent::start("serf1", &[]).await];
     serfs[1].serf("join", &[&serfs[0].addr.to_string()]).await;
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     let places = [serfs[0].addr.to_string(), serfs[1].addr.to_string()];
     let mut agents: Vec<Agent> = ["a", "b", "c"]
         .into_iter()
@@ -153,7 +153,7 @@ async fn operate(desk: &Desk, agents: &[Agent], serfs: &[serf::Agent], round: us
         2 => {
             let ask = async || serf.serf("query", &["-timeout=1s", "-relay-factor=2", "anything"]).await;
             let all = async || ask().await.contains("Total Acks: 5").then_some(());
-            serf::eventually("all acknowledge a Serf agent's query", all).await;
+            eventually("all acknowledge a Serf agent's query", all).await;
         }
         _ => {
             serf.serf("tags", &["-set", &format!("round={round}")]).await;

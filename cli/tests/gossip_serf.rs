@@ -1,16 +1,16 @@
 //! What operators bring along from Serf's agents: event handlers, files of tags, snapshots, labels, networks.
 #![cfg(unix)]
 
-#[path = "../../membership/tests/serf_agents/agent.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod serf;
-mod support;
-
+use kvgossip_testkit::desk::Desk;
+use kvgossip_testkit::process::{Launch, ask, status};
+use kvgossip_testkit::serf;
+use kvgossip_testkit::wait::{eventually, wait_until};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::Path;
-use support::process::{Launch, ask, status};
-use support::{Desk, wait_until};
+
+/// The program that is tested.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_kvgossip");
 
 fn launch(name: &str, ip: Ipv4Addr) -> Launch {
     // Whom it syncs with is no matter here.
@@ -18,7 +18,7 @@ fn launch(name: &str, ip: Ipv4Addr) -> Launch {
 }
 
 fn desk() -> Desk {
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     std::fs::write(desk.path("admits-nobody"), "").expect("written");
     desk
 }
@@ -177,7 +177,7 @@ async fn an_agent_takes_the_place_of_one_of_serf_s_with_its_snapshot() {
     let std::net::IpAddr::V4(ip) = moves.addr.ip() else { panic!("an IPv4 address") };
     let _ours = launch("moves", ip).with(&["--snapshot", "others"]).start(&desk);
     sees(&desk, "moves", "stays", "alive");
-    serf::eventually("the other sees who has taken the place", async || {
+    eventually("the other sees who has taken the place", async || {
         let members = stays.members().await;
         members
             .get("moves")

@@ -2,23 +2,25 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
-mod support;
-
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bytes::Bytes;
 use kvgossip_agent::now;
 use kvgossip_grants::{EntryDraft, EntryFact, Fact, Grant, Key, Signed, Signer, SigningKey};
 use kvgossip_membership::core::MAX_MEMBERS;
 use kvgossip_membership::wire::memberlist::{NodeState, PushPull, VSN, ip_bytes, state};
+use kvgossip_testkit::desk::Desk;
+use kvgossip_testkit::process::{Launch, Process, status};
+use kvgossip_testkit::wait::wait_until;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
-use support::process::{Launch, Process, status};
-use support::{Desk, wait_until};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::TcpSocket;
+
+/// The program that is tested.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_kvgossip");
 
 const MIB: u64 = 1 << 20;
 /// How long the attack lasts at least.
@@ -45,7 +47,7 @@ impl Victim {
     }
 
     fn start_with(args: &[&str]) -> Self {
-        let desk = Desk::new();
+        let desk = Desk::new(PROGRAM);
         let process = Launch::new(&desk, "data", "replica-a.pem").with(args).start(&desk);
         let address = status(&desk, "data")["http_address"].as_str().unwrap().parse().unwrap();
         Self { desk, process, address }

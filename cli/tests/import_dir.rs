@@ -2,16 +2,17 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
-mod support;
-
+use kvgossip_testkit::desk::{Desk, Ran, make_fifo, set_mode};
+use kvgossip_testkit::served::{Served, Setup};
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::thread;
-use support::agent::{Served, Setup};
-use support::{Desk, Ran};
+
+/// The program that is tested.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_kvgossip");
 
 fn import(served: &Served, more: &[&str]) -> Ran {
     served.run(&[&["import", "--dir", "conf", "--under", "/my"], more].concat())
@@ -31,12 +32,12 @@ fn count(served: &Served) -> usize {
 
 #[test]
 fn every_file_becomes_an_entry_and_unchanged_ones_are_left_alone() {
-    let served = Served::start(Setup { identity: Some("root.pem"), ..Setup::default() });
+    let served = Served::start(PROGRAM, Setup { identity: Some("root.pem"), ..Setup::default() });
     make_dir(&served.desk);
     for (identity, replaced) in [(&["--identity", "root.pem"][..], "by the command"), (&[], "by the agent")] {
         fs::write(served.path("conf/a"), replaced).unwrap();
         let dry = import(&served, &[identity, &["--dry-run"]].concat()).exits(0);
-        let expected = format!("would set /my/a to conf/a ({} B)\n", replaced.len());
+        let expected = format!("would set /my/a to conf/a ({} bytes)\n", replaced.len());
         assert!(dry.text().contains(&expected), "{dry:?}");
         let first = count(&served) == 0;
         let done = import(&served, identity).exits(0);
@@ -63,19 +64,19 @@ fn every_file_becomes_an_entry_and_unchanged_ones_are_left_alone() {
 
 #[test]
 fn what_cannot_be_an_entry_is_named_and_stops_nothing() {
-    let served = Served::start(Setup { identity: Some("root.pem"), ..Setup::default() });
+    let served = Served::start(PROGRAM, Setup { identity: Some("root.pem"), ..Setup::default() });
     make_dir(&served.desk);
     fs::write(served.path("conf/large"), vec![0; (1 << 20) + 1]).unwrap();
     fs::write(served.path("conf").join("ä".repeat(60)), "").unwrap();
     symlink("../root.pem", served.path("conf/link")).unwrap();
     fs::create_dir_all(served.path("conf/closed")).unwrap();
     fs::write(served.path("conf/unreadable"), "").unwrap();
-    support::set_mode(&served.path("conf/closed"), 0);
-    support::set_mode(&served.path("conf/unreadable"), 0);
+    set_mode(&served.path("conf/closed"), 0);
+    set_mode(&served.path("conf/unreadable"), 0);
     // Root reads everything.
     let all_is_open = fs::read(served.path("conf/unreadable")).is_ok();
     let done = import(&served, &[]);
-    support::set_mode(&served.path("conf/closed"), 0o700);
+    set_mode(&served.path("conf/closed"), 0o700);
     let done = done.exits(1);
     let text = done.text();
     for (name, code) in
@@ -100,7 +101,7 @@ fn what_cannot_be_an_entry_is_named_and_stops_nothing() {
 /// As the kubelet lays a ConfigMap out.
 #[test]
 fn a_mounted_volume_is_imported_under_its_real_names() {
-    let served = Served::start(Setup { identity: Some("root.pem"), ..Setup::default() });
+    let served = Served::start(PROGRAM, Setup { identity: Some("root.pem"), ..Setup::default() });
     for (version, value) in [("..2026_11_27", "old"), ("..2026_11_28", "new")] {
         fs::create_dir_all(served.path("conf").join(version)).unwrap();
         fs::write(served.path("conf").join(version).join("app.conf"), value).unwrap();
@@ -142,7 +143,7 @@ fn at_the_first_request(agent: &str, first: impl FnOnce() + Send + 'static) -> S
 
 #[test]
 fn what_is_swapped_in_between_the_walk_and_the_reading_is_not_imported() {
-    let served = Served::start(Setup::default());
+    let served = Served::start(PROGRAM, Setup::default());
     fs::create_dir(served.path("outside")).unwrap();
     fs::write(served.path("outside/f"), "of somebody else").unwrap();
     for dir in ["conf/linked", "conf/waiting", "conf/moved", "conf/kept"] {
@@ -155,7 +156,7 @@ fn what_is_swapped_in_between_the_walk_and_the_reading_is_not_imported() {
         fs::remove_file(conf.join("linked/f")).unwrap();
         symlink(outside.join("f"), conf.join("linked/f")).unwrap();
         fs::remove_file(conf.join("waiting/f")).unwrap();
-        support::make_fifo(&conf.join("waiting/f"));
+        make_fifo(&conf.join("waiting/f"));
         fs::rename(conf.join("moved"), conf.join("old")).unwrap();
         symlink(outside, conf.join("moved")).unwrap();
     });
@@ -170,7 +171,7 @@ fn what_is_swapped_in_between_the_walk_and_the_reading_is_not_imported() {
 
 #[test]
 fn whoever_may_write_a_part_writes_that_part() {
-    let served = Served::start(Setup::default());
+    let served = Served::start(PROGRAM, Setup::default());
     make_dir(&served.desk);
     let team = ["--identity", "team.pem"];
     import(&served, &team).fails(4, "grant.unknown");
@@ -189,7 +190,7 @@ fn whoever_may_write_a_part_writes_that_part() {
 
 #[test]
 fn signed_entries_can_go_to_a_file() {
-    let served = Served::start(Setup::default());
+    let served = Served::start(PROGRAM, Setup::default());
     make_dir(&served.desk);
     let root = ["--identity", "root.pem", "--root", "root.pub.pem"];
     let out = import(&served, &[&root[..], &["--out", "signed"]].concat()).exits(0);
@@ -213,7 +214,7 @@ fn signed_entries_can_go_to_a_file() {
 
 #[test]
 fn the_line_has_to_make_sense() {
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     for line in [
         &["import"][..],
         &["import", "--dir", "."],

@@ -1,12 +1,13 @@
 //! `keygen` and the reading of key files.
 
-mod support;
-
 use kvgossip_grants::{PublicKey, Signer, SigningKey};
+use kvgossip_testkit::desk::{Desk, Ran, set_mode};
 use std::fs;
 use std::io::Read;
 use std::process::Stdio;
-use support::{Desk, Ran};
+
+/// The program that is tested.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_kvgossip");
 
 /// Making a key may take so long that the command says so first.
 fn last_line(ran: &Ran) -> &str {
@@ -15,7 +16,7 @@ fn last_line(ran: &Ran) -> &str {
 
 #[test]
 fn makes_a_key_and_shows_its_public_half() {
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     let made = desk.run(&["keygen", "-o", "new.pem"]).exits(0);
     assert_eq!(made.text(), "");
     let key = SigningKey::from_pem(&desk.read("new.pem")).unwrap();
@@ -33,7 +34,7 @@ fn makes_a_key_and_shows_its_public_half() {
 
 #[test]
 fn writes_to_standard_output_when_no_file_is_named() {
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     for args in [&["keygen"][..], &["keygen", "-o", "-"]] {
         let made = desk.run(args).exits(0);
         let key = SigningKey::from_pem(made.text()).unwrap();
@@ -43,7 +44,7 @@ fn writes_to_standard_output_when_no_file_is_named() {
 
 #[test]
 fn speaks_json() {
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     let made = desk.run(&["--output", "json", "keygen", "-o", "new.pem", "--bits", "3072"]).exits(0).json();
     let shown = desk.run(&["keygen", "-y", "new.pem", "--output=json"]).exits(0).json();
     assert_eq!(made[0]["file"], "new.pem");
@@ -55,7 +56,7 @@ fn speaks_json() {
 
 #[test]
 fn reads_the_older_form_of_private_keys() {
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     let new = desk.run(&["keygen", "-y", "team.pem"]).exits(0);
     let old = desk.run(&["keygen", "-y", "pkcs1.pem"]).exits(0);
     assert_eq!(new.out, old.out);
@@ -64,7 +65,7 @@ fn reads_the_older_form_of_private_keys() {
 
 #[test]
 fn refuses_keys_that_are_not_acceptable() {
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     fs::write(desk.path("noise.pem"), [0xff; 100]).unwrap();
     fs::write(desk.path("long.pem"), "-".repeat(1 << 17)).unwrap();
     for (file, code) in [
@@ -90,11 +91,11 @@ fn refuses_keys_that_are_not_acceptable() {
 #[cfg(unix)]
 #[test]
 fn warns_of_a_private_key_that_others_can_read() {
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     let quiet = desk.run(&["keygen", "-y", "team.pem"]).exits(0);
     assert!(!quiet.err.contains("warning"), "{}", quiet.err);
     for mode in [0o640, 0o604, 0o660] {
-        support::set_mode(&desk.path("team.pem"), mode);
+        set_mode(&desk.path("team.pem"), mode);
         let loud = desk.run(&["keygen", "-y", "team.pem"]).exits(0);
         assert!(loud.err.contains("warning: team.pem: others may"), "{}", loud.err);
         assert_eq!(loud.out, quiet.out);
@@ -103,7 +104,7 @@ fn warns_of_a_private_key_that_others_can_read() {
 
 #[test]
 fn a_reader_that_has_seen_enough_is_no_error() {
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     for args in [&["keygen", "-y", "team.pem"][..], &["help", "grant"]] {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);

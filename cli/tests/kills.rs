@@ -4,23 +4,25 @@
 //! `KVGOSSIP_TEST_SEED` repeats what one run chose, though not its timing.
 #![cfg(unix)]
 
-mod support;
-
 use bytes::Bytes;
 use kvgossip_client::AgentClient;
 use kvgossip_grants::{
     AuthorityBody, By, EntryDraft, EntryFact, Fact, Grant, GrantId, Key, KeyGlob, Revocation, Signed, Signer,
     SigningKey,
 };
+use kvgossip_testkit::desk::{Desk, until};
+use kvgossip_testkit::process::{Launch, Process, ask, status};
+use kvgossip_testkit::wait::wait_until;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use support::process::{Launch, Process, ask, status};
-use support::{Desk, until, wait_until};
 use tokio::runtime::Runtime;
+
+/// The program that is tested.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_kvgossip");
 
 const KILLS: u64 = 8;
 const WRITERS: usize = 4;
@@ -175,7 +177,7 @@ const DATA: [&str; 2] = ["first", "second"];
 
 impl Pair {
     fn start() -> Self {
-        let desk = Desk::new();
+        let desk = Desk::new(PROGRAM);
         let (first, address) = Launch::new(&desk, DATA[0], "replica-a.pem").at_a_fixed_address();
         let second = Launch::new(&desk, DATA[1], "replica-b.pem").with(&["--peer", &address]);
         let running = [first.start(&desk), second.start(&desk)];
@@ -267,7 +269,7 @@ fn what_was_acknowledged_survives_kills() {
 fn a_session_that_was_killed_is_resumed_with_the_rest_alone() {
     const ENTRIES: u64 = 3_000;
     const KILLS: usize = 3;
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     let first = Launch::new(&desk, DATA[0], "replica-a.pem").start(&desk);
     let (cast, runtime) = (Cast::new(&desk), Runtime::new().expect("a runtime"));
     let facts: Vec<_> = (0..ENTRIES).map(|_| cast.entry(None, 3_000).1).collect();

@@ -1,12 +1,13 @@
 //! Imports into a store that has less room than they need (`agent --max-store`).
 #![cfg(unix)]
 
-mod support;
-
+use kvgossip_testkit::desk::Desk;
+use kvgossip_testkit::process::{Launch, Process, status};
+use kvgossip_testkit::served::{Served, Setup};
 use std::fs;
-use support::Desk;
-use support::agent::{Served, Setup};
-use support::process::{Launch, Process, status};
+
+/// The program that is tested.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_kvgossip");
 
 /// So many files of so many bytes are more than 1 MiB has room for.
 const FILES: usize = 300;
@@ -31,7 +32,7 @@ fn is_filled(desk: &Desk, data: &str, written: u64) {
 
 #[test]
 fn an_import_fills_the_store_up_to_its_limit_and_names_what_has_no_room() {
-    let served = Served::start(Setup { identity: Some("root.pem"), ..Setup::default() });
+    let served = Served::start(PROGRAM, Setup { identity: Some("root.pem"), ..Setup::default() });
     let desk = &served.desk;
     fs::create_dir(desk.path("files")).expect("a directory");
     for number in 0..FILES {

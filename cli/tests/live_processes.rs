@@ -1,16 +1,17 @@
 //! A subscription while the processes of its agents are killed, stopped, and put back to an older store.
 #![cfg(unix)]
 
-mod support;
-
 use kvgossip_client::{Client, Dirty, State, Subscription};
 use kvgossip_grants::{Key, PublicKey};
+use kvgossip_testkit::desk::{Desk, until};
+use kvgossip_testkit::process::{Launch, Process, ask, status};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
-use support::Desk;
-use support::process::{Launch, Process, ask, status};
+
+/// The program that is tested.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_kvgossip");
 
 fn client(desk: &Desk, agents: &[&str]) -> Client {
     let root = PublicKey::from_pem(&desk.read("root.pub.pem")).expect("a key");
@@ -56,7 +57,7 @@ fn copy_dir(from: &Path, to: &Path) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn agents_are_killed_stopped_and_put_back_and_the_value_never_is() {
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     let launch_a = Launch::new(&desk, "a", "replica-a.pem");
     let mut a = launch_a.start(&desk);
     let launch_b = Launch::new(&desk, "b", "replica-b.pem").peer(&desk, "a");
@@ -65,7 +66,7 @@ async fn agents_are_killed_stopped_and_put_back_and_the_value_never_is() {
     let client = client(&desk, &["a", "b"]);
     let mut sub = client.subscribe(&Key::parse("/k").expect("a key"));
     reach(&mut sub, "the first value", |state| text(state) == "1" && state.dirty.is_none()).await;
-    support::until(|| ask(&desk, "b", &["get", "/k"]), |ran| ran.text() == "1");
+    until(|| ask(&desk, "b", &["get", "/k"]), |ran| ran.text() == "1");
     let mut seen = sub.clone();
     let seen = tokio::spawn(async move {
         let mut values = vec![text(&seen.state())];

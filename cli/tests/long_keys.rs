@@ -2,17 +2,18 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
-mod support;
-
 use bytes::Bytes;
 use kvgossip_agent::now;
 use kvgossip_grants::{
     EntryDraft, EntryFact, Fact, Grant, GrantId, Key, Signed, Signer, SigningKey, Timestamp,
 };
+use kvgossip_testkit::served::{Served, Setup};
+use kvgossip_testkit::wait::wait_until;
 use std::fs;
 use std::time::Duration;
-use support::agent::{Served, Setup};
-use support::wait_until;
+
+/// The program that is tested.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_kvgossip");
 
 /// How many entries each of the two keys has.
 fn many() -> u64 {
@@ -65,7 +66,7 @@ impl Cast {
 #[test]
 fn many_expired_grants_hide_neither_the_value_below_them_nor_that_there_is_none() {
     let many = many();
-    let served = Served::start(Setup::default());
+    let served = Served::start(PROGRAM, Setup::default());
     let cast = Cast::of(&served);
     let top = cast.grant(0, None, None);
     let lasting = cast.grant(1, Some(top.id()), None);
@@ -111,7 +112,7 @@ fn many_expired_grants_hide_neither_the_value_below_them_nor_that_there_is_none(
     // Everything moves, page by page, and is the same elsewhere.
     let exported = served.run(&["export", "-o", "all.kvg", "--output", "json"]).exits(0).json();
     assert_eq!((&exported[0]["entries"], &exported[0]["keys"]), (&(2 * many + 1).into(), &2.into()));
-    let empty = Served::start(Setup { replica: "replica-b.pem", ..Setup::default() });
+    let empty = Served::start(PROGRAM, Setup { replica: "replica-b.pem", ..Setup::default() });
     fs::copy(served.path("all.kvg"), empty.path("all.kvg")).unwrap();
     empty.run(&["import", "all.kvg"]).exits(0);
     let root = |served: &Served| served.run(&["digest", "--output", "json"]).json()[0]["root"].clone();

@@ -2,13 +2,14 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
-mod support;
-
 use kvgossip_api::DEFAULT_PAGE_ROWS;
+use kvgossip_testkit::served::{Served, Setup};
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
-use support::agent::{Served, Setup};
+
+/// The program that is tested.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_kvgossip");
 
 const KEYS: usize = 100_000;
 
@@ -35,12 +36,12 @@ fn pages(served: &Served) -> usize {
 
 #[test]
 fn a_listing_costs_what_its_reader_takes() {
-    let served = Served::start(Setup::default());
+    let served = Served::start(PROGRAM, Setup::default());
     served.fill_unsigned(KEYS);
     let before = resident_kib();
 
     // As a shell runs it: no word of complaint, and the agent was asked for as much as the pipe held.
-    let program = env!("CARGO_BIN_EXE_kvgossip");
+    let program = PROGRAM;
     for (line, rows) in [
         (format!("{program} ls --data-dir . | head -n 3"), 3),
         (format!("{program} ls '/fill/0*' --data-dir . --output json | head -n 3"), 3),
@@ -109,7 +110,7 @@ fn rehearse(served: &Served, args: &[&str]) -> (Vec<serde_json::Value>, usize) {
 
 #[test]
 fn rehearsals_on_a_large_tree_are_summed_up_for_people_and_complete_for_programs() {
-    let served = Served::start(Setup::default());
+    let served = Served::start(PROGRAM, Setup::default());
     let grant = ["grant", "new", "--to", "team.pub.pem", "--pattern", "/team/**", "--identity", "root.pem"];
     let grant = served.run(&grant).exits(0).text().trim().to_owned();
     served.fill_signed(SIGNED, &grant);
@@ -125,7 +126,7 @@ fn rehearsals_on_a_large_tree_are_summed_up_for_people_and_complete_for_programs
     let floor = ["floor", "/team/**", "--before", "now", "--dry-run"];
     let adopt = ["adopt", "/team/**", "--identity", "root.pem", "--dry-run"];
     let import = ["import", "--dir", "files", "--under", "/team", "--identity", "team.pem", "--dry-run"];
-    let sum = format!("1 grant and {SIGNED} entries would fall: {SIGNED} keys would be unset");
+    let sum = format!("1 grant and {SIGNED} entries would end: {SIGNED} keys would be unset");
     for (args, lines, of_all, last) in [
         (&revoke[..], LISTED + 2, SIGNED, sum.clone()),
         (&floor, LISTED + 1, SIGNED, sum.replace("1 grant ", "0 grants ")),

@@ -1,12 +1,13 @@
 //! What root signs without an agent.
 
-mod support;
-
 use base64::prelude::{BASE64_STANDARD, Engine};
 use kvgossip_api::FactRow;
 use kvgossip_grants::{Authority, By, ClusterId, Fact, PublicKey, RsaVerifier, Timestamp, Verdict};
+use kvgossip_testkit::desk::{Desk, Ran};
 use std::fs;
-use support::{Desk, Ran};
+
+/// The program that is tested.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_kvgossip");
 
 fn public(desk: &Desk, name: &str) -> PublicKey {
     PublicKey::from_pem(&desk.read(name)).expect("what the command wrote")
@@ -40,7 +41,7 @@ fn grant_new(desk: &Desk, more: &[&str]) -> Ran {
 
 #[test]
 fn root_grants_and_revokes_without_an_agent() {
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     let root = public(&desk, "root.pub.pem");
     let mut authority = Authority::new(root.clone());
 
@@ -75,7 +76,7 @@ fn root_grants_and_revokes_without_an_agent() {
 
 #[test]
 fn root_sets_a_floor_without_an_agent() {
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     let root = public(&desk, "root.pub.pem");
     let args =
         ["floor", "/b/**", "/a/*", "/b/**", "--before", "2026-01-02T03:04:05Z", "--identity", "root.pem"];
@@ -94,7 +95,7 @@ fn root_sets_a_floor_without_an_agent() {
 
 #[test]
 fn a_file_of_facts_is_never_overwritten() {
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     fs::write(desk.path("kept"), "").unwrap();
     grant_new(&desk, &["--root", "root.pub.pem", "--out", "kept"]).fails(1, "file.exists");
     assert_eq!(desk.read("kept"), "");
@@ -102,7 +103,7 @@ fn a_file_of_facts_is_never_overwritten() {
 
 #[test]
 fn only_root_does_without_an_agent() {
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     let gone = ["--out", "-", "--agent", "http://127.0.0.1:9"];
     // Another cluster's root: this key issues nothing there by itself, so the agent is asked.
     grant_new(&desk, &[&gone[..], &["--root", "team.pub.pem"]].concat()).fails(5, "agent.unreachable");
@@ -115,7 +116,7 @@ fn only_root_does_without_an_agent() {
 
 #[test]
 fn a_grant_that_ends_before_it_begins_is_not_made() {
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     for end in ["now", "0s", "2001-01-01T00:00:00Z"] {
         grant_new(&desk, &["--root", "root.pub.pem", "--out", "-", "--expires", end]).fails(2, "time.past");
     }
@@ -123,7 +124,7 @@ fn a_grant_that_ends_before_it_begins_is_not_made() {
 
 #[test]
 fn a_revocation_needs_the_grant_that_it_names() {
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     grant_new(&desk, &["--root", "root.pub.pem", "--out", "grant.json"]).exits(0);
     let line = desk.read("grant.json");
     let row: serde_json::Value = serde_json::from_str(&line).unwrap();

@@ -2,13 +2,14 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
-mod support;
-
+use kvgossip_testkit::desk::{Desk, make_fifo};
+use kvgossip_testkit::served::{Served, Setup};
 use std::fs;
 use std::path::Path;
 use std::thread::{self, JoinHandle};
-use support::agent::{Served, Setup};
-use support::{Desk, make_fifo};
+
+/// The program that is tested.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_kvgossip");
 
 /// Makes a FIFO and writes to it once somebody reads.
 fn pipe(path: &Path, bytes: &[u8]) -> JoinHandle<()> {
@@ -19,7 +20,7 @@ fn pipe(path: &Path, bytes: &[u8]) -> JoinHandle<()> {
 
 #[test]
 fn what_a_person_names_may_be_a_pipe() {
-    let served = Served::start(Setup::default());
+    let served = Served::start(PROGRAM, Setup::default());
     let key = pipe(&served.path("key"), served.desk.read("root.pem").as_bytes());
     let value = pipe(&served.path("value"), b"out of a pipe");
     served.run(&["set", "/a", "--file", "value", "--identity", "key"]).exits(0);
@@ -54,7 +55,7 @@ fn what_a_person_names_may_be_a_pipe() {
 
 #[test]
 fn what_a_program_reads_again_or_keeps_itself_is_not_waited_for() {
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     make_fifo(&desk.path("fifo"));
     for kept in ["replica.pem", "root.pub.pem"] {
         fs::create_dir(desk.path(format!("with {kept}"))).unwrap();

@@ -2,18 +2,21 @@
 #![cfg(unix)]
 
 mod clocks;
-mod support;
 
+use kvgossip_testkit::desk::Desk;
+use kvgossip_testkit::process::{Launch, ask, status};
+use kvgossip_testkit::wait::wait_until;
 use std::io::Write as _;
 use std::net::{TcpStream, UdpSocket};
 use std::process::Command;
 use std::time::{Duration, Instant};
-use support::process::{Launch, ask, status};
-use support::{Desk, wait_until};
+
+/// The program that is tested.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_kvgossip");
 
 #[test]
 fn what_was_acknowledged_is_there_after_a_restart() {
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     let launch = Launch::new(&desk, "data", "replica-a.pem");
     let agent = launch.start(&desk);
     agent.ask(&desk, &["set", "/a", "1"]).exits(0);
@@ -32,7 +35,7 @@ fn what_was_acknowledged_is_there_after_a_restart() {
 
 #[test]
 fn two_agents_do_not_share_a_data_directory() {
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     let agent = Launch::new(&desk, "data", "replica-a.pem").start(&desk);
     Launch::new(&desk, "data", "replica-b.pem").refused(&desk).fails(6, "store.in_use");
     assert!(agent.stop().success());
@@ -44,7 +47,7 @@ const STOP_LIMIT: Duration = Duration::from_secs(5);
 /// Whatever clients and peers do: those that never read, those that never finish a request, those that never answer.
 #[test]
 fn an_agent_that_is_told_to_terminate_ends_in_time() {
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     let mute = UdpSocket::bind("127.0.0.1:0").expect("a free port");
     let peer = mute.local_addr().expect("bound").to_string();
     let agent = Launch::new(&desk, "data", "replica-a.pem").with(&["--peer", &peer]).start(&desk);
@@ -88,7 +91,7 @@ int rename(const char *from, const char *to) {
 
 #[test]
 fn an_agent_whose_disk_does_not_answer_ends_in_time() {
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     let (launch, address) = Launch::new(&desk, "a", "replica-a.pem").at_a_fixed_address();
     let a = launch.start(&desk);
     let (source, library) = (desk.path("rename.c"), desk.path("rename.so"));

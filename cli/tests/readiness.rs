@@ -2,17 +2,19 @@
 //! what readers hear.
 #![cfg(unix)]
 
-mod support;
-
+use kvgossip_testkit::desk::{Desk, Ran, ran, until};
+use kvgossip_testkit::process::{Launch, Process, ask, status};
+use kvgossip_testkit::served::{Served, Setup};
+use kvgossip_testkit::wait::wait_until;
 use serde_json::Value;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::process::{Child, Stdio};
 use std::time::Duration;
-use support::agent::{Served, Setup};
-use support::process::{Launch, Process, ask, status};
-use support::{Desk, Ran, ran, until, wait_until};
+
+/// The program that is tested.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_kvgossip");
 
 /// How many fresh members are started; this variable asks for another number.
 const STARTS: &str = "KVGOSSIP_TEST_STARTS";
@@ -74,7 +76,7 @@ fn template(desk: &Desk, key: &str) {
 
 #[test]
 fn a_replica_that_was_never_compared_is_not_ready_and_tells_no_absence() {
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     let (launch_a, address) =
         Launch::new(&desk, "a", "replica-a.pem").ready_when_compared().at_a_fixed_address();
     let a = launch_a.start(&desk);
@@ -150,7 +152,7 @@ fn a_replica_that_was_never_compared_is_not_ready_and_tells_no_absence() {
 
 #[test]
 fn newcomers_teach_each_other_nothing_unless_there_is_nobody_else() {
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     let (launch_a, at_a) =
         Launch::new(&desk, "a", "replica-a.pem").ready_when_compared().at_a_fixed_address();
     let (launch_b, at_b) =
@@ -210,7 +212,7 @@ fn newcomers_teach_each_other_nothing_unless_there_is_nobody_else() {
 /// As where all agents have one list of members, which names each of them.
 #[test]
 fn a_cluster_whose_members_are_all_told_of_all_begins_by_itself() {
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     let places = [Ipv4Addr::new(127, 41, 8, 1), Ipv4Addr::new(127, 41, 8, 2)];
     let start = |data: &str, key: &str, ip: Ipv4Addr| {
         let launch = Launch::new(&desk, data, key).ready_when_compared().gossiping_at(ip);
@@ -224,7 +226,7 @@ fn a_cluster_whose_members_are_all_told_of_all_begins_by_itself() {
 
 #[test]
 fn a_replica_that_is_refused_and_one_with_another_gossip_key_say_so() {
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     fs::write(desk.path("nobody"), "").expect("written");
     let _a = Launch::with_its_own_key("a", "nobody").start(&desk);
     let a = status(&desk, "a");
@@ -271,7 +273,7 @@ fn a_replica_that_is_refused_and_one_with_another_gossip_key_say_so() {
 #[test]
 fn a_fresh_member_never_tells_a_default_or_an_absence_that_is_only_ignorance() {
     let keys = number(KEYS, DEFAULT_KEYS);
-    let served = Served::start(Setup::default());
+    let served = Served::start(PROGRAM, Setup::default());
     let desk = &served.desk;
     served.fill(keys);
     let last = format!("/fill/{:04}", keys - 1);

@@ -3,8 +3,6 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
-mod support;
-
 use bytes::Bytes;
 use kvgossip_agent::now;
 use kvgossip_client::{ExportReader, ExportWriter};
@@ -12,9 +10,12 @@ use kvgossip_grants::{
     EntryDraft, EntryFact, Fact, Grant, GrantId, Key, KeyGlob, PublicKey, Signed, Signer, SigningKey,
     Timestamp,
 };
+use kvgossip_testkit::desk::Desk;
+use kvgossip_testkit::served::{Served, Setup};
 use std::fs;
-use support::Desk;
-use support::agent::{Served, Setup};
+
+/// The program that is tested.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_kvgossip");
 
 struct Signers {
     root: SigningKey,
@@ -93,7 +94,7 @@ fn import(served: &Served, records: &[Vec<u8>]) -> String {
 
 #[test]
 fn an_export_imports_alike_whatever_is_there() {
-    let one = Served::start(Setup::default());
+    let one = Served::start(PROGRAM, Setup::default());
     one.relay(Signers::of(&one.desk).facts());
     let expected = digest(&one);
     one.run(&["export", "-o", "all"]).exits(0);
@@ -101,7 +102,7 @@ fn an_export_imports_alike_whatever_is_there() {
     assert_eq!(all.len(), 5);
     let verified = one.desk.run(&["verify", "all", "--root", "root.pub.pem"]).exits(0);
     assert!(verified.text().contains(&expected), "{verified:?}");
-    let fresh = || Served::start(Setup { replica: "replica-b.pem", ..Setup::default() });
+    let fresh = || Served::start(PROGRAM, Setup { replica: "replica-b.pem", ..Setup::default() });
 
     let empty = fresh();
     assert_eq!(import(&empty, &all), "5 facts: 5 new, 0 there already, 0 superseded, 0 not taken in\n");
@@ -131,7 +132,7 @@ fn an_export_imports_alike_whatever_is_there() {
 
 #[test]
 fn nothing_is_signed_under_a_grant_that_has_expired() {
-    let served = Served::start(Setup::default());
+    let served = Served::start(PROGRAM, Setup::default());
     served.relay(Signers::of(&served.desk).facts());
     let before = digest(&served);
     fs::create_dir(served.path("conf")).unwrap();

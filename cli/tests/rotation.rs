@@ -1,11 +1,13 @@
 //! New keys in the place of old ones, step by step as docs/operations.md has it: a replica's and an identity's.
 #![cfg(unix)]
 
-mod support;
-
+use kvgossip_testkit::desk::{Desk, Ran, mode, until};
+use kvgossip_testkit::process::{Launch, Process, ask, status};
+use kvgossip_testkit::wait::wait_until;
 use std::fs;
-use support::process::{Launch, Process, ask, status};
-use support::{Desk, Ran, until, wait_until};
+
+/// The program that is tested.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_kvgossip");
 
 /// A file for --allow-peers.
 fn admit(desk: &Desk, file: &str, ids: &[&str]) {
@@ -40,7 +42,7 @@ fn sync_is_refused(desk: &Desk, data: &str, first: &str) -> Ran {
 
 #[test]
 fn a_replica_with_a_new_key_is_admitted_and_its_old_key_is_refused() {
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     put_key(&desk, "first", "replica-a.pem");
     put_key(&desk, "second", "replica-b.pem");
     admit(&desk, "first.ids", &[]);
@@ -67,7 +69,7 @@ fn a_replica_with_a_new_key_is_admitted_and_its_old_key_is_refused() {
         said.contains("making the replica's key") && said.contains(&format!("replica {new_id} ")),
         "{said}"
     );
-    assert_eq!(support::mode(&desk.path("second/replica.pem")), 0o600);
+    assert_eq!(mode(&desk.path("second/replica.pem")), 0o600);
     // Until the others list it, it is told why it is alone, and serves what it has.
     let first_at = status(&desk, "first")["sync_address"].as_str().expect("an address").to_owned();
     sync_is_refused(&desk, "second", &first_at);
@@ -110,7 +112,7 @@ fn entry(desk: &Desk, data: &str, key: &str) -> serde_json::Value {
 
 #[test]
 fn an_identity_rotated_by_grant_adopt_and_revoke_leaves_the_same_values() {
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     let first = Launch::new(&desk, "first", "replica-a.pem").start(&desk);
     let _second = Launch::new(&desk, "second", "replica-b.pem").peer(&desk, "first").start(&desk);
     // The old identity is `dev`, the new one is made here; `team` gave the grant.

@@ -1,18 +1,18 @@
 //! Serf's own command line against `kvgossip agent --rpc`.
 #![cfg(unix)]
 
-#[path = "../../membership/tests/serf_agents/agent.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod serf;
-mod support;
-
+use kvgossip_testkit::desk::{Desk, Ran, until};
+use kvgossip_testkit::process::Launch;
+use kvgossip_testkit::serf;
+use kvgossip_testkit::serf::command::{Asked, Monitor, place};
+use kvgossip_testkit::wait::{eventually, wait_until};
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
-use support::asked::{Asked, Monitor, place};
-use support::process::Launch;
-use support::{Desk, Ran, until, wait_until};
+
+/// The program that is tested.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_kvgossip");
 
 const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 const NEW_KEY: &str = "CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk=";
@@ -22,7 +22,7 @@ async fn serfs_tools_see_and_do_with_an_agent_what_they_do_with_serfs() {
     let handlers =
         ["-event-handler=user:deploy=cat >> deploy", "-event-handler=query:uptime=echo three days"];
     let other = serf::Agent::start("serf", &[&handlers[..], &["-tag=role=web"]].concat()).await;
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     let a = Asked::start(&desk, "a", "replica-a.pem", &["--tag", "zone=east", "--tag", "role=db"]);
     let mut b = Asked::start(&desk, "b", "replica-b.pem", &[]);
     let at_serf = other.addr.to_string();
@@ -91,7 +91,7 @@ async fn tags(a: &Asked, other: &serf::Agent) {
         let tags = other.members().await["a"].1.clone();
         (tags.contains("rack=7") && !tags.contains("zone=") && tags.contains("kvg_id=")).then_some(())
     };
-    serf::eventually("the tags are heard of", heard).await;
+    eventually("the tags are heard of", heard).await;
     for args in [["-set", "kvg_id=1"], ["-delete", "kvgossip"]] {
         let refused = a.serf("tags", &args).exits(1);
         assert!(refused.text().contains("is set by the agent itself"), "{refused:?}");
@@ -104,7 +104,7 @@ async fn events_and_monitor(desk: &Desk, a: &Asked, b: &Asked, other: &serf::Age
     a.serf("event", &["-coalesce=false", "deploy", "1.2.3"]).exits(0);
     let file = other.dir.path().join("deploy");
     let told = async || std::fs::read_to_string(&file).is_ok_and(|text| text.contains("1.2.3")).then_some(());
-    serf::eventually("the agent's handler runs", told).await;
+    eventually("the agent's handler runs", told).await;
     // A line of the log, and the event as a record: its payload is bytes, its name is text.
     monitor.shows("[INFO] kvgossip: a user event name=\"deploy\" bytes=5 suppressed=0\n");
     for field in
@@ -151,7 +151,7 @@ async fn a_member_whose_name_is_no_text_is_one_like_any_other() {
     const SHOWN: &str = r"caf\xe9";
     let addr = SocketAddr::from((serf::fresh_ip(), serf::GOSSIP_PORT));
     let mut other = serf::Agent::start_raw(b"caf\xe9", addr, &[b"-tag=role=\xff"]).await;
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     let handler = "user=printf '%s ' \"$SERF_USER_EVENT\" > heard.new; cat >> heard.new; mv heard.new heard";
     let a =
         Asked::start(&desk, "a", "replica-a.pem", &["--event-handler", handler, "--tags-file", "tags.json"]);
@@ -171,13 +171,13 @@ async fn a_member_whose_name_is_no_text_is_one_like_any_other() {
         lines
     };
     let alike = async || (sorted(&other.serf_raw("members", &[]).await) == sorted(&here())).then_some(());
-    serf::eventually("both list the same", alike).await;
+    eventually("both list the same", alike).await;
 
     other.serf_raw("event", &[b"-coalesce=false", b"d\xe9ploy", b"\xfe"]).await;
     wait_until("the handler was given it", || std::fs::read(desk.path("heard")).is_ok());
     assert_eq!(std::fs::read(desk.path("heard")).expect("it is there"), b"d\xe9ploy \xfe\n");
     let asked = a.process.ask(&desk, &["query", "_serf_ping", "--node", SHOWN, "--wait", "5s"]).exits(0);
-    assert!(asked.text().contains(&format!("{SHOWN} has heard it\n1 acknowledged")), "{asked:?}");
+    assert!(asked.text().contains(&format!("{SHOWN} has received it\n1 acknowledged")), "{asked:?}");
 
     // Its own tags, set by Serf's tool, and taken away by the name that is shown.
     let set = OsStr::from_bytes(b"r\xe9gion=\xfe");
@@ -206,7 +206,7 @@ async fn a_member_whose_name_is_no_text_is_one_like_any_other() {
 
 #[test]
 fn with_a_key_nothing_is_done_without_it_and_keys_are_rotated() {
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     std::fs::write(desk.path("ring"), format!("[\"{KEY}\"]")).expect("a file");
     std::fs::write(desk.path("rpc-key"), "let-me-in\n").expect("a file");
     let agent =
@@ -250,7 +250,7 @@ fn with_a_key_nothing_is_done_without_it_and_keys_are_rotated() {
 
 #[test]
 fn an_agent_that_would_be_open_to_the_network_does_not_start() {
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     let launch = Launch::new(&desk, "data", "replica-a.pem");
     let refused = |args: &[&str]| launch.clone().with(args).refused(&desk);
     refused(&["--rpc", "127.0.0.1"]).fails(2, "usage");

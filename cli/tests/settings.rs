@@ -2,12 +2,14 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
-mod support;
-
+use kvgossip_testkit::desk::{Desk, ran};
+use kvgossip_testkit::process::{ask, signal};
+use kvgossip_testkit::wait::wait_until;
 use std::fs;
 use std::process::{Child, Stdio};
-use support::process::{ask, signal};
-use support::{Desk, wait_until};
+
+/// The program that is tested.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_kvgossip");
 
 /// An agent that is told the rest elsewhere.
 fn start(desk: &Desk, args: &[&str], environment: &[(&str, &str)]) -> Child {
@@ -36,7 +38,7 @@ fn signs_as(desk: &Desk, data: &str) -> String {
 
 #[test]
 fn options_count_before_the_environment_and_that_before_the_file() {
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     let file = "data-dir = \"by-file\"\nroot = \"root.pub.pem\"\nreplica-key = \"replica-a.pem\"\n\
                 sync = \"127.0.0.1:0\"\nhttp = \"127.0.0.1:0\"\nidentity = \"root.pem\"\n";
     fs::write(desk.path("agent.toml"), file).unwrap();
@@ -68,7 +70,7 @@ fn options_count_before_the_environment_and_that_before_the_file() {
     // A wrong value is blamed on where it stands; one that is overruled does no harm.
     let wrong = |args: &[&str], environment: &[(&str, &str)]| {
         let mut command = desk.command(&[&["agent", "--config", "agent.toml"], args].concat());
-        support::ran(command.envs(environment.iter().copied()).output().unwrap())
+        ran(command.envs(environment.iter().copied()).output().unwrap())
     };
     let told = wrong(&[], &[("KVGOSSIP_HTTP", "nowhere")]).fails(2, "usage");
     assert!(told.err.contains("(from KVGOSSIP_HTTP in the environment)"), "{told:?}");

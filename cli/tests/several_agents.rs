@@ -1,15 +1,16 @@
 //! Commands that ask several agents: what one of them keeps back, or does not know, another one tells.
 #![cfg(unix)]
 
-mod support;
-
+use kvgossip_testkit::desk::Desk;
+use kvgossip_testkit::process::{Launch, Process, ask, status};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
-use support::Desk;
-use support::process::{Launch, Process, ask, status};
+
+/// The program that is tested.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_kvgossip");
 
 /// Two agents of one cluster that do not know each other.
 fn strangers(desk: &Desk) -> (Process, Process) {
@@ -22,7 +23,7 @@ const BOTH: [&str; 4] = ["--agent", "unix:a/agent.sock", "--agent", "unix:b/agen
 
 #[test]
 fn several_agents_are_asked_and_the_newest_valid_entry_counts() {
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     let (_a, b) = strangers(&desk);
     ask(&desk, "a", &["set", "/k", "old"]).exits(0);
     ask(&desk, "b", &["set", "/k", "new"]).exits(0);
@@ -70,7 +71,7 @@ fn several_agents_are_asked_and_the_newest_valid_entry_counts() {
 /// With the limits that a client has unless told otherwise.
 #[test]
 fn watch_shows_what_the_first_agent_withholds_and_names_it() {
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     let (_a, _b) = strangers(&desk);
     let grant = ["grant", "new", "--to", "team.pub.pem", "--pattern", "/team/**", "--identity", "root.pem"];
     ask(&desk, "a", &grant).exits(0);

@@ -2,14 +2,16 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
-mod support;
-
+use kvgossip_testkit::desk::{Desk, until};
+use kvgossip_testkit::process::{Launch, Process, ask, status};
+use kvgossip_testkit::wait::wait_until;
 use std::fs;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::net::TcpStream;
 use std::path::PathBuf;
-use support::process::{Launch, Process, ask, status};
-use support::{Desk, until, wait_until};
+
+/// The program that is tested.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_kvgossip");
 
 const KEYS: usize = 6;
 /// Larger than the blocks of the store's tables, so that each value has a block, and a checksum, of its own.
@@ -31,7 +33,7 @@ struct Tabled {
 
 impl Tabled {
     fn new() -> Self {
-        let desk = Desk::new();
+        let desk = Desk::new(PROGRAM);
         let launch = Launch::new(&desk, "data", "replica-a.pem");
         let agent = launch.start(&desk);
         let values: Vec<Vec<u8>> = (0..KEYS)
@@ -225,7 +227,7 @@ fn a_table_that_was_cut_or_overwritten_is_told_without_a_panic() {
 
 #[test]
 fn a_store_whose_files_were_taken_away_acknowledges_nothing_any_more() {
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     let launch = Launch::new(&desk, "data", "replica-a.pem");
     let agent = launch.start(&desk);
     agent.ask(&desk, &["set", "/a", "1"]).exits(0);

@@ -2,17 +2,18 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
-mod support;
-
 use kvgossip_grants::ReplicaId;
+use kvgossip_testkit::desk::{Desk, Ran, until};
+use kvgossip_testkit::process::{Launch, ask};
+use kvgossip_testkit::relay::Relay;
+use kvgossip_testkit::served::{Served, Setup};
 use kvgossip_transport::ReplicaKey;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
-use support::agent::{Served, Setup};
-use support::process::{Launch, ask};
-use support::relay::Relay;
-use support::{Desk, Ran};
+
+/// The program that is tested.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_kvgossip");
 
 fn replica(desk: &Desk, name: &str) -> ReplicaId {
     ReplicaKey::from_pem(desk.read(name).as_bytes()).unwrap().id()
@@ -20,8 +21,8 @@ fn replica(desk: &Desk, name: &str) -> ReplicaId {
 
 /// An agent that admits the replica of `replica-b.pem`.
 fn peer() -> Served {
-    let knows = vec![replica(&Desk::new(), "replica-b.pem")];
-    Served::start(Setup { identity: Some("root.pem"), knows, open_read: false, ..Setup::default() })
+    let knows = vec![replica(&Desk::new(PROGRAM), "replica-b.pem")];
+    Served::start(PROGRAM, Setup { identity: Some("root.pem"), knows, open_read: false, ..Setup::default() })
 }
 
 /// `sync` on a directory of `desk`, as the replica of `replica-b.pem`.
@@ -45,7 +46,7 @@ fn a_data_directory_syncs_without_an_agent() {
     let one = peer();
     one.run(&["set", "/a/x", "1"]).exits(0);
     one.run(&["set", "/b", "2"]).exits(0);
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     let part = sync(&desk, &named(&one), &["/a"]).exits(0);
     assert!(part.text().starts_with("equal with ") && part.text().contains("1 merged here"), "{part:?}");
     assert!(part.err.contains("a new replica begins in it"), "{part:?}");
@@ -65,14 +66,16 @@ fn a_data_directory_syncs_without_an_agent() {
 
 #[test]
 fn an_agent_that_has_the_directory_does_it() {
-    let one =
-        Served::start(Setup { identity: Some("root.pem"), replica: "replica-b.pem", ..Setup::default() });
+    let one = Served::start(
+        PROGRAM,
+        Setup { identity: Some("root.pem"), replica: "replica-b.pem", ..Setup::default() },
+    );
     one.run(&["set", "/a", "1"]).exits(0);
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     let _agent = Launch::new(&desk, "data", "replica-a.pem").start(&desk);
     // The options for a directory without an agent do no harm.
     sync(&desk, &named(&one), &[]);
-    support::until(|| ask(&desk, "data", &["get", "/a"]), |ran| ran.code == 0).exits(0);
+    until(|| ask(&desk, "data", &["get", "/a"]), |ran| ran.code == 0).exits(0);
     // Its lock holds, too, where its socket is out of sight.
     std::fs::rename(desk.path("data/agent.sock"), desk.path("data/elsewhere")).unwrap();
     sync(&desk, &named(&one), &[]).fails(6, "store.in_use");
@@ -81,7 +84,7 @@ fn an_agent_that_has_the_directory_does_it() {
 #[test]
 fn what_is_missing_is_asked_for() {
     let one = peer();
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     let plain = ["sync", "127.0.0.1:9", "--data-dir", "data"];
     let lost = desk.run(&plain).fails(5, "agent.unreachable");
     assert!(lost.err.contains("--root"), "{lost:?}");
@@ -125,12 +128,12 @@ fn what_is_missing_is_asked_for() {
 #[test]
 fn defect_16_a_peer_that_stalls_at_any_stage_is_given_up_in_time() {
     // Each dialler is a stranger with a key of its own, so that they may come at the same time.
-    let one = Served::start(Setup { open_read: true, ..Setup::default() });
+    let one = Served::start(PROGRAM, Setup { open_read: true, ..Setup::default() });
     one.fill(400);
     let listener: SocketAddr = one.sync_address().parse().unwrap();
     let id = one.replica();
     // How many datagrams a whole session takes from the peer.
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     let relay = Relay::to(listener, usize::MAX);
     pull(&desk, &format!("{id}@{}", relay.address)).exits(0);
     let whole = relay.passed();
@@ -139,7 +142,7 @@ fn defect_16_a_peer_that_stalls_at_any_stage_is_given_up_in_time() {
     let stages = [0, 1, 2, 3, 4, 5, 6, 8, whole / 2, whole * 3 / 4];
     let stalls = stages.map(|answers| {
         thread::spawn(move || {
-            let desk = Desk::new();
+            let desk = Desk::new(PROGRAM);
             let relay = Relay::to(listener, answers);
             let began = Instant::now();
             let ran = pull(&desk, &format!("{id}@{}", relay.address));
@@ -174,7 +177,7 @@ fn what_is_no_replica_is_given_up_in_time() {
             let _ = noise.send_to(&vec![0xc0; len], from);
         }
     });
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     let id = replica(&desk, "replica-a.pem");
     for peer in [mute.local_addr().unwrap(), address] {
         let given_up = sync(&desk, &format!("{id}@{peer}"), &[]).fails(7, "peer.handshake_timeout");

@@ -3,16 +3,18 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
-mod support;
-
+use kvgossip_testkit::desk::{Desk, Ran, ran, until};
+use kvgossip_testkit::process::{Launch, status};
+use kvgossip_testkit::served::{Served, Setup};
+use kvgossip_testkit::wait::wait_until;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::time::{Duration, Instant};
-use support::agent::{Served, Setup};
-use support::process::{Launch, status};
-use support::{Desk, Ran, until};
+
+/// The program that is tested.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_kvgossip");
 
 const PAIR: (&str, &str) = ("tls-server.pem", "tls-server.key");
 
@@ -20,7 +22,7 @@ const PAIR: (&str, &str) = ("tls-server.pem", "tls-server.key");
 fn a_certificate_of_the_authority_is_accepted_and_nothing_else() {
     let token = Some("s3cret");
     let setup = Setup { identity: Some("root.pem"), token, tls: Some(PAIR), ..Setup::default() };
-    let served = Served::start(setup);
+    let served = Served::start(PROGRAM, setup);
     std::fs::write(served.path("token"), "s3cret").unwrap();
     let port = served.url().rsplit(':').next().unwrap().to_owned();
     let run = |host: &str, args: &[&str]| -> Ran {
@@ -38,7 +40,7 @@ fn a_certificate_of_the_authority_is_accepted_and_nothing_else() {
     run("127.0.0.1", &["get", "/a", "--ca", "nothing"]).fails(1, "file.unreadable");
     // In clear on the port of TLS, and the other way round.
     served.desk.run(&["get", "/a", "--agent", &format!("http://127.0.0.1:{port}")]).fails(5, "http.tls");
-    let plain = Served::start(Setup::default());
+    let plain = Served::start(PROGRAM, Setup::default());
     let url = plain.url().replace("http://", "https://");
     let in_clear = plain.desk.run(&["status", "--agent", &url, "--ca", "tls-ca.pem"]).fails(5, "agent.tls");
     assert!(in_clear.err.contains("does not speak TLS, as an agent at http://"), "{in_clear:?}");
@@ -48,8 +50,10 @@ fn a_certificate_of_the_authority_is_accepted_and_nothing_else() {
 
 #[test]
 fn a_certificate_for_another_name_is_not_accepted() {
-    let served =
-        Served::start(Setup { tls: Some(("tls-elsewhere.pem", "tls-elsewhere.key")), ..Setup::default() });
+    let served = Served::start(
+        PROGRAM,
+        Setup { tls: Some(("tls-elsewhere.pem", "tls-elsewhere.key")), ..Setup::default() },
+    );
     let url = served.url().replace("http://", "https://");
     let ran = served.desk.run(&["status", "--agent", &url, "--ca", "tls-ca.pem"]).fails(5, "agent.tls");
     assert!(ran.err.contains("127.0.0.1"), "{}", ran.err);
@@ -57,7 +61,7 @@ fn a_certificate_for_another_name_is_not_accepted() {
 
 #[test]
 fn an_agent_names_the_file_that_does_not_fit() {
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let agent = |tls: &[&str]| {
         let args =
@@ -79,13 +83,14 @@ fn an_agent_names_the_file_that_does_not_fit() {
 
 #[test]
 fn without_a_certificate_of_its_own_the_systems_authorities_count() {
-    let served = Served::start(Setup { identity: Some("root.pem"), tls: Some(PAIR), ..Setup::default() });
+    let served =
+        Served::start(PROGRAM, Setup { identity: Some("root.pem"), tls: Some(PAIR), ..Setup::default() });
     served.run(&["set", "/a", "1"]).exits(0);
     let url = served.url().replace("http://", "https://");
     let ask = |authorities: &str, args: &[&str]| -> Ran {
         let mut command = served.desk.command(&[args, &["--agent", &url]].concat());
         command.env("SSL_CERT_FILE", authorities).env_remove("SSL_CERT_DIR");
-        support::ran(command.output().unwrap())
+        ran(command.output().unwrap())
     };
     let get = ["get", "/a"];
     assert_eq!(ask("tls-ca.pem", &get).exits(0).text(), "1");
@@ -103,7 +108,7 @@ fn without_a_certificate_of_its_own_the_systems_authorities_count() {
 
 #[test]
 fn a_renewed_certificate_is_taken_on_sighup_and_a_broken_one_is_not() {
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     let copy = |from: &str, to: &str| fs::copy(desk.path(from), desk.path(to)).unwrap();
     let install = |name: &str| {
         copy(&format!("{name}.pem"), "cert");
@@ -120,7 +125,7 @@ fn a_renewed_certificate_is_taken_on_sighup_and_a_broken_one_is_not() {
         let pid = agent.id().to_string();
         assert!(Command::new("kill").args(["-HUP", &pid]).status().unwrap().success());
     };
-    let told = |what: &str| support::wait_until(what, || desk.read("data.log").contains(what));
+    let told = |what: &str| wait_until(what, || desk.read("data.log").contains(what));
     ask().fails(5, "agent.tls");
     install("tls-server");
     ask().fails(5, "agent.tls");
@@ -145,14 +150,17 @@ const CA: [&str; 2] = ["--ca", "tls-ca.pem"];
 /// Reading by a token and by a certificate, with every command that reads; writing by neither.
 #[test]
 fn a_guarded_agent_is_read_with_its_read_token_or_a_certificate_and_not_without() {
-    let served = Served::start(Setup {
-        identity: Some("root.pem"),
-        token: Some("writer"),
-        read_token: Some("reader"),
-        tls: Some(PAIR),
-        client_ca: Some("tls-clients-ca.pem"),
-        ..Setup::default()
-    });
+    let served = Served::start(
+        PROGRAM,
+        Setup {
+            identity: Some("root.pem"),
+            token: Some("writer"),
+            read_token: Some("reader"),
+            tls: Some(PAIR),
+            client_ca: Some("tls-clients-ca.pem"),
+            ..Setup::default()
+        },
+    );
     for name in ["writer", "reader", "other"] {
         fs::write(served.path(name), name).unwrap();
     }
@@ -194,7 +202,7 @@ fn a_guarded_agent_is_read_with_its_read_token_or_a_certificate_and_not_without(
     let mut command = served.desk.command(&["get", "/a", "--agent", &url]);
     command.env("KVGOSSIP_CA", "tls-ca.pem");
     command.env("KVGOSSIP_CLIENT_CERT", "tls-client.pem").env("KVGOSSIP_CLIENT_KEY", "tls-client.key");
-    assert_eq!(support::ran(command.output().unwrap()).exits(0).text(), "1");
+    assert_eq!(ran(command.output().unwrap()).exits(0).text(), "1");
     // Another authority's certificate ends the handshake, whatever token comes with it.
     // It is said so each time, whichever of the two is the faster.
     for _ in 0..10 {
@@ -215,7 +223,7 @@ fn a_guarded_agent_is_read_with_its_read_token_or_a_certificate_and_not_without(
 /// Beyond loopback nothing is handed to everybody without that being said; other options do not mean it.
 #[test]
 fn beyond_loopback_reading_is_guarded_or_open_out_loud() {
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     fs::write(desk.path("token"), "s3cret").unwrap();
     let tls = ["--tls-cert", "tls-server.pem", "--tls-key", "tls-server.key"];
     let agent = |http: &str, more: &[&str]| {
@@ -250,7 +258,7 @@ fn beyond_loopback_reading_is_guarded_or_open_out_loud() {
 /// A client that loses its right loses it with the next reading of the authority; and a service is asked by its own name.
 #[test]
 fn the_clients_authority_is_read_again_and_names_of_services_are_taken() {
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     let copy = |from: &str| fs::copy(desk.path(from), desk.path("clients")).unwrap();
     copy("tls-clients-ca.pem");
     let tls = ["--tls-cert", "tls-server.pem", "--tls-key", "tls-server.key", "--tls-client-ca", "clients"];
@@ -283,7 +291,8 @@ fn the_clients_authority_is_read_again_and_names_of_services_are_taken() {
 #[test]
 fn a_handshake_that_stalls_is_closed_and_keeps_nobody_out() {
     let limit = Duration::from_secs(3);
-    let served = Served::start(Setup { tls: Some(PAIR), tls_timeout: Some(limit), ..Setup::default() });
+    let served =
+        Served::start(PROGRAM, Setup { tls: Some(PAIR), tls_timeout: Some(limit), ..Setup::default() });
     let url = served.url().replace("http://", "https://");
     let address = url.strip_prefix("https://").unwrap();
     // Nothing; the head of a record; a hello that is announced and never comes.
@@ -313,7 +322,7 @@ fn a_handshake_that_stalls_is_closed_and_keeps_nobody_out() {
 /// The same the other way round: what accepts connections and says nothing is no agent, and is given up in time.
 #[test]
 fn an_agent_that_stalls_in_the_handshake_is_given_up() {
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     let mute = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("https://{}", mute.local_addr().unwrap());
     let began = Instant::now();

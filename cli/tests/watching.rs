@@ -1,17 +1,19 @@
 //! `watch` and `render` as processes.
 #![cfg(unix)]
 
-mod support;
-
+use kvgossip_testkit::desk::Desk;
+use kvgossip_testkit::served::{Served, Setup};
+use kvgossip_testkit::wait::wait_until;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
-use support::Desk;
-use support::agent::{Served, Setup};
+use std::time::Duration;
+
+/// The program that is tested.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_kvgossip");
 
 fn served() -> Served {
-    Served::start(Setup { identity: Some("root.pem"), ..Setup::default() })
+    Served::start(PROGRAM, Setup { identity: Some("root.pem"), ..Setup::default() })
 }
 
 /// A command that runs, with the lines that it prints.
@@ -166,14 +168,6 @@ fn contents(desk: &Desk, name: &str) -> String {
     fs::read_to_string(desk.path(name)).unwrap_or_default()
 }
 
-fn wait_for(what: &str, holds: impl Fn() -> bool) {
-    let began = Instant::now();
-    while !holds() {
-        assert!(began.elapsed() < Duration::from_secs(60), "in vain: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
 #[test]
 fn a_file_is_kept_in_step_and_the_command_runs_only_on_change() {
     let served = served();
@@ -220,13 +214,13 @@ fn once_writes_and_ends_or_says_what_is_missing() {
     assert_eq!(contents(&served.desk, "file"), "v\n");
     let nobody = ["render", "t", "-o", "file", "--once", "--agent", "unix:nowhere", "--timeout", "300ms"];
     served.desk.run(&nobody).fails(7, "client.not_ready");
-    wait_for("the file is left", || contents(&served.desk, "file") == "v\n");
+    wait_until("the file is left", || contents(&served.desk, "file") == "v\n");
 }
 
 /// Nothing stands still in silence: whoever waits for an agent is told so, once.
 #[test]
 fn a_watch_without_an_agent_says_what_it_waits_for() {
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     fs::write(desk.path("template"), "{{ get('/a', '') }}").unwrap();
     for args in [&["watch", "/a"][..], &["watch", "/a/**"], &["render", "template", "-o", "file"]] {
         let mut command = desk.command(&[args, &["--agent", "http://127.0.0.1:9"]].concat());
@@ -386,7 +380,7 @@ fn a_command_hears_of_what_is_no_text_and_ends_with_the_watch() {
     let pid = watch.line();
     assert_eq!(watch.stop(), 0);
     let runs = || std::process::Command::new("kill").args(["-0", &pid]).stderr(Stdio::null()).status();
-    wait_for("the command is ended", || !runs().expect("kill").success());
+    wait_until("the command is ended", || !runs().expect("kill").success());
 }
 
 #[test]

@@ -2,17 +2,19 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
-mod support;
-
+use kvgossip_testkit::desk::Desk;
+use kvgossip_testkit::process::Launch;
+use kvgossip_testkit::served::{Served, Setup};
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::process::Stdio;
-use support::Desk;
-use support::agent::{Served, Setup};
+
+/// The program that is tested.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_kvgossip");
 
 #[test]
 fn a_port_that_is_taken_is_named() {
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     let (tcp, udp) = (
         TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(),
         UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(),
@@ -36,7 +38,7 @@ fn a_port_that_is_taken_is_named() {
 
 #[test]
 fn what_is_no_key_of_gossip_and_no_limit_of_a_store_is_misuse() {
-    let served = Served::start(Setup::default());
+    let served = Served::start(PROGRAM, Setup::default());
     for verb in ["install", "use", "remove"] {
         let refused = served.run(&["gossip-key", verb, "bad-key"]).fails(2, "usage");
         assert!(refused.err.contains("no key of gossip") && !refused.err.contains("bad-key"), "{refused:?}");
@@ -51,7 +53,7 @@ fn what_is_no_key_of_gossip_and_no_limit_of_a_store_is_misuse() {
 /// More keys than a pipe holds, so that the command still writes when its reader goes.
 #[test]
 fn a_listing_ends_quietly_when_its_reader_has_seen_enough() {
-    let served = Served::start(Setup::default());
+    let served = Served::start(PROGRAM, Setup::default());
     served.fill(2_500);
     for more in [&["--output", "json"][..], &["-l"]] {
         let mut command = served.desk.command(&[&["ls", "--data-dir", "."], more].concat());
@@ -68,7 +70,7 @@ fn a_listing_ends_quietly_when_its_reader_has_seen_enough() {
 /// What is said of wrong files, to the letter: command line, exit code, standard error.
 #[test]
 fn wrong_files_are_named_with_what_is_wrong() {
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     std::fs::write(desk.path("noise.pem"), [0xff; 100]).unwrap();
     std::fs::create_dir(desk.path("dir")).unwrap();
     let bits = "the RSA key has 1024 bits; only 2048, 3072 and 4096 are accepted: make one with `kvgossip keygen` [rsa.unsupported]";
@@ -129,7 +131,7 @@ fn wrong_files_are_named_with_what_is_wrong() {
         (
             "set /a --file /dev/zero",
             1,
-            "the value for /a has more than 1048576 bytes; store it in parts or elsewhere [fact.too_large]".into(),
+            "the value for /a has more than 1 MiB; store it in parts or elsewhere [fact.too_large]".into(),
         ),
     ];
     for (line, exit, told) in cases {
@@ -142,11 +144,11 @@ fn wrong_files_are_named_with_what_is_wrong() {
 
 #[test]
 fn an_agent_that_meets_what_is_not_its_own_says_so_to_the_letter() {
-    let desk = Desk::new();
-    let launch = support::process::Launch::new(&desk, "data", "replica-a.pem");
+    let desk = Desk::new(PROGRAM);
+    let launch = Launch::new(&desk, "data", "replica-a.pem");
     let agent = launch.start(&desk);
     let second = launch.refused(&desk).exits(6);
-    let told = "error: data: the data directory is in use by another process; stop that agent, or talk to it [store.in_use]\n";
+    let told = "error: data: the data directory is in use by another process [store.in_use]\nstop that agent, or talk to it\n";
     assert!(second.err.ends_with(told), "{second:?}");
     // A root that is not the agent's, where the command line names one.
     let root = agent.ask(&desk, &["set", "/a", "v", "--identity", "root.pem", "--root", "team.pub.pem"]);
@@ -169,8 +171,8 @@ fn cluster(desk: &Desk, root: &str) -> String {
 /// Closed standard streams, as a badly written supervisor leaves them.
 #[test]
 fn closed_streams_are_no_reason_to_fail_or_to_panic() {
-    let served = Served::start(Setup { identity: Some("root.pem"), ..Setup::default() });
-    let program = env!("CARGO_BIN_EXE_kvgossip");
+    let served = Served::start(PROGRAM, Setup { identity: Some("root.pem"), ..Setup::default() });
+    let program = PROGRAM;
     for (line, exit) in [
         ("status --data-dir . <&- >&- 2>&-", 0),
         ("set /a v --data-dir . <&- >&- 2>&-", 0),
@@ -188,7 +190,7 @@ fn closed_streams_are_no_reason_to_fail_or_to_panic() {
 
 #[test]
 fn the_private_key_of_root_does_not_belong_to_a_replica() {
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     for (root, warned) in [("root.pem", true), ("root.pub.pem", false)] {
         let ran = desk.run(&["agent", "--data-dir", "data", "--root", root, "--identity", "cut.pem"]);
         let ran = ran.fails(1, "pem.invalid");

@@ -1,6 +1,7 @@
 //! Errors between a client and an agent.
 
 use crate::endpoint::Endpoint;
+use kvgossip_api::codes;
 use std::io;
 use std::time::Duration;
 
@@ -90,57 +91,9 @@ impl ClientError {
 
     /// Returns what to do; `None` if the agent's own message says it.
     pub fn advice(&self) -> Option<&'static str> {
-        let info = Self::CODES.iter().find(|info| info.code == self.code());
-        info.filter(|_| !matches!(self, Self::Refused { .. })).map(|info| info.advice)
+        match self {
+            Self::Refused { .. } => None,
+            _ => codes::advice(self.code()),
+        }
     }
-
-    /// Codes that this type adds; all others come from the agent.
-    pub const CODES: &[CodeInfo] = &[
-        CodeInfo {
-            code: "agent.unreachable",
-            meaning: "no agent answers",
-            advice: "start one with `kvgossip agent`, or name another with --agent",
-        },
-        CodeInfo {
-            code: "agent.denied",
-            meaning: "the agent's socket may not be opened by this user",
-            advice: "ask as the agent's user, or over TCP with --token-file",
-        },
-        CodeInfo {
-            code: "agent.tls",
-            meaning: "the agent's certificate is not accepted, or it does not speak TLS",
-            advice: "give the certificate of its authority with --ca if the system does not know it, and name the agent as its certificate does",
-        },
-        CodeInfo {
-            code: "agent.client_certificate",
-            meaning: "the agent does not accept the certificate of --client-cert",
-            advice: "show one that is valid and leads to the authority of the agent's --tls-client-ca",
-        },
-        CodeInfo {
-            code: "agent.timeout",
-            meaning: "the agent did not answer in time",
-            advice: "it may still do what it was asked: look before trying again, or give it more time with --timeout",
-        },
-        CodeInfo {
-            code: "agent.broken",
-            meaning: "the connection broke before the answer was there",
-            advice: "the agent may have done what it was asked: look before trying again",
-        },
-        CodeInfo {
-            code: "agent.unexpected",
-            meaning: "what answers is no kvgossip agent, or one of another version",
-            advice: "check --agent and the agent's version",
-        },
-    ];
-}
-
-/// Description of a stable code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CodeInfo {
-    /// Stable code.
-    pub code: &'static str,
-    /// What happened.
-    pub meaning: &'static str,
-    /// What to do.
-    pub advice: &'static str,
 }

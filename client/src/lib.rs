@@ -29,7 +29,7 @@ pub use builder::{BuildError, ClientBuilder};
 pub use client::{Client, MAX_AGENT_AHEAD_US};
 pub use closed::Closed;
 pub use endpoint::{Endpoint, EndpointError};
-pub use error::{ClientError, CodeInfo, MAX_MESSAGE_CHARS};
+pub use error::{ClientError, MAX_MESSAGE_CHARS};
 pub use export::{EXPORT_MAGIC, EXPORT_VERSION, ExportError, ExportReader, ExportWriter};
 pub use http::{CONNECT_TIMEOUT, DEFAULT_TIMEOUT, MAX_ANSWER_BYTES, MAX_IDLE_CONNECTIONS};
 pub use live::handles::{Change, Matching, Subscription};

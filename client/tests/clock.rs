@@ -1,14 +1,11 @@
 //! The client's own clock: what expires is taken back on time, and a clock that was wrong does no lasting harm.
 
-#[path = "../../agent/tests/common/mod.rs"]
-mod common;
-mod live_support;
-
-use common::*;
 use kvgossip_agent::{Clock, now};
 use kvgossip_client::{Cause, Change, Client, Dirty, OpError, Value};
 use kvgossip_grants::{EntryId, Fact, Signer, Timestamp};
-use live_support::*;
+use kvgossip_testkit::agents::*;
+use kvgossip_testkit::clients::*;
+use kvgossip_testkit::wait::soon;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -51,24 +48,24 @@ async fn a_clock_set_forward_expires_and_one_set_back_shows_again_also_without_a
     let client = client_by(&clock, &agent);
     let mut sub = client.subscribe(&key("/app/x"));
     let mut all = client.subscribe_matching(["/app/**"]).expect("a glob");
-    assert_eq!(text(&within(sub.ready()).await.expect("ready")), "deployer's");
-    assert!(matches!(within(all.next()).await.expect("a change"), Change::Added { .. }));
+    assert_eq!(text(&soon(sub.ready()).await.expect("ready")), "deployer's");
+    assert!(matches!(soon(all.next()).await.expect("a change"), Change::Added { .. }));
 
     for with_agent in [true, false] {
         if !with_agent {
             agent.clone().stop().await;
-            within(sub.wait_for(|state| state.dirty == Some(Dirty::Disconnected))).await.expect("told");
+            soon(sub.wait_for(|state| state.dirty == Some(Dirty::Disconnected))).await.expect("told");
         }
         clock.by(11);
-        let state = within(sub.wait_for(|state| text(state) == "root's")).await.expect("expired");
+        let state = soon(sub.wait_for(|state| text(state) == "root's")).await.expect("expired");
         assert_eq!(state.cause, Some(Cause::Expired(lower.id())));
         let expired = Cause::Expired(lower.id());
-        let change = within(all.next()).await.expect("a change");
+        let change = soon(all.next()).await.expect("a change");
         assert!(matches!(change, Change::Updated { cause, .. } if cause == expired), "{change:?}");
         clock.by(0);
-        let state = within(sub.wait_for(|state| text(state) == "deployer's")).await.expect("again");
+        let state = soon(sub.wait_for(|state| text(state) == "deployer's")).await.expect("again");
         assert_eq!(state.cause, Some(Cause::Written(EntryId(shown.id().0))), "nothing has expired");
-        assert!(matches!(within(all.next()).await.expect("a change"), Change::Updated { .. }));
+        assert!(matches!(soon(all.next()).await.expect("a change"), Change::Updated { .. }));
     }
 }
 
@@ -82,15 +79,15 @@ async fn what_lies_in_the_future_waits_for_its_time_and_nobody_is_blamed() {
     let here = clock.clone();
     let client = builder(&[&agent, &other]).clock(move || here.now()).build().expect("a client");
     let mut sub = client.subscribe(&key("/k"));
-    let state = within(sub.wait_for(|state| state.dirty == Some(Dirty::Unverified))).await.expect("told");
+    let state = soon(sub.wait_for(|state| state.dirty == Some(Dirty::Unverified))).await.expect("told");
     assert_eq!(state.value, Value::Unknown);
     let mut reported = client.watch_rejections();
-    let (_, list) = within(reported.wait_for(|(count, _)| *count > 0)).await.expect("reported").clone();
+    let (_, list) = soon(reported.wait_for(|(count, _)| *count > 0)).await.expect("reported").clone();
     assert_eq!((list[0].code.as_str(), list[0].id), ("entry.not_yet", Some(fact.id())));
     let name = endpoint(agent.http_address().expect("TCP")).to_string();
     assert_eq!(client.watch_connection().borrow().as_deref(), Some(&*name), "it may be this clock's fault");
     clock.by(0);
-    assert_eq!(text(&within(sub.ready()).await.expect("its time has come")), "v");
+    assert_eq!(text(&soon(sub.ready()).await.expect("its time has come")), "v");
     for agent in [agent, other] {
         agent.stop().await;
     }
@@ -131,15 +128,12 @@ async fn an_entry_whose_time_has_not_come_is_neither_shown_nor_counted_as_an_ans
     put(&fast, old).await;
     put(&fast, entry("/k", b"early", ahead.now(), root(), None)).await;
     let client = builder(&[&right, &fast]).build().expect("a client");
-    assert_eq!(
-        within(client.asking(1).get(&key("/k"))).await.expect("one answers").expect("set").value,
-        "old"
-    );
-    let refused = within(client.asking(2).get(&key("/k"))).await.expect_err("one of two answers");
+    assert_eq!(soon(client.asking(1).get(&key("/k"))).await.expect("one answers").expect("set").value, "old");
+    let refused = soon(client.asking(2).get(&key("/k"))).await.expect_err("one of two answers");
     assert!(matches!(refused, OpError::TooFew { wanted: 2, answered: 1, .. }), "{refused}");
     assert!(refused.to_string().contains("ahead of this machine's clock"), "{refused}");
     // Of other keys it says all that is asked for.
-    assert_eq!(within(client.asking(2).get(&key("/none"))).await.expect("both answer"), None);
+    assert_eq!(soon(client.asking(2).get(&key("/none"))).await.expect("both answer"), None);
     right.stop().await;
     fast.stop().await;
 }

@@ -3,15 +3,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
-#[path = "../../agent/tests/common/mod.rs"]
-mod common;
-mod live_support;
-
-use common::*;
 use kvgossip_agent::{Clock, Config, now};
 use kvgossip_client::{OpError, Rejection};
 use kvgossip_grants::{Filter, Verdict};
-use live_support::*;
+use kvgossip_testkit::agents::*;
+use kvgossip_testkit::clients::*;
+use kvgossip_testkit::wait::eventually;
 use std::time::Duration;
 
 const BEHIND_US: u64 = 600_000_000;

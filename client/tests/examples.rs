@@ -1,11 +1,8 @@
 //! The examples run as they are described: they are built beside this test.
 
-#[path = "../../agent/tests/common/mod.rs"]
-mod common;
-
-use common::*;
 use kvgossip_agent::{Agent, now};
 use kvgossip_grants::Signer;
+use kvgossip_testkit::agents::*;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};

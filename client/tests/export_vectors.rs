@@ -3,16 +3,11 @@
 //! as `docs/protocol.md` says.
 #![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
-#[path = "../../grants/tests/vectors_cast/mod.rs"]
-mod cast;
-#[path = "../../grants/tests/vectors_support/mod.rs"]
-mod support;
-
-use cast::{Cast, fact, facts};
 use kvgossip_client::{ExportError, ExportReader, ExportWriter};
 use kvgossip_grants::Fact;
+use kvgossip_testkit::vectors::Vectors;
+use kvgossip_testkit::vectors::cast::{Cast, fact, facts};
 use std::path::Path;
-use support::Vectors;
 
 const FILE: &str = "client/tests/fixtures/export-vectors.txt";
 const WHOLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/export-v2.kvgossip");

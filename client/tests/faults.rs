@@ -1,15 +1,12 @@
 //! Networks that are cut, certificates that do not fit, and agents without room.
 
-#[path = "../../agent/tests/common/mod.rs"]
-mod common;
-mod live_support;
-
-use common::*;
 use kvgossip_agent::now;
 use kvgossip_api::SyncOutcome;
 use kvgossip_client::{Dirty, OpError, Trouble, Value};
 use kvgossip_grants::Signer;
-use live_support::*;
+use kvgossip_testkit::agents::*;
+use kvgossip_testkit::clients::*;
+use kvgossip_testkit::wait::soon;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,16 +52,16 @@ async fn a_partition_is_noticed_by_silence_and_another_agent_takes_over() {
     let second_address = second.http_address().expect("TCP");
     let client = at(&[near, second_address]).silence(Duration::from_millis(600)).build().expect("a client");
     let mut sub = client.subscribe(&key("/k"));
-    within(sub.ready()).await.expect("ready");
+    soon(sub.ready()).await.expect("ready");
     cut.send_replace(true);
     put(&second, entry("/k", b"2", now(), root(), None)).await;
-    let state = within(sub.wait_for(|state| text(state) == "2" && state.dirty.is_none())).await;
+    let state = soon(sub.wait_for(|state| text(state) == "2" && state.dirty.is_none())).await;
     state.expect("heard elsewhere");
     assert_eq!(*client.watch_connection().borrow(), Some(endpoint(second_address).to_string()));
 
     // Nobody else is left: the value stands, and it is said that it may be old.
     second.stop().await;
-    let state = within(sub.wait_for(|state| state.dirty == Some(Dirty::Disconnected))).await.expect("told");
+    let state = soon(sub.wait_for(|state| state.dirty == Some(Dirty::Disconnected))).await.expect("told");
     assert_eq!(text(&state), "2");
     first.stop().await;
 }
@@ -91,15 +88,15 @@ async fn over_tls_with_the_authority_that_was_named_and_no_other() {
     };
     let good = client("tls-ca.pem");
     let mut sub = good.subscribe(&key("/k"));
-    assert_eq!(text(&within(sub.ready()).await.expect("ready")), "1");
+    assert_eq!(text(&soon(sub.ready()).await.expect("ready")), "1");
     put(&agent, entry("/k", b"2", now(), root(), None)).await;
-    within(sub.wait_for(|state| text(state) == "2")).await.expect("live");
-    within(good.set(&key("/k"), "3", root())).await.expect("written");
-    within(sub.wait_for(|state| text(state) == "3")).await.expect("live");
+    soon(sub.wait_for(|state| text(state) == "2")).await.expect("live");
+    soon(good.set(&key("/k"), "3", root())).await.expect("written");
+    soon(sub.wait_for(|state| text(state) == "3")).await.expect("live");
 
     let wary = client("tls-other.pem");
     let mut none = wary.subscribe(&key("/k"));
-    within(none.wait_for(|state| state.dirty == Some(Dirty::Disconnected))).await.expect("refused");
+    soon(none.wait_for(|state| state.dirty == Some(Dirty::Disconnected))).await.expect("refused");
     let trouble = wary.watch_trouble().borrow().clone().expect("it says why");
     assert_eq!(trouble.code, "agent.tls", "{}", trouble.message);
     agent.stop().await;
@@ -114,18 +111,18 @@ async fn an_agent_without_room_is_named_and_another_is_taken() {
         put(agent, entry("/k", b"1", now(), root(), None)).await;
     }
     let first = client(&[&full]);
-    within(first.subscribe(&key("/k")).ready()).await.expect("ready");
+    soon(first.subscribe(&key("/k")).ready()).await.expect("ready");
     let alone = client(&[&full]);
     let waiting = alone.subscribe(&key("/k"));
     let mut trouble = alone.watch_trouble();
     // The refusal may come before the question has gone out, and then is no answer to it: the next try has one.
     let says_busy = |told: &Option<Trouble>| told.as_ref().is_some_and(|told| told.code == "http.busy");
-    within(trouble.wait_for(says_busy)).await.expect("told");
+    soon(trouble.wait_for(says_busy)).await.expect("told");
     let elsewhere = client(&[&full, &free]);
-    within(elsewhere.subscribe(&key("/k")).ready()).await.expect("at the other");
+    soon(elsewhere.subscribe(&key("/k")).ready()).await.expect("at the other");
     // A place is free again: it is noticed.
     drop(first);
-    within(waiting.clone().ready()).await.expect("in time");
+    soon(waiting.clone().ready()).await.expect("in time");
     for agent in [full, free] {
         agent.stop().await;
     }
@@ -144,15 +141,15 @@ async fn an_agent_that_was_never_compared_is_believed_no_absence() {
     put(&full, entry("/k", b"1", now(), root(), None)).await;
     // With another agent, that one is asked, whatever stands first.
     let both = client(&[&fresh, &full]);
-    assert_eq!(within(both.get(&key("/k"))).await.expect("an answer").expect("set").value, "1");
-    let union = within(both.asking(1).get(&key("/k"))).await.expect("an answer");
+    assert_eq!(soon(both.get(&key("/k"))).await.expect("an answer").expect("set").value, "1");
+    let union = soon(both.asking(1).get(&key("/k"))).await.expect("an answer");
     assert_eq!(union.expect("set").value, "1");
-    let explained = within(both.explain(root().public().entity(), &key("/k"))).await.expect("an answer");
+    let explained = soon(both.explain(root().public().entity(), &key("/k"))).await.expect("an answer");
     assert!(explained.accepted);
 
     // Without one, nothing is known, and it is told why.
     let short = builder(&[&fresh]).timeout(Duration::from_millis(500)).build().expect("a client");
-    let told = within(short.get(&key("/k"))).await.expect_err("ignorance");
+    let told = soon(short.get(&key("/k"))).await.expect_err("ignorance");
     assert!(matches!(told, OpError::FirstSync { .. }) && told.code() == "sync.first", "{told}");
     let alone = client(&[&fresh]);
     let (mut sub, mut missing) = (alone.subscribe(&key("/k")), alone.subscribe(&key("/missing")));
@@ -165,7 +162,7 @@ async fn an_agent_that_was_never_compared_is_believed_no_absence() {
         absent
     });
     let waits =
-        within(sub.wait_for(|state| state.dirty == Some(Dirty::Unsynced))).await.expect("the client lives");
+        soon(sub.wait_for(|state| state.dirty == Some(Dirty::Unsynced))).await.expect("the client lives");
     assert_eq!(waits.value, Value::Unknown);
     let trouble = alone.watch_trouble().borrow().clone().expect("said");
     assert_eq!(trouble.code, "sync.first");
@@ -174,9 +171,9 @@ async fn an_agent_that_was_never_compared_is_believed_no_absence() {
     let peer = format!("{}@{}", full.peers().id(), full.peers().address());
     let report = fresh.sync_with(&peer, kvgossip_grants::PathPrefix::root()).await.expect("a session");
     assert_eq!(report.outcome, SyncOutcome::Equal);
-    let state = within(sub.wait_for(|state| state.dirty.is_none())).await.expect("the client lives");
+    let state = soon(sub.wait_for(|state| state.dirty.is_none())).await.expect("the client lives");
     assert_eq!(text(&state), "1");
-    let state = within(missing.wait_for(|state| state.dirty.is_none())).await.expect("the client lives");
+    let state = soon(missing.wait_for(|state| state.dirty.is_none())).await.expect("the client lives");
     assert_eq!(state.value, Value::Absent, "now it is known");
     drop((sub, missing, alone));
     assert!(!seen.await.expect("it ends with the client"), "it never was absent");

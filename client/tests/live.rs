@@ -1,14 +1,11 @@
 //! Subscriptions against agents that run: what `docs/client.md` promises, one test each.
 
-#[path = "../../agent/tests/common/mod.rs"]
-mod common;
-mod live_support;
-
-use common::*;
 use kvgossip_agent::now;
 use kvgossip_client::{Cause, Change, Dirty, MAX_LINGERING_KEYS, Value};
 use kvgossip_grants::{By, EntryId, Fact, Floor, Revocation, Signer, Verdict};
-use live_support::*;
+use kvgossip_testkit::agents::*;
+use kvgossip_testkit::clients::*;
+use kvgossip_testkit::wait::{eventually, soon};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -19,10 +16,10 @@ async fn a_key_can_be_watched_before_it_exists_and_a_purge_arrives_with_its_caus
     let mut sub = client.subscribe(&key("/app/x"));
     assert_eq!(sub.state().value, Value::Unknown);
     assert_eq!(sub.state().dirty, Some(Dirty::Loading));
-    let state = within(sub.ready()).await.expect("ready");
+    let state = soon(sub.ready()).await.expect("ready");
     assert_eq!((state.value, state.cause), (Value::Absent, Some(Cause::Loaded)));
     assert!(!sub.watch().has_changed().expect("open"), "what was given is seen");
-    within(sub.next_value()).await.expect("absent");
+    soon(sub.next_value()).await.expect("absent");
 
     let writer = identity(1);
     let grant = grant(writer.public(), "/app/**", root(), None);
@@ -30,21 +27,21 @@ async fn a_key_can_be_watched_before_it_exists_and_a_purge_arrives_with_its_caus
     let older = entry("/app/x", b"older", now(), root(), None);
     let older_id = EntryId(older.id().0);
     put(&agent, older).await;
-    let state = within(sub.next_value()).await.expect("written");
+    let state = soon(sub.next_value()).await.expect("written");
     assert_eq!(text(&state), "older");
     assert_eq!(state.cause, Some(Cause::Written(older_id)));
     put(&agent, entry("/app/x", b"newer", now(), &writer, Some(grant.id()))).await;
-    assert_eq!(text(&within(sub.next_value()).await.expect("written")), "newer");
+    assert_eq!(text(&soon(sub.next_value()).await.expect("written")), "newer");
 
     let revocation = Revocation { grant: grant.clone(), by: By::Root, revoked_at: now() };
     put(&agent, Fact::Revocation(sign(revocation, root()))).await;
-    let state = within(sub.next_value()).await.expect("revoked");
+    let state = soon(sub.next_value()).await.expect("revoked");
     assert_eq!((text(&state), state.cause), ("older".into(), Some(Cause::Revoked(grant.id()))));
 
     let floor = Floor { patterns: vec!["/app/**".parse().expect("a glob")], before: now(), nonce: [0; 16] };
     let floor = sign(floor, root());
     put(&agent, Fact::Floor(floor.clone())).await;
-    let state = within(sub.next_value()).await.expect("floored");
+    let state = soon(sub.next_value()).await.expect("floored");
     assert_eq!((state.value, state.cause), (Value::Absent, Some(Cause::Floored(floor.id()))));
     agent.stop().await;
 }
@@ -61,11 +58,11 @@ async fn an_expiry_arrives_on_time_also_without_any_agent() {
     put(&agent, Fact::Grant(grant.clone())).await;
     put(&agent, entry("/app/x", b"for now", now(), &writer, Some(grant.id()))).await;
     let mut sub = client.subscribe(&key("/app/x"));
-    assert_eq!(text(&within(sub.ready()).await.expect("ready")), "for now");
-    within(sub.next_value()).await.expect("present");
+    assert_eq!(text(&soon(sub.ready()).await.expect("ready")), "for now");
+    soon(sub.next_value()).await.expect("present");
     // The agent is gone before the time comes.
     agent.stop().await;
-    let state = within(sub.next_value()).await.expect("expired");
+    let state = soon(sub.next_value()).await.expect("expired");
     let late = now().as_micros() - until.as_micros();
     assert_eq!((state.value, state.cause), (Value::Absent, Some(Cause::Expired(grant.id()))));
     assert!(late < 5_000_000, "{late} µs late");
@@ -82,15 +79,15 @@ async fn a_failover_to_an_agent_that_lags_shows_no_older_value_and_heals_when_it
     put(&fresh, second.clone()).await;
     let client = client(&[&fresh, &lagging]);
     let mut sub = client.subscribe(&key("/k"));
-    assert_eq!(text(&within(sub.ready()).await.expect("ready")), "2");
+    assert_eq!(text(&soon(sub.ready()).await.expect("ready")), "2");
     let mut seen = record(&sub);
     fresh.stop().await;
-    let state = within(sub.wait_for(|state| state.dirty == Some(Dirty::Behind))).await.expect("behind");
+    let state = soon(sub.wait_for(|state| state.dirty == Some(Dirty::Behind))).await.expect("behind");
     assert_eq!(text(&state), "2");
     put(&lagging, second).await;
-    assert_eq!(text(&within(sub.ready()).await.expect("clean")), "2");
+    assert_eq!(text(&soon(sub.ready()).await.expect("clean")), "2");
     put(&lagging, entry("/k", b"3", now(), root(), None)).await;
-    within(sub.wait_for(|state| text(state) == "3")).await.expect("goes on");
+    soon(sub.wait_for(|state| text(state) == "3")).await.expect("goes on");
     drop((sub, client));
     assert!(seen.finish().await.iter().all(|value| ["2", "3"].contains(&value.as_str())), "never back");
     lagging.stop().await;
@@ -108,16 +105,16 @@ async fn what_was_revoked_elsewhere_stays_dead_at_an_agent_that_has_not_heard_of
     }
     let client = client(&[&informed, &lagging]);
     let mut sub = client.subscribe(&key("/app/x"));
-    assert_eq!(text(&within(sub.ready()).await.expect("ready")), "v");
+    assert_eq!(text(&soon(sub.ready()).await.expect("ready")), "v");
     let revocation =
         Fact::Revocation(sign(Revocation { grant: grant.clone(), by: By::Root, revoked_at: now() }, root()));
     put(&informed, revocation.clone()).await;
-    within(sub.wait_for(|state| state.value == Value::Absent)).await.expect("revoked");
+    soon(sub.wait_for(|state| state.value == Value::Absent)).await.expect("revoked");
     informed.stop().await;
-    let state = within(sub.wait_for(|state| state.dirty == Some(Dirty::Behind))).await.expect("behind");
+    let state = soon(sub.wait_for(|state| state.dirty == Some(Dirty::Behind))).await.expect("behind");
     assert_eq!(state.value, Value::Absent);
     put(&lagging, revocation).await;
-    assert_eq!(within(sub.ready()).await.expect("caught up").value, Value::Absent);
+    assert_eq!(soon(sub.ready()).await.expect("caught up").value, Value::Absent);
     lagging.stop().await;
 }
 
@@ -128,19 +125,19 @@ async fn all_agents_gone_and_back_the_handle_lives_on() {
     let address = agent.http_address().expect("TCP");
     let client = client(&[&agent]);
     let mut sub = client.subscribe(&key("/k"));
-    within(sub.ready()).await.expect("ready");
+    soon(sub.ready()).await.expect("ready");
     agent.stop().await;
-    let state = within(sub.wait_for(|state| state.dirty == Some(Dirty::Disconnected))).await.expect("told");
+    let state = soon(sub.wait_for(|state| state.dirty == Some(Dirty::Disconnected))).await.expect("told");
     assert_eq!(text(&state), "1", "the last known value stands");
 
     // It comes back with an empty store: all is lost there, and nothing is lost here.
     let mut again = config(0);
     again.http = Some(address);
     let agent = start(again).await;
-    let state = within(sub.wait_for(|state| state.dirty == Some(Dirty::Behind))).await.expect("back");
+    let state = soon(sub.wait_for(|state| state.dirty == Some(Dirty::Behind))).await.expect("back");
     assert_eq!(text(&state), "1");
     put(&agent, entry("/k", b"2", now(), root(), None)).await;
-    let state = within(sub.ready()).await.expect("clean");
+    let state = soon(sub.ready()).await.expect("clean");
     assert_eq!(text(&state), "2");
     agent.stop().await;
 }
@@ -151,7 +148,7 @@ async fn a_slow_reader_misses_no_latest_value_and_no_change_of_a_filter_is_lost(
     let client = client(&[&agent]);
     let mut sub = client.subscribe(&key("/k/0"));
     let mut all = client.subscribe_matching(["/k/**", "!/k/no/*"]).expect("globs");
-    within(all.ready()).await.expect("ready");
+    soon(all.ready()).await.expect("ready");
     // Written while the subscriptions are read by nobody, each key many times.
     for round in 0..20 {
         let number = |n: usize| entry(&format!("/k/{n}"), round.to_string().as_bytes(), now(), root(), None);
@@ -159,10 +156,10 @@ async fn a_slow_reader_misses_no_latest_value_and_no_change_of_a_filter_is_lost(
         agent.put_facts(&facts).await.expect("the store works");
     }
     put(&agent, entry("/k/no/x", b"v", now(), root(), None)).await;
-    within(sub.wait_for(|state| text(state) == "19")).await.expect("the latest");
+    soon(sub.wait_for(|state| text(state) == "19")).await.expect("the latest");
     let mut seen = BTreeMap::new();
     while seen.values().filter(|value| **value == "19").count() < 20 {
-        match within(all.next()).await.expect("a change") {
+        match soon(all.next()).await.expect("a change") {
             Change::Added { entry, .. } => {
                 let text = String::from_utf8_lossy(&entry.value).into_owned();
                 assert!(seen.insert(entry.key, text).is_none(), "added once");
@@ -177,7 +174,7 @@ async fn a_slow_reader_misses_no_latest_value_and_no_change_of_a_filter_is_lost(
     let floor = Floor { patterns: vec!["/k/3".parse().expect("a glob")], before: now(), nonce: [0; 16] };
     let floor = sign(floor, root());
     put(&agent, Fact::Floor(floor.clone())).await;
-    let change = within(all.next()).await.expect("a change");
+    let change = soon(all.next()).await.expect("a change");
     assert_eq!(change, Change::Removed { key: key("/k/3"), cause: Cause::Floored(floor.id()) });
     assert_eq!(all.entries().len(), 19);
     agent.stop().await;
@@ -207,8 +204,8 @@ async fn nothing_is_lost_between_the_first_read_and_the_live_stream() {
     writing.await.expect("no panic");
     subs.push((client.subscribe(&key("/k")), client.subscribe_matching(["/*"]).expect("a glob")));
     for (mut sub, mut all) in subs {
-        within(sub.wait_for(|state| text(state) == "149")).await.expect("the last");
-        within(async {
+        soon(sub.wait_for(|state| text(state) == "149")).await.expect("the last");
+        soon(async {
             while all.entries().get(&key("/k")).is_none_or(|entry| entry.value != "149") {
                 all.next().await.expect("a change");
             }
@@ -224,7 +221,7 @@ async fn interests_are_shared_and_culled_after_the_grace_delay() {
     put(&agent, entry("/k", b"1", now(), root(), None)).await;
     let client = builder(&[&agent]).grace(Duration::from_millis(300)).build().expect("a client");
     let mut one = client.subscribe(&key("/k"));
-    within(one.ready()).await.expect("ready");
+    soon(one.ready()).await.expect("ready");
     let two = client.subscribe(&key("/k"));
     assert_eq!(two.state(), one.state(), "shared: known at once");
     assert_eq!(agent.hub().watchers(), 1);
@@ -248,17 +245,17 @@ async fn a_long_list_is_not_kept_and_a_short_one_is() {
     let client = builder(&[&agent]).grace(Duration::from_secs(600)).build().expect("a client");
     let list = async |glob: &str| {
         let filter = kvgossip_grants::Filter::parse([glob]).expect("a glob");
-        within(client.list(&filter)).await.expect("a list").len()
+        soon(client.list(&filter)).await.expect("a list").len()
     };
     assert_eq!(list("/many/**").await, MAX_LINGERING_KEYS + 1);
     eventually("nobody watches any more", async || agent.hub().watchers() == 0).await;
     assert_eq!(list("/many/1*").await, 136);
     // Somebody else holds the same while it is listed: that stays.
     let mut all = client.subscribe_matching(["/many/**"]).expect("a glob");
-    within(all.ready()).await.expect("ready");
+    soon(all.ready()).await.expect("ready");
     assert_eq!(list("/many/**").await, MAX_LINGERING_KEYS + 1);
     put(&agent, entry("/many/new", b"v", now(), root(), None)).await;
-    within(async {
+    soon(async {
         while !all.entries().contains_key(&key("/many/new")) {
             all.next().await.expect("a change");
         }
@@ -277,23 +274,23 @@ async fn reads_and_signed_writes() {
     let writer = identity(1);
     let grant = grant(writer.public(), "/app/**", root(), None);
     put(&agent, Fact::Grant(grant.clone())).await;
-    assert!(within(client.get(&key("/app/x"))).await.expect("an answer").is_none());
-    let written = within(client.set(&key("/app/x"), "hello", &writer)).await.expect("written");
+    assert!(soon(client.get(&key("/app/x"))).await.expect("an answer").is_none());
+    let written = soon(client.set(&key("/app/x"), "hello", &writer)).await.expect("written");
     assert_eq!(written.grant, Some(grant.id()), "the grant was found by asking");
     eventually("read back", async || {
         client.get(&key("/app/x")).await.expect("an answer").is_some_and(|entry| entry.id == written.entry)
     })
     .await;
-    let listed = within(client.list(&kvgossip_grants::Filter::parse(["/app/*"]).expect("a glob")))
+    let listed = soon(client.list(&kvgossip_grants::Filter::parse(["/app/*"]).expect("a glob")))
         .await
         .expect("a list");
     assert_eq!(listed[&key("/app/x")].value, "hello");
-    within(client.delete(&key("/app/x"), &writer)).await.expect("deleted");
+    soon(client.delete(&key("/app/x"), &writer)).await.expect("deleted");
     eventually("unset", async || client.get(&key("/app/x")).await.expect("an answer").is_none()).await;
-    let refused = within(client.set(&key("/other"), "v", &writer)).await.expect_err("out of reach");
+    let refused = soon(client.set(&key("/other"), "v", &writer)).await.expect_err("out of reach");
     assert_eq!(refused.code(), "entry.out_of_reach");
-    assert!(within(client.status()).await.expect("a status").ready);
+    assert!(soon(client.status()).await.expect("a status").ready);
     agent.stop().await;
-    let gone = within(client.set(&key("/app/x"), "v", &writer)).await.expect_err("nobody is there");
+    let gone = soon(client.set(&key("/app/x"), "v", &writer)).await.expect_err("nobody is there");
     assert_eq!(gone.code(), "agent.unreachable");
 }

@@ -1,14 +1,11 @@
 //! Keys with very many entries, and with large ones: whoever may pass authority on can make them.
 
-#[path = "../../agent/tests/common/mod.rs"]
-mod common;
-mod live_support;
-
-use common::*;
 use kvgossip_agent::{Agent, now};
 use kvgossip_client::{AgentClient, Cause, Change, Dirty, FactKind, FactsQuery, Value};
 use kvgossip_grants::{By, Fact, Grant, GrantId, Revocation, Signed, Signer, SigningKey, Timestamp, Verdict};
-use live_support::*;
+use kvgossip_testkit::agents::*;
+use kvgossip_testkit::clients::*;
+use kvgossip_testkit::wait::{eventually, soon};
 
 /// Offers facts in portions; all have to be taken.
 async fn put_all(agent: &Agent, facts: Vec<Fact>) {
@@ -71,42 +68,42 @@ async fn keys_with_1_33_and_very_many_entries_are_shown_listed_and_gone_when_the
     let client = client(&[&agent]);
     // Watched before and read by others meanwhile; the longest one delays nobody.
     let mut all = client.subscribe_matching(["/k/*"]).expect("globs");
-    within(all.ready()).await.expect("open");
+    soon(all.ready()).await.expect("open");
     assert_eq!(all.entries().len(), 3);
     for size in sizes {
         let (path, last) = (key(&format!("/k/{size}")), (size - 1).to_string());
-        let got = within(client.get(&path)).await.expect("a value").expect("set");
+        let got = soon(client.get(&path)).await.expect("a value").expect("set");
         assert_eq!(got.value, last, "{path}");
         assert_eq!(all.entries()[&path].value, last);
         while all.pop().is_some() {}
     }
     let filter = kvgossip_grants::Filter::parse(["/k/**"]).expect("globs");
-    assert_eq!(within(client.list(&filter)).await.expect("a list").len(), 3);
+    assert_eq!(soon(client.list(&filter)).await.expect("a list").len(), 3);
 
     // The newest one ends: the one before comes with its value.
     let longest = format!("/k/{most}");
     let mut sub = client.subscribe(&key(&longest));
-    within(sub.ready()).await.expect("open");
+    soon(sub.ready()).await.expect("open");
     put_all(&agent, vec![revocation(&below[most - 1])]).await;
     let before = (most - 2).to_string();
-    let state = within(sub.wait_for(|state| text(state) == before)).await.expect("open");
+    let state = soon(sub.wait_for(|state| text(state) == before)).await.expect("open");
     assert_eq!(state.cause, Some(Cause::Revoked(below[most - 1].id())));
     // Another one is written, which supersedes none.
     let again = grants(1, &team, parent.id(), None);
     put_all(&agent, authority(&again)).await;
     put_all(&agent, entries(&longest, &again, |_| b"newest".to_vec())).await;
-    within(sub.wait_for(|state| text(state) == "newest" && state.dirty.is_none())).await.expect("open");
+    soon(sub.wait_for(|state| text(state) == "newest" && state.dirty.is_none())).await.expect("open");
 
     put_all(&agent, vec![revocation(&parent)]).await;
     for size in sizes {
         let mut sub = client.subscribe(&key(&format!("/k/{size}")));
         let gone = |state: &kvgossip_client::State| state.value == Value::Absent && state.dirty.is_none();
-        let state = within(sub.wait_for(gone)).await.expect("open");
+        let state = soon(sub.wait_for(gone)).await.expect("open");
         assert_eq!(state.cause, Some(Cause::Revoked(parent.id())), "{size}");
     }
     let mut removed = 0;
     while removed < 3 {
-        removed += usize::from(matches!(within(all.next()).await.expect("open"), Change::Removed { .. }));
+        removed += usize::from(matches!(soon(all.next()).await.expect("open"), Change::Removed { .. }));
     }
     agent.stop().await;
 }
@@ -130,7 +127,7 @@ async fn forty_expired_grants_hide_neither_the_value_below_them_nor_that_there_i
     let early = client(&[&agent]);
     let (mut below, mut none) = (early.subscribe(&key("/k/below")), early.subscribe(&key("/k/none")));
     for sub in [&mut below, &mut none] {
-        let state = within(sub.ready()).await.expect("open");
+        let state = soon(sub.ready()).await.expect("open");
         assert_eq!(text(&state), "39");
     }
     let mut watched = below.clone();
@@ -141,18 +138,18 @@ async fn forty_expired_grants_hide_neither_the_value_below_them_nor_that_there_i
         }
         absences
     });
-    let state = within(below.wait_for(|state| text(state) == "below")).await.expect("open");
+    let state = soon(below.wait_for(|state| text(state) == "below")).await.expect("open");
     assert!(now() > until && matches!(state.cause, Some(Cause::Expired(_))), "{state:?}");
-    within(none.wait_for(|state| state.value == Value::Absent)).await.expect("open");
+    soon(none.wait_for(|state| state.value == Value::Absent)).await.expect("open");
     drop((early, below, none));
     // One who comes afterwards sees no wrong absence on the way.
     let late = client(&[&agent]);
     let mut below = late.subscribe(&key("/k/below"));
-    let first = within(below.next_value()).await.expect("open");
+    let first = soon(below.next_value()).await.expect("open");
     assert_eq!(text(&first), "below");
-    let first = within(below.ready()).await.expect("open");
+    let first = soon(below.ready()).await.expect("open");
     assert_eq!((text(&first), first.dirty), ("below".into(), None));
-    assert_eq!(within(late.get(&key("/k/none"))).await.expect("told"), None);
+    assert_eq!(soon(late.get(&key("/k/none"))).await.expect("told"), None);
     assert_eq!(late.rejections().0, 0);
     drop(late);
     assert_eq!(absences.await.expect("no panic"), 0, "the value below was there all the time");
@@ -218,7 +215,7 @@ async fn eight_entries_of_900_kb_are_told_without_the_values_that_are_not_shown(
     let tap = tap::Tap::to(agent.http_address().expect("TCP")).await;
     let client = at(&[tap.address]).build().expect("a client");
     let mut sub = client.subscribe(&key("/k/large"));
-    let state = within(sub.ready()).await.expect("open");
+    let state = soon(sub.ready()).await.expect("open");
     assert_eq!(text(&state), "7".repeat(LARGE));
     eventually("all were told", async || tap.last().count("key") >= 3).await;
     assert!(tap.last().answer.len() < 2 * LARGE, "one value in base64, and eight bodies");
@@ -226,10 +223,10 @@ async fn eight_entries_of_900_kb_are_told_without_the_values_that_are_not_shown(
     for number in (1..8).rev() {
         put_all(&agent, vec![revocation(&below[number])]).await;
         let value = (number - 1).to_string().repeat(LARGE);
-        within(sub.wait_for(|state| text(state) == value)).await.expect("open");
+        soon(sub.wait_for(|state| text(state) == value)).await.expect("open");
     }
     put_all(&agent, vec![revocation(&parent)]).await;
-    within(sub.wait_for(|state| state.value == Value::Absent)).await.expect("open");
+    soon(sub.wait_for(|state| state.value == Value::Absent)).await.expect("open");
     assert_ne!(sub.state().dirty, Some(Dirty::Unverified));
     agent.stop().await;
 }

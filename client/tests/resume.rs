@@ -1,15 +1,12 @@
 //! Coming back: a cursor moves only what changed meanwhile, and where it leads nowhere digests are compared.
 
-#[path = "../../agent/tests/common/mod.rs"]
-mod common;
-mod live_support;
-
-use common::*;
 use kvgossip_agent::{Agent, now};
 use kvgossip_client::{Client, Dirty, Matching};
-use kvgossip_grants::{Fact, Held};
-use live_support::tap::{Seen, Tap};
-use live_support::*;
+use kvgossip_grants::{Fact, HeldDigests};
+use kvgossip_testkit::agents::*;
+use kvgossip_testkit::clients::tap::{Seen, Tap};
+use kvgossip_testkit::clients::*;
+use kvgossip_testkit::wait::soon;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
@@ -33,7 +30,7 @@ fn address(agent: &Agent) -> SocketAddr {
 }
 
 async fn shows(all: &mut Matching, what: &str) {
-    within(async {
+    soon(async {
         while all.entries().get(&key(what)).is_none_or(|entry| entry.value != "after") {
             all.next().await.expect("a change");
         }
@@ -43,7 +40,7 @@ async fn shows(all: &mut Matching, what: &str) {
 }
 
 async fn dirty(all: &mut Matching, what: Dirty) {
-    within(async {
+    soon(async {
         while all.status().dirty != Some(what) {
             all.next_status().await.expect("a status");
         }
@@ -55,7 +52,7 @@ async fn dirty(all: &mut Matching, what: Dirty) {
 async fn settled(agent: &Agent, addresses: &[SocketAddr]) -> (Client, Matching) {
     let client = at(addresses).build().expect("a client");
     let mut all = client.subscribe_matching(["/k/**"]).expect("a glob");
-    within(all.ready()).await.expect("ready");
+    soon(all.ready()).await.expect("ready");
     assert_eq!(all.entries().len(), KEYS);
     set(agent, "/k/0").await;
     shows(&mut all, "/k/0").await;
@@ -64,10 +61,10 @@ async fn settled(agent: &Agent, addresses: &[SocketAddr]) -> (Client, Matching) 
 
 /// The keys of a bucket in which one has changed.
 fn bucket_of(changed: &str) -> BTreeSet<String> {
-    let buckets = Held::buckets_for(KEYS);
-    let hit = Held::bucket(&key(changed), buckets);
+    let buckets = HeldDigests::buckets_for(KEYS);
+    let hit = HeldDigests::bucket(&key(changed), buckets);
     let names = (0..KEYS).map(|n| format!("/k/{n}"));
-    names.filter(|name| Held::bucket(&key(name), buckets) == hit).collect()
+    names.filter(|name| HeldDigests::bucket(&key(name), buckets) == hit).collect()
 }
 
 fn assert_compared(seen: &Seen, told: &BTreeSet<String>) {
@@ -113,7 +110,7 @@ async fn a_stream_goes_on_from_its_cursor_and_moves_only_what_changed() {
     set(&agent, "/other").await;
     let mut other = client.subscribe(&key("/other"));
     tap.mend(address(&agent));
-    assert_eq!(text(&within(other.ready()).await.expect("ready")), "after");
+    assert_eq!(text(&soon(other.ready()).await.expect("ready")), "after");
     assert!(!tap.last().sends_cursor());
     assert_eq!(tap.last().count("key"), bucket_of("/other").len() + 1, "digests are compared all the same");
     agent.stop().await;
@@ -134,7 +131,7 @@ async fn an_agent_that_was_restarted_says_gap_and_only_what_differs_is_told() {
     // It has not got the last of before, and has something else.
     set(&again, "/k/7").await;
     tap.mend(address(&again));
-    within(async {
+    soon(async {
         while all.entries()[&key("/k/7")].value != "after" {
             all.next().await.expect("a change");
         }
@@ -158,13 +155,13 @@ async fn another_agent_says_gap_and_tells_nothing_if_it_has_the_same() {
     let (tap, other) = (Tap::to(address(&one)).await, Tap::to(address(&two)).await);
     let client = at(&[tap.address, other.address]).build().expect("a client");
     let mut all = client.subscribe_matching(["/k/**"]).expect("a glob");
-    within(all.ready()).await.expect("ready");
+    soon(all.ready()).await.expect("ready");
     for agent in [&one, &two] {
         put(agent, first.clone()).await;
     }
     shows(&mut all, "/k/0").await;
     tap.cut();
-    within(async {
+    soon(async {
         while client.watch_connection().borrow().as_deref() != Some(&*endpoint(other.address).to_string()) {
             all.next_status().await.expect("a status");
         }

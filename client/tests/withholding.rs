@@ -1,21 +1,18 @@
 //! An agent that withholds is found out: what another one tells is shown, and the agent is named and left. One that lags is
 //! handed what it lacks, and never named.
 
-#[path = "../../agent/tests/common/mod.rs"]
-mod common;
-mod live_support;
-
-use common::*;
 use kvgossip_agent::{Agent, now};
 use kvgossip_client::{
     Cause, Client, ClientBuilder, DEFAULT_AUDIT_INTERVAL, DEFAULT_AUDIT_PATIENCE, DEFAULT_SILENCE, Rejection,
     Subscription, Trouble, Value,
 };
 use kvgossip_grants::{By, Fact, FactId, Filter, Revocation, Signer};
-use live_support::liar::{Liar, SYNCED, forgeries};
-use live_support::tap::Tap;
-use live_support::withholder::{Delay, Offers, Withholder, endless, silent};
-use live_support::*;
+use kvgossip_testkit::agents::*;
+use kvgossip_testkit::clients::liar::{Liar, SYNCED, forgeries};
+use kvgossip_testkit::clients::tap::{self, Tap};
+use kvgossip_testkit::clients::withholder::{Delay, Offers, Withholder, endless, silent};
+use kvgossip_testkit::clients::*;
+use kvgossip_testkit::wait::{eventually, soon};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -46,18 +43,18 @@ async fn stale_and_fresh() -> (Agent, Agent, FactId) {
 }
 
 async fn revoked(sub: &mut Subscription) {
-    let state = within(sub.wait_for(|state| matches!(state.cause, Some(Cause::Revoked(_))))).await;
+    let state = soon(sub.wait_for(|state| matches!(state.cause, Some(Cause::Revoked(_))))).await;
     assert_eq!(state.expect("told by the other one").value, Value::Absent);
 }
 
 async fn connected(client: &Client, to: SocketAddr) {
     let (mut connection, name) = (client.watch_connection(), endpoint(to).to_string());
-    within(connection.wait_for(|now| now.as_deref() == Some(&name))).await.expect("connected");
+    soon(connection.wait_for(|now| now.as_deref() == Some(&name))).await.expect("connected");
 }
 
 async fn rejected(client: &Client) -> Vec<Rejection> {
     let mut rejections = client.watch_rejections();
-    within(rejections.wait_for(|(count, _)| *count > 0)).await.expect("named").1.clone()
+    soon(rejections.wait_for(|(count, _)| *count > 0)).await.expect("named").1.clone()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -69,7 +66,7 @@ async fn an_agent_that_withholds_a_revocation_is_named_and_left() {
     let nobody = silent_port().await;
     let client = quick(&[liar.address, mute, nobody, address(&fresh)]).build().expect("a client");
     let mut sub = client.subscribe(&key("/app/x"));
-    let first = within(sub.wait_for(|state| state.value != Value::Unknown)).await.expect("known");
+    let first = soon(sub.wait_for(|state| state.value != Value::Unknown)).await.expect("known");
     assert!(first.value == Value::Absent || text(&first) == "revoked");
     revoked(&mut sub).await;
     let named = rejected(&client).await;
@@ -80,7 +77,7 @@ async fn an_agent_that_withholds_a_revocation_is_named_and_left() {
     // The next one that answers is asked from now on.
     connected(&client, address(&fresh)).await;
     put(&fresh, entry("/app/x", b"new", now(), root(), None)).await;
-    within(sub.wait_for(|state| text(state) == "new" && state.dirty.is_none())).await.expect("it goes on");
+    soon(sub.wait_for(|state| text(state) == "new" && state.dirty.is_none())).await.expect("it goes on");
     stale.stop().await;
     fresh.stop().await;
 }
@@ -91,10 +88,10 @@ async fn a_value_that_is_withheld_is_shown_and_its_key_is_named() {
     let liar = Withholder::before(address(&stale), Offers::Swallow).await;
     let client = quick(&[liar.address, address(&fresh)]).build().expect("a client");
     let mut all = client.subscribe_matching(["/news/**"]).expect("a glob");
-    within(all.ready()).await.expect("nothing is there");
+    soon(all.ready()).await.expect("nothing is there");
     let fact = entry("/news/1", b"1", now(), root(), None);
     put(&fresh, fact.clone()).await;
-    assert_eq!(within(all.next()).await.expect("news").key(), &key("/news/1"));
+    assert_eq!(soon(all.next()).await.expect("news").key(), &key("/news/1"));
     let named = rejected(&client).await;
     let found: Vec<_> = named.iter().map(|one| (one.code.as_str(), one.key.clone(), one.id)).collect();
     assert_eq!(found, [(Rejection::WITHHELD, Some(key("/news/1")), Some(fact.id()))]);
@@ -110,14 +107,14 @@ async fn an_agent_whose_stream_keeps_silent_about_what_it_holds_is_named() {
     let liar = Withholder::before(address(&stale), Offers::Pass).await;
     let client = quick(&[liar.address, address(&fresh)]).build().expect("a client");
     let (mut sub, mut other) = (client.subscribe(&key("/app/y")), client.subscribe(&key("/app/x")));
-    assert_eq!(text(&within(sub.ready()).await.expect("ready")), "1");
+    assert_eq!(text(&soon(sub.ready()).await.expect("ready")), "1");
     // It is handed the revocation and tells it.
     revoked(&mut other).await;
-    within(other.ready()).await.expect("both agree");
+    soon(other.ready()).await.expect("both agree");
     liar.mute();
     let fact = entry("/app/y", b"2", now(), root(), None);
     put(&fresh, fact.clone()).await;
-    within(sub.wait_for(|state| text(state) == "2")).await.expect("the other one told it");
+    soon(sub.wait_for(|state| text(state) == "2")).await.expect("the other one told it");
     let named = rejected(&client).await;
     assert_eq!((named[0].code.as_str(), named[0].id), (Rejection::WITHHELD, Some(fact.id())));
     assert_eq!(named[0].endpoint, endpoint(liar.address).to_string());
@@ -134,15 +131,15 @@ async fn an_honest_agent_whose_stream_alone_is_late_is_not_named() {
     let way = Delay::before(address(&slow)).await;
     let client = quick(&[way.address, address(&fresh)]).silence(3 * LATE).build().expect("a client");
     let mut all = client.subscribe_matching(["/news/**"]).expect("a glob");
-    within(all.ready()).await.expect("nothing is there");
+    soon(all.ready()).await.expect("nothing is there");
     way.set(LATE);
-    within(way.idle()).await;
+    soon(way.idle()).await;
     // What follows a sign of life at once would be heard before that counts.
     tokio::time::sleep(Duration::from_millis(500)).await;
     put(&fresh, entry("/news/1", b"1", now(), root(), None)).await;
-    assert_eq!(within(all.next()).await.expect("news").key(), &key("/news/1"));
-    within(all.next_status()).await.expect("behind");
-    within(all.ready()).await.expect("it told it at last");
+    assert_eq!(soon(all.next()).await.expect("news").key(), &key("/news/1"));
+    soon(all.next_status()).await.expect("behind");
+    soon(all.ready()).await.expect("it told it at last");
     assert_eq!(client.rejections().0, 0, "{:?}", client.rejections().1);
     connected(&client, way.address).await;
     slow.stop().await;
@@ -157,12 +154,12 @@ async fn an_agent_that_lags_is_handed_what_it_lacks_and_never_named() {
     revoked(&mut sub).await;
     let holds = async || stale.store().view().authority().contains(&revocation);
     eventually("the revocation is handed on", holds).await;
-    within(sub.ready()).await.expect("both agree");
+    soon(sub.ready()).await.expect("both agree");
     // Three more rounds of news that the other one hears first: at each of them it might be named.
     for round in 2..5 {
         let value = round.to_string();
         put(&fresh, entry("/app/x", value.as_bytes(), now(), root(), None)).await;
-        within(sub.wait_for(|state| text(state) == value && state.dirty.is_none())).await.expect("handed on");
+        soon(sub.wait_for(|state| text(state) == value && state.dirty.is_none())).await.expect("handed on");
         tokio::time::sleep(Duration::from_millis(900)).await;
     }
     assert_eq!(client.rejections().0, 0, "{:?}", client.rejections().1);
@@ -180,10 +177,10 @@ async fn an_agent_that_cannot_take_what_it_lacks_is_left_and_not_accused() {
     let mut trouble = client.watch_trouble();
     let mut sub = client.subscribe(&key("/app/x"));
     revoked(&mut sub).await;
-    let told = within(trouble.wait_for(Option::is_some)).await.expect("told").clone().expect("some");
+    let told = soon(trouble.wait_for(Option::is_some)).await.expect("told").clone().expect("some");
     assert_eq!((told.code.as_str(), told.endpoint), (Trouble::BEHIND, endpoint(full.address).to_string()));
     connected(&client, address(&fresh)).await;
-    assert_eq!(within(sub.ready()).await.expect("ready").value, Value::Absent);
+    assert_eq!(soon(sub.ready()).await.expect("ready").value, Value::Absent);
     assert_eq!(client.rejections().0, 0, "to be full is no lie");
     stale.stop().await;
     fresh.stop().await;
@@ -199,7 +196,7 @@ async fn an_agent_that_never_answers_an_offer_is_not_accused() {
     // Its stream goes on meanwhile.
     put(&stale, entry("/app/y", b"2", now(), root(), None)).await;
     let mut other = client.subscribe(&key("/app/y"));
-    within(other.wait_for(|state| text(state) == "2")).await.expect("told");
+    soon(other.wait_for(|state| text(state) == "2")).await.expect("told");
     assert_eq!(client.rejections().0, 0);
     stale.stop().await;
     fresh.stop().await;
@@ -215,21 +212,21 @@ async fn a_single_read_of_several_agents_is_their_union() {
     let asking = |agents: &[SocketAddr], wanted| at(agents).build().expect("a client").asking(wanted);
 
     // The first one alone is believed, as far as what it says verifies.
-    let entry = within(asking(&[old, new], 1).get(&x)).await.expect("answered").expect("set");
+    let entry = soon(asking(&[old, new], 1).get(&x)).await.expect("answered").expect("set");
     assert_eq!(entry.value, "revoked");
-    assert!(within(asking(&[old], 1).explain(writer, &x)).await.expect("answered").accepted);
+    assert!(soon(asking(&[old], 1).explain(writer, &x)).await.expect("answered").accepted);
     // Two know more than one, and those that do not answer, or lie, are passed over.
     for agents in [&[old, new][..], &[new, old], &[nobody, old, new], &[forger, new, old]] {
         let union = asking(agents, 2);
-        assert_eq!(within(union.get(&x)).await.expect("answered"), None, "{agents:?}");
+        assert_eq!(soon(union.get(&x)).await.expect("answered"), None, "{agents:?}");
         let all = Filter::parse(["/app/**"]).expect("a glob");
-        let keys: Vec<_> = within(union.list(&all)).await.expect("answered").into_keys().collect();
+        let keys: Vec<_> = soon(union.list(&all)).await.expect("answered").into_keys().collect();
         assert_eq!(keys, [key("/app/y")], "{agents:?}");
-        let explained = within(union.explain(writer, &x)).await.expect("answered");
+        let explained = soon(union.explain(writer, &x)).await.expect("answered");
         assert_eq!((explained.accepted, explained.rejected[0].code.as_str()), (false, "grant.revoked"));
     }
     for (agents, wanted) in [(&[old, nobody][..], 2), (&[old, forger], 2), (&[old, new], 3)] {
-        let error = within(asking(agents, wanted).get(&x)).await.expect_err("too few");
+        let error = soon(asking(agents, wanted).get(&x)).await.expect_err("too few");
         assert_eq!(error.code(), "client.too_few", "{error}");
     }
     stale.stop().await;
@@ -244,7 +241,7 @@ async fn an_agent_that_never_comes_to_an_end_is_left_for_the_next() {
     let client =
         quick(&[first, address(&fresh)]).silence(Duration::from_millis(800)).build().expect("a client");
     let mut sub = client.subscribe(&key("/app/y"));
-    let state = within(sub.wait_for(|state| state.value != Value::Unknown && state.dirty.is_none())).await;
+    let state = soon(sub.wait_for(|state| state.value != Value::Unknown && state.dirty.is_none())).await;
     assert_eq!(text(&state.expect("known")), "1");
     connected(&client, address(&fresh)).await;
     stale.stop().await;
@@ -260,7 +257,7 @@ async fn an_agent_that_says_nothing_keeps_no_single_read_from_the_next_one() {
     let trusting = agents.iter().fold(trusting, |builder, agent| builder.endpoint(endpoint(*agent)));
     for client in [known, trusting.trust_agents().build().expect("a client")] {
         let began = std::time::Instant::now();
-        let entry = within(client.asking(1).get(&key("/app/y"))).await.expect("answered").expect("set");
+        let entry = soon(client.asking(1).get(&key("/app/y"))).await.expect("answered").expect("set");
         assert_eq!(entry.value, "1");
         // Without the spare it takes the 20 s that an answer may take.
         assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
@@ -281,9 +278,9 @@ async fn to_ask_an_agent_that_holds_the_same_costs_a_comparison_of_digests() {
     let tap = Tap::to(address(&other)).await;
     let client = quick(&[address(&one), tap.address]).build().expect("a client");
     let mut all = client.subscribe_matching(["/k/**"]).expect("a glob");
-    within(all.ready()).await.expect("ready");
+    soon(all.ready()).await.expect("ready");
     assert_eq!(all.entries().len(), 300);
-    let whole = |seen: &live_support::tap::Seen| seen.count("synced") == 1;
+    let whole = |seen: &tap::Seen| seen.count("synced") == 1;
     eventually("three questions", async || tap.watches().iter().filter(|seen| whole(seen)).count() >= 3)
         .await;
     for seen in tap.watches().iter().filter(|seen| whole(seen)) {
@@ -293,7 +290,7 @@ async fn to_ask_an_agent_that_holds_the_same_costs_a_comparison_of_digests() {
     }
     // One key differs: its bucket alone is told, not all.
     put(&other, entry("/k/7", b"new", now(), root(), None)).await;
-    within(async { while all.next().await.expect("a change").key() != &key("/k/7") {} }).await;
+    soon(async { while all.next().await.expect("a change").key() != &key("/k/7") {} }).await;
     eventually("it was told", async || tap.watches().iter().any(|seen| seen.tells("/k/7"))).await;
     let most = tap.watches().iter().map(|seen| seen.count("key")).max();
     assert!(most.is_some_and(|most| most < 60), "{most:?} of 300 keys");

@@ -8,16 +8,13 @@ use crate::storage::StorageError;
 #[non_exhaustive]
 pub enum InternalError {
     /// A session reached an impossible state.
-    #[error("a fault of the program in a session ({0}): please report it; the log has the detail")]
+    #[error("a fault of the program in a session ({0})")]
     Session(&'static str),
     /// The committer panicked. Nothing is accepted until the agent is restarted.
-    #[error(
-        "a fault of the program ended the thread that takes facts in: please report it; the log has the detail. \
-         Restart the agent: everything acknowledged is there, and reading goes on meanwhile"
-    )]
+    #[error("a fault of the program ended the thread that takes facts in")]
     Committer,
     /// A task panicked, or returned an answer that does not fit its request.
-    #[error("a fault of the program in {0}: please report it; the log has the detail")]
+    #[error("a fault of the program in {0}")]
     Task(&'static str),
 }
 

@@ -8,26 +8,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Why a store failed. Nothing that was acknowledged is affected by a failed call.
+///
+/// The texts say what happened. What to do about it stands in the catalogue of codes, under [`StorageError::code`].
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum StorageError {
     /// No room is left.
-    #[error("the disk is full: nothing is taken in until there is room again; reading goes on")]
+    #[error("the disk is full")]
     Full,
     /// Less room is left than the store may need at once. Nothing has failed yet.
-    #[error(
-        "less than {} MiB are free on the disk of the store: nothing is taken in until there is more; reading goes on",
-        .needed_bytes >> 20
-    )]
+    #[error("less than {} MiB are free on the disk of the store", .needed_bytes >> 20)]
     NoRoom {
         /// What must be free.
         needed_bytes: u64,
     },
     /// What is stored has reached the limit that the operator set.
-    #[error(
-        "{left_bytes} bytes are left of the store's limit of {limit_bytes}, and this needs more: what fits is taken in, and what \
-         frees room; reading goes on. `status` names the grants by bytes: revoke or delete, or give a greater --max-store"
-    )]
+    #[error("{left_bytes} bytes are left of the store's limit of {limit_bytes}, and this needs more")]
     Quota {
         /// The limit.
         limit_bytes: u64,
@@ -35,22 +31,19 @@ pub enum StorageError {
         left_bytes: u64,
     },
     /// A commit does not end.
-    #[error(
-        "the disk has been writing a batch for more than {} s: what was offered may be stored or not; look at the disk",
-        .after.as_secs()
-    )]
+    #[error("the disk has been writing a batch for more than {} s", .after.as_secs())]
     Stalled {
         /// How long was waited.
         after: Duration,
     },
     /// The store refuses to go on after an earlier failure.
-    #[error("the store takes nothing in any more: {0}")]
+    #[error("the store takes nothing in after an earlier failure: {0}")]
     Stopped(String),
     /// Stored bytes are not what was written.
     #[error("the store is damaged: {0}")]
     Damaged(String),
     /// The store lost its last batches.
-    #[error("the store went back from batch {expected} to batch {found}: its tail is lost; sync from peers")]
+    #[error("the store went back from batch {expected} to batch {found}: its last batches are lost")]
     RolledBack {
         /// The last batch that was acknowledged.
         expected: u64,
@@ -58,16 +51,13 @@ pub enum StorageError {
         found: u64,
     },
     /// There is no store.
-    #[error("{0} holds no store; name the data directory of an agent")]
+    #[error("{0} holds no store")]
     Missing(String),
     /// Another process has the store open.
-    #[error("the data directory is in use by another process; stop that agent, or talk to it")]
+    #[error("the data directory is in use by another process")]
     InUse,
     /// The format is another one than this program's, older or newer.
-    #[error(
-        "the store has format {found}, and this program reads format {supported}: start a program of the version that wrote \
-         it, or name an empty data directory"
-    )]
+    #[error("the store has format {found}, and this program reads format {supported}")]
     Format {
         /// What the store says.
         found: u32,
@@ -75,9 +65,7 @@ pub enum StorageError {
         supported: u32,
     },
     /// The store belongs to another cluster.
-    #[error(
-        "the data directory belongs to cluster {0}; give the root key of that cluster, or another directory"
-    )]
+    #[error("the data directory belongs to cluster {0}")]
     ForeignCluster(String),
     /// Any other failure of the system.
     #[error("input or output failed: {0}")]

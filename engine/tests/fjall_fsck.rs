@@ -290,6 +290,47 @@ fn index_and_citations_are_compared_with_the_entries() {
     );
 }
 
+/// An agent holds the rows of its store against each other by the same rules, and judges no facts.
+#[test]
+fn an_agent_finds_what_is_wrong_with_rows() {
+    let original = Original::in_tables();
+    let check_rows = |keyspace: &str, row: &[u8], value: Option<&[u8]>| {
+        let copy = tempfile::tempdir().unwrap();
+        copy_directory(original.dir.path(), copy.path());
+        write(copy.path(), keyspace, row, value);
+        original.world.open(copy.path()).unwrap().check().map_err(|error| error.to_string())
+    };
+    let dir = original.dir.path();
+    let (row_of_index, index) = row(dir, "index", b"/count");
+    let (entry, record) = row(dir, "entries", b"/count");
+    let (citation, _) = row(dir, "by_grant", b"");
+    let (id, fact) = row(dir, "authority", &citation[..32]);
+    let changed = |bytes: &[u8], at: usize| {
+        let mut other = bytes.to_vec();
+        other[at] ^= 1;
+        other
+    };
+    assert_eq!(check_rows("index", &row_of_index, Some(&index)), Ok(()), "nothing is changed");
+    for (keyspace, row, value, told) in [
+        ("index", &row_of_index, None, "the index does not name it"),
+        ("index", &row_of_index, Some(changed(&index, 1)), "the index says other than its record"),
+        ("index", &row_of_index, Some(changed(&index, 0)), "/count"),
+        ("entries", &entry, None, "which is not stored"),
+        ("entries", &entry, Some(changed(&record, record.len() - 1)), "its record does not read"),
+        ("by_grant", &citation, None, "is not noted"),
+        ("authority", &id, None, "authority facts"),
+        ("authority", &id, Some(record.clone()), "another fact"),
+    ] {
+        let error = check_rows(keyspace, row, value.as_deref()).unwrap_err();
+        assert!(error.starts_with("the store is damaged: ") && error.contains(told), "{told}: {error}");
+    }
+    assert_eq!(
+        check_rows("authority", &id, Some(&changed(&fact, 5))),
+        Ok(()),
+        "a signature is not looked at"
+    );
+}
+
 /// Facts that are well formed, under the right id and in the index, and may not be stored all the same.
 #[test]
 fn facts_are_judged_anew() {

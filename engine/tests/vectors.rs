@@ -2,8 +2,6 @@
 //! and every frame of six sessions. A change of the file is a change of the protocol.
 #![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
-#[path = "../../grants/tests/vectors_cast/mod.rs"]
-mod cast;
 #[path = "vectors_clock/mod.rs"]
 mod clock;
 #[path = "vectors_declined/mod.rs"]
@@ -14,10 +12,7 @@ mod frames;
 mod long;
 #[path = "vectors_newcomer/mod.rs"]
 mod newcomer;
-#[path = "../../grants/tests/vectors_support/mod.rs"]
-mod support;
 
-use cast::{Cast, HOUR, JANUARY, Named, at, fact, facts};
 use frames::Transcript;
 use kvgossip_engine::declined::Reason;
 use kvgossip_engine::session::{self, Config, Obstacles, Outcome, Role, Session, SessionError};
@@ -26,10 +21,11 @@ use kvgossip_engine::{Applied, MemoryStorage, Replica, Storage};
 use kvgossip_grants::{
     EntryId, Fact, FactId, GrantId, Key, PathPrefix, RsaVerifier, Signer, Timestamp, Verdict,
 };
+use kvgossip_testkit::vectors::Vectors;
+use kvgossip_testkit::vectors::cast::{Cast, HOUR, JANUARY, Named, at, fact, facts};
 use siphasher::sip::SipHasher24;
 use std::collections::BTreeSet;
 use std::hash::Hasher;
-use support::Vectors;
 
 const FILE: &str = "engine/tests/fixtures/session-vectors.txt";
 

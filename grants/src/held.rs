@@ -17,11 +17,11 @@ const KEYS_PER_BUCKET: usize = 16;
 
 /// Builder of the digests.
 #[derive(Debug)]
-pub struct Held {
+pub struct HeldDigests {
     buckets: Vec<blake3::Hasher>,
 }
 
-impl Held {
+impl HeldDigests {
     /// Returns a suitable number of buckets for a watcher of `keys` keys.
     pub fn buckets_for(keys: usize) -> usize {
         (keys / KEYS_PER_BUCKET).next_power_of_two().clamp(1, MAX_HELD_BUCKETS)
@@ -46,7 +46,7 @@ impl Held {
         self.add_ascending(key, entries.len(), entries.into_iter());
     }
 
-    /// Adds a key like [`Held::add`], with `count` ids that are already in ascending order.
+    /// Adds a key like [`HeldDigests::add`], with `count` ids that are already in ascending order.
     pub fn add_ascending(&mut self, key: &Key, count: usize, ids: impl Iterator<Item = EntryId>) {
         if count == 0 {
             return;
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     fn digests(rows: &[(&str, &[u8])], buckets: usize) -> Vec<Digest> {
-        let mut held = Held::new(buckets);
+        let mut held = HeldDigests::new(buckets);
         for (key, ids) in rows {
             let ids = ids.iter().map(|id| EntryId([*id; 32])).collect();
             held.add(&Key::parse(key).expect("a key"), ids);
@@ -96,15 +96,15 @@ mod tests {
         assert_eq!(one, same);
         let other = digests(&[("/a", &[1]), ("/b", &[2, 5]), ("/c", &[4])], 64);
         let different: Vec<usize> = (0..64).filter(|place| one[*place] != other[*place]).collect();
-        assert_eq!(different, [Held::bucket(&Key::parse("/b").expect("a key"), 64)]);
+        assert_eq!(different, [HeldDigests::bucket(&Key::parse("/b").expect("a key"), 64)]);
     }
 
     #[test]
     fn the_number_of_buckets_is_bounded() {
-        assert_eq!(Held::buckets_for(0), 1);
-        assert_eq!(Held::buckets_for(100), 8);
-        assert_eq!(Held::buckets_for(1 << 20), MAX_HELD_BUCKETS);
-        assert_eq!(Held::new(0).finish().len(), 1);
-        assert_eq!(Held::new(1 << 30).finish().len(), MAX_HELD_BUCKETS);
+        assert_eq!(HeldDigests::buckets_for(0), 1);
+        assert_eq!(HeldDigests::buckets_for(100), 8);
+        assert_eq!(HeldDigests::buckets_for(1 << 20), MAX_HELD_BUCKETS);
+        assert_eq!(HeldDigests::new(0).finish().len(), 1);
+        assert_eq!(HeldDigests::new(1 << 30).finish().len(), MAX_HELD_BUCKETS);
     }
 }

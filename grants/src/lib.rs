@@ -45,7 +45,7 @@ pub use fact::{
 pub use filter::{Filter, FilterError, FilterRule, MAX_FILTER_GLOBS};
 pub use frontier::{ById, EntryMeta, Frontier, MAX_FRONTIER_LIST, NewestFirst, Offer, Rank, StandingEntry};
 pub use glob::{GlobError, GlobErrorKind, KeyGlob, MAX_GLOB_BYTES, MAX_WILDCARDS};
-pub use held::{Held, MAX_HELD_BUCKETS, held_authority};
+pub use held::{HeldDigests, MAX_HELD_BUCKETS, held_authority};
 pub use id::{ClusterId, Digest, EntityId, EntryId, FactId, GrantId, ParseIdError, ReplicaId};
 pub use inclusion::{INCLUSION_BUDGET, INCLUSION_WORK_PER_NODE, Inclusion, included, included_with_budget};
 pub use key::{

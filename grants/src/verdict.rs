@@ -53,7 +53,7 @@ codes! {
     /// A newer entry of the same or a higher authority is in the frontier.
     Dominated = "entry.dominated", "a newer entry of the same or a higher authority stands";
     /// The cited grant, or one above it, is not known here.
-    GrantUnknown = "grant.unknown", "the cited grant, or one above it, is not known here; send it first, or sync; if one above it was revoked, it does not come back";
+    GrantUnknown = "grant.unknown", "this replica does not know the cited grant, or one above it: send that grant first, or sync with a replica that has it (`kvgossip sync PEER`); if one above it was revoked, it does not come back";
     /// The cited grant, or one above it, is revoked.
     GrantRevoked = "grant.revoked", "the cited grant, or one above it, is revoked; ask its issuer for a new one";
     /// A grant of the chain has expired.

@@ -5,23 +5,19 @@
 
 #[path = "vectors_by_hand/mod.rs"]
 mod by_hand;
-#[path = "vectors_cast/mod.rs"]
-mod cast;
-#[path = "vectors_support/mod.rs"]
-mod support;
 
 use by_hand::{
     entry_by_hand, floor_by_hand, grant_by_hand, preimage_by_hand, record_by_hand, revocation_by_hand,
 };
-use cast::{Cast, HOUR, JANUARY, Named, at, fact, facts, nonce};
 use kvgossip_grants::{
     Authority, Body, Code, Fact, FactId, Floor, KeyGlob, MAX_AHEAD_MICROS, MAX_BODY_BYTES, MAX_DEPTH,
     MAX_FILTER_GLOBS, MAX_FLOOR_PATTERNS, MAX_GLOB_BYTES, MAX_KEY_BYTES, MAX_SEGMENT_BYTES, MAX_SEGMENTS,
     MAX_VALUE_BYTES, MAX_WILDCARDS, Op, PublicKey, PublicKeyError, RsaVerifier, Signed, Signer, Timestamp,
     Verdict,
 };
+use kvgossip_testkit::vectors::Vectors;
+use kvgossip_testkit::vectors::cast::{Cast, HOUR, JANUARY, Named, at, fact, facts, nonce};
 use std::fmt::Display;
-use support::Vectors;
 
 const FILE: &str = "grants/tests/fixtures/fact-vectors.txt";
 

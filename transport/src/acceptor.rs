@@ -6,7 +6,7 @@ use crate::code::Code;
 use crate::connection::{Connection, Established};
 use crate::error::TransportError;
 use crate::log_limit::Line;
-use crate::pending::{Entry, Place};
+use crate::pending::{FirstPacket, HandshakePermit};
 use crate::shared::{Shared, admitted, explain};
 use crate::welcome;
 use std::net::SocketAddr;
@@ -21,15 +21,15 @@ pub(crate) async fn run(shared: Arc<Shared>, ready: mpsc::Sender<Connection>) {
     while let Some(incoming) = shared.quic.accept().await {
         let address = incoming.remote_address();
         match shared.pending.enter(address.ip(), incoming.remote_address_validated()) {
-            Entry::Start(place) => {
+            FirstPacket::Start(place) => {
                 tokio::spawn(serve(Arc::clone(&shared), incoming, place, ready.clone()));
             }
-            Entry::Validate => {
+            FirstPacket::Validate => {
                 count(&shared.counters.retried);
                 // quinn guarantees that a Retry can be sent to an unvalidated address.
                 let _ = incoming.retry();
             }
-            Entry::Refuse => {
+            FirstPacket::Refuse => {
                 count(&shared.counters.turned_away);
                 if let Some(suppressed) = shared.log.allow() {
                     tracing::warn!(%address, code = %Code::Full, suppressed, "too many handshakes are pending");
@@ -44,7 +44,7 @@ pub(crate) async fn run(shared: Arc<Shared>, ready: mpsc::Sender<Connection>) {
 async fn serve(
     shared: Arc<Shared>,
     incoming: quinn::Incoming,
-    place: Place,
+    place: HandshakePermit,
     ready: mpsc::Sender<Connection>,
 ) {
     let address = incoming.remote_address();

@@ -33,7 +33,7 @@ pub enum Access {
 
 /// Decision about one peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Decision {
     /// The peer may connect, with this access.
     Admitted(Access),
     /// The peer may not connect. The text goes to the local log; the peer only receives the code.
@@ -44,7 +44,7 @@ pub enum Verdict {
 /// a worker thread of the runtime, so it must not block.
 pub trait Admission: Send + Sync {
     /// Decides whether this replica may connect.
-    fn decide(&self, peer: &ReplicaId, direction: Direction) -> Verdict;
+    fn decide(&self, peer: &ReplicaId, direction: Direction) -> Decision;
 }
 
 /// Callback that returns whether another layer vouches for a replica, such as a live member that announces its
@@ -93,16 +93,16 @@ impl Policy {
 }
 
 impl Admission for Policy {
-    fn decide(&self, peer: &ReplicaId, direction: Direction) -> Verdict {
+    fn decide(&self, peer: &ReplicaId, direction: Direction) -> Decision {
         let named = direction == Direction::Outbound { expected: Some(*peer) };
         if named || self.allowed.load().contains(peer) || self.vouch.as_ref().is_some_and(|vouch| vouch(peer))
         {
-            return Verdict::Admitted(Access::Full);
+            return Decision::Admitted(Access::Full);
         }
         if self.open_read && direction == Direction::Inbound {
-            return Verdict::Admitted(Access::PullOnly);
+            return Decision::Admitted(Access::PullOnly);
         }
-        Verdict::Refused("its key is not listed, and no live member announces it".into())
+        Decision::Refused("its key is not listed, and no live member announces it".into())
     }
 }
 
@@ -131,8 +131,8 @@ mod tests {
 
     fn access(policy: &Policy, peer: ReplicaId, direction: Direction) -> Option<Access> {
         match policy.decide(&peer, direction) {
-            Verdict::Admitted(access) => Some(access),
-            Verdict::Refused(_) => None,
+            Decision::Admitted(access) => Some(access),
+            Decision::Refused(_) => None,
         }
     }
 

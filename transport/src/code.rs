@@ -1,5 +1,6 @@
 //! Stable error codes of this crate: a number for QUIC, and a name for logs, JSON and metrics.
 
+use kvgossip_api::codes;
 use std::fmt;
 
 /// TLS alerts (RFC 8446 section 6). QUIC carries them as `0x100 + alert` (RFC 9001 section 4.8).
@@ -27,7 +28,7 @@ mod quic {
 }
 
 macro_rules! codes {
-    ($($variant:ident = $number:literal, $name:literal, $meaning:literal;)*) => {
+    ($($variant:ident = $number:literal, $name:literal;)*) => {
         /// Reason why a connection or a session stream ended, or was never established.
         ///
         /// The numbers are QUIC application error codes, used in CONNECTION_CLOSE, RESET_STREAM and
@@ -35,7 +36,7 @@ macro_rules! codes {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[non_exhaustive]
         pub enum Code {
-            $(#[doc = $meaning] $variant,)*
+            $(#[doc = concat!("`", $name, "`")] $variant,)*
         }
 
         impl Code {
@@ -51,46 +52,46 @@ macro_rules! codes {
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)* }
             }
-
-            /// Explanation in one sentence.
-            pub const fn meaning(self) -> &'static str {
-                match self { $(Self::$variant => $meaning,)* }
-            }
         }
     };
 }
 
 codes! {
-    Closed = 0x00, "connection.closed", "The connection or stream was no longer needed.";
-    Shutdown = 0x01, "shutdown", "The replica is shutting down.";
-    Internal = 0x02, "internal", "A fault of the program at the replica, which its log tells of; please report it.";
-    Unknown = 0x03, "connection.unknown_code", "The peer gave a code that this version does not know.";
+    Closed = 0x00, "connection.closed";
+    Shutdown = 0x01, "shutdown";
+    Internal = 0x02, "internal";
+    Unknown = 0x03, "connection.unknown_code";
 
-    NotAdmitted = 0x10, "peer.not_admitted", "The peer's replica key is not admitted.";
-    WrongId = 0x11, "peer.wrong_id", "Another replica answered at the address than the one that was expected.";
-    ForeignCluster = 0x12, "peer.foreign_cluster", "The peer belongs to a cluster with another root key.";
-    BadKey = 0x13, "peer.bad_key", "The peer showed no acceptable RSA key, or could not prove that it has it.";
-    Incompatible = 0x14, "peer.incompatible", "The peer speaks another protocol or another version of it.";
-    OwnKey = 0x15, "peer.own_key", "The peer has this replica's own key: it is this replica, or a copy of its key file.";
-    Duplicate = 0x16, "peer.duplicate", "Another connection between the same two replicas stays.";
-    Misbehaved = 0x17, "peer.misbehaved", "The peer sent too much that had to be refused.";
-    Full = 0x18, "peer.full", "The replica has no room for another connection.";
-    HandshakeTimeout = 0x19, "peer.handshake_timeout", "The peer did not finish the handshake in time, or nothing answers at the address.";
-    Lost = 0x1a, "connection.lost", "The peer was not heard any more, or has restarted.";
-    CannotDial = 0x1b, "peer.cannot_dial", "No connection to the address can be attempted.";
-    Cloned = 0x1c, "peer.cloned", "Two running processes use one replica key, such as that of a copied data directory.";
-    ShutOut = 0x1d, "peer.shut_out", "The peer misbehaved, and is not talked with for a time that grows with each offence.";
+    NotAdmitted = 0x10, "peer.not_admitted";
+    WrongId = 0x11, "peer.wrong_id";
+    ForeignCluster = 0x12, "peer.foreign_cluster";
+    BadKey = 0x13, "peer.bad_key";
+    Incompatible = 0x14, "peer.incompatible";
+    OwnKey = 0x15, "peer.own_key";
+    Duplicate = 0x16, "peer.duplicate";
+    Misbehaved = 0x17, "peer.misbehaved";
+    Full = 0x18, "peer.full";
+    HandshakeTimeout = 0x19, "peer.handshake_timeout";
+    Lost = 0x1a, "connection.lost";
+    CannotDial = 0x1b, "peer.cannot_dial";
+    Cloned = 0x1c, "peer.cloned";
+    ShutOut = 0x1d, "peer.shut_out";
 
-    Busy = 0x20, "session.busy", "Another session between the same two replicas is under way.";
-    Protocol = 0x21, "session.protocol", "The peer broke the session's protocol.";
-    TooSlow = 0x22, "session.too_slow", "The peer stalled, or sent or took less than the minimum rate.";
-    FrameTooLarge = 0x23, "session.frame_too_large", "The peer announced a frame over the limit.";
-    Cancelled = 0x24, "session.cancelled", "One side gave the session up before it was done.";
-    Version = 0x25, "session.version", "The peer speaks another version of the session protocol.";
-    Store = 0x26, "store.failed", "The replica's store failed; nothing that it acknowledged is lost.";
+    Busy = 0x20, "session.busy";
+    Protocol = 0x21, "session.protocol";
+    TooSlow = 0x22, "session.too_slow";
+    FrameTooLarge = 0x23, "session.frame_too_large";
+    Cancelled = 0x24, "session.cancelled";
+    Version = 0x25, "session.version";
+    Store = 0x26, "store.failed";
 }
 
 impl Code {
+    /// Returns what the code means, in one sentence.
+    pub fn meaning(self) -> &'static str {
+        codes::find(self.name()).map_or(self.name(), |info| info.meaning)
+    }
+
     /// Returns the code of an application error number received from a peer; [`Code::Unknown`] if this version
     /// does not know it.
     pub fn from_number(number: u64) -> Self {
@@ -166,6 +167,13 @@ mod tests {
             (Code::Shutdown, 0x01, "shutdown"),
         ] {
             assert_eq!((code.number(), code.name()), (number, name));
+        }
+    }
+
+    #[test]
+    fn every_code_has_a_meaning() {
+        for code in Code::ALL {
+            assert_ne!(code.meaning(), code.name());
         }
     }
 

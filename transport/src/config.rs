@@ -9,7 +9,7 @@ use crate::limits::{
     CONNECTION_WINDOW, CRYPTO_BUFFER, INCOMING_BUFFER, Limits, MAX_BIDI_STREAMS, MAX_UNI_STREAMS,
     SEND_WINDOW, STREAM_WINDOW,
 };
-use crate::verifier::{Outcome, PeerVerifier};
+use crate::verifier::{HandshakeResult, PeerVerifier};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{IdleTimeout, TransportConfig, VarInt};
 use quinn_proto::HashedConnectionIdGenerator;
@@ -68,7 +68,7 @@ impl Configs {
     pub(crate) fn client(
         &self,
         direction: Direction,
-    ) -> Result<(quinn::ClientConfig, Arc<OnceLock<Outcome>>), TransportError> {
+    ) -> Result<(quinn::ClientConfig, Arc<OnceLock<HandshakeResult>>), TransportError> {
         let (tls, outcome) = client_tls(&self.key, direction, Arc::clone(&self.admission), &self.provider)?;
         let mut config = quinn::ClientConfig::new(tls);
         config.transport_config(Arc::clone(&self.transport));
@@ -133,7 +133,7 @@ struct Own {
 /// Results of one incoming handshake, filled in while it runs.
 #[derive(Clone, Debug)]
 pub(crate) struct Handshake {
-    pub(crate) outcome: Arc<OnceLock<Outcome>>,
+    pub(crate) outcome: Arc<OnceLock<HandshakeResult>>,
     pub(crate) told: Arc<Told>,
 }
 
@@ -187,7 +187,7 @@ fn server_tls(
     Ok((Arc::new(QuicServerConfig::try_from(tls).map_err(setup)?), Handshake { outcome, told }))
 }
 
-type ClientTls = (Arc<QuicClientConfig>, Arc<OnceLock<Outcome>>);
+type ClientTls = (Arc<QuicClientConfig>, Arc<OnceLock<HandshakeResult>>);
 
 fn client_tls(
     key: &ReplicaKey,

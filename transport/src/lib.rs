@@ -54,7 +54,7 @@ mod table;
 mod verifier;
 mod welcome;
 
-pub use admission::{Access, Admission, Direction, Policy, Verdict, Vouch};
+pub use admission::{Access, Admission, Decision, Direction, Policy, Vouch};
 pub use allow_list::{AllowList, AllowListError, MAX_ALLOW_LIST_LEN, MAX_ALLOWED_PEERS};
 pub use backoff::{Backoff, FIRST_RETRY, MAX_RETRY};
 pub use candidates::{Candidates, MAX_CANDIDATES};

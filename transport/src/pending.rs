@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 /// Decision about a first packet.
 #[derive(Debug)]
-pub(crate) enum Entry {
+pub(crate) enum FirstPacket {
     /// Start the handshake; dropping the place frees it.
-    Start(Place),
+    Start(HandshakePermit),
     /// Send a Retry, so that the peer validates its address.
     Validate,
     /// Refuse: too many handshakes are in progress.
@@ -36,9 +36,9 @@ pub(crate) struct Pending {
     counts: Mutex<Counts>,
 }
 
-/// Place of one handshake, freed when dropped.
+/// HandshakePermit of one handshake, freed when dropped.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct HandshakePermit {
     pending: Arc<Pending>,
     /// Address of the peer, if it is validated.
     validated: Option<IpAddr>,
@@ -55,23 +55,26 @@ impl Pending {
     }
 
     /// Decides about a first packet from `address`.
-    pub(crate) fn enter(self: &Arc<Self>, address: IpAddr, validated: bool) -> Entry {
+    pub(crate) fn enter(self: &Arc<Self>, address: IpAddr, validated: bool) -> FirstPacket {
         let mut counts = self.counts.lock();
         if !validated {
             // A Retry keeps no state, so it is the only response to possibly forged addresses beyond the limit.
             if counts.unvalidated >= self.max_unvalidated || counts.total >= self.max_total {
-                return Entry::Validate;
+                return FirstPacket::Validate;
             }
             counts.unvalidated += 1;
         } else {
             let full = counts.total >= self.max_total;
             if full || counts.by_address.get(&address).is_some_and(|&n| n >= self.max_per_address) {
-                return Entry::Refuse;
+                return FirstPacket::Refuse;
             }
             *counts.by_address.entry(address).or_default() += 1;
         }
         counts.total += 1;
-        Entry::Start(Place { pending: Arc::clone(self), validated: validated.then_some(address) })
+        FirstPacket::Start(HandshakePermit {
+            pending: Arc::clone(self),
+            validated: validated.then_some(address),
+        })
     }
 
     /// Number of handshakes in progress.
@@ -80,7 +83,7 @@ impl Pending {
     }
 }
 
-impl Drop for Place {
+impl Drop for HandshakePermit {
     fn drop(&mut self) {
         let mut counts = self.pending.counts.lock();
         counts.total -= 1;
@@ -115,9 +118,9 @@ mod tests {
         [10, 0, 0, last].into()
     }
 
-    fn start(pending: &Arc<Pending>, last: u8, validated: bool) -> Place {
+    fn start(pending: &Arc<Pending>, last: u8, validated: bool) -> HandshakePermit {
         match pending.enter(address(last), validated) {
-            Entry::Start(place) => place,
+            FirstPacket::Start(place) => place,
             other => panic!("{other:?}"),
         }
     }
@@ -126,10 +129,10 @@ mod tests {
     fn forged_addresses_cannot_fill_the_places_of_real_ones() {
         let pending = pending(8, 2, 8);
         let forged: Vec<_> = (0..2).map(|n| start(&pending, n, false)).collect();
-        assert!(matches!(pending.enter(address(9), false), Entry::Validate));
+        assert!(matches!(pending.enter(address(9), false), FirstPacket::Validate));
         let real: Vec<_> = (0..6).map(|n| start(&pending, n, true)).collect();
-        assert!(matches!(pending.enter(address(9), true), Entry::Refuse));
-        assert!(matches!(pending.enter(address(9), false), Entry::Validate));
+        assert!(matches!(pending.enter(address(9), true), FirstPacket::Refuse));
+        assert!(matches!(pending.enter(address(9), false), FirstPacket::Validate));
         drop((forged, real));
         assert_eq!(pending.len(), 0);
         assert!(pending.counts.lock().by_address.is_empty());
@@ -139,7 +142,7 @@ mod tests {
     fn one_address_cannot_fill_the_places_of_others() {
         let pending = pending(8, 2, 3);
         let mut greedy: Vec<_> = (0..3).map(|_| start(&pending, 1, true)).collect();
-        assert!(matches!(pending.enter(address(1), true), Entry::Refuse));
+        assert!(matches!(pending.enter(address(1), true), FirstPacket::Refuse));
         let _other = start(&pending, 2, true);
         greedy.pop();
         let _again = start(&pending, 1, true);

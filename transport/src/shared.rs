@@ -8,7 +8,7 @@ use crate::error::TransportError;
 use crate::limits::Limits;
 use crate::log_limit::LogLimit;
 use crate::pending::Pending;
-use crate::verifier::Outcome;
+use crate::verifier::HandshakeResult;
 use kvgossip_grants::ReplicaId;
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicU64;
@@ -53,11 +53,11 @@ impl Shared {
 /// Replaces the error that TLS reports by the verifier's own reason, if it refused the peer.
 pub(crate) fn explain(
     error: TransportError,
-    outcome: &OnceLock<Outcome>,
+    outcome: &OnceLock<HandshakeResult>,
     address: SocketAddr,
 ) -> TransportError {
     match outcome.get() {
-        Some(Outcome::Refused { peer, code, reason }) => {
+        Some(HandshakeResult::Refused { peer, code, reason }) => {
             TransportError::Refused { peer: *peer, address, code: *code, reason: reason.clone() }
         }
         _ => error,
@@ -66,11 +66,11 @@ pub(crate) fn explain(
 
 /// Returns the peer of a finished handshake. TLS never finishes one without calling the verifier.
 pub(crate) fn admitted(
-    outcome: &OnceLock<Outcome>,
+    outcome: &OnceLock<HandshakeResult>,
     address: SocketAddr,
 ) -> Result<(ReplicaId, Access), TransportError> {
     match outcome.get() {
-        Some(Outcome::Admitted { peer, access }) => Ok((*peer, *access)),
+        Some(HandshakeResult::Admitted { peer, access }) => Ok((*peer, *access)),
         other => Err(TransportError::Refused {
             peer: None,
             address,

@@ -1,6 +1,6 @@
 //! Table of the open connections of a replica, one per peer.
 
-use crate::admission::{Access, Admission, Verdict};
+use crate::admission::{Access, Admission, Decision};
 use crate::clones::{CLONE_SHOWN, Clones, Ruling};
 use crate::code::Code;
 use crate::connection::Connection;
@@ -185,9 +185,9 @@ impl ConnectionTable {
     pub fn enforce(&self, admission: &dyn Admission) {
         for connection in self.list() {
             match admission.decide(&connection.peer(), connection.direction()) {
-                Verdict::Admitted(access) if access == connection.access() => {}
-                Verdict::Admitted(_) => connection.close(Code::Closed, "its access has changed"),
-                Verdict::Refused(_) => {
+                Decision::Admitted(access) if access == connection.access() => {}
+                Decision::Admitted(_) => connection.close(Code::Closed, "its access has changed"),
+                Decision::Refused(_) => {
                     tracing::info!(peer = %connection.peer(), "cut off: it is no longer admitted");
                     connection.close(Code::NotAdmitted, "it is no longer admitted");
                 }

@@ -3,7 +3,7 @@
 //! The policy is asked only after the handshake signature has been verified, so that nobody without an admitted
 //! key can find out who is admitted.
 
-use crate::admission::{Access, Admission, Direction, Verdict};
+use crate::admission::{Access, Admission, Decision, Direction};
 use crate::code::Code;
 use crate::key::replica_id_of_spki;
 use kvgossip_grants::ReplicaId;
@@ -17,7 +17,7 @@ use std::sync::{Arc, OnceLock};
 
 /// Result of one handshake.
 #[derive(Debug)]
-pub(crate) enum Outcome {
+pub(crate) enum HandshakeResult {
     Admitted { peer: ReplicaId, access: Access },
     Refused { peer: Option<ReplicaId>, code: Code, reason: String },
 }
@@ -28,7 +28,7 @@ pub(crate) struct PeerVerifier {
     direction: Direction,
     admission: Arc<dyn Admission>,
     algorithms: WebPkiSupportedAlgorithms,
-    outcome: Arc<OnceLock<Outcome>>,
+    outcome: Arc<OnceLock<HandshakeResult>>,
 }
 
 impl PeerVerifier {
@@ -37,7 +37,7 @@ impl PeerVerifier {
         direction: Direction,
         admission: Arc<dyn Admission>,
         algorithms: WebPkiSupportedAlgorithms,
-    ) -> (Arc<Self>, Arc<OnceLock<Outcome>>) {
+    ) -> (Arc<Self>, Arc<OnceLock<HandshakeResult>>) {
         let outcome = Arc::default();
         let verifier = Self { local, direction, admission, algorithms, outcome: Arc::clone(&outcome) };
         (Arc::new(verifier), outcome)
@@ -49,7 +49,7 @@ impl PeerVerifier {
             Code::BadKey => CertificateError::BadEncoding,
             _ => CertificateError::ApplicationVerificationFailure,
         };
-        let _ = self.outcome.set(Outcome::Refused { peer, code, reason });
+        let _ = self.outcome.set(HandshakeResult::Refused { peer, code, reason });
         Error::InvalidCertificate(alert)
     }
 
@@ -72,11 +72,11 @@ impl PeerVerifier {
             return Err(self.refuse(Some(peer), Code::WrongId, reason));
         }
         match self.admission.decide(&peer, self.direction) {
-            Verdict::Admitted(access) => {
-                let _ = self.outcome.set(Outcome::Admitted { peer, access });
+            Decision::Admitted(access) => {
+                let _ = self.outcome.set(HandshakeResult::Admitted { peer, access });
                 Ok(())
             }
-            Verdict::Refused(reason) => Err(self.refuse(Some(peer), Code::NotAdmitted, reason)),
+            Decision::Refused(reason) => Err(self.refuse(Some(peer), Code::NotAdmitted, reason)),
         }
     }
 

@@ -3,7 +3,8 @@
 
 mod common;
 
-use common::{PATIENCE, allow, assert_serves, bind, bind_with, connect, keys, pair, soon, until};
+use common::{allow, assert_serves, bind, bind_with, connect, keys, pair, soon, until};
+use kvgossip_testkit::wait::PATIENCE;
 use kvgossip_transport::{
     Access, AllowList, Code, ConnectionTable, Direction, Limits, Policy, TransportError,
 };

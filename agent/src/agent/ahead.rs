@@ -2,7 +2,7 @@
 //! that was corrected since. Peers do not merge them until they are due.
 
 use crate::clock::Clock;
-use crate::committer::Store;
+use crate::committer::StoreHandle;
 use kvgossip_engine::View;
 use kvgossip_grants::{MAX_AHEAD_MICROS, Timestamp};
 use parking_lot::Mutex;
@@ -39,7 +39,7 @@ impl Ahead {
 
 /// Scans at start-up, when the clock was set back, and after each change of the store while the count is not 0. No
 /// new such entries can arrive otherwise: the intake declines entries that are ahead of the clock.
-pub(super) async fn follow(ahead: Arc<Ahead>, store: Store, clock: Clock, stop: CancellationToken) {
+pub(super) async fn follow(ahead: Arc<Ahead>, store: StoreHandle, clock: Clock, stop: CancellationToken) {
     let (mut last, mut batch) = (None::<Timestamp>, None);
     loop {
         let (now, view) = (clock.now(), store.view());

@@ -4,12 +4,13 @@ use super::first_sync::{first_sync_text, hindrances, strangers_text, waits_text}
 use super::{Agent, ahead, long_keys};
 use crate::clock::{self, duration_text};
 use crate::disk;
+use crate::error::advised;
 use crate::gossip::{Gossip, GossipError, LEFT_CODE, ShutOut, Unjoined};
 use crate::metrics::{Holdings, StandingSample};
 use crate::peers::ClockReason;
 use crate::readiness::{Gap, LastEqual};
-use kvgossip_api::{ApiError, Counts, Digests, FIRST_SYNC, Grade, PeerRow, ReasonRow, StatusResponse};
-use kvgossip_engine::{Failure, InternalError};
+use kvgossip_api::{ApiError, Counts, Digests, FIRST_SYNC, Grade, PeerRow, ReasonRow, StatusResponse, codes};
+use kvgossip_engine::{Failure, InternalError, StorageError};
 use kvgossip_grants::{Signer, Timestamp};
 use kvgossip_transport::RefusedPeer;
 use std::net::SocketAddr;
@@ -126,8 +127,8 @@ impl Agent {
             let stopped = !self.store().is_running() && !self.inner.stop.is_cancelled();
             stopped.then(|| InternalError::Committer.into())
         });
-        let error = error.or_else(|| self.store().unreadable().map(Failure::from));
-        error.map(Reason::Store).into_iter().collect()
+        let unreadable = || self.store().unreadable().map(Reason::Unreadable);
+        error.map(Reason::Store).or_else(unreadable).into_iter().collect()
     }
 
     fn gossip_reasons(&self) -> Vec<Reason> {
@@ -233,8 +234,10 @@ const REASON_CODES: &[&str] = &[
 /// A reason of reduced health. Each variant has a code (listed in [`REASON_CODES`]), a grade and a text.
 #[derive(Debug)]
 enum Reason {
-    /// The store accepts no writes or cannot be read.
+    /// The store accepts no writes.
     Store(Failure),
+    /// A part of the store cannot be read; the text says what to do about it.
+    Unreadable(StorageError),
     /// A fact was not merged because of the store's size limit.
     Quota { limit: u64, left: u64 },
     /// Another member has this agent's name.
@@ -267,6 +270,7 @@ impl Reason {
     fn code(&self) -> &'static str {
         match self {
             Self::Store(failure) => failure.code(),
+            Self::Unreadable(error) => error.code(),
             Self::Quota { .. } => "store.quota",
             Self::NameLost(error) => error.code(),
             Self::WrongGossipKey => "gossip.wrong_key",
@@ -286,6 +290,7 @@ impl Reason {
     fn grade(&self) -> Grade {
         match self {
             Self::Store(_)
+            | Self::Unreadable(_)
             | Self::NameLost(_)
             | Self::FirstSync { .. }
             | Self::Stale { is_over: false, .. } => Grade::Unready,
@@ -309,10 +314,12 @@ impl Reason {
 
     fn message(&self) -> String {
         match self {
-            Self::Store(failure) => failure.to_string(),
+            Self::Store(failure) => advised(failure),
+            Self::Unreadable(error) => error.to_string(),
             Self::Quota { limit, left } => format!(
-                "{left} bytes are left of the store's limit of {limit} (--max-store), and something had no room: only what \
-                 fits is taken in, peers are asked for nothing more, and it may lack what they hold"
+                "{left} bytes are left of the store's limit of {limit} (--max-store), and something had no room: peers are \
+                 asked for nothing more, and it may lack what they hold; {}",
+                codes::advice(self.code()).unwrap_or_default()
             ),
             Self::NameLost(error) => error.to_string(),
             Self::WrongGossipKey => {

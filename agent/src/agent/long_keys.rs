@@ -1,7 +1,7 @@
 //! Keys with very many entries, reported to the operator with the grant to revoke. The number of entries of a key has
 //! no limit, since replicas would then differ.
 
-use crate::committer::Store;
+use crate::committer::StoreHandle;
 use kvgossip_api::{HeavyGrantRow, LongKeyRow};
 use kvgossip_engine::{LONG_FRONTIER, View};
 use std::collections::BTreeSet;
@@ -27,7 +27,7 @@ pub(super) fn rows(view: &View) -> Vec<LongKeyRow> {
 }
 
 /// Logs each long key once, when it becomes one.
-pub(super) async fn warn(store: Store, stop: CancellationToken) {
+pub(super) async fn warn(store: StoreHandle, stop: CancellationToken) {
     let (mut batch, mut named) = (None, BTreeSet::new());
     loop {
         let view = store.view();

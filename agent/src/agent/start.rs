@@ -3,7 +3,7 @@
 use super::early::{offer_when_due, tell_of_early_keys};
 use super::{Agent, Inner, ahead, descriptors, long_keys, store_row};
 use crate::clock;
-use crate::committer::{self, Store};
+use crate::committer::{self, StoreHandle};
 use crate::config::Config;
 use crate::error::StartError;
 use crate::gossip::Gossip;
@@ -100,7 +100,7 @@ impl Agent {
 }
 
 /// Looks from time to time whether what could not be read reads again.
-async fn look_again(store: Store, hub: Hub, peers: Peers, pause: Duration, stop: CancellationToken) {
+async fn look_again(store: StoreHandle, hub: Hub, peers: Peers, pause: Duration, stop: CancellationToken) {
     while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
         if store.unreadable().is_some() {
             let store = store.clone();
@@ -114,7 +114,7 @@ async fn look_again(store: Store, hub: Hub, peers: Peers, pause: Duration, stop:
 }
 
 /// What found no room is asked for again when there is some.
-async fn retry_when_there_is_room(store: Store, peers: Peers, stop: CancellationToken) {
+async fn retry_when_there_is_room(store: StoreHandle, peers: Peers, stop: CancellationToken) {
     let mut fullness = store.fullness();
     drop(store);
     while let Some(Ok(())) = stop.run_until_cancelled(fullness.changed()).await {

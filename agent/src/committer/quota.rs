@@ -2,7 +2,7 @@
 //!
 //! A machine without I/O: it is told what everything weighs ([`View::weight`]) and says what has room.
 
-use super::{Committer, Store};
+use super::{Committer, StoreHandle};
 use crate::intake::Origin;
 use kvgossip_engine::{StorageError, View};
 use kvgossip_grants::{Fact, Verified};
@@ -97,7 +97,7 @@ impl Quota {
     }
 }
 
-impl Store {
+impl StoreHandle {
     /// Whether the store is near its limit and something had no room: what fits is taken in, and peers are not asked for more.
     pub fn is_full(&self) -> bool {
         *self.full.borrow()

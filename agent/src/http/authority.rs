@@ -4,7 +4,7 @@ use super::error::{Refusal, body};
 use super::pages::{PAGE_BYTES, Rows, place_text, places_after};
 use super::query::Query;
 use super::{Complete, Shared};
-use crate::authority_order::Place;
+use crate::authority_order::AuthorityPlace;
 use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
@@ -30,7 +30,7 @@ pub(super) async fn grants(
     shared.gate.walk(move || grants_page(&view, &order.of(&view), &page)).await.map(Json)
 }
 
-fn grants_page(view: &View, places: &[Place], page: &Rows) -> Result<GrantsResponse, Refusal> {
+fn grants_page(view: &View, places: &[AuthorityPlace], page: &Rows) -> Result<GrantsResponse, Refusal> {
     let rest = places_after(places, page.after.as_deref())?;
     let mut answer = GrantsResponse { grants: Vec::new(), revocations: Vec::new(), next: None };
     for (number, place) in rest.iter().enumerate() {
@@ -77,7 +77,7 @@ fn revocation_row(revocation: &Signed<Revocation>) -> RevocationRow {
 }
 
 fn entity(text: &str) -> Result<EntityId, Refusal> {
-    text.parse().map_err(|error| Refusal::bad_request("entity.malformed", error))
+    text.parse().map_err(|error| Refusal::new("entity.malformed", error))
 }
 
 /// Answers whether an entity may write a key, and why.

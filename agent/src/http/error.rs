@@ -2,13 +2,13 @@
 
 use crate::committer::CommitError;
 use crate::condition::entity_tag;
-use crate::error::WriteError;
+use crate::error::{WriteError, advised};
 use crate::readiness::FirstSync;
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use kvgossip_api::{ApiError, FIRST_SYNC};
+use kvgossip_api::{ApiError, FIRST_SYNC, codes};
 use kvgossip_engine::{Failure, StorageError};
 use kvgossip_grants::{Code, EntryId, GlobError, KeyError, Verdict};
 
@@ -23,7 +23,7 @@ pub(crate) fn body<T>(json: Result<Json<T>, JsonRejection>) -> Result<T, Refusal
             JsonRejection::JsonDataError(_) => StatusCode::BAD_REQUEST,
             error => error.status(),
         };
-        Refusal::new(status, "http.body", &error.body_text())
+        Refusal::new("http.body", error.body_text()).with_status(status)
     })
 }
 
@@ -39,41 +39,43 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
-    pub(crate) fn new(status: StatusCode, code: &str, message: &str) -> Self {
+    /// A refusal with the status that the catalogue of codes has for `code`.
+    pub(crate) fn new(code: &str, message: impl ToString) -> Self {
+        let status = codes::find(code).and_then(|info| StatusCode::from_u16(info.status?).ok());
+        debug_assert!(status.is_some(), "{code} is no code of a refusal");
         Self {
-            status,
-            error: ApiError { code: code.into(), message: message.into() },
+            status: status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+            error: ApiError { code: code.into(), message: message.to_string() },
             retry_after_s: None,
             shown: None,
         }
     }
 
-    pub(crate) fn bad_request(code: &str, message: impl ToString) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, code, &message.to_string())
+    /// A refusal with a code of somebody else's: what a peer ended a session with.
+    pub(crate) fn passed_on(error: ApiError) -> Self {
+        Self { status: StatusCode::BAD_GATEWAY, error, retry_after_s: None, shown: None }
+    }
+
+    /// With another status than the usual one of its code.
+    pub(crate) fn with_status(self, status: StatusCode) -> Self {
+        Self { status, ..self }
     }
 
     /// The response when there is no room for the request now.
     pub(crate) fn busy(why: &str) -> Self {
-        let message = format!("{why}: try again in a moment");
-        let busy = Self::new(StatusCode::SERVICE_UNAVAILABLE, "http.busy", &message);
+        let busy = Self::new("http.busy", format!("{why}: try again in a moment"));
         Self { retry_after_s: Some(BUSY_RETRY_S), ..busy }
     }
 
     /// The response to a request that the agent's stop interrupts.
     pub(crate) fn shutdown() -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "http.shutdown", "the agent is shutting down")
+        Self::new("http.shutdown", "the agent is shutting down")
     }
 
     /// The response for a fact that was not accepted.
     pub(crate) fn from_verdict(verdict: Verdict) -> Self {
         let code = verdict.code().unwrap_or(Code::Known);
-        let status = match (verdict, code) {
-            (_, Code::TooLarge | Code::OverAgentLimit) => StatusCode::PAYLOAD_TOO_LARGE,
-            (Verdict::NotYet { .. } | Verdict::Moot(_), _) => StatusCode::CONFLICT,
-            (Verdict::Misused(_), _) => StatusCode::INTERNAL_SERVER_ERROR,
-            _ => StatusCode::FORBIDDEN,
-        };
-        Self::new(status, code.as_str(), code.help())
+        Self::new(code.as_str(), code.help())
     }
 }
 
@@ -96,20 +98,20 @@ impl IntoResponse for Refusal {
 
 impl From<FirstSync> for Refusal {
     fn from(error: FirstSync) -> Self {
-        let refusal = Self::new(StatusCode::SERVICE_UNAVAILABLE, FIRST_SYNC, &error.to_string());
+        let refusal = Self::new(FIRST_SYNC, error);
         Self { retry_after_s: Some(BUSY_RETRY_S), ..refusal }
     }
 }
 
 impl From<KeyError> for Refusal {
     fn from(error: KeyError) -> Self {
-        Self::bad_request("key.malformed", error)
+        Self::new("key.malformed", error)
     }
 }
 
 impl From<GlobError> for Refusal {
     fn from(error: GlobError) -> Self {
-        Self::bad_request("glob.malformed", error)
+        Self::new("glob.malformed", error)
     }
 }
 
@@ -124,48 +126,27 @@ impl From<Failure> for Refusal {
         match failure {
             // Shutdown has one code everywhere in this API.
             Failure::ShuttingDown => Self::shutdown(),
-            _ => Self::new(status(&failure), failure.code(), &failure.to_string()),
+            _ => Self::new(failure.code(), advised(&failure)),
         }
     }
 }
 
 impl From<WriteError> for Refusal {
     fn from(error: WriteError) -> Self {
-        if let WriteError::Verdict(verdict) = error {
-            return Self::from_verdict(verdict);
+        match error {
+            WriteError::Verdict(verdict) => Self::from_verdict(verdict),
+            WriteError::Commit(CommitError::Failure(failure)) => failure.into(),
+            WriteError::Commit(CommitError::Conflict { shown, .. }) => {
+                Self { shown, ..Self::new(error.code(), error) }
+            }
+            // Not the fact is early, but an entry that decides what the key shows: another agent may know.
+            WriteError::Commit(CommitError::Unknown { .. }) => {
+                Self::new(error.code(), error).with_status(StatusCode::SERVICE_UNAVAILABLE)
+            }
+            WriteError::NotAuthorised { .. } => {
+                Self::new(error.code(), error).with_status(StatusCode::FORBIDDEN)
+            }
+            error => Self::new(error.code(), error),
         }
-        let (status, code) = status_and_code(&error);
-        let shown = match &error {
-            WriteError::Commit(CommitError::Conflict { shown, .. }) => *shown,
-            _ => None,
-        };
-        Self { shown, ..Self::new(status, code, &error.to_string()) }
-    }
-}
-
-/// The status of a failure: another try, or another agent, may help, unless the program is at fault.
-const fn status(failure: &Failure) -> StatusCode {
-    match failure {
-        Failure::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
-        _ => StatusCode::SERVICE_UNAVAILABLE,
-    }
-}
-
-/// The status of a write that failed, and its stable code.
-fn status_and_code(error: &WriteError) -> (StatusCode, &'static str) {
-    match error {
-        WriteError::NoIdentity => (StatusCode::CONFLICT, "agent.no_identity"),
-        WriteError::ClockContradicted(_) => (StatusCode::SERVICE_UNAVAILABLE, "clock.contradicted"),
-        WriteError::NotAuthorised { code, .. } => (StatusCode::FORBIDDEN, code.as_str()),
-        WriteError::Verdict(verdict) => {
-            (StatusCode::FORBIDDEN, verdict.code().unwrap_or(Code::Malformed).as_str())
-        }
-        WriteError::Commit(CommitError::Failure(failure)) => (status(failure), failure.code()),
-        WriteError::Commit(CommitError::Conflict { .. }) => (StatusCode::PRECONDITION_FAILED, "key.conflict"),
-        WriteError::Commit(CommitError::Unknown { .. }) => {
-            (StatusCode::SERVICE_UNAVAILABLE, Code::NotYet.as_str())
-        }
-        WriteError::FirstSync(_) => (StatusCode::SERVICE_UNAVAILABLE, FIRST_SYNC),
-        WriteError::Signing => (StatusCode::INTERNAL_SERVER_ERROR, "agent.signing"),
     }
 }

@@ -4,12 +4,11 @@ use super::error::{Refusal, body};
 use super::pages::{EntryPlace, PAGE_BYTES, Page, place_text, places_after};
 use super::query::{Given, Parameters, Query, malformed};
 use super::{Complete, Shared};
-use crate::authority_order::Place;
+use crate::authority_order::AuthorityPlace;
 use crate::unfinished::unfinished;
 use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
-use axum::http::StatusCode;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use kvgossip_api::{FactRow, FactsPage, MAX_POST_FACTS, PostFacts, VerdictRow, VerdictsResponse};
@@ -77,7 +76,7 @@ fn row(fact: &Fact) -> FactRow {
     FactRow { id: fact.id().to_string(), kind: fact.kind().into(), key, record_b64 }
 }
 
-fn authority_page(view: &View, places: &[Place], page: &Page) -> Result<FactsPage, Refusal> {
+fn authority_page(view: &View, places: &[AuthorityPlace], page: &Page) -> Result<FactsPage, Refusal> {
     let rest = places_after(places, page.after.as_deref())?;
     let (mut facts, mut bytes) = (Vec::new(), 0);
     for (number, place) in rest.iter().enumerate() {
@@ -197,7 +196,7 @@ pub(super) async fn offer(
     let records = body(json)?.records_b64;
     if records.len() > MAX_POST_FACTS {
         let message = format!("a request carries at most {MAX_POST_FACTS} facts: send several");
-        return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "http.too_many_facts", &message));
+        return Err(Refusal::new("http.too_many_facts", message));
     }
     let cluster = shared.agent.store().view().authority().cluster();
     let is_small = records.iter().map(String::len).sum::<usize>() <= PARSED_IN_PLACE_BYTES;

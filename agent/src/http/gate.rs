@@ -5,7 +5,7 @@ use super::error::Refusal;
 use super::own_name::is_own_name;
 use super::pages::MAX_PAGE_BYTES;
 use super::rights;
-use crate::clients::{Charged, Client, Door, Held, HttpLimits, Pool};
+use crate::clients::{Charged, Client, Door, HttpLimits, Pool, Reservation};
 use crate::metrics::Http;
 use crate::unfinished::unfinished;
 use axum::body::{Body, Bytes, HttpBody};
@@ -101,8 +101,7 @@ fn method_name(method: &Method) -> &'static str {
 
 async fn admit(shared: &Shared, request: Request, next: Next) -> Response {
     let Some(client) = request.extensions().get::<Arc<Client>>().cloned() else {
-        return Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "a request of no connection")
-            .into_response();
+        return Refusal::new("internal", "a request of no connection").into_response();
     };
     client.is_worked_for();
     let response = match judged(shared, &client, request, next).await {
@@ -135,11 +134,11 @@ fn check_codings(headers: &HeaderMap) -> Result<(), Refusal> {
     };
     if has_other(header::CONTENT_ENCODING, "identity") {
         let message = "Content-Encoding: a body is taken as it is, without a coding";
-        return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "http.header", message));
+        return Err(Refusal::new("http.header", message).with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
     }
     if has_other(header::TRANSFER_ENCODING, "chunked") {
         let message = "Transfer-Encoding: no other coding than chunked is known here";
-        return Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, "http.header", message));
+        return Err(Refusal::new("http.header", message).with_status(StatusCode::NOT_IMPLEMENTED));
     }
     Ok(())
 }
@@ -161,7 +160,7 @@ fn check_conditions(request: &Request) -> Result<(), Refusal> {
         Some((name, _)) => {
             let conditions =
                 if has_conditions { ": If-Match and If-None-Match take entity tags" } else { "" };
-            Err(Refusal::bad_request("http.header", format!("{name} means nothing here{conditions}")))
+            Err(Refusal::new("http.header", format!("{name} means nothing here{conditions}")))
         }
     }
 }
@@ -212,7 +211,7 @@ async fn in_time(limit: Duration, next: Next, request: Request) -> Response {
             "the request was given up after {} s; what it was to change may still happen",
             limit.as_secs_f64()
         );
-        Refusal::new(StatusCode::GATEWAY_TIMEOUT, "http.timeout", &message).into_response()
+        Refusal::new("http.timeout", message).into_response()
     })
 }
 
@@ -229,7 +228,7 @@ fn most_answer(head: &Parts) -> usize {
     }
 }
 
-async fn answer_room(client: &Arc<Client>, bytes: usize) -> Result<Held, Refusal> {
+async fn answer_room(client: &Arc<Client>, bytes: usize) -> Result<Reservation, Refusal> {
     if let Some(held) = client.answer_now(bytes) {
         return Ok(held);
     }
@@ -238,7 +237,11 @@ async fn answer_room(client: &Arc<Client>, bytes: usize) -> Result<Held, Refusal
 }
 
 /// Charges a large answer to its client until it is sent. Streams charge themselves.
-async fn charged(client: &Arc<Client>, response: Response, room: Option<Held>) -> Result<Response, Refusal> {
+async fn charged(
+    client: &Arc<Client>,
+    response: Response,
+    room: Option<Reservation>,
+) -> Result<Response, Refusal> {
     let (head, body) = response.into_parts();
     let bytes = match body.size_hint().exact().and_then(|bytes| usize::try_from(bytes).ok()) {
         Some(bytes) if bytes > SMALL_ANSWER => bytes,
@@ -254,9 +257,10 @@ async fn charged(client: &Arc<Client>, response: Response, room: Option<Held>) -
             answer_room(client, bytes).await?
         }
     };
-    let whole = body.collect().await.map_err(|error| {
-        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", &format!("the answer broke: {error}"))
-    })?;
+    let whole = body
+        .collect()
+        .await
+        .map_err(|error| Refusal::new("internal", format!("the answer broke: {error}")))?;
     let bytes = Bytes::from_owner(Charged { bytes: whole.to_bytes(), _room: room });
     Ok(Response::from_parts(head, Body::from(bytes)))
 }
@@ -268,10 +272,13 @@ fn check_host(shared: &Shared, request: &Request) -> Result<(), Refusal> {
     let mut hosts = request.headers().get_all(header::HOST).into_iter();
     let host = hosts.next().and_then(|host| host.to_str().ok()).unwrap_or_default();
     if hosts.next().is_some() {
-        return Err(Refusal::bad_request("http.host", "a request has one Host header"));
+        return Err(
+            Refusal::new("http.host", "a request has one Host header").with_status(StatusCode::BAD_REQUEST)
+        );
     }
     if request.headers().get_all(header::AUTHORIZATION).iter().nth(1).is_some() {
-        return Err(Refusal::bad_request("http.wrong_token", "a request has one Authorization header"));
+        return Err(Refusal::new("http.wrong_token", "a request has one Authorization header")
+            .with_status(StatusCode::BAD_REQUEST));
     }
     if shared.door == Door::Socket {
         return Ok(());
@@ -282,7 +289,7 @@ fn check_host(shared: &Shared, request: &Request) -> Result<(), Refusal> {
     let message = format!(
         "the host {foreign:?} is neither an address, nor localhost, nor in the certificate, nor named with --http-host"
     );
-    Err(Refusal::new(StatusCode::FORBIDDEN, "http.host", &message))
+    Err(Refusal::new("http.host", message))
 }
 
 /// Reads the whole body, charging the room that it takes.
@@ -291,7 +298,7 @@ async fn read_body(
     client: &Arc<Client>,
     headers: &HeaderMap,
     mut body: Body,
-) -> Result<(Bytes, Held), Refusal> {
+) -> Result<(Bytes, Reservation), Refusal> {
     let (limits, mut held) = (&gate.limits, client.nothing(Pool::Bodies));
     if body.is_end_stream() {
         return Ok((Bytes::new(), held));
@@ -309,8 +316,7 @@ async fn read_body(
         let until = began + limits.body_allowance(whole.len());
         let frame = timeout_at(until, body.frame()).await.map_err(|_| slow(limits))?;
         let Some(frame) = frame else { return Ok((whole.into(), held)) };
-        let frame =
-            frame.map_err(|error| Refusal::bad_request("http.body", format!("the body broke: {error}")))?;
+        let frame = frame.map_err(|error| Refusal::new("http.body", format!("the body broke: {error}")))?;
         // Trailers are ignored.
         let Ok(data) = frame.into_data() else { continue };
         let len = whole.len() + data.len();
@@ -349,19 +355,18 @@ fn check_body(head: &Parts, body: &[u8]) -> Result<(), Refusal> {
     };
     match takes_body {
         true if text.first() == Some(&b'[') => {
-            Err(Refusal::bad_request("http.body", "the body is to be a JSON object, not a list"))
+            Err(Refusal::new("http.body", "the body is to be a JSON object, not a list"))
         }
-        false if !says_nothing() => Err(Refusal::bad_request(
-            "http.body",
-            "this route takes no body, and no fields but those of its query",
-        )),
+        false if !says_nothing() => {
+            Err(Refusal::new("http.body", "this route takes no body, and no fields but those of its query"))
+        }
         _ => Ok(()),
     }
 }
 
 fn too_large() -> Refusal {
     let message = format!("a request's body has at most {MAX_BODY_BYTES} bytes: send it in parts");
-    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "http.body", &message)
+    Refusal::new("http.body", message).with_status(StatusCode::PAYLOAD_TOO_LARGE)
 }
 
 fn slow(limits: &HttpLimits) -> Refusal {
@@ -371,7 +376,7 @@ fn slow(limits: &HttpLimits) -> Refusal {
         limits.body_bytes_per_s,
         limits.body_timeout.as_secs_f64()
     );
-    Refusal::new(StatusCode::REQUEST_TIMEOUT, "http.slow", &message)
+    Refusal::new("http.slow", message)
 }
 
 /// Closes the connection after the response, because the rest of the body is not read.

@@ -8,7 +8,6 @@ use crate::gossip::{GossipError, JoinTarget, ParseJoinError};
 use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
-use axum::http::StatusCode;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use kvgossip_api::{
     Done, EventRequest, ForceLeaveRequest, ForceLeaveResponse, GossipKeyRequest, GossipKeysResponse,
@@ -22,20 +21,13 @@ use std::time::Duration;
 type Body<T> = Result<Json<T>, JsonRejection>;
 
 fn payload(text: &str) -> Result<Vec<u8>, Refusal> {
-    let malformed = |error| Refusal::bad_request("http.body", format!("payload_b64: {error}"));
+    let malformed = |error| Refusal::new("http.body", format!("payload_b64: {error}"));
     BASE64_STANDARD.decode(text).map_err(malformed)
 }
 
 impl From<GossipError> for Refusal {
     fn from(error: GossipError) -> Self {
-        let status = match &error {
-            GossipError::Off | GossipError::Left | GossipError::NameLost(_) => StatusCode::CONFLICT,
-            GossipError::UnknownMember(_) => StatusCode::NOT_FOUND,
-            GossipError::Join(_) => StatusCode::BAD_GATEWAY,
-            GossipError::Busy(_) => StatusCode::SERVICE_UNAVAILABLE,
-            _ => StatusCode::BAD_REQUEST,
-        };
-        Self::new(status, error.code(), &error.to_string())
+        Self::new(error.code(), error)
     }
 }
 
@@ -61,10 +53,10 @@ pub(super) async fn join(
     let request = body(json)?;
     if request.addresses.is_empty() || request.addresses.len() > MAX_JOINS {
         let message = format!("addresses: 1 to {MAX_JOINS} members are named");
-        return Err(Refusal::bad_request("http.body", message));
+        return Err(Refusal::new("http.body", message));
     }
     let parsed = request.addresses.iter().map(|text| text.parse()).collect();
-    let malformed = |error: ParseJoinError| Refusal::bad_request("http.body", error);
+    let malformed = |error: ParseJoinError| Refusal::new("http.body", error);
     let targets: Vec<JoinTarget> = Result::map_err(parsed, malformed)?;
     let joined = shared.agent.gossip()?.join(&targets).await?;
     Ok(Json(JoinResponse { joined: joined.answered, failed: joined.failed }))
@@ -125,7 +117,7 @@ pub(super) async fn change_keys(
 ) -> Result<Json<GossipKeysResponse>, Refusal> {
     let request = body(json)?;
     // The error message does not repeat the key.
-    let malformed = |error| Refusal::bad_request("http.body", format!("key: {error}"));
+    let malformed = |error| Refusal::new("http.body", format!("key: {error}"));
     let key = Key::from_base64(&request.key).map_err(malformed)?;
     let change = match request.action {
         KeyAction::Install => KeyChange::Install(key),
@@ -158,7 +150,7 @@ pub(super) async fn query(
     let request = body(json)?;
     let payload = payload(&request.payload_b64)?;
     if request.timeout_ms.is_some_and(|ms| ms > MAX_QUERY_MS) {
-        return Err(Refusal::bad_request("http.body", format!("timeout_ms: at most {MAX_QUERY_MS}")));
+        return Err(Refusal::new("http.body", format!("timeout_ms: at most {MAX_QUERY_MS}")));
     }
     let params = QueryParams {
         nodes: request.nodes.iter().map(|name| Text::from_shown(name)).collect(),

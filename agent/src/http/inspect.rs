@@ -46,9 +46,7 @@ pub(super) async fn metrics(State(shared): State<Shared>, _: Query<()>) -> Resul
     let agent = shared.agent.clone();
     agent.sample_gossip().await;
     let text = shared.gate.walk(move || {
-        agent.metrics_text().map_err(|_| {
-            Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the metrics cannot be written")
-        })
+        agent.metrics_text().map_err(|_| Refusal::new("internal", "the metrics cannot be written"))
     });
     Ok(([(header::CONTENT_TYPE, METRICS_TYPE)], text.await?).into_response())
 }
@@ -90,7 +88,7 @@ pub(super) async fn sync(
     let request = body(json)?;
     let prefix = request.prefix.as_deref().map(PathPrefix::parse).transpose()?;
     let report = shared.agent.sync_with(&request.peer, prefix.unwrap_or_else(PathPrefix::root)).await;
-    report.map(Json).map_err(|error| Refusal::new(StatusCode::BAD_GATEWAY, &error.code, &error.message))
+    report.map(Json).map_err(Refusal::passed_on)
 }
 
 /// Compares this replica with a peer; transfers no facts.
@@ -104,7 +102,7 @@ pub(super) async fn diff(
     let prefix = request.prefix.as_deref().map(PathPrefix::parse).transpose()?;
     let prefix = prefix.unwrap_or_else(PathPrefix::root);
     let found = shared.agent.peers().diff_with(&request.peer, prefix).await;
-    found.map(Json).map_err(|error| Refusal::new(StatusCode::BAD_GATEWAY, &error.code, &error.message))
+    found.map(Json).map_err(Refusal::passed_on)
 }
 
 /// OpenAPI description of the API.

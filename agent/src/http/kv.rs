@@ -26,7 +26,7 @@ fn key_of(uri: &Uri) -> Result<Key, Refusal> {
 
 fn not_found(shared: &Shared, key: &Key) -> Refusal {
     if shared.agent.intake().waiting().early_entries(key).is_empty() {
-        return Refusal::new(StatusCode::NOT_FOUND, "key.unset", &format!("{key} has no value"));
+        return Refusal::new("key.unset", format!("{key} has no value"));
     }
     WriteError::from(CommitError::Unknown { key: key.clone() }).into()
 }
@@ -81,7 +81,8 @@ pub(super) async fn put(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Refusal> {
-    let body = body.map_err(|error| Refusal::new(error.status(), "http.body", &error.body_text()))?;
+    let body =
+        body.map_err(|error| Refusal::new("http.body", error.body_text()).with_status(error.status()))?;
     write(&shared, &uri, &headers, Some(body)).await
 }
 
@@ -111,7 +112,7 @@ async fn write(
 fn condition(headers: &HeaderMap) -> Result<Precondition, Refusal> {
     let values = |name: HeaderName| headers.get_all(name).into_iter().map(HeaderValue::as_bytes);
     let parsed = Precondition::parse(values(IF_MATCH), values(IF_NONE_MATCH));
-    parsed.map_err(|error| Refusal::bad_request("http.header", format!("If-Match, If-None-Match: {error}")))
+    parsed.map_err(|error| Refusal::new("http.header", format!("If-Match, If-None-Match: {error}")))
 }
 
 /// Lists the keys that are set, in order.

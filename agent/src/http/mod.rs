@@ -30,7 +30,6 @@ use crate::authority_order::AuthorityOrder;
 use crate::clients::Door;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::http::StatusCode;
 use axum::middleware;
 use axum::routing::{get, post};
 use complete::Complete;
@@ -78,13 +77,9 @@ fn router(agent: Agent, door: Door) -> Router {
         .route("/healthz", get(|_: Query<()>| async { "ok\n" }))
         .route("/readyz", get(inspect::ready))
         .route("/metrics", get(inspect::metrics))
-        .fallback(|| async { Refusal::new(StatusCode::NOT_FOUND, "http.no_route", "there is no such route") })
+        .fallback(|| async { Refusal::new("http.no_route", "there is no such route") })
         .method_not_allowed_fallback(|| async {
-            Refusal::new(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "http.method",
-                "this route does not take that method",
-            )
+            Refusal::new("http.method", "this route does not take that method")
         })
         .layer(middleware::from_fn_with_state(shared.clone(), gate::pass))
         // The gate has read the body, within its own limit.

@@ -2,9 +2,8 @@
 
 use super::error::Refusal;
 use super::query::{Given, Parameters, malformed};
-use crate::authority_order::Place;
+use crate::authority_order::AuthorityPlace;
 use crate::watch::STEPS_OF_A_KEY;
-use axum::http::StatusCode;
 use kvgossip_api::{DEFAULT_PAGE_ROWS, MAX_PAGE_ROWS};
 use kvgossip_engine::{Frontier, View};
 use kvgossip_grants::{EntryId, Filter, Key, Rank, Timestamp};
@@ -47,7 +46,7 @@ impl Parameters for Page {
     fn take(given: &mut Given) -> Result<Self, Refusal> {
         let Rows { after, limit } = Rows::take(given)?;
         let filter = Filter::parse(given.all("match"));
-        let filter = filter.map_err(|error| Refusal::bad_request("glob.malformed", error))?;
+        let filter = filter.map_err(|error| Refusal::new("glob.malformed", error))?;
         Ok(Self { filter, after, limit })
     }
 }
@@ -91,7 +90,7 @@ impl EntryPlace {
         });
         let malformed = || {
             let message = format!("after={text} is not what an answer gave as next");
-            Refusal::new(StatusCode::BAD_REQUEST, "http.query", &message)
+            Refusal::new("http.query", message)
         };
         Ok(Self { key: Key::parse(key)?, down_to: Some(rank.ok_or_else(malformed)?) })
     }
@@ -143,19 +142,23 @@ impl<'a> Iterator for Keys<'a> {
 }
 
 /// Returns the places after `after`, in the form of [`place_text`].
-pub(super) fn places_after<'a>(places: &'a [Place], after: Option<&str>) -> Result<&'a [Place], Refusal> {
+pub(super) fn places_after<'a>(
+    places: &'a [AuthorityPlace],
+    after: Option<&str>,
+) -> Result<&'a [AuthorityPlace], Refusal> {
     let Some(after) = after else { return Ok(places) };
     let malformed = || {
         let message = format!("after={after} is not what an answer gave as next");
-        Refusal::new(StatusCode::BAD_REQUEST, "http.query", &message)
+        Refusal::new("http.query", message)
     };
     let (depth, id) = after.split_once('-').ok_or_else(malformed)?;
-    let place: Place = (depth.parse().map_err(|_| malformed())?, id.parse().map_err(|_| malformed())?);
+    let place: AuthorityPlace =
+        (depth.parse().map_err(|_| malformed())?, id.parse().map_err(|_| malformed())?);
     Ok(&places[places.partition_point(|other| *other <= place)..])
 }
 
 /// Formats a place for `next`.
-pub(super) fn place_text((depth, id): &Place) -> String {
+pub(super) fn place_text((depth, id): &AuthorityPlace) -> String {
     format!("{depth}-{id}")
 }
 
@@ -180,7 +183,7 @@ mod tests {
     #[test]
     fn a_place_that_is_gone_still_tells_where_to_go_on() {
         let id = |byte: u8| kvgossip_grants::value_hash(&[byte]).to_string().parse::<FactId>();
-        let mut places: Vec<Place> = (0..6).filter_map(|n: u8| Some((n / 3, id(n).ok()?))).collect();
+        let mut places: Vec<AuthorityPlace> = (0..6).filter_map(|n: u8| Some((n / 3, id(n).ok()?))).collect();
         places.sort_unstable();
         let gone = places.remove(2);
         let rest = places_after(&places, Some(&place_text(&gone))).expect("a place");

@@ -42,7 +42,7 @@ fn parse<T: Parameters>(query: &str) -> Result<T, Refusal> {
 
 /// The response to an unknown parameter or an unacceptable value.
 pub(crate) fn malformed(message: impl ToString) -> Refusal {
-    Refusal::bad_request("http.query", message)
+    Refusal::new("http.query", message)
 }
 
 /// The parameters not taken yet, in order.

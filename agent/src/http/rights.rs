@@ -6,7 +6,7 @@ use crate::clients::Door;
 use crate::rights::Shown;
 use axum::extract::{FromRequestParts, MatchedPath, Request};
 use axum::http::request::Parts;
-use axum::http::{Extensions, HeaderMap, Method, StatusCode, header};
+use axum::http::{Extensions, HeaderMap, Method, header};
 
 /// Routes that need no right: they reveal only whether the agent is alive and ready.
 const OPEN_ROUTES: [&str; 2] = ["/healthz", "/readyz"];
@@ -29,7 +29,7 @@ fn shown<'a>(headers: &'a HeaderMap, extensions: &Extensions) -> Shown<'a> {
 fn refuse(shared: &Shared, shown: Shown<'_>, missing: (&str, &str)) -> Refusal {
     let is_wrong = shown.token.is_some() && !shared.agent.rights().knows(shown);
     let (code, message) = if is_wrong { WRONG_TOKEN } else { missing };
-    Refusal::new(StatusCode::UNAUTHORIZED, code, message)
+    Refusal::new(code, message)
 }
 
 /// Code and message for an unknown token.

@@ -3,7 +3,7 @@
 use super::error::{Refusal, body};
 use super::query::{Given, Parameters, Query, malformed};
 use super::{Complete, Shared};
-use crate::clients::{Client, Held, Pool};
+use crate::clients::{Client, Pool, Reservation};
 use crate::watch::{Feed, Interest, InterestError, SMALL_INTEREST_BYTES, WatchError};
 use axum::body::{Body, Bytes};
 use axum::extract::State;
@@ -64,10 +64,10 @@ pub(super) async fn post(
 ) -> Result<Response, Refusal> {
     if !is_json(&headers) {
         return Err(Refusal::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "http.body",
             "the body is to be JSON, and said to be so: content-type: application/json",
-        ));
+        )
+        .with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
     }
     watch(&shared, &client, || read(&body), &headers).await
 }
@@ -107,7 +107,7 @@ async fn watch(
     let interest = Interest::parse(&request)?;
     let feed = shared.agent.hub().watch(interest, header.or(request.cursor.as_deref()))?;
     let feed = feed.charged_to(client.clone());
-    let chunks = stream::unfold((feed, held), async |(mut feed, held): (Feed, Held)| {
+    let chunks = stream::unfold((feed, held), async |(mut feed, held): (Feed, Reservation)| {
         let chunk = feed.next().await?;
         Some((Ok::<_, Infallible>(chunk), (feed, held)))
     });
@@ -123,14 +123,14 @@ fn check_cluster(shared: &Shared, request: &WatchRequest) -> Result<(), Refusal>
     if let Some(theirs) = request.cluster.as_ref().filter(|theirs| **theirs != ours) {
         let message =
             format!("this agent is of cluster {ours}, not of {theirs}: check the endpoint and the root key");
-        return Err(Refusal::bad_request("cluster.mismatch", message));
+        return Err(Refusal::new("cluster.mismatch", message));
     }
     Ok(())
 }
 
 impl From<InterestError> for Refusal {
     fn from(error: InterestError) -> Self {
-        Self::bad_request(error.code(), error)
+        Self::new(error.code(), error)
     }
 }
 
@@ -141,5 +141,5 @@ impl From<WatchError> for Refusal {
 }
 
 fn too_many(why: impl ToString) -> Refusal {
-    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "watch.limit", &why.to_string())
+    Refusal::new("watch.limit", why)
 }

@@ -20,8 +20,8 @@ impl ClockMetrics {
         Self {
             offset: c.add(
                 ("kvgossip_clock_offset", "gauge", Some(Unit::Seconds), &["of"]),
-                "How far the peers' clocks are ahead of this replica's: the one in the middle (median), and the one that is \
-                 furthest off (furthest). Absent while no peer's clock is known",
+                "How far the peers' clocks are ahead of this replica's: the median, and the one that is furthest off \
+                 (furthest). Absent while no peer's clock is known",
                 Family::default(),
             ),
             peers: c.add(

@@ -18,12 +18,12 @@ impl Doors {
         Self {
             felled: c.add(
                 ("kvgossip_http_connections_felled", "counter", None, &["door"]),
-                "Connections that were ended to make room for others: they stalled, or their address held most",
+                "Connections that were closed to make room for others: they stalled, or their address held most",
                 Family::default(),
             ),
             held: c.add(
                 ("kvgossip_http_held", "gauge", Some(Unit::Bytes), &["door", "what"]),
-                "What clients hold in memory: bodies that have arrived, large answers that are not read yet, large \
+                "Memory that clients hold: bodies that have arrived, large answers that are not read yet, large \
                  interests of watchers",
                 Family::default(),
             ),

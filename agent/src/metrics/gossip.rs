@@ -86,17 +86,18 @@ impl GossipMetrics {
         Self {
             members: c.add(
                 ("kvgossip_members", "gauge", None, &["status"]),
-                "Members of the gossip, this one and Serf agents included; those that are suspected are not among the alive",
+                "Members of the gossip, including this one and Serf agents; suspected members do not count as alive",
                 Family::default(),
             ),
             changes: c.add(
                 ("kvgossip_gossip_changes", "counter", None, &["change"]),
-                "What became of members, as seen here: joined (or came back), updated (its tags), suspected, failed, left, reaped (forgotten)",
+                "Changes of members, as seen here: joined (or came back), updated (its tags), suspected, failed, \
+                 left, reaped (forgotten)",
                 Family::default(),
             ),
             packets: c.add(
                 ("kvgossip_gossip_packets", "counter", None, &["direction"]),
-                "Datagrams of gossip, those that were refused included",
+                "Datagrams of gossip, including refused ones",
                 Family::default(),
             ),
             bytes: c.add(

@@ -32,12 +32,12 @@ impl Guards {
         Self {
             shut_out: c.add(
                 ("kvgossip_peers_shut_out", "gauge", None, &[]),
-                "Replicas that misbehaved and are not talked with for a time; `status` names them",
+                "Replicas that are shut out for misbehaviour; `status` names them",
                 Gauge::default(),
             ),
             offences: c.add(
                 ("kvgossip_peer_offences", "counter", None, &["code"]),
-                "How many times a replica was shut out, by what it did",
+                "Times that a replica was shut out, by what it did",
                 Family::default(),
             ),
             turned_away: c.add(
@@ -47,12 +47,12 @@ impl Guards {
             ),
             counted: c.add(
                 ("kvgossip_store_counted", "gauge", Some(Unit::Bytes), &[]),
-                "What the facts in the store weigh, as --max-store counts them",
+                "Weight of the facts in the store, as --max-store counts it",
                 Gauge::default(),
             ),
             limit: c.add(
                 ("kvgossip_store_limit", "gauge", Some(Unit::Bytes), &[]),
-                "What they may weigh (--max-store); 0 without a limit",
+                "Limit of that weight (--max-store); 0: no limit",
                 Gauge::default(),
             ),
         }

@@ -124,7 +124,7 @@ impl Metrics {
         let mut c = Catalog::default();
         let facts = c.add(
             ("kvgossip_facts", "counter", None, &["source", "verdict", "code"]),
-            "Facts that were offered here, by who brought them, and what came of them",
+            "Facts that were offered here, by source, verdict and code",
             Family::default(),
         );
         let commit = CommitMetrics {
@@ -135,7 +135,7 @@ impl Metrics {
             ),
             seconds: c.add(
                 ("kvgossip_commit", "histogram", Some(Unit::Seconds), &[]),
-                "From the merge of a batch to its being durable",
+                "Time from the merge of a batch until it is durable",
                 seconds(),
             ),
         };
@@ -146,22 +146,23 @@ impl Metrics {
         );
         let sessions = c.add(
             ("kvgossip_sessions", "counter", None, &["role", "outcome", "code"]),
-            "Sync sessions that ended, by who began them: equal, unsettled (they still differ), busy (it did not begin, as another one was under way or there was no room), failed; the code is of a failure",
+            "Sync sessions that ended, by role and outcome: equal, unsettled (the two still differ), busy (it did not \
+             begin: another one was under way, or there was no room), failed; the code is that of a failure",
             Family::default(),
         );
         let session_seconds = c.add(
             ("kvgossip_session", "histogram", Some(Unit::Seconds), &[]),
-            "From the opening of a session to its end",
+            "Time from the opening of a session to its end",
             seconds(),
         );
         let session_bytes = c.add(
             ("kvgossip_session", "counter", Some(Unit::Bytes), &["direction", "kind"]),
-            "Bytes of session streams, also of those that run; overhead is what is no fact",
+            "Bytes of session streams, including running ones; overhead is everything but facts",
             Family::default(),
         );
         let wasted = c.add(
             ("kvgossip_session_wasted", "counter", Some(Unit::Bytes), &[]),
-            "Received bytes of facts that changed nothing here, also of sessions that run",
+            "Received bytes of facts that changed nothing here, including those of running sessions",
             Counter::default(),
         );
         let cloned_keys = c.add(
@@ -182,7 +183,7 @@ impl Metrics {
         );
         let longest_key = c.add(
             ("kvgossip_longest_key_entries", "gauge", None, &[]),
-            "How many entries the longest of these keys has; 0 without any",
+            "Entries of the longest of these keys; 0 without any",
             Gauge::default(),
         );
         let waiting = Waiting::new(&mut c);
@@ -190,12 +191,12 @@ impl Metrics {
         let guards = Guards::new(&mut c);
         let authority = c.add(
             ("kvgossip_authority_facts", "gauge", None, &["kind"]),
-            "Grants, revocations and floors that stand",
+            "Live grants, revocations and floors",
             Family::default(),
         );
         let store_bytes = c.add(
             ("kvgossip_store", "gauge", Some(Unit::Bytes), &[]),
-            "What the files of the store take on disk; 0 for one in memory",
+            "Size of the store's files on disk; 0 for a store in memory",
             Gauge::default(),
         );
         let http = c.add(
@@ -205,7 +206,7 @@ impl Metrics {
         );
         let http_seconds = c.add(
             ("kvgossip_http_request", "histogram", Some(Unit::Seconds), &["route"]),
-            "From the head of a request to the head of its answer",
+            "Time from the head of a request to the head of its answer",
             Family::new_with_constructor(seconds as fn() -> Histogram),
         );
         let connections = c.add(

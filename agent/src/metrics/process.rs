@@ -40,13 +40,13 @@ impl Process {
             ),
             max_fds: catalog.add(
                 ("process_max_fds", "gauge", None, &[]),
-                "How many file descriptors it may have open",
+                "Limit of open file descriptors",
                 Gauge::default(),
             ),
             threads: catalog.add(("process_threads", "gauge", None, &[]), "Threads", Gauge::default()),
             start: catalog.add(
                 ("process_start_time", "gauge", Some(Unit::Seconds), &[]),
-                "When the agent was started, since 1970",
+                "Start time of the agent, in seconds since 1970",
                 Fraction::default(),
             ),
         }

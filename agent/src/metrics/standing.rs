@@ -39,7 +39,7 @@ impl StandingMetrics {
             ),
             connected: c.add(
                 ("kvgossip_peers_connected", "gauge", None, &[]),
-                "Peers that are connected, whoever dialled",
+                "Connected peers, whichever side dialled",
                 Gauge::default(),
             ),
             equal: c.add(
@@ -49,7 +49,7 @@ impl StandingMetrics {
             ),
             last_equal: c.add(
                 ("kvgossip_last_equal_timestamp", "gauge", Some(Unit::Seconds), &[]),
-                "When this replica was last known to hold the same as some peer, since 1970; 0: never",
+                "Time when this replica was last known to hold the same as some peer, in seconds since 1970; 0: never",
                 Gauge::default(),
             ),
             ready: c.add(
@@ -59,7 +59,8 @@ impl StandingMetrics {
             ),
             reasons: c.add(
                 ("kvgossip_reasons", "gauge", None, &["code", "grade"]),
-                "1 for each reason for which the agent is not simply well, as `status` says them: unready, unwell (it serves, and something is wrong) or note; 0 for one that is over",
+                "1 for each reason that `status` shows, with its grade: unready, unwell (the agent serves, and \
+                 something is wrong) or note; 0 for a reason that is over",
                 Family::default(),
             ),
         }

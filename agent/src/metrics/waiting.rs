@@ -24,7 +24,7 @@ impl Waiting {
             ),
             bytes: c.add(
                 ("kvgossip_waiting", "gauge", Some(Unit::Bytes), &[]),
-                "What these entries take in memory",
+                "Memory of these entries",
                 Gauge::default(),
             ),
             declined: c.add(

@@ -9,7 +9,7 @@ use kvgossip_api::{Holds, ShutOutRow, SyncOutcome, SyncReport};
 use kvgossip_engine::scheduler::First;
 use kvgossip_grants::{Digest, PathPrefix, ReplicaId};
 use kvgossip_membership::Text;
-use kvgossip_transport::{Admission, Code, Connection, Direction, ShutOut, Target, Verdict};
+use kvgossip_transport::{Admission, Code, Connection, Decision, Direction, ShutOut, Target};
 use parking_lot::Mutex;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -226,7 +226,7 @@ impl Peers {
             // Who was dialled by its id was so because it was a member.
             let listed = self.inner.listed.iter().any(|listed| listed.target.id == Some(connection.peer()));
             let named = matches!(connection.direction(), Direction::Outbound { .. });
-            if !listed && (named || matches!(verdict, Verdict::Refused(_))) {
+            if !listed && (named || matches!(verdict, Decision::Refused(_))) {
                 connection.close(Code::Closed, "it has left the cluster");
             }
         }

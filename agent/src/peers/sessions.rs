@@ -6,7 +6,7 @@ use super::roots::Source;
 use super::under_way::UnderWay;
 use super::{Peers, random};
 use crate::clock;
-use crate::committer::Store;
+use crate::committer::StoreHandle;
 use crate::intake::Intake;
 use crate::metrics::{Metrics, SessionCause};
 use crate::readiness::{Brought, short};
@@ -56,7 +56,7 @@ impl Host {
         self.intake.metrics()
     }
 
-    pub(super) fn store(&self) -> &Store {
+    pub(super) fn store(&self) -> &StoreHandle {
         self.intake.store()
     }
 }

@@ -3,7 +3,7 @@
 use super::Peers;
 use super::whereabouts::Listed;
 use crate::readiness::short;
-use kvgossip_api::{SyncOutcome, SyncReport};
+use kvgossip_api::{SyncOutcome, SyncReport, codes};
 use kvgossip_grants::ReplicaId;
 use kvgossip_transport::{Access, Connection};
 use std::collections::BTreeSet;
@@ -79,7 +79,7 @@ impl Peers {
 
 /// Why the last session is no comparison that counts, if one has ended and is known not to be.
 fn last_text(last: &SyncReport) -> Option<String> {
-    let named: Vec<&str> = last.reasons.iter().map(|reason| obstacle_text(reason)).collect();
+    let named: Vec<String> = last.reasons.iter().map(|reason| obstacle_text(reason)).collect();
     match last.outcome {
         SyncOutcome::Unsettled if named.is_empty() => {
             Some("the last session ended unsettled: more was written meanwhile".to_owned())
@@ -91,17 +91,20 @@ fn last_text(last: &SyncReport) -> Option<String> {
 }
 
 /// What kept the two sides of a session apart, for people.
-fn obstacle_text(reason: &str) -> &str {
-    match reason {
-        "store.quota" => "a store has reached its limit and takes no more, see --max-store [store.quota]",
+fn obstacle_text(reason: &str) -> String {
+    let text = match reason {
         "not_yet" => "entries are ahead of the clock of one side and wait there [not_yet]",
         "unreadable" => "one side cannot read all of its store [unreadable]",
         "truncated" => "there was more than one session moves [truncated]",
         "read_only" => "one side takes no facts [read_only]",
         "refused" => "one side refuses facts [refused]",
         "unjustified" => "one side lacks the grants of facts [unjustified]",
-        other => other,
-    }
+        other => {
+            return codes::find(other)
+                .map_or(other.to_owned(), |info| format!("{} [{}]", info.meaning, info.code));
+        }
+    };
+    text.to_owned()
 }
 
 /// The first eight digits of an id.
@@ -133,11 +136,11 @@ mod tests {
         let text = |outcome, reasons: &[&str]| last_text(&report(outcome, reasons));
         let full = text(SyncOutcome::Unsettled, &["store.quota"]).expect("a text");
         assert!(
-            full.starts_with("the last session ended unsettled: a store has reached its limit"),
+            full.starts_with("the last session ended unsettled: the store has reached the limit"),
             "{full}"
         );
         let both = text(SyncOutcome::Unsettled, &["not_yet", "store.quota"]).expect("a text");
-        assert!(both.contains("[not_yet], a store") && both.ends_with("[store.quota]"), "{both}");
+        assert!(both.contains("[not_yet], the store") && both.ends_with("[store.quota]"), "{both}");
         assert_eq!(text(SyncOutcome::Equal, &[]), None);
     }
 }

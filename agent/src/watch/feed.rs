@@ -2,9 +2,9 @@
 
 use super::hub::{Hub, Start, WatchError, Watcher};
 use super::interest::Interest;
-use super::round::{Outcome, Round};
+use super::round::{ChunkResult, Round};
 use super::{MAX_CHUNK_BYTES, SMALL_CHUNK_BYTES};
-use crate::clients::{Charged, Client, Held};
+use crate::clients::{Charged, Client, Reservation};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ pub struct Feed {
     /// Who has to have room for what is told; without it there always is.
     client: Option<Arc<Client>>,
     /// Room that was waited for.
-    room: Option<Held>,
+    room: Option<Reservation>,
 }
 
 impl Hub {
@@ -42,12 +42,12 @@ impl Feed {
     }
 
     /// Room for the next chunk: that which was waited for, or what is there now.
-    fn take_room(&mut self) -> Option<Held> {
+    fn take_room(&mut self) -> Option<Reservation> {
         self.room.take().or_else(|| self.client.as_ref()?.answer_now(MAX_CHUNK_BYTES))
     }
 
     /// A chunk with the room it takes.
-    fn chunk(text: Vec<u8>, room: Option<Held>) -> Bytes {
+    fn chunk(text: Vec<u8>, room: Option<Reservation>) -> Bytes {
         match room {
             Some(mut room) if text.len() > SMALL_CHUNK_BYTES => {
                 room.keep(text.capacity());
@@ -95,11 +95,11 @@ impl Feed {
             });
             let (round, outcome) = worked.await.ok()?;
             match outcome {
-                Ok(Outcome::Text(text)) => {
+                Ok(ChunkResult::Text(text)) => {
                     self.round = Some(round);
                     return Some(Self::chunk(text, room));
                 }
-                Ok(Outcome::NeedsRoom) => {
+                Ok(ChunkResult::NeedsRoom) => {
                     self.round = Some(round);
                     let Some(client) = self.client.clone() else { continue };
                     self.room = tokio::select! {
@@ -107,8 +107,8 @@ impl Feed {
                         room = client.answer(MAX_CHUNK_BYTES, None) => Some(room?),
                     };
                 }
-                Ok(Outcome::End(text)) => return Some(text.into()),
-                Ok(Outcome::Again) => self.round = Some(round),
+                Ok(ChunkResult::End(text)) => return Some(text.into()),
+                Ok(ChunkResult::Again) => self.round = Some(round),
                 Err(error) => {
                     tracing::warn!(%error, "a watcher's stream ends: the store cannot be read");
                     return None;

@@ -6,9 +6,9 @@ use super::interest::Interest;
 use super::log::{Cursor, Log, Step};
 use super::mailbox::{Mailbox, Pending};
 use super::{MAX_LOG_KEYS, MAX_PENDING_NAMES, MAX_TURNS, MAX_WATCHERS};
-use crate::authority_order::{AuthorityOrder, Place};
+use crate::authority_order::{AuthorityOrder, AuthorityPlace};
 use crate::clock;
-use crate::committer::{Committed, ReadsAgain, Store};
+use crate::committer::{Committed, ReadsAgain, StoreHandle};
 use crate::intake::Intake;
 use crate::waiting::Waiting;
 use arc_swap::ArcSwap;
@@ -41,7 +41,7 @@ pub enum WatchError {
 pub struct Hub(Arc<Inner>);
 
 struct Inner {
-    store: Store,
+    store: StoreHandle,
     /// Early entries.
     waiting: Arc<Waiting>,
     /// The state that all mailboxes have heard of, at least.
@@ -357,7 +357,7 @@ impl Watcher {
     }
 
     /// The authority facts of a state in order, which watchers that begin share.
-    pub(super) fn authority_order(&self, view: &View) -> Arc<Vec<Place>> {
+    pub(super) fn authority_order(&self, view: &View) -> Arc<Vec<AuthorityPlace>> {
         self.hub.0.order.of(view)
     }
 

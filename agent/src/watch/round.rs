@@ -7,11 +7,11 @@ use super::rows::{Events, KeyReader, Read, weight};
 use super::snapshot::{Position, digests};
 use super::tails::{Tail, Tails};
 use super::{CHUNK_BYTES, CHUNK_KEYS, MAX_EVENT_RECORDS, SMALL_CHUNK_BYTES};
-use crate::authority_order::Place;
+use crate::authority_order::AuthorityPlace;
 use crate::clock;
 use kvgossip_api::{GapEvent, KeyEvent, SyncedEvent, WatchForm, event};
 use kvgossip_engine::{Snapshot, StorageError};
-use kvgossip_grants::{Held, Key, held_authority};
+use kvgossip_grants::{HeldDigests, Key, held_authority};
 use std::sync::Arc;
 
 /// How many authority facts stand in one event at the beginning,
@@ -35,7 +35,7 @@ pub(super) struct Round {
     gap: Option<&'static str>,
     resumed: bool,
     /// The authority facts in order, and how many of them are told.
-    facts: (Arc<Vec<Place>>, usize),
+    facts: (Arc<Vec<AuthorityPlace>>, usize),
     position: Position,
     /// Keys without a value that are told besides, as early entries of them wait; the last one is next.
     early: Vec<Key>,
@@ -52,7 +52,7 @@ pub(super) struct Round {
 }
 
 /// What came of a round.
-pub(super) enum Outcome {
+pub(super) enum ChunkResult {
     /// To be sent.
     Text(Vec<u8>),
     /// What is next is large.
@@ -91,7 +91,7 @@ impl Round {
     }
 
     /// Makes the next chunk. `is_roomy`: whether there is room for large events.
-    pub(super) fn work(&mut self, is_roomy: bool) -> Result<Outcome, StorageError> {
+    pub(super) fn work(&mut self, is_roomy: bool) -> Result<ChunkResult, StorageError> {
         let mut out = Events::default();
         (self.is_roomy, self.needs_room) = (is_roomy, false);
         if let Some(reason) = self.gap.take() {
@@ -106,7 +106,7 @@ impl Round {
             let next = facts.iter().skip(*told).take(at_once).map(|(_, id)| *id);
             out.append_facts(&self.watcher.view(), next);
             *told += at_once;
-            return Ok(Outcome::Text(out.into_text()));
+            return Ok(ChunkResult::Text(out.into_text()));
         }
         self.facts = (Arc::default(), 0);
         let Taken { cursor, now, pending } = self.watcher.take();
@@ -140,9 +140,9 @@ impl Round {
             out.name_last(&cursor.to_string());
         }
         Ok(match out.is_empty() {
-            false => Outcome::Text(out.into_text()),
-            true if self.needs_room => Outcome::NeedsRoom,
-            true => Outcome::Again,
+            false => ChunkResult::Text(out.into_text()),
+            true if self.needs_room => ChunkResult::NeedsRoom,
+            true => ChunkResult::Again,
         })
     }
 
@@ -168,14 +168,14 @@ impl Round {
     }
 
     /// After more changes than the mailbox holds: all again, or the end if the watcher can compare.
-    fn overflow(&mut self, mut out: Events) -> Outcome {
+    fn overflow(&mut self, mut out: Events) -> ChunkResult {
         out.append(event::GAP, &GapEvent { reason: GapEvent::OVERFLOW.to_owned() });
         if self.watcher.interest.have.is_some() {
-            return Outcome::End(out.into_text());
+            return ChunkResult::End(out.into_text());
         }
         (self.phase, self.resumed) = (Phase::Begin, false);
         self.tails.clear();
-        Outcome::Text(out.into_text())
+        ChunkResult::Text(out.into_text())
     }
 
     /// Tells changed keys; gives what could not be told this time.
@@ -295,7 +295,7 @@ impl Round {
     /// Whether the watcher has to be told a key at the beginning: it does not hold the same of it.
     fn differs(&self, key: &Key) -> bool {
         let Some(buckets) = &self.different else { return true };
-        buckets.get(Held::bucket(key, buckets.len())).copied().unwrap_or(true)
+        buckets.get(HeldDigests::bucket(key, buckets.len())).copied().unwrap_or(true)
     }
 
     /// Tells what stands, up to a chunk; whether that is all.

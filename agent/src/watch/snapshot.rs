@@ -2,7 +2,7 @@
 
 use super::interest::Interest;
 use kvgossip_engine::View;
-use kvgossip_grants::{Digest, Held, Key};
+use kvgossip_grants::{Digest, HeldDigests, Key};
 use std::collections::BTreeSet;
 
 /// How far the telling has come.
@@ -65,7 +65,7 @@ impl Position {
     }
 }
 
-/// Digests over what stands of the interest, in as many buckets as the watcher chose; see `kvgossip_grants::Held`.
+/// Digests over what stands of the interest, in as many buckets as the watcher chose; see `kvgossip_grants::HeldDigests`.
 pub(super) fn digests(interest: &Interest, view: &View, buckets: usize) -> Vec<Digest> {
     // In key order, whichever filter includes a key.
     let mut keys: BTreeSet<Key> = BTreeSet::new();
@@ -76,7 +76,7 @@ pub(super) fn digests(interest: &Interest, view: &View, buckets: usize) -> Vec<D
             keys.insert(key);
         }
     }
-    let mut held = Held::new(buckets);
+    let mut held = HeldDigests::new(buckets);
     for key in keys {
         if let Some(frontier) = view.frontier(&key) {
             held.add_ascending(&key, frontier.len(), frontier.ids());

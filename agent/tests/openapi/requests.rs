@@ -1,9 +1,10 @@
 //! What every route asks of a request: parameters that it has, and the right to read.
 
-use super::common::*;
 use super::operations::{Operation, WATCH, is_repeatable, operations};
 use kvgossip_agent::now;
 use kvgossip_grants::Verdict;
+use kvgossip_testkit::agents::*;
+use kvgossip_testkit::http;
 
 /// The answer to an operation with these parameters, over TCP with this token.
 async fn operate(address: std::net::SocketAddr, op: &Operation, query: &str, token: &str) -> String {
@@ -13,7 +14,7 @@ async fn operate(address: std::net::SocketAddr, op: &Operation, query: &str, tok
         "{method} {path}{query} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n\
          connection: close\r\ncontent-length: 0\r\n\r\n"
     );
-    raw::ask(address, &head).await
+    http::ask(address, &head).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -69,7 +70,7 @@ async fn where_reading_is_guarded_every_route_but_those_of_health_needs_the_righ
         assert!(!answer.starts_with("HTTP/1.1 401 "), "{what}: {answer}");
     }
     // What is no route tells nothing either.
-    let answer = raw::get(address, "/v2").await;
+    let answer = http::get(address, "/v2").await;
     assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
     agent.stop().await;
 }

@@ -16,12 +16,12 @@ use kvgossip_engine::Frontier;
 use kvgossip_grants::{EntryId, FilterRule, MAX_FILTER_GLOBS, Op};
 use serde_json::json;
 
-/// Sign what keys hold again, as somebody else or under a newer grant.
+/// Sign the values of keys again, with another identity or under a newer grant.
 ///
-/// Before a grant is revoked or ends, adopt what was written under it, or it falls with the grant. Each matching key that
-/// another entity wrote, or that cites another grant than the one that `set` would cite, gets a new entry with the same
-/// value; deletes are adopted where older entries stand below them. Every entry is verified before it is signed. What
-/// --identity may not write is named and stops nothing. Globs are taken as by `ls`.
+/// Before a grant is revoked or ends, adopt what was written under it; otherwise it ends with the grant. A matching
+/// key gets a new entry with the same value if another entity wrote it, or if it cites another grant than `set` would
+/// cite. Deletes are adopted if older entries are below them. Every entry is verified before it is signed. Keys that
+/// --identity may not write are named, and stop nothing. Globs work as for `ls`.
 #[derive(Debug, Args)]
 pub(crate) struct AdoptArgs {
     /// Which keys, such as /my/**.
@@ -102,7 +102,7 @@ impl Run<'_> {
             progress.clear();
             self.write(&mut writer, &survey, drafts).await?;
             let keys = self.tally.adopted + self.tally.kept + self.tally.refused;
-            progress.tell(|| format!("adopting: {keys} keys so far…"));
+            progress.tell(|| format!("adopting: {} so far…", counted(keys, "key", "keys")));
         }
         writer.map_or(Ok(()), Writer::finish)
     }
@@ -211,7 +211,7 @@ impl Run<'_> {
             Format::Text => {
                 let verb = if dry { "would be adopted" } else { "adopted" };
                 if dry {
-                    output::more(*adopted, "keys", self.format)?;
+                    output::more(*adopted, "key", "keys", self.format)?;
                 }
                 output::text(&format!("{adopted} {verb}, {kept} need nothing, {refused} not adopted\n"))
             }

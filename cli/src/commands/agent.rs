@@ -1,7 +1,7 @@
 //! `kvgossip agent`: runs one replica until it is stopped.
 
 use super::agent_access::AccessArgs;
-use super::agent_files::{ACCEPT_ROLLBACK, MOVE_ASIDE, allow_list, make_dir, remember_root, replica_key};
+use super::agent_files::{allow_list, make_dir, remember_root, replica_key};
 use super::agent_forgetting::forget_future;
 use super::agent_gossip::{GossipArgs, listen_at};
 use super::agent_log::LogArgs;
@@ -10,7 +10,7 @@ use crate::dev::Dev;
 use crate::error::{Exit, Failure, Result, without_words_on_panic};
 use crate::files::{self, Keeper};
 use crate::output;
-use crate::text::parse_bytes;
+use crate::text::{self, parse_bytes};
 use clap::Args;
 use kvgossip_agent::gossip::Logs;
 use kvgossip_agent::http::ServerTls;
@@ -19,7 +19,6 @@ use kvgossip_agent::{
     StartError,
 };
 use kvgossip_api::{DEFAULT_HTTP, SOCKET_NAME};
-use kvgossip_engine::StorageError;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -40,26 +39,26 @@ const DEFAULT_HTTP_PORT: u16 = 7948;
 
 /// Run one replica of a cluster until Ctrl-C.
 ///
-/// The data directory keeps the store, the replica's key and the socket that the other commands use; it is made
-/// at the first start. The agent's log goes to standard error.
+/// The data directory has the store, the replica's key and the socket that the other commands use. The agent makes it
+/// at the first start. The log goes to standard error.
 ///
 /// Every option can also be set in the environment (--http as KVGOSSIP_HTTP, a list with commas) and in the file of
-/// --config (http = "127.0.0.1:7948"). Options count before the environment, that before the file, and that before files of Serf
-/// (--serf-config).
+/// --config (http = "127.0.0.1:7948"). Options take precedence over the environment, the environment over the file,
+/// and the file over files of Serf (--serf-config).
 #[derive(Clone, Debug, Args)]
 pub(crate) struct AgentArgs {
     /// A file of settings in TOML: the long options without their dashes [env: KVGOSSIP_CONFIG].
     #[arg(long, value_name = "FILE.toml")]
     config: Option<PathBuf>,
-    /// A configuration file of Serf, or a directory of them (*.json): what has a meaning here counts after all other settings,
-    /// what has none is named. Repeatable: of a key that stands in several files the last counts, lists are put together
-    /// [env: KVGOSSIP_SERF_CONFIG].
+    /// A configuration file of Serf, or a directory of them (*.json). All other settings take precedence over it. Keys
+    /// without a meaning here are named at the start. Repeatable: if a key is in several files, the last one counts,
+    /// and lists are joined [env: KVGOSSIP_SERF_CONFIG].
     #[arg(long, value_name = "FILE|DIR")]
     serf_config: Vec<PathBuf>,
-    /// Make a root, an identity, a data directory and free ports for trying things out, and throw all of it away at the end.
+    /// Make a root, an identity, a data directory and free ports for trying things out, and remove them at the end.
     #[arg(long, conflicts_with_all = ["root", "identity", "data_dir", "move_damaged_aside", "accept_rollback"])]
     dev: bool,
-    /// Where the replica keeps everything [env: KVGOSSIP_DATA_DIR].
+    /// Directory of the replica's store and keys [env: KVGOSSIP_DATA_DIR].
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// The public key of the cluster's root.
@@ -69,15 +68,13 @@ pub(crate) struct AgentArgs {
     /// first start].
     #[arg(long, value_name = "K.pem")]
     replica_key: Option<PathBuf>,
-    /// A private key that `set` and `del` may sign with over the socket [env: KVGOSSIP_IDENTITY].
+    /// A private key with which `set` and `del` may sign over the socket [env: KVGOSSIP_IDENTITY].
     #[arg(long, value_name = "K.pem")]
     identity: Option<PathBuf>,
-    /// Where sessions with peers are taken (UDP) [default: port 7947 at the address of --bind, else
-    /// 127.0.0.1:7947].
+    /// Address for sessions with peers (UDP) [default: port 7947 at the address of --bind, else 127.0.0.1:7947].
     #[arg(long, value_name = "HOST:PORT", value_parser = sync_address)]
     sync: Option<Address>,
-    /// Where HTTP is served (TCP); other than on a loopback address only with --tls-cert and --tls-key
-    /// [default: 127.0.0.1:7948].
+    /// Address for HTTP (TCP); outside loopback only with --tls-cert and --tls-key [default: 127.0.0.1:7948].
     #[arg(long, value_name = "HOST:PORT", value_parser = http_address)]
     http: Option<Address>,
     /// The Unix socket of the HTTP API [default: agent.sock in the data directory].
@@ -85,47 +82,48 @@ pub(crate) struct AgentArgs {
     socket: Option<PathBuf>,
     #[command(flatten)]
     access: AccessArgs,
-    /// HTTP connections at a time, over TCP and over the socket each. Every watcher takes one, and every connection a file
-    /// descriptor [default: 512 over TCP and 256 over the socket].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    /// Maximum number of HTTP connections at a time, for TCP and for the socket each; 1 to 65535. Every watcher takes
+    /// a connection, and every connection a file descriptor [default: 512 over TCP and 256 over the socket].
+    #[arg(long, value_name = "N", value_parser = text::within(1..=u16::MAX))]
     max_connections: Option<u16>,
-    /// A replica to stay connected with: with an id exactly that one, without one any that is admitted. A name is looked up
-    /// before each round of dials, and all its addresses are tried. Repeatable.
+    /// A replica to stay connected with: with an id exactly that replica, without an id any admitted one. A name is
+    /// looked up before each round of dials, and all its addresses are tried. Repeatable.
     #[arg(long = "peer", value_name = "[ID@]HOST:PORT", value_parser = peer)]
     peers: Vec<PeerTarget>,
-    /// A file with the ids of the replicas that are admitted, one a line; read again on SIGHUP.
+    /// A file with the ids of the admitted replicas, one a line. Read again on SIGHUP.
     #[arg(long, value_name = "FILE")]
     allow_peers: Option<PathBuf>,
-    /// What the facts in the store may weigh: beyond it only what may free room is taken in (deletes, revocations, floors),
-    /// and reading goes on; `status` names the grants by bytes. A number of bytes, or with K, M, G or T behind it of as many
-    /// KiB, MiB, GiB or TiB; at least 1M [default: no limit].
+    /// Maximum weight of the facts in the store, in bytes, at least 1M; K, M, G and T stand for KiB, MiB, GiB and TiB.
+    /// Beyond the limit the agent takes in only facts that may free room (deletes, revocations, floors), and reading
+    /// goes on. `status` names the grants by bytes [default: no limit].
     #[arg(long, value_name = "BYTES", value_parser = store_limit)]
     max_store: Option<u64>,
-    /// Let strangers pull everything. They never push.
+    /// Let any replica that dials in pull everything. Such replicas never push.
     #[arg(long)]
     open_read: bool,
-    /// Be ready without a comparison with a peer, also if this data directory was never compared: what it holds counts as all
-    /// that there is. For the first replica of a cluster that is told of others, and for a last survivor.
+    /// Be ready without a comparison with a peer, even if this data directory was never compared: its content counts
+    /// as complete. For the first replica of a cluster that is told of others, and for a last survivor.
     #[arg(long)]
     ready_alone: bool,
-    /// How many seconds a data directory that was compared with a peer before waits at its start for another comparison
-    /// before the agent is ready [default: 10].
-    #[arg(long, value_name = "SECONDS")]
+    /// Seconds for which a data directory that was compared in an earlier run waits for another comparison before the
+    /// agent is ready [default: 10].
+    #[arg(long, value_name = "SECONDS", value_parser = text::whole::<u32>)]
     ready_after: Option<u32>,
-    /// Read the whole store, and if it is damaged, or older than it was: keep it as store.damaged-N, begin with an empty
-    /// one and let peers fill it. What no peer has is lost.
+    /// Read the whole store. If it is damaged, or older than what it acknowledged: keep it as store.damaged-N, begin
+    /// with an empty one and let peers fill that. Facts that no peer has are lost.
     #[arg(long)]
     move_damaged_aside: bool,
-    /// If the store is older than it was (its last writes are gone): check what is left, go on from there and let peers
-    /// bring the rest. What no peer has is lost.
+    /// If the store is older than what it acknowledged (its last writes are gone): check the rest, go on from there
+    /// and let peers send what is missing. Facts that no peer has are lost.
     #[arg(long)]
     accept_rollback: bool,
-    /// Take entries that are more than 2 minutes ahead of the clock out of the store, now that the clock is right: they wait
-    /// until they are due, and what they had superseded comes back from peers. Without --join and --peer nothing comes back:
-    /// the agent lists the keys that would be unset and ends, unless --yes is given, too.
+    /// Remove entries that are more than 2 minutes ahead of the clock from the store, now that the clock is right.
+    /// They wait until they are due, and peers send back the entries that they had superseded. Without --join and
+    /// --peer nothing comes back: the agent lists the keys that would be unset and ends, unless --yes is given as
+    /// well.
     #[arg(long, conflicts_with = "dev")]
     forget_future: bool,
-    /// With --forget-future: forget also where no peer can bring anything back.
+    /// With --forget-future: forget even if no peer can send anything back.
     #[arg(long)]
     pub(super) yes: bool,
     #[command(flatten)]
@@ -271,6 +269,7 @@ fn given_up(agent: &Agent) -> Option<Failure> {
 fn not_started(args: &AgentArgs, error: &StartError) -> Failure {
     let failure = Failure::new(error.code(), error.to_string());
     match error {
+        StartError::Storage(_) => Failure::advised(error.code(), error.to_string()),
         StartError::Transport(_) => failure.note(match (&args.sync, args.gossip.binds()) {
             (Some(_), _) => "  the address is that of --sync",
             (None, true) => {
@@ -391,14 +390,8 @@ fn open_store(args: &AgentArgs, dir: &Path, config: &Config) -> Result<Opened> {
     let recovery =
         Recovery { accept_rollback: args.accept_rollback, move_damaged_aside: args.move_damaged_aside };
     let opened = without_words_on_panic(|| kvgossip_agent::open_store(dir, &config.root, recovery));
-    let opened = opened.map_err(|error| {
-        let failure = Failure::new(error.code(), format!("{}: {error}", files::name(dir)));
-        match error {
-            StorageError::RolledBack { .. } => failure.note(ACCEPT_ROLLBACK).note(MOVE_ASIDE),
-            StorageError::Damaged(_) => failure.note(MOVE_ASIDE),
-            _ => failure,
-        }
-    })?;
+    let opened =
+        opened.map_err(|error| Failure::advised(error.code(), format!("{}: {error}", files::name(dir))))?;
     remember_root(dir, &config.root);
     Ok(opened)
 }

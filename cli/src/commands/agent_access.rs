@@ -11,25 +11,25 @@ use std::path::{Path, PathBuf};
 /// Options of the HTTP API on TCP.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct AccessArgs {
-    /// A name of a service under which programs ask for HTTP, beside addresses, localhost and the names of the certificate.
-    /// Repeatable.
+    /// A further host name under which programs may ask for HTTP, beside addresses, localhost and the names of the
+    /// certificate. Repeatable.
     #[arg(long = "http-host", value_name = "NAME", value_parser = host_name)]
     http_hosts: Vec<String>,
-    /// A file with a token that lets requests over TCP do what the socket may.
+    /// A file with a token. Requests over TCP with this token may do everything that the socket may.
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// A file with a token that lets requests over TCP read. With it, reading over TCP needs this token, that of
-    /// --token-file, or a certificate of --tls-client-ca.
+    /// A file with a token for reading. With this option, reading over TCP needs this token, that of --token-file, or
+    /// a certificate of --tls-client-ca.
     #[arg(long, value_name = "FILE")]
     read_token_file: Option<PathBuf>,
-    /// The certificate of an authority: clients that show one of its certificates may read. With it, reading over TCP
-    /// needs such a certificate or a token; read again on SIGHUP.
+    /// The certificate of an authority whose client certificates give the right to read. With this option, reading
+    /// over TCP needs such a certificate or a token. Read again on SIGHUP.
     #[arg(long, value_name = "CA.pem")]
     tls_client_ca: Option<PathBuf>,
-    /// Hand every value to whoever reaches the address of --http, though it is not loopback.
+    /// Let everybody who reaches the address of --http read every value, even outside loopback.
     #[arg(long, conflicts_with_all = ["read_token_file", "tls_client_ca"])]
     open_http: bool,
-    /// A certificate to serve HTTPS with instead of HTTP, followed by those that lead to its authority; read again on
+    /// A certificate to serve HTTPS instead of HTTP, followed by those that lead to its authority. Read again on
     /// SIGHUP.
     #[arg(long, value_name = "CERT.pem")]
     tls_cert: Option<PathBuf>,

@@ -12,14 +12,6 @@ use std::path::Path;
 /// Name of the file of the root's public key in the data directory.
 pub(crate) const ROOT_NAME: &str = "root.pub.pem";
 
-/// Remedy for a store that is older than what it acknowledged.
-pub(super) const ACCEPT_ROLLBACK: &str = "--accept-rollback goes on from what is left, and peers (--join, --peer) bring the rest; \
-                                          what no peer has is lost";
-
-/// Remedy for a store from which the agent cannot continue.
-pub(super) const MOVE_ASIDE: &str = "--move-damaged-aside keeps this store under another name and begins with an empty one, which \
-                                     peers fill; what no peer has is lost";
-
 /// Size of the generated replica key, in bits.
 const REPLICA_KEY_BITS: usize = 2048;
 

@@ -16,7 +16,7 @@ pub(super) fn forget_future(opened: &mut Opened, has_peers: bool, yes: bool) -> 
     if !has_peers && !yes {
         confirm(opened, now)?;
     }
-    let failed = |error: kvgossip_engine::StorageError| Failure::new(error.code(), error.to_string());
+    let failed = |error: kvgossip_engine::StorageError| Failure::advised(error.code(), error.to_string());
     let forgotten = forget(opened, now).map_err(failed)?;
     match forgotten.entries {
         0 => tracing::info!("no entry is more than 2 minutes ahead of the clock: nothing was forgotten"),
@@ -60,5 +60,5 @@ fn confirm(opened: &Opened, now: Timestamp) -> Result<()> {
     if let Some(more) = unset.len().checked_sub(MAX_LISTED).filter(|more| *more > 0) {
         failure = failure.note(format!("  … and {more} more"));
     }
-    Err(failure.note("write --yes to forget these entries all the same; the keys can be set anew then"))
+    Err(failure.note("write --yes to forget these entries anyway; the keys can be set anew then"))
 }

@@ -5,7 +5,7 @@ use super::members::{join_target, pair};
 use crate::codes;
 use crate::error::{Failure, Result};
 use crate::files;
-use crate::time;
+use crate::{text, time};
 use clap::Args;
 use kvgossip_agent::gossip::{
     AuthKey, DEFAULT_GOSSIP_PORT, DEFAULT_RPC_PORT, Discover, GossipConfig, JoinTarget, Logs, Retry,
@@ -27,26 +27,27 @@ pub(crate) struct GossipArgs {
     /// Take part in gossip, listening here (UDP and TCP) [default port: 7946].
     #[arg(long, value_name = "HOST[:PORT]", value_parser = address)]
     bind: Option<Address>,
-    /// Take part in gossip, listening at this network interface's address: its first one, IPv4 before IPv6, at the port of
-    /// --bind 0.0.0.0:PORT, or at the one that --bind names, which it has to have.
+    /// Take part in gossip, listening at an address of this network interface: its first one, IPv4 before IPv6, at the
+    /// port of --bind 0.0.0.0:PORT. If --bind names an address, the interface has to have that one.
     #[arg(long, value_name = "NAME")]
     iface: Option<String>,
-    /// The address that others are told, if it is another one [default with --bind 0.0.0.0: the one that leads to the
+    /// The address to announce to others, if it differs [default with --bind 0.0.0.0: the one that leads to the
     /// members to join, or else to everywhere].
     #[arg(long, value_name = "HOST[:PORT]", value_parser = address)]
     advertise: Option<Address>,
-    /// A member to join; all addresses of a name are tried, again and again while this member is alone. Repeatable.
+    /// A member to join. All addresses of a name are tried, repeatedly while this member is alone. Repeatable.
     #[arg(long = "join", value_name = "HOST[:PORT]", value_parser = join_target)]
     join: Vec<JoinTarget>,
-    /// Wait so long between attempts to join; 1s to 1h [default: waits that grow from half a second to 30s].
+    /// Wait between attempts to join; 1s to 1h [default: waits that grow from half a second to 30s].
     #[arg(long, value_name = "DURATION", value_parser = retry_interval)]
     retry_interval: Option<Duration>,
-    /// End with an error if nobody has answered in so many rounds of joining at the start; 0 for never [default: 0].
-    #[arg(long, value_name = "N")]
+    /// End with an error if no member has answered in this many rounds of joining at the start; 0 for never [default:
+    /// 0].
+    #[arg(long, value_name = "N", value_parser = text::whole::<u32>)]
     retry_max: Option<u32>,
-    /// Find members by multicast (mDNS), and be found: those that are started with the same name on the same network, Serf's
-    /// agents (-discover) among them. Whoever is found is joined, again and again while this member is alone. The network is that
-    /// of --iface, or of the address of --bind.
+    /// Find members by multicast (mDNS), and be found by them: all that are started with the same name on the same
+    /// network, including Serf's agents (-discover). The agent joins the members that it finds, repeatedly while it is
+    /// alone. The network is that of --iface, or of the address of --bind.
     #[arg(long, value_name = "NAME", value_parser = discover)]
     discover: Option<Discover>,
     /// The member's name, unique in the cluster [default: the host's name, - and eight digits of the replica's id].
@@ -56,30 +57,30 @@ pub(crate) struct GossipArgs {
     #[arg(long = "tag", value_name = "NAME=VALUE", value_parser = pair)]
     tags: Vec<(String, String)>,
     /// The cluster's gossip key in base64, as `serf keygen` prints it. Other users of this machine can see it here:
-    /// better use --keyring.
+    /// prefer --keyring.
     #[arg(long, value_name = "KEY", value_parser = key, conflicts_with = "keyring")]
     encrypt: Option<Key>,
-    /// A file with the cluster's gossip keys: a JSON list of base64 texts, the first encrypts. Changes of the keys by
-    /// other members are stored there.
+    /// A file with the cluster's gossip keys: a JSON list of base64 texts, of which the first encrypts. The agent
+    /// stores changes of the keys by other members there.
     #[arg(long, value_name = "FILE")]
     keyring: Option<PathBuf>,
-    /// Gossip in clear on an address that is not loopback: whoever reaches the port can forge members, and so be
+    /// Allow gossip in clear on an address outside loopback: whoever reaches the port can forge members, and so be
     /// admitted to read everything.
     #[arg(long)]
     plaintext_gossip: bool,
-    /// Leave the gossip when the agent is told to terminate (SIGTERM). Without it, the others take its end for a failure until
-    /// it is back, and it is back as the same member.
+    /// Leave the gossip on SIGTERM. Without this option, the others take the end of the agent for a failure until it
+    /// is back as the same member.
     #[arg(long)]
     leave_on_terminate: bool,
-    /// Do not leave the gossip on Ctrl-C (SIGINT), which leaves otherwise.
+    /// Do not leave the gossip on Ctrl-C (SIGINT). Without this option the agent leaves.
     #[arg(long)]
     skip_leave_on_interrupt: bool,
-    /// Serve Serf's RPC here (TCP), for `serf members -rpc-addr=ADDR:PORT` and its kin; other than on a loopback address
-    /// only with --rpc-auth-file [default port: 7373].
+    /// Serve Serf's RPC at this address (TCP), for commands such as `serf members -rpc-addr=ADDR:PORT`; outside
+    /// loopback only with --rpc-auth-file [default port: 7373].
     #[arg(long, value_name = "HOST[:PORT]", value_parser = rpc_address)]
     rpc: Option<Address>,
-    /// A file with the key that clients of --rpc have to give (`serf -rpc-auth=KEY`). Without it every user of this machine
-    /// may do what Serf's RPC can: list the gossip keys, change the tags, end this agent.
+    /// A file with the key that clients of --rpc have to give (`serf -rpc-auth=KEY`). Without this option every user
+    /// of this machine may do what Serf's RPC can: list the gossip keys, change the tags, end this agent.
     #[arg(long, value_name = "FILE")]
     rpc_auth_file: Option<PathBuf>,
     #[command(flatten)]

@@ -17,10 +17,10 @@ const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 /// Options of the log.
 #[derive(Clone, Debug, Args)]
 pub(super) struct LogArgs {
-    /// How the log is written.
+    /// Format of the log.
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
     log_format: LogFormat,
-    /// How much is written: error, warn, info, debug, trace or off; or a level and others for modules, such as
+    /// Level of the log: error, warn, info, debug, trace or off; or a level and others for modules, such as
     /// info,kvgossip_agent=debug [env: KVGOSSIP_LOG].
     #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = filter)]
     log_level: LogFilter,

@@ -4,6 +4,7 @@ use super::agent_timings::TimingArgs;
 use crate::codes;
 use crate::error::{Failure, Result};
 use crate::files::unreadable;
+use crate::text;
 use clap::{Args, ValueEnum};
 use kvgossip_agent::files::read_own;
 use kvgossip_agent::gossip::{EventHandler, GossipConfig, MAX_HANDLERS, read_tags};
@@ -18,46 +19,46 @@ const MAX_SNAPSHOT_BYTES: usize = 4 << 20;
 /// Options that Serf's agents have, too.
 #[derive(Clone, Debug, Args)]
 pub(super) struct SerfArgs {
-    /// A command that is run for what gossip tells, as Serf's agents run it: EVENT is member-join, member-leave, member-failed,
-    /// member-update, member-reap, user, user:NAME, query, query:NAME or *, several with commas; all without. It is told of
-    /// the event in its environment (SERF_EVENT, ...) and on its standard input; what it writes answers a query if it succeeds,
-    /// at most 1,024 bytes with the rest of the answer.
-    /// One runs at a time for each option, others wait. Repeatable.
+    /// A command to run for events of the gossip, as Serf's agents run it. EVENT is member-join, member-leave,
+    /// member-failed, member-update, member-reap, user, user:NAME, query, query:NAME or *, or several with commas;
+    /// without EVENT the command runs for all. It gets the event in its environment (SERF_EVENT, ...) and on its
+    /// standard input. If it succeeds, its output answers a query, at most 1,024 bytes with the rest of the answer.
+    /// For each option one command runs at a time, and further events wait. Repeatable.
     #[arg(long = "event-handler", value_name = "[EVENT=]COMMAND", value_parser = handler)]
     handlers: Vec<EventHandler>,
-    /// A file with this member's tags, a JSON object of texts. Changes of the tags are stored there.
+    /// A file with this member's tags, a JSON object of texts. The agent stores changes of the tags there.
     #[arg(long, value_name = "FILE", conflicts_with = "tags")]
     tags_file: Option<PathBuf>,
-    /// For what network gossip is timed: members far apart need longer waits before they are taken for failed. All members have
-    /// the same.
+    /// Kind of network that gossip is timed for: members far apart need longer waits before they count as failed. All
+    /// members should have the same.
     #[arg(long, value_enum, default_value = "lan")]
     profile: Profile,
-    /// A name in clear in front of all packets of gossip: members with another one, or with none, are not heard.
+    /// A label in clear before all packets of gossip. Packets with another label, or with none, are refused.
     #[arg(long, value_name = "TEXT")]
     label: Option<String>,
-    /// The networks in which members' addresses have to lie: others are not taken in, whoever names them. Repeatable, or with
-    /// commas [default: any address].
+    /// Networks of members' addresses: members with other addresses are not taken in. Repeatable, or with commas
+    /// [default: any address].
     #[arg(long, value_name = "NETWORK", value_delimiter = ',', value_parser = network)]
     cidrs_allowed: Vec<IpNet>,
-    /// Tell also of user events from before this member joined.
+    /// Also deliver user events from before this member joined.
     #[arg(long)]
     replay: bool,
     /// Rejoin the members of the last run although it ended by leaving.
     #[arg(long)]
     rejoin: bool,
-    /// The file in which this member remembers the others, and how far it had heard [default: gossip-members in the data
-    /// directory].
+    /// File in which this member remembers the others, and how far it had received events [default: gossip-members in
+    /// the data directory].
     #[arg(long, value_name = "FILE")]
     snapshot: Option<PathBuf>,
     /// The longest user event that this member sends, in bytes: its name and payload, and their encoding of some 30 bytes. 64 to
     /// 9216; more than some 1,300 bytes go over TCP [default: 512].
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES", value_parser = text::whole::<usize>)]
     user_event_size_limit: Option<usize>,
     /// The longest query that this member asks, in bytes, with its encoding and its filters; 1024 to 9216 [default: 1024].
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES", value_parser = text::whole::<usize>)]
     query_size_limit: Option<usize>,
     /// The longest answer that this member gives to a query, in bytes, with its encoding; 512 to 9216 [default: 1024].
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES", value_parser = text::whole::<usize>)]
     query_response_size_limit: Option<usize>,
     // The last one, because its heading applies to all that follow.
     #[command(flatten)]

@@ -2,7 +2,7 @@
 
 use crate::codes;
 use crate::error::{Failure, Result};
-use crate::time;
+use crate::{text, time};
 use clap::Args;
 use kvgossip_membership::Timing;
 use std::time::Duration;
@@ -11,41 +11,42 @@ use std::time::Duration;
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Timings of gossip (of all members the same)")]
 pub(super) struct TimingArgs {
-    /// A member is probed this often; 10ms to 10m [default: 1s, with --profile wan 5s].
+    /// Interval between probes of a member; 10ms to 10m [default: 1s, with --profile wan 5s].
     #[arg(long, value_name = "DURATION", value_parser = time::duration)]
     probe_interval: Option<Duration>,
-    /// After so long without an answer others are asked to probe, too; shorter than the interval [default: 500ms, wan 3s, local
-    /// 200ms].
+    /// Time without an answer after which others are asked to probe, too; shorter than the interval [default: 500ms,
+    /// wan 3s, local 200ms].
     #[arg(long, value_name = "DURATION", value_parser = time::duration)]
     probe_timeout: Option<Duration>,
     /// How long a suspect has to defend itself, as a multiple of the probe interval that grows with the cluster; 1 to 100
     /// [default: 4, wan 6, local 3].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = text::whole::<u32>)]
     suspicion_mult: Option<u32>,
-    /// News go out this often; 10ms to 1m [default: 200ms, wan 500ms, local 100ms].
+    /// Interval between packets of news; 10ms to 1m [default: 200ms, wan 500ms, local 100ms].
     #[arg(long, value_name = "DURATION", value_parser = time::duration)]
     gossip_interval: Option<Duration>,
-    /// News go to so many members at a time; 1 to 64 [default: 3, wan 4].
-    #[arg(long, value_name = "N")]
+    /// Number of members that get news at a time; 1 to 64 [default: 3, wan 4].
+    #[arg(long, value_name = "N", value_parser = text::whole::<u16>)]
     gossip_nodes: Option<u16>,
-    /// How often a piece of news is sent, as a multiple of the logarithm of the cluster's size; 1 to 100 [default: 4, local 2].
-    #[arg(long, value_name = "N")]
+    /// Number of times that a piece of news is sent, as a multiple of the logarithm of the cluster's size; 1 to 100
+    /// [default: 4, local 2].
+    #[arg(long, value_name = "N", value_parser = text::whole::<u32>)]
     retransmit_mult: Option<u32>,
-    /// States are compared with a random member this often, less often above 32 members; 1s to 1d [default: 30s, wan 60s, local
-    /// 15s].
+    /// Interval between comparisons of all states with a random member, longer above 32 members; 1s to 1d [default:
+    /// 30s, wan 60s, local 15s].
     #[arg(long, value_name = "DURATION", value_parser = time::duration)]
     push_pull_interval: Option<Duration>,
-    /// Failed members are tried again this often; 100ms to 1d [default: 30s].
+    /// Interval between attempts to reach failed members; 100ms to 1d [default: 30s].
     #[arg(long, value_name = "DURATION", value_parser = time::duration)]
     reconnect_interval: Option<Duration>,
-    /// A failed member is forgotten after so long; 1s to 3650d [default: 24h].
+    /// Time after which a failed member is forgotten; 1s to 3650d [default: 24h].
     #[arg(long, value_name = "DURATION", value_parser = time::duration)]
     reconnect_timeout: Option<Duration>,
-    /// A member that left is forgotten after so long; 1s to 3650d [default: 24h].
+    /// Time after which a member that left is forgotten; 1s to 3650d [default: 24h].
     #[arg(long, value_name = "DURATION", value_parser = time::duration)]
     tombstone_timeout: Option<Duration>,
-    /// Each of the two steps of leaving waits at most so long for its message to go out; 100ms to 10m. An agent that is told to
-    /// end does not wait for more than 3s in all [default: 5s].
+    /// Maximum time for which each of the two steps of leaving waits for its message to go out; 100ms to 10m. An agent
+    /// that is told to end waits at most 3s in all [default: 5s].
     #[arg(long, value_name = "DURATION", value_parser = time::duration)]
     broadcast_timeout: Option<Duration>,
 }

@@ -12,15 +12,15 @@ use std::time::Duration;
 /// Default timeout of `diff`.
 const DIFF_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// Show what the agent and a peer differ in, and move nothing.
+/// Show the differences between the agent and a peer, and move nothing.
 ///
-/// `>` is what a sync would send to the peer, `<` what it would bring. An entry that a newer one on the other side
+/// `>` marks what a sync would send to the peer, `<` what it would bring. An entry that a newer one on the other side
 /// supersedes is not shown. Ends with 7 if anything differs.
 #[derive(Debug, Args)]
 pub(crate) struct DiffArgs {
     /// The peer: ADDR:PORT or ID@ADDR:PORT, or 8 digits or more of a connected peer's id.
     peer: String,
-    /// Compare only the entries under this path; grants and revocations are always compared.
+    /// Compare only the entries under this path prefix; grants and revocations are always compared.
     #[arg(value_parser = text::prefix)]
     prefix: Option<PathPrefix>,
     #[command(flatten)]

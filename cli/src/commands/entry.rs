@@ -26,8 +26,8 @@ use std::path::{Path, PathBuf};
 
 /// Print a key's value.
 ///
-/// The bytes go to standard output as they are; a newline is added only for a terminal. One agent can keep silent about
-/// what it knows: --agents asks several and prints the newest valid value that any of them holds.
+/// The bytes go to standard output as they are; a newline is added only for a terminal. One agent can withhold what it
+/// knows: --agents asks several agents and prints the newest valid value that any of them holds.
 #[derive(Debug, Args)]
 pub(crate) struct GetArgs {
     /// The key, such as /my/key.
@@ -41,7 +41,7 @@ pub(crate) struct GetArgs {
 
 /// Set a key's value.
 ///
-/// With --identity the entry is signed here; without it the agent signs with its own identity, if it has one.
+/// With --identity the command signs the entry. Without it the agent signs with its own identity, if it has one.
 #[derive(Debug, Args)]
 pub(crate) struct SetArgs {
     /// The key, such as /my/key.
@@ -63,7 +63,7 @@ pub(crate) struct SetArgs {
 
 /// Unset a key.
 ///
-/// With --identity the entry is signed here; without it the agent signs with its own identity, if it has one.
+/// With --identity the command signs the entry. Without it the agent signs with its own identity, if it has one.
 #[derive(Debug, Args)]
 pub(crate) struct DelArgs {
     /// The key, such as /my/key.
@@ -80,8 +80,8 @@ pub(crate) struct DelArgs {
 /// The condition of a write.
 #[derive(Debug, Args)]
 struct IfArgs {
-    /// Write only if this entry is the one that is shown at the agent; `none`: only if the key is unset. Only where the agent
-    /// signs: it alone can compare and write in one step.
+    /// Write only if the agent shows this entry for the key; `none`: only if the key is unset. Only if the agent
+    /// signs, because only the agent can compare and write in one step.
     #[arg(long, value_name = "ID", value_parser = condition)]
     if_id: Option<Condition>,
 }
@@ -98,15 +98,15 @@ fn condition(text: &str) -> Result<Condition, text::TextFault> {
 
 /// List keys.
 ///
-/// Globs are taken in order and the last one that matches decides; `!GLOB` leaves keys out. A key that matches none is
-/// listed only if the first begins with `!`.
+/// The last glob that matches a key decides; `!GLOB` leaves keys out. A key that matches none is listed only if the
+/// first glob begins with `!`.
 #[derive(Debug, Args)]
 pub(crate) struct LsArgs {
     /// Which keys, such as /my/**/sta* or !/my/tmp/**; all keys if there is none.
     #[arg(value_name = "GLOB", value_parser = text::filter_rule)]
     globs: Vec<FilterRule>,
-    /// Stop after so many keys.
-    #[arg(long, value_name = "N")]
+    /// Maximum number of keys.
+    #[arg(long, value_name = "N", value_parser = text::whole::<usize>)]
     limit: Option<usize>,
     /// Show when each was written, its entry and the grant that the entry cites.
     #[arg(short)]
@@ -182,8 +182,8 @@ pub(crate) fn set(args: &SetArgs, format: Format) -> Result<Exit> {
 }
 
 fn too_large(key: &Key) -> Failure {
-    let text =
-        format!("the value for {key} has more than {MAX_VALUE_BYTES} bytes; store it in parts or elsewhere");
+    let limit = text::show_bytes(MAX_VALUE_BYTES as u64);
+    let text = format!("the value for {key} has more than {limit}; store it in parts or elsewhere");
     Failure::new(Code::TooLarge.as_str(), text)
 }
 

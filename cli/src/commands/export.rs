@@ -17,17 +17,17 @@ use std::collections::BTreeSet;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
-/// Write entries, with their signatures and all that they stand on, to a file.
+/// Write entries, with their signatures and all facts that they depend on, to a file.
 ///
-/// The file holds every live grant, revocation and floor, and the entries of the keys that the globs choose (of all keys
-/// if there is none), deletes included. `verify` checks it without an agent, `import` takes it in, on any replica of the
-/// cluster. Globs are taken as by `ls`.
+/// The file holds every live grant, revocation and floor, and the entries of the keys that the globs choose (of all
+/// keys without globs), deletes included. `verify` checks the file without an agent. `import` takes it in at any
+/// replica of the cluster. Globs work as for `ls`.
 #[derive(Debug, Args)]
 pub(crate) struct ExportArgs {
     /// Which keys, such as /my/**; all keys if there is none.
     #[arg(value_name = "GLOB", value_parser = text::filter_rule)]
     globs: Vec<FilterRule>,
-    /// The file; one that is there is replaced when the new one is whole, and only its owner may read it. Without it, or
+    /// The file. An existing one is replaced when the new one is complete. Only the owner may read it. Without -o, or
     /// with `-`, the bytes go to standard output.
     #[arg(short, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -130,7 +130,7 @@ impl Export<'_> {
                 self.put_entry(&mut writer, cluster, &fact).await?;
             }
             let entries = self.written.entries;
-            progress.tell(|| format!("exporting: {entries} entries so far…"));
+            progress.tell(|| format!("exporting: {} so far…", counted(entries, "entry", "entries")));
             if !next_page(&mut query, page.next)? {
                 break;
             }

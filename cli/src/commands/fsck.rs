@@ -1,13 +1,12 @@
 //! `kvgossip fsck`: checks the store of an agent that is not running.
 
 use crate::codes;
-use crate::commands::agent_files::{ACCEPT_ROLLBACK, MOVE_ASIDE, ROOT_NAME};
+use crate::commands::agent_files::ROOT_NAME;
 use crate::error::{Exit, Failure, Result, without_words_on_panic};
 use crate::files;
 use crate::output::{self, Format, counted, printable};
 use crate::progress::Progress;
 use clap::Args;
-use kvgossip_agent::guard_engine;
 use kvgossip_engine::fsck::{Fault, FaultKind, Report, fsck as check};
 use kvgossip_grants::{PublicKey, RsaVerifier};
 use serde::Serialize;
@@ -16,9 +15,9 @@ use std::path::{Path, PathBuf};
 
 /// Check the store of an agent that does not run.
 ///
-/// Everything is computed anew from the signed facts and compared with what is stored: signatures and chains, digests,
-/// index, counts and the number of the last batch. Nothing in the store is changed. A minute per million entries and
-/// core. Ends with exit code 8 if something is wrong.
+/// The command computes everything anew from the signed facts and compares it with the store: signatures and chains,
+/// digests, index, counts and the number of the last batch. It changes nothing in the store. It takes a minute per
+/// million entries and core. Ends with exit code 8 if something is wrong.
 #[derive(Debug, Args)]
 pub(crate) struct FsckArgs {
     /// The agent's data directory.
@@ -56,15 +55,14 @@ pub(crate) fn fsck(args: &FsckArgs, format: Format) -> Result<Exit> {
     let (dir, root) = (&args.data_dir, root(args)?);
     let mut progress = Progress::start();
     let checked = without_words_on_panic(|| {
-        guard_engine(|| {
-            check(dir, &root, &RsaVerifier, &mut |done, total| {
-                progress.tell(|| format!("{}: {done} of {total} keys checked", files::name(dir)));
-            })
+        check(dir, &root, &RsaVerifier, &mut |done, total| {
+            let keys = counted(total, "key", "keys");
+            progress.tell(|| format!("{}: {done} of {keys} checked", files::name(dir)));
         })
     });
     progress.clear();
     let report =
-        checked.map_err(|error| Failure::new(error.code(), format!("{}: {error}", files::name(dir))))?;
+        checked.map_err(|error| Failure::advised(error.code(), format!("{}: {error}", files::name(dir))))?;
     match format {
         Format::Json => output::json(&shown(&report))?,
         Format::Text => output::text(&text(dir, &report))?,
@@ -75,18 +73,12 @@ pub(crate) fn fsck(args: &FsckArgs, format: Format) -> Result<Exit> {
     if is_older(&report) {
         let message =
             format!("the store in {} is whole, and older than what it acknowledged", files::name(dir));
-        return Err(Failure::new("store.rolled_back", message)
-            .note(NEXT)
-            .note(ACCEPT_ROLLBACK)
-            .note(MOVE_ASIDE));
+        return Err(Failure::advised("store.rolled_back", message));
     }
     let faults = if report.fault_count == 1 { "fault" } else { "faults" };
     let message = format!("the store in {} has {} {faults}", files::name(dir), report.fault_count);
-    Err(Failure::new("store.damaged", message).note(NEXT).note(MOVE_ASIDE))
+    Err(Failure::advised("store.damaged", message))
 }
-
-/// Introduction of the remedies in the lines below it.
-const NEXT: &str = "start `kvgossip agent` once with one of these:";
 
 /// Whether the only fault is that the last batches are missing, so that an agent can continue from there.
 fn is_older(report: &Report) -> bool {
@@ -100,7 +92,7 @@ fn root(args: &FsckArgs) -> Result<PublicKey> {
         None if files::stands(&left) => files::kept_public_key(&left),
         None if !args.data_dir.exists() => {
             let text = format!("{} is not there", files::name(&args.data_dir));
-            Err(Failure::new("store.missing", text).note("name the data directory of an agent"))
+            Err(Failure::advised("store.missing", text))
         }
         None => Err(Failure::new(codes::USAGE, format!("{} is not there", files::name(&left)))
             .note("write --root PUB.pem: signatures are checked from the cluster's root on")),

@@ -19,9 +19,9 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Maximum size of a key as text with surrounding blanks, in bytes.
 const MAX_KEY_TEXT: usize = 256;
 
-/// Declare that a failed member has left, so that the others do not try it any more.
+/// Declare that a failed member has left, so that the others stop trying it.
 ///
-/// A member that is alive refutes it.
+/// A live member refutes this and stays.
 #[derive(Debug, Args)]
 pub(crate) struct ForceLeaveArgs {
     /// The member's name, as `members` shows it.
@@ -36,8 +36,9 @@ pub(crate) struct ForceLeaveArgs {
 
 /// List and change the keys that encrypt the gossip.
 ///
-/// A change of keys goes: install the new key, use it, remove the old one. All members do it, Serf agents among them; ends
-/// with 7 if some have not. Whoever was shut off meanwhile has the old key alone, and is not admitted any more.
+/// To change keys: install the new key, use it, remove the old one. All members do each step, including Serf agents;
+/// the command ends with 7 if some have not. A member that was cut off meanwhile has only the old key, and is not
+/// admitted any more.
 #[derive(Debug, Args)]
 pub(crate) struct GossipKeyArgs {
     #[command(subcommand)]
@@ -52,28 +53,28 @@ enum KeyVerb {
     Remove(RemoveArgs),
 }
 
-/// List the keys, and how many members have each. The keys are printed: they are secrets.
+/// List the keys, and how many members have each. The output holds secrets.
 #[derive(Debug, Args)]
 struct ListArgs {
     #[command(flatten)]
     agent: AgentArgs,
 }
 
-/// Have all members take in another key, which decrypts from then on.
+/// Make all members add a key, which decrypts from then on.
 #[derive(Debug, Args)]
 struct InstallArgs {
     #[command(flatten)]
     key: KeyArgs,
 }
 
-/// Have all members encrypt with a key that they have.
+/// Make all members encrypt with a key that they have.
 #[derive(Debug, Args)]
 struct UseArgs {
     #[command(flatten)]
     key: KeyArgs,
 }
 
-/// Have all members forget a key that none encrypts with.
+/// Make all members forget a key that none encrypts with.
 #[derive(Debug, Args)]
 struct RemoveArgs {
     #[command(flatten)]
@@ -82,7 +83,7 @@ struct RemoveArgs {
 
 #[derive(Debug, Args)]
 struct KeyArgs {
-    /// The key in base64, or `-` for standard input. Other users of this machine can see what is written here.
+    /// The key in base64, or `-` for standard input. Other users of this machine can see the command line.
     key: String,
     #[command(flatten)]
     agent: AgentArgs,
@@ -101,7 +102,7 @@ enum TagsVerb {
     Delete(DeleteArgs),
 }
 
-/// Give tags a value.
+/// Set tags to values.
 #[derive(Debug, Args)]
 struct SetArgs {
     /// The tags.
@@ -111,7 +112,7 @@ struct SetArgs {
     agent: AgentArgs,
 }
 
-/// Take tags away.
+/// Remove tags.
 #[derive(Debug, Args)]
 struct DeleteArgs {
     /// The tags' names, as `members --long` shows them.

@@ -41,20 +41,20 @@ enum GrantVerb {
 
 /// Give an entity authority over the keys that a pattern matches.
 ///
-/// Root gives in its own right; everybody else under grants that they hold with --subgrant, as many new grants as it takes
-/// to cover the pattern. What reaches beyond those is refused. Prints the id of each new grant.
+/// Root grants in its own right. Everybody else grants under grants that they hold with --subgrant; the command makes
+/// as many new grants as the pattern needs. A pattern beyond those grants is refused. Prints the id of each new grant.
 #[derive(Debug, Args)]
 struct NewArgs {
-    /// The public key of the entity that receives.
+    /// The public key of the grantee.
     #[arg(long, value_name = "PUB.pem")]
     to: PathBuf,
-    /// The keys, as a glob such as /team/**.
+    /// Glob of the keys, such as /team/**.
     #[arg(long, value_name = "P", value_parser = text::glob)]
     pattern: KeyGlob,
-    /// Let the entity pass authority on.
+    /// Let the grantee pass authority on.
     #[arg(long)]
     subgrant: bool,
-    /// When the grant ends: a time such as 2030-01-31T12:00:00Z, or so long from now, such as 30d.
+    /// End of the grant: a time such as 2030-01-31T12:00:00Z, or a duration from now, such as 30d.
     #[arg(long, value_name = "T", value_parser = time::when)]
     expires: Option<When>,
     #[command(flatten)]
@@ -63,13 +63,13 @@ struct NewArgs {
     agent: AgentArgs,
 }
 
-/// List live grants and standing revocations.
+/// List live grants and revocations.
 ///
-/// With --output json each line holds the signed grant, too, as `grant revoke --from` reads it.
+/// With --output json each line also has the signed grant, which `grant revoke --from` reads.
 #[derive(Debug, Args)]
 struct LsArgs {
-    /// List only grants that end within so long, such as 30d, by themselves or with a grant above them; those that ended
-    /// already, too. The soonest comes first.
+    /// List only grants that end within this time, such as 30d, by themselves or with a grant above them, including
+    /// those that have ended. The soonest comes first.
     #[arg(long, value_name = "DURATION", value_parser = time::duration)]
     expiring: Option<Duration>,
     #[command(flatten)]
@@ -78,10 +78,11 @@ struct LsArgs {
 
 /// Check whether an entity could give a pattern away.
 ///
-/// Shows the grants that it would issue under, or a key that it does not reach; then it ends with 4.
+/// Shows the grants that the entity would issue under. If it cannot grant the pattern, shows a key that it does not
+/// reach, and ends with 4.
 #[derive(Debug, Args)]
 struct CheckArgs {
-    /// The keys, as a glob such as /team/**.
+    /// Glob of the keys, such as /team/**.
     #[arg(long, value_name = "P", value_parser = text::glob)]
     pattern: KeyGlob,
     /// The entity: its id (8 digits or more), or a PEM file with its key.

@@ -6,7 +6,7 @@ use crate::codes;
 use crate::connect::{AgentArgs, interruptible};
 use crate::error::{Exit, Failure, Result};
 use crate::factfile::FactFile;
-use crate::offer::{Judge, Offering, Outcome, incomplete};
+use crate::offer::{Judge, OfferReport, Offering, incomplete};
 use crate::output::{self, Format};
 use crate::room;
 use clap::{ArgGroup, Args};
@@ -18,15 +18,15 @@ use std::path::PathBuf;
 
 /// Take facts of a file in, or the files of a directory as entries.
 ///
-/// FILE is what `export` or --out wrote; nothing in it is signed anew, and the agent judges every fact as it would a peer's:
-/// whatever a replica of the cluster holds, another takes in, in any order and whatever is there already. What is not taken
-/// in is named with its code, and stops nothing; then it ends with the code of the gravest. What was acknowledged before
-/// Ctrl-C stays, and the same command again goes on.
+/// FILE is the output of `export` or --out. Nothing in it is signed anew, and the agent judges every fact like a
+/// peer's: whatever one replica of the cluster holds, another takes in, in any order. Facts that are not taken in are
+/// named with their codes, and stop nothing; the exit code is that of the gravest. What was acknowledged before Ctrl-C
+/// stays, and the same command again goes on.
 ///
-/// With --dir each file becomes one entry, signed as by `set`: DIR/a/b under /my becomes /my/a/b. Bytes of a name outside
-/// A-Z a-z 0-9 . _ ~ @ : + = , - are spelled as %XX. Values that are there already are not written again, and keys without
-/// a file are left alone. A symbolic link counts as what it leads to, if its target is relative and lies in DIR, too; all
-/// others are left out. Names that begin with `..` are passed over: a mounted ConfigMap of Kubernetes keeps its versions
+/// With --dir each file becomes one entry, signed as by `set`: DIR/a/b under /my becomes /my/a/b. Bytes of a name
+/// outside A-Z a-z 0-9 . _ ~ @ : + = , - are spelled as %XX. Unchanged values are not written again, and keys without
+/// a file are left alone. A symbolic link counts as its target, if the target is relative and inside DIR; all other
+/// links are left out. Names that begin with `..` are skipped: a mounted ConfigMap of Kubernetes keeps its versions
 /// there, and is imported under its real names.
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("what").required(true).args(["file", "dir"])))]
@@ -86,8 +86,8 @@ fn import_file(path: &std::path::Path, args: &ImportArgs, format: Format) -> Res
     incomplete(&outcome, "was not taken in", "were not taken in").map_or(Ok(Exit::Ok), Err)
 }
 
-fn show(outcome: &Outcome, is_whole: bool, format: Format) -> Result<()> {
-    let Outcome { facts, merged, known, superseded, refused, lacking, .. } = outcome;
+fn show(outcome: &OfferReport, is_whole: bool, format: Format) -> Result<()> {
+    let OfferReport { facts, merged, known, superseded, refused, lacking, .. } = outcome;
     match format {
         Format::Json => {
             let mut object = serde_json::to_value(outcome).map_err(|_| unexpected("no JSON"))?;
@@ -100,7 +100,7 @@ fn show(outcome: &Outcome, is_whole: bool, format: Format) -> Result<()> {
             output::counted(*facts, "fact", "facts"),
             match lacking {
                 0 => String::new(),
-                lacking => format!(", {lacking} that lack what they stand on so far"),
+                lacking => format!(", {lacking} that lack a grant so far"),
             }
         )),
     }

@@ -9,6 +9,7 @@ use crate::output::{self, Format, MAX_LISTED, counted, printable};
 use crate::progress::Progress;
 use crate::sign::{Identity, SignArgs};
 use crate::survey::{Source, Survey, under};
+use crate::text::show_bytes;
 use crate::walk::{Found, LeftOut, MAX_NAMES, Walked, read_value, walk};
 use crate::writer::{Draft, Writer, plan};
 use bytes::Bytes;
@@ -28,7 +29,7 @@ const PORTION_BYTES: usize = 2 << 20;
 /// What `import --dir` takes.
 #[derive(Debug, Args)]
 pub(crate) struct DirArgs {
-    /// A directory: each file in it becomes an entry. Symbolic links are followed where they stay inside of it.
+    /// A directory: each file in it becomes an entry. Symbolic links are followed inside the directory only.
     #[arg(long, value_name = "DIR", requires = "under")]
     pub(crate) dir: Option<PathBuf>,
     /// With --dir: the path prefix to put the files under, such as /my.
@@ -132,7 +133,7 @@ impl Run<'_> {
         let total = files.len();
         let (mut portion, mut bytes) = (Vec::new(), 0);
         for (at, file) in files.into_iter().enumerate() {
-            progress.tell(|| format!("importing: {at} of {total} files…"));
+            progress.tell(|| format!("importing: {at} of {}…", counted(total as u64, "file", "files")));
             let value = match read_value(self.tree, &file.below) {
                 Ok(value) => Bytes::from(value),
                 Err(out) => {
@@ -174,7 +175,7 @@ impl Run<'_> {
                     current.entry(key.clone()).or_default().values.insert(EntryFact::id(entry), hash);
                 }
             }
-            progress.tell(|| format!("comparing with {} keys…", current.len()));
+            progress.tell(|| format!("comparing with {}…", counted(current.len() as u64, "key", "keys")));
         }
         Ok(current)
     }
@@ -229,9 +230,10 @@ impl Run<'_> {
                 "bytes": bytes,
                 "entry": id.map(|id| id.to_string()),
             })),
-            Format::Text if dry && self.tally.written <= MAX_LISTED => {
-                output::text(&(printable(&format!("would set {} to {path} ({bytes} B)", file.key)) + "\n"))
-            }
+            Format::Text if dry && self.tally.written <= MAX_LISTED => output::text(
+                &(printable(&format!("would set {} to {path} ({})", file.key, show_bytes(bytes as u64)))
+                    + "\n"),
+            ),
             Format::Text => Ok(()),
         }
     }
@@ -299,7 +301,7 @@ fn show(tally: &Tally, dry_run: bool, is_whole: bool, format: Format) -> Result<
         Format::Text => {
             let verb = if dry_run { "would be written" } else { "written" };
             if dry_run {
-                output::more(*written, "files", format)?;
+                output::more(*written, "file", "files", format)?;
             }
             output::text(&format!("{written} {verb}, {unchanged} unchanged, {left_out} left out\n"))
         }

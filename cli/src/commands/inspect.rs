@@ -7,6 +7,7 @@ use crate::error::{Exit, Failure, Result};
 use crate::output::{self, Format, counted, printable, short, short_or, table};
 use crate::text::{self, show_bytes};
 use crate::time;
+use crate::writer::NO_GRANT;
 use clap::Args;
 use kvgossip_api::{
     ExplainResponse, Grade, GrantBytesRow, Holds, LinkRow, LongKeyRow, PeerRow, RefusalRow, ShutOutRow,
@@ -31,9 +32,9 @@ pub(crate) struct ExplainArgs {
     agent: AgentArgs,
 }
 
-/// Show how an agent is. Ends with 1 if it is not well or not ready.
+/// Show the state of an agent. Ends with 1 if it is not well or not ready.
 ///
-/// It says "well" if nothing is wrong and the replica is known to hold what others hold; else why not.
+/// Says "well" if nothing is wrong and the replica is known to hold what others hold; otherwise says why not.
 #[derive(Debug, Args)]
 pub(crate) struct StatusArgs {
     #[command(flatten)]
@@ -42,7 +43,7 @@ pub(crate) struct StatusArgs {
 
 /// Show the digests over the tree, or over a part of it.
 ///
-/// Two replicas with equal digests hold the same.
+/// Two replicas with equal digests hold the same facts.
 #[derive(Debug, Args)]
 pub(crate) struct DigestArgs {
     /// Path prefix of the part, such as /my; / is everything.
@@ -88,7 +89,7 @@ fn explanation(entity: EntityId, key: &Key, answer: &ExplainResponse) -> String 
         return format!("yes: {who} may write {key}, by this chain from root:\n{chain}");
     }
     if answer.rejected.is_empty() {
-        return format!("no: {who} may not write {key}: no grant to it is known here\n");
+        return format!("no: {who} may not write {key}: {NO_GRANT}\n");
     }
     let mut text = format!("no: {who} may not write {key}\n");
     for rejected in &answer.rejected {
@@ -136,7 +137,7 @@ fn draw_chain(chain: &[LinkRow], fault: Option<(usize, &str)>) -> String {
 pub(crate) fn not_allowed(entity: EntityId, key: &Key, answer: &ExplainResponse) -> Failure {
     let (code, why) = match answer.rejected.first() {
         Some(nearest) => (nearest.code.as_str(), nearest.message.as_str()),
-        None => (Code::GrantUnknown.as_str(), "no grant to it is known here; ask for one, or sync first"),
+        None => (Code::GrantUnknown.as_str(), NO_GRANT),
     };
     let text = format!("{} may not write {key}: {why}", entity.short());
     let hint = format!("  see `kvgossip explain {key} --as {}`", entity.short());

@@ -12,11 +12,11 @@ use std::path::PathBuf;
 
 /// Make an RSA key, or show the public half of one.
 ///
-/// The private key is written as PKCS#8 PEM to FILE, which only its owner may read and which is never overwritten, or to
-/// standard output. The id of the entity that the key stands for goes to standard error.
+/// The command writes the private key as PKCS#8 PEM to FILE or to standard output. Only the owner may read FILE, and
+/// an existing FILE is never overwritten. The entity id of the key goes to standard error.
 #[derive(Debug, Args)]
 pub(crate) struct KeygenArgs {
-    /// Where the new private key goes; `-` (the default) is standard output.
+    /// File for the new private key; `-` (the default) is standard output.
     #[arg(short, value_name = "FILE", conflicts_with = "public_of")]
     out: Option<PathBuf>,
     /// Size of the new key in bits: 2048, 3072 or 4096.
@@ -25,7 +25,7 @@ pub(crate) struct KeygenArgs {
     /// Print the public key (PEM) of the private or public key in FILE; `-` is standard input.
     #[arg(short = 'y', value_name = "FILE")]
     public_of: Option<PathBuf>,
-    /// With -y: print the id of the replica that has this key (for --peer and --allow-peers) instead.
+    /// With -y: print the replica id of this key instead (for --peer and --allow-peers).
     #[arg(long, requires = "public_of")]
     replica_id: bool,
 }

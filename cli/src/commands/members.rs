@@ -4,7 +4,7 @@ use crate::clocks::show_offset;
 use crate::connect::{AgentArgs, converse};
 use crate::error::{Exit, Failure, Result};
 use crate::output::{self, Format, counted, printable, short, short_or, table};
-use crate::text::{TextFault, shown_names};
+use crate::text::{self, TextFault, shown_names};
 use crate::{codes, files, time};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use clap::Args;
@@ -37,7 +37,7 @@ pub(crate) struct MembersArgs {
     agent: AgentArgs,
 }
 
-/// Have the agent join the gossip of these members.
+/// Make the agent join the gossip of these members.
 #[derive(Debug, Args)]
 pub(crate) struct JoinArgs {
     /// Any members of the cluster; the port is 7946 if none is given.
@@ -47,9 +47,10 @@ pub(crate) struct JoinArgs {
     agent: AgentArgs,
 }
 
-/// Have the agent leave the gossip, so that the others do not take it for failed.
+/// Make the agent leave the gossip, so that the others do not take it for failed.
 ///
-/// It goes on serving what it holds and stays connected with listed peers. It comes back when it is started with --join.
+/// The agent goes on serving what it holds and stays connected with listed peers. It comes back when it is started
+/// with --join.
 #[derive(Debug, Args)]
 pub(crate) struct LeaveArgs {
     #[command(flatten)]
@@ -61,10 +62,10 @@ pub(crate) struct LeaveArgs {
 pub(crate) struct EventArgs {
     /// The event's name.
     name: String,
-    /// What it carries: at most 512 bytes, or what the agent's --user-event-size-limit says, with the name and their encoding,
-    /// some 30 bytes; `-` is standard input.
+    /// Payload of the event: at most 512 bytes (or the agent's --user-event-size-limit) with the name and the
+    /// encoding, some 30 bytes; `-` is standard input.
     payload: Option<OsString>,
-    /// Handlers may take several of this name for one.
+    /// Let handlers merge several events of this name into one.
     #[arg(long)]
     coalesce: bool,
     #[command(flatten)]
@@ -76,7 +77,7 @@ pub(crate) struct EventArgs {
 pub(crate) struct QueryArgs {
     /// The query's name.
     name: String,
-    /// What is asked: at most 1024 bytes, or what the agent's --query-size-limit says, with the name, the filters and their
+    /// Payload of the query: at most 1024 bytes (or the agent's --query-size-limit) with the name, the filters and the
     /// encoding; `-` is standard input.
     payload: Option<OsString>,
     /// Ask only this member, by its name as `members` shows it. Repeatable.
@@ -85,13 +86,13 @@ pub(crate) struct QueryArgs {
     /// Ask only members whose tag matches this regular expression. Repeatable.
     #[arg(long = "tag", value_name = "TAG=REGEX", value_parser = pair)]
     tags: Vec<(String, String)>,
-    /// Do not have every member acknowledge.
+    /// Do not ask every member for an acknowledgement.
     #[arg(long)]
     no_ack: bool,
-    /// Have answers sent through so many other members in addition.
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=5))]
+    /// Number of other members through which answers are sent in addition, 0 to 5.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = text::within(0..=5u8))]
     relay_factor: u8,
-    /// How long to wait for answers, at most 5m [default: grows with the cluster, some seconds].
+    /// Time to wait for answers, at most 5m [default: grows with the cluster, some seconds].
     #[arg(long, value_name = "DURATION", value_parser = query_wait)]
     wait: Option<Duration>,
     #[command(flatten)]
@@ -132,7 +133,10 @@ fn payload(given: Option<&OsString>) -> Result<String> {
         Some(text) if text == "-" => {
             let read = files::read(Path::new("-"), MAX_PAYLOAD)?;
             read.ok_or_else(|| {
-                Failure::new(codes::USAGE, format!("standard input is over {MAX_PAYLOAD} bytes"))
+                Failure::new(
+                    codes::USAGE,
+                    format!("standard input has more than {}", text::show_bytes(MAX_PAYLOAD as u64)),
+                )
             })?
         }
         Some(text) => text.as_bytes().to_vec(),
@@ -303,7 +307,7 @@ pub(crate) fn query(args: &QueryArgs, format: Format) -> Result<Exit> {
 fn answers_text(answer: &QueryResponse) -> String {
     let mut text = String::new();
     for name in &answer.acks {
-        text.push_str(&printable(&format!("{name} has heard it")));
+        text.push_str(&printable(&format!("{name} has received it")));
         text.push('\n');
     }
     for response in &answer.responses {

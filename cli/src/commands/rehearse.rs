@@ -48,7 +48,7 @@ pub(crate) async fn revoke(source: Source<'_>, id: &crate::ids::IdPrefix, format
         fall.grants += 1;
         show_grant(grant, fall.grants, format)?;
     }
-    output::more(fall.grants, "grants", format)?;
+    output::more(fall.grants, "grant", "grants", format)?;
     let ids: BTreeSet<GrantId> = ended.iter().map(|grant| grant.id()).collect();
     let falls = |entry: &EntryMeta| entry.grant_id().is_some_and(|grant| ids.contains(&grant));
     entries(&mut survey, &filter, falls, fall, format).await
@@ -85,10 +85,10 @@ async fn entries(
                 show_key(key, after(frontier, &falls, survey.now()), &mut fall, format)?;
             }
         }
-        progress.tell(|| format!("{} entries so far…", fall.entries));
+        progress.tell(|| format!("{} so far…", counted(fall.entries, "entry", "entries")));
     }
     drop(progress);
-    output::more(fall.keys, "keys", format)?;
+    output::more(fall.keys, "key", "keys", format)?;
     summary(&fall, format)
 }
 
@@ -140,7 +140,7 @@ fn summary(fall: &Fall, format: Format) -> Result<Exit> {
             "kind": "summary", "grants": grants, "entries": entries, "keys": keys, "unset": unset,
         }))?,
         Format::Text => say(&format!(
-            "nothing was signed; {} and {} would fall: {} would be unset, {} go back to an older entry",
+            "nothing was signed; {} and {} would end: {} would be unset, {} go back to an older entry",
             counted(*grants, "grant", "grants"),
             counted(*entries, "entry", "entries"),
             counted(*unset, "key", "keys"),

@@ -8,6 +8,7 @@ use crate::error::{Exit, Failure, Result};
 use crate::files::{self, Replacement};
 use crate::live_report;
 use crate::output::{self, printable, say};
+use crate::text::show_bytes;
 use clap::Args;
 use kvgossip_agent::files::read_regular;
 use kvgossip_api::FIRST_SYNC;
@@ -31,9 +32,9 @@ const GATHER: Duration = Duration::from_millis(20);
 
 /// Keep a file in step with the tree.
 ///
-/// The template (Jinja syntax) asks with `get("/my/key")`, `get("/my/key", "default")` and `entries("/my/**", "!/my/tmp/**")`,
-/// whose rows have `key`, `name` and `value`. Whenever what it asked for changes, the file is replaced in one step, if
-/// its text is another. While something is not known, or the template fails, the file stays as it is.
+/// The template (Jinja syntax) asks with `get("/my/key")`, `get("/my/key", "default")` and `entries("/my/**",
+/// "!/my/tmp/**")`, whose rows have `key`, `name` and `value`. Whenever these values change and the text differs, the
+/// file is replaced in one step. While a value is unknown, or the template fails, the file stays as it is.
 #[derive(Debug, Args)]
 pub(crate) struct RenderArgs {
     /// The template.
@@ -41,14 +42,14 @@ pub(crate) struct RenderArgs {
     /// The file to write; `-` is standard output, which gets the whole text at each change.
     #[arg(short = 'o', long = "out", value_name = "FILE")]
     out: PathBuf,
-    /// Write the file once, when everything is known, and end; --timeout says how long to wait for that.
+    /// Write the file once, when everything is known, and end. --timeout limits the wait.
     #[arg(long)]
     once: bool,
     #[command(flatten)]
     live: LiveArgs,
     #[command(flatten)]
     agent: AgentArgs,
-    /// Run this after the file was changed, one at a time.
+    /// Command to run after each change of the file, one at a time.
     #[arg(last = true, value_name = "CMD")]
     command: Vec<OsString>,
 }
@@ -58,8 +59,9 @@ pub(crate) fn render(args: &RenderArgs) -> Result<Exit> {
     let source = files::read(&args.template, MAX_TEMPLATE_BYTES)?;
     let source = source.and_then(|bytes| String::from_utf8(bytes).ok()).ok_or_else(|| {
         let text = format!(
-            "{} is no template: it has to be UTF-8 of at most {MAX_TEMPLATE_BYTES} bytes",
-            args.template.display()
+            "{} is no template: it has to be UTF-8 of at most {}",
+            args.template.display(),
+            show_bytes(MAX_TEMPLATE_BYTES as u64)
         );
         Failure::new(codes::TEMPLATE_INVALID, text)
     })?;
@@ -70,7 +72,7 @@ pub(crate) fn render(args: &RenderArgs) -> Result<Exit> {
         let mut job = Job {
             args,
             source,
-            held: Held::default(),
+            held: Subscriptions::default(),
             client: client.clone(),
             endpoint,
             said: None,
@@ -94,7 +96,7 @@ pub(crate) fn render(args: &RenderArgs) -> Result<Exit> {
 struct Job<'a> {
     args: &'a RenderArgs,
     source: String,
-    held: Held,
+    held: Subscriptions,
     client: Client,
     endpoint: Endpoint,
     /// The last error message, to print each only once.
@@ -105,7 +107,7 @@ struct Job<'a> {
 
 /// The subscriptions for what the template asks for.
 #[derive(Default)]
-struct Held {
+struct Subscriptions {
     wants: Wants,
     keys: BTreeMap<Key, Subscription>,
     filters: BTreeMap<Vec<String>, Filtered>,
@@ -141,7 +143,8 @@ impl Job<'_> {
     /// Writes once when everything is known.
     async fn write_once(&mut self, limit: Duration) -> Result<()> {
         let text = tokio::time::timeout(limit, self.settle()).await.map_err(|_| {
-            let text = format!("no agent told all that {} asks for in time", self.args.template.display());
+            let text =
+                format!("no agent sent in time everything that {} asks for", self.args.template.display());
             let trouble = self.client.watch_trouble().borrow().clone();
             // Problems that are more specific than a timeout.
             let telling = trouble.as_ref().filter(|it| it.code == FIRST_SYNC || it.is_of_rights());
@@ -222,7 +225,7 @@ impl Job<'_> {
     }
 }
 
-impl Held {
+impl Subscriptions {
     fn want(&mut self, client: &Client, wants: Wants) -> Result<()> {
         self.keys.retain(|key, _| wants.keys.contains(key));
         self.filters.retain(|globs, _| wants.filters.contains(globs));

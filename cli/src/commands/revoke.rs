@@ -21,16 +21,16 @@ use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// Take a grant back, with all that was given under it.
+/// Revoke a grant, with everything that was given under it.
 ///
-/// Root, its issuer and its grantee can do so. It holds at once and for ever; a new grant does not bring the old entries
-/// back. Prints the id of the revocation.
+/// Root, the issuer and the grantee of the grant can do so. A revocation takes effect at once and for ever; a new
+/// grant does not bring the old entries back. Prints the id of the revocation.
 #[derive(Debug, Args)]
 pub(crate) struct RevokeArgs {
     /// The grant's id (8 digits or more).
     #[arg(value_parser = id_prefix)]
     id: IdPrefix,
-    /// Show which grants and entries would fall, and what the keys would show then; sign nothing.
+    /// Show which grants and entries would end, and what the keys would show then; sign nothing.
     #[arg(long, conflicts_with = "out")]
     dry_run: bool,
     #[command(flatten)]
@@ -41,16 +41,18 @@ pub(crate) struct RevokeArgs {
 
 /// End all entries of matching keys that are older than a time. Only root can.
 ///
-/// Holds for every replica and for ever, also for entries that nobody here has seen. Prints the id of the floor.
+/// A floor applies to every replica and for ever, also to entries that nobody here has seen. Prints the id of the
+/// floor.
 #[derive(Debug, Args)]
 pub(crate) struct FloorArgs {
-    /// The keys, as globs; at most 64.
+    /// Globs of the keys, at most 64.
     #[arg(required = true, value_name = "GLOB", value_parser = text::glob)]
     globs: Vec<KeyGlob>,
-    /// Entries written before it fall: a time such as 2030-01-31T12:00:00Z, so long ago, such as 30d, or `now`.
+    /// Entries written before this time end: a time such as 2030-01-31T12:00:00Z, a duration before now, such as 30d,
+    /// or `now`.
     #[arg(long, value_name = "T", value_parser = time::when)]
     before: When,
-    /// Show which entries would fall, and what the keys would show then; sign nothing.
+    /// Show which entries would end, and what the keys would show then; sign nothing.
     #[arg(long, conflicts_with = "out")]
     dry_run: bool,
     #[command(flatten)]
@@ -158,7 +160,7 @@ fn read_grant(record_b64: &str, cluster: ClusterId, id: &str) -> Result<Signed<G
 
 fn not_that_grant(id: &str, cluster: ClusterId) -> Failure {
     let text = format!(
-        "what stands for grant {id} is not that grant of cluster {}: nothing was signed",
+        "the fact that was read for grant {id} is not that grant of cluster {}: nothing was signed",
         cluster.short()
     );
     Failure::new(Code::Malformed.as_str(), text)

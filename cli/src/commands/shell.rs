@@ -2,6 +2,7 @@
 
 use crate::error::{Exit, Failure, Result};
 use crate::files;
+use crate::manual::Manual;
 use crate::output;
 use clap::{Args, Command};
 use clap_complete::Shell;
@@ -13,8 +14,8 @@ const PROGRAM: &str = "kvgossip";
 
 /// Print the completions for a shell.
 ///
-/// For bash: `kvgossip completions bash > ~/.local/share/bash-completion/completions/kvgossip`. Other shells read
-/// theirs from elsewhere; see the shell's manual.
+/// For bash: `kvgossip completions bash > ~/.local/share/bash-completion/completions/kvgossip`. For other shells see
+/// the shell's manual.
 #[derive(Debug, Args)]
 pub(crate) struct CompletionsArgs {
     /// The shell.
@@ -23,10 +24,10 @@ pub(crate) struct CompletionsArgs {
 
 /// Print the manual page, or write one for every command.
 ///
-/// With DIR there is a page for kvgossip, kvgossip-get, kvgossip-grant-new and so on; pages that are there are replaced.
+/// With DIR there is a page for kvgossip, kvgossip-get, kvgossip-grant-new and so on; existing pages are replaced.
 #[derive(Debug, Args)]
 pub(crate) struct ManArgs {
-    /// Where the pages go, such as /usr/local/share/man/man1; it is made if it is not there.
+    /// Directory for the pages, such as /usr/local/share/man/man1; made if it does not exist.
     dir: Option<PathBuf>,
 }
 
@@ -59,12 +60,13 @@ pub(crate) fn man(args: &ManArgs, grammar: Command) -> Result<Exit> {
 fn pages(mut top: Command) -> Result<Vec<(String, Vec<u8>)>> {
     top.build();
     let mut pages = Vec::new();
-    let mut open = vec![(PROGRAM.to_owned(), top)];
+    let mut open = vec![(String::new(), top)];
     while let Some((name, command)) = open.pop() {
         for below in command.get_subcommands().filter(|below| below.get_name() != "help") {
-            open.push((format!("{name}-{}", below.get_name()), below.clone()));
+            open.push((format!("{name} {}", below.get_name()).trim_start().to_owned(), below.clone()));
         }
-        pages.push((format!("{name}.1"), page(name, command)?));
+        let title = format!("{PROGRAM} {name}").trim_end().replace(' ', "-");
+        pages.push((format!("{title}.1"), page(title, &name, command)?));
     }
     pages.sort_unstable_by(|(one, _), (other, _)| {
         one.trim_end_matches(".1").cmp(other.trim_end_matches(".1"))
@@ -72,14 +74,17 @@ fn pages(mut top: Command) -> Result<Vec<(String, Vec<u8>)>> {
     Ok(pages)
 }
 
-fn page(name: String, command: Command) -> Result<Vec<u8>> {
-    let man = Man::new(command.display_name(name.clone()))
-        .title(name)
+/// The page of the command that is called `name` behind the program's name.
+fn page(title: String, name: &str, command: Command) -> Result<Vec<u8>> {
+    let sections = Manual::of(name, &command).roff();
+    let man = Man::new(command.display_name(title.clone()))
+        .title(title)
         .source(format!("{PROGRAM} {}", env!("CARGO_PKG_VERSION")))
         .manual("kvgossip manual");
     let mut text = Vec::new();
     man.render(&mut text)
         .map_err(|error| Failure::new(crate::codes::INTERNAL, format!("no manual page: {error}")))?;
+    text.extend_from_slice(sections.as_bytes());
     Ok(text)
 }
 
@@ -147,6 +152,8 @@ mod tests {
             let page = pages.iter().find(|(other, _)| *other == file).map(|(_, page)| page);
             let page = String::from_utf8(page.unwrap_or_else(|| panic!("{file}")).clone()).unwrap();
             let plain = page.replace("\\-", "-");
+            assert!(plain.contains(".SH EXAMPLES\n.PP\n"), "{file}: {plain}");
+            assert!(plain.contains(".SH EXIT STATUS\n.TP\n\\fB0\\fR\n"), "{file}: {plain}");
             assert!(plain.starts_with(".ie") && plain.contains(".SH NAME"), "{file}: {plain}");
             for long in command.get_arguments().filter_map(clap::Arg::get_long) {
                 assert!(plain.contains(&format!("--{long}")), "{file} --{long}");

@@ -7,6 +7,7 @@ use crate::error::{Exit, Failure, Result, without_words_on_panic};
 use crate::files::{self, Keeper};
 use crate::output::{self, Format, counted, printable, say, short, table};
 use crate::progress::SILENCE;
+use crate::text::show_bytes;
 use crate::{text, time};
 use clap::Args;
 use kvgossip_agent::{Agent, Config, Opened, PeerTarget, Recovery, Resolver, SYNC_STATE_NAME};
@@ -24,13 +25,13 @@ const NOT_ADMITTED: &str = "peer.not_admitted";
 
 /// Sync with a peer now.
 ///
-/// The agent does it. Where none runs, and --data-dir says which directory is meant, this process does it itself, on that
-/// directory. Ends with 7 if the two still differ afterwards.
+/// The agent runs the session. If no agent runs, and --data-dir names a directory, this process runs the session on
+/// that directory. Ends with 7 if the two still differ afterwards.
 #[derive(Debug, Args)]
 pub(crate) struct SyncArgs {
-    /// ADDR:PORT or ID@ADDR:PORT; while an agent runs, the beginning of a connected peer's id will do.
+    /// The peer: ADDR:PORT or ID@ADDR:PORT; while an agent runs, also the beginning of a connected peer's id.
     peer: String,
-    /// Sync only what lies under this path prefix, and all grants.
+    /// Sync only the entries under this path prefix, and all grants.
     #[arg(value_parser = text::prefix)]
     prefix: Option<PathPrefix>,
     /// Without an agent: the public key of the cluster's root [default: root.pub.pem in the data directory].
@@ -40,7 +41,7 @@ pub(crate) struct SyncArgs {
     /// made if it is not there].
     #[arg(long, value_name = "K.pem", help_heading = "Without an agent")]
     replica_key: Option<PathBuf>,
-    /// Without an agent: a file with the ids of the replicas that are admitted, one a line. Not needed for ID@ADDR:PORT.
+    /// Without an agent: a file with the ids of the admitted replicas, one a line. Not needed for ID@ADDR:PORT.
     #[arg(long, value_name = "FILE", help_heading = "Without an agent")]
     allow_peers: Option<PathBuf>,
     #[command(flatten)]
@@ -68,7 +69,7 @@ pub(crate) fn sync(args: &SyncArgs, format: Format) -> Result<Exit> {
 /// Returns the failure of a session that failed.
 fn failed(report: &SyncReport) -> Failure {
     let code = report.reasons.first().map_or(codes::INTERNAL, String::as_str);
-    let help = codes::find(code).map_or(String::new(), |info| format!(": {}", info.help));
+    let help = codes::help(code).map_or(String::new(), |help| format!(": {help}"));
     let text = format!("the session with {} {}{help}", short(&report.peer), report.outcome);
     Failure::with_exit(code, text, codes::exit(code).unwrap_or(Exit::Error))
 }
@@ -126,7 +127,7 @@ fn by_ourselves(args: &SyncArgs, limit: Duration) -> Result<SyncReport> {
     let key = replica_key(args.replica_key.as_deref(), &dir)?;
     let id = key.id();
     let opened = without_words_on_panic(|| kvgossip_agent::open_store(&dir, &root, Recovery::default()))
-        .map_err(|error| Failure::new(error.code(), format!("{}: {error}", files::name(&dir))))?;
+        .map_err(|error| Failure::advised(error.code(), format!("{}: {error}", files::name(&dir))))?;
     remember_root(&dir, &root);
     let mut config = Config::new(root, key);
     config.sync = any_port_towards(&found);
@@ -216,7 +217,7 @@ fn why(reason: &str) -> &str {
     match reason {
         "not_yet" => "entries are ahead of a replica's clock, and wait there (not_yet)",
         "refused" => "facts were refused; see `kvgossip refusals` on both sides (refused)",
-        "unjustified" => "facts lack the grants that they stand on (unjustified)",
+        "unjustified" => "facts lack the grants that they depend on (unjustified)",
         "truncated" => "more differs than one session can name; sync again (truncated)",
         "read_only" => "one side only reads, so what it has more stays there (read_only)",
         "unreadable" => {
@@ -244,21 +245,21 @@ fn report_text(report: &SyncReport) -> String {
     let way = |name: &str, traffic: &TrafficRow| {
         [
             name.to_owned(),
-            format!("{} ({} B)", counted(traffic.entry_facts, "entry", "entries"), traffic.entries),
+            format!("{} ({})", counted(traffic.entry_facts, "entry", "entries"), show_bytes(traffic.entries)),
             format!(
-                "{} ({} B)",
+                "{} ({})",
                 counted(traffic.authority_facts, "authority fact", "authority facts"),
-                traffic.authority
+                show_bytes(traffic.authority)
             ),
-            format!("{} B overhead", traffic.overhead),
+            format!("{} of overhead", show_bytes(traffic.overhead)),
         ]
     };
     text.push_str(&table([""; 4], &[way("sent", &report.sent), way("received", &report.received)]));
     let took = time::show_duration(report.took_us);
     text.push_str(&format!(
-        "{} merged here, {} B received in vain; {took}, {}, {}\n",
+        "{} merged here, {} received without effect; {took}, {}, {}\n",
         report.merged,
-        report.waste,
+        show_bytes(report.waste),
         counted(report.flights.into(), "flight", "flights"),
         counted(report.rounds.into(), "round", "rounds")
     ));

@@ -4,7 +4,7 @@ use crate::connect::interruptible;
 use crate::error::{Exit, Result};
 use crate::factfile::FactFile;
 use crate::files;
-use crate::offer::{Judge, Offering, Outcome, incomplete, row_of};
+use crate::offer::{Judge, OfferReport, Offering, incomplete, row_of};
 use crate::output::{self, Format, counted, table};
 use crate::snapshot::Snapshot;
 use clap::Args;
@@ -15,9 +15,9 @@ use std::path::PathBuf;
 
 /// Check every signature and every chain of grants in a file, without an agent.
 ///
-/// Reads what `export` and --out write. What does not verify is named; then it ends with 8, as it does for a file that was
-/// cut off or damaged. The digest that is shown is that of a replica which holds just these facts: after an export of
-/// everything it is the one of `kvgossip digest`.
+/// Reads the output of `export` and --out. Facts that do not verify are named, and the command ends with 8, as it does
+/// for a file that was cut off or damaged. The shown digest is that of a replica with just these facts: for an export
+/// of everything it equals that of `kvgossip digest`.
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
     /// The file; `-` is standard input.
@@ -59,7 +59,7 @@ pub(crate) fn verify(args: &VerifyArgs, format: Format) -> Result<Exit> {
 }
 
 /// Prints the result. For a part of the file no digest is shown, since it would be taken for that of the whole.
-fn show(snapshot: &Snapshot, outcome: &Outcome, is_whole: bool, format: Format) -> Result<()> {
+fn show(snapshot: &Snapshot, outcome: &OfferReport, is_whole: bool, format: Format) -> Result<()> {
     let view = snapshot.view();
     let authority = view.authority();
     let counts = [

@@ -19,23 +19,25 @@ use tokio::task::JoinSet;
 
 /// Follow keys as they change.
 ///
-/// A key is followed whether it is set or not; globs are taken in order as for `ls`. First comes what stands, and `absent` for
-/// each key that is named in full and unset; then every change: written, deleted, revoked, floored, expired. Changes that come faster than they are taken are told as one, to
-/// the latest. When the agent is lost it says so, keeps the last values, and goes on when an agent is back.
+/// A key is followed whether it is set or not. Globs work as for `ls`. First come the present values, and `absent` for
+/// each key that is named in full and unset. Then comes every change: written, deleted, revoked, floored, expired.
+/// Changes that come faster than they are read become one, with the latest value. When the agent is lost, the command
+/// says so, keeps the last values, and goes on when an agent is back.
 #[derive(Debug, Args)]
 pub(crate) struct WatchArgs {
     /// A key, or globs such as /my/**/sta* or !/my/tmp/**.
     #[arg(value_name = "KEY|GLOB", required = true, value_parser = text::filter_rule)]
     what: Vec<FilterRule>,
-    /// Stop after so many lines; those of what stands at first, and of named keys that are unset, count, too.
-    #[arg(long, value_name = "N")]
+    /// Stop after this many lines, counting those of present values and of named keys that are unset.
+    #[arg(long, value_name = "N", value_parser = text::whole::<u64>)]
     count: Option<u64>,
     #[command(flatten)]
     live: LiveArgs,
     #[command(flatten)]
     agent: AgentArgs,
-    /// Run this at each change, one at a time, with KVGOSSIP_KEY, KVGOSSIP_EVENT, KVGOSSIP_ENTRY and KVGOSSIP_VALUE, and
-    /// with the value on standard input. What changes meanwhile is run afterwards, once, with the latest.
+    /// Run this at each change, one at a time, with KVGOSSIP_KEY, KVGOSSIP_EVENT, KVGOSSIP_ENTRY and KVGOSSIP_VALUE,
+    /// and with the value on standard input. If the key changes meanwhile, the command runs once more, with the latest
+    /// value.
     #[arg(last = true, value_name = "CMD")]
     command: Vec<OsString>,
 }
@@ -228,15 +230,15 @@ fn tell_dirt(dirt: Option<Dirty>, has_told: bool) {
     match dirt {
         Some(Dirty::Disconnected) if !has_told => say("no agent is connected: nothing is known yet"),
         Some(Dirty::Unsynced) if !has_told => {
-            say("the agent was never compared with a peer: what it lacks says nothing");
+            say("the agent was never compared with a peer: what it lacks proves nothing");
         }
         // The values themselves show it.
         None | Some(Dirty::Loading) => {}
-        Some(Dirty::Disconnected) => say("no agent is connected: the last known values stand"),
+        Some(Dirty::Disconnected) => say("no agent is connected: the last known values stay"),
         Some(Dirty::Unsynced) => say(
-            "the agent was never compared with a peer: what it lacks says nothing, and the last known values stand",
+            "the agent was never compared with a peer: what it lacks proves nothing, and the last known values stay",
         ),
-        Some(Dirty::Behind) => say("the agent is behind what was seen already: the later values stand"),
-        Some(_) => say("the agent holds what does not verify or read: the last verified values stand"),
+        Some(Dirty::Behind) => say("the agent is behind what was seen already: the later values stay"),
+        Some(_) => say("the agent holds entries that do not verify or read: the last verified values stay"),
     }
 }

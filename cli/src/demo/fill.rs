@@ -1,6 +1,7 @@
 //! The entries that fill the tree of the demonstration.
 
 use crate::output::counted;
+use crate::text::show_bytes;
 use crate::walk::{read_value, walk};
 use anyhow::{Context, bail};
 use bytes::Bytes;
@@ -46,7 +47,8 @@ pub(super) fn from_directory(dir: &Path) -> anyhow::Result<Vec<Item>> {
             Err(_) => skipped += 1,
         }
         if bytes > MAX_BYTES {
-            bail!("{} holds more than {MAX_BYTES} bytes; give a smaller directory", dir.display());
+            let most = show_bytes(MAX_BYTES as u64);
+            bail!("{} holds more than {most}; give a smaller directory", dir.display());
         }
     }
     if items.is_empty() {

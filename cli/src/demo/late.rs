@@ -154,7 +154,7 @@ fn check_session(report: &SyncReport, view: &View) -> anyhow::Result<()> {
         bytes(sent.overhead + sent.authority + sent.entries),
         bytes(received.overhead + sent.overhead)
     ));
-    verify(report.waste == 0, "nothing was received in vain")
+    verify(report.waste == 0, "nothing was received without effect")
 }
 
 /// Checks that the late replica shows a value of this level, with the chain of grants that justifies it.

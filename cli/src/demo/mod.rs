@@ -11,21 +11,22 @@ mod wire;
 use crate::codes;
 use crate::connect::stopped_by_signal;
 use crate::error::{Exit, Failure, Result};
+use crate::text;
 use clap::Args;
 use std::path::PathBuf;
 
 /// Four replicas on loopback: diverge, heal, revoke, catch up, with numbers.
 ///
-/// Everything happens in temporary directories and on free ports of 127.0.0.1, and is gone afterwards. The exit
-/// code is 0 only if every step did what it says.
+/// The demonstration uses temporary directories and free ports of 127.0.0.1, and removes everything afterwards. The
+/// exit code is 0 only if every step did what it says.
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
     /// Fill the tree from this directory, one entry per file, instead of generated keys.
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
 
-    /// How many keys to generate.
-    #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=20_000), conflicts_with = "dir")]
+    /// Number of keys to generate, 1 to 20000.
+    #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = text::within(1..=20_000u32), conflicts_with = "dir")]
     keys: u32,
 }
 

@@ -6,6 +6,7 @@ use super::late::join_late;
 use super::stage::{PATIENCE, Stage, put};
 use super::tell::{bytes, eventually, line, say, step, verified, verify};
 use super::wire::Wire;
+use crate::output::counted;
 use anyhow::Context;
 use bytes::Bytes;
 use kvgossip_agent::now;
@@ -108,8 +109,8 @@ async fn fill(cast: &Cast, stage: &Stage, team: &Signed<Grant>, items: &[Item]) 
     let facts = sign_all(cast, team, items)?;
     let weight: usize = facts.iter().map(Fact::payload_len).sum();
     line(format!(
-        "{} entries signed by the team ({} with values and signatures) in {:.1} s",
-        facts.len(),
+        "{} signed by the team ({} with values and signatures) in {:.1} s",
+        counted(facts.len() as u64, "entry", "entries"),
         bytes(weight as u64),
         signing.elapsed().as_secs_f64()
     ));
@@ -128,7 +129,7 @@ async fn fill(cast: &Cast, stage: &Stage, team: &Signed<Grant>, items: &[Item]) 
     let counts = stage.set_keys();
     verify(
         counts.iter().all(|count| *count == items.len()),
-        format!("each replica holds all {} keys", items.len()),
+        format!("each replica holds all {}", counted(items.len() as u64, "key", "keys")),
     )?;
     verified(format!(
         "all three have root digest {} ({:.2} s after the first put)",

@@ -214,7 +214,7 @@ impl SerfSettings {
         let mut seen = BTreeMap::new();
         for (key, value) in &keys {
             if let Some(other) = seen.insert(key.to_ascii_lowercase(), key) {
-                return Err(fault(format!("{other} and {key} are one key, which stands there twice")));
+                return Err(fault(format!("{other} and {key} are one key, which is there twice")));
             }
             self.add(key, value, file).map_err(|what| fault(format!("{}: {what}", printable(key))))?;
         }
@@ -422,7 +422,7 @@ mod tests {
             (r#"{"retry_join": ["a", 1]}"#, "retry_join: it takes a list of texts, not [\"a\",1]"),
             (r#"{"tags": {"a": 1}}"#, "tags: it takes an object of texts, not {\"a\":1}"),
             (r#"{"role": true}"#, "role: it takes a text, not true"),
-            (r#"{"bind": "a", "BIND": "b"}"#, "are one key, which stands there twice"),
+            (r#"{"bind": "a", "BIND": "b"}"#, "are one key, which is there twice"),
         ] {
             let refused = read_text(text).expect_err(text);
             assert_eq!(refused.code(), codes::CONFIG_MALFORMED, "{text}");

@@ -1,12 +1,13 @@
 //! Clocks that differ, as a person at the command line meets them.
 
-use crate::support::agent::{Served, Setup};
-use crate::support::process::{Launch, ask, status};
-use crate::support::{Desk, Ran};
+use crate::PROGRAM;
 use kvgossip_engine::{FjallStorage, Replica, Storage};
 use kvgossip_grants::{
     EntryDraft, EntryFact, Fact, Key, RsaVerifier, Signer, SigningKey, Timestamp, Verdict,
 };
+use kvgossip_testkit::desk::{Desk, Ran};
+use kvgossip_testkit::process::{Launch, ask, status};
+use kvgossip_testkit::served::{Served, Setup};
 use std::process::Command;
 
 const MINUTE_S: i64 = 60;
@@ -18,7 +19,7 @@ fn signed(served: &Served, args: &[&str]) -> Ran {
 #[test]
 fn under_an_agents_clock_that_is_minutes_off_nothing_is_signed_unless_the_command_line_says_so() {
     for ahead_s in [5 * MINUTE_S, -5 * MINUTE_S, 24 * 60 * MINUTE_S] {
-        let served = Served::start(Setup { ahead_s, ..Setup::default() });
+        let served = Served::start(PROGRAM, Setup { ahead_s, ..Setup::default() });
         let grant = ["grant", "new", "--to", "team.pub.pem", "--pattern", "/team/**"];
         std::fs::create_dir(served.path("files")).expect("a directory");
         std::fs::write(served.path("files/one"), "value").expect("a file");
@@ -37,13 +38,13 @@ fn under_an_agents_clock_that_is_minutes_off_nothing_is_signed_unless_the_comman
 
 #[test]
 fn a_clock_that_is_half_a_minute_off_is_told_and_one_that_is_right_is_not() {
-    let told = Served::start(Setup { ahead_s: 45, ..Setup::default() });
+    let told = Served::start(PROGRAM, Setup { ahead_s: 45, ..Setup::default() });
     let done = signed(&told, &["set", "/a", "1"]).exits(0);
     assert!(
         done.err.contains("warning: the agent's clock is 4") && done.err.contains("ahead of"),
         "{done:?}"
     );
-    let right = Served::start(Setup::default());
+    let right = Served::start(PROGRAM, Setup::default());
     assert_eq!(signed(&right, &["set", "/a", "1"]).exits(0).err, "");
 }
 
@@ -68,7 +69,7 @@ fn write_ahead(desk: &Desk, data: &str, key: &str, ahead_us: u64) {
 
 #[test]
 fn an_agent_alone_forgets_the_future_only_when_it_was_told_yes() {
-    let desk = Desk::new();
+    let desk = Desk::new(PROGRAM);
     let launch = Launch::new(&desk, "data", "replica-a.pem");
     let agent = launch.start(&desk);
     agent.ask(&desk, &["set", "/k", "right"]).exits(0);
@@ -111,10 +112,10 @@ fn an_agent_alone_forgets_the_future_only_when_it_was_told_yes() {
 
 #[test]
 fn under_a_clock_that_is_behind_a_key_of_which_an_entry_waits_is_never_called_unset() {
-    let right = Served::start(Setup::default());
+    let right = Served::start(PROGRAM, Setup::default());
     signed(&right, &["set", "/n/1", "value"]).exits(0);
     right.run(&["export", "-o", "all"]).exits(0);
-    let behind = Served::start(Setup { ahead_s: -10 * MINUTE_S, ..Setup::default() });
+    let behind = Served::start(PROGRAM, Setup { ahead_s: -10 * MINUTE_S, ..Setup::default() });
     std::fs::copy(right.path("all"), behind.path("all")).expect("copied");
     behind.run(&["get", "/n/1"]).fails(3, "key.unset");
     let taken = behind.run(&["import", "all"]);
@@ -149,9 +150,8 @@ fn cpu_of_children(script: &str, desk: &Desk) -> f64 {
 #[test]
 fn a_signed_write_takes_at_most_fifteen_milliseconds_of_cpu() {
     const WRITES: u32 = 10;
-    let served = Served::start(Setup::default());
-    let set =
-        format!("{} set /a value --identity root.pem --data-dir . || exit 1", env!("CARGO_BIN_EXE_kvgossip"));
+    let served = Served::start(PROGRAM, Setup::default());
+    let set = format!("{} set /a value --identity root.pem --data-dir . || exit 1", PROGRAM);
     let script = vec![set; WRITES as usize].join("\n");
     // Whatever else runs here makes it dearer, never cheaper.
     let least = (0..3).map(|_| cpu_of_children(&script, &served.desk)).fold(f64::MAX, f64::min);

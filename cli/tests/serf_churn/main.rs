@@ -2,23 +2,20 @@
 //! the key in the middle: three of them this project's agents, beside six of Serf's that get the same at the same time.
 #![cfg(target_os = "linux")]
 
-#[path = "../../../membership/tests/serf_agents/client.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod client;
 mod node;
-#[path = "../../../membership/tests/serf_agents/agent.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod serf;
-#[path = "../support/mod.rs"]
-mod support;
 mod traffic;
 
+use kvgossip_testkit::desk::Desk;
+use kvgossip_testkit::wait::eventually;
 use node::{MEMBERS, NEAR, Node, OLD_KEY, wait_for_all};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use support::Desk;
-use tokio::task::block_in_place;
+use tokio::runtime::Handle;
+use tokio::task::{block_in_place, spawn_blocking};
 use traffic::{Losses, Traffic};
+
+/// The program that is tested.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_kvgossip");
 
 /// How long members come and go: this variable says it in seconds.
 const LENGTH: &str = "KVGOSSIP_CHURN_SECONDS";
@@ -77,7 +74,7 @@ impl Cluster {
         }
         println!("{:>7.1?}: all of {} see all", began.elapsed(), self.kind);
         let keys = |args: &[&str]| block_in_place(|| self.nodes[0].place.rpc.serf("keys", args));
-        serf::eventually(&format!("{}: the key is changed", self.kind), async || {
+        eventually(&format!("{}: the key is changed", self.kind), async || {
             for change in [["-install", NEW_KEY], ["-use", NEW_KEY], ["-remove", OLD_KEY]] {
                 let changed = keys(&change);
                 if changed.code != 0 {
@@ -113,7 +110,7 @@ impl Cluster {
         self.traffic.stop();
         tokio::time::sleep(2 * NEAR).await;
         let all = format!("{}: all members have the new key alone", self.kind);
-        serf::eventually(&all, async || self.is_rotated().then_some(())).await;
+        eventually(&all, async || self.is_rotated().then_some(())).await;
         self.traffic.losses()
     }
 
@@ -142,11 +139,14 @@ struct Outcome {
 async fn what_comes_and_goes_loses_no_more_than_at_serfs_agents_and_heals() {
     let length = std::env::var(LENGTH).ok().map(|text| text.parse().expect("a number of seconds"));
     let length = length.map_or(DEFAULT_LENGTH, Duration::from_secs);
-    let desk = Arc::new(Desk::new());
+    let desk = Arc::new(Desk::new(PROGRAM));
     let mixed = Cluster::start(&desk, "mixed", true).await;
     let pure = Cluster::start(&desk, "pure", false).await;
-    // Tasks of their own: they block their threads now and then.
-    let [mixed, pure] = [mixed, pure].map(|cluster| tokio::spawn(cluster.run(desk.clone(), length)));
+    // Threads of their own: they block now and then.
+    let [mixed, pure] = [mixed, pure].map(|cluster| {
+        let (runtime, desk) = (Handle::current(), desk.clone());
+        spawn_blocking(move || runtime.block_on(cluster.run(desk, length)))
+    });
     let (mixed, pure) = (mixed.await.expect("no panic"), pure.await.expect("no panic"));
     println!("three agents of each kind: {mixed:?}\nsix of Serf's: {pure:?}");
     assert!(mixed.events.expected > 1_000 && mixed.acks.expected > 100, "{mixed:?}");

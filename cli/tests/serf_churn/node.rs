@@ -1,10 +1,11 @@
 //! A member that runs as a process, of either kind, and what can be done to it.
 
-use crate::client::Client;
-use crate::serf;
-use crate::support::Desk;
-use crate::support::asked::Rpc;
-use crate::support::process::{Launch, Process};
+use kvgossip_testkit::desk::Desk;
+use kvgossip_testkit::process::{Launch, Process};
+use kvgossip_testkit::serf;
+use kvgossip_testkit::serf::command::Rpc;
+use kvgossip_testkit::serf::rpc::Client;
+use kvgossip_testkit::wait::eventually;
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -169,7 +170,7 @@ impl Node {
     async fn comes_back(&self) {
         let began = Instant::now();
         let is_heard = async || self.place.is_heard.load(Ordering::Relaxed).then_some(());
-        serf::eventually("its events are heard", is_heard).await;
+        eventually("its events are heard", is_heard).await;
         wait_for_all(&self.place).await;
         println!("{:>7.1?}: {} is back and sees all", began.elapsed(), self.place.name);
         self.place.is_back();
@@ -193,5 +194,5 @@ fn sees_all(place: &Place) -> bool {
 
 pub(crate) async fn wait_for_all(place: &Place) {
     let what = format!("{} sees all", place.name);
-    serf::eventually(&what, async || sees_all(place).then_some(())).await;
+    eventually(&what, async || sees_all(place).then_some(())).await;
 }

@@ -1,7 +1,7 @@
 //! What members of a cluster send to each other, and what of it is lost.
 
-use crate::client::Client;
 use crate::node::{MEMBERS, NEAR, Place};
+use kvgossip_testkit::serf::rpc::Client;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};

@@ -4,19 +4,19 @@
 
 mod differences;
 mod monitors;
-#[path = "../../../membership/tests/serf_agents/agent.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod serf;
-#[path = "../support/mod.rs"]
-mod support;
 mod transcript;
 
 use std::collections::BTreeSet;
 
+use kvgossip_testkit::desk::Desk;
+use kvgossip_testkit::serf;
+use kvgossip_testkit::serf::command::{Asked, Monitor, Rpc};
+use kvgossip_testkit::wait::wait_until;
 use monitors::{monitor, shown, until_the_end};
-use support::asked::{Asked, Monitor, Rpc};
-use support::{Desk, wait_until};
 use transcript::{Comparison, Side, Step};
+
+/// The program that is tested.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_kvgossip");
 
 const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 const NEW_KEY: &str = "CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk=";
@@ -38,7 +38,7 @@ impl Cluster {
             let args = [&encrypt, &format!("-event-handler={UPTIME}"), &format!("-tag=role={role}")];
             serf::Agent::start(name, &args.map(String::as_str)).await
         };
-        let desk = Desk::new();
+        let desk = Desk::new(PROGRAM);
         let third = agent("third", "db").await;
         let theirs = agent("theirs", "web").await;
         let their_rpc = Rpc { address: theirs.rpc().to_owned() };

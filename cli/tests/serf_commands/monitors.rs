@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::serf;
-use crate::support::asked::{Monitor, Rpc};
-use crate::support::{Desk, wait_until};
+use kvgossip_testkit::desk::Desk;
+use kvgossip_testkit::serf;
+use kvgossip_testkit::serf::command::{Monitor, Rpc};
+use kvgossip_testkit::wait::{eventually, wait_until};
 
 /// What gossip has lost is sent again after so long.
 const AGAIN: Duration = Duration::from_secs(2);
@@ -55,7 +56,7 @@ fn by_member(record: &str) -> Vec<String> {
 
 /// What two monitors have shown until an event comes that is sent now.
 pub(crate) async fn until_the_end(sender: &serf::Agent, monitors: &[Monitor; 2]) -> [Vec<String>; 2] {
-    serf::eventually("the monitors show the end", async || {
+    eventually("the monitors show the end", async || {
         sender.serf("event", &["-coalesce=false", "end"]).await;
         let [theirs, ours] = monitors.each_ref().map(|monitor| records(&monitor.text()));
         Some([theirs?, ours?])
@@ -67,7 +68,7 @@ pub(crate) async fn until_the_end(sender: &serf::Agent, monitors: &[Monitor; 2])
 pub(crate) async fn shown(monitors: &[Monitor; 2], name: &str, send: impl AsyncFn()) {
     let name = format!("Name: {name:?}");
     let shows = || monitors.iter().all(|monitor| monitor.text().contains(&name));
-    serf::eventually(&name, async || {
+    eventually(&name, async || {
         send().await;
         let began = Instant::now();
         while !shows() && began.elapsed() < AGAIN {

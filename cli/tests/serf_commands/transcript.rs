@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::differences::{DIFFERENCES, Difference};
-use crate::support::asked::Rpc;
+use kvgossip_testkit::serf::command::Rpc;
 
 /// How often a command is run again while the two differ: an answer to a query may be late on a busy machine.
 const ATTEMPTS: usize = 10;

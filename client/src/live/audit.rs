@@ -63,7 +63,7 @@ pub(crate) enum Sign {
 
 /// State of one endpoint.
 #[derive(Clone, Copy, Debug, Default)]
-struct Place {
+struct EndpointState {
     due: Duration,
     is_asked: bool,
 }
@@ -94,14 +94,14 @@ struct First {
 #[derive(Debug)]
 pub(crate) struct Audit {
     pace: Pace,
-    places: Vec<Place>,
+    places: Vec<EndpointState>,
     first: Option<First>,
 }
 
 impl Audit {
     /// Creates the audit of this number of endpoints.
     pub(crate) fn new(places: usize, pace: Pace) -> Self {
-        Self { pace, places: vec![Place::default(); places], first: None }
+        Self { pace, places: vec![EndpointState::default(); places], first: None }
     }
 
     /// Records that the agent at this place is connected and in step. If it was not already, all others are due
@@ -169,7 +169,7 @@ impl Audit {
     pub(crate) fn poll(&mut self, now: Duration, lacked: &BTreeSet<FactId>) -> Option<Order> {
         let first = self.first.as_mut()?;
         let mut places = self.places.iter_mut().enumerate();
-        let due = |place: &Place| !place.is_asked && place.due <= now;
+        let due = |place: &EndpointState| !place.is_asked && place.due <= now;
         if let Some((number, place)) = places.find(|(number, place)| *number != first.place && due(place)) {
             place.is_asked = true;
             return Some(Order::Ask(number));

@@ -4,7 +4,7 @@
 //! is the normal form of all facts taken in for it while it was covered, so the value returns to an older entry
 //! only if the facts themselves end the newer one.
 
-use super::held::{Held, Why};
+use super::held::{KeyState, Why};
 use super::interests::{Interest, InterestId, Interests, What};
 use super::learned::Learned;
 use super::rejections::Rejections;
@@ -13,7 +13,7 @@ use super::streams::{self, Bookmark, StreamId, Telling, Way};
 use super::told::Told;
 use kvgossip_api::{HeldRow, MAX_WATCH_FILTERS, MAX_WATCH_KEYS, WatchForm, WatchRequest};
 use kvgossip_grants::{
-    Authority, ClusterId, EntryId, GrantId, Held as Digests, Key, Timestamp, Verifier, held_authority,
+    Authority, ClusterId, EntryId, GrantId, HeldDigests, Key, Timestamp, Verifier, held_authority,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -51,7 +51,7 @@ pub(super) struct Valueless {
 pub(crate) struct Core {
     pub(super) authority: Authority,
     pub(super) verifier: Box<dyn Verifier>,
-    pub(super) keys: BTreeMap<Key, Held>,
+    pub(super) keys: BTreeMap<Key, KeyState>,
     pub(super) interests: Interests,
     pub(super) streams: BTreeMap<StreamId, Telling>,
     /// Position at which the next stream can resume.
@@ -202,8 +202,8 @@ impl Core {
             .filter(|(key, _)| is_asked(key))
             .map(|(key, held)| (key.clone(), held.ids().collect()))
             .collect();
-        telling.buckets = Digests::buckets_for(claimed.len());
-        let mut digests = Digests::new(telling.buckets);
+        telling.buckets = HeldDigests::buckets_for(claimed.len());
+        let mut digests = HeldDigests::new(telling.buckets);
         for (key, ids) in &claimed {
             digests.add(key, ids.clone());
         }
@@ -258,7 +258,7 @@ impl Core {
     /// Records that no agent is connected any more.
     pub(crate) fn disconnected(&mut self) {
         self.bookmark = streams::bookmark(&self.streams, self.bookmark.take());
-        let is_cut = |held: &Held| held.told.as_ref().is_some_and(|told| !told.is_whole());
+        let is_cut = |held: &KeyState| held.told.as_ref().is_some_and(|told| !told.is_whole());
         if self.keys.values().any(is_cut) {
             // A resumed stream would not send the rest of that key again.
             self.bookmark = None;
@@ -338,7 +338,7 @@ impl Core {
         held.filter(|held| !held.is_empty() && held.value(self.now) == Value::Unknown).count()
     }
 
-    fn dirt<'a>(&self, interest: &Interest, mut held: impl Iterator<Item = &'a Held>) -> Option<Dirty> {
+    fn dirt<'a>(&self, interest: &Interest, mut held: impl Iterator<Item = &'a KeyState>) -> Option<Dirty> {
         match self.link {
             Link::Opening => Some(Dirty::Loading),
             Link::Down => Some(Dirty::Disconnected),

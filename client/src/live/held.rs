@@ -32,7 +32,7 @@ pub(crate) struct Waiting {
 /// unknown. If the values are too large, those of the oldest entries are dropped, but never that of the shown
 /// entry.
 #[derive(Debug, Default)]
-pub(crate) struct Held {
+pub(crate) struct KeyState {
     /// Frontier: verified entries that no other supersedes.
     standing: Frontier<()>,
     /// Facts with values for some of these entries: the shown one, and others received with theirs.
@@ -76,7 +76,7 @@ pub(crate) enum Merged {
     Dominated,
 }
 
-impl Held {
+impl KeyState {
     /// Returns whether no entry is held or waiting.
     pub(crate) fn is_empty(&self) -> bool {
         self.standing.is_empty() && self.waiting.is_empty()
@@ -275,7 +275,7 @@ impl Held {
         (!self.values.contains_key(&shown.rank())).then_some(shown.id)
     }
 
-    /// Like [`Held::lacks_value`], but only if the value may be requested now; records the request.
+    /// Like [`KeyState::lacks_value`], but only if the value may be requested now; records the request.
     pub(crate) fn ask_value(&mut self, now: Timestamp) -> Option<EntryId> {
         let id = self.lacks_value(now)?;
         let is_early = self

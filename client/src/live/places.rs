@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Agent, with its failures and the time when it may be tried again.
-struct Place {
+struct AgentState {
     agent: AgentClient,
     failures: u32,
     not_before: Instant,
@@ -16,7 +16,7 @@ struct Place {
     blamed_until: Option<Instant>,
 }
 
-impl Place {
+impl AgentState {
     fn is_blamed(&self, now: Instant) -> bool {
         self.blamed_until.is_some_and(|until| now < until)
     }
@@ -24,7 +24,7 @@ impl Place {
 
 /// All agents, in the order in which they were added.
 pub(super) struct Places {
-    all: Vec<Place>,
+    all: Vec<AgentState>,
     /// Current place: connected, last connected, or to be tried next.
     at: usize,
     backoff: Duration,
@@ -34,7 +34,7 @@ pub(super) struct Places {
 impl Places {
     pub(super) fn new(agents: Vec<AgentClient>, backoff: Duration, max_backoff: Duration) -> Self {
         let now = Instant::now();
-        let place = |agent| Place { agent, failures: 0, not_before: now, blamed_until: None };
+        let place = |agent| AgentState { agent, failures: 0, not_before: now, blamed_until: None };
         Self { all: agents.into_iter().map(place).collect(), at: 0, backoff, max_backoff }
     }
 

@@ -1,7 +1,7 @@
 //! Processes the events of a stream.
 
 use super::core::Core;
-use super::held::{Held, Merged, Why};
+use super::held::{KeyState, Merged, Why};
 use super::offered::Offered;
 use super::state::Rejection;
 use super::streams::StreamId;
@@ -10,7 +10,7 @@ use super::{MAX_ANSWER_EVENTS_BYTES, MAX_UNVERIFIED_KEYS};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use kvgossip_api::{AuthorityEvent, GapEvent, KeyEvent, SyncedEvent, event};
 use kvgossip_grants::{
-    Code, Entry, EntryId, Fact, FactId, GrantId, Held as Digests, Key, LiveGrant, Signed, Verdict, Verified,
+    Code, Entry, EntryId, Fact, FactId, GrantId, HeldDigests, Key, LiveGrant, Signed, Verdict, Verified,
 };
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -316,7 +316,7 @@ impl Core {
             self.learned.clear_authority();
         }
         let differs = |key: &Key| {
-            let bucket = Digests::bucket(key, buckets) as u64;
+            let bucket = HeldDigests::bucket(key, buckets) as u64;
             event.different.as_ref().is_none_or(|list| list.iter().any(|place| u64::from(*place) == bucket))
         };
         let mut settled = Vec::new();
@@ -361,7 +361,7 @@ impl Core {
     pub(crate) fn forget_bare<'a>(&mut self, keys: impl Iterator<Item = &'a Key>) {
         for key in keys {
             let quiet = |told: &Told| told.is_whole() && !told.is_disputed();
-            let bare = |held: &Held| held.is_empty() && held.told.as_ref().is_none_or(quiet);
+            let bare = |held: &KeyState| held.is_empty() && held.told.as_ref().is_none_or(quiet);
             if self.keys.get(key).is_some_and(bare) && !self.interests.names(key) {
                 self.forget(key);
             }

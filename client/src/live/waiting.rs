@@ -1,7 +1,7 @@
 //! Entries that cannot be judged yet, because their grant is unknown or their time has not come.
 
 use super::core::Core;
-use super::held::{Held, Waiting, Why};
+use super::held::{KeyState, Waiting, Why};
 use super::offered::Offered;
 use super::streams::StreamId;
 use super::telling::{Fate, Source};
@@ -32,7 +32,7 @@ impl Core {
 
     /// Judges the waiting entries of a key again.
     pub(super) fn retry(&mut self, key: &Key) {
-        let waiting = self.keys.get_mut(key).map(Held::take_waiting).unwrap_or_default();
+        let waiting = self.keys.get_mut(key).map(KeyState::take_waiting).unwrap_or_default();
         if waiting.is_empty() {
             return;
         }

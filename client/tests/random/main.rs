@@ -6,16 +6,13 @@
 
 #![allow(unreachable_pub, reason = "modules of a test program")]
 
-#[path = "../../../agent/tests/common/mod.rs"]
-mod common;
 mod judge;
-#[path = "../live_support/mod.rs"]
-mod live_support;
 mod world;
 
 use judge::{Judge, Tally, Witness};
 use kvgossip_client::{Client, Matching, Subscription};
-use live_support::*;
+use kvgossip_testkit::clients::*;
+use kvgossip_testkit::wait::soon;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use world::{AGENTS, KEYS, LEASE_US, World};
@@ -92,7 +89,7 @@ impl Run {
             let reached = tokio::time::timeout(Duration::from_secs(30), reached).await;
             reached.unwrap_or_else(|_| panic!("in vain: {what}; now {:?}", sub.state())).expect("alive");
         }
-        within(self.all.ready()).await.expect("clean");
+        soon(self.all.ready()).await.expect("clean");
         let began = std::time::Instant::now();
         loop {
             let shown: Vec<_> = self.all.entries().into_values().map(|entry| entry.id).collect();
@@ -111,7 +108,7 @@ impl Run {
     async fn see_an_expiry(&mut self) {
         let lent = self.world.lease().await;
         let mut sub = self.client.subscribe(&world::key(0));
-        within(sub.wait_for(|state| state.value.entry().is_some_and(|entry| entry.id == lent)))
+        soon(sub.wait_for(|state| state.value.entry().is_some_and(|entry| entry.id == lent)))
             .await
             .expect("alive");
         let before = self.judge.tally().expired;

@@ -1,7 +1,5 @@
 //! Agents that run, everything that was ever made, and a replica that has all of it.
 
-use crate::common::{cluster, config, grant, identity, root, sign, start};
-use crate::live_support::tap::Tap;
 use bytes::Bytes;
 use kvgossip_agent::{Agent, now};
 use kvgossip_engine::{MemoryStorage, Replica, Storage};
@@ -9,6 +7,8 @@ use kvgossip_grants::{
     By, EntryDraft, EntryFact, EntryId, Fact, Floor, Grant, GrantId, Key, Revocation, RsaVerifier, Signed,
     Signer, SigningKey, Timestamp,
 };
+use kvgossip_testkit::agents::{cluster, config, grant, identity, root, sign, start};
+use kvgossip_testkit::clients::tap::Tap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};

@@ -2,7 +2,6 @@
 
 use crate::storage::StorageError;
 use std::io::{self, ErrorKind};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 /// Converts an error of the engine to one that tells the operator what is wrong.
@@ -21,7 +20,7 @@ pub(super) fn engine_error(error: fjall::Error) -> StorageError {
         Error::Locked => StorageError::InUse,
         // The engine does not keep the cause of failures in its background threads.
         Error::Poisoned => StorageError::Stopped(
-            "writing failed in the background, most often because the disk is full; make room".to_owned(),
+            "writing failed in the background, most often because the disk is full".to_owned(),
         ),
         Error::Decompress(_) | Error::InvalidTrailer | Error::InvalidTag(_) | Error::Unrecoverable => {
             StorageError::Damaged(format!("{error:?}"))
@@ -39,14 +38,6 @@ fn engine_io_error(error: &io::Error) -> StorageError {
         }
         _ => io_error(error),
     }
-}
-
-/// Runs a read of the engine and converts a panic to `Damaged`: the engine asserts parts of what it reads. Reads change
-/// nothing, so a panic leaves no state half changed.
-pub(super) fn guarded<T>(read: impl FnOnce() -> Result<T, StorageError>) -> Result<T, StorageError> {
-    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| {
-        Err(StorageError::Damaged("its engine gave up on a file, as said on standard error".into()))
-    })
 }
 
 /// Converts an I/O error of the system.

@@ -19,18 +19,20 @@ mod error;
 mod files;
 pub mod fsck;
 mod last_batch;
+mod reads;
 mod rows;
 mod tables;
 
 use crate::storage::{Batch, IndexEntry, Reader, Storage, StorageError, Summary, Write};
 use bytes::Bytes;
 use directory::Directory;
-use error::{engine_error, guarded};
+use error::engine_error;
 use files::Files;
-use fjall::{OwnedWriteBatch, PersistMode, Readable, Snapshot};
+use fjall::{OwnedWriteBatch, PersistMode, Snapshot};
 use kvgossip_grants::{ClusterId, EntryId, GrantId, Key};
 use last_batch::{LastBatch, Seen};
 use parking_lot::RwLock;
+use reads::Rows;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
@@ -147,10 +149,10 @@ impl FjallStorage {
     /// seconds per million entries, and holds back the engine's clearing up meanwhile.
     ///
     /// # Errors
-    /// `Damaged`, with what does not fit.
+    /// `Damaged`, with what does not fit; what the system says where a table cannot be read.
     pub fn check(&self) -> Result<(), StorageError> {
         let shared = opened(&self.open)?;
-        check::check(&shared.tables, &shared.tables.db.snapshot(), self.cluster, self.summary()?.as_ref())
+        check::check_rows(&shared.tables, &shared.tables.db.snapshot(), self.cluster)
     }
 
     /// The engine forgets why its background threads stopped; nearly always the disk is full.
@@ -250,7 +252,8 @@ impl Storage for FjallStorage {
 
     fn summary(&self) -> Result<Option<Summary>, StorageError> {
         let shared = opened(&self.open)?;
-        let Some(bytes) = shared.tables.meta.get(rows::META_SUMMARY).map_err(engine_error)? else {
+        let Some(bytes) = reads::get(&shared.tables.db.snapshot(), &shared.tables.meta, rows::META_SUMMARY)?
+        else {
             return Ok(None);
         };
         let damaged = || StorageError::Damaged("the summary does not read".into());
@@ -259,17 +262,17 @@ impl Storage for FjallStorage {
 
     fn load_authority(&self, each: &mut dyn FnMut(Bytes)) -> Result<(), StorageError> {
         let shared = opened(&self.open)?;
-        for row in shared.tables.db.snapshot().iter(&shared.tables.authority) {
-            each(Bytes::copy_from_slice(&row.value().map_err(engine_error)?));
+        for row in Rows::all(&shared.tables.db.snapshot(), &shared.tables.authority) {
+            each(Bytes::copy_from_slice(&row?.1));
         }
         Ok(())
     }
 
     fn load_index(&self, each: &mut dyn FnMut(Key, IndexEntry)) -> Result<(), StorageError> {
         let shared = opened(&self.open)?;
-        for row in shared.tables.db.snapshot().iter(&shared.tables.index) {
-            let (row, value) = row.into_inner().map_err(engine_error)?;
-            let (key, entry) = check::read_index(&row, &value)?;
+        for row in Rows::all(&shared.tables.db.snapshot(), &shared.tables.index) {
+            let (row, value) = row?;
+            let (key, entry) = rows::read_index(&row, &value)?;
             each(key, entry);
         }
         Ok(())
@@ -354,10 +357,7 @@ impl FjallReader {
 impl Reader for FjallReader {
     fn entry(&self, key: &Key, id: &EntryId) -> Result<Option<Bytes>, StorageError> {
         let row = rows::entry_row(key, id);
-        let get = |tables: &Tables, snapshot: &Snapshot| {
-            guarded(|| snapshot.get(&tables.entries, row).map_err(engine_error))
-        };
-        match self.read(get)? {
+        match self.read(|tables, snapshot| reads::get(snapshot, &tables.entries, row))? {
             Some(record) => Ok(Some(Bytes::copy_from_slice(&record))),
             // The batch whose commit failed may have removed it.
             None if self.is_outdated() => {
@@ -369,9 +369,8 @@ impl Reader for FjallReader {
 
     fn keys_citing(&self, grant: &GrantId, each: &mut dyn FnMut(Key)) -> Result<(), StorageError> {
         self.read(|tables, snapshot| {
-            let mut rows = snapshot.prefix(&tables.by_grant, grant.as_bytes());
-            let mut next = || guarded(|| rows.next().map(|row| row.key().map_err(engine_error)).transpose());
-            while let Some(row) = next()? {
+            for row in Rows::with_prefix(snapshot, &tables.by_grant, grant.as_bytes()) {
+                let (row, _) = row?;
                 let damaged = || StorageError::Damaged(format!("a citation of grant {grant} does not read"));
                 each(rows::cited_key(&row).ok_or_else(damaged)?);
             }

@@ -3,7 +3,7 @@
 //!
 //! Integers are little-endian. Decoding is strict: a row that this module would not have written is refused.
 
-use crate::storage::{IndexEntry, Summary};
+use crate::storage::{IndexEntry, StorageError, Summary};
 use crate::view::parse_key;
 use kvgossip_grants::{Digest, EntryId, GrantId, Key, Timestamp};
 
@@ -54,6 +54,17 @@ pub(super) fn citation_row(grant: &GrantId, key: &Key) -> Vec<u8> {
 /// Decodes the key of a row of `by_grant`.
 pub(super) fn cited_key(row: &[u8]) -> Option<Key> {
     parse_key(row.get(ID_BYTES..)?)
+}
+
+/// Decodes a row of `index`.
+pub(super) fn read_index(row: &[u8], value: &[u8]) -> Result<(Key, IndexEntry), StorageError> {
+    let damaged = |what: String| StorageError::Damaged(what);
+    let (key, id) =
+        parse_entry_row(row).ok_or_else(|| damaged("the key of an index row does not read".into()))?;
+    match decode_index(id, value) {
+        Some(entry) => Ok((key, entry)),
+        None => Err(damaged(format!("the index row of {key} does not read"))),
+    }
 }
 
 /// Encodes the value in `index`: `flags ‖ timestamp ‖ grant id if flagged ‖ length of the entry's value if flagged`.

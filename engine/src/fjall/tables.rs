@@ -1,10 +1,11 @@
 //! The tables of the engine under a store: its keyspaces and their settings.
 
-use super::error::{engine_error, guarded};
+use super::error::engine_error;
+use super::reads::{self, guarded};
 use super::rows;
 use crate::storage::StorageError;
 use fjall::config::{BlockSizePolicy, CompressionPolicy, FilterPolicy};
-use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Snapshot};
 use kvgossip_grants::ClusterId;
 use std::path::Path;
 
@@ -57,7 +58,7 @@ impl Tables {
         let db = open_database(path)?;
         // Checked first, as a newer format may have other keyspaces.
         let meta = open_keyspace(&db, "meta")?;
-        check_identity(&meta, cluster)?;
+        check_identity(&db.snapshot(), &meta, cluster)?;
         Self::with(db, &|db, name, _| open_keyspace(db, name))
     }
 
@@ -81,7 +82,7 @@ fn open_database(path: &Path) -> Result<Database, StorageError> {
         .max_journaling_size(MAX_JOURNAL_BYTES)
         .max_cached_files(Some(MAX_CACHED_FILES))
         .cache_size(BLOCK_CACHE_BYTES);
-    guarded(|| database.open().map_err(engine_error))
+    guarded(|| database.open())
 }
 
 fn open_keyspace(db: &Database, name: &str) -> Result<Keyspace, StorageError> {
@@ -89,19 +90,19 @@ fn open_keyspace(db: &Database, name: &str) -> Result<Keyspace, StorageError> {
         return Err(StorageError::Damaged(format!("its keyspace {name:?} is missing")));
     }
     // The keyspace keeps the settings with which it was created.
-    db.keyspace(name, KeyspaceCreateOptions::default).map_err(engine_error)
+    guarded(|| db.keyspace(name, KeyspaceCreateOptions::default))
 }
 
-fn check_identity(meta: &Keyspace, cluster: &ClusterId) -> Result<(), StorageError> {
+fn check_identity(snapshot: &Snapshot, meta: &Keyspace, cluster: &ClusterId) -> Result<(), StorageError> {
     let missing = |what: &str| StorageError::Damaged(format!("it does not say its {what}"));
-    let format = meta.get(rows::META_FORMAT).map_err(engine_error)?;
+    let format = reads::get(snapshot, meta, rows::META_FORMAT)?;
     let format = format.and_then(|bytes| bytes.as_ref().try_into().ok().map(u32::from_le_bytes));
     match format {
         Some(rows::FORMAT) => {}
         Some(found) => return Err(StorageError::Format { found, supported: rows::FORMAT }),
         None => return Err(missing("format")),
     }
-    let found = meta.get(rows::META_CLUSTER).map_err(engine_error)?;
+    let found = reads::get(snapshot, meta, rows::META_CLUSTER)?;
     let found = found.and_then(|bytes| bytes.as_ref().try_into().ok().map(ClusterId));
     match found {
         Some(found) if found == *cluster => Ok(()),

@@ -2,13 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
-use super::cast::{Cast, at};
-use super::support::Vectors;
 use super::{NONCES, NOON, Peer};
 use bytes::Bytes;
 use kvgossip_engine::Storage;
 use kvgossip_engine::session::{CLOCK_EXTENSION, Config, Role, Session};
 use kvgossip_grants::{PathPrefix, Timestamp};
+use kvgossip_testkit::vectors::Vectors;
+use kvgossip_testkit::vectors::cast::{Cast, at};
 
 /// The time stands in the hello as the page says, and a hello with what is no time is read without it.
 pub(crate) fn write(out: &mut Vectors, cast: &Cast) {

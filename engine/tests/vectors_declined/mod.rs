@@ -2,11 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
-use super::support::Vectors;
 use super::{Peer, run_declining, write_run};
 use kvgossip_engine::declined::Reason;
 use kvgossip_engine::session::{Obstacles, Outcome};
 use kvgossip_grants::FactId;
+use kvgossip_testkit::vectors::Vectors;
 use siphasher::sip::SipHasher24;
 use std::hash::Hasher;
 

@@ -2,9 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
-use super::support::{key, shown};
 use bytes::Bytes;
 use kvgossip_grants::{Fact, Signer};
+use kvgossip_testkit::vectors::{key, shown};
 use std::fmt::Write;
 
 /// A region: what the names of its facts begin with.

@@ -2,12 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
-use super::cast::{Cast, HOUR, JANUARY, Named, fact};
-use super::support::Vectors;
 use super::{NONCES, Peer, run, short, write_run};
 use kvgossip_engine::session::Outcome;
 use kvgossip_engine::tree::{Tree, leaf_digest};
 use kvgossip_grants::{Digest, Fact, FactId, GrantId, Verdict};
+use kvgossip_testkit::vectors::Vectors;
+use kvgossip_testkit::vectors::cast::{Cast, HOUR, JANUARY, Named, fact};
 use std::collections::BTreeSet;
 
 const KEY: &str = "/app/crowd";

@@ -2,13 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
-use super::cast::Cast;
-use super::support::Vectors;
 use super::{NONCES, Peer};
 use bytes::Bytes;
 use kvgossip_engine::Storage;
 use kvgossip_engine::session::{Config, Newcomer, OTHERS_EXTENSION, Role, SHORT_REPLICA_ID_BYTES, Session};
 use kvgossip_grants::PathPrefix;
+use kvgossip_testkit::vectors::Vectors;
+use kvgossip_testkit::vectors::cast::Cast;
 
 /// The others stand in the hello as the page says, and a hello that names them otherwise is read without them.
 pub(crate) fn write(out: &mut Vectors, cast: &Cast) {

@@ -22,15 +22,15 @@ enum Mode {
 
 /// A state of the key grammar with the bytes and segments used so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct GrammarState {
     mode: Mode,
     key_bytes: u16,
     segment_bytes: u16,
     segments: u8,
 }
 
-impl Place {
-    /// Number of different values of [`Place::index`].
+impl GrammarState {
+    /// Number of different values of [`GrammarState::index`].
     pub(super) const INDICES: usize = 21;
 
     pub(super) const START: Self = Self { mode: Mode::Start, key_bytes: 0, segment_bytes: 0, segments: 0 };
@@ -172,7 +172,7 @@ impl Letters {
     }
 
     /// Returns the bytes to try at `place`; the grammar may not allow all of them there.
-    pub(super) fn at(&self, place: Place) -> impl Iterator<Item = u8> + '_ {
+    pub(super) fn at(&self, place: GrammarState) -> impl Iterator<Item = u8> + '_ {
         let (bytes, slash): (&[u8], bool) = match place.mode {
             Mode::Start => (&[], true),
             Mode::Slash | Mode::Dots => (&self.characters, false),

@@ -1,7 +1,7 @@
 //! Breadth-first search in the product of pattern state, set of union states and grammar state.
 
 use super::automaton::{Automaton, Token};
-use super::grammar::{Letters, Place};
+use super::grammar::{GrammarState, Letters};
 use super::{INCLUSION_WORK_PER_NODE, Inclusion};
 use crate::glob::KeyGlob;
 use crate::key::Key;
@@ -17,7 +17,7 @@ struct Node {
     byte: u8,
     /// State of the pattern.
     state: u32,
-    place: Place,
+    place: GrammarState,
     union: Set,
 }
 
@@ -74,7 +74,7 @@ impl<'a> Search<'a> {
             union: Automaton::new(relevant()),
             letters: Letters::new(relevant().chain([pattern_glob])),
             nodes: Vec::new(),
-            met: (0..pattern.len() * Place::INDICES).map(|_| Vec::new()).collect(),
+            met: (0..pattern.len() * GrammarState::INDICES).map(|_| Vec::new()).collect(),
             pattern,
             pattern_glob,
             union_globs,
@@ -85,7 +85,7 @@ impl<'a> Search<'a> {
 
     pub(super) fn run(mut self) -> Inclusion {
         let start = Set::new(self.union.starts());
-        let first = Node { parent: 0, byte: 0, state: 0, place: Place::START, union: start };
+        let first = Node { parent: 0, byte: 0, state: 0, place: GrammarState::START, union: start };
         if self.keep(first).is_err() {
             return Inclusion::NotProven { explored: 0 };
         }
@@ -111,7 +111,7 @@ impl<'a> Search<'a> {
     }
 
     /// Returns the bytes that lead from node `at` to different nodes: of equivalent bytes, only the first.
-    fn bytes_to_try(&mut self, at: usize, state: u32, place: Place) -> Result<Vec<u8>, Stop> {
+    fn bytes_to_try(&mut self, at: usize, state: u32, place: GrammarState) -> Result<Vec<u8>, Stop> {
         let mut told_apart = [false; 256];
         self.pattern.mark_bytes(state, &mut told_apart);
         self.spend(self.nodes[at].union.states.len())?;
@@ -161,7 +161,7 @@ impl<'a> Search<'a> {
 
     /// Keeps a node unless an earlier one makes it redundant.
     fn keep(&mut self, node: Node) -> Result<(), Stop> {
-        let bucket = node.state as usize * Place::INDICES + node.place.index();
+        let bucket = node.state as usize * GrammarState::INDICES + node.place.index();
         let (mut needless, mut compared) = (false, 0);
         for earlier in &self.met[bucket] {
             let earlier = &self.nodes[*earlier as usize];

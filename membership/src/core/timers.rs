@@ -23,27 +23,27 @@ pub(super) enum Due {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct Timer {
     at: Duration,
     seq: u64,
     due: Due,
 }
 
-impl PartialEq for Entry {
+impl PartialEq for Timer {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other).is_eq()
     }
 }
 
-impl Eq for Entry {}
+impl Eq for Timer {}
 
-impl PartialOrd for Entry {
+impl PartialOrd for Timer {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Entry {
+impl Ord for Timer {
     /// Reversed, because the heap returns the greatest entry; equal times are in order of insertion.
     fn cmp(&self, other: &Self) -> Ordering {
         (other.at, other.seq).cmp(&(self.at, self.seq))
@@ -52,14 +52,14 @@ impl Ord for Entry {
 
 #[derive(Debug, Default)]
 pub(super) struct Timers {
-    heap: BinaryHeap<Entry>,
+    heap: BinaryHeap<Timer>,
     seq: u64,
 }
 
 impl Timers {
     pub(super) fn add(&mut self, at: Duration, due: Due) {
         self.seq += 1;
-        self.heap.push(Entry { at, seq: self.seq, due });
+        self.heap.push(Timer { at, seq: self.seq, due });
     }
 
     #[cfg(test)]

@@ -1,7 +1,5 @@
 //! Serf's RPC over real sockets: what clients may take, and what goes on behind a reply.
 
-mod client;
-
 use std::{
     net::SocketAddr,
     sync::{
@@ -25,13 +23,13 @@ use kvgossip_membership::{
         },
     },
 };
+use kvgossip_testkit::{
+    serf::rpc::Client,
+    wait::{PATIENCE, eventually, soon},
+};
 use tokio::{io::AsyncWriteExt, net::TcpSocket};
 
-use client::Client;
-
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
-/// Ten times what anything here takes, and more.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A member with a log, and a count of clients that had it leave.
 #[derive(Clone)]
@@ -109,11 +107,7 @@ async fn one_connection_too_many_is_closed_and_its_place_is_free_again_later() {
     let (first, mut second) = (Client::new(address).await, Client::new(address).await);
     assert_eq!(Client::silent(address).await.greet().await, None);
     drop(first);
-    let begun = tokio::time::Instant::now();
-    while Client::silent(address).await.greet().await.is_none() {
-        assert!(begun.elapsed() < PATIENCE, "no place is free");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    eventually("a place is free", async || Client::silent(address).await.greet().await).await;
     assert_eq!(second.ask(&event("x")).await, "");
 }
 
@@ -137,8 +131,7 @@ async fn who_is_refused_has_time_to_read_why_and_goes_first() {
     let mut client = Client::silent(address).await;
     refused(&mut client).await;
     drop(client);
-    let place = async { while Client::silent(address).await.greet().await.is_none() {} };
-    tokio::time::timeout(PATIENCE, place).await.expect("the place is free");
+    eventually("the place is free", async || Client::silent(address).await.greet().await).await;
 }
 
 #[tokio::test]
@@ -168,8 +161,7 @@ async fn whoever_is_silent_or_slow_or_loud_is_cut_off_and_whoever_listens_is_not
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    let all = async { tokio::join!(silent, idle, half, slow) };
-    tokio::time::timeout(PATIENCE, all).await.expect("they are cut off");
+    soon(async { tokio::join!(silent, idle, half, slow) }).await;
     // What is longer than any request is not waited for.
     let mut loud = Client::new(address).await;
     let payload = vec![0; Limits::default().request_bytes].into();
@@ -191,18 +183,17 @@ async fn whoever_does_not_read_loses_its_place_and_nobody_else_does() {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_recv_buffer_size(4096).expect("a size");
     let socket = socket.connect(address).await.expect("it listens");
-    let mut deaf = Client { socket, read: Vec::new(), seq: 0 };
+    let mut deaf = Client::on(socket);
     deaf.greet().await.expect("a place");
     assert_eq!(deaf.ask(&monitor("info")).await, "");
     let line = "x".repeat(4096);
-    let begun = tokio::time::Instant::now();
-    while Client::silent(address).await.greet().await.is_none() {
-        assert!(begun.elapsed() < PATIENCE, "it keeps its place");
+    eventually("it loses its place", async || {
         for _ in 0..100 {
             host.logs.publish(Level::Info, &line);
         }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+        Client::silent(address).await.greet().await
+    })
+    .await;
 }
 
 /// Little waits, so that no write does: the system notices that nothing is taken.
@@ -216,18 +207,13 @@ async fn whoever_takes_nothing_loses_its_place_though_little_waits() {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_recv_buffer_size(4096).expect("a size");
     let socket = socket.connect(address).await.expect("it listens");
-    let mut deaf = Client { socket, read: Vec::new(), seq: 0 };
+    let mut deaf = Client::on(socket);
     deaf.greet().await.expect("a place");
     assert_eq!(deaf.ask(&monitor("info")).await, "");
     for _ in 0..16 {
         host.logs.publish(Level::Info, &"x".repeat(4096));
     }
-    let place = async {
-        while Client::silent(address).await.greet().await.is_none() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), place).await.expect("it keeps its place");
+    eventually("it loses its place", async || Client::silent(address).await.greet().await).await;
 }
 
 #[tokio::test]

@@ -8,11 +8,12 @@ use kvgossip_membership::{
     wire::serf::Tags,
 };
 
-use crate::{
-    agent::GOSSIP_PORT,
-    common::{Agent, Ours, eventually, fresh_ip},
-    user_event,
+use kvgossip_testkit::{
+    serf::{Agent, GOSSIP_PORT, fresh_ip},
+    wait::eventually,
 };
+
+use crate::{common::Ours, user_event};
 
 /// The letters of a name in Latin-1.
 const NAME: &[u8] = b"caf\xe9";

@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use kvgossip_membership::{Event, Membership, Options, Status, Text};
 use tokio::sync::mpsc;
 
-use crate::agent::GOSSIP_PORT;
-pub(crate) use crate::agent::{Agent, PATIENCE, eventually, fresh_ip};
+use kvgossip_testkit::{
+    serf::{Agent, GOSSIP_PORT, fresh_ip},
+    wait::{PATIENCE, eventually},
+};
 
 /// A member of this crate, with the events it has heard.
 pub(crate) struct Ours {
@@ -35,7 +37,7 @@ impl Ours {
     pub(crate) async fn sees(&self, name: impl AsRef<[u8]>, status: Status) {
         let name = Text::from(name.as_ref());
         let what = format!("ours sees {name} as {status:?}");
-        eventually(&what, async || (self.status(&name).await == Some(status)).then_some(())).await;
+        eventually(&what, async || self.status(&name).await == Some(status)).await;
     }
 
     /// The next event that `pick` takes; others are passed over.

@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use kvgossip_membership::{Event, QueryParams, Status, Text, driver::Answer};
 
-use crate::{
-    common::{Agent, Ours, eventually},
-    tags, user_event,
-};
+use kvgossip_testkit::{serf::Agent, wait::eventually};
+
+use crate::{common::Ours, tags, user_event};
 
 #[tokio::test]
 async fn joins_in_both_directions_with_tags() {

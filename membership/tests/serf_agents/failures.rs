@@ -4,10 +4,12 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use kvgossip_membership::{Event, Membership, Options, Status, driver::Link};
 
-use crate::{
-    common::{Agent, Ours, eventually, fresh_ip},
-    switch, tags,
+use kvgossip_testkit::{
+    serf::{Agent, fresh_ip},
+    wait::eventually,
 };
+
+use crate::{common::Ours, switch, tags};
 
 #[tokio::test]
 async fn crashes_are_failures_and_a_restart_heals_them() {
@@ -87,20 +89,23 @@ async fn a_stopped_agent_fails_and_refutes() {
 #[tokio::test]
 async fn a_false_suspicion_of_ours_is_refuted() {
     let agent = Agent::start("agent", &[]).await;
+    let mut crashes = Agent::start("crashes", &[]).await;
     let (filter, open) = switch(|_| true);
     let ours = Ours::start("ours", |o| o.link_filter = Some(filter)).await;
-    ours.join(&agent).await;
-    agent.sees("ours", "alive").await;
+    for other in [&agent, &crashes] {
+        ours.join(other).await;
+        other.sees("ours", "alive").await;
+    }
+    agent.sees("crashes", "alive").await;
     // Long enough to be suspected, too short to be declared dead.
     open.store(false, Ordering::Relaxed);
-    eventually("the agent suspects ours", async || agent.log().contains("Suspect ours").then_some(())).await;
+    eventually("the agent suspects ours", async || agent.log().contains("Suspect ours")).await;
     open.store(true, Ordering::Relaxed);
-    eventually("ours refutes", async || {
-        let refutations = ours.member.stats().await.expect("runs").refutations;
-        (refutations > 0).then_some(())
-    })
-    .await;
-    tokio::time::sleep(Duration::from_secs(6)).await;
+    crashes.kill();
+    let refutes = async || ours.member.stats().await.expect("runs").refutations > 0;
+    eventually("ours refutes", refutes).await;
+    // The agent suspected the one that crashed later than ours, and gives every suspect the same time.
+    agent.sees("crashes", "failed").await;
     assert_eq!(agent.members().await["ours"].0, "alive");
 }
 

@@ -17,11 +17,12 @@ use kvgossip_membership::{
     wire::crypto::{Key, Keyring},
 };
 
-use crate::{
-    client::Client,
-    common::{Agent, Ours, PATIENCE, eventually},
-    tags,
+use kvgossip_testkit::{
+    serf::{Agent, rpc::Client},
+    wait::{eventually, soon},
 };
+
+use crate::{common::Ours, tags};
 
 /// Between two events of the flood: 120 a second.
 const PAUSE: Duration = Duration::from_micros(8_333);
@@ -199,7 +200,7 @@ async fn a_flood_holds_up_nothing_that_matters_and_as_much_arrives_as_at_serfs_a
     }
 
     let start = Instant::now();
-    tokio::time::timeout(PATIENCE, first.member.leave()).await.expect("it ends").expect("it leaves");
+    soon(first.member.leave()).await.expect("it leaves");
     let leave = start.elapsed();
     for agent in mixed {
         agent.sees("first", "left").await;

@@ -2,9 +2,7 @@
 //!
 //! Needs the program `serf` (Debian's package `serf`, or a release of Serf) on the PATH.
 
-mod agent;
 mod bytes;
-mod client;
 mod common;
 mod departures;
 mod exchange;

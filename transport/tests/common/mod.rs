@@ -6,14 +6,12 @@ pub mod raw;
 pub mod relay;
 
 use kvgossip_grants::ReplicaId;
+use kvgossip_testkit::wait::eventually;
 use kvgossip_transport::{Connection, Endpoint, Limits, Policy, ReplicaKey};
-use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
-/// How long a test waits for what must come: generous, for slow and busy machines.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub use kvgossip_testkit::wait::soon;
 
 pub const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
@@ -44,19 +42,9 @@ pub fn bind(key: &ReplicaKey, policy: Policy) -> Endpoint {
     bind_with(key, policy, Limits::default())
 }
 
-/// Waits for what must come.
-pub async fn soon<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, what).await.expect("it did not happen in time")
-}
-
 /// Waits until a condition holds that nothing signals.
 pub async fn until(mut condition: impl FnMut() -> bool) {
-    soon(async {
-        while !condition() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await
+    eventually("a condition", async || condition()).await;
 }
 
 /// Two endpoints that admit each other, and a connection that the first one dialled, from both ends.

@@ -6,7 +6,9 @@ use kvgossip_api::{
     AuthorityEvent, CauseRow, GapEvent, KeyEvent, PartRow, PlaceRow, SyncedEvent, WatchRequest, event,
 };
 use kvgossip_engine::Cause;
-use kvgossip_grants::{EntryFact, EntryId, EntryMeta, Fact, FactId, Filter, Held, Key, Rank, held_authority};
+use kvgossip_grants::{
+    EntryFact, EntryId, EntryMeta, Fact, FactId, Filter, HeldDigests, Key, Rank, held_authority,
+};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Maximum number of keys in a mailbox; more cause a gap.
@@ -132,7 +134,7 @@ impl World {
             steps.into_iter().for_each(|step| stream.note(step));
             return stream;
         }
-        let mut held = Held::new(have.buckets.len());
+        let mut held = HeldDigests::new(have.buckets.len());
         let wanted: Vec<Key> = (0..KEYS).map(key).filter(|key| stream.wants(key)).collect();
         wanted.iter().for_each(|key| held.add(key, self.agents[agent].ids(key)));
         let differs: Vec<bool> = held
@@ -141,11 +143,11 @@ impl World {
             .zip(&have.buckets)
             .map(|(mine, theirs)| mine.to_string() != *theirs)
             .collect();
-        let same = wanted.iter().filter(|key| !differs[Held::bucket(key, differs.len())]);
+        let same = wanted.iter().filter(|key| !differs[HeldDigests::bucket(key, differs.len())]);
         stream.whole = same.cloned().collect();
         stream.different = (0..).zip(&differs).filter(|(_, differs)| **differs).map(|(at, _)| at).collect();
         let told = |key: &Key| {
-            differs[Held::bucket(key, differs.len())]
+            differs[HeldDigests::bucket(key, differs.len())]
                 && (stream.keys.contains(key) || view.frontier(key).is_some())
         };
         stream.standing = wanted.into_iter().filter(told).collect();

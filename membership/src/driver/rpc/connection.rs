@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::{
-    Host, Place, Shared,
+    ConnectionPermit, Host, Shared,
     feeds::{Asked, Feeds},
     places::Standing,
     writer::{Writer, is_deaf},
@@ -26,7 +26,7 @@ pub(super) struct Connection<H> {
     pub(super) writer: Writer,
     pub(super) feeds: Feeds,
     pub(super) asked: Asked,
-    place: Place<H>,
+    place: ConnectionPermit<H>,
     reader: OwnedReadHalf,
     session: Session,
     /// Number of the request that started the monitor; there is at most one.
@@ -39,7 +39,7 @@ pub(super) struct Connection<H> {
 }
 
 impl<H: Host> Connection<H> {
-    pub(super) fn new(place: Place<H>, socket: TcpStream, client: SocketAddr) -> Self {
+    pub(super) fn new(place: ConnectionPermit<H>, socket: TcpStream, client: SocketAddr) -> Self {
         let (reader, half) = socket.into_split();
         let shared = place.shared.clone();
         let limits = &shared.limits;

@@ -47,7 +47,7 @@ use crate::{
     wire::{Text, serf::Tags},
 };
 use connection::Connection;
-use places::{Entry, PlaceId, Places, Standing};
+use places::{PlaceId, PlaceRequest, Places, Standing};
 use seldom::Seldom;
 
 pub use logs::{Level, Logs, MAX_LINE_BYTES, RECENT_LINES};
@@ -159,13 +159,13 @@ impl<H> Shared<H> {
     }
 }
 
-/// Place of a connection, freed when dropped.
-struct Place<H> {
+/// ConnectionPermit of a connection, freed when dropped.
+struct ConnectionPermit<H> {
     shared: Arc<Shared<H>>,
     id: PlaceId,
 }
 
-impl<H: Host> Place<H> {
+impl<H: Host> ConnectionPermit<H> {
     /// Returns a callback for reports of whether the connection's socket is blocked.
     fn on_stall(&self) -> Arc<dyn Fn(bool) + Send + Sync> {
         let (shared, id) = (self.shared.clone(), self.id);
@@ -173,13 +173,13 @@ impl<H: Host> Place<H> {
     }
 }
 
-impl<H> Place<H> {
+impl<H> ConnectionPermit<H> {
     fn turn(&self, standing: Standing) {
         self.shared.places(|places, now| places.turn(self.id, standing, now));
     }
 }
 
-impl<H> Drop for Place<H> {
+impl<H> Drop for ConnectionPermit<H> {
     fn drop(&mut self) {
         self.shared.places(|places, _| places.leave(self.id));
     }
@@ -248,12 +248,12 @@ impl<H: Host> Server<H> {
                 }
             };
             let id = match self.shared.places(|places, now| places.enter(from.ip(), now)) {
-                Entry::Granted(id, victim) => {
+                PlaceRequest::Granted(id, victim) => {
                     // Aborting the task drops its socket, which closes it.
                     victim.and_then(|victim| ends.remove(&victim)).inspect(|end| end.abort());
                     id
                 }
-                Entry::Refused => {
+                PlaceRequest::Refused => {
                     if let Some(suppressed) = full.turn() {
                         let most = self.shared.limits.connections;
                         tracing::warn!(%from, suppressed, "all {most} RPC connections are taken");
@@ -267,7 +267,7 @@ impl<H: Host> Server<H> {
                 self.shared.places(|places, _| places.leave(id));
                 continue;
             }
-            let place = Place { shared: self.shared.clone(), id };
+            let place = ConnectionPermit { shared: self.shared.clone(), id };
             ends.insert(id, connections.spawn(Connection::new(place, socket, from).serve()));
         }
     }

@@ -49,7 +49,7 @@ enum Fault {
 
 /// Result of a request for a place.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Entry {
+pub(super) enum PlaceRequest {
     /// A place was granted; the second field is the connection to close for it, if any.
     Granted(PlaceId, Option<PlaceId>),
     /// No place: all connections are busy, or belong to addresses that do not have more.
@@ -72,19 +72,19 @@ impl Places {
     }
 
     /// Requests a place for a new connection.
-    pub(super) fn enter(&mut self, from: IpAddr, now: Duration) -> Entry {
+    pub(super) fn enter(&mut self, from: IpAddr, now: Duration) -> PlaceRequest {
         let mut victim = None;
         if self.holders.len() >= self.limit {
             victim = self.victim(from, now);
             match victim {
                 Some(victim) => drop(self.holders.remove(&victim)),
-                None => return Entry::Refused,
+                None => return PlaceRequest::Refused,
             }
         }
         self.last += 1;
         self.holders
             .insert(self.last, Holder { from, standing: Standing::Opening, since: now, stalled: false });
-        Entry::Granted(self.last, victim)
+        PlaceRequest::Granted(self.last, victim)
     }
 
     /// Records a change of activity.
@@ -152,7 +152,7 @@ mod tests {
     fn full(count: u8, of: impl Fn(u8) -> u8) -> (Places, Vec<PlaceId>) {
         let mut places = Places::new(count.into());
         let enter = |number: u8| match places.enter(from(of(number)), at(number.into())) {
-            Entry::Granted(id, None) => id,
+            PlaceRequest::Granted(id, None) => id,
             other => panic!("{other:?}"),
         };
         let ids = (0..count).map(enter).collect();
@@ -162,11 +162,11 @@ mod tests {
     #[test]
     fn who_shows_no_key_gives_way_the_oldest_of_the_heaviest_address_first() {
         let (mut places, ids) = full(4, |number| if number == 0 { 1 } else { 2 });
-        let Entry::Granted(fifth, victim) = places.enter(from(3), at(10)) else { panic!("refused") };
+        let PlaceRequest::Granted(fifth, victim) = places.enter(from(3), at(10)) else { panic!("refused") };
         assert_eq!(victim, Some(ids[1]));
         // Bytes that are not a request do not renew a connection's time.
         places.turn(ids[2], Standing::Opening, at(11));
-        let Entry::Granted(_, victim) = places.enter(from(3), at(12)) else { panic!("refused") };
+        let PlaceRequest::Granted(_, victim) = places.enter(from(3), at(12)) else { panic!("refused") };
         assert_eq!(victim, Some(ids[2]));
         places.turn(fifth, Standing::Busy, at(13));
         assert_eq!(places.holders.len(), 4);
@@ -176,13 +176,13 @@ mod tests {
     fn who_is_idle_gives_way_after_a_second_and_who_waits_for_an_answer_never() {
         let (mut places, ids) = full(3, |number| number.min(1));
         ids.iter().for_each(|id| places.turn(*id, Standing::Busy, at(10)));
-        assert_eq!(places.enter(from(2), at(5000)), Entry::Refused);
+        assert_eq!(places.enter(from(2), at(5000)), PlaceRequest::Refused);
         places.turn(ids[2], Standing::Idle, at(5000));
-        assert_eq!(places.enter(from(2), at(5500)), Entry::Refused);
-        let Entry::Granted(_, victim) = places.enter(from(2), at(6000)) else { panic!("refused") };
+        assert_eq!(places.enter(from(2), at(5500)), PlaceRequest::Refused);
+        let PlaceRequest::Granted(_, victim) = places.enter(from(2), at(6000)) else { panic!("refused") };
         assert_eq!(victim, Some(ids[2]));
         places.leave(ids[0]);
-        assert!(matches!(places.enter(from(2), at(6000)), Entry::Granted(_, None)));
+        assert!(matches!(places.enter(from(2), at(6000)), PlaceRequest::Granted(_, None)));
     }
 
     #[test]
@@ -190,8 +190,8 @@ mod tests {
         let (mut places, ids) = full(4, |number| number.min(1));
         // Address 1 has three busy connections; that of address 0 stays when address 1 wants a fourth.
         ids[1..].iter().for_each(|id| places.turn(*id, Standing::Busy, at(10)));
-        assert_eq!(places.enter(from(1), at(20)), Entry::Refused);
-        assert!(matches!(places.enter(from(7), at(20)), Entry::Granted(_, Some(id)) if id == ids[0]));
+        assert_eq!(places.enter(from(1), at(20)), PlaceRequest::Refused);
+        assert!(matches!(places.enter(from(7), at(20)), PlaceRequest::Granted(_, Some(id)) if id == ids[0]));
     }
 
     #[test]
@@ -203,23 +203,27 @@ mod tests {
         places.stall(ids[0], true);
         places.stall(ids[3], true);
         places.stall(ids[0], false);
-        assert!(matches!(places.enter(from(7), at(5000)), Entry::Granted(_, Some(id)) if id == ids[3]));
+        assert!(
+            matches!(places.enter(from(7), at(5000)), PlaceRequest::Granted(_, Some(id)) if id == ids[3])
+        );
     }
 
     #[test]
     fn subscriptions_of_one_address_do_not_keep_another_out() {
         let (mut places, ids) = full(64, |_| 1);
         ids.iter().for_each(|id| places.turn(*id, Standing::Subscribed, at(100)));
-        assert_eq!(places.enter(from(1), at(9000)), Entry::Refused, "not for one of its own");
+        assert_eq!(places.enter(from(1), at(9000)), PlaceRequest::Refused, "not for one of its own");
         // In the end both hold the same number, and neither displaces the other.
         for oldest in ids.iter().take(32) {
-            let Entry::Granted(id, Some(victim)) = places.enter(from(2), at(9000)) else { panic!("refused") };
+            let PlaceRequest::Granted(id, Some(victim)) = places.enter(from(2), at(9000)) else {
+                panic!("refused")
+            };
             assert_eq!(victim, *oldest);
             places.turn(id, Standing::Subscribed, at(9000));
         }
-        assert_eq!(places.enter(from(2), at(9000)), Entry::Refused);
-        assert_eq!(places.enter(from(1), at(9000)), Entry::Refused);
-        assert!(matches!(places.enter(from(3), at(9000)), Entry::Granted(_, Some(_))));
+        assert_eq!(places.enter(from(2), at(9000)), PlaceRequest::Refused);
+        assert_eq!(places.enter(from(1), at(9000)), PlaceRequest::Refused);
+        assert!(matches!(places.enter(from(3), at(9000)), PlaceRequest::Granted(_, Some(_))));
     }
 
     #[test]
@@ -228,10 +232,10 @@ mod tests {
         ids.iter().for_each(|id| places.turn(*id, Standing::Busy, at(100)));
         for oldest in ids.iter().take(16) {
             let entry = places.enter(from(2), at(9000));
-            let Entry::Granted(id, Some(victim)) = entry else { panic!("{entry:?}") };
+            let PlaceRequest::Granted(id, Some(victim)) = entry else { panic!("{entry:?}") };
             assert_eq!(victim, *oldest);
             places.turn(id, Standing::Busy, at(9000));
         }
-        assert_eq!(places.enter(from(3), at(9000)), Entry::Refused);
+        assert_eq!(places.enter(from(3), at(9000)), PlaceRequest::Refused);
     }
 }

@@ -1,0 +1,90 @@
+//! Reads of the engine, with its errors and panics as those of a store.
+//!
+//! The engine asserts some of what it reads in its files, and panics where that does not hold. Every read of a store goes
+//! through here, so that such a store is damaged like any other, and a panic outside of the engine stays a fault of the
+//! program.
+
+use super::error::engine_error;
+use crate::storage::StorageError;
+use fjall::{Keyspace, Readable, Slice, Snapshot};
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Maximum length of the engine's own words in an error, in characters.
+const MAX_REASON_CHARS: usize = 200;
+
+/// Runs a call of the engine that reads. Reads change nothing, so nothing is half changed after a panic.
+///
+/// # Errors
+/// Those of `read`, and [`StorageError::Damaged`] with the words of a panic.
+pub(super) fn guarded<T>(read: impl FnOnce() -> Result<T, fjall::Error>) -> Result<T, StorageError> {
+    match catch_unwind(AssertUnwindSafe(read)) {
+        Ok(done) => done.map_err(engine_error),
+        Err(panic) => Err(StorageError::Damaged(format!("its engine cannot read it: {}", words(&*panic)))),
+    }
+}
+
+fn words(panic: &(dyn Any + Send)) -> String {
+    let words = panic.downcast_ref::<String>().map(String::as_str);
+    let words = words.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given");
+    words.chars().take(MAX_REASON_CHARS).collect()
+}
+
+/// Whether a row exists.
+pub(super) fn contains(
+    snapshot: &Snapshot,
+    table: &Keyspace,
+    row: impl AsRef<[u8]>,
+) -> Result<bool, StorageError> {
+    guarded(|| snapshot.contains_key(table, row))
+}
+
+/// Returns the value of a row.
+pub(super) fn get(
+    snapshot: &Snapshot,
+    table: &Keyspace,
+    row: impl AsRef<[u8]>,
+) -> Result<Option<Slice>, StorageError> {
+    guarded(|| snapshot.get(table, row))
+}
+
+/// Iterator over the rows of a table in order, or over those with a prefix. It ends after the first row that cannot be read.
+pub(super) struct Rows(Option<Result<fjall::Iter, StorageError>>);
+
+impl Rows {
+    pub(super) fn all(snapshot: &Snapshot, table: &Keyspace) -> Self {
+        Self(Some(guarded(|| Ok(snapshot.iter(table)))))
+    }
+
+    pub(super) fn with_prefix(snapshot: &Snapshot, table: &Keyspace, prefix: &[u8]) -> Self {
+        Self(Some(guarded(|| Ok(snapshot.prefix(table, prefix)))))
+    }
+}
+
+impl Iterator for Rows {
+    type Item = Result<(Slice, Slice), StorageError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let next = match self.0.as_mut()? {
+            Ok(rows) => guarded(|| rows.next().map(fjall::Guard::into_inner).transpose()),
+            Err(error) => Err(error.clone()),
+        };
+        if !matches!(next, Ok(Some(_))) {
+            self.0 = None;
+        }
+        next.transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_of_the_engine_is_damage_and_its_words_are_told() {
+        let error = guarded::<()>(|| panic!("a block of {} bytes", 7)).expect_err("it panicked");
+        assert_eq!(error.to_string(), "the store is damaged: its engine cannot read it: a block of 7 bytes");
+        let error = guarded::<()>(|| panic!("{}", "x".repeat(1_000))).expect_err("it panicked");
+        assert!(error.to_string().len() < 300, "{error}");
+    }
+}

@@ -1,0 +1,115 @@
+//! A way to an agent that is looked into and can be cut.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+/// What one connection carried.
+#[derive(Default)]
+struct Carried {
+    there: Mutex<Vec<u8>>,
+    back: Mutex<Vec<u8>>,
+}
+
+/// One request on a connection of its own, as text.
+pub struct Seen {
+    /// The request, with its head.
+    pub request: String,
+    /// As much of the answer as has come.
+    pub answer: String,
+}
+
+impl Seen {
+    /// How often an event of this name was told.
+    pub fn count(&self, event: &str) -> usize {
+        self.answer.matches(&format!("event: {event}\n")).count()
+    }
+
+    /// Whether a key was told.
+    pub fn tells(&self, key: &str) -> bool {
+        self.answer.contains(&format!("\"key\":\"{key}\""))
+    }
+
+    /// Whether the request sends a cursor.
+    pub fn sends_cursor(&self) -> bool {
+        self.request.contains("\"cursor\":\"")
+    }
+}
+
+/// Passes bytes on, and keeps them.
+pub struct Tap {
+    /// Where clients connect.
+    pub address: SocketAddr,
+    to: Arc<watch::Sender<Option<SocketAddr>>>,
+    carried: Arc<Mutex<Vec<Arc<Carried>>>>,
+}
+
+impl Tap {
+    /// A way to an agent.
+    pub async fn to(agent: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let (to, carried) = (Arc::new(watch::Sender::new(Some(agent))), Arc::new(Mutex::new(Vec::new())));
+        let tap = Self { address, to: to.clone(), carried: carried.clone() };
+        tokio::spawn(async move {
+            while let Ok((near, _)) = listener.accept().await {
+                let target = *to.borrow();
+                let Some(target) = target else { continue };
+                let Ok(far) = TcpStream::connect(target).await else { continue };
+                let kept = Arc::new(Carried::default());
+                carried.lock().expect("no panic").push(kept.clone());
+                let mut cut = to.subscribe();
+                tokio::spawn(async move {
+                    let (mut near_in, mut near_out) = near.into_split();
+                    let (mut far_in, mut far_out) = far.into_split();
+                    tokio::select! {
+                        () = pass(&mut near_in, &mut far_out, &kept.there) => {}
+                        () = pass(&mut far_in, &mut near_out, &kept.back) => {}
+                        _ = cut.changed() => {}
+                    }
+                });
+            }
+        });
+        tap
+    }
+
+    /// Ends all connections, and any that is opened before [`Tap::mend`].
+    pub fn cut(&self) {
+        self.to.send_replace(None);
+    }
+
+    /// Leads to an agent from now on.
+    pub fn mend(&self, agent: SocketAddr) {
+        self.to.send_replace(Some(agent));
+    }
+
+    /// The watches that went through, oldest first.
+    pub fn watches(&self) -> Vec<Seen> {
+        let text =
+            |bytes: &Mutex<Vec<u8>>| String::from_utf8_lossy(&bytes.lock().expect("no panic")).into_owned();
+        let carried = self.carried.lock().expect("no panic");
+        let all = carried.iter().map(|kept| Seen { request: text(&kept.there), answer: text(&kept.back) });
+        all.filter(|seen| seen.request.starts_with("POST /v1/watch ")).collect()
+    }
+
+    /// The last of them.
+    pub fn last(&self) -> Seen {
+        self.watches().pop().expect("a watch")
+    }
+}
+
+async fn pass(
+    from: &mut (impl AsyncReadExt + Unpin),
+    to: &mut (impl AsyncWriteExt + Unpin),
+    kept: &Mutex<Vec<u8>>,
+) {
+    let mut bytes = vec![0; 65_536];
+    while let Ok(read @ 1..) = from.read(&mut bytes).await {
+        kept.lock().expect("no panic").extend_from_slice(&bytes[..read]);
+        if to.write_all(&bytes[..read]).await.is_err() {
+            return;
+        }
+    }
+}
