@@ -3,7 +3,7 @@
 mod ahead;
 mod descriptors;
 mod discovery;
-mod due;
+mod early;
 mod first_sync;
 mod health;
 mod long_keys;

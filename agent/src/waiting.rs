@@ -3,8 +3,6 @@
 //! All of it is in memory: after a restart, peers send early entries again.
 
 use crate::clock::Clock;
-use crate::committer::ReadsAgain;
-use crate::watch::Hub;
 use kvgossip_api::WaitingRow;
 use kvgossip_engine::View;
 use kvgossip_engine::declined::{Declined, Reason};
@@ -14,7 +12,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
 
 /// Maximum sleep, so that a change of the wall clock is noticed within this time.
 const MAX_NAP: Duration = Duration::from_secs(1);
@@ -85,11 +82,11 @@ impl Waiting {
         self.has_untold.notify_one();
     }
 
-    /// Waits for keys whose watchers need a notice, and takes them.
-    async fn untold(&self) -> ReadsAgain {
+    /// Waits for keys whose watchers need a notice, and takes them; `None`: there were more than are remembered.
+    pub(crate) async fn untold(&self) -> Option<Vec<Key>> {
         self.has_untold.notified().await;
         let untold = self.untold.lock().replace(BTreeSet::new());
-        untold.map_or(ReadsAgain::Others, |keys| ReadsAgain::Keys(keys.into_iter().collect()))
+        untold.map(|keys| keys.into_iter().collect())
     }
 
     /// Returns early entries of a key that have a value. If the key has no value here, they make it unknown rather
@@ -157,12 +154,5 @@ impl Waiting {
     /// Forgets what had no room here and is due. Returns whether there was any: peers are to send it again.
     pub(crate) fn forget_due(&self, now: Timestamp) -> bool {
         self.declined.lock().forget_due(now)
-    }
-}
-
-/// Notifies watchers of keys with an early entry added or settled: without a value, such a key is unknown meanwhile.
-pub(crate) async fn tell_of_early_keys(waiting: Arc<Waiting>, hub: Hub, stop: CancellationToken) {
-    while let Some(keys) = stop.run_until_cancelled(waiting.untold()).await {
-        hub.tell_again(keys);
     }
 }

@@ -83,9 +83,8 @@ impl Tree {
                 found.module.pop();
                 continue;
             }
-            found = self
-                .member(&found.module, name, depth)
-                .unwrap_or_else(|| Found { module: found.module, is_module: false });
+            let member = self.member(&found.module, name, depth);
+            found = member.unwrap_or(Found { module: found.module, is_module: false });
         }
         Some(found)
     }

@@ -4,7 +4,7 @@ use crate::id::{ClusterId, FactId};
 use std::fmt;
 
 pub(crate) mod sealed {
-    /// Keeps the kinds of bodies to those of this crate.
+    /// Prevents other crates from implementing `Body`.
     pub trait Sealed {}
 }
 

@@ -1,6 +1,6 @@
 //! Starting everything that an agent consists of, but for HTTP.
 
-use super::due::offer_when_due;
+use super::early::{offer_when_due, tell_of_early_keys};
 use super::{Agent, Inner, ahead, descriptors, long_keys, store_row};
 use crate::clock;
 use crate::committer::{self, StoreHandle};
@@ -51,6 +51,7 @@ impl Agent {
             stop.clone(),
         ));
         tasks.spawn(retry_when_there_is_room(intake.store().clone(), peers.clone(), stop.clone()));
+        tasks.spawn(tell_of_early_keys(intake.waiting().clone(), hub.clone(), stop.clone()));
         tasks.spawn(offer_when_due(intake.clone(), peers.clone(), config.clock.clone(), stop.clone()));
         let ahead = Arc::<ahead::Ahead>::default();
         let (store, clock) = (intake.store().clone(), config.clock.clone());

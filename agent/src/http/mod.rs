@@ -20,14 +20,13 @@ mod watch;
 pub use listen::{Listener, bind_tcp, bind_unix};
 pub use own_name::is_host_name;
 
-pub(crate) use crate::authority_order::{AuthorityOrder, AuthorityPlace};
 pub use crate::clients::HttpLimits;
-pub(crate) use crate::clients::{Charged, Client, Reservation};
 pub use crate::tls::{ServerTls, TlsError};
 
 pub(crate) use rights::Privileged;
 
 use crate::agent::Agent;
+use crate::authority_order::AuthorityOrder;
 use crate::clients::Door;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;

@@ -1,9 +1,10 @@
 //! One watcher's stream: what stands, then what changes, read when it is sent.
 
-use super::hub::{Start, Watcher};
+use super::hub::{Hub, Start, WatchError, Watcher};
+use super::interest::Interest;
 use super::round::{ChunkResult, Round};
 use super::{MAX_CHUNK_BYTES, SMALL_CHUNK_BYTES};
-use crate::http::{Charged, Client, Reservation};
+use crate::clients::{Charged, Client, Reservation};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -19,8 +20,16 @@ pub struct Feed {
     room: Option<Reservation>,
 }
 
+impl Hub {
+    /// Begins to watch. `cursor` is the id of the last event of an earlier stream.
+    pub fn watch(&self, interest: Interest, cursor: Option<&str>) -> Result<Feed, WatchError> {
+        let (watcher, start) = self.watcher(interest, cursor)?;
+        Ok(Feed::new(watcher, start))
+    }
+}
+
 impl Feed {
-    pub(super) fn new(watcher: Watcher, start: Start) -> Self {
+    fn new(watcher: Watcher, start: Start) -> Self {
         let watcher = Arc::new(watcher);
         let round = Round::new(watcher.clone(), start);
         Self { round: Some(Box::new(round)), watcher, begun: false, client: None, room: None }

@@ -1,17 +1,16 @@
 //! Follows what is committed and what expires, and tells the mailboxes of those who watch.
 
 use super::cause::Why;
-use super::feed::Feed;
 use super::index::{Index, WatcherId};
 use super::interest::Interest;
 use super::log::{Cursor, Log, Step};
 use super::mailbox::{Mailbox, Pending};
 use super::{MAX_LOG_KEYS, MAX_PENDING_NAMES, MAX_TURNS, MAX_WATCHERS};
+use crate::authority_order::{AuthorityOrder, AuthorityPlace};
 use crate::clock;
 use crate::committer::{Committed, ReadsAgain, StoreHandle};
-use crate::http::{AuthorityOrder, AuthorityPlace};
 use crate::intake::Intake;
-use crate::waiting::{Waiting, tell_of_early_keys};
+use crate::waiting::Waiting;
 use arc_swap::ArcSwap;
 use kvgossip_api::CommitMark;
 use kvgossip_engine::{Snapshot, View};
@@ -119,7 +118,7 @@ impl Hub {
             told: watch::Sender::new(snapshot.view.batch()),
             snapshot: ArcSwap::new(snapshot),
             store,
-            waiting: waiting.clone(),
+            waiting,
             registry: Mutex::new(registry),
             epoch: u64::from_be_bytes(epoch),
             replica,
@@ -127,7 +126,6 @@ impl Hub {
             turns: [MAX_TURNS; 2].map(|most| Arc::new(Semaphore::new(most))),
             order: AuthorityOrder::default(),
         }));
-        tasks.spawn(tell_of_early_keys(waiting, hub.clone(), stop.clone()));
         let (follower, stop) = (hub.clone(), stop.clone());
         tasks.spawn(async move {
             tokio::select! {
@@ -138,8 +136,12 @@ impl Hub {
         hub
     }
 
-    /// Begins to watch. `cursor` is the id of the last event of an earlier stream.
-    pub fn watch(&self, interest: Interest, cursor: Option<&str>) -> Result<Feed, WatchError> {
+    /// Registers a watcher and gives it what happened since `cursor`.
+    pub(super) fn watcher(
+        &self,
+        interest: Interest,
+        cursor: Option<&str>,
+    ) -> Result<(Watcher, Start), WatchError> {
         let mut registry = self.0.registry.lock();
         if registry.mailboxes.len() >= MAX_WATCHERS {
             return Err(WatchError::TooMany);
@@ -154,7 +156,7 @@ impl Hub {
             registry.facts.insert(id);
         }
         drop(registry);
-        Ok(Feed::new(Watcher { hub: self.clone(), id, mailbox, interest }, start))
+        Ok((Watcher { hub: self.clone(), id, mailbox, interest }, start))
     }
 
     /// The last commit, for those who want to know whether a stream has told it.

@@ -1,8 +1,12 @@
-//! Early entries that have become due.
+//! Early entries: watchers are told of their keys, and they are offered again when they are due.
 
 use crate::clock::Clock;
+use crate::committer::ReadsAgain;
 use crate::intake::Intake;
 use crate::peers::Peers;
+use crate::waiting::Waiting;
+use crate::watch::Hub;
+use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 /// Source name, in the list of refusals, of a fact that waited here.
@@ -28,5 +32,12 @@ pub(super) async fn offer_when_due(intake: Intake, peers: Peers, clock: Clock, s
         if waiting.forget_due(clock.now()) {
             peers.retry_stuck();
         }
+    }
+}
+
+/// Notifies watchers of keys with an early entry added or settled: without a value, such a key is unknown meanwhile.
+pub(super) async fn tell_of_early_keys(waiting: Arc<Waiting>, hub: Hub, stop: CancellationToken) {
+    while let Some(keys) = stop.run_until_cancelled(waiting.untold()).await {
+        hub.tell_again(keys.map_or(ReadsAgain::Others, ReadsAgain::Keys));
     }
 }
