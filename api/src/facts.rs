@@ -97,11 +97,11 @@ pub struct VerdictsResponse {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct GrantRow {
-    /// Id of the fact.
+    /// Id of the grant.
     pub id: String,
-    /// Entity that issued the grant.
+    /// Id of the entity that issued the grant.
     pub issuer: String,
-    /// Entity that received the grant.
+    /// Id of the entity that received the grant.
     pub grantee: String,
     /// Pattern of keys.
     pub pattern: String,
@@ -111,9 +111,9 @@ pub struct GrantRow {
     pub parent: Option<String>,
     /// Length of its chain of grants; 1 for grants that root issued.
     pub depth: u8,
-    /// Start of the grant's window.
+    /// Time from which the grant itself holds.
     pub issued_at_us: u64,
-    /// End of the grant's window; null: no end.
+    /// Time until which the grant itself holds; null: no end.
     pub expires_at_us: Option<u64>,
     /// Fact record of the grant.
     pub record_b64: String,
@@ -123,7 +123,7 @@ pub struct GrantRow {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RevocationRow {
-    /// Id of the fact.
+    /// Id of the revocation.
     pub id: String,
     /// Id of the revoked grant.
     pub grant: String,

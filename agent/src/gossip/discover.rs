@@ -228,7 +228,7 @@ impl Gossip {
         }
     }
 
-    /// Waits for the next query, or until no other member is left.
+    /// Sleeps until the next query is due, or until no other member is left.
     async fn sleep_in_company(&self, member: &Membership) {
         let until = Instant::now() + INTERVAL;
         while Instant::now() < until && member.alive_count().await.is_ok_and(|alive| alive >= 2) {

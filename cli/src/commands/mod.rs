@@ -1,4 +1,12 @@
 //! The commands, one file per group.
+//!
+//! A new command needs:
+//! - a file here with its arguments (`XArgs`) and its function, and its `mod` line below;
+//! - a variant of `Command` in `args.rs`, and an arm of `run` in `main.rs`;
+//! - a page in `manual/pages/`: examples, exit codes, environment variables;
+//! - its JSON in the hand-written part of `docs/cli.md`, or its name in `NO_JSON` of `reference_tests.rs`;
+//! - its line in `tests/transcripts/usage.trycmd`, and a transcript of its own;
+//! - `UPDATE_DOCS=1 cargo test -p kvgossip --bin kvgossip`, which renders the reference in `docs/cli.md`.
 
 pub(crate) mod adopt;
 pub(crate) mod agent;

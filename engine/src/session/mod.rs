@@ -12,7 +12,14 @@
 //!   [`Session::handle_verdict`] takes what came of each. The session goes on once all are answered.
 //! - [`Session::outcome`] says how it ended; then send what [`Session::poll_frame`] still has, and close.
 //!
-//! [`Driver`] does that, with the bounds that a replica needs; whoever carries it out bounds the time. The session bounds
+//! # Modules
+//! - `walk` and `replies` find out what the other side lacks; `Walk::sends` collects it, `cut` and `forest` divide the trees.
+//! - `flow` and `course` say whose turn it is, and make flights of what was found.
+//! - `facts` writes records into frames, without what the other side declines and what is no longer live, and reads them.
+//! - `frame`, `hello`, `wire`, `reply` and `region` are the bytes; `tally` counts them.
+//! - `intake` holds received facts until they are judged; `rounds` decides whether another round follows.
+//!
+//! [`Driver`] drives a session within the bounds that a replica needs; its caller bounds the time. The session itself bounds
 //! memory and rounds.
 
 mod compare;

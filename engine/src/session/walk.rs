@@ -89,6 +89,7 @@ pub(super) struct Walk {
     asked_bytes: usize,
     /// Numbers of the other side's parts, lists and replies in the flight being answered.
     pub(super) seen: (u64, u64, u64),
+    /// What the other side lacks, in the order in which it is sent.
     pub(super) sends: VecDeque<Send>,
     /// Whether something had to be left out for want of room.
     pub(super) truncated: bool,

@@ -101,31 +101,31 @@ fn segments_match(glob: &Parsed, key: &[&[u8]], meter: &mut impl Meter) -> bool 
     }
 }
 
-fn segment_matches(glob: &Parsed, segment: Segment, key: &[u8], meter: &mut impl Meter) -> bool {
+fn segment_matches(glob: &Parsed, segment: Segment, text: &[u8], meter: &mut impl Meter) -> bool {
     let pattern = glob.bytes(segment);
     match segment.kind {
         SegmentKind::Literal => {
             meter.step();
-            pattern == key
+            pattern == text
         }
-        SegmentKind::Wild | SegmentKind::Deep => wild_matches(pattern, key, meter),
+        SegmentKind::Wild | SegmentKind::Deep => wild_matches(pattern, text, meter),
     }
 }
 
-/// Whether `pattern`, with `*` and `?`, matches all of `key`; neither has a slash.
-fn wild_matches(pattern: &[u8], key: &[u8], meter: &mut impl Meter) -> bool {
+/// Whether the pattern of one segment, with `*` and `?`, matches the whole of one segment of a key.
+fn wild_matches(pattern: &[u8], text: &[u8], meter: &mut impl Meter) -> bool {
     let (mut p, mut k) = (0, 0);
     let mut retry: Option<(usize, usize)> = None;
     loop {
         meter.step();
         match pattern.get(p) {
-            None if k == key.len() => return true,
+            None if k == text.len() => return true,
             Some(b'*') => {
                 p += 1;
                 retry = Some((p, k));
                 continue;
             }
-            Some(byte) if k < key.len() && (*byte == b'?' || *byte == key[k]) => {
+            Some(byte) if k < text.len() && (*byte == b'?' || *byte == text[k]) => {
                 p += 1;
                 k += 1;
                 continue;
@@ -133,7 +133,7 @@ fn wild_matches(pattern: &[u8], key: &[u8], meter: &mut impl Meter) -> bool {
             _ => {}
         }
         match retry {
-            Some((after, from)) if from < key.len() => {
+            Some((after, from)) if from < text.len() => {
                 (p, k) = (after, from + 1);
                 retry = Some((p, k));
             }
