@@ -109,6 +109,7 @@ impl KeyLeaf {
         };
         ended.iter().for_each(|entry| ids.remove(entry.meta.id));
         new.iter().for_each(|id| ids.insert(*id));
+        debug_assert_eq!(ids.tree().len(), frontier.len(), "the tree holds the ids of the frontier");
         *self = Self::many(key, frontier, ids);
     }
 

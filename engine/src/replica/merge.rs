@@ -43,6 +43,10 @@ impl<'a> Merge<'a> {
     }
 
     pub(super) fn finish(self) -> (Vec<Write>, Vec<Change>) {
+        debug_assert!(
+            self.changes.is_sorted_by(|before, after| before.seq + 1 == after.seq),
+            "changes are numbered without a gap"
+        );
         (self.writes, self.changes)
     }
 
@@ -177,6 +181,10 @@ impl<'a> Merge<'a> {
         cause: Cause,
     ) {
         let new = newest(&leaf);
+        debug_assert!(
+            ended.iter().all(|gone| !leaf.frontier().contains(&gone.meta.id)),
+            "what ended does not stand any more"
+        );
         self.replica.put_leaf(key, leaf);
         for entry in ended {
             self.replica.view.remove_weight(key, entry.meta.value_bytes);

@@ -11,8 +11,8 @@ use super::tally::Tally;
 use super::walk::MAX_FLIGHT_BYTES;
 use super::wire::Input;
 use super::{
-    Config, MAX_CODE_BYTES, MAX_FLIGHTS, MAX_FRAME_BYTES, Obstacles, Outcome, Role, Session, SessionError,
-    Step,
+    Config, MAX_CODE_BYTES, MAX_FLIGHTS, MAX_FRAME_BYTES, MAX_ROUNDS, Obstacles, Outcome, Role, Session,
+    SessionError, Step,
 };
 use crate::storage::Reader;
 use crate::tree::root_digest;
@@ -358,6 +358,7 @@ impl Session {
 
     /// Begins a round. Only the side whose turn it is opens its walk.
     pub(super) fn begin_round(&mut self, number: u8, phase: Phase, view: &View) {
+        debug_assert!((1..=MAX_ROUNDS).contains(&number), "round {number}");
         let walk = self.new_walk(number, phase, view);
         self.course = Course::Round(Box::new(Round::new(number, walk)));
     }

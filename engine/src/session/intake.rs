@@ -108,6 +108,7 @@ impl Intake {
         if self.outstanding() > 0 {
             return false;
         }
+        debug_assert_eq!(self.outstanding_bytes, 0, "nothing waits");
         let unjustified = std::mem::take(&mut self.unjustified);
         self.unjustified_bytes = 0;
         if std::mem::take(&mut self.merged_in_pass) && !unjustified.is_empty() {

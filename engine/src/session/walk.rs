@@ -196,6 +196,7 @@ impl Walk {
     fn ask(&mut self, subject: u64, region: Region) {
         if self.forest.count(&region) <= MAX_LIST_IDS {
             let ids: Vec<u32> = self.forest.leaves(&region).map(|leaf| leaf.short(&self.salt)).collect();
+            debug_assert!(self.forest.count(&region) == ids.len(), "a list is whole");
             self.asked_bytes += region.bytes().len();
             if self.put(kind::LISTS, subject, |out, skipped, _| put_list(out, skipped, &ids)) {
                 self.asked.lists.push((region, ids.len()));
@@ -208,6 +209,11 @@ impl Walk {
         };
         let parts: Vec<(Region, u32)> =
             self.forest.cut(&region, PARTS_TARGET).into_iter().map(hash).collect();
+        debug_assert!(
+            parts.iter().all(|(part, _)| part.bytes().starts_with(region.bytes()))
+                && parts.is_sorted_by(|(a, _), (b, _)| a.bytes() < b.bytes()),
+            "parts ascend within their region"
+        );
         self.asked_bytes += parts.iter().map(|(region, _)| region.bytes().len()).sum::<usize>();
         if self.put(kind::PARTS, subject, |out, skipped, _| put_parts(out, skipped, region.bytes(), &parts)) {
             self.asked.parts.extend(parts.into_iter().map(|(region, _)| region));

@@ -96,6 +96,7 @@ impl<L> Default for Bucket<L> {
 impl<L> Bucket<L> {
     /// Appends a key greater than all others.
     pub(super) fn push(&mut self, suffix: &[u8], leaf: L) {
+        debug_assert!(self.suffixes.iter().last().is_none_or(|last| last < suffix), "keys ascend");
         self.suffixes.push(suffix);
         self.leaves.reserve_exact(1);
         self.leaves.push(leaf);
@@ -189,7 +190,23 @@ impl<L: Leaf> Bucket<L> {
             group.push(rest, leaf);
         }
         inner.close_group(&mut group);
+        debug_assert!(inner.is_sound(), "a full bucket becomes a sound node");
         inner
+    }
+}
+
+impl<L: Leaf> Inner<L> {
+    /// Whether the node has the canonical shape, and counts and weighs what its children do.
+    pub(super) fn is_sound(&self) -> bool {
+        let own = self.own.as_deref();
+        let counts: usize = self.children.iter().map(Child::count).sum();
+        let weights: usize = self.children.iter().map(Child::weight).sum();
+        self.count > BUCKET_MAX
+            && self.children.len() + usize::from(own.is_some()) >= 2
+            && self.bytes.len() == self.children.len()
+            && self.bytes.is_sorted_by(|a, b| a < b)
+            && self.count == counts + usize::from(own.is_some())
+            && self.weight == weights + own.map_or(0, Leaf::weight)
     }
 }
 

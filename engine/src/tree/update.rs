@@ -108,6 +108,7 @@ fn fork<L: Leaf>(node: &mut Arc<Inner<L>>, common: usize, rest: &[u8], leaf: L) 
         None => above.own = Some(Box::new(leaf)),
         Some((&other, tail)) => above.add_child(other, Child::single(tail, leaf)),
     }
+    debug_assert!(above.is_sound(), "a fork is a sound node");
     *node = Arc::new(above);
 }
 
@@ -125,6 +126,7 @@ fn lift_only_child<L: Leaf>(node: &mut Arc<Inner<L>>) {
         // The parent's reference to the child is dropped before the child is changed, so that no copy is made.
         *node = Arc::new(Inner::new(&[]));
         Arc::make_mut(&mut child).label = label;
+        debug_assert!(child.is_sound(), "a lifted child is a sound node");
         *node = child;
     }
 }
@@ -137,5 +139,6 @@ fn gather_without<L: Leaf>(child: &Child<L>, without: &[u8]) -> Bucket<L> {
             bucket.push(&suffix, leaf.clone());
         }
     }
+    debug_assert_eq!(bucket.leaves.len(), BUCKET_MAX, "an inner node holds more until one is taken out");
     bucket
 }

@@ -275,10 +275,20 @@ impl<P: Clone> Frontier<P> {
 
     /// Stores entries, given newest first, in the representation for their number.
     fn set_list(&mut self, mut list: Vec<StandingEntry<P>>) {
+        debug_assert!(is_frontier(&list), "the newest first, and none dominates another");
         self.0 = match list.len() {
             0 | 1 => list.pop().map_or(Repr::Empty, Repr::One),
             2..=MAX_FRONTIER_LIST => Repr::List(Arc::new(list)),
             _ => Repr::Large(Large::new(list)),
         };
     }
+}
+
+/// Whether entries stand beside each other, newest first.
+fn is_frontier<P>(list: &[StandingEntry<P>]) -> bool {
+    let metas = || list.iter().map(|entry| &entry.meta);
+    let stands = |(at, newer): (usize, &EntryMeta)| {
+        metas().skip(at + 1).all(|older| newer.is_newer_than(older) && !newer.dominates(older))
+    };
+    metas().enumerate().all(stands)
 }
