@@ -9,7 +9,6 @@ use kvgossip_engine::declined::{Declined, Reason};
 use kvgossip_grants::{EntryId, Fact, FactId, Key, RsaVerifier, Timestamp, Verdict};
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 
