@@ -57,7 +57,7 @@ impl Index {
         }
     }
 
-    /// Calls `hear` for every watcher that may watch `key`; for some of them more than once.
+    /// Calls `hear` for every watcher of `key`; for some of them more than once.
     pub(super) fn each(&self, key: &Key, mut hear: impl FnMut(WatcherId)) {
         self.keys.get(key).into_iter().flatten().copied().for_each(&mut hear);
         for length in self.lengths.keys() {
