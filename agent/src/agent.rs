@@ -154,8 +154,8 @@ impl Agent {
         self.inner.gossip.as_ref().ok_or(GossipError::Off)
     }
 
-    /// Completes when an operator asks this agent to leave over gossip's RPC (`serf leave`). Never completes without
-    /// gossip.
+    /// Completes when this agent has to end: an RPC client made it leave (`serf leave`), or it gave up joining. Never
+    /// completes without gossip.
     pub async fn told_to_end(&self) {
         match &self.inner.gossip {
             Some(gossip) => gossip.told_to_end().await,

@@ -362,8 +362,7 @@ impl Ledger {
             match self.next_victim(pool, source, amount, only_source, now) {
                 Some(victim) if victim == id => return Room::Refused,
                 Some(victim) => self.fell(victim),
-                // A client that does not read now may reach the stall limit in a moment; then its connection is asked to
-                // close.
+                // A client that does not read may soon reach the stall limit; then its connection is asked to close.
                 None if pool == Pool::Answers => return Room::Later,
                 None => return Room::Refused,
             }

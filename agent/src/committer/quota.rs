@@ -9,9 +9,9 @@ use kvgossip_engine::{StorageError, View};
 use kvgossip_grants::{Fact, Verified};
 use tokio::sync::watch;
 
-/// Threshold of the full state, in sixteenths of the limit. A store below it does not become full when a fact has no
-/// room. A full store is no longer full when its weight falls below it and below its maximum since then. The gap
-/// between this and the limit prevents flapping.
+/// Threshold of the full state, in sixteenths of the limit. A store below it becomes full only by a single relayed fact
+/// that has no room. A full store is no longer full when its weight falls below the threshold and below its maximum
+/// since then. The gap between threshold and limit prevents flapping.
 const RELEASE_16THS: u64 = 15;
 /// Minimum room in bytes above the limit for deletes and grants, which deletes may need. The room is 1/32 of the limit,
 /// at least this.

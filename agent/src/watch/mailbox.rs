@@ -60,7 +60,7 @@ impl Pending {
                 note.written.push(id);
                 self.entries += 1;
             }
-            // Needs no flag: the shown entry is sent after every expiry.
+            // Not counted: the shown entry is sent whenever it may have changed.
             Why::Expired(_) => {}
             Why::Written(_) | Why::Current | Why::Revoked(_) | Why::Floored(_) => {
                 note.retell = true;

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 #[derive(Debug)]
 pub(super) struct Tail {
     pub(super) key: Key,
-    /// Number of the sequence of events that sends this key. It tells sequences for the same key apart.
+    /// Number of the sequence of events that sends this key. It distinguishes sequences for the same key.
     pub(super) telling: u64,
     /// Lowest rank that was sent.
     pub(super) after: Rank,

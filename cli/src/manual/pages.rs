@@ -5,7 +5,7 @@ mod tree;
 
 use crate::error::Exit;
 
-/// Manual text of one command beside its options.
+/// Manual text of one command, apart from its options.
 #[derive(Debug)]
 pub(super) struct Page {
     /// Words after the program's name, such as `grant new`; empty for the program itself.

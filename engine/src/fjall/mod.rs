@@ -90,7 +90,7 @@ impl FjallStorage {
     /// - [`StorageError::RolledBack`]: acknowledged batches are missing. The operator chooses between
     ///   [`FjallStorage::open_accepting_rollback`] and [`FjallStorage::move_aside`]; peers have the rest.
     /// - [`StorageError::Damaged`]: see [`FjallStorage::move_aside`]. A damaged table may be noticed only when it is
-    /// read.
+    ///   read.
     /// - [`StorageError::Format`], [`StorageError::ForeignCluster`]: the store is for another version or cluster.
     /// - [`StorageError::Full`], [`StorageError::Io`]: an error of the system.
     pub fn open(dir: &Path, cluster: ClusterId) -> Result<Self, StorageError> {

@@ -48,7 +48,8 @@ pub(super) fn get(
     guarded(|| snapshot.get(table, row))
 }
 
-/// Iterator over the rows of a table in order, or over those with a prefix. It ends after the first row that cannot be read.
+/// Iterator over the rows of a table in order, or over those with a prefix. It ends after the first row that cannot be
+/// read.
 pub(super) struct Rows(Option<Result<fjall::Iter, StorageError>>);
 
 impl Rows {

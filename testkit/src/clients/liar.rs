@@ -83,9 +83,9 @@ pub fn told(key: &str, fact: &Fact) -> String {
 /// Event that marks the end of the initial state.
 pub const SYNCED: &str = "event: synced\ndata: {\"now_us\":0,\"resumed\":false}\n\n";
 
-/// Returns events with entries of a key that are not valid: with a broken signature, under a grant for other keys,
-/// under a grant to another entity, in the name of root, and under an unknown grant. Each comes with its code and the
-/// events to send before it.
+/// Returns events with invalid entries of a key: with a broken signature, under a grant for other keys, under a grant to
+/// another entity, under no grant, and under an unknown grant. Each row has the code, the events to send before it, and
+/// the event.
 pub fn forgeries(key: &str) -> Vec<(&'static str, String, String)> {
     let (writer, stranger) = (identity(1), identity(2));
     let grant = grant(writer.public(), "/other/**", root(), None);

@@ -50,8 +50,7 @@ impl Withholder {
         self.offered.load(Ordering::SeqCst)
     }
 
-    /// Withholds all further events of open streams, and reports that nothing is left to send. Later streams are
-    /// complete.
+    /// From now on, open streams carry no events, only comments that keep them alive. Later streams carry everything.
     pub fn mute(&self) {
         self.muted.send_replace(true);
     }
