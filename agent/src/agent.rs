@@ -1,4 +1,4 @@
-//! The agent as a whole.
+//! A running agent: its parts, and how it stops.
 
 mod ahead;
 mod descriptors;
@@ -34,7 +34,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// From the call of [`Agent::stop`] to its end, whatever peers, clients and the disk do.
+/// Maximum duration of [`Agent::stop`], whatever peers, clients and the disk do.
 pub const STOP_LIMIT: Duration = Duration::from_millis(4500);
 
 /// A running agent. Clones share it.
@@ -75,14 +75,14 @@ impl Agent {
         self.inner.tasks.spawn(task(self.clone(), self.inner.stop.clone()));
     }
 
-    /// Stops the agent within [`STOP_LIMIT`]: it takes no new work, ends its work under way, closes the store and removes the
-    /// socket.
+    /// Stops the agent within [`STOP_LIMIT`]: accepts no new work, ends the work in progress, closes the store and
+    /// removes the socket.
     pub async fn stop(self) {
         self.stop_by(Instant::now() + STOP_LIMIT).await;
     }
 
-    /// The same up to a deadline. What has not ended by then is left to the end of the process: everything acknowledged is
-    /// durable.
+    /// Stops the agent before a deadline. Work that has not ended by then is abandoned and ends with the process;
+    /// everything acknowledged is durable.
     pub async fn stop_by(self, deadline: Instant) {
         self.inner.stop.cancel();
         self.inner.tasks.close();
@@ -93,7 +93,7 @@ impl Agent {
         let (socket, standing) = (self.inner.socket.clone(), self.inner.peers.standing().clone());
         let files = tokio::task::spawn_blocking(move || {
             if let Some(socket) = socket {
-                // It may have been taken away already.
+                // The file may have been removed already.
                 let _ = std::fs::remove_file(socket);
             }
             standing.save(true);
@@ -104,7 +104,7 @@ impl Agent {
         let committer = self.inner.committer.lock().take();
         drop(self);
         if let Some(committer) = committer {
-            // It ends when the last handle is dropped; a handle kept elsewhere keeps the store open.
+            // The committer ends when the last handle is dropped; a handle kept elsewhere keeps the store open.
             let joined = timeout_at(deadline, tokio::task::spawn_blocking(move || committer.join())).await;
             if joined.is_err() {
                 tracing::warn!(
@@ -114,47 +114,48 @@ impl Agent {
         }
     }
 
-    /// The state and its feeds.
+    /// Returns the handle to the committer and to the published state.
     pub fn store(&self) -> &StoreHandle {
         self.inner.intake.store()
     }
 
-    /// The way in for facts.
+    /// Returns the intake, through which all facts enter the replica.
     pub fn intake(&self) -> &Intake {
         &self.inner.intake
     }
 
-    /// The other replicas.
+    /// Returns the connections to other replicas.
     pub fn peers(&self) -> &Peers {
         &self.inner.peers
     }
 
-    /// What the clock says that entries are stamped with.
+    /// Returns the current time, as used to stamp entries.
     pub fn now(&self) -> Timestamp {
         self.inner.intake.now()
     }
 
-    /// Where keys are watched.
+    /// Returns the hub, which notifies watchers.
     pub fn hub(&self) -> &Hub {
         &self.inner.hub
     }
 
-    /// What clients of the HTTP API may take.
+    /// Returns the limits for clients of the HTTP API.
     pub(crate) fn http_limits(&self) -> &HttpLimits {
         &self.inner.http_limits
     }
 
-    /// What the HTTP API is served with on TCP, if not in clear.
+    /// Returns the TLS settings of the HTTP API on TCP; `None`: plain HTTP.
     pub fn tls(&self) -> Option<&ServerTls> {
         self.inner.tls.as_ref()
     }
 
-    /// The agent's part in gossip.
+    /// Returns the gossip layer, or [`GossipError::Off`].
     pub fn gossip(&self) -> Result<&Gossip, GossipError> {
         self.inner.gossip.as_ref().ok_or(GossipError::Off)
     }
 
-    /// Waits until somebody has this agent end (`serf leave`); for ever without gossip.
+    /// Completes when this agent has to end: an RPC client made it leave (`serf leave`), or it gave up joining. Never
+    /// completes without gossip.
     pub async fn told_to_end(&self) {
         match &self.inner.gossip {
             Some(gossip) => gossip.told_to_end().await,
@@ -162,23 +163,23 @@ impl Agent {
         }
     }
 
-    /// Where HTTP is served on TCP.
+    /// Returns the TCP address of the HTTP API, if it is served over TCP.
     pub fn http_address(&self) -> Option<SocketAddr> {
         self.inner.http
     }
 
-    /// What requests over TCP may do.
+    /// Returns the permissions of requests over TCP.
     pub(crate) fn rights(&self) -> &Rights {
         &self.inner.rights
     }
 
-    /// Whether HTTP is served under a name: one of the certificate's, or one that the operator named.
+    /// Whether HTTP is served under this host name: it is in the certificate, or the operator configured it.
     pub(crate) fn serves_name(&self, name: &str) -> bool {
         let named = self.inner.http_hosts.iter().any(|host| host.eq_ignore_ascii_case(name));
         named || self.inner.tls.as_ref().is_some_and(|tls| tls.serves(name))
     }
 
-    /// Refuses what would tell ignorance as absence: before the first comparison has ended.
+    /// Fails until the first comparison with a peer has ended: until then, a missing key proves nothing.
     pub(crate) fn check_complete(&self) -> Result<(), FirstSync> {
         if self.inner.peers.standing().is_newcomer() { Err(FirstSync) } else { Ok(()) }
     }

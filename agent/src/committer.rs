@@ -1,7 +1,7 @@
 //! The one thread that changes the replica and writes to the store.
 //!
-//! It gathers what waits, merges it as one batch, makes the batch durable, and only then lets readers see the new
-//! state and answers whoever offered the facts.
+//! It gathers the waiting requests, merges their facts as one batch, and makes the batch durable. Only then does it
+//! publish the new state to readers and answer the requests.
 
 mod condition;
 mod quota;
@@ -33,13 +33,14 @@ use std::thread::JoinHandle;
 use tokio::sync::{broadcast, oneshot, watch};
 use watchdog::Watch;
 
-/// How many requests wait at most; more make whoever offers wait.
+/// Maximum number of waiting requests; further senders block.
 pub const MAX_WAITING: usize = 1024;
-/// A batch is closed when it has this many facts.
+/// Number of facts at which a batch is closed.
 pub const MAX_BATCH_FACTS: usize = 4096;
-/// A batch is closed when its facts have this many bytes.
+/// Size of the facts, in bytes, at which a batch is closed.
 pub const MAX_BATCH_BYTES: usize = 1 << 20;
-/// How many batches a reader of the feed may be behind before it is told that it missed some.
+/// Maximum number of batches that a receiver of changes may lag behind; beyond it, the receiver is told that it missed
+/// some.
 pub const CHANGE_BUFFER: usize = 1024;
 
 struct Request {
@@ -49,18 +50,18 @@ struct Request {
     reply: oneshot::Sender<Result<Vec<Verdict>, CommitError>>,
 }
 
-/// A batch that is durable, for those who follow the state.
+/// A durable batch, as sent to receivers of changes.
 #[derive(Debug)]
 pub struct Committed {
-    /// The state that it led to.
+    /// State after the batch.
     pub snapshot: Arc<Snapshot>,
-    /// What it changed for readers, in order.
+    /// Changes that readers can see, in order.
     pub changes: Vec<Change>,
-    /// Grants, revocations and floors that it brought.
+    /// Grants, revocations and floors that the batch added.
     pub authority: Vec<FactId>,
 }
 
-/// A handle to the committer and to the state that it publishes. Clones share it.
+/// A handle to the committer and to the published state. Clones share it.
 #[derive(Clone)]
 pub struct StoreHandle {
     published: Arc<ArcSwap<Snapshot>>,
@@ -73,7 +74,7 @@ pub struct StoreHandle {
     changes: broadcast::Sender<Arc<Committed>>,
 }
 
-/// What the committer thread owns. Its watch ends with it.
+/// State of the committer thread. The watchdog ends with it.
 struct Committer {
     replica: Replica,
     storage: Box<dyn Storage>,
@@ -87,17 +88,17 @@ struct Committer {
     full: watch::Sender<bool>,
     patience: Patience,
     metrics: CommitMetrics,
-    /// What the last batch changed, if its commit failed and the store can be opened anew: it may be durable.
+    /// Changes of the last batch if its commit failed and the store can be reopened: the batch may be durable.
     unsettled: Option<Unsettled>,
 }
 
-/// Starts the committer. It ends, and lets go of the store, when the last [`StoreHandle`] is dropped.
+/// Starts the committer. It ends, and closes the store, when the last [`StoreHandle`] is dropped.
 ///
-/// A store without the room that it may need at once is read only, until there is room. One that weighs as much as
-/// `limit` takes only what may free room.
+/// A store without the disk space that it may need at once is read-only until there is space. A store whose weight has
+/// reached `limit` (bytes) accepts only facts that may free room.
 ///
 /// # Errors
-/// When the system gives no thread, or the store cannot be asked for its room.
+/// The system cannot start a thread.
 pub fn start(
     replica: Replica,
     storage: Box<dyn Storage>,
@@ -138,66 +139,66 @@ pub fn start(
         metrics,
         unsettled: None,
     };
-    // Before anybody is told "ready".
+    // Done before anybody receives "ready".
     committer.ask_for_room();
     let thread = std::thread::Builder::new().name("committer".into()).spawn(move || committer.run())?;
     Ok((store, thread))
 }
 
 impl StoreHandle {
-    /// The current state: what is durable, and reads of it. To be dropped when the answer is there that it was taken for:
-    /// until then the disk keeps what is overwritten and removed.
+    /// Returns the current durable state with reads of the store. Drop it when the answer that needs it is complete:
+    /// until then the store keeps overwritten and removed rows on the disk.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.published.load_full()
     }
 
-    /// The current state for those who read no record.
+    /// Returns the current durable state, for callers that read no records.
     pub fn view(&self) -> Arc<View> {
         self.published.load().view.clone()
     }
 
-    /// What could not be read lately, though it is stored; see [`StoreHandle::look_again`].
+    /// Returns the first of the recent read failures of stored data; see [`StoreHandle::look_again`].
     pub fn unreadable(&self) -> Option<StorageError> {
         self.noted.trouble()
     }
 
-    /// Reads once more what could not be read, and forgets what reads again or does not stand any more. Reads a disk:
-    /// call it where blocking is allowed.
+    /// Retries the reads that failed, and forgets those that succeed now and those of entries that are no longer live.
+    /// Reads the disk: call it where blocking is allowed.
     pub fn look_again(&self) -> ReadsAgain {
         self.noted.look_again(&self.snapshot())
     }
 
-    /// Signals each new state; the value counts batches.
+    /// Returns a channel with the number of the current batch; it signals each new state.
     pub fn batches(&self) -> watch::Receiver<u64> {
         self.batches.clone()
     }
 
-    /// Why nothing is taken in, while that is so.
+    /// Returns the reason why no facts are accepted; `None` while they are.
     pub fn failure(&self) -> Option<Failure> {
         self.failed.borrow().clone()
     }
 
-    /// How many requests wait for the committer.
+    /// Returns the number of requests that wait for the committer.
     pub fn waiting(&self) -> usize {
         self.requests.len()
     }
 
-    /// Whether the committer takes anything in.
+    /// Whether the committer thread is running and receives requests.
     pub fn is_running(&self) -> bool {
         self.batches.has_changed().is_ok()
     }
 
-    /// What is committed from now on.
+    /// Returns a receiver of all batches committed from now on.
     pub fn changes(&self) -> broadcast::Receiver<Arc<Committed>> {
         self.changes.subscribe()
     }
 
-    /// Merges verified facts; answers when they are durable, with a verdict for each.
+    /// Merges verified facts. Completes when they are durable, and returns one verdict per fact.
     pub async fn commit(&self, facts: Vec<Verified>) -> Result<Vec<Verdict>, Failure> {
         self.commit_if(facts, None, Origin::Relayed).await.map_err(CommitError::unconditional)
     }
 
-    /// The same, provided that the condition holds at that very moment.
+    /// Like [`StoreHandle::commit`], if the condition holds at the moment of the merge.
     pub async fn commit_if(
         &self,
         facts: Vec<Verified>,
@@ -230,7 +231,7 @@ impl StoreHandle {
             Err(error) if error.is_disconnected() => return Err(self.stopped()),
             Err(error) => error.into_inner(),
         };
-        // The queue is full: wait for room without holding up the runtime.
+        // The queue is full: wait for room without blocking the runtime.
         let requests = self.requests.clone();
         let sent = tokio::task::spawn_blocking(move || requests.send(request)).await;
         if matches!(sent, Ok(Ok(()))) { Ok(()) } else { Err(self.stopped()) }
@@ -251,7 +252,7 @@ impl Committer {
                     next = match self.requests.try_recv() {
                         Ok(request) => Some(request),
                         Err(TryRecvError::Empty) => None,
-                        // The store is to be closed. The sweep goes on when it is opened again.
+                        // The store is to be closed. The sweep continues after the next opening.
                         Err(TryRecvError::Disconnected) => return,
                     };
                 }
@@ -264,7 +265,7 @@ impl Committer {
                     continue;
                 }
             }
-            // While nothing is taken in, what waited is refused as well.
+            // While no facts are accepted, waiting requests are refused as well.
             let waited = next.take().filter(|_| self.watch.failure().is_none());
             let Some(first) = waited.or_else(|| self.next_request()) else { return };
             let requests = if first.only_if.is_some() {
@@ -282,8 +283,8 @@ impl Committer {
         }
     }
 
-    /// Runs a commit under the watch. A panic counts as a failed commit: its batch is not published, and the committer
-    /// takes no other.
+    /// Runs a commit under the watchdog. A panic counts as a failed commit: its batch is not published, and the
+    /// committer accepts no further one.
     fn guarded(&mut self, commit: impl FnOnce(&mut Self) -> Result<(), StorageError>) -> Result<(), Failure> {
         let _busy = self.watch.busy();
         catch_unwind(AssertUnwindSafe(|| commit(self)))
@@ -296,7 +297,7 @@ impl Committer {
         self.refuse_all(next);
     }
 
-    /// Removes some rows of what has ended. Readers see nothing of it.
+    /// Removes some stored rows of ended facts. Readers see no difference.
     fn sweep(&mut self) -> Result<(), StorageError> {
         let Some(batch) = self.replica.next_sweep() else { return Ok(()) };
         self.storage.commit(&batch)?;
@@ -304,16 +305,16 @@ impl Committer {
         Ok(())
     }
 
-    /// Lets readers see the state that is durable now.
+    /// Publishes the durable state to readers.
     fn publish(&self, changes: Vec<Change>, authority: Vec<FactId>) {
         let snapshot = Arc::new(self.noted.snapshot(&self.replica, self.storage.as_ref()));
         self.published.store(snapshot.clone());
-        // Nobody listening is fine.
+        // It is no error if there is no receiver.
         let _ = self.changes.send(Arc::new(Committed { snapshot, changes, authority }));
     }
 
-    /// Everything that waits, up to a batch; and a request with a condition, which is looked at when what came
-    /// before it is committed.
+    /// Takes waiting requests for one batch. Stops at a request with a condition, which is checked only after the
+    /// requests before it are committed; returns that request separately.
     fn gather(&self, first: Request) -> (Vec<Request>, Option<Request>) {
         let weight =
             |request: &Request| -> usize { request.facts.iter().map(|fact| fact.fact().payload_len()).sum() };
@@ -336,20 +337,20 @@ impl Committer {
         let mut weight = self.replica.view().weight();
         self.quota.look(weight);
         for request in requests {
-            // Nobody waits for it any more, and may have been told that it failed.
+            // The sender no longer waits for the reply, and may have reported a failure.
             if request.reply.is_closed() {
                 continue;
             }
             let only_if = request.only_if.as_ref();
             if let Some(Err(unmet)) = only_if.map(|it| it.check(self.replica.view(), clock::now())) {
-                // Whoever asked may have gone.
+                // The sender may be gone.
                 let _ = request.reply.send(Err(unmet));
                 continue;
             }
             match self.quota.admit(self.replica.view(), weight, &request.facts, request.origin) {
                 Ok(grown) => weight = grown,
                 Err(error) => {
-                    // Whoever asked may have gone.
+                    // The sender may be gone.
                     let _ = request.reply.send(Err(error.into()));
                     continue;
                 }
@@ -392,7 +393,7 @@ impl Committer {
         Ok(())
     }
 
-    /// After a failure: answers instead of leaving anybody waiting.
+    /// Refuses all further requests after a failure, so that no sender waits for ever.
     fn refuse_all(&self, mut next: Option<Request>) {
         while let Some(request) = next.take().or_else(|| self.requests.recv().ok()) {
             let error = self.watch.failure();
@@ -402,7 +403,7 @@ impl Committer {
     }
 }
 
-/// The authority fact that a write brings.
+/// Returns the id of the authority fact that a write adds.
 const fn brought(write: &Write) -> Option<FactId> {
     if let Write::PutAuthority(id, _) = write { Some(*id) } else { None }
 }

@@ -1,12 +1,12 @@
-//! Circles of modules.
+//! Detection of circles among modules.
 
 use crate::source::Path;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// One module that names something of another one.
+/// A module, and another module of which it names an item.
 type Edge = (Path, Path);
 
-/// Between modules beside each other, the edges between what is in them. Edges between a module and one below it are left
+/// Groups edges by the two sibling modules that contain their ends. Edges between a module and one below it are left
 /// out.
 pub(crate) fn edges_beside(named: &BTreeSet<Edge>) -> BTreeMap<Edge, BTreeSet<Edge>> {
     let mut edges: BTreeMap<Edge, BTreeSet<Edge>> = BTreeMap::new();
@@ -20,7 +20,7 @@ pub(crate) fn edges_beside(named: &BTreeSet<Edge>) -> BTreeMap<Edge, BTreeSet<Ed
     edges
 }
 
-/// The largest sets of two modules or more of which each leads to each other one.
+/// Returns the strongly connected components of two modules or more.
 pub(crate) fn circles<T>(edges: &BTreeMap<Edge, T>) -> BTreeSet<BTreeSet<Path>> {
     let mut next: BTreeMap<&Path, Vec<&Path>> = BTreeMap::new();
     for (from, to) in edges.keys() {

@@ -1,10 +1,9 @@
-//! Refuses circles of files: modules beside each other, each with all that is below it, whose code names the others' items in
-//! a circle.
+//! Refuses circles of files: sibling modules, each with everything below it, that name each other's items in a circle.
 //!
-//! A module and those below it may name each other. A name that a module merely passes on (`pub use`) counts for the file
-//! that defines it. Tests do not count, and methods cannot be seen: a call says nothing of its module.
+//! A module and those below it may name each other. An item that a module re-exports (`pub use`) counts for the file
+//! that defines it. Tests do not count. Method calls are not seen, as they do not name a module.
 //!
-//! `cargo run -p kvgossip-ci -- CRATE/src/lib.rs ...` prints each circle with the files that make it.
+//! `cargo run -p kvgossip-ci -- CRATE/src/lib.rs ...` prints each circle with its files.
 
 mod circles;
 mod source;

@@ -1,29 +1,29 @@
-//! What one file of source names and defines.
+//! The names that one source file uses and defines.
 
 use crate::tokens::{Token, tokens};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A path as it is written: its names from the first to the last.
+/// A path as written, first name first.
 pub(crate) type Path = Vec<String>;
 
-/// What a file says outside its tests.
+/// Names in a file, without its tests.
 #[derive(Debug, Default)]
 pub(crate) struct Source {
-    /// The modules that it declares and that are files of their own.
+    /// Modules that it declares and that are separate files.
     pub(crate) children: BTreeSet<String>,
-    /// The items that it defines at its top.
+    /// Items that it defines at its top level.
     pub(crate) items: BTreeSet<String>,
-    /// The names that it imports, and from where.
+    /// Names that it imports, with their paths.
     pub(crate) imports: BTreeMap<String, Path>,
-    /// Every path of two names or more, imports among them.
+    /// Every path of two names or more, including imports.
     pub(crate) paths: BTreeSet<Path>,
 }
 
-/// Keywords that an item's name follows.
+/// Keywords that are followed by an item's name.
 const NAMING: [&str; 9] =
     ["struct", "enum", "union", "trait", "type", "fn", "const", "static", "macro_rules"];
 
-/// Keywords that an item begins with, as far as tests are made of them.
+/// Keywords with which an item under `#[cfg(test)]` may begin.
 const BEGINNING: [&str; 14] = [
     "pub", "mod", "use", "fn", "async", "const", "static", "unsafe", "impl", "struct", "enum", "trait",
     "type", "extern",
@@ -43,9 +43,9 @@ impl Source {
 struct Reader {
     tokens: Vec<Token>,
     at: usize,
-    /// How many brackets are open.
+    /// Number of open brackets.
     depth: usize,
-    /// The depths of the modules within the file that are open.
+    /// Depths of the inline modules that are open.
     inline: Vec<usize>,
 }
 
@@ -112,7 +112,7 @@ impl Reader {
         self.tokens.get(self.at).is_some_and(|token| token.is(sign))
     }
 
-    /// The path that begins here, at a word.
+    /// Reads the path that begins at this word.
     fn path(&mut self) -> Path {
         let mut path = Path::new();
         while let Some(word) = self.tokens.get(self.at).and_then(Token::word) {
@@ -130,7 +130,7 @@ impl Reader {
 
     fn add(&self, mut path: Path, source: &mut Source) {
         for _ in &self.inline {
-            // Out of a module within the file is still within the file.
+            // The parent of an inline module is in the same file.
             if path.first().is_some_and(|first| first == "super") {
                 path[0] = "self".into();
                 if path.get(1).is_some_and(|second| second == "super") {
@@ -143,7 +143,7 @@ impl Reader {
         }
     }
 
-    /// One tree of a `use`, after what stands before its braces.
+    /// Reads one tree of a `use`. `before`: path in front of its braces.
     fn import(&mut self, before: &Path, source: &mut Source) {
         if self.tokens.get(self.at) == Some(&Token::Path) {
             self.at += 1;
@@ -182,12 +182,12 @@ impl Reader {
                 source.imports.insert(name, path.clone());
                 self.add(path, source);
             }
-            // What is no tree; without a step it would be met for ever.
+            // Not a tree; without a step, the loop would not end.
             None => self.at += 1,
         }
     }
 
-    /// Whether a test, or something that only tests use, stood here. It is left out.
+    /// Skips a test, or an item that only tests use. Returns whether there was one.
     fn skip_test(&mut self) -> bool {
         const TEST: [&str; 3] = ["cfg", "(", "test"];
         let is_test = self.sign_here('#')
@@ -225,7 +225,7 @@ impl Reader {
         true
     }
 
-    /// From an opening bracket to behind the closing one.
+    /// Skips from an opening bracket to after the closing one.
     fn skip_brackets(&mut self) {
         let mut depth = 0_usize;
         while let Some(token) = self.tokens.get(self.at) {

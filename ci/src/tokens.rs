@@ -1,18 +1,18 @@
-//! Tokens of Rust source: what names and separates, without comments and without what literals hold.
+//! Tokens of Rust source: names and punctuation, without comments and literals.
 
-/// One token. Literals and lifetimes are left out: no path leads through them.
+/// A token. Literals and lifetimes are left out, as they are not part of paths.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Token {
     /// A name or a keyword.
     Word(String),
     /// `::`.
     Path,
-    /// Any other sign.
+    /// Any other punctuation character.
     Sign(char),
 }
 
 impl Token {
-    /// The name or keyword, if the token is one.
+    /// Returns the name or keyword, if the token is one.
     pub(crate) fn word(&self) -> Option<&str> {
         if let Self::Word(word) = self { Some(word) } else { None }
     }
@@ -22,7 +22,7 @@ impl Token {
     }
 }
 
-/// The tokens of a file.
+/// Returns the tokens of a source text.
 pub(crate) fn tokens(source: &str) -> Vec<Token> {
     let mut rest = Rest { chars: source.chars().collect(), at: 0 };
     let mut tokens = Vec::new();
@@ -57,7 +57,7 @@ fn is_of_word(c: char) -> bool {
     c == '_' || c.is_alphanumeric()
 }
 
-/// What is still to be read.
+/// Characters that are still to be read.
 struct Rest {
     chars: Vec<char>,
     at: usize,
@@ -94,7 +94,7 @@ impl Rest {
         }
     }
 
-    /// A string with escapes; the quote is the next character.
+    /// Skips a string with escapes; the quote is the next character.
     fn skip_string(&mut self) {
         self.at += 1;
         while let Some(c) = self.peek(0) {
@@ -105,7 +105,7 @@ impl Rest {
         }
     }
 
-    /// A character, or a lifetime's name.
+    /// Skips a character literal or a lifetime.
     fn skip_quote(&mut self) {
         let is_character = self.peek(1) == Some('\\') || self.peek(2) == Some('\'');
         self.at += 1;
@@ -121,7 +121,7 @@ impl Rest {
         }
     }
 
-    /// The rest of a raw, byte or C string, if the word was its prefix.
+    /// Skips the rest of a raw, byte or C string, if the word was its prefix.
     fn skip_prefixed_string(&mut self, word: &str) -> bool {
         if !matches!(word, "r" | "b" | "br" | "c" | "cr") {
             return false;

@@ -1,10 +1,10 @@
-//! The modules of one crate, and which file names which.
+//! The modules of one crate, and which of them name items of which others.
 
 use crate::source::{Path, Source};
 use std::collections::{BTreeMap, BTreeSet};
 use std::{fs, io};
 
-/// The modules of a crate by their paths below the root, whose own path is empty.
+/// Modules of a crate by their paths below the root. The root's path is empty.
 #[derive(Debug, Default)]
 pub(crate) struct Tree {
     modules: BTreeMap<Path, Module>,
@@ -16,14 +16,14 @@ struct Module {
     source: Source,
 }
 
-/// What a path leads to: a module, or an item of one.
+/// Target of a path: a module, or an item of one.
 struct Found {
     module: Path,
     is_module: bool,
 }
 
 impl Tree {
-    /// The crate whose root is a file.
+    /// Reads the crate whose root file is `root`.
     pub(crate) fn read(root: &str) -> io::Result<Self> {
         let mut tree = Self::default();
         let directory = root.rsplit_once('/').map_or(".", |(directory, _)| directory);
@@ -31,7 +31,7 @@ impl Tree {
         Ok(tree)
     }
 
-    /// Takes in a module, whose children's files are in a directory.
+    /// Reads a module and those below it. `directory`: directory of the children's files.
     fn take_in(&mut self, path: Path, file: String, directory: &str) -> io::Result<()> {
         let source = Source::read(&fs::read_to_string(&file)?);
         let children = source.children.clone();
@@ -47,7 +47,7 @@ impl Tree {
         Ok(())
     }
 
-    /// Which modules name something of which others.
+    /// Returns the pairs of modules of which the first names an item of the second.
     pub(crate) fn named(&self) -> BTreeSet<(Path, Path)> {
         let mut named = BTreeSet::new();
         for (path, module) in &self.modules {
@@ -58,14 +58,14 @@ impl Tree {
         named
     }
 
-    /// The file of a module.
+    /// Returns the file of a module.
     pub(crate) fn file(&self, path: &Path) -> &str {
         self.modules.get(path).map_or("", |module| &module.file)
     }
 
-    /// What a path means in a module; nothing, if it leads into another crate.
+    /// Resolves a path in a module; `None` if it leads to another crate.
     fn find(&self, from: &Path, target: &Path, depth: usize) -> Option<Found> {
-        // Imports that name each other lead nowhere.
+        // Imports that name each other in a circle lead nowhere.
         if depth > 16 {
             return None;
         }
@@ -89,7 +89,7 @@ impl Tree {
         Some(found)
     }
 
-    /// What a name means in a module that declares, defines or imports it.
+    /// Resolves a name that a module declares, defines or imports.
     fn member(&self, path: &Path, name: &str, depth: usize) -> Option<Found> {
         let source = &self.modules.get(path)?.source;
         if source.children.contains(name) {

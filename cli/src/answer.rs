@@ -1,9 +1,9 @@
-//! Answers of an agent that do not read.
+//! Answers of an agent that cannot be parsed.
 
 use crate::error::{Failure, Result};
 use kvgossip_grants::Timestamp;
 
-/// Returns the failure for an answer that an agent of this version does not give.
+/// Returns the failure for an answer that an agent of this version would not give.
 pub(crate) fn unexpected(what: &str) -> Failure {
     Failure::new(
         "agent.unexpected",

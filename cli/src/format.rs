@@ -1,11 +1,11 @@
-//! The format of answers and errors: for people or for programs, and without control characters.
+//! Output format of answers and errors, and the replacement of control characters.
 
-/// How answers are written.
+/// Output format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Format {
-    // For people. (What stands here as documentation would make the help of every command six lines longer.)
+    // For people. (Not a doc comment: it would make the help of every command six lines longer.)
     Text,
-    // For programs: one object a line.
+    // For programs: one JSON object per line.
     Json,
 }
 

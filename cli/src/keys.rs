@@ -5,7 +5,7 @@ use crate::error::{Failure, Result};
 use kvgossip_grants::{SigningKey, SigningKeyError};
 use rand::{Rng, SeedableRng};
 
-/// Generates a key from a generator that the system seeds once, so that missing randomness can fail in one place
+/// Generates a key. The system seeds the random generator once, so that a lack of randomness can fail at one place
 /// only.
 pub(crate) fn generate(bits: usize) -> Result<(SigningKey, String)> {
     let mut seed = [0; 32];

@@ -1,7 +1,7 @@
 //! Examples, exit codes and environment variables of each command, for its help, its manual page and `docs/cli.md`.
 //!
-//! Examples and the meaning of exit codes are in [`pages`]. Variables are read out of the help of the options, so that
-//! they are said once.
+//! Examples and the meaning of exit codes are in [`pages`]. Variables are taken from the help of the options, so that
+//! they are documented once.
 
 mod pages;
 #[cfg(test)]
@@ -13,36 +13,36 @@ use pages::Page;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-/// Exit codes of every command.
+/// Exit codes that every command can return.
 const ALWAYS: [(Exit, &str); 3] = [
     (Exit::Ok, "done"),
     (Exit::Error, "any other error, whose message ends with a stable code in brackets"),
     (Exit::Usage, "the command line is wrong"),
 ];
-/// Exit codes of commands that ask an agent.
+/// Exit codes of commands that talk to an agent.
 const OF_AGENT: [(Exit, &str); 3] = [
     (Exit::NotAuthorised, "the agent asks for a token or a certificate"),
     (Exit::Unreachable, "no agent answers"),
     (Exit::TimedOut, "the agent does not answer in time, or is not ready"),
 ];
-/// Exit codes of commands that sign.
+/// Exit codes of commands that sign facts.
 const OF_SIGNING: [(Exit, &str); 2] = [
     (Exit::NotAuthorised, "no live grant allows it, or the agent asks for a token or a certificate"),
     (Exit::Integrity, "the agent belongs to another cluster than --root or --cluster names"),
 ];
-/// Where the system's certificate authorities are looked for.
+/// Meaning of the variables that locate the system's certificate authorities.
 const OF_AUTHORITIES: &str = "the system's certificate authorities, where --ca is not given";
 
-/// The sections of one command.
+/// Manual sections of one command.
 #[derive(Debug)]
 pub(crate) struct Manual {
-    /// What an example does, and its command line.
+    /// Description and command line of each example.
     examples: &'static [(&'static str, &'static str)],
     exits: Vec<(u8, &'static str)>,
     variables: Vec<(String, String)>,
 }
 
-/// The grammar with these sections in the long help of every command.
+/// Adds these sections to the long help of every command.
 pub(crate) fn attach(grammar: Command) -> Command {
     attach_below(grammar, "")
 }
@@ -58,13 +58,13 @@ fn attach_below(mut command: Command, name: &str) -> Command {
 }
 
 impl Manual {
-    /// The sections of the command that is called `name` behind the program's name, such as `grant new`.
+    /// Returns the sections of a command. `name`: the words after the program's name, such as `grant new`.
     pub(crate) fn of(name: &str, command: &Command) -> Self {
         let page = pages::find(name).unwrap_or(&pages::NONE);
         Self { examples: page.examples, exits: exits(page, command), variables: variables(page, command) }
     }
 
-    /// For the help on a terminal.
+    /// Formats the sections for the help on a terminal.
     fn text(&self) -> String {
         let mut text = String::from("Examples:\n");
         for (what, line) in self.examples {
@@ -84,7 +84,7 @@ impl Manual {
         text.trim_end().to_owned()
     }
 
-    /// For a manual page, in roff.
+    /// Formats the sections for a manual page, in roff.
     pub(crate) fn roff(&self) -> String {
         let mut text = String::from(".SH EXAMPLES\n");
         for (what, line) in self.examples {
@@ -103,7 +103,7 @@ impl Manual {
         text
     }
 
-    /// For `docs/cli.md`.
+    /// Formats the sections for `docs/cli.md`.
     #[cfg(test)]
     pub(crate) fn markdown(&self) -> String {
         let mut text = String::from("\nExamples:\n\n");
@@ -121,7 +121,7 @@ impl Manual {
     }
 }
 
-/// A line of text in roff: nothing in it is a request, and hyphens can be copied.
+/// Escapes a line of text for roff: it contains no requests, and its hyphens can be copied.
 fn roff(text: &str) -> String {
     let text = text.replace('\\', "\\e").replace('-', "\\-");
     if text.starts_with(['.', '\'']) { format!("\\&{text}") } else { text }
@@ -147,7 +147,7 @@ fn has_option(command: &Command, long: &str) -> bool {
     command.get_arguments().any(|arg| arg.get_long() == Some(long))
 }
 
-/// The variables that the help of the options names, and those of the page.
+/// Returns the variables in the help of the options, followed by those of the page.
 fn variables(page: &Page, command: &Command) -> Vec<(String, String)> {
     let mut variables = Vec::new();
     for arg in command.get_arguments().filter(|arg| !arg.is_hide_set()) {
@@ -163,7 +163,7 @@ fn variables(page: &Page, command: &Command) -> Vec<(String, String)> {
     variables
 }
 
-/// The variable in `[env: NAME…]`, if a help text has that.
+/// Returns the variable in `[env: NAME…]`, if a help text contains that.
 fn variable_of(help: &str) -> Option<String> {
     let (_, behind) = help.split_once("[env:")?;
     let is_part = |c: char| c.is_ascii_uppercase() || c == '_';

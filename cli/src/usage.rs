@@ -1,4 +1,4 @@
-//! Errors of the command line.
+//! Conversion of command-line errors.
 
 use crate::codes;
 use crate::error::Failure;

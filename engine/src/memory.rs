@@ -1,4 +1,4 @@
-//! A store that forgets when it is dropped: for tests, simulators, fuzzers and demonstrations.
+//! A store in memory, without durability: for tests, simulators, fuzzers and demonstrations.
 
 use crate::storage::{Batch, IndexEntry, Reader, Storage, StorageError, Summary, Write};
 use bytes::Bytes;
@@ -9,10 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-/// Number of parts that the keys are spread over. A commit copies the parts that it changes, if a reader holds them.
+/// Number of parts into which the keys are divided. A commit copies the parts that it changes if a reader holds them.
 const PARTS: usize = 256;
 
-/// Keeps everything in memory. Clones share it.
+/// A store in memory. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryStorage(Arc<Mutex<Tables>>);
 
@@ -24,7 +24,7 @@ struct Tables {
     summary: Option<Summary>,
 }
 
-/// What readers read, by hash of the key. A clone costs nothing until the next commit.
+/// Rows for readers, in parts by hash of the key. A clone shares all parts until the next commit.
 #[derive(Clone, Debug)]
 struct Parts(Arc<Vec<Arc<Part>>>);
 
@@ -66,7 +66,7 @@ impl Reader for Parts {
 }
 
 impl MemoryStorage {
-    /// An empty store.
+    /// Creates an empty store.
     pub fn new() -> Self {
         Self::default()
     }
@@ -82,7 +82,7 @@ impl Storage for MemoryStorage {
     }
 
     fn load_authority(&self, each: &mut dyn FnMut(Bytes)) -> Result<(), StorageError> {
-        // Copied: a callee that asks this store would wait for the lock.
+        // Copied, since a callback that calls this store would deadlock.
         let records: Vec<Bytes> = self.0.lock().authority.values().cloned().collect();
         records.into_iter().for_each(each);
         Ok(())

@@ -1,4 +1,4 @@
-//! One committed state: what is in memory of it, and what is in the store.
+//! One committed state: its view in memory and its reads of the store.
 
 use crate::storage::Reader;
 use crate::view::View;
@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 /// One committed state of a replica, for readers. Clones share it.
 ///
-/// Both halves are of the same commit: the record of every entry of the view's frontiers can be read, and an entry that cannot is
-/// damage, not a commit that came in between. Like the [`Reader`], it is held for as long as one answer takes.
+/// Both parts are of the same commit: every entry of the view's frontiers has a record that can be read, and if it
+/// cannot, the store is damaged. Like a [`Reader`], it is held only as long as one answer takes.
 #[derive(Clone)]
 pub struct Snapshot {
     /// Authority, frontiers and digests.
     pub view: Arc<View>,
-    /// Reads of the store.
+    /// Reader of the store.
     pub reader: Arc<dyn Reader>,
 }
 

@@ -1,79 +1,79 @@
-//! What a replica asks of the store behind it: atomic batches that are durable when acknowledged, and few reads.
+//! The storage trait of a replica: atomic batches that are durable when acknowledged, and a few reads.
 //!
-//! One committer owns the [`Storage`]; any number of threads hold its [`Reader`].
+//! One committer owns the [`Storage`]; any number of threads hold its [`Reader`]s.
 
 use bytes::Bytes;
 use kvgossip_grants::{Digest, EntryId, FactId, GrantId, Key, Timestamp};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Why a store failed. Nothing that was acknowledged is affected by a failed call.
+/// Failure of a store. A failed call affects nothing that was acknowledged.
 ///
-/// The texts say what happened. What to do about it stands in the catalogue of codes, under [`StorageError::code`].
+/// The text says what happened. The advice is in the catalogue of codes, under [`StorageError::code`].
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum StorageError {
-    /// No room is left.
+    /// The disk has no space left.
     #[error("the disk is full")]
     Full,
-    /// Less room is left than the store may need at once. Nothing has failed yet.
+    /// The disk has less space than the store may need at once. Nothing has failed yet.
     #[error("less than {} MiB are free on the disk of the store", .needed_bytes >> 20)]
     NoRoom {
-        /// What must be free.
+        /// Space that must be free, in bytes.
         needed_bytes: u64,
     },
-    /// What is stored has reached the limit that the operator set.
+    /// The weight of the stored facts has reached the limit that the operator set.
     #[error("{left_bytes} bytes are left of the store's limit of {limit_bytes}, and this needs more")]
     Quota {
-        /// The limit.
+        /// Limit in bytes.
         limit_bytes: u64,
-        /// What is left of it.
+        /// Unused part of the limit in bytes.
         left_bytes: u64,
     },
-    /// A commit does not end.
+    /// A commit has not ended in time.
     #[error("the disk has been writing a batch for more than {} s", .after.as_secs())]
     Stalled {
-        /// How long was waited.
+        /// Time waited for it.
         after: Duration,
     },
-    /// The store refuses to go on after an earlier failure.
+    /// The store accepts no calls after an earlier failure, or because it is closed.
     #[error("the store takes nothing in after an earlier failure: {0}")]
     Stopped(String),
-    /// Stored bytes are not what was written.
+    /// Stored bytes differ from what was written.
     #[error("the store is damaged: {0}")]
     Damaged(String),
     /// The store lost its last batches.
     #[error("the store went back from batch {expected} to batch {found}: its last batches are lost")]
     RolledBack {
-        /// The last batch that was acknowledged.
+        /// Number of the last acknowledged batch.
         expected: u64,
-        /// The last batch that is there.
+        /// Number of the last batch in the store.
         found: u64,
     },
-    /// There is no store.
+    /// The store does not exist.
     #[error("{0} holds no store")]
     Missing(String),
     /// Another process has the store open.
     #[error("the data directory is in use by another process")]
     InUse,
-    /// The format is another one than this program's, older or newer.
+    /// The store has another format than this program supports, older or newer.
     #[error("the store has format {found}, and this program reads format {supported}")]
     Format {
-        /// What the store says.
+        /// Format of the store.
         found: u32,
-        /// What this program knows.
+        /// Format that this program supports.
         supported: u32,
     },
     /// The store belongs to another cluster.
     #[error("the data directory belongs to cluster {0}")]
     ForeignCluster(String),
-    /// Any other failure of the system.
+    /// Any other error of the system.
     #[error("input or output failed: {0}")]
     Io(String),
 }
 
 impl StorageError {
-    /// The stable code.
+    /// Returns the stable code.
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Full => "store.full",
@@ -92,104 +92,106 @@ impl StorageError {
     }
 }
 
-/// One row of the compact index: an entry that stands, without its value.
+/// A row of the index: a live entry without its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IndexEntry {
-    /// The entry.
+    /// Id of the entry.
     pub id: EntryId,
-    /// When it was written.
+    /// Timestamp of the entry.
     pub timestamp: Timestamp,
-    /// The grant it cites; `None` for root.
+    /// Grant that the entry cites; `None` for root.
     pub grant: Option<GrantId>,
-    /// Whether it unsets the key.
+    /// Whether the entry unsets the key.
     pub is_delete: bool,
-    /// Bytes of its value. None for a delete, and in rows of programs that did not note it.
+    /// Size of the value in bytes; `None` for a delete, and in rows of older programs.
     pub value_bytes: Option<u32>,
 }
 
-/// One change of a [`Batch`].
+/// A change within a [`Batch`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Write {
     /// Stores a grant, revocation or floor.
     PutAuthority(FactId, Bytes),
-    /// Forgets one.
+    /// Removes a grant, revocation or floor.
     RemoveAuthority(FactId),
-    /// Stores an entry: its record, its row of the index, and that it cites its grant.
+    /// Stores the record of an entry, its row of the index, and its citation of a grant.
     PutEntry(Key, IndexEntry, Bytes),
-    /// Forgets its record and its row of the index.
+    /// Removes the record of an entry and its row of the index.
     RemoveEntry(Key, EntryId),
-    /// Nothing of the key stands on the grant any more.
+    /// Removes a citation: no entry of the key cites the grant any more.
     RemoveCitation(GrantId, Key),
 }
 
-/// The state that a batch leads to; stored with it, and compared at opening. What is still to be swept is not counted.
+/// Summary of the state after a batch, stored with it and compared when the store is opened. Rows that wait for a sweep
+/// are not counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Summary {
-    /// Counts batches from 1.
+    /// Number of the batch, from 1.
     pub batch: u64,
-    /// How many grants, revocations and floors stand.
+    /// Number of grants, revocations and floors in the normal form.
     pub authority_facts: u64,
-    /// How many keys have entries.
+    /// Number of keys with entries.
     pub keys: u64,
-    /// Digest over both trees.
+    /// Root digest, over both trees.
     pub root: Digest,
-    /// Whether rows of what ended may still be stored; see [`Replica::next_sweep`](crate::Replica::next_sweep).
+    /// Whether rows of ended facts may still be stored; see [`Replica::next_sweep`](crate::Replica::next_sweep).
     pub sweep_pending: bool,
 }
 
-/// Changes that become visible and durable together or not at all. Later writes win over earlier ones.
+/// Changes that become visible and durable together or not at all. A later write overrides an earlier one to the same
+/// row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
-    /// The changes, in order.
+    /// Changes, in order.
     pub writes: Vec<Write>,
-    /// The state they lead to.
+    /// Summary of the state after the changes.
     pub summary: Summary,
 }
 
-/// Reads of one committed state; callable from any thread.
+/// Reads of one committed state, callable from any thread.
 ///
-/// A commit that follows changes nothing of what it reads. The store keeps for it what is overwritten or removed meanwhile, so
-/// hold one for as long as one answer takes, not for as long as a peer does.
+/// Later commits do not change what it reads: the store keeps the rows that they overwrite or remove. So hold a reader
+/// only as long as one answer takes, never as long as a peer is connected.
 pub trait Reader: Send + Sync {
-    /// The record of an entry, if it is stored.
+    /// Returns the record of an entry; `None` if it is not stored.
     fn entry(&self, key: &Key, id: &EntryId) -> Result<Option<Bytes>, StorageError>;
 
-    /// Hands every key with an entry that cites `grant` to `each`, in ascending order. There may be keys among them whose
-    /// entries do not cite it any more.
+    /// Calls `each` with every key that has an entry citing `grant`, in ascending order. It may also be called with
+    /// keys whose entries no longer cite it.
     fn keys_citing(&self, grant: &GrantId, each: &mut dyn FnMut(Key)) -> Result<(), StorageError>;
 }
 
-/// A store, owned by its one committer.
+/// A store. One committer owns it.
 pub trait Storage: Send {
-    /// Reads of the state of the last commit.
+    /// Returns a reader of the state of the last commit.
     fn reader(&self) -> Arc<dyn Reader>;
 
-    /// The state of the last batch; `None` for an empty store.
+    /// Returns the summary of the last batch; `None` for an empty store.
     fn summary(&self) -> Result<Option<Summary>, StorageError>;
 
-    /// Hands out every authority record, in any order.
+    /// Calls `each` with every authority record, in any order.
     fn load_authority(&self, each: &mut dyn FnMut(Bytes)) -> Result<(), StorageError>;
 
-    /// Hands out every index row, in ascending order of the keys; those of one key in any order.
+    /// Calls `each` with every index row, in ascending order of keys; rows of one key are in any order.
     fn load_index(&self, each: &mut dyn FnMut(Key, IndexEntry)) -> Result<(), StorageError>;
 
-    /// Whether the store has the room that it may need at once. Asked before anybody is told "ready".
+    /// Checks that the store has the space that it may need at once. Called before the agent reports "ready".
     ///
     /// # Errors
-    /// [`StorageError::NoRoom`], or what the system says.
+    /// [`StorageError::NoRoom`], or an error of the system.
     fn probe(&self) -> Result<(), StorageError> {
         Ok(())
     }
 
-    /// Opens the store anew in place of one that has failed, with what is durable. Readers wait for it. The last batch,
-    /// whose commit failed, is there or not: whoever commits loads the replica again.
+    /// Reopens a store that has failed, with its durable state. Readers wait for it. The batch whose commit failed may
+    /// be in that state or not, so the caller loads the replica again.
     ///
     /// # Errors
-    /// Those of the first opening. [`StorageError::Stopped`] where a store cannot do that.
+    /// Those of the first opening. [`StorageError::Stopped`] if the store cannot be reopened.
     fn reopen(&mut self) -> Result<(), StorageError> {
         Err(StorageError::Stopped("it can be opened anew only with the agent".into()))
     }
 
-    /// Applies a batch: atomic, and durable on return.
+    /// Applies a batch atomically. It is durable on return.
     fn commit(&mut self, batch: &Batch) -> Result<(), StorageError>;
 }

@@ -18,7 +18,7 @@ pub enum ShapeError {
     /// The list of patterns is empty, too long or not strictly ascending.
     #[error("a floor names 1 to 64 patterns in strictly ascending order")]
     FloorPatterns,
-    /// `by` is `Issuer` although root issued the grant.
+    /// `by` is `Issuer`, but root issued the grant.
     #[error("a revocation of root's own grant is signed as root, not as issuer")]
     IssuerIsRoot,
     /// The revoked grant belongs to another cluster.

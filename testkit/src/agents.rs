@@ -1,4 +1,4 @@
-//! Agents on the loopback with stores in memory, their keys, and what these sign.
+//! Agents on the loopback interface with stores in memory, their keys, and facts signed by them.
 
 use bytes::Bytes;
 use kvgossip_agent::{Agent, Config, PeerTarget};
@@ -10,11 +10,11 @@ use kvgossip_grants::{
 use kvgossip_transport::ReplicaKey;
 use std::sync::LazyLock;
 
-/// A key that was made for this run.
+/// A key generated for this run.
 pub struct Made {
-    /// The key.
+    /// The private key.
     pub key: SigningKey,
-    /// The private key as PEM.
+    /// The private key in PEM.
     pub pem: String,
 }
 
@@ -24,42 +24,42 @@ fn make() -> Made {
     Made { key, pem }
 }
 
-/// The keys of root, two entities and six replicas, made at the first use.
+/// Keys of root, two entities and six replicas, generated at first use.
 pub static KEYS: LazyLock<Vec<Made>> = LazyLock::new(|| {
     let makers: Vec<_> = (0..9).map(|_| std::thread::spawn(make)).collect();
     makers.into_iter().map(|maker| maker.join().expect("a key is made")).collect()
 });
 
-/// The root of the cluster.
+/// Returns the root of the cluster.
 pub fn root() -> &'static SigningKey {
     &KEYS[0].key
 }
 
-/// An entity by its number: 0 is root, 1 and 2 are others.
+/// Returns the key of an entity: 0 is root, 1 and 2 are others.
 pub fn identity(number: usize) -> SigningKey {
     SigningKey::from_pem(&KEYS[number].pem).expect("a good key")
 }
 
-/// The key of replica `number`, 0 to 5.
+/// Returns the key of replica `number`, 0 to 5.
 pub fn replica_key(number: usize) -> ReplicaKey {
     ReplicaKey::from_pem(KEYS[3 + number].pem.as_bytes()).expect("a good key")
 }
 
-/// The id of replica `number`.
+/// Returns the id of replica `number`.
 pub fn replica_id(number: usize) -> ReplicaId {
     replica_key(number).id()
 }
 
-/// The cluster of [`root`].
+/// Returns the cluster of [`root`].
 pub fn cluster() -> ClusterId {
     root().public().cluster()
 }
 
-/// The settings of replica `number`, which admits all six.
+/// Returns the settings of replica `number`, which admits all six.
 pub fn config(number: usize) -> Config {
     let mut config = Config::new(root().public().clone(), replica_key(number));
     config.allowed = (0..6).map(replica_id).collect();
-    // Tests of anything else ask an agent before it has met the others.
+    // Tests of other features use an agent before its first comparison.
     config.ready_alone = true;
     config
 }
@@ -69,17 +69,17 @@ pub async fn start(config: Config) -> Agent {
     Agent::start(config, Box::new(MemoryStorage::new())).await.expect("the agent starts")
 }
 
-/// An agent as the peer of others.
+/// Returns an agent as a peer for others.
 pub fn peer(agent: &Agent) -> PeerTarget {
     PeerTarget { address: agent.peers().address().into(), id: Some(agent.peers().id()) }
 }
 
-/// Signs a fact of the authority.
+/// Signs an authority fact.
 pub fn sign<B: AuthorityBody>(body: B, signer: &SigningKey) -> Signed<B> {
     Signed::sign(cluster(), body, signer).expect("a signature")
 }
 
-/// A grant with subgrants and without an end, issued now.
+/// Returns a grant issued now, with subgrants and without expiry.
 pub fn grant(to: &PublicKey, pattern: &str, issuer: &SigningKey, parent: Option<GrantId>) -> Signed<Grant> {
     let mut nonce = [0; 16];
     getrandom::fill(&mut nonce).expect("random bytes");
@@ -96,7 +96,7 @@ pub fn grant(to: &PublicKey, pattern: &str, issuer: &SigningKey, parent: Option<
     sign(grant, issuer)
 }
 
-/// An entry that sets `key`.
+/// Returns an entry that sets `key`.
 pub fn entry(key: &str, value: &[u8], time: Timestamp, signer: &SigningKey, grant: Option<GrantId>) -> Fact {
     let draft = EntryDraft {
         key: Key::parse(key).expect("a key"),
@@ -107,18 +107,18 @@ pub fn entry(key: &str, value: &[u8], time: Timestamp, signer: &SigningKey, gran
     Fact::Entry(EntryFact::sign(cluster(), draft, signer).expect("a signature"))
 }
 
-/// Offers an agent a fact, and gives the verdict.
+/// Offers a fact to an agent and returns the verdict.
 pub async fn put(agent: &Agent, fact: Fact) -> Verdict {
     agent.put_facts(&[Ok(fact)]).await.expect("the store works")[0]
 }
 
-/// The value that an agent shows of a key.
+/// Returns the value that an agent shows for a key.
 pub async fn value(agent: &Agent, key: &str) -> Option<Bytes> {
     let fact = agent.read(&Key::parse(key).expect("a key")).await.expect("the store works");
     fact.and_then(|fact| fact.value().cloned())
 }
 
-/// Whether all agents hold the same.
+/// Whether all agents have the same root digest.
 pub fn same_root(agents: &[&Agent]) -> bool {
     let roots: Vec<_> = agents.iter().map(|agent| agent.store().view().root()).collect();
     roots.windows(2).all(|pair| pair[0] == pair[1])

@@ -1,4 +1,4 @@
-//! Running the command in a directory of its own.
+//! Runs the command in a directory of its own.
 
 use crate::wait::PATIENCE;
 use std::ffi::OsStr;
@@ -12,15 +12,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// A directory with test keys, in which commands run without anything of the caller's environment that concerns them.
+/// A directory with test keys. Commands run in it without the environment variables that would affect them.
 pub struct Desk {
     dir: TempDir,
     program: &'static str,
 }
 
-/// What a command did.
+/// Result of a command.
 pub struct Ran {
-    /// Its exit code.
+    /// Exit code.
     pub code: i32,
     /// Standard output.
     pub out: Vec<u8>,
@@ -36,24 +36,24 @@ impl fmt::Debug for Ran {
 }
 
 impl Ran {
-    /// Standard output as text.
+    /// Returns standard output as text.
     pub fn text(&self) -> &str {
         str::from_utf8(&self.out).expect("text")
     }
 
-    /// The objects of `--output json`, one a line.
+    /// Parses the output of `--output json`: one object per line.
     pub fn json(&self) -> Vec<serde_json::Value> {
         self.text().lines().map(|line| serde_json::from_str(line).expect("a JSON line")).collect()
     }
 
-    /// Demands an exit code.
+    /// Asserts the exit code.
     #[track_caller]
     pub fn exits(self, code: i32) -> Self {
         assert_eq!(self.code, code, "{self:#?}");
         self
     }
 
-    /// Demands an exit code and a stable code in brackets.
+    /// Asserts the exit code, and a stable code in brackets on standard error.
     #[track_caller]
     pub fn fails(self, exit: i32, code: &str) -> Self {
         let told = self.err.contains(&format!("[{code}]\n"));
@@ -63,8 +63,8 @@ impl Ran {
 }
 
 impl Desk {
-    /// A desk for the program at that path, which cargo tells the tests of its own crate alone:
-    /// `env!("CARGO_BIN_EXE_kvgossip")`.
+    /// Creates a desk for the program at this path, `env!("CARGO_BIN_EXE_kvgossip")`. Cargo gives the path only to
+    /// tests of the program's own crate.
     pub fn new(program: &'static str) -> Self {
         let desk = Self { dir: tempfile::tempdir().expect("a temporary directory"), program };
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../cli/tests/fixtures");
@@ -72,23 +72,23 @@ impl Desk {
             let path = entry.expect("a fixture").path();
             let copy = desk.path(path.file_name().expect("a name"));
             fs::copy(&path, &copy).expect("a copy");
-            // git keeps no more of a file's mode than whether it is executable.
+            // Of a file's mode, git keeps only whether it is executable.
             private(&copy);
         }
         desk
     }
 
-    /// The path of a file of the directory.
+    /// Returns the path of a file of the directory.
     pub fn path(&self, name: impl AsRef<OsStr>) -> PathBuf {
         self.dir.path().join(name.as_ref())
     }
 
-    /// The text of a file of the directory.
+    /// Returns the text of a file of the directory.
     pub fn read(&self, name: &str) -> String {
         fs::read_to_string(self.path(name)).expect(name)
     }
 
-    /// The program with these arguments, in the directory.
+    /// Returns the program with these arguments, ready to run in the directory.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(self.program);
         command.args(args).current_dir(self.dir.path()).stdin(Stdio::null());
@@ -105,7 +105,7 @@ impl Desk {
         ran(self.command(args).output().expect("the command starts"))
     }
 
-    /// Runs a command that must not wait for anything; it is ended, and the test with it, when it still runs after a minute.
+    /// Runs a command that must not wait for anything. If it still runs after a minute, it is ended and the test fails.
     pub fn run_at_once(&self, args: &[&str]) -> Ran {
         let mut command = self.command(args);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
@@ -120,20 +120,20 @@ impl Desk {
         ran(child.wait_with_output().expect("the command ends"))
     }
 
-    /// The same with standard input.
+    /// Runs the program to its end with this standard input.
     pub fn run_with_input(&self, args: &[&str], input: &[u8]) -> Ran {
         let mut command = self.command(args);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the command starts");
         let mut stdin = child.stdin.take().expect("standard input");
-        // A command that fails early does not read it all.
+        // A command that fails early does not read all of it.
         let _ = stdin.write_all(input);
         drop(stdin);
         ran(child.wait_with_output().expect("the command ends"))
     }
 }
 
-/// Runs a command again until it did what is waited for; gives the last one after a minute.
+/// Repeats a command until its result satisfies `done`. Returns the last result after a minute.
 pub fn until(run: impl Fn() -> Ran, done: impl Fn(&Ran) -> bool) -> Ran {
     let began = Instant::now();
     loop {
@@ -145,21 +145,21 @@ pub fn until(run: impl Fn() -> Ran, done: impl Fn(&Ran) -> bool) -> Ran {
     }
 }
 
-/// What a command did that was started by other means.
+/// Converts the output of a command that was started by other means.
 pub fn ran(output: Output) -> Ran {
     let err = String::from_utf8(output.stderr).expect("errors are text");
     assert!(!err.contains("panicked"), "{err}");
     Ran { code: output.status.code().expect("no signal"), out: output.stdout, err }
 }
 
-/// The permission bits of a file.
+/// Returns the permission bits of a file.
 #[cfg(unix)]
 pub fn mode(path: &Path) -> u32 {
     use std::os::unix::fs::PermissionsExt;
     fs::metadata(path).expect("a file").permissions().mode() & 0o777
 }
 
-/// Makes a named pipe.
+/// Creates a named pipe.
 #[cfg(unix)]
 pub fn make_fifo(path: &Path) {
     use rustix::fs::{CWD, FileType, Mode, mknodat};
@@ -180,7 +180,7 @@ fn private(path: &Path) {
     let _ = path;
 }
 
-/// Takes one connection, reads one request without a body, answers and closes.
+/// Accepts one connection, reads one request without a body, answers and closes.
 pub fn answer_once(listener: &TcpListener, answer: &[u8]) {
     let (mut stream, _) = listener.accept().expect("a connection");
     let mut head = Vec::new();

@@ -1,4 +1,4 @@
-//! A store in memory on a disk with faults, and an agent on it.
+//! A store in memory that simulates faults of a disk, and an agent that uses it.
 
 use crate::agents::{config, entry, peer, root};
 use bytes::Bytes;
@@ -10,47 +10,47 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-/// What a commit does.
+/// Behaviour of commits.
 #[derive(Clone, Default)]
 pub enum Commits {
-    /// Work.
+    /// They succeed.
     #[default]
     Work,
-    /// Wait until they do something else.
+    /// They block until the behaviour changes.
     Hang,
-    /// Fail.
+    /// They fail with this error.
     Fail(StorageError),
-    /// Panic.
+    /// They panic.
     Panic,
 }
 
-/// What the disk does.
+/// Faults of the simulated disk.
 #[derive(Default)]
 pub struct Faults {
     commits: Mutex<Commits>,
     commits_changed: Condvar,
     /// Whether there is no room for a batch.
     pub is_full: Mutex<bool>,
-    /// Whether the store can be opened anew, and how often it was.
+    /// Number of times the store was reopened; `None`: it cannot be reopened.
     pub reopens: Mutex<Option<u32>>,
-    /// Whether a commit that fails is durable all the same.
+    /// Whether a batch whose commit fails is durable nevertheless.
     pub fails_late: Mutex<bool>,
-    /// How often the room was asked for.
+    /// Number of checks of the free space.
     pub probes: AtomicU32,
-    /// An entry that does not read, or whose record is gone.
+    /// Entry that cannot be read, with the error; without an error, its record is missing.
     pub entry: Mutex<Option<(EntryId, Option<StorageError>)>>,
-    /// The error of every look at which keys cite a grant.
+    /// Error of every read of the keys that cite a grant.
     pub citations: Mutex<Option<StorageError>>,
 }
 
 impl Faults {
-    /// Sets what commits do from now on, also those that hang.
+    /// Sets the behaviour of all commits from now on, including those that are blocked.
     pub fn set_commits(&self, commits: Commits) {
         *self.commits.lock().unwrap() = commits;
         self.commits_changed.notify_all();
     }
 
-    /// What a commit does that does not hang, or not any more.
+    /// Returns the behaviour. Waits while it is [`Commits::Hang`].
     fn commits(&self) -> Commits {
         let commits = self.commits.lock().unwrap();
         let hangs = |commits: &mut Commits| matches!(commits, Commits::Hang);
@@ -60,7 +60,7 @@ impl Faults {
 
 struct Faulty {
     memory: MemoryStorage,
-    /// Nothing is written before it is opened anew.
+    /// Whether a commit has failed: nothing is written until the store is reopened.
     failed: bool,
     faults: Arc<Faults>,
 }
@@ -138,7 +138,7 @@ impl Storage for Faulty {
     }
 }
 
-/// Replica `number` on such a store; a commit that takes longer than `stall` is given up.
+/// Starts replica `number` on such a store. `stall`: duration after which a commit counts as stalled.
 pub async fn start(
     number: usize,
     memory: &MemoryStorage,
@@ -153,18 +153,18 @@ pub async fn start(
     Agent::start(config, Box::new(storage)).await.unwrap()
 }
 
-/// Root's entry of `/n/NUMBER`.
+/// Returns root's entry for `/n/NUMBER`.
 pub fn numbered(number: u64) -> Fact {
     let time = Timestamp::from_micros(1_000 + number).unwrap();
     entry(&format!("/n/{number}"), b"value", time, root(), None)
 }
 
-/// Offers an agent root's entry of `/n/NUMBER`.
+/// Offers root's entry for `/n/NUMBER` to an agent.
 pub async fn put_number(agent: &Agent, number: u64) -> Result<Verdict, Failure> {
     agent.put_facts(&[Ok(numbered(number))]).await.map(|verdicts| verdicts[0])
 }
 
-/// Puts the numbers 1 to 19 at once, and gives what each writer hears.
+/// Offers the numbers 1 to 19 concurrently, and returns the result of each.
 pub async fn put_many_at_once(agent: &Agent) -> Vec<Result<Verdict, Failure>> {
     let writers: Vec<_> = (1..20)
         .map(|number| {
@@ -179,7 +179,7 @@ pub async fn put_many_at_once(agent: &Agent) -> Vec<Result<Verdict, Failure>> {
     heard
 }
 
-/// The one reason for which the agent is not ready.
+/// Returns the text of the only reason why the agent is not ready; it must have this code.
 #[track_caller]
 pub fn reason(agent: &Agent, code: &str) -> String {
     let (status, reasons) = (agent.status(), agent.unready());

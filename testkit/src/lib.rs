@@ -1,7 +1,7 @@
-//! What the tests of several crates share.
+//! Test helpers that several crates share.
 //!
-//! Only dev-dependencies name this crate. Tests beside the code, in `src/`, cannot use its types: they would meet another
-//! build of their own crate.
+//! Only dev-dependencies name this crate. Unit tests in `src/` of a crate cannot use its types, because it links
+//! another build of that crate.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 

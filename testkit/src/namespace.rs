@@ -1,26 +1,27 @@
-//! A network or a file system of a test's own, in a namespace, so that it needs no rights and leaves nothing.
+//! Runs a test in its own network or mount namespace, so that it needs no privileges and leaves nothing behind.
 
 use std::path::Path;
 use std::process::Command;
 
 const INSIDE: &str = "KVGOSSIP_TEST_INSIDE_NAMESPACE";
-/// What makes the loopback of a fresh namespace carry multicast, for programs that take the system's default as well.
+/// Shell commands that make the loopback interface of a new namespace carry multicast, also for programs that use the
+/// default route.
 const SET_UP: &str = "ip link set lo up multicast on && ip route add 224.0.0.0/4 dev lo &&
     if [ -e /proc/net/if_inet6 ]; then ip -6 route add multicast ff00::/8 dev lo table local; fi && exec \"$@\"";
 
-/// Runs the test `name` of this program once more, in a new mount namespace. Gives `true` there.
+/// Runs the test `name` of this program once more, in a new mount namespace. Returns `true` inside the namespace.
 ///
 /// # Panics
-/// If that fails, and if the machine has no `unshare` or lets nobody use it.
+/// The test fails there, or the machine has no `unshare` or does not permit it.
 pub fn inside_a_mount_namespace(name: &str) -> bool {
     inside("--mount", &[], name)
 }
 
 /// Runs the test `name` of this program once more, in a new network namespace, whose only interface is a loopback that
-/// carries multicast. Gives `true` there.
+/// carries multicast. Returns `true` inside the namespace.
 ///
 /// # Panics
-/// If that fails, and if the machine has no `unshare` or `ip`, or lets nobody use them.
+/// The test fails there, or the machine has no `unshare` or `ip` or does not permit them.
 pub fn inside_a_network(name: &str) -> bool {
     inside("--net", &["sh", "-c", SET_UP, "sh"], name)
 }
@@ -45,7 +46,7 @@ fn inside(namespace: &str, before: &[&str], name: &str) -> bool {
     false
 }
 
-/// Puts an empty file system of that many MiB there; only [`inside_a_mount_namespace`].
+/// Mounts an empty file system of this size in MiB at `place`. Call it only inside [`inside_a_mount_namespace`].
 pub fn mount(place: &Path, mebibytes: usize) {
     std::fs::create_dir_all(place).expect("a directory");
     let size = format!("size={mebibytes}m");

@@ -8,34 +8,34 @@ use std::net::UdpSocket;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-/// An agent of the cluster of `root.pem`, which signs as root, on free ports.
+/// Settings of an agent of the cluster of `root.pem`, which signs as root and listens on free ports.
 #[derive(Clone)]
 pub struct Launch {
-    /// Its data directory.
+    /// Name of its data directory.
     pub data: String,
-    /// Its replica key; without one, that of its data directory.
+    /// Name of its replica key; `None`: the key in its data directory.
     key: Option<String>,
-    /// The file that lists whom it admits; without one, the members of its gossip.
+    /// Name of the file that lists the admitted replicas; `None`: members of its gossip are admitted.
     admitted: Option<String>,
-    /// Where it takes sessions.
+    /// Address for sessions.
     sync: String,
-    /// Whether it is ready before it was compared with a peer: tests of anything else ask it at once.
+    /// Whether it is ready before its first comparison with a peer, so that tests of other features can use it at once.
     ready_alone: bool,
     /// Further arguments.
     pub extra: Vec<String>,
-    /// Further variables of the environment.
+    /// Further environment variables.
     pub env: Vec<(&'static str, PathBuf)>,
 }
 
-/// A running one. Killed when it is dropped.
+/// A running agent. Killed when dropped.
 pub struct Process {
     child: Child,
     data: String,
 }
 
 impl Launch {
-    /// An agent in the directory `data`. It admits every other that is launched at the same desk with `replica-a.pem`
-    /// or `replica-b.pem`.
+    /// Returns the settings of an agent with the data directory `data`. It admits the agents launched at the same desk
+    /// with `replica-a.pem` or `replica-b.pem`.
     pub fn new(desk: &Desk, data: &str, key: &str) -> Self {
         let id =
             |name: &str| ReplicaKey::from_pem(desk.read(name).as_bytes()).expect("a key").id().to_string();
@@ -52,7 +52,8 @@ impl Launch {
         }
     }
 
-    /// It uses the key in its data directory, and makes one if there is none. It admits those whom a file lists.
+    /// Returns the settings of an agent that uses the key in its data directory, or creates one. It admits the replicas
+    /// listed in the file `admitted`.
     pub fn with_its_own_key(data: &str, admitted: &str) -> Self {
         Self {
             data: data.into(),
@@ -65,12 +66,12 @@ impl Launch {
         }
     }
 
-    /// It uses the key in its data directory, and admits whoever its gossip names.
+    /// Returns the settings of an agent that uses the key in its data directory and admits the members of its gossip.
     pub fn admitting_members(data: &str) -> Self {
         Self { admitted: None, ..Self::with_its_own_key(data, "") }
     }
 
-    /// Takes sessions at the same address each time. Gives it, too.
+    /// Uses the same address for sessions at every start. Also returns the address.
     pub fn at_a_fixed_address(mut self) -> (Self, String) {
         let free =
             UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port");
@@ -78,30 +79,30 @@ impl Launch {
         (self, free.to_string())
     }
 
-    /// It is ready when it was compared with a peer, if it is told of one.
+    /// Makes it ready only after its first comparison with a peer, if it has peers.
     pub fn ready_when_compared(mut self) -> Self {
         self.ready_alone = false;
         self
     }
 
-    /// Takes part in gossip at an address of its own.
+    /// Enables gossip at this IP address.
     pub fn gossiping_at(self, ip: std::net::Ipv4Addr) -> Self {
         self.syncing_at(ip).with(&["--bind", &ip.to_string()])
     }
 
-    /// Takes sessions at an address of its own.
+    /// Listens for sessions at this IP address.
     pub fn syncing_at(mut self, ip: std::net::Ipv4Addr) -> Self {
         self.sync = format!("{ip}:0");
         self
     }
 
-    /// The same with further arguments.
+    /// Adds arguments.
     pub fn with(mut self, args: &[&str]) -> Self {
         self.extra.extend(args.iter().map(|arg| (*arg).to_owned()));
         self
     }
 
-    /// Stays connected with the agent in the directory `data`, which runs.
+    /// Adds the running agent with the data directory `data` as a peer.
     pub fn peer(self, desk: &Desk, data: &str) -> Self {
         let address = status(desk, data)["sync_address"].as_str().expect("an address").to_owned();
         self.with(&["--peer", &address])
@@ -118,12 +119,12 @@ impl Launch {
         args
     }
 
-    /// Runs it where it should not start.
+    /// Runs an agent that should refuse to start, and returns its output.
     pub fn refused(&self, desk: &Desk) -> Ran {
         desk.run(&self.args())
     }
 
-    /// Starts it; it may not answer yet. Its log goes to `DATA.log`.
+    /// Starts the agent without waiting until it answers. Its log goes to `DATA.log`.
     pub fn spawn(&self, desk: &Desk) -> Process {
         let log = File::options().create(true).append(true).open(desk.path(format!("{}.log", self.data)));
         let mut command = desk.command(&self.args());
@@ -132,10 +133,10 @@ impl Launch {
         Process { child: command.spawn().expect("an agent"), data: self.data.clone() }
     }
 
-    /// Starts it and waits until it answers.
+    /// Starts the agent and waits until it answers.
     pub fn start(&self, desk: &Desk) -> Process {
         let process = self.spawn(desk);
-        // It may not be well, and says so with an exit code of its own.
+        // `status` exits with 1 if the agent is unwell, which is an answer, too.
         let answers = until(|| ask(desk, &self.data, &["status"]), |ran| ran.code <= 1);
         assert!(answers.code <= 1, "{answers:?}");
         process
@@ -143,12 +144,12 @@ impl Launch {
 }
 
 impl Process {
-    /// Runs a command for it.
+    /// Runs a command that talks to the agent.
     pub fn ask(&self, desk: &Desk, args: &[&str]) -> Ran {
         ask(desk, &self.data, args)
     }
 
-    /// Its process id.
+    /// Returns the process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
@@ -158,18 +159,18 @@ impl Process {
         signal(&self.child, name);
     }
 
-    /// Asks it to end and waits for that.
+    /// Asks the agent to stop, and waits for its end.
     pub fn stop(self) -> ExitStatus {
         self.signal("TERM");
         self.wait()
     }
 
-    /// Waits until it ends by itself.
+    /// Waits until the agent ends by itself.
     pub fn wait(mut self) -> ExitStatus {
         wait_until("the agent ends", || self.child.try_wait().expect("a child"))
     }
 
-    /// Ends it at once, without a word.
+    /// Kills the agent at once.
     pub fn kill(&mut self) {
         self.child.kill().expect("a child of ours");
         self.child.wait().expect("it ends");
@@ -178,24 +179,24 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // For a test that failed; one that has ended is left alone.
+        // For a test that failed; no effect if the process has ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Sends a signal to a child by its name.
+/// Sends a signal to a child process by its name.
 pub fn signal(child: &Child, name: &str) {
     let pid = child.id().to_string();
     assert!(Command::new("kill").args(["-s", name, &pid]).status().expect("kill").success());
 }
 
-/// Runs a command for the agent in the directory `data`.
+/// Runs a command that talks to the agent with the data directory `data`.
 pub fn ask(desk: &Desk, data: &str, args: &[&str]) -> Ran {
     desk.run(&[args, &["--data-dir", data]].concat())
 }
 
-/// What the agent in the directory `data` says of itself.
+/// Returns the status of the agent with the data directory `data`.
 pub fn status(desk: &Desk, data: &str) -> serde_json::Value {
     ask(desk, data, &["status", "--output", "json"]).json().remove(0)
 }

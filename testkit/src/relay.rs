@@ -1,23 +1,23 @@
-//! A way for datagrams that can be blocked in the middle of a session.
+//! A UDP relay that can be blocked in the middle of a session.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-/// The largest datagram.
+/// Maximum size of a datagram in bytes.
 const MAX_DATAGRAM: usize = 65_536;
 
-/// Passes the datagrams of one dialler on to a listener, and so many of the listener's back.
+/// Forwards all datagrams of one dialler to a listener, and a limited number of the listener's back.
 pub struct Relay {
-    /// What the dialler dials.
+    /// Address for the dialler.
     pub address: SocketAddr,
     passed: Arc<AtomicUsize>,
     limit: Arc<AtomicUsize>,
 }
 
 impl Relay {
-    /// A relay to `listener` that drops its datagrams after so many.
+    /// Starts a relay to `listener` that drops the listener's datagrams after the first `limit` ones.
     pub fn to(listener: SocketAddr, limit: usize) -> Self {
         let front = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let back = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
@@ -51,12 +51,12 @@ impl Relay {
         relay
     }
 
-    /// How many datagrams of the listener's have passed.
+    /// Returns the number of the listener's datagrams that were forwarded.
     pub fn passed(&self) -> usize {
         self.passed.load(Ordering::SeqCst)
     }
 
-    /// Drops nothing any more.
+    /// Drops no further datagrams.
     pub fn open(&self) {
         self.limit.store(usize::MAX, Ordering::SeqCst);
     }

@@ -1,4 +1,4 @@
-//! An agent inside the test, and commands that talk to it.
+//! An agent in the test's process, and commands that talk to it.
 
 use crate::desk::{Desk, Ran};
 use kvgossip_agent::http::ServerTls;
@@ -13,27 +13,27 @@ use std::path::PathBuf;
 use std::time::Duration;
 use tokio::runtime::Runtime;
 
-/// How an agent is to be started.
+/// Settings of an agent.
 pub struct Setup {
-    /// The name of the key that it signs with.
+    /// Name of the key that the agent signs facts with.
     pub identity: Option<&'static str>,
-    /// The token of writers.
+    /// Token for writing.
     pub token: Option<&'static str>,
-    /// The token of readers.
+    /// Token for reading.
     pub read_token: Option<&'static str>,
-    /// The name of its replica key.
+    /// Name of the replica key.
     pub replica: &'static str,
-    /// Whom it admits.
+    /// Replicas that the agent admits.
     pub knows: Vec<ReplicaId>,
     /// Whether anybody may read over TCP.
     pub open_read: bool,
-    /// Names of a certificate and its key.
+    /// Names of the certificate and its private key.
     pub tls: Option<(&'static str, &'static str)>,
-    /// The name of the certificate of the clients' authority.
+    /// Name of the certificate of the authority for client certificates.
     pub client_ca: Option<&'static str>,
-    /// How long a TLS handshake may take.
+    /// Maximum duration of a TLS handshake.
     pub tls_timeout: Option<Duration>,
-    /// How far its clock is ahead, in seconds.
+    /// Number of seconds by which the agent's clock is ahead.
     pub ahead_s: i64,
 }
 
@@ -56,7 +56,7 @@ impl Default for Setup {
 
 const UNSIGNED_AT_A_TIME: usize = 10_000;
 
-/// Puts zeros where a signature belongs.
+/// A signer that writes zeros instead of a signature.
 struct Unsigned(PublicKey);
 
 impl Signer for Unsigned {
@@ -69,7 +69,7 @@ impl Signer for Unsigned {
     }
 }
 
-/// Takes any signature.
+/// A verifier that accepts any signature.
 struct Careless;
 
 impl Verifier for Careless {
@@ -78,18 +78,18 @@ impl Verifier for Careless {
     }
 }
 
-/// A running agent of the cluster of `root.pem`, with its socket in the desk's directory.
+/// A running agent of the cluster of `root.pem`, with its socket in the directory of the desk.
 pub struct Served {
-    /// Where commands for it run.
+    /// Desk in which commands for the agent run.
     pub desk: Desk,
-    /// Taken when it is stopped: a handle that is left keeps the store open.
+    /// `None` once it is stopped: a handle that is left would keep the store open.
     agent: Option<Agent>,
     root: SigningKey,
     runtime: Runtime,
 }
 
 impl Served {
-    /// Starts an agent for the program at that path, as [`Desk::new`] takes it.
+    /// Starts an agent. `program`: path of the command, as for [`Desk::new`].
     pub fn start(program: &'static str, setup: Setup) -> Self {
         let desk = Desk::new(program);
         let signer = |name: &str| SigningKey::from_pem(&desk.read(name)).expect("a private key");
@@ -122,7 +122,7 @@ impl Served {
         Self { desk, agent: Some(agent), root, runtime }
     }
 
-    /// The path of a file of the desk.
+    /// Returns the path of a file of the desk.
     pub fn path(&self, name: &str) -> PathBuf {
         self.desk.path(name)
     }
@@ -132,7 +132,7 @@ impl Served {
         self.desk.run(&[args, &["--data-dir", "."]].concat())
     }
 
-    /// The same with standard input.
+    /// Runs a command that talks to this agent over its socket, with this standard input.
     pub fn run_with_input(&self, args: &[&str], input: &[u8]) -> Ran {
         self.desk.run_with_input(&[args, &["--data-dir", "."]].concat(), input)
     }
@@ -141,34 +141,34 @@ impl Served {
         self.agent.as_ref().expect("running")
     }
 
-    /// Where it serves HTTP.
+    /// Returns the URL of the HTTP API.
     pub fn url(&self) -> String {
         format!("http://{}", self.agent().http_address().expect("TCP"))
     }
 
-    /// Its replica id.
+    /// Returns the replica id.
     pub fn replica(&self) -> ReplicaId {
         self.agent().peers().id()
     }
 
-    /// Where it takes sessions.
+    /// Returns the address for sessions.
     pub fn sync_address(&self) -> String {
         self.agent().peers().address().to_string()
     }
 
-    /// What `/metrics` says.
+    /// Returns the text of `/metrics`.
     pub fn scrape(&self) -> String {
         self.agent().metrics_text().expect("a text")
     }
 
-    /// Offers facts.
+    /// Offers facts to the agent as their writer.
     pub fn put(&self, facts: Vec<Fact>) {
         let facts: Vec<_> = facts.into_iter().map(Ok).collect();
         self.runtime.block_on(self.agent().put_facts(&facts)).expect("a store");
     }
 
-    /// Root's entries of `/fill/000000` and so on, with signatures that are none. They are put where verified facts go:
-    /// for tests of so many keys that signing them would take minutes, and that look at everything else.
+    /// Commits entries of root for `/fill/000000` and following keys, with invalid signatures, past the verification.
+    /// For tests of so many keys that signing would take minutes, and that do not depend on signatures.
     pub fn fill_unsigned(&self, count: usize) {
         let unsigned = Unsigned(self.root.public().clone());
         for begin in (0..count).step_by(UNSIGNED_AT_A_TIME) {
@@ -178,7 +178,8 @@ impl Served {
         }
     }
 
-    /// Entries of `/team/000000` and so on, signed by `team.pem` under this grant, on all cores.
+    /// Commits entries for `/team/000000` and following keys, signed by `team.pem` under this grant. Signs on all
+    /// cores.
     pub fn fill_signed(&self, count: usize, grant: &str) {
         let team = SigningKey::from_pem(&self.desk.read("team.pem")).expect("a private key");
         let grant: GrantId = grant.parse().expect("an id");
@@ -194,7 +195,7 @@ impl Served {
         facts.into_iter().for_each(|facts| self.commit(facts));
     }
 
-    /// Takes facts in whatever their signatures are.
+    /// Commits facts, whatever their signatures are.
     fn commit(&self, facts: Vec<Fact>) {
         let view = self.agent().store().view();
         let verified = facts.into_iter().map(|fact| {
@@ -210,21 +211,21 @@ impl Served {
         Fact::Entry(EntryFact::sign(self.root.public().cluster(), draft, signer).expect("a signature"))
     }
 
-    /// Has the agent take facts in as from a peer.
+    /// Offers facts to the agent as a peer.
     pub fn relay(&self, facts: Vec<Fact>) {
         let facts: Vec<_> = facts.into_iter().map(Ok).collect();
         let verdicts = self.runtime.block_on(self.agent().offer_facts(&facts)).expect("a store");
         assert!(verdicts.iter().all(|verdict| verdict.is_taken_in()), "{verdicts:?}");
     }
 
-    /// Writes `/fill/0000` and so on.
+    /// Writes `/fill/0000` and following keys.
     pub fn fill(&self, count: usize) {
         self.put(
             (0..count).map(|number| self.entry(&format!("/fill/{number:04}"), &self.root, None)).collect(),
         );
     }
 
-    /// Offers a fact that can never be taken in.
+    /// Offers a fact that is always refused.
     pub fn refuse_one(&self) {
         let stranger = SigningKey::from_pem(&self.desk.read("team.pem")).expect("a private key");
         self.put(vec![self.entry("/stranger", &stranger, None)]);

@@ -1,4 +1,4 @@
-//! A watcher's stream, event by event.
+//! Reads a watcher's stream event by event.
 
 use crate::wait::soon;
 use kvgossip_agent::Agent;
@@ -6,24 +6,24 @@ use kvgossip_agent::watch::{Feed, Interest};
 use kvgossip_api::{KeyEvent, SyncedEvent, WatchRequest};
 use std::collections::VecDeque;
 
-/// Events as (id, name, data), read off a feed.
+/// Reads events as (id, name, data) from a feed.
 pub struct Stream {
-    /// The bytes.
+    /// Source of the bytes.
     pub feed: Feed,
     ready: VecDeque<(Option<String>, String, serde_json::Value)>,
-    /// The id of the last event that had one: the cursor to go on from.
+    /// Id of the last event that had one: the cursor from which a new stream continues.
     pub last_id: Option<String>,
 }
 
 impl Stream {
-    /// Watches at an agent, from a cursor if there is one.
+    /// Starts to watch at an agent, from a cursor if one is given.
     pub fn open(agent: &Agent, request: &WatchRequest, cursor: Option<&str>) -> Self {
         let interest = Interest::parse(request).expect("a good request");
         let feed = agent.hub().watch(interest, cursor).expect("room");
         Self { feed, ready: VecDeque::new(), last_id: None }
     }
 
-    /// The name and the data of the next event; none at the end.
+    /// Returns name and data of the next event; `None` at the end.
     pub async fn next(&mut self) -> Option<(String, serde_json::Value)> {
         while self.ready.is_empty() {
             let chunk = soon(self.feed.next()).await?;
@@ -34,21 +34,21 @@ impl Stream {
         Some((name, data))
     }
 
-    /// The next event, which must be one of a key.
+    /// Returns the next event, which must be about a key.
     pub async fn key(&mut self) -> KeyEvent {
         let (name, data) = self.next().await.expect("no end");
         assert_eq!(name, "key", "{data}");
         serde_json::from_value(data).expect("a key event")
     }
 
-    /// The next event, which must be `synced`.
+    /// Returns the next event, which must be `synced`.
     pub async fn synced(&mut self) -> SyncedEvent {
         let (name, data) = self.next().await.expect("no end");
         assert_eq!(name, "synced", "{data}");
         serde_json::from_value(data).expect("a synced event")
     }
 
-    /// The data of the next event, which must have that name.
+    /// Returns the data of the next event, which must have this name.
     pub async fn expect(&mut self, name: &str) -> serde_json::Value {
         let (got, data) = self.next().await.expect("no end");
         assert_eq!(got, name, "{data}");
@@ -56,7 +56,7 @@ impl Stream {
     }
 }
 
-/// The events of a text as (id, name, data).
+/// Parses a text into events as (id, name, data).
 pub fn events(text: &str) -> VecDeque<(Option<String>, String, serde_json::Value)> {
     let blocks = text.split("\n\n").filter(|block| !block.is_empty() && !block.starts_with(':'));
     let event = |block: &str| {
@@ -69,13 +69,13 @@ pub fn events(text: &str) -> VecDeque<(Option<String>, String, serde_json::Value
     blocks.map(event).collect()
 }
 
-/// A request to watch these keys.
+/// Returns a request to watch these keys.
 pub fn keys(keys: &[&str]) -> WatchRequest {
     let keys = keys.iter().map(|key| (*key).to_owned()).collect();
     WatchRequest { keys, heartbeat_ms: Some(200), ..Default::default() }
 }
 
-/// A request to watch the keys that match one of these globs.
+/// Returns a request to watch the keys that match one of these globs.
 pub fn matching(globs: &[&str]) -> WatchRequest {
     let globs = globs.iter().map(|glob| (*glob).to_owned()).collect();
     WatchRequest { filters: vec![globs], heartbeat_ms: Some(200), ..Default::default() }

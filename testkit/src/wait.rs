@@ -1,22 +1,22 @@
-//! Waiting for a condition, with a limit.
+//! Waits for conditions, with a time limit.
 //!
-//! The limits are many times what anything takes: a slow machine must not fail a test.
+//! The limit is many times the usual duration, so that a slow machine does not fail a test.
 
 use std::future::Future;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The longest wait for anything.
+/// Time limit of every wait.
 pub const PATIENCE: Duration = Duration::from_secs(60);
-/// Between two looks at a condition.
+/// Interval of the checks of a condition.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// What a condition gives: whether it holds, or what was found.
+/// Result of checking a condition: a `bool`, or a value that was found.
 pub trait Condition {
-    /// What the waiting gives.
+    /// Value that the wait returns.
     type Found;
 
-    /// The value once the condition holds; none before.
+    /// Returns the value if the condition holds, else `None`.
     fn found(self) -> Option<Self::Found>;
 }
 
@@ -36,10 +36,10 @@ impl<T> Condition for Option<T> {
     }
 }
 
-/// Waits until a condition holds, and gives what it found.
+/// Waits until a condition holds, and returns the value that it found.
 ///
 /// # Panics
-/// After [`PATIENCE`], with `what` in the message.
+/// The condition does not hold after [`PATIENCE`]; the message contains `what`.
 pub async fn eventually<C: Condition>(what: &str, mut condition: impl AsyncFnMut() -> C) -> C::Found {
     let began = Instant::now();
     loop {
@@ -51,10 +51,10 @@ pub async fn eventually<C: Condition>(what: &str, mut condition: impl AsyncFnMut
     }
 }
 
-/// [`eventually`] without a runtime.
+/// Like [`eventually`], without a runtime.
 ///
 /// # Panics
-/// After [`PATIENCE`], with `what` in the message.
+/// The condition does not hold after [`PATIENCE`]; the message contains `what`.
 #[track_caller]
 pub fn wait_until<C: Condition>(what: &str, mut condition: impl FnMut() -> C) -> C::Found {
     let began = Instant::now();
@@ -67,10 +67,10 @@ pub fn wait_until<C: Condition>(what: &str, mut condition: impl FnMut() -> C) ->
     }
 }
 
-/// Waits for what must come.
+/// Awaits a future that must complete in time.
 ///
 /// # Panics
-/// After [`PATIENCE`].
+/// The future is not complete after [`PATIENCE`].
 pub async fn soon<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.expect("it comes in time")
 }

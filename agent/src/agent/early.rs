@@ -1,4 +1,4 @@
-//! Early entries: watchers are told of their keys, and they are offered again when they are due.
+//! Early entries: notifies watchers of their keys, and offers the entries again when they are due.
 
 use crate::clock::Clock;
 use crate::committer::ReadsAgain;
@@ -9,7 +9,7 @@ use crate::watch::Hub;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
-/// Source name, in the list of refusals, of a fact that waited here.
+/// Source, in the list of refusals, of a fact that was in the waiting room.
 const WAITED: &str = "waiting";
 
 /// Offers early facts again when they are due, and requests those again that had no room here.

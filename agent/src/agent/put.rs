@@ -1,4 +1,4 @@
-//! Taking in facts that others have signed.
+//! Offering facts that others have signed.
 
 use super::Agent;
 use crate::clock;
@@ -7,15 +7,15 @@ use kvgossip_engine::Failure;
 use kvgossip_grants::{Code, Fact, Verdict};
 
 impl Agent {
-    /// Takes in what its writer has just signed: facts, or the code of what could not be read as one. A verdict each.
-    /// Beyond what [`Agent::offer_facts`] refuses, these are refused: chains that have expired, floors that reach into the
-    /// future, and values over the agent's own limit.
+    /// Offers facts that their writer has just signed. Each item is a fact, or the code of bytes that could not be
+    /// decoded as one. Returns one verdict per item. In addition to what [`Agent::offer_facts`] refuses, it refuses
+    /// expired chains, floors in the future, and values above the agent's own limit.
     pub async fn put_facts(&self, facts: &[Result<Fact, Code>]) -> Result<Vec<Verdict>, Failure> {
         self.take_in(facts, self.direct()).await
     }
 
-    /// Takes in facts that came whole, such as those of an export; a verdict each. They are judged like a peer's, so that a
-    /// replica takes in all that another one holds.
+    /// Offers facts from another source, such as an export, and returns one verdict per item. They are judged like a
+    /// peer's, so that a replica accepts everything that another one holds.
     pub async fn offer_facts(&self, facts: &[Result<Fact, Code>]) -> Result<Vec<Verdict>, Failure> {
         self.take_in(facts, Origin::Relayed).await
     }
@@ -43,7 +43,7 @@ impl Agent {
         Ok(verdicts)
     }
 
-    /// The origin of facts that their writer puts here.
+    /// Returns the origin of facts that their writer puts at this agent.
     pub(super) fn direct(&self) -> Origin {
         Origin::Direct { max_value_bytes: self.inner.max_value_bytes }
     }

@@ -1,4 +1,4 @@
-//! Starting everything that an agent consists of, but for HTTP.
+//! Starts all parts of an agent except HTTP.
 
 use super::early::{offer_when_due, tell_of_early_keys};
 use super::{Agent, Inner, ahead, descriptors, long_keys, store_row};
@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 impl Agent {
-    /// Starts an agent that nobody can ask over HTTP yet. `http` is where it is going to be served on TCP.
+    /// Starts an agent that does not serve HTTP yet. `http` is the TCP address at which it will be served.
     pub(crate) async fn start_without_http(
         mut config: Config,
         replica: Replica,
@@ -82,7 +82,7 @@ impl Agent {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Sessions with others, and gossip.
+    /// Starts the connections to other replicas, and gossip if it is configured.
     async fn start_network(
         config: &Config,
         intake: Intake,
@@ -99,12 +99,12 @@ impl Agent {
     }
 }
 
-/// Looks from time to time whether what could not be read reads again.
+/// Periodically retries reads of the store that failed, and notifies watchers of keys that can be read again.
 async fn look_again(store: StoreHandle, hub: Hub, peers: Peers, pause: Duration, stop: CancellationToken) {
     while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
         if store.unreadable().is_some() {
             let store = store.clone();
-            // A fault there is told by the log.
+            // A panic in there is logged.
             if let Ok(reads_again) = tokio::task::spawn_blocking(move || store.look_again()).await {
                 hub.tell_again(reads_again);
                 peers.retry_stuck();
@@ -113,7 +113,7 @@ async fn look_again(store: StoreHandle, hub: Hub, peers: Peers, pause: Duration,
     }
 }
 
-/// What found no room is asked for again when there is some.
+/// Requests facts that were not merged for lack of room again, as soon as the store is no longer full.
 async fn retry_when_there_is_room(store: StoreHandle, peers: Peers, stop: CancellationToken) {
     let mut fullness = store.fullness();
     drop(store);

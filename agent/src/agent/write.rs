@@ -8,13 +8,13 @@ use bytes::Bytes;
 use kvgossip_grants::{Code, EntryDraft, EntryFact, Explanation, Fact, Key, Signer, SigningKey, Verdict};
 use std::sync::Arc;
 
-/// How often a write under the agent's identity is stamped anew when another one came in between.
+/// Maximum number of attempts to stamp a write when concurrent writes take the same or a later timestamp.
 const MAX_STAMPS: usize = 8;
 
 impl Agent {
-    /// Sets (or, without a value, unsets) a key under the agent's own identity.
+    /// Sets a key under the agent's own identity, or unsets it if `value` is `None`.
     ///
-    /// What `only_if` asks must hold of the entry that is shown at this agent at the moment of writing.
+    /// `only_if` is checked against the entry that this agent shows at the moment of the write.
     pub async fn write(
         &self,
         key: Key,
@@ -37,9 +37,9 @@ impl Agent {
             let condition = Some(condition).filter(|condition| !condition.only_if.is_empty());
             let verdicts = self.inner.intake.offer_if(offered, "put", self.direct(), condition).await?;
             match verdicts.first().copied() {
-                // The same entry made twice at the same time is one entry.
+                // Two identical writes at the same time produce one entry.
                 Some(Verdict::Merged | Verdict::Moot(Code::Known)) | None => return Ok(fact),
-                // Another write came in between and took the same stamp, or a later one.
+                // A concurrent write has the same timestamp or a later one.
                 Some(Verdict::Moot(Code::Dominated)) => {}
                 Some(verdict) => return Err(WriteError::Verdict(verdict)),
             }

@@ -1,12 +1,12 @@
-//! The accounts of one door: what each connection holds, and which one has to end when a limit is reached. No clock,
-//! socket or lock.
+//! The accounts of one door: what each connection holds, and which one has to end when a limit is reached. It has no
+//! clock, socket or lock.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
-/// A limited resource. It is counted by what is really held, per source and in total.
+/// A limited resource, counted per source and in total by what is actually held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pool {
     /// Connections.
@@ -59,7 +59,7 @@ impl Source {
     }
 }
 
-/// What a connection does.
+/// Activity of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     /// It waits for the client to send or read.
@@ -91,7 +91,7 @@ const YOUTH: Duration = Duration::from_secs(2);
 pub(super) enum Room {
     /// The amount is held now.
     Granted,
-    /// Not now: another connection is about to end, or may have to soon.
+    /// Not granted yet: another connection is about to end, or may have to soon.
     Later,
     /// The asking connection itself would have to end.
     Refused,
@@ -362,8 +362,7 @@ impl Ledger {
             match self.next_victim(pool, source, amount, only_source, now) {
                 Some(victim) if victim == id => return Room::Refused,
                 Some(victim) => self.fell(victim),
-                // A client that does not read now may reach the stall limit in a moment; then its connection is asked to
-                // close.
+                // A client that does not read may soon reach the stall limit; then its connection is asked to close.
                 None if pool == Pool::Answers => return Room::Later,
                 None => return Room::Refused,
             }

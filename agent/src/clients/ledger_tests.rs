@@ -1,4 +1,4 @@
-//! Tests: which connection is asked to close for which.
+//! Tests: which connection is asked to close in favour of which.
 
 use super::*;
 

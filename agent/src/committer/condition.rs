@@ -1,4 +1,4 @@
-//! What must hold when facts are merged, and why they were not.
+//! Conditions of a write, and the errors of a conditional commit.
 
 use crate::condition::{Precondition, Unmet};
 use crate::waiting::Waiting;
@@ -6,19 +6,19 @@ use kvgossip_engine::{Failure, InternalError, StorageError, View};
 use kvgossip_grants::{EntryId, Key, Timestamp};
 use std::sync::Arc;
 
-/// What must hold when facts are merged.
+/// A condition that must hold at the moment when facts are merged.
 #[derive(Clone, Debug)]
 pub struct Condition {
-    /// Of the entry that this key shows.
+    /// Key to test.
     pub key: Key,
-    /// What is asked of it.
+    /// Requirement on the entry that the key shows.
     pub only_if: Precondition,
-    /// Which entries wait until they are due.
+    /// Early entries: while one of them is of the key, a key that shows nothing has an unknown value.
     pub(crate) waiting: Arc<Waiting>,
 }
 
 impl Condition {
-    /// Holds it against the state that the facts would be merged into.
+    /// Checks the condition against the state into which the facts would be merged.
     pub(super) fn check(&self, view: &View, now: Timestamp) -> Result<(), CommitError> {
         let shown = view.shown(&self.key, now).map(|entry| entry.id);
         if shown.is_none() && !self.waiting.early_entries(&self.key).is_empty() {
@@ -29,30 +29,30 @@ impl Condition {
     }
 }
 
-/// Why facts were not merged.
+/// Reason why facts were not merged.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CommitError {
-    /// The store failed, or the program.
+    /// A failure of the store or of the program.
     #[error(transparent)]
     Failure(#[from] Failure),
     /// The condition does not hold.
     #[error("{} {}, and {unmet} asks for something else", .key, .shown.map_or("is unset".into(), |id| format!("holds entry {id}")))]
     Conflict {
-        /// Of this key
+        /// Key that was tested.
         key: Key,
-        /// this entry is shown.
+        /// Id of the entry that the key shows; `None`: unset.
         shown: Option<EntryId>,
-        /// What does not hold.
+        /// Requirement that does not hold.
         unmet: Unmet,
     },
-    /// The key shows nothing, and an entry of it waits: whether it has a value is not known.
+    /// The key shows nothing, but an early entry of it waits, so it is unknown whether the key has a value.
     #[error(
         "an entry of {key} waits until it is due by this replica's clock, so it is not known whether the key has a value: \
          set the clock that is wrong, see `kvgossip status`, or ask another agent"
     )]
     Unknown {
-        /// The key.
+        /// Key that was tested.
         key: Key,
     },
 }
@@ -70,7 +70,7 @@ impl From<InternalError> for CommitError {
 }
 
 impl CommitError {
-    /// The failure, where no condition was set.
+    /// Converts the error of a commit without a condition to a [`Failure`].
     pub(crate) fn unconditional(self) -> Failure {
         match self {
             Self::Failure(failure) => failure,

@@ -1,6 +1,7 @@
-//! The limit of the store, in bytes, and which facts a store at its limit still takes.
+//! The size limit of the store in bytes, and the facts that a store at its limit still accepts.
 //!
-//! A machine without I/O: it is told what everything weighs ([`View::weight`]) and says what has room.
+//! A state machine without I/O: its input is the weight of all stored facts ([`View::weight`]), its output is which
+//! facts have room.
 
 use super::{Committer, StoreHandle};
 use crate::intake::Origin;
@@ -8,38 +9,40 @@ use kvgossip_engine::{StorageError, View};
 use kvgossip_grants::{Fact, Verified};
 use tokio::sync::watch;
 
-/// Below this part of the limit, in 16ths, a store is not full, whatever had no room; and one that was full is not full any
-/// more, provided that anything was freed. The gap keeps it from being full and not full in turns.
+/// Threshold of the full state, in sixteenths of the limit. A store below it becomes full only by a single relayed fact
+/// that has no room. A full store is no longer full when its weight falls below the threshold and below its maximum
+/// since then. The gap between threshold and limit prevents flapping.
 const RELEASE_16THS: u64 = 15;
-/// The room above the limit for deletes, and the grants that they may need: a 32nd of it, and this at least.
+/// Minimum room in bytes above the limit for deletes and grants, which deletes may need. The room is 1/32 of the limit,
+/// at least this.
 const MIN_RESERVE_BYTES: u64 = 1 << 20;
-/// The room for revocations and floors, as a multiple of the room for deletes: they end what others wrote.
+/// Room above the limit for revocations and floors, as a multiple of the room for deletes: they end other facts.
 const ENDINGS_RESERVES: u64 = 4;
 
-/// What may be taken in.
+/// The limit, and whether the store is full.
 #[derive(Debug)]
 pub(super) struct Quota {
     limit: u64,
-    /// The most that everything weighed since something had no room, until there is more room again.
+    /// Maximum weight in bytes since a fact had no room; `None`: not full.
     full_at: Option<u64>,
 }
 
 impl Quota {
-    /// Takes the limit in bytes; `None` is no limit.
+    /// Creates a quota with a limit in bytes; `None`: no limit.
     pub(super) fn new(limit: Option<u64>) -> Self {
         Self { limit: limit.unwrap_or(u64::MAX), full_at: None }
     }
 
-    /// Whether something had no room, and there is no more of it since.
+    /// Whether a fact had no room and no room was freed since.
     pub(super) fn is_full(&self) -> bool {
         self.full_at.is_some()
     }
 
-    /// Looks whether room was freed. `weight` is what everything weighs now.
+    /// Checks whether room was freed. `weight`: current weight of all facts, in bytes.
     pub(super) fn look(&mut self, weight: u64) {
         let release_below = self.release_below();
         if let Some(full_at) = &mut self.full_at {
-            // What fits is taken in meanwhile.
+            // Facts that fit are accepted in the meantime.
             *full_at = weight.max(*full_at);
             if weight < release_below.min(*full_at) {
                 self.full_at = None;
@@ -51,11 +54,11 @@ impl Quota {
         self.limit / 16 * RELEASE_16THS
     }
 
-    /// What everything weighs when these facts were merged, on top of `weight`.
+    /// Returns the weight after merging these facts, starting from `weight`.
     ///
     /// # Errors
-    /// [`StorageError::Quota`] if one of them has no room. The store counts as full then, if it is near its limit; and if one
-    /// fact came from elsewhere, or it would be sent again and again.
+    /// [`StorageError::Quota`] if one of them has no room. The store becomes full if `weight` is near the limit. It
+    /// also becomes full if the facts are one single relayed fact, because peers would send that one again and again.
     pub(super) fn admit(
         &mut self,
         view: &View,
@@ -63,13 +66,13 @@ impl Quota {
         facts: &[Verified],
         origin: Origin,
     ) -> Result<u64, StorageError> {
-        // `weight` counts what the facts before these in the batch add.
+        // `weight` includes the facts that precede these in the batch.
         let now = weight;
         for fact in facts {
             let growth = view.growth(fact.fact());
             let room = self.room_for(fact.fact());
             weight = weight.saturating_add(growth);
-            // What is known already is not written again.
+            // A fact that is known already is not written again.
             if growth > 0 && weight > room {
                 if now >= self.release_below() || (facts.len() == 1 && origin == Origin::Relayed) {
                     self.full_at.get_or_insert(now);
@@ -83,7 +86,7 @@ impl Quota {
         Ok(weight)
     }
 
-    /// Up to which weight such a fact is taken in.
+    /// Returns the total weight up to which a fact of this kind is accepted.
     fn room_for(&self, fact: &Fact) -> u64 {
         let reserve = (self.limit / 32).max(MIN_RESERVE_BYTES);
         match fact {
@@ -98,24 +101,24 @@ impl Quota {
 }
 
 impl StoreHandle {
-    /// Whether the store is near its limit and something had no room: what fits is taken in, and peers are not asked for more.
+    /// Whether a fact had no room. While full, the store accepts facts that fit, and requests no more from peers.
     pub fn is_full(&self) -> bool {
         *self.full.borrow()
     }
 
-    /// Signals when that changes.
+    /// Returns a channel that signals changes of [`StoreHandle::is_full`].
     pub(crate) fn fullness(&self) -> watch::Receiver<bool> {
         self.full.clone()
     }
 
-    /// Whether there is a limit.
+    /// Whether the store has a size limit.
     pub(crate) fn has_limit(&self) -> bool {
         self.has_limit
     }
 }
 
 impl Committer {
-    /// Says when the store has become full, or is not any more.
+    /// Publishes and logs changes of the full state.
     pub(super) fn tell_fullness(&mut self) {
         let weight = self.replica.view().weight();
         self.quota.look(weight);
@@ -202,7 +205,7 @@ mod tests {
             self.offer(vec![entry])
         }
 
-        /// Sets keys with values of 1 MiB until one has no room; gives how many had.
+        /// Sets keys with values of 1 MiB until one has no room. Returns how many had room.
         fn fill(&mut self) -> usize {
             (0..100).take_while(|number| self.set(&format!("/{number}"), 1 << 20)).count()
         }
@@ -236,7 +239,7 @@ mod tests {
         for entry in &entries[..4] {
             relayed(&mut world, vec![entry.clone()]).expect("room");
         }
-        // Two of one round: the second is looked at before the first is merged.
+        // Two facts of one batch: the second is checked before the first is merged.
         let weight = world.replica.view().weight();
         let fifth = vec![entries[4].clone()];
         let grown = world.quota.admit(world.replica.view(), weight, &fifth, Origin::Relayed).expect("room");
@@ -246,7 +249,7 @@ mod tests {
         assert!(world.set("/small", 100) && world.quota.is_full());
         let delete = world.entry("/0", None);
         assert!(world.offer(vec![delete]) && !world.quota.is_full());
-        // The same where it filled up by what fits, since a large one found half of it taken.
+        // The same if a large fact was refused first and the store fills up with facts that fit.
         let mut world = World { quota: Quota::new(Some(4 << 20)), ..World::new() };
         assert!((0..3).all(|number| world.set(&format!("/{number}"), 1 << 20)));
         let large = world.entry("/large", Some(1 << 20));

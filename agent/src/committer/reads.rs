@@ -1,7 +1,7 @@
-//! Notes what cannot be read from the store while the agent runs.
+//! Records which stored data cannot be read while the agent runs.
 //!
-//! A damaged place of a disk shows when it is read, weeks after it was written. Whoever asked hears of it, and the
-//! operator has to: the digests say that this replica has the fact, so no peer sends it again.
+//! A damaged place on a disk is noticed when it is read, perhaps weeks after the write. The reader gets an error, and
+//! the operator has to be informed: the digests say that this replica has the fact, so no peer sends it again.
 
 use bytes::Bytes;
 use kvgossip_engine::{Reader, Replica, Snapshot, Storage, StorageError, View};
@@ -10,46 +10,46 @@ use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// So many are remembered, and told in the log. A disk that is gone would fill memory and log with the others.
+/// Maximum number of failures that are remembered and logged. A disk that is gone would fill memory and log.
 const MAX_NOTED: usize = 64;
 
-/// What could not be read.
+/// Data that could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum What {
     Entry(Key, EntryId),
     CitationsOf(GrantId),
 }
 
-/// What reads again.
+/// Data that can be read again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReadsAgain {
-    /// The entries of these keys.
+    /// Entries of these keys, all that failed.
     Keys(Vec<Key>),
-    /// Entries, and there were more than are remembered.
+    /// Entries, and possibly others that were not remembered.
     Others,
 }
 
-/// What could not be read lately.
+/// Recent read failures, at most [`MAX_NOTED`].
 #[derive(Default)]
 pub(super) struct Noted(Mutex<BTreeMap<What, StorageError>>);
 
-/// Reads of one commit; what fails is noted.
+/// Reader of one commit that records failures.
 struct NotingReader {
     inner: Arc<dyn Reader>,
-    /// The state of the same commit: it says which records there must be.
+    /// State of the same commit: it says which records must exist.
     view: Arc<View>,
     noted: Arc<Noted>,
 }
 
 impl Noted {
-    /// The state of the last commit, of which failing reads are noted here.
+    /// Returns the state of the last commit with a reader that records failures here.
     pub(super) fn snapshot(self: &Arc<Self>, replica: &Replica, storage: &dyn Storage) -> Snapshot {
         let view = Arc::new(replica.view().clone());
         let reader = NotingReader { inner: storage.reader(), view: view.clone(), noted: self.clone() };
         Snapshot { view, reader: Arc::new(reader) }
     }
 
-    /// The first of what does not read, and how many others.
+    /// Returns the first failure, with the number of the others in its text.
     pub(super) fn trouble(&self) -> Option<StorageError> {
         let noted = self.0.lock();
         let error = noted.values().next()?.clone();
@@ -89,7 +89,7 @@ impl Noted {
     }
 
     fn note(&self, what: What, error: StorageError) -> StorageError {
-        // Of a store that was closed there is nothing to say.
+        // Only damage and I/O errors are recorded; a closed store, for example, is not.
         if !matches!(error, StorageError::Damaged(_) | StorageError::Io(_)) {
             return error;
         }
@@ -106,7 +106,7 @@ impl Noted {
     }
 }
 
-/// The same error with words before and after its own.
+/// Returns the error with text added before and after its own.
 fn with(error: StorageError, before: &str, after: &str) -> StorageError {
     match error {
         StorageError::Damaged(why) => StorageError::Damaged(format!("{before}{why}{after}")),

@@ -1,4 +1,4 @@
-//! Going on after the disk was full: when its room is asked for, and how a store that has failed is opened anew.
+//! Recovery from a full disk: when free space is checked, and how a failed store is reopened.
 
 use super::{Committer, Request};
 use crossbeam_channel::RecvTimeoutError;
@@ -7,7 +7,7 @@ use kvgossip_grants::FactId;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
-/// What a batch changed whose commit failed.
+/// Changes of a batch whose commit failed.
 #[derive(Default)]
 pub(super) struct Unsettled {
     pub(super) changes: Vec<Change>,
@@ -15,7 +15,8 @@ pub(super) struct Unsettled {
 }
 
 impl Committer {
-    /// Whether the failure of a commit is one that room on the disk mends. Then the store is opened anew when there is room.
+    /// Whether a failed commit can be repaired by free space on the disk. If so, the store is reopened when there is
+    /// space.
     pub(super) fn may_reopen_after(&mut self, error: &Failure) -> bool {
         let mends = matches!(error, Failure::Storage(StorageError::Full | StorageError::Stopped(_)));
         if mends {
@@ -27,8 +28,8 @@ impl Committer {
         mends
     }
 
-    /// Waits for a request. While there is no room on the disk, requests are refused, and the disk is asked again on a
-    /// deadline, however many requests come.
+    /// Waits for a request. While the disk has no space, requests are refused, and the disk is checked again at a fixed
+    /// interval, however many requests arrive.
     pub(super) fn next_request(&mut self) -> Option<Request> {
         let mut due = Instant::now() + self.patience.room;
         while let Some(error) = self.watch.failure() {
@@ -39,7 +40,7 @@ impl Committer {
             }
             match self.requests.recv_deadline(due) {
                 Ok(request) => {
-                    // Whoever asked may have gone.
+                    // The sender may be gone.
                     let _ = request.reply.send(Err(error.into()));
                 }
                 Err(RecvTimeoutError::Timeout) => {}
@@ -54,7 +55,7 @@ impl Committer {
         match (self.storage.probe(), self.watch.failure()) {
             (Ok(()), None) => {}
             (Ok(()), Some(_)) if self.unsettled.is_some() => self.reopen(),
-            // It says already why nothing is taken in.
+            // The reason of the refusal is set already.
             (Err(_), Some(_)) if self.unsettled.is_some() => {}
             (Ok(()), Some(_)) => {
                 tracing::info!("the store has room again: facts are taken in");
@@ -68,7 +69,7 @@ impl Committer {
         }
     }
 
-    /// Reopens a store that failed, and goes on from what is durable. The committer tries again when reopening fails.
+    /// Reopens a failed store and continues from the durable state. If reopening fails, the committer tries again.
     fn reopen(&mut self) {
         let opened = catch_unwind(AssertUnwindSafe(|| self.load_anew()));
         let opened = opened.unwrap_or_else(|_| Err(InternalError::Committer.into()));
@@ -88,7 +89,7 @@ impl Committer {
         let before = self.published.load().view.batch();
         let Unsettled { changes, authority } = match replica.view().batch() {
             batch if batch == before => Unsettled::default(),
-            // The batch that failed is durable; whoever offered its facts offers them again and hears so.
+            // The failed batch is durable; writers that offer its facts again get a verdict that says so.
             batch if batch == before + 1 && replica.view().root() == self.replica.view().root() => {
                 self.unsettled.take().unwrap_or_default()
             }

@@ -1,6 +1,6 @@
-//! Whose turn it is at the committer: facts that wait, or rows that a sweep removes.
+//! Turns of the committer: waiting facts or rows that a sweep removes.
 
-/// The number of batches of facts that are committed in a row before a waiting sweep gets one batch.
+/// Number of batches of facts that are committed in a row before a waiting sweep gets one batch.
 const BATCHES_BETWEEN_SWEEPS: u32 = 4;
 
 /// Counts batches of facts while a sweep is due.
@@ -10,7 +10,8 @@ pub(super) struct Turns {
 }
 
 impl Turns {
-    /// Whether a sweep that is due comes now; `waits`: whether there are facts. Neither keeps the other from going on.
+    /// Whether a pending sweep gets the next turn. `waits`: whether facts wait. Facts and sweeps alternate, so neither
+    /// starves.
     pub(super) fn is_sweeps(&mut self, waits: bool) -> bool {
         let is_sweeps = !waits || self.batches >= BATCHES_BETWEEN_SWEEPS;
         self.batches = if is_sweeps { 0 } else { self.batches + 1 };

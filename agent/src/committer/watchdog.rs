@@ -1,7 +1,7 @@
-//! Notices a commit that does not end.
+//! Detects a commit that does not end.
 //!
-//! The engine can wait for ever behind a disk that has failed without saying so. Whoever offers facts must hear of it,
-//! and so must whoever asks whether the agent is well.
+//! The engine can wait for ever on a disk that has failed without an error. Writers must get an answer then, and the
+//! agent's health must show it.
 
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 use kvgossip_engine::{Failure, StorageError};
@@ -10,19 +10,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-/// How long a commit may take. The longest that were measured with a million entries took 1.3 s.
+/// Maximum duration of a commit before it is reported. The longest measured with a million entries was 1.3 s.
 pub const STALL_LIMIT: Duration = Duration::from_secs(15);
-/// How often a disk without room is asked again.
+/// Interval of the checks of a disk without space.
 const ROOM_INTERVAL: Duration = Duration::from_secs(5);
-/// How many looks the watchdog takes within its limit.
+/// Number of checks by the watchdog within its limit.
 const LOOKS: u32 = 8;
 
-/// How long the committer and its watchdog wait.
+/// Time limits of the committer and its watchdog.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
-    /// A commit that takes longer is reported.
+    /// Duration after which a commit is reported as stalled.
     pub stall: Duration,
-    /// A disk without room is asked again after this time.
+    /// Interval of the checks of a disk without space.
     pub room: Duration,
 }
 
@@ -32,7 +32,7 @@ impl Default for Patience {
     }
 }
 
-/// The committer's side: says when it is busy, and holds why it takes nothing in.
+/// The committer's side of the watchdog: when it is busy, and why it accepts nothing.
 pub(super) struct Watch {
     shared: Arc<Shared>,
     /// The watchdog ends when this is dropped.
@@ -48,16 +48,16 @@ struct Shared {
 #[derive(Default)]
 struct State {
     busy_since: Option<Instant>,
-    /// What the watchdog has not said; a stall hides it only from others.
+    /// The committer's own failure. A stall takes its place in what is published, and does not change it.
     failure: Option<Failure>,
     is_stalled: bool,
 }
 
-/// While it lives, the committer is at something that should end soon.
+/// A guard: while it exists, the committer does work that should end soon.
 pub(super) struct Busy(Arc<Shared>);
 
 impl Watch {
-    /// Starts the watchdog. What is told to others goes to `failed`.
+    /// Starts the watchdog. `failed` receives what is published: a stall, or else the committer's failure.
     pub(super) fn start(failed: watch::Sender<Option<Failure>>, limit: Duration) -> std::io::Result<Self> {
         let shared = Arc::new(Shared { limit, state: Mutex::default(), failed });
         let (alive, ended) = bounded::<()>(0);
@@ -71,13 +71,13 @@ impl Watch {
         Ok(Self { shared, _alive: alive })
     }
 
-    /// Begins something that should end soon.
+    /// Marks the start of work that should end soon; the work ends when the guard is dropped.
     pub(super) fn busy(&self) -> Busy {
         self.shared.state.lock().busy_since = Some(Instant::now());
         Busy(self.shared.clone())
     }
 
-    /// Why nothing is taken in, but for a stall.
+    /// Returns the reason why nothing is accepted, apart from a stall.
     pub(super) fn failure(&self) -> Option<Failure> {
         self.shared.state.lock().failure.clone()
     }
@@ -100,7 +100,7 @@ impl Shared {
         }
     }
 
-    /// Tells others, under the lock, so that what is told last is what holds.
+    /// Publishes the state. The caller holds the lock, so that the last published state is the current one.
     fn tell(&self, state: &State) {
         let stall = || StorageError::Stalled { after: self.limit }.into();
         let stalled = state.is_stalled.then(stall);

@@ -1,15 +1,15 @@
-//! Why a watcher is told of a key.
+//! Causes of the events about a key.
 
 use kvgossip_api::CauseRow;
 use kvgossip_engine::Cause;
 use kvgossip_grants::{EntryId, FactId, GrantId};
 
-/// The last thing that happened to a key.
+/// Cause of the latest change of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Why {
-    /// It stood when the watcher came.
+    /// No change: the state is sent at the start of a stream, or again.
     Current,
-    /// An entry was taken in.
+    /// An entry was merged.
     Written(EntryId),
     /// A grant was revoked.
     Revoked(GrantId),
@@ -25,14 +25,14 @@ impl From<Cause> for Why {
             Cause::Written(id) => Self::Written(id),
             Cause::Revoked(id) => Self::Revoked(id),
             Cause::Floored(id) => Self::Floored(id),
-            // A cause that is not known here is told without its reason.
+            // A cause that this version does not know is sent without a reason.
             _ => Self::Current,
         }
     }
 }
 
 impl Why {
-    /// As it is told; `is_delete`: whether the newest entry unsets the key.
+    /// Converts to the form that events carry. `is_delete`: whether the newest entry unsets the key.
     pub(super) fn row(self, is_delete: bool) -> CauseRow {
         let (kind, id) = match self {
             Self::Current => ("current", None),

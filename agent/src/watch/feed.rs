@@ -1,4 +1,4 @@
-//! One watcher's stream: what stands, then what changes, read when it is sent.
+//! The stream of one watcher: first the current state, then changes. Data are read when they are sent.
 
 use super::hub::{Hub, Start, WatchError, Watcher};
 use super::interest::Interest;
@@ -10,18 +10,18 @@ use std::sync::Arc;
 
 /// The stream of one watcher, as chunks of server-sent events.
 pub struct Feed {
-    /// Absent while a round is under way elsewhere, and after the end.
+    /// State of the stream; `None` while another thread makes a chunk, and after the end.
     round: Option<Box<Round>>,
     watcher: Arc<Watcher>,
     begun: bool,
-    /// Who has to have room for what is told; without it there always is.
+    /// Client whose ledger has to have room for large events; `None`: there is always room.
     client: Option<Arc<Client>>,
-    /// Room that was waited for.
+    /// Room that was waited for and is not used yet.
     room: Option<Reservation>,
 }
 
 impl Hub {
-    /// Begins to watch. `cursor` is the id of the last event of an earlier stream.
+    /// Starts to watch. `cursor`: id of the last event of an earlier stream.
     pub fn watch(&self, interest: Interest, cursor: Option<&str>) -> Result<Feed, WatchError> {
         let (watcher, start) = self.watcher(interest, cursor)?;
         Ok(Feed::new(watcher, start))
@@ -35,18 +35,18 @@ impl Feed {
         Self { round: Some(Box::new(round)), watcher, begun: false, client: None, room: None }
     }
 
-    /// Has everything large wait for room that this client can have.
+    /// Charges large events to this client: they wait until its ledger has room.
     pub(crate) fn charged_to(mut self, client: Arc<Client>) -> Self {
         self.client = Some(client);
         self
     }
 
-    /// Room for the next chunk: that which was waited for, or what is there now.
+    /// Takes room for the next chunk: the room that was waited for, or else what is free now.
     fn take_room(&mut self) -> Option<Reservation> {
         self.room.take().or_else(|| self.client.as_ref()?.answer_now(MAX_CHUNK_BYTES))
     }
 
-    /// A chunk with the room it takes.
+    /// Joins a chunk with the room that it occupies.
     fn chunk(text: Vec<u8>, room: Option<Reservation>) -> Bytes {
         match room {
             Some(mut room) if text.len() > SMALL_CHUNK_BYTES => {
@@ -57,7 +57,7 @@ impl Feed {
         }
     }
 
-    /// The next chunk; `None` at the end. Whatever is not polled costs nobody anything.
+    /// Returns the next chunk; `None` at the end. A stream that is not polled holds up nobody.
     pub async fn next(&mut self) -> Option<Bytes> {
         if !self.begun {
             tokio::select! {
@@ -74,8 +74,8 @@ impl Feed {
                     () = self.watcher.mailbox.arrived() => continue,
                     () = tokio::time::sleep(self.watcher.interest.heartbeat) => {}
                 }
-                // A heartbeat promises that everything committed so far was told, so changes on their way to the mailbox are
-                // waited for.
+                // A heartbeat promises that everything committed so far was sent, so it waits for changes on their way
+                // to the mailbox.
                 let told = tokio::select! {
                     () = self.watcher.stopped() => return None,
                     told = self.watcher.catch_up() => told,

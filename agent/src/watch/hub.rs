@@ -1,4 +1,4 @@
-//! Follows what is committed and what expires, and tells the mailboxes of those who watch.
+//! Follows commits and expiries, and notes the changes in the mailboxes of watchers.
 
 use super::cause::Why;
 use super::index::{Index, WatcherId};
@@ -24,36 +24,36 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// The longest sleep before the clock is looked at again: it may have been set.
+/// Maximum sleep before the clock is read again: it may have been set.
 const MAX_SLEEP: Duration = Duration::from_secs(30);
 
-/// Why nothing can be watched.
+/// Reason why a watch is refused.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WatchError {
-    /// [`MAX_WATCHERS`] are there.
+    /// The agent has [`MAX_WATCHERS`] watchers.
     #[error("this agent has {MAX_WATCHERS} watchers, which is its limit: watch at another agent")]
     TooMany,
 }
 
-/// Tells watchers. Clones share it.
+/// Notifies watchers of changes. Clones share it.
 #[derive(Clone)]
 pub struct Hub(Arc<Inner>);
 
 struct Inner {
     store: StoreHandle,
-    /// Early entries.
+    /// The waiting room of early entries.
     waiting: Arc<Waiting>,
-    /// The state that all mailboxes have heard of, at least.
+    /// A state all of whose changes are in the mailboxes. Mailboxes may also have later changes.
     snapshot: ArcSwap<Snapshot>,
     registry: Mutex<Registry>,
-    /// The batch of that state.
+    /// Number of the last batch of `snapshot`.
     told: watch::Sender<u64>,
     epoch: u64,
-    /// The replica's id.
+    /// Id of the replica.
     replica: String,
     stop: CancellationToken,
-    /// Turns to make a chunk where there is room for large events, and where there is none: these are done soon.
+    /// Permits to make a chunk: small chunks, which take little time, and large ones.
     turns: [Arc<Semaphore>; 2],
     order: AuthorityOrder,
 }
@@ -61,13 +61,13 @@ struct Inner {
 struct Registry {
     index: Index,
     mailboxes: HashMap<WatcherId, Arc<Mailbox>>,
-    /// Who wants authority facts.
+    /// Watchers of authority facts.
     facts: BTreeSet<WatcherId>,
     log: Log,
     next: WatcherId,
 }
 
-/// One who watches; dropped, it is forgotten.
+/// A registered watcher. Dropping it removes it from the hub.
 pub struct Watcher {
     hub: Hub,
     id: WatcherId,
@@ -75,34 +75,34 @@ pub struct Watcher {
     pub(super) interest: Interest,
 }
 
-/// What a watcher is told of next.
+/// Contents of a mailbox, with the state that they lead to.
 pub(super) struct Taken {
-    /// Names the place of `now` in the log of what is told.
+    /// Place of `now` in the log.
     pub(super) cursor: Cursor,
-    /// The current state.
+    /// Current state.
     pub(super) now: Arc<Snapshot>,
-    /// What has changed up to it.
+    /// Changes up to `now` that the watcher has not received.
     pub(super) pending: Pending,
 }
 
-/// Where a new watcher stands.
+/// How a new watcher starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Start {
-    /// Everything is told.
+    /// It receives everything.
     Fresh,
-    /// What happened after its cursor is in its mailbox.
+    /// It continues: the changes after its cursor are in its mailbox.
     Resumed,
-    /// It named a cursor that leads nowhere.
+    /// Its cursor is invalid or too old; it receives a gap, then everything.
     Gap,
 }
 
 impl Hub {
-    /// Starts following the store of a replica, until `stop`.
+    /// Starts to follow the store of a replica, until `stop`.
     pub fn start(intake: &Intake, replica: String, stop: &CancellationToken, tasks: &TaskTracker) -> Self {
         let (store, waiting) = (intake.store().clone(), intake.waiting().clone());
         let changes = store.changes();
         let mut epoch = [0; 8];
-        // Without randomness the time of the start has to tell runs apart.
+        // Without randomness, the start time distinguishes runs.
         if getrandom::fill(&mut epoch).is_err() {
             epoch = clock::now().as_micros().to_be_bytes();
         }
@@ -136,7 +136,7 @@ impl Hub {
         hub
     }
 
-    /// Registers a watcher and gives it what happened since `cursor`.
+    /// Registers a watcher and fills its mailbox with the changes since `cursor`.
     pub(super) fn watcher(
         &self,
         interest: Interest,
@@ -159,12 +159,12 @@ impl Hub {
         Ok((Watcher { hub: self.clone(), id, mailbox, interest }, start))
     }
 
-    /// The last commit, for those who want to know whether a stream has told it.
+    /// Returns the number of the last commit, for clients that wait until a stream has reached it.
     pub fn commit(&self) -> CommitMark {
         CommitMark { run: self.0.epoch, commit: self.0.store.view().batch() }
     }
 
-    /// How many watch.
+    /// Returns the number of watchers.
     pub fn watchers(&self) -> usize {
         self.0.registry.lock().mailboxes.len()
     }
@@ -189,7 +189,7 @@ impl Hub {
     }
 
     async fn follow(&self, mut changes: tokio::sync::broadcast::Receiver<Arc<Committed>>) {
-        // What expired before this is masked in whatever is read from now on.
+        // Grants that expired before this time already mask entries in everything that is read from now on.
         let mut expired_until = clock::now();
         loop {
             let sleep = self.until_next_expiry(expired_until);
@@ -197,7 +197,7 @@ impl Hub {
                 batch = changes.recv() => match batch {
                     Ok(batch) => self.tell_batch(&batch),
                     Err(RecvError::Lagged(_)) => self.tell_gap(),
-                    // All senders are gone, this task's own among them.
+                    // All senders are gone, including this task's own.
                     Err(RecvError::Closed) => return,
                 },
                 () = tokio::time::sleep(sleep) => expired_until = self.expire(expired_until).await,
@@ -209,15 +209,16 @@ impl Hub {
         let Some(expiry) = self.0.snapshot.load().view.authority().next_expiry(expired_until) else {
             return MAX_SLEEP;
         };
-        // At the very time it still holds.
+        // At its expiry time a grant still holds.
         let due = expiry.saturating_add(1).as_micros();
         Duration::from_micros(due.saturating_sub(clock::now().as_micros())).min(MAX_SLEEP)
     }
 
-    /// Tells of all keys that stand on grants that have expired since; gives the new time.
+    /// Notifies watchers of all keys with entries below a grant that has expired since `since`. Returns the current
+    /// time.
     async fn expire(&self, since: Timestamp) -> Timestamp {
         let now = clock::now();
-        // The clock was set back: what expires from here on is told again.
+        // The clock was set back: expiries after the new time are sent again.
         if now < since {
             return now;
         }
@@ -229,7 +230,7 @@ impl Hub {
             let authority = view.authority();
             let expired: BTreeSet<GrantId> = authority.expiring(since, now).collect();
             let mut keys: BTreeMap<Key, Why> = BTreeMap::new();
-            // One look at each grant, however many expire together; and each key once.
+            // Each grant is examined once, however many expire together, and each key is listed once.
             for below in authority.grants() {
                 let above = |id: &GrantId| expired.contains(id);
                 let Some(expired) = below.chain().map(LiveGrant::id).find(above) else { continue };
@@ -268,13 +269,13 @@ impl Hub {
         }
         log.push(step);
         overflow_the_fullest(mailboxes, MAX_PENDING_NAMES);
-        // Last: who reads this state finds everything up to it in its mailbox.
+        // Published last: the mailboxes then contain everything up to this state.
         if let Some(snapshot) = snapshot {
             self.publish(snapshot);
         }
     }
 
-    /// Tells once more of what could not be read before.
+    /// Sends keys again that could not be read before.
     pub fn tell_again(&self, reads_again: ReadsAgain) {
         match reads_again {
             ReadsAgain::Keys(keys) if keys.is_empty() => {}
@@ -286,7 +287,7 @@ impl Hub {
         }
     }
 
-    /// Batches were missed, which takes more than a thousand of them while this task sleeps.
+    /// Handles missed batches: more than a thousand were committed while this task was not running.
     fn tell_gap(&self) {
         let mut registry = self.0.registry.lock();
         registry.overflow();
@@ -300,9 +301,9 @@ impl Hub {
     }
 }
 
-/// Has the mailboxes that hold most overflow, until all together hold no more than `most`.
+/// Empties the largest mailboxes, each with a gap, until all together hold no more than `most` names.
 fn overflow_the_fullest(mailboxes: &HashMap<WatcherId, Arc<Mailbox>>, most: usize) {
-    // Few enough to look at all of them at each batch: a watcher is a connection.
+    // There are few enough mailboxes to add them up at each batch, since a watcher is a connection.
     let mut held: usize = mailboxes.values().map(|mailbox| mailbox.len()).sum();
     if held <= most {
         return;
@@ -319,7 +320,7 @@ fn overflow_the_fullest(mailboxes: &HashMap<WatcherId, Arc<Mailbox>>, most: usiz
 }
 
 impl Registry {
-    /// Everybody has missed something.
+    /// Marks that all watchers have missed changes.
     fn overflow(&mut self) {
         self.log.forget();
         self.mailboxes.values().for_each(|mailbox| mailbox.change(Pending::overflow));
@@ -327,36 +328,36 @@ impl Registry {
 }
 
 impl Watcher {
-    /// The id of the replica that is watched.
+    /// Returns the id of the replica.
     pub(super) fn replica(&self) -> &str {
         &self.hub.0.replica
     }
 
-    /// Waits until what is durable now is in the view: whoever was told that it wrote something finds it here. Gives the
-    /// commit that was waited for.
+    /// Waits until the state that is durable now is in the view, so that a client finds its own acknowledged writes.
+    /// Returns the commit that was waited for.
     pub(super) async fn catch_up(&self) -> CommitMark {
         let mark = self.hub.commit();
-        // An error means that nothing is told any more.
+        // An error means that the hub has ended.
         let _ = self.hub.0.told.subscribe().wait_for(|told| *told >= mark.commit).await;
         mark
     }
 
-    /// The current state, which includes all that was in the mailbox; empties that.
+    /// Empties the mailbox. Returns its contents with the current state, which includes them.
     pub(super) fn take(&self) -> Taken {
-        // The hub notes a batch and publishes its state under this lock: neither is here without the other.
+        // The hub notes a batch and publishes its state under this lock, so both are seen or neither.
         let registry = self.hub.0.registry.lock();
         let cursor = Cursor { epoch: self.hub.0.epoch, seq: registry.log.seq() };
         Taken { cursor, now: self.hub.0.snapshot.load_full(), pending: self.mailbox.take() }
     }
 
-    /// Waits for a turn to make a chunk; none at the end.
+    /// Waits for a permit to make a chunk; `None` when the agent stops.
     pub(super) async fn turn(&self, is_roomy: bool) -> Option<OwnedSemaphorePermit> {
         let [roomy, small] = &self.hub.0.turns;
         let turns = if is_roomy { roomy } else { small };
         turns.clone().acquire_owned().await.ok()
     }
 
-    /// The authority facts of a state in order, which watchers that begin share.
+    /// Returns the authority facts of a state in order. New watchers share the list.
     pub(super) fn authority_order(&self, view: &View) -> Arc<Vec<AuthorityPlace>> {
         self.hub.0.order.of(view)
     }
@@ -365,12 +366,12 @@ impl Watcher {
         &self.hub.0.waiting
     }
 
-    /// The latest state in memory; the mailbox may still have to hear of it.
+    /// Returns the latest state in memory. The mailbox may lack its latest changes.
     pub(super) fn view(&self) -> Arc<View> {
         self.hub.0.store.view()
     }
 
-    /// Ends when the agent does.
+    /// Completes when the agent stops.
     pub(super) async fn stopped(&self) {
         self.hub.0.stop.cancelled().await;
     }

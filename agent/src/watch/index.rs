@@ -1,19 +1,19 @@
-//! Who watches a key: found by the key itself, and by the literal beginnings of filters.
+//! Index of watchers by key: by the keys that they name, and by the literal prefixes of their filters.
 
 use super::interest::Interest;
 use kvgossip_grants::{Filter, Key};
 use std::collections::{BTreeMap, HashMap};
 
-/// Names a watcher.
+/// Id of a watcher.
 pub(super) type WatcherId = u64;
 
-/// Finds watchers. Looking a key up costs one step for the key and one for each *length* of a filter's literal beginning
-/// that occurs, at most `MAX_GLOB_BYTES`; not one for each watcher.
+/// Finds the watchers of a key. A lookup costs one step for the key and one for each distinct *length* of a literal
+/// prefix, at most `MAX_GLOB_BYTES`. It does not depend on the number of watchers.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     keys: HashMap<Key, Vec<WatcherId>>,
     prefixes: HashMap<Box<[u8]>, Vec<(WatcherId, Filter)>>,
-    /// How many distinct beginnings have this many bytes.
+    /// Number of distinct prefixes by length in bytes.
     lengths: BTreeMap<usize, usize>,
 }
 
@@ -57,7 +57,7 @@ impl Index {
         }
     }
 
-    /// Names everybody who watches `key`, some perhaps twice.
+    /// Calls `hear` for every watcher of `key`; for some of them more than once.
     pub(super) fn each(&self, key: &Key, mut hear: impl FnMut(WatcherId)) {
         self.keys.get(key).into_iter().flatten().copied().for_each(&mut hear);
         for length in self.lengths.keys() {

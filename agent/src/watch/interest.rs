@@ -1,54 +1,54 @@
-//! What one watcher wants to hear of.
+//! The keys, filters and options of one watcher.
 
 use kvgossip_api::{HeldRow, MAX_WATCH_FILTERS, MAX_WATCH_KEYS, WatchForm, WatchRequest};
 use kvgossip_grants::{Digest, Filter, FilterError, Key, KeyError, MAX_HELD_BUCKETS};
 use std::time::Duration;
 
-/// What a key or the beginning of a filter takes beside its text: its handles, and its place in the index.
+/// Bytes of memory that a key or a filter's prefix takes in addition to its text: its handles, and its place in the index.
 const INDEXED_BYTES: usize = 192;
 
-/// A request that was read.
+/// A parsed watch request.
 #[derive(Clone, Debug)]
 pub struct Interest {
-    /// These keys, in ascending order and each once.
+    /// Keys to watch, in ascending order, each once.
     pub keys: Box<[Key]>,
-    /// And keys that one of these includes.
+    /// Filters; all keys that one of them includes are watched as well.
     pub filters: Box<[Filter]>,
-    /// What events carry.
+    /// Contents of events: values or signed records.
     pub form: WatchForm,
-    /// Whether authority facts are told.
+    /// Whether the watcher receives authority facts.
     pub authority: bool,
-    /// What the watcher has.
+    /// Digests of the facts that the watcher already holds.
     pub have: Option<Have>,
-    /// How long the stream may be silent.
+    /// Maximum silence of the stream before a heartbeat.
     pub heartbeat: Duration,
-    /// Bytes of all globs.
+    /// Size of all globs in bytes.
     globs_bytes: usize,
 }
 
-/// What a watcher has, as digests.
+/// Digests of the facts that a watcher already holds.
 #[derive(Clone, Debug)]
 pub struct Have {
-    /// Over authority facts.
+    /// Digest of the authority facts.
     pub authority: Digest,
-    /// Over entries.
+    /// Digests of the entries, by bucket of keys.
     pub buckets: Box<[Digest]>,
 }
 
-/// Why a request is none.
+/// Reason why a watch request is invalid.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InterestError {
-    /// A key.
+    /// A key is invalid.
     #[error(transparent)]
     Key(#[from] KeyError),
-    /// A filter.
+    /// A filter is invalid.
     #[error(transparent)]
     Filter(#[from] FilterError),
-    /// Neither keys nor filters nor authority.
+    /// The request asks for nothing: no keys, no filters, no authority facts.
     #[error("nothing is asked for: give key=KEY or match=GLOB")]
     Nothing,
-    /// Too much.
+    /// The request exceeds a limit.
     #[error(
         "a watch takes at most {MAX_WATCH_KEYS} keys and {MAX_WATCH_FILTERS} filters, {} KiB of globs, and {} MiB in all: \
          use several",
@@ -56,7 +56,7 @@ pub enum InterestError {
         super::MAX_INTEREST_BYTES >> 20
     )]
     TooMuch,
-    /// `have` is not digests.
+    /// `have` does not contain valid digests.
     #[error("have: 1 to {MAX_HELD_BUCKETS} digests of 64 hexadecimal digits")]
     Have,
     /// `heartbeat_ms` is beyond its limits.
@@ -69,7 +69,7 @@ pub enum InterestError {
 }
 
 impl InterestError {
-    /// The stable code.
+    /// Returns the stable code.
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Key(_) => "key.malformed",
@@ -81,7 +81,7 @@ impl InterestError {
 }
 
 impl Interest {
-    /// Reads a request.
+    /// Parses and checks a request.
     pub fn parse(request: &WatchRequest) -> Result<Self, InterestError> {
         if request.keys.len() > MAX_WATCH_KEYS || request.filters.len() > MAX_WATCH_FILTERS {
             return Err(InterestError::TooMuch);
@@ -114,7 +114,7 @@ impl Interest {
         Ok(interest)
     }
 
-    /// Bytes of memory that the watcher's keys and filters take, in the index, too.
+    /// Returns the bytes of memory that the watcher's keys, filters and digests take, including the index.
     pub fn held_bytes(&self) -> usize {
         let keys = self.keys.iter().map(|key| key.as_bytes().len() + INDEXED_BYTES);
         let filters = self.filters.iter().map(|filter| {
@@ -125,17 +125,17 @@ impl Interest {
         keys.sum::<usize>() + filters.sum::<usize>() + have
     }
 
-    /// As how many looks at keys it counts to find out whether the watcher wants to hear of one.
+    /// Returns the cost of [`Interest::includes`] for a key, in units of one examined key.
     pub(super) fn looks(&self, key: &Key) -> usize {
         1 + 2 * self.globs_bytes * key.as_bytes().len() / super::STEPS_OF_A_KEY
     }
 
-    /// Whether the watcher asked for this very key.
+    /// Whether the request names this key itself.
     pub(super) fn names(&self, key: &Key) -> bool {
         self.keys.binary_search(key).is_ok()
     }
 
-    /// Whether the watcher wants to hear of a key.
+    /// Whether the watcher watches a key.
     pub(super) fn includes(&self, key: &Key) -> bool {
         self.names(key) || self.filters.iter().any(|filter| filter.includes(key))
     }

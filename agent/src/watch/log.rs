@@ -1,4 +1,4 @@
-//! The last changes, for watchers that come back, and the cursors that name places in it.
+//! The latest changes, for watchers that reconnect, and the cursors that name places among them.
 
 use super::cause::Why;
 use kvgossip_grants::{FactId, Key};
@@ -6,12 +6,12 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::str::FromStr;
 
-/// A place in the history of one run of one agent.
+/// A place in the log of one run of one agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Cursor {
-    /// Drawn at random when the agent starts: another run, and another agent, has another.
+    /// Random number drawn when the agent starts. It differs between runs and between agents.
     pub(super) epoch: u64,
-    /// Counts what the hub has told.
+    /// Number of steps of the hub up to this place.
     pub(super) seq: u64,
 }
 
@@ -31,7 +31,7 @@ impl FromStr for Cursor {
     }
 }
 
-/// What one step of the hub changed.
+/// Changes of one step of the hub.
 #[derive(Debug)]
 pub(super) struct Step {
     pub(super) keys: Vec<(Key, Why)>,
@@ -44,10 +44,10 @@ impl Step {
     }
 }
 
-/// The last steps, up to a weight.
+/// The latest steps, up to a total weight.
 #[derive(Debug)]
 pub(super) struct Log {
-    /// The sequence number of the last step.
+    /// Sequence number of the last step.
     seq: u64,
     steps: VecDeque<Step>,
     weight: usize,
@@ -59,7 +59,7 @@ impl Log {
         Self { seq: 0, steps: VecDeque::new(), weight: 0, limit }
     }
 
-    /// The sequence number of the last step.
+    /// Returns the sequence number of the last step.
     pub(super) fn seq(&self) -> u64 {
         self.seq
     }
@@ -74,14 +74,14 @@ impl Log {
         }
     }
 
-    /// Forgets everything: steps were missed.
+    /// Forgets all steps, because some were missed.
     pub(super) fn forget(&mut self) {
         self.seq += 1;
         self.steps.clear();
         self.weight = 0;
     }
 
-    /// The steps after `seq`; `None` if some of them are forgotten, or `seq` is yet to come.
+    /// Returns the steps after `seq`; `None` if some of them are forgotten, or `seq` is in the future.
     pub(super) fn since(&self, seq: u64) -> Option<impl Iterator<Item = &Step>> {
         let missed = usize::try_from(self.seq.checked_sub(seq)?).ok()?;
         let skip = self.steps.len().checked_sub(missed)?;

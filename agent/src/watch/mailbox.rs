@@ -1,4 +1,4 @@
-//! What one watcher has still to be told: names alone, in bounded number.
+//! The pending notifications of one watcher: names of keys and facts, in bounded number.
 
 use super::cause::Why;
 use super::{MAX_PENDING_ENTRIES, MAX_PENDING_FACTS, MAX_PENDING_KEYS};
@@ -7,21 +7,21 @@ use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use tokio::sync::Notify;
 
-/// Shared by the hub, which never waits for it, and one watcher.
+/// Mailbox of one watcher. The hub puts changes in and never waits; the watcher takes them out.
 #[derive(Debug, Default)]
 pub(super) struct Mailbox {
     pending: Mutex<Pending>,
     arrived: Notify,
 }
 
-/// What happened to a key.
+/// Changes of a key that the watcher has not received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Note {
-    /// The last thing.
+    /// Cause of the latest change.
     pub(super) why: Why,
-    /// Entries that were taken in, the oldest first. A key with very many entries is told by these alone.
+    /// Merged entries, oldest first. Of a key with very many entries, only these are sent.
     pub(super) written: Vec<EntryId>,
-    /// Whether these are not all that happened, apart from expiries.
+    /// Whether `written` does not cover all changes except expiries, so that the whole key has to be sent.
     pub(super) retell: bool,
 }
 
@@ -31,16 +31,16 @@ impl Note {
     }
 }
 
-/// The contents.
+/// Contents of a mailbox.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
-    /// Changed keys, each once.
+    /// Changed keys.
     pub(super) keys: BTreeMap<Key, Note>,
-    /// How many entries are named with them.
+    /// Number of entries in all notes.
     entries: usize,
     /// New authority facts.
     pub(super) facts: BTreeSet<FactId>,
-    /// There were more than fit, and all were dropped.
+    /// Whether changes exceeded a limit and all were dropped.
     pub(super) overflowed: bool,
 }
 
@@ -60,7 +60,7 @@ impl Pending {
                 note.written.push(id);
                 self.entries += 1;
             }
-            // What is shown is told whenever it may have changed.
+            // Not counted: the shown entry is sent whenever it may have changed.
             Why::Expired(_) => {}
             Why::Written(_) | Why::Current | Why::Revoked(_) | Why::Floored(_) => {
                 note.retell = true;
@@ -73,8 +73,8 @@ impl Pending {
         }
     }
 
-    /// Puts back a note that was taken out and could not be told. Of a note that arrived for the key since then, the cause
-    /// counts, and its entries are added.
+    /// Puts back a note that was taken and could not be sent. If the key has a newer note, the cause of the newer one
+    /// is kept and its entries are appended.
     pub(super) fn note_again(&mut self, key: Key, earlier: Note) {
         let later = self.keys.remove(&key);
         let (why, mut retell) = (earlier.why, earlier.retell);
@@ -124,22 +124,22 @@ impl Mailbox {
         self.arrived.notify_one();
     }
 
-    /// Whether nothing waits.
+    /// Whether nothing is pending.
     pub(super) fn is_empty(&self) -> bool {
         self.pending.lock().is_empty()
     }
 
-    /// Empties it.
+    /// Takes all contents out.
     pub(super) fn take(&self) -> Pending {
         std::mem::take(&mut *self.pending.lock())
     }
 
-    /// Waits until something may have arrived since the last time.
+    /// Waits until something may have arrived since the previous call.
     pub(super) async fn arrived(&self) {
         self.arrived.notified().await;
     }
 
-    /// How many keys, entries and facts it names.
+    /// Returns the number of names: keys, entries and facts.
     pub(super) fn len(&self) -> usize {
         let pending = self.pending.lock();
         pending.keys.len() + pending.entries + pending.facts.len()
@@ -194,7 +194,7 @@ mod tests {
         pending.note_key(&key(0), Why::Expired(GrantId([9; 32])));
         let note = pending.keys[&key(0)].clone();
         assert_eq!((note.written.as_slice(), note.retell), (&[id(0), id(1), id(2)][..], false));
-        // It could not be told, and something else came.
+        // The note could not be sent, and a later one arrived.
         let mut pending = Pending::default();
         pending.note_key(&key(0), Why::Written(id(3)));
         pending.note_again(key(0), note);

@@ -1,9 +1,9 @@
-//! Watching keys: who wants to hear of what, and what each has still to be told.
+//! Watching keys: which watcher receives what, and what is pending for each.
 //!
-//! One task, the [`Hub`], follows what is committed and what expires. An index finds the watchers of a key, so that a
-//! batch costs what it changes and not what is watched. Each watcher has a mailbox of *keys* that changed; what stands
-//! of them is read when it is sent, so a slow watcher gets the latest and nobody waits for it. A mailbox that overflows
-//! is emptied and says so (`gap`).
+//! One task, the [`Hub`], follows commits and expiries. An index finds the watchers of a key, so that a batch costs as
+//! much as it changes, not as much as is watched. Each watcher has a mailbox of *keys* that changed. Their entries are
+//! read when they are sent: a slow watcher gets the latest state, and nobody waits for it. A mailbox that overflows is
+//! emptied, and the watcher receives the event `gap`.
 
 mod cause;
 mod feed;
@@ -23,48 +23,49 @@ pub use interest::{Interest, InterestError};
 
 use std::time::Duration;
 
-/// The most watchers at a time.
+/// Maximum number of concurrent watchers.
 pub const MAX_WATCHERS: usize = 16_384;
-/// The most keys that wait for one watcher; one more makes a gap.
+/// Maximum number of pending keys per watcher; one more causes a gap.
 pub const MAX_PENDING_KEYS: usize = 1024;
-/// The most entries that are named with the keys that wait for one watcher; a key with more is told anew.
+/// Maximum number of entries named with the pending keys of one watcher; beyond it, keys are sent whole.
 pub const MAX_PENDING_ENTRIES: usize = 1024;
-/// The most authority facts that wait for one watcher; one more makes a gap.
+/// Maximum number of pending authority facts per watcher; one more causes a gap.
 pub const MAX_PENDING_FACTS: usize = 1024;
-/// The most changed keys that are remembered for watchers that come back.
+/// Maximum number of changed keys that are remembered for watchers that reconnect.
 pub const MAX_LOG_KEYS: usize = 65_536;
-/// What is encoded at a time for a watcher stops growing at this many bytes.
+/// Size in bytes at which a chunk for a watcher is complete.
 pub const CHUNK_BYTES: usize = 256 << 10;
-/// Where there is no room for more, it stops growing at this many, and no event is larger.
+/// Size in bytes at which a chunk is complete while there is no room for large events; no event is larger then.
 pub const SMALL_CHUNK_BYTES: usize = 16 << 10;
-/// The most bytes of a chunk: one event that goes beyond [`CHUNK_BYTES`], with a value of 1 MiB as text and in base64, or
-/// [`MAX_EVENT_BYTES`] of records and one more in base64.
+/// Maximum size of a chunk in bytes. One event may exceed [`CHUNK_BYTES`]: a value of 1 MiB as text and in base64, or
+/// [`MAX_EVENT_BYTES`] of records and one more record in base64.
 pub const MAX_CHUNK_BYTES: usize = 5 << 20;
-/// Chunks are made for so many watchers at a time, large ones (each takes a few times its bytes while it is made) and small
-/// ones apart.
+/// Maximum number of chunks made concurrently, for large and for small ones separately. A large chunk takes a few times
+/// its size in memory while it is made.
 pub const MAX_TURNS: usize = 2;
-/// The most bytes that the keys and filters of one watcher take.
+/// Maximum memory of the keys and filters of one watcher, in bytes.
 pub const MAX_INTEREST_BYTES: usize = 8 << 20;
-/// Keys and filters up to this many bytes belong to what a connection takes anyway.
+/// Size in bytes up to which keys and filters are part of the constant cost of a connection.
 pub const SMALL_INTEREST_BYTES: usize = 4 << 10;
-/// The most bytes of globs of one watcher: each change of a key may be held against all of them.
+/// Maximum size of all globs of one watcher, in bytes: a changed key may be matched against all of them.
 pub const MAX_GLOBS_BYTES: usize = 256 << 10;
-/// So many byte comparisons with globs count as a key that was looked at.
+/// Number of byte comparisons with globs that count as one examined key.
 pub(crate) const STEPS_OF_A_KEY: usize = 64 << 10;
-/// The most keys, entries and facts that wait for all watchers together; beyond, whom most of them wait for gets a gap.
+/// Maximum number of keys, entries and facts pending for all watchers together. Beyond it, the largest mailboxes get a
+/// gap.
 pub const MAX_PENDING_NAMES: usize = 256 << 10;
-/// At most so many keys are looked at before a watcher is sent what was found.
+/// Maximum number of keys that are examined for one chunk.
 pub const CHUNK_KEYS: usize = 4096;
-/// The most entries of one event.
+/// Maximum number of entries in one event.
 pub const MAX_EVENT_RECORDS: usize = 32;
-/// An event stops growing when this many bytes were read for it, values that are not told included.
+/// Number of bytes read for an event at which it is complete, including values that are not sent.
 pub const MAX_EVENT_BYTES: usize = 2 << 20;
-/// The most keys whose older entries wait to be told to one watcher. If there are more, all keys are gone through again
-/// afterwards.
+/// Maximum number of keys per watcher whose older entries are still to be sent. If there are more, all keys are walked
+/// again afterwards.
 pub const MAX_TAILS: usize = 64;
-/// How long a stream may be silent unless the watcher says otherwise.
+/// Default of the maximum silence of a stream.
 pub const HEARTBEAT: Duration = Duration::from_secs(10);
-/// The shortest silence that a watcher can ask for.
+/// Minimum heartbeat interval that a watcher can ask for.
 pub const MIN_HEARTBEAT: Duration = Duration::from_millis(kvgossip_api::MIN_HEARTBEAT_MS);
-/// The longest silence that a watcher can ask for.
+/// Maximum heartbeat interval that a watcher can ask for.
 pub const MAX_HEARTBEAT: Duration = Duration::from_millis(kvgossip_api::MAX_HEARTBEAT_MS);

@@ -1,4 +1,4 @@
-//! What one watcher is told next: a state machine that reads the store, one chunk at a time.
+//! State machine of one watcher's stream: reads the store and makes one chunk at a time.
 
 use super::cause::Why;
 use super::hub::{Start, Taken, Watcher};
@@ -14,52 +14,52 @@ use kvgossip_engine::{Snapshot, StorageError};
 use kvgossip_grants::{HeldDigests, Key, held_authority};
 use std::sync::Arc;
 
-/// How many authority facts stand in one event at the beginning,
+/// Maximum number of authority facts per event at the start of a stream.
 const FACTS_AT_ONCE: usize = 256;
-/// and how many where there is no room for large events.
+/// Maximum number of authority facts per event while there is no room for large events.
 const FACTS_AT_ONCE_IF_FULL: usize = 8;
 
-/// What a stream is at.
+/// Phase of a stream.
 enum Phase {
-    /// Nothing has been compared or told.
+    /// Nothing has been compared or sent.
     Begin,
-    /// The authority facts of the beginning, then keys, then `synced`.
+    /// The initial state is being sent: authority facts, then keys, then `synced`.
     Telling,
     Live,
 }
 
-/// What is told of, a chunk at a time.
+/// Progress of one watcher's stream.
 pub(super) struct Round {
     watcher: Arc<Watcher>,
     phase: Phase,
     gap: Option<&'static str>,
     resumed: bool,
-    /// The authority facts in order, and how many of them are told.
+    /// Authority facts of the initial state, in order, and the number of them that were sent.
     facts: (Arc<Vec<AuthorityPlace>>, usize),
     position: Position,
-    /// Keys without a value that are told besides, as early entries of them wait; the last one is next.
+    /// Watched keys with early entries, the next one last; those without a value are sent as well.
     early: Vec<Key>,
-    /// Which buckets differ, where the watcher has sent digests.
+    /// Which buckets differ; `None` if the watcher sent no digests.
     different: Option<Vec<bool>>,
-    /// Whether the watcher has the same authority facts, where it has sent their digest.
+    /// Whether the watcher has the same authority facts; `None` if it sent no digest of them.
     same_authority: Option<bool>,
-    /// What follows of keys with very many entries.
+    /// Older entries, still to be sent, of keys with very many entries.
     tails: Tails,
     /// Whether there is room for large events.
     is_roomy: bool,
-    /// Whether an event was kept back because there is no room for large ones.
+    /// Whether an event was held back because there is no room for large ones.
     needs_room: bool,
 }
 
-/// What came of a round.
+/// Result of making a chunk.
 pub(super) enum ChunkResult {
-    /// To be sent.
+    /// A chunk to send.
     Text(Vec<u8>),
-    /// What is next is large.
+    /// No chunk: the next event is large and needs room.
     NeedsRoom,
-    /// Nothing was found yet: there is more to look at.
+    /// No chunk yet: call again, there is more to examine.
     Again,
-    /// Sent and done.
+    /// The last chunk.
     End(Vec<u8>),
 }
 
@@ -82,7 +82,7 @@ impl Round {
         }
     }
 
-    /// Whether there is nothing to do until something arrives.
+    /// Whether there is nothing to send until something arrives in the mailbox.
     pub(super) fn is_idle(&self) -> bool {
         matches!(self.phase, Phase::Live)
             && self.gap.is_none()
@@ -146,7 +146,7 @@ impl Round {
         })
     }
 
-    /// Compares digests and lists the authority facts to tell.
+    /// Compares digests and lists the authority facts to send.
     fn begin(&mut self) {
         let (watcher, view) = (self.watcher.clone(), self.watcher.take().now.view.clone());
         let (interest, authority) = (&watcher.interest, view.authority());
@@ -167,7 +167,7 @@ impl Round {
         self.phase = Phase::Telling;
     }
 
-    /// After more changes than the mailbox holds: all again, or the end if the watcher can compare.
+    /// Handles an overflow of the mailbox: starts again, or ends the stream of a watcher that can compare digests.
     fn overflow(&mut self, mut out: Events) -> ChunkResult {
         out.append(event::GAP, &GapEvent { reason: GapEvent::OVERFLOW.to_owned() });
         if self.watcher.interest.have.is_some() {
@@ -178,7 +178,7 @@ impl Round {
         ChunkResult::Text(out.into_text())
     }
 
-    /// Tells changed keys; gives what could not be told this time.
+    /// Appends events of changed keys. Returns the keys that did not fit into this chunk.
     fn tell_changes(
         &mut self,
         out: &mut Events,
@@ -196,7 +196,7 @@ impl Round {
         Ok(rest)
     }
 
-    /// Tells a changed key; whether that could be done.
+    /// Appends the event of a changed key. Returns whether it was appended.
     fn tell_change(
         &mut self,
         out: &mut Events,
@@ -228,21 +228,21 @@ impl Round {
         }
     }
 
-    /// Where a chunk ends.
+    /// Returns the size in bytes at which a chunk is complete.
     fn chunk_bytes(&self) -> usize {
         if self.is_roomy { CHUNK_BYTES } else { SMALL_CHUNK_BYTES }
     }
 
-    /// Whether there is room for an event; remembers if there is none.
+    /// Whether there is room for an event. Remembers a lack of room.
     fn fits(&mut self, row: &KeyEvent) -> bool {
         let fits = self.is_roomy || weight(row) <= SMALL_CHUNK_BYTES;
         self.needs_room |= !fits;
         fits
     }
 
-    /// Tells a key: the entry that is shown and, to watchers that verify, the newest entries. The older ones are kept as a
-    /// tail and follow; without space for another tail, all keys from `from` on (`None`: all keys) are read again
-    /// later. Gives whether the key could be told.
+    /// Appends the event of a key: its shown entry and, for watchers that verify, its newest entries. The older ones
+    /// are queued as a tail. If there is no space for another tail, all keys from `from` on (`None`: all keys) are read
+    /// again later. Returns whether the key is done.
     fn tell_key(
         &mut self,
         out: &mut Events,
@@ -264,7 +264,7 @@ impl Round {
                 return Ok(false);
             }
             Read::Event(ref row) | Read::Page(ref row, _) if !self.fits(row) => return Ok(false),
-            // Nobody who looks at values asked to be told that some other key is unset.
+            // Watchers of values are not notified of unset keys at the start, unless they named the key.
             Read::Event(row)
                 if why == Why::Current
                     && watcher.interest.form == WatchForm::Values
@@ -292,13 +292,13 @@ impl Round {
         }
     }
 
-    /// Whether the watcher has to be told a key at the beginning: it does not hold the same of it.
+    /// Whether a key has to be sent at the start: the watcher's digest of its bucket differs, or it sent none.
     fn differs(&self, key: &Key) -> bool {
         let Some(buckets) = &self.different else { return true };
         buckets.get(HeldDigests::bucket(key, buckets.len())).copied().unwrap_or(true)
     }
 
-    /// Tells what stands, up to a chunk; whether that is all.
+    /// Appends keys of the initial state until the chunk is complete. Returns whether the initial state is complete.
     fn tell_standing(&mut self, out: &mut Events, now: &Snapshot) -> Result<bool, StorageError> {
         let watcher = self.watcher.clone();
         let mut looked = 0;
@@ -316,7 +316,7 @@ impl Round {
         while out.len() < self.chunk_bytes()
             && let Some(key) = self.early.pop()
         {
-            // Where something is shown, that is told; and what differs was told above.
+            // Keys with a value were sent above, and so were known keys that differ.
             let has_value = now.view.shown(&key, clock::now()).is_some();
             let is_known = watcher.interest.names(&key) || now.view.frontier(&key).is_some();
             let is_told = has_value || is_known && self.differs(&key);
@@ -328,7 +328,7 @@ impl Round {
         Ok(self.early.is_empty())
     }
 
-    /// Tells a page of what follows of a key, or goes on looking for keys of which something does.
+    /// Appends one page of older entries; without a queued tail, looks for further keys that have older entries.
     fn tell_tails(&mut self, out: &mut Events, now: &Snapshot) -> Result<(), StorageError> {
         let Some(tail) = self.tails.pop() else { return self.find_tails(out, now) };
         let Tail { key, telling, after } = tail;
@@ -345,12 +345,12 @@ impl Round {
             }
             Read::NoRoom => after,
         };
-        // There is room where it was.
+        // There is room, since this tail was just taken out.
         self.tails.push(Tail { key, telling, after }, None);
         Ok(())
     }
 
-    /// Goes on through keys of which something may follow, until one is found.
+    /// Walks keys whose older entries may not have been sent, until one is queued.
     fn find_tails(&mut self, out: &mut Events, now: &Snapshot) -> Result<(), StorageError> {
         let Some(mut position) = self.tails.take_walk() else { return Ok(()) };
         let watcher = self.watcher.clone();

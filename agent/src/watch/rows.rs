@@ -1,4 +1,4 @@
-//! Events as bytes: server-sent events whose data are JSON.
+//! Events as bytes: server-sent events with JSON data.
 
 use super::cause::Why;
 use super::{MAX_EVENT_BYTES, MAX_EVENT_RECORDS, SMALL_CHUNK_BYTES};
@@ -14,18 +14,18 @@ use serde::Serialize;
 #[derive(Debug, Default)]
 pub(super) struct Events {
     text: Vec<u8>,
-    /// Where the last one begins.
+    /// Start of the last event, in bytes.
     last_at: usize,
 }
 
 impl Events {
-    /// Appends an event. JSON has no raw line ends, so one `data` line holds it.
+    /// Appends an event. JSON contains no raw line breaks, so one `data` line holds it.
     pub(super) fn append(&mut self, name: &str, data: &impl Serialize) {
         let begin = self.text.len();
         for part in ["event: ", name, "\ndata: "] {
             self.text.extend_from_slice(part.as_bytes());
         }
-        // Plain structures of texts and numbers always serialize.
+        // Structures of texts and numbers always serialize.
         if serde_json::to_writer(&mut self.text, data).is_err() {
             return self.text.truncate(begin);
         }
@@ -33,7 +33,7 @@ impl Events {
         self.last_at = begin;
     }
 
-    /// Gives the last event an id, if there is one.
+    /// Sets the id of the last event, if there is one.
     pub(super) fn name_last(&mut self, id: &str) {
         if !self.text.is_empty() {
             self.text.splice(self.last_at..self.last_at, format!("id: {id}\n").into_bytes());
@@ -48,13 +48,13 @@ impl Events {
         self.text.is_empty()
     }
 
-    /// The events, in no more memory than they need.
+    /// Returns the bytes of the events, without spare capacity.
     pub(super) fn into_text(mut self) -> Vec<u8> {
         self.text.shrink_to_fit();
         self.text
     }
 
-    /// Appends authority facts, those that stand above others first. Facts that have gone meanwhile are left out.
+    /// Appends authority facts, parents before children. Facts that are no longer in the view are left out.
     pub(super) fn append_facts(&mut self, view: &View, ids: impl Iterator<Item = FactId>) {
         let mut facts: Vec<(Option<u8>, FactId)> =
             ids.map(|id| (view.authority().depth(&id), id)).filter(|(depth, _)| depth.is_some()).collect();
@@ -67,17 +67,17 @@ impl Events {
     }
 }
 
-/// What is read of a key.
+/// Result of reading a key.
 pub(super) enum Read {
-    /// To be told.
+    /// An event to send.
     Event(Box<KeyEvent>),
-    /// To be told, and what is older than this follows.
+    /// An event to send; the entries older than this rank come in further events.
     Page(Box<KeyEvent>, Rank),
-    /// It is large, and there is no room for what is large now.
+    /// The event is large, and there is no room for large events now.
     NoRoom,
 }
 
-/// The record of an entry; `None`: it cannot be read, which stops no other.
+/// Returns the record of an entry; `None` if it is missing, damaged or unreadable, which does not end the stream.
 fn record(reader: &dyn Reader, key: &Key, id: &EntryId) -> Result<Option<Bytes>, StorageError> {
     match reader.entry(key, id) {
         Err(StorageError::Damaged(_) | StorageError::Io(_)) => Ok(None),
@@ -85,7 +85,7 @@ fn record(reader: &dyn Reader, key: &Key, id: &EntryId) -> Result<Option<Bytes>,
     }
 }
 
-/// How many bytes an event carries beside its few fixed fields.
+/// Returns the bytes of an event without its few fixed fields.
 pub(super) fn weight(row: &KeyEvent) -> usize {
     let records = row.records_b64.iter().chain(&row.fronts_b64).chain(&row.value).chain(&row.value_b64);
     row.key.len() + records.map(String::len).sum::<usize>()
@@ -100,23 +100,23 @@ pub(super) struct KeyReader<'a> {
     pub(super) now: Timestamp,
     /// Whether there is room for large events.
     pub(super) is_roomy: bool,
-    /// Which entries wait until they are due.
+    /// The waiting room of early entries.
     pub(super) waiting: &'a Waiting,
 }
 
 impl<'a> KeyReader<'a> {
-    /// The entry that is shown; it may be a delete.
+    /// Returns the shown entry, which may be a delete.
     fn shown(&self) -> Option<&'a EntryMeta> {
         let frontier = self.view.frontier(self.key)?;
         frontier.shown(self.now).map(|entry| &entry.meta)
     }
 
-    /// An event that says what is shown, without the entries themselves.
+    /// Returns an event that describes the shown entry, without any records.
     fn event(&self) -> KeyEvent {
         let newest = self.view.frontier(self.key).and_then(|frontier| frontier.newest());
         let newest_is_delete = newest.is_some_and(|entry| entry.meta.is_delete);
         let shown = self.shown().filter(|entry| !entry.is_delete);
-        // What waits may be what stands: without a value here, nobody is told that there is none.
+        // An early entry may be the current one, so a key without a value is not reported as absent.
         let early = if shown.is_none() { self.waiting.early_entries(self.key) } else { Vec::new() };
         let state = match (shown, early.is_empty()) {
             (Some(_), _) => KeyEvent::PRESENT,
@@ -139,7 +139,7 @@ impl<'a> KeyReader<'a> {
         }
     }
 
-    /// The value that is shown, for those who trust the agent.
+    /// Reads the shown value, for watchers that trust the agent.
     pub(super) fn value(&self) -> Result<Read, StorageError> {
         let mut row = self.event();
         let Some(shown) = self.shown().filter(|entry| !entry.is_delete) else {
@@ -162,8 +162,8 @@ impl<'a> KeyReader<'a> {
         Ok(Read::Event(row.into()))
     }
 
-    /// The entry that is shown with its value, and the newest without theirs. `telling` names what follows, if not all
-    /// fit.
+    /// Reads the shown entry with its value and the newest entries without their values. `telling`: number of the
+    /// sequence of events that continues from here, if not all fit.
     pub(super) fn first(&self, telling: u64) -> Result<Read, StorageError> {
         let mut row = self.event();
         let mut bytes = 0;
@@ -176,7 +176,7 @@ impl<'a> KeyReader<'a> {
         })
     }
 
-    /// The entries that are older than `after`, without their values.
+    /// Reads the entries that are older than `after`, without their values.
     pub(super) fn next(&self, telling: u64, after: Rank) -> Result<Read, StorageError> {
         let frontier = self.view.frontier(self.key);
         let entries = frontier.into_iter().flat_map(|frontier| frontier.newest_first_after(after));
@@ -186,8 +186,8 @@ impl<'a> KeyReader<'a> {
         })
     }
 
-    /// Entries that were taken in since the last event about the key; and the one that is shown, if it is one of them or
-    /// `shown_again`.
+    /// Reads entries that were merged since the last event about the key, and the shown one if it is one of them or
+    /// `shown_again` is set.
     pub(super) fn news(&self, written: &[EntryId], shown_again: bool) -> Result<Read, StorageError> {
         let (mut row, mut bytes) = (self.event(), 0);
         row.part = Some(part(PartRow::NEWS, 0, None));
@@ -195,7 +195,7 @@ impl<'a> KeyReader<'a> {
         if let Some(shown) = shown.filter(|shown| shown_again || written.contains(shown)) {
             self.put_shown(&mut row, &shown, &mut bytes)?;
         }
-        // An entry that has ended since is left out: what ended it is an event of its own.
+        // An entry that has ended since is left out: the fact that ended it causes an event of its own.
         let frontier = self.view.frontier(self.key);
         let is_live = |id: &EntryId| frontier.is_some_and(|frontier| frontier.contains(id));
         for id in written.iter().filter(|id| Some(**id) != shown && is_live(id)) {
@@ -204,7 +204,8 @@ impl<'a> KeyReader<'a> {
         Ok(Read::Event(row.into()))
     }
 
-    /// Appends entries until the event is full. `part` gives what that makes of it: down to where, unless that is all.
+    /// Appends entries until the event is full. `part` returns the part row for the lowest rank of this event; `None`:
+    /// all were appended.
     fn page<'e>(
         &self,
         mut row: KeyEvent,
@@ -245,7 +246,7 @@ impl<'a> KeyReader<'a> {
         Ok(())
     }
 
-    /// Appends an entry without its value. Adds the bytes that were read for it to `bytes`.
+    /// Appends an entry without its value. Adds the number of bytes read to `bytes`.
     fn put_front(&self, row: &mut KeyEvent, id: &EntryId, bytes: &mut usize) -> Result<(), StorageError> {
         let record = record(self.reader, self.key, id)?;
         *bytes += record.as_ref().map_or(0, Bytes::len);

@@ -1,26 +1,27 @@
-//! Telling what stands at the beginning, a piece at a time, without holding on to an old state.
+//! Sending the initial state in pieces, without holding an old state.
 
 use super::interest::Interest;
 use kvgossip_engine::View;
 use kvgossip_grants::{Digest, HeldDigests, Key};
 use std::collections::BTreeSet;
 
-/// How far the telling has come.
+/// Progress through the keys of an interest.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Position {
-    /// So many of the named keys are done.
+    /// Number of named keys that are done.
     keys: usize,
-    /// So many filters are done,
+    /// Number of filters that are done.
     filters: usize,
-    /// so many beginnings of the next one,
+    /// Number of literal prefixes of the next filter that are done.
     prefixes: usize,
-    /// and there all keys up to this one.
+    /// Last key that was examined below the next prefix.
     after: Option<Key>,
 }
 
 impl Position {
-    /// The next key that was asked for: a named one, whether or not anything stands of it, or one that a filter includes.
-    /// A key that several ask for comes once. `looked` counts keys that were looked at.
+    /// Returns the next watched key: a named one, whether or not it has entries, or one that a filter includes. Each
+    /// key occurs once. Adds the cost of the keys that were examined to `looked`; returns `None` early at
+    /// [`CHUNK_KEYS`](super::CHUNK_KEYS).
     pub(super) fn next(&mut self, interest: &Interest, view: &View, looked: &mut usize) -> Option<Key> {
         if let Some(key) = interest.keys.get(self.keys) {
             self.keys += 1;
@@ -54,20 +55,20 @@ impl Position {
         None
     }
 
-    /// Whether all is told.
+    /// Whether all keys are done.
     pub(super) fn is_done(&self, interest: &Interest) -> bool {
         self.keys >= interest.keys.len() && self.filters >= interest.filters.len()
     }
 
-    /// The end, for a watcher that has everything.
+    /// Returns the position after all keys.
     pub(super) fn end(interest: &Interest) -> Self {
         Self { keys: interest.keys.len(), filters: interest.filters.len(), ..Self::default() }
     }
 }
 
-/// Digests over what stands of the interest, in as many buckets as the watcher chose; see `kvgossip_grants::HeldDigests`.
+/// Returns the digests of the live entries of the interest, in `buckets` buckets; see `kvgossip_grants::HeldDigests`.
 pub(super) fn digests(interest: &Interest, view: &View, buckets: usize) -> Vec<Digest> {
-    // In key order, whichever filter includes a key.
+    // Keys in ascending order, whichever filter includes them.
     let mut keys: BTreeSet<Key> = BTreeSet::new();
     let mut position = Position::default();
     while !position.is_done(interest) {

@@ -1,52 +1,52 @@
-//! Keys of which the newest entries were told to a watcher, and older ones follow: a page at a time, in turn, so that a
-//! key with very many entries delays no other.
+//! Keys of which a watcher received the newest entries and older ones are still to be sent. Pages of them are sent in
+//! turn, so that a key with very many entries delays no other.
 
 use super::MAX_TAILS;
 use super::snapshot::Position;
 use kvgossip_grants::{Key, Rank};
 use std::collections::VecDeque;
 
-/// The rest of one key.
+/// Older entries of one key that are still to be sent.
 #[derive(Debug)]
 pub(super) struct Tail {
     pub(super) key: Key,
-    /// Tells apart what is told of a key at different times.
+    /// Number of the sequence of events that sends this key. It distinguishes sequences for the same key.
     pub(super) telling: u64,
-    /// All entries down to here were told.
+    /// Lowest rank that was sent.
     pub(super) after: Rank,
 }
 
-/// What follows of all keys.
+/// Older entries of all keys that are still to be sent.
 #[derive(Debug, Default)]
 pub(super) struct Tails {
-    /// At most [`MAX_TAILS`].
+    /// Queued tails, at most [`MAX_TAILS`].
     queue: VecDeque<Tail>,
-    /// There were more: the keys from here on have to be gone through again.
+    /// Position from which keys have to be walked again, because there were more tails than fit.
     walk: Option<Position>,
     walks_all: bool,
-    /// The name that was given last.
+    /// Last number given by [`Tails::name`].
     last: u64,
 }
 
 impl Tails {
-    /// A name for what is told of a key from now on.
+    /// Returns a new number for a sequence of events that sends a key.
     pub(super) fn name(&mut self) -> u64 {
         self.last += 1;
         self.last
     }
 
-    /// Whether nothing follows.
+    /// Whether nothing is left to send.
     pub(super) fn is_empty(&self) -> bool {
         self.queue.is_empty() && self.walk.is_none()
     }
 
-    /// The key is told anew: what was to follow does not.
+    /// Drops the tail of a key, because the key is sent again from its newest entry.
     pub(super) fn give_up(&mut self, key: &Key) {
         self.queue.retain(|tail| tail.key != *key);
     }
 
-    /// Keeps what follows of a key. If there is no room, keys are gone through again: those from `from` on, which comes
-    /// after the place of every earlier one, or all.
+    /// Queues a tail. If the queue is full, keys are walked again later: those from `from` on, which must not be before
+    /// the position of an earlier call; `None`: all keys.
     pub(super) fn push(&mut self, tail: Tail, from: Option<Position>) {
         if self.queue.len() < MAX_TAILS {
             return self.queue.push_back(tail);
@@ -59,27 +59,27 @@ impl Tails {
         }
     }
 
-    /// Whether keys are gone through whatever the watcher held of them at the beginning.
+    /// Whether the walk includes keys whose digests at the start were equal.
     pub(super) fn walks_all(&self) -> bool {
         self.walks_all
     }
 
-    /// The one whose turn it is.
+    /// Takes the tail whose turn it is.
     pub(super) fn pop(&mut self) -> Option<Tail> {
         self.queue.pop_front()
     }
 
-    /// Where keys have to be gone through, once nothing else follows.
+    /// Takes the position from which keys have to be walked. Call it when the queue is empty.
     pub(super) fn take_walk(&mut self) -> Option<Position> {
         self.walk.take()
     }
 
-    /// There is more to go through from here on.
+    /// Continues the walk later from this position.
     pub(super) fn walk_on(&mut self, position: Position) {
         self.walk = Some(position);
     }
 
-    /// Everything is told anew.
+    /// Drops everything, because all keys are sent again.
     pub(super) fn clear(&mut self) {
         self.queue.clear();
         self.walk = None;

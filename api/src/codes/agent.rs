@@ -1,8 +1,8 @@
-//! Codes of what an agent says about itself.
+//! Codes of an agent's health, gossip and store, and of faults of the program.
 
 use super::{CodeInfo, Exit, refusal, row};
 
-/// Why an agent is not simply well, apart from its store and gossip.
+/// Codes of reduced health, apart from store and gossip.
 pub(super) const HEALTH: &[CodeInfo] = &[
     refusal(
         "sync.first",
@@ -43,7 +43,7 @@ pub(super) const HEALTH: &[CodeInfo] = &[
     ),
 ];
 
-/// Gossip.
+/// Codes of gossip.
 pub(super) const GOSSIP: &[CodeInfo] = &[
     refusal("gossip.off", 409, Exit::Error, "the agent takes no part in gossip", "start it with --bind"),
     refusal(
@@ -163,7 +163,7 @@ pub(super) const GOSSIP: &[CodeInfo] = &[
     ),
 ];
 
-/// The store.
+/// Codes of the store.
 pub(super) const STORE: &[CodeInfo] = &[
     refusal(
         "store.full",
@@ -251,7 +251,7 @@ pub(super) const STORE: &[CodeInfo] = &[
     ),
 ];
 
-/// Faults of the program.
+/// Codes of faults of the program.
 pub(super) const FAULTS: &[CodeInfo] = &[
     refusal(
         "internal.session",

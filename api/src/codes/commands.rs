@@ -1,8 +1,8 @@
-//! Codes of commands: what they are given, and how they reach an agent.
+//! Codes of commands: errors of their input, and failures to reach an agent.
 
 use super::{CodeInfo, Exit, refusal, row};
 
-/// The command line.
+/// Codes of commands and their input.
 pub(super) const COMMANDS: &[CodeInfo] = &[
     row("usage", Exit::Usage, "the command line is wrong", "see `kvgossip help COMMAND`"),
     refusal(
@@ -235,7 +235,7 @@ pub(super) const COMMANDS: &[CodeInfo] = &[
     ),
 ];
 
-/// Reaching an agent.
+/// Codes of failures to reach an agent.
 pub(super) const REACHING: &[CodeInfo] = &[
     row(
         "agent.unreachable",

@@ -1,9 +1,9 @@
-//! Codes of facts. Their names and texts are those of [`Code`]; what a process or a refusal ends with is added here.
+//! Codes of facts. Names and texts are those of [`Code`]; exit codes and HTTP statuses are added here.
 
 use super::{CodeInfo, Exit, row};
 use kvgossip_grants::Code;
 
-/// The codes of offering facts.
+/// Returns the codes of verdicts on facts.
 pub(super) fn all() -> impl Iterator<Item = CodeInfo> {
     Code::ALL.iter().map(|code| {
         let help = code.help();
@@ -36,24 +36,24 @@ const fn exit(code: Code) -> Exit {
     }
 }
 
-/// The status of a write that is refused with the code.
+/// Returns the HTTP status of a write that is refused with the code.
 const fn status(code: Code) -> u16 {
     match code {
         Code::TooLarge | Code::OverAgentLimit => 413,
-        // Another time, or another entry in its place.
+        // The fact is early, known, floored or superseded: a conflict with the state, not a refusal of the fact.
         Code::NotYet
         | Code::Known
         | Code::Floored
         | Code::Dominated
         | Code::RevocationSuperseded
         | Code::FloorSuperseded => 409,
-        // The agent handed the fact to the wrong judge.
+        // A fault of the agent: it passed the fact to the wrong judge.
         Code::ForeignCluster | Code::NotAuthority => 500,
         _ => 403,
     }
 }
 
-/// Planning of grants.
+/// Codes of planning a grant.
 pub(super) const PLANS: &[CodeInfo] = &[
     row(
         "grant.out_of_reach",

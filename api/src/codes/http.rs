@@ -1,8 +1,8 @@
-//! Codes of the HTTP API, and of programs that ask agents over it.
+//! Codes of the HTTP API and its clients.
 
 use super::{CodeInfo, Exit, refusal, row};
 
-/// The HTTP API.
+/// Codes of the HTTP API.
 pub(super) const HTTP: &[CodeInfo] = &[
     refusal(
         "http.token",

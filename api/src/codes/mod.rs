@@ -1,7 +1,7 @@
 //! The catalogue of stable codes: meaning, advice, exit code and HTTP status of each.
 //!
-//! A code is a text such as `grant.revoked`. It is the same in messages of commands, JSON, logs, metrics and the close of a
-//! QUIC connection. An error type names its code and says what happened in the case at hand; the advice is here only.
+//! A code is a text such as `grant.revoked`. It is the same in messages of commands, JSON, logs, metrics and the close
+//! of a QUIC connection. An error type gives its code and the details of the case; the advice is only here.
 //! `docs/errors.md` is rendered from this catalogue.
 
 mod agent;
@@ -53,9 +53,9 @@ pub enum Exit {
     NotAuthorised = 4,
     /// No agent answers.
     Unreachable = 5,
-    /// The key was changed by somebody else, or something exists already.
+    /// Somebody else changed the key, or the target exists already.
     Conflict = 6,
-    /// The time is over, or replicas still differ.
+    /// The time limit was reached, or replicas still differ.
     TimedOut = 7,
     /// Data does not match its id, signature or checksum.
     Integrity = 8,
@@ -67,17 +67,17 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// The codes of one origin.
+/// Codes of one area.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Section {
-    /// The heading.
+    /// Heading in `docs/errors.md`.
     pub title: &'static str,
-    /// The codes.
+    /// Codes in the order of the document.
     pub codes: Vec<CodeInfo>,
 }
 
-/// Returns the whole catalogue by origin. Every code occurs once.
+/// Returns the whole catalogue by area. Every code occurs once.
 pub fn sections() -> Vec<Section> {
     let facts: Vec<CodeInfo> = facts::all().chain(facts::PLANS.iter().copied()).collect();
     let facts = Section { title: "Facts and authority", codes: facts };
@@ -85,13 +85,13 @@ pub fn sections() -> Vec<Section> {
     [facts].into_iter().chain(tables).collect()
 }
 
-/// Finds a code; `None` for a text that is no code of this version.
+/// Finds the entry of a code; `None` if this version does not have the code.
 pub fn find(code: &str) -> Option<CodeInfo> {
     let tables = TABLES.iter().flat_map(|(_, codes)| codes.iter()).chain(facts::PLANS).copied();
     tables.chain(facts::all()).find(|info| info.code == code)
 }
 
-/// Returns the advice for a code.
+/// Returns the advice for a code; `None` if there is none.
 pub fn advice(code: &str) -> Option<&'static str> {
     find(code)?.advice
 }
@@ -107,12 +107,12 @@ const TABLES: [(&str, &[CodeInfo]); 8] = [
     ("Faults of the program", agent::FAULTS),
 ];
 
-/// A code that no request is refused with.
+/// Catalogue entry of a code with which no request is refused.
 const fn row(code: &'static str, exit: Exit, meaning: &'static str, advice: &'static str) -> CodeInfo {
     CodeInfo { code, exit, status: None, meaning, advice: Some(advice) }
 }
 
-/// A code that requests are refused with, by this HTTP status.
+/// Catalogue entry of a code with which requests are refused, with this HTTP status.
 const fn refusal(
     code: &'static str,
     status: u16,

@@ -2,7 +2,7 @@
 
 use super::{CodeInfo, Exit, refusal, row};
 
-/// What a connection or a session ends with, and how a peer is named.
+/// Codes of connections, sessions and the names of peers.
 pub(super) const PEERS: &[CodeInfo] = &[
     row(
         "connection.closed",

@@ -1,4 +1,4 @@
-//! A change of a key, as `watch` writes it.
+//! The line that `watch` prints for a change of a key.
 
 use crate::error::Result;
 use crate::output::{self, Format, printable, short};
@@ -23,7 +23,7 @@ impl Told {
             (true, Some(_)) => "current",
             (true, None) => "absent",
             _ => match cause {
-                // The key was loaded while no event was read.
+                // The key was loaded without an event.
                 None | Some(Cause::Loaded) if entry.is_none() => "absent",
                 None | Some(Cause::Loaded) => "current",
                 Some(cause) => cause.as_str(),

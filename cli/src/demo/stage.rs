@@ -10,7 +10,7 @@ use std::time::Duration;
 /// Maximum duration of a step.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Three agents, the third on a wire that can be cut.
+/// Three agents. The connection of the third can be cut.
 pub(super) struct Stage {
     pub(super) agents: Vec<Agent>,
     pub(super) wire: Wire,
@@ -41,7 +41,7 @@ impl Stage {
         self.agents[from].peers().rows().iter().any(|row| row.connected && row.id.as_ref() == Some(&id))
     }
 
-    /// Whether gossip at one agent reports this status of others.
+    /// Whether the gossip of one agent lists these other agents with this status.
     pub(super) async fn sees(&self, from: usize, others: &[usize], status: &str) -> bool {
         let Ok(gossip) = self.agents[from].gossip() else { return false };
         let Ok(answer) = gossip.members().await else { return false };

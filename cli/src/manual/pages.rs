@@ -5,28 +5,28 @@ mod tree;
 
 use crate::error::Exit;
 
-/// What is said of one command beside its options.
+/// Manual text of one command, apart from its options.
 #[derive(Debug)]
 pub(super) struct Page {
-    /// The command behind the program's name, such as `grant new`; empty for the program.
+    /// Words after the program's name, such as `grant new`; empty for the program itself.
     pub(super) name: &'static str,
-    /// What an example does, and its command line.
+    /// Description and command line of each example.
     pub(super) examples: &'static [(&'static str, &'static str)],
-    /// Exit codes with a meaning of their own here. They replace the general meanings.
+    /// Exit codes with a special meaning for this command. They replace the general meanings.
     pub(super) exits: &'static [(Exit, &'static str)],
-    /// Variables that no option names.
+    /// Environment variables that no option names, with their meanings.
     pub(super) variables: &'static [(&'static str, &'static str)],
 }
 
-/// The page of a command that has none.
+/// An empty page, for commands without one.
 pub(super) const NONE: Page = Page { name: "", examples: &[], exits: &[], variables: &[] };
 
-/// All pages.
+/// Returns all pages.
 pub(super) fn all() -> impl Iterator<Item = &'static Page> {
     tree::PAGES.iter().chain(cluster::PAGES)
 }
 
-/// The page of a command.
+/// Returns the page of a command.
 pub(super) fn find(name: &str) -> Option<&'static Page> {
     all().find(|page| page.name == name)
 }

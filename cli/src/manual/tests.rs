@@ -1,11 +1,11 @@
-//! Every command has examples that the grammar takes, exit codes, and the variables that its options name.
+//! Tests: every command has examples that the grammar accepts, exit codes, and the variables that its options name.
 
 use super::*;
 use crate::args;
 use crate::layers;
 use std::collections::BTreeSet;
 
-/// Every command with its name behind the program's; that of the program is empty.
+/// Returns every command with the words after the program's name; empty for the program itself.
 fn commands() -> Vec<(String, Command)> {
     let mut top = args::grammar();
     top.build();
@@ -20,7 +20,7 @@ fn commands() -> Vec<(String, Command)> {
     found
 }
 
-/// The words of a command line, where quotation marks keep blanks in a word, up to what the shell does with the rest.
+/// Splits a command line into words. Quotation marks keep blanks in a word; what follows a shell operator is left out.
 fn words(line: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let mut quoted = false;

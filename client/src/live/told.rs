@@ -1,5 +1,4 @@
-//! What the connected agent says about one key: how far down its entries have been sent, and which of them are
-//! in doubt.
+//! What the connected agent has sent of one key: down to which rank, and which of the entries did not verify.
 
 use super::MAX_UNVERIFIED_ENTRIES;
 use super::streams::StreamId;
@@ -7,31 +6,31 @@ use kvgossip_api::{PartRow, PlaceRow};
 use kvgossip_grants::{EntryId, Rank, Timestamp};
 use std::collections::BTreeSet;
 
-/// Part of a key's entries that an event carries.
+/// Part of a key's live entries that an event carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
     /// All live entries.
     Whole,
     /// The newest entries, down to a rank, and the shown entry.
     First {
-        /// Number of the telling that continues from here.
+        /// Number of the sequence of events that starts here.
         telling: u64,
         /// Lowest rank of this part.
         down_to: Rank,
     },
-    /// The entries that follow, down to a rank.
+    /// The entries after the previous part, down to a rank.
     Next {
-        /// Number of the telling, as in the `First` part.
+        /// Number of the sequence, as in its `First` part.
         telling: u64,
         /// Lowest rank of this part.
         down_to: Rank,
     },
-    /// The entries that follow, down to the oldest.
+    /// The entries after the previous part, down to the oldest.
     Last {
-        /// Number of the telling, as in the `First` part.
+        /// Number of the sequence, as in its `First` part.
         telling: u64,
     },
-    /// Some entries, in no order.
+    /// Entries that were merged since the last event about the key, in no order.
     News,
 }
 
@@ -62,42 +61,42 @@ struct Reached {
     down_to: Rank,
 }
 
-/// What the agent says about a key.
+/// State of one key as the agent has sent it.
 #[derive(Debug, Default)]
 pub(crate) struct Told {
     /// Whether all entries that are live at the agent have been sent.
     whole: bool,
-    /// Whether the stream that sent them was in step, then or later.
+    /// Whether the stream that sent these entries has reported that it is in step (`synced`), before or since.
     in_step: bool,
     /// Streams that have sent part of the key; one agent has at most two.
     reached: Vec<Reached>,
     /// Entry that the agent shows.
     shows: Option<EntryId>,
-    /// Entries in the frontier here that the agent has not sent.
+    /// Entries in this client's frontier that the agent has not sent.
     lacking: BTreeSet<EntryId>,
-    /// Entries that the agent sent and that neither verified nor are known to be over; at most
+    /// Entries that the agent sent, that did not verify, and that are not known to be ended or superseded; at most
     /// [`MAX_UNVERIFIED_ENTRIES`].
     unverified: BTreeSet<EntryId>,
-    /// Whether there were more.
+    /// Whether further such entries exceeded the limit of `unverified`.
     more_unverified: bool,
-    /// Whether the agent sent an entry that is known to be over.
+    /// Whether the agent sent an entry that is known to be ended or superseded.
     pub(crate) outdated: bool,
 }
 
 impl Told {
-    /// State before anything is sent; `standing` is the frontier here.
+    /// Returns the state before anything is sent. `standing`: this client's frontier.
     fn nothing(standing: BTreeSet<EntryId>) -> Self {
         Self { lacking: standing, ..Self::default() }
     }
 
-    /// State in which the agent holds exactly `claimed`; `standing` is the frontier here.
+    /// Returns the state in which the agent holds exactly `claimed`. `standing`: this client's frontier.
     pub(crate) fn exactly(standing: impl Iterator<Item = EntryId>, claimed: &[EntryId]) -> Self {
         let mut told = Self::nothing(standing.collect());
         told.complete(claimed);
         told
     }
 
-    /// Records that the agent holds `claimed` in addition to what it has sent, and that this is everything.
+    /// Records that the agent holds `claimed` and what it has sent, and nothing else.
     pub(crate) fn complete(&mut self, claimed: &[EntryId]) {
         claimed.iter().for_each(|id| self.account(id));
         self.whole = true;
@@ -108,8 +107,8 @@ impl Told {
     pub(crate) fn is_begun_anew_by(&self, part: Part, stream: StreamId) -> bool {
         match part {
             Part::Whole => true,
-            // A key that was sent completely stays so: on one connection the agent cannot become another one,
-            // nor lose an entry without a fact that ends it.
+            // A key that was sent completely remains complete: a connection always leads to the same agent, and an
+            // agent loses an entry only by a fact that ends it.
             Part::First { .. } => {
                 (!self.whole || self.is_disputed()) && self.reached.iter().all(|other| other.stream == stream)
             }
@@ -117,12 +116,12 @@ impl Told {
         }
     }
 
-    /// Starts again; `standing` is the frontier here.
+    /// Returns the state at the start of a new sequence. `standing`: this client's frontier.
     pub(crate) fn begin(standing: impl Iterator<Item = EntryId>) -> Self {
         Self::nothing(standing.collect())
     }
 
-    /// Records that the agent sent an entry that is in the frontier here, or known to be over.
+    /// Records that the agent sent an entry that is in this client's frontier, or known to be ended or superseded.
     pub(crate) fn account(&mut self, id: &EntryId) {
         self.lacking.remove(id);
         self.unverified.remove(id);
@@ -178,7 +177,8 @@ impl Told {
         self.whole
     }
 
-    /// Returns whether an agent in step has sent everything, and all of it verified or is known to be over.
+    /// Returns whether an agent in step has sent everything, and every entry verified or is known to be ended or
+    /// superseded.
     pub(crate) fn is_certain(&self) -> bool {
         self.whole && self.in_step && !self.has_unverified()
     }
@@ -196,12 +196,12 @@ impl Told {
         self.lacking.contains(id)
     }
 
-    /// Number of entries of the frontier that the agent has not sent.
+    /// Returns the number of entries of the frontier that the agent has not sent.
     pub(crate) fn lacking(&self) -> usize {
         self.lacking.len()
     }
 
-    /// Records that an entry from elsewhere joined the frontier.
+    /// Records that an entry from another source joined the frontier.
     pub(crate) fn note_lacking(&mut self, id: EntryId) {
         self.lacking.insert(id);
     }
@@ -221,7 +221,7 @@ impl Told {
         self.unverified.contains(id)
     }
 
-    /// Returns whether an entry did not verify, or is known to be over.
+    /// Returns whether an entry did not verify, or the agent sent one that is known to be ended or superseded.
     pub(crate) fn is_disputed(&self) -> bool {
         self.outdated || self.has_unverified()
     }

@@ -1,11 +1,11 @@
 //! The data directory of a store: its lock, the creation of a store, and the moving aside of a damaged one.
 //!
 //! ```text
-//! store.lock       held while a store is open, made, or moved aside
+//! store.lock       locked while a store is open, created, or moved aside
 //! store/           the engine's files
 //! last-batch       the number of the last batch
-//! store.new/       a store that was being made when the process ended; removed at the next opening
-//! store.check/     what a check looks at; removed at the next opening
+//! store.new/       a store that was being created when the process ended; removed at the next opening
+//! store.check/     the copy that a check reads; removed at the next opening
 //! store.damaged-1/ a store that was moved aside
 //! ```
 

@@ -4,7 +4,7 @@ use crate::storage::StorageError;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
-/// Converts an error of the engine to one that tells the operator what is wrong.
+/// Converts an error of the engine to an error of the store, which says what is wrong.
 pub(super) fn engine_error(error: fjall::Error) -> StorageError {
     use fjall::Error;
     match error {

@@ -73,7 +73,7 @@ impl LastBatch {
         self.owed = self.write(seen).is_err().then_some(seen);
     }
 
-    /// Writes the contents that could not be written before.
+    /// Writes the pending contents, if there are any.
     pub(super) fn settle(&mut self) -> Result<(), StorageError> {
         if let Some(seen) = self.owed {
             self.write(seen)?;

@@ -1,17 +1,16 @@
 //! A durable store on the LSM engine fjall.
 //!
-//! Every batch goes into one journal entry with its flush, so that it is durable before any of it can be seen.
+//! Every batch is one journal entry, written with its flush, so that a batch is durable before any of it is visible.
 //! `docs/storage.md` describes the files and rows.
 //!
-//! **Closing.** Whoever drops the [`FjallStorage`] closes the store; readers do not keep it open and say
-//! [`StorageError::Stopped`] from then on. Only a read that is under way at that moment delays the release of the
-//! directory until it ends.
+//! **Closing.** Dropping the [`FjallStorage`] closes the store. Readers do not keep it open; from then on they return
+//! [`StorageError::Stopped`]. Only a read in progress delays the release of the directory, until it ends.
 //!
-//! **Failing.** After a failed commit the engine takes nothing any more. [`Storage::reopen`] closes it and opens its files
-//! anew, as a restart of the process does.
+//! **Failing.** After a failed commit the engine accepts no writes. [`Storage::reopen`] closes the engine and opens its
+//! files again, as a restart of the process does.
 //!
-//! **Waiting.** A commit waits while the engine has more to write out than it keeps in memory, and the engine does
-//! not notice a failed disk there: whoever commits should watch how long it takes.
+//! **Waiting.** A commit waits while the engine has more to write out than it keeps in memory. The engine does not
+//! notice a failed disk during that wait, so the caller should limit how long a commit may take.
 
 mod check;
 mod directory;
@@ -39,70 +38,72 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tables::Tables;
 
-/// How long [`Storage::reopen`] waits for reads that are under way.
+/// Maximum time that [`Storage::reopen`] waits for reads in progress.
 const READS_LIMIT: Duration = Duration::from_secs(5);
-/// The pause between two looks at them.
+/// Interval of the checks for reads in progress.
 const READS_PAUSE: Duration = Duration::from_millis(1);
 
-/// A store in a directory, for one process at a time.
+/// A store in a directory. One process at a time can have it open.
 pub struct FjallStorage {
-    /// The engine; held by readers, too, while they read.
+    /// The engine; readers hold it, too, while they read. `None` while it is closed.
     open: Arc<RwLock<Option<Arc<Shared>>>>,
-    /// The directory, while the engine is closed.
+    /// The locked directory, while the engine is closed.
     closed: Option<Directory>,
     cluster: ClusterId,
     last_batch: LastBatch,
     files: Files,
-    /// Why nothing is written any more.
+    /// Reason why no writes are accepted; `None` while they are.
     failed: Option<String>,
-    /// The last batch that was acknowledged.
+    /// Number of the last acknowledged batch.
     batch: u64,
 }
 
-/// What readers use too. The directory is released last.
+/// Parts of an open store that readers use. The directory is dropped, and unlocked, last.
 struct Shared {
     tables: Tables,
     directory: Directory,
 }
 
-/// Reads of the state of one commit, while the store is open.
+/// Reader of the state of one commit, while the store is open.
 ///
-/// The store's owner takes the snapshot, between two commits. Taken beside a commit it could show half a batch: writing out a
-/// table, in the background, takes a number after that of the batch under way and makes everything up to it visible.
+/// The owner of the store takes the snapshot between two commits. A snapshot taken during a commit could show half a
+/// batch: when the engine writes out a table in the background, it takes a sequence number after that of the batch in
+/// progress and makes everything up to it visible.
 struct FjallReader {
     open: Weak<RwLock<Option<Arc<Shared>>>>,
-    /// The engine that the snapshot is of.
+    /// Engine from which the snapshot was taken.
     of: Weak<Shared>,
     snapshot: Snapshot,
 }
 
-/// Waits while the store is being opened anew.
+/// Returns the open engine. Waits while the store is being reopened.
 fn opened(open: &RwLock<Option<Arc<Shared>>>) -> Result<Arc<Shared>, StorageError> {
     let shared = open.read().clone();
     shared.ok_or_else(not_open)
 }
 
 impl FjallStorage {
-    /// Opens the store in the data directory `dir`, or makes an empty one there.
+    /// Opens the store in the data directory `dir`, or creates an empty one there.
     ///
     /// # Errors
-    /// - [`StorageError::InUse`]: another process, or another value in this one, has it open.
-    /// - [`StorageError::RolledBack`]: acknowledged batches are gone. The operator decides between
+    /// - [`StorageError::InUse`]: another process, or another value in this process, has it open.
+    /// - [`StorageError::RolledBack`]: acknowledged batches are missing. The operator chooses between
     ///   [`FjallStorage::open_accepting_rollback`] and [`FjallStorage::move_aside`]; peers have the rest.
-    /// - [`StorageError::Damaged`]: see [`FjallStorage::move_aside`]. A damaged table may show only when it is read.
-    /// - [`StorageError::Format`], [`StorageError::ForeignCluster`]: not a store for this program or cluster.
-    /// - [`StorageError::Full`], [`StorageError::Io`]: the system refused.
+    /// - [`StorageError::Damaged`]: see [`FjallStorage::move_aside`]. A damaged table may be noticed only when it is
+    ///   read.
+    /// - [`StorageError::Format`], [`StorageError::ForeignCluster`]: the store is for another version or cluster.
+    /// - [`StorageError::Full`], [`StorageError::Io`]: an error of the system.
     pub fn open(dir: &Path, cluster: ClusterId) -> Result<Self, StorageError> {
         Self::open_with(dir, cluster, false)
     }
 
-    /// Like [`FjallStorage::open`], but goes on from an earlier batch if the last ones are gone.
+    /// Like [`FjallStorage::open`], but continues from an earlier batch if the last ones are missing.
     ///
-    /// What is left of a journal and the tables written from it need not be of one batch. So everything is read and
+    /// The rest of a journal and the tables written from it may be of different batches. So everything is read and
     /// compared first, which takes seconds per million entries.
     ///
     /// # Errors
-    /// Those of [`FjallStorage::open`] but `RolledBack`; `Damaged` if what is left is not of one batch.
+    /// Those of [`FjallStorage::open`] except `RolledBack`; `Damaged` if the rest is not of one batch.
     pub fn open_accepting_rollback(dir: &Path, cluster: ClusterId) -> Result<Self, StorageError> {
         Self::open_with(dir, cluster, true)
     }
@@ -110,7 +111,7 @@ impl FjallStorage {
     fn open_with(dir: &Path, cluster: ClusterId, accept_rollback: bool) -> Result<Self, StorageError> {
         let directory = Directory::take(dir)?;
         let (last_batch, seen) = LastBatch::open(directory.path())?;
-        // Before the engine looks at files that it may not understand, and before anything calls them damaged.
+        // Checked before the engine reads files that it may not understand and would report as damaged.
         if let Some(Seen { format: found, .. }) = seen
             && found != rows::FORMAT
         {
@@ -136,26 +137,27 @@ impl FjallStorage {
         Ok(storage)
     }
 
-    /// Renames the store in `dir` out of the way, so that the next opening makes an empty one, to be filled by
-    /// peers. Returns where the old one is now, or `None` if there was none.
+    /// Renames the store in `dir`, so that the next opening creates an empty one, which peers fill. Returns the new
+    /// path of the old store, or `None` if there was none.
     ///
     /// # Errors
-    /// `InUse` while a store is open there; `Io` if the system refuses.
+    /// `InUse` while the store is open; `Io` for an error of the system.
     pub fn move_aside(dir: &Path) -> Result<Option<PathBuf>, StorageError> {
         Directory::take(dir)?.move_store_aside()
     }
 
-    /// Reads everything, and compares records with their ids, the index with the entries, and the counts. Takes
-    /// seconds per million entries, and holds back the engine's clearing up meanwhile.
+    /// Reads the whole store and compares records with their ids, the index with the entries, and the counts. Takes
+    /// seconds per million entries, and delays the engine's compaction meanwhile.
     ///
     /// # Errors
-    /// `Damaged`, with what does not fit; what the system says where a table cannot be read.
+    /// `Damaged` with the first difference, or the error of the system if a table cannot be read.
     pub fn check(&self) -> Result<(), StorageError> {
         let shared = opened(&self.open)?;
         check::check_rows(&shared.tables, &shared.tables.db.snapshot(), self.cluster)
     }
 
-    /// The engine forgets why its background threads stopped; nearly always the disk is full.
+    /// Replaces `Stopped` by `Full` if the disk has no space: the engine does not keep the cause of failures in its
+    /// background threads.
     fn cause_of(&self, error: StorageError) -> StorageError {
         match (&error, self.probe()) {
             (StorageError::Stopped(_), Err(StorageError::NoRoom { .. })) => StorageError::Full,
@@ -165,11 +167,12 @@ impl FjallStorage {
 
     fn try_commit(&mut self, batch: &Batch) -> Result<(), StorageError> {
         self.files.check()?;
-        // What cannot be noted is not written: the number is one batch behind at most.
+        // A batch is written only after the previous number was recorded, so the recorded number is at most one batch
+        // behind.
         self.last_batch.settle()?;
         let shared = opened(&self.open)?;
         let tables = &shared.tables;
-        // With the flush inside: committing first and flushing then would show what is not durable yet.
+        // The flush is part of the commit: a separate flush after it would make the batch visible before it is durable.
         let mut writes = OwnedWriteBatch::with_capacity(tables.db.clone(), batch.writes.len() + 1)
             .durability(Some(PersistMode::SyncAll));
         for write in &batch.writes {
@@ -177,13 +180,13 @@ impl FjallStorage {
         }
         writes.insert(&tables.meta, rows::META_SUMMARY, rows::encode_summary(&batch.summary));
         writes.commit().map_err(engine_error)?;
-        // The batch is durable now: a failure to note it must not be told as a failure of the batch.
+        // The batch is durable now: a failure to record its number must not count as a failure of the batch.
         self.batch = batch.summary.batch;
         self.last_batch.note(Seen { format: rows::FORMAT, batch: self.batch });
         Ok(())
     }
 
-    /// Closes the engine, when no read holds it any more, and opens it again.
+    /// Closes the engine, once no read holds it, and opens it again.
     fn exchange_engine(&mut self, open: &mut Option<Arc<Shared>>) -> Result<(), StorageError> {
         if let Some(shared) = open.take() {
             match alone(shared) {
@@ -207,7 +210,7 @@ impl FjallStorage {
     }
 }
 
-/// Waits until nobody else holds it; gives it back if that takes too long.
+/// Waits until nobody else holds the engine. Returns it as an error after [`READS_LIMIT`].
 fn alone(mut shared: Arc<Shared>) -> Result<Shared, Arc<Shared>> {
     let mut left = READS_LIMIT;
     loop {
@@ -221,7 +224,8 @@ fn alone(mut shared: Arc<Shared>) -> Result<Shared, Arc<Shared>> {
     }
 }
 
-/// Of several writes to one row in a batch the engine keeps the last, as [`Batch`] wants it.
+/// Adds a write to a batch of the engine. The engine keeps the last of several writes to one row, as [`Batch`]
+/// requires.
 fn stage(tables: &Tables, writes: &mut OwnedWriteBatch, write: &Write) {
     match write {
         Write::PutAuthority(id, record) => writes.insert(&tables.authority, *id.as_bytes(), record.as_ref()),
@@ -278,7 +282,7 @@ impl Storage for FjallStorage {
         Ok(())
     }
 
-    /// Takes 32 MiB and gives them back. A store on a full disk opens and reads, and stops at some later write.
+    /// Allocates 32 MiB and frees them. A store on a full disk opens and reads, and fails at some later write.
     fn probe(&self) -> Result<(), StorageError> {
         match (opened(&self.open), &self.closed) {
             (Ok(shared), _) => directory::probe_room(shared.directory.path()),
@@ -303,7 +307,7 @@ impl Storage for FjallStorage {
         Ok(())
     }
 
-    /// After a failure nothing is written any more until the store is opened anew.
+    /// Commits a batch. After a failure, nothing is written until the store is reopened.
     fn commit(&mut self, batch: &Batch) -> Result<(), StorageError> {
         if let Some(cause) = &self.failed {
             return Err(StorageError::Stopped(cause.clone()));
@@ -318,7 +322,7 @@ impl Storage for FjallStorage {
 
 impl Drop for FjallStorage {
     fn drop(&mut self) {
-        // Best effort: what is not flushed here the system writes back by itself.
+        // Best effort: the system writes back what is not flushed here.
         let _ = self.last_batch.sync();
     }
 }
@@ -330,7 +334,7 @@ impl fmt::Debug for FjallStorage {
 }
 
 impl FjallReader {
-    /// Reads from the snapshot; after the store was opened anew, from its state since then.
+    /// Reads from the snapshot; if the store was reopened since, reads from its current state.
     fn read<T>(
         &self,
         read: impl FnOnce(&Tables, &Snapshot) -> Result<T, StorageError>,
@@ -347,7 +351,7 @@ impl FjallReader {
         std::ptr::eq(self.of.as_ptr(), Arc::as_ptr(shared))
     }
 
-    /// Whether the store was opened anew since the snapshot was taken.
+    /// Whether the store was reopened since the snapshot was taken.
     fn is_outdated(&self) -> bool {
         let shared = self.open.upgrade().and_then(|open| open.read().clone());
         shared.is_some_and(|shared| !self.is_of(&shared))
@@ -359,7 +363,7 @@ impl Reader for FjallReader {
         let row = rows::entry_row(key, id);
         match self.read(|tables, snapshot| reads::get(snapshot, &tables.entries, row))? {
             Some(record) => Ok(Some(Bytes::copy_from_slice(&record))),
-            // The batch whose commit failed may have removed it.
+            // The batch whose commit failed may have removed the record.
             None if self.is_outdated() => {
                 Err(StorageError::Stopped("it was opened anew meanwhile: ask again".into()))
             }
@@ -379,7 +383,7 @@ impl Reader for FjallReader {
     }
 }
 
-/// Reads of a store that could not be opened anew.
+/// Reader of a store that could not be reopened: all reads fail.
 struct Closed;
 
 impl Reader for Closed {

@@ -1,8 +1,8 @@
-//! Reads of the engine, with its errors and panics as those of a store.
+//! Reads of the engine, with its errors and panics converted to errors of the store.
 //!
-//! The engine asserts some of what it reads in its files, and panics where that does not hold. Every read of a store goes
-//! through here, so that such a store is damaged like any other, and a panic outside of the engine stays a fault of the
-//! program.
+//! The engine asserts properties of what it reads from its files, and panics if they do not hold. Every read of a store
+//! goes through this module, so that such a store is reported as damaged, while a panic outside of the engine remains a
+//! fault of the program.
 
 use super::error::engine_error;
 use crate::storage::StorageError;
@@ -10,13 +10,13 @@ use fjall::{Keyspace, Readable, Slice, Snapshot};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Maximum length of the engine's own words in an error, in characters.
+/// Maximum length of the engine's own text within an error, in characters.
 const MAX_REASON_CHARS: usize = 200;
 
-/// Runs a call of the engine that reads. Reads change nothing, so nothing is half changed after a panic.
+/// Runs a read of the engine and catches its panics. Reads change nothing, so a panic leaves no partial change.
 ///
 /// # Errors
-/// Those of `read`, and [`StorageError::Damaged`] with the words of a panic.
+/// Those of `read`; [`StorageError::Damaged`] with the message of a panic.
 pub(super) fn guarded<T>(read: impl FnOnce() -> Result<T, fjall::Error>) -> Result<T, StorageError> {
     match catch_unwind(AssertUnwindSafe(read)) {
         Ok(done) => done.map_err(engine_error),
@@ -48,7 +48,8 @@ pub(super) fn get(
     guarded(|| snapshot.get(table, row))
 }
 
-/// Iterator over the rows of a table in order, or over those with a prefix. It ends after the first row that cannot be read.
+/// Iterator over the rows of a table in order, or over those with a prefix. It ends after the first row that cannot be
+/// read.
 pub(super) struct Rows(Option<Result<fjall::Iter, StorageError>>);
 
 impl Rows {

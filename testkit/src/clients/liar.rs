@@ -1,4 +1,4 @@
-//! An agent that says what a test has it say.
+//! A fake agent that sends whatever events a test gives it.
 
 use crate::agents::{entry, grant, identity, root};
 use base64::prelude::{BASE64_STANDARD, Engine};
@@ -11,16 +11,16 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-/// Answers every request with the same events, keeps the stream open, and goes on telling.
+/// Answers every request with the same events, and keeps the stream open for further ones.
 pub struct Liar {
-    /// Where it listens.
+    /// Address for clients.
     pub address: SocketAddr,
     told: Arc<watch::Sender<String>>,
     streams: Arc<AtomicUsize>,
 }
 
 impl Liar {
-    /// Starts one that tells these events first.
+    /// Starts a fake agent that sends these events first.
     pub async fn telling(events: String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
@@ -49,24 +49,24 @@ impl Liar {
         liar
     }
 
-    /// Goes on with this, at every stream.
+    /// Sends further events on every stream.
     pub fn say(&self, events: &str) {
         self.told.send_modify(|told| told.push_str(events));
     }
 
-    /// How many streams there were.
+    /// Returns the number of streams so far.
     pub fn streams(&self) -> usize {
         self.streams.load(Ordering::SeqCst)
     }
 }
 
-/// An event that tells facts of the authority.
+/// Returns an event with authority facts.
 pub fn authority_event(facts: &[Fact]) -> String {
     let records: Vec<_> = facts.iter().map(|fact| BASE64_STANDARD.encode(fact.to_record())).collect();
     format!("event: authority\ndata: {}\n\n", serde_json::json!({ "records_b64": records }))
 }
 
-/// An event that tells an entry of a key by its record.
+/// Returns an event with an entry of a key, given as its record.
 pub fn key_event(key: &str, record: &[u8], id: &str) -> String {
     let data = serde_json::json!({
         "key": key, "state": "present", "cause": { "kind": "current" },
@@ -75,16 +75,17 @@ pub fn key_event(key: &str, record: &[u8], id: &str) -> String {
     format!("event: key\ndata: {data}\n\n")
 }
 
-/// What an honest agent says of a key.
+/// Returns the event that an honest agent sends for a key with this entry.
 pub fn told(key: &str, fact: &Fact) -> String {
     key_event(key, &fact.to_record(), &fact.id().to_string())
 }
 
-/// The event that says that nothing is left to tell.
+/// Event that marks the end of the initial state.
 pub const SYNCED: &str = "event: synced\ndata: {\"now_us\":0,\"resumed\":false}\n\n";
 
-/// A value of a key that nobody may set: with a broken signature, on a grant for other keys, on one of another's, in the
-/// name of root, or on a grant that nobody has heard of. With the code that says so, and what is told before it.
+/// Returns events with invalid entries of a key: with a broken signature, under a grant for other keys, under a grant to
+/// another entity, under no grant, and under an unknown grant. Each row has the code, the events to send before it, and
+/// the event.
 pub fn forgeries(key: &str) -> Vec<(&'static str, String, String)> {
     let (writer, stranger) = (identity(1), identity(2));
     let grant = grant(writer.public(), "/other/**", root(), None);
@@ -108,12 +109,12 @@ pub fn forgeries(key: &str) -> Vec<(&'static str, String, String)> {
     ]
 }
 
-/// A grant that is told to nobody.
+/// Returns the id of a grant that is never sent.
 fn untold_grant() -> GrantId {
     grant(identity(1).public(), "/**", root(), None).id()
 }
 
-/// A second from now.
+/// Returns the time one second from now.
 pub fn later() -> Timestamp {
     now().saturating_add(1_000_000)
 }

@@ -11,23 +11,23 @@ use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
-/// A key from a text that is a good one.
+/// Parses a valid key.
 pub fn key(text: &str) -> Key {
     Key::parse(text).expect("a key")
 }
 
-/// The endpoint of an address.
+/// Returns the endpoint of an address.
 pub fn endpoint(address: SocketAddr) -> Endpoint {
     format!("http://{address}").parse().expect("an endpoint")
 }
 
-/// A builder of a client of these agents.
+/// Returns a builder of a client of these agents.
 pub fn builder(agents: &[&Agent]) -> ClientBuilder {
     let addresses: Vec<_> = agents.iter().map(|agent| agent.http_address().expect("TCP")).collect();
     at(&addresses)
 }
 
-/// The same of agents at these addresses.
+/// Returns a builder of a client of the agents at these addresses.
 pub fn at(addresses: &[SocketAddr]) -> ClientBuilder {
     let builder = Client::builder()
         .root(crate::agents::root().public().clone())
@@ -36,20 +36,20 @@ pub fn at(addresses: &[SocketAddr]) -> ClientBuilder {
     addresses.iter().fold(builder, |builder, address| builder.endpoint(endpoint(*address)))
 }
 
-/// A client of these agents.
+/// Returns a client of these agents.
 pub fn client(agents: &[&Agent]) -> Client {
     builder(agents).build().expect("a client")
 }
 
-/// The value as text; a mark where there is none.
+/// Returns the value as text, or a marker for a state without a value.
 pub fn text(state: &State) -> String {
     state.value.entry().map_or("(none)".into(), |entry| String::from_utf8_lossy(&entry.value).into_owned())
 }
 
-/// Notes every value of a subscription until its client is dropped.
+/// Records every value of a subscription until its client is dropped.
 pub struct Seen(Option<JoinHandle<Vec<String>>>);
 
-/// Begins to note.
+/// Starts to record a subscription.
 pub fn record(sub: &Subscription) -> Seen {
     let mut sub = sub.clone();
     Seen(Some(tokio::spawn(async move {
@@ -62,7 +62,7 @@ pub fn record(sub: &Subscription) -> Seen {
 }
 
 impl Seen {
-    /// The values, once the client is dropped.
+    /// Returns the values. Completes when the client is dropped.
     pub async fn finish(&mut self) -> Vec<String> {
         self.0.take().expect("once").await.expect("no panic")
     }

@@ -1,4 +1,4 @@
-//! A way to an agent that is looked into and can be cut.
+//! A TCP proxy to an agent that records what passes and can be cut.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -6,28 +6,28 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// What one connection carried.
+/// Bytes that one connection has carried.
 #[derive(Default)]
 struct Carried {
     there: Mutex<Vec<u8>>,
     back: Mutex<Vec<u8>>,
 }
 
-/// One request on a connection of its own, as text.
+/// One request and its answer on one connection, as text.
 pub struct Seen {
-    /// The request, with its head.
+    /// Request with its head.
     pub request: String,
-    /// As much of the answer as has come.
+    /// Part of the answer that has arrived.
     pub answer: String,
 }
 
 impl Seen {
-    /// How often an event of this name was told.
+    /// Returns the number of events of this name in the answer.
     pub fn count(&self, event: &str) -> usize {
         self.answer.matches(&format!("event: {event}\n")).count()
     }
 
-    /// Whether a key was told.
+    /// Whether the answer has an event about this key.
     pub fn tells(&self, key: &str) -> bool {
         self.answer.contains(&format!("\"key\":\"{key}\""))
     }
@@ -38,16 +38,16 @@ impl Seen {
     }
 }
 
-/// Passes bytes on, and keeps them.
+/// Forwards bytes and records them.
 pub struct Tap {
-    /// Where clients connect.
+    /// Address for clients.
     pub address: SocketAddr,
     to: Arc<watch::Sender<Option<SocketAddr>>>,
     carried: Arc<Mutex<Vec<Arc<Carried>>>>,
 }
 
 impl Tap {
-    /// A way to an agent.
+    /// Starts a proxy to an agent.
     pub async fn to(agent: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
@@ -75,17 +75,17 @@ impl Tap {
         tap
     }
 
-    /// Ends all connections, and any that is opened before [`Tap::mend`].
+    /// Closes all connections, and any that is opened before [`Tap::mend`].
     pub fn cut(&self) {
         self.to.send_replace(None);
     }
 
-    /// Leads to an agent from now on.
+    /// Forwards new connections to this agent from now on.
     pub fn mend(&self, agent: SocketAddr) {
         self.to.send_replace(Some(agent));
     }
 
-    /// The watches that went through, oldest first.
+    /// Returns the recorded watch requests, oldest first.
     pub fn watches(&self) -> Vec<Seen> {
         let text =
             |bytes: &Mutex<Vec<u8>>| String::from_utf8_lossy(&bytes.lock().expect("no panic")).into_owned();
@@ -94,7 +94,7 @@ impl Tap {
         all.filter(|seen| seen.request.starts_with("POST /v1/watch ")).collect()
     }
 
-    /// The last of them.
+    /// Returns the last recorded watch request.
     pub fn last(&self) -> Seen {
         self.watches().pop().expect("a watch")
     }

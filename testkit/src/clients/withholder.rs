@@ -1,4 +1,4 @@
-//! Ways to an agent that do not tell all that they know.
+//! Proxies to an agent that withhold or delay what it sends.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,12 +9,12 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// What becomes of facts that are offered.
+/// Treatment of offered facts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Offers {
-    /// The agent gets them.
+    /// They are forwarded to the agent.
     Pass,
-    /// They are said to be merged, and dropped.
+    /// They are reported as merged, and dropped.
     Swallow,
     /// They are refused for a reason that an honest agent may have.
     Refuse,
@@ -22,16 +22,16 @@ pub enum Offers {
     Hang,
 }
 
-/// In front of an agent.
+/// A proxy in front of an agent that withholds events.
 pub struct Withholder {
-    /// Where clients connect.
+    /// Address for clients.
     pub address: SocketAddr,
     offered: Arc<AtomicUsize>,
     muted: Arc<watch::Sender<bool>>,
 }
 
 impl Withholder {
-    /// Starts one before an agent.
+    /// Starts a proxy in front of an agent.
     pub async fn before(agent: SocketAddr, offers: Offers) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
@@ -45,12 +45,12 @@ impl Withholder {
         this
     }
 
-    /// How often facts were offered.
+    /// Returns the number of requests that offered facts.
     pub fn offered(&self) -> usize {
         self.offered.load(Ordering::SeqCst)
     }
 
-    /// Streams that are open tell nothing more, but that nothing is left to tell; later ones tell all.
+    /// From now on, open streams carry no events, only comments that keep them alive. Later streams carry everything.
     pub fn mute(&self) {
         self.muted.send_replace(true);
     }
@@ -102,22 +102,22 @@ async fn pass_back(
             return;
         }
     }
-    // One chunk each.
+    // Each write is one chunk.
     while to.write_all(b"e\r\n: still here\n\n\r\n").await.is_ok() {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
 
-/// A way to an honest agent on which what streams tell comes late.
+/// A proxy to an honest agent that delays the events of streams.
 pub struct Delay {
-    /// Where clients connect.
+    /// Address for clients.
     pub address: SocketAddr,
     delay: Arc<watch::Sender<Duration>>,
     idle: Arc<watch::Sender<usize>>,
 }
 
 impl Delay {
-    /// Starts one before an agent, without a delay.
+    /// Starts a proxy in front of an agent, without a delay.
     pub async fn before(agent: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
@@ -131,12 +131,12 @@ impl Delay {
         this
     }
 
-    /// Sets the delay of what comes from now on.
+    /// Sets the delay of data that arrive from now on.
     pub fn set(&self, delay: Duration) {
         self.delay.send_replace(delay);
     }
 
-    /// Waits until the agent says that nothing is left to tell.
+    /// Waits until the agent reports that nothing is left to send.
     pub async fn idle(&self) {
         let mut idle = self.idle.subscribe();
         let before = *idle.borrow();
@@ -223,7 +223,7 @@ async fn answer(mut request: Vec<u8>, mut from: OwnedReadHalf, mut to: OwnedWrit
     let _ = to.write_all(head.as_bytes()).await;
 }
 
-/// An address where connections are accepted and nothing is ever said.
+/// Returns an address that accepts connections and never sends anything.
 pub async fn silent() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("bound");
@@ -236,7 +236,7 @@ pub async fn silent() -> SocketAddr {
     address
 }
 
-/// An address where whatever is asked is answered by a stream that gives signs of life and tells nothing.
+/// Returns an address that answers every request with a stream of heartbeats and no events.
 pub async fn endless() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("bound");

@@ -1,4 +1,4 @@
-//! Serf's own command line against an agent's RPC.
+//! Serf's command line as a client of an agent's RPC.
 
 use crate::desk::{Desk, Ran, ran};
 use crate::process::{Launch, Process};
@@ -10,12 +10,12 @@ use std::process::{Child, Command, Stdio};
 
 /// The RPC of an agent, of Serf's or of this project's.
 pub struct Rpc {
-    /// Where it is served.
+    /// Address of the RPC.
     pub address: String,
 }
 
 impl Rpc {
-    /// A command of Serf's for the agent.
+    /// Returns a `serf` command for the agent, ready to run.
     pub fn command(&self, command: &str, args: &[&str]) -> Command {
         let mut serf = Command::new("serf");
         serf.args([command, "-rpc-addr", &self.address]).args(args);
@@ -23,12 +23,12 @@ impl Rpc {
         serf
     }
 
-    /// Runs a command of Serf's against the agent. It writes its errors to standard output, too.
+    /// Runs a `serf` command for the agent. Serf writes errors to standard output, too.
     pub fn serf(&self, command: &str, args: &[&str]) -> Ran {
         ran(self.command(command, args).output().expect("the program `serf` must be on the PATH"))
     }
 
-    /// The members that it lists, as `name status` each.
+    /// Returns the members that the agent lists, each as `name status`.
     pub fn members(&self, args: &[&str]) -> Vec<String> {
         let listed = self.serf("members", &[&["-format=json"], args].concat()).exits(0);
         let json: Value = serde_json::from_str(listed.text()).expect("JSON");
@@ -37,23 +37,23 @@ impl Rpc {
         rows.iter().map(|row| format!("{} {}", text(row, "name"), text(row, "status"))).collect()
     }
 
-    /// Waits until it lists a member, as `name status`.
+    /// Waits until the agent lists a member, given as `name status`.
     #[track_caller]
     pub fn sees(&self, member: &str) {
         wait_until(member, || self.members(&[]).iter().any(|found| found == member));
     }
 }
 
-/// An agent of this project that Serf's tools can ask.
+/// An agent of this project whose RPC Serf's tools can use.
 pub struct Asked {
-    /// The agent.
+    /// Process of the agent.
     pub process: Process,
-    /// Its RPC.
+    /// RPC of the agent.
     pub rpc: Rpc,
 }
 
 impl Asked {
-    /// Starts one with that name in the directory of that name, and further arguments.
+    /// Starts an agent with this name, in the data directory of the same name, with further arguments.
     pub fn start(desk: &Desk, name: &str, key: &str, more: &[&str]) -> Self {
         let launch = Launch::new(desk, name, key).with(&["--bind", "127.0.0.1:0", "--name", name]);
         let process = launch.with(&["--rpc", "127.0.0.1:0"]).with(more).start(desk);
@@ -69,7 +69,7 @@ impl std::ops::Deref for Asked {
     }
 }
 
-/// Where the agent in the directory `data` says that it serves RPC. It may answer before it has said so.
+/// Returns the RPC address that the agent in the directory `data` has logged. Waits until it has.
 pub fn place(desk: &Desk, data: &str) -> String {
     let said = || {
         let log = desk.read(&format!("{data}.log"));
@@ -78,14 +78,14 @@ pub fn place(desk: &Desk, data: &str) -> String {
     wait_until("the agent says where it serves RPC", said)
 }
 
-/// `serf monitor`, writing into a file.
+/// A running `serf monitor` that writes to a file.
 pub struct Monitor {
     child: Child,
     path: PathBuf,
 }
 
 impl Monitor {
-    /// Writes into the desk's file of that name. It may not be connected yet.
+    /// Starts the monitor with this file of the desk as its output. It may not be connected yet on return.
     pub fn start(desk: &Desk, rpc: &Rpc, name: &str, level: &str) -> Self {
         let path = desk.path(name);
         let file = File::create(&path).expect("a file");
@@ -93,12 +93,12 @@ impl Monitor {
         Self { child, path }
     }
 
-    /// What it has written.
+    /// Returns the output so far.
     pub fn text(&self) -> String {
         std::fs::read_to_string(&self.path).unwrap_or_default()
     }
 
-    /// Waits until it has written a text.
+    /// Waits until the output contains a text.
     #[track_caller]
     pub fn shows(&self, text: &str) {
         wait_until(text, || self.text().contains(text));

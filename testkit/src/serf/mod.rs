@@ -1,4 +1,4 @@
-//! Real Serf agents as child processes, each on a loopback address of its own.
+//! Serf agents as child processes, each on its own loopback address.
 
 #[cfg(feature = "program")]
 pub mod command;
@@ -16,13 +16,13 @@ use std::{
 
 use tempfile::TempDir;
 
-/// The port of gossip of each agent.
+/// Gossip port of every agent.
 pub const GOSSIP_PORT: u16 = 7946;
 const RPC_PORT: u16 = 7373;
-/// Before the key of an agent's clients, in the arguments of an agent as in those of commands.
+/// Argument prefix of the RPC key, the same for agents and commands.
 const RPC_KEY: &str = "-rpc-auth=";
 
-/// A loopback address that no other test uses: the process in the middle, a counter at the end.
+/// Returns a loopback address that no other test uses: the process id in the middle, a counter at the end.
 pub fn fresh_ip() -> Ipv4Addr {
     static NEXT: AtomicU8 = AtomicU8::new(1);
     let pid = std::process::id();
@@ -31,22 +31,22 @@ pub fn fresh_ip() -> Ipv4Addr {
     Ipv4Addr::new(127, 64 + (pid >> 8 & 0x7f) as u8, pid as u8, last)
 }
 
-/// Whether an argument is the key of the agent's clients.
+/// Whether an argument is the RPC key.
 fn is_key(arg: &OsStr) -> bool {
     arg.as_bytes().starts_with(RPC_KEY.as_bytes())
 }
 
 /// A `serf agent`; killed when dropped.
 pub struct Agent {
-    /// Its name.
+    /// Name of the member.
     pub name: String,
-    /// Where it takes part in gossip.
+    /// Gossip address.
     pub addr: SocketAddr,
     rpc: String,
     node: OsString,
     args: Vec<OsString>,
     child: Child,
-    /// Its working directory, with its log in the file `log`.
+    /// Working directory; its file `log` is the agent's log.
     pub dir: TempDir,
 }
 
@@ -56,13 +56,13 @@ impl Agent {
         Self::start_at(name, SocketAddr::from((fresh_ip(), GOSSIP_PORT)), args).await
     }
 
-    /// Starts an agent at that address.
+    /// Starts an agent at this gossip address.
     pub async fn start_at(name: &str, addr: SocketAddr, args: &[&str]) -> Self {
         let args: Vec<_> = args.iter().map(|arg| arg.as_bytes()).collect();
         Self::start_raw(name.as_bytes(), addr, &args).await
     }
 
-    /// The same with any bytes.
+    /// Like [`Agent::start_at`], with arguments of any bytes.
     pub async fn start_raw(name: &[u8], addr: SocketAddr, args: &[&[u8]]) -> Self {
         let rpc = format!("{}:{RPC_PORT}", fresh_ip());
         let args = args.iter().map(|arg| OsString::from_vec(arg.to_vec())).collect();
@@ -72,7 +72,7 @@ impl Agent {
     async fn launch(node: OsString, addr: SocketAddr, rpc: String, args: Vec<OsString>) -> Self {
         let dir = TempDir::new().expect("a temporary directory");
         let log = std::fs::File::create(dir.path().join("log")).expect("a log file");
-        // Serf's agent takes the key of its clients from a file alone.
+        // Serf's agent reads its RPC key only from a file.
         let key = args.iter().find_map(|arg| arg.to_str()?.strip_prefix(RPC_KEY));
         let config = key.map(|key| {
             let path = dir.path().join("config.json");
@@ -97,13 +97,13 @@ impl Agent {
         agent
     }
 
-    /// Kills the agent, as a crash does, and starts it anew at the same addresses with the same arguments.
+    /// Kills the agent, like a crash, and starts it again at the same addresses with the same arguments.
     pub async fn restart(mut self) -> Self {
         self.kill();
         Self::launch(self.node.clone(), self.addr, self.rpc.clone(), self.args.clone()).await
     }
 
-    /// Its process id.
+    /// Returns the process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
@@ -113,19 +113,19 @@ impl Agent {
         self.child.try_wait().expect("a child").is_some()
     }
 
-    /// Where the agent serves RPC.
+    /// Returns the RPC address.
     pub fn rpc(&self) -> &str {
         &self.rpc
     }
 
-    /// What the agent has logged.
+    /// Returns the log.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 
-    /// SIGKILL.
+    /// Kills the agent with SIGKILL.
     pub fn kill(&mut self) {
-        // It may have ended by itself.
+        // The agent may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -137,7 +137,7 @@ impl Agent {
         assert!(status.success());
     }
 
-    /// Runs a `serf` command against the agent.
+    /// Runs a `serf` command for the agent; it must succeed.
     pub async fn serf(&self, command: &str, args: &[&str]) -> String {
         let output = self.output(command, args).await;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -145,7 +145,7 @@ impl Agent {
         text
     }
 
-    /// Like [`Agent::serf`]; `None` when the command fails.
+    /// Like [`Agent::serf`]; `None` if the command fails.
     pub async fn try_serf(&self, command: &str, args: &[&str]) -> Option<String> {
         let output = self.output(command, args).await;
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
@@ -167,7 +167,7 @@ impl Agent {
         process.output().await.expect("the program `serf` must be on the PATH")
     }
 
-    /// What the agent thinks of all members: name to status and tags.
+    /// Returns all members as the agent lists them: name to status and tags.
     pub async fn members(&self) -> BTreeMap<String, (String, String)> {
         let text = self.serf("members", &[]).await;
         let member = |line: &str| {
@@ -179,7 +179,7 @@ impl Agent {
         text.lines().filter_map(member).collect()
     }
 
-    /// Waits until the agent gives a member that status.
+    /// Waits until the agent lists a member with this status.
     pub async fn sees(&self, name: &str, status: &str) {
         let what = format!("{} sees {name} as {status}", self.name);
         eventually(&what, async || {

@@ -1,4 +1,4 @@
-//! A client of an agent's RPC, of Serf's or of this project's, request by request.
+//! A client of an agent's RPC, of Serf's or of this project's, one request at a time.
 
 use crate::wait::soon;
 use kvgossip_membership::{
@@ -18,53 +18,53 @@ use tokio::{
     net::{TcpStream, ToSocketAddrs},
 };
 
-/// A connection, and what was read of it and not decoded yet.
+/// A connection, with bytes that were read and not decoded yet.
 pub struct Client {
-    /// The connection.
+    /// TCP connection.
     pub socket: TcpStream,
     read: Vec<u8>,
-    /// The number of the last request.
+    /// Sequence number of the last request.
     pub seq: u64,
 }
 
 impl Client {
-    /// A client on a connection that is there, without a word.
+    /// Uses an open connection. Sends nothing.
     pub fn on(socket: TcpStream) -> Self {
         Self { socket, read: Vec::new(), seq: 0 }
     }
 
-    /// Connects, without a word.
+    /// Connects. Sends nothing.
     pub async fn silent(address: SocketAddr) -> Self {
         Self::on(TcpStream::connect(address).await.expect("it listens"))
     }
 
-    /// Connects and greets, which must succeed.
+    /// Connects and does the handshake, which must succeed.
     pub async fn new(address: SocketAddr) -> Self {
         let mut client = Self::silent(address).await;
         client.greet().await.expect("a place");
         client
     }
 
-    /// Connects and greets, however long it takes; none if nobody listens there or the connection is closed.
+    /// Connects and does the handshake, without a time limit; `None` if nobody listens or the connection is closed.
     pub async fn connect(address: impl ToSocketAddrs) -> Option<Self> {
         let mut client = Self::on(TcpStream::connect(address).await.ok()?);
         client.is_taken(&Request::Handshake(Handshake { version: 1 })).await?;
         Some(client)
     }
 
-    /// Greets; none if the connection is closed.
+    /// Does the handshake; `None` if the connection is closed.
     pub async fn greet(&mut self) -> Option<()> {
         soon(self.is_taken(&Request::Handshake(Handshake { version: 1 }))).await
     }
 
-    /// Sends a request, and gives its number. A server that has closed the connection already is no failure.
+    /// Sends a request and returns its sequence number. No error if the server has closed the connection.
     pub async fn send(&mut self, request: &Request) -> u64 {
         self.seq += 1;
         let _ = self.socket.write_all(&request.encode(self.seq)).await;
         self.seq
     }
 
-    /// The next value, however long it takes; none if the connection is closed.
+    /// Reads the next value, without a time limit; `None` if the connection is closed.
     async fn next<T: Field>(&mut self) -> Option<T> {
         loop {
             let mut reader = Reader::new(&self.read);
@@ -80,12 +80,12 @@ impl Client {
         }
     }
 
-    /// The next value; the connection must stay.
+    /// Reads the next value; the connection must not be closed.
     pub async fn value<T: Field>(&mut self) -> T {
         soon(self.next()).await.expect("still connected")
     }
 
-    /// Sends a request without a reply's body and gives the error; empty for none.
+    /// Sends a request whose reply has no body. Returns the error text; empty for success.
     pub async fn ask(&mut self, request: &Request) -> String {
         let seq = self.send(request).await;
         let header: ReplyHeader = self.value().await;
@@ -93,7 +93,7 @@ impl Client {
         header.error.to_string()
     }
 
-    /// Sends a request without a reply's body, which must not be refused; none if the connection is closed.
+    /// Sends a request whose reply has no body, and which must succeed; `None` if the connection is closed.
     async fn is_taken(&mut self, request: &Request) -> Option<()> {
         let seq = self.send(request).await;
         let header: ReplyHeader = self.next().await?;
@@ -101,19 +101,20 @@ impl Client {
         Some(())
     }
 
-    /// The next record of a stream.
+    /// Reads the next record of a stream.
     pub async fn record<T: Field>(&mut self, seq: u64) -> T {
         assert_eq!(self.value::<ReplyHeader>().await, ReplyHeader { error: Text::default(), seq });
         self.value().await
     }
 
-    /// Sends an event; none if the connection is closed.
+    /// Sends a user event; `None` if the connection is closed.
     pub async fn send_event(&mut self, name: &str, payload: Vec<u8>) -> Option<()> {
         let event = SendEvent { name: name.into(), payload: payload.into(), ..SendEvent::default() };
         self.is_taken(&Request::Event(event)).await
     }
 
-    /// Asks all members, and gives the names of those who acknowledge it in time; none if the connection is closed.
+    /// Sends a query to all members. Returns the names of those that acknowledge it in time; `None` if the connection
+    /// is closed.
     pub async fn acks(&mut self, name: &str, timeout: Duration) -> Option<BTreeSet<String>> {
         let timeout_ns = timeout.as_nanos().try_into().expect("a short time");
         let ask = Ask { name: name.into(), request_ack: true, timeout_ns, ..Ask::default() };
@@ -130,12 +131,12 @@ impl Client {
         }
     }
 
-    /// Subscribes to the events of that name; the connection serves nothing else from then on.
+    /// Subscribes to user events of this name. The connection serves nothing else from then on. `None` if it is closed.
     pub async fn subscribe(&mut self, name: &str) -> Option<()> {
         self.is_taken(&Request::Stream(Stream { kind: format!("user:{name}").into() })).await
     }
 
-    /// The payload of the next event that is subscribed to, however long it takes; none if the connection is closed.
+    /// Reads the payload of the next subscribed event, without a time limit; `None` if the connection is closed.
     pub async fn event(&mut self) -> Option<Vec<u8>> {
         self.next::<ReplyHeader>().await?;
         let event: UserEvent = self.next().await?;

@@ -1,4 +1,4 @@
-//! Who and what the vectors are about: four entities and the facts they sign.
+//! The four entities of the test vectors, and the facts that they sign.
 
 use super::key;
 use bytes::Bytes;
@@ -12,36 +12,36 @@ pub const JANUARY: u64 = 1_767_225_600_000_000;
 /// An hour in microseconds.
 pub const HOUR: u64 = 3_600_000_000;
 
-/// The timestamp of these microseconds.
+/// Converts microseconds to a timestamp.
 pub fn at(micros: u64) -> Timestamp {
     Timestamp::from_micros(micros).unwrap()
 }
 
-/// 16 bytes that count up from `first`.
+/// Returns 16 bytes that count up from `first`.
 pub fn nonce(first: u8) -> [u8; 16] {
     std::array::from_fn(|at| first + at as u8)
 }
 
 /// The entities of the vectors.
 pub struct Cast {
-    /// The root.
+    /// Root of the cluster.
     pub root: SigningKey,
-    /// Holds a grant of root's.
+    /// Grantee of a grant of root.
     pub ops: SigningKey,
-    /// Holds a grant of `ops`.
+    /// Grantee of a grant of `ops`.
     pub web: SigningKey,
-    /// Holds a grant of root's for other keys.
+    /// Grantee of a grant of root for other keys.
     pub guest: SigningKey,
 }
 
 impl Cast {
-    /// The entities, with the keys of the fixtures.
+    /// Loads the entities' keys from the fixtures.
     #[expect(clippy::new_without_default, reason = "it reads files")]
     pub fn new() -> Self {
         Self { root: key("root"), ops: key("ops"), web: key("web"), guest: key("guest") }
     }
 
-    /// The cluster of `root`.
+    /// Returns the cluster of `root`.
     pub fn cluster(&self) -> ClusterId {
         self.root.public().cluster()
     }
@@ -50,7 +50,7 @@ impl Cast {
         Signed::sign(self.cluster(), body, by).unwrap()
     }
 
-    /// A grant of root's without subgrants or end, but for what `change` makes of it.
+    /// Returns a grant of root, without subgrants or expiry unless `change` sets them.
     pub fn grant(
         &self,
         by: &SigningKey,
@@ -82,7 +82,7 @@ impl Cast {
         Fact::Floor(self.sign(&self.root, Floor { patterns, before: at(before), nonce: nonce(0x30) }))
     }
 
-    /// An entry that sets `key`, or deletes it.
+    /// Returns an entry that sets `key` or deletes it.
     pub fn entry(
         &self,
         by: &SigningKey,
@@ -97,10 +97,10 @@ impl Cast {
     }
 }
 
-/// A fact with its name in the vectors, and who signs it.
+/// A fact with its name in the vectors and its signer.
 pub type Named<'a> = (&'static str, &'a SigningKey, Fact);
 
-/// The facts, in an order in which they can be offered.
+/// Returns the facts, in an order in which they can be offered.
 pub fn facts(cast: &Cast) -> Vec<Named<'_>> {
     let Cast { root, ops, web, guest } = cast;
     let to_ops = cast.grant(root, ops, "/app/**", |grant| grant.subgrant = true);
@@ -131,7 +131,7 @@ pub fn facts(cast: &Cast) -> Vec<Named<'_>> {
     ]
 }
 
-/// One of [`facts`].
+/// Returns the fact of this name.
 pub fn fact(facts: &[Named<'_>], name: &str) -> Fact {
     let found = facts.iter().find(|(known, ..)| *known == name);
     found.unwrap_or_else(|| panic!("no fact is called {name}")).2.clone()

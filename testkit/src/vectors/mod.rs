@@ -1,12 +1,12 @@
 //! Files of test vectors, and their quotes in `docs/protocol.md`.
 //!
-//! A file has sections, `[name]`, of lines `field value`; lines that begin with `#` are comments. A block of the
-//! document whose fence says `vector FILE SECTION` quotes fields of a section. There a value may be cut by blanks and
-//! line breaks (the lines after the first are indented), and `#` begins a comment, so that bytes can be explained
-//! where they stand.
+//! A file has sections, `[name]`, of lines `field value`; lines that begin with `#` are comments. A code block of the
+//! document with the info string `vector FILE SECTION` quotes fields of a section. In such a block, a value may be
+//! divided by blanks and line breaks (the lines after the first are indented), and `#` begins a comment, so that bytes
+//! can be explained in place.
 //!
-//! With `KVGOSSIP_BLESS=1` in the environment a test writes its file instead of comparing it. The document is never
-//! written: a test that fails says what it should quote.
+//! With `KVGOSSIP_BLESS=1` in the environment, a test writes its file instead of comparing it. The document is never
+//! written: a failing test prints what it should quote.
 
 pub mod cast;
 
@@ -15,12 +15,12 @@ use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 use std::path::{Path, PathBuf};
 
-/// The workspace.
+/// Returns the root directory of the workspace.
 fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
-/// A key of `grants/tests/fixtures/test-only-keys`.
+/// Loads a key of `grants/tests/fixtures/test-only-keys`.
 pub fn key(name: &str) -> SigningKey {
     let path = workspace().join(format!("grants/tests/fixtures/test-only-keys/{name}.pem"));
     SigningKey::from_pem(&std::fs::read_to_string(path).unwrap()).unwrap()
@@ -35,13 +35,13 @@ pub struct Vectors {
 }
 
 impl Vectors {
-    /// `path` is relative to the workspace; `header` becomes comments.
+    /// Starts a file. `path` is relative to the workspace; `header` becomes comments.
     pub fn new(path: &str, header: &str) -> Self {
         let text = header.lines().map(|line| format!("# {line}").trim_end().to_owned() + "\n").collect();
         Self { path: workspace().join(path), text, section: String::new(), fields: BTreeMap::new() }
     }
 
-    /// Begins a section.
+    /// Starts a section.
     pub fn section(&mut self, name: &str) {
         self.section = name.into();
         writeln!(self.text, "\n[{name}]").unwrap();
@@ -66,7 +66,7 @@ impl Vectors {
         writeln!(self.text, "# {text}").unwrap();
     }
 
-    /// Compares with the committed file, or writes it.
+    /// Compares with the committed file, or writes it if `KVGOSSIP_BLESS` is set.
     pub fn settle(&self) {
         if std::env::var_os("KVGOSSIP_BLESS").is_some_and(|value| value == "1") {
             std::fs::write(&self.path, &self.text).unwrap();
@@ -77,8 +77,8 @@ impl Vectors {
         assert_eq!(committed.len(), self.text.len(), "{} is not whole", self.path.display());
     }
 
-    /// Checks every block of `docs/protocol.md` that quotes the file called `name`, and that there are `blocks` of
-    /// them.
+    /// Checks every block of `docs/protocol.md` that quotes the file `name`, and that the number of those blocks is
+    /// `blocks`.
     pub fn check_quotes(&self, name: &str, blocks: usize) {
         let document = std::fs::read_to_string(workspace().join("docs/protocol.md")).unwrap();
         let mut found = 0;
@@ -119,7 +119,7 @@ impl Vectors {
     }
 }
 
-/// Bytes as people write them in a comment: text where it is some.
+/// Formats bytes for a comment: as text if they are text.
 pub fn shown(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
         Ok(text) if bytes.iter().all(u8::is_ascii_graphic) => format!("\"{text}\""),

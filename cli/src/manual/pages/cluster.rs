@@ -1,4 +1,4 @@
-//! The program itself, and commands about agents and their gossip.
+//! Manual pages of the program itself, and of commands about agents and their gossip.
 
 use super::{Page, page};
 use crate::error::Exit::{Conflict, Error, Integrity, NotAuthorised, NotFound, Ok, TimedOut, Unreachable};
@@ -10,7 +10,7 @@ const WRONG_PEER: &str = "another replica than the named one answers at the addr
 const NO_MEMBER: &str = "no member has that name";
 const MEMBERS_LACK: &str = "some members have not done it, or the agent does not answer in time";
 
-/// In the order of the help.
+/// Pages in the order of the help.
 pub(super) const PAGES: &[Page] = &[
     Page {
         name: "",

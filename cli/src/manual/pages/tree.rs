@@ -1,4 +1,4 @@
-//! Commands about keys, grants and files of facts.
+//! Manual pages of commands about keys, grants and files of facts.
 
 use super::{Page, page};
 use crate::error::Exit::{Conflict, Error, Integrity, NotAuthorised, NotFound, Ok, TimedOut};
@@ -7,7 +7,7 @@ const NO_GRANT: &str = "no live grant with that id is known";
 const NO_ENTITY: &str = "no entity with that id is known";
 const ROOT_ONLY: &str = "the identity is not root, or the agent asks for a token or a certificate";
 
-/// In the order of the help.
+/// Pages in the order of the help.
 pub(super) const PAGES: &[Page] = &[
     page(
         "keygen",

@@ -65,8 +65,7 @@ pub(super) fn judge(
     (authority, digest)
 }
 
-/// The stored facts, each of which is the one that its row names, and whether the table could be read to its
-/// end.
+/// Returns the stored facts, each of them the fact that its row names, and whether the table could be read to its end.
 pub(super) fn read(court: Court<'_>, report: &mut Report) -> (Vec<Fact>, bool) {
     let mut facts = Vec::new();
     for row in Rows::all(court.snapshot, &court.tables.authority) {
@@ -95,7 +94,7 @@ fn unswept(count: usize, report: &mut Report) {
     report.authority_facts = report.authority_facts.saturating_sub(count as u64);
 }
 
-/// Merges a fact. Returns the facts that it ended, which should not be stored together with it.
+/// Merges a fact. Returns the facts that it ended; a store should not contain them together with it.
 fn take(authority: &mut Authority, fact: &Fact, verifier: &dyn Verifier) -> Result<Vec<FactId>, Verdict> {
     let verified = authority.check(fact.clone(), Timestamp::MAX)?.verify(verifier)?;
     let change = authority.merge(verified);

@@ -28,11 +28,11 @@ pub(super) struct Court<'a> {
     pub(super) cluster: ClusterId,
     /// Whether ended entries may still be stored.
     pub(super) sweep_pending: bool,
-    /// Who judges the facts; without one the rows alone are compared.
+    /// Judge of the facts; `None`: only rows are compared.
     pub(super) judge: Option<Judge<'a>>,
 }
 
-/// Says which entries may stand.
+/// Decides which entries are valid.
 #[derive(Clone, Copy)]
 pub(super) struct Judge<'a> {
     pub(super) authority: &'a Authority,
@@ -48,9 +48,9 @@ struct Job {
 
 struct Judged {
     key: Key,
-    /// Whether an entry of it stands; where nobody judges, whether one is stored.
+    /// Whether the key has a live entry; without a judge, whether it has a stored one.
     stands: bool,
-    /// The key's leaf, where facts are judged.
+    /// Leaf of the key in the tree; `None` without a judge.
     leaf: Option<KeyLeaf>,
     unswept: u64,
     faults: Vec<Fault>,
@@ -75,7 +75,7 @@ pub(super) fn check(
             report.unswept += judged.unswept;
             judged.faults.into_iter().for_each(|fault| report.add(fault));
             if let Some(leaf) = judged.leaf {
-                // Digests only: a tree of frontiers would take as much memory as a second replica.
+                // Only digests are kept: a tree of frontiers would take as much memory as a second replica.
                 leaves.push((judged.key, crate::tree::Leaf::digest(&leaf)));
             }
         }
@@ -192,7 +192,7 @@ impl Stored {
     }
 }
 
-/// Checks a block on all cores: verifying signatures takes nearly all of the time.
+/// Checks a block on all cores: nearly all of the time is spent on verifying signatures.
 fn look_at_all(court: Court<'_>, block: Vec<Job>) -> Vec<Judged> {
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let share = block.len().div_ceil(threads).max(1);
@@ -241,14 +241,14 @@ fn look(court: Court<'_>, job: &Job) -> Judged {
         }
     }
     let is_stored = |row: &IndexEntry| job.records.binary_search_by_key(&row.id, |(id, _)| *id).is_ok();
-    // Records and rows are in the order of ids; something is missing only if their numbers differ.
+    // Records and rows are ordered by id; one is missing only if their numbers differ.
     if job.rows.len() != job.records.len() {
         for row in job.rows.iter().filter(|row| !is_stored(row)) {
             let what = format!("the index names entry {}, which is not stored", row.id);
             judged.faults.push(Fault::new(FaultKind::Index, key, what));
         }
     }
-    // Newest first, so that entries come after those that dominate them.
+    // Newest first, so that entries come after those that supersede them.
     metas.sort_unstable_by_key(|meta| std::cmp::Reverse(meta.rank()));
     let mut frontier = Frontier::new();
     for meta in metas {
@@ -271,7 +271,7 @@ fn look(court: Court<'_>, job: &Job) -> Judged {
     judged
 }
 
-/// Whether it is noted that the key cites these grants, so that a revocation finds it.
+/// Checks that the citations of these grants by the key are stored, so that a revocation finds the key.
 fn check_cited(court: Court<'_>, key: &Key, cited: &[GrantId], faults: &mut Vec<Fault>) {
     for grant in cited {
         let noted = reads::contains(court.snapshot, &court.tables.by_grant, rows::citation_row(grant, key));
@@ -306,7 +306,7 @@ fn says_the_same(row: &IndexEntry, of_record: &IndexEntry) -> bool {
     is_told && *row == IndexEntry { value_bytes, ..*of_record }
 }
 
-/// Decodes the entry of a record. An error if the record is not the fact that its row names.
+/// Decodes the entry of a record. Returns an error text if the record is not the fact that its row names.
 fn read_entry(cluster: ClusterId, key: &Key, id: &EntryId, record: &[u8]) -> Result<EntryFact, String> {
     match Fact::from_record(cluster, record) {
         Err(code) => Err(format!("its record does not read: {code}")),
@@ -315,7 +315,7 @@ fn read_entry(cluster: ClusterId, key: &Key, id: &EntryId, record: &[u8]) -> Res
     }
 }
 
-/// Returns the index row that an entry should have.
+/// Returns the index row that belongs to an entry.
 fn index_row(entry: &EntryFact) -> IndexEntry {
     IndexEntry {
         id: entry.id(),
@@ -329,9 +329,9 @@ fn index_row(entry: &EntryFact) -> IndexEntry {
 /// Judgement of an entry, with the reason if it may not be stored.
 enum Judgement {
     Stands(EntryMeta),
-    /// Valid once: a grant of its chain or a floor has ended it.
+    /// The entry was valid once: a grant of its chain was revoked, or a floor ended it.
     Ended(String),
-    /// Never valid, or not signed by the signer that it names.
+    /// The entry was never valid, or its signature is not that of its signer.
     Refused(String),
 }
 

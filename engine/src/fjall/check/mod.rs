@@ -1,8 +1,8 @@
-//! The check of a whole store: one walk over all tables, in two depths.
+//! The check of a whole store: one walk over all tables, at one of two depths.
 //!
-//! An agent checks the rows of the store that it has open: each record is the fact that its row names, and entries, index,
-//! citations and counts fit each other. [`fsck`](super::fsck::fsck) judges every fact, too, and computes the root from what
-//! stands.
+//! An agent checks the rows of its open store: each record is the fact that its row names, and entries, index,
+//! citations and counts agree. [`fsck`](super::fsck::fsck) also judges every fact, and computes the root digest from
+//! the valid ones.
 
 mod authority;
 mod entries;
@@ -20,10 +20,10 @@ use entries::{Court, Judge};
 use fjall::Snapshot;
 use kvgossip_grants::{ClusterId, Digest, PublicKey, Verifier};
 
-/// Checks the rows of a store of `cluster`. While a sweep is pending there may be more entries and facts than the summary
-/// says, and citations of them may be gone.
+/// Checks the rows of a store of `cluster`. While a sweep is pending, there may be more entries and facts than the
+/// summary counts, and citations of them may be missing.
 ///
-/// Whether the index gives the summary's root is for whoever loads it.
+/// It does not compute the root digest from the index: whoever loads the index does.
 ///
 /// # Errors
 /// The failure of the first table that cannot be read, else [`StorageError::Damaged`] with the first fault.
@@ -44,8 +44,8 @@ pub(super) fn check_rows(
     report.into_result()
 }
 
-/// Checks the rows of a store, and judges every fact from `root` on: its signature, its chain, and whether it may stand
-/// beside the others. `progress` hears now and then how many of how many keys were looked at.
+/// Checks the rows of a store and judges every fact, starting from `root`: its signature, its chain, and whether it is
+/// part of the normal form. From time to time, calls `progress` with the number of keys checked and the total number.
 pub(super) fn check_facts(
     tables: &Tables,
     root: &PublicKey,
@@ -79,7 +79,7 @@ pub(super) fn check_facts(
     if let (Some(authority), Some(entries)) = (authority_root, entries_root) {
         let root = root_digest(&authority, &entries);
         report.root = Some(root);
-        // What waits for a sweep was told apart and is not counted.
+        // Facts that wait for a sweep are counted separately.
         compare_counts(summary, false, report);
         compare_root(summary, root, report);
     }

@@ -7,7 +7,7 @@ use std::fmt;
 /// Maximum number of faults that are listed; further ones are only counted.
 pub const MAX_FAULTS: usize = 100;
 
-/// Report of a check of a store.
+/// Result of a check of a store.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Report {
@@ -34,7 +34,7 @@ pub struct Report {
     pub fault_count: u64,
     /// Remarks that are not faults.
     pub remarks: Vec<String>,
-    /// The first failure to read something.
+    /// First error of a read.
     pub(in super::super) failure: Option<StorageError>,
 }
 
@@ -60,7 +60,7 @@ impl Report {
         self.add(Fault::new(kind, place, what));
     }
 
-    /// Adds the fault that something cannot be read.
+    /// Adds the fault that a place cannot be read.
     pub(in super::super) fn unreadable(&mut self, place: &str, error: StorageError) {
         self.fault(FaultKind::Unreadable, place, &error);
         self.failure.get_or_insert(error);
