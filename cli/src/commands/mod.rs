@@ -1,12 +1,13 @@
 //! The commands, one file per group.
 //!
-//! A new command needs:
-//! - a file here with its arguments (`XArgs`) and its function, and its `mod` line below;
-//! - a variant of `Command` in `args.rs`, and an arm of `run` in `main.rs`;
-//! - a page in `manual/pages/`: examples, exit codes, environment variables;
-//! - its JSON in the hand-written part of `docs/cli.md`, or its name in `NO_JSON` of `reference_tests.rs`;
-//! - its line in `tests/transcripts/usage.trycmd`, and a transcript of its own;
-//! - `UPDATE_DOCS=1 cargo test -p kvgossip --bin kvgossip`, which renders the reference in `docs/cli.md`.
+//! A new command needs (paths from `cli/`):
+//! - `src/commands/NEW.rs` with its arguments (`NewArgs`) and its function, and a `mod` line below;
+//! - a variant of `Command` in `src/args.rs`, and an arm of `run` in `src/main.rs`;
+//! - an element of `PAGES` in `src/manual/pages/tree.rs` or `cluster.rs`: examples, exit codes, environment variables;
+//! - its JSON in the hand-written part of `../docs/cli.md`, or its name in `NO_JSON` of `src/reference_tests.rs`;
+//! - a test with real processes in `tests/`;
+//! - `UPDATE_DOCS=1 cargo test -p kvgossip --bin kvgossip`, which renders the reference in `../docs/cli.md`, and
+//!   `TRYCMD=overwrite cargo test -p kvgossip --test transcripts`, which takes its line over into the list of commands.
 
 pub(crate) mod adopt;
 pub(crate) mod agent;
