@@ -43,7 +43,12 @@ async fn report_trouble(client: &Client) {
     let mut told = Vec::new();
     while trouble.changed().await.is_ok() {
         match trouble.borrow_and_update().clone() {
-            None => told.clear(),
+            None => {
+                if !told.is_empty() {
+                    say("the values are kept current again");
+                }
+                told.clear();
+            }
             Some(trouble) => {
                 let line = format!("{} [{}]", trouble.message, trouble.code);
                 if !told.contains(&line) {

@@ -57,6 +57,24 @@ fn attach_below(mut command: Command, name: &str) -> Command {
     command.after_long_help(text)
 }
 
+/// Length of an example's line, in columns, from which it goes on in a next one: help on a terminal breaks lines at 100.
+const MAX_EXAMPLE_COLUMNS: usize = 90;
+
+/// Breaks a command line before options, so that it can be copied into a shell.
+fn folded(line: &str) -> String {
+    let (mut text, mut column) = (String::new(), 0);
+    for (number, part) in line.split(" --").enumerate() {
+        let part = if number == 0 { part.to_owned() } else { format!(" --{part}") };
+        if column > 0 && column + part.len() > MAX_EXAMPLE_COLUMNS {
+            text.push_str(" \\\n     ");
+            column = 5;
+        }
+        column += part.len();
+        text.push_str(&part);
+    }
+    text
+}
+
 impl Manual {
     /// Returns the sections of a command. `name`: the words after the program's name, such as `grant new`.
     pub(crate) fn of(name: &str, command: &Command) -> Self {
@@ -68,7 +86,7 @@ impl Manual {
     fn text(&self) -> String {
         let mut text = String::from("Examples:\n");
         for (what, line) in self.examples {
-            let _ = writeln!(text, "  # {what}\n  {line}");
+            let _ = writeln!(text, "  # {what}\n  {}", folded(line));
         }
         text.push_str("\nExit codes:\n");
         for (exit, meaning) in &self.exits {

@@ -308,6 +308,9 @@ async fn send(client: &AgentClient, facts: &[Fact]) -> Result<()> {
     let verdicts = client.put_facts(facts).await?;
     let failed = facts.iter().zip(&verdicts).find_map(|(fact, row)| Some((fact, refusal(row)?)));
     let Some((fact, (code, exit, message))) = failed else {
+        for (fact, row) in facts.iter().zip(&verdicts).filter(|(_, row)| row.verdict == MOOT) {
+            say_that_it_changed_nothing(fact, row);
+        }
         return Ok(());
     };
     let text =
@@ -317,6 +320,15 @@ async fn send(client: &AgentClient, facts: &[Fact]) -> Result<()> {
         failure = failure.note(format!("  {} {} {}", row.verdict, fact.kind(), fact.id()));
     }
     Err(failure)
+}
+
+/// Verdict of a fact that changes nothing.
+const MOOT: &str = "moot";
+
+fn say_that_it_changed_nothing(fact: &Fact, row: &VerdictRow) {
+    let id = short(&fact.id().to_string()).to_owned();
+    let why = row.code.as_deref().and_then(|code| codes::help(code)).unwrap_or_default();
+    say(&format!("the {} {id} changes nothing: {why}", fact.kind()));
 }
 
 /// Returns the code, exit code and message of a refused fact; `None` if it was merged, or nothing had to be done.

@@ -51,7 +51,7 @@ codes! {
     /// A floor has ended entries of this age.
     Floored = "entry.floored", "a floor set by root ended entries of this key that are this old";
     /// A newer entry of the same or a higher authority is in the frontier.
-    Dominated = "entry.dominated", "a newer entry of the same or a higher authority stands";
+    Dominated = "entry.dominated", "a newer entry of the same or a higher authority is there: read the key, and write again if that is still wanted";
     /// The cited grant, or one above it, is not known here.
     GrantUnknown = "grant.unknown", "this replica does not know the cited grant, or one above it: send that grant first, or sync with a replica that has it (`kvgossip sync PEER`); if one above it was revoked, it does not come back";
     /// The cited grant, or one above it, is revoked.

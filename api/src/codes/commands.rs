@@ -68,7 +68,7 @@ pub(super) const COMMANDS: &[CodeInfo] = &[
     row(
         "config.malformed",
         Exit::Usage,
-        "the file of --config, or a variable KVGOSSIP_*, holds a setting that does not exist or a value that the setting does not take",
+        "the file of --config is no TOML, or it or a variable KVGOSSIP_* has a setting that does not exist",
         "correct the place that the message names; a variable that belongs to no setting is ignored",
     ),
     row(

@@ -61,8 +61,7 @@ pub(crate) fn fsck(args: &FsckArgs, format: Format) -> Result<Exit> {
         })
     });
     progress.clear();
-    let report =
-        checked.map_err(|error| Failure::advised(error.code(), format!("{}: {error}", files::name(dir))))?;
+    let report = checked.map_err(|error| unchecked(dir, &error))?;
     match format {
         Format::Json => output::json(&shown(&report))?,
         Format::Text => output::text(&text(dir, &report))?,
@@ -71,13 +70,33 @@ pub(crate) fn fsck(args: &FsckArgs, format: Format) -> Result<Exit> {
         return Ok(Exit::Ok);
     }
     if is_older(&report) {
-        let message =
-            format!("the store in {} is whole, and older than what it acknowledged", files::name(dir));
+        let what = if report.batch == 0 { "is empty, and" } else { "is whole, and" };
+        let message = format!("the store in {} {what} older than what it acknowledged", files::name(dir));
         return Err(Failure::advised("store.rolled_back", message));
     }
     let faults = if report.fault_count == 1 { "fault" } else { "faults" };
     let message = format!("the store in {} has {} {faults}", files::name(dir), report.fault_count);
-    Err(Failure::advised("store.damaged", message))
+    Err(Failure::new("store.damaged", message).note(
+        "start `kvgossip agent` once with --move-damaged-aside, which keeps this store under another name and begins with an \
+         empty one: peers fill it, and what no peer has is lost",
+    ))
+}
+
+/// Returns the failure of a check that could not be made. Where the disk is the reason, the store may be sound.
+fn unchecked(dir: &Path, error: &StorageError) -> Failure {
+    let text = match error {
+        StorageError::Missing(_) => error.to_string(),
+        _ => format!("{}: {error}", files::name(dir)),
+    };
+    match error {
+        StorageError::Full | StorageError::NoRoom { .. } | StorageError::Io(_) => {
+            Failure::new(error.code(), format!("{text}: nothing was checked")).note(
+                "the check writes a working copy beside the store: make room, or copy the data directory to a disk that can be \
+                 written to",
+            )
+        }
+        _ => Failure::advised(error.code(), text),
+    }
 }
 
 /// Whether the only fault is that the last batches are missing, so that an agent can continue from there.
