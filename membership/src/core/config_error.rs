@@ -9,7 +9,8 @@ pub enum ConfigError {
     /// The name is empty or longer than 255 bytes.
     #[error("a member's name has 1 to 255 bytes")]
     Name,
-    /// Other members cannot send to the advertised address: its IP address is unspecified or multicast, or its port is 0.
+    /// Other members cannot send to the advertised address: its IP address is unspecified or multicast, or its
+    /// port is 0.
     #[error("cannot advertise {0}: an address and a port that others can send to are needed")]
     Advertise(SocketAddr),
     /// The advertised address is in none of the allowed networks.

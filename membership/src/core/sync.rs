@@ -94,7 +94,8 @@ impl From<Ping> for StreamMessage {
 }
 
 impl Core {
-    /// Registers an accepted connection. `None`: [`MAX_INBOUND`] are open already, so the caller must close it.
+    /// Registers an accepted connection as a new exchange. `None`: 64 exchanges started by other members are
+    /// open, so the caller must close it.
     pub fn accept(&mut self, now: Duration, from: SocketAddr) -> Option<StreamId> {
         let decoder = StreamDecoder::new(self.config.framing.clone());
         let id = self.streams.insert(Stream { purpose: Purpose::Inbound, addr: from, decoder, buffered: 0 });

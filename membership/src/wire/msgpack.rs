@@ -32,7 +32,7 @@ pub enum DecodeError {
     /// The value is nested deeper than [`MAX_DEPTH`].
     #[error("nested too deep")]
     TooDeep,
-    /// The message's type byte, this value, is unknown here; 0 also if it is missing.
+    /// The message's type byte, this value, is none of the expected ones.
     #[error("unknown message type {0}")]
     UnknownType(u8),
     /// Something has more bytes or elements than allowed; the string names it, such as `a member's name`.
