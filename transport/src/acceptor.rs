@@ -99,8 +99,8 @@ fn not_begun(error: quinn::ConnectionError) -> TransportError {
     }
 }
 
-/// Hands the connection to the application. A full queue closes it at once with [`Code::Full`], so that the
-/// peer does not wait.
+/// Hands an admitted connection to the application. A full queue closes it at once with [`Code::Full`], so that
+/// the peer does not wait.
 fn queue(ready: &mpsc::Sender<Connection>, connection: Connection) -> Result<(), TransportError> {
     ready.try_send(connection).map_err(|error| match error {
         TrySendError::Full(connection) => {

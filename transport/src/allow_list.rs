@@ -21,7 +21,7 @@ pub enum AllowListError {
     /// The list has more than [`MAX_ALLOWED_PEERS`] replica ids.
     #[error("line {line}: the list of peers has more than {MAX_ALLOWED_PEERS} ids")]
     TooMany {
-        /// Line of the first id over the limit, counted from 1.
+        /// Line of the first replica id over the limit, counted from 1.
         line: usize,
     },
     /// A line is neither empty, nor a comment, nor a replica id.

@@ -60,13 +60,13 @@ impl Candidates {
         worst.map(|place| self.others.remove(place)).is_some()
     }
 
-    /// Records that the replica proved its key at this address.
+    /// Records that the replica proved its key at `address`.
     pub fn proved(&mut self, address: SocketAddr) {
         self.others.retain(|candidate| candidate.address != address);
         self.proven = Some(address);
     }
 
-    /// Records that a dial of this address failed, or that another replica answered there.
+    /// Records that a dial of `address` failed, or that another replica answered at it.
     pub fn failed(&mut self, address: SocketAddr) {
         if let Some(candidate) = self.others.iter_mut().find(|candidate| candidate.address == address) {
             candidate.failures = candidate.failures.saturating_add(1);

@@ -72,7 +72,7 @@ impl Conduct {
     }
 }
 
-/// Peer of one connection, to be charged for its offences.
+/// Peer of one connection, with the record to which its offences are added.
 #[derive(Clone, Debug)]
 pub(crate) struct Blame {
     pub(crate) conduct: Arc<Conduct>,

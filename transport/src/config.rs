@@ -123,7 +123,7 @@ fn draw(provider: &CryptoProvider) -> Result<Instance, TransportError> {
     Ok(Instance::new(u64::from_be_bytes(bytes)))
 }
 
-/// Instance number of this endpoint, and the number of handshakes it received from itself.
+/// Instance number of this endpoint, and the number of handshakes that the endpoint received from itself.
 #[derive(Debug)]
 struct Own {
     instance: Instance,

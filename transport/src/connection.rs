@@ -19,7 +19,7 @@ use tokio::time::Instant;
 /// Number of the next connection of this process.
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
 
-/// Cost of the handshake on the wire: UDP payload bytes until both sides have admitted each other.
+/// Cost of a connection's handshake on the wire, until both sides have admitted each other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HandshakeCost {
     /// UDP payload bytes sent by this side.
@@ -113,7 +113,7 @@ impl Connection {
         self.inner.number
     }
 
-    /// Id of the other replica.
+    /// Replica id of the peer.
     pub fn peer(&self) -> ReplicaId {
         self.inner.peer
     }

@@ -23,7 +23,8 @@ use tokio::time::{Instant, sleep};
 const SETTLED: Duration = Duration::from_secs(5);
 /// Delay before the next address of a peer is dialled while the previous one does not answer.
 pub const NEXT_DIAL: Duration = Duration::from_millis(150);
-/// Delay before further addresses are dialled when the first one is where the peer has proved its key.
+/// Delay before further addresses of a peer are dialled when the first one is where the peer has proved its
+/// key.
 const HEAD_START: Duration = Duration::from_secs(1);
 
 /// Source of the addresses at which a peer may listen.
@@ -156,7 +157,7 @@ struct Failed {
     error: TransportError,
     /// Address whose error is reported; `None` if none is known, or if a dial turned out to be unnecessary.
     address: Option<SocketAddr>,
-    /// Whether all addresses failed with the same code.
+    /// Whether all dialled addresses failed with one code.
     all: bool,
 }
 

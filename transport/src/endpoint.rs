@@ -26,7 +26,7 @@ use std::sync::atomic::Ordering;
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, timeout};
 
-/// Counters of an endpoint since it was bound.
+/// Counters of an endpoint since it was bound; `pending` is the current number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EndpointStats {
@@ -106,7 +106,7 @@ impl Endpoint {
         self.inner.shared.configs.key().id()
     }
 
-    /// Instance number of this endpoint; other endpoints with the same key have another one.
+    /// Instance number of this endpoint; other endpoints with the same replica key have another number.
     pub fn instance(&self) -> Instance {
         self.inner.shared.configs.instance()
     }
@@ -187,7 +187,7 @@ impl Endpoint {
         self.inner.ready.lock().await.recv().await
     }
 
-    /// Lists the replicas that are shut out because they misbehaved, in order of their ids.
+    /// Lists the replicas that are shut out now because they misbehaved, in order of their ids.
     pub fn shut_out(&self) -> Vec<ShutOut> {
         self.inner.shared.conduct.list()
     }

@@ -49,7 +49,7 @@ pub enum TransportError {
     /// This replica refuses the peer during the handshake.
     #[error("refused {}{address}: {reason}", peer.map(|id| format!("replica {id} at ")).unwrap_or_default())]
     Refused {
-        /// Replica id of the peer, if it proved its key.
+        /// Replica id of the peer; `None` if the peer did not prove its key.
         peer: Option<ReplicaId>,
         /// Address of the peer.
         address: SocketAddr,
@@ -114,7 +114,8 @@ pub enum TransportError {
     /// No address of the peer is known at present.
     #[error("no address of the peer is known now")]
     NoAddress,
-    /// Two running processes use the peer's key, and the connection with one of them is kept.
+    /// Two running processes use this replica id's key, and the connection with the other process is kept, or
+    /// neither.
     #[error("two running processes use the key of replica {peer}")]
     Cloned {
         /// Replica id that both processes use.

@@ -20,7 +20,7 @@ pub enum FrameError {
         /// Announced length of the frame in bytes, as far as the header has been read.
         len: u64,
     },
-    /// The frame is empty: it lacks even the message kind.
+    /// The frame has length 0: it lacks even the message kind.
     #[error("a frame is empty")]
     Empty,
     /// The header does not encode the frame's length in the fewest bytes.
@@ -70,7 +70,7 @@ impl FrameDecoder {
         self.step(input).inspect_err(|&error| self.state = State::Failed(error))
     }
 
-    /// Returns whether the stream may end here: no frame is incomplete.
+    /// Returns whether the stream may end after the bytes so far: no frame is incomplete.
     pub fn at_boundary(&self) -> bool {
         matches!(&self.state, State::Header(header) if header.taken() == 0)
     }

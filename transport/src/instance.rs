@@ -17,7 +17,7 @@ const SUFFIX: &str = ".kvgossip.invalid";
 pub struct Instance(u64);
 
 impl Instance {
-    /// Creates an instance from its number.
+    /// Creates an instance from its number, received from a peer or drawn at random.
     pub const fn new(number: u64) -> Self {
         Self(number)
     }

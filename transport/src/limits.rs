@@ -44,7 +44,7 @@ pub const MAX_CONNECTIONS: usize = 1024;
 /// Maximum number of connections in one [`crate::ConnectionTable`] with [`crate::Access::PullOnly`].
 pub const MAX_PULL_ONLY_CONNECTIONS: usize = 64;
 
-/// Maximum number of concurrent sessions started by peers, in a replica that counts them.
+/// Maximum number of concurrent sessions started by peers; the caller counts them, not this crate.
 pub const MAX_SESSIONS: usize = 32;
 
 /// Time limit of a handshake, from the first packet to the admission by both sides.
@@ -62,7 +62,7 @@ pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Silence after which a peer is considered gone; two pings may be lost before.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(40);
 
-/// Configurable limits. Each default is the constant of the same name.
+/// Configurable limits of an endpoint. Each default is the constant of the same name in capitals.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Limits {

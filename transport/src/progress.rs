@@ -61,7 +61,7 @@ impl Meter {
         self.paid = self.paid.saturating_add(amount);
     }
 
-    /// Waiting time of the whole session that its bytes do not pay for.
+    /// Waiting time of the whole session that its bytes do not pay for; 0 if they pay for all of it.
     fn unpaid(&mut self, now: Instant) -> Duration {
         self.settle(now);
         self.waited.saturating_sub(self.paid)
@@ -131,7 +131,7 @@ impl Clock {
         self.meter.lock().pay(Instant::now(), FRAME_PAYS);
     }
 
-    /// Waiting time of the whole session that its bytes do not pay for.
+    /// Waiting time of the whole session that its bytes do not pay for; 0 if they pay for all of it.
     pub(crate) fn unpaid(&self) -> Duration {
         self.meter.lock().unpaid(Instant::now())
     }
@@ -142,8 +142,8 @@ impl Clock {
         self.gives_way.notify_waiters();
     }
 
-    /// Waits for `work`, which only the peer can complete; fails when a limit is reached. Dropping the future
-    /// stops the clock.
+    /// Waits for `work`, which only the peer can complete; fails when a limit is reached or the session gives
+    /// way. Dropping the future stops the clock.
     pub(crate) async fn wait<T>(&self, work: impl Future<Output = T>) -> Result<T, Stop> {
         let _waiting = Waiting::enter(self);
         tokio::pin!(work);

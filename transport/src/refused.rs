@@ -16,7 +16,7 @@ pub const MAX_REFUSED: usize = 64;
 /// first.
 pub const MAX_REFUSED_PER_ADDRESS: usize = 4;
 
-/// A replica that dialled in, proved its key, and was refused.
+/// Refusal of a replica that dialled in and proved its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RefusedPeer {
     /// Id of the refused replica.

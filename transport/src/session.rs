@@ -23,8 +23,8 @@ use tokio::time::Instant;
 
 /// Replica on whose behalf a session runs.
 pub trait SessionHost: Send + Sync + 'static {
-    /// Returns the committed state. Once a fact has its verdict, every later snapshot contains it. Records are read from it where
-    /// blocking is allowed.
+    /// Returns the host's committed state. Once a fact has its verdict, every later snapshot contains it.
+    /// Records are read from the snapshot where blocking is allowed.
     fn snapshot(&self) -> Snapshot;
 
     /// Current time of the clock that stamps this replica's entries, to be sent to the peer; `None` sends no
@@ -33,8 +33,8 @@ pub trait SessionHost: Send + Sync + 'static {
         None
     }
 
-    /// Ids of facts that the peer is asked not to send, with the reason: facts that are early or condemned
-    /// here.
+    /// Ids of facts that the peer is asked not to send, with the reason: facts that are early or condemned at
+    /// this replica.
     fn declined(&self) -> Vec<(FactId, Reason)> {
         Vec::new()
     }
@@ -51,7 +51,8 @@ pub trait SessionHost: Send + Sync + 'static {
         None
     }
 
-    /// Receives the session's current costs and results; called while it runs, whenever they have changed.
+    /// Receives the session's costs and results so far; called while the session runs, whenever they have
+    /// changed.
     fn progress(&self, _: &Tally) {}
 
     /// Checks received facts, verifies their signatures, merges them and makes them durable. Returns one
@@ -68,7 +69,7 @@ pub struct SessionOptions {
     pub scope: PathPrefix,
     /// Eight bytes from a cryptographic random generator.
     pub nonce: [u8; 8],
-    /// Whether this side accepts facts. It never accepts any from a peer with [`Access::PullOnly`].
+    /// Whether this side accepts facts. Facts of a peer with [`Access::PullOnly`] are never accepted.
     pub takes_facts: bool,
 }
 
@@ -84,8 +85,8 @@ pub struct SessionReport {
     pub told: Option<Digest>,
     /// Last root digest that the peer sent; `None` if it sent none. See [`Session::peer_root`].
     pub peer_root: Option<Digest>,
-    /// Newcomer information of the peer, if it has not yet completed its first comparison with any peer; also
-    /// `None` if its hello did not arrive.
+    /// Newcomer information of the peer; `None` if the peer has completed a comparison with any peer before, or
+    /// its hello did not arrive.
     pub peer_newcomer: Option<Newcomer>,
     /// Whether the session only compared the two sides, without any transfer, and completed.
     pub compared: bool,
@@ -295,7 +296,7 @@ impl<H: SessionHost> Carrier<H> {
         Ok(self.driver.handle_judged(job, verdicts)?)
     }
 
-    /// Queues frames to send. Facts are read from the store here.
+    /// Queues frames to send, and reads the facts in them from the store.
     fn fill(&mut self, queued: usize) -> Result<(), SessionFailure> {
         if let Some(now) = self.host.now() {
             self.driver.tell_time(now);

@@ -50,7 +50,7 @@ impl Shared {
     }
 }
 
-/// Replaces the error that TLS reports by the verifier's own reason, if it refused the peer.
+/// Replaces the error that TLS reports by the verifier's own reason, if the verifier refused the peer.
 pub(crate) fn explain(
     error: TransportError,
     outcome: &OnceLock<HandshakeResult>,

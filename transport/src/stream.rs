@@ -177,7 +177,7 @@ pub struct SessionWatch {
 }
 
 impl SessionWatch {
-    /// Waiting time of the session that its bytes do not pay for.
+    /// Waiting time of the whole session that its bytes do not pay for; 0 if they pay for all of it.
     pub fn unpaid(&self) -> Duration {
         self.clock.unpaid()
     }
@@ -276,7 +276,8 @@ pub struct FrameWriter {
     side: Side,
     send: quinn::SendStream,
     queue: VecDeque<Bytes>,
-    /// Short frames behind the queue that are sent as one buffer, because QUIC does its bookkeeping per buffer.
+    /// Short frames at the end of the queue that are sent as one buffer, because QUIC does its bookkeeping per
+    /// buffer.
     tail: BytesMut,
     queued: usize,
     sent: u64,

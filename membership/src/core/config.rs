@@ -41,8 +41,8 @@ pub struct Config {
     pub limits: Limits,
     /// Networks to which members' addresses, this one's included, must belong; empty allows any address.
     pub allowed: Vec<IpNet>,
-    /// Maximum number of other members in the table. When it is full, the member that has been gone longest is
-    /// forgotten; if all are alive, unknown members are not added.
+    /// Maximum number of other members in the table. When it is full, the member that has been dead or departed
+    /// longest is forgotten; if all are active, unknown members are not added.
     pub max_members: usize,
     /// Snapshot of an earlier run of this member; `None` starts without one.
     pub restore: Option<Snapshot>,
@@ -118,7 +118,7 @@ pub struct Timing {
     pub suspicion_mult: u32,
     /// Suspicion timeout without confirmations, as a multiple of the minimum.
     pub suspicion_max_mult: u32,
-    /// Interval between state exchanges with a random member; it grows above 32 members.
+    /// Interval between state exchanges with a random member; it is longer in clusters of more than 32 members.
     pub push_pull_interval: Duration,
     /// Maximum duration of a TCP exchange.
     pub stream_timeout: Duration,
@@ -132,7 +132,7 @@ pub struct Timing {
     pub reap_interval: Duration,
     /// Time after which a dead member may return with any incarnation and with another address.
     pub dead_reclaim: Duration,
-    /// Maximum time that each step of leaving waits for its broadcast.
+    /// Maximum time that leaving waits for the leave intent to be sent, and then for the dead message.
     pub broadcast_timeout: Duration,
     /// Time for which this member still answers after it has left, so that all members receive the news.
     pub leave_propagate_delay: Duration,

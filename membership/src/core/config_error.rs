@@ -35,7 +35,8 @@ pub enum ConfigError {
         /// Largest allowed value, with its unit if it is a duration.
         most: String,
     },
-    /// A size limit is out of its range: messages would be too long to send, or nothing useful would fit.
+    /// The size limit for events, queries or responses is out of its range: messages would be too long to send,
+    /// or nothing useful would fit.
     #[error("the {what} size limit is {limit} bytes; {least} to {most} are allowed")]
     Limit {
         /// Kind of the messages that the limit applies to.

@@ -132,7 +132,7 @@ pub(super) struct Remote {
     rtts: Vec<f64>,
 }
 
-/// This member's coordinate, with the state of its computation.
+/// This member's network coordinate, with the state of its computation by the Vivaldi algorithm.
 #[derive(Debug, Default)]
 pub(super) struct Vivaldi {
     pub(super) own: Coordinate,

@@ -11,7 +11,8 @@ pub(super) const EVENT_BUFFER: u64 = 512;
 /// Maximum number of different events accepted for one Lamport time.
 pub(super) const MAX_EVENTS_PER_TIME: usize = 64;
 
-/// Maximum size of a received event's name and payload together, in bytes; Serf's hard limit.
+/// Maximum size of a received event's name and payload together, in bytes; Serf's limit, which cannot be
+/// configured.
 const HARD_LIMIT: usize = 9 * 1024;
 /// Maximum total size of the names and payloads of all remembered events, in bytes; beyond it the oldest events
 /// are forgotten.

@@ -124,7 +124,7 @@ struct Own {
     status_ltime: u64,
 }
 
-/// One member of a cluster. The [module](self) describes how to drive it.
+/// One member of a cluster, as a state machine without I/O. The [module](self) describes how to drive it.
 pub struct Core {
     config: Config,
     rng: StdRng,
@@ -168,8 +168,8 @@ impl std::fmt::Debug for Core {
 }
 
 impl Core {
-    /// Creates a member that is alone. `seed` must be random, and secret if packets are encrypted, because
-    /// nonces derive from it.
+    /// Creates a member that knows no other member yet. `seed` must be random, and secret if packets are
+    /// encrypted, because nonces derive from it.
     pub fn new(config: Config, now: Duration, seed: [u8; 32]) -> Result<Self, ConfigError> {
         config.check()?;
         let mut rng = StdRng::from_seed(seed);

@@ -21,7 +21,7 @@ pub const MAX_QUEUED: usize = 4096;
 /// Class of a broadcast, each with a queue of its own, in order of precedence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Class {
-    /// memberlist's messages: this member's own state, and suspicions that confirm others.
+    /// memberlist's messages: this member's own state, and suspicions by a second or later member.
     Membership,
     /// Joins and leaves of Serf's layer.
     Intent,

@@ -166,7 +166,7 @@ mod tests {
         );
     }
 
-    /// Parts of names: any bytes, and text that would form lines of its own.
+    /// Generates parts of names: any bytes, and text that would form lines of its own in the file.
     fn part() -> impl Strategy<Value = Vec<u8>> {
         let lines =
             [&b"\n"[..], b"\nalive: x 10.0.0.1:1\n", b"\nnot-alive: before\n", b"\nclock: 9\n", b"\nleave\n"];

@@ -55,7 +55,7 @@ pub struct Member {
     pub answered: Answered,
 }
 
-/// Id of a TCP exchange, and of the join that it serves.
+/// Id of a TCP exchange; that of a join also identifies the join.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(pub(super) u64);
 
@@ -96,7 +96,8 @@ pub struct QueryParams {
     pub tags: Vec<(Text, Text)>,
     /// Whether each addressed member acknowledges at once.
     pub request_ack: bool,
-    /// Number of other members through which responses are also relayed; Serf allows 0 to 5.
+    /// Number of members besides the originator through which each response is also relayed; Serf allows 0 to
+    /// 5.
     pub relay_factor: u8,
     /// Time to wait for responses; `None` uses Serf's default, which grows with the size of the cluster.
     pub timeout: Option<Duration>,
@@ -225,7 +226,7 @@ pub enum Event {
     /// Another running member claims this member's name. That member gives the name up if most members know it
     /// at this member's address.
     NameClaimed {
-        /// Address of the other member.
+        /// Address at which the other member claims the name.
         other: SocketAddr,
     },
     /// A majority of the members knows this member's name at another address: stop this member, or use another

@@ -50,7 +50,7 @@ pub(super) struct Actor {
     /// Unmerged events for subscribers other than the application.
     subscribers: Feeds<Event>,
     coalescer: Coalescer,
-    /// Events for subscribers that want them merged.
+    /// Merged events, for subscribers that want [`Coalesced`] records.
     merged: Feeds<Coalesced>,
     filter: Option<LinkFilter>,
     streams: HashMap<StreamId, Output>,

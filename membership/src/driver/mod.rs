@@ -83,7 +83,7 @@ pub struct Options {
     /// Path of the snapshot file, with which the member rejoins after a restart and does not receive old events
     /// again; `None` keeps none.
     pub snapshot: Option<PathBuf>,
-    /// Whether the member rejoins although it left the cluster before it ended.
+    /// Whether the member rejoins the members in its snapshot although it had left the cluster before it ended.
     pub rejoin_after_leave: bool,
     /// Capacity, in events, of the channel to the application. Further events are dropped and reported by
     /// [`Event::Lagged`].

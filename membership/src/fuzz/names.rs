@@ -60,7 +60,7 @@ fn addr(index: u8) -> SocketAddr {
 /// Byte that is a valid value for no field, and after which the next value can still be found.
 const SPOILED: u8 = 0x80;
 
-/// Member under test, and its name.
+/// Member under test, with its name, its clock, and what it has reported and sent.
 struct World {
     core: Core,
     own: Text,

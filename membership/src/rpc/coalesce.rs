@@ -195,7 +195,8 @@ impl Coalescer {
     }
 }
 
-/// Kind of an event in clients' terms; `None` for events that are not reported to them.
+/// Kind of an event as clients read it, such as `member-join`; `None` for events that are not reported to
+/// clients.
 pub(super) fn event_kind(event: &Event) -> Option<&'static str> {
     Some(match event {
         Event::MemberJoined(_) => "member-join",

@@ -20,7 +20,8 @@ const UNSUPPORTED_COMMAND: &str = "Unsupported command";
 const AUTH_REQUIRED: &str = "Authentication required";
 const AUTH_WRONG: &str = "Invalid authentication token";
 
-/// Error: the connection is closed without a reply, because the input is not this protocol or exceeds a limit.
+/// Error: the connection is closed without a reply, because the client's input is not this protocol or exceeds
+/// a limit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the client does not speak the protocol: {0}")]
 pub struct SessionError(#[from] DecodeError);
@@ -129,8 +130,8 @@ impl Session {
         Ok(Some(self.take(seq, command, &body)))
     }
 
-    /// Parses the header of the next request. An unknown command ends the connection, because it is unknown
-    /// whether a body follows.
+    /// Parses the header of the next request; `None` if it is incomplete. An unknown command ends the
+    /// connection, because it is unknown whether a body follows.
     fn next_header(&mut self) -> Result<Option<Header>, DecodeError> {
         let Some(bytes) = self.decoder.next()? else { return Ok(None) };
         let reader = &mut Reader::bounded(bytes, MAX_REQUEST_VALUES);

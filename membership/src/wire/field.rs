@@ -146,7 +146,7 @@ macro_rules! messages {
             /// Field names, in the order in which they are written.
             pub const FIELDS: &'static [&'static str] = &[$($key),*];
 
-            /// Decodes the message at the start of `bytes`; any further bytes are ignored.
+            /// Decodes the message at the start of `bytes`; bytes after it are ignored.
             pub fn decode(bytes: &[u8]) -> Result<Self, $crate::wire::msgpack::DecodeError> {
                 $crate::wire::field::Field::decode(&mut $crate::wire::msgpack::Reader::new(bytes))
             }

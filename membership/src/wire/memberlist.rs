@@ -229,8 +229,8 @@ impl Message {
 }
 
 impl NodeState {
-    /// Decodes one node state and checks its limits. The inner error means that this one is skipped; the outer
-    /// error means that nothing after it can be decoded.
+    /// Decodes one node state and checks its limits. The inner error means that this node state is skipped; the
+    /// outer error means that nothing after it can be decoded.
     pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Result<Self, DecodeError>, DecodeError> {
         let mut ahead = reader.clone();
         let read = <Self as super::field::Field>::decode(&mut ahead);

@@ -68,7 +68,8 @@ pub enum WireError {
     Ended,
 }
 
-/// Number of parts of a message that were skipped because they could not be used. The other parts were used.
+/// Numbers of parts of one message that were skipped because they could not be used; the message's remaining
+/// parts were used.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Skipped {
     /// Number of parts that could not be decoded.

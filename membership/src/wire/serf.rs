@@ -77,7 +77,7 @@ messages! {
         "Name" => name: Text,
         "Payload" => payload: Option<Vec<u8>>,
     }
-    /// Question to all members that its filters match.
+    /// Question to all members that match its filters.
     Query {
         "Addr" => addr: Vec<u8>,
         "Filters" => filters: List<Vec<u8>>,
@@ -293,8 +293,8 @@ pub fn encode_tags(tags: &Tags) -> Vec<u8> {
     encode_tagged(TAG_MAGIC, tags)
 }
 
-/// Decodes metadata. Without [`TAG_MAGIC`] it is the role of a very old agent. Tags that cannot be decoded are
-/// skipped; after a structural error the remaining ones are too.
+/// Decodes a member's metadata. Without [`TAG_MAGIC`] it is the role of a very old agent. Tags that cannot be
+/// decoded are skipped; after a structural error the remaining ones are too.
 pub fn decode_tags(meta: &[u8]) -> Tags {
     match meta.split_first() {
         None => Tags::new(),

@@ -32,7 +32,7 @@ const GOSSIP_PORT: u16 = 7946;
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
 /// Name prefix of members' internal queries, of which clients may send only [`PING`].
 const INTERNAL_PREFIX: &str = "_serf_";
-/// The only internal query open to clients: members just acknowledge it.
+/// The only internal query that clients may send: members just acknowledge it.
 const PING: &str = "_serf_ping";
 
 /// Body of the reply to a request, or the error text of a refusal.

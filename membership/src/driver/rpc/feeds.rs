@@ -86,7 +86,7 @@ impl Feeds {
     }
 }
 
-/// Queries that were sent to a client, for its `respond` requests.
+/// Queries that were sent to a client, for the client's `respond` requests; at most `most`.
 #[derive(Clone)]
 pub(super) struct Asked {
     inner: Arc<Mutex<Numbered>>,

@@ -63,7 +63,7 @@ const ERROR_PAUSE: Duration = Duration::from_millis(100);
 /// Options of an RPC server.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Address to listen on; it must be a loopback address unless there is a key.
+    /// Address to listen on; it must be a loopback address unless clients must present a key.
     pub addr: SocketAddr,
     /// Key that clients must present; `None` requires none.
     pub auth: Option<AuthKey>,
@@ -148,7 +148,7 @@ struct Shared<H> {
     listings: Semaphore,
     /// Rate limit for log lines about clients that were refused.
     refusals: Seldom,
-    /// Rate limit for log lines about clients that do not read.
+    /// Rate limit for log lines about clients that were disconnected because they do not read.
     deaf: Seldom,
     places: Mutex<Places>,
     began: Instant,
