@@ -56,7 +56,7 @@ pub trait SessionHost: Send + Sync + 'static {
     fn progress(&self, _: &Tally) {}
 
     /// Checks received facts, verifies their signatures, merges them and makes them durable. Returns one
-    /// verdict per fact, in the same order. A grant and the facts that depend on it come in one batch, the
+    /// verdict per fact, in the order of the facts. A grant and the facts that depend on it come in one batch, the
     /// grant first. Several calls run concurrently. Dropping the future must be safe at any time: what was
     /// committed stays.
     fn judge(&self, facts: Vec<Fact>) -> impl Future<Output = Result<Vec<Verdict>, Failure>> + Send;

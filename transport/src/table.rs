@@ -22,7 +22,7 @@ const CLONED_WORDS: &str = "another process uses the same replica key";
 
 /// Open connections by peer. Clones share the table.
 ///
-/// If two connections with one replica exist, both ends keep the same one:
+/// If two connections with one replica exist, both ends keep one and close the other, chosen by these rules:
 /// - Both sides dialled at about the same time: the one dialled by the smaller replica id.
 /// - One process dialled several addresses at about the same time: the first one.
 /// - Two running processes use the replica's key: the older one, so that they do not displace each other endlessly.

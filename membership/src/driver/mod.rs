@@ -39,8 +39,7 @@ pub use failures::some_of;
 
 use actor::{Actor, Command};
 
-/// Capacity, in answers, of the channel of one query. Further answers are dropped until the receiver takes
-/// some.
+/// Number of answers to one query that wait for its receiver; further ones are dropped.
 pub const QUERY_CAPACITY: usize = 1024;
 /// Maximum number of subscribers of a member besides the application, merged and unmerged together.
 pub const MAX_SUBSCRIBERS: usize = 4096;
@@ -80,13 +79,11 @@ pub struct Options {
     pub timing: Timing,
     /// Maximum sizes of events, queries and responses.
     pub limits: Limits,
-    /// Path of the snapshot file, with which the member rejoins after a restart and does not receive old events
-    /// again; `None` keeps none.
+    /// Path of the snapshot file, with which a restarted member rejoins and skips old events; `None` keeps none.
     pub snapshot: Option<PathBuf>,
     /// Whether the member rejoins the members in its snapshot although it had left the cluster before it ended.
     pub rejoin_after_leave: bool,
-    /// Capacity, in events, of the channel to the application. Further events are dropped and reported by
-    /// [`Event::Lagged`].
+    /// Number of events that wait for the application; further ones are dropped: see [`Event::Lagged`].
     pub event_capacity: usize,
     /// Fault injection in tests; `None` lets all datagrams and connections pass.
     pub link_filter: Option<LinkFilter>,
@@ -246,8 +243,7 @@ impl Membership {
         receiver.await.map_err(|_| Error::Stopped)
     }
 
-    /// Declares that a failed member has left; with `prune`, every member also forgets it at once. If the named
-    /// member is alive, it refutes this.
+    /// Declares that a failed member has left; with `prune`, every member also forgets it at once.
     pub async fn force_leave(&self, name: impl AsRef<[u8]>, prune: bool) -> Result<(), Error> {
         let name = Text::from(name.as_ref());
         Ok(self.with(move |actor| actor.with_core(|core, now| core.force_leave(now, &name, prune))).await??)
@@ -321,8 +317,7 @@ impl Membership {
         Ok(self.with(|actor| actor.query(Core::list_keys_query)).await??)
     }
 
-    /// Responds to a query received as [`Event::Query`]. Fails after its deadline, or if the payload is too
-    /// long.
+    /// Responds to a query received as [`Event::Query`], until the query's deadline.
     pub async fn respond(&self, query: &Query, payload: &[u8]) -> Result<(), Error> {
         let (query, payload) = (query.clone(), payload.to_vec());
         Ok(self.with(move |actor| actor.with_core(|core, now| core.respond(now, &query, &payload))).await??)
@@ -339,15 +334,13 @@ impl Membership {
         self.with(move |actor| actor.with_core(|core, _| core.member(&name))).await
     }
 
-    /// Estimated round-trip time to another member, from the network coordinates of both; `None` until that
-    /// member has answered a probe of this one.
+    /// Estimated round-trip time to another member; `None` until it has answered a probe of this one.
     pub async fn estimated_rtt(&self, name: impl AsRef<[u8]>) -> Result<Option<Duration>, Error> {
         let name = Text::from(name.as_ref());
         self.with(move |actor| actor.with_core(|core, _| core.estimated_rtt(&name))).await
     }
 
-    /// Network coordinate of a member, this one included; `None` until that member has answered a probe of this
-    /// one.
+    /// Network coordinate of any member; `None` until the member has answered a probe of this one.
     pub async fn coordinate_of(&self, name: impl AsRef<[u8]>) -> Result<Option<Coordinate>, Error> {
         let name = Text::from(name.as_ref());
         self.with(move |actor| actor.with_core(|core, _| core.coordinate_of(&name))).await
@@ -393,8 +386,7 @@ impl Membership {
         self.with(|actor| actor.with_core(|core, _| core.came_back())).await
     }
 
-    /// Returns whether an earlier run left its cluster, and this run neither tries the members of then nor has
-    /// met any other.
+    /// Returns whether an earlier run left its cluster, and this run neither rejoins it nor has met any member.
     pub async fn has_left_before(&self) -> Result<bool, Error> {
         self.with(|actor| actor.with_core(|core, _| core.has_left_before())).await
     }
