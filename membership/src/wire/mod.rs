@@ -88,7 +88,7 @@ impl Skipped {
     }
 }
 
-/// Framing of all packets and streams of a cluster; all its members need a matching one.
+/// Framing of all packets and streams of a cluster; its members need one label and a common key.
 #[derive(Debug, Clone, Default)]
 pub struct Framing {
     /// Cluster label, at most 255 bytes, sent unencrypted at the start of each packet and stream; it keeps
