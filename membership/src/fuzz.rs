@@ -137,7 +137,7 @@ pub fn fuzz_member(data: &[u8]) {
     }
 }
 
-/// Fuzzed member and its environment.
+/// Fuzzed member, with its clock, its open exchanges and the last query that it received.
 struct World {
     core: Core,
     now: Duration,

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::{Instant, timeout};
 
-/// Accepts connections until the endpoint is closed. Admitted ones are sent to `ready`.
+/// Accepts incoming connections until the endpoint is closed. Admitted ones are sent to `ready`.
 pub(crate) async fn run(shared: Arc<Shared>, ready: mpsc::Sender<Connection>) {
     while let Some(incoming) = shared.quic.accept().await {
         let address = incoming.remote_address();
@@ -40,7 +40,7 @@ pub(crate) async fn run(shared: Arc<Shared>, ready: mpsc::Sender<Connection>) {
     }
 }
 
-/// Runs one handshake, then queues the connection for the application or logs the failure.
+/// Runs one incoming handshake, then queues the connection for the application or logs the failure.
 async fn serve(
     shared: Arc<Shared>,
     incoming: quinn::Incoming,
@@ -60,7 +60,8 @@ async fn serve(
     }
 }
 
-/// Performs the handshake, admission and welcome. Dropping the future discards all state of the connection.
+/// Performs an incoming handshake, the admission and the welcome. Dropping the future discards all state of the
+/// connection.
 async fn handshake(
     shared: &Shared,
     incoming: quinn::Incoming,
@@ -98,8 +99,8 @@ fn not_begun(error: quinn::ConnectionError) -> TransportError {
     }
 }
 
-/// Hands the connection to the application. A full queue closes it at once with [`Code::Full`], so that the
-/// peer does not wait.
+/// Hands an admitted connection to the application. A full queue closes it at once with [`Code::Full`], so that
+/// the peer does not wait.
 fn queue(ready: &mpsc::Sender<Connection>, connection: Connection) -> Result<(), TransportError> {
     ready.try_send(connection).map_err(|error| match error {
         TrySendError::Full(connection) => {
@@ -110,7 +111,7 @@ fn queue(ready: &mpsc::Sender<Connection>, connection: Connection) -> Result<(),
     })
 }
 
-/// Logs a failed handshake, rate-limited by address and code.
+/// Logs the failure of an incoming handshake, rate-limited by address and code.
 fn report(shared: &Shared, address: SocketAddr, error: &TransportError) {
     let code = error.code();
     if code == Code::Duplicate {

@@ -9,7 +9,7 @@ use kvgossip_grants::ReplicaId;
 use std::fmt;
 use std::sync::Arc;
 
-/// Which side dialled.
+/// Side that dialled a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// The peer dialled this replica.
@@ -22,28 +22,28 @@ pub enum Direction {
     },
 }
 
-/// What an admitted peer may do in sessions.
+/// What an admitted peer may do in sessions with this replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Sessions in both directions.
+    /// The peer may send facts to this replica and receive facts.
     Full,
-    /// Read only: facts that it sends are not accepted.
+    /// The peer may only receive facts; facts that it sends are not accepted.
     PullOnly,
 }
 
-/// Decision about one peer.
+/// Decision of an [`Admission`] about one peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// The peer may connect, with this access.
+    /// The peer may connect, with this access to this replica.
     Admitted(Access),
-    /// The peer may not connect. The text goes to the local log; the peer only receives the code.
+    /// The peer may not connect. The text goes to the local log; the peer receives only the code.
     Refused(String),
 }
 
 /// Admission policy. It is called inside the TLS handshake, after the peer has proved possession of its key, on
 /// a worker thread of the runtime, so it must not block.
 pub trait Admission: Send + Sync {
-    /// Decides whether this replica may connect.
+    /// Decides whether the replica `peer`, which has proved its key, may connect.
     fn decide(&self, peer: &ReplicaId, direction: Direction) -> Decision;
 }
 
@@ -62,7 +62,7 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Creates a policy that admits the listed replicas.
+    /// Creates a policy that admits with full access the listed replicas and those that a dial names by id.
     pub fn new(allowed: AllowList) -> Self {
         Self { allowed: ArcSwap::from_pointee(allowed), vouch: None, open_read: false }
     }
@@ -74,19 +74,20 @@ impl Policy {
         self
     }
 
-    /// Sets whether replicas that are otherwise not admitted may dial in and read.
+    /// Sets whether replicas that are neither listed nor vouched for may dial in with [`Access::PullOnly`].
     #[must_use]
     pub fn open_read(mut self, open_read: bool) -> Self {
         self.open_read = open_read;
         self
     }
 
-    /// Replaces the list. Open connections stay until [`crate::ConnectionTable::enforce`] is called.
+    /// Replaces the list of admitted replicas. Open connections stay until [`crate::ConnectionTable::enforce`]
+    /// is called.
     pub fn set_allowed(&self, allowed: AllowList) {
         self.allowed.store(Arc::new(allowed));
     }
 
-    /// Returns the current list.
+    /// Returns the current list of admitted replicas.
     pub fn allowed(&self) -> Arc<AllowList> {
         self.allowed.load_full()
     }

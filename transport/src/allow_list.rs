@@ -3,47 +3,49 @@
 use kvgossip_grants::ReplicaId;
 use std::collections::BTreeSet;
 
-/// Maximum number of ids in one list.
+/// Maximum number of replica ids in one list.
 pub const MAX_ALLOWED_PEERS: usize = 65_536;
-/// Maximum length of the list's text in bytes: enough for [`MAX_ALLOWED_PEERS`] ids, each with a comment.
+/// Maximum length of an allow list's text in bytes: enough for [`MAX_ALLOWED_PEERS`] ids, each with a comment.
 pub const MAX_ALLOW_LIST_LEN: usize = 16 << 20;
 
 /// Error of [`AllowList::parse`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AllowListError {
-    /// The text is not UTF-8.
+    /// The list's text is not UTF-8.
     #[error("the list of peers is not text in UTF-8")]
     NotText,
-    /// The text is longer than [`MAX_ALLOW_LIST_LEN`].
+    /// The list's text is longer than [`MAX_ALLOW_LIST_LEN`] bytes.
     #[error("the list of peers is over {MAX_ALLOW_LIST_LEN} bytes")]
     TooLong,
-    /// The list has more than [`MAX_ALLOWED_PEERS`] ids.
+    /// The list has more than [`MAX_ALLOWED_PEERS`] replica ids.
     #[error("line {line}: the list of peers has more than {MAX_ALLOWED_PEERS} ids")]
     TooMany {
-        /// Line of the first id over the limit, counted from 1.
+        /// Line of the first replica id over the limit, counted from 1.
         line: usize,
     },
-    /// The line is neither empty, nor a comment, nor a replica id.
+    /// A line is neither empty, nor a comment, nor a replica id.
     #[error(
         "line {line}: {text:?} is not a replica id (64 lower-case hexadecimal digits; # begins a comment)"
     )]
     NotAnId {
-        /// Line number, counted from 1.
+        /// Number of the invalid line, counted from 1.
         line: usize,
-        /// Beginning of the line's text, at most 80 characters.
+        /// Beginning of the invalid line's text, at most 80 characters.
         text: String,
     },
 }
 
-/// Set of replica ids that are admitted by name. Text form: one id per line, `#` starts a comment.
+/// Set of replica ids that are admitted by name. Text form: one id per line, as 64 lower-case hexadecimal
+/// digits; `#` starts a comment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AllowList {
     ids: BTreeSet<ReplicaId>,
 }
 
 impl AllowList {
-    /// Parses a list. One invalid line rejects the whole list, because a partial list would shut out replicas.
+    /// Parses the text form of a list. One invalid line rejects the whole list, because a partial list would
+    /// shut out replicas.
     pub fn parse(text: &[u8]) -> Result<Self, AllowListError> {
         if text.len() > MAX_ALLOW_LIST_LEN {
             return Err(AllowListError::TooLong);

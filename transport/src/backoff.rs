@@ -3,9 +3,9 @@
 use rand::{Rng, RngExt};
 use std::time::Duration;
 
-/// Maximum wait after the first failure.
+/// Maximum wait after the first failed attempt.
 pub const FIRST_RETRY: Duration = Duration::from_millis(250);
-/// Maximum wait after any number of failures.
+/// Maximum wait after any number of failed attempts.
 pub const MAX_RETRY: Duration = Duration::from_secs(30);
 
 /// Exponential back-off with jitter. The ceiling doubles with every failure, up to [`MAX_RETRY`]; each wait is

@@ -10,7 +10,7 @@ pub const MAX_CANDIDATES: usize = 16;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Candidate {
     address: SocketAddr,
-    /// Consecutive failed dials.
+    /// Number of consecutive failed dials of this address.
     failures: u32,
 }
 
@@ -24,12 +24,13 @@ struct Candidate {
 pub struct Candidates {
     proven: Option<SocketAddr>,
     others: Vec<Candidate>,
-    /// Last announced address that was added. The next one in address order gets the next free place.
+    /// Announced address that was added last. The next one in address order gets the next free place.
     taken: Option<SocketAddr>,
 }
 
 impl Candidates {
-    /// Updates the set to the addresses announced now. Returns those that were not held before.
+    /// Updates the set to the addresses that are announced for the replica now. Returns those that were not
+    /// held before.
     pub fn announce(&mut self, announced: impl IntoIterator<Item = SocketAddr>) -> Vec<SocketAddr> {
         let announced: BTreeSet<SocketAddr> = announced.into_iter().collect();
         self.others.retain(|candidate| announced.contains(&candidate.address));
@@ -59,13 +60,13 @@ impl Candidates {
         worst.map(|place| self.others.remove(place)).is_some()
     }
 
-    /// Records that the replica proved its key at this address.
+    /// Records that the replica proved its key at `address`.
     pub fn proved(&mut self, address: SocketAddr) {
         self.others.retain(|candidate| candidate.address != address);
         self.proven = Some(address);
     }
 
-    /// Records that a dial of this address failed, or that another replica answered there.
+    /// Records that a dial of `address` failed, or that another replica answered at it.
     pub fn failed(&mut self, address: SocketAddr) {
         if let Some(candidate) = self.others.iter_mut().find(|candidate| candidate.address == address) {
             candidate.failures = candidate.failures.saturating_add(1);
@@ -77,14 +78,15 @@ impl Candidates {
         self.proven == Some(address) || self.others.iter().any(|other| other.address == address)
     }
 
-    /// Returns all addresses in dial order: the proven one first, then by number of failures.
+    /// Returns all held addresses in dial order: the proven one first, then by number of failures, the fewest
+    /// first.
     pub fn in_order(&self) -> Vec<SocketAddr> {
         let mut others = self.others.clone();
         others.sort_by_key(|candidate| candidate.failures);
         self.proven.into_iter().chain(others.into_iter().map(|candidate| candidate.address)).collect()
     }
 
-    /// Returns whether the replica has proved its key at one of the addresses.
+    /// Returns whether the replica has proved its key at one of the held addresses.
     pub fn is_proven(&self) -> bool {
         self.proven.is_some()
     }

@@ -15,7 +15,7 @@ use std::time::Duration;
 const MAX_IDS: usize = 1024;
 /// Maximum number of displaced instances remembered for one id. The oldest is dropped first.
 const MAX_INSTANCES: usize = 8;
-/// Time for which a cloned id is reported after the last evidence.
+/// Time for which a cloned replica id is reported after the last evidence of a second process.
 pub const CLONE_SHOWN: Duration = Duration::from_secs(600);
 
 /// Decision about a new connection of a replica id that already has one.
@@ -33,7 +33,7 @@ pub(crate) enum Ruling {
 struct History {
     displaced: VecDeque<Instance>,
     last_at: Duration,
-    /// Time of the last evidence of a second process.
+    /// Time of the last evidence of a second process with the key; `None` if there was none.
     cloned_at: Option<Duration>,
 }
 
@@ -57,7 +57,7 @@ impl History {
 pub(crate) struct Clones(BTreeMap<ReplicaId, History>);
 
 impl Clones {
-    /// Decides about a new connection of another instance than the one connected now.
+    /// Decides about a new connection of replica `id` from the instance `newer`, while `older` is connected.
     pub(crate) fn meet(&mut self, id: ReplicaId, older: Instance, newer: Instance, now: Duration) -> Ruling {
         if self.0.len() >= MAX_IDS && !self.0.contains_key(&id) {
             let oldest = self.0.iter().min_by_key(|(_, history)| history.last_at).map(|(id, _)| *id);
@@ -79,13 +79,13 @@ impl Clones {
         ruling
     }
 
-    /// Returns whether two processes use this id.
+    /// Returns whether two processes were found to use this id within the last [`CLONE_SHOWN`].
     #[cfg(test)]
     fn is_cloned(&self, id: &ReplicaId, now: Duration) -> bool {
         self.0.get(id).is_some_and(|history| history.is_shown(now))
     }
 
-    /// Returns the ids that two processes use.
+    /// Returns the ids that two processes were found to use within the last [`CLONE_SHOWN`].
     pub(crate) fn list(&self, now: Duration) -> Vec<ReplicaId> {
         self.0.iter().filter(|(_, history)| history.is_shown(now)).map(|(id, _)| *id).collect()
     }

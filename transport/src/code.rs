@@ -43,12 +43,12 @@ macro_rules! codes {
             /// All codes, in ascending order of their numbers.
             pub const ALL: &'static [Self] = &[$(Self::$variant),*];
 
-            /// Number on the wire.
+            /// Number of the code on the wire, as a QUIC application error code.
             pub const fn number(self) -> u32 {
                 match self { $(Self::$variant => $number,)* }
             }
 
-            /// Name in logs, JSON, metrics and `docs/errors.md`.
+            /// Name of the code in logs, JSON, metrics and `docs/errors.md`.
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)* }
             }
@@ -124,7 +124,7 @@ impl Code {
         }
     }
 
-    /// Number as quinn's type.
+    /// Number of the code in quinn's type.
     pub(crate) fn var_int(self) -> quinn::VarInt {
         quinn::VarInt::from_u32(self.number())
     }

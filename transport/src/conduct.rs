@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// [`Offenders`] and [`Refused`], with the clock that their times refer to.
+/// Tables of [`Offenders`] and [`Refused`] peers, with the clock that their times refer to.
 #[derive(Debug)]
 pub(crate) struct Conduct {
     began: Instant,
@@ -30,14 +30,14 @@ impl Conduct {
         self.began.elapsed()
     }
 
-    /// Returns [`TransportError::ShutOut`] if the replica is shut out.
+    /// Returns [`TransportError::ShutOut`] if the replica is shut out now.
     pub(crate) fn check(&self, peer: &ReplicaId) -> Result<(), TransportError> {
         let shut_out = self.offenders.lock().shut_out(peer, self.now());
         shut_out.map_or(Ok(()), |shut_out| Err(TransportError::ShutOut(shut_out)))
     }
 
-    /// Records the result of a handshake that a peer started. Failures of peers that did not prove a key are
-    /// ignored.
+    /// Records the result of a handshake that a peer started: a refusal is listed, a success removes the peer
+    /// from the list. Other failures, and those of peers that did not prove a key, are ignored.
     pub(crate) fn note_inbound(&self, result: Result<ReplicaId, &TransportError>) {
         match result {
             Ok(peer) => self.refused.lock().forget(&peer),
@@ -49,7 +49,7 @@ impl Conduct {
         }
     }
 
-    /// Records a successful dial.
+    /// Records a successful dial of `peer`, which removes it from the list of refused replicas.
     pub(crate) fn note_outbound(&self, peer: &ReplicaId) {
         self.refused.lock().forget(peer);
     }
@@ -72,7 +72,7 @@ impl Conduct {
     }
 }
 
-/// Peer of one connection, to be charged for its offences.
+/// Peer of one connection, with the record to which its offences are added.
 #[derive(Clone, Debug)]
 pub(crate) struct Blame {
     pub(crate) conduct: Arc<Conduct>,
@@ -80,7 +80,7 @@ pub(crate) struct Blame {
 }
 
 impl Blame {
-    /// Records an offence: the peer is shut out for a time.
+    /// Records an offence of the peer under this code: the peer is shut out for a time.
     pub(crate) fn offend(&self, code: Code) {
         self.conduct.offend(self.peer, code);
     }

@@ -51,7 +51,7 @@ impl Configs {
         Ok(Self { key, own, admission, provider, transport, server })
     }
 
-    /// Server configuration of the endpoint itself, used before a peer is known.
+    /// Server configuration of the endpoint itself, used before an incoming handshake has one of its own.
     pub(crate) fn default_server(&self) -> quinn::ServerConfig {
         self.server.clone()
     }
@@ -64,7 +64,7 @@ impl Configs {
         Ok((Arc::new(config), handshake))
     }
 
-    /// Creates the client configuration for one dial.
+    /// Creates the client configuration for one dial of a peer.
     pub(crate) fn client(
         &self,
         direction: Direction,
@@ -79,7 +79,7 @@ impl Configs {
         &self.key
     }
 
-    /// Instance number of this endpoint.
+    /// Instance number of this endpoint, drawn anew for each one.
     pub(crate) fn instance(&self) -> Instance {
         self.own.instance
     }
@@ -116,21 +116,22 @@ fn transport_config(limits: &Limits) -> Result<TransportConfig, TransportError> 
     Ok(config)
 }
 
-/// Draws eight bytes from the random source of the TLS provider.
+/// Draws an instance number, eight bytes, from the random source of the TLS provider.
 fn draw(provider: &CryptoProvider) -> Result<Instance, TransportError> {
     let mut bytes = [0; 8];
     provider.secure_random.fill(&mut bytes).map_err(|_| setup("the system gives no random bytes"))?;
     Ok(Instance::new(u64::from_be_bytes(bytes)))
 }
 
-/// Instance number of this endpoint, and the number of handshakes it received from itself.
+/// Instance number of this endpoint, and the number of handshakes that the endpoint received from itself.
 #[derive(Debug)]
 struct Own {
     instance: Instance,
     met: AtomicU64,
 }
 
-/// Results of one incoming handshake, filled in while it runs.
+/// Results of one incoming handshake, filled in while it runs: the verifier's decision and the dialler's
+/// instance.
 #[derive(Clone, Debug)]
 pub(crate) struct Handshake {
     pub(crate) outcome: Arc<OnceLock<HandshakeResult>>,

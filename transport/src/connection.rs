@@ -16,17 +16,17 @@ use std::time::Duration;
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::Instant;
 
-/// Number of the next connection.
+/// Number of the next connection of this process.
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
 
-/// Cost of the handshake on the wire: UDP payload bytes until both sides have admitted each other.
+/// Cost of a connection's handshake on the wire, until both sides have admitted each other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HandshakeCost {
-    /// Bytes sent.
+    /// UDP payload bytes sent by this side.
     pub sent: u64,
-    /// Bytes received.
+    /// UDP payload bytes received by this side.
     pub received: u64,
-    /// Time from the first packet to the admission.
+    /// Time from the first packet to the admission by both sides.
     pub time: Duration,
 }
 
@@ -54,19 +54,19 @@ struct Inner {
     opened_by_peer: Mutex<mpsc::Receiver<Opened>>,
 }
 
-/// Session stream opened by the peer.
+/// Session stream opened by the peer, with the slot that it holds.
 type Opened = ((quinn::SendStream, quinn::RecvStream), SlotGuard);
 
-/// Results of a handshake.
+/// Results of a successful handshake.
 pub(crate) struct Established {
     pub(crate) local: ReplicaId,
     pub(crate) peer: ReplicaId,
-    /// Instance of the peer, if it announced one.
+    /// Instance of the peer; `None` if it announced none.
     pub(crate) instance: Option<Instance>,
     pub(crate) direction: Direction,
-    /// Access of the peer at this replica.
+    /// What the peer may do in sessions with this replica.
     pub(crate) access: Access,
-    /// Access of this replica at the peer.
+    /// What this replica may do in sessions with the peer.
     pub(crate) granted: Access,
     pub(crate) began: Instant,
 }
@@ -113,12 +113,12 @@ impl Connection {
         self.inner.number
     }
 
-    /// Id of the other replica.
+    /// Replica id of the peer.
     pub fn peer(&self) -> ReplicaId {
         self.inner.peer
     }
 
-    /// Instance of the other replica, if it announced one.
+    /// Instance of the other replica; `None` if it announced none.
     pub fn instance(&self) -> Option<Instance> {
         self.inner.instance
     }
@@ -128,7 +128,7 @@ impl Connection {
         self.inner.quic.remote_address()
     }
 
-    /// Which side dialled.
+    /// Side that dialled this connection.
     pub fn direction(&self) -> Direction {
         self.inner.direction
     }
@@ -141,23 +141,23 @@ impl Connection {
         }
     }
 
-    /// Access of the peer at this replica.
+    /// What the peer may do in sessions with this replica.
     pub fn access(&self) -> Access {
         self.inner.access
     }
 
-    /// Access of this replica at the peer. A dialled peer announces it in its welcome; a peer that dials grants
-    /// full access.
+    /// What this replica may do in sessions with the peer. A dialled peer announces it in its welcome; a peer
+    /// that dials grants full access.
     pub fn granted(&self) -> Access {
         self.inner.granted
     }
 
-    /// The current estimate of the round-trip time.
+    /// Current estimate of the connection's round-trip time.
     pub fn rtt(&self) -> Duration {
         self.inner.quic.rtt()
     }
 
-    /// Cost of the handshake.
+    /// Cost of this connection's handshake.
     pub fn handshake(&self) -> HandshakeCost {
         self.inner.handshake
     }
@@ -168,7 +168,7 @@ impl Connection {
         (stats.udp_tx.bytes, stats.udp_rx.bytes)
     }
 
-    /// Time since both sides admitted each other.
+    /// Time since both sides admitted each other on this connection.
     pub fn age(&self) -> Duration {
         self.inner.established.elapsed()
     }
@@ -199,12 +199,13 @@ impl Connection {
         Context { quic, limits, blame, access: *access, opened_here }
     }
 
-    /// Returns whether a session is running; another one would be rejected with [`Code::Busy`].
+    /// Returns whether a session is running on this connection; another one would be rejected with
+    /// [`Code::Busy`].
     pub fn is_busy(&self) -> bool {
         self.inner.slot.is_taken()
     }
 
-    /// Closes the connection with everything that runs on it.
+    /// Closes the connection with everything that runs on it; the peer receives this code and reason.
     pub fn close(&self, code: Code, reason: &str) {
         self.inner.quic.close(code.var_int(), reason.as_bytes());
     }
@@ -219,7 +220,7 @@ impl Connection {
         self.inner.quic.close_reason().is_some()
     }
 
-    /// Returns whether both are handles of the same connection.
+    /// Returns whether `other` is a handle of the same connection as `self`.
     pub fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.inner, &other.inner)
     }

@@ -19,17 +19,18 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-/// A connection that lasted at least this long resets the back-off when it ends.
+/// Minimum lifetime of a connection whose end resets the back-off.
 const SETTLED: Duration = Duration::from_secs(5);
 /// Delay before the next address of a peer is dialled while the previous one does not answer.
 pub const NEXT_DIAL: Duration = Duration::from_millis(150);
-/// Delay before further addresses are dialled when the first one is where the peer has proved its key.
+/// Delay before further addresses of a peer are dialled when the first one is where the peer has proved its
+/// key.
 const HEAD_START: Duration = Duration::from_secs(1);
 
-/// Source of the addresses of a peer.
+/// Source of the addresses at which a peer may listen.
 pub trait Whereabouts: Send + Sync {
-    /// Returns the addresses; called before each round of dials. They are hints: only the handshake shows which
-    /// replica listens there.
+    /// Returns the peer's addresses; called before each round of dials. They are hints: only the handshake
+    /// shows which replica listens there.
     fn addresses(&self) -> impl Future<Output = Vec<SocketAddr>> + Send;
 
     /// Waits for a change that justifies another round at once. The default never returns.
@@ -37,13 +38,13 @@ pub trait Whereabouts: Send + Sync {
         std::future::pending()
     }
 
-    /// Current maximum wait between two rounds.
+    /// Current maximum wait between two rounds of dials.
     fn longest_wait(&self) -> Duration {
         crate::backoff::MAX_RETRY
     }
 }
 
-/// A single fixed address.
+/// One fixed address of a peer.
 impl Whereabouts for SocketAddr {
     async fn addresses(&self) -> Vec<SocketAddr> {
         vec![*self]
@@ -67,9 +68,9 @@ impl<W: Whereabouts> Whereabouts for Arc<W> {
 /// Peer to stay connected with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target<W = SocketAddr> {
-    /// Where the peer may listen.
+    /// Source of the addresses at which the peer may listen.
     pub address: W,
-    /// Required replica id; `None` accepts any admitted replica.
+    /// Replica id that the peer must have; `None` accepts any admitted replica.
     pub expected: Option<ReplicaId>,
 }
 
@@ -154,13 +155,13 @@ pub async fn keep_connected<W: Whereabouts>(
 /// Failure of one round of dials.
 struct Failed {
     error: TransportError,
-    /// Address of the failure; `None` if no address is known.
+    /// Address whose error is reported; `None` if none is known, or if a dial turned out to be unnecessary.
     address: Option<SocketAddr>,
-    /// Whether all addresses failed with the same code.
+    /// Whether all dialled addresses failed with one code.
     all: bool,
 }
 
-/// One round of dials.
+/// One round of dials to all addresses of a target.
 struct Round<'a, W> {
     endpoint: &'a Endpoint,
     table: &'a ConnectionTable,
@@ -223,7 +224,8 @@ impl<W: Whereabouts> Round<'_, W> {
     }
 }
 
-/// Picks the error to report for a failed round: that of the first address, which is the likeliest one.
+/// Picks the error to report for a failed round: that of the address that was dialled first, which is the
+/// likeliest one.
 fn told(first: Option<SocketAddr>, mut errors: Vec<(SocketAddr, TransportError)>) -> Failed {
     let all = errors.windows(2).all(|pair| pair[0].1.code() == pair[1].1.code());
     let place = errors.iter().position(|(address, _)| Some(*address) == first).unwrap_or_default();
@@ -235,7 +237,7 @@ fn told(first: Option<SocketAddr>, mut errors: Vec<(SocketAddr, TransportError)>
     Failed { error, address: None, all: false }
 }
 
-/// Waits for the end of the connection. Returns its total lifetime.
+/// Waits for the end of the connection. Returns how long it was open.
 async fn wait_for_end(connection: Connection) -> Duration {
     let quic = connection.quic().clone();
     let began = Instant::now() - connection.age();
@@ -244,7 +246,7 @@ async fn wait_for_end(connection: Connection) -> Duration {
     began.elapsed()
 }
 
-/// Failures since the last success.
+/// Failed rounds of one target since its last success.
 #[derive(Debug, Default)]
 struct Failures {
     last: Option<Code>,
@@ -252,8 +254,8 @@ struct Failures {
 }
 
 impl Failures {
-    /// Logs a failure once per code; repetitions go to the debug log. A failure that the rate limit suppressed
-    /// is logged the next time.
+    /// Logs a failed round once per code; repetitions go to the debug log. A failure that the rate limit
+    /// suppressed is logged the next time.
     fn report(&mut self, log: &LogLimit, address: Option<SocketAddr>, error: &TransportError) {
         let code = error.code();
         let address = address.map_or_else(|| "none".to_owned(), |address| address.to_string());

@@ -26,19 +26,19 @@ use std::sync::atomic::Ordering;
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, timeout};
 
-/// Counters of an endpoint since it was bound.
+/// Counters of an endpoint since it was bound; `pending` is the current number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EndpointStats {
-    /// Incoming handshakes in progress.
+    /// Number of incoming handshakes in progress now.
     pub pending: usize,
-    /// Incoming handshakes that were admitted.
+    /// Number of incoming handshakes that were admitted.
     pub accepted: u64,
-    /// Incoming handshakes that failed: refused, too slow, or not speaking the protocol.
+    /// Number of incoming handshakes that failed: refused, too slow, or not speaking the protocol.
     pub failed: u64,
-    /// First packets answered with a Retry to validate the address.
+    /// Number of first packets answered with a Retry to validate the sender's address.
     pub retried: u64,
-    /// First packets refused because too many handshakes were in progress.
+    /// Number of first packets refused because too many handshakes were in progress.
     pub turned_away: u64,
 }
 
@@ -106,17 +106,17 @@ impl Endpoint {
         self.inner.shared.configs.key().id()
     }
 
-    /// Instance number of this endpoint; other endpoints with the same key have another one.
+    /// Instance number of this endpoint; other endpoints with the same replica key have another number.
     pub fn instance(&self) -> Instance {
         self.inner.shared.configs.instance()
     }
 
-    /// Rate limit for log lines about dials.
+    /// Rate limit for log lines about this endpoint's dials.
     pub(crate) fn dial_log(&self) -> &LogLimit {
         &self.inner.shared.dial_log
     }
 
-    /// Bound address.
+    /// Address of the endpoint's UDP socket, with the port that was bound.
     pub fn local_addr(&self) -> Result<SocketAddr, TransportError> {
         let address = self.inner.shared.quic.local_addr();
         address.map_err(|error| TransportError::Setup(format!("the socket has no address: {error}")))
@@ -140,7 +140,8 @@ impl Endpoint {
         dialled
     }
 
-    /// Returns why the last dial of an address failed; `None` after a success.
+    /// Returns the code and text of the failure of the last dial of an address; `None` after a success, without
+    /// a dial, or if the failure has been forgotten in favour of other addresses.
     pub fn last_failure(&self, address: &SocketAddr) -> Option<(Code, String)> {
         self.inner.failures.of(address)
     }
@@ -181,17 +182,18 @@ impl Endpoint {
         Ok(Connection::new(quic, facts, shared.limits.clone(), shared.conduct.clone()))
     }
 
-    /// Waits for the next admitted peer that dialled in; `None` when the endpoint is closed.
+    /// Waits for the next admitted peer that dialled in; `None` once the endpoint is closed.
     pub async fn accept(&self) -> Option<Connection> {
         self.inner.ready.lock().await.recv().await
     }
 
-    /// Lists the replicas that are shut out because they misbehaved, in order of their ids.
+    /// Lists the replicas that are shut out now because they misbehaved, in order of their ids.
     pub fn shut_out(&self) -> Vec<ShutOut> {
         self.inner.shared.conduct.list()
     }
 
-    /// Lists replicas that recently dialled in, proved their keys, and were refused; the latest first.
+    /// Lists replicas that dialled in within the last [`REFUSED_FOR`](crate::REFUSED_FOR), proved their keys,
+    /// and were refused; the latest first.
     pub fn refused(&self) -> Vec<RefusedPeer> {
         self.inner.shared.conduct.list_refused()
     }
@@ -201,7 +203,7 @@ impl Endpoint {
         self.inner.shared.conduct.counts()
     }
 
-    /// Returns the counters so far.
+    /// Returns the endpoint's counters so far.
     pub fn stats(&self) -> EndpointStats {
         let Shared { pending, counters, .. } = &*self.inner.shared;
         EndpointStats {
@@ -213,8 +215,8 @@ impl Endpoint {
         }
     }
 
-    /// Closes every connection, and waits until the peers have confirmed it, at most [`CLOSE_TIMEOUT`]: a peer
-    /// that does not answer would otherwise delay the end for the whole idle timeout.
+    /// Closes every connection with this code and reason, and waits until the peers have confirmed it, at most
+    /// [`CLOSE_TIMEOUT`]: a peer that does not answer would otherwise delay the end for the whole idle timeout.
     pub async fn close(&self, code: Code, reason: &str) {
         self.inner.shared.quic.close(code.var_int(), reason.as_bytes());
         if timeout(CLOSE_TIMEOUT, self.inner.shared.quic.wait_idle()).await.is_err() {

@@ -8,7 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// Maximum length of a peer's reason that is kept, in characters.
+/// Maximum length of a reason received from a peer that is kept, in characters.
 const MAX_REASON_LEN: usize = 200;
 
 /// QUIC error numbers that carry TLS alerts (RFC 9001 section 4.8).
@@ -21,7 +21,7 @@ pub enum TransportError {
     /// The UDP socket could not be opened: the address is in use, or does not belong to this machine.
     #[error("cannot listen on UDP {address}: {source}")]
     Bind {
-        /// Address to listen on.
+        /// Address to listen on for UDP.
         address: SocketAddr,
         /// Error of the operating system.
         source: io::Error,
@@ -29,12 +29,13 @@ pub enum TransportError {
     /// TLS or QUIC rejected this replica's own configuration.
     #[error("cannot set up QUIC: {0}")]
     Setup(String),
-    /// The dial could not be started.
+    /// The dial could not be started: QUIC rejected the address or the configuration, or has no connection ids
+    /// left.
     #[error("cannot dial {address}: {reason}")]
     CannotDial {
         /// Address to dial.
         address: SocketAddr,
-        /// Reason.
+        /// Error of QUIC, as text.
         reason: String,
     },
     /// The peer did not answer, or did not finish the handshake in time.
@@ -42,51 +43,55 @@ pub enum TransportError {
     HandshakeTimeout {
         /// Address of the peer.
         address: SocketAddr,
-        /// Time limit.
+        /// Time limit of the handshake.
         limit: Duration,
     },
-    /// This replica refuses the peer.
+    /// This replica refuses the peer during the handshake.
     #[error("refused {}{address}: {reason}", peer.map(|id| format!("replica {id} at ")).unwrap_or_default())]
     Refused {
-        /// Replica id of the peer, if it proved its key.
+        /// Replica id of the peer; `None` if the peer did not prove its key.
         peer: Option<ReplicaId>,
         /// Address of the peer.
         address: SocketAddr,
-        /// Code of the rule that the peer failed.
+        /// Code of the rule that the peer does not meet.
         code: Code,
-        /// Details.
+        /// Details of the refusal, for the local log.
         reason: String,
     },
-    /// The peer ended the connection or the stream.
+    /// The peer ended or refused the connection or the stream.
     #[error("the peer closed ({code}): {reason}")]
     ByPeer {
-        /// Code that the peer gave.
+        /// Code that the peer gave, or that corresponds to the QUIC error that it sent.
         code: Code,
-        /// Text that the peer gave, with control characters replaced; may be empty.
+        /// Text that the peer gave, with control characters replaced, or a description of its QUIC error; may
+        /// be empty.
         reason: String,
     },
     /// This side closed the connection, possibly in another task.
     #[error("the connection was closed here")]
     ClosedHere,
-    /// The peer fell silent, or has restarted.
+    /// The connection or stream was lost, for this reason: the peer fell silent or has restarted, or QUIC
+    /// cannot go on.
     #[error("the connection was lost: {0}")]
     Lost(String),
-    /// Another session with that peer is running.
+    /// A session with this peer is running already on the connection.
     #[error("another session with this peer is under way")]
     Busy,
-    /// The peer stalled, or was slower than the minimum rate.
+    /// The peer stalled, or was slower than the minimum rate, for too long.
     #[error("the peer made no progress worth {} s of waiting", limit.as_secs_f64())]
     TooSlow {
-        /// Limit of unpaid waiting.
+        /// Limit of the waiting time that bytes do not pay for;
+        /// [`NO_PROGRESS_TIMEOUT`](crate::limits::NO_PROGRESS_TIMEOUT) by default.
         limit: Duration,
     },
     /// The peer kept the session going below the minimum rate, measured over the whole session.
     #[error("the peer trickled: in all its bytes left over {} s of waiting unpaid", grace.as_secs_f64())]
     Trickled {
-        /// Limit of unpaid waiting over the whole session.
+        /// Limit of the waiting time of the whole session that its bytes do not pay for;
+        /// [`SESSION_GRACE`](crate::limits::SESSION_GRACE) by default.
         grace: Duration,
     },
-    /// The session was ended here in favour of another one.
+    /// The session was ended here in favour of a session with another peer.
     #[error("the session gave way to another peer's: it was the slowest")]
     GaveWay,
     /// The peer misbehaved and is shut out for a time.
@@ -96,28 +101,30 @@ pub enum TransportError {
     /// The peer sent bytes that are not valid frames, or a frame of this side was invalid.
     #[error(transparent)]
     Frame(#[from] FrameError),
-    /// The peer broke another rule of the protocol.
+    /// The peer broke a rule of the protocol other than those of framing.
     #[error("the peer broke the protocol: {0}")]
     Protocol(String),
-    /// A table or queue is full.
+    /// There is no room for another connection: the connection table, its part for pull-only peers, or the
+    /// queue of accepted connections is full.
     #[error("no room for another connection: {limit} are open")]
     Full {
-        /// Capacity that was reached.
+        /// Capacity that was reached, in connections.
         limit: usize,
     },
     /// No address of the peer is known at present.
     #[error("no address of the peer is known now")]
     NoAddress,
-    /// Two running processes use the peer's key, and the connection with one of them is kept.
+    /// Two running processes use this replica id's key, and the connection with the other process is kept, or
+    /// neither.
     #[error("two running processes use the key of replica {peer}")]
     Cloned {
-        /// Replica id that both use.
+        /// Replica id that both processes use.
         peer: ReplicaId,
     },
-    /// Another connection between the same replicas is kept.
+    /// Another connection with this replica is kept instead of this one.
     #[error("another connection with replica {peer} stays")]
     Duplicate {
-        /// Id of the other replica.
+        /// Id of the replica at the other end.
         peer: ReplicaId,
     },
 }
@@ -143,7 +150,7 @@ impl TransportError {
         }
     }
 
-    /// Returns whether the peer broke a rule, so that its connection is closed.
+    /// Returns whether the peer broke a rule or stalled, so that its connection is closed.
     pub(crate) fn is_offence(&self) -> bool {
         matches!(self, Self::TooSlow { .. }) || self.is_misbehaviour()
     }
@@ -209,7 +216,7 @@ impl From<quinn::WriteError> for TransportError {
     }
 }
 
-/// Error for a peer that ended only the stream.
+/// Returns the error for a peer that ended only the stream, with this code.
 pub(crate) fn by_stream_code(number: quinn::VarInt) -> TransportError {
     match Code::from_number(number.into_inner()) {
         Code::Busy => TransportError::Busy,

@@ -5,10 +5,10 @@ use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-/// Maximum number of addresses remembered.
+/// Maximum number of addresses whose last failure is remembered.
 const MAX_ADDRESSES: usize = 1024;
 
-/// Last failure of each address.
+/// Last failure of the dials of each address: its code and text.
 #[derive(Debug, Default)]
 pub(crate) struct Failures(Mutex<BTreeMap<SocketAddr, (Code, String)>>);
 

@@ -14,16 +14,16 @@ const MAX_HEADER_LEN: usize = 4;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FrameError {
-    /// The length exceeds [`MAX_FRAME_BYTES`].
+    /// The frame's length exceeds [`MAX_FRAME_BYTES`].
     #[error("a frame of {len} bytes is over the limit of {MAX_FRAME_BYTES}")]
     TooLarge {
-        /// Announced length in bytes, as far as the header has been read.
+        /// Announced length of the frame in bytes, as far as the header has been read.
         len: u64,
     },
-    /// The frame is empty: it lacks even the message kind.
+    /// The frame has length 0: it lacks even the message kind.
     #[error("a frame is empty")]
     Empty,
-    /// The length is not in its shortest encoding.
+    /// The header does not encode the frame's length in the fewest bytes.
     #[error("a frame's length is not in its shortest form")]
     NotShortest,
     /// The stream ended inside a frame.
@@ -70,7 +70,7 @@ impl FrameDecoder {
         self.step(input).inspect_err(|&error| self.state = State::Failed(error))
     }
 
-    /// Returns whether the stream may end here: no frame is incomplete.
+    /// Returns whether the stream may end after the bytes so far: no frame is incomplete.
     pub fn at_boundary(&self) -> bool {
         matches!(&self.state, State::Header(header) if header.taken() == 0)
     }
@@ -102,7 +102,7 @@ impl FrameDecoder {
     }
 }
 
-/// Adds one header byte. Returns the length once the header is complete.
+/// Adds one byte of a frame's header. Returns the frame's length once the header is complete.
 fn header_byte(header: &mut varint::Decoder, byte: u8) -> Result<Option<usize>, FrameError> {
     match header.push(byte) {
         Err(_) => Err(FrameError::NotShortest),
@@ -116,7 +116,7 @@ fn header_byte(header: &mut varint::Decoder, byte: u8) -> Result<Option<usize>, 
     }
 }
 
-/// Appends without reserving more than one chunk beyond the bytes received.
+/// Appends a part of a frame of `len` bytes, without reserving more than one chunk beyond the bytes received.
 fn append(body: &mut Vec<u8>, part: &[u8], len: usize) {
     if body.capacity() - body.len() < part.len() {
         let missing = len - body.len();

@@ -8,20 +8,21 @@
 use std::fmt;
 use std::sync::OnceLock;
 
-/// Suffix of the server name, after the number.
+/// Suffix of the server name that carries an instance, after the number.
 const SUFFIX: &str = ".kvgossip.invalid";
 
-/// Random number of an endpoint, drawn when it is bound.
+/// Random number of an endpoint, drawn when it is bound, which distinguishes processes that use one replica
+/// key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Instance(u64);
 
 impl Instance {
-    /// Creates an instance from its number.
+    /// Creates an instance from its number, received from a peer or drawn at random.
     pub const fn new(number: u64) -> Self {
         Self(number)
     }
 
-    /// Returns the number.
+    /// Returns the instance as a number.
     pub const fn number(self) -> u64 {
         self.0
     }
@@ -31,7 +32,7 @@ impl Instance {
         format!("i{self}{SUFFIX}")
     }
 
-    /// Parses the instance from a server name; `None` if the name carries none.
+    /// Parses the instance from the server name of a dial; `None` if the name carries none.
     pub(crate) fn of_server_name(name: &str) -> Option<Self> {
         let digits = name.strip_prefix('i')?.strip_suffix(SUFFIX)?;
         let canonical =
@@ -41,13 +42,13 @@ impl Instance {
 }
 
 impl fmt::Display for Instance {
-    /// Writes 16 lower-case hexadecimal digits.
+    /// Writes the number as 16 lower-case hexadecimal digits.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0)
     }
 }
 
-/// Instance that the dialler announces; empty until its first message has been read.
+/// Instance that the dialler of one handshake announces; empty until the dialler's first message has been read.
 pub(crate) type Told = OnceLock<Instance>;
 
 #[cfg(test)]

@@ -10,17 +10,17 @@ use rustls::sign::CertifiedKey;
 use std::fmt;
 use std::sync::Arc;
 
-/// Maximum length of a key file in bytes; a 4096-bit key in PEM takes 3.3 kB.
+/// Maximum length of a key file in bytes; a 4096-bit RSA key in PEM takes 3.3 kB.
 pub const MAX_KEY_FILE_LEN: usize = 64 << 10;
 
 /// Error of reading a replica key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyError {
-    /// The text has no valid `PRIVATE KEY` block.
+    /// The key file has no valid `PRIVATE KEY` block.
     #[error("this is not a PKCS#8 private key in PEM (a `BEGIN PRIVATE KEY` block)")]
     NotPem,
-    /// The bytes are not a PKCS#8 private key that can sign.
+    /// The content of the block is not a PKCS#8 private key that can sign; the text says why.
     #[error("this is not a usable PKCS#8 private key: {0}")]
     NotPkcs8(String),
     /// The private key does not provide its public key.
@@ -43,7 +43,7 @@ pub struct ReplicaKey {
 }
 
 impl ReplicaKey {
-    /// Reads the key from the first block of a PEM text.
+    /// Reads the private key from the first block of a PEM text.
     pub fn from_pem(pem: &[u8]) -> Result<Self, KeyError> {
         if pem.len() > MAX_KEY_FILE_LEN {
             return Err(KeyError::NotPem);
@@ -66,12 +66,12 @@ impl ReplicaKey {
         Ok(Self { id, certified, reset_secret, connection_id_key: u64::from_le_bytes(connection_id_key) })
     }
 
-    /// Replica id of this key.
+    /// Replica id that this key proves.
     pub fn id(&self) -> ReplicaId {
         self.id
     }
 
-    /// Canonical SPKI DER of the public key.
+    /// Canonical SPKI DER encoding of the public key.
     pub fn spki_der(&self) -> &[u8] {
         self.certified.cert.first().map_or(&[], |der| der.as_ref())
     }
@@ -98,7 +98,7 @@ impl fmt::Debug for ReplicaKey {
     }
 }
 
-/// Computes the replica id of a public key; an error if a replica may not have that key.
+/// Computes the replica id of a public key in SPKI DER. Fails if a replica may not have that key.
 pub(crate) fn replica_id_of_spki(spki: &[u8]) -> Result<ReplicaId, KeyError> {
     Ok(PublicKey::from_spki_der(spki)?.replica())
 }

@@ -12,9 +12,9 @@ pub use kvgossip_engine::session::{
     JUDGE_BATCH, JUDGE_BATCH_BYTES, MAX_JUDGED_BYTES, MAX_JUDGED_FACTS, WRITE_AHEAD,
 };
 
-/// Maximum number of bidirectional streams a peer may have open at once.
+/// Maximum number of bidirectional streams that a peer may have open at once on one connection.
 pub const MAX_BIDI_STREAMS: u32 = 8;
-/// Maximum number of unidirectional streams a peer may have open at once.
+/// Maximum number of unidirectional streams that a peer may have open at once on one connection.
 pub const MAX_UNI_STREAMS: u32 = 2;
 /// Maximum number of unread bytes a peer may send on one stream.
 pub const STREAM_WINDOW: u32 = 1 << 20;
@@ -28,12 +28,12 @@ pub const SOCKET_BUFFER: usize = 4 << 20;
 /// Maximum number of bytes of TLS messages held while they arrive out of order.
 pub const CRYPTO_BUFFER: usize = 16 << 10;
 
-/// Maximum number of incoming handshakes in progress.
+/// Maximum number of incoming handshakes that one endpoint has in progress.
 pub const MAX_PENDING_HANDSHAKES: usize = 256;
-/// Maximum number of these from addresses that are not validated. At this number further peers receive a Retry
-/// with a token, which validates the address (RFC 9000 section 8.1.2).
+/// Maximum number of incoming handshakes in progress from addresses that are not validated. At this number
+/// further peers receive a Retry with a token, which validates the address (RFC 9000 section 8.1.2).
 pub const MAX_UNVALIDATED_HANDSHAKES: usize = 32;
-/// Maximum number of these from one validated IP address.
+/// Maximum number of incoming handshakes in progress from one validated IP address.
 pub const MAX_HANDSHAKES_PER_ADDRESS: usize = 64;
 /// Maximum number of bytes of first packets held until the endpoint accepts or refuses them.
 pub const INCOMING_BUFFER: u64 = 1 << 20;
@@ -41,19 +41,19 @@ pub const INCOMING_BUFFER: u64 = 1 << 20;
 pub const ACCEPT_QUEUE: usize = 64;
 /// Maximum number of connections in one [`crate::ConnectionTable`].
 pub const MAX_CONNECTIONS: usize = 1024;
-/// Maximum number of these with [`crate::Access::PullOnly`].
+/// Maximum number of connections in one [`crate::ConnectionTable`] with [`crate::Access::PullOnly`].
 pub const MAX_PULL_ONLY_CONNECTIONS: usize = 64;
 
-/// Maximum number of concurrent sessions started by peers, in a replica that counts them.
+/// Maximum number of concurrent sessions started by peers; the caller counts them, not this crate.
 pub const MAX_SESSIONS: usize = 32;
 
-/// Time limit from the first packet to the admission by both sides.
+/// Time limit of a handshake, from the first packet to the admission by both sides.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Maximum waiting time for a peer that is not paid for by bytes that arrive.
+/// Maximum time that a session waits for its peer without being paid for by bytes that arrive.
 pub const NO_PROGRESS_TIMEOUT: Duration = Duration::from_secs(10);
-/// Number of bytes that pay for one second of waiting for a peer.
+/// Number of bytes that pay for one second of waiting for a session's peer.
 pub const MIN_PROGRESS_BYTES_PER_S: u32 = 4 << 10;
-/// Maximum waiting time over a whole session that is not paid for by the bytes that it moves.
+/// Maximum time that a whole session waits for its peer without being paid for by the bytes that it moves.
 pub const SESSION_GRACE: Duration = Duration::from_secs(60);
 /// Interval between pings on a connection without traffic.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -62,7 +62,7 @@ pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Silence after which a peer is considered gone; two pings may be lost before.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(40);
 
-/// Configurable limits. Each default is the constant of the same name.
+/// Configurable limits of an endpoint. Each default is the constant of the same name in capitals.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Limits {

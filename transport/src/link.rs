@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-/// Filter for fault injection: returns `true` if datagrams to and from an address may pass.
+/// Filter for fault injection: returns `true` if datagrams from and to an address may pass.
 pub type LinkFilter = Arc<dyn Fn(SocketAddr) -> bool + Send + Sync>;
 
 /// Requests larger socket buffers than the usual 208 KiB, which are too small for the window of one session;
@@ -24,7 +24,7 @@ fn widen(socket: &UdpSocket) {
     tracing::debug!(?asked, receive, send, "buffers of the UDP socket, in bytes");
 }
 
-/// Wraps the socket for the runtime. Without a filter the result is quinn's own socket.
+/// Wraps the UDP socket for the runtime. Without a filter the result is quinn's own socket.
 pub(crate) fn wrap(socket: UdpSocket, filter: Option<LinkFilter>) -> io::Result<Arc<dyn AsyncUdpSocket>> {
     widen(&socket);
     let inner = TokioRuntime.wrap_udp_socket(socket)?;

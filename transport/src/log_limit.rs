@@ -7,9 +7,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Number of lines in a row before the limit applies.
+/// Maximum number of lines in a row before the limit of one per [`INTERVAL`] applies.
 const BURST: u32 = 20;
-/// Time that earns one more line after a burst.
+/// Time that earns one more log line after a burst.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Time for which repeated failures of one address with one code are not logged again.
@@ -17,7 +17,7 @@ const QUIET: Duration = Duration::from_secs(3600);
 /// Time for which a refusal is not yet a warning. A replica that has just joined may dial a moment before
 /// gossip announces it here, so only a refusal that lasts longer is worth a warning.
 pub(crate) const PASSING: Duration = Duration::from_secs(5);
-/// Maximum number of failures remembered. Beyond it the oldest is forgotten, and is logged again when it
+/// Maximum number of logged failures remembered. Beyond it the oldest is forgotten, and is logged again when it
 /// recurs.
 const MAX_REMEMBERED: usize = 256;
 
@@ -26,7 +26,7 @@ struct State {
     lines: u32,
     refilled: Instant,
     suppressed: u64,
-    /// Failures already logged, by address and code, oldest first.
+    /// Failures already logged, by the dialler's address and code, oldest first.
     told: VecDeque<Told>,
 }
 
@@ -38,12 +38,12 @@ struct Told {
     warned: bool,
 }
 
-/// Permission to write a line.
+/// Permission to write one log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Line {
     /// Whether to log at warning level; a failure that may be temporary is not a warning at first.
     pub(crate) warning: bool,
-    /// Number of lines suppressed since the last one.
+    /// Number of lines suppressed since the last one that was written.
     pub(crate) suppressed: u64,
 }
 
@@ -65,8 +65,9 @@ impl LogLimit {
         }
     }
 
-    /// Returns whether a failure of a dialler may be logged now; `None` if the same failure was logged
-    /// recently.
+    /// Returns permission to log the failure of a dialler with this code now; `None` if such a failure of this
+    /// address was logged within the last hour, or if the bucket is empty. A failure that may be temporary is
+    /// logged once more, as a warning, if it lasts longer than [`PASSING`].
     pub(crate) fn allow_from(&self, address: IpAddr, code: Code) -> Option<Line> {
         let now = Instant::now();
         let passing = matches!(code, Code::NotAdmitted | Code::Closed | Code::Lost);
@@ -93,8 +94,8 @@ impl LogLimit {
         Some(Line { warning, suppressed })
     }
 
-    /// Takes one line from the bucket: the number of lines suppressed since the last one, or `None` if it is
-    /// empty.
+    /// Takes one line from the bucket. Returns the number of lines suppressed since the last one that was
+    /// written; `None` if the bucket is empty.
     pub(crate) fn allow(&self) -> Option<u64> {
         self.state.lock().allow()
     }

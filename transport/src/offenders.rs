@@ -7,26 +7,26 @@ use kvgossip_grants::ReplicaId;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Shut-out time after the first offence; each further offence doubles it.
+/// Default time for which a replica is shut out after its first offence; each further offence doubles the time.
 pub const FIRST_SHUT_OUT: Duration = Duration::from_secs(10);
-/// Maximum shut-out time.
+/// Maximum time for which a replica is shut out after one offence.
 pub const MAX_SHUT_OUT: Duration = Duration::from_secs(3600);
-/// Time of good behaviour after a shut-out that forgives one offence.
+/// Time of good behaviour after a shut-out that forgives one offence of a replica.
 pub const FORGIVE_AFTER: Duration = Duration::from_secs(600);
-/// Maximum number of replicas remembered. The one with the fewest offences is dropped first; among equals, the
-/// one whose shut-out ends first.
+/// Maximum number of misbehaving replicas remembered. The one with the fewest offences is dropped first; among
+/// equals, the one whose shut-out ends first.
 pub const MAX_OFFENDERS: usize = 1024;
 
-/// A replica that is shut out.
+/// State of a replica that is shut out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ShutOut {
-    /// Replica id.
+    /// Id of the replica that is shut out.
     pub peer: ReplicaId,
-    /// Code of the last offence.
+    /// Code of the offence that began the shut-out.
     pub code: Code,
-    /// Number of offences not yet forgiven.
+    /// Number of the replica's offences that are not yet forgiven, including the last.
     pub offences: u32,
-    /// Remaining time.
+    /// Remaining time of the shut-out.
     pub left: Duration,
 }
 
@@ -42,18 +42,19 @@ struct Offender {
 pub(crate) struct Offenders {
     first: Duration,
     offenders: BTreeMap<ReplicaId, Offender>,
-    /// Number of shut-outs so far, by code.
+    /// Number of shut-outs so far, by the code of the offence.
     counts: BTreeMap<Code, u64>,
 }
 
 impl Offenders {
-    /// Creates an empty table; `first` replaces [`FIRST_SHUT_OUT`].
+    /// Creates an empty table; `first` is the shut-out time after a first offence, in place of
+    /// [`FIRST_SHUT_OUT`].
     pub(crate) fn new(first: Duration) -> Self {
         Self { first, offenders: BTreeMap::new(), counts: BTreeMap::new() }
     }
 
-    /// Records an offence and returns the shut-out. Further offences during a shut-out count as part of the
-    /// same one.
+    /// Records an offence of a replica, and returns its shut-out. Further offences during a shut-out count as
+    /// part of the one that began it.
     pub(crate) fn offend(&mut self, peer: ReplicaId, code: Code, now: Duration) -> ShutOut {
         if let Some(shut_out) = self.shut_out(&peer, now) {
             return shut_out;
@@ -100,7 +101,7 @@ impl Offenders {
 }
 
 impl Offender {
-    /// Number of offences minus those forgiven for good behaviour.
+    /// Number of the replica's offences minus those forgiven for good behaviour, one per [`FORGIVE_AFTER`].
     fn unforgiven(&self, now: Duration) -> u32 {
         let good = now.saturating_sub(self.until).as_secs() / FORGIVE_AFTER.as_secs();
         self.offences.saturating_sub(u32::try_from(good).unwrap_or(u32::MAX))

@@ -12,11 +12,11 @@ use std::sync::Arc;
 /// Decision about a first packet.
 #[derive(Debug)]
 pub(crate) enum FirstPacket {
-    /// Start the handshake; dropping the place frees it.
+    /// Start the handshake; dropping the permit frees its place.
     Start(HandshakePermit),
-    /// Send a Retry, so that the peer validates its address.
+    /// Send a Retry, so that the sender validates its address.
     Validate,
-    /// Refuse: too many handshakes are in progress.
+    /// Refuse the handshake: too many are in progress, in total or from the sender's address.
     Refuse,
 }
 
@@ -27,7 +27,7 @@ struct Counts {
     by_address: BTreeMap<IpAddr, usize>,
 }
 
-/// Counts of the handshakes in progress.
+/// Counts of the incoming handshakes in progress, with their limits.
 #[derive(Debug)]
 pub(crate) struct Pending {
     max_total: usize,
@@ -36,11 +36,11 @@ pub(crate) struct Pending {
     counts: Mutex<Counts>,
 }
 
-/// HandshakePermit of one handshake, freed when dropped.
+/// Permission for one handshake; it counts as in progress until this is dropped.
 #[derive(Debug)]
 pub(crate) struct HandshakePermit {
     pending: Arc<Pending>,
-    /// Address of the peer, if it is validated.
+    /// IP address of the peer; `None` if it is not validated.
     validated: Option<IpAddr>,
 }
 
@@ -54,7 +54,7 @@ impl Pending {
         })
     }
 
-    /// Decides about a first packet from `address`.
+    /// Decides about a first packet from `address`; `validated` states whether the address is validated.
     pub(crate) fn enter(self: &Arc<Self>, address: IpAddr, validated: bool) -> FirstPacket {
         let mut counts = self.counts.lock();
         if !validated {
@@ -77,7 +77,7 @@ impl Pending {
         })
     }
 
-    /// Number of handshakes in progress.
+    /// Number of incoming handshakes in progress.
     pub(crate) fn len(&self) -> usize {
         self.counts.lock().total
     }

@@ -22,20 +22,20 @@ use tokio::time::{Instant, sleep_until};
 /// link are progress too. In the account of the whole session only bytes count.
 const FRAME_PAYS: Duration = Duration::from_secs(1);
 
-/// Both accounts, as functions of the instants passed in.
+/// Both accounts of a session, the debt and the whole session's, as functions of the instants passed in.
 #[derive(Debug)]
 struct Meter {
     limit: Duration,
     grace: Duration,
     bytes_per_s: u32,
     debt: Duration,
-    /// Total waiting time so far.
+    /// Total time that the session has waited for its peer so far.
     waited: Duration,
-    /// Waiting time that all bytes so far pay for.
+    /// Waiting time that all bytes of the session so far pay for.
     paid: Duration,
     /// Number of operations that wait for the peer now; concurrent ones count as one waiting time.
     waiting: u32,
-    /// Whether the session is to end in favour of another one.
+    /// Whether the session is to end in favour of a session with another peer.
     gives_way: bool,
     settled: Instant,
 }
@@ -61,7 +61,7 @@ impl Meter {
         self.paid = self.paid.saturating_add(amount);
     }
 
-    /// Waiting time of the whole session that its bytes do not pay for.
+    /// Waiting time of the whole session that its bytes do not pay for; 0 if they pay for all of it.
     fn unpaid(&mut self, now: Instant) -> Duration {
         self.settle(now);
         self.waited.saturating_sub(self.paid)
@@ -78,21 +78,22 @@ impl Meter {
         }
     }
 
-    /// Returns the instant at which a limit is reached if nothing happens before.
+    /// Returns the instant at which the debt or the whole session's unpaid time reaches its limit if nothing
+    /// happens before.
     fn deadline(&mut self, now: Instant) -> Instant {
         let unpaid = self.unpaid(now);
         now + self.limit.saturating_sub(self.debt).min(self.grace.saturating_sub(unpaid))
     }
 }
 
-/// Why a session waits no longer.
+/// Reason why a session no longer waits for its peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stop {
     /// The debt reached the limit: the peer was silent or almost silent.
     Silent,
     /// The unpaid waiting time of the whole session reached the grace period.
     Trickled,
-    /// Another session takes the place of this one.
+    /// A session with another peer takes the place of this one.
     GaveWay,
 }
 
@@ -130,19 +131,19 @@ impl Clock {
         self.meter.lock().pay(Instant::now(), FRAME_PAYS);
     }
 
-    /// Waiting time of the whole session that its bytes do not pay for.
+    /// Waiting time of the whole session that its bytes do not pay for; 0 if they pay for all of it.
     pub(crate) fn unpaid(&self) -> Duration {
         self.meter.lock().unpaid(Instant::now())
     }
 
-    /// Ends the session as soon as it waits for the peer.
+    /// Makes the session end as soon as it waits for its peer.
     pub(crate) fn give_way(&self) {
         self.meter.lock().gives_way = true;
         self.gives_way.notify_waiters();
     }
 
-    /// Waits for `work`, which only the peer can complete; fails when a limit is reached. Dropping the future
-    /// stops the clock.
+    /// Waits for `work`, which only the peer can complete; fails when a limit is reached or the session gives
+    /// way. Dropping the future stops the clock.
     pub(crate) async fn wait<T>(&self, work: impl Future<Output = T>) -> Result<T, Stop> {
         let _waiting = Waiting::enter(self);
         tokio::pin!(work);

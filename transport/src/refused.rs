@@ -8,32 +8,33 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// Time for which a refusal is listed. A peer that keeps trying is refused more often than that.
+/// Time for which a refused replica is listed. A peer that keeps trying is refused more often than that.
 pub const REFUSED_FOR: Duration = Duration::from_secs(120);
-/// Maximum number of refusals remembered; the oldest is dropped first.
+/// Maximum number of refused replicas remembered; the oldest refusal is dropped first.
 pub const MAX_REFUSED: usize = 64;
-/// Maximum number of refusals remembered per IP address; its oldest is dropped first.
+/// Maximum number of refused replicas remembered per IP address; the oldest refusal of the address is dropped
+/// first.
 pub const MAX_REFUSED_PER_ADDRESS: usize = 4;
 
-/// A replica that dialled in, proved its key, and was refused.
+/// Refusal of a replica that dialled in and proved its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RefusedPeer {
-    /// Replica id.
+    /// Id of the refused replica.
     pub peer: ReplicaId,
-    /// Address that it dialled from.
+    /// Address that the replica dialled from.
     pub address: SocketAddr,
-    /// Code of the rule that it failed.
+    /// Code of the rule that the replica did not meet.
     pub code: Code,
-    /// Details.
+    /// Details of the refusal, as in the local log.
     pub reason: String,
 }
 
-/// Recently refused replicas. See the [module](self).
+/// Recently refused replicas, with the time of each one's last refusal. See the [module](self).
 #[derive(Debug, Default)]
 pub(crate) struct Refused(BTreeMap<ReplicaId, (Duration, RefusedPeer)>);
 
 impl Refused {
-    /// Records a refusal.
+    /// Records the refusal of a replica, in place of an older one of that replica.
     pub(crate) fn note(&mut self, refused: RefusedPeer, now: Duration) {
         let ip = refused.address.ip();
         self.0.remove(&refused.peer);
@@ -42,7 +43,7 @@ impl Refused {
         self.0.insert(refused.peer, (now, refused));
     }
 
-    /// Removes a replica, because it was admitted.
+    /// Removes a replica from the list, because it was admitted.
     pub(crate) fn forget(&mut self, peer: &ReplicaId) {
         self.0.remove(peer);
     }

@@ -23,37 +23,40 @@ use tokio::time::Instant;
 
 /// Replica on whose behalf a session runs.
 pub trait SessionHost: Send + Sync + 'static {
-    /// Returns the committed state. Once a fact has its verdict, every later snapshot contains it. Records are read from it where
-    /// blocking is allowed.
+    /// Returns the host's committed state. Once a fact has its verdict, every later snapshot contains it.
+    /// Records are read from the snapshot where blocking is allowed.
     fn snapshot(&self) -> Snapshot;
 
-    /// Current time of the clock that stamps entries, to be sent to the peer; `None` sends no time.
+    /// Current time of the clock that stamps this replica's entries, to be sent to the peer; `None` sends no
+    /// time.
     fn now(&self) -> Option<Timestamp> {
         None
     }
 
-    /// Ids of facts that the peer is asked not to send, with the reason: facts that are early or condemned
-    /// here.
+    /// Ids of facts that the peer is asked not to send, with the reason: facts that are early or condemned at
+    /// this replica.
     fn declined(&self) -> Vec<(FactId, Reason)> {
         Vec::new()
     }
 
-    /// Returns whether the store has reached its limit; the peer is then asked only for facts that may free
-    /// room.
+    /// Returns whether this replica's store has reached its limit; the peer is then asked only for facts that
+    /// may free room.
     fn is_full(&self) -> bool {
         false
     }
 
-    /// Information for the peer if this replica has not yet completed its first comparison with any peer.
+    /// Information for the peer about this replica if it has not yet completed its first comparison with any
+    /// peer; otherwise `None`.
     fn newcomer(&self) -> Option<Newcomer> {
         None
     }
 
-    /// Receives the session's current costs and results; called while it runs, whenever they have changed.
+    /// Receives the session's costs and results so far; called while the session runs, whenever they have
+    /// changed.
     fn progress(&self, _: &Tally) {}
 
     /// Checks received facts, verifies their signatures, merges them and makes them durable. Returns one
-    /// verdict per fact, in the same order. A grant and the facts that depend on it come in one batch, the
+    /// verdict per fact, in the order of the facts. A grant and the facts that depend on it come in one batch, the
     /// grant first. Several calls run concurrently. Dropping the future must be safe at any time: what was
     /// committed stays.
     fn judge(&self, facts: Vec<Fact>) -> impl Future<Output = Result<Vec<Verdict>, Failure>> + Send;
@@ -66,47 +69,48 @@ pub struct SessionOptions {
     pub scope: PathPrefix,
     /// Eight bytes from a cryptographic random generator.
     pub nonce: [u8; 8],
-    /// Whether this side accepts facts. It never accepts any from a peer with [`Access::PullOnly`].
+    /// Whether this side accepts facts. Facts of a peer with [`Access::PullOnly`] are never accepted.
     pub takes_facts: bool,
 }
 
-/// Result of a session.
+/// Result of a session, with its costs.
 #[derive(Debug)]
 pub struct SessionReport {
-    /// Outcome or failure. After a failure, facts merged before it stay.
+    /// Outcome or failure of the session. After a failure, facts that were merged before it stay.
     pub result: Result<Outcome, SessionFailure>,
-    /// Root digest of everything that both sides hold, if they found themselves equal.
+    /// Root digest of everything that both sides hold, if they found themselves equal; otherwise `None`.
     pub agreed: Option<Digest>,
     /// Root digest of what this side held and sent to the peer, if the sides still differ; see
     /// [`Session::told_root`].
     pub told: Option<Digest>,
-    /// Last root digest that the peer sent; see [`Session::peer_root`].
+    /// Last root digest that the peer sent; `None` if it sent none. See [`Session::peer_root`].
     pub peer_root: Option<Digest>,
-    /// Newcomer information of the peer, if it has not yet completed its first comparison with any peer; also
-    /// `None` if its hello did not arrive.
+    /// Newcomer information of the peer; `None` if the peer has completed a comparison with any peer before, or
+    /// its hello did not arrive.
     pub peer_newcomer: Option<Newcomer>,
-    /// Whether this was a comparison only, without any transfer.
+    /// Whether the session only compared the two sides, without any transfer, and completed.
     pub compared: bool,
-    /// Costs and results by kind.
+    /// Costs and results of the session by kind.
     pub tally: Tally,
-    /// Exact number of stream bytes.
+    /// Exact number of stream bytes of the session, sent and received.
     pub bytes: StreamBytes,
-    /// Time from the opening of the stream on this side to its end.
+    /// Time from the opening of the stream on this side to the end of the session.
     pub time: Duration,
-    /// Reading of the peer's clock, if the peer sent one.
+    /// Reading of the peer's clock; `None` if the peer sent no time.
     pub their_clock: Option<ClockReading>,
 }
 
 /// Time from a peer's hello, with the local time when the hello arrived.
 #[derive(Clone, Copy, Debug)]
 pub struct ClockReading {
-    /// Time of the peer's clock when the hello was sent.
+    /// Time of the peer's clock, from its hello.
     pub theirs: Timestamp,
     /// Time of the local clock when the hello arrived.
     pub ours: Timestamp,
     /// Monotonic instant when the hello arrived.
     pub at: std::time::Instant,
-    /// Time since this side sent its own hello, if the peer's hello answers it.
+    /// Time from this side's hello to the arrival of the peer's; `None` if the peer's hello does not answer
+    /// one.
     pub answered_after: Option<Duration>,
 }
 
@@ -117,13 +121,13 @@ pub enum SessionFailure {
     /// The stream or the connection ended, or the peer broke a rule of the transport.
     #[error(transparent)]
     Transport(#[from] TransportError),
-    /// The session itself failed.
+    /// The session itself failed, on this side or by the peer's fault.
     #[error(transparent)]
     Session(#[from] SessionError),
 }
 
 impl SessionFailure {
-    /// Returns the stable code.
+    /// Returns the stable code of the failure.
     pub fn code(&self) -> &str {
         match self {
             Self::Transport(error) => error.code().name(),
@@ -158,7 +162,8 @@ pub async fn run_session<H: SessionHost>(
     drive(stream, session, host, began).await.0
 }
 
-/// Compares with the peer without any transfer. Returns the differences if the session completed.
+/// Runs a session that compares with the peer without any transfer. Returns the differences if the session
+/// completed.
 pub async fn run_comparison<H: SessionHost>(
     stream: SessionStream,
     options: SessionOptions,
@@ -212,20 +217,20 @@ async fn drive<H: SessionHost>(
     (report, differences)
 }
 
-/// Result of a host's job.
+/// Result of a host's job that judges received facts: the verdicts, or a failure.
 type Judged = (JobId, Result<Vec<Verdict>, Failure>);
 
-/// Carries out the actions of a driver.
+/// Carries out the actions that a session's driver demands, on a stream and a host.
 struct Carrier<H> {
     stream: SessionStream,
     driver: Driver,
     host: Arc<H>,
     jobs: JoinSet<Judged>,
-    /// Instant when this side sent its hello, if it sent it first.
+    /// Instant when this side sent its hello; `None` before that, or if the peer's hello came first.
     greeted_at: Option<Instant>,
     /// Local time when the peer's hello arrived, its instant, and the time since this side's hello.
     met: Option<(Timestamp, Instant, Option<Duration>)>,
-    /// Last tally reported to the host.
+    /// Last tally that was reported to the host.
     tally: Tally,
 }
 
@@ -291,7 +296,7 @@ impl<H: SessionHost> Carrier<H> {
         Ok(self.driver.handle_judged(job, verdicts)?)
     }
 
-    /// Queues frames to send. Facts are read from the store here.
+    /// Queues frames to send, and reads the facts in them from the store.
     fn fill(&mut self, queued: usize) -> Result<(), SessionFailure> {
         if let Some(now) = self.host.now() {
             self.driver.tell_time(now);
@@ -311,7 +316,7 @@ impl<H: SessionHost> Carrier<H> {
         })
     }
 
-    /// Processes a frame and the complete frames that have arrived behind it; their facts form one batch.
+    /// Processes a frame and the complete frames that have been read with it; their facts form one batch.
     fn take_frames(&mut self, first: Bytes) -> Result<(), SessionFailure> {
         let view = self.host.snapshot().view;
         if self.driver.awaits_hello() {
@@ -331,7 +336,7 @@ impl<H: SessionHost> Carrier<H> {
     }
 }
 
-/// Ends the stream as the result requires.
+/// Ends the stream as the session's result requires. Returns the result and the stream's final byte counts.
 async fn end(
     stream: SessionStream,
     result: Result<Outcome, SessionFailure>,
@@ -358,7 +363,7 @@ async fn end(
     }
 }
 
-/// Returns the code for the peer, and whether to close its connection.
+/// Returns the code that the peer receives for a session's error, and whether to close its connection.
 fn refusal(error: &SessionError) -> (Code, bool) {
     match error {
         SessionError::ForeignCluster(_) => (Code::ForeignCluster, true),

@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 
-/// State shared by dialling and accepting.
+/// State of an endpoint that dialling and accepting share.
 pub(crate) struct Shared {
     pub(crate) quic: quinn::Endpoint,
     pub(crate) configs: Configs,
@@ -50,7 +50,7 @@ impl Shared {
     }
 }
 
-/// Replaces the error that TLS reports by the verifier's own reason, if it refused the peer.
+/// Replaces the error that TLS reports by the verifier's own reason, if the verifier refused the peer.
 pub(crate) fn explain(
     error: TransportError,
     outcome: &OnceLock<HandshakeResult>,
@@ -64,7 +64,8 @@ pub(crate) fn explain(
     }
 }
 
-/// Returns the peer of a finished handshake. TLS never finishes one without calling the verifier.
+/// Returns the peer that a finished handshake admitted. TLS never finishes a handshake without calling the
+/// verifier.
 pub(crate) fn admitted(
     outcome: &OnceLock<HandshakeResult>,
     address: SocketAddr,

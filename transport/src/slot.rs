@@ -4,14 +4,15 @@ use kvgossip_grants::ReplicaId;
 use parking_lot::Mutex;
 use std::sync::Arc;
 
-/// State of the session's stream.
+/// State of the stream of a connection's session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Origin {
-    /// We opened it, and the peer has not answered on it yet.
+    /// This side opened the stream, and the peer has not answered on it yet.
     OursUnanswered,
-    /// We opened it and the peer answered, or the peer opened it.
+    /// This side opened the stream and the peer answered, or the peer opened it.
     Settled,
-    /// We have ended our direction. The peer may finish before we see it, and open the next session.
+    /// This side has ended its direction. The peer may finish before this side sees it, and open the next
+    /// session.
     Finishing,
 }
 
@@ -21,15 +22,16 @@ struct State {
     next: u64,
 }
 
-/// Slot for the single session of a connection.
+/// Slot for the single session that a connection may have at a time.
 #[derive(Debug)]
 pub(crate) struct Slot {
-    /// Whether the peer's stream wins when both sides open one at once: that of the smaller replica id does.
+    /// Whether the peer's stream wins when both sides open one at once: the stream of the smaller replica id
+    /// does.
     peer_wins: bool,
     state: Mutex<State>,
 }
 
-/// Holds the slot until it is dropped.
+/// Holds the slot of a connection until it is dropped.
 #[derive(Debug)]
 pub(crate) struct SlotGuard {
     slot: Arc<Slot>,
@@ -41,7 +43,7 @@ impl Slot {
         Arc::new(Self { peer_wins: peer < local, state: Mutex::default() })
     }
 
-    /// Takes the slot for a stream that we open.
+    /// Takes the slot for a stream that this side opens; `None` if a session is running.
     pub(crate) fn open(self: &Arc<Self>) -> Option<SlotGuard> {
         self.take(Origin::OursUnanswered, |holder| holder.is_none())
     }
@@ -73,19 +75,19 @@ impl Slot {
         Some(SlotGuard { slot: Arc::clone(self), ticket })
     }
 
-    /// Returns whether a session is running.
+    /// Returns whether a session is running on the connection.
     pub(crate) fn is_taken(&self) -> bool {
         self.state.lock().holder.is_some()
     }
 }
 
 impl SlotGuard {
-    /// Records that the peer answered on our stream, which makes it the session.
+    /// Records that the peer answered on the stream that this side opened, which makes it the session.
     pub(crate) fn settle(&self) {
         self.advance(Origin::Settled);
     }
 
-    /// Records that our direction has ended.
+    /// Records that this side has ended its direction of the stream.
     pub(crate) fn finishing(&self) {
         self.advance(Origin::Finishing);
     }

@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::time::Duration;
 
-/// Maximum number of buffers handed to QUIC at once.
+/// Maximum number of buffers handed to QUIC in one call.
 const MAX_WRITE_BATCH: usize = 16;
 /// Maximum length of frames that are copied together, and approximate size of the combined buffers, in bytes.
 const COALESCE_LEN: usize = 16 << 10;
@@ -21,9 +21,9 @@ const COALESCE_LEN: usize = 16 << 10;
 /// Exact number of stream bytes of a session: includes frame headers, excludes QUIC's own overhead.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StreamBytes {
-    /// Bytes that QUIC has accepted for sending.
+    /// Number of bytes that QUIC has accepted for sending.
     pub sent: u64,
-    /// Bytes read from the stream.
+    /// Number of bytes read from the stream.
     pub received: u64,
 }
 
@@ -47,7 +47,7 @@ pub(crate) struct Context<'a> {
     pub(crate) quic: &'a quinn::Connection,
     pub(crate) limits: &'a Limits,
     pub(crate) blame: &'a Blame,
-    /// Access of the peer at this replica.
+    /// What the peer may do in sessions with this replica.
     pub(crate) access: Access,
     /// Whether this side opened the stream.
     pub(crate) opened_here: bool,
@@ -86,39 +86,39 @@ impl SessionStream {
         self.opened_here
     }
 
-    /// Access of the peer at this replica.
+    /// What the peer may do in sessions with this replica.
     pub fn access(&self) -> Access {
         self.access
     }
 
-    /// Returns both directions, for concurrent use by one task.
+    /// Returns the receiving and the sending direction, for concurrent use by one task.
     pub fn halves(&mut self) -> (&mut FrameReader, &mut FrameWriter) {
         (&mut self.reader, &mut self.writer)
     }
 
-    /// Returns a handle that observes the session, for choosing between sessions.
+    /// Returns a handle that observes the session, to choose which of several sessions gives way.
     pub fn watch(&self) -> SessionWatch {
         SessionWatch { clock: self.clock.clone() }
     }
 
-    /// Waits for the next frame; `None` when the peer has finished. Cancel-safe.
+    /// Waits for the next frame of the peer; `None` when the peer has ended its direction. Cancel-safe.
     pub async fn recv(&mut self) -> Result<Option<Bytes>, TransportError> {
         self.reader.recv().await
     }
 
-    /// Sends everything queued and then this frame.
+    /// Sends all queued frames and then this one.
     pub async fn send(&mut self, frame: Bytes) -> Result<(), TransportError> {
         self.writer.queue(frame)?;
         self.writer.flush().await
     }
 
-    /// Returns the byte counts so far.
+    /// Returns the counts of the stream's bytes so far.
     pub fn bytes(&self) -> StreamBytes {
         StreamBytes { sent: self.writer.sent, received: self.reader.received }
     }
 
-    /// Sends what is queued, ends this direction, then waits until the peer ends its own and has acknowledged
-    /// everything. A frame that arrives meanwhile is a protocol error.
+    /// Sends all queued frames, ends this direction, then waits until the peer ends its own and has
+    /// acknowledged everything. A frame that arrives meanwhile is a protocol error.
     pub async fn finish(mut self) -> Result<StreamBytes, TransportError> {
         self.writer.flush().await?;
         // This fails only on a stream that was finished or reset before, which this type rules out.
@@ -136,12 +136,13 @@ impl SessionStream {
         }
     }
 
-    /// Ends both directions at once with this code. The connection stays open.
+    /// Ends both directions of the stream at once with this code. The connection stays open.
     pub fn abort(mut self, code: Code) {
         self.reset(code);
     }
 
-    /// Closes the connection of a misbehaving peer, and shuts it out for a time.
+    /// Closes the connection of a peer that misbehaved, with this code and reason, and shuts the peer out for a
+    /// time.
     pub(crate) fn shut_out(self, code: Code, reason: &str) {
         self.reader.side.blame.offend(code);
         self.drop_peer(code, reason);
@@ -176,18 +177,18 @@ pub struct SessionWatch {
 }
 
 impl SessionWatch {
-    /// Waiting time of the session that its bytes do not pay for.
+    /// Waiting time of the whole session that its bytes do not pay for; 0 if they pay for all of it.
     pub fn unpaid(&self) -> Duration {
         self.clock.unpaid()
     }
 
-    /// Ends the session with `session.busy` as soon as it waits for the peer.
+    /// Ends the observed session with `session.busy` as soon as it waits for the peer.
     pub fn give_way(&self) {
         self.clock.give_way();
     }
 }
 
-/// State that both directions need to enforce the rules.
+/// State that both directions of a stream need to enforce the rules for the peer.
 #[derive(Clone, Debug)]
 struct Side {
     quic: quinn::Connection,
@@ -230,12 +231,12 @@ pub struct FrameReader {
     /// Bytes read from the stream and not yet decoded, at most [`READ_CHUNK`].
     unread: Bytes,
     received: u64,
-    /// Frees the pair for its next session when the stream is dropped.
+    /// Slot of the connection's session, freed when the stream is dropped.
     slot: SlotGuard,
 }
 
 impl FrameReader {
-    /// Waits for the next frame; `None` when the peer has finished. Cancel-safe.
+    /// Waits for the next frame of the peer; `None` when the peer has ended its direction. Cancel-safe.
     pub async fn recv(&mut self) -> Result<Option<Bytes>, TransportError> {
         loop {
             if let Some(frame) = self.buffered()? {
@@ -249,7 +250,7 @@ impl FrameReader {
         }
     }
 
-    /// Returns the next frame if all of it has already been read from the stream.
+    /// Returns the next frame if all of it has already been read from the stream; otherwise `None`.
     pub fn buffered(&mut self) -> Result<Option<Bytes>, TransportError> {
         let decoded = self.decoder.feed(&mut self.unread);
         let frame = decoded.map_err(|error| self.side.offence(error.into()))?;
@@ -275,7 +276,8 @@ pub struct FrameWriter {
     side: Side,
     send: quinn::SendStream,
     queue: VecDeque<Bytes>,
-    /// Short frames behind the queue that are sent as one buffer, because QUIC does its bookkeeping per buffer.
+    /// Short frames at the end of the queue that are sent as one buffer, because QUIC does its bookkeeping per
+    /// buffer.
     tail: BytesMut,
     queued: usize,
     sent: u64,
@@ -311,7 +313,7 @@ impl FrameWriter {
         self.queued
     }
 
-    /// Hands everything queued to QUIC. Cancel-safe: bytes not handed over stay queued.
+    /// Hands all queued frames to QUIC. Cancel-safe: bytes not handed over stay queued.
     pub async fn flush(&mut self) -> Result<(), TransportError> {
         self.close_tail();
         while !self.queue.is_empty() {
@@ -336,7 +338,7 @@ impl FrameWriter {
         }
     }
 
-    /// Waits until the peer has acknowledged everything up to the end of the stream.
+    /// Waits until the peer has acknowledged all bytes up to the end of the stream.
     async fn acknowledged(&mut self) -> Result<(), TransportError> {
         use quinn::StoppedError;
         match self.side.wait(self.send.stopped()).await? {

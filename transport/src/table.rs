@@ -22,7 +22,7 @@ const CLONED_WORDS: &str = "another process uses the same replica key";
 
 /// Open connections by peer. Clones share the table.
 ///
-/// If two connections with one replica exist, both ends keep the same one:
+/// If two connections with one replica exist, both ends keep one and close the other, chosen by these rules:
 /// - Both sides dialled at about the same time: the one dialled by the smaller replica id.
 /// - One process dialled several addresses at about the same time: the first one.
 /// - Two running processes use the replica's key: the older one, so that they do not displace each other endlessly.
@@ -39,7 +39,7 @@ struct Inner {
     changes: watch::Sender<u64>,
     began: Instant,
     clones: Mutex<Clones>,
-    /// Time of the last report of another process with this replica's own key.
+    /// Time of the last report of another process with this replica's own key; `None` if there was none.
     own_cloned_at: Mutex<Option<Instant>>,
 }
 
@@ -118,7 +118,7 @@ impl ConnectionTable {
         Err(TransportError::Cloned { peer })
     }
 
-    /// Lists the replica ids that two running processes use, detected within the last [`CLONE_SHOWN`].
+    /// Lists the replica ids that two running processes were found to use within the last [`CLONE_SHOWN`].
     pub fn clones(&self) -> Vec<ReplicaId> {
         let clones = self.inner.clones.lock();
         clones.list(self.inner.began.elapsed())
@@ -142,8 +142,8 @@ impl ConnectionTable {
         *self.inner.own_cloned_at.lock() = Some(Instant::now());
     }
 
-    /// Maximum age of the older connection at which two dials count as crossing: each dial takes at most the
-    /// handshake timeout, as seen from either end.
+    /// Maximum age of an older connection at which the two sides' dials count as crossing: each dial takes at
+    /// most the handshake timeout, as seen from either end.
     fn crossing_time(&self) -> Duration {
         self.inner.limits.handshake_timeout * 2
     }
@@ -165,7 +165,7 @@ impl ConnectionTable {
         Ok(())
     }
 
-    /// Returns the open connection with a replica.
+    /// Returns the open connection with a replica; `None` if there is none.
     pub fn get(&self, peer: &ReplicaId) -> Option<Connection> {
         self.inner.connections.lock().get(peer).filter(|connection| !connection.is_closed()).cloned()
     }
@@ -181,7 +181,7 @@ impl ConnectionTable {
     }
 
     /// Applies changed admission rules: closes the connections of peers that are now refused, and of peers
-    /// whose access has changed, so that they reconnect with the new access.
+    /// whose access has changed, so that these reconnect with the new access.
     pub fn enforce(&self, admission: &dyn Admission) {
         for connection in self.list() {
             match admission.decide(&connection.peer(), connection.direction()) {
@@ -195,7 +195,7 @@ impl ConnectionTable {
         }
     }
 
-    /// Closes all connections.
+    /// Closes all connections of the table with this code and reason.
     pub fn close_all(&self, code: Code, reason: &str) {
         for connection in self.list() {
             connection.close(code, reason);

@@ -22,7 +22,8 @@ pub(crate) enum HandshakeResult {
     Refused { peer: Option<ReplicaId>, code: Code, reason: String },
 }
 
-/// Verifier of one handshake. quinn turns TLS errors into text, so the result is kept in a cell beside it.
+/// Verifier of the peer's key in one handshake. quinn turns TLS errors into text, so the result is kept in a
+/// cell beside it.
 pub(crate) struct PeerVerifier {
     local: ReplicaId,
     direction: Direction,
@@ -43,7 +44,7 @@ impl PeerVerifier {
         (Arc::new(verifier), outcome)
     }
 
-    /// Records the first reason, and returns the matching TLS alert.
+    /// Records the reason of a refusal, if it is the first one, and returns the matching TLS alert.
     fn refuse(&self, peer: Option<ReplicaId>, code: Code, reason: String) -> Error {
         let alert = match code {
             Code::BadKey => CertificateError::BadEncoding,

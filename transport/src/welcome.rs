@@ -19,22 +19,22 @@ use crate::frame::{FrameDecoder, frame_header};
 use crate::instance::Instance;
 use bytes::Bytes;
 
-/// Maximum length of the frame in bytes.
+/// Maximum length of the welcome frame in bytes.
 const MAX_WELCOME_LEN: usize = 64;
 const KIND: u8 = 1;
 const FULL: u8 = 0;
 const PULL_ONLY: u8 = 1;
 
-/// Contents of the message.
+/// Contents of a welcome message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Welcome {
-    /// Access of the dialler.
+    /// What the dialler may do in sessions with the replica that answers.
     pub(crate) granted: Access,
-    /// Instance of the answering process, if announced.
+    /// Instance of the answering process; `None` if it announced none.
     pub(crate) instance: Option<Instance>,
 }
 
-/// Sends the welcome to the dialler.
+/// Sends the welcome with the dialler's access and this endpoint's instance.
 pub(crate) async fn send(
     quic: &quinn::Connection,
     access: Access,

@@ -2,18 +2,19 @@
 
 use std::time::Duration;
 
-/// Maximum raise of an incarnation by one message. Members raise theirs by one; a forged message with the
-/// greatest number would otherwise make the name permanently unusable.
+/// Maximum raise of a member's incarnation by one message. Members raise their own by one; a forged message
+/// with the greatest number would otherwise make the name permanently unusable.
 pub(super) const MAX_INCARNATION_JUMP: u32 = 1 << 20;
 
-/// Maximum total of all raises at once.
+/// Maximum total by which other members' messages may raise one member's incarnation at once.
 const ALLOWANCE: u32 = 2 * MAX_INCARNATION_JUMP;
 
-/// Amount by which that allowance recovers per second; forging raises to the end of the range takes two years.
+/// Amount by which the allowance of a member ([`ALLOWANCE`] at most) recovers per second; forging raises to the
+/// end of the range takes two years.
 const ALLOWANCE_PER_SECOND: u32 = 64;
 
-/// Remaining amount by which an incarnation may be raised. Many small steps could otherwise also reach the end
-/// of the range.
+/// Remaining amount by which other members' messages may raise one member's incarnation. Many small steps could
+/// otherwise also reach the end of the range.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Allowance {
     left: u32,
@@ -25,7 +26,8 @@ impl Allowance {
         Self { left: ALLOWANCE, at: now }
     }
 
-    /// Takes `raise` from the allowance. Returns whether it was large enough.
+    /// Takes `raise` from the allowance. Returns `false`, and takes nothing, if less is left or `raise` exceeds
+    /// [`MAX_INCARNATION_JUMP`].
     pub(super) fn take(&mut self, now: Duration, raise: u32) -> bool {
         let earned = now.saturating_sub(self.at).as_secs_f64() * f64::from(ALLOWANCE_PER_SECOND);
         // A fraction below one is kept for the next time.

@@ -15,7 +15,7 @@ const fn s(s: u64) -> Duration {
 const HOUR: u64 = 3600;
 const DAY: u64 = 24 * HOUR;
 
-/// Formats a duration in the largest unit that divides it.
+/// Formats a duration as a whole number of the largest of d, h, m, s and ms that divides it.
 fn text(time: Duration) -> String {
     let ms = time.as_millis();
     let units = [(1000 * u128::from(DAY), "d"), (1000 * u128::from(HOUR), "h"), (60_000, "m"), (1000, "s")];
@@ -27,7 +27,8 @@ fn text(time: Duration) -> String {
 }
 
 impl Timing {
-    /// Rejects timings with which a member would flood others, or fail to find them.
+    /// Rejects timings with which a member would flood others, or fail to find them: [`ConfigError::Timing`],
+    /// or [`ConfigError::ProbeTimeout`] if the probe timeout is not shorter than the probe interval.
     pub fn check(&self) -> Result<(), ConfigError> {
         let durations = [
             ("probe interval", self.probe_interval, ms(10), s(600)),

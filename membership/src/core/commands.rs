@@ -16,15 +16,17 @@ use crate::wire::{
     serf::{self, Leave, Tags, decode_tags},
 };
 
-/// Progress of leaving.
+/// Progress of this member's leaving the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LeavePhase {
     Staying,
-    /// Serf's leave intent is being broadcast, until this time at the latest.
+    /// Serf's leave intent of this member is being broadcast, until this time at the latest; the id is `None`
+    /// if there was no room to queue it.
     Intent(Duration, Option<BroadcastId>),
-    /// memberlist's dead message about itself is being broadcast, until this time at the latest.
+    /// memberlist's dead message of this member about itself is being broadcast, until this time at the latest;
+    /// the id is `None` if there was no room to queue it.
     Dead(Duration, Option<BroadcastId>),
-    /// Everything is sent; the member still answers until this time.
+    /// The leave intent and the dead message are sent; this member still answers until this time.
     Lingering(Duration),
     Left,
 }
@@ -89,14 +91,14 @@ impl Core {
         self.timers.add(now + self.config.timing.gossip_interval, Due::Leave);
     }
 
-    /// Returns whether a broadcast is complete: it was sent as often as required, or there is nobody to send it
-    /// to.
+    /// Returns whether a broadcast is complete: it was sent as often as required, it was never queued (`None`),
+    /// or no other member is active.
     fn is_told(&self, broadcast: Option<BroadcastId>) -> bool {
         self.table.active == 0 || !broadcast.is_some_and(|id| self.queues.holds(id))
     }
 
-    /// Declares that a failed member has left, so that nobody tries to reconnect. With `prune` it is also
-    /// forgotten at once, on every member. A member that is alive refutes this.
+    /// Declares that a failed member has left, so that no member tries to reconnect to it. With `prune`, every
+    /// member also forgets it at once. If the named member is alive, it refutes this.
     pub fn force_leave(
         &mut self,
         now: Duration,
@@ -117,7 +119,7 @@ impl Core {
         Ok(())
     }
 
-    /// Replaces this member's tags.
+    /// Replaces all tags of this member. Fails if the encoded tags exceed 512 bytes.
     pub fn set_tags(&mut self, tags: Tags) -> Result<(), CommandError> {
         self.check_staying()?;
         let meta = check_tags(&tags)?;
@@ -131,7 +133,7 @@ impl Core {
         Ok(())
     }
 
-    /// Sets some of this member's tags, and deletes others.
+    /// Sets some of this member's tags, deletes those named in `delete`, and keeps the remaining ones.
     pub fn update_tags(&mut self, set: Tags, delete: &[Text]) -> Result<(), CommandError> {
         let mut tags = self.own.tags.clone();
         tags.retain(|name, _| !delete.contains(name));
@@ -139,7 +141,7 @@ impl Core {
         self.set_tags(tags)
     }
 
-    /// Returns this member as others see it.
+    /// Returns this member's properties as other members see them.
     pub fn local_member(&self) -> Member {
         Member {
             name: self.own.info.name.clone(),
@@ -158,12 +160,12 @@ impl Core {
         }
     }
 
-    /// Returns all other known members, in no particular order.
+    /// Returns all known members except this one, in no particular order, including failed and departed ones.
     pub fn members(&self) -> impl Iterator<Item = Member> + '_ {
         self.table.iter().map(|(_, peer)| peer.to_member())
     }
 
-    /// Returns another member by name, if known.
+    /// Returns a member other than this one by its name; `None` if it is unknown.
     pub fn member(&self, name: impl AsRef<[u8]>) -> Option<Member> {
         self.table.by_name(name.as_ref()).map(super::table::Peer::to_member)
     }
@@ -173,7 +175,8 @@ impl Core {
         self.vivaldi.own
     }
 
-    /// Network coordinate of a member (this one included); known once it has answered a probe of this member.
+    /// Network coordinate of a member, this one included; `None` until that member has answered a probe of this
+    /// one.
     pub fn coordinate_of(&self, name: impl AsRef<[u8]>) -> Option<Coordinate> {
         if *name.as_ref() == *self.own.info.name {
             return Some(self.vivaldi.own);
@@ -181,8 +184,8 @@ impl Core {
         Some(self.table.by_name(name.as_ref())?.remote.as_ref()?.place)
     }
 
-    /// Estimated round-trip time to another member, from both coordinates; known once it has answered a probe
-    /// of this member.
+    /// Estimated round-trip time to another member, from the coordinates of both; `None` until that member has
+    /// answered a probe of this one.
     pub fn estimated_rtt(&self, name: impl AsRef<[u8]>) -> Option<Duration> {
         let remote = self.table.by_name(name.as_ref())?.remote.as_ref()?;
         Some(self.vivaldi.own.distance(&remote.place))
@@ -209,8 +212,9 @@ impl Core {
         &self.config.framing
     }
 
-    /// Returns what a later run of this member needs. The clocks of events and queries cover only messages that
-    /// this run has received; a time that others have merely mentioned does not advance them.
+    /// Returns the state that a later run of this member needs. Its clocks of events and queries cover only
+    /// messages that this run has received; a time that other members have merely mentioned does not advance
+    /// them.
     pub fn snapshot(&self) -> Snapshot {
         let left_behind = self.left_behind();
         Snapshot {
@@ -222,7 +226,7 @@ impl Core {
         }
     }
 
-    /// Lamport times of the next messages.
+    /// Lamport times that the next join or leave, user event and query of this member will have.
     pub fn lamport_times(&self) -> LamportTimes {
         let clocks = &self.clocks;
         LamportTimes { member: clocks.member.time(), event: clocks.event.time(), query: clocks.query.time() }

@@ -25,26 +25,28 @@ pub const MAX_MEMBERS: usize = 16 * 1024;
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Name of the member, unique in the cluster. Serf agents accept at most 128 characters of
-    /// `[A-Za-z0-9.-_]`; this implementation enforces at most 255 bytes.
+    /// `[A-Za-z0-9.-_]`; this implementation accepts 1 to 255 bytes of any value.
     pub name: Text,
-    /// Address advertised to others, for both UDP and TCP. It must not be the unspecified address.
+    /// Address advertised to other members, for both UDP and TCP. Its IP
+    /// address must be neither unspecified nor multicast, its port not 0.
     pub advertise: SocketAddr,
-    /// Tags of this member, visible to others. At most 512 bytes with all names, values and lengths.
+    /// Tags of this member, visible to all members. Encoded, with all names, values and lengths, they take at
+    /// most 512 bytes.
     pub tags: Tags,
-    /// Label, keys and compression.
+    /// Cluster label, encryption keys and compression of packets and streams.
     pub framing: Framing,
-    /// Intervals, timeouts and multipliers.
+    /// Intervals, timeouts and multipliers of probing, gossip and state exchanges.
     pub timing: Timing,
     /// Maximum sizes of events, queries and responses.
     pub limits: Limits,
-    /// Networks that members' addresses must belong to; empty allows any address.
+    /// Networks to which members' addresses, this one's included, must belong; empty allows any address.
     pub allowed: Vec<IpNet>,
-    /// Maximum number of other members in the table. When it is full, the member that has been gone longest is
-    /// forgotten; if all are alive, unknown members are not added.
+    /// Maximum number of other members in the table. When it is full, the member that has been dead or departed
+    /// longest is forgotten; if all are active, unknown members are not added.
     pub max_members: usize,
-    /// Snapshot of an earlier run of this member.
+    /// Snapshot of an earlier run of this member; `None` starts without one.
     pub restore: Option<Snapshot>,
-    /// Whether to try the members of an earlier run although that run left the cluster.
+    /// Whether to try the members in the snapshot of an earlier run although that run left the cluster.
     pub rejoin_after_leave: bool,
 }
 
@@ -65,7 +67,8 @@ impl Config {
         }
     }
 
-    /// Returns whether members may have this address.
+    /// Returns whether members may have this address: it is in one of the allowed networks, or none are
+    /// configured.
     pub(super) fn allows(&self, ip: IpAddr) -> bool {
         self.allowed.is_empty() || self.allowed.iter().any(|net| net.contains(&ip))
     }
@@ -90,7 +93,7 @@ impl Config {
     }
 }
 
-/// Encodes `tags` as metadata; fails if that is too long.
+/// Encodes `tags` as metadata; fails if the result exceeds 512 bytes.
 pub(super) fn check_tags(tags: &Tags) -> Result<Vec<u8>, ConfigError> {
     let meta = encode_tags(tags);
     if meta.len() > MAX_META_LEN { Err(ConfigError::Tags(meta.len())) } else { Ok(meta) }
@@ -101,9 +104,9 @@ pub(super) fn check_tags(tags: &Tags) -> Result<Vec<u8>, ConfigError> {
 pub struct Timing {
     /// Interval between probes, each of one member.
     pub probe_interval: Duration,
-    /// Time without an ack after which other members and TCP are used for the probe.
+    /// Time without an ack after which a probe also uses other members and TCP.
     pub probe_timeout: Duration,
-    /// Number of members asked to probe indirectly.
+    /// Number of other members that are asked to ping the target of a probe.
     pub indirect_checks: usize,
     /// Interval between gossip rounds.
     pub gossip_interval: Duration,
@@ -115,23 +118,23 @@ pub struct Timing {
     pub suspicion_mult: u32,
     /// Suspicion timeout without confirmations, as a multiple of the minimum.
     pub suspicion_max_mult: u32,
-    /// Interval between state exchanges with a random member; it grows above 32 members.
+    /// Interval between state exchanges with a random member; it is longer in clusters of more than 32 members.
     pub push_pull_interval: Duration,
     /// Maximum duration of a TCP exchange.
     pub stream_timeout: Duration,
     /// Interval between attempts to reconnect to failed members.
     pub reconnect_interval: Duration,
-    /// Time after which a failed member is forgotten.
+    /// Time after a member's failure at which it is forgotten.
     pub reconnect_timeout: Duration,
-    /// Time after which a member that left is forgotten.
+    /// Time after a member's leaving at which it is forgotten.
     pub tombstone_timeout: Duration,
     /// Interval between searches for members to forget.
     pub reap_interval: Duration,
     /// Time after which a dead member may return with any incarnation and with another address.
     pub dead_reclaim: Duration,
-    /// Maximum time that each step of leaving waits for its broadcast.
+    /// Maximum time that leaving waits for the leave intent to be sent, and then for the dead message.
     pub broadcast_timeout: Duration,
-    /// Time for which a member that has left still answers, so that all members receive the news.
+    /// Time for which this member still answers after it has left, so that all members receive the news.
     pub leave_propagate_delay: Duration,
 }
 

@@ -9,7 +9,8 @@ pub enum ConfigError {
     /// The name is empty or longer than 255 bytes.
     #[error("a member's name has 1 to 255 bytes")]
     Name,
-    /// The advertised address cannot be reached by others.
+    /// Other members cannot send to the advertised address: its IP address is unspecified or multicast, or its
+    /// port is 0.
     #[error("cannot advertise {0}: an address and a port that others can send to are needed")]
     Advertise(SocketAddr),
     /// The advertised address is in none of the allowed networks.
@@ -18,34 +19,36 @@ pub enum ConfigError {
     /// The label is longer than 255 bytes.
     #[error("a label has at most 255 bytes")]
     Label,
-    /// The probe timeout leaves no time for indirect probes.
+    /// The probe timeout is not shorter than the probe interval, so no time is left for indirect probes.
     #[error("the probe timeout must be shorter than the probe interval")]
     ProbeTimeout,
-    /// A timing is out of its range: the member would flood others, or fail to find them.
+    /// An interval, timeout, multiplier or fan-out is out of its range: the member would flood others, or fail
+    /// to find them.
     #[error("the {what} cannot be {given}; {least} to {most} are allowed")]
     Timing {
-        /// Name of the timing.
+        /// Name of the setting, such as `probe interval`.
         what: &'static str,
-        /// Configured value.
+        /// Configured value, with its unit if it is a duration.
         given: String,
-        /// Minimum.
+        /// Smallest allowed value, with its unit if it is a duration.
         least: String,
-        /// Maximum.
+        /// Largest allowed value, with its unit if it is a duration.
         most: String,
     },
-    /// A size limit is out of its range: messages would be too long to send, or nothing useful would fit.
+    /// The size limit for events, queries or responses is out of its range: messages would be too long to send,
+    /// or nothing useful would fit.
     #[error("the {what} size limit is {limit} bytes; {least} to {most} are allowed")]
     Limit {
-        /// Name of the limit.
+        /// Kind of the messages that the limit applies to.
         what: &'static str,
         /// Configured value, in bytes.
         limit: usize,
-        /// Minimum, in bytes.
+        /// Smallest allowed value, in bytes.
         least: usize,
-        /// Maximum, in bytes.
+        /// Largest allowed value, in bytes.
         most: usize,
     },
-    /// The tags do not fit into a member's metadata.
+    /// The encoded tags have this number of bytes; a member's metadata holds 512.
     #[error("the tags take {0} bytes, 512 are allowed")]
     Tags(usize),
 }

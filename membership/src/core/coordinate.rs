@@ -12,24 +12,24 @@ use crate::wire::{field::Float, msgpack::DecodeError, serf};
 
 const DIMENSIONS: usize = 8;
 const ERROR_MAX: f64 = 1.5;
-/// Maximum influence of one observation on the error.
+/// Maximum influence of one observation on the coordinate's error estimate, as a fraction.
 const CE: f64 = 0.25;
-/// Maximum influence of one observation on the position.
+/// Maximum influence of one observation on the coordinate's position, as a fraction.
 const CC: f64 = 0.25;
 const ADJUSTMENT_WINDOW: usize = 20;
-/// Minimum height, in seconds.
+/// Minimum height of a coordinate, in seconds.
 const HEIGHT_MIN: f64 = 10.0e-6;
 const GRAVITY_RHO: f64 = 150.0;
 /// Threshold in seconds below which a distance counts as zero.
 const ZERO: f64 = 1.0e-6;
 /// Maximum round-trip time of an observation; longer ones are ignored.
 const MAX_RTT: Duration = Duration::from_secs(10);
-/// Number of round-trip times of one member in the median filter.
+/// Number of latest round-trip times of one member whose median is used.
 const FILTER: usize = 3;
 /// Version byte at the start of an ack's payload.
 const PING_VERSION: u8 = 1;
 
-/// Network coordinate; all values are in seconds.
+/// Vivaldi network coordinate; positions, height and adjustment are in seconds, the error estimate is a ratio.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Coordinate {
     vec: [f64; DIMENSIONS],
@@ -61,7 +61,7 @@ impl Coordinate {
         self.vec.iter().chain([&self.error, &self.adjustment, &self.height]).all(|part| part.is_finite())
     }
 
-    /// Moves away from `other`, or towards it if the force is negative.
+    /// Moves this coordinate away from `other`, or towards it if `force` (in seconds) is negative.
     fn push(&mut self, force: f64, other: &Self, rng: &mut impl Rng) {
         let apart = difference(&self.vec, &other.vec);
         let distance = magnitude(&apart);
@@ -76,7 +76,7 @@ impl Coordinate {
         }
     }
 
-    /// Converts to the form in messages.
+    /// Converts to the coordinate of Serf's messages.
     pub fn to_wire(self) -> serf::Coordinate {
         serf::Coordinate {
             adjustment: self.adjustment.into(),
@@ -86,12 +86,12 @@ impl Coordinate {
         }
     }
 
-    /// Encodes as the payload of an ack.
+    /// Encodes the coordinate as the payload of an ack: a version byte, then msgpack.
     pub(super) fn to_payload(self) -> Vec<u8> {
         [&[PING_VERSION][..], &self.to_wire().encode()].concat()
     }
 
-    /// Decodes the payload of an ack.
+    /// Decodes the payload of an ack: a version byte, then msgpack. Fails if the coordinate is malformed.
     pub(super) fn from_payload(payload: &[u8]) -> Result<Self, DecodeError> {
         let body = match payload.split_first() {
             Some((&PING_VERSION, body)) => body,
@@ -124,15 +124,15 @@ fn random_direction(rng: &mut impl Rng) -> [f64; DIMENSIONS] {
     if length > ZERO { vec.map(|part| part / length) } else { std::array::from_fn(|i| f64::from(i == 0)) }
 }
 
-/// Known coordinate of another member.
+/// Latest coordinate that another member has announced in an ack.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Remote {
     pub(super) place: Coordinate,
-    /// Latest round-trip times, in seconds.
+    /// Latest round-trip times to the member, in seconds, oldest first; at most [`FILTER`].
     rtts: Vec<f64>,
 }
 
-/// This member's coordinate, with the state of its computation.
+/// This member's network coordinate, with the state of its computation by the Vivaldi algorithm.
 #[derive(Debug, Default)]
 pub(super) struct Vivaldi {
     pub(super) own: Coordinate,
@@ -143,7 +143,8 @@ pub(super) struct Vivaldi {
 }
 
 impl Vivaldi {
-    /// Updates the coordinate with an observation: the member at `other` has this round-trip time.
+    /// Updates this member's coordinate with one probe of a member: its coordinate `other`, and its round-trip
+    /// time `rtt`. Round-trip times above [`MAX_RTT`] are ignored.
     pub(super) fn observe(
         &mut self,
         remote: &mut Remote,

@@ -6,17 +6,19 @@ use crate::wire::{
     serf::{BufferedEvent, EventSlot, Message, UserEvent},
 };
 
-/// Number of Lamport times of events that are remembered; older events are ignored.
+/// Number of Lamport times whose events are remembered; events older than these are ignored.
 pub(super) const EVENT_BUFFER: u64 = 512;
-/// Maximum number of events of one Lamport time.
+/// Maximum number of different events accepted for one Lamport time.
 pub(super) const MAX_EVENTS_PER_TIME: usize = 64;
 
-/// Maximum size of a received event's name and payload together, in bytes; Serf's hard limit.
+/// Maximum size of a received event's name and payload together, in bytes; Serf's limit, which cannot be
+/// configured.
 const HARD_LIMIT: usize = 9 * 1024;
-/// Maximum total size of all remembered events, in bytes; beyond it the oldest are forgotten.
+/// Maximum total size of the names and payloads of all remembered events, in bytes; beyond it the oldest events
+/// are forgotten.
 const MAX_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 
-/// Events of the latest Lamport times, for detecting repetitions.
+/// Events of the latest [`EVENT_BUFFER`] Lamport times, for detecting repetitions.
 #[derive(Debug)]
 pub(super) struct EventBuffer {
     slots: Vec<Option<(u64, Vec<BufferedEvent>)>>,
@@ -33,7 +35,7 @@ impl Default for EventBuffer {
 }
 
 impl EventBuffer {
-    /// Ignores events of earlier times.
+    /// Ignores events whose Lamport time is below `ltime`, from now on.
     pub(super) fn ignore_before(&mut self, ltime: u64) {
         self.min_time = self.min_time.max(ltime);
     }
@@ -43,7 +45,8 @@ impl EventBuffer {
         self.told.max(self.min_time.saturating_sub(1))
     }
 
-    /// Adds an event; fails if it must not be reported. `clock` is the time of the next event.
+    /// Adds an event. Fails if the event is known, too old, too long, or one too many of its time. `clock` is
+    /// the Lamport time that this member's next event would have.
     fn insert(&mut self, clock: u64, event: &UserEvent) -> Result<(), Unwanted> {
         if event.ltime < self.min_time || event.ltime.saturating_add(EVENT_BUFFER) < clock {
             return Err(Unwanted::Repeated);
@@ -76,8 +79,8 @@ impl EventBuffer {
         Ok(())
     }
 
-    /// Forgets the oldest events while their total size is too large, and ignores events of those times from
-    /// then on.
+    /// Forgets the oldest events while the total exceeds [`MAX_BUFFER_BYTES`], and ignores events of the
+    /// forgotten times from then on.
     fn shrink(&mut self) {
         while self.bytes > MAX_BUFFER_BYTES {
             let times = self.slots.iter().enumerate().filter_map(|(at, slot)| Some((slot.as_ref()?.0, at)));
@@ -100,7 +103,7 @@ fn size(event: &BufferedEvent) -> usize {
     event.name.len() + event.payload.as_ref().map_or(0, Vec::len)
 }
 
-/// Returns whether two events are equal; nil and empty payloads count as equal.
+/// Returns whether two events have equal names and payloads; nil and empty payloads count as equal.
 fn same(a: &BufferedEvent, b: &BufferedEvent) -> bool {
     let payload = |event: &BufferedEvent| event.payload.clone().unwrap_or_default();
     a.name == b.name && payload(a) == payload(b)
@@ -139,7 +142,8 @@ impl Core {
         Ok(())
     }
 
-    /// Processes an event. Returns whether to pass it on.
+    /// Processes an event received from another member or in a state exchange. Returns whether to pass it on to
+    /// other members.
     pub(super) fn on_user_event(&mut self, event: UserEvent) -> bool {
         if !self.clocks.event.witness(event.ltime) {
             self.stats.rejected += 1;

@@ -16,15 +16,16 @@ use crate::wire::{
     serf::{Filter, MAX_FILTERS, TagFilter, Tags},
 };
 
-/// Maximum memory of a compiled expression, in bytes.
+/// Maximum memory of a compiled regular expression, in bytes.
 const REGEX_SIZE_LIMIT: usize = 256 * 1024;
 
-/// Compiles a regular expression; `None` if it is invalid or takes too much memory.
+/// Compiles a regular expression in Go's syntax; `None` if it is not UTF-8, invalid, or takes more than
+/// [`REGEX_SIZE_LIMIT`].
 pub(crate) fn compile(expr: &[u8]) -> Option<regex::Regex> {
     build(&translate(std::str::from_utf8(expr).ok()?))
 }
 
-/// Like [`compile`], but the expression must match the whole text.
+/// Like [`compile`], but the expression must match the whole text instead of any part of it.
 pub(crate) fn compile_whole(expr: &[u8]) -> Option<regex::Regex> {
     build(&format!("^(?:{})$", translate(std::str::from_utf8(expr).ok()?)))
 }
@@ -47,7 +48,8 @@ fn build(expr: &str) -> Option<regex::Regex> {
     RegexBuilder::new(expr).size_limit(REGEX_SIZE_LIMIT).dfa_size_limit(REGEX_SIZE_LIMIT).build().ok()
 }
 
-/// Rewrites the forms that Go accepts and the crate `regex` does not.
+/// Rewrites the forms that Go's regular expressions accept and the crate `regex` does not: `\Q…\E` and octal
+/// numbers.
 fn translate(expr: &str) -> String {
     let mut out = String::with_capacity(expr.len());
     let mut rest = expr;
@@ -81,7 +83,8 @@ fn keep(text: &str, out: &mut String) -> usize {
     text.len()
 }
 
-/// Translates an escape sequence. Returns its length in `rest`, in bytes.
+/// Translates the escape sequence at the start of `rest`, and appends it to `out`. Returns its length in
+/// `rest`, in bytes.
 fn escape(rest: &str, in_class: bool, out: &mut String) -> usize {
     let escaped = &rest[1..];
     if let Some(quoted) = escaped.strip_prefix('Q').filter(|_| !in_class) {
@@ -114,11 +117,13 @@ pub(super) fn encode(params: &QueryParams) -> Result<Vec<Vec<u8>>, CommandError>
     Ok(filters)
 }
 
-/// Error: a filter that this member cannot decode. As in Serf's agents, the query then does not match.
+/// Error: a query's filter that this member cannot use: it cannot be decoded, its regular expression is invalid
+/// or too large, or the query has too many. As in Serf's agents, the query then does not match. The text is the
+/// expression or the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Unreadable(pub(super) String);
 
-/// Returns whether all filters match.
+/// Returns whether a member with this name and these tags matches all encoded filters of a query.
 pub(super) fn matches(filters: &[Vec<u8>], name: &[u8], tags: &Tags) -> Result<bool, Unreadable> {
     if filters.len() > MAX_FILTERS {
         return Err(Unreadable(format!("{} filters, {MAX_FILTERS} are read", filters.len())));
@@ -141,7 +146,7 @@ pub(super) fn matches(filters: &[Vec<u8>], name: &[u8], tags: &Tags) -> Result<b
     Ok(true)
 }
 
-/// Maximum number of characters of a filter that are reported.
+/// Maximum number of characters of an unusable regular expression that are reported.
 const MAX_SHOWN: usize = 200;
 
 #[cfg(test)]

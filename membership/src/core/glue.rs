@@ -17,7 +17,7 @@ use crate::wire::{
 
 pub(super) type Foca = foca::Foca<Id, Codec, StdRng, foca::NoCustomBroadcast>;
 
-/// Slot of the member itself.
+/// Slot number that stands for this member itself, which is not in the table.
 pub(super) const SELF_SLOT: u32 = u32::MAX;
 
 /// Properties of a member as announced on the wire.
@@ -27,18 +27,19 @@ pub(super) struct Info {
     pub(super) addr: SocketAddr,
     pub(super) meta: Vec<u8>,
     pub(super) vsn: [u8; 6],
-    /// Base of foca's 16-bit incarnations.
+    /// Incarnation on the wire that foca's 16-bit count starts from.
     pub(super) base: u32,
 }
 
 /// Identity of a member for foca: its slot in the table, and a generation that increases whenever foca must
-/// forget its state of the member. It is never sent.
+/// forget its state of the member. It is never sent to other members.
 #[derive(Clone)]
 pub(super) struct Id {
     pub(super) slot: u32,
     pub(super) generation: u64,
     pub(super) info: Arc<Info>,
-    /// Member that suspects it or declared it dead, if it is not this one.
+    /// Name of the member that suspects the identified one or declared it dead; `None` if this member did, or
+    /// nobody.
     pub(super) from: Option<Text>,
 }
 
@@ -72,16 +73,16 @@ impl foca::Identity for Id {
     }
 }
 
-/// Error: the codec has no room left, or was given foreign bytes.
+/// Error: the packet has no room left for a message, or the bytes do not come from this codec.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("does not fit the packet")]
 pub(super) struct GlueError;
 
-/// Codec that encodes foca's messages as memberlist messages.
+/// Codec that encodes foca's messages as memberlist messages; [`split_data`] takes the result apart.
 pub(super) struct Codec {
     name: Text,
     addr: SocketAddr,
-    /// Sequence number of the latest ping.
+    /// Sequence number of the latest ping that foca sent.
     seq_no: u32,
     nobody: Arc<Info>,
 }
@@ -131,7 +132,7 @@ impl foca::Codec<Id> for Codec {
         Self::put(&mut buf, message.as_ref())
     }
 
-    /// Decodes what [`ack_data`] encodes; acks are passed to foca only in this way.
+    /// Decodes the header that [`ack_data`] encodes, which is how acks are passed to foca.
     fn decode_header(&mut self, mut buf: impl Buf) -> Result<Header<Id>, GlueError> {
         if buf.remaining() < ACK_DATA_LEN {
             return Err(GlueError);
@@ -209,7 +210,7 @@ fn has_count(header: &foca::Message<Id>) -> bool {
     !matches!(header, foca::Message::Announce | foca::Message::TurnUndead | foca::Message::Broadcast)
 }
 
-/// Output of one foca call.
+/// Everything that one foca call has produced: packets, timers and failed probes.
 #[derive(Default)]
 pub(super) struct Outbox {
     pending: Option<(Id, Vec<u8>)>,

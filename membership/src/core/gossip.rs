@@ -15,7 +15,7 @@ use crate::wire::{
     packet,
 };
 
-/// First protocol version whose receivers understand checksums.
+/// First version of memberlist's protocol whose members understand checksums.
 pub(super) const CRC_SINCE: u8 = 5;
 
 /// Number of bytes of a packet available for messages and their lengths.
@@ -29,7 +29,7 @@ pub(super) fn user(serf_message: &[u8]) -> Vec<u8> {
 }
 
 impl Class {
-    /// Name for error messages.
+    /// Name of the queue's messages in error texts.
     fn name(self) -> &'static str {
         match self {
             Self::Membership => "changes of members",
@@ -41,7 +41,8 @@ impl Class {
 }
 
 impl Core {
-    /// Sends messages, each with its type byte, in one packet.
+    /// Sends encoded messages, each with its type byte, in one packet; with a checksum if the receiver
+    /// understands it.
     fn send_messages(&mut self, to: SocketAddr, messages: &[Vec<u8>]) {
         if messages.is_empty() {
             return;
@@ -61,7 +62,7 @@ impl Core {
         self.send_messages(to, &[message.encode()]);
     }
 
-    /// Sends a message. If the receiver is a live member, the packet is filled up with broadcasts.
+    /// Sends a message. If the receiver is an active member, the packet is filled up with broadcasts.
     pub(super) fn send_along(&mut self, to: SocketAddr, message: &Message) {
         let slot = self.table.slot_at(to);
         if slot.and_then(|slot| self.table.get(slot)).is_some_and(|peer| peer.health.is_active()) {
@@ -71,7 +72,7 @@ impl Core {
         }
     }
 
-    /// Sends messages to a member, and fills the packet up with broadcasts.
+    /// Sends encoded messages to a member in one packet, and fills it up with broadcasts.
     pub(super) fn send_filled(&mut self, to: SocketAddr, messages: Vec<Vec<u8>>) {
         let mut packet = Packet::new(messages, packet_budget(&self.config), packet::MAX_COMPOUND);
         // Serf counts all known members, including those that are gone.
@@ -99,14 +100,15 @@ impl Core {
         }
     }
 
-    /// Gossips outside of the regular rounds.
+    /// Runs a gossip round at once, in addition to the regular ones.
     pub(super) fn gossip_now(&mut self, now: Duration) {
         self.foca_spoke = false;
         self.drive(now, |foca, outbox| foca.gossip(outbox));
         self.gossip_round(self.foca_spoke);
     }
 
-    /// Queues this member's own Serf message as a broadcast.
+    /// Queues a Serf message of this member as a broadcast. Fails if it is too long for a datagram or the queue
+    /// is full.
     pub(super) fn broadcast_own(
         &mut self,
         class: Class,
@@ -135,7 +137,7 @@ impl Core {
         }
     }
 
-    /// Passes on another member's Serf message.
+    /// Passes on another member's Serf message: as a broadcast, or over TCP if it does not fit into a datagram.
     pub(super) fn relay(&mut self, class: Class, serf_message: &[u8]) {
         if !self.fits(serf_message) {
             self.hand_on(class, Origin::Relayed, serf_message);
@@ -147,14 +149,16 @@ impl Core {
         }
     }
 
-    /// Broadcasts this member's own state, which replaces any waiting message about it.
+    /// Broadcasts a message about this member itself, which replaces waiting messages about it. Returns `None`
+    /// if it was not queued.
     pub(super) fn say(&mut self, message: &Message) -> Option<BroadcastId> {
         let name = self.own.info.name.clone();
         self.queues.forget(&name);
         self.tell(Origin::Own, &name, message)
     }
 
-    /// Passes on a further member's suspicion of a member; foca passes on only the first one.
+    /// Passes on the suspicion of a member by a second or later member; foca passes on only the first
+    /// suspicion.
     pub(super) fn confirm(&mut self, about: &Text, suspect: Suspect) {
         self.tell(Origin::Relayed, about, &Message::Suspect(suspect));
     }
@@ -165,7 +169,8 @@ impl Core {
         queued.ok().map(|(id, _)| id)
     }
 
-    /// Number of broadcasts that wait to be sent.
+    /// Number of broadcasts and long messages that wait to be sent, by kind, including the changes that foca
+    /// broadcasts.
     pub fn queue_depths(&self) -> QueueDepths {
         let own = self.long.add_to(self.queues.depths());
         QueueDepths { membership: own.membership + self.foca.updates_backlog() as u64, ..own }

@@ -22,19 +22,19 @@ use crate::wire::{
     serf::{self, Join, Leave, Message, PushPull},
 };
 
-/// Maximum number of intents remembered for members that are not known yet.
+/// Maximum number of unknown members whose latest intent is remembered.
 pub(super) const MAX_RECENT_INTENTS: usize = 4096;
-/// Time for which they are remembered.
+/// Time for which the intent of an unknown member is remembered.
 const RECENT_INTENT_TIMEOUT: Duration = Duration::from_secs(300);
-/// Maximum amount by which one message advances a clock. A forged time near the end of the range would
-/// otherwise stop it permanently.
+/// Maximum amount by which one message advances a Lamport clock. A forged time near the end of the range would
+/// otherwise stop the clock permanently.
 const MAX_CLOCK_JUMP: u64 = 1 << 40;
 
 /// Maximum size of a received Serf message, in bytes: the largest event that agents can be configured to, 9
 /// KiB, plus its encoding.
 pub(super) const MAX_USER_MESSAGE: usize = 10 * 1024;
 
-/// Lamport clock.
+/// Lamport clock; it holds the time of the next message.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Clock(u64);
 
@@ -43,19 +43,20 @@ impl Clock {
         Self(time)
     }
 
-    /// Time of the next message.
+    /// Lamport time of the next message.
     pub(super) fn time(self) -> u64 {
         self.0
     }
 
-    /// Returns the time for a new message, and advances.
+    /// Returns the Lamport time for a new message, and advances the clock by one.
     pub(super) fn tick(&mut self) -> u64 {
         let time = self.0;
         self.0 += 1;
         time
     }
 
-    /// Advances past the time of a received message. Returns `false` if that time is absurd.
+    /// Advances past the time of a received message. Returns `false`, without a change, if that time is more
+    /// than [`MAX_CLOCK_JUMP`] ahead or in the upper half of the range.
     pub(super) fn witness(&mut self, time: u64) -> bool {
         if time.saturating_sub(self.0) > MAX_CLOCK_JUMP || time > u64::MAX / 2 {
             return false;
@@ -65,7 +66,8 @@ impl Clock {
     }
 }
 
-/// Serf's three clocks. All start at one, because zero means "never".
+/// Serf's three Lamport clocks: of joins and leaves, of events, of queries. All start at one, because zero
+/// means "never".
 #[derive(Debug)]
 pub(super) struct Clocks {
     pub(super) member: Clock,
@@ -79,7 +81,7 @@ impl Default for Clocks {
     }
 }
 
-/// Announced intent of a member that is not known yet.
+/// Announced join or leave of a member that is not in the table yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Intent {
     pub(super) leave: bool,
@@ -95,7 +97,8 @@ impl RecentIntents {
         self.0.remove(name.as_bytes())
     }
 
-    /// Records an intent. Returns whether it is new.
+    /// Records the intent of an unknown member. Returns `false` if one of that name is at least as new, or if
+    /// [`MAX_RECENT_INTENTS`] members already have one.
     fn put(&mut self, now: Duration, name: &Text, leave: bool, ltime: u64) -> bool {
         let full = self.0.len() >= MAX_RECENT_INTENTS;
         match self.0.get_mut(name.as_bytes()) {
@@ -123,7 +126,8 @@ impl RecentIntents {
 }
 
 impl Core {
-    /// Restores the clocks of an earlier run.
+    /// Restores the Lamport clocks from the snapshot of an earlier run, if there is one; older events and
+    /// queries are ignored.
     pub(super) fn restore(&mut self) {
         let Some(snapshot) = &self.config.restore else { return };
         // Everything sent up to those times is old.
@@ -136,7 +140,7 @@ impl Core {
         self.queries.ignore_before(query + 1);
     }
 
-    /// Processes a user message, which carries a Serf message.
+    /// Processes a memberlist user message, which carries a Serf message, and passes it on if it is new.
     pub(super) fn on_user(&mut self, now: Duration, bytes: &[u8]) {
         // A message over TCP may have megabytes, but one that is passed on may not.
         if bytes.len() > MAX_USER_MESSAGE {
@@ -166,13 +170,13 @@ impl Core {
         }
     }
 
-    /// Counts announcements that are not new.
+    /// Counts an announced join or leave as a repetition if it is not new. Returns `news` unchanged.
     fn is_news(&mut self, news: bool) -> bool {
         self.stats.repeated += u64::from(!news);
         news
     }
 
-    /// Processes a leave intent. Returns whether to pass it on.
+    /// Processes a leave intent. Returns whether it is new, and so is passed on.
     pub(super) fn on_leave(&mut self, now: Duration, leave: &Leave) -> bool {
         if leave.node.len() > MAX_NAME_LEN || !self.clocks.member.witness(leave.ltime) {
             self.stats.rejected += 1;
@@ -239,7 +243,7 @@ impl Core {
         true
     }
 
-    /// Announces this member with the current time.
+    /// Broadcasts a Serf join of this member with a new Lamport time.
     pub(super) fn broadcast_join(&mut self) {
         let ltime = self.clocks.member.tick();
         self.own.status_ltime = ltime;
@@ -248,7 +252,7 @@ impl Core {
         let _ = self.broadcast_own(Class::Intent, &join.encode());
     }
 
-    /// Builds Serf's part of the state.
+    /// Builds Serf's part of this member's state for a push/pull.
     pub(super) fn serf_state(&self) -> PushPull {
         let mut state = PushPull {
             event_ltime: self.clocks.event.time(),
@@ -304,7 +308,8 @@ impl Core {
         }
     }
 
-    /// Tries to reconnect to a failed member, which heals partitions.
+    /// Tries to reconnect to a random failed member, with a probability at which all members together try each
+    /// failed one about once per interval. This heals partitions.
     pub(super) fn reconnect_due(&mut self, now: Duration) {
         self.timers.add(now + self.config.timing.reconnect_interval, Due::Reconnect);
         if self.is_leaving() {
@@ -324,7 +329,7 @@ impl Core {
         self.push_pull(now, addr, Purpose::Reconnect);
     }
 
-    /// Forgets members that have been gone for too long.
+    /// Forgets members that have failed or left longer ago than their timeout, and expired intents.
     pub(super) fn reap_due(&mut self, now: Duration) {
         self.timers.add(now + self.config.timing.reap_interval, Due::Reap);
         self.intents.expire(now);
@@ -343,7 +348,8 @@ impl Core {
         }
     }
 
-    /// Removes a member that is down. Returns whether it was down.
+    /// Removes a dead or departed member from the table. Returns `false`, without a change, if the member is
+    /// active or unknown.
     pub(super) fn forget(&mut self, now: Duration, slot: u32) -> bool {
         // foca must know that the member is down before it can forget it.
         self.flush_updates(now);

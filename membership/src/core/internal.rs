@@ -13,7 +13,7 @@ use crate::wire::{
     serf::{self, ConflictResponse, KeyRequest, KeyResponse, decode_tags},
 };
 
-/// Prefix of queries that are never passed to the application.
+/// Name prefix of queries that members answer themselves and never pass to the application.
 pub(super) const PREFIX: &[u8] = b"_serf_";
 const CONFLICT: &[u8] = b"_serf_conflict";
 const INSTALL_KEY: &[u8] = b"_serf_install-key";
@@ -21,7 +21,7 @@ const USE_KEY: &[u8] = b"_serf_use-key";
 const REMOVE_KEY: &[u8] = b"_serf_remove-key";
 const LIST_KEYS: &[u8] = b"_serf_list-keys";
 
-/// Query of this member for its own purpose: which members know its name at another address.
+/// Query of this member for its own purpose: a vote on which members know its name at another address.
 #[derive(Debug)]
 pub(super) struct InternalQuery {
     own_addr: SocketAddr,
@@ -42,7 +42,8 @@ impl InternalQuery {
 }
 
 impl Core {
-    /// Starts a vote among the other members when another member uses this one's name.
+    /// Reports that another member uses this one's name, and starts a vote among all members; at most once per
+    /// [`CONFLICT_INTERVAL`].
     pub(super) fn own_name_conflict(&mut self, now: Duration, other: &Info) {
         if self.conflict_at.is_some_and(|at| now < at + CONFLICT_INTERVAL) {
             return;
@@ -149,7 +150,8 @@ impl Core {
         Ok(())
     }
 
-    /// Builds the response with all keys, or as many as fit; a message in Serf's words then states the total.
+    /// Builds the response with all keys of the keyring, or as many as fit; a message in Serf's words then
+    /// states the total.
     fn list_keys(&self, id: super::QueryId) -> Vec<u8> {
         let Some(ring) = &self.config.framing.keyring else {
             let message = "encryption is off: the keyring is empty".into();
@@ -171,8 +173,8 @@ impl Core {
         most.unwrap_or_else(|| key_answer(&KeyResponse::default()))
     }
 
-    /// Asks all members to change their keyrings, this one included. Their [`KeyResponse`]s arrive as
-    /// responses. Most callers only wait for [`Event::QueryDone`] and then list the keys.
+    /// Asks all members, this one included, to change their keyrings. A [`KeyResponse`] of each arrives as its
+    /// query response. Most callers only wait for [`Event::QueryDone`] and then list the keys.
     pub fn key_query(&mut self, now: Duration, change: KeyChange) -> Result<super::QueryId, CommandError> {
         self.check_staying()?;
         let (name, key) = match change {
@@ -186,7 +188,8 @@ impl Core {
         self.ask(now, name, &payload, &params, None)
     }
 
-    /// Asks all members for their keys, this one included. Their [`KeyResponse`]s arrive as responses.
+    /// Asks all members, this one included, for the keys in their keyrings. A [`KeyResponse`] of each arrives
+    /// as its query response.
     pub fn list_keys_query(&mut self, now: Duration) -> Result<super::QueryId, CommandError> {
         self.check_staying()?;
         let payload = serf::encode_tagged(serf::kind::KEY_REQUEST, &KeyRequest::default());
@@ -201,10 +204,10 @@ fn key_answer(response: &KeyResponse) -> Vec<u8> {
 /// Change of all members' keyrings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeyChange {
-    /// Add a key for decryption.
+    /// Add this key to each keyring, for decryption.
     Install(Key),
-    /// Make a key the one that encrypts.
+    /// Make this key of the keyring the one that encrypts.
     Use(Key),
-    /// Remove a key.
+    /// Remove this key from each keyring.
     Remove(Key),
 }

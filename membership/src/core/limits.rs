@@ -8,26 +8,28 @@ pub const USER_EVENT_LIMIT: usize = 512;
 pub const QUERY_LIMIT: usize = 1024;
 /// Default maximum size of an encoded response in bytes; Serf's default.
 pub const RESPONSE_LIMIT: usize = 1024;
-/// Largest value of each limit, in bytes: the largest event that Serf's agents accept, 9 KiB. Members reject
-/// longer messages.
+/// Largest value to which each of the three limits can be set, in bytes: the largest event that Serf's agents
+/// accept, 9 KiB. Members reject longer messages.
 pub const MAX_LIMIT: usize = 9 * 1024;
 
-/// Smallest limit for events, in bytes; a smaller one would let nothing through, because the encoding alone
-/// takes 30.
+/// Smallest allowed limit for events, in bytes; a smaller one would let nothing through, because the encoding
+/// alone takes 30.
 const LEAST_USER_EVENT: usize = 64;
-/// Smallest limit for queries, in bytes: agents' own queries for roots, keys and names take as much.
+/// Smallest allowed limit for queries, in bytes: agents' own queries for roots, keys and names take as much.
 const LEAST_QUERY: usize = QUERY_LIMIT;
-/// Smallest limit for responses, in bytes: members' own responses take as much.
+/// Smallest allowed limit for responses, in bytes: members' own responses take as much.
 const LEAST_RESPONSE: usize = 512;
 
-/// Maximum sizes of user events, queries and responses, in bytes. All members should use the same.
+/// Maximum sizes of user events, queries and responses, in bytes. All members of a cluster should use equal
+/// ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// User event: both its name and payload, and the encoded message.
+    /// Maximum size of a user event in bytes, for its name and payload together as well as for the encoded
+    /// message.
     pub user_event: usize,
-    /// Encoded query.
+    /// Maximum size of an encoded query, in bytes.
     pub query: usize,
-    /// Encoded response to a query.
+    /// Maximum size of an encoded response to a query, in bytes.
     pub response: usize,
 }
 

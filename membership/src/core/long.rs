@@ -19,9 +19,10 @@ use crate::wire::{memberlist::Message as Packet, stream::StreamMessage};
 
 /// Maximum number of long messages that wait to be forwarded.
 pub(super) const MAX_LONG: usize = 64;
-/// Number of gossip rounds in which each one is forwarded.
+/// Number of gossip rounds in which each long message is forwarded.
 pub(super) const ROUNDS: u32 = 3;
-/// Maximum number of concurrent connections that carry them; the others are left for joins and state exchanges.
+/// Maximum number of concurrent connections that carry long messages; the remaining ones are left for joins and
+/// state exchanges.
 pub(super) const MAX_CARRIERS: usize = 16;
 
 #[derive(Debug)]
@@ -33,13 +34,14 @@ struct Waiting {
     rounds: u32,
 }
 
-/// Long messages that wait to be forwarded, the next one first.
+/// Long messages that wait to be forwarded, the one to forward next first.
 #[derive(Debug, Default)]
 pub(super) struct Long(VecDeque<Waiting>);
 
 impl Long {
-    /// Queues a message. Returns the number of others dropped for it. This member's own messages are not
-    /// dropped for others'.
+    /// Queues a long message. In a full queue it replaces the oldest message of another member. Returns the
+    /// number of messages dropped; `None` if the queue is full of this member's own, so that the new one is not
+    /// queued.
     fn push(&mut self, class: Class, origin: Origin, serf_message: &[u8]) -> Option<u64> {
         let own = origin == Origin::Own;
         let mut fallen = 0;
@@ -52,12 +54,12 @@ impl Long {
         Some(fallen)
     }
 
-    /// Number of messages of a class.
+    /// Number of waiting long messages of a class.
     fn count(&self, class: Class) -> u64 {
         self.0.iter().filter(|waiting| waiting.class == class).count() as u64
     }
 
-    /// Adds the messages that wait here.
+    /// Adds the numbers of waiting long queries and events to `depths`.
     pub(super) fn add_to(&self, depths: QueueDepths) -> QueueDepths {
         QueueDepths {
             queries: depths.queries + self.count(Class::Query),
@@ -78,19 +80,21 @@ impl Core {
             .ok_or(CommandError::Busy("long messages"))
     }
 
-    /// Returns whether a message fits into a datagram.
+    /// Returns whether a Serf message fits into a datagram, with its type byte.
     pub(super) fn fits(&self, serf_message: &[u8]) -> bool {
         self.queues.fits(user(serf_message).len())
     }
 
-    /// Queues a long message. Returns `false` if there is no room.
+    /// Queues a long message for forwarding. Returns `false` if the queue is full of this member's own
+    /// messages.
     pub(super) fn hand_on(&mut self, class: Class, origin: Origin, serf_message: &[u8]) -> bool {
         let queued = self.long.push(class, origin, serf_message);
         self.stats.dropped += queued.unwrap_or(1);
         queued.is_some()
     }
 
-    /// Runs a gossip round for long messages, as many as there are free connections for.
+    /// Runs a gossip round for long messages: sends each to random active members over TCP, until connections
+    /// run out.
     pub(super) fn long_round(&mut self, now: Duration) {
         let fanout = self.config.timing.gossip_fanout;
         // Messages sent in this round go to the end of the queue.

@@ -108,23 +108,23 @@ use glue::{Codec, Foca, Id, Info, Outbox, SELF_SLOT};
 use gossip::packet_budget;
 use timers::{Due, Timers};
 
-/// Maximum number of transmissions that wait for the caller.
+/// Maximum number of transmissions that wait for [`Core::poll_transmit`]; further ones are dropped.
 pub const MAX_TRANSMITS: usize = 16 * 1024;
-/// Maximum number of events that wait for the caller.
+/// Maximum number of events that wait for [`Core::poll_event`]; further ones are dropped.
 pub const MAX_EVENTS: usize = 256 * 1024;
 
-/// This member, as announced to others.
+/// This member's own state, as announced to other members.
 #[derive(Debug)]
 struct Own {
     info: Arc<Info>,
     tags: crate::wire::serf::Tags,
     incarnation: u32,
-    /// Remaining amount by which others may raise the incarnation.
+    /// Remaining amount by which other members' messages may raise this member's incarnation.
     allowance: allowance::Allowance,
     status_ltime: u64,
 }
 
-/// One member of a cluster. The [module](self) describes how to drive it.
+/// One member of a cluster, as a state machine without I/O. The [module](self) describes how to drive it.
 pub struct Core {
     config: Config,
     rng: StdRng,
@@ -132,15 +132,15 @@ pub struct Core {
     outbox: Outbox,
     queues: queue::Queues,
     long: long::Long,
-    /// Whether foca has sent gossip in this call.
+    /// Whether foca has sent gossip in the current call of the core.
     foca_spoke: bool,
     table: table::Table,
     own: Own,
     timers: Timers,
-    /// Changes collected for foca.
+    /// Changes of members collected for foca in the current call.
     updates: Vec<foca::Member<Id>>,
     generation: u64,
-    /// Number of members that foca is configured for.
+    /// Cluster size, in members, that foca is configured for.
     tuned_for: usize,
     probes: probe::Probes,
     vivaldi: coordinate::Vivaldi,
@@ -151,7 +151,7 @@ pub struct Core {
     queries: query::Queries,
     leave: LeavePhase,
     rejoin: rejoin::Rejoin,
-    /// Time when another member last claimed this one's name.
+    /// Time of the last report that another member claims this one's name; `None` if there was none.
     conflict_at: Option<Duration>,
     transmits: VecDeque<Transmit>,
     events: VecDeque<Event>,
@@ -168,8 +168,8 @@ impl std::fmt::Debug for Core {
 }
 
 impl Core {
-    /// Creates a member that is alone. `seed` must be random, and secret if packets are encrypted, because
-    /// nonces derive from it.
+    /// Creates a member that knows no other member yet. `seed` must be random, and secret if packets are
+    /// encrypted, because nonces derive from it.
     pub fn new(config: Config, now: Duration, seed: [u8; 32]) -> Result<Self, ConfigError> {
         config.check()?;
         let mut rng = StdRng::from_seed(seed);
@@ -225,17 +225,17 @@ impl Core {
         Ok(core)
     }
 
-    /// Returns the next transmission, if any.
+    /// Returns the next transmission; `None` if none waits.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
         self.transmits.pop_front()
     }
 
-    /// Returns the next event, if any.
+    /// Returns the next event; `None` if none waits.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
     }
 
-    /// Time when [`Core::handle_timeout`] is due.
+    /// Time on the core's clock when [`Core::handle_timeout`] is due next; `None` without a timer.
     pub fn poll_timeout(&self) -> Option<Duration> {
         self.timers.next()
     }
@@ -288,7 +288,7 @@ impl Core {
         }
     }
 
-    /// Calls foca and processes its output.
+    /// Calls foca with `act`, and processes its output.
     fn drive(&mut self, now: Duration, act: impl FnOnce(&mut Foca, &mut Outbox) -> Result<(), foca::Error>) {
         if act(&mut self.foca, &mut self.outbox).is_err() {
             self.stats.internal += 1;
@@ -333,7 +333,7 @@ impl Core {
         self.send_filled(to.info.addr, messages);
     }
 
-    /// Configures foca for the cluster's size, and passes the collected changes to it.
+    /// Configures foca for the cluster's size, and passes the collected changes of members to it.
     fn flush_updates(&mut self, now: Duration) {
         // Configure first, because the number of transmissions is fixed when a change is passed to foca.
         let members = self.cluster_size();
@@ -380,7 +380,7 @@ impl Core {
         assert!(self.updates.is_empty(), "changes were not handed over");
     }
 
-    /// Number of members that are not down, this one included.
+    /// Number of members that are alive or suspected, this one included.
     fn cluster_size(&self) -> usize {
         self.table.active + 1
     }

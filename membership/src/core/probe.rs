@@ -18,16 +18,17 @@ use crate::wire::{
     memberlist::{Ack, IndirectPing, Message, Nack, Ping, ip_bytes, parse_addr},
 };
 
-/// Maximum number of concurrent pings on behalf of others.
+/// Maximum number of concurrent pings sent on behalf of other members; further requests are rejected.
 pub(super) const MAX_RELAYS: usize = 1024;
-/// Upper bound of Lifeguard's health score; timeouts are multiplied by at most this.
+/// One more than the greatest health score, and so the maximum factor of probe timeouts.
 const MAX_SCORE: u32 = 8;
-/// First protocol version whose receivers answer pings over TCP.
+/// First version of memberlist's protocol whose members answer pings over TCP.
 const TCP_PING_SINCE: u8 = 3;
-/// First protocol version whose receivers send a nack if the target of an indirect ping does not answer.
+/// First version of memberlist's protocol whose members send a nack if the target of an indirect ping does not
+/// answer.
 const NACK_SINCE: u8 = 4;
 
-/// Running probe; foca runs one at a time.
+/// Running probe of one member; foca runs one probe at a time.
 #[derive(Debug)]
 struct Current {
     id: Id,
@@ -39,7 +40,7 @@ struct Current {
     nacks: u32,
 }
 
-/// Ping on behalf of another member.
+/// Ping sent on behalf of another member, whose ack is to be forwarded.
 #[derive(Debug)]
 struct Relay {
     to: SocketAddr,
@@ -59,7 +60,7 @@ pub(super) struct Probes {
     current: Option<Current>,
     relays: HashMap<u32, Relay>,
     next_relay: u32,
-    /// Lifeguard's local health score: the higher, the less healthy this member is.
+    /// Lifeguard's local health score, from 0 (healthy) to 7: the higher, the less healthy this member is.
     score: u32,
 }
 
@@ -68,7 +69,8 @@ impl Probes {
         Self { current: None, relays: HashMap::new(), next_relay: first_relay, score: 0 }
     }
 
-    /// Extends a probe timer: a member in bad health gives others more time.
+    /// Returns the duration of a foca timer: probe timers are multiplied by the health score plus one, because
+    /// a member in bad health gives others more time.
     pub(super) fn stretch(&self, timer: &foca::Timer<Id>, after: Duration) -> Duration {
         match timer {
             foca::Timer::ProbeRandomMember(_) | foca::Timer::SendIndirectProbe { .. } => {
@@ -78,7 +80,7 @@ impl Probes {
         }
     }
 
-    /// Lifeguard's score; 0 is healthy.
+    /// Lifeguard's local health score, from 0 (healthy) to 7.
     pub(super) fn score(&self) -> u32 {
         self.score
     }
@@ -92,7 +94,7 @@ impl Probes {
         self.score = (self.score + by).min(MAX_SCORE - 1);
     }
 
-    /// Records a ping sent by foca.
+    /// Records the ping of a probe that foca has started.
     pub(super) fn started(&mut self, now: Duration, id: &Id, number: ProbeNumber, ping: Option<&Vec<u8>>) {
         let Some(Ok(Message::Ping(ping))) = ping.map(|bytes| Message::decode(bytes)) else { return };
         self.current = Some(Current {
@@ -106,7 +108,7 @@ impl Probes {
         });
     }
 
-    /// Records that foca asked `helper` to ping.
+    /// Records that foca asked `helper` to ping the target of the running probe.
     pub(super) fn expect_nack(&mut self, helper: &Id) {
         if let Some(current) = &mut self.current {
             current.nacks_expected += u32::from(helper.info.vsn[1] >= NACK_SINCE);
@@ -121,7 +123,7 @@ impl Probes {
 }
 
 impl Core {
-    /// Answers a ping from any sender; foca would not answer strangers.
+    /// Answers a ping for this member from any sender; foca would not answer strangers.
     pub(super) fn on_ping(&mut self, now: Duration, from: SocketAddr, ping: &Ping) {
         if !ping.node.is_empty() && *ping.node != *self.own.info.name {
             return;
@@ -217,8 +219,8 @@ impl Core {
         }
     }
 
-    /// Pings over TCP if the direct ping gets no answer, because UDP may be lost or filtered where TCP is not.
-    /// In a cluster of two, foca's indirect probes cannot help.
+    /// Pings the target of the running probe over TCP if the direct ping got no answer, because UDP may be lost
+    /// or filtered where TCP is not. In a cluster of two, foca's indirect probes cannot help.
     pub(super) fn tcp_fallback(&mut self, now: Duration, id: &Id) {
         let Some(current) = self.probes.current.as_ref().filter(|c| c.id == *id && !c.acked) else { return };
         let seq_no = current.seq_no;
@@ -231,7 +233,7 @@ impl Core {
         }
     }
 
-    /// Handles a failed probe: foca suspects the member now.
+    /// Handles a probe that nobody answered: this member suspects its target now.
     pub(super) fn probe_failed(&mut self, now: Duration, number: ProbeNumber, id: &Id) {
         if let Some(current) = self.probes.current.take_if(|c| c.number == number && c.id == *id) {
             // Helpers that sent nothing either indicate a fault on this side.
@@ -260,7 +262,7 @@ impl Core {
         }
     }
 
-    /// Closes an exchange that the core opened.
+    /// Asks the caller to close the connection of an exchange.
     pub(super) fn close(&mut self, stream: super::StreamId) {
         self.transmit(Transmit::Close { stream });
     }

@@ -18,22 +18,22 @@ use crate::wire::{
     serf::{self, FLAG_ACK, FLAG_NO_BROADCAST, Message, QueryResponse, RelayHeader},
 };
 
-/// Number of Lamport times of queries that are remembered.
+/// Number of Lamport times whose queries are remembered; queries older than these are ignored.
 pub(super) const QUERY_BUFFER: u64 = 512;
-/// Maximum number of queries of one Lamport time.
+/// Maximum number of different queries accepted for one Lamport time.
 pub(super) const MAX_QUERIES_PER_TIME: usize = 256;
-/// Maximum number of this member's own queries that wait for responses.
+/// Maximum number of this member's own queries that wait for responses at a time.
 pub(super) const MAX_PENDING: usize = 1024;
 /// Maximum number of members through which a response is relayed; Serf's limit.
 pub(super) const MAX_RELAY_FACTOR: u8 = 5;
-/// Maximum time for which any query is considered running.
+/// Maximum time for which a received query is considered running, whatever its timeout.
 const MAX_TIMEOUT: Duration = Duration::from_secs(3600);
-/// Longer than any duration in use.
+/// Duration that never passes: longer than any configured timeout.
 pub(super) const ANCIENT: Duration = Duration::MAX;
-/// Minimum interval between reports of unreadable filters, because anybody can send them.
+/// Minimum interval between reports of unreadable filters in received queries, because anybody can send them.
 const FILTER_NOTICE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Query that waits for responses.
+/// Query of this member that waits for responses.
 #[derive(Debug)]
 pub(super) struct Pending {
     internal: Option<InternalQuery>,
@@ -46,9 +46,9 @@ pub(super) struct Queries {
     pub(super) pending: HashMap<QueryId, Pending>,
     seen: Vec<(u64, Vec<u32>)>,
     min_time: u64,
-    /// Latest Lamport time of a received query.
+    /// Greatest Lamport time of a received query.
     heard: u64,
-    /// Time of the last report of an unreadable filter.
+    /// Time of the last report of an unreadable filter; `None` if there was none.
     noticed_at: Option<Duration>,
 }
 
@@ -70,7 +70,8 @@ impl Queries {
         self.heard.max(self.min_time.saturating_sub(1))
     }
 
-    /// Records a query; fails if it must not be answered. `clock` is the time of the next query.
+    /// Records a received query. Fails if it is known, too old, or one too many of its time. `clock` is the
+    /// Lamport time that this member's next query would have.
     fn insert(&mut self, clock: u64, id: QueryId) -> Result<(), Unwanted> {
         if id.ltime < self.min_time || id.ltime.saturating_add(QUERY_BUFFER) < clock {
             return Err(Unwanted::Repeated);
@@ -93,7 +94,8 @@ impl Queries {
 }
 
 impl Core {
-    /// Sends a query. Responses arrive as events until [`Event::QueryDone`].
+    /// Sends a query to the members that `params` selects. Their acks and responses arrive as events until
+    /// [`Event::QueryDone`].
     pub fn query(
         &mut self,
         now: Duration,
@@ -146,7 +148,7 @@ impl Core {
         Ok(id)
     }
 
-    /// Serf's default timeout: many times the gossip rounds needed to reach everybody.
+    /// Returns Serf's default timeout of a query: many times the gossip rounds needed to reach all members.
     fn default_query_timeout(&self) -> Duration {
         let scale = (self.cluster_size() as f64 + 1.0).log10().ceil().max(1.0) as u32;
         self.config.timing.gossip_interval * 16 * scale
@@ -161,7 +163,8 @@ impl Core {
         }
     }
 
-    /// Responds to a query.
+    /// Responds to a query received as [`Event::Query`]. Fails if its deadline has passed or the encoded
+    /// response is too long.
     pub fn respond(&mut self, now: Duration, query: &Query, payload: &[u8]) -> Result<(), CommandError> {
         if now > query.deadline {
             return Err(CommandError::QueryEnded);
@@ -180,7 +183,7 @@ impl Core {
         QueryResponse { flags, from: self.own.info.name.clone(), id: id.id, ltime: id.ltime, payload }
     }
 
-    /// Size of an encoded response in bytes.
+    /// Returns the size in bytes of the encoded response to the query `id` with this payload.
     pub(super) fn response_len(&self, id: QueryId, payload: &[u8]) -> usize {
         Message::QueryResponse(self.response(id, 0, Some(payload.to_vec()))).encode().len()
     }
@@ -198,7 +201,8 @@ impl Core {
         }
     }
 
-    /// Chooses members through which to relay a response as well.
+    /// Chooses random members through which the response to `query` is relayed in addition; returns their
+    /// addresses.
     fn relays(&mut self, query: &Query) -> Vec<SocketAddr> {
         let wanted = usize::from(query.relay_factor.min(MAX_RELAY_FACTOR));
         // In so small a cluster relaying is not worth it.
@@ -213,7 +217,7 @@ impl Core {
         able.map(|peer| peer.info.addr).sample(&mut self.rng, wanted)
     }
 
-    /// Processes a query. Returns whether to pass it on.
+    /// Processes a query received from another member. Returns whether to pass it on to other members.
     pub(super) fn on_query(&mut self, now: Duration, query: serf::Query) -> bool {
         if !self.clocks.query.witness(query.ltime) {
             self.stats.rejected += 1;
@@ -294,7 +298,7 @@ impl Core {
         }
     }
 
-    /// Relays a response to a member; it does not relay to anybody else.
+    /// Relays another member's response to the destination in `header`, which must be a member's address.
     pub(super) fn on_relay(&mut self, now: Duration, header: &RelayHeader, inner: Vec<u8>) {
         let known = header.addr().filter(|addr| self.table.slot_at(*addr).is_some());
         match known.filter(|_| inner.len() <= self.config.limits.response) {

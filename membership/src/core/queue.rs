@@ -15,13 +15,13 @@ use std::{
 
 use crate::wire::Text;
 
-/// Maximum number of broadcasts in one queue; Serf's limit. None is longer than a datagram.
+/// Maximum number of broadcasts in one queue; Serf's limit. No broadcast is longer than a datagram.
 pub const MAX_QUEUED: usize = 4096;
 
-/// Queue of a broadcast, in order of precedence.
+/// Class of a broadcast, each with a queue of its own, in order of precedence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Class {
-    /// memberlist's messages: this member's own state, and suspicions that confirm others.
+    /// memberlist's messages: this member's own state, and suspicions by a second or later member.
     Membership,
     /// Joins and leaves of Serf's layer.
     Intent,
@@ -35,17 +35,17 @@ impl Class {
     const ALL: [Self; 4] = [Self::Membership, Self::Intent, Self::Query, Self::Event];
 }
 
-/// Number of broadcasts in each queue.
+/// Number of broadcasts that wait in each queue.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct QueueDepths {
-    /// This member's own state, suspicions, and changes of other members.
+    /// Waiting messages about members: this member's own state, suspicions, and changes of other members.
     pub membership: u64,
-    /// Joins and leaves of Serf's layer.
+    /// Waiting joins and leaves of Serf's layer.
     pub intents: u64,
-    /// Queries.
+    /// Waiting queries, including long ones that are sent over TCP.
     pub queries: u64,
-    /// User events.
+    /// Waiting user events, including long ones that are sent over TCP.
     pub events: u64,
 }
 
@@ -56,12 +56,12 @@ pub(super) struct BroadcastId {
     seq: u64,
 }
 
-/// Originator of a message.
+/// Originator of a message: this member or another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Origin {
-    /// This member.
+    /// This member created the message.
     Own,
-    /// Another member; this one passes the message on.
+    /// Another member created the message; this one passes it on.
     Relayed,
 }
 
@@ -73,7 +73,8 @@ struct Waiting {
     about: Option<Text>,
 }
 
-/// Number of transmissions, length, and sequence number.
+/// Sort key of a broadcast: number of transmissions, then length, then sequence number; longer and newer ones
+/// first.
 type Rank = (usize, Reverse<usize>, Reverse<u64>);
 
 impl Waiting {
@@ -84,13 +85,13 @@ impl Waiting {
 
 #[derive(Debug, Default)]
 struct Queue {
-    /// Broadcasts by sequence number, oldest first.
+    /// Waiting broadcasts by sequence number, so oldest first.
     waiting: BTreeMap<u64, Waiting>,
-    /// Order of sending.
+    /// Waiting broadcasts in the order in which they are sent.
     order: BTreeSet<Rank>,
-    /// Broadcasts about a member, by its name.
+    /// Waiting broadcasts about a member: the member's name and the broadcast's sequence number.
     about: BTreeSet<(Text, u64)>,
-    /// Relayed broadcasts, oldest first.
+    /// Sequence numbers of the waiting broadcasts of other members, oldest first.
     relayed: BTreeSet<u64>,
 }
 
@@ -116,19 +117,22 @@ impl Queue {
         Some(item)
     }
 
-    /// Oldest broadcast, which is dropped next; with `spares_own`, the oldest relayed one.
+    /// Returns the sequence number of the broadcast to drop next: the oldest one, or the oldest relayed one
+    /// with `spares_own`. `None` if there is none.
     fn oldest(&self, spares_own: bool) -> Option<u64> {
         if spares_own { self.relayed.first().copied() } else { self.waiting.keys().next().copied() }
     }
 
-    /// Next broadcast to send among those sent `sent` times with at most `room` bytes.
+    /// Returns the sequence number of the next broadcast to send among those that were sent `sent` times and
+    /// have at most `room` bytes.
     fn fitting(&self, sent: usize, room: usize) -> Option<u64> {
         let first: Rank = (sent, Reverse(room), Reverse(u64::MAX));
         let end: Rank = (sent + 1, Reverse(usize::MAX), Reverse(u64::MAX));
         self.order.range(first..end).next().map(|(_, _, Reverse(seq))| *seq)
     }
 
-    /// Adds broadcasts that fit, the least sent first. One that was sent `limit` times is removed.
+    /// Adds broadcasts that fit to the packet, the least sent first. A broadcast that has then been sent
+    /// `limit` times is removed.
     fn fill(&mut self, packet: &mut Packet, limit: usize) {
         let mut again = Vec::new();
         let mut sent = self.order.first().map(|(sent, ..)| *sent);
@@ -152,7 +156,7 @@ impl Queue {
     }
 }
 
-/// Datagram being filled.
+/// Messages of a datagram that is being filled.
 #[derive(Debug)]
 pub(super) struct Packet {
     messages: Vec<Vec<u8>>,
@@ -162,16 +166,17 @@ pub(super) struct Packet {
 }
 
 impl Packet {
-    /// Number of bytes per message in addition to its own.
+    /// Number of bytes that each message takes in a packet in addition to its own.
     const OVERHEAD: usize = 2;
 
-    /// Creates a packet; `budget` limits the bytes of messages with their lengths, `most` their number.
+    /// Creates a packet; `budget` limits the bytes of its messages with their lengths, `most` the number of
+    /// messages.
     pub(super) fn new(messages: Vec<Vec<u8>>, budget: usize, most: usize) -> Self {
         let used = messages.iter().map(|message| message.len() + Self::OVERHEAD).sum();
         Self { messages, used, budget, most }
     }
 
-    /// Maximum size of a message that still fits.
+    /// Maximum size in bytes of a message that still fits; `None` if the packet is full.
     fn room(&self) -> Option<usize> {
         let room = self.budget.checked_sub(self.used + Self::OVERHEAD)?;
         (room > 0 && self.messages.len() < self.most).then_some(room)
@@ -187,26 +192,27 @@ impl Packet {
     }
 }
 
-/// Reason why a broadcast is not queued.
+/// Reason why a broadcast was not queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unqueued {
-    /// It fits into no datagram.
+    /// The broadcast fits into no datagram.
     TooLong,
     /// The queue is full of broadcasts that must not be dropped.
     Full,
 }
 
-/// All queues.
+/// Queues of all classes of broadcasts.
 #[derive(Debug)]
 pub(super) struct Queues {
     queues: [Queue; 4],
     next: u64,
-    /// Maximum size of a message that fits into a datagram.
+    /// Maximum size in bytes of a message that fits into a datagram.
     longest: usize,
 }
 
 impl Queues {
-    /// Creates empty queues; `budget` is that of a datagram.
+    /// Creates empty queues; `budget` is the number of bytes of a datagram available for messages with their
+    /// lengths.
     pub(super) fn new(budget: usize) -> Self {
         Self { queues: Default::default(), next: 0, longest: budget.saturating_sub(Packet::OVERHEAD) }
     }
@@ -215,12 +221,12 @@ impl Queues {
         &mut self.queues[class as usize]
     }
 
-    /// Returns whether a message of that size fits into a datagram.
+    /// Returns whether a message of `len` bytes fits into a datagram.
     pub(super) fn fits(&self, len: usize) -> bool {
         len <= self.longest
     }
 
-    /// Returns whether this member's own broadcast of that class would be queued.
+    /// Returns an error if a broadcast of `len` bytes in the queue of `class` would not be queued.
     pub(super) fn check(&mut self, class: Class, len: usize) -> Result<(), Unqueued> {
         if len > self.longest {
             return Err(Unqueued::TooLong);
@@ -230,7 +236,8 @@ impl Queues {
         if full { Err(Unqueued::Full) } else { Ok(()) }
     }
 
-    /// Queues a broadcast. Also returns the number of others dropped for it.
+    /// Queues a broadcast, about the member `about` if given. Returns its id, and the number of older
+    /// broadcasts dropped to make room.
     pub(super) fn push(
         &mut self,
         class: Class,
@@ -252,7 +259,7 @@ impl Queues {
         Ok((BroadcastId { class, seq }, fallen))
     }
 
-    /// Removes waiting messages about a member.
+    /// Removes waiting membership messages about a member.
     pub(super) fn forget(&mut self, about: &Text) {
         let queue = self.queue(Class::Membership);
         let first = (about.clone(), 0);
@@ -263,7 +270,7 @@ impl Queues {
         }
     }
 
-    /// Returns whether a broadcast still waits.
+    /// Returns whether the broadcast is still queued: neither sent as often as required nor dropped.
     pub(super) fn holds(&self, id: BroadcastId) -> bool {
         self.queues[id.class as usize].waiting.contains_key(&id.seq)
     }
@@ -272,19 +279,19 @@ impl Queues {
         self.queues.iter().all(|queue| queue.waiting.is_empty())
     }
 
-    /// Returns whether some membership message has not been sent even once.
+    /// Returns whether some membership message waits that has not been sent even once.
     pub(super) fn has_unsaid(&self) -> bool {
         self.queues[Class::Membership as usize].order.first().is_some_and(|(sent, ..)| *sent == 0)
     }
 
-    /// Fills a datagram; each broadcast is sent `limit` times in total.
+    /// Fills a datagram with broadcasts; a broadcast is removed once it has been sent `limit` times.
     pub(super) fn fill(&mut self, packet: &mut Packet, limit: usize) {
         for class in Class::ALL {
             self.queue(class).fill(packet, limit);
         }
     }
 
-    /// Number of waiting broadcasts, without foca's own.
+    /// Number of waiting broadcasts by class, without those of foca and without long messages.
     pub(super) fn depths(&self) -> QueueDepths {
         let [membership, intents, queries, events] =
             Class::ALL.map(|class| self.queues[class as usize].waiting.len() as u64);
@@ -292,8 +299,8 @@ impl Queues {
     }
 }
 
-/// Returns whether this member's own messages are kept in a full queue. Its own events are dropped like
-/// others', because the newest ones matter most.
+/// Returns whether a full queue of this class keeps this member's own messages. Its own events are dropped like
+/// those of other members, because the newest events matter most.
 fn spares_own(class: Class) -> bool {
     class != Class::Event
 }
@@ -312,7 +319,7 @@ mod tests {
         queues.push(class, origin, None, text.as_bytes().to_vec()).expect("room").0
     }
 
-    /// Returns the contents of one datagram.
+    /// Fills one datagram, and returns its messages as texts.
     fn filled(queues: &mut Queues, budget: usize, limit: usize) -> Vec<String> {
         let mut packet = Packet::new(Vec::new(), budget, 255);
         queues.fill(&mut packet, limit);

@@ -11,29 +11,30 @@ use rand::{RngExt, seq::SliceRandom};
 use super::{Core, Event, Status, StreamId, timers::Due};
 use crate::wire::Text;
 
-/// Maximum number of members tried at a time.
+/// Maximum number of members tried concurrently in a round.
 const MAX_AT_ONCE: usize = 32;
-/// Interval between checks for ended exchanges during a round.
+/// Interval between checks for ended exchanges during a rejoin round.
 const PACE: Duration = Duration::from_millis(100);
-/// Delay after the start before the first round, so that the caller listens by then.
+/// Delay after this member's start before the first round, so that the caller listens for events by then.
 const BEGIN: Duration = Duration::from_millis(100);
-/// Interval between checks of whether the member is alone.
+/// Interval between checks of whether this member is alone.
 const LOOK: Duration = Duration::from_secs(2);
-/// Wait between the first two rounds.
+/// Wait between the first two rejoin rounds.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
-/// Maximum wait between two rounds.
+/// Maximum wait between two rejoin rounds.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Default)]
 pub(super) struct Rejoin {
-    /// Members of an earlier run that this one has not met.
+    /// Names and addresses of members of an earlier run that this run has not met yet.
     remembered: Vec<(Text, SocketAddr)>,
-    /// Members that an earlier run left, and that this one is not configured to try.
+    /// Names and addresses of members whose cluster an earlier run left, and that this run is not configured to
+    /// try.
     left_behind: Vec<(Text, SocketAddr)>,
-    /// Whether an earlier run was among others, and did not leave them for good.
+    /// Whether an earlier run was in a cluster with other members, and did not leave it for good.
     came_back: bool,
     round: Option<Round>,
-    /// Number of consecutive rounds without an answer.
+    /// Number of consecutive rejoin rounds in which no member answered.
     failed_rounds: u32,
 }
 
@@ -45,7 +46,8 @@ struct Round {
 }
 
 impl Core {
-    /// Loads the members of an earlier run, unless that run left them.
+    /// Loads the members of an earlier run from the snapshot. If that run left the cluster, they are tried only
+    /// if configured.
     pub(super) fn begin_rejoining(&mut self, now: Duration) {
         if let Some(snapshot) = &self.config.restore {
             if snapshot.left && !self.config.rejoin_after_leave {
@@ -58,24 +60,25 @@ impl Core {
         self.timers.add(now + BEGIN, Due::Rejoin);
     }
 
-    /// Returns whether this member is alone and was among others before.
+    /// Returns whether this member is alone now and was among others before, in this run or an earlier one.
     pub(super) fn comes_back(&self) -> bool {
         self.table.active == 0 && (self.rejoin.came_back || self.table.len() > 0)
     }
 
-    /// Returns whether an earlier run was among others, and did not leave them for good.
+    /// Returns whether an earlier run was in a cluster with other members, and did not leave it for good.
     pub fn came_back(&self) -> bool {
         self.rejoin.came_back
     }
 
-    /// Members that an earlier run left, as long as this one has met nobody; a later run may be configured to
-    /// try them.
+    /// Members whose cluster an earlier run left, for a later run that may be configured to try them; `None` if
+    /// there are none or this run has met another member.
     pub(super) fn left_behind(&self) -> Option<&[(Text, SocketAddr)]> {
         let left = &self.rejoin.left_behind;
         (!left.is_empty() && self.stats.changes.joined == 0).then_some(left)
     }
 
-    /// Returns whether an earlier run left its members, and this one neither tries them nor has met anybody.
+    /// Returns whether an earlier run left its cluster, and this run neither tries the members of then nor has
+    /// met any other.
     pub fn has_left_before(&self) -> bool {
         self.left_behind().is_some()
     }
@@ -97,8 +100,8 @@ impl Core {
         self.timers.add(now + wait, Due::Rejoin);
     }
 
-    /// Forgets members that are in the table now. After the reconnect timeout also forgets all others, unless
-    /// this member is alone.
+    /// Forgets remembered members that are in the table now. Once the reconnect timeout has passed since the
+    /// start, forgets all remembered members, unless this member is alone.
     fn forget_remembered(&mut self, now: Duration) {
         let own = &self.own.info;
         let is_over = now >= self.config.timing.reconnect_timeout && self.table.active > 0;
@@ -118,7 +121,7 @@ impl Core {
         all
     }
 
-    /// Tries as many members as allowed at a time. Returns the wait until the next check.
+    /// Tries the members of a round, at most [`MAX_AT_ONCE`] at a time. Returns the wait until the next check.
     fn go_on_rejoining(&mut self, now: Duration, mut round: Round) -> Duration {
         round.under_way.retain(|id| self.streams.is_open(*id));
         while round.under_way.len() < MAX_AT_ONCE
@@ -147,8 +150,8 @@ impl Core {
         wait.mul_f64(self.rng.random_range(0.5..1.0))
     }
 
-    /// Members that a later run should try: live ones, failed ones, and those of an earlier run that this one
-    /// has not met.
+    /// Names and addresses that a later run should try: active members, failed ones, and those of an earlier
+    /// run that this run has not met.
     pub(super) fn rejoinable(&self) -> Vec<(Text, SocketAddr)> {
         let there = self.table.iter().map(|(_, peer)| peer).filter(|peer| peer.health.is_active());
         let failed = self.table.iter().map(|(_, peer)| peer).filter(|peer| peer.status == Status::Failed);

@@ -20,24 +20,25 @@ enum Delivery {
     Closed { to: usize, stream: StreamId },
 }
 
-/// Returns whether `from` reaches `to`; the last argument is `true` for TCP.
+/// Returns whether the member of the first index reaches that of the second; the last argument is `true` for
+/// TCP.
 type Filter = Box<dyn Fn(usize, usize, bool) -> bool>;
 
 pub(super) struct Sim {
     pub(super) now: Duration,
-    /// Members; `None` if killed or not started.
+    /// Members by index; `None` if killed or not started.
     pub(super) cores: Vec<Option<Core>>,
-    /// Events of each member since the last [`Sim::take_events`].
+    /// Events of each member, by its index, since the last [`Sim::take_events`].
     pub(super) events: Vec<Vec<Event>>,
-    /// The other end of each connection's end.
+    /// For each end of a connection, as member index and stream, the other end.
     ends: HashMap<(usize, StreamId), (usize, StreamId)>,
     queue: BTreeMap<(Duration, u64), Delivery>,
     seq: u64,
     rng: StdRng,
-    /// Fraction of datagrams that are lost.
+    /// Fraction of datagrams that are lost, from 0 to 1.
     pub(super) loss: f64,
     pub(super) reaches: Filter,
-    /// Applied to every new member's configuration.
+    /// Change applied to the configuration of every new member.
     pub(super) configure: fn(&mut Config),
 }
 
@@ -72,7 +73,7 @@ impl Sim {
         }
     }
 
-    /// Adds a member that joins the first one.
+    /// Adds a member that joins the running member of the lowest index. Returns its own index.
     pub(super) fn add(&mut self) -> usize {
         let index = self.cores.len();
         self.cores.push(None);
@@ -81,7 +82,7 @@ impl Sim {
         index
     }
 
-    /// Starts or restarts the member of that index, which joins the first other one.
+    /// Starts or restarts the member of that index, which joins the running member of the lowest other index.
     pub(super) fn start(&mut self, index: usize, adapt: impl FnOnce(&mut Config)) {
         self.start_alone(index, adapt);
         let first = (0..self.cores.len()).find(|i| *i != index && self.cores[*i].is_some());
@@ -90,7 +91,7 @@ impl Sim {
         }
     }
 
-    /// Starts or restarts the member of that index.
+    /// Starts or restarts the member of that index, which joins nobody.
     pub(super) fn start_alone(&mut self, index: usize, adapt: impl FnOnce(&mut Config)) {
         let mut config = Config::new(name(index), addr(index));
         config.framing.compress = false;
@@ -114,7 +115,7 @@ impl Sim {
         self.cores[index].as_mut().expect("it lives")
     }
 
-    /// Calls a member and processes its output.
+    /// Calls `act` on the member of that index at the current time, and processes the output.
     pub(super) fn act<T>(&mut self, index: usize, act: impl FnOnce(&mut Core, Duration) -> T) -> T {
         let now = self.now;
         let result = act(self.core(index), now);
@@ -131,7 +132,7 @@ impl Sim {
         std::mem::take(&mut self.events[index])
     }
 
-    /// Returns the status of `of` as seen by `viewer`.
+    /// Returns the status of the member `of` as seen by the member `viewer`; `None` if unknown there.
     pub(super) fn status(&mut self, viewer: usize, of: usize) -> Option<Status> {
         self.core(viewer).member(name(of)).map(|member| member.status)
     }
@@ -142,7 +143,8 @@ impl Sim {
         self.now = end;
     }
 
-    /// Runs until `done`; panics if that takes longer than `limit`. Returns the time it took.
+    /// Runs the simulation until `done`; panics if that takes longer than `limit`. Returns the simulated time
+    /// it took.
     pub(super) fn run_until(&mut self, limit: Duration, mut done: impl FnMut(&mut Self) -> bool) -> Duration {
         let start = self.now;
         while !done(self) {
@@ -212,7 +214,7 @@ impl Sim {
         self.queue.insert((self.now + LATENCY, self.seq), delivery);
     }
 
-    /// Processes all output of a core.
+    /// Processes all transmissions and events of the member `from`.
     fn collect(&mut self, from: usize) {
         let Some(core) = self.cores[from].as_mut() else { return };
         let transmits: VecDeque<_> = std::iter::from_fn(|| core.poll_transmit()).collect();

@@ -7,22 +7,22 @@ use std::net::SocketAddr;
 
 use crate::wire::Text;
 
-/// Maximum number of members taken from a snapshot.
+/// Maximum number of members read from a snapshot; further ones are skipped.
 pub(super) const MAX_MEMBERS: usize = 4096;
 
-/// Snapshot that a member keeps between runs.
+/// State that a member keeps between runs, in the format of Serf's snapshot file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Snapshot {
-    /// Members to try, as names and addresses. Serf's file calls them alive, even those that had failed when
-    /// the agent ended.
+    /// Names and addresses of members to try. Serf's file calls them alive, even those that had failed when the
+    /// agent ended.
     pub alive: Vec<(Text, SocketAddr)>,
-    /// Lamport clock of joins and leaves.
+    /// Lamport time of the latest join or leave.
     pub clock: u64,
-    /// Lamport clock of events.
+    /// Lamport time of the latest event.
     pub event_clock: u64,
-    /// Lamport clock of queries.
+    /// Lamport time of the latest query.
     pub query_clock: u64,
-    /// Whether the member had left; it then rejoins only if configured to.
+    /// Whether this member had left the cluster; it then rejoins only if configured to.
     pub left: bool,
 }
 
@@ -80,7 +80,7 @@ impl Snapshot {
         }
     }
 
-    /// Encodes the file.
+    /// Encodes the snapshot as the text of a file.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         // A name comes from the network, so it must not be able to add lines.
@@ -166,7 +166,7 @@ mod tests {
         );
     }
 
-    /// Parts of names: any bytes, and text that would form lines of its own.
+    /// Generates parts of names: any bytes, and text that would form lines of its own in the file.
     fn part() -> impl Strategy<Value = Vec<u8>> {
         let lines =
             [&b"\n"[..], b"\nalive: x 10.0.0.1:1\n", b"\nnot-alive: before\n", b"\nclock: 9\n", b"\nleave\n"];

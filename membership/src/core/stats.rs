@@ -3,7 +3,8 @@
 use super::Event;
 use crate::wire::{WireError, msgpack::DecodeError};
 
-/// Datagrams in one direction. TCP exchanges are counted by [`Stats::merges`] and others.
+/// Counters of datagrams in one direction. TCP exchanges are counted by [`Stats::merges`] and
+/// [`Stats::failed_exchanges`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Traffic {
     /// Number of datagrams.
@@ -19,21 +20,22 @@ impl Traffic {
     }
 }
 
-/// Rejected datagrams and streams, by reason.
+/// Numbers of rejected datagrams and streams, and of their parts over a limit, by reason.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Refused {
-    /// The label is another cluster's.
+    /// Number with the label of another cluster, with a label although this cluster has none, or without the
+    /// label that it has.
     pub label: u64,
-    /// Not encrypted although there is a keyring, or with none of its keys.
+    /// Number that were not encrypted although there is a keyring, or that no key of the keyring decrypts.
     pub key: u64,
-    /// Checksum mismatch.
+    /// Number with a wrong checksum.
     pub checksum: u64,
-    /// Damaged compression, or an unknown algorithm.
+    /// Number with damaged compressed bytes, or an unknown compression algorithm.
     pub compression: u64,
-    /// A limit is exceeded: size, decompressed size, nesting, or number of elements.
+    /// Number over a limit: of size, decompressed size, nesting, or number of elements.
     pub too_large: u64,
-    /// Invalid encoding.
+    /// Number with an invalid encoding, including streams that ended in the middle of a message.
     pub malformed: u64,
 }
 
@@ -52,90 +54,92 @@ impl Refused {
         *counter += 1;
     }
 
-    /// Total of all reasons.
+    /// Sum of the counters of all reasons.
     pub fn total(&self) -> u64 {
         self.label + self.key + self.checksum + self.compression + self.too_large + self.malformed
     }
 }
 
-/// Changes of other members, as seen by this one.
+/// Numbers of changes of other members, as seen by this one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Changes {
-    /// Members that joined or came back.
+    /// Number of members that joined or came back.
     pub joined: u64,
-    /// Members that changed their tags.
+    /// Number of times a member changed its tags.
     pub updated: u64,
-    /// Members that became suspected.
+    /// Number of times a member became suspected of having failed.
     pub suspected: u64,
-    /// Members that were declared failed.
+    /// Number of times a member was declared failed.
     pub failed: u64,
-    /// Members that left, or were declared to have left.
+    /// Number of times a member left, or was declared to have left.
     pub left: u64,
-    /// Members that were forgotten.
+    /// Number of failed or departed members that were forgotten.
     pub reaped: u64,
 }
 
-/// Counters since the start; they never decrease.
+/// Counters of a member since its start; they never decrease.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
     /// Received datagrams, including rejected ones.
     pub received: Traffic,
-    /// Datagrams passed on for sending.
+    /// Datagrams handed to the caller for sending.
     pub sent: Traffic,
-    /// Rejected datagrams and streams.
+    /// Rejected datagrams and streams, by reason.
     pub refused: Refused,
-    /// Probes answered by members.
+    /// Number of this member's probes that the probed member answered.
     pub answered_probes: u64,
-    /// Messages in datagrams or streams that could not be decoded, and responses that nobody asked for.
+    /// Number of messages, or parts of messages, that could not be decoded or used, and of stream messages of a
+    /// kind that the exchange does not expect.
     pub malformed: u64,
-    /// Messages that exceed a bound: jumps of incarnations and clocks, unknown relay targets, full tables, too
-    /// long or too many events and queries.
+    /// Number of messages and connections that exceed a bound: jumps of incarnations and clocks, unknown relay
+    /// targets, too many exchanges or relayed pings, too long names, too long or too many events and queries.
     pub rejected: u64,
-    /// Announced members that were not added, because live members fill the table.
+    /// Number of announced members that were not added, because active members fill the table.
     pub full: u64,
-    /// Events, queries, intents and news about members that are already known or outdated. Gossip always
-    /// repeats some; replayed packets of an attacker are counted here too.
+    /// Number of events, queries, intents and news about members that were already known or outdated. Gossip
+    /// always repeats some; replayed packets of an attacker are counted here too.
     pub repeated: u64,
-    /// Changes of other members.
+    /// Changes of other members, by kind.
     pub changes: Changes,
-    /// Lookups of members by name.
+    /// Number of lookups of other members by name.
     pub lookups: u64,
-    /// News about members whose address is in none of the allowed networks.
+    /// Number of announcements of members whose address is in none of the allowed networks.
     pub not_allowed: u64,
-    /// Changes passed to foca.
+    /// Number of changes of members passed to foca.
     pub updates: u64,
-    /// Transmissions, events or broadcasts dropped because their queue was full.
+    /// Number of transmissions, events and broadcasts dropped because their queue was full or they fit into no
+    /// datagram.
     pub dropped: u64,
-    /// Errors reported by foca.
+    /// Number of errors of foca, and of messages that could not be encoded.
     pub internal: u64,
     /// Number of times this member had to refute a suspicion or its death.
     pub refutations: u64,
-    /// Probes of this member that nobody answered.
+    /// Number of this member's probes that nobody answered.
     pub failed_probes: u64,
-    /// Probes answered over TCP only.
+    /// Number of this member's probes that were answered over TCP only.
     pub tcp_acks: u64,
-    /// State exchanges that were merged.
+    /// Number of states of other members that were merged.
     pub merges: u64,
-    /// Exchanges started by this member that did not complete.
+    /// Number of state exchanges started by this member that did not complete.
     pub failed_exchanges: u64,
-    /// New user events, including this member's own.
+    /// Number of new user events, including this member's own.
     pub user_events: u64,
-    /// New queries addressed to this member, including its own and Serf's internal ones.
+    /// Number of new queries addressed to this member, including its own and Serf's internal ones.
     pub queries: u64,
-    /// Responses and acknowledgements to this member's own queries.
+    /// Number of responses and acknowledgements received for this member's own queries.
     pub answers: u64,
     /// Number of times this member's network coordinate became invalid and was reset.
     pub coordinate_resets: u64,
 }
 
-/// Reason why an event or a query is not accepted.
+/// Reason why a received event or query is not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unwanted {
-    /// It is known, or too old to tell.
+    /// The event or query is known, or too old to tell whether it is.
     Repeated,
-    /// It is too long, or there are too many.
+    /// The event is too long, or there are too many events or queries of its Lamport time.
     Excess,
 }
 
@@ -147,7 +151,8 @@ impl Stats {
         }
     }
 
-    /// Counts an event.
+    /// Counts an event for the application in the counter of its kind; other kinds than member changes and user
+    /// events are ignored.
     pub(super) fn count(&mut self, event: &Event) {
         let counter = match event {
             Event::MemberJoined(_) => &mut self.changes.joined,

@@ -7,20 +7,21 @@ use std::time::Duration;
 use super::Timing;
 use crate::wire::Text;
 
-/// Running suspicion.
+/// Running suspicion that one member has failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Suspicion {
     started: Duration,
     min: Duration,
     max: Duration,
-    /// Number of confirmations that reduce the timeout to `min`.
+    /// Number of members, besides the first, whose suspicion reduces the timeout to `min`.
     wanted: usize,
-    /// Members that suspect it, in order.
+    /// Names of the members that suspect the member, in the order of their suspicions.
     from: Vec<Text>,
 }
 
 impl Suspicion {
-    /// Starts a suspicion. `members` counts all members that are not down, including this one and the suspect.
+    /// Starts a suspicion by the member `from`. `members` counts all members that are not down, including this
+    /// one and the suspect.
     pub(super) fn new(timing: &Timing, members: usize, now: Duration, from: Text) -> Self {
         let wanted = timing.suspicion_mult.saturating_sub(2) as usize;
         // With too few members for that many confirmations, none are expected.
@@ -30,7 +31,8 @@ impl Suspicion {
         Self { started: now, min, max, wanted, from: vec![from] }
     }
 
-    /// Adds another member's suspicion. Returns whether to pass it on.
+    /// Adds the suspicion by a further member. Returns whether to pass it on: the member is new, and not enough
+    /// are known.
     pub(super) fn confirm(&mut self, from: &Text) -> bool {
         if self.from.len() > self.wanted || self.from.contains(from) {
             return false;
@@ -51,19 +53,19 @@ impl Suspicion {
     }
 }
 
-/// Minimum suspicion timeout in a cluster of `members`.
+/// Minimum suspicion timeout in a cluster of `members` members.
 pub(super) fn min_timeout(timing: &Timing, members: usize) -> Duration {
     let scale = (members.max(1) as f64).log10().max(1.0);
     timing.probe_interval.mul_f64(f64::from(timing.suspicion_mult) * scale)
 }
 
-/// Number of transmissions of a broadcast in a cluster of `members`; rounded up, as in memberlist.
+/// Number of transmissions of a broadcast in a cluster of `members` members; rounded up, as in memberlist.
 pub(super) fn transmissions(timing: &Timing, members: usize) -> u8 {
     let scale = (members as f64 + 1.0).log10().ceil().max(1.0) as u32;
     u8::try_from(timing.retransmit_mult.saturating_mul(scale)).unwrap_or(u8::MAX).max(1)
 }
 
-/// Interval between state exchanges in a cluster of `members`; it grows above 32.
+/// Interval between periodic state exchanges in a cluster of `members` members; it grows above 32.
 pub(super) fn push_pull_interval(timing: &Timing, members: usize) -> Duration {
     if members <= 32 {
         return timing.push_pull_interval;

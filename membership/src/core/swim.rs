@@ -19,16 +19,16 @@ use crate::wire::{
     serf::decode_tags,
 };
 
-/// Distance from the base after which a member gets a new generation, because foca counts incarnations in 16
-/// bits.
+/// Distance of an incarnation from the member's base after which the member gets a new generation, because foca
+/// counts incarnations in 16 bits.
 const REBASE_AFTER: u32 = 60_000;
-/// Minimum interval between messages to a member that it counts as dead.
+/// Minimum interval between messages that inform one member that it counts as dead.
 const TELL_INTERVAL: Duration = Duration::from_secs(1);
-/// Minimum interval between reports of a contested name.
+/// Minimum interval between reports that one name is used by two members.
 pub(super) const CONFLICT_INTERVAL: Duration = Duration::from_secs(10);
 
 impl Core {
-    /// Processes an `alive` message, or a live member of a push/pull.
+    /// Processes an `alive` message about any member, or an alive member in a push/pull.
     pub(super) fn on_alive(&mut self, now: Duration, alive: Alive) {
         let Some(info) = parse_alive(&alive) else {
             self.stats.malformed += 1;
@@ -65,7 +65,8 @@ impl Core {
         self.revive_or_update(now, slot, info, alive.incarnation);
     }
 
-    /// Reports that two members use one name; the one known first keeps it.
+    /// Reports that a second member, `other`, uses a known name; the known member keeps it. At most once per
+    /// [`CONFLICT_INTERVAL`].
     fn report_conflict(&mut self, now: Duration, slot: u32, other: &Info) {
         let Some(peer) = self.table.get_mut(slot) else { return };
         if peer.conflict_at.is_none_or(|at| now >= at + CONFLICT_INTERVAL) {
@@ -91,7 +92,8 @@ impl Core {
         }
     }
 
-    /// Makes room for one more member by forgetting the one gone longest. Returns `false` if all are alive.
+    /// Makes room in the table for one more member by forgetting the one gone longest. Returns `false` if the
+    /// table is full of active members.
     fn make_place(&mut self, now: Duration) -> bool {
         while self.table.len() >= self.config.max_members {
             let Some(slot) = self.table.longest_gone() else { return false };
@@ -162,7 +164,8 @@ impl Core {
         }
     }
 
-    /// Processes a `suspect` message; `source` is the sender's address, if it can be answered.
+    /// Processes a `suspect` message about any member; `source` is the sender's address, `None` if it cannot be
+    /// answered.
     pub(super) fn on_suspect(&mut self, now: Duration, source: Option<SocketAddr>, suspect: &Suspect) {
         if *suspect.node == *self.own.info.name {
             return self.on_own_doubt(now, suspect.incarnation, source);
@@ -233,7 +236,8 @@ impl Core {
         self.tell_dead(now, slot, addr);
     }
 
-    /// Processes a `dead` message.
+    /// Processes a `dead` message about any member, which also announces a leave; `source` is the sender's
+    /// address, `None` if it cannot be answered.
     pub(super) fn on_dead(&mut self, now: Duration, source: Option<SocketAddr>, dead: &Dead) {
         if *dead.node == *self.own.info.name {
             return self.on_own_doubt(now, dead.incarnation, source);
@@ -265,7 +269,8 @@ impl Core {
         self.emit(if gone == Status::Left { Event::MemberLeft(member) } else { Event::MemberFailed(member) });
     }
 
-    /// Handles a suspicion or death of this member.
+    /// Handles a message that this member is suspected or dead: refutes it, unless it is outdated or this
+    /// member is leaving.
     fn on_own_doubt(&mut self, now: Duration, incarnation: u32, source: Option<SocketAddr>) {
         if self.is_leaving() || incarnation < self.own.incarnation {
             self.stats.repeated += 1;
@@ -274,7 +279,8 @@ impl Core {
         self.refute(now, incarnation, source);
     }
 
-    /// Refutes with an incarnation above `incarnation`, and sends it directly to `source` if that is a member.
+    /// Refutes a message about this member with an incarnation above `incarnation`, and sends the refutation
+    /// directly to `source` if that is a member's address.
     pub(super) fn refute(&mut self, now: Duration, incarnation: u32, source: Option<SocketAddr>) {
         if !self.own.allowance.take(now, incarnation.saturating_sub(self.own.incarnation)) {
             self.stats.rejected += 1;
@@ -290,13 +296,13 @@ impl Core {
         }
     }
 
-    /// Broadcasts that this member is alive; foca only sends messages about others.
+    /// Broadcasts that this member is alive; foca sends only messages about other members.
     pub(super) fn announce_self(&mut self) {
         let alive = alive_message(&self.own.info, self.own.incarnation);
         self.say(&Message::Alive(alive));
     }
 
-    /// Informs a member that it counts as dead, so that it can refute.
+    /// Informs the member of that slot that it counts as dead here, so that it can refute.
     pub(super) fn tell_dead(&mut self, now: Duration, slot: u32, to: SocketAddr) {
         let own = self.own.info.name.clone();
         let Some(peer) = self.table.get_mut(slot) else { return };
@@ -312,7 +318,7 @@ impl Core {
         self.send_message(to, &Message::Dead(dead));
     }
 
-    /// Returns whether an incarnation is further ahead of the known one than an honest member's can be.
+    /// Returns whether an incarnation is further ahead of the member's known one than the allowance permits.
     fn jumps(&mut self, now: Duration, slot: u32, incarnation: u32) -> bool {
         let Some(peer) = self.table.get_mut(slot) else { return true };
         let raise = incarnation.saturating_sub(peer.incarnation);
@@ -326,7 +332,7 @@ impl Core {
         self.generation
     }
 
-    /// Queues a change for foca, to be passed on at the end of this call.
+    /// Queues a change of a member for foca, to be passed to foca at the end of the current call.
     fn queue_update(&mut self, slot: u32, state: State) {
         let generation = self.generation + 1;
         let Some(peer) = self.table.get_mut(slot) else { return };
@@ -343,13 +349,13 @@ impl Core {
         self.updates.push(foca::Member::new(id, incarnation, state));
     }
 
-    /// Returns the member of an identity, if its generation is current.
+    /// Returns the member of a foca identity; `None` if it is gone or its generation has changed.
     pub(super) fn current(&self, id: &Id) -> Option<&Peer> {
         self.table.get(id.slot).filter(|peer| peer.generation == id.generation)
     }
 }
 
-/// Incarnation as counted by foca.
+/// Incarnation of a member as counted by foca, relative to the member's base.
 pub(super) fn foca_incarnation(peer: &Peer) -> u16 {
     u16::try_from(peer.incarnation.saturating_sub(peer.info.base)).unwrap_or(u16::MAX)
 }

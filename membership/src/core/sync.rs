@@ -12,17 +12,19 @@ use crate::wire::{
     stream::{self, StreamDecoder, StreamMessage},
 };
 
-/// Maximum number of concurrent exchanges started by others.
+/// Maximum number of concurrent exchanges started by other members.
 pub(super) const MAX_INBOUND: usize = 64;
 /// Maximum number of concurrent exchanges started by this member.
 pub(super) const MAX_OUTBOUND: usize = 64;
-/// Maximum total size of unfinished messages on all exchanges, in bytes. An exchange that exceeds it is closed.
+/// Maximum total size of unfinished messages on all exchanges, in bytes. An exchange whose bytes would exceed
+/// it is closed.
 pub(super) const MAX_BUFFERED: usize = 64 * 1024 * 1024;
-/// Number of gossip rounds between a join and a second state exchange.
+/// Number of gossip intervals between a join and a second state exchange.
 const SECOND_LOOK_ROUNDS: u32 = 10;
-/// Maximum length of a refusal's text that is reported, in bytes.
+/// Maximum length in bytes of the part of a peer's refusal text that is reported.
 const MAX_REFUSAL: usize = 256;
-/// Maximum number of members that a merge may change for them to be broadcast one by one.
+/// Maximum number of members whose changes by one merge are broadcast one by one; more are left to state
+/// exchanges.
 pub(super) const MAX_MERGE_BROADCASTS: usize = 1024;
 
 #[derive(Debug)]
@@ -30,7 +32,7 @@ struct Stream {
     purpose: Purpose,
     addr: SocketAddr,
     decoder: StreamDecoder,
-    /// Bytes counted in [`Streams::buffered`].
+    /// Number of this stream's bytes that are counted in [`Streams::buffered`].
     buffered: usize,
 }
 
@@ -56,7 +58,7 @@ impl Streams {
         Some(id)
     }
 
-    /// Adds bytes to an exchange; fails if the total of all exchanges is too large.
+    /// Adds bytes to an exchange. Fails if all exchanges together would hold more than [`MAX_BUFFERED`] bytes.
     fn push(&mut self, id: StreamId, bytes: &[u8]) -> Result<Option<StreamMessage>, WireError> {
         let Some(stream) = self.open.get_mut(&id) else { return Ok(None) };
         if self.buffered + bytes.len() > MAX_BUFFERED {
@@ -68,7 +70,7 @@ impl Streams {
         result
     }
 
-    /// Number of exchanges that carry long messages.
+    /// Number of open exchanges that carry long Serf messages.
     pub(super) fn carriers(&self) -> usize {
         self.open.values().filter(|stream| stream.purpose == Purpose::Carry).count()
     }
@@ -92,7 +94,8 @@ impl From<Ping> for StreamMessage {
 }
 
 impl Core {
-    /// Announces an accepted connection. `None`: there are too many, so the caller must close it.
+    /// Registers an accepted connection as a new exchange. `None`: 64 exchanges started by other members are
+    /// open, so the caller must close it.
     pub fn accept(&mut self, now: Duration, from: SocketAddr) -> Option<StreamId> {
         let decoder = StreamDecoder::new(self.config.framing.clone());
         let id = self.streams.insert(Stream { purpose: Purpose::Inbound, addr: from, decoder, buffered: 0 });
@@ -103,7 +106,7 @@ impl Core {
         id
     }
 
-    /// Processes bytes read from a connection.
+    /// Processes bytes read from the connection of the exchange `id`.
     pub fn handle_stream(&mut self, now: Duration, id: StreamId, bytes: &[u8]) {
         match self.streams.push(id, bytes) {
             Ok(None) => {}
@@ -121,7 +124,7 @@ impl Core {
         self.flush_updates(now);
     }
 
-    /// Records that a connection could not be opened, or has ended.
+    /// Records that the connection of the exchange `id` could not be opened, or has ended.
     pub fn handle_stream_closed(&mut self, now: Duration, id: StreamId, error: Option<&str>) {
         let error = error.unwrap_or("the connection was closed");
         self.end_stream(id, Some(error.to_owned()));
@@ -250,7 +253,7 @@ impl Core {
         }
     }
 
-    /// Builds the complete state of this member.
+    /// Builds the complete state of this member for a push/pull: all members, and Serf's part.
     pub(super) fn local_state(&self, now: Duration, join: bool) -> PushPull {
         let own = &self.own;
         let own_state = if self.is_leaving() { state::LEFT } else { state::ALIVE };
@@ -272,7 +275,7 @@ impl Core {
         PushPull { join, nodes, user_state, ..PushPull::default() }
     }
 
-    /// Merges a state. `source` is the other side's address, if it is certain.
+    /// Merges another member's state. `source` is the other side's address, `None` if it is not certain.
     fn merge(&mut self, now: Duration, remote: PushPull, source: Option<SocketAddr>, ignore_old: bool) {
         self.stats.merges += 1;
         // Known facts do not count as repetitions here, because states are always exchanged in full.
@@ -314,7 +317,7 @@ impl Core {
     }
 }
 
-/// Returns the beginning of a text that may have megabytes.
+/// Returns the first [`MAX_REFUSAL`] bytes of a text that may have megabytes.
 fn cut(text: &Text) -> Text {
     text.get(..MAX_REFUSAL).map_or_else(|| text.clone(), Text::from)
 }

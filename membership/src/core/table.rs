@@ -16,7 +16,7 @@ use super::{
 };
 use crate::wire::{Text, serf::decode_tags};
 
-/// memberlist's state of a member.
+/// State of a member in memberlist's terms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Health {
     Alive,
@@ -35,26 +35,27 @@ impl Health {
 pub(super) struct Peer {
     pub(super) info: Arc<Info>,
     pub(super) generation: u64,
-    /// Incarnation as on the wire.
+    /// Incarnation of the member as on the wire.
     pub(super) incarnation: u32,
     pub(super) health: Health,
     /// Time of the last change of `health`.
     pub(super) changed_at: Duration,
-    /// Member that declared it dead.
+    /// Name of the member that suspects this one or declared it dead; `None` if this process's own member did,
+    /// or nobody.
     pub(super) from: Option<Text>,
     pub(super) status: Status,
     pub(super) status_ltime: u64,
     pub(super) suspicion: Option<Suspicion>,
-    /// Due time of the running suspicion timer.
+    /// Due time of the running suspicion timer; `None` if none is running.
     pub(super) suspicion_timer: Option<Duration>,
     pub(super) allowance: Allowance,
-    /// Time when it was last informed that it counts as dead.
+    /// Time when the member was last informed that it counts as dead; `None` if never.
     pub(super) told_at: Option<Duration>,
-    /// Time when its name was last reported as contested.
+    /// Time when the member's name was last reported as contested; `None` if never.
     pub(super) conflict_at: Option<Duration>,
     pub(super) rtt: Option<Duration>,
     pub(super) answered: Answered,
-    /// Its network coordinate, if it announced one.
+    /// The member's network coordinate; `None` until one arrived in an ack.
     pub(super) remote: Option<Remote>,
 }
 
@@ -78,14 +79,14 @@ impl Peer {
     }
 }
 
-/// All members but this one. Slots are reused; generations distinguish their occupants.
+/// All members but this one, by slot. Slots are reused; generations distinguish their occupants.
 #[derive(Debug, Default)]
 pub(super) struct Table {
     peers: Vec<Option<Peer>>,
     free: Vec<u32>,
     by_name: HashMap<Text, u32>,
     by_addr: HashMap<SocketAddr, u32>,
-    /// Members that are dead or have left, by the time of that change.
+    /// Members that are dead or have left: the time of that change, and the slot.
     gone: BTreeSet<(Duration, u32)>,
     pub(super) lookups: u64,
     pub(super) active: usize,
@@ -117,12 +118,13 @@ impl Table {
         self.get(*self.by_name.get(name)?)
     }
 
-    /// Iterates over all members in the order of slots, which is deterministic for a given history.
+    /// Iterates over all members with their slots, in the order of slots, which is deterministic for a given
+    /// history.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Peer)> {
         (0u32..).zip(&self.peers).filter_map(|(slot, peer)| Some((slot, peer.as_ref()?)))
     }
 
-    /// Member that has been dead, or has left, for the longest time.
+    /// Slot of the member that has been dead, or has left, for the longest time.
     pub(super) fn longest_gone(&self) -> Option<u32> {
         self.gone.first().map(|(_, slot)| *slot)
     }
@@ -143,7 +145,7 @@ impl Table {
         slot
     }
 
-    /// Replaces the announced properties of a member.
+    /// Replaces the announced properties of the member in that slot.
     pub(super) fn set_info(&mut self, slot: u32, info: Info) {
         let Some(peer) = self.peers.get_mut(slot as usize).and_then(Option::as_mut) else { return };
         if peer.info.addr != info.addr {
@@ -170,7 +172,7 @@ impl Table {
         }
     }
 
-    /// Resets which members have proved that they have a key, because one was removed.
+    /// Resets which members have proved that they have a key of the keyring, because a key was removed.
     pub(super) fn forget_answers(&mut self) {
         self.peers.iter_mut().flatten().for_each(|peer| peer.answered = Answered::NotSinceRemoval);
     }

@@ -7,7 +7,8 @@ use super::{
     types::{QueryId, StreamId},
 };
 
-/// Action that is due at a time. Entries are never cancelled; the handler checks whether one still applies.
+/// Action of a timer when its time has come. Timers are never cancelled; the handler checks whether the action
+/// still applies.
 #[derive(Debug)]
 pub(super) enum Due {
     Foca(foca::Timer<Id>),
@@ -44,7 +45,7 @@ impl PartialOrd for Timer {
 }
 
 impl Ord for Timer {
-    /// Reversed, because the heap returns the greatest entry; equal times are in order of insertion.
+    /// Reversed, because the heap returns the greatest timer; timers of equal time are in order of insertion.
     fn cmp(&self, other: &Self) -> Ordering {
         (other.at, other.seq).cmp(&(self.at, self.seq))
     }

@@ -19,25 +19,25 @@ use crate::{
     rpc::{Coalesced, Coalescer},
 };
 
-/// Closure to run in the actor's task.
+/// Closure that the driver's task runs on its [`Actor`].
 pub(super) type Command = Box<dyn FnOnce(&mut Actor) + Send>;
 
 /// Maximum number of chunks from TCP connections that wait for the core.
 const INPUT_CAPACITY: usize = 64;
-/// Maximum size of a datagram in bytes.
+/// Maximum size of a datagram that is received, in bytes.
 const MAX_DATAGRAM: usize = 64 * 1024;
-/// Maximum total size of replies being written, in KiB. Each may hold the state of the whole cluster, and the
-/// client need not read it. A single larger reply is always allowed.
+/// Maximum total size of replies that are being written to TCP connections, in KiB. Each reply may hold the
+/// state of the whole cluster, and the client need not read it. A single larger reply is always allowed.
 const MAX_REPLIES_KIB: u32 = 64 * 1024;
-/// Interval between snapshot writes.
+/// Interval between writes of the snapshot file, if it has changed.
 const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(5);
-/// Pause after an error of the sockets themselves, so that the task does not spin.
+/// Pause after an error of the UDP socket or the TCP listener itself, so that the task does not spin.
 const ERROR_PAUSE: Duration = Duration::from_millis(20);
 
-/// Destination of a query's answers.
+/// Destination of the answers to one query.
 struct Asker {
     sender: mpsc::Sender<Answer>,
-    /// Number of answers dropped because they were not received in time.
+    /// Number of answers to this query dropped because the receiver did not take them in time.
     lost: u64,
 }
 
@@ -47,17 +47,18 @@ pub(super) struct Actor {
     udp: UdpSocket,
     /// Events for the application.
     events: Feed<Event>,
-    /// Events for other subscribers.
+    /// Unmerged events for subscribers other than the application.
     subscribers: Feeds<Event>,
     coalescer: Coalescer,
-    /// Events for subscribers that want them merged.
+    /// Merged events, for subscribers that want [`Coalesced`] records.
     merged: Feeds<Coalesced>,
     filter: Option<LinkFilter>,
     streams: HashMap<StreamId, Output>,
     inputs: (mpsc::Sender<Input>, mpsc::Receiver<Input>),
     limits: Limits,
     replies: Arc<Semaphore>,
-    /// Number of items dropped by this driver.
+    /// Number of events, answers and replies that the driver dropped because a receiver was full or gone, or
+    /// too many replies were being written.
     dropped: u64,
     joins: HashMap<StreamId, oneshot::Sender<Option<String>>>,
     leaves: Vec<oneshot::Sender<()>>,
@@ -97,7 +98,7 @@ impl Actor {
         act(&mut self.core, now)
     }
 
-    /// Counters of the core and of this driver.
+    /// Counters of the core since its start; `dropped` includes what the driver dropped.
     pub(super) fn stats(&self) -> Stats {
         let stats = self.core.stats();
         Stats { dropped: stats.dropped + self.dropped, ..stats }
@@ -226,7 +227,7 @@ impl Actor {
         }
     }
 
-    /// Carries out the core's transmissions, and reports its events.
+    /// Carries out the core's transmissions and delivers its events, until there are none.
     async fn settle(&mut self) {
         while let Some(transmit) = self.core.poll_transmit() {
             self.transmit(transmit).await;
@@ -326,7 +327,8 @@ impl Actor {
         self.dropped += self.events.offer(event);
     }
 
-    /// Returns the snapshot's path and new contents, if they differ from the file.
+    /// Returns the snapshot's path and new contents; `None` without a path, or if the contents equal those of
+    /// the file.
     fn due_snapshot(&self) -> Option<(PathBuf, Vec<u8>)> {
         let (path, written) = self.snapshot.as_ref()?;
         let bytes = self.core.snapshot().encode();
@@ -344,8 +346,8 @@ impl Actor {
         }
     }
 
-    /// Writes the snapshot at the end, on this thread, because the runtime may stop before another one
-    /// finishes.
+    /// Writes the snapshot when the driver ends, on this thread, because the runtime may stop before another
+    /// one finishes.
     fn write_last_snapshot(&self) {
         let Some((path, bytes)) = self.due_snapshot() else { return };
         if let Err(error) = snapshot::write(&path, &bytes) {

@@ -1,9 +1,9 @@
 //! Formats a list of failures: the first few in full, the others as a count.
 
-/// Number of failures listed in full.
+/// Maximum number of failures listed in full.
 const NAMED: usize = 3;
 
-/// Formats failures in one line: the first three, and the number of others.
+/// Formats failures in one line: at most the first three in full, and the number of the remaining ones.
 pub fn some_of(mut failures: impl ExactSizeIterator<Item = String>) -> String {
     let named: Vec<_> = failures.by_ref().take(NAMED).collect();
     match failures.len() {

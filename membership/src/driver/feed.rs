@@ -4,10 +4,10 @@ use tokio::sync::mpsc;
 
 use crate::{core::Event, rpc::Coalesced};
 
-/// Filter of a receiver.
+/// Filter of a receiver: returns whether it wants an item.
 pub(super) type Wants<T> = Box<dyn Fn(&T) -> bool + Send + Sync>;
 
-/// Item type that can report dropped items.
+/// Item type with a value that reports a number of dropped items.
 pub(super) trait Lagging {
     fn lagged(dropped: u64) -> Self;
 }
@@ -24,8 +24,8 @@ impl Lagging for Coalesced {
     }
 }
 
-/// Bounded queue. Items that do not fit are dropped, and their number is reported to the receiver once there is
-/// room.
+/// Bounded queue to one receiver. Items that do not fit are dropped, and their number is reported to the
+/// receiver once there is room.
 pub(super) struct Feed<T> {
     sender: mpsc::Sender<T>,
     wants: Option<Wants<T>>,
@@ -34,7 +34,7 @@ pub(super) struct Feed<T> {
 }
 
 impl<T: Lagging> Feed<T> {
-    /// Creates a feed of all items, or of those that `wants` accepts.
+    /// Creates a feed of the items that `wants` accepts; of all items with `None`.
     pub(super) fn new(sender: mpsc::Sender<T>, wants: Option<Wants<T>>) -> Self {
         Self { sender, wants, lagged: 0 }
     }
@@ -48,7 +48,7 @@ impl<T: Lagging> Feed<T> {
         self.sender.is_closed()
     }
 
-    /// Adds an item. Returns the number of items dropped.
+    /// Adds an item. Returns the number of items dropped: 1 if this one does not fit, otherwise 0.
     pub(super) fn offer(&mut self, item: T) -> u64 {
         if self.lagged > 0 {
             if self.sender.try_send(T::lagged(self.lagged)).is_err() {
@@ -68,7 +68,7 @@ impl<T: Lagging> Feed<T> {
     }
 }
 
-/// Receivers of one item type.
+/// Feeds of all receivers of one item type.
 pub(super) struct Feeds<T>(Vec<Feed<T>>);
 
 impl<T> Default for Feeds<T> {
@@ -78,7 +78,7 @@ impl<T> Default for Feeds<T> {
 }
 
 impl<T: Lagging + Clone> Feeds<T> {
-    /// Number of receivers that still exist.
+    /// Number of receivers that still exist; feeds whose receiver is gone are removed.
     pub(super) fn listening(&mut self) -> usize {
         self.0.retain(|feed| !feed.is_closed());
         self.0.len()
@@ -90,7 +90,7 @@ impl<T: Lagging + Clone> Feeds<T> {
         receiver
     }
 
-    /// Adds an item to every feed that wants it. Returns the number of items dropped.
+    /// Adds an item to every feed that wants it. Returns the number of feeds that dropped it.
     pub(super) fn offer(&mut self, item: &T) -> u64 {
         self.0.retain(|feed| !feed.is_closed());
         let wanting = self.0.iter_mut().filter(|feed| feed.wants(item));

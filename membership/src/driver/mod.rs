@@ -39,21 +39,21 @@ pub use failures::some_of;
 
 use actor::{Actor, Command};
 
-/// Capacity of the channel for the answers to one query.
+/// Number of answers to one query that wait for its receiver; further ones are dropped.
 pub const QUERY_CAPACITY: usize = 1024;
-/// Maximum number of subscribers besides the application.
+/// Maximum number of subscribers of a member besides the application, merged and unmerged together.
 pub const MAX_SUBSCRIBERS: usize = 4096;
-/// Capacity of the channel for commands to the driver.
+/// Capacity of the channel for commands to the driver; further callers wait.
 const COMMAND_CAPACITY: usize = 256;
-/// Maximum number of attempts to find a port that is free for both UDP and TCP.
+/// Maximum number of attempts to find a port that is free for both UDP and TCP, when the system chooses it.
 const PORT_ATTEMPTS: usize = 16;
 
 /// Link between this member and an address, for one transport.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Link {
-    /// UDP, in either direction.
+    /// UDP from and to this address.
     Udp(SocketAddr),
-    /// TCP, in either direction; an accepted connection's address has an arbitrary port.
+    /// TCP from or to this address; an accepted connection's address has an arbitrary port.
     Tcp(SocketAddr),
 }
 
@@ -67,26 +67,25 @@ pub struct Options {
     pub name: Text,
     /// Address to listen on, for UDP and TCP. Port 0 selects a free one.
     pub bind: SocketAddr,
-    /// Address advertised to others; `None` is the bound address. Port 0 is replaced by the bound port.
+    /// Address advertised to other members; `None` is the bound address. Port 0 is replaced by the bound port.
     pub advertise: Option<SocketAddr>,
-    /// Tags of this member, visible to others.
+    /// Tags of this member, visible to all members; at most 512 bytes when encoded.
     pub tags: Tags,
-    /// Label, keys and compression.
+    /// Cluster label, encryption keys and compression of packets and streams.
     pub framing: Framing,
-    /// Networks that members' addresses must belong to; empty allows any address.
+    /// Networks to which members' addresses, this one's included, must belong; empty allows any address.
     pub allowed: Vec<IpNet>,
-    /// Intervals, timeouts and multipliers.
+    /// Intervals, timeouts and multipliers of probing, gossip and state exchanges.
     pub timing: Timing,
     /// Maximum sizes of events, queries and responses.
     pub limits: Limits,
-    /// File for the snapshot, with which the member rejoins after a restart and does not receive old events
-    /// again.
+    /// Path of the snapshot file, with which a restarted member rejoins and skips old events; `None` keeps none.
     pub snapshot: Option<PathBuf>,
-    /// Whether the member rejoins although it left the cluster before it ended.
+    /// Whether the member rejoins the members in its snapshot although it had left the cluster before it ended.
     pub rejoin_after_leave: bool,
-    /// Capacity of the channel for events to the application.
+    /// Number of events that wait for the application; further ones are dropped: see [`Event::Lagged`].
     pub event_capacity: usize,
-    /// Fault injection in tests; `None` lets everything pass.
+    /// Fault injection in tests; `None` lets all datagrams and connections pass.
     pub link_filter: Option<LinkFilter>,
 }
 
@@ -121,10 +120,10 @@ impl std::fmt::Debug for Options {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The sockets could not be opened.
+    /// The UDP and TCP sockets could not be opened.
     #[error("cannot listen at {addr}: {source}")]
     Bind {
-        /// Address to bind.
+        /// Address to listen on.
         addr: SocketAddr,
         /// Error of the operating system.
         source: io::Error,
@@ -132,24 +131,24 @@ pub enum Error {
     /// The snapshot file could not be read.
     #[error("cannot read the snapshot {path:?}: {source}")]
     Snapshot {
-        /// Path of the file.
+        /// Path of the snapshot file.
         path: PathBuf,
         /// Error of the operating system.
         source: io::Error,
     },
-    /// The options are invalid.
+    /// The options of the member are invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The command was rejected.
+    /// The member's core rejected the command.
     #[error(transparent)]
     Command(#[from] CommandError),
-    /// No member could be joined: each address with its error.
+    /// No member could be joined: each address that was tried, with its error.
     #[error("cannot join: {}", some_of(.0.iter().map(|(addr, e)| format!("{addr}: {e}"))))]
     Join(Vec<(SocketAddr, String)>),
-    /// The system's random generator failed.
+    /// The system's random number generator failed, so the member has no secret seed.
     #[error("the system gives no randomness")]
     Randomness,
-    /// The member has been stopped.
+    /// The member's task has ended.
     #[error("the member has stopped")]
     Stopped,
 }
@@ -203,7 +202,7 @@ impl Membership {
         self.addr
     }
 
-    /// Runs `act` in the member's task.
+    /// Runs `act` in the member's task, and returns its result; fails if the member has stopped.
     async fn with<T: Send + 'static>(
         &self,
         act: impl FnOnce(&mut Actor) -> T + Send + 'static,
@@ -244,18 +243,18 @@ impl Membership {
         receiver.await.map_err(|_| Error::Stopped)
     }
 
-    /// Declares that a failed member has left; with `prune` it is forgotten at once.
+    /// Declares that a failed member has left; with `prune`, every member also forgets it at once.
     pub async fn force_leave(&self, name: impl AsRef<[u8]>, prune: bool) -> Result<(), Error> {
         let name = Text::from(name.as_ref());
         Ok(self.with(move |actor| actor.with_core(|core, now| core.force_leave(now, &name, prune))).await??)
     }
 
-    /// Replaces this member's tags.
+    /// Replaces all tags of this member. Fails if they exceed 512 bytes when encoded.
     pub async fn set_tags(&self, tags: Tags) -> Result<(), Error> {
         Ok(self.with(move |actor| actor.with_core(|core, _| core.set_tags(tags))).await??)
     }
 
-    /// Sets some of this member's tags, and deletes others.
+    /// Sets some of this member's tags, deletes those named in `delete`, and keeps the remaining ones.
     pub async fn update_tags(&self, set: Tags, delete: Vec<Text>) -> Result<(), Error> {
         Ok(self.with(move |actor| actor.with_core(|core, _| core.update_tags(set, &delete))).await??)
     }
@@ -318,30 +317,30 @@ impl Membership {
         Ok(self.with(|actor| actor.query(Core::list_keys_query)).await??)
     }
 
-    /// Responds to a query received as [`Event::Query`].
+    /// Responds to a query received as [`Event::Query`], until the query's deadline.
     pub async fn respond(&self, query: &Query, payload: &[u8]) -> Result<(), Error> {
         let (query, payload) = (query.clone(), payload.to_vec());
         Ok(self.with(move |actor| actor.with_core(|core, now| core.respond(now, &query, &payload))).await??)
     }
 
-    /// Returns all other known members, in no particular order.
+    /// Returns all known members except this one, in no particular order, including failed and departed ones.
     pub async fn members(&self) -> Result<Vec<Member>, Error> {
         self.with(|actor| actor.with_core(|core, _| core.members().collect())).await
     }
 
-    /// Returns another member by name, if known.
+    /// Returns a member other than this one by its name; `None` if it is unknown.
     pub async fn member(&self, name: impl AsRef<[u8]>) -> Result<Option<Member>, Error> {
         let name = Text::from(name.as_ref());
         self.with(move |actor| actor.with_core(|core, _| core.member(&name))).await
     }
 
-    /// Estimated round-trip time to another member, from both network coordinates.
+    /// Estimated round-trip time to another member; `None` until it has answered a probe of this one.
     pub async fn estimated_rtt(&self, name: impl AsRef<[u8]>) -> Result<Option<Duration>, Error> {
         let name = Text::from(name.as_ref());
         self.with(move |actor| actor.with_core(|core, _| core.estimated_rtt(&name))).await
     }
 
-    /// Network coordinate of a member (this one included), if known.
+    /// Network coordinate of any member; `None` until the member has answered a probe of this one.
     pub async fn coordinate_of(&self, name: impl AsRef<[u8]>) -> Result<Option<Coordinate>, Error> {
         let name = Text::from(name.as_ref());
         self.with(move |actor| actor.with_core(|core, _| core.coordinate_of(&name))).await
@@ -352,17 +351,17 @@ impl Membership {
         self.with(|actor| actor.with_core(|core, _| core.alive_count())).await
     }
 
-    /// Returns this member as others see it.
+    /// Returns this member's properties as other members see them.
     pub async fn local_member(&self) -> Result<Member, Error> {
         self.with(|actor| actor.with_core(|core, _| core.local_member())).await
     }
 
-    /// Counters since the start.
+    /// Counters of this member since its start.
     pub async fn stats(&self) -> Result<Stats, Error> {
         self.with(|actor| actor.stats()).await
     }
 
-    /// Number of broadcasts that wait to be sent.
+    /// Number of broadcasts and long messages that wait to be sent, by kind.
     pub async fn queue_depths(&self) -> Result<QueueDepths, Error> {
         self.with(|actor| actor.with_core(|core, _| core.queue_depths())).await
     }
@@ -377,35 +376,35 @@ impl Membership {
         self.with(|actor| actor.with_core(|core, _| core.framing().clone())).await
     }
 
-    /// Lamport times of the next messages.
+    /// Lamport times that the next join or leave, user event and query of this member will have.
     pub async fn lamport_times(&self) -> Result<LamportTimes, Error> {
         self.with(|actor| actor.with_core(|core, _| core.lamport_times())).await
     }
 
-    /// Returns whether an earlier run was among others, and did not leave them for good.
+    /// Returns whether an earlier run was in a cluster with other members, and did not leave it for good.
     pub async fn came_back(&self) -> Result<bool, Error> {
         self.with(|actor| actor.with_core(|core, _| core.came_back())).await
     }
 
-    /// Returns whether an earlier run left its members, and this one neither tries them nor has met anybody.
+    /// Returns whether an earlier run left its cluster, and this run neither rejoins it nor has met any member.
     pub async fn has_left_before(&self) -> Result<bool, Error> {
         self.with(|actor| actor.with_core(|core, _| core.has_left_before())).await
     }
 
-    /// Returns what a later run of this member needs.
+    /// Returns the state that a later run of this member needs.
     pub async fn snapshot(&self) -> Result<Snapshot, Error> {
         self.with(|actor| actor.with_core(|core, _| core.snapshot())).await
     }
 }
 
-/// Answer to a query.
+/// Answer of one member to a query.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// A member acknowledged the query.
+    /// This member acknowledged the query; it may still respond.
     Ack(Text),
-    /// A member responded.
+    /// A member responded to the query.
     Response {
-        /// Name of the member.
+        /// Name of the member that responded.
         from: Text,
         /// Payload of the response.
         payload: Vec<u8>,
@@ -420,18 +419,18 @@ pub struct Answers {
 }
 
 impl Answers {
-    /// Id of the query.
+    /// Id of the query that is answered.
     pub fn id(&self) -> QueryId {
         self.id
     }
 
-    /// Waits for the next answer; `None` when the query has ended.
+    /// Waits for the next answer; `None` when the query has ended and all answers have been taken.
     pub async fn next(&mut self) -> Option<Answer> {
         self.receiver.recv().await
     }
 }
 
-/// Opens both sockets on one port.
+/// Opens a UDP and a TCP socket on one port. Returns them with their address; port 0 selects a free port.
 async fn bind(addr: SocketAddr) -> Result<(UdpSocket, TcpListener, SocketAddr), Error> {
     let failed = |source| Error::Bind { addr, source };
     let mut attempt = 0;

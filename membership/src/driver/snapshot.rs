@@ -14,7 +14,7 @@ use rustix::{
 use super::Error;
 use crate::core::Snapshot;
 
-/// Maximum number of bytes read from a snapshot; agents keep theirs far smaller.
+/// Maximum number of bytes read from a snapshot file; agents keep theirs far smaller.
 const MAX_LEN: u64 = 4 * 1024 * 1024;
 
 pub(super) async fn read(path: &Path) -> Result<Option<Snapshot>, Error> {
@@ -52,7 +52,7 @@ fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Writes the file, and blocks until it is on the disk.
+/// Replaces the snapshot file by one with these bytes, and blocks until it is on the disk.
 pub(super) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".new");

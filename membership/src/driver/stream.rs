@@ -13,29 +13,30 @@ use crate::core::StreamId;
 
 const CHUNK: usize = 64 * 1024;
 
-/// Input from a connection for the core.
+/// Input from a TCP connection for the core: received bytes, or its end with the error, if any.
 pub(super) enum Input {
     Bytes(StreamId, Vec<u8>),
     Closed(StreamId, Option<String>),
 }
 
-/// Time limits of a connection.
+/// Time limits of a TCP connection.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
     pub(super) timeout: Duration,
 }
 
-/// A reply, with its share of the limit on replies being written.
+/// Encoded reply, with its share of the limit on replies that are being written.
 type Reply = (Vec<u8>, OwnedSemaphorePermit);
 
-/// The actor's handle of a connection. Dropping it closes the connection, unless a reply is being written.
+/// Driver's handle of a TCP connection. Dropping it closes the connection, unless a reply is being written.
 pub(super) struct Output {
     reply: Option<oneshot::Sender<Reply>>,
     task: AbortHandle,
 }
 
 impl Output {
-    /// Writes the reply and closes the connection, in the connection's own task.
+    /// Writes the reply and then closes the connection, in the connection's own task. `place` is held until it
+    /// is written.
     pub(super) fn reply(mut self, payload: Vec<u8>, place: OwnedSemaphorePermit) {
         if let Some(sender) = self.reply.take() {
             // A connection that ended meanwhile needs no reply.
@@ -53,7 +54,7 @@ impl Drop for Output {
     }
 }
 
-/// Serves an accepted connection.
+/// Starts a task that serves an accepted connection as the exchange `id`.
 pub(super) fn serve(socket: TcpStream, id: StreamId, inputs: mpsc::Sender<Input>, limits: Limits) -> Output {
     let (reply, reply_receiver) = oneshot::channel();
     let task = tokio::spawn(async move {
@@ -63,8 +64,8 @@ pub(super) fn serve(socket: TcpStream, id: StreamId, inputs: mpsc::Sender<Input>
     Output { reply: Some(reply), task: task.abort_handle() }
 }
 
-/// Opens a connection, writes the payload and reads. Without an address it never connects, as if its packets
-/// were lost.
+/// Starts a task that opens a connection for the exchange `id`, writes the payload and reads. With `None` it
+/// never connects, as if its packets were lost.
 pub(super) fn connect(
     to: Option<SocketAddr>,
     payload: Vec<u8>,
@@ -86,7 +87,7 @@ pub(super) fn connect(
     Output { reply: Some(reply), task: task.abort_handle() }
 }
 
-/// Reads until the other side ends, or writes a reply and ends.
+/// Passes on what the other side sends until that side ends; or writes a reply, once there is one, and ends.
 async fn exchange(
     mut socket: TcpStream,
     id: StreamId,

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use crate::wire::{field::Field, msgpack::Reader};
 
-/// Checker that encodes a value and decodes it again.
+/// Checker that encodes a value, decodes the bytes, and compares the result with the value.
 #[derive(Clone, Copy)]
 pub(super) struct Again;
 

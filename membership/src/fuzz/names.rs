@@ -46,7 +46,7 @@ fn request_again(request: rpc::Request) {
     assert_eq!(session.poll(), Ok(Some(Step::Request { seq: 7, request })));
 }
 
-/// Checks the shown form of a text.
+/// Checks that the shown form of a text is safe to display and parses back to the text.
 fn check_shown(text: &Text) {
     let shown = text.to_string();
     assert!(!shown.chars().any(char::is_control), "{shown:?}");
@@ -57,10 +57,10 @@ fn addr(index: u8) -> SocketAddr {
     SocketAddr::from(([127, 77, 1, index], 7946))
 }
 
-/// A value that is valid for no field, after which the next one can still be found.
+/// Byte that is a valid value for no field, and after which the next value can still be found.
 const SPOILED: u8 = 0x80;
 
-/// Member under test, and its name.
+/// Member under test, with its name, its clock, and what it has reported and sent.
 struct World {
     core: Core,
     own: Text,
@@ -172,7 +172,7 @@ impl World {
         assert!(wanted.name.contains(&b',') || filter.is_ok_and(|filter| filter.matches(told)));
     }
 
-    /// Checks what is shown and what is stored.
+    /// Checks what the member under test shows of other members, and what it stores in its snapshot.
     fn check_shown(&self) {
         let members: Vec<_> = self.core.members().chain([self.core.local_member()]).collect();
         for member in &members {
@@ -186,7 +186,7 @@ impl World {
         assert_eq!(Snapshot::parse(&snapshot.encode()), Snapshot { alive: kept, ..snapshot });
     }
 
-    /// Makes the member exchange states. Returns its reply.
+    /// Sends bytes to the member as a push/pull over TCP. Returns the state in its reply.
     fn exchange(&mut self, bytes: &[u8]) -> memberlist::PushPull {
         let stream = self.core.accept(self.now, addr(9)).expect("there is room");
         for part in bytes.chunks(50) {
@@ -222,7 +222,7 @@ impl World {
         self.now = until;
     }
 
-    /// Takes the core's transmissions and events.
+    /// Takes the member's transmissions and events. Returns the transmissions.
     fn settle(&mut self) -> Vec<Transmit> {
         let mut others = Vec::new();
         while let Some(transmit) = self.core.poll_transmit() {
@@ -236,7 +236,8 @@ impl World {
         others
     }
 
-    /// Returns the messages sent to an address, or to any, since the last call.
+    /// Returns the messages that the member sent to `wanted`, or to any address with `None`, since the last
+    /// call.
     fn messages_to(&mut self, wanted: Option<SocketAddr>) -> Vec<memberlist::Message> {
         let mut messages = Vec::new();
         for (to, payload) in std::mem::take(&mut self.sent) {
@@ -305,7 +306,7 @@ fn bad_nodes(choice: u8) -> Vec<Vec<u8>> {
     ]
 }
 
-/// Builds Serf's part. Three fields have an unusable value, the others an unusable element.
+/// Builds the Serf layer's state. Three fields have an unusable value, the others an unusable element.
 fn serf_state(event: &serf::BufferedEvent, left: &Text, nodes: &[NodeState]) -> Vec<u8> {
     let mut out = vec![serf::kind::PUSH_PULL];
     msgpack::write_map(&mut out, 6);

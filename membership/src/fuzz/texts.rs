@@ -58,7 +58,7 @@ impl<'a> Input<'a> {
     }
 }
 
-/// Builds memberlist's messages.
+/// Builds one message of each kind of memberlist, with texts from the input.
 pub(super) fn packets(input: &mut Input<'_>) -> Vec<Message> {
     vec![
         Message::Ping(Ping {
@@ -94,7 +94,7 @@ pub(super) fn packets(input: &mut Input<'_>) -> Vec<Message> {
     ]
 }
 
-/// Builds Serf's messages.
+/// Builds one message of each kind of Serf, with texts from the input.
 pub(super) fn serf_messages(input: &mut Input<'_>) -> Vec<serf::Message> {
     let (name, expr, tag) = (input.text(), input.text(), input.text());
     let filters = vec![
@@ -136,7 +136,7 @@ pub(super) fn serf_messages(input: &mut Input<'_>) -> Vec<serf::Message> {
     ]
 }
 
-/// Checks payloads of other messages, and messages that are only sent on streams.
+/// Checks that payloads of messages, and messages that are only sent on streams, survive encoding and decoding.
 pub(super) fn payloads(input: &mut Input<'_>, again: Again) {
     again.check(&ErrMessage { error: input.text() });
     again.check(&serf::ConflictResponse {
@@ -166,7 +166,7 @@ pub(super) fn payloads(input: &mut Input<'_>, again: Again) {
     assert_eq!(serf::decode_tags(&serf::encode_tags(&tags)), tags);
 }
 
-/// Checks replies to RPC clients.
+/// Checks that replies to RPC clients survive encoding and decoding.
 pub(super) fn replies(input: &mut Input<'_>, again: Again) {
     again.check(&m::ReplyHeader { error: input.text(), seq: 1 });
     let member = m::Member { name: input.text(), tags: input.tags(), ..m::Member::default() };
@@ -184,7 +184,7 @@ pub(super) fn replies(input: &mut Input<'_>, again: Again) {
     again.check(&m::Stats::from([(input.text(), input.tags())]));
 }
 
-/// Builds requests of RPC clients.
+/// Builds requests of RPC clients with texts from the input.
 pub(super) fn requests(input: &mut Input<'_>) -> Vec<Request> {
     vec![
         Request::MembersFiltered(m::MembersFiltered {

@@ -15,32 +15,32 @@ use crate::{
     wire::Text,
 };
 
-/// Maximum time that an event waits.
+/// Maximum time that an event waits for others to be merged with.
 pub const COALESCE_PERIOD: Duration = Duration::from_secs(3);
-/// Time without further events after which the waiting ones are reported.
+/// Time without further events of a group after which the waiting ones are reported.
 pub const QUIESCENT_PERIOD: Duration = Duration::from_secs(1);
-/// Maximum number of members whose changes wait; at this number all are reported at once.
+/// Maximum number of members whose changes wait; at this number all waiting changes are reported at once.
 pub const MAX_COALESCED_MEMBERS: usize = 4096;
-/// Maximum number of user events that wait; at this number all are reported at once.
+/// Maximum number of user events that wait; at this number all waiting ones are reported at once.
 pub const MAX_COALESCED_EVENTS: usize = 1024;
-/// Maximum number of members whose last change is remembered. It is forgotten with the member; above the limit
-/// all are forgotten.
+/// Maximum number of members whose last reported change is remembered. It is forgotten with the member; above
+/// the limit all are forgotten.
 const MAX_REMEMBERED: usize = 256 * 1024;
 
-/// Record for a client.
+/// Record for a subscriber: merged changes of members, one other event, or a report of lost records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Coalesced {
-    /// A change of the same kind of these members.
+    /// Several members had a change of one kind.
     Members {
-        /// Kind of the change, in Serf's terms.
+        /// Kind of the change, in Serf's terms, such as `member-join`.
         kind: &'static str,
-        /// Members, in order of their names.
+        /// Members that changed, in order of their names.
         members: Vec<Member>,
     },
-    /// A user event or a query.
+    /// A user event or a query, by itself.
     Event(Event),
-    /// Records were dropped because the client did not read them in time.
+    /// Records were dropped because the subscriber did not take them in time.
     Lagged {
         /// Number of dropped records.
         dropped: u64,
@@ -48,7 +48,7 @@ pub enum Coalesced {
 }
 
 impl Coalesced {
-    /// Kind of the event, in Serf's terms; `None` for lost records.
+    /// Kind of the record's event, in Serf's terms, such as `user`; `None` for lost records.
     pub fn kind(&self) -> Option<&'static str> {
         match self {
             Self::Members { kind, .. } => Some(kind),
@@ -58,7 +58,7 @@ impl Coalesced {
     }
 }
 
-/// Waiting time of a group of events.
+/// Times of the first and the last event of a waiting group; `None` if nothing waits.
 #[derive(Debug, Default)]
 struct Window(Option<(Duration, Duration)>);
 
@@ -77,7 +77,7 @@ impl Window {
     }
 }
 
-/// User events of one name with the greatest Lamport time.
+/// Waiting user events of one name, of the greatest Lamport time seen.
 #[derive(Debug)]
 struct Latest {
     ltime: u64,
@@ -89,17 +89,17 @@ struct Latest {
 pub struct Coalescer {
     changes: BTreeMap<Text, (&'static str, Member)>,
     changes_window: Window,
-    /// Last reported change of each member.
+    /// Kind of the last reported change of each member, by name.
     told: HashMap<Text, &'static str>,
     events: BTreeMap<Text, Latest>,
-    /// Number of events in `events`.
+    /// Number of user events in `events`.
     waiting: usize,
     events_window: Window,
     ready: VecDeque<Coalesced>,
 }
 
 impl Coalescer {
-    /// Processes an event; it ignores events that are not reported to clients.
+    /// Processes an event; events of a kind that is not reported to clients are ignored.
     pub fn handle(&mut self, now: Duration, event: &Event) {
         let Some(kind) = event_kind(event) else { return };
         match event {
@@ -136,12 +136,12 @@ impl Coalescer {
         }
     }
 
-    /// Returns the next record, if one is ready.
+    /// Returns the next record that is ready; `None` if none is.
     pub fn poll(&mut self) -> Option<Coalesced> {
         self.ready.pop_front()
     }
 
-    /// Time when [`Coalescer::handle_timeout`] is due.
+    /// Time when [`Coalescer::handle_timeout`] is due next; `None` if no event waits.
     pub fn poll_timeout(&self) -> Option<Duration> {
         [&self.changes_window, &self.events_window].into_iter().filter_map(Window::due).min()
     }
@@ -156,7 +156,7 @@ impl Coalescer {
         }
     }
 
-    /// Makes records of all waiting events, at the end.
+    /// Makes records of all waiting events at once, at the end.
     pub fn flush(&mut self) {
         self.flush_changes();
         self.flush_events();
@@ -195,7 +195,8 @@ impl Coalescer {
     }
 }
 
-/// Kind of an event in clients' terms; `None` for events that are not reported to them.
+/// Kind of an event as clients read it, such as `member-join`; `None` for events that are not reported to
+/// clients.
 pub(super) fn event_kind(event: &Event) -> Option<&'static str> {
     Some(match event {
         Event::MemberJoined(_) => "member-join",
@@ -236,7 +237,7 @@ mod tests {
         Event::UserEvent { ltime, name: name.into(), payload: payload.into(), coalesce }
     }
 
-    /// Returns the ready records in short form.
+    /// Returns the ready records of a coalescer in short form.
     fn told(coalescer: &mut Coalescer) -> Vec<String> {
         let short = |record| match record {
             Coalesced::Members { kind, members } => {

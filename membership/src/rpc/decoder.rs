@@ -2,18 +2,18 @@
 
 use crate::wire::msgpack::{DecodeError, Reader};
 
-/// Maximum number of consumed bytes before the buffer is compacted.
+/// Number of consumed bytes in the buffer from which on it is compacted.
 const SLACK: usize = 16 * 1024;
 
-/// Collects bytes until a value is complete. Every byte is inspected once, whatever the chunk size.
+/// Splits received bytes into msgpack values. Every byte is inspected once, whatever the chunk size.
 #[derive(Debug)]
 pub(super) struct Decoder {
     buf: Vec<u8>,
-    /// Start of the next value.
+    /// Offset in the buffer of the start of the next value.
     start: usize,
-    /// Offset up to which it has been inspected.
+    /// Offset in the buffer up to which the next value has been inspected.
     looked: usize,
-    /// Number of values still needed to complete it.
+    /// Number of msgpack values, including nested ones, still needed to complete the next value.
     open: usize,
     max_bytes: usize,
     max_values: usize,
@@ -24,8 +24,8 @@ impl Decoder {
         Self { buf: Vec::new(), start: 0, looked: 0, open: 1, max_bytes, max_values }
     }
 
-    /// Adds bytes that were read. The caller calls [`Decoder::next`] until it returns `None` before adding
-    /// more.
+    /// Adds bytes that were read from the client. The caller calls [`Decoder::next`] until it returns `None`
+    /// before adding more.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         if self.start == self.buf.len() || self.start >= SLACK {
             self.buf.drain(..self.start);
@@ -35,12 +35,12 @@ impl Decoder {
         self.buf.extend_from_slice(bytes);
     }
 
-    /// Number of bytes of an incomplete value.
+    /// Number of bytes kept for the next value, which is incomplete.
     pub(super) fn waiting(&self) -> usize {
         self.buf.len() - self.start
     }
 
-    /// Returns the bytes of the next value, if it is complete. An error is permanent.
+    /// Returns the bytes of the next value; `None` if it is incomplete. An error is permanent.
     pub(super) fn next(&mut self) -> Result<Option<&[u8]>, DecodeError> {
         while self.open > 0 {
             let mut reader = Reader::new(self.buf.get(self.looked..).unwrap_or_default());
@@ -64,7 +64,7 @@ impl Decoder {
         Ok(self.buf.get(begin..self.looked))
     }
 
-    /// Checks that more bytes could be kept.
+    /// Fails if the next value with `more` further bytes would exceed the limit; otherwise returns `None`.
     fn room_for(&self, more: usize) -> Result<Option<&[u8]>, DecodeError> {
         self.check((self.looked - self.start).saturating_add(more))?;
         Ok(None)

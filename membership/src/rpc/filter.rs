@@ -12,22 +12,23 @@ use crate::{
     wire::Text,
 };
 
-/// Error of parsing a filter.
+/// Error of parsing an event filter or a member filter.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FilterError {
-    /// Unknown kind of event.
+    /// The list names an unknown kind of event.
     #[error("Invalid event filter")]
     Event,
-    /// Invalid or too long regular expression.
+    /// This regular expression, or its beginning, is invalid or has more than
+    /// [`MAX_FILTER_BYTES`](super::MAX_FILTER_BYTES) bytes.
     #[error("Failed to compile regex: {0:?}")]
     Regex(Text),
-    /// More than [`MAX_FILTERS`] filters.
+    /// There are more than [`MAX_FILTERS`] event kinds or tags.
     #[error("too many filters: {MAX_FILTERS} are allowed")]
     TooMany,
 }
 
-/// Regular expressions for members' names, statuses and tags; each must match the whole text.
+/// Regular expressions for members' names, statuses and tags; each must match the whole name, status or value.
 #[derive(Debug)]
 pub struct MemberFilter {
     name: Option<Regex>,
@@ -36,7 +37,7 @@ pub struct MemberFilter {
 }
 
 impl MemberFilter {
-    /// Compiles a filter.
+    /// Compiles the filter of a client's request. An empty expression for name or status matches any.
     pub fn new(wanted: &MembersFiltered) -> Result<Self, FilterError> {
         if wanted.tags.len() > MAX_FILTERS {
             return Err(FilterError::TooMany);
@@ -50,7 +51,7 @@ impl MemberFilter {
         })
     }
 
-    /// Returns whether a member matches. A missing tag counts as empty.
+    /// Returns whether a member matches all expressions. A missing tag counts as empty.
     pub fn matches(&self, member: &Member) -> bool {
         let fits = |regex: &Option<Regex>, text: &[u8]| {
             regex.as_ref().is_none_or(|regex| regex.is_match(&readable(text)))
@@ -85,7 +86,7 @@ impl EventFilter {
         "*",
     ];
 
-    /// Parses a filter.
+    /// Parses a comma-separated list of event kinds.
     pub fn parse(text: impl AsRef<[u8]>) -> Result<Self, FilterError> {
         let text = if text.as_ref().is_empty() { b"*" } else { text.as_ref() };
         let parts = || text.split(|byte| *byte == b',');
@@ -104,7 +105,8 @@ impl EventFilter {
         all.map(Self).ok_or(FilterError::Event)
     }
 
-    /// Returns the kinds in the form of Serf's statistics: `user:deploy`, or `member-join:` without a name.
+    /// Returns the kinds of the list in the form of Serf's statistics: `user:deploy`, or `member-join:` without
+    /// a name.
     pub fn kinds(&self) -> impl Iterator<Item = Text> {
         let listed = |(kind, name): &(&'static str, Option<Text>)| {
             Text::from([kind.as_bytes(), b":", name.as_deref().unwrap_or_default()].concat())
@@ -112,7 +114,7 @@ impl EventFilter {
         self.0.iter().map(listed)
     }
 
-    /// Returns whether an event matches. Events that are not reported to clients never match.
+    /// Returns whether an event is of a listed kind. Events that are not reported to clients never match.
     pub fn matches(&self, event: &Event) -> bool {
         let name = match event {
             Event::UserEvent { name, .. } => Some(name),
@@ -126,7 +128,7 @@ impl EventFilter {
         self.0.iter().any(|(own, own_name)| *own == "*" || *own == kind && wanted(own_name))
     }
 
-    /// Returns whether a record matches; reports of lost records always do.
+    /// Returns whether a record is of a listed kind; reports of lost records always match.
     pub fn takes(&self, record: &Coalesced) -> bool {
         match record {
             Coalesced::Members { kind, .. } => self.0.iter().any(|(own, _)| *own == "*" || own == kind),

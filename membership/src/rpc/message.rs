@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// Bytes in the second edition of msgpack; nil if there are none.
+/// Bytes that are written as `bin` of msgpack's second edition; `None` is nil.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Bin(pub Option<Vec<u8>>);
 
@@ -36,12 +36,12 @@ impl Field for Bin {
 }
 
 messages! {
-    /// Header of a request.
+    /// Header of a request: its command, and the number that the client chose.
     RequestHeader {
         "Command" => command: Text,
         "Seq" => seq: u64,
     }
-    /// Header of a reply, and of each record of a stream.
+    /// Header of a reply, and of each record of a subscription: the request's number, and an error text.
     ReplyHeader {
         "Error" => error: Text,
         "Seq" => seq: u64,
@@ -54,13 +54,14 @@ messages! {
     Auth {
         "AuthKey" => auth_key: Text,
     }
-    /// Requests members whose status, name and tags match these regular expressions; empty ones match all.
+    /// Requests members whose status, name and tags match these regular expressions; an empty one matches any
+    /// value.
     MembersFiltered {
         "Name" => name: Text,
         "Status" => status: Text,
         "Tags" => tags: BTreeMap<Text, Text>,
     }
-    /// Member, in clients' form.
+    /// Member in the form that clients read.
     Member {
         "Addr" => addr: Bin,
         "DelegateCur" => delegate_cur: u8,
@@ -74,7 +75,7 @@ messages! {
         "Status" => status: Text,
         "Tags" => tags: BTreeMap<Text, Text>,
     }
-    /// List of members.
+    /// Body of the reply with members.
     Members {
         "Members" => members: List<Member>,
     }
@@ -92,55 +93,55 @@ messages! {
         "Payload" => payload: Bin,
         "RelayFactor" => relay_factor: u8,
         "RequestAck" => request_ack: bool,
-        /// Timeout in nanoseconds; 0 for the default.
+        /// Timeout of the query in nanoseconds; 0 for the default.
         "Timeout" => timeout_ns: u64,
     }
-    /// Answer to a query, or its end.
+    /// Acknowledgement of or response to a query, or the report of its end.
     QueryRecord {
         "From" => from: Text,
         "Payload" => payload: Bin,
-        /// `ack`, `response` or `done`.
+        /// Kind of the record: `ack`, `response` or `done`.
         "Type" => kind: Text,
     }
     /// Responds to a query received in a stream.
     Respond {
-        /// Id from the query's [`QueryEvent`].
+        /// Id in the [`QueryEvent`] of the query.
         "ID" => id: u64,
         "Payload" => payload: Bin,
     }
-    /// Makes the agent contact members.
+    /// Makes the agent contact members, to join their cluster.
     Join {
-        /// Addresses, with or without a port.
+        /// Addresses or host names of the members, with or without a port.
         "Existing" => existing: List<Text>,
         /// Whether to report events from before the join.
         "Replay" => replay: bool,
     }
-    /// Number of members that answered.
+    /// Body of the reply to a join: the number of members that answered.
     Joined {
         "Num" => num: u32,
     }
     /// Declares that a failed member has left.
     ForceLeave {
         "Node" => node: Text,
-        /// Whether to forget the member at once.
+        /// Whether all members forget the named member at once.
         "Prune" => prune: bool,
     }
-    /// Changes the agent's own tags.
+    /// Sets and deletes tags of the agent itself.
     ChangeTags {
         "DeleteTags" => delete_tags: List<Text>,
         "Tags" => tags: BTreeMap<Text, Text>,
     }
-    /// Subscribes to events.
+    /// Subscribes to events of the listed kinds.
     Stream {
-        /// Comma-separated list; see [`EventFilter`](super::EventFilter).
+        /// Comma-separated list of event kinds; see [`EventFilter`](super::EventFilter).
         "Type" => kind: Text,
     }
-    /// Change of members.
+    /// Record of a change of one kind of some members.
     MemberEvent {
         "Event" => event: Text,
         "Members" => members: List<Member>,
     }
-    /// User event.
+    /// Record of a user event.
     UserEvent {
         "Coalesce" => coalesce: bool,
         "Event" => event: Text,
@@ -148,10 +149,10 @@ messages! {
         "Name" => name: Text,
         "Payload" => payload: Bin,
     }
-    /// Received query.
+    /// Record of a query that the agent received.
     QueryEvent {
         "Event" => event: Text,
-        /// Id for [`Respond`], unique in this connection.
+        /// Id of the query for [`Respond`], unique in this connection.
         "ID" => id: u64,
         "LTime" => ltime: u64,
         "Name" => name: Text,
@@ -159,19 +160,19 @@ messages! {
     }
     /// Subscribes to the agent's log.
     Monitor {
-        /// `TRACE`, `DEBUG`, `INFO`, `WARN` or `ERR`.
+        /// Minimum level of the lines: `TRACE`, `DEBUG`, `INFO`, `WARN` or `ERR`.
         "LogLevel" => log_level: Text,
     }
-    /// Log line.
+    /// Record of one log line.
     LogRecord {
         "Log" => log: Text,
     }
-    /// Ends a stream, a monitor or a query.
+    /// Ends the subscription, monitor or query of an earlier request.
     Stop {
-        /// Number of the request that started it.
+        /// Number of the request that started the subscription, monitor or query.
         "Stop" => stop: u64,
     }
-    /// Key in base64.
+    /// Key in base64 to install, use or remove.
     ChangeKey {
         "Key" => key: Text,
     }
@@ -179,9 +180,9 @@ messages! {
     Keys {
         /// Number of members that have each key.
         "Keys" => keys: BTreeMap<Text, u64>,
-        /// Error messages, by the names of members.
+        /// Messages of members about errors or truncated lists, by the names of the members.
         "Messages" => messages: BTreeMap<Text, Text>,
-        /// Number of members that failed.
+        /// Number of members that reported an error or sent an unreadable answer.
         "NumErr" => errors: u64,
         /// Number of members asked.
         "NumNodes" => nodes: u64,
@@ -192,17 +193,17 @@ messages! {
     GetCoordinate {
         "Node" => node: Text,
     }
-    /// Network coordinate, if it is known.
+    /// Network coordinate of a member, if it is known.
     CoordinateReply {
         "Coord" => place: Coordinate,
         "Ok" => known: bool,
     }
 }
 
-/// Reply to `stats`: sections, each with names and values.
+/// Body of the reply to `stats`: sections by name, each with values by name.
 pub type Stats = BTreeMap<Text, Tags>;
 
-/// Status in Serf's terms.
+/// Status of a member in Serf's terms, such as `alive`.
 pub(crate) fn status_text(status: core::Status) -> &'static str {
     match status {
         core::Status::Alive => "alive",

@@ -41,7 +41,7 @@ use crate::wire::field::Field;
 
 /// Default port of agents for this protocol.
 pub const DEFAULT_PORT: u16 = 7373;
-/// Version of the protocol; there is only one.
+/// Version of the protocol that clients state in the handshake; there is only one.
 pub const VERSION: u32 = 1;
 /// Maximum number of members named in one join request.
 pub const MAX_JOINS: usize = 64;
@@ -49,32 +49,33 @@ pub const MAX_JOINS: usize = 64;
 pub const MAX_FILTERS: usize = 64;
 /// Maximum length of a filter's regular expression, in bytes.
 pub const MAX_FILTER_BYTES: usize = 1024;
-/// Maximum number of values in one request, including nested ones: each may take some thirty times its bytes in
-/// memory.
+/// Maximum number of msgpack values in one request, including nested ones: each may take some thirty times its
+/// bytes in memory.
 pub const MAX_REQUEST_VALUES: usize = 4096;
 
-/// Limits on clients.
+/// Limits of an RPC server on its clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Maximum number of connections. A further one closes another connection, or is itself closed.
+    /// Maximum number of connections of the server. A further one closes another connection, or is itself
+    /// closed.
     pub connections: usize,
     /// Maximum size of a request's header or body, in bytes. No valid request has more than about 20 KiB.
     pub request_bytes: usize,
     /// Maximum number of concurrent streams, monitors and queries per connection.
     pub subscriptions: usize,
-    /// Maximum number of events or lines queued per subscription; further ones are dropped and counted.
+    /// Maximum number of events or log lines queued per subscription; further ones are dropped and counted.
     pub queue: usize,
     /// Maximum number of queries sent to a client that it can still answer; the oldest is forgotten first.
     pub asked: usize,
-    /// Maximum number of member lists being built or sent at a time.
+    /// Maximum number of member lists that the server builds or sends at a time.
     pub listings: usize,
     /// Time limit from the opening of a connection to the end of the handshake, including authentication.
     pub open_timeout: Duration,
-    /// Time limit from the first byte of a request to its last.
+    /// Time limit from the first byte of a request to its last byte.
     pub request_timeout: Duration,
-    /// Maximum silence of a client without a subscription.
+    /// Maximum time without a request from a client that has no subscription.
     pub idle_timeout: Duration,
-    /// Time limit for a client to read one reply.
+    /// Time limit for a client to read one reply or record.
     pub write_timeout: Duration,
     /// Maximum time for which a client's socket accepts no byte while some wait.
     pub stall_timeout: Duration,
@@ -101,7 +102,7 @@ impl Default for Limits {
     }
 }
 
-/// Key that clients must present (`-rpc-auth`). Only a hash of it is kept.
+/// Key that clients must present (`-rpc-auth`). Only a hash of the key is kept.
 #[derive(Clone)]
 pub struct AuthKey(Digest);
 
@@ -112,30 +113,31 @@ impl std::fmt::Debug for AuthKey {
 }
 
 impl AuthKey {
-    /// Creates a key from a secret; `None` if that is empty, because everybody knows it.
+    /// Creates a key from a secret; `None` if the secret is empty, because everybody knows that one.
     pub fn new(secret: &[u8]) -> Option<Self> {
         (!secret.is_empty()).then(|| Self(digest(&SHA256, secret)))
     }
 
-    /// Returns whether this is the secret, in constant time that reveals nothing about it or its length.
+    /// Returns whether `given` is the secret, in constant time that reveals nothing about the secret or its
+    /// length.
     pub fn matches(&self, given: &[u8]) -> bool {
         verify_slices_are_equal(self.0.as_ref(), digest(&SHA256, given).as_ref()).is_ok()
     }
 }
 
-/// Encodes a reply without a body; `error` is empty on success.
+/// Encodes a reply to the request `seq` without a body; `error` is empty on success.
 pub fn reply(seq: u64, error: &str) -> Vec<u8> {
     message::ReplyHeader { error: error.into(), seq }.encode()
 }
 
-/// Encodes a reply with a body.
+/// Encodes a reply to the request `seq` with a body; `error` is empty on success.
 pub fn reply_with(seq: u64, error: &str, body: &impl Field) -> Vec<u8> {
     let mut bytes = reply(seq, error);
     body.encode(&mut bytes);
     bytes
 }
 
-/// Encodes the refusal of a command. Clients expect the body of a reply even then, so an empty one is added if
+/// Encodes the refusal of a command. Clients expect the body of a reply even then, so an empty body is added if
 /// the command has one.
 pub fn refusal(seq: u64, command: Command, error: &str) -> Vec<u8> {
     let mut bytes = reply(seq, error);

@@ -9,30 +9,31 @@ use crate::wire::{
 /// Declares the commands once: their names, bodies and replies.
 macro_rules! commands {
     ($($(#[$doc:meta])* $name:ident = $text:literal $(($body:ty))? $(-> $reply:ty)?,)*) => {
-        /// Name of a request.
+        /// Command of a request: what the client asks the agent to do.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Command {
             $($(#[$doc])* $name,)*
         }
 
-        /// Request for an agent. `handshake` and `auth` are handled by the [`Session`](super::Session).
+        /// Request for an agent: a command with its body. `handshake` and `auth` are handled by the
+        /// [`Session`](super::Session).
         #[derive(Debug, Clone, PartialEq, Eq)]
         pub enum Request {
             $($(#[$doc])* $name $(($body))?,)*
         }
 
         impl Command {
-            /// All commands.
+            /// All commands, in the order of their declaration.
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
 
-            /// Name on the wire.
+            /// Name of the command on the wire.
             pub const fn name(self) -> &'static str {
                 match self {
                     $(Self::$name => $text,)*
                 }
             }
 
-            /// Returns whether a body follows the request's header.
+            /// Returns whether requests with this command have a body after the header.
             pub const fn has_body(self) -> bool {
                 match self {
                     $(Self::$name => commands!(@has $($body)?),)*
@@ -48,7 +49,7 @@ macro_rules! commands {
         }
 
         impl Request {
-            /// Command of the request.
+            /// Command of this request.
             pub const fn command(&self) -> Command {
                 match self {
                     $(Self::$name { .. } => Command::$name,)*
@@ -83,19 +84,19 @@ macro_rules! commands {
 commands! {
     /// Starts a connection.
     Handshake = "handshake" (message::Handshake),
-    /// Authenticates; the second request if the agent has a key.
+    /// Authenticates with the agent's key; the second request of a connection if the agent has a key.
     Auth = "auth" (message::Auth),
     /// Lists all members.
     Members = "members" -> message::Members,
-    /// Lists some members.
+    /// Lists the members that match the given expressions.
     MembersFiltered = "members-filtered" (message::MembersFiltered) -> message::Members,
-    /// Sends an event to all members.
+    /// Sends a user event to all members.
     Event = "event" (message::SendEvent),
-    /// Sends a query to members; records follow.
+    /// Sends a query to members; records with their answers follow the reply.
     Query = "query" (message::Ask),
-    /// Responds to a query of a stream.
+    /// Responds to a query received in an event stream.
     Respond = "respond" (message::Respond),
-    /// Contacts members.
+    /// Contacts members, to join their cluster.
     Join = "join" (message::Join) -> message::Joined,
     /// Leaves the cluster and ends the agent.
     Leave = "leave",
@@ -107,13 +108,13 @@ commands! {
     Stream = "stream" (message::Stream),
     /// Subscribes to the log.
     Monitor = "monitor" (message::Monitor),
-    /// Ends a subscription.
+    /// Ends an event stream, a monitor or a query of an earlier request.
     Stop = "stop" (message::Stop),
-    /// Adds a key for decryption.
+    /// Adds a key to all members' keyrings, for decryption.
     InstallKey = "install-key" (message::ChangeKey) -> message::Keys,
-    /// Makes a key the one that encrypts.
+    /// Makes a key of all members' keyrings the one that encrypts.
     UseKey = "use-key" (message::ChangeKey) -> message::Keys,
-    /// Removes a key.
+    /// Removes a key from all members' keyrings.
     RemoveKey = "remove-key" (message::ChangeKey) -> message::Keys,
     /// Lists the members' keys.
     ListKeys = "list-keys" -> message::Keys,
@@ -124,14 +125,14 @@ commands! {
 }
 
 impl Command {
-    /// Parses a command name.
+    /// Parses the name of a command on the wire; `None` if it is unknown.
     pub fn parse(name: impl AsRef<[u8]>) -> Option<Self> {
         Self::ALL.iter().copied().find(|command| command.name().as_bytes() == name.as_ref())
     }
 }
 
 impl Request {
-    /// Encodes the request as a client does.
+    /// Encodes the request under the number `seq`, as a client sends it.
     pub fn encode(&self, seq: u64) -> Vec<u8> {
         // The header's order is that of Serf's own clients.
         let mut bytes = Vec::new();

@@ -20,17 +20,18 @@ const UNSUPPORTED_COMMAND: &str = "Unsupported command";
 const AUTH_REQUIRED: &str = "Authentication required";
 const AUTH_WRONG: &str = "Invalid authentication token";
 
-/// Error: the connection is closed without a reply, because the input is not this protocol or exceeds a limit.
+/// Error: the connection is closed without a reply, because the client's input is not this protocol or exceeds
+/// a limit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the client does not speak the protocol: {0}")]
 pub struct SessionError(#[from] DecodeError);
 
-/// Next action for the caller.
+/// Next action for the server that runs the session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// Send this reply.
+    /// Send these bytes, the reply to a request.
     Reply(Vec<u8>),
-    /// Send this reply, then close the connection.
+    /// Send these bytes, the reply to a request, then close the connection.
     Last(Vec<u8>),
     /// Execute this request, and reply under its number.
     Request {
@@ -41,7 +42,7 @@ pub enum Step {
     },
 }
 
-/// Progress of the client.
+/// Progress of the client in opening the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     New,
@@ -63,18 +64,18 @@ pub struct Session {
     decoder: Decoder,
     stage: Stage,
     key: Option<AuthKey>,
-    /// Header of a request whose body is incomplete.
+    /// Header of a request whose body is incomplete; `None` while none is.
     header: Option<(u64, Command)>,
 }
 
 impl Session {
-    /// Creates the state of a new connection. With a key, clients must present it.
+    /// Creates the state of a new connection. With a key, clients must present that key.
     pub fn new(limits: &Limits, key: Option<AuthKey>) -> Self {
         let decoder = Decoder::new(limits.request_bytes, MAX_REQUEST_VALUES);
         Self { decoder, stage: Stage::New, key, header: None }
     }
 
-    /// Adds bytes that were read.
+    /// Adds bytes that were read from the client.
     pub fn push(&mut self, bytes: &[u8]) {
         if self.stage != Stage::Closed {
             self.decoder.push(bytes);
@@ -91,12 +92,12 @@ impl Session {
         self.stage != Stage::Closed && (self.header.is_some() || self.decoder.waiting() > 0)
     }
 
-    /// Number of bytes kept for an incomplete request.
+    /// Number of bytes kept for a request that is incomplete.
     pub fn waiting(&self) -> usize {
         self.decoder.waiting()
     }
 
-    /// Returns the next action, if a request is complete.
+    /// Returns the next action; `None` if no request is complete.
     pub fn poll(&mut self) -> Result<Option<Step>, SessionError> {
         if self.stage == Stage::Closed {
             return Ok(None);
@@ -129,8 +130,8 @@ impl Session {
         Ok(Some(self.take(seq, command, &body)))
     }
 
-    /// Parses the header of the next request. An unknown command ends the connection, because it is unknown
-    /// whether a body follows.
+    /// Parses the header of the next request; `None` if it is incomplete. An unknown command ends the
+    /// connection, because it is unknown whether a body follows.
     fn next_header(&mut self) -> Result<Option<Header>, DecodeError> {
         let Some(bytes) = self.decoder.next()? else { return Ok(None) };
         let reader = &mut Reader::bounded(bytes, MAX_REQUEST_VALUES);
@@ -174,8 +175,8 @@ impl Session {
         Step::Reply(reply(seq, ""))
     }
 
-    /// Checks the key; each connection has one attempt. Without a key only the empty one is accepted, as by
-    /// Serf's agents.
+    /// Checks the key that a client presents; each connection has one attempt. Without a key only the empty one
+    /// is accepted, as by Serf's agents.
     fn auth(&mut self, seq: u64, given: &[u8]) -> Step {
         let known = match &self.key {
             Some(key) => key.matches(given),

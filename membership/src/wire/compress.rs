@@ -11,7 +11,8 @@ use super::{
 const BITS: u8 = 8;
 const CHUNK: usize = 16 * 1024;
 
-/// Compresses a message. Returns it with its type byte, or `None` if it would not be smaller.
+/// Compresses an encoded message. Returns it with the type byte of [`Compress`], or `None` if it would not be
+/// smaller.
 pub fn compress(message: &[u8]) -> Option<Vec<u8>> {
     let buf = Encoder::new(BitOrder::Lsb, BITS).encode(message).ok()?;
     let mut out = vec![kind::COMPRESS];
@@ -19,7 +20,8 @@ pub fn compress(message: &[u8]) -> Option<Vec<u8>> {
     (out.len() < message.len()).then_some(out)
 }
 
-/// Decompresses the result of [`compress`]. Fails if it exceeds `limit` bytes.
+/// Decompresses the body of a compressed message. Fails with [`WireError::TooLarge`] if the result exceeds
+/// `limit` bytes, with [`WireError::Decompress`] if the bytes are damaged or their algorithm is unknown.
 pub fn decompress(message: &Compress, limit: usize) -> Result<Vec<u8>, WireError> {
     if message.algo != 0 {
         return Err(WireError::Decompress);

@@ -15,33 +15,33 @@ use super::WireError;
 
 const TAG_LEN: usize = 16;
 const BLOCK: usize = 16;
-/// Maximum number of keys in a ring.
+/// Maximum number of keys in a keyring.
 pub const MAX_KEYS: usize = 32;
-/// Number of bytes that encryption adds to a packet.
+/// Number of bytes that encryption adds to a packet: version, nonce and tag.
 pub const OVERHEAD: usize = 1 + NONCE_LEN + TAG_LEN;
 
-/// Error of parsing a key or changing the ring.
+/// Error of parsing a key or changing a keyring.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyError {
-    /// The length is not 16, 24 or 32 bytes.
+    /// The key has this number of bytes, and not 16, 24 or 32.
     #[error("a key is 16, 24 or 32 bytes, not {0}")]
     Length(usize),
-    /// The text is not base64.
+    /// The key's text is not base64.
     #[error("the key is not base64")]
     Base64,
-    /// The ring already has [`MAX_KEYS`] keys.
+    /// The keyring already has [`MAX_KEYS`] keys.
     #[error("the keyring is full")]
     Full,
-    /// The key is not in the ring.
+    /// The key to use is not in the keyring.
     #[error("the key is not in the keyring")]
     Unknown,
-    /// The primary key can be replaced, but not removed.
+    /// The key to remove is the primary one, which can be replaced but not removed.
     #[error("the primary key cannot be removed")]
     Primary,
 }
 
-/// A shared AES key. `Debug` does not show it.
+/// AES key that all members share. `Debug` shows only its size.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Key(Vec<u8>);
 
@@ -60,7 +60,7 @@ impl Key {
         }
     }
 
-    /// Parses the form that `serf keygen` prints.
+    /// Parses a key in base64, as `serf keygen` prints it.
     pub fn from_base64(text: &str) -> Result<Self, KeyError> {
         Self::new(&STANDARD.decode(text.trim()).map_err(|_| KeyError::Base64)?)
     }
@@ -92,22 +92,23 @@ pub struct Keyring {
 }
 
 impl Keyring {
-    /// Creates a ring with one key, the primary.
+    /// Creates a keyring with one key, the primary.
     pub fn new(primary: Key) -> Self {
         Self { keys: vec![primary] }
     }
 
-    /// Key that encrypts.
+    /// Primary key of the ring: the one that encrypts.
     pub fn primary(&self) -> &Key {
         &self.keys[0]
     }
 
-    /// All keys, the primary first.
+    /// All keys of the ring, the primary first.
     pub fn keys(&self) -> &[Key] {
         &self.keys
     }
 
-    /// Adds a key for decryption; has no effect if the ring has it already.
+    /// Adds a key to the ring for decryption; has no effect if the ring has it already. Fails if the ring has
+    /// [`MAX_KEYS`] keys.
     pub fn install(&mut self, key: Key) -> Result<(), KeyError> {
         if self.keys.contains(&key) {
             return Ok(());
@@ -119,14 +120,14 @@ impl Keyring {
         Ok(())
     }
 
-    /// Makes a key of the ring the primary one.
+    /// Makes a key of the ring the primary one, which encrypts. Fails if the ring lacks it.
     pub fn use_key(&mut self, key: &Key) -> Result<(), KeyError> {
         let at = self.keys.iter().position(|k| k == key).ok_or(KeyError::Unknown)?;
         self.keys.swap(0, at);
         Ok(())
     }
 
-    /// Removes a key other than the primary; has no effect if the ring lacks it.
+    /// Removes a key from the ring; has no effect if the ring lacks it. Fails for the primary key.
     pub fn remove(&mut self, key: &Key) -> Result<(), KeyError> {
         if self.primary() == key {
             return Err(KeyError::Primary);
@@ -135,7 +136,8 @@ impl Keyring {
         Ok(())
     }
 
-    /// Encrypts with the primary key. `rng` provides the nonce, so it must be cryptographic.
+    /// Encrypts `plain` with the primary key, and authenticates `aad` with it. `rng` provides the nonce, so it
+    /// must be cryptographic.
     pub fn seal(&self, plain: &[u8], aad: &[u8], rng: &mut impl Rng) -> Result<Vec<u8>, WireError> {
         let mut nonce = [0; NONCE_LEN];
         rng.fill_bytes(&mut nonce);
@@ -147,7 +149,8 @@ impl Keyring {
         Ok([&[1], &nonce[..], &body].concat())
     }
 
-    /// Decrypts with whichever key of the ring fits.
+    /// Decrypts with whichever key of the ring fits, and returns the plaintext. Fails with
+    /// [`WireError::Decrypt`] if none does.
     pub fn open(&self, sealed: &[u8], aad: &[u8]) -> Result<Vec<u8>, WireError> {
         let (version, rest) = sealed.split_first().ok_or(WireError::Decrypt)?;
         if *version > 1 {
@@ -167,8 +170,8 @@ impl Keyring {
     }
 }
 
-/// Returns the length without PKCS#7 padding. The plaintext is authenticated, so wrong padding is a fault of
-/// the sender and gives no padding oracle.
+/// Returns the length of a decrypted text without its PKCS#7 padding. The plaintext is authenticated, so wrong
+/// padding is a fault of the sender and gives no padding oracle.
 fn unpadded_len(padded: &[u8]) -> Result<usize, WireError> {
     let pad = padded.last().map_or(0, |b| usize::from(*b));
     if pad == 0 || pad > BLOCK {

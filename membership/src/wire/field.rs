@@ -4,9 +4,9 @@ use super::msgpack::{self, DecodeError, Reader};
 
 /// Value that can be a field of a message. A nil decodes as the type's default, as in Go.
 pub trait Field: Sized {
-    /// Decodes the value.
+    /// Decodes a value at the reader's position, and advances the reader past it.
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError>;
-    /// Appends the encoded value.
+    /// Appends the encoded value to `out`.
     fn encode(&self, out: &mut Vec<u8>);
     /// Returns whether an optional field with this value is omitted.
     fn is_empty(&self) -> bool {
@@ -90,7 +90,7 @@ impl Field for Vec<u8> {
     }
 }
 
-/// List of values other than bytes; nil is [`List::default`].
+/// List of values other than bytes; `None` is nil, which readers treat as an empty list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct List<T>(pub Option<Vec<T>>);
 
@@ -146,7 +146,7 @@ macro_rules! messages {
             /// Field names, in the order in which they are written.
             pub const FIELDS: &'static [&'static str] = &[$($key),*];
 
-            /// Decodes the message at the start of `bytes`; any further bytes are ignored.
+            /// Decodes the message at the start of `bytes`; bytes after it are ignored.
             pub fn decode(bytes: &[u8]) -> Result<Self, $crate::wire::msgpack::DecodeError> {
                 $crate::wire::field::Field::decode(&mut $crate::wire::msgpack::Reader::new(bytes))
             }

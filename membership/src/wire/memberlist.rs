@@ -8,15 +8,15 @@ use super::{
     msgpack::{DecodeError, Reader},
 };
 
-/// Maximum length of a member's name, in bytes. Serf itself allows 128.
+/// Maximum length of a member's name, in bytes. Serf's agents allow 128.
 pub const MAX_NAME_LEN: usize = 255;
 /// Maximum length of a member's metadata, in bytes; memberlist's own limit.
 pub const MAX_META_LEN: usize = 512;
-/// Versions that this implementation speaks: minimum, maximum and current protocol, then the same for the
-/// delegate.
+/// Versions that this implementation speaks: minimum, maximum and current version of memberlist's protocol,
+/// then minimum, maximum and current version of Serf's.
 pub const VSN: [u8; 6] = [1, 5, 2, 2, 5, 5];
 
-/// First byte of each message.
+/// Type byte at the start of each message or frame.
 pub mod kind {
     #![allow(missing_docs, reason = "the names are those of the message structs")]
     pub const PING: u8 = 0;
@@ -36,7 +36,7 @@ pub mod kind {
     pub const LABEL: u8 = 244;
 }
 
-/// Values of [`NodeState::state`].
+/// Values of [`NodeState::state`]: a member's state in a push/pull.
 pub mod state {
     #![allow(missing_docs, reason = "the names are memberlist's")]
     pub const ALIVE: u8 = 0;
@@ -46,7 +46,8 @@ pub mod state {
 }
 
 messages! {
-    /// Asks `node` for an [`Ack`], which goes to the source fields if they are set.
+    /// Asks the member `node` for an [`Ack`], which goes to the address in the source fields if they are set,
+    /// and otherwise to the sender.
     Ping {
         "Node" => node: Text,
         "SeqNo" => seq_no: u32,
@@ -54,7 +55,8 @@ messages! {
         "SourceNode" optional => source_node: Text,
         "SourcePort" optional => source_port: u16,
     }
-    /// Asks the receiver to ping `node` and to forward its ack under this sequence number.
+    /// Asks the receiver to ping the member `node` at `target`, and to forward its ack under this sequence
+    /// number.
     IndirectPing {
         /// Whether to send a [`Nack`] if the target does not answer.
         "Nack" => nack: bool,
@@ -66,9 +68,9 @@ messages! {
         "SourcePort" optional => source_port: u16,
         "Target" => target: Vec<u8>,
     }
-    /// Answers a [`Ping`].
+    /// Answers a [`Ping`], or an [`IndirectPing`] whose target has answered, with that message's sequence number.
     Ack {
-        /// 0x01 and a Vivaldi coordinate, or nil.
+        /// 0x01 and a Vivaldi coordinate in msgpack, or nil.
         "Payload" => payload: Option<Vec<u8>>,
         "SeqNo" => seq_no: u32,
     }
@@ -76,23 +78,23 @@ messages! {
     Nack {
         "SeqNo" => seq_no: u32,
     }
-    /// Reports on a stream why the peer is refused.
+    /// Reports on a stream why the sender refuses the request of the other side.
     ErrMessage {
         "Error" => error: Text,
     }
-    /// Reports that `from` got no answer from `node`.
+    /// Reports that the member `from` got no answer from the member `node`.
     Suspect {
         "From" => from: Text,
         "Incarnation" => incarnation: u32,
         "Node" => node: Text,
     }
-    /// Reports that `node` is dead, or that it has left if `from` is `node` itself.
+    /// Reports that the member `node` is dead, or that it has left if `from` is `node` itself.
     Dead {
         "From" => from: Text,
         "Incarnation" => incarnation: u32,
         "Node" => node: Text,
     }
-    /// Reports that `node` is alive at this address.
+    /// Reports that the member `node` is alive, with its address, metadata and versions.
     Alive {
         "Addr" => addr: Vec<u8>,
         "Incarnation" => incarnation: u32,
@@ -101,49 +103,50 @@ messages! {
         "Port" => port: u16,
         "Vsn" => vsn: Option<Vec<u8>>,
     }
-    /// Header before the node states of a push/pull.
+    /// Header of a push/pull, before the node states: their number, and the length of the user state after
+    /// them.
     PushPullHeader {
         "Join" => join: bool,
         "Nodes" => nodes: u64,
         "UserStateLen" => user_state_len: u64,
     }
-    /// State of one member in a push/pull.
+    /// State of one member in a push/pull, as the sender knows it.
     NodeState {
         "Addr" => addr: Vec<u8>,
         "Incarnation" => incarnation: u32,
         "Meta" => meta: Option<Vec<u8>>,
         "Name" => name: Text,
         "Port" => port: u16,
-        /// One of [`state`].
+        /// One of the values in [`state`].
         "State" => state: u8,
         "Vsn" => vsn: Option<Vec<u8>>,
     }
-    /// Header before a user message on a stream.
+    /// Header before a user message on a stream: the message's length in bytes.
     UserHeader {
         "UserMsgLen" => user_msg_len: u64,
     }
-    /// Compressed message.
+    /// Compressed message: the algorithm, and the compressed bytes.
     Compress {
         "Algo" => algo: u8,
         "Buf" => buf: Vec<u8>,
     }
 }
 
-/// Complete push/pull: the sender's knowledge of all members, and its user state.
+/// Complete push/pull: the sender's knowledge of all members, and its state of the Serf layer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PushPull {
-    /// Whether the sender is joining, as opposed to a periodic exchange.
+    /// Whether the sender is joining or reconnecting; `false` for a periodic exchange.
     pub join: bool,
-    /// Members.
+    /// States of the members that the sender knows, itself included.
     pub nodes: Vec<NodeState>,
-    /// Bytes of the Serf layer.
+    /// Encoded state of the Serf layer; empty from plain memberlist.
     pub user_state: Vec<u8>,
-    /// Members that were skipped in decoding.
+    /// Numbers of members that were skipped in decoding.
     pub skipped: Skipped,
 }
 
 impl PushPull {
-    /// Encodes the message with its type byte.
+    /// Encodes the push/pull with its type byte, before framing.
     pub fn encode(&self) -> Vec<u8> {
         use super::field::Field;
         let mut out = vec![kind::PUSH_PULL];
@@ -159,7 +162,7 @@ impl PushPull {
     }
 }
 
-/// Message that is carried in packets.
+/// Message that packets carry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs, reason = "each variant is named for the message it holds")]
 pub enum Message {
@@ -170,12 +173,13 @@ pub enum Message {
     Suspect(Suspect),
     Dead(Dead),
     Alive(Alive),
-    /// Bytes of the layer above.
+    /// Encoded message of the layer above, such as Serf.
     User(Vec<u8>),
 }
 
 impl Message {
-    /// Decodes one message with its type byte; framing kinds (compound, compress, …) are not messages.
+    /// Decodes one message with its type byte. Framing kinds (compound, compress, …) are not messages, so they
+    /// are an error.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let (kind, body) = bytes.split_first().ok_or(DecodeError::Truncated { needed: 1 })?;
         let message = match *kind {
@@ -225,8 +229,8 @@ impl Message {
 }
 
 impl NodeState {
-    /// Decodes one node state and checks its limits. The inner error means that this one is skipped; the outer
-    /// error means that nothing after it can be decoded.
+    /// Decodes one node state and checks its limits. The inner error means that this node state is skipped; the
+    /// outer error means that nothing after it can be decoded.
     pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Result<Self, DecodeError>, DecodeError> {
         let mut ahead = reader.clone();
         let read = <Self as super::field::Field>::decode(&mut ahead);

@@ -40,39 +40,41 @@ pub use text::Text;
 /// Maximum length of a label in bytes; memberlist's own limit.
 pub const MAX_LABEL_LEN: usize = 255;
 
-/// Error of decoding bytes from the network.
+/// Error of decoding a packet or stream from the network, or of encoding one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WireError {
-    /// The bytes do not conform to the protocol.
+    /// The bytes are not valid messages of the protocol, or exceed a limit of its decoder.
     #[error(transparent)]
     Decode(#[from] msgpack::DecodeError),
-    /// The label is not this cluster's, or is missing.
+    /// The label is another cluster's, is missing, or is there although this cluster has none.
     #[error("the label is not this cluster's")]
     Label,
-    /// No key of the keyring decrypts it, or it is not encrypted although a keyring is set.
+    /// No key of the keyring decrypts the packet or stream, or it is not encrypted although a keyring is set.
     #[error("not encrypted with a key of the keyring")]
     Decrypt,
-    /// The checksum does not match.
+    /// The checksum of the packet does not match its contents.
     #[error("checksum mismatch")]
     Checksum,
     /// The compressed bytes are damaged, or use an unknown algorithm.
     #[error("cannot be decompressed")]
     Decompress,
-    /// A named limit is exceeded.
+    /// Something is larger, longer or nested deeper than allowed; the string names it, such as `a message on a
+    /// stream`.
     #[error("{0} is over its limit")]
     TooLarge(&'static str),
-    /// The stream ended in the middle of a message.
+    /// An encrypted or compressed message on a stream is complete, but its content ends too early.
     #[error("the stream ended too early")]
     Ended,
 }
 
-/// Number of parts of a message that were skipped because they could not be used. The other parts were used.
+/// Numbers of parts of one message that were skipped because they could not be used; the message's remaining
+/// parts were used.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Skipped {
-    /// Parts that could not be decoded.
+    /// Number of parts that could not be decoded.
     pub malformed: usize,
-    /// Parts over a limit.
+    /// Number of parts over a limit.
     pub too_large: usize,
 }
 
@@ -86,19 +88,21 @@ impl Skipped {
     }
 }
 
-/// Framing of packets and streams in a cluster.
+/// Framing of all packets and streams of a cluster; its members need one label and a common key.
 #[derive(Debug, Clone, Default)]
 pub struct Framing {
-    /// Cluster label, sent unencrypted in front of everything, which keeps clusters apart; empty for none.
+    /// Cluster label, at most 255 bytes, sent unencrypted at the start of each packet and stream; it keeps
+    /// clusters apart. Empty for none.
     pub label: String,
-    /// Keys for encryption; `None` disables encryption.
+    /// Keys for encryption and decryption; `None` disables both.
     pub keyring: Option<Keyring>,
-    /// Whether to compress messages if that makes them smaller.
+    /// Whether to compress sent messages if that makes them smaller. Received ones may be compressed either
+    /// way.
     pub compress: bool,
 }
 
 impl Framing {
-    /// Header with the label, in front of a packet or stream.
+    /// Encodes the label as the header of a packet or stream; empty without a label.
     fn label_header(&self) -> Vec<u8> {
         let label = self.label.as_bytes();
         match u8::try_from(label.len()) {
@@ -107,7 +111,8 @@ impl Framing {
         }
     }
 
-    /// Maximum number of bytes that framing adds to the messages of a packet.
+    /// Maximum number of bytes that label, encryption, checksum and compound header add to the messages of a
+    /// packet.
     pub fn overhead(&self) -> usize {
         let crypto = if self.keyring.is_some() { crypto::OVERHEAD } else { 0 };
         self.label_header().len() + crypto + packet::CRC_OVERHEAD + packet::COMPOUND_OVERHEAD

@@ -7,47 +7,47 @@
 
 use rmp::Marker;
 
-/// Maximum nesting of arrays and maps in an unknown value that is skipped.
+/// Maximum nesting of arrays and maps in a value that is skipped because its field is unknown.
 pub const MAX_DEPTH: usize = 16;
 /// Maximum number of elements of all arrays and maps in one message: an element of one byte may take a hundred
-/// in memory.
+/// bytes in memory.
 pub const MAX_ELEMENTS: usize = 1024 * 1024;
 
 /// Error of decoding a msgpack value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
-    /// The value exceeds the input. More input may help.
+    /// The value exceeds the input. A longer input may help.
     #[error("truncated: at least {needed} bytes are needed")]
     Truncated {
-        /// Minimum total length of the input for another attempt.
+        /// Minimum total length of the input, in bytes, for another attempt.
         needed: usize,
     },
-    /// The value has another type than the expected one.
+    /// The value has another type than the expected one; its marker byte.
     #[error("unexpected msgpack marker 0x{0:02x}")]
     UnexpectedMarker(u8),
-    /// The number is out of the field's range.
+    /// The integer is out of the range of the field that it is for.
     #[error("integer out of range")]
     OutOfRange,
     /// The value is nested deeper than [`MAX_DEPTH`].
     #[error("nested too deep")]
     TooDeep,
-    /// The message type byte is missing or unknown.
+    /// The message's type byte, this value, is none of the expected ones.
     #[error("unknown message type {0}")]
     UnknownType(u8),
-    /// A named limit is exceeded.
+    /// Something has more bytes or elements than allowed; the string names it, such as `a member's name`.
     #[error("{0} is over its limit")]
     TooLarge(&'static str),
 }
 
-/// Cursor over msgpack bytes.
+/// Cursor over msgpack bytes, which decodes one value after another.
 #[derive(Debug, Clone)]
 pub struct Reader<'a> {
     buf: &'a [u8],
     pos: usize,
-    /// Number of elements still allowed.
+    /// Number of elements of arrays and maps that may still be read.
     elements: usize,
-    /// Number of skipped parts, if skipping is enabled.
+    /// Number of parts skipped so far; `None` if skipping is not enabled.
     left_out: Option<usize>,
 }
 
@@ -57,7 +57,7 @@ impl<'a> Reader<'a> {
         Self::bounded(buf, MAX_ELEMENTS)
     }
 
-    /// Like [`Reader::new`], with another limit than [`MAX_ELEMENTS`].
+    /// Like [`Reader::new`], with at most `elements` elements instead of [`MAX_ELEMENTS`].
     pub fn bounded(buf: &'a [u8], elements: usize) -> Self {
         Self { buf, pos: 0, elements, left_out: None }
     }
@@ -67,7 +67,7 @@ impl<'a> Reader<'a> {
         Self { left_out: Some(0), ..self }
     }
 
-    /// Number of parts that were skipped.
+    /// Number of parts that were skipped so far; 0 if skipping is not enabled.
     pub fn left_out(&self) -> usize {
         self.left_out.unwrap_or_default()
     }
@@ -102,12 +102,12 @@ impl<'a> Reader<'a> {
         self.pos
     }
 
-    /// Returns the remaining bytes.
+    /// Returns the bytes that have not been read.
     pub fn rest(&self) -> &'a [u8] {
         self.buf.get(self.pos..).unwrap_or_default()
     }
 
-    /// Takes `len` raw bytes.
+    /// Takes the next `len` bytes as they are. Fails with [`DecodeError::Truncated`] if fewer are left.
     pub fn take(&mut self, len: usize) -> Result<&'a [u8], DecodeError> {
         let end = self.pos.saturating_add(len);
         let taken = self.buf.get(self.pos..end).ok_or(DecodeError::Truncated { needed: end })?;
@@ -132,7 +132,7 @@ impl<'a> Reader<'a> {
         Ok(Marker::from_u8(self.byte()?))
     }
 
-    /// Consumes a nil, if it is the next value.
+    /// Consumes the next value if it is nil. Returns whether it was.
     pub fn nil(&mut self) -> Result<bool, DecodeError> {
         match self.buf.get(self.pos) {
             None => Err(DecodeError::Truncated { needed: self.pos.saturating_add(1) }),
@@ -226,14 +226,15 @@ impl<'a> Reader<'a> {
         self.count(len).map(Some)
     }
 
-    /// Counts elements that are about to be read against the limit.
+    /// Counts `len` elements that are about to be read, and returns `len`. Fails if the total exceeds the
+    /// limit.
     fn count(&mut self, len: usize) -> Result<usize, DecodeError> {
         let left = self.elements.checked_sub(len);
         self.elements = left.ok_or(DecodeError::TooLarge("the number of elements"))?;
         Ok(len)
     }
 
-    /// Reads a map header. Returns the number of pairs; nil reads as an empty map.
+    /// Reads a map header. Returns the number of pairs; 0 for nil.
     pub fn map(&mut self) -> Result<usize, DecodeError> {
         let len = match self.marker()? {
             Marker::Null => 0,
@@ -263,8 +264,8 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Reads the marker and length of a value. Returns the number of bytes and of values that follow and belong
-    /// to it.
+    /// Reads the marker and length of a value. Returns the number of bytes, then of nested values, that follow
+    /// and belong to it.
     pub(crate) fn step(&mut self) -> Result<(usize, usize), DecodeError> {
         Ok(match self.marker()? {
             Marker::Null | Marker::True | Marker::False | Marker::FixPos(_) | Marker::FixNeg(_) => (0, 0),

@@ -17,26 +17,27 @@ pub const MAX_DECOMPRESSED: usize = 64 * 1024;
 pub const MAX_NESTING: usize = 6;
 /// Maximum number of messages taken from one packet.
 pub const MAX_MESSAGES: usize = 1024;
-/// Number of bytes that a checksum adds to a packet.
+/// Number of bytes that a checksum adds to a packet: its type byte and the sum.
 pub const CRC_OVERHEAD: usize = 5;
-/// Number of bytes before a compound's messages; each message takes two more.
+/// Number of bytes of a compound before the lengths of its messages; each message takes two more for its
+/// length.
 pub const COMPOUND_OVERHEAD: usize = 2;
 /// Maximum number of messages in one compound, whose count is a byte.
 pub const MAX_COMPOUND: usize = 255;
 
-/// Contents of a packet.
+/// Contents of a received packet.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Decoded {
-    /// Messages that could be decoded.
+    /// Messages that could be decoded, in the order of the packet.
     pub messages: Vec<Message>,
-    /// Number of parts that could not be decoded.
+    /// Number of parts of compounds that could not be decoded.
     pub malformed: usize,
-    /// Number of parts over a limit.
+    /// Number of parts of compounds over a limit.
     pub too_large: usize,
 }
 
-/// Decodes a packet. A part that cannot be decoded does not affect the others; an `Err` means that the whole
-/// packet is broken or of another cluster.
+/// Decodes a packet. A part of a compound that cannot be decoded does not affect the other parts; an `Err`
+/// means that the whole packet is broken or of another cluster.
 pub fn decode(framing: &Framing, packet: &[u8]) -> Result<Decoded, WireError> {
     let body = strip_label(framing, packet)?;
     let mut unfolding = Unfolding { decoded: Decoded::default(), room: MAX_DECOMPRESSED };
@@ -55,10 +56,10 @@ fn strip_label<'a>(framing: &Framing, packet: &'a [u8]) -> Result<&'a [u8], Wire
     }
 }
 
-/// Packet being decoded.
+/// Packet being decoded: its messages so far, and the remaining limits.
 struct Unfolding {
     decoded: Decoded,
-    /// Number of bytes that compressed parts may still produce.
+    /// Number of bytes that compressed parts of the packet may still decompress to.
     room: usize,
 }
 

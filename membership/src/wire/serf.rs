@@ -9,14 +9,14 @@ use super::{
     msgpack::{self, DecodeError, Reader},
 };
 
-/// Maximum number of event slots of a push/pull that are processed; agents send 512.
+/// Maximum number of event slots of a push/pull that are processed; further ones are ignored. Agents send 512.
 pub const MAX_EVENT_SLOTS: usize = 4096;
-/// Maximum number of filters in a query; a query with more matches nobody.
+/// Maximum number of filters in a query; a query with more matches no member.
 pub const MAX_FILTERS: usize = 16;
 /// First byte of a member's encoded tags.
 pub const TAG_MAGIC: u8 = 255;
 
-/// First byte of each message.
+/// Type byte at the start of each Serf message.
 pub mod kind {
     #![allow(missing_docs, reason = "the names are those of the message structs")]
     pub const LEAVE: u8 = 0;
@@ -31,25 +31,26 @@ pub mod kind {
     pub const RELAY: u8 = 9;
 }
 
-/// Flag in [`Query::flags`] and [`QueryResponse::flags`]: an acknowledgement is requested, or this is one.
+/// Flag in [`Query::flags`]: an acknowledgement is requested. Flag in [`QueryResponse::flags`]: this is one.
 pub const FLAG_ACK: u32 = 1;
 /// Flag in [`Query::flags`]: the receiver does not pass the query on.
 pub const FLAG_NO_BROADCAST: u32 = 2;
 
 messages! {
-    /// A member intends to leave.
+    /// Announces that the member `node` intends to leave, or was declared to have left.
     Leave {
         "LTime" => ltime: u64,
         "Node" => node: Text,
-        /// Whether to forget the member at once.
+        /// Whether to forget the member at once if it has failed or left.
         "Prune" => prune: bool,
     }
-    /// A member has joined.
+    /// Announces that the member `node` has joined, or has not left as announced.
     Join {
         "LTime" => ltime: u64,
         "Node" => node: Text,
     }
-    /// The Serf layer's part of a push/pull.
+    /// State of the Serf layer in a push/pull: Lamport times of the sender's next messages, recent events, and
+    /// members' status.
     PushPull {
         "EventLTime" => event_ltime: u64,
         "Events" => events: List<Option<Box<EventSlot>>>,
@@ -58,25 +59,25 @@ messages! {
         "QueryLTime" => query_ltime: u64,
         "StatusLTimes" => status_ltimes: BTreeMap<Text, u64>,
     }
-    /// Events of one Lamport time.
+    /// Events that were sent with one Lamport time.
     EventSlot {
         "Events" => events: List<BufferedEvent>,
         "LTime" => ltime: u64,
     }
-    /// Event in an [`EventSlot`].
+    /// Event of an [`EventSlot`], which holds its Lamport time.
     BufferedEvent {
         "Name" => name: Text,
         "Payload" => payload: Option<Vec<u8>>,
     }
     /// Event that is sent to every member.
     UserEvent {
-        /// Whether receivers may merge it with events of the same name.
+        /// Whether receivers may merge the event with other events of its name.
         "CC" => coalesce: bool,
         "LTime" => ltime: u64,
         "Name" => name: Text,
         "Payload" => payload: Option<Vec<u8>>,
     }
-    /// Question to all members that its filters match.
+    /// Question to all members that match its filters.
     Query {
         "Addr" => addr: Vec<u8>,
         "Filters" => filters: List<Vec<u8>>,
@@ -98,7 +99,7 @@ messages! {
         "LTime" => ltime: u64,
         "Payload" => payload: Option<Vec<u8>>,
     }
-    /// A member's knowledge of a name, as the response to the query `_serf_conflict`.
+    /// What a member knows of a name, as the response to the query `_serf_conflict`.
     ConflictResponse {
         "Addr" => addr: Vec<u8>,
         "DelegateCur" => delegate_cur: u8,
@@ -109,47 +110,47 @@ messages! {
         "ProtocolCur" => protocol_cur: u8,
         "ProtocolMax" => protocol_max: u8,
         "ProtocolMin" => protocol_min: u8,
-        /// 1 alive, 2 leaving, 3 left, 4 failed.
+        /// Status of the named member: 1 alive, 2 leaving, 3 left, 4 failed.
         "Status" => status: u8,
         "Tags" => tags: BTreeMap<Text, Text>,
     }
-    /// Payload of a key query.
+    /// Payload of a query that changes or lists the members' keys.
     KeyRequest {
         "Key" => key: Option<Vec<u8>>,
     }
-    /// Response to a key query.
+    /// Payload of a response to a query that changes or lists the members' keys.
     KeyResponse {
         "Keys" => keys: List<Text>,
         "Message" => message: Text,
         "PrimaryKey" => primary_key: Text,
         "Result" => result: bool,
     }
-    /// UDP address as Go encodes it.
+    /// UDP address as Go encodes it, in a [`RelayHeader`].
     RelayAddr {
         "IP" => ip: Vec<u8>,
         "Port" => port: u16,
         "Zone" => zone: Text,
     }
-    /// Header before a message that is to be relayed.
+    /// Header before a message that the receiver is asked to relay: its destination.
     RelayHeader {
         "DestAddr" => addr: RelayAddr,
         "DestName" => name: Text,
     }
-    /// Network coordinate; follows a version byte in the payload of memberlist's ack.
+    /// Network coordinate; it follows a version byte in the payload of memberlist's ack.
     Coordinate {
         "Adjustment" => adjustment: Float,
         "Error" => error: Float,
         "Height" => height: Float,
         "Vec" => vec: List<Float>,
     }
-    /// Regular expression for the value of one tag.
+    /// Filter of a query: a regular expression for the value of the named tag.
     TagFilter {
         "Expr" => expr: Text,
         "Tag" => tag: Text,
     }
 }
 
-/// Message that is carried as a user message.
+/// Serf message, which memberlist carries as a user message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs, reason = "each variant is named for the message it holds")]
 pub enum Message {
@@ -158,7 +159,7 @@ pub enum Message {
     UserEvent(UserEvent),
     Query(Query),
     QueryResponse(QueryResponse),
-    /// Message to relay: its destination, and its bytes with their type byte.
+    /// Message to relay: its destination, and the encoded message with its type byte.
     Relay(RelayHeader, Vec<u8>),
 }
 
@@ -204,7 +205,7 @@ fn tagged(out: &mut Vec<u8>, kind: u8, message: &impl Field) {
     message.encode(out);
 }
 
-/// Encodes a payload that has a type byte of its own: conflict and key messages, the push/pull.
+/// Encodes `message` after the type byte `kind`: conflict and key messages, and the state in a push/pull.
 pub fn encode_tagged(kind: u8, message: &impl Field) -> Vec<u8> {
     let mut out = Vec::new();
     tagged(&mut out, kind, message);
@@ -212,8 +213,8 @@ pub fn encode_tagged(kind: u8, message: &impl Field) -> Vec<u8> {
 }
 
 impl PushPull {
-    /// Decodes the usable parts of Serf's part of a push/pull, with its type byte. Also returns the number of
-    /// parts skipped.
+    /// Decodes the usable parts of the Serf layer's state in a push/pull, with its type byte. Also returns the
+    /// number of parts skipped.
     pub fn decode_state(bytes: &[u8]) -> Result<(Self, usize), DecodeError> {
         match bytes.split_first() {
             Some((&kind::PUSH_PULL, body)) => Self::decode_parts(body),
@@ -223,7 +224,7 @@ impl PushPull {
     }
 }
 
-/// Decodes the result of [`encode_tagged`].
+/// Decodes the result of [`encode_tagged`]. Fails if the type byte is not `kind`.
 pub fn decode_tagged<T: Field>(kind: u8, bytes: &[u8]) -> Result<T, DecodeError> {
     match bytes.split_first() {
         Some((first, body)) if *first == kind => T::decode(&mut Reader::new(body)),
@@ -233,12 +234,12 @@ pub fn decode_tagged<T: Field>(kind: u8, bytes: &[u8]) -> Result<T, DecodeError>
 }
 
 impl RelayHeader {
-    /// Destination of the message; `None` if the address is not usable.
+    /// Destination of the message to relay; `None` if the address is not usable.
     pub fn addr(&self) -> Option<SocketAddr> {
         parse_addr(&self.addr.ip, self.addr.port)
     }
 
-    /// Creates a header for a member.
+    /// Creates a header that asks for relaying to the member `name` at `addr`.
     pub fn new(name: Text, addr: SocketAddr) -> Self {
         let addr = RelayAddr { ip: ip_bytes(addr.ip()), port: addr.port(), zone: Text::default() };
         Self { addr, name }
@@ -248,9 +249,9 @@ impl RelayHeader {
 /// Restriction on which members answer a query.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Filter {
-    /// Only these members.
+    /// Only members with these names answer.
     Nodes(Vec<Text>),
-    /// Only members whose tag contains a match of the regular expression.
+    /// Only members whose tag contains a match of the regular expression answer.
     Tag(TagFilter),
 }
 
@@ -283,7 +284,7 @@ impl Filter {
     }
 }
 
-/// Tags of a member, as in its metadata.
+/// Tags of a member, by their names.
 pub type Tags = BTreeMap<Text, Text>;
 
 /// Encodes `tags` as metadata. No tags are encoded as an empty map, because old agents read empty metadata as a
@@ -292,8 +293,8 @@ pub fn encode_tags(tags: &Tags) -> Vec<u8> {
     encode_tagged(TAG_MAGIC, tags)
 }
 
-/// Decodes metadata. Without [`TAG_MAGIC`] it is the role of a very old agent. Tags that cannot be decoded are
-/// skipped; after a structural error the remaining ones are too.
+/// Decodes a member's metadata. Without [`TAG_MAGIC`] it is the role of a very old agent. Tags that cannot be
+/// decoded are skipped; after a structural error the remaining ones are too.
 pub fn decode_tags(meta: &[u8]) -> Tags {
     match meta.split_first() {
         None => Tags::new(),

@@ -15,19 +15,19 @@ use super::{
 
 /// Maximum size of one message on a stream, in bytes; memberlist's own limit.
 pub const MAX_MESSAGE: usize = 20 * 1024 * 1024;
-/// Maximum size of a decompressed message on a stream, in bytes.
+/// Maximum size in bytes to which a message on a stream may decompress.
 pub const MAX_DECOMPRESSED: usize = 40 * 1024 * 1024;
 /// Maximum number of members in one push/pull.
 pub const MAX_NODES: u64 = 256 * 1024;
 
-/// Message on a stream.
+/// Message that a stream carries; a stream has one in each direction at most.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs, reason = "each variant is named for the message it holds")]
 pub enum StreamMessage {
     Ping(Ping),
     Ack(Ack),
     PushPull(PushPull),
-    /// Bytes of the layer above.
+    /// Encoded message of the layer above, such as Serf.
     User(Vec<u8>),
     Err(ErrMessage),
 }
@@ -55,13 +55,13 @@ fn tagged(out: &mut Vec<u8>, kind: u8, message: &impl Field) {
     message.encode(out);
 }
 
-/// Frames a message that starts a stream.
+/// Frames a message that starts a stream: with the label, and compressed and encrypted as `framing` says.
 pub fn encode(framing: &Framing, message: &StreamMessage, rng: &mut impl Rng) -> Result<Vec<u8>, WireError> {
     Ok([framing.label_header(), encode_reply(framing, message, rng)?].concat())
 }
 
-/// Frames a response on a stream. Only the dialling side sends the label, but encryption authenticates it in
-/// both directions.
+/// Frames a response on a stream. Only the dialling side sends the label, but encryption authenticates the
+/// label in both directions.
 pub fn encode_reply(
     framing: &Framing,
     message: &StreamMessage,
@@ -85,12 +85,12 @@ pub fn encode_reply(
     Ok(body)
 }
 
-/// Incremental decoder of one message from a stream.
+/// Incremental decoder of the one message that a side sends on a stream.
 #[derive(Debug)]
 pub struct StreamDecoder {
     framing: Framing,
     buf: Vec<u8>,
-    /// Minimum length of the buffer for the next attempt.
+    /// Minimum length of the buffer, in bytes, for the next attempt to decode.
     needed: usize,
     label_done: bool,
     plain: PlainParser,
@@ -183,7 +183,8 @@ impl StreamDecoder {
     }
 }
 
-/// Parses a message. With `whole` the bytes are complete; otherwise a compressed message may still grow.
+/// Parses a message. With `whole`, `bytes` is complete, and a message that needs more is an error; otherwise
+/// more bytes may follow.
 fn complete(bytes: &[u8], whole: bool) -> Result<StreamMessage, WireError> {
     let result = match bytes.split_first() {
         Some((&kind::COMPRESS, body)) => match Compress::decode(body) {
@@ -216,12 +217,13 @@ struct PlainParser {
     header: Option<PushPullHeader>,
     nodes: Vec<NodeState>,
     skipped: Skipped,
-    /// Offset up to which everything is parsed.
+    /// Offset in the bytes up to which header and members of a push/pull are parsed.
     done: usize,
 }
 
 impl PlainParser {
-    /// Parses `bytes`: everything from the message's type byte on, which only grows between attempts.
+    /// Parses `bytes`: all bytes from the message's type byte on, which only grow between attempts. `limit`
+    /// bounds the bytes of a user message or user state.
     fn attempt(&mut self, bytes: &[u8], limit: usize) -> Result<StreamMessage, WireError> {
         let mut reader = Reader::new(bytes);
         let kind = reader.take(1)?.first().copied().unwrap_or_default();
@@ -271,7 +273,7 @@ impl PlainParser {
         Ok(PushPull { join: header.join, nodes, user_state, skipped: self.skipped })
     }
 
-    /// Number of members parsed, including those skipped.
+    /// Number of members parsed so far, including those skipped.
     fn taken(&self) -> u64 {
         (self.nodes.len() + self.skipped.malformed + self.skipped.too_large) as u64
     }
@@ -284,7 +286,7 @@ fn checked_len(len: u64, limit: usize) -> Result<usize, WireError> {
         .ok_or(WireError::TooLarge("a user message on a stream"))
 }
 
-/// Adjusts the error of a reader that started at `offset`.
+/// Adjusts the error of a reader that started at `offset`, so that it refers to the whole input.
 fn shifted(error: DecodeError, offset: usize) -> WireError {
     match error {
         DecodeError::Truncated { needed } => {

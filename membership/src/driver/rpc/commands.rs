@@ -26,19 +26,19 @@ use crate::{
     wire::{Text, field::Field},
 };
 
-/// Default port of members.
+/// Default port of members, for addresses in join requests that have none.
 const GOSSIP_PORT: u16 = 7946;
-/// Time limit of a name lookup.
+/// Time limit for looking up the addresses of a host name.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
-/// Prefix of the members' internal queries.
+/// Name prefix of members' internal queries, of which clients may send only [`PING`].
 const INTERNAL_PREFIX: &str = "_serf_";
-/// The only internal query open to clients: members just acknowledge it.
+/// The only internal query that clients may send: members just acknowledge it.
 const PING: &str = "_serf_ping";
 
-/// Reply to a request without its header, or the text of a refusal.
+/// Body of the reply to a request, or the error text of a refusal.
 type Answer = Result<Body, String>;
 
-/// Body of a reply, possibly empty, with an error text.
+/// Body of a reply, possibly empty, with the error text of its header; an empty text means success.
 #[derive(Default)]
 struct Body {
     bytes: Vec<u8>,
@@ -58,7 +58,7 @@ fn told(error: Error) -> String {
 }
 
 impl<H: Host> Connection<H> {
-    /// Executes a request and replies. Returns `false` if the connection is to end.
+    /// Executes a request and replies to it. Returns `false` if the connection is to end afterwards.
     pub(super) async fn execute(&mut self, seq: u64, request: Request) -> io::Result<bool> {
         let command = request.command();
         tracing::debug!(client = %self.client, command = command.name(), "an RPC request");
@@ -85,7 +85,7 @@ impl<H: Host> Connection<H> {
         Ok(true)
     }
 
-    /// Answers requests that take a single reply.
+    /// Executes a request that takes a single reply, and returns that reply.
     async fn answer(&self, request: Request) -> Answer {
         let member = self.shared.host.member()?;
         match request {
@@ -189,7 +189,8 @@ impl<H: Host> Connection<H> {
         Ok(stats)
     }
 
-    /// Returns an error if no subscription can be started under that number.
+    /// Returns the error text if no subscription can be started under the request number `seq`: it is in use,
+    /// or the connection has its maximum.
     fn room(&self, seq: u64) -> Result<(), String> {
         let most = self.shared.limits.subscriptions;
         if self.feeds.contains(seq) {
@@ -283,7 +284,7 @@ impl<H: Host> Connection<H> {
     }
 }
 
-/// Architecture of the machine, in Go's terms, as used by Serf's agents.
+/// Architecture of this machine in Go's terms, such as `amd64`, as Serf's agents report it.
 fn arch() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
@@ -297,7 +298,7 @@ fn key_reply(keys: Keys) -> Body {
     Body { error: keys.failure().unwrap_or_default(), ..Body::of(&keys) }
 }
 
-/// Contacts members; it succeeds if at least one answers.
+/// Contacts members, and returns how many answered; fails if none did.
 async fn join(member: &Membership, wanted: Join) -> Result<Joined, String> {
     let names = wanted.existing.as_slice();
     if names.is_empty() || names.len() > MAX_JOINS {
@@ -318,7 +319,7 @@ async fn join(member: &Membership, wanted: Join) -> Result<Joined, String> {
     Ok(Joined { num: u32::try_from(joined).unwrap_or(u32::MAX) })
 }
 
-/// Parses an address with or without a port, or looks up all addresses of a name.
+/// Parses an address with or without a port, or looks up all addresses of a host name.
 async fn resolve(name: &Text) -> io::Result<Vec<SocketAddr>> {
     let unreadable = || io::Error::other("this is no address: it is not UTF-8");
     let text = name.to_str().ok_or_else(unreadable)?;

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::rpc::{Session, Step, message::ReplyHeader};
 
-/// Maximum number of bytes read at a time.
+/// Maximum number of bytes read from a client at a time.
 const CHUNK: usize = 4096;
 
 pub(super) struct Connection<H> {
@@ -29,12 +29,12 @@ pub(super) struct Connection<H> {
     place: ConnectionPermit<H>,
     reader: OwnedReadHalf,
     session: Session,
-    /// Number of the request that started the monitor; there is at most one.
+    /// Number of the request that started the log monitor; `None` without one. A connection has at most one.
     pub(super) monitor: Option<u64>,
     opened_at: Instant,
-    /// Time of the last complete request.
+    /// Time when the last complete request arrived, or the connection was opened.
     heard_at: Instant,
-    /// Time when an incomplete request began.
+    /// Time when the current incomplete request began; `None` if there is none.
     partial_since: Option<Instant>,
 }
 
@@ -65,7 +65,7 @@ impl<H: Host> Connection<H> {
         }
     }
 
-    /// Serves until one side ends the connection.
+    /// Serves the client until one side ends the connection.
     pub(super) async fn serve(mut self) {
         tracing::debug!(client = %self.client, "an RPC client is there");
         match self.exchange().await {
@@ -116,7 +116,7 @@ impl<H: Host> Connection<H> {
         let _ = tokio::time::timeout(self.shared.limits.linger, closed).await;
     }
 
-    /// Executes complete requests. Returns `false` if the connection is to end.
+    /// Executes all complete requests received so far. Returns `false` if the connection is to end.
     async fn take_requests(&mut self) -> io::Result<bool> {
         let mut heard = false;
         while let Some(step) = self.session.poll().map_err(io::Error::other)? {
@@ -152,7 +152,7 @@ impl<H: Host> Connection<H> {
         Ok(true)
     }
 
-    /// Reports the connection's activity, for the assignment of places.
+    /// Reports the connection's activity to the table of places.
     fn stand(&self) {
         self.place.turn(match (self.session.is_open(), self.feeds.len()) {
             (false, _) => Standing::Opening,
@@ -161,7 +161,8 @@ impl<H: Host> Connection<H> {
         });
     }
 
-    /// Time by which the client must send something.
+    /// Time by which the client must send something: the handshake, the rest of a request, or a new request.
+    /// `None` without a limit.
     fn deadline(&self) -> Option<Instant> {
         let limits = &self.shared.limits;
         if !self.session.is_open() {

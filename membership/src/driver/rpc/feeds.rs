@@ -26,10 +26,11 @@ use crate::{
     wire::field::Field,
 };
 
-/// Ends a feed when the sender is used or dropped.
+/// Receiver that ends a feed when its sender is dropped.
 type Stopped = oneshot::Receiver<()>;
 
-/// Subscriptions of one connection. Dropping them ends them.
+/// Subscriptions of one connection, by the numbers of their requests. Dropping the value ends all
+/// subscriptions.
 pub(super) struct Feeds {
     tasks: JoinSet<(u64, io::Result<()>)>,
     stops: BTreeMap<u64, oneshot::Sender<()>>,
@@ -48,7 +49,7 @@ impl Feeds {
         self.stops.contains_key(&seq)
     }
 
-    /// Runs a feed under the number of its request.
+    /// Starts a feed under the number `seq` of the request that asked for it.
     pub(super) fn start<F>(&mut self, seq: u64, feed: impl FnOnce(Stopped) -> F)
     where
         F: Future<Output = io::Result<()>> + Send + 'static,
@@ -59,8 +60,8 @@ impl Feeds {
         self.tasks.spawn(async move { (seq, feed.await) });
     }
 
-    /// Waits until a feed ends; forever if there is none. An error means that the connection cannot be used any
-    /// more.
+    /// Waits until any feed ends; forever if there is none. An error means that the connection cannot be used
+    /// any more.
     pub(super) async fn ended(&mut self) -> io::Result<()> {
         match self.tasks.join_next().await {
             Some(Ok((seq, result))) => {
@@ -72,7 +73,7 @@ impl Feeds {
         }
     }
 
-    /// Ends a feed. Nothing of it is written after this returns.
+    /// Ends the feed of the request number `seq`. The feed writes nothing after this returns.
     pub(super) async fn stop(&mut self, seq: u64) -> io::Result<()> {
         if let Some(stop) = self.stops.get_mut(&seq) {
             // Replaced rather than removed, so that the number stays in use until the task has ended.
@@ -85,14 +86,14 @@ impl Feeds {
     }
 }
 
-/// Queries that were sent to a client, for its `respond` requests.
+/// Queries that were sent to a client, for the client's `respond` requests; at most `most`.
 #[derive(Clone)]
 pub(super) struct Asked {
     inner: Arc<Mutex<Numbered>>,
     most: usize,
 }
 
-/// The most recent queries, each with a number of this connection.
+/// Most recent queries sent to a client, each with a number that is unique in the connection.
 #[derive(Default)]
 struct Numbered {
     last: u64,
@@ -121,7 +122,7 @@ impl Asked {
     }
 }
 
-/// Event stream of a client.
+/// Event stream of a client: writes the events that its filter selects.
 pub(super) struct EventFeed {
     pub(super) seq: u64,
     pub(super) client: SocketAddr,
@@ -177,7 +178,7 @@ fn some(payload: Vec<u8>) -> Bin {
     Bin((!payload.is_empty()).then_some(payload))
 }
 
-/// Sends the answers to a query as they arrive, and its end.
+/// Writes the answers to a query to the client as they arrive, and a record when the query ends.
 pub(super) async fn answers(
     seq: u64,
     writer: Writer,
@@ -205,7 +206,7 @@ pub(super) async fn answers(
     }
 }
 
-/// Sends log lines.
+/// Writes log lines to the client as they arrive.
 pub(super) async fn lines(
     seq: u64,
     writer: Writer,

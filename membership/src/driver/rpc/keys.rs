@@ -12,20 +12,21 @@ use crate::{
 };
 
 impl Membership {
-    /// Makes all members, this one included, change their keyrings. Returns a summary of their answers.
+    /// Makes all members, this one included, change their keyrings. Returns a summary of the members' answers.
     pub async fn change_all_keys(&self, change: KeyChange) -> Result<Keys, Error> {
         let nodes = self.alive_count().await?;
         Ok(gather(self.change_keys(change).await?, nodes).await)
     }
 
-    /// Asks all members, this one included, for their keys, and counts them.
+    /// Asks all members, this one included, for their keys. Returns how many members have each key.
     pub async fn list_all_keys(&self) -> Result<Keys, Error> {
         let nodes = self.alive_count().await?;
         Ok(gather(self.list_keys().await?, nodes).await)
     }
 }
 
-/// Parses a key, and makes all members install, use or remove it.
+/// Parses a key in base64, and makes all members install, use or remove it. Returns a summary of their answers,
+/// or an error text.
 pub(super) async fn change(
     member: &Membership,
     text: &Text,
@@ -36,12 +37,12 @@ pub(super) async fn change(
     member.change_all_keys(change(key)).await.map_err(|error| error.to_string())
 }
 
-/// Counts the members that have each key.
+/// Asks all members for their keys. Returns how many members have each key, or an error text.
 pub(super) async fn list(member: &Membership) -> Result<Keys, String> {
     member.list_all_keys().await.map_err(|error| error.to_string())
 }
 
-/// Waits until all members have answered, or the query ends.
+/// Counts answers to a key query until all `nodes` members have responded, or the query ends.
 async fn gather(mut answers: Answers, nodes: usize) -> Keys {
     let mut keys = Keys { nodes: nodes as u64, ..Keys::default() };
     while keys.responses < keys.nodes {
@@ -74,7 +75,7 @@ fn count(keys: &mut Keys, from: Text, payload: &[u8]) {
 }
 
 impl Keys {
-    /// Returns why a change is not complete; `None` if all members made it.
+    /// Returns why a key change is not complete; `None` if all members made it.
     pub fn failure(&self) -> Option<String> {
         if self.errors > 0 {
             Some(format!("{}/{} nodes reported failure", self.errors, self.nodes))

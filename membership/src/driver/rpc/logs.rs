@@ -5,12 +5,12 @@ use std::{collections::VecDeque, sync::Arc};
 
 use tokio::sync::mpsc;
 
-/// Number of recent lines that a new monitor receives at once.
+/// Maximum number of recent lines that a new monitor receives at once.
 pub const RECENT_LINES: usize = 256;
-/// Maximum length of a line in bytes; longer lines are cut.
+/// Maximum length of a log line in bytes; longer lines are cut.
 pub const MAX_LINE_BYTES: usize = 4096;
 
-/// Severity of a line, in ascending order.
+/// Severity of a log line, in ascending order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[allow(missing_docs, reason = "the names are the usual ones")]
 pub enum Level {
@@ -22,7 +22,7 @@ pub enum Level {
 }
 
 impl Level {
-    /// Parses a level as written by clients, in any case.
+    /// Parses a level as written by clients, such as `warn`, in upper or lower case; `None` if it is unknown.
     pub fn parse(text: &str) -> Option<Self> {
         Some(match text.to_ascii_uppercase().as_str() {
             "TRACE" => Self::Trace,
@@ -35,7 +35,7 @@ impl Level {
     }
 }
 
-/// Log that passes lines on to listeners. Clones are the same log.
+/// Log that passes each line on to all its listeners. Clones are handles of one log.
 #[derive(Debug, Clone, Default)]
 pub struct Logs {
     inner: Arc<Mutex<Inner>>,
@@ -55,7 +55,7 @@ struct Listener {
 }
 
 impl Listener {
-    /// Sends a line. Returns whether the listener still exists.
+    /// Sends a line to the listener if it is severe enough and fits. Returns whether the listener still exists.
     fn offer(&mut self, level: Level, line: &Arc<str>) -> bool {
         if level < self.least {
             return !self.sender.is_closed();

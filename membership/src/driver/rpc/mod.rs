@@ -52,32 +52,33 @@ use seldom::Seldom;
 
 pub use logs::{Level, Logs, MAX_LINE_BYTES, RECENT_LINES};
 
-/// Maximum number of connections that wait to be accepted.
+/// Maximum number of connections that the system holds until the server accepts them.
 const BACKLOG: u32 = 128;
-/// Size of the system's send buffer per client, in bytes. Linux reserves twice as much, including its own
+/// Size of the system's send buffer for each client, in bytes. Linux reserves twice as much, including its own
 /// bookkeeping.
 const SEND_BUFFER_BYTES: usize = 128 * 1024;
 /// Pause after an error of the listener itself, so that the task does not spin.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
 
-/// Options of a server.
+/// Options of an RPC server.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Address to listen on; it must be a loopback address unless there is a key.
+    /// Address to listen on; it must be a loopback address unless clients must present a key.
     pub addr: SocketAddr,
-    /// Key that clients must present.
+    /// Key that clients must present; `None` requires none.
     pub auth: Option<AuthKey>,
-    /// Limits on clients.
+    /// Limits on clients: numbers, sizes and times.
     pub limits: Limits,
 }
 
 impl Options {
-    /// Creates options with the default limits and without a key.
+    /// Creates options for a server on `addr`, with the default limits and without a key.
     pub fn new(addr: SocketAddr) -> Self {
         Self { addr, auth: None, limits: Limits::default() }
     }
 
-    /// Rejects options that would open the server to the network without a key.
+    /// Rejects an address that is not a loopback address if there is no key, because the server would be open
+    /// to the network.
     pub fn check(&self) -> Result<(), Error> {
         if self.auth.is_none() && !self.addr.ip().is_loopback() {
             return Err(Error::NotLoopback(self.addr));
@@ -86,47 +87,48 @@ impl Options {
     }
 }
 
-/// Error of starting a server.
+/// Error of starting an RPC server.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Without a key, anyone who reaches the address could control the member.
+    /// This address is not a loopback address, and there is no key: anyone who reaches it could control the
+    /// member.
     #[error("RPC on {0} would be open to the network: without a key it is served on loopback addresses only")]
     NotLoopback(SocketAddr),
     /// The address cannot be bound.
     #[error("RPC cannot be served on {addr}: {source}")]
     Bind {
-        /// Address to bind.
+        /// Address to listen on.
         addr: SocketAddr,
         /// Error of the operating system.
         source: io::Error,
     },
 }
 
-/// Functions that a server needs from the application. Error texts are sent to clients.
+/// Functions that an RPC server needs from the application. Error texts are sent to clients.
 pub trait Host: Send + Sync + 'static {
-    /// Returns the member, or the reason why it is not available any more.
+    /// Returns the served member, or the reason why it is not available any more.
     fn member(&self) -> Result<Membership, String>;
 
-    /// Returns an error if clients must not set or delete that tag.
+    /// Returns an error text if clients must not set or delete the tag of this name.
     fn check_tag(&self, _name: &Text) -> Result<(), String> {
         Ok(())
     }
 
-    /// Leaves the cluster gracefully.
+    /// Makes the member leave its cluster gracefully; requested by a client.
     fn leave(&self) -> impl Future<Output = Result<(), String>> + Send {
         async { self.member()?.leave().await.map_err(|error| error.to_string()) }
     }
 
-    /// Called after the client that requested a leave has been informed of its success. Serf's agents end then.
+    /// Called after the client that requested a leave has received the reply. Serf's agents end then.
     fn left(&self) {}
 
-    /// Sections for `serf info`, in addition to the member's own.
+    /// Sections for `serf info`, in addition to those about the member itself.
     fn stats(&self) -> Stats {
         Stats::new()
     }
 
-    /// Log for `serf monitor`, if any.
+    /// Log for `serf monitor`; `None` if there is none.
     fn logs(&self) -> Option<&Logs> {
         None
     }
@@ -138,35 +140,35 @@ impl Host for Membership {
     }
 }
 
-/// State shared by all connections.
+/// State shared by all connections of a server.
 struct Shared<H> {
     host: H,
     auth: Option<AuthKey>,
     limits: Limits,
     listings: Semaphore,
-    /// Rate limit for log lines about clients' errors.
+    /// Rate limit for log lines about clients that were refused.
     refusals: Seldom,
-    /// Rate limit for log lines about clients that do not read.
+    /// Rate limit for log lines about clients that were disconnected because they do not read.
     deaf: Seldom,
     places: Mutex<Places>,
     began: Instant,
 }
 
 impl<H> Shared<H> {
-    /// Updates the places at the current time.
+    /// Calls `change` with the table of places and the current time.
     fn places<T>(&self, change: impl FnOnce(&mut Places, Duration) -> T) -> T {
         change(&mut self.places.lock(), self.began.elapsed())
     }
 }
 
-/// ConnectionPermit of a connection, freed when dropped.
+/// Place of a connection in the table of places, freed when dropped.
 struct ConnectionPermit<H> {
     shared: Arc<Shared<H>>,
     id: PlaceId,
 }
 
 impl<H: Host> ConnectionPermit<H> {
-    /// Returns a callback for reports of whether the connection's socket is blocked.
+    /// Returns a callback that records whether the connection's socket is blocked.
     fn on_stall(&self) -> Arc<dyn Fn(bool) + Send + Sync> {
         let (shared, id) = (self.shared.clone(), self.id);
         Arc::new(move |is_stalled| shared.places(|places, _| places.stall(id, is_stalled)))
@@ -185,7 +187,7 @@ impl<H> Drop for ConnectionPermit<H> {
     }
 }
 
-/// Bound server. Dropping the future of [`Server::run`] closes all connections.
+/// RPC server with a bound address. Dropping the future of [`Server::run`] closes all connections.
 pub struct Server<H> {
     listener: TcpListener,
     addr: SocketAddr,
@@ -199,7 +201,8 @@ impl<H> std::fmt::Debug for Server<H> {
 }
 
 impl<H: Host> Server<H> {
-    /// Binds the address.
+    /// Binds the address of `options`. Fails if it cannot be bound, or would be open to the network without a
+    /// key.
     pub fn bind(options: Options, host: H) -> Result<Self, Error> {
         options.check()?;
         let addr = options.addr;
@@ -221,12 +224,12 @@ impl<H: Host> Server<H> {
         Ok(Self { listener, addr: bound, shared: Arc::new(shared) })
     }
 
-    /// Address that the server listens on.
+    /// Address that the server listens on, with the port that was bound.
     pub fn local_addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// Serves until the future is dropped.
+    /// Accepts and serves clients until the future is dropped.
     pub async fn run(self) {
         let mut connections = JoinSet::new();
         let mut ends: HashMap<PlaceId, tokio::task::AbortHandle> = HashMap::new();
@@ -273,7 +276,8 @@ impl<H: Host> Server<H> {
     }
 }
 
-/// Limits the system's send buffer of a connection, and how long it is kept while the client reads nothing.
+/// Limits the system's send buffer of a client's connection, and (on Linux) how long data waits in it while the
+/// client reads nothing.
 fn bound(socket: &TcpStream, limits: &Limits) -> io::Result<()> {
     // Replies are small and awaited, so delaying them has no benefit.
     socket.set_nodelay(true)?;

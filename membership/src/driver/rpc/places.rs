@@ -8,22 +8,22 @@ use std::{
     time::Duration,
 };
 
-/// Time without a request after which an idle client's place can be given to others.
+/// Time without a request after which an idle client's place can be given to another client.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// Id of a connection's place.
+/// Id of a connection's place, unique in its server.
 pub(super) type PlaceId = u64;
 
-/// Activity of a connection.
+/// Activity of a client's connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Standing {
-    /// It has not completed the handshake and authentication.
+    /// The client has not completed the handshake and authentication.
     Opening,
-    /// It has sent no request since its last reply.
+    /// The client has no subscription, and has sent no request since its last reply.
     Idle,
-    /// It only waits for its subscriptions.
+    /// The client only waits for records of its subscriptions.
     Subscribed,
-    /// It waits for a reply.
+    /// The client waits for the reply to a request.
     Busy,
 }
 
@@ -32,35 +32,37 @@ struct Holder {
     from: IpAddr,
     standing: Standing,
     since: Duration,
-    /// Whether its socket is blocked, because the client does not read.
+    /// Whether the connection's socket is blocked, because the client does not read.
     stalled: bool,
 }
 
-/// Reasons to close a connection, in order of precedence.
+/// Reasons to close a connection for another one, in order of precedence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Fault {
     NoKey,
     ReadsNothing,
     Idle,
     Subscribed,
-    /// Its address has more than its share of the places.
+    /// The connection's address has more than its share of the places.
     OverShare,
 }
 
-/// Result of a request for a place.
+/// Result of a request for a place in the table.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum PlaceRequest {
-    /// A place was granted; the second field is the connection to close for it, if any.
+    /// A place was granted, with this id; the second field is the place of the connection to close for it, if
+    /// any.
     Granted(PlaceId, Option<PlaceId>),
-    /// No place: all connections are busy, or belong to addresses that do not have more.
+    /// No place: all connections are busy, or belong to addresses with no more connections than the new
+    /// client's.
     Refused,
 }
 
-/// Connections of a server.
+/// Table of a server's connections, which holds at most a fixed number of them.
 #[derive(Debug)]
 pub(super) struct Places {
     limit: usize,
-    /// Maximum number of places that one address keeps when others need some.
+    /// Maximum number of places that one address keeps when other addresses need some: three quarters of all.
     share: usize,
     last: PlaceId,
     holders: BTreeMap<PlaceId, Holder>,
@@ -71,7 +73,7 @@ impl Places {
         Self { limit, share: (limit - limit / 4).max(1), last: 0, holders: BTreeMap::new() }
     }
 
-    /// Requests a place for a new connection.
+    /// Requests a place for a new connection from this address.
     pub(super) fn enter(&mut self, from: IpAddr, now: Duration) -> PlaceRequest {
         let mut victim = None;
         if self.holders.len() >= self.limit {
@@ -87,7 +89,7 @@ impl Places {
         PlaceRequest::Granted(self.last, victim)
     }
 
-    /// Records a change of activity.
+    /// Records the activity of a connection.
     pub(super) fn turn(&mut self, id: PlaceId, standing: Standing, now: Duration) {
         if let Some(holder) = self.holders.get_mut(&id) {
             // A connection that is still opening keeps its time, so that sending bytes does not renew it.
@@ -97,7 +99,7 @@ impl Places {
         }
     }
 
-    /// Records whether the socket is blocked.
+    /// Records whether a connection's socket is blocked.
     pub(super) fn stall(&mut self, id: PlaceId, is_stalled: bool) {
         if let Some(holder) = self.holders.get_mut(&id) {
             holder.stalled = is_stalled;
@@ -148,7 +150,7 @@ mod tests {
         Duration::from_millis(ms)
     }
 
-    /// Fills all places, with one address each or a single one.
+    /// Fills a table of `count` places, with connections from the addresses that `of` gives.
     fn full(count: u8, of: impl Fn(u8) -> u8) -> (Places, Vec<PlaceId>) {
         let mut places = Places::new(count.into());
         let enter = |number: u8| match places.enter(from(of(number)), at(number.into())) {

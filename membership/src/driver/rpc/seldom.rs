@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Minimum time between two lines of one kind.
+/// Minimum time between two log lines of one kind.
 const PAUSE: Duration = Duration::from_secs(60);
 
-/// Rate limit of one kind of line.
+/// Rate limit of one kind of log line.
 #[derive(Debug, Default)]
 pub(super) struct Seldom(Mutex<State>);
 
@@ -19,7 +19,8 @@ struct State {
 }
 
 impl Seldom {
-    /// Returns the number of lines suppressed since the last one, if a line may be written now.
+    /// Returns the number of lines suppressed since the last written one, if a line may be written now;
+    /// otherwise counts one as suppressed and returns `None`.
     pub(super) fn turn(&self) -> Option<u64> {
         let mut state = self.0.lock();
         if state.written.is_some_and(|written| written.elapsed() < PAUSE) {

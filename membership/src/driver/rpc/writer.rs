@@ -4,28 +4,29 @@ use std::{io, sync::Arc, time::Duration};
 
 use tokio::{io::AsyncWriteExt, net::tcp::OwnedWriteHalf, sync::Mutex};
 
-/// Duration of a blocked write after which the client's place can be given to others.
+/// Duration of a blocked write after which the client's place can be given to another client.
 const STALLED: Duration = Duration::from_secs(1);
 
-/// Error: a client that does not read is disconnected.
+/// Error of a connection that is closed because the client does not read.
 #[derive(Debug, thiserror::Error)]
 #[error("the client does not read")]
 struct Deaf;
 
-/// Writer of whole replies and records, one at a time: callers wait for each other, and nothing is queued.
+/// Writer of whole replies and records to one client, one at a time: callers wait for each other, and nothing
+/// is queued.
 #[derive(Clone)]
 pub(super) struct Writer {
     pub(super) half: Arc<Mutex<OwnedWriteHalf>>,
-    /// Time limit of one whole reply or record.
+    /// Time limit for writing one whole reply or record.
     pub(super) timeout: Duration,
-    /// Time limit for progress by at least one byte.
+    /// Time limit for writing at least one further byte.
     pub(super) stall_timeout: Duration,
-    /// Called with whether the socket is blocked.
+    /// Called when the socket becomes blocked (`true`), and when it accepts bytes again (`false`).
     pub(super) stalled: Arc<dyn Fn(bool) + Send + Sync>,
 }
 
 impl Writer {
-    /// Writes everything. After an error, or if the future was dropped early, the connection cannot be used any
+    /// Writes all bytes. After an error, or if the future was dropped early, the connection cannot be used any
     /// more.
     pub(super) async fn send(&self, bytes: &[u8]) -> io::Result<()> {
         let mut half = self.half.lock().await;
