@@ -31,9 +31,9 @@ use tokio::time::Instant;
 
 /// Time in which new subscriptions are gathered into one request.
 const GATHER: Duration = Duration::from_millis(3);
-/// Maximum interval between looks at the clock and at what waits for it.
+/// Maximum interval between looks at the clock and at everything that is due at a certain time.
 const TICK: Duration = Duration::from_secs(1);
-/// Heartbeats requested per allowed silence.
+/// Number of heartbeats requested per period of allowed silence.
 const HEARTBEAT_SHARE: u32 = 3;
 /// Number of consecutive refusals of a further stream after which the client tries another agent.
 const MAX_REFUSED_STREAMS: u32 = 3;
@@ -49,13 +49,13 @@ pub(crate) struct Settings {
     pub(crate) pace: Pace,
 }
 
-/// Open stream.
+/// Open stream of the connected agent.
 struct Reading {
     id: StreamId,
     stream: EventStream,
 }
 
-/// Stream being opened.
+/// Stream that is being opened at the agent at index `place` of the client's list.
 struct Opening {
     id: StreamId,
     way: Way,
