@@ -60,7 +60,7 @@ pub(crate) fn exit(code: &str) -> Option<Exit> {
     find(code).map(|info| info.exit)
 }
 
-/// Returns meaning and advice of a code, in one line.
+/// Returns meaning and advice of a stable code, in one line; `None` for an unknown code.
 pub(crate) fn help(code: &str) -> Option<String> {
     find(code).map(|info| info.help())
 }
