@@ -55,7 +55,7 @@ names! {
     INTERNAL = "internal";
 }
 
-/// Returns the exit code of a stable code that this program knows.
+/// Returns the exit code of a stable code; `None` if this program does not know the code.
 pub(crate) fn exit(code: &str) -> Option<Exit> {
     find(code).map(|info| info.exit)
 }

@@ -196,21 +196,21 @@ pub(crate) fn warn_if_shared(path: &Path, what: &str) {
 #[cfg(not(unix))]
 pub(crate) fn warn_if_shared(_path: &Path, _what: &str) {}
 
-/// Reads a bearer token.
+/// Reads a bearer token from a file.
 pub(crate) fn token(path: &Path) -> Result<Token> {
     let fault = || Failure::new(codes::TOKEN_MALFORMED, format!("{}: {TokenError}", name(path)));
     let bytes = read(path, MAX_TOKEN_BYTES + 2)?.ok_or_else(fault)?;
     String::from_utf8(bytes).ok().and_then(|text| text.parse().ok()).ok_or_else(fault)
 }
 
-/// Reads certificates of authorities.
+/// Reads the certificates of authorities from a PEM file.
 pub(crate) fn authorities(path: &Path) -> Result<Authorities> {
     let fault = |what: &str| Failure::new(codes::CA_MALFORMED, format!("{}: {what}", name(path)));
     let bytes = read(path, MAX_PEM_BUNDLE_BYTES)?.ok_or_else(|| fault("it is too large for certificates"))?;
     Authorities::from_pem(&bytes).map_err(|error| fault(&error.to_string()))
 }
 
-/// Reads a client certificate and its private key.
+/// Reads a client certificate and its private key from PEM files.
 pub(crate) fn client_certificate(cert: &Path, key: &Path) -> Result<ClientCertificate> {
     let fault =
         |path: &Path, what: &str| Failure::new(codes::CLIENT_CERTIFICATE, format!("{}: {what}", name(path)));

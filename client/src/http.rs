@@ -24,11 +24,11 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// Time limit of connecting.
+/// Time limit of establishing a connection to an agent, including TLS.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Default time limit of a request.
+/// Default time limit of a request to an agent and its whole answer.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
-/// Maximum size of an answer in bytes.
+/// Maximum size of the body of an agent's answer, in bytes.
 pub const MAX_ANSWER_BYTES: usize = 64 << 20;
 /// Maximum number of idle connections kept for later requests.
 pub const MAX_IDLE_CONNECTIONS: usize = 8;

@@ -37,9 +37,10 @@ pub struct Faults {
     pub fails_late: Mutex<bool>,
     /// Number of times that the free space was checked.
     pub probes: AtomicU32,
-    /// Entry that cannot be read, with the error; without an error, its record is missing.
+    /// Id of an entry that cannot be read, with the error; without an error, its record is missing. `None`: all can be
+    /// read.
     pub entry: Mutex<Option<(EntryId, Option<StorageError>)>>,
-    /// Error of every read of the keys that cite a grant.
+    /// Error of every read of the keys that cite a grant; `None`: these reads succeed.
     pub citations: Mutex<Option<StorageError>>,
 }
 
@@ -60,7 +61,7 @@ impl Faults {
 
 struct Faulty {
     memory: MemoryStorage,
-    /// Whether a commit has failed: nothing is written until the store is reopened.
+    /// Whether a commit of this store has failed: nothing is written until the store is reopened.
     failed: bool,
     faults: Arc<Faults>,
 }

@@ -236,7 +236,7 @@ impl GossipArgs {
         self.rpc.is_some()
     }
 
-    /// Returns the settings of Serf's RPC.
+    /// Returns the settings of Serf's RPC; `None` if --rpc is not given.
     fn rpc(&self, logs: Option<Logs>) -> Result<Option<RpcConfig>> {
         let Some(address) = &self.rpc else {
             return match &self.rpc_auth_file {
@@ -255,7 +255,7 @@ impl GossipArgs {
         Ok(Some(RpcConfig { options, logs }))
     }
 
-    /// Returns the gossip configuration.
+    /// Returns the configuration of the gossip from the options.
     pub(super) fn config(
         &self,
         places: Option<Places>,

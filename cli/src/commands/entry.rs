@@ -193,10 +193,10 @@ pub(crate) fn del(args: &DelArgs, format: Format) -> Result<Exit> {
         .run(format)
 }
 
-/// One write to one key.
+/// One write to one key, with the condition and the signer that the command line gives.
 struct Write<'a> {
     key: &'a Key,
-    /// Value; `None`: unset the key.
+    /// Value to set; `None`: unset the key.
     value: Option<Bytes>,
     only_if: &'a IfArgs,
     sign: &'a SignArgs,
@@ -228,7 +228,7 @@ impl Write<'_> {
         Ok(Exit::Ok)
     }
 
-    /// Lets the agent sign.
+    /// Has the agent sign the entry with its own identity.
     async fn sign_there(&self, client: &AgentClient) -> Result<Written> {
         let only_if = match &self.only_if.if_id {
             None => None,

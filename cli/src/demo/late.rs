@@ -74,7 +74,7 @@ pub(super) async fn join_late(
     Ok(late)
 }
 
-/// Index of the late replica.
+/// Index of the late replica, from 0.
 const LATE: usize = 3;
 
 fn verify_merged(verdict: Verdict, what: &str) -> anyhow::Result<()> {

@@ -146,7 +146,7 @@ async fn fill(cast: &Cast, stage: &Stage, team: &Signed<Grant>, items: &[Item]) 
     Ok(())
 }
 
-/// Signs on two threads.
+/// Signs an entry of the team for each of `items`, on two threads.
 fn sign_all(cast: &Cast, team: &Signed<Grant>, items: &[Item]) -> anyhow::Result<Vec<Fact>> {
     let time = now();
     let sign = |part: &[Item]| -> anyhow::Result<Vec<Fact>> {

@@ -49,7 +49,7 @@ pub(super) async fn eventually(
     Ok(began.elapsed())
 }
 
-/// Formats a number of bytes.
+/// Formats a number of bytes for people.
 pub(super) fn bytes(count: u64) -> String {
     match count {
         0..10_000 => format!("{count} B"),

@@ -36,7 +36,7 @@ enum Kind {
     Switch,
     Number,
     Texts,
-    /// An object of texts.
+    /// A JSON object whose values are texts.
     TextMap,
     Object,
 }

@@ -79,11 +79,12 @@ pub(crate) struct Driver {
     next: Option<Reading>,
     opening: Option<Opening>,
     fetching: Option<Fetching>,
-    /// Number of consecutive agents that did not give the requested value.
+    /// Number of consecutive agents that did not give the value that is requested.
     fetches_missed: usize,
     /// Deadline for the connected agent to send everything requested; `None` once it has.
     load_until: Option<Instant>,
-    /// Number of consecutive agents that missed that deadline; each gets twice the time of the previous one.
+    /// Number of consecutive agents that missed the deadline `load_until`; each gets twice the time of the
+    /// previous one.
     loads_missed: u32,
     last_stream: StreamId,
     gather_until: Option<Instant>,
@@ -227,7 +228,7 @@ impl Driver {
         self.report();
     }
 
-    /// Something expires, or an agent can be tried again.
+    /// Passes the present time to the core, because something expires or an agent can be tried again.
     fn look_at_clock(&mut self) {
         if let Some(core) = &mut self.core {
             core.set_now(self.settings.clock.now());

@@ -104,7 +104,7 @@ impl Subscription {
         Ok(state.map_err(|_| Closed)?.clone())
     }
 
-    /// Returns a receiver of all states, for `tokio` combinators.
+    /// Returns a receiver of all states of the key, for `tokio` combinators.
     pub fn watch(&self) -> watch::Receiver<State> {
         self.states.clone()
     }
@@ -167,7 +167,7 @@ pub struct Matching {
     status: watch::Receiver<MatchStatus>,
     /// Ids of the entries already delivered to this subscriber, by key.
     seen: BTreeMap<Key, EntryId>,
-    /// Whether this serves a single read, so that a large result is not kept.
+    /// Whether this subscription serves a single read, so that a large result is not kept.
     single_look: bool,
 }
 

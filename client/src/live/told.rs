@@ -15,14 +15,14 @@ pub(crate) enum Part {
     First {
         /// Number of the sequence of events about the key that starts with this one.
         telling: u64,
-        /// Lowest rank in this event.
+        /// Rank down to which this event carries the newest entries; the shown entry may be below it.
         down_to: Rank,
     },
     /// The entries after the previous part, down to a rank.
     Next {
         /// Number of the sequence of events, as in its `First` part.
         telling: u64,
-        /// Lowest rank in this event.
+        /// Rank down to which this event continues.
         down_to: Rank,
     },
     /// The entries after the previous part, down to the oldest.
@@ -61,10 +61,10 @@ struct Reached {
     down_to: Rank,
 }
 
-/// State of one key as the agent has sent it.
+/// What the connected agent has sent of one key.
 #[derive(Debug, Default)]
 pub(crate) struct Told {
-    /// Whether all entries that are live at the agent have been sent.
+    /// Whether all entries of the key that are live at the agent have been sent.
     whole: bool,
     /// Whether the stream that sent these entries has reported that it is in step (`synced`), before or since.
     in_step: bool,

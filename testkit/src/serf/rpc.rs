@@ -101,7 +101,7 @@ impl Client {
         Some(())
     }
 
-    /// Reads the next record of a stream.
+    /// Reads the next record of the stream that request `seq` started.
     pub async fn record<T: Field>(&mut self, seq: u64) -> T {
         assert_eq!(self.value::<ReplyHeader>().await, ReplyHeader { error: Text::default(), seq });
         self.value().await
