@@ -115,7 +115,8 @@ impl SignArgs {
         self.out.as_deref().map(OutFile::begin).transpose()
     }
 
-    /// Returns the name of an option on the command line that has no meaning without signing; `None` if there is none.
+    /// Returns the first of --identity, --out and --from that is given: they have no meaning for a command that signs
+    /// nothing. `None` if none is given.
     pub(crate) fn signing_option(&self) -> Option<&'static str> {
         let given = [
             (self.identity.is_some(), "--identity"),
@@ -125,7 +126,7 @@ impl SignArgs {
         given.into_iter().find(|(given, _)| *given).map(|(_, option)| option)
     }
 
-    /// Fails if options were given that have no meaning without a signing key.
+    /// Fails if --out is given, for a command without a signing key.
     pub(crate) fn check_unsigned(&self) -> Result<()> {
         if self.out.is_none() {
             return Ok(());

@@ -212,7 +212,7 @@ async fn session(config: Config, opened: Opened, args: &SyncArgs, limit: Duratio
     }
 }
 
-/// Describes why two replicas still differ after a session.
+/// Describes a reason of a session report: why the two replicas do not hold the same facts.
 fn why(reason: &str) -> &str {
     match reason {
         "not_yet" => "entries are ahead of a replica's clock, and wait there (not_yet)",

@@ -68,7 +68,8 @@ impl Places {
         }
     }
 
-    /// Records a failure of the agent at index `place`: it is not tried before a pause that doubles each time.
+    /// Records a failure of the agent at index `place`: it is not tried before a pause, which doubles with each
+    /// consecutive failure up to `max_backoff`.
     pub(super) fn failed(&mut self, place: usize, now: Instant) {
         if let Some(place) = self.all.get_mut(place) {
             let pause = self.backoff.saturating_mul(1 << place.failures.min(16)).min(self.max_backoff);
