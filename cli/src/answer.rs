@@ -11,7 +11,7 @@ pub(crate) fn unexpected(what: &str) -> Failure {
     )
 }
 
-/// Parses a time from the agent.
+/// Parses a time in an agent's answer, in microseconds since 1970.
 pub(crate) fn agent_time(micros: u64) -> Result<Timestamp> {
     Timestamp::from_micros(micros).map_err(|_| unexpected("a time that is none"))
 }

@@ -132,7 +132,7 @@ fn with_settings(mut args: Vec<OsString>) -> Result<Vec<OsString>> {
     Ok(args)
 }
 
-/// Returns the requested output format from a command line that is wrong elsewhere.
+/// Returns the output format that a command line with an error elsewhere asks for.
 fn format_of(args: impl Iterator<Item = std::ffi::OsString>) -> Format {
     let args: Vec<_> = args.take_while(|arg| arg != "--").collect();
     let joined = args.iter().any(|arg| arg == "--output=json");

@@ -16,7 +16,7 @@ const MAX_RACES: usize = 64;
 pub(crate) struct Beneath {
     dir: PathBuf,
     top: OwnedFd,
-    /// Whether the system can confine symbolic links to the directory. Otherwise no link is followed.
+    /// Whether the system can confine symbolic links to the directory. If not, no link is followed.
     follows: bool,
 }
 
@@ -42,7 +42,7 @@ impl Beneath {
         Ok(Self { follows: false, ..Self::open(dir)? })
     }
 
-    /// Whether links that stay inside are followed.
+    /// Whether symbolic links whose target is inside the directory are followed.
     pub(crate) fn follows(&self) -> bool {
         self.follows
     }

@@ -21,11 +21,11 @@ pub(crate) struct Asked {
 /// Difference of an agent's clock from this machine's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Apart {
-    /// None that can be measured.
+    /// No difference can be measured.
     Not,
-    /// Ahead by at least this many microseconds.
+    /// The agent's clock is ahead by at least this many microseconds.
     Ahead(u64),
-    /// Behind by at least this many microseconds.
+    /// The agent's clock is behind by at least this many microseconds.
     Behind(u64),
 }
 
@@ -53,7 +53,7 @@ fn apart(asked_us: u64, answered_us: u64, theirs_us: u64) -> Apart {
 }
 
 impl Apart {
-    /// Warns of a difference; fails on one too large to sign under, unless `ignored`.
+    /// Warns of a difference of more than 30 seconds; fails on one of more than 2 minutes, unless `ignored`.
     pub(crate) fn check(self, ignored: bool) -> Result<()> {
         let (by_us, side) = match self {
             Self::Not => return Ok(()),
@@ -80,7 +80,7 @@ impl Apart {
 /// from the future, the timestamp is later than that, and no replica would merge the new entry.
 ///
 /// # Errors
-/// `entry.not_yet` in that case.
+/// `entry.not_yet` if the timestamp is too far ahead of `now_us`.
 pub(crate) fn stamp(stamp_us: u64, now_us: u64) -> Result<Timestamp> {
     let stamp = Timestamp::from_micros(stamp_us).ok();
     stamp.filter(|_| stamp_us <= now_us.saturating_add(MAX_AHEAD_MICROS)).ok_or_else(|| {

@@ -55,12 +55,12 @@ names! {
     INTERNAL = "internal";
 }
 
-/// Returns the exit code of a stable code that this program knows.
+/// Returns the exit code of a stable code; `None` if this program does not know the code.
 pub(crate) fn exit(code: &str) -> Option<Exit> {
     find(code).map(|info| info.exit)
 }
 
-/// Returns meaning and advice of a code, in one line.
+/// Returns meaning and advice of a stable code, in one line; `None` for an unknown code.
 pub(crate) fn help(code: &str) -> Option<String> {
     find(code).map(|info| info.help())
 }

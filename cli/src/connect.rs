@@ -74,7 +74,7 @@ pub(crate) struct UnionArgs {
     root: Option<PathBuf>,
 }
 
-/// The credentials for an agent, and the authorities that its certificate is checked against.
+/// Credentials for an agent, and the authorities that the agent's certificate is checked against.
 struct Credentials {
     token: Option<Token>,
     authorities: Option<Authorities>,
@@ -116,7 +116,7 @@ impl AgentArgs {
         Ok(client.with_timeout(self.timeout.unwrap_or(DEFAULT_TIMEOUT)))
     }
 
-    /// Returns a builder of a client that keeps subscriptions, at the selected agent and its fallbacks.
+    /// Returns a builder of a client that keeps subscriptions, at the selected agent and its fallback agents.
     pub(crate) fn live(&self, live: &LiveArgs) -> Result<ClientBuilder> {
         self.verifying(&live.fallback, live.root.as_ref())
     }
@@ -185,7 +185,7 @@ impl AgentArgs {
         if !self.agent.is_empty() { None } else { self.data_dir.clone().or_else(by_environment) }
     }
 
-    /// Returns the requested timeout, or a default.
+    /// Returns the timeout of --timeout, or `default`.
     pub(crate) fn timeout_or(&self, default: Duration) -> Duration {
         self.timeout.unwrap_or(default)
     }
@@ -263,7 +263,7 @@ pub(crate) fn interruptible<T>(work: impl Future<Output = Result<T>>) -> Result<
     })
 }
 
-/// Runs work that normally ends by Ctrl-C; then returns `None`.
+/// Runs work that normally ends by Ctrl-C, and returns `None` in that case.
 fn unless_stopped<T>(work: impl Future<Output = Result<T>>) -> Result<Option<T>> {
     runtime()?.block_on(async {
         tokio::select! {

@@ -20,7 +20,7 @@ pub(crate) struct Dev {
 }
 
 impl Dev {
-    /// Generates the keys.
+    /// Generates the keys of root and the identity, and the directory.
     pub(crate) fn make() -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("kvgossip-dev-").tempdir().map_err(|error| {
             Failure::new(codes::FILE_WRITE, format!("no temporary directory can be made: {error}"))

@@ -12,18 +12,18 @@ use std::path::{Path, PathBuf};
 /// An entity as written on the command line.
 #[derive(Clone, Debug)]
 pub(crate) enum Who {
-    /// The id, or its first digits.
+    /// Id of the entity, or its first digits, at least eight.
     Id(IdPrefix),
     /// Path of a PEM file with the entity's public or private key.
     File(PathBuf),
 }
 
-/// Parses a [`Who`]. A text that looks like an id is one; write `./NAME` for a file of such a name.
+/// Parses an entity. A text that looks like an id is taken for one; write `./NAME` for a file of such a name.
 pub(crate) fn who(text: &str) -> Result<Who, Infallible> {
     Ok(id_prefix(text).map_or_else(|_| Who::File(text.into()), Who::Id))
 }
 
-/// Reads the key from a file. If the file is missing, the error says that an id may have been meant.
+/// Reads the entity's key from a file. If the file is missing, the error says that an id may have been meant.
 fn key_of(path: &Path) -> Result<PublicKey> {
     files::public_key(path).map_err(|failure| match path.exists() {
         true => failure,
@@ -33,7 +33,7 @@ fn key_of(path: &Path) -> Result<PublicKey> {
 }
 
 impl Who {
-    /// Returns the whole id. An abbreviated one is completed from the entities that the agent knows.
+    /// Returns the whole id of the entity. An abbreviated one is completed from the entities that the agent knows.
     pub(crate) async fn resolve(&self, client: &AgentClient) -> Result<EntityId> {
         let prefix = match self {
             Self::File(path) => return Ok(key_of(path)?.entity()),

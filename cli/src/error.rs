@@ -8,7 +8,7 @@ use serde::Serialize;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-/// The failure of a command.
+/// Failure of a command, and the format to report it in.
 #[derive(Debug)]
 pub(crate) struct Failure {
     kind: Kind,
@@ -17,7 +17,7 @@ pub(crate) struct Failure {
 
 #[derive(Debug)]
 enum Kind {
-    /// A failure to report.
+    /// A failure that is reported on standard error.
     Told(Told),
     /// Standard output was closed by its reader. This is not an error and not reported.
     ClosedPipe,
@@ -28,16 +28,16 @@ struct Told {
     code: String,
     message: String,
     exit: u8,
-    /// Further lines: a marked place in a text, a counterexample, a remedy.
+    /// Further lines of the report: a marked place in a text, a counterexample, a remedy.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     notes: Vec<String>,
 }
 
-/// The result of a command.
+/// Result of a command or of a part of one.
 pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
 
 impl Failure {
-    /// Creates a failure with a known stable code, which decides the exit code.
+    /// Creates a failure with a stable code that the catalogue has; the code decides the exit code.
     pub(crate) fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
         let code = code.into();
         let exit = codes::exit(&code).unwrap_or(Exit::Error);
@@ -67,7 +67,7 @@ impl Failure {
         }
     }
 
-    /// Returns the message, one line.
+    /// Returns the message of the failure, one line.
     pub(crate) fn message(&self) -> &str {
         match &self.kind {
             Kind::Told(told) => &told.message,
@@ -75,7 +75,7 @@ impl Failure {
         }
     }
 
-    /// Replaces the exit code.
+    /// Replaces the exit code of the failure.
     pub(crate) fn ending_with(mut self, exit: Exit) -> Self {
         if let Kind::Told(told) = &mut self.kind {
             told.exit = exit as u8;
@@ -83,7 +83,7 @@ impl Failure {
         self
     }
 
-    /// Adds a further line.
+    /// Adds a further line to the report.
     pub(crate) fn note(mut self, line: impl Into<String>) -> Self {
         if let Kind::Told(told) = &mut self.kind {
             told.notes.push(line.into());
@@ -91,7 +91,7 @@ impl Failure {
         self
     }
 
-    /// Sets the format in which it is reported.
+    /// Sets the format in which the failure is reported.
     pub(crate) fn in_format(self, format: Format) -> Self {
         Self { format, ..self }
     }

@@ -13,24 +13,24 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
-/// Maximum length of a line, in bytes: the largest fact in base64, plus the other fields.
+/// Maximum length of a line of a file of facts, in bytes: the largest fact in base64, plus the other fields.
 const MAX_LINE_BYTES: usize = MAX_RECORD_BYTES.div_ceil(3) * 4 + 4096;
 
 /// Maximum number of bytes copied from an input that can be read only once.
 const MAX_SPOOLED_BYTES: u64 = 16 << 30;
 
-/// One item of a file: a fact, or what is in its place.
+/// One item of a file of facts: a fact, or what is in its place.
 #[derive(Debug)]
 pub(crate) struct Item {
     /// Number of the fact in the file, from 1; in a file of lines, the line number.
     pub(crate) number: u64,
-    /// The fact, or the code of its fault.
+    /// The fact, or the stable code of why it cannot be read.
     pub(crate) fact: Result<Fact, Code>,
-    /// Claims of the line about its fact, used only where there is no fact.
+    /// What the line claims about its fact, used only where the fact cannot be read.
     said: Said,
 }
 
-/// The fields of a line of `--out` that are used here.
+/// Fields of a line of `--out` or `--output json` that this module reads.
 #[derive(Debug, Default, Deserialize)]
 struct Said {
     id: Option<String>,
@@ -40,12 +40,12 @@ struct Said {
 }
 
 impl Item {
-    /// Returns the id of the fact, or the id that the line claims.
+    /// Returns the id of the fact, or the id that its line claims; `None` if there is neither.
     pub(crate) fn id(&self) -> Option<String> {
         self.fact.as_ref().ok().map(|fact| fact.id().to_string()).or_else(|| self.said.id.clone())
     }
 
-    /// Returns the kind of the fact, or the kind that the line claims.
+    /// Returns the kind of the fact, or the kind that its line claims.
     pub(crate) fn kind(&self) -> &str {
         match &self.fact {
             Ok(fact) => fact.kind(),
@@ -53,7 +53,7 @@ impl Item {
         }
     }
 
-    /// Returns the key of an entry.
+    /// Returns the key of the fact if it is an entry.
     pub(crate) fn key(&self) -> Option<String> {
         match &self.fact {
             Ok(Fact::Entry(entry)) => Some(entry.entry().key.to_string()),
@@ -152,7 +152,7 @@ impl FactFile {
 }
 
 impl Reader {
-    /// Starts to read, whatever cluster the file is of.
+    /// Starts to read a file of facts, whichever cluster it is of.
     fn begin(path: &Path, file: &File) -> Result<Self> {
         let unreadable = |error: io::Error| unreadable(path, &error);
         let mut file = file.try_clone().map_err(unreadable)?;
@@ -233,7 +233,7 @@ fn spool_within(input: &mut impl Read, limit: u64) -> io::Result<File> {
     Ok(file)
 }
 
-/// Parses a line. One that is not a JSON object means that the whole file is something else.
+/// Parses a line of a file of facts. A line that is not a JSON object means that the file is something else.
 fn parse_line(path: &Path, cluster: ClusterId, number: u64, line: &[u8]) -> Result<Item> {
     let fault = |why: &str| {
         let text = format!("{}: line {number} is no fact as --out writes it: {why}", files::name(path));

@@ -69,7 +69,7 @@ pub(crate) fn stands(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
 }
 
-/// Maps the error for a file over the limit to `None`.
+/// Maps the error for a file larger than the limit of the reader to `None`.
 fn within(path: &Path, read: io::Result<Vec<u8>>) -> Result<Option<Vec<u8>>> {
     match read {
         Ok(bytes) => Ok(Some(bytes)),
@@ -83,12 +83,12 @@ pub(crate) fn unreadable(path: &Path, error: &io::Error) -> Failure {
     Failure::new(codes::FILE_READ, format!("cannot read {}: {error}", name(path)))
 }
 
-/// The keeper of a file, which decides which kinds of file are accepted.
+/// Who names or keeps a file, which decides the kinds of file that are accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Keeper {
-    /// The user names it: a pipe is accepted.
+    /// The user names the file: a pipe is accepted.
     Person,
-    /// The program reads it again, or keeps it itself: only a regular file is accepted.
+    /// The program reads the file again, or keeps it itself: only a regular file is accepted.
     Program,
 }
 
@@ -196,21 +196,21 @@ pub(crate) fn warn_if_shared(path: &Path, what: &str) {
 #[cfg(not(unix))]
 pub(crate) fn warn_if_shared(_path: &Path, _what: &str) {}
 
-/// Reads a bearer token.
+/// Reads a bearer token from a file.
 pub(crate) fn token(path: &Path) -> Result<Token> {
     let fault = || Failure::new(codes::TOKEN_MALFORMED, format!("{}: {TokenError}", name(path)));
     let bytes = read(path, MAX_TOKEN_BYTES + 2)?.ok_or_else(fault)?;
     String::from_utf8(bytes).ok().and_then(|text| text.parse().ok()).ok_or_else(fault)
 }
 
-/// Reads certificates of authorities.
+/// Reads the certificates of authorities from a PEM file.
 pub(crate) fn authorities(path: &Path) -> Result<Authorities> {
     let fault = |what: &str| Failure::new(codes::CA_MALFORMED, format!("{}: {what}", name(path)));
     let bytes = read(path, MAX_PEM_BUNDLE_BYTES)?.ok_or_else(|| fault("it is too large for certificates"))?;
     Authorities::from_pem(&bytes).map_err(|error| fault(&error.to_string()))
 }
 
-/// Reads a client certificate and its private key.
+/// Reads a client certificate and its private key from PEM files.
 pub(crate) fn client_certificate(cert: &Path, key: &Path) -> Result<ClientCertificate> {
     let fault =
         |path: &Path, what: &str| Failure::new(codes::CLIENT_CERTIFICATE, format!("{}: {what}", name(path)));
@@ -221,12 +221,12 @@ pub(crate) fn client_certificate(cert: &Path, key: &Path) -> Result<ClientCertif
     })
 }
 
-/// The readers of a file that is created.
+/// Who may read a file that is created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Readers {
-    /// The owner alone.
+    /// Only the owner may read the file.
     Owner,
-    /// As the umask allows.
+    /// Those whom the umask permits may read the file.
     Umask,
 }
 
@@ -268,12 +268,12 @@ impl New {
         Ok(Self { path: path.to_owned(), file, whole: false })
     }
 
-    /// Appends bytes.
+    /// Appends bytes to the new file.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.file.write_all(bytes).map_err(|error| unwritable(&self.path, &error))
     }
 
-    /// Makes the file durable.
+    /// Makes the new file durable and keeps it.
     pub(crate) fn finish(mut self) -> Result<()> {
         self.file.sync_all().map_err(|error| unwritable(&self.path, &error))?;
         self.whole = true;
@@ -321,7 +321,7 @@ impl Replacement {
         self.new.as_file().try_clone()
     }
 
-    /// Replaces the old file, durably.
+    /// Replaces the old file by the new one, durably.
     pub(crate) fn finish(self) -> Result<()> {
         let Self { path, new } = self;
         new.as_file().sync_all().map_err(|error| unwritable(&path, &error))?;

@@ -8,14 +8,14 @@ use std::collections::BTreeSet;
 
 /// Minimum number of digits of an abbreviated id.
 pub(crate) const MIN_DIGITS: usize = 8;
-/// Maximum number of ids that an error lists.
+/// Maximum number of ids that match an abbreviated one and are listed in the error.
 const MAX_LISTED: usize = 8;
 
 /// An id or its first digits, in lower-case hexadecimal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct IdPrefix(String);
 
-/// Parses an [`IdPrefix`].
+/// Parses an id or its first digits, at least [`MIN_DIGITS`].
 pub(crate) fn id_prefix(text: &str) -> Result<IdPrefix, TextFault> {
     let fault = |reason: &str| TextFault::whole(codes::ID_MALFORMED, "an id", reason, text);
     if !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
@@ -28,7 +28,7 @@ pub(crate) fn id_prefix(text: &str) -> Result<IdPrefix, TextFault> {
 }
 
 impl IdPrefix {
-    /// Returns the digits as written.
+    /// Returns the digits of the id as written.
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }

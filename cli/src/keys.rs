@@ -5,8 +5,8 @@ use crate::error::{Failure, Result};
 use kvgossip_grants::{SigningKey, SigningKeyError};
 use rand::{Rng, SeedableRng};
 
-/// Generates a key. The system seeds the random generator once, so that a lack of randomness can fail at one place
-/// only.
+/// Generates an RSA key of `bits` bits; also returns its private key as PEM. The system seeds the random generator
+/// once, so that a lack of randomness can fail at one place only.
 pub(crate) fn generate(bits: usize) -> Result<(SigningKey, String)> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed)

@@ -25,12 +25,12 @@ const OUTSIDE: [&str; 3] = ["config", "dev", "serf-config"];
 /// Options that `--dev` sets, whatever the environment has.
 const DEV_MAKES: [&str; 3] = ["data-dir", "identity", "root"];
 
-/// A setting from the environment or a file.
+/// Setting of an option, from the environment or a file.
 #[derive(Debug)]
 struct Setting {
     name: String,
     values: Vec<String>,
-    /// Description of the source, for messages.
+    /// Description of where the setting is from, for messages.
     from: String,
 }
 
@@ -179,7 +179,7 @@ fn nearest(command: &Command, name: &str) -> String {
     best.map_or(String::new(), |(_, own)| format!("; is {own:?} meant?"))
 }
 
-/// Returns the text of a value, or of each value of a list.
+/// Returns the text of a value, or of each value of a list; `None` for other types.
 fn texts(value: &Spanned<DeValue<'_>>) -> Option<Vec<String>> {
     match value.get_ref() {
         DeValue::Array(values) => {
@@ -194,7 +194,7 @@ fn texts(value: &Spanned<DeValue<'_>>) -> Option<Vec<String>> {
     }
 }
 
-/// Converts a setting to arguments.
+/// Converts a setting to command-line arguments.
 fn arguments(command: &Command, setting: &Setting) -> Result<Vec<OsString>> {
     let Setting { name, values, from } = setting;
     let fault = |what: &str| Failure::new(codes::CONFIG_MALFORMED, format!("{from}: {name} takes {what}"));

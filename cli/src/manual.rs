@@ -76,7 +76,7 @@ fn folded(line: &str) -> String {
 }
 
 impl Manual {
-    /// Returns the sections of a command. `name`: the words after the program's name, such as `grant new`.
+    /// Returns the sections of a command; `name`: the words after the program's name, such as `grant new`.
     pub(crate) fn of(name: &str, command: &Command) -> Self {
         let page = pages::find(name).unwrap_or(&pages::NONE);
         Self { examples: page.examples, exits: exits(page, command), variables: variables(page, command) }

@@ -11,54 +11,54 @@ use serde::Serialize;
 use serde_json::json;
 use std::collections::BTreeMap;
 
-/// Maximum number of facts in a portion.
+/// Maximum number of facts in a portion, which is offered at a time.
 const PORTION_FACTS: usize = 512;
-/// Size at which a portion is closed, in bytes.
+/// Total size of the records at which a portion is closed, in bytes.
 const PORTION_BYTES: usize = 2 << 20;
 /// Maximum number of refusals per code that are listed in the text format; the others are counted. JSON lists all.
 const MAX_NAMED: u64 = 10;
 
-/// A judge of facts.
+/// A judge of facts: an agent, or a replica in this process.
 pub(crate) trait Judge {
     /// Returns one verdict for each fact, in order.
     async fn offer(&mut self, facts: Vec<Fact>) -> Result<Vec<VerdictRow>>;
 }
 
-/// The result for the facts of a file.
+/// Numbers of facts of a file, by result.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct OfferReport {
     /// Number of facts judged.
     pub(crate) facts: u64,
-    /// Number of new facts.
+    /// Number of facts that the judge merged as new.
     pub(crate) merged: u64,
-    /// Number of facts that were known.
+    /// Number of facts that the judge held already.
     pub(crate) known: u64,
-    /// Number of valid facts without effect, because something newer or higher is live.
+    /// Number of valid facts without effect, because a newer or higher fact is live.
     pub(crate) superseded: u64,
-    /// Number of refused facts.
+    /// Number of facts that the judge refused.
     pub(crate) refused: u64,
-    /// Number of unjustified facts so far, which are to be offered again; 0 at the end of the file.
+    /// Number of unjustified facts so far, which are offered again; 0 at the end of the file.
     pub(crate) lacking: u64,
-    /// Exit code and code of the gravest refusal.
+    /// Exit code and stable code of the gravest refusal; `None` if nothing was refused.
     #[serde(skip)]
     gravest: Option<(Exit, String)>,
-    /// Number of refusals by code.
+    /// Number of refusals by stable code.
     #[serde(skip)]
     refusals: BTreeMap<String, u64>,
 }
 
 impl OfferReport {
-    /// Returns the code and the exit code of the gravest refusal.
+    /// Returns the stable code and the exit code of the gravest refusal; `None` if nothing was refused.
     pub(crate) fn gravest(&self) -> Option<(&str, Exit)> {
         self.gravest.as_ref().map(|(exit, code)| (code.as_str(), *exit))
     }
 
-    /// Whether the number of refusals with this code is small enough to list each.
+    /// Whether the number of refusals with the code of `row` is small enough ([`MAX_NAMED`]) to list each.
     fn is_named(&self, row: &VerdictRow) -> bool {
         self.refusals.get(row.code.as_ref().unwrap_or(&row.verdict)).is_none_or(|count| *count <= MAX_NAMED)
     }
 
-    /// Returns a line for each code with unlisted refusals.
+    /// Returns a line with the number of unlisted refusals, for each code that has some.
     fn unnamed(&self) -> String {
         let more = self.refusals.iter().filter(|(_, count)| **count > MAX_NAMED);
         more.map(|(code, count)| format!("and {} more [{code}]\n", count - MAX_NAMED)).collect()
@@ -93,7 +93,7 @@ pub(crate) struct Offering<'a, J> {
     /// Description of the work for progress messages, such as `importing`.
     pub(crate) doing: &'static str,
     pub(crate) outcome: OfferReport,
-    /// Why the file cannot be read further.
+    /// Why the file cannot be read further; `None` if it can.
     fault: Option<Failure>,
 }
 

@@ -5,7 +5,7 @@ pub(crate) use crate::format::{Format, printable};
 use serde::Serialize;
 use std::io::{self, IsTerminal, Write};
 
-/// Maximum number of items of a kind that a rehearsal lists in the text format.
+/// Maximum number of items of one kind that a rehearsal (`--dry-run`) lists in the text format.
 pub(crate) const MAX_LISTED: u64 = 100;
 
 /// Writes bytes exactly; adds a newline on a terminal only.
@@ -17,19 +17,19 @@ pub(crate) fn raw(bytes: &[u8]) -> Result<()> {
     written.map_err(|error| Failure::output(&error))
 }
 
-/// Writes a text that contains its own line ends.
+/// Writes a text that contains its own line ends to standard output.
 pub(crate) fn text(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
     let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     written.map_err(|error| Failure::output(&error))
 }
 
-/// Writes one JSON object and a newline.
+/// Writes one JSON object and a newline to standard output.
 pub(crate) fn json(value: &impl Serialize) -> Result<()> {
     json_rows(std::slice::from_ref(value))
 }
 
-/// Writes JSON objects, one per line, in one go.
+/// Writes JSON objects to standard output, one per line, in one go.
 pub(crate) fn json_rows(rows: &[impl Serialize]) -> Result<()> {
     let mut lines = Vec::new();
     for row in rows {

@@ -6,11 +6,11 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Time before the first message.
+/// Time from the start of the work to the first message.
 pub(crate) const SILENCE: Duration = Duration::from_secs(1);
-/// Interval of messages on a terminal.
+/// Interval of progress messages on a terminal.
 const TERMINAL_EVERY: Duration = Duration::from_millis(200);
-/// Maximum interval of messages elsewhere, where each takes a line; the intervals grow up to this.
+/// Maximum interval of progress messages on other outputs, where each takes a line; the intervals grow up to it.
 const LOG_EVERY_MAX: Duration = Duration::from_secs(60);
 
 /// Runs `work`; prints `line` if it is not done after a second.
@@ -39,7 +39,7 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Starts now.
+    /// Starts the display and its first second now.
     pub(crate) fn start() -> Self {
         let terminal = io::stderr().is_terminal();
         let pause = if terminal { TERMINAL_EVERY } else { SILENCE };
@@ -63,7 +63,7 @@ impl Progress {
         self.due = now + self.pause;
     }
 
-    /// Clears the line for other output.
+    /// Clears the line of the display, for other output.
     pub(crate) fn clear(&mut self) {
         if self.terminal && self.shown {
             let _ = write!(io::stderr().lock(), "\r\x1b[K");

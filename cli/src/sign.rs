@@ -115,7 +115,8 @@ impl SignArgs {
         self.out.as_deref().map(OutFile::begin).transpose()
     }
 
-    /// Returns an option on the command line that has no meaning without signing.
+    /// Returns the first of --identity, --out and --from that is given: they have no meaning for a command that signs
+    /// nothing. `None` if none is given.
     pub(crate) fn signing_option(&self) -> Option<&'static str> {
         let given = [
             (self.identity.is_some(), "--identity"),
@@ -125,7 +126,7 @@ impl SignArgs {
         given.into_iter().find(|(given, _)| *given).map(|(_, option)| option)
     }
 
-    /// Fails if options were given that require a key.
+    /// Fails if --out is given, for a command without a signing key.
     pub(crate) fn check_unsigned(&self) -> Result<()> {
         if self.out.is_none() {
             return Ok(());
@@ -171,14 +172,14 @@ impl SignArgs {
     }
 }
 
-/// An owned [`Source`] together with its key.
+/// Source of grants and entries, with an owned root key.
 pub(crate) enum Lookup<'a> {
     Agent(&'a AgentClient),
     File(&'a Path, PublicKey),
 }
 
 impl Lookup<'_> {
-    /// Returns it as the survey's source.
+    /// Returns the source for a survey.
     pub(crate) fn as_source(&self) -> Source<'_> {
         match self {
             Self::Agent(client) => Source::Agent(client),
@@ -191,7 +192,7 @@ impl Lookup<'_> {
 #[derive(Debug)]
 pub(crate) struct Identity {
     key: SigningKey,
-    /// The cluster that the command line names.
+    /// Cluster that the command line names; `None` if it names none.
     expected: Option<ClusterId>,
 }
 
@@ -206,7 +207,7 @@ impl Identity {
         self.key.public().cluster() == cluster
     }
 
-    /// Returns the cluster that the command line names.
+    /// Returns the cluster that the command line names; `None` if it names none.
     pub(crate) fn expected(&self) -> Option<ClusterId> {
         self.expected
     }
@@ -288,7 +289,7 @@ impl OutFile {
         Ok(Self { file })
     }
 
-    /// Adds a fact.
+    /// Appends a fact to the file.
     pub(crate) fn push(&mut self, fact: &Fact) -> Result<()> {
         let line = line_of(fact)?;
         match &mut self.file {
@@ -297,7 +298,7 @@ impl OutFile {
         }
     }
 
-    /// Makes the file durable.
+    /// Makes the file durable and keeps it.
     pub(crate) fn finish(self) -> Result<()> {
         self.file.map_or(Ok(()), files::New::finish)
     }

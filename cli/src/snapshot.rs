@@ -11,7 +11,7 @@ use std::thread;
 /// Minimum number of facts verified per thread; fewer do not pay for starting one.
 const MIN_JOB_FACTS: usize = 32;
 
-/// Verified facts in normal form.
+/// Replica in this process with verified facts in normal form, without values.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
     replica: Replica,
@@ -25,12 +25,12 @@ impl Snapshot {
         Self { replica: Replica::new(root), store: MemoryStorage::new() }
     }
 
-    /// Returns the view of the facts.
+    /// Returns the view of the facts merged so far.
     pub(crate) fn view(&self) -> &View {
         self.replica.view()
     }
 
-    /// Merges facts in order; returns a verdict for each. Their times are not compared with any clock.
+    /// Merges facts in order; returns a verdict for each. The facts' times are not compared with any clock.
     pub(crate) fn take(&mut self, facts: Vec<Fact>) -> Result<Vec<Verdict>> {
         let mut verdicts = Vec::with_capacity(facts.len());
         let mut entries = Vec::new();
@@ -46,7 +46,7 @@ impl Snapshot {
         Ok(verdicts)
     }
 
-    /// Merges facts none of which is needed to judge another.
+    /// Merges facts none of which is needed to judge another of them.
     fn take_alike(&mut self, facts: Vec<Fact>) -> Result<Vec<Verdict>> {
         let (mut verdicts, mut places, mut verified) = (Vec::new(), Vec::new(), Vec::new());
         for (place, checked) in verify(self.view(), facts).into_iter().enumerate() {

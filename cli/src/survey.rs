@@ -21,46 +21,46 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::IntoValues;
 use std::path::Path;
 
-/// Suffix in `next` of a page that says that more entries of the last key follow.
+/// Suffix of `next` in a page that says that more entries of the page's last key follow.
 const KEY_GOES_ON: char = '!';
-/// Number of keys of a file per portion.
+/// Number of keys in a portion that is read from a file.
 const PORTION_KEYS: usize = 512;
 
-/// The source of facts.
+/// Where the facts come from.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Source<'a> {
-    /// An agent.
+    /// An agent, asked over its HTTP API.
     Agent(&'a AgentClient),
     /// A file of facts of the cluster with this root.
     File(&'a Path, &'a PublicKey),
 }
 
-/// The authority, and the entries read so far.
+/// Authority of a source, and its entries as far as they were read and verified.
 #[derive(Debug)]
 pub(crate) struct Survey<'a> {
     source: Source<'a>,
     snapshot: Snapshot,
     now: Timestamp,
     apart: Apart,
-    /// The key in the middle of which the last page ended.
+    /// Key in the middle of which the last page ended; `None` if the page ended between keys.
     open: Option<Whole>,
 }
 
 /// A key whose entries have all been read.
 #[derive(Debug)]
 pub(crate) struct Whole {
-    /// The key.
+    /// Key whose entries have been read.
     pub(crate) key: Key,
-    /// The shown entry, which may be a delete; `None`: the key shows none.
+    /// Shown entry of the key, which may be a delete; `None`: the key shows none.
     pub(crate) shown: Option<EntryFact>,
 }
 
-/// Entries read together.
+/// Entries read at a time.
 #[derive(Debug)]
 pub(crate) struct Portion {
-    /// The entries, in key order.
+    /// Verified entries of the portion, in key order.
     pub(crate) entries: Vec<EntryFact>,
-    /// The keys that are complete with these entries.
+    /// Keys all of whose entries have been read with this portion.
     pub(crate) keys: Vec<Whole>,
 }
 
@@ -68,7 +68,7 @@ impl<'a> Survey<'a> {
     /// Reads the authority.
     ///
     /// # Errors
-    /// When the source cannot be read.
+    /// Fails if the source cannot be read.
     pub(crate) async fn begin(source: Source<'a>) -> Result<Self> {
         match source {
             Source::Agent(client) => {
@@ -278,17 +278,17 @@ impl<'a> Survey<'a> {
     }
 }
 
-/// Entries that remain to be read.
+/// Entries of a survey that remain to be read.
 #[derive(Debug)]
 pub(crate) enum Entries {
-    /// From an agent.
+    /// Pages of an agent.
     Pages {
-        /// Query for the next page.
+        /// Query for the next page of entries.
         query: FactsQuery,
-        /// Whether all pages have been read.
+        /// Whether all pages of the agent have been read.
         ended: bool,
     },
-    /// From a file.
+    /// Entries of a file, by key.
     Keys(IntoValues<Key, Vec<Fact>>),
 }
 

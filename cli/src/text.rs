@@ -41,12 +41,12 @@ pub(crate) fn show_bytes(bytes: u64) -> String {
     }
 }
 
-/// Reads a whole number.
+/// Parses a whole number in decimal digits.
 pub(crate) fn whole<T: FromStr>(text: &str) -> Result<T, String> {
     text.parse().map_err(|_| "write a whole number".to_owned())
 }
 
-/// Reads a whole number of a range.
+/// Parses a whole number and checks that it is in a range.
 pub(crate) fn within<T>(
     range: RangeInclusive<T>,
 ) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static
@@ -59,7 +59,7 @@ where
     }
 }
 
-/// Number of characters shown on either side of a fault.
+/// Maximum number of characters of a text that an error shows on either side of the fault.
 const SHOWN: usize = 60;
 
 /// A text that is not valid, and the place of the fault.
@@ -69,7 +69,7 @@ pub(crate) struct TextFault {
     what: &'static str,
     reason: String,
     text: String,
-    /// Column of the fault, from 1; `None`: the text as a whole.
+    /// Column of the fault in characters, from 1; `None`: the text as a whole is wrong.
     column: Option<usize>,
 }
 

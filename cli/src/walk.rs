@@ -23,7 +23,7 @@ const TO_DO: &str = "put the file itself in its place";
 /// A file that can become an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Found {
-    /// Path relative to the directory.
+    /// Path of the file, relative to the walked directory.
     pub(crate) below: PathBuf,
     pub(crate) key: Key,
 }
@@ -67,9 +67,9 @@ fn leads_outside(error: &io::Error) -> bool {
 pub(crate) struct Walked {
     /// The open directory through which its files are read.
     pub(crate) tree: Beneath,
-    /// Files that can become entries, by key.
+    /// Files that can become entries, ordered by key.
     pub(crate) found: Vec<Found>,
-    /// Files that cannot, by path.
+    /// Files that cannot become entries, ordered by path.
     pub(crate) left_out: Vec<LeftOut>,
     /// Number of ignored names, which start with `..`.
     pub(crate) passed_over: usize,
@@ -110,9 +110,9 @@ pub(crate) fn walk(dir: &Path, under: &PathPrefix, most: usize) -> Result<Walked
 /// A directory that remains to be listed.
 struct PendingDir {
     below: PathBuf,
-    /// Its key prefix.
+    /// Key prefix of the files in the directory.
     spelled: String,
-    /// The directories on the path to it; `None` for the top.
+    /// Directories on the path to this one; `None` for the top.
     above: Option<Rc<Above>>,
 }
 

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 /// Maximum number of concurrent writes when the agent signs.
 const PUTS_AT_A_TIME: usize = 16;
 
-/// An entry to be written.
+/// An entry to be signed and written.
 #[derive(Clone, Debug)]
 pub(crate) struct Draft {
     pub(crate) key: Key,
@@ -26,7 +26,7 @@ pub(crate) struct Draft {
 /// The result of a draft: the entry's id, or a refusal.
 pub(crate) type Written = Result<EntryId, Refused>;
 
-/// Code and reason of a draft that was not written.
+/// Stable code and reason of a draft that was not written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refused {
     pub(crate) code: String,
@@ -39,7 +39,7 @@ impl Refused {
     }
 }
 
-/// Message about an entity without any grant that covers the key.
+/// Reason of a refusal for an entity without any grant that covers the key.
 pub(crate) const NO_GRANT: &str = "it has no grant that is known: ask for one, or sync with a replica that knows it \
                                    (`kvgossip sync PEER`)";
 
@@ -88,7 +88,7 @@ impl Writer<'_> {
         }
     }
 
-    /// Finishes the file, if there is one.
+    /// Makes the file of a [`Writer::File`] durable; does nothing for other writers.
     pub(crate) fn finish(self) -> Result<()> {
         match self {
             Self::File(_, out) => out.finish(),

@@ -34,9 +34,9 @@ pub struct AgentClient(Arc<Http>);
 /// Id, time and grant of a written entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written {
-    /// Entry id.
+    /// Id of the entry, a hash of its signed body.
     pub entry: EntryId,
-    /// Timestamp of the entry.
+    /// Timestamp signed in the entry, in microseconds since 1970 (UTC).
     pub timestamp: Timestamp,
     /// Grant that the entry cites; `None` if root signed it.
     pub grant: Option<GrantId>,
@@ -45,7 +45,7 @@ pub struct Written {
 /// Value of a key as shown by an agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {
-    /// Value bytes.
+    /// The value: any bytes, at most `MAX_VALUE_BYTES` (1 MiB).
     pub value: Bytes,
     /// Entry that set the value.
     pub written: Written,
@@ -92,7 +92,7 @@ impl AgentClient {
         Self(Arc::new(self.0.with(|http| http.certificate = Some(certificate))))
     }
 
-    /// Returns a client with another time limit per request.
+    /// Returns a client of the same agent with another time limit per request; the default is 30 s.
     #[must_use]
     pub fn with_timeout(&self, limit: Duration) -> Self {
         Self(Arc::new(self.0.with(|http| http.timeout = limit)))
@@ -102,7 +102,7 @@ impl AgentClient {
         &self.0
     }
 
-    /// Endpoint of the agent.
+    /// Endpoint at which this client reaches the agent.
     pub fn endpoint(&self) -> &Endpoint {
         &self.0.endpoint
     }
@@ -257,7 +257,7 @@ impl AgentClient {
         self.read(format!("/v1/digest?{}", pair("prefix", prefix.as_str()))).await
     }
 
-    /// Lists recently refused facts, newest first.
+    /// Lists the facts that the agent refused recently, newest first.
     pub async fn refusals(&self) -> Result<RefusalsResponse, ClientError> {
         self.read("/v1/refusals").await
     }

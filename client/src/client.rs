@@ -54,7 +54,7 @@ impl Client {
     /// Subscribes to all keys that an ordered filter includes, such as `["/my/**", "!/my/tmp/**"]`.
     ///
     /// # Errors
-    /// Fails if a text is not a valid glob, or if there are too many.
+    /// Fails if a text is not a valid glob, or if there are more than `MAX_FILTER_GLOBS` (64) globs.
     pub fn subscribe_matching<I>(&self, globs: I) -> Result<Matching, FilterError>
     where
         I: IntoIterator,
@@ -68,7 +68,8 @@ impl Client {
         Matching::new(self.0.shared.clone(), filter)
     }
 
-    /// Returns the number of rejected statements of agents, and the most recent ones, oldest first.
+    /// Returns the number of rejected statements of agents since the client was created, and the most recent
+    /// ones, at most `MAX_REJECTIONS` (64), oldest first.
     pub fn rejections(&self) -> (u64, Vec<Rejection>) {
         self.0.shared.rejections.borrow().clone()
     }
@@ -78,7 +79,8 @@ impl Client {
         self.0.shared.rejections.subscribe()
     }
 
-    /// Returns a receiver of the agent that subscriptions come from at present; `None` while none is connected.
+    /// Returns a receiver of the endpoint of the agent that subscriptions come from at present; `None` while
+    /// none is connected.
     pub fn watch_connection(&self) -> tokio::sync::watch::Receiver<Option<String>> {
         self.0.shared.connected.subscribe()
     }
@@ -94,8 +96,9 @@ impl Client {
     ///
     /// # Errors
     /// [`OpError::NotReady`] if no agent gives a verified answer in time, [`OpError::FirstSync`] if the agents
-    /// that answer have never completed a comparison with a peer, [`OpError::NotAllowed`] if the client lacks
-    /// the right to read.
+    /// that answer have never completed a comparison with a peer, [`OpError::Early`] if they hold back an entry
+    /// of the key until it is due, [`OpError::NotAllowed`] if the client lacks the right to read,
+    /// [`OpError::Closed`] if the client was dropped.
     pub async fn get(&self, key: &Key) -> Result<Option<Entry>, OpError> {
         let mut subscription = self.subscribe(key);
         let ready = tokio::time::timeout(self.0.timeout, subscription.ready()).await;
@@ -151,7 +154,8 @@ impl Client {
     /// grant to cite. On return the entry is durable at one agent.
     ///
     /// # Errors
-    /// Fails if no agent can be reached, the signer may not write the key, or the agent does not accept the
+    /// Fails if no agent can be reached, the agent belongs to another cluster, its clock is too far ahead, the
+    /// signer may not write the key, the value is too large, signing fails, or the agent does not accept the
     /// entry.
     pub async fn set(
         &self,

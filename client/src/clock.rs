@@ -11,7 +11,7 @@ pub(crate) fn system() -> Timestamp {
     Timestamp::ZERO.saturating_add(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
 }
 
-/// Time source.
+/// Source of the present time: the system clock, or a function that the program gives.
 #[derive(Clone)]
 pub(crate) struct Clock(Arc<dyn Fn() -> Timestamp + Send + Sync>);
 

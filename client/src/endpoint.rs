@@ -13,20 +13,20 @@ const HTTPS_PORT: u16 = 443;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Endpoint {
-    /// A Unix socket.
+    /// Path of the agent's Unix socket.
     Unix(PathBuf),
     /// TCP without TLS.
     Http {
         /// Host name or IP address; IPv6 in brackets.
         host: String,
-        /// TCP port.
+        /// TCP port; 80 if the URL names none.
         port: u16,
     },
     /// TCP with TLS.
     Https {
         /// Host name or IP address; IPv6 in brackets. The agent's certificate must be valid for it.
         host: String,
-        /// TCP port.
+        /// TCP port; 443 if the URL names none.
         port: u16,
     },
 }
@@ -81,7 +81,7 @@ impl fmt::Display for Endpoint {
 }
 
 impl Endpoint {
-    /// Value of the `Host` header.
+    /// Value of the HTTP header `Host` in requests to this endpoint.
     pub(crate) fn host_header(&self) -> String {
         match self {
             Self::Unix(_) => "localhost".to_owned(),

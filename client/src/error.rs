@@ -25,7 +25,7 @@ pub enum ClientError {
     Tls {
         /// The agent's endpoint.
         endpoint: Endpoint,
-        /// Reason.
+        /// Why TLS could not be established, as text for people.
         reason: String,
     },
     /// The agent rejects the client certificate; the request had no effect.
@@ -41,7 +41,7 @@ pub enum ClientError {
     Timeout {
         /// The agent's endpoint.
         endpoint: Endpoint,
-        /// Time limit.
+        /// Time limit of the request, which ran out.
         after: Duration,
     },
     /// The connection broke. The request may have taken effect.
@@ -49,15 +49,15 @@ pub enum ClientError {
     Broken {
         /// The agent's endpoint.
         endpoint: Endpoint,
-        /// Reason.
+        /// How the connection broke, as text for people.
         reason: String,
     },
     /// The agent refused the request.
     #[error("{message}")]
     Refused {
-        /// HTTP status.
+        /// HTTP status of the agent's answer.
         status: u16,
-        /// Stable code.
+        /// Stable code of the error, as in the agent's answer.
         code: String,
         /// The agent's message: what happened and what to do.
         message: String,
@@ -65,7 +65,7 @@ pub enum ClientError {
     /// The server is not a kvgossip agent, or one of another version.
     #[error("what answers at {endpoint} does not speak as a kvgossip agent: {reason}")]
     NotAnAgent {
-        /// The endpoint.
+        /// Endpoint that was asked.
         endpoint: Endpoint,
         /// The unexpected part of the answer.
         reason: String,
@@ -73,7 +73,8 @@ pub enum ClientError {
 }
 
 impl ClientError {
-    /// Returns the stable code.
+    /// Returns the stable code of the error, such as `agent.unreachable`; for [`ClientError::Refused`] it is
+    /// the agent's.
     pub fn code(&self) -> &str {
         match self {
             Self::Unreachable { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {

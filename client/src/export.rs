@@ -28,15 +28,15 @@ pub enum ExportError {
     /// The file ends too early. The facts read so far are complete.
     #[error("the file is cut off after {facts} whole facts")]
     Cut {
-        /// Number of facts read.
+        /// Number of facts read before the end of the input.
         facts: u64,
     },
     /// The file is damaged. The facts read so far may be intact; each has its own signature.
     #[error("the file is damaged behind fact {facts}: {reason}")]
     Damaged {
-        /// Number of facts read.
+        /// Number of facts read before the damage.
         facts: u64,
-        /// What is wrong.
+        /// What is wrong with the file, as text for people.
         reason: &'static str,
     },
     /// The input cannot be read.
@@ -78,7 +78,7 @@ impl<W: Write> ExportWriter<W> {
         Ok(())
     }
 
-    /// Number of facts written.
+    /// Number of facts written to the file so far.
     pub fn facts(&self) -> u64 {
         self.facts
     }

@@ -24,11 +24,11 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// Time limit of connecting.
+/// Time limit of establishing a connection to an agent, including TLS.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Default time limit of a request.
+/// Default time limit of a request to an agent and its whole answer.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
-/// Maximum size of an answer in bytes.
+/// Maximum size of the body of an agent's answer, in bytes.
 pub const MAX_ANSWER_BYTES: usize = 64 << 20;
 /// Maximum number of idle connections kept for later requests.
 pub const MAX_IDLE_CONNECTIONS: usize = 8;
@@ -36,14 +36,14 @@ pub const MAX_IDLE_CONNECTIONS: usize = 8;
 type Body = Full<Bytes>;
 type Sender = SendRequest<Body>;
 
-/// HTTP client of one agent.
+/// HTTP client of one agent, with its credentials and up to [`MAX_IDLE_CONNECTIONS`] idle connections.
 #[derive(Debug)]
 pub(crate) struct Http {
     pub(crate) endpoint: Endpoint,
     pub(crate) token: Option<Token>,
     /// Certificate authorities; `None` uses the system's.
     pub(crate) authorities: Option<Authorities>,
-    /// Certificate for agents that request one.
+    /// Client certificate to present to agents that request one; `None` presents none.
     pub(crate) certificate: Option<ClientCertificate>,
     /// The system's authorities, loaded on first use because that takes tens of milliseconds.
     of_system: Arc<OnceCell<Authorities>>,
@@ -61,7 +61,7 @@ pub(crate) struct Ask {
     pub(crate) target: String,
     pub(crate) headers: Vec<(&'static str, String)>,
     pub(crate) body: Option<(&'static str, Bytes)>,
-    /// Time limit; `None` uses the client's default.
+    /// Time limit of the request; `None` uses that of the [`Http`].
     pub(crate) timeout: Option<Duration>,
 }
 

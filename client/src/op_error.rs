@@ -10,7 +10,7 @@ use std::time::Duration;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpError {
-    /// No agent could be asked, or the last one refused.
+    /// No agent answered, or one refused the request: the error of the last agent that was asked.
     #[error(transparent)]
     Agent(#[from] ClientError),
     /// No verified answer arrived in time.
@@ -18,7 +18,7 @@ pub enum OpError {
     NotReady {
         /// Key or filter that was requested.
         what: String,
-        /// Time limit.
+        /// Time limit of the read, which ran out.
         after: Duration,
     },
     /// No agent that has ever been compared with a peer answered in time.
@@ -26,7 +26,7 @@ pub enum OpError {
     FirstSync {
         /// Key or filter that was requested.
         what: String,
-        /// Time limit.
+        /// Time limit of the read, which ran out.
         after: Duration,
     },
     /// The agents that answered hold back entries until they are due by their clocks, and no other answered in
@@ -35,7 +35,7 @@ pub enum OpError {
     Early {
         /// Key or filter that was requested.
         what: String,
-        /// Time limit.
+        /// Time limit of the read, which ran out.
         after: Duration,
     },
     /// No agent that this client may read from answered in time.
@@ -43,11 +43,11 @@ pub enum OpError {
     NotAllowed {
         /// Key or filter that was requested.
         what: String,
-        /// Time limit.
+        /// Time limit of the read, which ran out.
         after: Duration,
-        /// Stable code from the last agent that was asked.
+        /// Stable code of the problem with the last agent that was asked.
         code: String,
-        /// Message for people.
+        /// Problem with the last agent that was asked, as text for people.
         message: String,
     },
     /// Fewer agents than required gave an answer that verifies.
@@ -57,9 +57,9 @@ pub enum OpError {
         wanted: usize,
         /// Number of agents that the client knows.
         known: usize,
-        /// Number of agents that answered.
+        /// Number of agents whose answer verified; a replica that answers at two endpoints counts once.
         answered: usize,
-        /// Last problem.
+        /// Last problem with an agent, as text for people; `None` if there was none.
         last: Option<String>,
     },
     /// The signer may not write the key.
@@ -69,31 +69,34 @@ pub enum OpError {
         entity: EntityId,
         /// Key to be written.
         key: Key,
-        /// Stable code for the chain that gets furthest.
+        /// Stable code of why the chain of grants that gets furthest does not permit the write.
         code: String,
-        /// Message for people.
+        /// Why the signer may not write the key, as text for people.
         message: String,
     },
-    /// The agent did not accept the entry.
+    /// The agent did not accept the entry, or nothing was signed because the key needs a timestamp that is too
+    /// far ahead (`entry.not_yet`).
     #[error("the agent did not take the entry: {message}")]
     NotTaken {
-        /// Stable code.
+        /// Stable code of the agent's reason.
         code: String,
-        /// Message for people.
+        /// The agent's reason, as text for people.
         message: String,
     },
-    /// The value exceeds the maximum length.
+    /// The value has more than `MAX_VALUE_BYTES` (1 MiB).
     #[error("the value has more than {MAX_VALUE_BYTES} bytes: store it in parts or elsewhere")]
     ValueTooLarge,
-    /// The agent's clock is too far ahead.
+    /// The agent's clock is more than `MAX_AGENT_AHEAD_US` (2 minutes) ahead of this machine's. Nothing was
+    /// signed.
     #[error(
         "the agent's clock is more than 2 minutes ahead of this machine's: nothing was signed; set the one that is wrong"
     )]
     ClockSkew,
-    /// The agent belongs to another cluster.
+    /// The agent belongs to another cluster than the client's root key. Nothing was signed.
     #[error("the agent belongs to another cluster: nothing was signed; check the endpoints and the root key")]
     ForeignCluster,
-    /// The cryptographic library failed.
+    /// The entry could not be signed: the cryptographic library failed, or the agent gave an invalid id of the
+    /// grant to cite.
     #[error("signing failed")]
     Signing,
     /// The client was dropped.
@@ -102,7 +105,7 @@ pub enum OpError {
 }
 
 impl OpError {
-    /// Returns the stable code.
+    /// Returns the stable code of the error, such as `client.not_ready`.
     pub fn code(&self) -> &str {
         match self {
             Self::Agent(error) => error.code(),

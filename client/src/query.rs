@@ -7,9 +7,9 @@ use kvgossip_grants::FilterRule;
 /// Parameters for listing keys.
 #[derive(Clone, Debug, Default)]
 pub struct KeysQuery {
-    /// Ordered filter; empty for all keys. At most `MAX_FILTER_GLOBS` rules.
+    /// Ordered filter of keys, at most `MAX_FILTER_GLOBS` (64) rules; empty for all keys.
     pub filter: Vec<FilterRule>,
-    /// Maximum number of rows; `None` leaves it to the agent.
+    /// Maximum number of rows of the page, at most `MAX_PAGE_ROWS` (10,000); `None` uses the agent's default.
     pub limit: Option<usize>,
     /// Position to continue from: `next` of the previous page.
     pub after: Option<String>,
@@ -26,7 +26,7 @@ impl KeysQuery {
     }
 }
 
-/// Kind of facts.
+/// Kind of facts that one request lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FactKind {
     /// Grants, revocations and floors.
@@ -38,11 +38,11 @@ pub enum FactKind {
 /// Parameters for listing facts.
 #[derive(Clone, Debug)]
 pub struct FactsQuery {
-    /// Kind of facts.
+    /// Kind of facts to list.
     pub kind: FactKind,
-    /// For entries: ordered filter of keys; empty for all keys.
+    /// Ordered filter of the keys whose entries are listed; empty for all keys.
     pub filter: Vec<FilterRule>,
-    /// Maximum number of rows; `None` leaves it to the agent.
+    /// Maximum number of rows of the page, at most `MAX_PAGE_ROWS` (10,000); `None` uses the agent's default.
     pub limit: Option<usize>,
     /// Position to continue from: `next` of the previous page.
     pub after: Option<String>,

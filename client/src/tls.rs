@@ -87,10 +87,10 @@ pub struct ClientCertificate(Arc<CertifiedKey>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientCertificateError {
-    /// The first argument holds no certificate.
+    /// The first argument of `from_pem` holds no certificate in PEM, or an invalid one.
     #[error("no certificate in PEM form is in it")]
     Certificate,
-    /// The second argument holds no private key.
+    /// The second argument of `from_pem` holds no usable private key in PEM (not encrypted).
     #[error("no private key in PEM form, not encrypted, is in it")]
     Key,
     /// The key does not belong to the certificate.

@@ -10,7 +10,7 @@ use kvgossip_grants::{
 use kvgossip_transport::ReplicaKey;
 use std::sync::LazyLock;
 
-/// A key generated for this run.
+/// An RSA key generated for this run.
 pub struct Made {
     /// The private key.
     pub key: SigningKey,
@@ -30,7 +30,7 @@ pub static KEYS: LazyLock<Vec<Made>> = LazyLock::new(|| {
     makers.into_iter().map(|maker| maker.join().expect("a key is made")).collect()
 });
 
-/// Returns the root of the cluster.
+/// Returns the key of the cluster's root.
 pub fn root() -> &'static SigningKey {
     &KEYS[0].key
 }
@@ -69,7 +69,7 @@ pub async fn start(config: Config) -> Agent {
     Agent::start(config, Box::new(MemoryStorage::new())).await.expect("the agent starts")
 }
 
-/// Returns an agent as a peer for others.
+/// Returns the address and id of an agent, for others that dial it.
 pub fn peer(agent: &Agent) -> PeerTarget {
     PeerTarget { address: agent.peers().address().into(), id: Some(agent.peers().id()) }
 }
@@ -107,7 +107,7 @@ pub fn entry(key: &str, value: &[u8], time: Timestamp, signer: &SigningKey, gran
     Fact::Entry(EntryFact::sign(cluster(), draft, signer).expect("a signature"))
 }
 
-/// Offers a fact to an agent and returns the verdict.
+/// Offers a fact to an agent as its writer would and returns the verdict.
 pub async fn put(agent: &Agent, fact: Fact) -> Verdict {
     agent.put_facts(&[Ok(fact)]).await.expect("the store works")[0]
 }

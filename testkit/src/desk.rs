@@ -18,13 +18,13 @@ pub struct Desk {
     program: &'static str,
 }
 
-/// Result of a command.
+/// Result of one run of the program.
 pub struct Ran {
-    /// Exit code.
+    /// Exit code of the program.
     pub code: i32,
-    /// Standard output.
+    /// What the program wrote to standard output.
     pub out: Vec<u8>,
-    /// Standard error.
+    /// What the program wrote to standard error.
     pub err: String,
 }
 

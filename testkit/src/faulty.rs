@@ -10,17 +10,17 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-/// Behaviour of commits.
+/// Behaviour of the commits of the simulated disk.
 #[derive(Clone, Default)]
 pub enum Commits {
-    /// They succeed.
+    /// Commits succeed.
     #[default]
     Work,
-    /// They block until the behaviour changes.
+    /// Commits block until the behaviour changes.
     Hang,
-    /// They fail with this error.
+    /// Commits fail with this error.
     Fail(StorageError),
-    /// They panic.
+    /// Commits panic.
     Panic,
 }
 
@@ -29,17 +29,18 @@ pub enum Commits {
 pub struct Faults {
     commits: Mutex<Commits>,
     commits_changed: Condvar,
-    /// Whether there is no room for a batch.
+    /// Whether the disk has no room for a batch.
     pub is_full: Mutex<bool>,
     /// Number of times the store was reopened; `None`: it cannot be reopened.
     pub reopens: Mutex<Option<u32>>,
     /// Whether a batch whose commit fails is durable nevertheless.
     pub fails_late: Mutex<bool>,
-    /// Number of checks of the free space.
+    /// Number of times that the free space was checked.
     pub probes: AtomicU32,
-    /// Entry that cannot be read, with the error; without an error, its record is missing.
+    /// Id of an entry that cannot be read, with the error; without an error, its record is missing. `None`: all can be
+    /// read.
     pub entry: Mutex<Option<(EntryId, Option<StorageError>)>>,
-    /// Error of every read of the keys that cite a grant.
+    /// Error of every read of the keys that cite a grant; `None`: these reads succeed.
     pub citations: Mutex<Option<StorageError>>,
 }
 
@@ -50,7 +51,7 @@ impl Faults {
         self.commits_changed.notify_all();
     }
 
-    /// Returns the behaviour. Waits while it is [`Commits::Hang`].
+    /// Returns the behaviour of commits. Waits while it is [`Commits::Hang`].
     fn commits(&self) -> Commits {
         let commits = self.commits.lock().unwrap();
         let hangs = |commits: &mut Commits| matches!(commits, Commits::Hang);
@@ -60,7 +61,7 @@ impl Faults {
 
 struct Faulty {
     memory: MemoryStorage,
-    /// Whether a commit has failed: nothing is written until the store is reopened.
+    /// Whether a commit of this store has failed: nothing is written until the store is reopened.
     failed: bool,
     faults: Arc<Faults>,
 }

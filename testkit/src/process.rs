@@ -11,23 +11,24 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 /// Settings of an agent of the cluster of `root.pem`, which signs as root and listens on free ports.
 #[derive(Clone)]
 pub struct Launch {
-    /// Name of its data directory.
+    /// Name of the agent's data directory at the desk.
     pub data: String,
-    /// Name of its replica key; `None`: the key in its data directory.
+    /// Name of the file of the agent's replica key; `None`: the key in its data directory.
     key: Option<String>,
-    /// Name of the file that lists the admitted replicas; `None`: members of its gossip are admitted.
+    /// Name of the file that lists the admitted replicas; `None`: the members of the agent's gossip are admitted.
     admitted: Option<String>,
-    /// Address for sessions.
+    /// Address for sessions with peers.
     sync: String,
-    /// Whether it is ready before its first comparison with a peer, so that tests of other features can use it at once.
+    /// Whether the agent is ready before its first comparison with a peer, so that tests of other features can use it
+    /// at once.
     ready_alone: bool,
-    /// Further arguments.
+    /// Further arguments of `kvgossip agent`.
     pub extra: Vec<String>,
-    /// Further environment variables.
+    /// Further environment variables of the agent, as names and paths.
     pub env: Vec<(&'static str, PathBuf)>,
 }
 
-/// A running agent. Killed when dropped.
+/// A running agent process. Killed when dropped.
 pub struct Process {
     child: Child,
     data: String,
@@ -79,7 +80,7 @@ impl Launch {
         (self, free.to_string())
     }
 
-    /// Makes it ready only after its first comparison with a peer, if it has peers.
+    /// Makes the agent ready only after its first comparison with a peer, if it has peers.
     pub fn ready_when_compared(mut self) -> Self {
         self.ready_alone = false;
         self
@@ -96,7 +97,7 @@ impl Launch {
         self
     }
 
-    /// Adds arguments.
+    /// Adds arguments of `kvgossip agent`.
     pub fn with(mut self, args: &[&str]) -> Self {
         self.extra.extend(args.iter().map(|arg| (*arg).to_owned()));
         self
@@ -149,12 +150,12 @@ impl Process {
         ask(desk, &self.data, args)
     }
 
-    /// Returns the process id.
+    /// Returns the process id of the agent.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Sends a signal by its name, such as `STOP`.
+    /// Sends a signal to the agent by the signal's name, such as `STOP`.
     pub fn signal(&self, name: &str) {
         signal(&self.child, name);
     }
@@ -185,7 +186,7 @@ impl Drop for Process {
     }
 }
 
-/// Sends a signal to a child process by its name.
+/// Sends a signal to a child process by the signal's name, such as `STOP`.
 pub fn signal(child: &Child, name: &str) {
     let pid = child.id().to_string();
     assert!(Command::new("kill").args(["-s", name, &pid]).status().expect("kill").success());

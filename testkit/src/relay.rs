@@ -10,7 +10,7 @@ const MAX_DATAGRAM: usize = 65_536;
 
 /// Forwards all datagrams of one dialler to a listener, and a limited number of the listener's back.
 pub struct Relay {
-    /// Address for the dialler.
+    /// Address of the relay, for the dialler.
     pub address: SocketAddr,
     passed: Arc<AtomicUsize>,
     limit: Arc<AtomicUsize>,
@@ -51,12 +51,12 @@ impl Relay {
         relay
     }
 
-    /// Returns the number of the listener's datagrams that were forwarded.
+    /// Returns the number of the listener's datagrams that were forwarded so far.
     pub fn passed(&self) -> usize {
         self.passed.load(Ordering::SeqCst)
     }
 
-    /// Drops no further datagrams.
+    /// Removes the limit: no further datagrams are dropped.
     pub fn open(&self) {
         self.limit.store(usize::MAX, Ordering::SeqCst);
     }

@@ -13,25 +13,25 @@ use std::path::PathBuf;
 use std::time::Duration;
 use tokio::runtime::Runtime;
 
-/// Settings of an agent.
+/// Settings of an agent in the test's process.
 pub struct Setup {
-    /// Name of the key that the agent signs facts with.
+    /// Name of the key file that the agent signs facts with; `None`: it signs nothing.
     pub identity: Option<&'static str>,
-    /// Token for writing.
+    /// Token that gives all rights over TCP; `None`: there is none.
     pub token: Option<&'static str>,
-    /// Token for reading.
+    /// Token that gives the right to read over TCP; `None`: there is none.
     pub read_token: Option<&'static str>,
-    /// Name of the replica key.
+    /// Name of the file of the replica key.
     pub replica: &'static str,
-    /// Replicas that the agent admits.
+    /// Ids of the replicas that the agent admits.
     pub knows: Vec<ReplicaId>,
     /// Whether anybody may read over TCP.
     pub open_read: bool,
-    /// Names of the certificate and its private key.
+    /// Names of the files of the HTTPS certificate and its private key; `None`: plain HTTP.
     pub tls: Option<(&'static str, &'static str)>,
-    /// Name of the certificate of the authority for client certificates.
+    /// Name of the certificate file of the authority for client certificates; `None`: none is accepted.
     pub client_ca: Option<&'static str>,
-    /// Maximum duration of a TLS handshake.
+    /// Maximum duration of a TLS handshake; `None`: the default.
     pub tls_timeout: Option<Duration>,
     /// Number of seconds by which the agent's clock is ahead.
     pub ahead_s: i64,
@@ -141,22 +141,22 @@ impl Served {
         self.agent.as_ref().expect("running")
     }
 
-    /// Returns the URL of the HTTP API.
+    /// Returns the URL of the agent's HTTP API.
     pub fn url(&self) -> String {
         format!("http://{}", self.agent().http_address().expect("TCP"))
     }
 
-    /// Returns the replica id.
+    /// Returns the agent's replica id.
     pub fn replica(&self) -> ReplicaId {
         self.agent().peers().id()
     }
 
-    /// Returns the address for sessions.
+    /// Returns the agent's address for sessions with peers.
     pub fn sync_address(&self) -> String {
         self.agent().peers().address().to_string()
     }
 
-    /// Returns the text of `/metrics`.
+    /// Returns the text of the agent's `/metrics`.
     pub fn scrape(&self) -> String {
         self.agent().metrics_text().expect("a text")
     }

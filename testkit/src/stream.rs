@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 /// Reads events as (id, name, data) from a feed.
 pub struct Stream {
-    /// Source of the bytes.
+    /// Source of the bytes of the stream.
     pub feed: Feed,
     ready: VecDeque<(Option<String>, String, serde_json::Value)>,
     /// Id of the last event that had one: the cursor from which a new stream continues.

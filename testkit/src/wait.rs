@@ -6,9 +6,9 @@ use std::future::Future;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Time limit of every wait.
+/// Time limit of every wait in a test.
 pub const PATIENCE: Duration = Duration::from_secs(60);
-/// Interval of the checks of a condition.
+/// Interval between two checks of a condition.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Result of checking a condition: a `bool`, or a value that was found.

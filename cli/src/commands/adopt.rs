@@ -36,7 +36,7 @@ pub(crate) struct AdoptArgs {
     agent: AgentArgs,
 }
 
-/// Counts of the keys by result.
+/// Number of keys by result, and exit code and stable code of the gravest refusal.
 #[derive(Debug, Default)]
 struct Tally {
     adopted: u64,
@@ -219,7 +219,7 @@ impl Run<'_> {
     }
 }
 
-/// Whether the entry is a delete without which the key remains unset.
+/// Whether the entry is a delete without which its key would remain unset.
 fn says_nothing(frontier: &Frontier, op: Op) -> bool {
     op == Op::Delete && frontier.len() == 1
 }

@@ -26,15 +26,16 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, timeout};
 
-/// Any free loopback port.
+/// Address that makes the system choose a free port, on loopback.
 const FREE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
-/// Name of the store's directory in the data directory.
+/// Name of the directory of the store, in the data directory.
 const STORE_DIR: &str = "store";
-/// Maximum time to leave the gossip at the end, as with Serf's agents.
+/// Maximum time that leaving the gossip may take when the agent ends, as with Serf's agents.
 const LEAVE_LIMIT: Duration = Duration::from_secs(3);
-/// Time for blocked threads at the end. They have nothing to lose, since all acknowledged writes are durable.
+/// Maximum time to wait for blocked threads when the agent ends. They have nothing to lose, since all acknowledged
+/// writes are durable.
 const THREADS_LIMIT: Duration = Duration::from_millis(300);
-/// Port in error messages about --http.
+/// Default port of HTTP, for error messages about --http.
 const DEFAULT_HTTP_PORT: u16 = 7948;
 
 /// Run one replica of a cluster until Ctrl-C.
@@ -257,7 +258,7 @@ async fn run(args: &AgentArgs, config: Config, opened: Opened, dev: Option<&Dev>
     given_up.map_or(Ok(()), Err)
 }
 
-/// Returns the failure if the agent ended because joining was given up.
+/// Returns the failure if the agent ended because it gave up joining the gossip; `None` otherwise.
 fn given_up(agent: &Agent) -> Option<Failure> {
     let error = agent.gossip().ok()?.gave_up()?;
     Some(

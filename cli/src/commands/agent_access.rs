@@ -75,7 +75,7 @@ impl AccessArgs {
         token(self.read_token_file.as_deref())
     }
 
-    /// Returns the additional host names that are accepted.
+    /// Returns the host names that --http-host adds to those under which programs may ask for HTTP.
     pub(crate) fn hosts(&self) -> Vec<String> {
         self.http_hosts.clone()
     }

@@ -7,10 +7,11 @@ use kvgossip_agent::{Opened, forget_future as forget, now};
 use kvgossip_engine::declined::Declined;
 use kvgossip_grants::{Key, Timestamp};
 
-/// Maximum number of keys listed; the others are counted.
+/// Maximum number of keys listed in the error; further ones are counted.
 const MAX_LISTED: usize = 1_000;
 
-/// Removes the entries, if the agent has peers that can send superseded ones again, or --yes is given.
+/// Removes the entries that are in the future, if the agent has peers that can send the superseded ones again, or --yes
+/// is given.
 pub(super) fn forget_future(opened: &mut Opened, has_peers: bool, yes: bool) -> Result<Declined> {
     let now = now();
     if !has_peers && !yes {

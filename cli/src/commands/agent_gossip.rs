@@ -17,7 +17,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Name of the file in the data directory in which a member remembers others across restarts.
+/// Name of the file in the data directory in which a member remembers the other members across restarts.
 const SNAPSHOT_NAME: &str = "gossip-members";
 
 /// Options of gossip.
@@ -107,14 +107,14 @@ fn retry_interval(text: &str) -> std::result::Result<Duration, String> {
     }
 }
 
-/// Resolves the listening address of an option now.
+/// Resolves the address that `option` gives to listen at, now.
 pub(super) fn listen_at(option: &str, address: &Address) -> Result<SocketAddr> {
     address.local(&Resolver::default()).map_err(|error| {
         Failure::new(codes::AGENT_ADDRESS, format!("{option} {address} is no place to listen at: {error}"))
     })
 }
 
-/// The addresses of gossip.
+/// Addresses of the gossip: where the agent listens, and what it announces.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Places {
     bind: SocketAddr,
@@ -154,7 +154,7 @@ impl GossipArgs {
         Ok(Some(Places { bind, advertise: advertise.transpose()? }))
     }
 
-    /// Returns the listening address; `None`: no gossip.
+    /// Returns the listening address of the gossip; `None`: no gossip.
     fn listen_at(&self) -> Result<Option<SocketAddr>> {
         let bind = self.bind.as_ref().map(|bind| listen_at("--bind", bind)).transpose()?;
         let Some(interface) = self.interface()? else { return Ok(bind) };
@@ -168,7 +168,7 @@ impl GossipArgs {
         found.map_err(|error| Failure::new(codes::AGENT_ADDRESS, format!("--iface: {error}")))
     }
 
-    /// Returns the limits on retrying to join.
+    /// Returns the limits on retrying to join members.
     fn retry(&self) -> Result<Retry> {
         let given =
             [(self.retry_interval.is_some(), "--retry-interval"), (self.retry_max.is_some(), "--retry-max")];
@@ -196,7 +196,7 @@ impl GossipArgs {
         self.bind.is_some() || self.iface.is_some()
     }
 
-    /// Returns an option that has no meaning without --bind.
+    /// Returns the name of an option on the command line that has no meaning without --bind; `None` if there is none.
     fn without_bind(&self) -> Option<&'static str> {
         let given = [
             (self.advertise.is_some(), "--advertise"),
@@ -236,7 +236,7 @@ impl GossipArgs {
         self.rpc.is_some()
     }
 
-    /// Returns the settings of Serf's RPC.
+    /// Returns the settings of Serf's RPC; `None` if --rpc is not given.
     fn rpc(&self, logs: Option<Logs>) -> Result<Option<RpcConfig>> {
         let Some(address) = &self.rpc else {
             return match &self.rpc_auth_file {
@@ -255,7 +255,7 @@ impl GossipArgs {
         Ok(Some(RpcConfig { options, logs }))
     }
 
-    /// Returns the gossip configuration.
+    /// Returns the configuration of the gossip from the options.
     pub(super) fn config(
         &self,
         places: Option<Places>,

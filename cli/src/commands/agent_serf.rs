@@ -13,7 +13,7 @@ use kvgossip_membership::{IpNet, Limits, Timing};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Maximum size of a snapshot that is read, in bytes; Serf's agents compact theirs far below.
+/// Maximum size of a snapshot that is read, in bytes; Serf's agents compact their snapshots far below.
 const MAX_SNAPSHOT_BYTES: usize = 4 << 20;
 
 /// Options that Serf's agents have, too.
@@ -96,7 +96,8 @@ fn network(text: &str) -> std::result::Result<IpNet, String> {
 }
 
 impl SerfArgs {
-    /// Returns an option that has no meaning without --bind.
+    /// Returns the name of one of these options on the command line that has no meaning without --bind; `None` if there
+    /// is none.
     pub(super) fn without_bind(&self) -> Option<&'static str> {
         let given = [
             (!self.handlers.is_empty(), "--event-handler"),
@@ -155,7 +156,7 @@ impl SerfArgs {
     }
 }
 
-/// Rejects a file that is not a snapshot, because it would be overwritten.
+/// Rejects an existing file that is not a gossip snapshot, because the agent would overwrite it.
 fn check_snapshot(path: &Path) -> Result<()> {
     let bytes = match read_own(path, MAX_SNAPSHOT_BYTES) {
         Ok(bytes) => bytes,

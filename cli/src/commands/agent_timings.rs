@@ -52,7 +52,8 @@ pub(super) struct TimingArgs {
 }
 
 impl TimingArgs {
-    /// Returns an option that has no meaning without --bind.
+    /// Returns the name of one of these options on the command line that has no meaning without --bind; `None` if there
+    /// is none.
     pub(super) fn without_bind(&self) -> Option<&'static str> {
         let given = [
             (self.probe_interval.is_some(), "--probe-interval"),

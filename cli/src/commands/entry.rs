@@ -193,10 +193,10 @@ pub(crate) fn del(args: &DelArgs, format: Format) -> Result<Exit> {
         .run(format)
 }
 
-/// One write to one key.
+/// One write to one key, with the condition and the signer that the command line gives.
 struct Write<'a> {
     key: &'a Key,
-    /// Value; `None`: unset the key.
+    /// Value to set; `None`: unset the key.
     value: Option<Bytes>,
     only_if: &'a IfArgs,
     sign: &'a SignArgs,
@@ -228,7 +228,7 @@ impl Write<'_> {
         Ok(Exit::Ok)
     }
 
-    /// Lets the agent sign.
+    /// Has the agent sign the entry with its own identity.
     async fn sign_there(&self, client: &AgentClient) -> Result<Written> {
         let only_if = match &self.only_if.if_id {
             None => None,
@@ -254,7 +254,8 @@ impl Write<'_> {
         })
     }
 
-    /// Returns the whole id of the current entry, if it is the wanted one.
+    /// Returns the wanted id if it is whole, else the id of the entry that the key shows at the agent. Fails if that
+    /// one does not start with the wanted digits.
     async fn current(&self, client: &AgentClient, wanted: &IdPrefix) -> Result<kvgossip_grants::EntryId> {
         if let Ok(id) = wanted.as_str().parse() {
             return Ok(id);
@@ -302,7 +303,7 @@ impl Write<'_> {
         Ok(written)
     }
 
-    /// Signs in this process.
+    /// Signs the entry in this process, under the grant that the agent names, and sends it to the agent.
     async fn sign_here(&self, client: &AgentClient, identity: &Identity) -> Result<Written> {
         let asked = Asked::now();
         let answer = client.explain(identity.entity(), self.key).await?;
@@ -325,7 +326,7 @@ impl Write<'_> {
     }
 }
 
-/// Maximum number of unknown keys named.
+/// Maximum number of keys in unknown state that an error names.
 const MAX_UNKNOWN_NAMED: usize = 8;
 
 /// Runs `ls`.
@@ -392,9 +393,9 @@ pub(crate) struct Pages<'a> {
     client: &'a AgentClient,
     query: KeysQuery,
     ended: bool,
-    /// Keys whose state is unknown, at most [`MAX_UNKNOWN_NAMED`].
+    /// First keys whose state is unknown, at most [`MAX_UNKNOWN_NAMED`].
     unknown: Vec<String>,
-    /// Number of further keys whose state is unknown.
+    /// Number of keys whose state is unknown, beyond those in `unknown`.
     more_unknown: usize,
 }
 
@@ -409,7 +410,7 @@ impl<'a> Pages<'a> {
         }
     }
 
-    /// Requests the next page, of about `limit` rows; `None` after the last one.
+    /// Requests the next page, of about `limit` rows; `None` after the last page.
     pub(crate) async fn next(&mut self, limit: usize) -> Result<Option<Vec<KeyRow>>> {
         if self.ended {
             return Ok(None);

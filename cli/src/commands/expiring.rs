@@ -9,13 +9,13 @@ use serde::Serialize;
 use std::collections::HashMap;
 use std::time::Duration;
 
-/// A grant that ends.
+/// A grant that ends soon, as `grant ls --expiring` lists it.
 #[derive(Debug, Serialize)]
 struct Ending<'a> {
     kind: &'static str,
-    /// When its entries cease to be shown, in microseconds.
+    /// Time when entries under the grant cease to be shown, in microseconds since 1970.
     ends_at_us: u64,
-    /// Id of the grant of its chain that ends first: itself, or one above.
+    /// Id of the grant of its chain that ends first: the grant itself or one above it.
     ends_with: &'a str,
     #[serde(flatten)]
     row: &'a GrantRow,

@@ -35,13 +35,13 @@ pub(crate) struct ExportArgs {
     agent: AgentArgs,
 }
 
-/// The contents written so far.
+/// What the file holds so far: ids of authority facts, and numbers of entries and keys.
 #[derive(Debug, Default)]
 struct Written {
     authority: BTreeSet<FactId>,
     entries: u64,
     keys: u64,
-    /// Key of the last entry; the entries of a key are adjacent.
+    /// Key of the last entry written; `None` before the first. The entries of a key are adjacent.
     last: Option<Key>,
 }
 

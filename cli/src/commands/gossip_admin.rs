@@ -14,9 +14,9 @@ use serde_json::json;
 use std::path::Path;
 use std::time::Duration;
 
-/// Maximum time for members to answer.
+/// Default timeout of `gossip-key`, in which members have to answer.
 const LIMIT: Duration = Duration::from_secs(60);
-/// Maximum size of a key as text with surrounding blanks, in bytes.
+/// Maximum size of a gossip key as text with surrounding blanks, in bytes.
 const MAX_KEY_TEXT: usize = 256;
 
 /// Declare that a failed member has left, so that the others stop trying it.

@@ -133,7 +133,7 @@ fn show_new(fact: &Fact, format: Format) -> Result<()> {
     }
 }
 
-/// Issues one grant under each parent needed.
+/// Issues one grant of the pattern under each parent grant that is needed.
 async fn plan_and_mint(
     args: &NewArgs,
     identity: &Identity,
@@ -170,7 +170,7 @@ async fn plan_and_mint(
     parents.map(|parent| mint(args, identity, cluster, grantee, Some(parent?), now)).collect()
 }
 
-/// Returns the failure of an entity that cannot delegate a pattern, with a key as counterexample.
+/// Returns the failure of an entity that cannot grant a pattern, with a key that it does not reach; `None` if it can.
 fn plan_refusal(issuer: EntityId, pattern: &KeyGlob, plan: &PlanResponse) -> Option<Failure> {
     let why = plan.refusal.as_ref()?;
     let text = format!("{} cannot give {pattern} away: {}", issuer.short(), why.message);
@@ -181,7 +181,7 @@ fn plan_refusal(issuer: EntityId, pattern: &KeyGlob, plan: &PlanResponse) -> Opt
     })
 }
 
-/// Returns the counterexample, unless the agent's message contains it.
+/// Returns a key that the entity does not reach; `None` if there is none, or the agent's message contains it.
 fn example(plan: &PlanResponse) -> Option<&str> {
     let named = |key: &&str| plan.refusal.as_ref().is_some_and(|why| why.message.contains(*key));
     plan.counterexample.as_deref().filter(|key| !named(key))

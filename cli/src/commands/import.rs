@@ -39,7 +39,7 @@ pub(crate) struct ImportArgs {
     agent: AgentArgs,
 }
 
-/// A judge that is an agent.
+/// A judge of facts that offers them to an agent.
 struct There<'a>(&'a AgentClient);
 
 impl Judge for There<'_> {

@@ -21,9 +21,9 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// Maximum number of files in a portion.
+/// Maximum number of files in a portion, which is read and written at a time.
 const PORTION_FILES: usize = 256;
-/// Size at which a portion is closed, in bytes.
+/// Total size of the values at which a portion is closed, in bytes.
 const PORTION_BYTES: usize = 2 << 20;
 
 /// What `import --dir` takes.
@@ -42,13 +42,13 @@ pub(crate) struct DirArgs {
     pub(crate) sign: SignArgs,
 }
 
-/// Counts of the files by result.
+/// Number of files by result.
 #[derive(Debug, Default)]
 struct Tally {
     written: u64,
     unchanged: u64,
     left_out: u64,
-    /// Exit code and code of the gravest reason to leave a file out.
+    /// Exit code and stable code of the gravest reason to leave a file out; `None` if none was left out.
     gravest: Option<(Exit, String)>,
 }
 
@@ -108,10 +108,10 @@ struct Run<'a> {
     tally: &'a mut Tally,
 }
 
-/// The current entries of a key.
+/// Live entries of one key.
 #[derive(Default)]
 struct Current {
-    /// Hashes of the values, by entry.
+    /// Hashes of the entries' values, by entry id.
     values: BTreeMap<EntryId, Digest>,
 }
 
@@ -157,7 +157,7 @@ impl Run<'_> {
         writer.map_or(Ok(()), Writer::finish)
     }
 
-    /// Returns the current state of the files' keys.
+    /// Returns the live entries of the keys that the files map to.
     async fn current(
         &self,
         survey: &mut Survey<'_>,

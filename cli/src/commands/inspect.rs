@@ -229,7 +229,7 @@ fn status_text(status: &StatusResponse) -> String {
     text
 }
 
-/// Describes when the replica and another were last known to hold the same facts.
+/// Describes when the replica and another one were last known to hold the same facts.
 fn equal_text(status: &StatusResponse) -> String {
     let ago = |at: u64| time::show_duration(status.now_us.saturating_sub(at));
     let last = status.last_equal_us.map(|at| match status.last_equal_unsure {

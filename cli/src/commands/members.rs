@@ -22,7 +22,7 @@ use std::time::Duration;
 /// Maximum size of a payload that is read, in bytes: the highest limit that an agent can have. The agent checks its
 /// own limit.
 const MAX_PAYLOAD: usize = MAX_LIMIT;
-/// Additional time for the answers to arrive after the query has ended.
+/// Time to wait for the agent's answer after the query has ended.
 const SLACK: Duration = Duration::from_secs(30);
 /// Duration assumed for a query without an explicit one, in a very large cluster.
 const LONGEST_QUERY: Duration = Duration::from_secs(30);
@@ -111,7 +111,7 @@ pub(crate) fn pair(text: &str) -> std::result::Result<(String, String), String> 
     }
 }
 
-/// Parses the duration of a query, at most what agents permit.
+/// Parses the duration of a query, at most 5 minutes.
 fn query_wait(text: &str) -> std::result::Result<Duration, TextFault> {
     let longest = Duration::from_millis(MAX_QUERY_MS);
     let wait = time::duration(text)?;
@@ -125,7 +125,7 @@ fn query_wait(text: &str) -> std::result::Result<Duration, TextFault> {
     }
 }
 
-/// Returns the payload in base64.
+/// Returns the payload in base64, read from standard input if it is `-`; empty if none is given.
 fn payload(given: Option<&OsString>) -> Result<String> {
     use std::os::unix::ffi::OsStrExt;
     let bytes = match given {
@@ -187,7 +187,7 @@ fn members_text(answer: &MembersResponse, long: bool) -> String {
     text
 }
 
-/// Describes what is wrong with a member.
+/// Describes what is wrong with a member; `None` if nothing is.
 fn note(member: &MemberRow) -> Option<String> {
     if let Some(cluster) = &member.other_cluster {
         return Some(format!("a replica of another cluster, {cluster}: nothing is synced with it"));

@@ -12,20 +12,20 @@ use std::collections::BTreeSet;
 /// The state of a key after the removal of entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum After {
-    /// It shows the same entry.
+    /// The key shows the same entry as before.
     Same,
-    /// It is unset.
+    /// The key is unset.
     Unset,
-    /// It shows an older entry.
+    /// The key shows the entry with this id instead, an older one.
     Older(EntryId),
 }
 
-/// Counts of what would be removed.
+/// Number of grants, entries and keys that the removal would affect.
 #[derive(Debug, Default)]
 struct Fall {
     grants: u64,
     entries: u64,
-    /// Number of keys that would show another entry.
+    /// Number of keys that would show another entry than now.
     keys: u64,
     unset: u64,
 }
@@ -92,7 +92,7 @@ async fn entries(
     summary(&fall, format)
 }
 
-/// Returns what a reader sees without the removed entries.
+/// Returns what a key shows without the entries for which `falls` holds.
 fn after(frontier: &Frontier, falls: impl Fn(&EntryMeta) -> bool, now: Timestamp) -> After {
     let value = |entry: Option<&EntryMeta>| entry.filter(|entry| !entry.is_delete).map(|entry| entry.id);
     let mut left = frontier.newest_first().map(|entry| &entry.meta).filter(|entry| !entry.is_masked(now));

@@ -25,9 +25,9 @@ use std::time::Duration;
 
 /// Maximum size of a template, in bytes.
 const MAX_TEMPLATE_BYTES: usize = 4 << 20;
-/// Maximum number of times that a template may ask for more after it got what it asked for.
+/// Maximum number of times that a template may ask for further keys after it got the values of the previous ones.
 const MAX_ROUNDS: usize = 32;
-/// Time for which changes are collected before rendering.
+/// Time for which changes are collected before the template is rendered again.
 const GATHER: Duration = Duration::from_millis(20);
 
 /// Keep a file in step with the tree.
@@ -99,13 +99,13 @@ struct Job<'a> {
     held: Subscriptions,
     client: Client,
     endpoint: Endpoint,
-    /// The last error message, to print each only once.
+    /// Last error message printed, so that a repeated one is printed once; `None` if none was.
     said: Option<String>,
-    /// The text last written to standard output.
+    /// Text last written to standard output; `None` before the first.
     printed: Option<String>,
 }
 
-/// The subscriptions for what the template asks for.
+/// Subscriptions to the keys and filters that the template asked for.
 #[derive(Default)]
 struct Subscriptions {
     wants: Wants,
@@ -115,13 +115,13 @@ struct Subscriptions {
 
 struct Filtered {
     matching: Matching,
-    /// Whether all of its keys were known once. Before, keys whose value has not been verified would be rendered as
-    /// unset; later, the last verified values are used.
+    /// Whether all keys of the filter were known once. Before, keys whose value has not been verified would be rendered
+    /// as unset; later, the last verified values are used.
     was_whole: bool,
 }
 
 impl Job<'_> {
-    /// Writes at every change, without end.
+    /// Writes the file at every change, without end.
     async fn keep(&mut self) -> Result<()> {
         loop {
             match self.settle().await {
@@ -140,7 +140,7 @@ impl Job<'_> {
         }
     }
 
-    /// Writes once when everything is known.
+    /// Writes the file once, when everything is known.
     async fn write_once(&mut self, limit: Duration) -> Result<()> {
         let text = tokio::time::timeout(limit, self.settle()).await.map_err(|_| {
             let text =
@@ -187,7 +187,7 @@ impl Job<'_> {
         Err(Failure::new(codes::TEMPLATE_INVALID, "the template asks for ever more keys"))
     }
 
-    /// Writes the text if it has changed, then runs the command.
+    /// Writes the text to the file or standard output if it has changed, then runs the command.
     async fn write(&mut self, text: &str) -> Result<Result<(), String>> {
         let is_changed = if files::is_dash(&self.args.out) { self.print(text)? } else { self.replace(text)? };
         if !is_changed {
@@ -196,7 +196,7 @@ impl Job<'_> {
         watch_command::run(&self.args.command, &[], b"").await
     }
 
-    /// Prints the text if it has changed; returns whether it has.
+    /// Prints the text to standard output if it has changed; returns whether it has.
     fn print(&mut self, text: &str) -> Result<bool> {
         if self.printed.as_deref() == Some(text) {
             return Ok(false);

@@ -120,7 +120,7 @@ fn sign_revocation(identity: &Identity, cluster: ClusterId, grant: Signed<Grant>
     Ok(Fact::Revocation(identity.sign(cluster, revocation)?))
 }
 
-/// Returns the capacity in which an entity revokes a grant; the highest one, if it has several.
+/// Returns the capacity in which an entity may revoke a grant, the highest one if it has several; `None` if it may not.
 fn capacity(entity: EntityId, is_root: bool, grant: &Grant) -> Option<By> {
     if is_root {
         Some(By::Root)
@@ -133,7 +133,7 @@ fn capacity(entity: EntityId, is_root: bool, grant: &Grant) -> Option<By> {
     }
 }
 
-/// Returns a live grant; `None` if it is revoked already.
+/// Returns a live grant of the agent; `None` if it is revoked already.
 async fn grant_of_agent(
     client: &AgentClient,
     cluster: ClusterId,

@@ -56,7 +56,7 @@ pub(crate) fn man(args: &ManArgs, grammar: Command) -> Result<Exit> {
     Ok(Exit::Ok)
 }
 
-/// Returns the name and text of every page, the program's first.
+/// Returns the file name and text of every manual page, the program's first.
 fn pages(mut top: Command) -> Result<Vec<(String, Vec<u8>)>> {
     top.build();
     let mut pages = Vec::new();
@@ -74,7 +74,7 @@ fn pages(mut top: Command) -> Result<Vec<(String, Vec<u8>)>> {
     Ok(pages)
 }
 
-/// The page of the command that is called `name` behind the program's name.
+/// Renders the manual page of the command that is called `name` behind the program's name.
 fn page(title: String, name: &str, command: Command) -> Result<Vec<u8>> {
     let sections = Manual::of(name, &command).roff();
     let man = Man::new(command.display_name(title.clone()))

@@ -88,7 +88,7 @@ fn by_agent(args: &SyncArgs, limit: Duration) -> Result<Option<SyncReport>> {
     })
 }
 
-/// Adds the remedy where one of two replicas does not admit the other.
+/// Adds to a failure, where one of two replicas does not admit the other, what to do about it.
 pub(super) fn hint_at_lists(failure: Failure) -> Failure {
     match failure.code() {
         NOT_ADMITTED => failure.note(
@@ -212,7 +212,7 @@ async fn session(config: Config, opened: Opened, args: &SyncArgs, limit: Duratio
     }
 }
 
-/// Describes an obstacle to equality.
+/// Describes a reason of a session report: why the two replicas do not hold the same facts.
 fn why(reason: &str) -> &str {
     match reason {
         "not_yet" => "entries are ahead of a replica's clock, and wait there (not_yet)",

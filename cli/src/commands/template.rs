@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// Maximum number of rendering steps; an endless template fails.
+/// Maximum number of instructions of one rendering; a template that needs more fails.
 const FUEL: u64 = 10_000_000;
 
 /// Maximum number of unset keys named in an error.
@@ -20,22 +20,22 @@ const MAX_UNSET_NAMED: usize = 10;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Wants {
     pub(super) keys: BTreeSet<Key>,
-    /// Filters, each as its globs in order.
+    /// Filters that the template asked for, each as its globs in order.
     pub(super) filters: BTreeSet<Vec<String>>,
 }
 
-/// The values known at rendering.
+/// Values of keys and filters that are known at rendering.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Known {
     pub(super) keys: BTreeMap<Key, Option<bytes::Bytes>>,
     pub(super) filters: BTreeMap<Vec<String>, BTreeMap<Key, bytes::Bytes>>,
 }
 
-/// The result of rendering.
+/// Result of rendering: what the template asked for, and the text.
 #[derive(Debug)]
 pub(super) struct Rendered {
     pub(super) wants: Wants,
-    /// The text, or the failure.
+    /// Rendered text, or the failure of the template.
     pub(super) text: Result<String>,
 }
 

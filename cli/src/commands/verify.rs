@@ -27,7 +27,7 @@ pub(crate) struct VerifyArgs {
     root: PathBuf,
 }
 
-/// A judge in this process.
+/// A judge of facts that merges them into a replica in this process.
 struct Here(Snapshot);
 
 impl Judge for Here {

@@ -83,7 +83,7 @@ pub(crate) fn watch(args: &WatchArgs, format: Format) -> Result<Exit> {
     ended.map_or(Ok(Exit::Ok), |()| sink.end())
 }
 
-/// The destination of changes.
+/// Destination of the changes: standard output or a command, and the number of lines that are left.
 struct Sink {
     format: Format,
     left: Option<u64>,

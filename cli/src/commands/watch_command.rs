@@ -13,7 +13,7 @@ use tokio::process::Command;
 /// Maximum size of a value in an environment variable, in bytes; systems allow 128 KiB per variable.
 const MAX_ENV_BYTES: usize = 100 << 10;
 
-/// Runs a command, one execution at a time.
+/// Runs the command of `watch` for changes, one execution at a time.
 pub(super) struct Runner {
     command: Vec<OsString>,
     failures: u64,

@@ -8,12 +8,12 @@ use kvgossip_client::{Cause, Entry};
 use kvgossip_grants::Key;
 use serde_json::json;
 
-/// A change to report.
+/// Change of one key, for output.
 pub(super) struct Told {
     pub(super) key: Key,
     pub(super) event: &'static str,
     pub(super) entry: Option<Entry>,
-    /// Id of the grant or floor that caused it.
+    /// Id of the grant or floor that caused the change; `None` if it has another cause.
     pub(super) by: Option<String>,
 }
 

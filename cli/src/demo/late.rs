@@ -19,7 +19,7 @@ use tokio::sync::broadcast::Receiver;
 /// Number of keys written under each grant of the chain.
 const WRITES: usize = 5;
 
-/// A grant of the chain and its holder.
+/// A grant of the chain, with its holder.
 struct Level<'a> {
     who: &'static str,
     key: &'a SigningKey,
@@ -74,7 +74,7 @@ pub(super) async fn join_late(
     Ok(late)
 }
 
-/// Index of the late replica.
+/// Index of the late replica, from 0.
 const LATE: usize = 3;
 
 fn verify_merged(verdict: Verdict, what: &str) -> anyhow::Result<()> {
@@ -157,7 +157,8 @@ fn check_session(report: &SyncReport, view: &View) -> anyhow::Result<()> {
     verify(report.waste == 0, "nothing was received without effect")
 }
 
-/// Checks that the late replica shows a value of this level, with the chain of grants that justifies it.
+/// Checks that the late replica shows a value that the level's holder wrote, with the chain of grants that justifies
+/// it.
 async fn check_level(late: &Agent, level: &Level<'_>, depth: usize) -> anyhow::Result<()> {
     let key = Key::parse(&format!("{}/0", level.prefix))?;
     let shown = late.read(&key).await?.context("a key of the chain is unset")?;

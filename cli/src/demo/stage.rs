@@ -7,10 +7,10 @@ use kvgossip_agent::{Agent, now};
 use kvgossip_grants::{Fact, Verdict};
 use std::time::Duration;
 
-/// Maximum duration of a step.
+/// Maximum duration of one step of the demonstration.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Three agents. The connection of the third can be cut.
+/// The first three agents of the demonstration. The connection of the third can be cut.
 pub(super) struct Stage {
     pub(super) agents: Vec<Agent>,
     pub(super) wire: Wire,
@@ -41,7 +41,7 @@ impl Stage {
         self.agents[from].peers().rows().iter().any(|row| row.connected && row.id.as_ref() == Some(&id))
     }
 
-    /// Whether the gossip of one agent lists these other agents with this status.
+    /// Whether the gossip of the agent at index `from` lists the agents at the indexes `others` with this status.
     pub(super) async fn sees(&self, from: usize, others: &[usize], status: &str) -> bool {
         let Ok(gossip) = self.agents[from].gossip() else { return false };
         let Ok(answer) = gossip.members().await else { return false };

@@ -146,7 +146,7 @@ async fn fill(cast: &Cast, stage: &Stage, team: &Signed<Grant>, items: &[Item]) 
     Ok(())
 }
 
-/// Signs on two threads.
+/// Signs an entry of the team for each of `items`, on two threads.
 fn sign_all(cast: &Cast, team: &Signed<Grant>, items: &[Item]) -> anyhow::Result<Vec<Fact>> {
     let time = now();
     let sign = |part: &[Item]| -> anyhow::Result<Vec<Fact>> {
@@ -166,7 +166,7 @@ fn listen(stage: &Stage) -> Receiver<SyncReport> {
     stage.agents[2].peers().reports()
 }
 
-/// The summed cost of sessions.
+/// Cost of several sessions, summed.
 #[derive(Default)]
 struct Cost {
     sessions: usize,
@@ -179,8 +179,8 @@ struct Cost {
 }
 
 impl Cost {
-    /// Sums reports until `enough` holds, plus those that follow at once: replicas that discover a difference at the
-    /// same time may run a session each.
+    /// Sums session reports until `enough` holds, plus those that follow at once: replicas that discover a difference
+    /// at the same time may run a session each.
     async fn gather(reports: &mut Receiver<SyncReport>, enough: impl Fn(&Self) -> bool) -> Self {
         let mut cost = Self::default();
         let mut deadline = tokio::time::Instant::now() + LAST_REPORTS;

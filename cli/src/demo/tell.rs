@@ -4,12 +4,12 @@ use crate::output;
 use anyhow::bail;
 use std::time::{Duration, Instant};
 
-/// Prints a line without indentation. If output is closed, the demonstration continues and checks.
+/// Prints a line without indentation. If standard output is closed, the demonstration continues and checks.
 pub(super) fn say(text: &str) {
     let _ = output::text(&format!("{text}\n"));
 }
 
-/// Prints the heading of a step.
+/// Prints number and title of a step.
 pub(super) fn step(number: usize, title: &str) {
     say(&format!("\n{number}. {title}"));
 }
@@ -49,7 +49,7 @@ pub(super) async fn eventually(
     Ok(began.elapsed())
 }
 
-/// Formats a number of bytes.
+/// Formats a number of bytes for people.
 pub(super) fn bytes(count: u64) -> String {
     match count {
         0..10_000 => format!("{count} B"),

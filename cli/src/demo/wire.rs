@@ -16,7 +16,7 @@ impl Wire {
         self.cut.store(cut, Ordering::Relaxed);
     }
 
-    /// Whether traffic passes; counts it if not.
+    /// Whether a datagram or connection may pass; counts it as lost if not.
     pub(super) fn passes(&self) -> bool {
         let cut = self.cut.load(Ordering::Relaxed);
         self.dropped.fetch_add(u64::from(cut), Ordering::Relaxed);

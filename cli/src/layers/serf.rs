@@ -10,9 +10,9 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Maximum size of a file, in bytes.
+/// Maximum size of one of Serf's configuration files, in bytes.
 const MAX_FILE_BYTES: usize = 1 << 20;
-/// Maximum number of files of a directory.
+/// Maximum number of configuration files read from a directory.
 const MAX_FILES: usize = 1000;
 /// Maximum number of characters shown of an unacceptable value.
 const MAX_SHOWN: usize = 60;
@@ -21,33 +21,33 @@ const MAX_SHOWN: usize = 60;
 #[derive(Debug, Default)]
 pub(super) struct SerfSettings {
     pub(super) settings: Vec<Setting>,
-    /// Settings that would apply if another one was unset, or was set, too.
+    /// Settings that would apply only if another setting was unset, or was set, too.
     pub(super) idle: Vec<Setting>,
-    /// Settings without a meaning here, with the reasons.
+    /// Keys without a meaning here, with the reasons.
     pub(super) ignored: Vec<String>,
 }
 
-/// The type of a key's value. As in Serf, values are not converted.
+/// Type that Serf requires of a key's value. As in Serf, values are not converted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Text,
-    /// A text that is never shown.
+    /// A text that messages never show.
     Secret,
     Switch,
     Number,
     Texts,
-    /// An object of texts.
+    /// A JSON object whose values are texts.
     TextMap,
     Object,
 }
 
-/// The meaning of a key.
+/// What a key of Serf's configuration means for this program.
 enum Meaning {
-    /// A single value of the named option.
+    /// One value of the option with this name.
     One(&'static str),
-    /// A list of values of the named option.
+    /// A list of values of the option with this name.
     List(&'static str),
-    /// The tag `role`.
+    /// The value of the tag `role`.
     Role,
     /// The object `tags`: each field is a `--tag`.
     Tags,
@@ -186,7 +186,7 @@ impl Kind {
         }
     }
 
-    /// Describes an unacceptable value.
+    /// Describes a value that the kind does not accept, for messages.
     fn found(self, value: &Value) -> String {
         if self == Secret {
             return "what stands there".to_owned();
@@ -199,7 +199,7 @@ impl Kind {
     }
 }
 
-/// Formats a value for an option.
+/// Formats a JSON value as the value of an option.
 fn text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
@@ -221,7 +221,7 @@ impl SerfSettings {
         Ok(())
     }
 
-    /// Adds a key. Its case does not matter, as with Go's decoder.
+    /// Adds a key of a file. The key's case does not matter, as with Go's decoder.
     fn add(&mut self, key: &str, value: &Value, file: &Path) -> Result<(), String> {
         let known = KEYS.iter().find(|(name, ..)| name.eq_ignore_ascii_case(key));
         let (_, kind, meaning) = known.ok_or("Serf knows no such key")?;
@@ -259,7 +259,7 @@ impl SerfSettings {
         }
     }
 
-    /// Moves a setting to those that do not apply.
+    /// Moves the setting of an option to those that do not apply, for this reason.
     fn lay_by(&mut self, option: &str, why: &str) {
         while let Some(at) = self.settings.iter().position(|setting| setting.name == option) {
             let setting = self.settings.remove(at);
@@ -272,7 +272,7 @@ impl SerfSettings {
         self.settings.iter().find(|setting| setting.name == option)
     }
 
-    /// Applies Serf's implicit rules.
+    /// Applies the rules by which one of Serf's settings implies or disables another.
     fn finish(&mut self) -> Result<()> {
         if let (Some(tags), Some(file)) = (self.find("tag"), self.find("tags-file")) {
             let what = format!("{} and {} exclude each other", tags.from, file.from);
@@ -294,7 +294,7 @@ impl SerfSettings {
     }
 }
 
-/// Translates a log level: Serf's are in capitals, and one has another name.
+/// Translates a log level of Serf: its levels are in capitals, and one has another name.
 fn log_level(level: &str) -> String {
     match level.to_ascii_lowercase() {
         level if level == "err" => "error".to_owned(),

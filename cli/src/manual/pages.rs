@@ -26,7 +26,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static Page> {
     tree::PAGES.iter().chain(cluster::PAGES)
 }
 
-/// Returns the page of a command.
+/// Returns the page of a command by its name; `None` if it has none.
 pub(super) fn find(name: &str) -> Option<&'static Page> {
     all().find(|page| page.name == name)
 }

@@ -15,39 +15,40 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
-/// Content of a message from a task.
+/// What a task received from an agent.
 pub(super) enum Said {
-    /// Events of an answer.
+    /// Part of the events of an agent's answer.
     Events(Vec<Event>),
-    /// The answer failed before it was complete.
+    /// The agent's answer failed before it was complete.
     Failed(ClientError),
     /// Facts that the agent says it holds, out of those handed to it, and the commit by which it holds them.
     Handed(BTreeSet<FactId>, Option<CommitMark>),
 }
 
-/// Message from a task, with the agent's place and the task's number.
+/// Message from a task, with the agent's index in the client's list (`place`) and the number of the task.
 pub(super) struct Message {
     pub(super) place: usize,
     task: u64,
     pub(super) said: Said,
 }
 
-/// Running request.
+/// Question to one agent whose answer is not complete yet.
 struct UnderWay {
     task: u64,
     question: Question,
     handle: AbortHandle,
 }
 
-/// All running tasks. Dropping it aborts them.
+/// All running questions and handovers of one client. Dropping it aborts them.
 pub(super) struct Asking {
     tasks: JoinSet<()>,
     tell: mpsc::Sender<Message>,
     told: mpsc::Receiver<Message>,
     last_task: u64,
-    /// Task that hands facts to the connected agent.
+    /// Number of the task of the most recent handover; `None` if there was none, or its agent is no longer
+    /// connected.
     handing: Option<u64>,
-    /// At most one request per place.
+    /// Open questions by the agent's index in the client's list, at most one per agent.
     questions: BTreeMap<usize, UnderWay>,
 }
 
@@ -58,7 +59,8 @@ impl Asking {
         Self { tasks: JoinSet::new(), tell, told, last_task: 0, handing: None, questions: BTreeMap::new() }
     }
 
-    /// Sends a watch request to an agent. The answer arrives as messages.
+    /// Sends a watch request to the agent at index `place` of the client's list. The answer arrives as
+    /// messages.
     pub(super) fn ask(
         &mut self,
         place: usize,
@@ -98,7 +100,8 @@ impl Asking {
         }
     }
 
-    /// Hands facts to an agent. Only those marked `true` are reported back.
+    /// Hands facts to the agent at index `place` of the client's list. Only those marked `true` are reported
+    /// back.
     pub(super) fn hand(&mut self, place: usize, agent: &AgentClient, facts: Vec<(Fact, bool)>) {
         self.tidy();
         self.last_task += 1;
@@ -115,7 +118,7 @@ impl Asking {
         });
     }
 
-    /// Waits for the next message. Cancel-safe.
+    /// Waits for the next message from any task. Cancel-safe.
     pub(super) async fn next(&mut self) -> Message {
         match self.told.recv().await {
             Some(message) => message,
@@ -140,21 +143,21 @@ impl Asking {
         self.handing = None;
     }
 
-    /// Aborts the request to an agent.
+    /// Aborts the question to the agent at index `place` of the client's list.
     pub(super) fn end(&mut self, place: usize) {
         if let Some(under_way) = self.questions.remove(&place) {
             under_way.handle.abort();
         }
     }
 
-    /// Aborts all requests. Returns the places of the agents asked.
+    /// Aborts all questions. Returns the indexes of the agents asked in the client's list.
     pub(super) fn end_all(&mut self) -> Vec<usize> {
         let asked: Vec<usize> = self.questions.keys().copied().collect();
         asked.iter().for_each(|place| self.end(*place));
         asked
     }
 
-    /// Removes finished tasks from the set.
+    /// Removes finished tasks from the set of tasks.
     fn tidy(&mut self) {
         while self.tasks.try_join_next().is_some() {}
     }

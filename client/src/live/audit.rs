@@ -24,44 +24,46 @@ const SETTLE: Duration = Duration::from_millis(250);
 /// Multiple of the patience after which an agent with a busy stream counts as behind.
 const BUSY_PATIENCES: u32 = 6;
 
-/// Interval between questions to an agent, and time that the connected agent has to send what it was handed.
+/// Interval between questions to one agent (`interval`), and time that the connected agent has to send what it
+/// was handed (`patience`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Pace {
     pub(crate) interval: Duration,
     pub(crate) patience: Duration,
 }
 
-/// Action for the driver.
+/// Action for the driver. The number is the agent's index in the client's list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
-    /// Ask the agent at this place.
+    /// Ask this agent which facts it holds.
     Ask(usize),
-    /// Hand these facts to the connected agent, at this place.
+    /// Hand the facts with these ids to this agent, which is the connected one.
     Hand(usize, BTreeSet<FactId>),
-    /// Leave the agent at this place.
+    /// Leave this agent, which is the connected one, for this fault.
     Leave(usize, Fault),
 }
 
-/// Reason to leave an agent.
+/// Reason to leave the connected agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// It holds this fact and does not send it.
+    /// The agent said that it holds the fact with this id, and does not send it.
     Withheld(FactId),
-    /// It lacks this fact and does not accept it, or does not get to send it.
+    /// The agent lacks the fact with this id and does not accept it, or is too busy with other events to send
+    /// it.
     Behind(FactId),
 }
 
 /// Sign of life from the connected agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sign {
-    /// It sent an event.
+    /// The agent sent an event.
     Told,
-    /// A heartbeat: nothing is left to send up to this commit. One without a commit counts as covering every
+    /// The agent sent a heartbeat: it has sent everything up to this commit. `None` counts as covering every
     /// commit.
     Idle(Option<CommitMark>),
 }
 
-/// State of one endpoint.
+/// Audit state of one agent: when the next question to it is due, and whether one is open.
 #[derive(Clone, Copy, Debug, Default)]
 struct EndpointState {
     due: Duration,
@@ -71,22 +73,23 @@ struct EndpointState {
 /// Fact handed to the connected agent.
 #[derive(Clone, Copy, Debug)]
 struct Handed {
-    /// Time when the agent accepted or refused the fact.
+    /// Time when the agent accepted or refused the fact, since the client started.
     since: Duration,
     /// Whether the agent said that it holds the fact.
     is_taken: bool,
-    /// Commit by which the agent says it holds the fact.
+    /// Commit by which the agent says that it holds the fact; `None` if it named none.
     commit: Option<CommitMark>,
-    /// Time of the first heartbeat at least the patience later, unless an event was sent since.
+    /// Time of the first heartbeat that came at least the patience after `since` and covers `commit`; `None` if
+    /// there was none, or an event was sent after it.
     idle_at: Option<Duration>,
 }
 
-/// The connected agent.
+/// Connected agent, with the facts that were handed to it.
 #[derive(Debug)]
 struct First {
     place: usize,
     handed: BTreeMap<FactId, Handed>,
-    /// Facts being handed over now.
+    /// Ids of the facts of the handover that is not answered yet; `None` if there is none.
     handing: Option<BTreeSet<FactId>>,
 }
 
@@ -99,13 +102,13 @@ pub(crate) struct Audit {
 }
 
 impl Audit {
-    /// Creates the audit of this number of endpoints.
+    /// Creates the audit of a client with this number of agents.
     pub(crate) fn new(places: usize, pace: Pace) -> Self {
         Self { pace, places: vec![EndpointState::default(); places], first: None }
     }
 
-    /// Records that the agent at this place is connected and in step. If it was not already, all others are due
-    /// now.
+    /// Records that the agent at index `place` of the client's list is connected and in step. If it was not
+    /// already, questions to all other agents are due now.
     pub(crate) fn in_step(&mut self, place: usize, now: Duration) {
         if self.first.as_ref().is_some_and(|first| first.place == place) {
             return;
@@ -132,7 +135,8 @@ impl Audit {
         }
     }
 
-    /// Records the end of a question to an agent, answered or not. `random` spreads the next questions.
+    /// Records the end of a question to the agent at index `place`, answered or not. `random` spreads the times
+    /// of the next questions.
     pub(crate) fn answered(&mut self, place: usize, now: Duration, random: u8) {
         if let Some(place) = self.places.get_mut(place) {
             let pause = self.pace.interval / 2 + self.pace.interval / 2 * u32::from(random) / 255;
@@ -140,7 +144,8 @@ impl Audit {
         }
     }
 
-    /// Records which facts of an order are being handed over; the others wait for the next order.
+    /// Records which facts of an `Order::Hand` are being handed over; the rest of its facts wait for the next
+    /// order.
     pub(crate) fn handing(&mut self, place: usize, facts: BTreeSet<FactId>) {
         if let Some(first) = self.first.as_mut().filter(|first| first.place == place) {
             first.handing = Some(facts);
@@ -188,7 +193,7 @@ impl Audit {
         Some(Order::Leave(first.place, fault))
     }
 
-    /// Time of the next poll if nothing happens before.
+    /// Time of the next poll if nothing happens before, since the client started; `None` if nothing is awaited.
     pub(crate) fn next_at(&self) -> Option<Duration> {
         let first = self.first.as_ref()?;
         let others = self.places.iter().enumerate();
@@ -199,7 +204,7 @@ impl Audit {
 }
 
 impl Handed {
-    /// Time at which the fact can be judged, in the present state.
+    /// Time at which the fact can be judged if the agent sends nothing more, since the client started.
     fn judged_at(&self, patience: Duration) -> Duration {
         match self.idle_at {
             _ if !self.is_taken => self.since + patience,

@@ -18,7 +18,7 @@ impl Driver {
         self.began.elapsed()
     }
 
-    /// Carries out all actions that are due.
+    /// Carries out all actions of the audit that are due.
     pub(super) fn compare(&mut self) {
         loop {
             let (now, Some(core)) = (self.began.elapsed(), &mut self.core) else { return };
@@ -51,8 +51,8 @@ impl Driver {
         self.asking.hand(place, agent, facts);
     }
 
-    /// Reports the fault and marks the agent to be avoided. The client switches as soon as an agent without
-    /// known fault answers.
+    /// Reports the fault of the agent at index `place` and marks the agent to be avoided. The client switches
+    /// as soon as an agent without known fault answers.
     fn leave(&mut self, place: usize, fault: Fault) {
         let (endpoint, now) = (self.name(place), Instant::now());
         let Some(core) = &mut self.core else { return };
@@ -109,7 +109,7 @@ impl Driver {
         self.report();
     }
 
-    /// Ends all questions, because nothing is subscribed.
+    /// Ends all questions to other agents, because nothing is subscribed.
     pub(super) fn end_questions(&mut self) {
         let now = self.since();
         for place in self.asking.end_all() {

@@ -10,11 +10,11 @@ use kvgossip_grants::{Code, Fact, FactId, GrantId, Verdict, Verified};
 /// Result of taking in the authority facts of an event.
 #[derive(Debug, Default)]
 pub(super) struct Taken {
-    /// Ids of all facts in the event.
+    /// Ids of all grants, revocations and floors in the event, new or known.
     pub(super) told: Vec<FactId>,
-    /// Ids of new revocations and floors.
+    /// Ids of those revocations and floors in the event that were new to this client.
     pub(super) ends: Vec<FactId>,
-    /// Number of new grants.
+    /// Number of those grants in the event that were new to this client.
     grants: usize,
 }
 
@@ -65,15 +65,15 @@ impl Core {
         taken
     }
 
-    /// Retries all entries that wait for a grant.
+    /// Judges all entries again that wait for a grant.
     pub(super) fn retry_all(&mut self) {
         for key in self.keys.keys().cloned().collect::<Vec<_>>() {
             self.retry(&key);
         }
     }
 
-    /// Remembers a dead grant, so that entries below it from a lagging but honest agent count as over rather
-    /// than unverified.
+    /// Remembers a grant that is revoked or below a revoked one, at most `MAX_DEAD_GRANTS` of them, so that
+    /// entries below it from a lagging but honest agent count as over rather than unverified.
     fn note_dead(&mut self, grant: GrantId) {
         if self.dead.len() < MAX_DEAD_GRANTS {
             self.dead.insert(grant);

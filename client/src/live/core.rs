@@ -17,12 +17,12 @@ use kvgossip_grants::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Connection state.
+/// State of the connection to an agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Link {
     /// No agent has answered yet.
     Opening,
-    /// A stream is open.
+    /// A stream of an agent is open.
     Up,
     /// No agent is connected.
     Down,
@@ -34,17 +34,17 @@ enum Link {
 /// Changes since the last call of [`Core::take_changes`].
 #[derive(Debug, Default)]
 pub(crate) struct Changes {
-    /// Keys whose state may have changed.
+    /// Keys whose value, dirtiness or cause may have changed.
     pub(crate) keys: BTreeSet<Key>,
     /// Whether the dirtiness of any key may have changed.
     pub(crate) dirt: bool,
 }
 
-/// Shown entry of a key whose value is missing.
+/// Shown entry of a key whose value has not been received, and since when.
 pub(super) struct Valueless {
     pub(super) id: EntryId,
     pub(super) since: Timestamp,
-    /// Whether the missing value has been reported.
+    /// Whether the missing value has been reported as a rejection.
     pub(super) reported: bool,
 }
 
@@ -54,23 +54,23 @@ pub(crate) struct Core {
     pub(super) keys: BTreeMap<Key, KeyState>,
     pub(super) interests: Interests,
     pub(super) streams: BTreeMap<StreamId, Telling>,
-    /// Position at which the next stream can resume.
+    /// Position at which the next stream can resume; `None` if it must compare digests.
     pub(super) bookmark: Option<Bookmark>,
     link: Link,
     pub(super) now: Timestamp,
     pub(super) changes: Changes,
     /// Keys that may not be the latest although the agent is in step.
     troubled: BTreeSet<Key>,
-    /// Those of them that are not subscribed by name and of which nothing has been verified.
+    /// Those keys of `troubled` that are not subscribed by name and of which nothing has been verified.
     pub(super) bare_troubled: BTreeSet<Key>,
     /// Keys whose shown entry has been received without its value.
     pub(super) valueless: BTreeMap<Key, Valueless>,
     /// Whether some key must be loaded again: all its known entries have ended, and older ones had been
     /// dropped.
     pub(super) lost_sight: bool,
-    /// Received grants that hang below a revoked one.
+    /// Received grants that are revoked or hang below a revoked one, at most `MAX_DEAD_GRANTS`.
     pub(super) dead: BTreeSet<GrantId>,
-    /// Total weight of all waiting entries, in bytes.
+    /// Total weight of the waiting entries of all keys, in bytes; at most `MAX_WAITING_BYTES`.
     pub(super) waiting_bytes: usize,
     pub(super) rejections: Rejections,
     /// Facts received from other agents and not sent by the connected one.
@@ -100,7 +100,7 @@ impl Core {
         }
     }
 
-    /// Adds an interest.
+    /// Adds an interest in a key or filter under this id.
     pub(crate) fn add(&mut self, id: InterestId, what: What) {
         if let What::Key(key) = &what {
             self.keys.entry(key.clone()).or_default();
@@ -109,7 +109,7 @@ impl Core {
         self.interests.add(id, what);
     }
 
-    /// Removes an interest, and the keys that no other interest covers.
+    /// Removes an interest, and the keys that no other interest of this client covers.
     pub(crate) fn remove(&mut self, id: InterestId) {
         let Some(gone) = self.interests.remove(id) else { return };
         for telling in self.streams.values_mut() {
@@ -148,7 +148,7 @@ impl Core {
         self.link == Link::Up && self.asked().all(synced)
     }
 
-    /// Returns whether every interest is part of a stream.
+    /// Returns whether every requested interest is part of a stream.
     pub(crate) fn is_covered(&self) -> bool {
         let newest = self.streams.values().next_back();
         newest.is_some_and(|telling| self.asked().all(|id| telling.interests.contains(&id)))
@@ -233,8 +233,8 @@ impl Core {
         self.changes.dirt = true;
     }
 
-    /// Forgets what the agent said about all keys except some, because it is another agent or its state has
-    /// changed.
+    /// Forgets what the agent said about all keys except those in `except`, because it is another agent or its
+    /// state has changed.
     pub(super) fn forget_told(&mut self, except: &BTreeSet<Key>) {
         for (key, held) in self.keys.iter_mut().filter(|(key, _)| !except.contains(*key)) {
             held.told = None;
@@ -249,7 +249,7 @@ impl Core {
         self.bare_troubled.retain(|key| except.contains(key));
     }
 
-    /// Records that a stream ended while others go on.
+    /// Records that stream `id` ended while other streams of the agent go on.
     pub(crate) fn closed(&mut self, id: StreamId) {
         self.streams.remove(&id);
         self.keys.values_mut().filter_map(|held| held.told.as_mut()).for_each(|told| told.forget_stream(id));
@@ -290,13 +290,13 @@ impl Core {
         self.report_valueless();
     }
 
-    /// Time of the next tick that is needed because something expires.
+    /// Time of the next tick that is needed because a grant expires; `None` if none will.
     pub(crate) fn next_expiry(&self) -> Option<Timestamp> {
         // A grant is still valid at its expiry time itself.
         self.authority.next_expiry(self.now).map(|time| time.saturating_add(1))
     }
 
-    /// Re-evaluates a key after a change.
+    /// Re-evaluates the value, cause and dirtiness of a key after the event `why`.
     pub(super) fn settle(&mut self, key: &Key, why: Why) {
         let Some(held) = self.keys.get_mut(key) else { return };
         held.settle(&self.authority, self.now, why);
@@ -312,7 +312,7 @@ impl Core {
         self.changes.keys.insert(key.clone());
     }
 
-    /// State shown to the subscriber of one key.
+    /// State of `key` as the subscriber with interest `id` sees it.
     pub(crate) fn state(&self, id: InterestId, key: &Key) -> State {
         let Some((interest, held)) = self.interests.get(id).zip(self.keys.get(key)) else {
             return State::NEW;
@@ -329,7 +329,7 @@ impl Core {
         self.dirt(interest, troubled.filter_map(|key| self.keys.get(key)))
     }
 
-    /// Number of received keys of a filter whose value is not known.
+    /// Number of keys of a filter that agents sent and whose value is not known.
     pub(crate) fn unknown_of(&self, id: InterestId) -> usize {
         let Some(interest) = self.interests.get(id) else { return 0 };
         let held =
@@ -353,12 +353,12 @@ impl Core {
         self.interests.get(id).is_some_and(|interest| interest.loaded)
     }
 
-    /// Entry shown for a key.
+    /// Entry shown for a key, with its value; `None` if the key is unset or its value unknown.
     pub(crate) fn entry(&self, key: &Key) -> Option<Entry> {
         self.keys.get(key)?.value(self.now).entry().cloned()
     }
 
-    /// Cause of a key's present value.
+    /// Cause of a key's present value; `None` if nothing is known of the key.
     pub(crate) fn cause(&self, key: &Key) -> Option<super::state::Cause> {
         self.keys.get(key)?.cause
     }
@@ -384,7 +384,7 @@ impl Core {
         self.keys.keys().filter(|key| interest.covers(key)).cloned().collect()
     }
 
-    /// Cluster that facts are verified against.
+    /// Id of the cluster that facts are verified against.
     pub(crate) fn cluster(&self) -> ClusterId {
         self.authority.cluster()
     }

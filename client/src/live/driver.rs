@@ -31,9 +31,9 @@ use tokio::time::Instant;
 
 /// Time in which new subscriptions are gathered into one request.
 const GATHER: Duration = Duration::from_millis(3);
-/// Maximum interval between looks at the clock and at what waits for it.
+/// Maximum interval between looks at the clock and at everything that is due at a certain time.
 const TICK: Duration = Duration::from_secs(1);
-/// Heartbeats requested per allowed silence.
+/// Number of heartbeats requested per period of allowed silence.
 const HEARTBEAT_SHARE: u32 = 3;
 /// Number of consecutive refusals of a further stream after which the client tries another agent.
 const MAX_REFUSED_STREAMS: u32 = 3;
@@ -49,13 +49,13 @@ pub(crate) struct Settings {
     pub(crate) pace: Pace,
 }
 
-/// Open stream.
+/// Open stream of the connected agent.
 struct Reading {
     id: StreamId,
     stream: EventStream,
 }
 
-/// Stream being opened.
+/// Stream that is being opened at the agent at index `place` of the client's list.
 struct Opening {
     id: StreamId,
     way: Way,
@@ -79,11 +79,12 @@ pub(crate) struct Driver {
     next: Option<Reading>,
     opening: Option<Opening>,
     fetching: Option<Fetching>,
-    /// Number of consecutive agents that did not give the requested value.
+    /// Number of consecutive agents that did not give the value that is requested.
     fetches_missed: usize,
     /// Deadline for the connected agent to send everything requested; `None` once it has.
     load_until: Option<Instant>,
-    /// Number of consecutive agents that missed that deadline; each gets twice the time of the previous one.
+    /// Number of consecutive agents that missed the deadline `load_until`; each gets twice the time of the
+    /// previous one.
     loads_missed: u32,
     last_stream: StreamId,
     gather_until: Option<Instant>,
@@ -227,7 +228,7 @@ impl Driver {
         self.report();
     }
 
-    /// Something expires, or an agent can be tried again.
+    /// Passes the present time to the core, because something expires or an agent can be tried again.
     fn look_at_clock(&mut self) {
         if let Some(core) = &mut self.core {
             core.set_now(self.settings.clock.now());

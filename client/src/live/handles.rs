@@ -104,7 +104,7 @@ impl Subscription {
         Ok(state.map_err(|_| Closed)?.clone())
     }
 
-    /// Returns a receiver of all states, for `tokio` combinators.
+    /// Returns a receiver of all states of the key, for `tokio` combinators.
     pub fn watch(&self) -> watch::Receiver<State> {
         self.states.clone()
     }
@@ -127,29 +127,29 @@ impl Drop for Subscription {
 pub enum Change {
     /// A key that was unset for this subscriber is set.
     Added {
-        /// Entry shown now.
+        /// Entry that the key shows now.
         entry: Entry,
-        /// Cause.
+        /// Event that made this entry the shown one.
         cause: Cause,
     },
     /// The key shows another entry.
     Updated {
-        /// Entry shown now.
+        /// Entry that the key shows now.
         entry: Entry,
-        /// Cause.
+        /// Event that made this entry the shown one.
         cause: Cause,
     },
     /// The key is unset, or its value has become unknown; see [`MatchStatus::unknown`].
     Removed {
-        /// The key.
+        /// Key that is no longer among the filter's entries.
         key: Key,
-        /// Cause.
+        /// Event that unset the key or made its value unknown.
         cause: Cause,
     },
 }
 
 impl Change {
-    /// Key that changed.
+    /// Key whose shown entry changed.
     pub fn key(&self) -> &Key {
         match self {
             Self::Added { entry, .. } | Self::Updated { entry, .. } => &entry.key,
@@ -165,9 +165,9 @@ pub struct Matching {
     slot: Arc<MatchSlot>,
     handle: Arc<MatchHandle>,
     status: watch::Receiver<MatchStatus>,
-    /// Entries already delivered to this subscriber.
+    /// Ids of the entries already delivered to this subscriber, by key.
     seen: BTreeMap<Key, EntryId>,
-    /// Whether this serves a single read, so that a large result is not kept.
+    /// Whether this subscription serves a single read, so that a large result is not kept.
     single_look: bool,
 }
 

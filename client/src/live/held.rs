@@ -15,46 +15,48 @@ use std::sync::Arc;
 /// Fraction of a full list of entries that is kept when some are dropped; dropping many at once makes it rare.
 const KEPT_PART: (usize, usize) = (3, 4);
 
-/// Entry that waits for a grant, or for its time.
+/// Entry that waits for its grant to arrive, or for its timestamp to come due.
 #[derive(Clone, Debug)]
 pub(crate) struct Waiting {
     pub(crate) offered: Offered,
-    /// Endpoint of the agent that sent it.
+    /// Endpoint of the agent that sent the entry.
     pub(crate) endpoint: Arc<str>,
     pub(crate) since: Timestamp,
-    /// Whether it has been reported.
+    /// Whether the entry has been reported as a rejection for waiting too long.
     pub(crate) reported: bool,
 }
 
-/// State of one key.
+/// State of one watched key.
 ///
-/// Memory is bounded. If there are too many entries, the oldest are dropped, and everything older is then
-/// unknown. If the values are too large, those of the oldest entries are dropped, but never that of the shown
-/// entry.
+/// Memory is bounded. Beyond `MAX_HELD_ENTRIES` entries the oldest are dropped, and everything older is then
+/// unknown. Beyond `MAX_HELD_VALUE_BYTES` of values, those of the oldest entries are dropped, but never that of
+/// the shown entry.
 #[derive(Debug, Default)]
 pub(crate) struct KeyState {
     /// Frontier: verified entries that no other supersedes.
     standing: Frontier<()>,
-    /// Facts with values for some of these entries: the shown one, and others received with theirs.
+    /// Facts with values for some entries of `standing`, by rank: the shown entry, and others that were
+    /// received with their value.
     values: BTreeMap<Rank, EntryFact>,
-    /// Total size of these facts in bytes.
+    /// Total size of the records in `values`, in bytes.
     value_bytes: usize,
     /// Rank of the newest entry dropped for lack of room; entries that are not newer are not taken in.
     fell: Option<Rank>,
     /// Whether one of the dropped entries is not masked, so that it may be shown once all newer ones are
     /// masked.
     hides: bool,
-    /// Entries that wait for a grant, or for their time.
+    /// Entries that wait for a grant, or until they are due; at most `MAX_WAITING_ENTRIES`.
     waiting: Vec<Waiting>,
-    /// What the agent says about the key; `None` until it has sent something on this connection.
+    /// What the connected agent says about the key; `None` until it has sent something of it on this
+    /// connection.
     pub(crate) told: Option<Told>,
     /// Whether the key was found to be unset, and no entry has been shown since.
     absent: bool,
-    /// Cause of the present value.
+    /// Cause of the key's present value; `None` while nothing is known.
     pub(crate) cause: Option<Cause>,
-    /// State that `cause` belongs to.
+    /// State of the key that `cause` led to.
     seen: Seen,
-    /// Entry whose value was requested last, and the time of the request.
+    /// Id of the entry whose value was requested last, and the time of the request; `None` before the first.
     value_asked: Option<(EntryId, Timestamp)>,
 }
 
@@ -67,7 +69,7 @@ enum Seen {
     Entry(EntryId),
 }
 
-/// Result of merging an entry.
+/// Result of merging a verified entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Merged {
     /// The entry is in the frontier.
@@ -77,7 +79,7 @@ pub(crate) enum Merged {
 }
 
 impl KeyState {
-    /// Returns whether no entry is held or waiting.
+    /// Returns whether the key has neither a live nor a waiting entry.
     pub(crate) fn is_empty(&self) -> bool {
         self.standing.is_empty() && self.waiting.is_empty()
     }
@@ -87,7 +89,7 @@ impl KeyState {
         self.standing.is_empty()
     }
 
-    /// Ids of the frontier, ascending.
+    /// Ids of the entries in the frontier, ascending.
     pub(crate) fn ids(&self) -> impl Iterator<Item = EntryId> {
         self.standing.ids()
     }
@@ -124,21 +126,21 @@ impl KeyState {
         self.values.get(&self.standing.get(id)?.meta.rank())
     }
 
-    /// Number of entries of the frontier that the agent has sent; `None` if it has not sent the key, or part of
-    /// it is disputed.
+    /// Number of entries of the frontier that the connected agent has sent; `None` if it has not sent the key,
+    /// or part of what it sent is disputed.
     pub(crate) fn told_standing(&self) -> Option<usize> {
         let told = self.told.as_ref().filter(|told| !told.is_disputed())?;
         Some(self.standing.len().saturating_sub(told.lacking()))
     }
 
-    /// Records that another agent sent an entry that is now in the frontier.
+    /// Records that an agent other than the connected one sent an entry that is now in the frontier.
     pub(crate) fn note_learned(&mut self, id: EntryId) {
         if let Some(told) = &mut self.told {
             told.note_lacking(id);
         }
     }
 
-    /// Returns whether this entry is shown and the agent has not sent it.
+    /// Returns whether this entry is shown and the connected agent has not sent it.
     pub(crate) fn lacks_shown(&self, id: &EntryId, now: Timestamp) -> bool {
         // An agent that sent something that cannot be judged here may hold an entry that supersedes this one.
         let told = self.told.as_ref().filter(|told| !told.has_unverified());
@@ -165,7 +167,7 @@ impl KeyState {
         }
     }
 
-    /// Drops the oldest entries if there are too many, but never the shown one.
+    /// Drops the oldest entries if there are more than `MAX_HELD_ENTRIES`, but never the shown one.
     fn make_room(&mut self, now: Timestamp) {
         if self.standing.len() <= MAX_HELD_ENTRIES {
             return;
@@ -201,7 +203,7 @@ impl KeyState {
         falls
     }
 
-    /// Adds a waiting entry. Returns whether there was room.
+    /// Adds a waiting entry. Returns whether there was room, with at most `MAX_WAITING_ENTRIES`.
     pub(crate) fn wait(&mut self, waiting: Waiting) -> bool {
         let room = self.waiting.len() < MAX_WAITING_ENTRIES;
         if room {
@@ -210,7 +212,7 @@ impl KeyState {
         room
     }
 
-    /// Returns a waiting entry.
+    /// Returns the waiting entry with this id.
     pub(crate) fn awaiting(&mut self, id: &EntryId) -> Option<&mut Waiting> {
         self.waiting.iter_mut().find(|waiting| waiting.offered.id() == *id)
     }
@@ -224,19 +226,19 @@ impl KeyState {
         &mut self.waiting
     }
 
-    /// Total weight of the waiting entries, in bytes.
+    /// Total weight of the waiting entries of this key, in bytes.
     pub(crate) fn waiting_bytes(&self) -> usize {
         self.waiting.iter().map(|waiting| waiting.offered.weight()).sum()
     }
 
-    /// Removes the entries that cite a grant or one below it. Returns whether there were any.
+    /// Removes the entries that cite this grant or one below it. Returns whether there were any.
     pub(crate) fn end_below(&mut self, grant: &Arc<LiveGrant>) -> bool {
         let ended = self.standing.end_below(grant);
         ended.iter().for_each(|entry| self.ended(&entry.meta));
         !ended.is_empty()
     }
 
-    /// Removes the entries that a floor ends. Returns whether there were any.
+    /// Removes the entries of this key that a floor ends. Returns whether there were any.
     pub(crate) fn end_floored(&mut self, authority: &Authority, key: &Key) -> bool {
         let Some(before) = authority.floor_of(key) else { return false };
         let ended = self.standing.end_older(before);
@@ -244,12 +246,12 @@ impl KeyState {
         !ended.is_empty()
     }
 
-    /// Timestamp of the newest entry of the frontier, whether shown or not.
+    /// Timestamp of the newest entry of the frontier, whether shown or not; `None` if the frontier is empty.
     pub(crate) fn latest(&self) -> Option<Timestamp> {
         self.standing.newest().map(|entry| entry.meta.timestamp)
     }
 
-    /// Entry shown at `now`; it may be a delete.
+    /// Entry shown at `now`; it may be a delete. `None` if every live entry is masked or there is none.
     pub(crate) fn newest(&self, now: Timestamp) -> Option<&EntryMeta> {
         self.standing.shown(now).map(|entry| &entry.meta)
     }
@@ -269,7 +271,7 @@ impl KeyState {
         }
     }
 
-    /// Id of the shown entry, if its value has not been received.
+    /// Id of the shown entry, if it sets the key and its value has not been received.
     pub(crate) fn lacks_value(&self, now: Timestamp) -> Option<EntryId> {
         let shown = self.newest(now).filter(|shown| !shown.is_delete)?;
         (!self.values.contains_key(&shown.rank())).then_some(shown.id)
@@ -288,7 +290,7 @@ impl KeyState {
         Some(id)
     }
 
-    /// Prepares for an event about the key.
+    /// Prepares for an event of a stream about the key.
     pub(crate) fn begin_event(&mut self, part: Part, stream: StreamId) {
         let anew = self.told.as_ref().is_none_or(|told| self.hides || told.is_begun_anew_by(part, stream));
         if anew && matches!(part, Part::Whole | Part::First { .. }) {
@@ -306,7 +308,8 @@ impl KeyState {
         self.hides && self.newest(now).is_none() && self.told.as_ref().is_some_and(Told::is_whole)
     }
 
-    /// Returns why the value may not be the latest, while the agent is in step.
+    /// Returns why the value may not be the latest, while the agent is in step; `None` if the agent confirms
+    /// it.
     pub(crate) fn dirt(&self, now: Timestamp) -> Option<Dirty> {
         let Some(told) = &self.told else { return Some(Dirty::Loading) };
         let newest = self.newest(now);
@@ -352,7 +355,7 @@ impl KeyState {
         true
     }
 
-    /// Drops values if they are too large in total.
+    /// Drops the values of the oldest entries while all values exceed `MAX_HELD_VALUE_BYTES`.
     fn drop_values(&mut self, now: Timestamp) {
         if self.value_bytes <= MAX_HELD_VALUE_BYTES {
             return;
@@ -376,15 +379,15 @@ impl KeyState {
     }
 }
 
-/// Event before a value is re-evaluated.
+/// Event after which a key's value is re-evaluated.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Why {
-    /// An agent sent the key.
+    /// An agent sent the key, or an entry of it.
     Told,
-    /// This grant was revoked.
+    /// A revocation arrived that names the grant with this id.
     Revoked(GrantId),
-    /// This floor was added.
+    /// The floor with this id arrived.
     Floored(FactId),
-    /// Time passed.
+    /// The clock advanced, so that grants may have expired.
     Expired,
 }

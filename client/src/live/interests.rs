@@ -3,7 +3,7 @@
 use kvgossip_grants::{Filter, Key};
 use std::collections::BTreeMap;
 
-/// Id of an interest.
+/// Id of an interest, unique in its client.
 pub(crate) type InterestId = u64;
 
 /// Subject of an interest: one key, or the keys that a filter includes.
@@ -13,13 +13,13 @@ pub(crate) enum What {
     Matching(Filter),
 }
 
-/// Interest of a client.
+/// Key or filter that a client watches.
 #[derive(Debug)]
 pub(crate) struct Interest {
     pub(crate) what: What,
-    /// Whether some agent has ever sent all of it.
+    /// Whether some agent has ever sent everything that the interest covers.
     pub(crate) loaded: bool,
-    /// Whether the connected agent has sent all of it.
+    /// Whether the connected agent has sent everything that the interest covers.
     pub(crate) synced: bool,
 }
 

@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 /// Fact that is known only from other agents.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum What {
-    /// Revocation or floor.
+    /// Revocation or floor; the fact itself is kept with the authority.
     Ends,
-    /// Entry of this key. For a delete it includes the fact; other entries are kept with the key.
+    /// Entry of this key. For a delete the fact is included; other entries are kept with the state of their
+    /// key.
     Entry(Key, Option<Box<EntryFact>>),
 }
 
@@ -19,19 +20,19 @@ pub(super) enum What {
 pub(super) struct Learned(pub(super) BTreeMap<FactId, What>);
 
 impl Learned {
-    /// Another agent told it.
+    /// Records that an agent other than the connected one sent the fact with this id, if there is room.
     pub(super) fn note(&mut self, id: FactId, what: What) {
         if self.0.len() < MAX_LEARNED {
             self.0.insert(id, what);
         }
     }
 
-    /// Records that the connected agent sent this fact.
+    /// Records that the connected agent sent the fact with this id.
     pub(super) fn note_told(&mut self, id: &FactId) {
         self.0.remove(id);
     }
 
-    /// Records that the connected agent holds the same revocations and floors.
+    /// Forgets all revocations and floors, because the connected agent holds them, too.
     pub(super) fn clear_authority(&mut self) {
         self.0.retain(|_, what| *what != What::Ends);
     }

@@ -9,11 +9,12 @@ use tokio::sync::Notify;
 /// Completeness and dirtiness of a filter's keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MatchStatus {
-    /// Whether some agent has sent all of them.
+    /// Whether some agent has ever sent all keys of the filter.
     pub loaded: bool,
-    /// Why they may not be the latest; `None` while an agent confirms that they are.
+    /// Why the entries of the filter may not be the latest; `None` while an agent confirms that they are.
     pub dirty: Option<Dirty>,
-    /// Number of received keys whose value is not known, so that they are not among the entries.
+    /// Number of keys of the filter that agents sent and whose value is not known; they are not among the
+    /// entries.
     pub unknown: usize,
 }
 

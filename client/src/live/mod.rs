@@ -41,9 +41,9 @@ mod publish_tests;
 
 use std::time::Duration;
 
-/// Maximum number of keys that one client watches by name; further ones stay `Loading`.
+/// Maximum number of keys that one client watches by name (16,384); further ones stay `Loading`.
 pub const MAX_WATCHED_KEYS: usize = kvgossip_api::MAX_WATCH_KEYS;
-/// Maximum number of filters that one client watches; further ones stay `Loading`.
+/// Maximum number of filters that one client watches (256); further ones stay `Loading`.
 pub const MAX_WATCHED_FILTERS: usize = kvgossip_api::MAX_WATCH_FILTERS;
 /// Maximum number of rejections kept; the oldest are dropped first.
 pub const MAX_REJECTIONS: usize = 64;
@@ -57,10 +57,10 @@ pub const MAX_HELD_ENTRIES: usize = 32_768;
 pub const MAX_HELD_VALUE_BYTES: usize = 2 << 20;
 /// Maximum number of unverified entries remembered per key.
 const MAX_UNVERIFIED_ENTRIES: usize = 1024;
-/// Delay before the value of an entry that an agent did not have is requested again, in microseconds.
+/// Delay before the value of an entry that an agent did not have is requested again, in microseconds (1 s).
 const VALUE_RETRY_US: u64 = 1_000_000;
-/// Time after which the missing value of a shown entry is reported, in microseconds. The end of the previously
-/// shown entry is then published alone.
+/// Time after which the missing value of a shown entry is reported, in microseconds (3 s). The end of the
+/// previously shown entry is then published alone.
 const VALUE_PATIENCE_US: u64 = 3_000_000;
 /// Maximum total weight of all waiting entries, in bytes.
 pub const MAX_WAITING_BYTES: usize = 16 << 20;
@@ -68,33 +68,36 @@ pub const MAX_WAITING_BYTES: usize = 16 << 20;
 const WAITING_REPORT_US: u64 = 2_000_000;
 /// Maximum number of keys of which nothing verifies; an agent that sends more is left.
 pub const MAX_UNVERIFIED_KEYS: usize = 4096;
-/// Maximum number of grants remembered to hang below a revoked one.
+/// Maximum number of grants remembered as revoked or below a revoked one.
 const MAX_DEAD_GRANTS: usize = 65_536;
 /// Time for which an agent that sent something that does not verify is used only if no other answers.
 pub const BLAME: Duration = Duration::from_secs(300);
 /// Maximum number of keys of a `list` result that is kept for the grace delay; a larger one is dropped at once.
 pub const MAX_LINGERING_KEYS: usize = 1024;
-/// Maximum size of an event, in bytes.
+/// Maximum size of one event of an agent's stream, in bytes.
 pub const MAX_EVENT_BYTES: usize = 64 << 20;
 /// Maximum number of facts remembered as known from other agents only.
 pub const MAX_LEARNED: usize = 4096;
 /// Maximum number of facts handed to an agent at a time, not counting the grants that they depend on.
 pub const MAX_HANDED_FACTS: usize = 1024;
-/// Maximum total size of these facts in bytes; a single larger fact is sent alone.
+/// Maximum total size of the facts handed to an agent at a time, in bytes; a single larger fact is sent alone.
 pub const MAX_HANDED_BYTES: usize = 4 << 20;
-/// Maximum size of another agent's answer, in bytes; the next question continues where it was cut.
+/// Maximum size of the answer of an agent other than the connected one, in bytes; the next question to it
+/// continues where the answer was cut.
 pub const MAX_ANSWER_EVENTS_BYTES: usize = 64 << 20;
-/// Maximum number of rejections after which another agent's answer is abandoned.
+/// Maximum number of rejections after which the answer of an agent other than the connected one is abandoned.
 pub const MAX_ANSWER_REJECTIONS: usize = 64;
-/// Maximum number of parts of other agents' answers that wait to be processed.
+/// Maximum number of parts of answers to audit questions that wait to be processed; further ones wait in their
+/// tasks.
 const MAX_UNREAD_ANSWERS: usize = 16;
-/// Time limit of another agent's answer.
+/// Time limit of the answer of an agent other than the connected one.
 pub const MAX_ANSWER_TIME: Duration = Duration::from_secs(20);
-/// Default maximum interval between two questions to another agent; the minimum is half of it.
+/// Default maximum interval between two questions to an agent other than the connected one; the minimum is half
+/// of it.
 pub const DEFAULT_AUDIT_INTERVAL: Duration = Duration::from_secs(24);
-/// Default time for the connected agent to send what it was handed.
+/// Default time for the connected agent to send the facts that it was handed.
 pub const DEFAULT_AUDIT_PATIENCE: Duration = Duration::from_secs(5);
-/// Time for which an agent that stayed behind is used only if no other answers.
+/// Time for which an agent that lacked facts and did not catch up is used only if no other answers.
 pub const AVOIDANCE: Duration = Duration::from_secs(60);
 /// Default time for which an interest is kept after its last holder is gone.
 pub const DEFAULT_GRACE: Duration = Duration::from_secs(30);

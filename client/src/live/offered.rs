@@ -6,7 +6,7 @@ use kvgossip_grants::{Entry, EntryFact, EntryId, Rank, Signed};
 /// Weight of an entry without its value, in bytes; an upper estimate of its memory.
 const ENTRY_WEIGHT: usize = 2048;
 
-/// Entry that an agent sent, or that waits. Its signature may not have been verified.
+/// Entry as an agent sent it, or as it waits. Its signature may not have been verified.
 #[derive(Clone, Debug)]
 pub(crate) enum Offered {
     /// Entry with its value.
@@ -35,7 +35,7 @@ impl Offered {
         (self.entry().timestamp, self.id())
     }
 
-    /// Memory that the entry takes while it waits, in bytes.
+    /// Memory that the entry takes while it waits, in bytes; an upper estimate.
     pub(crate) fn weight(&self) -> usize {
         let value = match self {
             Self::Whole(fact) => fact.value().map_or(0, Bytes::len),

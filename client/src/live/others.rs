@@ -33,13 +33,13 @@ fn delete(offered: Offered) -> Option<Box<EntryFact>> {
 #[derive(Debug)]
 pub(crate) struct Question {
     source: Source,
-    /// Contents of the request.
+    /// Interests of the question, and the digests that it carries.
     telling: Telling,
     bytes: usize,
     rejected: usize,
     /// Whether the answer included something that cannot be judged here, or that the agent could not read.
     is_doubtful: bool,
-    /// Whether that includes an entry whose time has not come.
+    /// Whether the answer included an entry that is not due yet.
     is_early: bool,
 }
 
@@ -49,7 +49,7 @@ impl Question {
         self.rejected == 0 && !self.is_doubtful
     }
 
-    /// Returns whether the answer included an entry whose time has not come.
+    /// Returns whether the answer included an entry that is not due yet.
     pub(crate) fn told_early(&self) -> bool {
         self.is_early
     }
@@ -58,9 +58,9 @@ impl Question {
 /// Progress of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// More follows.
+    /// The answer is not complete: more events follow.
     More,
-    /// It is complete.
+    /// The answer is complete.
     Whole,
 }
 
@@ -189,8 +189,8 @@ impl Core {
         self.settle(&key, Why::Told);
     }
 
-    /// Facts from other agents that count here and that the connected agent has not sent: revocations, floors,
-    /// and shown entries.
+    /// Ids of the facts in effect here that other agents sent and the connected one has not: revocations,
+    /// floors, and shown entries.
     pub(crate) fn lacked(&mut self) -> BTreeSet<FactId> {
         let (authority, keys, now) = (&self.authority, &self.keys, self.now);
         let is_lacked = |key: &Key, id: EntryId| keys.get(key).is_some_and(|held| held.lacks_shown(&id, now));
@@ -202,7 +202,8 @@ impl Core {
     }
 
     /// Facts to hand to an agent, each after the grants that it depends on. The facts in `ids` are marked
-    /// `true`. What exceeds the limits is left for the next time.
+    /// `true`, the grants `false`. At most `MAX_HANDED_FACTS` and `MAX_HANDED_BYTES`; the rest is left for the
+    /// next handover.
     pub(crate) fn facts_to_hand(&self, ids: &BTreeSet<FactId>) -> Vec<(Fact, bool)> {
         let (mut facts, mut seen, mut bytes) = (Vec::new(), BTreeSet::new(), 0);
         for id in ids {
@@ -231,7 +232,7 @@ impl Core {
         facts
     }
 
-    /// Live grants that a fact depends on, from root's down.
+    /// Ids of the live grants that a fact depends on, from root's grant down; empty if it depends on none.
     fn chain_of(&self, fact: &Fact) -> Vec<GrantId> {
         let lowest = match fact {
             Fact::Entry(entry) => entry.entry().grant,
@@ -257,7 +258,7 @@ impl Core {
         self.learned.clear();
     }
 
-    /// Forgets all facts that the connected agent lacks.
+    /// Forgets which facts the connected agent lacks.
     pub(crate) fn drop_lacked(&mut self) {
         self.learned.clear();
     }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Agent, with its failures and the time when it may be tried again.
+/// Agent of a client, with its failures and the time when it may be tried again.
 struct AgentState {
     agent: AgentClient,
     failures: u32,
@@ -25,7 +25,8 @@ impl AgentState {
 /// All agents, in the order in which they were added.
 pub(super) struct Places {
     all: Vec<AgentState>,
-    /// Current place: connected, last connected, or to be tried next.
+    /// Index in `all` of the current agent: the one that is connected, was connected last, or is to be tried
+    /// next.
     at: usize,
     backoff: Duration,
     max_backoff: Duration,
@@ -55,7 +56,7 @@ impl Places {
         self.all.len() > 1
     }
 
-    /// Number of consecutive failures of the current agent.
+    /// Number of consecutive failures of the current agent; 0 after it was in step.
     pub(super) fn failures(&self) -> u32 {
         self.all.get(self.at).map_or(0, |place| place.failures)
     }
@@ -67,7 +68,8 @@ impl Places {
         }
     }
 
-    /// Records a failure: the agent is not tried before a pause that doubles each time.
+    /// Records a failure of the agent at index `place`: it is not tried before a pause, which doubles with each
+    /// consecutive failure up to `max_backoff`.
     pub(super) fn failed(&mut self, place: usize, now: Instant) {
         if let Some(place) = self.all.get_mut(place) {
             let pause = self.backoff.saturating_mul(1 << place.failures.min(16)).min(self.max_backoff);
@@ -76,19 +78,19 @@ impl Places {
         }
     }
 
-    /// Sets the time before which an agent is not tried, without counting a failure.
+    /// Sets the time before which the agent at index `place` is not tried, without counting a failure.
     pub(super) fn rest(&mut self, place: usize, until: Instant) {
         if let Some(place) = self.all.get_mut(place) {
             place.not_before = until;
         }
     }
 
-    /// Moves on to the next place.
+    /// Makes the next agent in the client's list the current one.
     pub(super) fn advance(&mut self) {
         self.at = (self.at + 1) % self.all.len().max(1);
     }
 
-    /// Blames the agents at these endpoints, because something they sent does not verify.
+    /// Blames the agents at these endpoints for `BLAME`, because something that they sent does not verify.
     pub(super) fn blame(&mut self, endpoints: &BTreeSet<String>, now: Instant) {
         for place in
             self.all.iter_mut().filter(|place| endpoints.contains(&place.agent.endpoint().to_string()))
@@ -97,7 +99,7 @@ impl Places {
         }
     }
 
-    /// Avoids an agent until this time: it is used only if no other answers.
+    /// Avoids the agent at index `place` until this time: it is used only if no other answers.
     pub(super) fn avoid(&mut self, place: usize, until: Instant) {
         if let Some(place) = self.all.get_mut(place) {
             // An earlier, longer blame stays in force.
@@ -105,7 +107,7 @@ impl Places {
         }
     }
 
-    /// Number of agents.
+    /// Number of agents of the client.
     pub(super) fn count(&self) -> usize {
         self.all.len()
     }
@@ -115,15 +117,15 @@ impl Places {
         self.all.get(self.at).is_some_and(|place| place.not_before <= now)
     }
 
-    /// Next agent to connect to, starting from the current place: preferably one that is not blamed, if it may
-    /// be tried now.
+    /// Index of the next agent to connect to, starting from the current one: preferably one that is not blamed.
+    /// `None` if no agent may be tried now.
     pub(super) fn next(&self, now: Instant) -> Option<usize> {
         let ready = self.in_turn().filter(|place| self.all[*place].not_before <= now);
         // The first of the best, because `false` orders before `true`.
         ready.min_by_key(|place| self.all[*place].is_blamed(now))
     }
 
-    /// Agent to replace the current, blamed one, if one may be tried now.
+    /// Index of an agent to replace the current, blamed one; `None` if none may be tried now.
     pub(super) fn better(&self, now: Instant) -> Option<usize> {
         self.better_ones(now).find(|place| self.all[*place].not_before <= now)
     }
@@ -133,7 +135,7 @@ impl Places {
         self.all.iter().map(|place| place.not_before).min()
     }
 
-    /// Time when the current agent may be asked for another stream.
+    /// Earliest time when the current agent may be asked for another stream; it may have passed.
     pub(super) fn at_again(&self) -> Option<Instant> {
         self.all.get(self.at).map(|place| place.not_before)
     }
@@ -148,7 +150,7 @@ impl Places {
         self.in_turn().filter(move |place| leave && !self.all[*place].is_blamed(now))
     }
 
-    /// All places, starting with the current one.
+    /// Indexes of all agents, starting with the current one.
     fn in_turn(&self) -> impl Iterator<Item = usize> {
         let (at, count) = (self.at, self.all.len());
         (0..count).map(move |step| (at + step) % count)

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-/// Watched key.
+/// Watched key, with the state that its subscribers see.
 #[derive(Debug)]
 pub(crate) struct KeySlot {
     pub(crate) id: InterestId,
@@ -19,7 +19,7 @@ pub(crate) struct KeySlot {
     pub(crate) state: watch::Sender<State>,
 }
 
-/// Watched filter.
+/// Watched filter, with the entries and the status that its subscribers see.
 #[derive(Debug)]
 pub(crate) struct MatchSlot {
     pub(crate) id: InterestId,
@@ -35,7 +35,7 @@ pub(crate) struct Kept<T> {
     pub(crate) slot: Arc<T>,
     holders: usize,
     idle_since: Option<Instant>,
-    /// Whether to drop it as soon as nobody holds it.
+    /// Whether to drop the interest as soon as it has no holder, without the grace delay.
     brief: bool,
 }
 
@@ -50,7 +50,7 @@ impl<T> Kept<T> {
         self.slot.clone()
     }
 
-    /// Removes one holder. Returns whether that was the last.
+    /// Removes one holder. Returns whether it was the last.
     fn release(&mut self, brief: bool) -> bool {
         self.holders = self.holders.saturating_sub(1);
         if self.holders == 0 {
@@ -59,7 +59,7 @@ impl<T> Kept<T> {
         self.holders == 0
     }
 
-    /// Returns whether nobody has held it for the grace delay.
+    /// Returns whether the interest has had no holder for the grace delay.
     pub(crate) fn is_over(&self, now: Instant, grace: Duration) -> bool {
         self.idle_since.is_some_and(|since| self.brief || now.duration_since(since) >= grace)
     }
@@ -84,9 +84,9 @@ pub(crate) struct Shared {
     pub(super) registry: Mutex<Registry>,
     pub(crate) wake: Notify,
     pub(crate) rejections: watch::Sender<(u64, Vec<Rejection>)>,
-    /// Endpoint that is connected, for diagnosis.
+    /// Endpoint of the connected agent, for diagnosis; `None` while none is connected.
     pub(crate) connected: watch::Sender<Option<String>>,
-    /// Last problem, until an agent is in step again.
+    /// Last problem with an agent; `None` once an agent is in step again.
     pub(crate) trouble: watch::Sender<Option<Trouble>>,
     /// Whether the client has been dropped.
     pub(crate) closed: watch::Sender<bool>,
@@ -169,7 +169,7 @@ impl Shared {
 }
 
 impl MatchSlot {
-    /// Handles that still exist.
+    /// Handles of filter subscriptions that have not been dropped.
     pub(crate) fn live_handles(&self) -> Vec<Arc<MatchHandle>> {
         let mut handles = self.handles.lock();
         handles.retain(|handle| handle.strong_count() > 0);

@@ -13,7 +13,7 @@ pub(crate) struct Rejections {
 }
 
 impl Rejections {
-    /// Records a rejection. `blames`: no honest agent would send this.
+    /// Records a rejection. `blames`: no honest agent would send the rejected statement.
     pub(super) fn note(&mut self, rejection: Rejection, blames: bool) {
         self.count += 1;
         if blames {
@@ -25,17 +25,18 @@ impl Rejections {
         self.last.push_back(rejection);
     }
 
-    /// Number of rejections so far.
+    /// Number of rejections since the client was created.
     pub(crate) fn count(&self) -> u64 {
         self.count
     }
 
-    /// Number of rejections so far, and the most recent ones, oldest first.
+    /// Number of rejections since the client was created, and the most recent ones, at most `MAX_REJECTIONS`,
+    /// oldest first.
     pub(crate) fn list(&self) -> (u64, Vec<Rejection>) {
         (self.count, self.last.iter().cloned().collect())
     }
 
-    /// Takes the endpoints to blame since the last call.
+    /// Returns the endpoints to blame since the last call, and forgets them.
     pub(crate) fn take_blamed(&mut self) -> BTreeSet<String> {
         std::mem::take(&mut self.blamed)
     }

@@ -10,13 +10,13 @@ const MAX_COMMENT_CHARS: usize = 64;
 pub(crate) struct Event {
     /// Event name; `message` if none is given.
     pub(crate) name: String,
-    /// Event data.
+    /// Data of the event: its `data` lines, joined by line feeds.
     pub(crate) data: String,
     /// Last id of the stream, from this event or an earlier one.
     pub(crate) id: Option<String>,
 }
 
-/// Error: an event is too large.
+/// Error: an event has more than `MAX_EVENT_BYTES`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an event has more than {MAX_EVENT_BYTES} bytes")]
 pub(crate) struct TooLarge;
@@ -28,7 +28,7 @@ pub(crate) struct Parser {
     event: Event,
     has_data: bool,
     after_return: bool,
-    /// Last comment between two events.
+    /// Last comment between two events, at most [`MAX_COMMENT_CHARS`] characters.
     comment: String,
 }
 

@@ -7,17 +7,17 @@ use kvgossip_grants::{EntityId, EntryFact, EntryId, FactId, GrantId, Key, Timest
 /// Entry that sets its key. Two are equal if they have the same id.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// Key of the entry.
+    /// Key that the entry sets.
     pub key: Key,
-    /// Entry id.
+    /// Id of the entry, a hash of its signed body.
     pub id: EntryId,
-    /// Timestamp of the entry.
+    /// Timestamp signed in the entry, in microseconds since 1970 (UTC).
     pub timestamp: Timestamp,
-    /// Entity that signed it.
+    /// Id of the entity that signed the entry.
     pub signer: EntityId,
     /// Grant that the entry cites; `None` if root signed it.
     pub grant: Option<GrantId>,
-    /// Value bytes.
+    /// The value: any bytes, at most `MAX_VALUE_BYTES` (1 MiB).
     pub value: Bytes,
 }
 
@@ -30,7 +30,7 @@ impl PartialEq for Entry {
 impl Eq for Entry {}
 
 impl Entry {
-    /// Converts a fact; `None` for a delete.
+    /// Converts a verified fact; `None` for a delete.
     pub(crate) fn of(fact: &EntryFact) -> Option<Self> {
         let (body, value) = (fact.entry(), fact.value()?.clone());
         Some(Self {
@@ -70,17 +70,18 @@ impl Value {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Dirty {
-    /// An agent is being asked.
+    /// No agent has sent the key or filter completely yet, or the value of the shown entry has not arrived.
     Loading,
     /// No agent is connected; the last known value is shown.
     Disconnected,
     /// The last agent that answered has never been compared with a peer, so it may lack facts and sends none.
     /// The last known value is shown.
     Unsynced,
-    /// The agent holds an older entry than the one shown here, and has yet to catch up.
+    /// The connected agent has not sent the entry that is shown here, or it sent one that is known to be ended
+    /// or superseded.
     Behind,
-    /// The agent holds entries that could not be verified, or that it cannot read; the last verified value is
-    /// shown.
+    /// The connected agent holds entries that could not be verified, or that it cannot read; the last verified
+    /// value is shown.
     Unverified,
 }
 
@@ -97,21 +98,22 @@ impl Dirty {
     }
 }
 
-/// Cause of a value.
+/// Cause of the present value of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Cause {
     /// The value was loaded for the first time, or the key was found to be unset.
     Loaded,
-    /// This entry set the key.
+    /// The entry with this id is shown; it set the key.
     Written(EntryId),
-    /// This entry unset the key.
+    /// The entry with this id is shown; it is a delete and unset the key.
     Deleted(EntryId),
-    /// The previous entry depended on this grant; the grant or one above it was revoked.
+    /// The grant with this id was revoked: the one that the revocation itself names. The previous entry cited
+    /// this grant or one below it.
     Revoked(GrantId),
-    /// This floor ended the previous entry.
+    /// The floor with this id ended the previous entry.
     Floored(FactId),
-    /// The previous entry depended on this grant; the grant or one above it expired.
+    /// The previous entry cited the grant with this id; that grant or one above it expired.
     Expired(GrantId),
 }
 
@@ -132,11 +134,11 @@ impl Cause {
 /// State of a subscription to a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct State {
-    /// Value of the key.
+    /// Value of the key, as far as it is known.
     pub value: Value,
     /// Why the value may not be the latest; `None` while an agent confirms that it is.
     pub dirty: Option<Dirty>,
-    /// Cause of this value; `None` while it is unknown.
+    /// Cause of this value; `None` while `value` is `Unknown`.
     pub cause: Option<Cause>,
 }
 
@@ -148,13 +150,13 @@ impl State {
 /// or holds it back until it is due, or the agent withheld it. Also a value that no agent provides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
-    /// Endpoint of the agent; empty if it concerns all agents.
+    /// Endpoint of the agent that made the statement; empty for a value that no agent provides.
     pub endpoint: String,
-    /// Key of the entry, if it is one.
+    /// Key that the statement is about; `None` if it is about a grant, a revocation or a floor.
     pub key: Option<Key>,
-    /// Id of the fact, if it could be read.
+    /// Id of the rejected fact; `None` if the fact could not be parsed, or the agent named only its key.
     pub id: Option<FactId>,
-    /// Stable code, such as `fact.bad_signature`.
+    /// Stable code of the reason, such as `fact.bad_signature`.
     pub code: String,
     /// Time of the rejection, by this machine's clock.
     pub at: Timestamp,
@@ -175,16 +177,16 @@ impl Rejection {
 /// Reason why an agent could not be used, or is no longer used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trouble {
-    /// Endpoint of the agent.
+    /// Endpoint of the agent that the problem is with.
     pub endpoint: String,
-    /// Stable code, such as `agent.unreachable`.
+    /// Stable code of the problem, such as `agent.unreachable`.
     pub code: String,
-    /// Message for people.
+    /// Problem as text for people.
     pub message: String,
 }
 
 impl Trouble {
-    /// Code of an agent that lacked facts of another one and did not catch up.
+    /// Code of an agent that lacked facts of another agent and did not catch up.
     pub const BEHIND: &str = "agent.behind";
     /// Codes of agents that this client may not read from.
     const RIGHTS: [&str; 4] =

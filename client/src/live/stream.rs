@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
-/// Open watch.
+/// Open watch at one agent.
 #[derive(Debug)]
 pub(crate) struct EventStream {
     http: Arc<Http>,
@@ -22,7 +22,7 @@ pub(crate) struct EventStream {
 }
 
 impl EventStream {
-    /// Sends the request, and waits for the head of the response.
+    /// Sends the watch request, and waits for the head of the response.
     pub(crate) async fn open(
         http: Arc<Http>,
         request: WatchRequest,
@@ -43,7 +43,7 @@ impl EventStream {
         self.parser.is_between_events()
     }
 
-    /// Commit up to which, by the last heartbeat, the agent has sent everything.
+    /// Commit up to which, by the last heartbeat, the agent has sent everything; `None` if it named none.
     pub(crate) fn told_up_to(&self) -> Option<CommitMark> {
         CommitMark::of_heartbeat(self.parser.comment())
     }

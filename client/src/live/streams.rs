@@ -5,7 +5,7 @@ use kvgossip_grants::{EntryId, Key};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// Id of a stream; 0 is never used.
+/// Id of a stream, unique in its client; 0 is never used.
 pub(crate) type StreamId = u64;
 
 /// Maximum length of a cursor that is kept, in bytes; agents send less than 40.
@@ -14,7 +14,7 @@ const MAX_CURSOR_BYTES: usize = 128;
 /// How a stream is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
-    /// While no other stream is open.
+    /// The first stream, while no other one is open.
     Anew,
     /// For new interests, beside another stream of the same agent, which stays open until this one is in step.
     Beside,
@@ -27,7 +27,7 @@ pub(crate) enum Way {
 pub(super) struct Telling {
     pub(super) way: Way,
     pub(super) endpoint: Arc<str>,
-    /// Interests that it was opened for.
+    /// Ids of the interests that the stream was opened for.
     pub(super) interests: BTreeSet<InterestId>,
     /// Entries whose digests the client sent, by key, until the stream is in step.
     pub(super) claimed: BTreeMap<Key, Vec<EntryId>>,
@@ -39,7 +39,8 @@ pub(super) struct Telling {
     pub(super) synced: bool,
     /// Whether something received could not be kept, so that a later stream must send it again.
     pub(super) dropped_some: bool,
-    /// Id of the last event, once the stream is in step.
+    /// Id of the last event, the cursor from which a later stream can resume; `None` until the stream is in
+    /// step.
     cursor: Option<String>,
 }
 

@@ -18,7 +18,7 @@ use std::sync::Arc;
 /// Consequence of an event for its stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reaction {
-    /// None.
+    /// The stream goes on, and nothing else follows from the event.
     Continue,
     /// The stream is in step from here on.
     Synced,
@@ -32,7 +32,7 @@ pub(crate) enum Unreadable {
     /// An event does not conform to the API.
     #[error("an event that cannot be read: {0}")]
     Event(String),
-    /// Too many keys without anything that verifies.
+    /// The agent sent more than `MAX_UNVERIFIED_KEYS` keys of which nothing verifies.
     #[error("nothing verifies of {MAX_UNVERIFIED_KEYS} keys and more: is it an agent of this cluster?")]
     Nothing,
     /// The answer is too long.
@@ -42,26 +42,26 @@ pub(crate) enum Unreadable {
 
 /// Result of taking in an entry sent by the agent.
 pub(super) enum Fate {
-    /// It is in the frontier.
+    /// The entry is in the frontier.
     Stands,
-    /// It is dead or superseded, as far as is known here.
+    /// The entry is ended or superseded, as far as is known here.
     Over,
-    /// There is no room for entries that old.
+    /// The entry is older than those dropped for lack of room, and is not taken in.
     Falls,
-    /// It did not verify, or not yet.
+    /// The entry did not verify, or cannot be judged yet.
     Unverified,
 }
 
 /// Result of admitting an entry that verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Admitted {
-    /// It is newly in the frontier.
+    /// The entry is newly in the frontier.
     New,
-    /// It was already in the frontier.
+    /// The entry was already in the frontier.
     Known,
-    /// It is dead or superseded, as far as is known here.
+    /// The entry is ended or superseded, as far as is known here.
     Over,
-    /// There is no room for entries that old.
+    /// The entry is older than those dropped for lack of room, and is not taken in.
     Falls,
 }
 
@@ -69,7 +69,7 @@ pub(super) fn read<T: serde::de::DeserializeOwned>(data: &str) -> Result<T, Unre
     serde_json::from_str(data).map_err(|error| Unreadable::Event(error.to_string()))
 }
 
-/// Origin of a fact, for reports.
+/// Agent and stream that a fact came from, for reports.
 #[derive(Clone, Debug)]
 pub(super) struct Source {
     pub(super) endpoint: Arc<str>,

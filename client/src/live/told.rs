@@ -6,28 +6,28 @@ use kvgossip_api::{PartRow, PlaceRow};
 use kvgossip_grants::{EntryId, Rank, Timestamp};
 use std::collections::BTreeSet;
 
-/// Part of a key's live entries that an event carries.
+/// Part of a key's live entries that one event carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
-    /// All live entries.
+    /// All live entries of the key.
     Whole,
     /// The newest entries, down to a rank, and the shown entry.
     First {
-        /// Number of the sequence of events that starts here.
+        /// Number of the sequence of events about the key that starts with this one.
         telling: u64,
-        /// Lowest rank of this part.
+        /// Rank down to which this event carries the newest entries; the shown entry may be below it.
         down_to: Rank,
     },
     /// The entries after the previous part, down to a rank.
     Next {
-        /// Number of the sequence, as in its `First` part.
+        /// Number of the sequence of events, as in its `First` part.
         telling: u64,
-        /// Lowest rank of this part.
+        /// Rank down to which this event continues.
         down_to: Rank,
     },
     /// The entries after the previous part, down to the oldest.
     Last {
-        /// Number of the sequence, as in its `First` part.
+        /// Number of the sequence of events, as in its `First` part.
         telling: u64,
     },
     /// Entries that were merged since the last event about the key, in no order.
@@ -61,23 +61,23 @@ struct Reached {
     down_to: Rank,
 }
 
-/// State of one key as the agent has sent it.
+/// What the connected agent has sent of one key.
 #[derive(Debug, Default)]
 pub(crate) struct Told {
-    /// Whether all entries that are live at the agent have been sent.
+    /// Whether all entries of the key that are live at the agent have been sent.
     whole: bool,
     /// Whether the stream that sent these entries has reported that it is in step (`synced`), before or since.
     in_step: bool,
     /// Streams that have sent part of the key; one agent has at most two.
     reached: Vec<Reached>,
-    /// Entry that the agent shows.
+    /// Id of the entry that the agent shows for the key; `None` if it shows none or has not sent it.
     shows: Option<EntryId>,
     /// Entries in this client's frontier that the agent has not sent.
     lacking: BTreeSet<EntryId>,
     /// Entries that the agent sent, that did not verify, and that are not known to be ended or superseded; at most
     /// [`MAX_UNVERIFIED_ENTRIES`].
     unverified: BTreeSet<EntryId>,
-    /// Whether further such entries exceeded the limit of `unverified`.
+    /// Whether the agent sent more entries that did not verify than `unverified` can hold.
     more_unverified: bool,
     /// Whether the agent sent an entry that is known to be ended or superseded.
     pub(crate) outdated: bool,
@@ -136,7 +136,7 @@ impl Told {
         }
     }
 
-    /// Records an event of a stream.
+    /// Records an event of a stream about the key.
     pub(crate) fn note(&mut self, part: Part, stream: StreamId, shows: Option<EntryId>) {
         self.shows = shows;
         let at = |told: &Self, telling| {
@@ -162,12 +162,12 @@ impl Told {
         }
     }
 
-    /// Records the end of a stream.
+    /// Records the end of a stream that sent part of the key.
     pub(crate) fn forget_stream(&mut self, stream: StreamId) {
         self.reached.retain(|other| other.stream != stream);
     }
 
-    /// Records that the stream is in step.
+    /// Records that the stream that sent the key is in step.
     pub(crate) fn is_in_step(&mut self) {
         self.in_step = true;
     }
@@ -201,27 +201,27 @@ impl Told {
         self.lacking.len()
     }
 
-    /// Records that an entry from another source joined the frontier.
+    /// Records that an entry from an agent other than the connected one joined the frontier.
     pub(crate) fn note_lacking(&mut self, id: EntryId) {
         self.lacking.insert(id);
     }
 
-    /// Records that an entry left the frontier.
+    /// Records that the entry with this id left the frontier.
     pub(crate) fn forget(&mut self, id: &EntryId) {
         self.lacking.remove(id);
     }
 
-    /// Returns whether an entry did not verify.
+    /// Returns whether the agent sent an entry of the key that did not verify.
     pub(crate) fn has_unverified(&self) -> bool {
         self.more_unverified || !self.unverified.is_empty()
     }
 
-    /// Returns whether this entry did not verify.
+    /// Returns whether the agent sent the entry with this id and it did not verify.
     pub(crate) fn doubts(&self, id: &EntryId) -> bool {
         self.unverified.contains(id)
     }
 
-    /// Returns whether an entry did not verify, or the agent sent one that is known to be ended or superseded.
+    /// Returns whether the agent sent an entry that did not verify or is known to be ended or superseded.
     pub(crate) fn is_disputed(&self) -> bool {
         self.outdated || self.has_unverified()
     }

@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout_at};
 
 /// Delay before one more agent is asked, while those asked do not answer.
 const SPARE_AFTER: Duration = Duration::from_secs(2);
-/// Id of a read's single interest.
+/// Id of the only interest of a read.
 const ONLY: u64 = 0;
 
 /// Reader that asks several agents. Their merged and verified facts are at least as recent as those of any
@@ -29,7 +29,7 @@ pub struct Union {
     pub(crate) agents: Vec<AgentClient>,
     pub(crate) root: Option<PublicKey>,
     pub(crate) clock: Clock,
-    /// Number of agents that must answer.
+    /// Minimum number of agents whose answer must verify.
     pub(crate) wanted: usize,
     pub(crate) limit: Duration,
 }
@@ -136,7 +136,7 @@ impl Union {
         Ok(core)
     }
 
-    /// Returns the root key; a client that trusts the agents asks them for it.
+    /// Returns the cluster's root key; a client that trusts its agents asks them for it.
     async fn root(&self, until: Instant) -> Result<PublicKey, OpError> {
         if let Some(root) = &self.root {
             return Ok(root.clone());
@@ -160,7 +160,7 @@ impl Union {
     }
 }
 
-/// Replica id that an agent reports.
+/// Id of the replica that an agent reports in its answer; `None` if it reports none.
 fn replica(events: &[Event]) -> Option<String> {
     let synced = events.iter().find(|it| it.name == event::SYNCED)?;
     serde_json::from_str::<SyncedEvent>(&synced.data).ok()?.replica

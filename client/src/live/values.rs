@@ -11,7 +11,7 @@ use kvgossip_grants::{Code, EntryFact, EntryId, Key};
 use std::sync::Arc;
 
 impl Core {
-    /// Updates whether a key shows an entry whose value is missing.
+    /// Updates whether the key shows an entry whose value is missing, in `valueless`.
     pub(super) fn note_valueless(&mut self, key: &Key) {
         let Some(id) = self.keys.get(key).and_then(|held| held.lacks_value(self.now)) else {
             self.valueless.remove(key);

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 /// Answers every request with the same events, and keeps the stream open for further ones.
 pub struct Liar {
-    /// Address for clients.
+    /// Address of the fake agent, for clients.
     pub address: SocketAddr,
     told: Arc<watch::Sender<String>>,
     streams: Arc<AtomicUsize>,
@@ -54,7 +54,7 @@ impl Liar {
         self.told.send_modify(|told| told.push_str(events));
     }
 
-    /// Returns the number of streams so far.
+    /// Returns the number of streams that clients have opened so far.
     pub fn streams(&self) -> usize {
         self.streams.load(Ordering::SeqCst)
     }
@@ -75,7 +75,7 @@ pub fn key_event(key: &str, record: &[u8], id: &str) -> String {
     format!("event: key\ndata: {data}\n\n")
 }
 
-/// Returns the event that an honest agent sends for a key with this entry.
+/// Returns the event that an honest agent sends for a key whose only entry is this one.
 pub fn told(key: &str, fact: &Fact) -> String {
     key_event(key, &fact.to_record(), &fact.id().to_string())
 }

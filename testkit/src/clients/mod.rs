@@ -41,7 +41,7 @@ pub fn client(agents: &[&Agent]) -> Client {
     builder(agents).build().expect("a client")
 }
 
-/// Returns the value as text, or a marker for a state without a value.
+/// Returns the value of a state as text, or a marker for a state without a value.
 pub fn text(state: &State) -> String {
     state.value.entry().map_or("(none)".into(), |entry| String::from_utf8_lossy(&entry.value).into_owned())
 }
@@ -62,7 +62,7 @@ pub fn record(sub: &Subscription) -> Seen {
 }
 
 impl Seen {
-    /// Returns the values. Completes when the client is dropped.
+    /// Returns the recorded values, oldest first. Completes when the client is dropped.
     pub async fn finish(&mut self) -> Vec<String> {
         self.0.take().expect("once").await.expect("no panic")
     }

@@ -15,19 +15,19 @@ struct Carried {
 
 /// One request and its answer on one connection, as text.
 pub struct Seen {
-    /// Request with its head.
+    /// Request with its HTTP head.
     pub request: String,
-    /// Part of the answer that has arrived.
+    /// Part of the answer that has arrived so far.
     pub answer: String,
 }
 
 impl Seen {
-    /// Returns the number of events of this name in the answer.
+    /// Returns the number of events with this name in the answer.
     pub fn count(&self, event: &str) -> usize {
         self.answer.matches(&format!("event: {event}\n")).count()
     }
 
-    /// Whether the answer has an event about this key.
+    /// Whether the answer has an event about `key`.
     pub fn tells(&self, key: &str) -> bool {
         self.answer.contains(&format!("\"key\":\"{key}\""))
     }
@@ -40,7 +40,7 @@ impl Seen {
 
 /// Forwards bytes and records them.
 pub struct Tap {
-    /// Address for clients.
+    /// Address of the proxy, for clients.
     pub address: SocketAddr,
     to: Arc<watch::Sender<Option<SocketAddr>>>,
     carried: Arc<Mutex<Vec<Arc<Carried>>>>,

@@ -9,22 +9,22 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// Treatment of offered facts.
+/// What the proxy does with facts that clients offer to the agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Offers {
-    /// They are forwarded to the agent.
+    /// Offered facts are forwarded to the agent.
     Pass,
-    /// They are reported as merged, and dropped.
+    /// Offered facts are reported as merged, and dropped.
     Swallow,
-    /// They are refused for a reason that an honest agent may have.
+    /// Offered facts are refused for a reason that an honest agent may have.
     Refuse,
-    /// They are never answered.
+    /// Offered facts are never answered.
     Hang,
 }
 
 /// A proxy in front of an agent that withholds events.
 pub struct Withholder {
-    /// Address for clients.
+    /// Address of the proxy, for clients.
     pub address: SocketAddr,
     offered: Arc<AtomicUsize>,
     muted: Arc<watch::Sender<bool>>,
@@ -110,7 +110,7 @@ async fn pass_back(
 
 /// A proxy to an honest agent that delays the events of streams.
 pub struct Delay {
-    /// Address for clients.
+    /// Address of the proxy, for clients.
     pub address: SocketAddr,
     delay: Arc<watch::Sender<Duration>>,
     idle: Arc<watch::Sender<usize>>,
@@ -131,7 +131,7 @@ impl Delay {
         this
     }
 
-    /// Sets the delay of data that arrive from now on.
+    /// Sets the delay of data that arrive from the agent from now on.
     pub fn set(&self, delay: Duration) {
         self.delay.send_replace(delay);
     }
@@ -185,7 +185,7 @@ async fn late(
     }
 }
 
-/// Reads the whole offer and answers it.
+/// Reads the whole offer of facts and answers it as `offers` says.
 async fn answer(mut request: Vec<u8>, mut from: OwnedReadHalf, mut to: OwnedWriteHalf, offers: Offers) {
     let body = loop {
         let text = String::from_utf8_lossy(&request).into_owned();

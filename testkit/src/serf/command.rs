@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 
 /// The RPC of an agent, of Serf's or of this project's.
 pub struct Rpc {
-    /// Address of the RPC.
+    /// Address of the RPC, as for `-rpc-addr`.
     pub address: String,
 }
 
@@ -93,12 +93,12 @@ impl Monitor {
         Self { child, path }
     }
 
-    /// Returns the output so far.
+    /// Returns what the monitor has written so far.
     pub fn text(&self) -> String {
         std::fs::read_to_string(&self.path).unwrap_or_default()
     }
 
-    /// Waits until the output contains a text.
+    /// Waits until the output of the monitor contains a text.
     #[track_caller]
     pub fn shows(&self, text: &str) {
         wait_until(text, || self.text().contains(text));

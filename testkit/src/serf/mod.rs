@@ -19,7 +19,7 @@ use tempfile::TempDir;
 /// Gossip port of every agent.
 pub const GOSSIP_PORT: u16 = 7946;
 const RPC_PORT: u16 = 7373;
-/// Argument prefix of the RPC key, the same for agents and commands.
+/// Prefix of the argument that gives the RPC key, for `serf agent` and for other `serf` commands.
 const RPC_KEY: &str = "-rpc-auth=";
 
 /// Returns a loopback address that no other test uses: the process id in the middle, a counter at the end.
@@ -38,9 +38,9 @@ fn is_key(arg: &OsStr) -> bool {
 
 /// A `serf agent`; killed when dropped.
 pub struct Agent {
-    /// Name of the member.
+    /// Name of the agent as a member.
     pub name: String,
-    /// Gossip address.
+    /// Gossip address of the agent.
     pub addr: SocketAddr,
     rpc: String,
     node: OsString,
@@ -103,7 +103,7 @@ impl Agent {
         Self::launch(self.node.clone(), self.addr, self.rpc.clone(), self.args.clone()).await
     }
 
-    /// Returns the process id.
+    /// Returns the process id of the agent.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
@@ -113,12 +113,12 @@ impl Agent {
         self.child.try_wait().expect("a child").is_some()
     }
 
-    /// Returns the RPC address.
+    /// Returns the address of the agent's RPC.
     pub fn rpc(&self) -> &str {
         &self.rpc
     }
 
-    /// Returns the log.
+    /// Returns the agent's log so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
@@ -130,7 +130,7 @@ impl Agent {
         let _ = self.child.wait();
     }
 
-    /// Sends a signal by its name.
+    /// Sends a signal to the agent by the signal's name, such as `STOP`.
     pub fn signal(&self, signal: &str) {
         let pid = self.id().to_string();
         let status = Command::new("kill").args(["-s", signal, &pid]).status().expect("`kill` runs");

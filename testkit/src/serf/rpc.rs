@@ -18,12 +18,12 @@ use tokio::{
     net::{TcpStream, ToSocketAddrs},
 };
 
-/// A connection, with bytes that were read and not decoded yet.
+/// A connection to an RPC server, with bytes that were read and not decoded yet.
 pub struct Client {
-    /// TCP connection.
+    /// TCP connection to the server.
     pub socket: TcpStream,
     read: Vec<u8>,
-    /// Sequence number of the last request.
+    /// Sequence number of the last request; 0 before the first.
     pub seq: u64,
 }
 
@@ -101,7 +101,7 @@ impl Client {
         Some(())
     }
 
-    /// Reads the next record of a stream.
+    /// Reads the next record of the stream that request `seq` started.
     pub async fn record<T: Field>(&mut self, seq: u64) -> T {
         assert_eq!(self.value::<ReplyHeader>().await, ReplyHeader { error: Text::default(), seq });
         self.value().await

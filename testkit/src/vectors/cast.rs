@@ -131,7 +131,7 @@ pub fn facts(cast: &Cast) -> Vec<Named<'_>> {
     ]
 }
 
-/// Returns the fact of this name.
+/// Returns a copy of the fact with this name.
 pub fn fact(facts: &[Named<'_>], name: &str) -> Fact {
     let found = facts.iter().find(|(known, ..)| *known == name);
     found.unwrap_or_else(|| panic!("no fact is called {name}")).2.clone()

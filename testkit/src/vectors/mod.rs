@@ -41,7 +41,7 @@ impl Vectors {
         Self { path: workspace().join(path), text, section: String::new(), fields: BTreeMap::new() }
     }
 
-    /// Starts a section.
+    /// Starts a section `[name]` of the file.
     pub fn section(&mut self, name: &str) {
         self.section = name.into();
         writeln!(self.text, "\n[{name}]").unwrap();
@@ -56,12 +56,12 @@ impl Vectors {
         assert_eq!(before, None, "[{}] has {name} twice", self.section);
     }
 
-    /// Adds bytes in hexadecimal.
+    /// Adds a line `name value` to the section, with the bytes in hexadecimal.
     pub fn hex(&mut self, name: &str, bytes: &[u8]) {
         self.field(name, hex::encode(bytes));
     }
 
-    /// Adds a comment.
+    /// Adds a comment line to the section.
     pub fn comment(&mut self, text: &str) {
         writeln!(self.text, "# {text}").unwrap();
     }

@@ -6,7 +6,7 @@ use crate::live::state::Trouble;
 use kvgossip_grants::{EntryFact, EntryId, Key};
 use std::pin::Pin;
 
-/// Running request for a value.
+/// Running request for the value of one entry.
 pub(super) struct Fetching {
     place: usize,
     key: Key,

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 const UNSYNCED_PAUSE: Duration = Duration::from_millis(500);
 
 impl Driver {
-    /// Opens a stream at the same agent again at once after a gap, comparing digests.
+    /// Opens stream `id` at the same agent again at once after a gap, comparing digests.
     pub(super) fn reopen(&mut self, id: StreamId) {
         if self.next.as_ref().is_some_and(|next| next.id == id) {
             self.next = None;

@@ -23,7 +23,7 @@ pub(super) struct Agent {
     log: Vec<Fact>,
     /// Facts whose id has one of these bits in its first byte are left out.
     pub(super) omits: u8,
-    /// Number of the agent's run.
+    /// Number of the agent's present run.
     pub(super) epoch: u64,
     /// Changes caused by each fact of this run.
     pub(super) history: Vec<Step>,
