@@ -18,7 +18,7 @@ pub struct Precondition {
 enum Tags {
     /// `*`: any entry.
     Any,
-    /// Any of these tags.
+    /// Any of these entity tags.
     These(Vec<Tag>),
 }
 
@@ -30,7 +30,7 @@ struct Tag {
     entry: Option<EntryId>,
 }
 
-/// The precondition that does not hold.
+/// The precondition of a request that does not hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unmet {
     /// `If-Match`: the key shows none of the named entries.

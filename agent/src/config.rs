@@ -115,7 +115,7 @@ impl Config {
         }
     }
 
-    /// The part that concerns the other replicas.
+    /// Returns the part of the configuration that the connections to other replicas use.
     pub(crate) fn peers(&self) -> PeersConfig {
         let joins = self.gossip.as_ref().is_some_and(GossipConfig::expects_others);
         let readiness = ReadinessConfig {

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 pub struct NetworkInterface {
     /// Name, such as eth0.
     pub name: String,
-    /// Interface index.
+    /// Index of the interface, by which the system identifies it.
     pub index: u32,
     /// Addresses, without link-local ones.
     pub addresses: Vec<IpAddr>,
@@ -26,7 +26,7 @@ pub enum InterfaceError {
     Unknown {
         /// Requested name.
         name: String,
-        /// Interfaces that have an address.
+        /// Names of the interfaces that have an address.
         others: Vec<String>,
     },
     /// The interface does not have the requested address.
@@ -36,7 +36,7 @@ pub enum InterfaceError {
         name: String,
         /// Requested address.
         wanted: IpAddr,
-        /// Addresses of the interface.
+        /// All addresses of the interface.
         has: Vec<IpAddr>,
     },
     /// The interface has no address of the requested family.
@@ -46,7 +46,7 @@ pub enum InterfaceError {
         name: String,
         /// Requested unspecified address (`0.0.0.0` or `::`).
         wanted: IpAddr,
-        /// Addresses of the interface.
+        /// All addresses of the interface.
         has: Vec<IpAddr>,
     },
 }
@@ -95,12 +95,13 @@ impl NetworkInterface {
         }
     }
 
-    /// Returns the interface that has this address.
+    /// Returns the interface that has this address; `None`: no interface has it, or the system cannot list its
+    /// interfaces.
     pub fn with_address(ip: IpAddr) -> Option<Self> {
         NetworkInterface::all().ok()?.into_iter().find(|known| known.addresses.contains(&ip))
     }
 
-    /// Returns the first IPv4 address.
+    /// Returns the interface's first IPv4 address; `None`: it has none.
     pub fn v4(&self) -> Option<Ipv4Addr> {
         self.addresses.iter().find_map(|ip| match ip {
             IpAddr::V4(ip) => Some(*ip),

@@ -42,10 +42,10 @@ pub enum TlsError {
         /// Path of the key.
         key: PathBuf,
     },
-    /// The file contains no valid certificate of an authority.
+    /// The file contains no valid certificate of an authority for the clients' certificates.
     #[error("{} holds no certificate of an authority: give the PEM file of the authority that signs the clients' certificates", .0.display())]
     ClientAuthority(PathBuf),
-    /// rustls rejects the files for another reason.
+    /// rustls rejects the certificate or the key for another reason.
     #[error("{} cannot serve TLS: {reason}", path.display())]
     Unusable {
         /// Path of the certificate.

@@ -26,7 +26,7 @@ pub(super) fn rows(view: &View) -> Vec<LongKeyRow> {
     view.long_frontiers().into_iter().map(row).collect()
 }
 
-/// Logs each long key once, when it becomes one.
+/// Logs each key once, when the number of its entries exceeds [`LONG_FRONTIER`].
 pub(super) async fn warn(store: StoreHandle, stop: CancellationToken) {
     let (mut batch, mut named) = (None, BTreeSet::new());
     loop {

@@ -23,7 +23,7 @@ pub struct GossipConfig {
     /// Address that other members send to, if it differs from `bind`. If it is `None` and `bind` is unspecified, it
     /// is the local address used towards the members to join, or else towards the internet.
     pub advertise: Option<SocketAddr>,
-    /// Tags of this member, beside those that the agent sets itself.
+    /// Tags of this member, in addition to those that the agent sets itself.
     pub tags: Tags,
     /// Members to join at the start; retried until one answers.
     pub join: Vec<JoinTarget>,
@@ -33,11 +33,11 @@ pub struct GossipConfig {
     pub discover: Option<Discover>,
     /// The gossip keys; `None`: gossip in clear.
     pub keyring: Option<Keyring>,
-    /// File to which changes of the keyring are written.
+    /// File to which changes of the keyring are written; `None`: they last until the agent ends.
     pub keyring_file: Option<PathBuf>,
     /// Whether unencrypted gossip is allowed on an address that is not loopback.
     pub plaintext: bool,
-    /// File to which changes of this member's tags are written.
+    /// File to which changes of this member's tags are written; `None`: they last until the agent ends.
     pub tags_file: Option<PathBuf>,
     /// Label in clear at the start of all packets, which separates clusters; empty: none.
     pub label: String,
@@ -47,7 +47,7 @@ pub struct GossipConfig {
     pub replay: bool,
     /// Commands to run on events.
     pub handlers: Vec<EventHandler>,
-    /// File in which the member remembers others across restarts.
+    /// File in which the member remembers other members across restarts; `None`: it remembers none.
     pub snapshot: Option<PathBuf>,
     /// Whether the member rejoins although it left before it ended.
     pub rejoin_after_leave: bool,
@@ -160,15 +160,15 @@ impl GossipConfig {
     }
 }
 
-/// Returns the default member name: host name, `-`, and eight digits of the replica id. People recognise it, and two
-/// agents of one host differ.
+/// Returns the default member name: host name, `-`, and the first eight hexadecimal digits of the replica id. People
+/// recognise it, and two agents of one host differ.
 pub fn default_name(id: ReplicaId) -> String {
     let read = |path| std::fs::read_to_string(path).ok();
     let host = read("/proc/sys/kernel/hostname").or_else(|| read("/etc/hostname"));
     named_after(&host.unwrap_or_default(), id)
 }
 
-/// Builds the name without the characters that Serf's agents refuse in names.
+/// Builds the member name `HOST-DIGITS`, without the characters of the host name that Serf's agents refuse in names.
 fn named_after(host: &str, id: ReplicaId) -> String {
     let fits = |c: &char| c.is_ascii_alphanumeric() || "-._".contains(*c);
     let host: String = host.chars().filter(fits).take(MAX_HOST_LEN).collect();

@@ -30,13 +30,13 @@ pub enum GossipError {
         "gossip on {0} listens at all addresses, and none is found that others could be told: name one with --advertise"
     )]
     NoAdvertise(SocketAddr),
-    /// The tag is reserved for the agent.
+    /// The tag to set or delete is one of those that only the agent itself sets.
     #[error("the tag {0} is set by the agent itself")]
     ReservedTag(Text),
-    /// No member of that name is known.
+    /// No member of the requested name is known.
     #[error("no member is named {0:?}")]
     UnknownMember(Text),
-    /// The name is that of this agent, where another member is required.
+    /// The requested name is that of this agent, where another member is required.
     #[error("{0:?} is this agent itself: it leaves by `leave`, and forces others out")]
     OwnName(Text),
     /// No member could be joined.
@@ -56,7 +56,7 @@ pub enum GossipError {
     /// The request is malformed: a name or an answer that is too long, or a filter that does not parse.
     #[error("{0}")]
     Refused(String),
-    /// Too many operations of the kind are in progress or queued. Nothing was done.
+    /// Too many operations of the kind that the text names are in progress or queued. Nothing was done.
     #[error("{0}; try again in a moment")]
     Busy(String),
     /// RPC without a key on an address that is not loopback.

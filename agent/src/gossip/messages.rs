@@ -14,7 +14,7 @@ impl Gossip {
         Ok(self.member()?.user_event(name, payload, coalesce).await?)
     }
 
-    /// Sends a query, and gathers the answers until its time is over.
+    /// Sends a query, and gathers the members' answers until the query's time is over.
     pub async fn query(
         &self,
         name: &str,

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Maximum size of the file, in bytes. A member's tags take at most 512 bytes in total.
+/// Maximum size of a tags file, in bytes. A member's tags take at most 512 bytes in total.
 const MAX_LEN: usize = 16 * 1024;
 
 /// The error of reading a tags file.

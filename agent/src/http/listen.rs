@@ -30,7 +30,7 @@ const MAX_HEAD_BYTES: usize = 64 << 10;
 const SEND_BUFFER_BYTES: u32 = 256 << 10;
 /// Length of the kernel's accept queue.
 const BACKLOG: u32 = 1024;
-/// Pause after a failed accept.
+/// Pause after a failed accept, so that the task does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Minimum interval between log lines about the connection limit.
 const LOG_PAUSE: Duration = Duration::from_secs(60);
@@ -74,7 +74,7 @@ pub async fn bind_unix(path: &Path) -> io::Result<Listener> {
     Ok(Listener::Socket(listener))
 }
 
-/// Binds a TCP socket.
+/// Binds a TCP socket. Returns it with its address, which has the port that was picked if `address` has port 0.
 pub async fn bind_tcp(address: SocketAddr) -> io::Result<(Listener, SocketAddr)> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4(),
@@ -189,7 +189,7 @@ async fn serve_client(
 struct Routes {
     router: TowerToHyperService<axum::Router>,
     client: Arc<Client>,
-    /// Whether the client authenticated with a certificate of the configured authority.
+    /// Set if the client authenticated with a certificate of the configured authority.
     certified: Option<Certified>,
 }
 

@@ -11,9 +11,9 @@ use std::str::FromStr;
 /// expected, is rejected.
 pub(crate) struct Query<T>(pub(crate) T);
 
-/// Parses the parameters of a route.
+/// Parameters of a route, parsed from its query string.
 pub(crate) trait Parameters: Sized {
-    /// Takes the parameters that the route knows.
+    /// Takes the parameters that the route knows out of `given`; a parameter left in `given` is unknown.
     fn take(given: &mut Given) -> Result<Self, Refusal>;
 }
 
@@ -45,7 +45,7 @@ pub(crate) fn malformed(message: impl ToString) -> Refusal {
     Refusal::new("http.query", message)
 }
 
-/// The parameters not taken yet, in order.
+/// The parameters of a request that the route has not taken yet, in order.
 pub(crate) struct Given(Vec<(String, String)>);
 
 impl Given {

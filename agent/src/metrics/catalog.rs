@@ -9,9 +9,9 @@ pub struct MetricInfo {
     pub name: String,
     /// `counter`, `gauge` or `histogram`.
     pub kind: &'static str,
-    /// Label names.
+    /// Names of the labels of its samples; empty: no labels.
     pub labels: &'static [&'static str],
-    /// Help text.
+    /// Help text, which says what the metric measures.
     pub help: &'static str,
 }
 

@@ -14,7 +14,7 @@ use serde::Serialize;
 #[derive(Debug, Default)]
 pub(super) struct Events {
     text: Vec<u8>,
-    /// Start of the last event, in bytes.
+    /// Offset of the last event, in bytes.
     last_at: usize,
 }
 
@@ -69,7 +69,7 @@ impl Events {
 
 /// Result of reading a key.
 pub(super) enum Read {
-    /// An event to send.
+    /// An event to send, which is complete.
     Event(Box<KeyEvent>),
     /// An event to send; the entries older than this rank come in further events.
     Page(Box<KeyEvent>, Rank),
@@ -77,7 +77,7 @@ pub(super) enum Read {
     NoRoom,
 }
 
-/// Returns the record of an entry; `None` if it is missing, damaged or unreadable, which does not end the stream.
+/// Returns the record of an entry; `None`: it is missing, damaged or unreadable, which does not end the stream.
 fn record(reader: &dyn Reader, key: &Key, id: &EntryId) -> Result<Option<Bytes>, StorageError> {
     match reader.entry(key, id) {
         Err(StorageError::Damaged(_) | StorageError::Io(_)) => Ok(None),
@@ -100,18 +100,18 @@ pub(super) struct KeyReader<'a> {
     pub(super) now: Timestamp,
     /// Whether there is room for large events.
     pub(super) is_roomy: bool,
-    /// The waiting room of early entries.
+    /// The waiting room, from which the early entries of the key are read.
     pub(super) waiting: &'a Waiting,
 }
 
 impl<'a> KeyReader<'a> {
-    /// Returns the shown entry, which may be a delete.
+    /// Returns the entry that the key shows, which may be a delete; `None`: it shows none.
     fn shown(&self) -> Option<&'a EntryMeta> {
         let frontier = self.view.frontier(self.key)?;
         frontier.shown(self.now).map(|entry| &entry.meta)
     }
 
-    /// Returns an event that describes the shown entry, without any records.
+    /// Returns an event that describes the entry that the key shows, without any records.
     fn event(&self) -> KeyEvent {
         let newest = self.view.frontier(self.key).and_then(|frontier| frontier.newest());
         let newest_is_delete = newest.is_some_and(|entry| entry.meta.is_delete);
@@ -204,8 +204,8 @@ impl<'a> KeyReader<'a> {
         Ok(Read::Event(row.into()))
     }
 
-    /// Appends entries until the event is full. `part` returns the part row for the lowest rank of this event; `None`:
-    /// all were appended.
+    /// Appends entries until the event is full. `part` returns the part row for the lowest rank of this event; its
+    /// argument is `None` if all entries were appended.
     fn page<'e>(
         &self,
         mut row: KeyEvent,
@@ -233,7 +233,7 @@ impl<'a> KeyReader<'a> {
         })
     }
 
-    /// Appends the shown entry with its value.
+    /// Appends the shown entry with its value. Adds the number of bytes read to `bytes`.
     fn put_shown(&self, row: &mut KeyEvent, id: &EntryId, bytes: &mut usize) -> Result<(), StorageError> {
         match record(self.reader, self.key, id)? {
             Some(record) => {
