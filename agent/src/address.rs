@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// Maximum number of addresses used of one host name; all further addresses of the name are ignored.
 pub const MAX_ADDRESSES: usize = 16;
-/// Timeout of one name lookup.
+/// Timeout of one lookup of a host name.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A source of the addresses of host names, such as DNS.
@@ -21,7 +21,7 @@ pub trait Resolve: Send + Sync {
     fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>>;
 }
 
-/// The operating system's resolver.
+/// The operating system's resolver of host names.
 struct System;
 
 impl Resolve for System {
@@ -42,7 +42,7 @@ impl Resolver {
 }
 
 impl Default for Resolver {
-    /// The operating system's resolver.
+    /// Returns the operating system's resolver of host names.
     fn default() -> Self {
         Self::new(System)
     }
@@ -54,7 +54,7 @@ impl fmt::Debug for Resolver {
     }
 }
 
-/// `HOST:PORT`, where the host is an IP address or a name.
+/// The address of a service, `HOST:PORT`, where the host is an IP address or a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
     host: HostName,

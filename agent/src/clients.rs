@@ -69,7 +69,7 @@ struct Known {
     turn: Arc<Notify>,
 }
 
-/// One connection. Dropping it releases everything that it holds.
+/// One connection of a client. Dropping it releases everything that the connection holds.
 pub(crate) struct Client {
     clients: Arc<Clients>,
     id: ClientId,
@@ -78,7 +78,7 @@ pub(crate) struct Client {
     turn: Arc<Notify>,
 }
 
-/// An amount of a pool held by a connection; dropping it releases the amount.
+/// An amount of a pool that a connection holds; dropping it releases the amount.
 pub(crate) struct Reservation {
     client: Arc<Client>,
     pool: Pool,
@@ -175,12 +175,12 @@ impl Client {
         self.clients.change(None, |state, now| state.ledger.turn(self.id, Phase::Waiting, now + credit));
     }
 
-    /// Marks the connection as waiting for the agent.
+    /// Marks the connection as waiting for the agent, which works on its request.
     pub(crate) fn is_worked_for(&self) {
         self.clients.change(None, |state, now| state.ledger.turn(self.id, Phase::Working, now));
     }
 
-    /// Marks the connection as a watcher.
+    /// Marks the connection as carrying the stream of a watcher.
     pub(crate) fn streams(&self) {
         self.clients.change(None, |state, now| state.ledger.turn(self.id, Phase::Streaming, now));
     }

@@ -50,14 +50,14 @@ struct Request {
     reply: oneshot::Sender<Result<Vec<Verdict>, CommitError>>,
 }
 
-/// A durable batch, as sent to receivers of changes.
+/// A batch of facts that is durable, as sent to receivers of changes.
 #[derive(Debug)]
 pub struct Committed {
     /// State of the store after the batch.
     pub snapshot: Arc<Snapshot>,
     /// Changes by the batch that readers can see, in order.
     pub changes: Vec<Change>,
-    /// Grants, revocations and floors that the batch added.
+    /// Ids of the grants, revocations and floors that the batch added.
     pub authority: Vec<FactId>,
 }
 
@@ -173,7 +173,7 @@ impl StoreHandle {
         self.batches.clone()
     }
 
-    /// Returns the reason why no facts are accepted; `None` while they are.
+    /// Returns the reason why the store accepts no facts; `None` while it accepts them.
     pub fn failure(&self) -> Option<Failure> {
         self.failed.borrow().clone()
     }
@@ -297,7 +297,7 @@ impl Committer {
         self.refuse_all(next);
     }
 
-    /// Removes some stored rows of ended facts. Readers see no difference.
+    /// Removes some stored rows of facts that have ended. Readers see no difference.
     fn sweep(&mut self) -> Result<(), StorageError> {
         let Some(batch) = self.replica.next_sweep() else { return Ok(()) };
         self.storage.commit(&batch)?;

@@ -13,11 +13,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-/// The error of [`Agent::start`](crate::Agent::start).
+/// The error of [`Agent::start`](crate::Agent::start), with which no agent runs.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// The store cannot be used.
+    /// The store cannot be read.
     #[error(transparent)]
     Storage(#[from] StorageError),
     /// The QUIC socket cannot be opened.
@@ -33,7 +33,7 @@ pub enum StartError {
     Socket {
         /// Path of the socket.
         path: PathBuf,
-        /// The system's error.
+        /// The system's error at creating the socket.
         error: io::Error,
     },
     /// Gossip cannot be started.

@@ -84,7 +84,7 @@ pub(crate) enum ShutOut {
     NotJoined(Unjoined),
 }
 
-/// A failed attempt to join.
+/// Failed attempts to join: why no member has answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Unjoined {
     pub(crate) why: String,
@@ -92,7 +92,7 @@ pub(crate) struct Unjoined {
     pub(crate) had_members: bool,
 }
 
-/// The agent's part in gossip. Clones share it.
+/// The agent's part in the gossip of its members. Clones share it.
 #[derive(Clone)]
 pub struct Gossip {
     inner: Arc<Inner>,
@@ -124,14 +124,14 @@ struct Inner {
     /// Whether an earlier run left the gossip and this one is not configured to join anyone: then remembered members
     /// are not tried.
     left_before: bool,
-    /// The name that another member has, if gossip ended because of that.
+    /// The member name that another member has, if gossip ended because of that; otherwise unset.
     lost: OnceLock<Text>,
     /// Whether this member is about to leave: then it dials no member, because a member that knows of the leave need
     /// not admit it.
     leaving: AtomicBool,
     /// Why no member has answered yet, and when that was found; `None`: a member has answered.
     unjoined: Mutex<Option<(String, Instant)>>,
-    /// Whether this member was ever among others.
+    /// Whether this member was ever among other members.
     had_members: AtomicBool,
     /// The last sample of the counters, which stays visible after the agent has left.
     sample: Mutex<GossipSample>,
@@ -217,7 +217,7 @@ impl Gossip {
         Ok(gossip)
     }
 
-    /// Runs a task until the agent stops or leaves.
+    /// Runs a task until the agent stops or leaves the gossip.
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let stop = self.inner.stop.clone();
         self.inner.tasks.spawn(async move {
@@ -253,7 +253,7 @@ impl Gossip {
         Ok(())
     }
 
-    /// Ends this agent's part in gossip.
+    /// Ends this agent's part in gossip, after it has left or lost its name.
     fn end(&self) {
         self.inner.member.store(None);
         self.inner.stop.cancel();
@@ -289,7 +289,7 @@ impl Gossip {
         Ok(MembersResponse { gossip: Some(gossip), members, left_out: left_out as u64, left: false })
     }
 
-    /// Returns the gossip address.
+    /// Returns the address, UDP and TCP, at which the agent listens for gossip.
     pub fn address(&self) -> SocketAddr {
         self.inner.address
     }

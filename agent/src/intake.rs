@@ -48,7 +48,7 @@ impl Intake {
         self
     }
 
-    /// Replaces the set of declined facts.
+    /// Replaces the set of facts that the replica declines.
     pub(crate) fn with_declined(mut self, declined: Declined) -> Self {
         self.waiting = Arc::new(Waiting::new(declined));
         self
@@ -64,12 +64,12 @@ impl Intake {
         &self.store
     }
 
-    /// Returns the metrics.
+    /// Returns the agent's metrics.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
     }
 
-    /// Returns the recent refusals.
+    /// Returns the list of recently refused facts.
     pub fn refusals(&self) -> &Refusals {
         &self.refusals
     }

@@ -6,11 +6,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 /// A network interface with its addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetworkInterface {
-    /// Name, such as eth0.
+    /// Name of the interface, such as eth0.
     pub name: String,
     /// Index of the interface, by which the system identifies it.
     pub index: u32,
-    /// Addresses, without link-local ones.
+    /// Addresses of the interface, without link-local ones.
     pub addresses: Vec<IpAddr>,
 }
 
@@ -21,10 +21,10 @@ pub enum InterfaceError {
     /// The system cannot list its interfaces.
     #[error("the interfaces of this machine cannot be listed: {0}")]
     List(io::Error),
-    /// No interface of this name has an address.
+    /// No interface of the requested name has an address.
     #[error("no interface named {name:?} has an address; there are {}", .others.join(", "))]
     Unknown {
-        /// Requested name.
+        /// Requested name of an interface.
         name: String,
         /// Names of the interfaces that have an address.
         others: Vec<String>,
@@ -34,12 +34,12 @@ pub enum InterfaceError {
     NotThere {
         /// Name of the interface.
         name: String,
-        /// Requested address.
+        /// Requested address of the interface.
         wanted: IpAddr,
         /// All addresses of the interface.
         has: Vec<IpAddr>,
     },
-    /// The interface has no address of the requested family.
+    /// The interface has no address of the requested IP version.
     #[error("the interface {name} has no address of the family of {wanted}; it has {}", shown(.has))]
     OtherFamily {
         /// Name of the interface.

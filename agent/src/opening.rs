@@ -17,7 +17,7 @@ pub struct Recovery {
     pub move_damaged_aside: bool,
 }
 
-/// An opened store and the replica loaded from it.
+/// An opened store, and the replica loaded from it.
 #[derive(Debug)]
 pub struct Opened {
     /// The replica loaded from the store.

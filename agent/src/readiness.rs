@@ -52,11 +52,11 @@ pub(crate) struct Remembered {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Start {
     pub(crate) remembered: Option<Remembered>,
-    /// Whether the configuration names or implies other replicas.
+    /// Whether the configuration names or implies that other replicas exist.
     pub(crate) told_of_others: bool,
     /// Whether an earlier run met gossip members; these need not be replicas of this cluster.
     pub(crate) met_members: bool,
-    /// Whether the configuration says that no comparison is needed.
+    /// Whether the configuration says that this replica needs no comparison to be ready.
     pub(crate) alone_is_fine: bool,
     pub(crate) ready_after: Duration,
     pub(crate) now_us: u64,
@@ -69,7 +69,7 @@ pub(crate) enum Gap {
     First,
     /// This replica was compared with a peer in an earlier run, but not since the start.
     Stale {
-        /// Whether the waiting time for a new comparison is over.
+        /// Whether the waiting time for a new comparison is over, so that the replica is ready without one.
         is_over: bool,
     },
 }

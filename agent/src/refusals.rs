@@ -27,7 +27,7 @@ impl FactName {
     }
 }
 
-/// Refusals by source, oldest first, numbered by arrival.
+/// Refusals by source, each source's oldest first, numbered by arrival at the agent.
 #[derive(Debug, Default)]
 struct Rings {
     next: u64,

@@ -16,7 +16,7 @@ pub struct Rights {
 /// The credentials that a request shows.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Shown<'a> {
-    /// Bearer token.
+    /// Bearer token of the request; `None`: the request has none.
     pub token: Option<&'a str>,
     /// Whether the client authenticated with a certificate of the configured authority.
     pub certificate: bool,
@@ -34,7 +34,7 @@ impl Rights {
         self.read.is_some() || self.certificates
     }
 
-    /// Whether a request may read.
+    /// Whether a request that shows these credentials may read.
     pub fn may_read(&self, shown: Shown<'_>) -> bool {
         let by_certificate = self.certificates && shown.certificate;
         !self.guard_reads() || by_certificate || is_token(self.read, shown) || self.may_write(shown)

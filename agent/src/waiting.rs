@@ -107,7 +107,7 @@ impl Waiting {
         }
     }
 
-    /// Returns the ids of the facts that peers are asked not to send.
+    /// Returns the ids of the facts that peers are asked not to send, each with the reason.
     pub(crate) fn list(&self) -> Vec<(FactId, Reason)> {
         self.declined.lock().list()
     }

@@ -262,7 +262,7 @@ enum Reason {
     RefusedHere(Vec<RefusedPeer>),
     /// No peer is connected, or the members of all connected peers have failed; `failed` is the number of such peers.
     Alone { expects_others: bool, failed: usize, last_equal: Option<LastEqual> },
-    /// The clocks of this replica and its peers differ.
+    /// The clocks of this replica and its peers differ, by more than is tolerated.
     Clock(ClockReason),
     /// Number of keys in the own store whose newest entry is ahead of the clock.
     Ahead(usize),

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// Interval of the checks for new long keys.
+/// Interval of the checks for keys that have become long.
 const INTERVAL: Duration = Duration::from_secs(10);
 
 /// Returns the keys with more than [`LONG_FRONTIER`] entries. May take long: call it where blocking is allowed.

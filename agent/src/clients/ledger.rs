@@ -35,10 +35,10 @@ impl Pool {
 
 const POOLS: usize = 4;
 
-/// One amount per pool.
+/// One amount for each pool, at the pool's index in [`Pool::ALL`].
 type Amounts = [usize; POOLS];
 
-/// Id of a connection.
+/// Id of a connection, ascending in the order of opening.
 pub(super) type ClientId = u64;
 
 /// The origin of a connection. All addresses of an IPv6 /64 are one source.
@@ -59,7 +59,7 @@ impl Source {
     }
 }
 
-/// Activity of a connection.
+/// What a connection waits for or does, which decides whether it may be asked to close.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     /// The connection waits for its client to send a request or read an answer.
@@ -98,7 +98,7 @@ pub(super) enum Room {
     Refused,
 }
 
-/// The limits of one door.
+/// The limits on the connections of one door.
 #[derive(Clone, Debug)]
 pub(super) struct Limits {
     /// Maximum total amount per pool. One source gets at most three quarters, so that other sources find room at once.
@@ -130,7 +130,7 @@ struct Client {
 #[derive(Debug, Default)]
 struct Sums {
     held: Amounts,
-    /// The part of `held` that belongs to connections asked to close.
+    /// The part of `held`, per pool, that belongs to connections asked to close.
     leaving: Amounts,
 }
 
@@ -193,7 +193,7 @@ impl Ledger {
         (id, in_reserve)
     }
 
-    /// Removes a connection that has ended, with all that it held.
+    /// Removes a connection that has ended, and releases all that it held.
     pub(super) fn close(&mut self, id: ClientId) {
         self.queue.remove(&id);
         let Some(client) = self.clients.get(&id) else { return };

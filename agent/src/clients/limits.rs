@@ -24,11 +24,11 @@ pub struct HttpLimits {
     pub answer_bytes: usize,
     /// Maximum number of bytes of keys and filters of large watches per door.
     pub interest_bytes: usize,
-    /// Maximum number of concurrent walks over keys per door.
+    /// Maximum number of concurrent walks over many keys per door; further ones wait.
     pub walks: usize,
     /// Maximum number of keys that one request examines; the answer says where to continue.
     pub examined_keys: usize,
-    /// Time from the start of a connection to the end of the TLS handshake.
+    /// Maximum time from the start of a connection to the end of the TLS handshake.
     pub tls_timeout: Duration,
     /// Time from the start of a connection, or the end of the previous answer, to the end of a request's head.
     pub head_timeout: Duration,
@@ -42,11 +42,11 @@ pub struct HttpLimits {
     pub request_timeout: Duration,
     /// Like `request_timeout`, for the routes that wait for other replicas: `/v1/sync` and `/v1/diff`.
     pub long_request_timeout: Duration,
-    /// Maximum time without progress in sending an answer.
+    /// Maximum time without progress in sending an answer, after which the connection is closed.
     pub write_stall: Duration,
     /// Time without reading after which a client's connection may be closed, if others need room for their answers.
     pub give_way_after: Duration,
-    /// Time for requests in progress to end when the agent stops.
+    /// Maximum time for requests in progress to end when the agent stops.
     pub stop_timeout: Duration,
 }
 

@@ -119,7 +119,7 @@ impl StoreHandle {
 }
 
 impl Committer {
-    /// Publishes and logs changes of the full state.
+    /// Publishes and logs a change of whether the store is full.
     pub(super) fn tell_fullness(&mut self) {
         let weight = self.replica.view().weight();
         self.quota.look(weight);

@@ -29,7 +29,7 @@ pub enum ReadsAgain {
     Others,
 }
 
-/// Recent read failures, at most [`MAX_NOTED`].
+/// Recent failures to read stored data, at most [`MAX_NOTED`].
 #[derive(Default)]
 pub(super) struct Noted(Mutex<BTreeMap<What, StorageError>>);
 
@@ -106,7 +106,7 @@ impl Noted {
     }
 }
 
-/// Returns the error with text added before and after its own.
+/// Returns a storage error with text added before and after its own; errors without a text stay as they are.
 fn with(error: StorageError, before: &str, after: &str) -> StorageError {
     match error {
         StorageError::Damaged(why) => StorageError::Damaged(format!("{before}{why}{after}")),

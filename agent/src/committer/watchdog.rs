@@ -17,7 +17,7 @@ const ROOM_INTERVAL: Duration = Duration::from_secs(5);
 /// Number of checks by the watchdog within the maximum duration of a commit.
 const LOOKS: u32 = 8;
 
-/// Time limits of the committer and its watchdog.
+/// Limit on the duration of a commit, and interval of the checks of a full disk.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
     /// Duration after which a commit is reported as stalled.

@@ -16,7 +16,7 @@ const MAX_HOST_LEN: usize = 100;
 /// The gossip configuration of an agent.
 #[derive(Clone)]
 pub struct GossipConfig {
-    /// Member name, unique in the cluster; `None`: [`default_name`].
+    /// Member name, unique in the cluster; `None`: the name by [`default_name`].
     pub name: Option<String>,
     /// Listening address, UDP and TCP; port 0 picks a free port.
     pub bind: SocketAddr,
@@ -25,7 +25,7 @@ pub struct GossipConfig {
     pub advertise: Option<SocketAddr>,
     /// Tags of this member, in addition to those that the agent sets itself.
     pub tags: Tags,
-    /// Members to join at the start; retried until one answers.
+    /// Members to join at the start; joining is retried until each of them has answered.
     pub join: Vec<JoinTarget>,
     /// Limits on retrying to join.
     pub retry: Retry,
@@ -45,15 +45,15 @@ pub struct GossipConfig {
     pub allowed: Vec<IpNet>,
     /// Whether user events from before this member joined are delivered, too.
     pub replay: bool,
-    /// Commands to run on events.
+    /// Commands to run on gossip events, at most 64.
     pub handlers: Vec<EventHandler>,
     /// File in which the member remembers other members across restarts; `None`: it remembers none.
     pub snapshot: Option<PathBuf>,
-    /// Whether the member rejoins although it left before it ended.
+    /// Whether the member rejoins at the start although it left before its last run ended.
     pub rejoin_after_leave: bool,
-    /// Settings of Serf's RPC; `None`: not served.
+    /// Settings of Serf's RPC; `None`: RPC is not served.
     pub rpc: Option<RpcConfig>,
-    /// Intervals and timeouts of the protocol.
+    /// Intervals and timeouts of the gossip protocol.
     pub timing: Timing,
     /// Limits on the size of events, queries and answers.
     pub limits: Limits,
@@ -89,7 +89,7 @@ impl GossipConfig {
         }
     }
 
-    /// Whether members to join are configured, or a way to discover them.
+    /// Whether members to join are configured, or their discovery by multicast.
     pub(crate) fn expects_others(&self) -> bool {
         !self.join.is_empty() || self.discover.is_some()
     }

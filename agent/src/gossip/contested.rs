@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// Code of the reason that another member uses this one's name.
+/// Code of the reason that another member uses this member's name.
 const CLAIMED_CODE: &str = "gossip.name_claimed";
 /// Time within which gossip detects that a moved member has failed at its earlier address.
 const PASSING: Duration = Duration::from_secs(30);

@@ -25,13 +25,13 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 /// First wait between queries of a member that is alone; it doubles up to [`ALONE_INTERVAL`].
 const FIRST_WAIT: Duration = Duration::from_secs(1);
-/// Interval between queries of a member among others, as with Serf's agents.
+/// Interval between queries of a member that is among others, as with Serf's agents.
 const INTERVAL: Duration = Duration::from_secs(60);
 /// Longest interval between queries of a member that is alone.
 const ALONE_INTERVAL: Duration = Duration::from_secs(10);
-/// Time for which answers are gathered, as with Serf's agents.
+/// Time for which the answers to a query are gathered, as with Serf's agents.
 const ANSWER_TIME: Duration = Duration::from_secs(1);
-/// Maximum number of addresses gathered per query.
+/// Maximum number of members' addresses gathered per query.
 const MAX_FOUND: usize = 64;
 /// Maximum number of answers per second, so that a flood of queries does not cause a flood of answers.
 const MAX_ANSWERS_PER_SECOND: u32 = 100;
@@ -40,7 +40,7 @@ const MAX_PACKET: usize = 9000;
 /// Pause after a socket error, so that the task does not spin.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
 
-/// The name to discover members by, and the network interface.
+/// The `--discover` name of the members to find, and the network interface to query on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Discover {
     service: Service,

@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
-/// Maximum number of handlers per agent.
+/// Maximum number of event handlers per agent.
 pub const MAX_HANDLERS: usize = 64;
 /// Maximum number of events queued per handler, which runs for one at a time. When the queue is full, new events are
 /// dropped, and the log shows how many.

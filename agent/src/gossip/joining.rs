@@ -42,10 +42,10 @@ fn others(found: Vec<SocketAddr>, own: &[SocketAddr]) -> Vec<SocketAddr> {
     found.into_iter().filter(|address| !own.contains(address)).collect()
 }
 
-/// The limits on retrying to join at the start.
+/// The limits on retrying to join members at the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Retry {
-    /// Wait between attempts; `None`: waits that grow from half a second to 30 s.
+    /// Wait between attempts to join; `None`: waits that grow from half a second to 30 s.
     pub interval: Option<Duration>,
     /// Number of rounds without an answer after which the agent gives up, unless it was ever among others; 0: never.
     pub most: u32,
@@ -61,7 +61,7 @@ impl Retry {
 /// The result of contacting members to join.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Joined {
-    /// Number of targets that answered.
+    /// Number of targets to join that answered.
     pub answered: usize,
     /// Targets that did not answer, with the reasons. A target at which only this agent itself is found counts neither
     /// as answered nor as failed.

@@ -5,7 +5,7 @@ use kvgossip_api::QueryResponse;
 use kvgossip_membership::driver::Answer;
 use kvgossip_membership::{QueryParams, Text};
 
-/// Maximum number of answers returned per query.
+/// Maximum number of members' answers returned per query.
 pub const MAX_ANSWERS: usize = 4096;
 
 impl Gossip {

@@ -70,7 +70,7 @@ impl Task {
         }
     }
 
-    /// Runs until the agent has left.
+    /// Handles the events of gossip until the agent has left.
     pub(super) async fn run(mut self, mut events: mpsc::Receiver<Event>) {
         let mut refresh_at = Instant::now();
         while let Ok(member) = self.gossip.member() {

@@ -27,12 +27,12 @@ pub(crate) fn body<T>(json: Result<Json<T>, JsonRejection>) -> Result<T, Refusal
     })
 }
 
-/// An error response.
+/// An error response of the HTTP API.
 #[derive(Debug)]
 pub(crate) struct Refusal {
     status: StatusCode,
     error: ApiError,
-    /// Value of `Retry-After`, in seconds.
+    /// Value of the header `Retry-After`, in seconds; `None`: no such header.
     retry_after_s: Option<u32>,
     /// Id of the entry that the key shows, for the error of a precondition that does not hold; otherwise `None`.
     shown: Option<EntryId>,

@@ -45,7 +45,7 @@ impl Parameters for Wanted {
     }
 }
 
-/// Returns a page of signed facts.
+/// `GET /v1/facts`: returns a page of signed facts.
 pub(super) async fn page(
     _: Complete,
     State(shared): State<Shared>,
@@ -188,7 +188,7 @@ impl Parameters for Direct {
     }
 }
 
-/// Offers signed facts, in any order; returns one verdict per fact.
+/// `POST /v1/facts`: offers signed facts, in any order; returns one verdict per fact.
 pub(super) async fn offer(
     State(shared): State<Shared>,
     Query(Direct(direct)): Query<Direct>,

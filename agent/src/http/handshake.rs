@@ -27,7 +27,7 @@ pub(super) struct Begun<S> {
 
 /// The result of the TLS handshake.
 pub(super) enum Shaken<S> {
-    /// TLS is established.
+    /// TLS is established on this stream.
     Secure(Box<TlsStream<Begun<S>>>),
     /// The handshake failed. A client that sent plain HTTP got an error response, and the connection is closed.
     Over(io::Error),

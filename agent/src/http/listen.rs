@@ -28,7 +28,7 @@ use tokio_util::task::TaskTracker;
 const MAX_HEAD_BYTES: usize = 64 << 10;
 /// Requested kernel send buffer per connection, in bytes; Linux doubles it.
 const SEND_BUFFER_BYTES: u32 = 256 << 10;
-/// Length of the kernel's accept queue.
+/// Maximum number of connections in the kernel's accept queue.
 const BACKLOG: u32 = 1024;
 /// Pause after a failed accept, so that the task does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -40,9 +40,9 @@ const MAX_SOCKET_PATH: usize = 108;
 /// A bound listening socket.
 #[derive(Debug)]
 pub enum Listener {
-    /// The Unix socket.
+    /// The bound Unix socket.
     Socket(UnixListener),
-    /// TCP.
+    /// The bound TCP socket.
     Tcp(TcpListener),
 }
 
@@ -185,7 +185,7 @@ async fn serve_client(
     }
 }
 
-/// The request service of one connection.
+/// The service that answers the requests of one connection.
 struct Routes {
     router: TowerToHyperService<axum::Router>,
     client: Arc<Client>,

@@ -81,7 +81,7 @@ pub(super) struct EntryPlace {
 }
 
 impl EntryPlace {
-    /// Parses the text of [`EntryPlace::text`].
+    /// Parses a text that [`EntryPlace::text`] has formatted.
     pub(super) fn parse(text: &str) -> Result<Self, Refusal> {
         let Some((key, rank)) = text.split_once(PLACE_SEPARATOR) else {
             return Ok(Self { key: Key::parse(text)?, down_to: None });
@@ -106,7 +106,7 @@ impl EntryPlace {
     }
 }
 
-/// An iterator over the keys of a page.
+/// An iterator over the keys of a page, with their frontiers.
 pub(super) struct Keys<'a> {
     found: Box<dyn Iterator<Item = (Key, &'a Frontier)> + 'a>,
     filter: &'a Filter,

@@ -40,7 +40,7 @@ fn parse<T: Parameters>(query: &str) -> Result<T, Refusal> {
     }
 }
 
-/// The response to an unknown parameter or an unacceptable value.
+/// Returns the error response to an unknown parameter or an unacceptable value.
 pub(crate) fn malformed(message: impl ToString) -> Refusal {
     Refusal::new("http.query", message)
 }
@@ -65,7 +65,7 @@ impl Given {
         taken.into_iter().map(|(_, value)| value).collect()
     }
 
-    /// Takes the value of a parameter that may occur once.
+    /// Takes the value of a parameter that may occur once; `None`: the request lacks it.
     pub(crate) fn once(&mut self, name: &str) -> Result<Option<String>, Refusal> {
         let mut values = self.all(name).into_iter();
         match (values.next(), values.next()) {

@@ -43,7 +43,7 @@ const WRONG_TOKEN: (&str, &str) = (
 /// listed here.
 const READ_BY_POST: [&str; 4] = ["/v1/facts", "/v1/explain", "/v1/plan", "/v1/watch"];
 
-/// The right that a request needs over TCP.
+/// The right that a request over TCP needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Right {
     /// No right: every request may use the route.

@@ -97,7 +97,7 @@ pub(crate) struct Holdings {
     pub(crate) long_keys: u64,
     /// Number of entries of the key that has the most entries.
     pub(crate) longest_key: u64,
-    /// Numbers of grants, revocations and floors.
+    /// Numbers of grants, of revocations and of floors, in this order.
     pub(crate) authority: [u64; 3],
     pub(crate) waiting: u64,
     pub(crate) early: WaitingRow,

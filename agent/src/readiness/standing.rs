@@ -27,14 +27,14 @@ struct Row {
     last_equal_us: Option<u64>,
 }
 
-/// What decides at the start whether this replica is ready.
+/// Files and settings that decide at the start whether this replica is ready.
 #[derive(Clone, Debug)]
 pub(crate) struct ReadinessConfig {
     /// The file that remembers whether this replica was ever compared with a peer; `None`: nothing is remembered.
     pub(crate) file: Option<PathBuf>,
     /// The file in which gossip remembers its members; `None`: there is none.
     pub(crate) members_file: Option<PathBuf>,
-    /// Whether the operator named other replicas.
+    /// Whether the operator named other replicas, or said that some exist.
     pub(crate) told_of_others: bool,
     /// Whether the replica is ready without having been compared with a peer.
     pub(crate) alone_is_fine: bool,
@@ -42,7 +42,7 @@ pub(crate) struct ReadinessConfig {
     pub(crate) ready_after: Duration,
 }
 
-/// The shared readiness of a running agent.
+/// The readiness of a running agent, shared by its tasks, with the file that remembers it.
 #[derive(Debug)]
 pub(crate) struct Standing {
     readiness: Mutex<Readiness>,

@@ -46,7 +46,7 @@ impl Feed {
         self.room.take().or_else(|| self.client.as_ref()?.answer_now(MAX_CHUNK_BYTES))
     }
 
-    /// Joins a chunk with the room that it occupies.
+    /// Joins a chunk with the room that it occupies; small chunks occupy none.
     fn chunk(text: Vec<u8>, room: Option<Reservation>) -> Bytes {
         match room {
             Some(mut room) if text.len() > SMALL_CHUNK_BYTES => {

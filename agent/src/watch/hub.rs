@@ -24,7 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Maximum sleep before the clock is read again: it may have been set.
+/// Maximum sleep until the next expiry of a grant, before the clock is read again: it may have been set.
 const MAX_SLEEP: Duration = Duration::from_secs(30);
 
 /// Reason why a watch is refused.
@@ -36,7 +36,7 @@ pub enum WatchError {
     TooMany,
 }
 
-/// Notifies watchers of changes. Clones share it.
+/// Notifies watchers of changes of the store. Clones share it.
 #[derive(Clone)]
 pub struct Hub(Arc<Inner>);
 
@@ -75,13 +75,13 @@ pub struct Watcher {
     pub(super) interest: Interest,
 }
 
-/// Contents of a mailbox, with the state that they lead to.
+/// Contents of a watcher's mailbox, with the state that its changes lead to.
 pub(super) struct Taken {
     /// Place in the log of changes that corresponds to `now`.
     pub(super) cursor: Cursor,
     /// Latest state all of whose changes are in the mailboxes.
     pub(super) now: Arc<Snapshot>,
-    /// Changes up to `now` that the watcher has not received.
+    /// Changes up to the state `now` that the watcher has not received.
     pub(super) pending: Pending,
 }
 
@@ -97,7 +97,7 @@ pub(super) enum Start {
 }
 
 impl Hub {
-    /// Starts to follow the store of a replica, until `stop`.
+    /// Starts to follow the store of a replica, until `stop` is cancelled. `replica`: the replica's id as text.
     pub fn start(intake: &Intake, replica: String, stop: &CancellationToken, tasks: &TaskTracker) -> Self {
         let (store, waiting) = (intake.store().clone(), intake.waiting().clone());
         let changes = store.changes();

@@ -12,9 +12,9 @@ const INDEXED_BYTES: usize = 192;
 pub struct Interest {
     /// Keys to watch, in ascending order, each once.
     pub keys: Box<[Key]>,
-    /// Filters; all keys that one of them includes are watched as well.
+    /// Filters; all keys that at least one of them includes are watched as well.
     pub filters: Box<[Filter]>,
-    /// Contents of events: values or signed records.
+    /// Contents of events: values, or signed records.
     pub form: WatchForm,
     /// Whether the watcher receives grants, revocations and floors.
     pub authority: bool,
@@ -26,10 +26,10 @@ pub struct Interest {
     globs_bytes: usize,
 }
 
-/// Digests of the facts that a watcher already holds.
+/// Digests of the facts that a watcher already holds, as it sent them.
 #[derive(Clone, Debug)]
 pub struct Have {
-    /// Digest of the authority facts.
+    /// Digest of the grants, revocations and floors.
     pub authority: Digest,
     /// Digests of the entries, one per bucket of keys, at most [`MAX_HELD_BUCKETS`].
     pub buckets: Box<[Digest]>,

@@ -17,7 +17,7 @@ pub(super) struct Mailbox {
 /// Changes of one key that the watcher has not received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Note {
-    /// Cause of the latest change.
+    /// Cause of the latest change of the key.
     pub(super) why: Why,
     /// Ids of the merged entries, oldest first. Of a key with very many entries, only these are sent.
     pub(super) written: Vec<EntryId>,
@@ -124,22 +124,22 @@ impl Mailbox {
         self.arrived.notify_one();
     }
 
-    /// Whether nothing is pending.
+    /// Whether the mailbox has no changes for the watcher.
     pub(super) fn is_empty(&self) -> bool {
         self.pending.lock().is_empty()
     }
 
-    /// Takes all contents out.
+    /// Takes all changes out of the mailbox.
     pub(super) fn take(&self) -> Pending {
         std::mem::take(&mut *self.pending.lock())
     }
 
-    /// Waits until something may have arrived since the previous call.
+    /// Waits until a change may have arrived since the previous call.
     pub(super) async fn arrived(&self) {
         self.arrived.notified().await;
     }
 
-    /// Returns the number of names: keys, entries and facts.
+    /// Returns the number of names in the mailbox: keys, entries and facts.
     pub(super) fn len(&self) -> usize {
         let pending = self.pending.lock();
         pending.keys.len() + pending.entries + pending.facts.len()

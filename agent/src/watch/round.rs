@@ -19,7 +19,7 @@ const FACTS_AT_ONCE: usize = 256;
 /// Maximum number of authority facts per event while there is no room for large events.
 const FACTS_AT_ONCE_IF_FULL: usize = 8;
 
-/// Phase of a stream.
+/// Phase of a watcher's stream.
 enum Phase {
     /// Nothing has been compared with the watcher's digests or sent.
     Begin,
@@ -53,7 +53,7 @@ pub(super) struct Round {
     needs_room: bool,
 }
 
-/// Result of making a chunk.
+/// Result of [`Round::work`].
 pub(super) enum ChunkResult {
     /// A chunk of the stream, to send.
     Text(Vec<u8>),
@@ -92,7 +92,7 @@ impl Round {
             && self.watcher.mailbox.is_empty()
     }
 
-    /// Makes the next chunk. `is_roomy`: whether there is room for large events.
+    /// Makes the next chunk of the stream. `is_roomy`: whether the client's ledger has room for large events.
     pub(super) fn work(&mut self, is_roomy: bool) -> Result<ChunkResult, StorageError> {
         let mut out = Events::default();
         (self.is_roomy, self.needs_room) = (is_roomy, false);
@@ -231,12 +231,12 @@ impl Round {
         }
     }
 
-    /// Returns the size in bytes at which a chunk is complete.
+    /// Returns the size in bytes at which a chunk is complete: less while there is no room for large events.
     fn chunk_bytes(&self) -> usize {
         if self.is_roomy { CHUNK_BYTES } else { SMALL_CHUNK_BYTES }
     }
 
-    /// Whether there is room for an event. Remembers a lack of room.
+    /// Whether there is room for an event. Remembers a lack of room in `needs_room`.
     fn fits(&mut self, row: &KeyEvent) -> bool {
         let fits = self.is_roomy || weight(row) <= SMALL_CHUNK_BYTES;
         self.needs_room |= !fits;

@@ -10,7 +10,7 @@ use kvgossip_engine::{Reader, StorageError, View};
 use kvgossip_grants::{Entry, EntryId, EntryMeta, Fact, FactId, Key, Rank, Signed, StandingEntry, Timestamp};
 use serde::Serialize;
 
-/// Events that are sent together.
+/// Server-sent events that form one chunk.
 #[derive(Debug, Default)]
 pub(super) struct Events {
     text: Vec<u8>,
@@ -48,7 +48,7 @@ impl Events {
         self.text.is_empty()
     }
 
-    /// Returns the bytes of the events, without spare capacity.
+    /// Returns the text of the events, without spare capacity.
     pub(super) fn into_text(mut self) -> Vec<u8> {
         self.text.shrink_to_fit();
         self.text
@@ -67,7 +67,7 @@ impl Events {
     }
 }
 
-/// Result of reading a key.
+/// Result of reading a key for a watcher.
 pub(super) enum Read {
     /// An event to send, which is complete.
     Event(Box<KeyEvent>),
@@ -85,20 +85,20 @@ fn record(reader: &dyn Reader, key: &Key, id: &EntryId) -> Result<Option<Bytes>,
     }
 }
 
-/// Returns the bytes of an event without its few fixed fields.
+/// Returns the size of an event in bytes, without its few fixed fields.
 pub(super) fn weight(row: &KeyEvent) -> usize {
     let records = row.records_b64.iter().chain(&row.fronts_b64).chain(&row.value).chain(&row.value_b64);
     row.key.len() + records.map(String::len).sum::<usize>()
 }
 
-/// Reads one key for a watcher.
+/// Reads one key, and makes the event about it for a watcher.
 pub(super) struct KeyReader<'a> {
     pub(super) view: &'a View,
     pub(super) reader: &'a dyn Reader,
     pub(super) key: &'a Key,
     pub(super) why: Why,
     pub(super) now: Timestamp,
-    /// Whether there is room for large events.
+    /// Whether the client's ledger has room for large events.
     pub(super) is_roomy: bool,
     /// The waiting room, from which the early entries of the key are read.
     pub(super) waiting: &'a Waiting,
@@ -139,7 +139,7 @@ impl<'a> KeyReader<'a> {
         }
     }
 
-    /// Reads the shown value, for watchers that trust the agent.
+    /// Reads the value that the key shows, for watchers that trust the agent.
     pub(super) fn value(&self) -> Result<Read, StorageError> {
         let mut row = self.event();
         let Some(shown) = self.shown().filter(|entry| !entry.is_delete) else {
@@ -176,7 +176,7 @@ impl<'a> KeyReader<'a> {
         })
     }
 
-    /// Reads the entries that are older than `after`, without their values.
+    /// Reads the entries whose rank is below `after`, without their values.
     pub(super) fn next(&self, telling: u64, after: Rank) -> Result<Read, StorageError> {
         let frontier = self.view.frontier(self.key);
         let entries = frontier.into_iter().flat_map(|frontier| frontier.newest_first_after(after));

@@ -16,16 +16,16 @@ pub(super) struct Tail {
     pub(super) after: Rank,
 }
 
-/// Older entries of all keys that are still to be sent.
+/// The older entries of all keys that are still to be sent on a stream.
 #[derive(Debug, Default)]
 pub(super) struct Tails {
-    /// Queued tails, at most [`MAX_TAILS`].
+    /// Queued keys with older entries to send, at most [`MAX_TAILS`].
     queue: VecDeque<Tail>,
     /// Position from which keys have to be walked again, because there were more tails than fit; `None`: no walk is
     /// left.
     walk: Option<Position>,
     walks_all: bool,
-    /// Last number given by [`Tails::name`].
+    /// Last number that [`Tails::name`] gave to a sequence of events.
     last: u64,
 }
 

@@ -16,7 +16,7 @@ pub(super) const PORT: u16 = 5353;
 const TTL_S: u32 = 120;
 /// Maximum length of a DNS label, in bytes.
 const MAX_LABEL_LEN: usize = 63;
-/// Maximum number of addresses taken from one message.
+/// Maximum number of members' addresses taken from one answer packet.
 const MAX_FOUND: usize = 16;
 
 /// The multicast DNS service that agents with one `--discover` name offer.

@@ -21,7 +21,7 @@ pub(super) struct Interface {
     pub(super) index: u32,
 }
 
-/// The IP version of a multicast DNS group.
+/// The IP version of a multicast DNS group: 224.0.0.251 or ff02::fb.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Family {
     V4,
