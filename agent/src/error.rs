@@ -17,7 +17,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// The store cannot be read.
+    /// The store cannot be loaded or used.
     #[error(transparent)]
     Storage(#[from] StorageError),
     /// The QUIC socket cannot be opened.

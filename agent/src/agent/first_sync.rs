@@ -8,8 +8,8 @@ use kvgossip_api::WaitingRow;
 /// replica of the cluster.
 const HINDER: [&str; 3] = ["gossip.name_lost", "gossip.wrong_key", "gossip.other_cluster"];
 
-/// Selects, from pairs of code and text, the reasons that prevent any comparison with a peer, and formats each as `text
-/// [code]`.
+/// Selects, from pairs of code and text, the reasons that prevent any comparison with a peer, and formats each as its
+/// text with the code in square brackets.
 pub(super) fn hindrances<'a>(reasons: impl Iterator<Item = (&'static str, &'a str)>) -> Vec<String> {
     reasons.filter(|(code, _)| HINDER.contains(code)).map(|(code, text)| format!("{text} [{code}]")).collect()
 }

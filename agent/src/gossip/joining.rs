@@ -11,12 +11,14 @@ use tokio::time::Instant;
 
 /// Wait after the first failed attempt to join; it doubles with each failure, up to [`LONGEST_WAIT`].
 const FIRST_WAIT: Duration = Duration::from_millis(500);
+/// Maximum wait between two attempts to join, unless an interval is configured; jitter adds up to half a second.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// Interval of the checks whether other members are still there.
 pub(super) const LOOK: Duration = Duration::from_secs(2);
 /// Minimum interval before a failure to join that differs from the last is logged as a warning; an equal one takes
 /// [`SAME_AGAIN`].
 const OTHER_AGAIN: Duration = Duration::from_secs(5);
+/// Minimum interval before a failure to join that equals the last is logged as a warning again.
 const SAME_AGAIN: Duration = Duration::from_secs(60);
 
 /// The last failure to join that was logged as a warning, and its time on a monotonic clock.
@@ -174,7 +176,7 @@ impl Gossip {
         self.join_targets(targets, false).await
     }
 
-    /// `of_start`: the targets are those configured, to which an agent with a snapshot rejoins.
+    /// Contacts targets to join. `of_start`: the targets are those configured, to which an agent with a snapshot rejoins.
     async fn join_targets(&self, targets: &[JoinTarget], of_start: bool) -> Result<Joined, GossipError> {
         let member = self.member()?;
         let comes_back = of_start && member.came_back().await?;
