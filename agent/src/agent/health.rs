@@ -197,9 +197,8 @@ impl Agent {
     }
 }
 
-/// Time since the agent's start and since the last equality with a peer after which a difference from all connected
-/// replicas is reported, in microseconds. A repair takes seconds, and each connected peer is compared with
-/// periodically.
+/// Time since the start and since the last equality with a peer after which a difference from all connected peers is
+/// reported, in microseconds. A repair takes seconds, and each connected peer is compared with periodically.
 const APART_US: u64 = 300_000_000;
 
 /// Codes of all reasons of reduced health that can occur, for `/metrics`.
@@ -250,11 +249,9 @@ enum Reason {
     NotJoined(Unjoined),
     /// The replica knows of other replicas and was never compared with one. The fields are those of `first_sync_text`.
     FirstSync { hindered: Vec<String>, waits: Vec<String>, unmet: Vec<String>, more: usize },
-    /// The replica was compared in an earlier run, but not since the start. `is_over`: it no longer waits for a
-    /// comparison.
+    /// The replica was not compared since the start. `is_over`: it no longer waits for a comparison to be ready.
     Stale { is_over: bool, last_equal: Option<LastEqual> },
-    /// The replica has differed from all connected peers for more than [`APART_US`], or differs from all and was never
-    /// equal to a peer.
+    /// The replica differs from all connected peers, for more than [`APART_US`] or without ever having been equal.
     Apart { last_equal: Option<LastEqual> },
     /// The peer or member at `address` refuses this replica, or this replica refuses it.
     Refused { address: SocketAddr, error: ApiError },

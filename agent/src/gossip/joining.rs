@@ -176,7 +176,7 @@ impl Gossip {
         self.join_targets(targets, false).await
     }
 
-    /// Contacts targets to join. `of_start`: the targets are those configured, to which an agent with a snapshot rejoins.
+    /// Contacts targets to join. `of_start`: they are the configured ones, to which an agent with a snapshot rejoins.
     async fn join_targets(&self, targets: &[JoinTarget], of_start: bool) -> Result<Joined, GossipError> {
         let member = self.member()?;
         let comes_back = of_start && member.came_back().await?;
