@@ -4,7 +4,7 @@ use kvgossip_api::{HeldRow, MAX_WATCH_FILTERS, MAX_WATCH_KEYS, WatchForm, WatchR
 use kvgossip_grants::{Digest, Filter, FilterError, Key, KeyError, MAX_HELD_BUCKETS};
 use std::time::Duration;
 
-/// Bytes of memory that a key or a filter's prefix takes in addition to its text: its handles, and its place in the index.
+/// Memory in bytes that a key or a filter's prefix takes beside its text: its handles, and its place in the index.
 const INDEXED_BYTES: usize = 192;
 
 /// A parsed and checked watch request.
