@@ -7,12 +7,12 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Maximum number of addresses used per name; further ones are ignored.
+/// Maximum number of addresses used of one host name; all further addresses of the name are ignored.
 pub const MAX_ADDRESSES: usize = 16;
-/// Timeout of one name lookup.
+/// Timeout of one lookup of a host name.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A name resolver.
+/// A source of the addresses of host names, such as DNS.
 pub trait Resolve: Send + Sync {
     /// Returns all addresses of a host, in order of preference. May block for seconds.
     ///
@@ -21,7 +21,7 @@ pub trait Resolve: Send + Sync {
     fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>>;
 }
 
-/// The operating system's resolver.
+/// The operating system's resolver of host names.
 struct System;
 
 impl Resolve for System {
@@ -42,7 +42,7 @@ impl Resolver {
 }
 
 impl Default for Resolver {
-    /// The operating system's resolver.
+    /// Returns the operating system's resolver of host names.
     fn default() -> Self {
         Self::new(System)
     }
@@ -54,7 +54,7 @@ impl fmt::Debug for Resolver {
     }
 }
 
-/// `HOST:PORT`, where the host is an IP address or a name.
+/// The address of a service, `HOST:PORT`, where the host is an IP address or a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
     host: HostName,
@@ -67,7 +67,7 @@ enum HostName {
     Name(String),
 }
 
-/// The error for a text that is not an address.
+/// The error for a text that is not a valid `HOST:PORT` or `HOST[:PORT]`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is no address: give {form}, such as 10.0.0.2:{port}")]
 pub struct ParseAddressError {
@@ -118,12 +118,12 @@ impl Address {
         is_name.then(|| Self { host: HostName::Name(host.to_owned()), port })
     }
 
-    /// Returns the port.
+    /// Returns the port of the `HOST:PORT` address.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Returns the socket address if the host is an IP address.
+    /// Returns the socket address if the host is an IP address; `None`: the host is a name.
     pub fn literal(&self) -> Option<SocketAddr> {
         match &self.host {
             HostName::Ip(ip) => Some(SocketAddr::new(*ip, self.port)),
@@ -199,7 +199,7 @@ impl fmt::Display for Address {
     }
 }
 
-/// Returns the local address that packets to `target` are sent from. Sends nothing.
+/// Returns the local IP address from which the system sends packets to `target`. Sends no packet itself.
 pub(crate) fn towards(target: SocketAddr) -> io::Result<IpAddr> {
     let any: IpAddr = match target {
         SocketAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),

@@ -67,7 +67,7 @@ struct Inner {
 }
 
 impl Agent {
-    /// Runs a task for as long as the agent runs. The agent waits for its end when it stops.
+    /// Runs a task for as long as the agent runs. When the agent stops, it waits for the end of the task.
     pub(crate) fn run<F>(&self, task: impl FnOnce(Self, CancellationToken) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -149,7 +149,7 @@ impl Agent {
         self.inner.tls.as_ref()
     }
 
-    /// Returns the gossip layer, or [`GossipError::Off`].
+    /// Returns the gossip layer, or [`GossipError::Off`] if the agent was started without gossip.
     pub fn gossip(&self) -> Result<&Gossip, GossipError> {
         self.inner.gossip.as_ref().ok_or(GossipError::Off)
     }
@@ -163,12 +163,12 @@ impl Agent {
         }
     }
 
-    /// Returns the TCP address of the HTTP API, if it is served over TCP.
+    /// Returns the TCP address of the HTTP API; `None`: the API is not served over TCP.
     pub fn http_address(&self) -> Option<SocketAddr> {
         self.inner.http
     }
 
-    /// Returns the permissions of requests over TCP.
+    /// Returns the tokens and certificates that give rights to requests over TCP.
     pub(crate) fn rights(&self) -> &Rights {
         &self.inner.rights
     }
@@ -179,12 +179,13 @@ impl Agent {
         named || self.inner.tls.as_ref().is_some_and(|tls| tls.serves(name))
     }
 
-    /// Fails until the first comparison with a peer has ended: until then, a missing key proves nothing.
+    /// Fails while this replica knows of others and was never compared with a peer: until then, a key missing here may
+    /// exist elsewhere.
     pub(crate) fn check_complete(&self) -> Result<(), FirstSync> {
         if self.inner.peers.standing().is_newcomer() { Err(FirstSync) } else { Ok(()) }
     }
 
-    /// Syncs with a peer now: `[ID@]ADDR:PORT`, or the beginning of a connected peer's id.
+    /// Runs a sync session with a peer now. `peer`: `[ID@]ADDR:PORT`, or the first digits of a connected peer's id.
     pub async fn sync_with(&self, peer: &str, prefix: PathPrefix) -> Result<SyncReport, ApiError> {
         self.inner.peers.sync_with(peer, prefix).await
     }

@@ -5,11 +5,11 @@ use kvgossip_grants::{Authority, Digest, FactId};
 use parking_lot::Mutex;
 use std::sync::Arc;
 
-/// Position in the list of authority facts: depth, then id. The position of a fact never changes, so a paged list that
-/// changes between pages contains each fact that was present throughout exactly once.
+/// Position of an authority fact in their list: its depth below the root, then its id. The position of a fact never
+/// changes, so a paged list that changes between pages contains each fact that was present throughout exactly once.
 pub(crate) type AuthorityPlace = (u8, FactId);
 
-/// Authority facts in an order in which they can be merged; cached by state.
+/// All authority facts in an order in which they can be merged; computed again only when the set of facts has changed.
 #[derive(Debug, Default)]
 pub(crate) struct AuthorityOrder(Mutex<Option<(Digest, Arc<Vec<AuthorityPlace>>)>>);
 

@@ -18,17 +18,19 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-/// Interval at which a waiter asks again: that a client has stopped reading can only be seen after some time.
+/// Interval at which a connection that waits for room asks again: that another client has stopped reading can only be
+/// seen after some time.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// Maximum number of connections, beyond all places, that were asked to close and have not ended. Without this
-/// allowance a new connection would wait for each of them, and block those behind it.
+/// Maximum number of connections that were asked to close and have not ended, in addition to all regular and reserve
+/// places of a door. Without this allowance a new connection would wait for each of them, and block the connections
+/// behind it.
 const MAX_ENDING: usize = 16;
 
 /// The listening socket that a request came through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Door {
-    /// The Unix socket, which only this user can open.
+    /// The Unix socket, which only the agent's own user can open.
     Socket,
     /// TCP. Use of the agent's identity, changes to the agent and dialling need the token; reading needs what the
     /// agent's [`Rights`](crate::Rights) say.
@@ -36,7 +38,7 @@ pub(crate) enum Door {
 }
 
 impl Door {
-    /// Returns the name used in metrics and logs.
+    /// Returns the door's name in metrics and logs.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Socket => "socket",
@@ -45,10 +47,10 @@ impl Door {
     }
 }
 
-/// The connections of one door.
+/// The connections of one door, and what they hold.
 pub(crate) struct Clients {
     state: Mutex<State>,
-    /// Signals that something was released.
+    /// Signals that a connection has ended, or that the amount held of a pool has changed.
     freed: Notify,
     began: Instant,
     metrics: Metrics,
@@ -61,13 +63,13 @@ struct State {
 }
 
 struct Known {
-    /// Asks the connection to close.
+    /// Cancelled when the connection is asked to close.
     felled: CancellationToken,
-    /// Signals that the connection is first in line for room.
+    /// Signals that the connection is first among those that wait for room for an answer.
     turn: Arc<Notify>,
 }
 
-/// One connection. Dropping it releases everything that it holds.
+/// One connection of a client. Dropping it releases everything that the connection holds.
 pub(crate) struct Client {
     clients: Arc<Clients>,
     id: ClientId,
@@ -76,7 +78,7 @@ pub(crate) struct Client {
     turn: Arc<Notify>,
 }
 
-/// An amount of a pool held by a connection; dropping it releases the amount.
+/// An amount of a pool that a connection holds; dropping it releases the amount.
 pub(crate) struct Reservation {
     client: Arc<Client>,
     pool: Pool,
@@ -99,7 +101,7 @@ impl Clients {
         Self { state, freed: Notify::new(), began: Instant::now(), metrics, door }
     }
 
-    /// Registers a new connection. Others may be asked to close for it.
+    /// Registers a new connection. Other connections may be asked to close to make room for it.
     pub(crate) fn open(self: &Arc<Self>, source: Source) -> Arc<Client> {
         self.change(None, |state, now| {
             let (id, in_reserve) = state.ledger.open(source, now);
@@ -110,12 +112,12 @@ impl Clients {
         })
     }
 
-    /// Returns the number of a source's connections, without those asked to close.
+    /// Returns the number of a source's connections that have a regular place and were not asked to close.
     pub(crate) fn staying(&self, source: Source) -> usize {
         self.change(None, |state, _| state.ledger.staying(source))
     }
 
-    /// Counts a connection that was closed before it got a place.
+    /// Counts, in the metrics, a connection that was closed before it got a place.
     pub(crate) fn ended_waiting(&self) {
         self.metrics.connection_felled(self.door.name());
     }
@@ -132,8 +134,8 @@ impl Clients {
         }
     }
 
-    /// Changes the ledger, then notifies the connections asked to close and the waiters. `pool`: the pool whose amount
-    /// changed.
+    /// Changes the ledger, then notifies the connections asked to close and those that wait for room. `pool`: the pool
+    /// whose amount changed; `None`: no amount changed.
     fn change<T>(&self, pool: Option<Pool>, change: impl FnOnce(&mut State, Duration) -> T) -> T {
         let now = self.began.elapsed();
         let mut state = self.state.lock();
@@ -168,17 +170,17 @@ impl Client {
         self.felled.cancelled().await;
     }
 
-    /// Marks the connection as waiting for its client to send or read, as of `credit` from now.
+    /// Marks the connection as waiting for its client to send or read; the wait counts from `credit` after now.
     pub(crate) fn waits(&self, credit: Duration) {
         self.clients.change(None, |state, now| state.ledger.turn(self.id, Phase::Waiting, now + credit));
     }
 
-    /// Marks the connection as waiting for the agent.
+    /// Marks the connection as waiting for the agent, which works on its request.
     pub(crate) fn is_worked_for(&self) {
         self.clients.change(None, |state, now| state.ledger.turn(self.id, Phase::Working, now));
     }
 
-    /// Marks the connection as a watcher.
+    /// Marks the connection as carrying the stream of a watcher.
     pub(crate) fn streams(&self) {
         self.clients.change(None, |state, now| state.ledger.turn(self.id, Phase::Streaming, now));
     }
@@ -188,12 +190,12 @@ impl Client {
         self.clients.change(None, |state, now| state.ledger.stalled(self.id, stalls.then_some(now)));
     }
 
-    /// Returns an empty amount of a pool, to be increased.
+    /// Returns a reservation of 0 of a pool, to be increased with [`Reservation::more`].
     pub(crate) fn nothing(self: &Arc<Self>, pool: Pool) -> Reservation {
         Reservation { client: self.clone(), pool, amount: 0 }
     }
 
-    /// Takes room for an answer of this many bytes, if it is free and nobody waits for room.
+    /// Takes room for an answer of this many bytes, if it is free and no connection waits for room; otherwise `None`.
     pub(crate) fn answer_now(self: &Arc<Self>, bytes: usize) -> Option<Reservation> {
         let pool = Pool::Answers;
         let granted = self.clients.change(None, |state, _| state.ledger.take_now(self.id, bytes));
@@ -227,7 +229,8 @@ impl Reservation {
         self.amount
     }
 
-    /// Increases the amount, waiting until `until` at the latest. Returns whether it succeeded.
+    /// Increases the held amount by `amount`, waiting until `until` at the latest (`None`: no time limit). Returns
+    /// whether it succeeded.
     pub(crate) async fn more(&mut self, amount: usize, until: Option<Instant>) -> bool {
         let client = self.client.clone();
         let _waiting = Waiting(&client);
@@ -257,7 +260,7 @@ impl Reservation {
         }
     }
 
-    /// Reduces the amount to at most this.
+    /// Reduces the held amount to `amount`, if it is larger.
     pub(crate) fn keep(&mut self, amount: usize) {
         let Some(rest) = self.amount.checked_sub(amount).filter(|rest| *rest > 0) else { return };
         self.amount = amount;
@@ -272,7 +275,7 @@ impl Drop for Reservation {
     }
 }
 
-/// A waiter for room; dropping it ends the wait.
+/// A guard of a connection that waits for room; dropping it ends the wait.
 struct Waiting<'a>(&'a Client);
 
 impl Drop for Waiting<'_> {
@@ -281,7 +284,7 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Bytes with the amount that they occupy, which is released when they have been sent.
+/// Bytes to send, with the reservation of the room that they occupy. It is released when the bytes have been sent.
 pub(crate) struct Charged<B> {
     pub(crate) bytes: B,
     pub(crate) _room: Reservation,

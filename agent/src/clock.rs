@@ -15,12 +15,12 @@ pub fn now() -> Timestamp {
 pub struct Clock(Arc<dyn Fn() -> Timestamp + Send + Sync>);
 
 impl Clock {
-    /// The system clock.
+    /// Returns the system clock.
     pub fn system() -> Self {
         Self::new(now)
     }
 
-    /// A clock that reads its time from `now`.
+    /// Returns a clock that reads its time from `now`.
     pub fn new(now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         Self(Arc::new(now))
     }

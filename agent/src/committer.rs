@@ -33,13 +33,13 @@ use std::thread::JoinHandle;
 use tokio::sync::{broadcast, oneshot, watch};
 use watchdog::Watch;
 
-/// Maximum number of waiting requests; further senders block.
+/// Maximum number of requests that wait for the committer; further senders wait until one of them is taken.
 pub const MAX_WAITING: usize = 1024;
-/// Number of facts at which a batch is closed.
+/// Number of facts from which on a batch takes no further requests.
 pub const MAX_BATCH_FACTS: usize = 4096;
-/// Size of the facts, in bytes, at which a batch is closed.
+/// Size of the facts, in bytes, from which on a batch takes no further requests.
 pub const MAX_BATCH_BYTES: usize = 1 << 20;
-/// Maximum number of batches that a receiver of changes may lag behind; beyond it, the receiver is told that it missed
+/// Maximum number of batches that a receiver of changes may lag behind; beyond it, the receiver learns that it missed
 /// some.
 pub const CHANGE_BUFFER: usize = 1024;
 
@@ -50,14 +50,14 @@ struct Request {
     reply: oneshot::Sender<Result<Vec<Verdict>, CommitError>>,
 }
 
-/// A durable batch, as sent to receivers of changes.
+/// A batch of facts that is durable, as sent to receivers of changes.
 #[derive(Debug)]
 pub struct Committed {
-    /// State after the batch.
+    /// State of the store after the batch.
     pub snapshot: Arc<Snapshot>,
-    /// Changes that readers can see, in order.
+    /// Changes by the batch that readers can see, in order.
     pub changes: Vec<Change>,
-    /// Grants, revocations and floors that the batch added.
+    /// Ids of the grants, revocations and floors that the batch added.
     pub authority: Vec<FactId>,
 }
 
@@ -168,12 +168,12 @@ impl StoreHandle {
         self.noted.look_again(&self.snapshot())
     }
 
-    /// Returns a channel with the number of the current batch; it signals each new state.
+    /// Returns a channel with the number of the last published batch; it signals each new state.
     pub fn batches(&self) -> watch::Receiver<u64> {
         self.batches.clone()
     }
 
-    /// Returns the reason why no facts are accepted; `None` while they are.
+    /// Returns the reason why the store accepts no facts; `None` while it accepts them.
     pub fn failure(&self) -> Option<Failure> {
         self.failed.borrow().clone()
     }
@@ -198,7 +198,7 @@ impl StoreHandle {
         self.commit_if(facts, None, Origin::Relayed).await.map_err(CommitError::unconditional)
     }
 
-    /// Like [`StoreHandle::commit`], if the condition holds at the moment of the merge.
+    /// Merges verified facts like [`StoreHandle::commit`], if the condition `only_if` holds at the moment of the merge.
     pub async fn commit_if(
         &self,
         facts: Vec<Verified>,
@@ -297,7 +297,7 @@ impl Committer {
         self.refuse_all(next);
     }
 
-    /// Removes some stored rows of ended facts. Readers see no difference.
+    /// Removes some stored rows of facts that have ended. Readers see no difference.
     fn sweep(&mut self) -> Result<(), StorageError> {
         let Some(batch) = self.replica.next_sweep() else { return Ok(()) };
         self.storage.commit(&batch)?;
@@ -305,7 +305,7 @@ impl Committer {
         Ok(())
     }
 
-    /// Publishes the durable state to readers.
+    /// Publishes the durable state to readers, with the changes and the authority facts of the batch that led to it.
     fn publish(&self, changes: Vec<Change>, authority: Vec<FactId>) {
         let snapshot = Arc::new(self.noted.snapshot(&self.replica, self.storage.as_ref()));
         self.published.store(snapshot.clone());
@@ -403,7 +403,7 @@ impl Committer {
     }
 }
 
-/// Returns the id of the authority fact that a write adds.
+/// Returns the id of the authority fact that a write adds; `None`: the write adds none.
 const fn brought(write: &Write) -> Option<FactId> {
     if let Write::PutAuthority(id, _) = write { Some(*id) } else { None }
 }

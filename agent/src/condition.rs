@@ -3,7 +3,7 @@
 use kvgossip_grants::EntryId;
 use std::fmt;
 
-/// Maximum number of entity tags in one condition.
+/// Maximum number of entity tags in the values of one header.
 const MAX_TAGS: usize = 64;
 
 /// The preconditions of a request. The entity tag of an entry is its id in quotes; an unset key has none.
@@ -13,16 +13,16 @@ pub struct Precondition {
     if_none_match: Option<Tags>,
 }
 
-/// The value of an `If-Match` or `If-None-Match` header.
+/// The parsed values of an `If-Match` or `If-None-Match` header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Tags {
-    /// `*`: any entry.
+    /// `*`: matches any shown entry.
     Any,
-    /// Any of these tags.
+    /// Any of these entity tags.
     These(Vec<Tag>),
 }
 
-/// An entity tag.
+/// An entity tag, which names an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Tag {
     is_weak: bool,
@@ -30,12 +30,12 @@ struct Tag {
     entry: Option<EntryId>,
 }
 
-/// The precondition that does not hold.
+/// The precondition of a request that does not hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unmet {
-    /// `If-Match`: the key shows none of the named entries.
+    /// `If-Match`: the key shows none of the entries that the header names.
     Match,
-    /// `If-None-Match`: the key shows a named entry.
+    /// `If-None-Match`: the key shows an entry that the header names.
     NoneMatch,
 }
 
@@ -44,18 +44,18 @@ pub enum Unmet {
 #[error("entity tags stand in quotes with commas between them, {MAX_TAGS} at most, or a * stands alone")]
 pub struct TagsError;
 
-/// Returns the entity tag of an entry.
+/// Returns the entity tag of an entry: its id in quotes.
 pub fn entity_tag(entry: &EntryId) -> String {
     format!("\"{entry}\"")
 }
 
 impl Precondition {
-    /// The precondition that the key is unset: `If-None-Match: *`.
+    /// Returns the precondition that the key is unset: `If-None-Match: *`.
     pub fn unset() -> Self {
         Self { if_none_match: Some(Tags::Any), ..Self::default() }
     }
 
-    /// The precondition that the key shows this entry: `If-Match` with its tag.
+    /// Returns the precondition that the key shows this entry: `If-Match` with the entry's tag.
     pub fn shows(entry: EntryId) -> Self {
         let tag = Tag { is_weak: false, entry: Some(entry) };
         Self { if_match: Some(Tags::These(vec![tag])), ..Self::default() }
@@ -72,7 +72,7 @@ impl Precondition {
         Ok(Self { if_match: Tags::parse(if_match)?, if_none_match: Tags::parse(if_none_match)? })
     }
 
-    /// Whether there is no precondition.
+    /// Whether there is no precondition, so that every state of the key is accepted.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }

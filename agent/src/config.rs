@@ -21,13 +21,13 @@ pub struct Config {
     pub root: PublicKey,
     /// The key that proves this replica's id to its peers.
     pub replica_key: ReplicaKey,
-    /// Signing key for the routes `PUT` and `DELETE`; `None`: they are refused.
+    /// Signing key for the routes `PUT` and `DELETE`; `None`: these requests are refused.
     pub identity: Option<SigningKey>,
     /// UDP address for sync sessions; port 0 picks a free port.
     pub sync: SocketAddr,
-    /// TCP address of the HTTP API; `None`: not on TCP.
+    /// TCP address of the HTTP API; `None`: the API is not served over TCP.
     pub http: Option<SocketAddr>,
-    /// Path of the HTTP API's Unix socket; `None`: no socket.
+    /// Path of the HTTP API's Unix socket; `None`: the API is not served on a Unix socket.
     pub socket: Option<PathBuf>,
     /// Bearer token that gives requests over TCP all rights of the Unix socket.
     pub token: Option<String>,
@@ -37,11 +37,11 @@ pub struct Config {
     /// Additional host names accepted in requests over TCP, beside IP addresses, `localhost` and the names in the
     /// certificate.
     pub http_hosts: Vec<String>,
-    /// Peers to stay connected with.
+    /// Configured peers, with which the agent stays connected.
     pub peers: Vec<PeerTarget>,
-    /// Replica ids to admit.
+    /// Allow list: ids of the replicas that are admitted to sessions.
     pub allowed: AllowList,
-    /// Whether replicas outside the allow list may pull, in read-only sessions.
+    /// Whether replicas outside the allow list may pull facts, in read-only sessions.
     pub open_read: bool,
     /// Maximum size of a value in a direct put, in bytes. Facts from peers are limited by the protocol alone.
     pub max_value_bytes: usize,
@@ -54,7 +54,7 @@ pub struct Config {
     pub tls: Option<ServerTls>,
     /// Gossip settings; `None`: no gossip.
     pub gossip: Option<GossipConfig>,
-    /// Name resolver.
+    /// Resolver of the host names of peers and gossip members.
     pub resolver: Resolver,
     /// The addresses that sessions can reach and be reached from, for fault injection.
     pub link_filter: Option<LinkFilter>,
@@ -80,7 +80,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// A configuration on free loopback ports, without peers or identity.
+    /// Returns a configuration on free loopback ports, without peers or identity.
     pub fn new(root: PublicKey, replica_key: ReplicaKey) -> Self {
         let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
         Self {
@@ -115,7 +115,7 @@ impl Config {
         }
     }
 
-    /// The part that concerns the other replicas.
+    /// Returns the part of the configuration that the connections to other replicas use.
     pub(crate) fn peers(&self) -> PeersConfig {
         let joins = self.gossip.as_ref().is_some_and(GossipConfig::expects_others);
         let readiness = ReadinessConfig {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-/// Maximum number of files and directories counted.
+/// Maximum number of files and directories counted; further ones count as 0 bytes.
 const MAX_FILES: usize = 100_000;
 
 /// Returns the disk usage of all files below a directory, in bytes. Unreadable files count as 0.

@@ -13,11 +13,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-/// The error of [`Agent::start`](crate::Agent::start).
+/// The error of [`Agent::start`](crate::Agent::start), with which no agent runs.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// The store cannot be used.
+    /// The store cannot be loaded or used.
     #[error(transparent)]
     Storage(#[from] StorageError),
     /// The QUIC socket cannot be opened.
@@ -33,7 +33,7 @@ pub enum StartError {
     Socket {
         /// Path of the socket.
         path: PathBuf,
-        /// The system's error.
+        /// The system's error at creating the socket.
         error: io::Error,
     },
     /// Gossip cannot be started.
@@ -69,42 +69,43 @@ pub(crate) fn advised(failure: &Failure) -> String {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WriteError {
-    /// The agent has no identity.
+    /// The agent has no identity to sign the entry with.
     #[error(
         "this agent has no identity to sign with: start it with --identity, or sign in the command with --identity"
     )]
     NoIdentity,
-    /// The clocks of most peers contradict this agent's clock.
+    /// The clocks of most peers contradict this agent's clock, so nothing is signed.
     #[error(
         "nothing is signed: this agent's clock is {} those of most of its {} peers; set it, or write at another agent",
         offset_text(.0.median_us.unwrap_or_default().saturating_neg()),
         .0.peers
     )]
     ClockContradicted(Standing),
-    /// No grant covers the key.
+    /// No grant to the agent's identity covers the key.
     #[error("{message}")]
     NotAuthorised {
-        /// Code of the first reason.
+        /// Code of the first of the reasons in `message`.
         code: Code,
-        /// The reasons as text.
+        /// The reasons why no grant allows the write, as text.
         message: String,
     },
-    /// The entry was not accepted.
+    /// The signed entry was not accepted, with this verdict.
     #[error("the entry was not taken in: {}", .0.code().map_or("", Code::help))]
     Verdict(Verdict),
-    /// The commit failed, or its precondition did not hold: the key shows another entry than the writer expected.
+    /// The entry was not committed: the commit failed; its precondition did not hold (`Conflict`); or the precondition
+    /// cannot be judged, because an early entry of the key waits (`Unknown`).
     #[error(transparent)]
     Commit(#[from] CommitError),
-    /// This replica was never compared with a peer, so the key's state is not known.
+    /// This replica knows of others and was never compared with a peer, so the key's state is not known.
     #[error(transparent)]
     FirstSync(#[from] FirstSync),
-    /// The cryptographic library failed.
+    /// The cryptographic library failed to sign the entry.
     #[error("signing failed")]
     Signing,
 }
 
 impl WriteError {
-    /// Returns the stable code.
+    /// Returns the stable error code.
     pub(crate) const fn code(&self) -> &'static str {
         match self {
             Self::NoIdentity => "agent.no_identity",

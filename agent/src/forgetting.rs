@@ -8,7 +8,7 @@ use kvgossip_grants::Timestamp;
 /// The result of [`forget_future`].
 #[derive(Debug)]
 pub struct Forgotten {
-    /// Number of entries removed.
+    /// Number of entries removed from the store.
     pub entries: usize,
     /// The removed entries, in a waiting room, for [`Config::declined`](crate::Config::declined).
     pub declined: Declined,

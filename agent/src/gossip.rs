@@ -67,7 +67,7 @@ use tokio_util::task::TaskTracker;
 /// Error texts of a join that ended with the connection closed and no answer.
 const CLOSED: [&str; 2] = ["the connection was closed", "reset by peer"];
 
-/// Maximum number of members in one list.
+/// Maximum number of other members in one list of members.
 const MAX_MEMBER_ROWS: usize = 2048;
 
 /// Whether a recent join ended with the connection closed and no answer, as it does when keys or labels differ.
@@ -75,24 +75,24 @@ fn is_cut((why, at): &(String, Instant), now: Instant) -> bool {
     garbled::is_recent(*at, now) && CLOSED.iter().any(|words| why.contains(words))
 }
 
-/// The reason why this agent finds no member.
+/// The reason why this agent finds no other member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ShutOut {
-    /// Members cannot read what it sends, or it cannot read theirs.
+    /// Members cannot read the gossip that this agent sends, or this agent cannot read theirs.
     WrongKey,
-    /// No member that was to be joined has answered.
+    /// No member has answered: none of those to join, none that discovery looked for, and none remembered.
     NotJoined(Unjoined),
 }
 
-/// A failed attempt to join.
+/// Failed attempts to join: why no member has answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Unjoined {
     pub(crate) why: String,
-    /// Whether this member was among others before.
+    /// Whether this agent was ever among other members.
     pub(crate) had_members: bool,
 }
 
-/// The agent's part in gossip. Clones share it.
+/// The agent's part in the gossip of its members. Clones share it.
 #[derive(Clone)]
 pub struct Gossip {
     inner: Arc<Inner>,
@@ -114,7 +114,7 @@ struct Inner {
     full: Full,
     /// The state of a warning: members of another cluster are present.
     foreign: Foreign,
-    /// Recent gossip that could not be read.
+    /// State of the detection of gossip that this agent cannot read.
     garbled: Garbled,
     /// Number of live members that are not replicas of this cluster.
     strangers: AtomicUsize,
@@ -124,18 +124,18 @@ struct Inner {
     /// Whether an earlier run left the gossip and this one is not configured to join anyone: then remembered members
     /// are not tried.
     left_before: bool,
-    /// The name that another member has, if gossip ended because of that.
+    /// The member name that another member has, if gossip ended because of that; otherwise unset.
     lost: OnceLock<Text>,
-    /// Whether this member is about to leave: nobody is dialled any more, because members that know of it need not
-    /// admit it.
+    /// Whether this member is about to leave: then it dials no member, because a member that knows of the leave need
+    /// not admit it.
     leaving: AtomicBool,
-    /// Why no member that was to be joined has answered yet, and when that was found.
+    /// Why no member has answered yet, and when that was found; `None`: a member has answered.
     unjoined: Mutex<Option<(String, Instant)>>,
-    /// Whether this member was ever among others.
+    /// Whether this member was ever among other members.
     had_members: AtomicBool,
-    /// The last sample of the counters, shown after leaving, too.
+    /// The last sample of the counters, which stays visible after the agent has left.
     sample: Mutex<GossipSample>,
-    /// Address of Serf's RPC.
+    /// Address of Serf's RPC; unset: RPC is not served.
     rpc: OnceLock<SocketAddr>,
     /// Number of failed rounds after which joining was given up, and the last failure.
     gave_up: OnceLock<(u32, String)>,
@@ -217,7 +217,7 @@ impl Gossip {
         Ok(gossip)
     }
 
-    /// Runs a task until the agent stops or leaves.
+    /// Runs a task until the agent stops or leaves the gossip.
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let stop = self.inner.stop.clone();
         self.inner.tasks.spawn(async move {
@@ -240,8 +240,8 @@ impl Gossip {
         }
     }
 
-    /// Leaves the gossip, so that the others do not take it for a failure. The agent keeps serving; of the members,
-    /// it stays connected with configured peers only.
+    /// Leaves the gossip, so that the other members do not take the agent's absence for a failure. The agent keeps
+    /// serving; of the members, it stays connected with configured peers only.
     pub async fn leave(&self) -> Result<(), GossipError> {
         let member = self.member()?;
         self.inner.leaving.store(true, Ordering::Relaxed);
@@ -253,7 +253,7 @@ impl Gossip {
         Ok(())
     }
 
-    /// Ends this agent's part in gossip.
+    /// Ends this agent's part in gossip, after it has left or lost its name.
     fn end(&self) {
         self.inner.member.store(None);
         self.inner.stop.cancel();
@@ -262,7 +262,8 @@ impl Gossip {
         self.inner.peers.enforce_admission();
     }
 
-    /// Returns all known members: this one first, then by name.
+    /// Returns the known members: this one first, then at most 2048 others by name. If there are more, those with a
+    /// proved replica key, then live ones are preferred.
     pub async fn members(&self) -> Result<MembersResponse, GossipError> {
         let member = self.member()?;
         let own = member.local_member().await?;
@@ -288,12 +289,12 @@ impl Gossip {
         Ok(MembersResponse { gossip: Some(gossip), members, left_out: left_out as u64, left: false })
     }
 
-    /// Returns the gossip address.
+    /// Returns the address, UDP and TCP, at which the agent listens for gossip.
     pub fn address(&self) -> SocketAddr {
         self.inner.address
     }
 
-    /// Returns the address of Serf's RPC, if it is served.
+    /// Returns the address of Serf's RPC; `None`: RPC is not served.
     pub fn rpc_address(&self) -> Option<SocketAddr> {
         self.inner.rpc.get().copied()
     }
@@ -345,7 +346,8 @@ impl Gossip {
         Some(GossipSample { stats: member.stats().await.ok()?, members, queues })
     }
 
-    /// Returns why this agent finds no member. Call it when no member is known.
+    /// Returns why this agent finds no other member; `None`: the agent has left, or no failure is known. Call it when
+    /// no other member is known.
     pub(crate) fn shut_out(&self) -> Option<ShutOut> {
         self.member().ok()?;
         let (unjoined, now) = (self.inner.unjoined.lock().clone(), Instant::now());
@@ -356,17 +358,17 @@ impl Gossip {
         unjoined.map(|(why, _)| ShutOut::NotJoined(Unjoined { why, had_members }))
     }
 
-    /// Returns why the last attempt to join failed, while this member is alone.
+    /// Returns why the last attempt to join failed, while this member is alone; otherwise `None`.
     pub(crate) fn unjoined(&self) -> Option<String> {
         self.inner.unjoined.lock().clone().map(|(why, _)| why)
     }
 
-    /// Returns why gossip ended by itself, if it did.
+    /// Returns why gossip ended by itself: another member has this agent's name. `None`: it did not end by itself.
     pub fn failure(&self) -> Option<GossipError> {
         self.inner.lost.get().cloned().map(GossipError::NameLost)
     }
 
-    /// Returns why joining was given up, if it was.
+    /// Returns why joining was given up; `None`: it was not given up.
     pub fn gave_up(&self) -> Option<GossipError> {
         let (rounds, why) = self.inner.gave_up.get().cloned()?;
         Some(GossipError::GaveUp { rounds, why })

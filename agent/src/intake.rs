@@ -20,7 +20,7 @@ const JOB_FACTS: usize = 128;
 /// (`docs/decisions/0010-few-signatures-are-verified-in-place.md`).
 const IN_PLACE_FACTS: usize = 2;
 
-/// The entrance for facts in front of a store. Clones share it.
+/// The entrance of a store: checks facts, verifies their signatures and has them merged. Clones share it.
 #[derive(Clone)]
 pub struct Intake {
     store: StoreHandle,
@@ -28,7 +28,7 @@ pub struct Intake {
     metrics: Metrics,
     waiting: Arc<Waiting>,
     clock: Clock,
-    /// One permit per running job of the pool: the number of cores plus one, so that a job is ready when a core
+    /// One permit per running job of the thread pool: the number of cores plus one, so that a job is ready when a core
     /// becomes free.
     jobs: Arc<Semaphore>,
 }
@@ -48,7 +48,7 @@ impl Intake {
         self
     }
 
-    /// Replaces the set of declined facts.
+    /// Replaces the set of facts that the replica declines.
     pub(crate) fn with_declined(mut self, declined: Declined) -> Self {
         self.waiting = Arc::new(Waiting::new(declined));
         self
@@ -59,17 +59,17 @@ impl Intake {
         self.clock.now()
     }
 
-    /// Returns the store.
+    /// Returns the store that the facts are merged into.
     pub fn store(&self) -> &StoreHandle {
         &self.store
     }
 
-    /// Returns the metrics.
+    /// Returns the agent's metrics.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
     }
 
-    /// Returns the recent refusals.
+    /// Returns the list of recently refused facts.
     pub fn refusals(&self) -> &Refusals {
         &self.refusals
     }
@@ -94,7 +94,8 @@ impl Intake {
         self.offer_if(facts, from, origin, None).await.map_err(CommitError::unconditional)
     }
 
-    /// Offers facts once, in order, if a condition holds at the moment of merging.
+    /// Offers facts once, in order, if the condition `only_if` holds at the moment of merging. `from` names the source
+    /// in the list of refusals. Early relayed entries are kept in the waiting room once the merge has succeeded.
     pub async fn offer_if(
         &self,
         facts: Vec<Fact>,
@@ -126,7 +127,8 @@ impl Intake {
         Ok(verdicts)
     }
 
-    /// Keeps early facts in the waiting room. Runs after the merge, because their grants may be in the same batch.
+    /// Keeps early facts in the waiting room. Runs after the merge, because their grants may be in the same batch of
+    /// facts.
     async fn keep(&self, early: Vec<Early>, now: Timestamp) -> Result<(), Failure> {
         let (view, waiting) = (self.store.view(), self.waiting.clone());
         if early.len() <= IN_PLACE_FACTS {
@@ -139,7 +141,8 @@ impl Intake {
         kept.map_err(|error| unfinished(&error, "the keeping of early facts"))
     }
 
-    /// Offers facts in any order: unjustified ones are offered again as long as the previous pass merged anything.
+    /// Offers facts in any order: unjustified ones are offered again as long as the previous pass over them merged
+    /// anything.
     pub async fn offer_all(
         &self,
         facts: Vec<Fact>,
@@ -222,9 +225,9 @@ fn early(facts: &[Fact], now: Timestamp) -> Vec<Early> {
     facts.iter().filter_map(|fact| Some((fact.clone(), due(fact)?))).collect()
 }
 
-/// A fact with its index in the batch.
+/// A fact with its index in the batch of offered facts.
 type Placed = (usize, Fact);
-/// The result for a fact, with its index in the batch.
+/// The verified fact, or the verdict against it, with the fact's index in the batch of offered facts.
 type PlacedResult = (usize, Result<Verified, Verdict>);
 
 /// Checks each fact, then verifies its signature. Direct puts are checked against the authority of the same pass, so

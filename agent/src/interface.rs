@@ -6,11 +6,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 /// A network interface with its addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetworkInterface {
-    /// Name, such as eth0.
+    /// Name of the interface, such as eth0.
     pub name: String,
-    /// Interface index.
+    /// Index of the interface, by which the system identifies it.
     pub index: u32,
-    /// Addresses, without link-local ones.
+    /// Addresses of the interface, without link-local ones.
     pub addresses: Vec<IpAddr>,
 }
 
@@ -21,12 +21,12 @@ pub enum InterfaceError {
     /// The system cannot list its interfaces.
     #[error("the interfaces of this machine cannot be listed: {0}")]
     List(io::Error),
-    /// No interface of this name has an address.
+    /// No interface of the requested name has an address.
     #[error("no interface named {name:?} has an address; there are {}", .others.join(", "))]
     Unknown {
-        /// Requested name.
+        /// Requested name of an interface.
         name: String,
-        /// Interfaces that have an address.
+        /// Names of the interfaces that have an address.
         others: Vec<String>,
     },
     /// The interface does not have the requested address.
@@ -34,19 +34,19 @@ pub enum InterfaceError {
     NotThere {
         /// Name of the interface.
         name: String,
-        /// Requested address.
+        /// Requested address of the interface.
         wanted: IpAddr,
-        /// Addresses of the interface.
+        /// All addresses of the interface.
         has: Vec<IpAddr>,
     },
-    /// The interface has no address of the requested family.
+    /// The interface has no address of the requested IP version.
     #[error("the interface {name} has no address of the family of {wanted}; it has {}", shown(.has))]
     OtherFamily {
         /// Name of the interface.
         name: String,
         /// Requested unspecified address (`0.0.0.0` or `::`).
         wanted: IpAddr,
-        /// Addresses of the interface.
+        /// All addresses of the interface.
         has: Vec<IpAddr>,
     },
 }
@@ -95,12 +95,13 @@ impl NetworkInterface {
         }
     }
 
-    /// Returns the interface that has this address.
+    /// Returns the interface that has this address; `None`: no interface has it, or the system cannot list its
+    /// interfaces.
     pub fn with_address(ip: IpAddr) -> Option<Self> {
         NetworkInterface::all().ok()?.into_iter().find(|known| known.addresses.contains(&ip))
     }
 
-    /// Returns the first IPv4 address.
+    /// Returns the interface's first IPv4 address; `None`: it has none.
     pub fn v4(&self) -> Option<Ipv4Addr> {
         self.addresses.iter().find_map(|ip| match ip {
             IpAddr::V4(ip) => Some(*ip),

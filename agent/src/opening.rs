@@ -11,20 +11,20 @@ pub const SYNC_STATE_NAME: &str = "sync-state";
 /// had not reached a peer.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Recovery {
-    /// Continue from an earlier batch if the last ones are missing and the rest passes a check.
+    /// Whether to continue from an earlier batch if the last ones are missing and the rest passes a check.
     pub accept_rollback: bool,
-    /// Rename a damaged or older store, and start with an empty one.
+    /// Whether to rename a damaged or older store, and start with an empty one.
     pub move_damaged_aside: bool,
 }
 
-/// An opened store and the replica loaded from it.
+/// An opened store, and the replica loaded from it.
 #[derive(Debug)]
 pub struct Opened {
-    /// The replica.
+    /// The replica loaded from the store.
     pub replica: Replica,
-    /// The store.
+    /// The opened store of the replica.
     pub storage: FjallStorage,
-    /// New path of the old store, if it was moved aside.
+    /// New path of the damaged or older store; `None`: no store was moved aside.
     pub moved_aside: Option<PathBuf>,
 }
 
@@ -58,7 +58,7 @@ pub fn open_store(dir: &Path, root: &PublicKey, recovery: Recovery) -> Result<Op
     Ok(Opened { replica, storage, moved_aside })
 }
 
-/// Removes the sync state: the store is no longer the one that was compared with a peer, so the replica counts as
+/// Removes the sync state file: the store is no longer the one that was compared with a peer, so the replica counts as
 /// new.
 fn forget_sync_state(dir: &Path) -> Result<(), StorageError> {
     let path = dir.join(SYNC_STATE_NAME);

@@ -9,7 +9,7 @@ pub enum Origin {
     ///
     /// [`Authority::check_direct`]: kvgossip_grants::Authority::check_direct
     Direct {
-        /// Maximum size of a value, in bytes.
+        /// Maximum size of an entry's value, in bytes.
         max_value_bytes: usize,
     },
 }

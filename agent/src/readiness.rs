@@ -27,8 +27,8 @@ pub struct FirstSync;
 
 /// Default time that a replica compared in an earlier run waits for a new comparison before it serves.
 pub const DEFAULT_READY_AFTER: Duration = Duration::from_secs(10);
-/// Maximum number of compared newcomers remembered. A cluster that starts with more of them needs a replica that is
-/// not one.
+/// Maximum number of newcomers remembered with which this replica was compared. In a cluster that starts with more
+/// newcomers, one replica must not be a newcomer for this one to become ready.
 const MAX_NEWCOMERS: usize = 64;
 /// Interval after which a later time of the last equality is written to disk, in microseconds.
 const SAVE_EVERY_US: u64 = 60_000_000;
@@ -36,27 +36,27 @@ const SAVE_EVERY_US: u64 = 60_000_000;
 /// A clock that jumps back by more than this counts as set back, in microseconds.
 const SET_BACK_US: u64 = 2_000_000;
 
-/// The state that outlives the process.
+/// What is remembered of comparisons beyond the end of the process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Remembered {
-    /// Whether a first comparison has ended.
+    /// Whether a first comparison with a peer has ended.
     pub(crate) compared: bool,
     /// Whether the replica started as the first of its cluster: without configured others and without remembered
     /// state.
     pub(crate) began_first: bool,
-    /// When this replica and a peer were last known to hold the same facts.
+    /// When this replica and a peer were last known to hold the same facts; `None`: never.
     pub(crate) last_equal: Option<Timestamp>,
 }
 
-/// The inputs at start-up.
+/// The inputs of [`Readiness`] at start-up.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Start {
     pub(crate) remembered: Option<Remembered>,
-    /// Whether the configuration names or implies other replicas.
+    /// Whether the configuration names or implies that other replicas exist.
     pub(crate) told_of_others: bool,
     /// Whether an earlier run met gossip members; these need not be replicas of this cluster.
     pub(crate) met_members: bool,
-    /// Whether the configuration says that no comparison is needed.
+    /// Whether the configuration says that this replica needs no comparison to be ready.
     pub(crate) alone_is_fine: bool,
     pub(crate) ready_after: Duration,
     pub(crate) now_us: u64,
@@ -65,27 +65,28 @@ pub(crate) struct Start {
 /// The reason why this replica may lack facts that others hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Gap {
-    /// It was never compared with a peer.
+    /// This replica was never compared with a peer.
     First,
-    /// It was compared in an earlier run, but not since the start.
+    /// This replica was compared with a peer in an earlier run, but not since the start.
     Stale {
-        /// Whether the waiting time for a new comparison is over.
+        /// Whether the waiting time for a new comparison is over, so that the replica is ready without one.
         is_over: bool,
     },
 }
 
-/// The result of a full session for this replica's state.
+/// How much of a peer's facts a full session brought to this replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Brought {
     /// Everything that the peer held and this replica accepts.
     All,
-    /// Everything except entries that are early here, in the waiting room or dropped for lack of room.
+    /// Everything that the peer held, except entries that are early here, in the waiting room or dropped for lack of
+    /// room.
     AllDue,
-    /// A part of it, or nothing.
+    /// A part of what the peer held, or nothing.
     Part,
 }
 
-/// Returns the shortened id by which newcomers name a replica.
+/// Returns the first half of a replica id, by which newcomers name a replica.
 pub(crate) fn short(id: &ReplicaId) -> ShortReplicaId {
     let [short @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = *id.as_bytes();
     short
@@ -97,17 +98,18 @@ pub(crate) fn short(id: &ReplicaId) -> ShortReplicaId {
 pub(crate) struct Readiness {
     has_others: bool,
     alone_is_fine: bool,
-    /// Whether the replica started as the first of its cluster.
+    /// Whether this replica started as the first of its cluster: without configured others and without remembered
+    /// state.
     began_first: bool,
-    /// Whether it is still the first: no others are configured in this run either.
+    /// Whether this replica is still the first of its cluster: no others are configured in this run either.
     is_first: bool,
-    /// Whether a first comparison has ended, in this run or an earlier one.
+    /// Whether a first comparison with a peer has ended, in this run or an earlier one.
     compared: bool,
-    /// Whether a comparison has ended in this run.
+    /// Whether a comparison with a peer has ended in this run.
     compared_now: bool,
-    /// When the waiting time for a comparison in this run ends.
+    /// When the waiting time for a comparison in this run ends, in microseconds of the monotonic clock.
     stale_until_us: u64,
-    /// Newcomers whose sessions were complete, with the replicas that each knows of.
+    /// Newcomers with which this replica had a complete session, with the replicas that each of them knows of.
     newcomers: BTreeMap<ShortReplicaId, Newcomer>,
     last_equal: Option<LastEqual>,
     saved: Option<Remembered>,
@@ -116,9 +118,9 @@ pub(crate) struct Readiness {
 /// When this replica and a peer were last known to hold the same facts, by this replica's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LastEqual {
-    /// The time, or an upper bound of it.
+    /// The time when both last held the same facts, or an upper bound of it.
     pub(crate) at: Timestamp,
-    /// Whether `at` is only an upper bound, because the clock was set back since.
+    /// Whether `at` is only an upper bound, because the clock was set back since that time.
     pub(crate) is_unsure: bool,
 }
 
@@ -149,8 +151,7 @@ impl Readiness {
         }
     }
 
-    /// Returns why this replica may lack facts that others hold; `None`: it was compared, or has no others to be
-    /// compared with.
+    /// Returns why this replica may lack facts that others hold; `None`: it was compared, or needs no comparison.
     pub(crate) fn gap(&self, now_us: u64) -> Option<Gap> {
         if self.compared_now || self.alone_is_fine {
             return None;
@@ -234,13 +235,14 @@ impl Readiness {
         self.newcomers.contains_key(&short(peer))
     }
 
-    /// Returns the replicas that compared newcomers know of, except compared newcomers.
+    /// Returns the replicas known to the newcomers that this one was compared with, except those newcomers themselves.
     pub(crate) fn told_of(&self) -> BTreeSet<ShortReplicaId> {
         let told = self.newcomers.values().filter_map(|newcomer| newcomer.others.as_ref());
         told.flatten().copied().filter(|id| !self.newcomers.contains_key(id)).collect()
     }
 
-    /// Returns the state to write to disk now, if any. At the end of the process (`at_end`), any change counts.
+    /// Returns the state to write to disk; `None`: nothing has changed enough. At the end of the process (`at_end`),
+    /// any change counts.
     pub(crate) fn take_unsaved(&mut self, at_end: bool) -> Option<Remembered> {
         let now = Remembered {
             compared: self.compared,

@@ -5,12 +5,12 @@ use kvgossip_grants::{Code, Fact, FactId, Key, Timestamp, Verdict};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
 
-/// Maximum number of refusals remembered.
+/// Maximum number of refusals remembered of all sources together.
 pub const MAX_REFUSALS: usize = 1024;
 /// Maximum number of refusals remembered per source; the source's oldest are dropped first.
 pub(crate) const MAX_REFUSALS_PER_SOURCE: usize = 128;
 
-/// The parts of a fact that a refusal shows, taken before the fact is handed on.
+/// Id, kind and key of a fact, for the list of refusals, taken before the fact is handed on.
 pub(crate) struct FactName {
     pub(crate) id: FactId,
     kind: &'static str,
@@ -27,7 +27,7 @@ impl FactName {
     }
 }
 
-/// Refusals by source, oldest first, numbered by arrival.
+/// Refusals by source, each source's oldest first, numbered by arrival at the agent.
 #[derive(Debug, Default)]
 struct Rings {
     next: u64,
@@ -50,7 +50,7 @@ impl Rings {
         }
     }
 
-    /// Drops the oldest row of the source with the most rows.
+    /// Drops the oldest refusal of the source with the most refusals.
     fn drop_one(&mut self) {
         let age =
             |ring: &VecDeque<(u64, RefusalRow)>| ring.front().map_or(0, |(number, _)| u64::MAX - number);
@@ -65,12 +65,13 @@ impl Rings {
     }
 }
 
-/// A bounded list of refusals in which no source can displace all others.
+/// The last refusals of facts, at most [`MAX_REFUSALS`] and at most 128 per source, so that no source displaces all
+/// others.
 #[derive(Debug, Default)]
 pub struct Refusals(Mutex<Rings>);
 
 impl Refusals {
-    /// Records a fact that was not accepted.
+    /// Records a fact that was not accepted. `from`: its source.
     pub(crate) fn note(&self, from: &str, fact: &FactName, verdict: Verdict, now: Timestamp) {
         let Some(code) = verdict.code().filter(|_| !verdict.is_taken_in()) else { return };
         self.push(RefusalRow {
@@ -84,7 +85,7 @@ impl Refusals {
         });
     }
 
-    /// Records bytes that do not decode to a fact.
+    /// Records bytes that do not decode to a fact. `from`: their source.
     pub fn note_bytes(&self, from: &str, code: Code, now: Timestamp) {
         self.push(RefusalRow {
             at_us: now.as_micros(),
@@ -101,7 +102,7 @@ impl Refusals {
         self.0.lock().push(row);
     }
 
-    /// Returns all refusals, newest first.
+    /// Returns all remembered refusals, newest first.
     pub fn list(&self) -> Vec<RefusalRow> {
         let rings = self.0.lock();
         let mut rows: Vec<_> = rings.by_source.values().flatten().collect();

@@ -82,7 +82,7 @@ fn is_busy(failure: &SessionFailure) -> bool {
     matches!(failure, SessionFailure::Transport(error) if error.code() == Code::Busy)
 }
 
-/// Returns the session's failure as the API's type; `None`: it succeeded.
+/// Returns the failure of a session as the API's type; `None`: the session succeeded.
 pub(crate) fn error_of(report: &SessionReport) -> Option<ApiError> {
     let failure = report.result.as_ref().err()?;
     Some(ApiError { code: failure.code().to_owned(), message: failure.to_string() })

@@ -5,18 +5,18 @@ use kvgossip_grants::{Digest, value_hash};
 /// The tokens and certificates that give rights over TCP. The Unix socket needs none.
 #[derive(Clone, Debug, Default)]
 pub struct Rights {
-    /// Hash of the token that gives all rights of the Unix socket.
+    /// Hash of the token that gives all rights of the Unix socket; `None`: no such token.
     write: Option<Digest>,
-    /// Hash of the token that gives the right to read.
+    /// Hash of the token that gives the right to read; `None`: no such token.
     read: Option<Digest>,
     /// Whether a client certificate gives the right to read.
     certificates: bool,
 }
 
-/// The credentials of a request.
+/// The credentials that a request shows.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Shown<'a> {
-    /// Bearer token.
+    /// Bearer token of the request; `None`: the request has none.
     pub token: Option<&'a str>,
     /// Whether the client authenticated with a certificate of the configured authority.
     pub certificate: bool,
@@ -29,18 +29,18 @@ impl Rights {
         Self { write: write.map(hash), read: read.map(hash), certificates }
     }
 
-    /// Whether reading requires a credential.
+    /// Whether reading over TCP requires a credential.
     pub fn guard_reads(&self) -> bool {
         self.read.is_some() || self.certificates
     }
 
-    /// Whether a request may read.
+    /// Whether a request that shows these credentials may read.
     pub fn may_read(&self, shown: Shown<'_>) -> bool {
         let by_certificate = self.certificates && shown.certificate;
         !self.guard_reads() || by_certificate || is_token(self.read, shown) || self.may_write(shown)
     }
 
-    /// Whether the token is one of the agent's.
+    /// Whether the token of a request is one of the agent's.
     pub fn knows(&self, shown: Shown<'_>) -> bool {
         is_token(self.write, shown) || is_token(self.read, shown)
     }
@@ -51,7 +51,8 @@ impl Rights {
     }
 }
 
-/// Compares the hash of a token in constant time, so that timing reveals nothing about the token.
+/// Whether a request shows the token with the hash `own`. Compares hashes in constant time, so that timing reveals
+/// nothing about the token.
 fn is_token(own: Option<Digest>, shown: Shown<'_>) -> bool {
     let (Some(own), Some(given)) = (own, shown.token) else { return false };
     let given = value_hash(given.as_bytes());

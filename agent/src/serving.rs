@@ -7,7 +7,7 @@ use crate::http::{Listener, bind_tcp, bind_unix};
 use kvgossip_engine::{Replica, Storage};
 use std::net::SocketAddr;
 
-/// The bound sockets. They are bound before anything else starts, so that a port in use is noticed first.
+/// The bound listening sockets. They are bound before anything else starts, so that a port in use is noticed first.
 struct Listeners {
     all: Vec<Listener>,
     http: Option<SocketAddr>,
@@ -37,7 +37,8 @@ impl Agent {
         Self::start_loaded(config, replica, storage).await
     }
 
-    /// The same, with what was [loaded](crate::open_store) from the store.
+    /// Starts an agent like [`Agent::start`], with a replica that is already [loaded](crate::open_store) from the
+    /// store.
     pub async fn start_loaded(
         config: Config,
         replica: Replica,

@@ -20,10 +20,10 @@ const MAX_PEM_BYTES: usize = 1 << 20;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TlsError {
-    /// A file cannot be read.
+    /// A certificate or key file cannot be read.
     #[error("{} cannot be read: {error}", path.display())]
     Unreadable {
-        /// Path of the file.
+        /// Path of the file that cannot be read.
         path: PathBuf,
         /// The system's error.
         error: io::Error,
@@ -37,20 +37,20 @@ pub enum TlsError {
     /// Certificate and key do not belong together.
     #[error("{} is not the key of the certificate in {}: give the files that were made together", key.display(), cert.display())]
     Mismatch {
-        /// Path of the certificate.
+        /// Path of the certificate file.
         cert: PathBuf,
-        /// Path of the key.
+        /// Path of the key file.
         key: PathBuf,
     },
-    /// The file contains no valid certificate of an authority.
+    /// The file contains no valid certificate of an authority for the clients' certificates.
     #[error("{} holds no certificate of an authority: give the PEM file of the authority that signs the clients' certificates", .0.display())]
     ClientAuthority(PathBuf),
-    /// rustls rejects the files for another reason.
+    /// rustls rejects the certificate or the key for another reason.
     #[error("{} cannot serve TLS: {reason}", path.display())]
     Unusable {
-        /// Path of the certificate.
+        /// Path of the certificate file.
         path: PathBuf,
-        /// The error of rustls.
+        /// The error of rustls, as text.
         reason: String,
     },
 }
@@ -68,7 +68,7 @@ impl TlsError {
     }
 }
 
-/// A certificate and its key. Clones share it, and see a reload.
+/// A server certificate and its key. Clones share it, and see a reload.
 #[derive(Clone)]
 pub struct ServerTls(Arc<Files>);
 
@@ -99,7 +99,7 @@ impl ServerTls {
         Ok(Self(Arc::new(Files { cert: cert.into(), key: key.into(), client_ca, loaded })))
     }
 
-    /// Whether clients are asked for certificates.
+    /// Whether TLS clients are asked for certificates.
     pub fn asks_certificates(&self) -> bool {
         self.0.client_ca.is_some()
     }
@@ -118,7 +118,7 @@ impl ServerTls {
         self.0.loaded.load().config.clone()
     }
 
-    /// Whether the certificate covers a name.
+    /// Whether the server certificate covers a host name.
     pub(crate) fn serves(&self, name: &str) -> bool {
         let loaded = self.0.loaded.load();
         let Ok(parsed) = ParsedCertificate::try_from(&loaded.certificate) else { return false };
@@ -132,7 +132,7 @@ impl fmt::Debug for ServerTls {
     }
 }
 
-/// Reads a regular file. It is read again at a reload, so a pipe is rejected.
+/// Reads a regular PEM file. It is read again at a reload, so a pipe is rejected.
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     read_regular(path, MAX_PEM_BYTES).map_err(|error| TlsError::Unreadable { path: path.into(), error })
 }

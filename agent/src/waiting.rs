@@ -12,22 +12,23 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// Maximum sleep, so that a change of the wall clock is noticed within this time.
+/// Maximum sleep while waiting for the next due time, so that a change of the wall clock is noticed within it.
 const MAX_NAP: Duration = Duration::from_secs(1);
 
 /// Maximum number of keys collected for a notice to watchers; beyond it, all watchers re-read everything.
 const MAX_UNTOLD_KEYS: usize = 8192;
-/// Maximum number of early entries per key named to watchers.
+/// Maximum number of early entries per key whose ids watchers receive.
 const MAX_NAMED_ENTRIES: usize = 8;
 
-/// An early fact and its due time.
+/// An early fact, and the time at which it is due.
 pub(crate) type Early = (Fact, Timestamp);
 
-/// The facts that this replica declines at present.
+/// The facts that this replica declines at present: early ones in the waiting room, early ones that had no room there,
+/// and refused ones.
 #[derive(Debug)]
 pub(crate) struct Waiting {
     declined: Mutex<Declined>,
-    /// Signals that something may be due earlier than before.
+    /// Signals that a fact may be due earlier than the earliest one before.
     changed: Notify,
     /// Keys with an early entry added or settled since the last notice to watchers; `None`: more than
     /// [`MAX_UNTOLD_KEYS`].
@@ -81,20 +82,20 @@ impl Waiting {
         self.has_untold.notify_one();
     }
 
-    /// Waits for keys whose watchers need a notice, and takes them; `None`: there were more than are remembered.
+    /// Waits for keys whose watchers need a notice, and takes them; `None`: there were more than [`MAX_UNTOLD_KEYS`].
     pub(crate) async fn untold(&self) -> Option<Vec<Key>> {
         self.has_untold.notified().await;
         let untold = self.untold.lock().replace(BTreeSet::new());
         untold.map(|keys| keys.into_iter().collect())
     }
 
-    /// Returns early entries of a key that have a value. If the key has no value here, they make it unknown rather
-    /// than unset.
+    /// Returns the early entries of a key that have a value, at most [`MAX_NAMED_ENTRIES`]. If the key has no value
+    /// here, they make it unknown rather than unset.
     pub(crate) fn early_entries(&self, key: &Key) -> Vec<EntryId> {
         self.declined.lock().early().of(key, MAX_NAMED_ENTRIES)
     }
 
-    /// Returns the keys of early entries that have a value, in order.
+    /// Returns the keys of early entries that have a value, in ascending order.
     pub(crate) fn early_keys(&self) -> Vec<Key> {
         self.declined.lock().early().keys().cloned().collect()
     }
@@ -106,7 +107,7 @@ impl Waiting {
         }
     }
 
-    /// Returns the ids of the facts that peers are asked not to send.
+    /// Returns the ids of the facts that peers are asked not to send, each with the reason.
     pub(crate) fn list(&self) -> Vec<(FactId, Reason)> {
         self.declined.lock().list()
     }
@@ -129,7 +130,7 @@ impl Waiting {
         }
     }
 
-    /// Waits until a fact may be due.
+    /// Waits until a fact in the waiting room may be due; may also end early.
     pub(crate) async fn until_due(&self, clock: &Clock) {
         let Some(due) = self.declined.lock().next_due() else { return self.changed.notified().await };
         let left = Duration::from_micros(due.as_micros().saturating_sub(clock.now().as_micros()));
@@ -139,18 +140,21 @@ impl Waiting {
         }
     }
 
-    /// Takes out the facts that are due. The caller offers them again and then calls [`Waiting::settle_due`].
+    /// Takes the facts that are due out of the waiting room. The caller offers them again and then calls
+    /// [`Waiting::settle_due`].
     pub(crate) fn take_due(&self, now: Timestamp) -> Vec<Fact> {
         self.declined.lock().take_due(now)
     }
 
-    /// Has watchers told of the facts that were taken out and have been offered.
+    /// Has watchers notified of the keys of all facts that [`Waiting::take_due`] took out and that have been offered
+    /// since.
     pub(crate) fn settle_due(&self) {
         let settled = self.declined.lock().settle_due();
         self.to_be_told(settled);
     }
 
-    /// Forgets what had no room here and is due. Returns whether there was any: peers are to send it again.
+    /// Forgets early facts that had no room in the waiting room and are due. Returns whether there were any: then the
+    /// caller asks peers to send them again.
     pub(crate) fn forget_due(&self, now: Timestamp) -> bool {
         self.declined.lock().forget_due(now)
     }

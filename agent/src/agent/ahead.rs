@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// Interval of the checks whether the clock was set back, and whether the entries found are still there.
+/// Interval of the checks whether the clock was set back, and whether the entries ahead of it are still in the store.
 const INTERVAL: Duration = Duration::from_secs(10);
-/// Maximum number of entries counted.
+/// Maximum number of keys counted whose newest entry is ahead of the clock; the message then says "or more".
 const MAX_COUNTED: usize = 10_000;
 /// A clock that jumps back by more than this counts as set back, in microseconds.
 const SET_BACK_US: u64 = 2_000_000;
@@ -22,13 +22,13 @@ const SET_BACK_US: u64 = 2_000_000;
 pub(super) struct Ahead(Mutex<Vec<Timestamp>>);
 
 impl Ahead {
-    /// Returns the number of keys whose newest entry is ahead of the clock, at most [`MAX_COUNTED`].
+    /// Returns the number of keys whose newest entry is ahead of the clock, which shows `now`; at most [`MAX_COUNTED`].
     pub(super) fn count(&self, now: Timestamp) -> usize {
         let times = self.0.lock();
         times.len() - times.partition_point(|time| *time <= now.saturating_add(MAX_AHEAD_MICROS))
     }
 
-    /// Scans all keys.
+    /// Scans all keys and stores the timestamps of those newest entries that are ahead of the clock, which shows `now`.
     fn look(&self, view: &View, now: Timestamp) {
         let newest = view.early_keys(now).filter_map(|(_, frontier)| frontier.newest());
         let mut times: Vec<Timestamp> = newest.map(|entry| entry.meta.timestamp).take(MAX_COUNTED).collect();
@@ -37,8 +37,8 @@ impl Ahead {
     }
 }
 
-/// Scans at start-up, when the clock was set back, and after each change of the store while the count is not 0. No
-/// new such entries can arrive otherwise: the intake declines entries that are ahead of the clock.
+/// Scans all keys at start-up, when the clock was set back, and after each change of the store while the count is not
+/// 0. At other times no entry ahead of the clock can enter the store, because the intake declines such entries.
 pub(super) async fn follow(ahead: Arc<Ahead>, store: StoreHandle, clock: Clock, stop: CancellationToken) {
     let (mut last, mut batch) = (None::<Timestamp>, None);
     loop {

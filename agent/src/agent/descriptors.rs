@@ -3,7 +3,8 @@
 use crate::config::Config;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Raises the soft limit of the process to the number it may need; logs a warning if the hard limit is lower.
+/// Raises the soft limit of the process on open file descriptors to the number that the agent may need; logs a warning
+/// if the hard limit is lower.
 pub(super) fn ensure(config: &Config) {
     let rpc = config.gossip.as_ref().and_then(|gossip| gossip.rpc.as_ref());
     let rpc = rpc.map_or(0, |rpc| rpc.options.limits.connections);

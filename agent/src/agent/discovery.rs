@@ -3,12 +3,12 @@
 use super::Agent;
 use kvgossip_transport::Code;
 
-/// Maximum number of replicas named per reason.
+/// Maximum number of other replicas whose cloned key is reported, one reason each; further ones are left out.
 const MAX_NAMED: usize = 3;
 
 impl Agent {
-    /// Returns the problems with replicas and members, each as a stable code and a text. None of them makes the agent
-    /// unready.
+    /// Returns the problems with replicas and members, each as a stable code and a text: replica keys that two
+    /// processes use, and all problems that gossip reports. None of them makes the agent unready.
     pub fn discovery_reasons(&self) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();
         let (own, others) = self.inner.peers.clones();

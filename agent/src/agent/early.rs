@@ -9,10 +9,11 @@ use crate::watch::Hub;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
-/// Source, in the list of refusals, of a fact that was in the waiting room.
+/// Source that the list of refusals shows for a fact that was in the waiting room.
 const WAITED: &str = "waiting";
 
-/// Offers early facts again when they are due, and requests those again that had no room here.
+/// Offers early facts to the intake again when they are due, and asks peers again for early facts that had no room in
+/// the waiting room.
 pub(super) async fn offer_when_due(intake: Intake, peers: Peers, clock: Clock, stop: CancellationToken) {
     let waiting = intake.waiting().clone();
     while stop.run_until_cancelled(waiting.until_due(&clock)).await.is_some() {
@@ -35,7 +36,8 @@ pub(super) async fn offer_when_due(intake: Intake, peers: Peers, clock: Clock, s
     }
 }
 
-/// Notifies watchers of keys with an early entry added or settled: without a value, such a key is unknown meanwhile.
+/// Notifies watchers of each key with an early entry that was added to the waiting room or taken out and offered. While
+/// such an entry waits, a key without a value is unknown, not unset.
 pub(super) async fn tell_of_early_keys(waiting: Arc<Waiting>, hub: Hub, stop: CancellationToken) {
     while let Some(keys) = stop.run_until_cancelled(waiting.untold()).await {
         hub.tell_again(keys.map_or(ReadsAgain::Others, ReadsAgain::Keys));

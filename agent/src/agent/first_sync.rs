@@ -4,18 +4,19 @@ use crate::clock::duration_text;
 use crate::readiness::{FIRST_SYNC_HINDERED, FIRST_SYNC_TEXT};
 use kvgossip_api::WaitingRow;
 
-/// Codes of reasons that separate a replica from its cluster: with one of them, it cannot know whether it is the
-/// first.
+/// Codes of reasons that separate a replica from its cluster: with one of them, it cannot know whether it is the first
+/// replica of the cluster.
 const HINDER: [&str; 3] = ["gossip.name_lost", "gossip.wrong_key", "gossip.other_cluster"];
 
-/// Selects, from pairs of code and text, the reasons that prevent any comparison, and formats them.
+/// Selects, from pairs of code and text, the reasons that prevent any comparison with a peer, and formats each as its
+/// text with the code in square brackets.
 pub(super) fn hindrances<'a>(reasons: impl Iterator<Item = (&'static str, &'a str)>) -> Vec<String> {
     reasons.filter(|(code, _)| HINDER.contains(code)).map(|(code, text)| format!("{text} [{code}]")).collect()
 }
 
-/// Returns the message of `sync.first`. `hindered`: obstacles to any comparison; they come first and replace the
-/// advice to use `--ready-alone`. `waits`: further sentences. `unmet`: replicas not compared with yet; `more`: the
-/// number of further ones.
+/// Returns the message of `sync.first`. `hindered`: obstacles to any comparison; they come first and replace the advice
+/// to use `--ready-alone`. `waits`: sentences on early entries and on members that are not replicas. `unmet`: replicas
+/// not compared with yet; `more`: the number of such replicas that `unmet` does not name.
 pub(super) fn first_sync_text(
     hindered: &[String],
     waits: &[String],
@@ -31,8 +32,8 @@ pub(super) fn first_sync_text(
     text
 }
 
-/// Returns advice if live members exist that are not replicas of this cluster. Members of another cluster are
-/// reported by a reason of their own.
+/// Returns advice if `strangers`, the number of live members that are not replicas of this cluster, is not 0. Members
+/// of another cluster are also reported as `gossip.other_cluster`.
 pub(super) fn strangers_text(strangers: usize) -> Option<String> {
     (strangers > 0).then(|| {
         format!(
@@ -42,7 +43,8 @@ pub(super) fn strangers_text(strangers: usize) -> Option<String> {
     })
 }
 
-/// Returns a text on early entries, if any wait: a first comparison does not count until they are merged.
+/// Returns the number of early entries as a text; `None`: no entry waits. A first comparison does not count until they
+/// are merged. `behind_us`: by how much this replica's clock is behind those of its peers, in microseconds.
 pub(super) fn waits_text(waiting: &WaitingRow, behind_us: Option<u64>) -> Option<String> {
     let count = waiting.facts + waiting.without_room;
     let clock =

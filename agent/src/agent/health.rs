@@ -16,7 +16,7 @@ use kvgossip_transport::RefusedPeer;
 use std::net::SocketAddr;
 
 impl Agent {
-    /// Takes the sample of the gossip layer that [`Agent::metrics_text`] shows.
+    /// Takes a new sample of the gossip counters, which [`Agent::metrics_text`] shows from then on.
     pub async fn sample_gossip(&self) {
         if let Some(gossip) = &self.inner.gossip {
             gossip.sample().await;
@@ -142,7 +142,8 @@ impl Agent {
         lost.into_iter().chain(shut_out).collect()
     }
 
-    /// Returns the reasons about peers and comparisons. `hindered`: obstacles to any comparison.
+    /// Returns the reasons about connections to peers and comparisons with them. `hindered`: texts of the reasons that
+    /// prevent any comparison.
     fn sync_reasons(&self, hindered: Vec<String>) -> Vec<Reason> {
         let (peers, standing) = (&self.inner.peers, self.inner.peers.standing());
         let (others, last_equal) = (peers.others(), standing.last_equal());
@@ -196,11 +197,11 @@ impl Agent {
     }
 }
 
-/// Time after which a difference from all connected replicas is reported, in microseconds. A repair takes seconds,
-/// and each connected peer is compared with periodically.
+/// Time since the start and since the last equality with a peer after which a difference from all connected peers is
+/// reported, in microseconds. A repair takes seconds, and each connected peer is compared with periodically.
 const APART_US: u64 = 300_000_000;
 
-/// Codes of all reasons, for `/metrics`.
+/// Codes of all reasons of reduced health that can occur, for `/metrics`.
 const REASON_CODES: &[&str] = &[
     "store.no_room",
     "store.full",
@@ -234,35 +235,35 @@ const REASON_CODES: &[&str] = &[
 /// A reason of reduced health. Each variant has a code (listed in [`REASON_CODES`]), a grade and a text.
 #[derive(Debug)]
 enum Reason {
-    /// The store accepts no writes.
+    /// The store accepts no writes, because of this failure.
     Store(Failure),
-    /// A part of the store cannot be read; the text says what to do about it.
+    /// A part of the store cannot be read; the error's text says which part, and what to do about it.
     Unreadable(StorageError),
-    /// A fact was not merged because of the store's size limit.
+    /// A fact was not merged because of the store's size `limit`; `left`: room below the limit. Both are in bytes.
     Quota { limit: u64, left: u64 },
-    /// Another member has this agent's name.
+    /// Another member took this agent's name, so that this agent takes no part in gossip any more.
     NameLost(GossipError),
-    /// Members cannot read what this agent sends, or it cannot read theirs.
+    /// Members cannot read the gossip that this agent sends, or this agent cannot read theirs.
     WrongGossipKey,
-    /// No member that was to be joined has answered.
+    /// No member has answered: none of those to join, none that discovery looked for, and none remembered.
     NotJoined(Unjoined),
-    /// The replica knows of others and was never compared with one.
+    /// The replica knows of other replicas and was never compared with one. The fields are those of `first_sync_text`.
     FirstSync { hindered: Vec<String>, waits: Vec<String>, unmet: Vec<String>, more: usize },
-    /// The replica was not compared since the start.
+    /// The replica was not compared since the start. `is_over`: it no longer waits for a comparison to be ready.
     Stale { is_over: bool, last_equal: Option<LastEqual> },
-    /// The replica has differed from all connected peers for more than [`APART_US`].
+    /// The replica differs from all connected peers, for more than [`APART_US`] or without ever having been equal.
     Apart { last_equal: Option<LastEqual> },
-    /// A peer refuses this replica.
+    /// The peer or member at `address` refuses this replica, or this replica refuses it.
     Refused { address: SocketAddr, error: ApiError },
-    /// This replica refuses others that dial in.
+    /// This replica refuses these replicas, which dial in.
     RefusedHere(Vec<RefusedPeer>),
-    /// No peer is connected, or the members of all connected peers have failed; `failed` is the number of the latter.
+    /// No peer is connected, or the members of all connected peers have failed; `failed` is the number of such peers.
     Alone { expects_others: bool, failed: usize, last_equal: Option<LastEqual> },
-    /// The clocks of this replica and its peers differ.
+    /// The clocks of this replica and its peers differ, by more than is tolerated.
     Clock(ClockReason),
-    /// Number of keys in the own store that hold an entry ahead of the clock.
+    /// Number of keys in the own store whose newest entry is ahead of the clock.
     Ahead(usize),
-    /// Problems with replicas or members: a stable code and a text.
+    /// A problem from [`Agent::discovery_reasons`]: its stable code and its text.
     Company(&'static str, String),
 }
 
@@ -371,7 +372,7 @@ impl Reason {
     }
 }
 
-/// Maximum number of refused replicas named.
+/// Maximum number of refused replicas named in one message; it counts the others.
 const MAX_NAMED: usize = 3;
 
 fn refused_text(refused: &[RefusedPeer]) -> String {
@@ -398,7 +399,7 @@ fn equal_text(last_equal: Option<LastEqual>) -> String {
     }
 }
 
-/// Formats the time elapsed since `at`.
+/// Formats the time elapsed since `at`, by this machine's clock.
 fn ago(at: Timestamp) -> String {
     format!("{} ago", duration_text(clock::now().as_micros().saturating_sub(at.as_micros())))
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// Interval of the checks for new long keys.
+/// Interval of the checks for keys that have become long.
 const INTERVAL: Duration = Duration::from_secs(10);
 
 /// Returns the keys with more than [`LONG_FRONTIER`] entries. May take long: call it where blocking is allowed.
@@ -26,7 +26,7 @@ pub(super) fn rows(view: &View) -> Vec<LongKeyRow> {
     view.long_frontiers().into_iter().map(row).collect()
 }
 
-/// Logs each long key once, when it becomes one.
+/// Logs each key once, when the number of its entries exceeds [`LONG_FRONTIER`].
 pub(super) async fn warn(store: StoreHandle, stop: CancellationToken) {
     let (mut batch, mut named) = (None, BTreeSet::new());
     loop {

@@ -43,7 +43,7 @@ impl Agent {
         Ok(verdicts)
     }
 
-    /// Returns the origin of facts that their writer puts at this agent.
+    /// Returns the origin of facts that their writer puts at this agent, with the agent's limit on the size of values.
     pub(super) fn direct(&self) -> Origin {
         Origin::Direct { max_value_bytes: self.inner.max_value_bytes }
     }

@@ -7,7 +7,7 @@ use kvgossip_engine::{Failure, StorageError};
 use kvgossip_grants::{EntryFact, Fact, Key};
 
 impl Agent {
-    /// Returns the entry that is shown for `key` now, with its value.
+    /// Returns the entry that is shown for `key` now, with its value; `None`: the key shows no value.
     pub async fn read(&self, key: &Key) -> Result<Option<EntryFact>, Failure> {
         let (key, store) = (key.clone(), self.store().clone());
         let read = move || {

@@ -82,7 +82,7 @@ impl Agent {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Starts the connections to other replicas, and gossip if it is configured.
+    /// Starts the connections to other replicas, and gossip if it is configured; otherwise the second value is `None`.
     async fn start_network(
         config: &Config,
         intake: Intake,
@@ -99,7 +99,8 @@ impl Agent {
     }
 }
 
-/// Periodically retries reads of the store that failed, and notifies watchers of keys that can be read again.
+/// Retries, every `pause`, the reads of the store that failed. Notifies watchers of keys that can be read again, and
+/// retries the sessions that such reads had stopped.
 async fn look_again(store: StoreHandle, hub: Hub, peers: Peers, pause: Duration, stop: CancellationToken) {
     while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
         if store.unreadable().is_some() {

@@ -6,19 +6,20 @@ use parking_lot::Mutex;
 use std::cmp::Reverse;
 use std::time::{Duration, Instant};
 
-/// Maximum number of grants named.
+/// Maximum number of grants that the status names, those with the most bytes first.
 const MAX_GRANTS: usize = 16;
-/// Share of the limit, in quarters, from which on grants are named.
+/// Share of the store's size limit, in quarters, from which on the status names the grants with the most bytes.
 const NAMED_FROM_QUARTERS: u64 = 3;
-/// Lifetime of a cached result; computing it visits every entry.
+/// Lifetime of the cached list of grants; computing the list visits every entry.
 const FRESH: Duration = Duration::from_secs(10);
 
-/// The last result and its time.
+/// The last computed list of the grants with the most bytes, and the time when it was computed.
 #[derive(Debug, Default)]
 pub(super) struct Weights(Mutex<Option<(Instant, Vec<GrantBytesRow>)>>);
 
 impl Weights {
-    /// Returns the status row of the store. May visit every entry: call it where blocking is allowed.
+    /// Returns the status row of the store. `limit`: maximum weight in bytes; `None`: unlimited. May visit every entry:
+    /// call it where blocking is allowed.
     pub(super) fn row(&self, view: &View, limit: Option<u64>, full: bool) -> StoreRow {
         let counted_bytes = view.weight();
         let is_near = limit.is_some_and(|limit| counted_bytes / NAMED_FROM_QUARTERS >= limit / 4);

@@ -6,11 +6,11 @@
 use super::ledger::Source;
 use std::collections::{HashMap, VecDeque};
 
-/// Maximum number of waiting connections per door. Beyond it, the oldest one of the source with the most connections
-/// is closed.
+/// Maximum number of accepted connections per door that wait to be served. Beyond it, the oldest one of the source with
+/// the most connections is closed.
 pub(super) const MAX_ARRIVALS: usize = 128;
 
-/// The waiting connections, by source, oldest first.
+/// The accepted connections that wait to be served, by source, each source's oldest first.
 pub(crate) struct Arrivals<S> {
     waiting: HashMap<Source, VecDeque<S>>,
     len: usize,
@@ -25,8 +25,8 @@ impl<S> Arrivals<S> {
         self.len == 0
     }
 
-    /// Adds a connection. Returns the connection to close for it, if there are too many; `held` gives the number of
-    /// connections that a source has in service.
+    /// Adds a waiting connection. Returns the connection to close for it, if more than [`MAX_ARRIVALS`] wait; `held`
+    /// gives the number of connections that a source has in service.
     #[must_use]
     pub(crate) fn push(&mut self, source: Source, arrival: S, held: impl Fn(Source) -> usize) -> Option<S> {
         self.waiting.entry(source).or_default().push_back(arrival);
@@ -39,8 +39,8 @@ impl<S> Arrivals<S> {
         self.take_oldest(heaviest)
     }
 
-    /// Takes the connection to serve next: the oldest of the source with the fewest connections, waiting ones
-    /// included.
+    /// Takes the connection to serve next: the oldest of the source with the fewest connections, waiting ones included.
+    /// `held` gives the number of connections that a source has in service. `None`: no connection waits.
     pub(crate) fn next(&mut self, held: impl Fn(Source) -> usize) -> Option<(Source, S)> {
         let weights = self.waiting.iter().map(|(source, waiting)| (held(*source) + waiting.len(), *source));
         let (_, lightest) = weights.min_by_key(|(weight, _)| *weight)?;

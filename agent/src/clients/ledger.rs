@@ -9,7 +9,7 @@ use std::time::Duration;
 /// A limited resource, counted per source and in total by what is actually held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pool {
-    /// Connections.
+    /// Connections with a regular place; those in the reserve do not count.
     Connections,
     /// Bytes of request bodies that have arrived and are still in use.
     Bodies,
@@ -22,7 +22,7 @@ pub(crate) enum Pool {
 impl Pool {
     pub(crate) const ALL: [Self; POOLS] = [Self::Connections, Self::Bodies, Self::Answers, Self::Interests];
 
-    /// Returns the name used in metrics.
+    /// Returns the pool's name in metrics.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Connections => "connections",
@@ -35,16 +35,16 @@ impl Pool {
 
 const POOLS: usize = 4;
 
-/// One amount per pool.
+/// One amount for each pool, at the pool's index in [`Pool::ALL`].
 type Amounts = [usize; POOLS];
 
-/// Id of a connection.
+/// Id of a connection, ascending in the order of opening.
 pub(super) type ClientId = u64;
 
 /// The origin of a connection. All addresses of an IPv6 /64 are one source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Source {
-    /// The Unix socket.
+    /// The Unix socket: all its connections are one source.
     Socket,
     /// An IPv4 address, or the /64 prefix of an IPv6 address.
     Address(IpAddr),
@@ -59,52 +59,55 @@ impl Source {
     }
 }
 
-/// Activity of a connection.
+/// What a connection waits for or does, which decides whether it may be asked to close.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// It waits for the client to send or read.
+    /// The connection waits for its client to send a request or read an answer.
     Waiting,
-    /// The agent works on a request.
+    /// The agent works on a request of the connection.
     Working,
-    /// It is a watcher.
+    /// The connection carries the stream of a watcher.
     Streaming,
 }
 
-/// The classes of connections that may be asked to close, the first class first.
+/// The classes of connections that may be asked to close when another needs room; those of the first class close first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Standing {
-    /// It waits for its client; the longest wait first.
+    /// The connection waits for its client; the one with the longest wait closes first.
     Waiting,
-    /// Its client does not read; the longest stall first.
+    /// The client of the connection does not read; the one with the longest stall closes first.
     Stalled,
-    /// It is a watcher whose source holds more than twice what the asking source would; the youngest first.
+    /// A watcher whose source holds more than twice what the asking source would hold; the youngest closes first.
     Outweighed,
-    /// It is new, and its source does not outweigh the asking one like that: its request may be in transit.
+    /// A new connection whose source does not hold more than twice what the asking source would: its request may be in
+    /// transit.
     Young,
 }
 
 /// Age below which a waiting connection is [`Standing::Young`]: enough for a TLS handshake over a long distance.
 const YOUTH: Duration = Duration::from_secs(2);
 
-/// The result of asking for room.
+/// The result of asking for an amount of a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Room {
-    /// The amount is held now.
+    /// The asking connection holds the amount now.
     Granted,
-    /// Not granted yet: another connection is about to end, or may have to soon.
+    /// Not granted yet: another connection is about to end, or may have to soon. The asking connection asks again.
     Later,
-    /// The asking connection itself would have to end.
+    /// Not granted: no other connection may be closed for it, or the asking connection was itself asked to close.
     Refused,
 }
 
-/// The limits of one door.
+/// The limits on the connections of one door.
 #[derive(Clone, Debug)]
 pub(super) struct Limits {
-    /// Total per pool. One source gets at most three quarters, so that others find room at once.
+    /// Maximum total amount per pool. One source gets at most three quarters, so that other sources find room at once.
     pub(super) pools: Amounts,
-    /// Number of further connections, for one short request each. A new one there ends the oldest.
+    /// Number of places in addition to those of the connection pool, for one short request each. If all are taken, a
+    /// new connection there ends the oldest one.
     pub(super) reserve: usize,
-    /// Number of connections asked to close and still open, beyond all places, that new connections need not wait for.
+    /// Number of connections asked to close and still open, in addition to all regular and reserve places, that new
+    /// connections need not wait for.
     pub(super) ending: usize,
     /// Time after which a client that does not read pending data may be asked to close.
     pub(super) stall: Duration,
@@ -115,18 +118,19 @@ struct Client {
     source: Source,
     in_reserve: bool,
     phase: Phase,
-    /// Start of the phase. The earlier, the sooner the connection is asked to close.
+    /// Start of the phase. Waiting connections are asked to close from the earliest start on, watchers from the latest
+    /// on.
     since: Duration,
     stalled_since: Option<Duration>,
     held: Amounts,
-    /// Whether it was asked to close. It still holds its amounts.
+    /// Whether the connection was asked to close. It still holds its amounts until it ends.
     leaves: bool,
 }
 
 #[derive(Debug, Default)]
 struct Sums {
     held: Amounts,
-    /// The part of `held` that belongs to connections asked to close.
+    /// The part of `held`, per pool, that belongs to connections asked to close.
     leaving: Amounts,
 }
 
@@ -135,13 +139,13 @@ struct Sums {
 pub(super) struct Ledger {
     limits: Limits,
     clients: BTreeMap<ClientId, Client>,
-    /// Sources that hold something.
+    /// Sources whose connections hold something, with the sums of what they hold.
     sources: HashMap<Source, Sums>,
     all: Sums,
     in_reserve: usize,
-    /// Connections that wait for room for answers: an ascending ticket, and the amount.
+    /// Connections that wait for room for answers: an ascending ticket, and the amount asked for.
     queue: BTreeMap<ClientId, (u64, usize)>,
-    /// Connections that were chosen to close and not yet asked to.
+    /// Connections that were chosen to close and not yet asked to close.
     felled: Vec<ClientId>,
     last: u64,
 }
@@ -189,7 +193,7 @@ impl Ledger {
         (id, in_reserve)
     }
 
-    /// Removes a connection that has ended, with all that it held.
+    /// Removes a connection that has ended, and releases all that it held.
     pub(super) fn close(&mut self, id: ClientId) {
         self.queue.remove(&id);
         let Some(client) = self.clients.get(&id) else { return };
@@ -203,27 +207,27 @@ impl Ledger {
         self.clients.remove(&id);
     }
 
-    /// Takes the connections that have to be asked to close, each once.
+    /// Takes out the connections that were chosen to close since the last call; the caller asks them to close.
     pub(super) fn take_felled(&mut self) -> Vec<ClientId> {
         std::mem::take(&mut self.felled)
     }
 
-    /// Sets the phase of a connection and its start.
+    /// Sets the phase of a connection, and the start of that phase.
     pub(super) fn turn(&mut self, id: ClientId, phase: Phase, since: Duration) {
         if let Some(client) = self.clients.get_mut(&id) {
             (client.phase, client.since) = (phase, since);
         }
     }
 
-    /// Sets since when a write to the client is blocked; `None`: it makes progress.
+    /// Sets the time since when a write to the client of a connection is blocked; `None`: it makes progress.
     pub(super) fn stalled(&mut self, id: ClientId, since: Option<Duration>) {
         if let Some(client) = self.clients.get_mut(&id) {
             client.stalled_since = since;
         }
     }
 
-    /// Asks for an amount of a pool. For answers, the source that holds least comes first; within it, the earliest
-    /// request.
+    /// Asks for an amount of a pool. If several connections wait for room for answers, the source that holds least of
+    /// that pool comes first; within one source, the earliest request.
     pub(super) fn take(&mut self, id: ClientId, pool: Pool, amount: usize, now: Duration) -> Room {
         let Some(client) = self.clients.get(&id).filter(|client| !client.leaves) else {
             return Room::Refused;
@@ -247,7 +251,8 @@ impl Ledger {
         room
     }
 
-    /// Takes room for an answer if it is free and nobody waits for room. Returns whether it did.
+    /// Takes room for an answer of `amount` bytes, if it is free and no connection waits for room. Returns whether it
+    /// did.
     pub(super) fn take_now(&mut self, id: ClientId, amount: usize) -> bool {
         let Some(client) = self.clients.get(&id).filter(|client| !client.leaves) else { return false };
         let fits = self.queue.is_empty() && self.excess(Pool::Answers, client.source, amount) == (0, 0);
@@ -257,19 +262,19 @@ impl Ledger {
         fits
     }
 
-    /// Ends a wait for room.
+    /// Ends the wait of a connection for room for an answer.
     pub(super) fn give_up(&mut self, id: ClientId) {
         self.queue.remove(&id);
     }
 
-    /// Releases an amount of a pool.
+    /// Releases an amount of a pool that a connection holds.
     pub(super) fn give_back(&mut self, id: ClientId, pool: Pool, amount: usize) {
         let held = self.clients.get(&id).map_or(0, |client| client.held[pool as usize]);
         debug_assert!(held >= amount, "{id} gives back more than it holds");
         self.sub(id, pool, amount.min(held));
     }
 
-    /// Returns the waiting connection to try next.
+    /// Returns the connection to try next among those that wait for room for an answer; `None`: none waits.
     pub(super) fn first_in_line(&self) -> Option<ClientId> {
         let weight = |id: &ClientId| {
             let source = self.clients.get(id)?.source;
@@ -280,19 +285,20 @@ impl Ledger {
         waiting.min().map(|(_, _, id)| id)
     }
 
-    /// Whether the maximum number of connections, those asked to close included, is reached. Then one is about to end.
+    /// Whether the maximum number of connections is reached, those asked to close included. Then one of the latter is
+    /// about to end.
     pub(super) fn is_crowded(&self) -> bool {
         let limits = &self.limits;
         self.clients.len() >= limits.pools[Pool::Connections as usize] + limits.reserve + limits.ending
     }
 
-    /// Returns the number of a source's connections that have a place and were not asked to close.
+    /// Returns the number of a source's connections that have a regular place and were not asked to close.
     pub(super) fn staying(&self, source: Source) -> usize {
         let place = Pool::Connections as usize;
         self.sources.get(&source).map_or(0, |sums| sums.held[place] - sums.leaving[place])
     }
 
-    /// Returns the total amount held of a pool.
+    /// Returns the amount of a pool that all connections of the door hold.
     pub(super) fn held(&self, pool: Pool) -> usize {
         self.all.held[pool as usize]
     }
@@ -319,7 +325,7 @@ impl Ledger {
         }
     }
 
-    /// Marks a connection to be asked to close: its amounts will become free.
+    /// Marks a connection to be asked to close: what it holds will become free.
     fn fell(&mut self, id: ClientId) {
         let Some(client) = self.clients.get_mut(&id).filter(|client| !client.leaves) else { return };
         client.leaves = true;
@@ -344,7 +350,7 @@ impl Ledger {
         ((self.all.held[place] + amount).saturating_sub(limit), (of_source + amount).saturating_sub(share))
     }
 
-    /// Checks whether `amount` more fits; if not, chooses connections to end, as far as the rules allow.
+    /// Checks whether `amount` more fits; if not, chooses connections to close, in the order of [`Standing`].
     fn make_room(&mut self, pool: Pool, id: ClientId, source: Source, amount: usize, now: Duration) -> Room {
         let place = pool as usize;
         loop {
@@ -369,7 +375,8 @@ impl Ledger {
         }
     }
 
-    /// Returns the connection to end, from the source that holds most. No source displaces one that holds less.
+    /// Returns the connection to close for one of `source`: of the first class in [`Standing`], from the source that
+    /// holds most. No source displaces one that holds less. `None`: none may be closed.
     fn next_victim(
         &self,
         pool: Pool,

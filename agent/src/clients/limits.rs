@@ -13,40 +13,40 @@ pub struct HttpLimits {
     pub tcp_connections: usize,
     /// Maximum number of connections over the Unix socket.
     pub socket_connections: usize,
-    /// Number of further connections per door, for one short request each, so that an operator or a supervisor always
-    /// gets an answer.
+    /// Number of connections per door in addition to its maximum, for one short request each, so that an operator or a
+    /// supervisor always gets an answer.
     pub reserve_connections: usize,
     /// Maximum number of requests in progress per door; `/healthz` and `/readyz` do not count.
     pub requests: usize,
-    /// Maximum number of bytes of request bodies held per door, counted as they arrive.
+    /// Maximum number of bytes of request bodies held per door at one time, counted as they arrive.
     pub body_bytes: usize,
     /// Maximum number of bytes of large answers and events held per door until they are read.
     pub answer_bytes: usize,
     /// Maximum number of bytes of keys and filters of large watches per door.
     pub interest_bytes: usize,
-    /// Maximum number of concurrent walks over keys per door.
+    /// Maximum number of concurrent walks over many keys per door; further ones wait.
     pub walks: usize,
     /// Maximum number of keys that one request examines; the answer says where to continue.
     pub examined_keys: usize,
-    /// Time from the start of a connection to the end of the TLS handshake.
+    /// Maximum time from the start of a connection to the end of the TLS handshake.
     pub tls_timeout: Duration,
     /// Time from the start of a connection, or the end of the previous answer, to the end of a request's head.
     pub head_timeout: Duration,
-    /// Time for a body, before the additions of `body_bytes_per_s`.
+    /// Time for a request body to arrive, before the additions of `body_bytes_per_s`.
     pub body_grace: Duration,
-    /// Number of bytes of a body whose arrival extends its time by one second.
+    /// Number of bytes of a request body whose arrival extends its time by one second.
     pub body_bytes_per_s: usize,
-    /// Maximum time for a body.
+    /// Maximum time for a request body to arrive, with all additions.
     pub body_timeout: Duration,
-    /// Time from the end of the body to the head of the answer.
+    /// Time from the end of a request's body to the head of its answer.
     pub request_timeout: Duration,
     /// Like `request_timeout`, for the routes that wait for other replicas: `/v1/sync` and `/v1/diff`.
     pub long_request_timeout: Duration,
-    /// Maximum time without progress in sending an answer.
+    /// Maximum time without progress in sending an answer, after which the connection is closed.
     pub write_stall: Duration,
     /// Time without reading after which a client's connection may be closed, if others need room for their answers.
     pub give_way_after: Duration,
-    /// Time for requests in progress to end when the agent stops.
+    /// Maximum time for requests in progress to end when the agent stops.
     pub stop_timeout: Duration,
 }
 
@@ -60,13 +60,13 @@ impl HttpLimits {
         self.tcp_connections + self.socket_connections + 2 * beside_places + OTHER_DESCRIPTORS
     }
 
-    /// Returns the time that a body earns by this many bytes; it counts as started that much later.
+    /// Returns the time by which the arrival of this many bytes extends the time for a request body.
     pub(crate) fn credit(&self, bytes: usize) -> Duration {
         let rate = u64::try_from(self.body_bytes_per_s).unwrap_or(u64::MAX).max(1);
         Duration::from_millis((bytes as u64).saturating_mul(1000) / rate)
     }
 
-    /// Returns the time after the start of a body by which more of it has to arrive.
+    /// Returns the time after the start of a request body by which more of it has to arrive, once `bytes` of it have.
     pub(crate) fn body_allowance(&self, bytes: usize) -> Duration {
         (self.body_grace + self.credit(bytes)).min(self.body_timeout)
     }

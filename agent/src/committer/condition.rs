@@ -9,11 +9,11 @@ use std::sync::Arc;
 /// A condition that must hold at the moment when facts are merged.
 #[derive(Clone, Debug)]
 pub struct Condition {
-    /// Key to test.
+    /// Key whose shown entry is tested.
     pub key: Key,
-    /// Requirement on the entry that the key shows.
+    /// Requirement on the entry that the key shows at that moment.
     pub only_if: Precondition,
-    /// Early entries: while one of them is of the key, a key that shows nothing has an unknown value.
+    /// The waiting room: while an early entry of the key is in it, a key that shows nothing has an unknown value.
     pub(crate) waiting: Arc<Waiting>,
 }
 
@@ -29,21 +29,21 @@ impl Condition {
     }
 }
 
-/// Reason why facts were not merged.
+/// Reason why a commit merged none of its facts.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CommitError {
-    /// A failure of the store or of the program.
+    /// A failure of the store or of the program, independent of the condition.
     #[error(transparent)]
     Failure(#[from] Failure),
-    /// The condition does not hold.
+    /// The condition does not hold: the key does not show an entry that the condition accepts.
     #[error("{} {}, and {unmet} asks for something else", .key, .shown.map_or("is unset".into(), |id| format!("holds entry {id}")))]
     Conflict {
-        /// Key that was tested.
+        /// Key whose shown entry was tested.
         key: Key,
-        /// Id of the entry that the key shows; `None`: unset.
+        /// Id of the entry that the key shows; `None`: the key is unset.
         shown: Option<EntryId>,
-        /// Requirement that does not hold.
+        /// The part of the requirement that does not hold.
         unmet: Unmet,
     },
     /// The key shows nothing, but an early entry of it waits, so it is unknown whether the key has a value.
@@ -52,7 +52,7 @@ pub enum CommitError {
          set the clock that is wrong, see `kvgossip status`, or ask another agent"
     )]
     Unknown {
-        /// Key that was tested.
+        /// Key of the condition, for which an early entry waits.
         key: Key,
     },
 }

@@ -13,17 +13,17 @@ use tokio::sync::watch;
 /// that has no room. A full store is no longer full when its weight falls below the threshold and below its maximum
 /// since then. The gap between threshold and limit prevents flapping.
 const RELEASE_16THS: u64 = 15;
-/// Minimum room in bytes above the limit for deletes and grants, which deletes may need. The room is 1/32 of the limit,
-/// at least this.
+/// Minimum room in bytes above the limit for deletes, and for grants, which deletes may need. The room is 1/32 of the
+/// limit, at least this.
 const MIN_RESERVE_BYTES: u64 = 1 << 20;
 /// Room above the limit for revocations and floors, as a multiple of the room for deletes: they end other facts.
 const ENDINGS_RESERVES: u64 = 4;
 
-/// The limit, and whether the store is full.
+/// The limit on the weight of all facts, in bytes, and whether the store is full.
 #[derive(Debug)]
 pub(super) struct Quota {
     limit: u64,
-    /// Maximum weight in bytes since a fact had no room; `None`: not full.
+    /// Maximum weight of the store, in bytes, since a fact had no room; `None`: the store is not full.
     full_at: Option<u64>,
 }
 
@@ -38,7 +38,7 @@ impl Quota {
         self.full_at.is_some()
     }
 
-    /// Checks whether room was freed. `weight`: current weight of all facts, in bytes.
+    /// Ends the full state if room was freed. `weight`: current weight of all facts, in bytes.
     pub(super) fn look(&mut self, weight: u64) {
         let release_below = self.release_below();
         if let Some(full_at) = &mut self.full_at {
@@ -86,7 +86,8 @@ impl Quota {
         Ok(weight)
     }
 
-    /// Returns the total weight up to which a fact of this kind is accepted.
+    /// Returns the total weight, in bytes, up to which a fact of this kind is accepted: the limit, plus the room
+    /// reserved for the kind.
     fn room_for(&self, fact: &Fact) -> u64 {
         let reserve = (self.limit / 32).max(MIN_RESERVE_BYTES);
         match fact {
@@ -118,7 +119,7 @@ impl StoreHandle {
 }
 
 impl Committer {
-    /// Publishes and logs changes of the full state.
+    /// Publishes and logs a change of whether the store is full.
     pub(super) fn tell_fullness(&mut self) {
         let weight = self.replica.view().weight();
         self.quota.look(weight);

@@ -13,43 +13,43 @@ use std::sync::Arc;
 /// Maximum number of failures that are remembered and logged. A disk that is gone would fill memory and log.
 const MAX_NOTED: usize = 64;
 
-/// Data that could not be read.
+/// Stored data that could not be read: an entry, or the keys of the entries that cite a grant.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum What {
     Entry(Key, EntryId),
     CitationsOf(GrantId),
 }
 
-/// Data that can be read again.
+/// Stored data that could not be read before and can be read now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReadsAgain {
-    /// Entries of these keys, all that failed.
+    /// Keys of all entries that can be read again; empty: none.
     Keys(Vec<Key>),
-    /// Entries, and possibly others that were not remembered.
+    /// More entries than were remembered: entries of any key may be readable again.
     Others,
 }
 
-/// Recent read failures, at most [`MAX_NOTED`].
+/// Recent failures to read stored data, at most [`MAX_NOTED`].
 #[derive(Default)]
 pub(super) struct Noted(Mutex<BTreeMap<What, StorageError>>);
 
-/// Reader of one commit that records failures.
+/// A reader of the store as of one commit, which records failures.
 struct NotingReader {
     inner: Arc<dyn Reader>,
-    /// State of the same commit: it says which records must exist.
+    /// State as of that commit: it says which records must exist.
     view: Arc<View>,
     noted: Arc<Noted>,
 }
 
 impl Noted {
-    /// Returns the state of the last commit with a reader that records failures here.
+    /// Returns the state of the last commit, with a reader that records its failures in this list.
     pub(super) fn snapshot(self: &Arc<Self>, replica: &Replica, storage: &dyn Storage) -> Snapshot {
         let view = Arc::new(replica.view().clone());
         let reader = NotingReader { inner: storage.reader(), view: view.clone(), noted: self.clone() };
         Snapshot { view, reader: Arc::new(reader) }
     }
 
-    /// Returns the first failure, with the number of the others in its text.
+    /// Returns one of the remembered failures, with the number of the others in its text; `None`: there is none.
     pub(super) fn trouble(&self) -> Option<StorageError> {
         let noted = self.0.lock();
         let error = noted.values().next()?.clone();
@@ -106,7 +106,7 @@ impl Noted {
     }
 }
 
-/// Returns the error with text added before and after its own.
+/// Returns a storage error with text added before and after its own; errors without a text stay as they are.
 fn with(error: StorageError, before: &str, after: &str) -> StorageError {
     match error {
         StorageError::Damaged(why) => StorageError::Damaged(format!("{before}{why}{after}")),

@@ -7,7 +7,7 @@ use kvgossip_grants::FactId;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
-/// Changes of a batch whose commit failed.
+/// Changes and authority facts of a batch whose commit failed.
 #[derive(Default)]
 pub(super) struct Unsettled {
     pub(super) changes: Vec<Change>,
@@ -15,8 +15,7 @@ pub(super) struct Unsettled {
 }
 
 impl Committer {
-    /// Whether a failed commit can be repaired by free space on the disk. If so, the store is reopened when there is
-    /// space.
+    /// Whether free space on the disk can repair a failed commit. If so, the store is reopened when there is space.
     pub(super) fn may_reopen_after(&mut self, error: &Failure) -> bool {
         let mends = matches!(error, Failure::Storage(StorageError::Full | StorageError::Stopped(_)));
         if mends {

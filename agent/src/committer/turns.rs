@@ -3,7 +3,7 @@
 /// Number of batches of facts that are committed in a row before a waiting sweep gets one batch.
 const BATCHES_BETWEEN_SWEEPS: u32 = 4;
 
-/// Counts batches of facts while a sweep is due.
+/// Counts the batches of facts that were committed in a row while a sweep is due.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
     batches: u32,

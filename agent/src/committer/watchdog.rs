@@ -12,17 +12,17 @@ use tokio::sync::watch;
 
 /// Maximum duration of a commit before it is reported. The longest measured with a million entries was 1.3 s.
 pub const STALL_LIMIT: Duration = Duration::from_secs(15);
-/// Interval of the checks of a disk without space.
+/// Default interval at which the free space of a full disk is checked again.
 const ROOM_INTERVAL: Duration = Duration::from_secs(5);
-/// Number of checks by the watchdog within its limit.
+/// Number of checks by the watchdog within the maximum duration of a commit.
 const LOOKS: u32 = 8;
 
-/// Time limits of the committer and its watchdog.
+/// Limit on the duration of a commit, and interval of the checks of a full disk.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
     /// Duration after which a commit is reported as stalled.
     pub stall: Duration,
-    /// Interval of the checks of a disk without space.
+    /// Interval at which the free space of a full disk is checked again.
     pub room: Duration,
 }
 
@@ -32,10 +32,10 @@ impl Default for Patience {
     }
 }
 
-/// The committer's side of the watchdog: when it is busy, and why it accepts nothing.
+/// The committer's side of the watchdog: when the committer is busy, and why it accepts no facts.
 pub(super) struct Watch {
     shared: Arc<Shared>,
-    /// The watchdog ends when this is dropped.
+    /// The watchdog thread ends when this is dropped.
     _alive: Sender<()>,
 }
 
@@ -48,16 +48,17 @@ struct Shared {
 #[derive(Default)]
 struct State {
     busy_since: Option<Instant>,
-    /// The committer's own failure. A stall takes its place in what is published, and does not change it.
+    /// The committer's own failure. During a stall, the stall is published in its place; this field keeps the failure.
     failure: Option<Failure>,
     is_stalled: bool,
 }
 
-/// A guard: while it exists, the committer does work that should end soon.
+/// A guard: while it exists, the committer is busy with a commit, which should end within the limit.
 pub(super) struct Busy(Arc<Shared>);
 
 impl Watch {
-    /// Starts the watchdog. `failed` receives what is published: a stall, or else the committer's failure.
+    /// Starts the watchdog thread. `failed` receives what is published: a stall, or else the committer's failure.
+    /// `limit`: duration after which a commit counts as stalled.
     pub(super) fn start(failed: watch::Sender<Option<Failure>>, limit: Duration) -> std::io::Result<Self> {
         let shared = Arc::new(Shared { limit, state: Mutex::default(), failed });
         let (alive, ended) = bounded::<()>(0);
@@ -71,13 +72,13 @@ impl Watch {
         Ok(Self { shared, _alive: alive })
     }
 
-    /// Marks the start of work that should end soon; the work ends when the guard is dropped.
+    /// Marks the start of a commit or a sweep; it ends when the returned guard is dropped.
     pub(super) fn busy(&self) -> Busy {
         self.shared.state.lock().busy_since = Some(Instant::now());
         Busy(self.shared.clone())
     }
 
-    /// Returns the reason why nothing is accepted, apart from a stall.
+    /// Returns the failure because of which the committer accepts no facts; `None`: no failure, or only a stall.
     pub(super) fn failure(&self) -> Option<Failure> {
         self.shared.state.lock().failure.clone()
     }

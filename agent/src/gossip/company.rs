@@ -9,20 +9,21 @@ use tokio::time::Instant;
 
 /// Code of the reason that no more members are accepted.
 const FULL_CODE: &str = "gossip.full";
-/// Code of the reason that this agent has left.
+/// Code of the reason that this agent has left the gossip.
 pub(crate) const LEFT_CODE: &str = "gossip.left";
 /// Text for an agent whose earlier run left the gossip, and which looks for nobody.
 pub(super) const LEFT_BEFORE: &str = "this agent had left the gossip when it ended, so it looks for none of the members that \
                                       it remembers: start it with --rejoin to try them, or with --join";
-/// Time for which the lack of a place is reported after it last happened.
+/// Time for which it is reported that no more members are accepted, after a member was last rejected.
 const FULL_SHOWN: Duration = Duration::from_secs(600);
 
-/// Whether members were rejected recently because there was no place.
+/// Number of members rejected because the maximum number is known, and the time of the last rejection.
 #[derive(Debug, Default)]
 pub(super) struct Full(Mutex<(u64, Option<Instant>)>);
 
 impl Full {
-    /// Records the total number of members rejected so far. Warns at the first rejection, and again after a pause.
+    /// Records the total number of members rejected so far. Logs a warning at the first rejection, and at one that
+    /// follows [`FULL_SHOWN`] or more after the previous one.
     pub(super) fn look(&self, refused: u64, now: Instant) {
         let mut state = self.0.lock();
         let (before, at) = *state;
@@ -47,7 +48,8 @@ impl Gossip {
         if has_replica { 0 } else { self.inner.strangers.load(Ordering::Relaxed) }
     }
 
-    /// Returns a text if this agent has left, in this run, or in an earlier one after which it does not rejoin.
+    /// Returns a text if this agent has left the gossip, in this run, or in an earlier one after which it does not
+    /// rejoin.
     fn left(&self) -> Option<String> {
         match self.member() {
             Err(error @ GossipError::Left) => Some(error.to_string()),
@@ -56,7 +58,8 @@ impl Gossip {
         }
     }
 
-    /// Returns the problems with the members, each as a stable code and a text.
+    /// Returns the problems with gossip, each as a stable code and a text: this agent has left, its replica id is
+    /// announced twice, names are contested, no more members are accepted, or members of another cluster are present.
     pub(crate) fn reasons(&self) -> Vec<(&'static str, String)> {
         let inner = &self.inner;
         let double = inner.double.reason().map(|text| (double::CODE, text));

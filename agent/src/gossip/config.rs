@@ -16,16 +16,16 @@ const MAX_HOST_LEN: usize = 100;
 /// The gossip configuration of an agent.
 #[derive(Clone)]
 pub struct GossipConfig {
-    /// Member name, unique in the cluster; `None`: [`default_name`].
+    /// Member name, unique in the cluster; `None`: the name by [`default_name`].
     pub name: Option<String>,
     /// Listening address, UDP and TCP; port 0 picks a free port.
     pub bind: SocketAddr,
     /// Address that other members send to, if it differs from `bind`. If it is `None` and `bind` is unspecified, it
     /// is the local address used towards the members to join, or else towards the internet.
     pub advertise: Option<SocketAddr>,
-    /// Tags of this member, beside those that the agent sets itself.
+    /// Tags of this member, in addition to those that the agent sets itself.
     pub tags: Tags,
-    /// Members to join at the start; retried until one answers.
+    /// Members to join at the start; joining is retried until each of them has answered.
     pub join: Vec<JoinTarget>,
     /// Limits on retrying to join.
     pub retry: Retry,
@@ -33,11 +33,11 @@ pub struct GossipConfig {
     pub discover: Option<Discover>,
     /// The gossip keys; `None`: gossip in clear.
     pub keyring: Option<Keyring>,
-    /// File to which changes of the keyring are written.
+    /// File to which changes of the keyring are written; `None`: they last until the agent ends.
     pub keyring_file: Option<PathBuf>,
     /// Whether unencrypted gossip is allowed on an address that is not loopback.
     pub plaintext: bool,
-    /// File to which changes of this member's tags are written.
+    /// File to which changes of this member's tags are written; `None`: they last until the agent ends.
     pub tags_file: Option<PathBuf>,
     /// Label in clear at the start of all packets, which separates clusters; empty: none.
     pub label: String,
@@ -45,15 +45,15 @@ pub struct GossipConfig {
     pub allowed: Vec<IpNet>,
     /// Whether user events from before this member joined are delivered, too.
     pub replay: bool,
-    /// Commands to run on events.
+    /// Commands to run on gossip events, at most 64.
     pub handlers: Vec<EventHandler>,
-    /// File in which the member remembers others across restarts.
+    /// File in which the member remembers other members across restarts; `None`: it remembers none.
     pub snapshot: Option<PathBuf>,
-    /// Whether the member rejoins although it left before it ended.
+    /// Whether the member rejoins at the start although it left before its last run ended.
     pub rejoin_after_leave: bool,
-    /// Settings of Serf's RPC; `None`: not served.
+    /// Settings of Serf's RPC; `None`: RPC is not served.
     pub rpc: Option<RpcConfig>,
-    /// Intervals and timeouts of the protocol.
+    /// Intervals and timeouts of the gossip protocol.
     pub timing: Timing,
     /// Limits on the size of events, queries and answers.
     pub limits: Limits,
@@ -89,7 +89,7 @@ impl GossipConfig {
         }
     }
 
-    /// Whether members to join are configured, or a way to discover them.
+    /// Whether members to join are configured, or their discovery by multicast.
     pub(crate) fn expects_others(&self) -> bool {
         !self.join.is_empty() || self.discover.is_some()
     }
@@ -160,15 +160,15 @@ impl GossipConfig {
     }
 }
 
-/// Returns the default member name: host name, `-`, and eight digits of the replica id. People recognise it, and two
-/// agents of one host differ.
+/// Returns the default member name: host name, `-`, and the first eight hexadecimal digits of the replica id. People
+/// recognise it, and two agents of one host differ.
 pub fn default_name(id: ReplicaId) -> String {
     let read = |path| std::fs::read_to_string(path).ok();
     let host = read("/proc/sys/kernel/hostname").or_else(|| read("/etc/hostname"));
     named_after(&host.unwrap_or_default(), id)
 }
 
-/// Builds the name without the characters that Serf's agents refuse in names.
+/// Builds the member name `HOST-DIGITS`, without the characters of the host name that Serf's agents refuse in names.
 fn named_after(host: &str, id: ReplicaId) -> String {
     let fits = |c: &char| c.is_ascii_alphanumeric() || "-._".contains(*c);
     let host: String = host.chars().filter(fits).take(MAX_HOST_LEN).collect();

@@ -9,15 +9,15 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// Code of the reason that another member uses this one's name.
+/// Code of the reason that another member uses this member's name.
 const CLAIMED_CODE: &str = "gossip.name_claimed";
-/// Time within which gossip detects the failure of a moved member at its earlier address.
+/// Time within which gossip detects that a moved member has failed at its earlier address.
 const PASSING: Duration = Duration::from_secs(30);
-/// Time for which a contested name is reported after its last sign.
+/// Time for which a contested name is reported after a member last claimed it.
 const SHOWN: Duration = Duration::from_secs(600);
 /// Maximum number of replicas remembered with contested names; further ones are not reported.
 const MAX_REPLICAS: usize = 64;
-/// Maximum number of replicas named in the status.
+/// Maximum number of replicas with contested names that are reported; further ones are left out.
 const MAX_NAMED: usize = 3;
 
 #[derive(Debug)]
@@ -25,15 +25,16 @@ struct Sign {
     since: Duration,
     last: Duration,
     name: Text,
-    /// Address of the member that had the name first; `None`: this member.
+    /// Address of the member that had the name first; `None`: this agent's own member had it.
     known: Option<SocketAddr>,
     other: SocketAddr,
-    /// Whether the first member is still alive, so that it has not just moved.
+    /// Whether the name is certainly contested: the member at `known` is still alive, so it has not just moved to
+    /// `other`.
     is_sure: bool,
 }
 
 impl Sign {
-    /// Returns the code and the text of the reason.
+    /// Returns the stable code and the text of the reason to report.
     fn reason(&self, id: &ReplicaId) -> (&'static str, String) {
         let Self { name, other, .. } = self;
         match self.known {
@@ -97,7 +98,8 @@ impl Contested {
         }
     }
 
-    /// Examines all members: if the first one of a contested name is still alive, it has not moved.
+    /// Examines all members: if the member that had a contested name first is still alive, it has not moved, and the
+    /// name is reported from then on.
     pub(super) fn look(&self, members: &[Member], now: Duration) {
         self.0.lock().retain(|id, sign| {
             if sign.is_sure || now < sign.since + PASSING {
@@ -114,7 +116,8 @@ impl Contested {
         });
     }
 
-    /// Returns the reasons to report.
+    /// Returns the reasons to report, each as a stable code and a text: one per certainly contested name, at most
+    /// three.
     pub(super) fn reasons(&self) -> Vec<(&'static str, String)> {
         let signs = self.0.lock();
         let sure = signs.iter().filter(|(_, sign)| sign.is_sure).take(MAX_NAMED);

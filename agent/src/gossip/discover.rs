@@ -25,13 +25,13 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 /// First wait between queries of a member that is alone; it doubles up to [`ALONE_INTERVAL`].
 const FIRST_WAIT: Duration = Duration::from_secs(1);
-/// Interval between queries of a member among others, as with Serf's agents.
+/// Interval between queries of a member that is among others, as with Serf's agents.
 const INTERVAL: Duration = Duration::from_secs(60);
 /// Longest interval between queries of a member that is alone.
 const ALONE_INTERVAL: Duration = Duration::from_secs(10);
-/// Time for which answers are gathered, as with Serf's agents.
+/// Time for which the answers to a query are gathered, as with Serf's agents.
 const ANSWER_TIME: Duration = Duration::from_secs(1);
-/// Maximum number of addresses gathered per query.
+/// Maximum number of members' addresses gathered per query.
 const MAX_FOUND: usize = 64;
 /// Maximum number of answers per second, so that a flood of queries does not cause a flood of answers.
 const MAX_ANSWERS_PER_SECOND: u32 = 100;
@@ -40,7 +40,7 @@ const MAX_PACKET: usize = 9000;
 /// Pause after a socket error, so that the task does not spin.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
 
-/// The name to discover members by, and the network interface.
+/// The `--discover` name of the members to find, and the network interface to query on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Discover {
     service: Service,
@@ -82,7 +82,7 @@ impl Discover {
         Self { interface: Interface { v4, index: found.map_or(0, |found| found.index) }, ..self }
     }
 
-    /// Opens the sockets; starts to answer and to query.
+    /// Opens the multicast DNS sockets; starts to answer queries for this name and to query for members of it.
     pub(super) fn start(self, gossip: &Gossip) -> Result<(), GossipError> {
         let families = [Family::V4, Family::V6];
         let mut failure = None;
@@ -109,7 +109,8 @@ impl Discover {
         Ok(())
     }
 
-    /// Sends a query and gathers answers for a second.
+    /// Sends a query for members of this name and gathers the addresses in the answers for a second, at most
+    /// [`MAX_FOUND`].
     async fn find(&self) -> io::Result<BTreeSet<SocketAddr>> {
         let (v4, v6) = (self.send_question(Family::V4).await, self.send_question(Family::V6).await);
         let deadline = Instant::now() + ANSWER_TIME;
@@ -152,7 +153,7 @@ impl Discover {
     }
 }
 
-/// Receives a packet; never completes without a socket.
+/// Receives a packet into `packet` and returns its length; never completes without a socket.
 async fn receive(socket: Option<&UdpSocket>, packet: &mut [u8]) -> io::Result<usize> {
     match socket {
         Some(socket) => socket.recv(packet).await,
@@ -161,7 +162,7 @@ async fn receive(socket: Option<&UdpSocket>, packet: &mut [u8]) -> io::Result<us
 }
 
 impl Gossip {
-    /// Answers queries for members of this name until this member is gone.
+    /// Answers queries for members of the `--discover` name of `service`, until this member is gone.
     async fn answer_questions(self, service: Service, socket: UdpSocket, family: Family) {
         let mut packet = vec![0; MAX_PACKET];
         let (mut since, mut answers) = (Instant::now(), 0);
@@ -195,7 +196,7 @@ impl Gossip {
         }
     }
 
-    /// Discovers members of this name and joins unknown ones.
+    /// Discovers members with the `--discover` name of this agent, and joins those that are unknown.
     async fn keep_discovering(self, discover: Discover) {
         let clock = Monotonic::start();
         let (mut wait, mut told) = (FIRST_WAIT, Told::default());

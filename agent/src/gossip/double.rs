@@ -5,10 +5,10 @@ use parking_lot::Mutex;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// Code of the reason that a member announces this replica's id.
+/// Code of the reason that another member announces this replica's id.
 pub(super) const CODE: &str = "gossip.announced_twice";
-/// Time for which such a member must be alive to be reported. It may be an earlier name of this one whose end gossip
-/// has not noticed yet.
+/// Time for which another member must announce this replica's id before it is reported. It may be an earlier name of
+/// this member whose end gossip has not noticed yet.
 const PASSING: Duration = Duration::from_secs(20);
 
 #[derive(Debug, Default)]
@@ -17,12 +17,13 @@ struct State {
     named: Option<String>,
 }
 
-/// The state of the warning.
+/// State of the warning that another member announces this replica's id.
 #[derive(Debug, Default)]
 pub(super) struct Double(Mutex<State>);
 
 impl Double {
-    /// Records the result of an examination of all members. Warns once for as long as it goes on.
+    /// Records the member that announces this replica's id, with its address; `None`: there is none. Logs a warning
+    /// once for as long as there is one.
     pub(super) fn look(&self, double: Option<(Text, SocketAddr)>, now: Duration) {
         let mut state = self.0.lock();
         let Some((name, address)) = double else {
@@ -42,7 +43,7 @@ impl Double {
         }
     }
 
-    /// Returns the text of the reason, if it applies.
+    /// Returns the text of the reason; `None`: no other member announces this replica's id.
     pub(super) fn reason(&self) -> Option<String> {
         self.0.lock().named.clone()
     }

@@ -9,10 +9,10 @@ use std::net::SocketAddr;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GossipError {
-    /// The agent was started without gossip.
+    /// The agent was started without gossip, which the operation needs.
     #[error("this agent takes no part in gossip; start it with --bind")]
     Off,
-    /// The agent has left the gossip.
+    /// The agent has left the gossip, which the operation needs.
     #[error("this agent has left the gossip; start it again with --join or --rejoin to come back")]
     Left,
     /// Another member has this agent's name.
@@ -20,7 +20,7 @@ pub enum GossipError {
         "another member has the name {0:?}; restart this agent under another --name, or, if its data directory was copied, with one of its own"
     )]
     NameLost(Text),
-    /// Gossip without keys on an address that is not loopback.
+    /// Gossip without keys was configured on this address, which is not loopback, and plaintext was not allowed.
     #[error(
         "gossip on {0} would be open to whoever reaches that port; give the cluster's key with --keyring, or say --plaintext-gossip"
     )]
@@ -30,24 +30,24 @@ pub enum GossipError {
         "gossip on {0} listens at all addresses, and none is found that others could be told: name one with --advertise"
     )]
     NoAdvertise(SocketAddr),
-    /// The tag is reserved for the agent.
+    /// The tag to set or delete is one of those that only the agent itself sets.
     #[error("the tag {0} is set by the agent itself")]
     ReservedTag(Text),
-    /// No member of that name is known.
+    /// No member of the requested name is known.
     #[error("no member is named {0:?}")]
     UnknownMember(Text),
-    /// The name is that of this agent, where another member is required.
+    /// The requested name is that of this agent, where another member is required.
     #[error("{0:?} is this agent itself: it leaves by `leave`, and forces others out")]
     OwnName(Text),
-    /// No member could be joined.
+    /// No member could be joined; the text says why.
     #[error("{0}")]
     Join(String),
     /// No member could be joined within the configured number of rounds.
     #[error("nobody was joined in {rounds} rounds: {why}")]
     GaveUp {
-        /// Number of rounds tried.
+        /// Number of rounds of joining tried.
         rounds: u32,
-        /// Failure of the last round.
+        /// Failure of the last round of joining.
         why: String,
     },
     /// Discovery by multicast cannot be started.
@@ -56,10 +56,10 @@ pub enum GossipError {
     /// The request is malformed: a name or an answer that is too long, or a filter that does not parse.
     #[error("{0}")]
     Refused(String),
-    /// Too many operations of the kind are in progress or queued. Nothing was done.
+    /// Too many operations of the kind that the text names are in progress or queued. Nothing was done.
     #[error("{0}; try again in a moment")]
     Busy(String),
-    /// RPC without a key on an address that is not loopback.
+    /// RPC without a key was configured on this address, which is not loopback.
     #[error(
         "RPC on {0} would be open to whoever reaches that port; give a file with a key with --rpc-auth-file, or a loopback address"
     )]
@@ -70,7 +70,7 @@ pub enum GossipError {
     /// More than [`MAX_HANDLERS`](super::MAX_HANDLERS) event handlers.
     #[error("an agent has at most {MAX_HANDLERS} event handlers")]
     Handlers,
-    /// The sockets, the snapshot file or the settings are unusable.
+    /// Gossip cannot be started: the sockets, the snapshot file or the settings are unusable.
     #[error("gossip cannot be started: {0}")]
     Start(kvgossip_membership::Error),
 }

@@ -6,9 +6,10 @@ use std::collections::BTreeSet;
 
 /// Code of the reason that members of another cluster are present.
 pub(super) const CODE: &str = "gossip.other_cluster";
-/// Maximum number of members that the reason names.
+/// Maximum number of members of another cluster that the reason names.
 const MAX_NAMED: usize = 4;
-/// Maximum number of members named in the log, each once per run, so that forged members cannot fill it.
+/// Maximum number of members of another cluster named in the log, each once per run, so that forged members cannot fill
+/// it.
 const MAX_TOLD: usize = 64;
 
 #[derive(Debug, Default)]
@@ -22,7 +23,7 @@ struct State {
 pub(super) struct Foreign(Mutex<State>);
 
 impl Foreign {
-    /// Records the result of an examination of all members. Warns of each member once.
+    /// Records the names of the live members of another cluster. Logs a warning of each of them once.
     pub(super) fn look(&self, present: Vec<Text>) {
         for name in self.news(present) {
             tracing::warn!(
@@ -33,7 +34,7 @@ impl Foreign {
         }
     }
 
-    /// Returns the members to warn of.
+    /// Returns those of the members in `present` that no warning has named yet.
     fn news(&self, present: Vec<Text>) -> Vec<Text> {
         let mut state = self.0.lock();
         let room = MAX_TOLD.saturating_sub(state.told.len());
@@ -44,7 +45,7 @@ impl Foreign {
         news
     }
 
-    /// Returns the text of the reason, while there are such members.
+    /// Returns the text of the reason; `None`: no member of another cluster is present.
     pub(super) fn reason(&self) -> Option<String> {
         let present = &self.0.lock().present;
         let named: Vec<String> = present.iter().take(MAX_NAMED).map(|name| format!("{name:?}")).collect();

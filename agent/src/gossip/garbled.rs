@@ -5,7 +5,7 @@ use parking_lot::Mutex;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Time for which unreadable gossip counts as recent. If it goes on, it recurs within less.
+/// Time for which unreadable gossip counts as recent. If its cause persists, unreadable gossip recurs within less.
 const COUNTS: Duration = Duration::from_secs(60);
 
 /// Whether an event at `at` is recent at `now`: within [`COUNTS`].
@@ -17,11 +17,11 @@ pub(super) fn is_recent(at: Instant, now: Instant) -> bool {
 struct State {
     refused: u64,
     understood: u64,
-    /// When gossip was last unreadable, if none was readable since.
+    /// Time when gossip was last unreadable; `None`: never, or readable gossip has arrived since.
     refused_at: Option<Instant>,
 }
 
-/// The state of the detection.
+/// State of the detection of gossip that this agent cannot read.
 #[derive(Debug, Default)]
 pub(super) struct Garbled(Mutex<State>);
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
-/// Maximum number of handlers per agent.
+/// Maximum number of event handlers per agent.
 pub const MAX_HANDLERS: usize = 64;
 /// Maximum number of events queued per handler, which runs for one at a time. When the queue is full, new events are
 /// dropped, and the log shows how many.
@@ -74,7 +74,7 @@ impl fmt::Display for EventHandler {
 }
 
 impl EventHandler {
-    /// Returns each kind of event with the command, as Serf's agents list them in their statistics.
+    /// Returns each kind of event of the handler, with its command, as Serf's agents list them in their statistics.
     pub(super) fn listed(&self) -> impl Iterator<Item = (Text, Text)> {
         self.filter.kinds().map(|kind| (kind, self.command.as_str().into()))
     }
@@ -85,7 +85,8 @@ impl EventHandler {
         !is_own && self.filter.takes(record)
     }
 
-    /// Subscribes to the handler's events, coalesced as by Serf's agents.
+    /// Subscribes to the handler's events, coalesced as by Serf's agents; `None`: the agent has left,
+    /// or too many handlers are subscribed.
     pub(super) async fn listen(self, gossip: &Gossip) -> Option<Listening> {
         let member = gossip.member().ok()?;
         let this = Arc::new(self);
@@ -99,7 +100,7 @@ impl EventHandler {
     }
 }
 
-/// A handler that has subscribed.
+/// A handler that has subscribed to its events.
 pub(super) struct Listening {
     handler: Arc<EventHandler>,
     records: mpsc::Receiver<Coalesced>,
@@ -175,7 +176,7 @@ impl EventHandler {
     }
 }
 
-/// Logs that the command is slow, while it runs: events wait for it.
+/// Runs `run` and logs, for as long as it takes longer than [`SLOW`], that the command is slow: events wait for it.
 async fn slowly<T>(command: &str, run: impl Future<Output = T>) -> T {
     let mut run = std::pin::pin!(run);
     let (began, mut patience) = (Instant::now(), SLOW);

@@ -9,21 +9,24 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// First and longest wait after a failed attempt; the wait doubles in between.
+/// Wait after the first failed attempt to join; it doubles with each failure, up to [`LONGEST_WAIT`].
 const FIRST_WAIT: Duration = Duration::from_millis(500);
+/// Maximum wait between two attempts to join, unless an interval is configured; jitter adds up to half a second.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// Interval of the checks whether other members are still there.
 pub(super) const LOOK: Duration = Duration::from_secs(2);
-/// Minimum interval before a different failure is logged as a warning, and before the same one is.
+/// Minimum interval before a failure to join that differs from the last is logged as a warning; an equal one takes
+/// [`SAME_AGAIN`].
 const OTHER_AGAIN: Duration = Duration::from_secs(5);
+/// Minimum interval before a failure to join that equals the last is logged as a warning again.
 const SAME_AGAIN: Duration = Duration::from_secs(60);
 
-/// The last failure logged as a warning, and its time.
+/// The last failure to join that was logged as a warning, and its time on a monotonic clock.
 #[derive(Debug, Default)]
 pub(super) struct Told(Option<(String, Duration)>);
 
 impl Told {
-    /// Whether to log this failure as a warning now.
+    /// Whether to log this failure to join as a warning at the time `now`.
     pub(super) fn warns(&mut self, failure: &str, now: Duration) -> bool {
         let quiet = self
             .0
@@ -36,40 +39,41 @@ impl Told {
     }
 }
 
-/// Returns the addresses that are not this agent's own.
+/// Returns the addresses in `found` that are not in `own`, the addresses of this agent.
 fn others(found: Vec<SocketAddr>, own: &[SocketAddr]) -> Vec<SocketAddr> {
     found.into_iter().filter(|address| !own.contains(address)).collect()
 }
 
-/// The limits on retrying to join at the start.
+/// The limits on retrying to join members at the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Retry {
-    /// Wait between attempts; `None`: waits that grow from half a second to 30 s.
+    /// Wait between attempts to join; `None`: waits that grow from half a second to 30 s.
     pub interval: Option<Duration>,
     /// Number of rounds without an answer after which the agent gives up, unless it was ever among others; 0: never.
     pub most: u32,
 }
 
 impl Retry {
-    /// Minimum configurable wait.
+    /// Minimum of [`Retry::interval`].
     pub const MIN_INTERVAL: Duration = Duration::from_secs(1);
-    /// Maximum configurable wait.
+    /// Maximum of [`Retry::interval`].
     pub const MAX_INTERVAL: Duration = Duration::from_secs(3600);
 }
 
-/// The result of a join.
+/// The result of contacting members to join.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Joined {
-    /// Number of targets that answered.
+    /// Number of targets to join that answered.
     pub answered: usize,
-    /// Targets that did not answer, with the reasons. Targets at which only this agent itself is found count neither
-    /// way.
+    /// Targets that did not answer, with the reasons. A target at which only this agent itself is found counts neither
+    /// as answered nor as failed.
     pub failed: Vec<String>,
 }
 
 impl Gossip {
-    /// Joins the targets whenever this member is alone, and until all of them have answered, because the first one
-    /// met may not know the others. Names are looked up at each attempt, since they may resolve differently by then.
+    /// Joins the targets whenever this member is alone, and until all of them have answered, because the first one that
+    /// answers may not know the others. Names are looked up at each attempt, since they may resolve differently by
+    /// then.
     pub(super) async fn keep_joining(self, targets: Vec<JoinTarget>, retry: Retry) {
         let clock = Monotonic::start();
         let (mut wait, mut told) = (FIRST_WAIT, Told::default());
@@ -114,7 +118,8 @@ impl Gossip {
         }
     }
 
-    /// Makes the agent end because no target answers.
+    /// Makes the agent end because no target answers. `rounds`: number of failed rounds; `why`: failure of the last
+    /// one.
     fn give_up(&self, rounds: u32, why: String) {
         tracing::error!(rounds, "giving up joining: {why}");
         if self.inner.gave_up.set((rounds, why)).is_ok() {
@@ -126,7 +131,7 @@ impl Gossip {
         self.inner.had_members.load(Ordering::Relaxed)
     }
 
-    /// Records that other members are present, whichever side found the other.
+    /// Records that other members are present, whether this agent found them or they found it.
     pub(super) fn note_members(&self) {
         *self.inner.unjoined.lock() = None;
         self.inner.had_members.store(true, Ordering::Relaxed);
@@ -149,7 +154,7 @@ impl Gossip {
         self.note_unless_known(|| error.to_string());
     }
 
-    /// Records a failure unless a recent one is recorded.
+    /// Records a failure to join, unless a recent one is recorded.
     fn note_unless_known(&self, why: impl FnOnce() -> String) {
         let (mut unjoined, now) = (self.inner.unjoined.lock(), Instant::now());
         if unjoined.as_ref().is_none_or(|(_, at)| !garbled::is_recent(*at, now)) {
@@ -165,13 +170,13 @@ impl Gossip {
         });
     }
 
-    /// Contacts members to learn of all others. Returns how many targets answered, at any of their addresses. Earlier
-    /// events are not delivered, unless this agent rejoins.
+    /// Contacts members to learn of all others. Returns how many targets answered, at any of their addresses. User
+    /// events from before the join are delivered only if the agent is configured to replay them.
     pub async fn join(&self, targets: &[JoinTarget]) -> Result<Joined, GossipError> {
         self.join_targets(targets, false).await
     }
 
-    /// `of_start`: the targets are those configured, to which an agent with a snapshot rejoins.
+    /// Contacts targets to join. `of_start`: they are the configured ones, to which an agent with a snapshot rejoins.
     async fn join_targets(&self, targets: &[JoinTarget], of_start: bool) -> Result<Joined, GossipError> {
         let member = self.member()?;
         let comes_back = of_start && member.came_back().await?;
@@ -201,7 +206,7 @@ impl Gossip {
 }
 
 impl Gossip {
-    /// Contacts one target; `false`: only this agent itself is there.
+    /// Contacts one target; `false`: only this agent itself is found there.
     async fn join_one(
         &self,
         member: &Membership,

@@ -13,28 +13,28 @@ const MAX_LEN: usize = 16 * 1024;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyringError {
-    /// The file cannot be read.
+    /// The keyring file cannot be read.
     #[error("the keyring {} cannot be read: {error}", path.display())]
     Read {
-        /// Path of the file.
+        /// Path of the keyring file.
         path: PathBuf,
         /// The system's error.
         error: io::Error,
     },
-    /// The file is not a keyring.
+    /// The file is not a JSON list of one or more base64 keys of 16, 24 or 32 bytes.
     #[error(
         "the keyring {} does not hold a JSON list of one or more base64 keys of 16, 24 or 32 bytes: {reason}",
         path.display()
     )]
     Malformed {
-        /// Path of the file.
+        /// Path of the keyring file.
         path: PathBuf,
-        /// What is wrong with its content.
+        /// What is wrong with the file's content.
         reason: String,
     },
 }
 
-/// Reads a keyring file.
+/// Reads a keyring file, a JSON list of base64 keys.
 pub fn read_keyring(path: &Path) -> Result<Keyring, KeyringError> {
     let failed = |error| KeyringError::Read { path: path.to_owned(), error };
     // Keys that are installed later are written to the same file, so a pipe is rejected.

@@ -14,28 +14,28 @@ use std::time::Duration;
 /// that key.
 pub(super) const ADMITTED_AFTER_FAILURE: Duration = Duration::from_secs(15 * 60);
 
-/// The state remembered of a member between examinations.
+/// The state of one member, kept between two examinations of the members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Look {
     pub(super) status: Status,
     pub(super) id: ReplicaId,
-    /// When the member failed, if it was seen alive before.
+    /// When the member failed; `None`: it has not failed, was not seen alive before, or may have lost its gossip key.
     pub(super) failed_at: Option<Duration>,
-    /// Whether the replica is admitted.
+    /// Whether the replica that the member announces is admitted.
     pub(super) admitted: bool,
     /// Whether the member may have lost its last gossip key.
     pub(super) keyless: bool,
 }
 
-/// Members of this cluster by name.
+/// Members that announce replicas of this cluster, by member name.
 pub(super) type Looks = BTreeMap<Text, Look>;
 
-/// The result of an examination.
+/// The result of an examination of all members.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
     pub(super) looks: Looks,
     pub(super) replicas: Replicas,
-    /// A live member that announces this replica's own id.
+    /// Name and address of a live member that announces this replica's own id.
     pub(super) double: Option<(Text, SocketAddr)>,
     /// Live members that are replicas of another cluster, by name.
     pub(super) foreign: Vec<Text>,
@@ -84,6 +84,7 @@ impl Listing {
     }
 
     /// Returns the replicas that are no longer admitted because their member has left or may have lost its key.
+    /// `before`: members at the previous examination.
     pub(super) fn departed(&self, before: &Looks) -> Vec<ReplicaId> {
         let gone = self.looks.iter().filter(|(name, look)| {
             let before = before.get(*name);

@@ -7,8 +7,8 @@ use kvgossip_membership::rpc::message::Keys;
 use kvgossip_membership::{Status, Tags, Text};
 
 impl Gossip {
-    /// Declares that a failed member has left, so that it is no longer tried; with `prune` it is forgotten at once.
-    /// Returns whether this agent sees the member as alive: such a member refutes the declaration.
+    /// Declares that a failed member has left, so that no member tries to reach it; with `prune` it is forgotten at
+    /// once. Returns whether this agent sees the member as alive: such a member refutes the declaration.
     pub async fn force_leave(&self, name: &Text, prune: bool) -> Result<bool, GossipError> {
         let member = self.member()?;
         if member.local_member().await?.name == *name {

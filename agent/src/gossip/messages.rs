@@ -5,7 +5,7 @@ use kvgossip_api::QueryResponse;
 use kvgossip_membership::driver::Answer;
 use kvgossip_membership::{QueryParams, Text};
 
-/// Maximum number of answers returned per query.
+/// Maximum number of members' answers returned per query.
 pub const MAX_ANSWERS: usize = 4096;
 
 impl Gossip {
@@ -14,7 +14,7 @@ impl Gossip {
         Ok(self.member()?.user_event(name, payload, coalesce).await?)
     }
 
-    /// Sends a query, and gathers the answers until its time is over.
+    /// Sends a query, and gathers the members' answers until the query's time is over.
     pub async fn query(
         &self,
         name: &str,

@@ -6,8 +6,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 /// Number of members that a replica dials and stays connected with; further ones dial it.
 pub(super) const NEIGHBOURS: usize = 8;
 
-/// Returns the replicas to stay connected with: the ring successor by id, so that all replicas form a ring, plus
-/// others by rendezvous hashing, which is stable when members come and go.
+/// Returns the replicas to stay connected with, at most [`NEIGHBOURS`]: the ring successor by id, so that all replicas
+/// form a ring, plus others by rendezvous hashing, which is stable when members come and go.
 pub(super) fn neighbours(own: ReplicaId, all: impl Iterator<Item = ReplicaId>) -> Vec<ReplicaId> {
     let score = |id: &ReplicaId| {
         let mut hasher = DefaultHasher::new();

@@ -6,12 +6,12 @@
 use super::tags::{CLUSTER_BYTES, cluster_prefix};
 use kvgossip_grants::{ClusterId, Digest, ReplicaId};
 
-/// Name of the query.
+/// Name of the gossip query by which replicas compare their root digests.
 pub(super) const QUERY: &str = "kvgossip";
 const VERSION: u8 = 2;
 const LEN: usize = 1 + CLUSTER_BYTES + 32 + 32;
 
-/// The root digest that a replica reports.
+/// A replica and its root digest, as a query or an answer carries them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Roots {
     pub(super) replica: ReplicaId,

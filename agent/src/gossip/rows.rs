@@ -24,13 +24,13 @@ fn status(member: &Member) -> &'static str {
     }
 }
 
-/// Returns an answer to a query as a row.
+/// Returns a member's answer to a query as a row of the API.
 pub(super) fn response(from: &Text, payload: Vec<u8>) -> ResponseRow {
     let payload_b64 = BASE64_STANDARD.encode(&payload);
     ResponseRow { from: from.to_string(), payload: String::from_utf8(payload).ok(), payload_b64 }
 }
 
-/// Number of members that announce each replica.
+/// Number of live members that announce each replica of this cluster.
 pub(super) type Announcers = BTreeMap<ReplicaId, usize>;
 
 pub(super) fn announcers(members: &[Member], cluster: ClusterId) -> Announcers {
@@ -47,14 +47,14 @@ fn is_at(connection: &Connection, member: &Member, announced: Option<(ReplicaId,
     announced.is_some_and(|(_, port)| connection.address() == SocketAddr::new(member.addr.ip(), port))
 }
 
-/// Whether the announced replica is connected from the announced address; then it has proved its key.
+/// Whether the replica that a member announces is connected from the announced address; then it has proved its key.
 pub(super) fn is_connected(member: &Member, cluster: ClusterId, peers: &Peers) -> bool {
     let announced = tags::read(&member.tags, cluster);
     let connection = announced.and_then(|(id, _)| peers.connection(&id));
     connection.is_some_and(|connection| is_at(&connection, member, announced))
 }
 
-/// The state of a replica that has proved its key.
+/// What this agent knows of a replica that has proved its key.
 #[derive(Default)]
 struct Known {
     root: Option<KnownRoot>,
@@ -80,7 +80,7 @@ impl Known {
 enum Whose {
     /// This agent's own member, with its root digest.
     Own(Digest),
-    /// Another member.
+    /// A member that is not this agent's own.
     Other {
         /// Whether other members announce the same replica.
         contested: bool,
@@ -91,7 +91,7 @@ enum Whose {
     },
 }
 
-/// Returns the row of a member; `local`: the member is this agent.
+/// Returns the row of a member in the API's list; `local`: the member is this agent's own.
 pub(super) fn row(
     member: Member,
     local: bool,
@@ -114,8 +114,8 @@ pub(super) fn row(
     row_of(member, cluster, &whose, |id| Known::of(id, peers))
 }
 
-/// Returns the row of a member. If several members announce one replica, only the one whose address has proved the
-/// key shows the replica's state, from `known`.
+/// Returns the row of a member in the API's list. If several members announce one replica, only the one whose address
+/// has proved the key shows the replica's state, from `known`.
 fn row_of(
     member: Member,
     cluster: ClusterId,

@@ -11,9 +11,9 @@ use tokio_util::task::TaskTracker;
 /// Settings of Serf's RPC.
 #[derive(Clone, Debug)]
 pub struct RpcConfig {
-    /// Address, authentication and limits.
+    /// Address, authentication and limits of the RPC server.
     pub options: Options,
-    /// The agent's log, for clients that monitor it.
+    /// The agent's log, for clients that monitor it; `None`: it cannot be monitored.
     pub logs: Option<Logs>,
 }
 

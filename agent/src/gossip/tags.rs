@@ -3,9 +3,9 @@
 use kvgossip_grants::{ClusterId, ReplicaId};
 use kvgossip_membership::{Tags, Text};
 
-/// Tag with the version of these tags and of the query.
+/// Name and value of the tag with the version of the agent's tags and of the query `kvgossip`.
 const VERSION: (&str, &str) = ("kvgossip", "2");
-/// Tag with the session port, at the member's address.
+/// Tag with the UDP port for sync sessions, at the member's address.
 const PORT: &str = "kvg_port";
 /// Tag with the first eight bytes of the cluster id, in hexadecimal.
 pub(super) const CLUSTER: &str = "kvg_cluster";
@@ -15,24 +15,24 @@ const ID: &str = "kvg_id";
 /// Number of bytes of a cluster id in gossip.
 pub(super) const CLUSTER_BYTES: usize = 8;
 
-/// Whether the tag is reserved for the agent.
+/// Whether only the agent itself may set the tag.
 pub(super) fn is_reserved(name: &Text) -> bool {
     *name == VERSION.0 || name.starts_with(b"kvg_")
 }
 
-/// Returns the first bytes of the cluster id.
+/// Returns the first eight bytes of the cluster id.
 pub(super) fn cluster_prefix(cluster: ClusterId) -> [u8; CLUSTER_BYTES] {
     let mut prefix = [0; CLUSTER_BYTES];
     prefix.copy_from_slice(&cluster.as_bytes()[..CLUSTER_BYTES]);
     prefix
 }
 
-/// Returns the first bytes of the cluster id, in hexadecimal.
+/// Returns the first eight bytes of the cluster id, as 16 hexadecimal digits.
 pub(super) fn cluster_text(cluster: ClusterId) -> String {
     cluster.to_string().chars().take(2 * CLUSTER_BYTES).collect()
 }
 
-/// Returns the tags of a replica.
+/// Returns the tags by which a member announces its replica.
 pub(super) fn announce(cluster: ClusterId, id: ReplicaId, port: u16) -> Tags {
     let tags = [
         (VERSION.0, VERSION.1.to_owned()),
@@ -43,12 +43,12 @@ pub(super) fn announce(cluster: ClusterId, id: ReplicaId, port: u16) -> Tags {
     tags.map(|(name, value)| (name.into(), value.into())).into()
 }
 
-/// Returns the value of a tag.
+/// Returns the value of the tag `name`; `None`: the tag is missing.
 fn value<'a>(tags: &'a Tags, name: &str) -> Option<&'a Text> {
     tags.get(name.as_bytes())
 }
 
-/// Returns the value of a tag, if it is UTF-8.
+/// Returns the value of the tag `name`; `None`: the tag is missing or not UTF-8.
 fn text<'a>(tags: &'a Tags, name: &str) -> Option<&'a str> {
     value(tags, name)?.to_str()
 }
@@ -62,8 +62,8 @@ pub(super) fn read(tags: &Tags, cluster: ClusterId) -> Option<(ReplicaId, u16)> 
     Some((text(tags, ID)?.parse().ok()?, port))
 }
 
-/// Returns the displayable prefix of a member's cluster id, if the member is a replica of another cluster; otherwise
-/// `None`.
+/// Returns the prefix of the cluster id that a member announces, or `unknown` if it is malformed; `None`: the member is
+/// not a replica, or is one of this cluster.
 pub(super) fn other_cluster(tags: &Tags, cluster: ClusterId) -> Option<String> {
     value(tags, VERSION.0)?;
     let other = value(tags, CLUSTER).filter(|other| **other != cluster_text(cluster))?;

@@ -9,27 +9,27 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Maximum size of the file, in bytes. A member's tags take at most 512 bytes in total.
+/// Maximum size of a tags file, in bytes. A member's tags take at most 512 bytes in total.
 const MAX_LEN: usize = 16 * 1024;
 
 /// The error of reading a tags file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TagsFileError {
-    /// The file cannot be read.
+    /// The tags file cannot be read.
     #[error("the tags in {} cannot be read: {error}", path.display())]
     Read {
-        /// Path of the file.
+        /// Path of the tags file.
         path: PathBuf,
         /// The system's error.
         error: io::Error,
     },
-    /// The file is not a JSON object of texts.
+    /// The tags file is not a JSON object of texts.
     #[error("{} does not hold a JSON object of texts: {error}", path.display())]
     Malformed {
-        /// Path of the file.
+        /// Path of the tags file.
         path: PathBuf,
-        /// The parser's error.
+        /// The error of the JSON parser.
         error: serde_json::Error,
     },
 }

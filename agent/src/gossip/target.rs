@@ -30,7 +30,7 @@ impl fmt::Display for JoinTarget {
 }
 
 impl JoinTarget {
-    /// Looks up the addresses.
+    /// Looks up the addresses of the member to join.
     pub(super) async fn resolve(&self, resolver: &Resolver) -> io::Result<Vec<SocketAddr>> {
         self.0.resolve(resolver).await
     }

@@ -22,17 +22,18 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-/// Time for which membership changes are collected before an examination of the members.
+/// Time for which changes of the membership are collected before the members are examined.
 const GATHER: Duration = Duration::from_millis(50);
 /// Interval at which the members are examined even without events.
 const REFRESH: Duration = Duration::from_secs(5);
 /// Maximum number of bytes of names in a query to a sample of members; a whole query has at most 1,024 bytes.
 const MAX_NAME_BYTES: usize = 600;
-/// Burst of log lines about members, and about events: anyone who can send gossip can cause them.
+/// Number of log lines about members, and of those about events, allowed in a burst: anyone who can send gossip can
+/// cause them.
 const LOG_BURST: u32 = 64;
-/// Interval at which one more line of each kind is allowed after a burst.
+/// Interval at which one more log line about members, and one about events, is allowed after a burst.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
-/// Capacity of the channel by which sessions report their end.
+/// Capacity of the channel by which sessions that the survey requested report their end.
 const SYNCED_BUFFER: usize = 64;
 
 /// The end of a session requested by the survey: the peer, and whether the session took place.
@@ -45,7 +46,7 @@ pub(super) struct Task {
     survey: Survey,
     clock: Monotonic,
     looks: Looks,
-    /// Answers to the query in progress.
+    /// Answers to this replica's query for root digests; `None`: no query is in progress.
     answers: Option<Answers>,
     synced: (mpsc::Sender<Synced>, mpsc::Receiver<Synced>),
     member_lines: Bucket,
@@ -69,7 +70,7 @@ impl Task {
         }
     }
 
-    /// Runs until the agent has left.
+    /// Handles the events of gossip until the agent has left.
     pub(super) async fn run(mut self, mut events: mpsc::Receiver<Event>) {
         let mut refresh_at = Instant::now();
         while let Ok(member) = self.gossip.member() {
@@ -158,7 +159,7 @@ impl Task {
         }
     }
 
-    /// Logs a failed rejoin, at rounds that are powers of two.
+    /// Logs that no remembered member has answered, at rounds that are powers of two.
     fn rejoin_failed(&self, tried: usize, rounds: u32) {
         if rounds.is_power_of_two() {
             tracing::warn!(tried, rounds, "none of the members that this agent remembers answers, trying on");
@@ -228,7 +229,7 @@ impl Task {
         }
     }
 
-    /// Examines all members, and passes the changes to the other parts.
+    /// Examines all members, and passes the results to the warnings, the directory, the survey and the peers.
     async fn refresh(&mut self, member: &Membership) {
         let Ok(members) = member.members().await else { return };
         let (own, cluster) = (self.gossip.inner.peers.id(), self.gossip.inner.cluster);
@@ -274,7 +275,7 @@ impl Task {
         }
     }
 
-    /// Carries out the actions of the survey.
+    /// Carries out the actions that the survey asks for: queries to members, and sessions with replicas.
     async fn act(&mut self, member: &Arc<Membership>) {
         if self.gossip.inner.leaving.load(Ordering::Relaxed) {
             return;
@@ -339,7 +340,7 @@ impl Task {
         });
     }
 
-    /// Answers a query for roots, if this replica's root differs.
+    /// Answers a query for root digests, if this replica's root digest differs from that of the asking replica.
     async fn on_question(&mut self, query: &Query, member: &Membership) {
         let (peers, cluster) = (&self.gossip.inner.peers, self.gossip.inner.cluster);
         let Some(asked) = Roots::decode(&query.payload, cluster) else { return };
@@ -383,7 +384,7 @@ impl Task {
     }
 }
 
-/// Returns the next answer; never completes while no query is in progress.
+/// Returns the next answer to the query in progress; never completes while no query is in progress.
 async fn next(answers: &mut Option<Answers>) -> Option<Answer> {
     match answers {
         Some(answers) => answers.next().await,

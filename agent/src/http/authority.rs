@@ -17,10 +17,10 @@ use kvgossip_api::{
 use kvgossip_engine::View;
 use kvgossip_grants::{EntityId, Fact, Frontier, Grant, Key, KeyGlob, Revocation, Signed, Timestamp};
 
-/// Maximum size of a row in a page of grants, in bytes.
+/// Size assumed of a row in a page of grants, in bytes, to limit the rows per page.
 const GRANT_ROW_BYTES: usize = 1024;
 
-/// Lists live grants and active revocations.
+/// `GET /v1/grants`: lists live grants and active revocations, a page at a time.
 pub(super) async fn grants(
     _: Complete,
     State(shared): State<Shared>,

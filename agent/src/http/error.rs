@@ -27,19 +27,19 @@ pub(crate) fn body<T>(json: Result<Json<T>, JsonRejection>) -> Result<T, Refusal
     })
 }
 
-/// An error response.
+/// An error response of the HTTP API.
 #[derive(Debug)]
 pub(crate) struct Refusal {
     status: StatusCode,
     error: ApiError,
-    /// Value of `Retry-After`, in seconds.
+    /// Value of the header `Retry-After`, in seconds; `None`: no such header.
     retry_after_s: Option<u32>,
-    /// The entry that the key shows, for a precondition that does not hold.
+    /// Id of the entry that the key shows, for the error of a precondition that does not hold; otherwise `None`.
     shown: Option<EntryId>,
 }
 
 impl Refusal {
-    /// A refusal with the status that the catalogue of codes has for `code`.
+    /// Creates an error response with the status that the catalogue of codes has for `code`.
     pub(crate) fn new(code: &str, message: impl ToString) -> Self {
         let status = codes::find(code).and_then(|info| StatusCode::from_u16(info.status?).ok());
         debug_assert!(status.is_some(), "{code} is no code of a refusal");
@@ -51,28 +51,28 @@ impl Refusal {
         }
     }
 
-    /// A refusal with a code of somebody else's: what a peer ended a session with.
+    /// Creates a 502 response with the error by which a peer, or the connection to it, ended a session.
     pub(crate) fn passed_on(error: ApiError) -> Self {
         Self { status: StatusCode::BAD_GATEWAY, error, retry_after_s: None, shown: None }
     }
 
-    /// With another status than the usual one of its code.
+    /// Replaces the status, which is that of the code in the catalogue, by another one.
     pub(crate) fn with_status(self, status: StatusCode) -> Self {
         Self { status, ..self }
     }
 
-    /// The response when there is no room for the request now.
+    /// Creates the response to a request for which there is no room now; `why` says room for what.
     pub(crate) fn busy(why: &str) -> Self {
         let busy = Self::new("http.busy", format!("{why}: try again in a moment"));
         Self { retry_after_s: Some(BUSY_RETRY_S), ..busy }
     }
 
-    /// The response to a request that the agent's stop interrupts.
+    /// Creates the response to a request that the agent's stop interrupts.
     pub(crate) fn shutdown() -> Self {
         Self::new("http.shutdown", "the agent is shutting down")
     }
 
-    /// The response for a fact that was not accepted.
+    /// Creates the response for a fact that was not accepted, from the code of its verdict.
     pub(crate) fn from_verdict(verdict: Verdict) -> Self {
         let code = verdict.code().unwrap_or(Code::Known);
         Self::new(code.as_str(), code.help())

@@ -19,13 +19,13 @@ use kvgossip_grants::{ClusterId, Code, EntryId, EntryMeta, Fact, Key};
 /// another thread, which pays off only for megabytes.
 const PARSED_IN_PLACE_BYTES: usize = 16 << 10;
 
-/// The facts that a query asks for.
+/// The facts that a request to `GET /v1/facts` asks for.
 pub(super) enum Wanted {
-    /// One entry of a key.
+    /// One entry of a key, by its id.
     One(Key, EntryId),
-    /// Grants, revocations and floors.
+    /// A page of the grants, revocations and floors.
     Authority(Page),
-    /// Entries.
+    /// A page of the entries.
     Entries(Page),
 }
 
@@ -45,7 +45,7 @@ impl Parameters for Wanted {
     }
 }
 
-/// Returns a page of signed facts.
+/// `GET /v1/facts`: returns a page of signed facts.
 pub(super) async fn page(
     _: Complete,
     State(shared): State<Shared>,
@@ -145,7 +145,8 @@ impl Entries<'_> {
         self.facts.len() >= limit || self.bytes >= PAGE_BYTES
     }
 
-    /// Adds entries of a key, in order; returns the place to continue from if the page is full before the last one.
+    /// Adds entries of a key, in the order given; returns the place to continue from if the page is full before the
+    /// last one.
     fn push_all<'e>(
         &mut self,
         key: &Key,
@@ -163,7 +164,7 @@ impl Entries<'_> {
         Ok(None)
     }
 
-    /// Adds an entry, unless it was removed meanwhile.
+    /// Adds an entry, unless it was removed since the page was begun.
     fn push(&mut self, key: &Key, id: &EntryId) -> Result<(), Refusal> {
         let Some(record) = self.reader.entry(key, id)? else { return Ok(()) };
         self.bytes += record.len();
@@ -187,7 +188,7 @@ impl Parameters for Direct {
     }
 }
 
-/// Offers signed facts, in any order; returns one verdict per fact.
+/// `POST /v1/facts`: offers signed facts, in any order; returns one verdict per fact.
 pub(super) async fn offer(
     State(shared): State<Shared>,
     Query(Direct(direct)): Query<Direct>,

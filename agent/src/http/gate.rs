@@ -23,24 +23,24 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
-/// Minimum room reserved for a body, in bytes, unless its announced size is smaller.
+/// Minimum room reserved for a request body, in bytes, unless its announced size is smaller.
 const LEAST_BODY: usize = 4096;
-/// Maximum wait for room for a body.
+/// Maximum wait for room for a request body.
 const BODY_PATIENCE: Duration = Duration::from_secs(1);
-/// Maximum wait for room for an answer.
+/// Maximum wait for room for a large answer.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
 /// Answers up to this many bytes are covered by the fixed memory of a connection.
 pub(crate) const SMALL_ANSWER: usize = 16 << 10;
-/// Maximum wait for a walk to start.
+/// Maximum wait for a walk over many keys to start.
 const WALK_PATIENCE: Duration = Duration::from_secs(5);
-/// Routes that wait for other replicas.
+/// Routes that wait for other replicas and so have a longer time limit.
 const LONG_ROUTES: [&str; 2] = ["/v1/sync", "/v1/diff"];
 /// Routes exempt from the limit on concurrent requests.
 const HEALTH_ROUTES: [&str; 2] = ["/healthz", "/readyz"];
-/// The route with endless answers.
+/// The route whose answers are endless streams of events.
 const WATCH_ROUTE: &str = "/v1/watch";
 
-/// The limits of one door and their permits.
+/// The limits of one door, and the permits for its requests and walks.
 #[derive(Debug)]
 pub(super) struct Gate {
     pub(super) limits: HttpLimits,
@@ -57,7 +57,8 @@ impl Gate {
         }
     }
 
-    /// Runs work that visits many keys or reads the disk on a blocking thread; limits how many run at once.
+    /// Runs a walk, which visits many keys or reads the disk, on a blocking thread. Waits for one of the door's permits
+    /// for walks, at most [`WALK_PATIENCE`].
     pub(super) async fn walk<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
@@ -76,7 +77,7 @@ impl Gate {
     }
 }
 
-/// Middleware that checks, serves and counts a request.
+/// Middleware that checks a request against rights and limits, serves it and counts it.
 pub(super) async fn pass(State(shared): State<Shared>, request: Request, next: Next) -> Response {
     let began = Instant::now();
     let route = request.extensions().get::<MatchedPath>().map_or("other", MatchedPath::as_str).to_owned();
@@ -87,7 +88,7 @@ pub(super) async fn pass(State(shared): State<Shared>, request: Request, next: N
     response
 }
 
-/// Returns the method for the metrics; unknown methods, which clients can invent, share one name.
+/// Returns the method's name for the metrics; unknown methods, which clients can invent, share one name.
 fn method_name(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",

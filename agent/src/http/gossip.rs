@@ -43,7 +43,7 @@ pub(super) async fn members(
     }
 }
 
-/// Contacts members to join them.
+/// Contacts the members that the request names, to join their gossip.
 pub(super) async fn join(
     _: Privileged,
     State(shared): State<Shared>,
@@ -62,7 +62,7 @@ pub(super) async fn join(
     Ok(Json(JoinResponse { joined: joined.answered, failed: joined.failed }))
 }
 
-/// Leaves the gossip.
+/// Makes this agent leave the gossip.
 pub(super) async fn leave(
     _: Privileged,
     State(shared): State<Shared>,
@@ -140,7 +140,7 @@ pub(super) async fn event(
     Ok(Json(Done {}))
 }
 
-/// Sends a query; returns the answers when the query's time is over.
+/// Sends a query to members; returns their answers when the query's time is over.
 pub(super) async fn query(
     _: Privileged,
     State(shared): State<Shared>,

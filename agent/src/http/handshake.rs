@@ -13,27 +13,27 @@ use tokio_rustls::server::TlsStream;
 
 /// Time for which a rejected connection is still read, so that the client receives the error.
 const LINGER: Duration = Duration::from_secs(2);
-/// Maximum number of bytes read in that time.
+/// Maximum number of bytes read from a rejected connection.
 const LINGER_BYTES: usize = 64 << 10;
-/// Body of the error for a plain HTTP request.
+/// Body of the error response to a client that sends plain HTTP to a port that serves HTTPS.
 const IN_CLEAR: &str =
     r#"{"code":"http.tls","message":"this port speaks HTTPS alone: write https:// in place of http://"}"#;
 
-/// A stream whose first byte was read.
+/// A stream whose first byte was read; reading it starts with that byte again.
 pub(super) struct Begun<S> {
     first: Option<u8>,
     stream: S,
 }
 
-/// The result of the handshake.
+/// The result of the TLS handshake.
 pub(super) enum Shaken<S> {
-    /// TLS is established.
+    /// TLS is established on this stream.
     Secure(Box<TlsStream<Begun<S>>>),
-    /// It failed; a plain HTTP client got the error, and the connection is closed.
+    /// The handshake failed. A client that sent plain HTTP got an error response, and the connection is closed.
     Over(io::Error),
 }
 
-/// Performs the handshake.
+/// Performs the TLS handshake; answers a plain HTTP request with an error response.
 pub(super) async fn shake<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, tls: &ServerTls) -> Shaken<S> {
     let first = match stream.read_u8().await {
         Ok(first) => first,
@@ -59,7 +59,7 @@ pub(super) async fn shake<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, tls:
     }
 }
 
-/// Whether the client presented a certificate; the handshake has verified it.
+/// Whether the client presented a certificate; the TLS handshake has verified it.
 pub(super) fn showed_certificate<S>(stream: &TlsStream<Begun<S>>) -> bool {
     let connection: &ServerConnection = stream.get_ref().1;
     connection.peer_certificates().is_some()

@@ -51,7 +51,7 @@ pub(super) async fn metrics(State(shared): State<Shared>, _: Query<()>) -> Resul
     Ok(([(header::CONTENT_TYPE, METRICS_TYPE)], text.await?).into_response())
 }
 
-/// The path prefix that a digest covers.
+/// The path prefix whose entries `GET /v1/digest` covers; without the parameter `prefix`, all entries.
 pub(super) struct Under(PathPrefix);
 
 impl Parameters for Under {
@@ -78,7 +78,7 @@ pub(super) async fn digest(
     shared.gate.walk(move || Ok(digests())).await.map(Json)
 }
 
-/// Runs a session with a peer.
+/// Runs a session with a peer that the request names.
 pub(super) async fn sync(
     _: Privileged,
     State(shared): State<Shared>,
@@ -91,7 +91,7 @@ pub(super) async fn sync(
     report.map(Json).map_err(Refusal::passed_on)
 }
 
-/// Compares this replica with a peer; transfers no facts.
+/// Compares this replica with a peer that the request names; transfers no facts.
 pub(super) async fn diff(
     _: Privileged,
     State(shared): State<Shared>,

@@ -31,7 +31,7 @@ fn not_found(shared: &Shared, key: &Key) -> Refusal {
     WriteError::from(CommitError::Unknown { key: key.clone() }).into()
 }
 
-/// Returns the raw value, with the entry's metadata in headers.
+/// Returns the raw value of a key, with the metadata of its entry in headers.
 pub(super) async fn get(
     _: Complete,
     State(shared): State<Shared>,
@@ -108,14 +108,14 @@ async fn write(
     Ok((StatusCode::NO_CONTENT, entry_headers(&fact)).into_response())
 }
 
-/// Parses the request's preconditions.
+/// Parses the request's `If-Match` and `If-None-Match` headers.
 fn condition(headers: &HeaderMap) -> Result<Precondition, Refusal> {
     let values = |name: HeaderName| headers.get_all(name).into_iter().map(HeaderValue::as_bytes);
     let parsed = Precondition::parse(values(IF_MATCH), values(IF_NONE_MATCH));
     parsed.map_err(|error| Refusal::new("http.header", format!("If-Match, If-None-Match: {error}")))
 }
 
-/// Lists the keys that are set, in order.
+/// Lists the keys that are set, in ascending order.
 pub(super) async fn list(
     _: Complete,
     State(shared): State<Shared>,
@@ -131,10 +131,11 @@ pub(super) async fn list(
     shared.gate.walk(walk).await.map(Json)
 }
 
-/// Maximum number of unknown keys listed per page.
+/// Maximum number of keys listed per page whose value is unknown, because an early entry waits.
 const MAX_UNKNOWN_KEYS: usize = 1024;
 
-/// Returns the keys of early entries that show no value and fall into the page's range, which ends with `next`.
+/// Returns the keys with an early entry that show no value and fall into the page's range, at most
+/// [`MAX_UNKNOWN_KEYS`]. `next`: the key at which the range ends; `None`: the page is the last one.
 fn unknown_keys(view: &View, page: &Page, next: Option<&str>, early: Vec<Key>) -> Vec<String> {
     let now = clock::now();
     let belongs = |key: &Key| {

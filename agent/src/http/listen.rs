@@ -28,9 +28,9 @@ use tokio_util::task::TaskTracker;
 const MAX_HEAD_BYTES: usize = 64 << 10;
 /// Requested kernel send buffer per connection, in bytes; Linux doubles it.
 const SEND_BUFFER_BYTES: u32 = 256 << 10;
-/// Length of the kernel's accept queue.
+/// Maximum number of connections in the kernel's accept queue.
 const BACKLOG: u32 = 1024;
-/// Pause after a failed accept.
+/// Pause after a failed accept, so that the task does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Minimum interval between log lines about the connection limit.
 const LOG_PAUSE: Duration = Duration::from_secs(60);
@@ -40,9 +40,9 @@ const MAX_SOCKET_PATH: usize = 108;
 /// A bound listening socket.
 #[derive(Debug)]
 pub enum Listener {
-    /// The Unix socket.
+    /// The bound Unix socket.
     Socket(UnixListener),
-    /// TCP.
+    /// The bound TCP socket.
     Tcp(TcpListener),
 }
 
@@ -74,7 +74,7 @@ pub async fn bind_unix(path: &Path) -> io::Result<Listener> {
     Ok(Listener::Socket(listener))
 }
 
-/// Binds a TCP socket.
+/// Binds a TCP socket. Returns it with its address, which has the port that was picked if `address` has port 0.
 pub async fn bind_tcp(address: SocketAddr) -> io::Result<(Listener, SocketAddr)> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4(),
@@ -185,11 +185,11 @@ async fn serve_client(
     }
 }
 
-/// The request service of one connection.
+/// The service that answers the requests of one connection.
 struct Routes {
     router: TowerToHyperService<axum::Router>,
     client: Arc<Client>,
-    /// Whether the client authenticated with a certificate of the configured authority.
+    /// Set if the client authenticated with a certificate of the configured authority.
     certified: Option<Certified>,
 }
 

@@ -38,7 +38,7 @@ use gate::Gate;
 use query::Query;
 use std::sync::Arc;
 
-/// The state shared by all handlers.
+/// The state that all request handlers of one door share.
 #[derive(Clone)]
 pub(crate) struct Shared {
     agent: Agent,

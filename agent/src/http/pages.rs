@@ -8,9 +8,9 @@ use kvgossip_api::{DEFAULT_PAGE_ROWS, MAX_PAGE_ROWS};
 use kvgossip_engine::{Frontier, View};
 use kvgossip_grants::{EntryId, Filter, Key, Rank, Timestamp};
 
-/// A page ends when the listed keys, rows or records have this many bytes.
+/// Number of bytes of listed keys, rows or records at which a page ends.
 pub(super) const PAGE_BYTES: usize = 1 << 20;
-/// Size of a row beside its key or glob, in bytes: ids, times, names.
+/// Size assumed of a row beside its key or glob, in bytes: ids, times, names.
 pub(super) const ROW_BYTES: usize = 256;
 /// Maximum size of a page in base64 and JSON, in bytes, including one record that exceeds [`PAGE_BYTES`].
 pub(super) const MAX_PAGE_BYTES: usize = 4 << 20;
@@ -52,13 +52,14 @@ impl Parameters for Page {
 }
 
 impl Page {
-    /// Returns the keys after `after` that the filter includes. Examines at most `examined` keys.
+    /// Returns the keys after the parameter `after` that the filter includes. Examines at most `examined` keys.
     pub(super) fn keys<'a>(&'a self, view: &'a View, examined: usize) -> Result<Keys<'a>, Refusal> {
         let after = self.after.as_deref().map(Key::parse).transpose()?;
         Ok(self.keys_after(view, after, examined))
     }
 
-    /// Returns the keys after `after` that the filter includes. Examines at most `examined` keys.
+    /// Returns the keys after the argument `after` that the filter includes; `None`: from the first key. Examines at
+    /// most `examined` keys.
     pub(super) fn keys_after<'a>(&'a self, view: &'a View, after: Option<Key>, examined: usize) -> Keys<'a> {
         let prefixes = self.filter.literal_prefixes();
         let found = prefixes.into_iter().flat_map(move |prefix| view.keys(prefix, after.as_ref()));
@@ -72,14 +73,15 @@ const PLACE_SEPARATOR: char = '!';
 /// A place in the list of entries, which is ordered by key, within a key newest first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct EntryPlace {
-    /// Key of the place: all earlier keys are done.
+    /// Key at which the list continues: all keys before it are done.
     pub(super) key: Key,
-    /// Rank of the last entry done of that key; `None`: all of its entries are done.
+    /// Rank of the last entry done of `key`, from which the list continues with older ones; `None`: all of its entries
+    /// are done.
     pub(super) down_to: Option<Rank>,
 }
 
 impl EntryPlace {
-    /// Parses the text of [`EntryPlace::text`].
+    /// Parses a text that [`EntryPlace::text`] has formatted.
     pub(super) fn parse(text: &str) -> Result<Self, Refusal> {
         let Some((key, rank)) = text.split_once(PLACE_SEPARATOR) else {
             return Ok(Self { key: Key::parse(text)?, down_to: None });
@@ -95,7 +97,7 @@ impl EntryPlace {
         Ok(Self { key: Key::parse(key)?, down_to: Some(rank.ok_or_else(malformed)?) })
     }
 
-    /// Formats the place for `next`.
+    /// Formats the place as the `next` of a page, from which the following page continues.
     pub(super) fn text(&self) -> String {
         match &self.down_to {
             None => self.key.to_string(),
@@ -104,18 +106,18 @@ impl EntryPlace {
     }
 }
 
-/// An iterator over the keys of a page.
+/// An iterator over the keys of a page, with their frontiers.
 pub(super) struct Keys<'a> {
     found: Box<dyn Iterator<Item = (Key, &'a Frontier)> + 'a>,
     filter: &'a Filter,
     left: usize,
-    /// The last key examined.
+    /// The last key examined, whether or not the filter includes it.
     last: Option<Key>,
     cut: bool,
 }
 
 impl Keys<'_> {
-    /// Returns where the next page continues, if this one has examined its maximum number of keys.
+    /// Returns where the next page continues, if this one has examined its maximum number of keys; otherwise `None`.
     pub(super) fn resume(self) -> Option<String> {
         self.last.filter(|_| self.cut).map(|key| key.to_string())
     }
@@ -141,7 +143,7 @@ impl<'a> Iterator for Keys<'a> {
     }
 }
 
-/// Returns the places after `after`, in the form of [`place_text`].
+/// Returns the places after `after`, which is a text by [`place_text`]; `None`: all places.
 pub(super) fn places_after<'a>(
     places: &'a [AuthorityPlace],
     after: Option<&str>,
@@ -157,7 +159,7 @@ pub(super) fn places_after<'a>(
     Ok(&places[places.partition_point(|other| *other <= place)..])
 }
 
-/// Formats a place for `next`.
+/// Formats a place as the `next` of a page of authority facts.
 pub(super) fn place_text((depth, id): &AuthorityPlace) -> String {
     format!("{depth}-{id}")
 }

@@ -9,14 +9,14 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-/// A stream whose writes fail when they make no progress for a time. Reads have no timeout here; their callers limit
+/// A stream whose writes fail when they make no progress for `limit`. Reads have no timeout here; their callers limit
 /// them.
 pub(super) struct Patient<S> {
     stream: S,
     limit: Duration,
-    /// The client, which is informed when a write blocks.
+    /// The client to inform when a write starts to block, and when it makes progress again; `None`: no client.
     client: Option<Arc<Client>>,
-    /// The timeout, while a write blocks.
+    /// The timeout of the write that blocks; `None`: no write blocks.
     waiting: Option<Pin<Box<Sleep>>>,
 }
 

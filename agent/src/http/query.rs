@@ -11,9 +11,9 @@ use std::str::FromStr;
 /// expected, is rejected.
 pub(crate) struct Query<T>(pub(crate) T);
 
-/// Parses the parameters of a route.
+/// Parameters of a route, parsed from its query string.
 pub(crate) trait Parameters: Sized {
-    /// Takes the parameters that the route knows.
+    /// Takes the parameters that the route knows out of `given`; a parameter left in `given` is unknown.
     fn take(given: &mut Given) -> Result<Self, Refusal>;
 }
 
@@ -40,12 +40,12 @@ fn parse<T: Parameters>(query: &str) -> Result<T, Refusal> {
     }
 }
 
-/// The response to an unknown parameter or an unacceptable value.
+/// Returns the error response to an unknown parameter or an unacceptable value.
 pub(crate) fn malformed(message: impl ToString) -> Refusal {
     Refusal::new("http.query", message)
 }
 
-/// The parameters not taken yet, in order.
+/// The parameters of a request that the route has not taken yet, in order.
 pub(crate) struct Given(Vec<(String, String)>);
 
 impl Given {
@@ -65,7 +65,7 @@ impl Given {
         taken.into_iter().map(|(_, value)| value).collect()
     }
 
-    /// Takes the value of a parameter that may occur once.
+    /// Takes the value of a parameter that may occur once; `None`: the request lacks it.
     pub(crate) fn once(&mut self, name: &str) -> Result<Option<String>, Refusal> {
         let mut values = self.all(name).into_iter();
         match (values.next(), values.next()) {

@@ -32,7 +32,7 @@ fn refuse(shared: &Shared, shown: Shown<'_>, missing: (&str, &str)) -> Refusal {
     Refusal::new(code, message)
 }
 
-/// Code and message for an unknown token.
+/// Code and message of the error for a token that is not one of the agent's.
 const WRONG_TOKEN: (&str, &str) = (
     "http.wrong_token",
     "the token that was shown is not one of this agent's: compare the file of --token-file with the agent's own",
@@ -43,14 +43,14 @@ const WRONG_TOKEN: (&str, &str) = (
 /// listed here.
 const READ_BY_POST: [&str; 4] = ["/v1/facts", "/v1/explain", "/v1/plan", "/v1/watch"];
 
-/// The right that a request needs over TCP.
+/// The right that a request over TCP needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Right {
-    /// Nothing.
+    /// No right: every request may use the route.
     Open,
-    /// To read.
+    /// The right to read.
     Read,
-    /// To read, and to use the agent's identity, change the agent or make it dial.
+    /// The right to read, and to use the agent's identity, change the agent or make it dial.
     Write,
 }
 

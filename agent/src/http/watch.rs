@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Maximum wait for room for a large interest.
+/// Maximum wait for room for the keys and filters of a large watch.
 const INTEREST_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Header that a browser's `EventSource` sends when it reconnects.
@@ -72,7 +72,7 @@ pub(super) async fn post(
     watch(&shared, &client, || read(&body), &headers).await
 }
 
-/// Whether the body is declared as JSON.
+/// Whether the request declares its body as JSON.
 fn is_json(headers: &HeaderMap) -> bool {
     let given = headers.get(header::CONTENT_TYPE).and_then(|given| given.to_str().ok()).unwrap_or_default();
     let essence = given.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();

@@ -2,16 +2,16 @@
 
 use prometheus_client::registry::{Metric, Registry, Unit};
 
-/// The description of a metric.
+/// The description of a metric family.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MetricInfo {
-    /// Family name, with the unit. Samples of counters add `_total`.
+    /// Name of the metric family, with the unit. Samples of counters add `_total`.
     pub name: String,
-    /// `counter`, `gauge` or `histogram`.
+    /// Type of the metric: `counter`, `gauge` or `histogram`.
     pub kind: &'static str,
-    /// Label names.
+    /// Names of the labels of its samples; empty: no labels.
     pub labels: &'static [&'static str],
-    /// Help text.
+    /// Help text, which says what the metric measures.
     pub help: &'static str,
 }
 

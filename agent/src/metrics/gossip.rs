@@ -13,17 +13,17 @@ use std::sync::atomic::Ordering;
 /// The reason why this replica opens a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SessionCause {
-    /// A change here has to be passed on.
+    /// A change at this replica has to be passed on to the peer.
     Change,
     /// The peer has just connected.
     Connection,
-    /// The previous session failed or left differences.
+    /// The previous session with the peer failed or left differences.
     Retry,
     /// A periodic comparison with a random connected peer.
     Comparison,
-    /// Gossip indicates that a member may hold other facts.
+    /// A survey of the members' root digests indicates that the peer may hold other facts.
     Survey,
-    /// A request, for example `kvgossip sync`.
+    /// A request to this agent asks for the session, for example `kvgossip sync`.
     Request,
 }
 

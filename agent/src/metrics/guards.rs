@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ShutOutSample {
     pub(crate) now: u64,
-    /// Number of times a replica was shut out, by the code of its offence.
+    /// Number of times any replica was shut out, by the code of the offence.
     pub(crate) offences: Vec<(&'static str, u64)>,
     /// Number of initial packets refused because too many handshakes were in progress.
     pub(crate) turned_away: u64,

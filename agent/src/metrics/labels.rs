@@ -5,7 +5,7 @@ use kvgossip_grants::Verdict;
 use kvgossip_transport::Code;
 use prometheus_client::encoding::EncodeLabelSet;
 
-/// Failure codes of sessions beside those of the transport.
+/// Codes of failed sessions, in addition to those of the transport.
 const SESSION_CODES: [&str; 11] = [
     "session.protocol",
     "session.version",
@@ -47,7 +47,7 @@ impl Session {
 }
 
 impl Session {
-    /// Returns the label sets of all possible session failures.
+    /// Returns the label sets of all possible session failures: each role with each code.
     pub(super) fn failures() -> impl Iterator<Item = Self> {
         let codes = || Code::ALL.iter().map(|code| code.name()).chain(SESSION_CODES).chain([OTHER]);
         let of =
@@ -57,7 +57,7 @@ impl Session {
 }
 
 impl Fact {
-    /// Returns the label sets of all possible refusals of facts.
+    /// Returns the label sets of all possible refusals of facts: each source with each code.
     pub(super) fn refusals() -> impl Iterator<Item = Self> {
         let codes = || kvgossip_grants::Code::ALL.iter();
         let of = move |source| {
@@ -115,7 +115,7 @@ pub(crate) struct Door {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct Http {
     pub(crate) door: &'static str,
-    /// The route's pattern, or `other`.
+    /// Pattern of the route, such as `/v1/kv/{*key}`; `other`: no route matches.
     pub(crate) route: String,
     pub(crate) method: &'static str,
     pub(crate) status: u16,

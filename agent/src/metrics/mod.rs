@@ -90,14 +90,14 @@ impl CommitMetrics {
     }
 }
 
-/// The state that is read at a scrape.
+/// Numbers and states of the agent that are read at a scrape.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Holdings {
     pub(crate) keys: u64,
     pub(crate) long_keys: u64,
-    /// Number of entries of the key that has the most.
+    /// Number of entries of the key that has the most entries.
     pub(crate) longest_key: u64,
-    /// Numbers of grants, revocations and floors.
+    /// Numbers of grants, of revocations and of floors, in this order.
     pub(crate) authority: [u64; 3],
     pub(crate) waiting: u64,
     pub(crate) early: WaitingRow,
@@ -335,7 +335,7 @@ impl Metrics {
         self.0.doors.felled(door);
     }
 
-    /// Sets how many bytes of a pool the clients of a door hold.
+    /// Sets the metric of how many bytes of a pool the clients of a door hold.
     pub(crate) fn http_held(&self, door: &'static str, pool: &'static str, bytes: usize) {
         self.0.doors.held(door, pool, bytes);
     }
@@ -344,7 +344,7 @@ impl Metrics {
         self.0.gossip.session_opened(cause);
     }
 
-    /// Records a run of an event handler.
+    /// Records a run of an event handler; `ok`: the command succeeded.
     pub(crate) fn handler_ran(&self, ok: bool) {
         self.0.gossip.handlers(if ok { "ok" } else { "failed" }, 1);
     }
@@ -354,12 +354,12 @@ impl Metrics {
         self.0.gossip.handlers("dropped", count);
     }
 
-    /// Records a survey: this replica asked the members for their roots.
+    /// Records a survey: this replica asked members for their root digests.
     pub(crate) fn survey(&self) {
         self.0.gossip.survey();
     }
 
-    /// Records an answer to a survey from a member whose root differs.
+    /// Records an answer to a survey from a member whose root digest differs.
     pub(crate) fn survey_answer(&self) {
         self.0.gossip.survey_answer();
     }

@@ -71,13 +71,14 @@ fn max_fds() -> i64 {
     field(&fs::read_to_string("/proc/self/limits").unwrap_or_default(), "Max open files")
 }
 
-/// Returns the first number after a name at the start of a line.
+/// Returns the first number after `name` at the start of a line; 0: there is none.
 fn field(text: &str, name: &str) -> i64 {
     let rest = text.lines().find_map(|line| line.strip_prefix(name));
     rest.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or_default()
 }
 
-/// Returns the CPU time: fields 14 and 15 of `/proc/self/stat`. Field 2, in parentheses, may contain any characters.
+/// Returns the CPU time in seconds: fields 14 and 15 of `/proc/self/stat`. Field 2, in parentheses, may contain any
+/// characters. `None`: the text has another format.
 fn cpu_seconds(stat: &str) -> Option<f64> {
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     let mut ticks = || fields.next()?.parse::<u32>().ok();

@@ -11,7 +11,7 @@ use prometheus_client::registry::Unit;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct StandingSample {
     pub(crate) ready: bool,
-    /// The codes that reasons can have.
+    /// The codes that reasons of reduced health can have.
     pub(crate) codes: &'static [&'static str],
     pub(crate) reasons: Vec<ReasonRow>,
     pub(crate) last_equal_us: Option<u64>,

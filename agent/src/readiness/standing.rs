@@ -12,12 +12,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Maximum size of the file, in bytes.
+/// Maximum size of the sync state file, in bytes.
 const MAX_FILE_BYTES: usize = 4096;
 /// Maximum size of the gossip snapshot that is read, in bytes.
 const MAX_SNAPSHOT_BYTES: usize = 4 << 20;
 
-/// The content of the file, as JSON. Unknown fields are ignored.
+/// The content of the sync state file, as JSON. Unknown fields are ignored.
 #[derive(Serialize, Deserialize)]
 struct Row {
     compared: bool,
@@ -27,26 +27,26 @@ struct Row {
     last_equal_us: Option<u64>,
 }
 
-/// What decides at the start whether this replica is ready.
+/// Files and settings that decide at the start whether this replica is ready.
 #[derive(Clone, Debug)]
 pub(crate) struct ReadinessConfig {
-    /// The file that remembers whether this replica was ever compared with a peer.
+    /// The file that remembers whether this replica was ever compared with a peer; `None`: nothing is remembered.
     pub(crate) file: Option<PathBuf>,
-    /// The file in which gossip remembers its members.
+    /// The file in which gossip remembers its members; `None`: there is none.
     pub(crate) members_file: Option<PathBuf>,
-    /// Whether the operator named other replicas.
+    /// Whether the operator named other replicas, or said that some exist.
     pub(crate) told_of_others: bool,
-    /// Whether the replica is ready without a comparison.
+    /// Whether the replica is ready without having been compared with a peer.
     pub(crate) alone_is_fine: bool,
-    /// How long a replica that was compared in an earlier run waits for a comparison.
+    /// How long a replica that was compared in an earlier run waits for a new comparison before it is ready.
     pub(crate) ready_after: Duration,
 }
 
-/// The shared readiness of a running agent.
+/// The readiness of a running agent, shared by its tasks, with the file that remembers it.
 #[derive(Debug)]
 pub(crate) struct Standing {
     readiness: Mutex<Readiness>,
-    /// Path of the file. The lock also serialises writes.
+    /// Path of the sync state file; `None`: nothing is remembered. The lock also serialises writes.
     file: Option<Mutex<PathBuf>>,
     clock: Monotonic,
 }
@@ -68,7 +68,7 @@ impl Standing {
         this
     }
 
-    /// Returns why this replica may lack facts that others hold.
+    /// Returns why this replica may lack facts that others hold; `None`: it was compared, or needs no comparison.
     pub(crate) fn gap(&self) -> Option<Gap> {
         self.readiness.lock().gap(self.clock.now_us())
     }
@@ -78,22 +78,22 @@ impl Standing {
         self.gap() == Some(Gap::First)
     }
 
-    /// Returns when this replica and a peer were last known to hold the same facts.
+    /// Returns when this replica and a peer were last known to hold the same facts; `None`: never.
     pub(crate) fn last_equal(&self) -> Option<LastEqual> {
         self.readiness.lock().last_equal(clock::now())
     }
 
-    /// See [`Readiness::knows_newcomer`].
+    /// Whether a replica is a newcomer that this one was compared with; see [`Readiness::knows_newcomer`].
     pub(crate) fn is_known_newcomer(&self, peer: &ReplicaId) -> bool {
         self.readiness.lock().knows_newcomer(peer)
     }
 
-    /// See [`Readiness::told_of`].
+    /// Returns the replicas known to the newcomers that this one was compared with, except those newcomers themselves.
     pub(crate) fn told_of(&self) -> BTreeSet<ShortReplicaId> {
         self.readiness.lock().told_of()
     }
 
-    /// See [`Readiness::session_ended`].
+    /// Records the end of a full session with a peer; see [`Readiness::session_ended`].
     pub(crate) fn session_ended(
         &self,
         peer: ReplicaId,
@@ -113,7 +113,8 @@ impl Standing {
         self.readiness.lock().note_equal(at, clock::now());
     }
 
-    /// Writes the state to the file if it has to be.
+    /// Writes the state of comparisons to the sync state file, if it has changed enough; `at_end`: if it has changed at
+    /// all.
     pub(crate) fn save(&self, at_end: bool) {
         let Some(file) = &self.file else { return };
         let path = file.lock();
@@ -130,7 +131,8 @@ fn has_met_members(file: &Path) -> bool {
     bytes.split(|byte| *byte == b'\n').any(|line| line.starts_with(b"alive: "))
 }
 
-/// Reads the file. An unreadable or damaged file counts as "never compared", so the next comparison is the first.
+/// Reads the sync state file; `None`: it does not exist. An unreadable or damaged file counts as "never compared", so
+/// the next comparison is the first.
 fn remembered(path: &Path) -> Option<Remembered> {
     let bytes = match read_own(path, MAX_FILE_BYTES) {
         Ok(bytes) => bytes,
@@ -148,7 +150,7 @@ fn remembered(path: &Path) -> Option<Remembered> {
     Some(Remembered { compared: row.compared, began_first: row.began_first, last_equal })
 }
 
-/// Replaces the file atomically and durably.
+/// Replaces the sync state file atomically and durably.
 fn write(path: &Path, now: Remembered) -> io::Result<()> {
     let Remembered { compared, began_first, last_equal } = now;
     let row = Row { compared, began_first, last_equal_us: last_equal.map(Timestamp::as_micros) };

@@ -7,15 +7,15 @@ use kvgossip_grants::{EntryId, FactId, GrantId};
 /// Cause of the latest change of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Why {
-    /// No change: the state is sent at the start of a stream, or again.
+    /// The key has not changed: its state is sent at the start of a stream, or again.
     Current,
-    /// An entry was merged.
+    /// This entry of the key was merged.
     Written(EntryId),
-    /// A grant was revoked.
+    /// This grant was revoked; the entries that ended cited it or a grant below it.
     Revoked(GrantId),
-    /// A floor ended entries.
+    /// This floor was merged, and ended entries of the key.
     Floored(FactId),
-    /// A grant expired.
+    /// This grant expired; the entries that are masked now cite it or a grant below it.
     Expired(GrantId),
 }
 

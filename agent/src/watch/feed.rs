@@ -10,18 +10,18 @@ use std::sync::Arc;
 
 /// The stream of one watcher, as chunks of server-sent events.
 pub struct Feed {
-    /// State of the stream; `None` while another thread makes a chunk, and after the end.
+    /// State of the stream; `None` while another thread makes a chunk, and after the end of the stream.
     round: Option<Box<Round>>,
     watcher: Arc<Watcher>,
     begun: bool,
     /// Client whose ledger has to have room for large events; `None`: there is always room.
     client: Option<Arc<Client>>,
-    /// Room that was waited for and is not used yet.
+    /// Room for a large event that was waited for and is not used yet; `None`: none was waited for.
     room: Option<Reservation>,
 }
 
 impl Hub {
-    /// Starts to watch. `cursor`: id of the last event of an earlier stream.
+    /// Starts a stream for a new watcher. `cursor`: id of the last event of an earlier stream; `None`: there was none.
     pub fn watch(&self, interest: Interest, cursor: Option<&str>) -> Result<Feed, WatchError> {
         let (watcher, start) = self.watcher(interest, cursor)?;
         Ok(Feed::new(watcher, start))
@@ -41,12 +41,12 @@ impl Feed {
         self
     }
 
-    /// Takes room for the next chunk: the room that was waited for, or else what is free now.
+    /// Takes room for the next chunk: the room that was waited for, or else what is free now. `None`: there is no room.
     fn take_room(&mut self) -> Option<Reservation> {
         self.room.take().or_else(|| self.client.as_ref()?.answer_now(MAX_CHUNK_BYTES))
     }
 
-    /// Joins a chunk with the room that it occupies.
+    /// Joins a chunk with the room that it occupies; small chunks occupy none.
     fn chunk(text: Vec<u8>, room: Option<Reservation>) -> Bytes {
         match room {
             Some(mut room) if text.len() > SMALL_CHUNK_BYTES => {
@@ -57,7 +57,7 @@ impl Feed {
         }
     }
 
-    /// Returns the next chunk; `None` at the end. A stream that is not polled holds up nobody.
+    /// Returns the next chunk; `None` at the end of the stream. A stream that is not polled holds up nobody.
     pub async fn next(&mut self) -> Option<Bytes> {
         if !self.begun {
             tokio::select! {

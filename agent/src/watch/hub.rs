@@ -24,7 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Maximum sleep before the clock is read again: it may have been set.
+/// Maximum sleep until the next expiry of a grant, before the clock is read again: it may have been set.
 const MAX_SLEEP: Duration = Duration::from_secs(30);
 
 /// Reason why a watch is refused.
@@ -36,24 +36,24 @@ pub enum WatchError {
     TooMany,
 }
 
-/// Notifies watchers of changes. Clones share it.
+/// Notifies watchers of changes of the store. Clones share it.
 #[derive(Clone)]
 pub struct Hub(Arc<Inner>);
 
 struct Inner {
     store: StoreHandle,
-    /// The waiting room of early entries.
+    /// The waiting room, from which the early entries of a key are read.
     waiting: Arc<Waiting>,
-    /// A state all of whose changes are in the mailboxes. Mailboxes may also have later changes.
+    /// The latest state all of whose changes are in the mailboxes. Mailboxes may also have later changes.
     snapshot: ArcSwap<Snapshot>,
     registry: Mutex<Registry>,
-    /// Number of the last batch of `snapshot`.
+    /// Number of the last batch of `snapshot`; signals each new state.
     told: watch::Sender<u64>,
     epoch: u64,
-    /// Id of the replica.
+    /// Id of the replica, as hexadecimal digits.
     replica: String,
     stop: CancellationToken,
-    /// Permits to make a chunk: small chunks, which take little time, and large ones.
+    /// Permits to make a chunk: first those for large chunks, then those for small ones, which take little time.
     turns: [Arc<Semaphore>; 2],
     order: AuthorityOrder,
 }
@@ -61,7 +61,7 @@ struct Inner {
 struct Registry {
     index: Index,
     mailboxes: HashMap<WatcherId, Arc<Mailbox>>,
-    /// Watchers of authority facts.
+    /// Ids of the watchers that receive authority facts.
     facts: BTreeSet<WatcherId>,
     log: Log,
     next: WatcherId,
@@ -75,29 +75,29 @@ pub struct Watcher {
     pub(super) interest: Interest,
 }
 
-/// Contents of a mailbox, with the state that they lead to.
+/// Contents of a watcher's mailbox, with the state that its changes lead to.
 pub(super) struct Taken {
-    /// Place of `now` in the log.
+    /// Place in the log of changes that corresponds to `now`.
     pub(super) cursor: Cursor,
-    /// Current state.
+    /// Latest state all of whose changes are in the mailboxes.
     pub(super) now: Arc<Snapshot>,
-    /// Changes up to `now` that the watcher has not received.
+    /// Changes up to the state `now` that the watcher has not received.
     pub(super) pending: Pending,
 }
 
-/// How a new watcher starts.
+/// How the stream of a new watcher starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Start {
-    /// It receives everything.
+    /// The watcher receives the whole state that it watches.
     Fresh,
-    /// It continues: the changes after its cursor are in its mailbox.
+    /// The watcher continues: the changes after its cursor are in its mailbox.
     Resumed,
-    /// Its cursor is invalid or too old; it receives a gap, then everything.
+    /// The watcher's cursor is invalid or too old; it receives a gap, then the whole state that it watches.
     Gap,
 }
 
 impl Hub {
-    /// Starts to follow the store of a replica, until `stop`.
+    /// Starts to follow the store of a replica, until `stop` is cancelled. `replica`: the replica's id as text.
     pub fn start(intake: &Intake, replica: String, stop: &CancellationToken, tasks: &TaskTracker) -> Self {
         let (store, waiting) = (intake.store().clone(), intake.waiting().clone());
         let changes = store.changes();
@@ -136,7 +136,7 @@ impl Hub {
         hub
     }
 
-    /// Registers a watcher and fills its mailbox with the changes since `cursor`.
+    /// Registers a watcher and fills its mailbox with the changes since `cursor`; `None`: the watcher starts afresh.
     pub(super) fn watcher(
         &self,
         interest: Interest,
@@ -275,7 +275,8 @@ impl Hub {
         }
     }
 
-    /// Sends keys again that could not be read before.
+    /// Sends keys to their watchers again: keys that can be read again, or whose early entries have changed. If the
+    /// keys are not known, all watchers receive a gap.
     pub fn tell_again(&self, reads_again: ReadsAgain) {
         match reads_again {
             ReadsAgain::Keys(keys) if keys.is_empty() => {}
@@ -287,7 +288,8 @@ impl Hub {
         }
     }
 
-    /// Handles missed batches: more than a thousand were committed while this task was not running.
+    /// Handles missed batches: more than [`CHANGE_BUFFER`](crate::committer::CHANGE_BUFFER) were committed while this
+    /// task was not running.
     fn tell_gap(&self) {
         let mut registry = self.0.registry.lock();
         registry.overflow();
@@ -301,7 +303,8 @@ impl Hub {
     }
 }
 
-/// Empties the largest mailboxes, each with a gap, until all together hold no more than `most` names.
+/// Empties the largest mailboxes, each with a gap, until all together hold at most `most` names of keys, entries and
+/// facts.
 fn overflow_the_fullest(mailboxes: &HashMap<WatcherId, Arc<Mailbox>>, most: usize) {
     // There are few enough mailboxes to add them up at each batch, since a watcher is a connection.
     let mut held: usize = mailboxes.values().map(|mailbox| mailbox.len()).sum();
@@ -320,7 +323,7 @@ fn overflow_the_fullest(mailboxes: &HashMap<WatcherId, Arc<Mailbox>>, most: usiz
 }
 
 impl Registry {
-    /// Marks that all watchers have missed changes.
+    /// Marks that all watchers have missed changes, and forgets the log.
     fn overflow(&mut self) {
         self.log.forget();
         self.mailboxes.values().for_each(|mailbox| mailbox.change(Pending::overflow));
@@ -328,7 +331,7 @@ impl Registry {
 }
 
 impl Watcher {
-    /// Returns the id of the replica.
+    /// Returns the id of the replica that is watched.
     pub(super) fn replica(&self) -> &str {
         &self.hub.0.replica
     }
@@ -342,7 +345,7 @@ impl Watcher {
         mark
     }
 
-    /// Empties the mailbox. Returns its contents with the current state, which includes them.
+    /// Empties the mailbox. Returns its contents with the latest state, which includes them.
     pub(super) fn take(&self) -> Taken {
         // The hub notes a batch and publishes its state under this lock, so both are seen or neither.
         let registry = self.hub.0.registry.lock();
@@ -357,7 +360,7 @@ impl Watcher {
         turns.clone().acquire_owned().await.ok()
     }
 
-    /// Returns the authority facts of a state in order. New watchers share the list.
+    /// Returns the authority facts of a state in the order in which they can be merged. New watchers share the list.
     pub(super) fn authority_order(&self, view: &View) -> Arc<Vec<AuthorityPlace>> {
         self.hub.0.order.of(view)
     }

@@ -4,7 +4,7 @@ use super::interest::Interest;
 use kvgossip_grants::{Filter, Key};
 use std::collections::{BTreeMap, HashMap};
 
-/// Id of a watcher.
+/// Id of a watcher, a number that the hub counts up.
 pub(super) type WatcherId = u64;
 
 /// Finds the watchers of a key. A lookup costs one step for the key and one for each distinct *length* of a literal
@@ -13,7 +13,7 @@ pub(super) type WatcherId = u64;
 pub(super) struct Index {
     keys: HashMap<Key, Vec<WatcherId>>,
     prefixes: HashMap<Box<[u8]>, Vec<(WatcherId, Filter)>>,
-    /// Number of distinct prefixes by length in bytes.
+    /// Number of distinct literal prefixes in the index, by their length in bytes.
     lengths: BTreeMap<usize, usize>,
 }
 
@@ -57,7 +57,7 @@ impl Index {
         }
     }
 
-    /// Calls `hear` for every watcher of `key`; for some of them more than once.
+    /// Calls `hear` with the id of every watcher of `key`; for some of the watchers more than once.
     pub(super) fn each(&self, key: &Key, mut hear: impl FnMut(WatcherId)) {
         self.keys.get(key).into_iter().flatten().copied().for_each(&mut hear);
         for length in self.lengths.keys() {

@@ -4,34 +4,34 @@ use kvgossip_api::{HeldRow, MAX_WATCH_FILTERS, MAX_WATCH_KEYS, WatchForm, WatchR
 use kvgossip_grants::{Digest, Filter, FilterError, Key, KeyError, MAX_HELD_BUCKETS};
 use std::time::Duration;
 
-/// Bytes of memory that a key or a filter's prefix takes in addition to its text: its handles, and its place in the index.
+/// Memory in bytes that a key or a filter's prefix takes beside its text: its handles, and its place in the index.
 const INDEXED_BYTES: usize = 192;
 
-/// A parsed watch request.
+/// A parsed and checked watch request.
 #[derive(Clone, Debug)]
 pub struct Interest {
     /// Keys to watch, in ascending order, each once.
     pub keys: Box<[Key]>,
-    /// Filters; all keys that one of them includes are watched as well.
+    /// Filters; all keys that at least one of them includes are watched as well.
     pub filters: Box<[Filter]>,
-    /// Contents of events: values or signed records.
+    /// Contents of events: values, or signed records.
     pub form: WatchForm,
-    /// Whether the watcher receives authority facts.
+    /// Whether the watcher receives grants, revocations and floors.
     pub authority: bool,
-    /// Digests of the facts that the watcher already holds.
+    /// Digests of the facts that the watcher already holds; `None`: it sent none.
     pub have: Option<Have>,
     /// Maximum silence of the stream before a heartbeat.
     pub heartbeat: Duration,
-    /// Size of all globs in bytes.
+    /// Size of the globs of all filters, in bytes.
     globs_bytes: usize,
 }
 
-/// Digests of the facts that a watcher already holds.
+/// Digests of the facts that a watcher already holds, as it sent them.
 #[derive(Clone, Debug)]
 pub struct Have {
-    /// Digest of the authority facts.
+    /// Digest of the grants, revocations and floors.
     pub authority: Digest,
-    /// Digests of the entries, by bucket of keys.
+    /// Digests of the entries, one per bucket of keys, at most [`MAX_HELD_BUCKETS`].
     pub buckets: Box<[Digest]>,
 }
 
@@ -39,16 +39,16 @@ pub struct Have {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InterestError {
-    /// A key is invalid.
+    /// A key of the request is invalid.
     #[error(transparent)]
     Key(#[from] KeyError),
-    /// A filter is invalid.
+    /// A filter of the request is invalid.
     #[error(transparent)]
     Filter(#[from] FilterError),
     /// The request asks for nothing: no keys, no filters, no authority facts.
     #[error("nothing is asked for: give key=KEY or match=GLOB")]
     Nothing,
-    /// The request exceeds a limit.
+    /// The request exceeds the limit on keys, filters, globs or total memory.
     #[error(
         "a watch takes at most {MAX_WATCH_KEYS} keys and {MAX_WATCH_FILTERS} filters, {} KiB of globs, and {} MiB in all: \
          use several",
@@ -56,10 +56,10 @@ pub enum InterestError {
         super::MAX_INTEREST_BYTES >> 20
     )]
     TooMuch,
-    /// `have` does not contain valid digests.
+    /// `have` is not a list of 1 to [`MAX_HELD_BUCKETS`] valid digests.
     #[error("have: 1 to {MAX_HELD_BUCKETS} digests of 64 hexadecimal digits")]
     Have,
-    /// `heartbeat_ms` is beyond its limits.
+    /// `heartbeat_ms` is below its minimum or above its maximum.
     #[error(
         "heartbeat_ms: {} to {} milliseconds",
         super::MIN_HEARTBEAT.as_millis(),
@@ -69,7 +69,7 @@ pub enum InterestError {
 }
 
 impl InterestError {
-    /// Returns the stable code.
+    /// Returns the stable error code.
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Key(_) => "key.malformed",
@@ -130,12 +130,12 @@ impl Interest {
         1 + 2 * self.globs_bytes * key.as_bytes().len() / super::STEPS_OF_A_KEY
     }
 
-    /// Whether the request names this key itself.
+    /// Whether the request names this key itself, rather than by a filter.
     pub(super) fn names(&self, key: &Key) -> bool {
         self.keys.binary_search(key).is_ok()
     }
 
-    /// Whether the watcher watches a key.
+    /// Whether the watcher watches a key, by its name or by a filter.
     pub(super) fn includes(&self, key: &Key) -> bool {
         self.names(key) || self.filters.iter().any(|filter| filter.includes(key))
     }

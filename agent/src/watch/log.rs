@@ -31,7 +31,7 @@ impl FromStr for Cursor {
     }
 }
 
-/// Changes of one step of the hub.
+/// Changes of one step of the hub: a committed batch, expired grants, or keys that are sent again.
 #[derive(Debug)]
 pub(super) struct Step {
     pub(super) keys: Vec<(Key, Why)>,
@@ -44,10 +44,10 @@ impl Step {
     }
 }
 
-/// The latest steps, up to a total weight.
+/// The latest steps of the hub, up to a total weight of `limit` keys and facts.
 #[derive(Debug)]
 pub(super) struct Log {
-    /// Sequence number of the last step.
+    /// Sequence number of the last step, counted from the start of the agent.
     seq: u64,
     steps: VecDeque<Step>,
     weight: usize,
@@ -74,14 +74,15 @@ impl Log {
         }
     }
 
-    /// Forgets all steps, because some were missed.
+    /// Forgets all steps, because the hub has missed some.
     pub(super) fn forget(&mut self) {
         self.seq += 1;
         self.steps.clear();
         self.weight = 0;
     }
 
-    /// Returns the steps after `seq`; `None` if some of them are forgotten, or `seq` is in the future.
+    /// Returns the steps after `seq`; `None` if some of them are forgotten, or `seq` is greater than that of the last
+    /// step.
     pub(super) fn since(&self, seq: u64) -> Option<impl Iterator<Item = &Step>> {
         let missed = usize::try_from(self.seq.checked_sub(seq)?).ok()?;
         let skip = self.steps.len().checked_sub(missed)?;

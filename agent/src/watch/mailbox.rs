@@ -14,12 +14,12 @@ pub(super) struct Mailbox {
     arrived: Notify,
 }
 
-/// Changes of a key that the watcher has not received.
+/// Changes of one key that the watcher has not received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Note {
-    /// Cause of the latest change.
+    /// Cause of the latest change of the key.
     pub(super) why: Why,
-    /// Merged entries, oldest first. Of a key with very many entries, only these are sent.
+    /// Ids of the merged entries, oldest first. Of a key with very many entries, only these are sent.
     pub(super) written: Vec<EntryId>,
     /// Whether `written` does not cover all changes except expiries, so that the whole key has to be sent.
     pub(super) retell: bool,
@@ -31,16 +31,16 @@ impl Note {
     }
 }
 
-/// Contents of a mailbox.
+/// Contents of a mailbox: the names of what has changed.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
-    /// Changed keys.
+    /// Changed keys, each with its changes.
     pub(super) keys: BTreeMap<Key, Note>,
-    /// Number of entries in all notes.
+    /// Number of entries in the notes of all keys.
     entries: usize,
-    /// New authority facts.
+    /// Ids of new authority facts.
     pub(super) facts: BTreeSet<FactId>,
-    /// Whether changes exceeded a limit and all were dropped.
+    /// Whether the changes exceeded a limit and all were dropped, so that the watcher receives a gap.
     pub(super) overflowed: bool,
 }
 
@@ -118,28 +118,28 @@ impl Pending {
 }
 
 impl Mailbox {
-    /// Changes the contents and wakes the watcher.
+    /// Changes the contents of the mailbox and wakes the watcher.
     pub(super) fn change(&self, change: impl FnOnce(&mut Pending)) {
         change(&mut self.pending.lock());
         self.arrived.notify_one();
     }
 
-    /// Whether nothing is pending.
+    /// Whether the mailbox has no changes for the watcher.
     pub(super) fn is_empty(&self) -> bool {
         self.pending.lock().is_empty()
     }
 
-    /// Takes all contents out.
+    /// Takes all changes out of the mailbox.
     pub(super) fn take(&self) -> Pending {
         std::mem::take(&mut *self.pending.lock())
     }
 
-    /// Waits until something may have arrived since the previous call.
+    /// Waits until a change may have arrived since the previous call.
     pub(super) async fn arrived(&self) {
         self.arrived.notified().await;
     }
 
-    /// Returns the number of names: keys, entries and facts.
+    /// Returns the number of names in the mailbox: keys, entries and facts.
     pub(super) fn len(&self) -> usize {
         let pending = self.pending.lock();
         pending.keys.len() + pending.entries + pending.facts.len()

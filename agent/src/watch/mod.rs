@@ -23,13 +23,14 @@ pub use interest::{Interest, InterestError};
 
 use std::time::Duration;
 
-/// Maximum number of concurrent watchers.
+/// Maximum number of concurrent watchers per agent.
 pub const MAX_WATCHERS: usize = 16_384;
-/// Maximum number of pending keys per watcher; one more causes a gap.
+/// Maximum number of changed keys pending per watcher; one more causes a gap.
 pub const MAX_PENDING_KEYS: usize = 1024;
 /// Maximum number of entries named with the pending keys of one watcher; beyond it, keys are sent whole.
 pub const MAX_PENDING_ENTRIES: usize = 1024;
-/// Maximum number of pending authority facts per watcher; one more causes a gap.
+/// Maximum number of entries named with the pending keys of one watcher; beyond it, further changed keys are sent
+/// whole.
 pub const MAX_PENDING_FACTS: usize = 1024;
 /// Maximum number of changed keys that are remembered for watchers that reconnect.
 pub const MAX_LOG_KEYS: usize = 65_536;
@@ -54,18 +55,18 @@ pub(crate) const STEPS_OF_A_KEY: usize = 64 << 10;
 /// Maximum number of keys, entries and facts pending for all watchers together. Beyond it, the largest mailboxes get a
 /// gap.
 pub const MAX_PENDING_NAMES: usize = 256 << 10;
-/// Maximum number of keys that are examined for one chunk.
+/// Maximum number of keys that are examined for one chunk, where a key with many glob comparisons counts as several.
 pub const CHUNK_KEYS: usize = 4096;
-/// Maximum number of entries in one event.
+/// Maximum number of entries in one event about a key.
 pub const MAX_EVENT_RECORDS: usize = 32;
-/// Number of bytes read for an event at which it is complete, including values that are not sent.
+/// Number of bytes of records read for one event at which the event is complete, including values that are not sent.
 pub const MAX_EVENT_BYTES: usize = 2 << 20;
 /// Maximum number of keys per watcher whose older entries are still to be sent. If there are more, all keys are walked
 /// again afterwards.
 pub const MAX_TAILS: usize = 64;
-/// Default of the maximum silence of a stream.
+/// Default of the maximum silence of a stream, after which a heartbeat is sent.
 pub const HEARTBEAT: Duration = Duration::from_secs(10);
-/// Minimum heartbeat interval that a watcher can ask for.
+/// Minimum interval between heartbeats that a watcher can ask for.
 pub const MIN_HEARTBEAT: Duration = Duration::from_millis(kvgossip_api::MIN_HEARTBEAT_MS);
-/// Maximum heartbeat interval that a watcher can ask for.
+/// Maximum interval between heartbeats that a watcher can ask for.
 pub const MAX_HEARTBEAT: Duration = Duration::from_millis(kvgossip_api::MAX_HEARTBEAT_MS);

@@ -19,9 +19,9 @@ const FACTS_AT_ONCE: usize = 256;
 /// Maximum number of authority facts per event while there is no room for large events.
 const FACTS_AT_ONCE_IF_FULL: usize = 8;
 
-/// Phase of a stream.
+/// Phase of a watcher's stream.
 enum Phase {
-    /// Nothing has been compared or sent.
+    /// Nothing has been compared with the watcher's digests or sent.
     Begin,
     /// The initial state is being sent: authority facts, then keys, then `synced`.
     Telling,
@@ -34,32 +34,34 @@ pub(super) struct Round {
     phase: Phase,
     gap: Option<&'static str>,
     resumed: bool,
-    /// Authority facts of the initial state, in order, and the number of them that were sent.
+    /// Authority facts of the initial state, in the order in which they can be merged, and the number of them that were
+    /// sent.
     facts: (Arc<Vec<AuthorityPlace>>, usize),
     position: Position,
     /// Watched keys with early entries, the next one last; those without a value are sent as well.
     early: Vec<Key>,
-    /// Which buckets differ; `None` if the watcher sent no digests.
+    /// Whether each bucket of keys differs from the watcher's digest; `None`: the watcher sent no digests.
     different: Option<Vec<bool>>,
-    /// Whether the watcher has the same authority facts; `None` if it sent no digest of them.
+    /// Whether the watcher holds the same authority facts as this replica; `None`: it sent no digest, or does not
+    /// receive them.
     same_authority: Option<bool>,
-    /// Older entries, still to be sent, of keys with very many entries.
+    /// Older entries, still to be sent, of keys with more entries than fit into one event.
     tails: Tails,
-    /// Whether there is room for large events.
+    /// Whether the client's ledger has room for large events.
     is_roomy: bool,
-    /// Whether an event was held back because there is no room for large ones.
+    /// Whether an event was held back because there is no room for large events.
     needs_room: bool,
 }
 
-/// Result of making a chunk.
+/// Result of [`Round::work`].
 pub(super) enum ChunkResult {
-    /// A chunk to send.
+    /// A chunk of the stream, to send.
     Text(Vec<u8>),
     /// No chunk: the next event is large and needs room.
     NeedsRoom,
-    /// No chunk yet: call again, there is more to examine.
+    /// No chunk yet: call again, because there is more to examine.
     Again,
-    /// The last chunk.
+    /// The last chunk; the stream ends after it.
     End(Vec<u8>),
 }
 
@@ -90,7 +92,7 @@ impl Round {
             && self.watcher.mailbox.is_empty()
     }
 
-    /// Makes the next chunk. `is_roomy`: whether there is room for large events.
+    /// Makes the next chunk of the stream. `is_roomy`: whether the client's ledger has room for large events.
     pub(super) fn work(&mut self, is_roomy: bool) -> Result<ChunkResult, StorageError> {
         let mut out = Events::default();
         (self.is_roomy, self.needs_room) = (is_roomy, false);
@@ -146,7 +148,7 @@ impl Round {
         })
     }
 
-    /// Compares digests and lists the authority facts to send.
+    /// Compares the watcher's digests with this replica's, and lists the authority facts to send.
     fn begin(&mut self) {
         let (watcher, view) = (self.watcher.clone(), self.watcher.take().now.view.clone());
         let (interest, authority) = (&watcher.interest, view.authority());
@@ -178,7 +180,8 @@ impl Round {
         ChunkResult::Text(out.into_text())
     }
 
-    /// Appends events of changed keys. Returns the keys that did not fit into this chunk.
+    /// Appends events of changed keys. Returns the keys that were not sent: they did not fit into this chunk, or lack
+    /// room.
     fn tell_changes(
         &mut self,
         out: &mut Events,
@@ -196,7 +199,7 @@ impl Round {
         Ok(rest)
     }
 
-    /// Appends the event of a changed key. Returns whether it was appended.
+    /// Appends the event of a changed key. Returns `false` if the event is too large for the room that there is.
     fn tell_change(
         &mut self,
         out: &mut Events,
@@ -228,12 +231,12 @@ impl Round {
         }
     }
 
-    /// Returns the size in bytes at which a chunk is complete.
+    /// Returns the size in bytes at which a chunk is complete: less while there is no room for large events.
     fn chunk_bytes(&self) -> usize {
         if self.is_roomy { CHUNK_BYTES } else { SMALL_CHUNK_BYTES }
     }
 
-    /// Whether there is room for an event. Remembers a lack of room.
+    /// Whether there is room for an event. Remembers a lack of room in `needs_room`.
     fn fits(&mut self, row: &KeyEvent) -> bool {
         let fits = self.is_roomy || weight(row) <= SMALL_CHUNK_BYTES;
         self.needs_room |= !fits;
@@ -328,7 +331,8 @@ impl Round {
         Ok(self.early.is_empty())
     }
 
-    /// Appends one page of older entries; without a queued tail, looks for further keys that have older entries.
+    /// Appends an event with the next older entries of one queued key. If no key is queued, looks for one that has
+    /// older entries still to be sent.
     fn tell_tails(&mut self, out: &mut Events, now: &Snapshot) -> Result<(), StorageError> {
         let Some(tail) = self.tails.pop() else { return self.find_tails(out, now) };
         let Tail { key, telling, after } = tail;
@@ -350,7 +354,7 @@ impl Round {
         Ok(())
     }
 
-    /// Walks keys whose older entries may not have been sent, until one is queued.
+    /// Walks the keys whose older entries may not have been sent, until one of them is queued.
     fn find_tails(&mut self, out: &mut Events, now: &Snapshot) -> Result<(), StorageError> {
         let Some(mut position) = self.tails.take_walk() else { return Ok(()) };
         let watcher = self.watcher.clone();

@@ -10,11 +10,11 @@ use kvgossip_engine::{Reader, StorageError, View};
 use kvgossip_grants::{Entry, EntryId, EntryMeta, Fact, FactId, Key, Rank, Signed, StandingEntry, Timestamp};
 use serde::Serialize;
 
-/// Events that are sent together.
+/// Server-sent events that form one chunk.
 #[derive(Debug, Default)]
 pub(super) struct Events {
     text: Vec<u8>,
-    /// Start of the last event, in bytes.
+    /// Offset of the last event, in bytes.
     last_at: usize,
 }
 
@@ -48,7 +48,7 @@ impl Events {
         self.text.is_empty()
     }
 
-    /// Returns the bytes of the events, without spare capacity.
+    /// Returns the text of the events, without spare capacity.
     pub(super) fn into_text(mut self) -> Vec<u8> {
         self.text.shrink_to_fit();
         self.text
@@ -67,9 +67,9 @@ impl Events {
     }
 }
 
-/// Result of reading a key.
+/// Result of reading a key for a watcher.
 pub(super) enum Read {
-    /// An event to send.
+    /// An event to send, which is complete.
     Event(Box<KeyEvent>),
     /// An event to send; the entries older than this rank come in further events.
     Page(Box<KeyEvent>, Rank),
@@ -77,7 +77,7 @@ pub(super) enum Read {
     NoRoom,
 }
 
-/// Returns the record of an entry; `None` if it is missing, damaged or unreadable, which does not end the stream.
+/// Returns the record of an entry; `None`: it is missing, damaged or unreadable, which does not end the stream.
 fn record(reader: &dyn Reader, key: &Key, id: &EntryId) -> Result<Option<Bytes>, StorageError> {
     match reader.entry(key, id) {
         Err(StorageError::Damaged(_) | StorageError::Io(_)) => Ok(None),
@@ -85,33 +85,33 @@ fn record(reader: &dyn Reader, key: &Key, id: &EntryId) -> Result<Option<Bytes>,
     }
 }
 
-/// Returns the bytes of an event without its few fixed fields.
+/// Returns the size of an event in bytes, without its few fixed fields.
 pub(super) fn weight(row: &KeyEvent) -> usize {
     let records = row.records_b64.iter().chain(&row.fronts_b64).chain(&row.value).chain(&row.value_b64);
     row.key.len() + records.map(String::len).sum::<usize>()
 }
 
-/// Reads one key for a watcher.
+/// Reads one key, and makes the event about it for a watcher.
 pub(super) struct KeyReader<'a> {
     pub(super) view: &'a View,
     pub(super) reader: &'a dyn Reader,
     pub(super) key: &'a Key,
     pub(super) why: Why,
     pub(super) now: Timestamp,
-    /// Whether there is room for large events.
+    /// Whether the client's ledger has room for large events.
     pub(super) is_roomy: bool,
-    /// The waiting room of early entries.
+    /// The waiting room, from which the early entries of the key are read.
     pub(super) waiting: &'a Waiting,
 }
 
 impl<'a> KeyReader<'a> {
-    /// Returns the shown entry, which may be a delete.
+    /// Returns the entry that the key shows, which may be a delete; `None`: it shows none.
     fn shown(&self) -> Option<&'a EntryMeta> {
         let frontier = self.view.frontier(self.key)?;
         frontier.shown(self.now).map(|entry| &entry.meta)
     }
 
-    /// Returns an event that describes the shown entry, without any records.
+    /// Returns an event that describes the entry that the key shows, without any records.
     fn event(&self) -> KeyEvent {
         let newest = self.view.frontier(self.key).and_then(|frontier| frontier.newest());
         let newest_is_delete = newest.is_some_and(|entry| entry.meta.is_delete);
@@ -139,7 +139,7 @@ impl<'a> KeyReader<'a> {
         }
     }
 
-    /// Reads the shown value, for watchers that trust the agent.
+    /// Reads the value that the key shows, for watchers that trust the agent.
     pub(super) fn value(&self) -> Result<Read, StorageError> {
         let mut row = self.event();
         let Some(shown) = self.shown().filter(|entry| !entry.is_delete) else {
@@ -176,7 +176,7 @@ impl<'a> KeyReader<'a> {
         })
     }
 
-    /// Reads the entries that are older than `after`, without their values.
+    /// Reads the entries whose rank is below `after`, without their values.
     pub(super) fn next(&self, telling: u64, after: Rank) -> Result<Read, StorageError> {
         let frontier = self.view.frontier(self.key);
         let entries = frontier.into_iter().flat_map(|frontier| frontier.newest_first_after(after));
@@ -204,8 +204,8 @@ impl<'a> KeyReader<'a> {
         Ok(Read::Event(row.into()))
     }
 
-    /// Appends entries until the event is full. `part` returns the part row for the lowest rank of this event; `None`:
-    /// all were appended.
+    /// Appends entries until the event is full. `part` returns the part row for the lowest rank of this event; its
+    /// argument is `None` if all entries were appended.
     fn page<'e>(
         &self,
         mut row: KeyEvent,
@@ -233,7 +233,7 @@ impl<'a> KeyReader<'a> {
         })
     }
 
-    /// Appends the shown entry with its value.
+    /// Appends the shown entry with its value. Adds the number of bytes read to `bytes`.
     fn put_shown(&self, row: &mut KeyEvent, id: &EntryId, bytes: &mut usize) -> Result<(), StorageError> {
         match record(self.reader, self.key, id)? {
             Some(record) => {

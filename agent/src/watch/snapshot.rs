@@ -5,16 +5,16 @@ use kvgossip_engine::View;
 use kvgossip_grants::{Digest, HeldDigests, Key};
 use std::collections::BTreeSet;
 
-/// Progress through the keys of an interest.
+/// Progress of a walk through the keys of an interest.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Position {
-    /// Number of named keys that are done.
+    /// Number of named keys that the walk has passed.
     keys: usize,
-    /// Number of filters that are done.
+    /// Number of filters that the walk has passed.
     filters: usize,
-    /// Number of literal prefixes of the next filter that are done.
+    /// Number of literal prefixes of the next filter that the walk has passed.
     prefixes: usize,
-    /// Last key that was examined below the next prefix.
+    /// Last key examined below the next literal prefix; `None`: none was examined below it.
     after: Option<Key>,
 }
 
@@ -55,7 +55,7 @@ impl Position {
         None
     }
 
-    /// Whether all keys are done.
+    /// Whether the walk has passed all keys.
     pub(super) fn is_done(&self, interest: &Interest) -> bool {
         self.keys >= interest.keys.len() && self.filters >= interest.filters.len()
     }
@@ -66,7 +66,8 @@ impl Position {
     }
 }
 
-/// Returns the digests of the live entries of the interest, in `buckets` buckets; see `kvgossip_grants::HeldDigests`.
+/// Returns the digests of the live entries of all keys of the interest, in `buckets` buckets; see
+/// `kvgossip_grants::HeldDigests`.
 pub(super) fn digests(interest: &Interest, view: &View, buckets: usize) -> Vec<Digest> {
     // Keys in ascending order, whichever filter includes them.
     let mut keys: BTreeSet<Key> = BTreeSet::new();

@@ -12,19 +12,20 @@ pub(super) struct Tail {
     pub(super) key: Key,
     /// Number of the sequence of events that sends this key. It distinguishes sequences for the same key.
     pub(super) telling: u64,
-    /// Lowest rank that was sent.
+    /// Rank of the oldest entry that was sent; the entries below it are still to be sent.
     pub(super) after: Rank,
 }
 
-/// Older entries of all keys that are still to be sent.
+/// The older entries of all keys that are still to be sent on a stream.
 #[derive(Debug, Default)]
 pub(super) struct Tails {
-    /// Queued tails, at most [`MAX_TAILS`].
+    /// Queued keys with older entries to send, at most [`MAX_TAILS`].
     queue: VecDeque<Tail>,
-    /// Position from which keys have to be walked again, because there were more tails than fit.
+    /// Position from which keys have to be walked again, because there were more tails than fit; `None`: no walk is
+    /// left.
     walk: Option<Position>,
     walks_all: bool,
-    /// Last number given by [`Tails::name`].
+    /// Last number that [`Tails::name`] gave to a sequence of events.
     last: u64,
 }
 
@@ -35,7 +36,7 @@ impl Tails {
         self.last
     }
 
-    /// Whether nothing is left to send.
+    /// Whether no older entries are left to send.
     pub(super) fn is_empty(&self) -> bool {
         self.queue.is_empty() && self.walk.is_none()
     }
@@ -59,12 +60,12 @@ impl Tails {
         }
     }
 
-    /// Whether the walk includes keys whose digests at the start were equal.
+    /// Whether the walk also covers keys whose digests were equal at the start of the stream.
     pub(super) fn walks_all(&self) -> bool {
         self.walks_all
     }
 
-    /// Takes the tail whose turn it is.
+    /// Takes out the tail that was queued first; `None`: no tail is queued.
     pub(super) fn pop(&mut self) -> Option<Tail> {
         self.queue.pop_front()
     }
@@ -74,12 +75,12 @@ impl Tails {
         self.walk.take()
     }
 
-    /// Continues the walk later from this position.
+    /// Sets the position from which the walk continues later.
     pub(super) fn walk_on(&mut self, position: Position) {
         self.walk = Some(position);
     }
 
-    /// Drops everything, because all keys are sent again.
+    /// Drops all tails and the walk, because all keys are sent again.
     pub(super) fn clear(&mut self) {
         self.queue.clear();
         self.walk = None;

@@ -12,21 +12,21 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 /// UDP port of multicast DNS.
 pub(super) const PORT: u16 = 5353;
-/// Time to live of an answer, in seconds, as with Serf's agents.
+/// Time to live of the records in an answer, in seconds, as with Serf's agents.
 const TTL_S: u32 = 120;
 /// Maximum length of a DNS label, in bytes.
 const MAX_LABEL_LEN: usize = 63;
-/// Maximum number of addresses taken from one message.
+/// Maximum number of members' addresses taken from one answer packet.
 const MAX_FOUND: usize = 16;
 
-/// The service that agents of one name offer.
+/// The multicast DNS service that agents with one `--discover` name offer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Service {
     cluster: String,
     name: Name<'static>,
 }
 
-/// A query for a service.
+/// A parsed query for a service, to be answered.
 #[derive(Debug)]
 pub(super) struct Asked {
     id: u16,
@@ -58,7 +58,7 @@ impl Service {
         &self.cluster
     }
 
-    /// Returns the query for this service.
+    /// Returns the packet of a query for this service; `None`: it cannot be encoded.
     pub(super) fn question(&self) -> Option<Vec<u8>> {
         let mut packet = Packet::new_query(0);
         packet.questions.push(Question::new(
@@ -70,7 +70,7 @@ impl Service {
         packet.build_bytes_vec().ok()
     }
 
-    /// Parses a packet as a query for this service.
+    /// Parses a packet as a query for this service; `None`: it is not one.
     pub(super) fn asked(&self, packet: &[u8]) -> Option<Asked> {
         let packet = Packet::parse(packet).ok()?;
         if packet.has_flags(PacketFlag::RESPONSE) || packet.opcode() != OPCODE::StandardQuery {
@@ -85,7 +85,8 @@ impl Service {
         Some(Asked { id: packet.id(), question })
     }
 
-    /// Returns the answer that the member of this name is at this address.
+    /// Returns the packet which answers `asked`: the member named `member` is at the address `at`. `None`: it cannot be
+    /// encoded.
     pub(super) fn answer(
         &self,
         asked: &Asked,
@@ -123,7 +124,8 @@ impl Service {
         packet.build_bytes_vec().ok()
     }
 
-    /// Returns the members' addresses in an answer.
+    /// Returns the members' addresses in an answer packet, at most [`MAX_FOUND`]; empty if it is no answer for this
+    /// service.
     pub(super) fn found(&self, packet: &[u8]) -> Vec<SocketAddr> {
         let Ok(packet) = Packet::parse(packet) else { return Vec::new() };
         if !packet.has_flags(PacketFlag::RESPONSE) {

@@ -12,16 +12,16 @@ const GROUP_V6: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0xfb);
 /// 11).
 const HOPS: u32 = 255;
 
-/// The network interface to use.
+/// The network interface on which multicast DNS packets are sent and received.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Interface {
-    /// One of its IPv4 addresses; `None`: the system's choice.
+    /// One of the interface's IPv4 addresses; `None`: the system chooses the interface.
     pub(super) v4: Option<Ipv4Addr>,
-    /// Interface index; 0: the system's choice.
+    /// Index of the interface; 0: the system chooses the interface.
     pub(super) index: u32,
 }
 
-/// The IP version of a multicast DNS group.
+/// The IP version of a multicast DNS group: 224.0.0.251 or ff02::fb.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Family {
     V4,
@@ -36,7 +36,7 @@ impl Family {
         }
     }
 
-    /// Opens a socket at an address that sends to the group from the interface.
+    /// Opens a UDP socket bound to the address `at`, which sends to the multicast group from the interface.
     fn socket(self, interface: Interface, at: SocketAddr) -> io::Result<Socket> {
         let domain = Domain::for_address(at);
         let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;

@@ -48,8 +48,8 @@ fn variable(name: &Text) -> String {
         .collect()
 }
 
-/// Returns the standard input. For member events: one line per member with name, address, role and tags, separated by
-/// tabs. For user events and queries: the payload, terminated by a line feed.
+/// Returns the standard input of a handler's command. For member events: one line per member with name, address, role
+/// and tags, separated by tabs. For user events and queries: the payload, terminated by a line feed.
 pub(super) fn input(record: &Coalesced) -> Vec<u8> {
     match record {
         Coalesced::Members { members, .. } => members.iter().flat_map(line).collect(),

@@ -9,25 +9,25 @@ use tokio::process::Command;
 /// Number of bytes kept from the end of a command's output, as many as with Serf's agents.
 const MAX_OUTPUT: usize = 8 * 1024;
 
-/// A command to run.
+/// A shell command to run, with its environment variables and its standard input.
 pub(super) struct Run<'a> {
     pub(super) command: &'a str,
     pub(super) environment: Vec<(OsString, OsString)>,
     pub(super) input: Vec<u8>,
 }
 
-/// The result of a command.
+/// The exit status of a command, and the ends of its two outputs.
 pub(super) struct Ended {
     pub(super) status: ExitStatus,
     pub(super) output: Tail,
     pub(super) errors: Tail,
 }
 
-/// The end of a command's output, at most [`MAX_OUTPUT`] bytes.
+/// The end of one output of a command, at most [`MAX_OUTPUT`] bytes.
 #[derive(Debug, Default)]
 pub(super) struct Tail {
     pub(super) bytes: Vec<u8>,
-    /// Number of bytes written before these.
+    /// Number of bytes that the command wrote before those kept in `bytes`.
     pub(super) lost: u64,
 }
 
