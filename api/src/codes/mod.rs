@@ -41,21 +41,21 @@ impl CodeInfo {
 /// Exit code of a process. The discriminants are the numbers; they never change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Exit {
-    /// Success.
+    /// The command succeeded.
     Ok = 0,
-    /// Any other error.
+    /// A failure for which no other exit code is meant.
     Error = 1,
     /// The command line is wrong.
     Usage = 2,
-    /// The requested thing does not exist.
+    /// The requested object, such as a key, does not exist.
     NotFound = 3,
-    /// The operation is not permitted.
+    /// The grants, or the agent, do not permit the operation.
     NotAuthorised = 4,
     /// No agent answers.
     Unreachable = 5,
-    /// Somebody else changed the key, or the target exists already.
+    /// Somebody else changed the key meanwhile, or the target of the operation exists already.
     Conflict = 6,
-    /// The time limit was reached, or replicas still differ.
+    /// The time limit of the command was reached, or replicas still differ.
     TimedOut = 7,
     /// Data does not match its id, signature or checksum.
     Integrity = 8,
