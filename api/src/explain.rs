@@ -5,12 +5,12 @@ use kvgossip_grants::{
     Authority, EntityId, EntryId, Explanation, Key, KeyGlob, Link, ParentPlan, PlanError, Rejected, Timestamp,
 };
 
-/// The state of a key that an explanation uses.
+/// State of the explained key that an explanation uses.
 #[derive(Clone, Copy, Debug)]
 pub struct Shown {
-    /// Shown entry; `None` if the key is unset.
+    /// Id of the shown entry; `None` if the key is unset.
     pub current: Option<EntryId>,
-    /// Time of writing of the newest entry in the frontier.
+    /// Timestamp of the newest entry in the key's frontier, masked or not; `None` if it has no entry.
     pub newest: Option<Timestamp>,
 }
 

@@ -6,15 +6,15 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// This agent as a member of the gossip.
+/// This agent as a member of the cluster's gossip.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct GossipRow {
-    /// Name of the member, in printable form.
+    /// Name of this agent as a member, in printable form.
     pub name: String,
-    /// Address on which it listens for gossip.
+    /// Address on which this agent listens for gossip.
     pub address: String,
-    /// Whether gossip is encrypted.
+    /// Whether this agent's gossip is encrypted with a gossip key.
     pub encrypted: bool,
 }
 
@@ -30,47 +30,48 @@ pub struct MemberRow {
     pub status: String,
     /// Whether the member is suspected of having failed.
     pub suspect: bool,
-    /// Tags of the member, in printable form.
+    /// Tags of the member by their names, both in printable form.
     pub tags: BTreeMap<String, String>,
     /// Whether the member is this agent itself.
     pub local: bool,
-    /// Replica id, if the member is a replica of this cluster.
+    /// Id of the replica, if the member is a replica of this cluster; else null.
     pub replica: Option<String>,
-    /// Address on which that replica accepts sessions.
+    /// Address on which the member's replica accepts sessions; null if the member is not a replica of this cluster.
     pub sync_address: Option<String>,
-    /// Whether a connection to the replica is open.
+    /// Whether a connection between this replica and the member's replica is open.
     pub connected: bool,
-    /// Measured round-trip time.
+    /// Measured round-trip time to the member's replica; null if unknown.
     pub rtt_us: Option<u64>,
-    /// Lead of the replica's clock over this replica's; negative if it is behind, null if unknown.
+    /// Lead of the member's clock over this replica's; negative if it is behind, null if unknown.
     #[serde(default)]
     pub clock_offset_us: Option<i64>,
-    /// Last known root digest of the replica.
+    /// Root digest that the member's replica was last known to have; null if unknown.
     pub root: Option<String>,
-    /// Time when this root digest was received.
+    /// Time when `root` was received, by this replica's clock.
     pub root_at_us: Option<u64>,
-    /// 0 if the replica holds the same facts as this replica. Otherwise the time since this replica last had the state
-    /// that the other one is last known to have; null if it never had it.
+    /// 0 if the member's replica holds the same facts as this replica. Otherwise the time since this replica last had
+    /// the state that the member's replica is last known to have; null if it never had it.
     pub lag_us: Option<u64>,
-    /// Set while the replica is shut out because it misbehaved.
+    /// Set while this replica shuts the member's replica out because it misbehaved.
     #[serde(default)]
     pub shut_out: Option<ShutOutRow>,
-    /// State of the replica compared with this replica's, from the last session with it.
+    /// State of the member's replica compared with this replica's, from the last session with it.
     #[serde(default)]
     pub holds: Holds,
-    /// Time since when `holds` applies.
+    /// Time since when `holds` has had its present value, by this replica's clock.
     #[serde(default)]
     pub holds_since_us: Option<u64>,
-    /// State of the replica according to gossip since the last session, if it differs from `holds`. It is unproven.
+    /// State of the member's replica according to gossip since the last session, if it differs from `holds`. It is
+    /// unproven.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub says: Option<Holds>,
-    /// Report of the last session with the replica.
+    /// Report of the last session with the member's replica; null if there was none.
     pub last_sync: Option<SyncReport>,
     /// Whether other members announce the same replica id, while this member's address has not proved the replica's
     /// key.
     #[serde(default)]
     pub contested: bool,
-    /// Beginning of the cluster's id, if the member is a replica of another cluster.
+    /// Beginning of the cluster's id, if the member is a replica of another cluster; else null.
     #[serde(default)]
     pub other_cluster: Option<String>,
 }
@@ -84,10 +85,10 @@ pub struct MembersResponse {
     /// Members: this agent first, then at most 2,048 others by name. If there are more, those that have proved a
     /// replica's key are preferred, then those that are alive.
     pub members: Vec<MemberRow>,
-    /// Number of members that are left out.
+    /// Number of members that are known but not in `members`, because of its limit.
     #[serde(default)]
     pub left_out: u64,
-    /// Whether this agent does not take part because it has left.
+    /// Whether this agent does not take part in gossip because it has left it.
     #[serde(default)]
     pub left: bool,
 }
@@ -97,7 +98,7 @@ pub struct MembersResponse {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct JoinRequest {
-    /// Addresses of members, each `HOST[:PORT]`.
+    /// Addresses of members to contact, each `HOST[:PORT]`; at most 64.
     pub addresses: Vec<String>,
 }
 
@@ -105,9 +106,9 @@ pub struct JoinRequest {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct JoinResponse {
-    /// Number of addresses that answered.
+    /// Number of requested addresses that answered.
     pub joined: usize,
-    /// Addresses that did not answer, each with the reason.
+    /// Requested addresses that did not answer, each with the reason.
     #[serde(default)]
     pub failed: Vec<String>,
 }
@@ -117,10 +118,10 @@ pub struct JoinResponse {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct EventRequest {
-    /// Name of the event.
+    /// Name of the event, by which handlers distinguish events.
     pub name: String,
-    /// Payload. Name and payload together have at most 512 bytes, or the limit that the agent's --user-event-size-limit
-    /// sets.
+    /// Payload of the event, in base64. Name and payload together have at most 512 bytes, or the limit that the agent's
+    /// --user-event-size-limit sets.
     #[serde(default)]
     pub payload_b64: String,
     /// Whether handlers may coalesce the event with others of the same name.
@@ -133,15 +134,15 @@ pub struct EventRequest {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct QueryRequest {
-    /// Name of the query.
+    /// Name of the query, by which handlers distinguish queries.
     pub name: String,
-    /// Payload. The whole query has at most 1024 bytes.
+    /// Payload of the query, in base64. The whole query has at most 1024 bytes.
     #[serde(default)]
     pub payload_b64: String,
     /// Names of the members to ask, in printable form; all members if empty.
     #[serde(default)]
     pub nodes: Vec<String>,
-    /// Regular expressions that the tags of the members to ask must match.
+    /// Regular expressions by the name of a tag: only members whose tags match all of them are asked.
     #[serde(default)]
     pub tags: BTreeMap<String, String>,
     /// Whether each asked member acknowledges the query.
@@ -161,10 +162,10 @@ pub struct QueryRequest {
 pub struct ResponseRow {
     /// Name of the responding member, in printable form.
     pub from: String,
-    /// Payload of the response, if it is UTF-8.
+    /// Payload of the response as text; absent if it is not UTF-8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payload: Option<String>,
-    /// Payload of the response.
+    /// Payload of the response in base64.
     pub payload_b64: String,
 }
 
@@ -174,7 +175,7 @@ pub struct ResponseRow {
 pub struct QueryResponse {
     /// Names of the members that acknowledged the query.
     pub acks: Vec<String>,
-    /// Responses of members.
+    /// Responses of members, in the order in which they arrived.
     pub responses: Vec<ResponseRow>,
 }
 
@@ -183,7 +184,7 @@ pub struct QueryResponse {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ForceLeaveRequest {
-    /// Name of the member, in printable form.
+    /// Name of the member that is to leave, in printable form.
     pub name: String,
     /// Whether all members forget the member at once.
     #[serde(default)]
@@ -194,7 +195,7 @@ pub struct ForceLeaveRequest {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ForceLeaveResponse {
-    /// Whether this agent sees the member as alive: such a member refutes the request and stays.
+    /// Whether this agent sees the member as alive: such a member refutes the request and remains a member.
     #[serde(default)]
     pub alive: bool,
 }
@@ -212,16 +213,16 @@ pub struct TagsRequest {
     pub delete: Vec<String>,
 }
 
-/// Operation on the keyrings of all members.
+/// Operation on the gossip keyrings of all members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum KeyAction {
-    /// Adds the key, which decrypts from now on.
+    /// Adds the key to each keyring: members decrypt with it from now on.
     Install,
-    /// Makes the key, which all members must have, the one that encrypts.
+    /// Makes the key the one with which members encrypt; all members must have it already.
     Use,
-    /// Removes the key, which no longer decrypts.
+    /// Removes the key from each keyring: members no longer decrypt with it.
     Remove,
 }
 
@@ -230,7 +231,7 @@ pub enum KeyAction {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct GossipKeyRequest {
-    /// Operation to perform.
+    /// Operation to perform with `key`.
     pub action: KeyAction,
     /// Gossip key in base64; a secret.
     pub key: String,
@@ -250,17 +251,17 @@ pub struct KeyCount {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct GossipKeysResponse {
-    /// Number of members asked.
+    /// Number of members that were asked.
     pub members: u64,
-    /// Number of members that answered.
+    /// Number of the asked members that answered.
     pub answered: u64,
-    /// Number of members at which the operation failed.
+    /// Number of the asked members at which the operation failed.
     pub failed: u64,
-    /// Keys of the members; only if the request asked for them.
+    /// Gossip keys of the members; empty unless the request asked for them.
     pub keys: Vec<KeyCount>,
-    /// Messages of members, by their names.
+    /// Messages of members about the operation, by the names of the members.
     pub messages: BTreeMap<String, String>,
-    /// Reason why the operation is not complete; null if all members have done it.
+    /// Reason why not all members have done the operation; null if all have.
     pub failure: Option<String>,
 }
 

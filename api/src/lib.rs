@@ -36,20 +36,20 @@ pub use watch::{
     PartRow, PlaceRow, SyncedEvent, WatchForm, WatchRequest, event,
 };
 
-/// Error code of a replica that has never been compared with a peer although it knows of others. Its state may be
-/// incomplete, so it does not answer from it.
+/// Error code of a replica that has never been compared with a peer although it knows of peers. Its state may be
+/// incomplete, so it does not answer reads from that state.
 pub const FIRST_SYNC: &str = "sync.first";
 /// Default TCP address of an agent's HTTP API.
 pub const DEFAULT_HTTP: &str = "127.0.0.1:7948";
-/// Name of the Unix socket in the data directory.
+/// File name of the agent's Unix socket in its data directory.
 pub const SOCKET_NAME: &str = "agent.sock";
 /// Maximum number of facts in one `POST /v1/facts`.
 pub const MAX_POST_FACTS: usize = 4096;
-/// Maximum size of a request body, in bytes.
+/// Maximum size of the body of an HTTP request, in bytes: 8 MiB.
 pub const MAX_BODY_BYTES: usize = 8 << 20;
-/// Maximum number of rows of one page.
+/// Maximum number of rows that one page of a response has.
 pub const MAX_PAGE_ROWS: usize = 10_000;
-/// Default number of rows of one page.
+/// Number of rows of one page, if the request names no limit.
 pub const DEFAULT_PAGE_ROWS: usize = 1_000;
 
 /// Minimum interval between the heartbeats of a watch, in milliseconds.
@@ -64,10 +64,10 @@ pub const MAX_QUERY_MS: u64 = 300_000;
 /// Headers of the responses to `GET`, `PUT` and `DELETE` on `/v1/kv{key}`, in addition to `ETag`, which contains the
 /// entry's id in quotes.
 pub mod header {
-    /// Id of the entry.
+    /// Id of the entry that was read or written, as 64 hexadecimal digits.
     pub const ENTRY: &str = "kvgossip-entry";
-    /// Time of writing by the writer's clock, in microseconds since 1970.
+    /// Time at which the entry was written, by the writer's clock, in microseconds since 1970.
     pub const TIMESTAMP: &str = "kvgossip-timestamp-us";
-    /// Id of the cited grant, or `root`.
+    /// Id of the grant that the entry cites, or `root`.
     pub const GRANT: &str = "kvgossip-grant";
 }

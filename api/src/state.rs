@@ -3,25 +3,25 @@
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// The three root digests of a replica.
+/// The three root digests of a replica, each 64 hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Digests {
-    /// Digest of the whole state.
+    /// Digest of the whole state, over the two other digests: equal exactly if two replicas hold the same facts.
     pub root: String,
-    /// Digest of grants, revocations and floors.
+    /// Digest of all grants, revocations and floors.
     pub authority: String,
-    /// Digest of entries.
+    /// Digest of all entries.
     pub entries: String,
 }
 
-/// Numbers of stored keys and authority facts.
+/// Numbers of keys and authority facts that a replica holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Counts {
-    /// Number of keys with entries, including deletes.
+    /// Number of keys with entries, including keys of which only deletes are left.
     pub keys: u64,
-    /// Number of live grants.
+    /// Number of live grants, including expired ones.
     pub grants: u64,
     /// Number of revocations.
     pub revocations: u64,
@@ -29,15 +29,15 @@ pub struct Counts {
     pub floors: u64,
 }
 
-/// A key with very many entries.
+/// A key with more than 64 entries.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LongKeyRow {
-    /// Key with many entries.
+    /// Key that has the entries.
     pub key: String,
-    /// Number of entries in the frontier.
+    /// Number of entries in the key's frontier.
     pub entries: u64,
-    /// Grants whose revocation would end most of these entries, most first.
+    /// Grants whose revocation would end most of the key's entries, the most first; at most 4.
     pub grants: Vec<HeavyGrantRow>,
 }
 
@@ -45,9 +45,9 @@ pub struct LongKeyRow {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct HeavyGrantRow {
-    /// Id of the grant.
+    /// Id of the grant, which the entries cite directly or through a grant below it.
     pub grant: String,
-    /// Number of the key's entries that its revocation would end.
+    /// Number of the key's entries that a revocation of the grant would end.
     pub entries: u64,
 }
 
@@ -59,11 +59,12 @@ pub struct WaitingRow {
     pub facts: u64,
     /// Memory of the waiting entries in bytes.
     pub bytes: u64,
-    /// Time when the next early entry is due.
+    /// Time by this replica's clock when the next early entry is due; null if none waits.
     pub next_due_us: Option<u64>,
-    /// Number of early entries that found no room: they are requested again when they are due.
+    /// Number of early entries for which the waiting room had no place: they are requested from peers again when they
+    /// are due.
     pub without_room: u64,
-    /// Number of facts that can never be accepted.
+    /// Number of remembered facts that can never be accepted.
     pub refused: u64,
 }
 
@@ -73,30 +74,30 @@ pub struct WaitingRow {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct StoreRow {
-    /// Total weight in bytes.
+    /// Total weight of all facts, in bytes.
     pub counted_bytes: u64,
     /// Maximum weight (`--max-store`) in bytes; null: no limit.
     pub limit_bytes: Option<u64>,
-    /// Whether the limit is reached, so that only facts that may free space are accepted.
+    /// Whether the weight has reached the limit, so that only facts that may free space are accepted.
     pub full: bool,
-    /// Grants whose entries weigh most, the greatest first; at most 16, and up to ten seconds old. Empty below three
-    /// quarters of the limit.
+    /// Grants whose entries weigh most, the greatest first; at most 16, and up to ten seconds old. Empty while the
+    /// weight is below three quarters of the limit.
     pub grants: Vec<GrantBytesRow>,
 }
 
-/// Weight of the entries of one grant.
+/// Weight of all entries that cite one grant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct GrantBytesRow {
     /// Id of the cited grant; `root` for root's own entries.
     pub grant: String,
-    /// Entity that signs the entries.
+    /// Id of the entity that signs these entries: the grantee, or root.
     pub entity: String,
-    /// Pattern of the grant.
+    /// Pattern of the keys that the grant covers.
     pub pattern: String,
-    /// Number of entries.
+    /// Number of entries that cite the grant.
     pub entries: u64,
-    /// Weight of the entries in bytes.
+    /// Total weight of these entries, in bytes.
     pub bytes: u64,
 }
 
@@ -106,11 +107,11 @@ pub struct GrantBytesRow {
 pub struct ShutOutRow {
     /// Id of the replica.
     pub replica: String,
-    /// Code of its last offence, such as `peer.misbehaved` or `session.protocol`.
+    /// Code of the replica's last offence, such as `peer.misbehaved` or `session.protocol`.
     pub code: String,
-    /// Number of its offences that are not forgiven yet.
+    /// Number of the replica's offences that are not forgiven yet.
     pub offences: u64,
-    /// Remaining time of being shut out.
+    /// Remaining time until the replica is admitted again.
     pub left_us: u64,
 }
 
@@ -118,7 +119,7 @@ pub struct ShutOutRow {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TrafficRow {
-    /// Bytes of hashes, ids and framing.
+    /// Bytes of hashes, ids and framing, that is, all bytes that are not facts.
     pub overhead: u64,
     /// Bytes of grants, revocations and floors.
     pub authority: u64,
@@ -134,50 +135,51 @@ pub struct TrafficRow {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SyncReport {
-    /// Replica id of the peer.
+    /// Id of the replica with which the session was held.
     pub peer: String,
-    /// Time when the session ended.
+    /// Time when the session ended, by this replica's clock.
     pub ended_at_us: u64,
     /// Duration of the session.
     pub took_us: u64,
-    /// Outcome of the session.
+    /// Result of the session: whether the replicas are equal, or why not.
     pub outcome: SyncOutcome,
     /// For `unsettled`: the obstacles to equality (`not_yet`, `refused`, `unjustified`, `truncated`, `read_only`,
-    /// `unreadable`, `store.quota`; empty if something was written meanwhile). For `busy` and `failed`: the code.
+    /// `unreadable`, `store.quota`; empty if something was written during the session). For `busy` and `failed`: the
+    /// code.
     pub reasons: Vec<String>,
-    /// Traffic sent.
+    /// Traffic that this replica sent in the session.
     pub sent: TrafficRow,
-    /// Traffic received.
+    /// Traffic that this replica received in the session.
     pub received: TrafficRow,
-    /// Received bytes of facts that changed nothing.
+    /// Bytes of received facts that changed nothing here.
     pub waste: u64,
-    /// Number of flights, that is, changes of direction; two are a round trip.
+    /// Number of flights of the session, that is, of changes of direction; two are a round trip.
     pub flights: u32,
-    /// Number of rounds.
+    /// Number of rounds of the session, in each of which the replicas compare their states; at most 3.
     pub rounds: u32,
-    /// Number of facts merged here.
+    /// Number of received facts that were merged here.
     pub merged: u64,
     /// Whether this replica began the session.
     pub initiated: bool,
 }
 
-/// Outcome of a session.
+/// Result of a session between this replica and a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum SyncOutcome {
-    /// Both replicas hold the same facts.
+    /// Both replicas hold the same facts in the scope of the session.
     Equal,
-    /// The replicas still differ.
+    /// The session ended, and the replicas still differ.
     Unsettled,
-    /// The session did not begin: another session between the two was running, or there was no capacity.
+    /// The session did not begin: another session between the two replicas was running, or one of them had no capacity.
     Busy,
-    /// The session failed.
+    /// The session began and was ended by an error.
     Failed,
 }
 
 impl SyncOutcome {
-    /// Returns the word that JSON uses.
+    /// Returns the word that JSON uses: `equal`, `unsettled`, `busy` or `failed`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Equal => "equal",
@@ -199,11 +201,11 @@ impl fmt::Display for SyncOutcome {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Holds {
-    /// It held the same facts when last known.
+    /// The other replica held the same facts as this one when last known.
     Same,
-    /// It holds other facts.
+    /// The other replica holds other facts than this one.
     Differs,
-    /// Its state is not known.
+    /// The state of the other replica is not known.
     #[default]
     Unknown,
 }
@@ -217,11 +219,11 @@ pub struct PeerRow {
     /// Whether this replica is configured to stay connected with the peer.
     #[serde(default)]
     pub listed: bool,
-    /// Replica id of the peer, once known.
+    /// Replica id of the peer; null until it is known.
     pub id: Option<String>,
     /// Whether a connection to the peer is open.
     pub connected: bool,
-    /// Measured round-trip time.
+    /// Measured round-trip time to the peer; null if unknown.
     pub rtt_us: Option<u64>,
     /// Lead of the peer's clock over this replica's; negative if it is behind, null if unknown.
     #[serde(default)]
@@ -233,12 +235,12 @@ pub struct PeerRow {
     /// Last known state of the peer compared with this replica's.
     #[serde(default)]
     pub holds: Holds,
-    /// Time since when `holds` applies.
+    /// Time since when `holds` has had its present value, by this replica's clock.
     #[serde(default)]
     pub holds_since_us: Option<u64>,
-    /// Report of the last session.
+    /// Report of the last session with the peer; null if there was none.
     pub last_sync: Option<SyncReport>,
-    /// Last failure to connect or to sync, if nothing has succeeded since.
+    /// Last failure to connect to the peer or to sync with it; null if one has succeeded since.
     pub last_error: Option<crate::ApiError>,
 }
 
@@ -246,34 +248,34 @@ pub struct PeerRow {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct StatusResponse {
-    /// Version of the program.
+    /// Version of the agent's program.
     pub version: String,
-    /// Id of the cluster.
+    /// Id of the agent's cluster.
     pub cluster: String,
-    /// Entity id of root.
+    /// Entity id of the cluster's root.
     pub root: String,
-    /// Public key of root as PEM.
+    /// Public key of the cluster's root as PEM.
     pub root_pem: String,
     /// Id of this replica.
     pub replica: String,
-    /// Entity as which this agent signs, if it has an identity.
+    /// Id of the entity as which this agent signs; null if it has no identity.
     pub identity: Option<String>,
     /// Current time by this replica's clock.
     pub now_us: u64,
     /// Time when the agent was started.
     pub started_at_us: u64,
-    /// Address on which the agent accepts sessions.
+    /// Address on which the agent accepts sessions of peers.
     pub sync_address: String,
-    /// TCP address of the HTTP API, if it is served on TCP.
+    /// TCP address of the HTTP API; null if it is not served on TCP.
     pub http_address: Option<String>,
-    /// Root digests.
+    /// Root digests of this replica.
     pub digests: Digests,
     /// Numbers of keys and authority facts.
     pub counts: Counts,
     /// Keys with more than 64 entries, which are expensive for every reader; at most 64 of them.
     #[serde(default)]
     pub long_keys: Vec<LongKeyRow>,
-    /// Facts that are not accepted now or ever.
+    /// Facts that this replica does not accept now or ever.
     #[serde(default)]
     pub waiting: WaitingRow,
     /// Weight of the facts in the store, and its limit.
@@ -284,13 +286,13 @@ pub struct StatusResponse {
     pub shut_out: Vec<ShutOutRow>,
     /// Peers: the listed ones, then those that dialled this replica.
     pub peers: Vec<PeerRow>,
-    /// Time when this replica was last known to hold the same facts as a peer.
+    /// Time by this replica's clock when it was last known to hold the same facts as a peer; null if never.
     #[serde(default)]
     pub last_equal_us: Option<u64>,
-    /// Whether `last_equal_us` is unreliable because the clock was set back since.
+    /// Whether `last_equal_us` is unreliable because this replica's clock was set back since.
     #[serde(default)]
     pub last_equal_unsure: bool,
-    /// Whether the agent is ready, as in `/readyz`.
+    /// Whether the agent is ready to answer requests, as `/readyz` reports.
     pub ready: bool,
     /// Reasons why the agent is not simply well, the gravest first; empty if it is.
     pub reasons: Vec<ReasonRow>,
@@ -300,9 +302,9 @@ pub struct StatusResponse {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ReasonRow {
-    /// Stable code, listed in `docs/errors.md`.
+    /// Stable code of the reason, listed in `docs/errors.md`.
     pub code: String,
-    /// Meaning of the reason here, and what to do.
+    /// Meaning of the reason in this agent's case, and what to do.
     pub message: String,
     /// Gravity of the reason.
     pub grade: Grade,
@@ -322,10 +324,10 @@ pub enum Grade {
 }
 
 impl Grade {
-    /// All grades in ascending order.
+    /// All grades in ascending order of gravity.
     pub const ALL: [Self; 3] = [Self::Note, Self::Unwell, Self::Unready];
 
-    /// Returns `note`, `unwell` or `unready`.
+    /// Returns the word that JSON uses: `note`, `unwell` or `unready`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Note => "note",
@@ -339,13 +341,13 @@ impl Grade {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DigestResponse {
-    /// Path prefix; `/` means all keys.
+    /// Path prefix of the digest; `/` means all keys.
     pub prefix: String,
-    /// Digest of the entries under the prefix.
+    /// Digest of the entries of all keys under the prefix.
     pub entries: String,
     /// Number of keys under the prefix.
     pub keys: u64,
-    /// Digest of grants, revocations and floors.
+    /// Digest of all grants, revocations and floors, whatever the prefix.
     pub authority: String,
     /// Root digest of the whole state; only for the prefix `/`.
     pub root: Option<String>,
@@ -363,7 +365,7 @@ pub struct DiffRequest {
     pub prefix: Option<String>,
 }
 
-/// A fact that one replica has and the other lacks.
+/// A fact that one of the two compared replicas has and the other lacks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DiffRow {
@@ -371,9 +373,9 @@ pub struct DiffRow {
     pub kind: String,
     /// Id of the fact.
     pub id: String,
-    /// Key, if the fact is an entry.
+    /// Key of the entry; null for authority facts.
     pub key: Option<String>,
-    /// Time of writing, if the fact is an entry.
+    /// Time at which the entry was written; null for authority facts.
     pub timestamp_us: Option<u64>,
     /// Whether the fact is an entry that deletes its key's value.
     pub is_delete: bool,
@@ -384,23 +386,23 @@ pub struct DiffRow {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DiffResponse {
-    /// Replica id of the peer.
+    /// Replica id of the peer with which this replica was compared.
     pub peer: String,
-    /// Path prefix; `/` means all keys.
+    /// Path prefix to which the comparison of entries was limited; `/` means all keys.
     pub prefix: String,
-    /// Whether both replicas hold the same facts.
+    /// Whether both replicas hold the same authority facts, and the same entries under the prefix.
     pub equal: bool,
     /// Facts that only this replica has and a sync would send.
     pub here: Vec<DiffRow>,
     /// Facts that only the peer has and a sync would fetch.
     pub there: Vec<DiffRow>,
-    /// Whether there are more differences than are listed.
+    /// Whether there are more differences than `here` and `there` list.
     pub truncated: bool,
     /// Bytes sent for the comparison.
     pub sent_bytes: u64,
     /// Bytes received for the comparison.
     pub received_bytes: u64,
-    /// Number of flights, that is, changes of direction; two are a round trip.
+    /// Number of flights of the comparison, that is, of changes of direction; two are a round trip.
     pub flights: u32,
 }
 
@@ -411,7 +413,7 @@ pub struct DiffResponse {
 pub struct SyncRequest {
     /// Peer: `[ID@]ADDR:PORT`, or the id (or its beginning) of a connected peer.
     pub peer: String,
-    /// Path prefix that limits the session.
+    /// Path prefix to which the exchange of entries is limited; null: all keys.
     #[serde(default)]
     pub prefix: Option<String>,
 }

@@ -2,15 +2,15 @@
 
 use kvgossip_grants::{EntryId, FactId, GrantId, Key};
 
-/// Cause of a change.
+/// Cause of a change of a key's frontier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Cause {
-    /// This entry was merged.
+    /// The entry with this id was merged.
     Written(EntryId),
-    /// This grant was revoked; the entries that ended cited it or a grant below it.
+    /// The grant with this id was revoked; the entries that ended cited it or a grant below it.
     Revoked(GrantId),
-    /// This floor ended entries.
+    /// The floor with this id ended entries of the key.
     Floored(FactId),
 }
 
@@ -20,12 +20,13 @@ pub enum Cause {
 pub struct Change {
     /// Number of the change since the replica was opened, from 1.
     pub seq: u64,
-    /// Key that changed.
+    /// Key whose frontier changed.
     pub key: Key,
-    /// Newest entry before the change, masked or not.
+    /// Id of the key's newest entry before the change, masked or not; `None` if the key had no entry.
     pub old: Option<EntryId>,
-    /// Newest entry after the change, masked or not. It equals `old` if only an older entry was added or removed.
+    /// Id of the key's newest entry after the change, masked or not; `None` if it has no entry. It equals `old` if only
+    /// an older entry was added or removed.
     pub new: Option<EntryId>,
-    /// Cause of the change.
+    /// What caused the change.
     pub cause: Cause,
 }

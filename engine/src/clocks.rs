@@ -7,20 +7,22 @@
 use kvgossip_grants::{MAX_AHEAD_MICROS, ReplicaId, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Offsets above this, in microseconds, are reported to people.
+/// Offset between a peer's clock and this replica's, in microseconds, above which it is reported to people.
 pub const TOLD_FROM_US: u64 = 30 * 1_000_000;
-/// Above this offset, in microseconds, the replica should sign nothing: its entries would be early for the others.
+/// Median offset of the peers' clocks, in microseconds, above which the replica should sign nothing: its entries would
+/// be early for its peers.
 pub const REFUSED_BEYOND_US: u64 = MAX_AHEAD_MICROS;
-/// Minimum number of peers that can contradict this replica's clock: with a median of three, a single liar has no
+/// Minimum number of peers whose clocks can contradict this replica's: with a median of three, a single liar has no
 /// influence.
 pub const MIN_WITNESSES: usize = 3;
 /// Maximum age of a measurement, in microseconds: a quarter of an hour.
 pub const MAX_AGE_US: u64 = 15 * 60 * 1_000_000;
-/// Time for which a disconnected peer still counts in reports to people, in microseconds: a minute.
+/// Time for which a peer still counts in reports to people after it disconnected, in microseconds: a minute.
 pub const GONE_AFTER_US: u64 = 60 * 1_000_000;
 /// Maximum number of peers whose clocks are remembered. The oldest measurement is dropped first.
 pub const MAX_PEERS: usize = 4096;
-/// Maximum round-trip time of a hello, in microseconds. Slower ones are ignored as too inaccurate.
+/// Maximum round-trip time of a hello from which a peer's clock is read, in microseconds. Slower ones are too
+/// inaccurate and are ignored.
 pub const MAX_ROUND_TRIP_US: u64 = 10 * 1_000_000;
 /// Minimum interval between log messages about the same peer or about this replica's own clock, in microseconds.
 pub const TOLD_EVERY_US: u64 = 10 * 60 * 1_000_000;
@@ -28,9 +30,9 @@ pub const TOLD_EVERY_US: u64 = 10 * 60 * 1_000_000;
 /// Readings of this replica's two clocks at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
-    /// Wall clock, which stamps entries and may be set.
+    /// Reading of the wall clock, which stamps entries and may be set.
     pub wall: Timestamp,
-    /// Steady clock, which never jumps, in microseconds.
+    /// Reading of the steady clock, which never jumps, in microseconds.
     pub steady_us: u64,
 }
 
@@ -41,21 +43,22 @@ pub struct Reading {
     pub theirs: Timestamp,
     /// This replica's clocks when the hello arrived.
     pub came: Now,
-    /// Round-trip time in microseconds. The hello is assumed to have taken half of it, with an error of the other half.
+    /// Round-trip time in microseconds. The hello is assumed to have taken half of it, so the error is at most the
+    /// other half.
     pub round_trip_us: u64,
 }
 
 /// Lead of a peer's clock over this replica's, in microseconds; negative if it is behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Offset {
-    /// Estimated lead in microseconds.
+    /// Estimated lead in microseconds; negative if the peer's clock is behind.
     pub us: i64,
     /// Maximum error of the estimate in microseconds.
     pub error_us: u64,
 }
 
 impl Offset {
-    /// Returns the estimate, moved towards 0 by its error.
+    /// Returns the estimate in microseconds, moved towards 0 by its error: the part of the lead that is certain.
     fn certain(self) -> i64 {
         let certain = self.us.unsigned_abs().saturating_sub(self.error_us);
         i64::try_from(certain).unwrap_or(i64::MAX) * self.us.signum()
@@ -65,30 +68,30 @@ impl Offset {
 /// Summary of the peers' clocks relative to this replica's clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
-    /// Number of peers with a recent measurement.
+    /// Number of peers with a measurement that is at most [`MAX_AGE_US`] old.
     pub peers: usize,
     /// Median lead of the peers' clocks, in microseconds. For an even number of peers, the middle value nearer to 0, or
     /// 0 if the two middle values have different signs. `None` without peers.
     pub median_us: Option<i64>,
-    /// Peer with the largest offset, and its lead in microseconds.
+    /// Peer whose clock differs most from this replica's, and its lead in microseconds.
     pub furthest: Option<(ReplicaId, i64)>,
 }
 
 impl Standing {
-    /// Whether the median contradicts this replica's clock by more than [`REFUSED_BEYOND_US`], with at least
-    /// [`MIN_WITNESSES`] peers.
+    /// Whether the median of at least [`MIN_WITNESSES`] peers contradicts this replica's clock by more than
+    /// [`REFUSED_BEYOND_US`].
     pub fn is_contradicted(&self) -> bool {
         self.peers >= MIN_WITNESSES
             && self.median_us.is_some_and(|off| off.unsigned_abs() > REFUSED_BEYOND_US)
     }
 
-    /// Returns the peer with the largest offset and its lead, if the offset exceeds [`TOLD_FROM_US`].
+    /// Returns the peer with the largest offset and its lead in microseconds, if the offset exceeds [`TOLD_FROM_US`].
     pub fn differing(&self) -> Option<(ReplicaId, i64)> {
         self.furthest.filter(|(_, off)| off.unsigned_abs() > TOLD_FROM_US)
     }
 
-    /// Returns the median lead of the peers' clocks, if at least [`MIN_WITNESSES`] peers show that this replica's clock
-    /// is wrong by more than [`TOLD_FROM_US`].
+    /// Returns the median lead of the peers' clocks in microseconds, if at least [`MIN_WITNESSES`] peers show that this
+    /// replica's clock is wrong by more than [`TOLD_FROM_US`].
     pub fn own_fault_us(&self) -> Option<i64> {
         self.median_us.filter(|off| self.peers >= MIN_WITNESSES && off.unsigned_abs() > TOLD_FROM_US)
     }
@@ -96,16 +99,16 @@ impl Standing {
 
 #[derive(Clone, Copy, Debug)]
 struct Measured {
-    /// Lead of the peer's clock over the local steady clock.
+    /// Lead of the peer's wall clock over this replica's steady clock, in microseconds.
     ahead_us: i64,
     error_us: u64,
     at_us: u64,
-    /// Last time at which a query reported the peer as connected.
+    /// Last time, by the steady clock, at which a query reported the peer as connected.
     seen_us: u64,
     told_us: Option<u64>,
 }
 
-/// Measurements of peers' clocks.
+/// Measurements of the clocks of at most [`MAX_PEERS`] peers.
 #[derive(Debug, Default)]
 pub struct Clocks {
     peers: BTreeMap<ReplicaId, Measured>,
@@ -117,7 +120,8 @@ fn signed(micros: u64) -> i64 {
 }
 
 impl Clocks {
-    /// Records the time of a peer's hello. Returns whether the present state is to be logged.
+    /// Records the time of a peer's hello. Returns whether to log that the peer's clock, or this replica's own, is
+    /// wrong.
     pub fn note(&mut self, peer: ReplicaId, reading: Reading) -> bool {
         let Reading { theirs, came, round_trip_us } = reading;
         if round_trip_us > MAX_ROUND_TRIP_US {
@@ -149,12 +153,12 @@ impl Clocks {
         tells
     }
 
-    /// Returns the offset of a peer's clock; `None` without a recent measurement.
+    /// Returns the offset of a peer's clock; `None` without a measurement that is at most [`MAX_AGE_US`] old.
     pub fn offset(&self, peer: &ReplicaId, now: Now) -> Option<Offset> {
         self.peers.get(peer).filter(|measured| is_fresh(measured, now)).map(|measured| offset(measured, now))
     }
 
-    /// Returns the summary over all peers with a recent measurement.
+    /// Returns the summary over all peers with a measurement that is at most [`MAX_AGE_US`] old.
     pub fn standing(&self, now: Now) -> Standing {
         self.standing_of(now, |_| true)
     }

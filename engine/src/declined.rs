@@ -5,16 +5,17 @@ use crate::waiting_room::{MAX_DUE_FACTS, MAX_ROOM_FACTS, WaitingRoom};
 use kvgossip_grants::{ClusterId, Code, Fact, FactId, Key, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Maximum number of early facts that are remembered by id only, because the waiting room had no place for them.
+/// Maximum number of early facts that are remembered by id only, because the waiting room had no place for them. At the
+/// limit, the id that was added first is dropped.
 pub const MAX_FALLEN_IDS: usize = 4096;
 /// Maximum number of facts that are remembered by id because they are refused by their body alone.
 pub const MAX_CONDEMNED_IDS: usize = 1024;
-/// Time for which such a refusal is remembered, in microseconds: one day.
+/// Time for which a fact that is refused by its body alone is remembered, in microseconds: one day.
 pub const CONDEMNED_FOR_US: u64 = 24 * 60 * 60 * 1_000_000;
-/// Maximum number of declined facts at a time.
+/// Maximum number of facts that a replica declines at the same time.
 pub const MAX_DECLINED: usize = MAX_ROOM_FACTS + MAX_DUE_FACTS + MAX_FALLEN_IDS + MAX_CONDEMNED_IDS;
 
-/// Reason why a fact is declined.
+/// Reason why a replica declines a fact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
     /// The fact is early. It waits here, or is to be sent again when it is due.
@@ -23,10 +24,10 @@ pub enum Reason {
     Refused,
 }
 
-/// A bounded set of ids, each with its expiry. At the limit, the id that was added first is dropped.
+/// A bounded set of ids, each with the time when it is forgotten. At the limit, the id that was added first is dropped.
 #[derive(Debug, Default)]
 struct Remembered {
-    /// Expiry and sequence number of each id.
+    /// For each id, the time when it is forgotten, and its sequence number in the order of adding.
     ids: BTreeMap<FactId, (Timestamp, u64)>,
     by_time: BTreeSet<(Timestamp, FactId)>,
     by_age: BTreeMap<u64, FactId>,
@@ -34,7 +35,7 @@ struct Remembered {
 }
 
 impl Remembered {
-    /// Adds an id. Returns the id that was dropped for it.
+    /// Adds an id until the time `until`. Returns the id that was dropped because of `limit`; `None` if none was.
     fn add(&mut self, id: FactId, until: Timestamp, limit: usize) -> Option<FactId> {
         if self.ids.contains_key(&id) {
             return None;
@@ -58,7 +59,7 @@ impl Remembered {
         }
     }
 
-    /// Removes and returns the ids that have expired.
+    /// Removes and returns the ids whose time has come at `now`.
     fn forget(&mut self, now: Timestamp) -> Vec<FactId> {
         let mut forgotten = Vec::new();
         while let Some(&(_, id)) = self.by_time.first().filter(|(until, _)| *until <= now) {
@@ -77,7 +78,8 @@ impl Remembered {
 #[derive(Debug)]
 pub struct Declined {
     room: WaitingRoom,
-    /// Facts that were taken out of the room and are not known yet to be merged.
+    /// Ids of early facts that were taken out of the room because they are due, and are not known yet to be merged or
+    /// refused.
     under_way: BTreeSet<FactId>,
     fallen: Remembered,
     condemned: Remembered,
@@ -86,7 +88,7 @@ pub struct Declined {
 }
 
 impl Declined {
-    /// Creates an empty set for `cluster`.
+    /// Creates a set of declined facts of `cluster`, without any fact.
     pub fn new(cluster: ClusterId) -> Self {
         let (fallen, condemned) = (Remembered::default(), Remembered::default());
         let (room, under_way) = (WaitingRoom::new(cluster), BTreeSet::new());
@@ -120,14 +122,15 @@ impl Declined {
         &self.early
     }
 
-    /// Remembers a refused fact, if it was refused by its body alone.
+    /// Remembers the id of a refused fact for [`CONDEMNED_FOR_US`], if `code` says that it was refused by its body
+    /// alone.
     pub fn refused(&mut self, id: FactId, code: Code, now: Timestamp) {
         if code.condemns_body() {
             let _ = self.condemned.add(id, now.saturating_add(CONDEMNED_FOR_US), MAX_CONDEMNED_IDS);
         }
     }
 
-    /// Returns the waiting room.
+    /// Returns the waiting room, which holds the early facts.
     pub fn room(&self) -> &WaitingRoom {
         &self.room
     }
@@ -150,7 +153,8 @@ impl Declined {
         taken
     }
 
-    /// Reports that the facts taken out of the room were merged or refused. Returns their keys.
+    /// Reports that the facts taken out of the room were merged or refused. Returns the keys of the early entries among
+    /// them.
     pub fn settle_due(&mut self) -> BTreeSet<Key> {
         let mut settled = BTreeSet::new();
         for id in std::mem::take(&mut self.under_way) {
@@ -161,13 +165,13 @@ impl Declined {
         settled
     }
 
-    /// Whether facts that were due are being offered now.
+    /// Whether facts taken out of the room are being offered now: [`settle_due`](Self::settle_due) was not called yet.
     pub fn is_under_way(&self) -> bool {
         !self.under_way.is_empty()
     }
 
-    /// Forgets the ids that have expired. Returns whether an early fact is among them, which must now be requested
-    /// again.
+    /// Forgets the ids whose time has come at `now`. Returns whether an early fact is among them, which must now be
+    /// requested from peers again.
     pub fn forget_due(&mut self, now: Timestamp) -> bool {
         self.condemned.forget(now);
         let forgotten = self.fallen.forget(now);
@@ -177,13 +181,14 @@ impl Declined {
         !forgotten.is_empty()
     }
 
-    /// Returns the next time at which a fact is due or must be requested again.
+    /// Returns the next time at which a waiting fact is due or a forgotten one must be requested again; `None` if there
+    /// is none.
     pub fn next_due(&self) -> Option<Timestamp> {
         let fallen = self.fallen.by_time.first().map(|(until, _)| *until);
         self.room.next_due().into_iter().chain(fallen).min()
     }
 
-    /// Returns the reason why a fact is declined; `None` if it is not.
+    /// Returns the reason why the fact with this id is declined; `None` if it is not.
     pub fn reason(&self, id: &FactId) -> Option<Reason> {
         if self.room.contains(id) || self.under_way.contains(id) || self.fallen.ids.contains_key(id) {
             return Some(Reason::NotYet);
@@ -191,7 +196,7 @@ impl Declined {
         self.condemned.ids.contains_key(id).then_some(Reason::Refused)
     }
 
-    /// Returns all declined facts, at most [`MAX_DECLINED`].
+    /// Returns the ids of all declined facts with their reasons, at most [`MAX_DECLINED`].
     pub fn list(&self) -> Vec<(FactId, Reason)> {
         let early = self.room.ids().chain(self.under_way.iter().chain(self.fallen.ids.keys()).copied());
         let refused = self.condemned.ids.keys().map(|id| (*id, Reason::Refused));

@@ -24,7 +24,7 @@ impl EarlyKeys {
         }
     }
 
-    /// Removes an entry. Returns its key if the entry was listed.
+    /// Removes an early entry by its id. Returns its key; `None` if the entry was not listed.
     pub(crate) fn remove(&mut self, id: &FactId) -> Option<Key> {
         let id = EntryId(id.0);
         let key = self.by_id.remove(&id)?;
@@ -37,12 +37,12 @@ impl EarlyKeys {
         Some(key)
     }
 
-    /// Returns at most `most` ids of a key's early entries.
+    /// Returns the ids of at most `most` early entries of `key`.
     pub fn of(&self, key: &Key, most: usize) -> Vec<EntryId> {
         self.by_key.get(key).into_iter().flatten().take(most).copied().collect()
     }
 
-    /// Iterates over the keys in ascending order.
+    /// Iterates over the keys with early entries in ascending order.
     pub fn keys(&self) -> impl Iterator<Item = &Key> {
         self.by_key.keys()
     }

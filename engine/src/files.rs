@@ -10,7 +10,7 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
-/// Flags of every opening: never wait, whatever kind of file is at the path.
+/// Flags with which every file is opened: never wait, whatever kind of file is at the path.
 const ALWAYS: OFlags = OFlags::NONBLOCK.union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
 
 /// Mode of access to a file of the data directory.
@@ -71,8 +71,8 @@ pub fn create_own(path: &Path) -> io::Result<File> {
     File::options().read(true).write(true).create_new(true).open(path)
 }
 
-/// Replaces a file of the data directory as a whole and durably. Anything at its path that is not a regular file is
-/// left there and refused.
+/// Replaces the contents of a file of the data directory as a whole and durably, by a new file that takes its name.
+/// Anything at its path that is not a regular file is left there and refused.
 ///
 /// # Errors
 /// The same errors as [`open_own`].
@@ -97,7 +97,7 @@ pub fn replace_own(path: &Path, bytes: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Returns the open file if it is a regular one.
+/// Returns the open file if it is a regular file.
 ///
 /// # Errors
 /// The same errors as [`open_regular`].
@@ -109,12 +109,12 @@ pub fn regular(file: File) -> io::Result<File> {
     Err(not_regular(if kind.is_dir() { "a directory" } else { "neither a file nor a directory" }))
 }
 
-/// Makes the error for something that is not a regular file.
+/// Makes the error for a path at which there is not a regular file but `what`.
 pub(crate) fn not_regular(what: &str) -> io::Error {
     io::Error::new(ErrorKind::InvalidInput, format!("it is {what}; a regular file is needed here"))
 }
 
-/// Reads an open regular file to its end.
+/// Reads an open regular file of at most `limit` bytes to its end.
 ///
 /// # Errors
 /// [`ErrorKind::FileTooLarge`] above `limit` bytes, else the error of the system.

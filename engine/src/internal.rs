@@ -7,19 +7,19 @@ use crate::storage::StorageError;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InternalError {
-    /// A session reached an impossible state.
+    /// A session reached an impossible state, which the text describes.
     #[error("a fault of the program in a session ({0})")]
     Session(&'static str),
-    /// The committer panicked. Nothing is accepted until the agent is restarted.
+    /// The thread that merges facts panicked. No fact is accepted until the agent is restarted.
     #[error("a fault of the program ended the thread that takes facts in")]
     Committer,
-    /// A task panicked, or returned an answer that does not fit its request.
+    /// A task, which the text names, panicked or returned an answer that does not fit its request.
     #[error("a fault of the program in {0}")]
     Task(&'static str),
 }
 
 impl InternalError {
-    /// Returns the stable code.
+    /// Returns the stable code of the fault.
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Session(_) => "internal.session",
@@ -33,7 +33,7 @@ impl InternalError {
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Failure {
-    /// The store failed.
+    /// The store failed, so that nothing can be stored.
     #[error(transparent)]
     Storage(#[from] StorageError),
     /// The program has a fault.
@@ -45,7 +45,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// Returns the stable code.
+    /// Returns the stable code of the reason.
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Storage(error) => error.code(),

@@ -16,25 +16,26 @@ use std::sync::Arc;
 /// fact counts as known as well; neither copy has an effect.
 #[derive(Debug)]
 pub struct Judging {
-    /// The authority set of the state, with the verified grants of the batch on which others depend.
+    /// Authority set of the state, with those verified grants of the batch merged on which other facts of the batch may
+    /// depend.
     authority: Arc<Authority>,
     waiting: Vec<(usize, Fact)>,
-    /// Unknown grants of the batch that are not verified yet.
+    /// Ids of the batch's grants that the state does not know and that are not verified yet.
     coming: BTreeSet<GrantId>,
     verdicts: Vec<Option<Verdict>>,
     verified: Vec<(usize, Verified)>,
 }
 
-/// Facts that can be checked now.
+/// The facts of a batch that can be checked now, in any order.
 #[derive(Debug)]
 pub struct Pass {
     /// Authority set to check the facts against.
     pub authority: Arc<Authority>,
-    /// Facts with their index in the batch.
+    /// Facts to check, each with its index in the batch.
     pub facts: Vec<(usize, Fact)>,
 }
 
-/// Results of the checks.
+/// Results of checking all facts of a batch.
 #[derive(Debug)]
 pub struct Checked {
     /// Verdict on each fact of the batch; `None` for those that were verified.
@@ -78,7 +79,7 @@ impl Judging {
         Self { authority, waiting, coming, verdicts, verified: Vec::new() }
     }
 
-    /// Returns the next facts to check and verify.
+    /// Returns the next facts of the batch to check and verify; `None` after the last pass.
     pub fn next_pass(&mut self) -> Option<Pass> {
         let waiting = std::mem::take(&mut self.waiting);
         let stands_on_coming =
@@ -97,7 +98,7 @@ impl Judging {
         (!now.is_empty()).then(|| Pass { authority: self.authority.clone(), facts: now })
     }
 
-    /// Records the result for a fact of the last pass.
+    /// Records the result of checking the fact with index `place` in the batch, which was part of the last pass.
     pub fn handle(&mut self, place: usize, result: Result<Verified, Verdict>) {
         match result {
             Ok(verified) => {
@@ -110,13 +111,14 @@ impl Judging {
         }
     }
 
-    /// Returns the results for the whole batch.
+    /// Returns the results for the whole batch, after the last pass.
     pub fn finish(self) -> Checked {
         Checked { verdicts: self.verdicts, verified: self.verified }
     }
 }
 
-/// Returns the grant that a fact depends on.
+/// Returns the id of the grant that a fact depends on: the cited grant of an entry, the parent of a grant or of a
+/// revoked grant. `None` for floors and for facts that depend on root alone.
 pub(crate) fn stands_on(fact: &Fact) -> Option<GrantId> {
     match fact {
         Fact::Grant(grant) => grant.body().parent,

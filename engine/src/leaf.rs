@@ -13,7 +13,7 @@ pub struct KeyLeaf(Repr);
 
 #[derive(Clone, Debug)]
 enum Repr {
-    /// At most [`MAX_FRONTIER_LIST`] entries, and their digest.
+    /// At most [`MAX_FRONTIER_LIST`] entries, and the digest of the leaf.
     Few(Frontier<()>, Digest),
     Many(Arc<Many>),
 }
@@ -21,10 +21,11 @@ enum Repr {
 /// A leaf has a tree of ids exactly if its digest is defined by one.
 const _: () = assert!(MAX_FRONTIER_LIST == FLAT_IDS_MAX);
 
-/// A replica of a million keys holds a million leaves.
+/// Limits the size of a leaf in memory, since a replica of a million keys holds a million leaves.
 const _: () = assert!(size_of::<KeyLeaf>() <= 88);
 
-/// A leaf with more entries. Its digest is computed on demand: once for all changes of a batch.
+/// A leaf with more than [`MAX_FRONTIER_LIST`] entries. Its digest is computed on demand: once for all changes of a
+/// batch.
 #[derive(Clone, Debug)]
 struct Many {
     key: Key,
@@ -34,7 +35,7 @@ struct Many {
 }
 
 impl KeyLeaf {
-    /// Makes the leaf of `key`.
+    /// Makes the leaf of `key` with this frontier.
     pub fn new(key: &Key, frontier: Frontier<()>) -> Self {
         if frontier.len() > MAX_FRONTIER_LIST {
             let ids = IdTree::new(frontier.ids());
@@ -48,7 +49,7 @@ impl KeyLeaf {
         Self(Repr::Many(Arc::new(Many { key: key.clone(), frontier, ids, digest: OnceLock::new() })))
     }
 
-    /// Returns the frontier.
+    /// Returns the frontier of the leaf's key.
     pub fn frontier(&self) -> &Frontier<()> {
         match &self.0 {
             Repr::Few(frontier, _) => frontier,
@@ -113,7 +114,8 @@ impl KeyLeaf {
         *self = Self::many(key, frontier, ids);
     }
 
-    /// Returns the tree over the ids, if there are more than [`FLAT_IDS_MAX`].
+    /// Returns the kept tree over the entries' ids; `None` for a leaf of at most [`FLAT_IDS_MAX`] entries, which keeps
+    /// none.
     pub(crate) fn id_tree(&self) -> Option<&Tree<Digest>> {
         match &self.0 {
             Repr::Few(..) => None,
@@ -121,7 +123,7 @@ impl KeyLeaf {
         }
     }
 
-    /// Returns the tree over the ids, building it if it is not kept.
+    /// Returns the tree over the entries' ids, building it if the leaf does not keep it.
     pub(crate) fn ids(&self) -> Tree<Digest> {
         self.id_tree().cloned().unwrap_or_else(|| IdTree::new(self.frontier().ids()).tree().clone())
     }
@@ -135,7 +137,7 @@ impl Leaf for KeyLeaf {
         }
     }
 
-    /// Returns the number of entries.
+    /// Returns the number of entries of the key.
     fn weight(&self) -> usize {
         self.frontier().len()
     }

@@ -4,11 +4,12 @@ use kvgossip_grants::{GrantId, Key};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// Keys with more entries than this are reported.
+/// Number of entries of a key above which the key is reported.
 pub const LONG_FRONTIER: usize = 64;
-/// Maximum number of such keys that are remembered. A further key is added when it changes and there is room.
+/// Maximum number of keys with more than [`LONG_FRONTIER`] entries that are remembered. A further key is added when it
+/// changes and there is room.
 pub const MAX_LONG_FRONTIERS: usize = 64;
-/// Maximum number of grants reported for each of them.
+/// Maximum number of grants reported for each key with more than [`LONG_FRONTIER`] entries.
 pub const MAX_HEAVY_GRANTS: usize = 4;
 
 /// Set of the keys with more than [`LONG_FRONTIER`] entries. Clones are cheap.
@@ -16,12 +17,12 @@ pub const MAX_HEAVY_GRANTS: usize = 4;
 pub(crate) struct LongKeys(Arc<BTreeSet<Key>>);
 
 impl LongKeys {
-    /// These keys, in order.
+    /// Iterates over the keys in ascending order.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &Key> {
         self.0.iter()
     }
 
-    /// Records the number of entries of a key.
+    /// Records the present number of entries of a key.
     pub(crate) fn note(&mut self, key: &Key, entries: usize) {
         let is_long = entries > LONG_FRONTIER;
         if is_long == self.0.contains(key) || is_long && self.0.len() >= MAX_LONG_FRONTIERS {
@@ -36,14 +37,15 @@ impl LongKeys {
     }
 }
 
-/// Report on a key with many entries.
+/// Report on a key with more than [`LONG_FRONTIER`] entries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LongFrontier {
-    /// Key with many entries.
+    /// Key that has the entries.
     pub key: Key,
-    /// Number of entries.
+    /// Number of entries in the key's frontier.
     pub entries: usize,
-    /// Grants whose revocation would end most of these entries, with the number of entries, most first. Of equal
-    /// numbers the deepest grant comes first, since its revocation ends the fewest other entries.
+    /// Grants whose revocation would end most of these entries, each with the number that it would end, the most first;
+    /// at most [`MAX_HEAVY_GRANTS`]. Among equal numbers the deepest grant comes first, since its revocation ends the
+    /// fewest entries of other keys.
     pub grants: Vec<(GrantId, usize)>,
 }

@@ -9,10 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-/// Number of parts into which the keys are divided. A commit copies the parts that it changes if a reader holds them.
+/// Number of parts into which rows are divided by the hash of their key. A commit copies the parts that it changes if a
+/// reader holds them.
 const PARTS: usize = 256;
 
-/// A store in memory. Clones share it.
+/// A store in memory. Clones share its contents.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryStorage(Arc<Mutex<Tables>>);
 
@@ -66,7 +67,7 @@ impl Reader for Parts {
 }
 
 impl MemoryStorage {
-    /// Creates an empty store.
+    /// Creates a store without any row.
     pub fn new() -> Self {
         Self::default()
     }

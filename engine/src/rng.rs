@@ -12,7 +12,7 @@ impl Rng {
         Self(seed | 1)
     }
 
-    /// Returns the next number of 56 bits.
+    /// Returns the next random number, of 56 bits.
     pub(crate) fn number(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
@@ -20,12 +20,12 @@ impl Rng {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 8
     }
 
-    /// Returns an index into a list of `len` items; 0 if the list is empty.
+    /// Returns a random index into a list of `len` items; 0 if the list is empty.
     pub(crate) fn index(&mut self, len: usize) -> usize {
         self.number() as usize % len.max(1)
     }
 
-    /// Returns a number from `around / 2` to below `around * 3 / 2`.
+    /// Returns a random number from `around / 2` to below `around * 3 / 2`.
     pub(crate) fn jitter(&mut self, around: u64) -> u64 {
         around / 2 + self.number() % around.max(1)
     }

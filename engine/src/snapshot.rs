@@ -11,9 +11,9 @@ use std::sync::Arc;
 /// cannot, the store is damaged. Like a [`Reader`], it is held only as long as one answer takes.
 #[derive(Clone)]
 pub struct Snapshot {
-    /// Authority, frontiers and digests.
+    /// In-memory state of the commit: authority, frontiers and digests.
     pub view: Arc<View>,
-    /// Reader of the store.
+    /// Reader of the store's rows as of the same commit.
     pub reader: Arc<dyn Reader>,
 }
 

@@ -7,7 +7,7 @@ use kvgossip_grants::{Digest, EntryId, FactId, GrantId, Key, Timestamp};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Failure of a store. A failed call affects nothing that was acknowledged.
+/// Failure of a call to a store. A failed call affects nothing that was acknowledged.
 ///
 /// The text says what happened. The advice is in the catalogue of codes, under [`StorageError::code`].
 #[derive(Debug, Clone, thiserror::Error)]
@@ -22,27 +22,28 @@ pub enum StorageError {
         /// Space that must be free, in bytes.
         needed_bytes: u64,
     },
-    /// The weight of the stored facts has reached the limit that the operator set.
+    /// The weight of the stored facts has reached the limit that the operator set, or the offered facts would exceed
+    /// it.
     #[error("{left_bytes} bytes are left of the store's limit of {limit_bytes}, and this needs more")]
     Quota {
-        /// Limit in bytes.
+        /// Limit of the weight in bytes.
         limit_bytes: u64,
-        /// Unused part of the limit in bytes.
+        /// Part of the limit that is unused, in bytes.
         left_bytes: u64,
     },
-    /// A commit has not ended in time.
+    /// A commit has not ended within the time limit of the caller.
     #[error("the disk has been writing a batch for more than {} s", .after.as_secs())]
     Stalled {
-        /// Time waited for it.
+        /// Time that was waited for the commit.
         after: Duration,
     },
-    /// The store accepts no calls after an earlier failure, or because it is closed.
+    /// The store accepts no calls, because an earlier one failed or because it is closed; the text says why.
     #[error("the store takes nothing in after an earlier failure: {0}")]
     Stopped(String),
-    /// Stored bytes differ from what was written.
+    /// Stored bytes differ from what was written; the text says where.
     #[error("the store is damaged: {0}")]
     Damaged(String),
-    /// The store lost its last batches.
+    /// The store lost batches that were acknowledged last.
     #[error("the store went back from batch {expected} to batch {found}: its last batches are lost")]
     RolledBack {
         /// Number of the last acknowledged batch.
@@ -50,10 +51,10 @@ pub enum StorageError {
         /// Number of the last batch in the store.
         found: u64,
     },
-    /// The store does not exist.
+    /// The data directory, which the text names, contains no store.
     #[error("{0} holds no store")]
     Missing(String),
-    /// Another process has the store open.
+    /// Another process, or another part of this one, has the store open.
     #[error("the data directory is in use by another process")]
     InUse,
     /// The store has another format than this program supports, older or newer.
@@ -64,16 +65,16 @@ pub enum StorageError {
         /// Format that this program supports.
         supported: u32,
     },
-    /// The store belongs to another cluster.
+    /// The store belongs to another cluster, whose id the text is.
     #[error("the data directory belongs to cluster {0}")]
     ForeignCluster(String),
-    /// Any other error of the system.
+    /// An error of the system that none of the other variants names; the text is its message.
     #[error("input or output failed: {0}")]
     Io(String),
 }
 
 impl StorageError {
-    /// Returns the stable code.
+    /// Returns the stable code of the failure.
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Full => "store.full",
@@ -92,47 +93,47 @@ impl StorageError {
     }
 }
 
-/// A row of the index: a live entry without its value.
+/// A row of the index: the properties of a live entry without its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IndexEntry {
     /// Id of the entry.
     pub id: EntryId,
     /// Timestamp of the entry.
     pub timestamp: Timestamp,
-    /// Grant that the entry cites; `None` for root.
+    /// Id of the grant that the entry cites; `None` if root signed it.
     pub grant: Option<GrantId>,
-    /// Whether the entry unsets the key.
+    /// Whether the entry deletes the key's value.
     pub is_delete: bool,
-    /// Size of the value in bytes; `None` for a delete, and in rows of older programs.
+    /// Length of the value in bytes; `None` for a delete, and in rows that older programs wrote.
     pub value_bytes: Option<u32>,
 }
 
-/// A change within a [`Batch`].
+/// One change within a [`Batch`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Write {
-    /// Stores a grant, revocation or floor.
+    /// Stores the record of a grant, revocation or floor under its id.
     PutAuthority(FactId, Bytes),
-    /// Removes a grant, revocation or floor.
+    /// Removes the record of the grant, revocation or floor with this id.
     RemoveAuthority(FactId),
-    /// Stores the record of an entry, its row of the index, and its citation of a grant.
+    /// Stores the record of an entry of the key, its row of the index, and its citation of a grant, if it cites one.
     PutEntry(Key, IndexEntry, Bytes),
-    /// Removes the record of an entry and its row of the index.
+    /// Removes the record of the key's entry with this id, and its row of the index.
     RemoveEntry(Key, EntryId),
-    /// Removes a citation: no entry of the key cites the grant any more.
+    /// Removes the citation of the grant by the key: no entry of the key cites the grant any more.
     RemoveCitation(GrantId, Key),
 }
 
-/// Summary of the state after a batch, stored with it and compared when the store is opened. Rows that wait for a sweep
-/// are not counted.
+/// Summary of the state after a batch, stored with the batch and compared when the store is opened. Rows that wait for
+/// a sweep are not counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Summary {
-    /// Number of the batch, from 1.
+    /// Number of the batch, counted from 1 since the store was created.
     pub batch: u64,
     /// Number of grants, revocations and floors in the normal form.
     pub authority_facts: u64,
     /// Number of keys with entries.
     pub keys: u64,
-    /// Root digest, over both trees.
+    /// Root digest, over the tree of authority facts and the tree of entries.
     pub root: Digest,
     /// Whether rows of ended facts may still be stored; see [`Replica::next_sweep`](crate::Replica::next_sweep).
     pub sweep_pending: bool,
@@ -142,9 +143,9 @@ pub struct Summary {
 /// row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
-    /// Changes, in order.
+    /// Changes of rows, in order.
     pub writes: Vec<Write>,
-    /// Summary of the state after the changes.
+    /// Summary of the state after all changes of the batch.
     pub summary: Summary,
 }
 
@@ -153,23 +154,23 @@ pub struct Batch {
 /// Later commits do not change what it reads: the store keeps the rows that they overwrite or remove. So hold a reader
 /// only as long as one answer takes, never as long as a peer is connected.
 pub trait Reader: Send + Sync {
-    /// Returns the record of an entry; `None` if it is not stored.
+    /// Returns the record of the key's entry with this id; `None` if it is not stored.
     fn entry(&self, key: &Key, id: &EntryId) -> Result<Option<Bytes>, StorageError>;
 
     /// Calls `each` with every key that has an entry citing `grant`, in ascending order. It may also be called with
-    /// keys whose entries no longer cite it.
+    /// keys whose entries no longer cite that grant.
     fn keys_citing(&self, grant: &GrantId, each: &mut dyn FnMut(Key)) -> Result<(), StorageError>;
 }
 
-/// A store. One committer owns it.
+/// A store of a replica's facts. One committer owns it.
 pub trait Storage: Send {
     /// Returns a reader of the state of the last commit.
     fn reader(&self) -> Arc<dyn Reader>;
 
-    /// Returns the summary of the last batch; `None` for an empty store.
+    /// Returns the summary of the last batch; `None` if no batch was committed yet.
     fn summary(&self) -> Result<Option<Summary>, StorageError>;
 
-    /// Calls `each` with every authority record, in any order.
+    /// Calls `each` with the record of every stored grant, revocation and floor, in any order.
     fn load_authority(&self, each: &mut dyn FnMut(Bytes)) -> Result<(), StorageError>;
 
     /// Calls `each` with every index row, in ascending order of keys; rows of one key are in any order.
@@ -192,6 +193,6 @@ pub trait Storage: Send {
         Err(StorageError::Stopped("it can be opened anew only with the agent".into()))
     }
 
-    /// Applies a batch atomically. It is durable on return.
+    /// Applies all changes of a batch or none. The batch is durable on return.
     fn commit(&mut self, batch: &Batch) -> Result<(), StorageError>;
 }

@@ -14,7 +14,7 @@ use crate::view::View;
 use kvgossip_grants::{EntryId, FactId, GrantId, Key};
 use std::collections::VecDeque;
 
-/// Maximum number of rows that one batch of a sweep removes.
+/// Maximum number of rows that one batch of a sweep removes from the store.
 pub const MAX_SWEEP_ROWS: usize = 2_000;
 /// Number of ended entries and authority facts that a batch of facts removes itself, in addition to one for each of its
 /// facts.
@@ -23,7 +23,7 @@ pub const MAX_REMOVED_AT_ONCE: usize = 256;
 /// next opening.
 pub const MAX_UNSWEPT: usize = 1 << 20;
 
-/// A fact that has ended and is still stored.
+/// A fact that has ended and whose rows are still in the store.
 #[derive(Clone, Debug)]
 pub(crate) enum Ended {
     /// An entry: its key, its id and the grant that it cites.
@@ -32,7 +32,7 @@ pub(crate) enum Ended {
 }
 
 impl Ended {
-    /// Returns the maximum number of its rows.
+    /// Returns the maximum number of rows that the store has for this fact.
     const fn rows(&self) -> usize {
         match self {
             // Its record, its index row and its citation.
@@ -63,11 +63,11 @@ impl Ended {
     }
 }
 
-/// Queue of ended facts whose rows are still to be removed.
+/// Queue of ended facts whose rows are still to be removed from the store.
 #[derive(Debug, Default)]
 pub(crate) struct Sweep {
     queue: VecDeque<Ended>,
-    /// Whether the queue had no room for a fact.
+    /// Whether the queue had no room for a fact, so that rows will remain until the next opening.
     overflowed: bool,
 }
 
@@ -85,12 +85,12 @@ impl Sweep {
         self.overflowed || !self.queue.is_empty()
     }
 
-    /// Whether [`Sweep::next`] has something to do.
+    /// Whether [`Sweep::next`] has rows to remove.
     pub(crate) fn is_due(&self) -> bool {
         !self.queue.is_empty()
     }
 
-    /// Returns removals of at most [`MAX_SWEEP_ROWS`] rows.
+    /// Returns removals of at most [`MAX_SWEEP_ROWS`] rows of ended facts; none if the queue is empty.
     pub(crate) fn next(&mut self, view: &View) -> Vec<Write> {
         let mut writes = Vec::new();
         let mut left = MAX_SWEEP_ROWS;

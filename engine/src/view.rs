@@ -11,16 +11,17 @@ use kvgossip_grants::{
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// A snapshot of a replica. Clones are cheap, and later changes of the replica do not affect it.
+/// An immutable snapshot of a replica's state in memory. Clones are cheap, and later changes of the replica do not
+/// affect it.
 #[derive(Clone, Debug)]
 pub struct View {
     pub(crate) authority: Arc<Authority>,
-    /// Keyed by the ids of the facts in hexadecimal, so that no node has more than 16 children.
+    /// Tree of the authority facts, keyed by their ids in hexadecimal, so that no node has more than 16 children.
     pub(crate) authority_tree: Tree<Digest>,
     pub(crate) entries: Tree<KeyLeaf>,
     pub(crate) batch: u64,
     pub(crate) long: LongKeys,
-    /// Total weight of the entries in bytes.
+    /// Total weight of all entries in bytes, to which [`View::weight`] adds that of the authority facts.
     pub(crate) entries_weight: u64,
 }
 
@@ -46,17 +47,17 @@ impl View {
         &self.entries
     }
 
-    /// Returns the tree of authority facts by id in hexadecimal.
+    /// Returns the tree of authority facts, keyed by their ids in hexadecimal.
     pub fn authority_tree(&self) -> &Tree<Digest> {
         &self.authority_tree
     }
 
-    /// Returns the number of batches that led to this state.
+    /// Returns the number of the batch that led to this state; 0 before the first batch.
     pub fn batch(&self) -> u64 {
         self.batch
     }
 
-    /// Returns the digest of the authority facts.
+    /// Returns the digest of all authority facts.
     pub fn authority_root(&self) -> Digest {
         self.authority_tree.digest()
     }
@@ -80,7 +81,7 @@ impl View {
         }
     }
 
-    /// Returns the number of keys under a path prefix that have entries.
+    /// Returns the number of keys with entries under a path prefix.
     pub fn count(&self, prefix: &PathPrefix) -> usize {
         if prefix.is_root() {
             self.entries.len()
@@ -89,7 +90,7 @@ impl View {
         }
     }
 
-    /// Returns the frontier of a key.
+    /// Returns the frontier of a key; `None` if the key has no entry.
     pub fn frontier(&self, key: &Key) -> Option<&Frontier> {
         self.entries.get(key.as_bytes()).map(KeyLeaf::frontier)
     }
@@ -117,21 +118,21 @@ impl View {
             .filter_map(|(key, leaf)| Some((parse_key(&key)?, leaf.frontier())))
     }
 
-    /// Iterates over the keys that a glob matches, and their frontiers.
+    /// Iterates over the keys that `glob` matches and that have entries, and their frontiers.
     pub fn matching<'a>(&'a self, glob: &KeyGlob) -> impl Iterator<Item = (Key, &'a Frontier)> + use<'a> {
         let pattern = glob.clone();
         self.keys(glob.literal_prefix(), None).filter(move |(key, _)| pattern.matches(key))
     }
 
     /// Iterates over the keys with an entry that cites `grant` or a grant below it. Examines every key under the
-    /// pattern's literal prefix: the store's citations are faster.
+    /// literal prefix of the grant's pattern: the store's citations are faster.
     pub fn keys_below<'a>(&'a self, grant: &'a Arc<LiveGrant>) -> impl Iterator<Item = Key> + use<'a> {
         let matching = self.matching(&grant.body().pattern);
         matching.filter(|(_, frontier)| frontier.has_below(grant)).map(|(key, _)| key)
     }
 
-    /// Returns the verdict on a fact of this cluster that changes nothing here, regardless of its signature: it is part
-    /// of the state, or the state makes it moot. `None` for every fact that needs a full check.
+    /// Returns the verdict on a fact of this cluster that changes nothing here, regardless of its signature: the fact
+    /// is part of the state, or the state makes it moot. `None` for every fact that needs a full check.
     pub(crate) fn recognise(&self, fact: &Fact) -> Option<Verdict> {
         let Fact::Entry(fact) = fact else {
             return self.authority.contains(&fact.id()).then_some(Verdict::Moot(Code::Known));
@@ -149,7 +150,7 @@ impl View {
         is_dominated.then_some(Verdict::Moot(Code::Dominated))
     }
 
-    /// Checks a fact by everything but its signatures; see [`Authority::check`].
+    /// Checks a fact of this cluster by everything but its signatures; see [`Authority::check`].
     pub fn check(&self, fact: Fact, now: Timestamp) -> Result<Unverified, Verdict> {
         self.authority.check(fact, now)
     }
@@ -162,9 +163,10 @@ impl View {
         self.authority.stamp(key, grant, newest, now)
     }
 
-    /// Returns reports on keys with more than [`LONG_FRONTIER`](crate::LONG_FRONTIER) entries, in key order; at most [`MAX_LONG_FRONTIERS`](crate::MAX_LONG_FRONTIERS).
+    /// Returns reports on keys with more than [`LONG_FRONTIER`](crate::LONG_FRONTIER) entries, in key order; at most
+    /// [`MAX_LONG_FRONTIERS`](crate::MAX_LONG_FRONTIERS).
     ///
-    /// The cost is the number of their entries times the depth of their grants.
+    /// The cost is the number of the entries of these keys times the depth of the grants that they cite.
     pub fn long_frontiers(&self) -> Vec<LongFrontier> {
         self.long.keys().filter_map(|key| self.long_frontier(key)).collect()
     }
@@ -184,7 +186,7 @@ impl View {
     }
 }
 
-/// Parses a key of the tree, which was a valid `Key` when it was inserted.
+/// Parses the bytes of a key of the tree, which was a valid [`Key`] when it was inserted; `None` if it is not.
 pub(crate) fn parse_key(bytes: &[u8]) -> Option<Key> {
     Key::parse(std::str::from_utf8(bytes).ok()?).ok()
 }

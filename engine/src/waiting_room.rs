@@ -3,9 +3,9 @@
 use kvgossip_grants::{ClusterId, Fact, FactId, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Maximum number of waiting facts.
+/// Maximum number of facts that wait in a room.
 pub const MAX_ROOM_FACTS: usize = 4096;
-/// Maximum memory of waiting facts in bytes, including [`ROOM_COST_BYTES`] for each.
+/// Maximum memory of the facts that wait in a room, in bytes, including [`ROOM_COST_BYTES`] for each fact.
 pub const MAX_ROOM_BYTES: usize = 16 << 20;
 /// Maximum overhead of a waiting fact beyond its record, in bytes: its id in three indexes.
 pub const ROOM_COST_BYTES: usize = 256;
@@ -17,7 +17,7 @@ pub const MAX_DUE_BYTES: usize = 2 << 20;
 #[derive(Debug)]
 struct Waiting {
     due: Timestamp,
-    /// Own copy: a received fact would keep the whole frame that it came in allocated.
+    /// Own copy of the fact's record: a received fact would keep the whole frame that it came in allocated.
     record: Box<[u8]>,
 }
 
@@ -47,8 +47,8 @@ impl WaitingRoom {
         Self { cluster, facts, by_due, by_size, bytes: 0 }
     }
 
-    /// Keeps a fact until it is due. Returns the facts that had to leave for it, each with its due time: the largest
-    /// ones leave first, and the new one may be among them.
+    /// Keeps a fact until `due`. Returns the ids of the facts that had to leave because of the limits, each with its
+    /// due time: the largest facts leave first, and the new one may be among them.
     pub fn keep(&mut self, fact: &Fact, due: Timestamp) -> Vec<(FactId, Timestamp)> {
         let id = fact.id();
         if self.facts.contains_key(&id) {
@@ -75,8 +75,8 @@ impl WaitingRoom {
         Some(waiting)
     }
 
-    /// Removes and returns the next facts that are due, the earliest first: at most [`MAX_DUE_FACTS`] and about
-    /// [`MAX_DUE_BYTES`]. Call it until it returns none.
+    /// Removes and returns the next facts that are due at `now`, the earliest first: at most [`MAX_DUE_FACTS`] facts
+    /// and about [`MAX_DUE_BYTES`]. Call it until it returns none.
     pub fn take_due(&mut self, now: Timestamp) -> Vec<Fact> {
         let (mut taken, mut bytes) = (Vec::new(), 0);
         while taken.len() < MAX_DUE_FACTS && bytes < MAX_DUE_BYTES {
@@ -89,17 +89,17 @@ impl WaitingRoom {
         taken
     }
 
-    /// Returns the time when the next fact is due.
+    /// Returns the time when the next fact is due; `None` if no fact is waiting.
     pub fn next_due(&self) -> Option<Timestamp> {
         self.by_due.first().map(|(due, _)| *due)
     }
 
-    /// Whether a fact is waiting here.
+    /// Whether the fact with this id is waiting here.
     pub fn contains(&self, id: &FactId) -> bool {
         self.facts.contains_key(id)
     }
 
-    /// Iterates over the ids of the waiting facts.
+    /// Iterates over the ids of the waiting facts in ascending order.
     pub fn ids(&self) -> impl Iterator<Item = FactId> {
         self.facts.keys().copied()
     }
@@ -114,7 +114,7 @@ impl WaitingRoom {
         self.facts.is_empty()
     }
 
-    /// Returns the memory of the waiting facts in bytes, including the overhead.
+    /// Returns the memory of the waiting facts in bytes, including [`ROOM_COST_BYTES`] for each fact.
     pub fn bytes(&self) -> usize {
         self.bytes
     }

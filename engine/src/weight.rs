@@ -5,7 +5,8 @@ use crate::view::View;
 use kvgossip_grants::{Fact, GrantId, Key, Op};
 use std::collections::BTreeMap;
 
-/// Weight of an entry in bytes, without its value and three times its key: signature, body and rows.
+/// Constant part of the weight of an entry, in bytes: for signature, body and rows. The value and three times the key
+/// are added to it.
 pub const ENTRY_WEIGHT: u64 = 512;
 /// Weight of a grant, revocation or floor in bytes.
 pub const AUTHORITY_WEIGHT: u64 = 2_048;
@@ -15,12 +16,12 @@ pub(crate) fn entry_weight(key: &Key, value_bytes: u32) -> u64 {
     ENTRY_WEIGHT + 3 * key.as_bytes().len() as u64 + u64::from(value_bytes)
 }
 
-/// Total weight of the entries that cite a grant.
+/// Total weight of all entries that cite one grant, or of root's entries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GrantWeight {
-    /// Number of entries.
+    /// Number of these entries.
     pub entries: u64,
-    /// Weight of the entries in bytes.
+    /// Total weight of these entries, in bytes.
     pub bytes: u64,
 }
 
@@ -31,8 +32,8 @@ impl View {
         self.entries_weight + self.authority.len() as u64 * AUTHORITY_WEIGHT
     }
 
-    /// Returns the maximum growth of the weight by merging `fact`, in bytes. It takes into account that an entry of the
-    /// same grant and key ends, but no other facts that may end.
+    /// Returns the maximum growth of the weight by merging `fact`, in bytes. It takes into account that an older entry
+    /// of the key under the same grant ends, but not that other facts may end.
     pub fn growth(&self, fact: &Fact) -> u64 {
         let Fact::Entry(fact) = fact else {
             return if self.authority.contains(&fact.id()) { 0 } else { AUTHORITY_WEIGHT };
@@ -52,7 +53,7 @@ impl View {
         entry_weight(&entry.key, value_bytes).saturating_sub(ends)
     }
 
-    /// Returns the weight of the entries of each grant; `None` is root. Examines every entry.
+    /// Returns the total weight of the entries of each grant; `None` means root. Examines every entry.
     pub fn weight_by_grant(&self) -> BTreeMap<Option<GrantId>, GrantWeight> {
         let mut weights = BTreeMap::<_, GrantWeight>::new();
         for (key, frontier) in self.keys("", None) {
@@ -70,7 +71,7 @@ impl View {
         self.entries_weight += entry_weight(key, value_bytes);
     }
 
-    /// Subtracts the weight of an entry of the key that has ended.
+    /// Subtracts the weight of an entry of the key that has left the key's frontier.
     pub(crate) fn remove_weight(&mut self, key: &Key, value_bytes: u32) {
         let weight = entry_weight(key, value_bytes);
         debug_assert!(self.entries_weight >= weight, "more has ended than stood");

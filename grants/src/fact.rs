@@ -19,15 +19,15 @@ pub const MAX_DEPTH: u8 = 16;
 /// Authority over a pattern, given by an issuer to a grantee.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
-    /// Issuer: root, or the grantee of the parent.
+    /// Entity that issues the grant: root, or the grantee of the parent grant.
     pub issuer: EntityId,
     /// Public key of the entity that receives the authority.
     pub grantee: PublicKey,
     /// Pattern of keys. A grant reaches the keys that every pattern of its chain matches.
     pub pattern: KeyGlob,
-    /// Whether the grantee may pass authority on.
+    /// Whether the grantee may issue grants under this grant.
     pub subgrant: bool,
-    /// The issuer's own grant; `None` exactly if the issuer is root.
+    /// Id of the grant under which this one is issued, which the issuer holds; `None` exactly if the issuer is root.
     pub parent: Option<GrantId>,
     /// Start of the window: entries with an earlier timestamp are refused.
     pub issued_at: Timestamp,
@@ -50,7 +50,7 @@ pub enum By {
 }
 
 impl By {
-    /// Returns `root`, `issuer` or `grantee`.
+    /// Returns the name of the role: `root`, `issuer` or `grantee`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Root => "root",
@@ -60,14 +60,14 @@ impl By {
     }
 }
 
-/// Permanent end of a grant and of everything that depends on it, effective at once.
+/// Permanent end of a grant and of every grant and entry below it, effective at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revocation {
     /// The whole signed grant, so that a replica that never saw the grant can judge the revocation.
     pub grant: Signed<Grant>,
     /// Role of the signer.
     pub by: By,
-    /// Time of the revocation, for information only.
+    /// Time of the revocation by the signer's clock, for information only: it decides nothing.
     pub revoked_at: Timestamp,
 }
 
@@ -99,7 +99,7 @@ pub fn value_hash(value: &[u8]) -> Digest {
     Digest(*blake3::hash(value).as_bytes())
 }
 
-/// A value or tombstone of one key, written by one signer at one time.
+/// Value of a key, or the deletion of its value, written by one signer at one time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// Key that is written.
@@ -108,25 +108,25 @@ pub struct Entry {
     pub timestamp: Timestamp,
     /// The operation: set or delete.
     pub op: Op,
-    /// Entity that signs.
+    /// Entity that signs the entry: root, or the grantee of the cited grant.
     pub signer: EntityId,
-    /// The grant that covers the key; `None` exactly if the signer is root.
+    /// Id of the grant that allows the write; `None` exactly if the signer is root.
     pub grant: Option<GrantId>,
 }
 
 /// Root's declaration that entries of matching keys with a timestamp before `before` are no longer valid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Floor {
-    /// 1 to [`MAX_FLOOR_PATTERNS`] patterns, strictly ascending.
+    /// Patterns of the keys whose entries end: 1 to [`MAX_FLOOR_PATTERNS`], strictly ascending.
     pub patterns: Vec<KeyGlob>,
-    /// Entries with a smaller timestamp are invalid.
+    /// Time before which entries end: those with a smaller timestamp are invalid.
     pub before: Timestamp,
     /// Distinguishes floors that are otherwise equal.
     pub nonce: [u8; 16],
 }
 
 impl Entry {
-    /// Checks the size of the value.
+    /// Checks that the value is at most [`MAX_VALUE_BYTES`] long.
     pub fn check(&self) -> Result<(), ShapeError> {
         match self.op {
             Op::Set { len, .. } if len as usize > MAX_VALUE_BYTES => Err(ShapeError::ValueTooLarge),
@@ -136,7 +136,7 @@ impl Entry {
 }
 
 impl Floor {
-    /// Checks the number and the order of the patterns.
+    /// Checks that there are 1 to [`MAX_FLOOR_PATTERNS`] patterns, in strictly ascending order.
     pub fn check(&self) -> Result<(), ShapeError> {
         let ascending = self.patterns.windows(2).all(|pair| pair[0].as_str() < pair[1].as_str());
         if ascending && (1..=MAX_FLOOR_PATTERNS).contains(&self.patterns.len()) {
@@ -148,7 +148,7 @@ impl Floor {
 }
 
 impl Revocation {
-    /// Checks that the grant belongs to `cluster` and that `by` suits its issuer.
+    /// Checks that the revoked grant belongs to `cluster`, and that `by` is not `Issuer` if root issued that grant.
     pub fn check(&self, cluster: ClusterId) -> Result<(), ShapeError> {
         if self.grant.cluster() != cluster {
             return Err(ShapeError::ForeignGrant);

@@ -21,7 +21,7 @@ pub enum FilterError {
         #[source]
         error: GlobError,
     },
-    /// More than [`MAX_FILTER_GLOBS`].
+    /// The list has more than [`MAX_FILTER_GLOBS`] globs.
     #[error("a filter has at most {MAX_FILTER_GLOBS} globs: use fewer or wider ones")]
     TooMany,
 }
@@ -33,8 +33,8 @@ pub enum FilterError {
 pub struct Filter(Arc<Inner>);
 
 struct Inner {
-    /// Rules, matched one by one: an automaton of all of them would take a thousand times the memory of their text
-    /// (docs/decisions/0024-what-clients-hold.md).
+    /// Rules in order, each matched on its own: an automaton of all of them would take a thousand times the memory of
+    /// their text (docs/decisions/0024-what-clients-hold.md).
     rules: Box<[FilterRule]>,
 }
 
@@ -76,7 +76,7 @@ impl Filter {
         Self(Arc::new(Inner { rules: Box::default() }))
     }
 
-    /// Whether `key` is included.
+    /// Whether the filter includes `key`.
     pub fn includes(&self, key: &Key) -> bool {
         let split = Split::of(key);
         let deciding = self.0.rules.iter().rev().find(|rule| rule.glob.matches_split(&split));
@@ -88,19 +88,19 @@ impl Filter {
         self.0.rules.first().is_none_or(|first| first.excludes)
     }
 
-    /// Returns the rules in order.
+    /// Returns the rules in the order in which they were given; the last that matches a key decides.
     pub fn rules(&self) -> &[FilterRule] {
         &self.0.rules
     }
 
-    /// Returns the memory of the filter in bytes: at most a few hundred for each glob. Clones share it.
+    /// Returns the memory of the filter in bytes: at most a few hundred for each glob. Clones share that memory.
     pub fn held_bytes(&self) -> usize {
         let rules = self.0.rules.iter();
         let globs: usize = rules.map(|rule| size_of::<FilterRule>() + rule.glob.held_bytes()).sum();
         size_of::<Inner>() + globs
     }
 
-    /// Upper bound of the byte comparisons that `includes` makes for `key`.
+    /// Returns an upper bound of the byte comparisons that [`Filter::includes`] makes for `key`.
     pub fn most_steps(&self, key: &Key) -> usize {
         let globs = self.0.rules.iter().filter(|rule| !rule.glob.is_literal());
         let pattern_bytes: usize = globs.map(|rule| rule.glob.as_str().len()).sum();

@@ -9,20 +9,21 @@
 use crate::id::{Digest, EntryId, FactId};
 use crate::key::Key;
 
-/// Maximum number of buckets of a comparison.
+/// Maximum number of buckets over which a comparison spreads its keys.
 pub const MAX_HELD_BUCKETS: usize = 256;
 
 /// Target number of keys per bucket.
 const KEYS_PER_BUCKET: usize = 16;
 
-/// Builder of the digests.
+/// Builder of the digests of all buckets, fed with one key after the other.
 #[derive(Debug)]
 pub struct HeldDigests {
     buckets: Vec<blake3::Hasher>,
 }
 
 impl HeldDigests {
-    /// Returns a suitable number of buckets for a watcher of `keys` keys.
+    /// Returns the number of buckets that a watcher of `keys` keys should use: about one for every 16 keys, a power of
+    /// two, at most [`MAX_HELD_BUCKETS`].
     pub fn buckets_for(keys: usize) -> usize {
         (keys / KEYS_PER_BUCKET).next_power_of_two().clamp(1, MAX_HELD_BUCKETS)
     }
@@ -32,7 +33,7 @@ impl HeldDigests {
         Self { buckets: vec![blake3::Hasher::new(); buckets.clamp(1, MAX_HELD_BUCKETS)] }
     }
 
-    /// Returns the bucket of a key.
+    /// Returns the index of the bucket of a key among `buckets` buckets.
     pub fn bucket(key: &Key, buckets: usize) -> usize {
         let hash = blake3::hash(key.as_bytes());
         let [high, low, ..] = *hash.as_bytes();
@@ -61,7 +62,7 @@ impl HeldDigests {
         }
     }
 
-    /// Returns the digest of each bucket.
+    /// Returns the digest of each bucket, in the order of the buckets' indexes.
     pub fn finish(self) -> Vec<Digest> {
         self.buckets.iter().map(|hasher| Digest(*hasher.finalize().as_bytes())).collect()
     }

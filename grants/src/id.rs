@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
-/// The text is not an identifier.
+/// Error for a text that is not an id: 64 lower-case hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("an id is 64 lower-case hexadecimal digits")]
 pub struct ParseIdError;
@@ -16,12 +16,12 @@ macro_rules! id_type {
         pub struct $name(pub [u8; 32]);
 
         impl $name {
-            /// Returns the 32 bytes.
+            /// Returns the 32 bytes of the id.
             pub const fn as_bytes(&self) -> &[u8; 32] {
                 &self.0
             }
 
-            /// Returns the first eight hexadecimal digits, for people.
+            /// Returns the first eight hexadecimal digits of the id, to be shown to people.
             pub fn short(&self) -> String {
                 hex::encode(&self.0[..4])
             }
@@ -60,7 +60,7 @@ macro_rules! id_type {
 }
 
 id_type!(
-    /// A BLAKE3 hash of a value, a tree node or a root.
+    /// A BLAKE3 hash: of a value, of a node of a tree, or the root digest of a replica's state.
     Digest
 );
 id_type!(
@@ -68,15 +68,16 @@ id_type!(
     EntityId
 );
 id_type!(
-    /// Id of a signed fact of any kind: BLAKE3 of the bytes that its signature covers.
+    /// Id of a signed fact of any kind (grant, revocation, floor or entry): BLAKE3 of the bytes that its signature
+    /// covers.
     FactId
 );
 id_type!(
-    /// Id of a grant.
+    /// Id of a signed grant: BLAKE3 of the bytes that its signature covers.
     GrantId
 );
 id_type!(
-    /// Id of an entry.
+    /// Id of a signed entry: BLAKE3 of the bytes that its signature covers.
     EntryId
 );
 id_type!(

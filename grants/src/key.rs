@@ -25,25 +25,25 @@ pub enum KeyErrorKind {
     /// A whole segment is `.` or `..`.
     #[error("`.` and `..` cannot be a segment: choose another name")]
     DotSegment,
-    /// A character that must be spelled as triplets.
+    /// The text contains this character, which must be spelled as triplets.
     #[error("{0:?} is not one of A-Z a-z 0-9 . _ ~ @ : + = , - : spell it {spelled}", spelled = triplets(*.0))]
     Character(char),
-    /// `%` without two hexadecimal digits.
+    /// `%` is not followed by two hexadecimal digits.
     #[error("`%` needs two hexadecimal digits after it (a percent sign itself is spelled %25)")]
     BrokenTriplet,
-    /// A triplet with a lower-case digit.
+    /// A triplet has a lower-case digit; this character is that digit in upper case.
     #[error("hexadecimal digits are upper case: write {0:?}")]
     LowerCaseTriplet(char),
-    /// A triplet for a character that needs none.
+    /// A triplet spells a character that needs none; this is the character.
     #[error("a needless triplet: write {0:?} itself")]
     NeedlessTriplet(char),
-    /// More than [`MAX_SEGMENT_BYTES`] between two slashes.
+    /// A segment is longer than [`MAX_SEGMENT_BYTES`].
     #[error("a segment has at most {MAX_SEGMENT_BYTES} bytes: shorten it")]
     SegmentTooLong,
-    /// More than [`MAX_SEGMENTS`] segments.
+    /// The key has more than [`MAX_SEGMENTS`] segments.
     #[error("a key has at most {MAX_SEGMENTS} segments: use fewer levels")]
     TooManySegments,
-    /// More than [`MAX_KEY_BYTES`] bytes.
+    /// The key is longer than [`MAX_KEY_BYTES`].
     #[error("a key has at most {MAX_KEY_BYTES} bytes: shorten it")]
     TooLong,
 }
@@ -194,7 +194,7 @@ impl Key {
         Ok(Self(text.into()))
     }
 
-    /// Returns the spelling.
+    /// Returns the text of the key, as it was parsed.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -254,12 +254,12 @@ impl PathPrefix {
         self.as_str() == "/"
     }
 
-    /// Returns the spelling, without a trailing slash except in `/`.
+    /// Returns the text of the prefix, without a trailing slash except in `/`.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether `key` equals this prefix or lies below it.
+    /// Whether `key` is this prefix itself or is in the subtree below it.
     pub fn contains(&self, key: &Key) -> bool {
         self.is_root()
             || key
@@ -339,12 +339,12 @@ pub(crate) fn character(text: &str, at: usize) -> Result<usize, Fault> {
     }
 }
 
-/// Returns the character that begins at byte `at`.
+/// Returns the character that begins at byte `at` of `text`.
 pub(crate) fn char_at(text: &str, at: usize) -> char {
     text.get(at..).and_then(|rest| rest.chars().next()).unwrap_or(char::REPLACEMENT_CHARACTER)
 }
 
-/// Checks the triplet whose `%` is at byte `at`.
+/// Checks the triplet whose `%` is at byte `at` of `text`: two upper-case digits, and a byte that needs a triplet.
 fn triplet(text: &str, at: usize) -> Result<(), Fault> {
     let bytes = text.as_bytes();
     let mut value = 0;

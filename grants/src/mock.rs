@@ -37,7 +37,7 @@ impl Signer for MockKey {
     }
 }
 
-/// Accepts the signatures of [`MockKey`].
+/// Verifier that accepts exactly the signatures of [`MockKey`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MockVerifier;
 

@@ -24,13 +24,13 @@ const TAG_CLUSTER: &[u8; 16] = b"kvgossip/cluster";
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PublicKeyError {
-    /// Not a PEM block labelled `PUBLIC KEY`.
+    /// The text is not a PEM block labelled `PUBLIC KEY`.
     #[error("this is not a PEM public key: expected a block that begins with -----BEGIN PUBLIC KEY-----")]
     NotPem,
-    /// Not an RSA SubjectPublicKeyInfo.
+    /// The bytes are not an RSA SubjectPublicKeyInfo.
     #[error("this is not an RSA public key: `kvgossip keygen -y KEY` prints that of a private key")]
     NotRsa,
-    /// The size of the modulus is not accepted.
+    /// The modulus has another size than those of [`KEY_BITS`]: this many bits.
     #[error(
         "the RSA key has {0} bits; only 2048, 3072 and 4096 are accepted: make one with `kvgossip keygen`"
     )]
@@ -43,7 +43,7 @@ pub enum PublicKeyError {
     NotCanonical,
 }
 
-/// An RSA public key of 2048, 3072 or 4096 bits with e = 65537; cheap to clone.
+/// An RSA public key of 2048, 3072 or 4096 bits with e = 65537. A clone shares the key's memory.
 #[derive(Clone)]
 pub struct PublicKey(Arc<Inner>);
 
@@ -67,7 +67,8 @@ impl PublicKey {
         if &*this.0.spki == der { Ok(this) } else { Err(PublicKeyError::NotCanonical) }
     }
 
-    /// Parses a PEM block that begins with `-----BEGIN PUBLIC KEY-----`.
+    /// Parses a PEM block that begins with `-----BEGIN PUBLIC KEY-----`, under the rules of
+    /// [`PublicKey::from_spki_der`].
     pub fn from_pem(text: &str) -> Result<Self, PublicKeyError> {
         let pem = text.trim();
         if !pem.starts_with("-----BEGIN PUBLIC KEY-----") {
@@ -126,7 +127,7 @@ impl PublicKey {
         ReplicaId(*hasher.finalize().as_bytes())
     }
 
-    /// Returns the size of the modulus in bits.
+    /// Returns the size of the modulus in bits: 2048, 3072 or 4096.
     pub fn bits(&self) -> usize {
         self.0.bits
     }

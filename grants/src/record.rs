@@ -23,17 +23,17 @@ use std::ops::RangeInclusive;
 
 /// Size of the head of a record, in bytes.
 pub const RECORD_HEAD_BYTES: usize = 1;
-/// Maximum size of a record, in bytes.
+/// Maximum size of a record, in bytes: head, longest signature, longest body and longest value.
 pub const MAX_RECORD_BYTES: usize =
     RECORD_HEAD_BYTES + MAX_BODY_BYTES + MAX_SIGNATURE_BYTES + MAX_VALUE_BYTES;
-/// Kind of a record, in the low four bits of its head.
+/// Kind of a record, in the low four bits of its head: 1 is a grant, 2 a revocation, 3 a floor, 4 an entry.
 const GRANT: u8 = 1;
 const REVOCATION: u8 = 2;
 const FLOOR: u8 = 3;
 const ENTRY: u8 = 4;
 /// Unit of the signature length in the head, in bytes.
 const SIGNATURE_UNIT_BYTES: usize = 128;
-/// Range of signature lengths, in bytes.
+/// Range of the lengths of signatures, in bytes: those of RSA keys of 2048 to 4096 bits.
 const SIGNATURE_BYTES: RangeInclusive<usize> = 256..=MAX_SIGNATURE_BYTES;
 
 /// The writer's part of an [`Entry`]. Its operation and signer are filled in at signing.
@@ -45,7 +45,7 @@ pub struct EntryDraft {
     pub value: Option<Bytes>,
     /// Time of writing by the writer's clock.
     pub timestamp: Timestamp,
-    /// The grant that covers the key; `None` exactly if root signs.
+    /// Id of the grant that allows the write; `None` exactly if root signs.
     pub grant: Option<GrantId>,
 }
 
@@ -59,8 +59,8 @@ pub struct EntryFact {
 }
 
 impl EntryFact {
-    /// Joins a signed entry with its value. [`Code::ValueMismatch`] if length or hash of the value differ from the
-    /// signed ones.
+    /// Joins a signed entry with its value. [`Code::ValueMismatch`] if the length or the hash of `value` differs from
+    /// the signed one.
     pub fn new(signed: Signed<Entry>, value: Bytes) -> Result<Self, Code> {
         let record = write(ENTRY, &signed, &value);
         Self::of_parts(signed, value, record)
@@ -89,12 +89,12 @@ impl EntryFact {
         if fits { Ok(Self { signed, value, record }) } else { Err(Code::ValueMismatch) }
     }
 
-    /// Returns the signed body.
+    /// Returns the signed body of the entry, without the value.
     pub fn signed(&self) -> &Signed<Entry> {
         &self.signed
     }
 
-    /// Returns the body.
+    /// Returns the body of the entry, without signature and value.
     pub fn entry(&self) -> &Entry {
         self.signed.body()
     }
@@ -112,7 +112,7 @@ impl EntryFact {
         self.signed.id()
     }
 
-    /// Returns the whole record.
+    /// Returns the whole record: head, signature, body and value.
     pub fn record(&self) -> &Bytes {
         &self.record
     }
@@ -121,7 +121,7 @@ impl EntryFact {
 /// An entry without its value is sent as its *front*: the record up to the value. The front proves the entry as well as
 /// the whole record does, since the signature covers the body, which contains the value's length and hash.
 impl Signed<Entry> {
-    /// Returns the front of the entry's record.
+    /// Returns the front of the entry's record: everything before the value.
     pub fn to_front(&self) -> Bytes {
         write(ENTRY, self, &[])
     }
@@ -149,18 +149,18 @@ impl Signed<Entry> {
 /// A fact whose signature **may not have been verified yet**.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fact {
-    /// Gives authority over keys.
+    /// A grant, which gives an entity authority over keys.
     Grant(Signed<Grant>),
-    /// Takes authority back.
+    /// A revocation, which ends a grant and everything below it.
     Revocation(Signed<Revocation>),
-    /// Ends old entries, signed by root.
+    /// A floor, by which root ends old entries of matching keys.
     Floor(Signed<Floor>),
-    /// Sets or deletes the value of a key.
+    /// An entry, which sets or deletes the value of a key.
     Entry(EntryFact),
 }
 
 impl Fact {
-    /// Returns the id of the fact.
+    /// Returns the id of the fact, of whatever kind.
     pub fn id(&self) -> FactId {
         match self {
             Self::Grant(fact) => fact.id().into(),
@@ -180,7 +180,7 @@ impl Fact {
         }
     }
 
-    /// Returns `grant`, `revocation`, `floor` or `entry`.
+    /// Returns the name of the fact's kind: `grant`, `revocation`, `floor` or `entry`.
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Grant(_) => "grant",
@@ -195,7 +195,7 @@ impl Fact {
         !matches!(self, Self::Entry(_))
     }
 
-    /// Returns the record of the fact.
+    /// Returns the record of the fact, the bytes by which it is stored and sent.
     pub fn to_record(&self) -> Bytes {
         match self {
             Self::Grant(fact) => write(GRANT, fact, &[]),
@@ -226,8 +226,8 @@ impl Fact {
         if rest.is_empty() { Ok(fact) } else { Err(Code::Malformed) }
     }
 
-    /// Decodes the first record of `records` and removes it from there. If it cannot be decoded, its end is unknown and
-    /// all of `records` is removed.
+    /// Decodes the first record of `records` and removes it from `records`. If it cannot be decoded, its end is unknown
+    /// and all of `records` is removed.
     ///
     /// An entry shares the memory of `records` and keeps all of it allocated; any other fact, which may be kept for
     /// long, is copied.

@@ -6,14 +6,14 @@ use crate::signing_key::{Signer, SigningKeyError};
 use crate::verdict::Code;
 use bytes::Bytes;
 
-/// Maximum length of a signature (RSA key of 4096 bits), in bytes.
+/// Maximum length of a signature in bytes: that of an RSA key of 4096 bits.
 pub const MAX_SIGNATURE_BYTES: usize = 512;
 
 /// Reason why a body was not signed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SignError {
-    /// The body breaks a rule of its own, so that nobody would decode it.
+    /// The body breaks a rule of its own kind, so that nobody would decode it.
     #[error(transparent)]
     Shape(#[from] ShapeError),
     /// The signing operation failed.
@@ -78,7 +78,8 @@ impl<B: Body> Signed<B> {
         Ok(Self { body, bytes, signature_len: signature.len(), id, cluster })
     }
 
-    /// Decodes canonical bytes and a signature of an accepted length. Does not verify the signature.
+    /// Decodes the canonical bytes of a body, with a signature of 256, 384 or 512 bytes. Does not verify the signature.
+    /// `None` if either is malformed.
     pub fn parse(cluster: ClusterId, bytes: &[u8], signature: &[u8]) -> Option<Self> {
         let whole = Bytes::from([signature, bytes].concat());
         Self::parse_front(cluster, &whole, signature.len()).filter(|this| this.bytes.len() == whole.len())
@@ -97,7 +98,7 @@ impl<B: Body> Signed<B> {
         Some(Self { body, bytes: bytes.slice(..end), signature_len, id, cluster })
     }
 
-    /// Copies the fact into memory of its own.
+    /// Copies the fact out of the buffer that it was read from, so that the buffer can be freed.
     pub(crate) fn into_owned(self) -> Self {
         Self { bytes: Bytes::copy_from_slice(&self.bytes), ..self }
     }
@@ -107,12 +108,12 @@ impl<B: Body> Signed<B> {
         &self.bytes
     }
 
-    /// Returns the body.
+    /// Returns the signed body.
     pub fn body(&self) -> &B {
         &self.body
     }
 
-    /// Returns the canonical bytes of the body.
+    /// Returns the canonical bytes of the body, without the signature.
     pub fn bytes(&self) -> &[u8] {
         self.bytes.get(self.signature_len..).unwrap_or_default()
     }

@@ -12,34 +12,34 @@ use std::fmt;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SigningKeyError {
-    /// Not PEM of a private key.
+    /// The text is not the PEM of a private key.
     #[error("this is not a PEM private key: expected a block that begins with -----BEGIN PRIVATE KEY-----")]
     NotPem,
-    /// The key is protected by a pass phrase.
+    /// The private key is protected by a pass phrase.
     #[error("the private key is encrypted; decrypt it first, for example with `openssl pkey`")]
     Encrypted,
-    /// A public key where a private one is needed.
+    /// The text is a public key, but a private one is needed.
     #[error("this is a public key; a private key is needed here")]
     IsPublic,
-    /// Not an RSA key, or damaged.
+    /// The private key is not an RSA key, or it is damaged.
     #[error("this is not a valid RSA private key")]
     NotRsa,
-    /// The public key is not accepted.
+    /// The key's public part is not accepted: see [`PublicKeyError`].
     #[error(transparent)]
     Public(#[from] PublicKeyError),
-    /// The requested key size is not offered.
+    /// A key of this many bits was requested; only those of [`KEY_BITS`](crate::KEY_BITS) are offered.
     #[error("an RSA key of {0} bits is not offered; choose 2048, 3072 or 4096")]
     Bits(usize),
-    /// The cryptographic library reported an error.
+    /// The cryptographic library reported an error while generating a key or signing.
     #[error("the RSA operation failed")]
     Failed,
 }
 
 /// Something that can sign: a real key, or a mock key in tests.
 pub trait Signer {
-    /// Returns the public key.
+    /// Returns the public key to which the signatures belong.
     fn public(&self) -> &PublicKey;
-    /// Signs `message`. Fails only if the cryptographic library does.
+    /// Returns the signature of `message`. Fails only if the cryptographic library does.
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SigningKeyError>;
 }
 
@@ -64,7 +64,7 @@ impl SigningKey {
         Ok((Self::from_rsa(&key)?, pem.to_string()))
     }
 
-    /// Parses PKCS#8 (`PRIVATE KEY`) or PKCS#1 (`RSA PRIVATE KEY`) PEM.
+    /// Parses an RSA private key from PEM: PKCS#8 (`PRIVATE KEY`) or PKCS#1 (`RSA PRIVATE KEY`).
     pub fn from_pem(text: &str) -> Result<Self, SigningKeyError> {
         let pem = text.trim();
         let key = if pem.starts_with("-----BEGIN PRIVATE KEY-----") {

@@ -8,7 +8,7 @@ use std::fmt;
 #[serde(try_from = "u64", into = "u64")]
 pub struct Timestamp(u64);
 
-/// A time after the end of the year 9999.
+/// Error for a time after the end of the year 9999.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the time lies after the end of the year 9999")]
 pub struct TimeOutOfRange;
@@ -19,7 +19,7 @@ impl Timestamp {
     /// 9999-12-31T23:59:59.999999Z.
     pub const MAX: Self = Self(253_402_300_799_999_999);
 
-    /// Makes a timestamp; fails above [`Timestamp::MAX`].
+    /// Makes a timestamp of microseconds since 1970; fails above [`Timestamp::MAX`].
     pub const fn from_micros(micros: u64) -> Result<Self, TimeOutOfRange> {
         if micros > Self::MAX.0 { Err(TimeOutOfRange) } else { Ok(Self(micros)) }
     }

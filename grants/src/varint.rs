@@ -6,12 +6,12 @@
 /// Maximum length of an encoded number, in bytes.
 pub const MAX_BYTES: usize = 10;
 
-/// The bytes are not the shortest encoding of a number of up to 64 bits.
+/// Error for bytes that are not the shortest encoding of a number of up to 64 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a number is not in its shortest form")]
 pub struct BadVarint;
 
-/// An encoded number.
+/// Bytes of an encoded number, held inline.
 #[derive(Debug, Clone, Copy)]
 pub struct Encoded {
     bytes: [u8; MAX_BYTES],
@@ -44,7 +44,7 @@ pub const fn encoded_len(value: u64) -> usize {
     (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
 }
 
-/// Decodes a number byte by byte.
+/// Decoder of one number, byte by byte.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Decoder {
     value: u64,
@@ -68,12 +68,12 @@ impl Decoder {
         Ok(is_last.then_some(self.value))
     }
 
-    /// Returns the bits decoded so far, which are the number's lowest.
+    /// Returns the bits decoded so far, which are the lowest bits of the number.
     pub const fn value(&self) -> u64 {
         self.value
     }
 
-    /// Returns the number of bytes taken.
+    /// Returns the number of bytes decoded so far.
     pub const fn taken(&self) -> usize {
         self.bytes
     }

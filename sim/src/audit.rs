@@ -50,7 +50,8 @@ fn check_trees(replica: &SimReplica, world: &World, normal: &Facts, law: &Law<'_
     }
 }
 
-/// Checks that each change continues from the previous one of its key, and that all changes together give the state.
+/// Checks that each change event of the replica continues from the previous event of its key, and that all events
+/// together give the replica's present state.
 fn check_feed(replica: &SimReplica, law: &Law<'_>) -> Result<(), Complaint> {
     let mut newest: BTreeMap<Key, EntryId> = BTreeMap::new();
     let mut seq = 0;
@@ -106,7 +107,7 @@ fn check_index(replica: &SimReplica, law: &Law<'_>) -> Result<(), String> {
     }
 }
 
-/// Whether the store has a citation of the grant by the key.
+/// Whether the store has a citation of `grant` by `key`; always true for root's entries.
 fn is_cited(storage: &Ledger, grant: Option<GrantId>, key: &Key) -> Result<bool, String> {
     let Some(grant) = grant else { return Ok(true) };
     let mut found = false;

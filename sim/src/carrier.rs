@@ -11,40 +11,40 @@ use std::collections::VecDeque;
 /// Parameters of a driven session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drive {
-    /// Seed of all random choices.
+    /// Seed of all random choices of the driven session.
     pub seed: u64,
-    /// Limits of the two drivers.
+    /// Limits that the drivers of both sides use.
     pub limits: DriverLimits,
-    /// How the hosts check batches.
+    /// How the hosts of both sides check batches.
     pub host: HostKind,
-    /// Fault planted in the carriers.
+    /// Fault planted in the carriers of both sides; `None`: no fault.
     pub flaw: Option<DriveFlaw>,
 }
 
-/// How a host checks a batch.
+/// How a host checks the facts of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HostKind {
-    /// As agents do: a fact is checked after the grant of the batch that it depends on.
+    /// As agents do: a fact that depends on a grant of the batch is checked after that grant.
     InOrder,
-    /// All at once: a fact that depends on a grant of the same batch is unjustified at first.
+    /// All facts at once: a fact that depends on a grant of the batch is unjustified at first.
     AtOnce,
 }
 
 /// A planted fault of a carrier, which shows that the simulation would notice it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DriveFlaw {
-    /// Waits after filling the queue, without asking the driver for the next action.
+    /// Waits after filling the send queue, without asking the driver for the next action.
     WaitsAfterFill,
-    /// Omits a verdict.
+    /// Omits one verdict of a batch.
     ForgetsVerdict,
-    /// Loses the result of a job.
+    /// Loses the result of a job, so that the driver never gets its verdicts.
     LosesAnswer,
-    /// Does not report the end of the peer's stream.
+    /// Does not report to the driver that the peer's stream has ended.
     EndNotTold,
 }
 
 impl DriveFlaw {
-    /// All faults.
+    /// All faults that can be planted in a carrier.
     pub const ALL: [Self; 4] =
         [Self::WaitsAfterFill, Self::ForgetsVerdict, Self::LosesAnswer, Self::EndNotTold];
 }
@@ -74,7 +74,7 @@ impl Drive {
     }
 }
 
-/// A batch at the host, which is checked but not merged yet.
+/// A batch at the host that is checked but not merged yet.
 struct Running {
     job: JobId,
     verdicts: Vec<Option<Verdict>>,
@@ -87,12 +87,12 @@ pub struct Carrier {
     host: HostKind,
     flaw: Option<DriveFlaw>,
     running: Vec<Running>,
-    /// Frames that wait to be sent.
+    /// Frames of the driver that wait to be sent to the peer, the oldest first.
     out: VecDeque<Bytes>,
     out_bytes: usize,
-    /// Number of facts handed to the host.
+    /// Number of facts handed to the host; repeated ones count again.
     judged: u64,
-    /// Whether the last action was to fill the queue.
+    /// Whether the carrier's last action was to fill the send queue.
     filled: bool,
 }
 
@@ -111,7 +111,7 @@ impl Carrier {
         }
     }
 
-    /// Returns the session.
+    /// Returns the session that the driver runs.
     pub fn session(&self) -> &Session {
         self.driver.session()
     }
@@ -121,7 +121,8 @@ impl Carrier {
         self.judged
     }
 
-    /// Performs one action that needs no waiting. Otherwise returns what the driver waits for, or how it ended.
+    /// Performs one action that needs no waiting, and returns `None`. If there is no such action, returns what the
+    /// driver waits for, or how it ended.
     pub fn advance(&mut self, replica: &SimReplica) -> Result<Option<Action>, SessionError> {
         if self.flaw == Some(DriveFlaw::WaitsAfterFill) && std::mem::take(&mut self.filled) {
             return self.wait_after_fill().map(Some);
@@ -158,12 +159,12 @@ impl Carrier {
         if wait == Wait::default() { Err(nothing.into()) } else { Ok(Action::Wait(wait)) }
     }
 
-    /// Returns the number of running jobs.
+    /// Returns the number of jobs that the host has not answered yet.
     pub fn running(&self) -> usize {
         self.running.len()
     }
 
-    /// Merges the facts of a running job and passes its verdicts to the driver.
+    /// Merges the facts of the running job with index `number` and passes its verdicts to the driver.
     pub fn answer(&mut self, number: usize, replica: &mut SimReplica) -> Result<(), SessionError> {
         let Running { job, verdicts, verified } = self.running.remove(number);
         let (places, verified): (Vec<usize>, Vec<Verified>) = verified.into_iter().unzip();
@@ -185,30 +186,30 @@ impl Carrier {
         self.driver.handle_frame(frame, replica.view())
     }
 
-    /// Returns the number of frames that wait to be sent.
+    /// Returns the number of frames that wait to be sent to the peer.
     pub fn queued(&self) -> usize {
         self.out.len()
     }
 
-    /// Whether the driver accepts a frame.
+    /// Whether the driver accepts a further frame of the peer now.
     pub fn may_read(&self) -> bool {
         self.driver.may_read()
     }
 
-    /// Takes the next frame to send.
+    /// Takes the next frame to send to the peer; `None` if no frame waits.
     pub fn send(&mut self) -> Option<Bytes> {
         let frame = self.out.pop_front()?;
         self.out_bytes -= frame.len();
         Some(frame)
     }
 
-    /// Reports the end of the peer's stream.
+    /// Reports to the driver that the peer's stream has ended.
     pub fn end_of_stream(&mut self) -> Result<(), SessionError> {
         if self.flaw == Some(DriveFlaw::EndNotTold) { Ok(()) } else { self.driver.handle_end_of_stream() }
     }
 }
 
-/// Checks a batch against the present state.
+/// Checks a batch against the present state of the replica.
 fn check(replica: &SimReplica, job: JobId, facts: Vec<Fact>, host: HostKind) -> Running {
     match host {
         HostKind::AtOnce => {

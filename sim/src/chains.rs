@@ -13,7 +13,7 @@ use crate::world::{NOW, World};
 use kvgossip_engine::session::Outcome;
 use kvgossip_grants::{By, Fact, GrantId};
 
-/// Number of entities, including root.
+/// Number of entities of a world of chains, including root.
 const ENTITIES: usize = 6;
 
 /// Makes a world with chains of `depth` grants.
@@ -128,8 +128,8 @@ pub fn fresh(seed: u64, depth: usize, flaw: Option<DriveFlaw>) -> Result<Driven,
     Ok(driven)
 }
 
-/// Sorts facts so that authority comes before entries and each grant after its parent: grants in the order in which
-/// they were made.
+/// Sorts facts so that authority facts come before entries, and each grant after its parent: grants keep the order in
+/// which they were made.
 fn parents_first(facts: &[Fact]) -> impl Iterator<Item = Fact> {
     let rank = |fact: &Fact| match fact {
         Fact::Grant(_) => 0,

@@ -9,16 +9,16 @@ use kvgossip_engine::session::{Config, Role, Session, SessionError, Ticket};
 use kvgossip_grants::Verified;
 use std::collections::VecDeque;
 
-/// Limit of steps; more than all sessions of a simulation need together.
+/// Maximum number of steps of one call of [`cross`]; more than all its sessions need together.
 const MAX_STEPS: usize = 10_000_000;
 
-/// One side of a session.
+/// One side of one session.
 struct End {
     replica: usize,
     session: Session,
     /// Frames on their way to this side.
     arriving: VecDeque<Bytes>,
-    /// Facts that are verified but not merged yet.
+    /// Facts that this side received and verified but has not merged yet.
     verified: Vec<(Ticket, Verified)>,
     batch: usize,
 }
@@ -33,8 +33,8 @@ impl End {
         Self { replica, session, arriving: VecDeque::new(), verified: Vec::new(), batch: link.batch.max(1) }
     }
 
-    /// Performs one of the possible actions. Returns the frame to send, if the action made one; `None` if there is
-    /// nothing to do.
+    /// Performs one of this side's possible actions. Returns the frame to send to the other side, if the action made
+    /// one; `None` if it made none or there is nothing to do.
     fn step(
         &mut self,
         replicas: &mut [SimReplica],
@@ -120,8 +120,8 @@ impl Wire {
     }
 }
 
-/// Opens a session for each pair (initiator, responder) and runs all of them to their end, one step at a time in random
-/// order. Ignores the cuts, tampering and concurrent facts of the links.
+/// Opens a session for each pair (index of the initiator, index of the responder) and runs all of them to their end,
+/// one step at a time in random order. Ignores the cuts, tampering and concurrent facts of the links.
 pub fn cross(replicas: &mut [SimReplica], sessions: &[(usize, usize, Link)], dice: &mut Dice) -> Vec<Ended> {
     let open = |(one, two, link): &(usize, usize, Link)| {
         let ends = [

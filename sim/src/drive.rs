@@ -11,21 +11,21 @@ use bytes::Bytes;
 use kvgossip_engine::session::{Action, Config, Outcome, Role, Session, SessionError, Wait};
 use std::collections::VecDeque;
 
-/// Limit of steps; more than any driven session of a simulation has.
+/// Maximum number of steps of a driven session; more than any in a simulation has.
 const MAX_STEPS: usize = 10_000_000;
 
-/// How one side ended.
+/// How one side of a driven session ended.
 #[derive(Clone, Debug)]
 enum End {
     Finished(Outcome),
     Failed(SessionError),
-    /// The connection was cut, and the side was informed.
+    /// The connection was cut, and the side was informed of it.
     Cut,
-    /// The side waits for something that never comes.
+    /// The side waits for something that never comes: this.
     Stalled(Wait),
 }
 
-/// One side with the frames on their way to it.
+/// One side of a driven session, with the frames on their way to it.
 struct Side<'a> {
     replica: &'a mut SimReplica,
     carrier: Carrier,
@@ -85,15 +85,15 @@ impl Side<'_> {
 /// Result of a driven session.
 #[derive(Debug)]
 pub struct Driven {
-    /// Result of the session itself.
+    /// Result of the session itself, at both sides.
     pub ended: Ended,
-    /// Number of facts handed to the two hosts; repeated ones count again.
+    /// Number of facts handed to the hosts of `a` and of `b`; repeated ones count again.
     pub judged: (u64, u64),
     /// The event that a side waits for in vain; `None` if both sides ended.
     pub stalled: Option<Wait>,
 }
 
-/// Runs one session from `a` to `b` through drivers.
+/// Runs one session between `a`, which begins it, and `b`, each side through a driver.
 pub fn drive(a: &mut SimReplica, b: &mut SimReplica, link: &Link, drive: &Drive) -> Driven {
     let mut dice = Dice::new(drive.seed, 12);
     let session = |role, nonce: u64, takes_facts, replica: &SimReplica| {
@@ -140,7 +140,8 @@ pub fn drive(a: &mut SimReplica, b: &mut SimReplica, link: &Link, drive: &Drive)
     }
 }
 
-/// Runs both sides in random order until both have ended or wait in vain; returns the number of frames of both.
+/// Runs both sides in random order until both have ended or wait in vain. Returns the number of frames that both sides
+/// sent.
 fn run(sides: &mut [Side<'_>; 2], link: &Link, dice: &mut Dice) -> usize {
     let (mut frames, mut bytes, mut cut) = (0, 0, false);
     for _ in 0..MAX_STEPS {

@@ -9,18 +9,18 @@ use bytes::Bytes;
 use kvgossip_grants::{EntryId, FactId, Key};
 use std::collections::BTreeMap;
 
-/// Required state for a set of facts taken in.
+/// State that the definitions require of a replica that has taken in a set of facts.
 #[derive(Debug)]
 pub(crate) struct Expected {
     pub(crate) normal: Facts,
     records: BTreeMap<FactId, Bytes>,
     roots: Roots,
-    /// Shown entries at each of [`LOOKS`].
+    /// Shown entries of all keys, at each time of [`LOOKS`].
     values: Vec<BTreeMap<Key, EntryId>>,
 }
 
 impl Expected {
-    /// Computes the state by the definitions.
+    /// Computes the required state from the facts `taken` in, by the definitions.
     pub(crate) fn new(world: &World, taken: &Facts) -> Self {
         let normal = world.cluster.normal_form(taken);
         let law = world.cluster.law(taken);
@@ -29,7 +29,7 @@ impl Expected {
         Self { roots: roots(&normal), normal, records, values }
     }
 
-    /// Compares a subject with this state.
+    /// Compares the state of a subject with the required one.
     pub(crate) fn check<S: Subject>(&self, world: &World, subject: &S) -> Result<(), Complaint> {
         let stored = subject.stored();
         if stored != self.records {

@@ -3,51 +3,51 @@
 use crate::dice::Dice;
 use bytes::Bytes;
 
-/// Frame type of a fact in the session protocol.
+/// Type number of a frame that contains a fact, in the session protocol.
 pub const FACT_FRAME: u8 = 6;
 
-/// One kind of damage.
+/// One kind of damage to a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// Inverts one bit.
+    /// Inverts one bit of the frame.
     Flip,
-    /// Cuts off the end.
+    /// Cuts off the end of the frame.
     Shorten,
-    /// Appends bytes.
+    /// Appends bytes to the frame.
     Lengthen,
     /// Replaces the frame by random bytes.
     Garble,
-    /// Sends random bytes in addition.
+    /// Sends a frame of random bytes in addition.
     Noise,
     /// Sends the frame twice.
     Repeat,
-    /// Sends this frame before the original one.
+    /// Sends these bytes as a frame before the original one.
     Insert(Bytes),
 }
 
 impl Fault {
-    /// All kinds without parameters.
+    /// All kinds of damage that have no parameter.
     pub const PLAIN: [Self; 6] =
         [Self::Flip, Self::Shorten, Self::Lengthen, Self::Garble, Self::Noise, Self::Repeat];
 
-    /// Makes the fault of a peer that sends this record as a fact, whether or not it is stored.
+    /// Makes the fault of a peer that sends `record` as a fact, whether or not it stores that fact.
     pub fn send_record(record: &[u8]) -> Self {
         Self::Insert([&[FACT_FRAME], record].concat().into())
     }
 }
 
-/// Damage at one position of a session.
+/// Damage to one frame of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tampering {
-    /// Number of the frame, counted over both sides from 0.
+    /// Number of the frame, counted over both sides from 0 in the order of sending.
     pub at: usize,
-    /// Kind of damage.
+    /// Kind of damage to the frame.
     pub fault: Fault,
     /// Seed of the damage's random choices.
     pub seed: u64,
 }
 
-/// Returns the frames that arrive in place of frame number `at`.
+/// Returns the frames that arrive in place of `frame`, the frame with the number `at`.
 pub(crate) fn tamper(frame: Bytes, at: usize, tampering: &[Tampering]) -> Vec<Bytes> {
     let mut frames = vec![frame];
     for it in tampering.iter().filter(|it| it.at == at) {

@@ -8,7 +8,7 @@ use siphasher::sip::SipHasher24;
 use std::collections::BTreeSet;
 use std::hash::Hasher;
 
-/// Returns the short hash of `bytes` in a round of a session with this seed.
+/// Returns the short hash of `bytes` in round `round` of a session whose salts have this seed.
 pub fn short(seed: u64, round: u8, bytes: &[u8]) -> u32 {
     let mut hasher = blake3::Hasher::new();
     hasher.update(b"kvgossip/salt\0\0\0").update(&seed.to_le_bytes()).update(&(!seed).to_le_bytes());

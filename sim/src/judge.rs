@@ -41,21 +41,22 @@ use crate::world::{CLOCKS, LATE, World};
 use kvgossip_grants::{Fact, Key, PathPrefix, Timestamp};
 use std::collections::BTreeMap;
 
-/// One in this many runs with a single replica is checked after each offer.
+/// Of the runs with a single replica, one in this many is checked after each offer.
 const WATCHED: u64 = 16;
-/// Maximum size of worlds that are checked after each offer, since evaluating the definitions for each offer is slow.
+/// Maximum number of facts of a world whose runs are checked after each offer, since evaluating the definitions for
+/// each offer is slow.
 const WATCHED_FACTS: usize = 100;
-/// Percentage of runs with several replicas.
+/// Percentage of runs in which facts are spread over several replicas.
 const SPREAD_PERCENT: u32 = 30;
 /// Maximum number of rounds of complete sessions and repeated offers until all replicas must be equal. Each link of a
 /// chain may need one.
 const MAX_SETTLING: usize = 24;
 
-/// Checks runs of one world.
+/// Judge of the runs of one world.
 #[derive(Debug)]
 pub struct Judge<'w> {
     world: &'w World,
-    /// Required state of a replica by its clock, after everything was offered to it.
+    /// Required state of a replica after everything was offered to it, by the time of its clock.
     expected: BTreeMap<Timestamp, Expected>,
     drives: Drives,
 }
@@ -63,26 +64,26 @@ pub struct Judge<'w> {
 /// Selects the sessions that run through drivers.
 #[derive(Clone, Copy, Debug, Default)]
 struct Drives {
-    /// Whether all sessions do, and not only every second one.
+    /// Whether all sessions run through drivers, and not only every second one.
     all: bool,
     flaw: Option<DriveFlaw>,
 }
 
 impl<'w> Judge<'w> {
-    /// Computes the state that every run must reach.
+    /// Creates the judge of `world` and computes the states that every run must reach.
     pub fn new(world: &'w World) -> Self {
         let clocks = CLOCKS.iter().chain([&LATE]).map(|clock| at(*clock));
         let expected = clocks.map(|clock| (clock, Expected::new(world, &world.sound_at(clock)))).collect();
         Self { world, expected, drives: Drives::default() }
     }
 
-    /// Makes all sessions run through drivers, with or without a planted fault.
+    /// Makes all sessions run through drivers, with `flaw` planted in their carriers; `None`: no fault.
     pub fn all_driven(mut self, flaw: Option<DriveFlaw>) -> Self {
         self.drives = Drives { all: true, flaw };
         self
     }
 
-    /// Performs the run with this number.
+    /// Performs the run with the number `order`: all its random choices follow from that and the world's seed.
     pub fn run<S: Subject>(
         &self,
         order: u64,
@@ -116,14 +117,14 @@ pub fn check_state<S: Subject>(world: &World, subject: &S) -> Result<(), Complai
     subject.audit(world, &expected.normal)
 }
 
-/// Replicas, the facts that each could not take in yet, and the offers that are still to come.
+/// Replicas of a run, the facts that each could not take in yet, and the offers that are still to come.
 struct Field<'w, S> {
     replicas: Vec<S>,
     left: Vec<Vec<&'w Fact>>,
     events: Vec<(usize, &'w Fact)>,
 }
 
-/// State of one run.
+/// State of one run of a judge.
 struct Run<'r, 'w> {
     judge: &'r Judge<'w>,
     world: &'w World,
@@ -132,7 +133,7 @@ struct Run<'r, 'w> {
 }
 
 impl<'w> Run<'_, 'w> {
-    /// Offers everything to one replica in random order.
+    /// Offers all facts of the world to one replica in random order.
     fn alone<S: Subject>(&mut self, make: &dyn Fn(Timestamp) -> S, watched: bool) -> Result<(), Complaint> {
         let mut subject = make(at(*self.dice.pick(&CLOCKS)));
         let mut facts: Vec<&Fact> = self.world.facts.iter().collect();
@@ -157,7 +158,8 @@ impl<'w> Run<'_, 'w> {
         Ok(())
     }
 
-    /// Offers facts in batches of at most `most`. Returns the facts that were not taken in, and whether any was merged.
+    /// Offers facts to a subject in batches of at most `most`. Returns the facts that were not taken in, and whether
+    /// any was merged.
     fn offer<S: Subject>(
         &mut self,
         subject: &mut S,
@@ -183,7 +185,7 @@ impl<'w> Run<'_, 'w> {
         Ok((rest, merged))
     }
 
-    /// Offers a batch and compares the answers and the state after it with the laws.
+    /// Offers a batch to a subject and compares its answers, and its state after the batch, with the laws.
     fn watch<S: Subject>(&mut self, subject: &mut S, batch: &[Fact]) -> Result<Vec<Answer>, Complaint> {
         let cluster = &self.world.cluster;
         let wanted: Vec<Answer> =
@@ -219,7 +221,7 @@ impl<'w> Run<'_, 'w> {
         subject.restart()
     }
 
-    /// Spreads everything over several replicas that have sessions now and then.
+    /// Spreads all facts of the world over several replicas that have sessions now and then.
     fn spread<S: Subject>(&mut self, make: &dyn Fn(Timestamp) -> S) -> Result<(), Complaint> {
         self.stats.spread += 1;
         let mut field = self.field(make);
@@ -259,7 +261,7 @@ impl<'w> Run<'_, 'w> {
         Field { replicas, left: vec![Vec::new(); count], events }
     }
 
-    /// Runs a random session between any two replicas, sometimes with a restart.
+    /// Runs a random session between two random replicas, sometimes with a restart.
     fn meet_somehow<S: Subject>(&mut self, field: &mut Field<'w, S>) -> Result<(), Complaint> {
         let last = field.replicas.len() - 1;
         let one = self.dice.within(0, last);
@@ -280,7 +282,7 @@ impl<'w> Run<'_, 'w> {
         if self.dice.chance(5) { check_state(self.world, &field.replicas[two]) } else { Ok(()) }
     }
 
-    /// Draws facts that are offered by others during a session.
+    /// Draws facts that others offer to the replicas `one` and `two` during their session.
     fn meanwhile<S>(&mut self, field: &mut Field<'w, S>, one: usize, two: usize) -> Vec<Meanwhile> {
         let mut meanwhile = Vec::new();
         for _ in 0..self.dice.within(1, 6) {
@@ -293,7 +295,7 @@ impl<'w> Run<'_, 'w> {
         meanwhile
     }
 
-    /// Draws a random prefix of a key.
+    /// Draws a random path prefix that limits a session.
     fn scope(&mut self) -> PathPrefix {
         let places: Vec<PathPrefix> = self.world.prefixes().into_iter().collect();
         self.dice.pick(&places).clone()

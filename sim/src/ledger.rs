@@ -14,7 +14,7 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Returns every stored record by its fact's id.
+    /// Returns every stored record by the id of its fact.
     pub fn records(&self) -> &BTreeMap<FactId, Bytes> {
         &self.records
     }

@@ -14,7 +14,7 @@ const PATTERNS: [&str; 14] = [
 const FLOORS: [&str; 9] = ["/a/**", "/a", "/*", "/a/*", "/b/**", "/**/x", "/?/x", "/**/x/**", "/**"];
 const VALUES: [&str; 3] = ["one", "two", "three"];
 
-/// Profile of a world: what it has many of.
+/// Profile of a world: what the world has many of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Profile {
     Small,
@@ -28,7 +28,7 @@ enum Profile {
     Crowded,
 }
 
-/// Parts of a world.
+/// Facts, keys and signing keys of a world that was made.
 pub(crate) struct Made {
     pub(crate) scribe: Scribe,
     pub(crate) keys: Vec<String>,
@@ -57,9 +57,9 @@ struct Maker {
     /// All grants, including those that are never offered and occur only inside facts that cite them.
     grants: Vec<Signed<Grant>>,
     facts: Vec<Fact>,
-    /// Percentage of entries signed by root, which supersede all others.
+    /// Percentage of entries that root signs, which supersede all others of their keys.
     by_root: u32,
-    /// Percentage of early entries.
+    /// Percentage of entries that are early.
     ahead: u32,
 }
 
@@ -114,7 +114,7 @@ impl Maker {
         self.dice.within(lowest, last)
     }
 
-    /// Draws a past time from a small set.
+    /// Draws a time in the past of [`NOW`] from a small set, in microseconds.
     fn past(&mut self) -> u64 {
         (1_000 + 10 * self.dice.within(0, 7) as u64) * SECOND
     }
@@ -151,7 +151,7 @@ impl Maker {
         self.grant_below(parent, pattern, terms, 3);
     }
 
-    /// Adds a grant below the newest grant.
+    /// Adds a grant below the newest grant, so that the chain gets longer.
     fn lengthen(&mut self) {
         let parent = self.grants.last().cloned();
         let pattern = if self.dice.chance(4) { *self.dice.pick(&PATTERNS) } else { "/**" };
@@ -159,7 +159,8 @@ impl Maker {
         self.grant_below(parent, pattern, Terms { subgrant: true, issued_at: 0, expires_at }, 1);
     }
 
-    /// Adds a grant; `flaws` is the percentage of grants with something wrong.
+    /// Adds a grant below `parent` (`None`: root's grant); `flaws` is the percentage of such grants with something
+    /// wrong.
     fn grant_below(&mut self, parent: Option<Signed<Grant>>, pattern: &str, terms: Terms, flaws: u32) {
         let issuer = match &parent {
             None => 0,
@@ -197,7 +198,7 @@ impl Maker {
         });
     }
 
-    /// Draws a grant to cite, a key and a time.
+    /// Draws a grant for an entry to cite, a key and a time in microseconds.
     fn citation(&mut self) -> (Option<Signed<Grant>>, String, u64) {
         let limit = NOW + 120 * SECOND;
         let ahead = [limit, limit + 1, NOW + 300 * SECOND, NOW + 1_000 * SECOND];
@@ -207,7 +208,7 @@ impl Maker {
         (grant, self.dice.pick(&self.keys).clone(), time)
     }
 
-    /// Whether all patterns and windows of a chain allow an entry.
+    /// Whether all patterns and windows of the chain of `grant` allow an entry of `key` at `time`.
     fn allows(&self, grant: Option<&Signed<Grant>>, key: &str, time: u64) -> bool {
         let Some(grant) = grant else { return true };
         let body = grant.body();

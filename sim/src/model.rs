@@ -10,16 +10,16 @@ use bytes::Bytes;
 use kvgossip_grants::{Digest, EntryId, Fact, FactId, GrantId, Key, KeyGlob, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Maximum number of passes in which a peer sends everything. A pass in the order of ids may lack one link of a chain
-/// at a time.
+/// Maximum number of passes in which a peer sends all its facts. A pass in the order of ids may lack one link of a
+/// chain at a time.
 const MAX_PASSES: usize = 32;
 
-/// A planted violation of a rule.
+/// A rule that a model breaks on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flaw {
     /// Only the newest valid entry of each key is kept.
     OneWinnerPerKey,
-    /// The first revocation of a grant is kept, even if a better one comes later.
+    /// The first revocation of a grant is kept, even if one that takes precedence over it comes later.
     FirstRevocationKept,
     /// A revocation is kept although a grant above the revoked one has ended.
     RevocationsKeptBelowDeadGrants,
@@ -31,14 +31,14 @@ pub enum Flaw {
     OlderPutsRefused,
     /// Only the two newest valid entries of each key are kept.
     FrontierCapped,
-    /// The first of several entries of one grant with equal timestamps is kept.
+    /// Of several entries of one grant with equal timestamps, the first to arrive is kept.
     FirstOfEqualTimesKept,
     /// A fact that cites an unknown grant is treated as moot.
     UnknownChainsAreMoot,
 }
 
 impl Flaw {
-    /// All violations.
+    /// All rules that a model can break.
     pub const ALL: [Self; 9] = [
         Self::OneWinnerPerKey,
         Self::FirstRevocationKept,
@@ -52,7 +52,7 @@ impl Flaw {
     ];
 }
 
-/// The model of a replica.
+/// The model of a replica: a set of facts and a clock.
 #[derive(Clone, Debug)]
 pub struct Model {
     cluster: Cluster,
@@ -63,7 +63,7 @@ pub struct Model {
 }
 
 impl Model {
-    /// Creates an empty model.
+    /// Creates a model without facts, whose clock shows `now`.
     pub fn new(world: &World, now: Timestamp, flaw: Option<Flaw>) -> Self {
         Self { cluster: world.cluster.clone(), flaw, now, stored: Facts::new(), taken: Facts::new() }
     }
@@ -86,7 +86,7 @@ impl Model {
         answer
     }
 
-    /// Brings the stored facts into normal form, or into the faulty form of the flaw.
+    /// Brings the stored facts into normal form, or into the faulty form that the flaw demands.
     fn tidy(&mut self) {
         let mut normal = self.cluster.normal_form(&self.stored);
         match self.flaw {
@@ -112,7 +112,8 @@ impl Model {
         self.stored = normal;
     }
 
-    /// Returns the answer that the flaw gives without consulting the definitions.
+    /// Returns the answer that the flaw gives to an offered fact without consulting the definitions; `None` if it gives
+    /// none.
     fn spoilt_answer(&self, fact: &Fact) -> Option<Answer> {
         let law = self.cluster.law(&self.stored);
         match (self.flaw?, fact) {
@@ -136,7 +137,7 @@ impl Model {
         }
     }
 
-    /// Sends all stored facts to `other`, until that changes nothing.
+    /// Sends all stored facts to `other`, repeatedly, until that changes nothing there.
     fn send_all(&self, other: &mut Self) {
         // A model with a flaw may never reach a stable state.
         for _ in 0..MAX_PASSES {

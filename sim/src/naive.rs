@@ -20,10 +20,10 @@ use kvgossip_grants::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A set of facts by id.
+/// A set of facts, by their ids.
 pub type Facts = BTreeMap<FactId, Fact>;
 
-/// Maximum lead of an entry over a replica's clock, in microseconds: two minutes.
+/// Maximum lead of an entry's timestamp over a replica's clock, in microseconds: two minutes.
 const AHEAD_MICROS: u64 = 120_000_000;
 
 /// The cluster's id, its root, and the public keys of its entities.
@@ -34,23 +34,23 @@ pub struct Cluster {
     keys: BTreeMap<EntityId, PublicKey>,
 }
 
-/// A verdict without its reason.
+/// A verdict on an offered fact, without its reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// The fact is not acceptable.
     Refused,
-    /// The entry is early.
+    /// The entry's timestamp is too far ahead of the replica's clock.
     NotYet,
-    /// The cited chain is not live here.
+    /// The chain that the fact cites is not live at the replica.
     Unjustified,
-    /// The normal form does not change.
+    /// The fact is acceptable, and the normal form does not change.
     Moot,
-    /// The normal form changes.
+    /// The fact is acceptable, and the normal form changes.
     Merged,
 }
 
 impl Cluster {
-    /// Creates the cluster of `root` with the given entities' keys.
+    /// Creates the cluster of `root` whose entities have the public keys `entities`.
     pub fn new<'a>(root: &PublicKey, entities: impl IntoIterator<Item = &'a PublicKey>) -> Self {
         let keys = entities.into_iter().map(|key| (key.entity(), key.clone())).collect();
         Self { id: root.cluster(), root: root.entity(), keys }
@@ -61,8 +61,8 @@ impl Cluster {
         self.is_well_formed(fact) && self.is_authentic(fact)
     }
 
-    /// Whether `parent None ⇔ issuer is root` and `grant None ⇔ signer is root`. Other rules of bodies need no check
-    /// here, since facts that break them are never decoded.
+    /// Whether a grant has no parent exactly if its issuer is root, and an entry cites no grant exactly if its signer
+    /// is root. Other rules of bodies need no check here, since facts that break them are never decoded.
     fn is_well_formed(&self, fact: &Fact) -> bool {
         let grant = |grant: &Grant| grant.parent.is_none() == (grant.issuer == self.root);
         match fact {
@@ -104,7 +104,8 @@ impl Cluster {
         facts.iter().filter(|(id, _)| ids.contains(id)).map(|(id, fact)| (*id, fact.clone())).collect()
     }
 
-    /// Returns the required answer to offering `fact` at the time `now`, after `taken` was taken in.
+    /// Returns the required answer to offering `fact` at the time `now` to a replica that has taken in the facts
+    /// `taken`.
     pub fn answer(&self, taken: &Facts, fact: &Fact, now: Timestamp) -> Answer {
         let law = Law::new(self.root, taken);
         if matches!(fact, Fact::Entry(entry) if entry.entry().timestamp > now.saturating_add(AHEAD_MICROS)) {
@@ -138,13 +139,13 @@ impl Cluster {
         if is_moot { Answer::Moot } else { Answer::Merged }
     }
 
-    /// Returns the definitions for a set of facts.
+    /// Returns the definitions applied to a set of facts.
     pub fn law<'a>(&self, facts: &'a Facts) -> Law<'a> {
         Law::new(self.root, facts)
     }
 }
 
-/// The definitions for one set of sound facts.
+/// The definitions applied to one set of sound facts.
 #[derive(Debug)]
 pub struct Law<'a> {
     root: EntityId,
@@ -205,7 +206,7 @@ impl<'a> Law<'a> {
         }
     }
 
-    /// Whether a grant keeps the rules for being live over live parents, apart from not being revoked.
+    /// Whether `grant` may be live over the live grants `live`, apart from not being revoked.
     fn is_linked(&self, grant: &Grant, live: &BTreeSet<GrantId>) -> bool {
         let Some(parent_id) = grant.parent else { return grant.issuer == self.root };
         let Some(parent) = self.grant(&parent_id).filter(|_| live.contains(&parent_id)) else { return false };
@@ -214,7 +215,7 @@ impl<'a> Law<'a> {
             && self.depth(grant) <= usize::from(MAX_DEPTH)
     }
 
-    /// Returns the length of the chain up to this grant.
+    /// Returns the number of grants in the chain from root's grant down to this grant.
     pub fn depth_of(&self, id: GrantId) -> usize {
         self.chain(id).len()
     }
@@ -226,7 +227,7 @@ impl<'a> Law<'a> {
         }
     }
 
-    /// Returns the grant and all grants above it.
+    /// Returns the grant with this id and all grants above it.
     fn chain(&self, id: GrantId) -> Vec<(GrantId, &'a Grant)> {
         let link = |id: GrantId| self.grant(&id).map(|grant| (id, grant));
         std::iter::successors(link(id), |(_, grant)| grant.parent.and_then(link)).collect()
@@ -246,7 +247,7 @@ impl<'a> Law<'a> {
         grant.grantee.entity() == entry.signer && self.carries(id, &entry.key, entry.timestamp)
     }
 
-    /// Whether all patterns and windows of the chain fit.
+    /// Whether all patterns of the grant's chain match `key`, and all its windows contain `time`.
     fn carries(&self, id: GrantId, key: &Key, time: Timestamp) -> bool {
         let chain = self.chain(id);
         chain.iter().all(|(_, grant)| grant.pattern.matches(key))
@@ -307,14 +308,14 @@ impl<'a> Law<'a> {
         self.frontiers().into_values().flatten().map(EntryFact::id)
     }
 
-    /// Returns the newest entry of each key's frontier, masked or not.
+    /// Returns the id of the newest entry of each key's frontier, masked or not.
     pub fn newest(&self) -> BTreeMap<Key, EntryId> {
         let newest =
             |entries: Vec<&EntryFact>| entries.into_iter().max_by_key(|entry| age(entry)).map(EntryFact::id);
         self.frontiers().into_iter().filter_map(|(key, them)| Some((key.clone(), newest(them)?))).collect()
     }
 
-    /// Returns the entry of each key that a reader sees at `now`, without deletes.
+    /// Returns the id of the entry of each key that a reader sees at `now`, without deletes.
     pub fn values(&self, now: Timestamp) -> BTreeMap<Key, EntryId> {
         let mut values = BTreeMap::new();
         for (key, entries) in self.frontiers() {
@@ -332,19 +333,19 @@ impl<'a> Law<'a> {
         chain.iter().any(|(_, grant)| grant.expires_at.is_some_and(|end| end < now))
     }
 
-    /// Returns the earliest `expires_at` of a live grant that is not before `now`.
+    /// Returns the earliest `expires_at` of a live grant that is not before `now`; `None` if there is none.
     pub fn next_expiry(&self, now: Timestamp) -> Option<Timestamp> {
         let ends = self.live.iter().filter_map(|id| self.grant(id)?.expires_at);
         ends.filter(|end| *end >= now).min()
     }
 
-    /// Returns the greatest `before` of the floors that match the key.
+    /// Returns the greatest `before` of the floors with a pattern that matches `key`; `None` if no floor matches.
     pub fn floor_of(&self, key: &Key) -> Option<Timestamp> {
         let names = |floor: &&Signed<Floor>| floor.body().patterns.iter().any(|pattern| pattern.matches(key));
         self.floors().filter(names).map(|floor| floor.body().before).max()
     }
 
-    /// Whether a chain to `who` allows writing the key at that time.
+    /// Whether a live chain to the entity `who` allows writing `key` at the time `time`.
     ///
     /// A writer whose clock is behind the issuer's by no more than the maximum lead of an entry uses the start of the
     /// chain as its timestamp.
@@ -358,7 +359,8 @@ impl<'a> Law<'a> {
         self.held_by(who).into_iter().any(|id| self.carries(id, key, stamp(id)))
     }
 
-    /// Returns max(now, newest known + 1, each issued_at of the chain, floors on the key).
+    /// Returns the timestamp for a new entry: max(now, newest known entry of the key + 1 µs, each issued_at of the
+    /// chain, floors on the key).
     pub fn stamp(&self, key: &Key, grant: Option<&GrantId>, now: Timestamp) -> Timestamp {
         let chain = grant.map(|id| self.chain(*id)).unwrap_or_default();
         let newest = self.frontiers().remove(key).unwrap_or_default();
@@ -367,7 +369,7 @@ impl<'a> Law<'a> {
         after_newest.chain(issued).chain(self.floor_of(key)).chain([now]).max().unwrap_or(now)
     }
 
-    /// Returns the live grants of an entity.
+    /// Returns the ids of the live grants whose grantee is the entity `who`.
     pub fn held_by(&self, who: EntityId) -> BTreeSet<GrantId> {
         let holds = |id: &&GrantId| self.grant(id).is_some_and(|grant| grant.grantee.entity() == who);
         self.live.iter().filter(holds).copied().collect()

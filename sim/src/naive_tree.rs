@@ -4,10 +4,10 @@ use crate::naive::Facts;
 use kvgossip_grants::{Digest, Fact, FactId, PathPrefix};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Maximum number of keys, or of ids of a key, that are hashed as a list.
+/// Maximum number of keys, or of ids of one key, that are hashed as a list.
 const BUCKET: usize = 16;
 
-/// Keys with their leaf digests.
+/// Keys of a tree with their leaf digests.
 type Leaves = BTreeMap<Vec<u8>, Digest>;
 
 /// Digests of a set of facts in normal form.
@@ -21,7 +21,7 @@ pub struct Roots {
     pub whole: Digest,
 }
 
-/// Computes all three digests.
+/// Computes the three digests of a set of facts in normal form.
 pub fn roots(facts: &Facts) -> Roots {
     let authority = facts.values().filter(|fact| fact.is_authority());
     let authority = tree(&id_leaves(authority.map(Fact::id)));
@@ -51,7 +51,7 @@ fn entry_leaves(facts: &Facts, prefix: &PathPrefix) -> Leaves {
     leaves.collect()
 }
 
-/// Returns the digest of a set of keys.
+/// Returns the digest of the tree over a set of keys.
 fn tree(leaves: &Leaves) -> Digest {
     let Some(first) = leaves.keys().next() else { return hash("kvgossip/empty", &[]) };
     if leaves.len() <= BUCKET {
@@ -82,7 +82,7 @@ fn leaf(key: &[u8], ids: &BTreeSet<FactId>) -> Digest {
     hash("kvgossip/leaf", &[&number(key.len()), key, &number(ids.len()), &covered])
 }
 
-/// Converts ids to keys and leaves of a tree.
+/// Converts ids to the keys and leaves of a tree over ids.
 fn id_leaves(ids: impl Iterator<Item = FactId>) -> Leaves {
     let leaves = ids.map(|id| {
         let key = id.to_string().into_bytes();

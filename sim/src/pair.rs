@@ -9,10 +9,10 @@ use kvgossip_engine::session::{Config, Outcome, Role, Session, SessionError, Tal
 use kvgossip_grants::{Digest, Fact, FactId, PathPrefix, Verdict};
 use std::collections::BTreeSet;
 
-/// Limit of frames; more than any session of a simulation has.
+/// Maximum number of frames of a session; more than any in a simulation has.
 const MAX_FRAMES: usize = 10_000_000;
 
-/// Where the connection breaks.
+/// Point at which the connection of a session breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
     /// After this many frames of both sides together.
@@ -29,28 +29,28 @@ pub struct Link {
     pub scope: PathPrefix,
     /// Seed of the session's salts.
     pub seed: u64,
-    /// Where the connection breaks, if it does.
+    /// Point at which the connection breaks; `None`: it does not.
     pub cut: Option<Cut>,
-    /// Whether the initiator and the responder take facts.
+    /// Whether the initiator takes facts, and whether the responder does.
     pub takes_facts: (bool, bool),
     /// Number of received facts that are merged in one batch.
     pub batch: usize,
-    /// Damage to frames on their way.
+    /// Damage to frames on their way between the sides.
     pub tampering: Vec<Tampering>,
     /// Facts that others offer to either side during the session.
     pub meanwhile: Vec<Meanwhile>,
-    /// Set to run both sides through drivers, as in production; the batches are then the drivers'.
+    /// Set to run both sides through drivers, as in production; `batch` is then not used. `None`: without drivers.
     pub drive: Option<Drive>,
 }
 
 /// A fact that somebody else offers during a session.
 #[derive(Clone, Debug)]
 pub struct Meanwhile {
-    /// Number of the frame, counted over both sides, before which it is offered.
+    /// Number of the frame, counted over both sides from 0, before which the fact is offered.
     pub at: usize,
-    /// Whether it is offered to the initiator; otherwise to the responder.
+    /// Whether the fact is offered to the initiator; otherwise to the responder.
     pub to_initiator: bool,
-    /// The offered fact.
+    /// The fact that is offered.
     pub fact: Fact,
 }
 
@@ -70,7 +70,7 @@ impl Default for Link {
 }
 
 impl Link {
-    /// Whether the session is undisturbed and both sides take facts.
+    /// Whether nothing disturbs the session and both sides take facts.
     pub fn is_plain(&self) -> bool {
         let untouched = self.cut.is_none() && self.tampering.is_empty() && self.meanwhile.is_empty();
         untouched && self.takes_facts == (true, true)
@@ -84,18 +84,18 @@ pub struct Ended {
     pub outcome: Option<Outcome>,
     /// Outcome at the responder; `None` if the session was cut or failed.
     pub responder_outcome: Option<Outcome>,
-    /// Tally of the initiator.
+    /// Counts of the session's work at the initiator.
     pub tally: Tally,
-    /// Tally of the responder.
+    /// Counts of the session's work at the responder.
     pub responder_tally: Tally,
-    /// Number of frames of both sides.
+    /// Number of frames that both sides sent.
     pub frames: usize,
-    /// Root digest that the initiator compared in the last round, if the two sides still differ.
+    /// Root digest that the initiator compared in the last round, if the two sides still differ; else `None`.
     pub told: Option<Digest>,
-    /// Error of either side.
+    /// Error that ended either side; `None` if there was none.
     pub error: Option<SessionError>,
-    /// Number of facts that arrived before the facts they depend on: unjustified at first, merged in the end. Facts of
-    /// one batch count too, as they are checked together.
+    /// Number of facts that arrived before the facts on which they depend: unjustified at first, merged in the end.
+    /// Facts of one batch count too, as they are checked together.
     pub early: u64,
 }
 
@@ -119,7 +119,7 @@ impl<'a> Side<'a> {
         Self { replica, session, unjustified: BTreeSet::new(), early: 0 }
     }
 
-    /// Checks everything received so far, then makes the next frame.
+    /// Checks and merges everything that this side has received so far, then makes its next frame.
     fn step(&mut self, batch: usize) -> Result<Option<Bytes>, SessionError> {
         self.judge(batch)?;
         let reader = self.replica.reader();
@@ -168,7 +168,7 @@ pub(crate) fn framed_len(len: usize) -> usize {
     len + (usize::BITS - (len | 1).leading_zeros()).div_ceil(7) as usize
 }
 
-/// Runs one session from `a` to `b`.
+/// Runs one session between `a`, which begins it, and `b`, over the connection `link`.
 pub fn sync(a: &mut SimReplica, b: &mut SimReplica, link: &Link) -> Ended {
     let config = |role, nonce: u64, takes_facts| Config {
         role,

@@ -18,15 +18,15 @@ use std::sync::Arc;
 pub struct SimReplica {
     replica: Replica,
     storage: Ledger,
-    /// The replica's own clock.
+    /// Time of the replica's own clock.
     pub now: Timestamp,
-    /// All change events for its readers.
+    /// All change events that the replica made for its readers.
     pub changes: Vec<Change>,
-    /// All facts taken in, if recorded.
+    /// All facts that the replica has taken in; `None` if they are not recorded.
     taken: Option<Facts>,
-    /// Declined facts, if the replica remembers them.
+    /// Facts that the replica declines; `None` if it remembers none.
     declined: Option<Declined>,
-    /// A fact that only this replica refuses.
+    /// A fact that only this replica refuses, with the code of the refusal.
     refuses: Option<(FactId, Code)>,
 }
 
@@ -51,12 +51,12 @@ impl SimReplica {
         self
     }
 
-    /// Returns the declined facts.
+    /// Returns the facts that the replica declines; `None` if it remembers none.
     pub fn declined(&self) -> Option<&Declined> {
         self.declined.as_ref()
     }
 
-    /// Keeps or remembers a peer's fact that was not taken in.
+    /// Keeps a fact of a peer that is early, or remembers one that can never be accepted, according to `verdict`.
     pub fn put_aside(&mut self, fact: &Fact, verdict: Verdict) {
         let now = self.now;
         let Some(declined) = &mut self.declined else { return };
@@ -67,8 +67,8 @@ impl SimReplica {
         }
     }
 
-    /// Offers the facts that are due by now, and forgets those that are to be sent again. Returns the number of merged
-    /// facts.
+    /// Offers the waiting facts that are due by now, and forgets the ids of those that peers are to send again. Returns
+    /// the number of merged facts.
     pub fn offer_due(&mut self) -> usize {
         let mut merged = 0;
         while let Some(declined) = &mut self.declined {
@@ -89,12 +89,12 @@ impl SimReplica {
         self
     }
 
-    /// Returns the facts taken in since [`with_journal`](Self::with_journal).
+    /// Returns the facts taken in since [`with_journal`](Self::with_journal); `None` without it.
     pub fn taken(&self) -> Option<&Facts> {
         self.taken.as_ref()
     }
 
-    /// Returns the store.
+    /// Returns the replica's store.
     pub fn storage(&self) -> &Ledger {
         &self.storage
     }
@@ -114,7 +114,7 @@ impl SimReplica {
         self.storage.reader()
     }
 
-    /// Offers one fact, as a peer, a put or an import does.
+    /// Offers one fact to the replica, as a peer, a put or an import does.
     pub fn offer(&mut self, fact: Fact) -> Verdict {
         match self.check(fact) {
             Ok(verified) => self.apply(vec![verified]).first().copied().unwrap_or(Verdict::Merged),
@@ -122,7 +122,7 @@ impl SimReplica {
         }
     }
 
-    /// Checks a fact and verifies its signatures.
+    /// Checks a fact against the replica's state and verifies its signatures.
     pub fn check(&self, fact: Fact) -> Result<Verified, Verdict> {
         if let Some((_, code)) = self.refuses.filter(|(id, _)| *id == fact.id()) {
             return Err(Verdict::Refused(code));
@@ -130,7 +130,7 @@ impl SimReplica {
         self.view().check(fact, self.now)?.verify(&MockVerifier)
     }
 
-    /// Merges verified facts as one batch.
+    /// Merges verified facts as one batch and commits it to the store.
     pub fn apply(&mut self, facts: Vec<Verified>) -> Vec<Verdict> {
         match self.try_apply(facts) {
             Ok(verdicts) => verdicts,
@@ -172,7 +172,7 @@ impl SimReplica {
         }
     }
 
-    /// Returns every stored fact, as it is in the store.
+    /// Returns every fact in the store, decoded from its stored record.
     pub fn facts(&self) -> Vec<Fact> {
         let view = self.view();
         let authority = view.authority().fact_ids().filter_map(|id| view.authority().fact(&id));
@@ -187,7 +187,7 @@ impl SimReplica {
         Fact::from_record(self.view().authority().cluster(), &record).ok()
     }
 
-    /// Returns the value that a reader sees.
+    /// Returns the value of `key` that a reader sees by the replica's clock; `None` if the key is unset.
     pub fn get(&self, key: &Key) -> Option<Vec<u8>> {
         let shown = self.view().shown(key, self.now)?;
         match self.stored(key, &shown.id)? {

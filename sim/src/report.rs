@@ -3,41 +3,41 @@
 use crate::subject::{Complaint, Met};
 use std::fmt;
 
-/// Counts of a judge's work.
+/// Counts of the work of a judge.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Stats {
     /// Number of runs of any kind.
     pub runs: u64,
     /// Number of runs with several replicas.
     pub spread: u64,
-    /// Number of offers of single facts by their holders.
+    /// Number of offers of single facts to a replica by their holders.
     pub offers: u64,
     /// Number of sessions between two replicas.
     pub sessions: u64,
-    /// Number of sessions that were cut.
+    /// Number of sessions whose connection was cut.
     pub cut: u64,
     /// Number of sessions that took another round without a known reason: a collision of two short hashes, or a fault.
     pub needless_rounds: u64,
     /// Number of sessions that missed differences because of a collision of two short hashes.
     pub misled: u64,
-    /// Number of facts that were sent before the facts they depend on.
+    /// Number of facts that were sent before the facts on which they depend.
     pub early: u64,
-    /// Number of facts that were transferred.
+    /// Number of facts that sessions transferred.
     pub moved: u64,
     /// Number of transferred facts that were moot.
     pub moot: u64,
-    /// Number of restarts from the store.
+    /// Number of restarts of replicas from their stores.
     pub restarts: u64,
-    /// Maximum number of rounds of a session.
+    /// Maximum number of rounds that a session took.
     pub most_rounds: u32,
-    /// Maximum number of flights of a session.
+    /// Maximum number of flights, that is, changes of direction, that a session took.
     pub most_flights: u32,
     /// Maximum number of times that all replicas had to have sessions until they were equal.
     pub most_settling: usize,
 }
 
 impl Stats {
-    /// Adds the counts of another judge.
+    /// Adds the counts of `other` to these.
     pub fn add(&mut self, other: &Self) {
         self.runs += other.runs;
         self.spread += other.spread;
@@ -55,7 +55,7 @@ impl Stats {
         self.most_settling = self.most_settling.max(other.most_settling);
     }
 
-    /// Counts a session.
+    /// Counts the result of one session.
     pub(crate) fn met(&mut self, met: &Met) {
         self.sessions += 1;
         self.cut += u64::from(met.equal.is_none());
@@ -69,14 +69,14 @@ impl Stats {
     }
 }
 
-/// A run that violated a law.
+/// A run of a judge that violated a law.
 #[derive(Clone, Debug, thiserror::Error)]
 pub struct Failure {
-    /// Seed of the world.
+    /// Seed of the world that was judged.
     pub seed: u64,
     /// Number of the run in that world.
     pub order: u64,
-    /// The violation.
+    /// The law that was violated, with details.
     pub complaint: Complaint,
 }
 

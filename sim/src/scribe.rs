@@ -13,14 +13,14 @@ pub struct Scribe {
     nonce: u64,
 }
 
-/// Terms of a grant besides issuer, grantee and pattern.
+/// Properties of a grant besides issuer, grantee and pattern.
 #[derive(Clone, Copy, Debug)]
 pub struct Terms {
-    /// Whether the grantee may pass authority on.
+    /// Whether the grantee may issue grants under the grant.
     pub subgrant: bool,
     /// Start of the grant's window, in microseconds.
     pub issued_at: u64,
-    /// End of the grant's window, in microseconds.
+    /// End of the grant's window, in microseconds; `None`: no end.
     pub expires_at: Option<u64>,
 }
 
@@ -30,7 +30,7 @@ impl Default for Terms {
     }
 }
 
-/// Makes a timestamp of microseconds; the simulator's are small.
+/// Makes the timestamp of `micros` microseconds since 1970, a small number in the simulator.
 pub fn at(micros: u64) -> Timestamp {
     Timestamp::ZERO.saturating_add(micros)
 }
@@ -51,7 +51,7 @@ impl Scribe {
         self.root().cluster()
     }
 
-    /// Returns the key of an entity.
+    /// Returns the signing key of the entity with the number `who`.
     pub fn key(&self, who: usize) -> &MockKey {
         &self.keys[who]
     }
@@ -68,7 +68,7 @@ impl Scribe {
         u128::from(self.nonce).to_le_bytes()
     }
 
-    /// Signs a grant that differs from every other one.
+    /// Signs a grant with a new nonce, so that it differs from every other one.
     pub fn grant(
         &mut self,
         by: usize,
@@ -91,12 +91,12 @@ impl Scribe {
         self.sign(by, grant)
     }
 
-    /// Signs a revocation by `who`.
+    /// Signs a revocation of `grant` by the entity with the number `who`, in the role `by`.
     pub fn revoke(&self, grant: &Signed<Grant>, by: By, who: usize, revoked_at: u64) -> Fact {
         Fact::Revocation(self.sign(who, Revocation { grant: grant.clone(), by, revoked_at: at(revoked_at) }))
     }
 
-    /// Signs a floor.
+    /// Signs a floor with a new nonce, as root.
     pub fn floor(&mut self, patterns: &[&str], before: u64) -> Fact {
         let nonce = self.next_nonce();
         let mut patterns: Vec<KeyGlob> = patterns.iter().map(|pattern| glob(pattern)).collect();
@@ -105,7 +105,7 @@ impl Scribe {
         Fact::Floor(self.sign(0, Floor { patterns, before: at(before), nonce }))
     }
 
-    /// Signs the same body by `who` instead of the entity that it names.
+    /// Signs the body of `fact` by the entity with the number `who` instead of the entity that the body names.
     pub fn forge(&self, fact: &Fact, who: usize) -> Fact {
         match fact {
             Fact::Grant(signed) => Fact::Grant(self.resign(signed, who)),
@@ -121,7 +121,7 @@ impl Scribe {
         }
     }
 
-    /// Signs the same body by `who` instead of the entity that it names.
+    /// Signs the body of `signed` by the entity with the number `who` instead of the entity that the body names.
     pub fn resign<B: Body>(&self, signed: &Signed<B>, who: usize) -> Signed<B> {
         let signature = self.keys[who].sign(&signed.preimage());
         let signature = signature.unwrap_or_default();
@@ -131,27 +131,27 @@ impl Scribe {
         }
     }
 
-    /// Returns the number of entities.
+    /// Returns the number of entities, including root.
     pub fn entities(&self) -> usize {
         self.keys.len()
     }
 
-    /// Returns the number of the entity with this key.
+    /// Returns the number of the entity with this public key; `None` if it is not in the cluster.
     pub fn who(&self, key: &PublicKey) -> Option<usize> {
         self.keys.iter().position(|mine| mine.public() == key)
     }
 
-    /// Returns the number of the entity with this id.
+    /// Returns the number of the entity with this id; `None` if it is not in the cluster.
     pub fn who_is(&self, id: EntityId) -> Option<usize> {
         self.keys.iter().position(|mine| mine.public().entity() == id)
     }
 
-    /// Signs an entry that sets a value.
+    /// Signs an entry that sets `key` to `value`, by the entity with the number `who`.
     pub fn set(&self, who: usize, key: &str, value: &[u8], time: u64, grant: Option<GrantId>) -> Fact {
         self.entry(who, key, Some(value), time, grant)
     }
 
-    /// Signs an entry that deletes.
+    /// Signs an entry that deletes the value of `key`, by the entity with the number `who`.
     pub fn delete(&self, who: usize, key: &str, time: u64, grant: Option<GrantId>) -> Fact {
         self.entry(who, key, None, time, grant)
     }

@@ -13,53 +13,53 @@ use kvgossip_engine::session::{MAX_ROUNDS, Outcome};
 use kvgossip_grants::{Digest, EntryId, Fact, FactId, Key, Timestamp, Verdict};
 use std::collections::BTreeMap;
 
-/// Result of a session.
+/// Result of a session between two subjects.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Met {
     /// Whether both sides hold the same facts within the session's scope; `None` if the connection was cut.
     pub equal: Option<bool>,
-    /// Number of rounds that were begun.
+    /// Number of rounds that the session began.
     pub rounds: u32,
-    /// Number of changes of direction.
+    /// Number of flights of the session, that is, of changes of direction.
     pub flights: u32,
-    /// Whether it took another round although nothing was cut, no fact came from elsewhere, and all facts could be
-    /// taken in.
+    /// Whether the session took another round although nothing was cut, no fact came from elsewhere, and all facts
+    /// could be taken in.
     pub needless_round: bool,
-    /// Whether it missed differences because of a collision of two short hashes.
+    /// Whether the session missed differences because of a collision of two short hashes.
     pub misled: bool,
-    /// Number of facts that were sent before the facts they depend on, as far as that can be observed.
+    /// Number of facts that were sent before the facts on which they depend, as far as that can be observed.
     pub early: u64,
-    /// Number of facts that were transferred.
+    /// Number of facts that the session transferred.
     pub moved: u64,
     /// Number of transferred facts that were moot.
     pub moot: u64,
 }
 
-/// Something that takes facts in and can be judged.
+/// Something that takes facts in and that the judge can check, such as a replica.
 pub trait Subject: Sized {
-    /// Returns its clock.
+    /// Returns the time of the subject's clock.
     fn clock(&self) -> Timestamp;
-    /// Sets its clock.
+    /// Sets the subject's clock.
     fn set_clock(&mut self, now: Timestamp);
     /// Checks all facts at one moment, then merges the acceptable ones together.
     fn offer(&mut self, batch: &[Fact]) -> Vec<Answer>;
-    /// Runs a session with another subject and reports violations.
+    /// Runs a session with another subject over the connection `link`, and reports violations of the session's rules.
     fn meet(&mut self, other: &mut Self, link: &Link) -> Result<Met, Complaint>;
-    /// Restarts from the store.
+    /// Restarts the subject from its store.
     fn restart(&mut self) -> Result<(), Complaint>;
-    /// Returns all facts taken in so far.
+    /// Returns all facts that the subject has taken in so far, from any source.
     fn taken(&self) -> &Facts;
-    /// Returns all stored records.
+    /// Returns all records in the subject's store, by the ids of their facts.
     fn stored(&self) -> BTreeMap<FactId, Bytes>;
-    /// Returns the root digest.
+    /// Returns the root digest of the subject's state.
     fn root(&self) -> Digest;
-    /// Returns the entry that a reader sees.
+    /// Returns the id of the entry of `key` that a reader sees at `now`; `None` if the key is unset.
     fn shown(&self, key: &Key, now: Timestamp) -> Option<EntryId>;
-    /// Checks everything else that must agree with the normal form.
+    /// Checks everything else in the subject that must agree with the normal form, such as indexes and change events.
     fn audit(&self, world: &World, normal: &Facts) -> Result<(), Complaint>;
 }
 
-/// Converts a verdict to an answer without its reason.
+/// Converts a verdict to an [`Answer`], which has no reason.
 pub fn answer(verdict: Verdict) -> Answer {
     match verdict {
         Verdict::Merged => Answer::Merged,
@@ -71,7 +71,7 @@ pub fn answer(verdict: Verdict) -> Answer {
     }
 }
 
-/// Maximum number of flights per round of a session in these small worlds: measured, with a margin.
+/// Maximum number of flights per round of a session between replicas of these small worlds: measured, with a margin.
 const MAX_FLIGHTS: u32 = 16;
 
 impl Subject for SimReplica {
@@ -157,10 +157,10 @@ impl Subject for SimReplica {
     }
 }
 
-/// The complaint that a collision of short hashes excuses.
+/// Text of the complaint about a session that ended unsettled, which a collision of short hashes excuses.
 const UNSETTLED: &str = "unsettled for no good reason";
 
-/// Checks the rules of every session between two honest replicas.
+/// Checks the rules that every session between two honest replicas must keep.
 fn check_session(ended: &Ended, link: &Link, a: &SimReplica, b: &SimReplica) -> Result<(), &'static str> {
     if ended.error.is_some() {
         return Err("an error between honest replicas");

@@ -14,26 +14,26 @@ use std::fmt;
 pub struct World {
     /// Seed from which everything follows.
     pub seed: u64,
-    /// The entities' public keys.
+    /// The cluster's id and the public keys of its entities.
     pub cluster: Cluster,
     /// Public key of the cluster's root.
     pub root: PublicKey,
     /// All facts, sound or not, in the order in which they were made.
     pub facts: Vec<Fact>,
-    /// All keys that entries may have.
+    /// All keys that entries of the world may have.
     pub keys: Vec<Key>,
     /// Signing keys of the entities; number 0 is root.
     pub scribe: Scribe,
 }
 
 impl World {
-    /// Makes the world of a seed.
+    /// Makes the world that follows from `seed`.
     pub fn new(seed: u64) -> Self {
         let Made { scribe, keys, facts } = make(Dice::new(seed, 0));
         Self::of(seed, scribe, &keys, facts)
     }
 
-    /// Makes a world of the given facts.
+    /// Makes a world of the given facts and of keys that entries may have.
     pub fn of(seed: u64, scribe: Scribe, keys: &[String], facts: Vec<Fact>) -> Self {
         let publics: Vec<&PublicKey> = (0..scribe.entities()).map(|who| scribe.key(who).public()).collect();
         let cluster = Cluster::new(scribe.root(), publics);
@@ -47,7 +47,7 @@ impl World {
         sound.map(|fact| (fact.id(), fact.clone())).collect()
     }
 
-    /// Returns all path prefixes of keys, including the keys themselves.
+    /// Returns all path prefixes of the world's keys, including the keys themselves.
     pub fn prefixes(&self) -> BTreeSet<PathPrefix> {
         let mut prefixes = BTreeSet::from([PathPrefix::root()]);
         for key in &self.keys {
@@ -57,7 +57,7 @@ impl World {
         prefixes
     }
 
-    /// Returns the sound facts without the entries that are early by a clock.
+    /// Returns the sound facts without the entries that are early by `clock`.
     pub fn sound_at(&self, clock: Timestamp) -> Facts {
         let mut facts = self.sound();
         let limit = clock.saturating_add(120 * SECOND);
@@ -66,7 +66,7 @@ impl World {
     }
 }
 
-/// Lists the facts, for the analysis of a failure.
+/// Lists the facts of the world, for the analysis of a failure.
 impl fmt::Display for World {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "world {} with {} facts", self.seed, self.facts.len())?;
@@ -79,7 +79,7 @@ impl fmt::Display for World {
 }
 
 impl World {
-    /// Describes a fact in one line.
+    /// Describes a fact of the world in one line.
     pub fn describe(&self, fact: &Fact) -> String {
         let id = fact.id().short();
         let cited = |grant: Option<GrantId>| grant.map_or("root".to_owned(), |grant| grant.short());

@@ -2,7 +2,7 @@
 
 use super::{CodeInfo, Exit, refusal, row};
 
-/// Codes of reduced health, apart from store and gossip.
+/// Codes of reduced health of an agent that have their cause neither in the store nor in gossip.
 pub(super) const HEALTH: &[CodeInfo] = &[
     refusal(
         "sync.first",

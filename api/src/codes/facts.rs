@@ -3,7 +3,7 @@
 use super::{CodeInfo, Exit, row};
 use kvgossip_grants::Code;
 
-/// Returns the codes of verdicts on facts.
+/// Returns the catalogue entries of all codes of verdicts on facts.
 pub(super) fn all() -> impl Iterator<Item = CodeInfo> {
     Code::ALL.iter().map(|code| {
         let help = code.help();
@@ -36,7 +36,7 @@ const fn exit(code: Code) -> Exit {
     }
 }
 
-/// Returns the HTTP status of a write that is refused with the code.
+/// Returns the HTTP status with which a write is refused for this code.
 const fn status(code: Code) -> u16 {
     match code {
         Code::TooLarge | Code::OverAgentLimit => 413,

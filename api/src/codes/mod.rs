@@ -16,20 +16,20 @@ use std::process::ExitCode;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CodeInfo {
-    /// Stable code.
+    /// Stable code, such as `grant.revoked`.
     pub code: &'static str,
     /// Exit code of a process that fails with this code.
     pub exit: Exit,
-    /// HTTP status of a refusal with this code; `None` for codes that no request is refused with.
+    /// HTTP status of a refusal with this code; `None` if no request is refused with it.
     pub status: Option<u16>,
-    /// What happened.
+    /// What has happened when the code is reported, as text for people.
     pub meaning: &'static str,
-    /// What to do; `None` if nothing can be done.
+    /// What the reader should do about it; `None` if nothing can be done.
     pub advice: Option<&'static str>,
 }
 
 impl CodeInfo {
-    /// Returns meaning and advice in one line.
+    /// Returns meaning and advice in one line, or the meaning alone if there is no advice.
     pub fn help(&self) -> String {
         match self.advice {
             Some(advice) => format!("{}; {advice}", self.meaning),
@@ -41,21 +41,21 @@ impl CodeInfo {
 /// Exit code of a process. The discriminants are the numbers; they never change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Exit {
-    /// Success.
+    /// The command succeeded.
     Ok = 0,
-    /// Any other error.
+    /// A failure for which no other exit code is meant.
     Error = 1,
     /// The command line is wrong.
     Usage = 2,
-    /// The requested thing does not exist.
+    /// The requested object, such as a key, does not exist.
     NotFound = 3,
-    /// The operation is not permitted.
+    /// The grants, or the agent, do not permit the operation.
     NotAuthorised = 4,
     /// No agent answers.
     Unreachable = 5,
-    /// Somebody else changed the key, or the target exists already.
+    /// Somebody else changed the key meanwhile, or the target of the operation exists already.
     Conflict = 6,
-    /// The time limit was reached, or replicas still differ.
+    /// The time limit of the command was reached, or replicas still differ.
     TimedOut = 7,
     /// Data does not match its id, signature or checksum.
     Integrity = 8,
@@ -67,17 +67,17 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Codes of one area.
+/// Codes of one area of the program, as one section of `docs/errors.md`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Section {
-    /// Heading in `docs/errors.md`.
+    /// Heading of the section in `docs/errors.md`.
     pub title: &'static str,
-    /// Codes in the order of the document.
+    /// Catalogue entries of the area, in the order of the document.
     pub codes: Vec<CodeInfo>,
 }
 
-/// Returns the whole catalogue by area. Every code occurs once.
+/// Returns the whole catalogue, one section for each area. Every code occurs once.
 pub fn sections() -> Vec<Section> {
     let facts: Vec<CodeInfo> = facts::all().chain(facts::PLANS.iter().copied()).collect();
     let facts = Section { title: "Facts and authority", codes: facts };
@@ -85,13 +85,13 @@ pub fn sections() -> Vec<Section> {
     [facts].into_iter().chain(tables).collect()
 }
 
-/// Finds the entry of a code; `None` if this version does not have the code.
+/// Returns the catalogue entry of a code; `None` if this version does not have the code.
 pub fn find(code: &str) -> Option<CodeInfo> {
     let tables = TABLES.iter().flat_map(|(_, codes)| codes.iter()).chain(facts::PLANS).copied();
     tables.chain(facts::all()).find(|info| info.code == code)
 }
 
-/// Returns the advice for a code; `None` if there is none.
+/// Returns the advice for a code; `None` if the code has none or is unknown to this version.
 pub fn advice(code: &str) -> Option<&'static str> {
     find(code)?.advice
 }
@@ -112,7 +112,7 @@ const fn row(code: &'static str, exit: Exit, meaning: &'static str, advice: &'st
     CodeInfo { code, exit, status: None, meaning, advice: Some(advice) }
 }
 
-/// Catalogue entry of a code with which requests are refused, with this HTTP status.
+/// Catalogue entry of a code with which requests are refused, with the HTTP status of the refusal.
 const fn refusal(
     code: &'static str,
     status: u16,

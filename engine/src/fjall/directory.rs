@@ -21,15 +21,15 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-/// Name of the store's directory.
+/// Name of the directory of the store's tables and journals, in the data directory.
 pub(super) const STORE: &str = "store";
-/// Name of the copy that a check reads.
+/// Name of the copy of the store that a check reads, in the data directory.
 pub(super) const CHECK: &str = "store.check";
 const STORE_NEW: &str = "store.new";
-/// Name of the lock file, which is locked while the store is open.
+/// Name of the lock file in the data directory, which is locked while the store is open.
 pub(super) const LOCK: &str = "store.lock";
 const PROBE: &str = "room.probe";
-/// Maximum number of damaged stores that are kept.
+/// Maximum number of damaged stores that are kept in a data directory.
 const MAX_MOVED_ASIDE: u32 = 1_000;
 /// Size in bytes of the probe of [`probe_room`]: enough for the engine to write out its largest memtable.
 const PROBE_BYTES: usize = 32 * 1024 * 1024;
@@ -42,7 +42,7 @@ pub(super) struct Directory {
 }
 
 impl Directory {
-    /// Creates the directory if it is missing, and locks it.
+    /// Creates the data directory if it is missing, and locks it.
     pub(super) fn take(path: &Path) -> Result<Self, StorageError> {
         // Absolute, so that a later change of the working directory has no effect.
         let path = std::path::absolute(path).map_err(at(path))?;
@@ -59,7 +59,7 @@ impl Directory {
         }
     }
 
-    /// Returns the absolute path of the directory.
+    /// Returns the absolute path of the data directory.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
@@ -80,7 +80,7 @@ impl Directory {
         Tables::open(&store, cluster)
     }
 
-    /// Renames the store. Returns the new path, or `None` if there is no store.
+    /// Renames the store, as a damaged one. Returns its new path, or `None` if there is no store.
     pub(super) fn move_store_aside(&self) -> Result<Option<PathBuf>, StorageError> {
         let store = self.path.join(STORE);
         let moved = if store.try_exists().map_err(at(&store))? {
@@ -151,7 +151,7 @@ pub(super) fn probe_room(dir: &Path) -> Result<(), StorageError> {
     })
 }
 
-/// Reserves the space; if the file system cannot reserve, writes and flushes data.
+/// Reserves [`PROBE_BYTES`] for `file`; if the file system cannot reserve space, writes and flushes as much data.
 pub(super) fn take_room(file: &mut File) -> io::Result<()> {
     match retry_on_intr(|| fallocate(&*file, FallocateFlags::empty(), 0, PROBE_BYTES as u64)) {
         Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
@@ -160,7 +160,7 @@ pub(super) fn take_room(file: &mut File) -> io::Result<()> {
     write_room(file)
 }
 
-/// Allocates the space by writing data.
+/// Allocates [`PROBE_BYTES`] for `file` by writing data and flushing it.
 pub(super) fn write_room(file: &mut File) -> io::Result<()> {
     let chunk = [0x5a; 64 * 1024];
     for _ in 0..PROBE_BYTES / chunk.len() {

@@ -4,7 +4,7 @@ use crate::storage::StorageError;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
-/// Converts an error of the engine to an error of the store, which says what is wrong.
+/// Converts an error of the engine to an error of the store.
 pub(super) fn engine_error(error: fjall::Error) -> StorageError {
     use fjall::Error;
     match error {
@@ -40,7 +40,7 @@ fn engine_io_error(error: &io::Error) -> StorageError {
     }
 }
 
-/// Converts an I/O error of the system.
+/// Converts an I/O error of the system to an error of the store.
 pub(super) fn io_error(error: &io::Error) -> StorageError {
     match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => StorageError::Full,
@@ -51,7 +51,7 @@ pub(super) fn io_error(error: &io::Error) -> StorageError {
     }
 }
 
-/// Converts an I/O error and adds the path where that helps.
+/// Returns a function that converts an I/O error to an error of the store and adds `path` where that helps.
 pub(super) fn at(path: &Path) -> impl FnOnce(io::Error) -> StorageError + use<'_> {
     move |error| match io_error(&error) {
         StorageError::Io(text) => StorageError::Io(format!("{}: {text}", path.display())),

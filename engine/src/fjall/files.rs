@@ -11,14 +11,14 @@ use std::fs::Metadata;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// File that the engine creates with a store and never changes while it is open.
+/// Name of a file that the engine creates with a store and never changes while the store is open.
 const MARKER: &str = "version";
 
-/// The files with which a store was opened.
+/// Paths and identities of the files with which a store was opened.
 #[derive(Debug)]
 pub(super) struct Files(Vec<(PathBuf, Identity)>);
 
-/// Device and inode, which no other file has at the same time; `None` on systems other than Unix.
+/// Device and inode of a file, which no other file has at the same time; `None` on systems other than Unix.
 type Identity = Option<(u64, u64)>;
 
 impl Files {
@@ -32,7 +32,7 @@ impl Files {
         noted.collect::<Result<_, _>>().map(Self)
     }
 
-    /// Checks that the files are still in place.
+    /// Checks that the recorded files are still in place.
     ///
     /// # Errors
     /// `Damaged` if a file was removed or replaced, else the error of the system.

@@ -16,14 +16,15 @@ use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
-/// Name of the file. It is beside the store's directory, so that replacing one does not replace the other.
+/// Name of the file with the number of the last batch. It is beside the store's directory, so that replacing one does
+/// not replace the other.
 pub(super) const FILE_NAME: &str = "last-batch";
 const MAGIC: [u8; 8] = *b"kvg-last";
 const CHECKED_BYTES: usize = 20;
 const CHECK_BYTES: usize = 8;
 const FILE_BYTES: usize = CHECKED_BYTES + CHECK_BYTES;
 
-/// Contents of the file.
+/// Contents of the file `last-batch`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Seen {
     /// Format of the store.
@@ -32,18 +33,18 @@ pub(super) struct Seen {
     pub(super) batch: u64,
 }
 
-/// The open file with its pending write.
+/// The open file `last-batch` with its pending write.
 #[derive(Debug)]
 pub(super) struct LastBatch {
     file: File,
     path: PathBuf,
-    /// Contents that could not be written yet.
+    /// Contents that could not be written yet; `None` if nothing is pending.
     owed: Option<Seen>,
 }
 
 impl LastBatch {
-    /// Opens or creates the file in `dir`. The contents are `None` if the file is new or incomplete, which a failure of
-    /// the machine may cause.
+    /// Opens or creates the file in the data directory `dir`. The contents are `None` if the file is new or incomplete,
+    /// which a failure of the machine may cause.
     pub(super) fn open(dir: &Path) -> Result<(Self, Option<Seen>), StorageError> {
         let path = dir.join(FILE_NAME);
         let file = open_own(&path, Access::Keep).map_err(at(&path))?;
@@ -57,7 +58,7 @@ impl LastBatch {
         Ok((this, seen))
     }
 
-    /// Reads the file in `dir` without changing it; `None` if it is missing or incomplete.
+    /// Reads the file in the data directory `dir` without changing it; `None` if it is missing or incomplete.
     pub(super) fn peek(dir: &Path) -> Result<Option<Seen>, StorageError> {
         let path = dir.join(FILE_NAME);
         let mut bytes = [0; FILE_BYTES];
@@ -68,12 +69,13 @@ impl LastBatch {
         }
     }
 
-    /// Records a durable batch. [`LastBatch::settle`], which the next batch calls first, reports a failure.
+    /// Writes the number of a durable batch to the file. If that fails, [`LastBatch::settle`], which the next batch
+    /// calls first, tries again and reports the failure.
     pub(super) fn note(&mut self, seen: Seen) {
         self.owed = self.write(seen).is_err().then_some(seen);
     }
 
-    /// Writes the pending contents, if there are any.
+    /// Writes the pending contents to the file, if there are any.
     pub(super) fn settle(&mut self) -> Result<(), StorageError> {
         if let Some(seen) = self.owed {
             self.write(seen)?;
@@ -87,13 +89,13 @@ impl LastBatch {
         written.map_err(at(&self.path))
     }
 
-    /// Flushes the file to the disk.
+    /// Flushes the file `last-batch` to the disk.
     pub(super) fn sync(&mut self) -> Result<(), StorageError> {
         self.settle()?;
         self.file.sync_all().map_err(at(&self.path))
     }
 
-    /// Makes every later write fail, or succeed again.
+    /// Test helper: makes every later write of the file fail, or succeed again.
     #[cfg(test)]
     pub(super) fn set_writable(&mut self, writable: bool) {
         self.file = File::options().read(true).write(writable).open(&self.path).expect("a file of ours");

@@ -40,31 +40,31 @@ use tables::Tables;
 
 /// Maximum time that [`Storage::reopen`] waits for reads in progress.
 const READS_LIMIT: Duration = Duration::from_secs(5);
-/// Interval of the checks for reads in progress.
+/// Interval between two checks of [`Storage::reopen`] whether reads are still in progress.
 const READS_PAUSE: Duration = Duration::from_millis(1);
 
 /// A store in a directory. One process at a time can have it open.
 pub struct FjallStorage {
-    /// The engine; readers hold it, too, while they read. `None` while it is closed.
+    /// The open engine; each reader holds it, too, while it reads. `None` while the engine is closed.
     open: Arc<RwLock<Option<Arc<Shared>>>>,
-    /// The locked directory, while the engine is closed.
+    /// The locked data directory while the engine is closed; `None` while it is open.
     closed: Option<Directory>,
     cluster: ClusterId,
     last_batch: LastBatch,
     files: Files,
-    /// Reason why no writes are accepted; `None` while they are.
+    /// Reason why the store accepts no writes; `None` while it accepts them.
     failed: Option<String>,
     /// Number of the last acknowledged batch.
     batch: u64,
 }
 
-/// Parts of an open store that readers use. The directory is dropped, and unlocked, last.
+/// Parts of an open store that readers use. The data directory is dropped, and unlocked, last.
 struct Shared {
     tables: Tables,
     directory: Directory,
 }
 
-/// Reader of the state of one commit, while the store is open.
+/// Reader of the state of one commit, usable while the store is open.
 ///
 /// The owner of the store takes the snapshot between two commits. A snapshot taken during a commit could show half a
 /// batch: when the engine writes out a table in the background, it takes a sequence number after that of the batch in
@@ -76,7 +76,7 @@ struct FjallReader {
     snapshot: Snapshot,
 }
 
-/// Returns the open engine. Waits while the store is being reopened.
+/// Returns the open engine; an error if it is closed. Waits while the store is being reopened.
 fn opened(open: &RwLock<Option<Arc<Shared>>>) -> Result<Arc<Shared>, StorageError> {
     let shared = open.read().clone();
     shared.ok_or_else(not_open)
@@ -102,8 +102,8 @@ impl FjallStorage {
     /// The rest of a journal and the tables written from it may be of different batches. So everything is read and
     /// compared first, which takes seconds per million entries.
     ///
-    /// # Errors
-    /// Those of [`FjallStorage::open`] except `RolledBack`; `Damaged` if the rest is not of one batch.
+    /// Those of [`FjallStorage::open`] except `RolledBack`; `Damaged` if the rest of the store is not the state of one
+    /// batch.
     pub fn open_accepting_rollback(dir: &Path, cluster: ClusterId) -> Result<Self, StorageError> {
         Self::open_with(dir, cluster, true)
     }
@@ -137,8 +137,8 @@ impl FjallStorage {
         Ok(storage)
     }
 
-    /// Renames the store in `dir`, so that the next opening creates an empty one, which peers fill. Returns the new
-    /// path of the old store, or `None` if there was none.
+    /// Renames the store in the data directory `dir`, so that the next opening creates an empty one, which peers fill.
+    /// Returns the new path of the old store, or `None` if there was none.
     ///
     /// # Errors
     /// `InUse` while the store is open; `Io` for an error of the system.
@@ -186,7 +186,7 @@ impl FjallStorage {
         Ok(())
     }
 
-    /// Closes the engine, once no read holds it, and opens it again.
+    /// Closes the engine, once no read holds it, and opens its files again.
     fn exchange_engine(&mut self, open: &mut Option<Arc<Shared>>) -> Result<(), StorageError> {
         if let Some(shared) = open.take() {
             match alone(shared) {
@@ -210,7 +210,8 @@ impl FjallStorage {
     }
 }
 
-/// Waits until nobody else holds the engine. Returns it as an error after [`READS_LIMIT`].
+/// Waits until only the caller holds the engine. Returns the engine as the error if reads still hold it after
+/// [`READS_LIMIT`].
 fn alone(mut shared: Arc<Shared>) -> Result<Shared, Arc<Shared>> {
     let mut left = READS_LIMIT;
     loop {
@@ -282,7 +283,8 @@ impl Storage for FjallStorage {
         Ok(())
     }
 
-    /// Allocates 32 MiB and frees them. A store on a full disk opens and reads, and fails at some later write.
+    /// Checks that 32 MiB can be allocated on the disk, and frees them. A store on a full disk opens and reads, and
+    /// fails at some later write.
     fn probe(&self) -> Result<(), StorageError> {
         match (opened(&self.open), &self.closed) {
             (Ok(shared), _) => directory::probe_room(shared.directory.path()),

@@ -30,7 +30,7 @@ fn words(panic: &(dyn Any + Send)) -> String {
     words.chars().take(MAX_REASON_CHARS).collect()
 }
 
-/// Whether a row exists.
+/// Whether a keyspace has a row with this key.
 pub(super) fn contains(
     snapshot: &Snapshot,
     table: &Keyspace,
@@ -39,7 +39,7 @@ pub(super) fn contains(
     guarded(|| snapshot.contains_key(table, row))
 }
 
-/// Returns the value of a row.
+/// Returns the value of the row with this key; `None` if the keyspace has no such row.
 pub(super) fn get(
     snapshot: &Snapshot,
     table: &Keyspace,

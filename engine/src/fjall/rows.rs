@@ -7,7 +7,7 @@ use crate::storage::{IndexEntry, StorageError, Summary};
 use crate::view::parse_key;
 use kvgossip_grants::{Digest, EntryId, GrantId, Key, Timestamp};
 
-/// Format of the store; a store with another format is refused.
+/// Version of the store's format; a store with another one is refused.
 pub(super) const FORMAT: u32 = 2;
 
 /// Key in `meta` of the [`FORMAT`], 4 bytes.
@@ -36,7 +36,7 @@ pub(super) fn entry_row(key: &Key, id: &EntryId) -> Vec<u8> {
     row
 }
 
-/// Decodes [`entry_row`].
+/// Decodes the bytes of [`entry_row`]; `None` if they are malformed.
 pub(super) fn parse_entry_row(row: &[u8]) -> Option<(Key, EntryId)> {
     let (rest, id) = row.split_last_chunk::<ID_BYTES>()?;
     let key = rest.strip_suffix(&[END_OF_KEY])?;
@@ -51,12 +51,12 @@ pub(super) fn citation_row(grant: &GrantId, key: &Key) -> Vec<u8> {
     row
 }
 
-/// Decodes the key of a row of `by_grant`.
+/// Returns the key in a row key of `by_grant`; `None` if the row key is malformed.
 pub(super) fn cited_key(row: &[u8]) -> Option<Key> {
     parse_key(row.get(ID_BYTES..)?)
 }
 
-/// Decodes a row of `index`.
+/// Decodes row key and value of a row of `index`; `Damaged` if either is malformed.
 pub(super) fn read_index(row: &[u8], value: &[u8]) -> Result<(Key, IndexEntry), StorageError> {
     let damaged = |what: String| StorageError::Damaged(what);
     let (key, id) =
@@ -67,7 +67,8 @@ pub(super) fn read_index(row: &[u8], value: &[u8]) -> Result<(Key, IndexEntry), 
     }
 }
 
-/// Encodes the value in `index`: `flags ‖ timestamp ‖ grant id if flagged ‖ length of the entry's value if flagged`.
+/// Encodes the value of a row of `index`: `flags ‖ timestamp ‖ grant id if flagged ‖ length of the entry's value if
+/// flagged`.
 pub(super) fn encode_index(entry: &IndexEntry) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(1 + 8 + ID_BYTES + 4);
     let delete = if entry.is_delete { FLAG_DELETE } else { 0 };
@@ -84,7 +85,7 @@ pub(super) fn encode_index(entry: &IndexEntry) -> Vec<u8> {
     bytes
 }
 
-/// Decodes [`encode_index`] of the entry `id`.
+/// Decodes the bytes of [`encode_index`] for the entry `id`; `None` if they are malformed.
 pub(super) fn decode_index(id: EntryId, mut bytes: &[u8]) -> Option<IndexEntry> {
     let [flags] = take(&mut bytes)?;
     if flags & !(FLAG_DELETE | FLAG_GRANT | FLAG_VALUE_BYTES) != 0 {
@@ -109,7 +110,7 @@ pub(super) fn encode_summary(summary: &Summary) -> [u8; SUMMARY_BYTES] {
     bytes
 }
 
-/// Decodes [`encode_summary`].
+/// Decodes the bytes of [`encode_summary`]; `None` if they are malformed.
 pub(super) fn decode_summary(mut bytes: &[u8]) -> Option<Summary> {
     let batch = u64::from_le_bytes(take(&mut bytes)?);
     let authority_facts = u64::from_le_bytes(take(&mut bytes)?);

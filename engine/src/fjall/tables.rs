@@ -15,8 +15,8 @@ const MIB: u64 = 1024 * 1024;
 /// Total size of full journals, in bytes, above which the engine writes out the keyspaces that keep the oldest journals
 /// alive. At most these and the current journal (64 to 70 MiB) are replayed at opening.
 const MAX_JOURNAL_BYTES: u64 = 128 * MIB;
-/// Maximum number of open table files. Twice as many, together with a thousand sockets, would reach the usual limit of
-/// 1,024 descriptors.
+/// Maximum number of open table files. Twice as many, together with the sockets of a thousand connections, would reach
+/// the usual limit of 1,024 descriptors.
 const MAX_CACHED_FILES: usize = 256;
 const BLOCK_CACHE_BYTES: u64 = 32 * MIB;
 
@@ -36,7 +36,7 @@ pub(super) struct Tables {
     pub(super) authority: Keyspace,
     /// Citations of grants: `grant id ‖ key` → empty value.
     pub(super) by_grant: Keyspace,
-    /// Format, cluster and summary; the summary is written in every batch.
+    /// Format, cluster id and summary of the store; the summary is written in every batch.
     pub(super) meta: Keyspace,
     pub(super) db: Database,
 }
@@ -111,13 +111,13 @@ fn check_identity(snapshot: &Snapshot, meta: &Keyspace, cluster: &ClusterId) -> 
     }
 }
 
-/// Settings for rows that are read one by one and are nearly always found.
+/// Returns the settings of keyspaces whose rows are read one by one and are nearly always found.
 fn point_reads(memtable_bytes: u64) -> KeyspaceCreateOptions {
     KeyspaceCreateOptions::default().max_memtable_size(memtable_bytes).expect_point_read_hits(true)
 }
 
-/// Settings for rows that are only scanned: larger blocks, no filters, and no compression, since hashes do not
-/// compress.
+/// Returns the settings of keyspaces whose rows are only scanned: larger blocks, no filters, and no compression, since
+/// hashes do not compress.
 fn scans(memtable_bytes: u64) -> KeyspaceCreateOptions {
     KeyspaceCreateOptions::default()
         .max_memtable_size(memtable_bytes)

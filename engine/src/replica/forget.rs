@@ -11,7 +11,7 @@ use crate::sweep::Ended;
 use crate::view::View;
 use kvgossip_grants::{EntryMeta, Fact, Key, Timestamp};
 
-/// Number of keys whose early entries are removed in one batch.
+/// Maximum number of keys whose early entries are removed in one batch.
 const KEYS_AT_ONCE: usize = 256;
 
 impl View {
@@ -78,8 +78,8 @@ impl Replica {
         Ok(forgotten)
     }
 
-    /// Removes all rows of ended facts. Some of these facts ended only because of an entry that is to be forgotten, and
-    /// would become live again at the next opening.
+    /// Removes all rows of ended facts at once. Some of these facts ended only because of an entry that is to be
+    /// forgotten, and would become live again at the next opening.
     fn sweep_all(&mut self, storage: &mut dyn Storage) -> Result<(), StorageError> {
         loop {
             while let Some(batch) = self.next_sweep() {

@@ -81,7 +81,7 @@ fn load_entries(replica: &mut Replica, storage: &dyn Storage) -> Result<(), Stor
     Ok(())
 }
 
-/// Collects rows of the index, in which the rows of one key are consecutive.
+/// Collects rows of the index, in which the rows of one key are consecutive, into leaves of the tree.
 struct Rows<'a> {
     replica: &'a mut Replica,
     reader: Arc<dyn Reader>,
@@ -107,7 +107,8 @@ impl Rows<'_> {
         self.metas.push(EntryMeta { id, timestamp, grant: grant.flatten(), is_delete, value_bytes });
     }
 
-    /// Returns the length of the value from the row, or from the record if the row was written by an older program.
+    /// Returns the length of the entry's value in bytes: from the index row, or from the record if an older program
+    /// wrote the row without it.
     fn value_bytes(&mut self, key: &Key, row: &IndexEntry) -> u32 {
         if row.is_delete {
             return 0;

@@ -17,13 +17,13 @@ use std::sync::Arc;
 /// Number of keys that can be examined in memory in the time of one look-up of a grant's keys in the store.
 const KEYS_PER_LOOKUP: usize = 16;
 
-/// State of one call of [`Replica::apply`].
+/// State of one call of [`Replica::apply`], while it merges its facts.
 pub(super) struct Merge<'a> {
     replica: &'a mut Replica,
     reader: &'a dyn Reader,
     writes: Vec<Write>,
     changes: Vec<Change>,
-    /// Citations of this batch, which the reader cannot know yet.
+    /// Citations that this batch adds, which the reader of the committed state cannot know yet.
     fresh: Vec<(GrantId, Key)>,
     /// Number of ended facts whose rows this batch may still remove.
     removals_left: usize,
@@ -123,8 +123,8 @@ impl<'a> Merge<'a> {
         Ok(verdict)
     }
 
-    /// Returns the keys with an entry that cites one of the ended grants `dead`, which are `revoked` and all below it.
-    /// There may be other keys among them.
+    /// Returns the keys with an entry that cites one of the ended grants `dead`, which are `revoked` and all grants
+    /// below it. The result may contain further keys, whose entries cite none of them.
     fn keys_below(&self, revoked: &Arc<LiveGrant>, dead: &[GrantId]) -> Result<BTreeSet<Key>, StorageError> {
         let view = &self.replica.view;
         let in_memory = || view.keys_below(revoked).collect();
@@ -150,7 +150,8 @@ impl<'a> Merge<'a> {
         Ok(keys)
     }
 
-    /// Removes the entries older than a floor. Examines only keys under the pattern's literal prefix.
+    /// Removes the entries of keys that `pattern` matches and that are older than `before`, as the floor `floor`
+    /// demands. Examines only keys under the pattern's literal prefix.
     fn end_older(&mut self, pattern: &KeyGlob, before: Timestamp, floor: FactId) {
         let is_hit =
             |frontier: &Frontier| frontier.oldest().is_some_and(|oldest| oldest.meta.timestamp < before);
@@ -161,7 +162,7 @@ impl<'a> Merge<'a> {
         }
     }
 
-    /// Removes entries of a key.
+    /// Removes the entries that `end` takes out of the leaf of `key`, and records the change with its cause.
     fn end(&mut self, key: &Key, cause: Cause, end: impl FnOnce(&mut KeyLeaf) -> Vec<StandingEntry<()>>) {
         let Some(before) = self.replica.view.entries.get(key.as_bytes()) else { return };
         let (old, mut leaf) = (newest(before), before.clone());
@@ -194,7 +195,7 @@ impl<'a> Merge<'a> {
         self.changes.push(Change { seq: self.replica.seq, key: key.clone(), old, new, cause });
     }
 
-    /// Removes the rows of an ended fact, or leaves them to the sweep.
+    /// Removes the rows of an ended fact in this batch, or leaves them to the sweep if the batch has removed enough.
     fn forget(&mut self, ended: Ended) {
         match self.removals_left.checked_sub(1) {
             Some(left) => {
@@ -206,12 +207,12 @@ impl<'a> Merge<'a> {
     }
 }
 
-/// Returns the newest entry of a key, masked or not.
+/// Returns the id of the newest entry of a leaf, masked or not; `None` if it has no entry.
 fn newest(leaf: &KeyLeaf) -> Option<EntryId> {
     leaf.frontier().newest().map(|entry| entry.meta.id)
 }
 
-/// Makes the index row of an entry.
+/// Returns the index row of an entry.
 fn index_entry(meta: &EntryMeta) -> IndexEntry {
     IndexEntry {
         id: meta.id,

@@ -30,11 +30,11 @@ pub struct Replica {
 /// Result of [`Replica::apply`].
 #[derive(Debug)]
 pub struct Applied {
-    /// Verdict on each fact, in order.
+    /// Verdict on each offered fact, in the order of the facts.
     pub verdicts: Vec<Verdict>,
-    /// Batch to commit; `None` if nothing changed.
+    /// Batch to commit to the store; `None` if no fact changed the state.
     pub batch: Option<Batch>,
-    /// Changes for readers, in order.
+    /// Changes of keys to report to readers, in the order in which they were made.
     pub changes: Vec<Change>,
 }
 
@@ -55,7 +55,8 @@ impl Replica {
         Ok(replica)
     }
 
-    /// Sets another limit than [`MAX_REMOVED_AT_ONCE`]; with 0, nearly everything is left to the sweep.
+    /// Sets the number of ended facts that a batch removes itself, instead of [`MAX_REMOVED_AT_ONCE`]; with 0, nearly
+    /// everything is left to the sweep.
     pub fn removing_at_once(self, most: usize) -> Self {
         Self { removed_at_once: most, ..self }
     }
@@ -65,7 +66,7 @@ impl Replica {
         &self.view
     }
 
-    /// Returns the summary of a batch that leads to the current state.
+    /// Returns the summary of the current state, as the batch that leads to it stores it.
     pub fn summary(&self) -> Summary {
         Summary {
             batch: self.view.batch,

@@ -2,13 +2,14 @@
 
 use super::{Leaf, Tree};
 
-/// The key at this index is not greater than the key before it.
+/// Error for keys that are not strictly ascending: the index of the first key that is not greater than the key before
+/// it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("key {0} is not greater than the one before it")]
 pub struct NotAscending(pub usize);
 
 impl<L: Leaf> Tree<L> {
-    /// Builds a tree from strictly ascending keys.
+    /// Builds a tree from keys in strictly ascending order, with their leaves.
     ///
     /// # Errors
     /// The index of the first key that is not greater than the key before it.

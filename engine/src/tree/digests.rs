@@ -6,16 +6,16 @@ use super::{BUCKET_MAX, Leaf, Region, Tree};
 use kvgossip_grants::Digest;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Result of looking a region up.
+/// Result of looking up the leaves of a region.
 pub(super) enum Found<'a, L> {
-    /// Leaves of part of a bucket, of one key, or none.
+    /// Leaves of part of a bucket or of a single key; empty if the region has no key.
     Leaves(&'a [L]),
-    /// A whole subtree, and the path to it in bytes.
+    /// A whole subtree, and the bytes that lead to it from the root.
     Node(&'a Child<L>, Vec<u8>),
 }
 
 impl<L: Leaf> Tree<L> {
-    /// Returns the digest of all keys.
+    /// Returns the digest of all keys of the tree.
     pub fn digest(&self) -> Digest {
         self.digest_region(&Region::all())
     }
@@ -29,8 +29,8 @@ impl<L: Leaf> Tree<L> {
         }
     }
 
-    /// Returns the digest of the keys under a path prefix: see [`Region::of_path`]. Costs as little as that of a
-    /// region.
+    /// Returns the digest of the keys under a path prefix: see [`Region::of_path`]. Costs the depth of the tree, plus
+    /// the nodes below that writes have touched.
     pub fn digest_path(&self, prefix: &[u8]) -> Digest {
         let [_, below] = Region::of_path(prefix);
         let Some(own) = self.get(prefix) else {
@@ -119,7 +119,7 @@ impl<L: Leaf> Tree<L> {
     }
 }
 
-/// Returns the leaves whose suffixes start with `prefix`.
+/// Returns the leaves of a bucket whose suffixes start with `prefix`.
 fn leaves_with_prefix<'a, L>(bucket: &'a Bucket<L>, prefix: &[u8]) -> &'a [L] {
     let first = bucket.suffixes.iter().take_while(|&suffix| suffix < prefix).count();
     let inside = bucket.suffixes.iter().skip(first).take_while(|suffix| suffix.starts_with(prefix)).count();
@@ -138,7 +138,7 @@ struct Pending<'a, L> {
     node: &'a Inner<L>,
     /// Length of the path to the node in bytes, including its label.
     depth: usize,
-    /// Digests of the children so far.
+    /// Digests of the children that are done, each with the byte that selects the child.
     children: Vec<(u8, Digest)>,
 }
 

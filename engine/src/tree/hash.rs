@@ -5,7 +5,7 @@
 use kvgossip_grants::{Digest, FactId};
 use smallvec::SmallVec;
 
-/// Version of these layouts; part of the root digest.
+/// Version of the layouts of the tree's digests; part of the root digest.
 pub const FORMAT_VERSION: u32 = 2;
 
 const TAG_LEAF: &[u8; 16] = b"kvgossip/leaf\0\0\0";
@@ -14,7 +14,8 @@ const TAG_BUCKET: &[u8; 16] = b"kvgossip/bucket\0";
 const TAG_INNER: &[u8; 16] = b"kvgossip/inner\0\0";
 const TAG_ROOT: &[u8; 16] = b"kvgossip/root\0\0\0";
 
-/// Returns the digest of a key with few ids, in any order: `BLAKE3(leaf tag ‖ len(key) ‖ key ‖ n ‖ n ids ascending)`.
+/// Returns the digest of a key with at most [`FLAT_IDS_MAX`](super::FLAT_IDS_MAX) ids, given in any order: `BLAKE3(leaf
+/// tag ‖ len(key) ‖ key ‖ n ‖ n ids ascending)`.
 pub(super) fn flat_leaf(key: &[u8], ids: impl ExactSizeIterator<Item = FactId>) -> Digest {
     let mut layout = Layout::new(TAG_LEAF);
     layout.framed(key);
@@ -25,8 +26,8 @@ pub(super) fn flat_leaf(key: &[u8], ids: impl ExactSizeIterator<Item = FactId>) 
     layout.digest()
 }
 
-/// Returns the digest of a key with many ids: `BLAKE3(leaf tag ‖ len(key) ‖ key ‖ n ‖ digest of the tree over the
-/// ids)`.
+/// Returns the digest of a key with more than [`FLAT_IDS_MAX`](super::FLAT_IDS_MAX) ids: `BLAKE3(leaf tag ‖ len(key) ‖
+/// key ‖ n ‖ digest of the tree over the ids)`.
 pub(super) fn long_leaf(key: &[u8], count: usize, ids: &Digest) -> Digest {
     let mut layout = Layout::new(TAG_LEAF);
     layout.framed(key);
@@ -56,7 +57,7 @@ pub(super) fn bucket_digest(leaves: impl ExactSizeIterator<Item = Digest>) -> Di
     layout.digest()
 }
 
-/// Returns the digest of more keys than a bucket holds.
+/// Returns the digest of more than [`BUCKET_MAX`](super::BUCKET_MAX) keys.
 ///
 /// `prefix` is the longest common prefix of the keys, `own` the leaf digest of the key that equals it,
 /// `children` the digests of the rest by their next byte, ascending.
@@ -82,7 +83,7 @@ pub(super) fn inner_digest(
     layout.digest()
 }
 
-/// The input of one hash. One-shot hashing of a small buffer is faster than an incremental hasher.
+/// The input of one hash, built up in memory. One-shot hashing of a small buffer is faster than an incremental hasher.
 struct Layout(Vec<u8>);
 
 impl Layout {

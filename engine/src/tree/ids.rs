@@ -14,7 +14,7 @@ pub fn id_key(id: impl Into<FactId>) -> String {
     id.into().to_string()
 }
 
-/// Parses an [`id_key`] of a fact of any kind, or of one kind.
+/// Parses an [`id_key`] of a fact of any kind (`FactId`) or of one kind (such as `EntryId`); `None` if it is malformed.
 pub(crate) fn parse_id<I: FromStr>(key: &[u8]) -> Option<I> {
     from_utf8(key).ok()?.parse().ok()
 }
@@ -36,26 +36,26 @@ pub fn leaf_digest<I: Into<FactId> + Copy>(key: &[u8], ids: &[I]) -> Digest {
 pub struct IdTree(Tree<Digest>);
 
 impl IdTree {
-    /// Builds the tree over these ids.
+    /// Builds the tree over `ids`, given in any order.
     pub fn new(ids: impl IntoIterator<Item = impl Into<FactId>>) -> Self {
         let mut tree = Self::default();
         ids.into_iter().for_each(|id| tree.insert(id));
         tree
     }
 
-    /// Adds an id.
+    /// Adds an id to the tree.
     pub fn insert(&mut self, id: impl Into<FactId>) {
         let id = id.into();
         let key = id_key(id);
         self.0.insert(key.as_bytes(), flat_leaf(key.as_bytes(), std::iter::once(id)));
     }
 
-    /// Removes an id.
+    /// Removes an id from the tree.
     pub fn remove(&mut self, id: impl Into<FactId>) {
         self.0.remove(id_key(id).as_bytes());
     }
 
-    /// Returns the [`leaf_digest`] of `key` with these ids.
+    /// Returns the [`leaf_digest`] of `key` with the ids of this tree.
     pub fn leaf_digest(&self, key: &[u8]) -> Digest {
         let tree = &self.0;
         if tree.len() > FLAT_IDS_MAX {
@@ -65,7 +65,7 @@ impl IdTree {
         flat_leaf(key, ids.into_iter())
     }
 
-    /// Returns the underlying tree.
+    /// Returns the underlying tree, which maps ids in hexadecimal to digests.
     pub fn tree(&self) -> &Tree<Digest> {
         &self.0
     }

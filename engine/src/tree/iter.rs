@@ -31,7 +31,7 @@ fn cursor<L>(bucket: &Bucket<L>) -> Cursor<'_, L> {
 }
 
 impl<'a, L> Iter<'a, L> {
-    /// Iterates over all keys of a subtree, relative to it.
+    /// Iterates over all keys of a subtree, each without the bytes that lead to the subtree.
     pub(super) fn of_child(child: &'a Child<L>) -> Self {
         let mut iter = Self { stack: Vec::new(), bucket: None, path: Vec::new(), end: Bound::Unbounded };
         iter.enter(child);

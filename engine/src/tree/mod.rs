@@ -52,7 +52,7 @@ pub trait Leaf: Clone {
     /// whenever a neighbouring key changes.
     fn digest(&self) -> Digest;
 
-    /// Returns the key's contribution to a region's [weight](Tree::weight_region). It must be cheap as well.
+    /// Returns the key's contribution to a region's [weight](Tree::weight_region). It must be cheap to compute.
     fn weight(&self) -> usize {
         1
     }
@@ -96,7 +96,7 @@ impl<L> Tree<L> {
         Self { root: None, hashed: Arc::default() }
     }
 
-    /// Returns the number of keys.
+    /// Returns the number of keys in the tree.
     pub fn len(&self) -> usize {
         self.root.as_ref().map_or(0, Child::count)
     }
@@ -111,7 +111,7 @@ impl<L> Tree<L> {
         self.hashed.load(Ordering::Relaxed)
     }
 
-    /// Returns the leaf of a key.
+    /// Returns the leaf of a key; `None` if the tree does not have the key.
     pub fn get(&self, key: &[u8]) -> Option<&L> {
         let mut child = self.root.as_ref()?;
         let mut rest = key;
@@ -129,17 +129,18 @@ impl<L> Tree<L> {
         }
     }
 
-    /// Iterates over all keys in ascending order.
+    /// Iterates over all keys and their leaves in ascending order of the keys.
     pub fn iter(&self) -> Iter<'_, L> {
         self.between(Bound::Unbounded, Bound::Unbounded)
     }
 
-    /// Iterates over the keys of a range in ascending order. Finding the first costs the depth of the tree.
+    /// Iterates over the keys of a range and their leaves in ascending order of the keys. Finding the first costs the
+    /// depth of the tree.
     pub fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Iter<'_, L> {
         self.between(range.start_bound().map(AsRef::as_ref), range.end_bound().map(AsRef::as_ref))
     }
 
-    /// Iterates over the keys of a region in ascending order.
+    /// Iterates over the keys of a region and their leaves in ascending order of the keys.
     pub fn iter_region(&self, region: &Region) -> Iter<'_, L> {
         let (start, end) = region.bounds();
         self.between(start, end.as_ref().map(Vec::as_slice))

@@ -19,7 +19,7 @@ pub(super) enum Child<L> {
     Inner(Arc<Inner<L>>),
 }
 
-/// A bucket of 1 to [`BUCKET_MAX`] keys. It holds one more between an insertion and the split.
+/// A bucket of 1 to [`BUCKET_MAX`] keys. Between an insertion and the split it holds one key more.
 #[derive(Clone)]
 pub(super) struct Bucket<L> {
     pub(super) suffixes: Suffixes,
@@ -30,9 +30,10 @@ pub(super) struct Bucket<L> {
 /// An inner node over more than [`BUCKET_MAX`] keys: it has an own leaf and one child, or at least two children.
 #[derive(Clone)]
 pub(super) struct Inner<L> {
-    /// Bytes that all keys share, after the byte that selects this node.
+    /// Bytes that all keys of the subtree share, after the byte that selects this node in its parent.
     pub(super) label: Bytes,
-    /// Leaf of the key that ends here. Boxed, because few nodes have one and leaves may be large.
+    /// Leaf of the key that ends after the label; `None` if there is no such key. Boxed, because few nodes have one and
+    /// leaves may be large.
     pub(super) own: Option<Box<L>>,
     /// Bytes that select the children, ascending.
     pub(super) bytes: Bytes,
@@ -82,7 +83,7 @@ impl<L: Leaf> Child<L> {
     }
 }
 
-/// Returns the total weight of leaves.
+/// Returns the total weight of `leaves`.
 pub(super) fn weigh<L: Leaf>(leaves: &[L]) -> usize {
     leaves.iter().map(Leaf::weight).sum()
 }
@@ -94,7 +95,7 @@ impl<L> Default for Bucket<L> {
 }
 
 impl<L> Bucket<L> {
-    /// Appends a key greater than all others.
+    /// Appends a key, which must be greater than all keys of the bucket.
     pub(super) fn push(&mut self, suffix: &[u8], leaf: L) {
         debug_assert!(self.suffixes.iter().last().is_none_or(|last| last < suffix), "keys ascend");
         self.suffixes.push(suffix);
@@ -106,7 +107,7 @@ impl<L> Bucket<L> {
         self.leaves.get(self.suffixes.search(suffix).ok()?.index)
     }
 
-    /// Sets the leaf of a suffix and returns the one it replaces.
+    /// Sets the leaf of a suffix and returns the leaf that it replaces; `None` if the suffix is new.
     pub(super) fn insert(&mut self, suffix: &[u8], leaf: L) -> Option<L> {
         self.digest.take();
         match self.suffixes.search(suffix) {
@@ -145,7 +146,7 @@ impl<L> Inner<L> {
         self.children.get(self.bytes.binary_search(&byte).ok()?)
     }
 
-    /// Adds a child at its position. Its byte must be new.
+    /// Adds a child, at the position of the byte that selects it. The node must have no child with that byte.
     pub(super) fn add_child(&mut self, byte: u8, child: Child<L>) {
         let index = self.bytes.partition_point(|&other| other < byte);
         self.bytes.insert(index, byte);
@@ -168,7 +169,7 @@ impl<L: Leaf> Bucket<L> {
         self.leaves.len() > BUCKET_MAX
     }
 
-    /// Turns a bucket with too many keys into an inner node.
+    /// Turns a bucket of more than [`BUCKET_MAX`] keys into an inner node.
     pub(super) fn split(&mut self) -> Inner<L> {
         let suffixes = std::mem::take(&mut self.suffixes);
         let first = suffixes.iter().next().unwrap_or_default();
@@ -196,7 +197,8 @@ impl<L: Leaf> Bucket<L> {
 }
 
 impl<L: Leaf> Inner<L> {
-    /// Whether the node has the canonical shape, and counts and weighs what its children do.
+    /// Whether the node has the canonical shape, and its count and weight are the totals of its own leaf and its
+    /// children.
     pub(super) fn is_sound(&self) -> bool {
         let own = self.own.as_deref();
         let counts: usize = self.children.iter().map(Child::count).sum();

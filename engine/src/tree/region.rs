@@ -26,7 +26,7 @@ impl Region {
         [Self::Exact(prefix.to_vec()), Self::Subtree([prefix, b"/"].concat())]
     }
 
-    /// Returns the bytes of the key, or the common prefix of the subtree's keys.
+    /// Returns the bytes that describe the region: the single key, or the common prefix of the subtree's keys.
     pub fn bytes(&self) -> &[u8] {
         match self {
             Self::Subtree(bytes) | Self::Exact(bytes) => bytes,
@@ -41,7 +41,7 @@ impl Region {
         }
     }
 
-    /// Returns the lower and the upper bound of the keys.
+    /// Returns the lower and the upper bound of the keys that the region may contain.
     pub(super) fn bounds(&self) -> (Bound<&[u8]>, Bound<Vec<u8>>) {
         let end = match self {
             Self::Exact(key) => Bound::Included(key.clone()),

@@ -7,9 +7,9 @@ use super::{Leaf, Region, Tree};
 /// One part of a [split](Tree::split).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
-    /// Keys of the part.
+    /// Region that contains exactly the keys of the part.
     pub region: Region,
-    /// Total [weight](Leaf::weight) of their leaves.
+    /// Total [weight](Leaf::weight) of the leaves of the part.
     pub weight: usize,
 }
 

@@ -9,12 +9,12 @@ use kvgossip_grants::varint;
 #[derive(Clone, Default)]
 pub(super) struct Suffixes(Vec<u8>);
 
-/// Position of a string, or the position at which it would be inserted.
+/// Position of a string among the sorted strings, or the position at which it would be inserted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Slot {
-    /// Number of strings before it.
+    /// Number of strings before the position.
     pub(super) index: usize,
-    /// Number of packed bytes before it.
+    /// Number of packed bytes before the position.
     offset: usize,
 }
 
@@ -55,7 +55,7 @@ impl Suffixes {
         }
     }
 
-    /// Appends a string greater than all others.
+    /// Appends a string, which must be greater than all others.
     ///
     /// Reserves no spare capacity: buckets are many and small, and it would be most of their memory.
     pub(super) fn push(&mut self, suffix: &[u8]) {
@@ -66,7 +66,7 @@ impl Suffixes {
     }
 }
 
-/// Iterator over the strings in ascending order.
+/// Iterator over sorted byte strings in ascending order.
 #[derive(Clone)]
 pub(super) struct Iter<'a>(&'a [u8]);
 

@@ -5,7 +5,7 @@ use super::{BUCKET_MAX, Leaf, Tree, iter};
 use std::sync::Arc;
 
 impl<L: Leaf> Tree<L> {
-    /// Sets the leaf of a key and returns the one it replaces.
+    /// Sets the leaf of a key and returns the leaf that it replaces; `None` if the key is new.
     pub fn insert(&mut self, key: &[u8], leaf: L) -> Option<L> {
         let old = self.get(key);
         let added = usize::from(old.is_none());
@@ -50,7 +50,7 @@ impl<L: Leaf> Tree<L> {
         }
     }
 
-    /// Removes a key and returns its leaf.
+    /// Removes a key and returns its leaf; `None` if the tree does not have the key.
     pub fn remove(&mut self, key: &[u8]) -> Option<L> {
         let removed = self.get(key)?.clone();
         let weight = removed.weight();
@@ -131,7 +131,7 @@ fn lift_only_child<L: Leaf>(node: &mut Arc<Inner<L>>) {
     }
 }
 
-/// Collects all keys of a subtree except `without` into one bucket.
+/// Collects all keys of a subtree except the key `without` into one bucket.
 fn gather_without<L: Leaf>(child: &Child<L>, without: &[u8]) -> Bucket<L> {
     let mut bucket = Bucket::default();
     for (suffix, leaf) in iter::Iter::of_child(child) {

@@ -46,22 +46,23 @@ impl Proof {
     }
 }
 
-/// A fact that passed all checks but those of its signatures.
+/// A fact whose body and chain passed all checks, and whose signatures are not verified yet.
 #[derive(Clone, Debug)]
 pub struct Unverified {
     fact: Fact,
     proof: Proof,
-    /// The signature of the grant inside a revocation.
+    /// Signature of the grant that a revocation contains, to be verified as well; `None` for the other kinds of fact.
     inner: Option<Proof>,
 }
 
 impl Unverified {
-    /// Returns the fact.
+    /// Returns the fact to be verified.
     pub fn fact(&self) -> &Fact {
         &self.fact
     }
 
-    /// Verifies the signatures. This is the slow part: 16 to 20 µs for each RSA-2048 signature.
+    /// Verifies the fact's signature and, for a revocation, that of the grant inside; [`Code::BadSignature`] if one
+    /// does not hold. This is the slow part of judging: 16 to 20 µs for each RSA-2048 signature.
     pub fn verify(self, verifier: &dyn Verifier) -> Result<Verified, Verdict> {
         if self.proof.holds(verifier) && self.inner.as_ref().is_none_or(|inner| inner.holds(verifier)) {
             Ok(Verified(self.fact))
@@ -97,12 +98,12 @@ impl Verified {
         self.0.cluster()
     }
 
-    /// Returns the fact.
+    /// Returns the verified fact.
     pub fn fact(&self) -> &Fact {
         &self.0
     }
 
-    /// Unwraps the fact.
+    /// Returns the verified fact, consuming this proof of its verification.
     pub fn into_fact(self) -> Fact {
         self.0
     }
@@ -127,8 +128,9 @@ impl Authority {
         Ok(Unverified { fact, proof, inner })
     }
 
-    /// Checks an entry whose value is elsewhere, and its signature: [`Authority::check`] and [`Unverified::verify`] in
-    /// one step for a body alone. Returns the cited grant; `None` for root's entries.
+    /// Checks an entry whose value is not at hand, and verifies its signature: [`Authority::check`] and
+    /// [`Unverified::verify`] in one step, from the body alone. Returns the live grant that the entry cites; `None` for
+    /// root's entries.
     pub fn verify_entry(
         &self,
         entry: &Signed<Entry>,
@@ -141,8 +143,9 @@ impl Authority {
         self.entry_grant(entry)
     }
 
-    /// Applies the additional rules of direct puts, which do not apply to facts from peers: refuses values over the
-    /// agent's own limit, expired chains, and floors that end entries of the future.
+    /// Applies the additional rules of direct puts, which do not apply to facts from peers: refuses values of more than
+    /// `max_value_bytes`, entries and grants under a chain that has expired at `now`, and floors whose `before` lies
+    /// after `now`.
     pub fn check_direct(&self, fact: &Fact, now: Timestamp, max_value_bytes: usize) -> Result<(), Code> {
         match fact {
             Fact::Entry(entry) => {
@@ -171,7 +174,8 @@ impl Authority {
         if cluster == self.cluster { Ok(()) } else { Err(Verdict::Misused(Code::ForeignCluster)) }
     }
 
-    /// Returns a cited grant if it is live, else the reason why it is not.
+    /// Returns the live grant with this id, which a fact cites. If it is not live: `Unjustified` with
+    /// [`Code::GrantRevoked`] if the grant itself is known as revoked, else with [`Code::GrantUnknown`].
     pub(super) fn cited(&self, id: &GrantId) -> Result<&Arc<LiveGrant>, Verdict> {
         self.grants.get(id).ok_or_else(|| {
             let revoked = self.revocations.contains_key(id);
@@ -179,7 +183,8 @@ impl Authority {
         })
     }
 
-    /// Checks the rules of chains and returns the live parent of a grant; `None` for grants that root issued.
+    /// Checks that a grant may be issued under the parent that it cites, and returns that live parent; `None` for
+    /// grants that root issued.
     pub(super) fn parent_of(&self, grant: &Grant) -> Result<Option<&Arc<LiveGrant>>, Verdict> {
         let Some(parent_id) = &grant.parent else {
             let by_root = grant.issuer == self.root.entity();
@@ -223,7 +228,7 @@ impl Authority {
         Ok(Proof::of(grant.map_or(&self.root, |grant| &grant.body().grantee), entry))
     }
 
-    /// Checks that root cites no grant and everybody else cites one.
+    /// Checks that an entry cites no grant if root signed it, and cites one otherwise.
     fn check_citation(&self, entry: &Entry) -> Result<(), Verdict> {
         let by_root = entry.signer == self.root.entity();
         match (by_root, entry.grant.is_some()) {
@@ -233,8 +238,8 @@ impl Authority {
         }
     }
 
-    /// Returns the live grant that an entry cites (`None` for root's entries), if the entry is within its reach and
-    /// window.
+    /// Returns the live grant that an entry cites (`None` for root's entries), if its grantee signed the entry and
+    /// every grant of its chain covers the entry's key and timestamp.
     ///
     /// # Errors
     /// The verdict on the entry; [`Verdict::Misused`] for an entry of another cluster.
@@ -255,7 +260,7 @@ impl Authority {
         }
     }
 
-    /// Whether each pattern of a floor already has a floor that is as late or later.
+    /// Whether each pattern of `floor` is already named by a stored floor that ranks at least as high by (before, id).
     pub(super) fn floor_is_superseded(&self, floor: &Signed<Floor>) -> bool {
         let rank = (floor.body().before, floor.id());
         let mut patterns = floor.body().patterns.iter();

@@ -13,7 +13,7 @@ use std::cmp::Reverse;
 /// Maximum number of failing chains in an explanation. The most promising ones are kept.
 pub const MAX_REJECTED: usize = 64;
 
-/// One grant of a chain, for display.
+/// One grant of a chain, with the properties that an explanation shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
     /// Id of the grant.
@@ -22,9 +22,9 @@ pub struct Link {
     pub issuer: EntityId,
     /// Entity that received the grant.
     pub grantee: EntityId,
-    /// Pattern of the grant.
+    /// Pattern of the keys that the grant covers.
     pub pattern: KeyGlob,
-    /// Whether the grantee may pass authority on.
+    /// Whether the grantee may issue grants under this grant.
     pub subgrant: bool,
     /// Start of the grant's window.
     pub issued_at: Timestamp,
@@ -32,20 +32,20 @@ pub struct Link {
     pub expires_at: Option<Timestamp>,
 }
 
-/// A chain that ends at the entity but does not allow it to write the key.
+/// A chain of grants that ends at the asking entity but does not allow it to write the key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejected {
-    /// Links from root's grant down to the entity's.
+    /// Links in order, from the grant that root issued down to the grant that the entity holds.
     pub chain: Vec<Link>,
-    /// Index in `chain` of the first failing link.
+    /// Index in `chain` of the first failing link, counted from root's grant as 0.
     pub failing: usize,
-    /// Reason of the failure.
+    /// Reason why that link fails.
     pub code: Code,
-    /// Id and role of the revocation, if `code` is [`Code::GrantRevoked`].
+    /// Id of the revocation and role of its signer, if `code` is [`Code::GrantRevoked`]; else `None`.
     pub revocation: Option<(FactId, By)>,
 }
 
-/// Result of [`Authority::explain`].
+/// Answer of [`Authority::explain`]: whether an entity may write a key, and by which chains or why not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Explanation {
     /// The entity is root and needs no grant.
@@ -59,7 +59,7 @@ pub enum Explanation {
 
 impl Authority {
     /// Returns the timestamp for a new entry of a key: `now`, or the earliest later time that is after the `newest`
-    /// known entry, not before the cited grant begins, and not below a floor.
+    /// known entry of the key, not before the start of the cited grant's chain, and not below a floor on the key.
     pub fn stamp(
         &self,
         key: &Key,
@@ -92,8 +92,9 @@ impl Authority {
         Explanation::Rejected(best.iter().map(|failing| self.rejected(failing)).collect())
     }
 
-    /// Returns the best grant for `entity` to cite for writing `key` at `now`: an entry stamped by that clock, or a
-    /// [few moments](LiveGrant::first_stamp) later, is accepted under it.
+    /// Returns the best grant for `entity` to cite for writing `key` at `now`; `None` if no grant allows it. An entry
+    /// stamped with `now`, or with the chain's [first timestamp](LiveGrant::first_stamp) if that is up to two minutes
+    /// later, is accepted under it.
     pub fn grant_for(&self, key: &Key, entity: EntityId, now: Timestamp) -> Option<&LiveGrant> {
         let fits = |grant: &&LiveGrant| grant.reaches(key) && grant.first_stamp(now).is_some();
         let rank = |grant: &&LiveGrant| {
@@ -103,7 +104,7 @@ impl Authority {
         self.grants_of(entity).map(AsRef::as_ref).filter(fits).min_by_key(rank)
     }
 
-    /// Describes why a chain whose last grant was revoked does not allow the write.
+    /// Describes why a chain whose last grant was revoked does not allow writing `key`.
     fn failing_revoked<'a>(
         &'a self,
         revocation: &'a Signed<Revocation>,
@@ -121,7 +122,7 @@ impl Authority {
         Failing { covers, failing, code, id: grant.id(), end: End::Revoked(revocation) }
     }
 
-    /// Writes a failing chain out for display.
+    /// Expands a failing chain into its links for display.
     fn rejected(&self, failing: &Failing<'_>) -> Rejected {
         let Failing { failing, code, ref end, .. } = *failing;
         match end {
@@ -138,7 +139,7 @@ impl Authority {
     }
 }
 
-/// A failing chain in compact form, since an entity may have very many.
+/// A failing chain in compact form, without its links, since an entity may have very many failing chains.
 struct Failing<'a> {
     /// Whether every pattern of the chain matches the key: then the holder most likely means this chain.
     covers: bool,
@@ -149,7 +150,7 @@ struct Failing<'a> {
     end: End<'a>,
 }
 
-/// The last grant of a chain.
+/// The last grant of a failing chain: live, or revoked and known only from its revocation.
 enum End<'a> {
     Live(&'a LiveGrant),
     Revoked(&'a Signed<Revocation>),
@@ -161,14 +162,14 @@ impl<'a> Failing<'a> {
         Some(Self { covers: grant.reaches(key), failing, code, id: grant.id(), end: End::Live(grant) })
     }
 
-    /// Sort key, least for the most promising chain. A chain that covers the key comes before any that does not,
-    /// however far that one gets.
+    /// Sort key of a failing chain; the smallest is the most promising chain. A chain that covers the key comes before
+    /// any that does not, even if the latter fails further from root.
     fn rank(&self) -> (Reverse<(bool, usize, bool)>, GrantId) {
         (Reverse((self.covers, self.failing, self.code != Code::GrantRevoked)), self.id)
     }
 }
 
-/// Returns the best `most` chains in order; holds at most twice as many at a time.
+/// Returns the `most` most promising chains, the most promising first. Holds at most twice as many in memory.
 fn best<'a>(all: impl Iterator<Item = Failing<'a>>, most: usize) -> Vec<Failing<'a>> {
     let mut kept: Vec<Failing<'a>> = Vec::new();
     let shorten = |kept: &mut Vec<Failing<'a>>| {
@@ -185,7 +186,8 @@ fn best<'a>(all: impl Iterator<Item = Failing<'a>>, most: usize) -> Vec<Failing<
     kept
 }
 
-/// Returns the index from root and the fault of the first failing link of a live chain; `None` if none fails.
+/// Returns the first link of a live chain, from root down, that does not allow writing `key` at `now`: its index,
+/// counted from root's grant as 0, and its fault. `None` if all links allow it.
 fn first_fault(grant: &LiveGrant, key: &Key, now: Timestamp) -> Option<(usize, Code)> {
     let stamp = stamp(grant.valid_from(), now);
     let faults = grant.chain().filter_map(|link| Some((link.depth(), fault(link.body(), key, now, stamp)?)));
@@ -193,12 +195,14 @@ fn first_fault(grant: &LiveGrant, key: &Key, now: Timestamp) -> Option<(usize, C
     faults.last().map(|(depth, code)| (usize::from(depth).saturating_sub(1), code))
 }
 
-/// Returns the earliest timestamp that a writer with local time `now` uses under a chain that begins at `begins`.
+/// Returns the earliest timestamp that a writer with local time `now` uses under a chain whose window begins at
+/// `begins`: `begins` if it is ahead of `now` by at most two minutes, else `now`.
 fn stamp(begins: Timestamp, now: Timestamp) -> Timestamp {
     if begins_later(begins, now) { now } else { now.max(begins) }
 }
 
-/// Returns why a single grant does not allow the write, apart from revocations.
+/// Returns why a single grant does not allow writing `key` with the timestamp `stamp` at `now`, revocations aside;
+/// `None` if it does.
 fn fault(grant: &Grant, key: &Key, now: Timestamp, stamp: Timestamp) -> Option<Code> {
     if !grant.pattern.matches(key) {
         Some(Code::OutOfReach)

@@ -1,4 +1,4 @@
-//! Merges verified grants, revocations and floors, keeping the set in normal form.
+//! Merges verified grants, revocations and floors into the authority set, keeping the set in normal form.
 
 use super::{Authority, Below, LiveGrant, Verified};
 use crate::fact::{Floor, Grant, Revocation};
@@ -8,14 +8,15 @@ use crate::signed::Signed;
 use crate::verdict::{Code, Verdict};
 use std::sync::Arc;
 
-/// The effect of a merge on the authority set.
+/// Effect of merging one fact into the authority set.
 #[derive(Clone, Debug)]
 pub struct AuthorityChange {
     /// Verdict on the offered fact.
     pub verdict: Verdict,
-    /// Facts that were removed from the set as a consequence.
+    /// Ids of the facts that were removed from the set because the new fact ended or superseded them.
     pub dropped: Vec<FactId>,
-    /// Grants that ended: every entry that cites one of them is no longer valid.
+    /// Ids of the grants that ended, which are also in `dropped`: every entry that cites one of them is no longer
+    /// valid.
     pub dead: Vec<GrantId>,
 }
 
@@ -32,7 +33,7 @@ impl Authority {
         self.take(fact.into_fact())
     }
 
-    /// Merges a fact whose signature is known to be valid. Checks everything else again.
+    /// Merges a fact whose signatures are known to be valid. Checks its cluster and its chain again.
     pub(super) fn take(&mut self, fact: Fact) -> AuthorityChange {
         if let Err(verdict) = self.check_cluster(fact.cluster()) {
             return AuthorityChange::only(verdict);
@@ -96,8 +97,8 @@ impl Authority {
         change
     }
 
-    /// Removes a grant with everything below it: grants, and revocations of grants there, which cannot become live
-    /// again anyway.
+    /// Removes a grant with all grants below it and the revocations of such grants; those grants cannot become live
+    /// again anyway. Adds the removed facts to `change`.
     fn end_grant(&mut self, id: GrantId, change: &mut AuthorityChange) {
         let mut ending = vec![id];
         while let Some(id) = ending.pop() {

@@ -48,17 +48,17 @@ pub struct LiveGrant {
 }
 
 impl LiveGrant {
-    /// Returns the grant's id.
+    /// Returns the id of this grant.
     pub fn id(&self) -> GrantId {
         self.fact.id()
     }
 
-    /// Returns the signed grant.
+    /// Returns the grant's body with its signature.
     pub fn fact(&self) -> &Signed<Grant> {
         &self.fact
     }
 
-    /// Returns the body of the grant.
+    /// Returns the grant's body, without its signature.
     pub fn body(&self) -> &Grant {
         self.fact.body()
     }
@@ -68,22 +68,24 @@ impl LiveGrant {
         self.parent.as_ref()
     }
 
-    /// Returns the length of the chain: 1 for root's own grants, else the parent's depth plus 1.
+    /// Returns the number of grants in the chain, this one included: 1 for root's own grants, at most
+    /// [`MAX_DEPTH`](crate::MAX_DEPTH).
     pub fn depth(&self) -> u8 {
         self.depth
     }
 
-    /// Returns the latest `issued_at` of the chain.
+    /// Returns the start of the chain's common window: the latest `issued_at` of its grants.
     pub fn valid_from(&self) -> Timestamp {
         self.valid_from
     }
 
-    /// Returns the earliest `expires_at` of the chain; `None` if no grant of it expires.
+    /// Returns the end of the chain's common window: the earliest `expires_at` of its grants; `None` if none of them
+    /// expires.
     pub fn valid_until(&self) -> Option<Timestamp> {
         self.valid_until
     }
 
-    /// Iterates over the chain, from this grant up to root's.
+    /// Iterates over the grants of the chain, from this grant up to the one that root issued.
     pub fn chain(&self) -> impl Iterator<Item = &LiveGrant> {
         std::iter::successors(Some(self), |grant| grant.parent.as_deref())
     }
@@ -100,33 +102,35 @@ impl LiveGrant {
 
     /// Returns the earliest timestamp that a writer with local time `now` may use under the grant: `now`, or the start
     /// of the chain if that is at most [`MAX_AHEAD_MICROS`] later (the writer's clock may be behind the issuer's).
-    /// `None` if the chain has ended or begins later than that.
+    /// `None` if the chain has ended, or begins more than [`MAX_AHEAD_MICROS`] after `now`.
     pub fn first_stamp(&self, now: Timestamp) -> Option<Timestamp> {
         let stamp = now.max(self.valid_from);
         (!self.begins_later(now) && self.covers_time(stamp)).then_some(stamp)
     }
 
-    /// Whether the chain begins so long after `now` that an entry with its first timestamp would be early.
+    /// Whether the chain begins more than [`MAX_AHEAD_MICROS`] after `now`, so that an entry with its first timestamp
+    /// would be early.
     pub fn begins_later(&self, now: Timestamp) -> bool {
         begins_later(self.valid_from, now)
     }
 
-    /// Whether `ancestor` is this grant or one above it.
+    /// Whether `ancestor` is the id of this grant or of a grant above it.
     pub fn descends_from(&self, ancestor: &GrantId) -> bool {
         self.chain().any(|grant| grant.id() == *ancestor)
     }
 }
 
-/// Whether a grant issued at `issued_at` begins so long after `now` that a writer with this local time does not use it.
+/// Whether `issued_at`, the start of a window, is more than [`MAX_AHEAD_MICROS`] after `now`, so that a writer with
+/// this local time does not use the grant yet.
 fn begins_later(issued_at: Timestamp, now: Timestamp) -> bool {
     issued_at > now.saturating_add(MAX_AHEAD_MICROS)
 }
 
-/// The children of a live grant, live or revoked.
+/// The children of one live grant: grants issued directly under it, whether live or revoked.
 #[derive(Clone, Debug, Default)]
 struct Below {
     grants: BTreeSet<GrantId>,
-    /// Revoked children.
+    /// Ids of its children that were revoked.
     revoked: BTreeSet<GrantId>,
 }
 
@@ -139,11 +143,11 @@ pub struct Authority {
     below: BTreeMap<GrantId, Below>,
     by_grantee: BTreeMap<EntityId, BTreeSet<GrantId>>,
     expiries: BTreeSet<(Timestamp, GrantId)>,
-    /// Revocations by the id of the revoked grant.
+    /// Revocations in force by the id of the grant that they revoke.
     revocations: BTreeMap<GrantId, Arc<Signed<Revocation>>>,
     revocation_ids: BTreeMap<FactId, GrantId>,
     floors: BTreeMap<FactId, Arc<Signed<Floor>>>,
-    /// Greatest (before, id) among the floors that name the pattern.
+    /// For each pattern that a floor names: the greatest (before, id) among the floors that name it.
     highest: BTreeMap<KeyGlob, (Timestamp, FactId)>,
     /// Greatest `before` of all floors: most entries are later and need no search.
     highest_of_all: Timestamp,
@@ -167,27 +171,27 @@ impl Authority {
         }
     }
 
-    /// Returns the id of the cluster.
+    /// Returns the id of the cluster that the set belongs to.
     pub fn cluster(&self) -> ClusterId {
         self.cluster
     }
 
-    /// Returns root's public key.
+    /// Returns the public key of the cluster's root.
     pub fn root(&self) -> &PublicKey {
         &self.root
     }
 
-    /// Returns the number of facts.
+    /// Returns the number of facts: live grants, revocations and floors.
     pub fn len(&self) -> usize {
         self.grants.len() + self.revocations.len() + self.floors.len()
     }
 
-    /// Whether the set has no fact.
+    /// Whether the set has no grant, revocation or floor.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Returns a grant if it is live.
+    /// Returns the grant with this id; `None` if it is not live.
     pub fn grant(&self, id: &GrantId) -> Option<&Arc<LiveGrant>> {
         self.grants.get(id)
     }
@@ -197,12 +201,13 @@ impl Authority {
         self.grants.values()
     }
 
-    /// Iterates over the live grants to `entity` in the order of ids.
+    /// Iterates over the live grants whose grantee is `entity`, in the order of ids.
     pub fn grants_of(&self, entity: EntityId) -> impl Iterator<Item = &Arc<LiveGrant>> {
         self.by_grantee.get(&entity).into_iter().flatten().filter_map(|id| self.grants.get(id))
     }
 
-    /// Returns the revocation of a grant, whether or not the grant itself was ever seen here.
+    /// Returns the revocation of the grant with this id, whether or not the grant itself was ever seen here; `None` if
+    /// no revocation of it is in the set.
     pub fn revocation(&self, grant: &GrantId) -> Option<&Arc<Signed<Revocation>>> {
         self.revocations.get(grant)
     }
@@ -217,14 +222,14 @@ impl Authority {
         self.floors.values()
     }
 
-    /// Whether the set contains the fact with this id.
+    /// Whether the set contains the grant, revocation or floor with this id.
     pub fn contains(&self, id: &FactId) -> bool {
         self.grants.contains_key(&GrantId(id.0))
             || self.revocation_ids.contains_key(id)
             || self.floors.contains_key(id)
     }
 
-    /// Returns the fact with this id.
+    /// Returns the grant, revocation or floor with this id; `None` if the set does not contain it.
     pub fn fact(&self, id: &FactId) -> Option<Fact> {
         if let Some(grant) = self.grants.get(&GrantId(id.0)) {
             return Some(Fact::Grant(grant.fact.clone()));
@@ -235,7 +240,7 @@ impl Authority {
         self.floors.get(id).map(|floor| Fact::Floor(floor.as_ref().clone()))
     }
 
-    /// Iterates over the ids of all facts in ascending order.
+    /// Iterates over the ids of all grants, revocations and floors in ascending order.
     pub fn fact_ids(&self) -> impl Iterator<Item = FactId> {
         let grants = self.grants.keys().map(|id| FactId::from(*id));
         let others = self.revocation_ids.keys().chain(self.floors.keys()).copied();
@@ -255,12 +260,12 @@ impl Authority {
         self.floors.contains_key(id).then_some(0)
     }
 
-    /// Whether a floor has ended entries of `key` written at `time`.
+    /// Whether a floor ends entries of `key` with the timestamp `time`.
     pub fn is_floored(&self, key: &Key, time: Timestamp) -> bool {
         time < self.highest_of_all && self.floor_of(key).is_some_and(|before| time < before)
     }
 
-    /// Returns the greatest `before` among the floors with a pattern that matches `key`.
+    /// Returns the greatest `before` among the floors with a pattern that matches `key`; `None` if no floor matches.
     pub fn floor_of(&self, key: &Key) -> Option<Timestamp> {
         self.highest.iter().filter(|(pattern, _)| pattern.matches(key)).map(|(_, (before, _))| *before).max()
     }
@@ -273,15 +278,15 @@ impl Authority {
         })
     }
 
-    /// Returns the earliest `expires_at` of a live grant that is not before `now`. What readers see changes just after
-    /// it.
+    /// Returns the earliest `expires_at` of a live grant that is not before `now`; `None` if there is none. What
+    /// readers see may change just after that time.
     pub fn next_expiry(&self, now: Timestamp) -> Option<Timestamp> {
         let first = (now, GrantId([0; 32]));
         self.expiries.range(first..).next().map(|(time, _)| *time)
     }
 
-    /// Iterates over the live grants whose own `expires_at` lies in `from..to`, soonest first. Entries under these
-    /// grants and below them may become masked in that time.
+    /// Iterates over the live grants whose own `expires_at` lies in `from..to`, soonest first. Entries that cite these
+    /// grants, or grants below them, may become masked in that time.
     pub fn expiring(&self, from: Timestamp, to: Timestamp) -> impl Iterator<Item = GrantId> {
         let none = GrantId([0; 32]);
         self.expiries.range((from, none)..(to.max(from), none)).map(|(_, id)| *id)

@@ -10,20 +10,22 @@ use crate::time::Timestamp;
 use crate::verdict::Code;
 use std::sync::Arc;
 
-/// Maximum number of combinations of patterns that a plan over a union of parents examines.
+/// Maximum number of combinations of patterns, one pattern from the chain of each parent, that a plan over a union of
+/// parents examines; with more, nothing is proven.
 pub const MAX_COMBINATIONS: usize = 256;
-/// Maximum number of parents in a union.
+/// Maximum number of parents in the union that a plan examines.
 pub const MAX_PARENTS: usize = 32;
 
-/// Maximum number of parents that are compared with the pattern one by one; with more, nothing is proven.
+/// Maximum number of parents of which a plan examines whether one alone covers the pattern; with more, nothing is
+/// proven.
 pub const MAX_SINGLE_PARENTS: usize = 256;
 
-/// The parents under which to issue a grant.
+/// The parent grants under which an issuer can grant a pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ParentPlan {
     /// The issuer is root: no parent.
     Root,
-    /// Issue one grant under each of these parents, all with the same pattern. A single parent if one covers the
+    /// Issue one grant under each of these parents, all with the wanted pattern. A single parent if one covers the
     /// pattern.
     Parents(Vec<GrantId>),
 }
@@ -35,19 +37,22 @@ pub enum PlanError {
     /// The pattern matches a key that the issuer's own grants do not reach.
     #[error("the key {counterexample} matches the pattern, but no grant of the issuer's reaches it")]
     OutOfReach {
-        /// A key that matches the pattern and is out of reach.
+        /// A key that matches the pattern and that no grant of the issuer reaches.
         counterexample: Key,
     },
-    /// The issuer holds no grant that may be passed on.
+    /// The issuer holds no grant under which it can issue now; the code says why: none known, expired, not valid yet,
+    /// chain too deep, or subgrants not allowed.
     #[error("{}", .0.help())]
     NoGrant(Code),
-    /// The budget of the search was exhausted without an answer.
+    /// The issuer's grants were not proven to cover the pattern: the search exhausted its budget, or there were more
+    /// than [`MAX_COMBINATIONS`] combinations, [`MAX_PARENTS`] parents or [`MAX_SINGLE_PARENTS`] single parents to
+    /// examine.
     #[error("not proven that the issuer's grants cover the pattern: split the grant into simpler patterns")]
     NotProven,
 }
 
 impl PlanError {
-    /// Returns the stable code.
+    /// Returns the stable code of the error, such as `grant.not_proven`.
     pub const fn code(&self) -> &'static str {
         match self {
             Self::OutOfReach { .. } => "grant.out_of_reach",
@@ -58,8 +63,8 @@ impl PlanError {
 }
 
 impl Authority {
-    /// Finds the parents under which `issuer` can grant `pattern` at `now`: the best single one, else a minimal set
-    /// whose union covers the pattern.
+    /// Finds the parents under which `issuer` can grant `pattern` at `now`: one parent if one covers the pattern (the
+    /// longest-lasting of these), else a set whose union covers the pattern and from which no parent can be left out.
     pub fn plan_grant(
         &self,
         issuer: EntityId,
@@ -103,7 +108,8 @@ impl Authority {
         Ok(ParentPlan::Parents(chosen.iter().map(|parent| parent.id()).collect()))
     }
 
-    /// Returns the issuer's grants that can be passed on at `now`, the longest-lasting and shallowest first.
+    /// Returns the issuer's grants under which it can issue at `now`, the longest-lasting first and, among equals,
+    /// those nearest to root first.
     fn possible_parents(&self, issuer: EntityId, now: Timestamp) -> Result<Vec<&Arc<LiveGrant>>, PlanError> {
         let held: Vec<_> = self.grants_of(issuer).collect();
         let current: Vec<_> = held.iter().filter(|grant| grant.first_stamp(now).is_some()).copied().collect();
@@ -134,7 +140,7 @@ impl Authority {
     }
 }
 
-/// Returns a key that the pattern matches.
+/// Returns a key that the pattern matches, as a cheap test of possible parents; `None` if the search gives up.
 fn witness(pattern: &KeyGlob) -> Option<Key> {
     match included(pattern, &[]) {
         Inclusion::NotIncluded { counterexample } => Some(counterexample),
@@ -142,7 +148,7 @@ fn witness(pattern: &KeyGlob) -> Option<Key> {
     }
 }
 
-/// Whether the union of the parents' reaches covers the pattern.
+/// Decides whether the union of the parents' reaches covers the pattern.
 ///
 /// A parent reaches the *intersection* of its chain's patterns, but [`included`] decides about unions. A union of
 /// intersections covers the pattern exactly if every choice of one pattern from each chain does.
@@ -169,7 +175,8 @@ fn covers(parents: &[&Arc<LiveGrant>], pattern: &KeyGlob) -> Inclusion {
     unproven.unwrap_or(Inclusion::Included)
 }
 
-/// Returns the patterns of a chain, leaving out those that include another pattern of it; usually one remains.
+/// Returns the patterns of a grant's chain without those that include another pattern of the chain; usually one
+/// remains.
 fn narrowest(grant: &LiveGrant) -> Vec<KeyGlob> {
     let mut patterns: Vec<KeyGlob> = Vec::new();
     for link in grant.chain() {

@@ -11,20 +11,20 @@ use crate::verdict::{Code, Verdict};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoredError {
-    /// A fact cannot be merged into the set.
+    /// A stored fact cannot be merged into the set: it is refused, moot, or its chain is not live.
     #[error("authority fact {fact} has no place beside the others: {code}")]
     Misplaced {
-        /// Id of the fact.
+        /// Id of the fact that cannot be merged.
         fact: FactId,
-        /// Reason of the refusal.
+        /// Reason why it cannot be merged.
         code: Code,
     },
     /// A fact is stored together with a fact that ended it.
     #[error("authority fact {fact} stands beside {by}, which ended it")]
     Ended {
-        /// Id of the fact.
+        /// Id of the stored fact that should have been removed.
         fact: FactId,
-        /// Id of the fact that ended it.
+        /// Id of the stored fact that ended it.
         by: FactId,
     },
 }

@@ -36,7 +36,8 @@ impl<'a, P> Iterator for NewestFirst<'a, P> {
 pub struct ById<'a, P>(IdWalks<'a, P>);
 
 enum IdWalks<'a, P> {
-    /// Entries, newest first, and the id that was returned last.
+    /// The entries of a small frontier, newest first, and the id that the iterator returned last; `None` before the
+    /// first.
     List(&'a [StandingEntry<P>], Option<EntryId>),
     Large(Walk<'a, large::ById<P>>),
 }

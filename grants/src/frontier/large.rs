@@ -15,8 +15,8 @@ use std::cmp::Ordering;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-/// Inverse of the minimum fraction of removed entries at which the trees are rebuilt: rebuilding costs linear time,
-/// whereas removing entries one by one costs a logarithm each.
+/// Trees are rebuilt if at least one in this many entries is removed at once: rebuilding costs linear time, whereas
+/// removing entries one by one costs a logarithm each.
 const REBUILD_FROM_PART: usize = 8;
 
 type Shared<P> = Arc<StandingEntry<P>>;
@@ -33,7 +33,8 @@ impl<P> Clone for Large<P> {
     }
 }
 
-/// Order by rank. Summary: the latest time at which an entry of the subtree is visible.
+/// Order of a tree of entries by rank: timestamp, then id. Summary: the latest time at which an entry of the subtree
+/// can be shown.
 pub(super) struct ByRank<P>(PhantomData<P>);
 
 impl<P> Content for ByRank<P> {
@@ -49,7 +50,7 @@ impl<P> Content for ByRank<P> {
     }
 }
 
-/// Order by the chain of the cited grant. Summary: the rank of the oldest entry of the subtree.
+/// Order of a tree of entries by the chain of the cited grant. Summary: the rank of the oldest entry of the subtree.
 struct ByChain<P>(PhantomData<P>);
 
 impl<P> Content for ByChain<P> {
@@ -125,7 +126,7 @@ impl<P> Large<P> {
         holders.any(|holder| self.of_grant(holder).is_some_and(|entry| entry.meta.is_newer_than(meta)))
     }
 
-    /// Removes and returns the entries that `meta` dominates.
+    /// Removes from all three trees and returns the entries that `meta` dominates.
     pub(super) fn end_dominated(&mut self, meta: &EntryMeta) -> Vec<Shared<P>> {
         let (grant, rank) = (meta.grant.as_ref(), meta.rank());
         let place = |other: &Shared<P>| compare_to_run(other.meta.grant.as_ref(), grant);
@@ -156,7 +157,7 @@ impl<P> Large<P> {
         self.end(gone, is_early)
     }
 
-    /// Removes and returns the entries that are not newer than `rank`.
+    /// Removes and returns the entry at `rank`, if there is one, and all older ones.
     pub(super) fn end_down_from(&mut self, rank: Rank) -> Vec<Shared<P>> {
         let is_old = |other: &EntryMeta| other.rank() <= rank;
         let place = |other: &Shared<P>| if is_old(&other.meta) { Ordering::Equal } else { Ordering::Greater };
@@ -181,7 +182,7 @@ impl<P> Large<P> {
         gone
     }
 
-    /// Adds an entry that neither dominates nor is dominated by another.
+    /// Adds an entry that neither dominates nor is dominated by an entry of the frontier.
     pub(super) fn insert(&mut self, entry: StandingEntry<P>) {
         let entry = Arc::new(entry);
         let meta = &entry.meta;
@@ -205,7 +206,7 @@ impl<P> Large<P> {
 
 #[cfg(test)]
 impl<P> Large<P> {
-    /// Number of tree nodes that `other` does not share.
+    /// Returns the number of tree nodes that `other` does not share.
     pub(super) fn own_nodes(&self, other: &Self) -> usize {
         let own = |mine: std::collections::BTreeSet<_>, others| mine.difference(&others).count();
         own(self.by_rank.nodes(), other.by_rank.nodes())

@@ -6,7 +6,7 @@ use crate::id::{EntryId, GrantId};
 use crate::time::Timestamp;
 use std::sync::Arc;
 
-/// Sort key of the entries of one key: timestamp, then id.
+/// Sort key of an entry among the entries of its key: timestamp, then id; the greatest is the newest.
 pub type Rank = (Timestamp, EntryId);
 
 /// The properties of an entry that decide whether it is in the frontier and whether it is shown.
@@ -40,17 +40,17 @@ impl EntryMeta {
         early_until(self.timestamp, now)
     }
 
-    /// Returns the id of the cited grant.
+    /// Returns the id of the cited grant; `None` for entries that root signed.
     pub fn grant_id(&self) -> Option<GrantId> {
         self.grant.as_ref().map(|grant| grant.id())
     }
 
-    /// Returns the position of the entry in the order of its key's entries.
+    /// Returns the rank of the entry: its timestamp, then its id.
     pub fn rank(&self) -> Rank {
         (self.timestamp, self.id)
     }
 
-    /// Whether the entry is later than `other` by (timestamp, id).
+    /// Whether the entry has a higher rank (timestamp, then id) than `other`, an entry of the same key.
     pub fn is_newer_than(&self, other: &Self) -> bool {
         self.rank() > other.rank()
     }
@@ -67,7 +67,8 @@ impl EntryMeta {
         self.grant.as_ref().is_some_and(|cited| cited.descends_from(&grant.id()))
     }
 
-    /// The last time at which the entry can be shown: the earliest expiry in its chain of grants.
+    /// Returns the last time at which the entry can be shown: the earliest expiry in its chain of grants, or
+    /// [`Timestamp::MAX`] if no grant of it expires.
     pub fn visible_until(&self) -> Timestamp {
         self.grant.as_ref().and_then(|grant| grant.valid_until()).unwrap_or(Timestamp::MAX)
     }

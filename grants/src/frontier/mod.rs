@@ -26,12 +26,12 @@ use std::sync::Arc;
 /// Largest frontier that is kept as one list with linear search. Nearly all keys have one entry.
 pub const MAX_FRONTIER_LIST: usize = 16;
 
-/// An entry of a frontier with a payload of its owner.
+/// An entry of a frontier with additional data of the frontier's owner.
 #[derive(Clone, Debug)]
 pub struct StandingEntry<P> {
-    /// The properties that the rules of the frontier use.
+    /// Properties of the entry that the rules of the frontier use.
     pub meta: EntryMeta,
-    /// Payload of the frontier's owner.
+    /// Data that the frontier's owner attaches to the entry; the frontier does not use it.
     pub payload: P,
 }
 
@@ -42,7 +42,7 @@ pub struct StandingEntry<P> {
 #[derive(Clone)]
 pub struct Frontier<P>(Repr<P>);
 
-/// Representation by size; one entry, the usual case, needs no allocation.
+/// Representation of a frontier by its number of entries; a single entry, the usual case, needs no allocation.
 #[derive(Clone)]
 enum Repr<P> {
     Empty,
@@ -53,19 +53,19 @@ enum Repr<P> {
     Large(Large<P>),
 }
 
-/// A replica of a million keys holds a million frontiers.
+/// Limits the size of a frontier in memory, since a replica of a million keys holds a million frontiers.
 const _: () = assert!(size_of::<Frontier<()>>() <= 56);
 
 /// Result of [`Frontier::offer`].
 #[derive(Clone, Debug)]
 pub enum Offer<P> {
-    /// The entry was in the frontier already.
+    /// The offered entry was in the frontier already.
     Known,
     /// An entry of the frontier dominates the offered one.
     Dominated,
-    /// The entry was added.
+    /// The offered entry was added.
     Stands {
-        /// Entries that it dominates, now removed.
+        /// Entries that the new entry dominates; they are no longer in the frontier.
         ended: Vec<StandingEntry<P>>,
     },
 }
@@ -88,7 +88,7 @@ impl<P> Frontier<P> {
         Self::default()
     }
 
-    /// Returns the entries, newest first, or the large representation.
+    /// Returns the entries of a small frontier as `Ok`, newest first, and a large frontier as `Err`.
     fn list(&self) -> Result<&[StandingEntry<P>], &Large<P>> {
         match &self.0 {
             Repr::Empty => Ok(&[]),
@@ -98,7 +98,7 @@ impl<P> Frontier<P> {
         }
     }
 
-    /// Returns the number of entries.
+    /// Returns the number of entries, masked ones included.
     pub fn len(&self) -> usize {
         self.list().map_or_else(Large::len, <[_]>::len)
     }
@@ -108,7 +108,7 @@ impl<P> Frontier<P> {
         self.len() == 0
     }
 
-    /// Returns the entry with this id, if it is in the frontier.
+    /// Returns the entry with this id; `None` if it is not in the frontier.
     pub fn get(&self, id: &EntryId) -> Option<&StandingEntry<P>> {
         match self.list() {
             Ok(list) => list.iter().find(|entry| entry.meta.id == *id),
@@ -133,7 +133,7 @@ impl<P> Frontier<P> {
         }
     }
 
-    /// Returns the newest entry, masked or not.
+    /// Returns the newest entry, masked or not; `None` if the frontier is empty.
     pub fn newest(&self) -> Option<&StandingEntry<P>> {
         match self.list() {
             Ok(list) => list.first(),
@@ -141,7 +141,7 @@ impl<P> Frontier<P> {
         }
     }
 
-    /// Returns the oldest entry.
+    /// Returns the oldest entry, masked or not; `None` if the frontier is empty.
     pub fn oldest(&self) -> Option<&StandingEntry<P>> {
         match self.list() {
             Ok(list) => list.last(),
@@ -157,7 +157,8 @@ impl<P> Frontier<P> {
         }
     }
 
-    /// Returns the entry that a reader sees at `now`: the newest that is not masked. It may be a delete.
+    /// Returns the entry that a reader sees at `now`: the newest that is not masked. It may be a delete. `None` if all
+    /// entries are masked or there are none.
     pub fn shown(&self, now: Timestamp) -> Option<&StandingEntry<P>> {
         match self.list() {
             Ok(list) => list.iter().find(|entry| !entry.meta.is_masked(now)),
@@ -233,7 +234,7 @@ impl<P: Clone> Frontier<P> {
         self.end(|large| large.end_down_from(rank), |entry| entry.rank() <= rank)
     }
 
-    /// Removes entries and returns them in no particular order.
+    /// Removes the entries that a function selects and returns them in no particular order.
     fn end(
         &mut self,
         from_large: impl FnOnce(&mut Large<P>) -> Vec<Arc<StandingEntry<P>>>,
@@ -264,7 +265,8 @@ impl<P: Clone> Frontier<P> {
         self.set_list(list);
     }
 
-    /// Takes all entries out of a frontier that is not large.
+    /// Takes all entries, newest first, out of a frontier of at most [`MAX_FRONTIER_LIST`] entries; returns none of a
+    /// larger one.
     fn take_list(&mut self) -> Vec<StandingEntry<P>> {
         match std::mem::replace(&mut self.0, Repr::Empty) {
             Repr::One(entry) => vec![entry],
@@ -284,7 +286,7 @@ impl<P: Clone> Frontier<P> {
     }
 }
 
-/// Whether entries stand beside each other, newest first.
+/// Whether a list of entries is a valid frontier: newest first, and none dominates another.
 fn is_frontier<P>(list: &[StandingEntry<P>]) -> bool {
     let metas = || list.iter().map(|entry| &entry.meta);
     let stands = |(at, newer): (usize, &EntryMeta)| {

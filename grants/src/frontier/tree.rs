@@ -18,10 +18,10 @@ pub(super) trait Content {
     type Item: Clone;
     type Summary: Clone;
 
-    /// Returns the summary of one item.
+    /// Returns the summary of a single item.
     fn summary(item: &Self::Item) -> Self::Summary;
 
-    /// Combines the summaries of two adjacent runs of items. Associative.
+    /// Combines the summaries of two adjacent runs of items. The operation is associative.
     fn join(one: &Self::Summary, other: &Self::Summary) -> Self::Summary;
 }
 
@@ -78,7 +78,7 @@ impl<C: Content> Tree<C> {
         size(&self.0)
     }
 
-    /// Returns the item for which `place` returns `Equal`.
+    /// Returns the item for which `place` returns `Equal`; `None` if there is none.
     pub(super) fn get(&self, place: impl Fn(&C::Item) -> Ordering) -> Option<&C::Item> {
         let mut link = &self.0;
         while let Some(node) = link {
@@ -91,12 +91,12 @@ impl<C: Content> Tree<C> {
         None
     }
 
-    /// Returns the last item.
+    /// Returns the greatest item; `None` if the tree is empty.
     pub(super) fn last(&self) -> Option<&C::Item> {
         self.last_where(|_| true)
     }
 
-    /// Returns the first item.
+    /// Returns the smallest item; `None` if the tree is empty.
     pub(super) fn first(&self) -> Option<&C::Item> {
         let mut node = self.0.as_ref()?;
         while let Some(left) = &node.left {
@@ -122,8 +122,9 @@ impl<C: Content> Tree<C> {
         None
     }
 
-    /// Returns, in ascending order, the items for which `place` returns `Equal` and whose summary satisfies `holds`,
-    /// under the condition of [`Tree::last_where`]. Costs the depth of the tree for each item found, plus once.
+    /// Returns, in ascending order, the items for which `place` returns `Equal` and whose summary satisfies `holds`;
+    /// `holds` must satisfy the condition of [`Tree::last_where`]. Costs the depth of the tree for each item found,
+    /// plus once.
     pub(super) fn select(
         &self,
         place: impl Fn(&C::Item) -> Ordering,
@@ -139,7 +140,7 @@ impl<C: Content> Tree<C> {
         insert(&mut self.0, item, &place);
     }
 
-    /// Removes the item for which `place` returns `Equal`.
+    /// Removes and returns the item for which `place` returns `Equal`; `None` if there is none.
     pub(super) fn remove(&mut self, place: impl Fn(&C::Item) -> Ordering) -> Option<C::Item> {
         // Searched first, so that removing a missing item copies no path.
         self.get(&place)?;
@@ -177,7 +178,7 @@ impl<C: Content> Tree<C> {
 
 #[cfg(test)]
 impl<C: Content> Tree<C> {
-    /// Addresses of all nodes; a shared node has one address.
+    /// Returns the addresses of all nodes; a node that trees share has one address.
     pub(super) fn nodes(&self) -> std::collections::BTreeSet<*const ()> {
         let (mut open, mut nodes) = (vec![&self.0], std::collections::BTreeSet::new());
         while let Some(link) = open.pop() {
@@ -284,7 +285,7 @@ fn remove<C: Content>(link: &mut Link<C>, place: &impl Fn(&C::Item) -> Ordering)
     removed
 }
 
-/// Removes the first or the last item.
+/// Removes and returns the first item (`first`) or the last item of a subtree.
 fn remove_end<C: Content>(link: &mut Link<C>, first: bool) -> Option<C::Item> {
     let node = Arc::make_mut(link.as_mut()?);
     let onward = if first { &mut node.left } else { &mut node.right };
@@ -298,7 +299,7 @@ fn remove_end<C: Content>(link: &mut Link<C>, first: bool) -> Option<C::Item> {
 }
 
 impl<C: Content> Node<C> {
-    /// Recomputes size and summary from the children.
+    /// Recomputes size and summary of the node from its item and children.
     fn sum_up(&mut self) {
         self.size = size(&self.left) + 1 + size(&self.right);
         let own = C::summary(&self.item);

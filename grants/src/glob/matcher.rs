@@ -9,7 +9,7 @@ use super::{Parsed, Segment, SegmentKind};
 use crate::key::{Key, MAX_SEGMENTS};
 use std::cell::OnceCell;
 
-/// Counts comparisons, for tests.
+/// Counter of comparisons, with which tests measure the cost of matching.
 pub(super) trait Meter {
     fn step(&mut self);
 }
@@ -27,7 +27,7 @@ pub(crate) struct Split<'a> {
 #[derive(Clone, Copy)]
 struct Segments<'a> {
     parts: [&'a [u8]; MAX_SEGMENTS],
-    /// Number of segments; more than [`MAX_SEGMENTS`] if the bytes are not a key.
+    /// Number of segments; a number above [`MAX_SEGMENTS`] means that the bytes are not a key.
     count: usize,
 }
 

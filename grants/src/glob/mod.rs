@@ -70,7 +70,7 @@ struct Segment {
     kind: SegmentKind,
     /// Offset of the first byte after the slash; a glob is short enough for `u16`.
     start: u16,
-    /// Offset after the last byte.
+    /// Offset after the last byte of the segment in the glob's text.
     end: u16,
 }
 
@@ -78,9 +78,9 @@ const _: () = assert!(MAX_GLOB_BYTES <= u16::MAX as usize);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SegmentKind {
-    /// Without wildcards.
+    /// A segment without wildcards.
     Literal,
-    /// With at least one `*` or `?`.
+    /// A segment with at least one `*` or `?`.
     Wild,
     /// The segment `**`.
     Deep,

@@ -7,19 +7,19 @@ use crate::key::{self, Fault, KeyErrorKind, MAX_SEGMENTS};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum GlobErrorKind {
-    /// A fault that keys can have as well.
+    /// A fault of spelling that a key can have as well.
     #[error(transparent)]
     Spelling(#[from] KeyErrorKind),
-    /// A character class: `[` or `]`.
+    /// `[` or `]`: character classes are not supported.
     #[error("character classes are not supported: use `?`, or several globs")]
     Class,
-    /// Alternatives: `{` or `}`.
+    /// `{` or `}`: alternatives are not supported.
     #[error("alternatives in braces are not supported: use several globs")]
     Brace,
-    /// A backslash.
+    /// A backslash: escapes are not supported.
     #[error("escapes are not supported: spell a special character as %XX (`*` is %2A, `?` is %3F)")]
     Escape,
-    /// Negation: `!`.
+    /// `!`: a glob cannot exclude keys by itself.
     #[error("`!` only stands in front of a glob of a filter: a glob itself cannot exclude")]
     Negation,
     /// Three or more `*` in a row.
@@ -31,10 +31,10 @@ pub enum GlobErrorKind {
     /// Two adjacent `**` segments.
     #[error("`**` beside `**`: one is enough (write `**/*` for at least one segment)")]
     AdjacentDoubleStar,
-    /// More than [`MAX_WILDCARDS`] wildcards.
+    /// More than [`MAX_WILDCARDS`] of `*` and `**`, counted together.
     #[error("a glob has at most {MAX_WILDCARDS} of `*` and `**`: use several globs")]
     TooManyWildcards,
-    /// More than [`MAX_GLOB_BYTES`] bytes.
+    /// The glob is longer than [`MAX_GLOB_BYTES`].
     #[error("a glob has at most {MAX_GLOB_BYTES} bytes: shorten it")]
     TooLong,
 }
@@ -99,7 +99,7 @@ pub(super) fn parse(text: &str) -> Result<Parsed, GlobError> {
 struct Reader<'a> {
     text: &'a str,
     at: usize,
-    /// Number of `*` and `**` read so far.
+    /// Number of `*` and `**` read so far, to enforce [`MAX_WILDCARDS`].
     wildcards: usize,
     first_wildcard: Option<usize>,
 }
@@ -109,7 +109,7 @@ impl Reader<'_> {
         self.text.as_bytes().get(self.at).copied()
     }
 
-    /// Reads a slash and the segment after it.
+    /// Reads a slash and the segment after it, and checks both.
     fn segment(&mut self) -> Result<Segment, GlobError> {
         self.advance(1)?;
         let start = self.at;
@@ -132,7 +132,7 @@ impl Reader<'_> {
         Ok(Segment { kind, start: place(start), end: place(self.at) })
     }
 
-    /// Reads a run of `*` in the segment that began at `start`.
+    /// Reads a run of `*` at the current position, in the segment that began at byte `start`.
     fn stars(&mut self, start: usize) -> Result<SegmentKind, GlobError> {
         let first = self.at;
         let rest = &self.text.as_bytes()[first..];

@@ -4,7 +4,7 @@
 
 use crate::glob::{KeyGlob, SegmentKind};
 
-/// The condition on the bytes after a position in a glob.
+/// What a position in a glob requires of the bytes of a key from there on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Token {
     /// Exactly this byte.
@@ -84,7 +84,7 @@ impl Automaton {
         }
     }
 
-    /// Returns the only byte with a transition from this state; `None` if there are several.
+    /// Returns the only byte with a transition from this state; `None` if several bytes have one, or none has.
     pub(super) fn only_byte(&self, state: u32) -> Option<u8> {
         match self.token(state) {
             Token::Byte(byte) => Some(byte),
@@ -101,7 +101,7 @@ impl Automaton {
         }
     }
 
-    /// Adds the states after `byte` to `next`.
+    /// Adds to `next` the states that `byte` leads to from `state`.
     pub(super) fn step(&self, state: u32, byte: u8, next: &mut Vec<u32>) {
         match self.token(state) {
             Token::Byte(expected) if byte == expected => self.enter(state + 1, next),

@@ -3,20 +3,20 @@
 use crate::glob::KeyGlob;
 use crate::key::{MAX_KEY_BYTES, MAX_SEGMENT_BYTES, MAX_SEGMENTS, is_plain};
 
-/// State of the key grammar, without its counters.
+/// State of the key grammar, without the counters of bytes and segments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
-    /// Before the first slash.
+    /// Before the first slash of the key.
     Start,
-    /// After a slash.
+    /// Directly after a slash.
     Slash,
     /// The segment is `.` or `..` so far.
     Dots,
     /// Inside a segment; the key may end here.
     Within,
-    /// After `%`.
+    /// Directly after `%`.
     Percent,
-    /// After `%` and this first digit.
+    /// After `%` and one hexadecimal digit, which is given.
     High(u8),
 }
 
@@ -30,7 +30,7 @@ pub(super) struct GrammarState {
 }
 
 impl GrammarState {
-    /// Number of different values of [`GrammarState::index`].
+    /// Number of different values of [`GrammarState::index`], which are less than it.
     pub(super) const INDICES: usize = 21;
 
     pub(super) const START: Self = Self { mode: Mode::Start, key_bytes: 0, segment_bytes: 0, segments: 0 };
@@ -104,7 +104,7 @@ fn hex_value(digit: u8) -> Option<u8> {
     }
 }
 
-/// Whether `%` with these two digits is valid in a key.
+/// Whether `%` followed by these two digits is a triplet that a key may contain.
 fn is_triplet(high: u8, low: u8) -> bool {
     match (hex_value(high), hex_value(low)) {
         (Some(high), Some(low)) => !is_plain(high << 4 | low),
@@ -118,16 +118,16 @@ fn is_triplet(high: u8, low: u8) -> bool {
 /// each unnamed plain character is replaced by the representative, and each triplet by the first one whose digits are
 /// named or unnamed in the same way. If no glob names `%`, a triplet can also be replaced by three plain characters.
 pub(super) struct Letters {
-    /// Plain characters and `%`, for positions where a character begins.
+    /// Plain characters and `%`: the bytes to try where a character begins.
     characters: Vec<u8>,
-    /// First digits of triplets.
+    /// First digits of triplets: the bytes to try after `%`.
     highs: Vec<u8>,
-    /// Second digits of triplets, for each element of `highs`.
+    /// Second digits of triplets, one list for each element of `highs`.
     lows: Vec<Vec<u8>>,
 }
 
-/// Candidates for the representative in order of preference: characters that read best in a counterexample come first;
-/// `.` is last because the grammar treats it differently.
+/// Candidates for the representative of all unnamed characters, in order of preference: characters that read best in a
+/// counterexample come first; `.` is last because the grammar treats it differently.
 const PLAIN: &[u8] = b"xyzwvutsrqponmlkjihgfedcbaXYZWVUTSRQPONMLKJIHGFEDCBA0123456789-_~@:+=,.";
 /// Candidate digits, beginning with those that form a valid triplet with any second digit.
 const DIGITS: &[u8] = b"FEDCBA9810234567";

@@ -12,10 +12,10 @@ const KEEPING_COST: usize = 16;
 
 /// A node of the search: the states after one prefix of a key.
 struct Node {
-    /// Index of the node before the last byte.
+    /// Index of the node for the prefix without its last byte.
     parent: u32,
     byte: u8,
-    /// State of the pattern.
+    /// State of the pattern's automaton after the prefix.
     state: u32,
     place: GrammarState,
     union: Set,
@@ -24,7 +24,7 @@ struct Node {
 /// A set of states of the union's globs, ascending.
 struct Set {
     states: Box<[u32]>,
-    /// One bit per state modulo 64: quickly rules out most subset relations.
+    /// One bit per state number modulo 64: quickly rules out most subset relations.
     signature: u64,
 }
 
@@ -34,7 +34,7 @@ impl Set {
         Self { states: states.into(), signature }
     }
 
-    /// Whether the signatures and lengths allow a subset relation.
+    /// Whether the signatures and lengths allow that this set is a subset of `other`.
     fn may_be_subset(&self, other: &Self) -> bool {
         self.signature & !other.signature == 0 && self.states.len() <= other.states.len()
     }
@@ -55,11 +55,11 @@ pub(super) struct Search<'a> {
     /// Indexes of the nodes by pattern state and grammar state.
     met: Vec<Vec<u32>>,
     budget: usize,
-    /// Number of steps left.
+    /// Number of search steps left before the search gives up.
     work: usize,
 }
 
-/// Reason for ending the search early.
+/// Reason for ending the search before all nodes are examined.
 enum Stop {
     Counterexample { parent: u32, byte: u8 },
     Budget,
@@ -110,7 +110,8 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Returns the bytes that lead from node `at` to different nodes: of equivalent bytes, only the first.
+    /// Returns the bytes that lead from node `at` to different nodes: of bytes that lead to the same node, only the
+    /// first.
     fn bytes_to_try(&mut self, at: usize, state: u32, place: GrammarState) -> Result<Vec<u8>, Stop> {
         let mut told_apart = [false; 256];
         self.pattern.mark_bytes(state, &mut told_apart);
@@ -126,7 +127,7 @@ impl<'a> Search<'a> {
         Ok(tried.collect())
     }
 
-    /// Extends node `at` by `byte`.
+    /// Extends the prefix of node `at` by `byte` and keeps the resulting node, if it is needed.
     fn follow(&mut self, at: usize, byte: u8) -> Result<(), Stop> {
         let node = &self.nodes[at];
         let Some(place) = node.place.after(byte) else { return Ok(()) };
@@ -216,7 +217,7 @@ impl<'a> Search<'a> {
     }
 }
 
-/// Whether the literal prefixes of two globs allow a common key.
+/// Whether some key may match both globs, by their literal prefixes: one is a prefix of the other.
 fn may_meet(one: &KeyGlob, other: &KeyGlob) -> bool {
     let (one, other) = (one.literal_prefix(), other.literal_prefix());
     one.starts_with(other) || other.starts_with(one)

@@ -6,7 +6,8 @@ use super::report::{Fault, FaultKind, Report};
 use crate::tree::{Tree, id_key, leaf_digest};
 use kvgossip_grants::{Authority, Digest, Fact, FactId, PublicKey, Timestamp, Verdict, Verifier};
 
-/// Returns the authority set of the stored facts and its digest; the digest is `None` if not all facts could be read.
+/// Returns the authority set of the valid stored facts and its digest; the digest is `None` if the table `authority`
+/// could not be read to its end.
 pub(super) fn judge(
     court: Court<'_>,
     root: &PublicKey,
@@ -65,7 +66,8 @@ pub(super) fn judge(
     (authority, digest)
 }
 
-/// Returns the stored facts, each of them the fact that its row names, and whether the table could be read to its end.
+/// Returns the stored authority facts of which each is the fact that its row names, and whether the table could be read
+/// to its end.
 pub(super) fn read(court: Court<'_>, report: &mut Report) -> (Vec<Fact>, bool) {
     let mut facts = Vec::new();
     for row in Rows::all(court.snapshot, &court.tables.authority) {
@@ -88,13 +90,14 @@ pub(super) fn read(court: Court<'_>, report: &mut Report) -> (Vec<Fact>, bool) {
     (facts, true)
 }
 
-/// Counts facts that a sweep will remove.
+/// Counts ended facts that are still stored and that a sweep will remove.
 fn unswept(count: usize, report: &mut Report) {
     report.unswept += count as u64;
     report.authority_facts = report.authority_facts.saturating_sub(count as u64);
 }
 
-/// Merges a fact. Returns the facts that it ended; a store should not contain them together with it.
+/// Checks, verifies and merges a fact. Returns the ids of the facts that it ended; a store should not contain these
+/// together with it.
 fn take(authority: &mut Authority, fact: &Fact, verifier: &dyn Verifier) -> Result<Vec<FactId>, Verdict> {
     let verified = authority.check(fact.clone(), Timestamp::MAX)?.verify(verifier)?;
     let change = authority.merge(verified);

@@ -26,9 +26,9 @@ pub(super) struct Court<'a> {
     pub(super) tables: &'a Tables,
     pub(super) snapshot: &'a Snapshot,
     pub(super) cluster: ClusterId,
-    /// Whether ended entries may still be stored.
+    /// Whether a sweep is pending, so that ended entries may still be stored.
     pub(super) sweep_pending: bool,
-    /// Judge of the facts; `None`: only rows are compared.
+    /// Judge of the entries; `None` if only rows are compared.
     pub(super) judge: Option<Judge<'a>>,
 }
 
@@ -39,7 +39,7 @@ pub(super) struct Judge<'a> {
     pub(super) verifier: &'a dyn Verifier,
 }
 
-/// All stored rows of a key.
+/// All stored rows of one key.
 struct Job {
     key: Key,
     rows: Vec<IndexEntry>,
@@ -93,7 +93,7 @@ pub(super) fn check(
     Some(tree.ok().map(|tree| tree.digest()))
 }
 
-/// Reads all rows of `by_grant`.
+/// Reads all rows of the table `by_grant`, counts them and reports those that cannot be read.
 pub(super) fn check_citations(court: Court<'_>, report: &mut Report) {
     for row in Rows::all(court.snapshot, &court.tables.by_grant) {
         match row {
@@ -104,7 +104,7 @@ pub(super) fn check_citations(court: Court<'_>, report: &mut Report) {
     }
 }
 
-/// Reads `index` and `entries` side by side, since they have the same order.
+/// Reads the tables `index` and `entries` side by side, key by key, since both have the same order.
 struct Stored {
     index: Rows,
     entries: Rows,
@@ -192,7 +192,7 @@ impl Stored {
     }
 }
 
-/// Checks a block on all cores: nearly all of the time is spent on verifying signatures.
+/// Checks the keys of a block on all cores: nearly all of the time is spent on verifying signatures.
 fn look_at_all(court: Court<'_>, block: Vec<Job>) -> Vec<Judged> {
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let share = block.len().div_ceil(threads).max(1);
@@ -271,7 +271,8 @@ fn look(court: Court<'_>, job: &Job) -> Judged {
     judged
 }
 
-/// Checks that the citations of these grants by the key are stored, so that a revocation finds the key.
+/// Checks that the table `by_grant` has a row for each of the grants `cited` by entries of `key`, so that a revocation
+/// finds the key.
 fn check_cited(court: Court<'_>, key: &Key, cited: &[GrantId], faults: &mut Vec<Fault>) {
     for grant in cited {
         let noted = reads::contains(court.snapshot, &court.tables.by_grant, rows::citation_row(grant, key));
@@ -299,14 +300,15 @@ fn compare_index(job: &Job, entry: &IndexEntry, faults: &mut Vec<Fault>) {
     faults.push(Fault::new(FaultKind::Index, format!("{} {}", job.key, entry.id), what));
 }
 
-/// Whether an index row agrees with the record of its entry. Rows of older programs lack the length of the value.
+/// Whether an index row agrees with the record of its entry. Rows written by older programs lack the length of the
+/// value.
 fn says_the_same(row: &IndexEntry, of_record: &IndexEntry) -> bool {
     let value_bytes = row.value_bytes.and(of_record.value_bytes);
     let is_told = row.value_bytes.is_none() || of_record.value_bytes.is_some();
     is_told && *row == IndexEntry { value_bytes, ..*of_record }
 }
 
-/// Decodes the entry of a record. Returns an error text if the record is not the fact that its row names.
+/// Decodes the entry of a record. Returns a text as the error if the record is not the entry that its row names.
 fn read_entry(cluster: ClusterId, key: &Key, id: &EntryId, record: &[u8]) -> Result<EntryFact, String> {
     match Fact::from_record(cluster, record) {
         Err(code) => Err(format!("its record does not read: {code}")),
@@ -315,7 +317,7 @@ fn read_entry(cluster: ClusterId, key: &Key, id: &EntryId, record: &[u8]) -> Res
     }
 }
 
-/// Returns the index row that belongs to an entry.
+/// Returns the index row that an entry should have.
 fn index_row(entry: &EntryFact) -> IndexEntry {
     IndexEntry {
         id: entry.id(),
@@ -326,7 +328,7 @@ fn index_row(entry: &EntryFact) -> IndexEntry {
     }
 }
 
-/// Judgement of an entry, with the reason if it may not be stored.
+/// Judgement of a stored entry; the text is the reason why it may not be stored.
 enum Judgement {
     Stands(EntryMeta),
     /// The entry was valid once: a grant of its chain was revoked, or a floor ended it.

@@ -7,7 +7,7 @@ use std::fmt;
 /// Maximum number of faults that are listed; further ones are only counted.
 pub const MAX_FAULTS: usize = 100;
 
-/// Result of a check of a store.
+/// Result of a check of a store: the numbers of rows read, the faults and the root digest.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Report {
@@ -22,7 +22,7 @@ pub struct Report {
     pub keys: u64,
     /// Number of entries read.
     pub entries: u64,
-    /// Number of citations of grants read.
+    /// Number of rows read that record that a key has an entry citing a grant.
     pub citations: u64,
     /// Number of ended entries and authority facts that wait for a sweep, which is no fault.
     pub unswept: u64,
@@ -30,16 +30,16 @@ pub struct Report {
     pub root: Option<Digest>,
     /// First [`MAX_FAULTS`] faults in the order in which they were found.
     pub faults: Vec<Fault>,
-    /// Number of all faults.
+    /// Number of all faults, including those above [`MAX_FAULTS`] that are not listed.
     pub fault_count: u64,
-    /// Remarks that are not faults.
+    /// Remarks for the operator that are not faults.
     pub remarks: Vec<String>,
-    /// First error of a read.
+    /// First error of a read of the store; `None` if all reads succeeded.
     pub(in super::super) failure: Option<StorageError>,
 }
 
 impl Report {
-    /// Whether no fault was found.
+    /// Whether the check found no fault.
     pub fn is_sound(&self) -> bool {
         self.fault_count == 0
     }
@@ -60,13 +60,13 @@ impl Report {
         self.add(Fault::new(kind, place, what));
     }
 
-    /// Adds the fault that a place cannot be read.
+    /// Adds the fault that a place (a table or a file) cannot be read, and keeps the first such error.
     pub(in super::super) fn unreadable(&mut self, place: &str, error: StorageError) {
         self.fault(FaultKind::Unreadable, place, &error);
         self.failure.get_or_insert(error);
     }
 
-    /// Returns the first fault as an error, if there is one.
+    /// Returns the failure of the first read as an error, else the first fault; `Ok` if there is neither.
     pub(super) fn into_result(self) -> Result<(), StorageError> {
         match (self.failure, self.faults.first()) {
             (Some(failure), _) => Err(failure),
@@ -76,7 +76,7 @@ impl Report {
     }
 }
 
-/// One fault of a store.
+/// One fault that a check found in a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Fault {
@@ -84,7 +84,7 @@ pub struct Fault {
     pub kind: FaultKind,
     /// Place of the fault: a fact, a key, a table or a file.
     pub place: String,
-    /// Description of the fault.
+    /// Description of what is wrong there.
     pub what: String,
 }
 
@@ -100,26 +100,26 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Kind of a [`Fault`].
+/// Kind of a fault that a check found in a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FaultKind {
     /// A row, table or file cannot be read.
     Unreadable,
-    /// Acknowledged batches are missing.
+    /// Acknowledged batches are missing from the end of the store.
     RolledBack,
-    /// A stored fact is not valid: altered bytes, a bad signature, no live chain, or superseded.
+    /// A stored fact is not valid: altered bytes, a bad signature, no live chain, or superseded by another stored fact.
     Fact,
-    /// The index and the entries differ.
+    /// The table `index` and the records of the entries differ.
     Index,
-    /// The citation of a grant by a key is missing, so that a revocation would miss the key.
+    /// The row that records that a key cites a grant is missing, so that a revocation would miss the key.
     Citation,
-    /// The summary differs from the contents.
+    /// The stored summary differs from the contents of the store.
     Summary,
 }
 
 impl FaultKind {
-    /// Returns the stable name.
+    /// Returns the stable name of the kind.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Unreadable => "unreadable",
