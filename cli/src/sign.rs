@@ -6,7 +6,7 @@ use crate::codes;
 use crate::error::{Exit, Failure, Result};
 use crate::factfile::FactFile;
 use crate::files::{self, Readers};
-use crate::output::{self, short};
+use crate::output::{self, say, short};
 use crate::survey::Source;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use clap::Args;

@@ -68,6 +68,9 @@ pub enum StorageError {
     /// The store belongs to another cluster, whose id the text is.
     #[error("the data directory belongs to cluster {0}")]
     ForeignCluster(String),
+    /// A file that the store's engine did not write lies among the engine's files. The string is its path.
+    #[error("{0} does not belong to the store")]
+    ForeignFile(String),
     /// An error of the system that none of the other variants names; the text is its message.
     #[error("input or output failed: {0}")]
     Io(String),
@@ -88,6 +91,7 @@ impl StorageError {
             Self::InUse => "store.in_use",
             Self::Format { .. } => "store.format",
             Self::ForeignCluster(_) => "store.foreign_cluster",
+            Self::ForeignFile(_) => "store.foreign_file",
             Self::Io(_) => "store.io",
         }
     }

@@ -122,3 +122,39 @@ fn set_meta(dir: &Path, row: &str, value: &[u8]) {
     meta.insert(row, value).unwrap();
     db.persist(fjall::PersistMode::SyncAll).unwrap();
 }
+
+/// What the engine would misread is named before it reads, and nothing is changed.
+#[test]
+fn foreign_files_among_those_of_a_store_are_named_and_are_no_damage() {
+    let (dir, world) = (tempfile::tempdir().unwrap(), World::new(100));
+    drop(world.open(dir.path()).unwrap());
+    let store = dir.path().join("store");
+    let foreign = [
+        ("keyspaces/lost+found", true),
+        ("keyspaces/2/tables/.nfs0001", false),
+        ("keyspaces/2/tables/1.bak", false),
+        ("keyspaces/2/tables/007", false),
+        ("x.jnl", false),
+    ];
+    for (name, is_directory) in foreign {
+        let path = store.join(name);
+        if is_directory {
+            std::fs::create_dir(&path).unwrap()
+        } else {
+            std::fs::write(&path, b"x").unwrap()
+        }
+        match world.open(dir.path()) {
+            Err(StorageError::ForeignFile(found)) => assert!(found.ends_with(name), "{found}"),
+            other => panic!("{name}: {other:?}"),
+        }
+        if is_directory { std::fs::remove_dir(&path).unwrap() } else { std::fs::remove_file(&path).unwrap() }
+    }
+    let table = store.join("keyspaces/2/tables/4711");
+    std::fs::create_dir(&table).unwrap();
+    assert!(matches!(world.open(dir.path()), Err(StorageError::Damaged(why)) if why.contains("4711")));
+    std::fs::remove_dir(&table).unwrap();
+    for harmless in ["keyspaces/README", "README", "lost+found"] {
+        std::fs::write(store.join(harmless), b"x").unwrap();
+    }
+    world.open(dir.path()).unwrap();
+}

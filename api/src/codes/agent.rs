@@ -243,11 +243,18 @@ pub(super) const STORE: &[CodeInfo] = &[
         "check --root and --data-dir",
     ),
     refusal(
+        "store.foreign_file",
+        503,
+        Exit::Error,
+        "a file that does not belong to the store lies among its files",
+        "move that file away: the store itself is as it was",
+    ),
+    refusal(
         "store.io",
         503,
         Exit::Error,
-        "the system reported an error at the store's files",
-        "see the agent's log, check the disk, and restart the agent: everything acknowledged is there",
+        "the system reported an error at the store's files, or a link or a device is in the place of one",
+        "check the path that the message names and the disk, and start the agent again; if a file is lost, see store.damaged",
     ),
 ];
 

@@ -7,6 +7,7 @@ use crate::files;
 use crate::output::{self, Format, counted, printable};
 use crate::progress::Progress;
 use clap::Args;
+use kvgossip_engine::StorageError;
 use kvgossip_engine::fsck::{Fault, FaultKind, Report, fsck as check};
 use kvgossip_grants::{PublicKey, RsaVerifier};
 use serde::Serialize;
@@ -109,8 +110,8 @@ fn root(args: &FsckArgs) -> Result<PublicKey> {
     match &args.root {
         Some(path) => files::root_key(path),
         None if files::stands(&left) => files::kept_public_key(&left),
-        None if !args.data_dir.exists() => {
-            let text = format!("{} is not there", files::name(&args.data_dir));
+        None if !args.data_dir.join("store").exists() => {
+            let text = format!("{} holds no store", files::name(&args.data_dir));
             Err(Failure::advised("store.missing", text))
         }
         None => Err(Failure::new(codes::USAGE, format!("{} is not there", files::name(&left)))

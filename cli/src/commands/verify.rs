@@ -87,7 +87,8 @@ fn show(snapshot: &Snapshot, outcome: &OfferReport, is_whole: bool, format: Form
     }
     let counts = counts.map(|(one, many, count)| counted(count as u64, one, many)).join(", ");
     let row = |name: &str, value: String| [name.to_owned(), value];
-    let in_part = if is_whole { "" } else { ", in part: the file does not read to its end as it was written" };
+    let in_part =
+        if is_whole { "" } else { ", in part: the file does not read to its end as it was written" };
     let mut rows = vec![
         row("cluster", authority.cluster().to_string()),
         row("verified", format!("{verified} of {}{in_part}", counted(outcome.facts, "fact", "facts"))),

@@ -11,6 +11,7 @@
 
 use super::error::at;
 use super::last_batch;
+use super::layout;
 use super::tables::Tables;
 use crate::files::{Access, create_own, not_regular, open_own};
 use crate::storage::StorageError;
@@ -76,7 +77,7 @@ impl Directory {
             fs::rename(&fresh, &store).map_err(at(&store))?;
             sync_directory(&self.path)?;
         }
-        check_kinds(&store)?;
+        layout::check(&store)?;
         Tables::open(&store, cluster)
     }
 
@@ -109,18 +110,6 @@ impl Directory {
         }
         Err(StorageError::Io(format!("{}: remove some {STORE}.damaged-* first", self.path.display())))
     }
-}
-
-/// Refuses a store that contains anything but directories and regular files: the engine would wait for a FIFO, and
-/// write through a link.
-fn check_kinds(dir: &Path) -> Result<(), StorageError> {
-    for entry in fs::read_dir(dir).map_err(at(dir))? {
-        let entry = entry.map_err(at(dir))?;
-        if is_directory(&entry)? {
-            check_kinds(&entry.path())?;
-        }
-    }
-    Ok(())
 }
 
 /// Whether an item of a store is a directory; otherwise it is a regular file.

@@ -18,6 +18,7 @@ mod error;
 mod files;
 pub mod fsck;
 mod last_batch;
+mod layout;
 mod reads;
 mod rows;
 mod tables;

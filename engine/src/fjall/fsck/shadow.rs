@@ -3,6 +3,7 @@
 
 use super::super::directory::is_directory;
 use super::super::error::at;
+use super::super::layout;
 use crate::files::{Access, open_own};
 use crate::storage::StorageError;
 use std::fs::{self, File};
@@ -18,6 +19,7 @@ impl Shadow {
     /// Copies the store `from` to `to`. Tables, which the engine never changes, are hard-linked; the rest is copied:
     /// journals and a few hundred bytes.
     pub(super) fn make(from: &Path, to: PathBuf) -> Result<Self, StorageError> {
+        layout::check(from)?;
         remove(&to)?;
         let shadow = Self(to);
         copy_directory(from, &shadow.0)?;
