@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// One key in `GET /v1/keys`.
+/// A key that has a value, as `GET /v1/keys` lists it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct KeyRow {
@@ -20,7 +20,7 @@ pub struct KeyRow {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct KeysPage {
-    /// Set keys in ascending order.
+    /// Keys that have a value, in ascending order; at most `limit`.
     pub keys: Vec<KeyRow>,
     /// Value of `after` for the next page; null on the last page.
     pub next: Option<String>,
@@ -58,7 +58,7 @@ pub struct FactsPage {
     pub next: Option<String>,
 }
 
-/// Body of `POST /v1/facts`.
+/// Body of `POST /v1/facts`: facts to merge into the agent's store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -165,7 +165,7 @@ pub struct ExplainRequest {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LinkRow {
-    /// Id of the grant.
+    /// Id of the grant, as 64 hexadecimal digits.
     pub grant: String,
     /// Id of the entity that issued the grant.
     pub issuer: String,
@@ -175,9 +175,9 @@ pub struct LinkRow {
     pub pattern: String,
     /// Whether the grantee may issue grants under this grant.
     pub subgrant: bool,
-    /// Start of the grant's window.
+    /// Start of the grant's own window.
     pub issued_at_us: u64,
-    /// End of the grant's window; null: no end.
+    /// End of the grant's own window; null: no end.
     pub expires_at_us: Option<u64>,
 }
 

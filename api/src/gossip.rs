@@ -205,10 +205,10 @@ pub struct ForceLeaveResponse {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TagsRequest {
-    /// Tags to set, with their values.
+    /// Tags to set on this agent, with their values by name.
     #[serde(default)]
     pub set: BTreeMap<String, String>,
-    /// Names of tags to remove, in printable form.
+    /// Names of tags to remove from this agent, in printable form.
     #[serde(default)]
     pub delete: Vec<String>,
 }

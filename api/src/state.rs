@@ -23,9 +23,9 @@ pub struct Counts {
     pub keys: u64,
     /// Number of live grants, including expired ones.
     pub grants: u64,
-    /// Number of revocations.
+    /// Number of revocations in force.
     pub revocations: u64,
-    /// Number of floors.
+    /// Number of floors in force.
     pub floors: u64,
 }
 
@@ -57,7 +57,7 @@ pub struct HeavyGrantRow {
 pub struct WaitingRow {
     /// Number of early entries that wait in memory until they are due.
     pub facts: u64,
-    /// Memory of the waiting entries in bytes.
+    /// Memory that the waiting entries take, in bytes.
     pub bytes: u64,
     /// Time by this replica's clock when the next early entry is due; null if none waits.
     pub next_due_us: Option<u64>,
@@ -105,7 +105,7 @@ pub struct GrantBytesRow {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ShutOutRow {
-    /// Id of the replica.
+    /// Id of the replica that is shut out.
     pub replica: String,
     /// Code of the replica's last offence, such as `peer.misbehaved` or `session.protocol`.
     pub code: String,
@@ -121,17 +121,17 @@ pub struct ShutOutRow {
 pub struct TrafficRow {
     /// Bytes of hashes, ids and framing, that is, all bytes that are not facts.
     pub overhead: u64,
-    /// Bytes of grants, revocations and floors.
+    /// Bytes of the transferred grants, revocations and floors.
     pub authority: u64,
-    /// Bytes of entries.
+    /// Bytes of the transferred entries, with their values.
     pub entries: u64,
-    /// Number of grants, revocations and floors.
+    /// Number of grants, revocations and floors that were transferred.
     pub authority_facts: u64,
-    /// Number of entries.
+    /// Number of entries that were transferred.
     pub entry_facts: u64,
 }
 
-/// Report of one session.
+/// Report of one session of this replica with a peer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SyncReport {
@@ -139,7 +139,7 @@ pub struct SyncReport {
     pub peer: String,
     /// Time when the session ended, by this replica's clock.
     pub ended_at_us: u64,
-    /// Duration of the session.
+    /// Duration of the session in microseconds.
     pub took_us: u64,
     /// Result of the session: whether the replicas are equal, or why not.
     pub outcome: SyncOutcome,
@@ -262,7 +262,7 @@ pub struct StatusResponse {
     pub identity: Option<String>,
     /// Current time by this replica's clock.
     pub now_us: u64,
-    /// Time when the agent was started.
+    /// Time when the agent was started, by this replica's clock.
     pub started_at_us: u64,
     /// Address on which the agent accepts sessions of peers.
     pub sync_address: String,
@@ -270,7 +270,7 @@ pub struct StatusResponse {
     pub http_address: Option<String>,
     /// Root digests of this replica.
     pub digests: Digests,
-    /// Numbers of keys and authority facts.
+    /// Numbers of keys and authority facts that this replica holds.
     pub counts: Counts,
     /// Keys with more than 64 entries, which are expensive for every reader; at most 64 of them.
     #[serde(default)]
@@ -278,7 +278,7 @@ pub struct StatusResponse {
     /// Facts that this replica does not accept now or ever.
     #[serde(default)]
     pub waiting: WaitingRow,
-    /// Weight of the facts in the store, and its limit.
+    /// Weight of the facts in this replica's store, and its limit.
     #[serde(default)]
     pub store: StoreRow,
     /// Replicas that are shut out because they misbehaved, the longest remaining time first; at most 64.
@@ -298,7 +298,7 @@ pub struct StatusResponse {
     pub reasons: Vec<ReasonRow>,
 }
 
-/// A reason why an agent is not simply well.
+/// A reason why an agent is not simply well, as part of its status.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ReasonRow {
@@ -319,7 +319,7 @@ pub enum Grade {
     Note,
     /// The agent serves requests, but something is wrong.
     Unwell,
-    /// The agent is not ready.
+    /// The agent is not ready to answer requests.
     Unready,
 }
 
@@ -345,7 +345,7 @@ pub struct DigestResponse {
     pub prefix: String,
     /// Digest of the entries of all keys under the prefix.
     pub entries: String,
-    /// Number of keys under the prefix.
+    /// Number of keys with entries under the prefix.
     pub keys: u64,
     /// Digest of all grants, revocations and floors, whatever the prefix.
     pub authority: String,
@@ -371,7 +371,7 @@ pub struct DiffRequest {
 pub struct DiffRow {
     /// Kind of the fact: `authority` (a grant, revocation or floor) or `entry`.
     pub kind: String,
-    /// Id of the fact.
+    /// Id of the fact, as 64 hexadecimal digits.
     pub id: String,
     /// Key of the entry; null for authority facts.
     pub key: Option<String>,
@@ -398,9 +398,9 @@ pub struct DiffResponse {
     pub there: Vec<DiffRow>,
     /// Whether there are more differences than `here` and `there` list.
     pub truncated: bool,
-    /// Bytes sent for the comparison.
+    /// Number of bytes that this replica sent for the comparison.
     pub sent_bytes: u64,
-    /// Bytes received for the comparison.
+    /// Number of bytes that this replica received for the comparison.
     pub received_bytes: u64,
     /// Number of flights of the comparison, that is, of changes of direction; two are a round trip.
     pub flights: u32,

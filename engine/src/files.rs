@@ -16,7 +16,7 @@ const ALWAYS: OFlags = OFlags::NONBLOCK.union(OFlags::NOCTTY).union(OFlags::CLOE
 /// Mode of access to a file of the data directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Reads an existing file.
+    /// Reads a file, which must exist.
     Read,
     /// Reads and writes a file, which is created if it is missing.
     Keep,

@@ -36,7 +36,7 @@ pub enum Failure {
     /// The store failed, so that nothing can be stored.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// The program has a fault.
+    /// The program has a fault, after which it accepts no facts.
     #[error(transparent)]
     Internal(#[from] InternalError),
     /// The replica is being stopped.

@@ -45,7 +45,7 @@ pub struct Checked {
 }
 
 impl Judging {
-    /// Begins to check a batch against a state.
+    /// Begins to check a batch of facts against the state `view`.
     pub fn new(view: &View, facts: Vec<Fact>) -> Self {
         // A revocation or floor of the batch may end facts that make others moot; then only known facts are recognised
         // at once.

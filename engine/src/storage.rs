@@ -19,7 +19,7 @@ pub enum StorageError {
     /// The disk has less space than the store may need at once. Nothing has failed yet.
     #[error("less than {} MiB are free on the disk of the store", .needed_bytes >> 20)]
     NoRoom {
-        /// Space that must be free, in bytes.
+        /// Space that must be free on the disk of the store, in bytes.
         needed_bytes: u64,
     },
     /// The weight of the stored facts has reached the limit that the operator set, or the offered facts would exceed
@@ -46,7 +46,7 @@ pub enum StorageError {
     /// The store lost batches that were acknowledged last.
     #[error("the store went back from batch {expected} to batch {found}: its last batches are lost")]
     RolledBack {
-        /// Number of the last acknowledged batch.
+        /// Number of the last batch that was acknowledged.
         expected: u64,
         /// Number of the last batch in the store.
         found: u64,
@@ -60,9 +60,9 @@ pub enum StorageError {
     /// The store has another format than this program supports, older or newer.
     #[error("the store has format {found}, and this program reads format {supported}")]
     Format {
-        /// Format of the store.
+        /// Version of the format of the store.
         found: u32,
-        /// Format that this program supports.
+        /// Version of the format that this program supports.
         supported: u32,
     },
     /// The store belongs to another cluster, whose id the text is.
@@ -102,7 +102,7 @@ impl StorageError {
 pub struct IndexEntry {
     /// Id of the entry.
     pub id: EntryId,
-    /// Timestamp of the entry.
+    /// Timestamp of the entry, by its writer's clock.
     pub timestamp: Timestamp,
     /// Id of the grant that the entry cites; `None` if root signed it.
     pub grant: Option<GrantId>,

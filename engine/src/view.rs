@@ -67,7 +67,7 @@ impl View {
         self.entries.digest()
     }
 
-    /// Returns the root digest of the whole state.
+    /// Returns the root digest of the whole state, over the digests of authority facts and entries.
     pub fn root(&self) -> Digest {
         root_digest(&self.authority_root(), &self.entries_root())
     }

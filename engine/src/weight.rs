@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 /// Constant part of the weight of an entry, in bytes: for signature, body and rows. The value and three times the key
 /// are added to it.
 pub const ENTRY_WEIGHT: u64 = 512;
-/// Weight of a grant, revocation or floor in bytes.
+/// Weight of a grant, revocation or floor in bytes, whatever its size.
 pub const AUTHORITY_WEIGHT: u64 = 2_048;
 
 /// Returns the weight of an entry of `key` in bytes.
@@ -19,9 +19,9 @@ pub(crate) fn entry_weight(key: &Key, value_bytes: u32) -> u64 {
 /// Total weight of all entries that cite one grant, or of root's entries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GrantWeight {
-    /// Number of these entries.
+    /// Number of entries that cite the grant.
     pub entries: u64,
-    /// Total weight of these entries, in bytes.
+    /// Total weight of the entries that cite the grant, in bytes.
     pub bytes: u64,
 }
 

@@ -34,14 +34,14 @@ pub struct Grant {
     /// End of the window: entries with a later timestamp are refused, and after this time no entry under the grant is
     /// shown. `None`: no end.
     pub expires_at: Option<Timestamp>,
-    /// Distinguishes grants that are otherwise equal.
+    /// Arbitrary bytes that distinguish grants that are otherwise equal.
     pub nonce: [u8; 16],
 }
 
 /// The role in which a revocation is signed; variants are in order of precedence, highest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum By {
-    /// The cluster's root.
+    /// The root of the cluster.
     Root,
     /// The issuer of the grant. Not used for grants that root issued: those are revoked as `Root`.
     Issuer,
@@ -65,13 +65,13 @@ impl By {
 pub struct Revocation {
     /// The whole signed grant, so that a replica that never saw the grant can judge the revocation.
     pub grant: Signed<Grant>,
-    /// Role of the signer.
+    /// Role in which the signer revokes the grant.
     pub by: By,
     /// Time of the revocation by the signer's clock, for information only: it decides nothing.
     pub revoked_at: Timestamp,
 }
 
-/// Operation of an entry on its key.
+/// What an entry does to the value of its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
     /// Sets a value, which is stored and sent after the body.
@@ -81,7 +81,7 @@ pub enum Op {
         /// BLAKE3 hash of the value.
         hash: Digest,
     },
-    /// Deletes the key's value.
+    /// Deletes the value of the key: the entry is a tombstone.
     Delete,
 }
 
@@ -102,11 +102,11 @@ pub fn value_hash(value: &[u8]) -> Digest {
 /// Value of a key, or the deletion of its value, written by one signer at one time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Key that is written.
+    /// Key whose value the entry sets or deletes.
     pub key: Key,
-    /// Time of writing by the writer's clock.
+    /// Time of writing by the writer's clock; decides which of two entries is newer.
     pub timestamp: Timestamp,
-    /// The operation: set or delete.
+    /// What the entry does to the value of the key: sets or deletes it.
     pub op: Op,
     /// Entity that signs the entry: root, or the grantee of the cited grant.
     pub signer: EntityId,
@@ -121,7 +121,7 @@ pub struct Floor {
     pub patterns: Vec<KeyGlob>,
     /// Time before which entries end: those with a smaller timestamp are invalid.
     pub before: Timestamp,
-    /// Distinguishes floors that are otherwise equal.
+    /// Arbitrary bytes that distinguish floors that are otherwise equal.
     pub nonce: [u8; 16],
 }
 

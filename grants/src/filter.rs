@@ -12,10 +12,10 @@ pub const MAX_FILTER_GLOBS: usize = 64;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FilterError {
-    /// One of the texts is not a glob.
+    /// One of the texts is not a glob, apart from a leading `!`.
     #[error("filter {position}, {error}")]
     Glob {
-        /// Position of the text, counted from 1.
+        /// Position of the text in the list, counted from 1.
         position: usize,
         /// Fault of the glob; its column does not count a leading `!`.
         #[source]
@@ -38,10 +38,10 @@ struct Inner {
     rules: Box<[FilterRule]>,
 }
 
-/// One glob of a filter and its effect.
+/// One glob of a filter, and whether it includes or excludes keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FilterRule {
-    /// Whether matching keys are excluded (leading `!`).
+    /// Whether the filter excludes the keys that the glob matches (leading `!`), instead of including them.
     pub excludes: bool,
     /// Pattern of the keys that this rule applies to.
     pub glob: KeyGlob,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 pub const MAX_KEY_BYTES: usize = 1024;
 /// Maximum length of one segment's spelling, in bytes, without its slash.
 pub const MAX_SEGMENT_BYTES: usize = 255;
-/// Maximum number of segments of a key.
+/// Maximum number of segments of a key, each after one slash.
 pub const MAX_SEGMENTS: usize = 32;
 
 /// The kind of a fault in the spelling of a key.
@@ -275,7 +275,7 @@ impl From<&Key> for PathPrefix {
     }
 }
 
-/// Whether `byte` needs no triplet in a segment.
+/// Whether `byte` may be part of a segment as it is, without a triplet.
 pub(crate) const fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(byte, b'.' | b'_' | b'~' | b'@' | b':' | b'+' | b'=' | b',' | b'-')

@@ -7,7 +7,7 @@ use crate::public_key::PublicKey;
 use crate::signing_key::{Signer, SigningKeyError};
 use crate::verifier::Verifier;
 
-/// A signer whose signatures are hashes.
+/// A signer whose signatures are hashes that anybody can compute.
 #[derive(Clone, Debug)]
 pub struct MockKey(PublicKey);
 

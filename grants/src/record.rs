@@ -39,9 +39,9 @@ const SIGNATURE_BYTES: RangeInclusive<usize> = 256..=MAX_SIGNATURE_BYTES;
 /// The writer's part of an [`Entry`]. Its operation and signer are filled in at signing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntryDraft {
-    /// Key to write.
+    /// Key whose value the entry sets or deletes.
     pub key: Key,
-    /// New value; `None` deletes the key's value.
+    /// New value of the key; `None` deletes the key's value.
     pub value: Option<Bytes>,
     /// Time of writing by the writer's clock.
     pub timestamp: Timestamp,
@@ -99,7 +99,7 @@ impl EntryFact {
         self.signed.body()
     }
 
-    /// Returns the value; `None` for a delete.
+    /// Returns the value that the entry sets; `None` for a delete.
     pub fn value(&self) -> Option<&Bytes> {
         match self.entry().op {
             Op::Set { .. } => Some(&self.value),

@@ -9,14 +9,14 @@ use bytes::Bytes;
 /// Maximum length of a signature in bytes: that of an RSA key of 4096 bits.
 pub const MAX_SIGNATURE_BYTES: usize = 512;
 
-/// Reason why a body was not signed.
+/// Reason why a body was not signed: its own fault or that of the key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SignError {
     /// The body breaks a rule of its own kind, so that nobody would decode it.
     #[error(transparent)]
     Shape(#[from] ShapeError),
-    /// The signing operation failed.
+    /// The signing operation of the key failed.
     #[error(transparent)]
     Key(#[from] SigningKeyError),
 }

@@ -24,7 +24,7 @@ impl AsRef<[u8]> for Encoded {
     }
 }
 
-/// Encodes a number.
+/// Encodes a number in its shortest form.
 pub fn encode(mut value: u64) -> Encoded {
     let mut encoded = Encoded { bytes: [0; MAX_BYTES], used: 0 };
     for byte in &mut encoded.bytes {

@@ -28,9 +28,9 @@ macro_rules! codes {
 }
 
 codes! {
-    /// The bytes are not a fact.
+    /// The bytes are not the canonical record of a fact.
     Malformed = "fact.malformed", "the bytes are not a canonical fact; whoever made them has to make them anew";
-    /// The fact has another format version.
+    /// The fact was signed in the format of another version.
     Version = "fact.version", "the fact was signed in the format of another version, for another cluster; sign it anew with a program of this version";
     /// The fact exceeds a size limit of the protocol: its value is longer than
     /// [`MAX_VALUE_BYTES`](crate::MAX_VALUE_BYTES), or its record longer than
@@ -38,7 +38,7 @@ codes! {
     TooLarge = "fact.too_large", "the fact is over a size limit of the protocol; make it smaller or split it";
     /// The signature of the fact, or that of the grant inside a revocation, is not valid.
     BadSignature = "fact.bad_signature", "the signature does not belong to these bytes, this signer and this cluster";
-    /// The fact is stored already.
+    /// The fact is stored here already.
     Known = "fact.known", "the fact is already stored here; nothing to do";
     /// The length or hash of the entry's value differs from the signed one.
     ValueMismatch = "entry.value_mismatch", "the value's length or hash differs from what was signed; send the signed value";
@@ -63,9 +63,9 @@ codes! {
     GrantExpired = "grant.expired", "a grant of the chain has expired by this clock; ask its issuer for a new one, or set the clock if it is ahead";
     /// A grant of the chain begins more than two minutes after the local time.
     GrantNotYet = "grant.not_yet", "a grant of the chain begins more than 2 minutes from now by this clock; the issuer's clock is ahead, or this one behind: compare them, or wait";
-    /// The fact cites no grant, which only root may do.
+    /// A fact of an entity other than root cites no grant, which only root may do.
     NotRoot = "grant.not_root", "only the cluster's root may sign this without citing a grant";
-    /// Root cites a grant, which root must not do.
+    /// A fact of root cites a grant, which root must not do.
     RootCites = "grant.root_cites", "root signs in its own right; leave the cited grant out";
     /// The issuer of a grant is not the grantee of the parent grant.
     WrongIssuer = "grant.wrong_issuer", "the parent grant was given to another entity; its grantee must issue the grant";

@@ -2,7 +2,7 @@
 
 use crate::public_key::PublicKey;
 
-/// Checks signatures.
+/// Checks signatures of facts: by RSA, or as a mock in tests.
 pub trait Verifier: Send + Sync {
     /// Whether `signature` is a valid signature of `message` by `key`.
     fn verify(&self, key: &PublicKey, message: &[u8], signature: &[u8]) -> bool;

@@ -43,7 +43,7 @@ pub(super) const HEALTH: &[CodeInfo] = &[
     ),
 ];
 
-/// Codes of gossip.
+/// Catalogue entries of the codes of gossip.
 pub(super) const GOSSIP: &[CodeInfo] = &[
     refusal("gossip.off", 409, Exit::Error, "the agent takes no part in gossip", "start it with --bind"),
     refusal(
@@ -163,7 +163,7 @@ pub(super) const GOSSIP: &[CodeInfo] = &[
     ),
 ];
 
-/// Codes of the store.
+/// Catalogue entries of the codes of the store.
 pub(super) const STORE: &[CodeInfo] = &[
     refusal(
         "store.full",
@@ -258,7 +258,7 @@ pub(super) const STORE: &[CodeInfo] = &[
     ),
 ];
 
-/// Codes of faults of the program.
+/// Catalogue entries of the codes of faults of the program.
 pub(super) const FAULTS: &[CodeInfo] = &[
     refusal(
         "internal.session",

@@ -45,13 +45,13 @@ pub enum Exit {
     Ok = 0,
     /// A failure for which no other exit code is meant.
     Error = 1,
-    /// The command line is wrong.
+    /// The command line is wrong, such as an unknown option.
     Usage = 2,
     /// The requested object, such as a key, does not exist.
     NotFound = 3,
     /// The grants, or the agent, do not permit the operation.
     NotAuthorised = 4,
-    /// No agent answers.
+    /// No agent answers at the given address or socket.
     Unreachable = 5,
     /// Somebody else changed the key meanwhile, or the target of the operation exists already.
     Conflict = 6,

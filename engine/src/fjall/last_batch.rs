@@ -27,7 +27,7 @@ const FILE_BYTES: usize = CHECKED_BYTES + CHECK_BYTES;
 /// Contents of the file `last-batch`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Seen {
-    /// Format of the store.
+    /// Version of the format of the store.
     pub(super) format: u32,
     /// Number of the last acknowledged batch.
     pub(super) batch: u64,

@@ -27,7 +27,7 @@ pub struct Replica {
     removed_at_once: usize,
 }
 
-/// Result of [`Replica::apply`].
+/// Result of merging facts by [`Replica::apply`]: verdicts, the batch to commit and the changes for readers.
 #[derive(Debug)]
 pub struct Applied {
     /// Verdict on each offered fact, in the order of the facts.
@@ -61,7 +61,7 @@ impl Replica {
         Self { removed_at_once: most, ..self }
     }
 
-    /// Returns the current state.
+    /// Returns the replica's current state.
     pub fn view(&self) -> &View {
         &self.view
     }

@@ -4,7 +4,7 @@ use super::digests::Found;
 use super::node::Child;
 use super::{Leaf, Region, Tree};
 
-/// One part of a [split](Tree::split).
+/// One part of a region that was [split](Tree::split).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
     /// Region that contains exactly the keys of the part.

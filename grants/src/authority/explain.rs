@@ -18,17 +18,17 @@ pub const MAX_REJECTED: usize = 64;
 pub struct Link {
     /// Id of the grant.
     pub grant: GrantId,
-    /// Entity that issued the grant.
+    /// Id of the entity that issued the grant.
     pub issuer: EntityId,
-    /// Entity that received the grant.
+    /// Id of the entity that received the grant.
     pub grantee: EntityId,
     /// Pattern of the keys that the grant covers.
     pub pattern: KeyGlob,
     /// Whether the grantee may issue grants under this grant.
     pub subgrant: bool,
-    /// Start of the grant's window.
+    /// Start of the grant's own window.
     pub issued_at: Timestamp,
-    /// End of the grant's window; `None`: no end.
+    /// End of the grant's own window; `None`: no end.
     pub expires_at: Option<Timestamp>,
 }
 
@@ -145,7 +145,7 @@ struct Failing<'a> {
     covers: bool,
     failing: usize,
     code: Code,
-    /// Id of the last grant; breaks ties, smaller first.
+    /// Id of the last grant of the chain; breaks ties in the order of chains, smaller first.
     id: GrantId,
     end: End<'a>,
 }

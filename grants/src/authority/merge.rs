@@ -11,7 +11,7 @@ use std::sync::Arc;
 /// Effect of merging one fact into the authority set.
 #[derive(Clone, Debug)]
 pub struct AuthorityChange {
-    /// Verdict on the offered fact.
+    /// Verdict on the fact that was offered.
     pub verdict: Verdict,
     /// Ids of the facts that were removed from the set because the new fact ended or superseded them.
     pub dropped: Vec<FactId>,

@@ -23,7 +23,7 @@ pub const MAX_SINGLE_PARENTS: usize = 256;
 /// The parent grants under which an issuer can grant a pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ParentPlan {
-    /// The issuer is root: no parent.
+    /// The issuer is root, which issues grants without a parent.
     Root,
     /// Issue one grant under each of these parents, all with the wanted pattern. A single parent if one covers the
     /// pattern.

@@ -14,13 +14,13 @@ pub type Rank = (Timestamp, EntryId);
 pub struct EntryMeta {
     /// Id of the entry.
     pub id: EntryId,
-    /// Time of writing by the writer's clock.
+    /// Timestamp of the entry: time of writing by the writer's clock.
     pub timestamp: Timestamp,
     /// The cited grant; `None` for entries that root signed.
     pub grant: Option<Arc<LiveGrant>>,
     /// Whether the entry deletes the key's value.
     pub is_delete: bool,
-    /// Length of the value in bytes; 0 for a delete.
+    /// Length of the entry's value in bytes; 0 for a delete.
     pub value_bytes: u32,
 }
 

@@ -47,16 +47,16 @@ pub struct Frontier<P>(Repr<P>);
 enum Repr<P> {
     Empty,
     One(StandingEntry<P>),
-    /// 2 to [`MAX_FRONTIER_LIST`] entries, newest first.
+    /// 2 to [`MAX_FRONTIER_LIST`] entries in one list, newest first.
     List(Arc<Vec<StandingEntry<P>>>),
-    /// More than [`MAX_FRONTIER_LIST`] entries.
+    /// More than [`MAX_FRONTIER_LIST`] entries, in trees.
     Large(Large<P>),
 }
 
 /// Limits the size of a frontier in memory, since a replica of a million keys holds a million frontiers.
 const _: () = assert!(size_of::<Frontier<()>>() <= 56);
 
-/// Result of [`Frontier::offer`].
+/// Result of offering an entry to a frontier by [`Frontier::offer`].
 #[derive(Clone, Debug)]
 pub enum Offer<P> {
     /// The offered entry was in the frontier already.

@@ -32,9 +32,9 @@ type Link<C> = Option<Arc<Node<C>>>;
 
 struct Node<C: Content> {
     item: C::Item,
-    /// Summary of the whole subtree.
+    /// Summary of all items of the subtree, this node's included.
     summary: C::Summary,
-    /// Number of items in the subtree.
+    /// Number of items in the subtree, this node's included.
     size: usize,
     left: Link<C>,
     right: Link<C>,

@@ -55,7 +55,7 @@ impl<'a> Split<'a> {
     }
 }
 
-/// Whether the glob matches a key.
+/// Whether the glob matches the key, whole key against whole glob.
 pub(super) fn matches(glob: &Parsed, key: &Split<'_>, meter: &mut impl Meter) -> bool {
     if !key.bytes.starts_with(&glob.text.as_bytes()[..glob.literal_bytes]) {
         return false;

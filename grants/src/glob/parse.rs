@@ -22,10 +22,10 @@ pub enum GlobErrorKind {
     /// `!`: a glob cannot exclude keys by itself.
     #[error("`!` only stands in front of a glob of a filter: a glob itself cannot exclude")]
     Negation,
-    /// Three or more `*` in a row.
+    /// Three or more `*` in a row, which have no meaning.
     #[error("`***` means nothing: write `*` or `**`")]
     TripleStar,
-    /// `**` that is only part of its segment.
+    /// `**` that is only a part of its segment.
     #[error("`**` must be a whole segment: write `*`, or put it between slashes")]
     PartialDoubleStar,
     /// Two adjacent `**` segments.
@@ -95,7 +95,7 @@ pub(super) fn parse(text: &str) -> Result<Parsed, GlobError> {
     Ok(Parsed { text: text.into(), segments: segments.into(), literal_bytes, least_segments })
 }
 
-/// Reads a glob from left to right.
+/// Parser state: reads a glob from left to right.
 struct Reader<'a> {
     text: &'a str,
     at: usize,

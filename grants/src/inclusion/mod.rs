@@ -31,7 +31,7 @@ pub const INCLUSION_BUDGET: usize = 8_192;
 /// (with [`INCLUSION_BUDGET`] to some tenths of a second and 64 MiB).
 pub const INCLUSION_WORK_PER_NODE: usize = 32_768;
 
-/// Answer of [`included`].
+/// Answer of [`included`]: whether a union of globs matches every key that a pattern matches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Inclusion {
     /// Every key that the pattern matches is matched by a glob of the union.
@@ -43,7 +43,7 @@ pub enum Inclusion {
     },
     /// The budget was spent before an answer was found. Splitting the grant into narrower patterns helps.
     NotProven {
-        /// Number of product nodes that were kept.
+        /// Number of product nodes that the search had kept when it gave up.
         explored: usize,
     },
 }

@@ -11,7 +11,7 @@ pub const MAX_FAULTS: usize = 100;
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Report {
-    /// Number of the last batch in the store.
+    /// Number of the last batch in the store; 0 if the summary cannot be read.
     pub batch: u64,
     /// Number of the last acknowledged batch according to the file `last-batch`; `None` if the file is missing or
     /// incomplete.
@@ -20,7 +20,7 @@ pub struct Report {
     pub authority_facts: u64,
     /// Number of keys with entries.
     pub keys: u64,
-    /// Number of entries read.
+    /// Number of records of entries read.
     pub entries: u64,
     /// Number of rows read that record that a key has an entry citing a grant.
     pub citations: u64,
