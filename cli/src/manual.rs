@@ -151,7 +151,8 @@ fn exits(page: &Page, command: &Command) -> Vec<(u8, &'static str)> {
         exits.extend(more.iter().map(|(exit, meaning)| (*exit as u8, *meaning)));
     };
     add(&ALWAYS);
-    if has_option(command, "agent") {
+    // `watch` waits for an agent.
+    if has_option(command, "agent") && page.name != "watch" {
         add(&OF_AGENT);
     }
     if has_option(command, "identity") && has_option(command, "cluster") {

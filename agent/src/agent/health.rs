@@ -228,7 +228,6 @@ const REASON_CODES: &[&str] = &[
     "gossip.full",
     "gossip.name_claimed",
     "gossip.other_cluster",
-    "gossip.announced_twice",
     "peer.turned_away",
 ];
 
