@@ -358,9 +358,9 @@ pub struct DigestResponse {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DiffRequest {
-    /// Peer: `[ID@]ADDR:PORT`, or the id (or its beginning) of a connected peer.
+    /// Peer: `[ID@]HOST:PORT` with the whole id, or 8 or more first digits of the id of one connected peer.
     pub peer: String,
-    /// Path prefix that limits the comparison of entries; authority facts are always compared.
+    /// Path prefix that limits the comparison of entries, such as `/a`; authority facts are always compared.
     #[serde(default)]
     pub prefix: Option<String>,
 }
@@ -411,9 +411,9 @@ pub struct DiffResponse {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SyncRequest {
-    /// Peer: `[ID@]ADDR:PORT`, or the id (or its beginning) of a connected peer.
+    /// Peer: `[ID@]HOST:PORT` with the whole id, or 8 or more first digits of the id of one connected peer.
     pub peer: String,
-    /// Path prefix to which the exchange of entries is limited; null: all keys.
+    /// Path prefix that limits the exchange of entries: `/a` is the key `/a` and all below it; null: all keys.
     #[serde(default)]
     pub prefix: Option<String>,
 }

@@ -76,11 +76,12 @@ pub struct Target<W = SocketAddr> {
 
 /// Dials a target whenever the table has no connection with it, and backs off while that fails.
 ///
-/// One round dials all known addresses, one every [`NEXT_DIAL`], beginning with the one where the peer has
-/// proved its key before. The round ends with the first address where the peer proves its key.
+/// One round dials all known addresses, beginning with the one where the peer has proved its key before, which has a
+/// head start of 1 s. Each further address is dialled [`NEXT_DIAL`] later, or at once when a dial fails. The round ends
+/// with the first address where the peer proves its key.
 ///
-/// Sends every connection that it makes and the table keeps to `up`. Runs until the endpoint is closed or the
-/// receiver of `up` is dropped. Dropping the future stops it and leaves connections in the table.
+/// Sends every connection that it makes and the table keeps to `up`. Runs until the endpoint is closed, the receiver of
+/// `up` is dropped, or a round finds only this replica itself (`peer.own_key`) at the target's addresses. Dropping the future stops it and leaves connections in the table.
 pub async fn keep_connected<W: Whereabouts>(
     endpoint: Endpoint,
     table: ConnectionTable,

@@ -61,7 +61,8 @@ impl Meter {
         self.paid = self.paid.saturating_add(amount);
     }
 
-    /// Waiting time of the whole session that its bytes do not pay for; 0 if they pay for all of it.
+    /// Returns how long the session has waited for its peer in total, less the time that its bytes account for at
+    /// `Limits::min_progress_bytes_per_s`; never below 0.
     fn unpaid(&mut self, now: Instant) -> Duration {
         self.settle(now);
         self.waited.saturating_sub(self.paid)
@@ -131,7 +132,8 @@ impl Clock {
         self.meter.lock().pay(Instant::now(), FRAME_PAYS);
     }
 
-    /// Waiting time of the whole session that its bytes do not pay for; 0 if they pay for all of it.
+    /// Returns how long the session has waited for its peer in total, less the time that its bytes account for at
+    /// `Limits::min_progress_bytes_per_s`; never below 0.
     pub(crate) fn unpaid(&self) -> Duration {
         self.meter.lock().unpaid(Instant::now())
     }

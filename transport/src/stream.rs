@@ -177,7 +177,8 @@ pub struct SessionWatch {
 }
 
 impl SessionWatch {
-    /// Waiting time of the whole session that its bytes do not pay for; 0 if they pay for all of it.
+    /// Returns how long the session has waited for its peer in total, less the time that its bytes account for at
+    /// `Limits::min_progress_bytes_per_s`; never below 0.
     pub fn unpaid(&self) -> Duration {
         self.clock.unpaid()
     }

@@ -41,7 +41,8 @@ impl Feed {
         self
     }
 
-    /// Takes room for the next chunk: the room that was waited for, or else what is free now. `None`: there is no room.
+    /// Takes room for the next chunk: the room that was waited for, or else what is free now. `None`: there is no room, or
+    /// no client is charged, and then none is needed.
     fn take_room(&mut self) -> Option<Reservation> {
         self.room.take().or_else(|| self.client.as_ref()?.answer_now(MAX_CHUNK_BYTES))
     }

@@ -48,7 +48,9 @@ fn utf8(key: &Key, value: &[u8]) -> Result<Value, Error> {
     Ok(Value::from(text))
 }
 
-/// Renders a template. Unknown keys are rendered as unset and recorded.
+/// Renders a template with the values in `known`. A key that is not in it counts as unset, and a filter that is not in it
+/// as one without entries. `Rendered::wants` has everything that the template asked for, known or not, up to the failure
+/// if rendering fails. The use of an unset key without a default is such a failure.
 pub(super) fn render(name: &str, source: &str, known: &Known) -> Rendered {
     let (wants, known) = (Arc::new(Mutex::new(Wants::default())), Arc::new(known.clone()));
     // Unset keys without a default, in the order in which the template asked for them.

@@ -27,7 +27,7 @@ pub(crate) enum Way {
 pub(super) struct Telling {
     pub(super) way: Way,
     pub(super) endpoint: Arc<str>,
-    /// Ids of the interests that the stream was opened for.
+    /// Ids of the interests that the stream was opened for, without those removed since.
     pub(super) interests: BTreeSet<InterestId>,
     /// Entries whose digests the client sent, by key, until the stream is in step.
     pub(super) claimed: BTreeMap<Key, Vec<EntryId>>,

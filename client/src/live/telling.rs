@@ -52,7 +52,8 @@ pub(super) enum Fate {
     Unverified,
 }
 
-/// Result of admitting an entry that verified.
+/// Result of judging an entry that is neither refused nor to be judged later. `Over` and `Falls` do not say that its
+/// signature was verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Admitted {
     /// The entry is newly in the frontier.

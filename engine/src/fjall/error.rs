@@ -29,8 +29,8 @@ pub(super) fn engine_error(error: fjall::Error) -> StorageError {
     }
 }
 
-/// A missing file or position means damage: the engine opens only files, and positions in them, that its other files
-/// name.
+/// Converts an I/O error of fjall as [`io_error`] does, except that `NotFound` and `InvalidInput` are damage: fjall opens
+/// only files, and positions in them, that its other files name.
 fn engine_io_error(error: &io::Error) -> StorageError {
     match error.kind() {
         ErrorKind::NotFound | ErrorKind::InvalidInput => {

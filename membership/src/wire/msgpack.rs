@@ -72,8 +72,9 @@ impl<'a> Reader<'a> {
         self.left_out.unwrap_or_default()
     }
 
-    /// Decodes a part that consists of `values` values. A part of another type or over a limit is skipped if
-    /// [`Reader::leaving_out`] was called, and is an error otherwise. Truncated input is always an error.
+    /// Decodes a part that consists of `values` values. If [`Reader::leaving_out`] was called, a part that `read` cannot
+    /// decode is skipped, and the result is `None`; otherwise it is an error. Truncated input is always an error, and so
+    /// is a part that cannot be skipped because it is nested too deep or has an invalid marker.
     pub fn part<T>(
         &mut self,
         values: usize,
