@@ -81,7 +81,7 @@ fn a_full_disk_is_told_and_nothing_acknowledged_is_lost() {
         assert!(acknowledged < 1_000, "the disk is not full");
     };
     let refused = refused.fails(1, "store.full");
-    assert!(refused.err.contains("until there is room again"), "{refused:?}");
+    assert!(refused.err.contains("make room: the agent then opens the store again by itself"), "{refused:?}");
     set(acknowledged + 1).exits(1);
     demand_reason(&desk, "store.full");
     demand_values(&agent, &desk, acknowledged, &value);
