@@ -63,20 +63,17 @@ async fn what_stands_then_what_changes_and_defect_11_a_purge_is_told_with_its_ca
 async fn a_change_is_told_as_of_a_state_that_has_it() {
     const KEYS: usize = 600;
     let agent = start(config(0)).await;
-    let watchers: Vec<_> = (0..6)
-        .map(|_| {
-            let mut stream = Stream::open(&agent, &matching(&["/n/**"]), None);
-            tokio::spawn(async move {
-                stream.synced().await;
-                let mut seen = 0;
-                while seen < KEYS {
-                    let event = stream.key().await;
-                    assert_eq!(event.state, "present", "{}", event.key);
-                    seen += 1;
-                }
-            })
-        })
-        .collect();
+    let mut watchers = Vec::new();
+    for _ in 0..6 {
+        let mut stream = Stream::open(&agent, &matching(&["/n/**"]), None);
+        stream.synced().await;
+        watchers.push(tokio::spawn(async move {
+            for _ in 0..KEYS {
+                let event = stream.key().await;
+                assert_eq!(event.state, "present", "{}", event.key);
+            }
+        }));
+    }
     for number in 0..KEYS {
         put_root(&agent, &format!("/n/{number}"), b"v").await;
     }

@@ -208,15 +208,16 @@ impl Core {
     }
 
     fn on_own_leave(&mut self, leave: &Leave) -> bool {
-        if leave.ltime <= self.own.status_ltime {
-            return false;
-        }
         if self.is_leaving() {
-            self.own.status_ltime = leave.ltime;
-            return true;
+            let news = leave.ltime > self.own.status_ltime;
+            self.own.status_ltime = self.own.status_ltime.max(leave.ltime);
+            return news;
         }
-        // Another member announced that this one is leaving, which is wrong.
-        self.broadcast_join();
+        // Another member announced that this one is leaving, which is wrong. At the time of its own join, too: whoever has not
+        // heard of that takes the leave for newer.
+        if leave.ltime >= self.own.status_ltime {
+            self.broadcast_join();
+        }
         false
     }
 
@@ -227,7 +228,14 @@ impl Core {
         }
         if *join.node == *self.own.info.name {
             let news = join.ltime > self.own.status_ltime;
-            self.own.status_ltime = self.own.status_ltime.max(join.ltime);
+            if news {
+                self.own.status_ltime = join.ltime;
+                // Somebody holds a later time of this member than it ever announced: of an earlier run, or of a leave that it
+                // did not hear of and that this member would never be seen to have refuted.
+                if !self.is_leaving() {
+                    self.broadcast_join();
+                }
+            }
             return news;
         }
         let Some(slot) = self.table.slot(&join.node) else {

@@ -197,6 +197,27 @@ fn force_leave_and_prune_and_reaping() {
     assert!(complete(&mut sim));
 }
 
+/// A leave that does not reach the member that it names is refuted after the next exchange of states.
+#[test]
+fn a_leave_that_its_member_did_not_hear_of_is_refuted() {
+    let mut sim = Sim::with_members(10, 2);
+    sim.run_until(secs(10), complete);
+    let ltime = sim.core(1).own.status_ltime + 1;
+    sim.act(0, |core, now| core.on_leave(now, &serf::Leave { ltime, node: name(1), prune: false }));
+    assert_eq!(sim.status(0, 1), Some(Status::Leaving));
+    sim.run_until(secs(120), |sim| sim.status(0, 1) == Some(Status::Alive));
+}
+
+/// A leave at the time of the member's own join, of which the sender had not heard.
+#[test]
+fn a_leave_at_the_time_of_the_join_is_refuted() {
+    let mut sim = Sim::with_members(11, 2);
+    sim.run_until(secs(10), complete);
+    let ltime = sim.core(1).own.status_ltime;
+    sim.act(1, |core, now| core.on_leave(now, &serf::Leave { ltime, node: name(1), prune: false }));
+    assert!(sim.core(1).own.status_ltime > ltime, "a join of a later time");
+}
+
 #[test]
 fn snapshots_bring_back_clocks_and_addresses() {
     let mut sim = Sim::with_members(9, 3);
