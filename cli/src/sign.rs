@@ -328,7 +328,7 @@ const MOOT: &str = "moot";
 
 fn say_that_it_changed_nothing(fact: &Fact, row: &VerdictRow) {
     let id = short(&fact.id().to_string()).to_owned();
-    let why = row.code.as_deref().and_then(|code| codes::help(code)).unwrap_or_default();
+    let why = row.code.as_deref().and_then(codes::help).unwrap_or_default();
     say(&format!("the {} {id} changes nothing: {why}", fact.kind()));
 }
 
