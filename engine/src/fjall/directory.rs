@@ -13,7 +13,7 @@ use super::error::at;
 use super::last_batch;
 use super::layout;
 use super::tables::Tables;
-use crate::files::{Access, create_own, not_regular, open_own};
+use crate::files::{Access, create_own, open_own};
 use crate::storage::StorageError;
 use kvgossip_grants::ClusterId;
 use rustix::fs::{FallocateFlags, fallocate};
@@ -109,21 +109,6 @@ impl Directory {
             }
         }
         Err(StorageError::Io(format!("{}: remove some {STORE}.damaged-* first", self.path.display())))
-    }
-}
-
-/// Whether an item of a store is a directory; otherwise it is a regular file.
-///
-/// # Errors
-/// The item is neither.
-pub(super) fn is_directory(entry: &fs::DirEntry) -> Result<bool, StorageError> {
-    let path = entry.path();
-    let kind = entry.file_type().map_err(at(&path))?;
-    match (kind.is_dir(), kind.is_file(), kind.is_symlink()) {
-        (true, ..) => Ok(true),
-        (_, true, _) => Ok(false),
-        (.., true) => Err(at(&path)(not_regular("a symbolic link"))),
-        _ => Err(at(&path)(not_regular("neither a file nor a directory"))),
     }
 }
 

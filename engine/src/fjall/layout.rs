@@ -4,8 +4,8 @@
 //! journal. It calls a foreign file there damage, or panics in a way that ends the process. It would wait for a FIFO, and write
 //! through a link.
 
-use super::directory::is_directory;
 use super::error::at;
+use crate::files::not_regular;
 use crate::storage::StorageError;
 use std::ffi::OsStr;
 use std::fs::{self, DirEntry};
@@ -70,6 +70,21 @@ fn check_kinds(dir: &Path) -> Result<(), StorageError> {
         }
     }
     Ok(())
+}
+
+/// Whether an item of a store is a directory; otherwise it is a regular file.
+///
+/// # Errors
+/// The item is neither.
+pub(super) fn is_directory(entry: &DirEntry) -> Result<bool, StorageError> {
+    let path = entry.path();
+    let kind = entry.file_type().map_err(at(&path))?;
+    match (kind.is_dir(), kind.is_file(), kind.is_symlink()) {
+        (true, ..) => Ok(true),
+        (_, true, _) => Ok(false),
+        (.., true) => Err(at(&path)(not_regular("a symbolic link"))),
+        _ => Err(at(&path)(not_regular("neither a file nor a directory"))),
+    }
 }
 
 fn items(dir: &Path) -> Result<Vec<DirEntry>, StorageError> {

@@ -1,9 +1,8 @@
 //! A copy of a store that shares its tables, so that a check does not change the original: the engine truncates a
 //! journal at the first record that it cannot read, and the records after it would be lost to later examination.
 
-use super::super::directory::is_directory;
 use super::super::error::at;
-use super::super::layout;
+use super::super::layout::{self, is_directory};
 use crate::files::{Access, open_own};
 use crate::storage::StorageError;
 use std::fs::{self, File};
